@@ -1,0 +1,260 @@
+"""The options of a cell: one table, read by `%%infer`, `holynb.infer`, the panel and the help. Standard library only.
+
+An option's Python name is its flag with underscores (`--max-tokens` is `max_tokens=`); `--no-cache` is `cache=False`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from holynb.errors import BadOption, closest
+
+__all__ = ["LATER", "TABLE", "Option", "Options", "duration", "key_value"]
+
+
+def whole(low: int) -> Callable[[Any], int]:
+    """A converter for integers of at least `low`."""
+
+    def convert(value: Any) -> int:
+        number = int(str(value).replace("_", "").replace(",", "")) if not isinstance(value, bool) else low - 1
+        if number < low:
+            raise ValueError(f"a whole number from {low}")
+        return number
+
+    convert.__name__ = f"a whole number from {low}"
+    return convert
+
+
+def real(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], float]:
+    """A converter for finite numbers between `low` and `high`."""
+    says = f"a number {'above' if open_low else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
+
+    def convert(value: Any) -> float:
+        number = float(value)
+        if not math.isfinite(number) or number < low or number > high or (open_low and number == low):
+            raise ValueError(says)
+        return number
+
+    convert.__name__ = says
+    return convert
+
+
+def duration(value: Any) -> float:
+    """Seconds from `90`, `90s`, `15m`, `2h`, `1h30m` or `1d`."""
+    text = str(value).strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", text)
+    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", "", text).strip():
+        raise ValueError("a duration such as 90, 90s, 15m or 1h30m")
+    unit = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+    seconds = sum(float(n) * unit[u] for n, u in parts)
+    if seconds <= 0:
+        raise ValueError("a duration above zero")
+    return seconds
+
+
+def key_value(values: Any) -> dict[str, Any]:
+    """`["k=v", …]` or a mapping. Values are JSON where they parse as JSON, else text."""
+    import json
+
+    if isinstance(values, Mapping):
+        return dict(values)
+    out: dict[str, Any] = {}
+    for item in [values] if isinstance(values, str) else values:
+        name, equals, value = str(item).partition("=")
+        if not equals or not name.strip():
+            raise ValueError("KEY=VALUE")
+        try:
+            out[name.strip()] = json.loads(value)
+        except ValueError:
+            out[name.strip()] = value
+    return out
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """`a,b` or a sequence of names."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(s for p in parts if (s := str(p).strip()))
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """One text or several, kept as typed."""
+    return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    """A converter for a closed set of words."""
+
+    def convert(value: Any) -> str:
+        if str(value) not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return str(value)
+
+    convert.__name__ = f"one of {', '.join(words)}"
+    return convert
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of the table. `metavar` is None for a switch; `many` may be given more than once; `ready` is False until its issue brings it."""
+
+    name: str
+    flags: tuple[str, ...]
+    metavar: str | None
+    help: str
+    convert: Callable[[Any], Any] | None = None
+    many: bool = False
+    ready: bool = True
+    group: str = "rows"
+
+
+def _switch(name: str, *flags: str, help: str, ready: bool = True, group: str = "run") -> Option:  # noqa: A002
+    return Option(name, flags, None, help, ready=ready, group=group)
+
+
+TABLE: tuple[Option, ...] = (
+    Option("df", ("--df",), "NAME", "run once per row of this DataFrame; the body is a template"),
+    Option("file", ("--file",), "PATH", "rows from a .csv, .tsv, .jsonl, .json, .parquet or .txt file"),
+    Option("where", ("--where",), "EXPR", "only the rows for which this pandas query holds"),
+    Option("limit", ("-n", "--limit"), "N", "only the first N rows", whole(1)),
+    _switch("lines", "-l", "--lines", help="each non-blank line of the body is a prompt", group="rows"),
+    _switch("raw", "--raw", help="send the body untouched: no template", group="rows"),
+    Option("system", ("--system",), "TEXT", "system prompt", group="prompt"),
+    Option("system_from", ("--system-from",), "VAR", "system prompt from a notebook variable", group="prompt"),
+    Option("max_tokens", ("--max-tokens",), "N", "longest answer, in tokens (hosted 2048, pool 512)", whole(1), group="sampling"),
+    Option("temperature", ("--temperature",), "X", "sampling temperature", real(0, 5), group="sampling"),
+    Option("top_p", ("--top-p",), "X", "nucleus sampling", real(0, 1, open_low=True), group="sampling"),
+    Option("stop", ("--stop",), "TEXT", "stop string; may be given again", texts, many=True, group="sampling"),
+    Option("seed", ("--seed",), "N", "sampling seed", whole(0), group="sampling"),
+    Option("p", ("-p",), "KEY=VALUE", "any other field of the request; may be given again", key_value, many=True, group="sampling"),
+    Option("params_from", ("--params-from",), "COL,…", "sampling values per row, from columns of these names", names, group="sampling"),
+    Option("concurrency", ("-c", "--concurrency"), "N", "most requests at once; below it concurrency adapts by itself", whole(1), group="run"),
+    Option("timeout", ("--timeout",), "S", "longest silence without content, seconds (60)", real(0, open_low=True), group="run"),
+    Option("connect_timeout", ("--connect-timeout",), "S", "longest wait for a connection, seconds (10)", real(0, open_low=True), group="run"),
+    Option("deadline", ("--deadline",), "DURATION", "longest time for the whole run: 90, 15m, 1h30m", duration, group="run"),
+    Option("retries", ("--retries",), "N", "attempts after the first that failed (3)", whole(0), group="run"),
+    _switch("stream", "--stream", help="stream the answers"),
+    Option("cache", ("--no-cache",), None, "do not answer from the run log, nor offer these answers to other runs", group="run log"),
+    _switch("refresh", "--refresh", help="ask anew, and keep the new answers", group="run log"),
+    Option("resume", ("--resume",), "RUN", "continue this run: only what it lacks is sent", group="run log"),
+    Option("name", ("--name",), "RUN", "name the run; the same name again continues it", group="run log"),
+    Option("only", ("--only",), "failed", "send only the failed rows of the last run, or of the one named", one_of("failed"), group="run log"),
+    Option("into", ("--into",), "COLUMN", "the value is a copy of the input plus this column", group="result"),
+    _switch("bg", "--bg", help="return at once with the run; results keep arriving"),
+    Option("api_base", ("--api-base",), "URL", "another address for this provider", group="route"),
+    Option("api_key_name", ("--api-key-name",), "ENV", "the environment variable that holds its key", group="route"),
+    Option("show", ("--show",), "WHAT", "all, table, charts or none", one_of("all", "table", "charts", "none"), group="result"),
+    _switch("quiet", "-q", "--quiet", help="no progress, no output", group="result"),
+    _switch("debug", "--debug", help="show the traceback of an error", group="result"),
+    _switch("show_code", "--show-code", help="print the equivalent Python and send nothing", group="result"),
+    Option("rpm", ("--rpm",), "N", "most requests a minute, below what the server's headers allow", whole(1), ready=False, group="limits"),
+    Option("tpm", ("--tpm",), "N", "most tokens a minute, below what the server's headers allow", whole(1), ready=False, group="limits"),
+    Option("fallback", ("--fallback",), "R1,R2", "routes to move a row to, in order, when one fails", names, ready=False, group="route"),
+    Option("spread", ("--spread",), "R1,R2", "equal routes to share the rows over", names, ready=False, group="route"),
+    _switch("dry_run", "--dry-run", help="show a sample, tokens and cost; send no row"),
+    Option("router", ("--router",), "NAME", "route by task type: a named set of rules or a column", ready=False, group="route"),
+    Option("schema", ("--schema",), "NAME|FILE", "JSON Schema or pydantic model: typed columns", ready=False, group="result"),
+    Option("compare", ("--compare",), "R1,R2", "every prompt on each of these routes too", names, ready=False, group="route"),
+    Option("samples", ("--samples",), "K", "K answers to each prompt", whole(1), ready=False, group="sampling"),
+    Option("budget", ("--budget",), "USD", "hard cap on what the run may spend", real(0), ready=False, group="money"),
+    Option("confirm", ("--confirm",), "USD", "ask before a run estimated above this", real(0), ready=False, group="money"),
+    Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost there", ready=False, group="money"),
+    Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", ready=False, group="prompt"),
+    Option("save", ("-S", "--save"), "NAME", "save this prompt", ready=False, group="prompt"),
+    Option("use", ("--use",), "NAME", "use a saved prompt as the body", ready=False, group="prompt"),
+    _switch("no_execute", "-N", "--no-execute", help="with --save: only save", ready=False, group="prompt"),
+)  # fmt: skip
+
+#: Planned, and refused with their own line.
+LATER: Mapping[str, str] = {
+    "--batch": "the provider's batch API comes later; run without it, and --name makes a long run resumable",
+    "--audit": "a second opinion from the strong model comes later; --compare will show two routes side by side",
+}
+
+BY_NAME: Mapping[str, Option] = {o.name: o for o in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a cell or a call said, checked. None where nothing was said and no default is fixed by the contract."""
+
+    df: Any = None
+    file: str | None = None
+    where: str | None = None
+    limit: int | None = None
+    lines: bool = False
+    raw: bool = False
+    system: str | None = None
+    system_from: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    p: Mapping[str, Any] = field(default_factory=dict)
+    params_from: tuple[str, ...] = ()
+    concurrency: int | None = None
+    timeout: float = 60.0
+    connect_timeout: float = 10.0
+    deadline: float | None = None
+    retries: int = 3
+    stream: bool | None = None
+    cache: bool = True
+    refresh: bool = False
+    resume: str | None = None
+    name: str | None = None
+    only: str | None = None
+    into: str | None = None
+    bg: bool = False
+    api_base: str | None = None
+    api_key_name: str | None = None
+    show: str = "all"
+    quiet: bool = False
+    debug: bool = False
+    show_code: bool = False
+    rpm: int | None = None
+    tpm: int | None = None
+    fallback: tuple[str, ...] = ()
+    spread: tuple[str, ...] = ()
+    dry_run: bool = False
+    router: str | None = None
+    schema: Any = None
+    compare: tuple[str, ...] = ()
+    samples: int | None = None
+    budget: float | None = None
+    confirm: float | None = None
+    price_as: str | None = None
+    chunk: str | None = None
+    save: str | None = None
+    use: str | None = None
+    no_execute: bool = False
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Options:
+        """Check names and values. Raises BadOption with the nearest valid name, or what the value should be."""
+        known = {f.name for f in fields(cls)}
+        out: dict[str, Any] = {}
+        for name, value in said.items():
+            if name not in known:
+                raise BadOption(f"There is no option {name!r}.{closest(name, known)} %infer help lists them.")
+            out[name] = _checked(BY_NAME[name], value)
+        return cls(**{k: v for k, v in out.items() if v is not None})
+
+
+def _checked(option: Option, value: Any) -> Any:
+    """`value` converted, or BadOption that names the flag."""
+    flag = option.flags[-1]
+    if value is None or (option.metavar is None and value is (option.name == "cache")):
+        return None
+    if not option.ready:
+        raise BadOption(f"{flag} is not available in this version yet. Run the cell without it.")
+    if option.convert is None:
+        return value
+    try:
+        return option.convert(value)
+    except (TypeError, ValueError) as exc:
+        wanted = str(exc) if not str(exc).startswith(("invalid literal", "could not convert", "int()")) else option.convert.__name__
+        raise BadOption(f"{flag} takes {wanted}, not {value!r}.") from exc
