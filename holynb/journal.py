@@ -1,0 +1,69 @@
+"""What happened in a run, in order. Written by the io thread alone; read by anyone, at any pace, without a lock.
+
+The list of events only grows, and appending and slicing it are atomic, so a slow reader delays nobody. The text of rows in
+flight is kept beside it, not in it: an hour of streaming must not become an hour of events.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from holynb.types import Ended, Event, Failed, Noted, Outcome
+
+__all__ = ["Journal"]
+
+#: Told of every event that the run log keeps; returns something to wait for where the event must be on disk.
+Keeper = Callable[[Event], Awaitable[None] | None]
+
+
+class Journal:
+    """The events of one run of `n` rows. `rows[i]` is the outcome of row i, None until it ends."""
+
+    def __init__(self, n: int, keeper: Keeper | None = None) -> None:
+        self.rows: list[Outcome | None] = [None] * n
+        self._events: list[Event] = []
+        self._live: dict[int, list[str]] = {}
+        self._keeper = keeper
+        self.ended = 0
+
+    # -- writing: the io thread ------------------------------------------------------------------------------------
+    def append(self, event: Event) -> Awaitable[None] | None:
+        """Add an event. A second end of a row is refused: exactly one each is what readers count on."""
+        if isinstance(event, Ended):
+            if self.rows[event.row] is not None:
+                raise RuntimeError(f"row {event.row} ended twice")
+            self.rows[event.row] = event.outcome
+            self.ended += 1
+            self._live.pop(event.row, None)
+        elif isinstance(event, Failed):
+            self._live.pop(event.row, None)
+        self._events.append(event)
+        return self._keeper(event) if self._keeper else None
+
+    def say(self, row: int, text: str) -> None:
+        """A piece of the answer of a row in flight."""
+        parts = self._live.get(row)
+        if parts is None:
+            self._live[row] = [text]
+        else:
+            parts.append(text)
+
+    def note(self, text: str, level: str = "info") -> None:
+        """A line for the person who watches."""
+        self.append(Noted(text, time.time(), level))
+
+    def partial(self, row: int) -> str | None:
+        """What a row in flight has said so far; None where it has said nothing."""
+        parts = self._live.get(row)
+        return "".join(parts) if parts else None
+
+    # -- reading: any thread ---------------------------------------------------------------------------------------
+    def since(self, cursor: int) -> tuple[list[Event], int]:
+        """The events after `cursor` (0 at first) and the next cursor. Never blocks."""
+        events = self._events[cursor:]
+        return events, cursor + len(events)
+
+    def live(self) -> dict[int, str]:
+        """The text so far of every row in flight."""
+        return {row: "".join(parts) for row, parts in list(self._live.items())}

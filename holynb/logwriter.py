@@ -1,0 +1,114 @@
+"""The one thread that writes the run log. Takes statements from any thread, commits them in groups, says when they are on disk.
+
+A group is whatever arrived while the last one was being committed, so one lonely row waits for nobody and a thousand share a commit.
+Knows SQLite; knows nothing of runs.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["LogWriter", "connect"]
+
+#: A statement, its rows, and whom to tell (None on success).
+Item = tuple[str, Sequence[Sequence[Any]], Callable[[Exception | None], None] | None]
+
+GROUP = 512
+BUSY_S = 30.0
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that waits up to 30 s for another kernel. WAL where the filesystem can; else the rollback journal (network filesystems)."""
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode=WAL").fetchone()
+    except sqlite3.OperationalError as exc:
+        if "locked" in str(exc) or "full" in str(exc) or "readonly" in str(exc):
+            db.close()
+            raise
+        db.execute("PRAGMA journal_mode=DELETE")
+    db.execute("PRAGMA synchronous=NORMAL")
+    return db
+
+
+class LogWriter:
+    """Owner of the writing connection. Starts its thread at the first `put`; `close` writes what is left and ends it."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self.path = path
+        self._schema = schema
+        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def put(self, sql: str, rows: Sequence[Sequence[Any]], told: Callable[[Exception | None], None] | None = None) -> None:
+        """Queue a statement for every row of `rows`. `told` is called on the writer's thread once it is committed or has failed."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="holynb-log", daemon=True)
+                self._thread.start()
+            self._queue.put((sql, rows, told))
+
+    def close(self, timeout: float = BUSY_S) -> None:
+        """Write what is queued and end the thread. Safe to call twice; a later `put` starts anew."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._queue.put(None)
+        if thread is not None:
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        db: sqlite3.Connection | None = None
+        ending = False
+        while not ending:
+            group = self._group()
+            ending = group[-1] is None
+            items = [i for i in group if i is not None]
+            if not items:
+                continue
+            try:
+                db = db or self._open()
+                _commit(db, items)
+                failure = None
+            except (sqlite3.Error, OSError) as exc:
+                failure = exc
+                if db is not None:
+                    _roll_back(db)
+            for *_, told in items:
+                if told is not None:
+                    told(failure)
+        if db is not None:
+            db.close()
+
+    def _group(self) -> list[Item | None]:
+        group = [self._queue.get()]
+        while group[-1] is not None and len(group) < GROUP:
+            try:
+                group.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return group
+
+    def _open(self) -> sqlite3.Connection:
+        db = connect(self.path)
+        db.executescript(self._schema)
+        self.path.chmod(0o600)
+        return db
+
+
+def _commit(db: sqlite3.Connection, items: Sequence[Item]) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    for sql, rows, _ in items:
+        db.executemany(sql, rows)
+    db.execute("COMMIT")
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        db.execute("ROLLBACK")

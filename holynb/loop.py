@@ -1,0 +1,87 @@
+"""One asyncio loop in a thread of its own, where all requests live. Knows no prompts and no engines.
+
+ipykernel's loop stalls background tasks once a cell ends, so a slow notebook would slow requests; this loop does neither.
+The thread starts at the first `submit` and ends at `close`; it never prints and never touches a widget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+__all__ = ["close", "on_close", "running", "submit"]
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_thread: threading.Thread | None = None
+_closers: list[Callable[[], Awaitable[None]]] = []
+
+
+def submit(coro: Coroutine[Any, Any, T]) -> Future[T]:
+    """Run `coro` on the io loop. The future is thread-safe; cancelling it cancels the coroutine."""
+    return asyncio.run_coroutine_threadsafe(coro, _started())
+
+
+def call(function: Callable[..., Any], *args: Any) -> None:
+    """Call `function` soon on the io loop, from any thread. Does nothing where the loop is not running."""
+    with _lock:
+        if _loop is not None and not _loop.is_closed():
+            _loop.call_soon_threadsafe(function, *args)
+
+
+def on_close(closer: Callable[[], Awaitable[None]]) -> None:
+    """Await `closer` on the io loop before it ends (connections, files). Registered once; kept over a reopen."""
+    if closer not in _closers:
+        _closers.append(closer)
+
+
+def running() -> bool:
+    """Whether the thread lives."""
+    return _thread is not None and _thread.is_alive()
+
+
+def close(timeout: float = 10.0) -> None:
+    """Cancel what is left, run the closers, end the thread. The next `submit` starts a new one. Safe to call twice."""
+    global _loop, _thread  # noqa: PLW0603 - the one loop of the process, owned here
+    with _lock:
+        loop, thread, _loop, _thread = _loop, _thread, None, None
+    if loop is None or thread is None:
+        return
+    asyncio.run_coroutine_threadsafe(_drain(), loop).result(timeout)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(timeout)
+
+
+async def _drain() -> None:
+    mine = asyncio.current_task()
+    tasks = [t for t in asyncio.all_tasks() if t is not mine]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for closer in _closers:
+        await closer()
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+def _started() -> asyncio.AbstractEventLoop:
+    global _loop, _thread  # noqa: PLW0603 - as above
+    with _lock:
+        if _loop is None or _thread is None or not _thread.is_alive():
+            _loop = asyncio.new_event_loop()
+            _thread = threading.Thread(target=_serve, args=(_loop,), name="holynb-io", daemon=True)
+            _thread.start()
+        return _loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
