@@ -1,0 +1,67 @@
+"""What this kernel and its front end can do, from the shell it is given. Imports no IPython and asks nothing over the wire.
+
+Measured (JupyterLab 4.6): a click reaches an awaiting cell at once from ipykernel 7.4 on; in 7.3 only through sub-shells,
+which a user may turn off; before that not until the cell ends. 7.0 breaks widget updates from threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Capabilities", "detect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """`front_end`: notebook, vscode, colab, console (a kernel, text only), terminal (IPython), none (nbclient, papermill, a script).
+
+    widgets: live widgets can be shown and updated. clicks: a click is handled while an awaiting cell runs.
+    asks: somebody can answer a question. ipykernel: its version, None outside a kernel.
+    """
+
+    front_end: str
+    widgets: bool
+    clicks: bool
+    asks: bool
+    ipykernel: tuple[int, ...] | None = None
+
+
+def detect(shell: Any | None) -> Capabilities:
+    """What is known of `shell` (`get_ipython()`; None in plain Python). Costs microseconds; ask again for each cell."""
+    kernel = getattr(shell, "kernel", None)
+    if shell is None or kernel is None:
+        there = sys.stdin is not None and sys.stdin.isatty()
+        return Capabilities("terminal" if there and shell is not None else "none", widgets=False, clicks=False, asks=there)
+    version = _version(sys.modules.get("ipykernel"))
+    parent = _parent(kernel)
+    # nbclient, and papermill and nbconvert through it, run cells with allow_stdin off; every front end with a person has it on.
+    if not parent.get("content", {}).get("allow_stdin", True):
+        return Capabilities("none", widgets=False, clicks=False, asks=False, ipykernel=version)
+    front = _front(shell, parent)
+    widgets = front in {"notebook", "vscode", "colab"} and version[:2] != (7, 0)
+    return Capabilities(front, widgets, clicks=widgets and front == "notebook" and version >= (7, 4), asks=True, ipykernel=version)
+
+
+def _front(shell: Any, parent: dict[str, Any]) -> str:
+    if "google.colab" in sys.modules:
+        return "colab"
+    if "__vsc_ipynb_file__" in getattr(shell, "user_ns", {}) or "VSCODE_PID" in os.environ:
+        return "vscode"
+    # Lab and Notebook say which cell they run; jupyter console has none.
+    return "notebook" if parent.get("metadata", {}).get("cellId") or "deletedCells" in parent.get("metadata", {}) else "console"
+
+
+def _parent(kernel: Any) -> dict[str, Any]:
+    """The message that the kernel is answering now."""
+    ask = getattr(kernel, "get_parent", None)
+    parent = ask() if callable(ask) else None
+    return parent if isinstance(parent, dict) else {}
+
+
+def _version(module: Any) -> tuple[int, ...]:
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", str(getattr(module, "__version__", "0.0")))
+    return tuple(int(g or 0) for g in found.groups()) if found else (0, 0, 0)

@@ -1,0 +1,45 @@
+"""Interrupts counted instead of raised, for the short time in which a cell says goodbye. Knows no runs.
+
+ipykernel's own SIGINT handler delivers no second interrupt to an awaiting cell, so the cell installs this one after the
+first, asks `count` as it ticks, and gets the old handler back whatever happens.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["Interrupts"]
+
+
+class Interrupts:
+    """`with Interrupts() as seen: … seen.count …`. `on_each` is called with the count, in the main thread.
+
+    Outside the main thread, where Python lets nobody set handlers, it counts nothing and changes nothing.
+    """
+
+    def __init__(self, on_each: Callable[[int], None] | None = None) -> None:
+        self.count = 0
+        self._on_each = on_each
+        self._before: Any = None
+        self._set = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self.count += 1
+        if self._on_each is not None:
+            self._on_each(self.count)
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+            self._set = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._set:
+            # None: the handler before ours was not Python's and cannot be put back; the system's default is the next best.
+            signal.signal(signal.SIGINT, signal.SIG_DFL if self._before is None else self._before)
+            self._set = False

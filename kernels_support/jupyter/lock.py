@@ -1,0 +1,61 @@
+"""A lock between processes, held through an open file, so that the system frees it when its owner dies however it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["Lock"]
+
+
+class Lock:
+    """`with Lock(path): …`, or `take(seconds)` and `free()`. The file stays: removing it would let two owners in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def take(self, seconds: float | None = None) -> bool:
+        """Try for so long (None: for ever; 0: once). False where another process held it all the while."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        end = None if seconds is None else time.monotonic() + seconds
+        while not _try(file):
+            if end is not None and time.monotonic() >= end:
+                os.close(file)
+                return False
+            time.sleep(0.05)
+        self._file = file
+        return True
+
+    def free(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Lock:
+        self.take()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.free()
+
+
+def _try(file: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        with contextlib.suppress(OSError):
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+            return True
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,135 @@
+"""How a process that outlives its kernel is found again: one 0600 JSON file each, checked before it is believed.
+
+A file is believed when its host is this one, its boot is this one, and its process still has the start time it had. What
+is stale is removed together with what it names (its socket's folder, ranks it left behind), and said so. Knows no pools.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kernels_support.jupyter.process import Process, boot_id, host
+
+__all__ = ["Record", "find", "listing", "remove", "socket_dir", "write"]
+
+#: Unix socket paths end at 107 bytes; the folder must leave room for the name inside it.
+_LONGEST_DIR = 90
+_PREFIX = "holynb-"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of one running thing. `ranks` are the processes it started; `facts` is whatever else its owner keeps."""
+
+    name: str
+    process: Process
+    socket: str | None = None
+    port: int | None = None
+    token: str | None = field(default=None, repr=False)
+    ranks: tuple[Process, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    host: str = field(default_factory=host)
+    boot: str = field(default_factory=boot_id)
+
+    @property
+    def here(self) -> bool:
+        """It runs on this machine (a home folder may be shared by several)."""
+        return self.host == host()
+
+    @property
+    def alive(self) -> bool:
+        return self.boot == boot_id() and self.process.alive
+
+
+def write(folder: Path, record: Record) -> Path:
+    """Write or replace the file of this record. Whole or not at all; readable by its owner only."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = _path(folder, record.name)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")  # mkstemp: 0600 from the first byte
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(record), file)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def listing(folder: Path) -> tuple[list[Record], list[str]]:
+    """What runs, by name, and one line for each stale file that was cleaned away. Those of other hosts are listed, never judged."""
+    records, notes = [], []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        record = _read(path)
+        if record is not None and (not record.here or record.alive):
+            records.append(record)
+        elif record is not None:
+            _clean(folder, record)
+            notes.append(f"{record.name} (process {record.process.pid}) is gone without a goodbye; what it left was cleaned away.")
+        elif path.exists():
+            path.unlink(missing_ok=True)
+            notes.append(f"{path.name} was not a readable record; it was removed.")
+    return records, notes
+
+
+def find(folder: Path, name: str) -> Record | None:
+    """The record of this name, where it runs here."""
+    record = _read(_path(folder, name))
+    return record if record is not None and record.here and record.alive else None
+
+
+def remove(folder: Path, name: str, owner: Process | None = None) -> None:
+    """Take the file away; with `owner`, only where it is still that process's."""
+    path = _path(folder, name)
+    record = _read(path)
+    if owner is None or (record is not None and record.process == owner):
+        path.unlink(missing_ok=True)
+
+
+def socket_dir() -> Path:
+    """A new 0700 folder, short enough for a socket path."""
+    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a private folder
+        if len(place.encode()) + len(_PREFIX) + 9 <= _LONGEST_DIR and Path(place).is_dir():
+            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    raise OSError(f"no temporary folder is short enough for a socket path (TMPDIR is {tempfile.gettempdir()}); set TMPDIR=/tmp")
+
+
+def _clean(folder: Path, record: Record) -> None:
+    """What a dead owner left: its ranks, its socket's folder, its file. Nothing that is not clearly its own."""
+    if record.boot == boot_id():
+        for rank in record.ranks:
+            rank.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
+    if record.socket is not None:
+        place = Path(record.socket).parent
+        if place.name.startswith(_PREFIX) and place.is_dir() and not place.is_symlink() and _mine(place):
+            shutil.rmtree(place, ignore_errors=True)
+    _path(folder, record.name).unlink(missing_ok=True)
+
+
+def _mine(place: Path) -> bool:
+    return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw["process"] = Process(**raw["process"])
+        raw["ranks"] = tuple(Process(**r) for r in raw["ranks"])
+        return Record(**raw)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+

@@ -1,0 +1,101 @@
+"""Only what truly runs is found; what is stale is cleaned away with what it left, and said; strangers are left alone."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.rendezvous import Record
+
+DEAD = Process(pid=2**22 - 1, start=1)
+
+
+def test_a_record_comes_back_whole_and_private(tmp_path: Path) -> None:
+    record = Record("smol", Process.mine(), "/tmp/x/s", 8000, "secret", (DEAD,), {"model": "org/name"})
+    path = rendezvous.write(tmp_path / "run", record)
+    assert rendezvous.find(tmp_path / "run", "smol") == record
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "secret" not in repr(record)
+
+
+def test_a_name_with_a_slash_is_one_file(tmp_path: Path) -> None:
+    rendezvous.write(tmp_path, Record("org/../name", Process.mine()))
+    assert [p.parent for p in tmp_path.rglob("*.json")] == [tmp_path]
+    assert rendezvous.find(tmp_path, "org/../name") is not None
+
+
+@pytest.mark.parametrize("change", [{"process": DEAD}, {"boot": "another"}])
+def test_the_stale_is_cleaned_and_said(tmp_path: Path, change: dict[str, object]) -> None:
+    place = rendezvous.socket_dir()
+    (place / "s").touch()
+    record = replace(Record("old", Process.mine(), str(place / "s")), **change)  # type: ignore[arg-type]
+    rendezvous.write(tmp_path, record)
+    assert rendezvous.find(tmp_path, "old") is None
+    found, notes = rendezvous.listing(tmp_path)
+    assert found == []
+    assert len(notes) == 1
+    assert "old" in notes[0]
+    assert not place.exists()
+    assert list(tmp_path.glob("*.json")) == []
+
+
+def test_ranks_of_a_dead_owner_are_killed(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    rank = Process.of(child.pid)
+    assert rank is not None
+    rendezvous.write(tmp_path, Record("old", DEAD, ranks=(rank,)))
+    rendezvous.listing(tmp_path)
+    assert child.wait(5) < 0
+
+
+def test_another_hosts_record_is_listed_and_left(tmp_path: Path) -> None:
+    rendezvous.write(tmp_path, replace(Record("there", DEAD), host="elsewhere"))
+    found, notes = rendezvous.listing(tmp_path)
+    assert [r.here for r in found] == [False]
+    assert notes == []
+    assert rendezvous.find(tmp_path, "there") is None
+
+
+def test_a_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    rendezvous.write(tmp_path / "run", Record("old", DEAD, str(precious / "s")))
+    rendezvous.listing(tmp_path / "run")
+    assert precious.exists()
+
+
+def test_rubbish_is_removed_and_said(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    (tmp_path / "y.json").write_text(json.dumps({"name": "y"}))
+    found, notes = rendezvous.listing(tmp_path)
+    assert found == []
+    assert len(notes) == 2
+    assert rendezvous.listing(tmp_path / "nowhere") == ([], [])
+
+
+def test_only_the_owner_removes(tmp_path: Path) -> None:
+    rendezvous.write(tmp_path, Record("a", Process.mine()))
+    rendezvous.remove(tmp_path, "a", owner=DEAD)
+    assert rendezvous.find(tmp_path, "a") is not None
+    rendezvous.remove(tmp_path, "a", owner=Process.mine())
+    assert rendezvous.find(tmp_path, "a") is None
+
+
+def test_socket_folders_are_short_and_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(long))
+    place = rendezvous.socket_dir()
+    try:
+        assert len(str(place)) <= 90
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    finally:
+        place.rmdir()
