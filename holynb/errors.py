@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: What can go wrong with an attempt, the values of the frame's `error_type`.
 KINDS = (
     "rate_limit", "quota", "auth", "timeout", "connection", "context_length", "content_filter", "invalid_output",
-    "truncated", "oom", "server", "bad_request", "not_found", "budget", "deadline",
+    "truncated", "oom", "server", "bad_request", "not_found", "budget", "deadline", "internal",
 )  # fmt: skip
 
 #: The kinds that another attempt at the same endpoint can cure.

@@ -1,0 +1,156 @@
+"""Rows to DataFrames and back. The only module that imports pandas, and only inside its functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holynb.errors import BadOption, BadPrompt, closest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from holynb.types import Outcome
+
+__all__ = ["build", "into", "is_frame", "labels", "merge_index", "read", "records", "select"]
+
+STATUS = ["ok", "error", "cancelled", "skipped"]
+STRINGS = ("error_type", "error", "route", "model")
+READERS = {
+    ".csv": "read_csv", ".tsv": "read_csv", ".jsonl": "read_json", ".ndjson": "read_json", ".json": "read_json", ".parquet": "read_parquet",
+}  # fmt: skip
+
+
+def build(rows: Sequence[Outcome | None], index: Any = None) -> pd.DataFrame:
+    """The result: one line per row, in input order, on `index` (default 0…n-1).
+
+    Dtypes never depend on the outcome: string, category, Int64, Float64, boolean. A row that has not ended has NA everywhere.
+    """
+    import pandas as pd
+
+    def column(name: str) -> list[Any]:
+        return [None if o is None else getattr(o, name) for o in rows]
+
+    def usage(name: str) -> list[Any]:
+        return [None if o is None else getattr(o.usage, name) for o in rows]
+
+    def reals(values: list[Any]) -> Any:
+        return pd.array([None if v is None else float(v) for v in values], dtype="Float64")
+
+    data = {
+        "text": pd.array(column("text"), dtype="string"),
+        "status": pd.Categorical(column("status"), categories=STATUS),
+        **{name: pd.array(column(name), dtype="string") for name in STRINGS},
+        "attempts": pd.array(column("attempts"), dtype="Int64"),
+        **{name: pd.array(usage(name), dtype="Int64") for name in ("tokens_in", "tokens_out", "tokens_cached")},
+        **{name: reals(column(name)) for name in ("cost", "latency_s", "ttft_s")},
+        "finish_reason": pd.array(column("finish_reason"), dtype="string"),
+        "cached": pd.array(column("cached"), dtype="boolean"),
+    }
+    return pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index)
+
+
+def is_frame(value: Any) -> bool:
+    """Whether `value` is a pandas DataFrame, without importing pandas for what cannot be one."""
+    return type(value).__name__ == "DataFrame" and type(value).__module__.startswith("pandas")
+
+
+def select(df: pd.DataFrame, where: str | None, limit: int | None) -> pd.DataFrame:
+    """The rows for which the pandas query `where` holds, the first `limit` of them. Raises BadOption where the query does not."""
+    if where is not None:
+        try:
+            df = df.query(where)
+        except Exception as exc:
+            raise BadOption(f"--where {where!r} does not hold on this frame: {exc}") from exc
+    return df if limit is None else df.head(limit)
+
+
+def records(df: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each row as a dict of plain Python values, missing ones None. Of two columns with one name the first counts."""
+    columns: dict[str, list[Any]] = {}
+    for place, name in enumerate(df.columns):
+        if str(name) not in columns:
+            columns[str(name)] = _values(df.iloc[:, place])
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] if columns else [{} for _ in range(len(df))]
+
+
+def _values(series: pd.Series[Any]) -> list[Any]:
+    missing = series.isna()
+    values = series.tolist()
+    return [None if gone else value for value, gone in zip(values, missing, strict=True)] if missing.any() else values
+
+
+def read(path: str) -> pd.DataFrame:
+    """A file as a frame: .csv, .tsv, .jsonl, .json, .parquet; a .txt file has one column, `text`, a row per non-blank line."""
+    import pandas as pd
+
+    where = Path(path).expanduser()
+    if not where.exists():
+        near = closest(where.name, [p.name for p in where.parent.iterdir()] if where.parent.is_dir() else [])
+        raise BadOption(f"There is no file {path!r}.{near}")
+    suffix = where.suffix.lower()
+    try:
+        if suffix in (".txt", ".md"):
+            lines = [line for line in where.read_text("utf-8").splitlines() if line.strip()]
+            return pd.DataFrame({"text": pd.array(lines, dtype="string")})
+        if suffix not in READERS:
+            raise BadOption(f"--file reads {', '.join([*READERS, '.txt'])}, not {suffix or where.name!r}. Read it yourself and use --df.")
+        extra = {".tsv": {"sep": "\t"}, ".jsonl": {"lines": True}, ".ndjson": {"lines": True}}.get(suffix, {})
+        frame: pd.DataFrame = getattr(pd, READERS[suffix])(where, **extra)
+    except ImportError as exc:
+        raise BadOption(f"Reading {suffix} needs pyarrow: pip install pyarrow") from exc
+    except (ValueError, OSError) as exc:
+        raise BadOption(f"{path!r} could not be read as {suffix}: {exc}") from exc
+    return frame
+
+
+def into(source: pd.DataFrame, column: str, texts: pd.DataFrame) -> pd.DataFrame:
+    """A copy of `source` plus `column`, by position. The source is never changed."""
+    copy = source.copy()
+    copy[column] = texts["text"].array
+    return copy
+
+
+def check_into(source: Any, column: str) -> None:
+    """Refuse, before any request, a column that exists, and an input that has no columns."""
+    if source is None:
+        raise BadOption("--into needs rows with columns: add --df NAME or --file PATH.")
+    if column in source.columns:
+        raise BadOption(f"--into {column!r}: the input already has a column of this name. Choose another; the input is never changed.")
+
+
+def check_rows(df: Any, name: str) -> None:
+    """Refuse what is not a frame, and one without rows."""
+    if not is_frame(df):
+        raise BadOption(f"--df {name} is a {type(df).__name__}, not a DataFrame.")
+    if not len(df):
+        raise BadPrompt(f"--df {name} has no rows, so there is nothing to send.")
+
+
+def labels(index: Any) -> list[Any]:
+    """An index as JSON-able labels (a MultiIndex's as lists)."""
+    return [list(map(_plain, label)) if isinstance(label, tuple) else _plain(label) for label in index.tolist()]
+
+
+def _plain(label: Any) -> Any:
+    return label if isinstance(label, str | int | float | bool | None) else str(label)
+
+
+def merge_index(stored: Sequence[Any]) -> Any:
+    """An index from stored labels; None where they are just 0…n-1."""
+    import pandas as pd
+
+    if list(stored) == list(range(len(stored))):
+        return None
+    if stored and all(isinstance(label, list) for label in stored):
+        return pd.MultiIndex.from_tuples([tuple(label) for label in stored])
+    return pd.Index(list(stored))
+
+
+def by_name(frames: Mapping[str, Any], name: str) -> Any:
+    """The DataFrame called `name` among notebook variables, or BadOption with the closest one."""
+    if name in frames:
+        return frames[name]
+    known = [k for k, v in frames.items() if not k.startswith("_") and is_frame(v)]
+    raise BadOption(f"There is no DataFrame called {name!r}.{closest(name, known)}" + (f" Known: {', '.join(known[:8])}." if known else ""))

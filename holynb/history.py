@@ -1,0 +1,136 @@
+"""The runs of this session and of the run log: the last one, one by name, and plans that continue an earlier run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from holynb import frame, keys, settings
+from holynb.errors import BadOption, closest
+from holynb.options import Options
+from holynb.plan import Plan
+from holynb.runlog import RunLog, RunRecord
+from holynb.types import Outcome, Prompt, Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holynb.run import Run
+
+__all__ = ["close", "continued", "failed_again", "find", "last", "log", "remember", "resumed", "runs", "stored"]
+
+_session: deque[Run] = deque(maxlen=50)
+_logs: dict[Path, RunLog] = {}
+
+
+def log() -> RunLog:
+    """The run log of HOLYNB_HOME."""
+    path = settings.home() / "runs.sqlite"
+    if path not in _logs:
+        _logs[path] = RunLog(path)
+    return _logs[path]
+
+
+def close() -> None:
+    """Write what is queued and end the writers' threads."""
+    for each in _logs.values():
+        each.close()
+    _logs.clear()
+
+
+def remember(run: Run) -> None:
+    """Add a run to the session's."""
+    _session.append(run)
+
+
+def runs() -> list[Run]:
+    """The session's runs, oldest first (the last 50)."""
+    return list(_session)
+
+
+def last() -> Run | None:
+    """The session's last run."""
+    return _session[-1] if _session else None
+
+
+def find(name: str) -> Run | None:
+    """The session's newest run of this name or id."""
+    return next((r for r in reversed(_session) if name in (r.name, r.id)), None)
+
+
+def stored(name: str) -> RunRecord:
+    """The run of this name or id in the log, or BadOption with the closest one."""
+    if (record := log().find(name)) is None:
+        known = [w for r in log().runs() for w in (r.name, r.id) if w]
+        raise BadOption(f"There is no run {name!r} in the run log.{closest(name, known)} %infer runs lists them.")
+    return record
+
+
+def continued(plan: Plan) -> Plan:
+    """The plan as a continuation of the run that `--resume`, `--only failed` or a `--name` used before point at; else as it is.
+
+    With `--only failed`, what did not fail then is kept, by position.
+    """
+    options = plan.options
+    if options.only is not None:
+        run, outcomes = _earlier(options.resume or options.name)
+        if len(outcomes) != len(plan.prompts):
+            raise BadOption(
+                f"--only failed: that run had {len(outcomes)} rows and this cell has {len(plan.prompts)}. Run the same rows, or leave it out."
+            )
+        return replace(plan, kept=_good(outcomes), continues=run)
+    if options.resume is not None:
+        return replace(plan, continues=stored(options.resume).id)
+    if options.name is not None and (record := log().find(options.name)) is not None and record.name == options.name:
+        return replace(plan, continues=record.id)
+    return plan
+
+
+def failed_again(name: str | None = None, options: Mapping[str, Any] | None = None) -> Plan:
+    """A plan that sends the failed rows of a run again (`%infer run --only failed`)."""
+    run = find(name) if name else last()
+    if run is None:
+        plan = resumed(name or _newest(), options)
+        return replace(plan, kept=_good(_earlier(plan.continues)[1]))
+    return replace(run.plan, kept=_good(dict(enumerate(run.rows()))), continues=run.id)
+
+
+def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
+    """A plan made from the log alone: the run's own requests on its own route (`%infer resume RUN`)."""
+    record = stored(name)
+    said = {k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")}
+    chosen = Options.of({**said, **(options or {})})
+    endpoint = settings.endpoint(settings.route(record.route), chosen.api_base, chosen.api_key_name)
+    prompts: list[Prompt] = [Prompt(())] * record.n
+    requests: list[Request | None] = [None] * record.n
+    labels: list[Any] = list(range(record.n))
+    for r in log().requests(record.id):
+        prompts[r.row] = Prompt(r.messages)
+        requests[r.row] = Request(r.row, r.messages, endpoint.route, r.sampling, r.sample, stream=bool(chosen.stream))
+        labels[r.row] = r.label
+    secrets = {endpoint.route: keys.find(endpoint)}
+    return Plan(prompts, requests, (endpoint,), chosen, secrets, frame.merge_index(labels), continues=record.id)
+
+
+def _newest() -> str:
+    newest = log().runs(1)
+    if not newest:
+        raise BadOption("There is no run yet. Start one with %%infer.")
+    return newest[0].id
+
+
+def _earlier(name: str | None) -> tuple[str, dict[int, Outcome | None]]:
+    """The id and the outcomes by row of a run of the session or of the log; the last one where no name is given."""
+    run = find(name) if name else last()
+    if run is not None:
+        return run.id, dict(enumerate(run.rows()))
+    record = stored(name or _newest())
+    found: dict[int, Outcome | None] = dict.fromkeys(range(record.n))
+    found.update({row: outcome for row, (_, outcome) in log().answers(record.id).items()})
+    return record.id, found
+
+
+def _good(outcomes: Mapping[int, Outcome | None]) -> dict[int, Outcome]:
+    return {row: o for row, o in outcomes.items() if o is not None and o.status in ("ok", "skipped")}

@@ -1,0 +1,102 @@
+"""One run's side of the run log: what is known already, what is written as it happens, and what to do when it cannot be written.
+
+Lives on the io thread. A log that fails (disk full, locked, read-only) is said once, and the run goes on in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from holynb import frame, history
+from holynb.journal import Journal
+from holynb.plan import Plan
+from holynb.runlog import RunLog, RunRecord, StoredRow
+from holynb.types import Ended, Event, Outcome
+
+__all__ = ["Found", "Keeper"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows that the log can answer, as they were answered, and what they cost then."""
+
+    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    saved: Decimal | None = None
+
+
+class Keeper:
+    """Called with every event of its run; returns something to wait for where the event must be on disk first."""
+
+    def __init__(self, run: str, n: int, *, share: bool) -> None:
+        self.run = run
+        self.keys: list[str | None] = [None] * n
+        self.journal: Journal | None = None
+        self._share = share
+        self._log: RunLog | None = None
+        self._mine: set[int] = set()
+
+    def __call__(self, event: Event) -> Awaitable[None] | None:
+        if self._log is None:
+            return None
+        if not isinstance(event, Ended):
+            return self._log.event(self.run, event, None, shared=False)
+        if event.row in self._mine:
+            return None  # this run's own earlier answer, which stands in the log with what it cost
+        shared = self._share and not event.outcome.cached
+        promise = self._log.event(self.run, event, self.keys[event.row], shared=shared)
+        return None if promise is None else self._waited(promise)
+
+    async def begin(self, plan: Plan, record: RunRecord, base_url: str) -> Found:
+        """Give each request its key, look up what is known, write the run and its requests. 500 rows at a time, so others go on."""
+        for i, request in enumerate(plan.requests):
+            self.keys[i] = None if request is None else request.key(base_url)
+            if i % 500 == 499:
+                await asyncio.sleep(0)
+        self._log = history.log()
+        try:
+            found = await asyncio.to_thread(self._known, self._log, plan)
+            labels = frame.labels(plan.index) if plan.index is not None else list(range(len(self.keys)))
+            rows = [StoredRow(r.row, r.sample, self.keys[r.row], labels[r.row], r.messages, r.sampling) for r in plan.requests if r]
+            await self._log.start(record, rows)
+        except (sqlite3.Error, OSError) as exc:
+            self._give_up(exc)
+            return Found()
+        return found
+
+    async def finish(self, status: str) -> None:
+        """Say in the log how the run ended, after everything else of it is written."""
+        if self._log is not None:
+            await self._waited(self._log.finish(self.run, status))
+
+    def _known(self, log: RunLog, plan: Plan) -> Found:
+        """Rows of this run answered before (same key), then, where the cache may answer, rows any run has answered."""
+        options = plan.options
+        known: dict[int, Outcome] = {}
+        before = log.answers(self.run)
+        for row, (key, outcome) in before.items():
+            if row < len(self.keys) and key is not None and key == self.keys[row] and outcome.status == "ok" and not options.refresh:
+                known[row] = outcome
+        self._mine = set(known) | (set(plan.kept) & set(before))
+        if options.cache and not options.refresh:
+            wanted = {key: None for row, key in enumerate(self.keys) if key is not None and row not in known}
+            found = log.cached(list(wanted))
+            known.update({row: found[key] for row, key in enumerate(self.keys) if key in found and row not in known})
+        costs = [o.cost for row, o in known.items() if o.cost is not None and row not in plan.kept]
+        return Found(known, sum(costs, Decimal(0)) if costs else None)
+
+    async def _waited(self, promise: Awaitable[None]) -> None:
+        try:
+            await promise
+        except (sqlite3.Error, OSError) as exc:
+            self._give_up(exc)
+
+    def _give_up(self, exc: Exception) -> None:
+        if self._log is not None and self.journal is not None:
+            path, self._log = self._log.path, None
+            self.journal.note(
+                f"The run log {path} cannot be written ({exc}). Answers are kept in memory only: save the frame, then free "
+                "space or set HOLYNB_HOME to another place.", "warning")  # fmt: skip

@@ -1,0 +1,120 @@
+"""What a run will do, settled before it starts: prompts, routes, requests. Sends nothing; every mistake of the user is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from holynb import frame, keys, prompts, settings
+from holynb.errors import BadOption
+from holynb.options import Options
+from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts
+
+__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "make"]
+
+#: Longest answer where nothing is said (contract section 2).
+HOSTED_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 512
+
+#: What `ask` gets: the endpoint whose key is missing. Returns the key, or None.
+Ask = Callable[[Endpoint], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a run needs. `requests[i]` is None where row i is skipped; `kept` are outcomes that are not asked for again.
+
+    `continues` is the id of the earlier run that this one goes on with, in the run log too.
+    """
+
+    prompts: Sequence[Prompt]
+    requests: Sequence[Request | None]
+    endpoints: Sequence[Endpoint]
+    options: Options
+    secrets: Mapping[Route, Secret | None] = field(default_factory=dict)
+    index: Any = None
+    source: Any = None
+    kept: Mapping[int, Outcome] = field(default_factory=dict)
+    continues: str | None = None
+
+    @property
+    def route(self) -> Route:
+        """Where the rows go first."""
+        return self.endpoints[0].route
+
+    @property
+    def timeouts(self) -> Timeouts:
+        return Timeouts(connect=self.options.connect_timeout, silence=self.options.timeout)
+
+
+def make(
+    what: Any, route: str | None, options: Options, *, variables: Mapping[str, Any] | None = None, ask: Ask | None = None
+) -> Plan:
+    """A plan from a cell's body (`variables` given) or from the `prompts` of `holynb.infer` (a template where a frame is given).
+
+    Raises UserError. No request is sent and no socket opened.
+    """
+    source = _source(options, variables)
+    if options.into is not None:
+        frame.check_into(source, options.into)
+    asked = _prompts(what, options, source, variables)
+    endpoint = settings.endpoint(settings.route(route), options.api_base, options.api_key_name)
+    secrets = {endpoint.route: keys.find(endpoint, ask)}
+    return Plan(
+        asked, [request(i, p, endpoint.route, options) for i, p in enumerate(asked)], (endpoint,), options, secrets,
+        None if source is None else source.index, source,
+    )  # fmt: skip
+
+
+def request(row: int, prompt: Prompt, route: Route, options: Options) -> Request | None:
+    """The request of one row; None where its prompt is empty and so nothing is asked."""
+    if prompt.empty:
+        return None
+    longest = POOL_MAX_TOKENS if route.provider == "pool" else HOSTED_MAX_TOKENS
+    run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p)
+    sampling = prompt.sampling.over(run.over(Sampling(max_tokens=longest)))
+    return Request(row, prompt.messages, route, sampling, stream=bool(options.stream))
+
+
+def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
+    """The frame the rows come from, None where there is none."""
+    if options.df is not None and options.file is not None:
+        raise BadOption("--df and --file both name the rows. Give one of them.")
+    if options.df is not None:
+        df = frame.by_name(variables or {}, options.df) if isinstance(options.df, str) else options.df
+        frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
+    elif options.file is not None:
+        df = frame.read(options.file)
+        frame.check_rows(df, options.file)
+    elif options.where is not None:
+        raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")
+    else:
+        return None
+    df = frame.select(df, options.where, options.limit)
+    if not len(df):
+        raise BadOption(f"--where {options.where!r} leaves no row, so there is nothing to send.")
+    return df
+
+
+def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None) -> list[Prompt]:
+    if source is not None:
+        if not isinstance(what, str):
+            raise BadOption("With df, prompts is one template string, rendered once per row.")
+        return prompts.render(what, rows=frame.records(source), variables=variables or {}, options=options)
+    if variables is not None and isinstance(what, str):
+        asked = prompts.render(what, rows=None, variables=variables, options=options)
+    else:
+        asked = prompts.of(what, options=options)
+    return asked if options.limit is None else asked[: options.limit]
+
+
+def code(plan_body: Any, route: str | None, options: Options) -> str:
+    """The plain Python that does what the cell does (`--show-code`)."""
+    default = Options()
+    said = {n: getattr(options, n) for n in Options.__slots__ if getattr(options, n) != getattr(default, n)}
+    args = [repr(plan_body), *([repr(route)] if route else [])]
+    for name, value in said.items():
+        if name not in ("show_code", "show", "quiet", "debug"):
+            args.append(f"{name}={value if name == 'df' and isinstance(value, str) else repr(value)}")
+    joined = ",\n    ".join(args)
+    return f"import holynb\n\nrun = holynb.infer(\n    {joined},\n)\nframe = run.wait().frame()\n"

@@ -1,0 +1,93 @@
+"""What a run comes to: counts, tokens, dollars, seconds. Pure; folds outcomes, prints nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from holynb.types import Outcome
+
+__all__ = ["Summary", "dollars", "summarize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts of rows by how they ended; `running` have not. `cost` sums what is known; `unknown_cost` says of how many it is not.
+
+    `saved` is what the cached rows cost when they were first answered. Tokens are sums of what servers said.
+    """
+
+    n: int
+    ok: int = 0
+    error: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    cached: int = 0
+    running: int = 0
+    cost: Decimal | None = None
+    unknown_cost: int = 0
+    saved: Decimal | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    elapsed: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
+    stopped: bool = False
+
+    def failures(self) -> str:
+        """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`."""
+        if not self.error:
+            return ""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
+        return f"{self.error} of {self.n} failed: {kinds}. %infer run --only failed"
+
+    def line(self) -> str:
+        """One line for the end of a run."""
+        parts = [f"{self.ok:,} of {self.n:,} rows" if self.ok != self.n else f"{self.n:,} row{'s' * (self.n != 1)}"]
+        if self.cached:
+            parts.append(f"{self.cached:,} cached" + (f" (saved {dollars(self.saved)})" if self.saved else ""))
+        parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
+        parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens")
+        parts.append(self.money())
+        parts.append(f"{self.elapsed:.1f} s")
+        text = " · ".join(p for p in parts if p)
+        if self.stopped:
+            text = f"stopped · {text}"
+        return f"{text}\n{self.failures()}" if self.error else text
+
+    def money(self) -> str:
+        """`$0.42`, `$0.42 + 3 unknown`, or `$?` where nothing is known."""
+        if self.cost is None:
+            return "$?" if self.unknown_cost else dollars(Decimal(0))
+        return dollars(self.cost) + (f" + {self.unknown_cost:,} unknown" if self.unknown_cost else "")
+
+
+def summarize(rows: Sequence[Outcome | None], elapsed: float, *, saved: Decimal | None = None, stopped: bool = False) -> Summary:
+    """Fold outcomes; None has not ended. Skipped rows cost nothing and are not unknown."""
+    ended = [o for o in rows if o is not None]
+    status = Counter(o.status for o in ended)
+    sent = [o for o in ended if o.attempts or o.cached]
+    costs = [o.cost for o in sent if o.cost is not None]
+    paid = [o for o in ended if not o.cached]
+    return Summary(
+        n=len(rows), ok=status["ok"], error=status["error"], cancelled=status["cancelled"], skipped=status["skipped"],
+        cached=sum(o.cached for o in ended), running=len(rows) - len(ended),
+        cost=sum(costs, Decimal(0)) if costs else None,
+        unknown_cost=sum(o.cost is None and o.status == "ok" for o in sent),
+        saved=saved, tokens_in=sum(o.usage.tokens_in or 0 for o in paid), tokens_out=sum(o.usage.tokens_out or 0 for o in paid),
+        elapsed=elapsed, errors=Counter(o.error_type or "error" for o in ended if o.status == "error"), stopped=stopped,
+    )  # fmt: skip
+
+
+def dollars(amount: Decimal | float | None) -> str:
+    """`$0.000123`, `$0.42`, `$1,234.00`; `?` where unknown. Small sums keep two significant figures."""
+    if amount is None:
+        return "?"
+    value = float(amount)
+    if value == 0 or abs(value) >= 0.1:
+        return f"${value:,.2f}"
+    digits = 2
+    while digits < 8 and abs(value) < 10 ** -(digits - 1):
+        digits += 1
+    return f"${value:.{digits}f}"
