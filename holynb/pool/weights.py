@@ -1,0 +1,128 @@
+"""The MODEL word of `pool start` → a folder of safetensors, config and tokenizer: embedded, folder, GGUF file or hub id. No torch.
+
+`python -m holynb.pool.weights MODEL --home DIR` prints one JSON object a line: stage and share, and last the folder or an
+error. It is a process of its own so that a fetch of minutes neither blocks the pool's server nor dies with a kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from holynb.pool import embedded
+from kernels_support.jupyter.lock import Lock
+
+__all__ = ["WeightsError", "folder_of", "main", "ready"]
+
+Progress = Callable[[str, float | None], None]
+
+#: What of a hub repository the pool can use; other formats of the same weights stay where they are.
+_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*", "*.jinja", "chat_template*"]
+
+
+class WeightsError(Exception):
+    """This MODEL leads to no usable folder; one line that says what to do."""
+
+
+def ready(model: str, home: Path) -> Path | None:
+    """The folder, where it needs neither network nor work; None where `folder_of` must be run first."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return _checked(path)
+    made = home / "models" / embedded.NAME
+    return made if model == embedded.NAME and (made / "holynb.json").exists() else None
+
+
+def folder_of(model: str, home: Path, progress: Progress) -> Path:
+    """The folder, fetched or converted where needed. Raises WeightsError, EmbeddedError."""
+    found = ready(model, home)
+    if found is not None:
+        return found
+    path = Path(model).expanduser()
+    if model == embedded.NAME:
+        return embedded.ensure(home, progress)
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        return _from_gguf(path, home, progress)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not path.exists():
+        return _from_hub(model, home, progress)
+    raise WeightsError(f"{model} is no folder, no .gguf file, no hub id (org/name) and not {embedded.NAME}, the embedded model.")
+
+
+def _checked(folder: Path) -> Path:
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if not missing and not any(folder.glob("*.safetensors")):
+        missing = ["*.safetensors"]
+    if missing:
+        raise WeightsError(f"{folder} lacks {' and '.join(missing)}; a model folder holds safetensors, config.json and tokenizer.json.")
+    return folder.resolve()
+
+
+def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
+    """Convert once; the folder's name holds the file's size and time, so that a changed file is converted anew."""
+    from holynb.pool.convert import ConvertError, convert
+
+    stat = path.stat()
+    mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:10]
+    folder = home / "models" / f"{path.stem}-{mark}"
+    with Lock(home / "models" / f".{folder.name}.lock"):
+        if folder.is_dir():
+            return folder
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gguf-", ignore_cleanup_errors=True) as place:
+            made = Path(place) / "made"
+            made.mkdir()
+            try:
+                convert(path, made, lambda share: progress(f"converting {path.name}", share))
+            except (ConvertError, OSError) as exc:
+                raise WeightsError(f"{path.name} could not be converted: {exc}") from exc
+            made.rename(folder)
+    return folder
+
+
+def _from_hub(model: str, home: Path, progress: Progress) -> Path:
+    """Fetch from the hub into `home` (HF_ENDPOINT, HF_TOKEN and proxies are honoured by its own client)."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as exc:
+        raise WeightsError(f"Fetching {model} needs huggingface_hub: pip install 'holynb[local]'.") from exc
+    progress(f"fetching {model} from the hub", None)
+    folder = home / "models" / model.replace("/", "--")
+    try:
+        snapshot_download(model, local_dir=folder, allow_patterns=_PATTERNS)
+    except HfHubHTTPError as exc:
+        status = exc.response.status_code if exc.response is not None else "no answer"
+        hint = " A gated model needs HF_TOKEN." if status in {401, 403} else ""
+        raise WeightsError(f"The hub has no {model} for us ({status}).{hint} Check the name, or give a folder.") from exc
+    except (LocalEntryNotFoundError, HFValidationError, OSError) as exc:
+        raise WeightsError(f"{model} could not be fetched from the hub: {str(exc).splitlines()[0]} A folder of safetensors works without it.") from exc
+    return _checked(folder)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m holynb.pool.weights", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--tag", default="holynb-pool")
+    said = parser.parse_args(argv)
+
+    def say(stage: str, share: float | None) -> None:
+        print(json.dumps({"stage": stage, "share": share}), flush=True)
+
+    try:
+        folder = folder_of(said.model, said.home, say)
+    except (WeightsError, embedded.EmbeddedError) as exc:
+        print(json.dumps({"error": str(exc)}), flush=True)
+        return 1
+    print(json.dumps({"folder": str(folder)}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
