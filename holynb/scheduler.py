@@ -137,11 +137,13 @@ class Scheduler:
     # -- one endpoint ----------------------------------------------------------------------------------------------
     async def _pump(self, station: Station) -> None:
         while True:
+            # A place first, then a job: what is taken from the queue goes out at once, so a trip or a stop finds all that waits in it.
+            await station.window.acquire()
             job = await station.next()
             if station.tripped:
+                station.window.release()
                 await self._fail(job, station, station.tripped)
                 continue
-            await station.window.acquire()
             task = asyncio.create_task(self._serve(job, station))
             self._tasks[task] = job
             task.add_done_callback(self._landed)
@@ -329,8 +331,9 @@ def _answered(job: Job, route: Route, said: Completion, times: tuple[float, floa
 
 
 async def _within(what: Awaitable[object], seconds: float) -> None:
-    """Wait, but not longer than that."""
+    """Wait, but not longer than that. (`asyncio.wait_for` swallows a cancellation in Python 3.11 when both come in one tick.)"""
     try:
-        await asyncio.wait_for(what, seconds)
+        async with asyncio.timeout(seconds):
+            await what
     except TimeoutError:
         return

@@ -1,0 +1,138 @@
+"""The result frame: input order, input index, dtypes that never depend on the outcome."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from holynb import frame
+from holynb.errors import BadOption, BadPrompt
+from holynb.types import Outcome, Usage
+
+OK = Outcome("ok", "yes", route="a/b", model="m", attempts=1, usage=Usage(1, 2, 0), cost=Decimal("0.5"), latency_s=0.1, finish_reason="stop")
+BAD = Outcome("error", error_type="timeout", error="late", attempts=4)
+DTYPES = {
+    "text": "string", "status": "category", "error_type": "string", "error": "string", "route": "string", "model": "string", "attempts": "Int64",
+    "tokens_in": "Int64", "tokens_out": "Int64", "tokens_cached": "Int64", "cost": "Float64", "latency_s": "Float64", "ttft_s": "Float64",
+    "finish_reason": "string", "cached": "boolean",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", [[], [OK], [BAD], [None], [OK, BAD, None, Outcome("skipped")]], ids=len)
+def test_columns_and_dtypes_never_depend_on_the_outcome(rows: list[Outcome | None]):
+    df = frame.build(rows)
+    assert {k: str(v) for k, v in df.dtypes.items()} == DTYPES
+    assert list(df["status"].cat.categories) == ["ok", "error", "cancelled", "skipped"]
+    assert len(df) == len(rows)
+
+
+def test_what_is_unknown_is_na_never_zero():
+    df = frame.build([OK, BAD])
+    assert df["text"].isna().tolist() == [False, True]
+    assert df["cost"].isna().tolist() == [False, True]
+    assert df["tokens_in"].isna().tolist() == [False, True]
+    assert df["ttft_s"].isna().all()
+    assert df["cost"].iloc[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    "index",
+    [pd.Index(["a", "a", "b"]), pd.MultiIndex.from_tuples([(1, "x"), (1, "y"), (1, "x")], names=["n", "l"]), pd.date_range("2026-01-01", periods=3)],
+    ids=["duplicates", "multi", "dates"],
+)
+def test_the_inputs_index_is_the_results(index: pd.Index):
+    df = frame.build([OK, BAD, OK], index)
+    assert df.index.equals(index)
+    assert df.index.names == index.names
+    assert df["status"].tolist() == ["ok", "error", "ok"]
+
+
+def test_records_are_plain_values_and_missing_ones_none():
+    df = pd.DataFrame({
+        "s": ["a", None, "c"], "n": [1, 2, 3], "f": [1.5, np.nan, 2.0], "t": pd.to_datetime(["2026-01-01", None, "2026-01-03"]),
+        "l": [[1], None, {"k": 1}], "i": pd.array([1, None, 3], dtype="Int64"),
+    })  # fmt: skip
+    rows = frame.records(df)
+    assert rows[1] == {"s": None, "n": 2, "f": None, "t": None, "l": None, "i": None}
+    assert (rows[0]["n"], rows[0]["l"], rows[2]["l"], rows[2]["i"]) == (1, [1], {"k": 1}, 3)
+    assert type(rows[0]["n"]) is int
+
+
+def test_of_two_columns_with_one_name_the_first_counts():
+    df = pd.DataFrame([[1, 2]], columns=["a", "a"])
+    assert frame.records(df) == [{"a": 1}]
+    assert frame.records(pd.DataFrame(index=[1, 2])) == [{}, {}]
+
+
+def test_select_queries_and_cuts():
+    df = pd.DataFrame({"n": range(10)})
+    assert frame.select(df, "n > 4", 2)["n"].tolist() == [5, 6]
+    with pytest.raises(BadOption, match="--where 'm > 4' does not hold"):
+        frame.select(df, "m > 4", None)
+
+
+def test_files_become_frames(tmp_path: Path):
+    df = pd.DataFrame({"a": ["x", "y"], "n": [1, 2]})
+    df.to_csv(tmp_path / "a.csv", index=False)
+    df.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
+    df.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    df.to_json(tmp_path / "a.json", orient="records")
+    for name in ("a.csv", "a.tsv", "a.jsonl", "a.json"):
+        assert frame.records(frame.read(str(tmp_path / name))) == frame.records(df)
+    (tmp_path / "a.txt").write_text("one\n\n  \ntwo\n", "utf-8")
+    assert frame.read(str(tmp_path / "a.txt"))["text"].tolist() == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.cvs", "There is no file"), ("bad.json", "could not be read as .json"), ("a.xyz", "--file reads .csv"), ("empty.csv", "could not be read")],
+)
+def test_a_file_that_gives_no_rows_is_one_line(tmp_path: Path, name: str, message: str):
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "bad.json").write_text("{nope")
+    (tmp_path / "a.xyz").write_text("?")
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(BadOption, match=message):
+        frame.read(str(tmp_path / name))
+    if name == "a.cvs":
+        with pytest.raises(BadOption, match=r"Did you mean a\.csv\?"):
+            frame.read(str(tmp_path / name))
+
+
+def test_into_copies_and_never_changes_the_input():
+    df = pd.DataFrame({"a": [1, 2]}, index=["x", "x"])
+    out = frame.into(df, "label", frame.build([OK, BAD], df.index))
+    assert list(df.columns) == ["a"]
+    assert out["label"].tolist()[0] == "yes"
+    assert out["label"].isna().tolist() == [False, True]
+    assert str(out["label"].dtype) == "string"
+    with pytest.raises(BadOption, match="already has a column"):
+        frame.check_into(df, "a")
+    with pytest.raises(BadOption, match="needs rows with columns"):
+        frame.check_into(None, "a")
+
+
+def test_what_is_no_frame_or_has_no_rows_is_refused():
+    with pytest.raises(BadOption, match="--df x is a list, not a DataFrame"):
+        frame.check_rows([1], "x")
+    with pytest.raises(BadPrompt, match="has no rows"):
+        frame.check_rows(pd.DataFrame({"a": []}), "x")
+
+
+def test_a_frame_is_found_by_name_or_the_closest_is_offered():
+    variables = {"reviews": pd.DataFrame({"a": [1]}), "other": 3}
+    assert frame.by_name(variables, "reviews") is variables["reviews"]
+    with pytest.raises(BadOption, match=r"Did you mean reviews\? Known: reviews"):
+        frame.by_name(variables, "review")
+
+
+@pytest.mark.parametrize(
+    "index", [pd.Index(["a", "b"]), pd.MultiIndex.from_tuples([(1, "x"), (2, "y")]), pd.RangeIndex(2)], ids=["labels", "multi", "range"]
+)
+def test_labels_survive_the_log(index: pd.Index):
+    back = frame.merge_index(frame.labels(index))
+    assert (back is None and list(index) == [0, 1]) or back.equals(index)

@@ -1,0 +1,89 @@
+"""The journal: grows, folds, and is read from any thread at any pace."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from holynb.journal import Journal
+from holynb.types import Ended, Failed, Noted, Outcome, Started
+
+
+def ended(row: int, text: str = "x") -> Ended:
+    return Ended(row, Outcome("ok", text), 0.0)
+
+
+def test_readers_go_on_from_their_cursor():
+    journal = Journal(2)
+    journal.append(Started(0, 1, "sim/echo", 0.0))
+    events, cursor = journal.since(0)
+    assert (len(events), cursor) == (1, 1)
+    assert journal.since(cursor) == ([], 1)
+    journal.append(ended(0))
+    journal.note("a line")
+    events, cursor = journal.since(cursor)
+    assert [type(e) for e in events] == [Ended, Noted]
+    assert cursor == 3
+
+
+def test_rows_are_the_fold_of_the_events():
+    journal = Journal(3)
+    journal.append(ended(2, "two"))
+    assert [o.text if o else None for o in journal.rows] == [None, None, "two"]
+    assert journal.ended == 1
+
+
+def test_a_row_ends_once():
+    journal = Journal(1)
+    journal.append(ended(0))
+    with pytest.raises(RuntimeError, match="ended twice"):
+        journal.append(ended(0))
+
+
+def test_live_text_is_there_while_the_row_is_in_flight():
+    journal = Journal(2)
+    journal.say(0, "Hel")
+    journal.say(0, "lo")
+    assert journal.live() == {0: "Hello"}
+    assert journal.partial(0) == "Hello"
+    assert journal.partial(1) is None
+    journal.append(ended(0))
+    assert journal.live() == {}
+
+
+def test_a_failed_attempts_text_is_forgotten():
+    journal = Journal(1)
+    journal.say(0, "half an ans")
+    journal.append(Failed(0, 1, "a/b", "truncated", "cut", 0.0, 0.5))
+    journal.say(0, "whole")
+    assert journal.live() == {0: "whole"}
+
+
+def test_the_keeper_hears_every_event():
+    heard: list[object] = []
+    journal = Journal(1, lambda event: heard.append(event))
+    journal.append(Started(0, 1, "a/b", 0.0))
+    journal.append(ended(0))
+    assert [type(e) for e in heard] == [Started, Ended]
+
+
+def test_a_reader_in_another_thread_sees_every_event_in_order():
+    n = 5000
+    journal = Journal(n)
+    seen: list[int] = []
+
+    def read() -> None:
+        cursor = 0
+        while len(seen) < n:
+            events, cursor = journal.since(cursor)
+            seen.extend(e.row for e in events if isinstance(e, Ended))
+            journal.live()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for row in range(n):
+        journal.say(row, "text")
+        journal.append(ended(row))
+    reader.join(20)
+    assert seen == list(range(n))

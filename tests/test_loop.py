@@ -1,0 +1,67 @@
+"""The io loop: a thread of its own that starts when asked, ends when told, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from holynb import loop
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    loop.close()
+
+
+def test_work_runs_on_its_own_thread():
+    async def where() -> str:
+        return threading.current_thread().name
+
+    assert loop.submit(where()).result(5) == "holynb-io"
+    assert loop.running()
+
+
+def test_close_cancels_what_is_left_and_ends_the_thread():
+    cancelled = threading.Event()
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    loop.submit(forever())
+    loop.submit(asyncio.sleep(0)).result(5)
+    loop.close()
+    assert cancelled.is_set()
+    assert "holynb-io" not in {t.name for t in threading.enumerate()}
+    loop.close()
+
+
+def test_it_starts_again_after_a_close():
+    loop.submit(asyncio.sleep(0)).result(5)
+    loop.close()
+    assert loop.submit(asyncio.sleep(0, "again")).result(5) == "again"
+
+
+def test_closers_run_on_the_loop_once():
+    ran: list[str] = []
+
+    async def closer() -> None:
+        ran.append(threading.current_thread().name)
+
+    loop.on_close(closer)
+    loop.on_close(closer)
+    loop.submit(asyncio.sleep(0)).result(5)
+    loop.close()
+    loop._closers.remove(closer)
+    assert ran == ["holynb-io"]
+
+
+def test_a_call_without_a_loop_does_nothing():
+    ran: list[int] = []
+    loop.call(ran.append, 1)
+    assert ran == []

@@ -1,0 +1,68 @@
+"""The options of a cell: names and values are checked before anything is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from holynb.errors import BadOption
+from holynb.options import LATER, TABLE, Options, duration, key_value
+
+
+def test_the_table_and_the_options_name_the_same_things():
+    assert [o.name for o in TABLE] == [f.name for f in dataclasses.fields(Options)]
+    flags = [flag for o in TABLE for flag in o.flags]
+    assert len(flags) == len(set(flags))
+    assert all(o.help for o in TABLE)
+    assert not set(LATER) & set(flags)
+
+
+def test_defaults_are_the_contracts():
+    o = Options.of({})
+    assert (o.timeout, o.connect_timeout, o.retries, o.cache, o.show) == (60.0, 10.0, 3, True, "all")
+
+
+def test_values_are_converted():
+    o = Options.of({"max_tokens": "1_000", "temperature": "0", "stop": "END", "p": ["a=1", "b=x", "c=[1,2]"], "deadline": "1h30m", "cache": False})
+    assert (o.max_tokens, o.temperature, o.stop, o.deadline, o.cache) == (1000, 0.0, ("END",), 5400.0, False)
+    assert o.p == {"a": 1, "b": "x", "c": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"modle": 1}, "There is no option 'modle'"),
+        ({"max_token": 1}, "Did you mean max_tokens?"),
+        ({"max_tokens": 0}, "--max-tokens takes a whole number from 1, not 0"),
+        ({"max_tokens": True}, "--max-tokens takes a whole number from 1, not True"),
+        ({"max_tokens": "many"}, "--max-tokens takes a whole number from 1, not 'many'"),
+        ({"temperature": "hot"}, "--temperature takes a number from 0 to 5, not 'hot'"),
+        ({"temperature": float("nan")}, "--temperature takes a number"),
+        ({"timeout": 0}, "--timeout takes a number above 0"),
+        ({"p": "novalue"}, "-p takes KEY=VALUE"),
+        ({"deadline": "soon"}, "--deadline takes a duration such as 90, 90s, 15m or 1h30m"),
+        ({"show": "some"}, "--show takes one of all, table, charts, none"),
+        ({"only": "good"}, "--only takes one of failed"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_flag(said: dict[str, object], message: str):
+    with pytest.raises(BadOption) as caught:
+        Options.of(said)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", [o for o in TABLE if not o.ready], ids=lambda o: o.name)
+def test_what_is_not_there_yet_is_refused_in_one_line(option):
+    with pytest.raises(BadOption, match="not available in this version"):
+        Options.of({option.name: True})
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("250ms", 0.25), (7, 7)])
+def test_durations(text: object, seconds: float):
+    assert duration(text) == seconds
+
+
+def test_a_mapping_passes_through():
+    assert key_value({"a": {"b": 1}}) == {"a": {"b": 1}}

@@ -1,0 +1,171 @@
+"""The run log: what is written is there for another process, errors are never offered, and broken text loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from holynb.logwriter import LogWriter, connect
+from holynb.runlog import RunLog, RunRecord, StoredRow
+from holynb.types import Ended, Failed, Message, Outcome, Sampling, Usage
+
+OK = Outcome("ok", "네, hello", route="a/b", model="b-1", attempts=2, usage=Usage(3, 4, 1), cost=Decimal("0.00012"), latency_s=0.5, ttft_s=0.1, finish_reason="stop")
+
+
+@pytest.fixture
+def log(tmp_path: Path):
+    log = RunLog(tmp_path / "home" / "runs.sqlite")
+    yield log
+    log.close()
+
+
+def stored(row: int, key: str = "k") -> StoredRow:
+    return StoredRow(row, 0, f"{key}{row}", row, (Message("system", "s"), Message("user", f"q{row}")), Sampling(5, 0.0, stop=("x",), extra={"a": [1]}))
+
+
+def write(log: RunLog, run: str = "r1", outcomes: dict[int, Outcome] | None = None, *, shared: bool = True, name: str | None = None) -> None:
+    async def main() -> None:
+        rows = {0: OK} if outcomes is None else outcomes
+        await log.start(RunRecord(run, name, "a/b", len(rows), 1.0, spec={"options": {"retries": 1}}), [stored(i) for i in rows])
+        for row, outcome in rows.items():
+            promise = log.event(run, Ended(row, outcome, 2.0 + row), f"k{row}", shared=shared)
+            assert promise is not None
+            await promise
+        await log.finish(run, "done")
+
+    asyncio.run(main())
+
+
+def test_an_answer_comes_back_as_it_was(log: RunLog):
+    write(log)
+    assert log.cached(["k0", "nothing"]) == {"k0": OK}
+    assert log.answers("r1") == {0: ("k0", OK)}
+
+
+def test_requests_come_back_to_be_made_again(log: RunLog):
+    write(log, outcomes={0: OK, 1: OK})
+    assert log.requests("r1") == [stored(0), stored(1)]
+
+
+def test_runs_are_found_by_id_name_and_beginning(log: RunLog):
+    write(log, "20-aaaa", name="first")
+    write(log, "20-bbbb", {0: OK, 1: Outcome("error", error_type="timeout", error="late", attempts=4)})
+    assert [r.id for r in log.runs()] == ["20-aaaa", "20-bbbb"] or [r.id for r in log.runs()] == ["20-bbbb", "20-aaaa"]
+    found = log.find("20-bbbb")
+    assert found is not None
+    assert (found.ok, found.failed, found.cost, found.status, found.spec) == (1, 1, Decimal("0.00012"), "done", {"options": {"retries": 1}})
+    assert log.find("first") == log.find("20-aaaa") == log.find("20-a")
+    assert log.find("nope") is None
+
+
+def test_errors_are_never_offered(log: RunLog):
+    write(log, outcomes={0: Outcome("error", error_type="server", error="x", attempts=1)})
+    assert log.cached(["k0"]) == {}
+
+
+def test_no_cache_answers_are_kept_but_not_offered(log: RunLog):
+    write(log, shared=False)
+    assert log.cached(["k0"]) == {}
+    assert log.answers("r1")[0][1] == OK
+
+
+def test_a_row_answered_again_replaces_what_stood_there(log: RunLog):
+    write(log, outcomes={0: Outcome("error", error_type="server", error="x", attempts=1)})
+    write(log)
+    assert log.answers("r1") == {0: ("k0", OK)}
+
+
+def test_clear_takes_answers_off_offer(log: RunLog):
+    write(log)
+    assert log.clear() == 1
+    assert log.cached(["k0"]) == {}
+    assert log.answers("r1")
+
+
+def test_a_log_that_is_not_there_yet_reads_as_empty(log: RunLog):
+    assert (log.runs(), log.cached(["k"]), log.answers("r"), log.requests("r"), log.clear()) == ([], {}, {}, [], 0)
+    assert not log.path.exists()
+
+
+def test_the_file_is_its_owners_alone(log: RunLog):
+    write(log)
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
+    with connect(log.path) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
+def test_surrogate_halves_lose_nothing(log: RunLog):
+    write(log, outcomes={0: Outcome("ok", "half \ud83d emoji", attempts=1), 1: OK})
+    assert log.answers("r1")[0][1].text == "half ? emoji"
+    assert log.answers("r1")[1][1] == OK
+
+
+def test_attempts_are_written(log: RunLog):
+    async def main() -> None:
+        log.event("r1", Failed(0, 1, "a/b", "rate_limit", "slow", 1.0, 0.5, Usage(1, 2), "raw"), None, shared=False)
+        await log.start(RunRecord("r1", None, "a/b", 1, 1.0), [stored(0)])
+
+    asyncio.run(main())
+    with connect(log.path) as db:
+        rows = db.execute("SELECT row, attempt, route, kind, message, wait, tokens_in, tokens_out, raw FROM attempts").fetchall()
+    db.close()
+    assert rows == [(0, 1, "a/b", "rate_limit", "slow", 0.5, 1, 2, "raw")]
+
+
+def test_ten_thousand_keys_are_looked_up(log: RunLog):
+    write(log, outcomes=dict.fromkeys(range(1200), OK))
+    found = log.cached([f"k{i}" for i in range(10_000)])
+    assert len(found) == 1200
+
+
+def test_a_full_disk_is_told_to_whoever_waits(tmp_path: Path):
+    log = RunLog(tmp_path / "runs.sqlite")
+    write(log)
+    log.close()
+    log.path.unlink()
+    log.path.mkdir()  # nothing can be written here, even as root
+
+    async def main() -> None:
+        promise = log.event("r2", Ended(0, OK, 1.0), "k", shared=True)
+        assert promise is not None
+        await promise
+
+    with pytest.raises((sqlite3.Error, OSError)):
+        asyncio.run(main())
+    log.close()
+
+
+def test_two_processes_write_the_same_log(log: RunLog):
+    code = f"""
+import asyncio, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from test_runlog import OK, RunLog, write
+log = RunLog(Path({str(log.path)!r})); write(log, sys.argv[1], dict.fromkeys(range(200), OK)); log.close()
+"""
+    children = [subprocess.Popen([sys.executable, "-c", code, f"run-{i}"]) for i in range(2)]
+    assert [c.wait(60) for c in children] == [0, 0]
+    assert len(log.answers("run-0")) == len(log.answers("run-1")) == 200
+
+
+def test_the_writers_thread_ends_and_starts_anew(tmp_path: Path):
+    writer = LogWriter(tmp_path / "x.sqlite", "CREATE TABLE IF NOT EXISTS t(a)")
+    done = threading.Event()
+    writer.put("INSERT INTO t VALUES(?)", [(1,)], lambda failure: done.set())
+    assert done.wait(10)
+    writer.close()
+    assert "holynb-log" not in {t.name for t in threading.enumerate()}
+    writer.put("INSERT INTO t VALUES(?)", [(2,)])
+    writer.close()
+    with connect(tmp_path / "x.sqlite") as db:
+        assert db.execute("SELECT a FROM t").fetchall() == [(1,), (2,)]
+    db.close()

@@ -1,0 +1,332 @@
+"""The scheduler: every row ends once, whatever the engines, the limits and the person do."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from engines_fake import Scripted, Step, always, said
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holynb.errors import KINDS, Fault
+from holynb.journal import Journal
+from holynb.scheduler import Job, Policy, Scheduler, Station
+from holynb.types import Ended, Failed, Message, Outcome, Paused, Request, Route, Started, Timeouts
+from holynb.window import Window
+
+FAST = Policy(Timeouts(silence=0.3), retries=3, grace=0.1)
+
+
+def request(row: int, route: str = "test/model") -> Request:
+    return Request(row, (Message("user", f"row {row}"),), Route.parse(route))
+
+
+def drive(
+    engines: Sequence[Scripted], n: int, policy: Policy = FAST, during: Callable[[Scheduler], Any] | None = None, cap: int = 8, **say: Any
+) -> tuple[Journal, Scheduler]:
+    """Run `n` rows over a chain of engines; `during` is awaited beside the run. A run that hangs fails after 20 s."""
+
+    async def main() -> tuple[Journal, Scheduler]:
+        journal = Journal(n)
+        stations = {e.endpoint.route: Station(e.endpoint.route, e, Window(cap), proven=say.get("proven", True)) for e in engines}
+        price = say.get("price", lambda route, model, usage: Decimal("0.5"))
+        scheduler = Scheduler(stations, policy, journal, price)
+        scheduler._backoff = lambda k: 0.001  # type: ignore[method-assign]
+        chain = tuple(stations)
+        jobs = say.get("jobs") or [Job(request(i, str(chain[0])), chain) for i in range(n)]
+        async with asyncio.timeout(20):
+            beside = asyncio.create_task(during(scheduler)) if during else None
+            await scheduler.run(jobs)
+            if beside:
+                await beside
+        return journal, scheduler
+
+    return asyncio.run(main())
+
+
+def ends(journal: Journal) -> list[Outcome]:
+    """The outcomes, having checked that each row ended exactly once."""
+    events = [e for e in journal.since(0)[0] if isinstance(e, Ended)]
+    assert sorted(e.row for e in events) == list(range(len(journal.rows)))
+    return [o for o in journal.rows if o is not None]
+
+
+def test_rows_come_back_with_text_tokens_cost_and_latency():
+    engine = Scripted(lambda row, attempt: ["a", "b", said(f"answer {row}", tokens_in=3, tokens_out=2)])
+    journal, _ = drive([engine], 20)
+    rows = ends(journal)
+    assert [o.text for o in rows] == [f"answer {i}" for i in range(20)]
+    assert {(o.status, o.attempts, o.usage.tokens_in, o.cost, o.model, o.finish_reason) for o in rows} == {
+        ("ok", 1, 3, Decimal("0.5"), "model-of-the-server", "stop")
+    }
+    assert all(o.latency_s is not None and o.ttft_s is not None and 0 <= o.ttft_s <= o.latency_s for o in rows)
+
+
+def test_an_answer_that_was_not_streamed_has_no_time_to_first_token():
+    journal, _ = drive([Scripted(always(said("x")))], 1)
+    assert ends(journal)[0].ttft_s is None
+
+
+def test_never_more_at_once_than_the_window():
+    engine = Scripted(always(0.01, said("x")))
+    drive([engine], 40, cap=5)
+    assert engine.most == 5
+
+
+def test_a_fault_is_tried_again_and_counted():
+    engine = Scripted(lambda row, attempt: [Fault("server", "boom")] if attempt < 3 else [said("at last")])
+    journal, _ = drive([engine], 3)
+    assert [(o.status, o.attempts) for o in ends(journal)] == [("ok", 3)] * 3
+    assert sum(isinstance(e, Failed) and e.kind == "server" for e in journal.since(0)[0]) == 6
+    assert sum(engine.seen.values()) == 9
+
+
+def test_retries_are_attempts_after_the_first():
+    engine = Scripted(always(Fault("server", "boom")))
+    journal, _ = drive([engine], 1, Policy(retries=2))
+    (row,) = ends(journal)
+    assert (row.status, row.error_type, row.error, row.attempts) == ("error", "server", "boom", 3)
+    assert engine.seen[0] == 3
+
+
+def test_what_cannot_be_cured_is_asked_once():
+    kinds = ["content_filter", "context_length", "bad_request", "not_found"]
+    engine = Scripted(lambda row, attempt: [Fault(kinds[row], "no")])
+    journal, _ = drive([engine], 4)
+    assert [(o.error_type, o.attempts) for o in ends(journal)] == [(k, 1) for k in kinds]
+
+
+def test_waiting_out_a_429_uses_up_no_attempt_of_the_budget():
+    engine = Scripted(lambda row, attempt: [Fault("rate_limit", "slow down", wait=0.001)] if attempt <= 8 else [said("ok")])
+    journal, _ = drive([engine], 1, Policy(retries=0))
+    assert [(o.status, o.attempts) for o in ends(journal)] == [("ok", 9)]
+    assert sum(isinstance(e, Paused) for e in journal.since(0)[0]) == 8
+
+
+def test_one_429_pauses_everybody_at_that_endpoint():
+    async def watch(scheduler: Scheduler) -> None:
+        await asyncio.sleep(0)
+
+    seen: list[float] = []
+
+    def script(row: int, attempt: int) -> list[Step]:
+        seen.append(time.perf_counter())
+        return [Fault("rate_limit", "wait", wait=0.2)] if len(seen) == 1 else [said("ok")]
+
+    drive([Scripted(script)], 6, during=watch, cap=1)
+    assert seen[1] - seen[0] >= 0.19
+
+
+def test_a_wait_that_is_too_long_ends_the_rows_and_sends_nothing_more():
+    engine = Scripted(always(Fault("rate_limit", "come back tomorrow", wait=40_000)))
+    journal, _ = drive([engine], 50, cap=1)
+    assert {o.error_type for o in ends(journal)} == {"rate_limit"}
+    assert sum(engine.seen.values()) == 1
+
+
+def test_a_refused_key_costs_one_request_not_all():
+    engine = Scripted(always(0.02, Fault("auth", "key refused", stops=True)))
+    journal, _ = drive([engine], 200, cap=64, proven=False)
+    rows = ends(journal)
+    assert {(o.status, o.error_type, o.error) for o in rows} == {("error", "auth", "key refused")}
+    assert sum(engine.seen.values()) == 1
+    assert sum(o.attempts for o in rows) == 1
+
+
+def test_silence_is_a_timeout_and_content_resets_it():
+    engine = Scripted(lambda row, attempt: [0.5, said("late")] if row == 0 else ["a", 0.2, "b", 0.2, said("ab")])
+    journal, _ = drive([engine], 2, Policy(Timeouts(silence=0.35), retries=0))
+    slow, steady = ends(journal)
+    assert (slow.status, slow.error_type) == ("error", "timeout")
+    assert "--timeout" in (slow.error or "")
+    assert (steady.status, steady.text) == ("ok", "ab")
+
+
+def test_an_empty_delta_is_a_sign_of_work_but_not_the_first_token():
+    engine = Scripted(always("", 0.2, "", 0.2, "x", said("x")))
+    journal, _ = drive([engine], 1, Policy(Timeouts(silence=0.35), retries=0))
+    (row,) = ends(journal)
+    assert row.status == "ok"
+    assert row.ttft_s is not None and row.ttft_s >= 0.39
+
+
+def test_an_engine_that_ends_without_an_answer_has_truncated_it():
+    journal, _ = drive([Scripted(always("half"))], 1, Policy(retries=0))
+    assert ends(journal)[0].error_type == "truncated"
+
+
+def test_the_deadline_ends_what_is_left():
+    engine = Scripted(lambda row, attempt: [said("quick")] if row == 0 else [9.0, said("never")])
+    journal, _ = drive([engine], 30, Policy(deadline=0.2), cap=4)
+    rows = ends(journal)
+    assert rows[0].status == "ok"
+    assert {(o.status, o.error_type) for o in rows[1:]} == {("error", "deadline")}
+
+
+def test_stop_lets_those_in_flight_finish_and_sends_no_more():
+    engine = Scripted(always("par", 0.05, "tial", said("partial")))
+
+    async def stop(scheduler: Scheduler) -> None:
+        await asyncio.sleep(0.02)
+        scheduler.stop()
+
+    journal, _ = drive([engine], 100, Policy(grace=2.0), during=stop, cap=4)
+    rows = ends(journal)
+    assert [o.status for o in rows].count("ok") == 4
+    assert [o.status for o in rows].count("cancelled") == 96
+    assert sum(engine.seen.values()) == 4
+
+
+def test_after_the_grace_what_was_said_is_kept():
+    engine = Scripted(always("what there was", 9.0, said("never")))
+
+    async def stop(scheduler: Scheduler) -> None:
+        await asyncio.sleep(0.05)
+        scheduler.stop()
+
+    started = time.perf_counter()
+    journal, _ = drive([engine], 10, Policy(grace=0.1), during=stop, cap=4)
+    assert time.perf_counter() - started < 3
+    rows = ends(journal)
+    assert {o.status for o in rows} == {"cancelled"}
+    assert [o.text for o in rows][:4] == ["what there was"] * 4
+    assert [o.text for o in rows][4:] == [None] * 6
+    assert [o.attempts for o in rows] == [1] * 4 + [0] * 6
+    assert engine.flying == 0
+
+
+def test_a_hard_stop_ends_at_once():
+    engine = Scripted(always(9.0, said("never")))
+
+    async def stop(scheduler: Scheduler) -> None:
+        await asyncio.sleep(0.05)
+        scheduler.stop()
+        scheduler.stop(hard=True)
+
+    started = time.perf_counter()
+    journal, _ = drive([engine], 10, Policy(grace=30), during=stop)
+    assert time.perf_counter() - started < 3
+    assert {o.status for o in ends(journal)} == {"cancelled"}
+
+
+def test_a_stop_while_paused_ends_the_queued_rows_too():
+    engine = Scripted(always(Fault("rate_limit", "wait", wait=60)))
+
+    async def stop(scheduler: Scheduler) -> None:
+        await asyncio.sleep(0.05)
+        scheduler.stop()
+
+    journal, _ = drive([engine], 20, during=stop)
+    assert {o.status for o in ends(journal)} == {"cancelled"}
+
+
+def test_a_fault_of_ours_ends_its_row_and_is_kept():
+    engine = Scripted(lambda row, attempt: [RuntimeError("bug")] if row == 1 else [said("ok")])
+    journal, scheduler = drive([engine], 3)
+    assert [o.status for o in ends(journal)] == ["ok", "error", "ok"]
+    assert journal.rows[1] is not None and journal.rows[1].error_type == "internal"
+    assert isinstance(scheduler.error, RuntimeError)
+
+
+def test_failover_moves_the_row_and_says_who_answered():
+    down = Scripted(always(Fault("server", "down")), "a/m")
+    up = Scripted(always(said("from b")), "b/m")
+    journal, _ = drive([down, up], 6, Policy(retries=1))
+    rows = ends(journal)
+    assert {(o.status, o.route, o.attempts) for o in rows} == {("ok", "b/m", 3)}
+
+
+def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
+    refused = Scripted(always(Fault("auth", "refused", stops=True)), "a/m")
+    up = Scripted(always(said("from b")), "b/m")
+    journal, _ = drive([refused, up], 40, proven=False)
+    assert {o.route for o in ends(journal)} == {"b/m"}
+    assert sum(refused.seen.values()) == 1
+    assert sum(up.seen.values()) == 40
+
+
+def test_rows_that_ask_the_same_share_one_answer():
+    engine = Scripted(always(said("same", tokens_out=4)))
+    jobs = [Job(request(0), (Route("test", "model"),), followers=[1, 2])]
+    journal, _ = drive([engine], 3, jobs=jobs)
+    rows = ends(journal)
+    assert [o.text for o in rows] == ["same"] * 3
+    assert [(o.attempts, o.cost, o.cached) for o in rows] == [(1, Decimal("0.5"), False), (0, 0, True), (0, 0, True)]
+
+
+def test_a_row_that_failed_by_bad_luck_does_not_fail_those_that_ask_the_same():
+    engine = Scripted(lambda row, attempt: [Fault("server", "down")] if row == 0 else [said("ok")])
+    jobs = [Job(request(0), (Route("test", "model"),), followers=[1, 2])]
+    journal, _ = drive([engine], 3, Policy(retries=1), jobs=jobs)
+    assert [o.status for o in ends(journal)] == ["error", "ok", "ok"]
+
+
+def test_what_the_request_itself_causes_is_shared():
+    engine = Scripted(always(Fault("content_filter", "no")))
+    jobs = [Job(request(0), (Route("test", "model"),), followers=[1, 2])]
+    journal, _ = drive([engine], 3, jobs=jobs)
+    assert [(o.status, o.attempts) for o in ends(journal)] == [("error", 1), ("error", 0), ("error", 0)]
+    assert sum(engine.seen.values()) == 1
+
+
+def test_the_cost_of_failed_attempts_counts():
+    from holynb.types import Usage
+
+    engine = Scripted(lambda row, attempt: [Fault("truncated", "cut", usage=Usage(tokens_in=1))] if attempt == 1 else [said("ok", tokens_in=1)])
+    journal, _ = drive([engine], 1)
+    (row,) = ends(journal)
+    assert (row.cost, row.usage.tokens_in) == (Decimal("1.0"), 2)
+
+
+def test_attempts_equal_the_requests_the_engine_saw():
+    rng = random.Random(7)
+    plan = {row: [rng.choice(["ok", "server", "truncated", "rate_limit"]) for _ in range(3)] for row in range(60)}
+
+    def script(row: int, attempt: int) -> list[Step]:
+        kind = plan[row][attempt - 1] if attempt <= 3 else "ok"
+        return [said("x")] if kind == "ok" else [Fault(kind, "bad luck", wait=0.001)]
+
+    engine = Scripted(script)
+    journal, _ = drive([engine], 60)
+    rows = ends(journal)
+    assert {o.status for o in rows} == {"ok"}
+    assert [o.attempts for o in rows] == [engine.seen[i] for i in range(60)]
+    assert sum(isinstance(e, Started) for e in journal.since(0)[0]) == sum(engine.seen.values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["ok", "delta", "wait", *KINDS]), min_size=1, max_size=4), min_size=1, max_size=12),
+    st.sampled_from([None, "soft", "hard"]),
+    st.integers(1, 4),
+)
+def test_whatever_happens_each_row_ends_once(plan: list[list[str]], stop: str | None, cap: int):
+    def script(row: int, attempt: int) -> list[Step]:
+        kind = plan[row][min(attempt - 1, len(plan[row]) - 1)] if attempt < 6 else "ok"
+        steps: dict[str, list[Step]] = {"ok": [said("x")], "delta": ["text"], "wait": [0.02, said("y")]}
+        return steps.get(kind) or [Fault(kind if kind in KINDS else "server", kind, wait=0.001, stops=kind in ("auth", "quota"))]
+
+    async def during(scheduler: Scheduler) -> None:
+        await asyncio.sleep(0.01)
+        if stop:
+            scheduler.stop(hard=stop == "hard")
+
+    engine = Scripted(script)
+    journal, scheduler = drive([engine], len(plan), Policy(Timeouts(silence=1), retries=1, grace=0.05), during=during, cap=cap)
+    rows = ends(journal)
+    assert scheduler.error is None
+    assert engine.flying == 0
+    assert all((o.text is not None) == (o.status == "ok") or o.status == "cancelled" for o in rows)
+    assert not journal.live()
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_small_runs_end(n: int):
+    journal, _ = drive([Scripted(always(said("x")))], n)
+    assert len(ends(journal)) == n

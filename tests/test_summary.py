@@ -1,0 +1,57 @@
+"""What a run comes to, in one line; unknown money is never counted as nothing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from holynb.summary import dollars, summarize
+from holynb.types import Outcome, Usage
+
+
+def ok(cost: str | None = "0.1", **more: object) -> Outcome:
+    return Outcome("ok", "x", attempts=1, usage=Usage(10, 5), cost=None if cost is None else Decimal(cost), **more)
+
+
+def failed(kind: str) -> Outcome:
+    return Outcome("error", error_type=kind, error="no", attempts=4)
+
+
+def test_the_failures_line_is_the_contracts():
+    told = summarize([ok()] * 193 + [failed("timeout")] * 5 + [failed("content_filter")] * 2, 3.0)
+    assert told.failures() == "7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed"
+    assert told.line().endswith(told.failures())
+
+
+def test_counts_tokens_and_money():
+    told = summarize([ok(), ok(), Outcome("skipped"), Outcome("cancelled"), None], 2.0)
+    assert (told.n, told.ok, told.skipped, told.cancelled, told.running) == (5, 2, 1, 1, 1)
+    assert (told.tokens_in, told.tokens_out, told.cost) == (20, 10, Decimal("0.2"))
+    assert "2 of 5 rows" in told.line()
+    assert "20 + 10 tokens" in told.line()
+
+
+def test_unknown_cost_is_shown_not_summed_as_zero():
+    assert summarize([ok(None)], 1.0).money() == "$?"
+    assert summarize([ok(), ok(None), ok(None)], 1.0).money() == "$0.10 + 2 unknown"
+    assert summarize([Outcome("skipped")], 1.0).money() == "$0.00"
+
+
+def test_cached_rows_cost_nothing_and_say_what_they_saved():
+    row = Outcome("ok", "x", usage=Usage(10, 5), cost=Decimal(0), cached=True)
+    told = summarize([row, row], 0.1, saved=Decimal("0.012"))
+    assert (told.cached, told.cost, told.tokens_in) == (2, Decimal(0), 0)
+    assert "2 cached (saved $0.012)" in told.line()
+
+
+def test_a_stopped_run_says_so():
+    assert "stopped" in summarize([ok(), None], 1.0, stopped=True).line()
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(None, "?"), (0, "$0.00"), (Decimal("0.42"), "$0.42"), (Decimal("1234"), "$1,234.00"), (Decimal("0.0123"), "$0.012"), (Decimal("0.000123"), "$0.00012")],
+)
+def test_dollars(amount: Decimal | None, text: str):
+    assert dollars(amount) == text

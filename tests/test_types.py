@@ -1,0 +1,118 @@
+"""The nouns: routes divide at the first slash, a secret never shows itself, the same request has the same key."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holynb.errors import BadRoute, Fault, closest
+from holynb.types import Engine, Message, Prompt, Request, Route, Sampling, Secret, Usage
+
+KEY = "sk-test-1234567890abcdef"
+
+
+def test_only_the_first_slash_divides_a_route():
+    route = Route.parse("pool/org/name")
+    assert (route.provider, route.model, str(route)) == ("pool", "org/name", "pool/org/name")
+
+
+@pytest.mark.parametrize("text", ["", "gpt-4.1", "/x", "x/", "a b/c", "sim/ec ho"])
+def test_what_is_not_a_route_is_refused_with_an_example(text: str):
+    with pytest.raises(BadRoute, match="sim/echo"):
+        Route.parse(text)
+
+
+def test_a_secret_never_shows_itself():
+    secret = Secret(KEY, "TEST_KEY")
+    try:
+        raise ValueError(f"{secret} {secret!r}")
+    except ValueError:
+        shown = traceback.format_exc()
+    assert KEY not in shown + repr([secret]) + str({"k": secret})
+    with pytest.raises(TypeError, match="never pickled"):
+        pickle.dumps(secret)
+    assert secret.reveal() == KEY
+
+
+@given(st.integers(0, 16), st.integers(8, 24), st.text(max_size=20), st.text(max_size=20))
+def test_a_server_that_echoes_a_key_whole_or_in_part_is_masked(start: int, length: int, before: str, after: str):
+    part = KEY[start : start + length]
+    if len(part) >= 8:
+        masked = Secret(KEY).mask(before + part + after)
+        assert part not in masked
+        assert "***" in masked
+
+
+@given(st.text(alphabet=st.characters(blacklist_characters="-"), max_size=60))
+def test_masking_leaves_other_text_alone(text: str):
+    assert Secret("zz-zz-zz-zz-zz").mask(text) == text
+
+
+def test_a_row_says_over_the_run():
+    base = Sampling(max_tokens=10, temperature=0.5, extra={"a": 1, "b": 1})
+    assert Sampling(temperature=0.0, extra={"b": 2}).over(base) == Sampling(10, 0.0, extra={"a": 1, "b": 2})
+
+
+def test_an_empty_prompt_has_nothing_but_white_space_and_system():
+    assert Prompt((Message("system", "be brief"), Message("user", " \n"))).empty
+    assert not Prompt((Message("user", "0"),)).empty
+    assert Prompt((Message("user", "first"), Message("assistant", "x"), Message("user", "last"))).text == "last"
+
+
+def request(**changes: object) -> Request:
+    return replace(Request(0, (Message("user", "hi"),), Route("sim", "echo"), Sampling(max_tokens=5)), **changes)
+
+
+def test_the_same_request_has_the_same_key_wherever_it_stands():
+    assert request().key("u") == request(row=7, stream=True).key("u")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"messages": (Message("user", "hi "),)},
+        {"messages": (Message("system", "x"), Message("user", "hi"))},
+        {"route": Route("sim", "other")},
+        {"sampling": Sampling(max_tokens=6)},
+        {"sampling": Sampling(max_tokens=5, extra={"k": 1})},
+        {"sample": 1},
+        {"schema": {"type": "object"}},
+    ],
+)
+def test_anything_that_changes_the_answer_changes_the_key(changes: dict[str, object]):
+    assert request(**changes).key("u") != request().key("u")
+    assert request().key("u") != request().key("v")
+
+
+def test_a_key_of_broken_text_is_a_key():
+    assert len(request(messages=(Message("user", "\ud800 half"),)).key("u")) == 64
+
+
+def test_unknown_tokens_stay_unknown_in_a_sum():
+    assert Usage(1, None) + Usage(2, 3) == Usage(3, 3)
+    assert Usage() + Usage() == Usage()
+
+
+def test_faults_have_known_kinds_and_facts():
+    assert Fault("server", "x").retry
+    assert not Fault("auth", "x").retry
+    with pytest.raises(ValueError, match="unknown kind"):
+        Fault("strange", "x")
+    with pytest.raises(TypeError, match="wiat"):
+        Fault("server", "x", wiat=1)
+
+
+def test_the_closest_word_is_offered():
+    assert closest("--modle", ["--model", "--df"]) == " Did you mean --model?"
+    assert closest("zzz", ["abc"]) == ""
+
+
+def test_a_scripted_engine_is_an_engine():
+    from engines_fake import Scripted, always
+
+    assert isinstance(Scripted(always()), Engine)
