@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from holynb.errors import Fault
 from holynb.journal import Journal
-from holynb.types import Completion, Done, Ended, Engine, Failed, Outcome, Paused, Request, Route, Started, Timeouts, Usage
-from holynb.window import Window
+from holynb.station import Job, Station
+from holynb.types import Completion, Done, Ended, Failed, Outcome, Paused, Request, Route, Started, Timeouts, Usage
 
 __all__ = ["LONGEST_WAIT_S", "Job", "Policy", "Scheduler", "Station"]
 
@@ -38,49 +37,6 @@ class Policy:
     retries: int = 3
     deadline: float | None = None
     grace: float = 3.0
-
-
-@dataclass(slots=True)
-class Job:
-    """A request under way. `followers` are rows that ask the same; they share its answer. Owned by the scheduler."""
-
-    request: Request
-    chain: Sequence[Route]
-    followers: list[int] = field(default_factory=list)
-    attempts: int = 0
-    faults: int = 0
-    waits: int = 0
-    usage: Usage = field(default_factory=Usage)
-    cost: Decimal | None = None
-
-
-class Station:
-    """One endpoint within a run: its queue, its window, and whether it has been proven or tripped. Owned by the io thread."""
-
-    def __init__(self, route: Route, engine: Engine, window: Window, *, proven: bool = True) -> None:
-        self.route = route
-        self.engine = engine
-        self.window = window
-        self.tripped: Fault | None = None
-        self.proof = asyncio.Event()
-        if proven:
-            self.proof.set()
-        self._queue: deque[Job] = deque()
-        self._some = asyncio.Event()
-
-    def put(self, job: Job, *, first: bool = False) -> None:
-        (self._queue.appendleft if first else self._queue.append)(job)
-        self._some.set()
-
-    async def next(self) -> Job:
-        while not self._queue:
-            self._some.clear()
-            await self._some.wait()
-        return self._queue.popleft()
-
-    def drain(self) -> Iterable[Job]:
-        while self._queue:
-            yield self._queue.popleft()
 
 
 class Scheduler:

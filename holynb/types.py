@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
 from holynb.errors import BadRoute
+from holynb.secret import Secret
 
 __all__ = [
     "Completion", "Delta", "Done", "Ended", "Endpoint", "Engine", "Event", "Failed", "Gauge", "Limits", "Message", "Noted",
@@ -82,46 +83,6 @@ class Route:
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
-
-
-class Secret:
-    """A key. Never shows itself: not in repr, str, format, pickle or a traceback's locals; `reveal()` is for the wire alone."""
-
-    __slots__ = ("_value", "name")
-
-    def __init__(self, value: str, name: str = "key") -> None:
-        self._value = value
-        self.name = name
-
-    def reveal(self) -> str:
-        return self._value
-
-    def mask(self, text: str) -> str:
-        """`text` without this key: whole, or any run of 8 or more of its characters that a server may have echoed."""
-        value = self._value
-        if len(value) < 8:
-            return text.replace(value, "***") if value else text
-        found = {value[i : i + 8] for i in range(len(value) - 7)}
-        out, i = [], 0
-        while i < len(text):
-            if text[i : i + 8] in found:
-                j = i + 8
-                while j < len(text) and text[j - 7 : j + 1] in found:
-                    j += 1
-                out.append("***")
-                i = j
-            else:
-                out.append(text[i])
-                i += 1
-        return "".join(out)
-
-    def __repr__(self) -> str:
-        return f"Secret({self.name})"
-
-    __str__ = __repr__
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("a Secret is never pickled")
 
 
 @dataclass(frozen=True, slots=True)
