@@ -72,13 +72,15 @@ def records(df: pd.DataFrame) -> list[dict[str, Any]]:
     for place, name in enumerate(df.columns):
         if str(name) not in columns:
             columns[str(name)] = _values(df.iloc[:, place])
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] if columns else [{} for _ in range(len(df))]
+    if not columns:
+        return [{} for _ in range(len(df))]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _values(series: pd.Series[Any]) -> list[Any]:
     missing = series.isna()
     values = series.tolist()
-    return [None if gone else value for value, gone in zip(values, missing, strict=True)] if missing.any() else values
+    return [None if gone else v for v, gone in zip(values, missing, strict=True)] if missing.any() else values
 
 
 def read(path: str) -> pd.DataFrame:

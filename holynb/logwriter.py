@@ -23,7 +23,7 @@ BUSY_S = 30.0
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that waits up to 30 s for another kernel. WAL where the filesystem can; else the rollback journal (network filesystems)."""
+    """A connection that waits up to 30 s for another kernel. WAL where the filesystem can; else the rollback journal."""
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode=WAL").fetchone()

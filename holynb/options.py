@@ -99,7 +99,7 @@ def one_of(*words: str) -> Callable[[Any], str]:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of the table. `metavar` is None for a switch; `many` may be given more than once; `ready` is False until its issue brings it."""
+    """One row of the table. `metavar` is None for a switch; `many` may be given again; `ready` is False until it works."""
 
     name: str
     flags: tuple[str, ...]
@@ -131,9 +131,9 @@ TABLE: tuple[Option, ...] = (
     Option("seed", ("--seed",), "N", "sampling seed", whole(0), group="sampling"),
     Option("p", ("-p",), "KEY=VALUE", "any other field of the request; may be given again", key_value, many=True, group="sampling"),
     Option("params_from", ("--params-from",), "COL,…", "sampling values per row, from columns of these names", names, group="sampling"),
-    Option("concurrency", ("-c", "--concurrency"), "N", "most requests at once; below it concurrency adapts by itself", whole(1), group="run"),
+    Option("concurrency", ("-c", "--concurrency"), "N", "most requests at once; below it, adapts by itself", whole(1), group="run"),
     Option("timeout", ("--timeout",), "S", "longest silence without content, seconds (60)", real(0, open_low=True), group="run"),
-    Option("connect_timeout", ("--connect-timeout",), "S", "longest wait for a connection, seconds (10)", real(0, open_low=True), group="run"),
+    Option("connect_timeout", ("--connect-timeout",), "S", "longest wait to connect, seconds (10)", real(0, open_low=True), group="run"),
     Option("deadline", ("--deadline",), "DURATION", "longest time for the whole run: 90, 15m, 1h30m", duration, group="run"),
     Option("retries", ("--retries",), "N", "attempts after the first that failed (3)", whole(0), group="run"),
     _switch("stream", "--stream", help="stream the answers"),
@@ -141,7 +141,7 @@ TABLE: tuple[Option, ...] = (
     _switch("refresh", "--refresh", help="ask anew, and keep the new answers", group="run log"),
     Option("resume", ("--resume",), "RUN", "continue this run: only what it lacks is sent", group="run log"),
     Option("name", ("--name",), "RUN", "name the run; the same name again continues it", group="run log"),
-    Option("only", ("--only",), "failed", "send only the failed rows of the last run, or of the one named", one_of("failed"), group="run log"),
+    Option("only", ("--only",), "failed", "send only the failed rows of the last run, or the one named", one_of("failed"), group="run log"),
     Option("into", ("--into",), "COLUMN", "the value is a copy of the input plus this column", group="result"),
     _switch("bg", "--bg", help="return at once with the run; results keep arriving"),
     Option("api_base", ("--api-base",), "URL", "another address for this provider", group="route"),

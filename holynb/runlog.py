@@ -1,4 +1,4 @@
-"""The run log: every request, attempt and answer of every run, in one SQLite file in HOLYNB_HOME. Cache, resume and history are queries of it.
+"""The run log: every request, attempt and answer of every run, in one SQLite file. Cache, resume and history are queries of it.
 
 Holds no header and no key. Errors are never offered as answers. Written through `logwriter`, read on connections of the caller's.
 """
