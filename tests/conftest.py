@@ -1,0 +1,90 @@
+"""What every test gets: a home of its own, no keys, no network but this machine, and no process left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
+
+
+@pytest.fixture(scope="session")
+def models(request: pytest.FixtureRequest) -> Path:
+    """Where tests keep converted models between runs: pytest's cache, or the folder HOLYNB_TEST_MODELS names."""
+    named = os.environ.get("HOLYNB_TEST_MODELS")
+    folder = Path(named) if named else Path(request.config.cache.mkdir("models"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """HOLYNB_HOME, empty but for the models that tests share. Pools that a test started there end with it."""
+    folder = tmp_path / "holynb-home"
+    folder.mkdir(mode=0o700)
+    (folder / "models").symlink_to(models, target_is_directory=True)
+    monkeypatch.setenv("HOLYNB_HOME", str(folder))
+    yield folder
+    end_pools(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, no base URL and no proxy of the person who runs the tests reaches a test."""
+    for name in list(os.environ):
+        if name.upper().endswith(("_API_KEY", "_BASE_URL", "_PROXY", "AZURE_OPENAI_ENDPOINT")) or name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+
+
+@pytest.fixture(autouse=True)
+def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to anywhere else fails at once, as if the cable were out."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def outside(sock: socket.socket, address: object) -> bool:
+        return sock.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(LOCAL)  # type: ignore[index]
+
+    def guarded(sock: socket.socket, address: object) -> None:
+        if outside(sock, address):
+            raise OSError(errno.ENETUNREACH, f"tests reach only this machine, not {address}")
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda s, a: errno.ENETUNREACH if outside(s, a) else connect_ex(s, a))
+
+
+def end_pools(place: Path) -> list[int]:
+    """End the pool processes whose home lies under `place`. Returns their ids."""
+    found = [p for p in psutil.process_iter() if of_ours(p, place)]
+    for process in found:
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(found, timeout=10)
+    for process in alive:
+        process.kill()
+    return [p.pid for p in found]
+
+
+def of_ours(process: psutil.Process, place: Path) -> bool:
+    try:
+        return any("holynb-pool" in part for part in process.cmdline()) and process.environ().get("HOLYNB_HOME", "").startswith(str(place))
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser; tests that need one are skipped where there is none."""
+    found = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+    return found or pytest.skip("no Chromium on this machine; tests/run installs it")

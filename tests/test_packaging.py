@@ -1,0 +1,213 @@
+"""What is installed and how: the wheel's contents, declared dependencies and their licences, the two commands, CI and Binder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from layout import modules, under
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+#: Import name → distribution, where they differ.
+CALLED = {"IPython": "ipython", "dotenv": "python-dotenv", "yaml": "pyyaml", "OpenSSL": "pyopenssl"}
+#: Imported where present, with another way where not.
+OPTIONAL = {"keyring", "orjson", "uvloop", "msgpack", "pynvml", "triton", "pydantic", "pyarrow"}
+
+
+def commands() -> list[str]:
+    """The lines of the README's shell blocks under its set-up headings."""
+    return re.findall(r"```sh setup\n(.+?)\n```", README, re.DOTALL)
+
+
+def test_two_commands_set_everything_up() -> None:
+    install, test = commands()
+    assert "\n" not in install
+    assert "holynb demo" in install
+    assert "-c binder/constraints.txt" in install
+    assert "[lab,local]" in install
+    assert test == "sh tests/run"
+
+
+def test_ci_runs_exactly_the_readme_command() -> None:
+    lines = [s for line in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines() if (s := line.strip()) and not s.startswith("#")]
+    assert lines == ["set -eu", 'cd "$(dirname "$0")/.."', f"exec {commands()[1]}"]
+
+
+@pytest.mark.parametrize("path", [".ci/run", "tests/run", "tests/binder_check", "binder/postBuild", "binder/start"])
+def test_scripts_are_executable_and_parse(path: str) -> None:
+    script = ROOT / path
+    assert os.access(script, os.X_OK)
+    shell = script.read_text(encoding="utf-8").splitlines()[0].removeprefix("#!").split("/")[-1]
+    if "python" in shell:
+        compile(script.read_text(encoding="utf-8"), path, "exec")
+    else:
+        subprocess.run([shell, "-n", str(script)], check=True, timeout=30)
+
+
+def test_the_top_level_holds_what_the_plan_says() -> None:
+    kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split("\0")
+    top = {p.split("/")[0] for p in kept if p}
+    if not top:
+        pytest.skip("not a git checkout")
+    plan = "pyproject.toml README.md LICENSE CHANGELOG.md .gitignore .ci holynb kernels_support notebooks tests binder"
+    assert top <= set(plan.split())
+
+
+def test_versions_agree() -> None:
+    import holynb
+
+    assert holynb.__version__ == PROJECT["version"] == version("holynb")
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+# -- dependencies --------------------------------------------------------------------------------------------------------
+
+
+def declared(*extras: str) -> set[str]:
+    return {canonicalize_name(Requirement(r).name) for r in [*PROJECT["dependencies"], *(r for e in extras for r in EXTRAS[e])]}
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Everything the packages import comes with Python, from the project, or from a declared dependency."""
+    known = declared("lab", "local", "aws")
+    used = {(m.name, i.name.partition(".")[0]) for m in modules() for i in m.imports}
+    foreign = {(m, n) for m, n in used if n and n not in sys.stdlib_module_names and n not in ("holynb", "kernels_support", *OPTIONAL)}
+    assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in known}
+
+
+def test_the_core_needs_no_extra() -> None:
+    """Outside the pool, modules import at their top only what the core installs."""
+    core = declared()
+    outside = [m for m in modules() if not under(m.name, "holynb.pool", "kernels_support.gpu")]
+    eager = {(m.name, i.name.partition(".")[0]) for m in outside for i in m.imports if not i.lazy}
+    foreign = {(m, n) for m, n in eager if n and n not in sys.stdlib_module_names and n not in ("holynb", "kernels_support")}
+    assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in core}
+
+
+def test_pins_cover_what_is_declared() -> None:
+    pins = {canonicalize_name(r.name): r for r in constraints()}
+    assert str(pins["torch"]) == "torch==2.13.0"
+    assert not [n for n in declared(*EXTRAS) if n not in pins]
+    for line in [*PROJECT["dependencies"], *(r for e in EXTRAS.values() for r in e)]:
+        wanted = Requirement(line)
+        pinned = str(pins[canonicalize_name(wanted.name)].specifier).removeprefix("==")
+        assert wanted.specifier.contains(pinned), f"{line} excludes the pinned {pinned}"
+
+
+def constraints() -> list[Requirement]:
+    lines = (ROOT / "binder/constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(s) for line in lines if (s := line.partition("#")[0].strip())]
+
+
+#: Words that a licence compatible with Apache-2.0 distribution is known by; weak copyleft of files (MPL) is used, not changed.
+FREE = re.compile(r"\b(apache|mit|bsd|isc|psf|python software foundation|mpl|mozilla|unlicense|hpnd|zlib|0bsd|cc0|public domain)\b", re.IGNORECASE)
+COPYLEFT = re.compile(r"\b(a?gpl|lgpl|gnu|sspl|busl|proprietary|commercial|non-?commercial)", re.IGNORECASE)
+
+
+def licence(name: str) -> str:
+    """What a distribution says of its licence, from the most exact field it has."""
+    meta = distribution(name).metadata
+    stated = [meta.get("License-Expression") or "", *[c for c in meta.get_all("Classifier") or [] if c.startswith("License ::")]]
+    return " | ".join(s for s in stated if s) or (meta.get("License") or "").replace("Redistribution and use in source and binary forms", "BSD")
+
+
+def closure(roots: set[str]) -> set[str]:
+    """Distributions that installing `roots` brings here."""
+    found: set[str] = set()
+    ahead = [Requirement(r) for r in roots]
+    while ahead:
+        one = ahead.pop()
+        name = canonicalize_name(one.name)
+        if name in found:
+            continue
+        try:
+            needs = [Requirement(r) for r in requires(name) or []]
+        except PackageNotFoundError:
+            continue
+        found.add(name)
+        ahead += [n for n in needs if n.marker is None or any(n.marker.evaluate({"extra": e}) for e in one.extras or {""})]
+    return found
+
+
+def test_licences_allow_what_we_do() -> None:
+    named = {name: licence(name) for name in closure(declared("lab", "local", "aws"))}
+    assert {"httpx", "torch", "jupyterlab"} <= named.keys()
+    choices = {n: [p for p in re.split(r" OR | \| ", text) if FREE.search(p) and not COPYLEFT.search(p)] for n, text in named.items()}
+    assert not {n: named[n] for n, free in choices.items() if not free}
+
+
+# -- the wheel -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Names inside the wheel as built from this tree."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with zipfile.ZipFile(next(out.glob("*.whl"))) as archive:
+        return archive.namelist()
+
+
+def test_the_wheel_holds_both_packages_with_their_data(wheel: list[str]) -> None:
+    ours = [p for package in ("holynb", "kernels_support") for p in (ROOT / package).rglob("*") if p.is_file()]
+    data = {p.relative_to(ROOT).as_posix() for p in ours if p.suffix in (".py", ".toml", ".js", ".css", ".json", ".html", ".typed")}
+    data = {p for p in data if "/node_modules/" not in p and "/." not in p}
+    assert data - set(wheel) == set()
+    assert any(n.endswith("licenses/LICENSE") for n in wheel)
+    assert not [n for n in wheel if n.startswith(("tests/", "notebooks/", "binder/")) or n.endswith((".pyc", ".ipynb"))]
+
+
+def test_the_console_script_answers() -> None:
+    script = Path(sys.executable).with_name("holynb")
+    command = [str(script)] if script.exists() else [sys.executable, "-m", "holynb"]
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("demo", "doctor", "pool", "kernel"))
+
+
+# -- Binder --------------------------------------------------------------------------------------------------------------
+
+
+def test_binder_installs_the_pinned_package_on_a_cpu_build_of_torch() -> None:
+    known = yaml.safe_load((ROOT / "binder/environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert f"python={PROJECT['requires-python'].removeprefix('>=')}" in known
+    pip = next(d["pip"] for d in known if isinstance(d, dict))
+    assert "-c constraints.txt" in pip
+    assert "..[lab,local]" in pip
+    assert "torch==2.13.0" in pip
+    assert any(line.startswith("--extra-index-url") and line.endswith("/cpu") for line in pip)
+
+
+def test_the_badge_opens_the_first_notebook() -> None:
+    links = re.findall(r"https://mybinder\.org/v2/[^\s)]+", README)
+    assert links
+    for link in links:
+        path = re.search(r"urlpath=lab/tree/([^&)\s]+)", link)
+        assert path is not None
+        assert (ROOT / path[1]).exists()
+
+
+# -- the same rules for style, here and in CI -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"]], ids=["ruff", "mypy"])
+def test_code_is_clean(command: list[str]) -> None:
+    pytest.importorskip(command[0])
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
