@@ -30,6 +30,7 @@ class Text:
         self._said = _json(folder / "tokenizer_config.json")
         config, generation = _json(folder / "config.json"), _json(folder / "generation_config.json")
         self.eos = _ids(generation.get("eos_token_id"), config.get("eos_token_id"), self._id_of(self._said.get("eos_token")))
+        self.size: int = max(int(self._tokenizer.get_vocab_size()), int(config.get("vocab_size", 0)))
         self.context: int = int(config.get("max_position_embeddings", 2048))
         self.sampling = {k: generation[k] for k in ("temperature", "top_p", "top_k") if generation.get("do_sample") and k in generation}
         self._template = _compile(_template_of(folder, self._said))
@@ -97,6 +98,7 @@ class Stops:
         self._stops = [s for s in stops if s]
         self._held = ""
         self.hit = False
+        self.any = bool(self._stops)
 
     def push(self, piece: str, *, last: bool = False) -> str:
         """What of the text so far is certainly before any stop. After a hit: nothing more."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from holynb.pool import embedded
 from kernels_support.jupyter.lock import Lock
+from kernels_support.jupyter.process import die_with_parent
 
 __all__ = ["WeightsError", "folder_of", "main", "ready"]
 
@@ -110,7 +111,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--tag", default="holynb-pool")
+    parser.add_argument("--parent", type=int, help="end with this process")
     said = parser.parse_args(argv)
+    if said.parent is not None:
+        die_with_parent(said.parent)
 
     def say(stage: str, share: float | None) -> None:
         print(json.dumps({"stage": stage, "share": share}), flush=True)

@@ -12,7 +12,7 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """`with Lock(path): …`, or `take(seconds)` and `free()`. The file stays: removing it would let two owners in."""
+    """`with Lock(path): …`, or `take(seconds)` and `free()`; `free(remove=True)` takes the file away too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -21,20 +21,26 @@ class Lock:
     def take(self, seconds: float | None = None) -> bool:
         """Try for so long (None: for ever; 0: once). False where another process held it all the while."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         end = None if seconds is None else time.monotonic() + seconds
-        while not _try(file):
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            # An owner may have removed the file between our opening and our locking it: then it guards nothing any more.
+            if _try(file) and _same(file, self.path):
+                self._file = file
+                return True
+            os.close(file)
             if end is not None and time.monotonic() >= end:
-                os.close(file)
                 return False
             time.sleep(0.05)
-        self._file = file
-        return True
 
-    def free(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+    def free(self, *, remove: bool = False) -> None:
+        if self._file is None:
+            return
+        if remove:
+            with contextlib.suppress(OSError):  # Windows removes no open file; it then stays, and does no harm
+                self.path.unlink()
+        os.close(self._file)
+        self._file = None
 
     def __enter__(self) -> Lock:
         self.take()
@@ -42,6 +48,13 @@ class Lock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.free()
+
+
+def _same(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try(file: int) -> bool:

@@ -38,3 +38,14 @@ def test_two_locks_of_one_process_exclude_each_other(tmp_path: Path) -> None:
     again = Lock(tmp_path / "a")
     assert again.take(0)
     again.free()
+
+
+def test_a_removed_lock_lets_one_new_owner_in(tmp_path: Path) -> None:
+    first, second, third = (Lock(tmp_path / "a") for _ in range(3))
+    assert first.take(0)
+    first.free(remove=True)
+    assert not (tmp_path / "a").exists()
+    assert second.take(0)
+    assert not third.take(0)
+    second.free()
+    second.free()

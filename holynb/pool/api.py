@@ -1,0 +1,189 @@
+"""OpenAI's shapes: request bodies checked, answers and errors written. Pure; knows no sockets and no processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ApiError", "Ask", "body_of", "chunk", "error_body", "usage", "whole"]
+
+#: Fields that would change the answer and that the pool does not do: refused rather than ignored.
+_UNSUPPORTED = {
+    "tools": None, "functions": None, "logit_bias": None, "logprobs": None, "top_logprobs": None, "suffix": None, "echo": None,
+    "frequency_penalty": 0, "presence_penalty": 0, "best_of": 1, "prompt_logprobs": None, "min_p": 0, "audio": None,
+}  # fmt: skip
+_MOST_CHOICES = 128
+_ROLES = {"system", "developer", "user", "assistant", "tool"}
+
+
+class ApiError(Exception):
+    """An answer in OpenAI's error shape. `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A checked request. `messages` for a chat, `prompts` (texts or ids) for plain completions. None: not said."""
+
+    chat: bool
+    messages: tuple[Mapping[str, str], ...] = ()
+    prompts: tuple[str | tuple[int, ...], ...] = ()
+    n: int = 1
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    stream: bool = False
+    usage_chunk: bool = False
+    model: str = ""
+    format: Mapping[str, Any] = field(default_factory=dict)
+
+
+def body_of(body: Any, *, chat: bool) -> Ask:
+    """The request that a parsed body asks for. Raises ApiError 400, naming the field."""
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body must be a JSON object.")
+    for name, neutral in _UNSUPPORTED.items():
+        if body.get(name) not in (None, neutral, False, [], {}):
+            raise ApiError(400, f"{name} is not supported by this pool.", param=name, code="unsupported_parameter")
+    limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+    stream = _flag(body, "stream")
+    return Ask(
+        chat,
+        messages=_messages(body.get("messages")) if chat else (),
+        prompts=() if chat else _prompts(body.get("prompt")),
+        n=_number(body, "n", 1, _MOST_CHOICES, whole=True) or 1,
+        max_tokens=_number(body, limit, 1, math.inf, whole=True) or (None if chat else 16),
+        temperature=_number(body, "temperature", 0, 5),
+        top_p=_number(body, "top_p", 0, 1),
+        top_k=_number(body, "top_k", -1, math.inf, whole=True),
+        seed=_number(body, "seed", -(2**63), 2**63 - 1, whole=True),
+        stop=_stops(body.get("stop")),
+        ignore_eos=_flag(body, "ignore_eos"),
+        stream=stream,
+        usage_chunk=stream and bool((body.get("stream_options") or {}).get("include_usage")),
+        model=str(body.get("model") or ""),
+        format=_format(body.get("response_format")),
+    )
+
+
+def chunk(ask: Ask, head: Mapping[str, Any], choice: int, piece: Mapping[str, Any]) -> dict[str, Any]:
+    """A stream's chunk. `piece` has text, and finish at the end, or role at the beginning."""
+    finish = piece.get("finish")
+    if not ask.chat:
+        said = {"index": choice, "text": piece.get("text", ""), "logprobs": None, "finish_reason": finish}
+    else:
+        delta = {k: v for k, v in (("role", piece.get("role")), ("content", piece.get("text"))) if v is not None}
+        said = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
+    return {**head, "object": "chat.completion.chunk" if ask.chat else "text_completion", "choices": [said]}
+
+
+def whole(ask: Ask, head: Mapping[str, Any], choices: Sequence[tuple[str, str | None]], used: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole answer of texts and their finish reasons."""
+    said: list[dict[str, Any]] = [
+        {"index": i, "finish_reason": finish, "logprobs": None}
+        | ({"message": {"role": "assistant", "content": text, "refusal": None}} if ask.chat else {"text": text})
+        for i, (text, finish) in enumerate(choices)
+    ]
+    return {**head, "object": "chat.completion" if ask.chat else "text_completion", "choices": said, "usage": dict(used)}
+
+
+def usage(tokens_in: int, tokens_out: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+
+
+def head(ask: Ask, number: str, model: str) -> dict[str, Any]:
+    """What every chunk of an answer begins with."""
+    return {"id": ("chatcmpl-" if ask.chat else "cmpl-") + number, "created": int(time.time()), "model": model}
+
+
+def error_body(error: ApiError) -> dict[str, Any]:
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+
+
+def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
+    if not isinstance(value, list) or not value:
+        raise ApiError(400, "messages must be a list of at least one message.", param="messages")
+    return tuple(_message(m, i) for i, m in enumerate(value))
+
+
+def _message(value: Any, i: int) -> Mapping[str, str]:
+    where = f"messages.{i}"
+    if not isinstance(value, dict) or value.get("role") not in _ROLES:
+        raise ApiError(400, f"{where} needs a role: one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
+    role = "system" if value["role"] == "developer" else value["role"]
+    content = value.get("content")
+    if isinstance(content, list):
+        parts = [p.get("text") if isinstance(p, dict) and p.get("type") in {"text", "input_text"} else None for p in content]
+        if any(not isinstance(p, str) for p in parts):
+            raise ApiError(400, f"{where}.content holds something other than text; this pool reads text only.", param=f"{where}.content")
+        content = "".join(str(p) for p in parts)
+    if not isinstance(content, str):
+        raise ApiError(400, f"{where}.content must be text.", param=f"{where}.content")
+    return {"role": role, "content": content}
+
+
+def _prompts(value: Any) -> tuple[str | tuple[int, ...], ...]:
+    """A text, ids, or a list of either."""
+    many = value if isinstance(value, list) and value and not all(_is_id(v) for v in value) else [value]
+    out: list[str | tuple[int, ...]] = []
+    for one in many:
+        if isinstance(one, str):
+            out.append(one)
+        elif isinstance(one, list) and one and all(_is_id(v) for v in one):
+            out.append(tuple(one))
+        else:
+            raise ApiError(400, "prompt must be text, a list of texts, or token ids.", param="prompt")
+    return tuple(out)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(body: Mapping[str, Any], name: str, low: float, high: float, *, whole: bool = False) -> Any:
+    value = body.get(name)
+    if value is None:
+        return None
+    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not right or not math.isfinite(value) or not low <= value <= high:
+        kind = "a whole number" if whole else "a number"
+        top = f" to {high:g}" if high < math.inf else ""
+        raise ApiError(400, f"{name} must be {kind} from {low:g}{top}, not {value!r}.", param=name)
+    return value
+
+
+def _flag(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ApiError(400, f"{name} must be true or false, not {value!r}.", param=name)
+    return bool(value)
+
+
+def _stops(value: Any) -> tuple[str, ...]:
+    stops = [value] if isinstance(value, str) else value or []
+    if not isinstance(stops, list) or not all(isinstance(s, str) and s for s in stops) or len(stops) > 16:
+        raise ApiError(400, "stop must be a text or a list of at most 16 texts, none empty.", param="stop")
+    return tuple(stops)
+
+
+def _format(value: Any) -> Mapping[str, Any]:
+    """`response_format`; only plain text for now."""
+    if value is None or (isinstance(value, dict) and value.get("type") == "text"):
+        return {}
+    if not isinstance(value, dict) or value.get("type") not in {"json_object", "json_schema"}:
+        raise ApiError(400, "response_format must be an object whose type is text, json_object or json_schema.", param="response_format")
+    raise ApiError(400, "response_format is not supported by this pool yet.", param="response_format", code="unsupported_parameter")

@@ -1,0 +1,303 @@
+"""The routes: HTTP in, HTTP out, over a Service. Knows OpenAI's paths and server-sent events; no processes, no files.
+
+A stream's first chunk goes out when its row leaves the queue; until then, and whenever nothing comes for a while, comments
+show that the server is alive. A client that goes away has its rows cancelled at the next step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from holynb.pool import api
+from holynb.pool.answer import Piece, Reading
+from holynb.pool.api import ApiError, Ask
+from holynb.pool.metrics import render
+from holynb.pool.replica import Generation, Lost, Refused
+from holynb.pool.service import Service
+
+__all__ = ["application", "guarded"]
+
+T = TypeVar("T")
+
+#: Bytes of the longest body. A prompt of a million tokens is about 5 MB.
+_LONGEST = 64 * 1024 * 1024
+
+
+class _Gone(Exception):
+    """The client went away; there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A request under way: what was asked, its head, and its generations."""
+
+    ask: Ask
+    head: dict[str, Any]
+    generations: list[Generation]
+    readings: list[Reading]
+    began: float
+
+    @property
+    def tokens_in(self) -> int:
+        return sum(len(g.wanted.ids) for g in self.generations[:: self.ask.n])
+
+
+class Routes:
+    """The handlers over one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def chat(self, request: Request) -> Response:
+        return await self._answer(request, chat=True)
+
+    async def completions(self, request: Request) -> Response:
+        return await self._answer(request, chat=False)
+
+    async def models(self, request: Request) -> Response:  # noqa: ARG002 - a handler's signature
+        identity = self._service.identity
+        names = dict.fromkeys((identity.name, identity.model))
+        data = [{"id": n, "object": "model", "created": 0, "owned_by": "holynb-pool", "max_model_len": self._service.max_len} for n in names]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def health(self, request: Request) -> Response:  # noqa: ARG002
+        said = self._service.health()
+        return JSONResponse(said, 200 if said["state"] == "ready" else 503)
+
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
+        service = self._service
+        return PlainTextResponse(render(service.metrics, service.state, service.stats()), media_type="text/plain; version=0.0.4")
+
+    async def _answer(self, request: Request, *, chat: bool) -> Response:
+        service = self._service
+        ask = api.body_of(await _body(request), chat=chat)
+        if not service.identity.answers_to(ask.model):
+            names = " or ".join(dict.fromkeys((service.identity.name, service.identity.model)))
+            raise ApiError(404, f"The model {ask.model} does not exist here; this pool serves {names}.", param="model", code="model_not_found")
+        service.requests += 1
+        try:
+            answer = await _unless_gone(request, self._begin(ask))
+        except BaseException:
+            self._leave()
+            raise
+        if ask.stream:
+            return _Events(self._stream(answer), lambda: self._leave(answer))
+        try:
+            return JSONResponse(await _unless_gone(request, self._whole(answer)))
+        finally:
+            self._leave(answer)
+
+    def _leave(self, answer: _Answer | None = None) -> None:
+        """The request is over, however it ended; what still runs for it is cancelled."""
+        for generation in answer.generations if answer else ():
+            self._service.cancel(generation)
+        self._service.requests -= 1
+        self._service.used_at = time.monotonic()
+
+    async def _begin(self, ask: Ask) -> _Answer:
+        text = await self._service.ready()
+        generations = self._service.begin(self._service.wanted(ask, text))
+        readings = [Reading(g, text, ask.stop, stream=ask.stream) for g in generations]
+        return _Answer(ask, api.head(ask, uuid.uuid4().hex, ask.model or self._service.identity.name), generations, readings, time.monotonic())
+
+    async def _whole(self, answer: _Answer) -> dict[str, Any]:
+        """All choices; the first one that fails ends the others."""
+        tasks = [asyncio.ensure_future(self._collect(r)) for r in answer.readings]
+        try:
+            done = await asyncio.gather(*tasks)
+        except (Lost, Refused) as exc:
+            self._service.metrics.end("error", 0.0)
+            raise _api_error(exc) from exc
+        except asyncio.CancelledError:
+            self._service.metrics.end("cancelled", 0.0)
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for _, finish, _ in done:
+            self._service.metrics.end(finish or "stop", time.monotonic() - answer.began)
+        used = api.usage(answer.tokens_in, sum(tokens for _, _, tokens in done))
+        return api.whole(answer.ask, answer.head, [(text, finish) for text, finish, _ in done], used)
+
+    async def _collect(self, reading: Reading) -> tuple[str, str | None, int]:
+        """Text, finish reason and tokens of one choice."""
+        said: list[str] = []
+        async with aclosing(reading.pieces(self._service.cancel)) as pieces:
+            async for piece in pieces:
+                if piece.kind == "again":
+                    said.clear()
+                elif piece.kind == "end":
+                    return "".join(said), piece.finish, piece.tokens
+                said.append(piece.text)
+        raise AssertionError("a reading without an end")  # pragma: no cover
+
+    async def _stream(self, answer: _Answer) -> AsyncGenerator[bytes, None]:
+        """The events of a stream. An error after the first byte is an event too, as the SDKs expect it."""
+        ask, metrics, tokens, ended = answer.ask, self._service.metrics, 0, False
+        try:
+            async with aclosing(_merged(answer.readings, self._service)) as merged:
+                async for choice, piece in merged:
+                    if piece.kind == "quiet":
+                        yield b": alive\n\n"
+                    elif piece.kind == "admitted":
+                        yield _event(api.chunk(ask, answer.head, choice, {"role": "assistant", "text": ""}))
+                    elif piece.kind == "text":
+                        yield _event(api.chunk(ask, answer.head, choice, {"text": piece.text}))
+                    elif piece.kind == "end":
+                        tokens += piece.tokens
+                        metrics.end(piece.finish or "stop", time.monotonic() - answer.began)
+                        yield _event(api.chunk(ask, answer.head, choice, {"finish": piece.finish}))
+            ended = True
+            if ask.usage_chunk:
+                kind = "chat.completion.chunk" if ask.chat else "text_completion"
+                yield _event({**answer.head, "object": kind, "choices": [], "usage": api.usage(answer.tokens_in, tokens)})
+            yield b"data: [DONE]\n\n"
+        except (Lost, Refused) as exc:
+            ended = True
+            metrics.end("error", 0.0)
+            yield _event(api.error_body(_api_error(exc)))
+        finally:
+            if not ended:
+                metrics.end("cancelled", 0.0)
+
+
+class _Events(StreamingResponse):
+    """Server-sent events. `after` is called when the response is over, also where its first byte never went out."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None], after: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        self._events = events
+        self._after = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._after()
+            await self._events.aclose()
+
+
+async def _merged(readings: list[Reading], service: Service) -> AsyncGenerator[tuple[int, Piece], None]:
+    """The pieces of all choices as they come, each with its choice's number."""
+    if len(readings) == 1:
+        async with aclosing(readings[0].pieces(service.cancel)) as pieces:
+            async for piece in pieces:
+                yield 0, piece
+        return
+    queue: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue()
+
+    async def pump(choice: int, reading: Reading) -> None:
+        try:
+            async with aclosing(reading.pieces(service.cancel)) as pieces:
+                async for piece in pieces:
+                    queue.put_nowait((choice, piece))
+            queue.put_nowait((choice, None))
+        except (Lost, Refused) as exc:
+            queue.put_nowait((choice, exc))
+
+    tasks, left = [asyncio.create_task(pump(i, r)) for i, r in enumerate(readings)], len(readings)
+    try:
+        while left:
+            choice, item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield choice, item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _api_error(exc: Lost | Refused) -> ApiError:
+    if isinstance(exc, Refused):
+        return ApiError(400, str(exc), code="context_length_exceeded")
+    return ApiError(500, str(exc), code=exc.code)
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
+
+
+async def _body(request: Request) -> Any:
+    raw = bytearray()
+    async for part in request.stream():
+        raw += part
+        if len(raw) > _LONGEST:
+            raise ApiError(413, f"The body is longer than {_LONGEST:,} bytes.")
+    try:
+        return json.loads(raw)
+    except ValueError as exc:
+        raise ApiError(400, f"The body is not JSON: {exc}") from exc
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result, unless the client goes away first: then the work is cancelled."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise _Gone
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _refuse(request: Request, exc: Exception) -> Response:  # noqa: ARG001 - a handler's signature
+    if isinstance(exc, _Gone):
+        return Response(status_code=499)
+    if isinstance(exc, HTTPException):
+        exc = ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}")
+    if not isinstance(exc, ApiError):
+        exc = ApiError(500, f"A fault in the pool's server: {type(exc).__name__}: {exc}")
+    return JSONResponse(api.error_body(exc), exc.status)
+
+
+def application(service: Service) -> ASGIApp:
+    """The whole application over one service."""
+    routes = Routes(service)
+    handlers = {kind: _refuse for kind in (ApiError, _Gone, HTTPException, Exception)}
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", routes.chat, methods=["POST"]),
+            Route("/v1/completions", routes.completions, methods=["POST"]),
+            Route("/v1/models", routes.models), Route("/health", routes.health), Route("/metrics", routes.metrics),
+        ],
+        exception_handlers=handlers,
+    )  # fmt: skip
+
+
+def guarded(app: ASGIApp, token: str) -> ASGIApp:
+    """The application behind a bearer token, for the port: on a shared machine every user reaches loopback."""
+    right = f"Bearer {token}".encode()
+
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            said = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(said, right):
+                error = ApiError(401, "This pool's port needs its token as a bearer key; the one given is not it.", code="invalid_api_key")
+                await JSONResponse(api.error_body(error), 401)(scope, receive, send)
+                return
+        await app(scope, receive, send)
+
+    return guard

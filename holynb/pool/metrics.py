@@ -1,0 +1,103 @@
+"""What the pool counts, in Prometheus' text format. Pure counting on the server's loop; knows no sockets."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Histogram", "Metrics", "render"]
+
+_TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_BETWEEN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_WHOLE = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+class Histogram:
+    """Counts of seconds by upper bound."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float, times: int = 1) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += times
+        self.sum += seconds * times
+
+    def lines(self, name: str) -> Iterable[str]:
+        so_far = 0
+        for bound, count in zip((*self.bounds, "+Inf"), self.counts, strict=True):
+            so_far += count
+            yield f'{name}_bucket{{le="{bound}"}} {so_far}'
+        yield f"{name}_sum {self.sum:.6f}"
+        yield f"{name}_count {so_far}"
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Written by the server's loop alone."""
+
+    ttft: Histogram = field(default_factory=lambda: Histogram(_TTFT))
+    between: Histogram = field(default_factory=lambda: Histogram(_BETWEEN))
+    whole: Histogram = field(default_factory=lambda: Histogram(_WHOLE))
+    tokens_in: int = 0
+    tokens_out: int = 0
+    ended: dict[str, int] = field(default_factory=dict)
+    """Requests by how they ended: stop, length, cancelled, error."""
+
+    def tokens(self, count: int, asked: float, before: float, now: float) -> None:
+        """`count` tokens came now; the ones before at `before` (0: these are the first), the request at `asked`."""
+        self.tokens_out += count
+        if before:
+            self.between.add((now - before) / count, count)
+        else:
+            self.ttft.add(now - asked)
+
+    def end(self, how: str, seconds: float) -> None:
+        self.ended[how] = self.ended.get(how, 0) + 1
+        if how in {"stop", "length"}:
+            self.whole.add(seconds)
+
+
+def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) -> str:
+    """The page of `/metrics`. `replicas` are their last stats; what one does not know is left out, never 0."""
+    stats = list(replicas)
+    lines = _family("holynb_pool_ready", "gauge", "1 where the pool answers", [("", int(state == "ready"))])
+    lines += _family("holynb_pool_replicas", "gauge", "replicas alive", [("", len(stats))])
+    named = (
+        ("running", "holynb_requests_running", "sequences in the batch"), ("waiting", "holynb_requests_waiting", "sequences in the queue"),
+        ("kv_used", "holynb_kv_used_tokens", "tokens in the KV cache"), ("kv_total", "holynb_kv_total_tokens", "tokens the KV cache holds"),
+        ("weights_bytes", "holynb_weights_bytes", "bytes of weights"), ("kv_bytes", "holynb_kv_bytes", "bytes of the KV cache"),
+        ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"),
+    )  # fmt: skip
+    for key, name, words in named:
+        values = [(f'{{replica="{i}"}}', s[key]) for i, s in enumerate(stats) if isinstance(s.get(key), int | float)]
+        lines += _family(name, "gauge", words, values)
+    lines += _family("holynb_device_memory_bytes", "gauge", "memory by device and part", list(_memory(stats)))
+    lines += _family("holynb_prompt_tokens_total", "counter", "prompt tokens taken", [("", metrics.tokens_in)])
+    lines += _family("holynb_generation_tokens_total", "counter", "tokens written", [("", metrics.tokens_out)])
+    ended = [(f'{{how="{how}"}}', count) for how, count in sorted(metrics.ended.items())]
+    lines += _family("holynb_requests_total", "counter", "requests by how they ended", ended)
+    for name, words, histogram in (
+        ("holynb_ttft_seconds", "request to first token", metrics.ttft),
+        ("holynb_inter_token_seconds", "between two tokens of a sequence", metrics.between),
+        ("holynb_request_seconds", "request to last token", metrics.whole),
+    ):
+        lines += [f"# HELP {name} {words}", f"# TYPE {name} histogram", *histogram.lines(name)]
+    return "\n".join(lines) + "\n"
+
+
+def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> list[str]:
+    if not values:
+        return []
+    return [f"# HELP {name} {words}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in values)]
+
+
+def _memory(stats: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
+    for one in stats:
+        for device in one.get("devices") or []:
+            for part in ("used", "total", "ours", "weights", "kv", "rest"):
+                if isinstance(device.get(part), int | float):
+                    yield f'{{device="{device.get("device")}",part="{part}"}}', device[part]

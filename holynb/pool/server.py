@@ -1,0 +1,273 @@
+"""Main of a pool: brings its weights, its ranks and its sockets up, watches them, and leaves nothing when it ends. No torch.
+
+It ends when told (SIGTERM), after an idle time, when its rendezvous file is gone, and when its last rank has died; then
+ranks, sockets and files go with it. Its last line in the log says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from holynb.pool.app import application, guarded
+from holynb.pool.replica import Replica
+from holynb.pool.service import Identity, Service
+from holynb.pool.text import Text
+from holynb.pool.weights import WeightsError, ready
+from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter.lock import Lock
+from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.rendezvous import Record
+from kernels_support.jupyter.supervisor import Command
+
+__all__ = ["Plan", "main", "serve"]
+
+#: Seconds between two looks at the idle clock and at the rendezvous file.
+_TICK = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. `devices` has one entry a rank; `runner` is the class that computes (`module:Class`)."""
+
+    name: str
+    model: str
+    home: Path
+    devices: tuple[str, ...] = ("cpu",)
+    dtype: str | None = None
+    max_len: int | None = None
+    memory: float = 0.9
+    port: int | None = None
+    idle: float = 1800.0
+    runner: str = "holynb.pool.runner:Runner"
+
+    @property
+    def run(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def tag(self) -> str:
+        return f"holynb-pool:{self.name}"
+
+    def log(self, rank: int | None = None) -> Path:
+        return self.home / "logs" / f"pool-{self.name.replace('/', '_')}{'' if rank is None else f'.rank{rank}'}.log"
+
+
+class Failed(Exception):
+    """The pool cannot start; one line that says why."""
+
+
+async def serve(plan: Plan) -> int:
+    """Run the pool until it ends. The exit code: 0 where it was told to end or idled, 1 where it failed."""
+    service = Service(Identity(plan.name, plan.model))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.end, f"it was told to end ({number.name})")
+    lock = Lock(plan.run / f"{plan.name.replace('/', '_')}.lock")
+    if not lock.take(0):
+        print(f"error: a pool named {plan.name} is already running or starting; stop it first or use --name.", flush=True)
+        return 1
+    house = rendezvous.socket_dir()
+    try:
+        async with _listening(plan, service, house) as record:
+            try:
+                await _live(plan, service, record)
+            except Failed as exc:
+                service.fail(str(exc))  # before the sockets close: what waits must hear why
+    except Failed as exc:
+        service.fail(str(exc))
+    finally:
+        rendezvous.remove(plan.run, plan.name, owner=Process.mine())
+        shutil.rmtree(house, ignore_errors=True)
+        lock.free(remove=True)
+    print(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}", flush=True)
+    return 1 if service.state == "failed" else 0
+
+
+async def _live(plan: Plan, service: Service, record: Record) -> None:
+    """Start, watch, end. Raises Failed."""
+    replicas: list[Replica] = []
+    starting = asyncio.create_task(_start(plan, service, record, replicas))
+    watching = asyncio.create_task(_watch(plan, service))
+    over = asyncio.create_task(service.over.wait())
+    try:
+        await asyncio.wait({starting, over}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+        await over
+    finally:
+        tasks = (starting, watching, over)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(r.stop() for r in replicas))
+
+
+async def _start(plan: Plan, service: Service, record: Record, replicas: list[Replica]) -> None:
+    """Weights, then ranks and the tokenizer side by side. Raises Failed."""
+    folder = await _folder(plan, service)
+    service.at("loading the weights")
+    for number, device in enumerate(plan.devices):
+        replica = Replica(_rank(plan, number), _load(plan, folder, device), service.lost)
+        replicas.append(replica)
+        service.join(replica)
+        await replica.start()
+    ranks = tuple(r.child.process for r in replicas if r.child and r.child.process)
+    rendezvous.write(plan.run, replace(record, ranks=ranks))
+    try:
+        text = await asyncio.to_thread(Text, folder)
+    except Exception as exc:
+        raise Failed(f"the tokenizer of {plan.model} cannot be read: {exc}") from exc
+    await asyncio.gather(*(r.ready.wait() for r in replicas))
+    service.open(text)
+    print(f"ready: {plan.name} serves {folder} on {', '.join(plan.devices)}", flush=True)
+
+
+async def _folder(plan: Plan, service: Service) -> Path:
+    """The weights' folder; fetched or converted by a process of its own, whose progress is passed on. Raises Failed."""
+    try:
+        found = ready(plan.model, plan.home)
+    except WeightsError as exc:
+        raise Failed(str(exc)) from exc
+    if found is not None:
+        return found
+    command = [sys.executable, "-P", "-m", "holynb.pool.weights", plan.model, "--home", str(plan.home), "--tag", plan.tag, "--parent", str(os.getpid())]
+    child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True)
+    last: dict[str, Any] = {}
+    try:
+        assert child.stdout is not None  # noqa: S101 - it was asked for
+        async for line in child.stdout:
+            last = json.loads(line)
+            if "stage" in last:
+                service.at(last["stage"], last["share"])
+        await child.wait()
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+    if "folder" not in last:
+        raise Failed(last.get("error") or f"the weights of {plan.model} could not be made ready (see the log)")
+    return Path(last["folder"])
+
+
+def _rank(plan: Plan, number: int) -> Command:
+    argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", plan.tag, "--runner", plan.runner]
+    log = plan.log(number)
+    log.unlink(missing_ok=True)
+    # Spinning OpenMP threads take a shared core away from everybody, themselves included (92 → 18 tokens/s).
+    return Command(argv, env={"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}, log=log)
+
+
+def _load(plan: Plan, folder: Path, device: str) -> dict[str, Any]:
+    return {"folder": str(folder), "device": device, "dtype": plan.dtype, "max_len": plan.max_len, "memory": plan.memory}
+
+
+async def _watch(plan: Plan, service: Service) -> None:
+    """End the pool when nobody uses it, or when its rendezvous file is gone: nobody could find it any more."""
+    while True:
+        await asyncio.sleep(min(_TICK, plan.idle))
+        if service.requests == 0 and service.state == "ready" and time.monotonic() - service.used_at >= plan.idle:
+            service.end(f"nobody used it for {plan.idle:g} s")
+        if rendezvous.find(plan.run, plan.name) is None:
+            service.end("its rendezvous file is gone")
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signal handlers: the pool has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _listening(plan: Plan, service: Service, house: Path) -> Any:
+    """The Unix socket, and the port where one is wanted; then the rendezvous file. Gives its record. Raises Failed."""
+    app, servers = application(service), []
+    place = house / "s"
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unix.bind(str(place))
+    place.chmod(0o600)
+    record = Record(plan.name, Process.mine(), str(place), facts={"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": len(plan.devices)})
+    listeners: list[tuple[Any, socket.socket]] = [(app, unix)]
+    if plan.port is not None:
+        tcp = _loopback(plan.port)
+        record = replace(record, port=tcp.getsockname()[1], token=secrets.token_urlsafe(32))
+        listeners.append((guarded(app, str(record.token)), tcp))
+    for served, sock in listeners:
+        config = uvicorn.Config(
+            served, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2, timeout_keep_alive=75
+        )  # fmt: skip
+        server = _Uvicorn(config)
+        servers.append((server, asyncio.create_task(server.serve(sockets=[sock]))))
+    try:
+        while not all(server.started for server, _ in servers):
+            await asyncio.sleep(0.005)
+        rendezvous.write(plan.run, record)
+        yield record
+    finally:
+        for server, _ in servers:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in servers))
+        for _, sock in listeners:
+            sock.close()
+
+
+def _loopback(port: int) -> socket.socket:
+    """A listening socket on loopback; 0 takes a free port. Raises Failed."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError as exc:
+        sock.close()
+        raise Failed(f"port {port} cannot be used: {exc.strerror}. Choose another, or --port 0 for a free one.") from exc
+    return sock
+
+
+def plan_of(argv: list[str] | None) -> Plan:
+    """The command line as a plan."""
+    parser = argparse.ArgumentParser(prog="python -m holynb.pool.server", description=__doc__)
+    parser.add_argument("--tag", default="holynb-pool", help="what a list of processes shows")
+    for name, kind in (("name", str), ("model", str), ("home", Path)):
+        parser.add_argument(f"--{name}", type=kind, required=True)
+    parser.add_argument("--devices", default="cpu", help="one a replica, with commas")
+    parser.add_argument("--dtype")
+    parser.add_argument("--max-len", type=int)
+    parser.add_argument("--memory", type=float, default=0.9)
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--idle", type=float, default=1800.0, help="seconds without a request after which the pool ends")
+    parser.add_argument("--runner", default="holynb.pool.runner:Runner")
+    said = vars(parser.parse_args(argv))
+    del said["tag"]
+    return Plan(**{**said, "devices": tuple(said["devices"].split(","))})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    plan = plan_of(argv)
+    try:
+        return asyncio.run(serve(plan))
+    except OSError as exc:
+        print(f"error: the pool {plan.name} cannot run: {exc}", flush=True)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

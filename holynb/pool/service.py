@@ -1,0 +1,174 @@
+"""The pool's state: its replicas, its text, and who runs where. Knows replicas and metrics; no HTTP, no files.
+
+Owned by the server's loop. States: starting → ready → ended, or starting → failed. A dead replica's rows go to the others,
+begun anew; where nothing of them was sent yet, the client sees no difference. Without any replica left the pool ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from holynb.pool.api import ApiError, Ask
+from holynb.pool.metrics import Metrics
+from holynb.pool.replica import Generation, Lost, Replica, Wanted
+from holynb.pool.text import TemplateError, Text
+
+__all__ = ["Identity", "Service"]
+
+#: How often a row is begun again elsewhere. One that kills every replica it meets must not kill them all.
+_MOST_TIMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How the pool is called: by its name, or by the MODEL word it was started with."""
+
+    name: str
+    model: str
+
+    def answers_to(self, word: str) -> bool:
+        return word in {"", self.name, self.model}
+
+
+class Service:
+    """Written by the server's lifecycle and by replicas' frames; read by the routes."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+        self.metrics = Metrics()
+        self.state = "starting"
+        self.stage = "starting"
+        self.share: float | None = None
+        self.why: str | None = None
+        self.deaths: list[str] = []
+        self.text: Text | None = None
+        self.max_len = 0
+        self.used_at = time.monotonic()
+        self.requests = 0
+        self.over = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._replicas: list[Replica] = []
+
+    # -- lifecycle -------------------------------------------------------------------------------------------------
+    def at(self, stage: str, share: float | None = None) -> None:
+        self.stage, self.share = stage, share
+
+    def join(self, replica: Replica) -> None:
+        """A replica whose process was started."""
+        replica.on_tokens = lambda g, count, before, now: self.metrics.tokens(count, g.at, before, now)
+        self._replicas.append(replica)
+
+    def open(self, text: Text) -> None:
+        """From now on requests are answered."""
+        limits = [int(r.stats["max_len"]) for r in self._replicas if r.stats.get("max_len")]
+        self.text, self.max_len, self.state, self.stage, self.share = text, min([text.context, *limits]), "ready", "ready", None
+        self._settled.set()
+
+    def fail(self, why: str) -> None:
+        """The pool ends, because of this. What waits for it hears so."""
+        if self.state not in {"failed", "ended"}:
+            self.state, self.stage, self.why = "failed", why, why
+        self._settled.set()
+        self.over.set()
+
+    def end(self, why: str) -> None:
+        if self.state != "failed":
+            self.state, self.why = "ended", why
+        self._settled.set()
+        self.over.set()
+
+    def lost(self, replica: Replica, how: str, left: list[Generation]) -> None:
+        """A replica died: its rows go to the others, or end as errors that say why."""
+        if replica in self._replicas:
+            self._replicas.remove(replica)
+        if self.state in {"ended", "failed"}:
+            how = f"{how}. {self.why}" if self.why else how
+        else:
+            self.deaths.append(how)
+        for generation in left:
+            if self._replicas and not generation.given and generation.times < _MOST_TIMES:
+                generation.again()
+                self._dispatch(generation)
+            else:
+                generation.error = Lost(f"The pool {self.identity.name} lost the replica that wrote this row: {how}")
+                generation.wake(time.monotonic())
+        if not self._replicas:
+            self.fail(f"its last replica is gone: {how}")
+
+    # -- requests --------------------------------------------------------------------------------------------------
+    async def ready(self) -> Text:
+        """Wait until the pool answers. Raises ApiError 503 where it never will."""
+        await self._settled.wait()
+        if self.text is None or self.state != "ready":
+            raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
+        return self.text
+
+    def wanted(self, ask: Ask, text: Text) -> list[Wanted]:
+        """One per choice. Raises ApiError 400 where a prompt leaves no room, or is of no words of this model."""
+        out: list[Wanted] = []
+        for ids in self._ids(ask, text):
+            room = self.max_len - len(ids)
+            if room < 1:
+                raise ApiError(
+                    400, f"This model's maximum context length is {self.max_len} tokens. However, your messages resulted in {len(ids)} tokens.",
+                    param="messages" if ask.chat else "prompt", code="context_length_exceeded",
+                )  # fmt: skip
+            default = text.sampling
+            wanted = Wanted(
+                ids, min(ask.max_tokens or room, room),
+                temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
+                top_p=float((ask.top_p if ask.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
+                top_k=max(0, int(ask.top_k if ask.top_k is not None else default.get("top_k", 0))),
+                seed=ask.seed, eos=text.eos, ignore_eos=ask.ignore_eos,
+            )  # fmt: skip
+            out += [wanted] * ask.n
+        return out
+
+    def begin(self, wanted: Sequence[Wanted]) -> list[Generation]:
+        """Hand choices to replicas. Choices of one request get different seeds where one was given."""
+        out = []
+        for i, one in enumerate(wanted):
+            seeded = one if one.seed is None or i == 0 else Wanted(**{n: getattr(one, n) for n in Wanted.__slots__} | {"seed": one.seed + i})
+            generation = Generation(seeded)
+            self.metrics.tokens_in += len(one.ids)
+            self._dispatch(generation)
+            out.append(generation)
+        return out
+
+    def cancel(self, generation: Generation) -> None:
+        for replica in self._replicas:
+            replica.cancel(generation)
+
+    def health(self) -> dict[str, Any]:
+        """The body of `/health`."""
+        return {
+            "state": self.state, "stage": self.stage, "share": self.share, "why": self.why, "name": self.identity.name,
+            "model": self.identity.model, "max_len": self.max_len or None, "requests": self.requests,
+            "idle_s": 0.0 if self.requests else round(time.monotonic() - self.used_at, 1),
+            "tokens_in": self.metrics.tokens_in, "tokens_out": self.metrics.tokens_out, "deaths": self.deaths[-5:],
+            "replicas": [dict(r.stats) for r in self._replicas],
+        }  # fmt: skip
+
+    def stats(self) -> list[Mapping[str, Any]]:
+        return [r.stats for r in self._replicas]
+
+    def _dispatch(self, generation: Generation) -> None:
+        """To the replica with the fewest tokens outstanding."""
+        if not self._replicas:
+            raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
+        min(self._replicas, key=lambda r: r.outstanding).add(generation)
+
+    def _ids(self, ask: Ask, text: Text) -> list[tuple[int, ...]]:
+        if not ask.chat:
+            found = [tuple(text.encode(p)) if isinstance(p, str) else p for p in ask.prompts]
+            if any(not ids or max(ids) >= text.size for ids in found):
+                raise ApiError(400, f"prompt holds no tokens, or ids beyond this model's {text.size}.", param="prompt")
+            return found
+        try:
+            return [tuple(text.encode_chat(ask.messages))]
+        except TemplateError as exc:
+            raise ApiError(400, str(exc), param="messages") from exc

@@ -1,0 +1,118 @@
+"""Main of a rank: a runner's loop on this thread, control frames on another. Knows no HTTP, no prompts and no text.
+
+In: load (once), add, cancel, stop. Out: ready or failed, then one `step` frame per decode step, `refused` for a job that can
+never fit, and `stats` about twice a second. The control socket's end means that the server is gone: the process ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from kernels_support.jupyter import supervisor, wire
+
+__all__ = ["Worker", "main"]
+
+#: Seconds between two stats frames while there is work, and while there is none.
+_STATS, _IDLE = 0.5, 2.0
+
+
+class Worker:
+    """One rank. `runner` is `module:Class`; the module also has the `Job` that the class takes."""
+
+    def __init__(self, sock: socket, runner: str) -> None:
+        self._sock = sock
+        self._module, _, self._class = runner.partition(":")
+        self._in: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
+        self._said: dict[str, Any] = {}
+        self._said_at = 0.0
+
+    def run(self) -> int:
+        """Load, serve, and return the exit code. What goes wrong is said in a frame and, with its traceback, in the log."""
+        threading.Thread(target=self._listen, name="holynb-control", daemon=True).start()
+        try:
+            load = self._in.get()
+            module = importlib.import_module(self._module)
+            runner = getattr(module, self._class)(Path(load.pop("folder")), **{k: v for k, v in load.items() if k != "t"})
+            self._send({"t": "ready", "stats": runner.stats()})
+            self._serve(runner, module.Job)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the server must hear of it before this process ends
+            traceback.print_exc()
+            self._send({"t": "failed", "message": f"{type(exc).__name__}: {exc}"})
+            return 1
+        return 0
+
+    def _listen(self) -> None:
+        for frame in wire.frames(self._sock):
+            self._in.put(frame)
+        os._exit(0)  # the server is gone, and a step under way must not keep the device
+
+    def _serve(self, runner: Any, job: Any) -> None:
+        while True:
+            for frame in self._frames(wait=runner.idle):
+                if frame["t"] == "stop":
+                    return
+                self._obey(frame, runner, job)
+            if not runner.idle:
+                emits = runner.step()
+                if emits:
+                    self._send({"t": "step", "e": [[e.id, list(e.tokens), e.finish, e.note] for e in emits]})
+            self._say(runner)
+
+    def _frames(self, *, wait: bool) -> list[wire.Frame]:
+        """All that came; with `wait`, at least one, or none after a while."""
+        found: list[wire.Frame] = []
+        try:
+            found.append(self._in.get(timeout=_IDLE) if wait else self._in.get_nowait())
+            while True:
+                found.append(self._in.get_nowait())
+        except queue.Empty:
+            return found
+
+    def _obey(self, frame: wire.Frame, runner: Any, job: Any) -> None:
+        if frame["t"] == "cancel":
+            runner.cancel(frame["id"])
+            return
+        said = frame["job"]
+        try:
+            runner.add(job(**{**said, "ids": tuple(said["ids"]), "eos": tuple(said["eos"])}))
+        except ValueError as exc:
+            self._send({"t": "refused", "id": said["id"], "message": str(exc)})
+
+    def _say(self, runner: Any) -> None:
+        now = time.monotonic()
+        if now - self._said_at < _STATS:
+            return
+        self._said_at = now
+        stats = runner.stats()
+        if stats != self._said:
+            self._said = stats
+            self._send({"t": "stats", "stats": stats})
+
+    def _send(self, frame: wire.Frame) -> None:
+        try:
+            self._sock.sendall(wire.encode(frame))
+        except OSError:
+            os._exit(0)  # as at the socket's end
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m holynb.pool.worker", description=__doc__)
+    parser.add_argument("--tag", default="holynb-pool")
+    parser.add_argument("--runner", default="holynb.pool.runner:Runner")
+    said = parser.parse_args(argv)
+    return Worker(supervisor.control(), said.runner).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""A runner that computes nothing: it writes each prompt back, one token a step, four sequences at a time. For tests of what is around it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Tokens of a prompt and its answer that fit.
+ROOM = 4000
+
+
+@dataclass(frozen=True)
+class Job:
+    id: int
+    ids: tuple[int, ...]
+    max_new: int
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    eos: tuple[int, ...]
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True)
+class Emit:
+    id: int
+    tokens: tuple[int, ...]
+    finish: str | None = None
+    note: str | None = None
+
+
+class Runner:
+    """`HOLYNB_FAKE_STEP` is the seconds of a step; `HOLYNB_FAKE_FAIL` ends the load with an error; a prompt that holds `!boom` ends a step with one."""
+
+    def __init__(self, folder: Path, *, device: str, dtype: str | None, max_len: int | None, memory: float, mesh: Any = None) -> None:
+        if os.environ.get("HOLYNB_FAKE_FAIL"):
+            raise RuntimeError(os.environ["HOLYNB_FAKE_FAIL"])
+        time.sleep(float(os.environ.get("HOLYNB_FAKE_LOAD", "0")))
+        print(f"loaded {folder.name} on {device}", flush=True)
+        self._max_len = max_len
+        self._pause = float(os.environ.get("HOLYNB_FAKE_STEP", "0.001"))
+        self._waiting: list[Job] = []
+        self._running: dict[int, tuple[Job, int]] = {}
+        self._steps = 0
+
+    def add(self, job: Job) -> None:
+        if len(job.ids) + job.max_new > ROOM:
+            raise ValueError(f"{len(job.ids)} prompt tokens and {job.max_new} new ones need more than the {ROOM} that fit")
+        self._waiting.append(job)
+
+    def cancel(self, id: int) -> None:
+        self._waiting = [j for j in self._waiting if j.id != id]
+        self._running.pop(id, None)
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._running
+
+    def step(self) -> list[Emit]:
+        time.sleep(self._pause)
+        self._steps += 1
+        while self._waiting and len(self._running) < 4:
+            job = self._waiting.pop(0)
+            self._running[job.id] = (job, 0)
+        out = []
+        for number, (job, at) in list(self._running.items()):
+            if b"!boom" in bytes(i for i in job.ids if i < 256):
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            if b"!oom" in bytes(i for i in job.ids if i < 256):
+                del self._running[number]
+                out.append(Emit(number, (), "error", "oom"))
+                continue
+            finish = "stop" if at + 1 == len(job.ids) else "length" if at + 1 == job.max_new else None
+            out.append(Emit(number, (job.ids[at],), finish))
+            self._running[number] = (job, at + 1)
+            if finish:
+                del self._running[number]
+        return out
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "running": len(self._running), "waiting": len(self._waiting), "kv_used": sum(at for _, at in self._running.values()), "kv_total": ROOM,
+            "max_len": self._max_len, "steps": self._steps,
+            "devices": [{"device": "cpu", "used": 100, "total": 1000, "ours": 10, "weights": 4, "kv": 6}],
+        }  # fmt: skip

@@ -1,0 +1,165 @@
+"""The OpenAI-compatible surface over a real server process, with a runner that writes the prompt back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pool_fake import Pool
+
+SENTENCE = "안녕하세요 😀 naïve <script> 끝"
+CHAT = "/v1/chat/completions"
+
+
+def chat(text: str = SENTENCE, **more: Any) -> dict[str, Any]:
+    return {"model": "echo", "messages": [{"role": "user", "content": text}], **more}
+
+
+def test_a_chat_is_answered_with_usage(echo: Pool) -> None:
+    status, said = echo.ask(CHAT, chat())
+    assert status == 200
+    assert said["choices"][0]["message"] == {"role": "assistant", "content": SENTENCE, "refusal": None}
+    assert said["choices"][0]["finish_reason"] == "stop"
+    count = len(SENTENCE.encode())
+    assert said["usage"] == {"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count}
+    assert said["id"].startswith("chatcmpl-")
+    assert said["model"] == "echo"
+
+
+def test_a_stream_says_the_same_and_never_a_broken_character(echo: Pool) -> None:
+    events = echo.events(CHAT, chat(stream_options={"include_usage": True}))
+    assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert events[-1] == "data: [DONE]"
+    assert events[-2]["choices"] == []
+    assert events[-2]["usage"]["completion_tokens"] == len(SENTENCE.encode())
+    pieces = [e["choices"][0]["delta"].get("content", "") for e in events[:-2]]
+    assert "".join(pieces) == SENTENCE
+    assert not any("\ufffd" in p for p in pieces)
+    assert events[-3]["choices"][0]["finish_reason"] == "stop"
+    assert len({e["id"] for e in events[:-1]}) == 1
+
+
+def test_deltas_are_joined(echo: Pool) -> None:
+    """400 tokens at up to 1,000 a second are not 400 events."""
+    events = echo.events(CHAT, chat("x" * 200))
+    assert len(events) < 60
+
+
+def test_max_tokens_cuts_and_says_length(echo: Pool) -> None:
+    for name in ("max_tokens", "max_completion_tokens"):
+        _, said = echo.ask(CHAT, chat("abcdef", **{name: 3}))
+        assert (said["choices"][0]["message"]["content"], said["choices"][0]["finish_reason"]) == ("abc", "length")
+        assert said["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_across_tokens(echo: Pool, stream: bool) -> None:
+    body = chat("one two END three", stop=["END", "nowhere"])
+    if stream:
+        events = echo.events(CHAT, body)
+        text = "".join(e["choices"][0]["delta"].get("content", "") for e in events[:-1])
+        finish = events[-2]["choices"][0]["finish_reason"]
+    else:
+        _, said = echo.ask(CHAT, body)
+        text, finish = said["choices"][0]["message"]["content"], said["choices"][0]["finish_reason"]
+        assert said["usage"]["completion_tokens"] < len("one two END three")
+    assert (text, finish) == ("one two ", "stop")
+
+
+def test_plain_completions_of_texts_ids_and_several(echo: Pool) -> None:
+    _, said = echo.ask("/v1/completions", {"model": "echo", "prompt": "hello", "max_tokens": 50})
+    assert said["choices"][0]["text"] == "hello"
+    assert said["object"] == "text_completion"
+    _, said = echo.ask("/v1/completions", {"prompt": ["ab", "cd"], "n": 2, "max_tokens": 9})
+    assert [c["text"] for c in said["choices"]] == ["ab", "ab", "cd", "cd"]
+    assert said["usage"]["prompt_tokens"] == 4
+    _, said = echo.ask("/v1/completions", {"prompt": [104, 105]})
+    assert said["choices"][0]["text"] == "hi"
+    events = echo.events("/v1/completions", {"prompt": ["ab", "cd"], "stream_options": {"include_usage": True}})
+    texts = ["", ""]
+    for event in events[:-2]:
+        texts[event["choices"][0]["index"]] += event["choices"][0]["text"]
+    assert texts == ["ab", "cd"]
+
+
+def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
+    _, said = echo.ask("/v1/completions", {"prompt": "x" * 100})
+    assert said["usage"]["completion_tokens"] == 16
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"messages": []}, "messages"), ({"messages": "hi"}, "messages"), ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
+        (chat(temperature="hot"), "temperature"), (chat(temperature=-1), "temperature"), (chat(top_p=1.5), "top_p"), (chat(max_tokens=0), "max_tokens"),
+        (chat(seed=1.5), "seed"), (chat(stop=[""]), "stop"), (chat(stream="yes"), "stream"), (chat(n=0), "n"), (chat(tools=[{}]), "tools"),
+        (chat(logprobs=True), "logprobs"), (chat(frequency_penalty=1), "frequency_penalty"), (chat(response_format={"type": "x"}), "response_format"),
+        (chat(temperature=True), "temperature"),
+    ],
+)  # fmt: skip
+def test_a_bad_body_names_its_field(echo: Pool, body: dict[str, Any], param: str) -> None:
+    status, said = echo.ask(CHAT, body)
+    assert status == 400
+    assert said["error"]["param"] == param
+    assert said["error"]["type"] == "invalid_request_error"
+
+
+def test_neutral_fields_are_fine(echo: Pool) -> None:
+    body = chat("ok", frequency_penalty=0, presence_penalty=0, logprobs=False, tools=[], logit_bias={}, response_format={"type": "text"}, user="me")
+    assert echo.ask(CHAT, body)[0] == 200
+
+
+def test_text_parts_and_developer_messages_are_read(echo: Pool) -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    _, said = echo.ask(CHAT, {"messages": [{"role": "developer", "content": "s"}, {"role": "user", "content": parts}]})
+    assert said["choices"][0]["message"]["content"] == "sab"
+
+
+def test_too_long_a_prompt_is_a_context_error(echo: Pool) -> None:
+    status, said = echo.ask(CHAT, chat("x" * 600))
+    assert (status, said["error"]["code"]) == (400, "context_length_exceeded")
+    assert "512" in said["error"]["message"]
+    assert "600" in said["error"]["message"]
+
+
+def test_what_the_template_refuses_is_said(echo: Pool) -> None:
+    status, said = echo.ask(CHAT, {"messages": [{"role": "tool", "content": "x"}]})
+    assert status == 400
+    assert "no tools here" in said["error"]["message"]
+
+
+def test_unknown_models_paths_and_no_json(echo: Pool) -> None:
+    status, said = echo.ask(CHAT, chat(model="gpt-4.1"))
+    assert (status, said["error"]["code"]) == (404, "model_not_found")
+    assert "echo" in said["error"]["message"]
+    assert echo.ask("/v1/nothing")[0] == 404
+    assert echo.ask(CHAT)[0] == 405
+    status, said = echo.ask(CHAT, b"{nope")
+    assert status == 400
+    assert "JSON" in said["error"]["message"]
+    assert echo.ask(CHAT, [1])[0] == 400
+
+
+def test_a_row_that_ran_out_of_memory_is_its_own_error(echo: Pool) -> None:
+    status, said = echo.ask(CHAT, chat("!oom"))
+    assert (status, said["error"]["code"]) == (500, "oom")
+    events = echo.events(CHAT, chat("!oom"))
+    assert events[-1]["error"]["code"] == "oom"
+    assert echo.ask(CHAT, chat("fine"))[0] == 200
+
+
+def test_models_health_and_metrics(echo: Pool) -> None:
+    _, models = echo.ask("/v1/models")
+    assert models["data"][0]["id"] == "echo"
+    _, health = echo.ask("/health")
+    assert (health["state"], health["max_len"], health["requests"]) == ("ready", 512, 0)
+    _, page = echo.ask("/metrics")
+    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert values["holynb_pool_ready"] == "1"
+    assert int(values["holynb_generation_tokens_total"]) > 0
+    assert values['holynb_ttft_seconds_bucket{le="+Inf"}'] == values["holynb_ttft_seconds_count"]
+    assert values['holynb_device_memory_bytes{device="cpu",part="weights"}'] == "4"
+    assert values['holynb_kv_total_tokens{replica="0"}'] == "4000"
+    assert int(values['holynb_requests_total{how="stop"}']) > 0
