@@ -1,0 +1,73 @@
+"""Every notebook of `notebooks/` runs from top to bottom with no key, and is kept in the repository as a reader without a kernel needs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of nbclient and its sockets
+
+
+def by_name(path: Path) -> str:
+    return path.stem
+
+
+def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [o for cell in book.cells for o in cell.get("outputs", [])]
+
+
+@pytest.fixture(scope="module")
+def run_once(request: pytest.FixtureRequest) -> dict[Path, nbformat.NotebookNode]:
+    """What has been run in this module already: executed notebooks by path."""
+    return {}
+
+
+def executed(path: Path, done: dict[Path, nbformat.NotebookNode]) -> nbformat.NotebookNode:
+    """The notebook after a run in a kernel of its own, in its own folder."""
+    if path not in done:
+        book = nbformat.read(path, as_version=4)
+        client = NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, allow_errors=True)
+        done[path] = client.execute()
+    return done[path]
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_it_runs(path: Path, run_once: dict[Path, nbformat.NotebookNode]) -> None:
+    book = executed(path, run_once)
+    assert not [f"{o.ename}: {o.evalue}" for o in outputs(book) if o.output_type == "error"]
+    assert all(c.execution_count for c in book.cells if c.cell_type == "code" and c.source.strip())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_what_it_leaves_reads_without_a_kernel(path: Path, run_once: dict[Path, nbformat.NotebookNode]) -> None:
+    book = executed(path, run_once)
+    shown = [o.data for o in outputs(book) if "data" in o]
+    assert not [d for d in shown if WIDGET in d], "a widget was left in place of the static result"
+    assert all("text/plain" in d for d in shown)
+    assert not book.metadata.get("widgets"), "widget state was kept"
+    assert len(nbformat.writes(book)) < 2_000_000
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
+def test_the_file_in_the_repository_is_clean(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    text = path.read_text(encoding="utf-8")
+    assert WIDGET not in text
+    assert not [o for o in outputs(book) if o.output_type == "error"]
+    assert not [word for word in ("sk-", "Bearer ", "/home/", "/root/", "/Users/") if word in text]
+    assert json.loads(text)["metadata"]["kernelspec"]["name"] == "python3"
