@@ -263,7 +263,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(task, gone, return_exceptions=True)
 
 
-async def _refuse(request: Request, exc: Exception) -> Response:  # noqa: ARG001 - a handler's signature
+async def _refuse(request: Request, exc: Exception) -> Response:
     if isinstance(exc, _Gone):
         return Response(status_code=499)
     if isinstance(exc, HTTPException):
@@ -276,7 +276,7 @@ async def _refuse(request: Request, exc: Exception) -> Response:  # noqa: ARG001
 def application(service: Service) -> ASGIApp:
     """The whole application over one service."""
     routes = Routes(service)
-    handlers = {kind: _refuse for kind in (ApiError, _Gone, HTTPException, Exception)}
+    handlers = dict.fromkeys((ApiError, _Gone, HTTPException, Exception), _refuse)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),

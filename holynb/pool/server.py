@@ -30,7 +30,6 @@ from holynb.pool.service import Identity, Service
 from holynb.pool.text import Text
 from holynb.pool.weights import WeightsError, ready
 from kernels_support.jupyter import rendezvous
-from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Command
@@ -78,7 +77,7 @@ async def serve(plan: Plan) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.end, f"it was told to end ({number.name})")
-    lock = Lock(plan.run / f"{plan.name.replace('/', '_')}.lock")
+    lock = rendezvous.lock(plan.run, plan.name)
     if not lock.take(0):
         print(f"error: a pool named {plan.name} is already running or starting; stop it first or use --name.", flush=True)
         return 1
@@ -217,7 +216,7 @@ async def _listening(plan: Plan, service: Service, house: Path) -> Any:
         server = _Uvicorn(config)
         servers.append((server, asyncio.create_task(server.serve(sockets=[sock]))))
     try:
-        while not all(server.started for server, _ in servers):
+        while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn sets a flag, not an event
             await asyncio.sleep(0.005)
         rendezvous.write(plan.run, record)
         yield record
@@ -253,7 +252,7 @@ def plan_of(argv: list[str] | None) -> Plan:
     parser.add_argument("--memory", type=float, default=0.9)
     parser.add_argument("--port", type=int)
     parser.add_argument("--idle", type=float, default=1800.0, help="seconds without a request after which the pool ends")
-    parser.add_argument("--runner", default="holynb.pool.runner:Runner")
+    parser.add_argument("--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", "holynb.pool.runner:Runner"), help="module:Class that computes")
     said = vars(parser.parse_args(argv))
     del said["tag"]
     return Plan(**{**said, "devices": tuple(said["devices"].split(","))})

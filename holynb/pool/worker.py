@@ -35,6 +35,7 @@ class Worker:
         self._in: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
         self._said: dict[str, Any] = {}
         self._said_at = 0.0
+        self._idle = True
 
     def run(self) -> int:
         """Load, serve, and return the exit code. What goes wrong is said in a frame and, with its traceback, in the log."""
@@ -89,9 +90,11 @@ class Worker:
             self._send({"t": "refused", "id": said["id"], "message": str(exc)})
 
     def _say(self, runner: Any) -> None:
-        now = time.monotonic()
-        if now - self._said_at < _STATS:
+        """Stats, where they are due; the end of the work is always due, or the last figures would stand for seconds."""
+        now, idle = time.monotonic(), runner.idle
+        if now - self._said_at < _STATS and idle == self._idle:
             return
+        self._idle = idle
         self._said_at = now
         stats = runner.stats()
         if stats != self._said:

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 __all__ = ["Lock"]
 
@@ -42,7 +43,7 @@ class Lock:
         os.close(self._file)
         self._file = None
 
-    def __enter__(self) -> Lock:
+    def __enter__(self) -> Self:
         self.take()
         return self
 

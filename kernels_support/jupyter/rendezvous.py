@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import Process, boot_id, host
 
-__all__ = ["Record", "find", "listing", "remove", "socket_dir", "write"]
+__all__ = ["Record", "find", "listing", "lock", "remove", "socket_dir", "write"]
 
 #: Unix socket paths end at 107 bytes; the folder must leave room for the name inside it.
 _LONGEST_DIR = 90
@@ -95,6 +96,11 @@ def remove(folder: Path, name: str, owner: Process | None = None) -> None:
         path.unlink(missing_ok=True)
 
 
+def lock(folder: Path, name: str) -> Lock:
+    """What the owner of this name holds while it lives, so that two never do."""
+    return Lock(_path(folder, name).with_suffix(".lock"))
+
+
 def socket_dir() -> Path:
     """A new 0700 folder, short enough for a socket path."""
     for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a private folder
@@ -113,6 +119,9 @@ def _clean(folder: Path, record: Record) -> None:
         if place.name.startswith(_PREFIX) and place.is_dir() and not place.is_symlink() and _mine(place):
             shutil.rmtree(place, ignore_errors=True)
     _path(folder, record.name).unlink(missing_ok=True)
+    guard = lock(folder, record.name)
+    if guard.take(0):
+        guard.free(remove=True)
 
 
 def _mine(place: Path) -> bool:

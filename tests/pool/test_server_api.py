@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from pool_fake import Pool
 
 SENTENCE = "안녕하세요 😀 naïve <script> 끝"
