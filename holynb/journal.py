@@ -67,3 +67,17 @@ class Journal:
     def live(self) -> dict[int, str]:
         """The text so far of every row in flight."""
         return {row: "".join(parts) for row, parts in list(self._live.items())}
+
+    def tails(self, most: int) -> dict[int, tuple[int, str]]:
+        """Of every row in flight: how many pieces it has said, and the last of them, `most` characters or a little more. Cheap at any length."""
+        return {row: (len(parts), _tail(parts, most)) for row, parts in list(self._live.items())}
+
+
+def _tail(parts: list[str], most: int) -> str:
+    out: list[str] = []
+    for part in reversed(parts):
+        out.append(part)
+        most -= len(part)
+        if most <= 0:
+            break
+    return "".join(reversed(out))

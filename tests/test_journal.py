@@ -87,3 +87,12 @@ def test_a_reader_in_another_thread_sees_every_event_in_order():
         journal.append(ended(row))
     reader.join(20)
     assert seen == list(range(n))
+
+
+def test_tails_are_the_ends_of_what_rows_in_flight_said() -> None:
+    journal = Journal(2)
+    for piece in ("Once ", "upon ", "a ", "time"):
+        journal.say(0, piece)
+    journal.say(1, "x" * 50)
+    assert journal.tails(5) == {0: (4, "a time"), 1: (1, "x" * 50)}
+    assert journal.tails(10**9)[0] == (4, "Once upon a time")

@@ -1,0 +1,267 @@
+"""What a page shows equals what happened, whenever it opened and however the ticks fell."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Paused, Started, Usage
+from holynb.ui import feed as feeds
+from holynb.ui.buckets import Buckets
+from holynb.ui.feed import Asked, Feed
+
+ROUTE = "sim/flaky"
+
+
+def ok(text: str = "fine", **more: Any) -> Outcome:
+    facts = {"attempts": 1, "usage": Usage(3, 5), "cost": Decimal("0.25"), "latency_s": 1.5, "ttft_s": 0.2, **more}
+    return Outcome("ok", text, route=ROUTE, **facts)
+
+
+BAD = Outcome("error", error_type="timeout", error="nothing for 60 s", attempts=2)
+
+
+class Page:
+    """What the page does with messages, in Python: the reference for live.js."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list[Any]] = {}
+        self.prompts: dict[int, str] = {}
+        self.charts: dict[str, dict[str, list[Any]]] = {}
+        self.head: dict[str, Any] = {}
+        self.answer = ""
+
+    def take(self, message: dict[str, Any]) -> Page:
+        message = json.loads(json.dumps(message))
+        if message["kind"] == "snapshot":
+            self.__init__()
+        self.head = message["head"]
+        self.rows.update({row[0]: row for row in message["rows"]})
+        for first, _, prompts in message["asked"]:
+            self.prompts.update({first + i: p for i, p in enumerate(prompts)})
+        if points := message["points"]:
+            for chart, columns in points["charts"].items():
+                for name, values in columns.items():
+                    kept = self.charts.setdefault(chart, {}).get(name, [])[: points["from"]]
+                    self.charts[chart][name] = [*kept, *values]
+        if answer := message["answer"]:
+            self.answer = answer["text"] if "text" in answer else self.answer + answer["more"]
+        return self
+
+
+def drain(page: Page, feed: Feed) -> Page:
+    for _ in range(1000):
+        page.take(feed.delta(feed.head(1.0)))
+        if feed.drained:
+            return page
+    raise AssertionError("never drained")
+
+
+def shows(page: Page, feed: Feed) -> None:
+    """The page holds the fold, no more and no less."""
+    told = {r: feed.row(r) for r in range(feed.n) if feed.row(r)[1] != "waiting"}
+    assert page.rows == told
+    assert page.prompts == {i: feeds._preview(p, feeds.PROMPT) for i, p in enumerate(feed.asked.prompts)}
+    assert page.charts == feed.course.points.all()["charts"]
+
+
+N = 7
+rows = st.integers(0, N - 1)
+times = st.floats(0, 300)
+steps = st.one_of(
+    st.builds(Started, rows, st.integers(1, 3), st.just(ROUTE), times),
+    st.builds(lambda r, t: Failed(r, 1, ROUTE, "rate_limit", "slow down", t, 0.5), rows, times),
+    st.builds(lambda t: Paused(ROUTE, 2.0, "rate_limit", t), times),
+    st.builds(lambda r, o, t: Ended(r, o, t), rows, st.sampled_from([ok(), ok("<script>"), BAD, Outcome("skipped"), Outcome("cancelled", "half")]), times),
+    st.builds(lambda t, u: Gauge("gpu 0", u, 100, t, u // 2), times, st.integers(0, 100)),
+    st.builds(lambda t: Noted("a note", t), times),
+    st.tuples(rows, st.text(max_size=5)),  # a piece of an answer
+    st.sampled_from(["tick", "open", "look"]),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(steps, max_size=60))
+def test_snapshot_and_deltas_are_the_fold_at_any_moment(script: list[Any]) -> None:
+    feed, page = Feed(Asked([f"prompt {i}" for i in range(N)])), Page()
+    live: dict[int, str] = {}
+    ended: set[int] = set()
+    clock = 0.0
+    page.take(feed.snapshot(feed.head(0.0)))
+    for step in script:
+        if isinstance(step, tuple):
+            live[step[0]] = live.get(step[0], "") + step[1]
+            feed.take([], {r: (len(t), t) for r, t in live.items() if t}, clock)
+        elif isinstance(step, str):
+            if step == "look":
+                feed.look(3, 6)
+            page.take(feed.snapshot(feed.head(clock)) if step == "open" else feed.delta(feed.head(clock)))
+        else:
+            if isinstance(step, Ended) and step.row in ended:
+                continue
+            if isinstance(step, Ended):
+                ended.add(step.row)
+            if isinstance(step, Started | Failed) and step.row in ended:
+                continue
+            clock = max(clock, step.at)
+            feed.take([step], {}, clock)
+    shows(drain(page, feed), feed)
+    shows(Page().take(feed.snapshot(feed.head(clock), whole=True)), feed)
+
+
+def test_ten_thousand_rows_open_with_a_small_message_and_arrive_in_bounded_ones() -> None:
+    feed = Feed(Asked([f"a prompt of row {i}, " * 10 for i in range(10_000)]))
+    feed.take([Ended(i, BAD if i % 1000 == 999 else ok("x" * 500), 1.0) for i in range(10_000)], {}, 1.0)
+    page = Page()
+    first = feed.snapshot(feed.head(1.0))
+    assert len(json.dumps(first)) < 3 * feeds.BUDGET
+    assert [r[1] for r in first["rows"][:10]] == ["!timeout"] * 10, "failed rows come first"
+    page.take(first)
+    sizes = []
+    while not feed.drained:
+        message = feed.delta(feed.head(1.0))
+        sizes.append(len(json.dumps(message)))
+        page.take(message)
+    assert max(sizes) < 3 * feeds.BUDGET
+    shows(page, feed)
+
+
+def test_rows_in_sight_come_before_the_others() -> None:
+    feed = Feed(Asked(["p" * 200] * 5000))
+    feed.take([Ended(i, ok("x" * 500), 1.0) for i in range(5000)], {}, 1.0)
+    feed.snapshot(feed.head(1.0))
+    feed.look(4000, 4020)
+    message = feed.delta(feed.head(1.0))
+    assert [r[0] for r in message["rows"][:20]] == list(range(4000, 4020))
+    assert message["asked"][0][0] == 4000
+    assert len(message["asked"][0][2]) == 20
+
+
+def test_text_of_many_rows_in_flight_is_told_in_turn() -> None:
+    feed = Feed(Asked(["p"] * 500))
+    feed.take([Started(i, 1, ROUTE, 0.1) for i in range(500)], {}, 0.2)
+    page = drain(Page().take(feed.snapshot(feed.head(0.2))), feed)
+    feed.take([], {i: (1, f"text {i}") for i in range(500)}, 0.3)
+    message = feed.delta(feed.head(0.3))
+    assert len(message["rows"]) == feeds.SPOKEN
+    again = feed.delta(feed.head(0.3))
+    assert {r[0] for r in message["rows"]}.isdisjoint({r[0] for r in again["rows"]})
+    shows(drain(page.take(message).take(again), feed), feed)
+
+
+def test_the_head_counts_and_never_shows_unknown_as_nothing() -> None:
+    feed = Feed(Asked(["p"] * 6))
+    feed.take([Ended(0, ok(), 2.0), Ended(1, BAD, 2.0), Ended(2, ok(cost=None), 2.0), Started(3, 1, ROUTE, 2.0)], {}, 4.0)
+    head = feed.head(4.0)
+    assert (head["n"], head["ended"], head["ok"], head["failed"], head["flying"]) == (6, 3, 2, 1, 1)
+    assert (head["cost"], head["unknown"], head["errors"]) == ("$0.25", 1, [["timeout", 1]])
+    nothing_known = Feed(Asked(["p"] * 2))
+    nothing_known.take([Ended(0, ok(cost=None), 2.0)], {}, 2.0)
+    assert nothing_known.head(2.0)["cost"] == "?"
+
+
+def test_the_head_says_how_long_it_will_take() -> None:
+    feed = Feed(Asked(["p"] * 30))
+    feed.head(0.0)
+    for at in range(1, 11):
+        feed.take([Ended(at - 1, ok(), at)], {}, at)
+        head = feed.head(float(at))
+    assert (head["rows_s"], head["eta"]) == ("1.0", "20 s")
+
+
+def test_a_pause_is_said_while_it_lasts() -> None:
+    feed = Feed(Asked(["p"]))
+    feed.take([Noted("pool is starting", 0.5), Paused(ROUTE, 2.0, "rate_limit", 1.0)], {}, 1.1)
+    assert feed.head(1.2)["note"] == "sim/flaky asked everybody to wait 2.0 s (rate_limit)"
+    assert feed.head(3.5)["note"] == "pool is starting"
+
+
+def test_one_answer_is_told_piece_by_piece_and_begins_anew_after_a_failure() -> None:
+    feed, page = Feed(Asked(["p"])), Page()
+    page.take(feed.snapshot(feed.head(0.0)))
+    feed.take([Started(0, 1, ROUTE, 0.1)], {0: (1, "안녕")}, 0.2)
+    first = feed.delta(feed.head(0.2))
+    feed.take([], {0: (2, "안녕하세요")}, 0.3)
+    second = feed.delta(feed.head(0.3))
+    assert (first["answer"], second["answer"]) == ({"text": "안녕"}, {"more": "하세요"})
+    feed.take([Failed(0, 1, ROUTE, "connection", "cut", 0.4, 0.1)], {}, 0.4)
+    assert feed.delta(feed.head(0.4))["answer"] == {"text": ""}
+    feed.take([Ended(0, ok("\x1b[31mred\x1b[0m" + "x" * 300_000), 0.5)], {}, 0.5)
+    assert len(page.take(feed.delta(feed.head(0.5))).answer) <= 2 * feeds.PAGE
+
+
+def test_what_models_say_is_cleaned_and_cut() -> None:
+    feed = Feed(Asked(["<script>\x1b[31m\ud83d" + "y" * 1_000_000]))
+    feed.take([Ended(0, ok("\x1b]0;title\x07 \ud83d<b>" + "x" * 1_000_000), 0.5)], {}, 0.5)
+    text = json.dumps(feed.snapshot(feed.head(0.5))["rows"] + feed.snapshot(feed.head(0.5))["asked"])
+    assert len(text) < 1000
+    assert "\\u001b" not in text
+    assert "\\ud83d" not in text
+
+
+def test_a_retrying_row_says_why() -> None:
+    feed = Feed(Asked(["p", "q"]))
+    feed.take([Started(1, 1, ROUTE, 0.1), Failed(1, 1, ROUTE, "rate_limit", "slow down", 0.2, 1.5)], {}, 0.3)
+    assert feed.row(1)[1:3] == ["retrying", "rate_limit: slow down · again in 1.5 s"]
+
+
+def test_the_charts_count_tokens_in_flight_and_mark_429() -> None:
+    feed = Feed(Asked(["p", "q"]))
+    feed.take([Started(0, 1, ROUTE, 0.1)], {}, 0.2)
+    for i in range(1, 9):
+        feed.take([], {0: (i * 5, "x" * i)}, 0.2 + i / 8)
+    feed.take([Failed(1, 1, ROUTE, "rate_limit", "slow", 1.3, 1.0)], {0: (45, "x")}, 1.4)
+    rate = feed.course.points.all()["charts"]["rate"]
+    assert 30 <= max(v for v in rate["tokens"] if v) <= 45
+    assert sum(v or 0 for v in rate["429"]) == 1
+
+
+def test_the_price_elsewhere_is_a_line_of_its_own() -> None:
+    feed = Feed(Asked(["p"] * 2, as_route="openai/gpt-4.1", price_as=lambda o: Decimal("2") * o.attempts))
+    feed.take([Ended(0, ok(), 1.0)], {}, 1.0)
+    assert feed.head(1.0)["as_cost"] == "$2.00"
+    assert feed.course.points.all()["charts"]["cost"]["as"][-1] == 2.0
+
+
+def test_memory_is_drawn_per_device_with_what_is_ours() -> None:
+    feed = Feed(Asked(["p"]))
+    feed.take([Gauge("gpu 0", 30, 100, 0.3, 20), Gauge("machine", 40, 200, 0.3)], {}, 0.4)
+    columns = feed.course.points.all()["charts"]["memory"]
+    assert {name: values[-1] for name, values in columns.items()} == {
+        "gpu 0|all": 30, "gpu 0|total": 100, "gpu 0|ours": 20, "machine|all": 40, "machine|total": 200}  # fmt: skip
+
+
+def test_an_hour_takes_no_more_room_than_a_minute() -> None:
+    feed = Feed(Asked(["p"] * 4000))
+    sizes = []
+    for second in range(3600):
+        events: list[Event] = [Started(second, 1, ROUTE, second), Ended(second, ok(), second + 0.9), Gauge("m", second, 4000, second)]
+        feed.take(events, {}, second + 1)
+        feed.delta(feed.head(second + 1))
+        if second in (70, 3599):
+            sizes.append(sum(len(c) for c in feed.course.points._columns.values()) + len(feed.tally._marks) + len(feed.course._rates))
+    assert sizes[1] <= sizes[0] * 2
+    points = feed.course.points.all()
+    assert points["size"] <= 240
+    assert points["width"] * points["size"] >= 3600
+    assert points["charts"]["cost"]["cost"][-1] == 900.0
+    assert feed.drained
+
+
+@given(st.lists(st.tuples(st.floats(0, 10_000), st.integers(1, 5)), min_size=1), st.sampled_from(["sum", "max", "last"]))
+def test_buckets_keep_sums_and_peaks_whatever_they_join(values: list[tuple[float, int]], how: str) -> None:
+    buckets = Buckets(most=8, width=0.25)
+    ordered = sorted(values)
+    for at, value in ordered:
+        buckets.put("c", "n", at, value, how)
+    kept = [v for v in buckets.all()["charts"]["c"]["n"] if v is not None]
+    assert len(kept) <= 8
+    assert {
+        "sum": sum(kept) == sum(v for _, v in values),
+        "max": max(kept) == max(v for _, v in values),
+        "last": kept[-1] == ordered[-1][1],
+    }[how]
