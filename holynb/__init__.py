@@ -1,1 +1,59 @@
-"""holynb: send cells and DataFrames of prompts to hosted APIs or your own GPUs, from a notebook."""
+"""holynb: send cells and DataFrames of prompts to hosted APIs or your own GPUs, from a notebook. Imports nothing heavy.
+
+`%load_ext holynb` in a notebook; without a magic, `holynb.infer(prompts, "provider/model")`. Names are looked up when asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from holynb.errors import HolynbError, InferError, Interrupted, UserError
+    from holynb.run import Run, infer
+
+    last: Run | None
+    runs: Sequence[Run]
+
+__all__ = [
+    "HolynbError", "InferError", "Interrupted", "Run", "UserError", "infer", "last", "load_ipython_extension", "runs",
+    "unload_ipython_extension",
+]  # fmt: skip
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "HolynbError": "holynb.errors", "InferError": "holynb.errors", "Interrupted": "holynb.errors", "UserError": "holynb.errors",
+    "Run": "holynb.run", "infer": "holynb.run",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """The public names; `last` (the last run) and `runs` (the session's) are read anew each time."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in ("last", "runs"):
+        return getattr(import_module("holynb.history"), name)()
+    raise AttributeError(f"module 'holynb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """`%load_ext holynb`: registers the magics. Prints nothing, opens no socket."""
+    from holynb.ui import magic
+
+    magic.load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """`%unload_ext holynb`: ends the runs of the session, the io thread and the run log's writer, and takes the magics away."""
+    from holynb.ui import magic
+
+    magic.unload(shell)

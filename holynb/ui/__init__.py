@@ -1,0 +1,1 @@
+"""What a person sees: magics, progress, final output. The only rooms that know IPython, ipywidgets, anywidget and plotly."""

@@ -1,0 +1,204 @@
+"""The words of `%infer …`: a table of commands, each with its help. Knows runs, the run log and pools; IPython only to ask and to show."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from holynb.errors import BadOption, closest
+from holynb.options import Options
+from holynb.ui import grammar
+
+if TYPE_CHECKING:
+    from holynb.types import Endpoint
+    from holynb.ui.magic import InferMagic
+
+__all__ = ["COMMANDS", "LATER", "Command", "ask_key", "help_text", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One word. `does` gets the magic and the words after it, and returns the line's value (None for what only prints)."""
+
+    usage: str
+    help: str
+    does: Callable[[InferMagic, Sequence[str]], Any]
+
+
+#: Words of other versions, each refused with its own line.
+LATER: Mapping[str, str] = {
+    "panel": "Write a %%infer cell; %%infer? lists every option.",
+    "dash": "%infer status shows what runs, %infer runs what ran.",
+    "prompts": "Keep prompts in variables and write {{ name }}.",
+    "cost": "%infer runs shows what each run cost.",
+    "roi": "The cost column of the frame is the measured price.",
+    "bench": "Run the same cell on each route and compare the frames.",
+    "cache": "--refresh asks anew, --no-cache leaves the log alone.",
+}
+
+
+def run(magic: InferMagic, line: str) -> Any:
+    """Do what a line says: a Work to wait for, a value, or None. Raises UserError."""
+    word, *rest = grammar.split(line) or ["help"]
+    if word in COMMANDS:
+        if rest and rest[0] in ("--help", "-h"):
+            print(help_text(word))
+            return None
+        return COMMANDS[word].does(magic, rest)
+    if word in LATER:
+        raise BadOption(f"%infer {word} is not available in this version yet. {LATER[word]}")
+    near = closest(word, COMMANDS) if len(rest) < 2 else ""
+    raise BadOption(
+        f"%infer takes a command, and {word!r} is none.{near} To send a prompt write it below %%infer; %infer help lists the commands."
+    )
+
+
+def help_text(word: str | None = None) -> str:
+    """One command's help, or the list of all."""
+    if word is not None:
+        if word not in COMMANDS:
+            raise BadOption(f"There is no command %infer {word}.{closest(word, COMMANDS)}")
+        return f"%infer {COMMANDS[word].usage}\n  {COMMANDS[word].help}"
+    lines = [f"  %infer {c.usage:<32} {c.help}" for c in COMMANDS.values()]
+    return "\n".join(["%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option.", *lines])
+
+
+def ask_key(endpoint: Endpoint) -> str | None:
+    """Ask for a key; what is typed is not shown. None where nothing is typed."""
+    from getpass import getpass
+
+    page = f" ({endpoint.key_page})" if endpoint.key_page else ""
+    return getpass(f"{endpoint.key_name}{page}: ").strip() or None
+
+
+# -- what runs and what ran ------------------------------------------------------------------------------------------------
+def _help(_: InferMagic, rest: Sequence[str]) -> None:
+    print(help_text(rest[0] if rest else None))
+
+
+def _status(_: InferMagic, rest: Sequence[str]) -> None:
+    from holynb import history
+    from holynb.ui import poolwords
+
+    _no_more("status", rest)
+    going = [r for r in history.runs() if not r.done]
+    for each in going:
+        told = each.summary()
+        print(
+            f"run {each.name or each.id} on {each.route}: {told.n - told.running:,} of {told.n:,} rows · {told.money()} · {told.elapsed:.0f} s"
+        )
+    if not going:
+        print("No run goes on.")
+    print(poolwords.run(["list"], print)[0])
+
+
+def _runs(_: InferMagic, rest: Sequence[str]) -> None:
+    from holynb import history
+    from holynb.summary import dollars
+    from holynb.ui.text import ago, grid
+
+    if rest and not (len(rest) == 1 and rest[0].isdigit()):
+        raise BadOption(f"%infer runs takes how many to list, not {' '.join(rest)!r}.")
+    records = history.log().runs(int(rest[0]) if rest else 20)
+    if not records:
+        print("There is no run yet. Start one with %%infer.")
+        return
+    head = ["run", "name", "route", "status", "rows", "ok", "failed", "cost", "started"]
+    lines = [
+        [r.id, r.name or "", r.route, r.status, f"{r.n:,}", f"{r.ok:,}", f"{r.failed:,}", dollars(r.cost), ago(r.started, time.time())]
+        for r in records
+    ]
+    print(grid(head, lines))
+
+
+def _show(magic: InferMagic, rest: Sequence[str]) -> None:
+    from holynb.ui import static, stored, views
+
+    said, left = grammar.words(rest)
+    options = Options.of(said)
+    _only("show", said, {"show"})
+    if len(left) > 1:
+        raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
+    record = stored.record(left[0] if left else None)
+    views.choose(magic.shell).end(static.bundle(record, options.show))
+
+
+def _stop(_: InferMagic, rest: Sequence[str]) -> None:
+    from holynb import history
+
+    going = [r for r in history.runs() if not r.done]
+    if rest:
+        chosen = [r for r in going if rest[0] in (r.id, r.name)]
+        if not chosen:
+            known = [w for r in going for w in (r.name, r.id) if w]
+            raise BadOption(f"No run {rest[0]!r} goes on in this session.{closest(rest[0], known)} %infer status shows those that do.")
+        going = chosen
+    for each in going:
+        each.cancel()
+        print(f"Stopping {each.name or each.id}: no new requests; what is in flight has 3 seconds. %infer show {each.name or each.id}")
+    if not going:
+        print("No run goes on in this session.")
+
+
+def _resume(magic: InferMagic, rest: Sequence[str]) -> Any:
+    from holynb import history
+
+    said, left = grammar.words(rest)
+    if len(left) != 1:
+        raise BadOption("%infer resume takes the name or the id of one run; %infer runs lists them.")
+    Options.of(said)
+    plan = history.resumed(left[0], said)
+    return magic.start(plan, None, plan.options.show)
+
+
+def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
+    from holynb import history
+
+    said, left = grammar.words(rest)
+    Options.of(said)
+    if said.pop("only", None) is None or len(left) > 1:
+        raise BadOption(
+            "%infer run takes --only failed, and the run meant (default: the last): %infer run --only failed [RUN]. Cells start with %%infer."
+        )
+    plan = history.failed_again(left[0] if left else None, said)
+    return magic.start(plan, None, plan.options.show)
+
+
+# -- models, keys, pools -------------------------------------------------------------------------------------------------
+def _pool(magic: InferMagic, rest: Sequence[str]) -> None:
+    from holynb.ui import poolwords, views
+
+    notice = views.Notice(magic.shell)
+    try:
+        text, _ = poolwords.run(rest, notice)
+    except BaseException:
+        notice.end("")
+        raise
+    notice.end(text)
+
+
+def _no_more(word: str, rest: Sequence[str]) -> None:
+    if rest:
+        raise BadOption(f"%infer {word} takes nothing more, and {shlex.join(rest)} was given.")
+
+
+def _only(word: str, said: Mapping[str, Any], known: set[str]) -> None:
+    """Refuse options of a cell that mean nothing here."""
+    for name in said:
+        if name not in known:
+            raise BadOption(f"%infer {word} has no option --{name.replace('_', '-')}.")
+
+
+COMMANDS: dict[str, Command] = {
+    "help": Command("help [COMMAND]", "this list, or one command", _help),
+    "status": Command("status", "runs that go on, and local pools", _status),
+    "runs": Command("runs [N]", "the newest runs of the run log", _runs),
+    "show": Command("show [RUN] [--show WHAT]", "any run again: of this session or of the run log", _show),
+    "stop": Command("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
+    "resume": Command("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
+    "run": Command("run --only failed [RUN]", "send the failed rows of a run again; the value is the whole frame", _run),
+    "pool": Command("pool start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
+}

@@ -1,0 +1,248 @@
+"""`%%infer` and `%infer`: a cell or a line becomes a run, is waited for, shown, bound and returned. Knows IPython; sends nothing itself."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import no_var_expand
+from traitlets import Unicode
+from traitlets.config import Configurable
+
+from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted
+from holynb.options import Options
+from holynb.ui import grammar, shown, transform
+
+if TYPE_CHECKING:
+    from holynb.plan import Plan
+    from holynb.run import Run
+    from holynb.ui.painter import Watch
+    from holynb.ui.views import Page
+
+__all__ = ["InferMagic", "Work", "load", "unload"]
+
+NAMES = ("infer", "holynb")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run that a cell waits for, and what becomes of its value."""
+
+    run: Run
+    page: Page
+    name: str | None = None
+    show: str = "all"
+    debug: bool = False
+
+
+class InferMagic(Configurable):
+    """The magics of one shell. `%config InferMagic.default = "provider/model"` sets the route of cells that name none."""
+
+    default = Unicode("", help="Route or alias for cells that name none: provider/model. Empty: the configured default.").tag(config=True)
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(parent=shell)
+        self.shell = shell
+        self.before: dict[tuple[str, str], Any] = {}
+        """Magics of the same names that stood here before, to be put back."""
+        self.transform = transform.install(shell)
+
+    # -- the two doors -----------------------------------------------------------------------------------------------
+    @no_var_expand
+    def infer(self, line: str, cell: str | None = None) -> Any:
+        # The synchronous door: inside `%%time`, `%%capture`, `run_cell`, and wherever a cell cannot be awaited.
+        from holynb.ui.painter import wait
+
+        with _plainly("--debug" in line):
+            work = self._line(line) if cell is None else self._cell(line, cell)
+            return self._finish(work, wait(work.run, work.page)) if isinstance(work, Work) else work
+
+    infer.__doc__ = grammar.cell_help()
+
+    async def acell(self, line: str, cell: str) -> Any:
+        """The awaited door of `%%infer`."""
+        return await self._awaited(line, lambda: self._cell(line, cell))
+
+    async def aline(self, line: str) -> Any:
+        """The awaited door of `%infer run` and `%infer resume`."""
+        return await self._awaited(line, lambda: self._line(line))
+
+    async def _awaited(self, line: str, prepare: Callable[[], Any]) -> Any:
+        from holynb.ui.painter import follow
+
+        with _plainly("--debug" in line):
+            work = prepare()
+            return self._finish(work, await follow(work.run, work.page)) if isinstance(work, Work) else work
+
+    # -- before the run ------------------------------------------------------------------------------------------------
+    def _cell(self, line: str, body: str) -> Any:
+        """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`)."""
+        said = grammar.parse(line)
+        options = Options.of(said.said)
+        if not body.strip():
+            raise BadPrompt("This cell has no prompt. Write it on the lines below %%infer.")
+        from holynb import history, plan
+
+        route = said.route or self.default or None
+        if options.show_code:
+            print(plan.code(body.removesuffix("\n"), route, options))
+            return None
+        made = history.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
+        if options.dry_run:
+            from holynb.ui import preview
+
+            preview.show(made)
+            return None
+        show = "charts" if said.name and not said.show and "show" not in said.said else options.show
+        return self.start(made, said.name, show)
+
+    def _line(self, line: str) -> Any:
+        from holynb.ui import line as commands
+
+        return commands.run(self, line)
+
+    def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
+        """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
+        from holynb.run import Run
+        from holynb.ui import views
+
+        run = Run(self._streamed(plan)).start()
+        if plan.options.bg:
+            if name is None:
+                return run
+            self.shell.push({name: run})
+            return None
+        quiet = plan.options.quiet
+        return Work(run, views.choose(self.shell, quiet=quiet), name, "none" if quiet else show, plan.options.debug)
+
+    def _streamed(self, plan: Plan) -> Plan:
+        """One prompt streams where somebody watches, unless the cell says otherwise."""
+        if plan.options.stream is not None or len(plan.requests) != 1 or not self._somebody():
+            return plan
+        return replace(plan, requests=[r and replace(r, stream=True) for r in plan.requests])
+
+    def _ask(self) -> Callable[[Any], str | None] | None:
+        """How to ask for a missing key; None where nobody could answer."""
+        if not self._somebody():
+            return None
+        from holynb.ui.line import ask_key
+
+        return ask_key
+
+    def _somebody(self) -> bool:
+        from kernels_support.jupyter.capabilities import detect
+
+        return detect(self.shell).asks
+
+    # -- after the run -------------------------------------------------------------------------------------------------
+    def _finish(self, work: Work, watch: Watch) -> Any:
+        """Bind, show, then raise or return: whatever happened, NAME holds the frame first."""
+        run = work.run
+        frame = run.frame()
+        if work.name is not None:
+            self.shell.push({work.name: frame})
+        text = self._show(work, watch, last=work.name is None and not watch.interrupted and not _hopeless(run))
+        if watch.interrupted:
+            raise Interrupted(_goodbye(work), run)
+        run.check()
+        if work.name is not None:
+            return None
+        shown.already(self.shell, frame, text)
+        return frame
+
+    def _show(self, work: Work, watch: Watch, *, last: bool) -> str | None:
+        """Put the final output in its place. A terminal shows a cell's value beside `Out[n]`, so there its text is returned."""
+        from holynb.ui import static, views
+
+        if work.show == "none":
+            work.page.end({})
+            return None
+        record = static.of(work.run)
+        if watch.trouble is not None:
+            record = replace(record, notes=[*record.notes, f"Progress could not be shown: {watch.trouble!r}"])
+        bundle = static.bundle(record, work.show)
+        if last and isinstance(work.page, views.Terminal):
+            work.page.clear()
+            return bundle["text/plain"]
+        work.page.end(bundle)
+        return None
+
+
+def load(shell: Any) -> None:
+    """Register the magics, under both names, and the transform. Loading twice is loading once."""
+    unload(shell)
+    magics = InferMagic(shell)
+    for kind in ("line", "cell"):
+        table = shell.magics_manager.magics[kind]
+        for name in NAMES:
+            magics.before[kind, name] = table.get(name)
+            table[name] = magics.infer
+    shell.configurables.append(magics)
+    setattr(shell, transform.ATTRIBUTE, magics)
+
+
+def unload(shell: Any) -> None:
+    """Leave nothing: no magic, transform, attribute, thread or connection. Runs that go on are ended; their answers are in the run log."""
+    magics = vars(shell).get(transform.ATTRIBUTE)
+    if magics is None:
+        return
+    transform.remove(shell, magics.transform)
+    shown.forget(shell)
+    for (kind, name), function in magics.before.items():
+        table = shell.magics_manager.magics[kind]
+        if getattr(table.get(name), "__self__", None) is magics:
+            if function is None:
+                del table[name]
+            else:
+                table[name] = function
+    shell.configurables.remove(magics)
+    delattr(shell, transform.ATTRIBUTE)
+    _end_runs()
+
+
+def _end_runs() -> None:
+    """Only what was ever started is ended, so that unloading imports nothing."""
+    if (history := sys.modules.get("holynb.history")) is not None:
+        for run in history.runs():
+            if not run.done:
+                run.cancel()
+                run.cancel()
+    if (loop := sys.modules.get("holynb.loop")) is not None:
+        loop.close()
+    if history is not None:
+        history.close()
+
+
+@contextmanager
+def _plainly(debug: bool) -> Iterator[None]:
+    """What a person can cure is one line without a traceback; with `--debug` everything has one."""
+    try:
+        yield
+    except HolynbError as exc:
+        if debug:
+            whole = traceback.format_exception(exc)
+            exc._render_traceback_ = lambda: whole  # type: ignore[attr-defined]
+            raise
+        if isinstance(exc, InferError | Interrupted):
+            raise
+        raise UsageError(" ".join(str(exc).split())) from None
+
+
+def _hopeless(run: Run) -> bool:
+    try:
+        run.check()
+    except Exception:  # noqa: BLE001 - asked again, and raised, once the output is in its place
+        return True
+    return False
+
+
+def _goodbye(work: Work) -> str:
+    """The one line that ends an interrupted cell."""
+    told = work.run.summary()
+    where = f"{work.name} and holynb.last" if work.name else "holynb.last"
+    return f"Interrupted: {told.ok:,} of {told.n:,} rows are answered and kept in {where}. %infer resume {work.run.name or work.run.id} sends the rest."

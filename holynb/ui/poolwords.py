@@ -1,0 +1,159 @@
+"""The words of `%infer pool …` and `holynb pool …`: start, list, status, stop, logs. Knows `holynb.pools`; knows no IPython, prints nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from holynb.errors import BadOption, closest
+from holynb.options import Option, duration
+from holynb.ui import grammar
+from holynb.ui.text import ago, count, grid
+
+if TYPE_CHECKING:
+    from holynb.pools import PoolInfo
+
+__all__ = ["HELP", "START", "run"]
+
+Notice = Callable[[str], None]
+
+#: The options of `pool start`. Those that this version refuses are refused by `holynb.pools`, which knows why.
+START: tuple[Option, ...] = (
+    Option("name", ("--name",), "N", "what it is called in pool/N (default: the model's last word)"),
+    Option("dp", ("--dp",), "D", "replicas", int),
+    Option("tp", ("--tp",), "T", "devices a layer is spread over", int),
+    Option("pp", ("--pp",), "P", "stages the layers are spread over", int),
+    Option("devices", ("--devices",), "cpu|0,1,…", "where (default: the first GPU, else cpu)"),
+    Option("dtype", ("--dtype",), "TYPE", "float32, float16 or bfloat16"),
+    Option("max_len", ("--max-len",), "N", "longest prompt and answer together, in tokens", int),
+    Option("memory", ("--memory",), "X", "share of a device's memory to use (0.9)", float),
+    Option("port", ("--port",), "P", "also serve on this loopback port, with a token (0: any free one)", int),
+    Option("idle", ("--idle",), "DURATION", "end by itself after this long without a request (30m)", duration),
+    Option("engine", ("--engine",), "native|vllm", "what decodes"),
+    Option("bg", ("--bg",), None, "return at once; requests to a starting pool wait"),
+)
+
+HELP: Mapping[str, str] = {
+    "start": "start MODEL [options]: load a model and return when it answers. MODEL: a folder of safetensors, a hub id, a GGUF file, smollm2-135m.",
+    "list": "list: all pools of this machine, with their state and memory.",
+    "status": "status NAME: one pool in full.",
+    "stop": "stop NAME|all: end it and give its memory back.",
+    "logs": "logs NAME [N]: the last N lines (50) that it wrote.",
+}
+
+
+def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") -> tuple[str, Any]:
+    """Do what the words say. Text for a person, and the same as plain data for `--json`. Raises UserError."""
+    word, *rest = [*tokens] or ["help"]
+    if word in ("help", "--help", "-h"):
+        return _help(command), dict(HELP)
+    if word not in HELP:
+        raise BadOption(f"There is no {command} {word}.{closest(word, HELP)} Known: {', '.join(HELP)}.")
+    if rest and rest[0] in ("help", "--help", "-h"):
+        return _help(command, word), HELP[word]
+    if word == "start":
+        return _start(rest, notice)
+    return {"list": _list, "status": _status, "stop": _stop, "logs": _logs}[word](rest, notice)
+
+
+def _start(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
+    from holynb import pools
+
+    said, left = grammar.words(rest, {flag: option for option in START for flag in option.flags})
+    if len(left) > 1:
+        raise BadOption(f"pool start takes one model, and {left[1]!r} is one word too many.")
+    background = said.pop("bg", False)
+    chosen = {name: _converted(name, value) for name, value in said.items()}
+    info = pools.start(left[0] if left else pools.EMBEDDED, notice=notice, wait=not background, **chosen)
+    where = f" and {info.base_url} (token: %infer pool status {info.name})" if info.base_url else ""
+    text = f"pool/{info.name} is {info.state} (pid {info.pid}{_on(info)}). Ask it with %%infer pool/{info.name}{where}"
+    return text, info.as_dict()
+
+
+def _list(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
+    from holynb import pools
+
+    _none(rest, "list")
+    found = pools.listing(notice)
+    if not found:
+        return "No pool runs. Start one: %infer pool start smollm2-135m", []
+    head = ["pool", "model", "state", "pid", "memory", "requests", "started"]
+    lines = [
+        [f"pool/{i.name}", i.model, i.state, str(i.pid), _memory(i), count(i.requests), ago(i.started, time.time()) if i.started else "?"]
+        for i in found
+    ]
+    return grid(head, lines), [i.as_dict() for i in found]
+
+
+def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+    from holynb import pools
+
+    info = pools.status(_one(rest, "status"))
+    facts = {
+        "model": info.model, "state": " ".join(filter(None, [info.state, info.stage])), "pid": info.pid, "devices": ", ".join(info.devices),
+        "memory": _memory(info), "longest": f"{count(info.max_len)} tokens", "requests": count(info.requests),
+        "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}", "address": info.base_url, "why": info.why,
+    }  # fmt: skip
+    if info.base_url:
+        facts["its token"] = "in the rendezvous file in HOLYNB_HOME/run, and in: holynb pool status --json"
+    return "\n".join([f"pool/{info.name}", *(f"  {k:<10} {v}" for k, v in facts.items() if v)]), info.as_dict()
+
+
+def _stop(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+    from holynb import pools
+
+    stopped = pools.stop(_one(rest, "stop"))
+    return (f"Stopped {', '.join(f'pool/{n}' for n in stopped)}." if stopped else "No pool ran."), stopped
+
+
+def _logs(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+    from holynb import pools
+
+    name, *more = [*rest] or [_one(rest, "logs")]
+    if more and not (len(more) == 1 and more[0].isdigit()):
+        raise BadOption(f"pool logs takes a pool and a number of lines, not {' '.join(more)!r}.")
+    lines = pools.logs(name, int(more[0]) if more else 50)
+    return "\n".join(lines), lines
+
+
+def _help(command: str, word: str | None = None) -> str:
+    lines = [f"{command} {HELP[word]}"] if word else [f"{command} {line}" for line in HELP.values()]
+    if word in (None, "start"):
+        lines += ["", "Options of start:"]
+        lines += [f"  {', '.join(o.flags) + (f' {o.metavar}' if o.metavar else ''):<20} {o.help}" for o in START]
+    return "\n".join(lines)
+
+
+def _converted(name: str, value: Any) -> Any:
+    option = next(o for o in START if o.name == name)
+    if option.convert is None:
+        return value
+    try:
+        return option.convert(value)
+    except ValueError as exc:
+        wanted = {int: "a whole number", float: "a number"}.get(option.convert, str(exc))  # type: ignore[call-overload]
+        raise BadOption(f"{option.flags[-1]} takes {wanted}, not {value!r}.") from exc
+
+
+def _one(rest: Sequence[str], word: str) -> str:
+    if len(rest) == 1:
+        return rest[0].removeprefix("pool/")
+    from holynb import pools
+
+    if not rest and word != "logs" and len(known := pools.listing()) == 1:
+        return known[0].name
+    raise BadOption(f"pool {word} takes the name of one pool; pool list shows them.")
+
+
+def _none(rest: Sequence[str], word: str) -> None:
+    if rest:
+        raise BadOption(f"pool {word} takes nothing more, and {rest[0]!r} is one word too many.")
+
+
+def _on(info: PoolInfo) -> str:
+    return f", on {', '.join(info.devices)}" if info.devices else ""
+
+
+def _memory(info: PoolInfo) -> str:
+    return ", ".join(f"{g.device} {(g.used if g.ours is None else g.ours) / 2**20:,.0f} MiB" for g in info.memory) or "?"

@@ -1,0 +1,63 @@
+"""What the charts show, as points: dollars, latency and memory over a run. Pure; folds events and outcomes, draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from holynb.types import Ended, Gauge
+from holynb.ui.text import percentile
+
+if TYPE_CHECKING:
+    from holynb.types import Event, Outcome
+
+__all__ = ["Ends", "cost", "ends", "latency", "memory"]
+
+Point = tuple[float, float]
+#: The rows that were sent and ended, each with its x: seconds into the run, or its place where no times are known.
+Ends = Sequence[tuple[float, "Outcome"]]
+
+#: Percentiles are over the last rows that ended, and computed at most this many times: a chart has no room for more.
+WINDOW, STEPS = 50, 90
+
+
+def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float) -> Ends:
+    """Rows that a server answered or failed at, in order of their end; by place where `events` tells of none."""
+    timed = [(e.at - started, e.outcome) for e in events if isinstance(e, Ended) and e.outcome.attempts]
+    return timed or [(float(i), o) for i, o in enumerate(rows) if o is not None and o.attempts]
+
+
+def cost(done: Ends) -> list[Point]:
+    """Known dollars so far. Empty where no price is known."""
+    out: list[Point] = []
+    total = 0.0
+    for x, outcome in done:
+        if outcome.cost is not None:
+            total += float(outcome.cost)
+            out.append((x, total))
+    return out if total > 0 else []
+
+
+def latency(done: Ends) -> dict[str, list[Point]]:
+    """Seconds: median and 95th percentile of whole answers, median of the first token; over the last 50 rows that were answered."""
+    good = [(x, o.latency_s, o.ttft_s) for x, o in done if o.status == "ok" and o.latency_s is not None]
+    out: dict[str, list[Point]] = {"p50": [], "p95": [], "TTFT": []}
+    stride = max(1, len(good) // STEPS)
+    for i in [*range(0, len(good), stride), len(good) - 1] if good else []:
+        x = good[i][0]
+        recent = good[max(0, i - WINDOW + 1) : i + 1]
+        whole = [w for _, w, _ in recent if w is not None]
+        first = [t for _, _, t in recent if t is not None]
+        for name, values, q in (("p50", whole, 0.5), ("p95", whole, 0.95), ("TTFT", first, 0.5)):
+            if (value := percentile(values, q)) is not None and (not out[name] or out[name][-1][0] < x):
+                out[name].append((x, value))
+    return {name: points for name, points in out.items() if points}
+
+
+def memory(events: Sequence[Event], started: float) -> dict[str, list[Point]]:
+    """Bytes per device: what this run's workers hold, or all that is used where that is not known."""
+    out: dict[str, list[Point]] = {}
+    for e in events:
+        if isinstance(e, Gauge):
+            out.setdefault(e.device, []).append((e.at - started, float(e.used if e.ours is None else e.ours)))
+    return out

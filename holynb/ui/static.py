@@ -1,0 +1,223 @@
+"""What stays in the notebook: a run as plain HTML and text, with small SVG charts. No script, no widget, nothing to fetch. Pure.
+
+Every string of a model, a server or a row is data: cleaned, escaped, in its own direction.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from holynb.summary import dollars
+from holynb.types import Noted
+from holynb.ui import series, svg
+from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, status
+
+if TYPE_CHECKING:
+    from holynb.run import Run
+    from holynb.summary import Summary
+    from holynb.types import Event, Outcome
+
+__all__ = ["Record", "as_html", "as_text", "bundle", "charts", "of"]
+
+#: Rows shown at most, bytes of table at most, characters of a cell at most.
+MOST_ROWS, MOST_BYTES, MOST_PROMPT, MOST_ANSWER = 50, 90_000, 160, 400
+TEXT_ROWS = 10
+
+STYLE = """<style>
+.holynb{color:var(--jp-ui-font-color1,inherit);font-size:13px;line-height:1.4}
+.holynb-head{margin:2px 0 6px;font-variant-numeric:tabular-nums}
+.holynb-bad{color:var(--jp-error-color1,#d6493e)}
+.holynb-note{color:var(--jp-ui-font-color2,#808080)}
+.holynb-body{display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start}
+.holynb-rows{flex:1 1 460px;min-width:0;max-height:430px;overflow:auto}
+.holynb-charts{flex:0 1 290px;display:flex;flex-wrap:wrap;gap:6px}
+.holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
+.holynb th,.holynb td{text-align:start;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
+white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
+.holynb td.n,.holynb th.n{text-align:end;white-space:nowrap}
+.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 6px;font-family:inherit;font-size:14px;background:transparent;color:inherit}
+</style>"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A run as facts: of this session, of the run log, of a file. `labels` are index labels, None for 0…n-1."""
+
+    title: str
+    asked: Sequence[str]
+    rows: Sequence[Outcome | None]
+    told: Summary
+    events: Sequence[Event] = ()
+    labels: Sequence[object] | None = None
+    started: float = 0.0
+    notes: Sequence[str] = field(default=())
+
+    def label(self, row: int) -> str:
+        value = row if self.labels is None else self.labels[row]
+        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def of(run: Run) -> Record:
+    """The record of a run of this session, as it stands now."""
+    from holynb import frame
+
+    events, _ = run.journal.since(0)
+    notes = list(dict.fromkeys(e.text for e in events if isinstance(e, Noted) and e.level != "info"))
+    labels = None if run.plan.index is None else frame.labels(run.plan.index)
+    return Record(
+        f"{run.name or run.id} on {run.route}", [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes
+    )
+
+
+def bundle(record: Record, show: str = "all") -> dict[str, str]:
+    """Mime types → the final output. show: all, table or charts."""
+    return {"text/html": as_html(record, show), "text/plain": as_text(record, show)}
+
+
+def as_html(record: Record, show: str = "all") -> str:
+    """The page's part: what came of it, the answer or the table, the charts beside."""
+    body = []
+    if show in ("all", "table"):
+        body.append(_answer(record) if len(record.rows) == 1 else _table(record))
+    if show in ("all", "charts") and (drawn := charts(record)):
+        body.append(f'<div class="holynb-charts">{"".join(drawn.values())}</div>')
+    return f'<div class="holynb">{STYLE}{_head(record)}<div class="holynb-body">{"".join(body)}</div></div>'
+
+
+def as_text(record: Record, show: str = "all") -> str:
+    """The same for a terminal."""
+    parts = []
+    if show in ("all", "table"):
+        parts.append(_plain_answer(record) if len(record.rows) == 1 else _plain_table(record))
+    parts += [record.told.line(), *reasons(record), *(clean(n) for n in record.notes)]
+    return "\n".join(p for p in parts if p)
+
+
+def charts(record: Record) -> dict[str, str]:
+    """SVGs by name: cost, latency, memory. One row says nothing a chart could show, and what is not known is not drawn."""
+    done = series.ends(record.events, record.rows, record.started)
+    if len(done) < 2:
+        return {}
+
+    def at(x: float) -> str:
+        return seconds(x) if record.events else f"row {x:.0f}"
+
+    spent = series.cost(done)
+    title = "Cost, dollars" + (" (simulated)" if any((o.route or "").startswith("sim/") for _, o in done) else "")
+    drawn = {
+        "cost": svg.chart(title, [svg.Series(dollars(spent[-1][1]), spent)] if spent else [], dollars, at),
+        "latency": svg.chart("Latency", [svg.Series(n, p) for n, p in series.latency(done).items()], seconds, at),
+        "memory": svg.chart(
+            "Worker memory", [svg.Series(n, p) for n, p in series.memory(record.events, record.started).items()], _size, at
+        ),
+    }
+    return {name: drawing for name, drawing in drawn.items() if drawing}
+
+
+def reasons(record: Record) -> list[str]:
+    """The first message of each kind of failure, the commonest first, three at most."""
+    first: dict[str, str] = {}
+    for o in record.rows:
+        if o is not None and o.status == "error":
+            first.setdefault(o.error_type or "error", one_line(o.error))
+    kinds = [kind for kind, _ in record.told.errors.most_common(3)]
+    return [f"{kind}: {clip(first[kind], 300)}" for kind in kinds if first.get(kind)]
+
+
+def _head(record: Record) -> str:
+    line, _, failures = record.told.line().partition("\n")
+    out = [f'<div class="holynb-head">{_safe(line)} <span class="holynb-note">· {_safe(record.title)}</span></div>']
+    if failures:
+        out.append(f'<div class="holynb-head holynb-bad">{_safe(failures)}</div>')
+    if len(record.rows) > 1:
+        out += [f'<div class="holynb-head holynb-note" dir="auto">{_safe(r)}</div>' for r in reasons(record)]
+    out += [f'<div class="holynb-head holynb-note" dir="auto">{_safe(n)}</div>' for n in record.notes]
+    return "".join(out)
+
+
+def _answer(record: Record) -> str:
+    """One prompt: its answer in full."""
+    outcome = record.rows[0]
+    style = "white-space:pre-wrap"
+    text = _safe(outcome.text) if outcome is not None and outcome.text else ""
+    said = f'<pre class="holynb-answer" dir="auto" style="{style}">{text}</pre>' if text else ""
+    if outcome is not None and outcome.status not in ("ok", "cancelled"):
+        said += f'<div class="holynb-bad" dir="auto">{_safe(_trouble(outcome))}</div>'
+    return f'<div style="flex:1 1 460px;min-width:0">{said}</div>'
+
+
+def _table(record: Record) -> str:
+    head = '<tr><th class="n"></th><th>prompt</th><th>text</th><th>status</th><th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
+    out: list[str] = []
+    size = 0
+    for row in range(min(MOST_ROWS, len(record.rows))):
+        line = _row(record, row)
+        size += len(line.encode())
+        if size > MOST_BYTES:
+            break
+        out.append(line)
+    more = _more(len(out), len(record.rows))
+    note = f'<div class="holynb-note">{more}</div>' if more else ""
+    return f'<div class="holynb-rows"><table><thead>{head}</thead><tbody>{"".join(out)}</tbody></table>{note}</div>'
+
+
+def _row(record: Record, row: int) -> str:
+    outcome = record.rows[row]
+    asked = _safe(clip(one_line(record.asked[row]), MOST_PROMPT))
+    bad = outcome is not None and outcome.status == "error"
+    said = _trouble(outcome) if outcome is not None and bad else "" if outcome is None else outcome.text or ""
+    cls = ' class="holynb-bad"' if bad else ""
+    numbers = "".join(f'<td class="n">{_safe(n)}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
+    return (
+        f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto">{asked}</td>'
+        f'<td dir="auto"{cls}>{_safe(clip(clean(said).strip(), MOST_ANSWER))}</td><td{cls}>{_safe(status(outcome))}</td>{numbers}</tr>'
+    )
+
+
+def _plain_answer(record: Record) -> str:
+    outcome = record.rows[0]
+    if outcome is None:
+        return ""
+    return clean(outcome.text) if outcome.status in ("ok", "cancelled") else _trouble(outcome)
+
+
+def _plain_table(record: Record) -> str:
+    lines = []
+    for row, outcome in enumerate(record.rows[:TEXT_ROWS]):
+        said = "" if outcome is None else _trouble(outcome) if outcome.status == "error" else outcome.text or ""
+        lines.append([record.label(row), record.asked[row], said, status(outcome), _tokens(outcome), price(outcome), _time(outcome)])
+    table = grid(["", "prompt", "text", "status", "tokens", "cost", "time"], lines, {0: 16, 1: 32, 2: 48})
+    more = _more(len(lines), len(record.rows))
+    return f"{table}\n{more}\n" if more else f"{table}\n"
+
+
+def _more(shown: int, n: int) -> str:
+    return f"… and {n - shown:,} more of {n:,} rows; the value holds them all." if shown < n else ""
+
+
+def _trouble(outcome: Outcome) -> str:
+    if outcome.status == "skipped":
+        return "skipped: the prompt is empty"
+    return f"{outcome.error_type or outcome.status}: {one_line(outcome.error)}"
+
+
+def _tokens(outcome: Outcome | None) -> str:
+    """`in + out`; nothing where nothing was sent."""
+    if outcome is None or not (outcome.attempts or outcome.cached):
+        return ""
+    return f"{count(outcome.usage.tokens_in)} + {count(outcome.usage.tokens_out)}"
+
+
+def _time(outcome: Outcome | None) -> str:
+    return "" if outcome is None or outcome.latency_s is None else seconds(outcome.latency_s)
+
+
+def _size(value: float) -> str:
+    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def _safe(text: str | None) -> str:
+    return html.escape(clean(text), quote=True)

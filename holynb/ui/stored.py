@@ -1,0 +1,55 @@
+"""A run as a record to show, wherever it is: in this session, or in the run log alone. Reads; sends nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from holynb.errors import BadOption
+from holynb.types import Prompt
+from holynb.ui import static
+
+if TYPE_CHECKING:
+    from holynb.types import Outcome
+
+__all__ = ["record"]
+
+
+def record(name: str | None = None) -> static.Record:
+    """The run of this name or id; without one the session's last, else the log's newest. Raises BadOption."""
+    from holynb import history
+
+    run = history.find(name) if name else history.last()
+    if run is not None:
+        return static.of(run)
+    if name is None:
+        newest = history.log().runs(1)
+        if not newest:
+            raise BadOption("There is no run yet. Start one with %%infer.")
+        name = newest[0].id
+    return _from_log(name)
+
+
+def _from_log(name: str) -> static.Record:
+    from holynb import history
+    from holynb.summary import summarize
+
+    kept = history.stored(name)
+    rows: list[Outcome | None] = [None] * kept.n
+    for row, (_, outcome) in history.log().answers(kept.id).items():
+        if row < kept.n:
+            rows[row] = outcome
+    asked, labels = [""] * kept.n, list[object](range(kept.n))
+    for request in history.log().requests(kept.id):
+        asked[request.row] = Prompt(request.messages).text
+        labels[request.row] = request.label
+    told = summarize(rows, (kept.ended or kept.started) - kept.started, stopped=kept.status == "stopped")
+    notes = _unfinished(kept.status, rows, kept.name or kept.id)
+    return static.Record(f"{kept.name or kept.id} on {kept.route}", asked, rows, told, (), labels, kept.started, notes)
+
+
+def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]:
+    missing = Counter(o is None for o in rows)[True]
+    if not missing:
+        return []
+    return [f"{missing:,} rows have no answer in the run log ({status}). %infer resume {name} sends them."]

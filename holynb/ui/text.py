@@ -1,0 +1,137 @@
+"""Runs in plain text: safe strings, short numbers, the progress line, the final text. Pure; prints nothing.
+
+What a model says is data: escape sequences, control characters and lone surrogates never reach a terminal or a page.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from holynb.summary import Summary, dollars
+
+if TYPE_CHECKING:
+    from holynb.types import Outcome
+
+__all__ = ["ago", "bar", "clean", "clip", "count", "grid", "one_line", "percentile", "progress", "seconds"]
+
+#: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x9b[0-?]*[ -/]*[@-~]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+
+
+def clean(text: str | None) -> str:
+    """`text` without escape sequences and control characters; line ends are \\n, lone surrogates become U+FFFD."""
+    if not text:
+        return ""
+    plain = _CONTROL.sub("", _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def one_line(text: str | None) -> str:
+    """`text` cleaned, on one line."""
+    return " ".join(clean(text).split())
+
+
+def clip(text: str, width: int) -> str:
+    """At most `width` characters, the last of them … where something was cut."""
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
+def seconds(value: float | None) -> str:
+    """`0.42 s`, `12 s`, `3 min 20 s`, `2 h 5 min`; `?` where unknown."""
+    if value is None or not math.isfinite(value):
+        return "?"
+    if value < 9.95:
+        return f"{value:.2f} s" if value < 0.995 else f"{value:.1f} s"
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(value: int | None) -> str:
+    """`1,234`; `?` where unknown."""
+    return "?" if value is None else f"{value:,}"
+
+
+def ago(then: float, now: float) -> str:
+    """`5 min ago`, roughly."""
+    gone = max(0.0, now - then)
+    for unit, size in (("day", 86400), ("h", 3600), ("min", 60)):
+        if gone >= size:
+            n = int(gone // size)
+            return f"{n} {unit}{'s' if unit == 'day' and n > 1 else ''} ago"
+    return "just now"
+
+
+def bar(share: float, width: int = 20) -> str:
+    """A bar of `width` characters, `share` of it full."""
+    full = max(0.0, min(1.0, share)) * width
+    whole = int(full)
+    part = _BLOCKS[int((full - whole) * 8)] if whole < width else ""
+    return ("█" * whole + part).ljust(width)
+
+
+def percentile(values: Sequence[float], q: float) -> float | None:
+    """The value below which a share `q` lies (linear between neighbours); None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    place = q * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def progress(told: Summary, rate: float | None, tokens: float | None, note: str = "") -> str:
+    """The line of a run that goes on: how far, how long still, how fast, how dear.
+
+    rate: rows a second. tokens: answered tokens a second. None where there is nothing to tell from yet.
+    """
+    done = told.n - told.running
+    parts = [f"{bar(done / told.n if told.n else 1.0)} {done:,} of {told.n:,}"]
+    if rate and told.running:
+        parts.append(f"{seconds(told.running / rate)} left")
+    if rate:
+        parts.append(f"{rate:,.1f} rows/s")
+    if tokens:
+        parts.append(f"{tokens:,.0f} tokens/s")
+    if told.cost is not None or told.unknown_cost:
+        parts.append(told.money())
+    if told.error:
+        parts.append(f"{told.error:,} failed")
+    parts += [f"{seconds(told.elapsed)} so far" if not rate else "", "stopping" if told.stopped else "", one_line(note)]
+    return " · ".join(p for p in parts if p)
+
+
+def grid(head: Sequence[str], lines: Sequence[Sequence[str]], widths: Mapping[int, int] | None = None) -> str:
+    """Columns under their heads, padded by what a terminal shows. `widths` caps columns by place."""
+    cells = [[clip(one_line(c), (widths or {}).get(i, 40)) for i, c in enumerate(line)] for line in [head, *lines]]
+    wide = [max(_columns(line[i]) for line in cells) for i in range(len(head))]
+    return "\n".join("  ".join(c + " " * (w - _columns(c)) for c, w in zip(line, wide, strict=True)).rstrip() for line in cells)
+
+
+def status(outcome: Outcome | None) -> str:
+    """How a row stands, in a word or two."""
+    if outcome is None:
+        return "running"
+    return (outcome.error_type or "error") if outcome.status == "error" else "cached" if outcome.cached else outcome.status
+
+
+def price(outcome: Outcome | None) -> str:
+    """What a row cost; nothing where nothing was sent."""
+    if outcome is None or outcome.status == "skipped":
+        return ""
+    return dollars(outcome.cost)
+
+
+def _columns(text: str) -> int:
+    """Terminal columns: wide East Asian characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -1,0 +1,70 @@
+"""Charts: well-formed, bounded, escaped, legible without a stylesheet."""
+
+from __future__ import annotations
+
+import math
+from xml.etree import ElementTree
+
+from holynb.ui.svg import HEIGHT, MOST_POINTS, WIDTH, Series, chart, thin
+
+
+def draw(*series: Series) -> ElementTree.Element:
+    return ElementTree.fromstring(chart("Latency", series, lambda y: f"{y:.2f} s", lambda x: f"{x:.0f} s"))
+
+
+def places(root: ElementTree.Element) -> list[list[tuple[float, float]]]:
+    lines = [e.attrib["points"] for e in root.iter() if e.tag.endswith("polyline")]
+    return [[(float(p.split(",")[0]), float(p.split(",")[1])) for p in line.split()] for line in lines]
+
+
+def test_lines_rise_from_zero_and_stay_inside() -> None:
+    (line,) = places(draw(Series("p50", [(0, 0.0), (5, 1.0), (10, 2.0)])))
+    assert line[0][1] > line[1][1] > line[2][1]
+    assert math.isclose(line[1][1] - line[2][1], line[0][1] - line[1][1], abs_tol=0.2)
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in line)
+
+
+def test_it_says_what_it_shows_to_those_who_do_not_see_it() -> None:
+    root = draw(Series("p50", [(0, 1.0), (1, 2.0)]), Series("p95", [(0, 3.0), (1, 4.0)]))
+    assert root.attrib["role"] == "img"
+    assert root.attrib["aria-label"] == "Latency: p50 2.00 s, p95 4.00 s"
+
+
+def test_names_are_escaped_and_there_is_no_script() -> None:
+    drawn = chart("<script>", [Series("<b>&", [(0, 1.0), (1, 1.0)])], str, str)
+    assert "<script" not in drawn
+    assert "<b>" not in drawn
+    ElementTree.fromstring(drawn)
+
+
+def test_colours_follow_the_page_and_have_a_fallback_without_css() -> None:
+    drawn = chart("t", [Series("a", [(0, 1.0), (1, 1.0)])], str, str)
+    assert "var(--jp-brand-color1,#" in drawn
+    assert 'stroke="#2a7fd4"' in drawn
+
+
+def test_nothing_to_draw_is_nothing() -> None:
+    assert chart("t", [], str, str) == ""
+    assert chart("t", [Series("a", [])], str, str) == ""
+
+
+def test_one_point_all_zero_and_equal_ends_do_not_divide_by_zero() -> None:
+    assert any(e.tag.endswith("circle") for e in draw(Series("a", [(3, 0.0)])).iter())
+    draw(Series("a", [(3, 0.0), (3, 0.0)]))
+
+
+def test_labels_of_lines_that_end_together_do_not_lie_on_each_other() -> None:
+    root = draw(*(Series(f"d{i}", [(0, 1.0), (1, 1.0)]) for i in range(4)))
+    ends = sorted(float(e.attrib["y"]) for e in root.iter() if e.tag.endswith("text") and (e.text or "").startswith("d"))
+    assert len(ends) == 4
+    assert all(b - a >= 10.9 for a, b in zip(ends, ends[1:], strict=False))
+
+
+def test_many_points_are_thinned_and_peaks_stay() -> None:
+    points = [(float(i), 1.0) for i in range(10_000)]
+    points[5_000] = (5_000.0, 99.0)
+    few = thin(points)
+    assert len(few) <= MOST_POINTS
+    assert (few[0], few[-1]) == (points[0], points[-1])
+    assert (5_000.0, 99.0) in few
+    assert [x for x, _ in few] == sorted(x for x, _ in few)
