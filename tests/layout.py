@@ -27,6 +27,7 @@ class Function:
     lines: int
     parameters: tuple[str, ...]
     unannotated: tuple[str, ...]
+    decorators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Functi
     bare = tuple(p.arg for p in known if p.annotation is None)
     if node.returns is None:
         bare += ("return",)
-    return Function(name, (node.end_lineno or node.lineno) - node.lineno + 1, tuple(p.arg for p in known), bare)
+    return Function(name, (node.end_lineno or node.lineno) - node.lineno + 1, tuple(p.arg for p in known), bare,
+                    tuple(ast.unparse(d).partition("(")[0] for d in node.decorator_list))  # fmt: skip
 
 
 def cycles(edges: dict[str, set[str]]) -> list[list[str]]:

@@ -13,9 +13,10 @@ from layout import ROOT, Function, Module, cycles, modules, read, under
 
 #: From the ground up. A module may import its own storey and those below it. A new module needs a place here.
 STOREYS: tuple[tuple[str, ...], ...] = (
-    ("holynb.errors",),
+    ("holynb.errors", "holynb.secret"),
     ("holynb.types",),
-    ("holynb.journal", "holynb.prices", "holynb.prompts", "holynb.chunking", "holynb.routing", "holynb.loop", "holynb.options", "holynb.roi",
+    ("holynb.engines.providers", "holynb.station", "holynb.pools", "holynb.poolinfo",  # the first is data that settings and engines share
+     "holynb.journal", "holynb.prices", "holynb.prompts", "holynb.chunking", "holynb.routing", "holynb.loop", "holynb.options", "holynb.roi",
      "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary", "holynb.window"),
     ("holynb.frame", "holynb.scheduler", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.history", "holynb.run"),
@@ -149,7 +150,8 @@ def test_functions_stay_short() -> None:
 
 
 def test_functions_take_few_parameters() -> None:
-    assert not [f"{m.name}.{f.name}: {len(f.parameters)}" for m, f in functions() if len(f.parameters) > 6]
+    """But for Triton's: a kernel gets each pointer, stride and block size as an argument of its own."""
+    assert not [f"{m.name}.{f.name}: {len(f.parameters)}" for m, f in functions() if len(f.parameters) > 6 and "triton.jit" not in f.decorators]
 
 
 def test_arguments_and_results_are_annotated() -> None:

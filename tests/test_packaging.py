@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
-from layout import modules, under
+from layout import ROOT, modules, under
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
