@@ -48,7 +48,7 @@ class Keeper:
             return None  # this run's own earlier answer, which stands in the log with what it cost
         shared = self._share and not event.outcome.cached
         promise = self._log.event(self.run, event, self.keys[event.row], shared=shared)
-        return None if promise is None else self._waited(promise)
+        return None if promise is None else self._safe(promise)
 
     async def begin(self, plan: Plan, record: RunRecord, base_url: str) -> Found:
         """Give each request its key, look up what is known, write the run and its requests. 500 rows at a time, so others go on."""
@@ -70,7 +70,7 @@ class Keeper:
     async def finish(self, status: str) -> None:
         """Say in the log how the run ended, after everything else of it is written."""
         if self._log is not None:
-            await self._waited(self._log.finish(self.run, status))
+            await self._safe(self._log.finish(self.run, status))
 
     def _known(self, log: RunLog, plan: Plan) -> Found:
         """Rows of this run answered before (same key), then, where the cache may answer, rows any run has answered."""
@@ -88,11 +88,19 @@ class Keeper:
         costs = [o.cost for row, o in known.items() if o.cost is not None and row not in plan.kept]
         return Found(known, sum(costs, Decimal(0)) if costs else None)
 
-    async def _waited(self, promise: Awaitable[None]) -> None:
-        try:
-            await promise
-        except (sqlite3.Error, OSError) as exc:
-            self._give_up(exc)
+    def _safe(self, promise: asyncio.Future[None]) -> asyncio.Future[None]:
+        """A future that is done when `promise` is and never fails: a failed write is said, and the run goes on. Need not be awaited."""
+        told: asyncio.Future[None] = promise.get_loop().create_future()
+
+        def heard(done: asyncio.Future[None]) -> None:
+            failure = None if done.cancelled() else done.exception()
+            if isinstance(failure, Exception):
+                self._give_up(failure)
+            if not told.done():
+                told.set_result(None)
+
+        promise.add_done_callback(heard)
+        return told
 
     def _give_up(self, exc: Exception) -> None:
         if self._log is not None and self.journal is not None:

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -101,7 +101,7 @@ class RunLog:
         packed = [(record.id, r.row, r.sample, r.key, _json(r.label), _body(r)) for r in rows]
         return self._promise("INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)", packed)
 
-    def event(self, run: str, event: Event, key: str | None, *, shared: bool) -> Awaitable[None] | None:
+    def event(self, run: str, event: Event, key: str | None, *, shared: bool) -> asyncio.Future[None] | None:
         """Keep what an event says. An end returns a future to wait for; the rest is written when it is written."""
         if isinstance(event, Ended):
             return self._promise(ANSWER, [_answer(run, event, key, shared=shared)])

@@ -1,0 +1,283 @@
+"""A run from end to end on the simulator: nothing lost, nothing asked twice, and what cannot be done said in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import holynb
+from holynb import history, loop
+from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, InferError
+from holynb.run import Run, infer
+from holynb.types import Noted, Started
+
+DEADLINE = 30
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    history._session.clear()
+    yield tmp_path / "home"
+    loop.close()
+    history.close()
+
+
+def sent(run: Run) -> int:
+    return sum(isinstance(e, Started) for e in run.journal.since(0)[0])
+
+
+def test_one_prompt():
+    run = infer("hello", "sim/echo").wait(DEADLINE)
+    frame = run.frame()
+    assert frame["text"].tolist() == ["hello"]
+    assert frame["status"].tolist() == ["ok"]
+    assert frame["route"].tolist() == ["sim/echo"]
+    assert frame["attempts"].tolist() == [1]
+    assert frame["tokens_in"].iloc[0] > 0
+    assert holynb.last is run
+
+
+def test_a_list_of_strings_and_dicts():
+    run = infer(["a", {"prompt": "b", "system": "s", "max_tokens": 7}, {"messages": [{"role": "user", "content": "c"}]}], "sim/echo")
+    run.wait(DEADLINE)
+    assert run.frame()["text"].tolist() == ["a", "b", "c"]
+    assert run.requests[1] is not None
+    assert run.requests[1].sampling.max_tokens == 7
+    assert run.requests[0] is not None
+    assert run.requests[0].sampling.max_tokens == 2048
+
+
+def test_rows_of_a_frame_keep_their_index_and_order():
+    df = pd.DataFrame({"text": [f"row {i}" for i in range(30)]}, index=pd.MultiIndex.from_tuples([(i % 3, i % 2) for i in range(30)]))
+    frame = infer("say {{ text }}", "sim/echo", df=df).wait(DEADLINE).frame()
+    assert frame.index.equals(df.index)
+    assert frame["text"].tolist() == [f"say row {i}" for i in range(30)]
+
+
+def test_into_adds_one_column_to_a_copy():
+    df = pd.DataFrame({"text": ["a", "b"]}, index=["x", "x"])
+    run = infer("{{ text }}!", "sim/echo", df=df, into="answer").wait(DEADLINE)
+    assert run.frame()["answer"].tolist() == ["a!", "b!"]
+    assert list(run.frame().columns) == ["text", "answer"]
+    assert list(df.columns) == ["text"]
+    assert "attempts" in run.result().columns
+
+
+def test_an_empty_prompt_is_skipped_and_nothing_is_sent_for_it():
+    df = pd.DataFrame({"text": ["a", None, "  "]})
+    run = infer("{{ text }}", "sim/echo", df=df).wait(DEADLINE)
+    assert run.frame()["status"].tolist() == ["ok", "skipped", "skipped"]
+    assert sent(run) == 1
+
+
+def test_running_it_again_sends_nothing_and_says_what_was_saved():
+    first = infer(["a", "b"], "sim/echo").wait(DEADLINE)
+    again = infer(["a", "b", "c"], "sim/echo").wait(DEADLINE)
+    assert sent(again) == 1
+    assert again.frame()["cached"].tolist() == [True, True, False]
+    assert again.frame()["cost"].tolist()[:2] == [0.0, 0.0]
+    assert again.frame()["attempts"].tolist() == [0, 0, 1]
+    assert again.saved == first.summary().cost
+    assert first.summary().cost > 0
+
+
+def test_another_prompt_sampling_or_route_is_another_request():
+    infer("a", "sim/echo").wait(DEADLINE)
+    for changed in ({"temperature": 0.3}, {"max_tokens": 9}, {"system": "s"}, {"p": {"k": 1}}):
+        assert sent(infer("a", "sim/echo", **changed).wait(DEADLINE)) == 1
+
+
+def test_refresh_asks_anew_and_keeps_the_new_answer():
+    infer("a", "sim/echo").wait(DEADLINE)
+    assert sent(infer("a", "sim/echo", refresh=True).wait(DEADLINE)) == 1
+    assert sent(infer("a", "sim/echo").wait(DEADLINE)) == 0
+
+
+def test_no_cache_neither_answers_nor_offers():
+    infer("a", "sim/echo", cache=False).wait(DEADLINE)
+    assert sent(infer("a", "sim/echo").wait(DEADLINE)) == 1
+    assert sent(infer("a", "sim/echo", cache=False).wait(DEADLINE)) == 1
+
+
+def test_errors_are_never_cached():
+    faulty = {"p": {"fault": "500", "times": 99}, "retries": 0}
+    run = infer(["a"], "sim/echo", **faulty)
+    with pytest.raises(InferError, match="no row could be answered"):
+        run.wait(DEADLINE)
+    assert run.frame()["status"].tolist() == ["error"]
+    again = infer(["a"], "sim/echo", **faulty)
+    with pytest.raises(InferError):
+        again.wait(DEADLINE)
+    assert sent(again) == 1
+
+
+def test_rows_that_ask_the_same_are_asked_once():
+    run = infer(["same"] * 10 + ["other"], "sim/echo").wait(DEADLINE)
+    assert sent(run) == 2
+    assert run.frame()["text"].tolist() == ["same"] * 10 + ["other"]
+    assert sent(infer(["x", "x"], "sim/echo", cache=False).wait(DEADLINE)) == 2
+
+
+def test_a_name_used_again_continues_that_run():
+    first = infer(["a", "b"], "sim/echo", name="reviews", cache=False).wait(DEADLINE)
+    again = infer(["a", "b", "c"], "sim/echo", name="reviews", cache=False).wait(DEADLINE)
+    assert again.id == first.id
+    assert sent(again) == 1
+    record = history.stored("reviews")
+    assert (record.n, record.ok) == (3, 3)
+
+
+def test_resume_from_the_log_alone_sends_the_rest():
+    df = pd.DataFrame({"text": ["a", "b"]}, index=["r1", "r2"])
+    run = infer("{{ text }}", "sim/echo", df=df, name="nightly", cache=False).wait(DEADLINE)
+    assert sent(run) == 2
+    again = Run(history.resumed("nightly")).start().wait(DEADLINE)
+    assert sent(again) == 0
+    assert again.frame()["text"].tolist() == ["a", "b"]
+    assert again.frame().index.tolist() == ["r1", "r2"]
+    with pytest.raises(BadOption, match="Did you mean nightly"):
+        history.resumed("nightl")
+
+
+def test_only_failed_replaces_the_failed_rows_and_keeps_the_rest():
+    prompts = [{"prompt": "good"}, {"prompt": "bad"}]
+    run = infer(prompts, "sim/echo", cache=False)
+    run.wait(DEADLINE)
+    run.journal.rows[1] = type(run.journal.rows[0])("error", error_type="server", error="x", attempts=4)
+    again = infer(prompts, "sim/echo", only="failed", cache=False).wait(DEADLINE)
+    assert sent(again) == 1
+    assert again.frame()["status"].tolist() == ["ok", "ok"]
+    assert again.id == run.id
+    with pytest.raises(BadOption, match="that run had 2 rows and this cell has 1"):
+        infer(["one"], "sim/echo", only="failed")
+
+
+def test_the_frame_is_there_at_any_moment():
+    run = infer(["a", "b"], "sim/stream")
+    assert len(run.frame()) == 2
+    assert not run.done
+    assert run.frame()["status"].isna().any()
+    run.cancel()
+    run.cancel()
+    run.wait(DEADLINE)
+    assert set(run.frame()["status"]) <= {"ok", "cancelled"}
+    assert "stopped" in run.summary().line()
+
+
+def test_a_cancelled_row_keeps_what_was_said():
+    run = infer("write", "sim/stream", stream=True)
+    end = time.monotonic() + DEADLINE
+    while not run.journal.live() and time.monotonic() < end:
+        time.sleep(0.01)
+    run.cancel()
+    run.cancel()
+    run.wait(DEADLINE)
+    row = run.frame().iloc[0]
+    assert row["status"] == "cancelled"
+    assert row["text"]
+
+
+def test_awaiting_a_run():
+    async def main() -> Run:
+        return await infer("a", "sim/echo")
+
+    assert asyncio.run(main()).frame()["text"].tolist() == ["a"]
+
+
+def test_awaiting_and_waiting_raise_the_same():
+    async def main() -> None:
+        await infer("a", "sim/echo", p={"fault": "401", "times": 9})
+
+    with pytest.raises(InferError, match="1 auth"):
+        asyncio.run(main())
+
+
+def test_a_refused_key_sends_one_request():
+    run = infer([f"row {i}" for i in range(100)], "sim/echo", p={"fault": "401", "times": 1000}, concurrency=1)
+    with pytest.raises(InferError):
+        run.wait(DEADLINE)
+    assert sent(run) == 1
+    assert set(run.frame()["error_type"]) == {"auth"}
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "kind", "message"),
+    [
+        (("a", "nowhere/x"), {}, BadRoute, "nowhere"),
+        (("a", "opnai/gpt-4.1"), {}, BadRoute, "Did you mean openai"),
+        (("a", "just-a-word"), {}, BadRoute, "just-a-word"),
+        (("a", "sim/echo"), {"modle": 1}, BadOption, "modle"),
+        (([], "sim/echo"), {}, BadPrompt, ""),
+        (("{{ nope }}", "sim/echo"), {"df": pd.DataFrame({"text": ["a"]})}, BadPrompt, "nope"),
+        (("a", "openai/gpt-4.1"), {}, BadKey, "OPENAI_API_KEY"),
+    ],
+)
+def test_bad_input_is_one_line_and_starts_nothing(args, options, kind, message, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(kind) as caught:
+        infer(*args, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert history.runs() == []
+    assert not loop.running()
+
+
+def test_a_log_that_cannot_be_written_loses_nothing(home: Path):
+    home.mkdir(parents=True)
+    (home / "runs.sqlite").mkdir()
+    run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
+    assert run.frame()["text"].tolist() == ["a", "b"]
+    notes = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted) and "run log" in e.text]
+    assert len(notes) == 1
+    assert "HOLYNB_HOME" in notes[0]
+
+
+def test_kill_9_in_the_middle_and_only_the_rest_is_sent(home: Path):
+    code = """
+import sys, holynb
+run = holynb.infer([f"row {i}" for i in range(60)], "sim/echo", p={"latency": 0.05}, concurrency=4, name="big")
+print("started", flush=True)
+run.wait()
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+    assert child.stdout is not None
+    child.stdout.readline()
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        record = history.log().find("big")
+        if record is not None and record.ok >= 10:
+            break
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait(DEADLINE)
+    child.stdout.close()
+    before = len([o for _, o in history.log().answers(history.stored("big").id).values() if o.status == "ok"])
+    assert 10 <= before < 60
+    run = infer([f"row {i}" for i in range(60)], "sim/echo", p={"latency": 0.05}, name="big").wait(DEADLINE)
+    assert sent(run) == 60 - before
+    assert run.frame()["text"].tolist() == [f"row {i}" for i in range(60)]
+
+
+def test_closing_leaves_no_thread():
+    infer("a", "sim/echo").wait(DEADLINE)
+    loop.close()
+    history.close()
+    assert {t.name for t in threading.enumerate()} & {"holynb-io", "holynb-log"} == set()
+
+
+def test_an_unknown_price_is_said_once_and_shown_as_unknown():
+    run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
+    assert isinstance(run.summary().cost, Decimal)
