@@ -1,0 +1,164 @@
+"""A simulator: answers, streams and every failure of the trade, on demand, without a network. Same prompt and seed, same fate.
+
+    sim/echo     the prompt, at once
+    sim/stream   60 words at 10 a second
+    sim/flaky    24 words, and at four attempts in ten something that goes wrong
+
+On every model `-p fault=F` asks for one fault: 429, 401, quota, 500, slow, stall, cut, malformed, oom, content_filter or context_length.
+`-p times=N`: how many attempts of a row meet it (default 1; 401, quota, content_filter and context_length: all).
+`-p retry_after=S`: what a 429 asks for (0.2). `-p seconds=S`: how long slow (1) and stall (an hour) last. `-p latency=S`: a pause before
+every answer (0). A token is a word or a mark, which is no real tokenizer's rule. `max_tokens` cuts answers; the echo only below 2048, the
+default of hosted routes, so that a long prompt comes back whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from holynb.errors import BadRoute, Fault, closest
+from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts, Usage
+
+__all__ = ["FAULTS", "FLAKY", "MODELS", "Sim", "tokens"]
+
+MODELS = ("echo", "stream", "flaky")
+
+#: What `-p fault=` takes → the other words for it.
+FAULTS: Mapping[str, tuple[str, ...]] = {
+    "429": ("rate_limit",), "401": ("auth",), "quota": (), "500": ("server",), "slow": ("slow_first_byte",), "stall": ("timeout",),
+    "cut": ("truncated",), "malformed": (), "oom": (), "content_filter": (), "context_length": (),
+}  # fmt: skip
+
+#: Faults that no second attempt cures.
+LASTING = ("401", "quota", "content_filter", "context_length")
+
+#: sim/flaky: what meets an attempt, in per cent. What would end the whole run (401, quota) is not among it.
+FLAKY: Mapping[str, int] = {"429": 12, "500": 10, "cut": 5, "slow": 4, "malformed": 3, "stall": 2, "oom": 2, "content_filter": 2}
+
+WORDS, WORDS_PER_S, FLAKY_WORDS = 60, 10.0, 24
+#: How long a fault of sim/flaky wastes: a demonstration must not hang for the hour that an asked-for stall lasts.
+FLAKY_SECONDS: Mapping[str, float] = {"slow": 0.5, "stall": 3.0}
+WHOLE_ECHO = 2048
+STORY = (  # noqa: SIM905 - prose reads better as prose
+    "a prompt set out from a notebook and met a gateway that said wait then a model that thought for a while and a stream that carried "
+    "the answer home word by word until the table was full and the person who had asked went on with the day and nothing was lost on the way"
+).split()
+
+
+class Sim:
+    """An engine without a server. One per run: it counts each row's attempts, so that a fault can pass. Owned by the io loop."""
+
+    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:  # noqa: ARG002 - as every engine is made
+        if endpoint.route.model not in MODELS:
+            near = closest(endpoint.route.model, MODELS)
+            raise BadRoute(f"There is no {endpoint.route}.{near} The simulator has {', '.join(f'sim/{m}' for m in MODELS)}.")
+        self.endpoint = endpoint
+        self._attempts: Counter[tuple[int, int]] = Counter()
+
+    async def ready(self, notice: Callable[[str], None]) -> None:
+        """Nothing to prepare."""
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    async def send(self, request: Request, timeouts: Timeouts) -> AsyncIterator[Delta | Done]:  # noqa: ARG002 - as every engine is asked
+        """Answer as the model and the asked-for fault say. Raises Fault, like any engine."""
+        self._attempts[request.row, request.sample] += 1
+        fault, seconds = self._fault(request, self._attempts[request.row, request.sample])
+        await asyncio.sleep(_number(request, "latency", 0.0))
+        if fault in ("cut", "stall") and request.stream:
+            yield Delta("half an ")
+        if fault in ("slow", "stall"):
+            await asyncio.sleep(seconds)
+        elif fault is not None:
+            raise _raised(fault, _number(request, "retry_after", 0.2))
+        words, limit = self._words(request)
+        start, clock = asyncio.get_running_loop().time(), asyncio.get_running_loop().time
+        pace = 1 / WORDS_PER_S if self.endpoint.route.model == "stream" else 0.0
+        for i, word in enumerate(words[:limit], 1):
+            if pace:
+                await asyncio.sleep(start + i * pace - clock())
+            if request.stream:
+                yield Delta(word)
+        text, finish = "".join(words[:limit]), "stop" if len(words) <= limit else "length"
+        usage = Usage(sum(len(tokens(m.content)) for m in request.messages), len(words[:limit]), 0)
+        yield Done(Completion(text, finish, f"sim-{self.endpoint.route.model}", usage))
+
+    def _words(self, request: Request) -> tuple[list[str], int]:
+        """The whole answer in tokens, and how many of them `max_tokens` allows."""
+        longest = request.sampling.max_tokens or WHOLE_ECHO
+        if self.endpoint.route.model == "echo":
+            words = tokens(_prompt(request))
+            return words, longest if longest < WHOLE_ECHO else len(words)
+        start, count = _draw(request), WORDS if self.endpoint.route.model == "stream" else FLAKY_WORDS
+        chosen = [STORY[(start + i) % len(STORY)] for i in range(count)]
+        return [word if i == 0 else f" {word}" for i, word in enumerate(chosen)], longest
+
+    def _fault(self, request: Request, attempt: int) -> tuple[str | None, float]:
+        """What this attempt meets, and how many seconds it wastes."""
+        asked = request.sampling.extra.get("fault")
+        if asked is not None:
+            fault = _named(str(asked))
+            seconds = _number(request, "seconds", 1.0 if fault == "slow" else 3600.0)
+            return fault if fault in LASTING or attempt <= _number(request, "times", 1) else None, seconds
+        if self.endpoint.route.model == "flaky":
+            draw = _draw(request, attempt) % 100
+            for fault, share in FLAKY.items():
+                if draw < share:
+                    return fault, _number(request, "seconds", FLAKY_SECONDS.get(fault, 0.0))
+                draw -= share
+        return None, 0.0
+
+
+def tokens(text: str) -> list[str]:
+    """`text` in words and marks, each with the white space before it; what is joined again is the text."""
+    return re.findall(r"\s*(?:\w+|[^\w\s])|\s+\Z", text)
+
+
+def _named(asked: str) -> str:
+    found = next((fault for fault, others in FAULTS.items() if asked == fault or asked in others), None)
+    if found is None:
+        raise Fault("bad_request", f"-p fault={asked}: the simulator knows {', '.join(FAULTS)}.{closest(asked, FAULTS)}", stops=True)
+    return found
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    said = request.sampling.extra.get(name, default)
+    try:
+        number = float(said)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not number >= 0:
+        raise Fault("bad_request", f"-p {name}={said} should be a number from 0.", stops=True)
+    return number
+
+
+def _raised(name: str, wait: float) -> Fault:
+    """The Fault that a real engine raises for it."""
+    faults: Mapping[str, tuple[str, str, dict[str, Any]]] = {
+        "429": ("rate_limit", "429: too many requests", {"status": 429, "wait": wait, "limits": Limits(600, 0, wait)}),
+        "401": ("auth", "401: the key was refused", {"status": 401, "stops": True}),
+        "quota": ("quota", "429: the credit is used up", {"status": 429, "stops": True}),
+        "500": ("server", "500: internal error", {"status": 500}),
+        "cut": ("truncated", "the stream ended in the middle of the answer", {}),
+        "malformed": ("server", "the answer was not JSON", {"raw": "<html>502 Bad Gateway</html>"}),
+        "oom": ("oom", "out of memory on the device; the batch was halved", {"status": 500}),
+        "content_filter": ("content_filter", "400: the prompt was refused by the content filter", {"status": 400}),
+        "context_length": ("context_length", "400: the prompt is longer than the model's context", {"status": 400}),
+    }
+    kind, words, facts = faults[name]
+    return Fault(kind, f"simulated {words}", **facts)
+
+
+def _prompt(request: Request) -> str:
+    return next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+
+
+def _draw(request: Request, attempt: int = 0) -> int:
+    """A number that depends on the prompt, the seed, the sample and the attempt alone."""
+    text = f"{request.sampling.seed}|{request.sample}|{attempt}|{_prompt(request)}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4])

@@ -1,0 +1,171 @@
+"""The simulator: deterministic, honest about tokens, and able to fail in every way that the real ones do."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holynb import engines
+from holynb.engines import sim
+from holynb.errors import KINDS, BadRoute, Fault
+from holynb.types import Completion, Delta, Done, Endpoint, Engine, Message, Request, Route, Sampling, Timeouts
+
+
+def connect(model: str) -> Engine:
+    return engines.connect(Endpoint(Route("sim", model), "sim"), lambda: None)
+
+
+def request(text: str = "Say hello.", *, row: int = 0, stream: bool = False, **sampling: object) -> Request:
+    return Request(row, (Message("user", text),), Route("sim", "echo"), Sampling(**sampling), stream=stream)  # type: ignore[arg-type]
+
+
+async def collect(engine: Engine, asked: Request) -> tuple[list[str], Completion]:
+    deltas: list[str] = []
+    done: list[Done] = []
+    async for item in engine.send(asked, Timeouts()):
+        assert not done, "something came after Done"
+        if isinstance(item, Delta):
+            deltas.append(item.text)
+        else:
+            done.append(item)
+    return deltas, done[0].completion
+
+
+def ask(model: str, asked: Request, engine: Engine | None = None) -> tuple[list[str], Completion]:
+    return asyncio.run(collect(engine or connect(model), asked))
+
+
+def fault(model: str, asked: Request, engine: Engine | None = None) -> Fault:
+    with pytest.raises(Fault) as caught:
+        ask(model, asked, engine)
+    return caught.value
+
+
+def test_it_is_an_engine():
+    assert isinstance(connect("echo"), Engine)
+
+
+@given(st.text(min_size=1))
+def test_the_echo_is_the_prompt(text: str):
+    deltas, answer = ask("echo", request(text, stream=True, max_tokens=2048))
+    assert answer.text == text == "".join(deltas)
+    assert answer.finish_reason == "stop"
+
+
+def test_a_long_prompt_comes_back_whole_and_a_small_limit_cuts_it():
+    long = "word " * 20_000
+    assert ask("echo", request(long, max_tokens=2048))[1].text == long
+    cut = ask("echo", request("one two three", max_tokens=2))[1]
+    assert (cut.text, cut.finish_reason, cut.usage.tokens_out) == ("one two", "length", 2)
+
+
+def test_tokens_are_words_and_marks():
+    answer = ask("echo", request("Hello, world!"))[1]
+    assert sim.tokens("Hello, world!") == ["Hello", ",", " world", "!"]
+    assert (answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.tokens_cached) == (4, 4, 0)
+
+
+def test_nothing_is_streamed_unless_asked():
+    assert ask("echo", request())[0] == []
+
+
+def test_the_story_has_sixty_words_at_ten_a_second_and_follows_the_seed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sim, "WORDS_PER_S", 1000.0)
+    start = time.monotonic()
+    deltas, answer = ask("stream", request(stream=True, seed=1))
+    assert time.monotonic() - start >= 0.06
+    assert len(deltas) == 60 == len(answer.text.split())
+    assert ask("stream", request(seed=1))[1].text == answer.text
+    assert len({ask("stream", request(seed=seed))[1].text for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "retry", "stops"),
+    [
+        ("429", "rate_limit", True, False), ("rate_limit", "rate_limit", True, False), ("401", "auth", False, True),
+        ("quota", "quota", False, True), ("500", "server", True, False), ("cut", "truncated", True, False),
+        ("malformed", "server", True, False), ("oom", "oom", True, False), ("content_filter", "content_filter", False, False),
+        ("context_length", "context_length", False, False),
+    ],
+)  # fmt: skip
+def test_one_fault_on_demand(name: str, kind: str, retry: bool, stops: bool):
+    found = fault("echo", request(extra={"fault": name}))
+    assert (found.kind, found.retry, found.stops) == (kind, retry, stops)
+    assert "simulated" in found.message
+
+
+def test_a_fault_passes_after_so_many_attempts_of_the_row():
+    engine = connect("echo")
+    asked = request(extra={"fault": 429, "times": 2, "retry_after": 1})
+    assert [fault("echo", asked, engine).wait for _ in range(2)] == [1.0, 1.0]
+    assert ask("echo", asked, engine)[1].text == "Say hello."
+    assert fault("echo", request(row=1, extra={"fault": 429}), engine).limits is not None
+
+
+def test_a_refused_key_is_refused_again():
+    engine = connect("echo")
+    assert {fault("echo", request(extra={"fault": "401"}), engine).kind for _ in range(5)} == {"auth"}
+
+
+def test_slow_is_only_late_and_a_stall_has_begun_its_answer():
+    start = time.monotonic()
+    deltas, answer = ask("echo", request(stream=True, extra={"fault": "slow", "seconds": 0.05}))
+    assert time.monotonic() - start >= 0.05
+    assert "".join(deltas) == answer.text == "Say hello."
+
+    async def stalled() -> list[str]:
+        seen: list[str] = []
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                async for item in connect("echo").send(request(stream=True, extra={"fault": "stall"}), Timeouts()):
+                    seen.append(item.text)  # type: ignore[union-attr]
+        return seen
+
+    assert asyncio.run(stalled()) == ["half an "]
+
+
+def test_latency_is_waited():
+    start = time.monotonic()
+    ask("echo", request(extra={"latency": 0.05}))
+    assert time.monotonic() - start >= 0.05
+
+
+@pytest.mark.parametrize("extra", [{"fault": "42"}, {"latency": "soon"}, {"fault": "429", "retry_after": -1}, {"fault": "429", "times": "nan"}])
+def test_nonsense_is_one_clear_line_and_stops(extra: dict[str, object]):
+    found = fault("echo", request(extra=extra))
+    assert found.kind == "bad_request"
+    assert found.stops
+    assert next(iter(extra)) in found.message or "retry_after" in found.message or "times" in found.message
+
+
+def test_flaky_meets_everything_in_its_share_and_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sim, "FLAKY_SECONDS", {})
+
+    def fates() -> list[str]:
+        async def one(engine: Engine, row: int) -> str:
+            try:
+                return (await collect(engine, request(f"row {row}", row=row)))[1].finish_reason
+            except Fault as exc:
+                return exc.kind
+
+        async def all_of() -> list[str]:
+            engine = connect("flaky")
+            return [await one(engine, row) for row in range(600)]
+
+        return asyncio.run(all_of())
+
+    first = fates()
+    count = Counter(first)
+    assert first == fates()
+    assert {"rate_limit", "server", "truncated", "oom", "content_filter"} <= count.keys() <= {*KINDS, "stop"}
+    assert 0.25 < 1 - count["stop"] / 600 < 0.5
+
+
+def test_an_unknown_model_is_named_before_anything_is_sent():
+    with pytest.raises(BadRoute, match="sim/ecko.*Did you mean echo"):
+        connect("ecko")
