@@ -187,10 +187,11 @@ class RunLog:
 
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read with; an empty one where there is no file yet."""
-        if self.path.exists() and self.path.stat().st_size:
-            db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30.0)
-        else:
+        """A connection to read with; an empty one where there is no log yet (or another process is just making it)."""
+        db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30.0) if self.path.is_file() else None
+        if db is None or not db.execute("SELECT 1 FROM sqlite_master WHERE name='answers_key'").fetchone():
+            if db is not None:
+                db.close()
             db = sqlite3.connect(":memory:")
             db.executescript(SCHEMA)
         with closing(db):

@@ -152,16 +152,22 @@ def test_resume_from_the_log_alone_sends_the_rest():
 
 
 def test_only_failed_replaces_the_failed_rows_and_keeps_the_rest():
-    prompts = [{"prompt": "good"}, {"prompt": "bad"}]
-    run = infer(prompts, "sim/echo", cache=False)
-    run.wait(DEADLINE)
-    run.journal.rows[1] = type(run.journal.rows[0])("error", error_type="server", error="x", attempts=4)
-    again = infer(prompts, "sim/echo", only="failed", cache=False).wait(DEADLINE)
-    assert sent(again) == 1
-    assert again.frame()["status"].tolist() == ["ok", "ok"]
+    prompts = [f"row {i}" for i in range(40)]
+    run = infer(prompts, "sim/flaky", cache=False, retries=0, timeout=0.3).wait(DEADLINE)
+    failed = [i for i, status in enumerate(run.frame()["status"]) if status == "error"]
+    assert 0 < len(failed) < 40
+    again = infer(prompts, "sim/flaky", only="failed", cache=False, timeout=5).wait(DEADLINE)
+    lasting = set(again.frame()["error_type"].dropna())
+    assert lasting <= {"content_filter"}, "what no second attempt cures"
+    assert {e.row for e in again.journal.since(0)[0] if isinstance(e, Started)} == set(failed)
+    kept = [i for i in range(40) if i not in failed]
+    assert again.frame().iloc[kept].equals(run.frame().iloc[kept])
     assert again.id == run.id
-    with pytest.raises(BadOption, match="that run had 2 rows and this cell has 1"):
-        infer(["one"], "sim/echo", only="failed")
+    record = history.stored(run.id)
+    assert (record.ok, record.failed) == (again.summary().ok, again.summary().error)
+    assert record.ok > run.summary().ok
+    with pytest.raises(BadOption, match="that run had 40 rows and this cell has 1"):
+        infer(["one"], "sim/flaky", only="failed")
 
 
 def test_the_frame_is_there_at_any_moment():
