@@ -1,0 +1,277 @@
+"""Keys: found in order, four faults told apart, and shown nowhere."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holynb import keys
+from holynb.errors import BadKey, BadSetting
+from holynb.secret import Secret
+from holynb.types import Endpoint, Route
+
+GOOD = "sk-test-0123456789abcdef"
+PAGE = "https://keys.example/page"
+NEEDED = Endpoint(Route("acme", "m"), "openai", "https://x.example/v1", "ACME_API_KEY", PAGE)
+OPTIONAL = Endpoint(Route("vllm", "m"), "openai", "http://127.0.0.1/v1", "VLLM_API_KEY", None, key_optional=True)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    folder = tmp_path / "project" / "notebooks"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    keys.forget()
+    yield folder
+    keys.forget()
+
+
+def told(endpoint=NEEDED, ask=None) -> str:
+    """The line of the BadKey; the whole traceback, locals too, is searched for what must not be there."""
+    with pytest.raises(BadKey) as caught:
+        keys.find(endpoint, ask)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def everything(error: BaseException | None) -> str:
+    """All that a debugger could show of an error: its words, its fields, the locals of our own frames, and the same of its context."""
+    shown = []
+    while error is not None:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        shown += [str(error), repr(error.args), repr(vars(error))]
+        shown += [repr(f.f_locals) for f in frames if f.f_code.co_filename != __file__]
+        error = error.__context__
+    return "\n".join(shown)
+
+
+# -- where ---------------------------------------------------------------------------------------------------------------
+def test_the_environment_then_dotenv_then_keyring_then_a_prompt(place, monkeypatch):
+    asked = []
+    monkeypatch.setattr(keys, "_keyring", Drawer)
+    assert keys.find(NEEDED, lambda e: asked.append(e) or "typed-key-9999").reveal() == "keyring-key-77"
+    (place.parent / ".env").write_text(f"OTHER=1\nACME_API_KEY={GOOD}\n")
+    assert keys.find(NEEDED).reveal() == GOOD
+    monkeypatch.setenv("ACME_API_KEY", "environment-key-1")
+    assert keys.find(NEEDED).reveal() == "environment-key-1"
+    assert asked == []
+    assert "OTHER" not in os.environ
+
+
+class Drawer:
+    """A keyring with one key in it."""
+
+    priority = 1.0
+    kept = {}  # noqa: RUF012 - every drawer is the same drawer
+
+    def get_password(self, service, name):
+        return "keyring-key-77" if (service, name) == ("holynb", "ACME_API_KEY") else None
+
+    def set_password(self, service, name, value):
+        self.kept[service, name] = value
+
+
+def test_the_nearest_dotenv_counts(place):
+    (place.parent / ".env").write_text("ACME_API_KEY=from-the-parent-1\n")
+    (place / ".env").write_text("ACME_API_KEY='from-here-22'  # mine\n")
+    assert keys.find(NEEDED).reveal() == "from-here-22"
+    (place / ".env").unlink()
+    (place / ".env").mkdir()  # a virtual environment may bear this name
+    assert keys.find(NEEDED).reveal() == "from-the-parent-1"
+
+
+def test_a_typed_key_holds_until_the_variable_changes(monkeypatch):
+    assert keys.find(NEEDED, lambda e: GOOD).reveal() == GOOD
+    assert keys.find(NEEDED).reveal() == GOOD
+    monkeypatch.setenv("ACME_API_KEY", "set-afterwards-1")
+    assert keys.find(NEEDED).reveal() == "set-afterwards-1"
+    keys.keep(NEEDED, Secret("typed-again-123", "ACME_API_KEY"))
+    assert keys.find(NEEDED).reveal() == "typed-again-123"
+    keys.forget("ACME_API_KEY")
+    assert keys.find(NEEDED).reveal() == "set-afterwards-1"
+
+
+def test_who_needs_none_gets_none():
+    assert keys.find(Endpoint(Route("sim", "echo"), "sim")) is None
+    assert keys.find(OPTIONAL, lambda e: pytest.fail("asked")) is None
+
+
+def test_an_optional_key_is_sent_where_there_is_one(monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "EMPTY")
+    assert keys.find(OPTIONAL).reveal() == "EMPTY"
+    monkeypatch.setenv("VLLM_API_KEY", "YOUR_API_KEY")
+    assert "placeholder" in told(OPTIONAL)
+
+
+def test_a_keyring_that_never_answers_is_asked_once(monkeypatch):
+    monkeypatch.setattr(keys, "KEYRING_S", 0.05)
+    monkeypatch.setattr(keys, "_keyring_hangs", threading.Event())
+    held, calls = threading.Event(), []
+    monkeypatch.setattr(keys, "_keyring", lambda: calls.append(1) or held.wait(30))
+    assert "is not set" in told()
+    assert "is not set" in told()
+    held.set()
+    assert calls == [1]
+
+
+def test_a_keyring_that_fails_is_no_key(monkeypatch):
+    def broken():
+        raise RuntimeError("locked")
+
+    monkeypatch.setattr(keys, "_keyring", broken)
+    assert "is not set" in told()
+    assert keys.store(Secret(GOOD, "ACME_API_KEY")) is False
+
+
+def test_store_puts_a_key_where_find_looks(monkeypatch):
+    monkeypatch.setattr(keys, "_keyring", Drawer)
+    assert keys.store(Secret(GOOD, "ACME_API_KEY")) is True
+    assert Drawer.kept == {("holynb", "ACME_API_KEY"): GOOD}
+
+
+def test_no_keyring_on_this_machine(monkeypatch):
+    assert keys._keyring() is None  # the null backend of the tests
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    assert keys._keyring() is None
+
+
+# -- what is wrong -------------------------------------------------------------------------------------------------------
+def test_missing(place):
+    line = told()
+    assert "acme needs a key, and ACME_API_KEY is not set" in line
+    assert PAGE in line
+    assert "%infer key acme" in line
+    assert told(ask=lambda e: None) == line
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["YOUR_HOLYSHEEP_API_KEY", "your-api-key", "sk-...", "<your key>", "changeme", "CHANGE_ME", "sk-your-key-here", "{API_KEY}", "$OPENAI_API_KEY",
+     "${KEY}", "%KEY%", "ACME_API_KEY", "api_key", "insert-your-key", "paste key here", "replace_with_key", "sk-…", "'YOUR_API_KEY'", "PLACEHOLDER"],
+)  # fmt: skip
+def test_placeholders(monkeypatch, value):
+    monkeypatch.setenv("ACME_API_KEY", value)
+    line = told()
+    assert "ACME_API_KEY holds a placeholder, not a key" in line
+    assert PAGE in line
+    assert value == "ACME_API_KEY" or value not in line.replace("%infer key", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("", "is empty"), ("sk-abc def-123456", "white space"), ("sk-abcdef-123456\n", "white space"), ("'sk-abcdef-123456'", "quotes"),
+     ("“sk-abcdef-123456”", "quotes"), ("sk-abcdéf-123456", "no key has"), ("sk-\x07bcdef-123456", "no key has"), ("abc1234", "shorter than 8")],
+)  # fmt: skip
+def test_malformed(monkeypatch, value, why):
+    monkeypatch.setenv("ACME_API_KEY", value)
+    line = told()
+    assert why in line
+    assert PAGE in line
+    assert not value or value.strip() not in line
+
+
+@pytest.mark.parametrize("value", ["aaaaaaaa", "12345678", "test-key", "no-prefix-at-all", "sk-" + "x" * 40, "a/b+c==12", "hunter2-hunter2"])
+def test_no_check_of_prefix_or_repetition(monkeypatch, value):
+    monkeypatch.setenv("ACME_API_KEY", value)
+    assert keys.find(NEEDED).reveal() == value
+
+
+def test_an_empty_variable_does_not_hide_a_key_further_on(place, monkeypatch):
+    monkeypatch.setenv("ACME_API_KEY", "")
+    (place / ".env").write_text(f"ACME_API_KEY={GOOD}")
+    assert keys.find(NEEDED).reveal() == GOOD
+
+
+def test_a_dotenv_that_is_no_text(place):
+    (place / ".env").write_bytes(f"ACME_API_KEY={GOOD}".encode("utf-16"))
+    with pytest.raises(BadSetting, match="not UTF-8") as caught:
+        keys.find(NEEDED)
+    assert GOOD not in everything(caught.value)
+
+
+@pytest.mark.parametrize("value", ["sk-hunter2 with space-987", "'sk-hunter2-987654'", "<sk-hunter2-987654>", "sk-hünter2-987654"])
+@pytest.mark.parametrize("how", ["environment", "dotenv", "typed"])
+def test_nothing_shows_a_key(place, monkeypatch, value, how):
+    if how == "environment":
+        monkeypatch.setenv("ACME_API_KEY", value)
+    elif how == "dotenv":
+        (place / ".env").write_text(f'ACME_API_KEY="{value}"', "utf-8")
+    with pytest.raises(BadKey) as caught:
+        keys.find(NEEDED, lambda e: value)
+    assert "find" in [f.f_code.co_name for f, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert "nter2" not in everything(caught.value)
+
+
+# -- what is shown -------------------------------------------------------------------------------------------------------
+def test_where_a_key_comes_from_in_words(place, monkeypatch):
+    assert keys.source(NEEDED) == "no ACME_API_KEY"
+    assert keys.source(OPTIONAL) == "no key, needs none"
+    assert keys.source(Endpoint(Route("sim", "echo"), "sim")) == "needs no key"
+    (place / ".env").write_text("ACME_API_KEY=\n")
+    assert keys.source(NEEDED) == "ACME_API_KEY in .env is empty"
+    (place / ".env").write_text(f"ACME_API_KEY={GOOD}\n")
+    assert keys.source(NEEDED) == "key in ACME_API_KEY in .env"
+    monkeypatch.setenv("ACME_API_KEY", "YOUR_KEY")
+    assert keys.source(NEEDED) == "ACME_API_KEY holds a placeholder, not a key"
+
+
+def test_settings_beside_keys_come_from_the_same_places(place, monkeypatch):
+    (place / ".env").write_text("ACME_BASE_URL= https://x.example/v1 \nEMPTY=\n")
+    assert keys.variable("ACME_BASE_URL") == "https://x.example/v1"
+    assert keys.variable("EMPTY") is keys.variable("NOWHERE") is None
+    monkeypatch.setenv("ACME_BASE_URL", "https://y.example/v1")
+    assert keys.variable("ACME_BASE_URL") == "https://y.example/v1"
+
+
+# -- a key on a magic's line ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text",
+    [GOOD, "sk-proj-" + "aB3" * 20, "sk-ant-api03-" + "x1Y" * 20, "AIza" + "Sy4" * 12, "hf_" + "aB3" * 10, "hs-" + "a1" * 16, "gsk_" + "aB3" * 10,
+     "AKIAIOSFODNN7EXAMPLE", "Authorization: Bearer " + GOOD, "0123456789abcdef" * 2, "A1b2" * 21],
+)  # fmt: skip
+def test_what_looks_like_a_key(text):
+    assert keys.looks_like_key(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["openai/gpt-4.1", "holysheep/claude-sonnet-4-20250514", "pool/Qwen/Qwen2.5-0.5B-Instruct", "OPENAI_API_KEY", "--max-tokens", "sk-1", "ask-the-model-nicely",
+     "You are a helpful assistant.", "/home/me/data/reviews_2025_final.csv", "risk-assessment-of-the-year-2025", "0123-4567", "x" * 40, "1" * 40, ""],
+)  # fmt: skip
+def test_what_does_not(text):
+    assert not keys.looks_like_key(text)
+
+
+def test_names_of_variables():
+    assert keys.is_variable("MY_KEY_2")
+    assert not any(keys.is_variable(t) for t in ("", "2X", "MY-KEY", "MY KEY", "AIza" + "Sy4" * 12, "aB3" * 20))
+
+
+@given(st.text(min_size=0, max_size=40))
+def test_any_text_is_a_key_or_is_told_why_not(text):
+    secret = Secret(text, "ACME_API_KEY")
+    try:
+        keys.check(NEEDED, secret)
+    except BadKey as exc:
+        assert "ACME_API_KEY" in str(exc)
+        assert exc.__context__ is None
+    else:
+        assert len(text) >= 8
+        assert text.isascii()
+        assert not any(c.isspace() or c in "'\"" for c in text)
+
+
+def test_a_secret_stays_one():
+    secret = Secret(GOOD, "K")
+    assert GOOD not in f"{secret} {secret!r} {[secret]}"
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+    assert Path.cwd()  # nothing above changed the working directory
