@@ -85,5 +85,5 @@ class Runner:
         return {
             "running": len(self._running), "waiting": len(self._waiting), "kv_used": sum(at for _, at in self._running.values()), "kv_total": ROOM,
             "max_len": self._max_len, "steps": self._steps,
-            "devices": [{"device": "cpu", "used": 100, "total": 1000, "ours": 10, "weights": 4, "kv": 6}],
+            "device": "cpu", "memory_used": 100, "memory_total": 1000, "memory_ours": 12, "weights_bytes": 4, "kv_bytes": 6,
         }  # fmt: skip

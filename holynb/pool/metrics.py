@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Histogram", "Metrics", "render"]
+__all__ = ["Histogram", "Metrics", "device", "render"]
 
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BETWEEN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -89,6 +89,18 @@ def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) 
     return "\n".join(lines) + "\n"
 
 
+def device(stats: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A replica's device and who holds its memory, in bytes; None before the replica has said."""
+    if "device" not in stats:
+        return None
+    ours, weights, kv = (stats.get(k) for k in ("memory_ours", "weights_bytes", "kv_bytes"))
+    rest = None if None in (ours, weights, kv) else max(0, ours - weights - kv)  # type: ignore[operator]
+    return {
+        "device": stats["device"], "used": stats.get("memory_used"), "total": stats.get("memory_total"), "ours": ours, "weights": weights,
+        "kv": kv, "rest": rest,
+    }  # fmt: skip
+
+
 def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> list[str]:
     if not values:
         return []
@@ -96,8 +108,8 @@ def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> 
 
 
 def _memory(stats: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
-    for one in stats:
-        for device in one.get("devices") or []:
-            for part in ("used", "total", "ours", "weights", "kv", "rest"):
-                if isinstance(device.get(part), int | float):
-                    yield f'{{device="{device.get("device")}",part="{part}"}}', device[part]
+    for i, one in enumerate(stats):
+        held = device(one)
+        for part in ("used", "total", "ours", "weights", "kv", "rest"):
+            if held is not None and held[part] is not None:
+                yield f'{{device="{held["device"]}",part="{part}",replica="{i}"}}', held[part]

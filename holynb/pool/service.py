@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holynb.pool.api import ApiError, Ask
-from holynb.pool.metrics import Metrics
+from holynb.pool.metrics import Metrics, device
 from holynb.pool.replica import Generation, Lost, Replica, Wanted
 from holynb.pool.text import TemplateError, Text
 
@@ -151,6 +151,7 @@ class Service:
             "idle_s": 0.0 if self.requests else round(time.monotonic() - self.used_at, 1),
             "tokens_in": self.metrics.tokens_in, "tokens_out": self.metrics.tokens_out, "deaths": self.deaths[-5:],
             "replicas": [dict(r.stats) for r in self._replicas],
+            "devices": [held for r in self._replicas if (held := device(r.stats)) is not None],
         }  # fmt: skip
 
     def stats(self) -> list[Mapping[str, Any]]:

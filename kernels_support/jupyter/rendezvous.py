@@ -120,7 +120,7 @@ def _clean(folder: Path, record: Record) -> None:
             shutil.rmtree(place, ignore_errors=True)
     _path(folder, record.name).unlink(missing_ok=True)
     guard = lock(folder, record.name)
-    if guard.take(0):
+    if guard.take(0.5):  # its last threads may still be ending
         guard.free(remove=True)
 
 

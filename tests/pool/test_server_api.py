@@ -159,6 +159,6 @@ def test_models_health_and_metrics(echo: Pool) -> None:
     assert values["holynb_pool_ready"] == "1"
     assert int(values["holynb_generation_tokens_total"]) > 0
     assert values['holynb_ttft_seconds_bucket{le="+Inf"}'] == values["holynb_ttft_seconds_count"]
-    assert values['holynb_device_memory_bytes{device="cpu",part="weights"}'] == "4"
+    assert values['holynb_device_memory_bytes{device="cpu",part="weights",replica="0"}'] == "4"
     assert values['holynb_kv_total_tokens{replica="0"}'] == "4000"
     assert int(values['holynb_requests_total{how="stop"}']) > 0

@@ -1,0 +1,103 @@
+"""What is known of one pool now: its rendezvous record, and what it says of itself over its private socket. No torch, no httpx."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+from holynb.types import Gauge, Secret
+from kernels_support.jupyter.rendezvous import Record
+
+__all__ = ["PoolInfo", "look"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolInfo:
+    """One pool, as it is now. state: starting, ready, failed, ended, silent (does not answer) or elsewhere (another machine's)."""
+
+    name: str
+    model: str
+    state: str
+    pid: int
+    host: str
+    stage: str = ""
+    share: float | None = None
+    socket: str | None = None
+    port: int | None = None
+    token: Secret | None = None
+    devices: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    started: float | None = None
+    max_len: int | None = None
+    requests: int | None = None
+    idle_s: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    memory: tuple[Gauge, ...] = ()
+    why: str | None = None
+
+    @property
+    def base_url(self) -> str | None:
+        """Where other tools reach it; None without `--port`."""
+        return None if self.port is None else f"http://127.0.0.1:{self.port}/v1"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`: everything, the port's token in the clear (who may read the rendezvous file may read this)."""
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        memory = [{"device": g.device, "used": g.used, "total": g.total, "ours": g.ours} for g in self.memory]
+        return {**said, "token": self.token.reveal() if self.token else None, "base_url": self.base_url, "memory": memory}
+
+
+def look(record: Record) -> PoolInfo:
+    known: dict[str, Any] = {
+        "name": record.name, "model": str(record.facts.get("model")), "pid": record.process.pid, "host": record.host, "socket": record.socket,
+        "port": record.port, "token": Secret(record.token, "pool token") if record.token else None, "started": record.facts.get("started"),
+        "devices": tuple(record.facts.get("devices", ())), "ranks": tuple(r.pid for r in record.ranks),
+    }  # fmt: skip
+    if not record.here:
+        return PoolInfo(state="elsewhere", **known)
+    health = _health(record)
+    if health is None:
+        return PoolInfo(state="silent", **known)
+    said: dict[str, Any] = {k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")}
+    return PoolInfo(**known, **said, memory=_memory(health))
+
+
+def _memory(health: dict[str, Any]) -> tuple[Gauge, ...]:
+    """Each replica's device as the gauge that the charts read; one that does not say how much it has is left out."""
+    found = []
+    for d in health.get("devices", []):
+        if d.get("used") is not None and d.get("total"):
+            parts = {k: float(d[k]) for k in ("weights", "kv", "rest") if d.get(k) is not None}
+            found.append(Gauge(str(d["device"]), int(d["used"]), int(d["total"]), time.time(), d.get("ours"), parts))
+    return tuple(found)
+
+
+class _Unix(http.client.HTTPConnection):
+    """HTTP over a Unix socket; the standard library's, because only `engines/http.py` may load httpx."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("pool", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _health(record: Record) -> dict[str, Any] | None:
+    """What the pool says of itself; None where it does not answer within two seconds."""
+    connection = _Unix(str(record.socket), 2.0)
+    try:
+        connection.request("GET", "/health")
+        said = json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return said if isinstance(said, dict) else None

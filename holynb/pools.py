@@ -1,0 +1,268 @@
+"""Local pools as the magic, the command line and the engine see them: start, list, status, stop, logs. No torch; imports nothing of holynb.pool.
+
+A pool is a process of its own (`python -m holynb.pool.server`) that outlives this one. All that is shared is its rendezvous
+file in HOLYNB_HOME/run; what it says of itself comes from `/health` over its private socket.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from holynb.errors import BadOption, BadRoute, closest
+from holynb.poolinfo import PoolInfo, look
+from holynb.types import Gauge
+from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter.rendezvous import Record
+from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
+
+__all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "listing", "logs", "start", "status", "stop"]
+
+#: The model that starts itself on first use.
+EMBEDDED = "smollm2-135m"
+#: What the pool needs beyond holynb's own dependencies (the extra `local`).
+_NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
+
+Notice = Callable[[str], None]
+
+_children: dict[int, Child] = {}
+"""Pools that this process started, so that the system can bury them while it lives. Written by `start` and `_reap`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The options of `pool start`. `devices` is `cpu` or numbers of GPUs; `idle` seconds until it ends by itself; `port` 0 takes a free one."""
+
+    model: str = EMBEDDED
+    name: str | None = None
+    dp: int = 1
+    tp: int = 1
+    pp: int = 1
+    devices: str | None = None
+    dtype: str | None = None
+    max_len: int | None = None
+    memory: float = 0.9
+    port: int | None = None
+    idle: float = 1800.0
+    engine: str = "native"
+
+    @classmethod
+    def of(cls, model: str, said: dict[str, Any]) -> Wish:
+        """Check names and values. Raises BadOption."""
+        known = [f.name for f in fields(cls)]
+        for word in said:
+            if word not in known:
+                raise BadOption(f"pool start has no option {word!r}.{closest(word, known)}")
+        wish = cls(model, **{k: v for k, v in said.items() if v is not None})
+        wish.check()
+        return wish
+
+    def check(self) -> None:
+        if max(self.dp, self.tp, self.pp) > 1:
+            raise BadOption("--dp, --tp and --pp above 1 are not available in this version yet; start the pool without them.")
+        if self.engine != "native":
+            raise BadOption("--engine vllm is not available in this version yet; start the pool without --engine.")
+        if not 0 < self.memory <= 1:
+            raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
+        if self.dtype not in (None, "float32", "float16", "bfloat16"):
+            raise BadOption(f"--dtype takes float32, float16 or bfloat16, not {self.dtype}.")
+        if self.name is not None and not re.fullmatch(r"[\w][\w.:-]{0,63}", self.name):
+            raise BadOption(f"--name takes up to 64 letters, digits, dots and dashes, not {self.name!r}.")
+
+    @property
+    def called(self) -> str:
+        """The pool's name: as wished, or the model's last word."""
+        return self.name or re.sub(r"[^\w.:-]", "_", Path(self.model).name.removesuffix(".gguf"))[:64] or "pool"
+
+
+def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bool = True, **said: Any) -> PoolInfo:
+    """Start a pool (options: see Wish) and return when it is ready; with `wait=False` once it can be found.
+
+    The same pool again is found, not started twice. Raises BadOption, and BadRoute where it cannot start, with its own last words.
+    """
+    wish = Wish.of(model, said)
+    record = find(wish.called, notice)
+    if record is None:
+        _launch(wish)
+    elif record.facts.get("model") != _word(wish.model):
+        raise BadOption(
+            f"A pool named {record.name} already runs {record.facts.get('model')}. Choose another --name, or: %infer pool stop {record.name}"
+        )
+    return _await(wish.called, notice, until_ready=wait)
+
+
+def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
+    """All pools, by name. Stale ones are cleaned away, which `notice` hears."""
+    _reap()
+    records, notes = rendezvous.listing(_home() / "run")
+    for note in notes:
+        notice(note)
+    return [look(r) for r in records]
+
+
+def find(word: str, notice: Notice = lambda text: None) -> Record | None:
+    """The running pool of this name or model on this machine; None where there is none."""
+    _reap()
+    records, notes = rendezvous.listing(_home() / "run")
+    for note in notes:
+        notice(note)
+    here = [r for r in records if r.here]
+    return next((r for r in here if r.name == word), None) or next((r for r in here if r.facts.get("model") == word), None)
+
+
+def status(name: str) -> PoolInfo:
+    """One pool. Raises BadRoute where it does not run."""
+    return look(_found(name))
+
+
+def stop(name: str) -> list[str]:
+    """Stop a pool, or `all`; returns when its processes, socket and files are gone. The names stopped. Raises BadRoute."""
+    run = _home() / "run"
+    records = [r for r in rendezvous.listing(run)[0] if r.here] if name == "all" else [_found(name)]
+    for record in records:
+        ranks = (rendezvous.find(run, record.name) or record).ranks
+        record.process.stop(grace=8.0)
+        for rank in ranks:
+            rank.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
+        for rank in ranks:
+            rank.wait(5.0)
+        rendezvous.listing(run)  # cleans what a killed one left
+    _reap()
+    return [r.name for r in records]
+
+
+def logs(name: str, n: int = 50) -> list[str]:
+    """The last lines that the pool and its ranks wrote; also of one that has ended. Raises BadRoute where there is no log."""
+    record = find(name)
+    files = _logs(record.name if record else name)
+    if not files:
+        raise BadRoute(f"There is no log of a pool named {name}. %infer pool list shows those that run.")
+    lines: list[str] = []
+    for file in files:
+        lines += [f"== {file.name}", *tail(file, n)]
+    return lines
+
+
+def gauges(name: str) -> tuple[Gauge, ...]:
+    """Memory of the pool's devices, now. Empty where it does not run or does not say."""
+    record = find(name)
+    return look(record).memory if record else ()
+
+
+# -- starting ------------------------------------------------------------------------------------------------------
+def _launch(wish: Wish) -> None:
+    """Start the server's process. Raises BadRoute where it cannot run here."""
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BadRoute(f"The local pool needs {', '.join(missing)}: pip install 'holynb[local]'")
+    if not hasattr(socket, "AF_UNIX"):
+        raise BadRoute("The local pool needs Unix sockets, which this system's Python has not; on Windows use WSL.")
+    home = _home()
+    for log in _logs(wish.called):
+        log.unlink(missing_ok=True)
+    argv = [sys.executable, "-P", "-m", "holynb.pool.server", "--tag", f"holynb-pool:{wish.called}", "--name", wish.called]
+    argv += ["--model", _word(wish.model), "--home", str(home), "--devices", _devices(wish.devices), "--memory", str(wish.memory)]
+    argv += ["--idle", str(wish.idle)]
+    for flag, value in (("--dtype", wish.dtype), ("--max-len", wish.max_len), ("--port", wish.port)):
+        argv += [] if value is None else [flag, str(value)]
+    try:
+        child = spawn(Command(argv, env=_environment(), log=home / "logs" / f"pool-{wish.called}.log", cwd=home), bound=False)
+    except OSError as exc:
+        raise BadRoute(f"The pool {wish.called} cannot be started: {exc}") from exc
+    _children[child.pid] = child
+
+
+def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
+    """Wait until the pool is found, or ready. Raises BadRoute with its own words where it ends instead."""
+    said, run = "", _home() / "run"
+    while True:
+        # Whether it still runs is asked before its file: else one that ends in between would be missed.
+        dead = not any(c.alive for c in list(_children.values()) if name in c.command.argv)
+        record = rendezvous.find(run, name)
+        info = look(record) if record else None
+        if info and (info.state == "ready" or not until_ready):
+            return info
+        if info is None and dead:
+            _reap()
+            words = [line.removeprefix("error: ") for line in tail(_home() / "logs" / f"pool-{name}.log", 3)]
+            raise BadRoute(f"The pool {name} did not start: {words[-1] if words else 'it said nothing'} (%infer pool logs {name})")
+        stage = f"{name}: {info.stage}{f' {info.share:.0%}' if info.share is not None else ''}" if info else ""
+        if stage and stage != said:
+            said = stage
+            notice(stage)
+        time.sleep(0.05)
+
+
+def _environment() -> dict[str, str]:
+    """Where this holynb is not installed but on a path of this process alone, the pool must find the same one."""
+    place = str(Path(__file__).resolve().parent.parent)
+    if "site-packages" in place or "dist-packages" in place:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([place, *filter(None, [os.environ.get("PYTHONPATH")])]))}
+
+
+def _devices(wished: str | None) -> str:
+    """`cpu`, or `cuda:N`; by default the first GPU that torch could use. Raises BadOption."""
+    if wished is None:
+        return "cuda:0" if _has_gpu() else "cpu"
+    words = [w.strip().removeprefix("cuda:") for w in str(wished).split(",")]
+    if words == ["cpu"]:
+        return "cpu"
+    if not all(w.isdigit() for w in words):
+        raise BadOption(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {wished!r}.")
+    if len(words) > 1:
+        raise BadOption("--devices takes one device in this version; several come with --dp, --tp and --pp.")
+    return f"cuda:{words[0]}"
+
+
+def _has_gpu() -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return "+cpu" not in version("torch") and shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
+    except PackageNotFoundError:
+        return False
+
+
+def _word(model: str) -> str:
+    """The MODEL as the pool records it: a path whole, so that it means the same from every folder."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() and model != EMBEDDED else model
+
+
+# -- looking -------------------------------------------------------------------------------------------------------
+def _found(name: str) -> Record:
+    record = find(name)
+    if record is None:
+        running = [r.name for r in rendezvous.listing(_home() / "run")[0]]
+        raise BadRoute(f"There is no running pool {name!r}.{closest(name, running)} Start one: %infer pool start {name}")
+    return record
+
+
+def _logs(name: str) -> list[Path]:
+    """The pool's log and its ranks'."""
+    folder = _home() / "logs"
+    return [p for p in [folder / f"pool-{name}.log", *sorted(folder.glob(f"pool-{name}.rank*.log"))] if p.exists()]
+
+
+def _reap() -> None:
+    """Bury the pools that this process started and that have ended."""
+    for pid, child in list(_children.items()):
+        if not child.alive:
+            del _children[pid]
+
+
+def _home() -> Path:
+    from holynb import settings
+
+    return settings.home().resolve()

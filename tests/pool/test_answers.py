@@ -1,0 +1,66 @@
+"""The whole way down, on the real model: answers of the pool's server equal transformers' greedy generation, token by token, in float32."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from holynb import pools
+
+PROMPTS = [
+    "What is the capital of France?", "2 + 3 =", "Name three colours.", "Write one sentence about the sea.", "Translate to German: good morning",
+    "List the days of the week.", "Who wrote Hamlet?", "def fibonacci(n):", "Why is the sky blue?", "Is a tomato a fruit? Answer yes or no.",
+    "Summarise: The package parses TOML files and gives dictionaries.", "Label this review as positive or negative: I loved it.",
+    "한국의 수도는 어디입니까?", "안녕하세요, 오늘 날씨가 어때요?", "다음 문장을 영어로 번역하세요: 나는 학생입니다.", "김치는 무엇입니까?",
+    "서울에 대해 한 문장으로 말해 주세요.", "Explain 😀 in one line.", "a" * 80, "Count: 1 2 3 4 5 6",
+]  # fmt: skip
+NEW = 12
+
+
+def reference(folder: str) -> list[tuple[str, int]]:
+    """Text and number of tokens, as transformers generates them one prompt at a time."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    out = []
+    for prompt in PROMPTS:
+        messages = [{"role": "user", "content": prompt}]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
+        with torch.inference_mode():
+            said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False, temperature=None, top_p=None)
+        new = [t for t in said[0, ids.shape[1] :].tolist() if t != tokenizer.eos_token_id]
+        out.append((tokenizer.decode(new, skip_special_tokens=True), len(new)))
+    return out
+
+
+def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("pool", timeout=300)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(path)
+    try:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body).encode())
+        answer = connection.getresponse()
+        said: dict[str, Any] = json.loads(answer.read())
+        assert answer.status == 200, said
+        return said
+    finally:
+        connection.close()
+
+
+def test_greedy_answers_of_a_full_batch_equal_transformers_one_at_a_time(home: Path) -> None:
+    info = pools.start()
+    assert info.socket is not None
+    bodies = [{"messages": [{"role": "user", "content": p}], "temperature": 0, "max_tokens": NEW} for p in PROMPTS]
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        said = list(threads.map(lambda body: ask(str(info.socket), body), bodies))
+    seeded = [ask(info.socket, {**bodies[3], "temperature": 1.0, "seed": 7})["choices"][0]["message"]["content"] for _ in range(2)]
+    pools.stop("all")
+    found = [(s["choices"][0]["message"]["content"], s["usage"]["completion_tokens"]) for s in said]
+    assert found == reference(str(home / "models" / "smollm2-135m"))
+    assert seeded[0] == seeded[1]

@@ -1,0 +1,184 @@
+"""Starting, finding, asking and stopping pools, as the magic, the command line and the engine do it. The runner is the fake one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pool_fake import byte_model
+
+from holynb import pools
+from holynb.errors import BadOption, BadRoute
+from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter.process import Process
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    yield
+    pools.stop("all")
+    assert list((home / "run").glob("*")) == []
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(byte_model(tmp_path / "bytes"))
+
+
+def test_start_find_status_stop(model: str, home: Path) -> None:
+    said: list[str] = []
+    info = pools.start(model, name="mine", port=0, notice=said.append)
+    assert (info.name, info.model, info.state, info.devices, info.max_len) == ("mine", model, "ready", ("cpu",), 512)
+    assert "mine: loading the weights" in said
+    assert info.base_url == f"http://127.0.0.1:{info.port}/v1"
+    assert info.token is not None
+    assert info.token.reveal() not in repr(info)
+    assert info.as_dict()["token"] == info.token.reveal()
+    assert [g.device for g in info.memory] == ["cpu"]
+    assert info.memory[0].parts == {"weights": 4.0, "kv": 6.0, "rest": 2.0}
+    assert pools.gauges("mine")[0].ours == 12
+    for word in ("mine", model):
+        found = pools.find(word)
+        assert found is not None
+        assert found.name == "mine"
+    assert [i.name for i in pools.listing()] == ["mine"]
+    assert pools.status("mine").pid == info.pid
+    assert any("ready: mine" in line for line in pools.logs("mine"))
+    assert any("loaded bytes" in line for line in pools.logs("mine"))
+    pids = [info.pid, *info.ranks]
+    assert pools.stop("mine") == ["mine"]
+    assert not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in pids)
+    assert pools.listing() == []
+    assert list((home / "run").iterdir()) == []
+    assert any("told to end" in line for line in pools.logs("mine")), "the log of an ended pool can still be read"
+
+
+def test_the_same_pool_is_not_started_twice(model: str, tmp_path: Path) -> None:
+    first = pools.start(model)
+    assert first.name == "bytes"
+    assert pools.start(model).pid == first.pid
+    with pytest.raises(BadOption, match="already runs"):
+        pools.start(str(byte_model(tmp_path / "other" / "bytes")))
+    assert pools.start(str(byte_model(tmp_path / "other" / "bytes")), name="b").pid != first.pid
+    assert sorted(pools.stop("all")) == ["b", "bytes"]
+
+
+def test_bg_returns_at_once_and_wait_comes_later(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_LOAD", "1.5")
+    info = pools.start(model, wait=False)
+    assert info.state == "starting"
+    assert pools.start(model).state == "ready"
+
+
+def test_two_kernels_starting_at_once_share_one_pool(model: str) -> None:
+    code = "import sys; from holynb import pools; print(pools.start(sys.argv[1]).pid)"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    both = [subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for _ in range(2)]
+    said = [p.communicate(timeout=60) for p in both]
+    assert [p.returncode for p in both] == [0, 0], said
+    assert said[0][0] == said[1][0]
+
+
+def test_a_pool_outlives_the_kernel_that_started_it_and_its_interrupts(model: str) -> None:
+    """As a kernel is interrupted and killed: signals to its process group."""
+    code = "import sys, time; from holynb import pools; print(pools.start(sys.argv[1]).pid, flush=True); time.sleep(60)"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    kernel = subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env, start_new_session=True)
+    assert kernel.stdout is not None
+    pid = int(kernel.stdout.readline())
+    os.killpg(kernel.pid, signal.SIGINT)
+    os.killpg(kernel.pid, signal.SIGKILL)
+    kernel.wait(10)
+    kernel.stdout.close()
+    assert pools.status("bytes").state == "ready"
+    assert pools.status("bytes").pid == pid
+    pools.stop("bytes")
+    found = Process.of(pid)
+    assert found is None or found.wait(5)
+
+
+def test_a_server_that_hangs_is_stopped_all_the_same(model: str) -> None:
+    info = pools.start(model)
+    os.kill(info.pid, signal.SIGSTOP)
+    os.kill(info.ranks[0], signal.SIGSTOP)
+    assert pools.stop("bytes") == ["bytes"]
+    assert pools.listing() == []
+    assert not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in (info.pid, *info.ranks))
+
+
+def test_a_killed_server_is_cleaned_up_and_said(model: str) -> None:
+    info = pools.start(model)
+    os.kill(info.pid, signal.SIGKILL)
+    gone = Process.of(info.ranks[0])
+    assert gone is None or gone.wait(5)
+    notes: list[str] = []
+    end = time.monotonic() + 5
+    while not notes and time.monotonic() < end:
+        assert pools.listing(notes.append) == []
+    assert "gone without a goodbye" in notes[0]
+    assert info.socket is not None
+    assert not Path(info.socket).parent.exists()
+
+
+def test_a_pool_that_fails_to_start_says_its_own_words(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_FAIL", "CUDA out of memory while loading")
+    with pytest.raises(BadRoute, match="CUDA out of memory while loading"):
+        pools.start(model)
+
+
+def test_a_model_that_is_none_says_so() -> None:
+    with pytest.raises(BadRoute, match="no hub id"):
+        pools.start("/no/such/model")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"tp": 2}, "not available"), ({"engine": "vllm"}, "not available"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
+        ({"name": "a/b"}, "name"), ({"devices": "gpu"}, "devices"), ({"maxlen": 3}, "Did you mean max_len"),
+    ],
+)  # fmt: skip
+def test_bad_options_start_nothing(model: str, said: dict[str, object], words: str) -> None:
+    with pytest.raises(BadOption, match=words):
+        pools.start(model, **said)  # type: ignore[arg-type]
+    assert pools.listing() == []
+
+
+def test_what_does_not_run_cannot_be_asked(model: str) -> None:
+    for ask in (pools.status, pools.stop, pools.logs):
+        with pytest.raises(BadRoute, match="nowhere"):
+            ask("nowhere")
+    pools.start(model)
+    with pytest.raises(BadRoute, match="Did you mean bytes"):
+        pools.status("byte")
+
+
+def test_missing_extras_name_the_command(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "torch" else object())
+    with pytest.raises(BadRoute, match=r"needs torch: pip install 'holynb\[local\]'"):
+        pools.start(model)
+
+
+def test_another_machines_pool_is_shown_as_such(home: Path) -> None:
+    rendezvous.write(home / "run", rendezvous.Record("far", Process(1, 1), host="elsewhere", facts={"model": "m"}))
+    assert [(i.name, i.state, i.host) for i in pools.listing()] == [("far", "elsewhere", "elsewhere")]
+    with pytest.raises(BadRoute):
+        pools.stop("far")
+    (home / "run" / "far.json").unlink()
+
+
+def test_importing_pools_loads_nothing_heavy() -> None:
+    code = "import sys, holynb.pools; print([m for m in ('torch', 'httpx', 'pandas', 'uvicorn', 'holynb.pool') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+    assert done.stdout.strip() == "[]"
