@@ -1,0 +1,164 @@
+// The four charts beside the table, drawn by uPlot. Columns come in buckets: `from` on, everything is replaced.
+
+/** Chart → its title, how its values are written, its lines: column, word, colour, extra. Memory's lines are found in its columns. */
+const CHARTS = {
+  cost: { title: "Cost", write: write.dollars, lines: [["cost", "this run", "--hn-c1", { fill: true }], ["as", "elsewhere", "--hn-c2", { dash: [4, 3] }]] },
+  latency: { title: "Latency", write: write.seconds, lines: [["p50", "p50", "--hn-c1"], ["p95", "p95", "--hn-c2"], ["ttft", "TTFT", "--hn-c3"]] },
+  rate: { title: "Tokens/s", write: write.count, lines: [["tokens", "tokens/s", "--hn-c1", { fill: true }]] },
+  memory: { title: "Memory", write: write.bytes, lines: null },
+};
+const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"]];
+const COLOURS = ["--hn-c1", "--hn-c3", "--hn-c5", "--hn-c6", "--hn-c2", "--hn-c4"];
+const HEIGHT = 84;
+
+function makeCharts(asRoute) {
+  const node = make("div", "hn-charts");
+  const charts = {};
+  const points = { width: 1, size: 0, columns: {} };
+  for (const name of Object.keys(CHARTS)) {
+    charts[name] = makeChart(name, node, asRoute);
+    node.append(charts[name].node);
+  }
+  const redraw = () => Object.values(charts).forEach((c) => c.theme());
+  const seen = new ResizeObserver(() => requestAnimationFrame(() => Object.values(charts).forEach((c) => c.fit())));
+  seen.observe(node);
+  const dressed = new MutationObserver(redraw);
+  dressed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
+
+  return {
+    node,
+    reset: () => Object.assign(points, { size: 0, columns: {} }),
+    take(change) {
+      points.width = change.width;
+      points.size = change.size;
+      for (const [chart, columns] of Object.entries(change.charts)) {
+        const mine = (points.columns[chart] ??= {});
+        for (const [name, values] of Object.entries(columns)) mine[name] = [...(mine[name] ?? []).slice(0, change.from), ...values];
+      }
+    },
+    paint() {
+      const xs = Array.from({ length: points.size }, (_, i) => (i + 1) * points.width);
+      for (const [name, chart] of Object.entries(charts)) chart.paint(xs, points.columns[name] ?? {});
+    },
+    close() {
+      seen.disconnect();
+      dressed.disconnect();
+      Object.values(charts).forEach((c) => c.close());
+    },
+  };
+}
+
+function makeChart(name, place, asRoute) {
+  const about = CHARTS[name];
+  const node = make("figure", `hn-chart hn-chart-${name}`, null, { role: "img" });
+  const caption = make("figcaption", "hn-caption");
+  const legend = make("span", "hn-legend");
+  caption.append(make("span", "hn-title", about.title), legend);
+  const box = make("div", "hn-plot");
+  const none = make("div", "hn-none", "nothing yet");
+  box.append(none);
+  node.append(caption, box);
+  let plot = null, lines = [], data = [[]], columns = {}, signature = "";
+  const colour = (v) => getComputedStyle(place).getPropertyValue(v).trim() || "#888";
+
+  function chosen(columns) {
+    if (about.lines) return about.lines.filter(([c]) => columns[c]?.some((v) => v != null)).map(([c, w, k, x]) => [c, c === "as" && asRoute ? `as ${asRoute}` : w, k, x]);
+    const devices = [...new Set(Object.keys(columns).map((c) => c.slice(0, c.lastIndexOf("|"))))];
+    return devices.flatMap((device, i) => {
+      const k = COLOURS[i % COLOURS.length];
+      const ours = columns[`${device}|ours`] && [`${device}|ours`, devices.length > 1 ? device : `${device}: ours`, k, { fill: devices.length === 1 }];
+      const all = columns[`${device}|all`] && [`${device}|all`, ours ? (devices.length > 1 ? "" : "all") : device, ours ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
+      return [ours, all].filter(Boolean);
+    });
+  }
+
+  function build() {
+    plot?.destroy();
+    show(none, false);
+    const axis = { stroke: () => colour("--hn-ink"), font: "10px system-ui, sans-serif", ticks: { show: false }, gap: 3 };
+    const grid = { stroke: () => colour("--hn-rule"), width: 1 };
+    plot = new uPlot({
+      width: Math.max(80, box.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 6, 0, 0],
+      cursor: { y: false, points: { size: 5 }, drag: { setScale: false, x: false } },
+      scales: { x: { time: false, range: (u, low, high) => [0, Math.max(high, 1)] }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+      axes: [
+        { ...axis, size: 18, space: 54, grid: { show: false }, values: (u, ticks) => ticks.map(write.clock) },
+        { ...axis, size: 52, space: 26, grid, values: (u, ticks) => ticks.map((v) => about.write(v)) },
+      ],
+      series: [{}, ...lines.map(([, word, k, extra]) => ({
+        label: word, width: extra?.dash ? 1 : 1.6, spanGaps: true, points: { show: false }, dash: extra?.dash,
+        stroke: () => colour(k), fill: extra?.fill ? () => `color-mix(in srgb, ${colour(k)} 14%, transparent)` : undefined,
+      }))],
+      hooks: { draw: [marks], setCursor: [() => write_legend()] },
+    }, data, box);
+  }
+
+  /** 429s and OOMs: a small mark above the line, at the time they came. */
+  function marks(u) {
+    const ink = u.ctx;
+    for (const [kind, k] of MARKS) {
+      const column = columns[kind];
+      if (!column) continue;
+      ink.fillStyle = colour(k);
+      column.forEach((v, i) => {
+        if (!v || data[0][i] === undefined) return;
+        const x = u.valToPos(data[0][i], "x", true), y = u.bbox.top, s = 3.5 * devicePixelRatio;
+        ink.beginPath();
+        ink.moveTo(x - s, y - s);
+        ink.lineTo(x + s, y - s);
+        ink.lineTo(x, y + s);
+        ink.fill();
+        ink.globalAlpha = 0.35;
+        ink.fillRect(x - devicePixelRatio / 2, y, devicePixelRatio, u.bbox.height);
+        ink.globalAlpha = 1;
+      });
+    }
+  }
+
+  function write_legend() {
+    const at = plot?.cursor.idx;
+    const said = [];
+    const chips = lines.filter(([, word]) => word).map(([column, word, k]) => {
+      const values = columns[column];
+      let i = at ?? values.length - 1;
+      while (i > 0 && values[i] == null) i--;
+      const total = columns[column.replace(/\|\w+$/, "|total")];
+      const one = values[i] == null ? "–" : about.write(values[i]) + (column.endsWith("|all") && total ? ` of ${write.bytes(total[total.length - 1])}` : "");
+      const text = lines.length > 1 || name === "memory" ? `${word} ${one}` : one;
+      said.push(text);
+      return [text, k];
+    });
+    for (const [kind, k] of MARKS) {
+      const times = (columns[kind] ?? []).reduce((a, v) => a + (v ?? 0), 0);
+      if (times) chips.push([`${kind} ×${times}`, k]), said.push(`${times} times ${kind}`);
+    }
+    while (legend.children.length > chips.length) legend.lastChild.remove();
+    chips.forEach(([text, k], i) => {
+      const chip = legend.children[i] ?? legend.appendChild(make("span", "hn-chip"));
+      say(chip, text);
+      chip.style.setProperty("--hn-k", `var(${k})`);
+    });
+    node.setAttribute("aria-label", `${about.title}: ${said.join(", ") || "nothing yet"}`);
+  }
+
+  return {
+    node,
+    paint(xs, found) {
+      columns = found;
+      lines = chosen(columns);
+      show(node, name !== "memory" || lines.length > 0);
+      data = [xs, ...lines.map(([c]) => columns[c])];
+      const now = lines.map(([c]) => c).join();
+      if (lines.length && (now !== signature || !plot)) {
+        signature = now;
+        build();
+      } else plot?.setData(data);
+      write_legend();
+    },
+    fit() {
+      if (plot && box.clientWidth && Math.abs(plot.width - box.clientWidth) > 1) plot.setSize({ width: box.clientWidth, height: HEIGHT });
+    },
+    theme: () => plot?.redraw(false),
+    close: () => plot?.destroy(),
+  };
+}

@@ -1,0 +1,47 @@
+// Small pieces for the rest. Text of prompts, models and servers reaches the page through textContent alone.
+
+function make(tag, name, text, attributes) {
+  const node = document.createElement(tag);
+  if (name) node.className = name;
+  if (text != null) node.textContent = text;
+  for (const [key, value] of Object.entries(attributes ?? {})) node.setAttribute(key, value);
+  return node;
+}
+
+/** Set text only where it differs: writing the same text again costs a layout. */
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function show(node, yes) {
+  if (node.hidden === yes) node.hidden = !yes;
+}
+
+/** A button with a word on it. */
+function button(name, text, press, attributes) {
+  const node = make("button", name, text, { type: "button", ...attributes });
+  node.addEventListener("click", press);
+  return node;
+}
+
+const write = {
+  dollars(v) {
+    if (v === 0) return "$0";
+    const digits = v >= 0.1 ? 2 : Math.min(8, 1 - Math.floor(Math.log10(v)));
+    return "$" + v.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  },
+  seconds(v) {
+    if (v === 0) return "0 s";
+    if (v < 120) return (v < 0.995 ? v.toFixed(2) : v < 9.95 ? v.toFixed(1) : Math.round(v)) + " s";
+    const whole = Math.round(v);
+    return whole < 7200 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  },
+  /** A place on the time axis: 45s, 2:30, 1:05h. */
+  clock(v) {
+    if (v < 60) return `${+v.toFixed(2)}s`;
+    if (v < 3600) return `${Math.floor(v / 60)}:${String(Math.round(v % 60)).padStart(2, "0")}`;
+    return `${Math.floor(v / 3600)}:${String(Math.round((v % 3600) / 60)).padStart(2, "0")}h`;
+  },
+  count: (v) => (v >= 100 ? Math.round(v) : +v.toPrecision(2)).toLocaleString("en"),
+  bytes: (v) => (v >= 2 ** 30 ? `${(v / 2 ** 30).toFixed(v >= 10 * 2 ** 30 ? 0 : 1)} GiB` : `${Math.round(v / 2 ** 20)} MiB`),
+};

@@ -1,0 +1,179 @@
+// A virtualised table: ten thousand rows, of which only those in sight are in the page.
+
+const ROW = 28; // px, as in live.css
+const COLUMNS = [["", "n"], ["Prompt", ""], ["Answer", ""], ["Status", ""], ["Tokens", "n hn-wide"], ["Cost", "n hn-wide"], ["Time", "n"]];
+const WORDS = { waiting: "waiting", running: "running", retrying: "retrying", ok: "ok", cached: "cached", cancelled: "cancelled", skipped: "skipped" };
+const FILTERS = {
+  all: () => true,
+  running: (s) => s === "running" || s === "retrying",
+  failed: (s) => s[0] === "!",
+  done: (s) => s === "ok" || s === "cached",
+};
+
+/** hooks: open(row) a row was chosen, look(first, last) rows came into sight. */
+function makeTable(hooks) {
+  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0 };
+  const node = make("div", "hn-table");
+  const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
+  const scroller = make("div", "hn-scroll", null, { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length });
+  const head = make("div", "hn-row hn-heads", null, { role: "row", "aria-rowindex": "1" });
+  const sizer = make("div", "hn-sizer", null, { role: "rowgroup" });
+  const empty = make("div", "hn-empty");
+  for (const [title, name] of COLUMNS) head.append(make("div", `hn-cell ${name}`, title, { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) }));
+  scroller.append(head, sizer, empty);
+
+  const tabs = {};
+  for (const [name, word] of [["all", "All"], ["running", "Running"], ["done", "Done"], ["failed", "Failed"]]) {
+    const count = make("span", "hn-count", "0");
+    const tab = button(`hn-tab hn-tab-${name}`, word + " ", () => pick({ filter: name }), { "aria-pressed": "false" });
+    tab.append(count);
+    tabs[name] = { tab, count };
+    bar.append(tab);
+  }
+  const gap = make("span", "hn-gap");
+  const newest = button("hn-tab", "Newest first", () => pick({ order: data.order === "newest" ? "input" : "newest" }), { "aria-pressed": "false" });
+  const follow = button("hn-tab", "Follow", () => pick({ follow: !data.follow }), { "aria-pressed": "true", title: "Keep the rows that are being answered in sight" });
+  bar.append(gap, newest, follow);
+  node.append(bar, scroller);
+
+  function pick(change) {
+    Object.assign(data, change);
+    data.list = null;
+    if (change.filter || change.order) scroller.scrollTop = 0;
+    paint();
+  }
+
+  function state(row) {
+    return data.rows[row]?.[1] ?? "waiting";
+  }
+
+  function list() {
+    if (data.list) return data.list;
+    const keep = FILTERS[data.filter];
+    let rows = data.order === "newest" ? [...data.ended].reverse() : null;
+    if (data.order === "newest") {
+      for (let i = data.n - 1; i >= 0; i--) if (FILTERS.running(state(i))) rows.unshift(i);
+    } else {
+      rows = Array.from({ length: data.n }, (_, i) => i);
+    }
+    if (data.filter !== "all") rows = rows.filter((r) => keep(state(r)));
+    return (data.list = rows);
+  }
+
+  const pool = [];
+  function line(i) {
+    if (pool[i]) return pool[i];
+    const row = make("div", "hn-row", null, { role: "row" });
+    const cells = COLUMNS.map(([, name]) => make("div", `hn-cell ${name}`, "", { role: "gridcell" }));
+    for (const c of [1, 2]) cells[c].dir = "auto";
+    row.append(...cells);
+    row.addEventListener("click", () => choose(row.index, true));
+    sizer.append(row);
+    return (pool[i] = Object.assign(row, { cells, index: -1 }));
+  }
+
+  function fill(node, place, row) {
+    const [, status = "waiting", text = "", tokens = "", cost = "", time = "", attempts = 0] = data.rows[row] ?? [];
+    const failed = status[0] === "!";
+    node.index = row;
+    node.style.transform = `translateY(${place * ROW}px)`;
+    const name = `hn-row hn-is-${failed ? "failed" : status}${row === data.chosen ? " hn-chosen" : ""}`;
+    if (node.className !== name) node.className = name;
+    node.setAttribute("aria-rowindex", place + 2);
+    node.setAttribute("aria-selected", row === data.chosen);
+    node.id = `${data.id}-${row}`;
+    const word = failed ? status.slice(1) : (WORDS[status] ?? status);
+    const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, attempts > 1 ? `${word} ×${attempts}` : word, tokens, cost, time];
+    texts.forEach((t, c) => say(node.cells[c], t));
+  }
+
+  function paint() {
+    const rows = list();
+    const height = rows.length * ROW;
+    if (sizer.style.height !== `${height}px`) sizer.style.height = `${height}px`;
+    if (data.follow) toNewest(rows);
+    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - 2);
+    const last = Math.min(rows.length, first + Math.ceil((scroller.clientHeight || 300) / ROW) + 4);
+    for (let place = first; place < last; place++) fill(line(place - first), place, rows[place]);
+    for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
+    show(empty, rows.length === 0);
+    say(empty, data.n === 0 ? "No rows." : `No row is ${data.filter} now.`);
+    scroller.setAttribute("aria-rowcount", rows.length + 1);
+    for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
+    newest.setAttribute("aria-pressed", data.order === "newest");
+    follow.setAttribute("aria-pressed", data.follow);
+    if (rows.length && data.order === "input" && data.filter === "all") hooks.look(first, last);
+  }
+
+  /** Scroll so that the rows being answered are in sight. */
+  function toNewest(rows) {
+    let top = 0;
+    if (data.order === "input") {
+      const room = scroller.clientHeight - ROW;
+      top = Math.max(0, (rows.lastIndexOf(data.last) + 2) * ROW - room);
+    }
+    if (Math.abs(scroller.scrollTop - top) > 1) scroller.scrollTop = top;
+  }
+
+  function choose(row, open) {
+    if (row < 0 || row >= data.n) return;
+    data.chosen = row;
+    data.follow = false;
+    const place = list().indexOf(row);
+    if (place >= 0) {
+      const [top, bottom] = [place * ROW, (place + 2) * ROW];
+      if (top < scroller.scrollTop) scroller.scrollTop = top;
+      if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
+    }
+    paint();
+    scroller.setAttribute("aria-activedescendant", `${data.id}-${row}`);
+    if (open) hooks.open(row);
+  }
+
+  scroller.addEventListener("scroll", () => requestAnimationFrame(paint));
+  // A person who scrolls wants to read: the table stays where it is then.
+  for (const by of ["wheel", "touchmove", "pointerdown"]) scroller.addEventListener(by, () => (data.follow = false), { passive: true });
+  scroller.addEventListener("keydown", (event) => {
+    const rows = list();
+    const page = Math.max(1, Math.floor(scroller.clientHeight / ROW) - 1);
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length }[event.key];
+    if (step !== undefined && rows.length) {
+      const here = rows.indexOf(data.chosen);
+      choose(rows[Math.max(0, Math.min(rows.length - 1, here < 0 ? 0 : here + step))], false);
+    } else if ((event.key === "Enter" || event.key === " ") && data.chosen >= 0) hooks.open(data.chosen);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  return {
+    node,
+    paint,
+    chosen: () => data.chosen,
+    row: (i) => ({ prompt: data.prompts[i] ?? "", values: data.rows[i] ?? [i, "waiting", "", "", "", "", 0], label: data.labels?.[i] ?? String(i) }),
+    choose,
+    reset(n, id) {
+      Object.assign(data, { n, id, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0 });
+    },
+    take(message) {
+      for (const [first, labels, prompts] of message.asked) {
+        if (labels && !data.labels) data.labels = [];
+        prompts.forEach((p, i) => (data.prompts[first + i] = p));
+        labels?.forEach((l, i) => (data.labels[first + i] = l));
+      }
+      for (const row of message.rows) {
+        const before = state(row[0]);
+        data.rows[row[0]] = row;
+        if (FILTERS.running(row[1])) data.last = Math.max(data.last, row[0]);
+        else if (before !== row[1]) data.ended.push(row[0]);
+        if (data.order === "newest" || data.filter !== "all") data.list = null;
+      }
+      const { n, flying, ok, failed } = message.head;
+      say(tabs.all.count, n.toLocaleString("en"));
+      say(tabs.running.count, flying.toLocaleString("en"));
+      say(tabs.done.count, ok.toLocaleString("en"));
+      say(tabs.failed.count, failed.toLocaleString("en"));
+      tabs.failed.tab.classList.toggle("hn-bad", failed > 0);
+    },
+  };
+}
