@@ -35,9 +35,9 @@ STYLE = """<style>
 .holynb-rows{flex:1 1 460px;min-width:0;max-height:430px;overflow:auto}
 .holynb-charts{flex:0 1 290px;display:flex;flex-wrap:wrap;gap:6px}
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
-.holynb th,.holynb td{text-align:start;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
+.holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
-.holynb td.n,.holynb th.n{text-align:end;white-space:nowrap}
+.holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end;white-space:nowrap}
 .holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 6px;font-family:inherit;font-size:14px;background:transparent;color:inherit}
 </style>"""
 
