@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from holynb.ui.painter import QUIET, View
 from holynb.ui.tally import Tally
 from holynb.ui.text import clean, clip, one_line, progress
+from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -113,9 +114,14 @@ class Terminal:
 
 
 def choose(shell: Any, *, quiet: bool = False) -> Page:
-    """The page for this shell: in-place updates where there is a kernel, a terminal's line elsewhere."""
-    page: Page = Text() if getattr(shell, "kernel", None) is not None else Terminal()
-    return Quiet(page) if quiet else page
+    """The page for this shell: the live view where widgets work, text in place in other kernels, a terminal's line elsewhere."""
+    able = detect(shell)
+    if quiet or not able.widgets:
+        page: Page = Text() if getattr(shell, "kernel", None) is not None else Terminal()
+        return Quiet(page) if quiet else page
+    from holynb.ui.live import Live
+
+    return Live(clicks=able.clicks)
 
 
 class Notice:
