@@ -1,0 +1,238 @@
+"""Continuous batching: which sequences run in the next step, and what became of them. Knows tokens and blocks; knows no torch, no sockets.
+
+A step decodes one token for every running sequence whose prompt is in the cache, and fills the rest of its token budget with
+prompt chunks. It may be planned while the one before is still in flight: a sequence then counts a token it does not know yet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from holynb.pool.cache import Blocks, chain
+from holynb.pool.job import Emit, Job, Limits, Row, Seq, Step
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler:
+    """Sequences waiting and running over one set of blocks. `cap` and `chunk` are what is allowed at the moment: they
+    shrink when memory runs out.
+    """
+
+    #: Steps without trouble after which a shrunken batch grows by a quarter.
+    CALM = 32
+
+    def __init__(self, blocks: Blocks, limits: Limits) -> None:
+        self.blocks, self.limits = blocks, limits
+        self.waiting: deque[Seq] = deque()
+        self.running: list[Seq] = []
+        self.cap, self.chunk = limits.batch, limits.chunk
+        self.ooms = self.preempted = self.shared = self.tokens_in = self.tokens_out = 0
+        self._calm = 0
+        self._jobs: dict[int, Seq] = {}
+
+    def add(self, job: Job) -> None:
+        """Queue a job. Raises ValueError with the sizes where it can never fit."""
+        n, room = len(job.ids), self.blocks.total * self.blocks.size
+        if not n or job.max_new < 1:
+            raise ValueError(f"nothing to do: {n} prompt tokens, {job.max_new} to write; both must be at least 1")
+        if n + job.max_new > self.limits.max_len:
+            raise ValueError(f"{n} prompt tokens and {job.max_new} to write are more than the {self.limits.max_len} that one sequence can have")
+        if n + job.max_new > room:
+            raise ValueError(f"{n} prompt tokens and {job.max_new} to write are more than the {room} that the KV cache holds")
+        if job.id in self._jobs:
+            raise ValueError(f"job {job.id} is here already")
+        seq = self._jobs[job.id] = Seq(job, self.blocks.size)
+        self.waiting.append(seq)
+        self.tokens_in += n
+
+    def cancel(self, job_id: int) -> None:
+        """Drop a job at once; a step in flight that still has it is ignored. Unknown ones are nobody's loss."""
+        seq = self._jobs.get(job_id)
+        if seq is None:
+            return
+        if seq in self.running:
+            self.running.remove(seq)
+        else:
+            self.waiting.remove(seq)
+        self._end(seq)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits or runs."""
+        return not self._jobs
+
+    def plan(self) -> Step | None:
+        """The next step, or None where there is nothing to run now."""
+        step = Step()
+        self._decodes(step)
+        self._prefills(step)
+        if not step.decode and not step.prefill:
+            return None
+        for seq in step.sampled:
+            seq.pending += 1
+        return step
+
+    def commit(self, step: Step, tokens: list[int]) -> list[Emit]:
+        """Take a step's tokens, in the order of `step.sampled`."""
+        emits = [Emit(s.job.id, note="admitted") for s in step.admitted if not s.dead]
+        for seq, token in zip(step.sampled, tokens, strict=True):
+            seq.pending -= 1
+            if seq.dead:
+                continue
+            job = seq.job
+            seq.tokens.append(token)
+            self.tokens_out += 1
+            stops = token in job.eos and not job.ignore_eos
+            finish = "stop" if stops else "length" if len(seq.tokens) - len(job.ids) >= job.max_new else None
+            emits.append(Emit(job.id, () if stops else (token,), finish))
+            if finish:
+                self._finish(seq)
+        self._calmer()
+        return emits
+
+    def fail(self, step: Step) -> list[Emit]:
+        """Memory ran out in this step: nothing of it counts. Batch and chunk are halved; every row stays, and is marked.
+
+        A step that cannot be made smaller ends its row as an error, so that the others go on.
+        """
+        self.ooms += 1
+        self._calm = 0
+        rows = [*step.decode, *(r.seq for r in step.prefill)]
+        hopeless = len(rows) == 1 and sum(r.count for r in step.prefill) <= self.blocks.size
+        self._undo(step)
+        self.cap = max(1, min(self.cap, len(rows)) // 2)
+        self.chunk = max(self.blocks.size, min(self.chunk, max((r.count for r in step.prefill), default=self.chunk)) // 2)
+        while len(self.running) > self.cap:
+            self._preempt(self.running[-1])
+        alive = [s for s in rows if not s.dead]
+        for seq in alive if hopeless else ():
+            self.cancel(seq.job.id)
+        return [Emit(s.job.id, finish="error" if hopeless else None, note="oom") for s in alive]
+
+    def _undo(self, step: Step) -> None:
+        """Everything as before the step was planned, but prompts begin anew: blocks they share may hold nothing."""
+        for block in step.published:
+            self.blocks.forget(block)
+        for seq in step.sampled:
+            seq.pending -= 1
+        for seq in step.decode:
+            seq.cached -= not seq.dead
+        for row in reversed(step.prefill):
+            if row.seq in self.running:
+                self._preempt(row.seq)
+
+    def _decodes(self, step: Step) -> None:
+        size = self.blocks.size
+        for seq in list(self.running):
+            if not seq.ready or seq.spent or seq.cached != seq.size - 1:
+                continue
+            if seq.cached == len(seq.blocks) * size and not self._grow(seq, step):
+                continue
+            step.decode.append(seq)
+        for seq in step.decode:
+            seq.cached += 1
+
+    def _grow(self, seq: Seq, step: Step) -> bool:
+        """One more block for a sequence, taken from the youngest if need be. False where the sequence itself had to give way."""
+        self._share(seq, seq.cached, None)
+        while not self.blocks.free:
+            # A step in flight may still write to these blocks; it does so before any later step reads them.
+            victim = self.running[-1]
+            if victim in step.decode:
+                step.decode.remove(victim)
+            self._preempt(victim)
+            if victim is seq:
+                return False
+        seq.blocks.append(self.blocks.take(seq.blocks[-1] + 1))
+        return True
+
+    def _prefills(self, step: Step) -> None:
+        budget = self.chunk
+        for seq in self.running:
+            if budget and not seq.ready:
+                budget -= self._chunk(seq, budget, step)
+        while budget and self.waiting and len(self.running) < self.cap and not self.waiting[0].pending:
+            if not self._admit(self.waiting[0]):
+                break
+            seq = self.waiting.popleft()
+            self.running.append(seq)
+            step.admitted.append(seq)
+            budget -= self._chunk(seq, budget, step)
+
+    def _chunk(self, seq: Seq, budget: int, step: Step) -> int:
+        """Plan the next tokens of a prompt. `ready` says that the prompt is through."""
+        count = min(budget, seq.size - seq.cached)
+        done = seq.cached + count == seq.size
+        step.prefill.append(Row(seq, seq.cached, count, done))
+        seq.cached += count
+        if done:
+            seq.ready = True
+        self._share(seq, seq.cached, step)
+        return count
+
+    def _admit(self, seq: Seq) -> bool:
+        """Give a waiting sequence blocks for all it has so far; False where they are not there."""
+        blocks, size = self.blocks, self.blocks.size
+        found = blocks.find(seq.keys[: (seq.size - 1) // size])
+        need = -(-seq.size // size) - len(found)
+        idle = sum(not blocks.refs[b] for b in found)
+        # One block of growth for each that runs: without it a full cache admits, preempts and admits again.
+        if need + idle + len(self.running) > blocks.free and self.running:
+            return False
+        for block in found:
+            blocks.hold(block)
+        seq.blocks = found
+        seq.cached, seq.published = len(found) * size, len(found)
+        self.shared += seq.cached
+        near = blocks.start(-(-(len(seq.job.ids) + seq.job.max_new) // size) - len(found))
+        for _ in range(need):
+            seq.blocks.append(blocks.take(near))
+            near = seq.blocks[-1] + 1
+        return True
+
+    def _share(self, seq: Seq, cached: int, step: Step | None) -> None:
+        """Publish the full blocks of the first `cached` tokens."""
+        size = self.blocks.size
+        full = min(cached, len(seq.tokens)) // size
+        if full > len(seq.keys):
+            known = len(seq.keys)
+            seq.keys += chain(seq.tokens[known * size : full * size], size, seq.keys[-1] if seq.keys else b"")
+        for i in range(seq.published, full):
+            if self.blocks.publish(seq.blocks[i], seq.keys[i]) and step is not None:
+                step.published.append(seq.blocks[i])
+        seq.published = max(full, seq.published)
+
+    def _preempt(self, seq: Seq) -> None:
+        """Back to the head of the queue with all its tokens; its blocks are free."""
+        self.preempted += 1
+        self.running.remove(seq)
+        self._release(seq)
+        self.waiting.appendleft(seq)
+
+    def _finish(self, seq: Seq) -> None:
+        if seq in self.running:
+            self.running.remove(seq)
+        else:
+            self.waiting.remove(seq)
+        self._end(seq)
+
+    def _end(self, seq: Seq) -> None:
+        seq.dead = True
+        self._release(seq)
+        del self._jobs[seq.job.id]
+
+    def _release(self, seq: Seq) -> None:
+        for block in seq.blocks:
+            self.blocks.release(block)
+        seq.blocks = []
+        seq.cached = seq.published = 0
+        seq.ready = False
+
+    def _calmer(self) -> None:
+        """Grow back by a quarter after a while without trouble."""
+        self._calm += 1
+        if self._calm >= self.CALM and (self.cap < self.limits.batch or self.chunk < self.limits.chunk):
+            self._calm = 0
+            self.cap = min(self.limits.batch, self.cap + max(1, self.cap // 4))
+            self.chunk = min(self.limits.chunk, self.chunk * 2)

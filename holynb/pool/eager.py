@@ -1,0 +1,60 @@
+"""A step through the model in plain torch, nothing captured: what the CPU runs. Knows tensors and steps, no schedule."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from holynb.pool.job import Row, Step
+from holynb.pool.model import Decoder, Part
+from holynb.pool.sample import choose
+from kernels_support.gpu.attention import Span, attend_reference, causal, runs
+
+__all__ = ["Eager", "part_of"]
+
+
+def part_of(rows: list[Row], size: int, group: int, like: Tensor) -> Part:
+    """The tensors of these rows. `size` is a block's, `group` the query heads to a KV head, `like` has dtype and device."""
+    ids: list[int] = []
+    positions: list[Tensor] = []
+    slots: list[Tensor] = []
+    spans: list[Span] = []
+    last: list[int] = []
+    for row in rows:
+        seq, end = row.seq, row.start + row.count
+        spans.append(Span(len(ids), len(ids) + row.count, runs(seq.blocks, size, end), causal(row.count, end, group, like.dtype)))
+        ids += seq.tokens[row.start : end]
+        at = torch.arange(row.start, end)
+        blocks = torch.tensor(seq.blocks[row.start // size : (end - 1) // size + 1])
+        positions.append(at)
+        slots.append(blocks[at // size - row.start // size] * size + at % size)
+        if row.samples:
+            last.append(len(ids) - 1)
+    picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64)
+    return Part(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(attend_reference, spans=spans), picked)
+
+
+class Eager:
+    """Runs steps as they come; a step's tokens are there when it returns."""
+
+    #: Steps that may be planned before the tokens of the one before are known.
+    ahead = 0
+
+    def __init__(self, model: Decoder, kv: Tensor, block: int) -> None:
+        self.model, self.kv, self.block = model, kv, block
+        layer = model.weights.layers[0]
+        self._group = layer.out.shape[1] // model.spec.head_dim // kv.shape[2]
+
+    def launch(self, step: Step) -> list[int]:
+        """The sampled tokens, in the order of `step.sampled`."""
+        rows = [Row(s, s.cached - 1, 1) for s in step.decode] + step.prefill
+        with torch.inference_mode():
+            logits = self.model.forward(part_of(rows, self.block, self._group, self.kv), self.kv)
+            # `pending` counts the token being sampled: its position is the size before it.
+            return choose(logits, step.sampled) if step.sampled else []
+
+    def land(self, tokens: list[int]) -> list[int]:
+        """The tokens of a launched step."""
+        return tokens

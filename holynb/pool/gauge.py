@@ -1,0 +1,64 @@
+"""How much memory a device has and who holds it. Reads /proc, cgroups and NVML; knows nothing of models."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Memory", "bf16_is_fast", "cpus", "memory"]
+
+_CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one device. `free` is what a new holder could take; `ours` is what this process holds, where that can be told."""
+
+    device: str
+    total: int
+    free: int
+    ours: int | None = None
+
+    @property
+    def used(self) -> int:
+        return self.total - self.free
+
+
+def memory(device: str = "cpu") -> Memory:
+    """The memory of `cpu` or of a GPU (`cuda:0`)."""
+    return _cpu() if device == "cpu" else _gpu(device)
+
+
+def cpus() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def bf16_is_fast() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware. Without, prefill is several times slower than in float32."""
+    info = Path("/proc/cpuinfo")
+    return info.is_file() and any(flag in info.read_text(encoding="utf-8") for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def _cpu() -> Memory:
+    """The machine's memory, or the container's where that is less."""
+    import psutil
+
+    said = psutil.virtual_memory()
+    total, free = int(said.total), int(said.available)
+    for limit, usage in _CGROUPS:
+        try:
+            most = int(Path("/sys/fs/cgroup", limit).read_text())
+            now = int(Path("/sys/fs/cgroup", usage).read_text())
+        except (OSError, ValueError):  # no such cgroup, or `max`: no limit here
+            continue
+        total, free = min(total, most), min(free, max(0, most - now))
+    return Memory("cpu", total, free, int(psutil.Process().memory_info().rss))
+
+
+def _gpu(device: str) -> Memory:
+    import torch
+
+    free, total = torch.cuda.mem_get_info(device)
+    return Memory(device, int(total), int(free), int(torch.cuda.memory_reserved(device)))

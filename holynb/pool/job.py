@@ -1,0 +1,97 @@
+"""What goes into a batch and comes out of it: jobs, sequences, rows, steps. Facts and counters; knows no torch and no policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from holynb.pool.cache import chain
+
+__all__ = ["Emit", "Job", "Limits", "Row", "Seq", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One prompt to continue. `ids` are prompt tokens; `eos` end the answer unless `ignore_eos`; temperature 0 is greedy; top_k 0 is all."""
+
+    id: int
+    ids: tuple[int, ...]
+    max_new: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    eos: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(slots=True)
+class Emit:
+    """What a step says of a job: new tokens (the end token is not among them), how it ended, and a note (`admitted`, `oom`)."""
+
+    id: int
+    tokens: tuple[int, ...] = ()
+    finish: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`batch`: sequences at once. `chunk`: prompt tokens in one step. `max_len`: tokens of one sequence, prompt and answer."""
+
+    batch: int = 256
+    chunk: int = 8192
+    max_len: int = 4096
+
+
+class Seq:
+    """A job and how far it is. Written by its scheduler alone.
+
+    `tokens` are known; `pending` more are sampled but not read back yet; the first `cached` of them are in (or on their way
+    to) the KV cache. `ready`: the whole prompt is. The first `published` of its `blocks` can be found under their `keys`.
+    """
+
+    __slots__ = ("blocks", "cached", "dead", "job", "keys", "pending", "published", "ready", "tokens")
+
+    def __init__(self, job: Job, size: int) -> None:
+        self.job = job
+        self.tokens = list(job.ids)
+        self.keys = chain(job.ids, size)
+        self.blocks: list[int] = []
+        self.pending = self.cached = self.published = 0
+        self.dead = False
+        self.ready = False
+
+    @property
+    def size(self) -> int:
+        """Tokens, the unknown ones counted."""
+        return len(self.tokens) + self.pending
+
+    @property
+    def spent(self) -> bool:
+        """All tokens it may have are sampled or on their way."""
+        return self.size - len(self.job.ids) >= self.job.max_new
+
+
+@dataclass(slots=True)
+class Row:
+    """Tokens `start` to `start + count` of a sequence go through the model; the last one is sampled from where `samples`."""
+
+    seq: Seq
+    start: int
+    count: int
+    samples: bool = True
+
+
+@dataclass(slots=True)
+class Step:
+    """One pass through the model. `published` is what this step let others find, and must be forgotten if it fails."""
+
+    decode: list[Seq] = field(default_factory=list)
+    prefill: list[Row] = field(default_factory=list)
+    admitted: list[Seq] = field(default_factory=list)
+    published: list[int] = field(default_factory=list)
+
+    @property
+    def sampled(self) -> list[Seq]:
+        """The sequences that get a token, in the order of the tokens."""
+        return self.decode + [r.seq for r in self.prefill if r.samples]

@@ -1,0 +1,132 @@
+"""Which rank holds what: stages of layers, slices of heads, columns and vocabulary. Numbers only; knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holynb.errors import UserError
+from holynb.pool.spec import Spec
+
+__all__ = ["Cut", "Mesh", "stages"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A rank's share: half-open ranges of layers, query heads, KV heads, MLP columns and vocabulary; whether it embeds and ends."""
+
+    layers: tuple[int, int]
+    heads: tuple[int, int]
+    kv_heads: tuple[int, int]
+    inner: tuple[int, int]
+    vocab: tuple[int, int]
+    embeds: bool = True
+    ends: bool = True
+    lead: bool = True
+    """The rank of its tensor group that adds biases of row-cut products, so that the sum has them once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """One replica's ranks: `tensor` × `pipe`, and which one this is. Neighbours in a tensor group have neighbouring ranks."""
+
+    tensor: int = 1
+    pipe: int = 1
+    rank: int = 0
+    micro: int = 0
+    """Batches in flight; 0: as many as stages."""
+
+    @property
+    def size(self) -> int:
+        return self.tensor * self.pipe
+
+    @property
+    def slice(self) -> int:
+        """This rank's place in its tensor group."""
+        return self.rank % self.tensor
+
+    @property
+    def stage(self) -> int:
+        """This rank's place in the pipeline."""
+        return self.rank // self.tensor
+
+    @property
+    def flights(self) -> int:
+        """Batches in flight."""
+        return max(self.micro, self.pipe)
+
+    def cut(self, spec: Spec) -> Cut:
+        """What of `spec` this rank holds. Raises UserError with the sizes that work."""
+        check(spec, self.tensor, self.pipe)
+        t, i = self.tensor, self.slice
+        layers = stages(spec, self.pipe)[self.stage]
+        kv = (i * spec.kv_heads // t, (i + 1) * spec.kv_heads // t) if spec.kv_heads % t == 0 else (i * spec.kv_heads // t,) * 2
+        if kv[0] == kv[1]:
+            kv = (kv[0], kv[0] + 1)
+        return Cut(
+            layers=layers,
+            heads=(i * spec.heads // t, (i + 1) * spec.heads // t),
+            kv_heads=kv,
+            inner=(i * spec.inner // t, (i + 1) * spec.inner // t),
+            vocab=_vocab(spec.vocab, t, i),
+            embeds=self.stage == 0,
+            ends=self.stage == self.pipe - 1,
+            lead=i == 0,
+        )
+
+
+def _vocab(vocab: int, parts: int, i: int) -> tuple[int, int]:
+    """Equal shares, the last one shorter where it must be: gathering wants equal ones, so callers pad to `ceil`."""
+    share = -(-vocab // parts)
+    return min(i * share, vocab), min((i + 1) * share, vocab)
+
+
+def widths(spec: Spec) -> list[int]:
+    """The tensor-parallel sizes that cut this model evenly; KV heads are copied where there are fewer than ranks."""
+    return [
+        t for t in range(1, spec.heads + 1)
+        if spec.heads % t == 0 and spec.inner % t == 0 and (spec.kv_heads % t == 0 or t % spec.kv_heads == 0)
+    ]  # fmt: skip
+
+
+def check(spec: Spec, tensor: int, pipe: int) -> None:
+    """Raises UserError where the model cannot be cut so."""
+    if tensor not in widths(spec):
+        sizes = ", ".join(map(str, widths(spec)))
+        raise UserError(f"{spec.heads} heads and {spec.kv_heads} KV heads do not divide by --tp {tensor}. For this model --tp can be {sizes}.")
+    if not 1 <= pipe <= spec.layers:
+        raise UserError(f"{spec.layers} layers do not make {pipe} stages. --pp can be 1 to {spec.layers}.")
+
+
+def stages(spec: Spec, pipe: int) -> list[tuple[int, int]]:
+    """Layers of each stage, so that the heaviest stage is lightest; the head (and an untied or tied embedding) counts as what it weighs."""
+    table = spec.vocab * spec.hidden
+    costs = [spec.layer_weights] * spec.layers
+    ends = [0] * spec.layers
+    ends[-1] = table
+    return _split([c + e for c, e in zip(costs, ends, strict=True)], pipe)
+
+
+def _split(costs: Sequence[int], parts: int) -> list[tuple[int, int]]:
+    """Contiguous parts with the smallest maximum (by bisection on it), each with at least one item."""
+    low, high = max(costs), sum(costs)
+    while low < high:
+        middle = (low + high) // 2
+        if len(_greedy(costs, middle, parts)) <= parts:
+            high = middle
+        else:
+            low = middle + 1
+    return _greedy(costs, low, parts)
+
+
+def _greedy(costs: Sequence[int], most: int, parts: int) -> list[tuple[int, int]]:
+    """Fill each part up to `most`, but leave one item for each part still to come."""
+    found: list[tuple[int, int]] = []
+    start = total = 0
+    for i, cost in enumerate(costs):
+        left = parts - len(found) - 1
+        if i > start and (total + cost > most or len(costs) - i <= left):
+            found.append((start, i))
+            start, total = i, 0
+        total += cost
+    return [*found, (start, len(costs))]

@@ -1,0 +1,224 @@
+"""What fits: weights, KV cache and work per device, before anything is loaded. Numbers only; knows no torch.
+
+`python -m holynb.pool.plan MODEL [--gpus 4x24GB] [--json]`, where MODEL is a folder, or a size such as 70B or 1.76T.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import asdict, dataclass, replace
+from math import log
+from pathlib import Path
+
+from holynb.errors import UserError
+from holynb.pool import gauge
+from holynb.pool.job import Limits
+from holynb.pool.mesh import Cut, Mesh, widths
+from holynb.pool.spec import Spec, read
+
+__all__ = ["Device", "Fit", "blocks", "fit", "kv_bytes", "limits_of", "main", "room", "sized", "suggest", "weights_bytes", "work_bytes"]
+
+#: What a CUDA context, its libraries and captured graphs hold beside our tensors; measured on one H200.
+OVERHEAD = 1_200_000_000
+
+#: KV tokens that a pool should have to be worth starting.
+ENOUGH = 4096
+
+#: Longest sequence where none is asked for and the model could do more.
+DEFAULT_LEN = 8192
+
+#: Bytes of weights a second from a warm disk to the device.
+LOAD_RATE = 2e9
+
+#: layers, hidden, inner, heads, KV heads, head size, vocabulary of dense models that people run, small to large.
+SHAPES = (
+    (30, 576, 1536, 9, 3, 64, 49152), (28, 1024, 3072, 16, 8, 128, 151936), (28, 2048, 6144, 16, 8, 128, 151936),
+    (36, 2560, 9728, 32, 8, 128, 151936), (36, 4096, 12288, 32, 8, 128, 151936), (40, 5120, 17408, 40, 8, 128, 151936),
+    (64, 5120, 25600, 64, 8, 128, 151936), (80, 8192, 28672, 64, 8, 128, 128256), (126, 16384, 53248, 128, 8, 128, 128256),
+)  # fmt: skip
+
+ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> Limits:
+    """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait."""
+    length = min(max_len or DEFAULT_LEN, spec.max_len)
+    return Limits(batch=64, chunk=512, max_len=length) if cpu else Limits(batch=256, chunk=8192, max_len=length)
+
+
+def weights_bytes(spec: Spec, cut: Cut, itemsize: int) -> int:
+    """Bytes of one rank's share of the weights; copied KV heads and biases of the leading rank counted as they are."""
+    layers, hidden, size = cut.layers[1] - cut.layers[0], spec.hidden, spec.head_dim
+    q, kv = (cut.heads[1] - cut.heads[0]) * size, (cut.kv_heads[1] - cut.kv_heads[0]) * size
+    inner = cut.inner[1] - cut.inner[0]
+    layer = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner + 2 * hidden + 2 * size * spec.qk_norm
+    layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * cut.lead
+    table = (cut.vocab[1] - cut.vocab[0]) * hidden
+    tables = 1 if spec.tied and cut.embeds and cut.ends else cut.embeds + cut.ends
+    return (layers * layer + tables * table + hidden * cut.ends) * itemsize
+
+
+def kv_bytes(spec: Spec, cut: Cut, itemsize: int) -> int:
+    """Bytes that one token takes in this rank's cache."""
+    return (cut.layers[1] - cut.layers[0]) * 2 * (cut.kv_heads[1] - cut.kv_heads[0]) * spec.head_dim * itemsize
+
+
+def work_bytes(spec: Spec, cut: Cut, limits: Limits, itemsize: int) -> int:
+    """Bytes of what a step needs for itself at its widest: a full chunk through one layer, or the logits of a full batch."""
+    size = spec.head_dim
+    q, kv = (cut.heads[1] - cut.heads[0]) * size, (cut.kv_heads[1] - cut.kv_heads[0]) * size
+    inner = cut.inner[1] - cut.inner[0]
+    # The stream twice, the norm's output, and the widest of attention (qkv, q, its output) and MLP (gate and up, their product).
+    token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner)
+    logits = limits.batch * spec.vocab * (itemsize + 4) if cut.ends else 0
+    return limits.chunk * token * itemsize + logits + limits.max_len * size * 4
+
+
+def room(total: int, free: int, share: float, work: int, *, cpu: bool = False) -> int:
+    """Bytes for the cache: what `share` of the device leaves after others, weights (already there) and work.
+
+    On CPU the memory is everybody's, and the cache's pages are only taken when used: a quarter of what is free, 4 GB at most.
+    """
+    if cpu:
+        return min(max(0, int(free * share) - work), free // 4, 4_000_000_000)
+    return int(total * share) - (total - free) - work
+
+
+def blocks(space: int, block: int, limits: Limits, size: int) -> int:
+    """How many blocks of `block` bytes and `size` tokens go into `space`; never more than the batch can fill. Raises UserError."""
+    count = min(space // block, limits.batch * -(-limits.max_len // size))
+    if count < 2:
+        raise UserError(
+            f"After the weights {max(space, 0) / 1e9:.2f} GB are left for the KV cache, and {size} tokens take {block / 1e9:.3f} GB. "
+            "Take a smaller model or --max-len, a larger --memory, or divide the model with --tp or --pp."
+        )
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Devices of one kind: how many, and bytes each."""
+
+    count: int
+    memory: int
+    cpu: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Device:
+        """`4x24GB`, `80GB`. Decimal gigabytes, as devices are sold."""
+        said = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*G(?:i?B)?", text.strip(), re.IGNORECASE)
+        if not said or int(said[1] or 1) < 1:
+            raise UserError(f"--gpus {text} is not a number of devices and their memory, such as 4x24GB.")
+        return cls(int(said[1] or 1), int(float(said[2]) * 1e9))
+
+    def __str__(self) -> str:
+        return "this CPU" if self.cpu else f"{self.count}x{self.memory / 1e9:g}GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One way to run a model. Bytes are of the fullest device; `kv_tokens` and `start_s` (an estimate) are of one replica."""
+
+    dp: int
+    tp: int
+    pp: int
+    dtype: str
+    weights: int
+    work: int
+    kv: int
+    kv_tokens: int
+    start_s: float
+    fits: bool
+
+
+def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, share: float = 0.9) -> Fit:
+    """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
+    item = ITEMSIZE[dtype]
+    cuts = [Mesh(mesh.tensor, mesh.pipe, rank).cut(spec) for rank in range(mesh.size)]
+    weights = max(weights_bytes(spec, cut, item) for cut in cuts)
+    work = max(work_bytes(spec, cut, limits, item) for cut in cuts) + (0 if device.cpu else OVERHEAD)
+    tokens, most = limits.batch * limits.max_len, 0
+    for cut in cuts:
+        free = device.memory - weights_bytes(spec, cut, item)
+        space = room(device.memory, free, share, work_bytes(spec, cut, limits, item) + (0 if device.cpu else OVERHEAD), cpu=device.cpu)
+        tokens = max(0, min(tokens, space // kv_bytes(spec, cut, item)))
+        most = max(most, kv_bytes(spec, cut, item))
+    start = (3 if device.cpu else 8) + weights / LOAD_RATE
+    enough = tokens >= min(ENOUGH, limits.max_len)
+    return Fit(device.count // mesh.size, mesh.tensor, mesh.pipe, dtype, weights, work, tokens * most, tokens, round(start, 1), enough)
+
+
+def suggest(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 0.9) -> Fit | None:
+    """The best way: as many replicas as fit, then tensor before pipeline (every token is faster), then the most cache."""
+    tried = [
+        fit(spec, device, Mesh(t, p), dtype, limits, share=share)
+        for t in widths(spec) for p in range(1, min(spec.layers, device.count) + 1) if t * p <= device.count and t <= 8
+    ]  # fmt: skip
+    return max((f for f in tried if f.fits), key=lambda f: (f.dp * f.tp * f.pp, f.dp, -f.pp, f.kv_tokens), default=None)
+
+
+def sized(text: str) -> Spec:
+    """A dense model of about so many weights (`70B`, `1.76T`), shaped like those people run: for planning without files."""
+    said = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MBT])", text.strip(), re.IGNORECASE)
+    if not said:
+        raise UserError(f"{text} is neither a folder with config.json nor a size such as 70B.")
+    wanted = float(said[1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[said[2].upper()]
+    shapes = [Spec("LlamaForCausalLM", *s, max_len=8192, tied=s[1] <= 2560, dtype="bfloat16") for s in SHAPES]
+    near = min(shapes, key=lambda s: abs(log(s.weights / wanted)))
+    layers = max(1, round((wanted - (near.weights - near.layers * near.layer_weights)) / near.layer_weights))
+    return replace(near, layers=layers)
+
+
+def says(spec: Spec, device: Device, found: Fit | None, dtype: str, limits: Limits) -> str:
+    """One line for a person: what to start, or what is missing."""
+    if found:
+        flags = _flags(found)
+        return (
+            f"fits on {device} as{flags or ' it is'} in {dtype}: {found.weights / 1e9:.1f} GB of weights a device, "
+            f"{found.kv_tokens:,} tokens of KV cache a replica, ready in about {found.start_s:.0f} s"
+        )
+    total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
+    for count in () if device.cpu else range(device.count + 1, 257):
+        more = suggest(spec, replace(device, count=count), dtype, limits)
+        if more:
+            return (
+                f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB. "
+                f"It would on {count}x{device.memory / 1e9:g}GB, as{_flags(more)}"
+            )
+    return f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB"
+
+
+def _flags(found: Fit) -> str:
+    return "".join(f" --{name} {n}" for name, n in (("dp", found.dp), ("tp", found.tp), ("pp", found.pp)) if n > 1)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line: prints one line, or one JSON object. 0 fits, 1 does not, 2 is a mistake in what was asked."""
+    parser = argparse.ArgumentParser(prog="python -m holynb.pool.plan", description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--gpus", help="devices and their memory, such as 4x24GB (default: this CPU)")
+    parser.add_argument("--dtype", choices=ITEMSIZE)
+    parser.add_argument("--max-len", type=int)
+    parser.add_argument("--memory", type=float, default=0.9)
+    parser.add_argument("--json", action="store_true")
+    said = parser.parse_args(argv)
+    try:
+        spec = read(Path(said.model)) if Path(said.model).is_dir() else sized(said.model)
+        device = Device.parse(said.gpus) if said.gpus else Device(1, gauge.memory("cpu").free, cpu=True)
+    except (UserError, FileNotFoundError) as exc:
+        print(json.dumps({"error": str(exc)}) if said.json else exc, file=sys.stdout if said.json else sys.stderr)
+        return 2
+    dtype = said.dtype or ("float32" if device.cpu else spec.dtype if spec.dtype in ITEMSIZE else "bfloat16")
+    limits = limits_of(spec, cpu=device.cpu, max_len=said.max_len)
+    found = suggest(spec, device, dtype, limits, said.memory)
+    line = f"{said.model} {says(spec, device, found, dtype, limits)}."
+    best = asdict(found) if found else None
+    print(json.dumps({"model": said.model, "devices": str(device), "best": best, "says": line}) if said.json else line)
+    return 0 if found else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

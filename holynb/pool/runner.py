@@ -1,0 +1,167 @@
+"""The engine of one replica: plan a step, run it, read it back. Owns the scheduler, the weights and the cache; knows no sockets.
+
+`while not runner.idle: emits = runner.step()` is all a worker does with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections import deque
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holynb.errors import UserError, closest
+from holynb.pool import plan
+from holynb.pool.batch import Scheduler
+from holynb.pool.cache import Blocks
+from holynb.pool.gauge import bf16_is_fast, cpus, memory
+from holynb.pool.job import Emit, Job, Step
+from holynb.pool.mesh import Mesh
+from holynb.pool.spec import Spec, read
+
+if TYPE_CHECKING:
+    from holynb.pool.load import Source
+
+__all__ = ["Emit", "Job", "Runner"]
+
+#: Token slots of a block. Small enough that rows of one template share most of their head.
+BLOCK = 16
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+#: How torch's CPU allocator and the CUDA libraries say that memory ran out, where they have no type for it.
+NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class Runner:
+    """Jobs in, tokens out, one step at a time. One thread calls it.
+
+    `device`: cpu or cuda:N. `dtype`: None is float32 on CPU and the weights' own on a GPU. `memory`: the share of the device's
+    memory that weights, cache and work may take together. Raises UserError (unknown model, sizes) and FileNotFoundError.
+    """
+
+    def __init__(
+        self, folder: Path, *, device: str = "cpu", dtype: str | None = None, max_len: int | None = None, memory: float = 0.9,
+        mesh: Mesh | None = None, source: Source | None = None,
+    ) -> None:  # fmt: skip
+        # Spinning OpenMP threads on shared cores cost four fifths of the rate; read when torch loads its OpenMP.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        self.spec = read(Path(folder))
+        self.device, self.mesh = device, mesh or Mesh()
+        self.cut = self.mesh.cut(self.spec)
+        self.dtype = _dtype(dtype, device, self.spec)
+        self.limits = plan.limits_of(self.spec, cpu=device == "cpu", max_len=max_len)
+        self.trouble: Callable[[Step], None] | None = None
+        """Called with each step before it runs; a test raises here what a device would."""
+        self._load(Path(folder), source, memory)
+        self.batch = Scheduler(self.blocks, self.limits)
+        self._flights: deque[tuple[Step, Any]] = deque()
+
+    def add(self, job: Job) -> None:
+        """Queue a job. Raises ValueError, with the sizes, where it can never fit or asks for tokens that do not exist."""
+        from holynb.pool.sample import settled
+
+        if wrong := next((t for t in job.ids if not 0 <= t < self.spec.vocab), None):
+            raise ValueError(f"token {wrong} is not one of the {self.spec.vocab} that the model knows")
+        self.batch.add(settled(job))
+
+    def cancel(self, id: int) -> None:  # noqa: A002 - the seam's word
+        """Take a job out; nothing more is said of it."""
+        self.batch.cancel(id)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to do and nothing to say."""
+        return self.batch.idle and not self._flights
+
+    def step(self) -> list[Emit]:
+        """Plan and start one step, then read back the one before it (on a GPU) or this one (on CPU)."""
+        step, emits = self.batch.plan(), []
+        if step is not None:
+            try:
+                self._launch(step)
+            except (RuntimeError, MemoryError) as exc:
+                if not _out_of_memory(exc):
+                    raise
+                emits = self._land(0) + self._shrink(step)
+        return emits + self._land(self.engine.ahead if step is not None else 0)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters and sizes, for metrics: tokens, rows, bytes; `memory` is the device's own."""
+        b, m = self.batch, memory(self.device)
+        used = self.blocks.total - self.blocks.free
+        return {
+            "running": len(b.running), "waiting": len(b.waiting), "batch": b.cap, "oom": b.ooms, "preempted": b.preempted,
+            "kv_used": used * self.blocks.size, "kv_total": self.blocks.total * self.blocks.size, "tokens_in": b.tokens_in,
+            "tokens_out": b.tokens_out, "tokens_shared": b.shared, "weights_bytes": self.weights_bytes, "kv_bytes": self.kv_bytes,
+            "device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours,
+            "dtype": self.dtype, "max_len": self.limits.max_len,
+        }  # fmt: skip
+
+    def _launch(self, step: Step) -> None:
+        if self.trouble is not None:
+            self.trouble(step)
+        self._flights.append((step, self.engine.launch(step)))
+
+    def _land(self, leave: int) -> list[Emit]:
+        """Read steps back, oldest first, until `leave` are in flight."""
+        emits: list[Emit] = []
+        while len(self._flights) > leave:
+            step, tokens = self._flights.popleft()
+            emits += self.batch.commit(step, self.engine.land(tokens))
+        return emits
+
+    def _shrink(self, step: Step) -> list[Emit]:
+        """Memory ran out: give back what torch keeps aside and go on smaller; a single row that still does not fit ends as an error."""
+        import torch
+
+        gc.collect()
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+        return self.batch.fail(step)
+
+    def _load(self, folder: Path, source: Source | None, share: float) -> None:
+        """Weights, cache, and the engine over them."""
+        import torch
+
+        from holynb.pool.cache import pages
+        from holynb.pool.eager import Eager
+        from holynb.pool.load import load, opened
+        from holynb.pool.model import Decoder
+
+        if self.device == "cpu":
+            torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
+        dtype = getattr(torch, self.dtype)
+        with nullcontext(source) if source else opened(folder) as found:
+            weights = load(self.spec, self.cut, found, self.device, dtype)
+        self.weights_bytes = plan.weights_bytes(self.spec, self.cut, dtype.itemsize)
+        layers, heads = self.cut.layers[1] - self.cut.layers[0], self.cut.kv_heads[1] - self.cut.kv_heads[0]
+        token = plan.kv_bytes(self.spec, self.cut, dtype.itemsize)
+        blocks = plan.blocks(self._room(share, dtype.itemsize), token * BLOCK, self.limits, BLOCK)
+        self.kv_bytes = blocks * BLOCK * token
+        self.blocks = Blocks(blocks, BLOCK)
+        kv = pages((layers, heads, blocks * BLOCK, self.spec.head_dim), dtype, self.device)
+        self.engine = Eager(Decoder(self.spec, weights, self.limits.max_len), kv, BLOCK)
+
+    def _room(self, share: float, itemsize: int) -> int:
+        """Bytes for the cache, now that the weights are there."""
+        now = memory(self.device)
+        work = plan.work_bytes(self.spec, self.cut, self.limits, itemsize)
+        return plan.room(now.total, now.free, share, work, cpu=self.device == "cpu")
+
+
+def _dtype(asked: str | None, device: str, spec: Spec) -> str:
+    """The dtype to compute in. On CPU bfloat16 only where it is asked for and the processor multiplies it: elsewhere it is slower than float32."""
+    if asked not in (None, "auto", *DTYPES):
+        raise UserError(f"--dtype {asked} is none of {', '.join(DTYPES)}.{closest(str(asked), DTYPES)}")
+    if device == "cpu":
+        return "bfloat16" if asked == "bfloat16" and bf16_is_fast() else "float32"
+    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if asked in (None, "auto") else str(asked)
+
+
+def _out_of_memory(exc: BaseException) -> bool:
+    """Whether this is memory that ran out: CUDA's, the CPU allocator's or Python's own."""
+    return isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError" or any(w in str(exc) for w in NO_MEMORY)

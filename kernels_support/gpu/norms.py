@@ -1,0 +1,59 @@
+"""RMSNorm, alone and after a residual add: one pass over the row instead of six."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kernels_support.gpu.lang import jit, on_device, tl, triton
+
+__all__ = ["add_rms_norm", "add_rms_norm_reference", "rms_norm_reference"]
+
+
+def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Compute x / sqrt(mean(x²) + eps) · weight over the last axis, in float32, back in x's dtype before the weight (as transformers rounds)."""
+    wide = x.float()
+    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def add_rms_norm_reference(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """(normed sum, sum) of x and the residual stream (none yet: x alone). Shapes (tokens, hidden)."""
+    total = x if residual is None else residual + x
+    return rms_norm_reference(total, weight, eps), total
+
+
+def add_rms_norm(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """`add_rms_norm_reference`, by Triton on a GPU."""
+    return (launch if on_device(x) else add_rms_norm_reference)(x, residual, weight, eps)
+
+
+def launch(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """One program a row."""
+    rows, width = x.shape
+    normed, total = torch.empty_like(x), x if residual is None else torch.empty_like(x)
+    block = triton.next_power_of_2(width)
+    warps = 4 if block <= 2048 else 8
+    _add_rms_norm[(rows,)](
+        x, x if residual is None else residual, weight, normed, total, width, eps, has_residual=residual is not None, block=block, num_warps=warps
+    )  # fmt: skip
+    return normed, total
+
+
+@jit
+def _add_rms_norm(  # noqa: PLR0917 - what a kernel needs
+    x_ptr: Any, r_ptr: Any, w_ptr: Any, out_ptr: Any, sum_ptr: Any, width: Any, eps: Any, has_residual: tl.constexpr, block: tl.constexpr
+) -> None:
+    row = tl.program_id(0).to(tl.int64) * width
+    at = tl.arange(0, block)
+    ok = at < width
+    x = tl.load(x_ptr + row + at, mask=ok, other=0.0)
+    if has_residual:
+        # Rounded to the stream's dtype before the norm, as two kernels would.
+        x = (x.to(tl.float32) + tl.load(r_ptr + row + at, mask=ok, other=0.0).to(tl.float32)).to(out_ptr.dtype.element_ty)
+        tl.store(sum_ptr + row + at, x, mask=ok)
+    wide = x.to(tl.float32)
+    scale = 1.0 / tl.sqrt(tl.sum(wide * wide, axis=0) / width + eps)
+    weight = tl.load(w_ptr + at, mask=ok, other=0.0)
+    normed = (wide * scale).to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + row + at, (normed.to(tl.float32) * weight.to(tl.float32)).to(out_ptr.dtype.element_ty), mask=ok)

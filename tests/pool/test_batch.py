@@ -1,0 +1,243 @@
+"""The scheduler alone, over a model that answers with arithmetic: no token lost or said twice, blocks freed exactly once."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from holynb.pool.batch import Scheduler
+from holynb.pool.cache import Blocks
+from holynb.pool.job import Emit, Job, Limits, Seq, Step
+
+
+def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:
+    return Job(n, tuple(range(100 * n, 100 * n + prompt)), new, **more)  # type: ignore[arg-type]
+
+
+def scheduler(blocks: int = 64, size: int = 4, *, share: bool = True, **limits: int) -> Scheduler:
+    return Scheduler(Blocks(blocks, size, share=share), replace(Limits(batch=8, chunk=16, max_len=200), **limits))
+
+
+def truth(seq: Seq, index: int) -> int:
+    """The token that this model says at a place of a sequence."""
+    return (seq.job.id * 7919 + index * 31) % 1000 + 10
+
+
+class Model:
+    """Runs steps and holds the cache to what the scheduler says: reading a place that nobody wrote fails."""
+
+    def __init__(self, batch: Scheduler) -> None:
+        self.batch = batch
+        self.slots: dict[int, tuple[int, int]] = {}
+
+    def tokens(self, step: Step) -> list[int]:
+        size = self.batch.blocks.size
+        rows = [(s, s.cached - 1, 1) for s in step.decode] + [(r.seq, r.start, r.count) for r in step.prefill]
+        for seq, start, count in rows:
+            for at in range(start, start + count):
+                value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
+                self.slots[seq.blocks[at // size] * size + at % size] = (at, value)
+        for seq, start, count in rows:
+            for at in range(start + count):
+                value = seq.tokens[at] if at < len(seq.tokens) else truth(seq, at)
+                assert self.slots[seq.blocks[at // size] * size + at % size] == (at, value)
+        return [truth(s, s.size - 1) for s in step.sampled]
+
+
+def run(batch: Scheduler, ahead: int = 0, steps: int = 10_000, model: Model | None = None) -> dict[int, list[Emit]]:
+    """To the end, with `ahead` steps in flight."""
+    model, said, flights = model or Model(batch), {}, []
+    for _ in range(steps):
+        step = batch.plan()
+        if step is not None:
+            flights.append((step, model.tokens(step)))
+        elif not flights:
+            assert batch.idle
+            assert batch.blocks.free == batch.blocks.total
+            return said
+        while len(flights) > (ahead if step is not None else 0):
+            for emit in batch.commit(*flights.pop(0)):
+                said.setdefault(emit.id, []).append(emit)
+    raise AssertionError("no end in sight")
+
+
+def expected(j: Job) -> list[int]:
+    seq = Seq(j, 4)
+    return [truth(seq, len(j.ids) + i) for i in range(j.max_new)]
+
+
+def check(jobs: list[Job], said: dict[int, list[Emit]]) -> None:
+    for j in jobs:
+        assert [t for e in said[j.id] for t in e.tokens] == expected(j)
+        assert [e.finish for e in said[j.id] if e.finish] == ["length"]
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_every_row_gets_its_tokens(ahead: int) -> None:
+    batch, jobs = scheduler(), [job(i, prompt=3 + 5 * i, new=1 + i) for i in range(12)]
+    for j in jobs:
+        batch.add(j)
+    check(jobs, run(batch, ahead))
+    assert (batch.tokens_in, batch.tokens_out) == (sum(len(j.ids) for j in jobs), sum(j.max_new for j in jobs))
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_full_cache_preempts_without_loss(ahead: int) -> None:
+    batch, jobs = scheduler(blocks=12), [job(i, prompt=6, new=30) for i in range(6)]
+    for j in jobs:
+        batch.add(j)
+    check(jobs, run(batch, ahead))
+    assert batch.preempted > 0
+
+
+def test_a_long_prompt_is_cut_and_decoding_goes_on_beside_it() -> None:
+    batch = scheduler(chunk=8)
+    batch.add(job(0, prompt=4, new=20))
+    batch.commit(step, Model(batch).tokens(step)) if (step := batch.plan()) else None
+    batch.add(job(1, prompt=30, new=2))
+    mixed = []
+    for _ in range(4):
+        step = batch.plan()
+        assert step is not None
+        mixed.append((len(step.decode), sum(r.count for r in step.prefill)))
+        batch.commit(step, [1] * len(step.sampled))
+    assert mixed == [(1, 8), (1, 8), (1, 8), (1, 6)]
+
+
+def test_rows_of_one_template_share_their_head() -> None:
+    head = tuple(range(40))
+    batch, jobs = scheduler(chunk=200), [Job(i, (*head, 500 + i), 3) for i in range(5)]
+    for j in jobs:
+        batch.add(j)
+    step = batch.plan()
+    assert step is not None
+    assert [r.count for r in step.prefill] == [41, 1, 1, 1, 1]
+    assert batch.shared == 160
+    model = Model(batch)
+    first = batch.commit(step, model.tokens(step))
+    said = run(batch, model=model)
+    for emit in reversed(first):
+        said[emit.id].insert(0, emit)
+    check(jobs, said)
+
+
+def test_the_end_token_stops_and_is_not_said() -> None:
+    j = job(3, new=10)
+    stop = expected(j)[2]
+    for ahead in (0, 1):
+        batch = scheduler()
+        batch.add(replace(j, eos=(stop,)))
+        said = run(batch, ahead)[3]
+        assert [t for e in said for t in e.tokens] == expected(j)[:2]
+        assert said[-1].finish == "stop"
+    batch = scheduler()
+    batch.add(replace(j, eos=(stop,), ignore_eos=True))
+    check([j], run(batch))
+
+
+def test_what_can_never_fit_is_refused_with_the_sizes() -> None:
+    batch = scheduler(blocks=4)
+    for wrong, says in (
+        (job(0, prompt=15, new=2), "15 prompt tokens and 2 to write.* 16 that the KV cache"),
+        (job(0, prompt=190, new=20), "200 that one sequence"),
+        (job(0, prompt=0), "0 prompt tokens"),
+        (job(0, new=0), "0 to write"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            batch.add(wrong)
+    batch.add(job(0, prompt=14, new=2))
+    with pytest.raises(ValueError, match="here already"):
+        batch.add(job(0))
+    check([job(0, prompt=14, new=2)], run(batch))
+
+
+def test_cancel_in_every_state() -> None:
+    batch = scheduler(batch=2)
+    for i in range(3):
+        batch.add(job(i, new=9))
+    step = batch.plan()
+    assert step is not None
+    tokens = Model(batch).tokens(step)
+    batch.cancel(0)  # in flight
+    batch.cancel(2)  # waiting
+    batch.cancel(7)  # never seen
+    emits = batch.commit(step, tokens)
+    assert [s.job.id for s in batch.running] == [1]
+    assert {e.id for e in emits} == {1}
+    assert batch.plan() is not None
+
+
+def test_memory_trouble_keeps_rows_marks_them_and_grows_back() -> None:
+    batch, jobs = scheduler(share=True), [job(i, prompt=6, new=80) for i in range(8)]
+    for j in jobs:
+        batch.add(j)
+    model, said, failed = Model(batch), {}, 0
+    while (step := batch.plan()) is not None:
+        if failed < 2 and len(step.decode) > 3:
+            failed += 1
+            emits = batch.fail(step)
+            assert {e.note for e in emits} == {"oom"}
+        else:
+            emits = batch.commit(step, model.tokens(step))
+        for emit in emits:
+            said.setdefault(emit.id, []).append(emit)
+        assert len(batch.running) <= 8
+    check(jobs, said)
+    assert batch.ooms == 2
+    assert batch.cap > 4, "it grew back"
+
+
+def test_one_row_that_never_fits_ends_as_an_error() -> None:
+    batch = scheduler()
+    batch.add(job(0, prompt=40, new=4))
+    seen: list[Emit] = []
+    for _ in range(50):
+        if (step := batch.plan()) is None:
+            break
+        seen += batch.fail(step)
+    assert batch.idle
+    assert seen[-1].finish == "error"
+    assert [e.finish for e in seen[:-1]] == [None] * (len(seen) - 1)
+    assert batch.blocks.free == batch.blocks.total
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_any_traffic_comes_out_whole(seed: int, ahead: int) -> None:
+    """Arrivals, cancels, shared heads, full caches and failures in any order."""
+    dice = random.Random(seed)
+    batch = scheduler(blocks=dice.choice([12, 20, 60]), chunk=dice.choice([3, 16, 64]), batch=dice.choice([1, 4, 8]))
+    heads = [tuple(dice.randrange(50) for _ in range(dice.randrange(20))) for _ in range(3)]
+    jobs = [Job(i, (*dice.choice(heads), 60 + i), dice.randrange(1, 20)) for i in range(40)]
+    model, said, gone, flights, left = Model(batch), {}, set(), [], list(jobs)
+    while left or not batch.idle or flights:
+        while left and dice.random() < 0.5:
+            batch.add(left.pop())
+        if dice.random() < 0.03:
+            gone.add(dice.randrange(40))
+            batch.cancel(max(gone))
+        step = batch.plan()
+        if step is not None and dice.random() < 0.05:
+            while flights:
+                gather(said, batch.commit(*flights.pop(0)))
+            gather(said, batch.fail(step))
+            continue
+        if step is not None:
+            flights.append((step, model.tokens(step)))
+        while len(flights) > (ahead if step is not None else 0):
+            gather(said, batch.commit(*flights.pop(0)))
+    assert batch.blocks.free == batch.blocks.total
+    for j in jobs:
+        ends = [e.finish for e in said.get(j.id, []) if e.finish]
+        assert len(ends) <= 1
+        if ends == ["length"]:
+            assert [t for e in said[j.id] for t in e.tokens] == expected(j)
+        else:
+            assert j.id in gone or ends == ["error"]
+
+
+def gather(said: dict[int, list[Emit]], emits: list[Emit]) -> None:
+    for emit in emits:
+        said.setdefault(emit.id, []).append(emit)

@@ -1,0 +1,178 @@
+"""One runner, whole: the same tokens whatever the batch, the chunks, the cache and the memory do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from holynb.errors import UserError
+from holynb.pool import plan
+from holynb.pool.batch import Scheduler
+from holynb.pool.cache import Blocks
+from holynb.pool.job import Emit, Limits, Step
+from holynb.pool.runner import Job, Runner
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    tiny.make("qwen3", path)
+    return path
+
+
+def runner(folder: Path, *, blocks: int | None = None, share: bool = True, **limits: int) -> Runner:
+    """A runner with another cache and other limits than the machine would give it."""
+    made = Runner(folder)
+    made.blocks = Blocks(blocks or made.blocks.total, made.blocks.size, share=share)
+    made.batch = Scheduler(made.blocks, Limits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
+    return made
+
+
+def answers(made: Runner, jobs: list[Job]) -> dict[int, list[int]]:
+    said: dict[int, list[int]] = {j.id: [] for j in jobs}
+    for j in jobs:
+        made.add(j)
+    while not made.idle:
+        for emit in made.step():
+            said[emit.id] += emit.tokens
+    return said
+
+
+def jobs(temperature: float = 0.0, count: int = 7, **more: object) -> list[Job]:
+    return [Job(i, tuple(p), 20, temperature, seed=i, ignore_eos=True, **more) for i, p in enumerate(tiny.prompts(count))]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_the_answer_does_not_depend_on_the_company(folder: Path, temperature: float) -> None:
+    asked = jobs(temperature)
+    together = answers(runner(folder), asked)
+    alone = {j.id: answers(runner(folder), [j])[j.id] for j in asked}
+    assert together == alone
+
+
+@pytest.mark.parametrize("limits", [{"chunk": 5}, {"batch": 2}, {"blocks": 7}, {"blocks": 7, "chunk": 7, "batch": 3}])
+def test_chunks_batches_and_a_full_cache_change_nothing(folder: Path, limits: dict[str, int]) -> None:
+    asked = jobs(0.7)
+    made = runner(folder, **limits)
+    assert answers(made, asked) == answers(runner(folder), asked)
+    assert made.blocks.free == made.blocks.total
+    if "blocks" in limits and "batch" not in limits:
+        assert made.batch.preempted > 0
+
+
+def test_a_shared_head_changes_nothing_and_is_computed_once(folder: Path) -> None:
+    head = tuple(tiny.prompts(1, longest=80)[0] * 2)[:70]
+    asked = [Job(i, (*head, 3 + i), 12, ignore_eos=True) for i in range(5)]
+    shared, apart = runner(folder), runner(folder, share=False)
+    assert answers(shared, asked) == answers(apart, asked)
+    assert shared.stats()["tokens_shared"] == 4 * (len(head) // 16 * 16)
+    assert apart.stats()["tokens_shared"] == 0
+
+
+def test_seeds(folder: Path) -> None:
+    """The same seed says the same; another, something else; none, something new each time."""
+
+    def one(seed: int | None) -> list[int]:
+        return answers(runner(folder), [Job(0, (5, 6, 7), 24, 1.5, seed=seed, ignore_eos=True)])[0]
+
+    assert one(1) == one(1)
+    assert one(1) != one(2)
+    assert one(None) != one(None)
+
+
+def test_end_tokens(folder: Path) -> None:
+    (job,) = jobs(count=1)
+    said = answers(runner(folder), [job])[0]
+    made = runner(folder)
+    made.add(Job(0, job.ids, 20, eos=(said[4],)))
+    emits: list[Emit] = []
+    while not made.idle:
+        emits += made.step()
+    assert [t for e in emits for t in e.tokens] == said[: said.index(said[4])]
+    assert [e.finish for e in emits if e.finish] == ["stop"]
+    assert [e.note for e in emits if e.note] == ["admitted"]
+
+
+def test_out_of_memory_shrinks_keeps_marks_and_grows_back(folder: Path) -> None:
+    asked = [Job(j.id, j.ids, 60, 0.0, ignore_eos=True) for j in jobs(count=8)]
+    expected = answers(runner(folder), asked)
+    made, troubles = runner(folder, batch=8), [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("[enforce fail] can't allocate memory")]
+
+    def trouble(step: Step) -> None:
+        if troubles and len(step.decode) > 3:
+            raise troubles.pop()
+
+    made.trouble = trouble
+    said: dict[int, list[int]] = {j.id: [] for j in asked}
+    marked, caps = set(), []
+    for j in asked:
+        made.add(j)
+    while not made.idle:
+        for emit in made.step():
+            said[emit.id] += emit.tokens
+            marked |= {emit.id} if emit.note == "oom" else set()
+        caps.append(made.stats()["batch"])
+    assert said == expected
+    assert marked == {j.id for j in asked}
+    assert min(caps) < 8
+    assert caps[-1] > min(caps)
+    assert made.stats()["oom"] == 2
+
+
+def test_another_error_is_not_taken_for_memory(folder: Path) -> None:
+    made = runner(folder)
+
+    def trouble(step: Step) -> None:
+        raise RuntimeError("device-side assert")
+
+    made.trouble = trouble
+    made.add(jobs(count=1)[0])
+    with pytest.raises(RuntimeError, match="assert"):
+        made.step()
+
+
+def test_cancel_leaves_at_the_next_step(folder: Path) -> None:
+    made = runner(folder)
+    for j in jobs(count=3):
+        made.add(j)
+    made.step()
+    made.cancel(1)
+    assert {e.id for e in made.step()} == {0, 2}
+    assert made.stats()["running"] == 2
+
+
+def test_bad_jobs_are_refused(folder: Path) -> None:
+    made = Runner(folder, max_len=100)
+    with pytest.raises(ValueError, match="99 prompt tokens and 2 to write are more than the 100"):
+        made.add(Job(0, (5,) * 99, 2))
+    with pytest.raises(ValueError, match="token 320 is not one of the 320"):
+        made.add(Job(0, (320,), 2))
+    assert made.idle
+
+
+def test_dtype_is_chosen_by_what_is_fast(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holynb.pool.runner.bf16_is_fast", lambda: False)
+    assert Runner(folder, dtype="bfloat16").stats()["dtype"] == "float32"
+    monkeypatch.setattr("holynb.pool.runner.bf16_is_fast", lambda: True)
+    assert Runner(folder).stats()["dtype"] == "float32", "only where it is asked for"
+    fast = Runner(folder, dtype="bfloat16")
+    assert fast.stats()["dtype"] == "bfloat16"
+    assert len(answers(fast, jobs(count=2))[1]) == 20
+    with pytest.raises(UserError, match="float8.*Did you mean"):
+        Runner(folder, dtype="float8")
+
+
+def test_stats_add_up(folder: Path) -> None:
+    made = runner(folder)
+    asked = jobs(count=3)
+    answers(made, asked)
+    said = made.stats()
+    assert (said["running"], said["waiting"], said["kv_used"]) == (0, 0, 0)
+    assert said["tokens_in"] == sum(len(j.ids) for j in asked)
+    assert said["tokens_out"] == 60
+    assert said["weights_bytes"] == made.spec.weights * 4
+    assert said["kv_bytes"] == Runner(folder).blocks.total * 16 * plan.kv_bytes(made.spec, made.cut, 4)

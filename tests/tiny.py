@@ -1,0 +1,76 @@
+"""Tiny random models of every family, as transformers makes them, and what transformers answers with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+# Read when torch loads: tests share their cores, and tiny products gain nothing from threads that wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3", "qwen3-tied", "llama-bias")
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "max_position_embeddings": 512, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+    "rope_theta": 10000.0,
+}  # fmt: skip
+
+
+def config(family: str) -> Any:
+    """The transformers config of a tiny model."""
+    import transformers as t
+
+    makers: dict[str, Any] = {
+        "llama": lambda: t.LlamaConfig(**SIZES | {"tie_word_embeddings": True}),
+        "llama3": lambda: t.LlamaConfig(**SIZES, rope_parameters=LLAMA3, head_dim=16),
+        "llama-bias": lambda: t.LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
+        "mistral": lambda: t.MistralConfig(**SIZES, sliding_window=None, head_dim=8),
+        "qwen2": lambda: t.Qwen2Config(**SIZES),
+        "qwen3": lambda: t.Qwen3Config(**SIZES, head_dim=32),
+        "qwen3-tied": lambda: t.Qwen3Config(**SIZES | {"tie_word_embeddings": True, "num_key_value_heads": 2}, head_dim=16),
+    }
+    return makers[family]()
+
+
+def make(family: str, folder: Path, *, shard: str | None = None) -> Any:
+    """A random model in `folder` (cut into files of `shard` bytes); returns transformers' own, for answers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(7)
+    model = AutoModelForCausalLM.from_config(config(family), dtype=torch.float32).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            # Norms and biases as trained models have them: not all alike, or a swapped one would not be seen.
+            if weight.dim() == 1:
+                weight.copy_(torch.randn_like(weight) * 0.2 + ("norm" in name))
+            else:
+                weight.mul_(6)
+    model.save_pretrained(folder, **({"max_shard_size": shard} if shard else {}))
+    return model
+
+
+def greedy(model: Any, ids: list[int], count: int) -> list[int]:
+    """`count` tokens after `ids`, one full pass a token: the plainest reference there is."""
+    import torch
+
+    with torch.no_grad():
+        made: list[int] = model.generate(
+            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=count, min_new_tokens=count, do_sample=False,
+            eos_token_id=None, pad_token_id=0,
+        )[0, len(ids) :].tolist()  # fmt: skip
+    return made
+
+
+def prompts(count: int, vocab: int = 320, longest: int = 60) -> list[list[int]]:
+    """Prompts of different lengths, the same every time."""
+    import random
+
+    dice = random.Random(3)
+    return [[dice.randrange(3, vocab) for _ in range(dice.randrange(1, longest))] for _ in range(count)]
