@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from holynb.errors import BadOption, closest
+from holynb.errors import BadKey, BadOption, closest
 from holynb.options import Options
 from holynb.ui import grammar
 
@@ -50,7 +50,8 @@ def run(magic: InferMagic, line: str) -> Any:
         return COMMANDS[word].does(magic, rest)
     if word in LATER:
         raise BadOption(f"%infer {word} is not available in this version yet. {LATER[word]}")
-    near = closest(word, COMMANDS) if len(rest) < 2 else ""
+    # `%infer some text` is a prompt in the wrong place, not a slip of the pen in a command.
+    near = closest(word, [c for c in COMMANDS if c[0] == word[0] or not rest])
     raise BadOption(
         f"%infer takes a command, and {word!r} is none.{near} To send a prompt write it below %%infer; %infer help lists the commands."
     )
@@ -123,7 +124,7 @@ def _show(magic: InferMagic, rest: Sequence[str]) -> None:
     if len(left) > 1:
         raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
     record = stored.record(left[0] if left else None)
-    views.choose(magic.shell).end(static.bundle(record, options.show))
+    views.plain(magic.shell).end(static.bundle(record, options.show))
 
 
 def _stop(_: InferMagic, rest: Sequence[str]) -> None:
@@ -168,6 +169,38 @@ def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
 
 
 # -- models, keys, pools -------------------------------------------------------------------------------------------------
+def _models(_: InferMagic, rest: Sequence[str]) -> None:
+    from holynb.ui import models
+
+    if len(rest) > 1:
+        raise BadOption(f"%infer models takes one provider, and {rest[1]!r} is one word too many.")
+    print(models.text(rest[0] if rest else None))
+
+
+def _key(magic: InferMagic, rest: Sequence[str]) -> None:
+    from holynb import keys
+    from holynb.secret import Secret
+    from holynb.ui import models
+
+    if len(rest) != 1:
+        raise BadOption("%infer key takes one provider, for example: %infer key openai. It asks for the key; never write it on the line.")
+    endpoint = models.endpoint(rest[0])
+    if endpoint.key_name is None:
+        print(f"{rest[0]} needs no key.")
+        return
+    if not magic.somebody():
+        raise BadKey(f"Nobody can be asked here. Set {endpoint.key_name} in the environment or in a .env file.")
+    typed = ask_key(endpoint)
+    if typed is None:
+        print(f"Nothing was typed. {endpoint.route.provider}: {keys.source(endpoint)}.")
+        return
+    secret = keys.keep(endpoint, Secret(typed, endpoint.key_name))
+    where = (
+        "in the system keyring" if keys.store(secret) else "for this session (there is no system keyring here; a .env file lasts longer)"
+    )
+    print(f"{endpoint.key_name} is kept {where}.")
+
+
 def _pool(magic: InferMagic, rest: Sequence[str]) -> None:
     from holynb.ui import poolwords, views
 
@@ -200,5 +233,7 @@ COMMANDS: dict[str, Command] = {
     "stop": Command("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
     "resume": Command("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
     "run": Command("run --only failed [RUN]", "send the failed rows of a run again; the value is the whole frame", _run),
+    "models": Command("models [PROVIDER]", "routes with their prices, and where each key comes from", _models),
+    "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
     "pool": Command("pool start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
 }

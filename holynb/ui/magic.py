@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import no_var_expand
-from traitlets import Unicode
+from traitlets import Dict, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
-from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted
+from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
 from holynb.options import Options
 from holynb.ui import grammar, shown, transform
 
@@ -41,9 +41,13 @@ class Work:
 
 
 class InferMagic(Configurable):
-    """The magics of one shell. `%config InferMagic.default = "provider/model"` sets the route of cells that name none."""
+    """The magics of one shell. `%config InferMagic` lists what can be set for this session, above both configuration files."""
 
-    default = Unicode("", help="Route or alias for cells that name none: provider/model. Empty: the configured default.").tag(config=True)
+    default = Unicode("", help="Route or alias of cells that name none: provider/model.").tag(config=True)
+    alias = Dict(key_trait=Unicode(), value_trait=Unicode(), help='Names for routes: {"fast": "openai/gpt-4.1-mini"}.').tag(config=True)
+    provider = Dict(key_trait=Unicode(), help='Addresses: {"mine": {"base": "https://…/v1", "key": "MINE_API_KEY"}}.').tag(config=True)
+    price = Dict(key_trait=Unicode(), help='Dollars per million tokens: {"mine/model": {"input": 1, "output": 2}}.').tag(config=True)
+    router = Dict(key_trait=Unicode(), help="Rules that choose a route by task type.").tag(config=True)
 
     def __init__(self, shell: Any) -> None:
         super().__init__(parent=shell)
@@ -51,6 +55,17 @@ class InferMagic(Configurable):
         self.before: dict[tuple[str, str], Any] = {}
         """Magics of the same names that stood here before, to be put back."""
         self.transform = transform.install(shell)
+
+    @validate("default", "alias", "provider", "price", "router")
+    def _configure(self, proposal: Any) -> Any:
+        """What is set here goes above the files; what they would refuse is refused."""
+        from holynb import settings
+
+        try:
+            settings.override(**{proposal.trait.name: proposal.value or None})
+        except HolynbError as exc:
+            raise TraitError(str(exc)) from None
+        return proposal.value
 
     # -- the two doors -----------------------------------------------------------------------------------------------
     @no_var_expand
@@ -88,7 +103,7 @@ class InferMagic(Configurable):
             raise BadPrompt("This cell has no prompt. Write it on the lines below %%infer.")
         from holynb import history, plan
 
-        route = said.route or self.default or None
+        route = said.route
         if options.show_code:
             print(plan.code(body.removesuffix("\n"), route, options))
             return None
@@ -96,7 +111,7 @@ class InferMagic(Configurable):
         if options.dry_run:
             from holynb.ui import preview
 
-            preview.show(made)
+            print(preview.text(made))
             return None
         show = "charts" if said.name and not said.show and "show" not in said.said else options.show
         return self.start(made, said.name, show)
@@ -122,19 +137,20 @@ class InferMagic(Configurable):
 
     def _streamed(self, plan: Plan) -> Plan:
         """One prompt streams where somebody watches, unless the cell says otherwise."""
-        if plan.options.stream is not None or len(plan.requests) != 1 or not self._somebody():
+        if plan.options.stream is not None or len(plan.requests) != 1 or not self.somebody():
             return plan
         return replace(plan, requests=[r and replace(r, stream=True) for r in plan.requests])
 
     def _ask(self) -> Callable[[Any], str | None] | None:
         """How to ask for a missing key; None where nobody could answer."""
-        if not self._somebody():
+        if not self.somebody():
             return None
         from holynb.ui.line import ask_key
 
         return ask_key
 
-    def _somebody(self) -> bool:
+    def somebody(self) -> bool:
+        """Whether a person is there who could answer a question."""
         from kernels_support.jupyter.capabilities import detect
 
         return detect(self.shell).asks
@@ -146,10 +162,15 @@ class InferMagic(Configurable):
         frame = run.frame()
         if work.name is not None:
             self.shell.push({work.name: frame})
-        text = self._show(work, watch, last=work.name is None and not watch.interrupted and not _hopeless(run))
+        failure = _failure(run)
+        if isinstance(failure, UserError):
+            # Nothing was sent, so there is nothing to show but the one line.
+            work = replace(work, show="none")
+        text = self._show(work, watch, last=work.name is None and not watch.interrupted and failure is None)
         if watch.interrupted:
             raise Interrupted(_goodbye(work), run)
-        run.check()
+        if failure is not None:
+            raise failure
         if work.name is not None:
             return None
         shown.already(self.shell, frame, text)
@@ -206,7 +227,7 @@ def unload(shell: Any) -> None:
 
 
 def _end_runs() -> None:
-    """Only what was ever started is ended, so that unloading imports nothing."""
+    """Only what was ever started or set is ended, so that unloading imports nothing."""
     if (history := sys.modules.get("holynb.history")) is not None:
         for run in history.runs():
             if not run.done:
@@ -216,6 +237,8 @@ def _end_runs() -> None:
         loop.close()
     if history is not None:
         history.close()
+    if (settings := sys.modules.get("holynb.settings")) is not None:
+        settings.reset()
 
 
 @contextmanager
@@ -225,7 +248,7 @@ def _plainly(debug: bool) -> Iterator[None]:
         yield
     except HolynbError as exc:
         if debug:
-            whole = traceback.format_exception(exc)
+            whole = "".join(traceback.format_exception(exc)).splitlines()
             exc._render_traceback_ = lambda: whole  # type: ignore[attr-defined]
             raise
         if isinstance(exc, InferError | Interrupted):
@@ -233,12 +256,13 @@ def _plainly(debug: bool) -> Iterator[None]:
         raise UsageError(" ".join(str(exc).split())) from None
 
 
-def _hopeless(run: Run) -> bool:
+def _failure(run: Run) -> Exception | None:
+    """What `run.check()` would raise. A run that is left before it has ended has none yet."""
     try:
         run.check()
-    except Exception:  # noqa: BLE001 - asked again, and raised, once the output is in its place
-        return True
-    return False
+    except Exception as exc:  # noqa: BLE001 - raised by the caller, once the output is in its place
+        return exc
+    return None
 
 
 def _goodbye(work: Work) -> str:

@@ -61,7 +61,6 @@ class Watch:
             return False
         if self._view is not None and now >= self._next:
             self._paint(self._view)
-            self._next = self._clock() + self._view.every
         return True
 
     def _paint(self, view: View) -> None:
@@ -70,6 +69,7 @@ class Watch:
         except Exception as exc:  # noqa: BLE001 - a picture that fails must not cost the run; it is told at the end
             self.trouble = exc
             self._view = None
+        self._next = self._clock() + view.every
 
 
 async def follow(run: Run, view: View | None) -> Watch:

@@ -52,9 +52,10 @@ def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") 
         raise BadOption(f"There is no {command} {word}.{closest(word, HELP)} Known: {', '.join(HELP)}.")
     if rest and rest[0] in ("help", "--help", "-h"):
         return _help(command, word), HELP[word]
-    if word == "start":
-        return _start(rest, notice)
-    return {"list": _list, "status": _status, "stop": _stop, "logs": _logs}[word](rest, notice)
+    does = {"start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
+    text, data = does(rest, notice)
+    # What is said to do next is said in the words of the place where it is read.
+    return text.replace("%infer pool", command), data
 
 
 def _start(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:

@@ -16,7 +16,7 @@ from kernels_support.jupyter.capabilities import detect
 if TYPE_CHECKING:
     from holynb.run import Run
 
-__all__ = ["Notice", "Page", "Quiet", "Terminal", "Text", "choose", "show"]
+__all__ = ["Notice", "Page", "Quiet", "Terminal", "Text", "choose", "plain", "show"]
 
 #: At most five redraws a second.
 EVERY = 0.2
@@ -113,12 +113,18 @@ class Terminal:
             self._drawn = False
 
 
+def plain(shell: Any) -> Page:
+    """The page without widgets: text in place where there is a kernel, a terminal's line elsewhere."""
+    return Text() if getattr(shell, "kernel", None) is not None else Terminal()
+
+
 def choose(shell: Any, *, quiet: bool = False) -> Page:
     """The page for this shell: the live view where widgets work, text in place in other kernels, a terminal's line elsewhere."""
     able = detect(shell)
-    if quiet or not able.widgets:
-        page: Page = Text() if getattr(shell, "kernel", None) is not None else Terminal()
-        return Quiet(page) if quiet else page
+    if quiet:
+        return Quiet(plain(shell))
+    if not able.widgets:
+        return plain(shell)
     from holynb.ui.live import Live
 
     return Live(clicks=able.clicks)

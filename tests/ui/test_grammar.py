@@ -17,12 +17,12 @@ from holynb.ui.grammar import Line, cell_help, parse, split
         (r'--file "C:\my files\rows.csv"', ["--file", r"C:\my files\rows.csv"]),
         (r'--file "C:\my files\"', ["--file", "C:\\my files\\"]),
         ("--system don't", ["--system", "don't"]),
-        ("--system \"don't\" -q", ["--system", "don't", "-q"]),
+        ('--system "don\'t" -q', ["--system", "don't", "-q"]),
         ("--system 'You're kind' -q", ["--system", "You're kind", "-q"]),
         (r'--system "say \"hi\" now"', ["--system", 'say "hi" now']),
         ('--system="two words"', ["--system=two words"]),
         ("-p 'stop=[\"a b\"]'", ["-p", 'stop=["a b"]']),
-        ('--where "kind == \'x\' and n > 3"', ["--where", "kind == 'x' and n > 3"]),
+        ("--where \"kind == 'x' and n > 3\"", ["--where", "kind == 'x' and n > 3"]),
         ('--system ""', ["--system", ""]),
         ('--system "open', ["--system", '"open']),
         ("", []),
@@ -52,7 +52,7 @@ def test_binding_and_route(line: str, name: str | None, show: bool, route: str |
 
 @pytest.mark.parametrize("line", ["2x << sim/echo", "class << sim/echo", "a.b << sim/echo", "sim/echo x <<", "sim/echo <<"])
 def test_what_cannot_be_bound_is_refused(line: str) -> None:
-    with pytest.raises(BadOption, match="NAME <<|cannot be a variable"):
+    with pytest.raises(BadOption, match=r"NAME <<|cannot be a variable"):
         parse(line)
 
 
@@ -92,7 +92,9 @@ def test_mistakes_are_one_line_that_says_what_to_do(line: str, says: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("line", ["sim/echo sk-abcdefghijklmnopqrstuvwx", "-p api_key=sk-abcdefghijklmnopqrstuvwx", "--api-key-name=sk-abcdefghijklmnopqrstuvwx"])
+@pytest.mark.parametrize(
+    "line", ["sim/echo sk-abcdefghijklmnopqrstuvwx", "-p api_key=sk-abcdefghijklmnopqrstuvwx", "--api-key-name=sk-abcdefghijklmnopqrstuvwx"]
+)
 def test_a_key_on_the_line_is_refused_and_not_repeated(line: str) -> None:
     with pytest.raises(BadKey, match="%infer key") as caught:
         parse(line)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from xml.etree import ElementTree
+from itertools import pairwise
+from xml.etree import ElementTree as ET
 
 from holynb.ui.svg import HEIGHT, MOST_POINTS, WIDTH, Series, chart, thin
 
 
-def draw(*series: Series) -> ElementTree.Element:
-    return ElementTree.fromstring(chart("Latency", series, lambda y: f"{y:.2f} s", lambda x: f"{x:.0f} s"))
+def draw(*series: Series) -> ET.Element:
+    return ET.fromstring(chart("Latency", series, lambda y: f"{y:.2f} s", lambda x: f"{x:.0f} s"))
 
 
-def places(root: ElementTree.Element) -> list[list[tuple[float, float]]]:
+def places(root: ET.Element) -> list[list[tuple[float, float]]]:
     lines = [e.attrib["points"] for e in root.iter() if e.tag.endswith("polyline")]
     return [[(float(p.split(",")[0]), float(p.split(",")[1])) for p in line.split()] for line in lines]
 
@@ -34,7 +35,7 @@ def test_names_are_escaped_and_there_is_no_script() -> None:
     drawn = chart("<script>", [Series("<b>&", [(0, 1.0), (1, 1.0)])], str, str)
     assert "<script" not in drawn
     assert "<b>" not in drawn
-    ElementTree.fromstring(drawn)
+    ET.fromstring(drawn)
 
 
 def test_colours_follow_the_page_and_have_a_fallback_without_css() -> None:
@@ -57,7 +58,7 @@ def test_labels_of_lines_that_end_together_do_not_lie_on_each_other() -> None:
     root = draw(*(Series(f"d{i}", [(0, 1.0), (1, 1.0)]) for i in range(4)))
     ends = sorted(float(e.attrib["y"]) for e in root.iter() if e.tag.endswith("text") and (e.text or "").startswith("d"))
     assert len(ends) == 4
-    assert all(b - a >= 10.9 for a, b in zip(ends, ends[1:], strict=False))
+    assert all(b - a >= 10.9 for a, b in pairwise(ends))
 
 
 def test_many_points_are_thinned_and_peaks_stay() -> None:

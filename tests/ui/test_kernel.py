@@ -1,0 +1,147 @@
+"""The cell in a real kernel: what the page gets, how calmly, and what an interrupt leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from ui.kernels import Kernel, kernel
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of jupyter_client and its sockets
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with kernel(tmp_path_factory.mktemp("home")) as made:
+        loaded = made("%load_ext holynb")
+        assert (loaded.content["status"], loaded.of("stream", "display_data", "error")) == ("ok", [])
+        yield made
+
+
+def test_the_output_is_the_display_of_the_value(here: Kernel) -> None:
+    done = here("%%infer sim/echo -l\nfirst answer\nsecond <b>answer</b>")
+    assert done.content["status"] == "ok"
+    assert len(done.shown) == 1
+    assert set(done.shown[0]) == {"text/html", "text/plain"}
+    assert done.of("execute_result") == []
+    assert "second &lt;b&gt;answer" in done.shown[0]["text/html"]
+    assert here.value("type(_).__name__, type(Out[max(Out)]).__name__, _.shape") == "('DataFrame', 'DataFrame', (2, 15))"
+    again = here("_")
+    assert "dataframe" in again.of("execute_result")[0]["data"]["text/html"]
+
+
+def test_a_short_run_shows_nothing_but_its_end(here: Kernel) -> None:
+    done = here("%%infer sim/echo\nhello")
+    assert len(done.of("display_data")) == 1
+    assert done.of("update_display_data", "clear_output", "stream") == []
+
+
+def test_progress_is_late_calm_and_replaced_by_the_end(here: Kernel) -> None:
+    done = here("%%infer p << sim/echo -l -p latency=0.25 -c 1\n" + "\n".join(f"row {i}" for i in range(12)))
+    first = done.times("display_data")
+    updates = done.times("update_display_data")
+    assert len(first) == 1
+    assert first[0] >= 0.99, "nothing flashes in the first second"
+    for start in [t / 10 for t in range(0, int(done.seconds * 10))]:
+        assert sum(start <= t < start + 1 for t in [*first, *updates]) <= 6, "five redraws a second, and the end"
+    lines = [c["data"]["text/plain"] for c in done.of("display_data", "update_display_data")]
+    assert all(" of 12" in line and "rows/s" in line and "left" in line for line in lines[1:-1])
+    (final,) = done.shown
+    assert "12 rows" in final["text/plain"]
+    assert "<svg" in final["text/html"]
+    assert here.value("len(p)") == "12"
+
+
+def test_one_prompt_streams_while_somebody_watches(here: Kernel) -> None:
+    done = here("%%infer one << sim/stream --no-cache\ntell me")
+    words = [len(c["data"]["text/plain"].splitlines()[0].split()) for c in done.of("display_data", "update_display_data")[:-1]]
+    assert words == sorted(words)
+    assert len(set(words)) > 5
+    assert here.value("bool(one.ttft_s[0] < 1 < one.latency_s[0])") == "True"
+
+
+@pytest.mark.parametrize("cell", ["%%time\n%%infer {}", "%%capture c\n%%infer {}", "get_ipython().run_cell('%%infer {}')"])
+def test_nested_it_is_synchronous_and_works(here: Kernel, cell: str) -> None:
+    body = "n << sim/echo --no-cache\nnested"
+    done = here(cell.format(body if cell.startswith("%%") else body.replace("\n", "\\n")))
+    assert (done.content["status"], done.of("error")) == ("ok", [])
+    assert here.value("n.text[0]") == "'nested'"
+
+
+def test_other_work_of_the_loop_goes_on_while_the_cell_waits(here: Kernel) -> None:
+    """What a click needs. A blocking cell would leave the count at 0."""
+    here(
+        "import asyncio\nclicks = []\nasync def clicking():\n    for i in range(100):\n        await asyncio.sleep(.02)\n        clicks.append(i)\n"
+    )
+    here("task = asyncio.ensure_future(clicking())")
+    here("%%infer w << sim/echo --no-cache -p latency=1\nx")
+    assert int(here.value("len(clicks)")) > 10
+
+
+def interrupted(here: Kernel, cell: str, *after: float) -> tuple[float, object]:
+    """Run a cell, interrupt it, and give the seconds from the last interrupt to the end, and the reply."""
+    sent = here.start(cell)
+    for pause in after:
+        time.sleep(pause)
+        here.manager.interrupt_kernel()
+    last = time.monotonic()
+    reply = here.finish(sent)
+    return time.monotonic() - last, reply
+
+
+@pytest.mark.parametrize("magic", ["%%infer", "%%time\n%%infer"])
+def test_an_interrupt_keeps_what_is_there_and_ends_the_cell_as_an_error(here: Kernel, magic: str) -> None:
+    rows = "\n".join(f"row {i}" for i in range(40))
+    took, reply = interrupted(here, f"{magic} cut << sim/echo -l -c 4 -p latency=0.4 --no-cache\n{rows}", 1.5)
+    assert took < 2.5, "what was in flight had its grace, and no new request went out"
+    content = reply.content  # type: ignore[attr-defined]
+    assert (content["status"], content["ename"]) == ("error", "Interrupted")
+    assert len(content["traceback"]) == 1
+    assert content["traceback"][0].startswith("Interrupted: ")
+    assert "%infer resume" in content["traceback"][0]
+    counts = eval(here.value("dict(cut.status.value_counts())"), {"np": __import__("numpy")})
+    assert counts["ok"] >= 4
+    assert counts["cancelled"] >= 20
+    assert counts["ok"] + counts["cancelled"] == 40
+    assert here.value("(__import__('holynb').last.frame().status == cut.status).all()") in ("True", "np.True_")
+    assert "stopped" in reply.shown[-1]["text/plain"]  # type: ignore[attr-defined]
+    assert here("1 + 1").content["status"] == "ok"
+
+
+def test_a_second_interrupt_ends_at_once(here: Kernel) -> None:
+    took, reply = interrupted(here, "%%infer two << sim/echo -l -p latency=30 --no-cache\na\nb", 1.2, 0.5)
+    assert reply.content["ename"] == "Interrupted"  # type: ignore[attr-defined]
+    assert took < 2.0
+    assert here.value("two.status.tolist()") == "['cancelled', 'cancelled']"
+
+
+def test_after_an_interrupt_the_kernels_own_handler_is_back(here: Kernel) -> None:
+    took, reply = interrupted(here, "import time\nfor _ in range(300):\n    time.sleep(.1)", 1.0)
+    assert reply.content["ename"] == "KeyboardInterrupt"  # type: ignore[attr-defined]
+    assert took < 5
+
+
+def test_an_interrupted_run_is_resumed_by_name(here: Kernel) -> None:
+    rows = "\n".join(f"resumed row {i}" for i in range(12))
+    interrupted(here, f"%%infer --name halfway sim/echo -l -c 2 -p latency=0.3\n{rows}", 1.4)
+    done = here("%infer resume halfway -c 12")
+    assert done.content["status"] == "ok"
+    assert here.value("_.status.tolist() == ['ok'] * 12") == "True"
+    assert 2 <= int(here.value("int(_.cached.sum())")) <= 10
+
+
+def test_mistakes_are_one_line_and_an_error_for_run_all(here: Kernel) -> None:
+    for cell in ("%%infer sim/echo --modle x\nhi", "%%infer sim/echo", "%infer some text", "%infer resume nowhere"):
+        done = here(cell)
+        assert done.content["status"] == "error"
+        assert len(done.text.strip().splitlines()) == 1
+        assert done.text.startswith("UsageError: ")
+
+
+def test_unloading_leaves_no_thread_and_the_kernel_as_it_was(here: Kernel) -> None:
+    here("import threading\n%unload_ext holynb")
+    assert "holynb" not in here.value("[t.name for t in threading.enumerate()]")
+    assert here("%%infer sim/echo\nx").content["status"] == "error"
+    assert here("%load_ext holynb").of("stream", "error", "display_data") == []
+    assert here("%%infer sim/echo\nx").content["status"] == "ok"

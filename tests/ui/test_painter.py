@@ -1,0 +1,217 @@
+"""The waiting cell: calm when it is short, deaf to a broken view, and out at the second interrupt."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ui.facts import FakeRun, ok
+
+from holynb.ui import painter
+from holynb.ui.painter import QUIET, Watch, follow, wait
+from holynb.ui.views import EVERY
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class View:
+    every = EVERY
+
+    def __init__(self, fails: Exception | None = None) -> None:
+        self.painted: list[float] = []
+        self.clock: Callable[[], float] = time.monotonic
+        self.fails = fails
+
+    def paint(self, run: Any) -> None:
+        self.painted.append(self.clock())
+        if self.fails:
+            raise self.fails
+
+
+def watch(view: View | None = None) -> tuple[Watch, Any, Clock]:
+    clock, run = Clock(), FakeRun()
+    if view is not None:
+        view.clock = clock
+    return Watch(run, view, clock), run, clock  # type: ignore[arg-type]
+
+
+def pass_time(watch: Watch, clock: Clock, until: float, interrupts: int = 0) -> bool:
+    going = True
+    while clock.now < until and going:
+        clock.now += 0.01
+        going = watch.goes_on(interrupts)
+    return going
+
+
+def test_nothing_is_painted_in_the_first_second_and_at_most_five_times_in_each_after_it() -> None:
+    view = View()
+    looking, _, clock = watch(view)
+    assert pass_time(looking, clock, QUIET - 0.02)
+    assert view.painted == []
+    assert pass_time(looking, clock, QUIET + 10)
+    assert 45 <= len(view.painted) <= 50
+
+
+def test_it_ends_with_the_run() -> None:
+    looking, run, _ = watch()
+    assert looking.goes_on(0)
+    run.done = True
+    assert not looking.goes_on(0)
+
+
+def test_a_view_that_fails_is_told_and_left() -> None:
+    view = View(fails=OSError("no page"))
+    looking, _, clock = watch(view)
+    assert pass_time(looking, clock, 5)
+    assert len(view.painted) == 1
+    assert isinstance(looking.trouble, OSError)
+
+
+def test_the_first_interrupt_stops_softly_and_waits_for_the_run() -> None:
+    looking, run, clock = watch()
+    assert pass_time(looking, clock, 60, interrupts=1)
+    assert run.cancels == 1
+    run.done = True
+    assert not looking.goes_on(1)
+
+
+def test_the_second_interrupt_leaves_at_once() -> None:
+    looking, run, clock = watch()
+    pass_time(looking, clock, 1, interrupts=1)
+    assert not pass_time(looking, clock, 60, interrupts=2)
+    assert run.cancels == 2
+    assert clock.now <= 1 + painter.LEAVE + 0.05
+
+
+class Slow(FakeRun):
+    """Ends when its event is set; can be awaited and blocked on, as a run can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending = threading.Event()
+        self.dies = False
+
+    @property
+    def done(self) -> bool:  # type: ignore[override]
+        return self.ending.is_set()
+
+    @done.setter
+    def done(self, value: bool) -> None:
+        """Set by the fake's constructor."""
+
+    def cancel(self) -> None:
+        super().cancel()
+        if self.cancels == 2 or self.dies:
+            self.ending.set()
+
+    def wait(self, timeout: float | None = None) -> FakeRun:
+        if not self.ending.wait(timeout):
+            raise TimeoutError
+        raise RuntimeError("what the run raises is raised by check()")
+
+    def __await__(self) -> Any:
+        yield from asyncio.get_running_loop().run_in_executor(None, self.ending.wait, 10).__await__()
+        raise RuntimeError("what the run raises is raised by check()")
+
+
+def interrupt(*after: float) -> threading.Thread:
+    """SIGINT to this process after each of these pauses."""
+
+    def send() -> None:
+        for pause in after:
+            time.sleep(pause)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("door", ["follow", "wait"])
+def test_it_waits_without_interrupts_and_raises_nothing(door: str) -> None:
+    run = Slow()
+    threading.Timer(0.1, run.ending.set).start()
+    began = time.monotonic()
+    looked = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
+    assert looked.interrupted == 0
+    assert 0.09 <= time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("door", ["follow", "wait"])
+def test_an_idle_wait_notices_an_interrupt_within_a_tenth_of_a_second(door: str) -> None:
+    run = Slow()
+    run.dies = True
+    before = signal.getsignal(signal.SIGINT)
+    thread = interrupt(0.3)
+    began = time.monotonic()
+    looked = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
+    gone = time.monotonic() - began
+    thread.join()
+    assert looked.interrupted == 1
+    assert run.cancels == 1
+    assert gone < 0.3 + 0.35, "a tick is 0.05 s; the rest is for a busy machine"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("door", ["follow", "wait"])
+def test_a_second_interrupt_ends_a_run_that_would_go_on(door: str) -> None:
+    run = Slow()
+    thread = interrupt(0.2, 0.3)
+    began = time.monotonic()
+    looked = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
+    thread.join()
+    assert looked.interrupted == 2
+    assert run.cancels == 2
+    assert time.monotonic() - began < 3
+
+
+def test_a_cancelled_cell_stops_its_run_and_is_not_left_cancelled() -> None:
+    """ipykernel turns an interrupt into a cancellation where its own handler was first."""
+    run = Slow()
+    run.dies = True
+
+    async def cell() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.1, task.cancel)
+        looked = await follow(run, None)  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        return looked.interrupted
+
+    assert asyncio.run(cell()) == 1
+    assert run.cancels == 1
+
+
+def test_the_loop_stays_free_while_a_cell_waits() -> None:
+    """A click is handled while the cell runs: other tasks of the loop go on."""
+    run = Slow()
+
+    async def cell() -> int:
+        clicks = 0
+
+        async def clicking() -> None:
+            nonlocal clicks
+            for _ in range(10):
+                await asyncio.sleep(0.01)
+                clicks += 1
+            run.end(0, ok())
+            run.ending.set()
+
+        clicker = asyncio.ensure_future(clicking())
+        await follow(run, View())  # type: ignore[arg-type]
+        await clicker
+        return clicks
+
+    assert asyncio.run(cell()) == 10

@@ -1,0 +1,172 @@
+"""The final output: complete, escaped, bounded, the same without CSS and without a kernel."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from decimal import Decimal
+from html.parser import HTMLParser
+
+import pytest
+from ui.facts import failed, ok, record
+
+from holynb.types import Ended, Gauge, Outcome
+from holynb.ui.static import MOST_ROWS, as_html, as_text, bundle, charts
+
+EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31mred\x1b[0m \ud800 &amp; "quoted"'
+
+
+class Page(HTMLParser):
+    """Tags seen, and whether each that was opened was closed."""
+
+    VOID = frozenset({"circle", "path", "polyline", "meta", "br", "img"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.said: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, k, v) for k, v in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.said.append(data)
+
+
+def page(html: str) -> Page:
+    read = Page(html)
+    assert read.open == []
+    return read
+
+
+def test_one_prompt_shows_its_answer_in_full() -> None:
+    answer = "\n".join(f"line {i}  with   spaces" for i in range(500))
+    html = as_html(record([ok(answer)]))
+    assert answer in html
+    assert 'dir="auto" style="white-space:pre-wrap"' in html
+    assert page(html).tags["table"] == 0
+    assert answer in as_text(record([ok(answer)]))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_what_models_and_servers_say_is_text(rows: int) -> None:
+    shown = record([ok(EVIL)] * rows, [EVIL] * rows, notes=[EVIL], labels=[EVIL] * rows)
+    html = as_html(shown)
+    read = page(html)
+    assert not read.tags["script"]
+    assert not read.tags["img"]
+    assert not [a for a in read.attributes if a[1].startswith("on")]
+    assert "<script>alert(1)</script>" in "".join(read.said)
+    assert "\x1b" not in html + as_text(shown)
+    html.encode()
+    as_text(shown).encode()
+
+
+def test_errors_of_servers_are_escaped_too() -> None:
+    html = as_html(record([failed("server", EVIL), ok()]))
+    assert page(html).tags["script"] == 0
+    assert "server: &lt;script&gt;" in html
+
+
+def test_summary_names_failures_and_the_way_back() -> None:
+    rows = [ok()] * 193 + [failed()] * 5 + [failed("content_filter", "refused by a filter")] * 2
+    for text in ("".join(page(as_html(record(rows))).said), as_text(record(rows))):
+        assert "7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed" in text
+        assert "timeout: no answer in 60 s" in text
+        assert "content_filter: refused by a filter" in text
+
+
+def test_savings_and_stop_are_said() -> None:
+    from dataclasses import replace
+
+    from holynb.summary import summarize
+
+    rows = [ok(cached=True, attempts=0, cost=Decimal(0))] * 3 + [Outcome("cancelled", "half")]
+    told = replace(summarize(rows, 1.0, stopped=True), saved=Decimal("1.50"))
+    text = as_text(record(rows, told=told))
+    assert "saved $1.50" in text
+    assert "stopped" in text
+    assert "1 cancelled" in text
+    assert "half" in text
+
+
+def test_long_tables_say_how_many_more() -> None:
+    html = as_html(record([ok()] * 200))
+    assert page(html).tags["tr"] == MOST_ROWS + 1
+    assert "… and 150 more of 200 rows" in html
+    assert "… and 190 more of 200 rows" in as_text(record([ok()] * 200))
+    assert "more of" not in as_html(record([ok()] * 20))
+
+
+def test_a_hundred_rows_of_the_longest_and_worst_text_stay_under_150_kb() -> None:
+    worst = '"<&>' * 5_000
+    assert len(as_html(record([ok(worst, cost=Decimal("0.123456"))] * 100, [worst] * 100)).encode()) < 150_000
+    assert len(as_html(record([ok("한글 답변 " * 400)] * 100, ["한글 " * 400] * 100)).encode()) < 150_000
+
+
+def test_rows_stand_under_their_own_labels_in_their_own_direction() -> None:
+    html = as_html(record([ok("שלום"), ok("b")], ["x", "y"], labels=[["a", 1], ["a", 1]]))
+    assert html.count(">a, 1<") == 2
+    assert '<td dir="auto">שלום</td>' in html
+
+
+def test_unknown_is_a_question_mark_and_skipped_costs_nothing() -> None:
+    from holynb.types import Usage
+
+    text = as_text(record([ok(cost=None, usage=Usage(None, 7)), Outcome("skipped"), None]))
+    first, second, third = text.splitlines()[1:4]
+    assert "? + 7" in first
+    assert "?" in first.split()[-3:]
+    assert "skipped" in second
+    assert "?" not in second
+    assert "running" in third
+
+
+def test_show_chooses_the_parts() -> None:
+    shown = record([ok(), ok(), failed()])
+    parts = {s: page(as_html(shown, s)).tags for s in ("all", "table", "charts")}
+    assert [(t["table"], bool(t["svg"])) for t in parts.values()] == [(1, True), (1, False), (0, True)]
+    assert "prompt 0" not in as_text(shown, "charts")
+    assert "1 of 3 failed" in as_text(shown, "charts")
+    assert set(bundle(shown)) == {"text/html", "text/plain"}
+
+
+def test_charts_show_what_is_known_and_nothing_else() -> None:
+    events = [Ended(i, ok(), 100.0 + i) for i in range(5)]
+    gauges = [Gauge("cpu", 900, 2**34, 100.0 + i, ours=2**29) for i in range(5)]
+    assert list(charts(record([ok()] * 5, events=[*events, *gauges]))) == ["cost", "latency", "memory"]
+    assert "512 MiB" in charts(record([ok()] * 5, events=[*events, *gauges]))["memory"]
+    assert list(charts(record([ok(cost=None, ttft_s=None)] * 5))) == ["latency"]
+    assert "TTFT" not in charts(record([ok(cost=None, ttft_s=None)] * 5))["latency"]
+    assert charts(record([ok()])) == {}
+    assert "simulated" in charts(record([ok()] * 2))["cost"]
+    assert "simulated" not in charts(record([ok(route="openai/gpt-4.1")] * 2))["cost"]
+
+
+def test_runs_from_the_log_have_no_times_and_are_drawn_by_row() -> None:
+    drawn = charts(record([ok()] * 5, events=()))
+    assert "row 4" in drawn["latency"]
+
+
+def test_nothing_is_fetched_and_nothing_runs() -> None:
+    html = as_html(record([ok()] * 5))
+    assert not re.search(r"(?:src|href)=|url\(|@import|<script", html)
+    assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_colours_come_from_the_page_with_a_fallback_each() -> None:
+    variables = re.findall(r"var\(([^)]*)\)", as_html(record([ok(), failed()])))
+    assert variables
+    assert all("," in v for v in variables)

@@ -1,0 +1,51 @@
+"""The running fold: equal to the fold of the whole, at every moment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+from ui.facts import failed, ok
+
+from holynb.summary import summarize
+from holynb.types import Ended, Noted, Outcome, Usage
+from holynb.ui.tally import SPAN_S, Tally
+
+OUTCOMES = st.sampled_from([
+    ok(), ok(cost=None), ok(cached=True, attempts=0, cost=Decimal(0)), ok(usage=Usage()), failed(), failed("quota", cost=Decimal("0.2")),
+    Outcome("cancelled", attempts=1), Outcome("cancelled"), Outcome("skipped"),
+])  # fmt: skip
+
+
+@given(st.lists(OUTCOMES, max_size=30), st.integers(0, 30))
+def test_it_counts_as_the_summary_does(outcomes: list[Outcome], cut: int) -> None:
+    tally = Tally(len(outcomes))
+    events = [Ended(i, o, 1.0) for i, o in enumerate(outcomes)]
+    tally.take(events[:cut])
+    tally.take(events[cut:])
+    whole = summarize(outcomes, 3.0)
+    assert tally.summary(3.0) == whole
+    part = Tally(len(outcomes))
+    part.take(events[:cut])
+    rows = [o if i < cut else None for i, o in enumerate(outcomes)]
+    assert replace(part.summary(3.0), saved=None) == summarize(rows, 3.0)
+
+
+def test_speed_is_of_the_last_seconds_and_leaves_the_log_out() -> None:
+    tally = Tally(100)
+    assert tally.speed(0.0) == (None, None)
+    tally.take([Ended(i, ok(cached=True, attempts=0), 0.0) for i in range(50)])
+    assert tally.speed(1.0) == (None, None)
+    tally.take([Ended(50 + i, ok(), 0.0) for i in range(10)])
+    assert tally.speed(2.0) == (5.0, 25.0)
+    for second in range(3, 60):
+        rate = tally.speed(float(second))
+    assert rate == (None, None), f"nothing was answered for {SPAN_S} s"
+
+
+def test_the_last_note_is_kept() -> None:
+    tally = Tally(1)
+    tally.take([Noted("pool starts", 0.0), Noted("pool is ready", 1.0)])
+    assert tally.note == "pool is ready"

@@ -1,0 +1,139 @@
+"""The rewrite to `await`: at top level only, whatever surrounds it, and gone when taken out."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ui.shells import run, shell
+
+from holynb.ui import transform
+
+
+class Recorder:
+    """Stands where the magics stand, and says which door was used."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, str]] = []
+
+    async def acell(self, line: str, cell: str) -> str:
+        await asyncio.sleep(0)
+        self.calls.append(("awaited", line, cell))
+        return "awaited"
+
+    async def aline(self, line: str) -> str:
+        self.calls.append(("awaited line", line, ""))
+        return "awaited"
+
+    def infer(self, line: str, cell: str | None = None) -> str:
+        self.calls.append(("sync" if cell is not None else "sync line", line, cell or ""))
+        return "sync"
+
+
+@pytest.fixture
+def here() -> Iterator[tuple[Any, Recorder]]:
+    with shell() as made:
+        recorder = Recorder()
+        setattr(made, transform.ATTRIBUTE, recorder)
+        for kind in ("line", "cell"):
+            made.magics_manager.magics[kind]["infer"] = recorder.infer
+        installed = transform.install(made)
+        try:
+            yield made, recorder
+        finally:
+            transform.remove(made, installed)
+            delattr(made, transform.ATTRIBUTE)
+
+
+@pytest.mark.parametrize(
+    ("cell", "call"),
+    [
+        ("%%infer sim/echo -n 5\nhello\n", ("awaited", "sim/echo -n 5", "hello\n")),
+        ("%%infer\nhello", ("awaited", "", "hello\n")),
+        ("\n\n%%infer sim/echo\nhello\n", ("awaited", "sim/echo", "hello\n")),
+        ("  %%infer sim/echo\n  hello\n    there\n", ("awaited", "sim/echo", "hello\n  there\n")),
+        ("%%holynb x\nhello\n", ("awaited", "x", "hello\n")),
+        ("%%infer sim/echo", ("awaited", "sim/echo", "")),
+        ('%%infer\nit\'s {x} {{ y }} \\n "quoted";\n', ("awaited", "", 'it\'s {x} {{ y }} \\n "quoted";\n')),
+        ("%%infer --system don't\n%time x = 1\n!ls\n%%infer\n?\n", ("awaited", "--system don't", "%time x = 1\n!ls\n%%infer\n?\n")),
+        ("%infer run --only failed", ("awaited line", "run --only failed", "")),
+        ("\n  %infer resume demo -c 4\n\n", ("awaited line", "resume demo -c 4", "")),
+        ("%infer status", ("sync line", "status", "")),
+        ("x = 1\n%infer run --only failed", ("sync line", "run --only failed", "")),
+        ("x = %infer run --only failed", ("sync line", "run --only failed", "")),
+    ],
+)
+def test_what_is_awaited_at_top_level(here: tuple[Any, Recorder], cell: str, call: tuple[str, str, str]) -> None:
+    made, recorder = here
+    assert run(made, cell).error is None
+    assert recorder.calls == [call]
+
+
+@pytest.mark.parametrize("cell", ["%%inference\nx\n", "%%infer?\n", "# %%infer\n", "print(1)\n", "%%infers", "%inferno run", ""])
+def test_what_is_not_ours_is_left_alone(cell: str) -> None:
+    lines = cell.splitlines(keepends=True)
+    assert transform.rewrite(lines) == lines
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%%time\n%%infer sim/echo\nhello\n",
+        "%%capture\n%%infer sim/echo\nhello\n",
+        "get_ipython().run_cell('%%infer sim/echo\\nhello\\n')",
+        "get_ipython().run_cell_magic('infer', 'sim/echo', 'hello\\n')",
+        "import asyncio\nawait asyncio.sleep(0)\nget_ipython().run_cell('%%infer sim/echo\\nhello\\n')",
+        "get_ipython().run_cell('')\nget_ipython().run_cell('%%infer sim/echo\\nhello\\n')",
+    ],
+)
+def test_nested_in_a_cell_that_runs_the_synchronous_magic_takes_over(here: tuple[Any, Recorder], cell: str) -> None:
+    made, recorder = here
+    done = run(made, cell)
+    assert done.error is None
+    assert recorder.calls == [("sync", "sim/echo", "hello\n")]
+    assert run(made, "%%infer sim/echo\nafter\n").value == "awaited"
+
+
+def test_run_cell_from_a_callback_of_a_running_loop_is_synchronous(here: tuple[Any, Recorder]) -> None:
+    made, recorder = here
+
+    async def front_end() -> None:
+        run(made, "%%infer sim/echo\nhello\n")
+
+    asyncio.run(front_end())
+    assert [c[0] for c in recorder.calls] == ["sync"]
+
+
+def test_run_cell_in_another_thread_is_synchronous(here: tuple[Any, Recorder]) -> None:
+    made, recorder = here
+    thread = threading.Thread(target=made.run_cell, args=("%%infer sim/echo\nhello\n",))
+    thread.start()
+    thread.join(10)
+    assert [c[0] for c in recorder.calls] == ["sync"]
+
+
+def test_without_autoawait_nothing_is_rewritten(here: tuple[Any, Recorder]) -> None:
+    made, recorder = here
+    made.autoawait = False
+    run(made, "%%infer sim/echo\nhello\n")
+    assert [c[0] for c in recorder.calls] == ["sync"]
+
+
+def test_a_terminal_still_sees_an_unfinished_cell(here: tuple[Any, Recorder]) -> None:
+    made, _ = here
+    assert made.input_transformer_manager.check_complete("%%infer sim/echo")[0] == "incomplete"
+    assert made.input_transformer_manager.check_complete("%%infer sim/echo\nhello")[0] == "incomplete"
+    assert made.input_transformer_manager.check_complete("%%infer sim/echo\nhello\n\n")[0] == "complete"
+
+
+def test_it_stands_first_and_leaves_nothing() -> None:
+    with shell() as made:
+        before = list(made.input_transformers_cleanup)
+        installed = transform.install(made)
+        assert made.input_transformers_cleanup[0] is installed
+        transform.remove(made, installed)
+        transform.remove(made, installed)
+        assert made.input_transformers_cleanup == before
