@@ -1,0 +1,274 @@
+"""HTTP: one request out, one reply in. The only import of httpx; knows no wire, no key and no retry.
+
+httpx is the vocabulary, not the way: its own connection pool walks every connection for every request (encode/httpx#3215), so requests go
+straight to httpx-aiohttp's transport, under httpx's types. HOLYNB_HTTP=httpx selects plain httpx. A transport called directly skips what
+httpx.AsyncClient does around it, so that is done here: proxies and certificates of the environment, no redirects, decompression.
+Whatever goes wrong becomes one `errors.Fault`, here and nowhere else. Lives on the io loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from holynb.engines import mishaps
+from holynb.errors import Fault
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Client", "Reply", "borrow", "give_back"]
+
+#: Headers as they go out: lower case, Latin-1.
+Headers = Iterable[tuple[bytes, bytes]]
+
+#: The longest body that is read whole.
+LONGEST_BODY = 64 * 2**20
+#: Idle connections close before the servers' own habit (Node and uvicorn: 5 s), or a request meets a connection that is being closed.
+KEEPALIVE_S = 4.0
+#: From here on a body goes out in pieces: aiohttp warns that one piece would hold up the loop.
+LARGE_BODY = 2**20
+PIECE = 2**16
+#: Response headers longer than aiohttp's default of 8,190 bytes are seen behind some gateways.
+LONGEST_HEADER = 64 * 2**10
+
+
+class Reply:
+    """What a server answers. Read it whole or in chunks, then `aclose`; a connection is used again only if its body was read to the end."""
+
+    __slots__ = ("_host", "_response", "headers", "status")
+
+    def __init__(self, response: httpx.Response, host: str) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers.raw}
+        self._response = response
+        self._host = host
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes, decompressed. Raises Fault (truncated)."""
+        packed = self.headers.get("content-encoding", "identity") != "identity"
+        source: Any = self._response.aiter_bytes() if packed else self._response.stream
+        try:
+            async for chunk in source:
+                yield chunk
+        except Exception as exc:
+            raise mishaps.reading(exc, self._host) from exc
+
+    async def read(self, longest: int = LONGEST_BODY) -> bytes:
+        """The whole body. Raises Fault: truncated, or server where it is longer than `longest` bytes."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.chunks():
+            size += len(chunk)
+            if size > longest:
+                raise Fault("server", f"{self._host} answered more than {longest / 2**20:,.0f} MiB, which no model writes.", retry=False)
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it where the body was not read to its end."""
+        try:
+            await self._response.aclose()
+        except Exception as exc:
+            # httpx closes its stream through the same translation as it reads; a failure to close costs nobody an answer.
+            if not mishaps.of_transport(exc):
+                raise
+
+
+class Client:
+    """Connections to any number of hosts, through one proxy or none. `uds`: every request goes to this Unix socket."""
+
+    def __init__(self, *, proxy: str | None = None, uds: str | None = None, flavor: str | None = None) -> None:
+        self._proxy, self._uds, self._flavor = proxy, uds, flavor or os.environ.get("HOLYNB_HTTP") or "aiohttp"
+        if self._flavor not in ("aiohttp", "httpx"):
+            raise Fault("connection", f"HOLYNB_HTTP is {self._flavor!r}; it takes aiohttp (the default) or httpx.", stops=True, retry=False)
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
+        self._addresses: dict[str, httpx.URL] = {}
+        self.users = 0
+
+    async def send(self, method: str, url: str, headers: Headers, body: bytes | None = None, *, connect: float = 10.0) -> Reply:
+        """One request; returns when the reply's headers are there. `connect`: seconds to a connected socket, TLS included.
+
+        Raises Fault: timeout or connection, also for a redirect, which would carry the key to another address.
+        """
+        import httpx
+
+        address = self._addresses.get(url)
+        try:
+            if address is None:
+                address = self._addresses[url] = _address(url)
+            timeout = {"connect": connect, "pool": connect, "read": None, "write": None}
+            head, content = (headers, body) if body is None or len(body) < LARGE_BODY else _in_pieces(headers, body)
+            request = httpx.Request(method, address, headers=list(head), content=content, extensions={"timeout": timeout})
+            response = await self._transport(address.scheme).handle_async_request(request)
+        except Exception as exc:
+            raise mishaps.asking(exc, _host(url), connect, self._proxy) from exc
+        reply = Reply(response, address.host)
+        if 300 <= reply.status < 400:
+            await reply.aclose()
+            raise mishaps.redirected(url, reply.status, reply.headers.get("location", ""))
+        return reply
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        transports = list(self._transports.values())
+        self._transports.clear()
+        for transport in transports:
+            await transport.aclose()
+
+    def _transport(self, scheme: str) -> httpx.AsyncBaseTransport:
+        """Made at the first request: a context of certificates takes tens of milliseconds, and plain http needs none."""
+        found = self._transports.get(scheme)
+        if found is None:
+            secure = scheme == "https" or (self._proxy or "").startswith("https:")
+            context = certificates(*_named_certificates()) if secure else _no_certificates()
+            make = _aiohttp if self._flavor == "aiohttp" else _httpx
+            found = self._transports[scheme] = make(context, _proxy(self._proxy), self._uds)
+        return found
+
+
+# -- shared clients ------------------------------------------------------------------------------------------------------
+
+#: (loop, proxy, flavor) → the client that all engines there share. Touched by the io loop alone.
+_shared: dict[tuple[Any, ...], Client] = {}
+
+
+def borrow(url: str) -> Client:
+    """The client for this address, shared by everybody who goes through the same proxy. `give_back` closes it after the last one."""
+    key = (asyncio.get_running_loop(), proxy_for(url), os.environ.get("HOLYNB_HTTP"))
+    client = _shared.get(key)
+    if client is None:
+        client = _shared[key] = Client(proxy=key[1])
+    client.users += 1
+    return client
+
+
+async def give_back(client: Client) -> None:
+    """Called once for each `borrow`."""
+    client.users -= 1
+    if client.users <= 0:
+        for key in [k for k, c in _shared.items() if c is client]:
+            del _shared[key]
+        await client.aclose()
+
+
+# -- what the environment says -------------------------------------------------------------------------------------------
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or the system's settings) name for this address."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or not parts.hostname or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _named_certificates() -> tuple[str | None, str | None, float]:
+    """SSL_CERT_FILE, SSL_CERT_DIR, and when they changed, so that a corrected file is read again."""
+    file, folder = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
+    named = file or folder
+    try:
+        return file, folder, Path(named).stat().st_mtime if named else 0.0
+    except OSError as exc:
+        name = "SSL_CERT_FILE" if file else "SSL_CERT_DIR"
+        raise Fault("connection", f"{name} names {named}, which cannot be read: {exc.strerror}.", retry=False, stops=True) from exc
+
+
+@lru_cache(maxsize=4)
+def certificates(file: str | None, folder: str | None, changed: float) -> ssl.SSLContext:  # noqa: ARG001 - part of what is remembered
+    """The certificates to trust: those named, else certifi's."""
+    import certifi
+
+    try:
+        return ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
+    except (OSError, ssl.SSLError) as exc:
+        named = f"SSL_CERT_FILE names {file}" if file else f"SSL_CERT_DIR names {folder}"
+        raise Fault("connection", f"{named}, which holds no certificates.", retry=False, stops=True) from exc
+
+
+@lru_cache(maxsize=1)
+def _no_certificates() -> ssl.SSLContext:
+    """Trusts nobody; for transports that never open a TLS connection but insist on a context."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+# -- transports ----------------------------------------------------------------------------------------------------------
+
+
+def _proxy(url: str | None) -> httpx.Proxy | None:
+    import httpx
+
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise Fault("connection", f"The proxy of the environment is {parts.scheme}://…; only http and https proxies work.", retry=False, stops=True)
+    if parts.username is None:
+        return httpx.Proxy(url)
+    # The credentials go as a header: aiohttp warns about its own way to pass them.
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return httpx.Proxy(bare, headers={"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode("ascii")})
+
+
+def _aiohttp(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
+
+    def session() -> aiohttp.ClientSession:
+        # limit=0: the scheduler bounds what is in flight; a queue here would count against timeouts that are not its business.
+        connector: aiohttp.BaseConnector
+        if uds:
+            connector = aiohttp.UnixConnector(path=uds, limit=0, keepalive_timeout=KEEPALIVE_S)
+        else:
+            connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), max_field_size=LONGEST_HEADER, max_line_size=LONGEST_HEADER,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )  # fmt: skip
+
+    return AiohttpTransport(verify=context, proxy=proxy, client=session)
+
+
+def _httpx(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:
+    import httpx
+
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
+    return httpx.AsyncHTTPTransport(verify=context, proxy=proxy, uds=uds, limits=limits, trust_env=False)
+
+
+def _address(url: str) -> httpx.URL:
+    import httpx
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in parts.netloc):
+        raise httpx.UnsupportedProtocol("it should look like https://api.example.com/v1")
+    return httpx.URL(url)
+
+
+def _in_pieces(headers: Headers, body: bytes) -> tuple[Headers, AsyncIterator[bytes]]:
+    """A large body, its length said beforehand: some servers take no chunked requests."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), PIECE):
+            yield body[start : start + PIECE]
+
+    return [*headers, (b"content-length", str(len(body)).encode())], pieces()
+
+
+def _host(url: str) -> str:
+    """For messages: the host alone, since an address may hold a password."""
+    try:
+        return urlsplit(url).hostname or url
+    except ValueError:
+        return url
