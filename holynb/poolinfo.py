@@ -63,7 +63,9 @@ def look(record: Record) -> PoolInfo:
     health = _health(record)
     if health is None:
         return PoolInfo(state="silent", **known)
-    said: dict[str, Any] = {k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")}
+    said: dict[str, Any] = {
+        k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")
+    }
     return PoolInfo(**known, **said, memory=_memory(health))
 
 

@@ -63,7 +63,7 @@ class Runner:
     def step(self) -> list[Emit]:
         time.sleep(self._pause)
         self._steps += 1
-        while self._waiting and len(self._running) < 4:
+        while self._waiting and len(self._running) < int(os.environ.get("HOLYNB_FAKE_BATCH", "4")):
             job = self._waiting.pop(0)
             self._running[job.id] = (job, 0)
         out = []

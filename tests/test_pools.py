@@ -84,7 +84,10 @@ def test_bg_returns_at_once_and_wait_comes_later(model: str, monkeypatch: pytest
 def test_two_kernels_starting_at_once_share_one_pool(model: str) -> None:
     code = "import sys; from holynb import pools; print(pools.start(sys.argv[1]).pid)"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    both = [subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+        for _ in range(2)
+    ]
     said = [p.communicate(timeout=60) for p in both]
     assert [p.returncode for p in both] == [0, 0], said
     assert said[0][0] == said[1][0]
@@ -94,7 +97,9 @@ def test_a_pool_outlives_the_kernel_that_started_it_and_its_interrupts(model: st
     """As a kernel is interrupted and killed: signals to its process group."""
     code = "import sys, time; from holynb import pools; print(pools.start(sys.argv[1]).pid, flush=True); time.sleep(60)"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    kernel = subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env, start_new_session=True)
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env, start_new_session=True
+    )
     assert kernel.stdout is not None
     pid = int(kernel.stdout.readline())
     os.killpg(kernel.pid, signal.SIGINT)
@@ -180,5 +185,7 @@ def test_another_machines_pool_is_shown_as_such(home: Path) -> None:
 
 def test_importing_pools_loads_nothing_heavy() -> None:
     code = "import sys, holynb.pools; print([m for m in ('torch', 'httpx', 'pandas', 'uvicorn', 'holynb.pool') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)}
+    )
     assert done.stdout.strip() == "[]"

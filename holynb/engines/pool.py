@@ -89,7 +89,12 @@ class Pool:
             await self._again()
             record = await asyncio.to_thread(pools.find, self._word)
         if record is None:
-            raise Fault("connection", f"{self.endpoint.route} is not running any more. Start it: %infer pool start {self._word}", retry=False, stops=True)
+            raise Fault(
+                "connection",
+                f"{self.endpoint.route} is not running any more. Start it: %infer pool start {self._word}",
+                retry=False,
+                stops=True,
+            )
         client = self._clients.get(str(record.socket))
         if client is None:
             client = self._clients[str(record.socket)] = Client(uds=str(record.socket))
@@ -247,4 +252,6 @@ def _fault(error: dict[str, Any], status: int | None) -> Fault:
     code = str(error.get("code"))
     kind = _KINDS.get(code) or ("bad_request" if status is not None and 400 <= status < 500 else "server")
     message = str(error.get("message"))
-    return Fault(kind, message, retry=False if code == "pool_failed" else None, status=status, raw=json.dumps(error, ensure_ascii=False)[:2000])
+    return Fault(
+        kind, message, retry=False if code == "pool_failed" else None, status=status, raw=json.dumps(error, ensure_ascii=False)[:2000]
+    )

@@ -7,39 +7,29 @@ show that the server is alive. A client that goes away has its rows cancelled at
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from holynb.pool import api
 from holynb.pool.answer import Piece, Reading
 from holynb.pool.api import ApiError, Ask
+from holynb.pool.door import Events, Gone, body, event, unless_gone
 from holynb.pool.metrics import render
 from holynb.pool.replica import Generation, Lost, Refused
 from holynb.pool.service import Service
 
-__all__ = ["application", "guarded"]
-
-T = TypeVar("T")
-
-#: Bytes of the longest body. A prompt of a million tokens is about 5 MB.
-_LONGEST = 64 * 1024 * 1024
-
-
-class _Gone(Exception):
-    """The client went away; there is nobody to answer."""
+__all__ = ["application"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +62,9 @@ class Routes:
     async def models(self, request: Request) -> Response:  # noqa: ARG002 - a handler's signature
         identity = self._service.identity
         names = dict.fromkeys((identity.name, identity.model))
-        data = [{"id": n, "object": "model", "created": 0, "owned_by": "holynb-pool", "max_model_len": self._service.max_len} for n in names]
+        data = [
+            {"id": n, "object": "model", "created": 0, "owned_by": "holynb-pool", "max_model_len": self._service.max_len} for n in names
+        ]
         return JSONResponse({"object": "list", "data": data})
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002
@@ -85,20 +77,22 @@ class Routes:
 
     async def _answer(self, request: Request, *, chat: bool) -> Response:
         service = self._service
-        ask = api.body_of(await _body(request), chat=chat)
+        ask = api.body_of(await body(request), chat=chat)
         if not service.identity.answers_to(ask.model):
             names = " or ".join(dict.fromkeys((service.identity.name, service.identity.model)))
-            raise ApiError(404, f"The model {ask.model} does not exist here; this pool serves {names}.", param="model", code="model_not_found")
+            raise ApiError(
+                404, f"The model {ask.model} does not exist here; this pool serves {names}.", param="model", code="model_not_found"
+            )
         service.requests += 1
         try:
-            answer = await _unless_gone(request, self._begin(ask))
+            answer = await unless_gone(request, self._begin(ask))
         except BaseException:
             self._leave()
             raise
         if ask.stream:
-            return _Events(self._stream(answer), lambda: self._leave(answer))
+            return Events(self._stream(answer), lambda: self._leave(answer))
         try:
-            return JSONResponse(await _unless_gone(request, self._whole(answer)))
+            return JSONResponse(await unless_gone(request, self._whole(answer)))
         finally:
             self._leave(answer)
 
@@ -113,7 +107,9 @@ class Routes:
         text = await self._service.ready()
         generations = self._service.begin(self._service.wanted(ask, text))
         readings = [Reading(g, text, ask.stop, stream=ask.stream) for g in generations]
-        return _Answer(ask, api.head(ask, uuid.uuid4().hex, ask.model or self._service.identity.name), generations, readings, time.monotonic())
+        return _Answer(
+            ask, api.head(ask, uuid.uuid4().hex, ask.model or self._service.identity.name), generations, readings, time.monotonic()
+        )
 
     async def _whole(self, answer: _Answer) -> dict[str, Any]:
         """All choices; the first one that fails ends the others."""
@@ -156,41 +152,25 @@ class Routes:
                     if piece.kind == "quiet":
                         yield b": alive\n\n"
                     elif piece.kind == "admitted":
-                        yield _event(api.chunk(ask, answer.head, choice, {"role": "assistant", "text": ""}))
+                        yield event(api.chunk(ask, answer.head, choice, {"role": "assistant", "text": ""}))
                     elif piece.kind == "text":
-                        yield _event(api.chunk(ask, answer.head, choice, {"text": piece.text}))
+                        yield event(api.chunk(ask, answer.head, choice, {"text": piece.text}))
                     elif piece.kind == "end":
                         tokens += piece.tokens
                         metrics.end(piece.finish or "stop", time.monotonic() - answer.began)
-                        yield _event(api.chunk(ask, answer.head, choice, {"finish": piece.finish}))
+                        yield event(api.chunk(ask, answer.head, choice, {"finish": piece.finish}))
             ended = True
             if ask.usage_chunk:
                 kind = "chat.completion.chunk" if ask.chat else "text_completion"
-                yield _event({**answer.head, "object": kind, "choices": [], "usage": api.usage(answer.tokens_in, tokens)})
+                yield event({**answer.head, "object": kind, "choices": [], "usage": api.usage(answer.tokens_in, tokens)})
             yield b"data: [DONE]\n\n"
         except (Lost, Refused) as exc:
             ended = True
             metrics.end("error", 0.0)
-            yield _event(api.error_body(_api_error(exc)))
+            yield event(api.error_body(_api_error(exc)))
         finally:
             if not ended:
                 metrics.end("cancelled", 0.0)
-
-
-class _Events(StreamingResponse):
-    """Server-sent events. `after` is called when the response is over, also where its first byte never went out."""
-
-    def __init__(self, events: AsyncGenerator[bytes, None], after: Callable[[], None]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
-        self._events = events
-        self._after = after
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._after()
-            await self._events.aclose()
 
 
 async def _merged(readings: list[Reading], service: Service) -> AsyncGenerator[tuple[int, Piece], None]:
@@ -233,38 +213,8 @@ def _api_error(exc: Lost | Refused) -> ApiError:
     return ApiError(500, str(exc), code=exc.code)
 
 
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
-
-
-async def _body(request: Request) -> Any:
-    raw = bytearray()
-    async for part in request.stream():
-        raw += part
-        if len(raw) > _LONGEST:
-            raise ApiError(413, f"The body is longer than {_LONGEST:,} bytes.")
-    try:
-        return json.loads(raw)
-    except ValueError as exc:
-        raise ApiError(400, f"The body is not JSON: {exc}") from exc
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result, unless the client goes away first: then the work is cancelled."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise _Gone
-        return task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
 async def _refuse(request: Request, exc: Exception) -> Response:
-    if isinstance(exc, _Gone):
+    if isinstance(exc, Gone):
         return Response(status_code=499)
     if isinstance(exc, HTTPException):
         exc = ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}")
@@ -276,7 +226,7 @@ async def _refuse(request: Request, exc: Exception) -> Response:
 def application(service: Service) -> ASGIApp:
     """The whole application over one service."""
     routes = Routes(service)
-    handlers = dict.fromkeys((ApiError, _Gone, HTTPException, Exception), _refuse)
+    handlers = dict.fromkeys((ApiError, Gone, HTTPException, Exception), _refuse)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
@@ -285,19 +235,3 @@ def application(service: Service) -> ASGIApp:
         ],
         exception_handlers=handlers,
     )  # fmt: skip
-
-
-def guarded(app: ASGIApp, token: str) -> ASGIApp:
-    """The application behind a bearer token, for the port: on a shared machine every user reaches loopback."""
-    right = f"Bearer {token}".encode()
-
-    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            said = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(said, right):
-                error = ApiError(401, "This pool's port needs its token as a bearer key; the one given is not it.", code="invalid_api_key")
-                await JSONResponse(api.error_body(error), 401)(scope, receive, send)
-                return
-        await app(scope, receive, send)
-
-    return guard

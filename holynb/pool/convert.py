@@ -30,9 +30,7 @@ _LAYER = {
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _PLAIN_BYTES = {**_BYTES, "use_regex": False}
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 _Progress = Callable[[float], None]
 
@@ -104,7 +102,9 @@ def _write_tokenizer(folder: Path, facts: dict[str, Any]) -> None:
         raise ConvertError(f"this GGUF holds a {kind!r} tokenizer, which is not known here; use the model's safetensors folder.")
     words: list[str] = facts["tokenizer.ggml.tokens"]
     merges = [tuple(m.split(" ", 1)) for m in facts["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges, ignore_merges=facts.get("tokenizer.ggml.pre") == "llama-bpe"))
+    tokenizer = Tokenizer(
+        models.BPE({w: i for i, w in enumerate(words)}, merges, ignore_merges=facts.get("tokenizer.ggml.pre") == "llama-bpe")
+    )
     kinds = facts.get("tokenizer.ggml.token_type", [])
     # 3 is a control token, 4 one that a user added: neither is made of merges.
     tokenizer.add_special_tokens([AddedToken(words[i], normalized=False, special=True) for i, k in enumerate(kinds) if k == 3])
@@ -112,7 +112,9 @@ def _write_tokenizer(folder: Path, facts: dict[str, Any]) -> None:
     whole = json.loads(tokenizer.to_str())
     whole |= {"pre_tokenizer": _pre_tokenizer(str(facts.get("tokenizer.ggml.pre", "default"))), "decoder": _BYTES}
     _write(folder / "tokenizer.json", whole)
-    known = {k: facts.get(f"tokenizer.ggml.{w}_token_id") for k, w in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding"))}
+    known = {
+        k: facts.get(f"tokenizer.ggml.{w}_token_id") for k, w in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding"))
+    }
     said: dict[str, Any] = {name: words[i] for name, i in known.items() if i is not None}
     said["add_bos_token"] = bool(facts.get("tokenizer.ggml.add_bos_token", False))
     if "tokenizer.chat_template" in facts:

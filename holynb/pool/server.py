@@ -24,7 +24,8 @@ from typing import Any
 
 import uvicorn
 
-from holynb.pool.app import application, guarded
+from holynb.pool.app import application
+from holynb.pool.door import guarded
 from holynb.pool.replica import Replica
 from holynb.pool.service import Identity, Service
 from holynb.pool.text import Text
@@ -145,8 +146,22 @@ async def _folder(plan: Plan, service: Service) -> Path:
         raise Failed(str(exc)) from exc
     if found is not None:
         return found
-    command = [sys.executable, "-P", "-m", "holynb.pool.weights", plan.model, "--home", str(plan.home), "--tag", plan.tag, "--parent", str(os.getpid())]
-    child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True)
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "holynb.pool.weights",
+        plan.model,
+        "--home",
+        str(plan.home),
+        "--tag",
+        plan.tag,
+        "--parent",
+        str(os.getpid()),
+    ]
+    child = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
     last: dict[str, Any] = {}
     try:
         assert child.stdout is not None  # noqa: S101 - it was asked for
@@ -203,7 +218,12 @@ async def _listening(plan: Plan, service: Service, house: Path) -> Any:
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unix.bind(str(place))
     place.chmod(0o600)
-    record = Record(plan.name, Process.mine(), str(place), facts={"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": len(plan.devices)})
+    record = Record(
+        plan.name,
+        Process.mine(),
+        str(place),
+        facts={"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": len(plan.devices)},
+    )
     listeners: list[tuple[Any, socket.socket]] = [(app, unix)]
     if plan.port is not None:
         tcp = _loopback(plan.port)
@@ -252,7 +272,9 @@ def plan_of(argv: list[str] | None) -> Plan:
     parser.add_argument("--memory", type=float, default=0.9)
     parser.add_argument("--port", type=int)
     parser.add_argument("--idle", type=float, default=1800.0, help="seconds without a request after which the pool ends")
-    parser.add_argument("--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", "holynb.pool.runner:Runner"), help="module:Class that computes")
+    parser.add_argument(
+        "--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", "holynb.pool.runner:Runner"), help="module:Class that computes"
+    )
     said = vars(parser.parse_args(argv))
     del said["tag"]
     return Plan(**{**said, "devices": tuple(said["devices"].split(","))})

@@ -132,7 +132,9 @@ class Service:
         """Hand choices to replicas. Choices of one request get different seeds where one was given."""
         out = []
         for i, one in enumerate(wanted):
-            seeded = one if one.seed is None or i == 0 else Wanted(**{n: getattr(one, n) for n in Wanted.__slots__} | {"seed": one.seed + i})
+            seeded = (
+                one if one.seed is None or i == 0 else Wanted(**{n: getattr(one, n) for n in Wanted.__slots__} | {"seed": one.seed + i})
+            )
             generation = Generation(seeded)
             self.metrics.tokens_in += len(one.ids)
             self._dispatch(generation)

@@ -24,7 +24,15 @@ __all__ = ["WeightsError", "folder_of", "main", "ready"]
 Progress = Callable[[str, float | None], None]
 
 #: What of a hub repository the pool can use; other formats of the same weights stay where they are.
-_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*", "*.jinja", "chat_template*"]
+_PATTERNS = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "*.jinja",
+    "chat_template*",
+]
 
 
 class WeightsError(Exception):
@@ -101,7 +109,9 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
         hint = " A gated model needs HF_TOKEN." if status in {401, 403} else ""
         raise WeightsError(f"The hub has no {model} for us ({status}).{hint} Check the name, or give a folder.") from exc
     except (LocalEntryNotFoundError, HFValidationError, OSError) as exc:
-        raise WeightsError(f"{model} could not be fetched from the hub: {str(exc).splitlines()[0]} A folder of safetensors works without it.") from exc
+        raise WeightsError(
+            f"{model} could not be fetched from the hub: {str(exc).splitlines()[0]} A folder of safetensors works without it."
+        ) from exc
     return _checked(folder)
 
 

@@ -140,5 +140,3 @@ def _read(path: Path) -> Record | None:
         return Record(**raw)
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-

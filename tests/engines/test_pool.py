@@ -159,7 +159,9 @@ def test_the_clock_does_not_run_in_the_queue(model: str, monkeypatch: pytest.Mon
     assert before > 3
 
 
-@pytest.mark.parametrize(("text", "kind", "retry"), [("x" * 600, "context_length", False), ("!oom", "oom", True), ("!boom", "server", True)])
+@pytest.mark.parametrize(
+    ("text", "kind", "retry"), [("x" * 600, "context_length", False), ("!oom", "oom", True), ("!boom", "server", True)]
+)
 def test_faults_have_their_kinds(model: str, text: str, kind: str, retry: bool) -> None:
     pools.start(model)
     with pytest.raises(Fault) as caught:

@@ -23,7 +23,9 @@ def version(monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda text: monkeypatch.setitem(sys.modules, "ipykernel", SimpleNamespace(__version__=text))
 
 
-@pytest.mark.parametrize(("text", "widgets", "clicks"), [("7.4.0", True, True), ("7.3.0", True, False), ("7.0.1", False, False), ("6.31.0", True, False)])
+@pytest.mark.parametrize(
+    ("text", "widgets", "clicks"), [("7.4.0", True, True), ("7.3.0", True, False), ("7.0.1", False, False), ("6.31.0", True, False)]
+)
 def test_versions(version: Any, text: str, widgets: bool, clicks: bool) -> None:
     version(text)
     found = detect(shell(LAB))

@@ -33,7 +33,9 @@ def reference(folder: str) -> list[tuple[str, int]]:
         messages = [{"role": "user", "content": prompt}]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
         with torch.inference_mode():
-            said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False, temperature=None, top_p=None)
+            said = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False, temperature=None, top_p=None
+            )
         new = [t for t in said[0, ids.shape[1] :].tolist() if t != tokenizer.eos_token_id]
         out.append((tokenizer.decode(new, skip_special_tokens=True), len(new)))
     return out

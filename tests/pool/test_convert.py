@@ -62,7 +62,10 @@ def test_sizes_and_ends(tmp_path: Path) -> None:
 
 def test_qwen2_keeps_its_rows_and_has_biases(tmp_path: Path) -> None:
     folder = made(tmp_path, family="qwen2", **{"tokenizer.pre": "qwen2"})
-    assert np.array_equal(load_file(folder / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"], gguf_fake.weights()["model.layers.0.self_attn.q_proj.weight"])
+    assert np.array_equal(
+        load_file(folder / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"],
+        gguf_fake.weights()["model.layers.0.self_attn.q_proj.weight"],
+    )
     assert json.loads((folder / "config.json").read_text())["attention_bias"] is True
     assert Tokenizer.from_file(str(folder / "tokenizer.json")).encode("ab a").tokens == ["ab", "Ġa"]
 

@@ -192,7 +192,9 @@ def test_an_interrupt_of_the_starters_group_does_not_reach_it(pools: Pools) -> N
 def test_a_second_pool_of_the_same_name_is_refused(pools: Pools) -> None:
     pool = pools.start()
     argv = [sys.executable, "-m", "holynb.pool.server", "--name", "echo", "--model", "x", "--home", str(pool.home)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
     assert done.returncode == 1
     assert "already running" in done.stdout
     assert pool.ask("/health")[0] == 200
@@ -203,7 +205,9 @@ def test_a_model_that_is_none(pools: Pools, tmp_path: Path, model: str, words: s
     home = tmp_path / "h"
     home.mkdir()
     argv = [sys.executable, "-m", "holynb.pool.server", "--name", "x", "--model", model.format(home=home), "--home", str(home)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
     assert done.returncode == 1
     assert done.stdout.startswith("error: ")
     assert words in done.stdout
@@ -213,8 +217,22 @@ def test_a_model_that_is_none(pools: Pools, tmp_path: Path, model: str, words: s
 
 def test_a_taken_port_is_said(pools: Pools) -> None:
     pool = pools.start("--port", "0")
-    argv = [sys.executable, "-m", "holynb.pool.server", "--name", "b", "--model", "x", "--home", str(pool.home), "--port", str(pool.record.port)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    argv = [
+        sys.executable,
+        "-m",
+        "holynb.pool.server",
+        "--name",
+        "b",
+        "--model",
+        "x",
+        "--home",
+        str(pool.home),
+        "--port",
+        str(pool.record.port),
+    ]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    )
     assert done.returncode == 1
     assert f"port {pool.record.port} cannot be used" in done.stdout
 
@@ -249,9 +267,10 @@ def test_the_sdk_sees_errors_as_its_own(client: openai.OpenAI, echo: Pool) -> No
         client.chat.completions.create(model="other", messages=messages)
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="wrong").models.list()
-    with pytest.raises(openai.APIError, match="oom"), client.chat.completions.create(
-        model="echo", messages=[{"role": "user", "content": "!oom"}], stream=True
-    ) as stream:
+    with (
+        pytest.raises(openai.APIError, match="oom"),
+        client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "!oom"}], stream=True) as stream,
+    ):
         list(stream)
 
 

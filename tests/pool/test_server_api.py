@@ -106,7 +106,9 @@ def test_a_bad_body_names_its_field(echo: Pool, body: dict[str, Any], param: str
 
 
 def test_neutral_fields_are_fine(echo: Pool) -> None:
-    body = chat("ok", frequency_penalty=0, presence_penalty=0, logprobs=False, tools=[], logit_bias={}, response_format={"type": "text"}, user="me")
+    body = chat(
+        "ok", frequency_penalty=0, presence_penalty=0, logprobs=False, tools=[], logit_bias={}, response_format={"type": "text"}, user="me"
+    )
     assert echo.ask(CHAT, body)[0] == 200
 
 

@@ -53,7 +53,11 @@ def test_special_tokens_are_not_shown(words: Text) -> None:
     assert words.eos == (256,)
 
 
-@given(text=st.text("abEND", max_size=40), cuts=st.lists(st.integers(1, 5), min_size=1), stops=st.lists(st.text("abEND", min_size=1, max_size=4), max_size=3))
+@given(
+    text=st.text("abEND", max_size=40),
+    cuts=st.lists(st.integers(1, 5), min_size=1),
+    stops=st.lists(st.text("abEND", min_size=1, max_size=4), max_size=3),
+)
 def test_a_stop_is_found_wherever_it_is_cut(text: str, cuts: list[int], stops: list[str]) -> None:
     cutter, said, at, turn = Stops(stops), "", 0, 0
     while at < len(text):
@@ -91,11 +95,15 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 
 def test_templates_of_all_three_places(tmp_path: Path) -> None:
-    place = folder(tmp_path, chat_template=[{"name": "tool", "template": "no"}, {"name": "default", "template": "list {{ messages[0].content }}"}])
+    place = folder(
+        tmp_path, chat_template=[{"name": "tool", "template": "no"}, {"name": "default", "template": "list {{ messages[0].content }}"}]
+    )
     assert Text(place).chat(MESSAGES) == "list hi"
     (place / "chat_template.json").write_text(json.dumps({"chat_template": "json"}))
     assert Text(place).chat(MESSAGES) == "json"
-    (place / "chat_template.jinja").write_text("{% for m in messages %}\n  {% if true %}\n{{ m | tojson }}{{ bos_token }}{% break %}{% endif %}{% endfor %}")
+    (place / "chat_template.jinja").write_text(
+        "{% for m in messages %}\n  {% if true %}\n{{ m | tojson }}{{ bos_token }}{% break %}{% endif %}{% endfor %}"
+    )
     assert Text(place).chat(MESSAGES).strip() == '{"role": "user", "content": "hi"}'
 
 
@@ -104,7 +112,9 @@ def test_special_tokens_reach_the_template_in_both_spellings(tmp_path: Path) -> 
     assert Text(place).chat(MESSAGES) == "<s>x</s>"
 
 
-@pytest.mark.parametrize("template", ["{{ messages.__class__.__mro__ }}", "{{ raise_exception('only user turns') }}", "{{ messages[0].content + 1 }}"])
+@pytest.mark.parametrize(
+    "template", ["{{ messages.__class__.__mro__ }}", "{{ raise_exception('only user turns') }}", "{{ messages[0].content + 1 }}"]
+)
 def test_a_template_that_reaches_out_or_refuses_is_an_error(tmp_path: Path, template: str) -> None:
     with pytest.raises(TemplateError, match="refuses"):
         Text(folder(tmp_path, chat_template=template)).chat(MESSAGES)

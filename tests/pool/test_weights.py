@@ -32,22 +32,41 @@ class Hub(BaseHTTPRequestHandler):
         parts = self.path.split("?")[0].strip("/").split("/")
         if self.path.startswith("/api/models/org/tiny"):
             if "tree" in parts:
-                return self._json([{"type": "file", "path": n, "size": len(d), "oid": hashlib.sha1(d).hexdigest()} for n, d in self.files.items()])
+                return self._json(
+                    [{"type": "file", "path": n, "size": len(d), "oid": hashlib.sha1(d).hexdigest()} for n, d in self.files.items()]
+                )
             siblings = [{"rfilename": name} for name in self.files]
-            return self._json({"id": "org/tiny", "modelId": "org/tiny", "sha": self.commit, "siblings": siblings, "private": False, "tags": [], "downloads": 0})
+            return self._json(
+                {
+                    "id": "org/tiny",
+                    "modelId": "org/tiny",
+                    "sha": self.commit,
+                    "siblings": siblings,
+                    "private": False,
+                    "tags": [],
+                    "downloads": 0,
+                }
+            )
         if parts[:3] == ["org", "tiny", "resolve"] and parts[4] in self.files:
             return self._send(200, self.files[parts[4]], parts[4])
-        self._send(403 if "gated" in self.path else 404, b"{}", "x", {"X-Error-Code": "GatedRepo" if "gated" in self.path else "RepoNotFound"})
+        self._send(
+            403 if "gated" in self.path else 404, b"{}", "x", {"X-Error-Code": "GatedRepo" if "gated" in self.path else "RepoNotFound"}
+        )
         return None
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - http.server looks for this name
 
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), "x.json", {"Content-Type": "application/json"})
 
     def _send(self, status: int, data: bytes, name: str, more: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        headers = {"Content-Length": str(len(data)), "ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": self.commit, **(more or {})}
+        headers = {
+            "Content-Length": str(len(data)),
+            "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
+            "X-Repo-Commit": self.commit,
+            **(more or {}),
+        }
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
