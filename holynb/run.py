@@ -15,13 +15,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from holynb import frame, history, loop, prices
+from holynb.budget import Money
 from holynb.errors import Fault, HolynbError, InferError
 from holynb.journal import Journal
 from holynb.keeper import Keeper
 from holynb.options import Options
 from holynb.plan import Plan, make
+from holynb.retry import Policy
 from holynb.runlog import RunRecord
-from holynb.scheduler import Job, Policy, Scheduler, Station
+from holynb.scheduler import Scheduler
+from holynb.station import Job, Station, Stop
 from holynb.summary import Summary, summarize
 from holynb.types import Ended, Endpoint, Engine, Outcome, Prompt, Request, Route
 from holynb.window import Window
@@ -200,7 +203,8 @@ class Run:
             stations = {route: self._station(route, engine) for route, engine in engines.items()}
             self._warn_unpriced()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline)
-            self._scheduler = Scheduler(stations, policy, self.journal, prices.price)
+            stops = [Stop(str(route), [station]) for route, station in stations.items()]
+            self._scheduler = Scheduler(stops, policy, self.journal, Money(prices.price))
             if not self.stopped:
                 await self._scheduler.run(jobs)
             self.error = self._scheduler.error
@@ -233,7 +237,7 @@ class Run:
         if key in jobs:
             jobs[key].followers.append(request.row)
         else:
-            jobs[key] = Job(request, [e.route for e in self.plan.endpoints])
+            jobs[key] = Job(request, [str(e.route) for e in self.plan.endpoints])
 
     def _settle(self, row: int, outcome: Outcome) -> None:
         self.journal.append(Ended(row, outcome, time.time()))

@@ -1,58 +1,111 @@
-"""One endpoint within a run: the jobs that wait for it and whether it may be asked. asyncio only."""
+"""Where jobs wait and who takes them: a queue for each stop of a chain, and the stations (endpoints) that serve it. asyncio only."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from holynb.breaker import Breaker
 from holynb.errors import Fault
 from holynb.types import Engine, Request, Route, Usage
 from holynb.window import Window
 
-__all__ = ["Job", "Station"]
+__all__ = ["Job", "Queue", "Station", "Stop"]
 
 
 @dataclass(slots=True)
 class Job:
-    """A request under way. `followers` are rows that ask the same; they share its answer. Owned by the scheduler."""
+    """A request under way. `chain` names the stops it may go to, in order; `followers` are rows that ask the same and share its answer.
+
+    `faults` and `waits` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. Owned by the scheduler.
+    """
 
     request: Request
-    chain: Sequence[Route]
+    chain: Sequence[str]
     followers: list[int] = field(default_factory=list)
     attempts: int = 0
     faults: int = 0
     waits: int = 0
+    given_up: set[str] = field(default_factory=set)
+    moved: str | None = None
     usage: Usage = field(default_factory=Usage)
     cost: Decimal | None = None
 
 
+class Queue:
+    """Jobs in order. Several stations may wait at one queue; whoever has a place takes the next, so the quicker serves more."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Job] = deque()
+        self._some = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: Job, *, first: bool = False) -> None:
+        (self._jobs.appendleft if first else self._jobs.append)(job)
+        self._some.set()
+
+    async def next(self) -> Job:
+        while not self._jobs:
+            self._some.clear()
+            await self._some.wait()
+        return self._jobs.popleft()
+
+    def drain(self) -> Iterable[Job]:
+        while self._jobs:
+            yield self._jobs.popleft()
+
+
 class Station:
-    """One endpoint within a run: its queue, its window, and whether it has been proven or tripped. Owned by the io thread."""
+    """One endpoint within a run: its engine and window, and whether it is proven, tripped or cooling down. Owned by the io thread."""
 
     def __init__(self, route: Route, engine: Engine, window: Window, *, proven: bool = True) -> None:
         self.route = route
         self.engine = engine
         self.window = window
+        self.breaker = Breaker()
         self.tripped: Fault | None = None
         self.proof = asyncio.Event()
+        self.probing = False
+        self.woken = asyncio.Event()
         if proven:
             self.proof.set()
-        self._queue: deque[Job] = deque()
-        self._some = asyncio.Event()
 
-    def put(self, job: Job, *, first: bool = False) -> None:
-        (self._queue.appendleft if first else self._queue.append)(job)
-        self._some.set()
+    def may_send(self, now: float) -> bool:
+        """Whether a job put here would go out now."""
+        return self.tripped is None and not self.breaker.is_open(now)
 
-    async def next(self) -> Job:
-        while not self._queue:
-            self._some.clear()
-            await self._some.wait()
-        return self._queue.popleft()
+    async def cool(self, clock: Callable[[], float]) -> None:
+        """Wait until the circuit is closed, or half-open with no probe on its way."""
+        while (reopens := self.breaker.reopens()) is not None and (self.probing or clock() < reopens):
+            self.woken.clear()
+            try:
+                async with asyncio.timeout(None if self.probing else reopens - clock()):
+                    await self.woken.wait()
+            except TimeoutError:
+                continue
 
-    def drain(self) -> Iterable[Job]:
-        while self._queue:
-            yield self._queue.popleft()
+
+class Stop:
+    """A stop of a chain: one queue and the equal stations that serve it."""
+
+    def __init__(self, name: str, stations: Sequence[Station]) -> None:
+        self.name = name
+        self.stations = tuple(stations)
+        self.queue = Queue()
+
+    @property
+    def tripped(self) -> Fault | None:
+        """The fault that ended this stop, where every station of it is tripped."""
+        faults = [s.tripped for s in self.stations]
+        return faults[-1] if all(faults) else None
+
+    def open_until(self, now: float) -> float | None:
+        """When the first station here may be asked again; None where one may be now."""
+        times = [s.breaker.reopens() if s.breaker.is_open(now) else now for s in self.stations if s.tripped is None]
+        first = min((t for t in times if t is not None), default=now)
+        return first if first > now else None

@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from holynb.errors import KINDS, Fault
 from holynb.journal import Journal
-from holynb.scheduler import Job, Policy, Scheduler, Station
+from holynb.retry import Policy
+from holynb.scheduler import Money, Scheduler
+from holynb.station import Job, Station, Stop
 from holynb.types import Ended, Failed, Message, Outcome, Paused, Request, Route, Started, Timeouts
 from holynb.window import Window
 
@@ -34,12 +37,14 @@ def drive(
 
     async def main() -> tuple[Journal, Scheduler]:
         journal = Journal(n)
-        stations = {e.endpoint.route: Station(e.endpoint.route, e, Window(cap), proven=say.get("proven", True)) for e in engines}
-        price = say.get("price", lambda route, model, usage: Decimal("0.5"))
-        scheduler = Scheduler(stations, policy, journal, price)
-        scheduler._backoff = lambda k: 0.001  # type: ignore[method-assign]
-        chain = tuple(stations)
-        jobs = say.get("jobs") or [Job(request(i, str(chain[0])), chain) for i in range(n)]
+        stations = [Station(e.endpoint.route, e, Window(cap), proven=say.get("proven", True)) for e in engines]
+        for station in stations:
+            station.breaker.cooldown = say.get("cooldown", 0.1)
+        stops = [Stop("all", stations)] if say.get("spread") else [Stop(str(s.route), [s]) for s in stations]
+        money = say.get("money") or Money(lambda route, model, usage: Decimal("0.5"))
+        scheduler = Scheduler(stops, replace(policy, backoff=0.002), journal, money)
+        chain = tuple(s.name for s in stops)
+        jobs = say.get("jobs") or [Job(request(i), chain) for i in range(n)]
         async with asyncio.timeout(20):
             beside = asyncio.create_task(during(scheduler)) if during else None
             await scheduler.run(jobs)
@@ -234,12 +239,61 @@ def test_a_fault_of_ours_ends_its_row_and_is_kept():
     assert isinstance(scheduler.error, RuntimeError)
 
 
-def test_failover_moves_the_row_and_says_who_answered():
-    down = Scripted(always(Fault("server", "down")), "a/m")
+def test_failover_moves_the_row_and_says_who_answered_and_why():
+    down = Scripted(always(Fault("server", "it is down")), "a/m")
     up = Scripted(always(said("from b")), "b/m")
-    journal, _ = drive([down, up], 6, Policy(retries=1))
-    rows = ends(journal)
-    assert {(o.status, o.route, o.attempts) for o in rows} == {("ok", "b/m", 3)}
+    journal, _ = drive([down, up], 1, Policy(retries=1))
+    (row,) = ends(journal)
+    assert (row.status, row.route, row.attempts, row.error_type) == ("ok", "b/m", 3, None)
+    assert row.error == "moved: a/m: it is down"
+
+
+def test_a_dead_endpoint_is_soon_left_alone_and_probed_one_at_a_time():
+    down = Scripted(always(Fault("server", "down")), "a/m")
+    up = Scripted(always(0.005, said("from b")), "b/m")
+    journal, _ = drive([down, up], 300, Policy(retries=3), cap=4, cooldown=0.1)
+    assert {o.route for o in ends(journal)} == {"b/m"}
+    probes = sum(down.seen.values())
+    assert 5 <= probes <= 20, "five in a row open the circuit; then one probe a tenth of a second"
+
+
+def test_an_endpoint_that_comes_back_gets_its_rows_back():
+    began = time.perf_counter()
+
+    def script(row: int, attempt: int) -> list[Step]:
+        return [Fault("server", "down")] if time.perf_counter() - began < 0.2 else [0.001, said("from a")]
+
+    back = Scripted(script, "a/m")
+    slow = Scripted(always(0.02, said("from b")), "b/m")
+    journal, _ = drive([back, slow], 200, Policy(retries=5), cap=2, cooldown=0.05)
+    routes = [o.route for o in ends(journal)]
+    assert routes.count("a/m") > routes.count("b/m") > 0
+
+
+def test_when_all_are_cooling_down_the_first_to_be_back_is_waited_for():
+    began = time.perf_counter()
+
+    def script(row: int, attempt: int) -> list[Step]:
+        return [Fault("server", "down")] if time.perf_counter() - began < 0.25 else [said("back")]
+
+    journal, _ = drive([Scripted(script, "a/m"), Scripted(script, "b/m")], 20, Policy(retries=50), cap=4, cooldown=0.1)
+    assert {o.status for o in ends(journal)} == {"ok"}
+
+
+def test_equal_routes_share_the_rows_by_how_fast_they_are():
+    quick = Scripted(always(0.01, said("a")), "a/m")
+    slow = Scripted(always(0.04, said("b")), "b/m")
+    journal, _ = drive([quick, slow], 100, cap=2, spread=True)
+    assert {o.status for o in ends(journal)} == {"ok"}
+    assert sum(quick.seen.values()) > 2 * sum(slow.seen.values()) > 0
+
+
+def test_one_of_two_equal_routes_with_a_refused_key_leaves_its_rows_to_the_other():
+    refused = Scripted(always(Fault("auth", "refused", stops=True)), "a/m")
+    up = Scripted(always(0.001, said("b")), "b/m")
+    journal, _ = drive([refused, up], 50, spread=True, proven=False)
+    assert {(o.status, o.route) for o in ends(journal)} == {("ok", "b/m")}
+    assert sum(refused.seen.values()) == 1
 
 
 def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
@@ -253,7 +307,7 @@ def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
 
 def test_rows_that_ask_the_same_share_one_answer():
     engine = Scripted(always(said("same", tokens_out=4)))
-    jobs = [Job(request(0), (Route("test", "model"),), followers=[1, 2])]
+    jobs = [Job(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, jobs=jobs)
     rows = ends(journal)
     assert [o.text for o in rows] == ["same"] * 3
@@ -262,14 +316,14 @@ def test_rows_that_ask_the_same_share_one_answer():
 
 def test_a_row_that_failed_by_bad_luck_does_not_fail_those_that_ask_the_same():
     engine = Scripted(lambda row, attempt: [Fault("server", "down")] if row == 0 else [said("ok")])
-    jobs = [Job(request(0), (Route("test", "model"),), followers=[1, 2])]
+    jobs = [Job(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, Policy(retries=1), jobs=jobs)
     assert [o.status for o in ends(journal)] == ["error", "ok", "ok"]
 
 
 def test_what_the_request_itself_causes_is_shared():
     engine = Scripted(always(Fault("content_filter", "no")))
-    jobs = [Job(request(0), (Route("test", "model"),), followers=[1, 2])]
+    jobs = [Job(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, jobs=jobs)
     assert [(o.status, o.attempts) for o in ends(journal)] == [("error", 1), ("error", 0), ("error", 0)]
     assert sum(engine.seen.values()) == 1

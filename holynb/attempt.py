@@ -1,0 +1,66 @@
+"""One attempt at one endpoint: listening with a silence clock, and what its end makes of the row. asyncio only; decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from holynb.errors import Fault
+from holynb.station import Job, Station
+from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts
+
+__all__ = ["Heard", "answered", "failure", "listen", "within"]
+
+#: An answer, with its latency and its time to first token (None where it was not streamed), seconds.
+Heard = tuple[Done, tuple[float, float | None]]
+
+
+async def listen(request: Request, station: Station, timeouts: Timeouts, say: Callable[[int, str], None]) -> Heard:
+    """Send and hear the answer out. Content resets the silence clock; the engine's keep-alives do not reach it. Raises Fault."""
+    silence, now = timeouts.silence, asyncio.get_running_loop().time
+    done: Done | None = None
+    first: float | None = None
+    sent = time.perf_counter()
+    stream = station.engine.send(request, timeouts)
+    try:
+        async with asyncio.timeout(silence) as timer:
+            async for item in stream:
+                station.proof.set()
+                if isinstance(item, Done):
+                    done, ended = item, time.perf_counter()
+                    continue
+                timer.reschedule(now() + silence)
+                if item.text:
+                    first = first or time.perf_counter()
+                    say(request.row, item.text)
+    except TimeoutError:
+        if done is None:
+            raise Fault("timeout", f"no content from {station.route} for {silence:g} s (--timeout)") from None
+    finally:
+        await stream.aclose()  # type: ignore[attr-defined]
+    if done is None:
+        raise Fault("truncated", f"{station.route} ended its answer early")
+    return done, (ended - sent, first - sent if first else None)
+
+
+def failure(job: Job, station: Station, fault: Fault) -> Outcome:
+    return Outcome(
+        "error", error_type=fault.kind, error=fault.message, route=str(station.route), attempts=job.attempts, usage=job.usage, cost=job.cost
+    )
+
+
+def answered(job: Job, route: Route, said: Completion, times: tuple[float, float | None]) -> Outcome:
+    return Outcome(
+        "ok", said.text, error=f"moved: {job.moved}" if job.moved else None, route=str(route), model=said.model, attempts=job.attempts,
+        usage=job.usage, cost=job.cost, latency_s=times[0], ttft_s=times[1], finish_reason=said.finish_reason,
+    )  # fmt: skip
+
+
+async def within(what: Awaitable[object], seconds: float) -> None:
+    """Wait, but not longer than that. (`asyncio.wait_for` swallows a cancellation in Python 3.11 when both come in one tick.)"""
+    try:
+        async with asyncio.timeout(seconds):
+            await what
+    except TimeoutError:
+        return
