@@ -252,15 +252,12 @@ class Scheduler:
         job.faults = job.waits = 0
         if not self._stopping and self._place(job, f"{station.route}: {fault.message}"):
             return
-        followers, job.followers = job.followers, []
-        if fault.retry and followers and not self._stopping:
+        if fault.retry and job.followers and not self._stopping:
             # What failed by bad luck may succeed for the next row that asks the same; what the request itself causes will not.
-            heir = Job(replace(job.request, row=followers[0]), job.chain, followers[1:])
+            heir, job.followers = Job(replace(job.request, row=job.followers[0]), job.chain, job.followers[1:]), []
             self._jobs.append(heir)
             self._left += 1
             self._place(heir)
-        else:
-            job.followers = followers
         await self._end(job, failure(job, station, fault))
 
     # -- ends ------------------------------------------------------------------------------------------------------
