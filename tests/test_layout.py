@@ -17,7 +17,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.types",),
     ("holynb.engines.providers", "holynb.station", "holynb.pools", "holynb.poolinfo",  # the first is data that settings and engines share
      "holynb.journal", "holynb.prices", "holynb.prompts", "holynb.chunking", "holynb.routing", "holynb.loop", "holynb.options", "holynb.roi",
-     "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary", "holynb.window"),
+     "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary", "holynb.window", "holynb.templates", "holynb.schema"),
     ("holynb.frame", "holynb.scheduler", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.history", "holynb.run"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),

@@ -1,0 +1,232 @@
+"""Cell text times rows: prompts. Pure; knows templates and options, but no DataFrame, no route, no request.
+
+A body is one prompt, unless a line is exactly `---` or each line is one (`lines`); it is never split on blank lines, which would cost
+money by accident. With rows it is one template, rendered once a row: columns first, then notebook variables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from holynb.errors import BadOption, BadPrompt, closest
+from holynb.options import BY_NAME, Options
+from holynb.types import Message, Prompt, Sampling
+
+__all__ = ["of", "render"]
+
+ROLES = ("system", "developer", "user", "assistant")
+#: What a row may say of its own sampling; another column of --params-from is passed through like `-p`.
+SAMPLING = tuple(f.name for f in fields(Sampling) if f.name != "extra")
+DICT_KEYS = ("prompt", "system", "messages", *SAMPLING, "task_type")
+
+
+def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any], options: Options) -> list[Prompt]:
+    """The prompts of a cell. `rows`: the columns of each row, None where there is no frame; a missing value is None or NaN.
+
+    Raises BadPrompt and BadOption before anything is sent: an undefined name (with the closest one), a template that does not parse,
+    an empty body, a column that is not there.
+    """
+    if not body.strip():
+        raise BadPrompt("The cell has no prompt. Write one below the %%infer line.")
+    if rows is None:
+        if options.params_from:
+            raise BadOption("--params-from takes its values from the columns of a frame: add --df NAME or --file PATH.")
+        system = _system(options, variables)
+        return [_prompt(_text(part, variables, options.raw), system) for part in _split(body, options)]
+    if options.lines:
+        raise BadOption("-l makes each line a prompt, and with --df or --file the body is one template for each row. Leave -l out.")
+    return _per_row(body, rows, variables, options)
+
+
+def of(prompts: Any, *, options: Options | None = None) -> list[Prompt]:
+    """The prompts of `holynb.infer`: a string, or strings and dicts (`prompt` or `messages`, `system`, sampling, `task_type`).
+
+    Strings are sent as they are: what a template does, an f-string does better in Python. A missing one is an empty prompt. Raises BadPrompt.
+    """
+    options = options or Options()
+    if isinstance(prompts, str):
+        prompts = _split(prompts, options) if options.lines else [prompts]
+    elif isinstance(prompts, Mapping):
+        prompts = [prompts]
+    elif isinstance(prompts, bytes) or not isinstance(prompts, Iterable) or type(prompts).__name__ == "DataFrame":
+        frame = (
+            " With a frame, prompts is a template: infer('… {{ column }} …', df=frame)." if type(prompts).__name__ == "DataFrame" else ""
+        )
+        raise BadPrompt(f"prompts is a {type(prompts).__name__}. It should be a string, or a list of strings or dicts.{frame}")
+    if options.system_from is not None:
+        raise BadOption("system_from names a notebook variable, and only a cell has those. Give the text itself: system=…")
+    found = [_one(prompt, options.system, i) for i, prompt in enumerate(prompts)]
+    if not found:
+        raise BadPrompt("There is no prompt to send: the list is empty.")
+    return found
+
+
+# -- a cell's body -----------------------------------------------------------------------------------------------------
+def _split(body: str, options: Options) -> list[str]:
+    """The prompts a body holds, not rendered. Blank ones between two `---` are dropped."""
+    if options.lines:
+        return [line.strip() for line in body.splitlines() if line.strip()]
+    if options.raw:
+        return [body.removesuffix("\n").removesuffix("\r")]
+    parts = [part.strip("\r\n") for part in re.split(r"^---\r?$", body, flags=re.MULTILINE)]
+    if not (said := [part for part in parts if part.strip()]):
+        raise BadPrompt("The cell has no prompt, only lines of ---. Write one below the %%infer line.")
+    return said
+
+
+def _text(text: str, variables: Mapping[str, Any], raw: bool) -> str:
+    from holynb import templates
+
+    return text if raw or templates.plain(text) else templates.compiled(text).render(variables, variables)
+
+
+def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], options: Options) -> list[Prompt]:
+    columns = list(rows[0]) if rows else []
+    _check_columns(columns, options)
+    text = body if options.raw else body.strip("\r\n")
+    system = _system(options, variables, render=False)
+    texts = _texts(text, rows, variables, options.raw)
+    # What a variable holds is no template: only a system prompt that was typed is.
+    systems = _texts(system or "", rows, variables, options.raw or options.system is None)
+    task = options.router if options.router in columns else "task_type"
+    return [
+        _prompt(text, said or None, _sampling(row, options.params_from, i), _task(row.get(task)))
+        for i, (row, text, said) in enumerate(zip(rows, texts, systems, strict=True))
+    ]
+
+
+def _texts(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], raw: bool) -> list[str]:
+    """`text` once a row. A column hides a variable of its name; `row` is the whole row, unless a column bears that name."""
+    from holynb import templates
+
+    if raw or templates.plain(text):
+        return [text] * len(rows)
+    template = templates.compiled(text)
+    outside = {name: variables[name] for name in template.names if name in variables}
+    known = [*(rows[0] if rows else ()), *variables]
+    whole = "row" in template.names
+    out = []
+    for i, row in enumerate(rows):
+        scope = {**outside, **({"row": templates.Row(row)} if whole else {}), **{n: row[n] for n in template.names if n in row}}
+        out.append(template.render(scope, known, f" (row {i})"))
+    return out
+
+
+# -- one prompt --------------------------------------------------------------------------------------------------------
+def _prompt(text: str, system: str | None, sampling: Sampling | None = None, task: str | None = None) -> Prompt:
+    head = (Message("system", system),) if system else ()
+    return Prompt((*head, Message("user", text)), sampling or Sampling(), task)
+
+
+def _one(value: Any, system: str | None, i: int) -> Prompt:
+    """One element of the list that `holynb.infer` gets."""
+    if isinstance(value, str):
+        return _prompt(value, system)
+    if not isinstance(value, Mapping):
+        if _missing(value):
+            return _prompt("", system)
+        raise BadPrompt(f"Prompt {i} is a {type(value).__name__}. A prompt is a string or a dict with 'prompt' or 'messages'.")
+    for key in value:
+        if key not in DICT_KEYS:
+            raise BadPrompt(
+                f"Prompt {i} has the key {key!r}, which is not one.{closest(str(key), DICT_KEYS)} Known: {', '.join(DICT_KEYS)}."
+            )
+    if ("prompt" in value) == ("messages" in value):
+        raise BadPrompt(f"Prompt {i} needs either 'prompt' or 'messages', not {'both' if 'prompt' in value else 'neither'}.")
+    said = _words(value.get("system", system), f"Prompt {i}: system") or None
+    sampling, task = _sampling(value, [k for k in SAMPLING if k in value], i), _task(value.get("task_type"))
+    if "prompt" in value:
+        return _prompt(_words(value["prompt"], f"Prompt {i}: prompt"), said, sampling, task)
+    messages = _messages(value["messages"], i)
+    head = (Message("system", said),) if said and messages[0].role not in ("system", "developer") else ()
+    return Prompt((*head, *messages), sampling, task)
+
+
+def _messages(said: Any, i: int) -> tuple[Message, ...]:
+    if isinstance(said, str | bytes | Mapping) or not isinstance(said, Iterable):
+        raise BadPrompt(f"Prompt {i}: messages is a {type(said).__name__}, not a list of dicts with 'role' and 'content'.")
+    out = [_message(message, i) for message in said]
+    if not out:
+        raise BadPrompt(f"Prompt {i}: messages is empty.")
+    return tuple(out)
+
+
+def _message(said: Any, i: int) -> Message:
+    if isinstance(said, Message):
+        role, content = said.role, said.content
+    elif isinstance(said, Mapping) and {"role", "content"} <= set(said):
+        role, content = str(said["role"]), _words(said["content"], f"Prompt {i}: the content of a message")
+    else:
+        raise BadPrompt(f"Prompt {i}: each message is a dict with 'role' and 'content'.")
+    if role not in ROLES:
+        raise BadPrompt(f"Prompt {i}: {role!r} is not a role.{closest(role, ROLES)} Known: {', '.join(ROLES)}.")
+    return Message(role, content)
+
+
+def _words(value: Any, what: str) -> str:
+    if _missing(value):
+        return ""
+    if not isinstance(value, str):
+        raise BadPrompt(f"{what} should be text, not {type(value).__name__}.")
+    return value
+
+
+def _missing(value: Any) -> bool:
+    if value is None or isinstance(value, str):  # nearly all of them, without a template engine
+        return value is None
+    from holynb import templates
+
+    return templates.missing(value)
+
+
+# -- what stands beside the prompt -------------------------------------------------------------------------------------
+def _system(options: Options, variables: Mapping[str, Any], *, render: bool = True) -> str | None:
+    if options.system_from is None:
+        return _text(options.system, variables, options.raw) if options.system and render else options.system
+    if options.system is not None:
+        raise BadOption("--system and --system-from both say the system prompt. Give one of them.")
+    if options.system_from not in variables:
+        near = closest(options.system_from, [k for k in variables if not k.startswith("_")])
+        raise BadOption(f"--system-from {options.system_from}: there is no such variable.{near}")
+    value = variables[options.system_from]
+    if not isinstance(value, str):
+        raise BadOption(f"--system-from {options.system_from} is a {type(value).__name__}, not a text.")
+    return value
+
+
+def _check_columns(columns: Sequence[str], options: Options) -> None:
+    for name in options.params_from:
+        if name not in columns:
+            raise BadOption(f"--params-from {name}: there is no such column.{closest(name, columns)}")
+
+
+def _sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
+    """The sampling values a row says for itself; what is missing there is inherited."""
+    said: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    for name in names:
+        value = row[name]
+        if _missing(value) or (isinstance(value, str) and not value.strip()):
+            continue
+        value = value.item() if hasattr(value, "item") else value  # numpy's numbers
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # pandas makes whole numbers floats where one is missing
+        if name not in SAMPLING:
+            if not isinstance(value, str | int | float | list | dict):
+                raise BadPrompt(f"Row {i}: {name} is a {type(value).__name__}, which a request cannot hold.")
+            extra[name] = value
+            continue
+        convert = BY_NAME[name].convert
+        try:
+            said[name] = convert(value) if convert else value
+        except (TypeError, ValueError):
+            wanted = getattr(convert, "__name__", "another value")
+            raise BadPrompt(f"Row {i}: {name} takes {wanted}, not {value!r}.") from None
+    return Sampling(**said, extra=extra)
+
+
+def _task(value: Any) -> str | None:
+    return None if _missing(value) or not str(value).strip() else str(value).strip()
