@@ -57,9 +57,9 @@ class Summary:
         return f"{text}\n{self.failures()}" if self.error else text
 
     def money(self) -> str:
-        """`$0.42`, `$0.42 + 3 unknown`, or `$?` where nothing is known."""
+        """`$0.42`, `$0.42 + 3 unknown`, `$?` where nothing is known; nothing where only a pool without a price answered."""
         if self.cost is None:
-            return "$?" if self.unknown_cost else dollars(Decimal(0))
+            return "$?" if self.unknown_cost else "" if self.ok else dollars(Decimal(0))
         return dollars(self.cost) + (f" + {self.unknown_cost:,} unknown" if self.unknown_cost else "")
 
 
@@ -74,7 +74,7 @@ def summarize(rows: Sequence[Outcome | None], elapsed: float, *, saved: Decimal 
         n=len(rows), ok=status["ok"], error=status["error"], cancelled=status["cancelled"], skipped=status["skipped"],
         cached=sum(o.cached for o in ended), running=len(rows) - len(ended),
         cost=sum(costs, Decimal(0)) if costs else None,
-        unknown_cost=sum(o.cost is None and o.status == "ok" for o in sent),
+        unknown_cost=sum(o.cost is None and o.status == "ok" and not (o.route or "").startswith("pool/") for o in sent),
         saved=saved, tokens_in=sum(o.usage.tokens_in or 0 for o in paid), tokens_out=sum(o.usage.tokens_out or 0 for o in paid),
         elapsed=elapsed, errors=Counter(o.error_type or "error" for o in ended if o.status == "error"), stopped=stopped,
     )  # fmt: skip

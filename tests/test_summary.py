@@ -38,6 +38,12 @@ def test_unknown_cost_is_shown_not_summed_as_zero():
     assert summarize([Outcome("skipped")], 1.0).money() == "$0.00"
 
 
+def test_a_pool_without_a_price_has_no_dollars_to_show():
+    told = summarize([ok(None, route="pool/x")], 1.0)
+    assert (told.unknown_cost, told.money()) == (0, "")
+    assert "$" not in told.line()
+
+
 def test_cached_rows_cost_nothing_and_say_what_they_saved():
     row = Outcome("ok", "x", usage=Usage(10, 5), cost=Decimal(0), cached=True)
     told = summarize([row, row], 0.1, saved=Decimal("0.012"))
