@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,14 +29,13 @@ __all__ = ["EMBEDDED", "Settings", "current", "endpoint", "home", "override", "p
 #: The model that needs no key, no GPU and no network after its first use.
 EMBEDDED = "pool/smollm2-135m"
 
-#: Tables of tables, and the one plain value.
-TABLES = ("provider", "price", "router")
-NAMES = ("default", "alias", *TABLES)
+NAMES = ("default", "alias", "provider", "price", "router")
 
 #: Address variables that do not follow <PROVIDER>_BASE_URL.
 ADDRESSES: Mapping[str, tuple[str, ...]] = {"azure": ("AZURE_OPENAI_ENDPOINT",)}
 
 _overrides: dict[str, Any] = {}
+_turn = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,7 @@ class Settings:
 # -- layers ------------------------------------------------------------------------------------------------------------
 def home() -> Path:
     """The folder of everything holynb keeps: HOLYNB_HOME, else the platform's user data directory. Made 0700. Raises BadSetting."""
-    named = os.environ.get("HOLYNB_HOME")
-    if named:
-        folder = Path(named).expanduser()
-    else:
-        import platformdirs
-
-        folder = Path(platformdirs.user_data_dir("holynb", appauthor=False))
+    folder = Path(_home())
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
@@ -67,11 +61,24 @@ def home() -> Path:
     return folder
 
 
+def _home() -> str:
+    if named := os.environ.get("HOLYNB_HOME"):
+        return os.path.expanduser(named)  # noqa: PTH111 - asked for with every price: ten times as quick as a Path
+    import platformdirs
+
+    return platformdirs.user_data_dir("holynb", appauthor=False)
+
+
 def current() -> Settings:
-    """The settings as they stand now; files are read again when they change. Raises BadSetting."""
+    """The settings as they stand now: the same object until a file, the working directory or an override changes. Raises BadSetting."""
+    return _merged(_found(), _turn)
+
+
+@lru_cache(maxsize=4)
+def _merged(files: tuple[tuple[str, int, int], ...], turn: int) -> Settings:  # noqa: ARG001 - it makes changed overrides other ones
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for layer, origin in _layers():
+    for layer, origin in [*((_layer(Path(path)), path) for path, _, _ in files), (_overrides, "%config")]:
         _check(layer, origin)
         _merge(merged, layer, origin, origins)
     return Settings(**merged, origins=origins)
@@ -79,37 +86,58 @@ def current() -> Settings:
 
 def override(**values: Any) -> None:
     """Set values above both files: `default`, `alias`, `provider`, `price`, `router`. None takes one away again. Raises BadSetting."""
+    global _turn  # noqa: PLW0603 - counts the changes, so that what was merged before is not used again
     _check({k: v for k, v in values.items() if v is not None}, "%config")
     for name, value in values.items():
+        _overrides[name] = value
         if value is None:
-            _overrides.pop(name, None)
-        else:
-            _overrides[name] = value
+            del _overrides[name]
+    _turn += 1
 
 
 def reset() -> None:
     """Forget every `override`."""
-    _overrides.clear()
+    override(**dict.fromkeys(_overrides))
 
 
 def where() -> list[Path]:
     """The files that are read, those that exist, weakest first."""
-    return [path for path in (home() / "config.toml", _project()) if path is not None and path.is_file()]
+    return [Path(path) for path, _, _ in _found()]
 
 
-def _layers() -> list[tuple[Mapping[str, Any], str]]:
-    found: list[tuple[Mapping[str, Any], str]] = []
-    for path in where():
-        try:
-            said = path.stat()
-            whole = _read(path, said.st_mtime_ns, said.st_size)
-        except OSError as exc:
-            raise BadSetting(f"{path} cannot be read: {exc.strerror}.") from exc
-        layer = whole if path.name == "config.toml" else _table(whole, "tool", path).get("holynb", {})
-        if not isinstance(layer, Mapping):
-            raise BadSetting(f"{path}: tool.holynb should be a table.")
-        found.append((layer, str(path)))
-    return [*found, (_overrides, "%config")]
+def _found() -> tuple[tuple[str, int, int], ...]:
+    """config.toml and the nearest pyproject.toml from the working directory up, where they exist, with what tells a changed one."""
+    found = [f for f in (_file(os.path.join(_home(), "config.toml")),) if f]  # noqa: PTH118
+    try:
+        folder = os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:  # the working directory was removed
+        return tuple(found)
+    project = None
+    while not (project := _file(os.path.join(folder, "pyproject.toml"))) and (above := os.path.dirname(folder)) != folder:  # noqa: PTH118, PTH120
+        folder = above
+    return (*found, project) if project else tuple(found)
+
+
+def _file(path: str) -> tuple[str, int, int] | None:
+    try:
+        said = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return (path, said.st_mtime_ns, said.st_size) if stat.S_ISREG(said.st_mode) else None
+
+
+def _layer(path: Path) -> Mapping[str, Any]:
+    """What one file says of us."""
+    try:
+        whole = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as exc:
+        raise BadSetting(f"{path} cannot be read: {exc.strerror}.") from exc
+    except ValueError as exc:
+        raise BadSetting(f"{path} is not valid TOML: {'it is not UTF-8 text' if isinstance(exc, UnicodeError) else exc}.") from exc
+    layer = whole if path.name == "config.toml" else _table(whole, "tool", path).get("holynb", {})
+    if not isinstance(layer, Mapping):
+        raise BadSetting(f"{path}: tool.holynb should be a table.")
+    return layer
 
 
 def _table(whole: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
@@ -117,27 +145,6 @@ def _table(whole: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]
     if not isinstance(value, Mapping):
         raise BadSetting(f"{path}: {name} should be a table.")
     return value
-
-
-@lru_cache(maxsize=16)
-def _read(path: Path, modified: int, size: int) -> Mapping[str, Any]:  # noqa: ARG001 - they make a changed file another one
-    """A TOML file. `modified` and `size` are part of what is remembered."""
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    except tomllib.TOMLDecodeError as exc:
-        reason = str(exc)
-    raise BadSetting(f"{path} is not valid TOML: {reason}.")
-
-
-def _project() -> Path | None:
-    """The nearest pyproject.toml, from the working directory up."""
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:  # the working directory was removed
-        return None
-    return next((p for folder in (here, *here.parents) if (p := folder / "pyproject.toml").is_file()), None)
 
 
 def _merge(merged: dict[str, Any], layer: Mapping[str, Any], origin: str, origins: dict[str, str]) -> None:
@@ -285,7 +292,7 @@ def _base(route: Route, said: Provider, api_base: str | None) -> str:
     base = typed or said.base
     if not base and said.wire != "sagemaker":
         raise BadRoute(
-            f"{name} has no address. Set {variables[-1]}, or [provider.{name}] base in {home() / 'config.toml'}, or --api-base URL."
+            f"{name} has no address. Set {variables[-1]}, [provider.{name}] base in {home() / 'config.toml'}, or --api-base URL."
         )
     return str(base).strip()
 
