@@ -174,8 +174,7 @@ def _check(layer: Mapping[str, Any], origin: str) -> None:
                 _want(inner, str, origin, f"alias.{key}", 'a route such as "openai/gpt-4.1"')
             else:
                 _want(inner, Mapping, origin, f"{name}.{key}", f'a table: [{name}."{key}"]')
-        if name == "provider":
-            for key, inner in value.items():
+            if name == "provider":
                 _check_provider(key, inner, origin)
 
 
@@ -259,8 +258,7 @@ def route(text: str | None = None) -> Route:
 def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None = None) -> Endpoint:
     """Where the requests of `route` go. `api_base` and `api_key_name` are the cell's. Raises BadRoute, BadOption, BadSetting."""
     known = providers()
-    said = known.get(route.provider)
-    if said is None:
+    if (said := known.get(route.provider)) is None:
         raise BadRoute(f"There is no provider {route.provider!r}.{closest(route.provider, known)}")
     if api_key_name is not None and not keys.is_variable(api_key_name):
         raise BadOption("--api-key-name takes the name of the environment variable that holds the key, never the key itself.")
