@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -48,13 +48,10 @@ class Course:
         elif isinstance(event, Gauge):
             self._gauge(event)
 
-    def heard(self, row: int, pieces: int) -> None:
-        """How many pieces a row in flight has said: about as many tokens, until the server counts them."""
-        self._pieces[row] = pieces
-
-    def now(self, at: float) -> None:
-        """Time has come to `at`: note how things stand."""
+    def now(self, at: float, pieces: Mapping[int, int]) -> None:
+        """Time has come to `at`: note how things stand. `pieces`: what rows in flight have said is about as many tokens, until they are counted."""
         self._move(at)
+        self._pieces.update(pieces)
         self._note()
 
     def token_rate(self) -> float | None:

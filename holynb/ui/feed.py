@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from os.path import commonprefix
 from typing import Any
 
 from holynb.summary import dollars
@@ -17,7 +18,7 @@ from holynb.ui.course import Course, Price
 from holynb.ui.tally import Tally
 from holynb.ui.text import clean, clip, one_line, price, seconds, status
 
-__all__ = ["Asked", "Feed", "Tails"]
+__all__ = ["Asked", "Feed", "Tails", "shared"]
 
 #: Characters of a prompt, of an ended answer and of a running one in the table.
 PROMPT, ANSWER, TAIL = 120, 200, 140
@@ -74,6 +75,7 @@ class Feed:
         self._told = 0
         self._look = range(0)
         self._answer = ""
+        self._same = shared(asked.prompts)
 
     # -- folding ---------------------------------------------------------------------------------------------------
     def take(self, events: Sequence[Event], tails: Tails, at: float) -> None:
@@ -82,13 +84,14 @@ class Feed:
             self.course.take(event)
             self._fold(event)
         self.tally.take(events)
+        heard = {}
         for row, (pieces, tail) in tails.items():
             flight = self.flying.get(row)
             if flight is not None and flight.pieces != pieces:
                 self.flying[row] = Flight(flight.attempt, "running", pieces, tail)
                 self._spoke[row] = None
-                self.course.heard(row, pieces)
-        self.course.now(at)
+                heard[row] = pieces
+        self.course.now(at, heard)
 
     def _fold(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -203,7 +206,8 @@ class Feed:
 
     def _stretch(self, rows: range) -> Row:
         labels = None if self.asked.labels is None else [self.asked.label(r) for r in rows]
-        return [rows.start, labels, [_preview(self.asked.prompts[r], PROMPT) for r in rows]]
+        cut = "…" if self._same else ""
+        return [rows.start, labels, [cut + _preview(self.asked.prompts[r][self._same :], PROMPT) for r in rows]]
 
     def _single(self) -> dict[str, Any] | None:
         """The one answer: what came since, or all of it where it began anew."""
@@ -214,6 +218,16 @@ class Feed:
         if text == before:
             return None
         return {"more": text[len(before) :]} if before and text.startswith(before) else {"text": text}
+
+
+def shared(prompts: Sequence[str], least: int = 12) -> int:
+    """How many characters all prompts begin with, up to a word's end: a template's beginning would fill the column and tell nothing."""
+    low, high = min(prompts, default=""), max(prompts, default="")
+    if low == high:
+        return 0
+    same = commonprefix([low, high])  # noqa: RUF071 - of characters, not of paths
+    end = max(same.rfind(" "), same.rfind("\n")) + 1
+    return end if end >= least else 0
 
 
 def _preview(text: str | None, width: int = ANSWER) -> str:

@@ -65,7 +65,7 @@ def shows(page: Page, feed: Feed) -> None:
     """The page holds the fold, no more and no less."""
     told = {r: feed.row(r) for r in range(feed.n) if feed.row(r)[1] != "waiting"}
     assert page.rows == told
-    assert page.prompts == {i: feeds._preview(p, feeds.PROMPT) for i, p in enumerate(feed.asked.prompts)}
+    assert page.prompts == dict(enumerate(feed._stretch(range(feed.n))[2]))
     assert page.charts == feed.course.points.all()["charts"]
 
 
@@ -265,3 +265,11 @@ def test_buckets_keep_sums_and_peaks_whatever_they_join(values: list[tuple[float
         "max": max(kept) == max(v for _, v in values),
         "last": kept[-1] == ordered[-1][1],
     }[how]
+
+
+def test_a_beginning_that_all_prompts_share_is_left_out_of_the_column() -> None:
+    prompts = ["Classify this review: good film", "Classify this review: gone home"]
+    assert Page().take(Feed(Asked(prompts)).snapshot({})).prompts == {0: "…good film", 1: "…gone home"}
+    assert feeds.shared(["the same question", "the same question"]) == 0
+    assert feeds.shared(["Classify this review: good film"]) == 0
+    assert feeds.shared([]) == 0

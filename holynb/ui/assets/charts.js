@@ -10,6 +10,7 @@ const CHARTS = {
 const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"]];
 const COLOURS = ["--hn-c1", "--hn-c3", "--hn-c5", "--hn-c6", "--hn-c2", "--hn-c4"];
 const HEIGHT = 84;
+const POWERS = Array.from({ length: 24 }, (_, i) => 2 ** (20 + i)); // gridlines at whole MiB and GiB
 
 function makeCharts(asRoute) {
   const node = make("div", "hn-charts");
@@ -83,7 +84,7 @@ function makeChart(name, place, asRoute) {
       scales: { x: { time: false, range: (u, low, high) => [0, Math.max(high, 1)] }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
       axes: [
         { ...axis, size: 18, space: 54, grid: { show: false }, values: (u, ticks) => ticks.map(write.clock) },
-        { ...axis, size: 52, space: 26, grid, values: (u, ticks) => ticks.map((v) => about.write(v)) },
+        { ...axis, size: 52, space: 26, grid, ...(name === "memory" ? { incrs: POWERS } : {}), values: (u, ticks) => ticks.map((v) => about.write(v)) },
       ],
       series: [{}, ...lines.map(([, word, k, extra]) => ({
         label: word, width: extra?.dash ? 1 : 1.6, spanGaps: true, points: { show: false }, dash: extra?.dash,
@@ -122,8 +123,8 @@ function makeChart(name, place, asRoute) {
       const values = columns[column];
       let i = at ?? values.length - 1;
       while (i > 0 && values[i] == null) i--;
-      const total = columns[column.replace(/\|\w+$/, "|total")];
-      const one = values[i] == null ? "–" : about.write(values[i]) + (column.endsWith("|all") && total ? ` of ${write.bytes(total[total.length - 1])}` : "");
+      const total = columns[column.replace(/\|\w+$/, "|total")]?.findLast((v) => v != null);
+      const one = values[i] == null ? "–" : about.write(values[i]) + (column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "");
       const text = lines.length > 1 || name === "memory" ? `${word} ${one}` : one;
       said.push(text);
       return [text, k];

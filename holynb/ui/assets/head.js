@@ -12,9 +12,11 @@ function makeHead(hooks) {
   const stop = button("hn-button hn-stop", "Stop", () => hooks.stop());
   const track = make("div", "hn-track", null, { role: "progressbar", "aria-valuemin": "0", "aria-label": "Rows done" });
   const [good, bad] = [make("div", "hn-good"), make("div", "hn-failed")];
-  const note = make("div", "hn-note", "", { dir: "auto" });
+  const note = make("div", "hn-note");
+  const [wrong, said] = [make("span", "hn-bad", ""), make("span", null, "", { dir: "auto" })];
   const spoken = make("div", "hn-spoken", "", { role: "status", "aria-live": "polite" });
   track.append(good, bad);
+  note.append(wrong, " ", said);
   const slots = {};
   for (const [name, word] of FIGURES) {
     const box = make("div", `hn-figure hn-figure-${name}`);
@@ -50,9 +52,9 @@ function makeHead(hooks) {
       track.setAttribute("aria-valuemax", head.n);
       track.setAttribute("aria-valuenow", head.ended);
       const why = head.errors.map(([kind, n]) => `${n} ${kind}`).join(", ");
-      say(note, [head.failed ? `${head.failed.toLocaleString("en")} failed: ${why}` : "", head.note].filter(Boolean).join(" · "));
-      show(note, note.textContent !== "");
-      note.classList.toggle("hn-bad", head.failed > 0);
+      say(wrong, head.failed ? `${head.failed.toLocaleString("en")} failed: ${why}` : "");
+      say(said, head.note);
+      show(note, Boolean(head.failed || head.note));
       if (head.state === "stopping") say(stop, "Stop now");
       if (!running) show(stop, false);
       node.dataset.state = head.state;

@@ -23,6 +23,7 @@ function render({ model, el }) {
   function openDetail(row) {
     detail.open(table.row(row));
     send("row", { row });
+    requestAnimationFrame(() => detail.node.scrollIntoView({ block: "nearest" }));
   }
 
   function closeDetail() {

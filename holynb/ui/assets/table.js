@@ -23,7 +23,7 @@ function makeTable(hooks) {
   scroller.append(head, sizer, empty);
 
   const tabs = {};
-  for (const [name, word] of [["all", "All"], ["running", "Running"], ["done", "Done"], ["failed", "Failed"]]) {
+  for (const [name, word] of [["all", "All"], ["running", "Active"], ["done", "Done"], ["failed", "Failed"]]) {
     const count = make("span", "hn-count", "0");
     const tab = button(`hn-tab hn-tab-${name}`, word + " ", () => pick({ filter: name }), { "aria-pressed": "false" });
     tab.append(count);
@@ -65,11 +65,13 @@ function makeTable(hooks) {
     if (pool[i]) return pool[i];
     const row = make("div", "hn-row", null, { role: "row" });
     const cells = COLUMNS.map(([, name]) => make("div", `hn-cell ${name}`, "", { role: "gridcell" }));
-    for (const c of [1, 2]) cells[c].dir = "auto";
+    cells[2].append(make("span", "hn-said"));
+    const words = cells.map((c) => c.firstChild ?? c);
+    for (const c of [1, 2]) words[c].dir = "auto";
     row.append(...cells);
     row.addEventListener("click", () => choose(row.index, true));
     sizer.append(row);
-    return (pool[i] = Object.assign(row, { cells, index: -1 }));
+    return (pool[i] = Object.assign(row, { words, index: -1 }));
   }
 
   function fill(node, place, row) {
@@ -84,7 +86,7 @@ function makeTable(hooks) {
     node.id = `${data.id}-${row}`;
     const word = failed ? status.slice(1) : (WORDS[status] ?? status);
     const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, attempts > 1 ? `${word} ×${attempts}` : word, tokens, cost, time];
-    texts.forEach((t, c) => say(node.cells[c], t));
+    texts.forEach((t, c) => say(node.words[c], t));
   }
 
   function paint() {
@@ -97,7 +99,7 @@ function makeTable(hooks) {
     for (let place = first; place < last; place++) fill(line(place - first), place, rows[place]);
     for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
     show(empty, rows.length === 0);
-    say(empty, data.n === 0 ? "No rows." : `No row is ${data.filter} now.`);
+    say(empty, data.n === 0 ? "No rows." : `No row is ${{ all: "here", running: "active", failed: "failed", done: "done" }[data.filter]} now.`);
     scroller.setAttribute("aria-rowcount", rows.length + 1);
     for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
     newest.setAttribute("aria-pressed", data.order === "newest");
