@@ -29,7 +29,7 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
     x = x ^ ((x >> 16) & 0xFFFF)
     x = x * 0x7FEB352D
     x = x ^ ((x >> 15) & 0x1FFFF)
-    x = x * -2073253493  # 0x846CA68B
+    x = x * (0x846CA68B - (1 << 32))
     return x ^ ((x >> 16) & 0xFFFF)
 
 

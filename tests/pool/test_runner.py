@@ -162,7 +162,7 @@ def test_dtype_is_chosen_by_what_is_fast(folder: Path, monkeypatch: pytest.Monke
     fast = Runner(folder, dtype="bfloat16")
     assert fast.stats()["dtype"] == "bfloat16"
     assert len(answers(fast, jobs(count=2))[1]) == 20
-    with pytest.raises(UserError, match="float8.*Did you mean"):
+    with pytest.raises(UserError, match=r"float8.*Did you mean"):
         Runner(folder, dtype="float8")
 
 

@@ -1,0 +1,133 @@
+"""Sampling on the device by Triton: a threshold by bisection (never a sort), then the Gumbel trick over pieces of the vocabulary.
+
+`sampling.py` beside this is the plain torch side and says what the numbers mean; both draw the same noise from the same seeds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kernels_support.gpu.lang import jit, tl, triton
+from kernels_support.gpu.sampling import Choice
+
+__all__ = ["choose", "choose_into"]
+
+_PIECE = 2048
+
+
+def choose(logits: torch.Tensor, how: Choice) -> torch.Tensor:
+    """`sampling.choose_reference`, by Triton: (rows, vocabulary) → (rows,) int32."""
+    out = torch.empty(logits.shape[0], dtype=torch.int32, device=logits.device)
+    choose_into(logits, how, out)
+    return out
+
+
+def choose_into(logits: torch.Tensor, how: Choice, out: torch.Tensor) -> None:
+    """`choose` into a tensor that is there already."""
+    rows, vocab = logits.shape
+    pieces = triton.cdiv(vocab, _PIECE)
+    edge = torch.empty(rows, dtype=torch.float32, device=logits.device)
+    best = torch.empty(rows, pieces, dtype=torch.float32, device=logits.device)
+    token = torch.empty(rows, pieces, dtype=torch.int32, device=logits.device)
+    _threshold[(rows,)](logits, how.temperature, how.top_k, how.top_p, edge, vocab, piece=4096, num_warps=16)
+    _piece[(rows, pieces)](logits, how.temperature, how.seed, how.position, edge, best, token, vocab, piece=_PIECE, num_warps=4)
+    _settle[(rows,)](best, token, out, pieces, wide=triton.next_power_of_2(pieces), num_warps=1)
+
+
+@jit
+def _mix(x: Any) -> Any:
+    x = x ^ (x >> 16)
+    x = x * 0x7FEB352D
+    x = x ^ (x >> 15)
+    x = x * 0x846CA68B
+    return x ^ (x >> 16)
+
+
+@jit
+def _ordered(x: Any) -> Any:
+    bits = x.to(tl.int32, bitcast=True)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+@jit
+def _scaled(logits_ptr: Any, row: Any, at: Any, vocab: Any, temperature: Any) -> Any:
+    return tl.load(logits_ptr + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float32) / temperature
+
+
+@jit
+def _threshold(  # noqa: PLR0917 - what a kernel needs
+    logits_ptr: Any, temperature_ptr: Any, k_ptr: Any, p_ptr: Any, edge_ptr: Any, vocab: Any, piece: tl.constexpr
+) -> None:
+    row = tl.program_id(0).to(tl.int64)
+    temperature, k, p = tl.load(temperature_ptr + row), tl.load(k_ptr + row), tl.load(p_ptr + row)
+    if (temperature <= 0) | ((k <= 0) & (p >= 1)):
+        tl.store(edge_ptr + row, float("-inf"))
+        return
+    peaks = tl.full((piece,), float("-inf"), tl.float32)
+    for first in range(0, vocab, piece):
+        peaks = tl.maximum(peaks, _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature))
+    peak = tl.max(peaks, 0)
+    # Bisection over the 2^32 ordered bit patterns of a float, exact after 32 halvings. `low` always keeps enough.
+    low = tl.full((), -2139095041, tl.int32)  # minus infinity, so ordered
+    if k > 0:
+        high = _ordered(peak) + 1
+        for _ in range(32):
+            middle = (low & high) + ((low ^ high) >> 1)
+            count = tl.zeros((piece,), tl.int32)
+            for first in range(0, vocab, piece):
+                x = _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature)
+                count += (_ordered(x) >= middle).to(tl.int32)
+            enough = tl.sum(count, 0) >= k
+            low = tl.where(enough, middle, low)
+            high = tl.where(enough, high, middle)
+    if p < 1:
+        floor = low
+        mass = tl.zeros((piece,), tl.float32)
+        for first in range(0, vocab, piece):
+            x = _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature)
+            mass += tl.where(_ordered(x) >= floor, tl.exp(x - peak), 0.0)
+        wanted = tl.sum(mass, 0) * p
+        high = _ordered(peak) + 1
+        for _ in range(32):
+            middle = (low & high) + ((low ^ high) >> 1)
+            mass = tl.zeros((piece,), tl.float32)
+            for first in range(0, vocab, piece):
+                x = _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature)
+                mass += tl.where(_ordered(x) >= middle, tl.exp(x - peak), 0.0)
+            enough = tl.sum(mass, 0) >= wanted
+            low = tl.where(enough, middle, low)
+            high = tl.where(enough, high, middle)
+        low = tl.minimum(low, _ordered(peak))
+    tl.store(edge_ptr + row, (low ^ ((low >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True))
+
+
+@jit
+def _piece(  # noqa: PLR0917 - what a kernel needs
+    logits_ptr: Any, temperature_ptr: Any, seed_ptr: Any, position_ptr: Any, edge_ptr: Any, best_ptr: Any, token_ptr: Any, vocab: Any, piece: tl.constexpr
+) -> None:
+    row, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    temperature = tl.load(temperature_ptr + row)
+    at = part * piece + tl.arange(0, piece)
+    if temperature <= 0:
+        x = tl.load(logits_ptr + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float32)
+    else:
+        x = _scaled(logits_ptr, row, at, vocab, temperature)
+        seed = tl.load(seed_ptr + row)
+        position = tl.load(position_ptr + row).to(tl.uint32)
+        key = _mix(seed.to(tl.uint32) ^ _mix((seed >> 32).to(tl.uint32) ^ _mix(position)))
+        bits = _mix(_mix(at.to(tl.uint32) ^ key) + key)
+        uniform = ((bits >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07
+        x = tl.where((x >= tl.load(edge_ptr + row)) & (at < vocab), x - tl.log(-tl.log(uniform)), float("-inf"))
+    value, index = tl.max(x, 0, return_indices=True, return_indices_tie_break_left=True)
+    tl.store(best_ptr + row * tl.num_programs(1) + part, value)
+    tl.store(token_ptr + row * tl.num_programs(1) + part, part * piece + index)
+
+
+@jit
+def _settle(best_ptr: Any, token_ptr: Any, out_ptr: Any, pieces: Any, wide: tl.constexpr) -> None:
+    row, at = tl.program_id(0).to(tl.int64), tl.arange(0, wide)
+    values = tl.load(best_ptr + row * pieces + at, mask=at < pieces, other=float("-inf"))
+    _, index = tl.max(values, 0, return_indices=True, return_indices_tie_break_left=True)
+    tl.store(out_ptr + row, tl.load(token_ptr + row * pieces + index))

@@ -1,0 +1,183 @@
+"""Attention over a paged KV cache by Triton: one kernel for single queries (decode), one for runs of them (prefill).
+
+Decode reads each key and value once for all query heads of its group, and is split over the sequence where there are few
+sequences, so that every multiprocessor has work. `attention.attend_reference` is the plain torch side of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kernels_support.gpu.lang import jit, tl, triton
+
+__all__ = ["QUERIES", "Decode", "Prefill", "splits"]
+
+#: Queries of one prefill program; the tile map is made for it.
+QUERIES = 64
+
+_LOG2E = 1.4426950408889634
+
+
+def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
+    """Programs to share one sequence and KV head: enough for four a multiprocessor, and one where the batch is large."""
+    count = 1
+    while batch * kv_heads * count * 2 <= processors * 4 and count < 64:
+        count *= 2
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """One query a row. `table` (rows, blocks) int32, `lengths` (rows,) int32 with the query's own token counted, 0 for no row."""
+
+    table: torch.Tensor
+    lengths: torch.Tensor
+    page: int
+    splits: int
+
+    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """(rows, heads, size) → the same shape."""
+        rows, heads, size = q.shape
+        out, kv = torch.empty_like(q), keys.shape[0]
+        parts, sums = out, self.lengths
+        if self.splits > 1:
+            parts = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
+            sums = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
+        _decode[(rows, kv, self.splits)](
+            q, keys, values, self.table, self.lengths, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
+            kv=kv, group=heads // kv, rows=max(16, triton.next_power_of_2(heads // kv)), size=size, wide=_wide(size), page=self.page,
+            tile=64, splits=self.splits, num_warps=4, num_stages=3,
+        )  # fmt: skip
+        if self.splits > 1:
+            _join[(rows, heads)](parts, sums, out, size=size, wide=_wide(size), splits=self.splits, num_warps=2)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """Runs of queries. `tiles` (n, 2) int32: the row (-1: none) and the place of its QUERIES first query among the row's; `spans` (rows, 3) int32:
+    first query, queries, keys (the queries' own counted); `table` (rows, blocks) int32.
+    """
+
+    table: torch.Tensor
+    tiles: torch.Tensor
+    spans: torch.Tensor
+    page: int
+
+    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """(tokens, heads, size) → the same shape; a query sees the keys up to its own."""
+        heads, size = q.shape[1:]
+        out, kv = torch.empty_like(q), keys.shape[0]
+        _prefill[(self.tiles.shape[0], heads)](
+            q, keys, values, self.table, self.tiles, self.spans, out, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
+            heads=heads, group=heads // kv, size=size, wide=_wide(size), page=self.page, queries=QUERIES, tile=64, num_warps=4, num_stages=3,
+        )  # fmt: skip
+        return out
+
+
+def _wide(size: int) -> int:
+    """The head size as tensor cores take it."""
+    return max(16, int(triton.next_power_of_2(size)))
+
+
+@jit
+def _decode(  # noqa: PLR0917 - what a kernel needs
+    q_ptr: Any, k_ptr: Any, v_ptr: Any, table_ptr: Any, length_ptr: Any, out_ptr: Any, sum_ptr: Any, width: Any, stride: Any, scale: Any,
+    kv: tl.constexpr, group: tl.constexpr, rows: tl.constexpr, size: tl.constexpr, wide: tl.constexpr, page: tl.constexpr,
+    tile: tl.constexpr, splits: tl.constexpr,
+) -> None:  # fmt: skip
+    row, head, part = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    length = tl.load(length_ptr + row)
+    share = tl.cdiv(tl.cdiv(length, splits), tile) * tile
+    begin = part * share
+    end = tl.minimum(begin + share, length)
+    g, d = tl.arange(0, rows), tl.arange(0, wide)
+    ok_g, ok_d = g < group, d < size
+    place = (row * kv + head) * group + g
+    q = tl.load(q_ptr + place[:, None] * size + d[None, :], mask=ok_g[:, None] & ok_d[None, :], other=0.0)
+    k_ptr += head.to(tl.int64) * stride
+    v_ptr += head.to(tl.int64) * stride
+    top = tl.full((rows,), float("-inf"), tl.float32)
+    total = tl.zeros((rows,), tl.float32)
+    acc = tl.zeros((rows, wide), tl.float32)
+    for first in range(begin, end, tile):
+        at = first + tl.arange(0, tile)
+        ok = at < end
+        block = tl.load(table_ptr + row * width + at // page, mask=ok, other=0).to(tl.int64)
+        slot = (block * page + at % page) * size
+        k = tl.load(k_ptr + slot[None, :] + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0.0)
+        v = tl.load(v_ptr + slot[:, None] + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0.0)
+        scores = tl.where(ok[None, :], tl.dot(q, k, input_precision="ieee") * scale, float("-inf"))
+        peak = tl.maximum(top, tl.max(scores, 1))
+        p = tl.exp2(scores - peak[:, None])
+        fade = tl.exp2(top - peak)
+        acc = acc * fade[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
+        total = total * fade + tl.sum(p, 1)
+        top = peak
+    # A part without keys weighs nothing: its logarithm is -inf, and its sum is written as 0, never as 0/0.
+    acc = acc / tl.where(total > 0, total, 1.0)[:, None]
+    mask = ok_g[:, None] & ok_d[None, :]
+    if splits == 1:
+        tl.store(out_ptr + place[:, None] * size + d[None, :], acc.to(out_ptr.dtype.element_ty), mask=mask)
+    else:
+        tl.store(out_ptr + (place * splits + part)[:, None] * size + d[None, :], acc, mask=mask)
+        tl.store(sum_ptr + place * splits + part, tl.where(total > 0, top + tl.log2(tl.where(total > 0, total, 1.0)), float("-inf")), mask=ok_g)
+
+
+@jit
+def _join(
+    part_ptr: Any, sum_ptr: Any, out_ptr: Any, size: tl.constexpr, wide: tl.constexpr, splits: tl.constexpr
+) -> None:  # fmt: skip
+    place = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
+    s, d = tl.arange(0, splits), tl.arange(0, wide)
+    ok_d = d < size
+    weight = tl.load(sum_ptr + place * splits + s)
+    peak = tl.max(weight, 0)
+    weight = tl.exp2(weight - tl.where(peak > float("-inf"), peak, 0.0))
+    parts = tl.load(part_ptr + (place * splits + s)[:, None] * size + d[None, :], mask=ok_d[None, :], other=0.0)
+    total = tl.sum(weight, 0)
+    out = tl.sum(parts * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
+    tl.store(out_ptr + place * size + d, out.to(out_ptr.dtype.element_ty), mask=ok_d)
+
+
+@jit
+def _prefill(  # noqa: PLR0917 - what a kernel needs
+    q_ptr: Any, k_ptr: Any, v_ptr: Any, table_ptr: Any, tile_ptr: Any, span_ptr: Any, out_ptr: Any, width: Any, stride: Any, scale: Any,
+    heads: tl.constexpr, group: tl.constexpr, size: tl.constexpr, wide: tl.constexpr, page: tl.constexpr, queries: tl.constexpr, tile: tl.constexpr,
+) -> None:  # fmt: skip
+    index, head = tl.program_id(0), tl.program_id(1)
+    row = tl.load(tile_ptr + index * 2).to(tl.int64)
+    if row < 0:
+        return
+    from_query = tl.load(tile_ptr + index * 2 + 1)
+    start, count, length = tl.load(span_ptr + row * 3), tl.load(span_ptr + row * 3 + 1), tl.load(span_ptr + row * 3 + 2)
+    m, d = from_query + tl.arange(0, queries), tl.arange(0, wide)
+    ok_m, ok_d = m < count, d < size
+    sees = length - count + m
+    place = ((start + m).to(tl.int64) * heads + head) * size
+    q = tl.load(q_ptr + place[:, None] + d[None, :], mask=ok_m[:, None] & ok_d[None, :], other=0.0)
+    k_ptr += (head // group).to(tl.int64) * stride
+    v_ptr += (head // group).to(tl.int64) * stride
+    top = tl.full((queries,), float("-inf"), tl.float32)
+    total = tl.zeros((queries,), tl.float32)
+    acc = tl.zeros((queries, wide), tl.float32)
+    end = tl.minimum(length, length - count + from_query + queries)
+    for first in range(0, end, tile):
+        at = first + tl.arange(0, tile)
+        ok = at < end
+        block = tl.load(table_ptr + row * width + at // page, mask=ok, other=0).to(tl.int64)
+        slot = (block * page + at % page) * size
+        k = tl.load(k_ptr + slot[None, :] + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0.0)
+        v = tl.load(v_ptr + slot[:, None] + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0.0)
+        scores = tl.where(at[None, :] <= sees[:, None], tl.dot(q, k, input_precision="ieee") * scale, float("-inf"))
+        peak = tl.maximum(top, tl.max(scores, 1))
+        p = tl.exp2(scores - peak[:, None])
+        fade = tl.exp2(top - peak)
+        acc = acc * fade[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
+        total = total * fade + tl.sum(p, 1)
+        top = peak
+    acc = acc / total[:, None]
+    tl.store(out_ptr + place[:, None] + d[None, :], acc.to(out_ptr.dtype.element_ty), mask=ok_m[:, None] & ok_d[None, :])

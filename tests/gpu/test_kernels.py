@@ -1,0 +1,158 @@
+"""Each Triton kernel says what its plain torch side says. On a GPU where there is one, else by Triton's interpreter where it is installed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
+pytest.importorskip("triton")
+
+from kernels_support.gpu import choosing, gates, norms, rotary  # noqa: E402
+from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
+from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
+from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
+from kernels_support.gpu.sampling import Choice, choose_reference  # noqa: E402
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+#: The interpreter computes in numpy, which warns where hashes wrap and masked lanes are infinite.
+pytestmark = [pytest.mark.kernel, pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+DTYPES = [torch.float32, torch.bfloat16] if torch.cuda.is_available() else [torch.float32]
+
+
+def close(a: Any, b: Any, dtype: Any) -> None:
+    wrong = ((a.double() - b.double()).norm() / b.double().norm()).item()
+    assert wrong < (1e-5 if dtype == torch.float32 else 1e-2), wrong
+
+
+def randn(*shape: int, dtype: Any = torch.float32) -> Any:
+    return torch.randn(*shape, device=DEVICE).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [64, 100])
+def test_norms(width: int, dtype: Any) -> None:
+    x, residual, weight = randn(5, width, dtype=dtype), randn(5, width, dtype=dtype), randn(width, dtype=dtype)
+    for with_residual in (residual, None):
+        for ours, plain in zip(norms.launch(x, with_residual, weight, 1e-6), norms.add_rms_norm_reference(x, with_residual, weight, 1e-6), strict=True):
+            close(ours, plain, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gates(dtype: Any) -> None:
+    both = randn(3, 2 * 1100, dtype=dtype)
+    close(gates.launch(both), gates.silu_mul_reference(both), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize("size", [16, 24])
+def test_rotary(size: int, normed: bool, dtype: Any) -> None:
+    weights = (randn(size, dtype=dtype), randn(size, dtype=dtype)) if normed else (None, None)
+    how = rotary.Heads(4, 2, size, *weights)
+    qkv, angles = randn(3, 8 * size, dtype=dtype), torch.rand(3, size // 2, device=DEVICE)
+    rope, slots = torch.cat((angles.cos(), angles.sin()), -1), torch.tensor([7, -1, 0], device=DEVICE)
+    pages = [[torch.zeros(2, 10, size, device=DEVICE, dtype=dtype) for _ in range(2)] for _ in range(2)]
+    close(rotary.launch(qkv, how, rope, slots.int(), *pages[0]), rotary.rotate_and_store_reference(qkv, how, rope, slots, *pages[1]), dtype)
+    for ours, plain in zip(*pages, strict=True):
+        close(ours, plain, dtype)
+        assert (ours[:, 1:7] == 0).all(), "only the slots that were asked for are written"
+
+
+def paged(lengths: list[int], page: int, heads: int, kv: int, size: int, dtype: Any) -> tuple[Any, Any, Any, list[list[int]]]:
+    """A cache with scattered blocks; what nobody may read is NaN."""
+    order = torch.randperm(sum(-(-n // page) for n in lengths) + 3).tolist()
+    blocks = [[order.pop() for _ in range(-(-n // page))] for n in lengths]
+    keys, values = (torch.full((kv, (max(map(max, [[0], *[b for b in blocks if b]])) + 4) * page, size), torch.nan, device=DEVICE, dtype=dtype) for _ in range(2))
+    for row, n in zip(blocks, lengths, strict=True):
+        for first, last in runs(row, page, n):
+            for pages in (keys, values):
+                pages[:, first:last] = randn(kv, last - first, size, dtype=dtype)
+    table = torch.zeros(len(lengths), 40, dtype=torch.int32, device=DEVICE)
+    for i, row in enumerate(blocks):
+        table[i, : len(row)] = torch.tensor(row, dtype=torch.int32)
+    return keys, values, table, blocks
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "kv", "size"), [(4, 2, 16), (6, 2, 24), (3, 3, 64)])
+@pytest.mark.parametrize("parts", [1, 4])
+def test_decode_attention(parts: int, heads: int, kv: int, size: int, dtype: Any) -> None:
+    lengths = [1, 130, 64, 17, 0]
+    keys, values, table, blocks = paged(lengths, 16, heads, kv, size, dtype)
+    q = randn(5, heads, size, dtype=dtype)
+    said = Decode(table, torch.tensor(lengths, dtype=torch.int32, device=DEVICE), 16, parts)(q, keys, values)
+    spans = [Span(i, i + 1, runs(blocks[i], 16, n)) for i, n in enumerate(lengths) if n]
+    close(said[:4], attend_reference(q, keys, values, spans)[:4], dtype)
+    assert (said[4] == 0).all(), "no row, no number"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "kv", "size"), [(4, 2, 16), (3, 1, 24)])
+def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
+    lengths, counts = [70, 150, 5, 33], [70, 90, 1, 20]  # whole prompts, and chunks after what is cached already
+    keys, values, table, blocks = paged(lengths, 16, heads, kv, size, dtype)
+    q = randn(sum(counts) + 7, heads, size, dtype=dtype)
+    starts = [sum(counts[:i]) for i in range(4)]
+    tiles = [(r, t) for r in range(4) for t in range(0, counts[r], QUERIES)] + [(-1, 0)] * 3
+    spans = torch.tensor(list(zip(starts, counts, lengths, strict=True)), dtype=torch.int32, device=DEVICE)
+    said = Prefill(table, torch.tensor(tiles, dtype=torch.int32, device=DEVICE), spans, 16)(q, keys, values)
+    plain = attend_reference(
+        q, keys, values, [
+            Span(s, s + c, runs(b, 16, n), causal(c, n, heads // kv, dtype, DEVICE)) for s, c, n, b in zip(starts, counts, lengths, blocks, strict=True)
+        ],
+    )  # fmt: skip
+    close(said[: sum(counts)], plain[: sum(counts)], dtype)
+
+
+def test_few_sequences_are_split_and_many_are_not() -> None:
+    assert splits(1, 8) == 64
+    assert splits(16, 8) == 4
+    assert splits(256, 8) == 1
+
+
+def choice(rows: int, **more: Any) -> Choice:
+    said = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "seed": 0, "position": 9} | more
+    kinds = {"temperature": torch.float32, "top_k": torch.int32, "top_p": torch.float32, "seed": torch.int64, "position": torch.int32}
+    columns = {k: torch.as_tensor(v, dtype=kinds[k], device=DEVICE).expand(rows).contiguous() for k, v in said.items()}
+    if "seed" not in more:
+        columns["seed"] = torch.arange(rows, device=DEVICE) * 0x123456789ABC + 5
+    return Choice(**columns)
+
+
+@pytest.mark.parametrize(
+    "how", [{"temperature": 0.0}, {}, {"top_k": 5}, {"top_p": 0.7}, {"top_k": 40, "top_p": 0.5}, {"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1.7, "top_k": 10**6}]
+)
+def test_choosing(how: dict[str, Any]) -> None:
+    logits = randn(6, 5000) * 3
+    said = choosing.choose(logits, choice(6, **how))
+    plain = choose_reference(logits, choice(6, **how))
+    # Rounding of a logarithm may tip a near tie; more than one row in six would be a mistake.
+    assert (said.long() == plain).sum() >= 5
+    if how.get("top_k") == 1 or how.get("top_p") == 1e-6 or how.get("temperature") == 0.0:
+        assert (said.long() == logits.argmax(-1)).all()
+
+
+def test_choosing_follows_the_distribution() -> None:
+    logits = torch.log(torch.tensor([0.5, 0.25, 0.125, 0.125], device=DEVICE)).expand(4000, 4).contiguous()
+    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+        seen = torch.bincount(pick(logits, choice(4000, temperature=1.0)).long(), minlength=4) / 4000
+        assert (seen.cpu() - torch.tensor([0.5, 0.25, 0.125, 0.125])).abs().max() < 0.03
+
+
+def test_feeding() -> None:
+    said = torch.tensor([[2, -1, 0, -1], [0, 55, 0, 9], [16, 5, 15, -1], [7, -1, -1, -1]], dtype=torch.int32, device=DEVICE)
+    made = []
+    for run in (feed, feed_reference):
+        table = torch.arange(12, dtype=torch.int32, device=DEVICE).view(4, 3).contiguous()
+        outs = [torch.full((4,), 99, dtype=torch.int32, device=DEVICE) for _ in range(5)]
+        run(Feed(said, torch.tensor([10, 11, 12], dtype=torch.int32, device=DEVICE), table, *outs, 16))
+        made.append([table, *outs])
+    for ours, plain in zip(*made, strict=True):
+        assert torch.equal(ours, plain)
+    assert made[0][1].tolist()[:3] == [12, 55, 10]
+    assert made[0][3].tolist() == [7 * 16, 3 * 16 + 5, 6 * 16 + 15, -1]
