@@ -43,6 +43,13 @@ class Plan:
         return self.endpoints[0].route
 
     @property
+    def stops(self) -> Sequence[Sequence[Route]]:
+        """The stops of a row's way: the equal routes of `--spread` first, then each `--fallback`."""
+        equal = [self.route, *(settings.route(r) for r in self.options.spread)]
+        rest = [[settings.route(r)] for r in self.options.fallback]
+        return [list(dict.fromkeys(equal)), *(r for r in rest if r[0] not in equal)]
+
+    @property
     def timeouts(self) -> Timeouts:
         return Timeouts(connect=self.options.connect_timeout, silence=self.options.timeout)
 
@@ -58,10 +65,12 @@ def make(
     if options.into is not None:
         frame.check_into(source, options.into)
     asked = _prompts(what, options, source, variables)
-    endpoint = settings.endpoint(settings.route(route), options.api_base, options.api_key_name)
-    secrets = {endpoint.route: keys.find(endpoint, ask)}
+    first = settings.endpoint(settings.route(route), options.api_base, options.api_key_name)
+    others = [settings.endpoint(settings.route(r)) for r in (*options.spread, *options.fallback)]
+    endpoints = tuple({e.route: e for e in (first, *others)}.values())
+    secrets = {e.route: keys.find(e, ask) for e in endpoints}
     return Plan(
-        asked, [request(i, p, endpoint.route, options) for i, p in enumerate(asked)], (endpoint,), options, secrets,
+        asked, [request(i, p, first.route, options) for i, p in enumerate(asked)], endpoints, options, secrets,
         None if source is None else source.index, source,
     )  # fmt: skip
 

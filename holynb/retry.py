@@ -22,12 +22,14 @@ _rng = random.Random()  # noqa: S311 - jitter, not a secret
 class Policy:
     """What a run may do. `retries` counts attempts after the first that failed; waiting out a 429 is not one.
 
+    `most` is how many requests may be in flight at once over all endpoints (None: each endpoint's own window says).
     `grace` is how long those in flight may go on after a stop; `backoff` scales the waits (tests set it to nearly nothing).
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     retries: int = 3
     deadline: float | None = None
+    most: int | None = None
     grace: float = 3.0
     backoff: float = 1.0
 

@@ -202,8 +202,8 @@ class Run:
                     await engine.ready(self.journal.note)
             stations = {route: self._station(route, engine) for route, engine in engines.items()}
             self._warn_unpriced()
-            policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline)
-            stops = [Stop(str(route), [station]) for route, station in stations.items()]
+            policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
+            stops = [Stop(" ".join(map(str, routes)), [stations[r] for r in routes]) for routes in self.plan.stops]
             self._scheduler = Scheduler(stops, policy, self.journal, Money(prices.price))
             if not self.stopped:
                 await self._scheduler.run(jobs)
@@ -219,6 +219,7 @@ class Run:
         found = await self._keeper.begin(self.plan, self._record(), base)
         self.saved = found.saved
         jobs: dict[str, Job] = {}
+        chain = [" ".join(map(str, routes)) for routes in self.plan.stops]
         for row, request in enumerate(requests):
             if (kept := self.plan.kept.get(row)) is not None:
                 self._settle(row, kept)
@@ -227,17 +228,17 @@ class Run:
             elif (known := found.outcomes.get(row)) is not None:
                 self._settle(row, replace(known, attempts=0, cost=Decimal(0), cached=True))
             else:
-                self._group(jobs, request)
+                self._group(jobs, request, chain)
         return list(jobs.values())
 
-    def _group(self, jobs: dict[str, Job], request: Request) -> None:
+    def _group(self, jobs: dict[str, Job], request: Request, chain: Sequence[str]) -> None:
         key = self._keeper.keys[request.row]
         if key is None or not self.options.cache:
             key = f"row {request.row}"
         if key in jobs:
             jobs[key].followers.append(request.row)
         else:
-            jobs[key] = Job(request, [str(e.route) for e in self.plan.endpoints])
+            jobs[key] = Job(request, chain)
 
     def _settle(self, row: int, outcome: Outcome) -> None:
         self.journal.append(Ended(row, outcome, time.time()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -17,7 +17,7 @@ from holynb.budget import FREE, Money
 from holynb.errors import Fault
 from holynb.journal import Journal
 from holynb.retry import Policy, pause, too_long
-from holynb.station import Job, Station, Stop
+from holynb.station import Job, Station, Stop, Stops
 from holynb.types import Ended, Failed, Outcome, Paused, Started, Usage
 
 __all__ = ["PROOF_S", "Scheduler"]
@@ -31,11 +31,11 @@ class Scheduler:
 
     def __init__(self, stops: Sequence[Stop], policy: Policy, journal: Journal, money: Money) -> None:
         self.error: Exception | None = None
-        self._stops: Mapping[str, Stop] = {s.name: s for s in stops}
+        self._stops = Stops(stops)
         self._policy = policy
         self._journal = journal
         self._money = money
-        self._tasks: dict[asyncio.Task[None], Job] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._pumps: list[asyncio.Task[None]] = []
         self._waiting: set[asyncio.Task[None]] = set()
         self._left = 0
@@ -43,6 +43,7 @@ class Scheduler:
         self._jobs: list[Job] = []
         self._why = Outcome("cancelled")
         self._stopping = False
+        self._places = asyncio.Semaphore(policy.most or 1 << 30)
         stations = [station for s in stops for station in s.stations]
         if len(stations) == 1:
             stations[0].breaker.limit = 1 << 62  # nowhere else to go: rows end after their retries instead of waiting for a probe
@@ -53,8 +54,8 @@ class Scheduler:
         timer = asyncio.get_running_loop().call_later(self._policy.deadline, self.expire) if self._policy.deadline else None
         try:
             for job in jobs:
-                self._stops[job.chain[0]].queue.put(job)
-            self._pumps = [asyncio.create_task(self._pump(stop, station)) for stop in self._stops.values() for station in stop.stations]
+                self._stops.place(job)
+            self._pumps = [asyncio.create_task(self._pump(stop, station)) for stop in self._stops for station in stop.stations]
             for pump in self._pumps:
                 pump.add_done_callback(self._pump_ended)
             if jobs:
@@ -77,8 +78,8 @@ class Scheduler:
 
     def expire(self) -> None:
         """The run's deadline has passed: what has not ended ends now, as an error that says so."""
-        seconds = self._policy.deadline or 0
-        self._why = Outcome("error", error_type="deadline", error=f"not answered within the run's deadline of {seconds:g} s (--deadline)")
+        message = f"not answered within the run's deadline of {self._policy.deadline or 0:g} s (--deadline)"
+        self._why = Outcome("error", error_type="deadline", error=message)
         self.stop(hard=True)
 
     # -- one endpoint ----------------------------------------------------------------------------------------------
@@ -88,31 +89,36 @@ class Scheduler:
             await station.cool(time.monotonic)
             await station.window.acquire()
             job = await stop.queue.next()
+            await self._places.acquire()
             if station.tripped or station.breaker.is_open(time.monotonic()):
-                station.window.release()
+                self._release(station)
                 await self._again(job, stop, station, station.tripped or Fault("server", "the endpoint is failing"), first=True)
                 continue
             worst = await self._reserve(job, station)
             if worst is None:
-                station.window.release()
+                self._release(station)
                 continue
             station.probing = station.breaker.half_open(time.monotonic())
             task = asyncio.create_task(self._serve(job, stop, station, worst))
-            self._tasks[task] = job
+            self._tasks.add(task)
             task.add_done_callback(self._landed)
             if not station.proof.is_set():
                 await within(station.proof.wait(), PROOF_S)
                 station.proof.set()
 
+    def _release(self, station: Station) -> None:
+        station.window.release()
+        self._places.release()
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._stopping and not self._tasks:
+            self._over.set()
+
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         # A pump ends when its station is tripped or the run stops; anything else is a fault of ours and must not hang the run.
         if not pump.cancelled() and (exc := pump.exception()) is not None:
             self.error = exc if isinstance(exc, Exception) else RuntimeError(str(exc))
-            self._over.set()
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
-        if self._stopping and not self._tasks:
             self._over.set()
 
     async def _reserve(self, job: Job, station: Station) -> Decimal | None:
@@ -147,7 +153,7 @@ class Scheduler:
             self._money.settle(worst, None)
             await self._end(job, failure(job, station, Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")))
         finally:
-            station.window.release()
+            self._release(station)
 
     async def _attempt(self, job: Job, station: Station) -> Heard:
         """Send, and listen to the end."""
@@ -165,7 +171,7 @@ class Scheduler:
         station.probing = False
         station.woken.set()
         if was_open:
-            self._call_back(stop, len(self._jobs))
+            self._stops.call_back(stop, len(self._jobs))
 
     async def _after(self, job: Job, stop: Stop, station: Station, fault: Fault) -> None:
         """Wait and ask again, move on to the next stop, or end the row."""
@@ -197,7 +203,7 @@ class Scheduler:
     def _probe(self, stop: Stop) -> None:
         """The circuit is half-open: one row that would rather be here tries whether the endpoint is back."""
         if not stop.queue and not self._stopping:
-            self._call_back(stop, 1)
+            self._stops.call_back(stop, 1)
 
     async def _again(self, job: Job, stop: Stop, station: Station, fault: Fault, *, wait: float = 0.0, first: bool = False) -> None:
         """Back into a queue: the front of its own where asked, else wherever may be asked now; the end where all have been tripped."""
@@ -205,36 +211,8 @@ class Scheduler:
             await asyncio.sleep(wait)
         if first and stop.tripped is None:
             stop.queue.put(job, first=True)
-        elif not self._place(job, f"{station.route}: {fault.message}"):
+        elif not self._stops.place(job, f"{station.route}: {fault.message}"):
             await self._end(job, failure(job, station, stop.tripped or fault))
-
-    def _place(self, job: Job, why: str | None = None) -> bool:
-        """Queue the job at the first stop of its chain that may be asked now, else at the first that may be again. False: at none."""
-        now, soonest = time.monotonic(), None
-        for name in job.chain:
-            stop = self._stops[name]
-            if name in job.given_up or stop.tripped:
-                continue
-            until = stop.open_until(now)
-            if until is None:
-                if name != job.chain[0] and why:
-                    job.moved = why
-                stop.queue.put(job)
-                return True
-            if soonest is None or until < soonest[0]:
-                soonest = (until, stop)
-        if soonest is not None:
-            soonest[1].queue.put(job)
-        return soonest is not None
-
-    def _call_back(self, stop: Stop, most: int) -> None:
-        """Bring waiting jobs back to a stop that they would rather go to."""
-        for other in self._stops.values():
-            for job in list(other.queue.drain()) if other is not stop else ():
-                wanted = stop.name in job.chain and stop.name not in job.given_up
-                back = most > 0 and wanted and list(job.chain).index(stop.name) < list(job.chain).index(other.name)
-                most -= back
-                (stop if back else other).queue.put(job)
 
     async def _trip(self, stop: Stop, station: Station, fault: Fault) -> None:
         """Nothing will succeed at this endpoint any more: what waits for it alone moves on or ends at once, unsent."""
@@ -250,14 +228,14 @@ class Scheduler:
             return
         job.given_up.add(stop.name)
         job.faults = job.waits = 0
-        if not self._stopping and self._place(job, f"{station.route}: {fault.message}"):
+        if not self._stopping and self._stops.place(job, f"{station.route}: {fault.message}"):
             return
         if fault.retry and job.followers and not self._stopping:
             # What failed by bad luck may succeed for the next row that asks the same; what the request itself causes will not.
             heir, job.followers = Job(replace(job.request, row=job.followers[0]), job.chain, job.followers[1:]), []
             self._jobs.append(heir)
             self._left += 1
-            self._place(heir)
+            self._stops.place(heir)
         await self._end(job, failure(job, station, fault))
 
     # -- ends ------------------------------------------------------------------------------------------------------

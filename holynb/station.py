@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -13,7 +14,7 @@ from holynb.errors import Fault
 from holynb.types import Engine, Request, Route, Usage
 from holynb.window import Window
 
-__all__ = ["Job", "Queue", "Station", "Stop"]
+__all__ = ["Job", "Queue", "Station", "Stop", "Stops"]
 
 
 @dataclass(slots=True)
@@ -109,3 +110,44 @@ class Stop:
         times = [s.breaker.reopens() if s.breaker.is_open(now) else now for s in self.stations if s.tripped is None]
         first = min((t for t in times if t is not None), default=now)
         return first if first > now else None
+
+
+class Stops:
+    """The stops of a run. Decides where a job waits: at the first stop of its chain that may be asked now."""
+
+    def __init__(self, stops: Sequence[Stop]) -> None:
+        self._stops = {s.name: s for s in stops}
+
+    def __iter__(self) -> Iterator[Stop]:
+        return iter(self._stops.values())
+
+    def place(self, job: Job, why: str | None = None) -> bool:
+        """Queue the job at the first stop that may be asked now, else at the first that may be again. False: at none.
+
+        `why` is what moves it, where it moves.
+        """
+        now = time.monotonic()
+        soonest: tuple[float, Stop] | None = None
+        for name in job.chain:
+            stop = self._stops[name]
+            if name in job.given_up or stop.tripped:
+                continue
+            until = stop.open_until(now)
+            if until is None:
+                job.moved = why if why and name != job.chain[0] else job.moved
+                stop.queue.put(job)
+                return True
+            if soonest is None or until < soonest[0]:
+                soonest = (until, stop)
+        if soonest is not None:
+            soonest[1].queue.put(job)
+        return soonest is not None
+
+    def call_back(self, stop: Stop, most: int) -> None:
+        """Bring up to `most` waiting jobs back to a stop that they would rather go to."""
+        for other in self:
+            for job in list(other.queue.drain()) if other is not stop else ():
+                wanted = stop.name in job.chain and stop.name not in job.given_up
+                back = most > 0 and wanted and list(job.chain).index(stop.name) < list(job.chain).index(other.name)
+                most -= back
+                (stop if back else other).queue.put(job)

@@ -170,6 +170,25 @@ def test_only_failed_replaces_the_failed_rows_and_keeps_the_rest():
         infer(["one"], "sim/flaky", only="failed")
 
 
+def test_a_fallback_answers_and_the_frame_says_who_and_why():
+    prompts = [f"row {i}" for i in range(40)]
+    frame = infer(prompts, "sim/flaky", fallback="sim/echo", retries=0, timeout=0.3, cache=False).wait(DEADLINE).frame()
+    assert set(frame["status"]) == {"ok"}
+    assert set(frame["route"]) == {"sim/flaky", "sim/echo"}
+    moved = frame[frame["route"] == "sim/echo"]
+    assert moved["error"].str.startswith("moved: sim/flaky: ").all()
+    assert moved["error_type"].isna().all()
+    assert moved["text"].tolist() == [prompts[i] for i in moved.index]
+    assert frame[frame["route"] == "sim/flaky"]["error"].isna().all()
+
+
+def test_a_fallback_whose_key_is_missing_is_found_before_anything_is_sent(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(BadKey, match="OPENAI_API_KEY"):
+        infer("a", "sim/echo", fallback="openai/gpt-4.1")
+    assert history.runs() == []
+
+
 def test_the_frame_is_there_at_any_moment():
     run = infer(["a", "b"], "sim/stream")
     assert len(run.frame()) == 2

@@ -288,6 +288,26 @@ def test_equal_routes_share_the_rows_by_how_fast_they_are():
     assert sum(quick.seen.values()) > 2 * sum(slow.seen.values()) > 0
 
 
+def test_never_more_at_once_over_all_endpoints_than_was_said():
+    flying, most = 0, 0
+
+    class Counting(Scripted):
+        async def send(self, request, timeouts):
+            nonlocal flying, most
+            flying += 1
+            most = max(most, flying)
+            try:
+                async for item in super().send(request, timeouts):
+                    yield item
+            finally:
+                flying -= 1
+
+    engines = [Counting(always(0.003, said("x")), f"{name}/m") for name in "abc"]
+    journal, _ = drive(engines, 60, Policy(most=3), spread=True, cap=8)
+    assert {o.status for o in ends(journal)} == {"ok"}
+    assert most == 3
+
+
 def test_one_of_two_equal_routes_with_a_refused_key_leaves_its_rows_to_the_other():
     refused = Scripted(always(Fault("auth", "refused", stops=True)), "a/m")
     up = Scripted(always(0.001, said("b")), "b/m")
