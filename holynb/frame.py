@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from holynb.types import Outcome
 
-__all__ = ["build", "into", "is_frame", "labels", "merge_index", "read", "records", "select"]
+__all__ = ["build", "crossed", "into", "is_frame", "labels", "merge_index", "read", "records", "select"]
 
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
@@ -49,6 +49,17 @@ def build(rows: Sequence[Outcome | None], index: Any = None) -> pd.DataFrame:
         "cached": pd.array(column("cached"), dtype="boolean"),
     }
     return pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index)
+
+
+def crossed(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:
+    """The index of prompt × route × sample, in that order: the input's levels, then `asked_route` and `sample`."""
+    import pandas as pd
+
+    base = pd.RangeIndex(n) if index is None else index
+    labels = base.tolist()
+    wide = isinstance(base, pd.MultiIndex)
+    rows = [(*(label if wide else (label,)), route, k) for label in labels for route in routes for k in range(samples)]
+    return pd.MultiIndex.from_tuples(rows, names=[*base.names, "asked_route", "sample"])
 
 
 def is_frame(value: Any) -> bool:

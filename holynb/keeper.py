@@ -50,10 +50,11 @@ class Keeper:
         promise = self._log.event(self.run, event, self.keys[event.row], shared=shared)
         return None if promise is None else self._safe(promise)
 
-    async def begin(self, plan: Plan, record: RunRecord, base_url: str) -> Found:
+    async def begin(self, plan: Plan, record: RunRecord) -> Found:
         """Give each request its key, look up what is known, write the run and its requests. 500 rows at a time, so others go on."""
+        addresses = {e.route: e.base_url for e in plan.endpoints}
         for i, request in enumerate(plan.requests):
-            self.keys[i] = None if request is None else request.key(base_url)
+            self.keys[i] = None if request is None else request.key(addresses[request.route])
             if i % 500 == 499:
                 await asyncio.sleep(0)
         self._log = history.log()

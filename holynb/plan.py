@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb import frame, keys, prompts, settings
-from holynb.errors import BadOption
+from holynb import frame, keys, prices, prompts, settings
+from holynb.errors import BadOption, BadSetting
 from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts
 
@@ -42,10 +42,9 @@ class Plan:
         """Where the rows go first."""
         return self.endpoints[0].route
 
-    @property
-    def stops(self) -> Sequence[Sequence[Route]]:
-        """The stops of a row's way: the equal routes of `--spread` first, then each `--fallback`."""
-        equal = [self.route, *(settings.route(r) for r in self.options.spread)]
+    def stops(self, route: Route) -> Sequence[Sequence[Route]]:
+        """The stops on the way of a row that asks `route`: it and the equal routes of `--spread`, then each `--fallback`."""
+        equal = [route, *(settings.route(r) for r in self.options.spread)]
         rest = [[settings.route(r)] for r in self.options.fallback]
         return [list(dict.fromkeys(equal)), *(r for r in rest if r[0] not in equal)]
 
@@ -66,23 +65,41 @@ def make(
         frame.check_into(source, options.into)
     asked = _prompts(what, options, source, variables)
     first = settings.endpoint(settings.route(route), options.api_base, options.api_key_name)
-    others = [settings.endpoint(settings.route(r)) for r in (*options.spread, *options.fallback)]
+    others = [settings.endpoint(settings.route(r)) for r in (*options.compare, *options.spread, *options.fallback)]
     endpoints = tuple({e.route: e for e in (first, *others)}.values())
     secrets = {e.route: keys.find(e, ask) for e in endpoints}
-    return Plan(
-        asked, [request(i, p, first.route, options) for i, p in enumerate(asked)], endpoints, options, secrets,
-        None if source is None else source.index, source,
-    )  # fmt: skip
+    _check_money(endpoints, options)
+    index = None if source is None else source.index
+    routes = list(dict.fromkeys([first.route, *(settings.route(r) for r in options.compare)]))
+    if options.compare or options.samples:
+        if options.into is not None:
+            raise BadOption("--into takes one answer a row; --compare and --samples make several. Leave one of them out.")
+        index = frame.crossed(index, len(asked), [str(r) for r in routes], options.samples or 1)
+    crossed = [(p, r, k) for p in asked for r in routes for k in range(options.samples or 1)]
+    requests = [request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)]
+    return Plan([p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source)
 
 
-def request(row: int, prompt: Prompt, route: Route, options: Options) -> Request | None:
+def _check_money(endpoints: Sequence[Endpoint], options: Options) -> None:
+    """A budget needs a price for every route that could be asked; `pool` spends nothing."""
+    if options.budget is None:
+        return
+    for endpoint in endpoints:
+        if endpoint.wire != "pool" and prices.worst_case(endpoint.route, (), 1) is None:
+            raise BadSetting(
+                f"--budget needs a price for {endpoint.route}, and none is known. Set it in config.toml: "
+                f'[price."{endpoint.route}"] input = …, output = … (dollars per million tokens)'
+            )
+
+
+def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int = 0) -> Request | None:
     """The request of one row; None where its prompt is empty and so nothing is asked."""
     if prompt.empty:
         return None
     longest = POOL_MAX_TOKENS if route.provider == "pool" else HOSTED_MAX_TOKENS
     run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p)
     sampling = prompt.sampling.over(run.over(Sampling(max_tokens=longest)))
-    return Request(row, prompt.messages, route, sampling, stream=bool(options.stream))
+    return Request(row, prompt.messages, route, sampling, sample, stream=bool(options.stream))
 
 
 def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, history, loop, prices
-from holynb.budget import Money
+from holynb import frame, history, loop, prices, wiring
 from holynb.errors import Fault, HolynbError, InferError
 from holynb.journal import Journal
 from holynb.keeper import Keeper
@@ -24,23 +23,14 @@ from holynb.plan import Plan, make
 from holynb.retry import Policy
 from holynb.runlog import RunRecord
 from holynb.scheduler import Scheduler
-from holynb.station import Job, Station, Stop
+from holynb.station import Job
 from holynb.summary import Summary, summarize
-from holynb.types import Ended, Endpoint, Engine, Outcome, Prompt, Request, Route
-from holynb.window import Window
+from holynb.types import Ended, Outcome, Prompt, Request, Route
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Run", "infer"]
-
-#: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
-HOSTED_CAP, POOL_CAP = 64, 512
-FIRST_WINDOW = 16
-
-#: (base URL, key) pairs that have answered in this process, so that only the first run probes a key with one request.
-_proven: set[tuple[str, int]] = set()
-
 
 def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: Any) -> Run:
     """Send prompts; returns at once with the run.
@@ -195,32 +185,30 @@ class Run:
 
     async def _execute(self) -> None:
         jobs = await self._begin()
-        engines = _engines(self.plan)
+        engines = wiring.engines(self.plan)
         try:
             if jobs:
                 for engine in engines.values():
                     await engine.ready(self.journal.note)
-            stations = {route: self._station(route, engine) for route, engine in engines.items()}
+            stations = wiring.stations(self.plan, engines)
             self._warn_unpriced()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
-            stops = [Stop(" ".join(map(str, routes)), [stations[r] for r in routes]) for routes in self.plan.stops]
-            self._scheduler = Scheduler(stops, policy, self.journal, Money(prices.price))
+            self._scheduler = Scheduler(wiring.stops(self.plan, stations), policy, self.journal, wiring.money(self.options))
             if not self.stopped:
                 await self._scheduler.run(jobs)
             self.error = self._scheduler.error
-            _proven.update(_mark(s.route, self.plan) for s in stations.values() if s.proof.is_set() and s.tripped is None)
+            wiring.remember(self.plan, stations)
         finally:
             for engine in engines.values():
                 await engine.aclose()
 
     async def _begin(self) -> list[Job]:
         """Write the run down, end the rows that need no request, and group those that ask the same."""
-        base, requests = self.plan.endpoints[0].base_url, self.plan.requests
-        found = await self._keeper.begin(self.plan, self._record(), base)
+        found = await self._keeper.begin(self.plan, self._record())
         self.saved = found.saved
         jobs: dict[str, Job] = {}
-        chain = [" ".join(map(str, routes)) for routes in self.plan.stops]
-        for row, request in enumerate(requests):
+        chains = {e.route: wiring.chain(self.plan, e.route) for e in self.plan.endpoints}
+        for row, request in enumerate(self.plan.requests):
             if (kept := self.plan.kept.get(row)) is not None:
                 self._settle(row, kept)
             elif request is None:
@@ -228,7 +216,7 @@ class Run:
             elif (known := found.outcomes.get(row)) is not None:
                 self._settle(row, replace(known, attempts=0, cost=Decimal(0), cached=True))
             else:
-                self._group(jobs, request, chain)
+                self._group(jobs, request, chains[request.route])
         return list(jobs.values())
 
     def _group(self, jobs: dict[str, Job], request: Request, chain: Sequence[str]) -> None:
@@ -242,12 +230,6 @@ class Run:
 
     def _settle(self, row: int, outcome: Outcome) -> None:
         self.journal.append(Ended(row, outcome, time.time()))
-
-    def _station(self, route: Route, engine: Engine) -> Station:
-        local = engine.endpoint.wire in ("pool", "sim")
-        cap = self.options.concurrency or (POOL_CAP if engine.endpoint.wire == "pool" else HOSTED_CAP)
-        window = Window(cap, cap if local else FIRST_WINDOW)
-        return Station(route, engine, window, proven=local or self.plan.secrets.get(route) is None or _mark(route, self.plan) in _proven)
 
     def _warn_unpriced(self) -> None:
         for endpoint in self.plan.endpoints:
@@ -268,21 +250,6 @@ class Run:
         for row, outcome in enumerate(self.journal.rows):
             if outcome is None:
                 self._settle(row, ending)
-
-
-def _engines(plan: Plan) -> dict[Route, Engine]:
-    from holynb import engines
-
-    def key(endpoint: Endpoint) -> Callable[[], Any]:
-        return lambda: plan.secrets.get(endpoint.route)
-
-    return {e.route: engines.connect(e, key(e)) for e in plan.endpoints}
-
-
-def _mark(route: Route, plan: Plan) -> tuple[str, int]:
-    endpoint = next(e for e in plan.endpoints if e.route == route)
-    secret = plan.secrets.get(route)
-    return endpoint.base_url, hash(secret.reveal()) if secret else 0
 
 
 def _plain(options: Options) -> dict[str, Any]:

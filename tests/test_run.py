@@ -182,6 +182,29 @@ def test_a_fallback_answers_and_the_frame_says_who_and_why():
     assert frame[frame["route"] == "sim/flaky"]["error"].isna().all()
 
 
+def test_compare_and_samples_are_long_form_on_two_more_levels():
+    df = pd.DataFrame({"text": ["a", "b"]}, index=["x", "y"])
+    run = infer("{{ text }}", "sim/echo", df=df, compare="sim/flaky", samples=2, timeout=0.5).wait(DEADLINE)
+    frame = run.frame()
+    assert frame.index.names == [None, "asked_route", "sample"]
+    assert frame.index.tolist() == [(r, route, k) for r in "xy" for route in ("sim/echo", "sim/flaky") for k in (0, 1)]
+    assert frame.xs("sim/echo", level="asked_route")["text"].tolist() == ["a", "a", "b", "b"]
+    assert sent(run) >= 8
+    with pytest.raises(BadOption, match="--into takes one answer a row"):
+        infer("{{ text }}", "sim/echo", df=df, samples=2, into="x")
+
+
+def test_a_budget_is_never_exceeded_and_the_rows_that_did_not_fit_say_so():
+    run = infer([f"row {i}" for i in range(50)], "sim/echo", budget=0.0006, max_tokens=4).wait(DEADLINE)
+    frame = run.frame()
+    assert 0 < frame["cost"].sum() <= 0.0006
+    refused = frame[frame["status"] == "error"]
+    assert set(refused["error_type"]) == {"budget"}
+    assert refused["error"].str.contains("of the budget of").all()
+    with pytest.raises(InferError, match="budget"):
+        infer("a", "sim/echo", budget=0, cache=False).wait(DEADLINE)
+
+
 def test_a_fallback_whose_key_is_missing_is_found_before_anything_is_sent(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(BadKey, match="OPENAI_API_KEY"):

@@ -1,0 +1,83 @@
+"""A plan's endpoints made ready to be asked: engines, stations, stops, and the money they may spend. Lives on the io thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+
+from holynb import prices
+from holynb.budget import Budget, Money
+from holynb.options import Options
+from holynb.plan import HOSTED_MAX_TOKENS, Plan
+from holynb.station import Station, Stop
+from holynb.types import Endpoint, Engine, Request, Route, Secret
+from holynb.window import Window
+
+__all__ = ["chain", "engines", "money", "remember", "stations", "stops"]
+
+#: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
+HOSTED_CAP, POOL_CAP = 64, 512
+FIRST_WINDOW = 16
+
+#: (base URL, key) pairs that have answered in this process, so that only the first run probes a key with one request.
+_proven: set[tuple[str, int]] = set()
+
+
+def engines(plan: Plan) -> dict[Route, Engine]:
+    """An engine for each endpoint."""
+    from holynb import engines
+
+    def key(endpoint: Endpoint) -> Callable[[], Secret | None]:
+        return lambda: plan.secrets.get(endpoint.route)
+
+    return {e.route: engines.connect(e, key(e)) for e in plan.endpoints}
+
+
+def stations(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Station]:
+    """A station for each engine. Local ones need no slow start; a key that has not answered yet is probed with one request."""
+    made = {}
+    for route, engine in engines.items():
+        local = engine.endpoint.wire in ("pool", "sim")
+        cap = plan.options.concurrency or (POOL_CAP if engine.endpoint.wire == "pool" else HOSTED_CAP)
+        proven = local or plan.secrets.get(route) is None or _mark(plan, engine.endpoint) in _proven
+        made[route] = Station(route, engine, Window(cap, cap if local else FIRST_WINDOW), proven=proven)
+    return made
+
+
+def stops(plan: Plan, stations: Mapping[Route, Station]) -> list[Stop]:
+    """Every stop that some row may come to."""
+    asked = {r.route: None for r in plan.requests if r is not None}
+    named = {_name(routes): [stations[r] for r in routes] for route in asked for routes in plan.stops(route)}
+    return [Stop(name, serving) for name, serving in named.items()]
+
+
+def chain(plan: Plan, route: Route) -> list[str]:
+    """The names of the stops on the way of a row that asks `route`."""
+    return [_name(routes) for routes in plan.stops(route)]
+
+
+def money(options: Options) -> Money:
+    """Prices, and the budget where there is one. A pool spends nothing."""
+    if options.budget is None:
+        return Money(prices.price)
+
+    def worst(request: Request, route: Route) -> Decimal | None:
+        if route.provider == "pool":
+            return Decimal(0)
+        return prices.worst_case(route, request.messages, request.sampling.max_tokens or HOSTED_MAX_TOKENS)
+
+    return Money(prices.price, worst, Budget(Decimal(str(options.budget))))
+
+
+def remember(plan: Plan, stations: Mapping[Route, Station]) -> None:
+    """Which keys have answered."""
+    _proven.update(_mark(plan, s.engine.endpoint) for s in stations.values() if s.proof.is_set() and s.tripped is None)
+
+
+def _name(routes: Sequence[Route]) -> str:
+    return " ".join(map(str, routes))
+
+
+def _mark(plan: Plan, endpoint: Endpoint) -> tuple[str, int]:
+    secret = plan.secrets.get(endpoint.route)
+    return endpoint.base_url, hash(secret.reveal()) if secret else 0
