@@ -159,8 +159,8 @@ class Run:
     def _cancel(self, hard: bool) -> None:
         if self._scheduler is not None:
             self._scheduler.stop(hard=hard)
-        elif self._task is not None:
-            self._task.cancel()
+        elif self._task is not None and not self._task.cancelling():
+            self._task.cancel()  # once: a second would cut off the writing of what has ended
 
     def __repr__(self) -> str:
         told = self.summary()
