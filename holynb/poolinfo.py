@@ -41,6 +41,11 @@ class PoolInfo:
     why: str | None = None
 
     @property
+    def progress(self) -> str:
+        """What it does now, for people; a share moves in tenths, so that each is worth saying."""
+        return f"{self.name}: {self.stage}{'' if self.share is None else f' {int(self.share * 10) * 10} %'}"
+
+    @property
     def base_url(self) -> str | None:
         """Where other tools reach it; None without `--port`."""
         return None if self.port is None else f"http://127.0.0.1:{self.port}/v1"

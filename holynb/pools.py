@@ -196,10 +196,9 @@ def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
             _reap()
             words = [line.removeprefix("error: ") for line in tail(_home() / "logs" / f"pool-{name}.log", 3)]
             raise BadRoute(f"The pool {name} did not start: {words[-1] if words else 'it said nothing'} (%infer pool logs {name})")
-        stage = f"{name}: {info.stage}{f' {info.share:.0%}' if info.share is not None else ''}" if info else ""
-        if stage and stage != said:
-            said = stage
-            notice(stage)
+        if info and info.progress != said:
+            said = info.progress
+            notice(said)
         time.sleep(0.05)
 
 

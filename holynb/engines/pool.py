@@ -122,10 +122,9 @@ class Pool:
                 words = f": {info.why}" if info is not None and info.why else ""
                 raise BadRoute(f"{self.endpoint.route} did not become ready{words}. Its log: %infer pool logs {name}")
             name = info.name
-            stage = f"{name}: {info.stage}{f' {info.share:.0%}' if info.share is not None else ''}"
-            if stage != said:
-                said = stage
-                notice(stage)
+            if info.progress != said:
+                said = info.progress
+                notice(said)
             await asyncio.sleep(_LOOK_S)
             info = await self._look()
 

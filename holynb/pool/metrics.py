@@ -94,7 +94,9 @@ def device(stats: Mapping[str, Any]) -> dict[str, Any] | None:
     if "device" not in stats:
         return None
     ours, weights, kv = (stats.get(k) for k in ("memory_ours", "weights_bytes", "kv_bytes"))
-    rest = None if None in (ours, weights, kv) else max(0, ours - weights - kv)  # type: ignore[operator]
+    rest = None if None in (ours, weights, kv) else ours - weights - kv  # type: ignore[operator]
+    if rest is not None and rest < 0:  # a CPU's cache takes its pages only as they are used: how much of `ours` it is, nobody knows
+        kv = rest = None
     return {
         "device": stats["device"], "used": stats.get("memory_used"), "total": stats.get("memory_total"), "ours": ours, "weights": weights,
         "kv": kv, "rest": rest,

@@ -11,21 +11,18 @@ import asyncio
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
+from holynb.errors import UserError
 from holynb.pool.app import application
-from holynb.pool.door import guarded
+from holynb.pool.forecast import forecast
+from holynb.pool.listen import Doors, PortTaken, bind, serving
 from holynb.pool.replica import Replica
 from holynb.pool.service import Identity, Service
 from holynb.pool.text import Text
@@ -39,6 +36,9 @@ __all__ = ["Plan", "main", "serve"]
 
 #: Seconds between two looks at the idle clock and at the rendezvous file.
 _TICK = 1.0
+
+#: What computes, where nothing else is asked for.
+RUNNER = "holynb.pool.runner:Runner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Plan:
     memory: float = 0.9
     port: int | None = None
     idle: float = 1800.0
-    runner: str = "holynb.pool.runner:Runner"
+    runner: str = RUNNER
 
     @property
     def run(self) -> Path:
@@ -84,12 +84,13 @@ async def serve(plan: Plan) -> int:
         return 1
     house = rendezvous.socket_dir()
     try:
-        async with _listening(plan, service, house) as record:
+        doors = bind(house, plan.port)
+        async with serving(application(service), doors):
             try:
-                await _live(plan, service, record)
+                await _live(plan, service, _record(plan, doors))
             except Failed as exc:
                 service.fail(str(exc))  # before the sockets close: what waits must hear why
-    except Failed as exc:
+    except PortTaken as exc:
         service.fail(str(exc))
     finally:
         rendezvous.remove(plan.run, plan.name, owner=Process.mine())
@@ -99,8 +100,15 @@ async def serve(plan: Plan) -> int:
     return 1 if service.state == "failed" else 0
 
 
+def _record(plan: Plan, doors: Doors) -> Record:
+    """What others find this pool by."""
+    facts = {"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": len(plan.devices)}
+    return Record(plan.name, Process.mine(), str(doors.path), doors.port, doors.token, facts=facts)
+
+
 async def _live(plan: Plan, service: Service, record: Record) -> None:
     """Start, watch, end. Raises Failed."""
+    rendezvous.write(plan.run, record)
     replicas: list[Replica] = []
     starting = asyncio.create_task(_start(plan, service, record, replicas))
     watching = asyncio.create_task(_watch(plan, service))
@@ -122,6 +130,10 @@ async def _start(plan: Plan, service: Service, record: Record, replicas: list[Re
     """Weights, then ranks and the tokenizer side by side. Raises Failed."""
     folder = await _folder(plan, service)
     service.at("loading the weights")
+    for line in dict.fromkeys([await _forecast(plan, folder, device) for device in plan.devices]):
+        if line is not None:
+            service.at(f"loading the weights: {line}")
+            print(line, flush=True)
     for number, device in enumerate(plan.devices):
         replica = Replica(_rank(plan, number), _load(plan, folder, device), service.lost)
         replicas.append(replica)
@@ -180,6 +192,16 @@ async def _folder(plan: Plan, service: Service) -> Path:
     return Path(last["folder"])
 
 
+async def _forecast(plan: Plan, folder: Path, device: str) -> str | None:
+    """The plan's line about one device. Raises Failed where the model does not fit or is not known."""
+    if plan.runner != RUNNER:
+        return None
+    try:
+        return await asyncio.to_thread(forecast, folder, device, dtype=plan.dtype, max_len=plan.max_len, share=plan.memory)
+    except UserError as exc:
+        raise Failed(str(exc)) from exc
+
+
 def _rank(plan: Plan, number: int) -> Command:
     argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", plan.tag, "--runner", plan.runner]
     log = plan.log(number)
@@ -202,64 +224,6 @@ async def _watch(plan: Plan, service: Service) -> None:
             service.end("its rendezvous file is gone")
 
 
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its signal handlers: the pool has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _listening(plan: Plan, service: Service, house: Path) -> Any:
-    """The Unix socket, and the port where one is wanted; then the rendezvous file. Gives its record. Raises Failed."""
-    app, servers = application(service), []
-    place = house / "s"
-    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    unix.bind(str(place))
-    place.chmod(0o600)
-    record = Record(
-        plan.name,
-        Process.mine(),
-        str(place),
-        facts={"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": len(plan.devices)},
-    )
-    listeners: list[tuple[Any, socket.socket]] = [(app, unix)]
-    if plan.port is not None:
-        tcp = _loopback(plan.port)
-        record = replace(record, port=tcp.getsockname()[1], token=secrets.token_urlsafe(32))
-        listeners.append((guarded(app, str(record.token)), tcp))
-    for served, sock in listeners:
-        config = uvicorn.Config(
-            served, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2, timeout_keep_alive=75
-        )  # fmt: skip
-        server = _Uvicorn(config)
-        servers.append((server, asyncio.create_task(server.serve(sockets=[sock]))))
-    try:
-        while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn sets a flag, not an event
-            await asyncio.sleep(0.005)
-        rendezvous.write(plan.run, record)
-        yield record
-    finally:
-        for server, _ in servers:
-            server.should_exit = True
-        await asyncio.gather(*(task for _, task in servers))
-        for _, sock in listeners:
-            sock.close()
-
-
-def _loopback(port: int) -> socket.socket:
-    """A listening socket on loopback; 0 takes a free port. Raises Failed."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(("127.0.0.1", port))
-    except OSError as exc:
-        sock.close()
-        raise Failed(f"port {port} cannot be used: {exc.strerror}. Choose another, or --port 0 for a free one.") from exc
-    return sock
-
-
 def plan_of(argv: list[str] | None) -> Plan:
     """The command line as a plan."""
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.server", description=__doc__)
@@ -272,9 +236,7 @@ def plan_of(argv: list[str] | None) -> Plan:
     parser.add_argument("--memory", type=float, default=0.9)
     parser.add_argument("--port", type=int)
     parser.add_argument("--idle", type=float, default=1800.0, help="seconds without a request after which the pool ends")
-    parser.add_argument(
-        "--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", "holynb.pool.runner:Runner"), help="module:Class that computes"
-    )
+    parser.add_argument("--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", RUNNER), help="module:Class that computes")
     said = vars(parser.parse_args(argv))
     del said["tag"]
     return Plan(**{**said, "devices": tuple(said["devices"].split(","))})

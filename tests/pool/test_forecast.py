@@ -1,0 +1,83 @@
+"""The forecast's line is the plan's, about the one device that was chosen; what does not fit stops before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from holynb.errors import UserError
+from holynb.pool import forecast as module
+from holynb.pool.forecast import forecast, gpu_memory
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192, "torch_dtype": "bfloat16", "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0, "hidden_act": "silu", "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "llama-8b").mkdir()
+    (tmp_path / "llama-8b" / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path / "llama-8b"
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return lambda free: monkeypatch.setattr(module, "gpu_memory", lambda device: free)
+
+
+def ask(folder: Path, device: str = "cuda:0") -> str | None:
+    return forecast(folder, device, dtype=None, max_len=4096, share=0.9)
+
+
+def test_what_fits_says_with_what(folder: Path, gpu: Any) -> None:
+    gpu(80_000_000_000)
+    line = ask(folder)
+    assert line is not None
+    assert line.startswith("llama-8b fits on 1x80GB")
+    assert "16.1 GB of weights" in line
+
+
+def test_what_does_not_fit_says_what_would(folder: Path, gpu: Any) -> None:
+    gpu(12_000_000_000)
+    with pytest.raises(UserError, match=r"does not fit on 1x12GB .* --tp 2"):
+        ask(folder)
+
+
+def test_an_unknown_family_is_said_before_loading(folder: Path, gpu: Any) -> None:
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "architectures": ["MambaForCausalLM"]}))
+    with pytest.raises(UserError, match="Mamba"):
+        ask(folder)
+
+
+def test_a_gpu_that_cannot_be_asked_is_left_to_the_loader(folder: Path, gpu: Any) -> None:
+    gpu(None)
+    assert ask(folder) is None
+
+
+def test_nvml_is_asked_for_the_device_that_torch_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def handle(which: Any) -> Any:
+        asked.append(which)
+        return which
+
+    fake = SimpleNamespace(
+        NVMLError=RuntimeError, nvmlInit=lambda: None, nvmlShutdown=lambda: None, nvmlDeviceGetHandleByIndex=handle,
+        nvmlDeviceGetHandleByUUID=handle, nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(free=5),
+    )  # fmt: skip
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", fake)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpu_memory("cuda:1") == 5
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
+    gpu_memory("cuda:0")
+    gpu_memory("cuda:1")
+    assert asked == [1, 3, "GPU-abc"]
+    fake.nvmlInit = lambda: (_ for _ in ()).throw(RuntimeError("no driver"))
+    assert gpu_memory("cuda:0") is None
