@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Import name → distribution, where they differ.
 CALLED = {"IPython": "ipython", "dotenv": "python-dotenv", "yaml": "pyyaml", "OpenSSL": "pyopenssl"}
 #: Imported where present, with another way where not.
-OPTIONAL = {"keyring", "orjson", "uvloop", "msgpack", "pynvml", "triton", "pydantic", "pyarrow"}
+OPTIONAL = {"keyring", "orjson", "uvloop", "msgpack", "pynvml", "triton", "pydantic", "pyarrow", "genai_prices"}
 
 
 def commands() -> list[str]:
