@@ -44,38 +44,49 @@ LONGEST_HEADER = 64 * 2**10
 class Reply:
     """What a server answers. Read it whole or in chunks, then `aclose`; a connection is used again only if its body was read to the end."""
 
-    __slots__ = ("_host", "_response", "headers", "status")
+    __slots__ = ("_host", "_response", "_source", "headers", "status")
 
     def __init__(self, response: httpx.Response, host: str) -> None:
         self.status = response.status_code
         self.headers: Mapping[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers.raw}
         self._response = response
         self._host = host
+        self._source: Any = None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes, decompressed. Raises Fault (truncated)."""
-        packed = self.headers.get("content-encoding", "identity") != "identity"
-        source: Any = self._response.aiter_bytes() if packed else self._response.stream
+    async def chunk(self) -> bytes:
+        """The next piece of the body, decompressed; empty at its end. Raises Fault (truncated)."""
+        if self._source is None:
+            packed = self.headers.get("content-encoding", "identity") != "identity"
+            self._source = aiter(self._response.aiter_bytes() if packed else self._response.stream)  # type: ignore[arg-type]
         try:
-            async for chunk in source:
-                yield chunk
+            async for piece in self._source:
+                if piece:
+                    return bytes(piece)
         except Exception as exc:
             raise mishaps.reading(exc, self._host) from exc
+        return b""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises Fault (truncated)."""
+        while piece := await self.chunk():
+            yield piece
 
     async def read(self, longest: int = LONGEST_BODY) -> bytes:
         """The whole body. Raises Fault: truncated, or server where it is longer than `longest` bytes."""
         parts: list[bytes] = []
         size = 0
-        async for chunk in self.chunks():
-            size += len(chunk)
+        while piece := await self.chunk():
+            size += len(piece)
             if size > longest:
                 raise Fault("server", f"{self._host} answered more than {longest / 2**20:,.0f} MiB, which no model writes.", retry=False)
-            parts.append(chunk)
+            parts.append(piece)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def aclose(self) -> None:
         """Give the connection back, or close it where the body was not read to its end."""
         try:
+            if self._source is not None:
+                await self._source.aclose()
             await self._response.aclose()
         except Exception as exc:
             # httpx closes its stream through the same translation as it reads; a failure to close costs nobody an answer.

@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 RST = "RST"
 EOF = "EOF"
@@ -48,7 +48,7 @@ class Exact:
     connections: int = 0
     port: int = 0
 
-    def __enter__(self) -> Exact:
+    def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(ready,), daemon=True)

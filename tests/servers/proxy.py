@@ -6,6 +6,7 @@ import asyncio
 import base64
 import threading
 from dataclasses import dataclass, field
+from typing import Self
 from urllib.parse import urlsplit
 
 
@@ -17,7 +18,7 @@ class Proxy:
     asked: list[str] = field(default_factory=list)
     port: int = 0
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._main, args=(ready,), daemon=True)

@@ -1,0 +1,190 @@
+"""An engine for a server on the network: one request, one conversation over HTTP, one answer or one Fault. Knows no wire's JSON.
+
+A wire is a table of pure functions (`Wire`); this module does for all of them what is not pure: connections, streams that are read to
+their end so that the connection serves the next request, keys that stay out of every message, and parameters a model turned out not to take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from holynb.engines import codec, http, verdict
+from holynb.engines.answer import Answer
+from holynb.errors import Fault
+from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
+
+__all__ = ["Hosted", "Traits", "Wire"]
+
+#: Seconds that a finished stream may take to end. Breaking it off costs the connection, and against https a handshake for the next answer.
+TAIL_S = 2.0
+
+#: What a model at an address was found to take or not to take, as words of its wire.
+Traits = frozenset[str]
+
+#: (base URL, model) → what it taught us. Written by the io loop; a refusal teaches once per session, not once per row.
+_learned: dict[tuple[str, str], Traits] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How one protocol is spoken. All pure: the same arguments, the same result.
+
+    read:     the JSON of a whole answer → Completion. Raises Fault.
+    answer:   a fold for one stream.
+    classify: status (not 200), headers, body → Fault.
+    learn:    traits and the Fault of a refused request → traits that may be taken; the same where nothing was learned.
+    sign:     for wires whose headers depend on the body: endpoint, url, body, headers → headers.
+    """
+
+    url: Callable[[Endpoint, Request], str]
+    headers: Callable[[Endpoint, Secret | None], Mapping[str, str]]
+    body: Callable[[Request, Traits], dict[str, Any]]
+    read: Callable[[Any], Completion]
+    answer: Callable[[], Answer]
+    classify: Callable[[int, Mapping[str, str], bytes], Fault]
+    limits: Callable[[Mapping[str, str]], Limits | None]
+    traits: Callable[[Endpoint], Traits] = lambda endpoint: frozenset()
+    learn: Callable[[Traits, Fault], Traits] = lambda traits, fault: traits
+    streams: tuple[str, ...] = ("text/event-stream",)
+    sign: Callable[[Endpoint, str, bytes, Mapping[str, str]], Mapping[str, str]] | None = None
+
+
+class Hosted:
+    """One endpoint over one wire. Owned by the io loop; raises Fault alone, named and masked."""
+
+    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None], wire: Wire) -> None:
+        self.endpoint = endpoint
+        self._key = key
+        self._wire = wire
+        self._client: http.Client | None = None
+        self._secret: Secret | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    async def ready(self, notice: Callable[[str], None]) -> None:
+        """Nothing to prepare: the first request opens the first connection."""
+
+    async def aclose(self) -> None:
+        """Give the connections back. The engine may be used again."""
+        client, self._client = self._client, None
+        if client is not None:
+            await http.give_back(client)
+
+    async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
+        """The answer: Deltas where streamed, then one Done. Raises Fault."""
+        secret, traits = self._key(), self._traits()
+        answer: Answer | None = None
+        try:
+            reply = await self._post(request, traits, secret, timeouts)
+            try:
+                limits = self._wire.limits(reply.headers)
+                if reply.status != 200:
+                    raise self._wire.classify(reply.status, reply.headers, await reply.read())
+                if reply.headers.get("content-type", "").startswith(self._wire.streams):
+                    answer = self._wire.answer()
+                    while not answer.finished and (data := await reply.chunk()):
+                        text = answer.feed(data)
+                        if request.stream and text is not None:
+                            yield Delta(text)
+                    await _drain(reply, answer)
+                    completion = answer.end()
+                else:
+                    completion = self._whole(await reply.read())
+            finally:
+                await reply.aclose()
+        except Fault as fault:
+            if answer is not None and fault.usage is None and answer.usage != type(answer.usage)():
+                fault.usage = answer.usage
+            self._learn(fault, traits)
+            self._tell(fault, secret)
+            raise fault from None
+        yield Done(completion, limits)
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+    async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
+        url = self._wire.url(self.endpoint, request)
+        body = codec.dumps(self._wire.body(request, traits))
+        if self._client is None:
+            self._client = http.borrow(url)
+        if self._wire.sign is not None:
+            headers = _encoded(self._wire.sign(self.endpoint, url, body, self._wire.headers(self.endpoint, secret)))
+        elif secret is self._secret and self._headers:
+            headers = self._headers
+        else:
+            headers = self._headers = _encoded(self._wire.headers(self.endpoint, secret))
+            self._secret = secret
+        return await self._client.send("POST", url, headers, body, connect=timeouts.connect)
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+    def _whole(self, body: bytes) -> Completion:
+        try:
+            value = codec.loads(body)
+        except ValueError as exc:
+            what = "something that is not JSON" if body.strip() else "nothing"
+            raise verdict.malformed(body, f"200, but with {what}") from exc
+        return self._wire.read(value)
+
+    # -- what a refusal teaches ----------------------------------------------------------------------------------------
+    def _traits(self) -> Traits:
+        found = _learned.get((self.endpoint.base_url, self.endpoint.route.model))
+        return self._wire.traits(self.endpoint) if found is None else found
+
+    def _learn(self, fault: Fault, used: Traits) -> None:
+        """Where the request was refused for how it was written, write it otherwise the next time, and say that there may be one."""
+        if fault.kind != "bad_request":
+            return
+        now = self._traits()
+        if now == used:
+            # Requests that were under way together are all refused; the first of them teaches.
+            now = _learned[self.endpoint.base_url, self.endpoint.route.model] = self._wire.learn(used, fault)
+        if now != used:
+            fault.retry, fault.wait = True, 0.0
+
+    # -- words ---------------------------------------------------------------------------------------------------------
+    def _tell(self, fault: Fault, secret: Secret | None) -> None:
+        """Name the endpoint, say what to do next, and take the key out of everything."""
+        message = _named(fault, self.endpoint, keyed=secret is not None)
+        if secret is not None:
+            message = secret.mask(message)
+            fault.raw = secret.mask(fault.raw) if fault.raw is not None else None
+        fault.message, fault.args = message, (message,)
+
+
+async def _drain(reply: http.Reply, answer: Answer) -> None:
+    """Read a finished stream to its end, so that its connection can serve again; the usage may still come."""
+    try:
+        async with asyncio.timeout(TAIL_S):
+            while data := await _rest(reply):
+                answer.feed(data)
+    except TimeoutError:
+        pass  # the answer is whole; only the connection is lost
+
+
+async def _rest(reply: http.Reply) -> bytes:
+    try:
+        return await reply.chunk()
+    except Fault:
+        return b""  # broken after the last word of the answer
+
+
+def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
+    provider, words = endpoint.route.provider, fault.message
+    if fault.status is None:
+        return words if fault.kind in ("connection", "timeout") else f"{provider}: {words}"
+    page = f" Get one at {endpoint.key_page}" if endpoint.key_page else " Get one"
+    if fault.kind == "auth" and keyed:
+        return f"{provider} refused the key in {endpoint.key_name} ({words}).{page}, then set it with %infer key {provider}."
+    if fault.kind == "auth":
+        name = endpoint.key_name or "an environment variable (--api-key-name)"
+        return f"{provider} wants a key, and none is set ({words}).{page} and put it in {name}, or use %infer key {provider}."
+    if fault.kind == "quota":
+        return f"{provider} says that the credit is used up ({words}). No attempt more was made."
+    if fault.kind == "not_found":
+        return f"{endpoint.base_url} has no model {endpoint.route.model}, or is not the right address ({words})."
+    return f"{provider} answered {words}"
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

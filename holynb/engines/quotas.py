@@ -1,0 +1,115 @@
+"""What a reply's headers say of quotas and of waiting: durations, dates, limits. Pure; nonsense is None."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+
+from holynb.types import Limits
+
+__all__ = ["anthropic", "openai", "retry_in_words", "seconds", "wait"]
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
+_WORDS = re.compile(r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|d|h|m(?!s)|s)\s*)+|\d+(?:\.\d+)?\s*(?:milli)?seconds?)", re.IGNORECASE)
+#: A number this large is a moment, not a duration: seconds, or from a thousand times as much milliseconds, since 1970.
+_EPOCH = 1e9
+
+
+def seconds(text: str | None, now: float | None = None) -> float | None:
+    """Seconds from now: `6m0s`, `100ms`, `37`, a moment since 1970, an RFC 3339 or an HTTP date. None for anything else."""
+    text = (text or "").strip()
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return _duration(text) if _PART.match(text) and "-" not in text else _until(text, now)
+    if not isfinite(number) or number < 0:
+        return None
+    if number >= _EPOCH:
+        return max(0.0, (number / 1000 if number >= _EPOCH * 1000 else number) - (time.time() if now is None else now))
+    return number
+
+
+def wait(headers: Mapping[str, str]) -> float | None:
+    """What Retry-After-ms, else Retry-After, asks for, in seconds. A date is measured by the server's own clock where it tells it."""
+    if (exact := seconds(headers.get("retry-after-ms"))) is not None:
+        return exact / 1000
+    return seconds(headers.get("retry-after"), _moment(headers.get("date", "")))
+
+
+def retry_in_words(message: str) -> float | None:
+    """"Please retry after 37 seconds", "Please try again in 6m0s": seconds, None where a message says nothing of the kind."""
+    found = _WORDS.search(message)
+    if found is None:
+        return None
+    text = re.sub(r"\s", "", found.group(1).lower()).rstrip(".")
+    text = text.replace("milliseconds", "ms").replace("millisecond", "ms").replace("seconds", "s").replace("second", "s")
+    return _duration(text)
+
+
+def openai(headers: Mapping[str, str]) -> Limits | None:
+    """x-ratelimit-{limit,remaining,reset}-{requests,tokens}."""
+    return _limits(headers, "x-ratelimit-{0}-requests", "x-ratelimit-{0}-tokens")
+
+
+def anthropic(headers: Mapping[str, str]) -> Limits | None:
+    """anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}; of the token limits, the server names the tightest."""
+    tokens = "tokens" if "anthropic-ratelimit-tokens-limit" in headers else "input-tokens"
+    return _limits(headers, "anthropic-ratelimit-requests-{0}", f"anthropic-ratelimit-{tokens}-{{0}}")
+
+
+def _limits(headers: Mapping[str, str], requests: str, tokens: str) -> Limits | None:
+    if requests.format("remaining") not in headers and tokens.format("remaining") not in headers:
+        return None
+    found = Limits(*_triple(headers, requests), *_triple(headers, tokens))
+    return None if found == Limits() else found
+
+
+def _triple(headers: Mapping[str, str], name: str) -> tuple[int | None, int | None, float | None]:
+    """Limit, what is left, seconds to the full quota. Azure sends -1 and 0 for limits that are none, so they count for nothing."""
+    limit, left = _whole(headers.get(name.format("limit"))), _whole(headers.get(name.format("remaining")))
+    reset = seconds(headers.get(name.format("reset")))
+    if (limit is not None and limit <= 0) or left is None or left < 0 or (limit is None and left == 0 and reset is None):
+        return None, None, None
+    return limit, left, reset
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return int(float(text)) if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _duration(text: str) -> float | None:
+    """Go's way to write one."""
+    total, at = 0.0, 0
+    while at < len(text):
+        part = _PART.match(text, at)
+        if part is None:
+            return None
+        total += float(part.group(1)) * _UNITS[part.group(2)]
+        at = part.end()
+    return total
+
+
+def _until(text: str, now: float | None) -> float | None:
+    moment = _moment(text)
+    return None if moment is None else max(0.0, moment - (time.time() if now is None else now))
+
+
+def _moment(text: str) -> float | None:
+    """An RFC 3339 or an HTTP date as seconds since 1970."""
+    for read in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            found = read(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return None
