@@ -15,8 +15,9 @@ from layout import ROOT, Function, Module, cycles, modules, read, under
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.errors", "holynb.secret"),
     ("holynb.types",),
-    ("holynb.engines.providers", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo",  # the first is data that settings and engines share
-     "holynb.journal", "holynb.prices", "holynb.prompts", "holynb.chunking", "holynb.routing", "holynb.loop", "holynb.options", "holynb.roi",
+    ("holynb.engines.providers",  # data that settings and engines share
+     "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.journal",
+     "holynb.prices", "holynb.prompts", "holynb.chunking", "holynb.routing", "holynb.loop", "holynb.options", "holynb.roi",
      "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary", "holynb.window", "holynb.templates", "holynb.schema"),
     ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.history", "holynb.wiring", "holynb.run"),

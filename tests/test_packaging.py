@@ -22,7 +22,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Import name → distribution, where they differ.
-CALLED = {"IPython": "ipython", "dotenv": "python-dotenv", "yaml": "pyyaml", "OpenSSL": "pyopenssl"}
+CALLED = {"IPython": "ipython", "dotenv": "python-dotenv", "pynvml": "nvidia-ml-py"}
 #: Imported where present, with another way where not.
 OPTIONAL = {"keyring", "orjson", "uvloop", "msgpack", "pynvml", "triton", "pydantic", "pyarrow", "genai_prices"}
 
