@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="holynb", description="Prompts through models, from notebooks. In a notebook: %load_ext holynb")
     parser.add_argument("--version", action="version", version=f"holynb {_version()}")
-    parser.set_defaults(does=lambda said: parser.print_help() or 0)
+    parser.set_defaults(does=_help)
     commands = parser.add_subparsers(metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="the main job end to end on the embedded model: no key, no GPU")
@@ -65,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _help(_: argparse.Namespace) -> int:
+    _parser().print_help()
+    return 0
+
+
 def _version() -> str:
     from holynb import __version__
 
@@ -74,7 +79,7 @@ def _version() -> str:
 def _demo(said: argparse.Namespace) -> int:
     from holynb import demo
 
-    demo.main(rows=said.rows, keep=said.keep)
+    demo.main(said.rows, keep=said.keep)
     return 0
 
 

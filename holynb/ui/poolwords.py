@@ -55,7 +55,7 @@ def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") 
     does = {"start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
     text, data = does(rest, notice)
     # What is said to do next is said in the words of the place where it is read.
-    return text.replace("%infer pool", command), data
+    return text.replace("%infer pool ", f"{command} "), data
 
 
 def _start(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
@@ -92,7 +92,7 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
 
     info = pools.status(_one(rest, "status"))
     facts = {
-        "model": info.model, "state": " ".join(filter(None, [info.state, info.stage])), "pid": info.pid, "devices": ", ".join(info.devices),
+        "model": info.model, "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}", "pid": info.pid, "devices": ", ".join(info.devices),
         "memory": _memory(info), "longest": f"{count(info.max_len)} tokens", "requests": count(info.requests),
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}", "address": info.base_url, "why": info.why,
     }  # fmt: skip

@@ -23,16 +23,16 @@ SPAN_S = 15.0
 
 
 class Tally:
-    """The fold of the events of a run of `n` rows. Owned by the view that feeds it."""
+    """The fold of the events of a run of `n` rows that began at `began` (by the clock that `speed` is asked with). Owned by the view that feeds it."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, began: float = 0.0) -> None:
         self.n = n
         self.note = ""
         self._status: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._cached = self._in = self._out = self._unknown = self._answered = 0
         self._cost: Decimal | None = None
-        self._marks: deque[tuple[float, int, int]] = deque()
+        self._marks = deque([(began, 0, 0)])
 
     def take(self, events: Sequence[Event]) -> None:
         """Fold events that were not folded before."""

@@ -54,10 +54,11 @@ class _Lines:
         self._tally: Tally | None = None
 
     def now(self, run: Run) -> str:
-        tally = self._tally = self._tally or Tally(run.n)
+        now = time.monotonic()
+        tally = self._tally = self._tally or Tally(run.n, now - run.elapsed)
         events, self._cursor = run.journal.since(self._cursor)
         tally.take(events)
-        rate, tokens = tally.speed(time.monotonic())
+        rate, tokens = tally.speed(now)
         return progress(tally.summary(run.elapsed, stopped=run.stopped), rate, tokens, tally.note)
 
 

@@ -43,10 +43,10 @@ def test_progress_is_late_calm_and_replaced_by_the_end(here: Kernel) -> None:
     updates = done.times("update_display_data")
     assert len(first) == 1
     assert first[0] >= 0.99, "nothing flashes in the first second"
-    for start in [t / 10 for t in range(0, int(done.seconds * 10))]:
+    for start in [t / 10 for t in range(int(done.seconds * 10))]:
         assert sum(start <= t < start + 1 for t in [*first, *updates]) <= 6, "five redraws a second, and the end"
     lines = [c["data"]["text/plain"] for c in done.of("display_data", "update_display_data")]
-    assert all(" of 12" in line and "rows/s" in line and "left" in line for line in lines[1:-1])
+    assert all(" of 12" in line and "rows/s" in line and "left" in line for line in lines[:-1])
     (final,) = done.shown
     assert "12 rows" in final["text/plain"]
     assert "<svg" in final["text/html"]
@@ -117,7 +117,7 @@ def test_a_second_interrupt_ends_at_once(here: Kernel) -> None:
 
 
 def test_after_an_interrupt_the_kernels_own_handler_is_back(here: Kernel) -> None:
-    took, reply = interrupted(here, "import time\nfor _ in range(300):\n    time.sleep(.1)", 1.0)
+    took, reply = interrupted(here, "import time\nfor i in range(300):\n    time.sleep(.1)", 1.0)
     assert reply.content["ename"] == "KeyboardInterrupt"  # type: ignore[attr-defined]
     assert took < 5
 

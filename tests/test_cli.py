@@ -1,0 +1,142 @@
+"""The console: words in, text and an exit code out, never a traceback for a mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from layout import ROOT
+from pool_fake import byte_model
+
+from holynb import __version__, cli, pools
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    yield str(byte_model(tmp_path / "bytes"))
+    pools.stop("all")
+
+
+def test_no_word_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("demo", "pool", "bench", "kernel", "doctor"))
+
+
+@pytest.mark.parametrize("words", [["doctro"], ["demo", "--x"], ["kernel"], ["kernel", "remove"], ["demo", "-n", "many"]])
+def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "usage: holynb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pool", "lst"], "Did you mean list"),
+        (["pool", "stop", "nope"], "There is no running pool"),
+        (["pool", "start", "x", "--dpp", "2"], "There is no option --dpp"),
+        (["pool", "start", "x", "--dp", "two"], "--dp takes a whole number"),
+        (["pool", "start", "x", "y"], "one word too many"),
+        (["pool", "list", "x"], "one word too many"),
+        (["pool", "logs"], "the name of one pool"),
+        (["pool", "logs", "a", "b"], "a number of lines"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert says in said.err
+    assert said.err.startswith("holynb: ")
+    assert len(said.err.splitlines()) == 1
+
+
+def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pool", "list"]) == 0
+    assert capsys.readouterr().out == "No pool runs. Start one: holynb pool start smollm2-135m\n"
+    assert cli.main(["pool", "start", model, "--name", "mine", "--port", "0"]) == 0
+    said = capsys.readouterr()
+    assert "pool/mine is ready" in said.out
+    assert "%%infer pool/mine" in said.out
+    assert "loading" in said.err, "progress goes to stderr"
+    assert cli.main(["pool", "status", "mine", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["name"], facts["state"]) == ("mine", "ready")
+    assert cli.main(["pool", "status"]) == 0, "the only one is meant"
+    status = capsys.readouterr().out
+    assert facts["token"] not in status
+    assert facts["base_url"] in status
+    assert cli.main(["pool", "list", "--json"]) == 0
+    assert [p["name"] for p in json.loads(capsys.readouterr().out)] == ["mine"]
+    assert cli.main(["pool", "list"]) == 0
+    assert "pool/mine" in capsys.readouterr().out
+    assert cli.main(["pool", "logs", "mine", "5"]) == 0
+    assert "ready: mine" in capsys.readouterr().out
+    assert cli.main(["pool", "stop", "mine"]) == 0
+    assert capsys.readouterr().out == "Stopped pool/mine.\n"
+    assert cli.main(["pool", "stop", "all"]) == 0
+    assert capsys.readouterr().out == "No pool ran.\n"
+
+
+def test_help_of_pool_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pool"]) == 0
+    whole = capsys.readouterr().out
+    assert all(f"holynb pool {word}" in whole for word in ("start", "list", "status", "stop", "logs"))
+    assert cli.main(["pool", "start", "--help"]) == 0
+    assert "--max-len" in capsys.readouterr().out
+    assert cli.main(["pool", "stop", "--help"]) == 0
+    assert "--max-len" not in capsys.readouterr().out
+
+
+def test_the_kernel_is_installed_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "env/share/jupyter"))
+    assert cli.main(["kernel", "install"]) == 0
+    place = tmp_path / "env/share/jupyter/kernels/holynb/kernel.json"
+    assert "--ext=holynb" in json.loads(place.read_text())["argv"]
+    assert cli.main(["kernel", "uninstall"]) == 0
+    assert not place.exists()
+    assert cli.main(["kernel", "uninstall"]) == 0
+    assert "There is no holynb kernel here." in capsys.readouterr().out
+
+
+def test_an_environment_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "prefix", "/proc/nowhere")
+    assert cli.main(["kernel", "install"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_interrupts_and_failures_have_their_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from holynb.errors import InferError
+
+    for raised, code in ((KeyboardInterrupt(), 130), (InferError("no row could be answered"), 1), (BrokenPipeError(), 0)):
+
+        def fail(raised: BaseException = raised, **_: object) -> None:
+            raise raised
+
+        monkeypatch.setattr("holynb.demo.main", lambda *a, fail=fail, **k: fail())
+        monkeypatch.setattr(sys, "stderr", io.StringIO())  # a broken pipe closes it
+        assert cli.main(["demo"]) == code
+    monkeypatch.undo()
+
+
+def test_it_runs_as_a_module_and_quietly_into_a_closed_pipe() -> None:
+    version = subprocess.run(
+        [sys.executable, "-m", "holynb", "--version"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+    assert version.stdout == f"holynb {__version__}\n"
+    piped = subprocess.run(
+        f"{sys.executable} -m holynb doctor | true", shell=True, capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
+    )
+    assert "Traceback" not in piped.stderr

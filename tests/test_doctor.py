@@ -1,0 +1,92 @@
+"""The doctor: right about what works, and never without a cure for what does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from holynb import cli, doctor
+from holynb.doctor import Check, checks, text
+
+
+def by_name() -> dict[str, Check]:
+    return {c.name: c for c in checks()}
+
+
+def test_here_everything_needed_works() -> None:
+    found = by_name()
+    for name in ("Python", "home", "settings", "run log", "Jupyter", "local pool", "pools"):
+        assert found[name].state == "works", found[name]
+    assert "Nothing is broken" in text(list(found.values()))
+
+
+def test_whatever_does_not_work_has_a_cure() -> None:
+    assert all(c.cure for c in checks() if c.state != "works" and c.name != "GPU")
+
+
+def test_missing_packages_are_absent_with_the_command_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    found = by_name()
+    assert (found["local pool"].state, found["local pool"].cure) == ("absent", "pip install 'holynb[local]'")
+    assert (found["Jupyter"].state, found["Jupyter"].cure) == ("absent", "pip install 'holynb[lab]'")
+
+
+def test_the_ipykernel_that_loses_updates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", {"ipykernel": "7.0.2"}.get)
+    assert by_name()["Jupyter"].state == "broken"
+    monkeypatch.setattr(doctor, "_version", {"ipykernel": "6.31.0"}.get)
+    assert "from ipykernel 7.4 on" in by_name()["Jupyter"].says
+
+
+def test_broken_settings_and_logs_are_told_and_the_rest_goes_on(home: Path) -> None:
+    (home / "config.toml").write_text("default = [")
+    (home / "runs.sqlite").write_text("this is no database, and long enough to be read as one" * 20)
+    found = by_name()
+    assert found["settings"].state == "broken"
+    assert "config.toml" in found["settings"].says
+    assert found["run log"].state == "broken"
+    assert found["run log"].cure.startswith("mv ")
+    assert found["Python"].state == "works"
+
+
+def test_runs_are_counted() -> None:
+    import holynb
+    from holynb import history
+
+    holynb.infer("x", "sim/echo").wait()
+    history.close()
+    assert by_name()["run log"].says.startswith("1 runs")
+
+
+def test_keys_are_told_apart_and_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
+    monkeypatch.setenv("HOLYSHEEP_API_KEY", "YOUR_HOLYSHEEP_API_KEY")
+    found = by_name()
+    assert (found["openai"].state, found["holysheep"].state, found["deepseek"].state) == ("works", "broken", "absent")
+    assert cli.main(["doctor"]) == 1
+    assert "a-real-looking" not in capsys.readouterr().out
+
+
+def test_little_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    monkeypatch.setattr(doctor, "_memory_mb", lambda: 300.0)
+    found = by_name()
+    assert (found["home"].state, found["local pool"].state) == ("broken", "broken")
+    assert "HOLYNB_HOME" in found["home"].cure
+
+
+def test_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"name", "state", "says", "cure"} == set(said[0])
+
+
+def test_it_writes_and_starts_nothing(home: Path) -> None:
+    before = sorted(p.name for p in home.iterdir())
+    checks()
+    assert sorted(p.name for p in home.iterdir() if p.name != "run") == before

@@ -1,0 +1,47 @@
+"""What the charts show: sums and percentiles of what is known, as many points as a chart has room for."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from ui.facts import failed, ok
+
+from holynb.types import Ended, Gauge, Noted, Outcome
+from holynb.ui import series
+from holynb.ui.series import STEPS
+
+
+def test_ends_are_timed_from_the_start_and_leave_out_what_was_not_sent() -> None:
+    rows = [ok(), ok(cached=True, attempts=0), Outcome("skipped"), failed()]
+    events = [Noted("x", 10.0), *(Ended(i, o, 11.0 + i) for i, o in enumerate(rows))]
+    assert [(x, o.status) for x, o in series.ends(events, rows, 10.0)] == [(1.0, "ok"), (4.0, "error")]
+    assert [x for x, _ in series.ends((), rows, 10.0)] == [0.0, 3.0], "by place where no times are known"
+    assert series.ends((), [None], 10.0) == []
+
+
+def test_cost_adds_up_what_is_known() -> None:
+    done = [(1.0, ok(cost=Decimal("0.5"))), (2.0, ok(cost=None)), (3.0, failed(cost=Decimal("0.25")))]
+    assert series.cost(done) == [(1.0, 0.5), (3.0, 0.75)]
+    assert series.cost([(1.0, ok(cost=None))]) == []
+    assert series.cost([(1.0, ok(cost=Decimal(0)))]) == [], "nothing was spent, so there is no line to draw"
+
+
+def test_latency_is_of_answered_rows_over_the_last_fifty() -> None:
+    done = [(float(i), ok(latency_s=float(i), ttft_s=None)) for i in range(101)]
+    drawn = series.latency([*done[:50], (49.5, failed(latency_s=1e9)), *done[50:]])
+    assert set(drawn) == {"p50", "p95"}
+    assert drawn["p50"][-1] == (100.0, 75.5)
+    assert drawn["p95"][-1][1] > 97
+    assert "TTFT" in series.latency([(0.0, ok())])
+    assert series.latency([]) == {}
+
+
+def test_many_rows_make_few_points() -> None:
+    drawn = series.latency([(float(i), ok()) for i in range(10_000)])
+    assert len(drawn["p50"]) <= STEPS + 3
+    assert drawn["p50"][-1][0] == 9_999.0
+
+
+def test_memory_is_what_ours_hold_where_that_is_known() -> None:
+    events = [Gauge("cuda:0", 900, 1000, 11.0, ours=300), Gauge("cuda:1", 500, 1000, 11.0), Gauge("cuda:0", 950, 1000, 12.0, ours=350)]
+    assert series.memory(events, 10.0) == {"cuda:0": [(1.0, 300.0), (2.0, 350.0)], "cuda:1": [(1.0, 500.0)]}

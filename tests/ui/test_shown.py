@@ -1,0 +1,32 @@
+"""A value that is on the page already is kept and not shown again: this value, in this cell, by the display hook alone."""
+
+from __future__ import annotations
+
+from ui.shells import run, shell
+
+from holynb.ui import shown
+
+
+def test_it_is_kept_and_not_shown_again() -> None:
+    with shell() as made:
+        made.user_ns["show"] = lambda value, text=None: shown.already(made, value, text) or value
+        made.user_ns["x"] = ["a", "b"]
+        done = run(made, "show(x)")
+        assert done.value == ["a", "b"]
+        assert made.user_ns["_"] is made.user_ns["x"]
+        assert "'a'" not in done.out
+        assert "'a'" in run(made, "x").out
+        assert "our text" in run(made, "show(x, 'our text')").out
+
+
+def test_another_value_and_another_cell_are_shown_as_ever() -> None:
+    with shell() as made:
+        made.user_ns["show"] = lambda value: shown.already(made, value)
+        made.user_ns["x"] = ["a", "b"]
+        assert "'c'" in run(made, "show(x)\n['c']").out
+        run(made, "y = show(x)")
+        assert "'a'" in run(made, "x").out, "a later cell shows it"
+        run(made, "y = show(x)")
+        assert "compute_format_data" in vars(made.displayhook)
+        shown.forget(made)
+        assert "compute_format_data" not in vars(made.displayhook)

@@ -1,0 +1,143 @@
+"""Where progress goes: in place in a kernel, over one line on a tty, nowhere else."""
+
+from __future__ import annotations
+
+import io
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ui.facts import FakeRun, ok
+
+from holynb.ui import views
+from holynb.ui.painter import QUIET
+from holynb.ui.views import Notice, Quiet, Terminal, Text
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Handle:
+    """Stands for IPython's display handle."""
+
+    def __init__(self) -> None:
+        self.bundles: list[dict[str, str]] = []
+
+    def update(self, bundle: dict[str, str], raw: bool) -> None:
+        assert raw
+        self.bundles.append(bundle)
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch) -> Handle:
+    handle = Handle()
+
+    def display(bundle: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        handle.update(bundle, raw)
+        return handle
+
+    monkeypatch.setattr("IPython.display.display", display)
+    return handle
+
+
+def running(n: int = 4) -> Any:
+    run = FakeRun(n)
+    run.elapsed = 2.0
+    run.end(0, ok())
+    return run
+
+
+def test_a_notebooks_output_is_painted_and_replaced(page: Handle) -> None:
+    text = Text()
+    text.paint(running())
+    text.end({"text/html": "<b>done</b>", "text/plain": "done"})
+    assert "1 of 4" in page.bundles[0]["text/plain"]
+    assert "rows/s" in page.bundles[0]["text/plain"]
+    assert page.bundles[1:] == [{"text/html": "<b>done</b>", "text/plain": "done"}]
+
+
+def test_without_a_final_output_progress_is_taken_away_and_nothing_is_made(page: Handle) -> None:
+    Text().end({})
+    assert page.bundles == []
+    text = Text()
+    text.paint(running())
+    text.end({})
+    assert page.bundles[-1] == {"text/plain": ""}
+
+
+def test_one_answer_is_shown_as_it_arrives_without_control_characters(page: Handle) -> None:
+    run: Any = FakeRun(1)
+    run.journal.say(0, "hel\x1b[31m")
+    run.journal.say(0, "lo")
+    Text().paint(run)
+    assert page.bundles[0]["text/plain"].startswith("hello\n\n")
+
+
+def test_a_terminal_writes_over_one_line_and_clears_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tty = Tty()
+    monkeypatch.setattr(sys, "stderr", tty)
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    terminal.paint(running())
+    terminal.paint(running())
+    painted = tty.getvalue()
+    assert painted.count("\r") == 2
+    assert "\n" not in painted
+    assert all(len(line) <= 40 for line in painted.replace("\x1b[K", "").split("\r"))
+    terminal.end({"text/plain": "done"})
+    assert tty.getvalue().endswith("\r\x1b[K")
+    assert capsys.readouterr().out == "done\n"
+
+
+def test_into_a_file_there_is_no_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    terminal = Terminal()
+    terminal.paint(running())
+    terminal.end({"text/plain": "done"})
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    assert capsys.readouterr().out == "done\n"
+
+
+def test_quiet_shows_the_end_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = Quiet(Terminal())
+    quiet.paint(running())
+    quiet.end({})
+    assert capsys.readouterr().out == ""
+
+
+def test_the_shell_decides() -> None:
+    assert isinstance(views.choose(None), Terminal)
+    kernel = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: {"content": {"allow_stdin": False}}))
+    assert isinstance(views.choose(kernel), Text), "nbclient and papermill get text in place"
+    assert isinstance(views.choose(kernel, quiet=True), Quiet)
+    assert isinstance(views.plain(kernel), Text)
+
+
+def test_a_notice_is_late_calm_and_ends_in_what_stays(page: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    notice = Notice(SimpleNamespace(kernel=object()))
+    for step in range(300):
+        now[0] = step / 100
+        notice(f"step {step}")
+    shown = [b["text/plain"] for b in page.bundles]
+    assert shown[0] == f"step {int(QUIET * 100)}"
+    assert len(shown) <= 11
+    notice.end("ready")
+    assert page.bundles[-1] == {"text/plain": "ready"}
+
+
+def test_a_notice_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tty = Tty()
+    monkeypatch.setattr(sys, "stderr", tty)
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    notice = Notice(None)
+    now[0] = 2.0
+    notice("loading\nweights")
+    notice.end("ready")
+    assert tty.getvalue() == "\rloading weights\x1b[K\r\x1b[K"
+    assert capsys.readouterr().out == "ready\n"
