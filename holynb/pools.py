@@ -68,8 +68,10 @@ class Wish:
         return wish
 
     def check(self) -> None:
-        if max(self.dp, self.tp, self.pp) > 1:
-            raise BadOption("--dp, --tp and --pp above 1 are not available in this version yet; start the pool without them.")
+        if max(self.tp, self.pp) > 1:
+            raise BadOption("--tp and --pp above 1 are not available in this version yet; --dp is.")
+        if not 1 <= self.dp <= 64:
+            raise BadOption(f"--dp takes a number of replicas from 1 to 64, not {self.dp}.")
         if self.engine != "native":
             raise BadOption("--engine vllm is not available in this version yet; start the pool without --engine.")
         if not 0 < self.memory <= 1:
@@ -171,7 +173,7 @@ def _launch(wish: Wish) -> None:
     for log in _logs(wish.called):
         log.unlink(missing_ok=True)
     argv = [sys.executable, "-P", "-m", "holynb.pool.server", "--tag", f"holynb-pool:{wish.called}", "--name", wish.called]
-    argv += ["--model", _word(wish.model), "--home", str(home), "--devices", _devices(wish.devices), "--memory", str(wish.memory)]
+    argv += ["--model", _word(wish.model), "--home", str(home), "--devices", _devices(wish.devices, wish.dp), "--memory", str(wish.memory)]
     argv += ["--idle", str(wish.idle)]
     for flag, value in (("--dtype", wish.dtype), ("--max-len", wish.max_len), ("--port", wish.port)):
         argv += [] if value is None else [flag, str(value)]
@@ -210,27 +212,35 @@ def _environment() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([place, *filter(None, [os.environ.get("PYTHONPATH")])]))}
 
 
-def _devices(wished: str | None) -> str:
-    """`cpu`, or `cuda:N`; by default the first GPU that torch could use. Raises BadOption."""
-    if wished is None:
-        return "cuda:0" if _has_gpu() else "cpu"
-    words = [w.strip().removeprefix("cuda:") for w in str(wished).split(",")]
-    if words == ["cpu"]:
-        return "cpu"
+def _devices(wished: str | None, dp: int) -> str:
+    """One device a replica, with commas: `cpu`, or `cuda:N`; by default the first GPUs that torch could use. Raises BadOption."""
+    gpus = _gpus()
+    if str(wished) == "cpu" or (wished is None and not gpus):
+        return ",".join(["cpu"] * dp)
+    words = [str(n) for n in range(dp)] if wished is None else [w.strip().removeprefix("cuda:") for w in str(wished).split(",")]
     if not all(w.isdigit() for w in words):
         raise BadOption(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {wished!r}.")
-    if len(words) > 1:
-        raise BadOption("--devices takes one device in this version; several come with --dp, --tp and --pp.")
-    return f"cuda:{words[0]}"
+    if len(words) != dp:
+        raise BadOption(f"--devices names {len(words)} and --dp wants {dp}; each replica has one device. Try --dp {len(words)}.")
+    if wished is None and dp > gpus:
+        raise BadOption(
+            f"--dp {dp} wants {dp} GPUs, and there {'is' if gpus == 1 else 'are'} {gpus} here. Name --devices, or take --dp {gpus}."
+        )
+    return ",".join(f"cuda:{w}" for w in words)
 
 
-def _has_gpu() -> bool:
+def _gpus() -> int:
+    """GPUs that the installed torch could use; told without loading it."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return "+cpu" not in version("torch") and shutil.which("nvidia-smi") is not None and Path("/dev/nvidia0").exists()
+        if "+cpu" in version("torch") or shutil.which("nvidia-smi") is None:
+            return 0
     except PackageNotFoundError:
-        return False
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return there if visible is None else min(there, len([w for w in visible.split(",") if w.strip() and w.strip() != "-1"]))
 
 
 def _word(model: str) -> str:

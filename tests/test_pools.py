@@ -81,6 +81,28 @@ def test_bg_returns_at_once_and_wait_comes_later(model: str, monkeypatch: pytest
     assert pools.start(model).state == "ready"
 
 
+def test_replicas_are_ranks_of_their_own_on_cores_of_their_own(model: str) -> None:
+    info = pools.start(model, dp=2)
+    assert info.devices == ("cpu", "cpu")
+    assert len(set(info.ranks)) == 2
+    assert len(info.memory) == 2
+    shares = [os.sched_getaffinity(pid) for pid in info.ranks]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert shares[0].isdisjoint(shares[1])
+    assert shares[0] | shares[1] == os.sched_getaffinity(0)
+
+
+@pytest.mark.parametrize(
+    ("wished", "dp", "devices"),
+    [(None, 1, "cuda:0"), (None, 2, "cuda:0,cuda:1"), ("3", 1, "cuda:3"), ("1,0", 2, "cuda:1,cuda:0"), ("cpu", 2, "cpu,cpu")],
+)
+def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, wished: str | None, dp: int, devices: str) -> None:
+    monkeypatch.setattr(pools, "_gpus", lambda: 2)
+    assert pools._devices(wished, dp) == devices
+    with pytest.raises(BadOption, match="--dp 3 wants 3 GPUs"):
+        pools._devices(None, 3)
+
+
 def test_two_kernels_starting_at_once_share_one_pool(model: str) -> None:
     code = "import sys; from holynb import pools; print(pools.start(sys.argv[1]).pid)"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
@@ -150,7 +172,7 @@ def test_a_model_that_is_none_says_so() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"tp": 2}, "not available"), ({"engine": "vllm"}, "not available"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
+        ({"tp": 2}, "not available"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "not available"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
         ({"name": "a/b"}, "name"), ({"devices": "gpu"}, "devices"), ({"maxlen": 3}, "Did you mean max_len"),
     ],
 )  # fmt: skip

@@ -65,6 +65,8 @@ def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
     """Everything in a temporary folder beside the final one, then one rename: a crash leaves nothing half made in its place."""
     from holynb.pool.convert import ConvertError, convert
 
+    for left in folder.parent.glob(f".{NAME}-*"):  # of one that was killed; we hold the lock, so nobody is at work there
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}-", ignore_cleanup_errors=True) as place:
         made = Path(place) / NAME
         made.mkdir()

@@ -207,7 +207,17 @@ def _rank(plan: Plan, number: int) -> Command:
     log = plan.log(number)
     log.unlink(missing_ok=True)
     # Spinning OpenMP threads take a shared core away from everybody, themselves included (92 → 18 tokens/s).
-    return Command(argv, env={"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}, log=log)
+    return Command(argv, env={"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}, log=log, cores=_cores(plan, number))
+
+
+def _cores(plan: Plan, number: int) -> frozenset[int] | None:
+    """The cores of one of several replicas on CPU: each its own share, or their threads would take turns on all of them."""
+    if len(plan.devices) == 1 or plan.devices[number] != "cpu" or not hasattr(os, "sched_getaffinity"):
+        return None
+    mine = sorted(os.sched_getaffinity(0))
+    count = plan.devices.count("cpu")
+    at = plan.devices[:number].count("cpu")
+    return frozenset(mine[at::count] or [mine[at % len(mine)]])
 
 
 def _load(plan: Plan, folder: Path, device: str) -> dict[str, Any]:
@@ -242,9 +252,21 @@ def plan_of(argv: list[str] | None) -> Plan:
     return Plan(**{**said, "devices": tuple(said["devices"].split(","))})
 
 
+def _more_files() -> None:
+    """As many open files as the system grants: each row has a connection, and the usual 1,024 are soon spent."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     plan = plan_of(argv)
+    _more_files()
     try:
         return asyncio.run(serve(plan))
     except OSError as exc:

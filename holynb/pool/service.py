@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holynb.pool.api import ApiError, Ask
+from holynb.pool.dispatch import Dispatcher
 from holynb.pool.metrics import Metrics, device
 from holynb.pool.replica import Generation, Lost, Replica, Wanted
 from holynb.pool.text import TemplateError, Text
@@ -52,6 +53,7 @@ class Service:
         self.over = asyncio.Event()
         self._settled = asyncio.Event()
         self._replicas: list[Replica] = []
+        self._dispatcher: Dispatcher[Replica] = Dispatcher()
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
     def at(self, stage: str, share: float | None = None) -> None:
@@ -160,10 +162,10 @@ class Service:
         return [r.stats for r in self._replicas]
 
     def _dispatch(self, generation: Generation) -> None:
-        """To the replica with the fewest tokens outstanding."""
         if not self._replicas:
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
-        min(self._replicas, key=lambda r: r.outstanding).add(generation)
+        wanted = generation.wanted
+        self._dispatcher.choose(self._replicas, wanted.ids, len(wanted.ids) + wanted.max_new).add(generation)
 
     def _ids(self, ask: Ask, text: Text) -> list[tuple[int, ...]]:
         if not ask.chat:

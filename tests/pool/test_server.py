@@ -126,6 +126,14 @@ def test_a_dead_replicas_rows_go_to_the_other(pools: Pools) -> None:
     assert "SIGKILL" in health["deaths"][0]
 
 
+def test_the_server_loads_no_torch(pools: Pools) -> None:
+    pool = pools.start()
+    assert pool.ask(CHAT, {"messages": [{"role": "user", "content": "hi"}]})[0] == 200
+    loaded = Path(f"/proc/{pool.process.pid}/maps").read_text()
+    assert "tokenizers" in loaded
+    assert "torch" not in loaded
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_has_its_rows_cancelled(pools: Pools, stream: bool) -> None:
     pool = pools.start(**SLOW)

@@ -1,0 +1,67 @@
+"""Fewest tokens first; rows of one beginning together while that costs less than one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holynb.pool import dispatch
+from holynb.pool.dispatch import Dispatcher
+
+HEAD = list(range(40))
+
+
+@dataclass(eq=False)
+class Place:
+    outstanding: int = 0
+
+
+def test_the_one_with_the_fewest_tokens() -> None:
+    places = [Place(50), Place(10), Place(30)]
+    assert Dispatcher[Place]().choose(places, [1], 5) is places[1]
+
+
+def test_one_beginning_stays_until_it_would_wait_longer_than_a_row_takes() -> None:
+    places, chooser = [Place(), Place()], Dispatcher[Place]()
+    first = chooser.choose(places, [*HEAD, 1], 100)
+    other = places[1 - places.index(first)]
+    first.outstanding = 100
+    assert chooser.choose(places, [*HEAD, 2], 100) is first
+    first.outstanding = 101
+    assert chooser.choose(places, [*HEAD, 3], 100) is other
+    other.outstanding = 150
+    assert chooser.choose(places, [*HEAD, 4], 100) is first, "both know it now: the one with fewer"
+
+
+def test_another_beginning_goes_where_there_is_room() -> None:
+    places, chooser = [Place(), Place()], Dispatcher[Place]()
+    first = chooser.choose(places, [*HEAD, 1], 100)
+    first.outstanding = 10
+    assert chooser.choose(places, [9, *HEAD], 100) is not first
+
+
+def test_a_dead_place_is_forgotten() -> None:
+    places, chooser = [Place(), Place()], Dispatcher[Place]()
+    first = chooser.choose(places, HEAD, 100)
+    left = [p for p in places if p is not first]
+    left[0].outstanding = 10**6
+    assert chooser.choose(left, HEAD, 1) is left[0]
+    assert chooser.choose([*left, Place(2 * 10**6)], HEAD, 1) is left[0]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: object) -> None:
+    chooser, places = Dispatcher[Place](), [Place(), Place()]
+    for i in range(dispatch._MOST + 10):
+        chooser.choose(places, [i], 1)
+    assert len(chooser._known) == dispatch._MOST
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 200)), min_size=20, max_size=200), st.integers(2, 4))
+def test_no_replica_is_ever_more_than_one_row_behind(rows: list[tuple[int, int]], count: int) -> None:
+    places, chooser = [Place() for _ in range(count)], Dispatcher[Place]()
+    for head, cost in rows:
+        chooser.choose(places, [head] * 32, cost).outstanding += cost
+        spread = max(p.outstanding for p in places) - min(p.outstanding for p in places)
+        assert spread <= 2 * 200
