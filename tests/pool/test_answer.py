@@ -1,0 +1,154 @@
+"""A generation as its reader sees it: admitted, in pieces, quiet, begun again, cut, broken off. No process and no socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pool_fake import byte_model
+
+from holynb.pool import answer
+from holynb.pool.answer import Piece, Reading
+from holynb.pool.replica import Generation, Lost, Wanted
+from holynb.pool.text import Text
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Text:
+    return Text(byte_model(tmp_path_factory.mktemp("model")))
+
+
+class Scene:
+    """A generation, somebody who reads it, and what was cancelled."""
+
+    def __init__(self, words: Text, stops: Sequence[str] = (), *, stream: bool = True) -> None:
+        self.generation = Generation(Wanted((1,), 100, 0.0, 1.0, 0, None, ()))
+        self.reading = Reading(self.generation, words, stops, stream=stream)
+        self.cancelled: list[Generation] = []
+
+    def write(self, text: str | bytes, finish: str | None = None) -> None:
+        self.generation.admitted = True
+        self.generation.tokens += list(text.encode() if isinstance(text, str) else text)
+        self.generation.finish = finish
+        self.generation.wake(time.monotonic())
+
+    async def read(self) -> list[Piece]:
+        return [piece async for piece in self.reading.pieces(self.cancelled.append)]
+
+
+def told(pieces: list[Piece]) -> str:
+    return "".join(p.text for p in pieces)
+
+
+def play(scene: Scene, *acts: Any) -> list[Piece]:
+    """Read while the acts happen, one every 10 ms."""
+
+    async def main() -> list[Piece]:
+        task = asyncio.create_task(scene.read())
+        for act in acts:
+            await asyncio.sleep(0.01)
+            act()
+        return await asyncio.wait_for(task, 10)
+
+    return asyncio.run(main())
+
+
+def test_a_stream_is_admitted_joined_and_ended(words: Text) -> None:
+    scene = Scene(words)
+    many = [lambda i=i: scene.write(str(i % 10)) for i in range(30)]
+    pieces = play(scene, *many, lambda: scene.write("끝", "stop"))
+    assert pieces[0].kind == "admitted"
+    assert told(pieces) == "0123456789" * 3 + "끝"
+    assert pieces[-1] == Piece("end", finish="stop", tokens=33)
+    assert 3 <= sum(p.kind == "text" for p in pieces) <= 15, "30 tokens in 300 ms are about six pieces"
+    assert scene.cancelled == []
+
+
+def test_a_character_of_two_writes_comes_whole(words: Text) -> None:
+    scene = Scene(words)
+    raw = "😀".encode()
+    pieces = play(scene, lambda: scene.write(raw[:2]), lambda: scene.write(raw[2:], "length"))
+    assert [p.text for p in pieces if p.text] == ["😀"]
+
+
+def test_without_a_stream_the_reader_is_woken_once(words: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(words, stream=False)
+    waits: list[float] = []
+    news = Generation.news
+
+    async def counted(self: Generation, due: float) -> None:
+        waits.append(due)
+        await news(self, due)
+
+    monkeypatch.setattr(Generation, "news", counted)
+    pieces = play(scene, *[lambda: scene.write("x")] * 20, lambda: scene.write("y", "stop"))
+    assert told(pieces) == "x" * 20 + "y"
+    assert len(waits) <= 2
+
+
+def test_a_stop_string_cancels_the_rest(words: Text) -> None:
+    scene = Scene(words, ["END"], stream=False)
+    pieces = play(scene, lambda: scene.write("one E"), lambda: scene.write("ND tail"), lambda: scene.write("more"))
+    assert told(pieces) == "one "
+    assert (pieces[-1].finish, pieces[-1].tokens) == ("stop", len("one END tail"))
+    assert scene.cancelled == [scene.generation]
+
+
+def test_signs_of_life_while_nothing_comes(words: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "QUIET_S", 0.02)
+    scene = Scene(words)
+    pieces = play(scene, *[lambda: None] * 10, lambda: scene.write("x", "stop"))
+    assert sum(p.kind == "quiet" for p in pieces) >= 2
+    assert [p.kind for p in pieces[-3:]] == ["admitted", "text", "end"]
+
+
+def test_begun_again_it_forgets_what_was_read(words: Text) -> None:
+    scene = Scene(words, ["nowhere"], stream=False)
+    pieces = play(scene, lambda: scene.write("half an ans"), scene.generation.again, lambda: scene.write("whole", "stop"))
+    kinds = [p.kind for p in pieces]
+    assert told(pieces[kinds.index("again") :]) == "whole"
+    assert pieces[-1].tokens == 5
+
+
+def test_an_error_is_raised_and_closing_early_cancels(words: Text) -> None:
+    scene = Scene(words)
+
+    def lose() -> None:
+        scene.generation.error = Lost("gone")
+        scene.generation.wake(time.monotonic())
+
+    with pytest.raises(Lost, match="gone"):
+        play(scene, lambda: scene.write("x"), lose)
+    assert scene.cancelled == []
+
+    async def leave() -> list[Generation]:
+        other = Scene(words)
+        other.write("x")
+        pieces = other.reading.pieces(other.cancelled.append)
+        await anext(pieces)
+        await pieces.aclose()
+        return other.cancelled
+
+    assert len(asyncio.run(leave())) == 1
+
+
+def test_tokens_that_came_too_early_for_a_piece_are_not_forgotten(words: Text) -> None:
+    """The last tokens before a long pause go out when their time comes, not with the next ones."""
+
+    async def main() -> float:
+        scene = Scene(words)
+        scene.write("a")
+        pieces = scene.reading.pieces(scene.cancelled.append)
+        while (await anext(pieces)).kind != "text":
+            pass
+        scene.write("b")
+        began = time.monotonic()
+        assert (await asyncio.wait_for(anext(pieces), 5)).text == "b"
+        took = time.monotonic() - began
+        await pieces.aclose()
+        return took
+
+    assert asyncio.run(main()) < 1.0
