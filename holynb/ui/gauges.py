@@ -36,6 +36,7 @@ def watch(run: Run, sampler: Sampler | None = None, pause: float = PAUSE) -> Fut
 
 
 async def _follow(run: Run, sampler: Sampler, pause: float) -> None:
+    await asyncio.sleep(pause)  # a run that is over by then has no use for a chart
     while not run.done:
         try:
             found = await asyncio.to_thread(sampler)

@@ -116,7 +116,7 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _show(magic: InferMagic, rest: Sequence[str]) -> None:
-    from holynb.ui import static, stored, views
+    from holynb.ui import plots, stored, views
 
     said, left = grammar.words(rest)
     options = Options.of(said)
@@ -124,7 +124,7 @@ def _show(magic: InferMagic, rest: Sequence[str]) -> None:
     if len(left) > 1:
         raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
     record = stored.record(left[0] if left else None)
-    views.plain(magic.shell).end(static.bundle(record, options.show))
+    plots.leave(views.plain(magic.shell), record, options.show, magic.shell)
 
 
 def _stop(_: InferMagic, rest: Sequence[str]) -> None:

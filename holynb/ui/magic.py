@@ -124,9 +124,10 @@ class InferMagic(Configurable):
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
         from holynb.run import Run
-        from holynb.ui import views
+        from holynb.ui import gauges, views
 
         run = Run(self._streamed(plan)).start()
+        gauges.watch(run)
         if plan.options.bg:
             if name is None:
                 return run
@@ -178,7 +179,7 @@ class InferMagic(Configurable):
 
     def _show(self, work: Work, watch: Watch, *, last: bool) -> str | None:
         """Put the final output in its place. A terminal shows a cell's value beside `Out[n]`, so there its text is returned."""
-        from holynb.ui import static, views
+        from holynb.ui import plots, static, views
 
         if work.show == "none":
             work.page.end({})
@@ -186,11 +187,10 @@ class InferMagic(Configurable):
         record = static.of(work.run)
         if watch.trouble is not None:
             record = replace(record, notes=[*record.notes, f"Progress could not be shown: {watch.trouble!r}"])
-        bundle = static.bundle(record, work.show)
         if last and isinstance(work.page, views.Terminal):
             work.page.clear()
-            return bundle["text/plain"]
-        work.page.end(bundle)
+            return static.bundle(record, work.show)["text/plain"]
+        plots.leave(work.page, record, work.show, self.shell)
         return None
 
 

@@ -111,7 +111,7 @@ def charts(record: Record) -> dict[str, str]:
         "cost": svg.chart(title, [svg.Series(dollars(spent[-1][1]), spent)] if spent else [], dollars, at),
         "latency": svg.chart("Latency", [svg.Series(n, p) for n, p in series.latency(done).items()], seconds, at),
         "memory": svg.chart(
-            "Worker memory", [svg.Series(n, p) for n, p in series.memory(record.events, record.started).items()], _size, at
+            "Memory", [svg.Series(n, p) for n, p in series.memory(record.events, record.started).items()], _size, at
         ),
     }
     return {name: drawing for name, drawing in drawn.items() if drawing}

@@ -1,0 +1,196 @@
+"""The charts of a run as plotly figures: for `run.plot()`, and for what stays in a notebook. Imports plotly only where a figure is asked for.
+
+What stays is written in plotly's JSON by hand, because importing plotly costs seconds at the end of a cell; beside it stand the same charts
+as SVG, for GitHub, nbconvert and everything else that draws no plotly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from holynb.ui import series, static, svg
+from holynb.ui.course import Course
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from holynb.run import Run
+    from holynb.ui.views import Page
+
+__all__ = ["MIME", "bundle", "figures", "leave", "spec"]
+
+MIME = "application/vnd.plotly.v1+json"
+HEIGHT, MOST_POINTS = 250, 160
+#: Legible on white and on near black.
+INK, RULE = "#808080", "rgba(128,128,128,.25)"
+COLOURS = ("#2a7fd4", "#d9822b", "#3d9a50", "#d6493e", "#1499a8", "#8e63ce")
+SYMBOLS = {"429": "triangle-down", "OOM": "x"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart: lines by name, each a list of (x, y); marks by name, each a list of x."""
+
+    title: str
+    lines: Mapping[str, Sequence[tuple[float, float]]]
+    marks: Mapping[str, Sequence[float]]
+    prefix: str = ""
+    suffix: str = ""
+
+
+def charts(record: static.Record) -> dict[str, Chart]:
+    """What can be drawn of a run: cost, latency, tokens, memory. Fewer than two answers say nothing a chart could show."""
+    done = series.ends(record.events, record.rows, record.started)
+    if len(done) < 2:
+        return {}
+    simulated = " (simulated)" if any((o.route or "").startswith("sim/") for _, o in done) else ""
+    made = {
+        "cost": Chart(f"Cost{simulated}", {"cost": series.cost(done)}, {}, prefix="$"),
+        "latency": Chart("Latency", series.latency(done), {}, suffix=" s"),
+        "tokens": _tokens(record),
+        "memory": Chart(
+            "Memory",
+            {n: [(x, y / 2**30) for x, y in p] for n, p in series.memory(record.events, record.started).items()},
+            {},
+            suffix=" GiB",
+        ),
+    }
+    return {name: chart for name, chart in made.items() if any(chart.lines.values())}
+
+
+def spec(made: Mapping[str, Chart], *, by: str = "seconds") -> dict[str, Any]:
+    """Charts side by side as one figure in plotly's JSON. by: what x counts, seconds or rows."""
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {
+        "height": HEIGHT, "margin": {"l": 48, "r": 8, "t": 44, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 11, "color": INK}, "hovermode": "x", "annotations": [], "showlegend": True,
+    }  # fmt: skip
+    width = 1 / max(1, len(made))
+    for i, chart in enumerate(made.values()):
+        at = "" if i == 0 else str(i + 1)
+        left, right = i * width + (0.035 if i else 0), (i + 1) * width - 0.01
+        data += _traces(chart, at)
+        axis = {"gridcolor": RULE, "zeroline": False, "linecolor": RULE, "fixedrange": False}
+        layout[f"xaxis{at}"] = {
+            **axis,
+            "domain": [left, right],
+            "anchor": f"y{at}",
+            "showgrid": False,
+            "ticksuffix": " s" if by == "seconds" else "",
+        }
+        layout[f"yaxis{at}"] = {
+            **axis,
+            "anchor": f"x{at}",
+            "rangemode": "tozero",
+            "tickprefix": chart.prefix,
+            "ticksuffix": chart.suffix,
+            "nticks": 5,
+        }
+        layout[f"legend{at}"] = {"orientation": "h", "x": left, "y": 1.0, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
+        layout["annotations"].append(
+            {
+                "text": f"<b>{chart.title}</b>",
+                "x": left,
+                "y": 1.13,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "showarrow": False,
+            }
+        )
+    return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}
+
+
+def bundle(record: static.Record) -> dict[str, Any]:
+    """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there is nothing to draw."""
+    made = charts(record)
+    drawn = static.charts(record)
+    if not made or not drawn:
+        return {}
+    style = "display:flex;flex-wrap:wrap;gap:12px"
+    return {
+        MIME: spec(made, by=_by(record)), "text/html": f'<div style="{style}">{"".join(drawn.values())}</div>',
+        "text/plain": f"Charts: {', '.join(made)}. run.plot() gives them as plotly figures.",
+    }  # fmt: skip
+
+
+def leave(page: Page, record: static.Record, show: str, shell: Any) -> None:
+    """Put the final output of a run on its page; where widgets work, the charts are a figure of their own below the table."""
+    from kernels_support.jupyter.capabilities import detect
+
+    apart = bundle(record) if show != "table" and detect(shell).widgets else {}
+    if not apart:
+        page.end(static.bundle(record, show))
+        return
+    from IPython.display import display
+
+    page.end(static.bundle(record, "table" if show == "all" else "none"))
+    display(apart, raw=True)  # type: ignore[no-untyped-call]
+
+
+def figures(run: Run) -> dict[str, Any]:
+    """The charts of a run by name (cost, latency, tokens, memory) as `plotly.graph_objects.Figure`; those that can be drawn now."""
+    import plotly.graph_objects as go
+
+    record = static.of(run)
+    out = {}
+    for name, chart in charts(record).items():
+        said = spec({name: chart}, by=_by(record))
+        figure = go.Figure(data=said["data"], layout=said["layout"])
+        figure.update_layout(height=360, margin={"t": 60}, xaxis_domain=[0, 1])
+        out[name] = figure
+    return out
+
+
+def _by(record: static.Record) -> str:
+    return "seconds" if record.events else "rows"
+
+
+def _tokens(record: static.Record) -> Chart:
+    """Tokens a second, with a mark for each 429 and OOM."""
+    course = Course(record.started)
+    for event in record.events:
+        course.take(event)
+    course.now(record.told.elapsed, {})
+    points = course.points.all()
+    columns = points["charts"].get("rate", {})
+
+    def at(name: str) -> list[tuple[float, float]]:
+        return [((i + 1) * points["width"], v) for i, v in enumerate(columns.get(name, [])) if v is not None]
+
+    return Chart("Tokens/s", {"tokens/s": at("tokens")}, {k: [x for x, _ in at(k)] for k in SYMBOLS if at(k)})
+
+
+def _traces(chart: Chart, at: str) -> list[dict[str, Any]]:
+    axes = {"xaxis": f"x{at}", "yaxis": f"y{at}", "legend": f"legend{at}"}
+    lines = {n: svg.thin(p, MOST_POINTS) for n, p in chart.lines.items() if p}
+    top = max((y for p in lines.values() for _, y in p), default=1.0) or 1.0
+    out: list[dict[str, Any]] = [
+        {
+            "type": "scatter", "mode": "lines" if len(points) > 1 else "markers", "name": name, "x": [_short(x) for x, _ in points],
+            "y": [_short(y) for _, y in points], "line": {"color": COLOURS[i % len(COLOURS)], "width": 1.8},
+            "marker": {"color": COLOURS[i % len(COLOURS)]}, "showlegend": len(lines) > 1 or bool(chart.marks), **axes,
+        }
+        for i, (name, points) in enumerate(lines.items())
+    ]  # fmt: skip
+    for i, (name, xs) in enumerate(chart.marks.items()):
+        marker = {"symbol": SYMBOLS[name], "size": 8, "color": COLOURS[1 + 2 * i]}
+        out.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [_short(x) for x in xs],
+                "y": [_short(top)] * len(xs),
+                "marker": marker,
+                **axes,
+            }
+        )
+    return out
+
+
+def _short(value: float) -> float:
+    """Four figures: what a line on a screen can show."""
+    return float(f"{value:.4g}")

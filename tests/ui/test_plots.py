@@ -1,0 +1,86 @@
+"""Charts that stay: plotly's JSON with SVG beside it, small, and without plotly until somebody asks for figures."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from holynb.summary import summarize
+from holynb.types import Ended, Event, Failed, Gauge, Outcome, Started, Usage
+from holynb.ui import plots, static
+
+
+def record(n: int = 30, *, events: bool = True, cost: Decimal | None = Decimal("0.001"), route: str = "sim/flaky") -> static.Record:
+    rows = [
+        Outcome("ok", "fine", route=route, attempts=1, usage=Usage(3, 5), cost=cost, latency_s=0.5 + i / n, ttft_s=0.1) for i in range(n)
+    ]
+    happened: list[Event] = []
+    for i, outcome in enumerate(rows):
+        happened += [Started(i, 1, route, 100 + i / 10), Ended(i, outcome, 100.5 + i / 10)]
+    happened += [
+        Failed(0, 1, route, "rate_limit", "slow", 103.0, 1.0),
+        Failed(0, 1, route, "oom", "full", 103.1, 1.0),
+        Gauge("GPU 0", 5 * 2**30, 80 * 2**30, 103.5, 2**30),
+    ]
+    return static.Record("a run", ["p"] * n, rows, summarize(rows, 4.0), happened if events else (), None, 100.0)
+
+
+def test_the_charts_are_one_figure_side_by_side() -> None:
+    made = plots.charts(record())
+    assert list(made) == ["cost", "latency", "tokens", "memory"]
+    said = plots.spec(made)
+    domains = [said["layout"][f"xaxis{i}"]["domain"] for i in ("", "2", "3", "4")]
+    assert all(a[1] < b[0] for a, b in pairwise(domains)), "no two charts overlap"
+    assert {t["name"] for t in said["data"]} == {"cost", "p50", "p95", "TTFT", "tokens/s", "429", "OOM", "GPU 0"}
+    cost = said["data"][0]
+    assert (cost["x"][-1], cost["y"][-1]) == (3.4, 0.03)
+    assert "simulated" in said["layout"]["annotations"][0]["text"]
+
+
+def test_what_is_not_known_is_not_drawn() -> None:
+    assert "cost" not in plots.charts(record(cost=None))
+    assert plots.charts(record(1)) == {}
+    assert plots.bundle(record(1)) == {}
+    assert plots.bundle(record(0)) == {}
+
+
+def test_a_run_from_the_log_has_no_times_and_is_drawn_by_row() -> None:
+    said = plots.bundle(record(events=False))[plots.MIME]
+    assert list(said["data"][0]["x"][:3]) == [0, 1, 2]
+    assert said["layout"]["xaxis"]["ticksuffix"] == ""
+
+
+@pytest.mark.parametrize("n", [2, 100, 5000])
+def test_table_and_charts_stay_small(n: int) -> None:
+    shown = record(n)
+    size = len(json.dumps(plots.bundle(shown))) + len(json.dumps(static.bundle(shown, "table")))
+    assert size < 100_000
+
+
+def test_the_fallback_has_the_same_charts_and_no_script() -> None:
+    html = plots.bundle(record())["text/html"]
+    assert html.count("<svg") == 3
+    assert "<script" not in html
+
+
+def test_no_plotly_is_imported_for_what_stays() -> None:
+    code = "import sys, holynb.ui.plots; print([m for m in sys.modules if m.split('.')[0] in ('plotly', 'pandas', 'numpy')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip() == "[]"
+
+
+def test_plotly_takes_what_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    go: Any = pytest.importorskip("plotly.graph_objects")
+    monkeypatch.setattr(static, "of", lambda run: record())
+    made = plots.figures(SimpleNamespace())  # type: ignore[arg-type]
+    assert list(made) == ["cost", "latency", "tokens", "memory"]
+    assert all(isinstance(f, go.Figure) for f in made.values())
+    assert made["latency"].data[1].name == "p95"
+    whole = plots.spec(plots.charts(record()))
+    go.Figure(data=whole["data"], layout=whole["layout"])  # raises where a name is not plotly's
