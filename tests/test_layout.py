@@ -17,8 +17,8 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.types",),
     ("holynb.engines.providers",  # data that settings and engines share
      "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.journal",
-     "holynb.prices", "holynb.prompts", "holynb.chunking", "holynb.routing", "holynb.loop", "holynb.options", "holynb.roi",
-     "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary", "holynb.limits", "holynb.templates", "holynb.schema", "holynb.tokens", "holynb.estimate", "holynb.tokens"),
+     "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema",
+     "holynb.roi", "holynb.loop", "holynb.options", "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary"),
     ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.history", "holynb.wiring", "holynb.run"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),
