@@ -89,12 +89,14 @@ def continued(plan: Plan) -> Plan:
 
 
 def failed_again(name: str | None = None, options: Mapping[str, Any] | None = None) -> Plan:
-    """A plan that sends the failed rows of a run again (`%infer run --only failed`)."""
+    """A plan that sends the failed rows of a run again (`%infer run --only failed`). `options` change how they are sent, not what is asked."""
     run = find(name) if name else last()
     if run is None:
         plan = resumed(name or _newest(), options)
         return replace(plan, kept=_good(_earlier(plan.continues)[1]))
-    return replace(run.plan, kept=_good(dict(enumerate(run.rows()))), continues=run.id)
+    asked = Options.of(options or {})
+    chosen = replace(run.plan.options, **{said: getattr(asked, said) for said in options or {}})
+    return replace(run.plan, options=chosen, kept=_good(dict(enumerate(run.rows()))), continues=run.id)
 
 
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:

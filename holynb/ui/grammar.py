@@ -16,7 +16,7 @@ from holynb import keys
 from holynb.errors import BadKey, BadOption, closest
 from holynb.options import LATER, TABLE, Option
 
-__all__ = ["FLAGS", "Line", "cell_help", "options_help", "parse", "split", "words"]
+__all__ = ["FLAGS", "Line", "cell_help", "flag", "options_help", "parse", "split", "words"]
 
 FLAGS: Mapping[str, Option] = {flag: option for option in TABLE for flag in option.flags}
 
@@ -91,6 +91,11 @@ def cell_help(command: str = "%%infer") -> str:
         "{{ name }} reads a notebook variable, or a column with --df. ROUTE is provider/model or an alias.\n"
         f"NAME << binds the value silently, NAME= << binds and shows it.\n\n{options_help()}"
     )
+
+
+def flag(name: str) -> str:
+    """How the option of this Python name is written."""
+    return next(o.flags[-1] for o in TABLE if o.name == name)
 
 
 def options_help() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ class Command:
     help: str
     does: Callable[[InferMagic, Sequence[str]], Any]
 
+
+#: Options that change how an earlier run's requests are sent, not what they ask.
+AGAIN = frozenset({"retries", "timeout", "connect_timeout", "deadline", "concurrency", "show", "quiet", "debug", "bg"})
 
 #: Words of other versions, each refused with its own line.
 LATER: Mapping[str, str] = {
@@ -150,6 +153,7 @@ def _resume(magic: InferMagic, rest: Sequence[str]) -> Any:
     said, left = grammar.words(rest)
     if len(left) != 1:
         raise BadOption("%infer resume takes the name or the id of one run; %infer runs lists them.")
+    _only("resume", said, AGAIN)
     Options.of(said)
     plan = history.resumed(left[0], said)
     return magic.start(plan, None, plan.options.show)
@@ -164,6 +168,7 @@ def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
         raise BadOption(
             "%infer run takes --only failed, and the run meant (default: the last): %infer run --only failed [RUN]. Cells start with %%infer."
         )
+    _only("run", said, AGAIN)
     plan = history.failed_again(left[0] if left else None, said)
     return magic.start(plan, None, plan.options.show)
 
@@ -218,11 +223,12 @@ def _no_more(word: str, rest: Sequence[str]) -> None:
         raise BadOption(f"%infer {word} takes nothing more, and {shlex.join(rest)} was given.")
 
 
-def _only(word: str, said: Mapping[str, Any], known: set[str]) -> None:
-    """Refuse options of a cell that mean nothing here."""
+def _only(word: str, said: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse options of a cell that mean nothing here: what was asked stays as it was."""
     for name in said:
         if name not in known:
-            raise BadOption(f"%infer {word} has no option --{name.replace('_', '-')}.")
+            flags = ", ".join(sorted(grammar.flag(n) for n in known))
+            raise BadOption(f"%infer {word} does not take {grammar.flag(name)}. It takes {flags}.")
 
 
 COMMANDS: dict[str, Command] = {

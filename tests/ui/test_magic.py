@@ -171,6 +171,8 @@ def test_dry_run_and_show_code_send_nothing(here: Here) -> None:
         ("%infer resume", "takes the name or the id of one run"),
         ("%infer resume nope", "There is no run 'nope'"),
         ("%infer run", "--only failed"),
+        ("%infer run --only failed --max-tokens 5", "does not take --max-tokens"),
+        ("%infer resume x --df y", "does not take --df"),
         ("%infer run --only failed nope", "There is no run 'nope'"),
         ("%infer show nope", "There is no run 'nope'"),
         ("%infer stop nope", "No run 'nope' goes on"),
@@ -215,9 +217,11 @@ def test_some_failed_rows_are_rows(here: Here) -> None:
     assert f"{bad} of 40 failed" in mixed.out
     assert "%infer run --only failed" in mixed.out
     assert frame.loc[frame["status"] == "error", "text"].isna().all()
-    again = here("%infer run --only failed")
-    assert len(again.value) == 40
-    assert again.value["attempts"].notna().all()
+    again = here("%infer run --only failed --retries 3").value
+    assert len(again) == 40
+    assert int((again["status"] == "error").sum()) < bad
+    good = frame["status"] == "ok"
+    assert again.loc[good, "text"].equals(frame.loc[good, "text"])
 
 
 def test_every_row_failed_is_one_line_and_the_frame_is_bound(here: Here) -> None:
