@@ -55,6 +55,9 @@ class Eager:
             # `pending` counts the token being sampled: its position is the size before it.
             return choose(logits, step.sampled) if step.sampled else []
 
+    def forget(self) -> None:
+        """A step failed. Nothing is kept from one to the next."""
+
     def land(self, tokens: list[int]) -> list[int]:
         """The tokens of a launched step."""
         return tokens

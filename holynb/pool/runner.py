@@ -11,19 +11,22 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.errors import UserError, closest
 from holynb.pool import plan
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
 from holynb.pool.gauge import bf16_is_fast, cpus, memory
-from holynb.pool.job import Emit, Job, Step
+from holynb.pool.job import Emit, Job, Limits, Step
 from holynb.pool.mesh import Mesh
 from holynb.pool.spec import Spec, read
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from holynb.pool.load import Source
+    from holynb.pool.model import Decoder
 
 __all__ = ["Emit", "Job", "Runner"]
 
@@ -118,6 +121,7 @@ class Runner:
         """Memory ran out: give back what torch keeps aside and go on smaller; a single row that still does not fit ends as an error."""
         import torch
 
+        self.engine.forget()
         gc.collect()
         if self.device != "cpu":
             torch.cuda.empty_cache()
@@ -132,7 +136,9 @@ class Runner:
         from holynb.pool.load import load, opened
         from holynb.pool.model import Decoder
 
-        if self.device == "cpu":
+        if self.device != "cpu":
+            torch.cuda.set_device(self.device)
+        else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
         dtype = getattr(torch, self.dtype)
         with nullcontext(source) if source else opened(folder) as found:
@@ -144,13 +150,30 @@ class Runner:
         self.kv_bytes = blocks * BLOCK * token
         self.blocks = Blocks(blocks, BLOCK)
         kv = pages((layers, heads, blocks * BLOCK, self.spec.head_dim), dtype, self.device)
-        self.engine = Eager(Decoder(self.spec, weights, self.limits.max_len), kv, BLOCK)
+        model = Decoder(self.spec, weights, self.limits.max_len)
+        self.engine: Engine = Eager(model, kv, BLOCK) if self.device == "cpu" else _graphs(model, kv, self.limits)
 
     def _room(self, share: float, itemsize: int) -> int:
         """Bytes for the cache, now that the weights are there."""
         now = memory(self.device)
         work = plan.work_bytes(self.spec, self.cut, self.limits, itemsize)
         return plan.room(now.total, now.free, share, work, cpu=self.device == "cpu")
+
+
+class Engine(Protocol):
+    """Runs planned steps. `ahead` is how many may be under way before the first is read back."""
+
+    ahead: int
+
+    def launch(self, step: Step) -> Any: ...
+    def land(self, flight: Any) -> list[int]: ...
+    def forget(self) -> None: ...
+
+
+def _graphs(model: Decoder, kv: Tensor, limits: Limits) -> Engine:
+    from holynb.pool.graphs import Graphs
+
+    return Graphs(model, kv, BLOCK, limits)
 
 
 def _dtype(asked: str | None, device: str, spec: Spec) -> str:

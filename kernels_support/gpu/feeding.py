@@ -40,7 +40,7 @@ def feed_reference(f: Feed) -> None:
         there = position >= 0
         if there and block >= 0:
             f.table[row, position // f.page] = block
-        f.ids[row] = f.tokens[source] if source >= 0 else known
+        f.ids[row] = (f.tokens[source] if source >= 0 else known) if there else 0
         f.positions[row] = max(position, 0)
         f.slots[row] = int(f.table[row, position // f.page]) * f.page + position % f.page if there else -1
         f.lengths[row] = f.following[row] = position + 1
@@ -67,7 +67,7 @@ def _feed(  # noqa: PLR0917 - what a kernel needs
     old = tl.load(place, mask=there & (block < 0), other=0)
     tl.store(place, block, mask=there & (block >= 0))
     token = tl.load(token_ptr + source, mask=source >= 0, other=0)
-    tl.store(id_ptr + row, tl.where(source >= 0, token, known))
+    tl.store(id_ptr + row, tl.where(there, tl.where(source >= 0, token, known), 0))
     tl.store(position_ptr + row, tl.maximum(position, 0))
     tl.store(slot_ptr + row, tl.where(there, tl.where(block >= 0, block, old) * page + position % page, -1))
     tl.store(length_ptr + row, position + 1)

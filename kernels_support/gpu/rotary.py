@@ -43,6 +43,7 @@ def rotate_and_store_reference(  # noqa: PLR0917 - what a kernel needs
         cos_in, sin_in = cos[keep], sin[keep]
     else:
         k_in, v_in, at, cos_in, sin_in = k, v, slots, cos, sin
+    at = at.long()
     keys.index_copy_(1, at, _rotate(k_in, cos_in, sin_in).transpose(0, 1))
     values.index_copy_(1, at, v_in.transpose(0, 1))
     return _rotate(q, cos, sin)

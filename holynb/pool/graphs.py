@@ -1,0 +1,231 @@
+"""A step on a GPU: decode rows and prompt chunks each as one captured graph, fed with integers, read back a step later.
+
+A graph is captured for each size when it is first wanted; smaller work is padded with rows that write nothing. Everything a
+graph reads from outside lies in buffers that never move. Token ids stay on the device from one step to the next.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from holynb.pool.job import Limits, Row, Seq, Step
+from holynb.pool.lanes import SAMPLING, Lanes, pack
+from holynb.pool.model import Decoder, Part
+from kernels_support.gpu.choosing import choose_into
+from kernels_support.gpu.feeding import Feed, feed
+from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits
+from kernels_support.gpu.sampling import Choice
+
+__all__ = ["Flight", "Graphs"]
+
+#: Sizes that are captured; a batch takes the next larger one.
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
+CHUNKS = (64, 256, 1024, 2048, 4096, 8192)
+
+#: Host buffers in turn: one is being filled while the step before and the one before that may still be read.
+TURNS = 4
+
+
+@dataclass(slots=True)
+class Flight:
+    """A step under way: where its tokens will be, and what says that they are."""
+
+    host: Tensor
+    places: list[int]
+    done: Any = None
+
+
+class Graphs:
+    """Runs steps on one device, one behind the scheduler. `capture=False` runs the same kernels one by one, for comparison."""
+
+    ahead = 1
+
+    def __init__(self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True) -> None:
+        self.model, self.kv, self.block, self.capture = model, kv, block, capture and kv.is_cuda
+        self.batches = [b for b in BATCHES if b < limits.batch] + [limits.batch]
+        self.chunks = [c for c in CHUNKS if c < limits.chunk] + [limits.chunk]
+        self.rows, self.width = limits.batch, -(-limits.max_len // block)
+        self.lanes = Lanes(limits.batch, self.width, block)
+        self._buffers(limits)
+        self._graphs: dict[tuple[str, int], Callable[[], None]] = {}
+        self._pool: Any = None
+        self._turn = 0
+
+    def _buffers(self, limits: Limits) -> None:
+        """Memory that graphs read and write, and pinned memory that feeds it."""
+        rows, chunk, width = self.rows, limits.chunk, self.width
+        ints = partial(torch.zeros, dtype=torch.int32, device=self.kv.device)
+        self.tokens = ints(2 * rows)
+        self.table, self.prompts = ints(rows, width), ints(rows, width)
+        self.said, self.how, self.how_prompts = ints(4 * rows), ints(SAMPLING * rows), ints(SAMPLING * rows)
+        self.made = ints(5, rows)
+        self.chunk = ints(3 * chunk)
+        self.tiles, self.spans, self.last = ints(2 * (chunk // QUERIES + rows)), ints(3 * rows), ints(rows)
+        self.staging = ints(rows * width)
+        size = 4 * rows * (2 + SAMPLING) + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
+        pinned = self.kv.is_cuda
+        self._pinned = [torch.zeros(size, dtype=torch.int32, pin_memory=pinned) for _ in range(TURNS)]
+        self._back = [torch.zeros(2 * rows, dtype=torch.int32, pin_memory=pinned) for _ in range(TURNS)]
+        self._used = 0
+
+    def launch(self, step: Step) -> Flight:
+        """Start a step. Its tokens come, in the order of `step.sampled`, from `land`."""
+        self._turn = (self._turn + 1) % TURNS
+        self._used = 0
+        with torch.inference_mode():
+            if step.decode:
+                self._start_decode(step.decode)
+            if step.prefill:
+                self._start_prefill(step.prefill)
+            back = self._back[self._turn]
+            back.copy_(self.tokens, non_blocking=True)
+        done = None
+        if self.kv.is_cuda:
+            done = torch.cuda.Event()
+            done.record()
+        sampled = [r.seq for r in step.prefill if r.samples]
+        return Flight(back, self.lanes.sampled(step.decode, sampled, self.rows), done)
+
+    def land(self, flight: Flight) -> list[int]:
+        """Wait for a step and read its tokens."""
+        if flight.done is not None:
+            flight.done.synchronize()
+        found: list[int] = flight.host.numpy()[flight.places].tolist()
+        return found
+
+    def forget(self) -> None:
+        """A step failed: begin anew from what the host knows."""
+        self.lanes.forget()
+
+    def warm(self) -> int:
+        """Capture every size now instead of when first wanted. Returns how many there are."""
+        for kind, sizes in (("decode", self.batches), ("prefill", self.chunks)):
+            for size in reversed(sizes):
+                self._graph(kind, size)
+        return len(self._graphs)
+
+    def _send(self, values: np.ndarray[Any, Any], target: Tensor) -> None:
+        """Integers to the device, through pinned memory that nobody else uses this turn."""
+        flat = np.ascontiguousarray(values, np.int32).reshape(-1)
+        host = self._pinned[self._turn][self._used : self._used + flat.size]
+        self._used += flat.size
+        host.numpy()[:] = flat
+        target.view(-1)[: flat.size].copy_(host, non_blocking=True)
+
+    def _send_table(self, table: np.ndarray[Any, Any], target: Tensor) -> None:
+        rows, width = table.shape
+        self._send(table, self.staging)
+        target[:rows, :width].copy_(self.staging[: rows * width].view(rows, width))
+
+    def _start_decode(self, seqs: list[Seq]) -> None:
+        lanes, n = self.lanes, len(seqs)
+        size = self.batches[bisect_left(self.batches, n)]
+        if lanes.decode(seqs):
+            lanes.how[:3, n:size] = 0
+            self._send_table(lanes.table[:n, : lanes.used], self.table)
+            self._send(_paired(lanes.how[:, :size]), self.how)
+        lanes.said[:, n:size] = -1
+        self._send(lanes.said[:, :size], self.said)
+        self._graph("decode", size)()
+
+    def _start_prefill(self, rows: list[Row]) -> None:
+        chunk = pack(rows, self.block, QUERIES)
+        tokens = chunk.tokens.shape[1]
+        size = self.chunks[bisect_left(self.chunks, tokens)]
+        many = min(self.rows, size)
+        self._send(_padded(chunk.tokens, size, -1), self.chunk)
+        self._send(_padded(chunk.tiles.T, size // QUERIES + many, -1).T, self.tiles)
+        self._send(chunk.spans, self.spans)
+        self._send(_padded(chunk.last[None], many, 0), self.last)
+        self._send(_paired(_padded(chunk.how, many, 0)), self.how_prompts)
+        self._send_table(chunk.table, self.prompts)
+        self._graph("prefill", size)()
+
+    def _graph(self, kind: str, size: int) -> Callable[[], None]:
+        """The captured work of one size."""
+        if (kind, size) not in self._graphs:
+            work = partial(self._decode if kind == "decode" else self._prefill, size)
+            self._graphs[kind, size] = self._captured(work) if self.capture else work
+        return self._graphs[kind, size]
+
+    def _captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Run once so that everything is compiled and allocated, then once into a graph. Neither run does anything: see `_blank`."""
+        with self._blank(), torch.inference_mode():
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                work()
+            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                work()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+    def _blank(self) -> Any:
+        return _Blank([self.said, self.chunk, self.tiles, self.tokens])
+
+    def _decode(self, size: int) -> None:
+        said, how = self.said[: 4 * size].view(4, size), self.how[: SAMPLING * size].view(SAMPLING, size)
+        ids, positions, slots, lengths, following = (row[:size] for row in self.made)
+        table = self.table[:size]
+        feed(Feed(said, self.tokens, table, ids, positions, slots, lengths, following, self.block))
+        parts = splits(size, self.kv.shape[2])
+        logits = self.model.forward(Part(ids, positions, slots, Decode(table, lengths, self.block, parts)), self.kv)
+        choose_into(logits, _choice(how, following), self.tokens[:size])
+
+    def _prefill(self, size: int) -> None:
+        many = min(self.rows, size)
+        ids, positions, slots = self.chunk[: 3 * size].view(3, size)
+        how = self.how_prompts[: SAMPLING * many].view(SAMPLING, many)
+        tiles = self.tiles[: 2 * (size // QUERIES + many)].view(-1, 2)
+        attend = Prefill(self.prompts[:many], tiles, self.spans.view(-1, 3), self.block)
+        # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
+        part = Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
+        logits = self.model.forward(part, self.kv)
+        choose_into(logits, _choice(how, how[3]), self.tokens[self.rows : self.rows + many])
+
+
+class _Blank:
+    """While inside, buffers say that there are no rows; afterwards they are as before."""
+
+    def __init__(self, buffers: list[Tensor]) -> None:
+        self._buffers = buffers
+
+    def __enter__(self) -> None:
+        self._kept = [b.clone() for b in self._buffers]
+        for buffer in self._buffers[:-1]:
+            buffer.fill_(-1)
+
+    def __exit__(self, *exc: object) -> None:
+        for buffer, kept in zip(self._buffers, self._kept, strict=True):
+            buffer.copy_(kept)
+
+
+def _choice(how: Tensor, position: Tensor) -> Choice:
+    return Choice(how[0].view(torch.float32), how[2], how[1].view(torch.float32), how[4:6].view(-1).view(torch.int64), position)
+
+
+def _paired(how: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The seeds' halves side by side, as the device reads them: one int64 each."""
+    out = how.copy()
+    out[4:6] = how[4:6].T.reshape(2, -1)
+    return out
+
+
+def _padded(values: np.ndarray[Any, Any], width: int, fill: int) -> np.ndarray[Any, Any]:
+    """The last axis made `width` long."""
+    out = np.full((*values.shape[:-1], width), fill, np.int32)
+    out[..., : values.shape[-1]] = values
+    return out

@@ -1,0 +1,260 @@
+"""The engine on one GPU: checks first, then the table of rates. Random weights of the Qwen3 shapes, bfloat16, temperature 0.6, end token ignored.
+
+    python tests/benchmarks/engine_gpu.py [--sizes 0.6b,8b] [--work one,64,256,mixed] [--start] [--profile] [--out FILE]
+
+Rates count new tokens over the whole call, prefill included; "128/256" is prompt tokens / new tokens. Graphs are captured before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SIZES: dict[str, dict[str, Any]] = {
+    "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16, "tie_word_embeddings": True},
+    "8b": {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32, "tie_word_embeddings": False},
+}
+COMMON = {
+    "architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960,
+    "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "hidden_act": "silu", "dtype": "bfloat16", "eos_token_id": 151645,
+}  # fmt: skip
+
+START = """
+import sys, time
+begin = float(sys.argv[2])
+from pathlib import Path
+from holynb.pool.runner import Job, Runner
+runner = Runner(Path(sys.argv[1]), device="cuda:0", max_len=2112)
+loaded = time.time() - begin
+runner.add(Job(0, tuple(range(5, 133)), 8, 0.6, ignore_eos=True))
+while not any(e.tokens for e in runner.step()):
+    pass
+print(f"{loaded:.2f} {time.time() - begin:.2f}")
+"""
+
+
+def folder(size: str, root: Path) -> Path:
+    path = root / size
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(COMMON | SIZES[size]))
+    return path
+
+
+def lengths(work: str) -> list[tuple[int, int]]:
+    dice = random.Random(0)
+    return {
+        "one": [(128, 256)], "64": [(128, 128)] * 64, "256": [(128, 128)] * 256, "512": [(128, 128)] * 512,
+        "mixed": [(dice.randint(100, 1024), dice.randint(100, 1024)) for _ in range(256)],
+    }[work]  # fmt: skip
+
+
+def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, float]:
+    from holynb.pool.runner import Job
+
+    dice, vocab = random.Random(seed), runner.spec.vocab
+    asked = [Job(i, tuple(dice.randrange(vocab) for _ in range(p)), n, 0.6, seed=i, ignore_eos=True) for i, (p, n) in enumerate(pairs)]
+    before, begin = runner.batch.tokens_out, time.perf_counter()
+    for job in asked:
+        runner.add(job)
+    steps, first = 0, 0.0
+    while not runner.idle:
+        said = runner.step()
+        steps += 1
+        if not first and any(e.tokens for e in said):
+            first = time.perf_counter() - begin
+    wall, new = time.perf_counter() - begin, runner.batch.tokens_out - before
+    assert new == sum(n for _, n in pairs), "every token, once"
+    return {"tok_s": new / wall, "wall_s": wall, "ms_step": (wall - first) / max(1, steps - 1) * 1e3, "ttft_s": first, "steps": steps}
+
+
+def errors(runner: Any) -> dict[str, float]:
+    """Relative error of bfloat16 logits by the kernels against the same weights in float32 by plain torch: whole, in chunks, token by token."""
+    from dataclasses import fields
+
+    import torch
+
+    from holynb.pool.model import Decoder, Layer, Part, Weights
+    from kernels_support.gpu.attention import Span, attend_reference, causal, runs
+    from kernels_support.gpu.paged import QUERIES, Decode, Prefill
+
+    model, kv, device = runner.engine.model, runner.engine.kv, runner.device
+    length, page = 200, runner.blocks.size
+    blocks = torch.randperm(60)[: -(-length // page)].tolist()
+    table = torch.zeros(1, runner.engine.width, dtype=torch.int32, device=device)
+    table[0, : len(blocks)] = torch.tensor(blocks, dtype=torch.int32)
+    ids = torch.randint(0, runner.spec.vocab, (length,), device=device, dtype=torch.int32)
+
+    def slots(a: int, b: int) -> Any:
+        return torch.tensor([blocks[i // page] * page + i % page for i in range(a, b)], dtype=torch.int32, device=device)
+
+    def prefill(a: int, b: int) -> Any:
+        tiles = torch.tensor([(0, t) for t in range(0, b - a, QUERIES)], dtype=torch.int32, device=device)
+        spans = torch.tensor([(0, b - a, b)], dtype=torch.int32, device=device)
+        where = torch.arange(a, b, device=device, dtype=torch.int32)
+        return model.forward(Part(ids[a:b], where, slots(a, b), Prefill(table, tiles, spans, page), torch.tensor([b - a - 1], device=device)), kv)
+
+    def decode(i: int, parts: int) -> Any:
+        where = torch.tensor([i], device=device, dtype=torch.int32)
+        return model.forward(Part(ids[i : i + 1], where, slots(i, i + 1), Decode(table, where + 1, page, parts)), kv)
+
+    with torch.inference_mode():
+        w = model.weights
+        wide = Weights(
+            [Layer(**{f.name: None if (t := getattr(x, f.name)) is None else t.float() for f in fields(Layer)}) for x in w.layers],
+            w.embed.float(), w.norm.float(), w.head.float(),
+        )  # fmt: skip
+        plain, group = Decoder(runner.spec, wide, 512), runner.spec.heads // runner.spec.kv_heads
+        span = [Span(0, length, runs(blocks, page, length), causal(length, length, group, torch.float32, device))]
+        cache = torch.zeros(kv.shape[0], 2, kv.shape[2], 64 * page, kv.shape[4], device=device)
+        where = torch.arange(length, device=device)
+        truth = plain.forward(Part(ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)), cache)
+        del wide, plain, cache
+        said = {"whole": prefill(0, length)}
+        kv[:, :, :, : 64 * page].fill_(float("nan"))
+        prefill(0, 70), prefill(70, 71)
+        said["chunked"] = prefill(71, length)
+        kv[:, :, :, : 64 * page].fill_(float("nan"))
+        prefill(0, 150)
+        for i in range(150, length):
+            said["decoded"] = decode(i, 1 + 7 * (i % 2))
+        alone = said["decoded"]
+        many = 64
+        where = torch.full((many,), length - 1, device=device, dtype=torch.int32)
+        last = Part(
+            ids[-1:].expand(many).contiguous(), where, torch.full_like(where, -1), Decode(table.expand(many, -1).contiguous(), where + 1, page, 1)
+        )
+        said["batch of 64"] = model.forward(last, kv)[17:18]
+    found = {k: ((v.float() - truth).norm() / truth.norm()).item() for k, v in said.items()}
+    return found | {"batch of 64 vs 1": ((said["batch of 64"].float() - alone.float()).norm() / alone.float().norm()).item()}
+
+
+def replay(runner: Any, size: int, context: int) -> float:
+    """Milliseconds of one captured decode step on the device alone, `size` rows of `context` tokens."""
+    import torch
+
+    engine = runner.engine
+    width = -(-context // runner.blocks.size)
+    table = torch.arange(size * width, dtype=torch.int32).view(size, width) % runner.blocks.total
+    engine.table[:size, :width].copy_(table)
+    said = torch.zeros(4, size, dtype=torch.int32)
+    said[0], said[2], said[3] = torch.arange(size), context - 1, -1
+    engine.said[: 4 * size].copy_(said.view(-1))
+    engine.how.zero_()
+    engine.how[: 2 * size].view(torch.float32).fill_(0.6)
+    engine.how[size : 2 * size].view(torch.float32).fill_(1.0)
+    graph = engine._graph("decode", size)
+    for _ in range(3):
+        graph()
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(20):
+        graph()
+    end.record()
+    torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) / 20
+
+
+def kernels(runner: Any, size: int) -> list[tuple[str, int, float]]:
+    """(name, launches, ms) of one decode step of `size` rows, by the profiler, longest first."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    graph = runner.engine._graph("decode", size)
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        graph()
+        torch.cuda.synchronize()
+    rows = [(e.key[:70], e.count, e.device_time_total / 1e3) for e in seen.key_averages() if e.device_time_total > 0]
+    return sorted(rows, key=lambda r: -r[2])[:12]
+
+
+def starts(size: str, path: Path) -> dict[str, Any]:
+    """Process start to first token, weights on disk: first with no compiled kernels, then with them."""
+    import os
+
+    import torch
+    from safetensors.torch import save_file
+
+    from holynb.pool.load import made_up
+    from holynb.pool.spec import read
+
+    spec = read(path)
+    source = made_up(spec, "cuda:0", torch.bfloat16)
+    names = ["model.embed_tokens.weight", "model.norm.weight"] + ([] if spec.tied else ["lm_head.weight"])
+    for i in range(spec.layers):
+        names += [f"model.layers.{i}.{n}.weight" for n in ("input_layernorm", "post_attention_layernorm")]
+        names += [f"model.layers.{i}.self_attn.{n}.weight" for n in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")]
+        names += [f"model.layers.{i}.mlp.{n}.weight" for n in ("gate_proj", "up_proj", "down_proj")]
+    save_file({n: t.cpu() for n in names if (t := source(n)) is not None}, path / "model.safetensors")
+    env = os.environ | {"TRITON_CACHE_DIR": tempfile.mkdtemp(), "PYTHONPATH": "."}
+    found = {}
+    for which in ("first", "second"):
+        done = subprocess.run([sys.executable, "-c", START, str(path), str(time.time())], env=env, capture_output=True, text=True, check=False)
+        found[which] = done.stdout.split() if done.returncode == 0 else done.stderr[-800:]
+    (path / "model.safetensors").unlink()
+    return found
+
+
+def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
+    import torch
+
+    from holynb.pool.load import made_up
+    from holynb.pool.runner import Runner
+    from holynb.pool.spec import read
+
+    path, found = folder(size, root), {}
+    if said.start:
+        found["start"] = starts(size, path)
+        print(size, "start to (loaded, first token):", found["start"], flush=True)
+    torch.cuda.empty_cache()
+    begin = time.perf_counter()
+    runner = Runner(path, device="cuda:0", max_len=2112, source=made_up(read(path), "cuda:0", torch.bfloat16))
+    found["ready_s"] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    found["graphs"], found["capture_s"] = runner.engine.warm(), time.perf_counter() - begin
+    found["peak_gb"], found["stats"] = torch.cuda.max_memory_allocated() / 1e9, runner.stats()
+    print(size, f"ready {found['ready_s']:.1f} s, {found['graphs']} graphs {found['capture_s']:.1f} s, peak {found['peak_gb']:.1f} GB", flush=True)
+    found["errors"] = errors(runner)
+    print(size, "relative errors:", {k: f"{v:.1e}" for k, v in found["errors"].items()}, flush=True)
+    for work in said.work.split(","):
+        rate(runner, [(p, min(n, 8)) for p, n in lengths(work)][:64], 1)
+        found[work] = max((rate(runner, lengths(work), 2 + i) for i in range(said.rounds)), key=lambda r: r["tok_s"])
+        print(size, work, {k: round(v, 3) for k, v in found[work].items()}, flush=True)
+    found["replay"] = {f"{b} x {c}": replay(runner, b, c) for b, c in ((1, 256), (64, 192), (256, 192), (256, 1024))}
+    print(size, "graph alone, ms:", {k: round(v, 3) for k, v in found["replay"].items()}, flush=True)
+    if said.profile:
+        for b in (1, 256):
+            replay(runner, b, 192)
+            found[f"kernels {b}"] = kernels(runner, b)
+            print(size, f"kernels of a step of {b}:", *(f"\n   {ms:8.3f} ms {n:4d} x {name}" for name, n, ms in found[f"kernels {b}"]), flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="0.6b,8b")
+    parser.add_argument("--work", default="one,64,256,mixed")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--start", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--out", type=Path)
+    said = parser.parse_args()
+    import torch
+
+    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    with tempfile.TemporaryDirectory() as root:
+        for size in said.sizes.split(","):
+            found[size] = measure(size, said, Path(root))
+            if said.out:
+                said.out.write_text(json.dumps(found, indent=1, default=str))
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

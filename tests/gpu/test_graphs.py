@@ -1,0 +1,117 @@
+"""The GPU's engine says what the plain one says: the same jobs through feeding, paged attention and sampling kernels.
+
+On a GPU the steps are captured graphs; elsewhere Triton's interpreter runs the same kernels one by one, on tiny models.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+torch = pytest.importorskip("torch")
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
+pytest.importorskip("triton")
+
+from holynb.pool import graphs as module  # noqa: E402
+from holynb.pool.batch import Scheduler  # noqa: E402
+from holynb.pool.cache import Blocks  # noqa: E402
+from holynb.pool.graphs import Graphs  # noqa: E402
+from holynb.pool.job import Limits, Step  # noqa: E402
+from holynb.pool.runner import Job, Runner  # noqa: E402
+
+DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
+pytestmark = [pytest.mark.kernel, pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+def made(folder: Path, *, fast: bool, blocks: int = 64, **limits: int) -> Runner:
+    """A float32 runner, by the GPU's engine or the plain one."""
+    runner = Runner(folder, dtype="float32", device=DEVICE if fast else "cpu", memory=0.1 if DEVICE != "cpu" and fast else 0.9)
+    runner.limits = Limits(**{"batch": 4, "chunk": 128, "max_len": 256} | limits)
+    runner.blocks = Blocks(blocks, 16)
+    runner.batch = Scheduler(runner.blocks, runner.limits)
+    if fast:
+        was: Any = runner.engine
+        runner.engine = Graphs(was.model, was.kv, 16, runner.limits)
+    return runner
+
+
+@pytest.fixture(autouse=True)
+def few_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes about a millisecond a program."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(module, "splits", lambda batch, heads: 2 if batch < 4 else 1)
+
+
+def answers(runner: Runner, jobs: list[Job], cancel: int = -1) -> dict[int, list[int]]:
+    said: dict[int, list[int]] = {j.id: [] for j in jobs}
+    left = list(jobs)
+    while left or not runner.idle:
+        for job in left[:2]:  # they come two at a time, so that rows join and leave
+            runner.add(job)
+        left = left[2:]
+        for emit in runner.step():
+            said[emit.id] += emit.tokens
+        if cancel in said and len(said[cancel]) == 3:
+            runner.cancel(cancel)
+    return said
+
+
+@pytest.fixture(scope="module", params=["llama3", "qwen3"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp(request.param)
+    tiny.make(request.param, path)
+    return path
+
+
+def jobs(count: int = 5, temperature: float = 0.0) -> list[Job]:
+    return [Job(i, tuple(p), 3 + 2 * i, temperature * (i % 2), seed=i, ignore_eos=True) for i, p in enumerate(tiny.prompts(count, longest=90))]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_the_same_tokens(folder: Path, temperature: float) -> None:
+    asked = jobs(temperature=temperature)
+    fast = made(folder, fast=True)
+    assert fast.engine.ahead == 1
+    assert answers(fast, asked) == answers(made(folder, fast=False), asked)
+
+
+def test_a_full_cache_and_small_chunks(folder: Path) -> None:
+    asked = [Job(j.id, j.ids, 24, ignore_eos=True) for j in jobs()]
+    fast = made(folder, fast=True, blocks=10, chunk=32)
+    assert answers(fast, asked) == answers(made(folder, fast=False), asked)
+    assert fast.batch.preempted > 0
+    assert fast.blocks.free == fast.blocks.total
+
+
+def test_end_tokens_and_cancel(folder: Path) -> None:
+    asked = jobs()
+    plain = answers(made(folder, fast=False), asked)
+    asked = [Job(j.id, j.ids, j.max_new, eos=(plain[j.id][-3],)) for j in asked]
+    fast = answers(made(folder, fast=True), asked, cancel=4)
+    for job in asked[:4]:
+        expected = plain[job.id]
+        assert fast[job.id] == expected[: expected.index(job.eos[0])]
+    assert fast[4] == plain[4][: len(fast[4])]
+
+
+def test_out_of_memory_begins_anew_from_the_host(folder: Path) -> None:
+    asked = [Job(j.id, j.ids, 16, ignore_eos=True) for j in jobs()]
+    runner, troubles = made(folder, fast=True), [torch.OutOfMemoryError("CUDA out of memory.")]
+
+    def trouble(step: Step) -> None:
+        if troubles and len(step.decode) > 2:
+            raise troubles.pop()
+
+    runner.trouble = trouble
+    assert answers(runner, asked) == answers(made(folder, fast=False), asked)
+    assert runner.batch.ooms == 1
+
+
+def test_every_size_can_be_wanted() -> None:
+    assert list(module.BATCHES) == sorted(module.BATCHES)
+    assert list(module.CHUNKS) == sorted(module.CHUNKS)
