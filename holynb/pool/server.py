@@ -78,12 +78,14 @@ async def serve(plan: Plan) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.end, f"it was told to end ({number.name})")
+    me = Process.mine()
     lock = rendezvous.lock(plan.run, plan.name)
     if not lock.take(0):
         print(f"error: a pool named {plan.name} is already running or starting; stop it first or use --name.", flush=True)
         return 1
-    house = rendezvous.socket_dir()
+    house: Path | None = None
     try:
+        house = rendezvous.socket_dir()
         doors = bind(house, plan.port)
         async with serving(application(service), doors):
             try:
@@ -93,8 +95,9 @@ async def serve(plan: Plan) -> int:
     except PortTaken as exc:
         service.fail(str(exc))
     finally:
-        rendezvous.remove(plan.run, plan.name, owner=Process.mine())
-        shutil.rmtree(house, ignore_errors=True)
+        rendezvous.remove(plan.run, plan.name, owner=me)
+        if house is not None:
+            shutil.rmtree(house, ignore_errors=True)
         lock.free(remove=True)
     print(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}", flush=True)
     return 1 if service.state == "failed" else 0
@@ -270,7 +273,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return asyncio.run(serve(plan))
     except OSError as exc:
-        print(f"error: the pool {plan.name} cannot run: {exc}", flush=True)
+        where = f" ({exc.filename})" if exc.filename else ""
+        print(f"error: the pool {plan.name} cannot run: {exc.strerror or exc}{where}", flush=True)
         return 1
 
 

@@ -13,6 +13,7 @@ from jupyter_client.manager import KernelManager
 from pool_fake import byte_model
 
 from holynb import pools
+from kernels_support.jupyter import spec
 from kernels_support.jupyter.process import Process
 
 HERE = Path(__file__).parent.parent
@@ -31,8 +32,8 @@ def fake(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> Iterato
 class Kernel:
     """A kernel of this Python, and its cells."""
 
-    def __init__(self) -> None:
-        self.manager = KernelManager()
+    def __init__(self, name: str | None = None) -> None:
+        self.manager = KernelManager(kernel_name=name) if name else KernelManager()
         self.manager.kernel_spec.argv[0] = sys.executable
         self.manager.start_kernel()
         self.client = self.manager.client()
@@ -125,3 +126,17 @@ def test_a_cell_that_is_interrupted_while_it_waits_for_a_pool_leaves_the_pool_st
     kernel.interrupt()
     assert kernel.cell("print('free')").endswith("free")
     assert pools.start(model).state == "ready"
+
+
+def test_the_installed_kernelspec_starts_a_kernel_with_the_extension_loaded(
+    kernels: list[Kernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
+    spec.install(spec.Spec("holynb-test", "Python 3 (holynb)", "holynb"), prefix=tmp_path)
+    kernel = Kernel("holynb-test")
+    kernels.append(kernel)
+    loaded = "'infer' in get_ipython().magics_manager.magics['cell']"
+    assert kernel.cell(f"print({loaded})") == "True"
+    kernel.manager.restart_kernel(now=True)
+    kernel.client.wait_for_ready(timeout=60)
+    assert kernel.cell(f"print({loaded})") == "True", "a restart keeps it"
