@@ -96,11 +96,21 @@ def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bo
     record = find(wish.called, notice)
     if record is None:
         _launch(wish)
-    elif record.facts.get("model") != _word(wish.model):
-        raise BadOption(
-            f"A pool named {record.name} already runs {record.facts.get('model')}. Choose another --name, or: %infer pool stop {record.name}"
-        )
+    else:
+        _same(record, wish)
     return _await(wish.called, notice, until_ready=wait)
+
+
+def _same(record: Record, wish: Wish) -> None:
+    """Raises BadOption where the pool that runs under this name is not what is wished for."""
+    other = f"Choose another --name, or: %infer pool stop {record.name}"
+    if record.facts.get("model") != _word(wish.model):
+        raise BadOption(f"A pool named {record.name} already runs {record.facts.get('model')}. {other}")
+    if wish.port is not None and (record.port is None or wish.port not in (0, record.port)):
+        has = "no port" if record.port is None else f"port {record.port}"
+        raise BadOption(f"The pool {record.name} already runs, with {has}. {other}")
+    if wish.dp != record.facts.get("dp", 1):
+        raise BadOption(f"The pool {record.name} already runs, as --dp {record.facts.get('dp', 1)}. {other}")
 
 
 def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:

@@ -70,6 +70,10 @@ def test_the_same_pool_is_not_started_twice(model: str, tmp_path: Path) -> None:
     assert pools.start(model).pid == first.pid
     with pytest.raises(BadOption, match="already runs"):
         pools.start(str(byte_model(tmp_path / "other" / "bytes")))
+    with pytest.raises(BadOption, match="with no port"):
+        pools.start(model, port=0)
+    with pytest.raises(BadOption, match="as --dp 1"):
+        pools.start(model, dp=2)
     assert pools.start(str(byte_model(tmp_path / "other" / "bytes")), name="b").pid != first.pid
     assert sorted(pools.stop("all")) == ["b", "bytes"]
 
