@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from holynb.summary import dollars
 from holynb.types import Noted
 from holynb.ui import series, svg
+from holynb.ui.feed import shared
 from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, status
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ STYLE = """<style>
 .holynb-bad{color:var(--jp-error-color1,#d6493e)}
 .holynb-note{color:var(--jp-ui-font-color2,#808080)}
 .holynb-body{display:flex;flex-wrap:wrap;gap:12px;align-items:flex-start}
-.holynb-rows{flex:1 1 460px;min-width:0;max-height:430px;overflow:auto}
-.holynb-charts{flex:0 1 290px;display:flex;flex-wrap:wrap;gap:6px}
+.holynb-rows{flex:3 1 460px;min-width:0;max-height:430px;overflow:auto}
+.holynb-charts{flex:1 1 290px;display:flex;flex-wrap:wrap;gap:6px}
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
 .holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
@@ -54,6 +55,12 @@ class Record:
     labels: Sequence[object] | None = None
     started: float = 0.0
     notes: Sequence[str] = field(default=())
+
+    def asked_shortly(self) -> list[str]:
+        """The prompts of the rows shown, on one line each, without the beginning that all prompts share: it would fill the column and tell nothing."""
+        same = shared(self.asked)
+        before = "…" if same else ""
+        return [clip(before + one_line(text[same : same + 8 * MOST_PROMPT]), MOST_PROMPT) for text in self.asked[:MOST_ROWS]]
 
     def label(self, row: int) -> str:
         value = row if self.labels is None else self.labels[row]
@@ -110,9 +117,7 @@ def charts(record: Record) -> dict[str, str]:
     drawn = {
         "cost": svg.chart(title, [svg.Series(dollars(spent[-1][1]), spent)] if spent else [], dollars, at),
         "latency": svg.chart("Latency", [svg.Series(n, p) for n, p in series.latency(done).items()], seconds, at),
-        "memory": svg.chart(
-            "Memory", [svg.Series(n, p) for n, p in series.memory(record.events, record.started).items()], _size, at
-        ),
+        "memory": svg.chart("Memory", [svg.Series(n, p) for n, p in series.memory(record.events, record.started).items()], _size, at),
     }
     return {name: drawing for name, drawing in drawn.items() if drawing}
 
@@ -153,8 +158,8 @@ def _table(record: Record) -> str:
     head = '<tr><th class="n"></th><th>prompt</th><th>text</th><th>status</th><th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
     out: list[str] = []
     size = 0
-    for row in range(min(MOST_ROWS, len(record.rows))):
-        line = _row(record, row)
+    for row, asked in zip(range(len(record.rows)), record.asked_shortly(), strict=False):
+        line = _row(record, row, asked)
         size += len(line.encode())
         if size > MOST_BYTES:
             break
@@ -164,16 +169,15 @@ def _table(record: Record) -> str:
     return f'<div class="holynb-rows"><table><thead>{head}</thead><tbody>{"".join(out)}</tbody></table>{note}</div>'
 
 
-def _row(record: Record, row: int) -> str:
+def _row(record: Record, row: int, asked: str) -> str:
     outcome = record.rows[row]
-    asked = _safe(clip(one_line(record.asked[row]), MOST_PROMPT))
     bad = outcome is not None and outcome.status == "error"
     said = _trouble(outcome) if outcome is not None and bad else "" if outcome is None else outcome.text or ""
     cls = ' class="holynb-bad"' if bad else ""
     numbers = "".join(f'<td class="n">{_safe(n)}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
-        f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto">{asked}</td>'
-        f'<td dir="auto"{cls}>{_safe(clip(clean(said).strip(), MOST_ANSWER))}</td><td{cls}>{_safe(status(outcome))}</td>{numbers}</tr>'
+        f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto">{_safe(asked)}</td>'
+        f'<td dir="auto"{cls}>{_safe(clip(clean(said[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER))}</td><td{cls}>{_safe(status(outcome))}</td>{numbers}</tr>'
     )
 
 
@@ -186,9 +190,9 @@ def _plain_answer(record: Record) -> str:
 
 def _plain_table(record: Record) -> str:
     lines = []
-    for row, outcome in enumerate(record.rows[:TEXT_ROWS]):
+    for row, (asked, outcome) in enumerate(zip(record.asked_shortly(), record.rows[:TEXT_ROWS], strict=False)):
         said = "" if outcome is None else _trouble(outcome) if outcome.status == "error" else outcome.text or ""
-        lines.append([record.label(row), record.asked[row], said, status(outcome), _tokens(outcome), price(outcome), _time(outcome)])
+        lines.append([record.label(row), asked, said, status(outcome), _tokens(outcome), price(outcome), _time(outcome)])
     table = grid(["", "prompt", "text", "status", "tokens", "cost", "time"], lines, {0: 16, 1: 32, 2: 48})
     more = _more(len(lines), len(record.rows))
     return f"{table}\n{more}\n" if more else f"{table}\n"

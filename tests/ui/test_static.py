@@ -122,6 +122,21 @@ def test_rows_stand_under_their_own_labels_in_their_own_direction() -> None:
     assert '<td dir="auto">שלום</td>' in html
 
 
+def test_what_all_prompts_begin_with_is_left_out() -> None:
+    shown = record([ok()] * 3, [f"Say in one word what this is:\n\nthing {c}" for c in "abc"])
+    assert ">…b<" in as_html(shown)
+    assert "…b " in as_text(shown)
+    assert ">same<" in as_html(record([ok()] * 2, ["same", "same"]))
+
+
+def test_a_hundred_kilobytes_in_a_cell_cost_no_more_than_a_page() -> None:
+    import time
+
+    began = time.perf_counter()
+    as_html(record([ok("\x1b[31m한 " * 100_000)] * 100, ["x " * 500_000] * 100))
+    assert time.perf_counter() - began < 5
+
+
 def test_unknown_is_a_question_mark_and_skipped_costs_nothing() -> None:
     from holynb.types import Usage
 
