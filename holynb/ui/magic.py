@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["InferMagic", "Work", "load", "unload"]
 
 NAMES = ("infer", "holynb")
+
+#: Seconds that a run cancelled by unloading has to write down how it ended.
+ENDING = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +232,16 @@ def unload(shell: Any) -> None:
 def _end_runs() -> None:
     """Only what was ever started or set is ended, so that unloading imports nothing."""
     if (history := sys.modules.get("holynb.history")) is not None:
-        for run in history.runs():
-            if not run.done:
-                run.cancel()
-                run.cancel()
+        going = [run for run in history.runs() if not run.done]
+        for run in going:
+            run.cancel()
+            run.cancel()
+        for run in going:
+            with suppress(Exception):  # how it ended is in the run log
+                run.wait(ENDING)
+        history.close()  # while the loop lives that is told what was written
     if (loop := sys.modules.get("holynb.loop")) is not None:
         loop.close()
-    if history is not None:
-        history.close()
     if (settings := sys.modules.get("holynb.settings")) is not None:
         settings.reset()
 
