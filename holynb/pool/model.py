@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear
+from torch.nn.functional import embedding
 
 from holynb.pool.spec import Spec
 from kernels_support.gpu.gates import silu_mul
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store
+from kernels_support.gpu.skinny import linear
 
 __all__ = ["Decoder", "Joins", "Layer", "Part", "Weights", "rope_table"]
 

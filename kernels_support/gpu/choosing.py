@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from kernels_support.gpu.lang import jit, tl, triton
@@ -37,7 +35,7 @@ def choose_into(logits: torch.Tensor, how: Choice, out: torch.Tensor) -> None:
 
 
 @jit
-def _mix(x: Any) -> Any:
+def _mix(x: tl.tensor) -> tl.tensor:
     x = x ^ (x >> 16)
     x = x * 0x7FEB352D
     x = x ^ (x >> 15)
@@ -46,19 +44,19 @@ def _mix(x: Any) -> Any:
 
 
 @jit
-def _ordered(x: Any) -> Any:
+def _ordered(x: tl.tensor) -> tl.tensor:
     bits = x.to(tl.int32, bitcast=True)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 @jit
-def _scaled(logits_ptr: Any, row: Any, at: Any, vocab: Any, temperature: Any) -> Any:
+def _scaled(logits_ptr: tl.tensor, row: tl.tensor, at: tl.tensor, vocab: tl.tensor, temperature: tl.tensor) -> tl.tensor:
     return tl.load(logits_ptr + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float32) / temperature
 
 
 @jit
 def _threshold(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: Any, temperature_ptr: Any, k_ptr: Any, p_ptr: Any, edge_ptr: Any, vocab: Any, piece: tl.constexpr
+    logits_ptr: tl.tensor, temperature_ptr: tl.tensor, k_ptr: tl.tensor, p_ptr: tl.tensor, edge_ptr: tl.tensor, vocab: tl.tensor, piece: tl.constexpr
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     temperature, k, p = tl.load(temperature_ptr + row), tl.load(k_ptr + row), tl.load(p_ptr + row)
@@ -105,7 +103,7 @@ def _threshold(  # noqa: PLR0917 - what a kernel needs
 
 @jit
 def _piece(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: Any, temperature_ptr: Any, seed_ptr: Any, position_ptr: Any, edge_ptr: Any, best_ptr: Any, token_ptr: Any, vocab: Any, piece: tl.constexpr
+    logits_ptr: tl.tensor, temperature_ptr: tl.tensor, seed_ptr: tl.tensor, position_ptr: tl.tensor, edge_ptr: tl.tensor, best_ptr: tl.tensor, token_ptr: tl.tensor, vocab: tl.tensor, piece: tl.constexpr
 ) -> None:
     row, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     temperature = tl.load(temperature_ptr + row)
@@ -126,7 +124,7 @@ def _piece(  # noqa: PLR0917 - what a kernel needs
 
 
 @jit
-def _settle(best_ptr: Any, token_ptr: Any, out_ptr: Any, pieces: Any, wide: tl.constexpr) -> None:
+def _settle(best_ptr: tl.tensor, token_ptr: tl.tensor, out_ptr: tl.tensor, pieces: tl.tensor, wide: tl.constexpr) -> None:
     row, at = tl.program_id(0).to(tl.int64), tl.arange(0, wide)
     values = tl.load(best_ptr + row * pieces + at, mask=at < pieces, other=float("-inf"))
     _, index = tl.max(values, 0, return_indices=True, return_indices_tie_break_left=True)

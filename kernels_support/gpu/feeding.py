@@ -6,7 +6,6 @@ So the host never waits for a token to start the next step; it says only where e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -56,8 +55,8 @@ def feed(f: Feed) -> None:
 
 @jit
 def _feed(  # noqa: PLR0917 - what a kernel needs
-    said_ptr: Any, token_ptr: Any, table_ptr: Any, id_ptr: Any, position_ptr: Any, slot_ptr: Any, length_ptr: Any, following_ptr: Any,
-    rows: Any, width: Any, page: tl.constexpr,
+    said_ptr: tl.tensor, token_ptr: tl.tensor, table_ptr: tl.tensor, id_ptr: tl.tensor, position_ptr: tl.tensor, slot_ptr: tl.tensor, length_ptr: tl.tensor, following_ptr: tl.tensor,
+    rows: tl.tensor, width: tl.tensor, page: tl.constexpr,
 ) -> None:  # fmt: skip
     row = tl.program_id(0)
     source, known = tl.load(said_ptr + row), tl.load(said_ptr + rows + row)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from kernels_support.gpu.lang import jit, on_device, tl, triton
@@ -31,7 +29,7 @@ def launch(both: torch.Tensor) -> torch.Tensor:
 
 
 @jit
-def _silu_mul(both_ptr: Any, out_ptr: Any, inner: Any, block: tl.constexpr) -> None:
+def _silu_mul(both_ptr: tl.tensor, out_ptr: tl.tensor, inner: tl.tensor, block: tl.constexpr) -> None:
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * block + tl.arange(0, block)
     ok = at < inner

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from kernels_support.gpu.lang import jit, on_device, tl, triton
@@ -42,7 +40,7 @@ def launch(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor,
 
 @jit
 def _add_rms_norm(  # noqa: PLR0917 - what a kernel needs
-    x_ptr: Any, r_ptr: Any, w_ptr: Any, out_ptr: Any, sum_ptr: Any, width: Any, eps: Any, has_residual: tl.constexpr, block: tl.constexpr
+    x_ptr: tl.tensor, r_ptr: tl.tensor, w_ptr: tl.tensor, out_ptr: tl.tensor, sum_ptr: tl.tensor, width: tl.tensor, eps: tl.tensor, has_residual: tl.constexpr, block: tl.constexpr
 ) -> None:
     row = tl.program_id(0).to(tl.int64) * width
     at = tl.arange(0, block)

@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import choosing, gates, norms, rotary  # noqa: E402
+from kernels_support.gpu import choosing, gates, norms, rotary, skinny  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
@@ -46,6 +46,14 @@ def test_norms(width: int, dtype: Any) -> None:
 def test_gates(dtype: Any) -> None:
     both = randn(3, 2 * 1100, dtype=dtype)
     close(gates.launch(both), gates.silu_mul_reference(both), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "n", "k"), [(1, 10, 64), (3, 2050, 100), (4, 70, 1500)])
+def test_skinny(rows: int, n: int, k: int, dtype: Any) -> None:
+    x, weight, bias = randn(rows, k, dtype=dtype), randn(n, k, dtype=dtype), randn(n, dtype=dtype)
+    for b in (None, bias):
+        close(skinny.launch(x, weight, b), torch.nn.functional.linear(x, weight, b), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -110,8 +118,8 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
 
 
 def test_few_sequences_are_split_and_many_are_not() -> None:
-    assert splits(1, 8) == 64
-    assert splits(16, 8) == 4
+    assert splits(1, 8) == 32
+    assert splits(16, 8) == 8
     assert splits(256, 8) == 1
 
 
