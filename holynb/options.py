@@ -160,12 +160,12 @@ TABLE: tuple[Option, ...] = (
     Option("compare", ("--compare",), "R1,R2", "every prompt on each of these routes too", names, group="route"),
     Option("samples", ("--samples",), "K", "K answers to each prompt", whole(1), group="sampling"),
     Option("budget", ("--budget",), "USD", "hard cap on what the run may spend", real(0), group="money"),
-    Option("confirm", ("--confirm",), "USD", "ask before a run estimated above this", real(0), ready=False, group="money"),
-    Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost there", ready=False, group="money"),
+    Option("confirm", ("--confirm",), "USD", "ask before a run estimated above this", real(0), group="money"),
+    Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost there", group="money"),
     Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", ready=False, group="prompt"),
-    Option("save", ("-S", "--save"), "NAME", "save this prompt", ready=False, group="prompt"),
-    Option("use", ("--use",), "NAME", "use a saved prompt as the body", ready=False, group="prompt"),
-    _switch("no_execute", "-N", "--no-execute", help="with --save: only save", ready=False, group="prompt"),
+    Option("save", ("-S", "--save"), "NAME", "save this prompt", group="prompt"),
+    Option("use", ("--use",), "NAME", "use a saved prompt as the body", group="prompt"),
+    _switch("no_execute", "-N", "--no-execute", help="with --save: only save", group="prompt"),
 )  # fmt: skip
 
 #: Planned, and refused with their own line.

@@ -9,7 +9,7 @@ from typing import Any
 from holynb import frame, keys, prices, prompts, settings
 from holynb.errors import BadOption, BadSetting
 from holynb.options import Options
-from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts
+from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
 __all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "make"]
 
@@ -49,6 +49,11 @@ class Plan:
         return [list(dict.fromkeys(equal)), *(r for r in rest if r[0] not in equal)]
 
     @property
+    def price_as(self) -> Route | None:
+        """The route of `--price-as`."""
+        return settings.route(self.options.price_as) if self.options.price_as else None
+
+    @property
     def timeouts(self) -> Timeouts:
         return Timeouts(connect=self.options.connect_timeout, silence=self.options.timeout)
 
@@ -81,7 +86,12 @@ def make(
 
 
 def _check_money(endpoints: Sequence[Endpoint], options: Options) -> None:
-    """A budget needs a price for every route that could be asked; `pool` spends nothing."""
+    """A budget needs a price for every route that could be asked (`pool` spends nothing), `--price-as` for the one it names."""
+    if options.price_as and prices.price(other := settings.route(options.price_as), None, Usage(1, 1)) is None:
+        raise BadSetting(
+            f"--price-as needs a price for {other}, and none is known. Set it in config.toml: "
+            f'[price."{other}"] input = …, output = … (dollars per million tokens)'
+        )
     if options.budget is None:
         return
     for endpoint in endpoints:

@@ -14,8 +14,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, history, loop, prices, wiring
-from holynb.errors import Fault, HolynbError, InferError
+from holynb import frame, history, loop, prices, quote, saved, wiring
+from holynb.errors import BadOption, Fault, HolynbError, InferError
 from holynb.journal import Journal
 from holynb.keeper import Keeper
 from holynb.options import Options
@@ -43,7 +43,16 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     Raises UserError before anything is sent. `run.wait()` or `await run`, then `run.frame()`.
     """
     checked = Options.of({**options, "df": df})
-    return Run(history.continued(make(prompts, route, checked))).start()
+    if checked.no_execute:
+        raise BadOption("infer() returns a run, so no_execute has no meaning here: holynb.saved.save(name, prompt, route, Options(…)).")
+    prompts, route, chosen = saved.used(prompts, route, checked)
+    # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
+    plan = make(prompts, route, chosen, variables=None if checked.use is None else {})
+    plan = history.continued(plan)
+    quote.check(plan)
+    if chosen.save is not None:
+        saved.keep(prompts, route, chosen)
+    return Run(plan).start()
 
 
 class Run:
@@ -113,7 +122,7 @@ class Run:
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
-        return summarize(self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped)
+        return summarize(self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=self.plan.price_as)
 
     def plot(self) -> Any:
         """The run's charts as plotly figures, by name."""

@@ -137,7 +137,7 @@ class RunLog:
     # -- reading ---------------------------------------------------------------------------------------------------
     def cached(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """The newest shared ok answer of each key that has one, as it was given (its own cost and latency). Up to 500 keys a query."""
-        with self._read() as db:
+        with self.reading() as db:
             found: dict[str, Outcome] = {}
             for i in range(0, len(keys), 500):
                 some = keys[i : i + 500]
@@ -148,13 +148,13 @@ class RunLog:
 
     def answers(self, run: str) -> dict[int, tuple[str | None, Outcome]]:
         """Row → (key, outcome) of everything a run has answered or failed at."""
-        with self._read() as db:
+        with self.reading() as db:
             rows = db.execute(f"SELECT row, key, {COLUMNS} FROM answers WHERE run=?", (run,))  # noqa: S608
             return {row: (key, _outcome(rest)) for row, key, *rest in rows}
 
     def requests(self, run: str) -> list[StoredRow]:
         """The requests of a run, in order of row and sample."""
-        with self._read() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT row, sample, key, label, body FROM requests WHERE run=? ORDER BY row, sample", (run,)).fetchall()
         return [_stored(*r) for r in rows]
 
@@ -182,11 +182,11 @@ class RunLog:
             "(SELECT count(*) FROM answers a WHERE a.run=r.id AND a.status='error'), "
             f"(SELECT group_concat(cost) FROM answers a WHERE a.run=r.id) FROM runs r {tail}"
         )
-        with self._read() as db:
+        with self.reading() as db:
             return [_record(row) for row in db.execute(sql, args)]
 
     @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection to read with; an empty one where there is no log yet (or another process is just making it)."""
         db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30.0) if self.path.is_file() else None
         if db is None or not db.execute("SELECT 1 FROM sqlite_master WHERE name='answers_key'").fetchone():

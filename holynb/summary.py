@@ -1,4 +1,4 @@
-"""What a run comes to: counts, tokens, dollars, seconds. Pure; folds outcomes, prints nothing."""
+"""What a run comes to: counts, tokens, dollars, seconds, and what it would have come to elsewhere. Folds outcomes, prints nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from holynb.types import Outcome
+from holynb import prices
+from holynb.types import Outcome, Route
 
-__all__ = ["Summary", "dollars", "summarize"]
+__all__ = ["Elsewhere", "Summary", "dollars", "elsewhere", "summarize"]
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What the same tokens would have cost on another route. `unknown`: answers whose tokens nobody counted."""
+
+    route: Route
+    cost: Decimal | None = None
+    unknown: int = 0
+
+    def says(self) -> str:
+        """`$0.42 as openai/gpt-4.1`."""
+        more = f" + {self.unknown:,} unknown" if self.unknown and self.cost is not None else ""
+        return f"{'$?' if self.cost is None else dollars(self.cost)}{more} as {self.route}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +49,7 @@ class Summary:
     elapsed: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
+    elsewhere: Elsewhere | None = None
 
     def failures(self) -> str:
         """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`."""
@@ -50,6 +66,7 @@ class Summary:
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
         parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens")
         parts.append(self.money())
+        parts.append(self.elsewhere.says() if self.elsewhere else "")
         parts.append(f"{self.elapsed:.1f} s")
         text = " · ".join(p for p in parts if p)
         if self.stopped:
@@ -63,8 +80,15 @@ class Summary:
         return dollars(self.cost) + (f" + {self.unknown_cost:,} unknown" if self.unknown_cost else "")
 
 
-def summarize(rows: Sequence[Outcome | None], elapsed: float, *, saved: Decimal | None = None, stopped: bool = False) -> Summary:
-    """Fold outcomes; None has not ended. Skipped rows cost nothing and are not unknown."""
+def summarize(
+    rows: Sequence[Outcome | None],
+    elapsed: float,
+    *,
+    saved: Decimal | None = None,
+    stopped: bool = False,
+    price_as: Route | None = None,
+) -> Summary:
+    """Fold outcomes; None has not ended. Skipped rows cost nothing and are not unknown. `price_as`: also what it would have cost there."""
     ended = [o for o in rows if o is not None]
     status = Counter(o.status for o in ended)
     sent = [o for o in ended if o.attempts or o.cached]
@@ -77,7 +101,18 @@ def summarize(rows: Sequence[Outcome | None], elapsed: float, *, saved: Decimal 
         unknown_cost=sum(o.cost is None and o.status == "ok" and not (o.route or "").startswith("pool/") for o in sent),
         saved=saved, tokens_in=sum(o.usage.tokens_in or 0 for o in paid), tokens_out=sum(o.usage.tokens_out or 0 for o in paid),
         elapsed=elapsed, errors=Counter(o.error_type or "error" for o in ended if o.status == "error"), stopped=stopped,
+        elsewhere=None if price_as is None else elsewhere(paid, price_as),
     )  # fmt: skip
+
+
+def elsewhere(paid: Sequence[Outcome], route: Route) -> Elsewhere:
+    """What these answers' tokens cost at the list price of another route. Its tokenizer may count others, and its answers be longer."""
+    known = prices.list_price(route)
+    answers = [o for o in paid if o.status == "ok"]
+    costs = [None if known is None else known.cost(o.usage) for o in answers]
+    found = [c for c in costs if c is not None]
+    total = sum(found, Decimal(0)) if found or not costs else None
+    return Elsewhere(route, total, len(costs) - len(found))
 
 
 def dollars(amount: Decimal | float | None) -> str:

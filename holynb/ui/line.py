@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadKey, BadOption, closest
 from holynb.options import Options
-from holynb.ui import grammar
+from holynb.ui import grammar, moneywords
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
@@ -35,11 +35,8 @@ AGAIN = frozenset({"retries", "timeout", "connect_timeout", "deadline", "concurr
 LATER: Mapping[str, str] = {
     "panel": "Write a %%infer cell; %%infer? lists every option.",
     "dash": "%infer status shows what runs, %infer runs what ran.",
-    "prompts": "Keep prompts in variables and write {{ name }}.",
-    "cost": "%infer runs shows what each run cost.",
-    "roi": "The cost column of the frame is the measured price.",
     "bench": "Run the same cell on each route and compare the frames.",
-    "cache": "--refresh asks anew, --no-cache leaves the log alone.",
+    "roi": "The cost column of the frame is the measured price.",
 }
 
 
@@ -164,9 +161,14 @@ def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
 
     said, left = grammar.words(rest)
     Options.of(said)
+    if said.get("use"):
+        if len(left) > 1:
+            raise BadOption(f"{left[1]!r} is one word too many: %infer run --use NAME takes one route and options.")
+        return magic.send(grammar.Line(route=left[0] if left else None, said=said), "")
     if said.pop("only", None) is None or len(left) > 1:
         raise BadOption(
-            "%infer run takes --only failed, and the run meant (default: the last): %infer run --only failed [RUN]. Cells start with %%infer."
+            "%infer run takes --only failed [RUN] (a run's failed rows again; default: the last) or --use NAME [ROUTE] (a saved prompt). "
+            "Cells start with %%infer."
         )
     _only("run", said, AGAIN)
     plan = history.failed_again(left[0] if left else None, said)
@@ -238,8 +240,11 @@ COMMANDS: dict[str, Command] = {
     "show": Command("show [RUN] [--show WHAT]", "any run again: of this session or of the run log", _show),
     "stop": Command("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
     "resume": Command("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
-    "run": Command("run --only failed [RUN]", "send the failed rows of a run again; the value is the whole frame", _run),
+    "run": Command("run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run),
     "models": Command("models [PROVIDER]", "routes with their prices, and where each key comes from", _models),
     "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
     "pool": Command("pool start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
+    "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", moneywords.prompts),
+    "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", moneywords.cost),
+    "cache": Command("cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", moneywords.cache),
 }

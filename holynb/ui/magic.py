@@ -99,23 +99,31 @@ class InferMagic(Configurable):
 
     # -- before the run ------------------------------------------------------------------------------------------------
     def _cell(self, line: str, body: str) -> Any:
-        """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`)."""
-        said = grammar.parse(line)
-        options = Options.of(said.said)
+        return self.send(grammar.parse(line), body)
+
+    def send(self, said: grammar.Line, body: str) -> Any:
+        """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
+        from holynb import history, plan, saved
+        from holynb.ui import moneywords
+
+        body, route, options = saved.used(body, said.route, Options.of(said.said))
         if not body.strip():
             raise BadPrompt("This cell has no prompt. Write it on the lines below %%infer.")
-        from holynb import history, plan
-
-        route = said.route
+        body = body.removesuffix("\n") if options.show_code or options.save else body
         if options.show_code:
-            print(plan.code(body.removesuffix("\n"), route, options))
+            print(plan.code(body, route, options))
             return None
+        if options.no_execute:
+            return moneywords.keep(body, route, options)
         made = history.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
+        if options.save:
+            moneywords.keep(body, route, options)
         if options.dry_run:
             from holynb.ui import preview
 
             print(preview.text(made))
             return None
+        moneywords.confirm(made, asks=self.somebody)
         show = "charts" if said.name and not said.show and "show" not in said.said else options.show
         return self.start(made, said.name, show)
 

@@ -31,7 +31,7 @@ def record(name: str | None = None) -> static.Record:
 
 
 def _from_log(name: str) -> static.Record:
-    from holynb import history
+    from holynb import history, settings
     from holynb.summary import summarize
 
     kept = history.stored(name)
@@ -43,7 +43,13 @@ def _from_log(name: str) -> static.Record:
     for request in history.log().requests(kept.id):
         asked[request.row] = Prompt(request.messages).text
         labels[request.row] = request.label
-    told = summarize(rows, (kept.ended or kept.started) - kept.started, stopped=kept.status == "stopped")
+    elsewhere = kept.spec.get("options", {}).get("price_as")
+    told = summarize(
+        rows,
+        (kept.ended or kept.started) - kept.started,
+        stopped=kept.status == "stopped",
+        price_as=settings.route(elsewhere) if elsewhere else None,
+    )
     notes = _unfinished(kept.status, rows, kept.name or kept.id)
     return static.Record(f"{kept.name or kept.id} on {kept.route}", asked, rows, told, (), labels, kept.started, notes)
 

@@ -1,0 +1,173 @@
+"""Money and saved prompts at the keyboard: what the words print, what a cell saves, what --confirm asks."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ui.shells import Ran, run, shell
+
+import holynb
+from holynb import saved
+
+
+class Here:
+    def __init__(self, made: Any) -> None:
+        self.shell = made
+
+    def __call__(self, cell: str) -> Ran:
+        return run(self.shell, cell)
+
+    def refused(self, cell: str) -> str:
+        """The only line that was said."""
+        done = self(cell)
+        assert done.error is not None
+        (line,) = done.err.strip().splitlines()
+        assert line.startswith("UsageError: ")
+        return line
+
+
+@pytest.fixture
+def here() -> Iterator[Here]:
+    with shell() as made:
+        made.extension_manager.load_extension("holynb")
+        yield Here(made)
+
+
+# -- saved prompts -----------------------------------------------------------------------------------------------------------
+def test_a_cell_saves_its_prompt_and_a_line_runs_it(here: Here) -> None:
+    here("name = 'Ada'")
+    done = here("%%infer sim/echo -S hello --max-tokens 5\nHello {{ name }}, how are you today?")
+    assert "Saved as hello. %infer run --use hello" in done.out
+    assert done.value["text"][0].startswith("Hello Ada")
+    again = here("%infer run --use hello")
+    assert again.value["text"].tolist() == done.value["text"].tolist()
+    assert again.value["finish_reason"].tolist() == ["length"], "the sampling is saved too"
+    here("name = 'Grace'")
+    assert here("%infer run --use hello sim/stream -q --max-tokens 2").value["route"].tolist() == ["sim/stream"]
+    assert here("%%infer r << --use hello\n").value is None
+    assert here.shell.user_ns["r"]["text"][0].startswith("Hello Grace")
+
+
+def test_saving_alone_sends_nothing(here: Here) -> None:
+    done = here("%%infer sim/echo -S later -N\nWhat is {{ not_there_yet }}?")
+    assert done.error is None
+    assert done.value is None
+    assert "Saved as later" in done.out
+    assert saved.load("later").body == "What is {{ not_there_yet }}?"
+    assert len(here("%infer runs").out.splitlines()) == 1
+    assert "give the prompt a name with -S NAME" in here.refused("%%infer sim/echo -N\nx")
+
+
+def test_saving_again_says_what_became_of_the_one_before(here: Here) -> None:
+    here("%%infer sim/echo -S a -N\none")
+    assert "in place of" not in here("%%infer sim/echo -S a -N\none").out
+    assert "in place of an earlier one that is kept" in here("%%infer sim/echo -S a -N\ntwo").out
+    assert here("%%infer r << sim/echo -S a -q\nthree").out == ""
+
+
+def test_a_cell_that_cannot_be_sent_saves_nothing(here: Here) -> None:
+    here.refused("%%infer sim/echo -S bad\n{{ not_there }}")
+    assert saved.listing() == []
+
+
+def test_prompts_are_listed_shown_and_removed(here: Here) -> None:
+    assert "No prompt is saved yet" in here("%infer prompts").out
+    here("%%infer sim/echo -S one --system Kind. -N\nfirst line\nsecond line")
+    here("%%infer -S two -N\n\x1b[31mred")
+    listed = here("%infer prompts").out
+    assert [line.split()[0] for line in listed.splitlines()] == ["name", "one", "two"]
+    assert "system=Kind." in listed
+    assert "\x1b" not in listed
+    assert here("%infer prompts one").out.endswith("first line\nsecond line\n")
+    assert "prompts/before" in here("%infer prompts two --remove").out
+    assert "Did you mean one?" in here.refused("%infer prompts on")
+    assert "say which" in here.refused("%infer prompts --remove")
+    assert "takes one name" in here.refused("%infer prompts a b")
+
+
+def test_use_with_a_prompt_of_its_own_is_refused(here: Here) -> None:
+    here("%%infer sim/echo -S a -N\none")
+    assert "brings its own prompt" in here.refused("%%infer --use a\nanother")
+    assert "one word too many" in here.refused("%infer run --use a sim/echo more")
+    assert "no saved prompt" in here.refused("%infer run --use nothing")
+
+
+def test_python_uses_and_saves_them_too(here: Here) -> None:
+    holynb.infer("Say {{ x }}\n---\nSay it again", "sim/echo", save="two", max_tokens=9).wait()
+    saved.save("frame", "Say {{ x }}", "sim/echo", holynb.run.Options())
+    import pandas as pd
+
+    run = holynb.infer(None, use="frame", df=pd.DataFrame({"x": [1, 2]})).wait()
+    assert run.frame()["text"].tolist() == ["Say 1", "Say 2"]
+    with pytest.raises(holynb.UserError, match="not defined|no variable|There is no"):
+        holynb.infer(None, use="frame")
+    with pytest.raises(holynb.UserError, match="keeps one text"):
+        holynb.infer(["a", "b"], "sim/echo", save="x")
+    with pytest.raises(holynb.UserError, match="no_execute has no meaning"):
+        holynb.infer("a", "sim/echo", save="x", no_execute=True)
+
+
+# -- money ---------------------------------------------------------------------------------------------------------------------
+def test_cost_by_day_and_by_month(here: Here, home: Path) -> None:
+    assert "Nothing was asked in the last 14 days." in here("%infer cost").out
+    here("%%infer sim/echo -l -q\none two three\nfour five six")
+    here("%%infer sim/echo -l -q\none two three\nfour five six")
+    days = here("%infer cost").out
+    assert days.splitlines()[0].split() == ["day", "route", "model", "rows", "failed", "cached", "tokens", "in", "tokens", "out", "cost"]
+    assert "simulated" in days
+    assert "nobody's money" in days
+    month = here("%infer cost --month").out
+    assert [line.split()[0] for line in month.splitlines()[:3]] == ["route", "sim/echo", "all"]
+    assert month.splitlines()[1].split()[1:4] == ["4", "0", "2"]
+    assert "takes --month" in here.refused("%infer cost --mont")
+    assert "Did you mean --month" in here.refused("%infer cost --mont")
+
+
+def test_the_cache_is_counted_and_cleared(here: Here) -> None:
+    here("%%infer sim/echo -l -q\none\ntwo")
+    assert here("%infer cache").out.startswith("2 answers are given again")
+    assert here("%infer cache clear").out.startswith("2 answers will not be given again")
+    assert here("%infer cache").out.startswith("0 answers")
+    assert here("%%infer sim/echo -l -q\none\ntwo").value["cached"].tolist() == [False, False]
+    assert "Did you mean clear?" in here.refused("%infer cache cleer")
+
+
+def test_price_as_is_in_the_final_line_and_in_the_log(here: Here) -> None:
+    done = here("%%infer sim/echo -l --name priced --price-as openai/gpt-4.1-nano\none two three\nfour five")
+    assert " as openai/gpt-4.1-nano ·" in done.out
+    assert holynb.last.summary().elsewhere.cost > 0
+    from holynb import history
+
+    history._session.clear()
+    assert " as openai/gpt-4.1-nano ·" in here("%infer show priced").out
+    assert "--price-as needs a price for vllm/x" in here.refused("%%infer sim/echo --price-as vllm/x\nhello")
+
+
+def test_confirm_where_nobody_can_answer(here: Here) -> None:
+    line = here.refused("%%infer sim/echo --confirm 0.000001\nhello there")
+    assert "--confirm 1e-06" in line
+    assert "nobody can be asked here" in line
+    assert here("%infer runs").out.startswith("There is no run yet")
+    assert here("%%infer sim/echo --confirm 5\nhello there").value["status"].tolist() == ["ok"]
+
+
+@pytest.mark.parametrize(("answer", "rows"), [("y", 1), ("Yes ", 1), ("", 0), ("no", 0)])
+def test_confirm_asks_a_person(here: Here, monkeypatch: pytest.MonkeyPatch, answer: str, rows: int) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(here.shell._holynb, "somebody", lambda: True)
+    monkeypatch.setattr(builtins, "input", lambda question: asked.append(question) or answer)
+    done = here("%%infer sim/echo --confirm 0.000001\nhello there")
+    assert len(asked) == 1
+    assert "1 row on sim/echo may cost $" in asked[0]
+    assert (0 if done.value is None else len(done.value)) == rows
+    assert rows or "Nothing was sent." in done.err
+
+
+def test_each_word_has_help(here: Here) -> None:
+    for word in ("prompts", "cost", "cache"):
+        assert here(f"%infer {word} --help").out.startswith(f"%infer {word}")
+        assert f"%infer {word}" in here("%infer help").out
