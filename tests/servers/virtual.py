@@ -1,0 +1,104 @@
+"""Time without waiting: an event loop whose clock jumps to whatever is due next, and a server with a quota that lives on it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from holynb.types import Limits
+
+T = TypeVar("T")
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """When nothing is ready, time goes on to the next timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 1000.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        due = [timer._when for timer in self._scheduled if not timer._cancelled]  # type: ignore[attr-defined]
+        if not self._ready and due:  # type: ignore[attr-defined]
+            self._now = max(self._now, min(due))
+        super()._run_once()  # type: ignore[misc]
+
+
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main())
+
+
+@dataclass
+class Quota:
+    """A server that admits `limit` requests (or tokens, where `per_token`) a minute.
+
+    kind: bucket (refilled all the time) or window (all at once, each minute). headers: whether replies tell the quota. retry_after: what a 429
+    says: slot (seconds to one slot), whole (the same, in whole seconds) or None. at_once: most requests under way.
+    """
+
+    limit: int = 600
+    kind: str = "bucket"
+    headers: bool = True
+    retry_after: str | None = "slot"
+    latency: float = 0.05
+    jitter: float = 0.0
+    per_token: bool = False
+    at_once: int | None = None
+    whole_seconds: bool = False
+    served: int = 0
+    refused: int = 0
+    sent: list[float] = field(default_factory=list)
+    flying: int = 0
+
+    def __post_init__(self) -> None:
+        self._level, self._at = float(self.limit), 1000.0
+        self._rng = random.Random(7)
+
+    async def ask(self, amount: int = 1) -> tuple[bool, float | None, Limits | None]:
+        """(answered, what a 429 asks for, what the headers say)."""
+        now = asyncio.get_running_loop().time()
+        self.sent.append(now)
+        self._refill(now)
+        cost = amount if self.per_token else 1
+        self.flying += 1
+        try:
+            admitted = self._level >= cost and (self.at_once is None or self.flying <= self.at_once)
+            if admitted:
+                self._level -= cost
+            limits = self._told(now) if self.headers else None
+            wait = None if admitted else self._wait(cost, now)
+            await asyncio.sleep(self.latency * (1 + self._rng.random() * self.jitter) if admitted else self.latency)
+        finally:
+            self.flying -= 1
+        self.served += admitted
+        self.refused += not admitted
+        return admitted, wait, limits
+
+    def _refill(self, now: float) -> None:
+        if self.kind == "bucket":
+            self._level = min(float(self.limit), self._level + (now - self._at) * self.limit / 60)
+            self._at = now
+        elif now - self._at >= 60:
+            self._at += 60 * ((now - self._at) // 60)
+            self._level = float(self.limit)
+
+    def _reset(self, now: float) -> float:
+        full = (self.limit - self._level) * 60 / self.limit if self.kind == "bucket" else self._at + 60 - now
+        return float(-(-full // 1)) if self.whole_seconds else full
+
+    def _told(self, now: float) -> Limits:
+        said = (self.limit, int(self._level), self._reset(now))
+        return Limits(None, None, None, *said) if self.per_token else Limits(*said)
+
+    def _wait(self, cost: int, now: float) -> float | None:
+        if self.retry_after is None:
+            return None
+        slot = (cost - self._level) * 60 / self.limit if self.kind == "bucket" else self._at + 60 - now
+        return float(-(-slot // 1)) if self.retry_after == "whole" else max(slot, 0.0)

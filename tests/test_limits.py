@@ -1,0 +1,359 @@
+"""The limiter against servers with quotas, on a virtual clock: how long it takes, how often it is refused, that nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from servers import virtual
+from servers.virtual import Quota
+
+from holynb.limits import Limiter, Place, shared
+from holynb.types import Limits
+
+
+def limiter(**said: Any) -> Limiter:
+    return Limiter(clock=asyncio.get_running_loop().time, **said)
+
+
+@dataclass
+class Result:
+    seconds: float
+    answered: int
+    most: int
+
+
+def drive(quota: Quota, rows: int, *, tokens: Callable[[int], int] = lambda row: 1, runs: int = 1, **said: Any) -> Result:
+    """All rows through one limiter, a refused one first in the queue again, as the scheduler does it."""
+
+    async def main() -> Result:
+        gate, loop = limiter(**said), asyncio.get_running_loop()
+        queue, start, answered, most = list(range(rows)), loop.time(), 0, 0
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def serve(row: int, place: Place) -> None:
+            nonlocal answered
+            ok, wait, limits = await quota.ask(tokens(row))
+            if ok:
+                answered += 1
+                gate.ok(place, limits)
+            else:
+                gate.limited(place, wait, limits)
+                queue.insert(0, row)
+            gate.release(place)
+
+        async def pump() -> None:
+            nonlocal most
+            while answered < rows:
+                if not queue:
+                    await asyncio.sleep(0.01)
+                    continue
+                row = queue.pop(0)
+                task = asyncio.create_task(serve(row, await gate.acquire(tokens(row))))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                most = max(most, gate.flying)
+
+        async with asyncio.timeout(36000):
+            await asyncio.gather(*(pump() for _ in range(runs)))
+        assert not tasks
+        assert gate.flying == 0
+        return Result(loop.time() - start, answered, most)
+
+    return virtual.run(main)
+
+
+OPTIMUM = (750 - 600) / 10  # a full bucket of 600, then 10 a second
+
+
+# -- the figures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole_seconds", [False, True])
+@pytest.mark.parametrize("latency", [0.05, 0.5])
+def test_with_headers_no_request_is_refused_and_little_time_lost(latency: float, whole_seconds: bool):
+    quota = Quota(latency=latency, whole_seconds=whole_seconds)
+    result = drive(quota, 750)
+    assert quota.refused == 0
+    assert quota.served == 750
+    assert result.seconds <= 1.15 * OPTIMUM
+
+
+@pytest.mark.parametrize("retry_after", ["slot", "whole", None])
+@pytest.mark.parametrize("latency", [0.05, 0.3])
+def test_without_headers_few_are_refused_and_none_is_lost(latency: float, retry_after: str | None):
+    quota = Quota(headers=False, retry_after=retry_after, latency=latency)
+    result = drive(quota, 750)
+    assert quota.served == 750
+    assert quota.refused <= 0.05 * len(quota.sent)
+    assert result.seconds <= 1.4 * OPTIMUM
+
+
+@pytest.mark.parametrize("headers", [True, False])
+def test_a_quota_that_is_refilled_once_a_minute(headers: bool):
+    quota = Quota(limit=300, kind="window", headers=headers)
+    result = drive(quota, 750)
+    assert quota.refused <= (0 if headers else 0.06 * 750)
+    assert result.seconds <= 1.1 * 120 if headers else 1.5 * 120
+
+
+def test_a_small_quota_and_long_answers():
+    quota = Quota(limit=60, latency=5.0, jitter=1.0)
+    result = drive(quota, 180)
+    assert quota.refused == 0
+    assert result.seconds <= 1.15 * 120 + 10
+
+
+def test_a_quota_of_tokens():
+    quota = Quota(limit=60_000, per_token=True)
+    result = drive(quota, 300, tokens=lambda row: 200 + row % 7 * 50)
+    assert quota.refused == 0
+    spent = sum(200 + row % 7 * 50 for row in range(300))
+    assert result.seconds <= 1.15 * (spent - 60_000) / 1000 + 2
+
+
+def test_a_server_that_takes_ten_at_once():
+    quota = Quota(limit=1_000_000, headers=False, at_once=10, latency=1.0, retry_after=None)
+    result = drive(quota, 400)
+    assert quota.served == 400
+    assert quota.refused <= 0.1 * len(quota.sent)
+    assert result.seconds <= 2.0 * 400 / 10
+
+
+def test_no_quota_at_all_is_used_to_the_cap():
+    quota = Quota(limit=10_000_000)
+    result = drive(quota, 4000, cap=512)
+    assert result.most == 512
+    assert result.seconds <= 1.5
+
+
+def test_headers_of_another_kernels_use_are_believed():
+    """Somebody else takes half of the quota."""
+    quota = Quota(limit=600)
+
+    async def other() -> None:
+        while True:
+            quota._refill(asyncio.get_running_loop().time())
+            quota._level = max(0.0, quota._level - 0.5)
+            await asyncio.sleep(0.1)
+
+    async def ask(amount: int = 1) -> Any:
+        if not tasks:
+            tasks.append(asyncio.create_task(other()))
+        return await Quota.ask(quota, amount)
+
+    tasks: list[asyncio.Task[None]] = []
+    quota.ask = ask  # type: ignore[method-assign]
+    drive(quota, 700)
+    assert quota.refused <= 2
+
+
+# -- the user's bounds ---------------------------------------------------------------------------------------------------
+
+
+def test_rpm_is_exact_over_any_minute_and_no_slower():
+    quota = Quota(limit=10_000_000)
+    result = drive(quota, 100, rpm=40)
+    assert all(len([t for t in quota.sent if start <= t < start + 60]) <= 40 for start in quota.sent)
+    assert 120 <= result.seconds <= 121
+
+
+def test_tpm_counts_tokens_and_gives_back_what_was_not_used():
+    async def main() -> float:
+        gate, loop = limiter(tpm=1000, start=64), asyncio.get_running_loop()
+        start = loop.time()
+        for _ in range(40):
+            place = await gate.acquire(500)
+            gate.ok(place, used=50)
+            gate.release(place)
+        return loop.time() - start
+
+    assert 60 <= virtual.run(main) <= 200, "40 x 500 would be twenty minutes"
+
+
+def test_one_request_larger_than_tpm_still_goes():
+    async def main() -> float:
+        gate = limiter(tpm=100)
+        gate.release(await gate.acquire(5000))
+        return gate.delay(10)
+
+    assert 59 < virtual.run(main) <= 60
+
+
+# -- the window ----------------------------------------------------------------------------------------------------------
+
+
+def grown(gate: Limiter, rounds: int, limits: Limits | None = None, seconds: float = 0.05) -> list[int]:
+    async def main() -> list[int]:
+        sizes = []
+        for _ in range(rounds):
+            places = [await gate.acquire() for _ in range(gate.window)]
+            await asyncio.sleep(seconds)
+            for place in places:
+                gate.ok(place, limits)
+            for place in places:
+                gate.release(place)
+            sizes.append(gate.window)
+        return sizes
+
+    return main()  # type: ignore[return-value]
+
+
+def test_it_doubles_each_round_trip_up_to_the_cap_where_the_quota_is_told():
+    async def main() -> list[int]:
+        return await grown(limiter(cap=100), 5, Limits(10_000, 9_000, 1.0))  # type: ignore[misc]
+
+    assert virtual.run(main) == [16, 32, 64, 100, 100]
+
+
+def test_untold_it_goes_on_by_one_a_round_trip_or_a_second():
+    async def main(seconds: float) -> list[int]:
+        return await grown(limiter(cap=100), 12, seconds=seconds)  # type: ignore[misc]
+
+    slow, quick = virtual.run(lambda: main(2.0)), virtual.run(lambda: main(0.1))
+    assert slow[:2] == quick[:2] == [16, 32]
+    assert slow[-1] in (40, 41, 42), "ten more round trips"
+    assert quick[-1] in (33, 34), "one more second"
+
+
+def test_it_does_not_grow_while_it_is_not_used():
+    async def main() -> int:
+        gate = limiter()
+        for _ in range(50):
+            place = await gate.acquire()
+            gate.ok(place)
+            gate.release(place)
+        return gate.window
+
+    assert virtual.run(main) == 8
+
+
+def test_a_429_halves_once_for_all_that_were_under_way_together():
+    async def main() -> list[int]:
+        gate = limiter(start=32)
+        places = [await gate.acquire() for _ in range(32)]
+        sizes = []
+        for place in places:
+            gate.limited(place, 1.0)
+            gate.release(place)
+        sizes.append(gate.window)
+        gate.limited(await gate.acquire(), 1.0)
+        sizes.append(gate.window)
+        return sizes
+
+    assert virtual.run(main) == [16, 8]
+
+
+def test_everybody_pauses_and_a_little_longer_than_asked():
+    async def main() -> float:
+        gate, loop = limiter(), asyncio.get_running_loop()
+        place = await gate.acquire()
+        start = loop.time()
+        gate.release(place)
+        told = gate.limited(place, 7.0)
+        assert told == pytest.approx(gate.delay())
+        await gate.acquire()
+        return loop.time() - start
+
+    assert 7.0 <= virtual.run(main) <= 7.7
+
+
+def test_without_retry_after_the_pauses_double():
+    async def main() -> list[float]:
+        gate, pauses = limiter(), []
+        for _ in range(7):
+            place = await gate.acquire()
+            pauses.append(gate.limited(place))
+            gate.release(place)
+        return pauses
+
+    pauses = virtual.run(main)
+    assert all(2**i <= pause <= 2**i * 1.1 for i, pause in enumerate(pauses[:5]))
+    assert 30 <= pauses[-1] <= 33
+
+
+def test_a_quota_that_is_gone_for_hours_is_tried_with_one_request_alone():
+    async def main() -> tuple[float, float]:
+        gate = limiter()
+        place = await gate.acquire()
+        gate.ok(place, Limits(50, 0, 36_000.0))
+        gate.release(place)
+        alone = gate.delay()
+        await gate.acquire()
+        return alone, gate.delay()
+
+    assert virtual.run(main) == (0.0, float("inf"))
+
+
+def test_nonsense_in_headers_stops_nobody():
+    async def main() -> None:
+        gate = limiter()
+        for limits in (Limits(0, 0, 0.0), Limits(None, 0, 1e12), Limits(5, 9, 0.0), Limits(None, 0, None), Limits(10, 0, 0.0, 10, 0, 0.0)):
+            place = await gate.acquire(10)
+            gate.ok(place, limits)
+            gate.release(place)
+
+    start = time.monotonic()
+    virtual.run(main)
+    assert time.monotonic() - start < 5
+
+
+# -- waiting -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_waiter_that_is_cancelled_leaves_the_others_their_turn():
+    async def main() -> None:
+        gate = limiter(cap=1)
+        place = await gate.acquire()
+        waiting = [asyncio.create_task(gate.acquire()) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        gate.release(place)
+        gate.release(place)
+        gate.release(await waiting[1])
+        gate.release(await waiting[2])
+        assert gate.flying == 0
+
+    virtual.run(main)
+
+
+def test_runs_on_one_loop_share_a_limiter_and_it_goes_with_them():
+    async def main() -> None:
+        first = shared(("https://x", 1), limiter)
+        assert shared(("https://x", 1), limiter) is first
+        assert shared(("https://x", 2), limiter) is not first
+        gate = id(first)
+        del first
+        gc.collect()
+        again = shared(("https://x", 1), limiter)
+        assert again.flying == 0
+        assert gate is not None
+
+    virtual.run(main)
+
+
+def test_two_runs_through_one_limiter_meet_one_quota():
+    quota = Quota()
+    result = drive(quota, 750, runs=2)
+    assert quota.refused == 0
+    assert result.seconds <= 1.15 * OPTIMUM
+
+
+def test_it_costs_microseconds():
+    async def main() -> float:
+        gate = limiter(cap=64, start=64)
+        told = Limits(10_000_000, 9_000_000, 1.0)
+        start = time.process_time()
+        for _ in range(20_000):
+            place = await gate.acquire(100)
+            gate.ok(place, told)
+            gate.release(place)
+        return (time.process_time() - start) / 20_000
+
+    assert virtual.run(main) < 50e-6
