@@ -1,0 +1,257 @@
+"""Task type → route: which model a prompt goes to, and why. Pure; the rules are data (routing.toml, `[router.NAME]`). Sends nothing.
+
+[router.support]
+column = "kind"                             # the column that names the task; without one the rules, then routing.toml, decide
+other = "holysheep/gpt-4.1-mini"            # where no task is known, or none of `routes`; else the cell's own route
+escalate = "strong"                         # where a row goes whose answer is invalid
+rules = [ { task = "refund", any = ["refund", "환불"], shorter = 2000 }, { task = "legal", pattern = "(?i)clause" } ]
+[router.support.routes]
+refund = "cheap"                            # a route, an alias, or cheap and strong
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from holynb import prices, settings, tokens
+from holynb.errors import BadOption, BadSetting, closest
+from holynb.types import Prompt, Route, Usage
+
+__all__ = ["Decision", "Router", "Rule", "classify", "decide", "load", "saving", "unused"]
+
+#: What `--router task_type` does unconfigured.
+BUILT_IN: Mapping[str, str] = {"classification": "cheap", "analysis": "strong"}
+FIELDS = ("column", "rules", "routes", "other", "escalate")
+RULE_FIELDS = ("task", "any", "all", "pattern", "longer", "shorter")
+
+#: Longest part of a prompt that can be what is asked, in characters; what a cue elsewhere counts; the least sum that names a task.
+ASKED = 400
+BESIDE = 0.2
+ENOUGH = 2.0
+
+#: How a last paragraph begins that is what a prompt is about, not what it asks: `Review: …`, a quotation.
+PAYLOAD = re.compile(r"(?!(question|task|instructions?|q|질문|문제|지시)\b)[\w ]{1,24}:|[\"'“‘「>]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Holds for a prompt in which any of `any`, all of `all` and `pattern` are found (case ignored), and whose length fits. First wins."""
+
+    task: str
+    any: tuple[str, ...] = ()
+    all: tuple[str, ...] = ()
+    pattern: re.Pattern[str] | None = None
+    longer: int = 0
+    shorter: int | None = None
+
+    def holds(self, text: str) -> bool:
+        low = text.casefold()
+        return (
+            (not self.any or any(word in low for word in self.any))
+            and all(word in low for word in self.all)
+            and (self.pattern is None or self.pattern.search(text) is not None)
+            and len(text) >= self.longer
+            and (self.shorter is None or len(text) < self.shorter)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """Rules, and a route for each task. `routes`, `other` and `escalate` are words for `settings.route`, or cheap and strong."""
+
+    name: str
+    routes: Mapping[str, str]
+    rules: tuple[Rule, ...] = ()
+    column: str | None = None
+    other: str | None = None
+    escalate: str | None = None
+
+    def escalated(self, given: Route) -> Route | None:
+        """Where a row goes whose answer stays invalid; None where it stays."""
+        return None if self.escalate is None else _route(self.escalate, given)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where one prompt goes. `task` is None where nothing spoke for one; `why` says what did. `rule` is the number of the rule."""
+
+    task: str | None
+    route: Route
+    why: str
+    rule: int | None = None
+
+
+# -- one prompt ----------------------------------------------------------------------------------------------------------
+def decide(router: Router, prompt: Prompt, given: Route) -> Decision:
+    """The route of one prompt: its own task type, else the first rule that holds, else what routing.toml hears in its words."""
+    text = prompt.text
+    if prompt.task_type:
+        return _decision(router, _named(prompt.task_type, router), given, "its column says so")
+    for number, rule in enumerate(router.rules, 1):
+        if rule.holds(text):
+            return _decision(router, rule.task, given, f"rule {number}", number)
+    if router.rules:
+        return _decision(router, None, given, "no rule holds")
+    task, cues = classify(text)
+    return _decision(router, task, given, ", ".join(cues) if task else "nothing in it names a task")
+
+
+def _decision(router: Router, task: str | None, given: Route, why: str, rule: int | None = None) -> Decision:
+    word = router.routes.get(task or "") or router.other
+    return Decision(task, given if word is None else _route(word, given), why, rule)
+
+
+def classify(text: str) -> tuple[str | None, list[str]]:
+    """The task that a prompt's words speak for (classification, analysis, None for any other), and the words that did."""
+    sums: dict[str, float] = {}
+    heard: dict[str, list[str]] = {}
+    first: dict[str, tuple[int, int]] = {}
+    asked = False
+    for number, (part, told) in enumerate(_parts(text)):
+        found = [(task, weight, m) for task, weight, pattern in _cues() if (m := pattern.search(part))]
+        for task, weight, match in found:
+            sums[task] = sums.get(task, 0.0) + weight * (BESIDE if asked or told else 1.0)
+            heard.setdefault(task, []).append(repr(" ".join(match[0].split())))
+            first[task] = min(first.get(task, (number, match.start())), (number, match.start()))
+        asked = asked or bool(found)
+    # Of two that are heard equally, what is said first is what is asked: "write … analysis" asks for writing.
+    best = max(sums, key=lambda task: (sums[task], [-n for n in first[task]]), default=None)
+    if best is None or best == "other" or sums[best] < ENOUGH:
+        return None, []
+    return best, heard[best]
+
+
+def _parts(text: str) -> list[tuple[str, bool]]:
+    """A prompt in the order in which its parts are likely to say what is asked; True for one that only holds the text it is about."""
+    blocks = [block for block in re.split(r"\n\s*\n", text.strip()[: 50 * ASKED]) if block.strip()]
+    first, last = (blocks[0], blocks[-1] if len(blocks) > 1 else "") if blocks else ("", "")
+    before, colon, after = first[:ASKED].partition(":")
+    if "\n" in before:  # a colon further down is part of the text
+        before, _, after = first[:ASKED].partition("\n")
+    return [
+        (before + colon, False),
+        (after, False),
+        (last[-ASKED:], bool(PAYLOAD.match(last))),
+        ("\n".join(blocks[1:-1])[: 10 * ASKED], True),
+    ]
+
+
+def _named(said: str, router: Router) -> str:
+    """The task that a column's word means: one of the router's, or another word for one of the two that are built in."""
+    word = said.strip().casefold()
+    own = {task.casefold(): task for task in router.routes}
+    return own.get(word) or next((task for task, words in _data()["names"].items() if word == task or word in words), said.strip())
+
+
+def _route(word: str, given: Route) -> Route:
+    """`cheap` and `strong` are the user's aliases, else the models of the given route's provider, else the given route."""
+    if word in BUILT_IN.values() and word not in settings.current().alias:
+        model = _data()["models"].get(given.provider, {}).get(word)
+        return given if model is None else Route(given.provider, model)
+    return settings.route(word)
+
+
+# -- what a dry run shows ------------------------------------------------------------------------------------------------
+def saving(prompt: Prompt, decision: Decision, given: Route, tokens_out: int) -> Decimal | None:
+    """Dollars saved against the given route, for an answer of `tokens_out` tokens; negative where it costs more, None where a price is unknown."""
+    usage = Usage(sum(tokens.typical(m.content) for m in prompt.messages), tokens_out)
+    there, here = prices.price(given, None, usage), prices.price(decision.route, None, usage)
+    return None if there is None or here is None else there - here
+
+
+def unused(router: Router, decisions: Sequence[Decision]) -> list[Rule]:
+    """The rules that decided nothing: likely mistakes, so a run names them."""
+    hit = {d.rule for d in decisions}
+    return [rule for number, rule in enumerate(router.rules, 1) if number not in hit]
+
+
+# -- where rules come from -----------------------------------------------------------------------------------------------
+def load(name: str, columns: Sequence[str] = ()) -> Router:
+    """What `--router NAME` means: `[router.NAME]`, a column that names the task, or `task_type`. Raises BadOption, BadSetting."""
+    own = settings.current().router
+    if name in own:
+        router = _parsed(name, own[name])
+        if router.column is not None and columns and router.column not in columns:
+            raise BadOption(f"--router {name} reads the column {router.column!r}, which is not there.{closest(router.column, columns)}")
+        return router
+    if name in columns or name == "task_type":
+        return Router(name, BUILT_IN, column=name)
+    raise BadOption(
+        f"--router {name} is neither a [router.{name}] in config.toml nor a column.{closest(name, [*own, *columns, 'task_type'])}"
+    )
+
+
+def _parsed(name: str, said: Mapping[str, Any]) -> Router:
+    where = f"[router.{name}]"
+    for key in said:
+        if key not in FIELDS:
+            raise BadSetting(f"{where} has no {key!r}.{closest(key, FIELDS)} It takes {', '.join(FIELDS)}.")
+    for key in ("column", "other", "escalate"):
+        if key in said and (not isinstance(said[key], str) or not said[key].strip()):
+            raise BadSetting(f"{where} {key} should be text, not {said[key]!r}.")
+    routes, rules = said.get("routes", {}), said.get("rules", [])
+    if not isinstance(routes, Mapping) or not all(isinstance(r, str) for r in routes.values()):
+        raise BadSetting(f'{where} routes should be a table of task = "provider/model".')
+    if not isinstance(rules, Sequence) or isinstance(rules, str) or not all(isinstance(r, Mapping) for r in rules):
+        raise BadSetting(f'{where} rules should be a list of tables such as {{ task = "refund", any = ["refund"] }}.')
+    for word in (*routes.values(), *(said[k] for k in ("other", "escalate") if k in said)):
+        if word not in BUILT_IN.values():
+            settings.route(word)  # a route that leads nowhere is found before the first row
+    parsed = tuple(_rule(rule, f"{where} rule {i}") for i, rule in enumerate(rules, 1))
+    if lost := {r.task for r in parsed} - set(routes) - set(BUILT_IN if not routes else ()):
+        raise BadSetting(f"{where} has rules for {', '.join(sorted(lost))} but no route for it in [router.{name}.routes].")
+    return Router(name, dict(routes) or BUILT_IN, parsed, said.get("column"), said.get("other"), said.get("escalate"))
+
+
+def _rule(said: Mapping[str, Any], where: str) -> Rule:
+    for key in said:
+        if key not in RULE_FIELDS:
+            raise BadSetting(f"{where} has no {key!r}.{closest(key, RULE_FIELDS)} It takes {', '.join(RULE_FIELDS)}.")
+    if not isinstance(said.get("task"), str) or not said["task"]:
+        raise BadSetting(f"{where} needs a task.")
+    if len(said) == 1:
+        raise BadSetting(f"{where} holds for every prompt. Say what it asks for: {', '.join(RULE_FIELDS[1:])}; or use other.")
+    return Rule(
+        said["task"], _words(said, "any", where), _words(said, "all", where), _pattern(said, where), _length(said, "longer", where) or 0,
+        _length(said, "shorter", where),
+    )  # fmt: skip
+
+
+def _words(said: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    words = said.get(key, [])
+    if isinstance(words, str) or not isinstance(words, Sequence) or not all(isinstance(w, str) and w for w in words):
+        raise BadSetting(f"{where}: {key} should be a list of words, not {words!r}.")
+    return tuple(w.casefold() for w in words)
+
+
+def _pattern(said: Mapping[str, Any], where: str) -> re.Pattern[str] | None:
+    if "pattern" not in said:
+        return None
+    try:
+        return re.compile(said["pattern"], re.IGNORECASE)
+    except (re.error, TypeError) as exc:
+        raise BadSetting(f"{where}: pattern {said['pattern']!r} is not a regular expression: {exc}.") from exc
+
+
+def _length(said: Mapping[str, Any], key: str, where: str) -> int | None:
+    value = said.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise BadSetting(f"{where}: {key} should be a number of characters, not {value!r}.")
+    return value
+
+
+@lru_cache(maxsize=1)
+def _data() -> Mapping[str, Any]:
+    return tomllib.loads((files("holynb") / "routing.toml").read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _cues() -> tuple[tuple[str, float, re.Pattern[str]], ...]:
+    return tuple((c["task"], float(c["weight"]), re.compile(c["pattern"], re.IGNORECASE)) for c in _data()["cue"])
