@@ -20,9 +20,9 @@ __all__ = ["text", "tokens"]
 SAMPLE, MOST_TEXT = 3, 600
 
 #: UTF-8 bytes a token holds, in the texts that tokenizers like most and least (English prose; code, Hangul, digits), and what a
-#: chat template adds around a message. An estimate, and said to be one: no tokenizer is loaded for it.
+#: chat template adds around a message (some bring a system prompt of their own). An estimate, and said to be one: no tokenizer is loaded for it.
 MOST_BYTES, LEAST_BYTES = 6, 2
-AROUND = (4, 16)
+AROUND = (4, 40)
 
 
 def text(plan: Plan) -> str:

@@ -1,0 +1,63 @@
+"""A dry run: everything a person wants to know before sending, nothing sent, no figure that is not known."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import holynb
+from holynb import plan
+from holynb.options import Options
+from holynb.ui import preview
+
+
+def told(body: str, route: str, **said: object) -> str:
+    return preview.text(plan.make(body, route, Options.of(said), variables={}))
+
+
+def test_rows_sample_tokens_and_cost_are_told() -> None:
+    df = pd.DataFrame({"a": ["one", "", "three", "four", "five"]})
+    before = len(holynb.runs)
+    text = told("{{ a }}", "sim/echo", df=df, system="Be brief.", max_tokens=10)
+    for part in (
+        "4 rows would go to sim/echo",
+        "1 rows are empty",
+        "system: Be brief.",
+        "user: one",
+        "… and 1 more",
+        "at most 40 out",
+        "Cost, estimated: $",
+    ):
+        assert part in text
+    assert "user: five" not in text
+    assert len(holynb.runs) == before
+
+
+def test_where_it_would_go_and_with_which_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-that-is-not-shown-0123456789")
+    text = told("hello", "openai/gpt-4.1")
+    assert "https://api.openai.com/v1" in text
+    assert "Key: key in OPENAI_API_KEY" in text
+    assert "a-key-that" not in text
+
+
+def test_an_unknown_price_is_a_question_mark() -> None:
+    assert "Cost: ?" in told("hello", "vllm/some-model")
+
+
+def test_long_and_strange_prompts_are_cut_and_cleaned() -> None:
+    text = told("\x1b[31mred " * 1000, "sim/echo")
+    assert "\x1b" not in text
+    assert len(text) < 1500
+
+
+def test_the_estimate_holds_the_real_count_of_known_texts() -> None:
+    """Counts of SmolLM2's tokenizer, chat template included, as its pool reported them."""
+    for prompt, count in (
+        ("What is the capital of France?", 37),
+        ("Shorten to a few words: Async http client/server framework (asyncio)", 47),
+    ):
+        (request,) = plan.make(prompt, "sim/echo", Options(), variables={}).requests
+        assert request is not None
+        low, high = preview.tokens(request)
+        assert low <= count <= high
