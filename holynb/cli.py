@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from holynb.errors import BadOption, HolynbError, UserError
@@ -20,6 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == ["pool"]:
             # The words of `%infer pool`, which has its own help and its own messages.
             return _pool(words[1:])
+        if words[:1] == ["bench"]:
+            # The words of `%infer bench`; its options are a cell's.
+            return _bench(words[1:])
         said = _parser().parse_args(words)
         does: Callable[[argparse.Namespace], int] = said.does
         return does(said)
@@ -51,9 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("pool", help="start, list, status, stop, logs: local models in processes of their own (--json for machines)")
 
-    bench = commands.add_parser("bench", help="the same prompts over several routes, side by side")
-    bench.add_argument("words", nargs="*", metavar="R1,R2")
-    bench.set_defaults(does=_bench)
+    commands.add_parser("bench", help="the same prompts over several routes, side by side (--json for machines)")
 
     kernel = commands.add_parser("kernel", help="a kernel in Jupyter's launcher that starts with holynb loaded")
     kernel.add_argument("word", choices=["install", "uninstall"])
@@ -100,8 +102,22 @@ def _silent(text: str) -> None:
     """Machines read the result alone."""
 
 
-def _bench(_: argparse.Namespace) -> int:
-    raise BadOption("holynb bench is not available in this version yet. Run the same %%infer cell on each route and compare the frames.")
+def _bench(words: list[str]) -> int:
+    from holynb import bench
+    from holynb.ui import benchview
+
+    if not words or {"-h", "--help"} & set(words):
+        print(f"usage: holynb bench R1,R2 [options] [--json]\n\nThe same prompts over several routes, side by side.\n{benchview.HELP}")
+        return 0
+    as_json = "--json" in words
+    what = benchview.asked([w for w in words if w != "--json"], {})
+    found = []
+    for one in bench.measure(what):
+        found.append(one)
+        if not as_json:
+            _notice(f"{one.route}: {one.ok:,} of {one.rows:,} rows answered" + (f" ({one.error})" if one.error else ""))
+    print(json.dumps([asdict(m) for m in found]) if as_json else benchview.as_text(found))
+    return int(not any(m.ok for m in found))
 
 
 def _kernel(said: argparse.Namespace) -> int:

@@ -167,3 +167,10 @@ def by_name(frames: Mapping[str, Any], name: str) -> Any:
         return frames[name]
     known = [k for k, v in frames.items() if not k.startswith("_") and is_frame(v)]
     raise BadOption(f"There is no DataFrame called {name!r}.{closest(name, known)}" + (f" Known: {', '.join(known[:8])}." if known else ""))
+
+
+def table(columns: Mapping[str, tuple[str, Sequence[Any]]], index: str) -> pd.DataFrame:
+    """A frame from (dtype, values) by name, on the column `index`. Dtypes are as said, whatever the values."""
+    import pandas as pd
+
+    return pd.DataFrame({name: pd.array(list(values), dtype=dtype) for name, (dtype, values) in columns.items()}).set_index(index)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadKey, BadOption, closest
 from holynb.options import Options
-from holynb.ui import grammar, moneywords
+from holynb.ui import benchview, grammar, moneywords
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
@@ -35,7 +35,6 @@ AGAIN = frozenset({"retries", "timeout", "connect_timeout", "deadline", "concurr
 LATER: Mapping[str, str] = {
     "panel": "Write a %%infer cell; %%infer? lists every option.",
     "dash": "%infer status shows what runs, %infer runs what ran.",
-    "bench": "Run the same cell on each route and compare the frames.",
     "roi": "The cost column of the frame is the measured price.",
 }
 
@@ -63,7 +62,7 @@ def help_text(word: str | None = None) -> str:
         if word not in COMMANDS:
             raise BadOption(f"There is no command %infer {word}.{closest(word, COMMANDS)}")
         return f"%infer {COMMANDS[word].usage}\n  {COMMANDS[word].help}"
-    lines = [f"  %infer {c.usage:<32} {c.help}" for c in COMMANDS.values()]
+    lines = [f"  %infer {c.usage:<32} {c.help.partition(chr(10))[0]}" for c in COMMANDS.values()]
     return "\n".join(["%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option.", *lines])
 
 
@@ -247,4 +246,5 @@ COMMANDS: dict[str, Command] = {
     "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", moneywords.prompts),
     "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", moneywords.cost),
     "cache": Command("cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", moneywords.cache),
+    "bench": Command("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{benchview.HELP}", moneywords.bench),
 }

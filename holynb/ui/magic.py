@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -17,12 +17,12 @@ from traitlets.config import Configurable
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
 from holynb.options import Options
 from holynb.ui import grammar, shown, transform
+from holynb.ui.work import Step, Work
 
 if TYPE_CHECKING:
     from holynb.plan import Plan
     from holynb.run import Run
     from holynb.ui.painter import Watch
-    from holynb.ui.views import Page
 
 __all__ = ["InferMagic", "Work", "load", "unload"]
 
@@ -30,17 +30,6 @@ NAMES = ("infer", "holynb")
 
 #: Seconds that a run cancelled by unloading has to write down how it ended.
 ENDING = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A run that a cell waits for, and what becomes of its value."""
-
-    run: Run
-    page: Page
-    name: str | None = None
-    show: str = "all"
-    debug: bool = False
 
 
 class InferMagic(Configurable):
@@ -78,6 +67,8 @@ class InferMagic(Configurable):
 
         with _plainly("--debug" in line):
             work = self._line(line) if cell is None else self._cell(line, cell)
+            while isinstance(work, Step):
+                work = work.then(wait(work.run, work.page))
             return self._finish(work, wait(work.run, work.page)) if isinstance(work, Work) else work
 
     infer.__doc__ = grammar.cell_help()
@@ -95,6 +86,8 @@ class InferMagic(Configurable):
 
         with _plainly("--debug" in line):
             work = prepare()
+            while isinstance(work, Step):
+                work = work.then(await follow(work.run, work.page))
             return self._finish(work, await follow(work.run, work.page)) if isinstance(work, Work) else work
 
     # -- before the run ------------------------------------------------------------------------------------------------

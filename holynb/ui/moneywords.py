@@ -1,4 +1,4 @@
-"""The words of `%infer` about money and saved prompts: prompts, cost, cache; and what `--save` and `--confirm` say. Prints and asks."""
+"""The words of `%infer` about money and saved prompts: prompts, cost, cache, bench; and what `--save` and `--confirm` say. Prints and asks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from holynb.spending import Spent
     from holynb.ui.magic import InferMagic
 
-__all__ = ["cache", "confirm", "cost", "keep", "prompts"]
+__all__ = ["bench", "cache", "confirm", "cost", "keep", "prompts"]
 
 #: Days that `%infer cost` lists one by one.
 DAYS = 14
@@ -149,3 +149,11 @@ def cache(_: InferMagic, rest: Sequence[str]) -> None:
     size = f"{log.path.stat().st_size / 2**20:.1f} MiB" if log.path.exists() else "not there yet"
     paid = f" They cost {dollars(worth)} when they were asked." if worth else ""
     print(f"{count:,} answers are given again instead of asking.{paid}\nRun log: {log.path} ({size}). %infer cache clear forgets the answers, not the runs.")
+
+
+# -- bench ---------------------------------------------------------------------------------------------------------------------
+def bench(magic: InferMagic, rest: Sequence[str]) -> Any:
+    """`%infer bench R1,R2 [options]`: something to wait for."""
+    from holynb.ui import benchview
+
+    return benchview.start(magic, rest)

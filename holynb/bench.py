@@ -1,0 +1,217 @@
+"""The same prompts over several routes, side by side: what each was measured to do, what it costs, what it takes to set up.
+
+One route after the other, so that they do not share this machine; first one row alone (a pool starts, connections open: the cold row),
+then all of them, streamed and never answered from the run log. Knows runs; shows nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from holynb import frame, plan, pools, settings
+from holynb.errors import BadOption, BadPrompt, BadRoute, HolynbError
+from holynb.options import Options
+from holynb.run import Run
+from holynb.types import Ended, Endpoint, Outcome, Route, Started
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from holynb.plan import Plan
+
+__all__ = ["COLUMNS", "PROMPTS", "Bench", "Measured", "measure", "measured", "plans", "setup", "table"]
+
+#: What every route is asked where nothing else is said: short and long, four languages, four kinds of work.
+REVIEWS = (
+    "The parcel came two days late, but support answered within minutes and refunded the postage.",
+    "Battery died after a week. The shop says it is my fault. Never again.",
+    "배송은 빨랐지만 포장이 엉망이라 상자가 찌그러져 왔어요. 제품은 멀쩡합니다.",
+    "Genau wie beschrieben, leise und sparsam. Nur die Anleitung ist unlesbar.",
+    "箱を開けたら部品が一つ足りませんでした。連絡したらすぐ送ってくれました。",
+)
+TASKS = (
+    "Is this review positive, negative or mixed? Answer with one word.\n\n{}", "Summarise this review in one short sentence.\n\n{}",
+    "Write a friendly answer of three sentences to the author of this review.\n\n{}",
+    "List what this review praises and what it criticises, as JSON with the keys praise and criticism.\n\n{}",
+)  # fmt: skip
+PROMPTS = tuple(task.format(review) for review in REVIEWS for task in TASKS)
+
+#: Longest answer where nothing is said, and the load that the month is counted for.
+MAX_TOKENS, PER_DAY, DAYS = 64, 10_000, 30
+
+#: By provider, then by wire: what a person does before the first answer.
+STEPS: dict[str, tuple[str, ...]] = {
+    "sim": (),
+    "pool": ("%infer pool start MODEL (weights from a folder or the hub; it says whether they fit)",),
+    "vllm": ("a machine with GPUs that the model fits on", "vllm serve MODEL", "VLLM_BASE_URL, or --api-base"),
+    "ray": ("a cluster with GPUs", "an LLMConfig, and serve run", "RAY_BASE_URL, or --api-base"),
+    "azure": ("an Azure subscription and an OpenAI resource", "a deployment of the model", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
+    "sagemaker": (
+        "an AWS account and its credentials", "pip install 'holynb[aws]'", "a model deployed to an endpoint on GPUs that you pay by the hour",
+        "its request schema and response path in config.toml",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What to measure. `options`: sampling, timeouts, concurrency of a cell; `per_day`: requests a day that the month is counted for."""
+
+    routes: Sequence[str]
+    prompts: Sequence[Any] = PROMPTS
+    options: Options = field(default_factory=Options)
+    per_day: int = PER_DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One route. Seconds and dollars; None where nothing was measured or known. `cold_s`: the first row, a pool's start included."""
+
+    route: str
+    rows: int
+    ok: int
+    error: str | None = None
+    rows_per_s: float | None = None
+    tokens_per_s: float | None = None
+    cold_s: float | None = None
+    ttft_p50_s: float | None = None
+    ttft_p95_s: float | None = None
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+    tokens_in: float | None = None
+    tokens_out: float | None = None
+    context: int | None = None
+    cost_1000: float | None = None
+    cost_month: float | None = None
+    simulated: bool = False
+    steps: int = 0
+    setup: str = ""
+
+
+#: Dtypes of the frame, whatever was measured.
+COLUMNS = {
+    f.name: "string" if f.name in ("route", "error", "setup") else "boolean" if f.name == "simulated"
+    else "Int64" if f.name in ("rows", "ok", "context", "steps") else "Float64"
+    for f in fields(Measured)
+}  # fmt: skip
+
+
+def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
+    """For each route the plan of its cold row and the plan of all rows. Every mistake is found here, before anything is sent. Raises UserError."""
+    routes = list(dict.fromkeys(settings.route(r) for r in bench.routes))
+    if not routes:
+        raise BadOption("A bench needs routes: R1,R2 (provider/model, or aliases).")
+    if not bench.prompts:
+        raise BadPrompt("A bench needs prompts, and there is none.")
+    rows = bench.options.limit or len(bench.prompts)
+    texts = [bench.prompts[i % len(bench.prompts)] for i in range(rows)]
+    options = replace(bench.options, limit=None, stream=True, cache=False, max_tokens=bench.options.max_tokens or MAX_TOKENS)
+    return [(plan.make(texts[:1], str(r), options), plan.make(texts, str(r), options)) for r in routes]
+
+
+def measure(bench: Bench) -> Iterator[Measured]:
+    """Measure route after route, blocking. A route on which nothing can be done has its reason in `error`. Raises UserError before the first."""
+    for pair in plans(bench):
+        runs = []
+        for each in pair:
+            runs.append(Run(each).start())
+            try:
+                runs[-1].wait()
+            except HolynbError:
+                break
+        yield measured(runs, bench.per_day)
+
+
+def measured(runs: Sequence[Run], per_day: int = PER_DAY) -> Measured:
+    """What the runs of one route (the cold row, then all rows; the last alone where the first failed) came to."""
+    cold, run = runs[0], runs[-1]
+    endpoint = run.plan.endpoints[0]
+    steps = setup(endpoint)
+    facts = Measured(
+        str(run.route), run.n, 0, context=_context(endpoint), steps=len(steps), setup=" → ".join(steps), simulated=run.route.provider == "sim"
+    )
+    good = [o for o in run.rows() if o is not None and o.status == "ok"]
+    if not good:
+        return replace(facts, error=_reason(run))
+    took = _seconds(run)
+    costs = [o.cost for o in good if o.cost is not None]
+    each = float(sum(costs, Decimal(0))) / len(good) if len(costs) == len(good) else None
+    out = [o.usage.tokens_out for o in good if o.usage.tokens_out is not None]
+    return replace(
+        _spread(facts, good), ok=len(good), error=_reason(run), rows_per_s=len(good) / took if took else None,
+        tokens_per_s=sum(out) / took if took and len(out) == len(good) else None, cold_s=_seconds(cold, whole=True),
+        tokens_in=_mean([o.usage.tokens_in for o in good]), tokens_out=_mean(out),
+        cost_1000=None if each is None else each * 1000, cost_month=None if each is None else each * per_day * DAYS,
+    )  # fmt: skip
+
+
+def setup(endpoint: Endpoint) -> tuple[str, ...]:
+    """What a person does before the first answer of this endpoint, as data."""
+    if str(endpoint.route) == settings.EMBEDDED:
+        return ()
+    if (known := STEPS.get(endpoint.route.provider, STEPS.get(endpoint.wire))) is not None:
+        return known
+    key = f"a key from {endpoint.key_page}" if endpoint.key_page else "a key"
+    return (key, f"%infer key {endpoint.route.provider}") if endpoint.key_name and not endpoint.key_optional else ()
+
+
+def table(found: Sequence[Measured]) -> pd.DataFrame:
+    """A line for each route, in the order they were asked."""
+    return frame.table({name: (dtype, [getattr(m, name) for m in found]) for name, dtype in COLUMNS.items()}, "route")
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+def _seconds(run: Run, *, whole: bool = False) -> float | None:
+    """From the first request to the last answer; `whole`: from the start of the run, so that a pool's start counts."""
+    events, _ = run.journal.since(0)
+    begun = run.started if whole else min((e.at for e in events if isinstance(e, Started)), default=None)
+    ended = max((e.at for e in events if isinstance(e, Ended)), default=None)
+    return None if begun is None or ended is None else max(ended - begun, 1e-6)
+
+
+def _spread(facts: Measured, good: Sequence[Outcome]) -> Measured:
+    first = [o.ttft_s for o in good if o.ttft_s is not None]
+    whole = [o.latency_s for o in good if o.latency_s is not None]
+    return replace(
+        facts, ttft_p50_s=_share(first, 50), ttft_p95_s=_share(first, 95), latency_p50_s=_share(whole, 50), latency_p95_s=_share(whole, 95)
+    )
+
+
+def _share(values: Sequence[float], percent: int) -> float | None:
+    """The value below which so many per cent lie, linear between neighbours; None of nothing."""
+    if len(values) < 2:
+        return values[0] if values else None
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def _mean(values: Sequence[int | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _reason(run: Run) -> str | None:
+    """Why rows are missing, in a line; None where none is."""
+    if run.error is not None:
+        return str(run.error)
+    told = run.summary()
+    first = next((o for o in run.journal.rows if o is not None and o.status == "error"), None)
+    if first is None:
+        return "stopped" if told.ok < told.n else None
+    return f"{told.error} of {told.n} failed: {first.error_type}: {first.error}"
+
+
+def _context(endpoint: Endpoint) -> int | None:
+    """The largest context in tokens: a running pool's own, else what its provider publishes. None where nobody says."""
+    route: Route = endpoint.route
+    if endpoint.wire == "pool":
+        try:
+            if (record := pools.find(route.model)) is not None and (length := pools.status(record.name).max_len):
+                return length
+        except BadRoute:  # it ended between the two questions
+            pass
+    known = settings.providers().get(route.provider)
+    return known.models.get(route.model) if known is not None else None

@@ -1,0 +1,238 @@
+"""`%infer bench`: its words, the runs it waits for, and what it leaves: a table and bars, of plotly where widgets work. Measures nothing itself."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from holynb.errors import BadOption, BadPrompt, Interrupted, closest
+from holynb.options import Option, Options, whole
+from holynb.ui import grammar
+from holynb.ui.text import bar, clean, grid, one_line, seconds
+from holynb.ui.work import Step
+
+if TYPE_CHECKING:
+    from holynb.bench import Bench, Measured
+    from holynb.ui.magic import InferMagic
+    from holynb.ui.painter import Watch
+
+__all__ = ["HELP", "as_html", "as_text", "asked", "spec", "start"]
+
+#: The options of a cell that change how the same prompts are sent.
+CELL = ("limit", "system", "max_tokens", "temperature", "top_p", "stop", "seed", "p", "concurrency", "timeout", "connect_timeout",
+        "retries", "debug", "quiet")  # fmt: skip
+OWN = (
+    Option("prompts", ("--prompts",), "WHAT", "a saved prompt, a file, or a variable with texts; without it twenty of its own"),
+    Option("per_day", ("--requests-per-day",), "N", "the load that the month's cost is for (10,000)", whole(1)),
+)
+FLAGS: Mapping[str, Option] = {
+    **{flag: option for flag, option in grammar.FLAGS.items() if option.name in CELL}, **{f: o for o in OWN for f in o.flags}
+}  # fmt: skip
+HELP = "\n".join(
+    f"  {', '.join(o.flags) + (f' {o.metavar}' if o.metavar else ''):<28} {o.help}" for o in dict.fromkeys((*OWN, *FLAGS.values()))
+)
+
+#: What is drawn: title → (column, what it is called beside others, how it is written).
+BARS: Mapping[str, Sequence[tuple[str, str]]] = {
+    "Tokens/s": [("tokens_per_s", "")],
+    "First token, s": [("ttft_p50_s", "p50"), ("ttft_p95_s", "p95")],
+    "Whole answer, s": [("latency_p50_s", "p50"), ("latency_p95_s", "p95")],
+    "Dollars per 1,000 rows": [("cost_1000", "")],
+}
+HEAD = ("route", "rows", "rows/s", "tokens/s", "cold start", "first token p50 · p95", "answer p50 · p95", "context", "$ per 1,000", "$ a month", "set-up")
+
+
+# -- the words ---------------------------------------------------------------------------------------------------------
+def asked(words: Sequence[str], variables: Mapping[str, Any]) -> Bench:
+    """What the words of the line ask for. Raises UserError."""
+    from holynb import bench
+
+    said, left = grammar.words(words, FLAGS)
+    if not left:
+        raise BadOption("%infer bench takes the routes to compare: %infer bench R1,R2. For example: %infer bench sim/echo,sim/stream")
+    prompts, per_day = said.pop("prompts", None), said.pop("per_day", bench.PER_DAY)
+    try:
+        load = whole(1)(per_day)
+    except ValueError as exc:
+        raise BadOption(f"--requests-per-day takes a whole number from 1, not {per_day!r}.") from exc
+    routes = [r.strip() for word in left for r in word.split(",") if r.strip()]
+    texts = bench.PROMPTS if prompts is None else _prompts(prompts, variables)
+    return bench.Bench(routes, texts, Options.of(said), load)
+
+
+def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
+    """The texts that `--prompts` names: a variable, a saved prompt, or a file."""
+    from holynb import frame, prompts, saved
+
+    if name in variables:
+        value = variables[name]
+        if frame.is_frame(value):
+            return _column(value, name)
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            value = [value]
+        return list(value)
+    known = [s.name for s in saved.listing()]
+    if name in known:
+        options = Options.of(dict(saved.load(name).options))
+        made = prompts.render(saved.load(name).body, rows=None, variables=variables, options=options)
+        return [{"messages": [{"role": m.role, "content": m.content} for m in p.messages]} for p in made]
+    if Path(name).expanduser().exists():
+        return _column(frame.read(name), name)
+    raise BadOption(f"--prompts {name}: there is no variable, saved prompt or file of this name.{closest(name, [*known, *variables])}")
+
+
+def _column(table: Any, name: str) -> list[str]:
+    """The texts of a frame: its column prompt or text, else its only one."""
+    columns = list(map(str, table.columns))
+    chosen = next((c for c in ("prompt", "text") if c in columns), columns[0] if len(columns) == 1 else None)
+    if chosen is None:
+        raise BadPrompt(f"--prompts {name}: no column is called prompt or text. It has {', '.join(columns[:8])}.")
+    return [str(v) for v in table[chosen].dropna().tolist()]
+
+
+def start(magic: InferMagic, words: Sequence[str]) -> Step:
+    """The first of the runs that the line waits for; the value at the end is the frame. Raises UserError before anything is sent."""
+    from holynb import bench
+    from holynb.run import Run
+    from holynb.ui import views
+
+    what = asked(words, magic.shell.user_ns)
+    todo = bench.plans(what)
+    found: list[Measured] = []
+    runs: list[Run] = []
+
+    def after(watch: Watch) -> Any:
+        pages[-1].end({})
+        if watch.interrupted:
+            _leave(magic, found, quiet=what.options.quiet)
+            raise Interrupted(f"Interrupted: {len(found)} of {len(todo)} routes are measured.", watch.run)
+        if len(runs) == 2 or not runs[0].summary().ok:
+            found.append(bench.measured(runs, what.per_day))
+            runs.clear()
+        return step() if len(found) < len(todo) else _leave(magic, found, quiet=what.options.quiet)
+
+    pages: list[Any] = []
+
+    def step() -> Step:
+        runs.append(Run(todo[len(found)][len(runs)]).start())
+        pages.append(views.choose(magic.shell, quiet=what.options.quiet))
+        return Step(runs[-1], pages[-1], after)
+
+    return step()
+
+
+def _leave(magic: InferMagic, found: Sequence[Measured], *, quiet: bool) -> Any:
+    """Put what was measured on the page; the frame is the value, and is not shown a second time."""
+    from IPython.display import display
+
+    from holynb import bench
+    from holynb.ui import shown, views
+    from holynb.ui.plots import MIME
+    from kernels_support.jupyter.capabilities import detect
+
+    frame = bench.table(found)
+    if quiet or not found:
+        return frame
+    page = views.plain(magic.shell)
+    if isinstance(page, views.Terminal):
+        shown.already(magic.shell, frame, as_text(found))
+        return frame
+    live = detect(magic.shell).widgets
+    page.end({"text/html": as_html(found, bars=not live), "text/plain": as_text(found)})
+    if live:
+        display({MIME: spec(found), "text/html": _bars(found), "text/plain": "Bars of the table above."}, raw=True)  # type: ignore[no-untyped-call]
+    shown.already(magic.shell, frame)
+    return frame
+
+
+# -- what it leaves ------------------------------------------------------------------------------------------------------
+def as_text(found: Sequence[Measured]) -> str:
+    """The table for a terminal."""
+    lines = [_cells(m) for m in found]
+    return "\n".join([grid(HEAD, lines, {10: 60}), *_notes(found)])
+
+
+def as_html(found: Sequence[Measured], *, bars: bool = True) -> str:
+    """The table, and the bars beside it."""
+    from holynb.ui.static import STYLE
+
+    head = "".join(f"<th{' class=n' if 0 < i < 10 else ''}>{html.escape(h)}</th>" for i, h in enumerate(HEAD))
+    body = "".join(
+        "<tr>" + "".join(f"<td{' class=n' if 0 < i < 10 else ''}>{html.escape(clean(c))}</td>" for i, c in enumerate(_cells(m))) + "</tr>"
+        for m in found
+    )
+    notes = "".join(f'<div class="holynb-head holynb-note" dir="auto">{html.escape(clean(n))}</div>' for n in _notes(found))
+    table = f'<div class="holynb-rows"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="holynb">{STYLE}{table}{notes}{_bars(found) if bars else ""}</div>'
+
+
+def _cells(m: Measured) -> list[str]:
+    def figure(value: float | None, form: str = ",.1f") -> str:
+        return "?" if value is None else f"{value:{form}}"
+
+    steps = f"{m.steps} step{'s' * (m.steps != 1)}: {m.setup}" if m.steps else "none"
+    return [
+        m.route, f"{m.ok:,} of {m.rows:,}", figure(m.rows_per_s), figure(m.tokens_per_s), _time(m.cold_s),
+        f"{_time(m.ttft_p50_s)} · {_time(m.ttft_p95_s)}", f"{_time(m.latency_p50_s)} · {_time(m.latency_p95_s)}",
+        "?" if m.context is None else f"{m.context:,}", figure(m.cost_1000, ",.4f" if (m.cost_1000 or 1) < 0.1 else ",.2f"),
+        figure(m.cost_month, ",.2f"), steps,
+    ]  # fmt: skip
+
+
+def _time(value: float | None) -> str:
+    return f"{value * 1000:.1f} ms" if value is not None and value < 0.1 else seconds(value)
+
+
+def _notes(found: Sequence[Measured]) -> list[str]:
+    notes = [f"{m.route}: {one_line(m.error)}" for m in found if m.error]
+    if any(m.simulated and m.cost_month for m in found):
+        notes.append("Dollars of sim/ are simulated.")
+    if any(m.cost_1000 is None and m.ok and m.route.startswith("pool/") for m in found):
+        notes.append('A pool is priced by device time: [price."pool/NAME"] per_device_hour = … in config.toml. %infer roi compares it with an API.')
+    return notes
+
+
+def _bars(found: Sequence[Measured]) -> str:
+    """Bars as text blocks in HTML: every page shows them, with no script."""
+    out = []
+    for title, columns in BARS.items():
+        values = {(m.route, name): getattr(m, column) for m in found for column, name in columns}
+        known = [v for v in values.values() if v]
+        if not known:
+            continue
+        top = max(known)
+        lines = [
+            f"{f'{route} {name}'.strip():<34} {bar(v / top, 16) if v else '?':<16} {'' if v is None else f'{v:,.3g}'}"
+            for (route, name), v in values.items()
+        ]
+        out.append(f"<b>{html.escape(title)}</b>\n" + html.escape("\n".join(lines)))
+    return f'<pre style="font-size:12px;line-height:1.35;background:transparent">{chr(10).join(out)}</pre>' if out else ""
+
+
+def spec(found: Sequence[Measured]) -> dict[str, Any]:
+    """The bars side by side as one figure in plotly's JSON."""
+    from holynb.ui.plots import COLOURS, INK, RULE
+
+    shown = {t: c for t, c in BARS.items() if any(getattr(m, column) is not None for m in found for column, _ in c)}
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {
+        "height": 130 + 44 * len(found), "margin": {"l": 8, "r": 8, "t": 40, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)", "font": {"size": 11, "color": INK}, "barmode": "group", "showlegend": False, "annotations": [],
+    }  # fmt: skip
+    width = (1 - 0.16) / max(1, len(shown))
+    for i, (title, columns) in enumerate(shown.items()):
+        at, left = "" if i == 0 else str(i + 1), 0.16 + i * width
+        for k, (column, name) in enumerate(columns):
+            data.append({
+                "type": "bar", "orientation": "h", "name": name or title, "y": [m.route for m in found], "x": [getattr(m, column) for m in found],
+                "marker": {"color": COLOURS[k]}, "xaxis": f"x{at}", "yaxis": f"y{at}",
+            })  # fmt: skip
+        layout[f"xaxis{at}"] = {"domain": [left, left + width - 0.03], "anchor": f"y{at}", "gridcolor": RULE, "rangemode": "tozero", "nticks": 4}
+        layout[f"yaxis{at}"] = {"anchor": f"x{at}", "autorange": "reversed", "showticklabels": i == 0, "automargin": i == 0}
+        said = f"<b>{title}</b>" + (f" ({' · '.join(n for _, n in columns)})" if len(columns) > 1 else "")
+        layout["annotations"].append({
+            "text": said, "x": left, "y": 1.02, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False,
+        })  # fmt: skip
+    return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}

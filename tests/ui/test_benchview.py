@@ -1,0 +1,115 @@
+"""`%infer bench` in a real IPython: its words, its table, its figure, its value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from ui.shells import Ran, run, shell
+
+from holynb import cli, saved
+from holynb.bench import Measured
+from holynb.options import Options
+from holynb.ui import benchview
+
+GOOD = Measured("sim/echo", 4, 4, None, 10.0, 120.0, 0.5, 0.01, 0.02, 0.2, 0.3, 30, 12, None, 0.3, 90.0, simulated=True)
+BAD = Measured("vllm/x", 4, 0, "connection: <b>refused</b>", steps=1, setup="vllm serve")
+
+
+@pytest.fixture
+def here() -> Iterator[Any]:
+    with shell() as made:
+        made.extension_manager.load_extension("holynb")
+
+        def cell(text: str) -> Ran:
+            return run(made, text)
+
+        cell.shell = made  # type: ignore[attr-defined]
+        yield cell
+
+
+def refused(done: Ran) -> str:
+    (line,) = done.err.strip().splitlines()
+    assert line.startswith("UsageError: ")
+    return line
+
+
+def test_the_value_is_a_frame_and_is_shown_once(here: Any) -> None:
+    done = here("%infer bench sim/echo,sim/stream -n 2 --max-tokens 3")
+    assert isinstance(done.value, pd.DataFrame)
+    assert done.value.index.tolist() == ["sim/echo", "sim/stream"]
+    assert done.out.count("sim/stream") == 1
+    assert "tokens/s" in done.out
+    assert "Dollars of sim/ are simulated." in done.out
+    assert here.shell.user_ns["_"] is done.value
+
+
+def test_inside_time_and_assigned_it_gives_the_same(here: Any) -> None:
+    here("r = %infer bench sim/echo -n 2 -q")
+    assert here.shell.user_ns["r"]["ok"].tolist() == [2]
+    assert here("%time %infer bench sim/echo -n 2 -q").error is None
+
+
+def test_prompts_from_a_variable_a_frame_a_file_and_a_saved_prompt(here: Any, tmp_path: Path) -> None:
+    here("texts = ['one two', 'three']\nimport pandas as pd\ndf = pd.DataFrame({'id': [1], 'prompt': ['from a frame']})")
+    pd.DataFrame({"text": ["a", "b", "c"]}).to_csv(tmp_path / "asks.csv")
+    saved.save("mine", "first\n---\nsecond", "sim/echo", Options(system="Kind."))
+    for name, rows in (("texts", 2), ("df", 1), (str(tmp_path / "asks.csv"), 3), ("mine", 2)):
+        assert here(f"%infer bench sim/echo -q --prompts {name}").value["rows"].tolist() == [rows], name
+    assert here("%infer bench sim/echo -q --prompts mine").value["tokens_in"].iloc[0] > 2, "the saved system prompt goes along"
+
+
+def test_mistakes_are_one_line(here: Any) -> None:
+    assert "takes the routes to compare" in refused(here("%infer bench"))
+    assert "no variable, saved prompt or file" in refused(here("%infer bench sim/echo --prompts nothing"))
+    assert "Did you mean --prompts" in refused(here("%infer bench sim/echo --prompt x"))
+    assert "--requests-per-day takes a whole number" in refused(here("%infer bench sim/echo --requests-per-day many"))
+    assert "There is no provider" in refused(here("%infer bench nowhere/x"))
+    assert "There is no option --name" in refused(here("%infer bench sim/echo --name x"))
+
+
+def test_help_lists_its_options(here: Any) -> None:
+    out = here("%infer bench --help").out
+    assert out.startswith("%infer bench R1,R2")
+    assert "--requests-per-day N" in out
+    assert "--requests-per-day" not in here("%infer help").out, "the list has a line for each word"
+
+
+def test_html_escapes_and_says_what_is_unknown() -> None:
+    page = benchview.as_html([GOOD, BAD])
+    assert "&lt;b&gt;refused" in page
+    assert "<script" not in page
+    assert page.count("<tr>") == 3
+    assert ">?<" in page
+    text = benchview.as_text([GOOD, BAD])
+    assert "vllm/x: connection: <b>refused</b>" in text
+    assert "10.0 ms · 20.0 ms" in text
+
+
+def test_the_figure_is_plotlys() -> None:
+    said = benchview.spec([GOOD, BAD])
+    figure = go.Figure(data=said["data"], layout=said["layout"])
+    assert [t.name for t in figure.data] == ["Tokens/s", "p50", "p95", "p50", "p95", "Dollars per 1,000 rows"]
+    assert list(figure.data[0].x) == [120.0, None]
+    json.dumps(said)
+    assert benchview.spec([BAD])["data"] == []
+
+
+def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "sim/echo", "-n", "3"]) == 0
+    said = capsys.readouterr()
+    assert "3 of 3" in said.out
+    assert "sim/echo: 3 of 3 rows answered" in said.err
+    assert cli.main(["bench", "sim/echo,vllm/x", "-n", "3", "--retries", "0", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["ok"], second["ok"]) == (3, 0)
+    assert cli.main(["bench", "vllm/x", "--retries", "0", "-n", "1"]) == 1
+    capsys.readouterr()
+    assert cli.main(["bench", "sim/ecko"]) == 1
+    assert cli.main(["bench", "--help"]) == 0
+    assert "--requests-per-day" in capsys.readouterr().out
