@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from holynb.pool.spec import Spec
+from kernels_support.gpu.dense import linear, packed
 from kernels_support.gpu.gates import silu_mul
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store
-from kernels_support.gpu.skinny import linear
 
-__all__ = ["Decoder", "Joins", "Layer", "Part", "Weights", "rope_table"]
+__all__ = ["Decoder", "Joins", "Layer", "Part", "Weights", "pack", "rope_table"]
 
 #: (queries (tokens, heads, size), keys, values (KV heads, slots, size)) → (tokens, heads, size)
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -52,6 +52,15 @@ class Weights:
     embed: Tensor | None = None
     norm: Tensor | None = None
     head: Tensor | None = None
+
+
+def pack(weights: Weights) -> Weights:
+    """The same weights with their matrices laid out as the CPU multiplies them fastest. The embedding stays: it is looked up, not multiplied."""
+    for layer in weights.layers:
+        layer.qkv, layer.out = packed(layer.qkv), packed(layer.out)
+        layer.gate_up, layer.down = packed(layer.gate_up), packed(layer.down)
+    weights.head = None if weights.head is None else packed(weights.head)
+    return weights
 
 
 @dataclass(slots=True)
@@ -103,7 +112,7 @@ class Decoder:
 
     def __init__(self, spec: Spec, weights: Weights, max_len: int, joins: Joins | None = None) -> None:
         self.spec, self.weights, self.joins = spec, weights, joins or Joins()
-        self.rope = rope_table(spec, max_len).to(weights.layers[0].qkv.device)
+        self.rope = rope_table(spec, max_len).to(weights.layers[0].norm.device)
         self._heads = [self._divide(layer) for layer in weights.layers]
 
     def _divide(self, layer: Layer) -> Heads:

@@ -46,7 +46,7 @@ ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> Limits:
     """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait."""
     length = min(max_len or DEFAULT_LEN, spec.max_len)
-    return Limits(batch=64, chunk=512, max_len=length) if cpu else Limits(batch=256, chunk=8192, max_len=length)
+    return Limits(batch=64, chunk=1024, max_len=length) if cpu else Limits(batch=256, chunk=8192, max_len=length)
 
 
 def weights_bytes(spec: Spec, cut: Cut, itemsize: int) -> int:

@@ -134,7 +134,7 @@ class Runner:
         from holynb.pool.cache import pages
         from holynb.pool.eager import Eager
         from holynb.pool.load import load, opened
-        from holynb.pool.model import Decoder
+        from holynb.pool.model import Decoder, pack
 
         if self.device != "cpu":
             torch.cuda.set_device(self.device)
@@ -143,6 +143,8 @@ class Runner:
         dtype = getattr(torch, self.dtype)
         with nullcontext(source) if source else opened(folder) as found:
             weights = load(self.spec, self.cut, found, self.device, dtype)
+        if self.device == "cpu":
+            weights = pack(weights)
         self.weights_bytes = plan.weights_bytes(self.spec, self.cut, dtype.itemsize)
         layers, heads = self.cut.layers[1] - self.cut.layers[0], self.cut.kv_heads[1] - self.cut.kv_heads[0]
         token = plan.kv_bytes(self.spec, self.cut, dtype.itemsize)

@@ -21,9 +21,9 @@ _LOG2E = 1.4426950408889634
 
 
 def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
-    """Programs to share one sequence and KV head: about eight a multiprocessor, since sequences differ in length, and one where the batch is large."""
+    """Programs to share one sequence and KV head: enough for four a multiprocessor, and one where the batch is large."""
     count = 1
-    while batch * kv_heads * count * 2 <= processors * 8 and count < 32:
+    while batch * kv_heads * count * 2 <= processors * 4 and count < 32:
         count *= 2
     return count
 

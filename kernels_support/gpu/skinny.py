@@ -7,23 +7,12 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, tl, triton
+from kernels_support.gpu.lang import jit, tl, triton
 
-__all__ = ["linear"]
-
-#: Rows of x, and numbers in W, up to which this beats cuBLAS (measured on one H200).
-ROWS, NUMBERS = 4, 1 << 23
-
-
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """(rows, k) and (n, k) → (rows, n): `torch.nn.functional.linear`, by Triton where that is faster."""
-    if on_device(x) and x.shape[0] <= ROWS and weight.numel() <= NUMBERS:
-        return launch(x, weight, bias)
-    return torch.nn.functional.linear(x, weight, bias)
-
+__all__ = ["launch"]
 
 def launch(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """A few rows of W a program, so that there are several programs a multiprocessor."""
+    """(rows, k) and (n, k) → (rows, n). A few rows of W a program, so that there are several programs a multiprocessor."""
     rows, k = x.shape
     n = weight.shape[0]
     out = torch.empty(rows, n, dtype=x.dtype, device=x.device)

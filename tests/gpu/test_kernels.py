@@ -119,7 +119,7 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
 
 def test_few_sequences_are_split_and_many_are_not() -> None:
     assert splits(1, 8) == 32
-    assert splits(16, 8) == 8
+    assert splits(16, 8) == 4
     assert splits(256, 8) == 1
 
 

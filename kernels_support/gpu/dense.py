@@ -1,0 +1,42 @@
+"""x · Wᵀ by what is fastest where it runs: Triton for a few rows on a GPU, oneDNN over a packed W on CPU, else torch's own."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels_support.gpu import skinny
+from kernels_support.gpu.lang import on_device
+
+__all__ = ["linear", "packed"]
+
+#: Rows of x, and numbers in W, up to which `skinny` beats cuBLAS (measured on one H200).
+ROWS, NUMBERS = 4, 1 << 23
+
+#: Rows that the packed layout is made for; it serves any number.
+TYPICAL = 16
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """(rows, k) and (n, k) → (rows, n): `torch.nn.functional.linear`."""
+    if weight.is_mkldnn:
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - its only door
+        return product
+    if on_device(x) and x.shape[0] <= ROWS and weight.numel() <= NUMBERS:
+        return skinny.launch(x, weight, bias)
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def packed(weight: torch.Tensor) -> torch.Tensor:
+    """A float32 matrix as oneDNN wants it: 1.4 to 2.4 times as fast as the library torch asks by itself (AVX-512, 1 to 32 rows).
+
+    The ops are torch's inductor's, not public: the matrix comes back as it was where they are missing or do not say the same.
+    """
+    if weight.is_cuda or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return weight
+    try:
+        made: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL)  # noqa: SLF001 - its only door
+        x = weight[:3].contiguous()
+        same = torch.allclose(linear(x, made), torch.nn.functional.linear(x, weight), rtol=1e-4, atol=1e-5)
+    except (AttributeError, RuntimeError, TypeError):  # another torch, another build, a processor oneDNN does not know
+        return weight
+    return made if same else weight
