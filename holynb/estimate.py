@@ -17,8 +17,8 @@ from holynb.types import Message, Request, Route, Usage
 
 __all__ = ["Estimate", "Seen", "estimate"]
 
-#: Tokens that a chat template puts around a message, least and most.
-AROUND = (3, 16)
+#: Tokens that a chat template puts around a message, least and most: some bring a system prompt of their own.
+AROUND = (3, 40)
 #: Answers needed before they count, and how many standard errors the range reaches to each side (99 in 100, were they normal).
 FEW, SIGMAS = 3, 2.6
 #: A range is never narrower than this to each side: the rows seen are not the rows to come.

@@ -1,28 +1,19 @@
-"""`--dry-run`: what a cell would send, and what that might cost, without sending any of it. Reads a plan; knows no engine."""
+"""`--dry-run`: what a cell would send, and what that might cost, without sending any of it. Reads a plan and the run log; knows no engine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from holynb import keys, prices
-from holynb.summary import dollars
-from holynb.types import Usage
-from holynb.ui.text import clean, clip
+from holynb import keys, quote
+from holynb.ui.text import clean, clip, seconds
 
 if TYPE_CHECKING:
     from holynb.plan import Plan
-    from holynb.types import Request
+    from holynb.quote import Quote
 
-__all__ = ["text", "tokens"]
+__all__ = ["text"]
 
 SAMPLE, MOST_TEXT = 3, 600
-
-#: UTF-8 bytes a token holds, in the texts that tokenizers like most and least (English prose; code, Hangul, digits), and what a
-#: chat template adds around a message (some bring a system prompt of their own). An estimate, and said to be one: no tokenizer is loaded for it.
-MOST_BYTES, LEAST_BYTES = 6, 2
-AROUND = (4, 40)
 
 
 def text(plan: Plan) -> str:
@@ -30,14 +21,15 @@ def text(plan: Plan) -> str:
     asked = [r for r in plan.requests if r is not None]
     skipped = len(plan.requests) - len(asked)
     endpoint = plan.endpoints[0]
+    made = quote.quote(plan)
     lines = [
-        f"Dry run: nothing was sent. {len(asked):,} rows would go to {plan.route}"
+        f"Dry run: nothing was sent. {_rows(made.estimate.rows)} would go to {plan.route}"
         + (f" at {endpoint.base_url}" if endpoint.base_url else "")
         + ".",
-        f"{skipped:,} rows are empty after rendering and would be skipped." if skipped else "",
+        f"{_rows(made.answered)} answered already: from the run log, at no cost." if made.answered else "",
+        f"{_rows(skipped)} empty after rendering, and would be skipped." if skipped else "",
         f"Key: {keys.source(endpoint)}.",
-        _tokens_line(asked),
-        _cost_line(asked),
+        *_estimate(made, plan),
     ]
     for request in asked[:SAMPLE]:
         lines.append(f"\n--- row {request.row}")
@@ -47,26 +39,22 @@ def text(plan: Plan) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def tokens(request: Request) -> tuple[int, int]:
-    """How many tokens a prompt has, at least and at most."""
-    size = sum(len(m.content.encode("utf-8", "surrogatepass")) for m in request.messages)
-    least, most = (n * len(request.messages) for n in AROUND)
-    return size // MOST_BYTES + least, size // LEAST_BYTES + most
+def _rows(n: int) -> str:
+    return f"{n:,} row{'s' * (n != 1)}"
 
 
-def _tokens_line(asked: Sequence[Request]) -> str:
-    ranges = [tokens(r) for r in asked]
-    out = sum(r.sampling.max_tokens or 0 for r in asked)
-    return f"Tokens, estimated: {sum(a for a, _ in ranges):,} to {sum(b for _, b in ranges):,} in; at most {out:,} out."
-
-
-def _cost_line(asked: Sequence[Request]) -> str:
-    low, high = Decimal(0), Decimal(0)
-    for request in asked:
-        least, most = tokens(request)
-        cheap = prices.price(request.route, None, Usage(least, 1))
-        dear = prices.price(request.route, None, Usage(most, request.sampling.max_tokens or 0))
-        if cheap is None or dear is None:
-            return f"Cost: ? (no price per token is known for {request.route})."
-        low, high = low + cheap, high + dear
-    return f"Cost, estimated: {dollars(low)} to {dollars(high)}, retries not counted."
+def _estimate(made: Quote, plan: Plan) -> list[str]:
+    """Tokens, dollars and, at the user's own limits, time."""
+    guess = made.estimate
+    (low_in, high_in), (low_out, high_out) = guess.tokens_in, guess.tokens_out
+    out = f"{low_out:,} to {high_out:,} out" if guess.seen else f"at most {high_out:,} out"
+    learned = f" from {guess.seen:,} answers of the same kind" if guess.seen else ""
+    spent = "none: your own devices" if made.free and guess.rows else f"{made.says()}, retries not counted" if made.range else made.says()
+    limits = plan.options.rpm, plan.options.tpm
+    took = guess.seconds(*limits)
+    return [
+        f"Tokens, estimated{learned}: {low_in:,} to {high_in:,} in; {out}.",
+        f"Cost{', estimated' if made.range and not made.free else ''}: {spent}.",
+        f"Time, at --rpm and --tpm: {seconds(took)} or more." if took else "",
+        "" if guess.seen or guess.rows < 50 or made.free else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
+    ]

@@ -7,6 +7,7 @@ import pytest
 
 import holynb
 from holynb import plan
+from holynb.estimate import estimate
 from holynb.options import Options
 from holynb.ui import preview
 
@@ -21,7 +22,7 @@ def test_rows_sample_tokens_and_cost_are_told() -> None:
     text = told("{{ a }}", "sim/echo", df=df, system="Be brief.", max_tokens=10)
     for part in (
         "4 rows would go to sim/echo",
-        "1 rows are empty",
+        "1 row empty",
         "system: Be brief.",
         "user: one",
         "… and 1 more",
@@ -58,6 +59,26 @@ def test_the_estimate_holds_the_real_count_of_known_texts() -> None:
         ("Shorten to a few words: Async http client/server framework (asyncio)", 47),
     ):
         (request,) = plan.make(prompt, "sim/echo", Options(), variables={}).requests
-        assert request is not None
-        low, high = preview.tokens(request)
+        low, high = estimate([request]).tokens_in
         assert low <= count <= high
+
+
+def test_rows_sent_first_are_told_and_make_it_narrow() -> None:
+    texts = "\n".join(f"Say number {i} again" for i in range(100))
+    assert "A few rows sent first (-n 20)" in told(texts, "sim/echo", lines=True)
+    holynb.infer(texts, "sim/echo", lines=True, limit=20).wait()
+    text = told(texts, "sim/echo", lines=True)
+    assert "80 rows would go to sim/echo." in text
+    assert "20 rows answered already: from the run log, at no cost." in text
+    assert "Tokens, estimated from 20 answers of the same kind: " in text
+    assert "sent first" not in text
+
+
+def test_limits_of_the_users_own_say_how_long() -> None:
+    texts = "\n".join(f"number {i}" for i in range(120))
+    assert "Time, at --rpm and --tpm: 120 s or more." not in told(texts, "sim/echo", lines=True)
+    assert "Time, at --rpm and --tpm: 2 min 0 s or more." in told(texts, "sim/echo", lines=True, rpm=60)
+
+
+def test_a_pool_costs_nothing() -> None:
+    assert "Cost: none: your own devices." in told("hello", "pool/smollm2-135m")
