@@ -15,15 +15,15 @@ __all__ = ["Scheduler"]
 
 
 class Scheduler:
-    """Sequences waiting and running over one set of blocks. `cap` and `chunk` are what is allowed at the moment: they
+    """Sequences waiting and running over one set of blocks. `flights` steps share the rows on a pipeline. `cap` and `chunk` are what is allowed at the moment: they
     shrink when memory runs out.
     """
 
     #: Steps without trouble after which a shrunken batch grows by a quarter.
     CALM = 32
 
-    def __init__(self, blocks: Blocks, limits: Limits) -> None:
-        self.blocks, self.limits = blocks, limits
+    def __init__(self, blocks: Blocks, limits: Limits, flights: int = 1) -> None:
+        self.blocks, self.limits, self.flights = blocks, limits, flights
         self.waiting: deque[Seq] = deque()
         self.running: list[Seq] = []
         self.cap, self.chunk = limits.batch, limits.chunk
@@ -127,6 +127,9 @@ class Scheduler:
         for seq in list(self.running):
             if not seq.ready or seq.spent or seq.cached != seq.size - 1:
                 continue
+            # On a pipeline each step takes its share of the rows, and none that is still under way.
+            if self.flights > 1 and (seq.pending or len(step.decode) >= -(-len(self.running) // self.flights)):
+                continue
             if seq.cached == len(seq.blocks) * size and not self._grow(seq, step):
                 continue
             step.decode.append(seq)
@@ -148,7 +151,7 @@ class Scheduler:
         return True
 
     def _prefills(self, step: Step) -> None:
-        budget = self.chunk
+        budget = max(self.blocks.size, self.chunk // self.flights)
         for seq in self.running:
             if budget and not seq.ready:
                 budget -= self._chunk(seq, budget, step)

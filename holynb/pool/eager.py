@@ -10,6 +10,7 @@ from torch import Tensor
 from holynb.pool.job import Row, Step
 from holynb.pool.model import Decoder, Part
 from holynb.pool.sample import choose
+from holynb.pool.stage import Alone
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs
 
 __all__ = ["Eager", "part_of"]
@@ -37,27 +38,33 @@ def part_of(rows: list[Row], size: int, group: int, like: Tensor) -> Part:
 
 
 class Eager:
-    """Runs steps as they come; a step's tokens are there when it returns."""
+    """Runs steps as they come. Alone, a step's tokens are there when it returns; as a stage, when all stages are through."""
 
-    #: Steps that may be planned before the tokens of the one before are known.
-    ahead = 0
 
-    def __init__(self, model: Decoder, kv: Tensor, block: int) -> None:
-        self.model, self.kv, self.block = model, kv, block
+    def __init__(self, model: Decoder, kv: Tensor, block: int, stage: Alone | None = None) -> None:
+        self.model, self.kv, self.block, self.stage = model, kv, block, stage or Alone()
+        self.ahead = self.stage.ahead
         layer = model.weights.layers[0]
         self._group = layer.out.shape[1] // model.spec.head_dim // kv.shape[2]
 
-    def launch(self, step: Step) -> list[int]:
-        """The sampled tokens, in the order of `step.sampled`."""
+    def launch(self, step: Step) -> tuple[list[int] | None, int]:
+        """The sampled tokens, in the order of `step.sampled` (None where another stage samples), and how many there are."""
         rows = [Row(s, s.cached - 1, 1) for s in step.decode] + step.prefill
         with torch.inference_mode():
-            logits = self.model.forward(part_of(rows, self.block, self._group, self.kv), self.kv)
-            # `pending` counts the token being sampled: its position is the size before it.
-            return choose(logits, step.sampled) if step.sampled else []
+            part = part_of(rows, self.block, self._group, self.kv)
+            made = self.model.forward(part, self.kv, self.stage.before(len(part.ids)))
+            if not self.stage.last:
+                self.stage.after(made)
+                return None, len(step.sampled)
+            return choose(made, step.sampled) if step.sampled else [], len(step.sampled)
+
+    def warm(self) -> int:
+        """Nothing to prepare."""
+        return 0
 
     def forget(self) -> None:
         """A step failed. Nothing is kept from one to the next."""
 
-    def land(self, tokens: list[int]) -> list[int]:
+    def land(self, flight: tuple[list[int] | None, int]) -> list[int]:
         """The tokens of a launched step."""
-        return tokens
+        return self.stage.tokens(*flight)

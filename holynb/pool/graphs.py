@@ -19,6 +19,7 @@ from torch import Tensor
 from holynb.pool.job import Limits, Row, Seq, Step
 from holynb.pool.lanes import SAMPLING, Lanes, pack
 from holynb.pool.model import Decoder, Part
+from holynb.pool.stage import Alone
 from kernels_support.gpu.choosing import choose_into
 from kernels_support.gpu.feeding import Feed, feed
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits
@@ -30,8 +31,8 @@ __all__ = ["Flight", "Graphs"]
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
 CHUNKS = (64, 256, 1024, 2048, 4096, 8192)
 
-#: Host buffers in turn: one is being filled while the step before and the one before that may still be read.
-TURNS = 4
+#: Host buffers in turn: one is being filled while steps under way may still be read.
+TURNS = 12
 
 
 @dataclass(slots=True)
@@ -46,9 +47,11 @@ class Flight:
 class Graphs:
     """Runs steps on one device, one behind the scheduler. `capture=False` runs the same kernels one by one, for comparison."""
 
-    ahead = 1
-
-    def __init__(self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True) -> None:
+    def __init__(
+        self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True, stage: Alone | None = None
+    ) -> None:
+        self.stage = stage or Alone()
+        self.ahead = max(1, self.stage.ahead)
         self.model, self.kv, self.block, self.capture = model, kv, block, capture and kv.is_cuda
         self.batches = [b for b in BATCHES if b < limits.batch] + [limits.batch]
         self.chunks = [c for c in CHUNKS if c < limits.chunk] + [limits.chunk]
@@ -70,6 +73,9 @@ class Graphs:
         self.chunk = ints(3 * chunk)
         self.tiles, self.spans, self.last = ints(2 * (chunk // QUERIES + rows)), ints(3 * rows), ints(rows)
         self.staging = ints(rows * width)
+        # What comes in from the stage before and goes out to the next; a whole model has neither.
+        wide = torch.zeros(0 if self.stage.first and self.stage.last else max(rows, chunk), self.model.spec.hidden, dtype=self.kv.dtype, device=self.kv.device)
+        self.hidden_in, self.hidden_out = wide, torch.zeros_like(wide)
         size = 4 * rows * (2 + SAMPLING) + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
         pinned = self.kv.is_cuda
         self._pinned = [torch.zeros(size, dtype=torch.int32, pin_memory=pinned) for _ in range(TURNS)]
@@ -80,6 +86,8 @@ class Graphs:
         """Start a step. Its tokens come, in the order of `step.sampled`, from `land`."""
         self._turn = (self._turn + 1) % TURNS
         self._used = 0
+        if not (self.stage.first and self.stage.last):
+            self.lanes.forget()  # a stage's tokens come by way of the host
         with torch.inference_mode():
             if step.decode:
                 self._start_decode(step.decode)
@@ -96,10 +104,11 @@ class Graphs:
 
     def land(self, flight: Flight) -> list[int]:
         """Wait for a step and read its tokens."""
+        if not self.stage.last:
+            return self.stage.tokens(None, len(flight.places))
         if flight.done is not None:
             flight.done.synchronize()
-        found: list[int] = flight.host.numpy()[flight.places].tolist()
-        return found
+        return self.stage.tokens(flight.host.numpy()[flight.places].tolist(), len(flight.places))
 
     def forget(self) -> None:
         """A step failed: begin anew from what the host knows."""
@@ -134,7 +143,7 @@ class Graphs:
             self._send(_paired(lanes.how[:, :size]), self.how)
         lanes.said[:, n:size] = -1
         self._send(lanes.said[:, :size], self.said)
-        self._graph("decode", size)()
+        self._run("decode", size)
 
     def _start_prefill(self, rows: list[Row]) -> None:
         chunk = pack(rows, self.block, QUERIES)
@@ -147,7 +156,18 @@ class Graphs:
         self._send(_padded(chunk.last[None], many, 0), self.last)
         self._send(_paired(_padded(chunk.how, many, 0)), self.how_prompts)
         self._send_table(chunk.table, self.prompts)
-        self._graph("prefill", size)()
+        self._run("prefill", size)
+
+    def _run(self, kind: str, size: int) -> None:
+        """One graph, with what comes in before it and goes out after it."""
+        graph = self._graph(kind, size)
+        hidden = self.stage.before(size)
+        if hidden is not None:
+            self.hidden_in[:size].copy_(hidden)
+        graph()
+        if not self.stage.last:
+            # A copy: the buffer is the next step's too, and the one before may still be on its way.
+            self.stage.after(self.hidden_out[:size].clone())
 
     def _graph(self, kind: str, size: int) -> Callable[[], None]:
         """The captured work of one size."""
@@ -182,8 +202,15 @@ class Graphs:
         table = self.table[:size]
         feed(Feed(said, self.tokens, table, ids, positions, slots, lengths, following, self.block))
         parts = splits(size, self.kv.shape[2])
-        logits = self.model.forward(Part(ids, positions, slots, Decode(table, lengths, self.block, parts)), self.kv)
-        choose_into(logits, _choice(how, following), self.tokens[:size])
+        part = Part(ids, positions, slots, Decode(table, lengths, self.block, parts))
+        self._finish(self.model.forward(part, self.kv, self.hidden_in[:size]), _choice(how, following), self.tokens[:size])
+
+    def _finish(self, made: Tensor, how: Choice, tokens: Tensor) -> None:
+        """Sample what the last stage made; keep what another made for the next."""
+        if self.stage.last:
+            choose_into(made, how, tokens)
+        else:
+            self.hidden_out[: made.shape[0]].copy_(made)
 
     def _prefill(self, size: int) -> None:
         many = min(self.rows, size)
@@ -193,8 +220,8 @@ class Graphs:
         attend = Prefill(self.prompts[:many], tiles, self.spans.view(-1, 3), self.block)
         # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
         part = Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
-        logits = self.model.forward(part, self.kv)
-        choose_into(logits, _choice(how, how[3]), self.tokens[self.rows : self.rows + many])
+        made = self.model.forward(part, self.kv, self.hidden_in[:size])
+        self._finish(made, _choice(how, how[3]), self.tokens[self.rows : self.rows + many])
 
 
 class _Blank:

@@ -35,6 +35,8 @@ class Mesh:
     rank: int = 0
     micro: int = 0
     """Batches in flight; 0: as many as stages."""
+    address: str = ""
+    """Where the ranks meet, as torch.distributed takes it: tcp://127.0.0.1:PORT or file:///PATH."""
 
     @property
     def size(self) -> int:

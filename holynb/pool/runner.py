@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from holynb.pool.load import Source
     from holynb.pool.model import Decoder
+    from holynb.pool.shard import Group
+    from holynb.pool.stage import Alone
 
 __all__ = ["Emit", "Job", "Runner"]
 
@@ -55,12 +58,13 @@ class Runner:
         self.spec = read(Path(folder))
         self.device, self.mesh = device, mesh or Mesh()
         self.cut = self.mesh.cut(self.spec)
+        self._news: list[list[Any]] = []
         self.dtype = _dtype(dtype, device, self.spec)
         self.limits = plan.limits_of(self.spec, cpu=device == "cpu", max_len=max_len)
         self.trouble: Callable[[Step], None] | None = None
         """Called with each step before it runs; a test raises here what a device would."""
         self._load(Path(folder), source, memory)
-        self.batch = Scheduler(self.blocks, self.limits)
+        self.batch = Scheduler(self.blocks, self.limits, self.mesh.flights)
         self._flights: deque[tuple[Step, Any]] = deque()
 
     def add(self, job: Job) -> None:
@@ -69,11 +73,14 @@ class Runner:
 
         if wrong := next((t for t in job.ids if not 0 <= t < self.spec.vocab), None):
             raise ValueError(f"token {wrong} is not one of the {self.spec.vocab} that the model knows")
-        self.batch.add(settled(job))
+        job = settled(job)
+        self.batch.add(job)
+        self._news.append(["add", asdict(job)])
 
     def cancel(self, id: int) -> None:  # noqa: A002 - the seam's word
         """Take a job out; nothing more is said of it."""
         self.batch.cancel(id)
+        self._news.append(["cancel", id])
 
     @property
     def idle(self) -> bool:
@@ -82,15 +89,49 @@ class Runner:
 
     def step(self) -> list[Emit]:
         """Plan and start one step, then read back the one before it (on a GPU) or this one (on CPU)."""
+        news, self._news = self._news, []
+        if self.group is not None:
+            self.group.tell(news)
+        return self._advance()
+
+    def warm(self) -> int:
+        """Prepare every size of batch now (on a GPU: capture), not when it is first wanted. Returns how many."""
+        if self.group is not None:
+            self.group.tell([["warm", None]])
+        return self.engine.warm()
+
+    def follow(self) -> None:
+        """Any rank but the first: do as the first does, until it closes. Raises RuntimeError where a rank is gone."""
+        if self.group is None:
+            raise ValueError("a replica of one rank has nobody to follow")
+        while (news := self.group.hear()) != ["close"]:
+            for what, said in news:
+                if what == "warm":
+                    self.engine.warm()
+                elif what == "cancel":
+                    self.batch.cancel(said)
+                else:
+                    self.batch.add(Job(**said | {"ids": tuple(said["ids"]), "eos": tuple(said["eos"])}))
+            self._advance()
+        self.group.close()
+
+    def close(self) -> None:
+        """The first rank: let the others go."""
+        if self.group is not None:
+            self.group.tell(["close"])
+            self.group.close()
+
+    def _advance(self) -> list[Emit]:
         step, emits = self.batch.plan(), []
         if step is not None:
             try:
                 self._launch(step)
             except (RuntimeError, MemoryError) as exc:
-                if not _out_of_memory(exc):
+                # Ranks of one replica must agree on every step; one that ran out alone ends the replica.
+                if self.group is not None or not _out_of_memory(exc):
                     raise
                 emits = self._land(0) + self._shrink(step)
-        return emits + self._land(self.engine.ahead if step is not None else 0)
+        return emits + self._land(self.engine.ahead if step is not None else max(0, len(self._flights) - 1))
 
     def stats(self) -> dict[str, Any]:
         """Counters and sizes, for metrics: tokens, rows, bytes; `memory` is the device's own."""
@@ -101,7 +142,7 @@ class Runner:
             "kv_used": used * self.blocks.size, "kv_total": self.blocks.total * self.blocks.size, "tokens_in": b.tokens_in,
             "tokens_out": b.tokens_out, "tokens_shared": b.shared, "weights_bytes": self.weights_bytes, "kv_bytes": self.kv_bytes,
             "device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours,
-            "dtype": self.dtype, "max_len": self.limits.max_len,
+            "dtype": self.dtype, "max_len": self.limits.max_len, "rank": self.mesh.rank, "busy": self.stage.busy,
         }  # fmt: skip
 
     def _launch(self, step: Step) -> None:
@@ -135,12 +176,14 @@ class Runner:
         from holynb.pool.eager import Eager
         from holynb.pool.load import load, opened
         from holynb.pool.model import Decoder, pack
+        from holynb.pool.stage import Alone, Stage
 
         if self.device != "cpu":
             torch.cuda.set_device(self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
         dtype = getattr(torch, self.dtype)
+        self.group = self._meet()
         with nullcontext(source) if source else opened(folder) as found:
             weights = load(self.spec, self.cut, found, self.device, dtype)
         if self.device == "cpu":
@@ -149,11 +192,22 @@ class Runner:
         layers, heads = self.cut.layers[1] - self.cut.layers[0], self.cut.kv_heads[1] - self.cut.kv_heads[0]
         token = plan.kv_bytes(self.spec, self.cut, dtype.itemsize)
         blocks = plan.blocks(self._room(share, dtype.itemsize), token * BLOCK, self.limits, BLOCK)
+        blocks = blocks if self.group is None else self.group.least(blocks)
         self.kv_bytes = blocks * BLOCK * token
         self.blocks = Blocks(blocks, BLOCK)
         kv = pages((layers, heads, blocks * BLOCK, self.spec.head_dim), dtype, self.device)
-        model = Decoder(self.spec, weights, self.limits.max_len)
-        self.engine: Engine = Eager(model, kv, BLOCK) if self.device == "cpu" else _graphs(model, kv, self.limits)
+        joins = None if self.group is None else self.group.joins(self.spec, self.cut)
+        model = Decoder(self.spec, weights, self.limits.max_len, joins)
+        self.stage = Alone() if self.group is None or self.mesh.pipe == 1 else Stage(self.group, self.spec.hidden, kv)
+        self.engine: Engine = Eager(model, kv, BLOCK, self.stage) if self.device == "cpu" else _graphs(model, kv, self.limits, self.stage)
+
+    def _meet(self) -> Group | None:
+        """The other ranks, if there are any."""
+        if self.mesh.size == 1:
+            return None
+        from holynb.pool.shard import Group
+
+        return Group(self.mesh, self.device)
 
     def _room(self, share: float, itemsize: int) -> int:
         """Bytes for the cache, now that the weights are there."""
@@ -170,12 +224,13 @@ class Engine(Protocol):
     def launch(self, step: Step) -> Any: ...
     def land(self, flight: Any) -> list[int]: ...
     def forget(self) -> None: ...
+    def warm(self) -> int: ...
 
 
-def _graphs(model: Decoder, kv: Tensor, limits: Limits) -> Engine:
+def _graphs(model: Decoder, kv: Tensor, limits: Limits, stage: Alone) -> Engine:
     from holynb.pool.graphs import Graphs
 
-    return Graphs(model, kv, BLOCK, limits)
+    return Graphs(model, kv, BLOCK, limits, stage=stage)
 
 
 def _dtype(asked: str | None, device: str, spec: Spec) -> str:

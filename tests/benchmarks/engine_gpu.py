@@ -174,10 +174,8 @@ def kernels(runner: Any, size: int) -> list[tuple[str, int, float]]:
     return sorted(rows, key=lambda r: -r[2])[:12]
 
 
-def starts(size: str, path: Path) -> dict[str, Any]:
-    """Process start to first token, weights on disk: first with no compiled kernels, then with them."""
-    import os
-
+def write(path: Path) -> None:
+    """Random weights of the model in `path`, beside its config.json."""
     import torch
     from safetensors.torch import save_file
 
@@ -192,6 +190,13 @@ def starts(size: str, path: Path) -> dict[str, Any]:
         names += [f"model.layers.{i}.self_attn.{n}.weight" for n in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")]
         names += [f"model.layers.{i}.mlp.{n}.weight" for n in ("gate_proj", "up_proj", "down_proj")]
     save_file({n: t.cpu() for n in names if (t := source(n)) is not None}, path / "model.safetensors")
+
+
+def starts(path: Path) -> dict[str, Any]:
+    """Process start to first token, weights on disk: first with no compiled kernels, then with them."""
+    import os
+
+    write(path)
     env = os.environ | {"TRITON_CACHE_DIR": tempfile.mkdtemp(), "PYTHONPATH": "."}
     found = {}
     for which in ("first", "second"):
@@ -210,14 +215,14 @@ def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
 
     path, found = folder(size, root), {}
     if said.start:
-        found["start"] = starts(size, path)
+        found["start"] = starts(path)
         print(size, "start to (loaded, first token):", found["start"], flush=True)
     torch.cuda.empty_cache()
     begin = time.perf_counter()
     runner = Runner(path, device="cuda:0", max_len=2112, source=made_up(read(path), "cuda:0", torch.bfloat16))
     found["ready_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
-    found["graphs"], found["capture_s"] = runner.engine.warm(), time.perf_counter() - begin
+    found["graphs"], found["capture_s"] = runner.warm(), time.perf_counter() - begin
     found["peak_gb"], found["stats"] = torch.cuda.max_memory_allocated() / 1e9, runner.stats()
     print(size, f"ready {found['ready_s']:.1f} s, {found['graphs']} graphs {found['capture_s']:.1f} s, peak {found['peak_gb']:.1f} GB", flush=True)
     found["errors"] = errors(runner)

@@ -1,0 +1,119 @@
+"""Ranks of one replica talking: sums and gathers of a tensor group, hidden states from stage to stage, news from the leader.
+
+Every rank runs the same scheduler over the same jobs, so a step needs no plan sent around: only what changed outside (jobs,
+cancels), and on a pipeline the sampled tokens. Gloo carries what the host reads, NCCL what the devices do. Never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.nn.functional import embedding, pad
+
+from holynb.pool.mesh import Cut, Mesh
+from holynb.pool.model import Joins
+from holynb.pool.spec import Spec
+
+__all__ = ["Group"]
+
+
+class Group:
+    """This rank among those of its replica. Rank 0 leads: it alone is told of jobs. Raises RuntimeError where another rank is gone."""
+
+    def __init__(self, mesh: Mesh, device: str) -> None:
+        # Collectives outside a captured graph never run beside one: NCCL need not pay for that case.
+        os.environ.setdefault("NCCL_GRAPH_MIXING_SUPPORT", "0")
+        self.mesh, self.device = mesh, device
+        backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
+        distributed.init_process_group(
+            backend, init_method=mesh.address, rank=mesh.rank, world_size=mesh.size, timeout=timedelta(days=30)
+        )
+        every = [distributed.new_group([stage * mesh.tensor + i for i in range(mesh.tensor)]) for stage in range(mesh.pipe)]
+        self._tensor = every[mesh.stage]
+        self._sent: deque[tuple[Any, Tensor]] = deque()
+
+    def least(self, number: int) -> int:
+        """The smallest of what the ranks say."""
+        said = torch.tensor([number], dtype=torch.int64)
+        distributed.all_reduce(said, distributed.ReduceOp.MIN)
+        return int(said.item())
+
+    def joins(self, spec: Spec, cut: Cut) -> Joins | None:
+        """What the model does where its share meets the others' (None: it has no others)."""
+        if self.mesh.tensor == 1:
+            return None
+        first, last = cut.vocab
+        share = -(-spec.vocab // self.mesh.tensor)
+
+        def total(x: Tensor) -> Tensor:
+            # A sum, not a mean: each rank holds a part of every product, not a copy.
+            distributed.all_reduce(x, group=self._tensor)
+            return x
+
+        def embed(ids: Tensor, table: Tensor) -> Tensor:
+            here = (ids >= first) & (ids < last)
+            return total(embedding((ids - first).clamp(0, max(last - first - 1, 0)), table) * here[:, None])
+
+        def logits(x: Tensor) -> Tensor:
+            x = pad(x, (0, share - x.shape[1])).contiguous()
+            out = x.new_empty(self.mesh.tensor * x.shape[0], share)
+            distributed.all_gather_into_tensor(out, x, group=self._tensor)
+            return out.view(self.mesh.tensor, -1, share).transpose(0, 1).reshape(x.shape[0], -1)[:, : spec.vocab].contiguous()
+
+        return Joins(total, embed, logits)
+
+    def tell(self, news: list[Any]) -> None:
+        """Leader: say what changed, to every other rank, without waiting for them."""
+        body = torch.frombuffer(bytearray(json.dumps(news).encode()), dtype=torch.uint8)
+        for rank in range(1, self.mesh.size):
+            self._post(torch.tensor([body.numel()]), rank)
+            self._post(body, rank)
+
+    def hear(self) -> list[Any]:
+        """Follower: wait for the leader's word."""
+        length = torch.zeros(1, dtype=torch.int64)
+        distributed.recv(length, 0)
+        body = torch.empty(int(length.item()), dtype=torch.uint8)
+        distributed.recv(body, 0)
+        news: list[Any] = json.loads(bytes(body.tolist()))
+        return news
+
+    def pass_on(self, hidden: Tensor) -> None:
+        """Hidden states to the next stage."""
+        self._post(hidden, self.mesh.rank + self.mesh.tensor)
+
+    def take_over(self, hidden: Tensor) -> Tensor:
+        """Hidden states from the stage before, into `hidden`."""
+        distributed.recv(hidden, self.mesh.rank - self.mesh.tensor)
+        return hidden
+
+    def spread(self, tokens: list[int]) -> None:
+        """Last stage: the sampled tokens to all stages before."""
+        said = torch.tensor(tokens, dtype=torch.int64)
+        for stage in range(self.mesh.pipe - 1):
+            self._post(said, stage * self.mesh.tensor + self.mesh.slice)
+
+    def gather(self, count: int) -> list[int]:
+        """Another stage: `count` tokens from the last one."""
+        said = torch.empty(count, dtype=torch.int64)
+        distributed.recv(said, (self.mesh.pipe - 1) * self.mesh.tensor + self.mesh.slice)
+        found: list[int] = said.tolist()
+        return found
+
+    def close(self) -> None:
+        """Leave the group."""
+        while self._sent:
+            self._sent.popleft()[0].wait()
+        distributed.destroy_process_group()
+
+    def _post(self, what: Tensor, rank: int) -> None:
+        """Send without waiting; what is sent is kept until it is gone."""
+        while self._sent and self._sent[0][0].is_completed():
+            self._sent.popleft()
+        self._sent.append((distributed.isend(what, rank), what))
