@@ -5,15 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import NamedTuple
 
 from holynb.errors import Fault
+from holynb.limits import Place
 from holynb.station import Job, Station
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts
 
-__all__ = ["Heard", "answered", "failure", "listen", "within"]
+__all__ = ["Going", "Heard", "answered", "failure", "listen", "within"]
 
 #: An answer, with its latency and its time to first token (None where it was not streamed), seconds.
 Heard = tuple[Done, tuple[float, float | None]]
+
+
+class Going(NamedTuple):
+    """What an attempt holds while it is on its way: its place in the limiter, and dollars set aside."""
+
+    place: Place
+    worst: Decimal
 
 
 async def listen(request: Request, station: Station, timeouts: Timeouts, say: Callable[[int, str], None]) -> Heard:

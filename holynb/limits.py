@@ -22,6 +22,8 @@ __all__ = ["LONGEST_WAIT_S", "Limiter", "Place", "shared"]
 LONGEST_WAIT_S = 120.0
 #: How far doubling goes where no headers tell the quota: what is in flight when a quota ends is refused together.
 UNTOLD = 32
+#: What a 429 of a server of one's own leaves of the window.
+OWN_CUT = 0.7
 BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
 
 
@@ -39,14 +41,17 @@ class Place:
 class Limiter:
     """One endpoint and key. Owned by the io loop; any number of coroutines may wait, and they go in the order they came.
 
+    own: a server of one's own, behind which no quota stands: a 429 is a moment's overload there, so no rate is learned from it.
     rpm, tpm: the user's bounds, exact over any 60 seconds. cap: most at once. start: where the window begins (`cap` for a server of one's own).
     clock: seconds; must run as the event loop's does.
     """
 
     def __init__(
-        self, *, rpm: int | None = None, tpm: int | None = None, cap: int = 64, start: int = 8, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, *, rpm: int | None = None, tpm: int | None = None, cap: int = 64, start: int = 8, own: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.cap = cap
+        self._own = own
         self.flying = 0
         self.latency: float | None = None
         self._size = float(min(start, cap))
@@ -142,8 +147,9 @@ class Limiter:
         if first:
             self._event_at = now
             self._slow_start = False
-            self._size = max(1.0, self._size / 2)
-            self._pace.refused(now, pause)
+            self._size = max(1.0, self._size * (OWN_CUT if self._own else 0.5))
+            if not self._own:
+                self._pace.refused(now, pause)
         self._until = max(self._until, now + pause)
         self._changed.set()
         return max(0.0, self._until - now)
@@ -161,8 +167,10 @@ class Limiter:
         if self._size >= self.cap or self.flying * 2 < self._size:
             return
         told = self._requests.left is not None or self._tokens.left is not None
-        if self._slow_start and (told or self._size < UNTOLD):
+        if self._slow_start and (told or self._own or self._size < UNTOLD):
             self._size = min(float(self.cap), self._size + 1.0)
+        elif self._own:
+            self._size = min(float(self.cap), self._size + 1 / self._size)
         else:
             # Answers often come in heaps, so time that has passed is saved up, for one place at most.
             self._credit = min(1.0, self._credit + max(0.0, now - self._grown_at))

@@ -35,12 +35,12 @@ class Policy:
 
 
 def pause(job: Job, fault: Fault, policy: Policy) -> float | None:
-    """Seconds until the job may be sent to the same stop again; None where it may not. Counts the fault on the job."""
+    """Seconds until the job may be sent to the same stop again; None where it may not. Counts the fault on the job.
+
+    A 429 is the limiter's: waiting it out is not an attempt of the budget.
+    """
     if not fault.retry or fault.stops or too_long(fault):
         return None
-    if fault.kind == "rate_limit":
-        job.waits += 1
-        return fault.wait if fault.wait is not None else backoff(job.waits, policy)
     job.faults += 1
     if job.faults > policy.retries:
         return None

@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from holynb.attempt import Heard, answered, failure, listen, within
+from holynb.attempt import Going, Heard, answered, failure, listen, within
 from holynb.budget import FREE, Money
 from holynb.errors import Fault
 from holynb.journal import Journal
+from holynb.limits import Place
 from holynb.retry import Policy, pause, too_long
 from holynb.station import Job, Station, Stop, Stops
 from holynb.types import Ended, Failed, Outcome, Paused, Started, Usage
@@ -84,30 +85,37 @@ class Scheduler:
 
     # -- one endpoint ----------------------------------------------------------------------------------------------
     async def _pump(self, stop: Stop, station: Station) -> None:
-        # A place first, then a job: what is taken goes out at once, so a trip, a stop or an open circuit finds all that waits queued.
+        # The place before the job: what is taken from the queue goes out at once, so a trip, a stop or an open circuit finds all
+        # that waits in it; and a pause is waited out here, where it holds no lane.
         while station.tripped is None:
             await station.cool(time.monotonic)
-            await station.window.acquire()
-            job = await stop.queue.next()
+            place = await station.limiter.acquire(station.size((await stop.queue.first()).request))
             await self._places.acquire()
-            if station.tripped or station.breaker.is_open(time.monotonic()):
-                self._release(station)
-                await self._again(job, stop, station, station.tripped or Fault("server", "the endpoint is failing"), first=True)
-                continue
-            worst = await self._reserve(job, station)
-            if worst is None:
-                self._release(station)
+            taken = None
+            if stop.queue and not station.tripped and not station.breaker.is_open(time.monotonic()):
+                taken = await self._take(stop, station)
+            if taken is None:
+                self._release(station, place)
                 continue
             station.probing = station.breaker.half_open(time.monotonic())
-            task = asyncio.create_task(self._serve(job, stop, station, worst))
+            task = asyncio.create_task(self._serve(taken[0], stop, station, Going(place, taken[1])))
             self._tasks.add(task)
             task.add_done_callback(self._landed)
             if not station.proof.is_set():
                 await within(station.proof.wait(), PROOF_S)
                 station.proof.set()
 
-    def _release(self, station: Station) -> None:
-        station.window.release()
+    async def _take(self, stop: Stop, station: Station) -> tuple[Job, Decimal] | None:
+        """The next job and what is set aside for it; None where the budget has no room, and the row has ended for that."""
+        job, budget = stop.queue.pop(), self._money.budget
+        worst = self._money.worst(job.request, station.route) if budget else Decimal(0)
+        if budget is None or (worst is not None and await budget.reserve(worst)):
+            return job, worst or Decimal(0)
+        await self._end(job, failure(job, station, self._money.refusal(worst)))
+        return None
+
+    def _release(self, station: Station, place: Place) -> None:
+        station.limiter.release(place)
         self._places.release()
 
     def _landed(self, task: asyncio.Task[None]) -> None:
@@ -121,39 +129,30 @@ class Scheduler:
             self.error = exc if isinstance(exc, Exception) else RuntimeError(str(exc))
             self._over.set()
 
-    async def _reserve(self, job: Job, station: Station) -> Decimal | None:
-        """Set the attempt's worst case aside; None where the budget has no room, and the row has ended for that."""
-        budget = self._money.budget
-        if budget is None:
-            return Decimal(0)
-        worst = self._money.worst(job.request, station.route)
-        if worst is not None and await budget.reserve(worst):
-            return worst
-        await self._end(job, failure(job, station, self._money.refusal(worst)))
-        return None
-
-    async def _serve(self, job: Job, stop: Stop, station: Station, worst: Decimal) -> None:
+    async def _serve(self, job: Job, stop: Stop, station: Station, going: Going) -> None:
         """One attempt, to whatever end."""
         cost: Decimal | None = None
         try:
             done, times = await self._attempt(job, station)
             cost = self._count(job, station, done.completion.usage, done.completion.model)
+            station.answered(done.completion.usage.tokens_out)
+            station.limiter.ok(going.place, done.limits, _sum(done.completion.usage))
             self._recovered(stop, station)
-            self._money.settle(worst, cost)
+            self._money.settle(going.worst, cost)
             await self._end(job, answered(job, station.route, done.completion, times))
         except asyncio.CancelledError:
-            self._money.settle(worst, None)
+            self._money.settle(going.worst, None)
             raise
         except Fault as fault:
             cost = self._count(job, station, fault.usage) if fault.usage else Decimal(0) if fault.kind in FREE else None
-            self._money.settle(worst, cost)
-            await self._after(job, stop, station, fault)
+            self._money.settle(going.worst, cost)
+            await self._after(job, stop, station, fault, self._heard(station, fault, going.place))
         except Exception as exc:  # noqa: BLE001 - a fault of ours must end its row and be seen, not hang the run
             self.error = self.error or exc
-            self._money.settle(worst, None)
+            self._money.settle(going.worst, None)
             await self._end(job, failure(job, station, Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")))
         finally:
-            self._release(station)
+            self._release(station, going.place)
 
     async def _attempt(self, job: Job, station: Station) -> Heard:
         """Send, and listen to the end."""
@@ -163,9 +162,8 @@ class Scheduler:
 
     # -- what follows ----------------------------------------------------------------------------------------------
     def _recovered(self, stop: Stop, station: Station) -> None:
-        """An answer: the window grows, and an endpoint that was given up for a while gets its rows back."""
+        """An answer: an endpoint that was given up for a while gets its rows back."""
         station.proof.set()
-        station.window.grew()
         was_open = station.breaker.opened is not None
         station.breaker.succeeded()
         station.probing = False
@@ -173,13 +171,20 @@ class Scheduler:
         if was_open:
             self._stops.call_back(stop, len(self._jobs))
 
-    async def _after(self, job: Job, stop: Stop, station: Station, fault: Fault) -> None:
+    def _heard(self, station: Station, fault: Fault, place: Place) -> float | None:
+        """Tell the limiter. Returns the pause that a 429 begins for everybody there, seconds; None for what begins none."""
+        if fault.kind == "rate_limit" and not too_long(fault):
+            return station.limiter.limited(place, fault.wait, fault.limits)
+        station.limiter.failed(place, fault.limits)
+        return None
+
+    async def _after(self, job: Job, stop: Stop, station: Station, fault: Fault, paused: float | None) -> None:
         """Wait and ask again, move on to the next stop, or end the row."""
         station.proof.set()
         opened = station.breaker.failed(fault.kind, time.monotonic())
         station.probing = False
         station.woken.set()
-        wait = None if self._stopping else pause(job, fault, self._policy)
+        wait = None if self._stopping else paused if paused is not None else pause(job, fault, self._policy)
         self._journal.append(
             Failed(job.request.row, job.attempts, str(station.route), fault.kind, fault.message, time.time(), wait, fault.usage, fault.raw)
         )
@@ -188,7 +193,6 @@ class Scheduler:
                 await self._trip(stop, station, fault)
             await self._fail(job, stop, station, fault)
         elif fault.kind == "rate_limit":
-            station.window.limited(wait)
             self._journal.append(Paused(str(station.route), wait, fault.kind, time.time()))
             await self._again(job, stop, station, fault, first=True)
         else:
@@ -227,7 +231,7 @@ class Scheduler:
             stop.queue.put(job, first=True)
             return
         job.given_up.add(stop.name)
-        job.faults = job.waits = 0
+        job.faults = 0
         if not self._stopping and self._stops.place(job, f"{station.route}: {fault.message}"):
             return
         if fault.retry and job.followers and not self._stopping:
@@ -276,3 +280,8 @@ class Scheduler:
                     ending = replace(self._why, **paid)  # type: ignore[arg-type]
                     text = self._journal.partial(row) if self._why.status == "cancelled" else None
                     self._journal.append(Ended(row, replace(ending, text=text), time.time()))
+
+
+def _sum(usage: Usage) -> int | None:
+    """Tokens in and out; None where the server did not say."""
+    return None if usage.tokens_in is None or usage.tokens_out is None else usage.tokens_in + usage.tokens_out

@@ -11,17 +11,21 @@ from decimal import Decimal
 
 from holynb.breaker import Breaker
 from holynb.errors import Fault
+from holynb.limits import Limiter
 from holynb.types import Engine, Request, Route, Usage
-from holynb.window import Window
 
 __all__ = ["Job", "Queue", "Station", "Stop", "Stops"]
+
+
+#: Tokens of an answer, before so many have come that their mean says more.
+FIRST_GUESS, ENOUGH = 512, 5
 
 
 @dataclass(slots=True)
 class Job:
     """A request under way. `chain` names the stops it may go to, in order; `followers` are rows that ask the same and share its answer.
 
-    `faults` and `waits` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. Owned by the scheduler.
+    `faults` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. Owned by the scheduler.
     """
 
     request: Request
@@ -29,7 +33,6 @@ class Job:
     followers: list[int] = field(default_factory=list)
     attempts: int = 0
     faults: int = 0
-    waits: int = 0
     given_up: set[str] = field(default_factory=set)
     moved: str | None = None
     usage: Usage = field(default_factory=Usage)
@@ -50,10 +53,14 @@ class Queue:
         (self._jobs.appendleft if first else self._jobs.append)(job)
         self._some.set()
 
-    async def next(self) -> Job:
+    async def first(self) -> Job:
+        """The job whose turn it is, once there is one; it stays in the queue."""
         while not self._jobs:
             self._some.clear()
             await self._some.wait()
+        return self._jobs[0]
+
+    def pop(self) -> Job:
         return self._jobs.popleft()
 
     def drain(self) -> Iterable[Job]:
@@ -62,23 +69,33 @@ class Queue:
 
 
 class Station:
-    """One endpoint within a run: its engine and window, and whether it is proven, tripped or cooling down. Owned by the io thread."""
+    """One endpoint within a run: its engine and limiter, and whether it is proven, tripped or cooling down. Owned by the io thread."""
 
-    def __init__(self, route: Route, engine: Engine, window: Window, *, proven: bool = True) -> None:
+    def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, proven: bool = True) -> None:
         self.route = route
         self.engine = engine
-        self.window = window
+        self.limiter = limiter
         self.breaker = Breaker()
         self.tripped: Fault | None = None
         self.proof = asyncio.Event()
         self.probing = False
         self.woken = asyncio.Event()
+        self._answers = self._tokens_out = 0
         if proven:
             self.proof.set()
 
-    def may_send(self, now: float) -> bool:
-        """Whether a job put here would go out now."""
-        return self.tripped is None and not self.breaker.is_open(now)
+    def answered(self, tokens_out: int | None) -> None:
+        """Learn how long answers are, for the estimate of the next ones."""
+        if tokens_out is not None:
+            self._answers += 1
+            self._tokens_out += tokens_out
+
+    def size(self, request: Request) -> int:
+        """About how many tokens a request will count for: a quarter of its bytes, and twice the mean answer so far (at most max_tokens)."""
+        prompt = sum(len(m.content) for m in request.messages) // 4 + 8
+        longest = request.sampling.max_tokens or FIRST_GUESS
+        likely = 2 * self._tokens_out // self._answers + 32 if self._answers >= ENOUGH else FIRST_GUESS
+        return prompt + min(longest, likely)
 
     async def cool(self, clock: Callable[[], float]) -> None:
         """Wait until the circuit is closed, or half-open with no probe on its way."""

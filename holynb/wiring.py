@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 
 from holynb import prices
 from holynb.budget import Budget, Money
+from holynb.limits import Limiter, shared
 from holynb.options import Options
 from holynb.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.station import Station, Stop
 from holynb.types import Endpoint, Engine, Request, Route, Secret
-from holynb.window import Window
 
 __all__ = ["chain", "engines", "money", "remember", "stations", "stops"]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512
 FIRST_WINDOW = 16
+
+#: Servers that their users run: no quota is behind them, so none is looked for.
+OWN = ("vllm", "ray")
 
 #: (base URL, key) pairs that have answered in this process, so that only the first run probes a key with one request.
 _proven: set[tuple[str, int]] = set()
@@ -38,9 +42,12 @@ def stations(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Station
     made = {}
     for route, engine in engines.items():
         local = engine.endpoint.wire in ("pool", "sim")
+        own = local or route.provider in OWN
         cap = plan.options.concurrency or (POOL_CAP if engine.endpoint.wire == "pool" else HOSTED_CAP)
         proven = local or plan.secrets.get(route) is None or _mark(plan, engine.endpoint) in _proven
-        made[route] = Station(route, engine, Window(cap, cap if local else FIRST_WINDOW), proven=proven)
+        limiter = partial(Limiter, rpm=plan.options.rpm, tpm=plan.options.tpm, cap=cap, start=cap if own else FIRST_WINDOW, own=own)
+        key = (*_mark(plan, engine.endpoint), str(route), cap, plan.options.rpm, plan.options.tpm)
+        made[route] = Station(route, engine, limiter() if own else shared(key, limiter), proven=proven)
     return made
 
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from holynb.errors import KINDS, Fault
 from holynb.journal import Journal
+from holynb.limits import Limiter
 from holynb.retry import Policy
 from holynb.scheduler import Money, Scheduler
 from holynb.station import Job, Station, Stop
 from holynb.types import Ended, Failed, Message, Outcome, Paused, Request, Route, Started, Timeouts
-from holynb.window import Window
 
 FAST = Policy(Timeouts(silence=0.3), retries=3, grace=0.1)
 
@@ -37,7 +37,7 @@ def drive(
 
     async def main() -> tuple[Journal, Scheduler]:
         journal = Journal(n)
-        stations = [Station(e.endpoint.route, e, Window(cap), proven=say.get("proven", True)) for e in engines]
+        stations = [Station(e.endpoint.route, e, Limiter(cap=cap, start=cap, own=True), proven=say.get("proven", True)) for e in engines]
         for station in stations:
             station.breaker.cooldown = say.get("cooldown", 0.1)
         stops = [Stop("all", stations)] if say.get("spread") else [Stop(str(s.route), [s]) for s in stations]
@@ -360,7 +360,8 @@ def test_the_cost_of_failed_attempts_counts():
 
 def test_attempts_equal_the_requests_the_engine_saw():
     rng = random.Random(7)
-    plan = {row: [rng.choice(["ok", "server", "truncated", "rate_limit"]) for _ in range(3)] for row in range(60)}
+    plan = {row: [rng.choice(["ok", "server", "truncated"]) for _ in range(3)] for row in range(60)}
+    plan[7] = plan[30] = ["rate_limit", "rate_limit", "server"]
 
     def script(row: int, attempt: int) -> list[Step]:
         kind = plan[row][attempt - 1] if attempt <= 3 else "ok"
