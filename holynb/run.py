@@ -43,6 +43,8 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     Raises UserError before anything is sent. `run.wait()` or `await run`, then `run.frame()`.
     """
     checked = Options.of({**options, "df": df})
+    if checked.dry_run or checked.show_code:
+        raise BadOption("infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.plan.make sends nothing.)")
     if checked.no_execute:
         raise BadOption("infer() returns a run, so no_execute has no meaning here: holynb.saved.save(name, prompt, route, Options(…)).")
     prompts, route, chosen = saved.used(prompts, route, checked)

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -129,7 +129,9 @@ class RunLog:
         future: asyncio.Future[None] = loop.create_future()
 
         def told(failure: Exception | None) -> None:
-            loop.call_soon_threadsafe(_settle, future, failure)
+            if not loop.is_closed():  # nobody waits any more; what was asked for is written all the same
+                with suppress(RuntimeError):  # closed since
+                    loop.call_soon_threadsafe(_settle, future, failure)
 
         self._writer.put(sql, rows, told)
         return future

@@ -156,9 +156,14 @@ def jitted(function: Function) -> bool:
     return any(d.rpartition(".")[2] == "jit" for d in function.decorators)
 
 
+#: Functions with more than six parameters. Reason beside each.
+WIDE = {"holynb.pool.runner.Runner.__init__": "each setting is a word of a rank's command line, and all but the folder are keywords"}
+
+
 def test_functions_take_few_parameters() -> None:
     """But for Triton's: a kernel gets each pointer, stride and block size as an argument of its own."""
-    assert not [f"{m.name}.{f.name}: {len(f.parameters)}" for m, f in functions() if len(f.parameters) > 6 and not jitted(f)]
+    wide = {f"{m.name}.{f.name}": len(f.parameters) for m, f in functions() if len(f.parameters) > 6 and not jitted(f)}
+    assert not {name: n for name, n in wide.items() if name not in WIDE}
 
 
 def test_arguments_and_results_are_annotated() -> None:

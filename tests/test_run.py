@@ -267,6 +267,7 @@ def test_a_refused_key_sends_one_request():
         (("a", "opnai/gpt-4.1"), {}, BadRoute, "Did you mean openai"),
         (("a", "just-a-word"), {}, BadRoute, "just-a-word"),
         (("a", "sim/echo"), {"modle": 1}, BadOption, "modle"),
+        (("a", "sim/echo"), {"dry_run": True}, BadOption, "belong to a cell"),
         (([], "sim/echo"), {}, BadPrompt, ""),
         (("{{ nope }}", "sim/echo"), {"df": pd.DataFrame({"text": ["a"]})}, BadPrompt, "nope"),
         (("a", "openai/gpt-4.1"), {}, BadKey, "OPENAI_API_KEY"),
