@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ async def listen(request: Request, station: Station, timeouts: Timeouts, say: Ca
     silence, now = timeouts.silence, asyncio.get_running_loop().time
     done: Done | None = None
     first: float | None = None
+    if request.route != station.route:
+        request = replace(request, route=station.route)  # a row that moved: asked elsewhere, for the model that serves there
     sent = time.perf_counter()
     stream = station.engine.send(request, timeouts)
     try:

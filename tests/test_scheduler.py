@@ -248,6 +248,19 @@ def test_failover_moves_the_row_and_says_who_answered_and_why():
     assert row.error == "moved: a/m: it is down"
 
 
+def test_a_row_that_moved_asks_for_the_model_that_serves_there():
+    asked: list[str] = []
+
+    class Noting(Scripted):
+        async def send(self, request, timeouts):
+            asked.append(str(request.route))
+            async for item in super().send(request, timeouts):
+                yield item
+
+    drive([Noting(always(Fault("server", "down")), "a/big"), Noting(always(said("x")), "b/other")], 1, Policy(retries=0))
+    assert asked == ["a/big", "b/other"]
+
+
 def test_a_dead_endpoint_is_soon_left_alone_and_probed_one_at_a_time():
     down = Scripted(always(Fault("server", "down")), "a/m")
     up = Scripted(always(0.005, said("from b")), "b/m")
