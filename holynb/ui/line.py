@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadKey, BadOption, closest
 from holynb.options import Options
-from holynb.ui import benchview, grammar, moneywords
+from holynb.ui import benchview, grammar, moneywords, roiview
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
@@ -35,7 +35,6 @@ AGAIN = frozenset({"retries", "timeout", "connect_timeout", "deadline", "concurr
 LATER: Mapping[str, str] = {
     "panel": "Write a %%infer cell; %%infer? lists every option.",
     "dash": "%infer status shows what runs, %infer runs what ran.",
-    "roi": "The cost column of the frame is the measured price.",
 }
 
 
@@ -115,8 +114,11 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _show(magic: InferMagic, rest: Sequence[str]) -> None:
-    from holynb.ui import plots, stored, views
+    from holynb.ui import panelwords, plots, stored, views
 
+    if any(token.startswith("--replay") for token in rest):
+        panelwords.replay(magic, rest)
+        return
     said, left = grammar.words(rest)
     options = Options.of(said)
     _only("show", said, {"show"})
@@ -236,7 +238,7 @@ COMMANDS: dict[str, Command] = {
     "help": Command("help [COMMAND]", "this list, or one command", _help),
     "status": Command("status", "runs that go on, and local pools", _status),
     "runs": Command("runs [N]", "the newest runs of the run log", _runs),
-    "show": Command("show [RUN] [--show WHAT]", "any run again: of this session or of the run log", _show),
+    "show": Command("show [RUN] [--show WHAT] | --replay FILE [--speed X]", "any run again, of this session or of the run log; or a recorded one", _show),
     "stop": Command("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
     "resume": Command("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
     "run": Command("run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run),
@@ -247,4 +249,5 @@ COMMANDS: dict[str, Command] = {
     "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", moneywords.cost),
     "cache": Command("cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", moneywords.cache),
     "bench": Command("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{benchview.HELP}", moneywords.bench),
+    "roi": Command("roi [R1,R2] [options]", f"API prices against your own GPUs, a month of a given load\n{roiview.HELP}", moneywords.roi),
 }

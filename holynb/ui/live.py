@@ -135,10 +135,14 @@ class Live:
         """Open, then one message a call."""
         if self._view is not None:
             self._view.tick()
-        if self._view is not None or run.options.show == "none":
-            return
-        self._view = LiveView(RunSource(run), clicks=self._clicks, parts=run.options.show)
+        elif run.options.show != "none":
+            self.open(RunSource(run), run.options.show)
+
+    def open(self, source: Source, parts: str = "all") -> LiveView:
+        """Show a source; whoever opens it ticks the view."""
+        self._view = LiveView(source, clicks=self._clicks, parts=parts)
         self._put(mimebundle(self._view.widget))
+        return self._view
 
     def end(self, bundle: Mapping[str, str]) -> None:
         """Put what stays in the place of the view. A page that was reloaded has lost that place: there the view stays, with everything."""

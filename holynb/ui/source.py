@@ -88,7 +88,7 @@ def detail(source: Source, row: int) -> dict[str, Any]:
     mine = [e for e in events if isinstance(e, Started | Failed | Ended) and e.row == row]
     parts = [["System" if m.role == "system" else "Prompt" if m.role == "user" else "Earlier answer", _cut(m.content), ""] for m in source.messages(row)]
     if outcome is None:
-        parts.append(["Answer so far", _cut(source.journal.partial(row) or ""), ""])
+        parts += [["Answer so far", _cut(said), ""]] if (said := source.journal.partial(row)) else []
     else:
         if outcome.text or outcome.status == "ok":
             parts.append(["Answer", _cut(outcome.text or ""), ""])

@@ -15,7 +15,7 @@ function makeDetail(hooks) {
     hooks.close();
     event.stopPropagation();
   });
-  let row = -1;
+  let row = -1, filled = false;
 
   function part(word, text, name = "") {
     const box = make("div", `hn-part ${name}`);
@@ -26,9 +26,11 @@ function makeDetail(hooks) {
   return {
     node,
     row: () => row,
+    filled: () => filled,
     /** known: what the table has of the row. */
     open(known) {
       row = known.values[0];
+      filled = false;
       show(node, true);
       say(title, `Row ${known.label}`);
       say(facts, known.values[1].replace("!", ""));
@@ -37,6 +39,7 @@ function makeDetail(hooks) {
     /** full: {row, label, facts, parts: [[word, text, kind]], attempts: [[at, what]]}. */
     fill(full) {
       if (full.row !== row) return;
+      filled = true;
       say(title, `Row ${full.label}`);
       say(facts, full.facts);
       const parts = full.parts.map(([word, text, kind]) => part(word, text, kind ? `hn-is-${kind}` : ""));

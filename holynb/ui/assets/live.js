@@ -23,7 +23,12 @@ function render({ model, el }) {
   function openDetail(row) {
     detail.open(table.row(row));
     send("row", { row });
-    requestAnimationFrame(() => detail.node.scrollIntoView({ block: "nearest" }));
+  }
+
+  function full(message) {
+    const first = !detail.filled();
+    detail.fill(message);
+    if (first) detail.node.scrollIntoView({ block: "nearest" });
   }
 
   function closeDetail() {
@@ -32,7 +37,7 @@ function render({ model, el }) {
   }
 
   function take(message) {
-    if (message.kind === "row") return detail.fill(message);
+    if (message.kind === "row") return full(message);
     if (message.kind === "delta" && message.seq !== seq + 1) return message.seq > seq && seq >= 0 ? send("ready", { seq, page }) : undefined;
     if (message.kind === "snapshot") begin(message);
     seq = message.seq;

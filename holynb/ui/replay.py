@@ -1,0 +1,77 @@
+"""A recording played through the live view, in its own time or faster, marked as recorded. Sends nothing anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from holynb.journal import Journal
+from holynb.summary import summarize
+from holynb.types import Message, Noted
+from holynb.ui import static
+from holynb.ui.feed import Asked
+from holynb.ui.recording import Recording
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """A source for a live view. `advance` lets happen what is due; its journal has one writer, whoever calls that."""
+
+    def __init__(self, recording: Recording, speed: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        prompts = [next((m.content for m in reversed(asked) if m.role == "user"), "") for asked in recording.messages]
+        self.recording = recording
+        self.journal = Journal(len(prompts))
+        self.asked = Asked(prompts, recording.labels, 0.0, recording.title)
+        self.label = f"Recorded {recording.made}"
+        self._speed = speed
+        self._clock = clock
+        self._began = clock()
+        self._next = 0
+        self._stopped: float | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds into the recording."""
+        if self._stopped is not None:
+            return self._stopped
+        return min(self.recording.seconds, (self._clock() - self._began) * self._speed)
+
+    @property
+    def over(self) -> bool:
+        return self._stopped is not None or self._next >= len(self.recording.steps)
+
+    @property
+    def state(self) -> str:
+        return "stopped" if self._stopped is not None else "done" if self.over else "running"
+
+    def messages(self, row: int) -> Sequence[Message]:
+        return self.recording.messages[row]
+
+    def cancel(self) -> None:
+        """Play no more."""
+        self._stopped = self.elapsed
+
+    def advance(self) -> None:
+        """Let everything happen that is due by now."""
+        due = self.elapsed
+        steps = self.recording.steps
+        while self._stopped is None and self._next < len(steps) and steps[self._next].t <= due:
+            step = steps[self._next]
+            if step.event is not None:
+                self.journal.append(step.event)
+            for row, text in step.said:
+                self.journal.say(row, text)
+            self._next += 1
+
+    def finish(self) -> None:
+        """Let everything happen at once."""
+        self._began = self._clock() - self.recording.seconds / self._speed - 1
+        self.advance()
+
+    def record(self) -> static.Record:
+        """What has been played, as what stays."""
+        events, _ = self.journal.since(0)
+        notes = [f"{self.label}: nothing was sent.", *(e.text for e in events if isinstance(e, Noted) and e.level != "info")]
+        told = summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None)
+        return static.Record(self.asked.title, self.asked.prompts, list(self.journal.rows), told, events, self.asked.labels, 0.0, notes)

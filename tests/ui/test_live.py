@@ -1,0 +1,252 @@
+"""The kernel's half of the live view: what is sent when, what a page may ask, and what is left at the end. The page's half: tests/browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from holynb.errors import BadRoute
+from holynb.journal import Journal
+from holynb.types import Ended, Failed, Message, Outcome, Started, Usage
+from holynb.ui import live as lives
+from holynb.ui.feed import Asked
+from holynb.ui.live import Live, LiveView
+from holynb.ui.source import RunSource, detail
+
+OK = Outcome(
+    "ok", "fine", route="sim/echo", model="sim-echo", attempts=2, usage=Usage(3, 5), latency_s=0.5, ttft_s=0.1, finish_reason="stop"
+)
+
+
+class Told:
+    """A source that a test writes."""
+
+    label = ""
+
+    def __init__(self, n: int = 3) -> None:
+        self.asked = Asked([f"prompt {i}" for i in range(n)], title="a run")
+        self.journal = Journal(n)
+        self.elapsed = 1.0
+        self.state = "running"
+        self.cancelled = 0
+
+    def messages(self, row: int) -> list[Message]:
+        return [Message("system", "be brief"), Message("user", f"prompt {row}")]
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def view_of(source: Any, **more: Any) -> tuple[LiveView, list[Any]]:
+    view, sent = LiveView(source, **more), []
+    view.widget.send = sent.append
+    return view, sent
+
+
+def heard(view: LiveView, **content: Any) -> None:
+    view._heard(view.widget, content, [])
+
+
+def test_the_first_picture_comes_with_the_widget() -> None:
+    source = Told()
+    source.journal.append(Ended(1, OK, 0.5))
+    view, _ = view_of(source)
+    assert view.widget.first["head"]["ended"] == 1
+    assert view.widget.first["rows"] == [[1, "ok", "fine", "5", "?", "0.50 s", 2]]
+
+
+def test_one_message_a_tick_and_only_what_changed() -> None:
+    source = Told()
+    view, sent = view_of(source)
+    heard(view, cmd="ready", page="a", seq=1)
+    source.journal.append(Started(0, 1, "sim/echo", 0.5))
+    view.tick()
+    view.tick()
+    assert [m["kind"] for m in sent] == ["delta", "delta"]
+    assert [len(m["rows"]) for m in sent] == [1, 0]
+    assert [m["seq"] for m in sent] == [2, 3]
+    assert json.dumps(sent)
+
+
+def test_until_a_page_answers_it_is_told_everything() -> None:
+    clock = Clock()
+    view, sent = view_of(Told(), clock=clock)
+    view.tick()
+    clock.now = lives.OPENING_S + 1  # a kernel in which no click arrives: go on without an answer
+    view.tick()
+    assert [m["kind"] for m in sent] == ["snapshot", "delta"]
+
+
+def test_a_page_that_missed_something_gets_a_snapshot_at_the_next_tick() -> None:
+    view, sent = view_of(Told())
+    heard(view, cmd="ready", page="a", seq=1)
+    view.tick()
+    heard(view, cmd="ready", page="b", seq=1)  # reloaded: it knows the first picture alone
+    view.tick()
+    assert [m["kind"] for m in sent] == ["delta", "snapshot"]
+    assert view.pages == {"a", "b"}
+
+
+def test_stop_reaches_the_run_and_is_offered_only_where_a_click_arrives() -> None:
+    source = Told()
+    view, _ = view_of(source)
+    heard(view, cmd="stop")
+    assert source.cancelled == 1
+    assert view.widget.first["stop"] is True
+    assert view_of(source, clicks=False)[0].widget.first["stop"] is False
+    source.state = "done"
+    assert view_of(source)[0].widget.first["stop"] is False
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"cmd": "row", "row": 99}, {"cmd": "row", "row": "1"}, {"cmd": "ready"}, {"cmd": "look", "first": None}, {"cmd": "format"}],
+)
+def test_nonsense_from_a_page_does_nothing(content: dict[str, Any]) -> None:
+    view, sent = view_of(Told())
+    heard(view, **content)
+    view._heard(view.widget, "text", [])
+    assert sent == []
+
+
+def test_a_row_in_full_has_its_attempts_and_the_servers_words() -> None:
+    source = Told()
+    source.journal.append(Started(1, 1, "sim/echo", 0.5))
+    source.journal.append(Failed(1, 1, "sim/echo", "server", "500: oh", 0.7, 0.3, raw="<html>\x1b[31m"))
+    view, sent = view_of(source)
+    heard(view, cmd="row", row=1)
+    (message,) = sent
+    assert message["parts"] == [["System", "be brief", ""], ["Prompt", "prompt 1", ""], ["The server's words, attempt 1", "<html>", "raw"]]
+    assert message["attempts"] == [
+        ["0.50 s", "attempt 1 sent to sim/echo"],
+        ["0.70 s", "attempt 1 failed: server: 500: oh; again in 0.30 s"],
+    ]
+    source.journal.append(Ended(1, OK, 1.0))
+    full = detail(source, 1)
+    assert full["facts"] == "ok · sim/echo · sim-echo · stop · 3 + 5 tokens · ? · 0.50 s · first token 0.10 s"
+    assert ["Answer", "fine", ""] in full["parts"]
+
+
+def test_a_megabyte_of_answer_is_cut_and_says_so() -> None:
+    source = Told(1)
+    source.journal.append(Ended(0, Outcome("ok", "x" * 1_000_000, attempts=1), 1.0))
+    text = detail(source, 0)["parts"][-1][1]
+    assert len(text) < 110_000
+    assert text.endswith("900,000 more characters; the value holds them all.")
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_runs_of_no_row_and_of_one(n: int) -> None:
+    view, sent = view_of(Told(n))
+    view.tick()
+    view.finish()
+    assert sent[-1]["head"]["n"] == n
+
+
+# -- the page of a waiting cell ----------------------------------------------------------------------------------------
+class Shown:
+    """What reached the notebook's output, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bundles: list[Any] = []
+        monkeypatch.setattr("IPython.display.display", self.display)
+
+    def display(self, bundle: Any, **more: Any) -> Any:
+        assert more == {"raw": True, "display_id": True}
+        self.bundles.append(bundle)
+        return SimpleNamespace(update=lambda b, raw: self.bundles.append(b))
+
+
+def a_run(show: str = "all") -> Any:
+    options = SimpleNamespace(show=show, price_as=None)
+    plan = SimpleNamespace(index=None, endpoints=[])
+    prompts = [SimpleNamespace(text="hi", messages=(Message("user", "hi"),))] * 2
+    return SimpleNamespace(n=2, id="r", name=None, route="sim/echo", options=options, plan=plan, prompts=prompts, journal=Journal(2), started=0.0,
+                           elapsed=2.0, done=False, stopped=False)  # fmt: skip
+
+
+def test_the_view_is_replaced_by_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, page, run = Shown(monkeypatch), Live(clicks=True), a_run()
+    page.paint(run)
+    page.paint(run)
+    view = page._view
+    page.end({"text/html": "<b>static</b>"})
+    assert ["application/vnd.jupyter.widget-view+json" in b for b in shown.bundles] == [True, False]
+    assert shown.bundles[-1] == {"text/html": "<b>static</b>"}
+    assert view is not None
+    assert view.widget.comm is None, "the widget is closed: nothing of it is saved"
+
+
+def test_after_a_reload_the_view_stays_with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, page, run = Shown(monkeypatch), Live(clicks=True), a_run()
+    page.paint(run)
+    view = page._view
+    assert view is not None
+    heard(view, cmd="ready", page="a", seq=1)
+    heard(view, cmd="ready", page="b", seq=1)
+    page.end({"text/html": "static"})
+    assert len(shown.bundles) == 1
+    assert view.widget.comm is not None
+
+
+def test_a_run_that_never_painted_shows_only_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, page = Shown(monkeypatch), Live(clicks=True)
+    page.end({"text/plain": "done"})
+    assert shown.bundles == [{"text/plain": "done"}]
+    Live(clicks=True).end({})
+    page = Live(clicks=True)
+    page.paint(a_run(show="none"))
+    page.end({})
+    assert len(shown.bundles) == 1
+
+
+def test_the_source_of_a_run_says_how_it_stands() -> None:
+    run = a_run()
+    source = RunSource(run)
+    assert source.asked.title == "r · sim/echo"
+    states = []
+    for done, stopped in ((False, False), (False, True), (True, True), (True, False)):
+        run.done, run.stopped = done, stopped
+        states.append(source.state)
+    assert states == ["running", "stopping", "stopped", "done"]
+
+
+def test_price_as_an_unknown_route_is_a_mistake_of_the_user() -> None:
+    run = a_run()
+    run.options.price_as = "no route"
+    with pytest.raises(BadRoute, match="no route"):
+        RunSource(run)
+
+
+# -- what is sent to the page ------------------------------------------------------------------------------------------
+def test_opening_is_under_a_hundred_kilobytes() -> None:
+    view, _ = view_of(Told(100))
+    state = view.widget.get_state()
+    assert len(json.dumps({k: v for k, v in state.items() if k in ("_esm", "_css", "first", "_anywidget_id")})) < 100_000
+
+
+def test_model_text_reaches_the_page_through_text_content_alone() -> None:
+    own = "\n".join(lives.asset(s) for s in lives.SCRIPTS if s != "uplot.js")
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", own)
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    own = "\n".join(lives.asset(s) for s in (*lives.SCRIPTS, "live.css") if s != "uplot.js")
+    assert not re.search(r"https?://|@import|\bimport\b|url\(", own)
+    assert set(re.findall(r"https?://[^\s*\"')]+", lives.asset("uplot.js"))) <= {"https://github.com/leeoniya/uPlot"}
+
+
+def test_the_libraries_licence_is_beside_it() -> None:
+    assert "MIT" in lives.asset("uplot.LICENSE")
+    assert "Leon Sorokin" in lives.asset("uplot.LICENSE")
