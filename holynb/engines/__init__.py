@@ -20,6 +20,10 @@ GROUP = "holynb.engines"
 #: Wire → where its engine is.
 WIRES = {
     "openai": "holynb.engines.openai:OpenAI",
+    "azure": "holynb.engines.azure:Azure",
+    "anthropic": "holynb.engines.anthropic:Anthropic",
+    "gemini": "holynb.engines.gemini:Gemini",
+    "sagemaker": "holynb.engines.sagemaker:SageMaker",
     "pool": "holynb.engines.pool:Pool",
     "sim": "holynb.engines.sim:Sim",
 }

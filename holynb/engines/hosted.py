@@ -16,7 +16,7 @@ from holynb.engines.answer import Answer
 from holynb.errors import Fault
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
 
-__all__ = ["Hosted", "Traits", "Wire"]
+__all__ = ["Hosted", "Traits", "Wire", "encoded"]
 
 #: Seconds that a finished stream may take to end. Breaking it off costs the connection, and against https a handshake for the next answer.
 TAIL_S = 2.0
@@ -36,7 +36,7 @@ class Wire:
     answer:   a fold for one stream.
     classify: status (not 200), headers, body → Fault.
     learn:    traits and the Fault of a refused request → traits that may be taken; the same where nothing was learned.
-    sign:     for wires whose headers depend on the body: endpoint, url, body, headers → headers.
+    streams:  the content types that `answer` reads.
     """
 
     url: Callable[[Endpoint, Request], str]
@@ -49,7 +49,6 @@ class Wire:
     traits: Callable[[Endpoint], Traits] = lambda endpoint: frozenset()
     learn: Callable[[Traits, Fault], Traits] = lambda traits, fault: traits
     streams: tuple[str, ...] = ("text/event-stream",)
-    sign: Callable[[Endpoint, str, bytes, Mapping[str, str]], Mapping[str, str]] | None = None
 
 
 class Hosted:
@@ -104,18 +103,20 @@ class Hosted:
 
     # -- out -----------------------------------------------------------------------------------------------------------
     async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
-        url = self._wire.url(self.endpoint, request)
+        url = self._url(request)
         body = codec.dumps(self._wire.body(request, traits))
         if self._client is None:
             self._client = http.borrow(url)
-        if self._wire.sign is not None:
-            headers = _encoded(self._wire.sign(self.endpoint, url, body, self._wire.headers(self.endpoint, secret)))
-        elif secret is self._secret and self._headers:
-            headers = self._headers
-        else:
-            headers = self._headers = _encoded(self._wire.headers(self.endpoint, secret))
-            self._secret = secret
-        return await self._client.send("POST", url, headers, body, connect=timeouts.connect)
+        return await self._client.send("POST", url, await self._head(url, body, secret), body, connect=timeouts.connect)
+
+    def _url(self, request: Request) -> str:
+        return self._wire.url(self.endpoint, request)
+
+    async def _head(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:  # noqa: ARG002 - signed by some wires
+        """The headers, encoded once for a key."""
+        if secret is not self._secret or not self._headers:
+            self._headers, self._secret = encoded(self._wire.headers(self.endpoint, secret)), secret
+        return self._headers
 
     # -- in ------------------------------------------------------------------------------------------------------------
     def _whole(self, body: bytes) -> Completion:
@@ -186,5 +187,6 @@ def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
     return f"{provider} answered {words}"
 
 
-def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Headers as they go out."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

@@ -24,7 +24,7 @@ FINISH: Mapping[str, str] = {"tool_calls": "tool", "function_call": "tool", "max
 
 #: What is left out of a request once a model has refused it.
 DROPPABLE = ("temperature", "top_p", "stream_options")
-_REFUSED = re.compile(r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE)
+REFUSED = re.compile(r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE)
 
 
 class OpenAI(Hosted):
@@ -94,7 +94,7 @@ def learn(known: Traits, fault: Fault) -> Traits:
     """What a refused request teaches. A name of max_tokens is swapped once; what is refused under both names stays refused."""
     value = _json((fault.raw or "").encode())
     said = Said(fault.message) if value is None else _said(value)[0]
-    if not (_REFUSED.search(said.message) or said.code.startswith("unsupported")):
+    if not (REFUSED.search(said.message) or said.code.startswith("unsupported")):
         return known
     named = {said.param} if said.param else set(re.findall(r"\w+", said.message))
     used = "max_completion_tokens" if "max_completion_tokens" in known else "max_tokens"
@@ -150,10 +150,10 @@ def usage(said: Any) -> Usage:
         return Usage()
     details = said.get("prompt_tokens_details")
     details = details if isinstance(details, Mapping) else {}
-    cached = _count(details.get("cached_tokens"))
+    cached = count(details.get("cached_tokens"))
     if cached is None:
-        cached = _count(said.get("prompt_cache_hit_tokens"))  # DeepSeek
-    return Usage(_count(said.get("prompt_tokens")), _count(said.get("completion_tokens")), cached, _count(details.get("cache_write_tokens")))
+        cached = count(said.get("prompt_cache_hit_tokens"))  # DeepSeek
+    return Usage(count(said.get("prompt_tokens")), count(said.get("completion_tokens")), cached, count(details.get("cache_write_tokens")))
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
@@ -213,7 +213,8 @@ def _word(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _count(value: Any) -> int | None:
+def count(value: Any) -> int | None:
+    """A count of tokens; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 

@@ -1,0 +1,182 @@
+"""The Anthropic wire: Messages, whole and streamed. Pure but for the class.
+
+Its own ways: max_tokens is required, the system prompt stands apart, input_tokens leaves cached tokens out, errors may come inside a 200
+stream, and newer models refuse sampling parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from holynb.engines import codec, openai, quotas, verdict
+from holynb.engines.answer import Answer, checked
+from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.verdict import Said
+from holynb.errors import Fault
+from holynb.types import Completion, Endpoint, Request, Secret, Usage
+
+__all__ = ["VERSION", "WIRE", "Anthropic", "Messages", "body", "classify", "read", "usage"]
+
+#: The version that every server and gateway of this wire accepts.
+VERSION = "2023-06-01"
+#: Required by the wire; what a request gets that says nothing.
+MAX_TOKENS = 2048
+
+FINISH: Mapping[str, str] = {
+    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length", "tool_use": "tool",
+    "refusal": "content_filter",
+}  # fmt: skip
+DROPPABLE = ("temperature", "top_p")
+
+
+class Anthropic(Hosted):
+    """Anthropic's API, or a gateway that speaks it."""
+
+    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
+        super().__init__(endpoint, key, WIRE)
+
+
+# -- out -----------------------------------------------------------------------------------------------------------------
+
+
+def url(endpoint: Endpoint, request: Request) -> str:  # noqa: ARG001 - other wires have the model in their address
+    return f"{endpoint.base_url.removesuffix('/v1')}/v1/messages"
+
+
+def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
+    said = {**openai.headers(endpoint, None), "anthropic-version": str(endpoint.options.get("version", VERSION))}
+    return said if secret is None else said | {"x-api-key": secret.reveal()}
+
+
+def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:
+    """The request's JSON. Turns of the same role are joined, since roles must alternate; a seed is left out, since there is none."""
+    s = request.sampling
+    said: dict[str, Any] = {"model": request.route.model, "max_tokens": s.max_tokens or MAX_TOKENS, "messages": _turns(request)}
+    if system := "\n\n".join(m.content for m in request.messages if m.role == "system"):
+        said["system"] = system
+    plain = {"temperature": s.temperature, "top_p": s.top_p}
+    said.update((name, value) for name, value in plain.items() if value is not None and f"no {name}" not in known)
+    if s.stop:
+        said["stop_sequences"] = list(s.stop)
+    if request.schema is not None:
+        said["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+    if request.stream:
+        said["stream"] = True
+    said.update(s.extra)
+    return said
+
+
+def _turns(request: Request) -> list[dict[str, str]]:
+    turns: list[dict[str, str]] = []
+    for message in request.messages:
+        if message.role == "system":
+            continue
+        if turns and turns[-1]["role"] == message.role:
+            turns[-1]["content"] += f"\n\n{message.content}"
+        else:
+            turns.append({"role": message.role, "content": message.content})
+    return turns
+
+
+def learn(known: Traits, fault: Fault) -> Traits:
+    """Newer models take no sampling parameters; what a refusal names is left out from then on."""
+    words = fault.message.lower()
+    if not openai.REFUSED.search(words):
+        return known
+    return known | {f"no {name}" for name in DROPPABLE if name in words}
+
+
+# -- in ------------------------------------------------------------------------------------------------------------------
+
+
+def read(value: Any) -> Completion:
+    """A whole answer. Raises Fault."""
+    if isinstance(value, Mapping):
+        if value.get("type") == "error" or value.get("error"):
+            raise verdict.judge(*_said(value, 500), {}, codec.dumps(value))
+        content = value.get("content")
+        if isinstance(content, list):
+            text = "".join(p["text"] for p in content if isinstance(p, Mapping) and p.get("type") == "text" and isinstance(p.get("text"), str))
+            reason = value.get("stop_reason")
+            finish = FINISH.get(reason, reason) if isinstance(reason, str) else "unknown"
+            model = value.get("model")
+            return checked(Completion(codec.mend(text), finish, model if isinstance(model, str) else None, usage(value.get("usage"))))
+    raise verdict.malformed(codec.dumps(value), "200, but the answer has no content")
+
+
+class Messages(Answer):
+    """The fold of a stream of message events."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counts: dict[str, Any] = {}
+
+    def take(self, name: str, chunk: Any) -> str | None:
+        """An event's text. message_start counts the input, message_delta the output so far. Raises Fault for an error event."""
+        if not isinstance(chunk, Mapping):
+            raise verdict.malformed(codec.dumps(chunk), "the server's stream holds an event that is no part of a message")
+        kind = chunk.get("type") or name
+        if kind == "error" or chunk.get("error"):
+            raise verdict.judge(*_said(chunk, 500), {}, codec.dumps(chunk))
+        if kind == "message_start" and isinstance(message := chunk.get("message"), Mapping):
+            self.model = message.get("model") if isinstance(message.get("model"), str) else None
+            self._count(message.get("usage"))
+        elif kind == "message_delta":
+            self._count(chunk.get("usage"))
+            reason = (chunk.get("delta") or {}).get("stop_reason")
+            self.finish_reason = FINISH.get(reason, reason) if isinstance(reason, str) else self.finish_reason
+        elif kind == "message_stop":
+            self.done = True
+        elif kind == "content_block_delta" and isinstance(delta := chunk.get("delta"), Mapping):
+            text = delta.get("text")
+            return text if delta.get("type") == "text_delta" and isinstance(text, str) else ""  # thinking and tools are work without text
+        return None
+
+    def _count(self, said: Any) -> None:
+        if isinstance(said, Mapping):
+            self._counts.update((k, v) for k, v in said.items() if v is not None)
+            self.usage = usage(self._counts)
+
+
+def usage(said: Any) -> Usage:
+    """Counts. `input_tokens` holds neither what was read from the cache nor what was written to it, so the three are added."""
+    if not isinstance(said, Mapping):
+        return Usage()
+    plain, out, cached, written = (
+        openai.count(said.get(k)) for k in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    )
+    total = None if plain is None else plain + (cached or 0) + (written or 0)
+    return Usage(total, out, cached, written)
+
+
+def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+    """The Fault for a reply that is not 200."""
+    try:
+        value = codec.loads(body)
+    except ValueError:
+        value = None
+    said = _said(value, status)[1] if isinstance(value, Mapping) else Said(verdict.plain(body))
+    fault = verdict.judge(status, said, headers, body)
+    fault.limits = quotas.anthropic(headers)
+    return fault
+
+
+#: The statuses of errors that come inside a 200.
+_STATUSES: Mapping[str, int] = {
+    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403, "not_found_error": 404,
+    "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504, "overloaded_error": 529,
+}  # fmt: skip
+
+
+def _said(value: Mapping[str, Any], status: int) -> tuple[int, Said]:
+    error = value.get("error")
+    error = error if isinstance(error, Mapping) else {"message": error}
+    kind, message = error.get("type"), error.get("message")
+    kind, details = kind if isinstance(kind, str) else "", error.get("details")
+    code = details.get("error_code") if isinstance(details, Mapping) else None
+    said = Said(message if isinstance(message, str) else "", code if isinstance(code, str) else "", kind)
+    return (_STATUSES.get(kind, status) if status == 500 else status), said
+
+
+WIRE = Wire(url, headers, body, read, Messages, classify, quotas.anthropic, learn=learn)

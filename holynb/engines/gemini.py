@@ -1,0 +1,184 @@
+"""The Gemini wire: generateContent and streamGenerateContent. Pure but for the class.
+
+Its own ways: a bad key is a 400, thought tokens are billed as output but not counted among the candidates', a blocked prompt is a 200
+without candidates, waiting is told in the body, and the same words are used for a minute's quota and for an empty purse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from holynb.engines import codec, openai, quotas, verdict
+from holynb.engines.answer import Answer, checked
+from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.verdict import Said
+from holynb.errors import Fault
+from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
+
+__all__ = ["WIRE", "Gemini", "Generated", "body", "classify", "read", "usage"]
+
+_FILTERED = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "LANGUAGE", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT")
+_FAILED = ("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE")
+FINISH: Mapping[str, str] = {
+    "STOP": "stop", "MAX_TOKENS": "length", **dict.fromkeys(_FILTERED, "content_filter"), **dict.fromkeys(_FAILED, "error"),
+}  # fmt: skip
+
+#: What `-p` names at the top of the request; everything else belongs to generationConfig.
+TOP = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "serviceTier", "modelArmorConfig")
+
+
+class Gemini(Hosted):
+    """Google's Gemini API."""
+
+    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
+        super().__init__(endpoint, key, WIRE)
+
+
+# -- out -----------------------------------------------------------------------------------------------------------------
+
+
+def url(endpoint: Endpoint, request: Request) -> str:
+    base = endpoint.base_url
+    base = base if base.endswith(("/v1beta", "/v1")) else f"{base}/v1beta"
+    model = quote(request.route.model.removeprefix("models/"), safe="/:@")
+    place = model if model.startswith("tunedModels/") else f"models/{model}"
+    return f"{base}/{place}:streamGenerateContent?alt=sse" if request.stream else f"{base}/{place}:generateContent"
+
+
+def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
+    said = openai.headers(endpoint, None)
+    return said if secret is None else said | {"x-goog-api-key": secret.reveal()}
+
+
+def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:  # noqa: ARG001 - as every wire is asked
+    """The request's JSON."""
+    s = request.sampling
+    turns = [{"role": "model" if m.role == "assistant" else "user", "parts": [{"text": m.content}]} for m in request.messages if m.role != "system"]
+    said: dict[str, Any] = {"contents": turns}
+    if system := [{"text": m.content} for m in request.messages if m.role == "system"]:
+        said["systemInstruction"] = {"parts": system}
+    plain = {"maxOutputTokens": s.max_tokens, "temperature": s.temperature, "topP": s.top_p, "seed": s.seed, "stopSequences": list(s.stop) or None}
+    config: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
+    if request.schema is not None:
+        config |= {"responseMimeType": "application/json", "responseJsonSchema": request.schema}
+    for name, value in s.extra.items():
+        (said if name in TOP else config)[name] = value
+    if config:
+        said["generationConfig"] = config
+    return said
+
+
+# -- in ------------------------------------------------------------------------------------------------------------------
+
+
+def read(value: Any) -> Completion:
+    """A whole answer. Raises Fault."""
+    answer = Generated()
+    text = answer.take("message", value)
+    if answer.finish_reason is None:
+        raise verdict.malformed(codec.dumps(value), "200, but the answer has no candidates")
+    return checked(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
+
+
+class Generated(Answer):
+    """The fold of a stream of GenerateContentResponse. There is no last word: the finish reason comes with the last text."""
+
+    def take(self, name: str, chunk: Any) -> str | None:
+        """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
+        if not isinstance(chunk, Mapping):
+            raise verdict.malformed(codec.dumps(chunk), "the server answered with something that is no part of an answer")
+        if chunk.get("error") or name == "error":
+            status, said, _ = _said(chunk)
+            raise verdict.judge(status or 500, said, {}, codec.dumps(chunk))
+        if isinstance(chunk.get("usageMetadata"), Mapping):
+            self.usage = usage(chunk["usageMetadata"])
+        model = chunk.get("modelVersion")
+        self.model = model if isinstance(model, str) else self.model
+        candidates = chunk.get("candidates")
+        if not isinstance(candidates, list) or not candidates or not isinstance(candidates[0], Mapping):
+            self._blocked(chunk.get("promptFeedback"))
+            return None
+        reason = candidates[0].get("finishReason")
+        if isinstance(reason, str) and reason != "FINISH_REASON_UNSPECIFIED":
+            self.finish_reason = FINISH.get(reason, reason.lower())
+        return _text(candidates[0].get("content"))
+
+    def _blocked(self, feedback: Any) -> None:
+        reason = feedback.get("blockReason") if isinstance(feedback, Mapping) else None
+        if reason and reason != "BLOCKED_REASON_UNSPECIFIED":
+            raise Fault("content_filter", f"the prompt was blocked ({reason})", usage=self.usage if self.usage != Usage() else None)
+
+
+def _text(content: Any) -> str | None:
+    parts = content.get("parts") if isinstance(content, Mapping) else None
+    parts = [p for p in parts if isinstance(p, Mapping)] if isinstance(parts, list) else []
+    texts = [p["text"] for p in parts if isinstance(p.get("text"), str) and not p.get("thought")]
+    return "".join(texts) if texts else "" if parts else None
+
+
+def usage(said: Any) -> Usage:
+    """Counts. Thoughts are billed as output; what tools put into the prompt, as input."""
+    if not isinstance(said, Mapping):
+        return Usage()
+    prompt, tools, out, thoughts, cached = (
+        openai.count(said.get(k))
+        for k in ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount")
+    )
+    both = None if out is None and thoughts is None else (out or 0) + (thoughts or 0)
+    return Usage(None if prompt is None else prompt + (tools or 0), both, cached)
+
+
+def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
+    """The Fault for a reply that is not 200."""
+    try:
+        value = codec.loads(body)
+    except ValueError:
+        value = None
+    value = value[0] if isinstance(value, list) and value else value  # a stream's error comes in a list
+    if not isinstance(value, Mapping):
+        return verdict.judge(status, Said(verdict.plain(body)), headers, body)
+    _, said, details = _said(value)
+    fault = verdict.judge(status, said, headers, body)
+    if fault.kind == "rate_limit":
+        wait = next((quotas.seconds(d.get("retryDelay")) for d in details if "retryDelay" in d), None)
+        fault.wait = max((w for w in (wait, fault.wait) if w is not None), default=None)
+    return fault
+
+
+def _said(value: Mapping[str, Any]) -> tuple[int | None, Said, list[Mapping[str, Any]]]:
+    """Status, words and details. The status' name is the type; a reason among the details (API_KEY_INVALID) is the code."""
+    error = value.get("error")
+    error = error if isinstance(error, Mapping) else {"message": error}
+    listed = error.get("details")
+    details = [d for d in listed if isinstance(d, Mapping)] if isinstance(listed, list) else []
+    message, name, number = error.get("message"), error.get("status"), error.get("code")
+    words, kind = message if isinstance(message, str) else "", name if isinstance(name, str) else ""
+    code = next((str(d["reason"]) for d in details if d.get("reason")), "")
+    if kind == "RESOURCE_EXHAUSTED" and _never(words, details):
+        code = "insufficient_quota"
+    if kind == "FAILED_PRECONDITION" and "billing" in words.lower():
+        code = "billing_error"
+    status = number if isinstance(number, int) and 400 <= number < 600 else None
+    return status, Said(words, code, kind), details
+
+
+def _never(words: str, details: list[Mapping[str, Any]]) -> bool:
+    """Whether a quota is of no use today: it is 0, or a day's and nothing says when it comes back."""
+    told = any("retryDelay" in d for d in details) or quotas.retry_in_words(words) is not None
+    return "limit: 0" in words or (not told and any("PerDay" in str(v.get("quotaId", "")) for v in _violations(details)))
+
+
+def _violations(details: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for detail in details:
+        listed = detail.get("violations")
+        yield from (v for v in listed if isinstance(v, Mapping)) if isinstance(listed, list) else ()
+
+
+def no_limits(headers: Mapping[str, str]) -> Limits | None:  # noqa: ARG001 - as every wire is asked
+    """This server says nothing of quotas in its headers."""
+    return None
+
+
+WIRE = Wire(url, headers, body, read, Generated, classify, no_limits)
