@@ -17,7 +17,7 @@ from holynb.estimate import Seen
 from holynb.runlog import RunLog
 from holynb.types import Message, Route, Usage
 
-__all__ = ["Month", "Spent", "answered", "month", "offered", "spent", "total"]
+__all__ = ["Month", "Speed", "Spent", "answered", "month", "offered", "speed", "spent", "total"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,15 @@ class Month:
     gone: float
     pace: Decimal | None = None
     ahead: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens a second, read and written together, that one run made from its first request to its last answer."""
+
+    run: str
+    rows: int
+    tokens_per_s: float
 
 
 def spent(log: RunLog, since: float | None = None, until: float | None = None) -> list[Spent]:
@@ -117,6 +126,21 @@ def answered(log: RunLog, route: Route, most: int = 400) -> list[Seen]:
     with log.reading() as db:
         rows = db.execute(sql, (str(route), most)).fetchall()
     return [Seen(route, tuple(Message(*m) for m in json.loads(body)["messages"]), Usage(a, b)) for body, a, b in rows]
+
+
+def speed(log: RunLog, route: Route, rows: int = 8) -> Speed | None:
+    """What the newest run of at least `rows` fresh answers made on this route; None where there is none, or nobody counted tokens."""
+    sql = """
+        SELECT a.run, r.name, count(*), sum(a.tokens_in + a.tokens_out), max(a.at) - min(a.at - a.latency_s)
+        FROM answers a JOIN runs r ON r.id = a.run
+        WHERE a.route = ? AND a.status = 'ok' AND NOT a.cached AND a.latency_s IS NOT NULL AND a.tokens_in + a.tokens_out IS NOT NULL
+        GROUP BY a.run HAVING count(*) >= ? ORDER BY r.started DESC LIMIT 1"""
+    with log.reading() as db:
+        found = db.execute(sql, (str(route), rows)).fetchone()
+    if found is None or not found[4] or found[4] <= 0:
+        return None
+    run, name, count, tokens, seconds = found
+    return Speed(name or run, count, tokens / seconds)
 
 
 class _Dollars:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
 from holynb.options import Option, Options, whole
 from holynb.ui import grammar
-from holynb.ui.text import bar, clean, grid, one_line, seconds
+from holynb.ui.text import bar, clean, grid, one_line, progress, seconds
 from holynb.ui.work import Step
 
 if TYPE_CHECKING:
     from holynb.bench import Bench, Measured
+    from holynb.run import Run
     from holynb.ui.magic import InferMagic
     from holynb.ui.painter import Watch
 
@@ -96,48 +97,82 @@ def start(magic: InferMagic, words: Sequence[str]) -> Step:
     """The first of the runs that the line waits for; the value at the end is the frame. Raises UserError before anything is sent."""
     from holynb import bench
     from holynb.run import Run
-    from holynb.ui import views
 
     what = asked(words, magic.shell.user_ns)
     todo = bench.plans(what)
+    page = _Page(magic.shell, len(todo), quiet=what.options.quiet)
     found: list[Measured] = []
     runs: list[Run] = []
 
     def after(watch: Watch) -> Any:
-        pages[-1].end({})
         if watch.interrupted:
-            _leave(magic, found, quiet=what.options.quiet)
+            _leave(magic, page, found)
             raise Interrupted(f"Interrupted: {len(found)} of {len(todo)} routes are measured.", watch.run)
         if len(runs) == 2 or not runs[0].summary().ok:
             found.append(bench.measured(runs, what.per_day))
             runs.clear()
-        return step() if len(found) < len(todo) else _leave(magic, found, quiet=what.options.quiet)
-
-    pages: list[Any] = []
+        page.done = len(found)
+        return step() if len(found) < len(todo) else _leave(magic, page, found)
 
     def step() -> Step:
         runs.append(Run(todo[len(found)][len(runs)]).start())
-        pages.append(views.choose(magic.shell, quiet=what.options.quiet))
-        return Step(runs[-1], pages[-1], after)
+        return Step(runs[-1], page, after)
 
     return step()
 
 
-def _leave(magic: InferMagic, found: Sequence[Measured], *, quiet: bool) -> Any:
+class _Page:
+    """One place for all the runs: a line that says which of them goes on, then what came of all. Owned by the line that waits."""
+
+    every = 0.2
+
+    def __init__(self, shell: Any, routes: int, *, quiet: bool) -> None:
+        from holynb.ui import views
+
+        self.done = 0
+        self.quiet = quiet
+        self._routes = routes
+        self.terminal = getattr(shell, "kernel", None) is None
+        self._notice = views.Notice(shell)
+        self._handle: Any = None
+
+    def paint(self, run: Run) -> None:
+        """Which route, and how far it is."""
+        from holynb.ui import views
+
+        if self.quiet:
+            return
+        told = run.summary()
+        line = f"{run.route}, route {self.done + 1} of {self._routes}: {progress(told, None, None)}"
+        if self.terminal:
+            self._notice(line)
+        else:
+            self._handle = views.show({"text/plain": line}, self._handle)
+
+    def end(self, bundle: Mapping[str, str]) -> None:
+        """What stays; nothing where the value's own display says it."""
+        from holynb.ui import views
+
+        if self.terminal:
+            self._notice.end("")
+        elif bundle or self._handle is not None:
+            self._handle = views.show(dict(bundle) or {"text/plain": ""}, self._handle)
+
+
+def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
     """Put what was measured on the page; the frame is the value, and is not shown a second time."""
     from IPython.display import display
 
     from holynb import bench
-    from holynb.ui import shown, views
+    from holynb.ui import shown
     from holynb.ui.plots import MIME
     from kernels_support.jupyter.capabilities import detect
 
     frame = bench.table(found)
-    if quiet or not found:
-        return frame
-    page = views.plain(magic.shell)
-    if isinstance(page, views.Terminal):
-        shown.already(magic.shell, frame, as_text(found))
+    if page.quiet or not found or page.terminal:
+        page.end({})
+        if found and not page.quiet:
+            shown.already(magic.shell, frame, as_text(found))
         return frame
     live = detect(magic.shell).widgets
     page.end({"text/html": as_html(found, bars=not live), "text/plain": as_text(found)})

@@ -1,4 +1,4 @@
-"""The words of `%infer` about money and saved prompts: prompts, cost, cache, bench; and what `--save` and `--confirm` say. Prints and asks."""
+"""The words of `%infer` about money and saved prompts: prompts, cost, cache, bench, roi; and what `--save` and `--confirm` say. Prints and asks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from holynb.spending import Spent
     from holynb.ui.magic import InferMagic
 
-__all__ = ["bench", "cache", "confirm", "cost", "keep", "prompts"]
+__all__ = ["bench", "cache", "confirm", "cost", "keep", "prompts", "roi"]
 
 #: Days that `%infer cost` lists one by one.
 DAYS = 14
@@ -146,9 +146,9 @@ def cache(_: InferMagic, rest: Sequence[str]) -> None:
         print(f"{log.clear():,} answers will not be given again. They stay in the run log: %infer runs, %infer show RUN.")
         return
     count, worth = spending.offered(log)
-    size = f"{log.path.stat().st_size / 2**20:.1f} MiB" if log.path.exists() else "not there yet"
+    size = sum(p.stat().st_size for p in log.path.parent.glob(f"{log.path.name}*"))
     paid = f" They cost {dollars(worth)} when they were asked." if worth else ""
-    print(f"{count:,} answers are given again instead of asking.{paid}\nRun log: {log.path} ({size}). %infer cache clear forgets the answers, not the runs.")
+    print(f"{count:,} answers are given again instead of asking.{paid}\nRun log: {log.path.name} in HOLYNB_HOME, {size / 2**10:,.0f} KiB. %infer cache clear forgets the answers, not the runs.")
 
 
 # -- bench ---------------------------------------------------------------------------------------------------------------------
@@ -157,3 +157,10 @@ def bench(magic: InferMagic, rest: Sequence[str]) -> Any:
     from holynb.ui import benchview
 
     return benchview.start(magic, rest)
+
+
+def roi(magic: InferMagic, rest: Sequence[str]) -> Any:
+    """`%infer roi [ROUTES] [options]`."""
+    from holynb.ui import roiview
+
+    return roiview.leave(magic.shell, roiview.asked(rest))

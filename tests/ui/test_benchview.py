@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,3 +116,13 @@ def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture
     assert cli.main(["bench", "sim/ecko"]) == 1
     assert cli.main(["bench", "--help"]) == 0
     assert "--requests-per-day" in capsys.readouterr().out
+
+
+def test_an_interrupt_keeps_what_was_measured(here: Any) -> None:
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    done = here("%infer bench sim/echo,sim/stream -n 4")
+    timer.join()
+    assert "Interrupted: 1 of 2 routes are measured." in done.out + done.err
+    assert "Traceback" not in done.out + done.err
+    assert here("1 + 1").value == 2

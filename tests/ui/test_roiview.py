@@ -1,0 +1,130 @@
+"""`%infer roi` in a real IPython: the article's table to the dollar range, own GPUs from a measured speed, words that do not hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from ui.shells import Ran, run, shell
+
+import holynb
+from holynb import history, settings, spending
+from holynb.errors import BadOption
+from holynb.types import Route
+from holynb.ui import roiview
+
+
+@pytest.fixture
+def here() -> Iterator[Any]:
+    with shell() as made:
+        made.extension_manager.load_extension("holynb")
+
+        def cell(text: str) -> Ran:
+            return run(made, text)
+
+        yield cell
+
+
+def refused(done: Ran) -> str:
+    (line,) = done.err.strip().splitlines()
+    assert line.startswith("UsageError: ")
+    return line
+
+
+def test_the_articles_table_to_the_dollar_range(here: Any) -> None:
+    done = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep")
+    told = {line.split()[0]: line for line in done.out.splitlines() if line.startswith("holysheep/")}
+    for route, span in (
+        ("gpt-4.1", "$800 to $1,600"), ("claude-sonnet-4", "$1,500 to $3,000"), ("gemini-2.5-flash", "$250 to $500"), ("deepseek-v3.2", "$42 to $84")
+    ):  # fmt: skip
+        assert span in told[f"holysheep/{route}"]
+    assert "100 to 200 million tokens in 30 days" in done.out
+    assert "AWS SageMaker from $5,000, Azure OpenAI from $3,000" in done.out
+    assert "not measured here" in done.out
+    assert here("%infer roi").out.partition("\n")[2] == done.out.partition("\n")[2], "the defaults are the article's"
+
+
+def test_the_value_is_a_frame_shown_once(here: Any) -> None:
+    done = here("%infer roi --own 4xA100-80GB --per-hour 2.5 --tokens-per-s 9000 --utilisation 0.5")
+    assert isinstance(done.value, pd.DataFrame)
+    assert done.value.index.tolist()[0] == "holysheep/gpt-4.1"
+    gpt = done.value.loc["holysheep/gpt-4.1"]
+    assert gpt["month_high"] == pytest.approx(667 * 10_000 * 30 * 8 / 1e6)
+    assert gpt["saving_low"] == pytest.approx(1 - gpt["month_high"] / 7200)
+    assert pd.isna(done.value.loc["holysheep/deepseek-v3.2", "flips_at"]), "full GPUs cost more a token"
+    assert done.out.count("holysheep/gemini") == 2, "in the table, and among the assumed"
+    assert "never" in done.out
+    assert "busy 50% of the time, 9,000 tokens/s: $7,200 a month" in done.out
+    assert "Stay with the API" in done.out
+
+
+def test_own_gpus_by_a_measured_speed(here: Any) -> None:
+    settings.override(price={"sim/echo": {"input": 1, "output": 1}})
+    holynb.infer([f"row number {i} of this" for i in range(10)], "sim/stream", max_tokens=5, name="speed").wait()
+    speed = spending.speed(history.log(), Route("sim", "stream"))
+    assert (speed.run, speed.rows) == ("speed", 10)
+    assert speed.tokens_per_s == pytest.approx(10 * (5 + 5) / 0.5, rel=0.3), "ten streams of half a second at once, five tokens in, five out"
+    out = here("%infer roi sim/echo --own 1xCPU --per-hour 0.1 --measured sim/stream").out
+    assert f"{speed.tokens_per_s:,.0f} tokens/s" in out
+    assert "speed as sim/stream made it over 10 rows in run speed, use assumed" in out
+
+
+def test_a_speed_needs_a_run_that_is_large_enough(here: Any) -> None:
+    holynb.infer([f"row {i}" for i in range(7)], "sim/echo").wait()
+    assert spending.speed(history.log(), Route("sim", "echo")) is None
+    assert "no run of 8 rows or more there. Measure it: %infer bench sim/echo" in refused(here("%infer roi --own 1xA100 --per-hour 1 --measured sim/echo"))
+
+
+def test_routes_of_ones_own_and_unknown_prices(here: Any) -> None:
+    out = here("%infer roi openai/gpt-4.1-nano,vllm/mine --tokens 500").out
+    assert "openai/gpt-4.1-nano" in out
+    assert [line.split()[1:4] for line in out.splitlines() if line.startswith("vllm/mine")] == [["?", "?", "?"]]
+    assert "150 million tokens" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--own 4xA100", "needs --per-hour"), ("--per-hour 3", "name them with --own"), ("--tokens-per-s 3", "name them with --own"),
+        ("--tokens many", "--tokens takes"), ("--requests-per-day 0", "a whole number from 1"), ("--own 0xA100 --per-hour 1", "--own takes"),
+        ("--own 1xA --per-hour nan", "--per-hour takes"), ("--own 1xA --per-hour 1 --utilisation 2", "--utilisation takes"),
+        ("--provider nowhere", "no prices are listed"), ("openai/gpt-4.1 --provider openai", "not both"), ("--onw 3", "Did you mean --own"),
+        ("--own 1xA --per-hour 1 --measured sim/echo --tokens-per-s 3", "Give one of them"), ("nowhere/x", "no provider"),
+    ],
+)  # fmt: skip
+def test_words_that_do_not_hold_are_one_line(here: Any, words: str, says: str) -> None:
+    assert says in refused(here(f"%infer roi {words}"))
+
+
+def test_the_page_and_the_figure() -> None:
+    made = roiview.asked(["--own", "4xA100-80GB", "--per-hour", "2.5", "--tokens-per-s", "2000"])
+    page = roiview.as_html(made)
+    assert "$800 to $1,600" in page
+    assert made.advice.replace("'", "&#x27;") in page
+    said = roiview.spec(made)
+    figure = go.Figure(data=said["data"], layout=said["layout"])
+    assert [t.name for t in figure.data] == [*(str(line.route) for line in made.lines), "4 × A100-80GB"]
+    gpt, own = figure.data[0], figure.data[-1]
+    assert float(gpt.y[16]) == pytest.approx(float(sum(made.lines[0].month) / 2), rel=1e-3), "the load itself is in the middle"
+    assert own.y[-1] > own.y[0] == 7200.0, "more load needs more sets"
+    json.dumps(said)
+
+
+def test_help_names_every_option(here: Any) -> None:
+    out = here("%infer roi --help").out
+    assert all(f in out for f in roiview.FLAGS)
+
+
+def test_nothing_priced_still_says_so() -> None:
+    made = roiview.asked(["vllm/mine"])
+    assert "No price is known" in roiview.as_text(made)
+    assert roiview.table(made)["month_low"].isna().all()
+    with pytest.raises(BadOption):
+        roiview.asked(["--tokens", "9..3"])
+    assert roiview.table(made).dtypes.to_dict() == roiview.table(roiview.asked([])).dtypes.to_dict()
+    assert roiview.asked([]).lines[0].input == Decimal(8)
