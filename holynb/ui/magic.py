@@ -16,7 +16,7 @@ from traitlets.config import Configurable
 
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
 from holynb.options import Options
-from holynb.ui import grammar, shown, transform
+from holynb.ui import complete, grammar, shown, transform
 from holynb.ui.work import Step, Work
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ def load(shell: Any) -> None:
             table[name] = magics.infer
     shell.configurables.append(magics)
     setattr(shell, transform.ATTRIBUTE, magics)
+    complete.install(shell, lambda: shell.user_ns)
 
 
 def unload(shell: Any) -> None:
@@ -217,6 +218,7 @@ def unload(shell: Any) -> None:
     if magics is None:
         return
     transform.remove(shell, magics.transform)
+    complete.remove(shell)
     shown.forget(shell)
     for (kind, name), function in magics.before.items():
         table = shell.magics_manager.magics[kind]
@@ -232,6 +234,8 @@ def unload(shell: Any) -> None:
 
 def _end_runs() -> None:
     """Only what was ever started or set is ended, so that unloading imports nothing."""
+    if (pulse := sys.modules.get("holynb.ui.pulse")) is not None:
+        pulse.stop()
     if (history := sys.modules.get("holynb.history")) is not None:
         going = [run for run in history.runs() if not run.done]
         for run in going:

@@ -38,6 +38,7 @@ const write = {
   },
   /** A place on the time axis: 45s, 2:30, 1:05h. */
   clock(v) {
+    if (v === 0) return ""; // the vertical axis has its own 0 there
     if (v < 60) return `${+v.toFixed(2)}s`;
     if (v < 3600) return `${Math.floor(v / 60)}:${String(Math.round(v % 60)).padStart(2, "0")}`;
     return `${Math.floor(v / 3600)}:${String(Math.round((v % 3600) / 60)).padStart(2, "0")}h`;

@@ -1,0 +1,154 @@
+"""Tab in a `%%infer` line: routes, options, columns, names of frames, runs and pools. Below the line it offers nothing, at once.
+
+A matcher of IPython's completer. Without it jedi would read prose as Python, which was measured to take seconds a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from holynb.ui import grammar
+
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext, SimpleMatcherResult
+
+__all__ = ["install", "remove", "suggest"]
+
+WORDS = ("infer", "holynb")
+#: Options that take a file, and those that take routes.
+FILES = ("file", "schema")
+ROUTES = ("fallback", "spread", "compare", "price_as")
+
+
+class Nothing(list[Any]):
+    """No suggestion, which yet counts as one: IPython lets the others be silent only where there is something."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def install(shell: Any, variables: Callable[[], Mapping[str, Any]]) -> None:
+    """Add the matcher to the shell's completer."""
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher(priority=1000)  # type: ignore[untyped-decorator]
+    def infer_matcher(context: CompletionContext) -> SimpleMatcherResult:
+        found = suggest(context.full_text, context.cursor_line, context.cursor_position, context.token, variables)
+        if found is None:
+            return {"completions": []}
+        words = [SimpleCompletion(text, type=kind) for text, kind in found]
+        return {"completions": words or Nothing(), "suppress": True, "ordered": True}
+
+    remove(shell)
+    shell.Completer.custom_matchers.append(infer_matcher)
+
+
+def remove(shell: Any) -> None:
+    """Take it away."""
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [m for m in matchers if getattr(m, "__qualname__", "").split(".")[0] != install.__name__ or m.__module__ != __name__]
+
+
+def suggest(text: str, row: int, column: int, token: str, variables: Callable[[], Mapping[str, Any]]) -> list[tuple[str, str]] | None:
+    """(completion, kind) for the word before the cursor. Empty: nothing fits, and nothing else should be offered. None: not our line."""
+    lines = text.split("\n")
+    head = lines[0].lstrip() if lines else ""
+    name = head.lstrip("%").split(" ", 1)[0].rstrip("?")
+    if name not in WORDS or not head.startswith("%"):
+        return None
+    cell = head.startswith("%%")
+    if row > 0:
+        return [] if cell else None
+    before = lines[0][:column].lstrip()
+    if " " not in before:
+        return None  # the magic's own name: IPython knows it
+    typed = before.removesuffix(token)
+    words = grammar.split(typed)[1:]
+    if typed.endswith("="):
+        words = [*words[:-1], words[-1].removesuffix("=")] if words else words
+    options = _Options(variables, grammar.split(lines[0])[1:])
+    found = options.at(words, token, cell=cell)
+    return None if found is None else [(t, k) for t, k in found if t.lower().startswith(token.lower())]
+
+
+class _Options:
+    """What fits at one place of the line. `line` is all its words."""
+
+    def __init__(self, variables: Callable[[], Mapping[str, Any]], line: list[str]) -> None:
+        self._variables = variables
+        self._line = line
+
+    def at(self, words: list[str], token: str, *, cell: bool) -> Iterable[tuple[str, str]] | None:
+        from holynb.ui import known
+
+        flags = {flag: o for o in known.options() for flag in o.flags}
+        last = words[-1] if words else ""
+        if "," in last and len(words) > 1 and words[-2] in flags:
+            last = words[-2]  # a list that goes on: R1,R2
+        if last in flags and flags[last].metavar is not None:
+            return self._values(flags[last].name, flags[last])
+        if token.startswith("-"):
+            return [(flag, "option") for flag in flags if flag.startswith("--") or len(token) < 2]
+        if not cell:
+            return self._line_words(words)
+        if any(not w.startswith("-") and "<<" not in w and (i == 0 or not self._takes(words[i - 1], flags)) and not self._binds(words, i)
+               for i, w in enumerate(words)):  # fmt: skip
+            return []  # the route stands already
+        return [(route, what) for route, what in known.routes().items()]
+
+    @staticmethod
+    def _takes(word: str, flags: Mapping[str, Any]) -> bool:
+        return word in flags and flags[word].metavar is not None
+
+    @staticmethod
+    def _binds(words: list[str], i: int) -> bool:
+        """Whether word i is the NAME of `NAME <<`."""
+        return i + 1 < len(words) and words[i + 1] in ("<<", "=", "=<<")
+
+    def _values(self, name: str, option: Any) -> Iterable[tuple[str, str]] | None:
+        from holynb.ui import known
+
+        if name in FILES:
+            return None  # IPython completes paths
+        if name in ROUTES:
+            return known.routes().items()
+        readers: Mapping[str, Callable[[], Iterable[str]]] = {
+            "df": lambda: known.frames(self._variables()), "into": lambda: (), "params_from": self._columns, "where": self._columns,
+            "router": lambda: [*known.routers(), *self._columns()], "resume": known.runs, "name": known.runs, "use": known.prompts,
+            "save": known.prompts, "system_from": lambda: known.texts(self._variables()), "api_key_name": known.keys,
+        }  # fmt: skip
+        words = readers[name]() if name in readers else _choices(option)
+        return [(w, name) for w in words]
+
+    def _columns(self) -> list[str]:
+        from holynb.ui import known
+
+        frame = next((b for a, b in zip(self._line, self._line[1:], strict=False) if a == "--df"), None)
+        frame = next((w.removeprefix("--df=") for w in self._line if w.startswith("--df=")), frame)
+        return known.columns(self._variables(), frame)
+
+    @staticmethod
+    def _line_words(words: list[str]) -> Iterable[tuple[str, str]]:
+        from holynb.ui import known
+        from holynb.ui.line import COMMANDS
+
+        if not words:
+            return [(w, "command") for w in COMMANDS]
+        if words[0] == "pool":
+            verbs = ("start", "list", "status", "stop", "logs")
+            return [(w, "command") for w in verbs] if len(words) == 1 else [(p, "pool") for p in known.pools()]
+        if words[0] in ("show", "stop", "resume", "run"):
+            return [(r, "run") for r in known.runs()]
+        if words[0] == "help":
+            return [(w, "command") for w in COMMANDS]
+        return [(r, "route") for r in known.routes()] if words[0] in ("bench", "roi") else []
+
+
+def _choices(option: Any) -> list[str]:
+    """The words of an option that takes one of a few."""
+    name = getattr(option.convert, "__name__", "")
+    return name.removeprefix("one of ").split(", ") if name.startswith("one of ") else []

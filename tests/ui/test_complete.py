@@ -1,0 +1,119 @@
+"""What Tab offers in a `%%infer` line, and that it offers nothing below it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from holynb import history, settings
+from holynb.ui import complete
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.json").write_text("{}", encoding="utf-8")
+    settings.override(alias={"fast": "sim/stream"})
+    yield tmp_path
+    history.close()
+    settings.reset()
+
+
+VARIABLES = {"reviews": pd.DataFrame({"text": [1], "task_type": [2], "best_of": [3]}), "tone": "be kind", "_x": pd.DataFrame(), "n": 3}
+
+
+def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
+    """What is offered at the `|`, or at the end of the body's first line."""
+    column = line.index("|") if "|" in line else len(line)
+    text = line.replace("|", "")
+    token = next((text[i:column] for i in range(column, -1, -1) if i == 0 or text[i - 1] in " =,"), "")
+    found = complete.suggest(f"{text}\n{body}" if text.startswith("%%") else text, row, column, token, lambda: VARIABLES)
+    return None if found is None else [t for t, _ in found]
+
+
+@pytest.mark.parametrize(
+    ("line", "some"),
+    [
+        ("%%infer |", ["fast", "pool/mine", "sim/echo", "openai/gpt-4.1"]),
+        ("%%infer sim/|", ["sim/echo", "sim/flaky", "sim/stream"]),
+        ("%%infer sim/echo --con|", ["--connect-timeout", "--concurrency"]),
+        ("%%infer sim/echo -|", ["-n", "-c", "--df"]),
+        ("%%infer sim/echo --df |", ["reviews"]),
+        ("%%infer sim/echo --df=r|", ["reviews"]),
+        ("%%infer --df reviews |", ["sim/echo"]),
+        ("%%infer sim/echo --df reviews --params-from t|", ["text", "task_type"]),
+        ("%%infer sim/echo --df reviews --params-from text,b|", ["best_of"]),
+        ("%%infer sim/echo --system-from |", ["tone"]),
+        ("%%infer sim/echo --show |", ["all", "table", "charts", "none"]),
+        ("%%infer sim/echo --fallback sim/echo,f|", ["fast"]),
+        ("%%infer answers << s|", ["sim/echo"]),
+        ("%%infer sim/| --df reviews", ["sim/echo"]),
+        ("%%holynb sim/e|", ["sim/echo"]),
+        ("%infer |", ["models", "show", "pool"]),
+        ("%infer sh|", ["show"]),
+        ("%infer pool st|", ["start", "status", "stop"]),
+        ("%infer pool stop |", ["mine"]),
+        ("%infer bench sim/echo,f|", ["fast"]),
+    ],
+)
+def test_what_fits_is_offered(line: str, some: list[str]) -> None:
+    found = offered(line)
+    assert found is not None
+    assert set(some) <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "row"),
+    [
+        ("%%infer sim/echo ", 1),
+        ("%%infer", 3),
+        ("%%infer sim/echo nothing|", 0),
+        ("%%infer sim/echo --max-tokens |", 0),
+        ("%%infer sim/echo --into |", 0),
+    ],
+)
+def test_nothing_is_offered_and_nobody_else_may(line: str, row: int) -> None:
+    assert offered(line, "Why does import \nfail here\n", row) == []
+
+
+@pytest.mark.parametrize("line", ["import o|", "%%inf|", "%%timeit |", "x = '%%infer' |", "%%infer sim/echo --file da|", ""])
+def test_other_lines_are_left_to_ipython(line: str) -> None:
+    assert offered(line) is None
+
+
+def test_options_that_are_not_there_yet_are_not_offered() -> None:
+    from holynb.options import TABLE
+
+    found = offered("%%infer sim/echo --|")
+    assert found is not None
+    assert not {f for o in TABLE if not o.ready for f in o.flags} & set(found)
+
+
+def test_in_ipython_the_body_is_silent_at_once_and_the_line_is_ours() -> None:
+    shell = InteractiveShell()
+    complete.install(shell, lambda: VARIABLES)
+    complete.install(shell, lambda: VARIABLES)
+    assert len(shell.Completer.custom_matchers) == 1
+    try:
+        cell = "%%infer sim/echo\nimport pandas as pd\npd.Da"
+        began = time.perf_counter()
+        assert _all(shell, cell) == []
+        assert time.perf_counter() - began < 0.5
+        assert _all(shell, "%%infer sim/e") == ["sim/echo"]
+        assert "pandas" in _all(shell, "import pand")
+    finally:
+        complete.remove(shell)
+    assert shell.Completer.custom_matchers == []
+
+
+def _all(shell: Any, text: str) -> list[str]:
+    from IPython.core.completer import provisionalcompleter
+
+    with provisionalcompleter():
+        return [c.text for c in shell.Completer.completions(text, len(text))]
