@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
@@ -12,7 +13,7 @@ from holynb.limits import Limiter, shared
 from holynb.options import Options
 from holynb.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.station import Station, Stop
-from holynb.types import Endpoint, Engine, Request, Route, Secret
+from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
 __all__ = ["chain", "engines", "money", "remember", "stations", "stops"]
 
@@ -65,15 +66,16 @@ def chain(plan: Plan, route: Route) -> list[str]:
 
 def money(options: Options) -> Money:
     """Prices, and the budget where there is one. A pool spends nothing."""
+    price = _Prices()
     if options.budget is None:
-        return Money(prices.price)
+        return Money(price)
 
     def worst(request: Request, route: Route) -> Decimal | None:
         if route.provider == "pool":
             return Decimal(0)
         return prices.worst_case(route, request.messages, request.sampling.max_tokens or HOSTED_MAX_TOKENS)
 
-    return Money(prices.price, worst, Budget(Decimal(str(options.budget))))
+    return Money(price, worst, Budget(Decimal(str(options.budget))))
 
 
 def remember(plan: Plan, stations: Mapping[Route, Station]) -> None:
@@ -88,3 +90,22 @@ def _name(routes: Sequence[Route]) -> str:
 def _mark(plan: Plan, endpoint: Endpoint) -> tuple[str, int]:
     secret = plan.secrets.get(endpoint.route)
     return endpoint.base_url, hash(secret.reveal()) if secret else 0
+
+
+class _Prices:
+    """`prices.price` with the price of a model looked up once a second: the files behind it need not be looked at for every row."""
+
+    FRESH_S = 1.0
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Route, str | None], prices.Price | None] = {}
+        self._at = 0.0
+
+    def __call__(self, route: Route, model: str | None, usage: Usage) -> Decimal | None:
+        now = time.time()
+        if now - self._at > self.FRESH_S:
+            self._known, self._at = {}, now
+        if (route, model) not in self._known:
+            self._known[route, model] = prices.list_price(route, model, now)
+        found = self._known[route, model]
+        return None if found is None else found.cost(usage, now)

@@ -28,7 +28,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
 
 #: Package → the only modules that may import it, at any time.
 ONLY: dict[str, tuple[str, ...]] = {
-    "httpx": ("holynb.engines.http",),
+    "httpx": ("holynb.engines.http", "holynb.engines.direct"),
     "httpx_aiohttp": ("holynb.engines.http",),
     "pandas": ("holynb.frame",),
     "torch": ("holynb.pool", "kernels_support.gpu"),

@@ -1,8 +1,8 @@
-"""HTTP: one request out, one reply in. The only import of httpx; knows no wire, no key and no retry.
+"""HTTP: one request out, one reply in. With `direct`, the only import of httpx; knows no wire, no key and no retry.
 
 httpx is the vocabulary, not the way: its own connection pool walks every connection for every request (encode/httpx#3215), so requests go
-straight to httpx-aiohttp's transport, under httpx's types. HOLYNB_HTTP=httpx selects plain httpx. A transport called directly skips what
-httpx.AsyncClient does around it, so that is done here: proxies and certificates of the environment, no redirects, decompression.
+straight to a transport of ours (`direct`), under httpx's types, and through a proxy to httpx-aiohttp's. HOLYNB_HTTP=aiohttp or httpx selects
+those for everything. A transport called directly skips what httpx.AsyncClient does around it, so that is done here: proxies and certificates of the environment, no redirects, decompression.
 Whatever goes wrong becomes one `errors.Fault`, here and nowhere else. Lives on the io loop.
 """
 
@@ -98,9 +98,10 @@ class Client:
     """Connections to any number of hosts, through one proxy or none. `uds`: every request goes to this Unix socket."""
 
     def __init__(self, *, proxy: str | None = None, uds: str | None = None, flavor: str | None = None) -> None:
-        self._proxy, self._uds, self._flavor = proxy, uds, flavor or os.environ.get("HOLYNB_HTTP") or "aiohttp"
-        if self._flavor not in ("aiohttp", "httpx"):
-            raise Fault("connection", f"HOLYNB_HTTP is {self._flavor!r}; it takes aiohttp (the default) or httpx.", stops=True, retry=False)
+        self._proxy, self._uds, self._flavor = proxy, uds, flavor or os.environ.get("HOLYNB_HTTP") or "direct"
+        if self._flavor not in ("direct", "aiohttp", "httpx"):
+            words = f"HOLYNB_HTTP is {self._flavor!r}; it takes direct (the default), aiohttp or httpx."
+            raise Fault("connection", words, stops=True, retry=False)
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._addresses: dict[str, httpx.URL] = {}
         self.users = 0
@@ -141,7 +142,9 @@ class Client:
         if found is None:
             secure = scheme == "https" or (self._proxy or "").startswith("https:")
             context = certificates(*_named_certificates()) if secure else _no_certificates()
-            make = _aiohttp if self._flavor == "aiohttp" else _httpx
+            # The way of our own knows no proxy; aiohttp's does.
+            flavor = "aiohttp" if self._flavor == "direct" and self._proxy else self._flavor
+            make = {"direct": _direct, "aiohttp": _aiohttp, "httpx": _httpx}[flavor]
             found = self._transports[scheme] = make(context, _proxy(self._proxy), self._uds)
         return found
 
@@ -230,6 +233,12 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return httpx.Proxy(bare, headers={"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode("ascii")})
+
+
+def _direct(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:  # noqa: ARG001 - it has none
+    from holynb.engines.direct import DirectTransport
+
+    return DirectTransport(context, uds, KEEPALIVE_S)
 
 
 def _aiohttp(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:

@@ -21,7 +21,7 @@ KEY = "sk-test-0123456789abcdef"
 HEADERS = [(b"authorization", b"Bearer " + KEY.encode()), (b"content-type", b"application/json"), (b"user-agent", b"holynb")]
 
 
-@pytest.fixture(params=["aiohttp", "httpx"])
+@pytest.fixture(params=["direct", "aiohttp", "httpx"])
 def flavor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("HOLYNB_HTTP", request.param)
     return str(request.param)
