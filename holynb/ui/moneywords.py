@@ -95,7 +95,7 @@ def cost(_: InferMagic, rest: Sequence[str]) -> None:
         lines = spending.spent(log, first.timestamp())
         made = [spending.total([s for s in lines if s.route == r], route=r) for r in dict.fromkeys(s.route for s in lines)]
         made.sort(key=lambda s: s.cost or -1, reverse=True)
-        everything = spending.total([s for s in lines if s.provider != "sim"], route="all")
+        everything = spending.total([s for s in lines if s.provider != "sim"], route="all but sim")
         print(_table([*made, everything], day=False) if lines else "Nothing was asked this month.")
     else:
         since = dt.datetime.combine(now.date() - dt.timedelta(days=DAYS - 1), dt.time())

@@ -103,7 +103,8 @@ def _speed(value: Mapping[str, Any]) -> tuple[float | None, str]:
         raise BadOption(
             f"--measured {route}: the run log has no run of 8 rows or more there.{closest(str(route), known)} Measure it: %infer bench {route}"
         )
-    return found.tokens_per_s, f"speed as {route} made it over {found.rows:,} rows in run {found.run}"
+    told = f"speed as {route} made it over {found.rows:,} rows in run {found.run}, so compare routes whose work that model does well enough"
+    return found.tokens_per_s, told
 
 
 # -- what it leaves ------------------------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def _title(load: Load) -> str:
 
 def _cells(line: Line, own: Own | None) -> list[str]:
     flips = "" if own is None or line.month is None else "never" if line.flips_at is None else f"{line.flips_at:,} a day"
-    return [str(line.route), _rate(line.input), _rate(line.output), _span(line.month), _percent(line.saving), flips]
+    return [str(line.route), _rate(line.input), _rate(line.output), _span(line.month), _saving(line.saving), flips]
 
 
 def _notes(made: Roi) -> list[str]:
@@ -211,9 +212,13 @@ def _span(pair: tuple[Decimal, Decimal] | None) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _percent(pair: tuple[Decimal, Decimal] | None) -> str:
+def _saving(pair: tuple[Decimal, Decimal] | None) -> str:
+    """`58 to 79 %`; where own GPUs are the cheaper ones, how many times their cost the route is."""
     if pair is None:
         return ""
+    if pair[1] < 0:
+        low, high = (f"{1 - p:,.1f}" for p in reversed(pair))
+        return f"{low} × own" if low == high else f"{low} to {high} × own"
     low, high = (f"{round(p * 100):,}" for p in pair)
     return f"{low} %" if low == high else f"{low} to {high} %"
 
