@@ -254,11 +254,12 @@ class Scheduler:
         """End the row and those that asked the same. Returns when the answer is on disk, so that a lane frees only then."""
         if self._journal.rows[job.request.row] is not None:
             return
-        shared = replace(outcome, attempts=0, usage=Usage(), cost=None)
-        if outcome.status == "ok":
-            shared = replace(shared, usage=outcome.usage, cost=Decimal(0), cached=True)
         kept = [self._journal.append(Ended(job.request.row, outcome, time.time()))]
-        kept += [self._journal.append(Ended(row, shared, time.time())) for row in job.followers]
+        if job.followers:
+            fine = outcome.status == "ok"
+            usage, cost = (outcome.usage, Decimal(0)) if fine else (Usage(), None)
+            shared = replace(outcome, attempts=0, usage=usage, cost=cost, cached=fine)
+            kept += [self._journal.append(Ended(row, shared, time.time())) for row in job.followers]
         for promise in kept:
             if isinstance(promise, Awaitable):
                 await promise

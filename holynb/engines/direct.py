@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any, cast
 
-import httpx
 import httptools
+import httpx
 
 __all__ = ["DirectTransport"]
 

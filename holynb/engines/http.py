@@ -1,8 +1,9 @@
 """HTTP: one request out, one reply in. With `direct`, the only import of httpx; knows no wire, no key and no retry.
 
-httpx is the vocabulary, not the way: its own connection pool walks every connection for every request (encode/httpx#3215), so requests go
-straight to a transport of ours (`direct`), under httpx's types, and through a proxy to httpx-aiohttp's. HOLYNB_HTTP=aiohttp or httpx selects
-those for everything. A transport called directly skips what httpx.AsyncClient does around it, so that is done here: proxies and certificates of the environment, no redirects, decompression.
+httpx is the vocabulary, not the way: its own connection pool walks every connection for every request (encode/httpx#3215), so requests
+go straight to a transport of ours (`direct`), under httpx's types, and through a proxy to httpx-aiohttp's. HOLYNB_HTTP=aiohttp or httpx
+selects those for everything. A transport called directly skips what httpx.AsyncClient does around it, so that is done here: proxies and
+certificates of the environment, no redirects, decompression.
 Whatever goes wrong becomes one `errors.Fault`, here and nowhere else. Lives on the io loop.
 """
 
@@ -235,7 +236,7 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
     return httpx.Proxy(bare, headers={"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode("ascii")})
 
 
-def _direct(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:  # noqa: ARG001 - it has none
+def _direct(context: ssl.SSLContext, _: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:
     from holynb.engines.direct import DirectTransport
 
     return DirectTransport(context, uds, KEEPALIVE_S)
