@@ -1,0 +1,129 @@
+"""How a run does when servers limit, fail and stall: seconds against the optimum, refusals, and whether every row and every request is accounted for.
+
+    python tests/benchmarks/under_fire.py [SCENE …]
+
+Each scene starts local HTTP servers of its own and runs `holynb.infer` over real sockets in real time; all of them take about two minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from servers.exact import END, EOF, Asked, Exact, Step, chunk, reply, sse, stream_head  # noqa: E402 - the path comes first
+from servers.golden import openai_chunk  # noqa: E402
+
+ANSWER = {"model": "m", "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+LATENCY = 0.05
+
+
+class Quota:
+    """600 requests a minute, refilled all the time, told in headers or not. A 429 says when the next slot is free."""
+
+    def __init__(self, *, headers: bool) -> None:
+        self.headers, self.level, self.at, self.refused = headers, 600.0, time.monotonic(), 0
+
+    def __call__(self, asked: Asked, number: int) -> Sequence[Step]:
+        now = time.monotonic()
+        self.level, self.at = min(600.0, self.level + (now - self.at) * 10), now
+        admitted = self.level >= 1
+        self.level -= admitted
+        said = {"x_ratelimit_limit_requests": "600", "x_ratelimit_remaining_requests": str(int(self.level)),
+                "x_ratelimit_reset_requests": f"{(600 - self.level) / 10:.3f}s"} if self.headers else {}  # fmt: skip
+        if admitted:
+            return [LATENCY, reply(ANSWER, **said)]
+        self.refused += 1
+        error = {"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded", "type": "requests"}}
+        return [reply(error, 429, retry_after=f"{(1 - self.level) / 10:.3f}", **said)]
+
+
+def run(rows: int, route: str = "openai/m", **said: Any) -> tuple[Any, float]:
+    import holynb
+
+    start = time.perf_counter()
+    run = holynb.infer([f"row {i} of {rows}" for i in range(rows)], route, cache=False, **said)
+    frame = run.wait().frame()
+    return frame, time.perf_counter() - start
+
+
+def quota(*, headers: bool) -> str:
+    server = Quota(headers=headers)
+    with Exact(server) as exact:
+        frame, seconds = run(750, api_base=exact.base)
+        sent = len(exact.asked)
+    lost = int((frame["status"] != "ok").sum())
+    return f"{seconds:.1f} s = {seconds / 15:.2f} × the optimum, {server.refused} of {sent} requests refused, {lost} rows lost"
+
+
+def faults() -> str:
+    """20 % 500s, 5 % cut streams, 2 % stalls."""
+    rng = random.Random(1)
+
+    def script(asked: Asked, number: int) -> Sequence[Step]:
+        draw = rng.random()
+        if draw < 0.20:
+            return [reply({"error": {"message": "boom"}}, 500)]
+        half = [stream_head(), chunk(sse(openai_chunk("half")))]
+        if draw < 0.25:
+            return [*half, EOF]
+        if draw < 0.27:
+            return [*half, 30.0]
+        return [0.01, stream_head(), chunk(sse(openai_chunk("ok"), openai_chunk(finish="stop"), "[DONE]")), END]
+
+    with Exact(script) as exact:
+        frame, seconds = run(2000, api_base=exact.base, stream=True, timeout=2, retries=12)
+        sent = len(exact.asked)
+    ok = int((frame["status"] == "ok").sum())
+    return f"{seconds:.1f} s, {ok} of 2000 rows ok, {int(frame['attempts'].sum())} attempts, {sent} requests seen"
+
+
+def plain(asked: Asked, number: int) -> Sequence[Step]:
+    return [0.2, reply(ANSWER)]
+
+
+def dead() -> str:
+    with Exact([]) as gone:
+        pass
+    with Exact(plain) as alive:
+        os.environ["DEEPSEEK_BASE_URL"] = alive.base
+        _, alone = run(1000, "deepseek/m", concurrency=32)
+        os.environ["OPENAI_BASE_URL"] = gone.base
+        frame, both = run(1000, "openai/m", fallback=("deepseek/m",), concurrency=32)
+    lost = int((frame["status"] != "ok").sum())
+    return f"alone {alone:.1f} s, after a dead one {both:.1f} s = {both / alone:.2f} ×, {lost} rows lost"
+
+
+def spread() -> str:
+    with Exact(plain) as one, Exact(plain) as two:
+        os.environ |= {"OPENAI_BASE_URL": one.base, "DEEPSEEK_BASE_URL": two.base}
+        _, alone = run(600, "openai/m", concurrency=16)
+        _, both = run(600, "openai/m", spread=("deepseek/m",), concurrency=32)
+        shares = len(one.asked) - 600, len(two.asked)
+    return f"one {alone:.1f} s, two {both:.1f} s: {alone / both:.2f} times as fast, rows shared {shares[0]} : {shares[1]}"
+
+
+SCENES: dict[str, Callable[[], str]] = {
+    "quota-told": lambda: quota(headers=True), "quota-untold": lambda: quota(headers=False), "faults": faults, "dead": dead, "spread": spread,
+}  # fmt: skip
+
+
+def main() -> None:
+    os.environ |= {"OPENAI_API_KEY": "sk-benchmark-0123456789abcdef", "DEEPSEEK_API_KEY": "sk-benchmark-fedcba9876543210"}
+    for name in sys.argv[1:] or SCENES:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+            os.environ["HOLYNB_HOME"] = home
+            for variable in ("OPENAI_BASE_URL", "DEEPSEEK_BASE_URL"):
+                os.environ.pop(variable, None)
+            print(f"{name}: {SCENES[name]()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
