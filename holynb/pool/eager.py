@@ -40,7 +40,6 @@ def part_of(rows: list[Row], size: int, group: int, like: Tensor) -> Part:
 class Eager:
     """Runs steps as they come. Alone, a step's tokens are there when it returns; as a stage, when all stages are through."""
 
-
     def __init__(self, model: Decoder, kv: Tensor, block: int, stage: Alone | None = None) -> None:
         self.model, self.kv, self.block, self.stage = model, kv, block, stage or Alone()
         self.ahead = self.stage.ahead

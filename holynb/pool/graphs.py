@@ -194,7 +194,7 @@ class Graphs:
         return replay
 
     def _blank(self) -> Any:
-        return _Blank([self.said, self.chunk, self.tiles, self.tokens])
+        return _Blank({self.said: -1, self.chunk: -1, self.tiles: -1, self.last: 0, self.tokens: 0})
 
     def _decode(self, size: int) -> None:
         said, how = self.said[: 4 * size].view(4, size), self.how[: SAMPLING * size].view(SAMPLING, size)
@@ -227,13 +227,13 @@ class Graphs:
 class _Blank:
     """While inside, buffers say that there are no rows; afterwards they are as before."""
 
-    def __init__(self, buffers: list[Tensor]) -> None:
+    def __init__(self, buffers: dict[Tensor, int]) -> None:
         self._buffers = buffers
 
     def __enter__(self) -> None:
         self._kept = [b.clone() for b in self._buffers]
-        for buffer in self._buffers[:-1]:
-            buffer.fill_(-1)
+        for buffer, nothing in self._buffers.items():
+            buffer.fill_(nothing)
 
     def __exit__(self, *exc: object) -> None:
         for buffer, kept in zip(self._buffers, self._kept, strict=True):

@@ -107,10 +107,12 @@ class Group:
         return found
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, once what was posted is gone. On GPUs the process should end next, by os._exit."""
         while self._sent:
             self._sent.popleft()[0].wait()
-        distributed.destroy_process_group()
+        # NCCL waits for ever for a communicator that a captured graph still holds; the end of the process frees both.
+        if self.device == "cpu":
+            distributed.destroy_process_group()
 
     def _post(self, what: Tensor, rank: int) -> None:
         """Send without waiting; what is sent is kept until it is gone."""

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,14 @@ HOW: dict[str, tuple[tuple[int, int, int], int, str]] = {
 }  # fmt: skip
 
 
-def child(path: str, shape: str, rank: int, device: int, address: str, work: str, begin: float) -> None:  # noqa: PLR0917
+def child(path: str, shape: str, rank: int, device: int, address: str, work: str, begin: float) -> None:
     """One rank. The leader says JSON lines: ready, then one a work."""
+    import faulthandler
+
     from holynb.pool.mesh import Mesh
     from holynb.pool.runner import Job, Runner
 
+    faulthandler.dump_traceback_later(70)
     tensor, pipe, micro = map(int, shape.split(","))
     greedy = work == "greedy"
     runner = Runner(
@@ -37,7 +41,7 @@ def child(path: str, shape: str, rank: int, device: int, address: str, work: str
     )
     if rank:
         runner.follow()
-        return
+        os._exit(0)
     loaded = time.time() - begin
     runner.add(Job(0, tuple(range(5, 133)), 4, 0.6, ignore_eos=True))
     while not any(e.tokens for e in runner.step()):
@@ -62,10 +66,12 @@ def child(path: str, shape: str, rank: int, device: int, address: str, work: str
             rate(runner, [(p, min(n, 8)) for p, n in lengths(name)][:64], 1)
             print(json.dumps({"work": name, "from": time.time(), **rate(runner, lengths(name), 2), "busy": runner.stats()["busy"]}), flush=True)
     runner.close()
+    sys.stdout.flush()
+    os._exit(0)
 
 
-def run(name: str, path: Path, work: str) -> list[dict[str, Any]]:
-    """The leaders' lines."""
+def run(name: str, path: Path, work: str, limit: float = 75) -> list[dict[str, Any]]:
+    """The leaders' lines; what hangs is ended after `limit` seconds and shows where it stood."""
     (tensor, pipe, micro), replicas, only = HOW[name]
     ranks = tensor * pipe
     processes = []
@@ -77,15 +83,19 @@ def run(name: str, path: Path, work: str) -> list[dict[str, Any]]:
             processes.append(
                 subprocess.Popen([sys.executable, __file__, "--child", *args, str(time.time())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
             )
+    timer = threading.Timer(limit, lambda: [p.kill() for p in processes])
+    timer.start()
     leaders = processes[::ranks]
-    found = [json.loads(p.stdout.readline() or "{}") for p in leaders]
+    found = [json.loads(next((line for line in p.stdout if line.startswith("{")), "{}")) for p in leaders]
     for leader in leaders:
-        leader.stdin.write("go\n")
-        leader.stdin.flush()
+        if leader.poll() is None:
+            leader.stdin.write("go\n")
+            leader.stdin.flush()
     for leader in leaders:
-        found += [json.loads(line) for line in leader.stdout]
+        found += [json.loads(line) for line in leader.stdout if line.startswith("{")]
     for process in processes:
         process.wait(timeout=60)
+    timer.cancel()
     return found
 
 
@@ -96,7 +106,8 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="8b")
-    parser.add_argument("--how", default="one,tp,pp,pp4,dp")
+    parser.add_argument("--how", default="tp,pp4,dp,one,pp")
+    parser.add_argument("--agree", default="one,tp,pp", help="ways whose greedy tokens are compared first; the first one is the reference")
     parser.add_argument("--work", default="one,64,256,mixed")
     parser.add_argument("--out", type=Path)
     said = parser.parse_args()
@@ -104,8 +115,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         small = folder("0.6b", Path(root))
         write(small)
-        answers = {name: run(name, small, "greedy")[-1] for name in ("one", "tp", "pp")}
-        for name in ("tp", "pp"):
+        answers = {}
+        for name in said.agree.split(",") if said.agree else ():
+            answers[name] = run(name, small, "greedy")[-1]
+            print(name, "answered", len(answers[name]), flush=True)
             equal = sum(answers[name].get(k) == v for k, v in answers["one"].items())
             found[f"greedy {name}"] = f"{equal} of {len(answers['one'])} rows of 48 tokens equal one GPU's"
             print(name, found[f"greedy {name}"], flush=True)

@@ -112,6 +112,15 @@ def test_out_of_memory_begins_anew_from_the_host(folder: Path) -> None:
     assert runner.batch.ooms == 1
 
 
+def test_sizes_prepared_in_the_middle_of_work(folder: Path) -> None:
+    """A smaller size is captured after larger chunks went through the same buffers."""
+    asked = jobs()
+    fast = made(folder, fast=True)
+    answers(fast, [Job(99, tuple(range(5, 120)), 3, ignore_eos=True)])
+    assert fast.warm() == len(fast.engine.batches) + len(fast.engine.chunks)  # type: ignore[attr-defined]
+    assert answers(fast, asked) == answers(made(folder, fast=False), asked)
+
+
 def test_every_size_can_be_wanted() -> None:
     assert list(module.BATCHES) == sorted(module.BATCHES)
     assert list(module.CHUNKS) == sorted(module.CHUNKS)
