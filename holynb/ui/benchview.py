@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
 from holynb.options import Option, Options, whole
-from holynb.ui import grammar
-from holynb.ui.text import bar, clean, grid, one_line, progress, seconds
+from holynb.ui import bars, grammar
+from holynb.ui.text import clean, grid, one_line, progress, seconds
 from holynb.ui.work import Step
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
             shown.already(magic.shell, frame, as_text(found))
         return frame
     live = detect(magic.shell).widgets
-    page.end({"text/html": as_html(found, bars=not live), "text/plain": as_text(found)})
+    page.end({"text/html": as_html(found, drawn=not live), "text/plain": as_text(found)})
     if live:
         display({MIME: spec(found), "text/html": _bars(found), "text/plain": "Bars of the table above."}, raw=True)  # type: ignore[no-untyped-call]
     shown.already(magic.shell, frame)
@@ -189,7 +189,7 @@ def as_text(found: Sequence[Measured]) -> str:
     return "\n".join([grid(HEAD, lines, {10: 60}), *_notes(found)])
 
 
-def as_html(found: Sequence[Measured], *, bars: bool = True) -> str:
+def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
     """The table, and the bars beside it."""
     from holynb.ui.static import STYLE
 
@@ -200,7 +200,7 @@ def as_html(found: Sequence[Measured], *, bars: bool = True) -> str:
     )
     notes = "".join(f'<div class="holynb-head holynb-note" dir="auto">{html.escape(clean(n))}</div>' for n in _notes(found))
     table = f'<div class="holynb-rows"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    return f'<div class="holynb">{STYLE}{table}{notes}{_bars(found) if bars else ""}</div>'
+    return f'<div class="holynb">{STYLE}{table}{notes}{_bars(found) if drawn else ""}</div>'
 
 
 def _cells(m: Measured) -> list[str]:
@@ -230,20 +230,16 @@ def _notes(found: Sequence[Measured]) -> list[str]:
 
 
 def _bars(found: Sequence[Measured]) -> str:
-    """Bars as text blocks in HTML: every page shows them, with no script."""
-    out = []
-    for title, columns in BARS.items():
-        values = {(m.route, name): getattr(m, column) for m in found for column, name in columns}
-        known = [v for v in values.values() if v]
-        if not known:
-            continue
-        top = max(known)
-        lines = [
-            f"{f'{route} {name}'.strip():<34} {bar(v / top, 16) if v else '?':<16} {'' if v is None else f'{v:,.3g}'}"
-            for (route, name), v in values.items()
-        ]
-        out.append(f"<b>{html.escape(title)}</b>\n" + html.escape("\n".join(lines)))
-    return f'<pre style="font-size:12px;line-height:1.35;background:transparent">{chr(10).join(out)}</pre>' if out else ""
+    """The bars in HTML: every page shows them, with no script."""
+    drawn = [
+        bars.chart(
+            title,
+            [bars.Bar(f"{m.route} {name}".strip(), getattr(m, column), k) for m in found for k, (column, name) in enumerate(columns)],
+            lambda v: f"{v:,.3g}" if v < 1000 else f"{v:,.0f}",
+        )
+        for title, columns in BARS.items()
+    ]
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(drawn)}</div>' if any(drawn) else ""
 
 
 def spec(found: Sequence[Measured]) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _title(load: Load) -> str:
 
 
 def _cells(line: Line, own: Own | None) -> list[str]:
-    flips = "" if own is None or line.month is None else "never" if line.flips_at is None else f"{line.flips_at:,} a day"
+    flips = "" if own is None or line.month is None else "never" if line.flips_at is None else f"{float(f'{line.flips_at:.3g}'):,.0f} a day"
     return [str(line.route), _rate(line.input), _rate(line.output), _span(line.month), _saving(line.saving), flips]
 
 
