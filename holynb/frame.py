@@ -109,8 +109,8 @@ def read(path: str) -> pd.DataFrame:
             return pd.DataFrame({"text": pd.array(lines, dtype="string")})
         if suffix not in READERS:
             raise BadOption(f"--file reads {', '.join([*READERS, '.txt'])}, not {suffix or where.name!r}. Read it yourself and use --df.")
-        extra: dict[str, Any] = {".tsv": {"sep": "\t"}, ".jsonl": {"lines": True}, ".ndjson": {"lines": True}}.get(suffix, {})
-        frame: pd.DataFrame = getattr(pd, READERS[suffix])(where, **extra)
+        options: dict[str, dict[str, Any]] = {".tsv": {"sep": "\t"}, ".jsonl": {"lines": True}, ".ndjson": {"lines": True}}
+        frame: pd.DataFrame = getattr(pd, READERS[suffix])(where, **options.get(suffix, {}))
     except ImportError as exc:
         raise BadOption(f"Reading {suffix} needs pyarrow: pip install pyarrow") from exc
     except (ValueError, OSError) as exc:

@@ -47,7 +47,7 @@ def running() -> bool:
 
 def close(timeout: float = 10.0) -> None:
     """Cancel what is left, run the closers, end the thread. The next `submit` starts a new one. Safe to call twice."""
-    global _loop, _thread  # noqa: PLW0603 - the one loop of the process, owned here
+    global _loop, _thread
     with _lock:
         loop, thread, _loop, _thread = _loop, _thread, None, None
     if loop is None or thread is None:

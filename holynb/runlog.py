@@ -182,8 +182,8 @@ class RunLog:
         sql = (
             "SELECT id, name, route, n, started, ended, status, spec, (SELECT count(*) FROM answers a WHERE a.run=r.id AND a.status='ok'), "
             "(SELECT count(*) FROM answers a WHERE a.run=r.id AND a.status='error'), "
-            f"(SELECT group_concat(cost) FROM answers a WHERE a.run=r.id) FROM runs r {tail}"
-        )
+            "(SELECT group_concat(cost) FROM answers a WHERE a.run=r.id) FROM runs r "
+        ) + tail
         with self.reading() as db:
             return [_record(row) for row in db.execute(sql, args)]
 

@@ -30,7 +30,10 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: bytes) -> Any:
-    """The value. Bytes that are not UTF-8 are replaced, not refused. Raises ValueError for what is no JSON."""
+    """The value. Bytes that are not UTF-8 are replaced, not refused. Raises ValueError for what is no JSON.
+
+    An integer of more than 64 bits may come as a float, as it does in browsers (RFC 8259, section 6); no field of a wire is that large.
+    """
     if orjson is not None:
         try:
             return orjson.loads(data)

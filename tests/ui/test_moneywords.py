@@ -103,7 +103,7 @@ def test_python_uses_and_saves_them_too(here: Here) -> None:
 
     run = holynb.infer(None, use="frame", df=pd.DataFrame({"x": [1, 2]})).wait()
     assert run.frame()["text"].tolist() == ["Say 1", "Say 2"]
-    with pytest.raises(holynb.UserError, match="not defined|no variable|There is no"):
+    with pytest.raises(holynb.UserError, match=r"not defined|no variable|There is no"):
         holynb.infer(None, use="frame")
     with pytest.raises(holynb.UserError, match="keeps one text"):
         holynb.infer(["a", "b"], "sim/echo", save="x")
