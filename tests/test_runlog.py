@@ -111,8 +111,9 @@ def test_surrogate_halves_lose_nothing(log: RunLog):
 
 def test_attempts_are_written(log: RunLog):
     async def main() -> None:
-        log.event("r1", Failed(0, 1, "a/b", "rate_limit", "slow", 1.0, 0.5, Usage(1, 2), "raw"), None, shared=False)
         await log.start(RunRecord("r1", None, "a/b", 1, 1.0), [stored(0)])
+        log.event("r1", Failed(0, 1, "a/b", "rate_limit", "slow", 1.0, 0.5, Usage(1, 2), "raw"), None, shared=False)
+        await log.finish("r1", "done")
 
     asyncio.run(main())
     with connect(log.path) as db:
