@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, cast
 
 import httptools
@@ -24,6 +24,7 @@ HIGH_WATER = 2**18
 LONGEST_HEADERS = 2**16
 
 Key = tuple[str, str, int]
+Pairs = list[tuple[bytes, bytes]]
 
 
 class DirectTransport(httpx.AsyncBaseTransport):
@@ -36,16 +37,27 @@ class DirectTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send, and return once the headers are there. Raises httpx.ConnectTimeout, ConnectError, RemoteProtocolError, ReadError."""
-        url = request.url
+        body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else cast("AsyncIterable[bytes]", request.stream)
+        seconds = request.extensions.get("timeout", {}).get("connect")
+        status, headers, stream = await self.ask(request.method, request.url, request.headers.raw, body, seconds)
+        return httpx.Response(status, headers=headers, stream=stream)
+
+    async def ask(
+        self, method: str, url: httpx.URL, headers: Pairs, body: bytes | AsyncIterable[bytes], seconds: float | None
+    ) -> tuple[int, Pairs, _Body]:
+        """The same without httpx's objects around it, whose making costs as much as the sending: status, headers, body.
+
+        `headers` name the host and how long the body is.
+        """
         key = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
-        connection = self._take(key) or await self._connect(key, request.extensions.get("timeout", {}).get("connect"))
+        connection = self._take(key) or await self._connect(key, seconds)
         try:
-            await connection.write(request)
+            await connection.write(method, url.raw_path, headers, body)
             await connection.headers_there()
         except BaseException:
             connection.abort()
             raise
-        return httpx.Response(connection.status, headers=connection.headers, stream=_Body(connection, self, key))
+        return connection.status, connection.headers, _Body(connection, self, key)
 
     async def aclose(self) -> None:
         """Close every connection, idle or not."""
@@ -111,7 +123,7 @@ class _Connection(asyncio.Protocol):
     def reset(self) -> None:
         """Ready for the next request."""
         self.parser = httptools.HttpResponseParser(self)
-        self.status, self.headers = 0, cast("list[tuple[bytes, bytes]]", [])
+        self.status, self.headers = 0, cast("Pairs", [])
         self._chunks: deque[bytes] = deque()
         self._unread = self._header_size = 0
         self._begun = self.ended = self._keep = self._paused = self._until_close = False
@@ -125,18 +137,18 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     # -- out -----------------------------------------------------------------------------------------------------------
-    async def write(self, request: httpx.Request) -> None:
+    async def write(self, method: str, target: bytes, headers: Pairs, body: bytes | AsyncIterable[bytes]) -> None:
         transport = self._open()
-        lines = [request.method.encode("ascii"), b" ", request.url.raw_path, b" HTTP/1.1\r\n"]
-        for name, value in request.headers.raw:
-            lines += [name, b": ", value, b"\r\n"]
+        lines = [method.encode("ascii"), b" ", target, b" HTTP/1.1\r\n"]
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
         lines.append(b"\r\n")
-        if isinstance(request.stream, httpx.ByteStream):
-            lines += cast("Iterable[bytes]", request.stream)
+        if isinstance(body, bytes):
+            lines.append(body)
             transport.write(b"".join(lines))
             return
         transport.write(b"".join(lines))
-        async for piece in cast("AsyncIterable[bytes]", request.stream):
+        async for piece in body:
             await self._writable.wait()
             self._open().write(piece)
 

@@ -13,14 +13,12 @@ import asyncio
 import base64
 import os
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator, Iterable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from holynb.engines import mishaps
+from holynb.engines.environment import certificates, named_certificates, no_certificates, proxy_for
 from holynb.errors import Fault
 
 if TYPE_CHECKING:
@@ -45,12 +43,12 @@ LONGEST_HEADER = 64 * 2**10
 class Reply:
     """What a server answers. Read it whole or in chunks, then `aclose`; a connection is used again only if its body was read to the end."""
 
-    __slots__ = ("_host", "_response", "_source", "headers", "status")
+    __slots__ = ("_body", "_host", "_raw", "_source", "headers", "status")
 
-    def __init__(self, response: httpx.Response, host: str) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.headers.raw}
-        self._response = response
+    def __init__(self, status: int, raw: Iterable[tuple[bytes, bytes]], body: Any, host: str) -> None:
+        self.status = status
+        self.headers: Mapping[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in raw}
+        self._raw, self._body = raw, body
         self._host = host
         self._source: Any = None
 
@@ -58,7 +56,7 @@ class Reply:
         """The next piece of the body, decompressed; empty at its end. Raises Fault (truncated)."""
         if self._source is None:
             packed = self.headers.get("content-encoding", "identity") != "identity"
-            self._source = aiter(self._response.aiter_bytes() if packed else self._response.stream)  # type: ignore[arg-type]
+            self._source = aiter(_unpacked(self.status, self._raw, self._body) if packed else self._body)
         try:
             async for piece in self._source:
                 if piece:
@@ -88,7 +86,7 @@ class Reply:
         try:
             if self._source is not None:
                 await self._source.aclose()
-            await self._response.aclose()
+            await self._body.aclose()
         except Exception as exc:
             # httpx closes its stream through the same translation as it reads; a failure to close costs nobody an answer.
             if not mishaps.of_transport(exc):
@@ -112,23 +110,31 @@ class Client:
 
         Raises Fault: timeout or connection, also for a redirect, which would carry the key to another address.
         """
-        import httpx
-
         address = self._addresses.get(url)
         try:
             if address is None:
                 address = self._addresses[url] = _address(url)
-            timeout = {"connect": connect, "pool": connect, "read": None, "write": None}
-            head, content = (headers, body) if body is None or len(body) < LARGE_BODY else _in_pieces(headers, body)
-            request = httpx.Request(method, address, headers=list(head), content=content, extensions={"timeout": timeout})
-            response = await self._transport(address.scheme).handle_async_request(request)
+            reply = await self._ask(method, address, list(headers), body, connect)
         except Exception as exc:
             raise mishaps.asking(exc, _host(url), connect, self._proxy) from exc
-        reply = Reply(response, address.host)
         if 300 <= reply.status < 400:
             await reply.aclose()
             raise mishaps.redirected(url, reply.status, reply.headers.get("location", ""))
         return reply
+
+    async def _ask(self, method: str, address: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes | None, connect: float) -> Reply:
+        transport = self._transport(address.scheme)
+        small = body is None or len(body) < LARGE_BODY
+        if small and hasattr(transport, "ask"):
+            size = [] if body is None else [(b"content-length", b"%d" % len(body))]
+            host = [(b"host", address.netloc), *headers, *size]
+            status, raw, stream = await transport.ask(method, address, host, body or b"", connect)
+            return Reply(status, raw, stream, address.host)
+        timeout = {"connect": connect, "pool": connect, "read": None, "write": None}
+        head, content = (headers, body) if small or body is None else _in_pieces(headers, body)
+        request = _request(method, address, list(head), content, {"timeout": timeout})
+        response = await transport.handle_async_request(request)
+        return Reply(response.status_code, response.headers.raw, response.stream, address.host)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -142,7 +148,7 @@ class Client:
         found = self._transports.get(scheme)
         if found is None:
             secure = scheme == "https" or (self._proxy or "").startswith("https:")
-            context = certificates(*_named_certificates()) if secure else _no_certificates()
+            context = certificates(*named_certificates()) if secure else no_certificates()
             # The way of our own knows no proxy; aiohttp's does.
             flavor = "aiohttp" if self._flavor == "direct" and self._proxy else self._flavor
             make = {"direct": _direct, "aiohttp": _aiohttp, "httpx": _httpx}[flavor]
@@ -173,48 +179,6 @@ async def give_back(client: Client) -> None:
         for key in [k for k, c in _shared.items() if c is client]:
             del _shared[key]
         await client.aclose()
-
-
-# -- what the environment says -------------------------------------------------------------------------------------------
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or the system's settings) name for this address."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or not parts.hostname or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _named_certificates() -> tuple[str | None, str | None, float]:
-    """SSL_CERT_FILE, SSL_CERT_DIR, and when they changed, so that a corrected file is read again."""
-    file, folder = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
-    named = file or folder
-    try:
-        return file, folder, Path(named).stat().st_mtime if named else 0.0
-    except OSError as exc:
-        name = "SSL_CERT_FILE" if file else "SSL_CERT_DIR"
-        raise Fault("connection", f"{name} names {named}, which cannot be read: {exc.strerror}.", retry=False, stops=True) from exc
-
-
-@lru_cache(maxsize=4)
-def certificates(file: str | None, folder: str | None, changed: float) -> ssl.SSLContext:  # noqa: ARG001 - part of what is remembered
-    """The certificates to trust: those named, else certifi's."""
-    import certifi
-
-    try:
-        return ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
-    except (OSError, ssl.SSLError) as exc:
-        named = f"SSL_CERT_FILE names {file}" if file else f"SSL_CERT_DIR names {folder}"
-        raise Fault("connection", f"{named}, which holds no certificates.", retry=False, stops=True) from exc
-
-
-@lru_cache(maxsize=1)
-def _no_certificates() -> ssl.SSLContext:
-    """Trusts nobody; for transports that never open a TLS connection but insist on a context."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 # -- transports ----------------------------------------------------------------------------------------------------------
@@ -275,6 +239,19 @@ def _address(url: str) -> httpx.URL:
     if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in parts.netloc):
         raise httpx.UnsupportedProtocol("it should look like https://api.example.com/v1")
     return httpx.URL(url)
+
+
+def _request(method: str, url: httpx.URL, headers: Any, content: Any, extensions: Any) -> httpx.Request:
+    import httpx
+
+    return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
+
+
+def _unpacked(status: int, raw: Any, body: Any) -> AsyncIterator[bytes]:
+    """A compressed body as it was."""
+    import httpx
+
+    return httpx.Response(status, headers=list(raw), stream=body).aiter_bytes()
 
 
 def _in_pieces(headers: Headers, body: bytes) -> tuple[Headers, AsyncIterator[bytes]]:
