@@ -22,7 +22,7 @@ LEAD = 24
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What will be sent (`estimate`), and how many rows the log or an earlier run answers already. `free`: every route is a pool."""
+    """What will be sent (`estimate`), and how many rows the log, an earlier run or an equal row answers. `free`: every route is a pool."""
 
     estimate: Estimate
     answered: int
@@ -75,12 +75,14 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
 
 
 def _due(plan: Plan) -> list[Request]:
-    """The requests that neither the plan's own earlier run nor the cache answers."""
+    """The requests that neither the plan's own earlier run, nor the cache, nor an equal row answers."""
     asked = [r for r in plan.requests if r is not None and r.row not in plan.kept]
     options, addresses = plan.options, {e.route: e.base_url for e in plan.endpoints}
+    keys: Mapping[int, str] = {r.row: r.key(addresses[r.route]) for r in asked}
+    if options.cache:  # rows that ask the same are asked once
+        asked = list({keys[r.row]: r for r in reversed(asked)}.values())[::-1]
     if options.refresh:
         return asked
-    keys: Mapping[int, str] = {r.row: r.key(addresses[r.route]) for r in asked}
     before = history.log().answers(plan.continues) if plan.continues else {}
     mine = {row for row, (key, outcome) in before.items() if outcome.status == "ok" and key is not None and key == keys.get(row)}
     found = history.log().cached(list(set(keys.values()))) if options.cache else {}

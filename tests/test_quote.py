@@ -57,6 +57,15 @@ def test_refresh_no_cache_and_resume() -> None:
     assert quote.quote(made(TEXTS[:50], name="nightly", refresh=True)).answered == 0
 
 
+def test_rows_that_ask_the_same_are_counted_once() -> None:
+    texts = ["the same"] * 5 + ["another"] + ["the same"] * 4
+    said = quote.quote(made(texts))
+    assert (said.estimate.rows, said.answered) == (2, 8)
+    assert quote.quote(made(texts, refresh=True)).estimate.rows == 2
+    assert quote.quote(made(texts, cache=False)).estimate.rows == 10
+    assert [sum(o.attempts for o in holynb.infer(texts, "sim/echo", cache=c).wait().rows()) for c in (True, False)] == [2, 10]
+
+
 def test_pools_cost_nothing_and_an_unknown_price_is_said() -> None:
     assert quote.quote(made(TEXTS, "pool/smollm2-135m")).says() == "nothing"
     said = quote.quote(made(TEXTS, "vllm/mine"))

@@ -26,7 +26,7 @@ def text(plan: Plan) -> str:
         f"Dry run: nothing was sent. {_rows(made.estimate.rows)} would go to {plan.route}"
         + (f" at {endpoint.base_url}" if endpoint.base_url else "")
         + ".",
-        f"{_rows(made.answered)} answered already: from the run log, at no cost." if made.answered else "",
+        f"{_rows(made.answered)} answered at no cost: by the run log, or by an equal row." if made.answered else "",
         f"{_rows(skipped)} empty after rendering, and would be skipped." if skipped else "",
         f"Key: {keys.source(endpoint)}.",
         *_estimate(made, plan),

@@ -69,7 +69,7 @@ def test_rows_sent_first_are_told_and_make_it_narrow() -> None:
     holynb.infer(texts, "sim/echo", lines=True, limit=20).wait()
     text = told(texts, "sim/echo", lines=True)
     assert "80 rows would go to sim/echo." in text
-    assert "20 rows answered already: from the run log, at no cost." in text
+    assert "20 rows answered at no cost: by the run log, or by an equal row." in text
     assert "Tokens, estimated from 20 answers of the same kind: " in text
     assert "sent first" not in text
 

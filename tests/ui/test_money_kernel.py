@@ -1,0 +1,52 @@
+"""Money in a real kernel with a front end that shows widgets: figures of plotly, one place for a bench's output, a question that is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ui.kernels import DEADLINE, Kernel, kernel
+
+PLOTLY = "application/vnd.plotly.v1+json"
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of jupyter_client and its sockets
+
+
+@pytest.fixture
+def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+    monkeypatch.setenv("VSCODE_PID", "1")
+    with kernel(home) as made:
+        assert made("%load_ext holynb").content["status"] == "ok"
+        yield made
+
+
+def test_a_bench_leaves_a_table_and_a_figure_and_no_second_table(here: Kernel) -> None:
+    reply = here("%infer bench sim/echo,sim/stream -n 3 --max-tokens 12")
+    assert reply.content["status"] == "ok"
+    table, figure = reply.shown
+    assert "first token p50" in table["text/html"]
+    assert "<svg" not in table["text/html"]
+    assert [t["type"] for t in figure[PLOTLY]["data"]] == ["bar"] * 6
+    assert "<svg" in figure["text/html"], "for pages that draw no plotly"
+    assert any("route 2 of 2" in c["data"]["text/plain"] for c in reply.of("display_data", "update_display_data"))
+    assert here.value("type(_).__name__, _.shape[0]") == "('DataFrame', 2)"
+
+
+def test_roi_leaves_a_table_and_a_figure(here: Kernel) -> None:
+    reply = here("%infer roi --own 4xA100-80GB --per-hour 2.5")
+    table, figure = reply.shown
+    assert "$800 to $1,600" in table["text/html"]
+    assert len(figure[PLOTLY]["data"]) == 5
+    assert figure[PLOTLY]["layout"]["xaxis"]["type"] == "log"
+
+
+@pytest.mark.parametrize(("answer", "rows"), [("y", "1"), ("n", "0")])
+def test_confirm_asks_the_person_at_the_page(here: Kernel, answer: str, rows: str) -> None:
+    sent = here.start("%%infer r << sim/echo --confirm 0.000001\nhello there")
+    asked = here.client.get_stdin_msg(timeout=DEADLINE)
+    assert "1 row on sim/echo may cost $" in asked["content"]["prompt"]
+    here.client.input(answer)
+    reply = here.finish(sent)
+    assert reply.content["status"] == ("ok" if rows == "1" else "error")
+    assert here.value("len(r) if 'r' in globals() else 0") == rows
