@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from holynb.errors import UserError
 from holynb.pool.spec import Spec
@@ -103,13 +104,11 @@ def check(spec: Spec, tensor: int, pipe: int) -> None:
 def stages(spec: Spec, pipe: int) -> list[tuple[int, int]]:
     """Layers of each stage, so that the heaviest stage is lightest; the head (and an untied or tied embedding) counts as what it weighs."""
     table = spec.vocab * spec.hidden
-    costs = [spec.layer_weights] * spec.layers
-    ends = [0] * spec.layers
-    ends[-1] = table
-    return _split([c + e for c, e in zip(costs, ends, strict=True)], pipe)
+    return list(_split((spec.layer_weights,) * (spec.layers - 1) + (spec.layer_weights + table,), pipe))
 
 
-def _split(costs: Sequence[int], parts: int) -> list[tuple[int, int]]:
+@lru_cache(maxsize=256)
+def _split(costs: tuple[int, ...], parts: int) -> list[tuple[int, int]]:
     """Contiguous parts with the smallest maximum (by bisection on it), each with at least one item."""
     low, high = max(costs), sum(costs)
     while low < high:

@@ -137,7 +137,8 @@ class Fit:
 def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, share: float = 0.9) -> Fit:
     """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
     item = ITEMSIZE[dtype]
-    cuts = [Mesh(mesh.tensor, mesh.pipe, rank).cut(spec) for rank in range(mesh.size)]
+    # The first rank of a stage holds at least as much as the others.
+    cuts = [Mesh(mesh.tensor, mesh.pipe, rank).cut(spec) for rank in range(0, mesh.size, mesh.tensor)]
     weights = max(weights_bytes(spec, cut, item) for cut in cuts)
     work = max(work_bytes(spec, cut, limits, item) for cut in cuts) + (0 if device.cpu else OVERHEAD)
     tokens, most = limits.batch * limits.max_len, 0
@@ -153,9 +154,10 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, s
 
 def suggest(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 0.9) -> Fit | None:
     """The best way: as many replicas as fit, then tensor before pipeline (every token is faster), then the most cache."""
+    total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
     tried = [
         fit(spec, device, Mesh(t, p), dtype, limits, share=share)
-        for t in widths(spec) for p in range(1, min(spec.layers, device.count) + 1) if t * p <= device.count and t <= 8
+        for t in widths(spec) for p in range(max(1, int(total / (device.memory * t))), min(spec.layers, device.count // t) + 1) if t <= 8
     ]  # fmt: skip
     return max((f for f in tried if f.fits), key=lambda f: (f.dp * f.tp * f.pp, f.dp, -f.pp, f.kv_tokens), default=None)
 
@@ -181,7 +183,8 @@ def says(spec: Spec, device: Device, found: Fit | None, dtype: str, limits: Limi
             f"{found.kv_tokens:,} tokens of KV cache a replica, ready in about {found.start_s:.0f} s"
         )
     total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
-    for count in () if device.cpu else range(device.count + 1, 257):
+    fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
+    for count in () if device.cpu else range(fewest, 2 * fewest + 8):
         more = suggest(spec, replace(device, count=count), dtype, limits)
         if more:
             return (
