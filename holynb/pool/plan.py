@@ -21,7 +21,7 @@ from holynb.pool.spec import Spec, read
 
 __all__ = ["Device", "Fit", "blocks", "fit", "kv_bytes", "limits_of", "main", "room", "sized", "suggest", "weights_bytes", "work_bytes"]
 
-#: What a CUDA context, its libraries and captured graphs hold beside our tensors; measured on one H200.
+#: What a CUDA context, its libraries and captured graphs hold beside our tensors: an estimate, not a measurement.
 OVERHEAD = 1_200_000_000
 
 #: KV tokens that a pool should have to be worth starting.
@@ -30,7 +30,7 @@ ENOUGH = 4096
 #: Longest sequence where none is asked for and the model could do more.
 DEFAULT_LEN = 8192
 
-#: Bytes of weights a second from a warm disk to the device.
+#: Bytes of weights a second from a warm disk to the device: an estimate.
 LOAD_RATE = 2e9
 
 #: layers, hidden, inner, heads, KV heads, head size, vocabulary of dense models that people run, small to large.
