@@ -102,6 +102,9 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     """A plan made from the log alone: the run's own requests on its own route (`%infer resume RUN`)."""
     record = stored(name)
+    if several := [f"--{n}" for n in ("router", "compare") if record.spec.get("options", {}).get(n)]:
+        # The log keeps what each row asked, not where: only the cell knows.
+        raise BadOption(f"{name} went to several routes by {several[0]}. Run its cell again with --resume {name}: only the rest is sent.")
     said = {k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")}
     chosen = Options.of({**said, **(options or {})})
     endpoint = settings.endpoint(settings.route(record.route), chosen.api_base, chosen.api_key_name)

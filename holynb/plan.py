@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb import frame, keys, prices, prompts, settings
+from holynb import frame, keys, prices, prompts, routing, settings
 from holynb.errors import BadOption, BadSetting
 from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
@@ -24,6 +24,7 @@ Ask = Callable[[Endpoint], str | None]
 class Plan:
     """Everything a run needs. `requests[i]` is None where row i is skipped; `kept` are outcomes that are not asked for again.
 
+    `decisions[i]` says why row i goes where it goes, with `--router`; `given` is the cell's own route; `notes` are for a person to read.
     `continues` is the id of the earlier run that this one goes on with, in the run log too.
     """
 
@@ -36,6 +37,9 @@ class Plan:
     source: Any = None
     kept: Mapping[int, Outcome] = field(default_factory=dict)
     continues: str | None = None
+    decisions: Sequence[routing.Decision] = ()
+    given: Route | None = None
+    notes: Sequence[str] = ()
 
     @property
     def route(self) -> Route:
@@ -69,20 +73,42 @@ def make(
     if options.into is not None:
         frame.check_into(source, options.into)
     asked = _prompts(what, options, source, variables)
-    first = settings.endpoint(settings.route(route), options.api_base, options.api_key_name)
-    others = [settings.endpoint(settings.route(r)) for r in (*options.compare, *options.spread, *options.fallback)]
-    endpoints = tuple({e.route: e for e in (first, *others)}.values())
+    given = settings.route(route)
+    decisions, notes = _routed(asked, given, options, source)
+    ways = [[d.route] for d in decisions] or [list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))] * len(asked)
+    # A route that no row goes to needs neither a key nor a pool that runs.
+    routes = list(dict.fromkeys(r for p, way in zip(asked, ways, strict=True) if not p.empty for r in way)) or [given]
+    endpoints = _endpoints(routes, given, options)
     secrets = {e.route: keys.find(e, ask) for e in endpoints}
     _check_money(endpoints, options)
     index = None if source is None else source.index
-    routes = list(dict.fromkeys([first.route, *(settings.route(r) for r in options.compare)]))
     if options.compare or options.samples:
         if options.into is not None:
             raise BadOption("--into takes one answer a row; --compare and --samples make several. Leave one of them out.")
-        index = frame.crossed(index, len(asked), [str(r) for r in routes], options.samples or 1)
-    crossed = [(p, r, k) for p in asked for r in routes for k in range(options.samples or 1)]
+        index = frame.crossed(index, len(asked), [str(r) for r in ways[0]], options.samples or 1)
+    crossed = [(p, r, k) for p, way in zip(asked, ways, strict=True) for r in way for k in range(options.samples or 1)]
     requests = [request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)]
-    return Plan([p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source)
+    return Plan([p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source, decisions=decisions, given=given, notes=notes)
+
+
+def _endpoints(routes: Sequence[Route], given: Route, options: Options) -> tuple[Endpoint, ...]:
+    """Every endpoint that some row may ask, the first row's first. The cell's address and key name are those of the route it gives."""
+    others = [settings.route(r) for r in (*options.spread, *options.fallback)]
+    return tuple(
+        settings.endpoint(r, *((options.api_base, options.api_key_name) if r == given else ())) for r in dict.fromkeys([*routes, *others])
+    )
+
+
+def _routed(asked: Sequence[Prompt], given: Route, options: Options, source: Any) -> tuple[list[routing.Decision], list[str]]:
+    """Where `--router` sends each prompt, and what to say of rules that decided nothing; nothing without it."""
+    if options.router is None:
+        return [], []
+    if beside := [f"--{name}" for name in ("compare", "samples", "spread") if getattr(options, name)]:
+        raise BadOption(f"--router chooses one route a row, and {beside[0]} asks for several. Leave one of them out.")
+    router = routing.load(options.router, [] if source is None else [str(c) for c in source.columns])
+    decisions = [routing.decide(router, prompt, given) for prompt in asked]
+    tasks = dict.fromkeys(rule.task for rule in routing.unused(router, decisions))
+    return decisions, [f"A rule of --router {options.router} for {task} matched no row." for task in tasks]
 
 
 def _check_money(endpoints: Sequence[Endpoint], options: Options) -> None:

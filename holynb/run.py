@@ -202,7 +202,7 @@ class Run:
                 for engine in engines.values():
                     await engine.ready(self.journal.note)
             stations = wiring.stations(self.plan, engines)
-            self._warn_unpriced()
+            self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
             self._scheduler = Scheduler(wiring.stops(self.plan, stations), policy, self.journal, wiring.money(self.options))
             if not self.stopped:
@@ -242,7 +242,9 @@ class Run:
     def _settle(self, row: int, outcome: Outcome) -> None:
         self.journal.append(Ended(row, outcome, time.time()))
 
-    def _warn_unpriced(self) -> None:
+    def _warn(self) -> None:
+        for text in self.plan.notes:
+            self.journal.note(text, "warning")
         for endpoint in self.plan.endpoints:
             if endpoint.wire not in ("pool", "sim") and prices.list_price(endpoint.route, None) is None:
                 self.journal.note(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holynb import keys, quote
+from holynb.ui import routed
 from holynb.ui.text import clean, clip, seconds
 
 if TYPE_CHECKING:
     from holynb.plan import Plan
     from holynb.quote import Quote
+    from holynb.types import Endpoint
 
 __all__ = ["text"]
 
@@ -20,16 +22,14 @@ def text(plan: Plan) -> str:
     """The whole answer of a dry run."""
     asked = [r for r in plan.requests if r is not None]
     skipped = len(plan.requests) - len(asked)
-    endpoint = plan.endpoints[0]
     made = quote.quote(plan)
     lines = [
-        f"Dry run: nothing was sent. {_rows(made.estimate.rows)} would go to {plan.route}"
-        + (f" at {endpoint.base_url}" if endpoint.base_url else "")
-        + ".",
+        f"Dry run: nothing was sent. {_rows(made.estimate.rows)} would go {_where(plan)}.",
         f"{_rows(made.answered)} answered at no cost: by the run log, or by an equal row." if made.answered else "",
         f"{_rows(skipped)} empty after rendering, and would be skipped." if skipped else "",
-        f"Key: {keys.source(endpoint)}.",
+        *(f"Key{f' of {e.route.provider}' if len(plan.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
         *_estimate(made, plan),
+        *routed.lines(plan),
     ]
     for request in asked[:SAMPLE]:
         lines.append(f"\n--- row {request.row}")
@@ -37,6 +37,18 @@ def text(plan: Plan) -> str:
     if len(asked) > SAMPLE:
         lines.append(f"\n… and {len(asked) - SAMPLE:,} more.")
     return "\n".join(line for line in lines if line)
+
+
+def _where(plan: Plan) -> str:
+    if plan.decisions:
+        return "where their task sends them"
+    address = plan.endpoints[0].base_url
+    return f"to {plan.route}" + (f" at {address}" if address else "")
+
+
+def _providers(plan: Plan) -> list[Endpoint]:
+    """One endpoint for each provider: that is how many keys there are."""
+    return list({e.route.provider: e for e in reversed(plan.endpoints)}.values())[::-1]
 
 
 def _rows(n: int) -> str:

@@ -1,0 +1,89 @@
+"""`--router` on real runs: what the dry run says is what happens, row by row; no key and no pool is needed where no row goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+from routing_prompts import FIXTURE
+
+import holynb
+from holynb import history, loop, plan, settings
+from holynb.errors import BadKey, BadOption
+from holynb.options import Options
+from holynb.ui import preview
+
+ROUTES = {"classification": "sim/echo", "analysis": "sim/flaky"}
+
+
+@pytest.fixture(autouse=True)
+def configured(tmp_path, monkeypatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    settings.reset()
+    settings.override(router={"mine": {"routes": ROUTES, "other": "sim/echo"}})
+    yield
+    loop.close()
+    settings.reset()
+    history.close()
+
+
+def test_the_dry_run_and_the_run_agree_row_by_row() -> None:
+    texts = [text for _, text in FIXTURE]
+    made = plan.make(texts, "sim/stream", Options.of({"router": "mine", "p": ["seconds=0"], "max_tokens": 4}))
+    said = [str(d.route) for d in made.decisions]
+    assert set(said) == {"sim/echo", "sim/flaky"}
+    run = holynb.infer(texts, "sim/stream", router="mine", p={"seconds": 0}, max_tokens=4, retries=9).wait()
+    frame = run.frame()
+    assert frame["status"].isin(["ok", "error"]).all()
+    ok = frame[frame["status"] == "ok"]
+    assert ok["route"].tolist() == [said[i] for i in ok.index]
+    assert len(ok) > 50
+    named = sum(d.task == task for d, (task, _) in zip(made.decisions, FIXTURE, strict=True) if task != "other")
+    assert named >= 0.9 * sum(task != "other" for task, _ in FIXTURE)
+
+
+def test_the_dry_run_shows_task_route_reason_and_saving() -> None:
+    df = pd.DataFrame({"kind": ["classification", "분석", "poem", None], "t": ["a", "b", "c", "Write a poem about rain."]})
+    settings.override(provider={"holysheep": {"key_optional": True}})
+    text = preview.text(plan.make("{{ t }}", "holysheep/claude-sonnet-4", Options.of({"df": df, "router": "kind", "max_tokens": 100})))
+    lines = text.splitlines()
+    assert lines[0] == "Dry run: nothing was sent. 4 rows would go where their task sends them."
+    (cheap,) = [line for line in lines if line.startswith("0 ")]
+    assert cheap.split()[1:3] == ["classification", "holysheep/gemini-2.5-flash"]
+    assert "its column says so" in cheap
+    assert any(line.startswith("classification → holysheep/gemini-2.5-flash: 1 row, saving up to $0.0") for line in lines)
+    assert any(line.startswith("analysis → holysheep/gpt-4.1: 1 row, saving up to $") for line in lines)
+    assert sum(line.endswith("the route given") for line in lines) == 2, "an unknown task, and none"
+
+
+def test_routes_that_no_row_goes_to_need_no_key() -> None:
+    settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "openai/gpt-4.1"}, "other": "sim/echo"}})
+    made = plan.make("Is this review positive or negative? Fine.", "anthropic/claude-sonnet-4-5", Options.of({"router": "mine"}))
+    assert [str(e.route) for e in made.endpoints] == ["sim/echo"]
+    with pytest.raises(BadKey, match="OPENAI_API_KEY"):
+        plan.make("Analyse why sales fell in March and explain the reasons.", "sim/echo", Options.of({"router": "mine"}))
+
+
+def test_a_rule_that_matches_nothing_is_named() -> None:
+    rules = [{"task": "refund", "any": ["refund"]}, {"task": "legal", "any": ["clause"]}]
+    settings.override(router={"mine": {"routes": {"refund": "sim/echo", "legal": "sim/stream"}, "rules": rules, "other": "sim/echo"}})
+    run = holynb.infer(["I want a refund", "hello"], "sim/echo", router="mine").wait()
+    assert run.plan.notes == ["A rule of --router mine for legal matched no row."]
+    assert "for legal matched no row" in str(run.journal.since(0)[0])
+
+
+def test_what_cannot_be_together_and_what_only_the_cell_knows() -> None:
+    for beside in ({"compare": "sim/stream"}, {"samples": 2}, {"spread": "sim/stream"}):
+        with pytest.raises(BadOption, match="chooses one route a row"):
+            holynb.infer("a", "sim/echo", router="mine", **beside)
+    holynb.infer(["Is this spam? hello", "x"], "sim/echo", router="mine", name="routed").wait()
+    with pytest.raises(BadOption, match="went to several routes by --router"):
+        history.resumed("routed")
+    again = holynb.infer(["Is this spam? hello", "x"], "sim/echo", router="mine", name="routed").wait()
+    assert again.summary().cached == 2
+
+
+def test_compare_of_rows_that_are_all_empty_keeps_its_index() -> None:
+    made = plan.make(["", " "], "sim/echo", Options.of({"compare": "sim/stream"}))
+    assert len(made.index) == len(made.requests) == 4
