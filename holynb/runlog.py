@@ -179,7 +179,7 @@ class RunLog:
             return db.execute("UPDATE answers SET shared=0 WHERE shared=1 AND status='ok'").rowcount
 
     def _records(self, tail: str, args: Sequence[Any]) -> list[RunRecord]:
-        sql = (
+        sql = (  # noqa: S608 - `tail` is one of ours
             "SELECT id, name, route, n, started, ended, status, spec, (SELECT count(*) FROM answers a WHERE a.run=r.id AND a.status='ok'), "
             "(SELECT count(*) FROM answers a WHERE a.run=r.id AND a.status='error'), "
             "(SELECT group_concat(cost) FROM answers a WHERE a.run=r.id) FROM runs r "
