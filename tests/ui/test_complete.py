@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def test_options_that_are_not_there_yet_are_not_offered() -> None:
     assert not {f for o in TABLE if not o.ready for f in o.flags} & set(found)
 
 
-def test_in_ipython_the_body_is_silent_at_once_and_the_line_is_ours() -> None:
+def test_in_ipython_the_body_is_silent_at_once_and_the_line_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holynb.history._session", deque())  # routes of earlier runs are offered too
     shell = InteractiveShell()
     complete.install(shell, lambda: VARIABLES)
     complete.install(shell, lambda: VARIABLES)
