@@ -38,6 +38,8 @@ class PoolInfo:
     tokens_in: int | None = None
     tokens_out: int | None = None
     memory: tuple[Gauge, ...] = ()
+    kv_used: int | None = None
+    kv_total: int | None = None
     why: str | None = None
 
     @property
@@ -71,7 +73,14 @@ def look(record: Record) -> PoolInfo:
     said: dict[str, Any] = {
         k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")
     }
+    said.update({k: _sum(health, k) for k in ("kv_used", "kv_total")})
     return PoolInfo(**known, **said, memory=_memory(health))
+
+
+def _sum(health: dict[str, Any], key: str) -> int | None:
+    """Over the replicas that say so: tokens in their KV caches, or that these hold."""
+    found = [r[key] for r in health.get("replicas", []) if isinstance(r.get(key), int)]
+    return sum(found) if found else None
 
 
 def _memory(health: dict[str, Any]) -> tuple[Gauge, ...]:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadKey, BadOption, closest
 from holynb.options import Options
-from holynb.ui import benchview, grammar, moneywords, roiview
+from holynb.ui import benchview, grammar, moneywords, panelwords, roiview
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
     from holynb.ui.magic import InferMagic
 
-__all__ = ["COMMANDS", "LATER", "Command", "ask_key", "help_text", "run"]
+__all__ = ["COMMANDS", "Command", "ask_key", "help_text", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,6 @@ class Command:
 #: Options that change how an earlier run's requests are sent, not what they ask.
 AGAIN = frozenset({"retries", "timeout", "connect_timeout", "deadline", "concurrency", "show", "quiet", "debug", "bg"})
 
-#: Words of other versions, each refused with its own line.
-LATER: Mapping[str, str] = {
-    "panel": "Write a %%infer cell; %%infer? lists every option.",
-    "dash": "%infer status shows what runs, %infer runs what ran.",
-}
-
 
 def run(magic: InferMagic, line: str) -> Any:
     """Do what a line says: a Work to wait for, a value, or None. Raises UserError."""
@@ -46,8 +40,6 @@ def run(magic: InferMagic, line: str) -> Any:
             print(help_text(word))
             return None
         return COMMANDS[word].does(magic, rest)
-    if word in LATER:
-        raise BadOption(f"%infer {word} is not available in this version yet. {LATER[word]}")
     # `%infer some text` is a prompt in the wrong place, not a slip of the pen in a command.
     near = closest(word, [c for c in COMMANDS if c[0] == word[0] or not rest])
     raise BadOption(
@@ -114,7 +106,7 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _show(magic: InferMagic, rest: Sequence[str]) -> None:
-    from holynb.ui import panelwords, plots, stored, views
+    from holynb.ui import plots, stored, views
 
     if any(token.startswith("--replay") for token in rest):
         panelwords.replay(magic, rest)
@@ -244,6 +236,8 @@ COMMANDS: dict[str, Command] = {
     "run": Command("run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run),
     "models": Command("models [PROVIDER]", "routes with their prices, and where each key comes from", _models),
     "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
+    "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", panelwords.panel),
+    "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", panelwords.dash),
     "pool": Command("pool start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
     "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", moneywords.prompts),
     "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", moneywords.cost),

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from holynb.ui.magic import InferMagic
     from holynb.ui.replay import Replay
 
-__all__ = ["replay"]
+__all__ = ["dash", "panel", "replay"]
 
 EVERY = 0.1
+PANEL = {"--df": Option("df", ("--df",), "NAME", "the DataFrame to take rows from")}
+DASH = {"--beside": Option("beside", ("--beside",), None, "in a tab beside the notebook")}
 REPLAY = {
     "--replay": Option("replay", ("--replay",), "FILE", "play a recorded run"),
     "--speed": Option("speed", ("--speed",), "X", "times as fast"),
@@ -64,3 +66,49 @@ def _play(playing: Replay) -> None:
         return not playing.over
 
     pulse.beat(EVERY, step)
+
+
+def panel(magic: InferMagic, rest: Sequence[str]) -> None:
+    """Open the form: ask, and run pools, without typing a magic."""
+    said, left = grammar.words(rest, PANEL)
+    if left:
+        raise BadOption(f"%infer panel takes --df NAME, and {left[0]!r} is one word too many.")
+    _widgets(magic, "panel", "Write a %%infer cell; %%infer? lists every option.")
+    df = said.get("df")
+    if df is not None:
+        from holynb import frame
+
+        frame.by_name(magic.shell.user_ns, df)
+    import ipywidgets as w
+    from IPython.display import display
+
+    from holynb.ui.form import Form
+    from holynb.ui.poolform import PoolForm
+
+    form, pools = Form(magic, df), PoolForm()
+    display(w.Tab([form.box, pools.box], titles=("Ask", "Pools")))  # type: ignore[no-untyped-call]
+    pools.watch()
+
+
+def dash(magic: InferMagic, rest: Sequence[str]) -> None:
+    """Open the dashboard, in the cell or beside the notebook."""
+    said, left = grammar.words(rest, DASH)
+    if left:
+        raise BadOption(f"%infer dash takes --beside, and {left[0]!r} is one word too many.")
+    _widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")
+    from IPython.display import display
+
+    from holynb.ui import beside
+    from holynb.ui.dash import Dash
+
+    made = Dash()
+    if "beside" not in said:
+        display(made.box)  # type: ignore[no-untyped-call]
+    elif (why := beside.place(made.box, "holynb")) is not None:
+        print(why)
+    made.watch()
+
+
+def _widgets(magic: InferMagic, word: str, instead: str) -> None:
+    if not detect(magic.shell).widgets:
+        raise BadOption(f"%infer {word} needs a front end with widgets, such as JupyterLab, and there is none here. {instead}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-__all__ = ["beat"]
+__all__ = ["beat", "start", "stop"]
 
 _beating: set[asyncio.Task[None]] = set()
 """Tasks are held here: a loop keeps no task alive by itself."""
@@ -13,7 +14,12 @@ _beating: set[asyncio.Task[None]] = set()
 
 def beat(pause: float, call: Callable[[], bool]) -> asyncio.Task[None]:
     """Call every `pause` seconds until it says False. Needs a running loop, as a kernel's main thread has."""
-    task = asyncio.get_running_loop().create_task(_beat(pause, call))
+    return start(_beat(pause, call))
+
+
+def start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Let `work` go on by itself on the running loop."""
+    task = asyncio.get_running_loop().create_task(work)
     _beating.add(task)
     task.add_done_callback(_beating.discard)
     return task

@@ -38,6 +38,7 @@ STYLE = """<style>
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
 .holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
+.holynb .holynb-rows th{white-space:nowrap}
 .holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end;white-space:nowrap}
 .holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 6px;font-family:inherit;font-size:14px;background:transparent;color:inherit}
 </style>"""

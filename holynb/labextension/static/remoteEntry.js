@@ -1,0 +1,137 @@
+// holynb in JupyterLab and Notebook 7: %%infer bodies shown as Markdown, a side panel, commands. Written by hand: a module federation
+// container is an object with init and get, and everything it needs is shared by the page. Everything of holynb works without this file.
+(() => {
+  "use strict";
+  let scope;
+
+  /** A package that the page shares. */
+  async function shared(name) {
+    const versions = scope[name];
+    if (!versions) throw new Error(`holynb: this page does not share ${name}`);
+    return (await Object.values(versions)[0].get())();
+  }
+
+  const PROSE = "text/x-ipythongfm";
+  const HEAD = /^\s*%%(infer|holynb)(\s|$)/;
+  const LOAD = 'get_ipython().extension_manager.load_extension("holynb");'; // like %load_ext, and silent where it is loaded
+  const ICON =
+    '<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24"><path class="jp-icon3" fill="#616161" d="M3 5h8v2H3zm0 5h6v2H3zm0 5h8v2H3zm17.5-9L23 8.5l-6.5 8-3-3L12 15.5 10.5 14l3-4 3 3z"/></svg>';
+
+  /** A prompt is not Python: an apostrophe in it opens no string. */
+  function dress(panel, cell, seen) {
+    const model = cell.model;
+    if (model.type !== "code" || seen.has(model)) return;
+    seen.add(model);
+    const fit = () => {
+      const ours = HEAD.test(model.sharedModel.getSource());
+      if (ours && model.mimeType !== PROSE) model.mimeType = PROSE;
+      else if (!ours && model.mimeType === PROSE) model.mimeType = panel.content.codeMimetype;
+    };
+    model.contentChanged.connect(fit);
+    model.mimeTypeChanged.connect(fit);
+    fit();
+  }
+
+  function prose(tracker) {
+    const watch = (_, panel) => {
+      const seen = new WeakSet();
+      const all = () => panel.content.widgets.forEach((cell) => dress(panel, cell, seen));
+      panel.context.ready.then(() => {
+        all();
+        panel.content.model?.cells.changed.connect(() => requestAnimationFrame(all));
+      });
+    };
+    tracker.forEach((panel) => watch(null, panel));
+    tracker.widgetAdded.connect(watch);
+  }
+
+  /** A code cell below the active one of the notebook in front. Returns whether there is one. */
+  function insert(tracker, source) {
+    const panel = tracker.currentWidget;
+    if (!panel?.content.model) return false;
+    const index = panel.content.activeCellIndex + 1;
+    panel.content.model.sharedModel.insertCell(index, { cell_type: "code", source });
+    panel.content.activeCellIndex = index;
+    return true;
+  }
+
+  function sidePanel(tracker, { Panel, Widget }, { SimplifiedOutputArea, OutputAreaModel }, { LabIcon }) {
+    const side = new Panel();
+    side.id = "holynb-side";
+    side.title.caption = "holynb";
+    side.title.icon = new LabIcon({ name: "holynb:icon", svgstr: ICON });
+    side.node.style.overflow = "auto";
+    side.node.style.padding = "8px";
+    side.node.style.minWidth = "440px";
+    const bar = new Widget();
+    bar.node.style.cssText = "display:flex;gap:6px;margin-bottom:8px;align-items:baseline";
+    const says = document.createElement("span");
+    let area = null;
+    const open = (word) => {
+      const panel = tracker.currentWidget;
+      says.textContent = panel ? "" : "Open a notebook first: its kernel does the work.";
+      if (!panel) return;
+      area?.dispose();
+      area = new SimplifiedOutputArea({ model: new OutputAreaModel({ trusted: true }), rendermime: panel.content.rendermime });
+      side.addWidget(area);
+      const code = `${LOAD}\n%infer ${word}`;
+      const asked = SimplifiedOutputArea.execute(code, area, panel.sessionContext, { cellId: "holynb-side", deletedCells: [] });
+      asked.catch((error) => (says.textContent = String(error.message ?? error)));
+    };
+    for (const [label, word] of [["Dashboard", "dash"], ["Ask", "panel"]]) {
+      const button = document.createElement("button");
+      button.className = "jp-mod-styled jp-mod-minimal";
+      button.textContent = label;
+      button.addEventListener("click", () => open(word));
+      bar.node.append(button);
+    }
+    bar.node.append(says);
+    side.addWidget(bar);
+    return { side, open };
+  }
+
+  function activate(app, tracker, palette, parts) {
+    prose(tracker);
+    window.addEventListener("holynb:insert", (event) => {
+      if (insert(tracker, event.detail.source)) event.preventDefault();
+    });
+    const { side, open } = sidePanel(tracker, ...parts);
+    app.shell.add(side, "right", { rank: 900 });
+    const run = (source) => {
+      tracker.currentWidget?.sessionContext.session?.kernel?.requestExecute({ code: LOAD, silent: true, store_history: false });
+      return insert(tracker, source) && app.commands.execute("notebook:run-cell");
+    };
+    const commands = {
+      "holynb:cell": ["Insert a %%infer cell", () => insert(tracker, "%%infer \n")],
+      "holynb:panel": ["Panel: ask without typing a magic", () => run("%infer panel")],
+      "holynb:dashboard": ["Dashboard in the side panel", () => (app.shell.activateById(side.id), open("dash"))],
+      "holynb:replay": ["Play a recorded run", () => run("%infer show --replay flaky")],
+    };
+    for (const [id, [label, execute]] of Object.entries(commands)) {
+      app.commands.addCommand(id, { label, execute });
+      palette?.addItem({ command: id, category: "holynb" });
+    }
+  }
+
+  async function extension() {
+    const [notebook, apputils, ...parts] = await Promise.all(
+      ["@jupyterlab/notebook", "@jupyterlab/apputils", "@lumino/widgets", "@jupyterlab/outputarea", "@jupyterlab/ui-components"].map(shared),
+    );
+    const plugin = {
+      id: "holynb:plugin",
+      description: "%%infer cells as prose, a side panel, commands.",
+      autoStart: true,
+      requires: [notebook.INotebookTracker],
+      optional: [apputils.ICommandPalette],
+      activate: (app, tracker, palette) => activate(app, tracker, palette, parts),
+    };
+    return () => ({ __esModule: true, default: plugin });
+  }
+
+  (window._JUPYTERLAB ??= {}).holynb = {
+    init: (shareScope) => {
+      scope = shareScope;
+    },
+    get: (module) => (module === "./extension" ? extension() : Promise.reject(new Error(`holynb has no ${module}`))),
+  };
+})();

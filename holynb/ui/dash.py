@@ -1,0 +1,171 @@
+"""`%infer dash`: the session's runs, the pools and their memory, what was spent; live. HTML in ipywidgets, and history as a plotly figure.
+
+Reads the session, the run log and the pools' own words, in a thread where that can take long; touches no engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from holynb.summary import dollars
+from holynb.ui import plots, poolform, pulse
+from holynb.ui.svg import COLOURS
+from holynb.ui.text import ago, seconds
+
+if TYPE_CHECKING:
+    from holynb.run import Run
+    from holynb.runlog import RunRecord
+    from holynb.spending import Spent
+
+__all__ = ["Dash", "history_figure", "runs_table", "spent_table"]
+
+#: Seconds between two looks while a run goes on, and while none does.
+BUSY, IDLE = 0.5, 3.0
+SHOWN_RUNS, SHOWN_DAYS = 12, 14
+CELL = "padding:2px 14px 2px 0;text-align:left;white-space:nowrap"
+NUMBER = "padding:2px 14px 2px 0;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
+
+
+class Dash:
+    """`box` is shown; `watch` keeps it up to date until it is closed."""
+
+    def __init__(self) -> None:
+        self.runs, self.pools, self.spent = (w.HTML(layout=w.Layout(width="100%", overflow="auto")) for _ in range(3))
+        self.chart = w.Output(layout=w.Layout(width="100%"))
+        self._drawn: Any = None
+        parts = [heading("Runs"), self.runs, heading("Pools"), self.pools, heading("Spending, last 14 days"), self.spent, self.chart]
+        self.box = w.VBox(parts, layout=w.Layout(width="100%", padding="2px 8px 8px 2px"))
+
+    def watch(self) -> None:
+        """Look again and again on the kernel's loop."""
+        pulse.start(self._watch())
+
+    async def _watch(self) -> None:
+        while self.box.comm is not None:
+            busy = await self.look()
+            await asyncio.sleep(BUSY if busy else IDLE)
+
+    async def look(self) -> bool:
+        """Show how things stand now. Returns whether a run goes on."""
+        from holynb import history, pools
+
+        session = history.runs()
+        self.runs.value = await asyncio.to_thread(lambda: runs_table(session, history.log().runs(SHOWN_RUNS), time.time()))
+        self.pools.value = poolform.table(await asyncio.to_thread(pools.listing))
+        lines = await asyncio.to_thread(_spent)
+        self.spent.value = spent_table(lines)
+        self._draw(lines)
+        return any(not r.done for r in session)
+
+    def _draw(self, lines: Sequence[Spent]) -> None:
+        """The chart, where it is another than before: drawing it is the dearest part."""
+        figure = history_figure(lines)
+        if figure != self._drawn:
+            self._drawn = figure
+            data = {plots.MIME: figure, "text/plain": "spending by day"}
+            self.chart.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},) if figure else ()
+
+
+def heading(text: str) -> w.HTML:
+    """A heading of a part."""
+    return w.HTML(f'<h4 style="margin:8px 0 2px">{html.escape(text)}</h4>')
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> str:
+    """Words as an HTML table; the last `numbers` columns are figures."""
+    styles = [CELL] * (len(head) - numbers) + [NUMBER] * numbers
+    lines = [
+        "".join(f'<td style="{s}">{c if c.startswith("<b ") else html.escape(c)}</td>' for s, c in zip(styles, row, strict=True))
+        for row in rows
+    ]
+    top = "".join(f'<th scope="col" style="{s}">{html.escape(h)}</th>' for s, h in zip(styles, head, strict=True))
+    return f'<table style="border-collapse:collapse;line-height:1.5"><tr>{top}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
+
+
+def runs_table(session: Sequence[Run], stored: Sequence[RunRecord], now: float) -> str:
+    """The session's runs, newest first, with how far they are; then earlier ones from the log."""
+    rows = []
+    for run in reversed(session[-SHOWN_RUNS:]):
+        told = run.summary()
+        state = "stopped" if run.stopped and run.done else "done" if run.done else "stopping" if run.stopped else "running"
+        done = told.n - told.running
+        rows.append(
+            [
+                run.name or run.id,
+                str(run.route),
+                ago(run.started, now),
+                _progress(state, done, told.n),
+                f"{done:,} of {told.n:,}",
+                f"{told.error:,}",
+                told.money(),
+                seconds(told.elapsed),
+            ]
+        )
+    known = {r.id for r in session}
+    for r in [r for r in stored if r.id not in known][: max(0, SHOWN_RUNS - len(rows))]:
+        state, took = (r.status, seconds(r.ended - r.started)) if r.ended else ("unfinished", "")
+        rows.append(
+            [r.name or r.id, r.route, ago(r.started, now), state, f"{r.ok + r.failed:,} of {r.n:,}", f"{r.failed:,}", dollars(r.cost), took]
+        )
+    if not rows:
+        return '<div style="color:var(--jp-ui-font-color2,#808080)">No run yet.</div>'
+    return table(["Run", "Route", "Started", "State", "Rows", "Failed", "Cost", "Time"], rows, 4)
+
+
+def spent_table(lines: Sequence[Spent]) -> str:
+    """Dollars by route and model, the dearest first; what has no price is said, not summed as nothing."""
+    from holynb import spending
+
+    keys = dict.fromkeys((s.route, s.model) for s in lines)
+    sums = [spending.total([s for s in lines if (s.route, s.model) == key], route=key[0], model=key[1]) for key in keys]
+    if not sums:
+        return '<div style="color:var(--jp-ui-font-color2,#808080)">Nothing was asked yet.</div>'
+    rows = [
+        [s.provider or "?", s.route or "?", s.model or "?", f"{s.rows:,}", f"{s.tokens_in:,} + {s.tokens_out:,}",
+         dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else "")]
+        for s in sorted(sums, key=lambda s: -(s.cost or 0))
+    ]  # fmt: skip
+    return table(["Provider", "Route", "Model", "Answers", "Tokens", "Cost"], rows, 3)
+
+
+def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
+    """Dollars a day by provider, stacked, in plotly's JSON; empty where fewer than two days have a known cost."""
+    known = [s for s in lines if s.cost and s.day]
+    days = sorted({str(s.day) for s in known})
+    if len(days) < 2:
+        return {}
+    data = []
+    for i, provider in enumerate(sorted({s.provider or "?" for s in known})):
+        sums = [float(sum(s.cost or 0 for s in known if str(s.day) == d and (s.provider or "?") == provider)) for d in days]
+        colour = COLOURS[i % len(COLOURS)].partition(",")[2].rstrip(")")
+        data.append({"type": "bar", "name": provider, "x": days, "y": sums, "marker": {"color": colour}})
+    clear = "rgba(0,0,0,0)"
+    axis = {"gridcolor": plots.RULE, "zeroline": False}
+    layout = {
+        "barmode": "stack", "height": 220, "margin": {"l": 56, "r": 8, "t": 8, "b": 30}, "paper_bgcolor": clear, "plot_bgcolor": clear,
+        "font": {"size": 11, "color": plots.INK}, "showlegend": True, "xaxis": {**axis, "type": "category"}, "yaxis": {**axis, "tickprefix": "$"},
+    }  # fmt: skip
+    return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}
+
+
+def _spent() -> list[Spent]:
+    from holynb import history, spending
+
+    return spending.spent(history.log(), since=time.time() - SHOWN_DAYS * 86400)
+
+
+def _progress(state: str, done: int, n: int) -> str:
+    if state not in ("running", "stopping"):
+        return state
+    share = 100 * done / n if n else 100
+    bar = f'<span style="display:inline-block;height:100%;width:{share:.1f}%;background:var(--jp-brand-color1,#1976d2)"></span>'
+    return (
+        f'<b style="display:inline-block;width:90px;height:8px;margin-right:6px;border-radius:2px;overflow:hidden;font-size:0;'
+        f'background:var(--jp-border-color2,#e0e0e0)">{bar}</b>{state}'
+    )

@@ -1,0 +1,54 @@
+"""A place in a form where a run is watched after the click's callback has returned: the live view while it goes on, then what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import ipywidgets as w
+
+from holynb.ui import pulse, static
+from holynb.ui.live import LiveView
+from holynb.ui.painter import QUIET
+from holynb.ui.source import RunSource
+
+if TYPE_CHECKING:
+    from holynb.run import Run
+
+__all__ = ["Stage"]
+
+EVERY = 0.1
+
+
+class Stage:
+    """One run at a time. `box` is empty until the first run has gone on for a second, or is over."""
+
+    def __init__(self) -> None:
+        self.box = w.VBox(layout=w.Layout(width="100%"))
+        self._view: LiveView | None = None
+
+    def show(self, run: Run, then: Callable[[], None]) -> None:
+        """Watch a run on the kernel's loop; `then` is called in the main thread when it is over and shown."""
+
+        def step() -> bool:
+            if run.done:
+                self._leave(run)
+                then()
+                return False
+            self._paint(run)
+            return True
+
+        pulse.beat(EVERY, step)
+
+    def _paint(self, run: Run) -> None:
+        if self._view is not None:
+            self._view.tick()
+        elif run.elapsed > QUIET:
+            self._view = LiveView(RunSource(run), clicks=False)  # the form has its own Stop
+            self.box.children = [self._view.widget]
+
+    def _leave(self, run: Run) -> None:
+        self.box.children = [w.HTML(static.as_html(static.of(run)), layout=w.Layout(width="100%"))]
+        if self._view is not None:
+            self._view.close()
+            self._view = None

@@ -1,0 +1,116 @@
+"""The dashboard: runs of the session and of the log, pools, spending. Its look: tests/browser."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holynb
+from holynb import history, loop, settings
+from holynb.runlog import RunRecord
+from holynb.spending import Spent
+from holynb.ui import beside, dash, plots
+from holynb.ui.dash import Dash
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
+    settings.reset()
+    history.close()
+    monkeypatch.setattr(history, "_session", type(history._session)(maxlen=50))
+    yield tmp_path
+    loop.close()
+    history.close()
+
+
+def spent(day: int, route: str, cost: str | None, unknown: int = 0) -> Spent:
+    return Spent(dt.date(2026, 11, day), route, "m", 10, 1, 0, 100, 50, None if cost is None else Decimal(cost), unknown)
+
+
+def test_it_shows_the_session_the_pools_and_what_was_spent(home: Path) -> None:
+    run = holynb.infer(["a", "b"], "sim/echo", name="mine<b>").wait()
+    board = Dash()
+    assert asyncio.run(board.look()) is False
+    assert "mine&lt;b&gt;" in board.runs.value
+    assert "2 of 2" in board.runs.value
+    assert run.summary().money() in board.spent.value
+    assert "No pool runs" in board.pools.value
+    assert board.chart.outputs == (), "one day is no history"
+
+
+def test_a_run_that_goes_on_shows_how_far_it_is(home: Path) -> None:
+    run = holynb.infer(["a", "b"], "sim/stream", cache=False)
+    board = Dash()
+    assert asyncio.run(board.look()) is True
+    assert "0 of 2" in board.runs.value
+    assert "running" in board.runs.value
+    run.cancel()
+    run.cancel()
+
+
+def test_runs_of_the_log_that_nobody_ended_are_unfinished() -> None:
+    known = [
+        RunRecord("r1", None, "sim/echo", 9, 100.0, None, "running", ok=4),
+        RunRecord("r2", "n", "sim/echo", 3, 100.0, 130.0, "done", ok=3, failed=0),
+    ]
+    said = dash.runs_table([], known, 400.0)
+    assert "unfinished" in said
+    assert "4 of 9" in said
+    assert "30 s" in said
+    assert "No run yet" in dash.runs_table([], [], 0.0)
+
+
+def test_spending_says_what_has_no_price() -> None:
+    said = dash.spent_table([spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.50", unknown=3), spent(2, "vllm/y", None, unknown=10)])
+    assert "$2.00 + 3 unknown" in said
+    assert said.index("openai/x") < said.index("vllm/y"), "the dearest first"
+    assert ">?<" in said
+    assert "Nothing was asked" in dash.spent_table([])
+
+
+def test_history_is_a_plotly_figure_by_day_and_provider() -> None:
+    figure = dash.history_figure(
+        [spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.5"), spent(2, "sim/y", "0.25"), spent(3, "vllm/z", None)]
+    )
+    assert {t["name"]: t["y"] for t in figure["data"]} == {"openai": [1.5, 0.5], "sim": [0.0, 0.25]}
+    assert dash.history_figure([spent(1, "openai/x", "1.50")]) == {}
+    go: Any = pytest.importorskip("plotly.graph_objects")
+    go.Figure(data=figure["data"], layout=figure["layout"])
+
+
+def test_the_chart_is_drawn_again_only_when_it_changed(home: Path) -> None:
+    board = Dash()
+    lines = [spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.5")]
+    board._draw(lines)
+    first = board.chart.outputs
+    assert plots.MIME in first[0]["data"]
+    board._draw(list(lines))
+    assert board.chart.outputs is first
+
+
+def test_beside_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr(beside, "find_spec", lambda name: None)
+    assert beside.place("the box", "t") == beside.MISSING
+    assert shown == ["the box"]
+
+
+def test_beside_asks_the_page_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ipywidgets as w
+
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr(beside, "find_spec", lambda name: object())
+    box = w.HTML("the dashboard")
+    assert beside.place(box, "t") is None
+    bridge, here = shown[0].children
+    bridge._heard(bridge, {"cmd": "where", "notebook": True}, [])
+    assert beside.NOTEBOOK in here.children[0].value
+    assert here.children[1] is box

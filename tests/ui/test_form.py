@@ -1,0 +1,229 @@
+"""The panel: from its fields to a DataFrame without a magic, mistakes as one line, buttons that fit the moment. Its look: tests/browser."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from holynb import history, loop, settings
+from holynb.errors import BadOption
+from holynb.poolinfo import PoolInfo
+from holynb.types import Gauge
+from holynb.ui import magic as magics
+from holynb.ui import panelwords, poolwords, pulse
+from holynb.ui.form import Form
+from holynb.ui.poolform import PoolForm, table
+
+
+@pytest.fixture
+def magic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
+    shell = InteractiveShell()
+    magics.load(shell)
+    shell.user_ns["reviews"] = pd.DataFrame({"text": ["good", "bad"], "stars": [5, 1]}, index=["a", "b"])
+    yield shell._holynb
+    magics.unload(shell)
+    loop.close()
+    history.close()
+    settings.reset()
+
+
+def on_a_loop(do: Callable[[], Any], until: Callable[[], bool]) -> None:
+    """Do something on a running loop, as a kernel's callbacks are, and wait for what it brings about."""
+
+    async def main() -> None:
+        do()
+        end = time.monotonic() + 20
+        while not until():
+            assert time.monotonic() < end, "nothing came of it"
+            await asyncio.sleep(0.02)
+        pulse.stop()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def filled(magic: Any, **said: str) -> Form:
+    form = Form(magic, "reviews")
+    form.route.value = said.pop("route", "sim/echo")
+    form.prompt.value = said.pop("prompt", "Say {{ text }}")
+    for name, value in said.items():
+        form.more[name].value = value
+    return form
+
+
+def test_from_the_fields_to_a_frame(magic: Any) -> None:
+    form = filled(magic, max_tokens="50")
+    on_a_loop(lambda: form.buttons["Run"].click(), lambda: "answers" in magic.shell.user_ns)
+    answers = magic.shell.user_ns["answers"]
+    assert list(answers["text"]) == ["Say good", "Say bad"]
+    assert list(answers.index) == ["a", "b"]
+    assert "answers holds a DataFrame of 2 rows." in form.says.value
+    assert "Say good" in form.stage.box.children[0].value
+    assert form.run.options.max_tokens == 50
+
+
+def test_the_live_view_is_there_while_it_runs_and_stop_stops(magic: Any) -> None:
+    form = filled(magic, route="sim/stream")
+    seen: list[bool] = []
+
+    def over() -> bool:
+        live = [c for c in form.stage.box.children if type(c).__name__ == "LiveWidget"]
+        if live and not seen:
+            seen.append(form.buttons["Run"].disabled and not form.buttons["Stop"].disabled)
+            form.buttons["Stop"].click()
+        return "answers" in magic.shell.user_ns
+
+    on_a_loop(lambda: form.buttons["Run"].click(), over)
+    assert seen == [True]
+    assert form.run.stopped
+    assert form.buttons["Stop"].disabled
+    assert not form.buttons["Run"].disabled
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"prompt": "  "}, "There is no prompt yet"),
+        ({"prompt": "{{ txt }}"}, "txt"),
+        ({"route": "nothing"}, "nothing"),
+        ({"max_tokens": "many"}, "--max-tokens takes a whole number"),
+        ({"prompt": "<script>{{ x }}"}, "x"),
+    ],
+)
+def test_a_mistake_is_one_line_and_sends_nothing(magic: Any, fields: dict[str, str], says: str) -> None:
+    form = filled(magic, **fields)
+    form.send()
+    assert says in form.says.value
+    assert "<script>" not in form.says.value
+    assert form.run is None
+    assert not form.buttons["Run"].disabled
+
+
+def test_a_result_needs_a_name_that_can_be_one(magic: Any) -> None:
+    form = filled(magic)
+    form.name.value = "my answers"
+    form.send()
+    assert "cannot be a variable" in form.says.value
+
+
+def test_one_prompt_without_rows_and_with_a_system_prompt(magic: Any) -> None:
+    form = filled(magic, route="sim/echo")
+    form.prompt.value = "x"
+    form.frame.value = ""
+    form.system.value = "be brief"
+    job = form.job()
+    assert job.said["system"] == "be brief"
+    assert "df" not in job.said
+    on_a_loop(form.send, lambda: "answers" in magic.shell.user_ns)
+    assert len(magic.shell.user_ns["answers"]) == 1
+
+
+def test_a_dry_run_shows_a_sample_and_sends_nothing(magic: Any) -> None:
+    form = filled(magic)
+    form.buttons["Dry run"].click()
+    assert "nothing was sent" in form.says.value
+    assert "Say good" in form.says.value
+    assert form.run is None
+    assert history.runs() == [] or all(r.plan.source is not magic.shell.user_ns["reviews"] for r in history.runs())
+
+
+def test_the_columns_are_shown_and_a_press_writes_one(magic: Any) -> None:
+    form = Form(magic, "reviews")
+    assert [b.description for b in form.columns.children] == ["{{ text }}", "{{ stars }}"]
+    form.prompt.value = "Rate:"
+    form.columns.children[0].click()
+    assert form.prompt.value == "Rate: {{ text }}"
+    form.frame.value = ""
+    assert form.columns.children == ()
+
+
+def test_only_what_this_version_takes_is_offered(magic: Any) -> None:
+    from holynb.options import BY_NAME
+
+    form = Form(magic)
+    assert form.more
+    assert all(BY_NAME[name].ready for name in form.more)
+
+
+def test_insert_gives_the_cell_to_the_page_or_to_be_copied(magic: Any) -> None:
+    form = filled(magic)
+    sent: list[Any] = []
+    form.bridge.send = sent.append
+    form.buttons["Insert as %%infer cell"].click()
+    assert sent == [{"kind": "insert", "source": "%%infer answers << sim/echo --df reviews --stream\nSay {{ text }}"}]
+    form.bridge._heard(form.bridge, {"cmd": "inserted", "done": False}, [])
+    assert form.cell.layout.display == "flex"
+    assert form.cell.value == sent[0]["source"]
+    form.bridge._heard(form.bridge, {"cmd": "inserted", "done": True}, [])
+    assert form.cell.layout.display == "none"
+
+
+def test_a_system_prompt_of_several_lines_goes_into_a_variable(magic: Any) -> None:
+    form = filled(magic)
+    form.system.value = "one\ntwo"
+    form._insert()
+    assert "--system-from system_prompt" in form.cell.value
+    assert magic.shell.user_ns["system_prompt"] == "one\ntwo"
+
+
+# -- pools -------------------------------------------------------------------------------------------------------------
+def test_the_pool_fields_are_the_words_of_the_magic() -> None:
+    form = PoolForm()
+    form.fields["dp"].value = "2"
+    form.fields["max_len"].value = "2048"
+    assert form.words("start") == ["start", "smollm2-135m", "--dp", "2", "--max-len", "2048"]
+    assert form.words("stop") == ["stop"]
+
+
+def test_starting_happens_in_a_thread_and_its_words_appear(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    threads = []
+
+    def run(words: list[str], notice: Callable[[str], None]) -> tuple[str, None]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        notice("loading weights")
+        if words[0] == "stop":
+            raise BadOption("there is no pool <b>")
+        return "pool/smollm2-135m is ready", None
+
+    info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 30 * 2**30, 80 * 2**30, 0.0, 20 * 2**30, {"weights": 12.0 * 2**30, "kv": 8.0 * 2**30}),),
+                    kv_used=50, kv_total=200)  # fmt: skip
+    monkeypatch.setattr(poolwords, "run", run)
+    monkeypatch.setattr("holynb.pools.listing", lambda: [info])
+    form = PoolForm()
+    on_a_loop(lambda: form.buttons["Start"].click(), lambda: "pool/mine" in form.pools.value)
+    assert "is ready" in form.says.value
+    assert threads == [False]
+    assert form.chosen.options == ("mine",)
+    on_a_loop(lambda: form.buttons["Stop"].click(), lambda: "there is no pool &lt;b&gt;" in form.says.value)
+    assert not form.buttons["Start"].disabled
+
+
+def test_the_table_of_pools_says_how_full_they_are() -> None:
+    g = Gauge("cuda:0", 30 * 2**30, 80 * 2**30, 0.0, 20 * 2**30, {"weights": 12.0 * 2**30, "kv": 8.0 * 2**30})
+    said = table([PoolInfo("<b>", "m", "ready", 1, "h", memory=(g,), kv_used=50, kv_total=200)])
+    assert "25% of 200 tokens" in said
+    assert "weights 12.0, KV cache 8.0 · 30.0 of 80 GiB used" in said
+    assert "<b>" not in said
+    assert "No pool runs" in table([])
+    assert "starting: loading 40%" in table([PoolInfo("a", "m", "starting", 1, "h", stage="loading", share=0.4)])
+
+
+# -- the words ---------------------------------------------------------------------------------------------------------
+def test_without_widgets_the_panel_says_what_to_do_instead() -> None:
+    plain: Any = SimpleNamespace(shell=None)
+    for word, instead in ((panelwords.panel, "%%infer cell"), (panelwords.dash, "%infer status")):
+        with pytest.raises(BadOption, match=f"widgets.*{instead}"):
+            word(plain, [])
+        with pytest.raises(BadOption, match="one word too many"):
+            word(plain, ["extra"])
