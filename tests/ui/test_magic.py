@@ -167,7 +167,7 @@ def test_dry_run_and_show_code_send_nothing(here: Here) -> None:
         ("%%infer sim/echo --resume nope\nhi", "There is no run 'nope'"),
         ("%infer some text", "write it below %%infer"),
         ("%infer statsu", "Did you mean stat"),
-        ("%infer dash", "not available in this version yet"),
+        ("%infer dash", "needs a front end with widgets"),
         ("%infer resume", "takes the name or the id of one run"),
         ("%infer resume nope", "There is no run 'nope'"),
         ("%infer run", "--only failed"),
