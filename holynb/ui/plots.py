@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from holynb.types import Ended, Failed
 from holynb.ui import series, static, svg
-from holynb.ui.course import Course
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def charts(record: static.Record) -> dict[str, Chart]:
         "tokens": _tokens(record),
         "memory": Chart(
             "Memory",
-            {n: [(x, y / 2**30) for x, y in p] for n, p in series.memory(record.events, record.started).items()},
+            {n: [(x, y / 2**30) for x, y in p] for n, p in series.memory(record.events, record.started).items() if len(p) > 1},
             {},
             suffix=" GiB",
         ),
@@ -149,18 +149,29 @@ def _by(record: static.Record) -> str:
 
 
 def _tokens(record: static.Record) -> Chart:
-    """Tokens a second, with a mark for each 429 and OOM."""
-    course = Course(record.started)
+    """Tokens a second, with a mark for each 429 and OOM. An answer's tokens are spread over the time it took to come."""
+    until = max((e.at - record.started for e in record.events if isinstance(e, Ended)), default=0.0)
+    width = max(0.25, until / MOST_POINTS)
+    bins = [0.0] * (int(until / width) + 1)
     for event in record.events:
-        course.take(event)
-    course.now(record.told.elapsed, {})
-    points = course.points.all()
-    columns = points["charts"].get("rate", {})
+        if isinstance(event, Ended) and not event.outcome.cached and event.outcome.usage.tokens_out and event.outcome.latency_s:
+            end = event.at - record.started
+            _spread(bins, width, (end - event.outcome.latency_s + (event.outcome.ttft_s or 0.0), end), event.outcome.usage.tokens_out)
+    line = [((i + 0.5) * width, tokens / width) for i, tokens in enumerate(bins)] if any(bins) else []
+    marks = {"rate_limit": "429", "oom": "OOM"}
+    failed = [(marks[e.kind], e.at - record.started) for e in record.events if isinstance(e, Failed) and e.kind in marks]
+    return Chart("Tokens/s", {"tokens/s": line}, {name: xs for name in SYMBOLS if (xs := [x for kind, x in failed if kind == name])})
 
-    def at(name: str) -> list[tuple[float, float]]:
-        return [((i + 1) * points["width"], v) for i, v in enumerate(columns.get(name, [])) if v is not None]
 
-    return Chart("Tokens/s", {"tokens/s": at("tokens")}, {k: [x for x, _ in at(k)] for k in SYMBOLS if at(k)})
+def _spread(bins: list[float], width: float, span: tuple[float, float], amount: float) -> None:
+    """Add `amount`, evenly over `span`, to bins of `width` seconds."""
+    low, high = max(0.0, span[0]), min(span[1], len(bins) * width)
+    if high - low < width / 100:
+        bins[min(len(bins) - 1, int(high / width))] += amount
+        return
+    for i in range(int(low / width), min(len(bins), int(high / width) + 1)):
+        shared = min(high, (i + 1) * width) - max(low, i * width)
+        bins[i] += amount * max(0.0, shared) / (high - low)
 
 
 def _traces(chart: Chart, at: str) -> list[dict[str, Any]]:

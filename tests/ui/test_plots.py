@@ -27,7 +27,7 @@ def record(n: int = 30, *, events: bool = True, cost: Decimal | None = Decimal("
     happened += [
         Failed(0, 1, route, "rate_limit", "slow", 103.0, 1.0),
         Failed(0, 1, route, "oom", "full", 103.1, 1.0),
-        Gauge("GPU 0", 5 * 2**30, 80 * 2**30, 103.5, 2**30),
+        *(Gauge("GPU 0", 5 * 2**30, 80 * 2**30, at, 2**30) for at in (103.0, 103.5)),
     ]
     return static.Record("a run", ["p"] * n, rows, summarize(rows, 4.0), happened if events else (), None, 100.0)
 
@@ -84,3 +84,14 @@ def test_plotly_takes_what_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -
     assert made["latency"].data[1].name == "p95"
     whole = plots.spec(plots.charts(record()))
     go.Figure(data=whole["data"], layout=whole["layout"])  # raises where a name is not plotly's
+
+
+def test_tokens_are_spread_over_the_time_an_answer_took() -> None:
+    outcome = Outcome("ok", "x", attempts=1, usage=Usage(1, 100), latency_s=12.0, ttft_s=2.0)
+    shown = static.Record("r", ["p"], [outcome], summarize([outcome], 12.0), [Ended(0, outcome, 112.0)], None, 100.0)
+    line = plots._tokens(shown).lines["tokens/s"]
+    rates = [rate for x, rate in line if 2.5 < x < 11.5]
+    assert all(abs(rate - 10.0) < 0.01 for rate in rates)
+    width = line[1][0] - line[0][0]
+    assert sum(rate for _, rate in line) * width == pytest.approx(100.0)
+    assert all(rate == 0 for x, rate in line if x < 1.9), "nothing came before the first token"

@@ -1,0 +1,215 @@
+"""A cell in JupyterLab, as a person sees it: it fills, can be stopped, survives a reload, and leaves something that needs no kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+ROWS = 'import pandas as pd\ndf = pd.DataFrame({"x": [f"review {i}" for i in range(%d)]}, index=[f"r{i}" for i in range(%d)])'
+STREAM = "%%infer sim/stream --df df --stream --no-cache"
+ASK = "\nSay what you think of {{ x }}"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def live(page: Any) -> None:
+    page.until(lambda: page.there(".hn .hn-sizer .hn-row"), 20, "the live view")
+
+
+def kinds(saved: dict[str, Any], cell: int) -> list[set[str]]:
+    """The mime types of a cell's outputs in the file."""
+    return [set(o.get("data", {})) for o in saved["cells"][cell]["outputs"]]
+
+
+def test_it_fills_row_by_row_and_leaves_something_static(notebook: Any) -> None:
+    page = notebook(ROWS % (12, 12), STREAM + " -c 4" + ASK)
+    page.run(1)
+    began = time.monotonic()
+    page.start(2)
+    page.until(lambda: page.there(".hn"), 10, "the live view")
+    assert time.monotonic() - began > 0.9, "nothing flashes in the first second"
+    live(page)
+    first = page.until(lambda: page.find(".hn-is-running .hn-said").first.inner_text(), 10, "words")
+    page.until(lambda: page.find(".hn-is-running .hn-said").first.inner_text() != first, 5, "more words")
+    page.until(lambda: "4 of 12" in page.find(".hn-done").inner_text(), 20, "four rows")
+    assert page.find(".hn-sizer .hn-row").first.locator(".hn-cell").first.inner_text() == "r0", "rows bear the index of the frame"
+    assert page.there(".hn-chart canvas") >= 3
+    page.picture("live-light")
+    page.idle(40)
+    assert page.there(".hn") == 0
+    page.until(lambda: page.there(".js-plotly-plot .main-svg"), 20, "plotly charts")
+    shown = page.text(2)
+    assert "12 rows" in shown
+    assert "…3" in shown, "the beginning that all prompts share is left out"
+    page.picture("end-light")
+    saved = page.save()
+    outputs = kinds(saved, 2)
+    assert not any(WIDGET in o for o in outputs)
+    assert {"text/html", "text/plain"} <= outputs[0]
+    assert {"application/vnd.plotly.v1+json", "text/html"} <= outputs[1]
+    assert page.path.stat().st_size <= 150_000
+    assert saved["metadata"].get("widgets") is None
+    assert page.say("f = Out[3]; print(type(f).__name__, list(f.index[:2]), set(f.status))") == "DataFrame ['r0', 'r1'] {'ok'}"
+
+
+def test_a_run_under_a_second_shows_only_its_end(notebook: Any) -> None:
+    page = notebook("%%infer sim/echo --no-cache\nhello <b>there</b>")
+    page.ask("""() => { window.seen = 0; new MutationObserver(() => { window.seen += document.querySelectorAll('.hn').length; })
+        .observe(document.body, {childList: true, subtree: true}); return null; }""")  # fmt: skip
+    out = page.run(1)
+    assert "hello <b>there</b>" in out
+    assert page.ask("() => window.seen") == 0
+
+
+def test_one_prompt_streams_its_answer(notebook: Any) -> None:
+    page = notebook("%%infer sim/stream --no-cache\nTell me a story")
+    page.start(1)
+    page.until(lambda: page.there(".hn .hn-answer"), 10)
+    first = page.until(lambda: page.find(".hn-answer").inner_text(), 10)
+    later = page.until(lambda: (t := page.find(".hn-answer").inner_text()) != first and t, 5)
+    assert later.startswith(first)
+    page.idle()
+    assert page.text(1).count(later) == 1
+
+
+def test_stop_keeps_what_is_there(notebook: Any) -> None:
+    """The click is handled while the cell runs: the kernel notes when."""
+    page = notebook(ROWS % (40, 40), "import holynb.run, time\n_cancel = holynb.run.Run.cancel\ndef cancel(self):\n    global stopped_at\n    stopped_at = time.time()\n"
+                    "    return _cancel(self)\nholynb.run.Run.cancel = cancel", "%%infer kept << sim/stream --df df --stream --no-cache -c 8" + ASK)  # fmt: skip
+    page.run(1)
+    page.run(2)
+    page.start(3)
+    live(page)
+    page.until(lambda: "8 of 40" in page.find(".hn-done").inner_text(), 20, "eight rows")
+    clicked = page.ask("() => { const b = document.querySelector('.hn-stop'); const t = Date.now() / 1000; b.click(); return t; }")
+    page.idle(20)
+    assert "stopped" in page.text(3)
+    took = float(page.say(f"print(stopped_at - {clicked!r})"))
+    print(f"\nStop handled after {1000 * took:.0f} ms")
+    assert took < 0.5
+    assert 8 <= int(page.say("print((kept.status == 'ok').sum())")) < 40
+
+
+def test_an_interrupt_keeps_what_is_there_and_ends_the_cell(notebook: Any) -> None:
+    page = notebook(ROWS % (40, 40), "%%infer kept << sim/stream --df df --stream --no-cache -c 8" + ASK, "print('must not run')")
+    page.run(1)
+    page.start(2)
+    live(page)
+    page.start(3)
+    page.interrupt()
+    page.idle(20)
+    shown = page.text(2)
+    assert "Interrupted" in shown
+    assert "Traceback" not in shown
+    assert page.there(".hn") == 0
+    assert "must not run" not in page.text(3)
+    assert page.say("print(len(kept))") == "40"
+
+
+def test_a_second_interrupt_ends_at_once(notebook: Any) -> None:
+    page = notebook(ROWS % (8, 8), "%%infer sim/echo --df df --no-cache -p fault=stall" + ASK)
+    page.run(1)
+    page.start(2)
+    live(page)
+    began = time.monotonic()
+    page.interrupt()
+    page.page.wait_for_timeout(300)
+    page.interrupt()
+    page.idle(10)
+    assert time.monotonic() - began < 3, "the grace of three seconds was waited for"
+    assert "Interrupted" in page.text(2)
+
+
+def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
+    page = notebook(ROWS % (30, 30), "%%infer sim/stream --df df --stream --no-cache -c 10" + ASK)
+    page.run(1)
+    page.start(2)
+    live(page)
+    page.until(lambda: "10 of 30" in page.find(".hn-done").inner_text(), 20, "ten rows")
+    page.save()
+    page.reload()
+    page.until(
+        lambda: page.there(".hn .hn-is-running") or "30 of 30" in page.find(".hn-done").first.inner_text(), 30, "the view after the reload"
+    )
+    assert page.find(".hn-is-ok").count() >= 1, "rows from before the reload"
+    page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 40, "the end")
+    assert "30 of 30" in page.find(".hn-done").inner_text()
+    page.errors = [e for e in page.errors if "WebSocket" not in e and "Failed to load resource" not in e]
+
+
+def test_it_reopens_without_a_kernel_and_exports_without_a_network(notebook: Any, lab: Any) -> None:
+    page = notebook(ROWS % (30, 30), "%%infer sim/flaky --df df --stream --no-cache" + ASK)
+    page.run(1)
+    page.run(2, 90)
+    page.until(lambda: page.there(".js-plotly-plot"), 20)
+    page.save()
+    lab.end_kernels()
+    page.errors = [e for e in page.errors if "kernel" not in e.lower() and "404" not in e and "WebSocket" not in e]
+    page.reload()
+    page.until(lambda: page.there(".jp-OutputArea-output"), 30, "the output, reopened")
+    page.find(".jp-Notebook .jp-Cell").nth(2).evaluate("e => e.scrollIntoView({block: 'end'})")  # what is out of sight is drawn later
+    page.until(lambda: page.there(".jp-RenderedPlotly img, .jp-RenderedPlotly .main-svg"), 30, "the charts, reopened")
+    assert "…3" in page.text(2)
+    assert "Error displaying widget" not in page.text(2)
+    page.picture("reopened")
+    html = lab.home / "out.html"
+    subprocess.run(
+        [sys.executable, "-m", "nbconvert", "--to", "html", "--output", str(html), str(page.path)],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    body = html.read_text(encoding="utf-8")
+    body = body[body.index("<main") :] if "<main" in body else body[body.index("<body") :]
+    assert "…3" in body
+    assert body.count("<svg") + body.count("image/png") >= 2
+    assert not re.findall(r"<script[^>]+src=", body)
+
+
+def test_what_models_say_is_text(notebook: Any) -> None:
+    hostile = [
+        "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>",
+        "\x1b[31mred\x1b[0m",
+        "שלום עולם",
+        "한국어 텍스트",
+        "\ud83d half",
+    ]
+    rows = f"import pandas as pd, json\ndf = pd.DataFrame({{'x': [*json.loads({json.dumps(json.dumps(hostile))}), 'x' * 1_000_000]}})"
+    page = notebook(rows, "%%infer sim/echo --df df --no-cache -p latency=3 --max-tokens 5000000\n{{ x }}")
+    page.run(1)
+    page.start(2)
+    live(page)
+    for text in ("<script>window.pwned", "שלום עולם", "한국어 텍스트"):
+        assert text in page.find(".hn-sizer").inner_text()
+    assert (
+        page.find(".hn-sizer .hn-row")
+        .nth(2)
+        .locator(".hn-cell")
+        .nth(1)
+        .evaluate("e => getComputedStyle(e.dir ? e : e.firstChild).direction")
+        == "rtl"
+    )
+    page.picture("hostile")
+    page.idle(30)
+    assert "<script>window.pwned" in page.text(2)
+    assert page.ask("() => window.pwned ?? null") is None
+    assert "\x1b" not in page.text(2)
+    page.save()
+    assert page.path.stat().st_size < 150_000
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [("%%infer sim/echo --no-cache -p fault=401\nhi", "no row could be answered"), ("%%infer sim/echo --df empty\nhi", "no rows")],
+)
+def test_runs_of_which_nothing_comes_say_so(notebook: Any, cell: str, says: str) -> None:
+    page = notebook("import pandas as pd; empty = pd.DataFrame({'x': []})", cell)
+    page.run(1)
+    assert says in page.run(2)
