@@ -24,6 +24,8 @@ __all__ = ["Asked", "Feed", "Tails", "shared"]
 PROMPT, ANSWER, TAIL = 120, 200, 140
 #: Characters of rows in one message, and rows in flight whose text is refreshed in one: the server drops messages above 1 MB a second.
 BUDGET, SPOKEN = 40_000, 64
+#: The first message is smaller: what is in sight, so that the first picture does not wait for the rest on a slow line.
+FIRST = 6_000
 #: A single answer is shown whole up to here, then in pages of this many characters.
 PAGE = 60_000
 
@@ -143,7 +145,7 @@ class Feed:
         self.course.points.flush()
         return {
             "kind": "snapshot", "title": self.asked.title, "as_route": self.asked.as_route, "labelled": self.asked.labels is not None,
-            **self._part(head, 10**12 if whole else BUDGET), "points": self.course.points.all(),
+            **self._part(head, 10**12 if whole else FIRST), "points": self.course.points.all(),
         }  # fmt: skip
 
     def delta(self, head: Mapping[str, Any]) -> dict[str, Any]:

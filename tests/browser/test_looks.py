@@ -1,0 +1,148 @@
+"""The live view as it looks and as it is reached: narrow, dark, by keyboard, by assistive technology, with ten thousand rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+REPLAY = "%infer show --replay flaky --speed 2"
+
+
+def playing(notebook: Any, **more: Any) -> Any:
+    page = notebook(REPLAY, **more)
+    page.start(1)
+    page.until(lambda: page.there(".hn .hn-is-ok") and page.there(".hn-chart canvas") >= 3, 20, "the view")
+    return page
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(…)` (WCAG 2)."""
+    parts = [float(c) / 255 for c in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_words_and_axes_are_legible_in_both_themes(notebook: Any, theme: str) -> None:
+    page = notebook(REPLAY)
+    page.theme(theme)
+    page.start(1)
+    page.until(lambda: page.there(".hn .hn-is-failed") and page.there(".hn-chart canvas") >= 3, 30, "the view with a failed row")
+    page.picture(f"live-{theme.rsplit(maxsplit=1)[-1].lower()}")
+    back = page.ask("() => getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor")
+    for selector in (
+        ".hn-done",
+        ".hn-word",
+        ".hn-cell",
+        ".hn-heads .hn-cell",
+        ".hn-note .hn-bad",
+        ".hn-chip",
+        ".hn-is-failed .hn-cell:nth-child(4)",
+    ):
+        ink = page.ask("s => getComputedStyle(document.querySelector('.hn ' + s)).color", selector)
+        assert contrast(ink, back) >= 4.5, f"{selector} in {theme}"
+    # The axes are drawn on a canvas with the colour that --hn-ink stands for.
+    axis = page.ask("""() => { const probe = document.createElement('i'); probe.style.color = 'var(--hn-ink)';
+        document.querySelector('.hn').append(probe); const c = getComputedStyle(probe).color; probe.remove(); return c; }""")  # fmt: skip
+    assert contrast(axis, back) >= 4.5
+    page.theme("JupyterLab Light")
+
+
+def test_it_is_two_columns_and_one_where_there_is_no_room(notebook: Any) -> None:
+    page = playing(notebook, size=(1280, 900))
+    box = "s => { const b = document.querySelector('.hn ' + s).getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; }"
+    left, right = page.ask(box, ".hn-left"), page.ask(box, ".hn-charts")
+    assert right[0] >= left[2]
+    assert abs(right[1] - left[1]) < 4
+    page.page.set_viewport_size({"width": 620, "height": 900})
+    page.page.wait_for_timeout(600)
+    left, right = page.ask(box, ".hn-left"), page.ask(box, ".hn-charts")
+    assert right[1] >= left[3], "the charts are below the table"
+    page.picture("live-narrow")
+    wide = page.ask("() => { const e = document.querySelector('.hn'); return e.scrollWidth - e.clientWidth; }")
+    assert wide <= 1, "nothing sticks out"
+
+
+def test_every_row_is_reached_without_a_mouse(notebook: Any) -> None:
+    page = playing(notebook)
+    grid = page.find(".hn-scroll")
+    grid.focus()
+    page.page.keyboard.press("Home")
+    page.page.keyboard.press("ArrowDown")
+    page.page.keyboard.press("ArrowDown")
+    page.page.keyboard.press("Enter")
+    page.until(
+        lambda: "Row 2" in page.find(".hn-detail").inner_text() and "attempt 1 sent" in page.find(".hn-detail").inner_text(),
+        10,
+        "the row in full",
+    )
+    assert "Classify this review" in page.find(".hn-detail").inner_text()
+    page.picture("detail")
+    page.find(".hn-detail pre").first.focus()
+    page.page.keyboard.press("Escape")
+    assert not page.find(".hn-detail").is_visible()
+    page.page.keyboard.press("End")
+    assert page.find(".hn-chosen .hn-cell").first.inner_text() == "99"
+    assert page.cells() == 2, "no key of ours reached the notebook"
+
+
+def test_the_failed_ones_are_easy_to_find(notebook: Any) -> None:
+    page = playing(notebook)
+    page.until(lambda: page.find(".hn-tab-failed .hn-count").inner_text() != "0", 20, "a failed row")
+    page.find(".hn-tab-failed").click()
+    shown = page.find(".hn-sizer .hn-row:not([hidden])")
+    page.until(lambda: shown.count() and all("content_filter" in t for t in shown.all_inner_texts()), 5, "failed rows alone")
+    page.find(
+        ".hn-tab",
+    ).get_by_text("Newest first").click()
+    page.find(".hn-tab-all").click()
+    states = [t.split("\n")[-1] for t in shown.all_inner_texts()[:3]]
+    assert states
+
+
+def test_assistive_technology_is_told_what_is_what(notebook: Any) -> None:
+    page = playing(notebook)
+    assert page.find("[role=grid]").get_attribute("aria-rowcount") == "101"
+    assert page.find("[role=columnheader]").count() == 7
+    assert int(page.find(".hn-track[role=progressbar]").get_attribute("aria-valuenow")) >= 1
+    assert page.find(".hn-track[role=progressbar]").get_attribute("aria-valuemax") == "100"
+    latency = page.find(".hn-chart-latency").get_attribute("aria-label")
+    assert latency.startswith("Latency: p50 ")
+    assert page.find(".hn [role=status]").inner_text().endswith("failed")
+    unnamed = page.ask("() => [...document.querySelectorAll('.hn button')].filter(b => !b.textContent.trim() && !b.ariaLabel).length")
+    assert unnamed == 0
+
+
+def test_ten_thousand_rows_open_at_once(notebook: Any) -> None:
+    page = notebook(
+        'rows = [f"prompt number {i}" for i in range(10_000)]; import pandas as pd; df = pd.DataFrame({"x": rows})',
+        "%%infer sim/echo --df df --no-cache -p latency=2.5 -c 8\n{{ x }}",
+    )
+    page.run(1)
+    page.ask("""() => { const seen = new MutationObserver(() => {
+        const row = document.querySelector('.hn .hn-sizer .hn-row'); if (!row) { if (document.querySelector('.hn')) window.opened ??= performance.now(); return; }
+        window.opened ??= performance.now(); seen.disconnect();
+        requestAnimationFrame(() => requestAnimationFrame(() => { window.painted = performance.now(); })); });
+        seen.observe(document.body, {childList: true, subtree: true});
+        new PerformanceObserver(l => l.getEntries().forEach(e => { window.longest = Math.max(window.longest ?? 0, e.duration); })).observe({type: 'longtask'});
+        return null; }""")  # fmt: skip
+    page.start(2)
+    page.until(lambda: page.ask("() => window.painted ?? null"), 40, "the first rows")
+    took = page.ask("() => window.painted - window.opened")
+    print(f"\n10,000 rows: painted {took:.0f} ms after the view opened")
+    assert took <= 500
+    assert page.there(".hn .hn-sizer .hn-row") < 60, "only the rows in sight are in the page"
+    page.find(".hn-scroll").evaluate("e => { e.dispatchEvent(new WheelEvent('wheel')); e.scrollTop = 28 * 8000; }")
+    page.until(lambda: "…8000" in page.find(".hn-sizer").inner_text(), 5, "the rows that were scrolled to")
+    page.picture("ten-thousand")
+    page.find(".hn-stop").click()
+    page.find(".hn-stop").click()
+    page.idle(30)

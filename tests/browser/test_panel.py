@@ -1,0 +1,93 @@
+"""The panel, the dashboard and what holynb adds to JupyterLab itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+FRAME = 'import pandas as pd\nreviews = pd.DataFrame({"text": ["good film", "dull film", "좋은 영화"]})'
+
+
+def test_from_the_form_to_a_frame_without_a_magic(notebook: Any) -> None:
+    page = notebook(FRAME, "%infer panel --df reviews")
+    page.run(1)
+    page.run(2)
+    page.page.get_by_placeholder("provider/model or an alias").fill("sim/stream")
+    page.page.get_by_placeholder("What to ask").fill("Rate this:")
+    page.page.get_by_role("button", name="{{ text }}").click()
+    page.page.get_by_role("button", name="Dry run").click()
+    page.until(lambda: "nothing was sent" in page.text(2), 10, "the dry run")
+    page.picture("panel")
+    page.page.get_by_role("button", name="Run", exact=True).click()
+    page.until(lambda: page.there(".hn .hn-is-running"), 10, "the live view in the panel")
+    page.picture("panel-running")
+    page.until(lambda: "answers holds a DataFrame of 3 rows" in page.text(2), 20, "the end")
+    assert "3 rows" in page.text(2)
+    assert page.say("print(list(answers.status), len(answers.text[0].split()))") == "['ok', 'ok', 'ok'] 60"
+
+
+def test_a_mistake_in_the_form_is_one_line(notebook: Any) -> None:
+    page = notebook("%infer panel")
+    page.run(1)
+    page.page.get_by_placeholder("What to ask").fill("{{ nobody }}")
+    page.page.get_by_role("button", name="Run", exact=True).click()
+    page.until(lambda: "nobody" in page.find("[role=status]").first.inner_text(), 10, "the mistake")
+
+
+def test_insert_writes_the_same_job_as_a_cell(notebook: Any) -> None:
+    page = notebook("%infer panel")
+    page.run(1)
+    page.page.get_by_placeholder("provider/model or an alias").fill("sim/echo")
+    page.page.get_by_placeholder("What to ask").fill("hello")
+    page.page.get_by_role("button", name="Insert as %%infer cell").click()
+    page.until(lambda: page.cells() == 3, 10, "the cell")
+    assert "hello" in page.run(2) or "1 row" in page.text(2)
+
+
+def test_the_dashboard_shows_runs_pools_and_spending(notebook: Any) -> None:
+    page = notebook("%%infer sim/echo --name first --no-cache\nhello", "%infer dash", "%%infer sim/stream --name second --no-cache\nhello")
+    page.run(1)
+    page.run(2)
+    page.until(lambda: "first" in page.text(2) and "No pool runs" in page.text(2) and "sim/echo" in page.text(2), 10, "the dashboard")
+    page.start(3)
+    page.until(lambda: "second" in page.text(2) and "running" in page.text(2), 15, "the run that goes on")
+    page.idle()
+    page.picture("dashboard")
+
+
+def test_beside_says_in_a_line_where_it_is(notebook: Any) -> None:
+    page = notebook("%infer dash --beside")
+    page.run(1)
+    page.until(lambda: "Runs" in page.text(1) or "beside the notebook" in page.text(1), 10, "the dashboard")
+
+
+def test_prompts_are_shown_as_prose_and_python_as_python(notebook: Any) -> None:
+    page = notebook("%%infer sim/echo\nIt's for import class", "x = 1")
+    kinds = "() => window.jupyterapp.shell.currentWidget.content.widgets.map(c => c.model.mimeType)"
+    page.until(lambda: page.ask(kinds)[1:] == ["text/x-ipythongfm", "text/x-ipython"], 10, "prose")
+    page.ask(
+        '() => { window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.setSource("%%infer sim/echo\\nIt\'s"); return null; }'
+    )
+    page.until(lambda: page.ask(kinds)[2] == "text/x-ipythongfm", 5, "prose, once it is one")
+    page.ask("() => { window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.setSource('y = 2'); return null; }")
+    page.until(lambda: page.ask(kinds)[2] == "text/x-ipython", 5, "Python again")
+
+
+def test_the_side_panel_and_the_commands_are_there(notebook: Any) -> None:
+    page = notebook("x = 1")
+    page.command("holynb:cell")
+    assert page.ask("() => window.jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel.getSource()").startswith("%%infer")
+    page.command("holynb:dashboard")
+    page.until(lambda: "Spending" in page.find("#holynb-side").inner_text(), 20, "the dashboard in the side panel")
+    page.picture("side-panel")
+
+
+def test_tab_offers_routes_in_the_line_and_nothing_in_the_body(notebook: Any) -> None:
+    page = notebook("%%infer sim/st", "%%infer sim/echo\nimport os; os.pa")
+    offered = """async i => { const nb = window.jupyterapp.shell.currentWidget; const cell = nb.content.widgets[i]; const code = cell.model.sharedModel.getSource();
+        const reply = await nb.sessionContext.session.kernel.requestComplete({code, cursor_pos: code.length}); return reply.content.matches; }"""
+    assert page.ask(offered, 1) == ["sim/stream"]
+    assert page.ask(offered, 2) == []
