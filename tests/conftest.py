@@ -16,6 +16,11 @@ ROOT = Path(__file__).parent.parent
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser's tests come last: while Playwright is open its event loop counts as running, and no other test could start one."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
 @pytest.fixture(scope="session")
 def models(request: pytest.FixtureRequest) -> Path:
     """Where tests keep converted models between runs: pytest's cache, or the folder HOLYNB_TEST_MODELS names."""

@@ -25,6 +25,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def window(lab: Lab) -> Iterator[Any]:
+    """The browser. While it is open, its event loop counts as running in this thread: these tests come after all others."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -32,26 +33,28 @@ def window(lab: Lab) -> Iterator[Any]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def context(window: Any) -> Iterator[Any]:
+    """One profile for all pages, so that JupyterLab itself is fetched once."""
+    made = window.new_context()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def notebook(lab: Lab, window: Any) -> Iterator[Open]:
+def notebook(lab: Lab, context: Any) -> Iterator[Open]:
     """`notebook(cell, …)` opens a page on a notebook of these cells; the first cell loads the extension. `size` is of the window."""
-    context = None
     pages: list[Page] = []
 
-    def start(*cells: str, size: tuple[int, int] = (1280, 900), wait: bool = True) -> Page:
-        nonlocal context
-        context = window.new_context(viewport={"width": size[0], "height": size[1]})
-        page = Page(lab, context, write_notebook(lab.root / f"n{next(_numbers)}.ipynb", ["%load_ext holynb", *cells]))
+    def start(*cells: str, size: tuple[int, int] = (1280, 900)) -> Page:
+        page = Page(lab, context, write_notebook(lab.root / f"n{next(_numbers)}.ipynb", ["%load_ext holynb", *cells]), size)
         pages.append(page)
-        if wait:
-            page.run(0)
+        page.run(0)
         return page
 
     yield start
     for page in pages:
         page.close()
-    if context is not None:
-        context.close()
     lab.end_kernels()
     for page in pages:
         assert page.outside == [], "something left the machine"

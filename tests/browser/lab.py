@@ -126,13 +126,14 @@ class Lab:
 class Page:
     """One notebook in one tab. `errors` are the page's own, `outside` what tried to leave the machine, `received` bytes over the socket."""
 
-    def __init__(self, lab: Lab, context: Any, path: Path) -> None:
+    def __init__(self, lab: Lab, context: Any, path: Path, size: tuple[int, int] = (1280, 900)) -> None:
         self.lab, self.path = lab, path
         self.errors: list[str] = []
         self.outside: list[str] = []
         self.received = 0
-        context.route(lambda url: not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:")), self._refuse)
         self.page = context.new_page()
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self.page.route(lambda url: not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:")), self._refuse)
         self.page.on("console", lambda m: self.errors.append(m.text[:300]) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.errors.append(f"pageerror: {str(e)[:300]}"))
         self.page.on("websocket", lambda socket: socket.on("framereceived", self._count))

@@ -40,7 +40,7 @@ def test_it_fills_row_by_row_and_leaves_something_static(notebook: Any) -> None:
     page.until(lambda: page.find(".hn-is-running .hn-said").first.inner_text() != first, 5, "more words")
     page.until(lambda: "4 of 12" in page.find(".hn-done").inner_text(), 20, "four rows")
     assert page.find(".hn-sizer .hn-row").first.locator(".hn-cell").first.inner_text() == "r0", "rows bear the index of the frame"
-    assert page.there(".hn-chart canvas") >= 3
+    page.until(lambda: page.there(".hn-chart canvas") >= 3, 5, "the charts")
     page.picture("live-light")
     page.idle(40)
     assert page.there(".hn") == 0
