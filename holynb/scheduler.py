@@ -67,6 +67,13 @@ class Scheduler:
             await self._halt()
             self._sweep()
 
+    def add(self, job: Job) -> bool:
+        """One more job while the run goes on. False, and it is not taken, where nobody may be asked any more."""
+        if placed := self._stops.place(job):
+            self._jobs.append(job)
+            self._left += 1
+        return placed
+
     def stop(self, *, hard: bool = False) -> None:
         """No new requests; those in flight get the policy's grace, or none where `hard`."""
         self._stopping = True
@@ -106,8 +113,11 @@ class Scheduler:
                 station.proof.set()
 
     async def _take(self, stop: Stop, station: Station) -> tuple[Job, Decimal] | None:
-        """The next job and what is set aside for it; None where the budget has no room, and the row has ended for that."""
+        """The next job and what is set aside for it; None where it is wanted no more or the budget has no room, and the row has ended."""
         job, budget = stop.queue.pop(), self._money.budget
+        if job.dropped is not None:
+            await self._end(job, job.dropped)
+            return None
         worst = self._money.worst(job.request, station.route) if budget else Decimal(0)
         if budget is None or (worst is not None and await budget.reserve(worst)):
             return job, worst or Decimal(0)
@@ -237,9 +247,7 @@ class Scheduler:
         if fault.retry and job.followers and not self._stopping:
             # What failed by bad luck may succeed for the next row that asks the same; what the request itself causes will not.
             heir, job.followers = Job(replace(job.request, row=job.followers[0]), job.chain, job.followers[1:]), []
-            self._jobs.append(heir)
-            self._left += 1
-            self._stops.place(heir)
+            self.add(heir)
         await self._end(job, failure(job, station, fault))
 
     # -- ends ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from decimal import Decimal
 from holynb.breaker import Breaker
 from holynb.errors import Fault
 from holynb.limits import Limiter
-from holynb.types import Engine, Request, Route, Usage
+from holynb.types import Engine, Outcome, Request, Route, Usage
 
 __all__ = ["Job", "Queue", "Station", "Stop", "Stops"]
 
@@ -25,7 +25,8 @@ FIRST_GUESS, ENOUGH = 512, 5
 class Job:
     """A request under way. `chain` names the stops it may go to, in order; `followers` are rows that ask the same and share its answer.
 
-    `faults` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. Owned by the scheduler.
+    `faults` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. `dropped`: nobody wants its answer any more,
+    and this is how it ends where it still waits. Owned by the scheduler.
     """
 
     request: Request
@@ -37,6 +38,7 @@ class Job:
     moved: str | None = None
     usage: Usage = field(default_factory=Usage)
     cost: Decimal | None = None
+    dropped: Outcome | None = None
 
 
 class Queue:
