@@ -79,7 +79,8 @@ def make(
     # A route that no row goes to needs neither a key nor a pool that runs.
     routes = list(dict.fromkeys(r for p, way in zip(asked, ways, strict=True) if not p.empty for r in way)) or [given]
     endpoints = _endpoints(routes, given, options)
-    secrets = {e.route: keys.find(e, ask) for e in endpoints}
+    # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
+    secrets = {} if options.dry_run else {e.route: keys.find(e, ask) for e in endpoints}
     _check_money(endpoints, options)
     index = None if source is None else source.index
     if options.compare or options.samples:

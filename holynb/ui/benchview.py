@@ -166,6 +166,7 @@ def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
     from holynb import bench
     from holynb.ui import shown
     from holynb.ui.plots import MIME
+    from holynb.ui.static import OPEN
     from kernels_support.jupyter.capabilities import detect
 
     frame = bench.table(found)
@@ -177,7 +178,8 @@ def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
     live = detect(magic.shell).widgets
     page.end({"text/html": as_html(found, drawn=not live), "text/plain": as_text(found)})
     if live:
-        display({MIME: spec(found), "text/html": _bars(found), "text/plain": "Bars of the table above."}, raw=True)  # type: ignore[no-untyped-call]
+        drawn = f"{OPEN}{_bars(found)}</div>"
+        display({MIME: spec(found), "text/html": drawn, "text/plain": "Bars of the table above."}, raw=True)  # type: ignore[no-untyped-call]
     shown.already(magic.shell, frame)
     return frame
 
@@ -191,7 +193,7 @@ def as_text(found: Sequence[Measured]) -> str:
 
 def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
     """The table, and the bars beside it."""
-    from holynb.ui.static import STYLE
+    from holynb.ui.static import OPEN, STYLE
 
     head = "".join(f"<th{' class=n' if 0 < i < 10 else ''}>{html.escape(h)}</th>" for i, h in enumerate(HEAD))
     body = "".join(
@@ -200,7 +202,7 @@ def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
     )
     notes = "".join(f'<div class="holynb-head holynb-note" dir="auto">{html.escape(clean(n))}</div>' for n in _notes(found))
     table = f'<div class="holynb-rows"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    return f'<div class="holynb">{STYLE}{table}{notes}{_bars(found) if drawn else ""}</div>'
+    return f'{OPEN}{STYLE}{table}{notes}{_bars(found) if drawn else ""}</div>'
 
 
 def _cells(m: Measured) -> list[str]:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from holynb.summary import Summary
     from holynb.types import Event, Outcome
 
-__all__ = ["Record", "as_html", "as_text", "bundle", "charts", "of"]
+__all__ = ["OPEN", "Record", "as_html", "as_text", "bundle", "charts", "of"]
 
 #: Rows shown at most, bytes of table at most, characters of a cell at most.
 MOST_ROWS, MOST_BYTES, MOST_PROMPT, MOST_ANSWER = 50, 90_000, 160, 400
 TEXT_ROWS = 10
 
+#: What all of ours stands in. Two dollar signs in one text are prices here, not a formula: the classes keep MathJax 2, 3 and 4 away.
+OPEN = '<div class="holynb tex2jax_ignore mathjax_ignore">'
 STYLE = """<style>
 .holynb{color:var(--jp-ui-font-color1,inherit);font-size:13px;line-height:1.4}
 .holynb-head{margin:2px 0 6px;font-variant-numeric:tabular-nums}
@@ -92,7 +94,7 @@ def as_html(record: Record, show: str = "all") -> str:
         body.append(_answer(record) if len(record.rows) == 1 else _table(record))
     if show in ("all", "charts") and (drawn := charts(record)):
         body.append(f'<div class="holynb-charts">{"".join(drawn.values())}</div>')
-    return f'<div class="holynb">{STYLE}{_head(record)}<div class="holynb-body">{"".join(body)}</div></div>'
+    return f'{OPEN}{STYLE}{_head(record)}<div class="holynb-body">{"".join(body)}</div></div>'
 
 
 def as_text(record: Record, show: str = "all") -> str:

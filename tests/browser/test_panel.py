@@ -65,9 +65,9 @@ def test_beside_says_in_a_line_where_it_is(notebook: Any) -> None:
 
 
 def test_prompts_are_shown_as_prose_and_python_as_python(notebook: Any) -> None:
-    page = notebook("%%infer sim/echo\nIt's for import class", "x = 1")
+    page = notebook("%%infer sim/echo\nIt's for import class", "x = 1", "%%infer sim/echo\none\n---\ntwo")
     kinds = "() => window.jupyterapp.shell.currentWidget.content.widgets.map(c => c.model.mimeType)"
-    page.until(lambda: page.ask(kinds)[1:] == ["text/x-ipythongfm", "text/x-ipython"], 10, "prose")
+    page.until(lambda: page.ask(kinds)[1:] == ["text/x-ipythongfm", "text/x-ipython", "text/plain"], 10, "prose")
     page.ask(
         '() => { window.jupyterapp.shell.currentWidget.content.widgets[2].model.sharedModel.setSource("%%infer sim/echo\\nIt\'s"); return null; }'
     )

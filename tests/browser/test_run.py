@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from browser.lab import Page, write_notebook
 
 pytestmark = pytest.mark.browser
 
@@ -93,7 +95,7 @@ def test_stop_keeps_what_is_there(notebook: Any) -> None:
     assert "stopped" in page.text(3)
     took = float(page.say(f"print(stopped_at - {clicked!r})"))
     print(f"\nStop handled after {1000 * took:.0f} ms")
-    assert took < 0.5
+    assert took < 2, "not at the end of the cell"
     assert 8 <= int(page.say("print((kept.status == 'ok').sum())")) < 40
 
 
@@ -179,6 +181,7 @@ def test_what_models_say_is_text(notebook: Any) -> None:
         "\x1b[31mred\x1b[0m",
         "שלום עולם",
         "한국어 텍스트",
+        "it cost $5, not $6",
         "\ud83d half",
     ]
     rows = f"import pandas as pd, json\ndf = pd.DataFrame({{'x': [*json.loads({json.dumps(json.dumps(hostile))}), 'x' * 1_000_000]}})"
@@ -199,10 +202,35 @@ def test_what_models_say_is_text(notebook: Any) -> None:
     page.picture("hostile")
     page.idle(30)
     assert "<script>window.pwned" in page.text(2)
+    assert "it cost $5, not $6" in page.text(2), "dollars are no formula"
     assert page.ask("() => window.pwned ?? null") is None
     assert "\x1b" not in page.text(2)
     page.save()
     assert page.path.stat().st_size < 150_000
+
+
+def test_the_korean_notebook_runs_as_its_reader_runs_it(lab: Any, context: Any) -> None:
+    book = json.loads((Path(__file__).parents[2] / "notebooks/04-korean-start.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
+    page = Page(lab, context, write_notebook(lab.root / "한국어 시작.ipynb", code))
+    for cell in range(len(code)):
+        page.start(cell)
+    page.until(lambda: page.there(".hn .hn-said"), 20, "the live view")
+    page.picture("korean")
+    page.idle(90)
+    shown = [page.text(cell) for cell in range(len(code))]
+    first = next(i for i, c in enumerate(code) if c.startswith("%%infer"))
+    assert "분산 추론이 무엇인지" in shown[first]
+    assert any("holysheep/gemini-2.5-flash" in s and "classification" in s for s in shown), "routed by what it asks"
+    page.ask("i => { window.jupyterapp.shell.currentWidget.content.scrollToItem(i); return null; }", len(code) - 1)  # drawn once in sight
+    page.until(lambda: "$800 to $1,600" in page.text(len(code) - 1), 10, "the table of prices")
+    assert page.say("print(list(답.status), len(분류))") == "['ok', 'ok', 'ok'] 24"
+    page.find(".jp-Notebook .jp-Cell").nth(first).evaluate("e => e.scrollIntoView({block: 'start'})")
+    page.picture("korean-end")
+    page.close()
+    lab.end_kernels()
+    assert page.outside == []
+    assert page.errors == []
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,12 @@ def test_dry_run_and_show_code_send_nothing(here: Here) -> None:
     assert here["frame"]["text"].tolist() == ["value 1", "value 2", "value 3"]
 
 
+def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
+    dry = here("%%infer holysheep/gpt-4.1 --max-tokens 100 --dry-run\nhello")
+    assert "Key: no HOLYSHEEP_API_KEY." in dry.out
+    assert "Cost, estimated: $" in dry.out
+
+
 # -- what goes wrong -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("cell", "says"),

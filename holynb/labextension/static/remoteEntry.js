@@ -12,6 +12,8 @@
   }
 
   const PROSE = "text/x-ipythongfm";
+  const PLAIN = "text/plain"; // for several prompts: a line of text above --- would be a heading in Markdown
+  const DIVIDED = /\S[^\n]*\n---[ \t]*(\n|$)/;
   const HEAD = /^\s*%%(infer|holynb)(\s|$)/;
   const LOAD = 'get_ipython().extension_manager.load_extension("holynb");'; // like %load_ext, and silent where it is loaded
   const ICON =
@@ -23,9 +25,10 @@
     if (model.type !== "code" || seen.has(model)) return;
     seen.add(model);
     const fit = () => {
-      const ours = HEAD.test(model.sharedModel.getSource());
-      if (ours && model.mimeType !== PROSE) model.mimeType = PROSE;
-      else if (!ours && model.mimeType === PROSE) model.mimeType = panel.content.codeMimetype;
+      const source = model.sharedModel.getSource();
+      const kind = !HEAD.test(source) ? panel.content.codeMimetype : DIVIDED.test(source) ? PLAIN : PROSE;
+      const worn = model.mimeType;
+      if (kind !== worn && (HEAD.test(source) || worn === PROSE || worn === PLAIN)) model.mimeType = kind;
     };
     model.contentChanged.connect(fit);
     model.mimeTypeChanged.connect(fit);
