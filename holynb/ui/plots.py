@@ -22,6 +22,8 @@ __all__ = ["MIME", "bundle", "figures", "leave", "spec"]
 
 MIME = "application/vnd.plotly.v1+json"
 HEIGHT, MOST_POINTS = 250, 160
+#: So few points are marked each: a line through them would be hard to see.
+FEW = 12
 #: Legible on white and on near black.
 INK, RULE = "#808080", "rgba(128,128,128,.25)"
 COLOURS = ("#2a7fd4", "#d9822b", "#3d9a50", "#d6493e", "#1499a8", "#8e63ce")
@@ -49,12 +51,7 @@ def charts(record: static.Record) -> dict[str, Chart]:
         "cost": Chart(f"Cost{simulated}", {"cost": series.cost(done)}, {}, prefix="$"),
         "latency": Chart("Latency", series.latency(done), {}, suffix=" s"),
         "tokens": _tokens(record),
-        "memory": Chart(
-            "Memory",
-            {n: [(x, y / 2**30) for x, y in p] for n, p in series.memory(record.events, record.started).items() if len(p) > 1},
-            {},
-            suffix=" GiB",
-        ),
+        "memory": _memory(record),
     }
     return {name: chart for name, chart in made.items() if any(chart.lines.values())}
 
@@ -67,9 +64,10 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds") -> dict[str, Any]:
         "font": {"size": 11, "color": INK}, "hovermode": "x", "annotations": [], "showlegend": True,
     }  # fmt: skip
     width = 1 / max(1, len(made))
+    end = max((p[-1][0] for chart in made.values() for p in chart.lines.values() if p), default=1.0) or 1.0
     for i, chart in enumerate(made.values()):
         at = "" if i == 0 else str(i + 1)
-        left, right = i * width + (0.035 if i else 0), (i + 1) * width - 0.01
+        left, right = i * width + (0.045 if i else 0), (i + 1) * width - 0.01
         data += _traces(chart, at)
         axis = {"gridcolor": RULE, "zeroline": False, "linecolor": RULE, "fixedrange": False}
         layout[f"xaxis{at}"] = {
@@ -77,12 +75,14 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds") -> dict[str, Any]:
             "domain": [left, right],
             "anchor": f"y{at}",
             "showgrid": False,
+            "range": [0, _short(1.01 * end)],
             "ticksuffix": " s" if by == "seconds" else "",
         }
         layout[f"yaxis{at}"] = {
             **axis,
             "anchor": f"x{at}",
-            "rangemode": "tozero",
+            "range": [0, _short(1.08 * _top(chart))],
+            "exponentformat": "none",
             "tickprefix": chart.prefix,
             "ticksuffix": chart.suffix,
             "nticks": 5,
@@ -144,6 +144,13 @@ def figures(run: Run) -> dict[str, Any]:
     return out
 
 
+def _memory(record: static.Record) -> Chart:
+    """What each device holds, in the unit that fits the largest."""
+    held = {n: p for n, p in series.memory(record.events, record.started).items() if len(p) > 1}
+    unit, name = (2**30, " GiB") if max((y for p in held.values() for _, y in p), default=0) >= 2**30 else (2**20, " MiB")
+    return Chart("Memory", {n: [(x, y / unit) for x, y in p] for n, p in held.items()}, {}, suffix=name)
+
+
 def _by(record: static.Record) -> str:
     return "seconds" if record.events else "rows"
 
@@ -177,11 +184,11 @@ def _spread(bins: list[float], width: float, span: tuple[float, float], amount: 
 def _traces(chart: Chart, at: str) -> list[dict[str, Any]]:
     axes = {"xaxis": f"x{at}", "yaxis": f"y{at}", "legend": f"legend{at}"}
     lines = {n: svg.thin(p, MOST_POINTS) for n, p in chart.lines.items() if p}
-    top = max((y for p in lines.values() for _, y in p), default=1.0) or 1.0
+    top = _top(chart)
     out: list[dict[str, Any]] = [
         {
-            "type": "scatter", "mode": "lines" if len(points) > 1 else "markers", "name": name, "x": [_short(x) for x, _ in points],
-            "y": [_short(y) for _, y in points], "line": {"color": COLOURS[i % len(COLOURS)], "width": 1.8},
+            "type": "scatter", "mode": "lines" if len(points) > FEW else "lines+markers", "name": name, "x": [_short(x) for x, _ in points],
+            "y": [_short(y) for _, y in points], "line": {"color": COLOURS[i % len(COLOURS)], "width": 1.8, "shape": "hv" if chart.prefix == "$" else "linear"},
             "marker": {"color": COLOURS[i % len(COLOURS)]}, "showlegend": len(lines) > 1 or bool(chart.marks), **axes,
         }
         for i, (name, points) in enumerate(lines.items())
@@ -200,6 +207,10 @@ def _traces(chart: Chart, at: str) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def _top(chart: Chart) -> float:
+    return max((y for p in chart.lines.values() for _, y in p), default=1.0) or 1.0
 
 
 def _short(value: float) -> float:

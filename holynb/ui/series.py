@@ -28,14 +28,16 @@ def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float
 
 
 def cost(done: Ends) -> list[Point]:
-    """Known dollars so far. Empty where no price is known."""
+    """Known dollars so far, from nothing at the start. Empty where no price is known, or nothing was spent."""
     out: list[Point] = []
     total = 0.0
     for x, outcome in done:
         if outcome.cost is not None:
             total += float(outcome.cost)
             out.append((x, total))
-    return out if total > 0 else []
+    if not total:
+        return []
+    return [(0.0, 0.0), *out] if out[0][0] > 0 else out
 
 
 def latency(done: Ends) -> dict[str, list[Point]]:

@@ -21,7 +21,7 @@ def test_ends_are_timed_from_the_start_and_leave_out_what_was_not_sent() -> None
 
 def test_cost_adds_up_what_is_known() -> None:
     done = [(1.0, ok(cost=Decimal("0.5"))), (2.0, ok(cost=None)), (3.0, failed(cost=Decimal("0.25")))]
-    assert series.cost(done) == [(1.0, 0.5), (3.0, 0.75)]
+    assert series.cost(done) == [(0.0, 0.0), (1.0, 0.5), (3.0, 0.75)]
     assert series.cost([(1.0, ok(cost=None))]) == []
     assert series.cost([(1.0, ok(cost=Decimal(0)))]) == [], "nothing was spent, so there is no line to draw"
 
