@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
 from holynb.options import Option, Options, whole
-from holynb.ui import bars, grammar
+from holynb.ui import bars, grammar, svg
 from holynb.ui.text import clean, grid, one_line, progress, seconds
 from holynb.ui.work import Step
 
@@ -241,7 +241,7 @@ def _bars(found: Sequence[Measured]) -> str:
         )
         for title, columns in BARS.items()
     ]
-    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(drawn)}</div>' if any(drawn) else ""
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{"".join(map(svg.picture, drawn))}</div>' if any(drawn) else ""
 
 
 def spec(found: Sequence[Measured]) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def bundle(record: static.Record) -> dict[str, Any]:
         return {}
     style = "display:flex;flex-wrap:wrap;gap:12px"
     return {
-        MIME: spec(made, by=_by(record)), "text/html": f'{static.OPEN}<div style="{style}">{"".join(drawn.values())}</div></div>',
+        MIME: spec(made, by=_by(record)), "text/html": f'{static.OPEN}<div style="{style}">{"".join(map(svg.picture, drawn.values()))}</div></div>',
         "text/plain": f"Charts: {', '.join(made)}. run.plot() gives them as plotly figures.",
     }  # fmt: skip
 

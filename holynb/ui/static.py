@@ -93,7 +93,7 @@ def as_html(record: Record, show: str = "all") -> str:
     if show in ("all", "table"):
         body.append(_answer(record) if len(record.rows) == 1 else _table(record))
     if show in ("all", "charts") and (drawn := charts(record)):
-        body.append(f'<div class="holynb-charts">{"".join(drawn.values())}</div>')
+        body.append(f'<div class="holynb-charts">{"".join(map(svg.picture, drawn.values()))}</div>')
     return f'{OPEN}{STYLE}{_head(record)}<div class="holynb-body">{"".join(body)}</div></div>'
 
 

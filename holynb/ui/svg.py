@@ -1,16 +1,18 @@
-"""Small line charts as inline SVG, readable on light and dark pages without a script. Pure; knows points, not runs.
+"""Small line charts as SVG, readable on light and dark pages without a script. Pure; knows points, not runs.
 
 Colours are Jupyter's CSS variables with fallbacks that are legible on white and on near black.
 """
 
 from __future__ import annotations
 
+import base64
 import html
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["COLOURS", "Series", "chart"]
+__all__ = ["COLOURS", "Series", "chart", "picture"]
 
 #: Jupyter's variable, then what is used where there is none (nbconvert, GitHub).
 COLOURS = (
@@ -54,6 +56,17 @@ def chart(title: str, series: Sequence[Series], says: Callable[[float], str], x_
     for i, (line, end) in enumerate(zip(drawn, ends, strict=True)):
         parts += _line(line, [place(p) for p in line.points], COLOURS[i % len(COLOURS)], end)
     return "".join([*parts, "</svg>"])
+
+
+def picture(drawing: str) -> str:
+    """A drawing as `<img>` with its data: what GitHub, nbviewer and a notebook that JupyterLab does not trust show, which all drop inline SVG."""
+    if not drawing:
+        return ""
+    said, width, height = (drawing.partition(f' {name}="')[2].partition('"')[0] for name in ("aria-label", "width", "height"))
+    plain = re.sub(r' style="(?:fill|stroke):var[^"]*"', "", drawing)  # a picture knows no variables of the page; plain colours stand beside
+    data = base64.b64encode(plain.encode()).decode("ascii")
+    size = f'width="{width}" height="{height}"'
+    return f'<img class="holynb-chart" alt="{said}" title="{said}" {size} src="data:image/svg+xml;base64,{data}">'
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:

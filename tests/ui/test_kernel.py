@@ -49,7 +49,7 @@ def test_progress_is_late_calm_and_replaced_by_the_end(here: Kernel) -> None:
     assert all(" of 12" in line and "rows/s" in line and "left" in line for line in lines[:-1])
     (final,) = done.shown
     assert "12 rows" in final["text/plain"]
-    assert "<svg" in final["text/html"]
+    assert "data:image/svg+xml" in final["text/html"]
     assert here.value("len(p)") == "12"
 
 

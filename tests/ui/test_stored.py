@@ -36,7 +36,7 @@ def test_the_log_gives_what_the_session_gave() -> None:
         then = stored.record(name)
         assert [then.label(i) for i in (0, 1)] == ["p, 1", "p, 1"]
         assert [o and o.text for o in then.rows[:2]] == ["x", "y"]
-        assert "<svg" in as_html(then)
+        assert "data:image/svg+xml" in as_html(then)
     assert now.splitlines()[:3] == as_text(stored.record("kept")).splitlines()[:3]
 
 

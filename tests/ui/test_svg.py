@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
-from holynb.ui.svg import HEIGHT, MOST_POINTS, WIDTH, Series, chart, thin
+from holynb.ui.svg import HEIGHT, MOST_POINTS, WIDTH, Series, chart, picture, thin
 
 
 def draw(*series: Series) -> ET.Element:
@@ -69,3 +71,14 @@ def test_many_points_are_thinned_and_peaks_stay() -> None:
     assert (few[0], few[-1]) == (points[0], points[-1])
     assert (5_000.0, 99.0) in few
     assert [x for x, _ in few] == sorted(x for x, _ in few)
+
+
+def test_a_picture_is_the_drawing_in_plain_colours_and_says_what_it_shows() -> None:
+    drawing = chart("Cost <b>", [Series("$1", [(0, 0.0), (1, 1.0)])], str, str)
+    html = picture(drawing)
+    assert (said := re.search('alt="([^"]*)"', html)) and said[1] == "Cost &lt;b&gt;: $1 1.0"
+    inside = base64.b64decode(html.partition("base64,")[2].partition('"')[0]).decode()
+    assert "var(" not in inside
+    lines = [e for e in ET.fromstring(inside).iter() if e.tag.endswith("polyline")]
+    assert [e.attrib["stroke"] for e in lines] == ["#2a7fd4"]
+    assert picture("") == ""
