@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, plan, pools, settings
-from holynb.errors import BadOption, BadPrompt, BadRoute, HolynbError
+from holynb import frame, plan, settings
+from holynb.errors import BadOption, BadPrompt, HolynbError
 from holynb.options import Options
 from holynb.run import Run
-from holynb.types import Ended, Endpoint, Outcome, Route, Started
+from holynb.types import Ended, Endpoint, Outcome, Started
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,13 @@ def measured(runs: Sequence[Run], per_day: int = PER_DAY) -> Measured:
     endpoint = run.plan.endpoints[0]
     steps = setup(endpoint)
     facts = Measured(
-        str(run.route), run.n, 0, context=_context(endpoint), steps=len(steps), setup=" → ".join(steps), simulated=run.route.provider == "sim"
+        str(run.route),
+        run.n,
+        0,
+        context=plan.context(endpoint),
+        steps=len(steps),
+        setup=" → ".join(steps),
+        simulated=run.route.provider == "sim",
     )
     good = [o for o in run.rows() if o is not None and o.status == "ok"]
     if not good:
@@ -202,16 +208,3 @@ def _reason(run: Run) -> str | None:
     if first is None:
         return "stopped" if told.ok < told.n else None
     return f"{told.error} of {told.n} failed: {first.error_type}: {first.error}"
-
-
-def _context(endpoint: Endpoint) -> int | None:
-    """The largest context in tokens: a running pool's own, else what its provider publishes. None where nobody says."""
-    route: Route = endpoint.route
-    if endpoint.wire == "pool":
-        try:
-            if (record := pools.find(route.model)) is not None and (length := pools.status(record.name).max_len):
-                return length
-        except BadRoute:  # it ended between the two questions
-            pass
-    known = settings.providers().get(route.provider)
-    return known.models.get(route.model) if known is not None else None

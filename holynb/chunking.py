@@ -17,7 +17,7 @@ from holynb import tokens
 from holynb.errors import BadOption
 from holynb.types import Message, Prompt
 
-__all__ = ["SMALLEST", "Piece", "Plan", "limit_told", "plan", "size", "split"]
+__all__ = ["SMALLEST", "Piece", "Plan", "length", "limit_told", "plan", "size", "smaller", "split"]
 
 Count = Callable[[str], int]
 
@@ -161,6 +161,25 @@ class Plan:
         groups = list(_groups(parts, room, self.count))
         return [_asking(self.prompt, self._combine(g)) if len(g) > 1 else answers[-1] for g in groups]
 
+    def within(self, most: int) -> Plan:
+        """The same plan for requests of at most `most` tokens from now on, everything in them counted."""
+        return replace(self, most=min(self.most, most - length(self.prompt, self.count) + self.count(self.prompt.text)))
+
+    def again(self, text: str, part: str) -> list[tuple[Prompt, str]]:
+        """A piece cut once more, so that each request stays within this plan: what is asked, and of which text. Empty where there is no room.
+
+        `part` is what the piece is called in its request.
+        """
+        room = self.most - self.count(f"{self.before}\n\n[Part {part}.99 of 99]\n\n\n{self.after}")
+        if room < SMALLEST:
+            return []
+        finer = split(text, room, overlap=room // 20, count=self.count)
+        return [(self.asking(piece.text, f"{part}.{i} of {len(finer)}"), piece.text) for i, piece in enumerate(finer, 1)]
+
+    def asking(self, text: str, part: str) -> Prompt:
+        """What is asked, of a part of the text."""
+        return _asking(self.prompt, "\n\n".join(p for p in (self.before, f"[Part {part}]\n{text.strip()}", self.after) if p))
+
     def _combine(self, answers: Sequence[str]) -> str:
         told = "The text was too long for one request. Below are the answers to its parts, in order. Give one answer for the whole text."
         return "\n\n".join(p for p in (self.before, told, *answers, self.after) if p)
@@ -172,20 +191,20 @@ def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count 
     The last user turn is what is cut; earlier turns and the system prompt go with every part. Default overlap: a twentieth of a piece.
     Raises BadOption where what surrounds the text leaves no room for it.
     """
-    if sum(count(m.content) for m in prompt.messages) <= most:
+    asked = length(prompt, count)
+    if asked <= most:
         return None
-    beside = sum(count(m.content) for m in prompt.messages) - count(prompt.text)
+    beside = asked - count(prompt.text)
     before, body, after = _parted(prompt.text, most - beside, count)
     frame = count(f"{before}\n\n[Part 9999 of 9999]\n\n\n{after}")
     room = most - beside - frame
     if room < 4 * SMALLEST:  # two answers must fit into a request, and what is asked of them
         raise BadOption(f"--chunk {most} leaves no room for the text: {beside + frame} tokens go with every part. Give a larger number.")
     pieces = split(body, room, overlap=room // 20 if overlap is None else min(overlap, room // 2), count=count)
-    parts = [
-        _asking(prompt, "\n\n".join(p for p in (before, f"[Part {i} of {len(pieces)}]\n{piece.text.strip()}", after) if p))
-        for i, piece in enumerate(pieces, 1)
-    ]
-    return Plan(prompt, tuple(pieces), tuple(parts), before, after, most - beside, count)
+    if not pieces:
+        return None
+    made = Plan(prompt, tuple(pieces), (), before, after, most - beside, count)
+    return replace(made, parts=tuple(made.asking(p.text, f"{i} of {len(pieces)}") for i, p in enumerate(pieces, 1)))
 
 
 def _parted(text: str, most: int, count: Count) -> tuple[str, str, str]:
@@ -221,6 +240,11 @@ def _groups(texts: Sequence[str], room: int, count: Count) -> Iterator[list[str]
     yield group
 
 
+def length(prompt: Prompt, count: Count = tokens.most) -> int:
+    """Tokens of a whole prompt."""
+    return sum(count(m.content) for m in prompt.messages)
+
+
 # -- how long a piece may be ---------------------------------------------------------------------------------------------
 def size(asked: str, context: int | None, max_tokens: int) -> int:
     """Tokens that a request may hold: `--chunk N` is N; `auto` is the context length without the answer, 3,000 where it is unknown.
@@ -232,6 +256,15 @@ def size(asked: str, context: int | None, max_tokens: int) -> int:
     if not re.fullmatch(r"\d[\d_,]*", asked) or int(re.sub(r"[_,]", "", asked)) < SMALLEST:
         raise BadOption(f"--chunk takes auto, or a number of tokens from {SMALLEST}, not {asked!r}.")
     return int(re.sub(r"[_,]", "", asked))
+
+
+def smaller(asked: int, message: str, max_tokens: int) -> int:
+    """Tokens to try after a request of `asked` was too long, or took too long: what the server's message leaves room for, else half."""
+    told = limit_told(message)
+    if told is None:
+        return asked // 2
+    room = size("auto", told, max_tokens)
+    return min(room if room > told // 4 else told // 2, asked * 3 // 4)
 
 
 def limit_told(message: str) -> int | None:

@@ -49,6 +49,10 @@ class Journal:
         else:
             parts.append(text)
 
+    def tell(self, row: int, text: str) -> None:
+        """What is to be seen of a row in flight in place of an answer; the next such line takes its place."""
+        self._live[row] = [*("" for _ in self._live.get(row, ())), text]
+
     def note(self, text: str, level: str = "info") -> None:
         """A line for the person who watches."""
         self.append(Noted(text, time.time(), level))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from holynb import frame, history
 from holynb.journal import Journal
-from holynb.plan import Plan
+from holynb.plan import Plan, cut_key
 from holynb.runlog import RunLog, RunRecord, StoredRow
 from holynb.types import Ended, Event, Outcome
 
@@ -34,20 +34,21 @@ class Keeper:
     def __init__(self, run: str, n: int, *, share: bool) -> None:
         self.run = run
         self.keys: list[str | None] = [None] * n
+        self._cut: dict[int, str] = {}
         self.journal: Journal | None = None
         self._share = share
-        self._log: RunLog | None = None
+        self.log: RunLog | None = None
         self._mine: set[int] = set()
 
     def __call__(self, event: Event) -> Awaitable[None] | None:
-        if self._log is None:
+        if self.log is None:
             return None
         if not isinstance(event, Ended):
-            return self._log.event(self.run, event, None, shared=False)
+            return self.log.event(self.run, event, None, shared=False)
         if event.row in self._mine:
             return None  # this run's own earlier answer, which stands in the log with what it cost
         shared = self._share and not event.outcome.cached
-        promise = self._log.event(self.run, event, self.keys[event.row], shared=shared)
+        promise = self.log.event(self.run, event, self.keys[event.row], shared=shared)
         return None if promise is None else self._safe(promise)
 
     async def begin(self, plan: Plan, record: RunRecord) -> Found:
@@ -55,23 +56,44 @@ class Keeper:
         addresses = {e.route: e.base_url for e in plan.endpoints}
         for i, request in enumerate(plan.requests):
             self.keys[i] = None if request is None else request.key(addresses[request.route])
+            if request is not None and plan.options.chunk is not None:
+                self._cut[i] = cut_key(request, addresses[request.route], plan.options.chunk)
+            if i in plan.long:
+                self.cut(i)
             if i % 500 == 499:
                 await asyncio.sleep(0)
-        self._log = history.log()
+        self.log = history.log()
         try:
-            found = await asyncio.to_thread(self._known, self._log, plan)
+            found = await asyncio.to_thread(self._known, self.log, plan)
             labels = frame.labels(plan.index) if plan.index is not None else list(range(len(self.keys)))
-            rows = [StoredRow(r.row, r.sample, self.keys[r.row], labels[r.row], r.messages, r.sampling) for r in plan.requests if r]
-            await self._log.start(record, rows)
+            asked = [r for r in plan.requests if r]
+            rows = [StoredRow(r.row, r.sample, self.keys[r.row], labels[r.row], r.messages, r.sampling, str(r.route)) for r in asked]
+            await self.log.start(record, rows)
         except (sqlite3.Error, OSError) as exc:
-            self._give_up(exc)
+            self.give_up(exc)
             return Found()
         return found
 
+    def cut(self, row: int) -> None:
+        """This row is asked in parts, so its answer is not the one to its whole prompt: it is kept under another key."""
+        self.keys[row] = self._cut.get(row)
+
+    def more(self, beside: str, rows: Iterable[StoredRow]) -> None:
+        """Keep requests beside the run's own, under its id with `beside` behind it."""
+        if self.log is not None:
+            self._safe(self.log.more(f"{self.run}{beside}", rows))
+
+    def keep(self, beside: str, event: Ended, key: str | None) -> Awaitable[None] | None:
+        """Keep the end of such a request. Returns something to wait for."""
+        if self.log is None:
+            return None
+        promise = self.log.event(f"{self.run}{beside}", event, key, shared=self._share and not event.outcome.cached)
+        return None if promise is None else self._safe(promise)
+
     async def finish(self, status: str) -> None:
         """Say in the log how the run ended, after everything else of it is written."""
-        if self._log is not None:
-            await self._safe(self._log.finish(self.run, status))
+        if self.log is not None:
+            await self._safe(self.log.finish(self.run, status))
 
     def _known(self, log: RunLog, plan: Plan) -> Found:
         """Rows of this run answered before (same key), then, where the cache may answer, rows any run has answered."""
@@ -79,15 +101,25 @@ class Keeper:
         known: dict[int, Outcome] = {}
         before = log.answers(self.run)
         for row, (key, outcome) in before.items():
-            if row < len(self.keys) and key is not None and key == self.keys[row] and outcome.status == "ok" and not options.refresh:
+            if row < len(self.keys) and key is not None and outcome.status == "ok" and not options.refresh and self._fits(row, key):
                 known[row] = outcome
         self._mine = set(known) | (set(plan.kept) & set(before))
         if options.cache and not options.refresh:
             wanted = {key: None for row, key in enumerate(self.keys) if key is not None and row not in known}
             found = log.cached(list(wanted))
             known.update({row: found[key] for row, key in enumerate(self.keys) if key in found and row not in known})
+            # A row that a server found too long stands there as one that was asked in parts.
+            cut = {row: key for row, key in self._cut.items() if row not in known}
+            found = log.cached(list(set(cut.values())))
+            known.update({row: found[key] for row, key in cut.items() if key in found and self._fits(row, key)})
         costs = [o.cost for row, o in known.items() if o.cost is not None and row not in plan.kept]
         return Found(known, sum(costs, Decimal(0)) if costs else None)
+
+    def _fits(self, row: int, key: str) -> bool:
+        """Whether an answer under this key is the row's, whole or in parts."""
+        if key == self._cut.get(row):
+            self.keys[row] = key
+        return key == self.keys[row]
 
     def _safe(self, promise: asyncio.Future[None]) -> asyncio.Future[None]:
         """A future that is done when `promise` is and never fails: a failed write is said, and the run goes on. Need not be awaited."""
@@ -96,16 +128,17 @@ class Keeper:
         def heard(done: asyncio.Future[None]) -> None:
             failure = None if done.cancelled() else done.exception()
             if isinstance(failure, Exception):
-                self._give_up(failure)
+                self.give_up(failure)
             if not told.done():
                 told.set_result(None)
 
         promise.add_done_callback(heard)
         return told
 
-    def _give_up(self, exc: Exception) -> None:
-        if self._log is not None and self.journal is not None:
-            path, self._log = self._log.path, None
+    def give_up(self, exc: Exception) -> None:
+        """The log cannot be used: said once, and the run goes on in memory."""
+        if self.log is not None and self.journal is not None:
+            path, self.log = self.log.path, None
             self.journal.note(
                 f"The run log {path} cannot be written ({exc}). Answers are kept in memory only: save the frame, then free "
                 "space or set HOLYNB_HOME to another place.", "warning")  # fmt: skip

@@ -97,6 +97,14 @@ def one_of(*words: str) -> Callable[[Any], str]:
     return convert
 
 
+def size(value: Any) -> str:
+    """`auto`, or a number of tokens."""
+    text = str(value).strip().replace("_", "").replace(",", "")
+    if text != "auto" and not (text.isdecimal() and text.isascii() and int(text) >= 64):
+        raise ValueError("auto, or a number of tokens from 64")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One row of the table. `metavar` is None for a switch; `many` may be given again; `ready` is False until it works."""
@@ -162,7 +170,7 @@ TABLE: tuple[Option, ...] = (
     Option("budget", ("--budget",), "USD", "hard cap on what the run may spend", real(0), group="money"),
     Option("confirm", ("--confirm",), "USD", "ask before a run estimated above this", real(0), group="money"),
     Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost there", group="money"),
-    Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", ready=False, group="prompt"),
+    Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", size, group="prompt"),
     Option("save", ("-S", "--save"), "NAME", "save this prompt", group="prompt"),
     Option("use", ("--use",), "NAME", "use a saved prompt as the body", group="prompt"),
     _switch("no_execute", "-N", "--no-execute", help="with --save: only save", group="prompt"),

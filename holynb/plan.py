@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb import frame, keys, prices, prompts, routing, settings
-from holynb.errors import BadOption, BadSetting
+from holynb import chunking, frame, keys, pools, prices, prompts, routing, settings
+from holynb.errors import BadOption, BadRoute, BadSetting
 from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
-__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "make"]
+__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "context", "cut_key", "long_rows", "make", "reached"]
 
 #: Longest answer where nothing is said (contract section 2).
 HOSTED_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 512
@@ -25,7 +25,7 @@ class Plan:
     """Everything a run needs. `requests[i]` is None where row i is skipped; `kept` are outcomes that are not asked for again.
 
     `decisions[i]` says why row i goes where it goes, with `--router`; `given` is the cell's own route; `notes` are for a person to read.
-    `continues` is the id of the earlier run that this one goes on with, in the run log too.
+    `long` are the rows that `--chunk` asks in parts. `continues` is the id of the earlier run that this one goes on with, in the run log too.
     """
 
     prompts: Sequence[Prompt]
@@ -38,6 +38,7 @@ class Plan:
     kept: Mapping[int, Outcome] = field(default_factory=dict)
     continues: str | None = None
     decisions: Sequence[routing.Decision] = ()
+    long: Mapping[int, chunking.Plan] = field(default_factory=dict)
     given: Route | None = None
     notes: Sequence[str] = ()
 
@@ -62,9 +63,7 @@ class Plan:
         return Timeouts(connect=self.options.connect_timeout, silence=self.options.timeout)
 
 
-def make(
-    what: Any, route: str | None, options: Options, *, variables: Mapping[str, Any] | None = None, ask: Ask | None = None
-) -> Plan:
+def make(what: Any, route: str | None, options: Options, *, variables: Mapping[str, Any] | None = None, ask: Ask | None = None) -> Plan:
     """A plan from a cell's body (`variables` given) or from the `prompts` of `holynb.infer` (a template where a frame is given).
 
     Raises UserError. No request is sent and no socket opened.
@@ -78,7 +77,7 @@ def make(
     ways = [[d.route] for d in decisions] or [list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))] * len(asked)
     # A route that no row goes to needs neither a key nor a pool that runs.
     routes = list(dict.fromkeys(r for p, way in zip(asked, ways, strict=True) if not p.empty for r in way)) or [given]
-    endpoints = _endpoints(routes, given, options)
+    endpoints = reached(routes, given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
     secrets = {} if options.dry_run else {e.route: keys.find(e, ask) for e in endpoints}
     _check_money(endpoints, options)
@@ -89,10 +88,14 @@ def make(
         index = frame.crossed(index, len(asked), [str(r) for r in ways[0]], options.samples or 1)
     crossed = [(p, r, k) for p, way in zip(asked, ways, strict=True) for r in way for k in range(options.samples or 1)]
     requests = [request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)]
-    return Plan([p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source, decisions=decisions, given=given, notes=notes)
+    long, told = long_rows(requests, endpoints, options)
+    return Plan(
+        [p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source, decisions=decisions, long=long, given=given,
+        notes=[*notes, *told],
+    )  # fmt: skip
 
 
-def _endpoints(routes: Sequence[Route], given: Route, options: Options) -> tuple[Endpoint, ...]:
+def reached(routes: Sequence[Route], given: Route, options: Options) -> tuple[Endpoint, ...]:
     """Every endpoint that some row may ask, the first row's first. The cell's address and key name are those of the route it gives."""
     others = [settings.route(r) for r in (*options.spread, *options.fallback)]
     return tuple(
@@ -137,6 +140,49 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
     run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p)
     sampling = prompt.sampling.over(run.over(Sampling(max_tokens=longest)))
     return Request(row, prompt.messages, route, sampling, sample, stream=bool(options.stream))
+
+
+def long_rows(
+    requests: Sequence[Request | None], endpoints: Sequence[Endpoint], options: Options
+) -> tuple[dict[int, chunking.Plan], list[str]]:
+    """The rows that `--chunk` asks in parts, with their parts, and what to say of them. Raises BadOption where a part has no room."""
+    if options.chunk is None:
+        return {}, []
+    lengths = {e.route: context(e) for e in endpoints} if options.chunk == "auto" else {}
+    asked = [(r, chunking.size(options.chunk, lengths.get(r.route), r.sampling.max_tokens or 0)) for r in requests if r is not None]
+    made = {
+        (r.messages, most): chunking.plan(Prompt(r.messages), most)
+        for r, most in {(r.messages, most): (r, most) for r, most in asked}.values()
+    }
+    long = {r.row: cut for r, most in asked if (cut := made[r.messages, most]) is not None}
+    if not long:
+        return {}, []
+    sizes = sorted({most for r, most in asked if r.row in long})
+    said = " or ".join(f"{most:,}" for most in sizes)
+    told = f"{len(long):,} of {len(asked):,} rows: longer than {said} tokens, so asked in {sum(len(p.parts) for p in long.values()):,} parts (--chunk)."
+    unknown = ", ".join(str(route) for route, length in lengths.items() if length is None)
+    return long, [
+        told,
+        *([f"The context length of {unknown} is not known, so parts are short. --chunk N says how long."] if unknown else []),
+    ]
+
+
+def cut_key(request: Request, address: str, chunk: str) -> str:
+    """What makes two rows the same that are asked in parts: theirs is another answer than that to the whole prompt."""
+    return request.key(f"{address} --chunk {chunk}")
+
+
+def context(endpoint: Endpoint) -> int | None:
+    """The largest context in tokens: a running pool's own, else what its provider publishes. None where nobody says."""
+    route = endpoint.route
+    if endpoint.wire == "pool":
+        try:
+            if (record := pools.find(route.model)) is not None and (length := pools.status(record.name).max_len):
+                return length
+        except BadRoute:  # it ended between the two questions
+            pass
+    known = settings.providers().get(route.provider)
+    return (known.models.get(route.model) or None) if known is not None else None
 
 
 def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:

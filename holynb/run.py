@@ -14,11 +14,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, history, loop, prices, quote, saved, wiring
+from holynb import frame, history, loop, partlog, prices, quote, saved, wiring
 from holynb.errors import BadOption, Fault, HolynbError, InferError
 from holynb.journal import Journal
 from holynb.keeper import Keeper
 from holynb.options import Options
+from holynb.parts import Parts
 from holynb.plan import Plan, make
 from holynb.retry import Policy
 from holynb.runlog import RunRecord
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "infer"]
 
+
 def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: Any) -> Run:
     """Send prompts; returns at once with the run.
 
@@ -44,7 +46,9 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     """
     checked = Options.of({**options, "df": df})
     if checked.dry_run or checked.show_code:
-        raise BadOption("infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.plan.make sends nothing.)")
+        raise BadOption(
+            "infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.plan.make sends nothing.)"
+        )
     if checked.no_execute:
         raise BadOption("infer() returns a run, so no_execute has no meaning here: holynb.saved.save(name, prompt, route, Options(…)).")
     prompts, route, chosen = saved.used(prompts, route, checked)
@@ -79,6 +83,7 @@ class Run:
         self._future: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
+        self._parts = Parts(plan, self.journal, partlog.PartLog(plan, self._keeper)) if plan.options.chunk else None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -121,6 +126,10 @@ class Run:
     def result(self) -> pd.DataFrame:
         """All columns of the result, whatever `--into` says."""
         return frame.build(self.rows(), self.plan.index)
+
+    def chunks(self) -> pd.DataFrame:
+        """The parts of the rows that `--chunk` asks in parts: what was asked, and the columns of the result; by row, round and part."""
+        return partlog.table(list(self._parts.chunks()) if self._parts else [], self.plan.index)
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
@@ -204,7 +213,11 @@ class Run:
             stations = wiring.stations(self.plan, engines)
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
-            self._scheduler = Scheduler(wiring.stops(self.plan, stations), policy, self.journal, wiring.money(self.options))
+            journal = self._parts or self.journal
+            self._scheduler = Scheduler(wiring.stops(self.plan, stations), policy, journal, wiring.money(self.options))
+            if self._parts is not None:
+                jobs = await self._parts.begin(jobs)
+                self._parts.add = self._scheduler.add
             if not self.stopped:
                 await self._scheduler.run(jobs)
             self.error = self._scheduler.error
@@ -252,7 +265,9 @@ class Run:
                     f'[price."{endpoint.route}"] input = …, output = … (dollars per million tokens)', "warning")  # fmt: skip
 
     def _record(self) -> RunRecord:
-        said = {"options": {k: v for k, v in _plain(self.options).items() if v is not None}}
+        said: dict[str, Any] = {"options": {k: v for k, v in _plain(self.options).items() if v is not None}}
+        if self.plan.given is not None:
+            said["given"] = str(self.plan.given)
         return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=said)
 
     def _sweep(self) -> None:
@@ -270,5 +285,3 @@ def _plain(options: Options) -> dict[str, Any]:
     default = Options()
     said = {n: getattr(options, n) for n in Options.__slots__ if n != "df" and getattr(options, n) != getattr(default, n)}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}
-
-

@@ -20,7 +20,10 @@ from typing import Any
 from holynb.logwriter import LogWriter, connect
 from holynb.types import Ended, Event, Failed, Message, Outcome, Sampling, Usage
 
-__all__ = ["RunLog", "RunRecord", "StoredRow"]
+__all__ = ["PARTS", "PART_ROWS", "RunLog", "RunRecord", "StoredRow"]
+
+#: The parts of a run's long rows stand under the run's id with this behind it; those of row i from i times so many on.
+PARTS, PART_ROWS = "/parts", 1_000_000
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs(
@@ -48,6 +51,7 @@ error_type=excluded.error_type, error=excluded.error, route=excluded.route, mode
 tokens_in=excluded.tokens_in, tokens_out=excluded.tokens_out, tokens_cached=excluded.tokens_cached,
 tokens_cache_write=excluded.tokens_cache_write, cost=excluded.cost, latency_s=excluded.latency_s, ttft_s=excluded.ttft_s,
 finish_reason=excluded.finish_reason, cached=excluded.cached"""
+REQUEST = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"
 COLUMNS = (
     "status, text, error_type, error, route, model, attempts, tokens_in, tokens_out, tokens_cached, tokens_cache_write, cost, "
     "latency_s, ttft_s, finish_reason, cached"
@@ -73,7 +77,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A request as it was made, to make it again. `label` is its index label as JSON."""
+    """A request as it was made, to make it again. `label` is its index label as JSON; `route` is None in logs older than routers."""
 
     row: int
     sample: int
@@ -81,6 +85,7 @@ class StoredRow:
     label: Any
     messages: tuple[Message, ...]
     sampling: Sampling
+    route: str | None = None
 
 
 class RunLog:
@@ -98,8 +103,11 @@ class RunLog:
         self._writer.put(
             "INSERT INTO runs(id, name, route, n, started, spec) VALUES(?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
             "status='running', ended=NULL, n=excluded.n, route=excluded.route, spec=excluded.spec", [head])  # fmt: skip
-        packed = [(record.id, r.row, r.sample, r.key, _json(r.label), _body(r)) for r in rows]
-        return self._promise("INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)", packed)
+        return self._promise(REQUEST, [_asked(record.id, r) for r in rows])
+
+    def more(self, run: str, rows: Iterable[StoredRow]) -> asyncio.Future[None]:
+        """Keep requests that came up while a run went on."""
+        return self._promise(REQUEST, [_asked(run, r) for r in rows])
 
     def event(self, run: str, event: Event, key: str | None, *, shared: bool) -> asyncio.Future[None] | None:
         """Keep what an event says. An end returns a future to wait for; the rest is written when it is written."""
@@ -218,18 +226,22 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, default=str)
 
 
+def _asked(run: str, r: StoredRow) -> tuple[Any, ...]:
+    return (run, r.row, r.sample, r.key, _json(r.label), _body(r))
+
+
 def _body(r: StoredRow) -> str:
     s = r.sampling
     return _json({
-        "messages": [[m.role, m.content] for m in r.messages], "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p,
+        "messages": [[m.role, m.content] for m in r.messages], "route": r.route, "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p,
         "stop": list(s.stop), "seed": s.seed, "extra": dict(s.extra),
     })  # fmt: skip
 
 
 def _stored(row: int, sample: int, key: str | None, label: str | None, body: str) -> StoredRow:
     said = json.loads(body)
-    messages = tuple(Message(*m) for m in said.pop("messages"))
-    return StoredRow(row, sample, key, json.loads(label or "null"), messages, Sampling(**{**said, "stop": tuple(said["stop"])}))
+    messages, route = tuple(Message(*m) for m in said.pop("messages")), said.pop("route", None)
+    return StoredRow(row, sample, key, json.loads(label or "null"), messages, Sampling(**{**said, "stop": tuple(said["stop"])}), route)
 
 
 def _answer(run: str, event: Ended, key: str | None, *, shared: bool) -> tuple[Any, ...]:

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from holynb.estimate import Seen
-from holynb.runlog import RunLog
+from holynb.runlog import PART_ROWS, PARTS, RunLog
 from holynb.types import Message, Route, Usage
 
 __all__ = ["Month", "Speed", "Spent", "answered", "month", "offered", "speed", "spent", "total"]
+
+#: Of a row that was asked in parts, what counts is the parts: they stand in the log from the moment they were paid.
+WHOLE = f"""NOT EXISTS (SELECT 1 FROM answers p WHERE p.run = a.run || '{PARTS}'
+            AND p.row >= a.row * {PART_ROWS} AND p.row < (a.row + 1) * {PART_ROWS})"""  # noqa: S608 - constants of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +73,11 @@ class Speed:
 
 def spent(log: RunLog, since: float | None = None, until: float | None = None) -> list[Spent]:
     """A line for each day, route and model between two times (seconds since 1970), the newest day first, the dearest route first."""
-    sql = """
+    sql = f"""
         SELECT date(at, 'unixepoch', 'localtime') AS day, route, model, count(*), sum(status = 'error'), sum(cached),
                sum(CASE WHEN cached THEN 0 ELSE tokens_in END), sum(CASE WHEN cached THEN 0 ELSE tokens_out END), dollars(cost),
                sum(cost IS NULL AND status = 'ok' AND NOT cached AND coalesce(route, '') NOT LIKE 'pool/%')
-        FROM answers WHERE (attempts > 0 OR cached) AND at >= ? AND at < ? GROUP BY day, route, model"""
+        FROM answers a WHERE (attempts > 0 OR cached) AND at >= ? AND at < ? AND {WHOLE} GROUP BY day, route, model"""  # noqa: S608
     with log.reading() as db:
         db.create_aggregate("dollars", 1, _Dollars)  # type: ignore[arg-type]  # its finalize gives text or None, both of which SQLite takes
         rows = db.execute(sql, (since or 0.0, 1e12 if until is None else until)).fetchall()
@@ -109,7 +113,8 @@ def month(log: RunLog, now: dt.datetime) -> Month:
 
 def offered(log: RunLog) -> tuple[int, Decimal | None]:
     """How many answers the log would give again, and what they cost when they were asked (simulated dollars left out)."""
-    sql = "SELECT count(*), dollars(CASE WHEN route NOT LIKE 'sim/%' THEN cost END) FROM answers WHERE status = 'ok' AND shared = 1 AND key IS NOT NULL"
+    sql = f"""SELECT count(*), dollars(CASE WHEN route NOT LIKE 'sim/%' THEN cost END) FROM answers a
+        WHERE status = 'ok' AND shared = 1 AND key IS NOT NULL AND {WHOLE}"""  # noqa: S608
     with log.reading() as db:
         db.create_aggregate("dollars", 1, _Dollars)  # type: ignore[arg-type]
         count, cost = db.execute(sql).fetchone()
@@ -118,11 +123,12 @@ def offered(log: RunLog) -> tuple[int, Decimal | None]:
 
 def answered(log: RunLog, route: Route, most: int = 400) -> list[Seen]:
     """The newest answers of a route with what the server counted, from its last five runs: what an estimate can learn from."""
-    sql = """
+    sql = f"""
+        WITH newest AS (SELECT id FROM runs WHERE route = ?1 ORDER BY started DESC LIMIT 5)
         SELECT r.body, a.tokens_in, a.tokens_out FROM answers a JOIN requests r ON r.run = a.run AND r.row = a.row
-        WHERE a.run IN (SELECT id FROM runs WHERE route = ?1 ORDER BY started DESC LIMIT 5)
+        WHERE a.run IN (SELECT id FROM newest UNION SELECT id || '{PARTS}' FROM newest) AND {WHOLE}
           AND a.route = ?1 AND a.status = 'ok' AND NOT a.cached AND a.tokens_in IS NOT NULL AND a.tokens_out IS NOT NULL
-        ORDER BY a.at DESC LIMIT ?2"""
+        ORDER BY a.at DESC LIMIT ?2"""  # noqa: S608
     with log.reading() as db:
         rows = db.execute(sql, (str(route), most)).fetchall()
     return [Seen(route, tuple(Message(*m) for m in json.loads(body)["messages"]), Usage(a, b)) for body, a, b in rows]

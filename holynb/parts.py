@@ -1,0 +1,295 @@
+"""Rows too long for one request, while they run: asked in parts, put together, ended as one row. Lives on the io thread.
+
+Stands between the scheduler and the run's journal. To the scheduler each part is a job with a row number of its own, from n on; the journal
+hears of the row alone: its attempts counted through, one end. What the parts are is `chunking`'s to say. Parts that ask the same are asked once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from holynb import chunking
+from holynb.errors import BadOption
+from holynb.journal import Journal
+from holynb.partlog import PartLog, Told
+from holynb.plan import Plan
+from holynb.station import Job
+from holynb.types import Ended, Event, Failed, Outcome, Prompt, Request, Started, Usage
+
+__all__ = ["Part", "Parts"]
+
+#: Faults that a shorter request may cure, and how many times a part is cut again for one.
+CURED = ("context_length", "timeout")
+DEEPEST = 4
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One request for a part of a row. `text`: the piece that it asks about; None where it puts answers together.
+
+    `name` is what people read, `label` where the piece stands (`3`, or `3.2` after a second cut). `rows` wait for it; the first pays.
+    """
+
+    request: Request
+    name: str
+    label: str
+    text: str | None
+    key: str
+    round: int
+    depth: int
+    job: Job
+    rows: list[Long] = field(default_factory=list)
+    outcome: Outcome | None = None
+    numbers: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Long:
+    """A row under way. `slots` is this round in order: parts, and answers that pass as they are; `open` the parts that have not ended.
+
+    `paid` are all the parts that it began itself; `before` is what was spent on it whole; `ending` how it ends once nothing is open.
+    """
+
+    request: Request
+    chain: Sequence[str]
+    plan: chunking.Plan
+    before: Outcome
+    began: float = field(default_factory=time.perf_counter)
+    round: int = 1
+    depth: int = 0
+    attempts: int = 0
+    answers: list[str] = field(default_factory=list)
+    slots: list[Part | str] = field(default_factory=list)
+    rounds: list[list[Part | str]] = field(default_factory=list)
+    paid: list[Part] = field(default_factory=list)
+    open: set[int] = field(default_factory=set)
+    ending: Outcome | None = None
+
+
+class Parts(Journal):
+    """The journal that a scheduler is given where rows may be long: its `rows` go on after n with the parts."""
+
+    def __init__(self, plan: Plan, journal: Journal, log: PartLog) -> None:
+        super().__init__(len(plan.requests))
+        self.add: Callable[[Job], bool] = lambda _: False
+        self._plan = plan
+        self._journal = journal
+        self._log = log
+        self._longs: dict[int, Long] = {}
+        self._parts: dict[int, Part] = {}
+        self._keys: dict[str, Part] = {}
+        self._chains: dict[int, Sequence[str]] = {}
+
+    async def begin(self, jobs: Sequence[Job]) -> list[Job]:
+        """What to send first: the jobs of rows that fit, and the first parts of those that do not. Then `add` is to be the scheduler's."""
+        await self._log.begin()
+        first: list[Job] = []
+        self.add = lambda job: not first.append(job)  # type: ignore[func-returns-value]
+        for job in jobs:
+            rows = (job.request.row, *job.followers)
+            self._chains.update(dict.fromkeys(rows, job.chain))
+            if (made := self._plan.long.get(job.request.row)) is None:
+                first.append(job)
+                continue
+            for row in rows:
+                self._cut(Long(replace(job.request, row=row), job.chain, made, Outcome("error")))
+            await asyncio.sleep(0)
+        return first
+
+    def chunks(self) -> Iterator[Told]:
+        """Of each long row, round and part: what was asked, and what came of it."""
+        for row in sorted(self._longs):
+            for slot in (s for slots in list(self._longs[row].rounds) for s in list(slots)):
+                if isinstance(slot, Part):
+                    yield (row, slot.round, slot.label), Prompt(slot.request.messages).text, slot.outcome
+
+    # -- what the scheduler tells ------------------------------------------------------------------------------------
+    def append(self, event: Event) -> Awaitable[None] | None:
+        """An event of a part becomes one of its row; a row that ends because it is too long begins anew, in parts."""
+        if isinstance(event, Started | Failed | Ended) and (part := self._parts.get(event.row)) is not None:
+            return self._of_part(part, event)
+        if isinstance(event, Ended):
+            self.rows[event.row] = event.outcome
+            if self._too_long(event):
+                return None
+        return self._journal.append(event)
+
+    def say(self, row: int, text: str) -> None:
+        """What a part says is seen where it is the row's answer."""
+        part = self._parts.get(row)
+        if part is None or self._last(part):
+            self._journal.say(row if part is None else part.rows[0].request.row, text)
+
+    def partial(self, row: int) -> str | None:
+        part = self._parts.get(row)
+        return self._journal.partial(row) if part is None else None
+
+    def _of_part(self, part: Part, event: Started | Failed | Ended) -> Awaitable[None] | None:
+        payer = part.rows[0]
+        if isinstance(event, Ended):
+            self.rows[event.row] = part.outcome = event.outcome
+            if event.outcome.status != "ok":
+                self._keys.pop(part.key, None)
+            promise = self._log.answered(part.request.row, event)
+            for long in part.rows:
+                long.open.discard(event.row)
+                promise = self._step(long) or promise
+            return promise
+        if isinstance(event, Started):
+            payer.attempts += 1
+            part.numbers[event.attempt] = payer.attempts
+        told = self._journal.append(replace(event, row=payer.request.row, attempt=part.numbers.get(event.attempt, payer.attempts)))
+        self._show(payer)
+        return told
+
+    # -- a row -------------------------------------------------------------------------------------------------------
+    def _too_long(self, event: Ended) -> bool:
+        """Whether a row that failed whole is asked again in parts, from now on."""
+        request, outcome = self._plan.requests[event.row], event.outcome
+        if request is None or outcome.error_type not in CURED or event.row in self._longs:
+            return False
+        prompt = Prompt(request.messages)
+        asked = chunking.length(prompt)
+        try:
+            made = chunking.plan(prompt, chunking.smaller(asked, outcome.error or "", request.sampling.max_tokens or 0))
+        except BadOption:
+            return False
+        if made is not None:
+            self._journal.note(f"Row {event.row} ended with {outcome.error_type} and is asked again in {len(made.parts):,} parts.")
+            self._cut(Long(request, self._chains.get(event.row, ()), made, outcome, attempts=outcome.attempts))
+        return made is not None
+
+    def _cut(self, long: Long) -> None:
+        row, n = long.request.row, len(long.plan.parts)
+        self._longs[row] = long
+        self._log.cut(row)
+        self._chains.setdefault(row, long.chain)
+        asked = [
+            (prompt, f"part {i} of {n}", str(i), piece.text)
+            for i, (prompt, piece) in enumerate(zip(long.plan.parts, long.plan.pieces, strict=True), 1)
+        ]
+        long.slots = self._ask(long, asked)
+        long.rounds.append(long.slots)
+        self._step(long)
+
+    def _ask(self, long: Long, asked: Sequence[tuple[Prompt, str, str, str | None]], depth: int = 0) -> list[Part | str]:
+        """Parts for these prompts (with their names, labels and pieces), those that nobody has answered yet on their way."""
+        requests = [replace(long.request, row=len(self.rows) + i, messages=prompt.messages) for i, (prompt, *_) in enumerate(asked)]
+        keys = self._log.keys(requests)
+        known = self._log.known([key for key in keys if key not in self._keys])
+        made: list[Part | str] = []
+        new: list[Part] = []
+        for request, key, (_, name, label, text) in zip(requests, keys, asked, strict=True):
+            if (same := self._keys.get(key)) is not None:
+                same.rows.append(long)
+                made.append(same)
+                self.rows.append(Outcome("skipped"))  # its number stays free
+                if same.outcome is None:
+                    long.open.add(same.request.row)
+                continue
+            part = Part(request, name, label, text, key, long.round, depth, Job(request, long.chain), [long], known.get(key))
+            self.rows.append(part.outcome)
+            self._parts[request.row] = part
+            if self._plan.options.cache:
+                self._keys[key] = part
+            long.paid.append(part)
+            made.append(part)
+            new.append(part)
+        self._log.asked(long.request.row, [(p.request, p.key, [p.round, p.label], p.outcome) for p in new])
+        for part in new:
+            if part.outcome is None and self.add(part.job):
+                long.open.add(part.request.row)
+            elif part.outcome is None:
+                part.outcome = Outcome("error", error_type="connection", error="not sent: every route of this row has been given up")
+                self._keys.pop(part.key, None)
+        return made
+
+    def _step(self, long: Long) -> Awaitable[None] | None:
+        """Go on as far as answers reach: cut finer what is still too long, put together what is there, end the row."""
+        while long.ending is None:
+            parts = [s for s in long.slots if isinstance(s, Part)]
+            bad = next((p for p in parts if p.outcome is not None and p.outcome.status != "ok"), None)
+            if bad is not None and bad.outcome is not None:
+                if not self._finer(long, bad, bad.outcome):
+                    self._drop(long)
+                    told = f"{bad.name}: {bad.outcome.error}" if bad.outcome.error else None
+                    long.ending = replace(bad.outcome, text=None, error=told)
+            elif any(p.outcome is None for p in parts):
+                self._show(long)
+                return None
+            elif len(long.slots) > 1:
+                long.answers = [(s.outcome.text or "") if isinstance(s, Part) and s.outcome else str(s) for s in long.slots]
+                long.round += 1
+                long.rounds.append(self._together(long))
+            else:
+                long.ending = parts[0].outcome
+        return None if long.open else self._end(long)
+
+    def _together(self, long: Long) -> list[Part | str]:
+        """The next round: requests that put this one's answers together."""
+        next_ = long.plan.reduce(long.answers)
+        name = f"putting {len(long.answers)} answers together"
+        asked = [(p, name, str(i), None) for i, p in enumerate(next_, 1) if isinstance(p, Prompt)]
+        made = iter(self._ask(long, asked, long.depth))
+        long.slots = [next(made) if isinstance(p, Prompt) else p for p in next_]
+        return long.slots
+
+    def _finer(self, long: Long, part: Part, outcome: Outcome) -> bool:
+        """Cut a part again that is still too long, or put fewer answers together at once. False where that is no cure."""
+        if outcome.error_type not in CURED or part.depth >= DEEPEST:
+            return False
+        asked = chunking.length(Prompt(part.request.messages))
+        most = chunking.smaller(asked, outcome.error or "", part.request.sampling.max_tokens or 0)
+        finer = long.plan.within(most)
+        if part.text is None:
+            if finer.most < chunking.SMALLEST * 4:
+                return False
+            self._drop(long)
+            long.plan, long.depth = finer, long.depth + 1
+            long.rounds[-1] = self._together(long)
+            return True
+        again = finer.again(part.text, part.label)
+        if len(again) < 2:
+            return False
+        long.plan = finer
+        place = long.slots.index(part)
+        asks = [(prompt, f"part {part.label}.{i}", f"{part.label}.{i}", text) for i, (prompt, text) in enumerate(again, 1)]
+        long.slots[place : place + 1] = self._ask(long, asks, part.depth + 1)
+        return True
+
+    def _drop(self, long: Long) -> None:
+        """Nobody needs this row's open parts any more: those that wait are not sent, those in flight are heard out for what they cost."""
+        for part in (self._parts[number] for number in long.open):
+            if len(part.rows) == 1:
+                part.job.dropped = Outcome("cancelled")
+
+    def _end(self, long: Long) -> Awaitable[None] | None:
+        """The row's one end, with what all its requests came to."""
+        paid = [p.outcome for p in long.paid if p.outcome is not None]
+        ending = long.ending or Outcome("error")
+        attempts = long.before.attempts + sum(o.attempts for o in paid)
+        cached = ending.status == "ok" and not attempts
+        usage, costs = long.before.usage, [o.cost for o in (long.before, *paid) if o.cost is not None]
+        for outcome in paid:
+            usage = usage + (Usage() if outcome.cached and not cached else outcome.usage)
+        whole = replace(
+            ending, attempts=attempts, usage=usage, cost=Decimal(0) if cached else sum(costs, Decimal(0)) if costs else None,
+            latency_s=time.perf_counter() - long.began if attempts else ending.latency_s, ttft_s=None, cached=cached,
+        )  # fmt: skip
+        return self._journal.append(Ended(long.request.row, whole, time.time()))
+
+    # -- what is seen ------------------------------------------------------------------------------------------------
+    def _last(self, part: Part) -> bool:
+        return len(part.rows[0].slots) == 1 and part.rows[0].slots[0] is part
+
+    def _show(self, long: Long) -> None:
+        """Where a row in flight stands, in place of an answer."""
+        parts = [s for s in long.slots if isinstance(s, Part)]
+        if long.round > 1:
+            self._journal.tell(long.request.row, f"putting {len(long.answers):,} answers together")
+        else:
+            self._journal.tell(long.request.row, f"{sum(p.outcome is not None for p in parts):,} of {len(parts):,} parts answered")

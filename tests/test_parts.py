@@ -1,0 +1,312 @@
+"""`--chunk`: rows that are too long are asked in parts and put together; nothing is lost, paid twice or left open."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+import pytest
+from servers.asking import KEY
+from servers.exact import Asked, Exact, Step, reply
+
+import holynb
+from holynb import history, loop
+from holynb.engines import hosted
+from holynb.errors import BadOption
+
+ROUTE = "openai/gpt-4.1-mini"
+LIMIT = 4000
+TOKEN = re.compile(r"\w{1,6}|[^\w\s]")
+FACT = re.compile(r"K\d{4}")
+
+
+@pytest.fixture(autouse=True)
+def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(hosted, "_learned", {})
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    yield
+    loop.close()
+
+
+def book(pages: int, seed: int = 7) -> str:
+    """Pages of some 450 words with a fact on each, paragraphs and sentences of all lengths, a few of them Korean."""
+    rng = random.Random(seed)
+    words = ["the", "of", "harbour", "model", "weather", "quietly", "1987", "engine", "measured", "although", "consider", "of-course", "light,", "(see)"]
+    korean = "바다는 그날따라 유난히 고요했고 배는 항구에 머물러 있었다."
+    out = []
+    for page in range(pages):
+        sentences = [" ".join(rng.choices(words, k=rng.randint(4, 30))).capitalize() + "." for _ in range(26)]
+        sentences.insert(rng.randrange(26), f"The code of page {page} is K{page:04}.")
+        sentences.insert(rng.randrange(26), korean)
+        cut = rng.randrange(5, 20)
+        out.append(" ".join(sentences[:cut]) + "\n\n" + " ".join(sentences[cut:]))
+    return "\n\n".join(out)
+
+
+class Reader:
+    """A server that counts tokens itself, refuses what is longer than `limit`, and answers with the facts that it read, in order."""
+
+    def __init__(self, limit: int = LIMIT, count: Callable[[str], int] = lambda text: len(TOKEN.findall(text)), before: Any = None) -> None:
+        self.limit, self.count, self.before = limit, count, before
+        self.sizes: list[int] = []
+        self.refused = 0
+
+    def __call__(self, asked: Asked, number: int) -> Sequence[Step]:
+        text = asked.json["messages"][-1]["content"]
+        size = sum(self.count(m["content"]) + 4 for m in asked.json["messages"])
+        if self.before is not None and (said := self.before(text, number)) is not None:
+            return said
+        if size > self.limit:
+            self.refused += 1
+            message = f"This model's maximum context length is {self.limit} tokens. However, your messages resulted in {size} tokens."
+            return [reply({"error": {"message": message, "type": "invalid_request_error", "code": "context_length_exceeded"}}, 400)]
+        self.sizes.append(size)
+        answer = " ".join(dict.fromkeys(FACT.findall(text))) or "nothing"
+        return [reply(
+            {"model": "reader", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
+             "usage": {"prompt_tokens": size, "completion_tokens": self.count(answer), "total_tokens": size + self.count(answer)}}
+        )]  # fmt: skip
+
+
+def ask(server: Exact, texts: list[str], **said: Any) -> holynb.run.Run:
+    run = holynb.infer(texts, ROUTE, api_base=server.base, **{"max_tokens": 200, **said})
+    try:
+        return run.wait(60)
+    except holynb.InferError:
+        return run
+
+
+QUESTION = "List every code in the text below, in order."
+
+
+def test_two_hundred_pages_at_a_server_that_takes_four_thousand_tokens():
+    text = book(200)
+    reader = Reader()
+    with Exact(reader) as server:
+        run = ask(server, [f"{QUESTION}\n\n{text}\n\nAnswer with the codes alone."], chunk="4000")
+    row = run.frame().iloc[0]
+    chunks = run.chunks()
+    pieces = chunks[chunks.index.get_level_values("round") == 1]
+    assert len(text) > 500_000
+    assert reader.refused == 0
+    assert max(reader.sizes) <= LIMIT
+    assert len(pieces) > 20
+    assert all(p.startswith(QUESTION) and p.endswith("Answer with the codes alone.") for p in chunks["prompt"])
+    # None lost, order kept: in the pieces, and in the answer made of theirs.
+    read = [FACT.findall(p) for p in pieces["prompt"]]
+    assert list(dict.fromkeys(f for piece in read for f in piece)) == [f"K{i:04}" for i in range(200)]
+    assert row["text"].split() == [f"K{i:04}" for i in range(200)]
+    assert row["attempts"] == len(server.asked) == len(chunks) == len(reader.sizes)
+    assert row["tokens_in"] == sum(reader.sizes)
+    assert row["cost"] == pytest.approx(float(chunks["cost"].sum()))
+
+
+def test_rows_that_fit_are_asked_whole_and_all_keep_their_places():
+    index = pd.Index(list("abcdef"), name="key")
+    texts = ["K0001 short", book(12, 1), "K0002 short", book(9, 2), "", book(12, 1)]
+    with Exact(Reader()) as server:
+        df = pd.DataFrame({"body": texts}, index=index)
+        run = holynb.infer("Codes of:\n\n{{ body }}", ROUTE, df=df[df.body != ""], api_base=server.base, max_tokens=200, chunk=1500).wait(60)
+    frame = run.frame()
+    assert frame.index.tolist() == ["a", "b", "c", "d", "f"]
+    assert [len(t.split()) for t in frame["text"]] == [1, 12, 1, 9, 12]
+    assert frame.loc["a", "attempts"] == frame.loc["c", "attempts"] == 1
+    # Rows that ask the same are asked once, and the second costs nothing.
+    assert frame.loc["f", "text"] == frame.loc["b", "text"]
+    assert frame.loc["f", "cost"] == 0
+    assert frame.loc["f", "attempts"] == 0
+    assert frame["attempts"].sum() == len(server.asked)
+    assert run.chunks().index.names == ["key", "round", "part"]
+    assert set(run.chunks().index.get_level_values("key")) == {"b", "d", "f"}
+
+
+def test_answers_that_are_too_long_together_are_put_together_in_rounds():
+    wordy = " ".join(f"K{i:04} is what this part says, at some length." for i in range(12))
+
+    def before(text: str, number: int) -> Sequence[Step] | None:
+        return [reply({"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": wordy}}]})]
+
+    with Exact(Reader(before=before)) as server:
+        run = ask(server, [f"{QUESTION}\n\n{book(20)}"], chunk="1000")
+    rounds = run.chunks().groupby(level="round").size().tolist()
+    assert len(rounds) >= 3
+    assert rounds[-1] == 1
+    assert all(a > b for a, b in pairwise(rounds))
+    assert run.frame()["status"].tolist() == ["ok"]
+
+
+def test_a_server_that_refuses_the_whole_is_asked_in_parts_of_the_size_it_names():
+    reader = Reader(2500)
+    with Exact(reader) as server:
+        run = ask(server, [f"{QUESTION}\n\n{book(20)}"], chunk="100000")
+    assert reader.refused == 1
+    assert run.frame()["text"][0].split() == [f"K{i:04}" for i in range(20)]
+    assert run.frame()["attempts"][0] == len(server.asked)
+
+
+def test_a_piece_that_a_server_finds_too_long_is_cut_again():
+    # It counts three times as many tokens as any tokenizer that is known.
+    reader = Reader(1500, count=len)
+    with Exact(reader) as server:
+        run = ask(server, [f"{QUESTION}\n\n{book(6)}"], chunk="1500")
+    row = run.frame().iloc[0]
+    assert row["status"] == "ok", row["error"]
+    assert reader.refused > 1
+    assert row["text"].split() == [f"K{i:04}" for i in range(6)]
+    assert row["attempts"] == len(server.asked)
+    assert any("." in part for part in run.chunks().index.get_level_values("part"))
+
+
+def test_a_prompt_that_times_out_again_and_again_is_asked_in_parts():
+    def slow(text: str, number: int) -> Sequence[Step] | None:
+        return [3.0] if len(text) > 12_000 else None
+
+    with Exact(Reader(100_000, before=slow)) as server:
+        run = ask(server, [f"{QUESTION}\n\n{book(6)}"], chunk="auto", timeout=0.3, retries=1)
+    row = run.frame().iloc[0]
+    assert row["text"].split() == [f"K{i:04}" for i in range(6)]
+    assert row["attempts"] == len(server.asked) > 3
+
+
+def broken_at(part: str, times: int = 1 << 30, status: int = 500) -> Callable[[str, int], Sequence[Step] | None]:
+    seen = []
+
+    def before(text: str, number: int) -> Sequence[Step] | None:
+        if f"[Part {part} of" not in text or len(seen) >= times:
+            return None
+        seen.append(number)
+        return [reply({"error": {"message": "it does not please me", "type": "server_error"}}, status)]
+
+    return before
+
+
+def test_a_piece_that_fails_fails_its_row_and_only_what_is_missing_is_asked_again():
+    reader = Reader(before=broken_at("3"))
+    texts = [f"{QUESTION}\n\n{book(12)}", "K0777 alone"]
+    with Exact(reader) as server:
+        run = ask(server, texts, chunk="1500", retries=1, name="pages")
+        frame = run.frame()
+        assert frame["status"].tolist() == ["error", "ok"]
+        assert re.match(r"part 3 of \d+: .*it does not please me", frame["error"][0])
+        assert frame["error_type"][0] == "server"
+        assert frame["attempts"].sum() == len(server.asked)
+        assert frame["cost"][0] > 0
+        first = len(server.asked)
+        answered = run.chunks()["status"].eq("ok").sum()
+        reader.before = None
+        again = holynb.infer(texts, ROUTE, api_base=server.base, chunk="1500", max_tokens=200, only="failed", name="pages").wait(60)
+        chunks = again.chunks()
+        pieces = chunks[chunks.index.get_level_values("round") == 1]
+        assert again.frame()["text"][0].split() == [f"K{i:04}" for i in range(12)]
+        assert len(server.asked) - first == len(chunks) - answered
+        assert pieces["cached"].sum() == answered
+        # And once more, all of it from the log.
+        total = len(server.asked)
+        third = holynb.infer(texts, ROUTE, api_base=server.base, chunk="1500", max_tokens=200).wait(60)
+        assert len(server.asked) == total
+        assert third.frame()["cached"].tolist() == [True, True]
+        assert third.frame()["cost"].tolist() == [0, 0]
+
+
+def test_a_passing_fault_of_a_piece_is_tried_again():
+    with Exact(Reader(before=broken_at("2", times=2))) as server:
+        run = ask(server, [f"{QUESTION}\n\n{book(5)}"], chunk="1500")
+    assert run.frame()["status"].tolist() == ["ok"]
+    assert run.frame()["attempts"][0] == len(server.asked) == len(run.chunks()) + 2
+
+
+def test_the_answer_in_parts_is_not_the_answer_to_the_whole():
+    texts = [f"{QUESTION}\n\n{book(5)}"]
+    with Exact(Reader(1_000_000)) as server:
+        ask(server, texts, chunk="1500")
+        asked = len(server.asked)
+        whole = ask(server, texts)
+        assert len(server.asked) == asked + 1
+        assert whole.frame()["cached"].tolist() == [False]
+        assert ask(server, texts, chunk="1500").frame()["cached"].tolist() == [True]
+        assert len(server.asked) == asked + 1
+
+
+def test_the_budget_holds_over_all_parts():
+    with Exact(Reader()) as server:
+        run = ask(server, [f"{QUESTION}\n\n{book(30)}"], chunk="1500", budget=0.01)
+    row = run.frame().iloc[0]
+    assert row["error_type"] == "budget"
+    assert 0 < row["cost"] <= 0.01
+    assert row["attempts"] == len(server.asked)
+
+
+def test_a_stop_ends_the_row_with_what_it_cost_and_a_resume_asks_the_rest():
+    texts = [f"{QUESTION}\n\n{book(12)}"]
+
+    def slow(text: str, number: int) -> Sequence[Step] | None:
+        return None if number < 3 else [20.0]
+
+    reader = Reader(before=slow)
+    with Exact(reader) as server:
+        run = holynb.infer(texts, ROUTE, api_base=server.base, chunk="1500", max_tokens=200, name="stopped", concurrency=2)
+
+        until = time.monotonic() + 20
+        while int(run.chunks()["status"].eq("ok").sum()) < 3:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        run.cancel()
+        run.cancel()
+        run.wait(20)
+        row = run.frame().iloc[0]
+        assert row["status"] == "cancelled"
+        assert row["cost"] > 0
+        assert row["attempts"] == len(server.asked)
+        asked, reader.before = len(server.asked), None
+        again = holynb.infer(texts, ROUTE, api_base=server.base, chunk="1500", max_tokens=200, name="stopped").wait(60)
+        assert again.frame()["text"][0].split() == [f"K{i:04}" for i in range(12)]
+        assert len(server.asked) - asked == len(again.chunks()) - 3
+
+
+def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
+    from holynb import spending
+
+    texts = [f"{QUESTION}\n\n{book(8)}"]
+    reader = Reader(before=broken_at("2", times=1, status=400))
+    with Exact(reader) as server:
+        run = ask(server, texts, chunk="1500", name="n")
+        assert run.frame()["status"].tolist() == ["error"]
+        plan = history.resumed("n")
+        assert list(plan.long) == [0]
+        again = holynb.run.Run(plan).start().wait(60)
+    assert again.frame()["status"].tolist() == ["ok"]
+    paid = [Decimal(str(c)) for c in run.frame()["cost"]] + [Decimal(str(c)) for c in again.frame()["cost"]]
+    assert float(spending.total(spending.spent(history.log())).cost) == pytest.approx(float(sum(paid)))
+    assert [r.name for r in history.log().runs()] == ["n"]
+
+
+def test_no_cache_asks_each_row_by_itself():
+    text = f"{QUESTION}\n\n{book(4)}"
+    with Exact(Reader()) as server:
+        run = ask(server, [text, text], chunk="1500", cache=False)
+        assert run.frame()["attempts"].tolist() == [len(server.asked) // 2] * 2
+
+
+def test_two_megabytes_without_a_space():
+    with Exact(Reader(20_000)) as server:
+        run = ask(server, ["x" * 2_000_000 + "K0001"], chunk="20000")
+    row = run.frame().iloc[0]
+    assert row["status"] == "ok"
+    assert row["text"] == "K0001"
+    pieces = [p.partition("]\n")[2] for p in run.chunks().xs(1, level="round")["prompt"]]
+    assert all(len(p) <= 100_000 for p in pieces)
+
+
+def test_a_size_that_leaves_no_room_is_said_before_anything_is_sent():
+    with Exact(Reader()) as server:
+        with pytest.raises(BadOption, match="leaves no room for the text"):
+            holynb.infer([book(1)], ROUTE, api_base=server.base, chunk=100)
+        with pytest.raises(BadOption, match="--chunk takes auto, or a number of tokens from 64, not 'much'"):
+            holynb.infer(["x"], ROUTE, api_base=server.base, chunk="much")
+        assert not server.asked
