@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holynb import frame, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.options import Options
-from holynb.plan import Plan
+from holynb.plan import Plan, long_rows, reached
 from holynb.runlog import RunLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 
@@ -100,23 +100,29 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
 
 
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
-    """A plan made from the log alone: the run's own requests on its own route (`%infer resume RUN`)."""
+    """A plan made from the log alone: the run's own requests on their own routes (`%infer resume RUN`)."""
     record = stored(name)
-    if several := [f"--{n}" for n in ("router", "compare") if record.spec.get("options", {}).get(n)]:
-        # The log keeps what each row asked, not where: only the cell knows.
-        raise BadOption(f"{name} went to several routes by {several[0]}. Run its cell again with --resume {name}: only the rest is sent.")
+    rows = log().requests(record.id)
+    if any(r.route is None for r in rows) and any(record.spec.get("options", {}).get(n) for n in ("router", "compare")):
+        raise BadOption(f"{name} is of an older holynb, which did not keep where each row went. Run its cell again with --resume {name}.")
     said = {k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")}
     chosen = Options.of({**said, **(options or {})})
-    endpoint = settings.endpoint(settings.route(record.route), chosen.api_base, chosen.api_key_name)
-    prompts: list[Prompt] = [Prompt(())] * record.n
+    first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
     requests: list[Request | None] = [None] * record.n
     labels: list[Any] = list(range(record.n))
-    for r in log().requests(record.id):
-        prompts[r.row] = Prompt(r.messages)
-        requests[r.row] = Request(r.row, r.messages, endpoint.route, r.sampling, r.sample, stream=bool(chosen.stream))
+    for r in rows:
+        route = first if r.route is None else settings.route(r.route)
+        requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, stream=bool(chosen.stream))
         labels[r.row] = r.label
-    secrets = {endpoint.route: keys.find(endpoint)}
-    return Plan(prompts, requests, (endpoint,), chosen, secrets, frame.merge_index(labels), continues=record.id)
+    endpoints = reached(list(dict.fromkeys([first, *(r.route for r in requests if r)])), given, chosen)
+    index = frame.merge_index(labels)
+    if (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:
+        index.names = [*index.names[:-2], "asked_route", "sample"]
+    long, notes = long_rows(requests, endpoints, chosen)
+    return Plan(
+        [Prompt(() if r is None else r.messages) for r in requests], requests, endpoints, chosen, {e.route: keys.find(e) for e in endpoints},
+        index, continues=record.id, long=long, given=given, notes=notes,
+    )  # fmt: skip
 
 
 def _newest() -> str:

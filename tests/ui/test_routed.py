@@ -12,6 +12,7 @@ import holynb
 from holynb import history, loop, plan, settings
 from holynb.errors import BadKey, BadOption
 from holynb.options import Options
+from holynb.run import Run
 from holynb.ui import preview
 
 ROUTES = {"classification": "sim/echo", "analysis": "sim/flaky"}
@@ -73,15 +74,37 @@ def test_a_rule_that_matches_nothing_is_named() -> None:
     assert "for legal matched no row" in str(run.journal.since(0)[0])
 
 
-def test_what_cannot_be_together_and_what_only_the_cell_knows() -> None:
+def test_what_cannot_be_together() -> None:
     for beside in ({"compare": "sim/stream"}, {"samples": 2}, {"spread": "sim/stream"}):
         with pytest.raises(BadOption, match="chooses one route a row"):
             holynb.infer("a", "sim/echo", router="mine", **beside)
-    holynb.infer(["Is this spam? hello", "x"], "sim/echo", router="mine", name="routed").wait()
-    with pytest.raises(BadOption, match="went to several routes by --router"):
-        history.resumed("routed")
-    again = holynb.infer(["Is this spam? hello", "x"], "sim/echo", router="mine", name="routed").wait()
-    assert again.summary().cached == 2
+
+
+def test_a_routed_run_is_resumed_from_the_log_alone() -> None:
+    texts = ["Is this spam? hello", "Analyse why sales fell in March and explain the reasons.", "x"]
+    settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "sim/stream"}, "other": "sim/echo"}})
+    first = holynb.infer(texts, "sim/echo", router="mine", name="routed", max_tokens=4).wait()
+    settings.reset()
+    made = history.resumed("routed", {"refresh": True})
+    assert [str(r.route) for r in made.requests if r] == ["sim/echo", "sim/stream", "sim/echo"]
+    again = Run(made).start().wait()
+    assert again.frame()["attempts"].tolist() == [1, 1, 1]
+    assert again.frame()["route"].tolist() == first.frame()["route"].tolist()
+    assert again.frame()["text"].tolist() == first.frame()["text"].tolist()
+
+
+def test_a_comparison_is_resumed_with_its_index_and_a_fallback_with_its_chain() -> None:
+    df = pd.DataFrame({"t": ["a", "b"]}, index=pd.Index(["r1", "r2"], name="key"))
+    said = {"compare": "sim/stream", "samples": 2, "name": "both", "max_tokens": 4}
+    first = holynb.infer("{{ t }}", "sim/echo", df=df, **said).wait()
+    again = Run(history.resumed("both")).start().wait()
+    assert again.frame().index.tolist() == first.frame().index.tolist()
+    assert again.frame().index.names[1:] == ["asked_route", "sample"]
+    assert again.summary().cached == 8
+    holynb.infer(["a", "b"], "sim/echo", fallback="sim/stream", name="chain", max_tokens=4).wait()
+    made = history.resumed("chain", {"refresh": True})
+    assert [str(e.route) for e in made.endpoints] == ["sim/echo", "sim/stream"]
+    assert Run(made).start().wait().frame()["attempts"].tolist() == [1, 1]
 
 
 def test_compare_of_rows_that_are_all_empty_keeps_its_index() -> None:
