@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,99 @@ def once(lab: Lab, window: Any, way: str, mbit: float | None = None) -> dict[str
     return out
 
 
+#: An hour in a few seconds: a row a second, a tick a second, paced below what the server lets through. "RSS" is the kernel's.
+HOUR = """
+async def hour(upto):
+    from IPython.display import display
+    global view, clock
+    if "view" not in globals():
+        from holynb.ui.live import LiveView
+        class Slow(Job):
+            def go(self): pass
+            elapsed = property(lambda self: clock)
+        clock = 0.0
+        job = Slow(0, rows=4000); job.started = job.asked.started
+        view = LiveView(job); display(view.widget)
+    job = view.source
+    while clock < upto:
+        r = int(clock); now = job.started + clock; clock += 1.0
+        o = Outcome("ok", "an answer " * 10, route="sim/stream", attempts=1, usage=Usage(9, 50), latency_s=1.0 + r % 7, ttft_s=0.1)
+        for e in (Started(r, 1, "sim/stream", now), Gauge("RAM", r, 10**4, now, r // 2), Ended(r, o, now + 0.9)): job.journal.append(e)
+        view.tick(); await asyncio.sleep(0.003)
+    import gc, psutil
+    gc.collect(); print("RSS", psutil.Process().memory_info().rss / 2**20)
+"""
+
+
+def hour(page: Page) -> dict[str, float]:
+    """MiB of the page's heap and of the kernel after ten minutes and after an hour. The notebook's cells: JOB + HOUR, hour(600), hour(3600)."""
+    probe = page.page.context.new_cdp_session(page.page)
+    probe.send("Performance.enable")
+
+    def heap() -> float:
+        probe.send("HeapProfiler.collectGarbage")
+        metrics = {m["name"]: m["value"] for m in probe.send("Performance.getMetrics")["metrics"]}
+        return float(metrics["JSHeapUsedSize"]) / 2**20
+
+    out = {}
+    page.run(1)
+    for cell, when, shown in ((2, "ten_minutes", "600 of 4,000"), (3, "an_hour", "3,600 of 4,000")):
+        said = page.run(cell, 90)
+        page.until(lambda shown=shown: shown in page.find(".hn-done").inner_text(), 20, shown)  # type: ignore[misc]
+        out |= {f"page_{when}": heap(), f"kernel_{when}": float(said.split("RSS")[-1].split()[0])}
+    return out
+
+
+#: Watches for the first rows of the view, and for long tasks.
+OPENING = """() => { const seen = new MutationObserver(() => {
+    const row = document.querySelector('.hn .hn-sizer .hn-row'); if (!row) { if (document.querySelector('.hn')) window.opened ??= performance.now(); return; }
+    window.opened ??= performance.now(); seen.disconnect();
+    requestAnimationFrame(() => requestAnimationFrame(() => { window.painted = performance.now(); })); });
+    seen.observe(document.body, {childList: true, subtree: true});
+    new PerformanceObserver(l => l.getEntries().forEach(e => { window.longest = Math.max(window.longest ?? 0, e.duration); })).observe({type: 'longtask'});
+    return null; }"""
+MANY = [
+    'rows = [f"prompt number {i}" for i in range(10_000)]; import pandas as pd; df = pd.DataFrame({"x": rows})',
+    "%%infer sim/echo --df df --no-cache -p latency=2.5 -c 8\n{{ x }}",
+]
+
+
+def many(page: Page) -> dict[str, float]:
+    """Milliseconds from the view of 10,000 rows to its first painted rows. The notebook's cells: MANY; the run is stopped by the caller."""
+    page.run(1)
+    before = page.received
+    page.ask(OPENING)
+    page.start(2)
+    page.until(lambda: page.ask("() => window.painted ?? null"), 40, "the first rows")
+    opened = (page.received - before) / 1000
+    return {
+        "painted_ms": page.ask("() => window.painted - window.opened"),
+        "longest_ms": page.ask("() => window.longest ?? 0"),
+        "opening_kB": opened,
+    }
+
+
+def saved(page: Page) -> dict[str, float]:
+    """kB of a notebook saved after 100 rows with answers of 200 words."""
+    page.run(1)
+    page.run(2, 120)
+    page.save()
+    return {"saved_kB": page.path.stat().st_size / 1000}
+
+
+def alone(lab: Lab, window: Any, name: str, measure: Callable[[Page], dict[str, float]], cells: list[str]) -> dict[str, Any]:
+    """A measurement in a notebook of its own."""
+    context = window.new_context()
+    page = Page(lab, context, write_notebook(lab.root / f"{name}.ipynb", ["%load_ext holynb", *cells]))
+    page.run(0)
+    try:
+        return {"what": name, **measure(page)}
+    finally:
+        page.close()
+        context.close()
+        lab.end_kernels()
+
+
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
@@ -136,6 +230,16 @@ def main() -> None:
                     json.dumps(
                         {k: round(v, 3) if isinstance(v, float) else v for k, v in {**once(lab, window, way, mbit), "mbit": mbit}.items()}
                     )
+                )
+            rows = 'import pandas as pd; df = pd.DataFrame({"x": [f"a review of some length, number {i}" for i in range(100)]})'
+            asked_100 = [rows, "%%infer sim/stream --df df --no-cache -c 100 --max-tokens 200\nSay what you think of {{ x }}"]
+            for name, measure, cells in (
+                ("10,000 rows", many, MANY),
+                ("an hour", hour, [JOB + HOUR, "await hour(600)", "await hour(3600)"]),
+                ("100 rows saved", saved, asked_100),
+            ):
+                print(
+                    json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in alone(lab, window, name, measure, cells).items()})
                 )
             window.close()
     finally:

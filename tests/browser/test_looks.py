@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from browser.figures import MANY, many
 
 pytestmark = pytest.mark.browser
 
@@ -122,22 +123,8 @@ def test_assistive_technology_is_told_what_is_what(notebook: Any) -> None:
 
 
 def test_ten_thousand_rows_open_at_once(notebook: Any) -> None:
-    page = notebook(
-        'rows = [f"prompt number {i}" for i in range(10_000)]; import pandas as pd; df = pd.DataFrame({"x": rows})',
-        "%%infer sim/echo --df df --no-cache -p latency=2.5 -c 8\n{{ x }}",
-    )
-    page.run(1)
-    page.ask("""() => { const seen = new MutationObserver(() => {
-        const row = document.querySelector('.hn .hn-sizer .hn-row'); if (!row) { if (document.querySelector('.hn')) window.opened ??= performance.now(); return; }
-        window.opened ??= performance.now(); seen.disconnect();
-        requestAnimationFrame(() => requestAnimationFrame(() => { window.painted = performance.now(); })); });
-        seen.observe(document.body, {childList: true, subtree: true});
-        new PerformanceObserver(l => l.getEntries().forEach(e => { window.longest = Math.max(window.longest ?? 0, e.duration); })).observe({type: 'longtask'});
-        return null; }""")  # fmt: skip
-    page.start(2)
-    page.until(lambda: page.ask("() => window.painted ?? null"), 40, "the first rows")
-    took = page.ask("() => window.painted - window.opened")
-    print(f"\n10,000 rows: painted {took:.0f} ms after the view opened")
+    page = notebook(*MANY)
+    print(f"\n{many(page)}")
     assert page.there(".hn .hn-sizer .hn-row") < 60, "only the rows in sight are in the page"
     page.find(".hn-scroll").evaluate("e => { e.dispatchEvent(new WheelEvent('wheel')); e.scrollTop = 28 * 8000; }")
     page.until(lambda: "…8000" in page.find(".hn-sizer").inner_text(), 5, "the rows that were scrolled to")
