@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from holynb import history, spending
 from holynb.errors import BadOption
 from holynb.estimate import Estimate, Seen, estimate
-from holynb.plan import Plan
+from holynb.plan import Plan, cut_key
 from holynb.summary import dollars
 from holynb.types import Message, Prompt, Request, Route
 
@@ -22,9 +22,13 @@ LEAD = 24
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What will be sent (`estimate`), and how many rows the log, an earlier run or an equal row answers. `free`: every route is a pool."""
+    """What will be sent (`estimate`, whose rows are requests), for how many `rows`, and how many the log, an earlier run or an equal row answers.
+
+    `free`: every route is a pool.
+    """
 
     estimate: Estimate
+    rows: int
     answered: int
     free: bool
 
@@ -46,14 +50,15 @@ def quote(plan: Plan) -> Quote:
     try:
         log = history.log()
         due = _due(plan)
-        leads = {_lead(r.messages) for r in plan.requests if r is not None}
+        parts = (p.messages for long in plan.long.values() for p in long.parts)
+        leads = {_lead(messages) for messages in (*(r.messages for r in plan.requests if r is not None), *parts)}
         routes = {r.route for r in due}
         seen = [s for route in routes for s in spending.answered(log, route) if _lead(s.messages) in leads]
     except sqlite3.Error:
         due, seen = [r for r in plan.requests if r is not None], []
     rest = [r for r in due if r.route.provider != "pool"]
     known = sum(r is not None for r in plan.requests) - len(due)
-    return Quote(estimate(rest or due, _enough(seen)), known, not rest)
+    return Quote(_estimated(plan, rest or due, _enough(seen)), len(rest or due), known, not rest)
 
 
 def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
@@ -64,7 +69,7 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
     made = quote(plan)
     if made.range is not None and made.range[1] <= Decimal(str(limit)):
         return
-    rows = f"{made.estimate.rows:,} row{'s' * (made.estimate.rows != 1)} on {plan.route}"
+    rows = f"{made.rows:,} row{'s' * (made.rows != 1)} on {plan.route}"
     if ask is None:
         raise BadOption(
             f"{rows} may cost {made.says()}, which is above --confirm {limit:g}, and nobody can be asked here. Raise --confirm, or leave it "
@@ -74,19 +79,54 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
         raise BadOption("Nothing was sent.")
 
 
+def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[Seen]) -> Estimate:
+    """The estimate of these rows; of one that is asked in parts, of its parts, and of putting answers of that length together."""
+    long = [r for r in rows if r.row in plan.long]
+    parts = [replace(r, messages=p.messages) for r in long for p in plan.long[r.row].parts]
+    told = estimate([*(r for r in rows if r.row not in plan.long), *parts], seen)
+    if not parts:
+        return told
+    answers = estimate(parts, seen).tokens_out
+    low, high = (estimate(list(_joining(plan, long, out // len(parts))), seen) for out in answers)
+    return replace(
+        told,
+        rows=told.rows + high.rows,
+        tokens_in=(told.tokens_in[0] + low.tokens_in[0], told.tokens_in[1] + high.tokens_in[1]),
+        tokens_out=(told.tokens_out[0] + low.tokens_out[0], told.tokens_out[1] + high.tokens_out[1]),
+        cost=(told.cost[0] + low.cost[0], told.cost[1] + high.cost[1]) if told.cost and low.cost and high.cost else None,
+    )
+
+
+def _joining(plan: Plan, rows: Sequence[Request], answer: int) -> Iterator[Request]:
+    """The requests that put the parts' answers together, were each of `answer` tokens."""
+    filler = "word " * max(1, answer)
+    made: dict[tuple[str, str, int, int], list[Prompt]] = {}  # rows of one template have the same
+    for row in rows:
+        long = plan.long[row.row]
+        key = long.before, long.after, long.most, len(long.parts)
+        if key not in made:
+            made[key], n = [], len(long.parts)
+            while n > 1:
+                next_ = long.reduce([filler] * n)
+                made[key] += [p for p in next_ if isinstance(p, Prompt)]
+                n = len(next_)
+        yield from (replace(row, messages=p.messages) for p in made[key])
+
+
 def _due(plan: Plan) -> list[Request]:
     """The requests that neither the plan's own earlier run, nor the cache, nor an equal row answers."""
     asked = [r for r in plan.requests if r is not None and r.row not in plan.kept]
     options, addresses = plan.options, {e.route: e.base_url for e in plan.endpoints}
-    keys: Mapping[int, str] = {r.row: r.key(addresses[r.route]) for r in asked}
+    cut = {r.row: cut_key(r, addresses[r.route], options.chunk) for r in asked} if options.chunk else {}
+    keys: Mapping[int, str] = {r.row: cut[r.row] if r.row in plan.long else r.key(addresses[r.route]) for r in asked}
     if options.cache:  # rows that ask the same are asked once
         asked = list({keys[r.row]: r for r in reversed(asked)}.values())[::-1]
     if options.refresh:
         return asked
     before = history.log().answers(plan.continues) if plan.continues else {}
-    mine = {row for row, (key, outcome) in before.items() if outcome.status == "ok" and key is not None and key == keys.get(row)}
-    found = history.log().cached(list(set(keys.values()))) if options.cache else {}
-    return [r for r in asked if r.row not in mine and keys[r.row] not in found]
+    mine = {row for row, (key, o) in before.items() if o.status == "ok" and key is not None and key in (keys.get(row), cut.get(row))}
+    found = history.log().cached(list({*keys.values(), *cut.values()})) if options.cache else {}
+    return [r for r in asked if r.row not in mine and keys[r.row] not in found and cut.get(r.row) not in found]
 
 
 def _lead(messages: Sequence[Message]) -> tuple[str, str]:

@@ -16,9 +16,11 @@ from servers.asking import KEY
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, loop
+from holynb import chunking, history, loop, plan, quote
 from holynb.engines import hosted
 from holynb.errors import BadOption
+from holynb.options import Options
+from holynb.ui import preview
 
 ROUTE = "openai/gpt-4.1-mini"
 LIMIT = 4000
@@ -277,9 +279,9 @@ def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
     with Exact(reader) as server:
         run = ask(server, texts, chunk="1500", name="n")
         assert run.frame()["status"].tolist() == ["error"]
-        plan = history.resumed("n")
-        assert list(plan.long) == [0]
-        again = holynb.run.Run(plan).start().wait(60)
+        made = history.resumed("n")
+        assert list(made.long) == [0]
+        again = holynb.run.Run(made).start().wait(60)
     assert again.frame()["status"].tolist() == ["ok"]
     paid = [Decimal(str(c)) for c in run.frame()["cost"]] + [Decimal(str(c)) for c in again.frame()["cost"]]
     assert float(spending.total(spending.spent(history.log())).cost) == pytest.approx(float(sum(paid)))
@@ -310,3 +312,44 @@ def test_a_size_that_leaves_no_room_is_said_before_anything_is_sent():
         with pytest.raises(BadOption, match="--chunk takes auto, or a number of tokens from 64, not 'much'"):
             holynb.infer(["x"], ROUTE, api_base=server.base, chunk="much")
         assert not server.asked
+
+
+# -- before it is sent ---------------------------------------------------------------------------------------------------
+def test_a_dry_run_says_how_many_parts_and_what_they_cost():
+    texts = [f"{QUESTION}\n\n{book(8, seed)}" for seed in range(4)] + ["K0001 short"]
+    with Exact(Reader()) as server:
+        made = plan.make(texts, ROUTE, Options.of({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
+        parts = sum(len(p.parts) for p in made.long.values())
+        told = quote.quote(made)
+        text = preview.text(made)
+        assert not server.asked
+        run = ask(server, texts, chunk="1500")
+    assert f"4 of 5 rows: longer than 1,500 tokens, so asked in {parts} parts (--chunk)." in text
+    assert "5 rows would go" in text
+    assert (told.rows, told.answered) == (5, 0)
+    low, high = told.range
+    assert float(low) <= run.frame()["cost"].sum() <= float(high)
+    assert told.estimate.rows >= parts + 4 + 1
+    assert quote.quote(made).says() == "nothing"
+    assert any("asked in" in str(e) for e in run.journal.since(0)[0])
+
+
+def test_parts_that_were_seen_make_the_estimate_narrow():
+    texts = [f"{QUESTION}\n\n{book(8, seed)}" for seed in range(24)]
+    with Exact(Reader()) as server:
+        ask(server, texts[:2], chunk="1500")
+        told = quote.quote(plan.make(texts, ROUTE, Options.of({"chunk": "1500", "max_tokens": 200, "api_base": server.base})))
+        before = float(sum(o.cost for o in ask(server, texts[:2], chunk="1500").rows()))
+        bill = float(sum(o.cost for o in ask(server, texts, chunk="1500").rows())) - before
+    low, high = map(float, told.range)
+    assert (told.rows, told.answered) == (22, 2)
+    assert low <= bill <= high
+    assert high <= 2 * low
+
+
+def test_auto_is_the_models_own_context_or_short_where_nobody_knows():
+    made = plan.make([f"{QUESTION}\n\n{book(200)}"] * 2, "openai/gpt-4.1-mini", Options.of({"chunk": "auto", "dry_run": True}))
+    assert not made.long, "a million tokens hold it"
+    made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/some-model", Options.of({"chunk": "auto", "dry_run": True}))
+    assert max(chunking.length(p) for p in made.long[0].parts) <= chunking.UNKNOWN
+    assert "The context length of vllm/some-model is not known" in made.notes[1]

@@ -24,12 +24,13 @@ def text(plan: Plan) -> str:
     skipped = len(plan.requests) - len(asked)
     made = quote.quote(plan)
     lines = [
-        f"Dry run: nothing was sent. {_rows(made.estimate.rows)} would go {_where(plan)}.",
+        f"Dry run: nothing was sent. {_rows(made.rows)} would go {_where(plan)}.",
         f"{_rows(made.answered)} answered at no cost: by the run log, or by an equal row." if made.answered else "",
         f"{_rows(skipped)} empty after rendering, and would be skipped." if skipped else "",
         *(f"Key{f' of {e.route.provider}' if len(plan.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
         *_estimate(made, plan),
         *routed.lines(plan),
+        *plan.notes,
     ]
     for request in asked[:SAMPLE]:
         lines.append(f"\n--- row {request.row}")
@@ -61,12 +62,12 @@ def _estimate(made: Quote, plan: Plan) -> list[str]:
     (low_in, high_in), (low_out, high_out) = guess.tokens_in, guess.tokens_out
     out = f"{low_out:,} to {high_out:,} out" if guess.seen else f"at most {high_out:,} out"
     learned = f" from {guess.seen:,} answers of the same kind" if guess.seen else ""
-    spent = "none: your own devices" if made.free and guess.rows else f"{made.says()}, retries not counted" if made.range else made.says()
+    spent = "none: your own devices" if made.free and made.rows else f"{made.says()}, retries not counted" if made.range else made.says()
     limits = plan.options.rpm, plan.options.tpm
     took = guess.seconds(*limits)
     return [
         f"Tokens, estimated{learned}: {low_in:,} to {high_in:,} in; {out}.",
         f"Cost{', estimated' if made.range and not made.free else ''}: {spent}.",
         f"Time, at --rpm and --tpm: {seconds(took)} or more." if took else "",
-        "" if guess.seen or guess.rows < 50 or made.free else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
+        "" if guess.seen or made.rows < 50 or made.free else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
     ]

@@ -40,7 +40,7 @@ def lines(plan: Plan) -> list[str]:
     ]
     head = ["row", "task", "route", "why", "saves at most", "prompt"]
     more = [f"… and {len(rows) - MOST:,} more rows."] if len(rows) > MOST else []
-    return ["", grid(head, table, {3: 44, 5: 50}), *more, *told, *plan.notes]
+    return ["", grid(head, table, {3: 44, 5: 50}), *more, *told]
 
 
 def _against(saved: list[Decimal | None], given: str) -> str:
