@@ -169,6 +169,7 @@ def test_the_wheel_holds_both_packages_with_their_data(wheel: list[str]) -> None
     data = {p for p in data if "/node_modules/" not in p and "/." not in p}
     assert data - set(wheel) == set()
     assert any(n.endswith("licenses/LICENSE") for n in wheel)
+    assert any(n.endswith(".data/data/share/jupyter/labextensions/holynb/static/remoteEntry.js") for n in wheel), "where JupyterLab looks"
     assert not [n for n in wheel if n.startswith(("tests/", "notebooks/", "binder/")) or n.endswith((".pyc", ".ipynb"))]
 
 

@@ -93,7 +93,7 @@ class Form:
         self._say("")
         try:
             job = self.job()
-            made = self._plan(job)
+            made = self._plan(job, dry)
             if dry:
                 self._say(preview.text(made), whole=True)
                 return
@@ -104,7 +104,7 @@ class Form:
         self._busy(True)
         self.stage.show(self.run, lambda: self._ended(job))
 
-    def _plan(self, job: Job) -> Any:
+    def _plan(self, job: Job, dry: bool) -> Any:
         from holynb import history, plan
         from holynb.errors import BadPrompt
 
@@ -112,7 +112,7 @@ class Form:
             raise BadPrompt("There is no prompt yet. Write one, then press Run.")
         if job.name is not None and not job.name.isidentifier():
             raise BadPrompt(f"{job.name!r} cannot be a variable's name. Call the result something like answers.")
-        made = plan.make(job.body, job.route, Options.of(job.said), variables=self.magic.shell.user_ns)
+        made = plan.make(job.body, job.route, Options.of({**job.said, "dry_run": True} if dry else job.said), variables=self.magic.shell.user_ns)
         return history.continued(made)
 
     def _ended(self, job: Job) -> None:

@@ -136,6 +136,15 @@ def test_a_dry_run_shows_a_sample_and_sends_nothing(magic: Any) -> None:
     assert history.runs() == [] or all(r.plan.source is not magic.shell.user_ns["reviews"] for r in history.runs())
 
 
+def test_a_dry_run_says_which_key_is_missing_and_what_it_would_cost(magic: Any) -> None:
+    form = filled(magic, route="holysheep/gpt-4.1")
+    form.buttons["Dry run"].click()
+    assert "no HOLYSHEEP_API_KEY" in form.says.value
+    assert "Cost, estimated: $" in form.says.value
+    form.buttons["Run"].click()
+    assert "%infer key holysheep" in form.says.value
+
+
 def test_the_columns_are_shown_and_a_press_writes_one(magic: Any) -> None:
     form = Form(magic, "reviews")
     assert [b.description for b in form.columns.children] == ["{{ text }}", "{{ stars }}"]
