@@ -122,12 +122,12 @@ def spent_table(lines: Sequence[Spent]) -> str:
     """Dollars by route and model, the dearest first; what has no price is said, not summed as nothing."""
     from holynb import spending
 
-    keys = dict.fromkeys((s.route, s.model) for s in lines)
+    keys = dict.fromkeys((s.route, s.model) for s in lines if s.route)  # without a route: stopped before anybody had answered
     sums = [spending.total([s for s in lines if (s.route, s.model) == key], route=key[0], model=key[1]) for key in keys]
     if not sums:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">Nothing was asked yet.</div>'
     rows = [
-        [s.provider or "?", s.route or "?", s.model or "?", f"{s.rows:,}", f"{s.tokens_in:,} + {s.tokens_out:,}",
+        [s.provider or "?", s.route or "", s.model or "?", f"{s.rows:,}", f"{s.tokens_in:,} + {s.tokens_out:,}",
          dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else "")]
         for s in sorted(sums, key=lambda s: -(s.cost or 0))
     ]  # fmt: skip

@@ -37,6 +37,7 @@ def live(lab: Lab, context: Any, path: Path, theme: str) -> None:
 def panel(lab: Lab, context: Any, path: Path) -> None:
     page = taken(lab, context, path, [REVIEWS, "%infer panel --df reviews"])
     page.idle()
+    page.page.set_viewport_size({"width": SIZE[0], "height": 1000})
     page.page.get_by_placeholder("provider/model or an alias").fill("holysheep/gpt-4.1")
     page.page.get_by_placeholder("What to ask").fill("Is this review positive or negative? Answer with one word.")
     page.page.get_by_role("button", name="{{ text }}").click()
