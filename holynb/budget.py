@@ -63,9 +63,9 @@ class Money:
         self.budget = budget
 
     def settle(self, worst: Decimal, cost: Decimal | None) -> None:
-        """An attempt is over; without a budget there is nothing to settle."""
+        """An attempt is over; without a budget there is nothing to settle. What nothing was set aside for (a pool's time) spends nothing."""
         if self.budget is not None:
-            self.budget.settle(worst, cost)
+            self.budget.settle(worst, cost if worst else Decimal(0))
 
     def refusal(self, worst: Decimal | None) -> Fault:
         """Why an attempt is not sent."""

@@ -95,7 +95,9 @@ class Price:
         return next((rates for above, rates in reversed(self.tiers) if tokens_in > above), self.rates)
 
     def cost(self, usage: Usage, at: float | None = None) -> Decimal | None:
-        """What one answer of this usage costs."""
+        """What one answer of this usage costs; of a pool with a price an hour, its share of the devices' time."""
+        if self.per_device_hour is not None and usage.device_s is not None:
+            return self.per_device_hour * Decimal(str(usage.device_s)) / 3600
         return None if usage.tokens_in is None else self.rates_for(usage.tokens_in, at).of(usage)
 
     def dearest(self, tokens_in: int) -> Rates:
@@ -145,8 +147,7 @@ def worst_case(route: Route, messages: Sequence[Message], max_tokens: int) -> De
 
 def device_cost(route: Route, device_seconds: float) -> Decimal | None:
     """What so many device-seconds of a pool cost by the user's `per_device_hour`; None where that is not set."""
-    known = list_price(route)
-    return None if known is None or known.per_device_hour is None else known.per_device_hour * Decimal(str(device_seconds)) / 3600
+    return price(route, None, Usage(device_s=device_seconds))
 
 
 # -- where prices are --------------------------------------------------------------------------------------------------

@@ -138,17 +138,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a server says it counted. `tokens_in` includes `tokens_cached` and `tokens_cache_write`; `tokens_out` includes reasoning."""
+    """What a server says it counted. `tokens_in` includes `tokens_cached` and `tokens_cache_write`; `tokens_out` includes reasoning.
+
+    `device_s`: of a pool, the request's share of its devices' time, in device-seconds.
+    """
 
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_cached: int | None = None
     tokens_cache_write: int | None = None
+    device_s: float | None = None
 
     def __add__(self, other: Usage) -> Usage:
         """Sums what is known on both sides; what only one side knows stays known."""
 
-        def both(a: int | None, b: int | None) -> int | None:
+        def both(a: Any, b: Any) -> Any:
             return b if a is None else a if b is None else a + b
 
         return Usage(*(both(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
 from holynb import pools
 from holynb.engines.http import Client, Reply
+from holynb.engines.meter import Meter
 from holynb.errors import BadRoute, Fault
 from holynb.poolinfo import PoolInfo
 from holynb.types import Completion, Delta, Done, Endpoint, Request, Secret, Timeouts, Usage
@@ -27,6 +29,9 @@ _LOOK_S = 0.1
 #: Seconds that draining a finished stream may take; a stream that is broken off costs its connection.
 _DRAIN_S = 1.0
 _URL = "http://pool/v1/chat/completions"
+
+#: Of each pool by its socket, for all runs of this process: they share its devices.
+_meters: dict[str, Meter] = {}
 
 #: The server's error codes as kinds of Fault.
 _KINDS = {
@@ -62,7 +67,8 @@ class Pool:
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """Deltas and then Done. Where the request is not streamed, its Deltas are empty."""
-        reply = await self._ask(request, timeouts)
+        reply, meter = await self._ask(request, timeouts)
+        began: float | None = None
         try:
             if reply.status != 200:
                 raise _fault(_error_of(await reply.read()), reply.status)
@@ -70,12 +76,17 @@ class Pool:
             async with contextlib.aclosing(_alive(reply, timeouts.silence / 3, answer)) as events:
                 async for event in events:
                     text = answer.hear(event) if event else None
+                    if answer.admitted and began is None:
+                        began = meter.begin()
                     if text is not None:
                         yield Delta(text if request.stream else "")
                     elif not answer.admitted:
                         yield Delta("")
-            yield Done(answer.completion())
+            share, began = None if began is None else meter.end(began), None
+            yield Done(answer.completion(share))
         finally:
+            if began is not None:
+                meter.end(began)
             await reply.aclose()
 
     async def aclose(self) -> None:
@@ -83,7 +94,7 @@ class Pool:
             await client.aclose()
         self._clients.clear()
 
-    async def _ask(self, request: Request, timeouts: Timeouts) -> Reply:
+    async def _ask(self, request: Request, timeouts: Timeouts) -> tuple[Reply, Meter]:
         record = await asyncio.to_thread(pools.find, self._word)
         if record is None and self._word == pools.EMBEDDED:
             await self._again()
@@ -99,7 +110,11 @@ class Pool:
         if client is None:
             client = self._clients[str(record.socket)] = Client(uds=str(record.socket))
         body = json.dumps(_body(request, record.name), ensure_ascii=False).encode("utf-8", "replace")
-        return await client.send("POST", _URL, [(b"host", b"pool"), (b"content-type", b"application/json")], body, connect=timeouts.connect)
+        if (meter := _meters.get(str(record.socket))) is None:
+            # Two ranks on one device are one device; a machine's processors are one too.
+            meter = _meters[str(record.socket)] = Meter(len(set(record.facts.get("devices", ()))) or 1)
+        headers = [(b"host", b"pool"), (b"content-type", b"application/json")]
+        return await client.send("POST", _URL, headers, body, connect=timeouts.connect), meter
 
     async def _again(self) -> None:
         """The embedded pool has ended (idle, stopped) since the run began: start it again."""
@@ -161,11 +176,11 @@ class _Answer:
             return str(text)
         return None
 
-    def completion(self) -> Completion:
-        """The whole answer. Raises Fault where the stream ended before it."""
+    def completion(self, device_s: float | None = None) -> Completion:
+        """The whole answer, and its share of the devices' time. Raises Fault where the stream ended before it."""
         if not self.over or self._finish is None:
             raise Fault("truncated", "The pool's stream ended before its answer did.")
-        return Completion("".join(self._pieces), self._finish, self._model, self._usage)
+        return Completion("".join(self._pieces), self._finish, self._model, replace(self._usage, device_s=device_s))
 
 
 async def _alive(reply: Reply, pause: float, answer: _Answer) -> AsyncGenerator[bytes, None]:
