@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -71,3 +72,15 @@ def test_the_file_in_the_repository_is_clean(path: Path) -> None:
     assert not [o for o in outputs(book) if o.output_type == "error"]
     assert not [word for word in ("sk-", "Bearer ", "/home/", "/root/", "/Users/") if word in text]
     assert json.loads(text)["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.timeout(600)
+def test_what_the_inside_notebook_says_is_so(run_once: dict[Path, nbformat.NotebookNode]) -> None:
+    """Its text speaks of exact sums, of a division that is not, and of rows of which none is lost: held against what its cells give."""
+    book = executed(next(p for p in NOTEBOOKS if p.stem.startswith("05-")), run_once)
+    said = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
+    summed = float(re.search(r"^summed +(\S+)", said, re.M)[1])  # type: ignore[index]
+    divided = float(re.search(r"^summed, then divided +(\S+)", said, re.M)[1])  # type: ignore[index]
+    assert summed < 1e-4 < 0.1 < divided
+    assert "300 of 300 rows are complete; tokens missing or written twice: 0." in said
+    assert float(re.search(r"against the whole model's: at most (\S+) apart", said)[1]) < 1e-4  # type: ignore[index]
