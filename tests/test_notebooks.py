@@ -79,8 +79,8 @@ def test_what_the_inside_notebook_says_is_so(run_once: dict[Path, nbformat.Noteb
     """Its text speaks of exact sums, of a division that is not, and of rows of which none is lost: held against what its cells give."""
     book = executed(next(p for p in NOTEBOOKS if p.stem.startswith("05-")), run_once)
     said = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
-    summed = float(re.search(r"^summed +(\S+)", said, re.M)[1])  # type: ignore[index]
-    divided = float(re.search(r"^summed, then divided +(\S+)", said, re.M)[1])  # type: ignore[index]
+    summed = float(re.search(r"^summed +(\S+)", said, re.MULTILINE)[1])  # type: ignore[index]
+    divided = float(re.search(r"^summed, then divided +(\S+)", said, re.MULTILINE)[1])  # type: ignore[index]
     assert summed < 1e-4 < 0.1 < divided
     assert "300 of 300 rows are complete; tokens missing or written twice: 0." in said
     assert float(re.search(r"against the whole model's: at most (\S+) apart", said)[1]) < 1e-4  # type: ignore[index]
