@@ -28,23 +28,33 @@ class Scheduler:
         self.running: list[Seq] = []
         self.cap, self.chunk = limits.batch, limits.chunk
         self.ooms = self.preempted = self.shared = self.tokens_in = self.tokens_out = 0
+        self.guided = 0
+        """Jobs here that have a grammar: the next step of each needs the token of the one before."""
         self._calm = 0
         self._jobs: dict[int, Seq] = {}
 
-    def add(self, job: Job) -> None:
-        """Queue a job. Raises ValueError with the sizes where it can never fit."""
+    def check(self, job: Job) -> None:
+        """Raises ValueError with the sizes where the job can never fit."""
         n, room = len(job.ids), self.blocks.total * self.blocks.size
         if not n or job.max_new < 1:
             raise ValueError(f"nothing to do: {n} prompt tokens, {job.max_new} to write; both must be at least 1")
         if n + job.max_new > self.limits.max_len:
-            raise ValueError(f"{n} prompt tokens and {job.max_new} to write are more than the {self.limits.max_len} that one sequence can have")
+            raise ValueError(
+                f"{n} prompt tokens and {job.max_new} to write are more than the {self.limits.max_len} that one sequence can have"
+            )
         if n + job.max_new > room:
             raise ValueError(f"{n} prompt tokens and {job.max_new} to write are more than the {room} that the KV cache holds")
         if job.id in self._jobs:
             raise ValueError(f"job {job.id} is here already")
+
+    def add(self, job: Job) -> Seq:
+        """Queue a job. Raises ValueError as `check` does."""
+        self.check(job)
         seq = self._jobs[job.id] = Seq(job, self.blocks.size)
         self.waiting.append(seq)
-        self.tokens_in += n
+        self.tokens_in += len(job.ids)
+        self.guided += job.grammar is not None
+        return seq
 
     def cancel(self, job_id: int) -> None:
         """Drop a job at once; a step in flight that still has it is ignored. Unknown ones are nobody's loss."""
@@ -75,7 +85,7 @@ class Scheduler:
 
     def commit(self, step: Step, tokens: list[int]) -> list[Emit]:
         """Take a step's tokens, in the order of `step.sampled`."""
-        emits = [Emit(s.job.id, note="admitted") for s in step.admitted if not s.dead]
+        emits = [Emit(s.job.id, note="admitted", cached=s.found) for s in step.admitted if not s.dead]
         for seq, token in zip(step.sampled, tokens, strict=True):
             seq.pending -= 1
             if seq.dead:
@@ -85,7 +95,10 @@ class Scheduler:
             self.tokens_out += 1
             stops = token in job.eos and not job.ignore_eos
             finish = "stop" if stops else "length" if len(seq.tokens) - len(job.ids) >= job.max_new else None
-            emits.append(Emit(job.id, () if stops else (token,), finish))
+            fault = seq.guide.fault if seq.guide is not None else None
+            if fault is not None:
+                stops, finish = True, "error"
+            emits.append(Emit(job.id, () if stops else (token,), finish, fault))
             if finish:
                 self._finish(seq)
         self._calmer()
@@ -188,6 +201,7 @@ class Scheduler:
         seq.blocks = found
         seq.cached, seq.published = len(found) * size, len(found)
         self.shared += seq.cached
+        seq.found = min(seq.cached, len(seq.job.ids))
         near = blocks.start(-(-(len(seq.job.ids) + seq.job.max_new) // size) - len(found))
         for _ in range(need):
             seq.blocks.append(blocks.take(near))
@@ -223,6 +237,7 @@ class Scheduler:
     def _end(self, seq: Seq) -> None:
         seq.dead = True
         self._release(seq)
+        self.guided -= seq.job.grammar is not None
         del self._jobs[seq.job.id]
 
     def _release(self, seq: Seq) -> None:

@@ -2,6 +2,7 @@
 
 A graph is captured for each size when it is first wanted; smaller work is padded with rows that write nothing. Everything a
 graph reads from outside lies in buffers that never move. Token ids stay on the device from one step to the next.
+Where a row has a grammar, the graph ends at the logits: the host finds out what the row may say while the device computes them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from holynb.pool.guide import masks
 from holynb.pool.job import Limits, Row, Seq, Step
 from holynb.pool.lanes import SAMPLING, Lanes, pack
 from holynb.pool.model import Decoder, Part
 from holynb.pool.stage import Alone
 from kernels_support.gpu.choosing import choose_into
 from kernels_support.gpu.feeding import Feed, feed
+from kernels_support.gpu.masking import mask
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits
 from kernels_support.gpu.sampling import Choice
 
@@ -47,9 +50,7 @@ class Flight:
 class Graphs:
     """Runs steps on one device, one behind the scheduler. `capture=False` runs the same kernels one by one, for comparison."""
 
-    def __init__(
-        self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True, stage: Alone | None = None
-    ) -> None:
+    def __init__(self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True, stage: Alone | None = None) -> None:
         self.stage = stage or Alone()
         self.ahead = max(1, self.stage.ahead)
         self.model, self.kv, self.block, self.capture = model, kv, block, capture and kv.is_cuda
@@ -59,6 +60,7 @@ class Graphs:
         self.lanes = Lanes(limits.batch, self.width, block)
         self._buffers(limits)
         self._graphs: dict[tuple[str, int], Callable[[], None]] = {}
+        self._logits: Tensor | None = None
         self._pool: Any = None
         self._turn = 0
 
@@ -74,7 +76,12 @@ class Graphs:
         self.tiles, self.spans, self.last = ints(2 * (chunk // QUERIES + rows)), ints(3 * rows), ints(rows)
         self.staging = ints(rows * width)
         # What comes in from the stage before and goes out to the next; a whole model has neither.
-        wide = torch.zeros(0 if self.stage.first and self.stage.last else max(rows, chunk), self.model.spec.hidden, dtype=self.kv.dtype, device=self.kv.device)
+        wide = torch.zeros(
+            0 if self.stage.first and self.stage.last else max(rows, chunk),
+            self.model.spec.hidden,
+            dtype=self.kv.dtype,
+            device=self.kv.device,
+        )
         self.hidden_in, self.hidden_out = wide, torch.zeros_like(wide)
         size = 4 * rows * (2 + SAMPLING) + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
         pinned = self.kv.is_cuda
@@ -91,15 +98,15 @@ class Graphs:
         with torch.inference_mode():
             if step.decode:
                 self._start_decode(step.decode)
+            sampled = [r.seq for r in step.prefill if r.samples]
             if step.prefill:
-                self._start_prefill(step.prefill)
+                self._start_prefill(step.prefill, sampled)
             back = self._back[self._turn]
             back.copy_(self.tokens, non_blocking=True)
         done = None
         if self.kv.is_cuda:
             done = torch.cuda.Event()
             done.record()
-        sampled = [r.seq for r in step.prefill if r.samples]
         return Flight(back, self.lanes.sampled(step.decode, sampled, self.rows), done)
 
     def land(self, flight: Flight) -> list[int]:
@@ -143,9 +150,11 @@ class Graphs:
             self._send(_paired(lanes.how[:, :size]), self.how)
         lanes.said[:, n:size] = -1
         self._send(lanes.said[:, :size], self.said)
-        self._run("decode", size)
+        if self._run("decode", size, seqs):
+            how = _choice(self.how[: SAMPLING * size].view(SAMPLING, size), self.made[4][:size])
+            self._guided(seqs, how, self.tokens[:size])
 
-    def _start_prefill(self, rows: list[Row]) -> None:
+    def _start_prefill(self, rows: list[Row], sampled: list[Seq]) -> None:
         chunk = pack(rows, self.block, QUERIES)
         tokens = chunk.tokens.shape[1]
         size = self.chunks[bisect_left(self.chunks, tokens)]
@@ -156,11 +165,14 @@ class Graphs:
         self._send(_padded(chunk.last[None], many, 0), self.last)
         self._send(_paired(_padded(chunk.how, many, 0)), self.how_prompts)
         self._send_table(chunk.table, self.prompts)
-        self._run("prefill", size)
+        if self._run("prefill", size, sampled):
+            how = self.how_prompts[: SAMPLING * many].view(SAMPLING, many)
+            self._guided(sampled, _choice(how, how[3]), self.tokens[self.rows : self.rows + many])
 
-    def _run(self, kind: str, size: int) -> None:
-        """One graph, with what comes in before it and goes out after it."""
-        graph = self._graph(kind, size)
+    def _run(self, kind: str, size: int, seqs: list[Seq]) -> bool:
+        """One graph, with what comes in before it and goes out after it. True where it ended at the logits of these rows."""
+        guided = self.stage.last and any(s.guide is not None for s in seqs)
+        graph = self._graph(f"{kind} to logits" if guided else kind, size)
         hidden = self.stage.before(size)
         if hidden is not None:
             self.hidden_in[:size].copy_(hidden)
@@ -168,11 +180,29 @@ class Graphs:
         if not self.stage.last:
             # A copy: the buffer is the next step's too, and the one before may still be on its way.
             self.stage.after(self.hidden_out[:size].clone())
+        return guided
+
+    def _guided(self, seqs: list[Seq], how: Choice, tokens: Tensor) -> None:
+        """Sample logits that lie ready, where some rows may not say everything. The device computes while the masks are made."""
+        assert self._logits is not None  # noqa: S101 - a graph has just written them
+        lanes = [i for i, s in enumerate(seqs) if s.guide is not None]
+        words = masks([seqs[i] for i in lanes])
+        logits = self._logits[: len(tokens)]
+        mask(logits, self._sent(np.array(lanes, np.int32)), self._sent(words))
+        choose_into(logits, how, tokens)
+
+    def _sent(self, values: np.ndarray[Any, Any]) -> Tensor:
+        """A tensor of its own on the device. torch keeps the pinned copy until the device has read it."""
+        host = torch.from_numpy(values)
+        return host.pin_memory().to(self.kv.device, non_blocking=True) if self.kv.is_cuda else host
 
     def _graph(self, kind: str, size: int) -> Callable[[], None]:
         """The captured work of one size."""
         if (kind, size) not in self._graphs:
-            work = partial(self._decode if kind == "decode" else self._prefill, size)
+            what, _, end = kind.partition(" ")
+            if end and self._logits is None:
+                self._logits = torch.empty(self.rows, self.model.spec.vocab, dtype=self.kv.dtype, device=self.kv.device)
+            work = partial(self._decode if what == "decode" else self._prefill, size, sample=not end)
             self._graphs[kind, size] = self._captured(work) if self.capture else work
         return self._graphs[kind, size]
 
@@ -196,23 +226,26 @@ class Graphs:
     def _blank(self) -> Any:
         return _Blank({self.said: -1, self.chunk: -1, self.tiles: -1, self.last: 0, self.tokens: 0})
 
-    def _decode(self, size: int) -> None:
+    def _decode(self, size: int, *, sample: bool = True) -> None:
         said, how = self.said[: 4 * size].view(4, size), self.how[: SAMPLING * size].view(SAMPLING, size)
         ids, positions, slots, lengths, following = (row[:size] for row in self.made)
         table = self.table[:size]
         feed(Feed(said, self.tokens, table, ids, positions, slots, lengths, following, self.block))
         parts = splits(size, self.kv.shape[2])
         part = Part(ids, positions, slots, Decode(table, lengths, self.block, parts))
-        self._finish(self.model.forward(part, self.kv, self.hidden_in[:size]), _choice(how, following), self.tokens[:size])
+        made = self.model.forward(part, self.kv, self.hidden_in[:size])
+        self._finish(made, _choice(how, following) if sample else None, self.tokens[:size])
 
-    def _finish(self, made: Tensor, how: Choice, tokens: Tensor) -> None:
-        """Sample what the last stage made; keep what another made for the next."""
-        if self.stage.last:
-            choose_into(made, how, tokens)
-        else:
+    def _finish(self, made: Tensor, how: Choice | None, tokens: Tensor) -> None:
+        """Sample what the last stage made, or leave its logits (`how` None); keep what another made for the next."""
+        if not self.stage.last:
             self.hidden_out[: made.shape[0]].copy_(made)
+        elif how is not None:
+            choose_into(made, how, tokens)
+        elif self._logits is not None:
+            self._logits[: made.shape[0]].copy_(made)
 
-    def _prefill(self, size: int) -> None:
+    def _prefill(self, size: int, *, sample: bool = True) -> None:
         many = min(self.rows, size)
         ids, positions, slots = self.chunk[: 3 * size].view(3, size)
         how = self.how_prompts[: SAMPLING * many].view(SAMPLING, many)
@@ -221,7 +254,7 @@ class Graphs:
         # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
         part = Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
         made = self.model.forward(part, self.kv, self.hidden_in[:size])
-        self._finish(made, _choice(how, how[3]), self.tokens[self.rows : self.rows + many])
+        self._finish(made, _choice(how, how[3]) if sample else None, self.tokens[self.rows : self.rows + many])
 
 
 class _Blank:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from holynb.pool.cache import chain
+
+if TYPE_CHECKING:
+    from holynb.pool.guide import Guide
 
 __all__ = ["Emit", "Job", "Limits", "Row", "Seq", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One prompt to continue. `ids` are prompt tokens; `eos` end the answer unless `ignore_eos`; temperature 0 is greedy; top_k 0 is all."""
+    """One prompt to continue. `ids` are prompt tokens; `eos` end the answer unless `ignore_eos`; temperature 0 is greedy; top_k 0 is all.
+
+    `grammar` (llguidance's own text) is what the answer must be; None: anything.
+    """
 
     id: int
     ids: tuple[int, ...]
@@ -22,16 +29,21 @@ class Job:
     seed: int | None = None
     eos: tuple[int, ...] = ()
     ignore_eos: bool = False
+    grammar: str | None = None
 
 
 @dataclass(slots=True)
 class Emit:
-    """What a step says of a job: new tokens (the end token is not among them), how it ended, and a note (`admitted`, `oom`)."""
+    """What a step says of a job: new tokens (the end token is not among them), how it ended, and a note (`admitted`, `oom`).
+
+    `cached`: with `admitted`, how many prompt tokens were found in the cache.
+    """
 
     id: int
     tokens: tuple[int, ...] = ()
     finish: str | None = None
     note: str | None = None
+    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +59,21 @@ class Seq:
     """A job and how far it is. Written by its scheduler alone.
 
     `tokens` are known; `pending` more are sampled but not read back yet; the first `cached` of them are in (or on their way
-    to) the KV cache. `ready`: the whole prompt is. The first `published` of its `blocks` can be found under their `keys`.
+    to) the KV cache. `ready`: the whole prompt is. The first `published` of its `blocks` can be found under their `keys`. `guide` says what it may say next; None: anything.
+    `found`: prompt tokens that were in the cache when it was admitted.
     """
 
-    __slots__ = ("blocks", "cached", "dead", "job", "keys", "pending", "published", "ready", "tokens")
+    __slots__ = ("blocks", "cached", "dead", "found", "guide", "job", "keys", "pending", "published", "ready", "tokens")
 
     def __init__(self, job: Job, size: int) -> None:
         self.job = job
         self.tokens = list(job.ids)
         self.keys = chain(job.ids, size)
         self.blocks: list[int] = []
-        self.pending = self.cached = self.published = 0
+        self.pending = self.cached = self.published = self.found = 0
         self.dead = False
         self.ready = False
+        self.guide: Guide | None = None
 
     @property
     def size(self) -> int:

@@ -19,6 +19,7 @@ from holynb.pool import plan
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
 from holynb.pool.gauge import bf16_is_fast, cpus, memory
+from holynb.pool.guide import Guides
 from holynb.pool.job import Emit, Job, Limits, Step
 from holynb.pool.mesh import Mesh
 from holynb.pool.spec import Spec, read
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from holynb.pool.stage import Alone
 
 __all__ = ["Emit", "Job", "Runner"]
+
+#: Seconds that a step without anything else to do waits for a grammar.
+_MOMENT = 0.05
 
 #: Token slots of a block. Small enough that rows of one template share most of their head.
 BLOCK = 16
@@ -65,6 +69,7 @@ class Runner:
         """Called with each step before it runs; a test raises here what a device would."""
         self._load(Path(folder), source, memory)
         self.batch = Scheduler(self.blocks, self.limits, self.mesh.flights)
+        self.guides = Guides(Path(folder), self.spec.vocab)
         self._flights: deque[tuple[Step, Any]] = deque()
 
     def add(self, job: Job) -> None:
@@ -74,25 +79,30 @@ class Runner:
         if wrong := next((t for t in job.ids if not 0 <= t < self.spec.vocab), None):
             raise ValueError(f"token {wrong} is not one of the {self.spec.vocab} that the model knows")
         job = settled(job)
-        self.batch.add(job)
-        self._news.append(["add", asdict(job)])
+        if job.grammar is None:
+            self._queue(job)
+        else:
+            self.batch.check(job)
+            self.guides.add(job)
 
     def cancel(self, id: int) -> None:  # noqa: A002 - the seam's word
         """Take a job out; nothing more is said of it."""
+        self.guides.cancel(id)
         self.batch.cancel(id)
         self._news.append(["cancel", id])
 
     @property
     def idle(self) -> bool:
         """Nothing to do and nothing to say."""
-        return self.batch.idle and not self._flights
+        return self.batch.idle and not self._flights and self.guides.idle
 
     def step(self) -> list[Emit]:
         """Plan and start one step, then read back the one before it (on a GPU) or this one (on CPU)."""
+        emits = [] if self.guides.idle else self._compiled()
         news, self._news = self._news, []
         if self.group is not None:
             self.group.tell(news)
-        return self._advance()
+        return emits + self._advance()
 
     def warm(self) -> int:
         """Prepare every size of batch now (on a GPU: capture), not when it is first wanted. Returns how many."""
@@ -100,8 +110,8 @@ class Runner:
             self.group.tell([["warm", None]])
         return self.engine.warm()
 
-    def follow(self) -> None:
-        """Any rank but the first: do as the first does, until it closes. Raises RuntimeError where a rank is gone."""
+    def follow(self, after: Callable[[], None] = lambda: None) -> None:
+        """Any rank but the first: do as the first does, until it closes; `after` is called after each step. Raises RuntimeError where a rank is gone."""
         if self.group is None:
             raise ValueError("a replica of one rank has nobody to follow")
         while (news := self.group.hear()) != ["close"]:
@@ -111,8 +121,9 @@ class Runner:
                 elif what == "cancel":
                     self.batch.cancel(said)
                 else:
-                    self.batch.add(Job(**said | {"ids": tuple(said["ids"]), "eos": tuple(said["eos"])}))
+                    self._take(Job(**said | {"ids": tuple(said["ids"]), "eos": tuple(said["eos"])}))
             self._advance()
+            after()
         self.group.close()
 
     def close(self) -> None:
@@ -121,8 +132,27 @@ class Runner:
             self.group.tell(["close"])
             self.group.close()
 
+    def _queue(self, job: Job) -> None:
+        """Into the batch, with its guide; the other ranks hear of it with the next step."""
+        self._take(job)
+        self._news.append(["add", asdict(job)])
+
+    def _take(self, job: Job) -> None:
+        seq = self.batch.add(job)
+        if job.grammar is not None:
+            seq.guide = self.guides.begin(job)
+
+    def _compiled(self) -> list[Emit]:
+        """Queue the jobs whose grammar is there by now. Waits a moment where there is nothing else to do."""
+        ready, wrong = self.guides.ready(0.0 if self._flights or not self.batch.idle else _MOMENT)
+        for job in ready:
+            self._queue(job)
+        return [Emit(job.id, finish="error", note=why) for job, why in wrong]
+
     def _advance(self) -> list[Emit]:
-        step, emits = self.batch.plan(), []
+        # What a guided row may say next depends on the token before it: with one of them, steps do not overlap.
+        emits = self._land(0) if self.batch.guided and self.mesh.flights == 1 else []
+        step = self.batch.plan()
         if step is not None:
             try:
                 self._launch(step)
@@ -130,7 +160,7 @@ class Runner:
                 # Ranks of one replica must agree on every step; one that ran out alone ends the replica.
                 if self.group is not None or not _out_of_memory(exc):
                     raise
-                emits = self._land(0) + self._shrink(step)
+                emits += self._land(0) + self._shrink(step)
         return emits + self._land(self.engine.ahead if step is not None else max(0, len(self._flights) - 1))
 
     def stats(self) -> dict[str, Any]:

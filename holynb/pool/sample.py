@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import torch
 
+from holynb.pool.guide import masks
 from holynb.pool.job import Job, Seq
+from kernels_support.gpu.masking import mask
 from kernels_support.gpu.sampling import Choice, choose_reference
 
 __all__ = ["choice", "choose", "settled"]
@@ -33,7 +35,10 @@ def choice(seqs: Sequence[Seq]) -> Choice:
 
 
 def choose(logits: torch.Tensor, seqs: Sequence[Seq]) -> list[int]:
-    """One token for each row of logits."""
+    """One token for each row of logits; what a row's grammar does not allow is struck out there, in place."""
+    guided = [i for i, s in enumerate(seqs) if s.guide is not None]
+    if guided:
+        mask(logits, torch.tensor(guided), torch.from_numpy(masks([seqs[i] for i in guided])))
     if all(s.job.temperature <= 0 for s in seqs):
         return [int(t) for t in logits.argmax(-1).tolist()]
     return [int(t) for t in choose_reference(logits, choice(seqs)).tolist()]

@@ -5,12 +5,14 @@ On a GPU the steps are captured graphs; elsewhere Triton's interpreter runs the 
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from pool_fake import byte_model
 
 torch = pytest.importorskip("torch")
 if not torch.cuda.is_available():
@@ -20,12 +22,17 @@ pytest.importorskip("triton")
 from holynb.pool import graphs as module  # noqa: E402
 from holynb.pool.batch import Scheduler  # noqa: E402
 from holynb.pool.cache import Blocks  # noqa: E402
+from holynb.pool.grammar import checked  # noqa: E402
 from holynb.pool.graphs import Graphs  # noqa: E402
 from holynb.pool.job import Limits, Step  # noqa: E402
 from holynb.pool.runner import Job, Runner  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
-pytestmark = [pytest.mark.kernel, pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 def made(folder: Path, *, fast: bool, blocks: int = 64, **limits: int) -> Runner:
@@ -69,7 +76,9 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def jobs(count: int = 5, temperature: float = 0.0) -> list[Job]:
-    return [Job(i, tuple(p), 3 + 2 * i, temperature * (i % 2), seed=i, ignore_eos=True) for i, p in enumerate(tiny.prompts(count, longest=90))]
+    return [
+        Job(i, tuple(p), 3 + 2 * i, temperature * (i % 2), seed=i, ignore_eos=True) for i, p in enumerate(tiny.prompts(count, longest=90))
+    ]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -119,6 +128,30 @@ def test_sizes_prepared_in_the_middle_of_work(folder: Path) -> None:
     answers(fast, [Job(99, tuple(range(5, 120)), 3, ignore_eos=True)])
     assert fast.warm() == len(fast.engine.batches) + len(fast.engine.chunks)  # type: ignore[attr-defined]
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
+
+
+def test_rows_with_a_grammar_among_others(folder: Path) -> None:
+    """Guided rows say what the plain engine lets them say; steps without one keep their own graphs."""
+    pytest.importorskip("llguidance")
+    grammar = checked(
+        '{"type": "object", "properties": {"a": {"enum": ["x", "yy"]}, "b": {"type": "boolean"}}, "required": ["a", "b"], "additionalProperties": false}'
+    )
+    byte_model(folder.parent / f"{folder.name}-bytes")
+    (folder / "tokenizer.json").write_bytes((folder.parent / f"{folder.name}-bytes" / "tokenizer.json").read_bytes())
+    asked = [
+        Job(j.id, j.ids, 40 if j.id % 2 else 9, j.temperature, seed=j.id, eos=(256,), grammar=grammar if j.id % 2 else None)
+        for j in jobs(4, 0.8)
+    ]
+    fast = made(folder, fast=True)
+    said = answers(fast, asked)
+    assert said == answers(made(folder, fast=False), asked)
+    assert all(set(json.loads(bytes(said[i]).decode())) == {"a", "b"} for i in (1, 3))
+    kinds = {kind for kind, _ in fast.engine._graphs}  # type: ignore[attr-defined]
+    assert {"decode to logits", "prefill to logits", "decode"} <= kinds
+    free = made(folder, fast=True)
+    answers(free, jobs(2))
+    assert {kind for kind, _ in free.engine._graphs} == {"decode", "prefill"}  # type: ignore[attr-defined]
+    assert free.engine._logits is None  # type: ignore[attr-defined]
 
 
 def test_every_size_can_be_wanted() -> None:

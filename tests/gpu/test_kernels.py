@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import choosing, gates, norms, rotary, skinny  # noqa: E402
+from kernels_support.gpu import choosing, gates, masking, norms, rotary, skinny  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
@@ -20,7 +20,11 @@ from kernels_support.gpu.sampling import Choice, choose_reference  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: The interpreter computes in numpy, which warns where hashes wrap and masked lanes are infinite.
-pytestmark = [pytest.mark.kernel, pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 DTYPES = [torch.float32, torch.bfloat16] if torch.cuda.is_available() else [torch.float32]
 
 
@@ -38,7 +42,9 @@ def randn(*shape: int, dtype: Any = torch.float32) -> Any:
 def test_norms(width: int, dtype: Any) -> None:
     x, residual, weight = randn(5, width, dtype=dtype), randn(5, width, dtype=dtype), randn(width, dtype=dtype)
     for with_residual in (residual, None):
-        for ours, plain in zip(norms.launch(x, with_residual, weight, 1e-6), norms.add_rms_norm_reference(x, with_residual, weight, 1e-6), strict=True):
+        for ours, plain in zip(
+            norms.launch(x, with_residual, weight, 1e-6), norms.add_rms_norm_reference(x, with_residual, weight, 1e-6), strict=True
+        ):
             close(ours, plain, dtype)
 
 
@@ -75,7 +81,10 @@ def paged(lengths: list[int], page: int, heads: int, kv: int, size: int, dtype: 
     """A cache with scattered blocks; what nobody may read is NaN."""
     order = torch.randperm(sum(-(-n // page) for n in lengths) + 3).tolist()
     blocks = [[order.pop() for _ in range(-(-n // page))] for n in lengths]
-    keys, values = (torch.full((kv, (max(map(max, [[0], *[b for b in blocks if b]])) + 4) * page, size), torch.nan, device=DEVICE, dtype=dtype) for _ in range(2))
+    keys, values = (
+        torch.full((kv, (max(map(max, [[0], *[b for b in blocks if b]])) + 4) * page, size), torch.nan, device=DEVICE, dtype=dtype)
+        for _ in range(2)
+    )
     for row, n in zip(blocks, lengths, strict=True):
         for first, last in runs(row, page, n):
             for pages in (keys, values):
@@ -133,7 +142,17 @@ def choice(rows: int, **more: Any) -> Choice:
 
 
 @pytest.mark.parametrize(
-    "how", [{"temperature": 0.0}, {}, {"top_k": 5}, {"top_p": 0.7}, {"top_k": 40, "top_p": 0.5}, {"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1.7, "top_k": 10**6}]
+    "how",
+    [
+        {"temperature": 0.0},
+        {},
+        {"top_k": 5},
+        {"top_p": 0.7},
+        {"top_k": 40, "top_p": 0.5},
+        {"top_k": 1},
+        {"top_p": 1e-6},
+        {"temperature": 1.7, "top_k": 10**6},
+    ],
 )
 def test_choosing(how: dict[str, Any]) -> None:
     logits = randn(6, 5000) * 3
@@ -164,3 +183,36 @@ def test_feeding() -> None:
         assert torch.equal(ours, plain)
     assert made[0][1].tolist()[:3] == [12, 55, 10]
     assert made[0][3].tolist() == [7 * 16, 3 * 16 + 5, 6 * 16 + 15, -1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("vocab", [64, 320, 5003])
+def test_masks(vocab: int, dtype: Any) -> None:
+    """Rows without a mask stay as they are; a vocabulary that ends inside a word ends there."""
+    logits = randn(6, vocab, dtype=dtype)
+    lanes = torch.tensor([4, 0, 3], dtype=torch.int32, device=DEVICE)
+    words = torch.randint(-(2**31), 2**31 - 1, (3, -(-vocab // 32)), dtype=torch.int32, device=DEVICE)
+    words[1] = -1
+    plain, fast = logits.clone(), logits.clone()
+    masking.mask_reference(plain, lanes, words)
+    masking.launch(fast, lanes, words)
+    assert torch.equal(plain, fast)
+    assert torch.equal(plain[[0, 1, 2, 5]], logits[[0, 1, 2, 5]])
+    at = 37
+    assert (plain[4, at] == -torch.inf) == (((int(words[0, at // 32]) >> (at % 32)) & 1) == 0)
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_what_is_masked_is_never_chosen(k: int) -> None:
+    """Also where fewer tokens are left than top-k takes."""
+    logits = randn(4, 3000)
+    words = torch.zeros(4, -(-3000 // 32), dtype=torch.int32, device=DEVICE)
+    words[:, 80] = 0b1010
+    masking.launch(logits, torch.arange(4, dtype=torch.int32, device=DEVICE), words)
+    how = Choice(
+        torch.tensor([0.0, 0.7, 5.0, 1.0], device=DEVICE), torch.full((4,), k, dtype=torch.int32, device=DEVICE),
+        torch.tensor([1.0, 1.0, 1.0, 0.5], device=DEVICE), torch.arange(4, device=DEVICE), torch.arange(4, dtype=torch.int32, device=DEVICE),
+    )  # fmt: skip
+    chosen = choosing.choose(logits, how).tolist()
+    assert set(chosen) <= {80 * 32 + 1, 80 * 32 + 3}
+    assert chosen == choose_reference(logits, how).tolist()

@@ -1,0 +1,121 @@
+"""What a row may say next: its place in a grammar → bits over the vocabulary, by llguidance. Knows no torch and no schedule.
+
+Grammars are compiled on a thread of their own, once each; jobs wait here until theirs is, so that no step waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from holynb.pool.job import Job, Seq
+
+__all__ = ["Guide", "Guides", "masks"]
+
+#: Compiled grammars that are kept, the last ones used.
+_KEPT = 64
+
+
+class Guide:
+    """One row's place in its grammar. `fault`: why the grammar cannot go on; the row must end then."""
+
+    __slots__ = ("fault", "matcher", "owner", "taken")
+
+    def __init__(self, owner: Guides, matcher: Any) -> None:
+        self.owner, self.matcher, self.taken = owner, matcher, 0
+        self.fault: str | None = None
+
+    def follow(self, said: Sequence[int]) -> None:
+        """Go on to where the row is now; `said` are all tokens of its answer."""
+        fresh = list(said[self.taken :])
+        self.taken = len(said)
+        if fresh and not self.matcher.consume_tokens(fresh):
+            self.fault = str(self.matcher.get_error()).partition("\n")[0][:200] or "the grammar refuses what was said"
+
+
+def masks(seqs: Sequence[Seq]) -> NDArray[np.int32]:
+    """(rows, vocabulary / 32): what each of these rows, all with a guide, may say next. All its tokens must be known."""
+    guides = [s.guide for s in seqs if s.guide is not None]
+    for seq, guide in zip(seqs, guides, strict=True):
+        guide.follow(seq.tokens[len(seq.job.ids) :])
+    owner = guides[0].owner
+    return owner.masks([g.matcher for g in guides])
+
+
+class Guides:
+    """One rank's grammars. `vocab` is the width of the logits. Called by the runner's thread alone."""
+
+    def __init__(self, folder: Path, vocab: int) -> None:
+        self._folder, self._vocab = folder, vocab
+        self._threads: ThreadPoolExecutor | None = None
+        self._executor: Any = None
+        self._made: OrderedDict[tuple[str, tuple[int, ...]], Future[Any]] = OrderedDict()
+        self._tokenizers: dict[tuple[int, ...], Any] = {}
+        self._waiting: list[tuple[Job, Future[Any]]] = []
+
+    @property
+    def idle(self) -> bool:
+        """No job waits for its grammar."""
+        return not self._waiting
+
+    def add(self, job: Job) -> None:
+        """Have the job's grammar compiled; `ready` gives the job back then."""
+        self._waiting.append((job, self._future(job)))
+
+    def cancel(self, job_id: int) -> None:
+        self._waiting = [(j, f) for j, f in self._waiting if j.id != job_id]
+
+    def ready(self, seconds: float) -> tuple[list[Job], list[tuple[Job, str]]]:
+        """Jobs whose grammar is there now, and those whose grammar is none, with why. Waits up to `seconds` for the first."""
+        if seconds and self._waiting:
+            wait([f for _, f in self._waiting], seconds, FIRST_COMPLETED)
+        done = [(j, f) for j, f in self._waiting if f.done()]
+        self._waiting = [(j, f) for j, f in self._waiting if not f.done()]
+        wrong = [(j, str(f.exception())) for j, f in done if f.exception() is not None]
+        return [j for j, f in done if f.exception() is None], wrong
+
+    def begin(self, job: Job) -> Guide:
+        """The place where the job's answer begins. Compiles now what is not compiled yet. Raises ValueError."""
+        return Guide(self, self._future(job).result().deep_copy())
+
+    def masks(self, matchers: list[Any]) -> NDArray[np.int32]:
+        """Side by side on the processor's cores."""
+        from llguidance import LLExecutor
+        from llguidance import numpy as bits
+
+        if self._executor is None:
+            self._executor = LLExecutor()
+        out = bits.allocate_token_bitmask(len(matchers), self._vocab)
+        bits.fill_next_token_bitmask_par(self._executor, [(m, i) for i, m in enumerate(matchers)], out)
+        return out
+
+    def _future(self, job: Job) -> Future[Any]:
+        key = (job.grammar or "", job.eos)
+        if key not in self._made:
+            self._threads = self._threads or ThreadPoolExecutor(1, "holynb-grammar")
+            self._made[key] = self._threads.submit(self._compile, *key)
+        self._made.move_to_end(key)
+        while len(self._made) > _KEPT:
+            self._made.popitem(last=False)
+        return self._made[key]
+
+    def _compile(self, grammar: str, eos: tuple[int, ...]) -> Any:
+        """A matcher at the grammar's beginning. Raises ValueError where it is none, or no token would end the answer."""
+        from llguidance import LLMatcher, LLTokenizer
+
+        if not eos:
+            raise ValueError("a grammar needs a token that ends the answer, and this model has none")
+        if eos not in self._tokenizers:
+            words = (self._folder / "tokenizer.json").read_text(encoding="utf-8")
+            self._tokenizers[eos] = LLTokenizer(words, n_vocab=self._vocab, eos_token=list(eos))
+        matcher = LLMatcher(self._tokenizers[eos], grammar, log_level=0)
+        if matcher.is_error():
+            raise ValueError(str(matcher.get_error()).partition("\n")[0])
+        return matcher

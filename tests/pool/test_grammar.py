@@ -1,0 +1,72 @@
+"""Schemas become grammars or a reason why not: once each, off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from holynb.pool import grammar
+from holynb.pool.grammar import GrammarError, Grammars, checked
+
+pytest.importorskip("llguidance")
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ('{"type": "nonsense"}', "nonsense"), ('{"unevaluatedProperties": false, "type": "object"}', "unevaluatedProperties"),
+        ('{"type": "string", "pattern": "(a"}', "unclosed group"), ('{"$ref": "https://example.org/s.json"}', "example.org"),
+        ('{"type": "object", "properties": {"a": {"minimum": 9, "maximum": 1, "type": "integer"}}, "required": ["a"]}', "required property"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_held_is_said(schema: str, words: str) -> None:
+    with pytest.raises(GrammarError, match=words) as caught:
+        checked(schema)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_library_one_hears_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    with pytest.raises(GrammarError, match=r"holynb\[local\]"):
+        checked("{}")
+
+
+def test_rows_that_ask_the_same_are_checked_once_and_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[int] = []
+
+    def counted(schema: str) -> str:
+        where.append(threading.get_ident())
+        return checked(schema)
+
+    monkeypatch.setattr(grammar, "checked", counted)
+
+    async def main() -> list[Any]:
+        known = Grammars()
+        first = asyncio.create_task(known.of("{}"))
+        await asyncio.sleep(0)
+        first.cancel()  # a client that goes away takes nothing from the others
+        return await asyncio.gather(*(known.of("{}") for _ in range(20)), known.of('{"type": 1}'), return_exceptions=True)
+
+    *same, wrong = asyncio.run(main())
+    assert len(set(same)) == 1
+    assert isinstance(wrong, GrammarError)
+    assert len(where) == 2
+    assert threading.get_ident() not in where
+
+
+def test_only_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(grammar, "_KEPT", 2)
+    monkeypatch.setattr(grammar, "checked", lambda schema: made.append(schema) or schema)
+
+    async def main() -> None:
+        known = Grammars()
+        for schema in "abacab":
+            await known.of(schema)
+
+    asyncio.run(main())
+    assert made == ["a", "b", "c", "b"]

@@ -1,0 +1,178 @@
+"""Rows with a grammar: what they say follows it whatever else happens, and rows without one say what they always said."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import jsonschema
+import pytest
+import tiny
+from pool_fake import byte_model
+
+from holynb.pool.batch import Scheduler
+from holynb.pool.cache import Blocks
+from holynb.pool.grammar import checked
+from holynb.pool.guide import Guides, masks
+from holynb.pool.job import Emit, Limits, Seq, Step
+from holynb.pool.runner import Job, Runner
+
+torch = pytest.importorskip("torch")
+np = pytest.importorskip("numpy")
+pytest.importorskip("llguidance")
+
+END = 256
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "sort": {"enum": ["bug", "wish", "praise"]}, "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+        "words": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 3}, "sure": {"type": "boolean"},
+    },
+    "required": ["sort", "stars", "words", "sure"], "additionalProperties": False,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model whose first 256 tokens are bytes."""
+    path = tmp_path_factory.mktemp("model")
+    byte_model(path)
+    tiny.make("qwen3", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def grammar() -> str:
+    return checked(json.dumps(SCHEMA))
+
+
+def runner(folder: Path, *, blocks: int = 200, **limits: int) -> Runner:
+    made = Runner(folder)
+    made.blocks = Blocks(blocks, made.blocks.size)
+    made.batch = Scheduler(made.blocks, Limits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
+    return made
+
+
+def answers(made: Runner, jobs: list[Job]) -> dict[int, list[int]]:
+    said: dict[int, list[int]] = {j.id: [] for j in jobs}
+    for job in jobs:
+        made.add(job)
+    while not made.idle:
+        for emit in made.step():
+            said[emit.id] += emit.tokens
+    return said
+
+
+def jobs(grammar: str, temperature: float = 0.9) -> list[Job]:
+    """Every second one has a grammar."""
+    return [
+        Job(i, tuple(p), 140 if i % 2 else 30, temperature, top_k=40 * (i % 3), seed=i, eos=(END,), grammar=grammar if i % 2 else None)
+        for i, p in enumerate(tiny.prompts(8))
+    ]
+
+
+def check(said: list[int]) -> None:
+    jsonschema.validate(json.loads(bytes(said).decode()), SCHEMA)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_guided_rows_follow_their_grammar_and_the_others_say_what_they_say_alone(folder: Path, grammar: str, temperature: float) -> None:
+    asked = jobs(grammar, temperature)
+    said = answers(runner(folder), asked)
+    free = [j for j in asked if j.grammar is None]
+    assert {j.id: said[j.id] for j in free} == answers(runner(folder), free)
+    for job in asked[1::2]:
+        check(said[job.id])
+
+
+@pytest.mark.parametrize("limits", [{"blocks": 12}, {"batch": 2, "chunk": 7}])
+def test_preempted_and_chunked_they_say_the_same(folder: Path, grammar: str, limits: dict[str, int]) -> None:
+    asked = jobs(grammar)
+    made = runner(folder, **limits)
+    assert answers(made, asked) == answers(runner(folder), asked)
+    assert made.batch.preempted > 0 or "blocks" not in limits
+    assert made.batch.guided == 0
+
+
+def test_out_of_memory_loses_nothing_of_a_guided_row(folder: Path, grammar: str) -> None:
+    asked = jobs(grammar)
+    made, troubles = runner(folder), [MemoryError()]
+
+    def trouble(step: Step) -> None:
+        if troubles and len(step.decode) > 5:
+            raise troubles.pop()
+
+    made.trouble = trouble
+    assert answers(made, asked) == answers(runner(folder), asked)
+    assert made.batch.ooms == 1
+
+
+def test_a_row_cut_short_is_the_beginning_of_what_it_would_say(folder: Path, grammar: str) -> None:
+    whole = Job(1, (5, 6, 7), 140, eos=(END,), grammar=grammar)
+    short = Job(1, (5, 6, 7), 9, eos=(END,), grammar=grammar)
+    assert answers(runner(folder), [short])[1] == answers(runner(folder), [whole])[1][:9]
+
+
+def test_other_rows_go_on_while_a_grammar_is_compiled(folder: Path, grammar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, compiled = threading.Event(), Guides._compile
+
+    def slowly(self: Guides, text: str, eos: tuple[int, ...]) -> object:
+        assert go.wait(60)
+        return compiled(self, text, eos)
+
+    monkeypatch.setattr(Guides, "_compile", slowly)
+    made, ended = runner(folder), []
+    for job in (
+        Job(1, (5, 6), 140, eos=(END,), grammar=grammar),
+        Job(2, (5, 6), 4, eos=(END,)),
+        Job(3, (7, 8), 9, eos=(END,), grammar=grammar),
+    ):
+        made.add(job)
+    made.cancel(3)
+    while not made.idle:
+        ended += [e.id for e in made.step() if e.finish]
+        if 2 in ended:
+            go.set()
+    assert ended == [2, 1]
+
+
+@pytest.mark.parametrize(("grammar", "eos"), [("no grammar at all {", (END,)), (checked('{"type": "object"}'), ())])
+def test_what_cannot_be_compiled_is_that_rows_error(folder: Path, grammar: str, eos: tuple[int, ...]) -> None:
+    made, emits = runner(folder), list[Emit]()
+    made.add(Job(1, (5, 6), 9, eos=eos, grammar=grammar))
+    made.add(Job(2, (5, 6), 4, eos=(END,)))
+    while not made.idle:
+        emits += made.step()
+    ends = {e.id: e for e in emits if e.finish}
+    assert (ends[1].finish, ends[2].finish) == ("error", "length")
+    assert ends[1].note
+
+
+def test_a_grammar_that_breaks_ends_its_row(folder: Path, grammar: str) -> None:
+    """Nothing that is masked can be sampled; if it happened all the same, the row must not go on as if it had not."""
+    made = runner(folder)
+    made.add(Job(1, (5, 6), 50, eos=(END,), grammar=grammar))
+    while not made.batch.running:
+        made.step()
+    made.batch.running[0].tokens[-1] = ord("x")
+    emits = made.step()
+    assert [(e.finish, e.tokens) for e in emits] == [("error", ())]
+    assert emits[0].note
+    assert made.idle
+
+
+def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
+    guides = Guides(folder, 320)
+    seq = Seq(Job(1, (1, 2), 9, eos=(END,), grammar=checked('{"enum": ["ab", "ac"]}')), 16)
+    seq.guide = guides.begin(seq.job)
+
+    def allowed() -> list[int]:
+        return np.flatnonzero(np.unpackbits(masks([seq]).view(np.uint8), bitorder="little")).tolist()
+
+    for token in b'"a':
+        assert allowed() == [token]
+        seq.tokens.append(token)
+    assert allowed() == [ord("b"), ord("c")]
+    seq.tokens += b'c"'
+    assert allowed() == [END]
