@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["ApiError", "Ask", "body_of", "chunk", "error_body", "usage", "whole"]
@@ -48,7 +49,8 @@ class Ask:
     stream: bool = False
     usage_chunk: bool = False
     model: str = ""
-    format: Mapping[str, Any] = field(default_factory=dict)
+    schema: str | None = None
+    """The JSON schema, as text, that the answer must follow."""
 
 
 def body_of(body: Any, *, chat: bool) -> Ask:
@@ -75,7 +77,7 @@ def body_of(body: Any, *, chat: bool) -> Ask:
         stream=stream,
         usage_chunk=stream and bool((body.get("stream_options") or {}).get("include_usage")),
         model=str(body.get("model") or ""),
-        format=_format(body.get("response_format")),
+        schema=_schema(body),
     )
 
 
@@ -100,8 +102,10 @@ def whole(ask: Ask, head: Mapping[str, Any], choices: Sequence[tuple[str, str | 
     return {**head, "object": "chat.completion" if ask.chat else "text_completion", "choices": said, "usage": dict(used)}
 
 
-def usage(tokens_in: int, tokens_out: int) -> dict[str, int]:
-    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+def usage(tokens_in: int, tokens_out: int, cached: int) -> dict[str, Any]:
+    """`cached` of the prompt's tokens were found in the KV cache, and not computed again."""
+    total = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+    return {**total, "prompt_tokens_details": {"cached_tokens": cached}}
 
 
 def head(ask: Ask, number: str, model: str) -> dict[str, Any]:
@@ -180,10 +184,20 @@ def _stops(value: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _format(value: Any) -> Mapping[str, Any]:
-    """`response_format`; only plain text for now."""
+def _schema(body: Mapping[str, Any]) -> str | None:
+    """The text of the schema that `response_format` asks for; any object for `json_object`, None for plain text."""
+    value = body.get("response_format")
     if value is None or (isinstance(value, dict) and value.get("type") == "text"):
-        return {}
+        return None
     if not isinstance(value, dict) or value.get("type") not in {"json_object", "json_schema"}:
         raise ApiError(400, "response_format must be an object whose type is text, json_object or json_schema.", param="response_format")
-    raise ApiError(400, "response_format is not supported by this pool yet.", param="response_format", code="unsupported_parameter")
+    if body.get("ignore_eos"):
+        raise ApiError(400, "ignore_eos goes on where response_format ends: take one of them.", param="ignore_eos")
+    if value["type"] == "json_object":
+        return '{"type": "object"}'
+    said = value.get("json_schema")
+    schema = said.get("schema") if isinstance(said, dict) else None
+    if not isinstance(schema, dict):
+        where = "response_format.json_schema"
+        raise ApiError(400, f"{where} must be an object with a schema, as {{'name': ..., 'schema': {{...}}}}.", param=f"{where}.schema")
+    return json.dumps(schema)

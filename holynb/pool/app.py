@@ -25,6 +25,7 @@ from holynb.pool import api
 from holynb.pool.answer import Piece, Reading
 from holynb.pool.api import ApiError, Ask
 from holynb.pool.door import Events, Gone, body, event, unless_gone
+from holynb.pool.grammar import GrammarError, Grammars
 from holynb.pool.metrics import render
 from holynb.pool.replica import Generation, Lost, Refused
 from holynb.pool.service import Service
@@ -46,12 +47,18 @@ class _Answer:
     def tokens_in(self) -> int:
         return sum(len(g.wanted.ids) for g in self.generations[:: self.ask.n])
 
+    @property
+    def cached(self) -> int:
+        """Of these, how many were in the cache when their row was admitted."""
+        return sum(g.cached for g in self.generations[:: self.ask.n])
+
 
 class Routes:
     """The handlers over one service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._grammars = Grammars()
 
     async def chat(self, request: Request) -> Response:
         return await self._answer(request, chat=True)
@@ -105,11 +112,18 @@ class Routes:
 
     async def _begin(self, ask: Ask) -> _Answer:
         text = await self._service.ready()
-        generations = self._service.begin(self._service.wanted(ask, text))
+        generations = self._service.begin(self._service.wanted(ask, text, await self._grammar(ask)))
         readings = [Reading(g, text, ask.stop, stream=ask.stream) for g in generations]
         return _Answer(
             ask, api.head(ask, uuid.uuid4().hex, ask.model or self._service.identity.name), generations, readings, time.monotonic()
         )
+
+    async def _grammar(self, ask: Ask) -> str | None:
+        """What the answer must be. Raises ApiError 400 where that cannot be held."""
+        try:
+            return None if ask.schema is None else await self._grammars.of(ask.schema)
+        except GrammarError as exc:
+            raise ApiError(400, f"response_format: {exc}", param="response_format", code="invalid_schema") from exc
 
     async def _whole(self, answer: _Answer) -> dict[str, Any]:
         """All choices; the first one that fails ends the others."""
@@ -128,7 +142,7 @@ class Routes:
             await asyncio.gather(*tasks, return_exceptions=True)
         for _, finish, _ in done:
             self._service.metrics.end(finish or "stop", time.monotonic() - answer.began)
-        used = api.usage(answer.tokens_in, sum(tokens for _, _, tokens in done))
+        used = api.usage(answer.tokens_in, sum(tokens for _, _, tokens in done), answer.cached)
         return api.whole(answer.ask, answer.head, [(text, finish) for text, finish, _ in done], used)
 
     async def _collect(self, reading: Reading) -> tuple[str, str | None, int]:
@@ -162,7 +176,7 @@ class Routes:
             ended = True
             if ask.usage_chunk:
                 kind = "chat.completion.chunk" if ask.chat else "text_completion"
-                yield event({**answer.head, "object": kind, "choices": [], "usage": api.usage(answer.tokens_in, tokens)})
+                yield event({**answer.head, "object": kind, "choices": [], "usage": api.usage(answer.tokens_in, tokens, answer.cached)})
             yield b"data: [DONE]\n\n"
         except (Lost, Refused) as exc:
             ended = True

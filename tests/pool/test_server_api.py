@@ -21,7 +21,9 @@ def test_a_chat_is_answered_with_usage(echo: Pool) -> None:
     assert said["choices"][0]["message"] == {"role": "assistant", "content": SENTENCE, "refusal": None}
     assert said["choices"][0]["finish_reason"] == "stop"
     count = len(SENTENCE.encode())
-    assert said["usage"] == {"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count}
+    assert said["usage"] == {
+        "prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count, "prompt_tokens_details": {"cached_tokens": 0},
+    }  # fmt: skip
     assert said["id"].startswith("chatcmpl-")
     assert said["model"] == "echo"
 
@@ -96,6 +98,8 @@ def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
         (chat(seed=1.5), "seed"), (chat(stop=[""]), "stop"), (chat(stream="yes"), "stream"), (chat(n=0), "n"), (chat(tools=[{}]), "tools"),
         (chat(logprobs=True), "logprobs"), (chat(frequency_penalty=1), "frequency_penalty"), (chat(response_format={"type": "x"}), "response_format"),
         (chat(temperature=True), "temperature"),
+        (chat(response_format={"type": "json_schema", "json_schema": []}), "response_format.json_schema.schema"),
+        (chat(response_format={"type": "json_object"}, ignore_eos=True), "ignore_eos"),
     ],
 )  # fmt: skip
 def test_a_bad_body_names_its_field(echo: Pool, body: dict[str, Any], param: str) -> None:
