@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
-import shutil
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from holynb.errors import BadOption, BadRoute, closest
 from holynb.poolinfo import PoolInfo, look
+from holynb.poolwish import EMBEDDED, Wish
 from holynb.types import Gauge
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
@@ -28,8 +26,6 @@ from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 
 __all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "listing", "logs", "start", "status", "stop"]
 
-#: The model that starts itself on first use.
-EMBEDDED = "smollm2-135m"
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
 
@@ -37,54 +33,6 @@ Notice = Callable[[str], None]
 
 _children: dict[int, Child] = {}
 """Pools that this process started, so that the system can bury them while it lives. Written by `start` and `_reap`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """The options of `pool start`. `devices` is `cpu` or numbers of GPUs; `idle` seconds until it ends by itself; `port` 0 takes a free one."""
-
-    model: str = EMBEDDED
-    name: str | None = None
-    dp: int = 1
-    tp: int = 1
-    pp: int = 1
-    devices: str | None = None
-    dtype: str | None = None
-    max_len: int | None = None
-    memory: float = 0.9
-    port: int | None = None
-    idle: float = 1800.0
-    engine: str = "native"
-
-    @classmethod
-    def of(cls, model: str, said: dict[str, Any]) -> Wish:
-        """Check names and values. Raises BadOption."""
-        known = [f.name for f in fields(cls)]
-        for word in said:
-            if word not in known:
-                raise BadOption(f"pool start has no option {word!r}.{closest(word, known)}")
-        wish = cls(model, **{k: v for k, v in said.items() if v is not None})
-        wish.check()
-        return wish
-
-    def check(self) -> None:
-        if max(self.tp, self.pp) > 1:
-            raise BadOption("--tp and --pp above 1 are not available in this version yet; --dp is.")
-        if not 1 <= self.dp <= 64:
-            raise BadOption(f"--dp takes a number of replicas from 1 to 64, not {self.dp}.")
-        if self.engine != "native":
-            raise BadOption("--engine vllm is not available in this version yet; start the pool without --engine.")
-        if not 0 < self.memory <= 1:
-            raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
-        if self.dtype not in (None, "float32", "float16", "bfloat16"):
-            raise BadOption(f"--dtype takes float32, float16 or bfloat16, not {self.dtype}.")
-        if self.name is not None and not re.fullmatch(r"[\w][\w.:-]{0,63}", self.name):
-            raise BadOption(f"--name takes up to 64 letters, digits, dots and dashes, not {self.name!r}.")
-
-    @property
-    def called(self) -> str:
-        """The pool's name: as wished, or the model's last word."""
-        return self.name or re.sub(r"[^\w.:-]", "_", Path(self.model).name.removesuffix(".gguf"))[:64] or "pool"
 
 
 def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bool = True, **said: Any) -> PoolInfo:
@@ -109,8 +57,9 @@ def _same(record: Record, wish: Wish) -> None:
     if wish.port is not None and (record.port is None or wish.port not in (0, record.port)):
         has = "no port" if record.port is None else f"port {record.port}"
         raise BadOption(f"The pool {record.name} already runs, with {has}. {other}")
-    if wish.dp != record.facts.get("dp", 1):
-        raise BadOption(f"The pool {record.name} already runs, as --dp {record.facts.get('dp', 1)}. {other}")
+    runs = {flag: record.facts.get(flag, 1) for flag in ("dp", "tp", "pp")}
+    if runs != {flag: getattr(wish, flag) for flag in runs}:
+        raise BadOption(f"The pool {record.name} already runs, as {' '.join(f'--{flag} {n}' for flag, n in runs.items())}. {other}")
 
 
 def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
@@ -183,9 +132,9 @@ def _launch(wish: Wish) -> None:
     for log in _logs(wish.called):
         log.unlink(missing_ok=True)
     argv = [sys.executable, "-P", "-m", "holynb.pool.server", "--tag", f"holynb-pool:{wish.called}", "--name", wish.called]
-    argv += ["--model", _word(wish.model), "--home", str(home), "--devices", _devices(wish.devices, wish.dp), "--memory", str(wish.memory)]
-    argv += ["--idle", str(wish.idle)]
-    for flag, value in (("--dtype", wish.dtype), ("--max-len", wish.max_len), ("--port", wish.port)):
+    argv += ["--model", _word(wish.model), "--home", str(home), "--devices", wish.places, "--memory", str(wish.memory)]
+    argv += ["--idle", str(wish.idle), "--tp", str(wish.tp), "--pp", str(wish.pp), "--restart", str(wish.restart)]
+    for flag, value in (("--dtype", wish.dtype), ("--max-len", wish.max_len), ("--port", wish.port), ("--micro", wish.micro_batches)):
         argv += [] if value is None else [flag, str(value)]
     try:
         child = spawn(Command(argv, env=_environment(), log=home / "logs" / f"pool-{wish.called}.log", cwd=home), bound=False)
@@ -220,37 +169,6 @@ def _environment() -> dict[str, str]:
     if "site-packages" in place or "dist-packages" in place:
         return {}
     return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([place, *filter(None, [os.environ.get("PYTHONPATH")])]))}
-
-
-def _devices(wished: str | None, dp: int) -> str:
-    """One device a replica, with commas: `cpu`, or `cuda:N`; by default the first GPUs that torch could use. Raises BadOption."""
-    gpus = _gpus()
-    if str(wished) == "cpu" or (wished is None and not gpus):
-        return ",".join(["cpu"] * dp)
-    words = [str(n) for n in range(dp)] if wished is None else [w.strip().removeprefix("cuda:") for w in str(wished).split(",")]
-    if not all(w.isdigit() for w in words):
-        raise BadOption(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {wished!r}.")
-    if len(words) != dp:
-        raise BadOption(f"--devices names {len(words)} and --dp wants {dp}; each replica has one device. Try --dp {len(words)}.")
-    if wished is None and dp > gpus:
-        raise BadOption(
-            f"--dp {dp} wants {dp} GPUs, and there {'is' if gpus == 1 else 'are'} {gpus} here. Name --devices, or take --dp {gpus}."
-        )
-    return ",".join(f"cuda:{w}" for w in words)
-
-
-def _gpus() -> int:
-    """GPUs that the installed torch could use; told without loading it."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        if "+cpu" in version("torch") or shutil.which("nvidia-smi") is None:
-            return 0
-    except PackageNotFoundError:
-        return 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    return there if visible is None else min(there, len([w for w in visible.split(",") if w.strip() and w.strip() != "-1"]))
 
 
 def _word(model: str) -> str:

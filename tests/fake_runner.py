@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ class Job:
     seed: int | None
     eos: tuple[int, ...]
     ignore_eos: bool = False
-    grammar: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class Emit:
     tokens: tuple[int, ...]
     finish: str | None = None
     note: str | None = None
-    cached: int = 0
 
 
 class Runner:
@@ -57,6 +56,13 @@ class Runner:
     def cancel(self, id: int) -> None:
         self._waiting = [j for j in self._waiting if j.id != id]
         self._running.pop(id, None)
+
+    def follow(self, after: Any) -> None:
+        """A rank that is told of nothing: it computes nothing either, until its server lets it go."""
+        threading.Event().wait()
+
+    def close(self) -> None:
+        """There are no other ranks to let go."""
 
     @property
     def idle(self) -> bool:

@@ -16,7 +16,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.errors", "holynb.secret"),
     ("holynb.types",),
     ("holynb.engines.providers",  # data that settings and engines share
-     "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.journal",
+     "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.journal",
      "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema",
      "holynb.shape",
      "holynb.roi", "holynb.loop", "holynb.options", "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary",

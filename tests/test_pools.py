@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from pool_fake import byte_model
 
-from holynb import pools
+from holynb import pools, poolwish
 from holynb.errors import BadOption, BadRoute
+from holynb.pools import Wish
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
 
@@ -72,8 +74,10 @@ def test_the_same_pool_is_not_started_twice(model: str, tmp_path: Path) -> None:
         pools.start(str(byte_model(tmp_path / "other" / "bytes")))
     with pytest.raises(BadOption, match="with no port"):
         pools.start(model, port=0)
-    with pytest.raises(BadOption, match="as --dp 1"):
+    with pytest.raises(BadOption, match="as --dp 1 --tp 1 --pp 1"):
         pools.start(model, dp=2)
+    with pytest.raises(BadOption, match="as --dp 1"):
+        pools.start(model, tp=2)
     assert pools.start(str(byte_model(tmp_path / "other" / "bytes")), name="b").pid != first.pid
     assert sorted(pools.stop("all")) == ["b", "bytes"]
 
@@ -97,14 +101,29 @@ def test_replicas_are_ranks_of_their_own_on_cores_of_their_own(model: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("wished", "dp", "devices"),
-    [(None, 1, "cuda:0"), (None, 2, "cuda:0,cuda:1"), ("3", 1, "cuda:3"), ("1,0", 2, "cuda:1,cuda:0"), ("cpu", 2, "cpu,cpu")],
-)
-def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, wished: str | None, dp: int, devices: str) -> None:
-    monkeypatch.setattr(pools, "_gpus", lambda: 2)
-    assert pools._devices(wished, dp) == devices
-    with pytest.raises(BadOption, match="--dp 3 wants 3 GPUs"):
-        pools._devices(None, 3)
+    ("said", "devices"),
+    [
+        ({}, "cuda:0"), ({"dp": 2}, "cuda:0,cuda:1"), ({"devices": "3"}, "cuda:3"), ({"dp": 2, "devices": "1,0"}, "cuda:1,cuda:0"),
+        ({"dp": 2, "devices": "cpu"}, "cpu,cpu"), ({"tp": 2}, "cuda:0,cuda:1"), ({"pp": 2, "devices": "4,5"}, "cuda:4,cuda:5"),
+        ({"dp": 2, "tp": 2, "pp": 2, "devices": "cpu"}, ",".join(["cpu"] * 8)),
+    ],
+)  # fmt: skip
+def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], devices: str) -> None:
+    monkeypatch.setattr(poolwish, "_gpus", lambda: 2)
+    assert Wish.of("m", said).places == devices
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"dp": 3}, "--dp 3 wants 3 GPUs, and there are 2"), ({"dp": 2, "tp": 2}, "--dp 2 × --tp 2 wants 4 GPUs"),
+        ({"pp": 2, "devices": "0"}, "names 1 and --pp 2 wants 2"), ({"dp": 2, "devices": "0"}, "Try --dp 1"),
+    ],
+)  # fmt: skip
+def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], words: str) -> None:
+    monkeypatch.setattr(poolwish, "_gpus", lambda: 2)
+    with pytest.raises(BadOption, match=words):
+        _ = Wish.of("m", said).places
 
 
 def test_two_kernels_starting_at_once_share_one_pool(model: str) -> None:
@@ -176,7 +195,8 @@ def test_a_model_that_is_none_says_so() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"tp": 2}, "not available"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "not available"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
+        ({"tp": 0}, "1 to 64"), ({"pp": 12}, "1 to 11"), ({"dp": 8, "tp": 8, "pp": 2}, "128 processes"), ({"micro_batches": 2}, "belongs to --pp"),
+        ({"pp": 3, "micro_batches": 2}, "takes 3 "), ({"restart": -1}, "--restart"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "not available"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
         ({"name": "a/b"}, "name"), ({"devices": "gpu"}, "devices"), ({"maxlen": 3}, "Did you mean max_len"),
     ],
 )  # fmt: skip

@@ -1,8 +1,9 @@
-"""Said before anything is loaded: whether this model fits on the device that was chosen, and what would fit if not. No torch."""
+"""Said before anything is loaded: whether this model fits on the devices that were chosen, and what would fit if not. No torch."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from holynb.errors import UserError
@@ -13,17 +14,23 @@ from holynb.pool.spec import read
 __all__ = ["forecast", "gpu_memory"]
 
 
-def forecast(folder: Path, device: str, *, dtype: str | None, max_len: int | None, share: float) -> str | None:
-    """One line that says how it fits; None where a GPU's memory cannot be asked for. Raises UserError where it does not fit or is not known."""
-    spec, cpu = read(folder), device == "cpu"
-    memory = gauge.memory("cpu").free if cpu else gpu_memory(device)
-    if memory is None:
+def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> str | None:
+    """One line that says how it fits, `devices` being one a rank and `mesh` how a replica is divided; None where a GPU's memory cannot be asked for.
+
+    Raises UserError where it does not fit, cannot be divided so, or is not known.
+    """
+    spec, cpu = read(folder), devices[0] == "cpu"
+    mesh.cut(spec)
+    # Ranks on the CPU share its memory; of GPUs the one with the least decides.
+    held = [gauge.memory("cpu").free // len(devices)] if cpu else [gpu_memory(d) for d in dict.fromkeys(devices)]
+    known = [m for m in held if m is not None]
+    if len(known) < len(held):
         return None
     dtype = dtype or ("float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16")
     limits = plan.limits_of(spec, cpu=cpu, max_len=max_len)
-    one = plan.Device(1, memory, cpu=cpu)
-    found = plan.fit(spec, one, Mesh(), dtype, limits, share=share)
-    line = f"{folder.name} {plan.says(spec, one, found if found.fits else None, dtype, limits)}"
+    these = plan.Device(len(devices), min(known), cpu=cpu)
+    found = plan.fit(spec, these, mesh, dtype, limits, share=share)
+    line = f"{folder.name} {plan.says(spec, these, found if found.fits else None, dtype, limits)}"
     if not found.fits:
         raise UserError(f"{line}.")
     return line

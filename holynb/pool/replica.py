@@ -1,4 +1,4 @@
-"""One rank as the server sees it: its process, the generations that run there, and how it ended. Knows frames; no HTTP, no text."""
+"""One replica as the server sees it: its processes, the generations that run there, and how it ended. Knows frames; no HTTP, no text."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from holynb.pool.rank import Rank, culprit
 from kernels_support.jupyter import wire
-from kernels_support.jupyter.supervisor import Child, Command, spawn
+from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.supervisor import Command
 
 __all__ = ["Generation", "Lost", "Refused", "Replica", "Wanted"]
 
 _numbers = itertools.count(1)
+
+#: Seconds in which the other ranks of a dead one may say what they know.
+_MOMENT = 0.3
 
 
 class Lost(Exception):
@@ -42,7 +47,6 @@ class Wanted:
     seed: int | None
     eos: tuple[int, ...]
     ignore_eos: bool = False
-    grammar: str | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -58,8 +62,6 @@ class Generation:
     times: int = 1
     """How often it was begun: again where a replica died under it."""
     admitted: bool = False
-    cached: int = 0
-    """Prompt tokens that were in the replica's cache."""
     given: bool = False
     """Something of it has been sent to the client: it cannot be begun again elsewhere."""
     at: float = field(default_factory=time.monotonic)
@@ -93,26 +95,30 @@ class Generation:
 
 
 class Replica:
-    """Owns one rank's process. `on_end` is called once, when it has died, with why and the generations it left."""
+    """Owns the processes that compute together: a leader, which alone is told of jobs, and where the model is divided its followers.
 
-    def __init__(self, command: Command, load: Mapping[str, Any], on_end: Callable[[Replica, str, list[Generation]], None]) -> None:
-        self.stats: dict[str, Any] = {}
+    One of them dead, all are ended. `on_end` is called once then, with why and the generations they left.
+    """
+
+    def __init__(
+        self, ranks: Sequence[tuple[Command, Mapping[str, Any]]], on_end: Callable[[Replica, str, list[Generation]], None]
+    ) -> None:
         self.live: dict[int, Generation] = {}
-        self.ready = asyncio.Event()
         self.ended: str | None = None
         self.on_tokens: Callable[[Generation, int, float, float], None] = lambda generation, tokens, before, now: None
-        self._command = command
-        self._load = dict(load)
+        self.ranks = [Rank(command, load, self._hear, self._over) for command, load in ranks]
         self._on_end = on_end
-        self._child: Child | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._words: str | None = None
+        self._dying: asyncio.Task[None] | None = None
         self._stopping = False
 
     @property
-    def child(self) -> Child | None:
-        return self._child
+    def stats(self) -> dict[str, Any]:
+        """The leader's last figures, and in `ranks` everybody's."""
+        return {**self.ranks[0].stats, "ranks": [r.stats for r in self.ranks]} if self.ranks[0].stats else {}
+
+    @property
+    def processes(self) -> list[Process]:
+        return [r.child.process for r in self.ranks if r.child is not None and r.child.process is not None]
 
     @property
     def outstanding(self) -> int:
@@ -120,77 +126,76 @@ class Replica:
         return sum(g.wanted.max_new - len(g.tokens) + (0 if g.tokens else len(g.wanted.ids)) for g in self.live.values())
 
     async def start(self) -> None:
-        """Start the process and send it its load; `ready` is set when the weights are in. Raises OSError."""
-        self._child = spawn(self._command, bound=True)
-        reader, self._writer = await asyncio.open_connection(sock=self._child.control)
-        self._send({"t": "load", **self._load})
-        self._task = asyncio.create_task(self._read(reader))
+        """Start the processes and send them their loads. Raises OSError, once those that did start are gone."""
+        try:
+            for rank in self.ranks:
+                await rank.start()
+        except OSError as exc:
+            rank.words = f"could not be started: {exc}"
+            self._over(rank)
+            await self.stop(0.0)
+            raise
+
+    async def ready(self) -> bool:
+        """Wait until the weights are in. False where it has ended instead."""
+        for rank in self.ranks:
+            await rank.ready.wait()  # also set by its end
+        return self.ended is None and self._dying is None
 
     def add(self, generation: Generation) -> None:
         wanted = generation.wanted
         self.live[generation.id] = generation
         job = {name: getattr(wanted, name) for name in Wanted.__slots__}
-        self._send({"t": "add", "job": {"id": generation.id, **job}})
+        self.ranks[0].send({"t": "add", "job": {"id": generation.id, **job}})
 
     def cancel(self, generation: Generation) -> None:
         """Its row leaves the batch at the next step. Nothing happens where it is over."""
         if self.live.pop(generation.id, None) is not None:
-            self._send({"t": "cancel", "id": generation.id})
+            self.ranks[0].send({"t": "cancel", "id": generation.id})
 
     async def stop(self, grace: float = 2.0) -> None:
-        """End the process: asked first, killed after `grace` seconds."""
+        """End the processes: the leader is asked and lets the others go; what is left after `grace` seconds is killed."""
         self._stopping = True
-        if self._child is None:
-            return
-        self._send({"t": "stop"})
-        child = self._child
-        if not await asyncio.to_thread(child.wait, grace):
-            await asyncio.to_thread(child.kill)
-        if self._task is not None:
-            await self._task
+        self.ranks[0].send({"t": "stop"})
+        await self.ranks[0].gone(grace)
+        for rank in self.ranks[1:]:
+            rank.close()
+        await asyncio.gather(*(r.gone(grace / 4) for r in self.ranks))
+        await asyncio.gather(*(r.kill() for r in self.ranks))
+        await asyncio.gather(*(r.heard() for r in self.ranks))
+        if self._dying is not None:
+            await self._dying
 
-    def _send(self, frame: wire.Frame) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(wire.encode(frame))
+    def _over(self, first: Rank) -> None:
+        if self._dying is None:
+            self._dying = asyncio.create_task(self._end(first))
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        try:
-            while (frame := await wire.read(reader)) is not None:
-                self._hear(frame)
-        except wire.WireError as exc:
-            self._words = f"sent something that is no frame: {exc}"
-        await self._end()
-
-    async def _end(self) -> None:
-        """The socket has ended: bury the process, say how it ended, hand its generations over."""
-        assert self._child is not None  # noqa: S101 - _read runs only after start
-        if self._writer is not None:
-            self._writer.close()
-        if not await asyncio.to_thread(self._child.wait, 2.0):
-            await asyncio.to_thread(self._child.kill)
-        how = self._words or self._child.how()
-        log = "" if self._words or self._stopping else " | ".join(self._child.tail(3))
-        self.ended = f"process {self._child.pid} {how}{'. Its last lines: ' + log if log else ''}"
+    async def _end(self, first: Rank) -> None:
+        """A rank's socket has ended: end all of them, find out whose fault it was, hand the generations over."""
+        # The dead one's peers often speak first, of a connection that was closed: a moment, so that the reason is there too.
+        await asyncio.gather(*(r.gone(2.0 if r is first else _MOMENT) for r in self.ranks))
+        await first.kill()
+        found = culprit(self.ranks)
+        which = f"rank {self.ranks.index(found)} of {len(self.ranks)}, " if len(self.ranks) > 1 else ""
+        self.ended = which + found.why(log=not self._stopping)
+        for rank in self.ranks:
+            rank.close()
+        await asyncio.gather(*(r.kill() for r in self.ranks))
         left = list(self.live.values())
         self.live.clear()
+        for rank in self.ranks:
+            rank.ready.set()
         self._on_end(self, self.ended, left)
 
-    def _hear(self, frame: wire.Frame) -> None:
-        kind = frame["t"]
-        if kind == "step":
+    def _hear(self, rank: Rank, frame: wire.Frame) -> None:
+        if rank is not self.ranks[0]:
+            return
+        if frame["t"] == "step":
             now = time.monotonic()
-            for number, tokens, finish, note, *cached in frame["e"]:
-                if cached and number in self.live and not self.live[number].admitted:
-                    self.live[number].cached = cached[0]
+            for number, tokens, finish, note in frame["e"]:
                 self._emit(number, tokens, (finish, note), now)
-        elif kind in {"ready", "stats"}:
-            self.stats = frame["stats"]
-            if kind == "ready":
-                self.ready.set()
-        elif kind == "refused":
+        elif frame["t"] == "refused":
             self._close(frame["id"], Refused(frame["message"]))
-        elif kind == "failed":
-            self._words = f"failed: {frame['message']}"
 
     def _emit(self, number: int, tokens: list[int], end: tuple[str | None, str | None], now: float) -> None:
         generation = self.live.get(number)

@@ -6,7 +6,6 @@ ranks, sockets and files go with it. Its last line in the log says why.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -15,14 +14,17 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
+from holynb.pool import orders
 from holynb.pool.app import application
 from holynb.pool.forecast import forecast
 from holynb.pool.listen import Doors, PortTaken, bind, serving
+from holynb.pool.mesh import Mesh
+from holynb.pool.orders import Plan, plan_of
 from holynb.pool.replica import Replica
 from holynb.pool.service import Identity, Service
 from holynb.pool.text import Text
@@ -30,42 +32,14 @@ from holynb.pool.weights import WeightsError, ready
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
-from kernels_support.jupyter.supervisor import Command
 
-__all__ = ["Plan", "main", "serve"]
+__all__ = ["main", "serve"]
 
 #: Seconds between two looks at the idle clock and at the rendezvous file.
 _TICK = 1.0
 
-#: What computes, where nothing else is asked for.
-RUNNER = "holynb.pool.runner:Runner"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run. `devices` has one entry a rank; `runner` is the class that computes (`module:Class`)."""
-
-    name: str
-    model: str
-    home: Path
-    devices: tuple[str, ...] = ("cpu",)
-    dtype: str | None = None
-    max_len: int | None = None
-    memory: float = 0.9
-    port: int | None = None
-    idle: float = 1800.0
-    runner: str = RUNNER
-
-    @property
-    def run(self) -> Path:
-        return self.home / "run"
-
-    @property
-    def tag(self) -> str:
-        return f"holynb-pool:{self.name}"
-
-    def log(self, rank: int | None = None) -> Path:
-        return self.home / "logs" / f"pool-{self.name.replace('/', '_')}{'' if rank is None else f'.rank{rank}'}.log"
+#: Seconds before a replica that died is started again: what killed it may still hold its device.
+_PAUSE = 1.0
 
 
 class Failed(Exception):
@@ -89,7 +63,7 @@ async def serve(plan: Plan) -> int:
         doors = bind(house, plan.port)
         async with serving(application(service), doors):
             try:
-                await _live(plan, service, _record(plan, doors))
+                await _Life(plan, service, _record(plan, doors)).run()
             except Failed as exc:
                 service.fail(str(exc))  # before the sockets close: what waits must hear why
     except PortTaken as exc:
@@ -105,52 +79,95 @@ async def serve(plan: Plan) -> int:
 
 def _record(plan: Plan, doors: Doors) -> Record:
     """What others find this pool by."""
-    facts = {"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": len(plan.devices)}
+    facts = {"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": plan.dp, "tp": plan.tp, "pp": plan.pp}
     return Record(plan.name, Process.mine(), str(doors.path), doors.port, doors.token, facts=facts)
 
 
-async def _live(plan: Plan, service: Service, record: Record) -> None:
-    """Start, watch, end. Raises Failed."""
-    rendezvous.write(plan.run, record)
-    replicas: list[Replica] = []
-    starting = asyncio.create_task(_start(plan, service, record, replicas))
-    watching = asyncio.create_task(_watch(plan, service))
-    over = asyncio.create_task(service.over.wait())
-    try:
-        await asyncio.wait({starting, over}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-        await over
-    finally:
-        tasks = (starting, watching, over)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(r.stop() for r in replicas))
+class _Life:
+    """The replicas of one pool: started, started again where that is wanted, and ended."""
 
+    def __init__(self, plan: Plan, service: Service, record: Record) -> None:
+        self._plan, self._service, self._record = plan, service, record
+        self._replicas: dict[int, Replica] = {}
+        self._folder = Path()
+        self._left = plan.restart
+        self._starts = 0
+        self._reviving: set[asyncio.Task[None]] = set()
 
-async def _start(plan: Plan, service: Service, record: Record, replicas: list[Replica]) -> None:
-    """Weights, then ranks and the tokenizer side by side. Raises Failed."""
-    folder = await _folder(plan, service)
-    service.at("loading the weights")
-    for line in dict.fromkeys([await _forecast(plan, folder, device) for device in plan.devices]):
-        if line is not None:
+    async def run(self) -> None:
+        """Start, watch, end. Raises Failed."""
+        rendezvous.write(self._plan.run, self._record)
+        over = asyncio.create_task(self._service.over.wait())
+        tasks = (asyncio.create_task(self._start()), asyncio.create_task(_watch(self._plan, self._service)), over)
+        try:
+            await asyncio.wait({tasks[0], over}, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[0].done():
+                tasks[0].result()
+            await over
+        finally:
+            for task in (*tasks, *self._reviving):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._reviving, return_exceptions=True)
+            await asyncio.gather(*(r.stop() for r in self._replicas.values()))
+
+    async def _start(self) -> None:
+        """Weights, then ranks and the tokenizer side by side. Raises Failed."""
+        plan, service = self._plan, self._service
+        self._folder = await _folder(plan, service)
+        service.at("loading the weights")
+        if (line := await _forecast(plan, self._folder)) is not None:
             service.at(f"loading the weights: {line}")
             print(line, flush=True)
-    for number, device in enumerate(plan.devices):
-        replica = Replica(_rank(plan, number), _load(plan, folder, device), service.lost)
-        replicas.append(replica)
-        service.join(replica)
+        for number in range(plan.dp):
+            service.join(await self._launch(number))
+        self._write()
+        try:
+            text = await asyncio.to_thread(Text, self._folder)
+        except Exception as exc:
+            raise Failed(f"the tokenizer of {plan.model} cannot be read: {exc}") from exc
+        if not all(await asyncio.gather(*(r.ready() for r in self._replicas.values()))):
+            why = next((r.ended for r in self._replicas.values() if r.ended), None)
+            raise Failed(f"a replica did not start: {why}")
+        service.revive = self._revive
+        service.open(text)
+        print(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}", flush=True)
+
+    async def _launch(self, number: int) -> Replica:
+        """A replica's processes, started and told what to load. Raises OSError."""
+        plan = self._plan
+        self._starts += 1
+        meet = Path(str(self._record.socket)).with_name(f"meet{self._starts}")
+        ranks = range(number * plan.size, (number + 1) * plan.size)
+        replica = Replica([(orders.command(plan, r), orders.load(plan, self._folder, r, meet)) for r in ranks], self._service.lost)
+        self._replicas[number] = replica
         await replica.start()
-    ranks = tuple(r.child.process for r in replicas if r.child and r.child.process)
-    rendezvous.write(plan.run, replace(record, ranks=ranks))
-    try:
-        text = await asyncio.to_thread(Text, folder)
-    except Exception as exc:
-        raise Failed(f"the tokenizer of {plan.model} cannot be read: {exc}") from exc
-    await asyncio.gather(*(r.ready.wait() for r in replicas))
-    service.open(text)
-    print(f"ready: {plan.name} serves {folder} on {', '.join(plan.devices)}", flush=True)
+        return replica
+
+    def _write(self) -> None:
+        """What runs now is what others find."""
+        processes = tuple(p for r in self._replicas.values() for p in r.processes)
+        rendezvous.write(self._plan.run, replace(self._record, ranks=processes))
+
+    def _revive(self, replica: Replica) -> bool:
+        """Begin to start a dead replica again, where that is wanted still."""
+        number = next((n for n, r in self._replicas.items() if r is replica), None)
+        if self._left < 1 or number is None:
+            return False
+        self._left -= 1
+        task = asyncio.create_task(self._again(number))
+        self._reviving.add(task)
+        task.add_done_callback(self._reviving.discard)
+        return True
+
+    async def _again(self, number: int) -> None:
+        await asyncio.sleep(_PAUSE)
+        with contextlib.suppress(OSError):  # the service has heard of it from the replica
+            replica = await self._launch(number)
+            self._write()
+            if not await replica.ready():
+                return
+            self._service.join(replica, again=True)
+            print(f"replica {number} was started again", flush=True)
 
 
 async def _folder(plan: Plan, service: Service) -> Path:
@@ -195,36 +212,17 @@ async def _folder(plan: Plan, service: Service) -> Path:
     return Path(last["folder"])
 
 
-async def _forecast(plan: Plan, folder: Path, device: str) -> str | None:
-    """The plan's line about one device. Raises Failed where the model does not fit or is not known."""
-    if plan.runner != RUNNER:
+async def _forecast(plan: Plan, folder: Path) -> str | None:
+    """The plan's line about these devices. Raises Failed where the model does not fit, cannot be divided so, or is not known."""
+    if plan.runner != orders.RUNNER:
         return None
+    mesh = Mesh(plan.tp, plan.pp)
     try:
-        return await asyncio.to_thread(forecast, folder, device, dtype=plan.dtype, max_len=plan.max_len, share=plan.memory)
+        return await asyncio.to_thread(
+            forecast, folder, plan.devices, dtype=plan.dtype, max_len=plan.max_len, share=plan.memory, mesh=mesh
+        )  # fmt: skip
     except UserError as exc:
         raise Failed(str(exc)) from exc
-
-
-def _rank(plan: Plan, number: int) -> Command:
-    argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", plan.tag, "--runner", plan.runner]
-    log = plan.log(number)
-    log.unlink(missing_ok=True)
-    # Spinning OpenMP threads take a shared core away from everybody, themselves included (92 → 18 tokens/s).
-    return Command(argv, env={"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}, log=log, cores=_cores(plan, number))
-
-
-def _cores(plan: Plan, number: int) -> frozenset[int] | None:
-    """The cores of one of several replicas on CPU: each its own share, or their threads would take turns on all of them."""
-    if len(plan.devices) == 1 or plan.devices[number] != "cpu" or not hasattr(os, "sched_getaffinity"):
-        return None
-    mine = sorted(os.sched_getaffinity(0))
-    count = plan.devices.count("cpu")
-    at = plan.devices[:number].count("cpu")
-    return frozenset(mine[at::count] or [mine[at % len(mine)]])
-
-
-def _load(plan: Plan, folder: Path, device: str) -> dict[str, Any]:
-    return {"folder": str(folder), "device": device, "dtype": plan.dtype, "max_len": plan.max_len, "memory": plan.memory}
 
 
 async def _watch(plan: Plan, service: Service) -> None:
@@ -235,24 +233,6 @@ async def _watch(plan: Plan, service: Service) -> None:
             service.end(f"nobody used it for {plan.idle:g} s")
         if rendezvous.find(plan.run, plan.name) is None:
             service.end("its rendezvous file is gone")
-
-
-def plan_of(argv: list[str] | None) -> Plan:
-    """The command line as a plan."""
-    parser = argparse.ArgumentParser(prog="python -m holynb.pool.server", description=__doc__)
-    parser.add_argument("--tag", default="holynb-pool", help="what a list of processes shows")
-    for name, kind in (("name", str), ("model", str), ("home", Path)):
-        parser.add_argument(f"--{name}", type=kind, required=True)
-    parser.add_argument("--devices", default="cpu", help="one a replica, with commas")
-    parser.add_argument("--dtype")
-    parser.add_argument("--max-len", type=int)
-    parser.add_argument("--memory", type=float, default=0.9)
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--idle", type=float, default=1800.0, help="seconds without a request after which the pool ends")
-    parser.add_argument("--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", RUNNER), help="module:Class that computes")
-    said = vars(parser.parse_args(argv))
-    del said["tag"]
-    return Plan(**{**said, "devices": tuple(said["devices"].split(","))})
 
 
 def _more_files() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,17 +52,25 @@ class Service:
         self.requests = 0
         self.over = asyncio.Event()
         self._settled = asyncio.Event()
+        self.revive: Callable[[Replica], bool] = lambda replica: False
+        """Asked where a replica of a ready pool died: whether it is started again. It then joins, or is lost once more."""
         self._replicas: list[Replica] = []
+        self._coming = 0
+        self._parked: list[Generation] = []
         self._dispatcher: Dispatcher[Replica] = Dispatcher()
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
     def at(self, stage: str, share: float | None = None) -> None:
         self.stage, self.share = stage, share
 
-    def join(self, replica: Replica) -> None:
-        """A replica whose process was started."""
+    def join(self, replica: Replica, *, again: bool = False) -> None:
+        """A replica whose process was started; `again`: in place of one that died, and its weights are in."""
         replica.on_tokens = lambda g, count, before, now: self.metrics.tokens(count, g.at, before, now)
         self._replicas.append(replica)
+        self._coming -= again
+        parked, self._parked = self._parked, []
+        for generation in parked:
+            self._dispatch(generation)
 
     def open(self, text: Text) -> None:
         """From now on requests are answered."""
@@ -76,30 +84,41 @@ class Service:
             self.state, self.stage, self.why = "failed", why, why
         self._settled.set()
         self.over.set()
+        self._drop(self._parked, why)
 
     def end(self, why: str) -> None:
         if self.state != "failed":
             self.state, self.why = "ended", why
         self._settled.set()
         self.over.set()
+        self._drop(self._parked, why)
 
     def lost(self, replica: Replica, how: str, left: list[Generation]) -> None:
         """A replica died: its rows go to the others, or end as errors that say why."""
         if replica in self._replicas:
             self._replicas.remove(replica)
+        elif self.state == "ready":
+            self._coming -= 1  # it was to come back, and died before it could
         if self.state in {"ended", "failed"}:
             how = f"{how}. {self.why}" if self.why else how
         else:
             self.deaths.append(how)
-        for generation in left:
-            if self._replicas and not generation.given and generation.times < _MOST_TIMES:
-                generation.again()
-                self._dispatch(generation)
-            else:
-                generation.error = Lost(f"The pool {self.identity.name} lost the replica that wrote this row: {how}")
-                generation.wake(time.monotonic())
-        if not self._replicas:
+            if self.state == "ready" and self.revive(replica):
+                self._coming += 1
+        again = [g for g in left if (self._replicas or self._coming) and not g.given and g.times < _MOST_TIMES]
+        self._drop([g for g in left if g not in again], how)
+        for generation in again:
+            generation.again()
+            self._dispatch(generation)
+        if not self._replicas and not self._coming:
             self.fail(f"its last replica is gone: {how}")
+
+    def _drop(self, generations: list[Generation], how: str) -> None:
+        """These rows end as errors."""
+        for generation in list(generations):
+            generation.error = Lost(f"The pool {self.identity.name} lost the replica that wrote this row: {how}")
+            generation.wake(time.monotonic())
+        generations.clear()
 
     # -- requests --------------------------------------------------------------------------------------------------
     async def ready(self) -> Text:
@@ -109,7 +128,7 @@ class Service:
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         return self.text
 
-    def wanted(self, ask: Ask, text: Text, grammar: str | None = None) -> list[Wanted]:
+    def wanted(self, ask: Ask, text: Text) -> list[Wanted]:
         """One per choice. Raises ApiError 400 where a prompt leaves no room, or is of no words of this model."""
         out: list[Wanted] = []
         for ids in self._ids(ask, text):
@@ -125,7 +144,7 @@ class Service:
                 temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
                 top_p=float((ask.top_p if ask.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
                 top_k=max(0, int(ask.top_k if ask.top_k is not None else default.get("top_k", 0))),
-                seed=ask.seed, eos=text.eos, ignore_eos=ask.ignore_eos, grammar=grammar,
+                seed=ask.seed, eos=text.eos, ignore_eos=ask.ignore_eos,
             )  # fmt: skip
             out += [wanted] * ask.n
         return out
@@ -144,6 +163,8 @@ class Service:
         return out
 
     def cancel(self, generation: Generation) -> None:
+        if generation in self._parked:
+            self._parked.remove(generation)
         for replica in self._replicas:
             replica.cancel(generation)
 
@@ -155,7 +176,7 @@ class Service:
             "idle_s": 0.0 if self.requests else round(time.monotonic() - self.used_at, 1),
             "tokens_in": self.metrics.tokens_in, "tokens_out": self.metrics.tokens_out, "deaths": self.deaths[-5:],
             "replicas": [dict(r.stats) for r in self._replicas],
-            "devices": [held for r in self._replicas if (held := device(r.stats)) is not None],
+            "devices": [held for r in self._replicas for s in r.stats.get("ranks", ()) if (held := device(s)) is not None],
         }  # fmt: skip
 
     def stats(self) -> list[Mapping[str, Any]]:
@@ -163,6 +184,9 @@ class Service:
 
     def _dispatch(self, generation: Generation) -> None:
         if not self._replicas:
+            if self._coming:
+                self._parked.append(generation)
+                return
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         wanted = generation.wanted
         self._dispatcher.choose(self._replicas, wanted.ids, len(wanted.ids) + wanted.max_new).add(generation)

@@ -2,6 +2,7 @@
 
 In: load (once), add, cancel, stop. Out: ready or failed, then one `step` frame per decode step, `refused` for a job that can
 never fit, and `stats` about twice a second. The control socket's end means that the server is gone: the process ends at once.
+A rank that does not lead its replica is told of no jobs: it does as the leader does, and says only its stats.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
+from holynb.pool.mesh import Mesh
 from kernels_support.jupyter import supervisor, wire
 
 __all__ = ["Worker", "main"]
@@ -43,9 +45,14 @@ class Worker:
         try:
             load = self._in.get()
             module = importlib.import_module(self._module)
-            runner = getattr(module, self._class)(Path(load.pop("folder")), **{k: v for k, v in load.items() if k != "t"})
+            mesh = {"mesh": Mesh(**load.pop("mesh"))} if "mesh" in load else {}
+            runner = getattr(module, self._class)(Path(load.pop("folder")), **{k: v for k, v in load.items() if k != "t"}, **mesh)
             self._send({"t": "ready", "stats": runner.stats()})
-            self._serve(runner, module.Job)
+            if mesh and mesh["mesh"].rank:
+                runner.follow(lambda: self._say(runner))
+            else:
+                self._serve(runner, module.Job)
+                runner.close()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the server must hear of it before this process ends
             traceback.print_exc()
             self._send({"t": "failed", "message": f"{type(exc).__name__}: {exc}"})
@@ -66,8 +73,7 @@ class Worker:
             if not runner.idle:
                 emits = runner.step()
                 if emits:
-                    said = [[e.id, list(e.tokens), e.finish, e.note, *([e.cached] if e.cached else [])] for e in emits]
-                    self._send({"t": "step", "e": said})
+                    self._send({"t": "step", "e": [[e.id, list(e.tokens), e.finish, e.note] for e in emits]})
             self._say(runner)
 
     def _frames(self, *, wait: bool) -> list[wire.Frame]:
@@ -119,4 +125,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended)  # NCCL and CUDA may wait for ever for a peer in Python's own ending; the system's frees the device at once

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolForm", "table"]
 
-FIELDS = ("name", "devices", "dp", "tp", "pp", "dtype", "max_len", "memory", "port")
+FIELDS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart")
 LABEL = {"description_width": "90px"}
 #: Seconds between two looks at the pools.
 EVERY = 2.0

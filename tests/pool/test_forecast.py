@@ -12,6 +12,7 @@ import pytest
 from holynb.errors import UserError
 from holynb.pool import forecast as module
 from holynb.pool.forecast import forecast, gpu_memory
+from holynb.pool.mesh import Mesh
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -32,8 +33,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     return lambda free: monkeypatch.setattr(module, "gpu_memory", lambda device: free)
 
 
-def ask(folder: Path, device: str = "cuda:0") -> str | None:
-    return forecast(folder, device, dtype=None, max_len=4096, share=0.9)
+def ask(folder: Path, *devices: str, mesh: Mesh = Mesh()) -> str | None:  # noqa: B008 - it never changes
+    return forecast(folder, devices or ("cuda:0",), dtype=None, max_len=4096, share=0.9, mesh=mesh)
 
 
 def test_what_fits_says_with_what(folder: Path, gpu: Any) -> None:
@@ -48,6 +49,24 @@ def test_what_does_not_fit_says_what_would(folder: Path, gpu: Any) -> None:
     gpu(12_000_000_000)
     with pytest.raises(UserError, match=r"does not fit on 1x12GB .* --tp 2"):
         ask(folder)
+
+
+def test_a_divided_model_is_judged_by_its_shares(folder: Path, gpu: Any) -> None:
+    gpu(16_000_000_000)
+    with pytest.raises(UserError, match="does not fit on 1x16GB"):
+        ask(folder)
+    for mesh, flag in ((Mesh(2, 1), "--tp 2"), (Mesh(1, 2), "--pp 2")):
+        line = ask(folder, "cuda:0", "cuda:1", mesh=mesh)
+        assert line is not None
+        assert f"as {flag} in bfloat16: 8." in line
+
+
+def test_a_cut_that_does_not_divide_names_those_that_do(folder: Path) -> None:
+    for device in ("cpu", "cuda:0"):
+        with pytest.raises(UserError, match=r"do not divide by --tp 3. For this model --tp can be 1, 2, 4, 8, 16, 32"):
+            ask(folder, *[device] * 3, mesh=Mesh(3, 1))
+        with pytest.raises(UserError, match=r"--pp can be 1 to 32"):
+            ask(folder, *[device] * 33, mesh=Mesh(1, 33))
 
 
 def test_an_unknown_family_is_said_before_loading(folder: Path, gpu: Any) -> None:

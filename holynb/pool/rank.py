@@ -1,0 +1,102 @@
+"""One process of a replica as the server sees it: started, told, heard, buried. Knows frames and how processes end; no generations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kernels_support.jupyter import wire
+from kernels_support.jupyter.supervisor import Child, Command, spawn
+
+__all__ = ["Rank", "culprit"]
+
+#: What a rank says whose peer died: true, and not the reason.
+_ECHOES = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "socket closed", "peer closed", "nccl", "gloo")
+
+
+class Rank:
+    """`on_frame` hears what it says, `on_end` once that its socket has ended: it is dead or dying then."""
+
+    def __init__(
+        self, command: Command, load: Mapping[str, Any], on_frame: Callable[[Rank, wire.Frame], None], on_end: Callable[[Rank], None]
+    ) -> None:
+        self.stats: dict[str, Any] = {}
+        self.ready = asyncio.Event()
+        self.words: str | None = None
+        """What it said of its own failure."""
+        self.child: Child | None = None
+        self._command, self._load, self._on_frame, self._on_end = command, dict(load), on_frame, on_end
+        self._writer: asyncio.StreamWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the process and send it its load. Raises OSError."""
+        self.child = spawn(self._command, bound=True)
+        reader, self._writer = await asyncio.open_connection(sock=self.child.control)
+        self.send({"t": "load", **self._load})
+        self._task = asyncio.create_task(self._read(reader))
+
+    def send(self, frame: wire.Frame) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(wire.encode(frame))
+
+    def close(self) -> None:
+        """End its socket: a rank that lives ends with it."""
+        if self._writer is not None:
+            self._writer.close()
+
+    async def gone(self, grace: float) -> bool:
+        """Whether it ends by itself within `grace` seconds."""
+        return self.child is None or await asyncio.to_thread(self.child.wait, grace)
+
+    async def kill(self) -> None:
+        if self.child is not None and self.child.alive:
+            await asyncio.to_thread(self.child.kill)
+
+    async def heard(self) -> None:
+        """Return when all that it said has been heard."""
+        if self._task is not None:
+            await self._task
+
+    def why(self, *, log: bool) -> str:
+        """How it ended, for people; with the last lines of its log where it said nothing itself."""
+        if self.child is None:
+            return "a process that never started"
+        last = " | ".join(self.child.tail(3)) if log and not self.words else ""
+        return f"process {self.child.pid} {self.words or self.child.how()}{'. Its last lines: ' + last if last else ''}"
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while (frame := await wire.read(reader)) is not None:
+                self._hear(frame)
+        except wire.WireError as exc:
+            self.words = f"sent something that is no frame: {exc}"
+        self._on_end(self)
+
+    def _hear(self, frame: wire.Frame) -> None:
+        kind = frame["t"]
+        if kind in {"ready", "stats"}:
+            self.stats = frame["stats"]
+        if kind == "ready":
+            self.ready.set()
+        elif kind == "failed":
+            self.words = f"failed: {frame['message']}"
+        else:
+            self._on_frame(self, frame)
+
+
+def culprit(ranks: list[Rank]) -> Rank:
+    """Of a replica's ranks the one that ended it, as far as those that ended by themselves tell: killed, then failed, then those that only say that a peer is gone."""
+
+    def guilt(rank: Rank) -> int:
+        code = rank.child.code if rank.child else None
+        if code is None:
+            return 0
+        if code < 0:
+            return 4
+        if rank.words:
+            return 1 if any(w in rank.words.lower() for w in _ECHOES) else 3
+        return 2
+
+    return max(ranks, key=guilt)
