@@ -24,6 +24,7 @@ class Job:
     seed: int | None
     eos: tuple[int, ...]
     ignore_eos: bool = False
+    grammar: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Emit:
     tokens: tuple[int, ...]
     finish: str | None = None
     note: str | None = None
+    cached: int = 0
 
 
 class Runner:

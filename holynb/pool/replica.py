@@ -47,6 +47,7 @@ class Wanted:
     seed: int | None
     eos: tuple[int, ...]
     ignore_eos: bool = False
+    grammar: str | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +63,8 @@ class Generation:
     times: int = 1
     """How often it was begun: again where a replica died under it."""
     admitted: bool = False
+    cached: int = 0
+    """Prompt tokens that were in the replica's cache."""
     given: bool = False
     """Something of it has been sent to the client: it cannot be begun again elsewhere."""
     at: float = field(default_factory=time.monotonic)
@@ -192,7 +195,9 @@ class Replica:
             return
         if frame["t"] == "step":
             now = time.monotonic()
-            for number, tokens, finish, note in frame["e"]:
+            for number, tokens, finish, note, *cached in frame["e"]:
+                if cached and number in self.live and not self.live[number].admitted:
+                    self.live[number].cached = cached[0]
                 self._emit(number, tokens, (finish, note), now)
         elif frame["t"] == "refused":
             self._close(frame["id"], Refused(frame["message"]))

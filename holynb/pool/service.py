@@ -128,7 +128,7 @@ class Service:
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         return self.text
 
-    def wanted(self, ask: Ask, text: Text) -> list[Wanted]:
+    def wanted(self, ask: Ask, text: Text, grammar: str | None = None) -> list[Wanted]:
         """One per choice. Raises ApiError 400 where a prompt leaves no room, or is of no words of this model."""
         out: list[Wanted] = []
         for ids in self._ids(ask, text):
@@ -144,7 +144,7 @@ class Service:
                 temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
                 top_p=float((ask.top_p if ask.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
                 top_k=max(0, int(ask.top_k if ask.top_k is not None else default.get("top_k", 0))),
-                seed=ask.seed, eos=text.eos, ignore_eos=ask.ignore_eos,
+                seed=ask.seed, eos=text.eos, ignore_eos=ask.ignore_eos, grammar=grammar,
             )  # fmt: skip
             out += [wanted] * ask.n
         return out

@@ -73,7 +73,8 @@ class Worker:
             if not runner.idle:
                 emits = runner.step()
                 if emits:
-                    self._send({"t": "step", "e": [[e.id, list(e.tokens), e.finish, e.note] for e in emits]})
+                    said = [[e.id, list(e.tokens), e.finish, e.note, *([e.cached] if e.cached else [])] for e in emits]
+                    self._send({"t": "step", "e": said})
             self._say(runner)
 
     def _frames(self, *, wait: bool) -> list[wire.Frame]:
