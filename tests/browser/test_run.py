@@ -94,7 +94,8 @@ def test_stop_keeps_what_is_there(notebook: Any) -> None:
     page.idle(20)
     assert "stopped" in page.text(3)
     took = float(page.say(f"print(stopped_at - {clicked!r})"))
-    print(f"\nStop handled after {1000 * took:.0f} ms")
+    version = page.say("import ipykernel; print(ipykernel.__version__)")
+    print(f"\nStop handled after {1000 * took:.0f} ms, ipykernel {version}")
     assert took < 2, "not at the end of the cell"
     assert 8 <= int(page.say("print((kept.status == 'ok').sum())")) < 40
 
