@@ -9,12 +9,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
+from holynb.budget import Money
 from holynb.errors import Fault
 from holynb.limits import Place
 from holynb.station import Job, Station
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts
 
-__all__ = ["Going", "Heard", "answered", "failure", "listen", "within"]
+__all__ = ["Going", "Heard", "answered", "failure", "listen", "unsent", "within"]
 
 #: An answer, with its latency and its time to first token (None where it was not streamed), seconds.
 Heard = tuple[Done, tuple[float, float | None]]
@@ -61,6 +62,12 @@ def failure(job: Job, station: Station, fault: Fault) -> Outcome:
     return Outcome(
         "error", error_type=fault.kind, error=fault.message, route=str(station.route), attempts=job.attempts, usage=job.usage, cost=job.cost
     )
+
+
+def unsent(job: Job, station: Station, money: Money) -> Outcome | None:
+    """How a job ends that must not wait for a place: nobody wants it any more, or the budget can never hold it. None for any other."""
+    fault = None if job.dropped else money.refuses(job.request, station.route)
+    return failure(job, station, fault) if fault else job.dropped
 
 
 def answered(job: Job, route: Route, said: Completion, times: tuple[float, float | None]) -> Outcome:

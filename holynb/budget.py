@@ -67,6 +67,14 @@ class Money:
         if self.budget is not None:
             self.budget.settle(worst, cost if worst else Decimal(0))
 
+    def refuses(self, request: Request, route: Route) -> Fault | None:
+        """Why a request can never be sent: what is left of the budget does not hold it, and what is spent does not come back. Else None."""
+        if self.budget is None:
+            return None
+        worst = self.worst(request, route)
+        fits = worst is not None and self.budget.spent + worst <= self.budget.cap
+        return None if fits else self.refusal(worst)
+
     def refusal(self, worst: Decimal | None) -> Fault:
         """Why an attempt is not sent."""
         if self.budget is None or worst is None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from holynb.attempt import Going, Heard, answered, failure, listen, within
+from holynb.attempt import Going, Heard, answered, failure, listen, unsent, within
 from holynb.budget import FREE, Money
 from holynb.errors import Fault
 from holynb.journal import Journal
@@ -96,7 +96,12 @@ class Scheduler:
         # that waits in it; and a pause is waited out here, where it holds no lane.
         while station.tripped is None:
             await station.cool(time.monotonic)
-            place = await station.limiter.acquire(station.size((await stop.queue.first()).request))
+            job = await stop.queue.first()
+            if (ending := unsent(job, station, self._money)) is not None:
+                stop.queue.pop()
+                await self._end(job, ending)
+                continue
+            place = await station.limiter.acquire(station.size(job.request))
             await self._places.acquire()
             taken = None
             if stop.queue and not station.tripped and not station.breaker.is_open(time.monotonic()):
@@ -115,13 +120,10 @@ class Scheduler:
     async def _take(self, stop: Stop, station: Station) -> tuple[Job, Decimal] | None:
         """The next job and what is set aside for it; None where it is wanted no more or the budget has no room, and the row has ended."""
         job, budget = stop.queue.pop(), self._money.budget
-        if job.dropped is not None:
-            await self._end(job, job.dropped)
-            return None
         worst = self._money.worst(job.request, station.route) if budget else Decimal(0)
-        if budget is None or (worst is not None and await budget.reserve(worst)):
+        if job.dropped is None and (budget is None or (worst is not None and await budget.reserve(worst))):
             return job, worst or Decimal(0)
-        await self._end(job, failure(job, station, self._money.refusal(worst)))
+        await self._end(job, job.dropped or failure(job, station, self._money.refusal(worst)))
         return None
 
     def _release(self, station: Station, place: Place) -> None:

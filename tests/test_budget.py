@@ -10,6 +10,8 @@ import pytest
 from engines_fake import Scripted, Step, said
 from test_scheduler import drive, ends
 
+import holynb
+from holynb import loop
 from holynb.budget import Budget, Money
 from holynb.errors import Fault
 from holynb.retry import Policy
@@ -87,3 +89,12 @@ def test_a_row_whose_price_is_not_known_is_not_sent():
     journal, _ = drive([engine], 3, money=Money(lambda *a: None, lambda *a: None, asyncio.run(main())))
     assert {o.error_type for o in ends(journal)} == {"budget"}
     assert not engine.seen
+
+
+def test_rows_that_the_budget_can_never_hold_wait_for_no_quota():
+    try:
+        run = holynb.infer([f"row {i}" for i in range(200)], "sim/echo", budget=1e-9, rpm=1)
+        with pytest.raises(holynb.InferError, match="200 budget"):
+            run.wait(20)
+    finally:
+        loop.close()
