@@ -14,9 +14,12 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from starlette.types import ASGIApp
 
 from holynb.errors import UserError
 from holynb.pool import orders
@@ -33,7 +36,7 @@ from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
-__all__ = ["main", "serve"]
+__all__ = ["Failed", "folder_of", "house", "main", "more_files", "serve", "watch"]
 
 #: Seconds between two looks at the idle clock and at the rendezvous file.
 _TICK = 1.0
@@ -49,6 +52,11 @@ class Failed(Exception):
 async def serve(plan: Plan) -> int:
     """Run the pool until it ends. The exit code: 0 where it was told to end or idled, 1 where it failed."""
     service = Service(Identity(plan.name, plan.model))
+    return await house(plan, service, application(service), lambda record: _Life(plan, service, record).run())
+
+
+async def house(plan: Plan, service: Service, app: ASGIApp, live: Callable[[Record], Awaitable[None]]) -> int:
+    """Lock, sockets and record of a pool around its life, and none of them afterwards. `live` may raise Failed. The exit code."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.end, f"it was told to end ({number.name})")
@@ -61,9 +69,9 @@ async def serve(plan: Plan) -> int:
     try:
         house = rendezvous.socket_dir()
         doors = bind(house, plan.port)
-        async with serving(application(service), doors):
+        async with serving(app, doors):
             try:
-                await _Life(plan, service, _record(plan, doors)).run()
+                await live(_record(plan, doors))
             except Failed as exc:
                 service.fail(str(exc))  # before the sockets close: what waits must hear why
     except PortTaken as exc:
@@ -98,7 +106,7 @@ class _Life:
         """Start, watch, end. Raises Failed."""
         rendezvous.write(self._plan.run, self._record)
         over = asyncio.create_task(self._service.over.wait())
-        tasks = (asyncio.create_task(self._start()), asyncio.create_task(_watch(self._plan, self._service)), over)
+        tasks = (asyncio.create_task(self._start()), asyncio.create_task(watch(self._plan, self._service)), over)
         try:
             await asyncio.wait({tasks[0], over}, return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done():
@@ -113,7 +121,7 @@ class _Life:
     async def _start(self) -> None:
         """Weights, then ranks and the tokenizer side by side. Raises Failed."""
         plan, service = self._plan, self._service
-        self._folder = await _folder(plan, service)
+        self._folder = await folder_of(plan, service)
         service.at("loading the weights")
         if (line := await _forecast(plan, self._folder)) is not None:
             service.at(f"loading the weights: {line}")
@@ -170,7 +178,7 @@ class _Life:
             print(f"replica {number} was started again", flush=True)
 
 
-async def _folder(plan: Plan, service: Service) -> Path:
+async def folder_of(plan: Plan, service: Service) -> Path:
     """The weights' folder; fetched or converted by a process of its own, whose progress is passed on. Raises Failed."""
     try:
         found = ready(plan.model, plan.home)
@@ -225,7 +233,7 @@ async def _forecast(plan: Plan, folder: Path) -> str | None:
         raise Failed(str(exc)) from exc
 
 
-async def _watch(plan: Plan, service: Service) -> None:
+async def watch(plan: Plan, service: Service) -> None:
     """End the pool when nobody uses it, or when its rendezvous file is gone: nobody could find it any more."""
     while True:
         await asyncio.sleep(min(_TICK, plan.idle))
@@ -235,7 +243,7 @@ async def _watch(plan: Plan, service: Service) -> None:
             service.end("its rendezvous file is gone")
 
 
-def _more_files() -> None:
+def more_files() -> None:
     """As many open files as the system grants: each row has a connection, and the usual 1,024 are soon spent."""
     try:
         import resource
@@ -249,7 +257,7 @@ def _more_files() -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     plan = plan_of(argv)
-    _more_files()
+    more_files()
     try:
         return asyncio.run(serve(plan))
     except OSError as exc:
