@@ -34,7 +34,7 @@ def real(low: float, high: float = math.inf, *, open_low: bool = False) -> Calla
     says = f"a number {'above' if open_low else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
 
     def convert(value: Any) -> float:
-        number = float(value)
+        number = float(value) if not isinstance(value, bool) else math.nan
         if not math.isfinite(number) or number < low or number > high or (open_low and number == low):
             raise ValueError(says)
         return number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb import chunking, frame, keys, pools, prices, prompts, routing, settings
@@ -122,6 +122,8 @@ def _check_money(endpoints: Sequence[Endpoint], options: Options) -> None:
             f"--price-as needs a price for {other}, and none is known. Set it in config.toml: "
             f'[price."{other}"] input = …, output = … (dollars per million tokens)'
         )
+    for endpoint in endpoints:
+        prices.list_price(endpoint.route)  # a price of one's own that does not hold is found before the first row
     if options.budget is None:
         return
     for endpoint in endpoints:
@@ -209,7 +211,9 @@ def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, A
     if source is not None:
         if not isinstance(what, str):
             raise BadOption("With df, prompts is one template string, rendered once per row.")
-        return prompts.render(what, rows=frame.records(source), variables=variables or {}, options=options)
+        named = settings.current().router.get(options.router or "", {}).get("column")
+        told = replace(options, router=named) if isinstance(named, str) else options
+        return prompts.render(what, rows=frame.records(source), variables=variables or {}, options=told)
     if variables is not None and isinstance(what, str):
         asked = prompts.render(what, rows=None, variables=variables, options=options)
     else:

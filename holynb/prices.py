@@ -183,6 +183,8 @@ def _own_price(route: Route, name: str, said: Mapping[str, Any]) -> Price:
         raise BadSetting(f"{where} needs both input and output, in dollars per million tokens.")
     device = _figure(said["per_device_hour"], f"{where}: per_device_hour") if "per_device_hour" in said else None
     read = _date(said["date"], f"{where}: date") if "date" in said else None
+    if read is not None and read > dt.date.today() + dt.timedelta(days=1):  # noqa: DTZ011 - a day where the person is; one more for clocks
+        raise BadSetting(f"{where}: date is {read}, which is still to come; it says when the price was read.")
     return Price(
         route.provider, (route.model,), _rates(said, where), per_device_hour=device, date=read, source=str(said.get("source", where))
     )

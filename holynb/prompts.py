@@ -93,7 +93,7 @@ def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[st
     systems = _texts(system or "", rows, variables, options.raw or options.system is None)
     task = options.router if options.router in columns else "task_type"
     return [
-        _prompt(text, said or None, _sampling(row, options.params_from, i), _task(row.get(task)))
+        _prompt(text, said or None, _sampling(row, options.params_from, i), _task(row.get(task), f"Row {i}: {task}" if options.router else ""))
         for i, (row, text, said) in enumerate(zip(rows, texts, systems, strict=True))
     ]
 
@@ -137,7 +137,7 @@ def _one(value: Any, system: str | None, i: int) -> Prompt:
     if ("prompt" in value) == ("messages" in value):
         raise BadPrompt(f"Prompt {i} needs either 'prompt' or 'messages', not {'both' if 'prompt' in value else 'neither'}.")
     said = _words(value.get("system", system), f"Prompt {i}: system") or None
-    sampling, task = _sampling(value, [k for k in SAMPLING if k in value], i), _task(value.get("task_type"))
+    sampling, task = _sampling(value, [k for k in SAMPLING if k in value], i), _task(value.get("task_type"), f"Prompt {i}: task_type")
     if "prompt" in value:
         return _prompt(_words(value["prompt"], f"Prompt {i}: prompt"), said, sampling, task)
     messages = _messages(value["messages"], i)
@@ -228,5 +228,7 @@ def _sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
     return Sampling(**said, extra=extra)
 
 
-def _task(value: Any) -> str | None:
+def _task(value: Any, where: str = "") -> str | None:
+    if where and isinstance(value, list | tuple | dict | set):
+        raise BadPrompt(f"{where} should be one word that names the task, not {value!r:.80}.")
     return None if _missing(value) or not str(value).strip() else str(value).strip()

@@ -185,6 +185,8 @@ def test_a_pool_costs_its_devices_hours():
         ({"inptu": 1, "output": 1}, "Did you mean input?"),
         ({"per_device_hour": "2"}, "per_device_hour should be a number"),
         ({"input": 1, "output": 1, "date": "2026-11-23"}, "date should be a date such as 2026-11-23, without quotes"),
+        ({"input": 1, "output": 1, "date": dt.date(9999, 1, 1)}, "date is 9999-01-01, which is still to come"),
+        ({"input": 1, "output": 1, "date": dt.datetime(2026, 1, 1)}, "date should be a date such as"),
     ],
 )
 def test_a_price_that_cannot_be(said, words):

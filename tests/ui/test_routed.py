@@ -10,7 +10,7 @@ from routing_prompts import FIXTURE
 
 import holynb
 from holynb import history, loop, plan, settings
-from holynb.errors import BadKey, BadOption
+from holynb.errors import BadKey, BadOption, BadPrompt, BadSetting
 from holynb.options import Options
 from holynb.run import Run
 from holynb.ui import preview
@@ -72,6 +72,36 @@ def test_a_rule_that_matches_nothing_is_named() -> None:
     run = holynb.infer(["I want a refund", "hello"], "sim/echo", router="mine").wait()
     assert run.plan.notes == ["A rule of --router mine for legal matched no row."]
     assert "for legal matched no row" in str(run.journal.since(0)[0])
+
+
+def test_a_set_of_rules_reads_its_own_column() -> None:
+    settings.override(router={"mine": {"column": "kind", "routes": {"refund": "sim/stream"}}})
+    df = pd.DataFrame({"t": ["a", "b", "c"], "kind": ["refund", "other", None], "task_type": ["x", "refund", "x"]})
+    made = plan.make("{{ t }}", "sim/echo", Options.of({"df": df, "router": "mine"}))
+    assert [str(d.route) for d in made.decisions] == ["sim/stream", "sim/echo", "sim/echo"]
+    assert [d.why for d in made.decisions[:2]] == ["its column says so"] * 2
+    with pytest.raises(BadOption, match="reads the column 'kind', which is not there"):
+        plan.make("{{ t }}", "sim/echo", Options.of({"df": df[["t"]], "router": "mine"}))
+
+
+def test_a_column_of_lists_is_text_in_a_prompt_and_no_task() -> None:
+    df = pd.DataFrame({"t": [["a", "가"], [], None], "kind": [["refund"], None, ["x", "y"]]})
+    assert holynb.infer("Say {{ t }}", "sim/echo", df=df).wait().frame()["text"].tolist() == ["Say ['a', '가']", "Say []", "Say "]
+    with pytest.raises(BadPrompt, match=r"Row 0: kind should be one word that names the task, not \['refund'\]"):
+        holynb.infer("Say {{ t }}", "sim/echo", df=df, router="kind")
+
+
+def test_a_price_that_does_not_hold_is_found_before_the_first_row() -> None:
+    settings.override(price={"sim/echo": {"input": -1, "output": 2}})
+    with pytest.raises(BadSetting, match=r'\[price."sim/echo"\]: input is -1; a price is a number of dollars from 0'):
+        holynb.infer(["a"], "sim/echo")
+
+
+def test_a_budget_of_nothing_sends_nothing_and_says_so() -> None:
+    run = holynb.infer(["a", "b"], "sim/echo", budget=0)
+    with pytest.raises(holynb.InferError, match=r"2 of 2 failed: 2 budget.*of the budget of \$0.0 is left"):
+        run.wait()
+    assert run.frame()["attempts"].tolist() == [0, 0]
 
 
 def test_what_cannot_be_together() -> None:
