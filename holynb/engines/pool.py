@@ -37,6 +37,7 @@ _meters: dict[str, Meter] = {}
 _KINDS = {
     "context_length_exceeded": "context_length", "oom": "oom", "model_not_found": "not_found", "invalid_api_key": "auth",
     "replica_died": "server", "pool_failed": "connection", "server_error": "server", "unsupported_parameter": "bad_request",
+    "invalid_schema": "bad_request",
 }  # fmt: skip
 
 
@@ -167,7 +168,8 @@ class _Answer:
             raise _fault(event["error"], None)
         self._model = event.get("model") or self._model
         if usage := event.get("usage"):
-            self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"))
+            details = usage.get("prompt_tokens_details") or {}
+            self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
         for choice in event.get("choices", []):
             self.admitted = True
             self._finish = choice.get("finish_reason") or self._finish
