@@ -118,10 +118,11 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     index = frame.merge_index(labels)
     if (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:
         index.names = [*index.names[:-2], "asked_route", "sample"]
-    long, notes = long_rows(requests, endpoints, chosen)
+    secrets = {e.route: keys.find(e) for e in endpoints}
+    long, notes = long_rows(requests, endpoints, chosen, secrets)
     return Plan(
-        [Prompt(() if r is None else r.messages) for r in requests], requests, endpoints, chosen, {e.route: keys.find(e) for e in endpoints},
-        index, continues=record.id, long=long, given=given, notes=notes,
+        [Prompt(() if r is None else r.messages) for r in requests], requests, endpoints, chosen, secrets, index, continues=record.id,
+        long=long, given=given, notes=notes,
     )  # fmt: skip
 
 

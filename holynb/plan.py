@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb import chunking, frame, keys, pools, prices, prompts, routing, settings
-from holynb.errors import BadOption, BadRoute, BadSetting
+from holynb.errors import BadOption, BadRoute, BadSetting, Fault
 from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
@@ -15,6 +15,9 @@ __all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "context", "c
 
 #: Longest answer where nothing is said (contract section 2).
 HOSTED_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 512
+
+#: Seconds that a server may take to list its models.
+ASK_S = 5.0
 
 #: What `ask` gets: the endpoint whose key is missing. Returns the key, or None.
 Ask = Callable[[Endpoint], str | None]
@@ -66,7 +69,7 @@ class Plan:
 def make(what: Any, route: str | None, options: Options, *, variables: Mapping[str, Any] | None = None, ask: Ask | None = None) -> Plan:
     """A plan from a cell's body (`variables` given) or from the `prompts` of `holynb.infer` (a template where a frame is given).
 
-    Raises UserError. No request is sent and no socket opened.
+    Raises UserError. No request is sent; a socket is opened only for `--chunk auto`, to ask for a context length that nobody publishes.
     """
     source = _source(options, variables)
     if options.into is not None:
@@ -88,7 +91,7 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
         index = frame.crossed(index, len(asked), [str(r) for r in ways[0]], options.samples or 1)
     crossed = [(p, r, k) for p, way in zip(asked, ways, strict=True) for r in way for k in range(options.samples or 1)]
     requests = [request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)]
-    long, told = long_rows(requests, endpoints, options)
+    long, told = long_rows(requests, endpoints, options, secrets)
     return Plan(
         [p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source, decisions=decisions, long=long, given=given,
         notes=[*notes, *told],
@@ -145,12 +148,12 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
 
 
 def long_rows(
-    requests: Sequence[Request | None], endpoints: Sequence[Endpoint], options: Options
+    requests: Sequence[Request | None], endpoints: Sequence[Endpoint], options: Options, secrets: Mapping[Route, Secret | None]
 ) -> tuple[dict[int, chunking.Plan], list[str]]:
     """The rows that `--chunk` asks in parts, with their parts, and what to say of them. Raises BadOption where a part has no room."""
     if options.chunk is None:
         return {}, []
-    lengths = {e.route: context(e) for e in endpoints} if options.chunk == "auto" else {}
+    lengths = {e.route: context(e) or _told(e, secrets.get(e.route)) for e in endpoints} if options.chunk == "auto" else {}
     asked = [(r, chunking.size(options.chunk, lengths.get(r.route), r.sampling.max_tokens or 0)) for r in requests if r is not None]
     made = {
         (r.messages, most): chunking.plan(Prompt(r.messages), most)
@@ -185,6 +188,22 @@ def context(endpoint: Endpoint) -> int | None:
             pass
     known = settings.providers().get(route.provider)
     return (known.models.get(route.model) or None) if known is not None else None
+
+
+def _told(endpoint: Endpoint, secret: Secret | None) -> int | None:
+    """The context length that a server's own list of models gives; None where there is no such list, or nobody answers."""
+    if endpoint.wire != "openai":
+        return None
+    from holynb import loop
+    from holynb.engines import servers
+
+    asked = loop.submit(servers.models(endpoint, secret))
+    try:
+        listed = asked.result(ASK_S)
+    except (Fault, TimeoutError):
+        asked.cancel()
+        return None
+    return next((served.context for served in listed if served.id == endpoint.route.model), None)
 
 
 def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from servers.asking import KEY
-from servers.exact import Exact, Step, reply
+from servers.exact import Asked, Exact, Step, reply
 from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
@@ -307,6 +307,17 @@ def test_parts_that_were_seen_make_the_estimate_narrow():
 def test_auto_is_the_models_own_context_or_short_where_nobody_knows():
     made = plan.make([f"{QUESTION}\n\n{book(200)}"] * 2, "openai/gpt-4.1-mini", Options.of({"chunk": "auto", "dry_run": True}))
     assert not made.long, "a million tokens hold it"
-    made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/some-model", Options.of({"chunk": "auto", "dry_run": True}))
+    made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/some-model", Options.of({"chunk": "auto", "api_base": "http://127.0.0.1:9"}))
     assert max(chunking.length(p) for p in made.long[0].parts) <= chunking.UNKNOWN
     assert "The context length of vllm/some-model is not known" in made.notes[1]
+
+
+def test_auto_asks_a_server_of_ones_own_for_its_context_length():
+    def script(asked: Asked, number: int) -> Sequence[Step]:
+        assert asked.path == "/v1/models"
+        return [reply({"data": [{"id": "another", "max_model_len": 9}, {"id": "mine", "max_model_len": 16_000}]})]
+
+    with Exact(script) as server:
+        made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/mine", Options.of({"chunk": "auto", "api_base": f"{server.base}/v1", "max_tokens": 500}))
+        longest = max(chunking.length(p) for p in made.long[0].parts)
+    assert 10_000 < longest <= 16_000 - 500
