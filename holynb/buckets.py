@@ -116,6 +116,8 @@ class Pace:
     """
 
     FIRST = 4.0
+    #: However often a server refuses, it is asked again after half a minute: a refusal may have another reason than a rate.
+    LEAST = 1 / 30
     BELOW, CREEP = 0.95, 1.01
 
     def __init__(self) -> None:
@@ -135,6 +137,7 @@ class Pace:
             self.rate, self._measured = self.BELOW * passed / span, True
         else:
             self.rate /= 2
+        self.rate = max(self.LEAST, self.rate)
         self._since, self._passed = now, 0
         self._at = self._next = now + wait
 

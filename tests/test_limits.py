@@ -290,6 +290,25 @@ def test_a_quota_that_is_gone_for_hours_is_tried_with_one_request_alone():
     assert virtual.run(main) == (0.0, float("inf"))
 
 
+def test_however_often_it_is_refused_it_goes_on_and_soon_after_the_last_refusal():
+    """2,000 refusals within seconds: a rate that is halved each time comes to nothing, and its pause to eternity."""
+
+    async def main() -> float:
+        gate, loop = limiter(), asyncio.get_running_loop()
+        for _ in range(2000):
+            place = await gate.acquire()
+            gate.limited(place, 0.001)
+            gate.release(place)
+        last = loop.time()
+        for _ in range(3):
+            place = await gate.acquire()
+            gate.ok(place)
+            gate.release(place)
+        return loop.time() - last
+
+    assert virtual.run(main) < 61
+
+
 def test_nonsense_in_headers_stops_nobody():
     async def main() -> None:
         gate = limiter()
