@@ -8,6 +8,8 @@ __all__ = ["Secret"]
 
 #: A server that echoes this many characters of a key in a row has told too much.
 TELLING = 8
+#: In an answer that many make no accident; fewer may be a word that the model chose.
+NO_ACCIDENT = 16
 
 
 class Secret:
@@ -40,6 +42,17 @@ class Secret:
                 out.append(text[i])
                 i += 1
         return "".join(out)
+
+    def kept_out_of(self, answer: str) -> str:
+        """An answer, the same object where this key is not in it; masked where it is. Quick, for every answer is looked through.
+
+        Finds the key whole, and any 23 of its characters in a row. A key of under 16 characters may be a word, and is left alone.
+        """
+        value = self._value
+        for i in range(0, len(value) - NO_ACCIDENT + 1, TELLING):
+            if value[i : i + NO_ACCIDENT] in answer:
+                return self.mask(answer)
+        return answer
 
     def __repr__(self) -> str:
         return f"Secret({self.name})"

@@ -269,6 +269,19 @@ def test_any_text_is_a_key_or_is_told_why_not(text):
         assert not any(c.isspace() or c in "'\"" for c in text)
 
 
+@pytest.mark.parametrize("answer", [f"It is {GOOD}.", GOOD[1:], f"{GOOD[:-1]} {GOOD}"])
+def test_an_answer_that_tells_the_key_back_is_masked(answer):
+    said = Secret(GOOD).kept_out_of(answer)
+    assert "***" in said
+    assert not any(GOOD[i : i + 8] in said for i in range(len(GOOD) - 7))
+
+
+def test_other_answers_are_the_same_object_and_words_are_left_alone():
+    answer = f"keys begin with {GOOD[:9]}, and the key is EMPTY"
+    assert Secret(GOOD).kept_out_of(answer) is answer
+    assert Secret("EMPTY").kept_out_of(answer) is answer
+
+
 def test_a_secret_stays_one():
     secret = Secret(GOOD, "K")
     assert GOOD not in f"{secret} {secret!r} {[secret]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holynb.engines import codec, http, verdict
@@ -60,7 +60,7 @@ class Hosted:
         self._wire = wire
         self._client: http.Client | None = None
         self._secret: Secret | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
 
     async def ready(self, notice: Callable[[str], None]) -> None:
         """Nothing to prepare: the first request opens the first connection."""
@@ -86,7 +86,7 @@ class Hosted:
                     while not answer.finished and (data := await reply.chunk()):
                         text = answer.feed(data)
                         if request.stream and text is not None:
-                            yield Delta(text)
+                            yield Delta(text if secret is None else secret.kept_out_of(text))
                     await _drain(reply, answer)
                     completion = answer.end()
                 else:
@@ -99,7 +99,7 @@ class Hosted:
             self._learn(fault, traits)
             self._tell(fault, secret)
             raise fault from None
-        yield Done(completion, limits)
+        yield Done(completion if secret is None else _without(completion, secret), limits)
 
     # -- out -----------------------------------------------------------------------------------------------------------
     async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
@@ -113,10 +113,11 @@ class Hosted:
         return self._wire.url(self.endpoint, request)
 
     async def _head(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:  # noqa: ARG002 - signed by some wires
-        """The headers, encoded once for a key."""
-        if secret is not self._secret or not self._headers:
-            self._headers, self._secret = encoded(self._wire.headers(self.endpoint, secret)), secret
-        return self._headers
+        """The headers, encoded once for a key. Kept inside a function: nothing that looks at an engine's fields shows them."""
+        if self._headers is None or secret is not self._secret:
+            made = encoded(self._wire.headers(self.endpoint, secret))
+            self._headers, self._secret = lambda: made, secret
+        return self._headers()
 
     # -- in ------------------------------------------------------------------------------------------------------------
     def _whole(self, body: bytes) -> Completion:
@@ -172,8 +173,10 @@ async def _rest(reply: http.Reply) -> bytes:
 
 def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
     provider, words = endpoint.route.provider, fault.message
+    if fault.kind == "connection" or (fault.status is None and fault.kind == "timeout"):
+        return words
     if fault.status is None:
-        return words if fault.kind in ("connection", "timeout") else f"{provider}: {words}"
+        return f"{provider}: {words}"
     page = f" Get one at {endpoint.key_page}" if endpoint.key_page else " Get one"
     if fault.kind == "auth" and keyed:
         return f"{provider} refused the key in {endpoint.key_name} ({words}).{page}, then set it with %infer key {provider}."
@@ -185,6 +188,12 @@ def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
     if fault.kind == "not_found":
         return f"{endpoint.base_url} has no model {endpoint.route.model}, or is not the right address ({words})."
     return f"{provider} answered {words}"
+
+
+def _without(said: Completion, secret: Secret) -> Completion:
+    """The answer as it is; without the key, where a server tells it back."""
+    text, model = secret.kept_out_of(said.text), said.model and secret.kept_out_of(said.model)
+    return said if text is said.text and model is said.model else replace(said, text=text, model=model)
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
