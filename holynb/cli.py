@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="leave the pool running afterwards")
     demo.set_defaults(does=_demo)
 
-    commands.add_parser("pool", help="start, list, status, stop, logs: local models in processes of their own (--json for machines)")
+    commands.add_parser("pool", help="plan, start, list, status, stop, logs: local models in processes of their own (--json for machines)")
 
     commands.add_parser("bench", help="the same prompts over several routes, side by side (--json for machines)")
 

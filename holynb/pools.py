@@ -1,4 +1,4 @@
-"""Local pools as the magic, the command line and the engine see them: start, list, status, stop, logs. No torch; imports nothing of holynb.pool.
+"""Local pools as the magic, the command line and the engine see them: plan, start, list, status, stop, logs. No torch; imports nothing of holynb.pool.
 
 A pool is a process of its own (`python -m holynb.pool.server`) that outlives this one. All that is shared is its rendezvous
 file in HOLYNB_HOME/run; what it says of itself comes from `/health` over its private socket.
@@ -7,9 +7,11 @@ file in HOLYNB_HOME/run; what it says of itself comes from `/health` over its pr
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 
-__all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "listing", "logs", "start", "status", "stop"]
+__all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "listing", "logs", "plan", "start", "status", "stop"]
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
@@ -118,6 +120,24 @@ def gauges(name: str) -> tuple[Gauge, ...]:
     """Memory of the pool's devices, now. Empty where it does not run or does not say."""
     record = find(name)
     return look(record).memory if record else ()
+
+
+def plan(model: str = EMBEDDED, **said: Any) -> dict[str, Any]:
+    """Which dp, tp, pp and dtype of MODEL (or of a size such as 70B) fit, best first; nothing is loaded or fetched.
+
+    Options: gpus (`4x24GB`; else this machine's devices), devices, dp, tp, pp, dtype, max_len, memory. Raises BadOption.
+    """
+    argv = [sys.executable, "-P", "-m", "holynb.pool.advice", _word(model), "--home", str(_home()), "--json"]
+    for name, value in said.items():
+        argv += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **_environment()})
+    lines = done.stdout.strip().splitlines()
+    found: dict[str, Any] = (
+        json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["the plan said nothing"])[-1]}
+    )
+    if "error" in found:
+        raise BadOption(str(found["error"]))
+    return {**found, "model": model, "says": found["says"].replace(_word(model), model)}
 
 
 # -- starting ------------------------------------------------------------------------------------------------------

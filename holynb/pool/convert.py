@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ConvertError", "convert"]
+__all__ = ["ConvertError", "config_of", "convert"]
 
 #: GGUF's word for a family → the name that config.json uses for it.
 _FAMILIES = {
@@ -41,18 +41,29 @@ class ConvertError(Exception):
 
 def convert(source: Path, folder: Path, progress: _Progress = lambda share: None) -> None:
     """Fill `folder` (which exists) from `source`. `progress` gets shares from 0 to 1. Raises ConvertError, OSError."""
+    reader, facts = _opened(source)
+    config = _config(facts, tied=all(t.name != "output.weight" for t in reader.tensors))
+    _write(folder / "config.json", config)
+    _write_tokenizer(folder, facts)
+    _write(folder / "generation_config.json", {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]})
+    _write_weights(folder / "model.safetensors", reader, config, progress)
+
+
+def config_of(source: Path) -> dict[str, Any]:
+    """What its config.json would say, read from its header alone. Raises ConvertError, OSError."""
+    reader, facts = _opened(source)
+    return _config(facts, tied=all(t.name != "output.weight" for t in reader.tensors))
+
+
+def _opened(source: Path) -> tuple[Any, dict[str, Any]]:
+    """The file and the facts of its header."""
     import gguf
 
     try:
         reader = gguf.GGUFReader(source)
     except (ValueError, IndexError) as exc:
         raise ConvertError(f"{source.name} is not a readable GGUF file: {exc}") from exc
-    facts = {key: found.contents() for key, found in reader.fields.items()}
-    config = _config(facts, tied=all(t.name != "output.weight" for t in reader.tensors))
-    _write(folder / "config.json", config)
-    _write_tokenizer(folder, facts)
-    _write(folder / "generation_config.json", {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]})
-    _write_weights(folder / "model.safetensors", reader, config, progress)
+    return reader, {key: found.contents() for key, found in reader.fields.items()}
 
 
 def _config(facts: dict[str, Any], *, tied: bool) -> dict[str, Any]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from holynb.errors import UserError
 from holynb.pool import gauge, plan
+from holynb.pool.job import Limits
 from holynb.pool.mesh import Mesh
-from holynb.pool.spec import read
+from holynb.pool.spec import Spec, read
 
-__all__ = ["forecast", "gpu_memory"]
+__all__ = ["best_dtype", "flags", "forecast", "gpu_memory", "says"]
 
 
 def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> str | None:
@@ -26,14 +28,53 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
     known = [m for m in held if m is not None]
     if len(known) < len(held):
         return None
-    dtype = dtype or ("float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16")
+    dtype = dtype or best_dtype(spec, cpu=cpu)
     limits = plan.limits_of(spec, cpu=cpu, max_len=max_len)
     these = plan.Device(len(devices), min(known), cpu=cpu)
     found = plan.fit(spec, these, mesh, dtype, limits, share=share)
-    line = f"{folder.name} {plan.says(spec, these, found if found.fits else None, dtype, limits)}"
+    line = f"{folder.name} {says(spec, these, found if found.fits else None, dtype, limits)}"
     if not found.fits:
         raise UserError(f"{line}.")
     return line
+
+
+def best_dtype(spec: Spec, *, cpu: bool) -> str:
+    """What is computed in where nothing is asked for: the weights' own on a GPU."""
+    return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
+
+
+def says(spec: Spec, device: plan.Device, found: plan.Fit | None, dtype: str, limits: Limits) -> str:
+    """One line for a person: what to start, or what is missing and what would do."""
+    if found:
+        return (
+            f"fits on {device} as{flags(found) or ' it is'} in {dtype}: {found.weights / 1e9:.1f} GB of weights a device, "
+            f"{found.kv_tokens:,} tokens of KV cache a replica, ready in about {found.start_s:.0f} s"
+        )
+    total = plan.weights_bytes(spec, Mesh().cut(spec), plan.ITEMSIZE[dtype])
+    line = f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB"
+    would = _would(spec, device, dtype, limits)
+    return f"{line}. It would {would}" if would else line
+
+
+def _would(spec: Spec, device: plan.Device, dtype: str, limits: Limits) -> str:
+    """The nearest way that fits: these devices used otherwise, a smaller dtype, more devices."""
+    if device.cpu:
+        return ""
+    if other := plan.suggest(spec, device, dtype, limits):
+        return f"as{flags(other) or ' one replica on one device'}"
+    if plan.ITEMSIZE[dtype] > 2 and (half := plan.suggest(spec, device, "bfloat16", limits)):
+        return f"in bfloat16, as{flags(half) or ' it is'}"
+    total = plan.weights_bytes(spec, Mesh().cut(spec), plan.ITEMSIZE[dtype])
+    fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
+    for count in range(fewest, 2 * fewest + 8):
+        if more := plan.suggest(spec, replace(device, count=count), dtype, limits):
+            return f"on {count}x{device.memory / 1e9:g}GB, as{flags(more)}"
+    return ""
+
+
+def flags(found: plan.Fit) -> str:
+    """What to type for it, each flag after a space."""
+    return "".join(f" --{name} {n}" for name, n in (("dp", found.dp), ("tp", found.tp), ("pp", found.pp)) if n > 1)
 
 
 def gpu_memory(device: str) -> int | None:

@@ -1,25 +1,17 @@
-"""What fits: weights, KV cache and work per device, before anything is loaded. Numbers only; knows no torch.
-
-`python -m holynb.pool.plan MODEL [--gpus 4x24GB] [--json]`, where MODEL is a folder, or a size such as 70B or 1.76T.
-"""
+"""What fits: weights, KV cache and work per device, before anything is loaded. Numbers only; knows no torch."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import log
-from pathlib import Path
 
 from holynb.errors import UserError
-from holynb.pool import gauge
 from holynb.pool.job import Limits
 from holynb.pool.mesh import Cut, Mesh, widths
-from holynb.pool.spec import Spec, read
+from holynb.pool.spec import Spec
 
-__all__ = ["Device", "Fit", "blocks", "fit", "kv_bytes", "limits_of", "main", "room", "sized", "suggest", "weights_bytes", "work_bytes"]
+__all__ = ["Device", "Fit", "blocks", "fit", "kv_bytes", "limits_of", "rank", "room", "sized", "suggest", "ways", "weights_bytes", "work_bytes"]
 
 #: What a CUDA context, its libraries and captured graphs hold beside our tensors: an estimate, not a measurement.
 OVERHEAD = 1_200_000_000
@@ -152,14 +144,24 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, s
     return Fit(device.count // mesh.size, mesh.tensor, mesh.pipe, dtype, weights, work, tokens * most, tokens, round(start, 1), enough)
 
 
-def suggest(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 0.9) -> Fit | None:
-    """The best way: as many replicas as fit, then tensor before pipeline (every token is faster), then the most cache."""
+def ways(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 0.9) -> list[Fit]:
+    """Every way to divide the model over these devices that fits. A layer over more than eight of them waits more than it computes."""
     total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
     tried = [
         fit(spec, device, Mesh(t, p), dtype, limits, share=share)
         for t in widths(spec) for p in range(max(1, int(total / (device.memory * t))), min(spec.layers, device.count // t) + 1) if t <= 8
     ]  # fmt: skip
-    return max((f for f in tried if f.fits), key=lambda f: (f.dp * f.tp * f.pp, f.dp, -f.pp, f.kv_tokens), default=None)
+    return [f for f in tried if f.fits]
+
+
+def rank(found: Fit) -> tuple[int, int, int, int]:
+    """Larger is better: all devices at work, as many replicas as fit, then tensor before pipeline (every token is faster), then the most cache."""
+    return found.dp * found.tp * found.pp, found.dp, -found.pp, found.kv_tokens
+
+
+def suggest(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 0.9) -> Fit | None:
+    """The best way; None where there is none."""
+    return max(ways(spec, device, dtype, limits, share), key=rank, default=None)
 
 
 def sized(text: str) -> Spec:
@@ -172,56 +174,3 @@ def sized(text: str) -> Spec:
     near = min(shapes, key=lambda s: abs(log(s.weights / wanted)))
     layers = max(1, round((wanted - (near.weights - near.layers * near.layer_weights)) / near.layer_weights))
     return replace(near, layers=layers)
-
-
-def says(spec: Spec, device: Device, found: Fit | None, dtype: str, limits: Limits) -> str:
-    """One line for a person: what to start, or what is missing."""
-    if found:
-        flags = _flags(found)
-        return (
-            f"fits on {device} as{flags or ' it is'} in {dtype}: {found.weights / 1e9:.1f} GB of weights a device, "
-            f"{found.kv_tokens:,} tokens of KV cache a replica, ready in about {found.start_s:.0f} s"
-        )
-    total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
-    fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
-    for count in () if device.cpu else range(fewest, 2 * fewest + 8):
-        more = suggest(spec, replace(device, count=count), dtype, limits)
-        if more:
-            return (
-                f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB. "
-                f"It would on {count}x{device.memory / 1e9:g}GB, as{_flags(more)}"
-            )
-    return f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB"
-
-
-def _flags(found: Fit) -> str:
-    return "".join(f" --{name} {n}" for name, n in (("dp", found.dp), ("tp", found.tp), ("pp", found.pp)) if n > 1)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command line: prints one line, or one JSON object. 0 fits, 1 does not, 2 is a mistake in what was asked."""
-    parser = argparse.ArgumentParser(prog="python -m holynb.pool.plan", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--gpus", help="devices and their memory, such as 4x24GB (default: this CPU)")
-    parser.add_argument("--dtype", choices=ITEMSIZE)
-    parser.add_argument("--max-len", type=int)
-    parser.add_argument("--memory", type=float, default=0.9)
-    parser.add_argument("--json", action="store_true")
-    said = parser.parse_args(argv)
-    try:
-        spec = read(Path(said.model)) if Path(said.model).is_dir() else sized(said.model)
-        device = Device.parse(said.gpus) if said.gpus else Device(1, gauge.memory("cpu").free, cpu=True)
-    except (UserError, FileNotFoundError) as exc:
-        print(json.dumps({"error": str(exc)}) if said.json else exc, file=sys.stdout if said.json else sys.stderr)
-        return 2
-    dtype = said.dtype or ("float32" if device.cpu else spec.dtype if spec.dtype in ITEMSIZE else "bfloat16")
-    limits = limits_of(spec, cpu=device.cpu, max_len=said.max_len)
-    found = suggest(spec, device, dtype, limits, said.memory)
-    line = f"{said.model} {says(spec, device, found, dtype, limits)}."
-    best = asdict(found) if found else None
-    print(json.dumps({"model": said.model, "devices": str(device), "best": best, "says": line}) if said.json else line)
-    return 0 if found else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -139,7 +139,7 @@ class _Options:
         if not words:
             return [(w, "command") for w in COMMANDS]
         if words[0] == "pool":
-            verbs = ("start", "list", "status", "stop", "logs")
+            verbs = ("plan", "start", "list", "status", "stop", "logs")
             return [(w, "command") for w in verbs] if len(words) == 1 else [(p, "pool") for p in known.pools()]
         if words[0] in ("show", "stop", "resume", "run"):
             return [(r, "run") for r in known.runs()]

@@ -238,7 +238,7 @@ COMMANDS: dict[str, Command] = {
     "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
     "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", panelwords.panel),
     "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", panelwords.dash),
-    "pool": Command("pool start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
+    "pool": Command("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
     "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", moneywords.prompts),
     "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", moneywords.cost),
     "cache": Command("cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", moneywords.cache),

@@ -1,4 +1,4 @@
-"""The panel's pool half: start, stop and watch local models. ipywidgets over the words of `%infer pool`; knows no device."""
+"""The panel's pool half: plan, start, stop and watch local models. ipywidgets over the words of `%infer pool`; knows no device."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolForm", "table"]
 
-FIELDS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart")
+FIELDS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart", "gpus")
 LABEL = {"description_width": "90px"}
+#: What is a table needs letters of one width.
+_FONT = "font-family:var(--jp-code-font-family,monospace);"
 #: Seconds between two looks at the pools.
 EVERY = 2.0
 
@@ -32,9 +34,9 @@ class PoolForm:
         self.model = w.Combobox(value="smollm2-135m", options=("smollm2-135m",), placeholder="a folder, a hub id, a GGUF file", description="Model", style=LABEL,
                                 layout=full, continuous_update=False)  # fmt: skip
         self.fields = {o.name: w.Text(description=o.name.replace("_", "-"), placeholder=o.metavar or "", tooltip=o.help, style=LABEL, layout=w.Layout(width="auto"))
-                       for o in poolwords.START if o.name in FIELDS}  # fmt: skip
+                       for o in dict.fromkeys((*poolwords.START, *poolwords.PLAN)) if o.name in FIELDS}  # fmt: skip
         self.chosen = w.Dropdown(options=known.pools(), description="Pool", style=LABEL, layout=w.Layout(width="320px"))
-        words = ("Plan", "Start", "Stop") if "plan" in poolwords.HELP else ("Start", "Stop")
+        words = ("Plan", "Start", "Stop")
         self.buttons = {
             word: w.Button(description=word, button_style="primary" if word == "Start" else "", layout=w.Layout(width="auto"))
             for word in words
@@ -56,7 +58,9 @@ class PoolForm:
         """The words of `%infer pool …` that the fields say."""
         if verb == "stop":
             return ["stop", str(self.chosen.value)] if self.chosen.value else ["stop"]
-        said = [(f"--{name.replace('_', '-')}", field.value.strip()) for name, field in self.fields.items() if field.value.strip()]
+        options = {o.name for o in (poolwords.PLAN if verb == "plan" else poolwords.START)}
+        filled = {name: field.value.strip() for name, field in self.fields.items() if field.value.strip() and name in options}
+        said = [(f"--{name.replace('_', '-')}", value) for name, value in filled.items()]
         return [verb, self.model.value.strip() or "smollm2-135m", *(word for pair in said for word in pair)]
 
     def do(self, verb: str) -> None:
@@ -105,7 +109,7 @@ class PoolForm:
 
     def _say(self, text: str, *, bad: bool = False) -> None:
         colour = "var(--jp-error-color1,#d32f2f)" if bad else "inherit"
-        self.says.value = f'<div role="status" style="white-space:pre-wrap;line-height:1.5;color:{colour}">{html.escape(text)}</div>'
+        self.says.value = f'<div role="status" style="white-space:pre-wrap;line-height:1.5;{_FONT if chr(10) in text else ""}color:{colour}">{html.escape(text)}</div>'
 
 
 def table(found: list[PoolInfo]) -> str:

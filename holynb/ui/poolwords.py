@@ -1,7 +1,8 @@
-"""The words of `%infer pool …` and `holynb pool …`: start, list, status, stop, logs. Knows `holynb.pools`; knows no IPython, prints nothing."""
+"""The words of `%infer pool …` and `holynb pool …`: plan, start, list, status, stop, logs. Knows `holynb.pools`; knows no IPython, prints nothing."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from holynb.ui.text import ago, count, grid
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
 
-__all__ = ["HELP", "START", "run"]
+__all__ = ["HELP", "PLAN", "START", "run"]
 
 Notice = Callable[[str], None]
 
@@ -36,7 +37,14 @@ START: tuple[Option, ...] = (
     Option("bg", ("--bg",), None, "return at once; requests to a starting pool wait"),
 )
 
+#: The options of `pool plan`: what of `start` decides whether a model fits, and devices that are not here.
+PLAN: tuple[Option, ...] = (
+    Option("gpus", ("--gpus",), "NxSIZE", "plan for these devices instead of this machine's, such as 4x24GB"),
+    *(o for o in START if o.name in {"dp", "tp", "pp", "devices", "dtype", "max_len", "memory"}),
+)
+
 HELP: Mapping[str, str] = {
+    "plan": "plan MODEL [--gpus NxSIZE] [options]: which dp, tp, pp and dtype fit, and the best; loads nothing. MODEL also: a size such as 70B.",
     "start": "start MODEL [options]: load a model and return when it answers. MODEL: a folder of safetensors, a hub id, a GGUF file, smollm2-135m.",
     "list": "list: all pools of this machine, with their state and memory.",
     "status": "status NAME: one pool in full.",
@@ -54,10 +62,32 @@ def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") 
         raise BadOption(f"There is no {command} {word}.{closest(word, HELP)} Known: {', '.join(HELP)}.")
     if rest and rest[0] in ("help", "--help", "-h"):
         return _help(command, word), HELP[word]
-    does = {"start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
+    does = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
     text, data = does(rest, notice)
     # What is said to do next is said in the words of the place where it is read.
     return text.replace("%infer pool ", f"{command} "), data
+
+
+def _plan(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+    from holynb import pools
+
+    said, left = grammar.words(rest, {flag: option for option in PLAN for flag in option.flags})
+    if len(left) > 1:
+        raise BadOption(f"pool plan takes one model, and {left[1]!r} is one word too many.")
+    model = left[0] if left else pools.EMBEDDED
+    found = pools.plan(model, **{name: _converted(name, value) for name, value in said.items()})
+    lines = [found["says"]]
+    if len(found["ways"]) > 1:
+        head = ["as", "dtype", "weights a device", "KV tokens a replica", "ready in about"]
+        lines += ["", grid(head, [_way(w) for w in found["ways"]])]
+    if found["ways"] and not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model):
+        lines += ["", f"Start it: %infer pool start {model}{' ' if found['ways'][0]['flags'] else ''}{found['ways'][0]['flags']}"]
+    return "\n".join(lines), found
+
+
+def _way(way: Mapping[str, Any]) -> list[str]:
+    weights, tokens = f"{way['weights'] / 1e9:.1f} GB", f"{way['kv_tokens']:,}"
+    return [way["flags"] or "one replica", way["dtype"], weights, tokens, f"{way['start_s']:.0f} s"]
 
 
 def _start(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
@@ -123,13 +153,18 @@ def _logs(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
 def _help(command: str, word: str | None = None) -> str:
     lines = [f"{command} {HELP[word]}"] if word else [f"{command} {line}" for line in HELP.values()]
     if word in (None, "start"):
-        lines += ["", "Options of start:"]
-        lines += [f"  {', '.join(o.flags) + (f' {o.metavar}' if o.metavar else ''):<20} {o.help}" for o in START]
+        lines += ["", "Options of start:", *map(_described, START)]
+    if word == "plan":
+        lines += ["", "Options of plan:", *map(_described, PLAN)]
     return "\n".join(lines)
 
 
+def _described(option: Option) -> str:
+    return f"  {', '.join(option.flags) + (f' {option.metavar}' if option.metavar else ''):<20} {option.help}"
+
+
 def _converted(name: str, value: Any) -> Any:
-    option = next(o for o in START if o.name == name)
+    option = next(o for o in (*PLAN, *START) if o.name == name)
     if option.convert is None:
         return value
     try:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from holynb.errors import UserError
+from holynb.pool.advice import main
 from holynb.pool.mesh import Mesh, stages, widths
-from holynb.pool.plan import Device, fit, limits_of, main, sized, suggest, weights_bytes
+from holynb.pool.plan import Device, fit, limits_of, sized, suggest, weights_bytes
 
 SMOL = sized("135M")
 

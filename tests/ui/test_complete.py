@@ -59,6 +59,7 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
         ("%infer |", ["models", "show", "pool"]),
         ("%infer sh|", ["show"]),
         ("%infer pool st|", ["start", "status", "stop"]),
+        ("%infer pool p|", ["plan"]),
         ("%infer pool stop |", ["mine"]),
         ("%infer bench sim/echo,f|", ["fast"]),
     ],

@@ -1,0 +1,142 @@
+"""`%infer pool plan` and the panel's Plan button: what fits, and what would; nothing is loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf_fake
+import pytest
+import tiny
+
+from holynb import cli, pools
+from holynb.errors import BadOption
+from holynb.pool import advice, gauge
+from holynb.ui import poolwords
+from holynb.ui.poolform import PoolForm
+
+LLAMA8 = {
+    "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192, "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
+def plan(*words: str) -> tuple[str, Any]:
+    return poolwords.run(["plan", *words], lambda text: None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "llama-8b").mkdir()
+    (tmp_path / "llama-8b" / "config.json").write_text(json.dumps(LLAMA8))
+    return tmp_path / "llama-8b"
+
+
+@pytest.mark.parametrize(
+    ("size", "gpus", "words"),
+    [
+        ("70B", "4x24GB", ("does not fit on 4x24GB in bfloat16: the weights alone are 139 GB", "It would on 8x24GB, as --tp 8", "About 32B")),
+        ("1.76T", "8x80GB", ("does not fit on 8x80GB", "3521 GB", "It would on 56x80GB, as --tp 8 --pp 7", "About 123B")),
+        ("70B", "8x80GB", ("fits on 8x80GB as --dp 2 --tp 4", "--pp 8")),
+        ("8B", "2x12GB", ("fits on 2x12GB as --tp 2",)),
+    ],
+)
+def test_a_size_without_files(size: str, gpus: str, words: tuple[str, ...]) -> None:
+    text, data = plan(size, "--gpus", gpus)
+    assert [w for w in words if w not in text] == []
+    assert "pool start" not in text, "a size cannot be started"
+    assert data["devices"] == gpus
+
+
+def test_the_best_way_stands_first_and_is_what_start_takes(folder: Path) -> None:
+    text, data = plan(str(folder), "--gpus", "4x24GB")
+    assert data["best"] == data["ways"][0]
+    assert (data["best"]["dp"], data["best"]["tp"], data["best"]["pp"]) == (4, 1, 1)
+    assert text.endswith(f"Start it: %infer pool start {folder} --dp 4")
+    assert {w["dtype"] for w in data["ways"]} == {"bfloat16", "float32"}
+    assert all(w["dp"] * w["tp"] * w["pp"] <= 4 and w["kv_tokens"] > 4096 for w in data["ways"])
+
+
+def test_sizes_that_are_asked_for_are_held(folder: Path) -> None:
+    _, data = plan(str(folder), "--gpus", "4x24GB", "--tp", "2")
+    assert {w["tp"] for w in data["ways"]} == {2}
+    text, data = plan(str(folder), "--gpus", "2x12GB", "--dp", "2")
+    assert data["ways"] == []
+    assert "does not fit on 2x12GB in bfloat16" in text
+    assert "It would as --tp 2" in text
+    assert "is the most" not in text
+    with pytest.raises(BadOption, match="--tp can be 1, 2, 4, 8, 16, 32"):
+        plan(str(folder), "--gpus", "4x24GB", "--tp", "3")
+
+
+def test_a_gguf_file_is_planned_by_its_header(tmp_path: Path) -> None:
+    gguf_fake.write(tmp_path / "x.gguf")
+    _, data = plan(str(tmp_path / "x.gguf"), "--devices", "cpu")
+    assert data["best"]["dtype"] == "float32"
+    assert list((pools._home() / "models").glob("x-*")) == [], "nothing was converted"
+
+
+def test_a_hub_id_is_judged_by_its_name_until_its_files_are_here(tmp_path: Path) -> None:
+    spec, remark = advice.spec_of("someone/Model-8B-Instruct", tmp_path)
+    assert "Judged by the 8B in its name" in remark
+    assert spec.weights == pytest.approx(8e9, rel=0.05)
+    made = tmp_path / "models" / "someone--Model-8B-Instruct"
+    made.mkdir(parents=True)
+    (made / "config.json").write_text(json.dumps({**LLAMA8, "num_hidden_layers": 2}))
+    spec, remark = advice.spec_of("someone/Model-8B-Instruct", tmp_path)
+    assert (spec.layers, remark) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nonsense",), "neither a folder"), (("8B", "--gpus", "many"), "4x24GB"), (("8B", "9B"), "one word too many"), (("8B", "--tp", "x"), "whole number"),
+        (("8B", "--port", "1"), "no option --port"), (("8B", "--devices", "gpu"), "numbers of GPUs"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_plan_is_one_line(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(BadOption, match=says) as caught:
+        plan(*words)
+    assert "\n" not in str(caught.value)
+
+
+def test_on_this_machine_the_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(advice, "gpu_memory", lambda device: {"cuda:0": 79_000_000_000, "cuda:1": 40_000_000_000}.get(device))
+    assert advice.main(["8B"]) == 0
+    assert "8B fits on 2x40GB as --dp 2" in capsys.readouterr().out, "the one with less decides"
+    assert advice.main(["8B", "--devices", "0"]) == 0
+    assert "fits on 1x79GB" in capsys.readouterr().out
+    assert advice.main(["8B", "--devices", "7"]) == 2
+    assert "name it with --gpus" in capsys.readouterr().err
+    monkeypatch.setattr(gauge, "memory", lambda device: gauge.Memory("cpu", 64 * 10**9, 60 * 10**9))
+    assert advice.main(["8B", "--devices", "cpu", "--tp", "2"]) == 0
+    assert "8B fits on this CPU as --tp 2 in float32: 16.0 GB" in capsys.readouterr().out, "two ranks share what is free"
+    assert advice.main(["70B", "--devices", "cpu"]) == 1
+    assert "does not fit on this CPU in float32" in capsys.readouterr().out
+
+
+def test_from_the_console(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pool", "plan", "8B", "--gpus", "24GB", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["best"]["tp"] == 1
+
+
+def test_the_panels_button(tmp_path: Path) -> None:
+    tiny.make("llama", tmp_path / "m")
+    form = PoolForm()
+    form.model.value = str(tmp_path / "m")
+    for name, value in (("gpus", "2x24GB"), ("tp", "2"), ("port", "8000"), ("micro_batches", "2")):
+        form.fields[name].value = value
+    assert form.words("plan") == ["plan", str(tmp_path / "m"), "--tp", "2", "--gpus", "2x24GB"]
+    assert form.words("start") == ["start", str(tmp_path / "m"), "--tp", "2", "--micro-batches", "2", "--port", "8000"]
+
+    async def click() -> None:
+        form.buttons["Plan"].click()
+        async with asyncio.timeout(30):
+            while "fits on" not in form.says.value:  # noqa: ASYNC110 - a widget's value, not an event
+                await asyncio.sleep(0.02)
+
+    asyncio.run(click())
+    assert "as --tp 2" in form.says.value
+    assert not form.buttons["Start"].disabled
