@@ -51,6 +51,9 @@ class Group:
         first, last = cut.vocab
         share = -(-spec.vocab // self.mesh.tensor)
 
+        # torch 2.13's name for what 2.11 calls all_gather_into_tensor.
+        gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+
         def total(x: Tensor) -> Tensor:
             # A sum, not a mean: each rank holds a part of every product, not a copy.
             distributed.all_reduce(x, group=self._tensor)
@@ -63,7 +66,7 @@ class Group:
         def logits(x: Tensor) -> Tensor:
             x = pad(x, (0, share - x.shape[1])).contiguous()
             out = x.new_empty(self.mesh.tensor * x.shape[0], share)
-            distributed.all_gather_into_tensor(out, x, group=self._tensor)
+            gather(out, x, group=self._tensor)
             return out.view(self.mesh.tensor, -1, share).transpose(0, 1).reshape(x.shape[0], -1)[:, : spec.vocab].contiguous()
 
         return Joins(total, embed, logits)

@@ -174,7 +174,7 @@ def kernels(runner: Any, size: int) -> list[tuple[str, int, float]]:
     return sorted(rows, key=lambda r: -r[2])[:12]
 
 
-def write(path: Path) -> None:
+def write(path: Path, device: str = "cuda:0") -> None:
     """Random weights of the model in `path`, beside its config.json."""
     import torch
     from safetensors.torch import save_file
@@ -183,7 +183,7 @@ def write(path: Path) -> None:
     from holynb.pool.spec import read
 
     spec = read(path)
-    source = made_up(spec, "cuda:0", torch.bfloat16)
+    source = made_up(spec, device, torch.bfloat16)
     names = ["model.embed_tokens.weight", "model.norm.weight"] + ([] if spec.tied else ["lm_head.weight"])
     for i in range(spec.layers):
         names += [f"model.layers.{i}.{n}.weight" for n in ("input_layernorm", "post_attention_layernorm")]
