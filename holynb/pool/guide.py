@@ -22,20 +22,26 @@ __all__ = ["Guide", "Guides", "masks"]
 #: Compiled grammars that are kept, the last ones used.
 _KEPT = 64
 
+#: Tokens of digits in a row after which a number ends: more than any float64 has. A schema's `number` has no end of its own,
+#: and a small model that has begun with 3.333 goes on until its tokens are spent.
+LONGEST = 24
+
 
 class Guide:
-    """One row's place in its grammar. `fault`: why the grammar cannot go on; the row must end then."""
+    """One row's place in its grammar. `digits`: tokens of digits that it ends with. `fault`: why the grammar cannot go on; the row must end then."""
 
-    __slots__ = ("fault", "matcher", "owner", "taken")
+    __slots__ = ("digits", "fault", "matcher", "owner", "taken")
 
     def __init__(self, owner: Guides, matcher: Any) -> None:
-        self.owner, self.matcher, self.taken = owner, matcher, 0
+        self.owner, self.matcher, self.taken, self.digits = owner, matcher, 0, 0
         self.fault: str | None = None
 
     def follow(self, said: Sequence[int]) -> None:
         """Go on to where the row is now; `said` are all tokens of its answer."""
         fresh = list(said[self.taken :])
         self.taken = len(said)
+        for token in fresh:
+            self.digits = self.digits + 1 if self.owner.is_digits(token) else 0
         if fresh and not self.matcher.consume_tokens(fresh):
             self.fault = str(self.matcher.get_error()).partition("\n")[0][:200] or "the grammar refuses what was said"
 
@@ -46,7 +52,11 @@ def masks(seqs: Sequence[Seq]) -> NDArray[np.int32]:
     for seq, guide in zip(seqs, guides, strict=True):
         guide.follow(seq.tokens[len(seq.job.ids) :])
     owner = guides[0].owner
-    return owner.masks([g.matcher for g in guides])
+    out = owner.masks([g.matcher for g in guides])
+    for row, guide in zip(out, guides, strict=True):
+        if guide.digits >= LONGEST:
+            owner.shorten(row)
+    return out
 
 
 class Guides:
@@ -58,6 +68,8 @@ class Guides:
         self._executor: Any = None
         self._made: OrderedDict[tuple[str, tuple[int, ...]], Future[Any]] = OrderedDict()
         self._tokenizers: dict[tuple[int, ...], Any] = {}
+        self._digits: NDArray[np.int32] | None = None
+        self._letters: NDArray[np.int32] | None = None
         self._waiting: list[tuple[Job, Future[Any]]] = []
 
     @property
@@ -96,6 +108,26 @@ class Guides:
         bits.fill_next_token_bitmask_par(self._executor, [(m, i) for i, m in enumerate(matchers)], out)
         return out
 
+    def is_digits(self, token: int) -> bool:
+        return self._digits is not None and bool((int(self._digits[token // 32]) >> (token % 32)) & 1)
+
+    def shorten(self, row: NDArray[np.int32]) -> None:
+        """Bar digits where something else may follow and no letter may: inside a number, that is, and not inside a text."""
+        if self._digits is not None and self._letters is not None:
+            rest = row & ~self._digits
+            if rest.any() and not (rest & self._letters).any():
+                row[:] = rest
+
+    def _read(self, tokenizer: Any) -> None:
+        """Which tokens are digits, and which are letters that no number has."""
+        import numpy as np
+
+        words = [tokenizer.decode_bytes([i]) for i in range(self._vocab)]
+        for name, kind in (("_digits", b"0123456789"), ("_letters", b"abcdfghijklmnopqrstuvwxyz")):
+            bits = np.zeros(-(-self._vocab // 32) * 32, np.uint8)
+            bits[[i for i, word in enumerate(words) if word and not word.lower().strip(kind)]] = 1
+            setattr(self, name, np.packbits(bits, bitorder="little").view(np.int32))
+
     def _future(self, job: Job) -> Future[Any]:
         key = (job.grammar or "", job.eos)
         if key not in self._made:
@@ -114,7 +146,9 @@ class Guides:
             raise ValueError("a grammar needs a token that ends the answer, and this model has none")
         if eos not in self._tokenizers:
             words = (self._folder / "tokenizer.json").read_text(encoding="utf-8")
-            self._tokenizers[eos] = LLTokenizer(words, n_vocab=self._vocab, eos_token=list(eos))
+            tokenizer = LLTokenizer(words, n_vocab=self._vocab, eos_token=list(eos))
+            self._read(tokenizer)
+            self._tokenizers[eos] = tokenizer
         matcher = LLMatcher(self._tokenizers[eos], grammar, log_level=0)
         if matcher.is_error():
             raise ValueError(str(matcher.get_error()).partition("\n")[0])

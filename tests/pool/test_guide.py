@@ -14,7 +14,7 @@ from pool_fake import byte_model
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
 from holynb.pool.grammar import checked
-from holynb.pool.guide import Guides, masks
+from holynb.pool.guide import LONGEST, Guides, masks
 from holynb.pool.job import Emit, Limits, Seq, Step
 from holynb.pool.runner import Job, Runner
 
@@ -176,3 +176,27 @@ def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
     assert allowed() == [ord("b"), ord("c")]
     seq.tokens += b'c"'
     assert allowed() == [END]
+
+
+def test_a_number_ends_where_no_number_goes_on(folder: Path) -> None:
+    """A row that says nothing but threes: inside a number they end, inside a text they do not."""
+    guides = Guides(folder, 320)
+
+    def said(schema: str, first: bytes) -> bytes:
+        seq = Seq(Job(1, (1,), 99, eos=(END,), grammar=checked(schema)), 16)
+        seq.guide = guides.begin(seq.job)
+        seq.tokens += first
+        for _ in range(60):
+            may = np.unpackbits(masks([seq]).view(np.uint8), bitorder="little")
+            seq.tokens.append(ord("3") if may[ord("3")] else int(np.flatnonzero(may)[-1]))
+            if seq.tokens[-1] == END:
+                break
+        return bytes(seq.tokens[1:-1])
+
+    number = said('{"type": "number"}', b"3.")
+    assert number.startswith(b"3." + b"3" * (LONGEST - 1))
+    assert len(number) < LONGEST + 4
+    assert json.loads(number) > 3
+    assert said('{"type": "string"}', b'"') == b'"' + b"3" * 59
+    assert said('{"type": "string", "pattern": "^[0-9]{50}$"}', b'"') == b'"' + b"3" * 50 + b'"'
+    assert len(json.dumps(json.loads(said('{"type": "array", "items": {"type": "integer"}, "maxItems": 1}', b"[")))) < LONGEST + 4
