@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from servers.exact import END, EOF, Asked, Exact, Step, chunk, reply, sse, stream_head  # noqa: E402 - the path comes first
+from killed import halfway  # noqa: E402 - the path comes first
+from servers.exact import END, EOF, Asked, Exact, Step, chunk, reply, sse, stream_head  # noqa: E402
 from servers.golden import openai_chunk  # noqa: E402
 
 ANSWER = {"model": "m", "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
@@ -110,8 +111,18 @@ def spread() -> str:
     return f"one {alone:.1f} s, two {both:.1f} s: {alone / both:.2f} times as fast, rows shared {shares[0]} : {shares[1]}"
 
 
+def killed() -> str:
+    """kill -9 at half of 2,000 rows, 32 at once; the rest from a new process."""
+    told = halfway(Path(os.environ["HOLYNB_HOME"]), 2000, 32)
+    return (
+        f"{told.seconds:.1f} s with two starts, {told.kept} answers on disk at the kill, {told.sent} requests seen, {told.twice} rows sent twice, "
+        f"{told.more} more often, {told.logged} of 2000 rows in the log, {told.frame['ok']} ok, {told.frame['wrong']} wrong"
+    )
+
+
 SCENES: dict[str, Callable[[], str]] = {
     "quota-told": lambda: quota(headers=True), "quota-untold": lambda: quota(headers=False), "faults": faults, "dead": dead, "spread": spread,
+    "killed": killed,
 }  # fmt: skip
 
 

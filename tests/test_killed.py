@@ -1,0 +1,58 @@
+"""kill -9 in the middle of runs over real HTTP: what was answered is there, only the rest is sent, and nothing is in the log twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from killed import Counting, child, finished, halfway, kill
+from servers.exact import Exact
+
+from holynb.runlog import RunLog
+
+ROWS, LANES = 300, 16
+
+
+def test_half_of_a_run_is_killed_and_only_the_rest_is_sent_again(home: Path):
+    told = halfway(home, ROWS, LANES)
+    assert told.frame["ok"] == ROWS
+    assert told.frame["wrong"] == 0
+    assert told.logged == ROWS
+    assert 0 < told.kept < ROWS
+    assert told.frame["cached"] == told.kept, "what was on disk is not asked again"
+    assert told.frame["attempts"] == ROWS - told.kept
+    assert told.more == 0
+    assert told.twice <= LANES, "a lane frees only when its answer is on disk, so no more than were in flight"
+    assert told.sent == ROWS + told.twice
+
+
+def test_two_kernels_a_failover_and_a_kill_share_one_log(home: Path):
+    """Both processes start on one provider, which dies; one process is killed after that, and goes on by its name."""
+    first, second = Counting(dies_at=80), Counting()
+    with Exact(first) as one, Exact(second) as two:
+        bases = {"OPENAI": one.base, "DEEPSEEK": two.base}
+        said = {"fallback": ["deepseek/m"], "concurrency": LANES, "retries": 1, "cache": False}
+        with child(home, ROWS, "left", bases, **said) as left, child(home, ROWS, "right", bases, **said) as right:
+            second.wait(ROWS)
+            kill(left)
+            steady = finished(right)
+        with child(home, ROWS, "left", bases, **said) as again:
+            resumed = finished(again)
+    for told in (steady, resumed):
+        assert told["ok"] == ROWS
+        assert told["wrong"] == 0
+        assert told["routes"].get("deepseek/m", 0) > 0
+        assert told["moved"] > 0, "the frame says why a row moved"
+    seen = first.seen + second.seen
+    mine = Counter({row: n for row, n in seen.items() if row.endswith("right")})
+    assert steady["attempts"] == mine.total(), "attempts are what the servers saw, of the kernel that lived"
+    log = RunLog(home / "runs.sqlite")
+    for name in ("left", "right"):
+        found = log.find(name)
+        assert found is not None
+        assert (found.n, found.ok, found.failed, found.status) == (ROWS, ROWS, 0, "done")
+        answers = log.answers(found.id)
+        assert sorted(answers) == list(range(ROWS))
+        assert all(outcome.text == f"answer to row {row} of {name}" for row, (_, outcome) in answers.items())
+    answered = Counter(second.seen)
+    assert sum(n - 1 for row, n in answered.items() if row.endswith("left")) <= LANES, "sent twice where they are answered: only what was in flight"
