@@ -66,8 +66,10 @@ def failure(job: Job, station: Station, fault: Fault) -> Outcome:
 
 def unsent(job: Job, station: Station, money: Money) -> Outcome | None:
     """How a job ends that must not wait for a place: nobody wants it any more, or the budget can never hold it. None for any other."""
-    fault = None if job.dropped else money.refuses(job.request, station.route)
-    return failure(job, station, fault) if fault else job.dropped
+    if job.dropped is not None:
+        return replace(job.dropped, attempts=job.attempts, usage=job.usage, cost=job.cost)
+    fault = money.refuses(job.request, station.route)
+    return failure(job, station, fault) if fault else None
 
 
 def answered(job: Job, route: Route, said: Completion, times: tuple[float, float | None]) -> Outcome:

@@ -199,7 +199,8 @@ def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count 
     frame = count(f"{before}\n\n[Part 9999 of 9999]\n\n\n{after}")
     room = most - beside - frame
     if room < 4 * SMALLEST:  # two answers must fit into a request, and what is asked of them
-        raise BadOption(f"--chunk {most} leaves no room for the text: {beside + frame} tokens go with every part. Give a larger number.")
+        least = beside + frame + 4 * SMALLEST
+        raise BadOption(f"--chunk {most} leaves no room for the text: {beside + frame} tokens go with every part. Give at least {least}.")
     pieces = split(body, room, overlap=room // 20 if overlap is None else min(overlap, room // 2), count=count)
     if not pieces:
         return None

@@ -123,7 +123,7 @@ class Scheduler:
         worst = self._money.worst(job.request, station.route) if budget else Decimal(0)
         if job.dropped is None and (budget is None or (worst is not None and await budget.reserve(worst))):
             return job, worst or Decimal(0)
-        await self._end(job, job.dropped or failure(job, station, self._money.refusal(worst)))
+        await self._end(job, unsent(job, station, self._money) or failure(job, station, self._money.refusal(worst)))
         return None
 
     def _release(self, station: Station, place: Place) -> None:

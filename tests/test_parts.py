@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from holynb import chunking, history, loop, plan, quote
 from holynb.engines import hosted
 from holynb.errors import BadOption
 from holynb.options import Options
+from holynb.types import Ended, Started
 from holynb.ui import preview
 
 ROUTE = "openai/gpt-4.1-mini"
@@ -215,6 +217,7 @@ def test_a_stop_ends_the_row_with_what_it_cost_and_a_resume_asks_the_rest():
         while int(run.chunks()["status"].eq("ok").sum()) < 3:
             assert time.monotonic() < until
             time.sleep(0.02)
+        assert re.fullmatch(r"3 of \d+ parts answered", run.journal.live()[0].strip())
         run.cancel()
         run.cancel()
         run.wait(20)
@@ -269,6 +272,35 @@ def test_a_size_that_leaves_no_room_is_said_before_anything_is_sent():
         with pytest.raises(BadOption, match="--chunk takes auto, or a number of tokens from 64, not 'much'"):
             holynb.infer(["x"], ROUTE, api_base=server.base, chunk="much")
         assert not server.asked
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_each_row_ends_once_and_every_request_is_counted(seed):
+    rng = random.Random(seed)
+    share, limit = rng.choice((0.0, 0.05, 0.3)), rng.choice((600, 1200, 5000, 1 << 30))
+
+    def trouble(text: str, number: int) -> Sequence[Step] | None:
+        fate = random.Random(f"{seed} {number}").random() / share if share else 2
+        if fate < 0.03:
+            return [reply({"error": {"message": "slow down"}}, 429, retry_after_ms="5")]
+        if fate < 0.9:
+            return [reply({"error": {"message": "boom", "type": "server_error"}}, 503, retry_after_ms="2")]
+        return [reply({"error": {"message": "it breaks the rules", "code": "content_filter"}}, 400)] if fate < 0.93 else None
+
+    texts = [f"{QUESTION}\n\n{book(rng.choice((0, 1, 3, 6)), rng.randrange(3))}" for _ in range(rng.randint(1, 9))]
+    reader = Reader(limit, before=trouble)
+    with Exact(reader) as server:
+        said = {"chunk": rng.choice(("700", "1500", "4000", "auto")), "concurrency": rng.choice((1, 3, 16)), "retries": rng.choice((0, 2, 6))}
+        run = ask(server, texts, **said, cache=rng.random() < 0.7)
+        frame = run.frame()
+        assert frame["attempts"].sum() == len(server.asked)
+    ended = [e.row for e in run.journal.since(0)[0] if isinstance(e, Ended)]
+    assert sorted(ended) == list(range(len(texts)))
+    assert set(frame["status"]) <= {"ok", "error"}
+    for text, said_, status in zip(texts, frame["text"], frame["status"], strict=True):
+        assert status == "error" or (said_.split() if said_ != "nothing" else []) == FACT.findall(text)
+    started = [(e.row, e.attempt) for e in run.journal.since(0)[0] if isinstance(e, Started)]
+    assert len(set(started)) == len(started) == len(server.asked), "a row's attempts are counted through"
 
 
 # -- before it is sent ---------------------------------------------------------------------------------------------------
