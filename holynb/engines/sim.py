@@ -4,7 +4,8 @@
     sim/stream   60 words at 10 a second
     sim/flaky    24 words, and at four attempts in ten something that goes wrong
 
-On every model `-p fault=F` asks for one fault: 429, 401, quota, 500, slow, stall, cut, malformed, oom, content_filter or context_length.
+On every model `-p fault=F` asks for one fault: 429, 401, quota, 500, connect, slow, stall, cut, malformed, oom, content_filter or
+context_length. `connect` finds nobody and lasts as long as `--connect-timeout`; `-p at=MODEL` keeps a fault to one model, to fail over from.
 `-p times=N`: how many attempts of a row meet it (default 1; 401, quota, content_filter and context_length: all).
 `-p retry_after=S`: what a 429 asks for (0.2). `-p seconds=S`: how long slow (1) and stall (an hour) last. `-p latency=S`: a pause before
 every answer (0). A token is a word or a mark, which is no real tokenizer's rule. `max_tokens` cuts answers; the echo only below 2048, the
@@ -29,8 +30,8 @@ MODELS = ("echo", "stream", "flaky")
 
 #: What `-p fault=` takes → the other words for it.
 FAULTS: Mapping[str, tuple[str, ...]] = {
-    "429": ("rate_limit",), "401": ("auth",), "quota": (), "500": ("server",), "slow": ("slow_first_byte",), "stall": ("timeout",),
-    "cut": ("truncated",), "malformed": (), "oom": (), "content_filter": (), "context_length": (),
+    "429": ("rate_limit",), "401": ("auth",), "quota": (), "500": ("server",), "connect": ("connect_timeout",), "slow": ("slow_first_byte",),
+    "stall": ("timeout",), "cut": ("truncated",), "malformed": (), "oom": (), "content_filter": (), "context_length": (),
 }  # fmt: skip
 
 #: Faults that no second attempt cures.
@@ -65,10 +66,13 @@ class Sim:
     async def aclose(self) -> None:
         """Nothing to close."""
 
-    async def send(self, request: Request, timeouts: Timeouts) -> AsyncIterator[Delta | Done]:  # noqa: ARG002 - as every engine is asked
+    async def send(self, request: Request, timeouts: Timeouts) -> AsyncIterator[Delta | Done]:
         """Answer as the model and the asked-for fault say. Raises Fault, like any engine."""
         self._attempts[request.row, request.sample] += 1
         fault, seconds = self._fault(request, self._attempts[request.row, request.sample])
+        if fault == "connect":
+            await asyncio.sleep(timeouts.connect)
+            raise Fault("timeout", f"simulated: no connection to {self.endpoint.route} within {timeouts.connect:g} s (--connect-timeout)")
         await asyncio.sleep(_number(request, "latency", 0.0))
         if fault in ("cut", "stall") and request.stream:
             yield Delta("half an ")
@@ -101,7 +105,7 @@ class Sim:
     def _fault(self, request: Request, attempt: int) -> tuple[str | None, float]:
         """What this attempt meets, and how many seconds it wastes."""
         asked = request.sampling.extra.get("fault")
-        if asked is not None:
+        if asked is not None and self._meant(request.sampling.extra.get("at")):
             fault = _named(str(asked))
             seconds = _number(request, "seconds", 1.0 if fault == "slow" else 3600.0)
             return fault if fault in LASTING or attempt <= _number(request, "times", 1) else None, seconds
@@ -112,6 +116,12 @@ class Sim:
                     return fault, _number(request, "seconds", FLAKY_SECONDS.get(fault, 0.0))
                 draw -= share
         return None, 0.0
+
+    def _meant(self, at: object) -> bool:
+        """Whether a fault that is kept to the model `at` is for this one."""
+        if at is not None and at not in MODELS:
+            raise Fault("bad_request", f"-p at={at}: the simulator has {', '.join(MODELS)}.{closest(str(at), MODELS)}", stops=True)
+        return at in (None, self.endpoint.route.model)
 
 
 def tokens(text: str) -> list[str]:

@@ -130,13 +130,34 @@ def test_slow_is_only_late_and_a_stall_has_begun_its_answer():
     assert asyncio.run(stalled()) == ["half an "]
 
 
+def test_nobody_there_takes_as_long_as_connecting_may():
+    async def refused() -> Fault:
+        with pytest.raises(Fault) as caught:
+            async for _ in connect("echo").send(request(extra={"fault": "connect"}), Timeouts(connect=0.05)):
+                pass
+        return caught.value
+
+    start = time.monotonic()
+    found = asyncio.run(refused())
+    assert time.monotonic() - start >= 0.05
+    assert (found.kind, found.retry) == ("timeout", True)
+    assert "within 0.05 s (--connect-timeout)" in found.message
+
+
+def test_a_fault_may_be_kept_to_one_model():
+    extra = {"fault": "500", "at": "stream"}
+    assert ask("echo", request(extra=extra))[1].text == "Say hello."
+    assert fault("stream", request(extra=extra)).kind == "server"
+
+
 def test_latency_is_waited():
     start = time.monotonic()
     ask("echo", request(extra={"latency": 0.05}))
     assert time.monotonic() - start >= 0.05
 
 
-@pytest.mark.parametrize("extra", [{"fault": "42"}, {"latency": "soon"}, {"fault": "429", "retry_after": -1}, {"fault": "429", "times": "nan"}])
+@pytest.mark.parametrize("extra", [{"fault": "42"}, {"latency": "soon"}, {"fault": "429", "retry_after": -1}, {"fault": "429", "times": "nan"},
+    {"at": "ecko", "fault": "429"}])  # fmt: skip
 def test_nonsense_is_one_clear_line_and_stops(extra: dict[str, object]):
     found = fault("echo", request(extra=extra))
     assert found.kind == "bad_request"
