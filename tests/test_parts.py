@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,6 +31,7 @@ from holynb.types import Ended, Started
 from holynb.ui import preview
 
 ROUTE = "openai/gpt-4.1-mini"
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -353,3 +360,46 @@ def test_auto_asks_a_server_of_ones_own_for_its_context_length():
         made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/mine", Options.of({"chunk": "auto", "api_base": f"{server.base}/v1", "max_tokens": 500}))
         longest = max(chunking.length(p) for p in made.long[0].parts)
     assert 10_000 < longest <= 16_000 - 500
+
+
+# -- killed ----------------------------------------------------------------------------------------------------------------
+CHILD = """
+import sys
+import holynb
+text = open(sys.argv[1], encoding="utf-8").read()
+run = holynb.infer([text], "openai/gpt-4.1-mini", api_base=sys.argv[2], name="killed", chunk=1500, max_tokens=200, concurrency=4).wait()
+print(run.frame()["text"][0])
+"""
+
+
+def test_killed_in_the_middle_only_the_parts_that_are_missing_are_asked_again(tmp_path, home):
+    (tmp_path / "book.txt").write_text(f"{QUESTION}\n\n{book(20)}", encoding="utf-8")
+    enough = threading.Event()
+
+    def slow(text: str, number: int) -> Sequence[Step] | None:
+        if number >= 14:
+            enough.set()
+        return None
+
+    reader = Reader(before=slow)
+    with Exact(lambda asked, number: [0.05, *reader(asked, number)]) as server:
+        argv = [sys.executable, "-c", CHILD, str(tmp_path / "book.txt"), server.base]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "HOLYNB_HOME": str(home)}
+        first = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True)
+        try:
+            assert enough.wait(60)
+            os.kill(first.pid, signal.SIGKILL)
+        finally:
+            first.kill()
+            first.communicate()
+        log = history.log()
+        found = log.find("killed")
+        kept = len(log.answers(f"{found.id}/parts"))
+        assert kept >= 10
+        assert not log.answers(found.id), "the row has not ended"
+        sent = len(server.asked)
+        assert sent - kept <= 4, "a lane frees only when its answer is on disk"
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=True)
+        again = len(server.asked) - sent
+    assert done.stdout.split() == [f"K{i:04}" for i in range(20)]
+    assert len(log.answers(f"{found.id}/parts")) == kept + again
