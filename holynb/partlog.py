@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame
+from holynb import chunking, frame
 from holynb.keeper import Keeper
 from holynb.plan import Plan
 from holynb.runlog import PART_ROWS, PARTS, StoredRow
-from holynb.types import Ended, Outcome, Request
+from holynb.types import Ended, Outcome, Prompt, Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +73,20 @@ class PartLog:
             except sqlite3.Error as exc:
                 self._keeper.give_up(exc)
         return {key: replace(o, attempts=0, cost=Decimal(0), cached=True) for key, o in found.items()}
+
+    def replay(self, request: Request, plan: chunking.Plan) -> Iterator[Told]:
+        """The parts of a row whose answer was there already, as far as the log still has theirs."""
+        slots: Sequence[Prompt | str] = plan.parts
+        for number in count(1):
+            asked = [replace(request, messages=slot.messages) for slot in slots if isinstance(slot, Prompt)]
+            keys = self.keys(asked)
+            known = self.known(keys)
+            for i, (part, key) in enumerate(zip(asked, keys, strict=True), 1):
+                yield (request.row, number, str(i)), Prompt(part.messages).text, known.get(key)
+            if len(slots) < 2 or not all(key in known for key in keys):
+                return
+            told = iter([known[key].text or "" for key in keys])
+            slots = plan.reduce([next(told) if isinstance(slot, Prompt) else slot for slot in slots])
 
     def asked(self, row: int, parts: Sequence[tuple[Request, str, list[Any], Outcome | None]]) -> None:
         """Keep what is asked for a row, in order: request, key, label, and the answer where it is known."""

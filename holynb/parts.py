@@ -102,7 +102,11 @@ class Parts(Journal):
 
     def chunks(self) -> Iterator[Told]:
         """Of each long row, round and part: what was asked, and what came of it."""
-        for row in sorted(self._longs):
+        for row in sorted({*self._longs, *self._plan.long}):
+            request = self._plan.requests[row]
+            if row not in self._longs and request is not None:
+                yield from self._log.replay(request, self._plan.long[row])
+                continue
             for slot in (s for slots in list(self._longs[row].rounds) for s in list(slots)):
                 if isinstance(slot, Part):
                     yield (row, slot.round, slot.label), Prompt(slot.request.messages).text, slot.outcome

@@ -179,6 +179,8 @@ def test_a_piece_that_fails_fails_its_row_and_only_what_is_missing_is_asked_agai
         third = holynb.infer(texts, ROUTE, api_base=server.base, chunk="1500", max_tokens=200).wait(60)
         assert len(server.asked) == total
         assert third.frame()["cached"].tolist() == [True, True]
+        assert third.chunks()["text"].tolist() == chunks["text"].tolist(), "its parts can still be looked at"
+        assert third.chunks().index.tolist() == chunks.index.tolist()
         assert third.frame()["cost"].tolist() == [0, 0]
 
 
