@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import BadOption, BadRoute, closest
+from holynb.poolforeign import python_with_vllm
 from holynb.poolinfo import PoolInfo, look
 from holynb.poolwish import EMBEDDED, Wish
 from holynb.types import Gauge
@@ -30,6 +31,8 @@ __all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "listing", "logs", 
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
+#: Of these, what a pool does without whose model runs in another environment.
+_NATIVE = ("torch", "safetensors", "gguf")
 
 Notice = Callable[[str], None]
 
@@ -143,15 +146,17 @@ def plan(model: str = EMBEDDED, **said: Any) -> dict[str, Any]:
 # -- starting ------------------------------------------------------------------------------------------------------
 def _launch(wish: Wish) -> None:
     """Start the server's process. Raises BadRoute where it cannot run here."""
-    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    foreign = wish.engine == "vllm"
+    missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None and not (foreign and name in _NATIVE)]
     if missing:
         raise BadRoute(f"The local pool needs {', '.join(missing)}: pip install 'holynb[local]'")
     if not hasattr(socket, "AF_UNIX"):
         raise BadRoute("The local pool needs Unix sockets, which this system's Python has not; on Windows use WSL.")
     home = _home()
+    engine = ["holynb.pool.vllm", "--python", python_with_vllm(wish.python)] if foreign else ["holynb.pool.server"]
     for log in _logs(wish.called):
         log.unlink(missing_ok=True)
-    argv = [sys.executable, "-P", "-m", "holynb.pool.server", "--tag", f"holynb-pool:{wish.called}", "--name", wish.called]
+    argv = [sys.executable, "-P", "-m", *engine, "--tag", f"holynb-pool:{wish.called}", "--name", wish.called]
     argv += ["--model", _word(wish.model), "--home", str(home), "--devices", wish.places, "--memory", str(wish.memory)]
     argv += ["--idle", str(wish.idle), "--tp", str(wish.tp), "--pp", str(wish.pp), "--restart", str(wish.restart)]
     for flag, value in (("--dtype", wish.dtype), ("--max-len", wish.max_len), ("--port", wish.port), ("--micro", wish.micro_batches)):

@@ -38,6 +38,8 @@ class Wish:
     port: int | None = None
     idle: float = 1800.0
     engine: str = "native"
+    python: str | None = None
+    on: str | None = None
 
     @classmethod
     def of(cls, model: str, said: dict[str, Any]) -> Wish:
@@ -52,14 +54,25 @@ class Wish:
 
     def check(self) -> None:
         self._divided()
-        if self.engine != "native":
-            raise BadOption("--engine vllm is not available in this version yet; start the pool without --engine.")
+        self._engine()
         if not 0 < self.memory <= 1:
             raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
         if self.dtype not in (None, "float32", "float16", "bfloat16"):
             raise BadOption(f"--dtype takes float32, float16 or bfloat16, not {self.dtype}.")
         if self.name is not None and not re.fullmatch(r"[\w][\w.:-]{0,63}", self.name):
             raise BadOption(f"--name takes up to 64 letters, digits, dots and dashes, not {self.name!r}.")
+
+    def _engine(self) -> None:
+        """What decodes, and what belongs to one of both alone."""
+        if self.engine not in ("native", "vllm"):
+            raise BadOption(f"--engine takes native or vllm, not {self.engine!r}.")
+        if self.on is not None:
+            raise BadOption(f"--on {self.on} is not available: a pool runs on this machine's devices. Leave it out.")
+        if self.engine == "native" and self.python is not None:
+            raise BadOption("--python belongs to --engine vllm: it names the Python of the environment that has vLLM.")
+        for flag, said in (("--restart", self.restart), ("--micro-batches", self.micro_batches)):
+            if self.engine == "vllm" and said:
+                raise BadOption(f"{flag} belongs to the native engine; leave it out with --engine vllm.")
 
     def _divided(self) -> None:
         """Numbers of replicas, slices and stages. Whether the model divides so, the pool says: it alone reads the model."""
@@ -92,7 +105,7 @@ class Wish:
     @property
     def places(self) -> str:
         """One device a rank, with commas: `cpu`, or `cuda:N`; by default the first GPUs that torch could use. Raises BadOption."""
-        gpus, ranks = _gpus(), self.ranks
+        gpus, ranks = _gpus() if self.engine == "native" else _gpus(of_torch=False), self.ranks
         if str(self.devices) == "cpu" or (self.devices is None and not gpus):
             return ",".join(["cpu"] * ranks)
         words = (
@@ -115,12 +128,12 @@ class Wish:
         return ",".join(f"cuda:{w}" for w in words)
 
 
-def _gpus() -> int:
-    """GPUs that the installed torch could use; told without loading it."""
+def _gpus(*, of_torch: bool = True) -> int:
+    """GPUs of this machine; with `of_torch` those that the installed torch could use, told without loading it."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        if "+cpu" in version("torch") or shutil.which("nvidia-smi") is None:
+        if (of_torch and "+cpu" in version("torch")) or shutil.which("nvidia-smi") is None:
             return 0
     except PackageNotFoundError:
         return 0

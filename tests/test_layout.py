@@ -16,7 +16,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.errors", "holynb.secret"),
     ("holynb.types",),
     ("holynb.engines.providers",  # data that settings and engines share
-     "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.journal",
+     "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.journal",
      "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema",
      "holynb.shape",
      "holynb.roi", "holynb.loop", "holynb.options", "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary",
@@ -78,7 +78,9 @@ def test_imports_point_one_way() -> None:
 
 
 def test_the_rule_sees_an_import_that_points_up() -> None:
-    assert climbs(read("holynb.types", "def f():\n    from holynb import run\n")) == ["holynb.types:2 imports holynb.run, which stands above it"]
+    assert climbs(read("holynb.types", "def f():\n    from holynb import run\n")) == [
+        "holynb.types:2 imports holynb.run, which stands above it"
+    ]
     assert not climbs(read("holynb.types", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from holynb import run\n"))
 
 
@@ -86,7 +88,9 @@ def test_libraries_stay_in_their_rooms() -> None:
     assert not [line for m in modules() for line in trespasses(m)]
 
 
-@pytest.mark.parametrize("line", ["import torch.nn", "def f():\n    import pandas", 'import importlib\nimportlib.import_module("holynb.pool.batch")'])
+@pytest.mark.parametrize(
+    "line", ["import torch.nn", "def f():\n    import pandas", 'import importlib\nimportlib.import_module("holynb.pool.batch")']
+)
 def test_the_rule_sees_a_library_outside_its_room(line: str) -> None:
     assert trespasses(read("holynb.scheduler", line))
 
@@ -105,7 +109,9 @@ def test_the_pool_stands_on_the_ground() -> None:
     """Its processes share with the rest only the nouns and what starts them: everything else goes through a socket."""
     allowed = ("holynb.pool", "holynb.errors", "holynb.types", "kernels_support")
     inside = [m for m in modules() if under(m.name, "holynb.pool")]
-    assert not [f"{m.name}:{i.line} imports {i.name}" for m in inside for i in m.imports if under(i.name, "holynb") and not under(i.name, *allowed)]
+    assert not [
+        f"{m.name}:{i.line} imports {i.name}" for m in inside for i in m.imports if under(i.name, "holynb") and not under(i.name, *allowed)
+    ]
 
 
 def test_kernels_support_knows_no_holynb_and_its_halves_not_each_other() -> None:

@@ -196,7 +196,7 @@ def test_a_model_that_is_none_says_so() -> None:
     ("said", "words"),
     [
         ({"tp": 0}, "1 to 64"), ({"pp": 12}, "1 to 11"), ({"dp": 8, "tp": 8, "pp": 2}, "128 processes"), ({"micro_batches": 2}, "belongs to --pp"),
-        ({"pp": 3, "micro_batches": 2}, "takes 3 "), ({"restart": -1}, "--restart"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "not available"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
+        ({"pp": 3, "micro_batches": 2}, "takes 3 "), ({"restart": -1}, "--restart"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "there is no vLLM in that environment"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
         ({"name": "a/b"}, "name"), ({"devices": "gpu"}, "devices"), ({"maxlen": 3}, "Did you mean max_len"),
     ],
 )  # fmt: skip

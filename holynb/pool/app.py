@@ -30,7 +30,7 @@ from holynb.pool.metrics import render
 from holynb.pool.replica import Generation, Lost, Refused
 from holynb.pool.service import Service
 
-__all__ = ["application"]
+__all__ = ["Routes", "application", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,7 @@ def _api_error(exc: Lost | Refused) -> ApiError:
     return ApiError(500, str(exc), code=exc.code)
 
 
-async def _refuse(request: Request, exc: Exception) -> Response:
+async def refuse(request: Request, exc: Exception) -> Response:
     if isinstance(exc, Gone):
         return Response(status_code=499)
     if isinstance(exc, HTTPException):
@@ -240,7 +240,7 @@ async def _refuse(request: Request, exc: Exception) -> Response:
 def application(service: Service) -> ASGIApp:
     """The whole application over one service."""
     routes = Routes(service)
-    handlers = dict.fromkeys((ApiError, Gone, HTTPException, Exception), _refuse)
+    handlers = dict.fromkeys((ApiError, Gone, HTTPException, Exception), refuse)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),

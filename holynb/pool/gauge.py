@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-__all__ = ["Memory", "bf16_is_fast", "cpus", "memory"]
+__all__ = ["Memory", "bf16_is_fast", "cpus", "held", "memory"]
 
 _CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
@@ -28,6 +30,23 @@ class Memory:
 def memory(device: str = "cpu") -> Memory:
     """The memory of `cpu` or of a GPU (`cuda:0`)."""
     return _cpu() if device == "cpu" else _gpu(device)
+
+
+def held(device: str, pids: Collection[int]) -> Memory:
+    """The memory of a device and what these processes hold of it, asked from outside them: psutil for `cpu`, NVML for a GPU.
+
+    `ours` is None where the driver does not name processes to us (in containers with process numbers of their own). Raises
+    OSError where there is no NVML.
+    """
+    if device != "cpu":
+        return _seen(device, pids)
+    import psutil
+
+    sizes = []
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            sizes.append(int(psutil.Process(pid).memory_info().rss))
+    return replace(_cpu(), ours=sum(sizes))
 
 
 def cpus() -> int:
@@ -55,6 +74,26 @@ def _cpu() -> Memory:
             continue
         total, free = min(total, most), min(free, max(0, most - now))
     return Memory("cpu", total, free, int(psutil.Process().memory_info().rss))
+
+
+def _seen(device: str, pids: Collection[int]) -> Memory:
+    """A GPU through NVML; `cuda:N` counts among those that CUDA_VISIBLE_DEVICES leaves."""
+    try:
+        import pynvml
+    except ImportError as exc:
+        raise OSError("nvidia-ml-py is not installed") from exc
+    number = device.removeprefix("cuda:")
+    visible = [w.strip() for w in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if w.strip()]
+    name = visible[int(number)] if int(number) < len(visible) else number
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+        said = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        sizes = [p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid in pids]
+    except pynvml.NVMLError as exc:
+        raise OSError(f"NVML does not answer: {exc}") from exc
+    ours = sum(sizes) if sizes and None not in sizes else None
+    return Memory(device, int(said.total), int(said.total) - int(said.used), ours)
 
 
 def _gpu(device: str) -> Memory:

@@ -175,8 +175,8 @@ class Service:
             "model": self.identity.model, "max_len": self.max_len or None, "requests": self.requests,
             "idle_s": 0.0 if self.requests else round(time.monotonic() - self.used_at, 1),
             "tokens_in": self.metrics.tokens_in, "tokens_out": self.metrics.tokens_out, "deaths": self.deaths[-5:],
-            "replicas": [dict(r.stats) for r in self._replicas],
-            "devices": [held for r in self._replicas for s in r.stats.get("ranks", ()) if (held := device(s)) is not None],
+            "replicas": [dict(s) for s in self.stats()],
+            "devices": [held for s in self.stats() for rank in s.get("ranks", ()) if (held := device(rank)) is not None],
         }  # fmt: skip
 
     def stats(self) -> list[Mapping[str, Any]]:
