@@ -40,6 +40,9 @@ class PoolInfo:
     memory: tuple[Gauge, ...] = ()
     kv_used: int | None = None
     kv_total: int | None = None
+    stages: tuple[tuple[float, ...], ...] = ()
+    """Per replica, the busy share of each stage of its pipeline; empty without one."""
+    deaths: tuple[str, ...] = ()
     why: str | None = None
 
     @property
@@ -74,7 +77,8 @@ def look(record: Record) -> PoolInfo:
         k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")
     }
     said.update({k: _sum(health, k) for k in ("kv_used", "kv_total")})
-    return PoolInfo(**known, **said, memory=_memory(health))
+    stages = tuple(tuple(r["stages"]) for r in health.get("replicas", []) if r.get("stages"))
+    return PoolInfo(**known, **said, memory=_memory(health), stages=stages, deaths=tuple(health.get("deaths", ())))
 
 
 def _sum(health: dict[str, Any], key: str) -> int | None:

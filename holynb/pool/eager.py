@@ -51,7 +51,9 @@ class Eager:
         rows = [Row(s, s.cached - 1, 1) for s in step.decode] + step.prefill
         with torch.inference_mode():
             part = part_of(rows, self.block, self._group, self.kv)
-            made = self.model.forward(part, self.kv, self.stage.before(len(part.ids)))
+            hidden = self.stage.before(len(part.ids))
+            with self.stage.working():
+                made = self.model.forward(part, self.kv, hidden)
             if not self.stage.last:
                 self.stage.after(made)
                 return None, len(step.sampled)

@@ -176,7 +176,8 @@ class Graphs:
         hidden = self.stage.before(size)
         if hidden is not None:
             self.hidden_in[:size].copy_(hidden)
-        graph()
+        with self.stage.working():
+            graph()
         if not self.stage.last:
             # A copy: the buffer is the next step's too, and the one before may still be on its way.
             self.stage.after(self.hidden_out[:size].clone())

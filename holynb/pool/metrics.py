@@ -70,11 +70,13 @@ def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) 
         ("running", "holynb_requests_running", "sequences in the batch"), ("waiting", "holynb_requests_waiting", "sequences in the queue"),
         ("kv_used", "holynb_kv_used_tokens", "tokens in the KV cache"), ("kv_total", "holynb_kv_total_tokens", "tokens the KV cache holds"),
         ("weights_bytes", "holynb_weights_bytes", "bytes of weights"), ("kv_bytes", "holynb_kv_bytes", "bytes of the KV cache"),
-        ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"),
+        ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"), ("flights", "holynb_pipeline_batches", "batches under way at a time"),
     )  # fmt: skip
     for key, name, words in named:
         values = [(f'{{replica="{i}"}}', s[key]) for i, s in enumerate(stats) if isinstance(s.get(key), int | float)]
         lines += _family(name, "gauge", words, values)
+    busy = [(f'{{replica="{i}",stage="{n}"}}', round(share, 4)) for i, s in enumerate(stats) for n, share in enumerate(s.get("stages", ()))]
+    lines += _family("holynb_stage_busy_share", "gauge", "share of the time with work in which a pipeline's stage computes", busy)
     lines += _family("holynb_device_memory_bytes", "gauge", "memory by device and part", list(_memory(stats)))
     lines += _family("holynb_prompt_tokens_total", "counter", "prompt tokens taken", [("", metrics.tokens_in)])
     lines += _family("holynb_generation_tokens_total", "counter", "tokens written", [("", metrics.tokens_out)])
@@ -90,7 +92,7 @@ def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) 
 
 
 def device(stats: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A replica's device and who holds its memory, in bytes; None before the replica has said."""
+    """A rank's device and who holds its memory, in bytes; None before the rank has said."""
     if "device" not in stats:
         return None
     ours, weights, kv = (stats.get(k) for k in ("memory_ours", "weights_bytes", "kv_bytes"))
@@ -111,7 +113,9 @@ def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> 
 
 def _memory(stats: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
     for i, one in enumerate(stats):
-        held = device(one)
-        for part in ("used", "total", "ours", "weights", "kv", "rest"):
-            if held is not None and held[part] is not None:
-                yield f'{{device="{held["device"]}",part="{part}",replica="{i}"}}', held[part]
+        ranks = one.get("ranks") or [one]
+        for number, held in enumerate(map(device, ranks)):
+            labels = f'replica="{i}"' + (f',rank="{number}"' if len(ranks) > 1 else "")
+            for part in ("used", "total", "ours", "weights", "kv", "rest"):
+                if held is not None and held[part] is not None:
+                    yield f'{{device="{held["device"]}",part="{part}",{labels}}}', held[part]

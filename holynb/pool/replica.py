@@ -116,8 +116,14 @@ class Replica:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """The leader's last figures, and in `ranks` everybody's."""
-        return {**self.ranks[0].stats, "ranks": [r.stats for r in self.ranks]} if self.ranks[0].stats else {}
+        """The leader's last figures, weights and cache of all ranks together; in `ranks` everybody's own, in `stages` the busy share of each."""
+        every = [r.stats for r in self.ranks]
+        if not every[0]:
+            return {}
+        sums: dict[str, Any] = {k: sum(s.get(k, 0) for s in every) for k in ("weights_bytes", "kv_bytes") if k in every[0]}
+        # The slices of a stage work at the same time: the first one speaks for them.
+        stages = {s["stage"]: s["busy"] for s in reversed(every) if s.get("busy") is not None}
+        return {**every[0], **sums, "ranks": every, "stages": [stages[n] for n in sorted(stages)]}
 
     @property
     def processes(self) -> list[Process]:

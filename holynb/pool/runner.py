@@ -161,7 +161,10 @@ class Runner:
                 if self.group is not None or not _out_of_memory(exc):
                     raise
                 emits += self._land(0) + self._shrink(step)
-        return emits + self._land(self.engine.ahead if step is not None else max(0, len(self._flights) - 1))
+        emits += self._land(self.engine.ahead if step is not None else max(0, len(self._flights) - 1))
+        if self.idle:
+            self.stage.rest()
+        return emits
 
     def stats(self) -> dict[str, Any]:
         """Counters and sizes, for metrics: tokens, rows, bytes; `memory` is the device's own."""
@@ -172,7 +175,8 @@ class Runner:
             "kv_used": used * self.blocks.size, "kv_total": self.blocks.total * self.blocks.size, "tokens_in": b.tokens_in,
             "tokens_out": b.tokens_out, "tokens_shared": b.shared, "weights_bytes": self.weights_bytes, "kv_bytes": self.kv_bytes,
             "device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours,
-            "dtype": self.dtype, "max_len": self.limits.max_len, "rank": self.mesh.rank, "busy": self.stage.busy,
+            "dtype": self.dtype, "max_len": self.limits.max_len, "stage": self.mesh.stage, "flights": self.mesh.flights,
+            "busy": self.stage.busy,
         }  # fmt: skip
 
     def _launch(self, step: Step) -> None:

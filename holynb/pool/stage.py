@@ -7,7 +7,10 @@ the mesh has flights, of different sequences, so that every stage has work while
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,29 +38,39 @@ class Alone:
         """The step's tokens, whoever sampled them."""
         return found or []
 
+    def working(self) -> AbstractContextManager[None]:
+        """Around this stage's own work on a step."""
+        return nullcontext()
+
+    def rest(self) -> None:
+        """There is nothing to do until more is said: time that counts for nobody."""
+
     @property
-    def busy(self) -> float:
-        """Share of the time since the start in which this stage did not wait for another."""
-        return 1.0
+    def busy(self) -> float | None:
+        """Share of the time with work under way in which this stage computes; None where there are no other stages, or was no work yet."""
+        return None
 
 
 class Stage(Alone):
-    """One of several. Waits are counted, so that the bubble can be seen."""
+    """One of several. Its work is timed (on a GPU by the GPU), so that the bubble can be seen."""
+
+    #: Seconds of work under way after which what was before counts half.
+    RECENT = 20.0
 
     def __init__(self, group: Group, hidden: int, like: Tensor) -> None:
         mesh = group.mesh
         self.group, self._hidden, self._like = group, hidden, like
         self.first, self.last = mesh.stage == 0, mesh.stage == mesh.pipe - 1
         self.ahead = mesh.flights - 1
-        self._waited, self._since = 0.0, time.monotonic()
+        self._cuda = like.is_cuda
+        self._marks: deque[tuple[Any, Any]] = deque()
+        self._worked = self._open = 0.0
+        self._since: float | None = None
 
     def before(self, tokens: int) -> Tensor | None:
         if self.first:
             return None
-        begin = time.monotonic()
-        hidden = self.group.take_over(torch.empty(tokens, self._hidden, dtype=self._like.dtype, device=self._like.device))
-        self._waited += time.monotonic() - begin
-        return hidden
+        return self.group.take_over(torch.empty(tokens, self._hidden, dtype=self._like.dtype, device=self._like.device))
 
     def after(self, hidden: Tensor) -> None:
         if not self.last:
@@ -67,11 +80,45 @@ class Stage(Alone):
         if self.last:
             self.group.spread(found or [])
             return found or []
-        begin = time.monotonic()
-        said = self.group.gather(count)
-        self._waited += time.monotonic() - begin
-        return said
+        return self.group.gather(count)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if self._cuda:
+            # Launching returns at once; what the device does in between is known when it has done it.
+            event: Any = torch.cuda.Event
+            begin, end = event(enable_timing=True), event(enable_timing=True)
+            begin.record()
+            yield
+            end.record()
+            self._marks.append((begin, end))
+            self._gather()
+        else:
+            yield
+            self._worked += time.monotonic() - now
+
+    def rest(self) -> None:
+        self._tick()
+        self._since = None
 
     @property
-    def busy(self) -> float:
-        return 1.0 - self._waited / max(1e-9, time.monotonic() - self._since)
+    def busy(self) -> float | None:
+        self._tick()
+        return min(1.0, self._worked / self._open) if self._open else None
+
+    def _gather(self) -> None:
+        """What the device has finished."""
+        while self._marks and self._marks[0][1].query():
+            begin, end = self._marks.popleft()
+            self._worked += begin.elapsed_time(end) / 1000
+
+    def _tick(self) -> None:
+        self._gather()
+        if self._since is not None:
+            now = time.monotonic()
+            self._open, self._since = self._open + now - self._since, now
+        if self._open > self.RECENT:
+            self._open, self._worked = self._open / 2, self._worked / 2

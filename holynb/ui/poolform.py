@@ -130,7 +130,8 @@ def table(found: list[PoolInfo]) -> str:
 
 def _state(info: PoolInfo) -> str:
     stage = f": {info.stage}" if info.stage not in ("", info.state) else ""
-    return f"{info.state}{stage}" + (f" {info.share:.0%}" if info.share is not None and info.state == "starting" else "")
+    share = f" {info.share:.0%}" if info.share is not None and info.state == "starting" else ""
+    return "; ".join([f"{info.state}{stage}{share}", *poolwords.stages(info)])
 
 
 def _kv(info: PoolInfo) -> str:

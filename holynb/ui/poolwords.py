@@ -15,7 +15,7 @@ from holynb.ui.text import ago, count, grid
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
 
-__all__ = ["HELP", "PLAN", "START", "run"]
+__all__ = ["HELP", "PLAN", "START", "run", "stages"]
 
 Notice = Callable[[str], None]
 
@@ -33,7 +33,9 @@ START: tuple[Option, ...] = (
     Option("port", ("--port",), "P", "also serve on this loopback port, with a token (0: any free one)", int),
     Option("idle", ("--idle",), "DURATION", "end by itself after this long without a request (30m)", duration),
     Option("restart", ("--restart",), "N", "start a replica that dies again, up to N times (0)", int),
-    Option("engine", ("--engine",), "native|vllm", "what decodes"),
+    Option("engine", ("--engine",), "native|vllm", "what decodes: our own engine, or a vLLM that you have in an environment of its own"),
+    Option("python", ("--python",), "PATH", "with --engine vllm: the Python of that environment, or its folder"),
+    Option("on", ("--on",), "WHERE", "more than this machine: not available"),
     Option("bg", ("--bg",), None, "return at once; requests to a starting pool wait"),
 )
 
@@ -126,7 +128,7 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     facts = {
         "model": info.model, "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}", "pid": info.pid, "devices": ", ".join(info.devices),
         "memory": _memory(info), "longest": f"{count(info.max_len)} tokens", "requests": count(info.requests),
-        "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}", "address": info.base_url, "why": info.why,
+        "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}", "stages": "; ".join(stages(info)), "address": info.base_url, "lost": " | ".join(info.deaths), "why": info.why,
     }  # fmt: skip
     if info.base_url:
         facts["its token"] = "in the rendezvous file in HOLYNB_HOME/run, and in: holynb pool status --json"
@@ -191,6 +193,11 @@ def _none(rest: Sequence[str], word: str) -> None:
 
 def _on(info: PoolInfo) -> str:
     return f", on {', '.join(info.devices)}" if info.devices else ""
+
+
+def stages(info: PoolInfo) -> list[str]:
+    """Per replica, how busy each stage of its pipeline is."""
+    return [", ".join(f"stage {n} {share:.0%} busy" for n, share in enumerate(replica)) for replica in info.stages]
 
 
 def _memory(info: PoolInfo) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from holynb.ui import poolwords
 
 pytest.importorskip("torch")
 
+PROMPTS = tiny.prompts(6, 256)
+TOKENS = 12
 REAL = ("--runner", "holynb.pool.runner:Runner")
 
 
@@ -61,105 +62,127 @@ def ask(pool: Pool, ids: list[int], tokens: int) -> dict[str, Any]:
     return choice
 
 
-def all_of(pool: Pool, prompts: list[list[int]], tokens: int) -> list[str]:
-    """The answers to prompts that are asked at once."""
+def all_of(pool: Pool, more: int = 0) -> list[str]:
+    """The answers to all prompts, asked at once."""
     said: dict[int, str] = {}
-    threads = [threading.Thread(target=lambda i=i, p=p: said.update({i: ask(pool, p, tokens + i)["text"]})) for i, p in enumerate(prompts)]
+    threads = [
+        threading.Thread(target=lambda i=i, p=p: said.update({i: ask(pool, p, TOKENS + i + more)["text"]})) for i, p in enumerate(PROMPTS)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    return [said[i] for i in range(len(prompts))]
+    return [said[i] for i in range(len(PROMPTS))]
+
+
+def figures(pool: Pool) -> dict[str, float]:
+    """The page of /metrics."""
+    lines = [line.rpartition(" ") for line in pool.ask("/metrics")[1].splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> list[str]:
+def expected(folder: Path) -> list[str]:
     """What one process answers."""
-    pools = Tiny(tmp_path_factory.mktemp("one"), folder)
-    try:
-        return all_of(pools.divided(), tiny.prompts(6, 256), 12)
-    finally:
-        pools.end()
+    from holynb.pool.runner import Job, Runner
+    from holynb.pool.text import Text
+
+    runner, text = Runner(folder), Text(folder)
+    said: dict[int, list[int]] = {i: [] for i in range(len(PROMPTS))}
+    for i, ids in enumerate(PROMPTS):
+        runner.add(Job(i, tuple(ids), TOKENS + i, ignore_eos=True))
+    while not runner.idle:
+        for emit in runner.step():
+            said[emit.id] += emit.tokens
+    return [text.decode(tokens) for tokens in said.values()]
 
 
 def gone(pids: list[int]) -> bool:
     return not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in pids)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "flags"), [({"tp": 2}, ()), ({"pp": 2}, ("--micro", "3")), ({"dp": 2, "tp": 2}, ())], ids=["tp2", "pp2", "dp2 tp2"]
-)
-def test_the_same_answers_as_one_process(made: Tiny, expected: list[str], sizes: dict[str, int], flags: tuple[str, ...]) -> None:
-    pool = made.divided(*flags, **sizes)  # type: ignore[arg-type]
-    assert len(pool.record.ranks) == sizes.get("dp", 1) * sizes.get("tp", 1) * sizes.get("pp", 1)
-    assert all_of(pool, tiny.prompts(6, 256), 12) == expected
-    pids = [r.pid for r in pool.record.ranks]
-    begin = time.monotonic()
+def pids_of(pool: Pool) -> list[int]:
+    record = pool.now()
+    assert record is not None
+    return [r.pid for r in record.ranks]
+
+
+def running(pool: Pool) -> list[bool]:
+    return [bool(r.get("running")) for r in pool.ask("/health")[1]["replicas"]]
+
+
+def test_tensor_parallel_says_the_same_and_a_killed_server_takes_all_ranks_along(made: Tiny, expected: list[str]) -> None:
+    pool = made.divided(tp=2)
+    assert all_of(pool) == expected
+    assert len(pids_of(pool)) == 2
+    pool.process.kill()
+    pool.wait(lambda: gone([r.pid for r in pool.record.ranks]), 5)
+
+
+def test_a_pipeline_says_the_same_tells_how_busy_its_stages_are_and_ends_cleanly(made: Tiny, expected: list[str]) -> None:
+    pool = made.divided("--micro", "3", pp=2)
+    pids = pids_of(pool)
+    assert all_of(pool) == expected
+    pool.wait(lambda: all(s.get("busy") for r in pool.ask("/health")[1]["replicas"] for s in r["ranks"]))
+    (replica,) = pool.ask("/health")[1]["replicas"]
+    found = figures(pool)
+    for stage, share in enumerate(replica["stages"]):
+        assert 0 < share <= 1
+        assert 0 < found[f'holynb_stage_busy_share{{replica="0",stage="{stage}"}}'] <= 1
+    assert len(replica["stages"]) == 2
+    assert found['holynb_pipeline_batches{replica="0"}'] == 3
+    assert all(found[f'holynb_device_memory_bytes{{device="cpu",part="ours",replica="0",rank="{n}"}}'] for n in range(2))
+    each = [s["weights_bytes"] for s in replica["ranks"]]
+    assert found['holynb_weights_bytes{replica="0"}'] == sum(each)
+    assert max(each) < 0.75 * sum(each), "no rank holds the whole model"
     pool.process.terminate()
-    pool.process.wait(10)
+    assert pool.process.wait(10) == 0
     assert gone(pids)
-    assert time.monotonic() - begin < 10
-    assert "was killed" not in pool.log()
+    assert "was killed" not in pool.log(), "the leader let its follower go"
     assert "Traceback" not in pool.log()
 
 
-def test_a_killed_follower_ends_its_replica_and_the_other_serves_on(made: Tiny, expected: list[str]) -> None:
+def test_two_replicas_of_two_say_the_same_and_a_killed_follower_ends_one_of_them(made: Tiny, expected: list[str]) -> None:
     pool = made.divided(dp=2, tp=2)
-    pids = [r.pid for r in pool.record.ranks]
+    pids = pids_of(pool)
+    assert all_of(pool) == expected
     said: list[list[str]] = []
-    asking = threading.Thread(target=lambda: said.append(all_of(pool, tiny.prompts(6, 256), 100)))
+    asking = threading.Thread(target=lambda: said.append(all_of(pool, more=40)))
     asking.start()
-    pool.wait(lambda: all(r.get("running") for r in pool.ask("/health")[1]["replicas"]))
+    pool.wait(lambda: all(running(pool)))
     os.kill(pids[3], signal.SIGKILL)
     pool.wait(lambda: gone(pids[2:]), 5)
     asking.join(60)
     assert [text[: len(e) - 6] for text, e in zip(said[0], expected, strict=True)] == [e[: len(e) - 6] for e in expected]
-    assert not gone(pids[:1])
-    assert not gone(pids[1:2])
+    assert [gone([p]) for p in pids] == [False, False, True, True]
     health = pool.ask("/health")[1]
     assert len(health["replicas"]) == 1
-    assert health["deaths"] == [d for d in health["deaths"] if d.startswith(f"rank 1 of 2, process {pids[3]} was killed by SIGKILL")]
-    assert len(health["deaths"]) == 1
+    (how,) = health["deaths"]
+    assert how.startswith(f"rank 1 of 2, process {pids[3]} was killed by SIGKILL")
 
 
-def test_a_killed_follower_of_the_only_replica_is_an_error_that_says_why(made: Tiny) -> None:
-    pool = made.divided(pp=2)
-    pids = [r.pid for r in pool.record.ranks]
+def test_a_dead_replica_comes_back_where_that_is_wanted_and_then_says_why_it_does_not(made: Tiny, expected: list[str]) -> None:
+    pool = made.divided("--restart", "1", tp=2)
+    before = pids_of(pool)
+    os.kill(before[1], signal.SIGKILL)
+    pool.wait(lambda: gone(before), 5)
+    assert all_of(pool) == expected, "rows waited for it"
+    after = pids_of(pool)
+    assert not set(after) & set(before)
+    assert len(after) == 2
     found: list[Any] = []
     body = {"prompt": [5, 6, 7], "max_tokens": 400, "temperature": 0, "ignore_eos": True}
     asking = threading.Thread(target=lambda: found.append(pool.ask("/v1/completions", body)))
     asking.start()
-    pool.wait(lambda: any(r.get("running") for r in pool.ask("/health")[1]["replicas"]))
-    os.kill(pids[1], signal.SIGKILL)
+    pool.wait(lambda: any(running(pool)))
+    os.kill(after[1], signal.SIGKILL)
     asking.join(10)
     status, said = found[0]
     assert (status, said["error"]["code"]) == (500, "replica_died")
-    assert f"rank 1 of 2, process {pids[1]} was killed by SIGKILL" in said["error"]["message"]
-    pool.process.wait(10)
-    assert gone(pids)
-    assert list((pool.home / "run").iterdir()) == []
-
-
-def test_a_dead_replica_comes_back_where_that_is_wanted_and_its_rows_wait(made: Tiny, expected: list[str]) -> None:
-    pool = made.divided("--restart", "1", tp=2)
-    before = [r.pid for r in pool.record.ranks]
-    os.kill(before[1], signal.SIGKILL)
-    pool.wait(lambda: gone(before), 5)
-    assert all_of(pool, tiny.prompts(6, 256), 12) == expected
-    record = pool.now()
-    assert record is not None
-    after = [r.pid for r in record.ranks]
-    assert len(after) == 2
-    assert not set(after) & set(before)
-    os.kill(after[0], signal.SIGKILL)
+    assert f"rank 1 of 2, process {after[1]} was killed by SIGKILL" in said["error"]["message"]
     assert pool.process.wait(10) == 1
     assert gone(after)
-
-
-def test_a_killed_server_takes_all_ranks_along(made: Tiny) -> None:
-    pool = made.divided(tp=2)
-    pool.process.kill()
-    pool.wait(lambda: gone([r.pid for r in pool.record.ranks]), 5)
+    assert list((pool.home / "run").iterdir()) == []
 
 
 @pytest.mark.parametrize(("sizes", "words"), [({"tp": 3}, "--tp can be 1, 2, 4, 8"), ({"pp": 5}, "--pp can be 1 to 4")])

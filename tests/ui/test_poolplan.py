@@ -14,8 +14,9 @@ import tiny
 from holynb import cli, pools
 from holynb.errors import BadOption
 from holynb.pool import advice, gauge
+from holynb.poolinfo import PoolInfo
 from holynb.ui import poolwords
-from holynb.ui.poolform import PoolForm
+from holynb.ui.poolform import PoolForm, table
 
 LLAMA8 = {
     "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -140,3 +141,10 @@ def test_the_panels_button(tmp_path: Path) -> None:
     asyncio.run(click())
     assert "as --tp 2" in form.says.value
     assert not form.buttons["Start"].disabled
+
+
+def test_a_pipelines_stages_are_shown_where_pools_are() -> None:
+    info = PoolInfo("p", "m", "ready", 1, "here", stages=((0.93, 0.881), (0.5, 0.25)), deaths=("rank 1 of 2 was killed",))
+    assert poolwords.stages(info) == ["stage 0 93% busy, stage 1 88% busy", "stage 0 50% busy, stage 1 25% busy"]
+    assert "ready; stage 0 93% busy, stage 1 88% busy; stage 0 50% busy" in table([info])
+    assert "busy" not in table([PoolInfo("p", "m", "ready", 1, "here")])
