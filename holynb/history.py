@@ -96,7 +96,8 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
         return replace(plan, kept=_good(_earlier(plan.continues)[1]))
     asked = Options.of(options or {})
     chosen = replace(run.plan.options, **{said: getattr(asked, said) for said in options or {}})
-    return replace(run.plan, options=chosen, kept=_good(dict(enumerate(run.rows()))), continues=run.id)
+    long, notes = long_rows(run.plan.requests, run.plan.endpoints, chosen, run.plan.secrets)
+    return replace(run.plan, options=chosen, kept=_good(dict(enumerate(run.rows()))), continues=run.id, long=long, notes=notes)
 
 
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:

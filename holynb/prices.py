@@ -22,7 +22,7 @@ from holynb import settings
 from holynb.errors import BadSetting, closest
 from holynb.types import Message, Route, Usage
 
-__all__ = ["MILLION", "OVERHEAD", "Price", "Rates", "device_cost", "list_price", "price", "table", "worst_case", "worst_usage"]
+__all__ = ["MILLION", "OVERHEAD", "Price", "Rates", "list_price", "price", "table", "worst_case", "worst_usage"]
 
 MILLION = Decimal(1_000_000)
 RATES = ("input", "output", "cached", "cache_write")
@@ -143,11 +143,6 @@ def worst_case(route: Route, messages: Sequence[Message], max_tokens: int) -> De
     known = list_price(route)
     usage = worst_usage(messages, max_tokens)
     return None if known is None else known.dearest(usage.tokens_in or 0).of(usage)
-
-
-def device_cost(route: Route, device_seconds: float) -> Decimal | None:
-    """What so many device-seconds of a pool cost by the user's `per_device_hour`; None where that is not set."""
-    return price(route, None, Usage(device_s=device_seconds))
 
 
 # -- where prices are --------------------------------------------------------------------------------------------------

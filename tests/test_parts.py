@@ -257,6 +257,18 @@ def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
     assert [r.name for r in history.log().runs()] == ["n"]
 
 
+def test_rows_that_failed_for_their_length_are_sent_again_in_parts():
+    with Exact(Reader(2000)) as server:
+        run = ask(server, [f"{QUESTION}\n\n{book(8)}", "K0777 alone"])
+        assert run.frame()["error_type"].tolist() == ["context_length", pd.NA]
+        asked = len(server.asked)
+        made = history.failed_again(options={"chunk": "1500"})
+        assert list(made.long) == [0]
+        again = holynb.run.Run(made).start().wait(60)
+        assert len(server.asked) - asked == len(again.chunks())
+    assert [len(t.split()) for t in again.frame()["text"]] == [8, 1]
+
+
 def test_no_cache_asks_each_row_by_itself():
     text = f"{QUESTION}\n\n{book(4)}"
     with Exact(Reader()) as server:

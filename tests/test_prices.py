@@ -167,9 +167,9 @@ def test_ones_own_price_wins():
 
 def test_a_pool_costs_its_devices_hours():
     pool = Route("pool", "mine")
-    assert prices.device_cost(pool, 3600) is None
+    assert prices.price(pool, None, Usage(10, 10, device_s=3600)) is None
     settings.override(price={"pool/mine": {"per_device_hour": 2.5}})
-    assert prices.device_cost(pool, 1800) == Decimal("1.25")
+    assert prices.price(pool, None, Usage(10, 10, device_s=1800)) == Decimal("1.25")
     assert cost("pool/mine") is None
 
 
