@@ -9,65 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 
 from holynb import chunking
 from holynb.errors import BadOption
 from holynb.journal import Journal
+from holynb.longrow import Long, Part
 from holynb.partlog import PartLog, Told
 from holynb.plan import Plan
 from holynb.station import Job
-from holynb.types import Ended, Event, Failed, Outcome, Prompt, Request, Started, Usage
+from holynb.types import Ended, Event, Failed, Outcome, Prompt, Started
 
-__all__ = ["Part", "Parts"]
+__all__ = ["Parts"]
 
 #: Faults that a shorter request may cure, and how many times a part is cut again for one.
 CURED = ("context_length", "timeout")
 DEEPEST = 4
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """One request for a part of a row. `text`: the piece that it asks about; None where it puts answers together.
-
-    `name` is what people read, `label` where the piece stands (`3`, or `3.2` after a second cut). `rows` wait for it; the first pays.
-    """
-
-    request: Request
-    name: str
-    label: str
-    text: str | None
-    key: str
-    round: int
-    depth: int
-    job: Job
-    rows: list[Long] = field(default_factory=list)
-    outcome: Outcome | None = None
-    numbers: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Long:
-    """A row under way. `slots` is this round in order: parts, and answers that pass as they are; `open` the parts that have not ended.
-
-    `paid` are all the parts that it began itself; `before` is what was spent on it whole; `ending` how it ends once nothing is open.
-    """
-
-    request: Request
-    chain: Sequence[str]
-    plan: chunking.Plan
-    before: Outcome
-    began: float = field(default_factory=time.perf_counter)
-    round: int = 1
-    depth: int = 0
-    attempts: int = 0
-    answers: list[str] = field(default_factory=list)
-    slots: list[Part | str] = field(default_factory=list)
-    rounds: list[list[Part | str]] = field(default_factory=list)
-    paid: list[Part] = field(default_factory=list)
-    open: set[int] = field(default_factory=set)
-    ending: Outcome | None = None
 
 
 class Parts(Journal):
@@ -125,12 +82,20 @@ class Parts(Journal):
     def say(self, row: int, text: str) -> None:
         """What a part says is seen where it is the row's answer."""
         part = self._parts.get(row)
-        if part is None or self._last(part):
-            self._journal.say(row if part is None else part.rows[0].request.row, text)
+        if part is None:
+            self._journal.say(row, text)
+        elif part.last:
+            if not part.spoke:
+                self._journal.tell(part.rows[0].request.row, "")
+            part.spoke = True
+            self._journal.say(part.rows[0].request.row, text)
 
     def partial(self, row: int) -> str | None:
+        """What a row in flight has said of its answer."""
         part = self._parts.get(row)
-        return self._journal.partial(row) if part is None else None
+        if part is None:
+            return self._journal.partial(row)
+        return self._journal.partial(part.rows[0].request.row) if part.last and part.spoke else None
 
     def _of_part(self, part: Part, event: Started | Failed | Ended) -> Awaitable[None] | None:
         payer = part.rows[0]
@@ -147,7 +112,8 @@ class Parts(Journal):
             payer.attempts += 1
             part.numbers[event.attempt] = payer.attempts
         told = self._journal.append(replace(event, row=payer.request.row, attempt=part.numbers.get(event.attempt, payer.attempts)))
-        self._show(payer)
+        part.spoke = False
+        self._journal.tell(payer.request.row, payer.says())
         return told
 
     # -- a row -------------------------------------------------------------------------------------------------------
@@ -215,15 +181,15 @@ class Parts(Journal):
     def _step(self, long: Long) -> Awaitable[None] | None:
         """Go on as far as answers reach: cut finer what is still too long, put together what is there, end the row."""
         while long.ending is None:
-            parts = [s for s in long.slots if isinstance(s, Part)]
+            parts = long.parts
             bad = next((p for p in parts if p.outcome is not None and p.outcome.status != "ok"), None)
             if bad is not None and bad.outcome is not None:
                 if not self._finer(long, bad, bad.outcome):
                     self._drop(long)
                     told = f"{bad.name}: {bad.outcome.error}" if bad.outcome.error else None
-                    long.ending = replace(bad.outcome, text=None, error=told)
+                    long.ending = replace(bad.outcome, text=bad.outcome.text if bad.last else None, error=told)
             elif any(p.outcome is None for p in parts):
-                self._show(long)
+                self._journal.tell(long.request.row, long.says())
                 return None
             elif len(long.slots) > 1:
                 long.answers = [(s.outcome.text or "") if isinstance(s, Part) and s.outcome else str(s) for s in long.slots]
@@ -231,7 +197,7 @@ class Parts(Journal):
                 long.rounds.append(self._together(long))
             else:
                 long.ending = parts[0].outcome
-        return None if long.open else self._end(long)
+        return None if long.open else self._journal.append(Ended(long.request.row, long.whole(), time.time()))
 
     def _together(self, long: Long) -> list[Part | str]:
         """The next round: requests that put this one's answers together."""
@@ -270,30 +236,3 @@ class Parts(Journal):
         for part in (self._parts[number] for number in long.open):
             if len(part.rows) == 1:
                 part.job.dropped = Outcome("cancelled")
-
-    def _end(self, long: Long) -> Awaitable[None] | None:
-        """The row's one end, with what all its requests came to."""
-        paid = [p.outcome for p in long.paid if p.outcome is not None]
-        ending = long.ending or Outcome("error")
-        attempts = long.before.attempts + sum(o.attempts for o in paid)
-        cached = ending.status == "ok" and not attempts
-        usage, costs = long.before.usage, [o.cost for o in (long.before, *paid) if o.cost is not None]
-        for outcome in paid:
-            usage = usage + (Usage() if outcome.cached and not cached else outcome.usage)
-        whole = replace(
-            ending, attempts=attempts, usage=usage, cost=Decimal(0) if cached else sum(costs, Decimal(0)) if costs else None,
-            latency_s=time.perf_counter() - long.began if attempts else ending.latency_s, ttft_s=None, cached=cached,
-        )  # fmt: skip
-        return self._journal.append(Ended(long.request.row, whole, time.time()))
-
-    # -- what is seen ------------------------------------------------------------------------------------------------
-    def _last(self, part: Part) -> bool:
-        return len(part.rows[0].slots) == 1 and part.rows[0].slots[0] is part
-
-    def _show(self, long: Long) -> None:
-        """Where a row in flight stands, in place of an answer."""
-        parts = [s for s in long.slots if isinstance(s, Part)]
-        if long.round > 1:
-            self._journal.tell(long.request.row, f"putting {len(long.answers):,} answers together")
-        else:
-            self._journal.tell(long.request.row, f"{sum(p.outcome is not None for p in parts):,} of {len(parts):,} parts answered")

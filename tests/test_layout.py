@@ -22,7 +22,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
      "holynb.roi", "holynb.loop", "holynb.options", "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary",
      "holynb.saved", "holynb.spending"),
     ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
-    ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
+    ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),
 )  # fmt: skip
 

@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from servers.asking import KEY
-from servers.exact import Asked, Exact, Step, reply
+from servers.exact import Asked, Exact, Step, chunk, reply, sse, stream_head, streamed
+from servers.golden import openai_chunk
 from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
@@ -238,6 +239,30 @@ def test_a_stop_ends_the_row_with_what_it_cost_and_a_resume_asks_the_rest():
         again = holynb.infer(texts, ROUTE, api_base=server.base, chunk="1500", max_tokens=200, name="stopped").wait(60)
         assert again.frame()["text"][0].split() == [f"K{i:04}" for i in range(12)]
         assert len(server.asked) - asked == len(again.chunks()) - 3
+
+
+def test_the_answer_put_together_streams_into_the_row_and_a_stop_keeps_it():
+    said = threading.Event()
+
+    def script(asked: Asked, number: int) -> Sequence[Step]:
+        if "answers to its parts" not in asked.json["messages"][-1]["content"]:
+            return [streamed(sse(openai_chunk("K0001"), openai_chunk(finish="stop"), "[DONE]"))]
+        said.set()
+        return [stream_head(), chunk(sse(openai_chunk("all codes: "))), chunk(sse(openai_chunk("K0001"))), 30.0]
+
+    with Exact(script) as server:
+        run = holynb.infer([f"{QUESTION}\n\n{book(5)}"], ROUTE, api_base=server.base, chunk="1500", max_tokens=200, stream=True)
+        assert said.wait(20)
+        until = time.monotonic() + 20
+        while run.journal.live().get(0) != "all codes: K0001":
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        run.cancel()
+        run.cancel()
+        run.wait(20)
+    row = run.frame().iloc[0]
+    assert (row["status"], row["text"]) == ("cancelled", "all codes: K0001")
+    assert row["attempts"] == len(server.asked)
 
 
 def test_the_log_alone_continues_and_no_dollar_is_counted_twice():

@@ -1,0 +1,89 @@
+"""A row that is too long for one request, on its way: its parts, where it stands, what it came to. Decides nothing; owned by `parts`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from holynb import chunking
+from holynb.station import Job
+from holynb.types import Outcome, Request, Usage
+
+__all__ = ["Long", "Part"]
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One request for a part of a row. `text`: the piece that it asks about; None where it puts answers together.
+
+    `name` is what people read, `label` where the piece stands (`3`, or `3.2` after a second cut). `rows` wait for it; the first pays.
+    `numbers`: its attempts as the row counts them; `spoke`: this attempt has said something.
+    """
+
+    request: Request
+    name: str
+    label: str
+    text: str | None
+    key: str
+    round: int
+    depth: int
+    job: Job
+    rows: list[Long] = field(default_factory=list)
+    outcome: Outcome | None = None
+    numbers: dict[int, int] = field(default_factory=dict)
+    spoke: bool = False
+
+    @property
+    def last(self) -> bool:
+        """Whether its answer is its row's."""
+        return len(self.rows[0].slots) == 1 and self.rows[0].slots[0] is self
+
+
+@dataclass(slots=True, eq=False)
+class Long:
+    """A row under way. `slots` is this round in order: parts, and answers that pass as they are; `open` the parts that have not ended.
+
+    `paid` are all the parts that it began itself; `before` is what was spent on it whole; `ending` how it ends once nothing is open.
+    """
+
+    request: Request
+    chain: Sequence[str]
+    plan: chunking.Plan
+    before: Outcome
+    began: float = field(default_factory=time.perf_counter)
+    round: int = 1
+    depth: int = 0
+    attempts: int = 0
+    answers: list[str] = field(default_factory=list)
+    slots: list[Part | str] = field(default_factory=list)
+    rounds: list[list[Part | str]] = field(default_factory=list)
+    paid: list[Part] = field(default_factory=list)
+    open: set[int] = field(default_factory=set)
+    ending: Outcome | None = None
+
+    @property
+    def parts(self) -> list[Part]:
+        """Those of this round."""
+        return [slot for slot in self.slots if isinstance(slot, Part)]
+
+    def says(self) -> str:
+        """Where it stands, for people."""
+        if self.round > 1:
+            return f"putting {len(self.answers):,} answers together"
+        return f"{sum(part.outcome is not None for part in self.parts):,} of {len(self.parts):,} parts answered"
+
+    def whole(self) -> Outcome:
+        """How the row ends, with what all its requests came to."""
+        paid = [part.outcome for part in self.paid if part.outcome is not None]
+        ending = self.ending or Outcome("error")
+        attempts = self.before.attempts + sum(o.attempts for o in paid)
+        cached = ending.status == "ok" and not attempts
+        usage, costs = self.before.usage, [o.cost for o in (self.before, *paid) if o.cost is not None]
+        for outcome in paid:
+            usage = usage + (Usage() if outcome.cached and not cached else outcome.usage)
+        return replace(
+            ending, attempts=attempts, usage=usage, cost=Decimal(0) if cached else sum(costs, Decimal(0)) if costs else None,
+            latency_s=time.perf_counter() - self.began if attempts else ending.latency_s, ttft_s=None, cached=cached,
+        )  # fmt: skip
