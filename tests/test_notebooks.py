@@ -84,3 +84,20 @@ def test_what_the_inside_notebook_says_is_so(run_once: dict[Path, nbformat.Noteb
     assert summed < 1e-4 < 0.1 < divided
     assert "300 of 300 rows are complete; tokens missing or written twice: 0." in said
     assert float(re.search(r"against the whole model's: at most (\S+) apart", said)[1]) < 1e-4  # type: ignore[index]
+
+
+@pytest.mark.timeout(600)
+def test_what_the_failure_lab_says_is_so(run_once: dict[Path, nbformat.NotebookNode]) -> None:
+    """Each error is met, and then costs no row; what is left of everything at once is what no attempt cures."""
+    book = executed(next(p for p in NOTEBOOKS if p.stem.startswith("03-")), run_once)
+    said = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
+    assert "no connection to sim/echo within 0.5 s (--connect-timeout)" in said
+    assert re.search(r"^error +1 +12\nok +1 +36$", said, re.MULTILINE) or re.search(r"^ok +1 +36\nerror +1 +12$", said, re.MULTILINE)
+    assert len(re.findall(r"^ok +1 +36\n +2 +12$", said, re.MULTILINE)) == 2, "connecting again, and after a 429"
+    assert int(re.search(r"(\d+) attempts for 48 rows", said)[1]) < 80, "most rows did not wait for the dead route"  # type: ignore[index]
+    assert re.search(r"^sim/echo +ok +48$", said, re.MULTILINE)
+    assert float(re.search(r"1 row · .* · (\d+\.\d) s$", said, re.MULTILINE)[1]) >= 6, "six seconds of words, a timeout of one"  # type: ignore[index]
+    assert "48 rows are ok after 96 attempts\n0 of them hold a piece of the first half" in said
+    assert re.search(r"^ok +2 +24$", said, re.MULTILINE), "out of memory"
+    left = re.findall(r"^error +(\w+) +\d+$", said, re.MULTILINE)
+    assert left[-1] == "content_filter"
