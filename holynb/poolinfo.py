@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -43,6 +44,8 @@ class PoolInfo:
     stages: tuple[tuple[float, ...], ...] = ()
     """Per replica, the busy share of each stage of its pipeline; empty without one."""
     deaths: tuple[str, ...] = ()
+    replicas: tuple[Mapping[str, int], ...] = ()
+    """Per replica what it says of its batch: running, waiting, batch (rows that it allows itself now), oom (times its memory ran out)."""
     why: str | None = None
 
     @property
@@ -58,8 +61,14 @@ class PoolInfo:
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: everything, the port's token in the clear (who may read the rendezvous file may read this)."""
         said = {f.name: getattr(self, f.name) for f in fields(self)}
-        memory = [{"device": g.device, "used": g.used, "total": g.total, "ours": g.ours} for g in self.memory]
-        return {**said, "token": self.token.reveal() if self.token else None, "base_url": self.base_url, "memory": memory}
+        memory = [{"device": g.device, "used": g.used, "total": g.total, "ours": g.ours, "parts": dict(g.parts)} for g in self.memory]
+        return {
+            **said,
+            "replicas": [dict(r) for r in self.replicas],
+            "token": self.token.reveal() if self.token else None,
+            "base_url": self.base_url,
+            "memory": memory,
+        }
 
 
 def look(record: Record) -> PoolInfo:
@@ -78,13 +87,19 @@ def look(record: Record) -> PoolInfo:
     }
     said.update({k: _sum(health, k) for k in ("kv_used", "kv_total")})
     stages = tuple(tuple(r["stages"]) for r in health.get("replicas", []) if r.get("stages"))
-    return PoolInfo(**known, **said, memory=_memory(health), stages=stages, deaths=tuple(health.get("deaths", ())))
+    said |= {"memory": _memory(health), "stages": stages, "deaths": tuple(health.get("deaths", ())), "replicas": _replicas(health)}
+    return PoolInfo(**known, **said)
 
 
 def _sum(health: dict[str, Any], key: str) -> int | None:
     """Over the replicas that say so: tokens in their KV caches, or that these hold."""
     found = [r[key] for r in health.get("replicas", []) if isinstance(r.get(key), int)]
     return sum(found) if found else None
+
+
+def _replicas(health: dict[str, Any]) -> tuple[dict[str, int], ...]:
+    names = ("running", "waiting", "batch", "oom")
+    return tuple({n: r[n] for n in names if isinstance(r.get(n), int)} for r in health.get("replicas", []))
 
 
 def _memory(health: dict[str, Any]) -> tuple[Gauge, ...]:

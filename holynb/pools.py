@@ -6,6 +6,7 @@ file in HOLYNB_HOME/run; what it says of itself comes from `/health` over its pr
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -13,8 +14,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,19 @@ from holynb.poolforeign import python_with_vllm
 from holynb.poolinfo import PoolInfo, look
 from holynb.poolwish import EMBEDDED, Wish
 from holynb.types import Gauge
-from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter import rendezvous, shortage
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 
-__all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "listing", "logs", "plan", "start", "status", "stop"]
+__all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "glance", "listing", "logs", "plan", "start", "status", "stop"]
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
 #: Of these, what a pool does without whose model runs in another environment.
 _NATIVE = ("torch", "safetensors", "gguf")
+
+#: Bytes that a pool needs for its files and a beginning of its logs.
+_ROOM = 64 * 1024
 
 Notice = Callable[[str], None]
 
@@ -40,6 +45,16 @@ _children: dict[int, Child] = {}
 """Pools that this process started, so that the system can bury them while it lives. Written by `start` and `_reap`."""
 
 
+@contextlib.contextmanager
+def _clearly() -> Iterator[None]:
+    """What the system denies, as one line that says what to do."""
+    try:
+        yield
+    except OSError as exc:
+        raise BadRoute(f"The pools cannot be looked at or changed now: {shortage.words(exc)}") from exc
+
+
+@_clearly()
 def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bool = True, **said: Any) -> PoolInfo:
     """Start a pool (options: see Wish) and return when it is ready; with `wait=False` once it can be found.
 
@@ -67,6 +82,7 @@ def _same(record: Record, wish: Wish) -> None:
         raise BadOption(f"The pool {record.name} already runs, as {' '.join(f'--{flag} {n}' for flag, n in runs.items())}. {other}")
 
 
+@_clearly()
 def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
     """All pools, by name. Stale ones are cleaned away, which `notice` hears."""
     _reap()
@@ -76,6 +92,7 @@ def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
     return [look(r) for r in records]
 
 
+@_clearly()
 def find(word: str, notice: Notice = lambda text: None) -> Record | None:
     """The running pool of this name or model on this machine; None where there is none."""
     _reap()
@@ -91,6 +108,7 @@ def status(name: str) -> PoolInfo:
     return look(_found(name))
 
 
+@_clearly()
 def stop(name: str) -> list[str]:
     """Stop a pool, or `all`; returns when its processes, socket and files are gone. The names stopped. Raises BadRoute."""
     run = _home() / "run"
@@ -121,8 +139,14 @@ def logs(name: str, n: int = 50) -> list[str]:
 
 def gauges(name: str) -> tuple[Gauge, ...]:
     """Memory of the pool's devices, now. Empty where it does not run or does not say."""
+    info = glance(name)
+    return info.memory if info else ()
+
+
+def glance(name: str) -> PoolInfo | None:
+    """One pool, now; None where it does not run."""
     record = find(name)
-    return look(record).memory if record else ()
+    return look(record) if record else None
 
 
 def plan(model: str = EMBEDDED, **said: Any) -> dict[str, Any]:
@@ -162,10 +186,20 @@ def _launch(wish: Wish) -> None:
     for flag, value in (("--dtype", wish.dtype), ("--max-len", wish.max_len), ("--port", wish.port), ("--micro", wish.micro_batches)):
         argv += [] if value is None else [flag, str(value)]
     try:
+        _room(home / "run")
         child = spawn(Command(argv, env=_environment(), log=home / "logs" / f"pool-{wish.called}.log", cwd=home), bound=False)
     except OSError as exc:
-        raise BadRoute(f"The pool {wish.called} cannot be started: {exc}") from exc
+        raise BadRoute(f"The pool {wish.called} cannot be started: {shortage.words(exc)}") from exc
     _children[child.pid] = child
+
+
+def _room(folder: Path) -> None:
+    """Raises OSError where the disk is full: a pool that found out itself could write that nowhere."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_ROOM))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:

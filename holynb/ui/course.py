@@ -82,7 +82,7 @@ class Course:
                 self.elsewhere += self._price_as(outcome) or Decimal(0)
 
     def _gauge(self, event: Gauge) -> None:
-        values: dict[str, Any] = {"all": event.used, "total": event.total, "ours": event.ours}
+        values: dict[str, Any] = {"all": event.used, "total": event.total, "ours": event.ours, **event.parts}
         for name, value in values.items():
             if value is not None:
                 self.points.put("memory", f"{event.device}|{name}", self._at, float(value), "max")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb import loop
-from holynb.types import Gauge
+from holynb.types import Gauge, Noted
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -26,13 +26,13 @@ PAUSE = 0.5
 #: The limit of the container, where there is one below the machine's memory (cgroup v2, v1).
 CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
-Sampler = Callable[[], Sequence[Gauge]]
+Sampler = Callable[[], Sequence[Gauge | Noted]]
 
 
 def watch(run: Run, sampler: Sampler | None = None, pause: float = PAUSE) -> Future[None]:
-    """Append gauges to the run's journal until it is done. Cancelling the future ends it sooner."""
+    """Append gauges to the run's journal until it is done, and a note where a pool's memory runs out. Cancelling the future ends it sooner."""
     names = sorted({e.route.model for e in run.plan.endpoints if e.route.provider == "pool"})
-    return loop.submit(_follow(run, sampler or (lambda: sample(names)), pause))
+    return loop.submit(_follow(run, sampler or _Pools(names), pause))
 
 
 async def _follow(run: Run, sampler: Sampler, pause: float) -> None:
@@ -43,28 +43,99 @@ async def _follow(run: Run, sampler: Sampler, pause: float) -> None:
         except Exception as exc:  # noqa: BLE001 - a device that cannot be read must not cost the run; it is told once
             run.journal.note(f"Memory cannot be read: {exc!r}", "warning")
             return
-        for gauge in found:
-            run.journal.append(gauge)
+        for event in found:
+            run.journal.append(event)
         await asyncio.sleep(pause)
 
 
-def sample(pools: Iterable[str] = ()) -> list[Gauge]:
+class _Pools:
+    """Looks at a run's pools: their memory each time, and notes where that changes what they can do."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._short = {name: Shortage(name) for name in names}
+
+    def __call__(self) -> list[Gauge | Noted]:
+        from holynb import pools as known
+
+        found = {name: info for name in self._names if (info := known.glance(name)) is not None}
+        notes = [note for name, info in found.items() for note in self._short[name].look(info.replicas)]
+        return [*_memory([g for info in found.values() for g in info.memory], pools=bool(self._names)), *notes]
+
+
+class Shortage:
+    """A pool's memory as it runs out and comes back: two notes, one for each turn. Written by one watcher."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._seen: dict[int, int] = {}
+        """Times by replica, as of the first look or of the last note."""
+        self._peak: dict[int, int] = {}
+        """Rows that each replica ran at once before."""
+        self._since: dict[int, int] = {}
+
+    def look(self, replicas: Sequence[Mapping[str, int]]) -> list[Noted]:
+        out = []
+        for number, said in enumerate(replicas):
+            times, batch = said.get("oom"), said.get("batch")
+            if times is None or batch is None:
+                continue
+            if times < self._seen.get(number, 0):  # another replica in the place of one that died
+                self._seen[number] = times
+                self._since.pop(number, None)
+            where = f"pool/{self._name}{f' (replica {number})' if len(replicas) > 1 else ''}"
+            if number in self._since:
+                if batch >= self._peak.get(number, 1):
+                    count = times - self._since.pop(number)
+                    self._seen[number] = times
+                    out.append(
+                        _note(
+                            f"{where} has room for as many rows at once as before. Its memory ran out {count} times, and cost no row.",
+                            "info",
+                        )
+                    )
+            elif times > self._seen.setdefault(number, times):
+                self._since[number] = self._seen[number]
+                out.append(
+                    _note(
+                        f"{where} ran out of memory: it writes at most {batch} rows at once now, and keeps the others waiting.", "warning"
+                    )
+                )
+            else:
+                self._peak[number] = max(self._peak.get(number, 0), said.get("running", 0))
+        return out
+
+
+def _note(text: str, level: str) -> Noted:
+    return Noted(text, time.time(), level)
+
+
+def sample(pools: Sequence[str] = ()) -> list[Gauge]:
     """Memory now: of these pools' devices; where they do not say, of the GPUs that are there; without either, this machine's RAM."""
     from holynb import pools as known
 
-    found = [g for name in pools for g in known.gauges(name)]
+    return _memory([g for name in pools for g in known.gauges(name)], pools=bool(pools))
+
+
+def _memory(found: Sequence[Gauge], *, pools: bool) -> list[Gauge]:
     return joined(found) if found else (gpus() if pools else []) or [machine()]
 
 
 def joined(found: Iterable[Gauge]) -> list[Gauge]:
-    """One gauge per device: replicas that share one hold what they hold together. Devices are named as people name them."""
-    out: dict[str, Gauge] = {}
+    """One gauge per device: ranks that share one hold what they hold together. Devices are named as people name them.
+
+    A part is kept where every rank of the device says it.
+    """
+    groups: dict[str, list[Gauge]] = {}
     for g in found:
         name = "RAM" if g.device == "cpu" else f"GPU {g.device.removeprefix('cuda:')}" if g.device.startswith("cuda") else g.device
-        before = out.get(name)
-        ours = g.ours if before is None or before.ours is None else before.ours + (g.ours or 0)
-        out[name] = Gauge(name, max(g.used, before.used if before else 0), g.total, g.at, ours)
-    return list(out.values())
+        groups.setdefault(name, []).append(g)
+    out = []
+    for name, ranks in groups.items():
+        held = [g.ours for g in ranks if g.ours is not None]
+        parts = {k: sum(g.parts[k] for g in ranks) for k in ("weights", "kv", "rest") if all(k in g.parts for g in ranks)}
+        out.append(Gauge(name, max(g.used for g in ranks), ranks[-1].total, ranks[-1].at, sum(held) if held else None, parts))
+    return out
 
 
 def machine() -> Gauge:

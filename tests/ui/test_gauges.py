@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from holynb import loop
 from holynb.journal import Journal
-from holynb.types import Endpoint, Gauge, Route
+from holynb.pool import gauge
+from holynb.poolinfo import PoolInfo
+from holynb.types import Endpoint, Gauge, Noted, Route
 from holynb.ui import gauges
 
 
@@ -52,10 +56,10 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
 def test_a_hosted_run_shows_this_machine() -> None:
     run = Running(looks=1)
     gauges.watch(run, pause=0.001).result(10)
-    (gauge,) = run.journal.since(0)[0]
-    assert gauge.device == "RAM"
-    assert 10 * 2**20 < gauge.ours <= gauge.used + 2**30
-    assert gauge.used < gauge.total
+    (found,) = run.journal.since(0)[0]
+    assert found.device == "RAM"
+    assert 10 * 2**20 < found.ours <= found.used + 2**30
+    assert found.used < found.total
 
 
 def test_a_pool_shows_its_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +69,88 @@ def test_a_pool_shows_its_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gauges, "gpus", lambda: [Gauge("GPU 0", 1, 80, 1.0, 0)])
     assert [g.device for g in gauges.sample(["starting"])] == ["GPU 0"]
     assert [g.device for g in gauges.sample()] == ["RAM"]
+
+
+def test_what_a_device_is_held_by_is_kept_where_all_of_its_ranks_say_it() -> None:
+    one = Gauge("cuda:0", 70, 80, 1.0, 30, {"weights": 20.0, "kv": 8.0, "rest": 2.0})
+    two = Gauge("cuda:0", 71, 80, 1.0, 25, {"weights": 20.0})
+    (both,) = gauges.joined([one, two])
+    assert (both.used, both.ours, dict(both.parts)) == (71, 55, {"weights": 40.0})
+    (alone,) = gauges.joined([one])
+    assert dict(alone.parts) == {"weights": 20.0, "kv": 8.0, "rest": 2.0}
+    assert gauges.joined([Gauge("cuda:1", 5, 80, 1.0)])[0].ours is None
+
+
+def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    says = iter(
+        [
+            [{"running": 16, "batch": 256, "oom": 0}, {"running": 12, "batch": 256, "oom": 0}], [{"running": 8, "batch": 8, "oom": 1}, {"running": 12, "batch": 256, "oom": 0}],
+            [{"running": 4, "batch": 4, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}], [{"running": 16, "batch": 16, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}],
+            [{"running": 16, "batch": 20, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}],
+        ]
+    )  # fmt: skip
+    info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 70, 80, 1.0, 30),))
+    monkeypatch.setattr("holynb.pools.glance", lambda name: replace(info, replicas=tuple(next(says))))
+    run = Running(looks=5, route="pool/mine")
+    gauges.watch(run, pause=0.001).result(10)
+    events, _ = run.journal.since(0)
+    assert sum(isinstance(e, Gauge) for e in events) == 5
+    assert [(e.level, e.text) for e in events if isinstance(e, Noted)] == [
+        ("warning", "pool/mine (replica 0) ran out of memory: it writes at most 8 rows at once now, and keeps the others waiting."),
+        ("info", "pool/mine (replica 0) has room for as many rows at once as before. Its memory ran out 2 times, and cost no row."),
+    ]
+
+
+def test_a_shortage_before_the_run_and_a_replica_that_is_new_are_no_news() -> None:
+    short = gauges.Shortage("mine")
+    assert short.look([{"running": 1, "batch": 8, "oom": 5}]) == []
+    assert short.look([{"running": 1, "batch": 8, "oom": 0}]) == []
+    assert short.look([{"running": 1, "waiting": 3}]) == [], "an engine that does not say"
+    assert len(short.look([{"running": 1, "batch": 4, "oom": 1}])) == 1
+
+
+class NvmlError(Exception):
+    """What the library raises."""
+
+
+def nvml_of(processes: dict[int, int | None]) -> SimpleNamespace:
+    """As much of nvidia-ml-py as is asked: two GPUs, and processes with their bytes on the second."""
+
+    def handle(index: int) -> int:
+        if index > 1:
+            raise NvmlError("Invalid Argument")
+        return index
+
+    return SimpleNamespace(
+        NVMLError=NvmlError, nvmlInit=lambda: None, nvmlDeviceGetHandleByIndex=handle, nvmlDeviceGetHandleByUUID={"GPU-b": 1}.__getitem__,
+        nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(used=41 + h, total=80),
+        nvmlDeviceGetComputeRunningProcesses=lambda h: [SimpleNamespace(pid=p, usedGpuMemory=m) for p, m in processes.items()] if h == 1 else [],
+    )  # fmt: skip
+
+
+def test_a_pool_asks_nvml_what_its_processes_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml_of({1: 11, 20: 13, 21: 17}))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gauge.held("cuda:1", [20, 21]) == gauge.Memory("cuda:1", 80, 38, 30)
+    assert gauge.held("cuda:0", [20]).ours is None, "no process is named: unknown, not 0"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gauge.held("cuda:0", [20]) == gauge.Memory("cuda:0", 80, 38, 13), "the first of those that are visible"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,0")
+    assert gauge.held("cuda:0", [1]).ours == 11
+    with pytest.raises(OSError, match="NVML does not answer: Invalid Argument"):
+        gauge.held("cuda:7", [1])
+    monkeypatch.setitem(sys.modules, "pynvml", nvml_of({20: None}))
+    assert gauge.held("cuda:1", [20]).ours is None, "a driver that does not say how much"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(OSError, match="nvidia-ml-py is not installed"):
+        gauge.held("cuda:0", [])
+
+
+def test_a_pool_asks_the_system_what_its_processes_hold_of_the_ram() -> None:
+    mine = gauge.held("cpu", [os.getpid(), 2**22 + 1])
+    assert mine.ours is not None
+    assert 10 * 2**20 < mine.ours < mine.total
+    assert gauge.held("cpu", []).ours == 0
 
 
 def test_gpus_are_read_through_nvml_ours_against_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +164,8 @@ def test_gpus_are_read_through_nvml_ours_against_others(monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(gauges, "_nvml", lambda: nvml)
     monkeypatch.setattr(gauges, "_ours", lambda pid: pid == os.getpid())
-    (gauge,) = gauges.gpus()
-    assert (gauge.device, gauge.used, gauge.total, gauge.ours) == ("GPU 0", 41, 80, 30)
+    (found,) = gauges.gpus()
+    assert (found.device, found.used, found.total, found.ours) == ("GPU 0", 41, 80, 30)
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
