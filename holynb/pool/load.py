@@ -99,7 +99,8 @@ class _Loader:
 
     def maybe(self, name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:
         tensor = self.source(name, rows, columns)
-        return None if tensor is None else tensor.to(device=self.device, dtype=self.dtype).contiguous()
+        # On CPU a copy: a tensor that is still the file's own would keep all of the file mapped, and counted, beside the packed weights.
+        return None if tensor is None else tensor.to(device=self.device, dtype=self.dtype, copy=self.device == "cpu").contiguous()
 
     def must(self, name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor:
         tensor = self.maybe(name, rows, columns)

@@ -11,10 +11,27 @@ from holynb.pool.job import Limits
 from holynb.pool.mesh import Cut, Mesh, widths
 from holynb.pool.spec import Spec
 
-__all__ = ["Device", "Fit", "blocks", "fit", "kv_bytes", "limits_of", "rank", "room", "sized", "suggest", "ways", "weights_bytes", "work_bytes"]
+__all__ = [
+    "Device",
+    "Fit",
+    "blocks",
+    "fit",
+    "kv_bytes",
+    "limits_of",
+    "rank",
+    "room",
+    "sized",
+    "suggest",
+    "ways",
+    "weights_bytes",
+    "work_bytes",
+]
 
 #: What a CUDA context, its libraries and captured graphs hold beside our tensors: an estimate, not a measurement.
 OVERHEAD = 1_200_000_000
+
+#: The same on a CPU: what torch's allocator and oneDNN hold beside our tensors (measured: 60 to 380 MB, SmolLM2, 4 to 64 rows).
+CPU_OVERHEAD = 200_000_000
 
 #: KV tokens that a pool should have to be worth starting.
 ENOUGH = 4096
@@ -41,15 +58,18 @@ def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> Limits:
     return Limits(batch=64, chunk=1024, max_len=length) if cpu else Limits(batch=256, chunk=8192, max_len=length)
 
 
-def weights_bytes(spec: Spec, cut: Cut, itemsize: int) -> int:
-    """Bytes of one rank's share of the weights; copied KV heads and biases of the leading rank counted as they are."""
+def weights_bytes(spec: Spec, cut: Cut, itemsize: int, *, cpu: bool = False) -> int:
+    """Bytes of one rank's share of the weights; copied KV heads and biases of the leading rank counted as they are.
+
+    On CPU a tied table lies there twice: as it is for looking up, packed for multiplying (float32 alone is packed).
+    """
     layers, hidden, size = cut.layers[1] - cut.layers[0], spec.hidden, spec.head_dim
     q, kv = (cut.heads[1] - cut.heads[0]) * size, (cut.kv_heads[1] - cut.kv_heads[0]) * size
     inner = cut.inner[1] - cut.inner[0]
     layer = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner + 2 * hidden + 2 * size * spec.qk_norm
     layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * cut.lead
     table = (cut.vocab[1] - cut.vocab[0]) * hidden
-    tables = 1 if spec.tied and cut.embeds and cut.ends else cut.embeds + cut.ends
+    tables = 1 if spec.tied and cut.embeds and cut.ends and not (cpu and itemsize == ITEMSIZE["float32"]) else cut.embeds + cut.ends
     return (layers * layer + tables * table + hidden * cut.ends) * itemsize
 
 
@@ -126,17 +146,21 @@ class Fit:
     fits: bool
 
 
+def _overhead(device: Device) -> int:
+    return CPU_OVERHEAD if device.cpu else OVERHEAD
+
+
 def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, share: float = 0.9) -> Fit:
     """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
     item = ITEMSIZE[dtype]
     # The first rank of a stage holds at least as much as the others.
     cuts = [Mesh(mesh.tensor, mesh.pipe, rank).cut(spec) for rank in range(0, mesh.size, mesh.tensor)]
-    weights = max(weights_bytes(spec, cut, item) for cut in cuts)
-    work = max(work_bytes(spec, cut, limits, item) for cut in cuts) + (0 if device.cpu else OVERHEAD)
+    weights = max(weights_bytes(spec, cut, item, cpu=device.cpu) for cut in cuts)
+    work = max(work_bytes(spec, cut, limits, item) for cut in cuts) + _overhead(device)
     tokens, most = limits.batch * limits.max_len, 0
     for cut in cuts:
-        free = device.memory - weights_bytes(spec, cut, item)
-        space = room(device.memory, free, share, work_bytes(spec, cut, limits, item) + (0 if device.cpu else OVERHEAD), cpu=device.cpu)
+        free = device.memory - weights_bytes(spec, cut, item, cpu=device.cpu)
+        space = room(device.memory, free, share, work_bytes(spec, cut, limits, item) + _overhead(device), cpu=device.cpu)
         tokens = max(0, min(tokens, space // kv_bytes(spec, cut, item)))
         most = max(most, kv_bytes(spec, cut, item))
     start = (3 if device.cpu else 8) + weights / LOAD_RATE

@@ -222,7 +222,7 @@ class Runner:
             weights = load(self.spec, self.cut, found, self.device, dtype)
         if self.device == "cpu":
             weights = pack(weights)
-        self.weights_bytes = plan.weights_bytes(self.spec, self.cut, dtype.itemsize)
+        self.weights_bytes = plan.weights_bytes(self.spec, self.cut, dtype.itemsize, cpu=self.device == "cpu")
         layers, heads = self.cut.layers[1] - self.cut.layers[0], self.cut.kv_heads[1] - self.cut.kv_heads[0]
         token = plan.kv_bytes(self.spec, self.cut, dtype.itemsize)
         blocks = plan.blocks(self._room(share, dtype.itemsize), token * BLOCK, self.limits, BLOCK)

@@ -100,7 +100,10 @@ def test_end_tokens(folder: Path) -> None:
 def test_out_of_memory_shrinks_keeps_marks_and_grows_back(folder: Path) -> None:
     asked = [Job(j.id, j.ids, 60, 0.0, ignore_eos=True) for j in jobs(count=8)]
     expected = answers(runner(folder), asked)
-    made, troubles = runner(folder, batch=8), [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("[enforce fail] can't allocate memory")]
+    made, troubles = (
+        runner(folder, batch=8),
+        [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("[enforce fail] can't allocate memory")],
+    )
 
     def trouble(step: Step) -> None:
         if troubles and len(step.decode) > 3:
@@ -176,3 +179,20 @@ def test_stats_add_up(folder: Path) -> None:
     assert said["tokens_out"] == 60
     assert said["weights_bytes"] == made.spec.weights * 4
     assert said["kv_bytes"] == Runner(folder).blocks.total * 16 * plan.kv_bytes(made.spec, made.cut, 4)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_the_plan_counts_what_lies_in_memory(family: str, tmp_path: Path) -> None:
+    """Every tensor of the loaded model, also the tied table's second, packed copy, where this processor packs."""
+    tiny.make(family, tmp_path)
+    made = Runner(tmp_path)
+    weights = made.engine.model.weights  # type: ignore[attr-defined]
+    tensors = [
+        t for part in (*weights.layers, weights) for t in (getattr(part, name) for name in part.__slots__) if isinstance(t, torch.Tensor)
+    ]
+    if not any(t.is_mkldnn for t in tensors):
+        pytest.skip("oneDNN packs nothing here")
+    lying = sum(t.numel() * 4 for i, t in enumerate(tensors) if not any(t is other for other in tensors[:i]))
+    assert made.weights_bytes == lying
+    assert plan.weights_bytes(made.spec, made.cut, 4) == made.spec.weights * 4
+    assert (lying > made.spec.weights * 4) == (family == "llama")
