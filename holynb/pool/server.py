@@ -32,7 +32,7 @@ from holynb.pool.replica import Replica
 from holynb.pool.service import Identity, Service
 from holynb.pool.text import Text
 from holynb.pool.weights import WeightsError, ready
-from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter import rendezvous, shortage
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
@@ -63,7 +63,7 @@ async def house(plan: Plan, service: Service, app: ASGIApp, live: Callable[[Reco
     me = Process.mine()
     lock = rendezvous.lock(plan.run, plan.name)
     if not lock.take(0):
-        print(f"error: a pool named {plan.name} is already running or starting; stop it first or use --name.", flush=True)
+        _say(f"error: a pool named {plan.name} is already running or starting; stop it first or use --name.")
         return 1
     house: Path | None = None
     try:
@@ -77,11 +77,12 @@ async def house(plan: Plan, service: Service, app: ASGIApp, live: Callable[[Reco
     except PortTaken as exc:
         service.fail(str(exc))
     finally:
-        rendezvous.remove(plan.run, plan.name, owner=me)
+        with contextlib.suppress(OSError):  # what cannot be removed now is stale, and the next one cleans it
+            rendezvous.remove(plan.run, plan.name, owner=me)
         if house is not None:
             shutil.rmtree(house, ignore_errors=True)
         lock.free(remove=True)
-    print(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}", flush=True)
+    _say(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}")
     return 1 if service.state == "failed" else 0
 
 
@@ -125,7 +126,7 @@ class _Life:
         service.at("loading the weights")
         if (line := await _forecast(plan, self._folder)) is not None:
             service.at(f"loading the weights: {line}")
-            print(line, flush=True)
+            _say(line)
         for number in range(plan.dp):
             service.join(await self._launch(number))
         self._write()
@@ -138,7 +139,7 @@ class _Life:
             raise Failed(f"a replica did not start: {why}")
         service.revive = self._revive
         service.open(text)
-        print(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}", flush=True)
+        _say(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}")
 
     async def _launch(self, number: int) -> Replica:
         """A replica's processes, started and told what to load. Raises OSError."""
@@ -175,7 +176,7 @@ class _Life:
             if not await replica.ready():
                 return
             self._service.join(replica, again=True)
-            print(f"replica {number} was started again", flush=True)
+            _say(f"replica {number} was started again")
 
 
 async def folder_of(plan: Plan, service: Service) -> Path:
@@ -239,8 +240,9 @@ async def watch(plan: Plan, service: Service) -> None:
         await asyncio.sleep(min(_TICK, plan.idle))
         if service.requests == 0 and service.state == "ready" and time.monotonic() - service.used_at >= plan.idle:
             service.end(f"nobody used it for {plan.idle:g} s")
-        if rendezvous.find(plan.run, plan.name) is None:
-            service.end("its rendezvous file is gone")
+        with contextlib.suppress(OSError):  # no file can be opened now: many requests, and no sign that it is gone
+            if rendezvous.find(plan.run, plan.name) is None:
+                service.end("its rendezvous file is gone")
 
 
 def more_files() -> None:
@@ -254,6 +256,12 @@ def more_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _say(line: str) -> None:
+    """Into the log. A disk that is full then takes the line, and not the pool."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     plan = plan_of(argv)
@@ -261,8 +269,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return asyncio.run(serve(plan))
     except OSError as exc:
-        where = f" ({exc.filename})" if exc.filename else ""
-        print(f"error: the pool {plan.name} cannot run: {exc.strerror or exc}{where}", flush=True)
+        _say(f"error: the pool {plan.name} cannot run: {shortage.words(exc)}")
         return 1
 
 

@@ -5,7 +5,6 @@ Linux reads /proc; elsewhere psutil is asked. Knows no commands and no files.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -13,6 +12,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from kernels_support.jupyter import shortage
 
 __all__ = ["Process", "boot_id", "die_with_parent", "host"]
 
@@ -28,7 +29,7 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The process that has this number now; None where there is none, or only its corpse (a zombie)."""
+        """The process that has this number now; None where there is none, or only its corpse (a zombie). Raises OSError where nobody can tell."""
         start = _start(pid)
         return None if start is None else cls(pid, start)
 
@@ -77,7 +78,9 @@ def _start(pid: int) -> int | None:
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except (OSError, UnicodeError):
+        except OSError as exc:
+            if shortage.out(exc):
+                raise  # nobody may take a living process for a dead one because no file could be opened
             return None
         return None if fields[0] in "ZX" else int(fields[19])
     import psutil
@@ -90,9 +93,12 @@ def _start(pid: int) -> int | None:
 
 
 def boot_id() -> str:
-    """Changes at each boot of this machine; process numbers of an earlier boot mean nothing."""
-    with contextlib.suppress(OSError):
+    """Changes at each boot of this machine; process numbers of an earlier boot mean nothing. Raises OSError where nobody can tell."""
+    try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError as exc:
+        if shortage.out(exc):
+            raise
     import psutil
 
     return str(int(psutil.boot_time()))

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kernels_support.jupyter import shortage
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import Process, boot_id, host
 
@@ -67,9 +68,14 @@ def write(folder: Path, record: Record) -> Path:
 
 
 def listing(folder: Path) -> tuple[list[Record], list[str]]:
-    """What runs, by name, and one line for each stale file that was cleaned away. Those of other hosts are listed, never judged."""
+    """What runs, by name, and one line for each stale file that was cleaned away. Those of other hosts are listed, never judged.
+
+    What belongs to another user is neither. Raises OSError where this process cannot look.
+    """
     records, notes = [], []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        if not _mine(path):
+            continue
         record = _read(path)
         if record is not None and (not record.here or record.alive):
             records.append(record)
@@ -83,8 +89,9 @@ def listing(folder: Path) -> tuple[list[Record], list[str]]:
 
 
 def find(folder: Path, name: str) -> Record | None:
-    """The record of this name, where it runs here."""
-    record = _read(_path(folder, name))
+    """The record of this name, where it runs here and is this user's. Raises OSError where this process cannot look."""
+    path = _path(folder, name)
+    record = _read(path) if _mine(path) else None
     return record if record is not None and record.here and record.alive else None
 
 
@@ -125,7 +132,11 @@ def _clean(folder: Path, record: Record) -> None:
 
 
 def _mine(place: Path) -> bool:
-    return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
+    """Whether this user made it: another one's file could lead us to a socket of theirs."""
+    try:
+        return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def _path(folder: Path, name: str) -> Path:
@@ -138,5 +149,9 @@ def _read(path: Path) -> Record | None:
         raw["process"] = Process(**raw["process"])
         raw["ranks"] = tuple(Process(**r) for r in raw["ranks"])
         return Record(**raw)
-    except (OSError, ValueError, TypeError, KeyError):
+    except OSError as exc:
+        if shortage.out(exc):
+            raise  # a file that cannot be opened now is not one that is gone
+        return None
+    except (ValueError, TypeError, KeyError):
         return None

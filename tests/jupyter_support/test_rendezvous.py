@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -99,3 +101,37 @@ def test_socket_folders_are_short_and_private(monkeypatch: pytest.MonkeyPatch, t
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
     finally:
         place.rmdir()
+
+
+def test_another_users_record_is_neither_found_nor_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = rendezvous.write(tmp_path, Record("theirs", Process.mine(), "/tmp/holynb-theirs/s"))
+    assert rendezvous.find(tmp_path, "theirs") is not None
+    me = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    assert rendezvous.find(tmp_path, "theirs") is None
+    assert rendezvous.listing(tmp_path) == ([], [])
+    path.write_text("{")
+    assert rendezvous.listing(tmp_path) == ([], [])
+    assert path.exists()
+
+
+def test_where_no_file_can_be_opened_nothing_is_taken_for_dead(tmp_path: Path) -> None:
+    """A kernel that is out of files would else clean a living pool away."""
+    code = (
+        "import resource, sys; from pathlib import Path; from kernels_support.jupyter import rendezvous\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), 64))\n"
+        "try:\n    print(len(rendezvous.listing(Path(sys.argv[1]))[0]))\nexcept OSError as exc:\n    print(exc.errno)"
+    )
+    record = Record("alive", Process.mine(), str(tmp_path / "holynb-x" / "s"))
+    (tmp_path / "holynb-x").mkdir()
+    path = rendezvous.write(tmp_path / "run", record)
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    said = [
+        subprocess.run([sys.executable, "-c", code, str(path.parent), str(most)], capture_output=True, text=True, check=True, env=env).stdout.strip()
+        for most in range(3, 7)
+    ]  # fmt: skip
+    assert said[-1] == "1", "enough files"
+    assert said[0] == str(errno.EMFILE)
+    assert set(said) <= {"1", str(errno.EMFILE)}
+    assert rendezvous.find(path.parent, "alive") == record
+    assert (tmp_path / "holynb-x").is_dir()
