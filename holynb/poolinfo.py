@@ -47,6 +47,7 @@ class PoolInfo:
     replicas: tuple[Mapping[str, int], ...] = ()
     """Per replica what it says of its batch: running, waiting, batch (rows that it allows itself now), oom (times its memory ran out)."""
     why: str | None = None
+    engine: str = "native"
 
     @property
     def progress(self) -> str:
@@ -76,6 +77,7 @@ def look(record: Record) -> PoolInfo:
         "name": record.name, "model": str(record.facts.get("model")), "pid": record.process.pid, "host": record.host, "socket": record.socket,
         "port": record.port, "token": Secret(record.token, "pool token") if record.token else None, "started": record.facts.get("started"),
         "devices": tuple(record.facts.get("devices", ())), "ranks": tuple(r.pid for r in record.ranks),
+        "engine": str(record.facts.get("engine", "native")),
     }  # fmt: skip
     if not record.here:
         return PoolInfo(state="elsewhere", **known)

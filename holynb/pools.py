@@ -29,7 +29,7 @@ from kernels_support.jupyter import rendezvous, shortage
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 
-__all__ = ["EMBEDDED", "PoolInfo", "Wish", "find", "gauges", "glance", "listing", "logs", "plan", "start", "status", "stop"]
+__all__ = ["EMBEDDED", "PoolInfo", "Wish", "epitaph", "find", "gauges", "glance", "listing", "logs", "plan", "start", "status", "stop"]
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
@@ -77,6 +77,8 @@ def _same(record: Record, wish: Wish) -> None:
     if wish.port is not None and (record.port is None or wish.port not in (0, record.port)):
         has = "no port" if record.port is None else f"port {record.port}"
         raise BadOption(f"The pool {record.name} already runs, with {has}. {other}")
+    if wish.engine != record.facts.get("engine", "native"):
+        raise BadOption(f"The pool {record.name} already runs, by the engine {record.facts.get('engine', 'native')}. {other}")
     runs = {flag: record.facts.get(flag, 1) for flag in ("dp", "tp", "pp")}
     if runs != {flag: getattr(wish, flag) for flag in runs}:
         raise BadOption(f"The pool {record.name} already runs, as {' '.join(f'--{flag} {n}' for flag, n in runs.items())}. {other}")
@@ -135,6 +137,13 @@ def logs(name: str, n: int = 50) -> list[str]:
     for file in files:
         lines += [f"== {file.name}", *tail(file, n)]
     return lines
+
+
+def epitaph(name: str) -> str:
+    """Why the pool of this name ended, in the words of its log; empty where it does not say."""
+    marks = f"the pool {name} ends: "
+    said = [line.partition(marks)[2] for line in tail(_home() / "logs" / f"pool-{name}.log", 20) if marks in line]
+    return said[-1].strip().rstrip(".") if said else ""
 
 
 def gauges(name: str) -> tuple[Gauge, ...]:

@@ -46,7 +46,7 @@ class Pool:
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
         self.endpoint = endpoint
-        self._word = endpoint.route.model
+        self._word = self._name = endpoint.route.model
         self._key = key
         self._clients: dict[str, Client] = {}
         self._starting = asyncio.Lock()
@@ -101,12 +101,10 @@ class Pool:
             await self._again()
             record = await asyncio.to_thread(pools.find, self._word)
         if record is None:
-            raise Fault(
-                "connection",
-                f"{self.endpoint.route} is not running any more. Start it: %infer pool start {self._word}",
-                retry=False,
-                stops=True,
-            )
+            why = await asyncio.to_thread(pools.epitaph, self._name)
+            words = f"is not running any more{': ' + why if why else ''}. Start it: %infer pool start {self._word}"
+            raise Fault("connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
+        self._name = record.name
         client = self._clients.get(str(record.socket))
         if client is None:
             client = self._clients[str(record.socket)] = Client(uds=str(record.socket))

@@ -89,7 +89,8 @@ class _Life:
     """vLLM started, watched and ended."""
 
     def __init__(self, plan: Plan, tenant: Tenant, record: Record, python: str) -> None:
-        self._plan, self._tenant, self._record, self._python = plan, tenant, record, python
+        self._plan, self._tenant, self._python = plan, tenant, python
+        self._record = replace(record, facts={**record.facts, "engine": "vllm"})
 
     async def run(self) -> None:
         """Start, watch, end. Raises Failed."""

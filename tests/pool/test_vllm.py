@@ -16,9 +16,10 @@ import psutil
 import pytest
 from pool_fake import Pool as RawPool
 
+import holynb
 from holynb import pools
 from holynb.engines.pool import Pool
-from holynb.errors import BadOption, BadRoute, Fault
+from holynb.errors import BadOption, BadRoute, Fault, InferError
 from holynb.pool.leash import members
 from holynb.pool.orders import Plan
 from holynb.pool.vllm import command
@@ -154,6 +155,18 @@ def test_a_crash_ends_the_row_with_the_reason(model: str, python: str, word: str
     assert says in message
     deadline(lambda: alive([info.pid, *ranks]) == [])
     assert any("the pool mine ends: vLLM" in line for line in pools.logs("mine"))
+    assert says in pools.epitaph("mine")
+
+
+def test_every_row_of_a_lost_vllm_says_why(model: str, python: str) -> None:
+    """The first row hears it at once; those that come later, and its own second try, find no pool any more and say the same."""
+    start(model, python)
+    run = holynb.infer(["one !engine two", *(f"row {i} " + "word " * 20 for i in range(12))], "pool/mine", concurrency=2, cache=False)
+    with pytest.raises(InferError, match="EngineDeadError"):
+        run.wait()
+    lost = run.frame()["error"]
+    assert len(lost) >= 10
+    assert lost.str.contains("EngineDeadError: EngineCore encountered an issue").all(), list(lost)
 
 
 def test_a_refusal_is_a_fault_of_its_kind(model: str, python: str) -> None:
@@ -161,6 +174,8 @@ def test_a_refusal_is_a_fault_of_its_kind(model: str, python: str) -> None:
     with pytest.raises(Fault) as caught:
         ask("!long")
     assert caught.value.kind == "context_length"
+    with pytest.raises(BadOption, match="already runs, by the engine vllm"):
+        pools.start(model, name="mine")
 
 
 def test_a_client_that_goes_away_stops_its_row(model: str, python: str, monkeypatch: pytest.MonkeyPatch) -> None:
