@@ -1,7 +1,6 @@
 """The nouns that every room shares: what is asked, where it goes, what comes back, what happened. Standard library only.
 
-Everything here is a fact (frozen) or a protocol. Times are seconds; `at` is `time.time()`; tokens and money that nobody
-told us are None, never 0.
+Everything here is a fact (frozen) or a protocol. Times are seconds; `at` is `time.time()`; what nobody told us is None, never 0.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from holynb.errors import BadRoute
 from holynb.secret import Secret
 
 __all__ = [
-    "Completion", "Delta", "Done", "Ended", "Endpoint", "Engine", "Event", "Failed", "Gauge", "Limits", "Message", "Noted",
+    "Completion", "Delta", "Done", "Ended", "Endpoint", "Engine", "Event", "Failed", "Gauge", "Limits", "Load", "Message", "Noted",
     "Outcome", "Paused", "Prompt", "Request", "Route", "Sampling", "Secret", "Started", "Timeouts", "Usage",
 ]  # fmt: skip
 
@@ -32,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample. None means: not said here (the run's value, then the provider's own default)."""
+    """How to sample. None: not said here (the run's value, then the provider's own). `extra` goes to the wire as it is (`-p`)."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -40,7 +39,6 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else, passed through to the wire (`-p KEY=VALUE`)."""
 
     def over(self, base: Sampling) -> Sampling:
         """These values where said, `base`'s elsewhere. `extra` is merged key by key."""
@@ -127,21 +125,15 @@ class Request:
         The address is the endpoint's (`''` for sim and pool), so a gateway and the provider behind it never share answers.
         """
         s = self.sampling
-        what = [
-            base_url, str(self.route), [[m.role, m.content] for m in self.messages],
-            [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))],
-            self.sample, self.schema,
-        ]  # fmt: skip
+        how = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
+        what = [base_url, str(self.route), [[m.role, m.content] for m in self.messages], how, self.sample, self.schema]
         text = json.dumps(what, ensure_ascii=False, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a server says it counted. `tokens_in` includes `tokens_cached` and `tokens_cache_write`; `tokens_out` includes reasoning.
-
-    `device_s`: of a pool, the request's share of its devices' time, in device-seconds.
-    """
+    """What a server counted. `tokens_in` includes cached and cache writes, `tokens_out` reasoning; `device_s`: a pool's device-seconds."""
 
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -151,11 +143,8 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """Sums what is known on both sides; what only one side knows stays known."""
-
-        def both(a: Any, b: Any) -> Any:
-            return b if a is None else a if b is None else a + b
-
-        return Usage(*(both(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Usage(*(b if a is None else a if b is None else a + b for a, b in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +275,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Memory of one device, in bytes. `ours` is what this run's workers hold; `parts` splits it (weights, kv, rest) where known."""
+    """Memory of one device, bytes; `total` 0: not said. `ours`: what this run's workers hold; `parts` splits it (weights, kv, rest)."""
 
     device: str
     used: int
@@ -296,4 +285,15 @@ class Gauge:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
-Event = Started | Failed | Paused | Ended | Noted | Gauge
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a server of one's own says it is: requests running and waiting, the share of its KV cache in use (0 to 1)."""
+
+    route: str
+    at: float
+    running: int | None = None
+    waiting: int | None = None
+    kv: float | None = None
+
+
+Event = Started | Failed | Paused | Ended | Noted | Gauge | Load

@@ -5,17 +5,19 @@ Busy is read from `/metrics` (Prometheus text) of vLLM, SGLang, llama.cpp, TGI a
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from holynb.engines import codec, http, openai
 from holynb.errors import Fault
 from holynb.types import Endpoint, Secret
 
-__all__ = ["Busy", "Served", "busy", "models", "read", "samples"]
+__all__ = ["Busy", "Served", "busy", "models", "own", "read", "samples"]
 
 #: Seconds to connect, for a look that nobody waits for.
 CONNECT_S = 3.0
@@ -53,6 +55,17 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 TOGETHER: Mapping[str, Callable[[list[float]], float]] = {"kv": lambda values: sum(values) / len(values)}
 
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{.*\})?\s+(\S+)")
+
+
+def own(endpoint: Endpoint) -> bool:
+    """Whether somebody here runs this server: `vllm/`, `ray/`, and every OpenAI-compatible address on this machine or its network."""
+    if endpoint.wire != "openai" or endpoint.route.provider in ("vllm", "ray"):
+        return endpoint.wire == "openai"
+    host = urlsplit(endpoint.base_url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".lan"))
 
 
 async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[Served]:

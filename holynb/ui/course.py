@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from holynb.types import Ended, Event, Failed, Gauge, Outcome
+from holynb.types import Ended, Event, Failed, Gauge, Load, Outcome
 from holynb.ui.buckets import Buckets
+from holynb.ui.series import together
 from holynb.ui.text import percentile
 
 __all__ = ["Course", "Price"]
@@ -35,6 +36,7 @@ class Course:
         self._pieces: dict[int, int] = {}
         self._rates: deque[tuple[float, int]] = deque([(0.0, 0)])
         self._at = 0.0
+        self._loads: dict[str, Load] = {}
 
     def take(self, event: Event) -> None:
         """Fold an event, at its own time."""
@@ -47,6 +49,10 @@ class Course:
                 self.points.put("rate", name, self._at, 1.0, "sum")
         elif isinstance(event, Gauge):
             self._gauge(event)
+        elif isinstance(event, Load):
+            self._loads[event.route] = event
+            for name, value in together(self._loads.values()).items():
+                self.points.put("server", name, self._at, value)
 
     def now(self, at: float, pieces: Mapping[int, int]) -> None:
         """Time has come to `at`: note how things stand. `pieces`: what rows in flight have said is about as many tokens, until they are counted."""

@@ -128,10 +128,11 @@ class InferMagic(Configurable):
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
         from holynb.run import Run
-        from holynb.ui import gauges, views
+        from holynb.ui import gauges, served, views
 
         run = Run(self._streamed(plan)).start()
         gauges.watch(run)
+        served.watch(run)
         if plan.options.bg:
             if name is None:
                 return run

@@ -1,20 +1,25 @@
-"""`%infer models`: the routes known by name, what they cost, and whether their key is there. Asks no server."""
+"""`%infer models`: the routes known by name, what they cost, and whether their key is there. Asks no server but one's own, when it is named."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from holynb import keys, prices, settings
-from holynb.errors import BadRoute, closest
+from holynb import keys, loop, prices, settings
+from holynb.engines import servers
+from holynb.errors import BadKey, BadRoute, Fault, closest
 from holynb.types import Route
 from holynb.ui.text import grid
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from holynb.types import Endpoint
+    from holynb.types import Endpoint, Secret
 
 __all__ = ["endpoint", "text"]
+
+#: Seconds that a server may take to say what it serves.
+ASK_S = 5.0
 
 
 def endpoint(provider: str) -> Endpoint:
@@ -26,24 +31,73 @@ def endpoint(provider: str) -> Endpoint:
 
 
 def text(provider: str | None = None) -> str:
-    """A table of routes and a table of providers; of one provider where it is named."""
+    """A table of routes and a table of providers; of one provider where it is named, with what a server of one's own says of itself."""
     known = settings.providers()
+    told = ""
     if provider is not None:
-        known = {provider: known[endpoint(provider).route.provider]}
+        found = endpoint(provider)
+        known = {provider: known[found.route.provider]}
+        if servers.own(found):
+            listed, told = _served(found)
+            known[provider] = replace(known[provider], models={**known[provider].models, **listed})
     routes = []
     for name, said in known.items():
         for model, length in said.models.items():
             price = prices.list_price(Route(name, model))
             figures = [_dollars(price.input), _dollars(price.output)] if price else ["?", "?"]
             routes.append([f"{name}/{model}", f"{length:,}" if length else "?", *figures])
-    where = [[name, said.base or "on this machine", _key(name)] for name, said in known.items()]
+    where = [[name, _address(name) or "on this machine", _key(name)] for name in known]
     parts = [
         grid(["route", "context", "$/M in", "$/M out"], routes) if routes else "",
         grid(["provider", "address", "key"], where, {1: 60, 2: 60}),
+        told,
         f"Aliases: {', '.join(f'{a} = {r}' for a, r in settings.current().alias.items()) or 'none'}. Without a route: {settings.route()}.",
         "Any other model of a provider is PROVIDER/MODEL; %infer key PROVIDER asks for a key.",
     ]
     return "\n\n".join(p for p in parts if p)
+
+
+def _served(found: Endpoint) -> tuple[dict[str, int], str]:
+    """The models that a server lists with their context lengths (0: it does not say), and a line on how it is."""
+    try:
+        secret = keys.find(found)
+    except BadKey as exc:
+        return {}, str(exc)
+    asked = loop.submit(_ask(found, secret))
+    try:
+        listed, busy = asked.result(ASK_S)
+    except Fault as fault:
+        return {}, f"Nothing is listed: {fault.message}"
+    except TimeoutError:
+        asked.cancel()
+        return {}, f"Nothing is listed: {found.base_url} did not answer within {ASK_S:g} s."
+    return {m.id: m.context or 0 for m in listed}, _now(busy)
+
+
+async def _ask(found: Endpoint, secret: Secret | None) -> tuple[list[servers.Served], servers.Busy | None]:
+    listed = await servers.models(found, secret)
+    try:
+        return listed, await servers.busy(found, secret)
+    except Fault:  # it has just listed its models; that it has nothing else to say is no fault
+        return listed, None
+
+
+def _now(busy: servers.Busy | None) -> str:
+    if busy is None:
+        return ""
+    figures = [(busy.running, "running"), (busy.waiting, "waiting")]
+    words = [f"{n:,} {word}" for n, word in figures if n is not None]
+    words += [f"{busy.kv:.0%} of its KV cache in use"] if busy.kv is not None else []
+    words += [f"{busy.memory / 2**30:.1f} GiB of memory"] if busy.memory is not None else []
+    return f"Now: {', '.join(words)}."
+
+
+def _address(provider: str) -> str:
+    """Where requests go; what is configured where that is not settled yet."""
+    try:
+        return endpoint(provider).base_url
+    except BadRoute:
+        return settings.providers()[provider].base
 
 
 def _key(provider: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
-from holynb.types import Ended, Event, Failed, Gauge, Message, Noted, Outcome, Paused, Started, Usage
+from holynb.types import Ended, Event, Failed, Gauge, Load, Message, Noted, Outcome, Paused, Started, Usage
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Recording", "Step", "read", "record", "shipped"]
 
 VERSION = 1
-KINDS: Mapping[str, type] = {"started": Started, "failed": Failed, "paused": Paused, "ended": Ended, "noted": Noted, "gauge": Gauge}
+KINDS: Mapping[str, type] = {"started": Started, "failed": Failed, "paused": Paused, "ended": Ended, "noted": Noted, "gauge": Gauge, "load": Load}
 
 
 @dataclass(frozen=True, slots=True)

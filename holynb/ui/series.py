@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from holynb.types import Ended, Gauge
+from holynb.types import Ended, Gauge, Load
 from holynb.ui.text import percentile
 
 if TYPE_CHECKING:
     from holynb.types import Event, Outcome
 
-__all__ = ["Ends", "cost", "ends", "latency", "memory"]
+__all__ = ["Ends", "cost", "ends", "latency", "load", "memory", "together"]
 
 Point = tuple[float, float]
 #: The rows that were sent and ended, each with its x: seconds into the run, or its place where no times are known.
@@ -63,3 +63,29 @@ def memory(events: Sequence[Event], started: float) -> dict[str, list[Point]]:
         if isinstance(e, Gauge):
             out.setdefault(e.device, []).append((e.at - started, float(e.used if e.ours is None else e.ours)))
     return out
+
+
+def load(events: Sequence[Event], started: float) -> dict[str, list[Point]]:
+    """How busy one's own servers said they were: requests running and waiting, per cent of the KV cache."""
+    out: dict[str, list[Point]] = {}
+    last: dict[str, Load] = {}
+    for e in events:
+        if isinstance(e, Load):
+            last[e.route] = e
+            for name, value in together(last.values()).items():
+                out.setdefault(name, []).append((e.at - started, value))
+    return out
+
+
+def together(said: Iterable[Load]) -> dict[str, float]:
+    """Several servers as one: the sum of their requests, the fullest KV cache in per cent. What none of them says is left out."""
+    servers = list(said)
+    running, waiting, kv = ([v for s in servers if (v := getattr(s, name)) is not None] for name in ("running", "waiting", "kv"))
+    known: dict[str, float] = {}
+    if running:
+        known["running"] = float(sum(running))
+    if waiting:
+        known["waiting"] = float(sum(waiting))
+    if kv:
+        known["KV %"] = 100 * max(kv)
+    return known
