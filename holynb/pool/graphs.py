@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from holynb.pool.guide import masks
+from holynb.pool.hosted import Hosted
 from holynb.pool.job import Limits, Row, Seq, Step
 from holynb.pool.lanes import SAMPLING, Lanes, pack
 from holynb.pool.model import Decoder, Part
@@ -57,7 +58,9 @@ class Graphs:
         self.batches = [b for b in BATCHES if b < limits.batch] + [limits.batch]
         self.chunks = [c for c in CHUNKS if c < limits.chunk] + [limits.chunk]
         self.rows, self.width = limits.batch, -(-limits.max_len // block)
-        self.lanes = Lanes(limits.batch, self.width, block)
+        # The tokens of a pipeline's stage come by way of the host, while other steps are under way.
+        many = self.stage.ahead + 1
+        self.lanes = Lanes(limits.batch, self.width, block) if many == 1 else Hosted(many, limits.batch, self.width, block)
         self._buffers(limits)
         self._graphs: dict[tuple[str, int], Callable[[], None]] = {}
         self._logits: Tensor | None = None
@@ -72,6 +75,7 @@ class Graphs:
         self.table, self.prompts = ints(rows, width), ints(rows, width)
         self.said, self.how, self.how_prompts = ints(4 * rows), ints(SAMPLING * rows), ints(SAMPLING * rows)
         self.made = ints(5, rows)
+        self.order = torch.arange(rows, dtype=torch.int32, device=self.kv.device)
         self.chunk = ints(3 * chunk)
         self.tiles, self.spans, self.last = ints(2 * (chunk // QUERIES + rows)), ints(3 * rows), ints(rows)
         self.staging = ints(rows * width)
@@ -83,7 +87,7 @@ class Graphs:
             device=self.kv.device,
         )
         self.hidden_in, self.hidden_out = wide, torch.zeros_like(wide)
-        size = 4 * rows * (2 + SAMPLING) + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
+        size = 4 * rows * (2 + SAMPLING) + rows + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
         pinned = self.kv.is_cuda
         self._pinned = [torch.zeros(size, dtype=torch.int32, pin_memory=pinned) for _ in range(TURNS)]
         self._back = [torch.zeros(2 * rows, dtype=torch.int32, pin_memory=pinned) for _ in range(TURNS)]
@@ -93,8 +97,6 @@ class Graphs:
         """Start a step. Its tokens come, in the order of `step.sampled`, from `land`."""
         self._turn = (self._turn + 1) % TURNS
         self._used = 0
-        if not (self.stage.first and self.stage.last):
-            self.lanes.forget()  # a stage's tokens come by way of the host
         with torch.inference_mode():
             if step.decode:
                 self._start_decode(step.decode)
@@ -148,6 +150,7 @@ class Graphs:
             lanes.how[:3, n:size] = 0
             self._send_table(lanes.table[:n, : lanes.used], self.table)
             self._send(_paired(lanes.how[:, :size]), self.how)
+            self._send(lanes.order, self.order)
         lanes.said[:, n:size] = -1
         self._send(lanes.said[:, :size], self.said)
         if self._run("decode", size, seqs):
@@ -233,7 +236,7 @@ class Graphs:
         table = self.table[:size]
         feed(Feed(said, self.tokens, table, ids, positions, slots, lengths, following, self.block))
         parts = splits(size, self.kv.shape[2])
-        part = Part(ids, positions, slots, Decode(table, lengths, self.block, parts))
+        part = Part(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:size]))
         made = self.model.forward(part, self.kv, self.hidden_in[:size])
         self._finish(made, _choice(how, following) if sample else None, self.tokens[:size])
 

@@ -38,6 +38,7 @@ def sampling(seqs: Sequence[Seq]) -> Ints:
 class Lanes:
     """The decode batch, row by row in the order of `step.decode`. Written by the engine alone.
 
+    `order` (rows): the rows from the longest to the shortest, which stays so until rows come or go: all grow by one a step.
     `said` (4, rows): source, id, position, new block, as `kernels_support.gpu.feeding` wants them; `table` (rows, width) blocks.
     """
 
@@ -46,6 +47,7 @@ class Lanes:
         self.said = np.full((4, rows), -1, np.int32)
         self.table = np.zeros((rows, width), np.int32)
         self.how = np.zeros((SAMPLING, rows), np.int32)
+        self.order = np.arange(rows, dtype=np.int32)
         self.used = 1
         self._count = np.arange(rows, dtype=np.int32)
         self._seqs: list[Seq] = []
@@ -91,6 +93,7 @@ class Lanes:
             else:
                 self.said[1, i] = seq.tokens[-1]
         self.said[2, :n] = [s.cached - 1 for s in seqs]
+        self.order[:n], self.order[n:] = np.argsort(-self.said[2, :n], kind="stable"), self._count[n:]
         self.used = max(len(s.blocks) for s in seqs)
         self._seqs, self._moved = list(seqs), True
 

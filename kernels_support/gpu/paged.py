@@ -30,12 +30,16 @@ def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """One query a row. `table` (rows, blocks) int32, `lengths` (rows,) int32 with the query's own token counted, 0 for no row."""
+    """One query a row. `table` (rows, blocks) int32, `lengths` (rows,) int32 with the query's own token counted, 0 for no row.
+
+    `order` (rows,) int32: which row comes when, each once. The longest first: a long one that begins last keeps the device waiting.
+    """
 
     table: torch.Tensor
     lengths: torch.Tensor
     page: int
     splits: int
+    order: torch.Tensor | None = None
 
     def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """(rows, heads, size) → the same shape."""
@@ -45,10 +49,11 @@ class Decode:
         if self.splits > 1:
             parts = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
             sums = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
-        _decode[(rows, kv, self.splits)](
-            q, keys, values, self.table, self.lengths, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
+        order = self.lengths if self.order is None else self.order
+        _decode[(kv, rows, self.splits)](
+            q, keys, values, self.table, self.lengths, order, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             kv=kv, group=heads // kv, rows=max(16, triton.next_power_of_2(heads // kv)), size=size, wide=_wide(size), page=self.page,
-            tile=64, splits=self.splits, num_warps=4, num_stages=3,
+            tile=64, splits=self.splits, ordered=self.order is not None, num_warps=4, num_stages=3,
         )  # fmt: skip
         if self.splits > 1:
             _join[(rows, heads)](parts, sums, out, size=size, wide=_wide(size), splits=self.splits, num_warps=2)
@@ -84,11 +89,15 @@ def _wide(size: int) -> int:
 
 @jit
 def _decode(  # noqa: PLR0917 - what a kernel needs
-    q_ptr: tl.tensor, k_ptr: tl.tensor, v_ptr: tl.tensor, table_ptr: tl.tensor, length_ptr: tl.tensor, out_ptr: tl.tensor, sum_ptr: tl.tensor, width: tl.tensor, stride: tl.tensor, scale: tl.tensor,
+    q_ptr: tl.tensor, k_ptr: tl.tensor, v_ptr: tl.tensor, table_ptr: tl.tensor, length_ptr: tl.tensor, order_ptr: tl.tensor, out_ptr: tl.tensor, sum_ptr: tl.tensor, width: tl.tensor, stride: tl.tensor, scale: tl.tensor,
     kv: tl.constexpr, group: tl.constexpr, rows: tl.constexpr, size: tl.constexpr, wide: tl.constexpr, page: tl.constexpr,
-    tile: tl.constexpr, splits: tl.constexpr,
+    tile: tl.constexpr, splits: tl.constexpr, ordered: tl.constexpr,
 ) -> None:  # fmt: skip
-    row, head, part = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    # The heads of a row come one after the other, so that rows begin in their order.
+    head, row, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if ordered:
+        row = tl.load(order_ptr + row)
+    row = row.to(tl.int64)
     length = tl.load(length_ptr + row)
     share = tl.cdiv(tl.cdiv(length, splits), tile) * tile
     begin = part * share

@@ -106,6 +106,9 @@ def test_decode_attention(parts: int, heads: int, kv: int, size: int, dtype: Any
     spans = [Span(i, i + 1, runs(blocks[i], 16, n)) for i, n in enumerate(lengths) if n]
     close(said[:4], attend_reference(q, keys, values, spans)[:4], dtype)
     assert (said[4] == 0).all(), "no row, no number"
+    order = torch.tensor([1, 2, 3, 0, 4], dtype=torch.int32, device=DEVICE)
+    again = Decode(table, torch.tensor(lengths, dtype=torch.int32, device=DEVICE), 16, parts, order)(q, keys, values)
+    assert torch.equal(again, said), "whatever comes first"
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

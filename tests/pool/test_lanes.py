@@ -1,0 +1,125 @@
+"""The integers a GPU is fed, against the sequences they stand for: what changed is said, what did not is not sent again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from holynb.pool.batch import Scheduler  # noqa: E402
+from holynb.pool.cache import Blocks  # noqa: E402
+from holynb.pool.job import Job, Limits, Row, Seq  # noqa: E402
+from holynb.pool.lanes import Lanes, pack, sampling  # noqa: E402
+
+PAGE = 4
+
+
+def seq(number: int, prompt: int, blocks: list[int], **more: object) -> Seq:
+    """A sequence whose prompt is in the cache, and whose first token was just sampled."""
+    made = Seq(Job(number, tuple(range(prompt)), 50, **more), PAGE)  # type: ignore[arg-type]
+    made.tokens.append(1000 + number)
+    made.blocks, made.cached, made.ready, made.pending = blocks, prompt + 1, True, 1
+    return made
+
+
+def grow(*seqs: Seq) -> None:
+    """As the scheduler does for the next step, with the last token still on its way."""
+    for one in seqs:
+        if one.cached == len(one.blocks) * PAGE:
+            one.blocks.append(100 + one.job.id)
+        one.cached += 1
+        one.pending = 2
+
+
+def test_rows_are_said_whole_at_first_and_then_only_as_they_grow() -> None:
+    lanes, a, b = Lanes(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9])
+    assert lanes.decode([a, b])
+    assert lanes.said[:, :2].tolist() == [[-1, -1], [1001, 1002], [5, 2], [-1, -1]]
+    assert [lanes.table[i, :2].tolist() for i in (0, 1)] == [[3, 7], [9, 0]]
+    lanes.sampled([a, b], [], 4)
+    grow(a, b)
+    assert not lanes.decode([a, b]), "the same rows: nothing but positions"
+    assert lanes.said[0, :2].tolist() == [0, 1]
+    assert lanes.said[2, :2].tolist() == [6, 3]
+    grow(a, b)
+    assert not lanes.decode([a, b])
+    assert lanes.said[3, :2].tolist() == [-1, 102], "a row that came to a page's end has a new block"
+    assert lanes.table[1, :2].tolist() == [9, 102]
+
+
+def test_a_row_that_goes_takes_its_place_along_and_the_others_keep_their_tokens() -> None:
+    lanes, a, b, c = Lanes(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9]), seq(3, 6, [4, 5], temperature=0.5, seed=-1)
+    lanes.decode([a, b])
+    lanes.sampled([a, b], [c], 4)
+    grow(b)
+    c.pending = 2
+    assert lanes.decode([c, b])
+    assert lanes.said[0, :2].tolist() == [4, 1], "where each row's token lies since the step before"
+    assert lanes.said[2, :2].tolist() == [6, 3]
+    assert lanes.table[0, :2].tolist() == [4, 5]
+    assert lanes.how[0, :2].view(np.float32).tolist() == [0.5, 0.0]
+    lanes.forget()
+    a.pending = b.pending = 1
+    assert lanes.decode([a, b]), "after a failure every row comes from the host"
+    assert lanes.said[0, :2].tolist() == [-1, -1]
+
+
+def test_the_longest_row_comes_first_and_every_row_once() -> None:
+    dice, lanes = random.Random(1), Lanes(16, 64, PAGE)
+    rows: list[Seq] = []
+    for step in range(60):
+        rows = [r for r in rows if dice.random() > 0.05]
+        while len(rows) < 16 and dice.random() < 0.4:
+            n = dice.randint(1, 100)
+            rows.append(seq(step * 100 + len(rows), n, list(range(-(-(n + 1) // PAGE)))))
+        if not rows:
+            continue
+        lanes.decode(rows)
+        lanes.sampled(rows, [], 16)
+        order, lengths = lanes.order.tolist(), [r.cached for r in rows]
+        assert sorted(order) == list(range(16))
+        assert set(order[: len(rows)]) == set(range(len(rows)))
+        assert [lengths[i] for i in order[: len(rows)]] == sorted(lengths, reverse=True)
+        grow(*rows)
+
+
+def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
+    jobs = [Seq(Job(i, (1, 2, 3), 9, t, p, k, s), PAGE) for i, (t, p, k, s) in enumerate([(0.7, 0.9, 40, 2**62 + 5), (-1.0, 1.0, 0, None)])]
+    how = sampling(jobs)
+    assert how[0].view(np.float32).tolist() == [np.float32(0.7), 0.0], "below zero is greedy"
+    assert how[1].view(np.float32).tolist() == [np.float32(0.9), 1.0]
+    assert how[2].tolist() == [40, 0]
+    assert how[3].tolist() == [2, 2], "the place being sampled"
+    assert int(how[5, 0]) << 32 | int(how[4, 0]) & 0xFFFFFFFF == 2**62 + 5
+
+
+def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
+    a, b = Seq(Job(1, tuple(range(100, 110)), 9), PAGE), Seq(Job(2, (7, 8, 9), 9), PAGE)
+    a.blocks, b.blocks = [5, 2, 8], [1]
+    chunk = pack([Row(a, 4, 6), Row(b, 0, 3, samples=False)], PAGE, 4)
+    assert chunk.tokens[0].tolist() == [*range(104, 110), 7, 8, 9]
+    assert chunk.tokens[1].tolist() == [*range(4, 10), 0, 1, 2]
+    assert chunk.tokens[2].tolist() == [8, 9, 10, 11, 32, 33, 4, 5, 6]
+    assert chunk.tiles.tolist() == [[0, 0], [0, 4], [1, 0]]
+    assert chunk.spans.tolist() == [[0, 6, 10], [6, 3, 3]]
+    assert chunk.last.tolist() == [5], "only the row that samples"
+    assert chunk.table.tolist() == [[5, 2, 8], [1, 0, 0]]
+
+
+def test_a_schedulers_own_rows_are_what_the_lanes_say() -> None:
+    """Rows join, grow and leave as the scheduler has them; what the lanes hold is read back and compared with the sequences themselves."""
+    batch = Scheduler(Blocks(60, PAGE), Limits(batch=5, chunk=16, max_len=60))
+    dice, lanes = random.Random(2), Lanes(5, 20, PAGE)
+    for i in range(14):
+        batch.add(Job(i, tuple(dice.randrange(50) for _ in range(dice.randint(1, 12))), dice.randint(1, 20)))
+    while (step := batch.plan()) is not None:
+        rows = step.decode
+        if rows:
+            lanes.decode(rows)
+            for i, one in enumerate(rows):
+                assert lanes.said[2, i] == one.cached - 1
+                assert lanes.table[i, : len(one.blocks)].tolist() == one.blocks
+        lanes.sampled(rows, [r.seq for r in step.prefill if r.samples], 5)
+        batch.commit(step, [dice.randrange(50) for _ in step.sampled])
