@@ -13,9 +13,10 @@ from holynb.budget import Money
 from holynb.errors import Fault
 from holynb.limits import Place
 from holynb.station import Job, Station
+from holynb.structure import Judge
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts
 
-__all__ = ["Going", "Heard", "answered", "failure", "listen", "unsent", "within"]
+__all__ = ["Going", "Heard", "answer", "answered", "asked", "failure", "listen", "unsent", "within"]
 
 #: An answer, with its latency and its time to first token (None where it was not streamed), seconds.
 Heard = tuple[Done, tuple[float, float | None]]
@@ -26,6 +27,24 @@ class Going(NamedTuple):
 
     place: Place
     worst: Decimal
+
+
+def asked(job: Job, station: Station, judge: Judge | None) -> Request:
+    """A job's request as this station gets it."""
+    return job.request if judge is None else judge.asked(job.request, station.route, job.again)
+
+
+async def answer(job: Job, station: Station, timeouts: Timeouts, say: Callable[[int, str], None], judge: Judge | None) -> Heard:
+    """One attempt: asked, heard out, and held to the schema where there is one. Raises Fault."""
+    sent = asked(job, station, judge)
+    if judge is None:
+        return await listen(sent, station, timeouts, say)
+    try:
+        heard = await listen(sent, station, timeouts, say)
+    except Fault as fault:
+        raise judge.refused(job, station.route, sent, fault) from fault
+    judge.hold(job, heard[0].completion)
+    return heard
 
 
 async def listen(request: Request, station: Station, timeouts: Timeouts, say: Callable[[int, str], None]) -> Heard:

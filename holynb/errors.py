@@ -71,6 +71,7 @@ class Fault(HolynbError):
     stops:   nothing will succeed at this endpoint (key refused, credit gone): the scheduler trips it after the first
     status:  HTTP status, where there was one
     usage:   what the server said it counted all the same
+    model:   the model as the server named it, where it answered
     limits:  what the reply's headers said of the quota
     raw:     the server's own words, masked and cut to 2,000 characters
     """
@@ -88,6 +89,7 @@ class Fault(HolynbError):
         self.wait: float | None = facts.pop("wait", None)
         self.status: int | None = facts.pop("status", None)
         self.usage: Usage | None = facts.pop("usage", None)
+        self.model: str | None = facts.pop("model", None)
         self.limits: Limits | None = facts.pop("limits", None)
         self.raw: str | None = facts.pop("raw", None)
         if facts:

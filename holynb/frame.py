@@ -11,19 +11,22 @@ from holynb.errors import BadOption, BadPrompt, closest
 if TYPE_CHECKING:
     import pandas as pd
 
+    from holynb.schema import Schema
     from holynb.types import Outcome
 
 __all__ = ["build", "crossed", "into", "is_frame", "labels", "merge_index", "read", "records", "select"]
 
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
+#: A schema's kind of column → its dtype.
+CELLS = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
 READERS = {
     ".csv": "read_csv", ".tsv": "read_csv", ".jsonl": "read_json", ".ndjson": "read_json", ".json": "read_json", ".parquet": "read_parquet",
 }  # fmt: skip
 
 
-def build(rows: Sequence[Outcome | None], index: Any = None) -> pd.DataFrame:
-    """The result: one line per row, in input order, on `index` (default 0…n-1).
+def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | None = None) -> pd.DataFrame:
+    """The result: one line per row, in input order, on `index` (default 0…n-1); behind it the columns of `schema`.
 
     Dtypes never depend on the outcome: string, category, Int64, Float64, boolean. A row that has not ended has NA everywhere.
     """
@@ -47,8 +50,17 @@ def build(rows: Sequence[Outcome | None], index: Any = None) -> pd.DataFrame:
         **{name: reals(column(name)) for name in ("cost", "latency_s", "ttft_s")},
         "finish_reason": pd.array(column("finish_reason"), dtype="string"),
         "cached": pd.array(column("cached"), dtype="boolean"),
+        **(typed(rows, schema) if schema is not None else {}),
     }
     return pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index)
+
+
+def typed(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
+    """What the answers hold, by column; NA where there is none. What is nested stays as it is, in a column of objects."""
+    import pandas as pd
+
+    cells = [schema.check(o.text or "").cells if o is not None and o.status == "ok" else {} for o in rows]
+    return {c.name: pd.Series([cell.get(c.name) for cell in cells], dtype=CELLS[c.kind]).array for c in schema.columns}
 
 
 def crossed(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:
@@ -118,10 +130,12 @@ def read(path: str) -> pd.DataFrame:
     return frame
 
 
-def into(source: pd.DataFrame, column: str, texts: pd.DataFrame) -> pd.DataFrame:
-    """A copy of `source` plus `column`, by position. The source is never changed."""
+def into(source: pd.DataFrame, column: str, texts: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+    """A copy of `source` plus `column` and the columns `more` of the result, by position. The source is never changed."""
     copy = source.copy()
     copy[column] = texts["text"].array
+    for name in more:  # what is there already is not covered up
+        copy[f"{column}_{name}" if name in copy.columns else name] = texts[name].array
     return copy
 
 

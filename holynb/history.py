@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, keys, settings
+from holynb import frame, keys, schema, settings
 from holynb.errors import BadOption, closest
 from holynb.options import Options
 from holynb.plan import Plan, long_rows, reached
@@ -108,12 +108,13 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         raise BadOption(f"{name} is of an older holynb, which did not keep where each row went. Run its cell again with --resume {name}.")
     said = {k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")}
     chosen = Options.of({**said, **(options or {})})
+    held = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
     requests: list[Request | None] = [None] * record.n
     labels: list[Any] = list(range(record.n))
     for r in rows:
         route = first if r.route is None else settings.route(r.route)
-        requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, stream=bool(chosen.stream))
+        requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held.wire if held else None)
         labels[r.row] = r.label
     endpoints = reached(list(dict.fromkeys([first, *(r.route for r in requests if r)])), given, chosen)
     index = frame.merge_index(labels)
@@ -123,7 +124,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     return Plan(
         [Prompt(() if r is None else r.messages) for r in requests], requests, endpoints, chosen, secrets, index, continues=record.id,
-        long=long, given=given, notes=notes,
+        long=long, given=given, notes=notes, schema=held,
     )  # fmt: skip
 
 

@@ -164,7 +164,7 @@ TABLE: tuple[Option, ...] = (
     Option("spread", ("--spread",), "R1,R2", "equal routes to share the rows over", names, group="route"),
     _switch("dry_run", "--dry-run", help="show a sample, tokens and cost; send no row"),
     Option("router", ("--router",), "NAME", "route by task type: a named set of rules or a column", group="route"),
-    Option("schema", ("--schema",), "NAME|FILE", "JSON Schema or pydantic model: typed columns", ready=False, group="result"),
+    Option("schema", ("--schema",), "NAME|FILE", "JSON Schema or pydantic model: typed columns", group="result"),
     Option("compare", ("--compare",), "R1,R2", "every prompt on each of these routes too", names, group="route"),
     Option("samples", ("--samples",), "K", "K answers to each prompt", whole(1), group="sampling"),
     Option("budget", ("--budget",), "USD", "hard cap on what the run may spend", real(0), group="money"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holynb import chunking, frame, keys, pools, prices, prompts, routing, settings
+from holynb import chunking, frame, keys, pools, prices, prompts, routing, schema, settings
 from holynb.errors import BadOption, BadRoute, BadSetting, Fault
 from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
@@ -28,7 +28,8 @@ class Plan:
     """Everything a run needs. `requests[i]` is None where row i is skipped; `kept` are outcomes that are not asked for again.
 
     `decisions[i]` says why row i goes where it goes, with `--router`; `given` is the cell's own route; `notes` are for a person to read.
-    `long` are the rows that `--chunk` asks in parts. `continues` is the id of the earlier run that this one goes on with, in the run log too.
+    `long` are the rows that `--chunk` asks in parts; `schema` is what `--schema` holds answers to, and `escalate` where a row goes from its
+    route whose answer stays invalid. `continues` is the id of the earlier run that this one goes on with, in the run log too.
     """
 
     prompts: Sequence[Prompt]
@@ -43,6 +44,8 @@ class Plan:
     decisions: Sequence[routing.Decision] = ()
     long: Mapping[int, chunking.Plan] = field(default_factory=dict)
     given: Route | None = None
+    schema: schema.Schema | None = None
+    escalate: Route | None = None
     notes: Sequence[str] = ()
 
     @property
@@ -76,11 +79,13 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
         frame.check_into(source, options.into)
     asked = _prompts(what, options, source, variables)
     given = settings.route(route)
-    decisions, notes = _routed(asked, given, options, source)
+    decisions, notes, escalate = _routed(asked, given, options, source)
+    held = None if options.schema is None else schema.load(options.schema, variables)
     ways = [[d.route] for d in decisions] or [list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))] * len(asked)
     # A route that no row goes to needs neither a key nor a pool that runs.
     routes = list(dict.fromkeys(r for p, way in zip(asked, ways, strict=True) if not p.empty for r in way)) or [given]
-    endpoints = reached(routes, given, options)
+    escalate = escalate if held is not None and any(r != escalate for r in routes) else None
+    endpoints = reached([*routes, *([escalate] if escalate else [])], given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
     secrets = {} if options.dry_run else {e.route: keys.find(e, ask) for e in endpoints}
     _check_money(endpoints, options)
@@ -90,11 +95,11 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
             raise BadOption("--into takes one answer a row; --compare and --samples make several. Leave one of them out.")
         index = frame.crossed(index, len(asked), [str(r) for r in ways[0]], options.samples or 1)
     crossed = [(p, r, k) for p, way in zip(asked, ways, strict=True) for r in way for k in range(options.samples or 1)]
-    requests = [request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)]
+    requests = shaped([request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)], held)
     long, told = long_rows(requests, endpoints, options, secrets)
     return Plan(
         [p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source, decisions=decisions, long=long, given=given,
-        notes=[*notes, *told],
+        schema=held, escalate=escalate, notes=[*notes, *told],
     )  # fmt: skip
 
 
@@ -106,16 +111,24 @@ def reached(routes: Sequence[Route], given: Route, options: Options) -> tuple[En
     )
 
 
-def _routed(asked: Sequence[Prompt], given: Route, options: Options, source: Any) -> tuple[list[routing.Decision], list[str]]:
-    """Where `--router` sends each prompt, and what to say of rules that decided nothing; nothing without it."""
+def shaped(requests: Sequence[Request | None], held: schema.Schema | None) -> list[Request | None]:
+    """The requests with what their answers are to hold to."""
+    return list(requests) if held is None else [None if r is None else replace(r, schema=held.wire) for r in requests]
+
+
+def _routed(
+    asked: Sequence[Prompt], given: Route, options: Options, source: Any
+) -> tuple[list[routing.Decision], list[str], Route | None]:
+    """Where `--router` sends each prompt, what to say of rules that decided nothing, and where it escalates to; nothing without it."""
     if options.router is None:
-        return [], []
+        return [], [], None
     if beside := [f"--{name}" for name in ("compare", "samples", "spread") if getattr(options, name)]:
         raise BadOption(f"--router chooses one route a row, and {beside[0]} asks for several. Leave one of them out.")
     router = routing.load(options.router, [] if source is None else [str(c) for c in source.columns])
     decisions = [routing.decide(router, prompt, given) for prompt in asked]
     tasks = dict.fromkeys(rule.task for rule in routing.unused(router, decisions))
-    return decisions, [f"A rule of --router {options.router} for {task} matched no row." for task in tasks]
+    notes = [f"A rule of --router {options.router} for {task} matched no row." for task in tasks]
+    return decisions, notes, router.escalated(given)
 
 
 def _check_money(endpoints: Sequence[Endpoint], options: Options) -> None:
@@ -247,6 +260,7 @@ def code(plan_body: Any, route: str | None, options: Options) -> str:
     args = [repr(plan_body), *([repr(route)] if route else [])]
     for name, value in said.items():
         if name not in ("show_code", "show", "quiet", "debug"):
-            args.append(f"{name}={value if name == 'df' and isinstance(value, str) else repr(value)}")
+            bare = isinstance(value, str) and (name == "df" or (name == "schema" and value.isidentifier()))
+            args.append(f"{name}={value if bare else repr(value)}")
     joined = ",\n    ".join(args)
     return f"import holynb\n\nrun = holynb.infer(\n    {joined},\n)\nframe = run.wait().frame()\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from holynb import history, spending
+from holynb import history, spending, wiring
 from holynb.errors import BadOption
 from holynb.estimate import Estimate, Seen, estimate
 from holynb.plan import Plan, cut_key
@@ -81,6 +81,8 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
 
 def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[Seen]) -> Estimate:
     """The estimate of these rows; of one that is asked in parts, of its parts, and of putting answers of that length together."""
+    if (judge := wiring.judge(plan)) is not None:
+        rows = [judge.asked(r, r.route) for r in rows]
     long = [r for r in rows if r.row in plan.long]
     parts = [replace(r, messages=p.messages) for r in long for p in plan.long[r.row].parts]
     told = estimate([*(r for r in rows if r.row not in plan.long), *parts], seen)

@@ -182,7 +182,7 @@ def load(name: str, columns: Sequence[str] = ()) -> Router:
             raise BadOption(f"--router {name} reads the column {router.column!r}, which is not there.{closest(router.column, columns)}")
         return router
     if name in columns or name == "task_type":
-        return Router(name, BUILT_IN, column=name)
+        return Router(name, BUILT_IN, column=name, escalate="strong")
     raise BadOption(
         f"--router {name} is neither a [router.{name}] in config.toml nor a column.{closest(name, [*own, *columns, 'task_type'])}"
     )

@@ -120,12 +120,13 @@ class Run:
         """The result so far, in input order, on the input's index; with `--into`, a copy of the input plus that column. Never raises."""
         result = self.result()
         if self.options.into is not None and self.plan.source is not None:
-            return frame.into(self.plan.source, self.options.into, result)
+            columns = self.plan.schema.columns if self.plan.schema else ()
+            return frame.into(self.plan.source, self.options.into, result, [c.name for c in columns])
         return result
 
     def result(self) -> pd.DataFrame:
         """All columns of the result, whatever `--into` says."""
-        return frame.build(self.rows(), self.plan.index)
+        return frame.build(self.rows(), self.plan.index, self.plan.schema)
 
     def chunks(self) -> pd.DataFrame:
         """The parts of the rows that `--chunk` asks in parts: what was asked, and the columns of the result; by row, round and part."""
@@ -214,7 +215,7 @@ class Run:
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
             journal = self._parts or self.journal
-            self._scheduler = Scheduler(wiring.stops(self.plan, stations), policy, journal, wiring.money(self.options))
+            self._scheduler = Scheduler(wiring.stops(self.plan, stations), policy, journal, wiring.money(self.options), wiring.judge(self.plan))
             if self._parts is not None:
                 jobs = await self._parts.begin(jobs)
                 self._parts.add = self._scheduler.add
@@ -268,6 +269,8 @@ class Run:
         said: dict[str, Any] = {"options": {k: v for k, v in _plain(self.options).items() if v is not None}}
         if self.plan.given is not None:
             said["given"] = str(self.plan.given)
+        if self.plan.schema is not None:
+            said["schema"] = self.plan.schema.document
         return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=said)
 
     def _sweep(self) -> None:
@@ -283,5 +286,5 @@ class Run:
 def _plain(options: Options) -> dict[str, Any]:
     """What was said, as JSON can hold it; the frame itself stays out of the log."""
     default = Options()
-    said = {n: getattr(options, n) for n in Options.__slots__ if n != "df" and getattr(options, n) != getattr(default, n)}
+    said = {n: getattr(options, n) for n in Options.__slots__ if n not in ("df", "schema") and getattr(options, n) != getattr(default, n)}
     return {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}

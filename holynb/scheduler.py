@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from holynb.attempt import Going, Heard, answered, failure, listen, unsent, within
+from holynb.attempt import Going, Heard, answer, answered, asked, failure, unsent, within
 from holynb.budget import FREE, Money
 from holynb.errors import Fault
 from holynb.journal import Journal
 from holynb.limits import Place
 from holynb.retry import Policy, pause, too_long
 from holynb.station import Job, Station, Stop, Stops
+from holynb.structure import Judge
 from holynb.types import Ended, Failed, Outcome, Paused, Started, Usage
 
 __all__ = ["PROOF_S", "Scheduler"]
@@ -30,12 +31,13 @@ PROOF_S = 2.0
 class Scheduler:
     """Runs jobs to their ends. `run` once; `stop` and `expire` from the io loop. `error` holds a fault of ours, if one came up."""
 
-    def __init__(self, stops: Sequence[Stop], policy: Policy, journal: Journal, money: Money) -> None:
+    def __init__(self, stops: Sequence[Stop], policy: Policy, journal: Journal, money: Money, judge: Judge | None = None) -> None:
         self.error: Exception | None = None
         self._stops = Stops(stops)
         self._policy = policy
         self._journal = journal
         self._money = money
+        self._judge = judge
         self._tasks: set[asyncio.Task[None]] = set()
         self._pumps: list[asyncio.Task[None]] = []
         self._waiting: set[asyncio.Task[None]] = set()
@@ -120,7 +122,7 @@ class Scheduler:
     async def _take(self, stop: Stop, station: Station) -> tuple[Job, Decimal] | None:
         """The next job and what is set aside for it; None where it is wanted no more or the budget has no room, and the row has ended."""
         job, budget = stop.queue.pop(), self._money.budget
-        worst = self._money.worst(job.request, station.route) if budget else Decimal(0)
+        worst = self._money.worst(asked(job, station, self._judge), station.route) if budget else Decimal(0)
         if job.dropped is None and (budget is None or (worst is not None and await budget.reserve(worst))):
             return job, worst or Decimal(0)
         await self._end(job, unsent(job, station, self._money) or failure(job, station, self._money.refusal(worst)))
@@ -156,7 +158,7 @@ class Scheduler:
             self._money.settle(going.worst, None)
             raise
         except Fault as fault:
-            cost = self._count(job, station, fault.usage) if fault.usage else Decimal(0) if fault.kind in FREE else None
+            cost = self._count(job, station, fault.usage, fault.model) if fault.usage else Decimal(0) if fault.kind in FREE else None
             self._money.settle(going.worst, cost)
             await self._after(job, stop, station, fault, self._heard(station, fault, going.place))
         except Exception as exc:  # noqa: BLE001 - a fault of ours must end its row and be seen, not hang the run
@@ -170,7 +172,7 @@ class Scheduler:
         """Send, and listen to the end."""
         job.attempts += 1
         self._journal.append(Started(job.request.row, job.attempts, str(station.route), time.time()))
-        return await listen(job.request, station, self._policy.timeouts, self._journal.say)
+        return await answer(job, station, self._policy.timeouts, self._journal.say, self._judge)
 
     # -- what follows ----------------------------------------------------------------------------------------------
     def _recovered(self, stop: Stop, station: Station) -> None:
@@ -208,7 +210,7 @@ class Scheduler:
             self._journal.append(Paused(str(station.route), wait, fault.kind, time.time()))
             await self._again(job, stop, station, fault, first=True)
         else:
-            later = asyncio.create_task(self._again(job, stop, station, fault, wait=wait))
+            later = asyncio.create_task(self._again(job, stop, station, fault, wait=wait, first=job.again is not None))
             self._waiting.add(later)
             later.add_done_callback(self._waiting.discard)
         if opened:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from holynb.breaker import Breaker
 from holynb.errors import Fault
 from holynb.limits import Limiter
-from holynb.types import Engine, Outcome, Request, Route, Usage
+from holynb.types import Engine, Message, Outcome, Request, Route, Usage
 
 __all__ = ["Job", "Queue", "Station", "Stop", "Stops"]
 
@@ -26,7 +26,7 @@ class Job:
     """A request under way. `chain` names the stops it may go to, in order; `followers` are rows that ask the same and share its answer.
 
     `faults` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. `dropped`: nobody wants its answer any more,
-    and this is how it ends where it still waits. Owned by the scheduler.
+    and this is how it ends where it still waits. `again`: the conversation that asks to repair an answer. Owned by the scheduler.
     """
 
     request: Request
@@ -39,6 +39,7 @@ class Job:
     usage: Usage = field(default_factory=Usage)
     cost: Decimal | None = None
     dropped: Outcome | None = None
+    again: tuple[Message, ...] | None = None
 
 
 class Queue:

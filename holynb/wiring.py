@@ -13,9 +13,10 @@ from holynb.limits import Limiter, shared
 from holynb.options import Options
 from holynb.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.station import Station, Stop
+from holynb.structure import Judge
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
-__all__ = ["chain", "engines", "money", "remember", "stations", "stops"]
+__all__ = ["chain", "engines", "judge", "money", "remember", "stations", "stops"]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512
@@ -55,6 +56,7 @@ def stations(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Station
 def stops(plan: Plan, stations: Mapping[Route, Station]) -> list[Stop]:
     """Every stop that some row may come to."""
     asked = {r.route: None for r in plan.requests if r is not None}
+    asked |= {plan.escalate: None} if plan.escalate else {}
     named = {_name(routes): [stations[r] for r in routes] for route in asked for routes in plan.stops(route)}
     return [Stop(name, serving) for name, serving in named.items()]
 
@@ -62,6 +64,15 @@ def stops(plan: Plan, stations: Mapping[Route, Station]) -> list[Stop]:
 def chain(plan: Plan, route: Route) -> list[str]:
     """The names of the stops on the way of a row that asks `route`."""
     return [_name(routes) for routes in plan.stops(route)]
+
+
+def judge(plan: Plan) -> Judge | None:
+    """What answers are held to, and where a row goes whose answer stays invalid."""
+    if plan.schema is None:
+        return None
+    asked = {r.route for r in plan.requests if r is not None}
+    stronger = {route: chain(plan, plan.escalate)[0] for route in asked if plan.escalate not in (None, route)} if plan.escalate else {}
+    return Judge.of(plan.schema, plan.endpoints, stronger)
 
 
 def money(options: Options) -> Money:

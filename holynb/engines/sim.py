@@ -3,6 +3,7 @@
     sim/echo     the prompt, at once
     sim/stream   60 words at 10 a second
     sim/flaky    24 words, and at four attempts in ten something that goes wrong
+    sim/json     JSON that fits the schema of `--schema`; `-p broken=0.2` breaks that share of the answers
 
 On every model `-p fault=F` asks for one fault: 429, 401, quota, 500, connect, slow, stall, cut, malformed, oom, content_filter or
 context_length. `connect` finds nobody and lasts as long as `--connect-timeout`; `-p at=MODEL` keeps a fault to one model, to fail over from.
@@ -16,17 +17,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from holynb.engines.fitting import fitting
 from holynb.errors import BadRoute, Fault, closest
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts, Usage
 
 __all__ = ["FAULTS", "FLAKY", "MODELS", "Sim", "tokens"]
 
-MODELS = ("echo", "stream", "flaky")
+MODELS = ("echo", "stream", "flaky", "json")
 
 #: What `-p fault=` takes → the other words for it.
 FAULTS: Mapping[str, tuple[str, ...]] = {
@@ -95,6 +98,8 @@ class Sim:
     def _words(self, request: Request) -> tuple[list[str], int]:
         """The whole answer in tokens, and how many of them `max_tokens` allows."""
         longest = request.sampling.max_tokens or WHOLE_ECHO
+        if self.endpoint.route.model == "json":
+            return tokens(_json(request)), longest
         if self.endpoint.route.model == "echo":
             words = tokens(_prompt(request))
             return words, longest if longest < WHOLE_ECHO else len(words)
@@ -134,6 +139,13 @@ def _named(asked: str) -> str:
     if found is None:
         raise Fault("bad_request", f"-p fault={asked}: the simulator knows {', '.join(FAULTS)}.{closest(asked, FAULTS)}", stops=True)
     return found
+
+
+def _json(request: Request) -> str:
+    """What fits the schema that came with the request; torn off where `broken` says so, by the luck of the prompt."""
+    draw = _draw(request)
+    text = json.dumps(fitting(request.schema or {"type": "object"}, draw), ensure_ascii=False)
+    return text[: len(text) // 2] if draw % 1000 < 1000 * _number(request, "broken", 0.0) else text
 
 
 def _number(request: Request, name: str, default: float) -> float:

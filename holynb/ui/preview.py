@@ -30,6 +30,7 @@ def text(plan: Plan) -> str:
         *(f"Key{f' of {e.route.provider}' if len(plan.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
         *_estimate(made, plan),
         *routed.lines(plan),
+        f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
         *plan.notes,
     ]
     for request in asked[:SAMPLE]:

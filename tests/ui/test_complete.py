@@ -42,7 +42,7 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
     ("line", "some"),
     [
         ("%%infer |", ["fast", "pool/mine", "sim/echo", "openai/gpt-4.1"]),
-        ("%%infer sim/|", ["sim/echo", "sim/flaky", "sim/stream"]),
+        ("%%infer sim/|", ["sim/echo", "sim/flaky", "sim/json", "sim/stream"]),
         ("%%infer sim/echo --con|", ["--connect-timeout", "--concurrency"]),
         ("%%infer sim/echo -|", ["-n", "-c", "--df"]),
         ("%%infer sim/echo --df |", ["reviews"]),

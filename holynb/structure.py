@@ -1,0 +1,87 @@
+"""A run whose answers are held to a schema: how each route is asked for one, and what follows an answer that does not hold. Pure.
+
+An answer that does not hold is a fault like any other to the scheduler: the first is asked to be repaired at once, the second ends the row,
+moves it to its next stop, or to the route that a router escalates to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from holynb.errors import Fault
+from holynb.schema import Schema
+from holynb.station import Job
+from holynb.types import Completion, Endpoint, Message, Request, Route
+
+__all__ = ["Judge", "native"]
+
+#: The wires that carry a schema beside the prompt.
+NATIVE = ("openai", "azure", "anthropic", "gemini", "pool")
+#: How a server says that it does not know what it was asked with.
+UNKNOWN = re.compile(r"response_?format|json_?schema|structured|output_config|responseJsonSchema", re.IGNORECASE)
+
+
+def native(endpoint: Endpoint) -> bool:
+    """Whether this endpoint takes a schema beside the prompt; `options = { structured = false }` of a provider says that it does not."""
+    said = endpoint.options.get("structured")
+    if isinstance(said, bool):
+        return said
+    if endpoint.wire == "sim":
+        return endpoint.route.model == "json"
+    if endpoint.wire == "sagemaker":
+        return endpoint.options.get("schema", "openai") == "openai" and not endpoint.options.get("request")
+    return endpoint.wire in NATIVE
+
+
+@dataclass(slots=True)
+class Judge:
+    """One run's schema. `words` are the routes that get it as words in the prompt; a server that refuses it otherwise joins them.
+
+    `stronger` names the stop that a row goes to from its route once its answer stays invalid. Owned by the io loop.
+    """
+
+    schema: Schema
+    words: set[Route] = field(default_factory=set)
+    stronger: Mapping[Route, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, schema: Schema, endpoints: Iterable[Endpoint], stronger: Mapping[Route, str]) -> Judge:
+        """A judge that knows which of these endpoints take a schema."""
+        return cls(schema, {e.route for e in endpoints if not native(e)}, stronger)
+
+    def asked(self, request: Request, route: Route, again: tuple[Message, ...] | None = None) -> Request:
+        """The request as it goes to `route`: the schema beside it, or in its words. `again`: the conversation that asks for a repair."""
+        if request.schema is None:
+            return request
+        if again is not None:  # says the schema in words, too
+            return replace(request, messages=again, schema=None if route in self.words else request.schema)
+        return replace(request, messages=self.schema.instruct(request.messages), schema=None) if route in self.words else request
+
+    def hold(self, job: Job, said: Completion) -> None:
+        """Raise Fault (invalid_output) where an answer does not hold; the first time the job is made to ask again."""
+        wrong = self.schema.check(said.text).error if job.request.schema is not None else None
+        if wrong is None:
+            return
+        cut = " (it was cut off: --max-tokens)" if said.finish_reason == "length" else ""
+        facts: dict[str, Any] = {"usage": said.usage, "model": said.model, "raw": said.text[:2000]}
+        message = f"the answer does not hold to the schema{cut}: {wrong}"
+        if job.again is None:
+            job.again = self.schema.repair(job.request.messages, said.text, wrong)
+            job.faults -= 1  # a repair is none of --retries
+            raise Fault("invalid_output", message, retry=True, wait=0.0, **facts)
+        job.again = None
+        stronger = self.stronger.get(job.request.route)
+        if stronger is not None and stronger not in job.chain:
+            job.chain = (*job.chain, stronger)
+        raise Fault("invalid_output", message, retry=False, **facts)
+
+    def refused(self, job: Job, route: Route, sent: Request, fault: Fault) -> Fault:
+        """The fault as the scheduler is to see it: a server that does not know structured output is asked again, in words."""
+        if fault.kind != "bad_request" or sent.schema is None or not UNKNOWN.search(fault.message):
+            return fault
+        self.words.add(route)
+        job.faults -= 1
+        return Fault("bad_request", f"{fault.message} (asked again with the schema in words)", retry=True, wait=0.0, status=fault.status, raw=fault.raw)

@@ -1,0 +1,293 @@
+"""`--schema` from the request to typed columns: asked beside the prompt or in words, repaired once, moved on, paid in full, kept."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from servers.exact import Asked, Exact, Step, reply
+
+import holynb
+from holynb import history, plan, quote, settings
+from holynb.engines.fitting import fitting
+from holynb.errors import BadOption, InferError
+from holynb.options import Options
+from holynb.schema import load
+from holynb.structure import native
+from holynb.types import Endpoint, Route
+
+REVIEW = {
+    "type": "object",
+    "properties": {
+        "label": {"enum": ["positive", "negative"]},
+        "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+        "sure": {"type": "number"},
+        "again": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "text": {"type": "string"},
+    },
+    "required": ["label", "stars"],
+}
+GOOD = '{"label": "positive", "stars": 4, "sure": 1, "again": true, "tags": ["a"], "text": "fine"}'
+
+
+class Clerk:
+    """An OpenAI-compatible server: answers what `says` makes of (last message, number of the request); keeps what it was asked."""
+
+    def __init__(self, says: Any, refuses: bool = False) -> None:
+        self.says, self.refuses = says, refuses
+        self.bodies: list[dict[str, Any]] = []
+        self.refused = 0
+
+    def __call__(self, asked: Asked, number: int) -> list[Step]:
+        body = asked.json
+        self.bodies.append(body)
+        if self.refuses and "response_format" in body:
+            self.refused += 1
+            return [reply({"error": {"message": "This response_format type is unavailable now", "type": "invalid_request_error"}}, 400)]
+        text = self.says(body["messages"], number)
+        return [reply(
+            {"model": "clerk", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+             "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}
+        )]  # fmt: skip
+
+
+def serve(base: str, **said: Any) -> None:
+    settings.override(
+        provider={"mine": {"base": base, **said}}, price={"mine/clerk": {"input": 1.0, "output": 1.0}}
+    )
+
+
+def ask(rows: list[str], **said: Any) -> holynb.Run:
+    return holynb.infer(rows, "mine/clerk", schema=REVIEW, **said)
+
+
+def test_columns_are_typed_whatever_came() -> None:
+    answers = {"a": GOOD, "b": '{"label": "negative", "stars": 1}', "c": "no"}
+    with Exact(Clerk(lambda messages, n: answers[messages[0]["content"]])) as server:
+        serve(server.base)
+        frame = ask(["a", "b", "c"]).wait().frame()
+    assert frame.status.tolist() == ["ok", "ok", "error"]
+    told = {"label": "string", "stars": "Int64", "sure": "Float64", "again": "boolean", "tags": "object", "answer_text": "string"}
+    assert {name: str(frame[name].dtype) for name in told} == told
+    assert frame.label.tolist()[:2] == ["positive", "negative"]
+    assert frame.stars.tolist()[:2] == [4, 1]
+    assert frame.tags[0] == ["a"]
+    assert frame.loc[1:, ["sure", "again", "tags", "answer_text"]].isna().all(axis=None)
+    assert frame.loc[2, list(told)].isna().all()
+    assert frame.text[0] == GOOD
+
+
+def test_the_schema_goes_beside_the_prompt_where_the_wire_has_it() -> None:
+    clerk = Clerk(lambda messages, n: GOOD)
+    with Exact(clerk) as server:
+        serve(server.base)
+        ask(["hello"]).wait()
+    (body,) = clerk.bodies
+    assert body["messages"] == [{"role": "user", "content": "hello"}]
+    assert body["response_format"]["json_schema"]["schema"]["properties"]["stars"]["minimum"] == 1
+
+
+def test_else_it_goes_in_words() -> None:
+    clerk = Clerk(lambda messages, n: GOOD)
+    with Exact(clerk) as server:
+        serve(server.base, options={"structured": False})
+        ask(["hello"], system="Be brief.").wait()
+    (body,) = clerk.bodies
+    assert "response_format" not in body
+    assert body["messages"][0]["content"].startswith("Be brief.\n\nAnswer with JSON alone")
+    assert '"minimum":1' in body["messages"][0]["content"]
+
+
+def test_a_server_that_refuses_it_is_told_in_words_from_then_on() -> None:
+    clerk = Clerk(lambda messages, n: GOOD, refuses=True)
+    with Exact(clerk) as server:
+        serve(server.base)
+        frame = ask([f"row {i}" for i in range(30)], concurrency=4, retries=0).wait().frame()
+    assert frame.status.eq("ok").all()
+    assert 1 <= clerk.refused <= 4, "what was on its way, and no more"
+    assert int(frame.attempts.sum()) == len(clerk.bodies) == 30 + clerk.refused
+
+
+def test_an_answer_that_does_not_hold_is_repaired_once_and_both_are_paid() -> None:
+    clerk = Clerk(lambda messages, n: GOOD if len(messages) > 1 else '{"label": "so so", "stars": 9}')
+    with Exact(clerk) as server:
+        serve(server.base)
+        run = ask(["hello"], retries=0).wait()
+    frame = run.frame()
+    assert frame[["status", "attempts", "tokens_in", "tokens_out", "label"]].iloc[0].tolist() == ["ok", 2, 20, 10, "positive"]
+    assert frame.cost[0] == pytest.approx(30e-6)
+    _, repair = clerk.bodies
+    assert [m["role"] for m in repair["messages"]] == ["user", "assistant", "user"]
+    assert "so so" in repair["messages"][1]["content"]
+    assert "stars: 9 is greater than the maximum of 5" in repair["messages"][2]["content"]
+
+
+def test_the_second_that_does_not_hold_ends_the_row_and_says_why() -> None:
+    clerk = Clerk(lambda messages, n: '{"label": "positive"}')
+    with Exact(clerk) as server:
+        serve(server.base)
+        with pytest.raises(InferError, match="'stars' is a required property"):
+            ask(["hello"]).wait()
+        frame = holynb.last.frame()
+    assert len(clerk.bodies) == 2
+    assert frame.error_type[0] == "invalid_output"
+    assert frame.attempts[0] == 2
+    assert frame.text.isna()[0]
+    assert frame.cost[0] == pytest.approx(30e-6)
+
+
+def test_it_moves_on_to_the_fallback_and_begins_anew_there() -> None:
+    weak, strong = Clerk(lambda messages, n: "no"), Clerk(lambda messages, n: GOOD if len(messages) > 1 else "no")
+    with Exact(weak) as one, Exact(strong) as other:
+        settings.override(provider={"mine": {"base": one.base}, "theirs": {"base": other.base}})
+        frame = ask(["hello"], fallback=("theirs/clerk",)).wait().frame()
+    assert (len(weak.bodies), len(strong.bodies)) == (2, 2)
+    assert frame[["status", "route", "attempts", "label"]].iloc[0].tolist() == ["ok", "theirs/clerk", 4, "positive"]
+    assert "does not hold to the schema" in frame.error[0]
+
+
+def test_a_router_escalates_what_stays_invalid() -> None:
+    weak, strong = Clerk(lambda messages, n: "no"), Clerk(lambda messages, n: GOOD)
+    with Exact(weak) as one, Exact(strong) as other:
+        settings.override(
+            provider={"mine": {"base": one.base}, "theirs": {"base": other.base}},
+            router={"r": {"routes": {"classification": "mine/clerk"}, "other": "theirs/clerk", "escalate": "theirs/clerk"}},
+        )
+        rows = ["Is this review positive or negative? Fine.", "Why did sales fall in March? Analyse the reasons."]
+        frame = holynb.infer(rows, "mine/clerk", router="r", schema=REVIEW).wait().frame()
+    assert frame.status.tolist() == ["ok", "ok"]
+    assert frame.route.tolist() == ["theirs/clerk", "theirs/clerk"]
+    assert (len(weak.bodies), len(strong.bodies)) == (2, 2)
+
+
+def test_without_a_schema_a_router_reaches_no_further() -> None:
+    made = plan.make("Is this review positive or negative? Fine.", "sim/echo", Options.of({"router": "task_type"}))
+    assert [str(e.route) for e in made.endpoints] == ["sim/echo"]
+    assert made.escalate is None
+
+
+@pytest.mark.parametrize("broken", [0.1, 0.3])
+def test_nearly_all_hold_after_one_repair(broken: float) -> None:
+    def says(messages: list[dict[str, str]], number: int) -> str:
+        return GOOD[: len(GOOD) // 2] if number % 10 < 10 * broken else GOOD
+
+    with Exact(Clerk(says)) as server:
+        serve(server.base, options={"structured": False})
+        frame = ask([f"row {i}" for i in range(300)]).wait().frame()
+    assert (frame.status == "ok").mean() >= (0.99 if broken == 0.1 else 0.9)
+    assert set(frame.attempts) == {1, 2}
+
+
+def test_the_same_again_comes_from_the_log_typed(home: Path) -> None:
+    clerk = Clerk(lambda messages, n: GOOD if len(messages) > 1 else "no")
+    with Exact(clerk) as server:
+        serve(server.base)
+        ask(["hello"]).wait()
+        again = ask(["hello"]).wait().frame()
+        other = holynb.infer(["hello"], "mine/clerk", schema={"type": "object", "properties": {"label": {"type": "string"}}}, retries=0)
+        other.wait()
+    assert again.cached.tolist() == [True]
+    assert again.stars.tolist() == [4]
+    assert len(clerk.bodies) == 4, "another schema is another question"
+
+
+def test_a_run_is_resumed_with_its_schema(home: Path) -> None:
+    answers = Counter[str]()
+
+    def says(messages: list[dict[str, str]], number: int) -> str:
+        answers[messages[0]["content"]] += 1
+        return GOOD if answers["b"] > 2 or messages[0]["content"] == "a" else "no"
+
+    with Exact(Clerk(says)) as server:
+        serve(server.base)
+        run = ask(["a", "b"], name="first").wait()
+        assert run.frame().status.tolist() == ["ok", "error"]
+        then = holynb.Run(history.resumed("first")).start().wait().frame()
+    assert then.status.tolist() == ["ok", "ok"]
+    assert then.stars.tolist() == [4, 4]
+
+
+def test_into_brings_the_columns_along() -> None:
+    df = pd.DataFrame({"x": ["a", "b"], "label": ["mine", "mine"]}, index=["r", "s"])
+    frame = holynb.infer("{{ x }}", "sim/json", df=df, into="answer", schema=REVIEW).wait().frame()
+    assert list(frame.columns) == ["x", "label", "answer", "answer_label", "stars", "sure", "again", "tags", "answer_text"]
+    assert frame.label.tolist() == ["mine", "mine"]
+    assert frame.index.tolist() == ["r", "s"]
+    assert list(df.columns) == ["x", "label"]
+
+
+def test_rows_in_parts_hold_to_it_too() -> None:
+    long = "\n\n".join(f"Paragraph {i} says that the harbour was quiet." for i in range(60))
+    run = holynb.infer([long], "sim/json", schema=REVIEW, chunk="320", cache=False).wait()
+    frame = run.frame()
+    assert frame.status.tolist() == ["ok"]
+    assert frame.stars.notna().all()
+    assert len(run.chunks()) > 3
+
+
+def test_pydantic_models_are_schemas() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    model = pydantic.create_model("Answer", label=(str, ...), stars=(int, pydantic.Field(ge=1, le=5)))
+    frame = holynb.infer(["x"], "sim/json", schema=model).wait().frame()
+    assert 1 <= frame.stars[0] <= 5
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ({"type": "objekt"}, "is not a JSON Schema"),
+        ({"type": "object", "propertys": {}}, "Did you mean properties"),
+        ({"$defs": {"n": {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}}}, "$ref": "#/$defs/n"}, "contains itself"),
+        ("nowhere.json", "there is no such file"),
+        (5, "is a int, not a JSON Schema"),
+    ],
+)
+def test_what_is_no_schema_is_said_before_anything_is_sent(said: Any, says: str) -> None:
+    before = len(history.runs())
+    with pytest.raises(BadOption, match=says):
+        holynb.infer(["x"], "sim/json", schema=said)
+    assert len(history.runs()) == before
+
+
+def test_the_estimate_counts_the_words() -> None:
+    plainly = quote.quote(plan.make("hello", "sim/echo", Options.of({})))
+    held = quote.quote(plan.make("hello", "sim/echo", Options.of({"schema": REVIEW})))
+    assert held.estimate.tokens_in[0] > plainly.estimate.tokens_in[1]
+
+
+def test_the_code_names_the_schema() -> None:
+    assert "schema=Review," in plan.code("x", "sim/json", Options.of({"schema": "Review"}))
+    assert "schema='review.json'," in plan.code("x", "sim/json", Options.of({"schema": "review.json"}))
+
+
+@pytest.mark.parametrize(
+    ("wire", "options", "takes"),
+    [
+        ("openai", {}, True), ("openai", {"structured": False}, False), ("anthropic", {}, True), ("gemini", {}, True), ("pool", {}, True),
+        ("sagemaker", {}, True), ("sagemaker", {"schema": "tgi"}, False), ("sagemaker", {"request": {"a": 1}}, False), ("sim", {}, False),
+    ],
+)  # fmt: skip
+def test_who_takes_a_schema(wire: str, options: dict[str, Any], takes: bool) -> None:
+    assert native(Endpoint(Route("x", "y"), wire, options=options)) is takes
+
+
+@pytest.mark.parametrize("schema", [REVIEW, {"type": "array", "items": {"type": "number", "minimum": 3}}, {"enum": ["a", "b"]}, {"type": "boolean"}])
+def test_what_the_simulator_makes_up_fits(schema: dict[str, Any]) -> None:
+    held = load(schema)
+    for draw in range(50):
+        assert held.check(json.dumps(fitting(held.wire, draw))).error is None
+
+
+def test_a_budget_holds_with_repairs() -> None:
+    with Exact(Clerk(lambda messages, n: "no" if len(messages) == 1 else GOOD)) as server:
+        serve(server.base)
+        run = ask([f"row {i}" for i in range(50)], budget=0.001, max_tokens=5).wait()
+    spent = sum((o.cost or Decimal(0) for o in run.rows() if o), Decimal(0))
+    assert Decimal(0) < spent <= Decimal("0.001")
+    assert run.summary().errors["budget"] > 0
