@@ -14,14 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holynb.pool import gauge, leash, upstream
+from holynb.pool import embedded, gauge, leash, upstream
 from holynb.pool.orders import Plan, plan_of
 from holynb.pool.relay import Lodger, relay
 from holynb.pool.server import Failed, folder_of, house, more_files, watch
 from holynb.pool.service import Identity
 from holynb.pool.upstream import Broken
 from holynb.pool.vllmwords import progress, reason, stats
-from holynb.poolwish import EMBEDDED
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn
@@ -115,7 +114,7 @@ class _Life:
         plan, tenant = self._plan, self._tenant
         tenant.socket = Path(str(self._record.socket)).with_name("v")
         model = plan.model
-        if re.search(r"\.gguf$", model) or model == EMBEDDED:  # what only we know how to make ready
+        if re.search(r"\.gguf$", model) or model == embedded.NAME:  # what only we know how to make ready
             model = str(await folder_of(plan, tenant))
         tenant.at("starting vLLM")
         child = tenant.child = self._spawn(model)
