@@ -1,0 +1,75 @@
+"""The GPU's engine with several steps under way, whose tokens come by way of the host as in a pipeline, says what the plain one says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+torch = pytest.importorskip("torch")
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
+pytest.importorskip("triton")
+
+from holynb.pool import graphs as module  # noqa: E402
+from holynb.pool.batch import Scheduler  # noqa: E402
+from holynb.pool.cache import Blocks  # noqa: E402
+from holynb.pool.graphs import Graphs  # noqa: E402
+from holynb.pool.job import Limits  # noqa: E402
+from holynb.pool.runner import Job, Runner  # noqa: E402
+from holynb.pool.stage import Alone  # noqa: E402
+
+DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
+LIMITS = Limits(batch=4, chunk=128, max_len=256)
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+class Turns(Alone):
+    """A whole model that is treated as a pipeline's stage: another step is launched before the tokens of one are known."""
+
+    def __init__(self, flights: int) -> None:
+        self.ahead = flights - 1
+
+
+@pytest.fixture(autouse=True)
+def few_splits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The interpreter takes about a millisecond a program."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(module, "splits", lambda batch, heads: 2 if batch < 4 else 1)
+    yield
+
+
+def answers(folder: Path, flights: int, blocks: int) -> dict[int, list[int]]:
+    """What the jobs get, with so many steps under way (0: the plain engine)."""
+    runner = Runner(folder, dtype="float32", device=DEVICE if flights else "cpu", memory=0.1 if flights and DEVICE != "cpu" else 0.9)
+    runner.limits, runner.blocks = LIMITS, Blocks(blocks, 16)
+    runner.batch = Scheduler(runner.blocks, LIMITS, max(1, flights))
+    if flights:
+        was: Any = runner.engine
+        runner.engine = Graphs(was.model, was.kv, 16, LIMITS, stage=Turns(flights))
+    said: dict[int, list[int]] = {}
+    left = [Job(i, tuple(p), 3 + 4 * i, 0.8 * (i % 2), seed=i, ignore_eos=True) for i, p in enumerate(tiny.prompts(6, longest=70))]
+    while left or not runner.idle:
+        for job in left[:2]:
+            said[job.id] = []
+            runner.add(job)
+        left = left[2:]
+        for emit in runner.step():
+            said[emit.id] += emit.tokens
+    if blocks < 20:
+        assert runner.batch.preempted or flights, "rows were put back"
+    return said
+
+
+@pytest.mark.parametrize(("flights", "blocks"), [(2, 64), (3, 64), (2, 9)])
+def test_the_same_tokens_with_steps_under_way(flights: int, blocks: int, tmp_path: Path) -> None:
+    tiny.make("llama3", tmp_path)
+    assert answers(tmp_path, flights, blocks) == answers(tmp_path, 0, blocks)
