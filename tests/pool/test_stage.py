@@ -1,0 +1,118 @@
+"""A stage's place in a step: what comes in, what goes out, who hears the tokens, and how long it waited. The transport is played."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from holynb.pool.mesh import Mesh  # noqa: E402
+from holynb.pool.stage import Alone, Stage  # noqa: E402
+
+WAIT = 0.05
+
+
+class Group:
+    """Ranks that answer after a while."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.passed: list[Any] = []
+        self.told: list[list[int]] = []
+
+    def take_over(self, into: Any) -> Any:
+        time.sleep(WAIT)
+        return into.fill_(7)
+
+    def pass_on(self, hidden: Any) -> None:
+        self.passed.append(hidden)
+
+    def spread(self, tokens: list[int]) -> None:
+        self.told.append(tokens)
+
+    def gather(self, count: int) -> list[int]:
+        time.sleep(WAIT)
+        return list(range(count))
+
+
+def stage(rank: int, **more: int) -> tuple[Stage, Group]:
+    group = Group(Mesh(1, 3, rank, **more))
+    return Stage(group, 8, torch.zeros(1, dtype=torch.float64)), group  # type: ignore[arg-type]
+
+
+def test_the_first_makes_the_middle_carries_and_the_last_samples() -> None:
+    hidden = torch.ones(4, 8)
+    first, sent = stage(0)
+    assert (first.first, first.last) == (True, False)
+    assert first.before(4) is None
+    first.after(hidden[::2])
+    assert sent.passed[0].is_contiguous()
+    assert first.tokens(None, 3) == [0, 1, 2], "what the last one sampled"
+
+    middle, sent = stage(1)
+    assert (middle.first, middle.last) == (False, False)
+    came = middle.before(4)
+    assert came is not None
+    assert (came.shape, came.dtype, float(came.sum())) == ((4, 8), torch.float64, 224.0)
+    middle.after(hidden)
+    assert len(sent.passed) == 1
+
+    last, sent = stage(2)
+    assert (last.first, last.last) == (False, True)
+    last.after(hidden)
+    assert sent.passed == []
+    assert last.tokens([5, 6], 2) == [5, 6]
+    assert last.tokens(None, 0) == []
+    assert sent.told == [[5, 6], []], "every step is told, also one that samples nothing: the others wait for it"
+
+
+def test_its_own_work_counts_waits_do_not_and_rest_is_nobodys() -> None:
+    first, _ = stage(0)
+    assert first.busy is None, "no work yet"
+    with first.working():
+        time.sleep(2 * WAIT)
+    first.tokens(None, 1)
+    busy = first.busy
+    assert busy is not None
+    assert 0.3 < busy < 0.95
+    first.rest()
+    before = first.busy
+    time.sleep(2 * WAIT)
+    assert first.busy == before, "while there is nothing to do, nothing changes"
+    with first.working():
+        pass
+    for _ in range(6):
+        first.tokens(None, 1)
+    busy = first.busy
+    assert busy is not None
+    assert busy < 0.5
+
+
+def test_what_was_long_ago_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stage, "RECENT", WAIT)
+    first, _ = stage(0)
+    with first.working():
+        time.sleep(2 * WAIT)
+    assert first.busy == pytest.approx(1.0, abs=0.2)
+    for _ in range(6):
+        first.tokens(None, 1)
+        busy = first.busy
+    assert busy is not None
+    assert busy < 0.1, "six waits of which each halves the past"
+
+
+def test_as_many_steps_ahead_as_there_are_batches_in_flight() -> None:
+    assert stage(0)[0].ahead == Mesh(1, 3, 0).flights - 1 == 2
+    assert stage(0, micro=5)[0].ahead == 4
+
+
+def test_alone_nothing_comes_in_and_nothing_goes_out() -> None:
+    alone = Alone()
+    assert (alone.first, alone.last, alone.ahead, alone.busy) == (True, True, 0, None)
+    assert alone.before(9) is None
+    alone.after(torch.ones(1))
+    assert alone.tokens([1, 2], 2) == [1, 2]
+    assert alone.tokens(None, 0) == []
