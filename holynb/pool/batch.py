@@ -136,12 +136,14 @@ class Scheduler:
                 self._preempt(row.seq)
 
     def _decodes(self, step: Step) -> None:
-        size = self.blocks.size
+        size, share = self.blocks.size, -(-len(self.running) // self.flights)
         for seq in list(self.running):
-            if not seq.ready or seq.spent or seq.cached != seq.size - 1:
-                continue
             # On a pipeline each step takes its share of the rows, and none that is still under way.
-            if self.flights > 1 and (seq.pending or len(step.decode) >= -(-len(self.running) // self.flights)):
+            if seq.pending and self.flights > 1:
+                continue
+            if len(step.decode) >= share:
+                break
+            if not seq.ready or seq.spent or seq.cached != seq.size - 1:
                 continue
             if seq.cached == len(seq.blocks) * size and not self._grow(seq, step):
                 continue

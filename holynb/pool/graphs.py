@@ -103,10 +103,10 @@ class Graphs:
             sampled = [r.seq for r in step.prefill if r.samples]
             if step.prefill:
                 self._start_prefill(step.prefill, sampled)
-            back = self._back[self._turn]
-            back.copy_(self.tokens, non_blocking=True)
-        done = None
-        if self.kv.is_cuda:
+            back, done = self._back[self._turn], None
+            if self.stage.last:
+                back.copy_(self.tokens, non_blocking=True)
+        if self.kv.is_cuda and self.stage.last:
             done = torch.cuda.Event()
             done.record()
         return Flight(back, self.lanes.sampled(step.decode, sampled, self.rows), done)

@@ -18,7 +18,6 @@ class _Batch(Lanes):
 
     def __init__(self, rows: int, width: int, page: int) -> None:
         super().__init__(rows, width, page)
-        self.order = np.arange(rows, dtype=np.int32)
         self.place: dict[Seq, int] = {}
         self._blocks: list[list[int]] = []
         self._written: list[int] = []
@@ -67,7 +66,6 @@ class Hosted(Lanes):
 
     def __init__(self, flights: int, rows: int, width: int, page: int) -> None:
         super().__init__(rows, width, page)
-        self.order = np.arange(rows, dtype=np.int32)
         self._all = [_Batch(rows, width, page) for _ in range(flights)]
 
     def forget(self) -> None:
