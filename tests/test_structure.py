@@ -173,14 +173,14 @@ def test_without_a_schema_a_router_reaches_no_further() -> None:
 
 
 @pytest.mark.parametrize("broken", [0.1, 0.3])
-def test_nearly_all_hold_after_one_repair(broken: float) -> None:
+def test_what_holds_after_one_repair_is_kept(broken: float) -> None:
     def says(messages: list[dict[str, str]], number: int) -> str:
         return GOOD[: len(GOOD) // 2] if number % 10 < 10 * broken else GOOD
 
     with Exact(Clerk(says)) as server:
         serve(server.base, options={"structured": False})
         frame = ask([f"row {i}" for i in range(300)]).wait().frame()
-    assert (frame.status == "ok").mean() >= (0.99 if broken == 0.1 else 0.9)
+    assert (frame.status == "ok").mean() > 1 - 2.5 * broken**2, "only what was broken twice is lost"
     assert set(frame.attempts) == {1, 2}
 
 

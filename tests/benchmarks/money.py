@@ -248,13 +248,16 @@ HELD = {"type": "object", "properties": {"label": {"enum": ["good", "bad"]}, "st
 BROKEN = ('{"label": "good", "st', "I would say good.", '{"label": "good", "stars": 7}', '{"label": "good"}')
 
 
-def schemas(rows: int = 2000, share: float = 0.1, seed: int = 3) -> list[Figure]:
-    """A server without structured output that breaks a share of its answers, repairs among them."""
-    dice = random.Random(seed)
+def schemas(rows: int = 2000, share: float = 0.1) -> list[Figure]:
+    """A server without structured output that breaks a share of its answers, by what it is asked; repairs no less than others.
+
+    So a row fails with the probability of `share` squared, and at a tenth the target is what is to be expected.
+    """
     seen = {"broken": 0, "asked": 0}
 
     def clerk(asked: Asked, number: int) -> Sequence[Step]:
         seen["asked"] += 1
+        dice = random.Random("".join(m["content"] for m in asked.json["messages"]))
         broken = dice.random() < share
         seen["broken"] += broken
         text = dice.choice(BROKEN) if broken else f'{{"label": "{dice.choice(("good", "bad"))}", "stars": {dice.randint(1, 5)}}}'
@@ -267,6 +270,7 @@ def schemas(rows: int = 2000, share: float = 0.1, seed: int = 3) -> list[Figure]
     valid, attempts = int(frame["stars"].notna().sum()), int(frame["attempts"].sum())
     return [
         Figure(f"--schema, {rows:,} rows, {share:.0%} of answers broken: rows valid after one repair", ">= 99 %", f"{valid / rows:.2%}", valid >= 0.99 * rows),
+        Figure("--schema: answers that the server broke", "", f"{seen['broken']:,} of {seen['asked']:,}", seen["broken"] > 0),
         Figure("--schema: attempts counted, requests seen", "equal", f"{attempts:,}, {seen['asked']:,}", attempts == seen["asked"]),
     ]
 
