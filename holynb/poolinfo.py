@@ -32,6 +32,9 @@ class PoolInfo:
     token: Secret | None = None
     devices: tuple[str, ...] = ()
     ranks: tuple[int, ...] = ()
+    dp: int = 1
+    tp: int = 1
+    pp: int = 1
     started: float | None = None
     max_len: int | None = None
     requests: int | None = None
@@ -53,6 +56,11 @@ class PoolInfo:
     def progress(self) -> str:
         """What it does now, for people; a share moves in tenths, so that each is worth saying."""
         return f"{self.name}: {self.stage}{'' if self.share is None else f' {int(self.share * 10) * 10} %'}"
+
+    @property
+    def divided(self) -> str:
+        """How it was started: `--dp 2 --tp 2`; empty for one process."""
+        return " ".join(f"--{flag} {n}" for flag, n in (("dp", self.dp), ("tp", self.tp), ("pp", self.pp)) if n > 1)
 
     @property
     def base_url(self) -> str | None:
@@ -77,7 +85,7 @@ def look(record: Record) -> PoolInfo:
         "name": record.name, "model": str(record.facts.get("model")), "pid": record.process.pid, "host": record.host, "socket": record.socket,
         "port": record.port, "token": Secret(record.token, "pool token") if record.token else None, "started": record.facts.get("started"),
         "devices": tuple(record.facts.get("devices", ())), "ranks": tuple(r.pid for r in record.ranks),
-        "engine": str(record.facts.get("engine", "native")),
+        "engine": str(record.facts.get("engine", "native")), **{k: int(record.facts.get(k, 1)) for k in ("dp", "tp", "pp")},
     }  # fmt: skip
     if not record.here:
         return PoolInfo(state="elsewhere", **known)

@@ -223,9 +223,12 @@ def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
             return info
         if info is None and dead:
             _reap()
-            words = [line.removeprefix("error: ") for line in tail(_home() / "logs" / f"pool-{name}.log", 3)]
+            words = [
+                line.removeprefix("error: ").removeprefix(f"the pool {name} ends: ")
+                for line in tail(_home() / "logs" / f"pool-{name}.log", 3)
+            ]
             raise BadRoute(f"The pool {name} did not start: {words[-1] if words else 'it said nothing'} (%infer pool logs {name})")
-        if info and info.progress != said:
+        if info and info.stage and info.state == "starting" and info.progress != said:
             said = info.progress
             notice(said)
         time.sleep(0.05)

@@ -96,7 +96,8 @@ def check(spec: Spec, tensor: int, pipe: int) -> None:
     """Raises UserError where the model cannot be cut so."""
     if tensor not in widths(spec):
         sizes = ", ".join(map(str, widths(spec)))
-        raise UserError(f"{spec.heads} heads and {spec.kv_heads} KV heads do not divide by --tp {tensor}. For this model --tp can be {sizes}.")
+        what = f"{spec.heads} heads, {spec.kv_heads} KV heads and {spec.inner} MLP columns"
+        raise UserError(f"{what} do not divide by --tp {tensor}. For this model --tp can be {sizes}.")
     if not 1 <= pipe <= spec.layers:
         raise UserError(f"{spec.layers} layers do not make {pipe} stages. --pp can be 1 to {spec.layers}.")
 

@@ -126,7 +126,7 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
 
     info = pools.status(_one(rest, "status"))
     facts = {
-        "model": info.model, "engine": "vLLM" if info.engine == "vllm" else "", "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}", "pid": info.pid, "devices": ", ".join(info.devices),
+        "model": info.model, "engine": "vLLM" if info.engine == "vllm" else "", "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}", "pid": info.pid, "as": info.divided, "devices": ", ".join(info.devices),
         "memory": _memory(info), "longest": f"{count(info.max_len)} tokens", "requests": count(info.requests),
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}", "stages": "; ".join(stages(info)), "address": info.base_url, "lost": " | ".join(info.deaths), "why": info.why,
     }  # fmt: skip

@@ -187,8 +187,9 @@ def test_a_dead_replica_comes_back_where_that_is_wanted_and_then_says_why_it_doe
 
 @pytest.mark.parametrize(("sizes", "words"), [({"tp": 3}, "--tp can be 1, 2, 4, 8"), ({"pp": 5}, "--pp can be 1 to 4")])
 def test_a_cut_that_does_not_divide_says_what_does(folder: Path, home: Path, sizes: dict[str, int], words: str) -> None:
-    with pytest.raises(BadRoute, match=words):
-        pools.start(str(folder), devices="cpu", **sizes)
+    with pytest.raises(BadRoute, match=words) as caught:
+        pools.start(str(folder), devices="cpu", **sizes)  # type: ignore[arg-type]
+    assert "did not start: 8 heads, 4 KV heads" in str(caught.value) or "did not start: 4 layers" in str(caught.value)
     assert list((home / "run").iterdir()) == []
     assert not list((home / "logs").glob("*.rank*")), "no rank was started"
 
@@ -198,6 +199,8 @@ def test_from_the_command_line(folder: Path, home: Path, monkeypatch: pytest.Mon
     text, _ = poolwords.run(["start", str(folder), "--name", "t", "--tp", "2", "--devices", "cpu"], lambda text: None)
     try:
         assert text.startswith("pool/t is ready")
-        assert len(pools.status("t").ranks) == 2
+        info = pools.status("t")
+        assert (len(info.ranks), info.divided) == (2, "--tp 2")
+        assert "as         --tp 2" in poolwords.run(["status", "t"], lambda text: None)[0]
     finally:
         pools.stop("t")
