@@ -39,8 +39,9 @@ ENOUGH = 4096
 #: Longest sequence where none is asked for and the model could do more.
 DEFAULT_LEN = 8192
 
-#: Bytes of weights a second from a warm disk to the device: an estimate.
-LOAD_RATE = 2e9
+#: Seconds to the first token without the weights, and bytes of weights a second from a warm disk. GPU: from 9.7 and 12.4 s (one H200, 1.2 and
+#: 16.4 GB, kernels never compiled); CPU: from 3.3 to 5.0 s (SmolLM2, 0.5 GB, two shared cores), the rate an estimate.
+BEGIN_S, LOAD_RATE = {"cpu": 3.5, "gpu": 9.5}, {"cpu": 2e9, "gpu": 5.5e9}
 
 #: layers, hidden, inner, heads, KV heads, head size, vocabulary of dense models that people run, small to large.
 SHAPES = (
@@ -163,7 +164,8 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, s
         space = room(device.memory, free, share, work_bytes(spec, cut, limits, item) + _overhead(device), cpu=device.cpu)
         tokens = max(0, min(tokens, space // kv_bytes(spec, cut, item)))
         most = max(most, kv_bytes(spec, cut, item))
-    start = (3 if device.cpu else 8) + weights / LOAD_RATE
+    kind = "cpu" if device.cpu else "gpu"
+    start = BEGIN_S[kind] + weights / LOAD_RATE[kind]
     enough = tokens >= min(ENOUGH, limits.max_len)
     return Fit(device.count // mesh.size, mesh.tensor, mesh.pipe, dtype, weights, work, tokens * most, tokens, round(start, 1), enough)
 
