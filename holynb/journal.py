@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from holynb.types import Ended, Event, Failed, Noted, Outcome
 
@@ -15,6 +16,10 @@ __all__ = ["Journal"]
 
 #: Told of every event that the run log keeps; returns something to wait for where the event must be on disk.
 Keeper = Callable[[Event], Awaitable[None] | None]
+
+
+#: An event that is older than the one before by more than this many seconds says that the wall clock was set back, not that a thread was late.
+SET_BACK_S = 5.0
 
 
 class Journal:
@@ -26,10 +31,16 @@ class Journal:
         self._live: dict[int, list[str]] = {}
         self._keeper = keeper
         self.ended = 0
+        self._at = self._behind = 0.0
 
     # -- writing: the io thread ------------------------------------------------------------------------------------
     def append(self, event: Event) -> Awaitable[None] | None:
-        """Add an event. A second end of a row is refused: exactly one each is what readers count on."""
+        """Add an event. A second end of a row is refused: exactly one each is what readers count on. Times go on where a clock is set back."""
+        if event.at + self._behind < self._at - SET_BACK_S:
+            self._behind = self._at - event.at
+        if self._behind:
+            event = replace(event, at=event.at + self._behind)
+        self._at = event.at
         if isinstance(event, Ended):
             if self.rows[event.row] is not None:
                 raise RuntimeError(f"row {event.row} ended twice")

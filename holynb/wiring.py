@@ -114,7 +114,7 @@ class _Prices:
 
     def __call__(self, route: Route, model: str | None, usage: Usage) -> Decimal | None:
         now = time.time()
-        if now - self._at > self.FRESH_S:
+        if not 0 <= now - self._at <= self.FRESH_S:  # a clock may be set back
             self._known, self._at = {}, now
         if (route, model) not in self._known:
             self._known[route, model] = prices.list_price(route, model, now)

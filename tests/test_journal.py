@@ -96,3 +96,10 @@ def test_tails_are_the_ends_of_what_rows_in_flight_said() -> None:
     journal.say(1, "x" * 50)
     assert journal.tails(5) == {0: (4, "a time"), 1: (1, "x" * 50)}
     assert journal.tails(10**9)[0] == (4, "Once upon a time")
+
+
+def test_times_go_on_where_the_wall_clock_is_set_back() -> None:
+    journal = Journal(1)
+    for at in (1000.0, 999.8, 1001.0, 400.0, 401.0, 2000.0):
+        journal.append(Noted("x", at))
+    assert [e.at for e in journal.since(0)[0]] == [1000.0, 999.8, 1001.0, 1001.0, 1002.0, 2601.0], "a thread that was late is not a clock"

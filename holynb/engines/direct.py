@@ -7,6 +7,7 @@ there are. httptools is Node's parser; what it leaves open is done here: answers
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 import time
 from collections import deque
@@ -96,8 +97,10 @@ class DirectTransport(httpx.AsyncBaseTransport):
                     _, made = await loop.create_unix_connection(lambda: _Connection(self._all), self._uds)
                 else:
                     name = host if context else None
+                    # One address needs no race; asyncio's, given up in the moment it is won, leaves its socket open (Python 3.11).
+                    race = None if _is_address(host) else 0.25
                     _, made = await loop.create_connection(
-                        lambda: _Connection(self._all), host, port, ssl=context, server_hostname=name, happy_eyeballs_delay=0.25
+                        lambda: _Connection(self._all), host, port, ssl=context, server_hostname=name, happy_eyeballs_delay=race
                     )
         except TimeoutError as exc:
             raise httpx.ConnectTimeout("no connection in time") from exc
@@ -106,6 +109,14 @@ class DirectTransport(httpx.AsyncBaseTransport):
         except OSError as exc:
             raise httpx.ConnectError(str(exc)) from exc
         return made
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class _Connection(asyncio.Protocol):
