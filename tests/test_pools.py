@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -235,3 +236,15 @@ def test_importing_pools_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)}
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_kernel_that_is_out_of_files_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out(folder: Path) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(folder))
+
+    with monkeypatch.context() as changed:
+        changed.setattr(rendezvous, "listing", out)
+        for ask in (pools.listing, lambda: pools.find("x"), lambda: pools.stop("all"), pools.start):
+            with pytest.raises(BadRoute, match=r"Too many open files .*ulimit -n") as caught:
+                ask()
+            assert "\n" not in str(caught.value)
