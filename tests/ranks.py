@@ -54,7 +54,7 @@ def main() -> None:
     while left or not runner.idle:
         for job in left[:2]:  # they come two at a time, so that rows join and leave
             cancelled = job.pop("cancel", False)
-            runner.add(Job(**job | {"ids": tuple(job["ids"])}))
+            runner.add(Job(**job | {"ids": tuple(job["ids"]), "eos": tuple(job.get("eos", ()))}))
             said[job["id"]] = []
             if cancelled:
                 for emit in runner.step():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
 import pytest
+import ranks
 import tiny
 from pool_fake import byte_model
 
@@ -93,6 +95,14 @@ def test_preempted_and_chunked_they_say_the_same(folder: Path, grammar: str, lim
     assert answers(made, asked) == answers(runner(folder), asked)
     assert made.batch.preempted > 0 or "blocks" not in limits
     assert made.batch.guided == 0
+
+
+@pytest.mark.parametrize("cut", [{"tensor": 2}, {"pipe": 2}])
+def test_a_divided_model_lets_its_rows_say_the_same(folder: Path, grammar: str, cut: dict[str, int]) -> None:
+    """Every rank of a tensor group makes the same masks; of a pipeline the last one does, once the token before is there."""
+    asked = jobs(grammar)
+    said = ranks.answers(folder, [{**asdict(j), "ids": list(j.ids), "eos": list(j.eos)} for j in asked], **cut)
+    assert said == answers(runner(folder), asked)
 
 
 def test_out_of_memory_loses_nothing_of_a_guided_row(folder: Path, grammar: str) -> None:
