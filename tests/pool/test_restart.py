@@ -1,0 +1,94 @@
+"""A replica that dies is started again as often as was asked for, also when it dies while it loads; rows wait, and hear why in the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from pool_fake import Pool, Pools
+
+from holynb.pool.rank import Rank, culprit
+
+
+def workers(pool: Pool) -> list[int]:
+    """Ranks that live now, found among the server's children."""
+    found = [c for c in psutil.Process(pool.process.pid).children() if c.status() != psutil.STATUS_ZOMBIE]
+    return [c.pid for c in found if "holynb.pool.worker" in " ".join(c.cmdline())]
+
+
+def other(pool: Pool, before: int) -> int:
+    """The rank that was started in its place."""
+    found: list[int] = pool.wait(lambda: [p for p in workers(pool) if p != before])
+    return found[0]
+
+
+def test_it_comes_back_also_when_it_dies_while_loading(pools: Pools) -> None:
+    pool = pools.start("--restart", "2", HOLYNB_FAKE_LOAD="0.5")
+    first = pool.record.ranks[0].pid
+    got: list[Any] = []
+    body = {"messages": [{"role": "user", "content": "hello there"}]}
+    os.kill(first, signal.SIGKILL)
+    asking = threading.Thread(target=lambda: got.append(pool.ask("/v1/chat/completions", body)))
+    second = other(pool, first)
+    asking.start()
+    os.kill(second, signal.SIGKILL)
+    third = other(pool, second)
+    asking.join(20)
+    assert got[0][0] == 200
+    assert got[0][1]["choices"][0]["message"]["content"] == "hello there"
+    health = pool.ask("/health")[1]
+    assert (health["state"], len(health["replicas"]), len(health["deaths"])) == ("ready", 1, 2)
+    os.kill(third, signal.SIGKILL)
+    assert pool.process.wait(10) == 1
+    assert "its last replica is gone" in pool.log()
+    assert "was started again" in pool.log()
+
+
+def test_rows_that_wait_hear_why_it_does_not_come_back(pools: Pools) -> None:
+    pool = pools.start("--restart", "1", HOLYNB_FAKE_LOAD="0.5")
+    first = pool.record.ranks[0].pid
+    os.kill(first, signal.SIGKILL)
+    second = other(pool, first)
+    got: list[Any] = []
+    asking = threading.Thread(target=lambda: got.append(pool.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]})))
+    asking.start()
+    pool.wait(lambda: pool.ask("/health")[1]["requests"])
+    os.kill(second, signal.SIGKILL)
+    asking.join(10)
+    status, said = got[0]
+    assert (status, said["error"]["code"]) == (500, "replica_died")
+    assert "SIGKILL" in said["error"]["message"]
+    assert pool.process.wait(10) == 1
+
+
+def test_a_pool_that_is_told_to_end_starts_nothing_again(pools: Pools) -> None:
+    pool = pools.start("--restart", "9", HOLYNB_FAKE_LOAD="0.5")
+    first = pool.record.ranks[0].pid
+    os.kill(first, signal.SIGKILL)
+    second = other(pool, first)
+    pool.process.terminate()
+    assert pool.process.wait(10) == 0
+    assert not psutil.pid_exists(second) or psutil.Process(second).status() == psutil.STATUS_ZOMBIE
+
+
+def dead(code: int | None, words: str | None = None) -> Any:
+    return SimpleNamespace(child=SimpleNamespace(code=code), words=words)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "number"),
+    [
+        ([dead(1, "failed: RuntimeError: [gloo] Connection closed by peer"), dead(-9)], 1),
+        ([dead(1, "failed: RuntimeError: Connection reset by peer"), dead(1, "failed: OutOfMemoryError: CUDA out of memory")], 1),
+        ([dead(None), dead(0), dead(None)], 1),
+        ([dead(1, "failed: NCCL error"), dead(1, "failed: NCCL error")], 0),
+        ([dead(None), dead(1, "failed: connection closed by peer"), dead(-11)], 2),
+    ],
+)
+def test_the_rank_that_ended_the_others_is_named(ranks: list[Rank], number: int) -> None:
+    assert ranks.index(culprit(ranks)) == number
