@@ -9,15 +9,13 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
 from holynb.pool import embedded, gauge, plan
-from holynb.pool.forecast import best_dtype, flags, gpu_memory, says
+from holynb.pool.forecast import best_dtype, flags, gpu_memory, here, says
 from holynb.pool.job import Limits
 from holynb.pool.mesh import check
 from holynb.pool.plan import Device, Fit
@@ -131,20 +129,16 @@ def _devices(said: argparse.Namespace) -> Device:
     """The devices that are asked about: named by their memory, or those of this machine."""
     if said.gpus:
         return Device.parse(said.gpus)
-    numbers: Sequence[int] | Any = count()
+    free = here() if said.devices is None else []
     if said.devices and said.devices != "cpu":
-        words = said.devices.split(",")
-        if not all(w.removeprefix("cuda:").isdigit() for w in words):
+        words = [w.strip().removeprefix("cuda:") for w in said.devices.split(",")]
+        if not all(w.isdigit() for w in words):
             raise UserError(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {said.devices!r}.")
-        numbers = [int(w.removeprefix("cuda:")) for w in words]
-    free: list[int] = []
-    for number in () if said.devices == "cpu" else numbers:
-        held = gpu_memory(f"cuda:{number}")
-        if held is None:
-            if said.devices:
-                raise UserError(f"The memory of GPU {number} cannot be asked for; name it with --gpus, such as --gpus 1x24GB.")
-            break
-        free.append(held)
+        for word in words:
+            held = gpu_memory(f"cuda:{word}")
+            if held is None:
+                raise UserError(f"The memory of GPU {word} cannot be asked for; name it with --gpus, such as --gpus 1x24GB.")
+            free.append(held)
     if free:
         return Device(len(free), min(free))
     ranks = (said.dp or 1) * (said.tp or 1) * (said.pp or 1)

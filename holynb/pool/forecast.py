@@ -13,7 +13,10 @@ from holynb.pool.job import Limits
 from holynb.pool.mesh import Mesh
 from holynb.pool.spec import Spec, read
 
-__all__ = ["best_dtype", "flags", "forecast", "gpu_memory", "says"]
+__all__ = ["best_dtype", "flags", "forecast", "gpu_memory", "here", "says"]
+
+#: GPUs that are looked for in one machine.
+_MOST_GPUS = 64
 
 
 def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> str | None:
@@ -35,7 +38,19 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
     line = f"{folder.name} {says(spec, these, found if found.fits else None, dtype, limits)}"
     if not found.fits:
         raise UserError(f"{line}.")
-    return line
+    # GPUs that are as free as the chosen ones could work too.
+    free = [] if cpu else [m for m in here() if m >= 0.9 * min(known)]
+    more = plan.suggest(spec, plan.Device(len(free), min(free)), dtype, limits, share) if len(free) > len(devices) else None
+    return f"{line}; with all {len(free)} free GPUs:{flags(more)}" if more else line
+
+
+def here() -> list[int]:
+    """Free bytes of each GPU of this machine, as far as they can be asked for."""
+    visible, found = os.environ.get("CUDA_VISIBLE_DEVICES"), list[int]()
+    most = _MOST_GPUS if visible is None else len([w for w in visible.split(",") if w.strip() not in ("", "-1")])
+    while len(found) < most and (free := gpu_memory(f"cuda:{len(found)}")) is not None:
+        found.append(free)
+    return found
 
 
 def best_dtype(spec: Spec, *, cpu: bool) -> str:

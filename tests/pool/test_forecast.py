@@ -61,6 +61,17 @@ def test_a_divided_model_is_judged_by_its_shares(folder: Path, gpu: Any) -> None
         assert f"as {flag} in bfloat16: 8." in line
 
 
+def test_gpus_that_stand_idle_are_pointed_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"cuda:0": 80_000_000_000, "cuda:1": 79_000_000_000, "cuda:2": 5_000_000_000, "cuda:3": 80_000_000_000}
+    monkeypatch.setattr(module, "gpu_memory", free.get)
+    line = ask(folder)
+    assert line is not None
+    assert line.endswith("; with all 3 free GPUs: --dp 3"), "the third one is somebody else's"
+    assert "free GPUs" not in str(ask(folder, "cuda:0", "cuda:1", "cuda:3", mesh=Mesh()))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "free GPUs" not in str(ask(folder)), "others are not for this process"
+
+
 def test_a_cut_that_does_not_divide_names_those_that_do(folder: Path) -> None:
     for device in ("cpu", "cuda:0"):
         with pytest.raises(UserError, match=r"do not divide by --tp 3. For this model --tp can be 1, 2, 4, 8, 16, 32"):

@@ -13,7 +13,7 @@ import tiny
 
 from holynb import cli, pools
 from holynb.errors import BadOption
-from holynb.pool import advice, gauge
+from holynb.pool import advice, forecast, gauge
 from holynb.poolinfo import PoolInfo
 from holynb.ui import poolwords
 from holynb.ui.poolform import PoolForm, table
@@ -104,7 +104,8 @@ def test_what_makes_no_plan_is_one_line(words: tuple[str, ...], says: str) -> No
 
 
 def test_on_this_machine_the_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(advice, "gpu_memory", lambda device: {"cuda:0": 79_000_000_000, "cuda:1": 40_000_000_000}.get(device))
+    for module in (advice, forecast):
+        monkeypatch.setattr(module, "gpu_memory", lambda device: {"cuda:0": 79_000_000_000, "cuda:1": 40_000_000_000}.get(device))
     assert advice.main(["8B"]) == 0
     assert "8B fits on 2x40GB as --dp 2" in capsys.readouterr().out, "the one with less decides"
     assert advice.main(["8B", "--devices", "0"]) == 0
