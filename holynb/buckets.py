@@ -91,6 +91,12 @@ class Headers:
         if expected > self.TELLING:
             self.window = now + reset - full_at < expected / 2
 
+    def scarce(self, sent: int, now: float) -> bool:
+        """Whether little is left as far as is known, so that a refusal will be about this quota."""
+        if self.left is None or now >= self._full_at:
+            return False
+        return self.left - (sent - self._sent) + self._rate * (now - self._at) < (self.limit or 1) / 10
+
     def delay(self, amount: int, sent: int, now: float) -> float:
         """Seconds until `amount` is there, as far as is known; 0 where nothing is known."""
         if self.left is None:

@@ -1,7 +1,8 @@
 """When the next request may go to one endpoint with one key: a congestion window, the server's own quota, the user's limits, a shared pause.
 
 The window has RFC 5681's shape with a 429 in the place of a lost packet. It is the brake for servers that say nothing; where headers tell the
-quota, the bucket they feed is the main control and a 429 is the exception. asyncio only; knows no requests, no engines and no retries.
+quota, the bucket they feed is the main control and a 429 is the exception. A single 429 among answers pauses everybody, as the server asked, and
+changes nothing else: some gateways refuse now and then whatever the rate. asyncio only; knows no requests, no engines and no retries.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ UNTOLD = 32
 #: What a 429 of a server of one's own leaves of the window.
 OWN_CUT = 0.7
 BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 30.0
+#: A refusal is held against the first 8 that were under way with it: a quota that has ended refuses most of them, so 4, and half of those heard.
+FEW, ENOUGH = 4, 8
+#: Up to this share of refusals, over about so many requests, single ones are taken for the server's moods and slow nobody down.
+MOODS, MEMORY = 0.15, 128
 
 
 @dataclass(slots=True)
@@ -36,6 +41,17 @@ class Place:
     sent: int
     tokens_sent: int
     held: bool = True
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A refusal that may have been a single one: when it was heard, its pause, and what is heard of those that were under way then."""
+
+    at: float
+    pause: float
+    witnesses: int
+    heard: int = 0
+    refused: int = 0
 
 
 class Limiter:
@@ -63,6 +79,8 @@ class Limiter:
         self._grown_at = self._event_at = self._until = -INFINITE
         self._credit = 1.0
         self._refusals = 0
+        self._share = 0.0
+        self._trial: _Trial | None = None
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -120,6 +138,7 @@ class Limiter:
         """An answer came. `used`: the tokens it really took, where the server said."""
         now = self._clock()
         self._refusals = 0
+        self._witness(place, now, refused=False)
         took = now - place.at
         self.latency = took if self.latency is None else 0.9 * self.latency + 0.1 * took
         self._hear(place, limits, now)
@@ -134,9 +153,13 @@ class Limiter:
         self._changed.set()
 
     def limited(self, place: Place, wait: float | None = None, limits: Limits | None = None) -> float:
-        """A 429. Everybody pauses, the window is halved; once for all that were under way together. Returns the seconds of the pause."""
+        """A 429. Everybody pauses; where it was no single one, the window is halved, once for all that were under way together.
+
+        Returns the seconds of the pause.
+        """
         now = self._clock()
         self._hear(place, limits, now)
+        self._witness(place, now, refused=True)
         first = place.at > self._event_at
         if first:
             self._refusals += 1
@@ -146,13 +169,38 @@ class Limiter:
         pause = wait * random.uniform(1.0, 1.1)  # noqa: S311 - jitter, not a secret
         if first:
             self._event_at = now
-            self._slow_start = False
-            self._size = max(1.0, self._size * (OWN_CUT if self._own else 0.5))
-            if not self._own:
-                self._pace.refused(now, pause)
+            self._try(now, pause)
         self._until = max(self._until, now + pause)
         self._changed.set()
         return max(0.0, self._until - now)
+
+    def _try(self, now: float, pause: float) -> None:
+        """What a first refusal means. Near a quota that is known it is about that; else those under way tell, or how rare it is."""
+        self._trial = None
+        scarce = self._requests.scarce(self._sent, now) or self._tokens.scarce(self._tokens_sent, now)
+        if scarce or self._pace.rate is not None or self._share > MOODS:
+            self._cut(now, pause)
+        elif self.flying > FEW:
+            self._trial = _Trial(now, pause, self.flying - 1)
+
+    def _witness(self, place: Place, now: float, *, refused: bool) -> None:
+        self._share += (refused - self._share) / MEMORY
+        trial = self._trial
+        if trial is None or place.at > trial.at:
+            return
+        trial.heard += 1
+        trial.refused += refused
+        if trial.refused >= FEW and 2 * trial.refused >= trial.heard:
+            self._trial = None
+            self._cut(now, max(trial.pause, self._until - now))
+        elif trial.heard >= min(ENOUGH, trial.witnesses):
+            self._trial = None
+
+    def _cut(self, now: float, pause: float) -> None:
+        self._slow_start = False
+        self._size = max(1.0, self._size * (OWN_CUT if self._own else 0.5))
+        if not self._own:
+            self._pace.refused(now, pause)
 
     def _hear(self, place: Place, limits: Limits | None, now: float) -> None:
         if limits is not None:

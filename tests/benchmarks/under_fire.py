@@ -86,6 +86,21 @@ def faults() -> str:
     return f"{seconds:.1f} s, {ok} of 2000 rows ok, {int(frame['attempts'].sum())} attempts, {sent} requests seen"
 
 
+def moods() -> str:
+    """5 % of all requests refused for no reason of the sender's, with 0.2 s to wait."""
+    rng = random.Random(1)
+
+    def script(asked: Asked, number: int) -> Sequence[Step]:
+        if rng.random() < 0.05:
+            return [LATENCY, reply({"error": {"message": "busy, try again", "type": "requests"}}, 429, retry_after="0.2")]
+        return [LATENCY, reply(ANSWER)]
+
+    with Exact(script) as exact:
+        frame, seconds = run(2000, api_base=exact.base)
+        sent = len(exact.asked)
+    return f"{seconds:.1f} s, {sent - 2000} of {sent} requests refused, {int((frame['status'] != 'ok').sum())} rows lost"
+
+
 def plain(asked: Asked, number: int) -> Sequence[Step]:
     return [0.2, reply(ANSWER)]
 
@@ -122,7 +137,7 @@ def killed() -> str:
 
 SCENES: dict[str, Callable[[], str]] = {
     "quota-told": lambda: quota(headers=True), "quota-untold": lambda: quota(headers=False), "faults": faults, "dead": dead, "spread": spread,
-    "killed": killed,
+    "killed": killed, "moods": moods,
 }  # fmt: skip
 
 

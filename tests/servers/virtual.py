@@ -40,7 +40,8 @@ class Quota:
     """A server that admits `limit` requests (or tokens, where `per_token`) a minute.
 
     kind: bucket (refilled all the time) or window (all at once, each minute). headers: whether replies tell the quota. retry_after: what a 429
-    says: slot (seconds to one slot), whole (the same, in whole seconds) or None. at_once: most requests under way.
+    says: slot (seconds to one slot), whole (the same, in whole seconds) or None. at_once: most requests under way. moods: the share that is
+    refused for no reason of the sender's, with 0.2 s to wait.
     """
 
     limit: int = 600
@@ -52,6 +53,7 @@ class Quota:
     per_token: bool = False
     at_once: int | None = None
     whole_seconds: bool = False
+    moods: float = 0.0
     served: int = 0
     refused: int = 0
     sent: list[float] = field(default_factory=list)
@@ -69,11 +71,12 @@ class Quota:
         cost = amount if self.per_token else 1
         self.flying += 1
         try:
-            admitted = self._level >= cost and (self.at_once is None or self.flying <= self.at_once)
+            moody = self._rng.random() < self.moods
+            admitted = not moody and self._level >= cost and (self.at_once is None or self.flying <= self.at_once)
             if admitted:
                 self._level -= cost
             limits = self._told(now) if self.headers else None
-            wait = None if admitted else self._wait(cost, now)
+            wait = None if admitted else 0.2 if moody and self.retry_after else self._wait(cost, now)
             await asyncio.sleep(self.latency * (1 + self._rng.random() * self.jitter) if admitted else self.latency)
         finally:
             self.flying -= 1
