@@ -10,6 +10,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,15 @@ class LogWriter:
 
     def _open(self) -> sqlite3.Connection:
         db = connect(self.path)
+        db.create_function("plus", 2, _plus, deterministic=True)
         db.executescript(self._schema)
         self.path.chmod(0o600)
         return db
+
+
+def _plus(one: str | None, other: str | None) -> str | None:
+    """Two decimals kept as text, added exactly; what only one side knows stands (SQL's `plus`)."""
+    return other if one is None else one if other is None else str(Decimal(one) + Decimal(other))
 
 
 def _commit(db: sqlite3.Connection, items: Sequence[Item]) -> None:

@@ -45,12 +45,17 @@ CREATE TABLE IF NOT EXISTS answers(
 CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' AND shared = 1;
 """
 
-ANSWER = """INSERT INTO answers VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+#: A row that is asked again (resumed, `--only failed`) replaces its answer and adds to what was paid for it; an answer from the log brings
+#: its tokens along and was paid elsewhere.
+PAID = ", ".join(
+    f"{n}=CASE WHEN answers.cached OR excluded.cached THEN excluded.{n} ELSE coalesce(answers.{n}+excluded.{n}, excluded.{n}, answers.{n}) END"
+    for n in ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write")
+)
+ANSWER = f"""INSERT INTO answers VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT(run, row) DO UPDATE SET key=excluded.key, shared=excluded.shared, at=excluded.at, status=excluded.status, text=excluded.text,
-error_type=excluded.error_type, error=excluded.error, route=excluded.route, model=excluded.model, attempts=excluded.attempts,
-tokens_in=excluded.tokens_in, tokens_out=excluded.tokens_out, tokens_cached=excluded.tokens_cached,
-tokens_cache_write=excluded.tokens_cache_write, cost=excluded.cost, latency_s=excluded.latency_s, ttft_s=excluded.ttft_s,
-finish_reason=excluded.finish_reason, cached=excluded.cached"""
+error_type=excluded.error_type, error=excluded.error, route=excluded.route, model=excluded.model,
+attempts=answers.attempts+excluded.attempts, {PAID}, cost=plus(answers.cost, excluded.cost), latency_s=excluded.latency_s,
+ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached"""
 REQUEST = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"
 COLUMNS = (
     "status, text, error_type, error, route, model, attempts, tokens_in, tokens_out, tokens_cached, tokens_cache_write, cost, "

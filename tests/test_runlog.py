@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_no_cache_answers_are_kept_but_not_offered(log: RunLog):
 def test_a_row_answered_again_replaces_what_stood_there(log: RunLog):
     write(log, outcomes={0: Outcome("error", error_type="server", error="x", attempts=1)})
     write(log)
-    assert log.answers("r1") == {0: ("k0", OK)}
+    assert log.answers("r1") == {0: ("k0", replace(OK, attempts=1 + OK.attempts))}, "the server saw the first, too"
 
 
 def test_clear_takes_answers_off_offer(log: RunLog):
@@ -170,3 +171,21 @@ def test_the_writers_thread_ends_and_starts_anew(tmp_path: Path):
     with connect(tmp_path / "x.sqlite") as db:
         assert db.execute("SELECT a FROM t").fetchall() == [(1,), (2,)]
     db.close()
+
+
+def test_a_row_asked_again_keeps_what_was_paid_before(log: RunLog):
+    failed = Outcome("error", error_type="invalid_output", error="x", route="a/b", attempts=2, usage=Usage(3, 4), cost=Decimal("0.1"))
+    write(log, outcomes={0: failed, 1: failed, 2: Outcome("error", error_type="connection", error="x", attempts=4), 3: OK})
+    now = Outcome("ok", "yes", route="a/b", attempts=1, usage=Usage(3, 5, 1), cost=Decimal("0.2"))
+    elsewhere = Outcome("ok", "yes", route="a/b", attempts=0, usage=Usage(3, 5), cost=Decimal(0), cached=True)
+    write(log, outcomes={0: now, 1: elsewhere, 2: now})
+    told = {row: (o.status, o.attempts, o.usage, o.cost) for row, (_, o) in log.answers("r1").items()}
+    assert told == {
+        0: ("ok", 3, Usage(6, 9, 1), Decimal("0.3")),
+        1: ("ok", 2, Usage(3, 5), Decimal("0.1")),
+        2: ("ok", 5, Usage(3, 5, 1), Decimal("0.2")),
+        3: ("ok", OK.attempts, OK.usage, OK.cost),
+    }
+    found = log.find("r1")
+    assert found is not None
+    assert found.cost == Decimal("0.60012")
