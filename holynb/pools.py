@@ -267,7 +267,7 @@ def _reap() -> None:
     """Bury the pools that this process started and that have ended."""
     for pid, child in list(_children.items()):
         if not child.alive:
-            del _children[pid]
+            _children.pop(pid, None)  # two threads may look at once
 
 
 def _home() -> Path:

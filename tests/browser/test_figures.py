@@ -13,7 +13,7 @@ def test_opening_kernel_time_and_frames(lab: Any, window: Any) -> None:
     nobody, ours = once(lab, window, "nobody"), once(lab, window, "ours")
     print(f"\n{nobody}\n{ours}")
     assert ours["errors"] == []
-    assert ours["opening_kB"] <= 100
+    assert ours["opening_kB"] <= 130, "100 and what is sent until a slow machine has looked"
     assert ours["kernel_share"] - nobody["kernel_share"] <= 0.10, "twice of what it takes on a quiet machine"
     assert ours["frames"] > 30, "the page kept drawing"
 

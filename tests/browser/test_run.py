@@ -117,16 +117,15 @@ def test_an_interrupt_keeps_what_is_there_and_ends_the_cell(notebook: Any) -> No
 
 
 def test_a_second_interrupt_ends_at_once(notebook: Any) -> None:
-    page = notebook(ROWS % (8, 8), "%%infer sim/echo --df df --no-cache -p fault=stall" + ASK)
+    patient = "\nfrom functools import partial\nimport holynb.run\nholynb.run.Policy = partial(holynb.run.Policy, grace=60.0)"
+    page = notebook(ROWS % (8, 8) + patient, "%%infer sim/echo --df df --no-cache -p fault=stall" + ASK)
     page.run(1)
     page.start(2)
     live(page)
-    began = time.monotonic()
     page.interrupt()
     page.page.wait_for_timeout(300)
     page.interrupt()
-    page.idle(10)
-    assert time.monotonic() - began < 3, "the grace of three seconds was waited for"
+    page.idle(20)  # the first one would have waited a minute for the rows in flight
     assert "Interrupted" in page.text(2)
 
 
@@ -141,7 +140,7 @@ def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
     page.until(
         lambda: page.there(".hn .hn-is-running") or "30 of 30" in page.find(".hn-done").first.inner_text(), 30, "the view after the reload"
     )
-    assert page.find(".hn-is-ok").count() >= 1, "rows from before the reload"
+    page.until(lambda: page.find(".hn-is-ok").count() >= 1, 10, "rows from before the reload")
     page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 40, "the end")
     assert "30 of 30" in page.find(".hn-done").inner_text()
     page.errors = [e for e in page.errors if "WebSocket" not in e and "Failed to load resource" not in e]
@@ -186,7 +185,7 @@ def test_what_models_say_is_text(notebook: Any) -> None:
         "\ud83d half",
     ]
     rows = f"import pandas as pd, json\ndf = pd.DataFrame({{'x': [*json.loads({json.dumps(json.dumps(hostile))}), 'x' * 1_000_000]}})"
-    page = notebook(rows, "%%infer sim/echo --df df --no-cache -p latency=3 --max-tokens 5000000\n{{ x }}")
+    page = notebook(rows, "%%infer sim/echo --df df --no-cache -p latency=8 --max-tokens 5000000\n{{ x }}")
     page.run(1)
     page.start(2)
     live(page)

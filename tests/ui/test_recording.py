@@ -14,7 +14,7 @@ import pytest
 import holynb
 from holynb import history, loop, settings
 from holynb.errors import BadOption
-from holynb.types import Ended, Failed, Gauge
+from holynb.types import Ended, Failed, Gauge, Noted
 from holynb.ui import recording
 from holynb.ui.feed import Feed
 from holynb.ui.recording import Recording, Step
@@ -73,6 +73,17 @@ def test_the_shipped_recording_is_of_a_run_where_much_goes_wrong() -> None:
     assert sum(isinstance(s.event, Ended) for s in back.steps) == len(back.messages)
 
 
+@pytest.mark.parametrize(("name", "rows", "noted"), [("gpus-dp2", 480, ["ran out of memory", "has room for as many"]), ("gpus-tp2", 120, [])])
+def test_the_shipped_recordings_of_two_gpus(name: str, rows: int, noted: list[str]) -> None:
+    back = recording.read(name)
+    ends = [s.event for s in back.steps if isinstance(s.event, Ended)]
+    assert len(ends) == len(back.messages) == rows
+    assert all(e.outcome.status == "ok" for e in ends), "running out of memory cost no row"
+    assert {s.event.device for s in back.steps if isinstance(s.event, Gauge)} == {"GPU 0", "GPU 1"}
+    notes = " ".join(s.event.text for s in back.steps if isinstance(s.event, Noted))
+    assert all(word in notes for word in noted)
+
+
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
@@ -115,7 +126,7 @@ def test_an_older_one_with_less_in_it_still_plays(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_nowhere_offers_what_ships() -> None:
-    with pytest.raises(BadOption, match=r"Did you mean flaky\? Shipped with holynb: flaky"):
+    with pytest.raises(BadOption, match=r"Did you mean flaky\? Shipped with holynb: flaky, gpus-dp2, gpus-tp2"):
         recording.read("flakey")
 
 
