@@ -116,7 +116,9 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         route = first if r.route is None else settings.route(r.route)
         requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held.wire if held else None)
         labels[r.row] = r.label
-    endpoints = reached(list(dict.fromkeys([first, *(r.route for r in requests if r)])), given, chosen)
+    escalate = settings.route(record.spec["escalate"]) if held and "escalate" in record.spec else None
+    asked = [r.route for r in requests if r] + ([escalate] if escalate else [])
+    endpoints = reached(list(dict.fromkeys([first, *asked])), given, chosen)
     index = frame.merge_index(labels)
     if (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:
         index.names = [*index.names[:-2], "asked_route", "sample"]
@@ -124,7 +126,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     return Plan(
         [Prompt(() if r is None else r.messages) for r in requests], requests, endpoints, chosen, secrets, index, continues=record.id,
-        long=long, given=given, notes=notes, schema=held,
+        long=long, given=given, notes=notes, schema=held, escalate=escalate,
     )  # fmt: skip
 
 

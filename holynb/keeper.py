@@ -103,6 +103,7 @@ class Keeper:
         for row, (key, outcome) in before.items():
             if row < len(self.keys) and key is not None and outcome.status == "ok" and not options.refresh and self._fits(row, key):
                 known[row] = outcome
+        known = _held(plan, known)
         self._mine = set(known) | (set(plan.kept) & set(before))
         if options.cache and not options.refresh:
             wanted = {key: None for row, key in enumerate(self.keys) if key is not None and row not in known}
@@ -112,6 +113,7 @@ class Keeper:
             cut = {row: key for row, key in self._cut.items() if row not in known}
             found = log.cached(list(set(cut.values())))
             known.update({row: found[key] for row, key in cut.items() if key in found and self._fits(row, key)})
+        known = _held(plan, known)
         costs = [o.cost for row, o in known.items() if o.cost is not None and row not in plan.kept]
         return Found(known, sum(costs, Decimal(0)) if costs else None)
 
@@ -142,3 +144,10 @@ class Keeper:
             self.journal.note(
                 f"The run log {path} cannot be written ({exc}). Answers are kept in memory only: save the frame, then free "
                 "space or set HOLYNB_HOME to another place.", "warning")  # fmt: skip
+
+
+def _held(plan: Plan, known: dict[int, Outcome]) -> dict[int, Outcome]:
+    """Those that hold to the run's schema. The checks of a pydantic model may have changed where what a server is told has not."""
+    if plan.schema is None:
+        return known
+    return {row: o for row, o in known.items() if plan.schema.check(o.text or "").error is None}

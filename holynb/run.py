@@ -271,6 +271,8 @@ class Run:
             said["given"] = str(self.plan.given)
         if self.plan.schema is not None:
             said["schema"] = self.plan.schema.document
+        if self.plan.escalate is not None:
+            said["escalate"] = str(self.plan.escalate)
         return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=said)
 
     def _sweep(self) -> None:

@@ -103,7 +103,7 @@ class Scheduler:
                 stop.queue.pop()
                 await self._end(job, ending)
                 continue
-            place = await station.limiter.acquire(station.size(job.request))
+            place = await station.limiter.acquire(station.size(asked(job, station, self._judge)))
             await self._places.acquire()
             taken = None
             if stop.queue and not station.tripped and not station.breaker.is_open(time.monotonic()):

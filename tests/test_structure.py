@@ -291,3 +291,47 @@ def test_a_budget_holds_with_repairs() -> None:
     spent = sum((o.cost or Decimal(0) for o in run.rows() if o), Decimal(0))
     assert Decimal(0) < spent <= Decimal("0.001")
     assert run.summary().errors["budget"] > 0
+
+
+def test_what_did_not_hold_is_kept_in_the_log_as_it_came(home: Path) -> None:
+    with Exact(Clerk(lambda messages, n: f"no, and once more no: {n}")) as server:
+        serve(server.base)
+        with pytest.raises(InferError):
+            ask(["hello"]).wait()
+    with history.log().reading() as db:
+        kept = db.execute("SELECT kind, raw, tokens_out FROM attempts ORDER BY attempt").fetchall()
+    assert [(kind, tokens) for kind, _, tokens in kept] == [("invalid_output", 5)] * 2
+    assert all(raw.startswith("no, and once more no") for _, raw, _ in kept)
+
+
+def test_a_resumed_run_escalates_too(home: Path) -> None:
+    weak, strong = Clerk(lambda messages, n: "no"), Clerk(lambda messages, n: "no" if n < 3 else GOOD)
+    with Exact(weak) as one, Exact(strong) as other:
+        settings.override(
+            provider={"mine": {"base": one.base}, "theirs": {"base": other.base}},
+            router={"r": {"routes": {"classification": "mine/clerk"}, "other": "mine/clerk", "escalate": "theirs/clerk"}},
+        )
+        run = holynb.infer(["Is this review positive or negative? Fine."], "mine/clerk", router="r", schema=REVIEW, name="first")
+        with pytest.raises(InferError):
+            run.wait()
+        then = holynb.Run(history.resumed("first")).start().wait().frame()
+    assert then[["status", "route", "stars"]].iloc[0].tolist() == ["ok", "theirs/clerk", 4]
+
+
+def test_an_answer_of_the_log_is_held_to_the_model_as_it_is_now() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    def model(most: int) -> Any:
+        def check(cls: Any, value: int) -> int:
+            if value > most:
+                raise ValueError(f"at most {most}")
+            return value
+
+        return pydantic.create_model("Answer", stars=(int, ...), __validators__={"few": pydantic.field_validator("stars")(check)})
+
+    clerk = Clerk(lambda messages, n: '{"stars": 4}' if len(messages) == 1 else '{"stars": 3}')
+    with Exact(clerk) as server:
+        serve(server.base)
+        frames = [holynb.infer(["hello"], "mine/clerk", schema=model(most)).wait().frame() for most in (5, 4, 3)]
+    assert [f.cached[0] for f in frames] == [False, True, False]
+    assert [f.stars[0] for f in frames] == [4, 4, 3]
