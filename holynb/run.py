@@ -215,7 +215,9 @@ class Run:
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
             journal = self._parts or self.journal
-            self._scheduler = Scheduler(wiring.stops(self.plan, stations), policy, journal, wiring.money(self.options), wiring.judge(self.plan))
+            self._scheduler = Scheduler(
+                wiring.stops(self.plan, stations), policy, journal, wiring.money(self.options), wiring.judge(self.plan)
+            )
             if self._parts is not None:
                 jobs = await self._parts.begin(jobs)
                 self._parts.add = self._scheduler.add

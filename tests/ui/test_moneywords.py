@@ -11,7 +11,7 @@ import pytest
 from ui.shells import Ran, run, shell
 
 import holynb
-from holynb import saved
+from holynb import history, saved
 
 
 class Here:
@@ -171,3 +171,49 @@ def test_each_word_has_help(here: Here) -> None:
     for word in ("prompts", "cost", "cache"):
         assert here(f"%infer {word} --help").out.startswith(f"%infer {word}")
         assert f"%infer {word}" in here("%infer help").out
+
+
+# -- answers as columns ------------------------------------------------------------------------------------------------------
+MOOD = 'mood = {"type": "object", "properties": {"stars": {"type": "integer", "minimum": 1, "maximum": 5}}, "required": ["stars"]}'
+
+
+def test_a_schema_of_the_notebook_is_saved_shown_and_sent_again(here: Here) -> None:
+    here(MOOD)
+    assert "schema=mood," in here("%%infer sim/json --schema mood --show-code\nHow many stars?").out
+    assert "Answers are held to mood, in columns: stars." in here("%%infer sim/json --schema mood --dry-run\nHow many stars?").out
+    done = here("%%infer r << sim/json -l --schema mood -S stars --name held -p broken=1\nOne row\nOther row")
+    assert "2 of 2 failed: 2 invalid_output" in done.out
+    assert "the answer does not hold to the schema" in done.out
+    assert here.shell.user_ns["r"]["stars"].dtype == "Int64", "whatever came"
+    used = here("%infer run --use stars -p broken=0").value
+    assert used["status"].tolist() == ["ok", "ok"]
+    assert used["stars"].between(1, 5).all()
+    assert "2 invalid_output" in here("%infer show held").out
+
+
+def test_rows_that_do_not_hold_and_are_sent_again_are_paid_twice_in_the_log(here: Here) -> None:
+    here(MOOD)
+    here("%%infer r << sim/json -l --schema mood --name held -p broken=1\nOne row\nOther row")
+    frame, first = here.shell.user_ns["r"], history.log().find("held")
+    assert first is not None
+    assert float(first.cost or 0) == pytest.approx(frame["cost"].sum())
+    here("%infer run --only failed held")
+    again = history.log().find("held")
+    assert again is not None
+    assert first.cost is not None
+    assert again.cost == 2 * first.cost
+    told = history.log().answers(again.id)
+    assert [outcome.attempts for _, outcome in told.values()] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("moood", "there is no such variable or file. Did you mean mood?"), ("loop", "contains itself (#)"),
+        ("worse", "no keyword 'propertys'. Did you mean properties?"), ("number", "is a int, not a JSON Schema"), ("a.json", "no such file"),
+    ],
+)  # fmt: skip
+def test_a_schema_that_is_not_there_or_none_is_one_line(here: Here, said: str, says: str) -> None:
+    here(MOOD)
+    here("loop = {'$ref': '#'}; worse = {'type': 'object', 'propertys': {}}; number = 5")
+    assert says in here.refused(f"%%infer sim/json --schema {said}\nx")
