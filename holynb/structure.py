@@ -20,8 +20,8 @@ __all__ = ["Judge", "native"]
 
 #: The wires that carry a schema beside the prompt.
 NATIVE = ("openai", "azure", "anthropic", "gemini", "pool")
-#: How a server says that it does not know what it was asked with.
-UNKNOWN = re.compile(r"response_?format|json_?schema|structured|output_config|responseJsonSchema", re.IGNORECASE)
+#: How a server says that it does not know what it was asked with, or that this schema is too much for it.
+UNKNOWN = re.compile(r"response_?format|schema|structured|output_config", re.IGNORECASE)
 
 
 def native(endpoint: Endpoint) -> bool:
@@ -84,4 +84,5 @@ class Judge:
             return fault
         self.words.add(route)
         job.faults -= 1
-        return Fault("bad_request", f"{fault.message} (asked again with the schema in words)", retry=True, wait=0.0, status=fault.status, raw=fault.raw)
+        message = f"{fault.message} (asked again with the schema in words)"
+        return Fault("bad_request", message, retry=True, wait=0.0, status=fault.status, raw=fault.raw)

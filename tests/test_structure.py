@@ -39,7 +39,7 @@ GOOD = '{"label": "positive", "stars": 4, "sure": 1, "again": true, "tags": ["a"
 class Clerk:
     """An OpenAI-compatible server: answers what `says` makes of (last message, number of the request); keeps what it was asked."""
 
-    def __init__(self, says: Any, refuses: bool = False) -> None:
+    def __init__(self, says: Any, refuses: str = "") -> None:
         self.says, self.refuses = says, refuses
         self.bodies: list[dict[str, Any]] = []
         self.refused = 0
@@ -49,7 +49,7 @@ class Clerk:
         self.bodies.append(body)
         if self.refuses and "response_format" in body:
             self.refused += 1
-            return [reply({"error": {"message": "This response_format type is unavailable now", "type": "invalid_request_error"}}, 400)]
+            return [reply({"error": {"message": self.refuses, "type": "invalid_request_error"}}, 400)]
         text = self.says(body["messages"], number)
         return [reply(
             {"model": "clerk", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
@@ -104,8 +104,11 @@ def test_else_it_goes_in_words() -> None:
     assert '"minimum":1' in body["messages"][0]["content"]
 
 
-def test_a_server_that_refuses_it_is_told_in_words_from_then_on() -> None:
-    clerk = Clerk(lambda messages, n: GOOD, refuses=True)
+@pytest.mark.parametrize(
+    "why", ["This response_format type is unavailable now", "The specified schema produces a constraint that has too many states for serving."]
+)
+def test_a_server_that_refuses_it_is_told_in_words_from_then_on(why: str) -> None:
+    clerk = Clerk(lambda messages, n: GOOD, refuses=why)
     with Exact(clerk) as server:
         serve(server.base)
         frame = ask([f"row {i}" for i in range(30)], concurrency=4, retries=0).wait().frame()
