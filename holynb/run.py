@@ -73,6 +73,8 @@ class Run:
         self.id = plan.continues or f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         self.n = len(plan.prompts)
         self.started = time.time()
+        self._began = time.monotonic()  # elapsed is told by a clock that nobody sets
+        self._took: float | None = None
         self.ended: float | None = None
         self.error: Exception | None = None
         self.stopped = False
@@ -110,7 +112,7 @@ class Run:
     @property
     def elapsed(self) -> float:
         """Seconds since the start, or that it took."""
-        return (self.ended or time.time()) - self.started
+        return time.monotonic() - self._began if self._took is None else self._took
 
     def rows(self) -> list[Outcome | None]:
         """The outcome of each row, None where it has not ended."""
@@ -201,7 +203,7 @@ class Run:
             status = "failed"
         finally:
             self._sweep()
-            self.ended = time.time()
+            self.ended, self._took = time.time(), time.monotonic() - self._began
             await self._keeper.finish("stopped" if self.stopped else status)
 
     async def _execute(self) -> None:

@@ -51,6 +51,7 @@ def charts(record: static.Record) -> dict[str, Chart]:
         "cost": Chart(f"Cost{simulated}", {"cost": series.cost(done)}, {}, prefix="$"),
         "latency": Chart("Latency", series.latency(done), {}, suffix=" s"),
         "tokens": _tokens(record),
+        "server": Chart("Server", series.load(record.events, record.started), {}),
         "memory": _memory(record),
     }
     return {name: chart for name, chart in made.items() if any(chart.lines.values())}

@@ -120,6 +120,7 @@ def charts(record: Record) -> dict[str, str]:
     drawn = {
         "cost": svg.chart(title, [svg.Series(dollars(spent[-1][1]), spent)] if spent else [], dollars, at),
         "latency": svg.chart("Latency", [svg.Series(n, p) for n, p in series.latency(done).items()], seconds, at),
+        "server": svg.chart("Server", [svg.Series(n, p) for n, p in series.load(record.events, record.started).items()], lambda v: f"{v:.0f}", at),
         "memory": svg.chart("Memory", [svg.Series(n, p) for n, p in series.memory(record.events, record.started).items()], _size, at),
     }
     return {name: drawing for name, drawing in drawn.items() if drawing}

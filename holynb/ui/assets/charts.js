@@ -5,6 +5,7 @@ const CHARTS = {
   cost: { title: "Cost", write: write.dollars, lines: [["cost", "this run", "--hn-c1", { fill: true }], ["as", "elsewhere", "--hn-c2", { dash: [4, 3] }]] },
   latency: { title: "Latency", write: write.seconds, lines: [["p50", "p50", "--hn-c1"], ["p95", "p95", "--hn-c2"], ["ttft", "TTFT", "--hn-c3"]] },
   rate: { title: "Tokens/s", write: write.count, lines: [["tokens", "tokens/s", "--hn-c1", { fill: true }]] },
+  server: { title: "Server", write: write.count, lines: [["running", "running", "--hn-c1", { fill: true }], ["waiting", "waiting", "--hn-c2"], ["KV %", "KV %", "--hn-c3"]] },
   memory: { title: "Memory", write: write.bytes, lines: null },
 };
 const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"]];
@@ -69,7 +70,8 @@ function makeChart(name, place, asRoute) {
       const k = COLOURS[i % COLOURS.length];
       const ours = columns[`${device}|ours`] && [`${device}|ours`, devices.length > 1 ? device : `${device}: ours`, k, { fill: devices.length === 1 }];
       const all = columns[`${device}|all`] && [`${device}|all`, ours ? (devices.length > 1 ? "" : "all") : device, ours ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
-      return [ours, all].filter(Boolean);
+      const weights = devices.length === 1 && columns[`${device}|weights`] && [`${device}|weights`, "weights", "--hn-c5", { dash: [2, 2] }];
+      return [ours, weights, all].filter(Boolean);
     });
   }
 
@@ -116,6 +118,12 @@ function makeChart(name, place, asRoute) {
     }
   }
 
+  /** What ours is made of, where the workers say: weights, KV cache. */
+  function split(device, i) {
+    const parts = [["weights", "weights"], ["kv", "KV"]].map(([key, word]) => [word, columns[`${device}|${key}`]?.[i]]).filter(([, v]) => v != null);
+    return parts.length ? ` (${parts.map(([word, v]) => `${word} ${about.write(v)}`).join(", ")})` : "";
+  }
+
   function write_legend() {
     const at = plot?.cursor.idx;
     const said = [];
@@ -125,7 +133,8 @@ function makeChart(name, place, asRoute) {
       while (i > 0 && values[i] == null) i--;
       const total = columns[column.replace(/\|\w+$/, "|total")]?.findLast((v) => v != null);
       const one = values[i] == null ? "–" : about.write(values[i]) + (column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "");
-      const text = lines.length > 1 || name === "memory" ? `${word} ${one}` : one;
+      const parts = column.endsWith("|ours") ? split(column.slice(0, -5), i) : "";
+      const text = lines.length > 1 || name === "memory" ? `${word} ${one}${parts}` : one;
       said.push(text);
       return [text, k];
     });
@@ -147,7 +156,7 @@ function makeChart(name, place, asRoute) {
     paint(xs, found) {
       columns = found;
       lines = chosen(columns);
-      show(node, name !== "memory" || lines.length > 0);
+      show(node, !["memory", "server"].includes(name) || lines.length > 0);
       data = [xs, ...lines.map(([c]) => columns[c])];
       const now = lines.map(([c]) => c).join();
       if (lines.length && (now !== signature || !plot)) {
