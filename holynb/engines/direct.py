@@ -58,7 +58,8 @@ class DirectTransport(httpx.AsyncBaseTransport):
         except BaseException:
             connection.abort()
             raise
-        return connection.status, connection.headers, _Body(connection, self, key)
+        said, connection.headers = connection.headers, []  # the answer's own; what a server told back does not outlive it here
+        return connection.status, said, _Body(connection, self, key)
 
     async def aclose(self) -> None:
         """Close every connection, idle or not."""
