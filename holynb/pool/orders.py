@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ def command(plan: Plan, number: int) -> Command:
     """How rank `number` of the whole pool is started. Its log begins anew."""
     argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", plan.tag, "--runner", plan.runner]
     log = plan.log(number)
-    log.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # where it cannot be taken away it goes on
+        log.unlink()
     # Spinning OpenMP threads take a shared core away from everybody, themselves included (92 → 18 tokens/s).
     env = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
     if plan.size > 1 and sys.platform == "linux":

@@ -62,7 +62,7 @@ class Rank:
     def why(self, *, log: bool) -> str:
         """How it ended, for people; with the last lines of its log where it said nothing itself."""
         if self.child is None:
-            return "a process that never started"
+            return f"a process that {self.words or 'never started'}"
         last = " | ".join(self.child.tail(3)) if log and not self.words else ""
         return f"process {self.child.pid} {self.words or self.child.how()}{'. Its last lines: ' + last if last else ''}"
 
@@ -91,12 +91,10 @@ def culprit(ranks: list[Rank]) -> Rank:
 
     def guilt(rank: Rank) -> int:
         code = rank.child.code if rank.child else None
-        if code is None:
-            return 0
-        if code < 0:
+        if code is not None and code < 0:
             return 4
         if rank.words:
             return 1 if any(w in rank.words.lower() for w in _ECHOES) else 3
-        return 2
+        return 0 if code is None else 2
 
     return max(ranks, key=guilt)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from holynb.pool.rank import Rank, culprit
-from kernels_support.jupyter import wire
+from kernels_support.jupyter import shortage, wire
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.supervisor import Command
 
@@ -140,7 +140,7 @@ class Replica:
             for rank in self.ranks:
                 await rank.start()
         except OSError as exc:
-            rank.words = f"could not be started: {exc}"
+            rank.words = f"could not be started: {shortage.words(exc)}"
             self._over(rank)
             await self.stop(0.0)
             raise

@@ -111,7 +111,7 @@ class Service:
             generation.again()
             self._dispatch(generation)
         if not self._replicas and not self._coming:
-            self.fail(f"its last replica is gone: {how}")
+            self.fail(f"{'a replica did not start' if self.state == 'starting' else 'its last replica is gone'}: {how}")
 
     def _drop(self, generations: list[Generation], how: str) -> None:
         """These rows end as errors."""

@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holynb.pool import embedded, gauge, leash, upstream
+from holynb.pool import embedded, gauge, leash, life, upstream
+from holynb.pool.life import Failed
 from holynb.pool.orders import Plan, plan_of
 from holynb.pool.relay import Lodger, relay
-from holynb.pool.server import Failed, folder_of, house, more_files, watch
+from holynb.pool.server import folder_of
 from holynb.pool.service import Identity
 from holynb.pool.upstream import Broken
 from holynb.pool.vllmwords import progress, reason, stats
@@ -85,34 +86,17 @@ def command(python: str, model: str, plan: Plan, socket: Path) -> list[str]:
     return argv if "cpu" in plan.devices else [*argv, "--gpu-memory-utilization", str(plan.memory)]
 
 
-class _Life:
-    """vLLM started, watched and ended."""
+class Tenancy:
+    """vLLM's stay, as what computes in a pool (`life.Engine`)."""
 
     def __init__(self, plan: Plan, tenant: Tenant, record: Record, python: str) -> None:
+        self.record = replace(record, facts={**record.facts, "engine": "vllm"})
         self._plan, self._tenant, self._python = plan, tenant, python
-        self._record = replace(record, facts={**record.facts, "engine": "vllm"})
 
-    async def run(self) -> None:
-        """Start, watch, end. Raises Failed."""
-        rendezvous.write(self._plan.run, self._record)
-        over = asyncio.create_task(self._tenant.over.wait())
-        tasks = [asyncio.create_task(self._serve()), asyncio.create_task(watch(self._plan, self._tenant)), over]
-        try:
-            await asyncio.wait({tasks[0], over}, return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done():
-                tasks[0].result()
-            await over
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if self._tenant.child is not None:
-                await asyncio.to_thread(self._bury, self._tenant.child)
-
-    async def _serve(self) -> None:
+    async def start(self) -> None:
         """Until vLLM ends. Raises Failed where it never answers."""
         plan, tenant = self._plan, self._tenant
-        tenant.socket = Path(str(self._record.socket)).with_name("v")
+        tenant.socket = Path(str(self.record.socket)).with_name("v")
         model = plan.model
         if re.search(r"\.gguf$", model) or model == embedded.NAME:  # what only we know how to make ready
             model = str(await folder_of(plan, tenant))
@@ -125,6 +109,12 @@ class _Life:
             await asyncio.sleep(_STATS)
         await asyncio.sleep(0)  # rows that broke off ask for its fate first
         tenant.fail(ended(child))
+
+    async def bury(self) -> None:
+        """End it and all that it started."""
+        if (child := self._tenant.child) is not None:
+            await asyncio.to_thread(child.stop, grace=6.0)
+            await asyncio.to_thread(leash.sweep, child.pid)
 
     def _spawn(self, model: str) -> Child:
         plan = self._plan
@@ -149,7 +139,7 @@ class _Life:
                 if reply.status == 200:
                     await self._figures(child)
                     self._tenant.open_there(await self._longest())
-                    print(f"ready: {self._plan.name} serves {self._plan.model} by vLLM on {', '.join(self._plan.devices)}", flush=True)
+                    life.say(f"ready: {self._plan.name} serves {self._plan.model} by vLLM on {', '.join(self._plan.devices)}")
                     return
             except Broken:
                 pass
@@ -182,13 +172,9 @@ class _Life:
     def _write(self, child: Child) -> None:
         """All of its processes are in the record, so that whoever finds it stale can end them."""
         ranks = tuple(leash.members(child.pid))
-        if ranks != self._record.ranks and rendezvous.find(self._plan.run, self._plan.name) is not None:
-            self._record = replace(self._record, ranks=ranks)
-            rendezvous.write(self._plan.run, self._record)
-
-    def _bury(self, child: Child) -> None:
-        child.stop(grace=6.0)
-        leash.sweep(child.pid)
+        if ranks != self.record.ranks and rendezvous.find(self._plan.run, self._plan.name) is not None:
+            self.record = replace(self.record, ranks=ranks)
+            rendezvous.write(self._plan.run, self.record)
 
 
 def _memory(devices: Sequence[str], session: int) -> dict[str, Any]:
@@ -204,13 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     at = words.index("--python")
     python = words[at + 1]
     plan = plan_of(words[:at] + words[at + 2 :])
-    more_files()
     tenant = Tenant(plan)
-    try:
-        return asyncio.run(house(plan, tenant, relay(tenant), lambda record: _Life(plan, tenant, record, python).run()))
-    except OSError as exc:
-        print(f"error: the pool {plan.name} cannot run: {exc.strerror or exc}", flush=True)
-        return 1
+    return life.run(plan, tenant, relay(tenant), lambda record: Tenancy(plan, tenant, record, python))
 
 
 if __name__ == "__main__":

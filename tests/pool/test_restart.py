@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -17,8 +18,12 @@ from holynb.pool.rank import Rank, culprit
 
 def workers(pool: Pool) -> list[int]:
     """Ranks that live now, found among the server's children."""
-    found = [c for c in psutil.Process(pool.process.pid).children() if c.status() != psutil.STATUS_ZOMBIE]
-    return [c.pid for c in found if "holynb.pool.worker" in " ".join(c.cmdline())]
+    found = []
+    for child in psutil.Process(pool.process.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # buried while we look
+            if child.status() != psutil.STATUS_ZOMBIE and "holynb.pool.worker" in " ".join(child.cmdline()):
+                found.append(child.pid)
+    return found
 
 
 def other(pool: Pool, before: int) -> int:
@@ -88,6 +93,8 @@ def dead(code: int | None, words: str | None = None) -> Any:
         ([dead(None), dead(0), dead(None)], 1),
         ([dead(1, "failed: NCCL error"), dead(1, "failed: NCCL error")], 0),
         ([dead(None), dead(1, "failed: connection closed by peer"), dead(-11)], 2),
+        ([dead(None), dead(None, "could not be started: Too many open files")], 1),
+        ([dead(0), dead(None, "sent something that is no frame")], 1),
     ],
 )
 def test_the_rank_that_ended_the_others_is_named(ranks: list[Rank], number: int) -> None:

@@ -174,7 +174,7 @@ def test_what_waits_for_a_pool_that_fails_hears_why(pools: Pools) -> None:
         assert "no kernel image" in said["error"]["message"]
     nothing_left(pool)
     assert pool.process.returncode == 1
-    assert "error: the pool echo ends: its last replica is gone" in pool.log()
+    assert "error: the pool echo ends: a replica did not start: process " in pool.log()
     assert "no kernel image" in pool.log()
 
 

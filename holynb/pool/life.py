@@ -1,0 +1,142 @@
+"""A pool's life: a lock, sockets and a record around what computes; it is started, watched, and buried. Knows no replicas and no vLLM.
+
+It ends when told (SIGTERM), after an idle time, when its rendezvous file is gone, and when the service says so; then
+sockets and files go with it. Its last line in the log says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from holynb.pool.listen import Doors, PortTaken, bind, serving
+from holynb.pool.orders import Plan
+from holynb.pool.service import Service
+from kernels_support.jupyter import rendezvous, shortage
+from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.rendezvous import Record
+
+__all__ = ["Engine", "Failed", "house", "run", "say"]
+
+#: Seconds between two looks at the idle clock and at the rendezvous file.
+_TICK = 1.0
+
+
+class Failed(Exception):
+    """The pool cannot start; one line that says why."""
+
+
+class Engine(Protocol):
+    """What computes in a pool: processes of ours, or a foreign server. `record` is what the pool is found by."""
+
+    record: Record
+
+    async def start(self) -> None:
+        """Bring it up; it may go on for as long as the pool lives. Raises Failed."""
+
+    async def bury(self) -> None:
+        """End every process of it, however far it came. Called once, with `start` over or cancelled."""
+
+
+def run(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Record], Engine]) -> int:
+    """A pool from its first moment to its last. The exit code: 0 where it was told to end or idled, 1 where it failed."""
+    _more_files()
+    try:
+        return asyncio.run(house(plan, service, app, engine))
+    except OSError as exc:
+        say(f"error: the pool {plan.name} cannot run: {shortage.words(exc)}")
+        return 1
+
+
+async def house(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Record], Engine]) -> int:
+    """Lock, sockets and record of a pool around its life, and none of them afterwards. The exit code, as of `run`. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.end, f"it was told to end ({number.name})")
+    me = Process.mine()
+    lock = rendezvous.lock(plan.run, plan.name)
+    if not lock.take(0):
+        say(f"error: a pool named {plan.name} is already running or starting; stop it first or use --name.")
+        return 1
+    place: Path | None = None
+    try:
+        place = rendezvous.socket_dir()
+        doors = bind(place, plan.port)
+        async with serving(app, doors):
+            await _live(plan, service, engine(_record(plan, doors)))
+    except PortTaken as exc:
+        service.fail(str(exc))
+    finally:
+        with contextlib.suppress(OSError):  # what cannot be removed now is stale, and the next one cleans it
+            rendezvous.remove(plan.run, plan.name, owner=me)
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+        lock.free(remove=True)
+    say(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}")
+    return 1 if service.state == "failed" else 0
+
+
+async def _live(plan: Plan, service: Service, engine: Engine) -> None:
+    """Start, watch, bury. What goes wrong is said before the burial, or the ends of what is buried would be taken for the reason."""
+    rendezvous.write(plan.run, engine.record)
+    start, watch, over = (asyncio.create_task(c) for c in (engine.start(), _watch(plan, service), _until(service.over)))
+    try:
+        await asyncio.wait({start, over}, return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()
+        await over
+    except Failed as exc:
+        service.fail(str(exc))
+    except OSError as exc:
+        service.fail(f"it cannot run: {shortage.words(exc)}")
+    finally:
+        for task in (start, watch, over):
+            task.cancel()
+        await asyncio.gather(start, watch, over, return_exceptions=True)
+        await engine.bury()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _watch(plan: Plan, service: Service) -> None:
+    """End the pool when nobody uses it, or when its rendezvous file is gone: nobody could find it any more."""
+    while True:
+        await asyncio.sleep(min(_TICK, plan.idle))
+        if service.requests == 0 and service.state == "ready" and time.monotonic() - service.used_at >= plan.idle:
+            service.end(f"nobody used it for {plan.idle:g} s")
+        with contextlib.suppress(OSError):  # no file can be opened now: many requests, and no sign that it is gone
+            if rendezvous.find(plan.run, plan.name) is None:
+                service.end("its rendezvous file is gone")
+
+
+def _record(plan: Plan, doors: Doors) -> Record:
+    """What others find this pool by."""
+    facts = {"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": plan.dp, "tp": plan.tp, "pp": plan.pp}
+    return Record(plan.name, Process.mine(), str(doors.path), doors.port, doors.token, facts=facts)
+
+
+def _more_files() -> None:
+    """As many open files as the system grants: each row has a connection, and the usual 1,024 are soon spent."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def say(line: str) -> None:
+    """Into the log. A disk that is full then takes the line, and not the pool."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)

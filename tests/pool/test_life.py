@@ -1,0 +1,128 @@
+"""A pool's life around anything that computes: it is started, watched and buried once, and lock, sockets and record go with it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from holynb.pool.app import application
+from holynb.pool.life import Failed, house
+from holynb.pool.orders import Plan
+from holynb.pool.service import Identity, Service
+from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.rendezvous import Record
+
+
+class Stub:
+    """An engine of no process. `during` is what it does while it starts."""
+
+    def __init__(self, service: Service, record: Record, during: Callable[[Stub], None]) -> None:
+        self.service, self.record, self.during = service, replace(record, facts={**record.facts, "engine": "stub"}), during
+        self.buried = 0
+        self.cancelled = False
+
+    async def start(self) -> None:
+        try:
+            self.during(self)
+            if self.service.state == "starting":
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+    async def bury(self) -> None:
+        self.buried += 1
+        self.service.fail("what was buried ended")  # as replicas say it, which cannot tell why they were stopped
+
+
+def live(home: Path, during: Callable[[Stub], None], idle: float = 600.0) -> tuple[int, Stub, Service]:
+    plan = Plan("n", "m", home, idle=idle)
+    service = Service(Identity("n", "m"))
+    made: list[Stub] = []
+
+    def engine(record: Record) -> Stub:
+        made.append(Stub(service, record, during))
+        return made[0]
+
+    async def run() -> int:
+        async with asyncio.timeout(20):
+            return await house(plan, service, application(service), engine)
+
+    code = asyncio.run(run())
+    assert list((home / "run").iterdir()) == [], "nothing is left"
+    assert not Path(str(made[0].record.socket)).parent.exists()
+    return code, made[0], service
+
+
+def ready(stub: Stub) -> None:
+    stub.service.state = "ready"
+
+
+def test_it_ends_when_nobody_uses_it(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def during(stub: Stub) -> None:
+        ready(stub)
+        found = rendezvous.find(home / "run", "n")
+        assert found is not None
+        assert (found.process, found.facts["engine"]) == (Process.mine(), "stub"), "the record is the engine's"
+
+    code, stub, service = live(home, during, idle=0.2)
+    assert (code, stub.buried, service.state) == (0, 1, "ended")
+    assert capfd.readouterr().out == "the pool n ends: nobody used it for 0.2 s\n"
+
+
+def test_it_ends_when_its_record_is_gone(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def during(stub: Stub) -> None:
+        ready(stub)
+        rendezvous.remove(home / "run", "n")
+
+    code, stub, _ = live(home, during)
+    assert (code, stub.buried) == (0, 1)
+    assert "its rendezvous file is gone" in capfd.readouterr().out
+
+
+def test_a_signal_ends_it_also_while_it_starts(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, stub, _ = live(home, lambda stub: os.kill(os.getpid(), signal.SIGTERM))
+    assert (code, stub.buried, stub.cancelled) == (0, 1, True)
+    assert capfd.readouterr().out == "the pool n ends: it was told to end (SIGTERM)\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Failed("the model does not fit"), "the model does not fit"),
+        (OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "it cannot run: Resource temporarily unavailable. No further process may be started"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x"), "it cannot run: No space left on device (/x). Free some space there"),
+    ],
+)  # fmt: skip
+def test_a_start_that_fails_is_one_line_and_is_buried(home: Path, error: Exception, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    def during(stub: Stub) -> None:
+        raise error
+
+    code, stub, service = live(home, during)
+    assert (code, stub.buried, service.state) == (1, 1, "failed")
+    said = capfd.readouterr().out
+    assert said.startswith(f"error: the pool n ends: {words}")
+    assert said.count("\n") == 1
+    assert service.why is not None
+    assert words in service.why, "who waits for it hears the same"
+
+
+def test_a_fault_of_ours_keeps_its_traceback_and_is_buried_too(home: Path) -> None:
+    seen: list[Stub] = []
+
+    def during(stub: Stub) -> None:
+        seen.append(stub)
+        raise ValueError("a fault")
+
+    with pytest.raises(ValueError, match="a fault"):
+        live(home, during)
+    assert seen[0].buried == 1
+    assert list((home / "run").iterdir()) == []
