@@ -35,6 +35,8 @@ HELP = "\n".join(
     f"  {', '.join(o.flags) + (f' {o.metavar}' if o.metavar else ''):<28} {o.help}" for o in dict.fromkeys((*OWN, *FLAGS.values()))
 )
 
+#: Classes of the table's cells: the route is kept on one line, figures are at the end of theirs, set-up steps are text.
+CELLS = ("k", *["n"] * 9, "")
 #: What is drawn: title → (column, what it is called beside others, how it is written).
 BARS: Mapping[str, Sequence[tuple[str, str]]] = {
     "Tokens/s": [("tokens_per_s", "")],
@@ -197,7 +199,7 @@ def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
 
     head = "".join(f"<th{' class=n' if 0 < i < 10 else ''}>{html.escape(h)}</th>" for i, h in enumerate(HEAD))
     body = "".join(
-        "<tr>" + "".join(f"<td{' class=n' if 0 < i < 10 else ''}>{html.escape(clean(c))}</td>" for i, c in enumerate(_cells(m))) + "</tr>"
+        "<tr>" + "".join(f"<td class='{CELLS[i]}'>{html.escape(clean(c))}</td>" for i, c in enumerate(_cells(m))) + "</tr>"
         for m in found
     )
     notes = "".join(f'<div class="holynb-head holynb-note" dir="auto">{html.escape(clean(n))}</div>' for n in _notes(found))

@@ -78,6 +78,7 @@ class Feed:
         self._look = range(0)
         self._answer = ""
         self._same = shared(asked.prompts)
+        self._simulated = False
 
     # -- folding ---------------------------------------------------------------------------------------------------
     def take(self, events: Sequence[Event], tails: Tails, at: float) -> None:
@@ -111,6 +112,7 @@ class Feed:
             self._spoke.pop(event.row, None)
             self._changed.pop(event.row, None)
             self.outcomes[event.row] = event.outcome
+            self._simulated |= (event.outcome.route or "").startswith("sim/")
             (self._failed if event.outcome.status == "error" else self._changed)[event.row] = None
 
     # -- telling ---------------------------------------------------------------------------------------------------
@@ -132,7 +134,7 @@ class Feed:
             "unknown": told.unknown_cost if told.cost is not None else 0,
             "as_cost": dollars(self.course.elsewhere) if self.asked.as_route else "",
             "errors": [[kind, n] for kind, n in told.errors.most_common(4)],
-            "state": state, "note": self._pause[1] if waits else clip(one_line(self.tally.note), 300),
+            "simulated": self._simulated, "state": state, "note": self._pause[1] if waits else clip(one_line(self.tally.note), 300),
         }  # fmt: skip
 
     def snapshot(self, head: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:

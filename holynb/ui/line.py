@@ -53,8 +53,13 @@ def help_text(word: str | None = None) -> str:
         if word not in COMMANDS:
             raise BadOption(f"There is no command %infer {word}.{closest(word, COMMANDS)}")
         return f"%infer {COMMANDS[word].usage}\n  {COMMANDS[word].help}"
-    lines = [f"  %infer {c.usage:<32} {c.help.partition(chr(10))[0]}" for c in COMMANDS.values()]
+    lines = [_listed(c.usage, c.help.partition("\n")[0]) for c in COMMANDS.values()]
     return "\n".join(["%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option.", *lines])
+
+
+def _listed(usage: str, does: str) -> str:
+    """One line of the list; two where the words are longer than their column, so that what it does stands under what the others do."""
+    return f"  %infer {usage:<32} {does}" if len(usage) <= 32 else f"  %infer {usage}\n{'':<42}{does}"
 
 
 def ask_key(endpoint: Endpoint) -> str | None:
@@ -204,7 +209,7 @@ def _key(magic: InferMagic, rest: Sequence[str]) -> None:
 def _pool(magic: InferMagic, rest: Sequence[str]) -> None:
     from holynb.ui import poolwords, views
 
-    notice = views.Notice(magic.shell)
+    notice = views.Notice(magic.shell, at_once=True)
     try:
         text, _ = poolwords.run(rest, notice)
     except BaseException:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["PoolForm", "table"]
 
 FIELDS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart", "gpus")
-LABEL = {"description_width": "90px"}
+LABEL = {"description_width": "100px"}
 #: What is a table needs letters of one width.
 _FONT = "font-family:var(--jp-code-font-family,monospace);"
 #: Seconds between two looks at the pools.
@@ -123,7 +123,7 @@ def table(found: list[PoolInfo]) -> str:
     lines = ["".join(says(c) for c in row) + f'<td style="min-width:240px">{_memory(i)}</td>' for row, i in zip(rows, found, strict=True)]
     head = "".join(
         f'<th style="padding:2px 12px 2px 0;text-align:left">{h}</th>'
-        for h in ("Pool", "Model", "State", "Requests", "Tokens", "KV cache", "Memory")
+        for h in ("Pool", "Model", "State", "Under way", "Tokens", "KV cache", "Memory")
     )
     return f'<table style="border-collapse:collapse;line-height:1.5"><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 

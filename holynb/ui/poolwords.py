@@ -113,7 +113,7 @@ def _list(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
     found = pools.listing(notice)
     if not found:
         return "No pool runs. Start one: %infer pool start smollm2-135m", []
-    head = ["pool", "model", "state", "pid", "memory", "requests", "started"]
+    head = ["pool", "model", "state", "pid", "memory", "under way", "started"]
     lines = [
         [f"pool/{i.name}", i.model, i.state, str(i.pid), _memory(i), count(i.requests), ago(i.started, time.time()) if i.started else "?"]
         for i in found
@@ -127,7 +127,7 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     info = pools.status(_one(rest, "status"))
     facts = {
         "model": info.model, "engine": "vLLM" if info.engine == "vllm" else "", "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}", "pid": info.pid, "as": info.divided, "devices": ", ".join(info.devices),
-        "memory": _memory(info), "longest": f"{count(info.max_len)} tokens", "requests": count(info.requests),
+        "memory": _memory(info), "longest": f"{count(info.max_len)} tokens", "requests": f"{count(info.requests)} under way",
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}", "stages": "; ".join(stages(info)), "address": info.base_url, "lost": " | ".join(info.deaths), "why": info.why,
     }  # fmt: skip
     if info.base_url:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
 from holynb.options import Option, real, whole
+from holynb.summary import dollars
 from holynb.ui import grammar
 from holynb.ui.text import clean, grid
 
@@ -145,7 +146,7 @@ def table(made: Roi) -> Any:
 
 def as_text(made: Roi) -> str:
     """The table for a terminal, what stands behind it, and the advice."""
-    return "\n".join([_title(made.load), grid(HEAD, [_cells(line, made.own) for line in made.lines]), *_notes(made), made.advice])
+    return "\n".join([_title(made.load), grid(_head(made.own), [_cells(line, made.own) for line in made.lines]), *_notes(made), made.advice])
 
 
 def as_html(made: Roi) -> str:
@@ -153,13 +154,13 @@ def as_html(made: Roi) -> str:
     from holynb.ui.static import OPEN, STYLE
 
     def row(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}{' class=n' if i else ''}>{html.escape(clean(c))}</{tag}>" for i, c in enumerate(cells)) + "</tr>"
+        return "<tr>" + "".join(f"<{tag} class={'n' if i else 'k'}>{html.escape(clean(c))}</{tag}>" for i, c in enumerate(cells)) + "</tr>"
 
     body = "".join(row("td", _cells(line, made.own)) for line in made.lines)
     notes = "".join(f'<div class="holynb-head holynb-note">{html.escape(clean(n))}</div>' for n in _notes(made))
     return (
         f'{OPEN}{STYLE}<div class="holynb-head">{html.escape(_title(made.load))}</div><div class="holynb-rows"><table>'
-        f'<thead>{row("th", HEAD)}</thead><tbody>{body}</tbody></table></div>{notes}<div class="holynb-head"><b>{html.escape(clean(made.advice))}</b></div></div>'
+        f'<thead>{row("th", _head(made.own))}</thead><tbody>{body}</tbody></table></div>{notes}<div class="holynb-head"><b>{html.escape(clean(made.advice))}</b></div></div>'
     )
 
 
@@ -171,8 +172,16 @@ def _title(load: Load) -> str:
 
 
 def _cells(line: Line, own: Own | None) -> list[str]:
-    flips = "" if own is None or line.month is None else "never" if line.flips_at is None else f"{float(f'{line.flips_at:.3g}'):,.0f} a day"
-    return [str(line.route), _rate(line.input), _rate(line.output), _span(line.month), _saving(line.saving), flips]
+    said = [str(line.route), _rate(line.input), _rate(line.output), _span(line.month)]
+    if own is None:
+        return said
+    flips = "" if line.month is None else "never" if line.flips_at is None else f"{float(f'{line.flips_at:.3g}'):,.0f} a day"
+    return [*said, _saving(line.saving), flips]
+
+
+def _head(own: Own | None) -> Sequence[str]:
+    """Without own GPUs there is nothing to compare with."""
+    return HEAD if own is not None else HEAD[:4]
 
 
 def _notes(made: Roi) -> list[str]:
@@ -186,7 +195,7 @@ def _notes(made: Roi) -> list[str]:
         more = f", {sets} such sets for this load" if sets > 1 else ""
         each = f", at best ${float(made.own_per_million):,.4g} per million tokens" if made.own_per_million is not None else ""
         notes.append(
-            f"Own: {own} at ${own.per_device_hour} an hour each, busy {own.utilisation:.0%} of the time{speed}: {_span(made.own_month)} a month"
+            f"Own: {own} at {dollars(own.per_device_hour)} an hour each, busy {own.utilisation:.0%} of the time{speed}: {_span(made.own_month)} a month"
             f"{more}{each}" + (f" ({own.assumed})." if own.assumed else ".")
         )
     notes += [f"{said}: {', '.join(routes)}." for said, routes in _assumed(made.lines).items()]
@@ -219,7 +228,9 @@ def _saving(pair: tuple[Decimal, Decimal] | None) -> str:
     if pair[1] < 0:
         low, high = (f"{1 - p:,.1f}" for p in reversed(pair))
         return f"{low} × own" if low == high else f"{low} to {high} × own"
-    low, high = (f"{round(p * 100):,}" for p in pair)
+    # What is almost everything is not everything: 99.8, not 100.
+    places = 1 if any(Decimal("0.995") <= p < 1 for p in pair) else 0
+    low, high = (f"{min(p * 100, Decimal('99.9')) if places and p < 1 else p * 100:,.{places}f}" for p in pair)
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 

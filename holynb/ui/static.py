@@ -40,9 +40,11 @@ STYLE = """<style>
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
 .holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
-.holynb .holynb-rows th{white-space:nowrap}
-.holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end;white-space:nowrap}
-.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 6px;font-family:inherit;font-size:14px;background:transparent;color:inherit}
+.holynb .holynb-rows th{white-space:normal;overflow-wrap:normal}
+.holynb .holynb-rows td.k{white-space:nowrap}
+.holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end}
+.holynb .holynb-rows td.n{white-space:nowrap}
+.holynb pre.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:0 0 6px;font-family:inherit;font-size:14px;background:transparent;color:inherit}
 </style>"""
 
 
@@ -102,7 +104,7 @@ def as_text(record: Record, show: str = "all") -> str:
     parts = []
     if show in ("all", "table"):
         parts.append(_plain_answer(record) if len(record.rows) == 1 else _plain_table(record))
-    parts += [record.told.line(), *reasons(record), *(clean(n) for n in record.notes)]
+    parts += [line(record), *reasons(record), *(clean(n) for n in record.notes)]
     return "\n".join(p for p in parts if p)
 
 
@@ -126,6 +128,13 @@ def charts(record: Record) -> dict[str, str]:
     return {name: drawing for name, drawing in drawn.items() if drawing}
 
 
+def line(record: Record) -> str:
+    """What came of the run in a line, and one for what failed. Dollars of the simulator are nobody's, and are never taken for others."""
+    priced = [(o.route or "").startswith("sim/") for o in record.rows if o is not None and o.cost]
+    said, *failures = record.told.line().split("\n")
+    return "\n".join([f"{said} · {'' if all(priced) else 'partly '}simulated" if any(priced) else said, *failures])
+
+
 def reasons(record: Record) -> list[str]:
     """The first message of each kind of failure, the commonest first, three at most."""
     first: dict[str, str] = {}
@@ -137,8 +146,8 @@ def reasons(record: Record) -> list[str]:
 
 
 def _head(record: Record) -> str:
-    line, _, failures = record.told.line().partition("\n")
-    out = [f'<div class="holynb-head">{_safe(line)} <span class="holynb-note">· {_safe(record.title)}</span></div>']
+    said, _, failures = line(record).partition("\n")
+    out = [f'<div class="holynb-head">{_safe(said)} <span class="holynb-note">· {_safe(record.title)}</span></div>']
     if failures:
         out.append(f'<div class="holynb-head holynb-bad">{_safe(failures)}</div>')
     if len(record.rows) > 1:
@@ -177,11 +186,11 @@ def _row(record: Record, row: int, asked: str) -> str:
     outcome = record.rows[row]
     bad = outcome is not None and outcome.status == "error"
     said = _trouble(outcome) if outcome is not None and bad else "" if outcome is None else outcome.text or ""
-    cls = ' class="holynb-bad"' if bad else ""
+    cls, key = (' class="holynb-bad"', "k holynb-bad") if bad else ("", "k")
     numbers = "".join(f'<td class="n">{_safe(n)}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
         f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto">{_safe(asked)}</td>'
-        f'<td dir="auto"{cls}>{_safe(clip(clean(said[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER))}</td><td{cls}>{_safe(status(outcome))}</td>{numbers}</tr>'
+        f'<td dir="auto"{cls}>{_safe(clip(clean(said[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER))}</td><td class="{key}">{_safe(status(outcome))}</td>{numbers}</tr>'
     )
 
 

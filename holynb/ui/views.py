@@ -132,18 +132,22 @@ def choose(shell: Any, *, quiet: bool = False) -> Page:
 
 
 class Notice:
-    """One line that says what is going on, written over by the next: `notice(text)`, then `end(text)` with what stays."""
+    """One line that says what is going on, written over by the next: `notice(text)`, then `end(text)` with what stays.
 
-    def __init__(self, shell: Any) -> None:
+    at_once: whoever calls says each thing once, so that one held back would never be seen. Else it is late and calm, as a run's progress is.
+    """
+
+    def __init__(self, shell: Any, *, at_once: bool = False) -> None:
         self._kernel = getattr(shell, "kernel", None) is not None
         self._handle: Any = None
-        self._next = time.monotonic() + QUIET
+        self._every = 0.0 if at_once else EVERY
+        self._next = 0.0 if at_once else time.monotonic() + QUIET
         self._drawn = False
 
     def __call__(self, text: str) -> None:
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + EVERY
+        self._next = time.monotonic() + self._every
         if self._kernel:
             self._put(clean(text))
         elif sys.stderr.isatty():

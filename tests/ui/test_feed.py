@@ -162,6 +162,10 @@ def test_the_head_counts_and_never_shows_unknown_as_nothing() -> None:
     nothing_known = Feed(Asked(["p"] * 2))
     nothing_known.take([Ended(0, ok(cost=None), 2.0)], {}, 2.0)
     assert nothing_known.head(2.0)["cost"] == "?"
+    assert head["simulated"]
+    real = Feed(Asked(["p"]))
+    real.take([Ended(0, Outcome("ok", "fine", route="openai/gpt-4.1-mini", cost=Decimal(1)), 2.0)], {}, 2.0)
+    assert not real.head(2.0)["simulated"]
 
 
 def test_the_head_says_how_long_it_will_take() -> None:

@@ -270,6 +270,8 @@ def test_help_prints_every_option(here: Here) -> None:
         assert COMMANDS[word].help in here(f"%infer help {word}").out
         assert COMMANDS[word].help in here(f"%infer {word} --help").out or word == "help"
     assert here("%infer").out == listed
+    # A long usage has its own line: what each does stands in one column, and is found there.
+    assert {row[42:] for row in listed.splitlines()} >= {c.help.partition("\n")[0] for c in COMMANDS.values()}
 
 
 def test_runs_show_and_resume_read_the_log(here: Here) -> None:

@@ -135,3 +135,19 @@ def test_nothing_priced_still_says_so() -> None:
         roiview.asked(["--tokens", "9..3"])
     assert roiview.table(made).dtypes.to_dict() == roiview.table(roiview.asked([])).dtypes.to_dict()
     assert roiview.asked([]).lines[0].input == Decimal(8)
+
+
+def test_without_own_gpus_there_is_nothing_to_compare_with(here: Any) -> None:
+    """Two empty columns would push the figures off a narrow page."""
+    asked = "%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep"
+    assert "own" not in here(asked).out.splitlines()[1]
+    both = here(f"{asked} --own 4xA100-80GB --per-hour 12").out
+    assert "saved against own" in both
+    assert "$12.00 an hour each" in both
+
+
+def test_almost_all_is_not_all(here: Any) -> None:
+    """$42 to $84 of $35,000 is not everything saved."""
+    said = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep --own 4xA100-80GB --per-hour 12").out
+    assert "99.8 to 99.9 %" in said
+    assert "100 %" not in said

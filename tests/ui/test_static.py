@@ -187,3 +187,13 @@ def test_colours_come_from_the_page_with_a_fallback_each() -> None:
     variables = re.findall(r"var\(([^)]*)\)", as_html(record([ok(), failed()])))
     assert variables
     assert all("," in v for v in variables)
+
+
+def test_dollars_of_the_simulator_are_called_so() -> None:
+    """One row has no chart, and a terminal has none at all: the line itself says whose money it is."""
+    real = ok(route="openai/gpt-4.1-mini")
+    assert as_text(record([ok()])).endswith("· simulated")
+    assert "· simulated <span" in as_html(record([ok(), failed()]))
+    assert "· partly simulated" in as_text(record([ok(), real]))
+    assert "simulated" not in as_text(record([real]))
+    assert "simulated" not in as_text(record([ok(cost=Decimal(0), cached=True), failed()])), "nothing was priced"

@@ -130,6 +130,15 @@ def test_a_notice_is_late_calm_and_ends_in_what_stays(page: Handle, monkeypatch:
     assert page.bundles[-1] == {"text/plain": "ready"}
 
 
+def test_what_is_said_once_is_seen_at_once(page: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool says that a model fits once, half a second after it was asked to start, and then loads for a minute."""
+    monkeypatch.setattr("time.monotonic", lambda: 0.5)
+    notice = Notice(SimpleNamespace(kernel=object()), at_once=True)
+    notice("it fits")
+    notice("loading the weights")
+    assert [b["text/plain"] for b in page.bundles] == ["it fits", "loading the weights"]
+
+
 def test_a_notice_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     tty = Tty()
     monkeypatch.setattr(sys, "stderr", tty)

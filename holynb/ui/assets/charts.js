@@ -42,6 +42,8 @@ function makeCharts(asRoute) {
       const xs = Array.from({ length: points.size }, (_, i) => (i + 1) * points.width);
       for (const [name, chart] of Object.entries(charts)) chart.paint(xs, points.columns[name] ?? {});
     },
+    /** Whether what was answered has a price: a chart that waits for one that will not come says so. */
+    priced: (known) => charts.cost.wait(known ? "nothing yet" : "no price is known"),
     close() {
       seen.disconnect();
       dressed.disconnect();
@@ -81,7 +83,7 @@ function makeChart(name, place, asRoute) {
     const axis = { stroke: () => colour("--hn-ink"), font: "10px system-ui, sans-serif", ticks: { show: false }, gap: 3 };
     const grid = { stroke: () => colour("--hn-rule"), width: 1 };
     plot = new uPlot({
-      width: Math.max(80, box.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 6, 0, 0],
+      width: Math.max(80, box.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 16, 0, 0],
       cursor: { y: false, points: { size: 5 }, drag: { setScale: false, x: false } },
       scales: { x: { time: false, range: (u, low, high) => [0, Math.max(high, 1)] }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
       axes: [
@@ -168,6 +170,7 @@ function makeChart(name, place, asRoute) {
     fit() {
       if (plot && box.clientWidth && Math.abs(plot.width - box.clientWidth) > 1) plot.setSize({ width: box.clientWidth, height: HEIGHT });
     },
+    wait: (text) => say(none, text),
     theme: () => plot?.redraw(false),
     close: () => plot?.destroy(),
   };

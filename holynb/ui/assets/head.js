@@ -47,6 +47,7 @@ function makeHead(hooks) {
         show(slots[name].box, Boolean(text) && (running || name !== "eta"));
         say(slots[name].value, text || "–");
       }
+      say(slots.cost.word, head.simulated ? "cost, simulated" : "cost");
       good.style.width = `${head.n ? (100 * (head.ended - head.failed)) / head.n : 0}%`;
       bad.style.width = `${head.n ? (100 * head.failed) / head.n : 0}%`;
       track.setAttribute("aria-valuemax", head.n);

@@ -45,6 +45,7 @@ function render({ model, el }) {
     head.take(message.head);
     root.dataset.state = message.head.state;
     if (message.points) charts?.take(message.points);
+    charts?.priced(message.head.cost !== "?");
     if (message.answer) answer(message.answer);
     if (detail.row() >= 0 && message.rows.some((r) => r[0] === detail.row())) send("row", { row: detail.row() });
     paint();
