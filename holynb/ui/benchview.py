@@ -128,6 +128,8 @@ class _Page:
 
     every = 0.2
 
+    width: int | None = None
+
     def __init__(self, shell: Any, routes: int, *, quiet: bool) -> None:
         from holynb.ui import views
 
@@ -253,7 +255,7 @@ def spec(found: Sequence[Measured]) -> dict[str, Any]:
     shown = {t: c for t, c in BARS.items() if any(getattr(m, column) is not None for m in found for column, _ in c)}
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
-        "height": 130 + 44 * len(found), "margin": {"l": 8, "r": 8, "t": 40, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)",
+        "height": 130 + 44 * len(found), "margin": {"l": 8, "r": 8, "t": 46, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)", "font": {"size": 11, "color": INK}, "barmode": "group", "showlegend": False, "annotations": [],
     }  # fmt: skip
     width = (1 - 0.16) / max(1, len(shown))
@@ -266,7 +268,7 @@ def spec(found: Sequence[Measured]) -> dict[str, Any]:
             })  # fmt: skip
         layout[f"xaxis{at}"] = {"domain": [left, left + width - 0.03], "anchor": f"y{at}", "gridcolor": RULE, "rangemode": "tozero", "nticks": 4}
         layout[f"yaxis{at}"] = {"anchor": f"x{at}", "autorange": "reversed", "showticklabels": i == 0, "automargin": i == 0}
-        said = f"<b>{title}</b>" + (f" ({' · '.join(n for _, n in columns)})" if len(columns) > 1 else "")
+        said = f"<b>{title}</b>" + (f"<br>{' · '.join(n for _, n in columns)}" if len(columns) > 1 else "")
         layout["annotations"].append({
             "text": said, "x": left, "y": 1.02, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False,
         })  # fmt: skip

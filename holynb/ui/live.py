@@ -56,6 +56,7 @@ class LiveView:
         self.source = source
         self.feed = Feed(source.asked)
         self.pages: set[str] = set()
+        self.width: int | None = None
         self._clicks = clicks
         self._parts = parts
         self._cursor = 0
@@ -111,6 +112,7 @@ class LiveView:
                 self.source.cancel()
             case {"cmd": "ready", "page": str(page), "seq": int(seq)}:
                 self.pages.add(page)
+                self.width = width if isinstance(width := content.get("width"), int) and width > 0 else self.width
                 if self._over:
                     self.widget.send(self._snapshot())
                 elif seq != self._seq:
@@ -130,6 +132,11 @@ class Live:
         self._clicks = clicks
         self._view: LiveView | None = None
         self._handle: Any = None
+
+    @property
+    def width(self) -> int | None:
+        """Of the view, in CSS pixels, as its page said."""
+        return None if self._view is None else self._view.width
 
     def paint(self, run: Run) -> None:
         """Open, then one message a call."""

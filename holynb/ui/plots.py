@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["MIME", "bundle", "figures", "leave", "spec"]
 
 MIME = "application/vnd.plotly.v1+json"
-HEIGHT, MOST_POINTS = 250, 160
+HEIGHT, ABOVE, MOST_POINTS = 250, 44, 160
+#: On a page that is narrower than this, in CSS pixels, two charts stand side by side, and not four. As in live.css.
+NARROW = 760
 #: So few points are marked each: a line through them would be hard to see.
 FEW = 12
 #: Legible on white and on near black.
@@ -57,62 +59,59 @@ def charts(record: static.Record) -> dict[str, Chart]:
     return {name: chart for name, chart in made.items() if any(chart.lines.values())}
 
 
-def spec(made: Mapping[str, Chart], *, by: str = "seconds") -> dict[str, Any]:
-    """Charts side by side as one figure in plotly's JSON. by: what x counts, seconds or rows."""
-    data: list[dict[str, Any]] = []
+def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> dict[str, Any]:
+    """Charts side by side as one figure in plotly's JSON. by: what x counts, seconds or rows. across: charts in a row, 0 for all of them."""
+    across = min(across or len(made), len(made)) or 1
+    rows = -(-len(made) // across) or 1
     layout: dict[str, Any] = {
-        "height": HEIGHT, "margin": {"l": 48, "r": 8, "t": 44, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "height": rows * HEIGHT, "margin": {"l": 48, "r": 8, "t": ABOVE, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"size": 11, "color": INK}, "hovermode": "x", "annotations": [], "showlegend": True,
     }  # fmt: skip
-    width = 1 / max(1, len(made))
     end = max((p[-1][0] for chart in made.values() for p in chart.lines.values() if p), default=1.0) or 1.0
+    data: list[dict[str, Any]] = []
     for i, chart in enumerate(made.values()):
         at = "" if i == 0 else str(i + 1)
-        left, right = i * width + (0.045 if i else 0), (i + 1) * width - 0.01
         data += _traces(chart, at)
         axis = {"gridcolor": RULE, "zeroline": False, "linecolor": RULE, "fixedrange": False}
+        (left, right), (low, high) = _across(i % across, across), _down(i // across, rows)
+        ticks = " s" if by == "seconds" else ""
         layout[f"xaxis{at}"] = {
-            **axis,
-            "domain": [left, right],
-            "anchor": f"y{at}",
-            "showgrid": False,
-            "range": [0, _short(1.01 * end)],
-            "ticksuffix": " s" if by == "seconds" else "",
-        }
+            **axis, "domain": [left, right], "anchor": f"y{at}", "showgrid": False, "range": [0, _short(1.01 * end)], "ticksuffix": ticks,
+        }  # fmt: skip
         layout[f"yaxis{at}"] = {
-            **axis,
-            "anchor": f"x{at}",
-            "range": [0, _short(1.08 * _top(chart))],
-            "exponentformat": "none",
-            "tickprefix": chart.prefix,
-            "ticksuffix": chart.suffix,
-            "nticks": 5,
-        }
-        layout[f"legend{at}"] = {"orientation": "h", "x": left, "y": 1.0, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
-        layout["annotations"].append(
-            {
-                "text": f"<b>{chart.title}</b>",
-                "x": left,
-                "y": 1.13,
-                "xref": "paper",
-                "yref": "paper",
-                "xanchor": "left",
-                "yanchor": "bottom",
-                "showarrow": False,
-            }
-        )
+            **axis, "domain": [low, high], "anchor": f"x{at}", "range": [0, _short(1.08 * _top(chart))], "exponentformat": "none",
+            "tickprefix": chart.prefix, "ticksuffix": chart.suffix, "nticks": 5,
+        }  # fmt: skip
+        layout[f"legend{at}"] = {"orientation": "h", "x": left, "y": high, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
+        layout["annotations"].append({
+            "text": f"<b>{chart.title}</b>", "x": left, "y": high, "yshift": 22, "xref": "paper", "yref": "paper", "xanchor": "left",
+            "yanchor": "bottom", "showarrow": False,
+        })  # fmt: skip
     return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}
 
 
-def bundle(record: static.Record) -> dict[str, Any]:
-    """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there is nothing to draw."""
+def _across(place: int, n: int) -> tuple[float, float]:
+    """From where to where the chart in this place of a row reaches. Its figures stand left of it, in the gap."""
+    gap = 0.045 if n > 2 else 0.11
+    return place / n + (gap if place else 0), (place + 1) / n - 0.01
+
+
+def _down(row: int, rows: int) -> tuple[float, float]:
+    """From where to where a row of charts reaches, from below. What stands above a chart and under it has the same room in each row."""
+    whole = rows * HEIGHT - ABOVE - 30
+    top = 1 - row * HEIGHT / whole
+    return max(0.0, top - (HEIGHT - ABOVE - 30) / whole), top
+
+
+def bundle(record: static.Record, *, width: int | None = None) -> dict[str, Any]:
+    """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there is nothing to draw. width: of the page, where it is known."""
     made = charts(record)
     drawn = static.charts(record)
     if not made or not drawn:
         return {}
     style = "display:flex;flex-wrap:wrap;gap:12px"
     return {
-        MIME: spec(made, by=_by(record)), "text/html": f'{static.OPEN}<div style="{style}">{"".join(map(svg.picture, drawn.values()))}</div></div>',
+        MIME: spec(made, by=_by(record), across=2 if width and width < NARROW else 0), "text/html": f'{static.OPEN}<div style="{style}">{"".join(map(svg.picture, drawn.values()))}</div></div>',
         "text/plain": f"Charts: {', '.join(made)}. run.plot() gives them as plotly figures.",
     }  # fmt: skip
 
@@ -121,7 +120,7 @@ def leave(page: Page, record: static.Record, show: str, shell: Any) -> None:
     """Put the final output of a run on its page; where widgets work, the charts are a figure of their own below the table."""
     from kernels_support.jupyter.capabilities import detect
 
-    apart = bundle(record) if show != "table" and detect(shell).widgets else {}
+    apart = bundle(record, width=page.width) if show != "table" and detect(shell).widgets else {}
     if not apart:
         page.end(static.bundle(record, show))
         return

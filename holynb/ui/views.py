@@ -25,7 +25,13 @@ TAIL = 4000
 
 
 class Page(View, Protocol):
-    """A view that also takes the final output. `end` is called once, in the main thread; an empty bundle leaves nothing."""
+    """A view that also takes the final output. `end` is called once, in the main thread; an empty bundle leaves nothing.
+
+    width: of the page in CSS pixels, where the page has said so.
+    """
+
+    @property
+    def width(self) -> int | None: ...
 
     def end(self, bundle: Mapping[str, str]) -> None: ...
 
@@ -34,6 +40,7 @@ class Quiet:
     """Shows no progress, and the final output only where there is one."""
 
     every = 3600.0
+    width: int | None = None
 
     def __init__(self, inner: Page) -> None:
         self._inner = inner
@@ -66,6 +73,7 @@ class Text:
     """A notebook's output, updated in place."""
 
     every = EVERY
+    width: int | None = None
 
     def __init__(self) -> None:
         self._lines = _Lines()
@@ -89,6 +97,7 @@ class Terminal:
     """One line that is written over, on a tty; elsewhere nothing until the end."""
 
     every = EVERY
+    width: int | None = None
 
     def __init__(self) -> None:
         self._lines = _Lines()

@@ -72,6 +72,29 @@ def test_it_is_two_columns_and_one_where_there_is_no_room(notebook: Any) -> None
     assert wide <= 1, "nothing sticks out"
 
 
+STYLE = "([selector, name]) => getComputedStyle(document.querySelector(selector))[name]"
+
+
+def test_on_a_narrow_page_what_stays_is_legible(notebook: Any) -> None:
+    """JupyterLab breaks what is preformatted anywhere, in letters of one width; four charts in 560 pixels lie over each other."""
+    one, three = "%%infer sim/stream --max-tokens 15\nOne?", "%%infer sim/stream --max-tokens 15 --lines\nTwo?\nThree?\nFour?"
+    page = notebook(one, three, size=(700, 900))
+    page.start(1)
+    page.until(lambda: page.there(".hn pre.hn-answer"), 20, "the answer as it comes")
+    assert page.ask(STYLE, [".hn pre.hn-answer", "wordBreak"]) == "normal"
+    letters = page.ask(STYLE, [".hn pre.hn-answer", "fontFamily"])
+    assert letters == page.ask("() => getComputedStyle(document.documentElement).getPropertyValue('--jp-content-font-family').trim()")
+    page.idle()
+    assert page.ask(STYLE, ["pre.holynb-answer", "wordBreak"]) == "normal"
+    page.run(2)
+    assert "· simulated" in page.text(2)
+    assert page.ask(STYLE, [".holynb-rows td.k", "whiteSpace"]) == "nowrap", "a status is one word"
+    page.until(lambda: page.there(".js-plotly-plot .annotation-text") >= 4, 20, "the charts")
+    tops = page.ask("() => [...document.querySelectorAll('.js-plotly-plot .annotation-text')].map(e => Math.round(e.getBoundingClientRect().top))")
+    assert len(set(tops)) == 2, "two beside each other, two below"
+    page.picture("end-narrow")
+
+
 def test_every_row_is_reached_without_a_mouse(notebook: Any) -> None:
     page = playing(notebook)
     grid = page.find(".hn-scroll")

@@ -98,6 +98,15 @@ def test_a_page_that_missed_something_gets_a_snapshot_at_the_next_tick() -> None
     assert view.pages == {"a", "b"}
 
 
+def test_a_page_says_how_wide_it_is() -> None:
+    view, _ = view_of(Told())
+    assert view.width is None
+    heard(view, cmd="ready", page="a", seq=1, width=560)
+    heard(view, cmd="ready", page="a", seq=1, width="wide")
+    heard(view, cmd="ready", page="a", seq=1, width=0)
+    assert view.width == 560, "nonsense, and a view that is not shown, change nothing"
+
+
 def test_stop_reaches_the_run_and_is_offered_only_where_a_click_arrives() -> None:
     source = Told()
     view, _ = view_of(source)

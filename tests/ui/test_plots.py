@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from decimal import Decimal
-from itertools import pairwise
+from itertools import combinations, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +42,19 @@ def test_the_charts_are_one_figure_side_by_side() -> None:
     cost = said["data"][0]
     assert (cost["x"][-1], cost["y"][-1]) == (3.4, 0.03)
     assert "simulated" in said["layout"]["annotations"][0]["text"]
+
+
+def test_on_a_narrow_page_two_stand_side_by_side() -> None:
+    """Four in 560 pixels write their figures over each other."""
+    made = plots.charts(record())
+    said = plots.spec(made, across=2)["layout"]
+    assert said["height"] == 2 * plots.spec(made)["layout"]["height"]
+    places = [(said[f"xaxis{i}"]["domain"], said[f"yaxis{i}"]["domain"]) for i in ("", "2", "3", "4")]
+    for (x, y), (u, v) in combinations(places, 2):
+        assert x[1] < u[0] or u[1] < x[0] or y[1] < v[0] or v[1] < y[0], "no two charts overlap"
+    assert all(0 <= low < high <= 1 for place in places for low, high in place)
+    assert plots.bundle(record(), width=559)[plots.MIME]["layout"]["height"] == said["height"]
+    assert plots.bundle(record(), width=1200)[plots.MIME] == plots.bundle(record())[plots.MIME]
 
 
 def test_what_is_not_known_is_not_drawn() -> None:

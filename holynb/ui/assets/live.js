@@ -38,7 +38,7 @@ function render({ model, el }) {
 
   function take(message) {
     if (message.kind === "row") return full(message);
-    if (message.kind === "delta" && message.seq !== seq + 1) return message.seq > seq && seq >= 0 ? send("ready", { seq, page }) : undefined;
+    if (message.kind === "delta" && message.seq !== seq + 1) return message.seq > seq && seq >= 0 ? send("ready", { seq, page, width: el.clientWidth }) : undefined;
     if (message.kind === "snapshot") begin(message);
     seq = message.seq;
     table.take(message);
@@ -91,7 +91,7 @@ function render({ model, el }) {
   model.on("msg:custom", take);
   const first = model.get("first");
   if (first?.kind) take(first);
-  send("ready", { seq, page });
+  send("ready", { seq, page, width: el.clientWidth });
 
   return () => {
     cancelAnimationFrame(due);
