@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
-from typing import Any
 
 from holynb import pools
+from holynb.engines import poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
+from holynb.engines.poolwire import NO_MEMORY, Answer
 from holynb.errors import BadRoute, Fault
 from holynb.poolinfo import PoolInfo
-from holynb.types import Completion, Delta, Done, Endpoint, Request, Secret, Timeouts, Usage
+from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
+from kernels_support.jupyter.rendezvous import Record
 
 __all__ = ["Pool"]
 
@@ -28,17 +28,12 @@ _LIFE_S = 20.0
 _LOOK_S = 0.1
 #: Seconds that draining a finished stream may take; a stream that is broken off costs its connection.
 _DRAIN_S = 1.0
+#: Seconds in which the record of a pool that ends follows its socket.
+_ENDS_S = 2.0
 _URL = "http://pool/v1/chat/completions"
 
 #: Of each pool by its socket, for all runs of this process: they share its devices.
 _meters: dict[str, Meter] = {}
-
-#: The server's error codes as kinds of Fault.
-_KINDS = {
-    "context_length_exceeded": "context_length", "oom": "oom", "model_not_found": "not_found", "invalid_api_key": "auth",
-    "replica_died": "server", "pool_failed": "connection", "server_error": "server", "unsupported_parameter": "bad_request",
-    "invalid_schema": "bad_request",
-}  # fmt: skip
 
 
 class Pool:
@@ -72,8 +67,8 @@ class Pool:
         began: float | None = None
         try:
             if reply.status != 200:
-                raise _fault(_error_of(await reply.read()), reply.status)
-            answer = _Answer()
+                raise poolwire.refusal(await reply.read(), reply.status)
+            answer = Answer()
             async with contextlib.aclosing(_alive(reply, timeouts.silence / 3, answer)) as events:
                 async for event in events:
                     text = answer.hear(event) if event else None
@@ -96,24 +91,49 @@ class Pool:
         self._clients.clear()
 
     async def _ask(self, request: Request, timeouts: Timeouts) -> tuple[Reply, Meter]:
-        record = await asyncio.to_thread(pools.find, self._word)
+        record = await self._found()
         if record is None and self._word == pools.EMBEDDED:
             await self._again()
-            record = await asyncio.to_thread(pools.find, self._word)
+            record = await self._found()
         if record is None:
-            why = await asyncio.to_thread(pools.epitaph, self._name)
-            words = f"is not running any more{': ' + why if why else ''}. Start it: %infer pool start {self._word}"
-            raise Fault("connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
+            raise await self._gone()
         self._name = record.name
         client = self._clients.get(str(record.socket))
         if client is None:
             client = self._clients[str(record.socket)] = Client(uds=str(record.socket))
-        body = json.dumps(_body(request, record.name), ensure_ascii=False).encode("utf-8", "replace")
+        body = poolwire.body(request, record.name)
         if (meter := _meters.get(str(record.socket))) is None:
             # Two ranks on one device are one device; a machine's processors are one too.
             meter = _meters[str(record.socket)] = Meter(len(set(record.facts.get("devices", ()))) or 1)
         headers = [(b"host", b"pool"), (b"content-type", b"application/json")]
-        return await client.send("POST", _URL, headers, body, connect=timeouts.connect), meter
+        try:
+            return await client.send("POST", _URL, headers, body, connect=timeouts.connect), meter
+        except Fault as fault:
+            if fault.kind == "connection" and self._word != pools.EMBEDDED and await self._ends():
+                raise await self._gone() from fault
+            raise
+
+    async def _found(self) -> Record | None:
+        """The pool's record, now. Raises Fault where nobody can look."""
+        try:
+            return await asyncio.to_thread(pools.find, self._word)
+        except BadRoute as exc:
+            raise Fault("connection", str(exc)) from exc
+
+    async def _ends(self) -> bool:
+        """Whether a pool that took no request is one that ends: its record goes a moment after its socket."""
+        until = asyncio.get_running_loop().time() + _ENDS_S
+        while await self._found() is not None:
+            if asyncio.get_running_loop().time() >= until:
+                return False
+            await asyncio.sleep(_LOOK_S)
+        return True
+
+    async def _gone(self) -> Fault:
+        """What a row hears of a pool that runs no more: why, in its own last words, and the command."""
+        why = await asyncio.to_thread(pools.epitaph, self._name)
+        words = f"is not running any more{': ' + why if why else ''}. Start it: %infer pool start {self._word}"
+        return Fault("oom" if NO_MEMORY in why else "connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
 
     async def _again(self) -> None:
         """The embedded pool has ended (idle, stopped) since the run began: start it again."""
@@ -143,47 +163,7 @@ class Pool:
             info = await self._look()
 
 
-class _Answer:
-    """What the events of one stream said."""
-
-    def __init__(self) -> None:
-        self.admitted = False
-        self.over = False
-        self._pieces: list[str] = []
-        self._finish: str | None = None
-        self._model: str | None = None
-        self._usage = Usage()
-
-    def hear(self, line: bytes) -> str | None:
-        """Take one line in; its text, "" for the sign that the row left the queue, None where there is none. Raises Fault."""
-        if not line.startswith(b"data: "):
-            return None
-        if line == b"data: [DONE]":
-            self.over = True
-            return None
-        event = json.loads(line[6:])
-        if "error" in event:
-            raise _fault(event["error"], None)
-        self._model = event.get("model") or self._model
-        if usage := event.get("usage"):
-            details = usage.get("prompt_tokens_details") or {}
-            self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
-        for choice in event.get("choices", []):
-            self.admitted = True
-            self._finish = choice.get("finish_reason") or self._finish
-            text = choice["delta"].get("content") or ""
-            self._pieces.append(text)
-            return str(text)
-        return None
-
-    def completion(self, device_s: float | None = None) -> Completion:
-        """The whole answer, and its share of the devices' time. Raises Fault where the stream ended before it."""
-        if not self.over or self._finish is None:
-            raise Fault("truncated", "The pool's stream ended before its answer did.")
-        return Completion("".join(self._pieces), self._finish, self._model, replace(self._usage, device_s=device_s))
-
-
-async def _alive(reply: Reply, pause: float, answer: _Answer) -> AsyncGenerator[bytes, None]:
+async def _alive(reply: Reply, pause: float, answer: Answer) -> AsyncGenerator[bytes, None]:
     """The stream's lines; until the row has left the queue also b"" every `pause` seconds, so that its clock does not run yet.
 
     Raises Fault where not even a comment comes for _LIFE_S.
@@ -206,7 +186,7 @@ async def _alive(reply: Reply, pause: float, answer: _Answer) -> AsyncGenerator[
         await lines.aclose()
 
 
-async def _queued(lines: AsyncGenerator[bytes, None], pause: float, answer: _Answer) -> AsyncGenerator[bytes, None]:
+async def _queued(lines: AsyncGenerator[bytes, None], pause: float, answer: Answer) -> AsyncGenerator[bytes, None]:
     """The part of `_alive` before the row has left the queue. Raises TimeoutError where no line comes for _LIFE_S."""
     clock = asyncio.get_running_loop().time
     pending: asyncio.Future[bytes | None] | None = None
@@ -238,34 +218,3 @@ async def _lines(reply: Reply) -> AsyncGenerator[bytes, None]:
         for line in whole:
             if line:
                 yield line
-
-
-def _body(request: Request, model: str) -> dict[str, Any]:
-    s = request.sampling
-    said = {
-        "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed, "stop": list(s.stop) or None,
-    }  # fmt: skip
-    body: dict[str, Any] = {"model": model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
-    body |= {name: value for name, value in said.items() if value is not None} | dict(s.extra)
-    if request.schema is not None:
-        schema = {"name": "answer", "schema": request.schema}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body | {"stream": True, "stream_options": {"include_usage": True}}
-
-
-def _error_of(body: bytes) -> dict[str, Any]:
-    """The error object of a reply that is none of an answer."""
-    try:
-        said = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        said = None
-    return said if isinstance(said, dict) else {"message": f"The pool answered something that is no answer: {body[:200]!r}"}
-
-
-def _fault(error: dict[str, Any], status: int | None) -> Fault:
-    code = str(error.get("code"))
-    kind = _KINDS.get(code) or ("bad_request" if status is not None and 400 <= status < 500 else "server")
-    message = str(error.get("message"))
-    return Fault(
-        kind, message, retry=False if code == "pool_failed" else None, status=status, raw=json.dumps(error, ensure_ascii=False)[:2000]
-    )

@@ -75,12 +75,13 @@ async def house(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Re
     except PortTaken as exc:
         service.fail(str(exc))
     finally:
+        if service.why is not None:  # before its record goes: who finds none any more looks for this line
+            say(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}")
         with contextlib.suppress(OSError):  # what cannot be removed now is stale, and the next one cleans it
             rendezvous.remove(plan.run, plan.name, owner=me)
         if place is not None:
             shutil.rmtree(place, ignore_errors=True)
         lock.free(remove=True)
-    say(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}")
     return 1 if service.state == "failed" else 0
 
 

@@ -25,6 +25,8 @@ class Rank:
         self.ready = asyncio.Event()
         self.words: str | None = None
         """What it said of its own failure."""
+        self.oom = False
+        """Its failure was that memory ran out."""
         self.child: Child | None = None
         self._command, self._load, self._on_frame, self._on_end = command, dict(load), on_frame, on_end
         self._writer: asyncio.StreamWriter | None = None
@@ -81,7 +83,9 @@ class Rank:
         if kind == "ready":
             self.ready.set()
         elif kind == "failed":
-            self.words = f"failed: {frame['message']}"
+            self.oom = bool(frame.get("oom"))
+            # CUDA follows its first sentence with a page of figures.
+            self.words = f"ran out of memory ({frame['message'].partition('. ')[0]})" if self.oom else f"failed: {frame['message']}"
         else:
             self._on_frame(self, frame)
 

@@ -19,6 +19,10 @@ __all__ = ["Generation", "Lost", "Refused", "Replica", "Wanted"]
 
 _numbers = itertools.count(1)
 
+#: What to do where memory ran out: each of these leaves more of it for the rows.
+_SMALLER = "Start the pool with a smaller --max-len or --memory, or over more devices (--tp, --pp)"
+_LESS = f". {_SMALLER}; fewer rows at once (-c) need less, too"
+
 #: Seconds in which the other ranks of a dead one may say what they know.
 _MOMENT = 0.3
 
@@ -108,6 +112,8 @@ class Replica:
     ) -> None:
         self.live: dict[int, Generation] = {}
         self.ended: str | None = None
+        self.oom = False
+        """It ended because the memory of one of its ranks ran out."""
         self.on_tokens: Callable[[Generation, int, float, float], None] = lambda generation, tokens, before, now: None
         self.ranks = [Rank(command, load, self._hear, self._over) for command, load in ranks]
         self._on_end = on_end
@@ -186,7 +192,8 @@ class Replica:
         await first.kill()
         found = culprit(self.ranks)
         which = f"rank {self.ranks.index(found)} of {len(self.ranks)}, " if len(self.ranks) > 1 else ""
-        self.ended = which + found.why(log=not self._stopping)
+        self.oom = found.oom
+        self.ended = which + found.why(log=not self._stopping) + (_LESS if found.oom else "")
         for rank in self.ranks:
             rank.close()
         await asyncio.gather(*(r.kill() for r in self.ranks))
@@ -224,7 +231,7 @@ class Replica:
         if finish == "error":
             code = "oom" if "oom" in generation.notes else "server_error"
             words = {
-                "oom": "The device's memory does not hold this row, even alone.",
+                "oom": f"The device's memory does not hold this row, even alone. {_SMALLER}.",
                 "server_error": f"The rank gave this row up: {note}.",
             }
             self._close(number, Lost(words[code], code))

@@ -78,13 +78,13 @@ class Service:
         self.text, self.max_len, self.state, self.stage, self.share = text, min([text.context, *limits]), "ready", "ready", None
         self._settled.set()
 
-    def fail(self, why: str) -> None:
-        """The pool ends, because of this. What waits for it hears so."""
+    def fail(self, why: str, code: str = "replica_died") -> None:
+        """The pool ends, because of this. What waits for it hears so; `code` is of rows that were begun."""
         if self.state not in {"failed", "ended"}:
             self.state, self.stage, self.why = "failed", why, why
         self._settled.set()
         self.over.set()
-        self._drop(self._parked, why)
+        self._drop(self._parked, why, code)
 
     def end(self, why: str) -> None:
         if self.state != "failed":
@@ -106,17 +106,18 @@ class Service:
             if self.state == "ready" and self.revive(replica):
                 self._coming += 1
         again = [g for g in left if (self._replicas or self._coming) and not g.given and g.times < _MOST_TIMES]
-        self._drop([g for g in left if g not in again], how)
+        code = "oom" if replica.oom else "replica_died"
+        self._drop([g for g in left if g not in again], how, code)
         for generation in again:
             generation.again()
             self._dispatch(generation)
         if not self._replicas and not self._coming:
-            self.fail(f"{'a replica did not start' if self.state == 'starting' else 'its last replica is gone'}: {how}")
+            self.fail(f"{'a replica did not start' if self.state == 'starting' else 'its last replica is gone'}: {how}", code)
 
-    def _drop(self, generations: list[Generation], how: str) -> None:
+    def _drop(self, generations: list[Generation], how: str, code: str = "replica_died") -> None:
         """These rows end as errors."""
         for generation in list(generations):
-            generation.error = Lost(f"The pool {self.identity.name} lost the replica that wrote this row: {how}")
+            generation.error = Lost(f"The pool {self.identity.name} lost the replica that wrote this row: {how}", code)
             generation.wake(time.monotonic())
         generations.clear()
 

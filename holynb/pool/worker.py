@@ -20,7 +20,7 @@ from socket import socket
 from typing import Any
 
 from holynb.pool.mesh import Mesh
-from kernels_support.jupyter import supervisor, wire
+from kernels_support.jupyter import shortage, supervisor, wire
 
 __all__ = ["Worker", "main"]
 
@@ -55,7 +55,7 @@ class Worker:
                 runner.close()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the server must hear of it before this process ends
             traceback.print_exc()
-            self._send({"t": "failed", "message": f"{type(exc).__name__}: {exc}"})
+            self._send({"t": "failed", "message": f"{type(exc).__name__}: {exc}".removesuffix(": "), "oom": shortage.memory(exc)})
             return 1
         return 0
 

@@ -1,10 +1,10 @@
-"""What a machine has run out of, as an OSError says it: the fact, and what to do. Knows numbers of errors only."""
+"""What a machine has run out of, as an exception says it: the fact, and what to do. Knows errors' numbers and words only."""
 
 from __future__ import annotations
 
 import errno
 
-__all__ = ["out", "words"]
+__all__ = ["memory", "out", "words"]
 
 #: What to do where it is not the caller's mistake.
 _ADVICE = {
@@ -18,6 +18,15 @@ _ADVICE = {
 
 #: A look at a file or a process that fails for one of these says nothing about the file or the process.
 _BLIND = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+
+
+#: How torch's CPU allocator and the CUDA libraries say that memory ran out, where they have no type for it.
+_NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def memory(exc: BaseException) -> bool:
+    """Whether it says that memory ran out: CUDA's, an allocator's or Python's own."""
+    return isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError" or any(w in str(exc) for w in _NO_MEMORY)
 
 
 def out(exc: OSError) -> bool:

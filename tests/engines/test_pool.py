@@ -16,6 +16,8 @@ from holynb import pools
 from holynb.engines.pool import Pool
 from holynb.errors import BadRoute, Fault
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
+from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter.process import Process
 
 HERE = Path(__file__).parent.parent
 ROUTE = Route("pool", "bytes")
@@ -214,3 +216,23 @@ def test_closing_a_row_early_cancels_it_and_connections_are_reused(model: str, m
         pytest.fail("the row still runs")
 
     with_engine(work)
+
+
+def test_a_row_that_meets_a_pool_that_is_ending_hears_why(home: Path) -> None:
+    """Its sockets go a moment before its record does."""
+    run, log = home / "run", home / "logs" / "pool-bytes.log"
+    log.parent.mkdir()
+    rendezvous.write(run, rendezvous.Record("bytes", Process.mine(), str(home / "no-socket"), facts={"model": "m"}))
+
+    async def work(engine: Pool) -> Any:
+        with pytest.raises(Fault, match="failed: No such file") as alive:
+            await heard(engine, request())
+        assert alive.value.retry, "it may come back"
+        asking = asyncio.create_task(heard(engine, request()))
+        asyncio.get_running_loop().call_later(0.3, log.write_text, "error: the pool bytes ends: the cat sat on it\n")
+        asyncio.get_running_loop().call_later(0.4, rendezvous.remove, run, "bytes")
+        return await asking
+
+    with pytest.raises(Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start bytes") as caught:
+        with_engine(work)
+    assert (caught.value.kind, caught.value.stops) == ("connection", True)

@@ -1,0 +1,99 @@
+"""The pool's wire: a request as its body, a stream's events as an answer, an error as a Fault. Pure; knows no sockets and no processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from holynb.errors import Fault
+from holynb.types import Completion, Request, Usage
+
+__all__ = ["NO_MEMORY", "Answer", "body", "fault", "refusal"]
+
+#: What a pool says of its end where that was it.
+NO_MEMORY = "ran out of memory"
+
+#: The server's error codes as kinds of Fault.
+_KINDS = {
+    "context_length_exceeded": "context_length", "oom": "oom", "model_not_found": "not_found", "invalid_api_key": "auth",
+    "replica_died": "server", "pool_failed": "connection", "server_error": "server", "unsupported_parameter": "bad_request",
+    "invalid_schema": "bad_request",
+}  # fmt: skip
+
+
+class Answer:
+    """What the events of one stream said."""
+
+    def __init__(self) -> None:
+        self.admitted = False
+        self.over = False
+        self._pieces: list[str] = []
+        self._finish: str | None = None
+        self._model: str | None = None
+        self._usage = Usage()
+
+    def hear(self, line: bytes) -> str | None:
+        """Take one line in; its text, "" for the sign that the row left the queue, None where there is none. Raises Fault."""
+        if not line.startswith(b"data: "):
+            return None
+        if line == b"data: [DONE]":
+            self.over = True
+            return None
+        event = json.loads(line[6:])
+        if "error" in event:
+            raise fault(event["error"], None)
+        self._model = event.get("model") or self._model
+        if usage := event.get("usage"):
+            details = usage.get("prompt_tokens_details") or {}
+            self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
+        for choice in event.get("choices", []):
+            self.admitted = True
+            self._finish = choice.get("finish_reason") or self._finish
+            text = choice["delta"].get("content") or ""
+            self._pieces.append(text)
+            return str(text)
+        return None
+
+    def completion(self, device_s: float | None = None) -> Completion:
+        """The whole answer, and its share of the devices' time. Raises Fault where the stream ended before it."""
+        if not self.over or self._finish is None:
+            raise Fault("truncated", "The pool's stream ended before its answer did.")
+        return Completion("".join(self._pieces), self._finish, self._model, replace(self._usage, device_s=device_s))
+
+
+def body(request: Request, model: str) -> bytes:
+    """What is posted. Always streamed, so that a row in the pool's queue can be told from one that is silent."""
+    s = request.sampling
+    said = {
+        "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed, "stop": list(s.stop) or None,
+    }  # fmt: skip
+    body: dict[str, Any] = {"model": model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
+    body |= {name: value for name, value in said.items() if value is not None} | dict(s.extra)
+    if request.schema is not None:
+        schema = {"name": "answer", "schema": request.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    whole = body | {"stream": True, "stream_options": {"include_usage": True}}
+    return json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def refusal(body: bytes, status: int) -> Fault:
+    """A reply that is none of an answer."""
+    try:
+        said = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        said = None
+    if not isinstance(said, dict):
+        said = {"message": f"The pool answered something that is no answer: {body[:200]!r}"}
+    return fault(said, status)
+
+
+def fault(error: dict[str, Any], status: int | None) -> Fault:
+    """The server's error object. `status`: None where it came in a stream."""
+    code, message = str(error.get("code")), str(error.get("message"))
+    kind = _KINDS.get(code) or ("bad_request" if status is not None and 400 <= status < 500 else "server")
+    if code == "pool_failed" and NO_MEMORY in message:
+        kind = "oom"
+    return Fault(
+        kind, message, retry=False if code == "pool_failed" else None, status=status, raw=json.dumps(error, ensure_ascii=False)[:2000]
+    )

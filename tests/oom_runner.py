@@ -1,0 +1,38 @@
+"""The real runner, in a rank whose memory runs out for good where a test says so: no smaller batch helps, and the rank gives up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from holynb.pool.runner import Emit, Job
+from holynb.pool.runner import Runner as Real
+
+__all__ = ["Job", "Runner"]
+
+
+class Runner(Real):
+    """`HOLYNB_OOM` is a file: the rank whose number stands in it runs out after its next step with rows, and takes the file away."""
+
+    def __init__(self, folder: Path, **said: Any) -> None:
+        super().__init__(folder, **said)
+        self._place = Path(os.environ["HOLYNB_OOM"])
+
+    def step(self) -> list[Emit]:
+        emits = super().step()
+        self._look()
+        return emits
+
+    def follow(self, after: Callable[[], None] = lambda: None) -> None:
+        def then() -> None:
+            self._look()
+            after()
+
+        super().follow(then)
+
+    def _look(self) -> None:
+        if self.batch.running and self._place.exists() and int(self._place.read_text()) == self.mesh.rank:
+            self._place.unlink()
+            raise MemoryError("can't allocate memory: you tried to allocate 2147483648 bytes. Error code 12 (Cannot allocate memory)")
