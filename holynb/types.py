@@ -168,12 +168,16 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One whole answer. `model` is as the server named it; `finish_reason` is stop, length, content_filter, tool or the server's word."""
+    """One whole answer. `model` is as the server named it; `finish_reason` is stop, length, content_filter, tool or the server's word.
+
+    `note`: what went on meanwhile and cost the row nothing, for people.
+    """
 
     text: str
     finish_reason: str
     model: str | None = None
     usage: Usage = field(default_factory=Usage)
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,10 @@ class Emit:
 
 
 class Runner:
-    """`HOLYNB_FAKE_STEP` is the seconds of a step; `HOLYNB_FAKE_FAIL` ends the load with an error; a prompt that holds `!boom` ends a step with one."""
+    """`HOLYNB_FAKE_STEP` is the seconds of a step; `HOLYNB_FAKE_FAIL` ends the load with an error; a prompt that holds `!boom` ends a step with one.
+
+    One that holds `!oom` is given up for lack of memory; under one that holds `!tight` memory runs out at its second token, and costs it nothing.
+    """
 
     def __init__(self, folder: Path, *, device: str, dtype: str | None, max_len: int | None, memory: float, mesh: Any = None) -> None:
         if os.environ.get("HOLYNB_FAKE_FAIL"):
@@ -84,6 +87,8 @@ class Runner:
                 del self._running[number]
                 out.append(Emit(number, (), "error", "oom"))
                 continue
+            if at == 1 and b"!tight" in bytes(i for i in job.ids if i < 256):
+                out.append(Emit(number, (), None, "oom"))
             finish = "stop" if at + 1 == len(job.ids) else "length" if at + 1 == job.max_new else None
             out.append(Emit(number, (job.ids[at],), finish))
             self._running[number] = (job, at + 1)

@@ -14,6 +14,9 @@ __all__ = ["NO_MEMORY", "Answer", "body", "fault", "refusal"]
 #: What a pool says of its end where that was it.
 NO_MEMORY = "ran out of memory"
 
+#: What a pool notes of a row that was answered all the same.
+_NOTES = {"oom": "oom: the pool's memory ran out under this row, which was kept and written to its end"}
+
 #: The server's error codes as kinds of Fault.
 _KINDS = {
     "context_length_exceeded": "context_length", "oom": "oom", "model_not_found": "not_found", "invalid_api_key": "auth",
@@ -32,6 +35,7 @@ class Answer:
         self._finish: str | None = None
         self._model: str | None = None
         self._usage = Usage()
+        self._notes: list[str] = []
 
     def hear(self, line: bytes) -> str | None:
         """Take one line in; its text, "" for the sign that the row left the queue, None where there is none. Raises Fault."""
@@ -47,6 +51,7 @@ class Answer:
         if usage := event.get("usage"):
             details = usage.get("prompt_tokens_details") or {}
             self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
+            self._notes = [_NOTES[note] for note in usage.get("notes") or () if note in _NOTES]
         for choice in event.get("choices", []):
             self.admitted = True
             self._finish = choice.get("finish_reason") or self._finish
@@ -59,7 +64,8 @@ class Answer:
         """The whole answer, and its share of the devices' time. Raises Fault where the stream ended before it."""
         if not self.over or self._finish is None:
             raise Fault("truncated", "The pool's stream ended before its answer did.")
-        return Completion("".join(self._pieces), self._finish, self._model, replace(self._usage, device_s=device_s))
+        usage, note = replace(self._usage, device_s=device_s), "; ".join(self._notes) or None
+        return Completion("".join(self._pieces), self._finish, self._model, usage, note)
 
 
 def body(request: Request, model: str) -> bytes:

@@ -102,10 +102,10 @@ def whole(ask: Ask, head: Mapping[str, Any], choices: Sequence[tuple[str, str | 
     return {**head, "object": "chat.completion" if ask.chat else "text_completion", "choices": said, "usage": dict(used)}
 
 
-def usage(tokens_in: int, tokens_out: int, cached: int) -> dict[str, Any]:
-    """`cached` of the prompt's tokens were found in the KV cache, and not computed again."""
+def usage(tokens_in: int, tokens_out: int, cached: int, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """`cached` of the prompt's tokens were found in the KV cache, and not computed again. `notes` (ours; others skip it) only where there are any."""
     total = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
-    return {**total, "prompt_tokens_details": {"cached_tokens": cached}}
+    return {**total, "prompt_tokens_details": {"cached_tokens": cached}} | ({"notes": list(notes)} if notes else {})
 
 
 def head(ask: Ask, number: str, model: str) -> dict[str, Any]:

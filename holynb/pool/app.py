@@ -52,6 +52,11 @@ class _Answer:
         """Of these, how many were in the cache when their row was admitted."""
         return sum(g.cached for g in self.generations[:: self.ask.n])
 
+    def usage(self, tokens_out: int) -> dict[str, Any]:
+        """What it took, and whether memory ran out under it."""
+        notes = ["oom"] if any("oom" in g.notes for g in self.generations) else []
+        return api.usage(self.tokens_in, tokens_out, self.cached, notes)
+
 
 class Routes:
     """The handlers over one service."""
@@ -142,7 +147,7 @@ class Routes:
             await asyncio.gather(*tasks, return_exceptions=True)
         for _, finish, _ in done:
             self._service.metrics.end(finish or "stop", time.monotonic() - answer.began)
-        used = api.usage(answer.tokens_in, sum(tokens for _, _, tokens in done), answer.cached)
+        used = answer.usage(sum(tokens for _, _, tokens in done))
         return api.whole(answer.ask, answer.head, [(text, finish) for text, finish, _ in done], used)
 
     async def _collect(self, reading: Reading) -> tuple[str, str | None, int]:
@@ -176,7 +181,7 @@ class Routes:
             ended = True
             if ask.usage_chunk:
                 kind = "chat.completion.chunk" if ask.chat else "text_completion"
-                yield event({**answer.head, "object": kind, "choices": [], "usage": api.usage(answer.tokens_in, tokens, answer.cached)})
+                yield event({**answer.head, "object": kind, "choices": [], "usage": answer.usage(tokens)})
             yield b"data: [DONE]\n\n"
         except (Lost, Refused) as exc:
             ended = True

@@ -109,6 +109,8 @@ class Service:
         code = "oom" if replica.oom else "replica_died"
         self._drop([g for g in left if g not in again], how, code)
         for generation in again:
+            if replica.oom:
+                generation.notes.add("oom")
             generation.again()
             self._dispatch(generation)
         if not self._replicas and not self._coming:

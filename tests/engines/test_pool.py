@@ -73,6 +73,18 @@ def test_a_whole_answer_with_usage(model: str) -> None:
     assert {i.text for i in items[:-1] if isinstance(i, Delta)} == {""}, "not streamed: signs of life only"
 
 
+def test_a_row_under_which_memory_ran_out_is_marked(model: str) -> None:
+    pools.start(model)
+
+    async def work(engine: Pool) -> list[Any]:
+        return [(await heard(engine, request(text)))[-1] for text in ("a !tight row", "a row")]
+
+    marked, plain = with_engine(work)
+    assert (marked.completion.text, marked.completion.finish_reason) == ("a !tight row", "stop")
+    assert marked.completion.note.startswith("oom: the pool's memory ran out under this row, which was kept")
+    assert plain.completion.note is None
+
+
 def test_a_streamed_answer_comes_in_pieces(model: str) -> None:
     pools.start(model)
     items = with_engine(lambda e: heard(e, request("x" * 200 + "끝", stream=True)))

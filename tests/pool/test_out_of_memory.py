@@ -85,6 +85,7 @@ def test_its_rows_are_written_by_the_others(pools: Pools, folder: Path, file: Pa
     for thread, _ in asked:
         thread.join(60)
     assert [got[0][0] for _, got in asked] == [200] * 3
+    assert ["oom"] in [got[0][1]["usage"].get("notes") for _, got in asked], "the rows that were begun again are marked"
     assert asked[0][1][0][1]["choices"][0]["text"] == expected
     health = pool.ask("/health")[1]
     assert len(health["replicas"]) == 1
@@ -99,6 +100,7 @@ def test_it_comes_back_where_that_is_wanted(pools: Pools, folder: Path, file: Pa
     file.write_text("0")
     status, said = pool.ask("/v1/completions", LONG)
     assert (status, said["choices"][0]["text"]) == (200, expected), "the row waited for it and began anew"
+    assert said["usage"]["notes"] == ["oom"]
     assert len(pool.ask("/health")[1]["deaths"]) == 1
     file.write_text("1")
     status, said = pool.ask("/v1/completions", LONG)

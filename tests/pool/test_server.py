@@ -159,6 +159,16 @@ def test_what_waits_in_the_queue_gets_signs_of_life_and_then_its_first_chunk(poo
         assert got[0][0] == 200
 
 
+def test_a_row_under_which_memory_ran_out_is_marked(echo: Pool) -> None:
+    body = {"messages": [{"role": "user", "content": "a !tight row"}]}
+    status, said = echo.ask(CHAT, body)
+    assert (status, said["choices"][0]["message"]["content"]) == (200, "a !tight row")
+    assert said["usage"]["notes"] == ["oom"]
+    last = echo.events(CHAT, {**body, "stream_options": {"include_usage": True}})[-2]
+    assert last["usage"]["notes"] == ["oom"]
+    assert "notes" not in echo.ask(CHAT, {"messages": [{"role": "user", "content": "a row"}]})[1]["usage"]
+
+
 def test_requests_to_a_starting_pool_wait(pools: Pools) -> None:
     pool = pools.start(ready=False, HOLYNB_FAKE_LOAD="1")
     assert pool.ask("/health")[0] == 503
