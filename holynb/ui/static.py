@@ -131,8 +131,11 @@ def charts(record: Record) -> dict[str, str]:
 def line(record: Record) -> str:
     """What came of the run in a line, and one for what failed. Dollars of the simulator are nobody's, and are never taken for others."""
     priced = [(o.route or "").startswith("sim/") for o in record.rows if o is not None and o.cost]
-    said, *failures = record.told.line().split("\n")
-    return "\n".join([f"{said} · {'' if all(priced) else 'partly '}simulated" if any(priced) else said, *failures])
+    if not any(priced):
+        return record.told.line()
+    money = record.told.money()
+    said = f"{money} {'' if all(priced) else 'partly '}simulated"
+    return " · ".join(said if part == money else part for part in record.told.line().split(" · "))
 
 
 def reasons(record: Record) -> list[str]:

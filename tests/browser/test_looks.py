@@ -87,7 +87,7 @@ def test_on_a_narrow_page_what_stays_is_legible(notebook: Any) -> None:
     page.idle()
     assert page.ask(STYLE, ["pre.holynb-answer", "wordBreak"]) == "normal"
     page.run(2)
-    assert "· simulated" in page.text(2)
+    assert " simulated · " in page.text(2)
     assert page.ask(STYLE, [".holynb-rows td.k", "whiteSpace"]) == "nowrap", "a status is one word"
     page.until(lambda: page.there(".js-plotly-plot .annotation-text") >= 4, 20, "the charts")
     tops = page.ask("() => [...document.querySelectorAll('.js-plotly-plot .annotation-text')].map(e => Math.round(e.getBoundingClientRect().top))")

@@ -192,8 +192,8 @@ def test_colours_come_from_the_page_with_a_fallback_each() -> None:
 def test_dollars_of_the_simulator_are_called_so() -> None:
     """One row has no chart, and a terminal has none at all: the line itself says whose money it is."""
     real = ok(route="openai/gpt-4.1-mini")
-    assert as_text(record([ok()])).endswith("· simulated")
-    assert "· simulated <span" in as_html(record([ok(), failed()]))
-    assert "· partly simulated" in as_text(record([ok(), real]))
+    assert "· $0.010 simulated · 1.0 s" in as_text(record([ok()]))
+    assert "· $0.010 simulated ·" in as_html(record([ok(), failed()]))
+    assert "· $0.020 partly simulated ·" in as_text(record([ok(), real]))
     assert "simulated" not in as_text(record([real]))
     assert "simulated" not in as_text(record([ok(cost=Decimal(0), cached=True), failed()])), "nothing was priced"
