@@ -1,4 +1,7 @@
-"""Ranks of one replica as processes, for tests: `python ranks.py FOLDER TENSOR PIPE RANK ADDRESS` runs jobs from stdin (JSON), rank 0 prints them."""
+"""Ranks of one replica as processes, for tests: `python ranks.py FOLDER TENSOR PIPE MICRO RANK ADDRESS ENGINE` runs jobs from stdin (JSON), rank 0 prints them.
+
+ENGINE `plain` is the CPU's; `kernels` runs the GPU's, by Triton's interpreter where there is no GPU.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 
-def answers(folder: Path, jobs: list[dict[str, Any]], *, tensor: int = 1, pipe: int = 1, micro: int = 0, limit: float = 120) -> dict[int, list[int]]:
+def answers(
+    folder: Path, jobs: list[dict[str, Any]], *, tensor: int = 1, pipe: int = 1, micro: int = 0, limit: float = 120, engine: str = "plain"
+) -> dict[int, list[int]]:
     """The tokens of each job, by so many processes."""
     address = f"file://{folder}/meet-{tensor}-{pipe}-{micro}-{os.getpid()}-{id(jobs)}"
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])}
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
+    }
     running = [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder), str(tensor), str(pipe), str(micro), str(rank), address],
+            [sys.executable, __file__, str(folder), str(tensor), str(pipe), str(micro), str(rank), address, engine],
             env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(tensor * pipe)
@@ -40,12 +48,38 @@ def answers(folder: Path, jobs: list[dict[str, Any]], *, tensor: int = 1, pipe: 
     return {int(k): v for k, v in json.loads(out.splitlines()[-1]).items()}
 
 
+def interpreted(folder: Path, mesh: Any) -> Any:
+    """A runner on the CPU with the GPU's engine; the interpreter takes about a millisecond a program, so little of it."""
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton loads
+    from holynb.pool import graphs
+    from holynb.pool.batch import Scheduler
+    from holynb.pool.cache import Blocks
+    from holynb.pool.job import Limits
+    from holynb.pool.runner import Runner
+
+    graphs.splits = lambda batch, heads: 2 if batch < 4 else 1
+    runner: Any = Runner(folder, mesh=mesh)
+    was, runner.limits, runner.blocks = runner.engine, Limits(batch=4, chunk=128, max_len=256), Blocks(64, 16)
+    runner.batch = Scheduler(runner.blocks, runner.limits, mesh.flights)
+    runner.engine = graphs.Graphs(was.model, was.kv, 16, runner.limits, stage=runner.stage)
+    return runner
+
+
 def main() -> None:
     from holynb.pool.mesh import Mesh
     from holynb.pool.runner import Job, Runner
 
-    folder, tensor, pipe, micro, rank, address = sys.argv[1:]
-    runner = Runner(Path(folder), mesh=Mesh(int(tensor), int(pipe), int(rank), int(micro), address))
+    folder, tensor, pipe, micro, rank, address, engine = sys.argv[1:]
+    mesh = Mesh(int(tensor), int(pipe), int(rank), int(micro), address)
+    if engine == "kernels":
+        import torch
+
+        many = torch.cuda.device_count() >= mesh.size
+        runner = (
+            Runner(Path(folder), mesh=mesh, dtype="float32", memory=0.1, device=f"cuda:{rank}") if many else interpreted(Path(folder), mesh)
+        )
+    else:
+        runner = Runner(Path(folder), mesh=mesh)
     if rank != "0":
         runner.follow()
         return

@@ -2,6 +2,7 @@
 
 A step decodes one token for every running sequence whose prompt is in the cache, and fills the rest of its token budget with
 prompt chunks. It may be planned while the one before is still in flight: a sequence then counts a token it does not know yet.
+On a pipeline several batches are under way, each of rows of its own (a lane); they take turns, so that every stage has one of them.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ __all__ = ["Scheduler"]
 
 
 class Scheduler:
-    """Sequences waiting and running over one set of blocks. `flights` steps share the rows on a pipeline. `cap` and `chunk` are what is allowed at the moment: they
-    shrink when memory runs out.
+    """Sequences waiting and running over one set of blocks, in `flights` lanes. A row is planned with at most `unknown` tokens that are sampled but not read back.
+    `cap` and `chunk` are what is allowed at the moment: they shrink when memory runs out.
     """
 
     #: Steps without trouble after which a shrunken batch grows by a quarter.
     CALM = 32
 
-    def __init__(self, blocks: Blocks, limits: Limits, flights: int = 1) -> None:
-        self.blocks, self.limits, self.flights = blocks, limits, flights
+    def __init__(self, blocks: Blocks, limits: Limits, flights: int = 1, unknown: int = 1) -> None:
+        self.blocks, self.limits, self.flights, self.unknown = blocks, limits, flights, unknown
         self.waiting: deque[Seq] = deque()
         self.running: list[Seq] = []
         self.cap, self.chunk = limits.batch, limits.chunk
         self.ooms = self.preempted = self.shared = self.tokens_in = self.tokens_out = 0
         self.guided = 0
         """Jobs here that have a grammar: the next step of each needs the token of the one before."""
-        self._calm = 0
+        self._calm = self._lane = self._steps = 0
+        self._last = [0] * flights
         self._jobs: dict[int, Seq] = {}
 
     def check(self, job: Job) -> None:
@@ -73,15 +75,37 @@ class Scheduler:
         return not self._jobs
 
     def plan(self) -> Step | None:
-        """The next step, or None where there is nothing to run now."""
-        step = Step()
-        self._decodes(step)
-        self._prefills(step)
-        if not step.decode and not step.prefill:
-            return None
+        """The next step, of the lane whose turn it is or else of another; None where there is nothing to run now."""
+        if self.flights > 1:
+            self._even()
+        for turn in range(self.flights):
+            step = Step(lane=(self._lane + turn) % self.flights)
+            self._decodes(step)
+            self._prefills(step)
+            if step.decode or step.prefill:
+                self._go(step)
+                return step
+        return None
+
+    def _go(self, step: Step) -> None:
+        self._steps += 1
+        self._last[step.lane], self._lane = self._steps, (step.lane + 1) % self.flights
         for seq in step.sampled:
             seq.pending += 1
-        return step
+            seq.lane, seq.asked = step.lane, self._steps
+
+    def _even(self) -> None:
+        """Where one lane has a quarter more rows than it should, half of what it has more goes over to the emptiest."""
+        lanes: list[list[Seq]] = [[] for _ in range(self.flights)]
+        for seq in self.running:
+            if seq.ready:
+                lanes[seq.lane].append(seq)
+        most, least = max(lanes, key=len), min(lanes, key=len)
+        more = len(most) - len(least)
+        if more > 1 and 4 * more > len(most):
+            to = lanes.index(least)
+            for seq in most[-(more // 2) :]:
+                seq.lane = to
 
     def commit(self, step: Step, tokens: list[int]) -> list[Emit]:
         """Take a step's tokens, in the order of `step.sampled`."""
@@ -136,18 +160,18 @@ class Scheduler:
                 self._preempt(row.seq)
 
     def _decodes(self, step: Step) -> None:
-        size, share = self.blocks.size, -(-len(self.running) // self.flights)
+        size, unknown = self.blocks.size, 0 if self.guided else self.unknown
         for seq in list(self.running):
-            # On a pipeline each step takes its share of the rows, and none that is still under way.
-            if seq.pending and self.flights > 1:
+            if seq.lane != step.lane or not seq.ready or seq.spent or seq.cached != seq.size - 1:
                 continue
-            if len(step.decode) >= share:
-                break
-            if not seq.ready or seq.spent or seq.cached != seq.size - 1:
+            # A token that nobody has read yet lies where the lane's last step left it, and nowhere else.
+            other = seq.asked != self._last[step.lane]
+            if seq.pending and (other or seq.pending > unknown):
                 continue
             if seq.cached == len(seq.blocks) * size and not self._grow(seq, step):
                 continue
             step.decode.append(seq)
+            step.mixed |= other
         for seq in step.decode:
             seq.cached += 1
 

@@ -1,13 +1,15 @@
 """A step on a GPU: decode rows and prompt chunks each as one captured graph, fed with integers, read back a step later.
 
 A graph is captured for each size when it is first wanted; smaller work is padded with rows that write nothing. Everything a
-graph reads from outside lies in buffers that never move. Token ids stay on the device from one step to the next.
+graph reads from outside lies in buffers that never move. Token ids stay on the device from one step to the next; on a pipeline they
+come back to every stage from the last one's device, so that no host stands between two steps.
 Where a row has a grammar, the graph ends at the logits: the host finds out what the row may say while the device computes them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +20,10 @@ import torch
 from torch import Tensor
 
 from holynb.pool.guide import masks
-from holynb.pool.hosted import Hosted
 from holynb.pool.job import Limits, Row, Seq, Step
 from holynb.pool.lanes import SAMPLING, Lanes, pack
 from holynb.pool.model import Decoder, Part
+from holynb.pool.pinned import Pinned
 from holynb.pool.stage import Alone
 from kernels_support.gpu.choosing import choose_into
 from kernels_support.gpu.feeding import Feed, feed
@@ -41,10 +43,12 @@ TURNS = 12
 
 @dataclass(slots=True)
 class Flight:
-    """A step under way: where its tokens will be, and what says that they are."""
+    """A step under way: where its tokens will be, whether they are on their way there, and what says that they are."""
 
     host: Tensor
     places: list[int]
+    lane: int
+    coming: bool = False
     done: Any = None
 
 
@@ -53,75 +57,87 @@ class Graphs:
 
     def __init__(self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True, stage: Alone | None = None) -> None:
         self.stage = stage or Alone()
-        self.ahead = max(1, self.stage.ahead)
+        self.ahead = self.stage.ahead + 1
         self.model, self.kv, self.block, self.capture = model, kv, block, capture and kv.is_cuda
         self.batches = [b for b in BATCHES if b < limits.batch] + [limits.batch]
         self.chunks = [c for c in CHUNKS if c < limits.chunk] + [limits.chunk]
         self.rows, self.width = limits.batch, -(-limits.max_len // block)
-        # The tokens of a pipeline's stage come by way of the host, while other steps are under way.
-        many = self.stage.ahead + 1
-        self.lanes = Lanes(limits.batch, self.width, block) if many == 1 else Hosted(many, limits.batch, self.width, block)
+        # A batch for each step that a pipeline has under way.
+        self.lanes = [Lanes(limits.batch, self.width, block, first=2 * limits.batch * i) for i in range(self.ahead)]
         self._buffers(limits)
         self._graphs: dict[tuple[str, int], Callable[[], None]] = {}
         self._logits: Tensor | None = None
         self._pool: Any = None
-        self._turn = 0
+        self._owed: deque[Flight] = deque()
 
     def _buffers(self, limits: Limits) -> None:
         """Memory that graphs read and write, and pinned memory that feeds it."""
         rows, chunk, width = self.rows, limits.chunk, self.width
         ints = partial(torch.zeros, dtype=torch.int32, device=self.kv.device)
         self.tokens = ints(2 * rows)
+        # What each lane said last, for its next step to read.
+        self.kept = self.tokens.view(1, -1) if self.ahead == 1 else ints(self.ahead, 2 * rows)
         self.table, self.prompts = ints(rows, width), ints(rows, width)
         self.said, self.how, self.how_prompts = ints(4 * rows), ints(SAMPLING * rows), ints(SAMPLING * rows)
         self.made = ints(5, rows)
         self.order = torch.arange(rows, dtype=torch.int32, device=self.kv.device)
         self.chunk = ints(3 * chunk)
         self.tiles, self.spans, self.last = ints(2 * (chunk // QUERIES + rows)), ints(3 * rows), ints(rows)
-        self.staging = ints(rows * width)
         # What comes in from the stage before and goes out to the next; a whole model has neither.
-        wide = torch.zeros(
-            0 if self.stage.first and self.stage.last else max(rows, chunk),
-            self.model.spec.hidden,
-            dtype=self.kv.dtype,
-            device=self.kv.device,
-        )
+        many = 0 if self.stage.first and self.stage.last else max(rows, chunk)
+        wide = torch.zeros(many, self.model.spec.hidden, dtype=self.kv.dtype, device=self.kv.device)
         self.hidden_in, self.hidden_out = wide, torch.zeros_like(wide)
         size = 4 * rows * (2 + SAMPLING) + rows + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
-        pinned = self.kv.is_cuda
-        self._pinned = [torch.zeros(size, dtype=torch.int32, pin_memory=pinned) for _ in range(TURNS)]
-        self._back = [torch.zeros(2 * rows, dtype=torch.int32, pin_memory=pinned) for _ in range(TURNS)]
-        self._used = 0
+        self._host = Pinned(size, 2 * rows, max(TURNS, 2 * self.ahead + 2), self.kv)
 
     def launch(self, step: Step) -> Flight:
         """Start a step. Its tokens come, in the order of `step.sampled`, from `land`."""
-        self._turn = (self._turn + 1) % TURNS
-        self._used = 0
+        back, lanes = self._host.turn(), self.lanes[step.lane]
         with torch.inference_mode():
+            # Before this step's work, or the host would hear of the tokens only after it.
+            self._receive(step.lane)
             if step.decode:
-                self._start_decode(step.decode)
+                self._start_decode(lanes, step)
             sampled = [r.seq for r in step.prefill if r.samples]
             if step.prefill:
                 self._start_prefill(step.prefill, sampled)
-            back, done = self._back[self._turn], None
+            flight = Flight(back, lanes.sampled(step.decode, sampled, self.rows), step.lane)
+            self._owed.append(flight)
             if self.stage.last:
-                back.copy_(self.tokens, non_blocking=True)
-        if self.kv.is_cuda and self.stage.last:
-            done = torch.cuda.Event()
-            done.record()
-        return Flight(back, self.lanes.sampled(step.decode, sampled, self.rows), done)
+                self._receive(step.lane)
+        return flight
 
     def land(self, flight: Flight) -> list[int]:
         """Wait for a step and read its tokens."""
-        if not self.stage.last:
-            return self.stage.tokens(None, len(flight.places))
+        while not flight.coming:
+            self._take(self._owed.popleft())
         if flight.done is not None:
             flight.done.synchronize()
-        return self.stage.tokens(flight.host.numpy()[flight.places].tolist(), len(flight.places))
+        found: list[int] = flight.host.numpy()[flight.places].tolist()
+        return found
+
+    def _receive(self, lane: int) -> None:
+        """See to it that the lane's last tokens are where its next step reads them."""
+        while any(f.lane == lane for f in self._owed):
+            self._take(self._owed.popleft())
+
+    def _take(self, flight: Flight) -> None:
+        """A step's tokens, where they lie on the device and on their way to the host."""
+        kept = self.kept[flight.lane]
+        with torch.inference_mode():
+            if self.stage.last and self.ahead > 1:
+                kept.copy_(self.tokens)
+            self.stage.ids(kept)
+            flight.host.copy_(kept, non_blocking=True)
+        flight.coming = True
+        if self.kv.is_cuda:
+            flight.done = torch.cuda.Event()
+            flight.done.record()
 
     def forget(self) -> None:
         """A step failed: begin anew from what the host knows."""
-        self.lanes.forget()
+        for lanes in self.lanes:
+            lanes.forget()
 
     def warm(self) -> int:
         """Capture every size now instead of when first wanted. Returns how many there are."""
@@ -130,29 +146,17 @@ class Graphs:
                 self._graph(kind, size)
         return len(self._graphs)
 
-    def _send(self, values: np.ndarray[Any, Any], target: Tensor) -> None:
-        """Integers to the device, through pinned memory that nobody else uses this turn."""
-        flat = np.ascontiguousarray(values, np.int32).reshape(-1)
-        host = self._pinned[self._turn][self._used : self._used + flat.size]
-        self._used += flat.size
-        host.numpy()[:] = flat
-        target.view(-1)[: flat.size].copy_(host, non_blocking=True)
-
-    def _send_table(self, table: np.ndarray[Any, Any], target: Tensor) -> None:
-        rows, width = table.shape
-        self._send(table, self.staging)
-        target[:rows, :width].copy_(self.staging[: rows * width].view(rows, width))
-
-    def _start_decode(self, seqs: list[Seq]) -> None:
-        lanes, n = self.lanes, len(seqs)
+    def _start_decode(self, lanes: Lanes, step: Step) -> None:
+        seqs, n = step.decode, len(step.decode)
         size = self.batches[bisect_left(self.batches, n)]
-        if lanes.decode(seqs):
+        # The buffers are one lane's at a time.
+        if lanes.decode(seqs, mixed=step.mixed) or self.ahead > 1:
             lanes.how[:3, n:size] = 0
-            self._send_table(lanes.table[:n, : lanes.used], self.table)
-            self._send(_paired(lanes.how[:, :size]), self.how)
-            self._send(lanes.order, self.order)
+            self._host.send_table(lanes.table[:n, : lanes.used], self.table)
+            self._host.send(_paired(lanes.how[:, :size]), self.how)
+            self._host.send(lanes.order, self.order)
         lanes.said[:, n:size] = -1
-        self._send(lanes.said[:, :size], self.said)
+        self._host.send(lanes.said[:, :size], self.said)
         if self._run("decode", size, seqs):
             how = _choice(self.how[: SAMPLING * size].view(SAMPLING, size), self.made[4][:size])
             self._guided(seqs, how, self.tokens[:size])
@@ -162,12 +166,12 @@ class Graphs:
         tokens = chunk.tokens.shape[1]
         size = self.chunks[bisect_left(self.chunks, tokens)]
         many = min(self.rows, size)
-        self._send(_padded(chunk.tokens, size, -1), self.chunk)
-        self._send(_padded(chunk.tiles.T, size // QUERIES + many, -1).T, self.tiles)
-        self._send(chunk.spans, self.spans)
-        self._send(_padded(chunk.last[None], many, 0), self.last)
-        self._send(_paired(_padded(chunk.how, many, 0)), self.how_prompts)
-        self._send_table(chunk.table, self.prompts)
+        self._host.send(_padded(chunk.tokens, size, -1), self.chunk)
+        self._host.send(_padded(chunk.tiles.T, size // QUERIES + many, -1).T, self.tiles)
+        self._host.send(chunk.spans, self.spans)
+        self._host.send(_padded(chunk.last[None], many, 0), self.last)
+        self._host.send(_paired(_padded(chunk.how, many, 0)), self.how_prompts)
+        self._host.send_table(chunk.table, self.prompts)
         if self._run("prefill", size, sampled):
             how = self.how_prompts[: SAMPLING * many].view(SAMPLING, many)
             self._guided(sampled, _choice(how, how[3]), self.tokens[self.rows : self.rows + many])
@@ -176,9 +180,7 @@ class Graphs:
         """One graph, with what comes in before it and goes out after it. True where it ended at the logits of these rows."""
         guided = self.stage.last and any(s.guide is not None for s in seqs)
         graph = self._graph(f"{kind} to logits" if guided else kind, size)
-        hidden = self.stage.before(size)
-        if hidden is not None:
-            self.hidden_in[:size].copy_(hidden)
+        self.stage.before(size, self.hidden_in[:size])
         with self.stage.working():
             graph()
         if not self.stage.last:
@@ -234,7 +236,7 @@ class Graphs:
         said, how = self.said[: 4 * size].view(4, size), self.how[: SAMPLING * size].view(SAMPLING, size)
         ids, positions, slots, lengths, following = (row[:size] for row in self.made)
         table = self.table[:size]
-        feed(Feed(said, self.tokens, table, ids, positions, slots, lengths, following, self.block))
+        feed(Feed(said, self.kept.view(-1), table, ids, positions, slots, lengths, following, self.block))
         parts = splits(size, self.kv.shape[2])
         part = Part(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:size]))
         made = self.model.forward(part, self.kv, self.hidden_in[:size])

@@ -60,17 +60,17 @@ class Seq:
 
     `tokens` are known; `pending` more are sampled but not read back yet; the first `cached` of them are in (or on their way
     to) the KV cache. `ready`: the whole prompt is. The first `published` of its `blocks` can be found under their `keys`. `guide` says what it may say next; None: anything.
-    `found`: prompt tokens that were in the cache when it was admitted.
+    `found`: prompt tokens that were in the cache when it was admitted. `lane`: which of the batches under way it decodes with; `asked`: the step that sampled it last.
     """
 
-    __slots__ = ("blocks", "cached", "dead", "found", "guide", "job", "keys", "pending", "published", "ready", "tokens")
+    __slots__ = ("asked", "blocks", "cached", "dead", "found", "guide", "job", "keys", "lane", "pending", "published", "ready", "tokens")
 
     def __init__(self, job: Job, size: int) -> None:
         self.job = job
         self.tokens = list(job.ids)
         self.keys = chain(job.ids, size)
         self.blocks: list[int] = []
-        self.pending = self.cached = self.published = self.found = 0
+        self.pending = self.cached = self.published = self.found = self.lane = self.asked = 0
         self.dead = False
         self.ready = False
         self.guide: Guide | None = None
@@ -98,12 +98,17 @@ class Row:
 
 @dataclass(slots=True)
 class Step:
-    """One pass through the model. `published` is what this step let others find, and must be forgotten if it fails."""
+    """One pass through the model. `published` is what this step let others find, and must be forgotten if it fails.
+
+    `lane`: the batch that it is a step of. `mixed`: a row of `decode` was not in that lane's last step.
+    """
 
     decode: list[Seq] = field(default_factory=list)
     prefill: list[Row] = field(default_factory=list)
     admitted: list[Seq] = field(default_factory=list)
     published: list[int] = field(default_factory=list)
+    lane: int = 0
+    mixed: bool = False
 
     @property
     def sampled(self) -> list[Seq]:

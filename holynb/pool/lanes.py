@@ -40,10 +40,11 @@ class Lanes:
 
     `order` (rows): the rows from the longest to the shortest, which stays so until rows come or go: all grow by one a step.
     `said` (4, rows): source, id, position, new block, as `kernels_support.gpu.feeding` wants them; `table` (rows, width) blocks.
+    `used`: columns of `table` that say something. `first`: where this batch's tokens begin among those that the device keeps, where it keeps several batches'.
     """
 
-    def __init__(self, rows: int, width: int, page: int) -> None:
-        self.page = page
+    def __init__(self, rows: int, width: int, page: int, first: int = 0) -> None:
+        self.page, self.first = page, first
         self.said = np.full((4, rows), -1, np.int32)
         self.table = np.zeros((rows, width), np.int32)
         self.how = np.zeros((SAMPLING, rows), np.int32)
@@ -53,24 +54,32 @@ class Lanes:
         self._seqs: list[Seq] = []
         self._place: dict[Seq, int] = {}
         self._moved = False
+        self._places = self._count + first
 
     def forget(self) -> None:
         """Nothing on the device counts any more: every token must come from the host."""
         self._seqs, self._place = [], {}
 
-    def decode(self, seqs: list[Seq]) -> bool:
-        """Fill the arrays for these rows. False where only positions and new blocks changed: table and sampling stand as they are."""
+    def decode(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
+        """Fill the arrays for these rows. False where only positions and new blocks changed: table and sampling stand as they are.
+
+        `mixed`: one of them was not in this batch's last step, and what is known of it here is old.
+        """
         n = len(seqs)
+        if mixed:
+            self._seqs = []
         if seqs != self._seqs:
             self._change(seqs)
             return True
         said = self.said[:, :n]
-        said[0] = self._count[:n]
+        said[0] = self._places[:n]
         said[2] += 1
         said[3] = -1
         for i in np.flatnonzero(said[2] % self.page == 0).tolist():
             block = seqs[i].blocks[-1]
-            said[3, i] = self.table[i, said[2, i] // self.page] = block
+            column = int(said[2, i]) // self.page
+            said[3, i] = self.table[i, column] = block
+            self.used = max(self.used, column + 1)
         return False
 
     def _change(self, seqs: list[Seq]) -> None:
@@ -89,7 +98,7 @@ class Lanes:
             else:
                 self.table[i, len(blocks) - 1] = blocks[-1]
             if seq.pending > 1:
-                self.said[0, i] = self._place[seq]
+                self.said[0, i] = self.first + self._place[seq]
             else:
                 self.said[1, i] = seq.tokens[-1]
         self.said[2, :n] = [s.cached - 1 for s in seqs]
@@ -100,6 +109,8 @@ class Lanes:
     def sampled(self, decode: list[Seq], prefilled: list[Seq], offset: int) -> list[int]:
         """Remember where this step's tokens lie: decoding rows at their own place, prompts from `offset` on. Returns the places."""
         places = [*range(len(decode)), *range(offset, offset + len(prefilled))]
+        if not decode:
+            self._seqs = []  # their tokens are gone, and one may come back as another row
         if prefilled or self._moved or len(self._place) != len(decode):
             self._moved = False
             self._place = dict(zip([*decode, *prefilled], places, strict=True))

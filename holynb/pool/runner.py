@@ -68,7 +68,7 @@ class Runner:
         self.trouble: Callable[[Step], None] | None = None
         """Called with each step before it runs; a test raises here what a device would."""
         self._load(Path(folder), source, memory)
-        self.batch = Scheduler(self.blocks, self.limits, self.mesh.flights)
+        self.batch = Scheduler(self.blocks, self.limits, self.mesh.flights, unknown=self.engine.ahead - self.mesh.flights + 1)
         self.guides = Guides(Path(folder), self.spec.vocab)
         self._flights: deque[tuple[Step, Any]] = deque()
 
@@ -150,8 +150,8 @@ class Runner:
         return [Emit(job.id, finish="error", note=why) for job, why in wrong]
 
     def _advance(self) -> list[Emit]:
-        # What a guided row may say next depends on the token before it: with one of them, steps do not overlap.
-        emits = self._land(0) if self.batch.guided and self.mesh.flights == 1 else []
+        # What a guided row may say next depends on the token before it: with one of them, no step begins before its lane's last one is read.
+        emits = self._land(self.mesh.flights - 1) if self.batch.guided else []
         step = self.batch.plan()
         if step is not None:
             try:

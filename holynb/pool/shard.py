@@ -31,12 +31,26 @@ class Group:
         os.environ.setdefault("NCCL_GRAPH_MIXING_SUPPORT", "0")
         self.mesh, self.device = mesh, device
         backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
-        distributed.init_process_group(
-            backend, init_method=mesh.address, rank=mesh.rank, world_size=mesh.size, timeout=timedelta(days=30)
-        )
+        distributed.init_process_group(backend, init_method=mesh.address, rank=mesh.rank, world_size=mesh.size, timeout=timedelta(days=30))
         every = [distributed.new_group([stage * mesh.tensor + i for i in range(mesh.tensor)]) for stage in range(mesh.pipe)]
         self._tensor = every[mesh.stage]
+        # Sampled tokens have connections of their own: on the one that carries hidden states the other way they would wait for those, and those for them.
+        self._home = distributed.new_group(list(range(mesh.size))) if mesh.pipe > 1 else None
         self._sent: deque[tuple[Any, Tensor]] = deque()
+        if device != "cpu" and mesh.pipe > 1:
+            self._connect()
+
+    def _connect(self) -> None:
+        """Meet each rank that tokens and hidden states go to or come from, in the same order everywhere: a connection is made by both ends at once."""
+        mesh, one = self.mesh, torch.zeros(1, device=self.device)
+        ways = [(stage, stage + 1, None) for stage in range(mesh.pipe - 1)] + [
+            (mesh.pipe - 1, stage, self._home) for stage in range(mesh.pipe - 1)
+        ]
+        for source, target, group in ways:
+            if mesh.stage == source:
+                distributed.send(one, target * mesh.tensor + mesh.slice, group=group)
+            elif mesh.stage == target:
+                distributed.recv(one, source * mesh.tensor + mesh.slice, group=group)
 
     def least(self, number: int) -> int:
         """The smallest of what the ranks say."""
@@ -109,6 +123,15 @@ class Group:
         found: list[int] = said.tolist()
         return found
 
+    def send_home(self, tokens: Tensor) -> None:
+        """Last stage: the same from its device to those of all stages before. `tokens` must stay as they are."""
+        for stage in range(self.mesh.pipe - 1):
+            self._post(tokens, stage * self.mesh.tensor + self.mesh.slice, self._home)
+
+    def come_home(self, tokens: Tensor) -> None:
+        """Another stage: tokens from the last one's device, into `tokens`."""
+        distributed.recv(tokens, (self.mesh.pipe - 1) * self.mesh.tensor + self.mesh.slice, group=self._home)
+
     def close(self) -> None:
         """Leave the group, once what was posted is gone. On GPUs the process should end next, by os._exit."""
         while self._sent:
@@ -117,8 +140,8 @@ class Group:
         if self.device == "cpu":
             distributed.destroy_process_group()
 
-    def _post(self, what: Tensor, rank: int) -> None:
+    def _post(self, what: Tensor, rank: int, group: Any = None) -> None:
         """Send without waiting; what is sent is kept until it is gone."""
         while self._sent and self._sent[0][0].is_completed():
             self._sent.popleft()
-        self._sent.append((distributed.isend(what, rank), what))
+        self._sent.append((distributed.isend(what, rank, group=group), what))

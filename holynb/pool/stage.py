@@ -27,8 +27,8 @@ class Alone:
     first = last = True
     ahead = 0
 
-    def before(self, tokens: int) -> Tensor | None:  # noqa: ARG002 - a stage that is not first needs it
-        """Hidden states for so many tokens; the first stage has none."""
+    def before(self, tokens: int, into: Tensor | None = None) -> Tensor | None:  # noqa: ARG002 - a stage that is not first needs it
+        """Hidden states for so many tokens, put `into` memory that is there; the first stage has none."""
         return None
 
     def after(self, hidden: Tensor) -> None:
@@ -37,6 +37,9 @@ class Alone:
     def tokens(self, found: list[int] | None, count: int) -> list[int]:  # noqa: ARG002 - a stage that is not last needs it
         """The step's tokens, whoever sampled them."""
         return found or []
+
+    def ids(self, tokens: Tensor) -> None:
+        """The same on the device: from the last stage's `tokens` to every other's. Where it is, nothing is to be done."""
 
     def working(self) -> AbstractContextManager[None]:
         """Around this stage's own work on a step."""
@@ -67,10 +70,12 @@ class Stage(Alone):
         self._worked = self._open = 0.0
         self._since: float | None = None
 
-    def before(self, tokens: int) -> Tensor | None:
+    def before(self, tokens: int, into: Tensor | None = None) -> Tensor | None:
         if self.first:
             return None
-        return self.group.take_over(torch.empty(tokens, self._hidden, dtype=self._like.dtype, device=self._like.device))
+        if into is None:
+            into = torch.empty(tokens, self._hidden, dtype=self._like.dtype, device=self._like.device)
+        return self.group.take_over(into)
 
     def after(self, hidden: Tensor) -> None:
         if not self.last:
@@ -81,6 +86,12 @@ class Stage(Alone):
             self.group.spread(found or [])
             return found or []
         return self.group.gather(count)
+
+    def ids(self, tokens: Tensor) -> None:
+        if self.last:
+            self.group.send_home(tokens.clone())
+        else:
+            self.group.come_home(tokens)
 
     @contextmanager
     def working(self) -> Iterator[None]:

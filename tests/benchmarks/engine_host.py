@@ -1,6 +1,6 @@
 """What the host does for a decode step: plan it, fill the device's integers, take its tokens. No device; microseconds a step, 256 rows.
 
-    python tests/benchmarks/engine_host.py
+python tests/benchmarks/engine_host.py
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
-from holynb.pool.hosted import Hosted
-from holynb.pool.job import Job, Limits, Step
+from holynb.pool.job import Job, Limits, Seq, Step
 from holynb.pool.lanes import Lanes
 
 ROWS, PROMPT, NEW = 256, 128, 128
@@ -25,14 +24,14 @@ ROWS, PROMPT, NEW = 256, 128, 128
 class Anew(Lanes):
     """Lanes that remember nothing from one step to the next."""
 
-    def decode(self, seqs: list[object]) -> bool:  # type: ignore[override]
-        self.forget()
-        return super().decode(seqs)  # type: ignore[arg-type]
+    def decode(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
+        return super().decode(seqs, mixed=True)
 
 
-def measure(flights: int, lanes: Lanes) -> dict[str, float]:
+def measure(flights: int, kind: type[Lanes]) -> dict[str, float]:
     """Microseconds a step of planning, lanes and commit, in the steps that decode alone."""
     batch = Scheduler(Blocks(20_000, 16), Limits(batch=ROWS, chunk=8192, max_len=2112), flights)
+    lanes = [kind(ROWS, 132, 16, first=2 * ROWS * i) for i in range(flights)]
     for i in range(ROWS):
         batch.add(Job(i, tuple(range(5, 5 + PROMPT)), NEW, 0.6, ignore_eos=True))
     under_way: deque[Step] = deque()
@@ -41,13 +40,14 @@ def measure(flights: int, lanes: Lanes) -> dict[str, float]:
         times = [time.perf_counter()]
         step = batch.plan()
         times.append(time.perf_counter())
-        if step is not None and step.decode:
-            lanes.decode(step.decode)
-            lanes.sampled(step.decode, [r.seq for r in step.prefill if r.samples], ROWS)
+        if step is not None:
+            if step.decode:
+                lanes[step.lane].decode(step.decode, mixed=step.mixed)
+            lanes[step.lane].sampled(step.decode, [r.seq for r in step.prefill if r.samples], ROWS)
         times.append(time.perf_counter())
         if step is not None:
             under_way.append(step)
-        while len(under_way) > (flights - 1 if step is not None else max(0, len(under_way) - 1)):
+        while len(under_way) > (flights if step is not None else max(0, len(under_way) - 1)):
             done = under_way.popleft()
             batch.commit(done, [7] * len(done.sampled))
         times.append(time.perf_counter())
@@ -60,10 +60,13 @@ def measure(flights: int, lanes: Lanes) -> dict[str, float]:
 
 def main() -> None:
     for flights in (1, 2, 3, 4):
-        kinds = {"filled anew": Anew(ROWS, 132, 16), "kept": Hosted(flights, ROWS, 132, 16) if flights > 1 else Lanes(ROWS, 132, 16)}
-        for name, lanes in kinds.items():
-            found = measure(flights, lanes)
-            print(f"{flights} under way, {ROWS // flights} rows a step, lanes {name}: " + ", ".join(f"{k} {v:.0f}" for k, v in found.items()), "µs", flush=True)
+        for name, kind in {"filled anew": Anew, "kept": Lanes}.items():
+            found = measure(flights, kind)
+            print(
+                f"{flights} under way, {ROWS // flights} rows a step, lanes {name}: " + ", ".join(f"{k} {v:.0f}" for k, v in found.items()),
+                "µs",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -16,8 +17,8 @@ def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:
     return Job(n, tuple(range(100 * n, 100 * n + prompt)), new, **more)  # type: ignore[arg-type]
 
 
-def scheduler(blocks: int = 64, size: int = 4, *, share: bool = True, **limits: int) -> Scheduler:
-    return Scheduler(Blocks(blocks, size, share=share), replace(Limits(batch=8, chunk=16, max_len=200), **limits))
+def scheduler(blocks: int = 64, size: int = 4, *, share: bool = True, flights: int = 1, unknown: int = 1, **limits: int) -> Scheduler:
+    return Scheduler(Blocks(blocks, size, share=share), replace(Limits(batch=8, chunk=16, max_len=200), **limits), flights, unknown)
 
 
 def truth(seq: Seq, index: int) -> int:
@@ -204,11 +205,13 @@ def test_one_row_that_never_fits_ends_as_an_error() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("ahead", [0, 1])
-def test_any_traffic_comes_out_whole(seed: int, ahead: int) -> None:
-    """Arrivals, cancels, shared heads, full caches and failures in any order."""
+@pytest.mark.parametrize(("flights", "ahead"), [(1, 0), (1, 1), (2, 1), (2, 2), (4, 3), (4, 4)])
+def test_any_traffic_comes_out_whole(seed: int, flights: int, ahead: int) -> None:
+    """Arrivals, cancels, shared heads, full caches and failures in any order; on a pipeline the tokens are read as they come, or a step later."""
     dice = random.Random(seed)
-    batch = scheduler(blocks=dice.choice([12, 20, 60]), chunk=dice.choice([3, 16, 64]), batch=dice.choice([1, 4, 8]))
+    batch = scheduler(
+        blocks=dice.choice([12, 20, 60]), chunk=dice.choice([3, 16, 64]), batch=dice.choice([1, 4, 8]), flights=flights, unknown=ahead - flights + 1
+    )  # fmt: skip
     heads = [tuple(dice.randrange(50) for _ in range(dice.randrange(20))) for _ in range(3)]
     jobs = [Job(i, (*dice.choice(heads), 60 + i), dice.randrange(1, 20)) for i in range(40)]
     model, said, gone, flights, left = Model(batch), {}, set(), [], list(jobs)
@@ -236,6 +239,42 @@ def test_any_traffic_comes_out_whole(seed: int, ahead: int) -> None:
             assert [t for e in said[j.id] for t in e.tokens] == expected(j)
         else:
             assert j.id in gone or ends == ["error"]
+
+
+def test_a_pipelines_batches_take_turns_and_stay_even() -> None:
+    batch = scheduler(blocks=400, batch=64, chunk=400, flights=2)
+    jobs = [job(i, new=40 if i % 2 else 5 + i // 8) for i in range(60)]  # the rows of one lane end early
+    for j in jobs:
+        batch.add(j)
+    model, said, flights, lanes = Model(batch), {}, [], []
+    while (step := batch.plan()) is not None or flights:
+        if step is not None:
+            lanes.append((step.lane, len(step.decode)))
+            flights.append((step, model.tokens(step)))
+        leave = 2 if step is not None else len(flights) - 1
+        while len(flights) > leave:
+            gather(said, batch.commit(*flights.pop(0)))
+    check(jobs, said)
+    decoded = [pair for pair in lanes if pair[1]][4:-6]
+    assert all(a[0] != b[0] for a, b in pairwise(decoded)), "one step each, in turn"
+    assert all(abs(a[1] - b[1]) <= max(2, (a[1] + b[1]) / 3) for a, b in pairwise(decoded)), decoded
+
+
+def test_one_row_on_a_pipeline_goes_on_as_soon_as_it_can() -> None:
+    for unknown in (0, 1):
+        batch = scheduler(flights=3, unknown=unknown)
+        batch.add(job(0, new=6))
+        check([job(0, new=6)], run(batch, 2 + unknown))
+
+
+def test_a_grammar_on_a_pipeline_waits_for_every_token() -> None:
+    batch = scheduler(flights=2)
+    batch.add(replace(job(0, new=6), grammar="start: /x/"))
+    step = batch.plan()
+    assert step is not None
+    assert batch.plan() is None, "what it may say next depends on what it says now"
+    batch.commit(step, [7])
+    assert batch.plan() is not None
 
 
 def gather(said: dict[int, list[Emit]], emits: list[Emit]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 
 import pytest
 
@@ -10,7 +11,7 @@ np = pytest.importorskip("numpy")
 
 from holynb.pool.batch import Scheduler  # noqa: E402
 from holynb.pool.cache import Blocks  # noqa: E402
-from holynb.pool.job import Job, Limits, Row, Seq  # noqa: E402
+from holynb.pool.job import Job, Limits, Row, Seq, Step  # noqa: E402
 from holynb.pool.lanes import Lanes, pack, sampling  # noqa: E402
 
 PAGE = 4
@@ -106,6 +107,96 @@ def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
     assert chunk.spans.tolist() == [[0, 6, 10], [6, 3, 3]]
     assert chunk.last.tolist() == [5], "only the row that samples"
     assert chunk.table.tolist() == [[5, 2, 8], [1, 0, 0]]
+
+
+class Device:
+    """What a pipeline's first stage does with the integers, over a model that answers with arithmetic: it keeps each lane's last tokens, and reads them from there."""
+
+    def __init__(self, flights: int, rows: int, width: int) -> None:
+        self.lanes = [Lanes(rows, width, PAGE, first=2 * rows * i) for i in range(flights)]
+        self.kept = np.full((flights, 2 * rows), -7)
+        self.rows = rows
+        self.from_device = 0
+
+    def run(self, step: Step) -> list[int]:
+        lanes, n = self.lanes[step.lane], len(step.decode)
+        if step.decode:
+            lanes.decode(step.decode, mixed=step.mixed)
+        for i, one in enumerate(step.decode):
+            source, known, position, _ = lanes.said[:, i].tolist()
+            assert position == one.cached - 1
+            assert lanes.table[i, : len(one.blocks)].tolist() == one.blocks
+            assert lanes.used >= len(one.blocks)
+            assert (self.kept.reshape(-1)[source] if source >= 0 else known) == self.token(one, position)
+            assert lanes.how[0, i] == sampling([one])[0, 0]
+            self.from_device += source >= 0
+        assert sorted(lanes.order.tolist()) == list(range(self.rows))
+        prefilled = [r.seq for r in step.prefill if r.samples]
+        said = [self.token(s, s.size - 1) for s in step.sampled]
+        places = lanes.sampled(step.decode, prefilled, self.rows)
+        assert len(places) == n + len(prefilled)
+        self.kept[step.lane] = -7
+        self.kept[step.lane, places] = said
+        return said
+
+    @staticmethod
+    def token(one: Seq, place: int) -> int:
+        return one.tokens[place] if place < len(one.job.ids) else (one.job.id * 7919 + place * 31) % 1000 + 10
+
+
+@pytest.mark.parametrize(("flights", "ahead"), [(1, 1), (2, 1), (2, 2), (3, 3), (4, 4)])
+@pytest.mark.parametrize("seed", range(6))
+def test_every_row_of_every_lane_reads_its_own_token(flights: int, ahead: int, seed: int) -> None:
+    dice = random.Random(seed)
+    blocks = Blocks(16 if seed % 2 else 400, PAGE)  # few: rows are put back and come again with other blocks
+    batch = Scheduler(blocks, Limits(batch=12, chunk=24, max_len=80), flights, ahead - flights + 1)
+    device, under_way, decoded, steps = Device(flights, 12, 20), deque[tuple[Step, list[int]]](), 0, 0
+    left = [
+        Job(i, tuple(dice.randrange(3, 90) for _ in range(dice.randrange(1, 20))), dice.randrange(1, 40), dice.random(), seed=i)
+        for i in range(50)
+    ]
+    while left or not batch.idle or under_way:
+        for job in left[: dice.randrange(4)]:
+            batch.add(job)
+            left.remove(job)
+        if dice.random() < 0.03 and batch.running:
+            batch.cancel(dice.choice(batch.running).job.id)
+        step = batch.plan()
+        if step is not None:
+            decoded += len(step.decode)
+            under_way.append((step, device.run(step)))
+        leave = ahead if step is not None else max(0, len(under_way) - 1)
+        while len(under_way) > leave:
+            batch.commit(*under_way.popleft())
+        steps += 1
+        assert steps < 5000
+    assert decoded > 400
+    assert device.from_device > decoded / 2, "tokens come from the device as a rule, and from the host where they must"
+    if seed % 2:
+        assert batch.preempted, "the case that needs it was met"
+
+
+def test_a_row_that_stays_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holynb.pool import lanes as module
+
+    fresh: list[int] = []
+    real = module.sampling
+    monkeypatch.setattr(module, "sampling", lambda seqs: fresh.append(len(seqs)) or real(seqs))
+    batch, device = Scheduler(Blocks(400, PAGE), Limits(batch=20, chunk=400, max_len=80), 2), Device(2, 20, 20)
+    for i in range(20):
+        batch.add(Job(i, (5, 6, 7), 60, ignore_eos=True))
+    under_way: deque[tuple[Step, list[int]]] = deque()
+    while not batch.idle:
+        step = batch.plan()
+        if step is not None:
+            lanes, decode = device.lanes[step.lane], step.decode
+            if decode:
+                lanes.decode(decode, mixed=step.mixed)
+            lanes.sampled(decode, [r.seq for r in step.prefill if r.samples], 20)
+            under_way.append((step, [9] * len(step.sampled)))
+        while len(under_way) > (2 if step is not None else 0):
+            batch.commit(*under_way.popleft())
+    assert sum(fresh) <= 60, "each row's sampling is written once or twice, not in each of sixty steps"
 
 
 def test_a_schedulers_own_rows_are_what_the_lanes_say() -> None:

@@ -37,6 +37,12 @@ class Group:
         time.sleep(WAIT)
         return list(range(count))
 
+    def send_home(self, tokens: Any) -> None:
+        self.passed.append(tokens)
+
+    def come_home(self, tokens: Any) -> None:
+        tokens.fill_(5)
+
 
 def stage(rank: int, **more: int) -> tuple[Stage, Group]:
     group = Group(Mesh(1, 3, rank, **more))
@@ -67,6 +73,21 @@ def test_the_first_makes_the_middle_carries_and_the_last_samples() -> None:
     assert last.tokens([5, 6], 2) == [5, 6]
     assert last.tokens(None, 0) == []
     assert sent.told == [[5, 6], []], "every step is told, also one that samples nothing: the others wait for it"
+
+
+def test_tokens_go_home_from_device_to_device_and_what_is_sent_stays_as_it_was() -> None:
+    last, sent = stage(2)
+    tokens = torch.arange(4)
+    last.ids(tokens)
+    tokens.fill_(9)
+    assert sent.passed[0].tolist() == [0, 1, 2, 3], "the next step writes its own over them"
+    for rank in (0, 1):
+        other, _ = stage(rank)
+        other.ids(tokens)
+        assert tokens.tolist() == [5] * 4
+    into = torch.zeros(3, 8)
+    middle, _ = stage(1)
+    assert middle.before(3, into) is into
 
 
 def test_its_own_work_counts_waits_do_not_and_rest_is_nobodys() -> None:

@@ -1,4 +1,4 @@
-"""The GPU's engine with several steps under way, whose tokens come by way of the host as in a pipeline, says what the plain one says."""
+"""The GPU's engine with several batches under way, as a pipeline's stage has them, says what the plain one says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import tiny
 
 torch = pytest.importorskip("torch")
@@ -33,7 +34,7 @@ pytestmark = [
 
 
 class Turns(Alone):
-    """A whole model that is treated as a pipeline's stage: another step is launched before the tokens of one are known."""
+    """A whole model that is treated as a pipeline's stage: more steps are launched before the tokens of one are known."""
 
     def __init__(self, flights: int) -> None:
         self.ahead = flights - 1
@@ -55,6 +56,7 @@ def answers(folder: Path, flights: int, blocks: int) -> dict[int, list[int]]:
     if flights:
         was: Any = runner.engine
         runner.engine = Graphs(was.model, was.kv, 16, LIMITS, stage=Turns(flights))
+        assert runner.engine.ahead == flights
     said: dict[int, list[int]] = {}
     left = [Job(i, tuple(p), 3 + 4 * i, 0.8 * (i % 2), seed=i, ignore_eos=True) for i, p in enumerate(tiny.prompts(6, longest=70))]
     while left or not runner.idle:
@@ -73,3 +75,17 @@ def answers(folder: Path, flights: int, blocks: int) -> dict[int, list[int]]:
 def test_the_same_tokens_with_steps_under_way(flights: int, blocks: int, tmp_path: Path) -> None:
     tiny.make("llama3", tmp_path)
     assert answers(tmp_path, flights, blocks) == answers(tmp_path, 0, blocks)
+
+
+@pytest.mark.parametrize("how", [{"pipe": 2}, {"pipe": 2, "micro": 3}, {"tensor": 2, "pipe": 2}])
+def test_stages_of_kernels_say_what_one_process_says(how: dict[str, int], tmp_path: Path) -> None:
+    """Sampled tokens go from the last stage's device to the others', with the hosts a step ahead."""
+    if torch.cuda.is_available() and torch.cuda.device_count() < how.get("tensor", 1) * how["pipe"]:
+        pytest.skip("fewer GPUs than ranks")
+    tiny.make("qwen3", tmp_path)
+    asked: list[dict[str, Any]] = [
+        {"id": i, "ids": p, "max_new": 3 + 2 * i, "temperature": 0.8 * (i % 2), "seed": i, "ignore_eos": True}
+        for i, p in enumerate(tiny.prompts(5, longest=40))
+    ]
+    said = ranks.answers(tmp_path, [dict(job) for job in asked], engine="kernels", limit=280, **how)
+    assert said == ranks.answers(tmp_path, asked)
