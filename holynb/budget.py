@@ -80,4 +80,5 @@ class Money:
         if self.budget is None or worst is None:
             return Fault("budget", 'not sent: its price is not known, so no budget can hold it ([price."ROUTE"] in config.toml)')
         left = self.budget.cap - self.budget.spent
-        return Fault("budget", f"not sent: it could cost up to ${worst:.6f}, and ${left:.6f} of the budget of ${self.budget.cap} is left")
+        cap = f"{self.budget.cap.normalize():f}"
+        return Fault("budget", f"not sent: it could cost up to ${worst:.6f}, and ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens")

@@ -78,7 +78,9 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
     if options.into is not None:
         frame.check_into(source, options.into)
     asked = _prompts(what, options, source, variables)
-    given = settings.route(route)
+    # Routes that are named to stand beside each other are all there are: the default does not join them unasked. One alone stands beside it.
+    several = options.compare or options.spread
+    given = settings.route(route or (several[0] if len(several) > 1 else None))
     decisions, notes, escalate = _routed(asked, given, options, source)
     held = None if options.schema is None else schema.load(options.schema, variables)
     ways = [[d.route] for d in decisions] or [list(dict.fromkeys([given, *(settings.route(r) for r in options.compare)]))] * len(asked)

@@ -173,7 +173,7 @@ def _raised(name: str, wait: float) -> Fault:
         "context_length": ("context_length", "400: the prompt is longer than the model's context", {"status": 400}),
     }
     kind, words, facts = faults[name]
-    return Fault(kind, f"simulated {words}", **facts)
+    return Fault(kind, f"simulated{'' if words[0].isdigit() else ':'} {words}", **facts)
 
 
 def _prompt(request: Request) -> str:

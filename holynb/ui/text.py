@@ -127,7 +127,7 @@ def status(outcome: Outcome | None) -> str:
 
 def price(outcome: Outcome | None) -> str:
     """What a row cost; nothing where nothing was sent."""
-    if outcome is None or outcome.status == "skipped":
+    if outcome is None or outcome.status == "skipped" or not (outcome.attempts or outcome.cached):
         return ""
     return dollars(outcome.cost)
 

@@ -99,7 +99,7 @@ def test_a_price_that_does_not_hold_is_found_before_the_first_row() -> None:
 
 def test_a_budget_of_nothing_sends_nothing_and_says_so() -> None:
     run = holynb.infer(["a", "b"], "sim/echo", budget=0)
-    with pytest.raises(holynb.InferError, match=r"2 of 2 failed: 2 budget.*of the budget of \$0.0 is left"):
+    with pytest.raises(holynb.InferError, match=r"2 of 2 failed: 2 budget.*of the budget of \$0 is left"):
         run.wait()
     assert run.frame()["attempts"].tolist() == [0, 0]
 
@@ -135,6 +135,17 @@ def test_a_comparison_is_resumed_with_its_index_and_a_fallback_with_its_chain() 
     made = history.resumed("chain", {"refresh": True})
     assert [str(e.route) for e in made.endpoints] == ["sim/echo", "sim/stream"]
     assert Run(made).start().wait().frame()["attempts"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("beside", ["compare", "spread"])
+def test_the_default_does_not_join_routes_that_stand_beside_each_other(beside: str) -> None:
+    """It would start the embedded model for who compares two hosted ones. One route alone is compared with the default."""
+    made = plan.make(["a"], None, Options.of({beside: "sim/stream,sim/echo"}))
+    assert [str(e.route) for e in made.endpoints] == ["sim/stream", "sim/echo"]
+    settings.override(default="sim/echo")
+    assert [str(e.route) for e in plan.make(["a"], None, Options.of({beside: "sim/stream"})).endpoints] == ["sim/echo", "sim/stream"]
+    given = plan.make(["a"], "sim/json", Options.of({beside: "sim/stream,sim/echo"}))
+    assert [str(e.route) for e in given.endpoints] == ["sim/json", "sim/stream", "sim/echo"]
 
 
 def test_compare_of_rows_that_are_all_empty_keeps_its_index() -> None:

@@ -147,6 +147,8 @@ def test_unknown_is_a_question_mark_and_skipped_costs_nothing() -> None:
     assert "skipped" in second
     assert "?" not in second
     assert "running" in third
+    unsent = as_text(record([Outcome("cancelled")] * 2))
+    assert "?" not in unsent, "what was never sent costs nothing that could be known"
 
 
 def test_show_chooses_the_parts() -> None:
