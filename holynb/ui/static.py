@@ -6,9 +6,10 @@ Every string of a model, a server or a row is data: cleaned, escaped, in its own
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from holynb.summary import dollars
 from holynb.types import Noted
@@ -18,6 +19,7 @@ from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, s
 
 if TYPE_CHECKING:
     from holynb.run import Run
+    from holynb.schema import Schema
     from holynb.summary import Summary
     from holynb.types import Event, Outcome
 
@@ -26,6 +28,8 @@ __all__ = ["OPEN", "Record", "as_html", "as_text", "bundle", "charts", "of"]
 #: Rows shown at most, bytes of table at most, characters of a cell at most.
 MOST_ROWS, MOST_BYTES, MOST_PROMPT, MOST_ANSWER = 50, 90_000, 160, 400
 TEXT_ROWS = 10
+#: Columns of a schema that have room beside the others; of more, the answers are shown as they came.
+MOST_COLUMNS = 6
 
 #: What all of ours stands in. Two dollar signs in one text are prices here, not a formula: the classes keep MathJax 2, 3 and 4 away.
 OPEN = '<div class="holynb tex2jax_ignore mathjax_ignore">'
@@ -50,7 +54,7 @@ white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;backgro
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A run as facts: of this session, of the run log, of a file. `labels` are index labels, None for 0…n-1."""
+    """A run as facts: of this session, of the run log, of a file. `labels` are index labels, None for 0…n-1; `schema` is what answers were held to."""
 
     title: str
     asked: Sequence[str]
@@ -60,6 +64,20 @@ class Record:
     labels: Sequence[object] | None = None
     started: float = 0.0
     notes: Sequence[str] = field(default=())
+    schema: Schema | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What stands between prompt and status: the schema's columns, or the text."""
+        found = () if self.schema is None else tuple(c.name for c in self.schema.columns)
+        return found if 0 < len(found) <= MOST_COLUMNS else ("text",)
+
+    def said(self, outcome: Outcome | None) -> list[str]:
+        """A row's answer: a value for each column, or one text for all of them."""
+        if outcome is None or outcome.status == "error":
+            return ["" if outcome is None else _trouble(outcome)]
+        held = self.schema.check(outcome.text or "").cells if self.schema is not None and outcome.status == "ok" else {}
+        return [_value(held.get(name)) for name in self.columns] if held and self.columns != ("text",) else [outcome.text or ""]
 
     def asked_shortly(self) -> list[str]:
         """The prompts of the rows shown, on one line each, without the beginning that all prompts share: it would fill the column and tell nothing."""
@@ -80,8 +98,9 @@ def of(run: Run) -> Record:
     notes = list(dict.fromkeys(e.text for e in events if isinstance(e, Noted) and e.level != "info"))
     labels = None if run.plan.index is None else frame.labels(run.plan.index)
     return Record(
-        f"{run.name or run.id} on {run.route}", [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes
-    )
+        f"{run.name or run.id} on {run.route}", [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes,
+        run.plan.schema,
+    )  # fmt: skip
 
 
 def bundle(record: Record, show: str = "all") -> dict[str, str]:
@@ -171,7 +190,8 @@ def _answer(record: Record) -> str:
 
 
 def _table(record: Record) -> str:
-    head = '<tr><th class="n"></th><th>prompt</th><th>text</th><th>status</th><th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
+    names = "".join(f"<th>{_safe(name)}</th>" for name in ("prompt", *record.columns, "status"))
+    head = f'<tr><th class="n"></th>{names}<th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
     out: list[str] = []
     size = 0
     for row, asked in zip(range(len(record.rows)), record.asked_shortly(), strict=False):
@@ -188,12 +208,14 @@ def _table(record: Record) -> str:
 def _row(record: Record, row: int, asked: str) -> str:
     outcome = record.rows[row]
     bad = outcome is not None and outcome.status == "error"
-    said = _trouble(outcome) if outcome is not None and bad else "" if outcome is None else outcome.text or ""
+    said = record.said(outcome)
     cls, key = (' class="holynb-bad"', "k holynb-bad") if bad else ("", "k")
+    wide = f' colspan="{len(record.columns)}"' if len(said) < len(record.columns) else ""
+    told = "".join(f'<td dir="auto"{cls}{wide}>{_safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
     numbers = "".join(f'<td class="n">{_safe(n)}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
         f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto">{_safe(asked)}</td>'
-        f'<td dir="auto"{cls}>{_safe(clip(clean(said[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER))}</td><td class="{key}">{_safe(status(outcome))}</td>{numbers}</tr>'
+        f'{told}<td class="{key}">{_safe(status(outcome))}</td>{numbers}</tr>'
     )
 
 
@@ -207,9 +229,11 @@ def _plain_answer(record: Record) -> str:
 def _plain_table(record: Record) -> str:
     lines = []
     for row, (asked, outcome) in enumerate(zip(record.asked_shortly(), record.rows[:TEXT_ROWS], strict=False)):
-        said = "" if outcome is None else _trouble(outcome) if outcome.status == "error" else outcome.text or ""
-        lines.append([record.label(row), asked, said, status(outcome), _tokens(outcome), price(outcome), _time(outcome)])
-    table = grid(["", "prompt", "text", "status", "tokens", "cost", "time"], lines, {0: 16, 1: 32, 2: 48})
+        said = record.said(outcome)
+        said += [""] * (len(record.columns) - len(said))
+        lines.append([record.label(row), asked, *said, status(outcome), _tokens(outcome), price(outcome), _time(outcome)])
+    widths = {0: 16, 1: 32, **{2 + i: 48 // len(record.columns) for i in range(len(record.columns))}}
+    table = grid(["", "prompt", *record.columns, "status", "tokens", "cost", "time"], lines, widths)
     more = _more(len(lines), len(record.rows))
     return f"{table}\n{more}\n" if more else f"{table}\n"
 
@@ -222,6 +246,11 @@ def _trouble(outcome: Outcome) -> str:
     if outcome.status == "skipped":
         return "skipped: the prompt is empty"
     return f"{outcome.error_type or outcome.status}: {one_line(outcome.error)}"
+
+
+def _value(value: Any) -> str:
+    """A typed value as its column shows it."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _tokens(outcome: Outcome | None) -> str:

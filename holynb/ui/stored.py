@@ -31,7 +31,7 @@ def record(name: str | None = None) -> static.Record:
 
 
 def _from_log(name: str) -> static.Record:
-    from holynb import history, settings
+    from holynb import history, schema, settings
     from holynb.summary import summarize
 
     kept = history.stored(name)
@@ -50,8 +50,9 @@ def _from_log(name: str) -> static.Record:
         stopped=kept.status == "stopped",
         price_as=settings.route(elsewhere) if elsewhere else None,
     )
+    held = schema.load(kept.spec["schema"]) if "schema" in kept.spec else None
     notes = _unfinished(kept.status, rows, kept.name or kept.id)
-    return static.Record(f"{kept.name or kept.id} on {kept.route}", asked, rows, told, (), labels, kept.started, notes)
+    return static.Record(f"{kept.name or kept.id} on {kept.route}", asked, rows, told, (), labels, kept.started, notes, held)
 
 
 def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]:

@@ -199,3 +199,22 @@ def test_dollars_of_the_simulator_are_called_so() -> None:
     assert "· $0.020 partly simulated ·" in as_text(record([ok(), real]))
     assert "simulated" not in as_text(record([real]))
     assert "simulated" not in as_text(record([ok(cost=Decimal(0), cached=True), failed()])), "nothing was priced"
+
+
+def test_answers_held_to_a_schema_are_shown_in_their_columns() -> None:
+    """The display is the value's: a frame with a column for each property does not show JSON in one."""
+    from holynb import schema
+
+    several = {"mood": {"enum": ["good", "bad"]}, "stars": {"type": "integer"}, "words": {"type": "array", "items": {"type": "string"}}}
+    held = schema.load({"type": "object", "properties": several, "required": ["mood"]})
+    rows = [ok('{"mood": "good", "stars": 5, "words": ["<b>", "빨라"]}'), ok('{"mood": "bad"}'), failed("invalid_output", "it is not JSON")]
+    shown = record(rows, schema=held)
+    text = as_text(shown).splitlines()
+    assert text[0].split()[:5] == ["prompt", "mood", "stars", "words", "status"]
+    assert text[1].split()[3:7] == ["good", "5", '["<b>",', '"빨라"]']
+    html = as_html(shown)
+    assert "<th>mood</th><th>stars</th><th>words</th><th>status</th>" in html
+    assert "<b>" not in html
+    assert 'colspan="3">invalid_output: it is not JSON' in html, "an error has the room of all of them"
+    many = schema.load({"type": "object", "properties": {f"c{i}": {"type": "integer"} for i in range(9)}})
+    assert "<th>text</th>" in as_html(record([ok('{"c0": 1}')] * 2, schema=many)), "nine have no room"
