@@ -168,7 +168,8 @@ def _advice(load: Load, lines: Sequence[Line], own: Own | None, own_month: Range
             f"Send to {cheap.route} what it answers well enough ({_span(cheap.month)} a month), because {dear.route} costs {times} times as "
             "much for the same tokens; --own compares both with GPUs of your own."
         )
-    dearer = [line for line in priced if _high(line.month) > own_month[1]]
+    # At the middle of the load, where the table says from how many requests a day own GPUs are cheaper: the two never disagree.
+    dearer = [line for line in priced if sum(line.month or ()) > sum(own_month)]
     if not dearer:
         return f"Stay with the API: {_why(cheap, own, own_month)}."
     if len(dearer) == len(priced):

@@ -92,6 +92,14 @@ def test_at_the_load_where_it_flips_both_cost_the_same(per_day, tokens, share, d
 
 
 # -- advice ------------------------------------------------------------------------------------------------------------------
+def test_the_advice_and_the_flip_agree() -> None:
+    """$72 lies within $42 to $84: own GPUs are no advice at 10,000 requests a day when the table says that they are cheaper from 11,400 on."""
+    told = roi(ARTICLES, [Route("holysheep", "deepseek-v3.2")], Own(1, "CPU", Decimal("0.10"), 400.0))
+    assert told.lines[0].flips_at
+    assert told.lines[0].flips_at > ARTICLES.requests_per_day
+    assert told.advice.startswith("Stay with the API")
+
+
 @pytest.mark.parametrize(
     ("own", "words"),
     [
