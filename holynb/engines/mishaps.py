@@ -5,6 +5,7 @@ The libraries' classes are told apart by name along the chain of causes, so that
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def asking(exc: Exception, host: str, connect: float, proxy: str | None = None) 
         return Fault("connection", f"the TLS handshake with {host} failed: {_words(exc)}. Does the address begin with the right http or https?")
     if not of_transport(exc):
         raise exc
-    return Fault("connection", f"the connection to {host} failed: {_words(exc)}")
+    return _refused(chain, host) or Fault("connection", f"the connection to {host} failed: {_words(exc)}")
 
 
 def reading(exc: Exception, host: str) -> Fault:
@@ -87,6 +88,14 @@ def _certificate(chain: list[BaseException], host: str) -> Fault | None:
 def _lookup(chain: list[BaseException], host: str) -> Fault | None:
     failed = any(isinstance(e, socket.gaierror) or type(e).__name__ == "ClientConnectorDNSError" for e in chain)
     return Fault("connection", f"the name {host} cannot be looked up. Is the address right, and the network up?") if failed else None
+
+
+def _refused(chain: list[BaseException], host: str) -> Fault | None:
+    """A port on which nothing listens: the commonest mishap with a server of one's own. A pool's socket has no port, and its own words."""
+    port = next((found[1] for e in chain if isinstance(e, ConnectionRefusedError) and (found := re.search(r"', (\d+)", str(e)))), None)
+    if port is None:
+        return None
+    return Fault("connection", f"the connection to {host}:{port} failed: nothing listens there. Does the server run, and is --api-base its address?")
 
 
 def _proxy(chain: list[BaseException], host: str, proxy: str | None) -> Fault:

@@ -168,4 +168,4 @@ def test_a_server_that_is_down_or_refuses_is_a_line(here: Callable[[str], str], 
     assert "Nothing is listed: " in refused
     assert "***" in refused
     assert key not in refused
-    assert "Nothing is listed: the connection to 127.0.0.1 failed" in here("%infer models vllm")
+    assert " failed: nothing listens there. Does the server run" in here("%infer models vllm")
