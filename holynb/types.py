@@ -168,10 +168,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One whole answer. `model` is as the server named it; `finish_reason` is stop, length, content_filter, tool or the server's word.
-
-    `note`: what went on meanwhile and cost the row nothing, for people.
-    """
+    """One answer. `model` as the server named it; `finish_reason`: stop, length, content_filter, tool, its own word; `note`: for people."""
 
     text: str
     finish_reason: str
