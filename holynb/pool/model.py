@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -74,17 +74,32 @@ class Part:
     last: Tensor | None = None
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-@dataclass(slots=True)
 class Joins:
-    """Where a rank's share meets the others': the sum after a row-cut product, the lookup, the gathering of logits."""
+    """Where a rank's share of the model meets the others'; here there are no others.
 
-    total: Callable[[Tensor], Tensor] = _same
-    embed: Callable[[Tensor, Tensor], Tensor] = field(default=embedding)
-    logits: Callable[[Tensor], Tensor] = _same
+    A product that is cut by rows gives each rank a part of the sum. `room` is memory that a part is best written to, if any:
+    0 for embeddings, 1 after attention, 2 after the MLP.
+    """
+
+    def room(self, which: int, rows: int) -> Tensor | None:  # noqa: ARG002 - where there are others, it depends
+        """(rows, hidden) for a part that `add_norm` takes next; None: anywhere."""
+        return None
+
+    def embed(self, ids: Tensor, table: Tensor) -> Tensor:
+        """A part of the embeddings."""
+        return embedding(ids, table)
+
+    def total(self, part: Tensor) -> Tensor:
+        """The sum of everybody's parts."""
+        return part
+
+    def add_norm(self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """(normed sum, sum) of everybody's parts and the residual stream."""
+        return add_rms_norm(part, residual, weight, eps)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Everybody's shares of the vocabulary, side by side."""
+        return x
 
 
 def rope_table(spec: Spec, length: int) -> Tensor:
@@ -127,16 +142,19 @@ class Decoder:
         x = hidden if w.embed is None else self.joins.embed(part.ids, w.embed)
         if x is None:
             raise ValueError("a stage without embedding needs hidden states")
-        rope, residual = self.rope[part.positions], None
+        rope, residual, joins = self.rope[part.positions], None, self.joins
+        # What another stage made is whole; from then on everything that is added to the stream comes in parts.
+        add_norm = add_rms_norm if w.embed is None else joins.add_norm
         for layer, how, (keys, values) in zip(w.layers, self._heads, kv, strict=True):
-            x, residual = add_rms_norm(x, residual, layer.norm, eps)
+            x, residual = add_norm(x, residual, layer.norm, eps)
+            add_norm = joins.add_norm
             q = rotate_and_store(linear(x, layer.qkv, layer.qkv_bias), how, rope, part.slots, keys, values)
             attended = part.attend(q, keys, values).reshape(x.shape[0], -1)
-            x = self.joins.total(linear(attended, layer.out, layer.out_bias))
-            x, residual = add_rms_norm(x, residual, layer.mlp_norm, eps)
-            x = self.joins.total(linear(silu_mul(linear(x, layer.gate_up, layer.gate_up_bias)), layer.down, layer.down_bias))
+            x = linear(attended, layer.out, layer.out_bias, joins.room(1, x.shape[0]))
+            x, residual = add_norm(x, residual, layer.mlp_norm, eps)
+            x = linear(silu_mul(linear(x, layer.gate_up, layer.gate_up_bias)), layer.down, layer.down_bias, joins.room(2, x.shape[0]))
         if w.head is None or w.norm is None or residual is None:
-            return x if residual is None else residual + x
+            return joins.total(x) if residual is None else residual + joins.total(x)
         if part.last is not None:
             x, residual = x[part.last], residual[part.last]
-        return self.joins.logits(linear(add_rms_norm(x, residual, w.norm, eps)[0], w.head))
+        return joins.logits(linear(joins.add_norm(x, residual, w.norm, eps)[0], w.head))

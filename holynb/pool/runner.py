@@ -230,7 +230,7 @@ class Runner:
         self.kv_bytes = blocks * BLOCK * token
         self.blocks = Blocks(blocks, BLOCK)
         kv = pages((layers, heads, blocks * BLOCK, self.spec.head_dim), dtype, self.device)
-        joins = None if self.group is None else self.group.joins(self.spec, self.cut)
+        joins = None if self.group is None else self.group.joins(self.spec, self.cut, self.limits.batch, dtype)
         model = Decoder(self.spec, weights, self.limits.max_len, joins)
         self.stage = Alone() if self.group is None or self.mesh.pipe == 1 else Stage(self.group, self.spec.hidden, kv)
         self.engine: Engine = Eager(model, kv, BLOCK, self.stage) if self.device == "cpu" else _graphs(model, kv, self.limits, self.stage)

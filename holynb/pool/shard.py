@@ -1,4 +1,4 @@
-"""Ranks of one replica talking: sums and gathers of a tensor group, hidden states from stage to stage, news from the leader.
+"""Ranks of one replica talking: who they are to each other, hidden states from stage to stage, news from the leader.
 
 Every rank runs the same scheduler over the same jobs, so a step needs no plan sent around: only what changed outside (jobs,
 cancels), and on a pipeline the sampled tokens. Gloo carries what the host reads, NCCL what the devices do. Never pickle.
@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.nn.functional import embedding, pad
 
 from holynb.pool.mesh import Cut, Mesh
 from holynb.pool.model import Joins
+from holynb.pool.shared import Shared, readable
 from holynb.pool.spec import Spec
+from holynb.pool.sums import Sums
 
 __all__ = ["Group"]
 
@@ -58,32 +59,12 @@ class Group:
         distributed.all_reduce(said, distributed.ReduceOp.MIN)
         return int(said.item())
 
-    def joins(self, spec: Spec, cut: Cut) -> Joins | None:
-        """What the model does where its share meets the others' (None: it has no others)."""
+    def joins(self, spec: Spec, cut: Cut, rows: int, dtype: torch.dtype) -> Joins | None:
+        """What the model does where its share meets the others' (None: it has no others). `rows` at most are summed by reading the peers' memory."""
         if self.mesh.tensor == 1:
             return None
-        first, last = cut.vocab
-        share = -(-spec.vocab // self.mesh.tensor)
-
-        # torch 2.13's name for what 2.11 calls all_gather_into_tensor.
-        gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
-
-        def total(x: Tensor) -> Tensor:
-            # A sum, not a mean: each rank holds a part of every product, not a copy.
-            distributed.all_reduce(x, group=self._tensor)
-            return x
-
-        def embed(ids: Tensor, table: Tensor) -> Tensor:
-            here = (ids >= first) & (ids < last)
-            return total(embedding((ids - first).clamp(0, max(last - first - 1, 0)), table) * here[:, None])
-
-        def logits(x: Tensor) -> Tensor:
-            x = pad(x, (0, share - x.shape[1])).contiguous()
-            out = x.new_empty(self.mesh.tensor * x.shape[0], share)
-            gather(out, x, group=self._tensor)
-            return out.view(self.mesh.tensor, -1, share).transpose(0, 1).reshape(x.shape[0], -1)[:, : spec.vocab].contiguous()
-
-        return Joins(total, embed, logits)
+        ready = self.least(int(readable(self._tensor, self.device)))
+        return Sums(self._tensor, spec, cut, Shared(self._tensor, self.device, (3, rows, spec.hidden), dtype) if ready else None)
 
     def tell(self, news: list[Any]) -> None:
         """Leader: say what changed, to every other rank, without waiting for them."""

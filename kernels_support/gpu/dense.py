@@ -16,14 +16,16 @@ ROWS, NUMBERS = 4, 1 << 23
 TYPICAL = 16
 
 
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """(rows, k) and (n, k) → (rows, n): `torch.nn.functional.linear`."""
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
+    """(rows, k) and (n, k) → (rows, n): `torch.nn.functional.linear`, into `out` where it is given (on a GPU)."""
     if weight.is_mkldnn:
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - its only door
         return product
     if on_device(x) and x.shape[0] <= ROWS and weight.numel() <= NUMBERS:
-        return skinny.launch(x, weight, bias)
-    return torch.nn.functional.linear(x, weight, bias)
+        return skinny.launch(x, weight, bias, out)
+    if out is None:
+        return torch.nn.functional.linear(x, weight, bias)
+    return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
 
 
 def packed(weight: torch.Tensor) -> torch.Tensor:

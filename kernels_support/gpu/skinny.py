@@ -11,11 +11,12 @@ from kernels_support.gpu.lang import jit, tl, triton
 
 __all__ = ["launch"]
 
-def launch(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """(rows, k) and (n, k) → (rows, n). A few rows of W a program, so that there are several programs a multiprocessor."""
+
+def launch(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
+    """(rows, k) and (n, k) → (rows, n), into `out` where it is given. A few rows of W a program, so that there are several programs a multiprocessor."""
     rows, k = x.shape
     n = weight.shape[0]
-    out = torch.empty(rows, n, dtype=x.dtype, device=x.device)
+    out = torch.empty(rows, n, dtype=x.dtype, device=x.device) if out is None else out
     some = 4 if n <= 2048 else 8
     _skinny[(triton.cdiv(n, some),)](
         x, weight, weight if bias is None else bias, out, n, k, has_bias=bias is not None, rows=rows, some=some, piece=1024, num_warps=4

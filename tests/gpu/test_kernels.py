@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import choosing, gates, masking, norms, rotary, skinny  # noqa: E402
+from kernels_support.gpu import choosing, gates, masking, norms, rotary, skinny, summing  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
@@ -49,6 +49,32 @@ def test_norms(width: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("world", "me", "rows", "width"), [(2, 0, 3, 64), (4, 2, 5, 100), (2, 1, summing._PROGRAMS + 7, 48)])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_sums_of_peers(world: int, me: int, rows: int, width: int, dtype: Any, streamed: bool) -> None:
+    """One rank of several on one device: the others' parts lie there, and they have said so. A pair on two devices is in test_sums.py."""
+    offset = 4 * summing.FLAGS + 64
+    memory = [torch.zeros(offset + rows * width * dtype.itemsize, dtype=torch.uint8, device=DEVICE) for _ in range(world)]
+    parts, flags = [m[offset:].view(dtype).view(rows, width) for m in memory], [m[: 4 * summing.FLAGS].view(torch.int32) for m in memory]
+    for part in parts:
+        part.copy_(randn(rows, width))
+    programs = min(rows, summing._PROGRAMS)
+    for program in range(programs):
+        for other in set(range(world)) - {me}:
+            flags[me][program * world + other] = 1
+    residual, weight = randn(rows, width, dtype=dtype) if streamed else None, randn(width, dtype=dtype)
+    peers = summing.Peers(torch.tensor([m.data_ptr() for m in memory], device=DEVICE), me, world)
+    for ours, plain in zip(
+        summing.sum_rms_norm(parts[me], offset, peers, residual, weight, 1e-6),
+        summing.sum_rms_norm_reference(parts, residual, weight, 1e-6),
+        strict=True,
+    ):
+        close(ours, plain, dtype)
+    assert not flags[me].any(), "what was said to us is taken down"
+    assert all(int(flags[o].sum()) == programs and flags[o][:me].sum() == 0 for o in set(range(world)) - {me}), "everybody else was told"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_gates(dtype: Any) -> None:
     both = randn(3, 2 * 1100, dtype=dtype)
     close(gates.launch(both), gates.silu_mul_reference(both), dtype)
@@ -60,6 +86,9 @@ def test_skinny(rows: int, n: int, k: int, dtype: Any) -> None:
     x, weight, bias = randn(rows, k, dtype=dtype), randn(n, k, dtype=dtype), randn(n, dtype=dtype)
     for b in (None, bias):
         close(skinny.launch(x, weight, b), torch.nn.functional.linear(x, weight, b), dtype)
+        into = torch.full((rows, n), float("nan"), device=DEVICE, dtype=dtype)
+        assert skinny.launch(x, weight, b, into) is into
+        close(into, torch.nn.functional.linear(x, weight, b), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -1,0 +1,61 @@
+"""Memory on each device of a tensor group that the others can read: torch's symmetric memory, where the devices reach each other."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import torch
+from torch import Tensor, distributed
+
+from kernels_support.gpu.lang import HAS_TRITON
+from kernels_support.gpu.summing import FLAGS, Peers
+
+__all__ = ["Shared", "readable"]
+
+
+def readable(group: distributed.ProcessGroup, device: str) -> bool:
+    """Whether this rank's device can read all the others' memory. All ranks of the group must ask."""
+    mine = -1 if device == "cpu" else int(torch.device(device).index)
+    said = [torch.zeros(1, dtype=torch.int64) for _ in range(distributed.get_world_size(group))]
+    distributed.all_gather(said, torch.tensor([mine]), group=group)
+    others = [int(s.item()) for s in said]
+    # One device for two ranks, as tests have it, or a driver told to keep devices apart: NCCL finds its own way.
+    if mine < 0 or not HAS_TRITON or len(set(others)) < len(others) or os.environ.get("NCCL_P2P_DISABLE") == "1":
+        return False
+    return all(torch.cuda.can_device_access_peer(mine, other) for other in others if other != mine)
+
+
+class Shared:
+    """`rooms`: (rooms, rows, width) that every rank of the group can read. All ranks make it at once. Raises RuntimeError where the driver refuses."""
+
+    def __init__(self, group: distributed.ProcessGroup, device: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+        import torch.distributed._symmetric_memory as symmetric
+
+        self._dtype, self._shape = dtype, shape
+        self._room = math.prod(shape[1:]) * dtype.itemsize
+        self._memory = symmetric.empty(4 * FLAGS + shape[0] * self._room, dtype=torch.uint8, device=torch.device(device))
+        self._memory.zero_()
+        handle = symmetric.rendezvous(self._memory, group)
+        rank, world = distributed.get_rank(group), distributed.get_world_size(group)
+        self.peers = Peers(torch.tensor(handle.buffer_ptrs, dtype=torch.int64, device=device), rank, world)
+        # Nobody raises a flag before all are down.
+        torch.cuda.synchronize()
+        distributed.all_reduce(torch.zeros(1), group=group)
+        self._handle = handle
+        self._places = {self.room(i, 1).data_ptr(): 4 * FLAGS + i * self._room for i in range(shape[0])}
+
+    def room(self, which: int, rows: int) -> Tensor:
+        """(rows, width), at the beginning of one room."""
+        begin, width = 4 * FLAGS + which * self._room, self._shape[2]
+        found: Tensor = self._memory[begin : begin + rows * width * self._dtype.itemsize].view(self._dtype).view(rows, width)
+        return found
+
+    @property
+    def rows(self) -> int:
+        """The most that a room holds."""
+        return self._shape[1]
+
+    def place(self, part: Tensor) -> int | None:
+        """How many bytes into the memory this tensor begins; None where it is not the beginning of a room."""
+        return self._places.get(part.data_ptr())
