@@ -48,15 +48,45 @@ def answers(
     return {int(k): v for k, v in json.loads(out.splitlines()[-1]).items()}
 
 
+#: Where each part that was added up lay in the ranks' memory; None: elsewhere, and the library added it.
+SUMMED: list[int | None] = []
+
+
+def mapped(folder: Path) -> Any:
+    """`Shared` over files in `folder`, one for each rank of a tensor group, instead of devices' memory."""
+    import torch
+    from torch import distributed
+
+    from holynb.pool.shared import Shared
+
+    class Mapped(Shared):
+        def _map(self, group: Any, size: int, device: str) -> tuple[Any, list[int]]:
+            every = distributed.get_process_group_ranks(group)
+            self.maps = [
+                torch.from_file(str(folder / f"memory-{os.getppid()}-{rank}"), shared=True, size=size, dtype=torch.uint8) for rank in every
+            ]
+            return self.maps[distributed.get_rank(group)], [m.data_ptr() for m in self.maps]
+
+        def place(self, part: Any) -> int | None:
+            found = super().place(part)
+            SUMMED.append(found)
+            return found
+
+    return Mapped
+
+
 def interpreted(folder: Path, mesh: Any) -> Any:
     """A runner on the CPU with the GPU's engine; the interpreter takes about a millisecond a program, so little of it."""
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton loads
-    from holynb.pool import graphs
+    from holynb.pool import graphs, model, shard
     from holynb.pool.batch import Scheduler
     from holynb.pool.cache import Blocks
     from holynb.pool.job import Limits
     from holynb.pool.runner import Runner
 
+    # A packed product has no `out`, and the ranks' memory is a file that all of them map.
+    model.pack = lambda weights: weights
+    shard.readable, shard.Shared = (lambda group, device: True), mapped(Path(mesh.address.removeprefix("file://")).parent)
     graphs.splits = lambda batch, heads: 2 if batch < 4 else 1
     runner: Any = Runner(folder, mesh=mesh)
     was, runner.limits, runner.blocks = runner.engine, Limits(batch=4, chunk=128, max_len=256), Blocks(64, 16)
@@ -82,6 +112,7 @@ def main() -> None:
         runner = Runner(Path(folder), mesh=mesh)
     if rank != "0":
         runner.follow()
+        assert not SUMMED or sum(place is not None for place in SUMMED) > len(SUMMED) / 2, "few rows are summed out of the peers' memory"
         return
     said: dict[int, list[int]] = {}
     left = json.load(sys.stdin)

@@ -30,20 +30,24 @@ class Shared:
     """`rooms`: (rooms, rows, width) that every rank of the group can read. All ranks make it at once. Raises RuntimeError where the driver refuses."""
 
     def __init__(self, group: distributed.ProcessGroup, device: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-        import torch.distributed._symmetric_memory as symmetric
-
         self._dtype, self._shape = dtype, shape
         self._room = math.prod(shape[1:]) * dtype.itemsize
-        self._memory = symmetric.empty(4 * FLAGS + shape[0] * self._room, dtype=torch.uint8, device=torch.device(device))
-        self._memory.zero_()
-        handle = symmetric.rendezvous(self._memory, group)
-        rank, world = distributed.get_rank(group), distributed.get_world_size(group)
-        self.peers = Peers(torch.tensor(handle.buffer_ptrs, dtype=torch.int64, device=device), rank, world)
+        self._memory, addresses = self._map(group, 4 * FLAGS + shape[0] * self._room, device)
+        self.peers = Peers(torch.tensor(addresses, dtype=torch.int64, device=device), distributed.get_rank(group), len(addresses))
         # Nobody raises a flag before all are down.
-        torch.cuda.synchronize()
+        if self._memory.is_cuda:
+            torch.cuda.synchronize()
         distributed.all_reduce(torch.zeros(1), group=group)
-        self._handle = handle
         self._places = {self.room(i, 1).data_ptr(): 4 * FLAGS + i * self._room for i in range(shape[0])}
+
+    def _map(self, group: distributed.ProcessGroup, size: int, device: str) -> tuple[Tensor, list[int]]:
+        """So many zero bytes of this rank's, and where each rank's lie as this one sees them."""
+        import torch.distributed._symmetric_memory as symmetric
+
+        memory: Tensor = symmetric.empty(size, dtype=torch.uint8, device=torch.device(device))
+        memory.zero_()
+        self._handle = symmetric.rendezvous(memory, group)
+        return memory, list(self._handle.buffer_ptrs)
 
     def room(self, which: int, rows: int) -> Tensor:
         """(rows, width), at the beginning of one room."""

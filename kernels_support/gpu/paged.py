@@ -28,11 +28,11 @@ def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
     return count
 
 
-def shape(programs: int, splits: int) -> tuple[int, int, int]:
-    """(tokens of a tile, warps, stages) for so many programs. The fewer there are, the more each must have under way at once; the more,
+def shape(programs: int, splits: int, token: int) -> tuple[int, int, int]:
+    """(tokens of a tile, warps, stages) for so many programs over keys of `token` bytes. The fewer programs, the more each must have under way at once; the more,
     the more of them should fit on a multiprocessor, so that the long ones do not wait for a place. Measured on one H200 with mixed lengths.
     """
-    if splits > 1:
+    if splits > 1 or token > 256:
         return 64, 4, 3
     return (128, 4, 2) if programs <= 512 else (64, 4, 2)
 
@@ -59,7 +59,7 @@ class Decode:
             parts = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
             sums = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
         order = self.lengths if self.order is None else self.order
-        tile, warps, stages = shape(rows * kv, self.splits)
+        tile, warps, stages = shape(rows * kv, self.splits, _wide(size) * q.element_size())
         _decode[(kv, rows, self.splits)](
             q, keys, values, self.table, self.lengths, order, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             kv=kv, group=heads // kv, rows=max(16, triton.next_power_of_2(heads // kv)), size=size, wide=_wide(size), page=self.page,
