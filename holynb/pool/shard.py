@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -63,8 +64,13 @@ class Group:
         """What the model does where its share meets the others' (None: it has no others). `rows` at most are summed by reading the peers' memory."""
         if self.mesh.tensor == 1:
             return None
-        ready = self.least(int(readable(self._tensor, self.device)))
-        return Sums(self._tensor, spec, cut, Shared(self._tensor, self.device, (3, rows, spec.hidden), dtype) if ready else None)
+        shared: Shared | None = None
+        if self.least(int(readable(self._tensor, self.device))):
+            # A container may forbid what the devices can do: the library then sums everything.
+            with suppress(RuntimeError):
+                shared = Shared(self._tensor, self.device, (3, rows, spec.hidden), dtype)
+        # Also a barrier: nobody writes to a peer's flags before all of them are down.
+        return Sums(self._tensor, spec, cut, shared if self.least(int(shared is not None)) else None)
 
     def tell(self, news: list[Any]) -> None:
         """Leader: say what changed, to every other rank, without waiting for them."""

@@ -27,17 +27,18 @@ def readable(group: distributed.ProcessGroup, device: str) -> bool:
 
 
 class Shared:
-    """`rooms`: (rooms, rows, width) that every rank of the group can read. All ranks make it at once. Raises RuntimeError where the driver refuses."""
+    """`rooms`: (rooms, rows, width) that every rank of the group can read. All ranks make it at once, and none uses it before all have it.
+
+    Raises RuntimeError where the driver refuses.
+    """
 
     def __init__(self, group: distributed.ProcessGroup, device: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         self._dtype, self._shape = dtype, shape
         self._room = math.prod(shape[1:]) * dtype.itemsize
         self._memory, addresses = self._map(group, 4 * FLAGS + shape[0] * self._room, device)
         self.peers = Peers(torch.tensor(addresses, dtype=torch.int64, device=device), distributed.get_rank(group), len(addresses))
-        # Nobody raises a flag before all are down.
         if self._memory.is_cuda:
             torch.cuda.synchronize()
-        distributed.all_reduce(torch.zeros(1), group=group)
         self._places = {self.room(i, 1).data_ptr(): 4 * FLAGS + i * self._room for i in range(shape[0])}
 
     def _map(self, group: distributed.ProcessGroup, size: int, device: str) -> tuple[Tensor, list[int]]:

@@ -33,6 +33,7 @@ def rank(number: int, address: str, out: Path) -> None:
         said.append("unreadable")
     else:
         shared = Shared(group, device, (3, ROWS, HIDDEN), torch.bfloat16)
+        distributed.barrier(group)
         torch.manual_seed(7)  # weights and residuals are the same on both
         weight = torch.rand(HIDDEN, device=device, dtype=torch.bfloat16)
         for rows in (1, 3, 64, 121, ROWS):
