@@ -108,12 +108,12 @@ class Keeper:
         if options.cache and not options.refresh:
             wanted = {key: None for row, key in enumerate(self.keys) if key is not None and row not in known}
             found = log.cached(list(wanted))
-            known.update({row: found[key] for row, key in enumerate(self.keys) if key in found and row not in known})
+            more = {row: found[key] for row, key in enumerate(self.keys) if key in found and row not in known}
             # A row that a server found too long stands there as one that was asked in parts.
-            cut = {row: key for row, key in self._cut.items() if row not in known}
+            cut = {row: key for row, key in self._cut.items() if row not in known and row not in more}
             found = log.cached(list(set(cut.values())))
-            known.update({row: found[key] for row, key in cut.items() if key in found and self._fits(row, key)})
-        known = _held(plan, known)
+            more |= {row: found[key] for row, key in cut.items() if key in found and self._fits(row, key)}
+            known |= _held(plan, more)
         costs = [o.cost for row, o in known.items() if o.cost is not None and row not in plan.kept]
         return Found(known, sum(costs, Decimal(0)) if costs else None)
 

@@ -107,7 +107,7 @@ def size(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of the table. `metavar` is None for a switch; `many` may be given again; `ready` is False until it works."""
+    """One row of the table. `metavar` is None for a switch; `many` may be given again."""
 
     name: str
     flags: tuple[str, ...]
@@ -115,12 +115,11 @@ class Option:
     help: str
     convert: Callable[[Any], Any] | None = None
     many: bool = False
-    ready: bool = True
     group: str = "rows"
 
 
-def _switch(name: str, *flags: str, help: str, ready: bool = True, group: str = "run") -> Option:  # noqa: A002
-    return Option(name, flags, None, help, ready=ready, group=group)
+def _switch(name: str, *flags: str, help: str, group: str = "run") -> Option:  # noqa: A002
+    return Option(name, flags, None, help, group=group)
 
 
 TABLE: tuple[Option, ...] = (
@@ -257,8 +256,6 @@ def _checked(option: Option, value: Any) -> Any:
     flag = option.flags[-1]
     if value is None or (option.metavar is None and value is (option.name == "cache")):
         return None
-    if not option.ready:
-        raise BadOption(f"{flag} is not available in this version yet. Run the cell without it.")
     if option.convert is None:
         return value
     try:

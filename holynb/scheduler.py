@@ -289,8 +289,9 @@ class Scheduler:
         for job in self._jobs:
             for row in (job.request.row, *job.followers):
                 if self._journal.rows[row] is None:
-                    paid = {"attempts": job.attempts, "usage": job.usage, "cost": job.cost} if row == job.request.row else {}
-                    ending = replace(self._why, **paid)  # type: ignore[arg-type]
+                    ending = self._why
+                    if row == job.request.row and job.attempts:  # somebody was asked, and may have been paid
+                        ending = replace(ending, route=str(job.request.route), attempts=job.attempts, usage=job.usage, cost=job.cost)
                     text = self._journal.partial(row) if self._why.status == "cancelled" else None
                     self._journal.append(Ended(row, replace(ending, text=text), time.time()))
 

@@ -59,12 +59,6 @@ def test_bad_input_is_one_line_that_names_the_flag(said: dict[str, object], mess
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("option", [o for o in TABLE if not o.ready], ids=lambda o: o.name)
-def test_what_is_not_there_yet_is_refused_in_one_line(option):
-    with pytest.raises(BadOption, match="not available in this version"):
-        Options.of({option.name: True})
-
-
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("250ms", 0.25), (7, 7)])
 def test_durations(text: object, seconds: float):
     assert duration(text) == seconds

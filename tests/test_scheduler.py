@@ -203,6 +203,9 @@ def test_after_the_grace_what_was_said_is_kept():
     assert [o.text for o in rows][:4] == ["what there was"] * 4
     assert [o.text for o in rows][4:] == [None] * 6
     assert [o.attempts for o in rows] == [1] * 4 + [0] * 6
+    assert len({o.route for o in rows[:4]}) == 1, "who was asked, and may send a bill"
+    assert rows[0].route is not None
+    assert {o.route for o in rows[4:]} == {None}
     assert engine.flying == 0
 
 

@@ -94,7 +94,7 @@ def runs_table(session: Sequence[Run], stored: Sequence[RunRecord], now: float) 
     for run in reversed(session[-SHOWN_RUNS:]):
         told = run.summary()
         state = "stopped" if run.stopped and run.done else "done" if run.done else "stopping" if run.stopped else "running"
-        done = told.n - told.running
+        done = told.n - told.running - told.cancelled
         rows.append(
             [
                 run.name or run.id,

@@ -105,7 +105,7 @@ def options_help() -> str:
         out.append(f"{group}:")
         for option in (o for o in TABLE if o.group == group):
             said = ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "")
-            out.append(f"  {said:<28} {option.help}" + ("" if option.ready else " [not in this version yet]"))
+            out.append(f"  {said:<28} {option.help}")
     return "\n".join(out) + "\n"
 
 

@@ -14,7 +14,7 @@ __all__ = ["columns", "frames", "keys", "options", "pools", "prompts", "routers"
 
 def options() -> list[Option]:
     """The options that this version takes."""
-    return [o for o in TABLE if o.ready]
+    return list(TABLE)
 
 
 def routes() -> dict[str, str]:

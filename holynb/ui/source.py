@@ -93,7 +93,8 @@ def detail(source: Source, row: int) -> dict[str, Any]:
         if outcome.text or outcome.status == "ok":
             parts.append(["Answer", _cut(outcome.text or ""), ""])
         if outcome.error:
-            parts.append(["Error", _cut(f"{outcome.error_type}: {outcome.error}"), "failed"])
+            failed = outcome.error_type is not None  # an answer may have a note: that it moved, or went through an out-of-memory
+            parts.append(["Error", _cut(f"{outcome.error_type}: {outcome.error}"), "failed"] if failed else ["Note", _cut(outcome.error), ""])
     parts += [[f"The server's words, attempt {e.attempt}", _cut(e.raw), "raw"] for e in mine if isinstance(e, Failed) and e.raw]
     return {
         "kind": "row", "row": row, "label": source.asked.label(row), "facts": _facts(outcome), "parts": parts,

@@ -103,10 +103,12 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     tl.store(target, first, mask=ok & is_query[:, None])
     tl.store(target + size // 2, second, mask=ok & is_query[:, None])
     slot = tl.load(slot_ptr + token).to(tl.int64)
-    is_key = (head >= heads) & (head < heads + kv) & (slot >= 0)
+    # For each head: of a single comparison Triton 3.9's interpreter makes a mask of another type.
+    written = tl.broadcast_to(slot, (many,)) >= 0
+    is_key = (head >= heads) & (head < heads + kv) & written
     target = key_ptr + (head - heads).to(tl.int64)[:, None] * stride + slot * size + at[None, :]
     tl.store(target, first, mask=ok & is_key[:, None])
     tl.store(target + size // 2, second, mask=ok & is_key[:, None])
     target = value_ptr + (head - heads - kv).to(tl.int64)[:, None] * stride + slot * size + at[None, :]
-    tl.store(target, raw_a, mask=ok & is_value[:, None] & (slot >= 0))
-    tl.store(target + size // 2, raw_b, mask=ok & is_value[:, None] & (slot >= 0))
+    tl.store(target, raw_a, mask=ok & (is_value & written)[:, None])
+    tl.store(target + size // 2, raw_b, mask=ok & (is_value & written)[:, None])

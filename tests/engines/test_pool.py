@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pool_fake import byte_model
 
+import holynb
 from holynb import pools
 from holynb.engines.pool import Pool
 from holynb.errors import BadRoute, Fault
@@ -248,3 +249,16 @@ def test_a_row_that_meets_a_pool_that_is_ending_hears_why(home: Path) -> None:
     with pytest.raises(Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start bytes") as caught:
         with_engine(work)
     assert (caught.value.kind, caught.value.stops) == ("connection", True)
+
+
+def test_the_mark_is_in_the_frame_and_in_the_log(model: str) -> None:
+    pools.start(model)
+    run = holynb.infer(["a !tight row", "a row"], str(ROUTE)).wait()
+    frame = run.frame()
+    assert frame["status"].tolist() == ["ok", "ok"]
+    assert frame["error"][0].startswith("oom: the pool's memory ran out under this row")
+    assert frame["error_type"].isna().all()
+    assert frame["error"].isna()[1]
+    again = holynb.infer(["a !tight row", "a row"], str(ROUTE)).wait().frame()
+    assert again["cached"].tolist() == [True, True]
+    assert again["error"][0] == frame["error"][0], "the log keeps it"

@@ -52,6 +52,11 @@ def test_a_run_that_goes_on_shows_how_far_it_is(home: Path) -> None:
     assert "running" in board.runs.value
     run.cancel()
     run.cancel()
+    run.wait(10)
+    asyncio.run(board.look())
+    ended = sum(o is not None and o.status != "cancelled" for o in run.rows())
+    assert f"{ended} of 2" in board.runs.value, "rows that were not answered are not done"
+    assert "stopped" in board.runs.value
 
 
 def test_runs_of_the_log_that_nobody_ended_are_unfinished() -> None:

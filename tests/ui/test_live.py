@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -145,6 +146,14 @@ def test_a_row_in_full_has_its_attempts_and_the_servers_words() -> None:
     full = detail(source, 1)
     assert full["facts"] == "ok · sim/echo · sim-echo · stop · 3 + 5 tokens · ? · 0.50 s · first token 0.10 s"
     assert ["Answer", "fine", ""] in full["parts"]
+
+
+def test_an_answer_with_a_note_is_no_error() -> None:
+    source = Told(2)
+    source.journal.append(Ended(0, replace(OK, error="moved: azure was busy"), 1.0))
+    source.journal.append(Ended(1, Outcome("error", error_type="timeout", error="too slow", attempts=1), 1.0))
+    assert detail(source, 0)["parts"][-1] == ["Note", "moved: azure was busy", ""]
+    assert detail(source, 1)["parts"][-1] == ["Error", "timeout: too slow", "failed"]
 
 
 def test_a_megabyte_of_answer_is_cut_and_says_so() -> None:

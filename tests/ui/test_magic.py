@@ -19,7 +19,7 @@ from ui.shells import Ran, run, shell
 
 import holynb
 from holynb.errors import InferError
-from holynb.options import TABLE, Option
+from holynb.options import TABLE
 
 
 class Here:
@@ -192,13 +192,6 @@ def test_a_mistake_is_one_line_that_says_what_to_do(here: Here, cell: str, says:
     assert says in one_line_error(done)
     assert "abcdefghij" not in done.err
     assert not [r for r in holynb.runs[before:] if r.error is None], "nothing was sent"
-
-
-@pytest.mark.parametrize("option", [o for o in TABLE if not o.ready], ids=lambda o: o.name)
-def test_an_option_that_is_not_there_yet_is_refused_with_one_line(here: Here, option: Option) -> None:
-    flag = option.flags[-1]
-    done = here(f"%%infer sim/echo {flag} {'1' if option.metavar else ''}\nhi")
-    assert f"{flag} is not available in this version yet" in one_line_error(done)
 
 
 def test_a_mistake_is_one_line_through_the_synchronous_door_too(here: Here) -> None:
