@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["endpoint", "text"]
 
+#: Where a wire without an address of its own goes.
+HERE = {
+    "pool": "on this machine",
+    "sim": "on this machine",
+    "azure": "your resource, in AZURE_OPENAI_ENDPOINT",
+    "sagemaker": "endpoints of your AWS account",
+}
+
 #: Seconds that a server may take to say what it serves.
 ASK_S = 5.0
 
@@ -46,7 +54,7 @@ def text(provider: str | None = None) -> str:
             price = prices.list_price(Route(name, model))
             figures = [_dollars(price.input), _dollars(price.output)] if price else ["?", "?"]
             routes.append([f"{name}/{model}", f"{length:,}" if length else "?", *figures])
-    where = [[name, _address(name) or "on this machine", _key(name)] for name in known]
+    where = [[name, _address(name) or HERE.get(said.wire, "in config.toml"), _key(name)] for name, said in known.items()]
     parts = [
         grid(["route", "context", "$/M in", "$/M out"], routes) if routes else "",
         grid(["provider", "address", "key"], where, {1: 60, 2: 60}),
@@ -101,6 +109,8 @@ def _address(provider: str) -> str:
 
 
 def _key(provider: str) -> str:
+    if settings.providers()[provider].wire == "sagemaker":
+        return "AWS credentials"  # found when a request is signed, by the provider's own chain
     try:
         return keys.source(endpoint(provider))
     except BadRoute as exc:  # a provider without an address yet: the reason belongs into its line, not in place of the list

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -303,6 +304,9 @@ def test_models_and_keys(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "key in OPENAI_API_KEY" in out
     assert "no HOLYSHEEP_API_KEY" in out
     assert "not-a-real-key" not in out
+    assert re.search(r"^ *azure +your resource, in AZURE_OPENAI_ENDPOINT", out, re.MULTILINE)
+    assert re.search(r"^ *sagemaker +endpoints of your AWS account +AWS credentials", out, re.MULTILINE)
+    assert re.search(r"^ *pool +on this machine", out, re.MULTILINE)
     assert "deepseek" not in here("%infer models openai").out
     monkeypatch.setattr("holynb.ui.magic.InferMagic.somebody", lambda self: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: "typed-key-9876543210")
