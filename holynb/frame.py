@@ -85,7 +85,8 @@ def select(df: pd.DataFrame, where: str | None, limit: int | None) -> pd.DataFra
         try:
             df = df.query(where)
         except Exception as exc:
-            raise BadOption(f"--where {where!r} does not hold on this frame: {exc}") from exc
+            words = exc.msg if isinstance(exc, SyntaxError) else exc  # without the place in a file that is none
+            raise BadOption(f"--where {where!r} does not hold on this frame: {words}") from exc
     return df if limit is None else df.head(limit)
 
 

@@ -71,6 +71,8 @@ def test_of_two_columns_with_one_name_the_first_counts():
 def test_select_queries_and_cuts():
     df = pd.DataFrame({"n": range(10)})
     assert frame.select(df, "n > 4", 2)["n"].tolist() == [5, 6]
+    with pytest.raises(BadOption, match=r"--where 'n >' does not hold on this frame: invalid syntax$"):
+        frame.select(pd.DataFrame({"n": [1]}), "n >", None)
     with pytest.raises(BadOption, match="--where 'm > 4' does not hold"):
         frame.select(df, "m > 4", None)
 
