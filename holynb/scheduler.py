@@ -289,11 +289,10 @@ class Scheduler:
         for job in self._jobs:
             for row in (job.request.row, *job.followers):
                 if self._journal.rows[row] is None:
-                    ending = self._why
-                    if row == job.request.row and job.attempts:  # somebody was asked, and may have been paid
-                        ending = replace(ending, route=str(job.request.route), attempts=job.attempts, usage=job.usage, cost=job.cost)
-                    text = self._journal.partial(row) if self._why.status == "cancelled" else None
-                    self._journal.append(Ended(row, replace(ending, text=text), time.time()))
+                    asked = {"route": str(job.request.route), "attempts": job.attempts, "usage": job.usage, "cost": job.cost}
+                    ending = replace(self._why, **asked if row == job.request.row and job.attempts else {})  # type: ignore[arg-type]
+                    said = self._journal.partial(row) if ending.status == "cancelled" else None
+                    self._journal.append(Ended(row, replace(ending, text=said), time.time()))
 
 
 def _sum(usage: Usage) -> int | None:

@@ -160,12 +160,14 @@ log = RunLog(Path({str(log.path)!r})); write(log, sys.argv[1], dict.fromkeys(ran
 
 
 def test_the_writers_thread_ends_and_starts_anew(tmp_path: Path):
+    before = set(threading.enumerate())
     writer = LogWriter(tmp_path / "x.sqlite", "CREATE TABLE IF NOT EXISTS t(a)")
     done = threading.Event()
     writer.put("INSERT INTO t VALUES(?)", [(1,)], lambda failure: done.set())
     assert done.wait(10)
+    assert {t.name for t in set(threading.enumerate()) - before} == {"holynb-log"}
     writer.close()
-    assert "holynb-log" not in {t.name for t in threading.enumerate()}
+    assert not set(threading.enumerate()) - before
     writer.put("INSERT INTO t VALUES(?)", [(2,)])
     writer.close()
     with connect(tmp_path / "x.sqlite") as db:
