@@ -114,7 +114,7 @@ def status(name: str) -> PoolInfo:
 def stop(name: str) -> list[str]:
     """Stop a pool, or `all`; returns when its processes, socket and files are gone. The names stopped. Raises BadRoute."""
     run = _home() / "run"
-    records = [r for r in rendezvous.listing(run)[0] if r.here] if name == "all" else [_found(name)]
+    records = [r for r in rendezvous.listing(run)[0] if r.here] if name == "all" else [_found(name, wanted=False)]
     for record in records:
         ranks = (rendezvous.find(run, record.name) or record).ranks
         record.process.stop(grace=8.0)
@@ -249,12 +249,15 @@ def _word(model: str) -> str:
 
 
 # -- looking -------------------------------------------------------------------------------------------------------
-def _found(name: str) -> Record:
+def _found(name: str, *, wanted: bool = True) -> Record:
+    """The running pool. Raises BadRoute that says how to start it, or where nobody wants it to run, what does."""
     record = find(name)
-    if record is None:
-        running = [r.name for r in rendezvous.listing(_home() / "run")[0]]
-        raise BadRoute(f"There is no running pool {name!r}.{closest(name, running)} Start one: %infer pool start {name}")
-    return record
+    if record is not None:
+        return record
+    running = [r.name for r in rendezvous.listing(_home() / "run")[0]]
+    others = f"These run: {', '.join(f'pool/{n}' for n in running)}." if running else "No pool runs."
+    after = f"Start one: %infer pool start {name}" if wanted else others
+    raise BadRoute(f"There is no running pool {name!r}.{closest(name, running)} {after}")
 
 
 def _logs(name: str) -> list[Path]:

@@ -61,6 +61,8 @@ class Wish:
             raise BadOption(f"--dtype takes float32, float16 or bfloat16, not {self.dtype}.")
         if self.name is not None and not re.fullmatch(r"[\w][\w.:-]{0,63}", self.name):
             raise BadOption(f"--name takes up to 64 letters, digits, dots and dashes, not {self.name!r}.")
+        if self.called == "all":
+            raise BadOption("A pool cannot be called all: that is every pool. Choose another --name.")
 
     def _engine(self) -> None:
         """What decodes, and what belongs to one of both alone."""

@@ -44,7 +44,9 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
     ("words", "says"),
     [
         (["pool", "lst"], "Did you mean list"),
-        (["pool", "stop", "nope"], "There is no running pool"),
+        (["pool", "stop", "nope"], "There is no running pool 'nope'. No pool runs."),
+        (["pool", "status", "nope"], "Start one: holynb pool start nope"),
+        (["pool", "start", "--name", "all"], "cannot be called all"),
         (["pool", "start", "x", "--dpp", "2"], "There is no option --dpp"),
         (["pool", "start", "x", "--dp", "two"], "--dp takes a whole number"),
         (["pool", "start", "x", "y"], "one word too many"),
@@ -83,10 +85,13 @@ def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) 
     assert "pool/mine" in capsys.readouterr().out
     assert cli.main(["pool", "logs", "mine", "5"]) == 0
     assert "ready: mine" in capsys.readouterr().out
+    assert cli.main(["pool", "stop", "mime"]) == 2
+    assert "Did you mean mine? These run: pool/mine." in capsys.readouterr().err
     assert cli.main(["pool", "stop", "mine"]) == 0
     assert capsys.readouterr().out == "Stopped pool/mine.\n"
-    assert cli.main(["pool", "stop", "all"]) == 0
-    assert capsys.readouterr().out == "No pool ran.\n"
+    for every in ("all", "--all"):
+        assert cli.main(["pool", "stop", every]) == 0
+        assert capsys.readouterr().out == "No pool ran.\n"
 
 
 def test_help_of_pool_words(capsys: pytest.CaptureFixture[str]) -> None:

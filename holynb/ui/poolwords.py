@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from holynb.errors import BadOption, closest
+from holynb.errors import BadOption, UserError, closest
 from holynb.options import Option, duration
 from holynb.ui import grammar
 from holynb.ui.text import ago, count, grid
@@ -50,7 +50,7 @@ HELP: Mapping[str, str] = {
     "start": "start MODEL [options]: load a model and return when it answers. MODEL: a folder of safetensors, a hub id, a GGUF file, smollm2-135m.",
     "list": "list: all pools of this machine, with their state and memory.",
     "status": "status NAME: one pool in full.",
-    "stop": "stop NAME|all: end it and give its memory back.",
+    "stop": "stop NAME|--all: end it, or all of them, and give the memory back.",
     "logs": "logs NAME [N]: the last N lines (50) that it wrote.",
 }
 
@@ -65,9 +65,16 @@ def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") 
     if rest and rest[0] in ("help", "--help", "-h"):
         return _help(command, word), HELP[word]
     does = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
-    text, data = does(rest, notice)
-    # What is said to do next is said in the words of the place where it is read.
-    return text.replace("%infer pool ", f"{command} "), data
+
+    def placed(text: str) -> str:
+        """What is said to do next is said in the words of the place where it is read."""
+        return text.replace("%infer pool ", f"{command} ")
+
+    try:
+        text, data = does(rest, lambda said: notice(placed(said)))
+    except UserError as exc:
+        raise type(exc)(placed(str(exc))) from exc
+    return placed(text), data
 
 
 def _plan(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
@@ -138,7 +145,7 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
 def _stop(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    stopped = pools.stop(_one(rest, "stop"))
+    stopped = pools.stop("all" if list(rest) == ["--all"] else _one(rest, "stop"))
     return (f"Stopped {', '.join(f'pool/{n}' for n in stopped)}." if stopped else "No pool ran."), stopped
 
 
