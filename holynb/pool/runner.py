@@ -23,6 +23,7 @@ from holynb.pool.guide import Guides
 from holynb.pool.job import Emit, Job, Limits, Step
 from holynb.pool.mesh import Mesh
 from holynb.pool.spec import Spec, read
+from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,9 +42,6 @@ _MOMENT = 0.05
 BLOCK = 16
 
 DTYPES = ("float32", "bfloat16", "float16")
-
-#: How torch's CPU allocator and the CUDA libraries say that memory ran out, where they have no type for it.
-NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Runner:
@@ -158,7 +156,7 @@ class Runner:
                 self._launch(step)
             except (RuntimeError, MemoryError) as exc:
                 # Ranks of one replica must agree on every step; one that ran out alone ends the replica.
-                if self.group is not None or not _out_of_memory(exc):
+                if self.group is not None or not shortage.memory(exc):
                     raise
                 emits += self._land(0) + self._shrink(step)
         emits += self._land(self.engine.ahead if step is not None else max(0, len(self._flights) - 1))
@@ -274,8 +272,3 @@ def _dtype(asked: str | None, device: str, spec: Spec) -> str:
     if device == "cpu":
         return "bfloat16" if asked == "bfloat16" and bf16_is_fast() else "float32"
     return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if asked in (None, "auto") else str(asked)
-
-
-def _out_of_memory(exc: BaseException) -> bool:
-    """Whether this is memory that ran out: CUDA's, the CPU allocator's or Python's own."""
-    return isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError" or any(w in str(exc) for w in NO_MEMORY)
