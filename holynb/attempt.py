@@ -12,11 +12,12 @@ from typing import NamedTuple
 from holynb.budget import Money
 from holynb.errors import Fault
 from holynb.limits import Place
+from holynb.payments import Paid
 from holynb.station import Job, Station
 from holynb.structure import Judge
-from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts
+from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage
 
-__all__ = ["Going", "Heard", "answer", "answered", "asked", "failure", "listen", "unsent", "within"]
+__all__ = ["Going", "Heard", "answer", "answered", "asked", "failure", "listen", "paid", "unsent", "within"]
 
 #: An answer, with its latency and its time to first token (None where it was not streamed), seconds.
 Heard = tuple[Done, tuple[float, float | None]]
@@ -75,6 +76,16 @@ async def listen(request: Request, station: Station, timeouts: Timeouts, say: Ca
     if done is None:
         raise Fault("truncated", f"{station.route} ended its answer early")
     return done, (ended - sent, first - sent if first else None)
+
+
+def paid(job: Job, route: Route, money: Money, said: Completion | Fault) -> Paid:
+    """What an attempt came to, answer or none: its tokens and dollars are added to the row's."""
+    usage = said.usage or Usage()
+    cost = money.price(route, said.model, usage)
+    job.usage = job.usage + usage
+    job.cost = cost if job.cost is None else job.cost if cost is None else job.cost + cost
+    what = "attempt" if isinstance(said, Fault) else "answer"
+    return Paid(job.request.row, time.time(), str(route), said.model, what, usage, cost)
 
 
 def failure(job: Job, station: Station, fault: Fault) -> Outcome:

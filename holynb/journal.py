@@ -10,12 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from holynb.payments import Paid
 from holynb.types import Ended, Event, Failed, Noted, Outcome
 
 __all__ = ["Journal"]
 
 #: Told of every event that the run log keeps; returns something to wait for where the event must be on disk.
-Keeper = Callable[[Event], Awaitable[None] | None]
+Keeper = Callable[[Event | Paid], Awaitable[None] | None]
 
 
 #: An event that is older than the one before by more than this many seconds says that the wall clock was set back, not that a thread was late.
@@ -51,6 +52,11 @@ class Journal:
             self._live.pop(event.row, None)
         self._events.append(event)
         return self._keeper(event) if self._keeper else None
+
+    def pay(self, paid: Paid) -> None:
+        """What an attempt came to: for the run log's days. Readers see it in the row's end."""
+        if self._keeper:
+            self._keeper(paid)
 
     def say(self, row: int, text: str) -> None:
         """A piece of the answer of a row in flight."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from holynb import frame, history
+from holynb import frame, history, payments
 from holynb.journal import Journal
+from holynb.payments import PART_ROWS, Paid
 from holynb.plan import Plan, cut_key
 from holynb.runlog import RunLog, RunRecord, StoredRow
 from holynb.types import Ended, Event, Outcome
@@ -39,14 +40,20 @@ class Keeper:
         self._share = share
         self.log: RunLog | None = None
         self._mine: set[int] = set()
+        self._parted: set[int] = set()
 
-    def __call__(self, event: Event) -> Awaitable[None] | None:
+    def __call__(self, event: Event | Paid) -> Awaitable[None] | None:
         if self.log is None:
+            return None
+        if isinstance(event, Paid):
+            self.log.pay(self.run, event)
             return None
         if not isinstance(event, Ended):
             return self.log.event(self.run, event, None, shared=False)
         if event.row in self._mine:
             return None  # this run's own earlier answer, which stands in the log with what it cost
+        if event.row not in self._parted:
+            self._pay(event)
         shared = self._share and not event.outcome.cached
         promise = self.log.event(self.run, event, self.keys[event.row], shared=shared)
         return None if promise is None else self._safe(promise)
@@ -59,7 +66,7 @@ class Keeper:
             if request is not None and plan.options.chunk is not None:
                 self._cut[i] = cut_key(request, addresses[request.route], plan.options.chunk)
             if i in plan.long:
-                self.cut(i)
+                self._cut_off(i)
             if i % 500 == 499:
                 await asyncio.sleep(0)
         self.log = history.log()
@@ -74,8 +81,13 @@ class Keeper:
             return Found()
         return found
 
-    def cut(self, row: int) -> None:
-        """This row is asked in parts, so its answer is not the one to its whole prompt: it is kept under another key."""
+    def part(self, row: int) -> None:
+        """This row is asked in parts now: they are what is paid, and how they end is what counts."""
+        self._parted.add(row)
+        self._cut_off(row)
+
+    def _cut_off(self, row: int) -> None:
+        """The answer of a row in parts is not the one to its whole prompt: it is kept under another key."""
         self.keys[row] = self._cut.get(row)
 
     def more(self, beside: str, rows: Iterable[StoredRow]) -> None:
@@ -87,8 +99,14 @@ class Keeper:
         """Keep the end of such a request. Returns something to wait for."""
         if self.log is None:
             return None
+        self._pay(replace(event, row=event.row // PART_ROWS))
         promise = self.log.event(f"{self.run}{beside}", event, key, shared=self._share and not event.outcome.cached)
         return None if promise is None else self._safe(promise)
+
+    def _pay(self, event: Ended) -> None:
+        paid = payments.ended(event)
+        if self.log is not None and paid is not None:
+            self.log.pay(self.run, paid)
 
     async def finish(self, status: str) -> None:
         """Say in the log how the run ended, after everything else of it is written."""

@@ -98,9 +98,13 @@ class LogWriter:
 
     def _open(self) -> sqlite3.Connection:
         db = connect(self.path)
-        db.create_function("plus", 2, _plus, deterministic=True)
-        db.executescript(self._schema)
-        self.path.chmod(0o600)
+        try:
+            db.create_function("plus", 2, _plus, deterministic=True)
+            db.executescript(self._schema)
+            self.path.chmod(0o600)
+        except (sqlite3.Error, OSError):
+            db.close()
+            raise
         return db
 
 

@@ -57,7 +57,7 @@ class PartLog:
 
     def cut(self, row: int) -> None:
         """This row is asked in parts: its answer is kept apart from that of the whole prompt."""
-        self._keeper.cut(row)
+        self._keeper.part(row)
 
     def keys(self, requests: Sequence[Request]) -> list[str]:
         """What makes each the same as another."""

@@ -16,6 +16,7 @@ from holynb.errors import BadOption
 from holynb.journal import Journal
 from holynb.longrow import Long, Part
 from holynb.partlog import PartLog, Told
+from holynb.payments import Paid
 from holynb.plan import Plan
 from holynb.station import Job
 from holynb.types import Ended, Event, Failed, Outcome, Prompt, Started
@@ -78,6 +79,11 @@ class Parts(Journal):
             if self._too_long(event):
                 return None
         return self._journal.append(event)
+
+    def pay(self, paid: Paid) -> None:
+        """What a part came to is its row's."""
+        part = self._parts.get(paid.row)
+        self._journal.pay(paid if part is None else replace(paid, row=part.rows[0].request.row))
 
     def say(self, row: int, text: str) -> None:
         """What a part says is seen where it is the row's answer."""

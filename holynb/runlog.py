@@ -17,15 +17,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from holynb import payments
 from holynb.logwriter import LogWriter, connect
+from holynb.payments import PART_ROWS, PARTS, Paid
 from holynb.types import Ended, Event, Failed, Message, Outcome, Sampling, Usage
 
 __all__ = ["PARTS", "PART_ROWS", "RunLog", "RunRecord", "StoredRow"]
 
-#: The parts of a run's long rows stand under the run's id with this behind it; those of row i from i times so many on.
-PARTS, PART_ROWS = "/parts", 1_000_000
-
-SCHEMA = """
+ANSWERS = """
 CREATE TABLE IF NOT EXISTS runs(
   id TEXT PRIMARY KEY, name TEXT, route TEXT NOT NULL, n INTEGER NOT NULL, started REAL NOT NULL, ended REAL,
   status TEXT NOT NULL DEFAULT 'running', spec TEXT NOT NULL DEFAULT '{}');
@@ -44,6 +43,8 @@ CREATE TABLE IF NOT EXISTS answers(
   cached INTEGER NOT NULL, PRIMARY KEY(run, row)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' AND shared = 1;
 """
+#: All or nothing: two kernels that open an older log at once must not both fill its payments.
+SCHEMA = f"BEGIN IMMEDIATE;{ANSWERS}{payments.TABLE}COMMIT;"
 
 #: A row that is asked again (resumed, `--only failed`) replaces its answer and adds to what was paid for it; an answer from the log brings
 #: its tokens along and was paid elsewhere.
@@ -123,6 +124,10 @@ class RunLog:
             row = (run, event.row, event.attempt, event.route, event.at, event.kind, event.message, event.wait, u.tokens_in, u.tokens_out)
             self._writer.put("INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?,?)", [(*map(_clean, row), _clean(event.raw))])
         return None
+
+    def pay(self, run: str, paid: Paid) -> None:
+        """Keep what was paid; it is on disk before whatever is kept after it."""
+        self._writer.put(payments.INSERT, [tuple(map(_clean, payments.line(run, paid)))])
 
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
         """Say how a run ended: done, stopped, failed."""
@@ -210,6 +215,8 @@ class RunLog:
             db = sqlite3.connect(":memory:")
             db.executescript(SCHEMA)
         with closing(db):
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name='payments'").fetchone():
+                db.execute(payments.VIEW)
             yield db
 
 

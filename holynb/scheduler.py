@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from holynb.attempt import Going, Heard, answer, answered, asked, failure, unsent, within
+from holynb.attempt import Going, Heard, answer, answered, asked, failure, paid, unsent, within
 from holynb.budget import FREE, Money
 from holynb.errors import Fault
 from holynb.journal import Journal
@@ -20,7 +20,7 @@ from holynb.limits import Place
 from holynb.retry import Policy, pause, too_long
 from holynb.station import Job, Station, Stop, Stops
 from holynb.structure import Judge
-from holynb.types import Ended, Failed, Outcome, Paused, Started, Usage
+from holynb.types import Completion, Ended, Failed, Outcome, Paused, Started, Usage
 
 __all__ = ["PROOF_S", "Scheduler"]
 
@@ -148,7 +148,7 @@ class Scheduler:
         cost: Decimal | None = None
         try:
             done, times = await self._attempt(job, station)
-            cost = self._count(job, station, done.completion.usage, done.completion.model)
+            cost = self._count(job, station, done.completion)
             station.answered(done.completion.usage.tokens_out)
             station.limiter.ok(going.place, done.limits, _sum(done.completion.usage))
             self._recovered(stop, station)
@@ -158,7 +158,7 @@ class Scheduler:
             self._money.settle(going.worst, None)
             raise
         except Fault as fault:
-            cost = self._count(job, station, fault.usage, fault.model) if fault.usage else Decimal(0) if fault.kind in FREE else None
+            cost = self._count(job, station, fault) if fault.usage else Decimal(0) if fault.kind in FREE else None
             self._money.settle(going.worst, cost)
             await self._after(job, stop, station, fault, self._heard(station, fault, going.place))
         except Exception as exc:  # noqa: BLE001 - a fault of ours must end its row and be seen, not hang the run
@@ -255,12 +255,11 @@ class Scheduler:
         await self._end(job, failure(job, station, fault))
 
     # -- ends ------------------------------------------------------------------------------------------------------
-    def _count(self, job: Job, station: Station, usage: Usage, model: str | None = None) -> Decimal | None:
-        """Add an attempt's tokens and dollars to the row's; returns the dollars."""
-        cost = self._money.price(station.route, model, usage)
-        job.usage = job.usage + usage
-        job.cost = cost if job.cost is None else job.cost if cost is None else job.cost + cost
-        return cost
+    def _count(self, job: Job, station: Station, said: Completion | Fault) -> Decimal | None:
+        """Add an attempt's tokens and dollars to the row's and to what was paid today; returns the dollars."""
+        bill = paid(job, station.route, self._money, said)
+        self._journal.pay(bill)
+        return bill.cost
 
     async def _end(self, job: Job, outcome: Outcome) -> None:
         """End the row and those that asked the same. Returns when the answer is on disk, so that a lane frees only then."""

@@ -1,6 +1,7 @@
 """What was spent, asked of the run log: by day and route, this month so far, where the month leads. Reads only; sends nothing.
 
-A row counts on the day it was answered, at the price of that moment. Answers given again from the log cost nothing and are counted apart.
+What was paid counts on the day it was paid, at the price of that moment, and for the route that was paid, whatever became of the row later.
+Answers given again from the log cost nothing and are counted apart.
 An answer whose price is not known is counted as unknown, never as 0; a pool without a price has none to know.
 """
 
@@ -14,20 +15,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from holynb.estimate import Seen
-from holynb.runlog import PART_ROWS, PARTS, RunLog
+from holynb.payments import PARTS, WHOLE
+from holynb.runlog import RunLog
 from holynb.types import Message, Route, Usage
 
 __all__ = ["Month", "Speed", "Spent", "answered", "month", "offered", "speed", "spent", "total"]
 
-#: Of a row that was asked in parts, what counts is the parts: they stand in the log from the moment they were paid.
-WHOLE = f"""NOT EXISTS (SELECT 1 FROM answers p WHERE p.run = a.run || '{PARTS}'
-            AND p.row >= a.row * {PART_ROWS} AND p.row < (a.row + 1) * {PART_ROWS})"""  # noqa: S608 - constants of ours
-
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Rows that one route answered on one day (local time), None where several are added up. `cost` sums what is known (None: nothing is);
-    `unknown` says of how many answers it is not. `model` is as the server named it; `cached` rows were answered from the log.
+    """What one route was asked on one day (local time), None where several are added up. `rows` ended there, `failed` of them without an
+    answer. `cost` sums what is known (None: nothing is) over every attempt; `unknown` says of how many it is not. `model` is as the server
+    named it; `cached` rows were answered from the log.
     """
 
     day: dt.date | None
@@ -73,15 +72,15 @@ class Speed:
 
 def spent(log: RunLog, since: float | None = None, until: float | None = None) -> list[Spent]:
     """A line for each day, route and model between two times (seconds since 1970), the newest day first, the dearest route first."""
-    sql = f"""
-        SELECT date(at, 'unixepoch', 'localtime') AS day, route, model, count(*), sum(status = 'error'), sum(cached),
-               sum(CASE WHEN cached THEN 0 ELSE tokens_in END), sum(CASE WHEN cached THEN 0 ELSE tokens_out END), dollars(cost),
-               sum(cost IS NULL AND status = 'ok' AND NOT cached AND coalesce(route, '') NOT LIKE 'pool/%')
-        FROM answers a WHERE (attempts > 0 OR cached) AND at >= ? AND at < ? AND {WHOLE} GROUP BY day, route, model"""  # noqa: S608
+    sql = """
+        SELECT date(at, 'unixepoch', 'localtime') AS day, route, model, sum(what != 'attempt'), sum(what = 'error'), sum(what = 'cached'),
+               sum(tokens_in), sum(tokens_out), dollars(cost),
+               sum(cost IS NULL AND what IN ('answer', 'attempt') AND coalesce(route, '') NOT LIKE 'pool/%')
+        FROM payments WHERE at >= ? AND at < ? GROUP BY day, route, model"""
     with log.reading() as db:
         db.create_aggregate("dollars", 1, _Dollars)  # type: ignore[arg-type]  # its finalize gives text or None, both of which SQLite takes
         rows = db.execute(sql, (since or 0.0, 1e12 if until is None else until)).fetchall()
-    lines = [_line(*row) for row in rows]
+    lines = _named([_line(*row) for row in rows])
     return sorted(lines, key=lambda s: (s.day or dt.date.min, s.cost or Decimal(-1), s.route or ""), reverse=True)
 
 
@@ -103,7 +102,7 @@ def month(log: RunLog, now: dt.datetime) -> Month:
     so_far, simulated = (total([s for s in lines if (s.provider == "sim") is sim]) for sim in (False, True))
     gone = (now - start) / dt.timedelta(days=1)
     with log.reading() as db:
-        (oldest,) = db.execute("SELECT min(at) FROM answers WHERE route NOT LIKE 'sim/%'").fetchone()
+        (oldest,) = db.execute("SELECT min(at) FROM payments WHERE route NOT LIKE 'sim/%'").fetchone()
     if so_far.cost is None or oldest is None:
         return Month(start.date(), so_far, simulated, days, gone)
     seen = max(1.0, (now.timestamp() - max(start.timestamp(), oldest)) / 86400)
@@ -161,6 +160,18 @@ class _Dollars:
 
     def finalize(self) -> str | None:
         return None if self._sum is None else str(self._sum)
+
+
+def _named(lines: Sequence[Spent]) -> list[Spent]:
+    """Rows that no model answered beside the one model that their route had on that day, where it had one."""
+    found: dict[tuple[dt.date | None, str | None], list[Spent]] = {}
+    for each in lines:
+        found.setdefault((each.day, each.route), []).append(each)
+    named = []
+    for (day, route), those in found.items():
+        models = [s.model for s in those if s.model is not None]
+        named += [total(those, day=day, route=route, model=models[0])] if len(models) == 1 else those
+    return named
 
 
 def _line(day: str, route: str | None, model: str | None, *counts: int | str | None) -> Spent:

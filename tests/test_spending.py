@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 
 import holynb
 from holynb import history, loop, spending
-from holynb.types import Route
+from holynb.payments import Paid
+from holynb.runlog import RunLog
+from holynb.types import Route, Usage
 
 NOW = dt.datetime(2026, 11, 21, 12, 0)
 
@@ -30,8 +34,19 @@ def asked(n: int, route: str = "sim/echo", **options: object) -> Decimal:
 
 
 def change(home: Path, sql: str, *args: object) -> None:
+    """An UPDATE of answers, and of the payments for them."""
     with sqlite3.connect(home / "runs.sqlite") as db:
         db.execute(sql, args)
+        db.execute(sql.replace("answers", "payments"), args)
+    db.close()
+
+
+def older(home: Path) -> None:
+    """The log as a holynb without payments left it."""
+    history.close()
+    with sqlite3.connect(home / "runs.sqlite") as db:
+        db.execute("DROP TABLE payments")
+        db.execute("PRAGMA user_version = 0")
     db.close()
 
 
@@ -139,3 +154,93 @@ def test_what_is_on_offer_and_what_was_learned(home: Path) -> None:
     seen = spending.answered(history.log(), Route("sim", "echo"), most=7)
     assert len(seen) == 7
     assert all(s.usage.tokens_in and s.usage.tokens_out and s.messages[-1].content.startswith("sim/echo row") for s in seen)
+
+
+# -- what was paid stays where it was paid -------------------------------------------------------------------------------------
+YESTERDAY = NOW - dt.timedelta(days=1)
+LABEL = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
+
+
+def refused(n: int, **options: object) -> holynb.Run:
+    """A run whose rows were paid for twice each, and hold to no schema."""
+    run = holynb.infer([f"row {i}" for i in range(n)], "sim/echo", schema=LABEL, **options)
+    with pytest.raises(holynb.InferError):
+        run.wait()
+    return run
+
+
+def sums(lines: list[spending.Spent]) -> dict[tuple[dt.date | None, str | None], Decimal]:
+    return {(s.day, s.route): s.cost for s in lines if s.cost}
+
+
+def test_a_row_sent_again_on_another_day_leaves_what_was_paid_before_where_it_was(home: Path) -> None:
+    first = refused(3)
+    paid = sum((o.cost for o in first.rows()), Decimal(0))
+    change(home, "UPDATE answers SET at = ?", on(YESTERDAY))
+    again = holynb.infer([f"row {i}" for i in range(3)], "sim/json", schema=LABEL, only="failed").wait()
+    change(home, "UPDATE answers SET at = ? WHERE at != ?", on(NOW), on(YESTERDAY))
+    now = sum((o.cost for o in again.rows()), Decimal(0))
+    assert paid > 0 < now
+    lines = spending.spent(history.log())
+    assert sums(lines) == {(NOW.date(), "sim/json"): now, (YESTERDAY.date(), "sim/echo"): paid}
+    assert [(s.route, s.model, s.rows, s.failed) for s in lines] == [("sim/json", "sim-json", 3, 0), ("sim/echo", "sim-echo", 3, 3)]
+    assert spending.total(lines).tokens_in == sum(o.usage.tokens_in or 0 for o in (*first.rows(), *again.rows()) if o)
+    assert spending.month(history.log(), NOW + dt.timedelta(seconds=1)).simulated.cost == paid + now
+    stored = history.stored(again.id)
+    assert stored.cost == paid + now, "the run's own sum goes on"
+
+
+def test_each_route_that_a_row_was_paid_on_keeps_its_own() -> None:
+    run = holynb.infer([f"row {i}" for i in range(4)], "sim/echo", fallback="sim/json", schema=LABEL).wait()
+    whole = sum((o.cost for o in run.rows()), Decimal(0))
+    assert {o.route for o in run.rows()} == {"sim/json"}
+    lines = {s.route: s for s in spending.spent(history.log())}
+    assert {route: s.rows for route, s in lines.items()} == {"sim/json": 4, "sim/echo": 0}
+    assert lines["sim/echo"].cost > 0 < lines["sim/json"].cost
+    assert lines["sim/echo"].cost + lines["sim/json"].cost == whole
+
+
+def test_the_parts_of_a_long_row_are_paid_once() -> None:
+    text = "\n\n".join(f"Paragraph {i} says that the river is {i} metres wide, and goes on for a while about it." for i in range(60))
+    run = holynb.infer([text, "short"], "sim/echo", chunk=400).wait()
+    whole = sum((o.cost for o in run.rows()), Decimal(0))
+    (line,) = spending.spent(history.log())
+    assert (line.cost, line.rows, line.failed) == (whole, len(run.chunks()) + 1, 0)
+    assert line.rows > 3
+    asked_again = holynb.infer([text, "short"], "sim/echo", chunk=400).wait()
+    assert all(o.cached for o in asked_again.rows())
+    (line,) = spending.spent(history.log())
+    assert (line.cost, line.cached) == (whole, 2)
+
+
+def test_an_older_log_shows_what_it_knows_before_and_after_it_is_written_to(home: Path) -> None:
+    first = asked(5)
+    refused(2)
+    asked(5)
+    before = spending.spent(history.log())
+    older(home)
+    with sqlite3.connect(f"file:{home / 'runs.sqlite'}?mode=ro", uri=True) as db:
+        assert not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'payments'").fetchone()
+    db.close()
+    known = spending.spent(history.log())
+    assert spending.total(known) == spending.total(before)
+    more = asked(3, temperature=1)
+    after = spending.total(spending.spent(history.log()))
+    assert after.cost == spending.total(before).cost + more > first
+    assert (after.rows, after.cached) == (spending.total(before).rows + 3, 5)
+
+
+def test_two_kernels_that_open_an_older_log_at_once_count_it_once(home: Path) -> None:
+    paid = asked(20)
+    older(home)
+    logs = [RunLog(home / "runs.sqlite") for _ in range(4)]
+    gate = threading.Barrier(len(logs))
+
+    def write(log: RunLog) -> None:
+        gate.wait(30)
+        log.pay("r", Paid(0, on(NOW), "sim/echo", "sim-echo", "answer", Usage(1, 1), Decimal(1)))
+        log.close()
+
+    with ThreadPoolExecutor(len(logs)) as threads:
+        list(threads.map(write, logs))
+    assert spending.total(spending.spent(logs[0])).cost == paid + len(logs)
