@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,10 @@ def typed(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
     import pandas as pd
 
     cells = [schema.check(o.text or "").cells if o is not None and o.status == "ok" else {} for o in rows]
-    return {c.name: pd.Series([cell.get(c.name) for cell in cells], dtype=CELLS[c.kind]).array for c in schema.columns}
+    held = {c.name: [cell.get(c.name) for cell in cells] for c in schema.columns}
+    for name in (c.name for c in schema.columns if c.kind == "json"):
+        held[name] = [deepcopy(v) if isinstance(v, list | dict) else v for v in held[name]]  # the frame is its owner's to change
+    return {c.name: pd.Series(held[c.name], dtype=CELLS[c.kind]).array for c in schema.columns}
 
 
 def crossed(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:

@@ -30,16 +30,28 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`document` has no references. `wire` is what a server is told: objects closed, every property required, optional ones nullable."""
+    """`document` has no references. `wire` is what a server is told: objects closed, every property required, optional ones nullable.
+
+    `held` remembers, by its text, each answer that was found to hold: a frame is asked for again and again. Written and read by any thread.
+    """
 
     name: str
     document: Mapping[str, Any]
     wire: Mapping[str, Any]
     columns: tuple[Column, ...]
     model: Any = None
+    held: dict[str, Checked] = field(default_factory=dict, compare=False, repr=False)
 
     def check(self, text: str) -> Checked:
-        """Whether an answer is JSON of this schema. Words and code fences around it are looked past."""
+        """Whether an answer is JSON of this schema. Words and code fences around it are looked past. What it holds is shared: do not change it."""
+        if (known := self.held.get(text)) is not None:
+            return known
+        told = self._checked(text)
+        if told.error is None:
+            self.held[text] = told
+        return told
+
+    def _checked(self, text: str) -> Checked:
         first: str | None = None
         for value in _candidates(text, self.columns[0] == Column("value", None, "string")):
             told = self._told(value)

@@ -9,12 +9,13 @@ import typing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
 from pydantic import BaseModel, Field, field_validator
 
-from holynb import schema
+from holynb import frame, schema
 from holynb.engines.openai import strict
 from holynb.errors import BadOption
-from holynb.types import Message
+from holynb.types import Message, Outcome
 
 REVIEW = {
     "type": "object",
@@ -204,6 +205,28 @@ def test_a_model_checks_coerces_and_fills_in():
     assert told.cells == {"bookTitle": "Emma", "pages": 474, "authors": [{"name": "Austen", "born": None}], "kind": "novel"}
     assert "bookTitle: Value error, do not shout" in loaded.check('{"bookTitle": "EMMA", "pages": 1}').error
     assert "pages" in loaded.check('{"bookTitle": "Emma", "pages": 0}').error
+
+
+def test_a_frame_asked_for_again_checks_nothing_again_and_shares_nothing():
+    asked: list[str] = []
+
+    class Seen(Book):
+        @field_validator("title")
+        @classmethod
+        def seen(cls, value: str) -> str:
+            asked.append(value)
+            return value
+
+    loaded = schema.load(Seen)
+    texts = [json.dumps({"bookTitle": f"Book {i % 5}", "pages": 1 + i % 5, "authors": [{"name": "Austen"}]}) for i in range(20)]
+    rows = [Outcome("ok", text) for text in texts] + [Outcome("ok", "no book"), None, Outcome("error", texts[0])]
+    first, second = frame.build(rows, schema=loaded), frame.build(rows, schema=loaded)
+    assert sorted(asked) == [f"Book {i}" for i in range(5)], "each answer once, however often it was given"
+    assert_frame_equal(first, second)
+    assert second["bookTitle"].isna().tolist() == [False] * 20 + [True] * 3
+    first["authors"][0][0]["name"] = "changed"
+    first["authors"][1].clear()
+    assert_frame_equal(frame.build(rows, schema=loaded), second)
 
 
 class Tree(BaseModel):
