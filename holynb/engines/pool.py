@@ -14,7 +14,7 @@ from holynb import pools
 from holynb.engines import poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
-from holynb.engines.poolwire import NO_MEMORY, Answer
+from holynb.engines.poolwire import NO_MEMORY, TOLD, Answer, Ended
 from holynb.errors import BadRoute, Fault
 from holynb.poolinfo import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
@@ -80,6 +80,8 @@ class Pool:
                         yield Delta("")
             share, began = None if began is None else meter.end(began), None
             yield Done(answer.completion(share))
+        except Ended as fault:
+            raise self._ended(fault) from fault
         finally:
             if began is not None:
                 meter.end(began)
@@ -92,11 +94,14 @@ class Pool:
 
     async def _ask(self, request: Request, timeouts: Timeouts) -> tuple[Reply, Meter]:
         record = await self._found()
-        if record is None and self._word == pools.EMBEDDED:
+        if record is None:
+            why = await asyncio.to_thread(pools.epitaph, self._name)
+            if not self._comes_back(why):
+                raise self._gone(why)
             await self._again()
             record = await self._found()
         if record is None:
-            raise await self._gone()
+            raise self._gone("")
         self._name = record.name
         client = self._clients.get(str(record.socket))
         if client is None:
@@ -110,7 +115,7 @@ class Pool:
             return await client.send("POST", _URL, headers, body, connect=timeouts.connect), meter
         except Fault as fault:
             if fault.kind == "connection" and self._word != pools.EMBEDDED and await self._ends():
-                raise await self._gone() from fault
+                raise self._gone(await asyncio.to_thread(pools.epitaph, self._name)) from fault
             raise
 
     async def _found(self) -> Record | None:
@@ -129,9 +134,19 @@ class Pool:
             await asyncio.sleep(_LOOK_S)
         return True
 
-    async def _gone(self) -> Fault:
+    def _comes_back(self, why: str) -> bool:
+        """Whether a pool that ended so is started again for a row: the one that starts itself, unless somebody wanted its end."""
+        return self._word == pools.EMBEDDED and TOLD not in why
+
+    def _ended(self, fault: Ended) -> Fault:
+        """What a row hears that the pool refused because it ends."""
+        if self._comes_back(str(fault)):
+            return Fault(fault.kind, str(fault), retry=True, status=fault.status, raw=fault.raw)
+        words = f"{fault}. Start it: %infer pool start {self._word}"
+        return Fault(fault.kind, words, retry=False, stops=True, status=fault.status, raw=fault.raw)
+
+    def _gone(self, why: str) -> Fault:
         """What a row hears of a pool that runs no more: why, in its own last words, and the command."""
-        why = await asyncio.to_thread(pools.epitaph, self._name)
         words = f"is not running any more{': ' + why if why else ''}. Start it: %infer pool start {self._word}"
         return Fault("oom" if NO_MEMORY in why else "connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
 

@@ -9,10 +9,11 @@ from typing import Any
 from holynb.errors import Fault
 from holynb.types import Completion, Request, Usage
 
-__all__ = ["NO_MEMORY", "Answer", "body", "fault", "refusal"]
+__all__ = ["NO_MEMORY", "TOLD", "Answer", "Ended", "body", "fault", "refusal"]
 
 #: What a pool says of its end where that was it.
 NO_MEMORY = "ran out of memory"
+TOLD = "told to end"
 
 #: What a pool notes of a row that was answered all the same.
 _NOTES = {"oom": "oom: the pool's memory ran out under this row, which was kept and written to its end"}
@@ -23,6 +24,10 @@ _KINDS = {
     "replica_died": "server", "pool_failed": "connection", "server_error": "server", "unsupported_parameter": "bad_request",
     "invalid_schema": "bad_request",
 }  # fmt: skip
+
+
+class Ended(Fault):
+    """The pool takes no more rows, because it ends or has failed."""
 
 
 class Answer:
@@ -98,8 +103,7 @@ def fault(error: dict[str, Any], status: int | None) -> Fault:
     """The server's error object. `status`: None where it came in a stream."""
     code, message = str(error.get("code")), str(error.get("message"))
     kind = _KINDS.get(code) or ("bad_request" if status is not None and 400 <= status < 500 else "server")
-    if code == "pool_failed" and NO_MEMORY in message:
-        kind = "oom"
-    return Fault(
-        kind, message, retry=False if code == "pool_failed" else None, status=status, raw=json.dumps(error, ensure_ascii=False)[:2000]
-    )
+    raw = json.dumps(error, ensure_ascii=False)[:2000]
+    if code == "pool_failed":
+        return Ended("oom" if NO_MEMORY in message else kind, message, retry=False, status=status, raw=raw)
+    return Fault(kind, message, status=status, raw=raw)

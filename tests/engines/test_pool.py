@@ -14,6 +14,7 @@ from pool_fake import byte_model
 
 import holynb
 from holynb import pools
+from holynb.engines import poolwire
 from holynb.engines.pool import Pool
 from holynb.errors import BadRoute, Fault
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
@@ -144,13 +145,42 @@ def test_the_embedded_pool_starts_itself_once_for_all_who_ask(monkeypatch: pytes
         await asyncio.gather(*(e.ready(lambda text: None) for e in engines))
         asked = Request(0, (Message("user", "hi"),), Route("pool", "smollm2-135m"))
         items = await asyncio.gather(*(heard(e, asked) for e in engines))
-        pools.stop("all")
+        server = Process.of(pools.status("smollm2-135m").pid)
+        assert server is not None
+        server.signal(signal.SIGKILL)
+        assert server.wait(5)
         again = await heard(engines[0], asked)  # it has ended since: it starts itself again
+        pools.stop("all")
+        with pytest.raises(Fault, match=r"told to end.*%infer pool start smollm2-135m") as stopped:
+            await heard(engines[0], asked)
+        assert stopped.value.stops, "somebody wanted its end: only a new run starts it again"
+        assert pools.listing() == []
+        await engines[0].ready(lambda text: None)
         await asyncio.gather(*(e.aclose() for e in engines))
         return [i[-1].completion.text for i in [*items, again]]
 
     assert with_engine(work) == ["hi"] * 4
     assert [i.name for i in pools.listing()] == ["smollm2-135m"]
+
+
+@pytest.mark.parametrize(
+    ("word", "why", "retry"),
+    [
+        ("smollm2-135m", "its last replica is gone: process 7 was killed by SIGKILL", True),
+        ("smollm2-135m", "it was told to end (SIGTERM)", False),
+        ("bytes", "its last replica is gone: process 7 was killed by SIGKILL", False),
+    ],
+)
+def test_a_refusal_of_a_pool_that_ends_is_retried_where_it_comes_back(
+    model: str, word: str, why: str, retry: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools.start(model, name=word)
+    message = f"The pool {word} does not run: {why}"
+    monkeypatch.setattr(poolwire, "refusal", lambda *_: poolwire.fault({"code": "pool_failed", "message": message}, 503))
+    with pytest.raises(Fault, match="does not run") as caught:
+        with_engine(lambda e: heard(e, request(extra={"tools": ["none that a pool has"]})), word)
+    assert (caught.value.kind, caught.value.retry, caught.value.stops) == ("connection", retry, not retry)
+    assert (f"%infer pool start {word}" in str(caught.value)) is not retry
 
 
 def test_the_clock_does_not_run_in_the_queue(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
