@@ -43,7 +43,7 @@ class Check:
 def checks() -> list[Check]:
     """Every check, in the order in which a cell meets them."""
     return [
-        check for look in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys) for check in _asked(look)
+        check for look in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys, _sagemaker) for check in _asked(look)
     ]
 
 
@@ -172,6 +172,7 @@ def _pools() -> Iterator[Check]:
 
 def _keys() -> Iterator[Check]:
     from holynb import keys, settings
+    from holynb.errors import BadRoute
     from holynb.types import Route
 
     for name, said in settings.providers().items():
@@ -179,11 +180,51 @@ def _keys() -> Iterator[Check]:
             continue
         source = keys.source(settings.endpoint(Route(name, "*"), api_base=said.base or "https://localhost"))
         if source.startswith("key in "):
+            try:
+                settings.endpoint(Route(name, "*"))
+            except BadRoute as exc:
+                yield Check(f"{name}", "absent", f"{source}, and no address", str(exc))
+                continue
             yield Check(f"{name}", "works", source)
         elif source == f"no {said.key}":
             yield Check(f"{name}", "absent", source, f"%infer key {name} in a notebook, or {said.key}=… in a .env file")
         else:
             yield Check(f"{name}", "broken", source, f"%infer key {name} in a notebook, or set {said.key} anew")
+
+
+def _sagemaker() -> Iterator[Check]:
+    """What signs its requests. A role that the machine has is asked for over the network, and so not here."""
+    from holynb import settings
+
+    if _version("botocore") is None:
+        yield Check("sagemaker", "absent", "no botocore, which signs the requests", "pip install 'holynb[aws]'")
+        return
+    from botocore.exceptions import BotoCoreError
+    from botocore.session import get_session
+
+    session = get_session()
+    try:
+        region = settings.providers()["sagemaker"].options.get("region") or session.get_config_variable("region")
+        where = _aws_keys(session)
+    except BotoCoreError as exc:
+        yield Check("sagemaker", "broken", str(exc), "export AWS_PROFILE=… (a profile of ~/.aws/config), or unset AWS_PROFILE")
+        return
+    says = f"{f'region {region}' if region else 'no region'}, {where or 'no AWS keys here (a role of this machine is found when a request is signed)'}"
+    if not region:
+        yield Check("sagemaker", "absent", says, "export AWS_DEFAULT_REGION=…, or [provider.sagemaker.options] region in config.toml")
+    elif where is None:
+        yield Check("sagemaker", "absent", says, "export AWS_PROFILE=…, or AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…")
+    else:
+        yield Check("sagemaker", "works", says)
+
+
+def _aws_keys(session: Any) -> str | None:
+    """Where the AWS chain finds keys without asking anybody; None where it does not."""
+    if os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY"):
+        return "keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    said, name = session.get_scoped_config(), session.profile or "default"  # files under ~/.aws; raises for a profile that is none
+    found = ("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file")
+    return f"keys by the profile {name}" if any(said.get(word) for word in found) else None
 
 
 def _version(distribution: str) -> str | None:

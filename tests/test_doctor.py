@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,54 @@ def test_it_writes_and_starts_nothing(home: Path) -> None:
     before = sorted(p.name for p in home.iterdir())
     checks()
     assert sorted(p.name for p in home.iterdir() if p.name != "run") == before
+
+
+def test_a_key_without_an_address_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "a-real-looking-key-0123456789")
+    assert (by_name()["azure"].state, by_name()["azure"].says) == ("absent", "key in AZURE_OPENAI_API_KEY, and no address")
+    assert "AZURE_OPENAI_ENDPOINT" in by_name()["azure"].cure
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
+    assert by_name()["azure"].state == "works"
+
+
+# -- sagemaker -----------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ~/.aws/config, and nothing in the environment."""
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    config = tmp_path / "aws-config"
+    config.write_text("")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    return config
+
+
+def test_sagemaker_says_what_it_lacks_one_after_the_other(aws: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = by_name()["sagemaker"]
+    assert (found.state, found.cure.partition("=")[0]) == ("absent", "export AWS_DEFAULT_REGION")
+    assert found.says.startswith("no region, no AWS keys here")
+    (home / "config.toml").write_text('[provider.sagemaker.options]\nregion = "eu-west-1"')
+    found = by_name()["sagemaker"]
+    assert (found.state, found.says.partition(",")[0], found.cure.partition("=")[0]) == ("absent", "region eu-west-1", "export AWS_PROFILE")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-EXAMPLEKEY")
+    found = by_name()["sagemaker"]
+    assert (found.state, found.says) == ("works", "region eu-west-1, keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    assert "EXAMPLE" not in text([found])
+
+
+@pytest.mark.parametrize("said", ["role_arn = arn:aws:iam::1:role/x\nsource_profile = default", "sso_session = mine", "aws_access_key_id = AKIDEXAMPLE"])
+def test_a_profile_is_read_and_nobody_is_asked(aws: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    aws.write_text(f"[profile work]\nregion = us-east-2\n{said}\n")
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    found = by_name()["sagemaker"]
+    assert (found.state, found.says) == ("works", "region us-east-2, keys by the profile work")
+    monkeypatch.setenv("AWS_PROFILE", "wrok")
+    found = by_name()["sagemaker"]
+    assert (found.state, "wrok" in found.says, "AWS_PROFILE" in found.cure) == ("broken", True, True)
+
+
+def test_without_botocore_sagemaker_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    assert by_name()["sagemaker"].cure == "pip install 'holynb[aws]'"

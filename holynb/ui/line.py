@@ -177,9 +177,11 @@ def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
 def _models(_: InferMagic, rest: Sequence[str]) -> None:
     from holynb.ui import models
 
-    if len(rest) > 1:
-        raise BadOption(f"%infer models takes one provider, and {rest[1]!r} is one word too many.")
-    print(models.text(rest[0] if rest else None))
+    said, left = grammar.words(rest)
+    _only("models", said, {"api_base", "api_key_name"})
+    if len(left) > 1:
+        raise BadOption(f"%infer models takes one provider, and {left[1]!r} is one word too many.")
+    print(models.text(left[0] if left else None, **said))
 
 
 def _key(magic: InferMagic, rest: Sequence[str]) -> None:
@@ -239,7 +241,7 @@ COMMANDS: dict[str, Command] = {
     "stop": Command("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
     "resume": Command("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
     "run": Command("run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run),
-    "models": Command("models [PROVIDER]", "routes with their prices, and where each key comes from", _models),
+    "models": Command("models [PROVIDER] [--api-base URL]", "routes with their prices, and where each key comes from; what a server of yours serves", _models),
     "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
     "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", panelwords.panel),
     "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", panelwords.dash),

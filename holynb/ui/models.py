@@ -1,4 +1,6 @@
-"""`%infer models`: the routes known by name, what they cost, and whether their key is there. Asks no server but one's own, when it is named."""
+"""`%infer models`: the routes known by name, what they cost, and whether their key is there. Asks no server but one's own, when it is named, and
+the one at an address that is given.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from holynb import keys, loop, prices, settings
 from holynb.engines import servers
-from holynb.errors import BadKey, BadRoute, Fault, closest
+from holynb.errors import BadKey, BadOption, BadRoute, Fault, closest
 from holynb.types import Route
 from holynb.ui.text import grid
 
@@ -30,35 +32,47 @@ HERE = {
 ASK_S = 5.0
 
 
-def endpoint(provider: str) -> Endpoint:
-    """Where a provider is asked, whatever the model. Raises BadRoute."""
+#: Whose wire is taken where an address is given and nothing else.
+ANY = "vllm"
+
+
+def endpoint(provider: str, api_base: str | None = None, api_key_name: str | None = None) -> Endpoint:
+    """Where a provider is asked, whatever the model. Raises BadRoute, BadOption."""
     known = settings.providers()
     if provider not in known:
         raise BadRoute(f"There is no provider {provider!r}.{closest(provider, known)} Known: {', '.join(sorted(known))}.")
-    return settings.endpoint(Route(provider, "*"))
+    return settings.endpoint(Route(provider, "*"), api_base, api_key_name)
 
 
-def text(provider: str | None = None) -> str:
-    """A table of routes and a table of providers; of one provider where it is named, with what a server of one's own says of itself."""
+def text(provider: str | None = None, api_base: str | None = None, api_key_name: str | None = None) -> str:
+    """A table of routes and a table of providers; of one provider where it is named, with what a server of one's own says of itself.
+
+    `api_base` is an OpenAI-compatible server's address, which is asked what it serves; `api_key_name` the variable with its key.
+    """
     known = settings.providers()
-    told = ""
-    if provider is not None:
-        found = endpoint(provider)
-        known = {provider: known[found.route.provider]}
-        if servers.own(found):
-            listed, told = _served(found)
-            known[provider] = replace(known[provider], models={**known[provider].models, **listed})
+    told, asked = "", None
+    if provider is not None or api_base is not None or api_key_name is not None:
+        provider = provider or ANY
+        asked = endpoint(provider, api_base, api_key_name)
+        known = {provider: known[provider]}
+        if api_base is not None and asked.wire != "openai":
+            raise BadOption(f"{provider} has no list of models to ask for. An OpenAI-compatible server has: %infer models --api-base {api_base}")
+        if api_base is not None or servers.own(asked):
+            listed, told = _served(asked)
+            # At another address than the provider's, its own models are not there to be had.
+            known[provider] = replace(known[provider], models=listed if api_base is not None else {**known[provider].models, **listed})
     routes = []
     for name, said in known.items():
         for model, length in said.models.items():
             price = prices.list_price(Route(name, model))
             figures = [_dollars(price.input), _dollars(price.output)] if price else ["?", "?"]
             routes.append([f"{name}/{model}", f"{length:,}" if length else "?", *figures])
-    where = [[name, _address(name) or HERE.get(said.wire, "in config.toml"), _key(name)] for name, said in known.items()]
+    where = [[name, _address(name, asked) or HERE.get(said.wire, "in config.toml"), _key(name, asked)] for name, said in known.items()]
     parts = [
         grid(["route", "context", "$/M in", "$/M out"], routes) if routes else "",
         grid(["provider", "address", "key"], where, {1: 60, 2: 60}),
         told,
+        f"To ask one of them: %%infer {routes[0][0]} --api-base {api_base}" if api_base is not None and routes else "",
         f"Aliases: {', '.join(f'{a} = {r}' for a, r in settings.current().alias.items()) or 'none'}. Without a route: {settings.route()}.",
         "Any other model of a provider is PROVIDER/MODEL; %infer key PROVIDER asks for a key.",
     ]
@@ -100,19 +114,19 @@ def _now(busy: servers.Busy | None) -> str:
     return f"Now: {', '.join(words)}."
 
 
-def _address(provider: str) -> str:
+def _address(provider: str, asked: Endpoint | None) -> str:
     """Where requests go; what is configured where that is not settled yet."""
     try:
-        return endpoint(provider).base_url
+        return (asked or endpoint(provider)).base_url
     except BadRoute:
         return settings.providers()[provider].base
 
 
-def _key(provider: str) -> str:
+def _key(provider: str, asked: Endpoint | None) -> str:
     if settings.providers()[provider].wire == "sagemaker":
         return "AWS credentials"  # found when a request is signed, by the provider's own chain
     try:
-        return keys.source(endpoint(provider))
+        return keys.source(asked or endpoint(provider))
     except BadRoute as exc:  # a provider without an address yet: the reason belongs into its line, not in place of the list
         return str(exc)
 

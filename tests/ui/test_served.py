@@ -152,6 +152,41 @@ def test_a_named_server_lists_its_models_and_how_it_is(here: Callable[[str], str
     assert "Now: 16 running, 3 waiting, 50% of its KV cache in use, 3.0 GiB of memory." in out
 
 
+def test_a_server_at_an_address_lists_its_models(here: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_SERVERS_KEY", "own-key-0123456789abcdef")
+    with Exact(script([reply(VLLM)])) as server:
+        out = here(f"%infer models --api-base {server.base}/v1 --api-key-name MY_SERVERS_KEY")
+        assert [a.path for a in server.asked] == ["/v1/models", "/metrics"]
+        assert {a.headers.get("authorization") for a in server.asked} == {"Bearer own-key-0123456789abcdef"}
+        named = here(f"%infer models openai --api-base {server.base}/v1")
+    assert "vllm/Qwen/Qwen3-8B  40,960" in out
+    assert "key in MY_SERVERS_KEY" in out
+    assert f"%%infer vllm/Qwen/Qwen3-8B --api-base {server.base}/v1" in out
+    assert "own-key" not in out
+    assert "gpt-4.1" not in named, "a provider's own models are not at another address"
+    assert "no OPENAI_API_KEY" in named
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--api-base nonsense", "--api-base should be an address"),
+        ("vllm ray", "'ray' is one word too many"),
+        ("--api-bse http://x/v1", "There is no option --api-bse. Did you mean --api-base?"),
+        ("vllm --timeout 3", "%infer models does not take --timeout. It takes --api-base, --api-key-name."),
+        ("vlm --api-base http://x/v1", "There is no provider 'vlm'. Did you mean vllm?"),
+        ("anthropic --api-base http://x", "anthropic has no list of models to ask for"),
+        ("sim --api-base http://x/v1", "sim has no address"),
+    ],
+)
+def test_what_models_cannot_make_sense_of_is_one_line(line: str, words: str) -> None:
+    with shell() as made:
+        assert typed(made, "%load_ext holynb").error is None
+        ran = typed(made, f"%infer models {line}")
+    assert words in str(ran.error)
+    assert "\n" not in str(ran.error)
+
+
 def test_a_cell_watches_its_server(here: Callable[[str], str]) -> None:
     with Exact(script([reply(VLLM)], latency=0.5)) as server:
         here(f"%%infer r << vllm/m --api-base {server.base}/v1 -l -c 1\none\ntwo\nthree")
