@@ -250,7 +250,7 @@ def _bars(found: Sequence[Measured]) -> str:
 
 def spec(found: Sequence[Measured]) -> dict[str, Any]:
     """The bars side by side as one figure in plotly's JSON."""
-    from holynb.ui.plots import COLOURS, INK, RULE
+    from holynb.ui.plots import COLOURS, CONFIG, INK, RULE
 
     shown = {t: c for t, c in BARS.items() if any(getattr(m, column) is not None for m in found for column, _ in c)}
     data: list[dict[str, Any]] = []
@@ -272,4 +272,4 @@ def spec(found: Sequence[Measured]) -> dict[str, Any]:
         layout["annotations"].append({
             "text": said, "x": left, "y": 1.02, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False,
         })  # fmt: skip
-    return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}
+    return {"data": data, "layout": layout, "config": CONFIG}

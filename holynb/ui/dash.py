@@ -151,7 +151,7 @@ def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
         "barmode": "stack", "height": 220, "margin": {"l": 56, "r": 8, "t": 8, "b": 30}, "paper_bgcolor": clear, "plot_bgcolor": clear,
         "font": {"size": 11, "color": plots.INK}, "showlegend": True, "xaxis": {**axis, "type": "category"}, "yaxis": {**axis, "tickprefix": "$"},
     }  # fmt: skip
-    return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}
+    return {"data": data, "layout": layout, "config": plots.CONFIG}
 
 
 def _spent() -> list[Spent]:

@@ -28,6 +28,8 @@ NARROW = 760
 FEW = 12
 #: Legible on white and on near black.
 INK, RULE = "#808080", "rgba(128,128,128,.25)"
+#: A responsive chart takes a share of its place, which has no height of its own: the first change of the window would take it away. JupyterLab widens it.
+CONFIG: dict[str, Any] = {"displayModeBar": False, "responsive": False}
 COLOURS = ("#2a7fd4", "#d9822b", "#3d9a50", "#d6493e", "#1499a8", "#8e63ce")
 SYMBOLS = {"429": "triangle-down", "OOM": "x"}
 
@@ -87,7 +89,7 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> 
             "text": f"<b>{chart.title}</b>", "x": left, "y": high, "yshift": 22, "xref": "paper", "yref": "paper", "xanchor": "left",
             "yanchor": "bottom", "showarrow": False,
         })  # fmt: skip
-    return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}
+    return {"data": data, "layout": layout, "config": CONFIG}
 
 
 def _across(place: int, n: int) -> tuple[float, float]:

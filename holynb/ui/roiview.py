@@ -244,7 +244,7 @@ def _float(value: Decimal | None) -> float | None:
 
 def spec(made: Roi) -> dict[str, Any]:
     """Dollars a month by requests a day, from a hundredth to a hundred times the load, as a figure in plotly's JSON."""
-    from holynb.ui.plots import COLOURS, INK, RULE
+    from holynb.ui.plots import COLOURS, CONFIG, INK, RULE
 
     load = made.load
     days = [load.requests_per_day * 10 ** (k / 8) for k in range(-16, 17)]
@@ -263,7 +263,7 @@ def spec(made: Roi) -> dict[str, Any]:
         "font": {"size": 11, "color": INK}, "hovermode": "x", "xaxis": {**axis, "title": {"text": "requests a day"}},
         "yaxis": {**axis, "tickprefix": "$", "title": {"text": "a month"}}, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     }  # fmt: skip
-    return {"data": data, "layout": layout, "config": {"displayModeBar": False, "responsive": True}}
+    return {"data": data, "layout": layout, "config": CONFIG}
 
 
 def _trace(name: str, xs: Sequence[float], ys: Sequence[float], colour: str) -> dict[str, Any]:

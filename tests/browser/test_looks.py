@@ -95,6 +95,22 @@ def test_on_a_narrow_page_what_stays_is_legible(notebook: Any) -> None:
     page.picture("end-narrow")
 
 
+HEIGHTS = "() => [...document.querySelectorAll('.js-plotly-plot')].map(e => [e.offsetHeight, e._fullLayout.width - e.offsetWidth])"
+
+
+def test_charts_stay_when_the_window_changes_its_size(notebook: Any) -> None:
+    """plotly gives a chart that follows the window a share of its place, which has no height of its own: it was gone after the first change."""
+    page = notebook("%%infer sim/stream --lines --max-tokens 15\nOne?\nTwo?\nThree?", "%infer roi --requests-per-day 10000 --tokens 333..667", size=(1280, 900))
+    page.run(1)
+    page.run(2)
+    page.until(lambda: len(page.ask(HEIGHTS)) == 2, 20, "the charts")
+    for size in ((1280, 1100), (1100, 900), (1280, 700)):
+        page.page.set_viewport_size(dict(zip(("width", "height"), size, strict=True)))
+        page.page.wait_for_timeout(600)  # plotly waits a tenth of a second after the last change
+        page.until(lambda: all(abs(w) < 3 for _, w in page.ask(HEIGHTS)), 10, f"charts as wide as a window of {size}")
+        assert [h for h, _ in page.ask(HEIGHTS)] == [250, 340]
+
+
 def test_every_row_is_reached_without_a_mouse(notebook: Any) -> None:
     page = playing(notebook)
     grid = page.find(".hn-scroll")
