@@ -6,6 +6,7 @@ moves it to its next stop, or to the route that a router escalates to.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,8 +21,16 @@ __all__ = ["Judge", "native"]
 
 #: The wires that carry a schema beside the prompt.
 NATIVE = ("openai", "azure", "anthropic", "gemini", "pool")
-#: How a server says that it does not know what it was asked with, or that this schema is too much for it.
-UNKNOWN = re.compile(r"response_?format|schema|structured|output_config", re.IGNORECASE)
+#: How a server says that it does not know what it was asked with, or that this schema is too much for it. Grammars and samplers are
+#: llama.cpp's and TGI's words, "requested parameters" OpenRouter's, "JSON mode" Google's, "for format" Ollama's.
+UNKNOWN = re.compile(
+    r"response[ _]?format|schema|structured|output[ _](?:config|format)|grammar|initialize samplers|json[ _]mode|requested parameters"
+    r"|required for format", re.IGNORECASE,
+)  # fmt: skip
+#: The faults that such words may come as: OpenRouter answers 404, Ollama 500.
+MAYBE = ("bad_request", "not_found", "server")
+#: Groq's word for an answer that it made, found invalid and kept to itself.
+KEPT_BACK = "json_validate_failed"
 
 
 def native(endpoint: Endpoint) -> bool:
@@ -67,22 +76,39 @@ class Judge:
             return
         cut = " (it was cut off: --max-tokens)" if said.finish_reason == "length" else ""
         facts: dict[str, Any] = {"usage": said.usage, "model": said.model, "raw": said.text[:2000]}
-        message = f"the answer does not hold to the schema{cut}: {wrong}"
+        raise self._invalid(job, said.text, wrong, f"the answer does not hold to the schema{cut}: {wrong}", facts)
+
+    def _invalid(self, job: Job, text: str, wrong: str, message: str, facts: Mapping[str, Any]) -> Fault:
+        """The fault of an answer that does not hold: the first is to be repaired, the second ends the row or moves it on."""
         if job.again is None:
-            job.again = self.schema.repair(job.request.messages, said.text, wrong)
+            job.again = self.schema.repair(job.request.messages, text, wrong)
             job.faults -= 1  # a repair is none of --retries
-            raise Fault("invalid_output", message, retry=True, wait=0.0, **facts)
+            return Fault("invalid_output", message, retry=True, wait=0.0, **facts)
         job.again = None
         stronger = self.stronger.get(job.request.route)
         if stronger is not None and stronger not in job.chain:
             job.chain = (*job.chain, stronger)
-        raise Fault("invalid_output", message, retry=False, **facts)
+        return Fault("invalid_output", message, retry=False, **facts)
 
     def refused(self, job: Job, route: Route, sent: Request, fault: Fault) -> Fault:
         """The fault as the scheduler is to see it: a server that does not know structured output is asked again, in words."""
-        if fault.kind != "bad_request" or sent.schema is None or not UNKNOWN.search(fault.message):
+        if fault.kind not in MAYBE or fault.status is None or sent.schema is None:
+            return fault
+        if KEPT_BACK in fault.message:
+            facts = {"status": fault.status, "raw": fault.raw, "usage": fault.usage}
+            return self._invalid(job, _kept_back(fault.raw), "it is not JSON of the schema", fault.message, facts)
+        if not UNKNOWN.search(fault.message):
             return fault
         self.words.add(route)
         job.faults -= 1
         message = f"{fault.message} (asked again with the schema in words)"
         return Fault("bad_request", message, retry=True, wait=0.0, status=fault.status, raw=fault.raw)
+
+
+def _kept_back(raw: str | None) -> str:
+    """The answer that an error holds; nothing where it is cut, or has none."""
+    try:
+        said = json.loads(raw or "")["error"]["failed_generation"]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return said if isinstance(said, str) else ""

@@ -39,8 +39,9 @@ GOOD = '{"label": "positive", "stars": 4, "sure": 1, "again": true, "tags": ["a"
 class Clerk:
     """An OpenAI-compatible server: answers what `says` makes of (last message, number of the request); keeps what it was asked."""
 
-    def __init__(self, says: Any, refuses: str = "") -> None:
-        self.says, self.refuses = says, refuses
+    def __init__(self, says: Any, refuses: Any = "", status: int = 400) -> None:
+        self.says, self.status = says, status
+        self.refuses = {"error": {"message": refuses, "type": "invalid_request_error"}} if refuses and isinstance(refuses, str) else refuses
         self.bodies: list[dict[str, Any]] = []
         self.refused = 0
 
@@ -49,7 +50,7 @@ class Clerk:
         self.bodies.append(body)
         if self.refuses and "response_format" in body:
             self.refused += 1
-            return [reply({"error": {"message": self.refuses, "type": "invalid_request_error"}}, 400)]
+            return [reply(self.refuses, self.status)]
         text = self.says(body["messages"], number)
         return [reply(
             {"model": "clerk", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
@@ -104,17 +105,99 @@ def test_else_it_goes_in_words() -> None:
     assert '"minimum":1' in body["messages"][0]["content"]
 
 
-@pytest.mark.parametrize(
-    "why", ["This response_format type is unavailable now", "The specified schema produces a constraint that has too many states for serving."]
-)
-def test_a_server_that_refuses_it_is_told_in_words_from_then_on(why: str) -> None:
-    clerk = Clerk(lambda messages, n: GOOD, refuses=why)
+def error(message: str, **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **more}}
+
+
+#: How servers say no to a schema beside the prompt, as their users reported it. Status, body, where.
+REFUSALS: dict[str, tuple[int, Any]] = {
+    # https://github.com/bytedance/deer-flow/issues/545
+    "deepseek": (400, error("This response_format type is unavailable now", type="invalid_request_error", code="invalid_request_error")),
+    # https://github.com/browser-use/browser-use/pull/215
+    "deepseek, plain text": (422, b"Failed to deserialize the JSON body into the target type: response_format: response_format.type `json_schema` is unavailable now at line 1 column 12440"),
+    # https://github.com/openai/openai-dotnet/issues/276
+    "openai": (400, error("Invalid parameter: 'response_format' of type 'json_schema' is not supported with model version `gpt-4o`.", param="response_format")),
+    # https://github.com/BerriAI/litellm/issues/2442
+    "litellm": (400, error("MistralException - mistral does not support parameters: {'response_format': {'type': 'json_schema'}}. To drop these, set `litellm.drop_params=True`.", code="400")),
+    # https://github.com/BerriAI/litellm/issues/6610
+    "xai": (400, {"code": "Client specified an invalid argument", "error": "The response_format parameter is unsupported at the moment. Leave it unset."}),
+    # https://github.com/agno-agi/agno/issues/2553
+    "volcengine": (400, error("The parameter `response_format.type` specified in the request are not valid: invalid value: `json_schema`, supported values are: `json_object` and `text`.", code="InvalidParameter")),
+    # https://github.com/i-am-bee/beeai-framework/issues/1215
+    "groq": (400, error("invalid schema for response format: response_format/json_schema/next_step: minItems is not supported", type="invalid_request_error")),
+    # https://github.com/block/buzz/issues/3018
+    "openrouter": (404, error("No endpoints found that can handle the requested parameters.", code=404)),
+    # https://github.com/pydantic/pydantic-ai/issues/2976
+    "openrouter, of google": (400, error("Provider returned error", code=400, metadata={"raw": '{\n "error": {\n "code": 400,\n "message": "JSON mode is not enabled for models/gemma-3-27b-it",\n "status": "INVALID_ARGUMENT"\n }\n}\n', "provider_name": "Google AI Studio"})),
+    # https://github.com/bhimrazy/receipt-ocr/issues/20
+    "lm studio": (400, {"error": "'response_format.json_schema.schema' must be an object"}),
+    # https://github.com/ollama/ollama/issues/8126
+    "ollama": (400, error('invalid format: expected "json" or a JSON schema', type="invalid_request_error")),
+    # https://github.com/datalab-to/marker/issues/984
+    "ollama, 500": (500, {"error": "invalid JSON schema in format"}),
+    # https://github.com/ollama/ollama/issues/10805
+    "ollama, vocabulary": (500, error("failed to load model vocabulary required for format", type="api_error")),
+    # https://github.com/lidge-jun/opencodex/issues/2135
+    "llama.cpp": (400, error("Failed to initialize samplers: failed to parse grammar", code=400, type="invalid_request_error")),
+    # https://github.com/ggml-org/llama.cpp/issues/22396
+    "llama.cpp, gemma": (400, error("Failed to initialize samplers: std::exception", code=400, type="invalid_request_error")),
+    # https://github.com/ggml-org/llama.cpp/issues/11847
+    "llama.cpp, both": (400, error('Either "json_schema" or "grammar" can be specified, but not both', code=400, type="invalid_request_error")),
+    # https://github.com/huggingface/text-generation-inference/pull/2309
+    "tgi": (422, {"error": "Input validation error: grammar is not valid: Grammar must have a 'properties' field", "error_type": "validation"}),
+    # https://github.com/huggingface/text-generation-inference/issues/2899
+    "tgi, plain text": (422, b"Failed to deserialize the JSON body into the target type: response_format: missing field `value` at line 1 column 168"),
+    # https://github.com/vllm-project/vllm/issues/26421
+    "vllm": (400, error("The provided JSON schema contains features not supported by xgrammar.", type="BadRequestError", code=400)),
+    "anthropic": (400, error("The specified schema produces a constraint that has too many states for serving.")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body"), REFUSALS.values(), ids=REFUSALS)
+def test_a_server_that_refuses_it_is_told_in_words_from_then_on(status: int, body: Any) -> None:
+    clerk = Clerk(lambda messages, n: GOOD, refuses=body, status=status)
     with Exact(clerk) as server:
         serve(server.base)
         frame = ask([f"row {i}" for i in range(30)], concurrency=4, retries=0).wait().frame()
     assert frame.status.eq("ok").all()
     assert 1 <= clerk.refused <= 4, "what was on its way, and no more"
     assert int(frame.attempts.sum()) == len(clerk.bodies) == 30 + clerk.refused
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "attempts"),
+    [
+        (404, error("The model `clerk` does not exist or you do not have access to it.", code="model_not_found"), "not_found", 1),
+        (400, error("Unknown role: robot"), "bad_request", 1),
+        (400, error("'messages' must hold at least one schema-free message"), "bad_request", 2),  # these words would be about the schema
+    ],
+)
+def test_what_is_refused_for_another_reason_stays_refused(status: int, body: Any, kind: str, attempts: int) -> None:
+    with Exact(lambda asked, n: [reply(body, status)]) as server:
+        serve(server.base)
+        with pytest.raises(InferError):
+            ask(["hello"], retries=2).wait()
+        frame = holynb.last.frame()
+        assert (frame.error_type[0], len(server.asked)) == (kind, attempts)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_answer_that_the_server_keeps_back_is_repaired_like_any_other(times: int) -> None:
+    # https://github.com/thepersonalaicompany/amurex-backend/issues/38
+    kept = error("Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.", type="invalid_request_error",
+                 code="json_validate_failed", failed_generation="```json\n{ half")  # fmt: skip
+    clerk = Clerk(lambda messages, n: GOOD)
+    with Exact(lambda asked, n: [reply(kept, 400)] if n < times else clerk(asked, n)) as server:
+        serve(server.base)
+        run = ask(["hello"], retries=0)
+        if times == 1:
+            assert run.wait().frame()[["status", "attempts", "label"]].iloc[0].tolist() == ["ok", 2, "positive"]
+            assert "{ half" in clerk.bodies[0]["messages"][1]["content"]
+            assert "response_format" in clerk.bodies[0], "the server knows structured output"
+        else:
+            with pytest.raises(InferError, match="json_validate_failed"):
+                run.wait()
+            assert run.frame().error_type[0] == "invalid_output"
 
 
 def test_an_answer_that_does_not_hold_is_repaired_once_and_both_are_paid() -> None:
