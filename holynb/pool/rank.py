@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +12,9 @@ from kernels_support.jupyter import wire
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
 __all__ = ["Rank", "culprit"]
+
+#: Seconds between two questions to a rank whether it lives, and how many may stay without any word before it is ended.
+_BEAT_S, _BEATS = 2.0, 15
 
 #: What a rank says whose peer died: true, and not the reason.
 _ECHOES = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "socket closed", "peer closed", "nccl", "gloo")
@@ -31,6 +36,7 @@ class Rank:
         self._command, self._load, self._on_frame, self._on_end = command, dict(load), on_frame, on_end
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
+        self._spoke = False
 
     async def start(self) -> None:
         """Start the process and send it its load. Raises OSError."""
@@ -54,7 +60,9 @@ class Rank:
 
     async def kill(self) -> None:
         if self.child is not None and self.child.alive:
-            await asyncio.to_thread(self.child.kill)
+            # One that hangs in its device's driver dies when that lets it go; the rows need not wait for it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self.child.kill)
 
     async def heard(self) -> None:
         """Return when all that it said has been heard."""
@@ -69,15 +77,35 @@ class Rank:
         return f"process {self.child.pid} {self.words or self.child.how()}{'. Its last lines: ' + last if last else ''}"
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
+        beat = asyncio.create_task(self._beat())
         try:
             while (frame := await wire.read(reader)) is not None:
                 self._hear(frame)
         except wire.WireError as exc:
             self.words = f"sent something that is no frame: {exc}"
+        finally:
+            beat.cancel()
         self._on_end(self)
 
+    async def _beat(self) -> None:
+        """End a rank that is stopped or hangs: it keeps its socket open, and its rows would wait for ever.
+
+        Beats are counted, not seconds: a server that was stopped itself, and goes on, has heard nothing for longer than that.
+        A rank that loads is left alone: libraries that are read from a slow disk let no other thread speak.
+        """
+        await self.ready.wait()
+        missed = 0
+        while missed < _BEATS:
+            self._spoke = False
+            self.send({"t": "ping"})
+            await asyncio.sleep(_BEAT_S)
+            missed = 0 if self._spoke else missed + 1
+        self.words = f"gave no sign of life for {_BEAT_S * _BEATS:g} s: it was stopped, or hung, and is ended"
+        await self.kill()
+        self.close()
+
     def _hear(self, frame: wire.Frame) -> None:
-        kind = frame["t"]
+        kind, self._spoke = frame["t"], True
         if kind in {"ready", "stats"}:
             self.stats = frame["stats"]
         if kind == "ready":
@@ -86,7 +114,7 @@ class Rank:
             self.oom = bool(frame.get("oom"))
             # CUDA follows its first sentence with a page of figures.
             self.words = f"ran out of memory ({frame['message'].partition('. ')[0]})" if self.oom else f"failed: {frame['message']}"
-        else:
+        elif kind != "pong":
             self._on_frame(self, frame)
 
 

@@ -1,7 +1,7 @@
 """Main of a rank: a runner's loop on this thread, control frames on another. Knows no HTTP, no prompts and no text.
 
-In: load (once), add, cancel, stop. Out: ready or failed, then one `step` frame per decode step, `refused` for a job that can
-never fit, and `stats` about twice a second. The control socket's end means that the server is gone: the process ends at once.
+In: load (once), add, cancel, stop, ping. Out: ready or failed, then one `step` frame per decode step, `refused` for a job that can
+never fit, `stats` about twice a second, and `pong` at once, also in the middle of a step. The control socket's end means that the server is gone: the process ends at once.
 A rank that does not lead its replica is told of no jobs: it does as the leader does, and says only its stats.
 """
 
@@ -35,6 +35,7 @@ class Worker:
         self._sock = sock
         self._module, _, self._class = runner.partition(":")
         self._in: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
+        self._speaking = threading.Lock()
         self._said: dict[str, Any] = {}
         self._said_at = 0.0
         self._idle = True
@@ -61,7 +62,10 @@ class Worker:
 
     def _listen(self) -> None:
         for frame in wire.frames(self._sock):
-            self._in.put(frame)
+            if frame["t"] == "ping":
+                self._send({"t": "pong"})
+            else:
+                self._in.put(frame)
         os._exit(0)  # the server is gone, and a step under way must not keep the device
 
     def _serve(self, runner: Any, job: Any) -> None:
@@ -111,7 +115,8 @@ class Worker:
 
     def _send(self, frame: wire.Frame) -> None:
         try:
-            self._sock.sendall(wire.encode(frame))
+            with self._speaking:  # two threads speak, and a frame that is cut in two is none
+                self._sock.sendall(wire.encode(frame))
         except OSError:
             os._exit(0)  # as at the socket's end
 

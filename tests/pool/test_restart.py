@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import threading
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +16,12 @@ import psutil
 import pytest
 from pool_fake import Pool, Pools
 
+from holynb.pool import orders
+from holynb.pool.orders import Plan
 from holynb.pool.rank import Rank, culprit
+from holynb.pool.replica import Generation, Replica, Wanted
+
+HERE = Path(__file__).parent.parent
 
 
 def workers(pool: Pool) -> list[int]:
@@ -99,3 +107,33 @@ def dead(code: int | None, words: str | None = None) -> Any:
 )
 def test_the_rank_that_ended_the_others_is_named(ranks: list[Rank], number: int) -> None:
     assert ranks.index(culprit(ranks)) == number
+
+
+def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It keeps its socket open: nothing but its silence tells."""
+    monkeypatch.setattr("holynb.pool.rank._BEAT_S", 0.1)
+    monkeypatch.setattr("holynb.pool.rank._BEATS", 5)
+    plan = Plan("echo", "m", tmp_path, runner="fake_runner:Runner")
+    command = replace(orders.command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"})
+
+    async def work() -> tuple[Replica, list[Any]]:
+        heard: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        replica = Replica([(command, orders.load(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
+        await replica.start()
+        assert await replica.ready()
+        row = Generation(Wanted(tuple(range(40)), 40, 0.0, 1.0, 0, None, ()))
+        replica.add(row)
+        while len(row.tokens) < 3:  # a step takes longer than the beats that may be missed: a rank that computes answers all the same
+            await row.news(0.0)
+        assert replica.ended is None
+        replica.processes[0].signal(signal.SIGSTOP)
+        said = await asyncio.wait_for(heard, 10)
+        await replica.stop()
+        return replica, said
+
+    replica, (which, why, left) = asyncio.run(work())
+    assert which is replica
+    assert "gave no sign of life for 0.5 s: it was stopped, or hung" in why
+    assert len(left) == 1
+    assert replica.ranks[0].child is not None
+    assert replica.ranks[0].child.code == -signal.SIGKILL
