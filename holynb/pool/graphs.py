@@ -21,7 +21,7 @@ from torch import Tensor
 
 from holynb.pool.guide import masks
 from holynb.pool.job import Limits, Row, Seq, Step
-from holynb.pool.lanes import SAMPLING, Lanes, pack
+from holynb.pool.lanes import SAMPLING, Lanes, pack, padded, paired
 from holynb.pool.model import Decoder, Part
 from holynb.pool.pinned import Pinned
 from holynb.pool.stage import Alone
@@ -31,7 +31,7 @@ from kernels_support.gpu.masking import mask
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits
 from kernels_support.gpu.sampling import Choice
 
-__all__ = ["Flight", "Graphs"]
+__all__ = ["Flight", "Graphs", "choice", "sizes"]
 
 #: Sizes that are captured; a batch takes the next larger one.
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
@@ -59,8 +59,7 @@ class Graphs:
         self.stage = stage or Alone()
         self.ahead = self.stage.ahead + 1
         self.model, self.kv, self.block, self.capture = model, kv, block, capture and kv.is_cuda
-        self.batches = [b for b in BATCHES if b < limits.batch] + [limits.batch]
-        self.chunks = [c for c in CHUNKS if c < limits.chunk] + [limits.chunk]
+        self.batches, self.chunks = sizes(limits)
         self.rows, self.width = limits.batch, -(-limits.max_len // block)
         # A batch for each step that a pipeline has under way.
         self.lanes = [Lanes(limits.batch, self.width, block, first=2 * limits.batch * i) for i in range(self.ahead)]
@@ -153,12 +152,12 @@ class Graphs:
         if lanes.decode(seqs, mixed=step.mixed) or self.ahead > 1:
             lanes.how[:3, n:size] = 0
             self._host.send_table(lanes.table[:n, : lanes.used], self.table)
-            self._host.send(_paired(lanes.how[:, :size]), self.how)
+            self._host.send(paired(lanes.how[:, :size]), self.how)
             self._host.send(lanes.order, self.order)
         lanes.said[:, n:size] = -1
         self._host.send(lanes.said[:, :size], self.said)
         if self._run("decode", size, seqs):
-            how = _choice(self.how[: SAMPLING * size].view(SAMPLING, size), self.made[4][:size])
+            how = choice(self.how[: SAMPLING * size].view(SAMPLING, size), self.made[4][:size])
             self._guided(seqs, how, self.tokens[:size])
 
     def _start_prefill(self, rows: list[Row], sampled: list[Seq]) -> None:
@@ -166,15 +165,15 @@ class Graphs:
         tokens = chunk.tokens.shape[1]
         size = self.chunks[bisect_left(self.chunks, tokens)]
         many = min(self.rows, size)
-        self._host.send(_padded(chunk.tokens, size, -1), self.chunk)
-        self._host.send(_padded(chunk.tiles.T, size // QUERIES + many, -1).T, self.tiles)
+        self._host.send(padded(chunk.tokens, size, -1), self.chunk)
+        self._host.send(padded(chunk.tiles.T, size // QUERIES + many, -1).T, self.tiles)
         self._host.send(chunk.spans, self.spans)
-        self._host.send(_padded(chunk.last[None], many, 0), self.last)
-        self._host.send(_paired(_padded(chunk.how, many, 0)), self.how_prompts)
+        self._host.send(padded(chunk.last[None], many, 0), self.last)
+        self._host.send(paired(padded(chunk.how, many, 0)), self.how_prompts)
         self._host.send_table(chunk.table, self.prompts)
         if self._run("prefill", size, sampled):
             how = self.how_prompts[: SAMPLING * many].view(SAMPLING, many)
-            self._guided(sampled, _choice(how, how[3]), self.tokens[self.rows : self.rows + many])
+            self._guided(sampled, choice(how, how[3]), self.tokens[self.rows : self.rows + many])
 
     def _run(self, kind: str, size: int, seqs: list[Seq]) -> bool:
         """One graph, with what comes in before it and goes out after it. True where it ended at the logits of these rows."""
@@ -240,7 +239,7 @@ class Graphs:
         parts = splits(size, self.kv.shape[2])
         part = Part(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:size]))
         made = self.model.forward(part, self.kv, self.hidden_in[:size])
-        self._finish(made, _choice(how, following) if sample else None, self.tokens[:size])
+        self._finish(made, choice(how, following) if sample else None, self.tokens[:size])
 
     def _finish(self, made: Tensor, how: Choice | None, tokens: Tensor) -> None:
         """Sample what the last stage made, or leave its logits (`how` None); keep what another made for the next."""
@@ -260,7 +259,12 @@ class Graphs:
         # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
         part = Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
         made = self.model.forward(part, self.kv, self.hidden_in[:size])
-        self._finish(made, _choice(how, how[3]) if sample else None, self.tokens[self.rows : self.rows + many])
+        self._finish(made, choice(how, how[3]) if sample else None, self.tokens[self.rows : self.rows + many])
+
+
+def sizes(limits: Limits) -> tuple[list[int], list[int]]:
+    """Decode batches and prompt chunks that graphs are made for."""
+    return [b for b in BATCHES if b < limits.batch] + [limits.batch], [c for c in CHUNKS if c < limits.chunk] + [limits.chunk]
 
 
 class _Blank:
@@ -279,19 +283,6 @@ class _Blank:
             buffer.copy_(kept)
 
 
-def _choice(how: Tensor, position: Tensor) -> Choice:
+def choice(how: Tensor, position: Tensor) -> Choice:
+    """`how` (SAMPLING, rows) int32, as `holynb.pool.lanes` makes it, read as what it stands for."""
     return Choice(how[0].view(torch.float32), how[2], how[1].view(torch.float32), how[4:6].view(-1).view(torch.int64), position)
-
-
-def _paired(how: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The seeds' halves side by side, as the device reads them: one int64 each."""
-    out = how.copy()
-    out[4:6] = how[4:6].T.reshape(2, -1)
-    return out
-
-
-def _padded(values: np.ndarray[Any, Any], width: int, fill: int) -> np.ndarray[Any, Any]:
-    """The last axis made `width` long."""
-    out = np.full((*values.shape[:-1], width), fill, np.int32)
-    out[..., : values.shape[-1]] = values
-    return out

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from holynb.pool.job import Row, Seq
 
-__all__ = ["Chunk", "Lanes", "pack"]
+__all__ = ["Chunk", "Lanes", "pack", "padded", "paired"]
 
 Ints = NDArray[np.int32]
 
@@ -151,3 +151,17 @@ def pack(rows: list[Row], page: int, queries: int) -> Chunk:
     samplers = [i for i, r in enumerate(rows) if r.samples]
     last = np.array([spans[i][0] + spans[i][1] - 1 for i in samplers], np.int32)
     return Chunk(tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling([rows[i].seq for i in samplers]))
+
+
+def paired(how: Ints) -> Ints:
+    """The seeds' halves side by side, as the device reads them: one int64 each."""
+    out = how.copy()
+    out[4:6] = how[4:6].T.reshape(2, -1)
+    return out
+
+
+def padded(values: Ints, width: int, fill: int) -> Ints:
+    """The last axis made `width` long."""
+    out = np.full((*values.shape[:-1], width), fill, np.int32)
+    out[..., : values.shape[-1]] = values
+    return out

@@ -78,7 +78,13 @@ def command(plan: Plan, number: int) -> Command:
 
 def load(plan: Plan, folder: Path, number: int, meet: Path) -> dict[str, Any]:
     """What rank `number` of the whole pool is told to load. `meet` is a file that is not there yet, where its replica's ranks find each other."""
-    said: dict[str, Any] = {"folder": str(folder), "device": plan.devices[number], "dtype": plan.dtype, "max_len": plan.max_len, "memory": plan.memory}
+    said: dict[str, Any] = {
+        "folder": str(folder),
+        "device": plan.devices[number],
+        "dtype": plan.dtype,
+        "max_len": plan.max_len,
+        "memory": plan.memory,
+    }
     if plan.size > 1:
         said["mesh"] = {
             "tensor": plan.tp, "pipe": plan.pp, "rank": number % plan.size, "micro": plan.micro, "address": f"file://{meet}",

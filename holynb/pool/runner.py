@@ -26,10 +26,12 @@ from holynb.pool.spec import Spec, read
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from holynb.pool.load import Source
     from holynb.pool.model import Decoder
+    from holynb.pool.rehearsal import Rehearsal
     from holynb.pool.shard import Group
     from holynb.pool.stage import Alone
 
@@ -215,6 +217,7 @@ class Runner:
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
         dtype = getattr(torch, self.dtype)
+        rehearsal = None if self.device == "cpu" else self._rehearsed(dtype)
         self.group = self._meet()
         with nullcontext(source) if source else opened(folder) as found:
             weights = load(self.spec, self.cut, found, self.device, dtype)
@@ -231,7 +234,15 @@ class Runner:
         joins = None if self.group is None else self.group.joins(self.spec, self.cut, self.limits.batch, dtype)
         model = Decoder(self.spec, weights, self.limits.max_len, joins)
         self.stage = Alone() if self.group is None or self.mesh.pipe == 1 else Stage(self.group, self.spec.hidden, kv)
-        self.engine: Engine = Eager(model, kv, BLOCK, self.stage) if self.device == "cpu" else _graphs(model, kv, self.limits, self.stage)
+        self.engine: Engine = Eager(model, kv, BLOCK, self.stage) if rehearsal is None else _graphs(model, kv, self.limits, self.stage)
+        if rehearsal is not None:
+            rehearsal.wait()
+
+    def _rehearsed(self, dtype: torch.dtype) -> Rehearsal:
+        """The kernels, compiling."""
+        from holynb.pool.rehearsal import Rehearsal, launches
+
+        return Rehearsal(launches(self.spec, self.mesh, self.limits, BLOCK, dtype), self.device)
 
     def _meet(self) -> Group | None:
         """The other ranks, if there are any."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, tl, triton
+from kernels_support.gpu.lang import jit, start, tl, triton
 from kernels_support.gpu.sampling import Choice
 
 __all__ = ["choose", "choose_into"]
@@ -29,9 +29,9 @@ def choose_into(logits: torch.Tensor, how: Choice, out: torch.Tensor) -> None:
     edge = torch.empty(rows, dtype=torch.float32, device=logits.device)
     best = torch.empty(rows, pieces, dtype=torch.float32, device=logits.device)
     token = torch.empty(rows, pieces, dtype=torch.int32, device=logits.device)
-    _threshold[(rows,)](logits, how.temperature, how.top_k, how.top_p, edge, vocab, piece=4096, num_warps=16)
-    _piece[(rows, pieces)](logits, how.temperature, how.seed, how.position, edge, best, token, vocab, piece=_PIECE, num_warps=4)
-    _settle[(rows,)](best, token, out, pieces, wide=triton.next_power_of_2(pieces), num_warps=1)
+    start(_threshold, (rows,), logits, how.temperature, how.top_k, how.top_p, edge, vocab, piece=4096, num_warps=16)
+    start(_piece, (rows, pieces), logits, how.temperature, how.seed, how.position, edge, best, token, vocab, piece=_PIECE, num_warps=4)
+    start(_settle, (rows,), best, token, out, pieces, wide=triton.next_power_of_2(pieces), num_warps=1)
 
 
 @jit
@@ -56,7 +56,13 @@ def _scaled(logits_ptr: tl.tensor, row: tl.tensor, at: tl.tensor, vocab: tl.tens
 
 @jit
 def _threshold(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: tl.tensor, temperature_ptr: tl.tensor, k_ptr: tl.tensor, p_ptr: tl.tensor, edge_ptr: tl.tensor, vocab: tl.tensor, piece: tl.constexpr
+    logits_ptr: tl.tensor,
+    temperature_ptr: tl.tensor,
+    k_ptr: tl.tensor,
+    p_ptr: tl.tensor,
+    edge_ptr: tl.tensor,
+    vocab: tl.tensor,
+    piece: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)
     temperature, k, p = tl.load(temperature_ptr + row), tl.load(k_ptr + row), tl.load(p_ptr + row)
@@ -103,7 +109,15 @@ def _threshold(  # noqa: PLR0917 - what a kernel needs
 
 @jit
 def _piece(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: tl.tensor, temperature_ptr: tl.tensor, seed_ptr: tl.tensor, position_ptr: tl.tensor, edge_ptr: tl.tensor, best_ptr: tl.tensor, token_ptr: tl.tensor, vocab: tl.tensor, piece: tl.constexpr
+    logits_ptr: tl.tensor,
+    temperature_ptr: tl.tensor,
+    seed_ptr: tl.tensor,
+    position_ptr: tl.tensor,
+    edge_ptr: tl.tensor,
+    best_ptr: tl.tensor,
+    token_ptr: tl.tensor,
+    vocab: tl.tensor,
+    piece: tl.constexpr,
 ) -> None:
     row, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     temperature = tl.load(temperature_ptr + row)

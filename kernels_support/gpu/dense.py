@@ -7,7 +7,7 @@ import torch
 from kernels_support.gpu import skinny
 from kernels_support.gpu.lang import on_device
 
-__all__ = ["linear", "packed"]
+__all__ = ["few", "linear", "packed"]
 
 #: Rows of x, and numbers in W, up to which `skinny` beats cuBLAS (measured on one H200).
 ROWS, NUMBERS = 4, 1 << 23
@@ -21,11 +21,16 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if weight.is_mkldnn:
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - its only door
         return product
-    if on_device(x) and x.shape[0] <= ROWS and weight.numel() <= NUMBERS:
+    if few(x, weight):
         return skinny.launch(x, weight, bias, out)
     if out is None:
         return torch.nn.functional.linear(x, weight, bias)
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+
+
+def few(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether `skinny` is the faster one."""
+    return on_device(x) and x.shape[0] <= ROWS and weight.numel() <= NUMBERS
 
 
 def packed(weight: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, tl
+from kernels_support.gpu.lang import jit, start, tl
 
 __all__ = ["Feed", "feed", "feed_reference"]
 
@@ -48,8 +48,21 @@ def feed_reference(f: Feed) -> None:
 def feed(f: Feed) -> None:
     """`feed_reference`, by Triton."""
     rows = f.ids.shape[0]
-    _feed[(rows,)](
-        f.said, f.tokens, f.table, f.ids, f.positions, f.slots, f.lengths, f.following, f.said.stride(0), f.table.stride(0), page=f.page, num_warps=1
+    start(
+        _feed,
+        (rows,),
+        f.said,
+        f.tokens,
+        f.table,
+        f.ids,
+        f.positions,
+        f.slots,
+        f.lengths,
+        f.following,
+        f.said.stride(0),
+        f.table.stride(0),
+        page=f.page,
+        num_warps=1,
     )
 
 

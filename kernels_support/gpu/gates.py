@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, tl, triton
+from kernels_support.gpu.lang import jit, on_device, start, tl, triton
 
 __all__ = ["silu_mul", "silu_mul_reference"]
 
@@ -24,7 +24,7 @@ def launch(both: torch.Tensor) -> torch.Tensor:
     """One program a row and 1,024 columns."""
     rows, inner = both.shape[0], both.shape[1] // 2
     out = torch.empty(rows, inner, dtype=both.dtype, device=both.device)
-    _silu_mul[(rows, triton.cdiv(inner, 1024))](both, out, inner, block=1024, num_warps=4)
+    start(_silu_mul, (rows, triton.cdiv(inner, 1024)), both, out, inner, block=1024, num_warps=4)
     return out
 
 

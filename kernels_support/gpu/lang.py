@@ -1,12 +1,20 @@
-"""Triton where it is installed, and nothing in its place where not, so that the plain torch side of each kernel imports everywhere."""
+"""Triton where it is installed, and nothing in its place where not, so that the plain torch side of each kernel imports everywhere.
+
+A kernel is started by `start`. Over tensors that are not there (torch's meta device) it is noted instead, inside `noting`: what a model would launch can
+be compiled before there is a model.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["HAS_TRITON", "jit", "on_device", "tl", "triton"]
+__all__ = ["HAS_TRITON", "Launch", "jit", "noting", "on_device", "start", "tl", "triton"]
 
 try:
     import triton
@@ -16,6 +24,9 @@ except ImportError:
 
 HAS_TRITON = triton is not None
 
+#: What this thread's `noting` has found so far; none where it is not inside one.
+_here = threading.local()
+
 
 def jit(function: Any) -> Any:
     """`triton.jit`; without Triton the kernel stays as it stands, and nobody launches it."""
@@ -24,4 +35,50 @@ def jit(function: Any) -> Any:
 
 def on_device(x: torch.Tensor) -> bool:
     """Whether this tensor is for the Triton side."""
-    return HAS_TRITON and x.is_cuda
+    return HAS_TRITON and (x.is_cuda or x.is_meta)
+
+
+def start(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
+    """Launch `kernel` over `grid`; inside `noting`, take note of it."""
+    found: dict[Any, Launch] | None = getattr(_here, "found", None)
+    if found is None:
+        kernel[grid](*args, **options)
+    else:
+        launch = Launch(kernel, args, options)
+        found.setdefault(launch.key, launch)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A kernel with what it would be started with."""
+
+    kernel: Any
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+
+    @property
+    def key(self) -> Any:
+        """Equal for launches that Triton compiles once: it looks at types, and at which numbers and addresses 16 divides."""
+        return self.kernel, *map(_special, self.args), *sorted(self.options.items())
+
+    def compile(self, *, load: bool) -> None:
+        """Compile it, for this thread's device; with `load`, bring it there as well. Nothing is run."""
+        made = self.kernel.warmup(*self.args, grid=(1,), **self.options)
+        if load:
+            _ = made.run  # Triton loads a kernel where somebody asks how to run it
+
+
+def _special(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.data_ptr() % 16 == 0
+    return (value == 1, value % 16 == 0) if isinstance(value, int) else type(value)
+
+
+@contextmanager
+def noting() -> Iterator[dict[Any, Launch]]:
+    """While inside, this thread's kernels are noted, each once, in order, and none is run."""
+    _here.found = {}
+    try:
+        yield _here.found
+    finally:
+        _here.found = None

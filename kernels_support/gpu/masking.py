@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, tl, triton
+from kernels_support.gpu.lang import jit, on_device, start, tl, triton
 
 __all__ = ["mask", "mask_reference"]
 
@@ -27,7 +27,7 @@ def mask(logits: torch.Tensor, lanes: torch.Tensor, words: torch.Tensor) -> None
 def launch(logits: torch.Tensor, lanes: torch.Tensor, words: torch.Tensor) -> None:
     """One program a masked row and 2,048 tokens."""
     vocab = logits.shape[-1]
-    _mask[(len(lanes), triton.cdiv(vocab, _PIECE))](logits, lanes, words, vocab, words.shape[1], piece=_PIECE, num_warps=4)
+    start(_mask, (len(lanes), triton.cdiv(vocab, _PIECE)), logits, lanes, words, vocab, words.shape[1], piece=_PIECE, num_warps=4)
 
 
 @jit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, tl, triton
+from kernels_support.gpu.lang import jit, on_device, start, tl, triton
 
 __all__ = ["add_rms_norm", "add_rms_norm_reference", "rms_norm_reference"]
 
@@ -15,7 +15,9 @@ def rms_norm_reference(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tor
     return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
-def add_rms_norm_reference(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def add_rms_norm_reference(
+    x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(normed sum, sum) of x and the residual stream (none yet: x alone). Shapes (tokens, hidden)."""
     total = x if residual is None else residual + x
     return rms_norm_reference(total, weight, eps), total
@@ -29,18 +31,26 @@ def add_rms_norm(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.T
 def launch(x: torch.Tensor, residual: torch.Tensor | None, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
     """One program a row."""
     rows, width = x.shape
-    normed, total = torch.empty_like(x), x if residual is None else torch.empty_like(x)
+    normed, total = x.new_empty(x.shape), x if residual is None else x.new_empty(x.shape)
     block = triton.next_power_of_2(width)
     warps = 4 if block <= 2048 else 8
-    _add_rms_norm[(rows,)](
-        x, x if residual is None else residual, weight, normed, total, width, eps, has_residual=residual is not None, block=block, num_warps=warps
+    start(
+        _add_rms_norm, (rows,), x, x if residual is None else residual, weight, normed, total, width, eps, has_residual=residual is not None, block=block, num_warps=warps
     )  # fmt: skip
     return normed, total
 
 
 @jit
 def _add_rms_norm(  # noqa: PLR0917 - what a kernel needs
-    x_ptr: tl.tensor, r_ptr: tl.tensor, w_ptr: tl.tensor, out_ptr: tl.tensor, sum_ptr: tl.tensor, width: tl.tensor, eps: tl.tensor, has_residual: tl.constexpr, block: tl.constexpr
+    x_ptr: tl.tensor,
+    r_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    sum_ptr: tl.tensor,
+    width: tl.tensor,
+    eps: tl.tensor,
+    has_residual: tl.constexpr,
+    block: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64) * width
     at = tl.arange(0, block)

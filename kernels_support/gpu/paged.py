@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, tl, triton
+from kernels_support.gpu.lang import jit, start, tl, triton
 
 __all__ = ["QUERIES", "Decode", "Prefill", "splits"]
 
@@ -53,20 +53,20 @@ class Decode:
     def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """(rows, heads, size) → the same shape."""
         rows, heads, size = q.shape
-        out, kv = torch.empty_like(q), keys.shape[0]
+        out, kv = q.new_empty(q.shape), keys.shape[0]
         parts, sums = out, self.lengths
         if self.splits > 1:
             parts = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
             sums = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
         order = self.lengths if self.order is None else self.order
         tile, warps, stages = shape(rows * kv, self.splits, _wide(size) * q.element_size())
-        _decode[(kv, rows, self.splits)](
-            q, keys, values, self.table, self.lengths, order, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
+        start(
+            _decode, (kv, rows, self.splits), q, keys, values, self.table, self.lengths, order, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             kv=kv, group=heads // kv, rows=max(16, triton.next_power_of_2(heads // kv)), size=size, wide=_wide(size), page=self.page,
             tile=tile, splits=self.splits, ordered=self.order is not None, num_warps=warps, num_stages=stages,
         )  # fmt: skip
         if self.splits > 1:
-            _join[(rows, heads)](parts, sums, out, size=size, wide=_wide(size), splits=self.splits, num_warps=2)
+            start(_join, (rows, heads), parts, sums, out, size=size, wide=_wide(size), splits=self.splits, num_warps=2)
         return out
 
 
@@ -84,9 +84,9 @@ class Prefill:
     def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """(tokens, heads, size) → the same shape; a query sees the keys up to its own."""
         heads, size = q.shape[1:]
-        out, kv = torch.empty_like(q), keys.shape[0]
-        _prefill[(self.tiles.shape[0], heads)](
-            q, keys, values, self.table, self.tiles, self.spans, out, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
+        out, kv = q.new_empty(q.shape), keys.shape[0]
+        start(
+            _prefill, (self.tiles.shape[0], heads), q, keys, values, self.table, self.tiles, self.spans, out, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             heads=heads, group=heads // kv, size=size, wide=_wide(size), page=self.page, queries=QUERIES, tile=64, num_warps=4, num_stages=3,
         )  # fmt: skip
         return out
@@ -142,7 +142,9 @@ def _decode(  # noqa: PLR0917 - what a kernel needs
         tl.store(out_ptr + place[:, None] * size + d[None, :], acc.to(out_ptr.dtype.element_ty), mask=mask)
     else:
         tl.store(out_ptr + (place * splits + part)[:, None] * size + d[None, :], acc, mask=mask)
-        tl.store(sum_ptr + place * splits + part, tl.where(total > 0, top + tl.log2(tl.where(total > 0, total, 1.0)), float("-inf")), mask=ok_g)
+        tl.store(
+            sum_ptr + place * splits + part, tl.where(total > 0, top + tl.log2(tl.where(total > 0, total, 1.0)), float("-inf")), mask=ok_g
+        )
 
 
 @jit

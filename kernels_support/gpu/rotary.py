@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, tl, triton
+from kernels_support.gpu.lang import jit, on_device, start, tl, triton
 from kernels_support.gpu.norms import rms_norm_reference
 
 __all__ = ["Heads", "rotate_and_store", "rotate_and_store_reference"]
@@ -67,8 +67,8 @@ def launch(  # noqa: PLR0917 - what a kernel needs
     tokens = qkv.shape[0]
     out = torch.empty(tokens, how.heads, how.size, dtype=qkv.dtype, device=qkv.device)
     normed = how.q_norm is not None
-    _rotate_and_store[(tokens, triton.cdiv(how.heads + 2 * how.kv, 8))](
-        qkv, rope, slots, out, keys, values, how.q_norm if normed else qkv, how.k_norm if normed else qkv, keys.stride(0), how.eps,
+    start(
+        _rotate_and_store, (tokens, triton.cdiv(how.heads + 2 * how.kv, 8)), qkv, rope, slots, out, keys, values, how.q_norm if normed else qkv, how.k_norm if normed else qkv, keys.stride(0), how.eps,
         heads=how.heads, kv=how.kv, size=how.size, half=triton.next_power_of_2(how.size // 2), normed=normed, many=8, num_warps=4,
     )  # fmt: skip
     return out

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, tl, triton
+from kernels_support.gpu.lang import jit, start, tl, triton
 
 __all__ = ["launch"]
 
@@ -18,8 +18,8 @@ def launch(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     n = weight.shape[0]
     out = torch.empty(rows, n, dtype=x.dtype, device=x.device) if out is None else out
     some = 4 if n <= 2048 else 8
-    _skinny[(triton.cdiv(n, some),)](
-        x, weight, weight if bias is None else bias, out, n, k, has_bias=bias is not None, rows=rows, some=some, piece=1024, num_warps=4
+    start(
+        _skinny, (triton.cdiv(n, some),), x, weight, weight if bias is None else bias, out, n, k, has_bias=bias is not None, rows=rows, some=some, piece=1024, num_warps=4
     )  # fmt: skip
     return out
 

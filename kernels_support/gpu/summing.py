@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, tl, triton
+from kernels_support.gpu.lang import jit, start, tl, triton
 from kernels_support.gpu.norms import rms_norm_reference
 
 __all__ = ["FLAGS", "Peers", "sum_rms_norm", "sum_rms_norm_reference"]
@@ -49,10 +49,10 @@ def sum_rms_norm(  # noqa: PLR0917 - what a kernel needs
     Every rank of the group must call it, with the same shapes. All ranks get the same bits: they add in the same order.
     """
     rows, width = part.shape
-    normed, total = torch.empty_like(part), torch.empty_like(part)
+    normed, total = part.new_empty(part.shape), part.new_empty(part.shape)
     block = triton.next_power_of_2(width)
-    _sum_rms_norm[(min(rows, _PROGRAMS),)](
-        peers.at, part if residual is None else residual, weight, normed, total, rows, width, offset, eps,
+    start(
+        _sum_rms_norm, (min(rows, _PROGRAMS),), peers.at, part if residual is None else residual, weight, normed, total, rows, width, offset, eps,
         has_residual=residual is not None, block=block, me=peers.me, world=peers.world, num_warps=4 if block <= 2048 else 8,
     )  # fmt: skip
     return normed, total

@@ -1,0 +1,162 @@
+"""What the engine will launch on a GPU, compiled by a few threads while the weights load: its kernels are noted over tensors that are not there.
+
+Triton compiles a kernel when it is first started, one after the other, and a first token waits for a dozen of them. Nothing depends on what is done
+here: a kernel that is not there when it is started is compiled then.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holynb.pool.gauge import cpus
+from holynb.pool.graphs import choice, sizes
+from holynb.pool.job import Limits
+from holynb.pool.lanes import SAMPLING
+from holynb.pool.mesh import Mesh
+from holynb.pool.model import Attend
+from holynb.pool.spec import Spec
+from kernels_support.gpu import dense, skinny
+from kernels_support.gpu.choosing import choose_into
+from kernels_support.gpu.feeding import Feed, feed
+from kernels_support.gpu.gates import silu_mul
+from kernels_support.gpu.lang import Launch, noting, triton
+from kernels_support.gpu.norms import add_rms_norm
+from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits
+from kernels_support.gpu.rotary import Heads, rotate_and_store
+from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm
+
+__all__ = ["Rehearsal", "launches"]
+
+#: Threads that compile. Four take a little over half the time of one, for half of Triton is Python.
+_THREADS = 4
+
+#: Seconds to wait for them.
+_PATIENCE = 60.0
+
+#: Blocks of a cache that is not there: enough that Triton sees its strides as it will see a real one's.
+_BLOCKS = 1024
+
+
+class Rehearsal:
+    """Compiles for `device` (cuda:N) from now on: what the first token needs by several threads, then the rest by one."""
+
+    def __init__(self, noted: tuple[list[Launch], list[Launch]], device: str) -> None:
+        first, later = noted
+        triton.runtime.driver.active.get_current_target()  # made once, and not by several threads at a time
+        pool = ThreadPoolExecutor(min(_THREADS, cpus()), "holynb-compile", initializer=torch.cuda.set_device, initargs=(device,))
+        # All of one kernel by one thread: Triton makes a kernel's cache when it first compiles it.
+        self._first = [pool.submit(_compile, list(group), load=True) for _, group in groupby(sorted(first, key=_name), _name)]
+        pool.submit(_compile, later, load=False)
+        pool.shutdown(wait=False)
+
+    def wait(self) -> None:
+        """Until what the first token needs is there. What could not be compiled is said in the log, and again where it is started."""
+        wait(self._first, _PATIENCE)
+
+
+def launches(spec: Spec, mesh: Mesh, limits: Limits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:
+    """What a rank of this mesh starts for its first token, and what it starts besides when batches grow; each that compiles differently once."""
+    part = _Part(spec, mesh, limits, block, dtype)
+    batches, chunks = sizes(limits)
+    with noting() as noted:
+        for size in chunks:
+            part.prefill(size)
+        part.decode(batches[0])
+        count = len(noted)
+        for size in batches:
+            part.decode(size)
+    return list(noted.values())[:count], list(noted.values())[count:]
+
+
+def _compile(these: Iterable[Launch], *, load: bool) -> None:
+    for launch in these:
+        try:
+            launch.compile(load=load)
+        except Exception:  # noqa: BLE001 - whatever it is, it will be said again by whoever needs the kernel; the others can still be made
+            traceback.print_exc()
+
+
+def _name(launch: Launch) -> str:
+    return str(launch.kernel.__name__)
+
+
+class _Part:
+    """A rank's share of a model as its kernels see it: shapes, types and places in memory, one layer for all. What is not a kernel of ours is left out.
+
+    `Graphs` over a `Decoder` on torch's meta device would do the same; it takes torch a second to learn how to add there.
+    """
+
+    def __init__(self, spec: Spec, mesh: Mesh, limits: Limits, block: int, dtype: torch.dtype) -> None:
+        self._spec, self._mesh, self._limits, self._block = spec, mesh, limits, block
+        self._cut = mesh.cut(spec)
+        self._new = partial(torch.empty, dtype=dtype, device="meta")
+        self._ints = partial(torch.empty, dtype=torch.int32, device="meta")
+        self._peers = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.slice, mesh.tensor)
+        norm = self._new(spec.head_dim) if spec.qk_norm else None
+        self._heads = Heads(_width(self._cut.heads), _width(self._cut.kv_heads), spec.head_dim, norm, norm, spec.eps)
+        self._kv = self._new(2, self._heads.kv, _BLOCKS * block, spec.head_dim)
+        self._columns = -(-limits.max_len // block)
+
+    def prefill(self, size: int) -> None:
+        """A chunk of so many prompt tokens."""
+        many = min(self._limits.batch, size)
+        tiles, spans = self._ints(size // QUERIES + many, 2), self._ints(self._limits.batch, 3)
+        how = self._ints(SAMPLING, many)
+        self._layers(size, self._ints(3, size)[2], Prefill(self._ints(many, self._columns), tiles, spans, self._block))
+        self._head(many, how, how[3])
+
+    def decode(self, size: int) -> None:
+        """A step of so many rows."""
+        ints, table = self._ints, self._ints(size, self._columns)
+        ids, positions, slots, lengths, following = (row[:size] for row in ints(5, self._limits.batch))
+        feed(Feed(ints(4, size), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, following, self._block))
+        parts = splits(size, self._heads.kv)
+        self._layers(size, slots, Decode(table, lengths, self._block, parts, ints(size)))
+        self._head(size, ints(SAMPLING, size), following)
+
+    def _layers(self, rows: int, slots: Tensor, attend: Attend) -> None:
+        """The first layer, whose stream begins, and one like all the others."""
+        spec, heads, new = self._spec, self._heads, self._new
+        (keys, values), inner = self._kv, _width(self._cut.inner)
+        x, wide = new(rows, spec.hidden), (heads.heads + 2 * heads.kv) * heads.size
+        for residual in (None, x):
+            # What another stage hands on is whole.
+            self._add_norm(x, residual, whole=residual is None and not self._cut.embeds)
+            self._product(x, wide, biased=spec.qkv_bias)
+            q = rotate_and_store(new(rows, wide), heads, torch.empty(rows, heads.size, device="meta"), slots, keys, values)
+            attended = attend(q, keys, values).view(rows, -1)
+            self._product(attended, spec.hidden, biased=spec.out_bias and self._cut.lead)
+            self._add_norm(x, x)
+            self._product(x, 2 * inner, biased=spec.mlp_bias)
+            self._product(silu_mul(new(rows, 2 * inner)), spec.hidden, biased=spec.mlp_bias and self._cut.lead)
+
+    def _head(self, rows: int, how: Tensor, position: Tensor) -> None:
+        if self._cut.ends:
+            x = self._new(rows, self._spec.hidden)
+            self._add_norm(x, x)
+            self._product(x, _width(self._cut.vocab), biased=False)
+            choose_into(self._new(rows, self._spec.vocab), choice(how, position), self._ints(rows))
+
+    def _add_norm(self, x: Tensor, residual: Tensor | None, *, whole: bool = False) -> None:
+        weight, eps = self._new(self._spec.hidden), self._spec.eps
+        if whole or self._mesh.tensor == 1 or x.shape[0] > self._limits.batch:
+            add_rms_norm(x, residual, weight, eps)
+        else:
+            sum_rms_norm(x, 4 * FLAGS, self._peers, residual, weight, eps)
+
+    def _product(self, x: Tensor, columns: int, *, biased: bool) -> None:
+        weight: Any = self._new(columns, x.shape[1])
+        if dense.few(x, weight):
+            skinny.launch(x, weight, self._new(columns) if biased else None)
+
+
+def _width(span: tuple[int, int]) -> int:
+    return span[1] - span[0]

@@ -1,0 +1,103 @@
+"""What is compiled before there is a model is what the engine then starts. On a GPU it is compiled in earnest, elsewhere noted."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+torch = pytest.importorskip("torch")
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
+pytest.importorskip("triton")
+
+from holynb.pool.cache import pages  # noqa: E402
+from holynb.pool.graphs import Graphs  # noqa: E402
+from holynb.pool.job import Limits  # noqa: E402
+from holynb.pool.load import load, made_up  # noqa: E402
+from holynb.pool.mesh import Mesh  # noqa: E402
+from holynb.pool.model import Decoder, Joins  # noqa: E402
+from holynb.pool.rehearsal import launches  # noqa: E402
+from holynb.pool.runner import Job, Runner  # noqa: E402
+from holynb.pool.spec import Spec, read  # noqa: E402
+from holynb.pool.stage import Alone  # noqa: E402
+from kernels_support.gpu import lang  # noqa: E402
+from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm  # noqa: E402
+
+LIMITS = Limits(batch=32, chunk=256, max_len=544)
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+class Place(Alone):
+    """A stage that nobody talks to."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.first, self.last, self.ahead = mesh.stage == 0, mesh.stage == mesh.pipe - 1, mesh.flights - 1
+
+
+class Unmet(Joins):
+    """A rank that reads its peers' memory, where there is neither."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.peers, self.world = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.slice, mesh.tensor), mesh.tensor
+
+    def add_norm(self, part: Any, residual: Any, weight: Any, eps: float) -> tuple[Any, Any]:
+        if part.shape[0] > LIMITS.batch:
+            return super().add_norm(part, residual, weight, eps)
+        return sum_rms_norm(part, 4 * FLAGS, self.peers, residual, weight, eps)
+
+    def logits(self, x: Any) -> Any:
+        return x.new_empty(x.shape[0], self.world * x.shape[1])
+
+
+def started(spec: Spec, mesh: Mesh) -> set[Any]:
+    """What the engine starts over a model of two layers that is not there, at every size."""
+    cut = mesh.cut(spec)
+    cut = replace(cut, layers=(cut.layers[0], cut.layers[0] + 2))
+    with lang.noting() as noted, torch.inference_mode():
+        weights = load(spec, cut, made_up(spec, "meta", torch.bfloat16), "meta", torch.bfloat16)
+        kv = pages((2, cut.kv_heads[1] - cut.kv_heads[0], 1024, spec.head_dim), torch.bfloat16, "meta")
+        model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None)
+        engine = Graphs(model, kv, 16, LIMITS, capture=False, stage=Place(mesh))
+        for size in engine.chunks:
+            engine._prefill(size)
+        for size in engine.batches:
+            engine._decode(size)
+    return set(noted)
+
+
+@pytest.mark.parametrize("family", ["llama-bias", "qwen2", "qwen3", "qwen3-tied"])
+@pytest.mark.parametrize("mesh", [Mesh(), Mesh(2), Mesh(2, rank=1), Mesh(1, 2), Mesh(1, 2, 1, 3), Mesh(2, 2, 3)], ids=repr)
+def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lang, "HAS_TRITON", True)
+    tiny.make(family, tmp_path)
+    spec = replace(read(tmp_path), layers=4)
+    first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
+    assert {launch.key for launch in first + later} == started(spec, mesh)
+    assert first, "the first token needs some of them"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_nothing_is_compiled_once_it_is_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU: a model's first token compiles no kernel that is not in `first`."""
+    import triton
+
+    tiny.make("qwen3", tmp_path)
+    runner = Runner(tmp_path, device="cuda:0", dtype="bfloat16", memory=0.1)
+    made: list[str] = []
+    monkeypatch.setattr(
+        triton.knobs.runtime, "jit_post_compile_hook", lambda **said: None if said["is_manual_warmup"] else made.append(said["repr"])
+    )
+    runner.add(Job(0, tuple(range(5, 60)), 8, ignore_eos=True))
+    while not runner.idle:
+        runner.step()
+    assert made == []
