@@ -32,6 +32,8 @@ class Scheduler:
         self.guided = 0
         """Jobs here that have a grammar: the next step of each needs the token of the one before."""
         self._calm = self._lane = self._steps = 0
+        self._uneven = False
+        """Rows came to their lane or left it since it was last looked at."""
         self._last = [0] * flights
         self._jobs: dict[int, Seq] = {}
 
@@ -76,7 +78,7 @@ class Scheduler:
 
     def plan(self) -> Step | None:
         """The next step, of the lane whose turn it is or else of another; None where there is nothing to run now."""
-        if self.flights > 1:
+        if self._uneven and self.flights > 1:
             self._even()
         for turn in range(self.flights):
             step = Step(lane=(self._lane + turn) % self.flights)
@@ -90,6 +92,7 @@ class Scheduler:
     def _go(self, step: Step) -> None:
         self._steps += 1
         self._last[step.lane], self._lane = self._steps, (step.lane + 1) % self.flights
+        self._uneven |= bool(step.prefill)
         for seq in step.sampled:
             seq.pending += 1
             seq.lane, seq.asked = step.lane, self._steps
@@ -102,7 +105,8 @@ class Scheduler:
                 lanes[seq.lane].append(seq)
         most, least = max(lanes, key=len), min(lanes, key=len)
         more = len(most) - len(least)
-        if more > 1 and 4 * more > len(most):
+        self._uneven = more > 1 and 4 * more > len(most)
+        if self._uneven:
             to = lanes.index(least)
             for seq in most[-(more // 2) :]:
                 seq.lane = to
@@ -271,7 +275,7 @@ class Scheduler:
             self.blocks.release(block)
         seq.blocks = []
         seq.cached = seq.published = 0
-        seq.ready = False
+        seq.ready, self._uneven = False, True
 
     def _calmer(self) -> None:
         """Grow back by a quarter after a while without trouble."""

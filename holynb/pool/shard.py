@@ -97,21 +97,8 @@ class Group:
         distributed.recv(hidden, self.mesh.rank - self.mesh.tensor)
         return hidden
 
-    def spread(self, tokens: list[int]) -> None:
-        """Last stage: the sampled tokens to all stages before."""
-        said = torch.tensor(tokens, dtype=torch.int64)
-        for stage in range(self.mesh.pipe - 1):
-            self._post(said, stage * self.mesh.tensor + self.mesh.slice)
-
-    def gather(self, count: int) -> list[int]:
-        """Another stage: `count` tokens from the last one."""
-        said = torch.empty(count, dtype=torch.int64)
-        distributed.recv(said, (self.mesh.pipe - 1) * self.mesh.tensor + self.mesh.slice)
-        found: list[int] = said.tolist()
-        return found
-
     def send_home(self, tokens: Tensor) -> None:
-        """Last stage: the same from its device to those of all stages before. `tokens` must stay as they are."""
+        """Last stage: sampled tokens from its device to those of all stages before. `tokens` must stay as they are."""
         for stage in range(self.mesh.pipe - 1):
             self._post(tokens, stage * self.mesh.tensor + self.mesh.slice, self._home)
 

@@ -34,12 +34,8 @@ class Alone:
     def after(self, hidden: Tensor) -> None:
         """Hand on what the model made; the last stage keeps it."""
 
-    def tokens(self, found: list[int] | None, count: int) -> list[int]:  # noqa: ARG002 - a stage that is not last needs it
-        """The step's tokens, whoever sampled them."""
-        return found or []
-
     def ids(self, tokens: Tensor) -> None:
-        """The same on the device: from the last stage's `tokens` to every other's. Where it is, nothing is to be done."""
+        """A step's tokens, from the last stage's `tokens` to every other's, device to device. Where there is one stage, nothing is to be done."""
 
     def working(self) -> AbstractContextManager[None]:
         """Around this stage's own work on a step."""
@@ -80,12 +76,6 @@ class Stage(Alone):
     def after(self, hidden: Tensor) -> None:
         if not self.last:
             self.group.pass_on(hidden.contiguous())
-
-    def tokens(self, found: list[int] | None, count: int) -> list[int]:
-        if self.last:
-            self.group.spread(found or [])
-            return found or []
-        return self.group.gather(count)
 
     def ids(self, tokens: Tensor) -> None:
         if self.last:
