@@ -91,7 +91,7 @@ def look(record: Record) -> PoolInfo:
         return PoolInfo(state="elsewhere", **known)
     health = _health(record)
     if health is None:
-        return PoolInfo(state="silent", **known)
+        return PoolInfo(state="silent", why=f"it does not answer; where it stays so, end it: %infer pool stop {record.name}", **known)
     said: dict[str, Any] = {
         k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")
     }

@@ -39,6 +39,9 @@ _NATIVE = ("torch", "safetensors", "gguf")
 #: Bytes that a pool needs for its files and a beginning of its logs.
 _ROOM = 64 * 1024
 
+#: Seconds after which a pool that runs and does not answer is not waited for any longer.
+_SILENT_S = 20.0
+
 Notice = Callable[[str], None]
 
 _children: dict[int, Child] = {}
@@ -213,7 +216,7 @@ def _room(folder: Path) -> None:
 
 def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
     """Wait until the pool is found, or ready. Raises BadRoute with its own words where it ends instead."""
-    said, run = "", _home() / "run"
+    said, run, heard = "", _home() / "run", time.monotonic()
     while True:
         # Whether it still runs is asked before its file: else one that ends in between would be missed.
         dead = not any(c.alive for c in list(_children.values()) if name in c.command.argv)
@@ -231,6 +234,10 @@ def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
         if info and info.stage and info.state == "starting" and info.progress != said:
             said = info.progress
             notice(said)
+        if info is None or info.state != "silent":
+            heard = time.monotonic()
+        elif time.monotonic() - heard > _SILENT_S:
+            raise BadRoute(f"The pool {name} runs (process {info.pid}) and does not answer. End it: %infer pool stop {name}")
         time.sleep(0.05)
 
 

@@ -159,11 +159,18 @@ def test_a_pool_outlives_the_kernel_that_started_it_and_its_interrupts(model: st
     assert found is None or found.wait(5)
 
 
-def test_a_server_that_hangs_is_stopped_all_the_same(model: str) -> None:
+def test_a_server_that_hangs_is_stopped_all_the_same(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     info = pools.start(model)
     os.kill(info.pid, signal.SIGSTOP)
     os.kill(info.ranks[0], signal.SIGSTOP)
+    monkeypatch.setattr(pools, "_SILENT_S", 0.1)
+    with pytest.raises(BadRoute, match=r"does not answer. End it: %infer pool stop bytes"):
+        pools.start(model)
+    silent = pools.status("bytes")
+    assert (silent.state, silent.requests) == ("silent", None)
+    assert "%infer pool stop bytes" in str(silent.why)
     assert pools.stop("bytes") == ["bytes"]
+    assert any("told to end" in line for line in pools.logs("bytes")), "it went on, and ended in order"
     assert pools.listing() == []
     assert not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in (info.pid, *info.ranks))
 

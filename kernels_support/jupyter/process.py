@@ -69,6 +69,8 @@ class Process:
     def stop(self, grace: float) -> bool:
         """Ask it to end, wait `grace` seconds, then kill it and its group. True where it is gone afterwards."""
         self.signal(signal.SIGTERM)
+        if hasattr(signal, "SIGCONT"):
+            self.signal(signal.SIGCONT)  # one that is stopped hears of its end no earlier
         if not self.wait(grace):
             self.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
         return self.wait(5.0)

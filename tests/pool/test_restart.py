@@ -114,7 +114,9 @@ def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pyte
     monkeypatch.setattr("holynb.pool.rank._BEAT_S", 0.1)
     monkeypatch.setattr("holynb.pool.rank._BEATS", 5)
     plan = Plan("echo", "m", tmp_path, runner="fake_runner:Runner")
-    command = replace(orders.command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"})
+    command = replace(
+        orders.command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"}
+    )
 
     async def work() -> tuple[Replica, list[Any]]:
         heard: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
