@@ -25,7 +25,7 @@ from holynb.poolforeign import python_with_vllm
 from holynb.poolinfo import PoolInfo, look
 from holynb.poolwish import EMBEDDED, Wish
 from holynb.types import Gauge
-from kernels_support.jupyter import rendezvous, shortage
+from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 
@@ -91,6 +91,7 @@ def _same(record: Record, wish: Wish) -> None:
 def listing(notice: Notice = lambda text: None) -> list[PoolInfo]:
     """All pools, by name. Stale ones are cleaned away, which `notice` hears."""
     _reap()
+    socketdir.sweep()
     records, notes = rendezvous.listing(_home() / "run")
     for note in notes:
         notice(note)

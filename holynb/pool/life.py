@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from holynb.pool.listen import Doors, PortTaken, bind, serving
 from holynb.pool.orders import Plan
 from holynb.pool.service import Service
-from kernels_support.jupyter import rendezvous, shortage
+from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
@@ -68,7 +68,8 @@ async def house(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Re
         return 1
     place: Path | None = None
     try:
-        place = rendezvous.socket_dir()
+        socketdir.sweep()
+        place = socketdir.make()
         doors = bind(place, plan.port)
         async with serving(app, doors):
             await _live(plan, service, engine(_record(plan, doors)))

@@ -9,23 +9,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
-from kernels_support.jupyter import shortage
+from kernels_support.jupyter import shortage, socketdir
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import Process, boot_id, host
 
-__all__ = ["Record", "find", "listing", "lock", "remove", "socket_dir", "write"]
-
-#: Unix socket paths end at 107 bytes; the folder must leave room for the name inside it.
-_LONGEST_DIR = 90
-_PREFIX = "holynb-"
+__all__ = ["Record", "find", "listing", "lock", "remove", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ def listing(folder: Path) -> tuple[list[Record], list[str]]:
     """
     records, notes = [], []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        if not _mine(path):
+        if not socketdir.mine(path):
             continue
         record = _read(path)
         if record is not None and (not record.here or record.alive):
@@ -91,7 +87,7 @@ def listing(folder: Path) -> tuple[list[Record], list[str]]:
 def find(folder: Path, name: str) -> Record | None:
     """The record of this name, where it runs here and is this user's. Raises OSError where this process cannot look."""
     path = _path(folder, name)
-    record = _read(path) if _mine(path) else None
+    record = _read(path) if socketdir.mine(path) else None
     return record if record is not None and record.here and record.alive else None
 
 
@@ -108,39 +104,23 @@ def lock(folder: Path, name: str) -> Lock:
     return Lock(_path(folder, name).with_suffix(".lock"))
 
 
-def socket_dir() -> Path:
-    """A new 0700 folder, short enough for a socket path."""
-    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a private folder
-        if len(place.encode()) + len(_PREFIX) + 9 <= _LONGEST_DIR and Path(place).is_dir():
-            return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-    raise OSError(f"no temporary folder is short enough for a socket path (TMPDIR is {tempfile.gettempdir()}); set TMPDIR=/tmp")
-
-
 def _clean(folder: Path, record: Record) -> None:
     """What a dead owner left: its ranks, its socket's folder, its file. Nothing that is not clearly its own."""
     if record.boot == boot_id():
         for rank in record.ranks:
             rank.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
     if record.socket is not None:
-        place = Path(record.socket).parent
-        if place.name.startswith(_PREFIX) and place.is_dir() and not place.is_symlink() and _mine(place):
-            shutil.rmtree(place, ignore_errors=True)
+        socketdir.remove(Path(record.socket).parent)
     _path(folder, record.name).unlink(missing_ok=True)
     guard = lock(folder, record.name)
     if guard.take(0.5):  # its last threads may still be ending
         guard.free(remove=True)
 
 
-def _mine(place: Path) -> bool:
-    """Whether this user made it: another one's file could lead us to a socket of theirs."""
-    try:
-        return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
-    except OSError:
-        return False
-
-
 def _path(folder: Path, name: str) -> Path:
-    return folder / f"{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    # Names that differ in what a file's name cannot hold everywhere are two names all the same.
+    return folder / f"{plain if plain == name else f'{plain}-{crc32(name.encode()):08x}'}.json"
 
 
 def _read(path: Path) -> Record | None:

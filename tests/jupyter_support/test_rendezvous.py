@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter import rendezvous, socketdir
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
@@ -34,9 +34,19 @@ def test_a_name_with_a_slash_is_one_file(tmp_path: Path) -> None:
     assert rendezvous.find(tmp_path, "org/../name") is not None
 
 
+def test_names_that_a_file_cannot_have_are_told_apart(tmp_path: Path) -> None:
+    for name in ("모델", "한글", "a:b", "a_b"):
+        rendezvous.write(tmp_path, Record(name, Process.mine()))
+    assert sorted(r.name for r in rendezvous.listing(tmp_path)[0]) == ["a:b", "a_b", "모델", "한글"]
+    found = rendezvous.find(tmp_path, "한글")
+    assert found is not None
+    assert found.name == "한글"
+    assert all(p.name.isascii() for p in tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("change", [{"process": DEAD}, {"boot": "another"}])
 def test_the_stale_is_cleaned_and_said(tmp_path: Path, change: dict[str, object]) -> None:
-    place = rendezvous.socket_dir()
+    place = socketdir.make()
     (place / "s").touch()
     record = replace(Record("old", Process.mine(), str(place / "s")), **change)  # type: ignore[arg-type]
     rendezvous.write(tmp_path, record)
@@ -89,18 +99,6 @@ def test_only_the_owner_removes(tmp_path: Path) -> None:
     assert rendezvous.find(tmp_path, "a") is not None
     rendezvous.remove(tmp_path, "a", owner=Process.mine())
     assert rendezvous.find(tmp_path, "a") is None
-
-
-def test_socket_folders_are_short_and_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 120)
-    long.mkdir()
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(long))
-    place = rendezvous.socket_dir()
-    try:
-        assert len(str(place)) <= 90
-        assert stat.S_IMODE(place.stat().st_mode) == 0o700
-    finally:
-        place.rmdir()
 
 
 def test_another_users_record_is_neither_found_nor_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
