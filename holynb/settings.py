@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from holynb import keys
+from holynb import keys, nearest
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
 
@@ -245,7 +245,7 @@ def route(text: str | None = None) -> Route:
     if "/" not in said:
         if said in known:
             raise BadRoute(f"{said!r} is a provider; a route names its model too: {said}/MODEL.")
-        raise BadRoute(f"{said!r} is neither an alias nor a route (provider/model).{closest(said, [*now.alias, *known])}")
+        raise BadRoute(f"{said!r} is neither an alias nor a route (provider/model).{nearest.bare(said, known, now.alias)}")
     found = Route.parse(said)
     if found.provider not in known:
         raise BadRoute(

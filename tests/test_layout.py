@@ -19,7 +19,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
      "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.journal",
      "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema",
      "holynb.shape", "holynb.structure",
-     "holynb.roi", "holynb.loop", "holynb.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.settings", "holynb.keys", "holynb.summary",
+     "holynb.roi", "holynb.loop", "holynb.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.nearest", "holynb.settings", "holynb.keys", "holynb.summary",
      "holynb.saved", "holynb.spending"),
     ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),

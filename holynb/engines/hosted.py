@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from holynb import nearest, settings
 from holynb.engines import codec, http, verdict
 from holynb.engines.answer import Answer
-from holynb.errors import Fault
+from holynb.errors import BadSetting, Fault
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
 
 __all__ = ["Hosted", "Traits", "Wire", "encoded"]
@@ -186,8 +187,15 @@ def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
     if fault.kind == "quota":
         return f"{provider} says that the credit is used up ({words}). No attempt more was made."
     if fault.kind == "not_found":
-        return f"{endpoint.base_url} has no model {endpoint.route.model}, or is not the right address ({words})."
+        return f"{endpoint.base_url} has no model {endpoint.route.model}, or is not the right address ({words}).{_near(endpoint)}"
     return f"{provider} answered {words}"
+
+
+def _near(endpoint: Endpoint) -> str:
+    try:
+        return nearest.model(endpoint.route, settings.providers(), refused=True)
+    except BadSetting:  # a file that was changed while the run goes on
+        return ""
 
 
 def _without(said: Completion, secret: Secret) -> Completion:

@@ -15,7 +15,7 @@ from holynb.engines import poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
 from holynb.engines.poolwire import NO_MEMORY, TOLD, Answer, Ended
-from holynb.errors import BadRoute, Fault
+from holynb.errors import BadRoute, Fault, closest
 from holynb.poolinfo import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
 from kernels_support.jupyter.rendezvous import Record
@@ -58,8 +58,15 @@ class Pool:
             if info is None and self._word == pools.EMBEDDED:
                 info = await asyncio.to_thread(pools.start, self._word, notice=tell, wait=False)
             if info is None:
-                raise BadRoute(f"{self.endpoint.route} is not running. Start it: %infer pool start {self._word}")
+                raise BadRoute(await asyncio.to_thread(self._none))
             await self._until_ready(info, notice)
+
+    def _none(self) -> str:
+        """That nothing runs under this word; where one is near that could be asked, that it may be meant."""
+        could = {pools.EMBEDDED: None, **{word: None for p in pools.listing() for word in (p.name, p.model)}}
+        near = closest(self._word, could)
+        near, start = (near.replace("mean ", "mean pool/"), "If not, start") if near else ("", "Start")
+        return f"{self.endpoint.route} is not running.{near} {start} it: %infer pool start {self._word}"
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """Deltas and then Done. Where the request is not streamed, its Deltas are empty."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from servers.exact import END, EOF, RST, Asked, Exact, chunk, reply, sse, stream
 from holynb.engines import hosted, openai
 from holynb.engines.verdict import Said
 from holynb.errors import Fault
-from holynb.types import Delta, Engine, Limits, Usage
+from holynb.types import Delta, Engine, Limits, Route, Usage
 
 WHOLE = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4.1-mini-2025-04-14",
@@ -381,6 +382,13 @@ def test_a_wrong_address_says_so():
         found = refuse(endpoint(server.base))
         assert (found.kind, found.stops) == ("not_found", True)
         assert f"{server.base} has no model gpt-4.1-mini, or is not the right address" in found.message
+        assert "Did you mean" not in found.message, "it is a model of theirs, so the address is wrong"
+
+
+def test_a_model_that_a_server_does_not_know_is_one_that_it_has_misspelt():
+    with Exact([reply({"error": {"message": "The model `gpt-4.1-minni` does not exist", "code": "model_not_found"}}, 404)]) as server:
+        found = refuse(replace(endpoint(server.base), route=Route("openai", "gpt-4.1-minni")))
+    assert found.message.endswith("Did you mean openai/gpt-4.1-mini?")
 
 
 def test_a_429_carries_wait_and_limits():

@@ -1,0 +1,67 @@
+"""Slips of the pen in routes: the one that was meant is named, and a model that is only new is let through."""
+
+from __future__ import annotations
+
+import pytest
+
+import holynb
+from holynb import nearest, settings
+from holynb.errors import BadRoute, BadSetting
+from holynb.types import Noted, Route
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("gpt-4.1", "Did you mean openai/gpt-4.1 or holysheep/gpt-4.1?"),
+        ("GPT-4.1-mini", "Did you mean openai/gpt-4.1-mini or openrouter/openai/gpt-4.1-mini?"),
+        ("smollm2-135m", "Did you mean pool/smollm2-135m?"),
+        ("claude-sonet-4-5", "Did you mean anthropic/claude-sonnet-4-5?"),
+        ("opnai", "Did you mean openai?"),
+        ("fst", "Did you mean fast?"),
+        ("zzzz", ""),
+    ],
+)
+def test_a_word_without_a_provider(said: str, meant: str) -> None:
+    settings.override(alias={"fast": "sim/echo"})
+    with pytest.raises(BadRoute, match="neither an alias nor a route") as caught:
+        settings.route(said)
+    assert str(caught.value).endswith(meant or "(provider/model).")
+
+
+@pytest.mark.parametrize(
+    ("route", "before", "after"),
+    [
+        ("openai/gpt-4.1-minni", "openai/gpt-4.1-mini", "openai/gpt-4.1-mini"),
+        ("holysheep/gpt4.1", "holysheep/gpt-4.1", "holysheep/gpt-4.1"),
+        ("anthropic/claude-sonet-4-5", "anthropic/claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+        ("openai/gpt-4.2", "", "openai/gpt-4.1"),  # it may be new, until the server says that it is not
+        ("openai/gpt-4.1", "", ""),
+        ("openai/o9-deep", "", ""),
+        ("azure/my-gpt", "", ""),
+        ("nobody/gpt-4.1", "", ""),
+    ],
+)
+def test_a_model_of_a_provider(route: str, before: str, after: str) -> None:
+    known, asked = settings.providers(), Route.parse(route)
+    assert nearest.model(asked, known) == (f" Did you mean {before}?" if before else "")
+    assert nearest.model(asked, known, refused=True) == (f" Did you mean {after}?" if after else "")
+
+
+def test_a_model_of_ones_own_provider_is_known() -> None:
+    settings.override(provider={"mine": {"base": "http://127.0.0.1:9/v1", "models": {"clerk-large": 0}}})
+    assert nearest.model(Route("mine", "clerk-lrage"), settings.providers()) == " Did you mean mine/clerk-large?"
+
+
+def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in ("price_as", "budget"):
+        with pytest.raises(BadSetting, match=r"none is known\. Did you mean openai/gpt-4\.1-mini\? Set it in config\.toml"):
+            monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
+            route, value = ("sim/echo", "openai/gtp-4.1-mini") if option == "price_as" else ("openai/gtp-4.1-mini", 1)
+            holynb.infer("x", route, **{option: value})
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    run = holynb.infer("x", "openai/gtp-4.1-mini", retries=0)
+    with pytest.raises(holynb.InferError):
+        run.wait(30)
+    notes = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted)]
+    assert any("its cost is shown as ?. Did you mean openai/gpt-4.1-mini? Set it" in text for text in notes)
