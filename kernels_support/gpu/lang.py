@@ -6,6 +6,7 @@ be compiled before there is a model.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,14 @@ import torch
 
 __all__ = ["HAS_TRITON", "Launch", "jit", "noting", "on_device", "start", "tl", "triton"]
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
+# A CPU's torch has nothing to run it but its interpreter, and loading it would delay every start.
+if torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET") == "1":
+    try:
+        import triton
+        import triton.language as tl
+    except ImportError:
+        triton = tl = None
+else:
     triton = tl = None
 
 HAS_TRITON = triton is not None

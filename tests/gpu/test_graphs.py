@@ -89,6 +89,7 @@ def test_the_same_tokens(folder: Path, temperature: float) -> None:
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
 
 
+@pytest.mark.slow
 def test_a_full_cache_and_small_chunks(folder: Path) -> None:
     asked = [Job(j.id, j.ids, 24, ignore_eos=True) for j in jobs()]
     fast = made(folder, fast=True, blocks=10, chunk=32)
@@ -108,6 +109,7 @@ def test_end_tokens_and_cancel(folder: Path) -> None:
     assert fast[4] == plain[4][: len(fast[4])]
 
 
+@pytest.mark.slow
 def test_out_of_memory_begins_anew_from_the_host(folder: Path) -> None:
     asked = [Job(j.id, j.ids, 16, ignore_eos=True) for j in jobs()]
     runner, troubles = made(folder, fast=True), [torch.OutOfMemoryError("CUDA out of memory.")]
@@ -121,6 +123,7 @@ def test_out_of_memory_begins_anew_from_the_host(folder: Path) -> None:
     assert runner.batch.ooms == 1
 
 
+@pytest.mark.slow
 def test_sizes_prepared_in_the_middle_of_work(folder: Path) -> None:
     """A smaller size is captured after larger chunks went through the same buffers."""
     asked = jobs()
@@ -130,6 +133,7 @@ def test_sizes_prepared_in_the_middle_of_work(folder: Path) -> None:
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
 
 
+@pytest.mark.slow
 def test_rows_with_a_grammar_among_others(folder: Path) -> None:
     """Guided rows say what the plain engine lets them say; steps without one keep their own graphs."""
     pytest.importorskip("llguidance")
