@@ -24,7 +24,7 @@ from holynb.pool.mesh import Mesh
 from holynb.pool.orders import Plan, plan_of
 from holynb.pool.replica import Replica
 from holynb.pool.service import Identity, Service
-from holynb.pool.text import Text
+from holynb.pool.text import Text, TextError
 from holynb.pool.weights import WeightsError, ready
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
@@ -60,8 +60,8 @@ class Replicas:
         self._write()
         try:
             text = await asyncio.to_thread(Text, self._folder)
-        except Exception as exc:
-            raise Failed(f"the tokenizer of {plan.model} cannot be read: {exc}") from exc
+        except TextError as exc:
+            raise Failed(str(exc)) from exc
         if not all(await asyncio.gather(*(r.ready() for r in self._replicas.values()))):
             why = next((r.ended for r in self._replicas.values() if r.ended), None)
             raise Failed(f"a replica did not start: {why}")

@@ -77,12 +77,17 @@ def read(folder: Path) -> Spec:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no model. Name a folder with config.json and *.safetensors.")
-    return parse(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
+    except KeyError as exc:
+        raise UnknownModel(f"{path} says no {exc.args[0]}, which its family has. Fetch the model again, or mend the file.") from exc
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise UnknownModel(f"{path} is no readable config.json ({exc}). Fetch the model again, or mend the file.") from exc
 
 
 def parse(config: Mapping[str, Any]) -> Spec:
     """The Spec that a config.json's content says."""
-    family = (config.get("architectures") or ["?"])[0]
+    family = (config.get("architectures") or ["a config.json that names no architecture"])[0]
     if family not in FAMILIES:
         known = "; ".join(f"{name} ({who})" for name, who in FAMILIES.items())
         raise UnknownModel(f"The native engine does not know {family}. It knows {known}. Start this model with --engine vllm.")

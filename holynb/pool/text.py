@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["Detokenizer", "Stops", "TemplateError", "Text"]
+__all__ = ["Detokenizer", "Stops", "TemplateError", "Text", "TextError"]
 
 Message = Mapping[str, Any]
 
@@ -20,13 +20,15 @@ class TemplateError(Exception):
     """The chat template refuses these messages, or the model has none."""
 
 
+class TextError(Exception):
+    """A file of the model's words cannot be read; one line that names it and says what to do."""
+
+
 class Text:
-    """One model's words. Reads its folder once; every method is pure and may be called from any thread."""
+    """One model's words. Reads its folder once; every method is pure and may be called from any thread. Raises TextError."""
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer
-
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = _tokenizer(folder / "tokenizer.json")
         self._said = _json(folder / "tokenizer_config.json")
         config, generation = _json(folder / "config.json"), _json(folder / "generation_config.json")
         self.eos = _ids(generation.get("eos_token_id"), config.get("eos_token_id"), self._id_of(self._said.get("eos_token")))
@@ -46,13 +48,14 @@ class Text:
     def chat(self, messages: Sequence[Message]) -> str:
         """The conversation as the model's own template writes it. Raises TemplateError."""
         if self._template is None:
-            raise TemplateError("This model has no chat template; use /v1/completions.")
-        import jinja2
-
+            raise TemplateError(
+                "This model has no chat template: it continues text and holds no conversation. Take its instruct or chat version; "
+                "on a pool with --port, /v1/completions continues text."
+            )
         tokens = {k: _word(self._said.get(k)) for k in ("bos_token", "eos_token", "unk_token", "pad_token")}
         try:
             return str(self._template.render(messages=list(messages), add_generation_prompt=True, tools=None, documents=None, **tokens))
-        except (jinja2.TemplateError, TypeError) as exc:
+        except Exception as exc:  # a template is a program of the model's own, and fails in any way
             raise TemplateError(f"The model's chat template refuses these messages: {exc}") from exc
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -119,8 +122,20 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
 
 
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as exc:  # the library has no type of its own
+        raise TextError(f"{path} is no readable tokenizer ({exc}). Fetch the model again.") from exc
+
+
 def _json(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as exc:
+        raise TextError(f"{path} is no readable JSON ({exc}). Fetch the model again, or mend the file.") from exc
     return value if isinstance(value, dict) else {}
 
 
@@ -155,6 +170,7 @@ def _compile(source: str | None) -> Any:
     if source is None:
         return None
     from jinja2.exceptions import TemplateError as Refused
+    from jinja2.exceptions import TemplateSyntaxError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def refuse(message: str) -> NoReturn:
@@ -167,4 +183,9 @@ def _compile(source: str | None) -> Any:
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
-    return environment.from_string(source)
+    try:
+        return environment.from_string(source)
+    except TemplateSyntaxError as exc:
+        raise TextError(
+            f"the model's chat template is no Jinja (line {exc.lineno}: {exc.message}). Fetch the model again, or mend it."
+        ) from exc

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from holynb.pool import embedded
+from holynb.pool import embedded, folder
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import die_with_parent
 
@@ -63,13 +63,12 @@ def folder_of(model: str, home: Path, progress: Progress) -> Path:
     raise WeightsError(f"{model} is no folder, no .gguf file, no hub id (org/name) and not {embedded.NAME}, the embedded model.")
 
 
-def _checked(folder: Path) -> Path:
-    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    if not missing and not any(folder.glob("*.safetensors")):
-        missing = ["*.safetensors"]
-    if missing:
-        raise WeightsError(f"{folder} lacks {' and '.join(missing)}; a model folder holds safetensors, config.json and tokenizer.json.")
-    return folder.resolve()
+def _checked(path: Path) -> Path:
+    try:
+        folder.check(path)
+    except folder.Broken as exc:
+        raise WeightsError(str(exc)) from exc
+    return path.resolve()
 
 
 def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
@@ -78,19 +77,19 @@ def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
 
     stat = path.stat()
     mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:10]
-    folder = home / "models" / f"{path.stem}-{mark}"
-    with Lock(home / "models" / f".{folder.name}.lock"):
-        if folder.is_dir():
-            return folder
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gguf-", ignore_cleanup_errors=True) as place:
+    kept = home / "models" / f"{path.stem}-{mark}"
+    with Lock(home / "models" / f".{kept.name}.lock"):
+        if kept.is_dir():
+            return kept
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".gguf-", ignore_cleanup_errors=True) as place:
             made = Path(place) / "made"
             made.mkdir()
             try:
                 convert(path, made, lambda share: progress(f"converting {path.name}", share))
             except (ConvertError, OSError) as exc:
                 raise WeightsError(f"{path.name} could not be converted: {exc}") from exc
-            made.rename(folder)
-    return folder
+            made.rename(kept)
+    return kept
 
 
 def _from_hub(model: str, home: Path, progress: Progress) -> Path:
@@ -101,9 +100,9 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
     except ImportError as exc:
         raise WeightsError(f"Fetching {model} needs huggingface_hub: pip install 'holynb[local]'.") from exc
     progress(f"fetching {model} from the hub", None)
-    folder = home / "models" / model.replace("/", "--")
+    kept = home / "models" / model.replace("/", "--")
     try:
-        snapshot_download(model, local_dir=folder, allow_patterns=_PATTERNS)
+        snapshot_download(model, local_dir=kept, allow_patterns=_PATTERNS)
     except HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else "no answer"
         hint = " A gated model needs HF_TOKEN." if status in {401, 403} else ""
@@ -112,7 +111,7 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
         raise WeightsError(
             f"{model} could not be fetched from the hub: {str(exc).splitlines()[0]} A folder of safetensors works without it."
         ) from exc
-    return _checked(folder)
+    return _checked(kept)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -130,11 +129,11 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"stage": stage, "share": share}), flush=True)
 
     try:
-        folder = folder_of(said.model, said.home, say)
+        found = folder_of(said.model, said.home, say)
     except (WeightsError, embedded.EmbeddedError) as exc:
         print(json.dumps({"error": str(exc)}), flush=True)
         return 1
-    print(json.dumps({"folder": str(folder)}), flush=True)
+    print(json.dumps({"folder": str(found)}), flush=True)
     return 0
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_fake import byte_model
 
-from holynb.pool.text import Detokenizer, Stops, TemplateError, Text
+from holynb.pool.text import Detokenizer, Stops, TemplateError, Text, TextError
 
 TRICKY = "안녕하세요 👩‍👩‍👧 naïve\u0301 日本語\n\ttabs — “quotes” \U0001f1f0\U0001f1f7"
 
@@ -113,7 +113,13 @@ def test_special_tokens_reach_the_template_in_both_spellings(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ messages.__class__.__mro__ }}", "{{ raise_exception('only user turns') }}", "{{ messages[0].content + 1 }}"]
+    "template",
+    [
+        "{{ messages.__class__.__mro__ }}",
+        "{{ raise_exception('only user turns') }}",
+        "{{ messages[0].content + 1 }}",
+        "{% for i in range(10**9) %}x{% endfor %}",
+    ],
 )
 def test_a_template_that_reaches_out_or_refuses_is_an_error(tmp_path: Path, template: str) -> None:
     with pytest.raises(TemplateError, match="refuses"):
@@ -123,6 +129,22 @@ def test_a_template_that_reaches_out_or_refuses_is_an_error(tmp_path: Path, temp
 def test_a_model_without_a_template_names_the_other_way(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="/v1/completions"):
         Text(folder(tmp_path)).chat(MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("tokenizer.json", "{", r"tokenizer.json is no readable tokenizer .*Fetch the model again"),
+        ("tokenizer_config.json", "{", r"tokenizer_config.json is no readable JSON .*Fetch the model again"),
+        ("chat_template.jinja", "x\n{% for m in messages %}{{ m", r"chat template is no Jinja \(line 2: .*Fetch the model again"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, says: str) -> None:
+    place = folder(tmp_path)
+    (place / name).write_text(content)
+    with pytest.raises(TextError, match=says) as caught:
+        Text(place)
+    assert "\n" not in str(caught.value)
 
 
 def test_ends_and_sampling_come_from_the_models_own_files(tmp_path: Path) -> None:
