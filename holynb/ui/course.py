@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from holynb.types import Ended, Event, Failed, Gauge, Load, Outcome
+from holynb.types import Ended, Event, Failed, Gauge, Load, Noted, Outcome
 from holynb.ui.buckets import Buckets
-from holynb.ui.series import together
+from holynb.ui.series import mark, together
 from holynb.ui.text import percentile
 
 __all__ = ["Course", "Price"]
@@ -45,8 +45,9 @@ class Course:
             self._end(event.row, event.outcome)
         elif isinstance(event, Failed):
             self._pieces.pop(event.row, None)
-            if name := {"rate_limit": "429", "oom": "OOM"}.get(event.kind):
-                self.points.put("rate", name, self._at, 1.0, "sum")
+            self._mark("rate", event)
+        elif isinstance(event, Noted):
+            self._mark("memory", event)
         elif isinstance(event, Gauge):
             self._gauge(event)
         elif isinstance(event, Load):
@@ -86,6 +87,10 @@ class Course:
                 self._first.append(outcome.ttft_s)
             if self._price_as is not None:
                 self.elsewhere += self._price_as(outcome) or Decimal(0)
+
+    def _mark(self, chart: str, event: Event) -> None:
+        if (name := mark(event)) is not None:
+            self.points.put(chart, name, self._at, 1.0, "sum")
 
     def _gauge(self, event: Gauge) -> None:
         values: dict[str, Any] = {"all": event.used, "total": event.total, "ours": event.ours, **event.parts}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import loop
 from holynb.types import Gauge, Noted
+from holynb.ui.series import BACK, SHORT
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -90,7 +91,7 @@ class Shortage:
                     self._seen[number] = times
                     out.append(
                         _note(
-                            f"{where} has room for as many rows at once as before. Its memory ran out {count} times, and cost no row.",
+                            f"{where} {BACK}. Its memory ran out {count} time{'s' * (count != 1)}, and cost no row.",
                             "info",
                         )
                     )
@@ -98,7 +99,8 @@ class Shortage:
                 self._since[number] = self._seen[number]
                 out.append(
                     _note(
-                        f"{where} ran out of memory: it writes at most {batch} rows at once now, and keeps the others waiting.", "warning"
+                        f"{where} {SHORT}: it writes at most {batch} row{'s' * (batch != 1)} at once now, and keeps the others waiting.",
+                        "warning",
                     )
                 )
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from holynb.types import Ended, Failed
+from holynb.types import Failed, Noted
 from holynb.ui import series, static, svg
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ INK, RULE = "#808080", "rgba(128,128,128,.25)"
 #: A responsive chart takes a share of its place, which has no height of its own: the first change of the window would take it away. JupyterLab widens it.
 CONFIG: dict[str, Any] = {"displayModeBar": False, "responsive": False}
 COLOURS = ("#2a7fd4", "#d9822b", "#3d9a50", "#d6493e", "#1499a8", "#8e63ce")
-SYMBOLS = {"429": "triangle-down", "OOM": "x"}
+#: A mark's symbol, and its place in COLOURS.
+MARKS = {"429": ("triangle-down", 1), "OOM": ("x", 3), "recovered": ("triangle-up", 2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ def charts(record: static.Record) -> dict[str, Chart]:
     made = {
         "cost": Chart(f"Cost{simulated}", {"cost": series.cost(done)}, {}, prefix="$"),
         "latency": Chart("Latency", series.latency(done), {}, suffix=" s"),
-        "tokens": _tokens(record),
+        "tokens": Chart(
+            "Tokens/s", {"tokens/s": series.tokens(record.events, record.started)}, series.marks(record.events, record.started, Failed)
+        ),
         "server": Chart("Server", series.load(record.events, record.started), {}),
         "memory": _memory(record),
     }
@@ -150,37 +153,13 @@ def _memory(record: static.Record) -> Chart:
     """What each device holds, in the unit that fits the largest."""
     held = {n: p for n, p in series.memory(record.events, record.started).items() if len(p) > 1}
     unit, name = (2**30, " GiB") if max((y for p in held.values() for _, y in p), default=0) >= 2**30 else (2**20, " MiB")
-    return Chart("Memory", {n: [(x, y / unit) for x, y in p] for n, p in held.items()}, {}, suffix=name)
+    title = "Memory" if len(held) != 1 else f"Memory: {next(iter(held))}"
+    marks = series.marks(record.events, record.started, Noted)
+    return Chart(title, {n: [(x, y / unit) for x, y in p] for n, p in held.items()}, marks, suffix=name)
 
 
 def _by(record: static.Record) -> str:
     return "seconds" if record.events else "rows"
-
-
-def _tokens(record: static.Record) -> Chart:
-    """Tokens a second, with a mark for each 429 and OOM. An answer's tokens are spread over the time it took to come."""
-    until = max((e.at - record.started for e in record.events if isinstance(e, Ended)), default=0.0)
-    width = max(0.25, until / MOST_POINTS)
-    bins = [0.0] * (int(until / width) + 1)
-    for event in record.events:
-        if isinstance(event, Ended) and not event.outcome.cached and event.outcome.usage.tokens_out and event.outcome.latency_s:
-            end = event.at - record.started
-            _spread(bins, width, (end - event.outcome.latency_s + (event.outcome.ttft_s or 0.0), end), event.outcome.usage.tokens_out)
-    line = [((i + 0.5) * width, tokens / width) for i, tokens in enumerate(bins)] if any(bins) else []
-    marks = {"rate_limit": "429", "oom": "OOM"}
-    failed = [(marks[e.kind], e.at - record.started) for e in record.events if isinstance(e, Failed) and e.kind in marks]
-    return Chart("Tokens/s", {"tokens/s": line}, {name: xs for name in SYMBOLS if (xs := [x for kind, x in failed if kind == name])})
-
-
-def _spread(bins: list[float], width: float, span: tuple[float, float], amount: float) -> None:
-    """Add `amount`, evenly over `span`, to bins of `width` seconds."""
-    low, high = max(0.0, span[0]), min(span[1], len(bins) * width)
-    if high - low < width / 100:
-        bins[min(len(bins) - 1, int(high / width))] += amount
-        return
-    for i in range(int(low / width), min(len(bins), int(high / width) + 1)):
-        shared = min(high, (i + 1) * width) - max(low, i * width)
-        bins[i] += amount * max(0.0, shared) / (high - low)
 
 
 def _traces(chart: Chart, at: str) -> list[dict[str, Any]]:
@@ -190,25 +169,22 @@ def _traces(chart: Chart, at: str) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = [
         {
             "type": "scatter", "mode": "lines" if len(points) > FEW else "lines+markers", "name": name, "x": [_short(x) for x, _ in points],
-            "y": [_short(y) for _, y in points], "line": {"color": COLOURS[i % len(COLOURS)], "width": 1.8, "shape": "hv" if chart.prefix == "$" else "linear"},
+            "y": [_short(y) for _, y in points], "line": _pen(chart, name, i),
             "marker": {"color": COLOURS[i % len(COLOURS)]}, "showlegend": len(lines) > 1 or bool(chart.marks), **axes,
         }
         for i, (name, points) in enumerate(lines.items())
     ]  # fmt: skip
-    for i, (name, xs) in enumerate(chart.marks.items()):
-        marker = {"symbol": SYMBOLS[name], "size": 8, "color": COLOURS[1 + 2 * i]}
-        out.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "x": [_short(x) for x in xs],
-                "y": [_short(top)] * len(xs),
-                "marker": marker,
-                **axes,
-            }
-        )
+    for name, xs in chart.marks.items():
+        symbol, colour = MARKS[name]
+        marker = {"symbol": symbol, "size": 8, "color": COLOURS[colour]}
+        at_top = {"x": [_short(x) for x in xs], "y": [_short(top)] * len(xs)}
+        out.append({"type": "scatter", "mode": "markers", "name": name, **at_top, "marker": marker, **axes})
     return out
+
+
+def _pen(chart: Chart, name: str, i: int) -> dict[str, Any]:
+    shape = {"shape": "hv" if chart.prefix == "$" else "linear"}
+    return {"color": COLOURS[i % len(COLOURS)], "width": 1.8, **shape, **({"dash": "dot"} if name.endswith(" all") else {})}
 
 
 def _top(chart: Chart) -> float:

@@ -7,28 +7,38 @@ from collections.abc import Callable, Sequence
 
 from holynb.journal import Journal
 from holynb.summary import summarize
-from holynb.types import Message, Noted
+from holynb.types import Ended, Failed, Message, Noted
 from holynb.ui import static
 from holynb.ui.feed import Asked
 from holynb.ui.recording import Recording
+from holynb.ui.text import seconds
 
 __all__ = ["Replay"]
 
+#: Where a recording begins with a longer silence than this, playing begins so long before the first word, in seconds of the recording.
+SILENCE, BEFORE = 3.0, 1.0
+
 
 class Replay:
-    """A source for a live view. `advance` lets happen what is due; its journal has one writer, whoever calls that."""
+    """A source for a live view. `advance` lets happen what is due; its journal has one writer, whoever calls that.
+
+    Times are the recording's: where its first seconds are silent they are not waited for, and `label` says where playing begins.
+    """
 
     def __init__(self, recording: Recording, speed: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         prompts = [next((m.content for m in reversed(asked) if m.role == "user"), "") for asked in recording.messages]
         self.recording = recording
         self.journal = Journal(len(prompts))
         self.asked = Asked(prompts, recording.labels, 0.0, recording.title)
-        self.label = f"Recorded {recording.made}"
+        self._skipped = _silence(recording)
+        self.label = f"Recorded {recording.made}" + (f", from {seconds(self._skipped)} on" if self._skipped else "")
         self._speed = speed
         self._clock = clock
-        self._began = clock()
+        self._began = clock() - self._skipped / speed
         self._next = 0
         self._stopped: float | None = None
+        if self._skipped:
+            self.advance()  # a view that opens now draws it from the beginning on
 
     @property
     def elapsed(self) -> float:
@@ -72,6 +82,12 @@ class Replay:
     def record(self) -> static.Record:
         """What has been played, as what stays."""
         events, _ = self.journal.since(0)
-        notes = [f"{self.label}: nothing was sent.", *(e.text for e in events if isinstance(e, Noted) and e.level != "info")]
+        notes = [f"Recorded {self.recording.made}: nothing was sent.", *static.notes(events)]
         told = summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None)
         return static.Record(self.asked.title, self.asked.prompts, list(self.journal.rows), told, events, self.asked.labels, 0.0, notes)
+
+
+def _silence(recording: Recording) -> float:
+    """Seconds at the beginning that nobody needs to watch: requests are out, and nothing has been answered yet."""
+    first = next((s.t for s in recording.steps if s.said or isinstance(s.event, Ended | Failed | Noted)), 0.0)
+    return round(first - BEFORE, 1) if first > SILENCE else 0.0

@@ -1,17 +1,17 @@
-"""What the charts show, as points: dollars, latency and memory over a run. Pure; folds events and outcomes, draws nothing."""
+"""What the charts show, as points and marks: dollars, latency, tokens and memory over a run. Pure; folds events and outcomes, draws nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from holynb.types import Ended, Gauge, Load
+from holynb.types import Ended, Failed, Gauge, Load, Noted
 from holynb.ui.text import percentile
 
 if TYPE_CHECKING:
     from holynb.types import Event, Outcome
 
-__all__ = ["Ends", "cost", "ends", "latency", "load", "memory", "together"]
+__all__ = ["BACK", "SHORT", "Ends", "cost", "ends", "latency", "load", "mark", "marks", "memory", "others", "together", "tokens"]
 
 Point = tuple[float, float]
 #: The rows that were sent and ended, each with its x: seconds into the run, or its place where no times are known.
@@ -19,6 +19,14 @@ Ends = Sequence[tuple[float, "Outcome"]]
 
 #: Percentiles are over the last rows that ended, and computed at most this many times: a chart has no room for more.
 WINDOW, STEPS = 50, 90
+#: What others hold of a device is a line of its own from this share of it on; below that it is the driver's and nobody's news.
+OTHERS = 0.02
+#: Buckets of a chart of tokens, at most.
+MOST_BUCKETS = 160
+#: What the notes of a pool say whose memory ran out, and came back; and how failures and notes are marked in a chart.
+SHORT, BACK = "ran out of memory", "has room for as many rows at once as before"
+_FAILURES = {"rate_limit": "429", "oom": "OOM"}
+_NOTES = {SHORT: "OOM", BACK: "recovered"}
 
 
 def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float) -> Ends:
@@ -57,11 +65,59 @@ def latency(done: Ends) -> dict[str, list[Point]]:
 
 
 def memory(events: Sequence[Event], started: float) -> dict[str, list[Point]]:
-    """Bytes per device: what this run's workers hold, or all that is used where that is not known."""
+    """Bytes per device: what this run's workers hold, or all that is used where that is not known; `… all` where others hold much beside ours."""
     out: dict[str, list[Point]] = {}
+    whole: dict[str, list[Point]] = {}
+    shared: set[str] = set()
     for e in events:
         if isinstance(e, Gauge):
             out.setdefault(e.device, []).append((e.at - started, float(e.used if e.ours is None else e.ours)))
+            whole.setdefault(e.device, []).append((e.at - started, float(e.used)))
+            shared |= {e.device} if others(e) else set()
+    return out | {f"{device} all": whole[device] for device in out if device in shared}
+
+
+def others(gauge: Gauge) -> bool:
+    """Whether others hold so much of a device beside what is ours that it shows."""
+    return gauge.ours is not None and gauge.used - gauge.ours > OTHERS * (gauge.total or gauge.used)
+
+
+def tokens(events: Sequence[Event], started: float) -> list[Point]:
+    """Tokens a second. An answer's are spread over the time it took to come; empty where there is no time to speak of."""
+    until = max((e.at - started for e in events if isinstance(e, Ended)), default=0.0)
+    width = max(0.25, until / MOST_BUCKETS)
+    bins = [0.0] * (int(until / width) + 1)
+    for event in events:
+        if isinstance(event, Ended) and not event.outcome.cached and event.outcome.usage.tokens_out and event.outcome.latency_s:
+            end = event.at - started
+            _spread(bins, width, (end - event.outcome.latency_s + (event.outcome.ttft_s or 0.0), end), event.outcome.usage.tokens_out)
+    return [((i + 0.5) * width, made / width) for i, made in enumerate(bins)] if any(bins) and len(bins) > 1 else []
+
+
+def _spread(bins: list[float], width: float, span: Point, amount: float) -> None:
+    """Add `amount`, evenly over `span`, to bins of `width` seconds."""
+    low, high = max(0.0, span[0]), min(span[1], len(bins) * width)
+    if high - low < width / 100:
+        bins[min(len(bins) - 1, int(high / width))] += amount
+        return
+    for i in range(int(low / width), min(len(bins), int(high / width) + 1)):
+        shared = min(high, (i + 1) * width) - max(low, i * width)
+        bins[i] += amount * max(0.0, shared) / (high - low)
+
+
+def mark(event: Event) -> str | None:
+    """How an event is marked in a chart: 429, OOM, recovered; None for all others."""
+    if isinstance(event, Failed):
+        return _FAILURES.get(event.kind)
+    return next((name for words, name in _NOTES.items() if words in event.text), None) if isinstance(event, Noted) else None
+
+
+def marks(events: Sequence[Event], started: float, kind: type[Failed | Noted]) -> dict[str, list[float]]:
+    """Seconds at which failures, or a pool's notes, are marked; by the mark's name."""
+    out: dict[str, list[float]] = {}
+    for e in events:
+        if isinstance(e, kind) and (name := mark(e)) is not None:
+            out.setdefault(name, []).append(e.at - started)
     return out
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from holynb.summary import dollars
-from holynb.types import Noted
+from holynb.types import Failed, Noted
 from holynb.ui import series, svg
 from holynb.ui.feed import shared
 from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, status
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from holynb.summary import Summary
     from holynb.types import Event, Outcome
 
-__all__ = ["OPEN", "Record", "as_html", "as_text", "bundle", "charts", "of"]
+__all__ = ["OPEN", "Record", "as_html", "as_text", "bundle", "charts", "notes", "of"]
 
 #: Rows shown at most, bytes of table at most, characters of a cell at most.
 MOST_ROWS, MOST_BYTES, MOST_PROMPT, MOST_ANSWER = 50, 90_000, 160, 400
@@ -95,12 +95,16 @@ def of(run: Run) -> Record:
     from holynb import frame
 
     events, _ = run.journal.since(0)
-    notes = list(dict.fromkeys(e.text for e in events if isinstance(e, Noted) and e.level != "info"))
     labels = None if run.plan.index is None else frame.labels(run.plan.index)
     return Record(
-        f"{run.name or run.id} on {run.route}", [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes,
+        f"{run.name or run.id} on {run.route}", [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes(events),
         run.plan.schema,
     )  # fmt: skip
+
+
+def notes(events: Sequence[Event]) -> list[str]:
+    """What a person should read when all is over, each once: warnings, and that what they warned of has passed."""
+    return list(dict.fromkeys(e.text for e in events if isinstance(e, Noted) and (e.level != "info" or series.mark(e) is not None)))
 
 
 def bundle(record: Record, show: str = "all") -> dict[str, str]:
@@ -128,23 +132,29 @@ def as_text(record: Record, show: str = "all") -> str:
 
 
 def charts(record: Record) -> dict[str, str]:
-    """SVGs by name: cost, latency, memory. One row says nothing a chart could show, and what is not known is not drawn."""
-    done = series.ends(record.events, record.rows, record.started)
+    """SVGs by name: cost, latency, tokens, server, memory. One row says nothing a chart could show, and what is not known is not drawn."""
+    events, since = record.events, record.started
+    done = series.ends(events, record.rows, since)
     if len(done) < 2:
         return {}
 
     def at(x: float) -> str:
-        return seconds(x) if record.events else f"row {x:.0f}"
+        return seconds(x) if events else f"row {x:.0f}"
 
     spent = series.cost(done)
     title = "Cost, dollars" + (" (simulated)" if any((o.route or "").startswith("sim/") for _, o in done) else "")
     drawn = {
-        "cost": svg.chart(title, [svg.Series(dollars(spent[-1][1]), spent)] if spent else [], dollars, at),
-        "latency": svg.chart("Latency", [svg.Series(n, p) for n, p in series.latency(done).items()], seconds, at),
-        "server": svg.chart("Server", [svg.Series(n, p) for n, p in series.load(record.events, record.started).items()], lambda v: f"{v:.0f}", at),
-        "memory": svg.chart("Memory", [svg.Series(n, p) for n, p in series.memory(record.events, record.started).items()], _size, at),
+        "cost": svg.chart(title, _lines({"total": spent}), dollars, at),
+        "latency": svg.chart("Latency", _lines(series.latency(done)), seconds, at),
+        "tokens": svg.chart("Tokens/s", _lines({"": series.tokens(events, since)}), lambda v: f"{v:,.0f}", at, series.marks(events, since, Failed)),
+        "server": svg.chart("Server", _lines(series.load(events, since)), lambda v: f"{v:.0f}", at),
+        "memory": svg.chart("Memory", _lines(series.memory(events, since)), _size, at, series.marks(events, since, Noted)),
     }
     return {name: drawing for name, drawing in drawn.items() if drawing}
+
+
+def _lines(found: Mapping[str, Sequence[tuple[float, float]]]) -> list[svg.Series]:
+    return [svg.Series(name, points) for name, points in found.items()]
 
 
 def line(record: Record) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +21,8 @@ COLOURS = (
 )  # fmt: skip
 INK = "var(--jp-ui-font-color2,#808080)"
 RULE = "var(--jp-border-color2,#9e9e9e80)"
+#: Colours of marks, by place in COLOURS.
+MARKED = {"429": 1, "OOM": 3, "recovered": 2}
 MOST_POINTS = 90
 WIDTH, HEIGHT = 280, 118
 LEFT, RIGHT, TOP, BOTTOM = 6, 52, 22, 16
@@ -36,8 +38,14 @@ class Series:
     points: Sequence[Point]
 
 
-def chart(title: str, series: Sequence[Series], says: Callable[[float], str], x_says: Callable[[float], str]) -> str:
-    """An SVG of lines from 0 up. `says` and `x_says` write a value of y and x. `""` where there is nothing to draw."""
+def chart(
+    title: str,
+    series: Sequence[Series],
+    says: Callable[[float], str],
+    x_says: Callable[[float], str],
+    marks: Mapping[str, Sequence[float]] | None = None,
+) -> str:
+    """An SVG of lines from 0 up. `says` and `x_says` write a value of y and x; `marks` are xs by name. `""` where there is nothing to draw."""
     drawn = [Series(s.name, thin(s.points)) for s in series if s.points]
     if not drawn:
         return ""
@@ -55,7 +63,8 @@ def chart(title: str, series: Sequence[Series], says: Callable[[float], str], x_
     ends = _spread([float(place(s.points[-1]).split(",")[1]) for s in drawn])
     for i, (line, end) in enumerate(zip(drawn, ends, strict=True)):
         parts += _line(line, [place(p) for p in line.points], COLOURS[i % len(COLOURS)], end)
-    return "".join([*parts, "</svg>"])
+    parts += [_marks(name, {round(float(place((x, top)).split(",")[0])) for x in at if low <= x <= high}) for name, at in (marks or {}).items()]
+    return "".join([*parts, _named(marks or {}), "</svg>"])
 
 
 def picture(drawing: str) -> str:
@@ -110,6 +119,26 @@ def _line(line: Series, places: Sequence[str], colour: str, label_y: float) -> l
         )
     name = f'<text x="{WIDTH - RIGHT + 4}" y="{label_y + 3:.1f}" style="fill:{colour}" fill="{plain}">{html.escape(line.name)}</text>'
     return [mark, name]
+
+
+def _marks(name: str, at: set[int]) -> str:
+    """Small triangles, each on a line of its own from top to bottom. Those in the same place are one."""
+    colour = COLOURS[MARKED.get(name, 0)]
+    shape = "".join(f"M{x - 3.5} {TOP - 4}h7l-3.5 6.5zM{x} {TOP}V{HEIGHT - BOTTOM}" for x in sorted(at))
+    plain = colour.partition(",")[2].rstrip(")")
+    return f'<path d="{shape}" style="fill:{colour};stroke:{colour}" fill="{plain}" stroke="{plain}" stroke-width=".6" stroke-opacity=".5"/>'
+
+
+def _named(marks: Mapping[str, Sequence[float]]) -> str:
+    """What the marks are, in their colours, in the middle of the line below."""
+    if not any(marks.values()):
+        return ""
+    words = []
+    for name, at in marks.items():
+        colour = COLOURS[MARKED.get(name, 0)]
+        said = html.escape(f"▾ {name}" + (f" ×{len(at)}" if len(at) > 1 else ""))
+        words.append(f'<tspan dx="4" style="fill:{colour}" fill="{colour.partition(",")[2].rstrip(")")}">{said}</tspan>')
+    return f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{"".join(words)}</text>'
 
 
 def _spread(ends: Sequence[float], gap: float = 11.0) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations, pairwise
 from types import SimpleNamespace
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 
 from holynb.summary import summarize
-from holynb.types import Ended, Event, Failed, Gauge, Outcome, Started, Usage
-from holynb.ui import plots, static
+from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Started, Usage
+from holynb.ui import plots, series, static
 
 
 def record(n: int = 30, *, events: bool = True, cost: Decimal | None = Decimal("0.001"), route: str = "sim/flaky") -> static.Record:
@@ -38,7 +39,7 @@ def test_the_charts_are_one_figure_side_by_side() -> None:
     said = plots.spec(made)
     domains = [said["layout"][f"xaxis{i}"]["domain"] for i in ("", "2", "3", "4")]
     assert all(a[1] < b[0] for a, b in pairwise(domains)), "no two charts overlap"
-    assert {t["name"] for t in said["data"]} == {"cost", "p50", "p95", "TTFT", "tokens/s", "429", "OOM", "GPU 0"}
+    assert {t["name"] for t in said["data"]} == {"cost", "p50", "p95", "TTFT", "tokens/s", "429", "OOM", "GPU 0", "GPU 0 all"}
     cost = said["data"][0]
     assert (cost["x"][-1], cost["y"][-1]) == (3.4, 0.03)
     assert "simulated" in said["layout"]["annotations"][0]["text"]
@@ -79,7 +80,7 @@ def test_table_and_charts_stay_small(n: int) -> None:
 
 def test_the_fallback_has_the_same_charts_and_no_script() -> None:
     html = plots.bundle(record())["text/html"]
-    assert html.count("data:image/svg+xml") == 3
+    assert html.count("data:image/svg+xml") == 4
     assert "<script" not in html
 
 
@@ -99,12 +100,18 @@ def test_plotly_takes_what_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -
     go.Figure(data=whole["data"], layout=whole["layout"])  # raises where a name is not plotly's
 
 
-def test_tokens_are_spread_over_the_time_an_answer_took() -> None:
-    outcome = Outcome("ok", "x", attempts=1, usage=Usage(1, 100), latency_s=12.0, ttft_s=2.0)
-    shown = static.Record("r", ["p"], [outcome], summarize([outcome], 12.0), [Ended(0, outcome, 112.0)], None, 100.0)
-    line = plots._tokens(shown).lines["tokens/s"]
-    rates = [rate for x, rate in line if 2.5 < x < 11.5]
-    assert all(abs(rate - 10.0) < 0.01 for rate in rates)
-    width = line[1][0] - line[0][0]
-    assert sum(rate for _, rate in line) * width == pytest.approx(100.0)
-    assert all(rate == 0 for x, rate in line if x < 1.9), "nothing came before the first token"
+def test_marks_and_what_others_hold_are_drawn_in_both() -> None:
+    """Whoever reads it on GitHub sees when the memory ran out, and that it was somebody else's doing."""
+    shown = record()
+    shown = replace(shown, events=[*shown.events, Noted(f"pool/two {series.SHORT}: it waits", 103.2), Noted(f"pool/two {series.BACK}.", 103.4)])
+    memory = plots.charts(shown)["memory"]
+    assert list(memory.lines) == ["GPU 0", "GPU 0 all"]
+    assert {name: len(xs) for name, xs in memory.marks.items()} == {"OOM": 1, "recovered": 1}
+    drawn = {t["name"]: t for t in plots.spec(plots.charts(shown))["data"] if t["mode"] == "markers"}
+    assert set(drawn) == {"429", "OOM", "recovered"}
+    assert len({t["marker"]["color"] for t in drawn.values()}) == 3
+    svgs = static.charts(shown)
+    assert "▾ 429" in svgs["tokens"]
+    assert "▾ OOM" in svgs["memory"]
+    assert "GPU 0 all" in svgs["memory"]
+    assert plots.charts(record(cost=None))["memory"].title == "Memory"

@@ -149,6 +149,23 @@ def test_it_plays_in_its_own_time_and_faster() -> None:
         assert (playing.state, playing.elapsed) == ("done", playing.recording.seconds)
 
 
+def test_a_silent_beginning_is_not_waited_for_and_it_is_said() -> None:
+    """Two replicas read their first prompts for nine seconds: a viewer would take it for broken."""
+    clock = Clock()
+    playing = Replay(recording.read("gpus-dp2"), 1.0, clock)
+    assert 7.0 < playing.elapsed < 9.2, "the clock is the recording's"
+    assert playing.label.endswith(f", from {playing.elapsed:.1f} s on")
+    assert len(playing.journal.since(0)[0]) == sum(s.t <= playing.elapsed for s in playing.recording.steps), "what happened before has happened"
+    clock.now += 1.5
+    playing.advance()
+    assert playing.journal.live(), "words come within two seconds"
+    playing.finish()
+    first, short, back = playing.record().notes
+    assert first == f"Recorded {playing.recording.made}: nothing was sent."
+    assert ("ran out of memory" in short, "has room for as many" in back) == (True, True), "who reads that it ran out reads that it came back"
+    assert Replay(recorded(), 1.0, clock).elapsed == 0.0
+
+
 def test_the_view_of_a_recording_is_the_view_of_the_run() -> None:
     """Played in many small steps or in one: the same rows and counts."""
     clock = Clock()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
+import pytest
 from ui.facts import failed, ok
 
-from holynb.types import Ended, Gauge, Noted, Outcome
-from holynb.ui import series
+from holynb.types import Ended, Failed, Gauge, Noted, Outcome, Usage
+from holynb.ui import gauges, series
 from holynb.ui.series import STEPS
 
 
@@ -44,4 +46,29 @@ def test_many_rows_make_few_points() -> None:
 
 def test_memory_is_what_ours_hold_where_that_is_known() -> None:
     events = [Gauge("cuda:0", 900, 1000, 11.0, ours=300), Gauge("cuda:1", 500, 1000, 11.0), Gauge("cuda:0", 950, 1000, 12.0, ours=350)]
-    assert series.memory(events, 10.0) == {"cuda:0": [(1.0, 300.0), (2.0, 350.0)], "cuda:1": [(1.0, 500.0)]}
+    assert series.memory(events, 10.0) == {
+        "cuda:0": [(1.0, 300.0), (2.0, 350.0)], "cuda:1": [(1.0, 500.0)], "cuda:0 all": [(1.0, 900.0), (2.0, 950.0)],
+    }  # fmt: skip
+    alone = [Gauge("cuda:0", 310, 1000, 11.0, ours=300)]
+    assert list(series.memory(alone, 10.0)) == ["cuda:0"], "what a driver holds is no line"
+
+
+def test_a_pool_whose_memory_runs_out_and_comes_back_is_marked() -> None:
+    shortage = gauges.Shortage("two")
+    looks = [{"oom": 0, "batch": 8, "running": 8}, {"oom": 1, "batch": 4, "running": 4}, {"oom": 1, "batch": 8, "running": 8}]
+    told = [note for said in looks for note in shortage.look([said])]
+    assert [series.mark(e) for e in told] == ["OOM", "recovered"]
+    assert "ran out 1 time," in told[1].text
+    events = [Failed(0, 1, "r", "rate_limit", "slow", 12.0, 1.0), *told, Noted("a price is unknown", 13.0)]
+    assert series.marks(events, 10.0, Failed) == {"429": [2.0]}
+    assert set(series.marks(events, 10.0, Noted)) == {"OOM", "recovered"}
+
+
+def test_tokens_are_spread_over_the_time_an_answer_took() -> None:
+    outcome = Outcome("ok", "x", attempts=1, usage=Usage(1, 100), latency_s=12.0, ttft_s=2.0)
+    line = series.tokens([Ended(0, outcome, 112.0)], 100.0)
+    assert all(abs(rate - 10.0) < 0.01 for x, rate in line if 2.5 < x < 11.5)
+    width = line[1][0] - line[0][0]
+    assert sum(rate for _, rate in line) * width == pytest.approx(100.0)
+    assert all(rate == 0 for x, rate in line if x < 1.9), "nothing came before the first token"
+    assert series.tokens([Ended(0, replace(outcome, latency_s=0.1, ttft_s=None), 100.1)], 100.0) == [], "one dot tells nothing"

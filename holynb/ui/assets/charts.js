@@ -8,7 +8,8 @@ const CHARTS = {
   server: { title: "Server", write: write.count, lines: [["running", "running", "--hn-c1", { fill: true }], ["waiting", "waiting", "--hn-c2"], ["KV %", "KV %", "--hn-c3"]] },
   memory: { title: "Memory", write: write.bytes, lines: null },
 };
-const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"]];
+const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"], ["recovered", "--hn-c3"]];
+const OTHERS = 0.02; // what others hold of a device is shown from this share of it on, as in series.py
 const COLOURS = ["--hn-c1", "--hn-c3", "--hn-c5", "--hn-c6", "--hn-c2", "--hn-c4"];
 const HEIGHT = 84;
 const POWERS = Array.from({ length: 24 }, (_, i) => 2 ** (20 + i)); // gridlines at whole MiB and GiB
@@ -67,14 +68,21 @@ function makeChart(name, place, asRoute) {
 
   function chosen(columns) {
     if (about.lines) return about.lines.filter(([c]) => columns[c]?.some((v) => v != null)).map(([c, w, k, x]) => [c, c === "as" && asRoute ? `as ${asRoute}` : w, k, x]);
-    const devices = [...new Set(Object.keys(columns).map((c) => c.slice(0, c.lastIndexOf("|"))))];
+    const devices = [...new Set(Object.keys(columns).filter((c) => c.includes("|")).map((c) => c.slice(0, c.lastIndexOf("|"))))];
     return devices.flatMap((device, i) => {
       const k = COLOURS[i % COLOURS.length];
       const ours = columns[`${device}|ours`] && [`${device}|ours`, devices.length > 1 ? device : `${device}: ours`, k, { fill: devices.length === 1 }];
-      const all = columns[`${device}|all`] && [`${device}|all`, ours ? (devices.length > 1 ? "" : "all") : device, ours ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
+      const name = !ours ? device : devices.length > 1 ? `${device} all` : "all";
+      const all = (!ours || devices.length === 1 || shared(columns, device)) && [`${device}|all`, name, ours && devices.length === 1 ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
       const weights = devices.length === 1 && columns[`${device}|weights`] && [`${device}|weights`, "weights", "--hn-c5", { dash: [2, 2] }];
       return [ours, weights, all].filter(Boolean);
     });
+  }
+
+  /** Whether others hold so much of a device beside ours that it shows. */
+  function shared(columns, device) {
+    const [all, ours, total] = ["all", "ours", "total"].map((name) => columns[`${device}|${name}`] ?? []);
+    return all.some((v, i) => v != null && ours[i] != null && v - ours[i] > OTHERS * (total[i] || v));
   }
 
   function build() {

@@ -44,5 +44,5 @@ const write = {
     return `${Math.floor(v / 3600)}:${String(Math.round((v % 3600) / 60)).padStart(2, "0")}h`;
   },
   count: (v) => (v >= 100 ? Math.round(v) : +v.toPrecision(2)).toLocaleString("en"),
-  bytes: (v) => (v >= 2 ** 30 ? `${(v / 2 ** 30).toFixed(v >= 10 * 2 ** 30 ? 0 : 1)} GiB` : `${Math.round(v / 2 ** 20)} MiB`),
+  bytes: (v) => (v === 0 ? "0" : v >= 2 ** 30 ? `${(v / 2 ** 30).toFixed(v >= 10 * 2 ** 30 ? 0 : 1)} GiB` : `${Math.round(v / 2 ** 20)} MiB`),
 };
