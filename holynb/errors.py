@@ -41,6 +41,10 @@ class HolynbError(Exception):
 class UserError(HolynbError):
     """One line for the person at the keyboard."""
 
+    def _render_traceback_(self) -> list[str]:
+        """IPython shows one line instead of a traceback, where `holynb.infer` is called in a cell."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class BadOption(UserError):
     """An option, a value or a combination that cannot be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -90,7 +91,9 @@ def select(df: pd.DataFrame, where: str | None, limit: int | None) -> pd.DataFra
             df = df.query(where)
         except Exception as exc:
             words = exc.msg if isinstance(exc, SyntaxError) else exc  # without the place in a file that is none
-            raise BadOption(f"--where {where!r} does not hold on this frame: {words}") from exc
+            unknown = re.fullmatch(r"name '(\w+)' is not defined", str(words))
+            near = f".{closest(unknown[1], [str(c) for c in df.columns])}" if unknown else ""
+            raise BadOption(f"--where {where!r} does not hold on this frame: {words}{near}") from exc
     return df if limit is None else df.head(limit)
 
 

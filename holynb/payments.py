@@ -25,7 +25,7 @@ WHOLE = f"""NOT EXISTS (SELECT 1 FROM answers p WHERE p.run = a.run || '{PARTS}'
 #: What a log that is older than payments knows of them: one line a row, on the day of its newest answer.
 KNOWN = f"""SELECT run, row, at, route, model, CASE WHEN cached THEN 'cached' WHEN status = 'ok' THEN 'answer' ELSE status END,
   CASE WHEN cached THEN NULL ELSE tokens_in END, CASE WHEN cached THEN NULL ELSE tokens_out END, cost
-  FROM answers a WHERE (attempts > 0 OR cached) AND {WHOLE}"""  # noqa: S608
+  FROM answers a WHERE (attempts > 0 OR cached) AND (status != 'cancelled' OR cost IS NOT NULL) AND {WHOLE}"""  # noqa: S608
 COLUMNS = "run, row, at, route, model, what, tokens_in, tokens_out, cost"
 
 #: Made once, in one transaction with the rest of the schema, and filled with what an older log knows.
@@ -45,7 +45,7 @@ INSERT = f"INSERT INTO payments({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)"
 @dataclass(frozen=True, slots=True)
 class Paid:
     """One line. `what`: `answer` or `attempt` (a server counted it; `attempt` was no answer), else how a row ended that was not answered
-    by its last attempt: `cached`, `error`, `cancelled`. `cost` is None where no price is known; `at` in seconds since 1970.
+    by its last attempt: `cached`, `error` (in older logs `cancelled`, too). `cost` is None where no price is known; `at` in seconds since 1970.
     """
 
     row: int
@@ -58,11 +58,11 @@ class Paid:
 
 
 def ended(event: Ended) -> Paid | None:
-    """The line of a row's end; None where its answer has one already, or nobody was asked."""
+    """The line of a row's end; None where its answer has one already, nobody was asked, or it was only stopped on its way."""
     o = event.outcome
     if o.cached:
         return Paid(event.row, event.at, o.route, o.model, "cached", Usage(), Decimal(0))
-    return Paid(event.row, event.at, o.route, o.model, o.status, Usage(), None) if o.attempts and o.status != "ok" else None
+    return Paid(event.row, event.at, o.route, o.model, o.status, Usage(), None) if o.attempts and o.status == "error" else None
 
 
 def line(run: str, paid: Paid) -> Sequence[Any]:

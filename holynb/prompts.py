@@ -7,13 +7,17 @@ money by accident. With rows it is one template, rendered once a row: columns fi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
 from holynb.options import BY_NAME, Options
 from holynb.types import Message, Prompt, Sampling
+
+if TYPE_CHECKING:
+    from holynb.templates import Compiled
 
 __all__ = ["of", "render"]
 
@@ -104,7 +108,16 @@ def _texts(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str,
 
     if raw or templates.plain(text):
         return [text] * len(rows)
-    template = templates.compiled(text)
+    columns = list(rows[0]) if rows else []
+    if number := next((n for n in re.findall(r"\{\{-?\s*(\d+)\s*-?\}\}", text) if n in columns), None):
+        raise BadPrompt(f'{{{{ {number} }}}} is a number to a template. The column is {{{{ row["{number}"] }}}}.')
+    with _said_of(text, columns):
+        return _rendered(templates.compiled(text), rows, variables)
+
+
+def _rendered(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[str]:
+    from holynb import templates
+
     outside = {name: variables[name] for name in template.names if name in variables}
     known = [*(rows[0] if rows else ()), *variables]
     whole = "row" in template.names
@@ -113,6 +126,20 @@ def _texts(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str,
         scope = {**outside, **({"row": templates.Row(row)} if whole else {}), **{n: row[n] for n in template.names if n in row}}
         out.append(template.render(scope, known, f" (row {i})"))
     return out
+
+
+@contextmanager
+def _said_of(text: str, columns: Sequence[str]) -> Iterator[None]:
+    """Adds to a template's error how a column is read whose name is no identifier, where the template seems to mean one."""
+    try:
+        yield
+    except BadPrompt as exc:
+        inside = " ".join(re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL))
+        odd = next((c for c in columns if not c.isidentifier() and c in inside and f'"{c}"' not in inside and f"'{c}'" not in inside), None)
+        if odd is None:
+            raise
+        cure = "name it otherwise" if "row" in columns else f'write {{{{ row["{odd}"] }}}}'
+        raise BadPrompt(f"{str(exc).rstrip('.')}. For the column {odd!r} {cure}.") from None
 
 
 # -- one prompt --------------------------------------------------------------------------------------------------------

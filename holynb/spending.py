@@ -73,7 +73,7 @@ class Speed:
 def spent(log: RunLog, since: float | None = None, until: float | None = None) -> list[Spent]:
     """A line for each day, route and model between two times (seconds since 1970), the newest day first, the dearest route first."""
     sql = """
-        SELECT date(at, 'unixepoch', 'localtime') AS day, route, model, sum(what != 'attempt'), sum(what = 'error'), sum(what = 'cached'),
+        SELECT date(at, 'unixepoch', 'localtime') AS day, route, model, sum(what IN ('answer', 'error', 'cached')), sum(what = 'error'), sum(what = 'cached'),
                sum(tokens_in), sum(tokens_out), dollars(cost),
                sum(cost IS NULL AND what IN ('answer', 'attempt') AND coalesce(route, '') NOT LIKE 'pool/%')
         FROM payments WHERE at >= ? AND at < ? GROUP BY day, route, model"""

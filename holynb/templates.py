@@ -270,4 +270,8 @@ def _undefined(message: str, scope: Mapping[str, Any], known: Iterable[str]) -> 
     if not message.endswith("is undefined"):
         return f"The template failed: {message}"
     name = message.split("'")[1]
-    return f"There is no column or variable {name!r} for {{{{ {name} }}}}.{closest(name, [k for k in known if not k.startswith('_')])}"
+    near = closest(name, [k for k in known if not k.startswith("_")])
+    meant = near.removeprefix(" Did you mean ").removesuffix("?")
+    if near and not meant.isidentifier():
+        near = f' Did you mean row["{meant}"]?'
+    return f"There is no column or variable {name!r} for {{{{ {name} }}}}.{near}"

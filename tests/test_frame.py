@@ -75,6 +75,8 @@ def test_select_queries_and_cuts():
         frame.select(pd.DataFrame({"n": [1]}), "n >", None)
     with pytest.raises(BadOption, match="--where 'm > 4' does not hold"):
         frame.select(df, "m > 4", None)
+    with pytest.raises(BadOption, match=r"name 'pric' is not defined\. Did you mean price\?$"):
+        frame.select(pd.DataFrame({"price": [1], 3: [2]}), "pric > 4", None)
 
 
 def test_files_become_frames(tmp_path: Path):

@@ -147,6 +147,27 @@ def test_a_template_that_fails_says_where(body, words):
     assert all(word in told for word in words), told
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("{{ unit price }}", """got 'price'. --raw sends the body untouched. For the column 'unit price' write {{ row["unit price"] }}."""),
+        ("{{ a-b }}", """There is no column or variable 'a' for {{ a }} (row 0). For the column 'a-b' write {{ row["a-b"] }}."""),
+        ("{% if 2nd %}x{% endif %}", """For the column '2nd' write {{ row["2nd"] }}."""),
+        ("{{ unit_price }}", 'Did you mean row["unit price"]? (row 0)'),
+        ("{{ 3 }}", '{{ 3 }} is a number to a template. The column is {{ row["3"] }}.'),
+        ("{{ row['unit prise'] }}", "There is no column 'unit prise'. Did you mean unit price? (row 0)"),
+    ],
+)
+def test_a_column_whose_name_is_no_identifier_is_said_how_to_read(body: str, words: str) -> None:
+    rows = frame.records(pd.DataFrame([[1, 2, 3, 4]], columns=["unit price", "a-b", 3, "2nd"]))
+    assert line(texts, body, rows).endswith(words)
+    assert texts("{{ row['3'] }} {{ row['unit price'] }} {{ 3 + 0 }}", rows) == ["3 1 3"]
+
+
+def test_with_a_column_called_row_it_must_be_named_otherwise() -> None:
+    assert line(texts, "{{ a-b }}", [{"a-b": 1, "row": 2}]).endswith("For the column 'a-b' name it otherwise.")
+
+
 def test_the_row_is_named_by_position():
     told = line(texts, "{{ 10 // a }}", [{"a": 5}, {"a": 2}, {"a": 0}])
     assert "(row 2)" in told

@@ -330,3 +330,12 @@ def test_closing_leaves_no_thread():
 def test_an_unknown_price_is_said_once_and_shown_as_unknown():
     run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
     assert isinstance(run.summary().cost, Decimal)
+
+
+def test_a_mistake_in_a_call_is_one_line_in_ipython() -> None:
+    from ui.shells import run, shell
+
+    with shell() as made:
+        ran = run(made, "import holynb\n\n\nholynb.infer('x', 'sim/echo', max_tokns=3)")
+    assert isinstance(ran.error, holynb.UserError)
+    assert ran.out.strip() == "BadOption: There is no option 'max_tokns'. Did you mean max_tokens? %infer help lists them."
