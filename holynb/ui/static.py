@@ -33,6 +33,8 @@ MOST_COLUMNS = 6
 
 #: What all of ours stands in. Two dollar signs in one text are prices here, not a formula: the classes keep MathJax 2, 3 and 4 away.
 OPEN = '<div class="holynb tex2jax_ignore mathjax_ignore">'
+#: On a cell itself, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets tables flush right; `start` it does not keep.
+PROSE = ' style="text-align:left;white-space:pre-wrap"'
 STYLE = """<style>
 .holynb{color:var(--jp-ui-font-color1,inherit);font-size:13px;line-height:1.4}
 .holynb-head{margin:2px 0 6px;font-variant-numeric:tabular-nums}
@@ -42,11 +44,11 @@ STYLE = """<style>
 .holynb-rows{flex:3 1 460px;min-width:0;max-height:430px;overflow:auto}
 .holynb-charts{flex:1 1 290px;display:flex;flex-wrap:wrap;gap:6px}
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
-.holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
+.holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start!important;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
 .holynb .holynb-rows th{white-space:normal;overflow-wrap:normal}
 .holynb .holynb-rows td.k{white-space:nowrap}
-.holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end}
+.holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end!important}
 .holynb .holynb-rows td.n{white-space:nowrap}
 .holynb pre.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:0 0 6px;font-family:inherit;font-size:14px;background:transparent;color:inherit}
 </style>"""
@@ -200,7 +202,7 @@ def _answer(record: Record) -> str:
 
 
 def _table(record: Record) -> str:
-    names = "".join(f"<th>{_safe(name)}</th>" for name in ("prompt", *record.columns, "status"))
+    names = "".join(f"<th{PROSE if name != 'status' else ''}>{_safe(name)}</th>" for name in ("prompt", *record.columns, "status"))
     head = f'<tr><th class="n"></th>{names}<th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
     out: list[str] = []
     size = 0
@@ -221,10 +223,10 @@ def _row(record: Record, row: int, asked: str) -> str:
     said = record.said(outcome)
     cls, key = (' class="holynb-bad"', "k holynb-bad") if bad else ("", "k")
     wide = f' colspan="{len(record.columns)}"' if len(said) < len(record.columns) else ""
-    told = "".join(f'<td dir="auto"{cls}{wide}>{_safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
-    numbers = "".join(f'<td class="n">{_safe(n)}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
+    told = "".join(f'<td dir="auto"{cls}{wide}{PROSE}>{_safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
+    numbers = "".join(f'<td class="n">{_safe(n).replace(" ", "&nbsp;")}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
-        f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto">{_safe(asked)}</td>'
+        f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto"{PROSE}>{_safe(asked)}</td>'
         f'{told}<td class="{key}">{_safe(status(outcome))}</td>{numbers}</tr>'
     )
 
