@@ -223,7 +223,7 @@ def _row(record: Record, row: int, asked: str) -> str:
     said = record.said(outcome)
     cls, key = (' class="holynb-bad"', "k holynb-bad") if bad else ("", "k")
     wide = f' colspan="{len(record.columns)}"' if len(said) < len(record.columns) else ""
-    told = "".join(f'<td dir="auto"{cls}{wide}{PROSE}>{_safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
+    told = "".join(f'<td dir="auto"{cls}{PROSE}{wide}>{_safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
     numbers = "".join(f'<td class="n">{_safe(n).replace(" ", "&nbsp;")}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
         f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto"{PROSE}>{_safe(asked)}</td>'
