@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holynb import frame, keys, schema, settings
 from holynb.errors import BadOption, closest
 from holynb.options import Options
-from holynb.plan import Plan, long_rows, reached
+from holynb.plan import Plan, long_rows, priced, reached
 from holynb.runlog import RunLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 
@@ -96,8 +96,12 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
         return replace(plan, kept=_good(_earlier(plan.continues)[1]))
     asked = Options.of(options or {})
     chosen = replace(run.plan.options, **{said: getattr(asked, said) for said in options or {}})
-    long, notes = long_rows(run.plan.requests, run.plan.endpoints, chosen, run.plan.secrets)
-    return replace(run.plan, options=chosen, kept=_good(dict(enumerate(run.rows()))), continues=run.id, long=long, notes=notes)
+    endpoints = reached([e.route for e in run.plan.endpoints], run.plan.given or run.route, chosen)  # another --fallback may be said now
+    priced(endpoints, chosen)
+    secrets = {**{e.route: keys.find(e) for e in endpoints if e.route not in run.plan.secrets}, **run.plan.secrets}
+    long, notes = long_rows(run.plan.requests, endpoints, chosen, secrets)
+    kept = _good(dict(enumerate(run.rows())))
+    return replace(run.plan, options=chosen, endpoints=endpoints, secrets=secrets, kept=kept, continues=run.id, long=long, notes=notes)
 
 
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
@@ -119,6 +123,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     escalate = settings.route(record.spec["escalate"]) if held and "escalate" in record.spec else None
     asked = [r.route for r in requests if r] + ([escalate] if escalate else [])
     endpoints = reached(list(dict.fromkeys([first, *asked])), given, chosen)
+    priced(endpoints, chosen)
     index = frame.merge_index(labels)
     if (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:
         index.names = [*index.names[:-2], "asked_route", "sample"]

@@ -11,7 +11,7 @@ from holynb.errors import BadOption, BadRoute, BadSetting, Fault
 from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
-__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "context", "cut_key", "long_rows", "make", "reached"]
+__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "context", "cut_key", "long_rows", "make", "priced", "reached"]
 
 #: Longest answer where nothing is said (contract section 2).
 HOSTED_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 512
@@ -90,7 +90,7 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
     endpoints = reached([*routes, *([escalate] if escalate else [])], given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
     secrets = {} if options.dry_run else {e.route: keys.find(e, ask) for e in endpoints}
-    _check_money(endpoints, options)
+    priced(endpoints, options)
     index = None if source is None else source.index
     if options.compare or options.samples:
         if options.into is not None:
@@ -133,7 +133,7 @@ def _routed(
     return decisions, notes, router.escalated(given)
 
 
-def _check_money(endpoints: Sequence[Endpoint], options: Options) -> None:
+def priced(endpoints: Sequence[Endpoint], options: Options) -> None:
     """A budget needs a price for every route that could be asked (`pool` spends nothing), `--price-as` for the one it names."""
     if options.price_as and prices.price(other := settings.route(options.price_as), None, Usage(1, 1)) is None:
         raise BadSetting(

@@ -17,7 +17,7 @@ import pytest
 
 import holynb
 from holynb import history, loop
-from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, InferError
+from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
 from holynb.run import Run, infer
 from holynb.types import Noted, Started
 
@@ -339,3 +339,35 @@ def test_a_mistake_in_a_call_is_one_line_in_ipython() -> None:
         ran = run(made, "import holynb\n\n\nholynb.infer('x', 'sim/echo', max_tokns=3)")
     assert isinstance(ran.error, holynb.UserError)
     assert ran.out.strip() == "BadOption: There is no option 'max_tokns'. Did you mean max_tokens? %infer help lists them."
+
+
+def test_what_the_budget_or_a_route_refused_is_sent_again_with_another() -> None:
+    run = infer(["one", "two"], "sim/stream", budget=0.0001, max_tokens=20)
+    with pytest.raises(InferError, match="raise --budget"):
+        run.wait()
+    again = Run(history.failed_again(None, {"budget": "2"})).start().wait()
+    assert again.frame()["status"].tolist() == ["ok", "ok"]
+    assert again.id == run.id
+    broken = infer(["three", "four"], "sim/echo", p={"fault": "content_filter"}, retries=0)
+    with pytest.raises(InferError):
+        broken.wait()
+    moved = Run(history.failed_again(None, {"fallback": "sim/json"})).start()
+    with pytest.raises(InferError):
+        moved.wait()  # -p goes to every route, so the other one fails as it was asked to
+    assert moved.frame()["attempts"].tolist() == [2, 2]
+    assert moved.frame()["route"].tolist() == ["sim/json", "sim/json"]
+
+
+def test_a_resumed_run_may_have_a_budget_and_it_needs_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = infer(["five"], "sim/stream", budget=0.0001, max_tokens=9, name="nightly")
+    with pytest.raises(InferError):
+        run.wait()
+    history.close()
+    resumed = Run(history.resumed("nightly", {"budget": 3.0})).start().wait()
+    assert resumed.frame()["status"].tolist() == ["ok"]
+    other = infer(["six"], "sim/echo", p={"fault": "content_filter"}, retries=0, name="unpriced")
+    with pytest.raises(InferError):
+        other.wait()
+    for plan in (lambda said: history.failed_again("unpriced", said), lambda said: history.resumed("unpriced", said)):
+        with pytest.raises(BadSetting, match="--budget needs a price for vllm/mine"):
+            plan({"fallback": "vllm/mine", "budget": 1})

@@ -29,7 +29,9 @@ class Command:
 
 
 #: Options that change how an earlier run's requests are sent, not what they ask.
-AGAIN = frozenset({"retries", "timeout", "connect_timeout", "deadline", "concurrency", "show", "quiet", "debug", "bg"})
+AGAIN = frozenset({
+    "retries", "timeout", "connect_timeout", "deadline", "concurrency", "rpm", "tpm", "fallback", "budget", "show", "quiet", "debug", "bg",
+})  # fmt: skip
 
 
 def run(magic: InferMagic, line: str) -> Any:
