@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from holynb import frame, keys, schema, settings
 from holynb.errors import BadOption, closest
 from holynb.options import Options
 from holynb.plan import Plan, long_rows, priced, reached
-from holynb.runlog import RunLog, RunRecord
+from holynb.runlog import BrokenLog, RunLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 
 if TYPE_CHECKING:
@@ -83,8 +84,10 @@ def continued(plan: Plan) -> Plan:
         return replace(plan, kept=_good(outcomes), continues=run)
     if options.resume is not None:
         return replace(plan, continues=stored(options.resume).id)
-    if options.name is not None and (record := log().find(options.name)) is not None and record.name == options.name:
-        return replace(plan, continues=record.id)
+    if options.name is not None:
+        with suppress(BrokenLog):  # the run itself says so, and goes on without one
+            if (record := log().find(options.name)) is not None and record.name == options.name:
+                return replace(plan, continues=record.id)
     return plan
 
 

@@ -160,7 +160,7 @@ class Keeper:
         if self.log is not None and self.journal is not None:
             path, self.log = self.log.path, None
             self.journal.note(
-                f"The run log {path} cannot be written ({exc}). Answers are kept in memory only: save the frame, then free "
+                f"The run log {path} cannot be written ({exc.__cause__ or exc}). Answers are kept in memory only: save the frame, then free "
                 "space or set HOLYNB_HOME to another place.", "warning")  # fmt: skip
 
 

@@ -28,8 +28,8 @@ def connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode=WAL").fetchone()
-    except sqlite3.OperationalError as exc:
-        if "locked" in str(exc) or "full" in str(exc) or "readonly" in str(exc):
+    except sqlite3.DatabaseError as exc:
+        if not isinstance(exc, sqlite3.OperationalError) or any(word in str(exc) for word in ("locked", "full", "readonly")):
             db.close()
             raise
         db.execute("PRAGMA journal_mode=DELETE")

@@ -11,18 +11,19 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from holynb import payments
+from holynb.errors import BadSetting
 from holynb.logwriter import LogWriter, connect
 from holynb.payments import PART_ROWS, PARTS, Paid
 from holynb.types import Ended, Event, Failed, Message, Outcome, Sampling, Usage
 
-__all__ = ["PARTS", "PART_ROWS", "RunLog", "RunRecord", "StoredRow"]
+__all__ = ["PARTS", "PART_ROWS", "BrokenLog", "RunLog", "RunRecord", "StoredRow"]
 
 ANSWERS = """
 CREATE TABLE IF NOT EXISTS runs(
@@ -92,6 +93,10 @@ class StoredRow:
     messages: tuple[Message, ...]
     sampling: Sampling
     route: str | None = None
+
+
+class BrokenLog(BadSetting, sqlite3.DatabaseError):
+    """A log that cannot be read: one line for a person, and to whoever can do without a log what SQLite's own errors are."""
 
 
 class RunLog:
@@ -193,7 +198,7 @@ class RunLog:
         """Offer no old answer to new runs any more. Returns how many were on offer."""
         if not self.path.exists():
             return 0
-        with closing(connect(self.path)) as db:
+        with self._clearly(), closing(connect(self.path)) as db:
             return db.execute("UPDATE answers SET shared=0 WHERE shared=1 AND status='ok'").rowcount
 
     def _records(self, tail: str, args: Sequence[Any]) -> list[RunRecord]:
@@ -207,17 +212,25 @@ class RunLog:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read with; an empty one where there is no log yet (or another process is just making it)."""
-        db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30.0) if self.path.is_file() else None
-        if db is None or not db.execute("SELECT 1 FROM sqlite_master WHERE name='answers_key'").fetchone():
-            if db is not None:
-                db.close()
-            db = sqlite3.connect(":memory:")
-            db.executescript(SCHEMA)
-        with closing(db):
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name='payments'").fetchone():
+        """A connection to read with; an empty one where there is no log yet (or another process is just making it). Raises BrokenLog."""
+        with self._clearly(), ExitStack() as stack:
+            known: set[str] = set()
+            if self.path.is_file():
+                db = stack.enter_context(closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30.0)))
+                known = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            if "answers_key" not in known:
+                db = stack.enter_context(closing(sqlite3.connect(":memory:")))
+                db.executescript(SCHEMA)
+            elif "payments" not in known:
                 db.execute(payments.VIEW)
             yield db
+
+    @contextmanager
+    def _clearly(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise BrokenLog(f"The run log {self.path} cannot be read ({exc}). holynb doctor says what to do; once it is moved away, a new one is begun.") from exc
 
 
 def _settle(future: asyncio.Future[None], failure: Exception | None) -> None:

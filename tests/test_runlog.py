@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+import holynb
+from holynb import history, loop, spending
+from holynb.errors import BadSetting
 from holynb.logwriter import LogWriter, connect
 from holynb.runlog import RunLog, RunRecord, StoredRow
-from holynb.types import Ended, Failed, Message, Outcome, Sampling, Usage
+from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
 
 OK = Outcome("ok", "네, hello", route="a/b", model="b-1", attempts=2, usage=Usage(3, 4, 1), cost=Decimal("0.00012"), latency_s=0.5, ttft_s=0.1, finish_reason="stop")
 
@@ -191,3 +194,21 @@ def test_a_row_asked_again_keeps_what_was_paid_before(log: RunLog):
     found = log.find("r1")
     assert found is not None
     assert found.cost == Decimal("0.60012")
+
+
+def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path):
+    path = home / "runs.sqlite"
+    path.write_bytes(b"this is no database, and long enough to be read as one" * 100)
+    for ask in (lambda log: log.runs(), lambda log: log.find("x"), lambda log: log.clear(), lambda log: spending.spent(log), lambda log: spending.offered(log)):
+        with pytest.raises(BadSetting, match=r"cannot be read \(file is not a database\)\. holynb doctor says what to do") as caught:
+            ask(history.log())
+        assert isinstance(caught.value, sqlite3.Error), "who can do without a log catches it as what it is"
+    run = holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
+    assert run.frame()["status"].tolist() == ["ok", "ok"]
+    (told,) = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted) and e.level == "warning"]
+    assert told.startswith(f"The run log {path} cannot be written (file is not a database). Answers are kept in memory only")
+    path.rename(home / "broken.sqlite")
+    holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
+    history.close()
+    assert history.stored("nightly").ok == 2, "a new one is begun"
+    loop.close()
