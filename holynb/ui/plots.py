@@ -24,7 +24,7 @@ MIME = "application/vnd.plotly.v1+json"
 HEIGHT, ABOVE, MOST_POINTS = 250, 44, 160
 #: On a page that is narrower than this, in CSS pixels, two charts stand side by side, and not four. As in live.css.
 NARROW = 760
-#: So few points are marked each: a line through them would be hard to see.
+#: So few points are marked each, and those that all lie at one place: a line through them would be hard to see.
 FEW = 12
 #: Legible on white and on near black.
 INK, RULE = "#808080", "rgba(128,128,128,.25)"
@@ -76,7 +76,7 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> 
     data: list[dict[str, Any]] = []
     for i, chart in enumerate(made.values()):
         at = "" if i == 0 else str(i + 1)
-        data += _traces(chart, at)
+        data += _traces(chart, at, end)
         axis = {"gridcolor": RULE, "zeroline": False, "linecolor": RULE, "fixedrange": False}
         (left, right), (low, high) = _across(i % across, across), _down(i // across, rows)
         ticks = " s" if by == "seconds" else ""
@@ -162,13 +162,13 @@ def _by(record: static.Record) -> str:
     return "seconds" if record.events else "rows"
 
 
-def _traces(chart: Chart, at: str) -> list[dict[str, Any]]:
+def _traces(chart: Chart, at: str, end: float) -> list[dict[str, Any]]:
     axes = {"xaxis": f"x{at}", "yaxis": f"y{at}", "legend": f"legend{at}"}
     lines = {n: svg.thin(p, MOST_POINTS) for n, p in chart.lines.items() if p}
     top = _top(chart)
     out: list[dict[str, Any]] = [
         {
-            "type": "scatter", "mode": "lines" if len(points) > FEW else "lines+markers", "name": name, "x": [_short(x) for x, _ in points],
+            "type": "scatter", "mode": "lines" if len(points) > FEW and points[-1][0] - points[0][0] > end / 20 else "lines+markers", "name": name, "x": [_short(x) for x, _ in points],
             "y": [_short(y) for _, y in points], "line": _pen(chart, name, i),
             "marker": {"color": COLOURS[i % len(COLOURS)]}, "showlegend": len(lines) > 1 or bool(chart.marks), **axes,
         }

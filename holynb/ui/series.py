@@ -78,8 +78,8 @@ def memory(events: Sequence[Event], started: float) -> dict[str, list[Point]]:
 
 
 def others(gauge: Gauge) -> bool:
-    """Whether others hold so much of a device beside what is ours that it shows."""
-    return gauge.ours is not None and gauge.used - gauge.ours > OTHERS * (gauge.total or gauge.used)
+    """Whether others hold so much of a device beside what is ours that it shows. A machine's RAM is always shared, and that is no news."""
+    return gauge.device != "RAM" and gauge.ours is not None and gauge.used - gauge.ours > OTHERS * (gauge.total or gauge.used)
 
 
 def tokens(events: Sequence[Event], started: float) -> list[Point]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.summary import dollars
 from holynb.types import Ended, Failed, Message, Outcome, Started
+from holynb.ui import compared
 from holynb.ui.feed import Asked
 from holynb.ui.text import clean, count, seconds
 
@@ -51,8 +52,12 @@ class RunSource:
 
         self.run = run
         self.journal = run.journal
-        labels = None if run.plan.index is None else frame.labels(run.plan.index)
-        self.asked = Asked([p.text for p in run.prompts], labels, run.started, f"{run.name or run.id} · {run.route}", *_elsewhere(run))
+        index, beside = run.plan.index, compared.ways(run.plan.index)
+        labels: Sequence[object] | None = None if index is None else frame.labels(index)
+        if beside:
+            labels = [(*_wide(label), beside[i % len(beside)]) for i, label in enumerate(compared.labels(index))]
+        title = compared.title(run).replace(" on ", " · ", 1)
+        self.asked = Asked([p.text for p in run.prompts], labels, run.started, title, *_elsewhere(run))
 
     @property
     def elapsed(self) -> float:
@@ -69,6 +74,10 @@ class RunSource:
 
     def cancel(self) -> None:
         self.run.cancel()
+
+
+def _wide(label: object) -> tuple[object, ...]:
+    return tuple(label) if isinstance(label, tuple) else (label,)
 
 
 def _elsewhere(run: Run) -> tuple[str | None, Any]:

@@ -5,7 +5,6 @@ Every string of a model, a server or a row is data: cleaned, escaped, in its own
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.summary import dollars
 from holynb.types import Failed, Noted
-from holynb.ui import series, svg
+from holynb.ui import compared, series, svg
+from holynb.ui.cells import PROSE, figure, safe
 from holynb.ui.feed import shared
 from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, status
 
@@ -33,8 +33,6 @@ MOST_COLUMNS = 6
 
 #: What all of ours stands in. Two dollar signs in one text are prices here, not a formula: the classes keep MathJax 2, 3 and 4 away.
 OPEN = '<div class="holynb tex2jax_ignore mathjax_ignore">'
-#: On a cell itself, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets tables flush right; `start` it does not keep.
-PROSE = ' style="text-align:left;white-space:pre-wrap"'
 STYLE = """<style>
 .holynb{color:var(--jp-ui-font-color1,inherit);font-size:13px;line-height:1.4}
 .holynb-head{margin:2px 0 6px;font-variant-numeric:tabular-nums}
@@ -56,7 +54,10 @@ white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;backgro
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A run as facts: of this session, of the run log, of a file. `labels` are index labels, None for 0…n-1; `schema` is what answers were held to."""
+    """A run as facts: of this session, of the run log, of a file. `labels` are index labels, None for 0…n-1; `schema` is what answers were held to.
+
+    beside: what each prompt was asked, where it was asked several times: its rows follow each other, in this order.
+    """
 
     title: str
     asked: Sequence[str]
@@ -67,6 +68,7 @@ class Record:
     started: float = 0.0
     notes: Sequence[str] = field(default=())
     schema: Schema | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -81,13 +83,17 @@ class Record:
         held = self.schema.check(outcome.text or "").cells if self.schema is not None and outcome.status == "ok" else {}
         return [_value(held.get(name)) for name in self.columns] if held and self.columns != ("text",) else [outcome.text or ""]
 
-    def asked_shortly(self) -> list[str]:
+    def asked_shortly(self, each: int = 1) -> list[str]:
         """The prompts of the rows shown, on one line each, without the beginning that all prompts share: it would fill the column and tell nothing."""
         same = shared(self.asked)
         before = "…" if same else ""
-        return [clip(before + one_line(text[same : same + 8 * MOST_PROMPT]), MOST_PROMPT) for text in self.asked[:MOST_ROWS]]
+        return [clip(before + one_line(text[same : same + 8 * MOST_PROMPT]), MOST_PROMPT) for text in self.asked[::each][:MOST_ROWS]]
 
     def label(self, row: int) -> str:
+        return f"{self.prompt_label(row)}, {self.beside[row % len(self.beside)]}" if self.beside else self.prompt_label(row)
+
+    def prompt_label(self, row: int) -> str:
+        """Of the prompt alone, where it was asked several times."""
         value = row if self.labels is None else self.labels[row]
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
@@ -97,10 +103,11 @@ def of(run: Run) -> Record:
     from holynb import frame
 
     events, _ = run.journal.since(0)
-    labels = None if run.plan.index is None else frame.labels(run.plan.index)
+    index, beside = run.plan.index, compared.ways(run.plan.index)
+    labels = compared.labels(index) if beside else None if index is None else frame.labels(index)
     return Record(
-        f"{run.name or run.id} on {run.route}", [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes(events),
-        run.plan.schema,
+        compared.title(run), [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes(events),
+        run.plan.schema, beside,
     )  # fmt: skip
 
 
@@ -181,12 +188,12 @@ def reasons(record: Record) -> list[str]:
 
 def _head(record: Record) -> str:
     said, _, failures = line(record).partition("\n")
-    out = [f'<div class="holynb-head">{_safe(said)} <span class="holynb-note">· {_safe(record.title)}</span></div>']
+    out = [f'<div class="holynb-head">{safe(said)} <span class="holynb-note">· {safe(record.title)}</span></div>']
     if failures:
-        out.append(f'<div class="holynb-head holynb-bad">{_safe(failures)}</div>')
+        out.append(f'<div class="holynb-head holynb-bad">{safe(failures)}</div>')
     if len(record.rows) > 1:
-        out += [f'<div class="holynb-head holynb-note" dir="auto">{_safe(r)}</div>' for r in reasons(record)]
-    out += [f'<div class="holynb-head holynb-note" dir="auto">{_safe(n)}</div>' for n in record.notes]
+        out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(r)}</div>' for r in reasons(record)]
+    out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(n)}</div>' for n in record.notes]
     return "".join(out)
 
 
@@ -194,15 +201,17 @@ def _answer(record: Record) -> str:
     """One prompt: its answer in full."""
     outcome = record.rows[0]
     style = "white-space:pre-wrap"
-    text = _safe(outcome.text) if outcome is not None and outcome.text else ""
+    text = safe(outcome.text) if outcome is not None and outcome.text else ""
     said = f'<pre class="holynb-answer" dir="auto" style="{style}">{text}</pre>' if text else ""
     if outcome is not None and outcome.status not in ("ok", "cancelled"):
-        said += f'<div class="holynb-bad" dir="auto">{_safe(_trouble(outcome))}</div>'
+        said += f'<div class="holynb-bad" dir="auto">{safe(_trouble(outcome))}</div>'
     return f'<div style="flex:1 1 460px;min-width:0">{said}</div>'
 
 
 def _table(record: Record) -> str:
-    names = "".join(f"<th{PROSE if name != 'status' else ''}>{_safe(name)}</th>" for name in ("prompt", *record.columns, "status"))
+    if 1 < len(record.beside) <= compared.MOST and record.schema is None:
+        return compared.as_html(record, MOST_ROWS, MOST_BYTES)
+    names = "".join(f"<th{PROSE if name != 'status' else ''}>{safe(name)}</th>" for name in ("prompt", *record.columns, "status"))
     head = f'<tr><th class="n"></th>{names}<th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
     out: list[str] = []
     size = 0
@@ -223,11 +232,11 @@ def _row(record: Record, row: int, asked: str) -> str:
     said = record.said(outcome)
     cls, key = (' class="holynb-bad"', "k holynb-bad") if bad else ("", "k")
     wide = f' colspan="{len(record.columns)}"' if len(said) < len(record.columns) else ""
-    told = "".join(f'<td dir="auto"{cls}{PROSE}{wide}>{_safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
-    numbers = "".join(f'<td class="n">{_safe(n).replace(" ", "&nbsp;")}</td>' for n in (_tokens(outcome), price(outcome), _time(outcome)))
+    told = "".join(f'<td dir="auto"{cls}{PROSE}{wide}>{safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
+    numbers = "".join(figure(n) for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
-        f'<tr><td class="n">{_safe(clip(record.label(row), 40))}</td><td dir="auto"{PROSE}>{_safe(asked)}</td>'
-        f'{told}<td class="{key}">{_safe(status(outcome))}</td>{numbers}</tr>'
+        f'<tr><td class="n">{safe(clip(record.label(row), 40))}</td><td dir="auto"{PROSE}>{safe(asked)}</td>'
+        f'{told}<td class="{key}">{safe(status(outcome))}</td>{numbers}</tr>'
     )
 
 
@@ -239,6 +248,8 @@ def _plain_answer(record: Record) -> str:
 
 
 def _plain_table(record: Record) -> str:
+    if 1 < len(record.beside) <= compared.MOST and record.schema is None:
+        return compared.as_text(record, TEXT_ROWS)
     lines = []
     for row, (asked, outcome) in enumerate(zip(record.asked_shortly(), record.rows[:TEXT_ROWS], strict=False)):
         said = record.said(outcome)
@@ -278,7 +289,3 @@ def _time(outcome: Outcome | None) -> str:
 
 def _size(value: float) -> str:
     return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-
-
-def _safe(text: str | None) -> str:
-    return html.escape(clean(text), quote=True)

@@ -59,4 +59,5 @@ def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]
     missing = Counter(o is None for o in rows)[True]
     if not missing:
         return []
-    return [f"{missing:,} rows have no answer in the run log ({status}). %infer resume {name} sends them."]
+    has = "row has" if missing == 1 else "rows have"
+    return [f"{missing:,} {has} no answer in the run log ({status}). %infer resume {name} sends {'it' if missing == 1 else 'them'}."]

@@ -115,3 +115,12 @@ def test_marks_and_what_others_hold_are_drawn_in_both() -> None:
     assert "▾ OOM" in svgs["memory"]
     assert "GPU 0 all" in svgs["memory"]
     assert plots.charts(record(cost=None))["memory"].title == "Memory"
+
+
+def test_answers_that_all_come_at_once_are_dots() -> None:
+    """Thirty of them, each at two seconds: a line through them has no length, and was not there to see."""
+    shown = record()
+    at_once = [Ended(e.row, e.outcome, 102.0 + e.row / 1000) for e in shown.events if isinstance(e, Ended)]
+    traces = {t["name"]: t["mode"] for t in plots.spec(plots.charts(replace(shown, events=at_once)))["data"]}
+    assert traces["p50"] == "lines+markers"
+    assert {t["name"]: t["mode"] for t in plots.spec(plots.charts(shown))["data"]}["p50"] == "lines"

@@ -51,6 +51,7 @@ def test_memory_is_what_ours_hold_where_that_is_known() -> None:
     }  # fmt: skip
     alone = [Gauge("cuda:0", 310, 1000, 11.0, ours=300)]
     assert list(series.memory(alone, 10.0)) == ["cuda:0"], "what a driver holds is no line"
+    assert list(series.memory([Gauge("RAM", 900, 1000, 11.0, ours=300)], 10.0)) == ["RAM"], "a machine runs other things"
 
 
 def test_a_pool_whose_memory_runs_out_and_comes_back_is_marked() -> None:

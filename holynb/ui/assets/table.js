@@ -12,7 +12,7 @@ const FILTERS = {
 
 /** hooks: open(row) a row was chosen, look(first, last) rows came into sight. */
 function makeTable(hooks) {
-  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0 };
+  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0, wide: 4 };
   const node = make("div", "hn-table");
   const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
   const scroller = make("div", "hn-scroll", null, { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length });
@@ -41,6 +41,14 @@ function makeTable(hooks) {
     data.list = null;
     if (change.filter || change.order) scroller.scrollTop = 0;
     paint();
+  }
+
+  /** Room for the longest label seen, within bounds: an index may be words, or a row's route. */
+  function widen(labels) {
+    const most = labels.reduce((a, l) => Math.max(a, l.length), data.wide);
+    if (most === data.wide) return;
+    data.wide = most;
+    node.style.setProperty("--hn-label", `${Math.min(170, 15 + 7 * most)}px`);
   }
 
   function state(row) {
@@ -162,6 +170,7 @@ function makeTable(hooks) {
         if (labels && !data.labels) data.labels = [];
         prompts.forEach((p, i) => (data.prompts[first + i] = p));
         labels?.forEach((l, i) => (data.labels[first + i] = l));
+        widen(labels ?? []);
       }
       for (const row of message.rows) {
         const before = state(row[0]);

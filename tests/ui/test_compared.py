@@ -1,0 +1,73 @@
+"""Several routes or samples of one prompt stand beside each other, each with what it took."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import holynb
+from holynb import history, loop, settings
+from holynb.frame import crossed
+from holynb.ui import compared, static
+from holynb.ui.source import RunSource
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path / "home"))
+    settings.reset()
+    yield tmp_path
+    loop.close()
+    history.close()
+    settings.reset()
+
+
+@pytest.mark.parametrize(
+    ("routes", "samples", "names"),
+    [
+        (["a/x", "b/y"], 1, ("a/x", "b/y")),
+        (["a/x"], 3, ("sample 0", "sample 1", "sample 2")),
+        (["a/x", "b/y"], 2, ("a/x, sample 0", "a/x, sample 1", "b/y, sample 0", "b/y, sample 1")),
+        (["a/x"], 1, ()),
+    ],
+)
+def test_what_stands_beside_each_other_is_named_by_what_differs(routes: list[str], samples: int, names: tuple[str, ...]) -> None:
+    assert compared.ways(crossed(None, 2, routes, samples)) == names
+
+
+def test_an_index_of_ones_own_is_no_comparison() -> None:
+    assert compared.ways(pd.RangeIndex(3)) == ()
+    assert compared.ways(None) == ()
+    index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", "y"])
+    assert compared.labels(crossed(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
+
+
+def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
+    df = pd.DataFrame({"word": ["<b>one", "two", "three"]}, index=["r1", "r2", "r3"])
+    run = holynb.infer("Say {{ word }} now", df=df, compare="sim/echo,sim/stream", max_tokens=4).wait()
+    record = static.of(run)
+    html = static.as_html(record).partition("</style>")[2]
+    heads = re.findall(r"<th(?: [^>]*)?>(.*?)</th>", html)
+    assert [h.partition("<br>")[0] for h in heads] == ["", "prompt", "sim/echo", "sim/stream"]
+    assert all(re.search(r">3 of 3 · \$0\.\d+ simulated · p50 ", h) for h in heads[2:])
+    assert html.count("<tr>") == 4
+    assert "Say &lt;b&gt;one now" in html
+    assert "<b>" not in html
+    assert html.count(" tokens · $") == 6 + 1, "one each, and the sum above"
+    text = static.as_text(record)
+    assert "sim/stream: 3 of 3 · $" in text
+    assert len([line for line in text.splitlines() if line.startswith("r")]) == 3
+    view = RunSource(run).asked
+    assert [view.label(i) for i in (0, 1)] == ["r1, sim/echo", "r1, sim/stream"]
+    assert view.title.endswith(" · sim/echo, sim/stream")
+
+
+def test_more_than_there_is_room_for_have_a_line_each() -> None:
+    run = holynb.infer(["One?", "Two?"], "sim/echo", samples=compared.MOST + 1).wait()
+    html = static.as_html(static.of(run)).partition("</style>")[2]
+    assert html.count("<tr>") == 1 + 2 * (compared.MOST + 1)
+    assert ">0, sample 4<" in html
