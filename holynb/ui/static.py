@@ -76,6 +76,11 @@ class Record:
         found = () if self.schema is None else tuple(c.name for c in self.schema.columns)
         return found if 0 < len(found) <= MOST_COLUMNS else ("text",)
 
+    @property
+    def routed(self) -> tuple[str, ...]:
+        """A column for the route, where rows went to several."""
+        return ("route",) if len({o.route for o in self.rows if o is not None and o.route}) > 1 else ()
+
     def said(self, outcome: Outcome | None) -> list[str]:
         """A row's answer: a value for each column, or one text for all of them."""
         if outcome is None or outcome.status == "error":
@@ -211,7 +216,7 @@ def _answer(record: Record) -> str:
 def _table(record: Record) -> str:
     if 1 < len(record.beside) <= compared.MOST and record.schema is None:
         return compared.as_html(record, MOST_ROWS, MOST_BYTES)
-    names = "".join(f"<th{PROSE if name != 'status' else ''}>{safe(name)}</th>" for name in ("prompt", *record.columns, "status"))
+    names = "".join(f"<th{PROSE if name not in ('status', 'route') else ''}>{safe(name)}</th>" for name in ("prompt", *record.columns, "status", *record.routed))
     head = f'<tr><th class="n"></th>{names}<th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
     out: list[str] = []
     size = 0
@@ -233,10 +238,11 @@ def _row(record: Record, row: int, asked: str) -> str:
     cls, key = (' class="holynb-bad"', "k holynb-bad") if bad else ("", "k")
     wide = f' colspan="{len(record.columns)}"' if len(said) < len(record.columns) else ""
     told = "".join(f'<td dir="auto"{cls}{PROSE}{wide}>{safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
+    route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if record.routed else ""
     numbers = "".join(figure(n) for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
         f'<tr><td class="n">{safe(clip(record.label(row), 40))}</td><td dir="auto"{PROSE}>{safe(asked)}</td>'
-        f'{told}<td class="{key}">{safe(status(outcome))}</td>{numbers}</tr>'
+        f'{told}<td class="{key}">{safe(status(outcome))}</td>{route}{numbers}</tr>'
     )
 
 
@@ -254,9 +260,10 @@ def _plain_table(record: Record) -> str:
     for row, (asked, outcome) in enumerate(zip(record.asked_shortly(), record.rows[:TEXT_ROWS], strict=False)):
         said = record.said(outcome)
         said += [""] * (len(record.columns) - len(said))
-        lines.append([record.label(row), asked, *said, status(outcome), _tokens(outcome), price(outcome), _time(outcome)])
+        route = [outcome.route or "" if outcome else ""] if record.routed else []
+        lines.append([record.label(row), asked, *said, status(outcome), *route, _tokens(outcome), price(outcome), _time(outcome)])
     widths = {0: 16, 1: 32, **{2 + i: 48 // len(record.columns) for i in range(len(record.columns))}}
-    table = grid(["", "prompt", *record.columns, "status", "tokens", "cost", "time"], lines, widths)
+    table = grid(["", "prompt", *record.columns, "status", *record.routed, "tokens", "cost", "time"], lines, widths)
     more = _more(len(lines), len(record.rows))
     return f"{table}\n{more}\n" if more else f"{table}\n"
 

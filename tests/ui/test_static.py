@@ -230,3 +230,12 @@ def test_where_no_style_sheet_is_kept_text_stands_left_and_a_figure_on_one_line(
     figures = [text for attributes, text in cells if 'class="n"' in attributes]
     assert any("&nbsp;+&nbsp;" in text for text in figures)
     assert not any(" " in text for text in figures)
+
+
+def test_rows_that_went_to_several_routes_say_which() -> None:
+    shown = record([ok(route="a/x"), ok(route="b/y"), failed(route="b/y")])
+    html = as_html(shown).partition("</style>")[2]
+    assert re.findall(r"<th[^>]*>(\w+)</th>", html)[:5] == ["prompt", "text", "status", "route", "tokens"]
+    assert (html.count(">a/x<"), html.count(">b/y<")) == (1, 2)
+    assert "a/x" in as_text(shown).splitlines()[1].split()
+    assert ">route<" not in as_html(record([ok(route="a/x"), failed(route="a/x")]))
