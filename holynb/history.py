@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
     from holynb.run import Run
 
-__all__ = ["close", "continued", "failed_again", "find", "last", "log", "remember", "resumed", "runs", "stored"]
+__all__ = ["close", "continued", "failed_again", "find", "last", "leave", "log", "remember", "resumed", "runs", "stored"]
+
+#: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
+LEAVING_S = 4.5
 
 _session: deque[Run] = deque(maxlen=50)
 _logs: dict[Path, RunLog] = {}
@@ -42,8 +47,27 @@ def close() -> None:
 
 
 def remember(run: Run) -> None:
-    """Add a run to the session's."""
+    """Add a run to the session's. From the first one on, a program that ends leaves none of them half written."""
+    atexit.unregister(leave)
+    atexit.register(leave)
     _session.append(run)
+
+
+def leave() -> None:
+    """Stop the runs that go on: what is in flight is heard out for a few seconds, and all that was answered is in the log. Says so on stderr."""
+    going = [run for run in _session if not run.done]
+    for run in going:
+        run.cancel()
+    for run in going:
+        try:
+            run.wait(LEAVING_S)
+        except (Exception, KeyboardInterrupt):  # noqa: BLE001 - how it ended is in the log; a second Ctrl-C ends it at once
+            run.cancel()
+        told, name = run.summary(), run.name or run.id
+        said = f"holynb: the program ended while {name} went on, so it was stopped: {told.ok:,} of {told.n:,} rows are answered."
+        rest = f' run.wait() waits for the rest; resume="{name}" sends it.' if told.ok else " run.wait() waits for them."
+        print(said + rest, file=sys.stderr)
+    close()
 
 
 def runs() -> list[Run]:

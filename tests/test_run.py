@@ -320,6 +320,32 @@ run.wait()
     assert run.frame()["text"].tolist() == [f"row {i}" for i in range(60)]
 
 
+@pytest.mark.parametrize("end", ["at its end", "by Ctrl-C"])
+def test_a_program_that_ends_stops_its_runs_and_keeps_what_was_answered(home: Path, end: str):
+    code = f"""
+import holynb
+run = holynb.infer([f"row {{i}}" for i in range(200)], "sim/echo", p={{"latency": 0.1}}, concurrency=4, name="left")
+while run.summary().ok < 8:
+    pass
+print("started", flush=True)
+{"run.wait()" if end == "by Ctrl-C" else ""}
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert child.stdout is not None
+    child.stdout.readline()
+    if end == "by Ctrl-C":
+        child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=DEADLINE)
+    record = history.stored("left")
+    assert record.status == "stopped"
+    assert 8 <= record.ok < 200
+    last = told.decode().splitlines()[-1]
+    assert last.startswith(f"holynb: the program ended while left went on, so it was stopped: {record.ok} of 200 rows are answered.")
+    run = infer([f"row {i}" for i in range(200)], "sim/echo", p={"latency": 0.1}, resume="left").wait(DEADLINE)
+    assert sent(run) == 200 - record.ok
+
+
 def test_closing_leaves_no_thread():
     infer("a", "sim/echo").wait(DEADLINE)
     loop.close()
