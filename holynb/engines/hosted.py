@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from holynb import nearest, settings
 from holynb.engines import codec, http, verdict
@@ -192,6 +193,9 @@ def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
 
 
 def _near(endpoint: Endpoint) -> str:
+    """What may be meant: the address with its version, or another model."""
+    if endpoint.wire == "openai" and urlsplit(endpoint.base_url).path in ("", "/"):
+        return f" Is it {endpoint.base_url}/v1?"
     try:
         return nearest.model(endpoint.route, settings.providers(), refused=True)
     except BadSetting:  # a file that was changed while the run goes on

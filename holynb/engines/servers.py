@@ -140,6 +140,9 @@ async def _get(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
         await http.give_back(client)
     if reply.status != 200:
         fault = openai.classify(reply.status, reply.headers, body)
+        if reply.status == 404 and urlsplit(endpoint.base_url).path in ("", "/"):
+            fault.message += f". Is its address {endpoint.base_url}/v1?"
+            fault.args = (fault.message,)
         if secret is not None:
             fault.message = secret.mask(fault.message)
             fault.args = (fault.message,)

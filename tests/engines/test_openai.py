@@ -382,12 +382,14 @@ def test_a_wrong_address_says_so():
         found = refuse(endpoint(server.base))
         assert (found.kind, found.stops) == ("not_found", True)
         assert f"{server.base} has no model gpt-4.1-mini, or is not the right address" in found.message
-        assert "Did you mean" not in found.message, "it is a model of theirs, so the address is wrong"
+        assert found.message.endswith(f"Is it {server.base}/v1?")
+        found = refuse(endpoint(f"{server.base}/v1"))
+        assert found.message.endswith("(404: 404 Not Found).")
 
 
 def test_a_model_that_a_server_does_not_know_is_one_that_it_has_misspelt():
     with Exact([reply({"error": {"message": "The model `gpt-4.1-minni` does not exist", "code": "model_not_found"}}, 404)]) as server:
-        found = refuse(replace(endpoint(server.base), route=Route("openai", "gpt-4.1-minni")))
+        found = refuse(replace(endpoint(f"{server.base}/v1"), route=Route("openai", "gpt-4.1-minni")))
     assert found.message.endswith("Did you mean openai/gpt-4.1-mini?")
 
 

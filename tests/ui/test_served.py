@@ -167,6 +167,14 @@ def test_a_server_at_an_address_lists_its_models(here: Callable[[str], str], mon
     assert "no OPENAI_API_KEY" in named
 
 
+def test_an_address_without_its_version_is_seen(here: Callable[[str], str]) -> None:
+    with Exact(lambda asked, n: [reply(MODELS if asked.path == "/v1/models" else {"detail": "Not Found"}, 200 if asked.path == "/v1/models" else 404)]) as server:
+        wrong = here(f"%infer models --api-base {server.base}/")
+        right = here(f"%infer models --api-base {server.base}/v1/")
+    assert f"Nothing is listed: 404: Not Found. Is its address {server.base}/v1?" in wrong
+    assert "vllm/Qwen/Qwen3-8B" in right
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
