@@ -18,6 +18,7 @@ from holynb.engines.poolwire import NO_MEMORY, TOLD, Answer, Ended
 from holynb.errors import BadRoute, Fault, closest
 from holynb.poolinfo import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
+from kernels_support.jupyter import files, shortage
 from kernels_support.jupyter.rendezvous import Record
 
 __all__ = ["Pool"]
@@ -30,6 +31,8 @@ _LOOK_S = 0.1
 _DRAIN_S = 1.0
 #: Seconds in which the record of a pool that ends follows its socket.
 _ENDS_S = 2.0
+#: Seconds that rows wait where no further file may be opened: those under way end, and give theirs back.
+_CROWDED_S = 0.5
 _URL = "http://pool/v1/chat/completions"
 
 #: Of each pool by its socket, for all runs of this process: they share its devices.
@@ -45,10 +48,12 @@ class Pool:
         self._key = key
         self._clients: dict[str, Client] = {}
         self._starting = asyncio.Lock()
+        self._under_way = 0
 
     async def ready(self, notice: Callable[[str], None]) -> None:
         """Wait for a pool that starts; start the embedded one. Raises BadRoute, with the command, where none runs."""
         loop = asyncio.get_running_loop()
+        files.raise_limit()  # a pool takes hundreds of rows at a time
 
         def tell(text: str) -> None:  # from the thread that starts it
             loop.call_soon_threadsafe(notice, text)
@@ -70,6 +75,17 @@ class Pool:
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """Deltas and then Done. Where the request is not streamed, its Deltas are empty."""
+        self._under_way += 1
+        try:
+            async with contextlib.aclosing(self._heard(request, timeouts)) as items:
+                async for item in items:
+                    yield item
+        except Fault as fault:
+            raise await self._crowded(fault) from fault
+        finally:
+            self._under_way -= 1
+
+    async def _heard(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         reply, meter = await self._ask(request, timeouts)
         began: float | None = None
         try:
@@ -95,9 +111,9 @@ class Pool:
             await reply.aclose()
 
     async def aclose(self) -> None:
-        for client in self._clients.values():
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
             await client.aclose()
-        self._clients.clear()
 
     async def _ask(self, request: Request, timeouts: Timeouts) -> tuple[Reply, Meter]:
         record = await self._found()
@@ -140,6 +156,14 @@ class Pool:
                 return False
             await asyncio.sleep(_LOOK_S)
         return True
+
+    async def _crowded(self, fault: Fault) -> Fault:
+        """The fault, or where this process has no file left and holds some here, one that makes fewer rows go at a time."""
+        if not shortage.behind(fault) or (self._under_way == 1 and not self._clients):
+            return fault
+        if self._under_way == 1:
+            await self.aclose()  # connections that are kept for the next row are files too
+        return Fault("rate_limit", str(fault), wait=_CROWDED_S)
 
     def _comes_back(self, why: str) -> bool:
         """Whether a pool that ended so is started again for a row: the one that starts itself, unless somebody wanted its end."""

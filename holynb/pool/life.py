@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from holynb.pool.listen import Doors, PortTaken, bind, serving
 from holynb.pool.orders import Plan
 from holynb.pool.service import Service
-from kernels_support.jupyter import rendezvous, shortage, socketdir
+from kernels_support.jupyter import files, rendezvous, shortage, socketdir
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
@@ -48,7 +48,7 @@ class Engine(Protocol):
 
 def run(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Record], Engine]) -> int:
     """A pool from its first moment to its last. The exit code: 0 where it was told to end or idled, 1 where it failed."""
-    _more_files()
+    files.raise_limit()
     try:
         return asyncio.run(house(plan, service, app, engine))
     except OSError as exc:
@@ -125,17 +125,6 @@ def _record(plan: Plan, doors: Doors) -> Record:
     """What others find this pool by."""
     facts = {"model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": plan.dp, "tp": plan.tp, "pp": plan.pp}
     return Record(plan.name, Process.mine(), str(doors.path), doors.port, doors.token, facts=facts)
-
-
-def _more_files() -> None:
-    """As many open files as the system grants: each row has a connection, and the usual 1,024 are soon spent."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS grants less than it says
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def say(line: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-__all__ = ["memory", "out", "words"]
+__all__ = ["behind", "memory", "out", "words"]
 
 #: What to do where it is not the caller's mistake.
 _ADVICE = {
@@ -32,6 +32,15 @@ def memory(exc: BaseException) -> bool:
 def out(exc: OSError) -> bool:
     """Whether it says that something ran out, and nothing of what was looked at."""
     return exc.errno in _BLIND
+
+
+def behind(exc: BaseException | None) -> bool:
+    """Whether it, or what it was raised from, says that no further file may be opened."""
+    while exc is not None:
+        if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
 
 
 def words(exc: OSError) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,19 @@ def test_a_row_that_meets_a_pool_that_is_ending_hears_why(home: Path) -> None:
     with pytest.raises(Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start bytes") as caught:
         with_engine(work)
     assert (caught.value.kind, caught.value.stops) == ("connection", True)
+
+
+def test_a_kernel_with_few_files_loses_no_row(model: str) -> None:
+    """Each row has a connection: those that find no file left wait for the others, however often."""
+    pools.start(model)
+    code = (
+        "import resource, holynb; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+        "frame = holynb.infer([f'row {i}' for i in range(100)], 'pool/bytes').wait().frame()\n"
+        "print(sorted(set(frame['status'])), frame['attempts'].max() > 1, list(frame['text']) == [f'row {i}' for i in range(100)])"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120, env=env)
+    assert done.stdout == "['ok'] True True\n", done.stderr
 
 
 def test_the_mark_is_in_the_frame_and_in_the_log(model: str) -> None:
