@@ -105,8 +105,11 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
         print("There is no run yet. Start one with %%infer.")
         return
     head = ["run", "name", "route", "status", "rows", "ok", "failed", "cost", "started"]
+    going = {run.id for run in history.runs() if not run.done}
+    # What never came to its end and does not go on here was killed, or goes on in another kernel: nobody can tell from the log.
+    status = {r.id: r.status if r.ended or r.id in going else "unfinished" for r in records}
     lines = [
-        [r.id, r.name or "", r.route, r.status, f"{r.n:,}", f"{r.ok:,}", f"{r.failed:,}", dollars(r.cost), ago(r.started, time.time())]
+        [r.id, r.name or "", r.route, status[r.id], f"{r.n:,}", f"{r.ok:,}", f"{r.failed:,}", dollars(r.cost), ago(r.started, time.time())]
         for r in records
     ]
     print(grid(head, lines))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from layout import ROOT
 from ui.shells import Ran, run, shell
 
 import holynb
+from holynb import history
 from holynb.errors import InferError
 from holynb.options import TABLE
 
@@ -295,6 +298,20 @@ def test_status_and_stop(here: Here) -> None:
     frame = here["r"].wait(10).frame()
     assert frame["status"].tolist() == ["cancelled"]
     assert here["r"].stopped
+
+
+def test_a_run_that_was_killed_is_unfinished_and_one_that_goes_on_is_running(here: Here, home: Path) -> None:
+    here("%%infer sim/echo --name dead\nx")
+    with sqlite3.connect(home / "runs.sqlite") as db:
+        db.execute("UPDATE runs SET ended = NULL, status = 'running'")
+    db.close()
+    here("%%infer sim/stream --name alive --bg\nx")
+    end = time.monotonic() + 30
+    while history.log().find("alive") is None and time.monotonic() < end:
+        time.sleep(0.01)
+    lines = {line.split()[1]: line.split()[3] for line in here("%infer runs").out.splitlines()[1:]}
+    assert lines == {"dead": "unfinished", "alive": "running"}
+    here("%infer stop alive")
 
 
 def test_models_and_keys(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
