@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from servers.unix import connect
 
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
@@ -53,11 +54,7 @@ class Pool:
     process: subprocess.Popen[bytes]
 
     def connect(self, timeout: float = 20.0) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("pool", timeout=timeout)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(timeout)
-        connection.sock.connect(str(self.record.socket))
-        return connection
+        return connect(self.record.socket, timeout)
 
     def ask(self, path: str, body: Any = None) -> tuple[int, Any]:
         connection = self.connect()

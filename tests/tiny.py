@@ -56,6 +56,16 @@ def make(family: str, folder: Path, *, shard: str | None = None) -> Any:
     return model
 
 
+def talking(folder: Path) -> Path:
+    """A model folder of the tiny llama with a tokenizer of bytes: what a pool of the real runner serves."""
+    from pool_fake import byte_model
+
+    byte_model(folder)
+    (folder / "model.safetensors").unlink()
+    make("llama", folder)
+    return folder
+
+
 def greedy(model: Any, ids: list[int], count: int) -> list[int]:
     """`count` tokens after `ids`, one full pass a token: the plainest reference there is."""
     import torch

@@ -9,10 +9,8 @@ engine alone, at batch 32: the same prompts with and without a schema, in tokens
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -20,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-import jsonschema
+import jsonschema  # noqa: E402
+from servers.unix import chat  # noqa: E402
 
 
 def closed(**properties: Any) -> dict[str, Any]:
@@ -55,20 +54,13 @@ def ask(path: str, i: int) -> str:
         "messages": [{"role": "user", "content": prompt(i)}], "max_tokens": 300, "temperature": 1.0, "seed": i,
         "response_format": {"type": "json_schema", "json_schema": {"name": "row", "schema": schema}},
     }  # fmt: skip
-    connection = http.client.HTTPConnection("pool", timeout=600)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(600)
-    connection.sock.connect(path)
+    _, said = chat(path, body, 600)
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body).encode())
-        said = json.loads(connection.getresponse().read())
         choice = said["choices"][0]
         jsonschema.validate(json.loads(choice["message"]["content"]), schema)
         return "" if choice["finish_reason"] == "stop" else str(choice["finish_reason"])
     except (KeyError, ValueError, jsonschema.ValidationError) as exc:
         return f"{type(exc).__name__}: {str(exc)[:100]}"
-    finally:
-        connection.close()
 
 
 def cost(folder: Path, batch: int = 32, new: int = 48) -> str:

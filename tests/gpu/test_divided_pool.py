@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
-from pool_fake import Pool, Pools, byte_model
+from pool_fake import Pool, Pools
 
 torch = pytest.importorskip("torch")
 
@@ -24,10 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = byte_model(tmp_path_factory.mktemp("tiny"))
-    (made / "model.safetensors").unlink()
-    tiny.make("llama", made)
-    return made
+    return tiny.talking(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

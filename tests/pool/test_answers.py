@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from servers.unix import chat
 
 from holynb import pools
 
@@ -42,17 +41,9 @@ def reference(folder: str) -> list[tuple[str, int]]:
 
 
 def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
-    connection = http.client.HTTPConnection("pool", timeout=300)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(path)
-    try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body).encode())
-        answer = connection.getresponse()
-        said: dict[str, Any] = json.loads(answer.read())
-        assert answer.status == 200, said
-        return said
-    finally:
-        connection.close()
+    status, said = chat(path, body)
+    assert status == 200, said
+    return said
 
 
 def test_greedy_answers_of_a_full_batch_equal_transformers_one_at_a_time(home: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import tiny
-from pool_fake import Pool, Pools, byte_model
+from pool_fake import Pool, Pools
 
 from holynb import pools
 from holynb.errors import BadRoute
@@ -28,11 +28,7 @@ REAL = ("--runner", "holynb.pool.runner:Runner")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random model, with a tokenizer of bytes."""
-    made = tmp_path_factory.mktemp("tiny")
-    byte_model(made)
-    (made / "model.safetensors").unlink()
-    tiny.make("llama", made)
-    return made
+    return tiny.talking(tmp_path_factory.mktemp("tiny"))
 
 
 class Tiny(Pools):

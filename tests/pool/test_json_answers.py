@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import jsonschema
 import openai
 import pytest
+from servers.unix import chat
 
 from holynb import pools
 from holynb.poolinfo import PoolInfo
@@ -39,22 +38,6 @@ def pool(home: Path) -> Iterator[PoolInfo]:
     pools.stop("all")
 
 
-def post(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("pool", timeout=120)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(120)
-    connection.sock.connect(path)
-    try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body).encode())
-        answer = connection.getresponse()
-        raw = answer.read()
-        return answer.status, [json.loads(e[6:]) for e in raw.decode().split("\n\n") if e.startswith("data: {")] if body.get(
-            "stream"
-        ) else json.loads(raw)
-    finally:
-        connection.close()
-
-
 def asking(said: str, schema: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
     form = {} if schema is None else {"response_format": {"type": "json_schema", "json_schema": {"name": "review", "schema": schema}}}
     return {"messages": [{"role": "user", "content": f"Judge this review: {said}"}], "max_tokens": 120, "seed": 3, **form, **more}
@@ -72,7 +55,7 @@ def test_rows_with_and_without_a_schema_side_by_side(pool: PoolInfo) -> None:
     path = pool.socket
     bodies = [asking(said, None if i % 4 == 3 else REVIEW, stream=i % 2 == 0, temperature=1.0) for i, said in enumerate(SAID)]
     with ThreadPoolExecutor(len(bodies)) as threads:
-        answers = list(threads.map(lambda body: post(path, body), bodies))
+        answers = list(threads.map(lambda body: chat(path, body), bodies))
     assert [status for status, _ in answers] == [200] * len(bodies)
     for i, (_, said) in enumerate(answers):
         if i % 4 == 3:
@@ -80,9 +63,9 @@ def test_rows_with_and_without_a_schema_side_by_side(pool: PoolInfo) -> None:
                 json.loads(text(said))
         else:
             jsonschema.validate(json.loads(text(said)), REVIEW)
-    alone = post(path, asking(SAID[0], REVIEW, temperature=1.0))
+    alone = chat(path, asking(SAID[0], REVIEW, temperature=1.0))
     assert text(alone[1]) == text(answers[0][1]), "the same seed says the same, whatever else was in the batch"
-    status, said = post(path, {**asking("Fine.", None), "response_format": {"type": "json_object"}, "max_tokens": 200, "temperature": 0})
+    status, said = chat(path, {**asking("Fine.", None), "response_format": {"type": "json_object"}, "max_tokens": 200, "temperature": 0})
     assert (status, text(said)[:1]) == (200, "{")
     _bad_schemas(path)
     _cached(path)
@@ -95,7 +78,7 @@ def _bad_schemas(path: str) -> None:
         ({"type": "json_schema", "json_schema": {"name": "x"}}, "response_format.json_schema.schema", "schema"),
         ({"type": "yaml"}, "response_format", "json_object"),
     ):
-        status, said = post(path, {**asking("x", None), "response_format": form})
+        status, said = chat(path, {**asking("x", None), "response_format": form})
         assert (status, said["error"]["type"], said["error"]["param"]) == (400, "invalid_request_error", param)
         assert words in said["error"]["message"]
 
@@ -103,9 +86,9 @@ def _bad_schemas(path: str) -> None:
 def _cached(path: str) -> None:
     """A prompt asked twice is found in the cache, up to its last full block; a stream says so too."""
     body = asking("It was all right, I suppose, and we may come back some day when it rains. " * 3, None, max_tokens=2)
-    _, first = post(path, body)
-    _, again = post(path, body)
-    *_, last = post(path, {**body, "stream": True, "stream_options": {"include_usage": True}})[1]
+    _, first = chat(path, body)
+    _, again = chat(path, body)
+    *_, last = chat(path, {**body, "stream": True, "stream_options": {"include_usage": True}})[1]
     known = (first["usage"]["prompt_tokens"] - 1) // 16 * 16
     assert first["usage"]["prompt_tokens_details"]["cached_tokens"] < known
     assert [said["usage"]["prompt_tokens_details"]["cached_tokens"] for said in (again, last)] == [known] * 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tiny
-from pool_fake import Pool, Pools, byte_model
+from pool_fake import Pool, Pools
 
 from holynb.engines import poolwire
 from holynb.engines.pool import Pool as Engine
@@ -26,11 +26,7 @@ ADVICE = "Start the pool with a smaller --max-len or --memory, or over more devi
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("tiny")
-    byte_model(made)
-    (made / "model.safetensors").unlink()
-    tiny.make("llama", made)
-    return made
+    return tiny.talking(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

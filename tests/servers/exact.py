@@ -10,10 +10,11 @@ import json
 import socket
 import ssl
 import struct
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
+
+from servers.threaded import Threaded
 
 RST = "RST"
 EOF = "EOF"
@@ -37,7 +38,7 @@ class Asked:
 
 
 @dataclass
-class Exact:
+class Exact(Threaded):
     """`with Exact(script) as server:`; `script` is the steps for every request, or a function of (request, its number)."""
 
     script: Sequence[Step] | Callable[[Asked, int], Sequence[Step]]
@@ -48,66 +49,21 @@ class Exact:
     connections: int = 0
     port: int = 0
 
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._main, args=(ready,), daemon=True)
-        self._thread.start()
-        assert ready.wait(10)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
     @property
     def base(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
-    def _main(self, ready: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_until_complete(self._serve(ready))
-        finally:
-            self._loop.close()
-
-    async def _serve(self, ready: threading.Event) -> None:
-        self._stop = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
+    async def listen(self) -> asyncio.Server:
         if self.uds:
-            server = await asyncio.start_unix_server(self._accept, self.uds)
-        else:
-            server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls, backlog=1024)
-            self.port = server.sockets[0].getsockname()[1]
-        ready.set()
-        await self._stop.wait()
-        server.close()
-        for writer in list(self._writers):
-            writer.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
+            return await asyncio.start_unix_server(self.accept, self.uds)
+        server = await asyncio.start_server(self.accept, "127.0.0.1", 0, ssl=self.tls, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._writers.add(writer)
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        try:
-            writer.write(self.greeting)
-            await self._talk(reader, writer, self.connections)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client is gone, or the test is over
-        finally:
-            self._tasks.discard(task)
-            self._writers.discard(writer)
-            writer.close()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        number = self.connections
+        writer.write(self.greeting)
         while (asked := await read_request(reader, number)) is not None:
             self.asked.append(asked)
             steps = self.script(asked, len(self.asked) - 1) if callable(self.script) else self.script
