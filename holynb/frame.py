@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holynb.schema import Schema
     from holynb.types import Outcome
 
-__all__ = ["build", "crossed", "into", "is_frame", "labels", "merge_index", "read", "records", "select"]
+__all__ = ["build", "crossed", "into", "is_frame", "kinds", "labels", "merge_index", "read", "records", "select"]
 
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
@@ -133,6 +133,8 @@ def read(path: str) -> pd.DataFrame:
         frame: pd.DataFrame = getattr(pd, READERS[suffix])(where, **options.get(suffix, {}))
     except ImportError as exc:
         raise BadOption(f"Reading {suffix} needs pyarrow: pip install pyarrow") from exc
+    except UnicodeDecodeError as exc:
+        raise BadOption(f"{path!r} is not UTF-8 text. Read it yourself (pandas takes encoding=…) and use --df.") from exc
     except (ValueError, OSError) as exc:
         raise BadOption(f"{path!r} could not be read as {suffix}: {exc}") from exc
     return frame
@@ -169,18 +171,40 @@ def labels(index: Any) -> list[Any]:
 
 
 def _plain(label: Any) -> Any:
-    return label if isinstance(label, str | int | float | bool | None) else str(label)
+    if isinstance(label, str | int | float | bool | None):
+        return label
+    return None if type(label).__name__ in ("NAType", "NaTType") else str(label)
 
 
-def merge_index(stored: Sequence[Any]) -> Any:
-    """An index from stored labels; None where they are just 0…n-1."""
+def kinds(index: Any) -> dict[str, list[Any]]:
+    """What labels as JSON do not say of an index: the names and the dtypes of its levels."""
+    levels = [index.get_level_values(i) for i in range(index.nlevels)]
+    return {"names": [_plain(name) for name in index.names], "kinds": [str(level.dtype) for level in levels]}
+
+
+def merge_index(stored: Sequence[Any], said: Mapping[str, Sequence[Any]] | None = None) -> Any:
+    """An index from stored labels and what `kinds` said of it; None where they are just 0…n-1."""
     import pandas as pd
 
-    if list(stored) == list(range(len(stored))):
+    known = said or {}
+    names, dtypes = known.get("names", ()), known.get("kinds", ())
+    if list(stored) == list(range(len(stored))) and not any(name is not None for name in names):
         return None
-    if stored and all(isinstance(label, list) for label in stored):
-        return pd.MultiIndex.from_tuples([tuple(label) for label in stored])
-    return pd.Index(list(stored))
+    if not (stored and all(isinstance(label, list) for label in stored)):
+        return _as(pd.Index(list(stored)), dtypes[0] if dtypes else None).rename(names[0] if names else None)
+    index = pd.MultiIndex.from_tuples([tuple(label) for label in stored])
+    if len(dtypes) != index.nlevels:
+        return index
+    levels = [_as(index.get_level_values(i), dtype) for i, dtype in enumerate(dtypes)]
+    return pd.MultiIndex.from_arrays(levels, names=list(names))
+
+
+def _as(index: Any, dtype: str | None) -> Any:
+    """An index in its dtype; as it is where text has no way back to it (intervals)."""
+    try:
+        return index if dtype is None else index.astype(dtype)
+    except (TypeError, ValueError):
+        return index
 
 
 def by_name(frames: Mapping[str, Any], name: str) -> Any:

@@ -151,8 +151,8 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     asked = [r.route for r in requests if r] + ([escalate] if escalate else [])
     endpoints = reached(list(dict.fromkeys([first, *asked])), given, chosen)
     priced(endpoints, chosen)
-    index = frame.merge_index(labels)
-    if (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:
+    index = frame.merge_index(labels, record.spec.get("index"))
+    if "index" not in record.spec and (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:  # an older log
         index.names = [*index.names[:-2], "asked_route", "sample"]
     secrets = {e.route: keys.find(e) for e in endpoints}
     long, notes = long_rows(requests, endpoints, chosen, secrets)

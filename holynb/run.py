@@ -278,6 +278,8 @@ class Run:
             said["schema"] = self.plan.schema.document
         if self.plan.escalate is not None:
             said["escalate"] = str(self.plan.escalate)
+        if self.plan.index is not None:
+            said["index"] = frame.kinds(self.plan.index)
         return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=said)
 
     def _sweep(self) -> None:

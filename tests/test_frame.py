@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -140,3 +141,31 @@ def test_a_frame_is_found_by_name_or_the_closest_is_offered():
 def test_labels_survive_the_log(index: pd.Index):
     back = frame.merge_index(frame.labels(index))
     assert (back is None and list(index) == [0, 1]) or back.equals(index)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.DatetimeIndex(["2024-01-01", None], tz="Asia/Seoul", name="when"), pd.period_range("2024-01", periods=2, freq="M"),
+        pd.to_timedelta([1, 2], unit="D"), pd.CategoricalIndex(["x", "y"], name="kind"), pd.Index([1, None], dtype="Int64"), pd.Index(["a", None], dtype="string"),
+        pd.Index([1.5, float("nan")]), pd.RangeIndex(2, name="row"), pd.Index([True, False]), pd.Index([3, "x"], name=7),
+        pd.MultiIndex.from_arrays([pd.to_datetime(["2024-01-01", "2024-01-02"]), ["a", "b"]], names=["day", None]),
+    ],
+    ids=lambda i: f"{type(i).__name__}-{i.dtype}",
+)  # fmt: skip
+def test_an_index_comes_back_from_the_log_as_it_was(index: pd.Index):
+    kept = json.loads(json.dumps([frame.labels(index), frame.kinds(index)]))
+    back = frame.merge_index(*kept)
+    pd.testing.assert_index_equal(back, index, exact="equiv")
+
+
+def test_an_index_of_intervals_comes_back_as_its_words():
+    index = pd.interval_range(0, 2, name="span")
+    assert frame.merge_index(frame.labels(index), frame.kinds(index)).equals(pd.Index(["(0, 1]", "(1, 2]"]))
+
+
+def test_a_file_that_is_not_utf_8_says_what_to_do(tmp_path: Path):
+    for name in ("a.csv", "a.txt"):
+        (tmp_path / name).write_bytes("Grüße\n".encode("latin-1"))
+        with pytest.raises(BadOption, match="is not UTF-8 text"):
+            frame.read(str(tmp_path / name))

@@ -358,6 +358,15 @@ def test_an_unknown_price_is_said_once_and_shown_as_unknown():
     assert isinstance(run.summary().cost, Decimal)
 
 
+def test_a_run_resumed_from_the_log_alone_has_the_index_it_had() -> None:
+    days = pd.DatetimeIndex(["2024-01-01", "2024-01-02"], tz="Asia/Seoul", name="day")
+    for options in ({}, {"samples": 2}):
+        first = infer("{{ t }}", "sim/echo", df=pd.DataFrame({"t": ["a", "b"]}, index=days), name="days", **options).wait(DEADLINE)
+        again = Run(history.resumed("days")).start().wait(DEADLINE)
+        pd.testing.assert_index_equal(again.frame().index, first.frame().index)
+        assert again.frame().index.names[0] == "day"
+
+
 def test_a_mistake_in_a_call_is_one_line_in_ipython() -> None:
     from ui.shells import run, shell
 
