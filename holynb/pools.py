@@ -183,12 +183,14 @@ def plan(model: str = EMBEDDED, **said: Any) -> dict[str, Any]:
 # -- starting ------------------------------------------------------------------------------------------------------
 def _launch(wish: Wish) -> None:
     """Start the server's process. Raises BadRoute where it cannot run here."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise BadRoute(
+            "The local pool needs Unix sockets, which this system's Python has not. Hosted routes work; for pools on Windows use WSL."
+        )
     foreign = wish.engine == "vllm"
     missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None and not (foreign and name in _NATIVE)]
     if missing:
         raise BadRoute(f"The local pool needs {', '.join(missing)}: pip install 'holynb[local]'")
-    if not hasattr(socket, "AF_UNIX"):
-        raise BadRoute("The local pool needs Unix sockets, which this system's Python has not; on Windows use WSL.")
     home = _home()
     engine = ["holynb.pool.vllm", "--python", python_with_vllm(wish.python)] if foreign else ["holynb.pool.server"]
     for log in _logs(wish.called):

@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """`start` is the system's own figure (clock ticks since boot on Linux): equal for the same process, nothing else."""
+    """`start` is the system's own figure (clock ticks since boot on Linux, else milliseconds of an epoch): equal for the same process, nothing else."""
 
     pid: int
     start: int
@@ -89,25 +89,27 @@ def _start(pid: int) -> int | None:
 
     try:
         found = psutil.Process(pid)
-        return None if found.status() == psutil.STATUS_ZOMBIE else int(found.create_time() * 1000)
+        # psutil's own mark of a process, for the public time of creation follows the system's clock where that is put right.
+        start = getattr(found, "_ident", (pid, None))[1] or found.create_time()
+        return None if found.status() == psutil.STATUS_ZOMBIE else int(start * 1000)
     except psutil.Error:
         return None
 
 
 def boot_id() -> str:
-    """Changes at each boot of this machine; process numbers of an earlier boot mean nothing. Raises OSError where nobody can tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError as exc:
-        if shortage.out(exc):
-            raise
-    import psutil
+    """Changes at each boot of a Linux machine, whose processes' starts are counted from there. Raises OSError where nobody can tell.
 
-    return str(int(psutil.boot_time()))
+    Elsewhere a start is a date, which a boot does not repeat, and the time of the boot moves with the clock.
+    """
+    if sys.platform != "linux":
+        return "none"
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def host() -> str:
-    return socket.gethostname()
+    """The machine's name; on macOS without the domain, which is the network's that a laptop is in."""
+    name = socket.gethostname()
+    return name.partition(".")[0] if sys.platform == "darwin" else name
 
 
 def die_with_parent(parent: int) -> None:
