@@ -88,6 +88,61 @@ def of_ours(process: psutil.Process, place: Path) -> bool:
         return False
 
 
+@pytest.fixture
+def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The key that local servers of the tests are asked with, and nothing learned of them before."""
+    from servers.asking import KEY
+
+    from holynb import loop
+    from holynb.engines import hosted
+
+    monkeypatch.setattr(hosted, "_learned", {})
+    for name in ("OPENAI", "ANTHROPIC", "GEMINI"):
+        monkeypatch.setenv(f"{name}_API_KEY", KEY)
+    yield
+    loop.close()
+
+
+@pytest.fixture
+def no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working directory with no project above it, and no setting overridden."""
+    from holynb import settings
+
+    monkeypatch.chdir(tmp_path)
+    settings.reset()
+    yield
+    settings.reset()
+
+
+@pytest.fixture
+def ended() -> Iterator[None]:
+    """Runs of this process end with the test: its loop and its run log are closed."""
+    from holynb import history, loop
+
+    yield
+    loop.close()
+    history.close()
+
+
+@pytest.fixture
+def fake_pools(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    """Pools that are started run the fake runner, and end with the test."""
+    from holynb import pools
+
+    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), str(ROOT)]))
+    yield
+    pools.stop("all")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """The folder of the fake runner's model."""
+    from pool_fake import byte_model
+
+    return str(byte_model(tmp_path / "bytes"))
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the browser; tests that need one are skipped where there is none."""

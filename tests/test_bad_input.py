@@ -7,7 +7,7 @@ import json
 import ssl
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,12 @@ from servers.exact import END, EOF, RST, Asked, Exact, Step, chunk, reply, sse, 
 from servers.golden import OPENAI, openai_chunk
 
 import holynb
-from holynb import loop
-from holynb.engines import hosted
 from holynb.limits import Limiter
 from holynb.ui import static
 
 ROWS = 12
 OK = reply(OPENAI.whole)
-
-
-@pytest.fixture(autouse=True)
-def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(hosted, "_learned", {})
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    yield
-    loop.close()
+pytestmark = pytest.mark.usefixtures("keyed")
 
 
 def run(server: Exact, rows: int = ROWS, **said: Any) -> Any:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pandas as pd
 import pytest
-from pool_fake import byte_model
 
-from holynb import bench, history, loop, pools, settings
+from holynb import bench, history, pools, settings
 from holynb.bench import Bench, measure, plans, setup, table
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute
 from holynb.options import Options
 from holynb.types import Route
 
-
-@pytest.fixture(autouse=True)
-def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    settings.reset()
-    yield
-    settings.reset()
-    loop.close()
-    history.close()
+pytestmark = pytest.mark.usefixtures("no_project", "ended")
 
 
 def one(route: str, n: int = 4, **options: object) -> bench.Measured:
@@ -114,14 +102,10 @@ def test_twenty_prompts_of_its_own_of_four_kinds() -> None:
     assert all(r.stream and r.sampling.max_tokens == bench.MAX_TOKENS for r in pair[1].requests)
 
 
-def test_a_pool_starts_in_the_cold_row_and_says_its_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    pools.start(str(byte_model(tmp_path / "bytes")), name="tiny")
-    try:
-        m = one("pool/tiny", max_tokens=4)
-        assert (m.ok, m.error) == (4, None)
-        assert m.context == pools.status("tiny").max_len
-        assert m.cost_1000 is None, "no price for its devices is set"
-    finally:
-        pools.stop("all")
+@pytest.mark.usefixtures("fake_pools")
+def test_a_pool_starts_in_the_cold_row_and_says_its_context(model: str) -> None:
+    pools.start(model, name="tiny")
+    m = one("pool/tiny", max_tokens=4)
+    assert (m.ok, m.error) == (4, None)
+    assert m.context == pools.status("tiny").max_len
+    assert m.cost_1000 is None, "no price for its devices is set"

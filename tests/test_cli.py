@@ -6,24 +6,12 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from layout import ROOT
-from pool_fake import byte_model
 
-from holynb import __version__, cli, pools
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    yield str(byte_model(tmp_path / "bytes"))
-    pools.stop("all")
+from holynb import __version__, cli
 
 
 def test_no_word_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +52,7 @@ def test_a_mistake_of_the_user_is_one_line(words: list[str], says: str, capsys: 
     assert len(said.err.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("fake_pools")
 def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["pool", "list"]) == 0
     assert capsys.readouterr().out == "No pool runs. Start one: holynb pool start smollm2-135m\n"

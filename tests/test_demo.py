@@ -11,8 +11,6 @@ from pool_fake import byte_model
 from holynb import demo, keys, pools, settings
 from holynb.demo import LABELS, SHORT_TURNS, TOPIC_TURNS, Source, score
 
-HERE = Path(__file__).parent
-
 
 def test_rows_are_the_distributions_of_this_machine() -> None:
     rows = demo.rows(10_000)
@@ -59,15 +57,12 @@ def test_prompts_are_turns_that_end_in_the_summary() -> None:
 
 
 @pytest.fixture
-def fake_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def fake_model(fake_pools: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A pool of bytes that writes prompts back stands in the embedded model's place."""
-    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
     model = str(byte_model(tmp_path / "bytes", context=4096))
     monkeypatch.setattr(pools, "EMBEDDED", model)
     monkeypatch.setenv(demo.KEY, "replaced-by-the-demo")
     yield model
-    pools.stop("all")
     settings.reset()
     keys.forget()
 

@@ -8,20 +8,13 @@ from decimal import Decimal
 
 import pytest
 
-from holynb import prices, settings
+from holynb import prices
 from holynb.estimate import Seen, estimate
 from holynb.types import Message, Request, Route, Sampling, Usage
 
 ROUTE = Route("openai", "gpt-4.1")
 KINDS = ("Classify this review as good or bad: {}", "Summarise in one sentence:\n\n{}", '{{"task": "extract", "text": "{}"}}')
-
-
-@pytest.fixture(autouse=True)
-def nothing_overridden(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    settings.reset()
-    yield
-    settings.reset()
+pytestmark = pytest.mark.usefixtures("no_project")
 
 
 def asks(n: int, rng: random.Random, max_tokens: int = 60) -> list[Request]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -18,14 +18,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from servers.asking import KEY
 from servers.exact import Asked, Exact, Step, chunk, reply, sse, stream_head, streamed
 from servers.golden import openai_chunk
 from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
-from holynb import chunking, history, loop, plan, quote
-from holynb.engines import hosted
+from holynb import chunking, history, plan, quote
 from holynb.errors import BadOption
 from holynb.options import Options
 from holynb.types import Ended, Started
@@ -33,14 +31,7 @@ from holynb.ui import preview
 
 ROUTE = "openai/gpt-4.1-mini"
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(hosted, "_learned", {})
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    yield
-    loop.close()
+pytestmark = pytest.mark.usefixtures("keyed")
 
 
 def ask(server: Exact, texts: list[str], **said: Any) -> holynb.run.Run:

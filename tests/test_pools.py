@@ -26,17 +26,10 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
-    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+def nothing_left(fake_pools: None, home: Path) -> Iterator[None]:
     yield
     pools.stop("all")
     assert list((home / "run").glob("*")) == []
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    return str(byte_model(tmp_path / "bytes"))
 
 
 def test_start_find_status_stop(model: str, home: Path) -> None:

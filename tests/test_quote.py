@@ -7,18 +7,12 @@ from decimal import Decimal
 import pytest
 
 import holynb
-from holynb import history, loop, plan, quote
+from holynb import history, plan, quote
 from holynb.errors import BadOption
 from holynb.options import Options
 
 TEXTS = [f"Say again, please, number {i}: {'words and more words ' * (i % 7 + 1)}" for i in range(200)]
-
-
-@pytest.fixture(autouse=True)
-def ended():
-    yield
-    loop.close()
-    history.close()
+pytestmark = pytest.mark.usefixtures("ended")
 
 
 def made(texts: list[str], route: str = "sim/echo", **options: object) -> plan.Plan:

@@ -8,21 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import settings
 from holynb.errors import BadOption
 from holynb.roi import ARTICLE, Load, Own, about, listed, parse_own, parse_tokens, roi
 from holynb.types import Route
 
 ARTICLES = Load(10_000, (333, 667))
 A100S = Own(4, "A100-80GB", Decimal(2))
-
-
-@pytest.fixture(autouse=True)
-def nothing_overridden(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    settings.reset()
-    yield
-    settings.reset()
+pytestmark = pytest.mark.usefixtures("no_project")
 
 
 # -- the article's table -----------------------------------------------------------------------------------------------------

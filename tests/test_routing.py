@@ -17,14 +17,7 @@ from holynb.types import Message, Prompt, Route
 
 GIVEN = Route("holysheep", "claude-sonnet-4")
 CHEAP, STRONG = Route("holysheep", "gemini-2.5-flash"), Route("holysheep", "gpt-4.1")
-
-
-@pytest.fixture(autouse=True)
-def nothing_overridden(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    settings.reset()
-    yield
-    settings.reset()
+pytestmark = pytest.mark.usefixtures("no_project")
 
 
 def prompt(text: str, task: str | None = None) -> Prompt:

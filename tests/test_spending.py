@@ -12,19 +12,13 @@ from pathlib import Path
 import pytest
 
 import holynb
-from holynb import history, loop, spending
+from holynb import history, spending
 from holynb.payments import Paid
 from holynb.runlog import RunLog
 from holynb.types import Route, Usage
 
 NOW = dt.datetime(2026, 11, 21, 12, 0)
-
-
-@pytest.fixture(autouse=True)
-def ended():
-    yield
-    loop.close()
-    history.close()
+pytestmark = pytest.mark.usefixtures("ended")
 
 
 def asked(n: int, route: str = "sim/echo", **options: object) -> Decimal:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from pool_fake import byte_model
 
 import holynb
-from holynb import history, loop, pools, settings
+from holynb import pools, settings
 from holynb.engines.meter import Meter
-
-HERE = Path(__file__).parent.parent
 
 
 class Clock:
@@ -57,15 +53,10 @@ def test_shares_add_up_to_the_time_in_which_any_was_under_way(seed):
 
 
 @pytest.fixture
-def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[str]:
-    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    pools.start(str(byte_model(tmp_path / "bytes")))
+def pool(fake_pools: None, ended: None, model: str) -> Iterator[str]:
+    pools.start(model)
     yield "pool/bytes"
-    pools.stop("all")
     settings.reset()
-    loop.close()
-    history.close()
 
 
 def test_a_pool_with_a_price_an_hour_has_a_bill_and_without_one_it_is_not_known(pool):

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +25,7 @@ from kernels_support.jupyter.process import Process
 HERE = Path(__file__).parent.parent
 ROUTE = Route("pool", "bytes")
 PATIENT = Timeouts()
-
-
-@pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
-    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    yield
-    pools.stop("all")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    return str(byte_model(tmp_path / "bytes"))
+pytestmark = pytest.mark.usefixtures("fake_pools")
 
 
 def request(text: str = "안녕 😀", *, stream: bool = False, row: int = 0, **sampling: Any) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,8 @@ from servers.golden import ANTHROPIC, GEMINI, OPENAI, TEXT, openai_chunk, openai
 
 import holynb
 from holynb import loop
-from holynb.engines import hosted
 
-
-@pytest.fixture(autouse=True)
-def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(hosted, "_learned", {})
-    for name in ("OPENAI", "ANTHROPIC", "GEMINI"):
-        monkeypatch.setenv(f"{name}_API_KEY", KEY)
-    yield
-    loop.close()
+pytestmark = pytest.mark.usefixtures("keyed")
 
 
 def run(server: Exact, rows: int = 1, route: str = "openai/gpt-4.1-mini", **said: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,17 +15,11 @@ from holynb import pools
 from kernels_support.jupyter import spec
 from kernels_support.jupyter.process import Process
 
-HERE = Path(__file__).parent.parent
-
 
 @pytest.fixture(autouse=True)
-def fake(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> Iterator[None]:
-    monkeypatch.setenv("HOLYNB_POOL_RUNNER", "fake_runner:Runner")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parent)]))
+def fake(fake_pools: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    yield
-    pools.stop("all")
 
 
 class Kernel:

@@ -47,3 +47,30 @@ def run(made: InteractiveShell, cell: str) -> Ran:
     with redirect_stdout(out), redirect_stderr(err):
         result = made.run_cell(cell, store_history=True)
     return Ran(result, out.getvalue(), err.getvalue())
+
+
+class Here:
+    """A shell with holynb loaded: `here("%infer …")` runs a cell, `here["name"]` is what a name is bound to."""
+
+    def __init__(self, made: InteractiveShell) -> None:
+        self.shell = made
+
+    def __call__(self, cell: str) -> Ran:
+        return run(self.shell, cell)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.shell.user_ns[name]
+
+    def refused(self, cell: str) -> str:
+        """The one line that a cell says which is refused; nothing else is said."""
+        return one_line_error(self(cell))
+
+
+def one_line_error(done: Ran) -> str:
+    """The only thing that was said."""
+    assert done.error is not None
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    (line,) = done.err.strip().splitlines()
+    assert line.startswith("UsageError: ")
+    return line

@@ -6,14 +6,12 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from ui.shells import Ran, run, shell
+from ui.shells import Here
 
 from holynb import cli, saved
 from holynb.bench import Measured
@@ -24,25 +22,7 @@ GOOD = Measured("sim/echo", 4, 4, None, 10.0, 120.0, 0.5, 0.01, 0.02, 0.2, 0.3, 
 BAD = Measured("vllm/x", 4, 0, "connection: <b>refused</b>", steps=1, setup="vllm serve")
 
 
-@pytest.fixture
-def here() -> Iterator[Any]:
-    with shell() as made:
-        made.extension_manager.load_extension("holynb")
-
-        def cell(text: str) -> Ran:
-            return run(made, text)
-
-        cell.shell = made  # type: ignore[attr-defined]
-        yield cell
-
-
-def refused(done: Ran) -> str:
-    (line,) = done.err.strip().splitlines()
-    assert line.startswith("UsageError: ")
-    return line
-
-
-def test_the_value_is_a_frame_and_is_shown_once(here: Any) -> None:
+def test_the_value_is_a_frame_and_is_shown_once(here: Here) -> None:
     done = here("%infer bench sim/echo,sim/stream -n 2 --max-tokens 3")
     assert isinstance(done.value, pd.DataFrame)
     assert done.value.index.tolist() == ["sim/echo", "sim/stream"]
@@ -52,13 +32,13 @@ def test_the_value_is_a_frame_and_is_shown_once(here: Any) -> None:
     assert here.shell.user_ns["_"] is done.value
 
 
-def test_inside_time_and_assigned_it_gives_the_same(here: Any) -> None:
+def test_inside_time_and_assigned_it_gives_the_same(here: Here) -> None:
     here("r = %infer bench sim/echo -n 2 -q")
     assert here.shell.user_ns["r"]["ok"].tolist() == [2]
     assert here("%time %infer bench sim/echo -n 2 -q").error is None
 
 
-def test_prompts_from_a_variable_a_frame_a_file_and_a_saved_prompt(here: Any, tmp_path: Path) -> None:
+def test_prompts_from_a_variable_a_frame_a_file_and_a_saved_prompt(here: Here, tmp_path: Path) -> None:
     here("texts = ['one two', 'three']\nimport pandas as pd\ndf = pd.DataFrame({'id': [1], 'prompt': ['from a frame']})")
     pd.DataFrame({"text": ["a", "b", "c"]}).to_csv(tmp_path / "asks.csv")
     saved.save("mine", "first\n---\nsecond", "sim/echo", Options(system="Kind."))
@@ -67,16 +47,16 @@ def test_prompts_from_a_variable_a_frame_a_file_and_a_saved_prompt(here: Any, tm
     assert here("%infer bench sim/echo -q --prompts mine").value["tokens_in"].iloc[0] > 2, "the saved system prompt goes along"
 
 
-def test_mistakes_are_one_line(here: Any) -> None:
-    assert "takes the routes to compare" in refused(here("%infer bench"))
-    assert "no variable, saved prompt or file" in refused(here("%infer bench sim/echo --prompts nothing"))
-    assert "Did you mean --prompts" in refused(here("%infer bench sim/echo --prompt x"))
-    assert "--requests-per-day takes a whole number" in refused(here("%infer bench sim/echo --requests-per-day many"))
-    assert "There is no provider" in refused(here("%infer bench nowhere/x"))
-    assert "There is no option --name" in refused(here("%infer bench sim/echo --name x"))
+def test_mistakes_are_one_line(here: Here) -> None:
+    assert "takes the routes to compare" in here.refused("%infer bench")
+    assert "no variable, saved prompt or file" in here.refused("%infer bench sim/echo --prompts nothing")
+    assert "Did you mean --prompts" in here.refused("%infer bench sim/echo --prompt x")
+    assert "--requests-per-day takes a whole number" in here.refused("%infer bench sim/echo --requests-per-day many")
+    assert "There is no provider" in here.refused("%infer bench nowhere/x")
+    assert "There is no option --name" in here.refused("%infer bench sim/echo --name x")
 
 
-def test_help_lists_its_options(here: Any) -> None:
+def test_help_lists_its_options(here: Here) -> None:
     out = here("%infer bench --help").out
     assert out.startswith("%infer bench R1,R2")
     assert "--requests-per-day N" in out
@@ -118,7 +98,7 @@ def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture
     assert "--requests-per-day" in capsys.readouterr().out
 
 
-def test_an_interrupt_keeps_what_was_measured(here: Any) -> None:
+def test_an_interrupt_keeps_what_was_measured(here: Here) -> None:
     timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     done = here("%infer bench sim/echo,sim/stream -n 4")

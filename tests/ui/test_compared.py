@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 import holynb
-from holynb import history, loop, settings
 from holynb.frame import crossed
 from holynb.ui import compared, static
 from holynb.ui.source import RunSource
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path / "home"))
-    settings.reset()
-    yield tmp_path
-    loop.close()
-    history.close()
-    settings.reset()
+pytestmark = pytest.mark.usefixtures("no_project", "ended")
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from layout import ROOT
-from ui.shells import Ran, run, shell
+from ui.shells import Here, one_line_error, run, shell
 
 import holynb
 from holynb import history
@@ -26,36 +23,10 @@ from holynb.errors import InferError
 from holynb.options import TABLE
 
 
-class Here:
-    """A shell with holynb loaded."""
-
-    def __init__(self, made: InteractiveShell) -> None:
-        self.shell = made
-
-    def __call__(self, cell: str) -> Ran:
-        return run(self.shell, cell)
-
-    def __getitem__(self, name: str) -> Any:
-        return self.shell.user_ns[name]
-
-
 @pytest.fixture
-def here() -> Iterator[Here]:
-    with shell() as made:
-        made.extension_manager.load_extension("holynb")
-        made.user_ns["df"] = pd.DataFrame({"a": [1, 2, 3]}, index=["x", "y", "y"])
-        yield Here(made)
-
-
-def one_line_error(done: Ran) -> str:
-    """The only thing that was said."""
-    assert done.error is not None
-    assert done.out == ""
-    assert "Traceback" not in done.err
-    lines = done.err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("UsageError: ")
-    return lines[0]
+def here(here: Here) -> Here:
+    here.shell.user_ns["df"] = pd.DataFrame({"a": [1, 2, 3]}, index=["x", "y", "y"])
+    return here
 
 
 # -- the value -------------------------------------------------------------------------------------------------------------

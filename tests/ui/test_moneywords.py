@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ui.shells import Ran, run, shell
+from ui.shells import Here
 
 import holynb
 from holynb import history, saved
-
-
-class Here:
-    def __init__(self, made: Any) -> None:
-        self.shell = made
-
-    def __call__(self, cell: str) -> Ran:
-        return run(self.shell, cell)
-
-    def refused(self, cell: str) -> str:
-        """The only line that was said."""
-        done = self(cell)
-        assert done.error is not None
-        (line,) = done.err.strip().splitlines()
-        assert line.startswith("UsageError: ")
-        return line
-
-
-@pytest.fixture
-def here() -> Iterator[Here]:
-    with shell() as made:
-        made.extension_manager.load_extension("holynb")
-        yield Here(made)
 
 
 # -- saved prompts -----------------------------------------------------------------------------------------------------------

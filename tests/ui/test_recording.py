@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import holynb
-from holynb import history, loop, settings
 from holynb.errors import BadOption
 from holynb.types import Ended, Failed, Gauge, Noted
 from holynb.ui import recording
@@ -20,15 +19,7 @@ from holynb.ui.feed import Feed
 from holynb.ui.recording import Recording, Step
 from holynb.ui.replay import Replay
 
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path / "home"))
-    settings.reset()
-    yield tmp_path
-    loop.close()
-    history.close()
-    settings.reset()
+pytestmark = pytest.mark.usefixtures("no_project", "ended")
 
 
 class Clock:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from ui.shells import Ran, run, shell
+from ui.shells import Here
 
 import holynb
 from holynb import history, settings, spending
@@ -19,24 +17,7 @@ from holynb.types import Route
 from holynb.ui import roiview
 
 
-@pytest.fixture
-def here() -> Iterator[Any]:
-    with shell() as made:
-        made.extension_manager.load_extension("holynb")
-
-        def cell(text: str) -> Ran:
-            return run(made, text)
-
-        yield cell
-
-
-def refused(done: Ran) -> str:
-    (line,) = done.err.strip().splitlines()
-    assert line.startswith("UsageError: ")
-    return line
-
-
-def test_the_articles_table_to_the_dollar_range(here: Any) -> None:
+def test_the_articles_table_to_the_dollar_range(here: Here) -> None:
     done = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep")
     told = {line.split()[0]: line for line in done.out.splitlines() if line.startswith("holysheep/")}
     for route, span in (
@@ -49,7 +30,7 @@ def test_the_articles_table_to_the_dollar_range(here: Any) -> None:
     assert here("%infer roi").out.partition("\n")[2] == done.out.partition("\n")[2], "the defaults are the article's"
 
 
-def test_the_value_is_a_frame_shown_once(here: Any) -> None:
+def test_the_value_is_a_frame_shown_once(here: Here) -> None:
     done = here("%infer roi --own 4xA100-80GB --per-hour 2.5 --tokens-per-s 9000 --utilisation 0.5")
     assert isinstance(done.value, pd.DataFrame)
     assert done.value.index.tolist()[0] == "holysheep/gpt-4.1"
@@ -63,7 +44,7 @@ def test_the_value_is_a_frame_shown_once(here: Any) -> None:
     assert "Stay with the API" in done.out
 
 
-def test_own_gpus_by_a_measured_speed(here: Any) -> None:
+def test_own_gpus_by_a_measured_speed(here: Here) -> None:
     settings.override(price={"sim/echo": {"input": 1, "output": 1}})
     holynb.infer([f"row number {i} of this" for i in range(10)], "sim/stream", max_tokens=5, name="speed").wait()
     speed = spending.speed(history.log(), Route("sim", "stream"))
@@ -74,20 +55,20 @@ def test_own_gpus_by_a_measured_speed(here: Any) -> None:
     assert "speed as sim/stream made it over 10 rows in run speed, so compare routes whose work that model does well enough, use assumed" in out
 
 
-def test_where_own_is_cheaper_the_route_is_so_many_times_it(here: Any) -> None:
+def test_where_own_is_cheaper_the_route_is_so_many_times_it(here: Here) -> None:
     out = here("%infer roi --own 1xA100-80GB --per-hour 0.5 --tokens-per-s 9000").out
     (gpt,) = [line for line in out.splitlines() if line.startswith("holysheep/gpt-4.1")]
     assert "2.2 to 4.4 × own" in gpt
     assert "%" not in gpt
 
 
-def test_a_speed_needs_a_run_that_is_large_enough(here: Any) -> None:
+def test_a_speed_needs_a_run_that_is_large_enough(here: Here) -> None:
     holynb.infer([f"row {i}" for i in range(7)], "sim/echo").wait()
     assert spending.speed(history.log(), Route("sim", "echo")) is None
-    assert "no run of 8 rows or more there. Measure it: %infer bench sim/echo" in refused(here("%infer roi --own 1xA100 --per-hour 1 --measured sim/echo"))
+    assert "no run of 8 rows or more there. Measure it: %infer bench sim/echo" in here.refused("%infer roi --own 1xA100 --per-hour 1 --measured sim/echo")
 
 
-def test_routes_of_ones_own_and_unknown_prices(here: Any) -> None:
+def test_routes_of_ones_own_and_unknown_prices(here: Here) -> None:
     out = here("%infer roi openai/gpt-4.1-nano,vllm/mine --tokens 500").out
     assert "openai/gpt-4.1-nano" in out
     assert [line.split()[1:4] for line in out.splitlines() if line.startswith("vllm/mine")] == [["?", "?", "?"]]
@@ -104,8 +85,8 @@ def test_routes_of_ones_own_and_unknown_prices(here: Any) -> None:
         ("--own 1xA --per-hour 1 --measured sim/echo --tokens-per-s 3", "Give one of them"), ("nowhere/x", "no provider"),
     ],
 )  # fmt: skip
-def test_words_that_do_not_hold_are_one_line(here: Any, words: str, says: str) -> None:
-    assert says in refused(here(f"%infer roi {words}"))
+def test_words_that_do_not_hold_are_one_line(here: Here, words: str, says: str) -> None:
+    assert says in here.refused(f"%infer roi {words}")
 
 
 def test_the_page_and_the_figure() -> None:
@@ -122,7 +103,7 @@ def test_the_page_and_the_figure() -> None:
     json.dumps(said)
 
 
-def test_help_names_every_option(here: Any) -> None:
+def test_help_names_every_option(here: Here) -> None:
     out = here("%infer roi --help").out
     assert all(f in out for f in roiview.FLAGS)
 
@@ -137,7 +118,7 @@ def test_nothing_priced_still_says_so() -> None:
     assert roiview.asked([]).lines[0].input == Decimal(8)
 
 
-def test_without_own_gpus_there_is_nothing_to_compare_with(here: Any) -> None:
+def test_without_own_gpus_there_is_nothing_to_compare_with(here: Here) -> None:
     """Two empty columns would push the figures off a narrow page."""
     asked = "%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep"
     assert "own" not in here(asked).out.splitlines()[1]
@@ -146,7 +127,7 @@ def test_without_own_gpus_there_is_nothing_to_compare_with(here: Any) -> None:
     assert "$12.00 an hour each" in both
 
 
-def test_almost_all_is_not_all(here: Any) -> None:
+def test_almost_all_is_not_all(here: Here) -> None:
     """$42 to $84 of $35,000 is not everything saved."""
     said = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep --own 4xA100-80GB --per-hour 12").out
     assert "99.8 to 99.9 %" in said
