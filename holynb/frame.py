@@ -111,6 +111,8 @@ def records(df: pd.DataFrame) -> list[dict[str, Any]]:
 def _values(series: pd.Series[Any]) -> list[Any]:
     missing = series.isna()
     values = series.tolist()
+    if (small := str(series.dtype).lower()) in ("float32", "float16"):  # as the column shows it: 0.1, not 0.10000000149011612
+        values = [float(str(v)) for v in series.to_numpy(dtype=small, na_value=float("nan"))]
     return [None if gone else v for v, gone in zip(values, missing, strict=True)] if missing.any() else values
 
 

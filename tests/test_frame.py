@@ -63,6 +63,12 @@ def test_records_are_plain_values_and_missing_ones_none():
     assert type(rows[0]["n"]) is int
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "Float32", "float64"])
+def test_a_small_float_is_said_as_it_is_shown(dtype: str):
+    df = pd.DataFrame({"x": pd.array([0.1, None, 2.5], dtype=dtype)})
+    assert [row["x"] for row in frame.records(df)] == [0.1, None, 2.5]
+
+
 def test_of_two_columns_with_one_name_the_first_counts():
     df = pd.DataFrame([[1, 2]], columns=["a", "a"])
     assert frame.records(df) == [{"a": 1}]
