@@ -74,16 +74,19 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 def guarded(app: ASGIApp, token: str) -> ASGIApp:
-    """The application behind a bearer token, for the port: on a shared machine every user reaches loopback."""
-    right = f"Bearer {token}".encode()
+    """The application behind a bearer token, for the port: on a shared machine every user reaches loopback.
+
+    A page in a browser reaches it too, by a name of its own that it lets point here (DNS rebinding); it has no token either, and
+    no header tells it that it may read an answer. Names in `Host` are not judged: a tunnel or a proxy brings its own.
+    """
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            said = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(said, right):
-                error = ApiError(401, "This pool's port needs its token as a bearer key; the one given is not it.", code="invalid_api_key")
-                await JSONResponse(api.error_body(error), 401)(scope, receive, send)
-                return
-        await app(scope, receive, send)
+        scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), token.encode()):
+            await app(scope, receive, send)
+            return
+        words = "This pool's port needs its token as a bearer key, and the one given is not it. Its owner sees it with: holynb pool status --json"
+        error = api.error_body(ApiError(401, words, code="invalid_api_key"))
+        await JSONResponse(error, 401, {"www-authenticate": "Bearer"})(scope, receive, send)
 
     return guard

@@ -298,3 +298,19 @@ def test_the_port_without_its_token_tells_nothing(echo: Pool) -> None:
         assert said.status_code == 401
         assert said.json()["error"]["code"] == "invalid_api_key"
         assert "echo" not in said.text
+
+
+def test_a_page_in_a_browser_is_told_nothing_by_whatever_name_it_comes(echo: Pool) -> None:
+    """A page may let its own name point to this machine, and asks before it posts; it has no token."""
+    url = f"http://127.0.0.1:{echo.record.port}{CHAT}"
+    browser = {"host": "rebound.example", "origin": "http://rebound.example"}
+    asks = {**browser, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    body = {"messages": [{"role": "user", "content": "secret"}]}
+    for said in (httpx.options(url, headers=asks), httpx.post(url, headers=browser, json=body)):
+        assert said.status_code == 401
+        assert not [name for name in said.headers if name.startswith("access-control")]
+        assert "secret" not in said.text
+    key = {"authorization": f"bearer  {echo.record.token}"}
+    said = httpx.post(url, headers={**key, "host": "hub.example"}, json=body)
+    assert said.status_code == 200, "a proxy of the user's own, with the key"
+    assert not [name for name in said.headers if name.startswith("access-control")]
