@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -63,7 +63,7 @@ def key_value(values: Any) -> dict[str, Any]:
     if isinstance(values, Mapping):
         return dict(values)
     out: dict[str, Any] = {}
-    for item in [values] if isinstance(values, str) else values:
+    for item in _several(values, "KEY=VALUE"):
         name, equals, value = str(item).partition("=")
         if not equals or not name.strip():
             raise ValueError("KEY=VALUE")
@@ -76,13 +76,22 @@ def key_value(values: Any) -> dict[str, Any]:
 
 def names(value: Any) -> tuple[str, ...]:
     """`a,b` or a sequence of names."""
-    parts = value.split(",") if isinstance(value, str) else value
+    parts = value.split(",") if isinstance(value, str) else _several(value, "names, a,b or a list of them")
     return tuple(s for p in parts if (s := str(p).strip()))
 
 
 def texts(value: Any) -> tuple[str, ...]:
     """One text or several, kept as typed."""
-    return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+    return tuple(str(v) for v in _several(value, "one text, or a list of texts"))
+
+
+def _several(value: Any, what: str) -> Iterable[Any]:
+    """A text as one of its kind, and whatever holds several. Raises ValueError that says `what` it should be."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
+        raise ValueError(what)  # noqa: TRY004 - a value as typed, like any other that cannot be
+    return value
 
 
 def one_of(*words: str) -> Callable[[Any], str]:
@@ -256,6 +265,8 @@ def _checked(option: Option, value: Any) -> Any:
     flag = option.flags[-1]
     if value is None or (option.metavar is None and value is (option.name == "cache")):
         return None
+    if option.metavar is None and not isinstance(value, bool):
+        raise BadOption(f"{flag} is a switch: True or False, not {value!r}.")
     if option.convert is None:
         return value
     try:

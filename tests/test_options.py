@@ -50,6 +50,11 @@ def test_values_are_converted():
         ({"deadline": "soon"}, "--deadline takes a duration such as 90, 90s, 15m or 1h30m"),
         ({"show": "some"}, "--show takes one of all, table, charts, none"),
         ({"only": "good"}, "--only takes one of failed"),
+        ({"stop": 5}, "--stop takes one text, or a list of texts, not 5"),
+        ({"p": 5}, "-p takes KEY=VALUE, not 5"),
+        ({"fallback": 5}, "--fallback takes names, a,b or a list of them, not 5"),
+        ({"cache": "no"}, "--no-cache is a switch: True or False, not 'no'"),
+        ({"raw": 1}, "--raw is a switch: True or False, not 1"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_flag(said: dict[str, object], message: str):
