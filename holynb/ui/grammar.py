@@ -19,6 +19,8 @@ from holynb.options import LATER, TABLE, Option
 __all__ = ["FLAGS", "Line", "cell_help", "flag", "options_help", "parse", "split", "words"]
 
 FLAGS: Mapping[str, Option] = {flag: option for option in TABLE for flag in option.flags}
+#: What people write who want to give a key.
+KEYS = ("key", "api-key", "apikey", "token", "api-token")
 
 _BIND = re.compile(r"\s*(?P<name>[^\s=<\"']+)\s*(?P<show>=?)\s*<<(?=\s|$)")
 _WORD = re.compile(r"""\s*(?P<head>[^\s"'=]*=)?(?:"(?P<double>(?:\\"|[^"])*?)"|'(?P<single>.*?)')(?=\s|$)|\s*(?P<plain>\S+)""", re.DOTALL)
@@ -39,8 +41,18 @@ def parse(line: str, *, route: bool = True) -> Line:
     name, show, rest = _binding(line)
     said, left = words(split(rest))
     if len(left) > int(route):
-        raise BadOption(f"{left[int(route)]!r} is one word too many: the line takes one route and options. The prompt goes below it.")
+        raise BadOption(_too_many(left, int(route)))
     return Line(name, show, left[0] if left else None, said)
+
+
+def _too_many(left: Sequence[str], most: int) -> str:
+    """What is wrong with a line that has more than a route and options."""
+    word = left[most]
+    if word[0] in "\"'":
+        return f"A quote is opened and not closed: {' '.join(left[most:])}"
+    if word in ("=", "<") and left[0].isidentifier():
+        return f"To name the result, write << after the name: {left[0]} << {' '.join(left[most + 1 :])}".rstrip()
+    return f"{word!r} is one word too many: the line takes one route and options. The prompt goes below it."
 
 
 def words(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) -> tuple[dict[str, Any], list[str]]:
@@ -129,6 +141,8 @@ def _is_flag(token: str) -> bool:
 def _option(flag: str, flags: Mapping[str, Option]) -> Option:
     if flag in flags:
         return flags[flag]
+    if flag.lstrip("-").replace("_", "-") in KEYS:
+        raise BadKey(f"{flag}: a key does not go on the line, because a notebook keeps its lines. Use %infer key PROVIDER, or --api-key-name ENV.")
     if flag in LATER:
         raise BadOption(f"{flag}: {LATER[flag]}.")
     where = "%%infer? lists them." if flags is FLAGS else f"Known: {', '.join(dict.fromkeys(o.flags[-1] for o in flags.values()))}."

@@ -169,8 +169,8 @@ class InferMagic(Configurable):
         if work.name is not None:
             self.shell.push({work.name: frame})
         failure = _failure(run)
-        if isinstance(failure, UserError):
-            # Nothing was sent, so there is nothing to show but the one line.
+        if isinstance(failure, UserError) or (failure is not None and run.n == 1):
+            # Nothing was sent, or the line that ends the cell says what became of its one prompt: there is nothing else to show.
             work = replace(work, show="none")
         text = self._show(work, watch, last=work.name is None and not watch.interrupted and failure is None)
         if watch.interrupted:

@@ -141,7 +141,7 @@ def as_text(record: Record, show: str = "all") -> str:
     parts = []
     if show in ("all", "table"):
         parts.append(_plain_answer(record) if len(record.rows) == 1 else _plain_table(record))
-    parts += [line(record), *reasons(record), *(clean(n) for n in record.notes)]
+    parts += [line(record), *(reasons(record) if len(record.rows) > 1 else ()), *(clean(n) for n in record.notes)]
     return "\n".join(p for p in parts if p)
 
 

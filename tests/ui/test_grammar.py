@@ -82,6 +82,8 @@ def test_negative_numbers_and_dashes_are_values() -> None:
         ("--df --stream", "--df needs a value"),
         ("--stream=yes", "takes no value"),
         ("sim/echo hello there", "'hello' is one word too many"),
+        ('sim/echo "hello there', 'A quote is opened and not closed: "hello there'),
+        ("x = sim/echo", "To name the result, write << after the name: x << sim/echo"),
         ("--batch", "batch API comes later"),
         ("--audit 5%", "second opinion"),
     ],
@@ -93,7 +95,7 @@ def test_mistakes_are_one_line_that_says_what_to_do(line: str, says: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", ["sim/echo sk-abcdefghijklmnopqrstuvwx", "-p api_key=sk-abcdefghijklmnopqrstuvwx", "--api-key-name=sk-abcdefghijklmnopqrstuvwx"]
+    "line", ["sim/echo --api-key abcdef", "--token=abcdef", "sim/echo sk-abcdefghijklmnopqrstuvwx", "-p api_key=sk-abcdefghijklmnopqrstuvwx", "--api-key-name=sk-abcdefghijklmnopqrstuvwx"]
 )
 def test_a_key_on_the_line_is_refused_and_not_repeated(line: str) -> None:
     with pytest.raises(BadKey, match="%infer key") as caught:

@@ -206,6 +206,14 @@ def test_every_row_failed_is_one_line_and_the_frame_is_bound(here: Here) -> None
     assert here["r"]["error_type"].tolist() == ["auth", "auth"]
 
 
+def test_one_prompt_that_failed_is_told_once(here: Here) -> None:
+    done = here("%%infer r << sim/echo -p fault=401\na")
+    assert isinstance(done.error, InferError)
+    assert (done.out + done.err).count("simulated 401") == 1
+    assert here["r"]["error_type"].tolist() == ["auth"]
+    assert "simulated 401" in here("%infer show").out
+
+
 # -- settings and the line -------------------------------------------------------------------------------------------------
 def test_config_sets_the_default_and_refuses_what_files_would(here: Here) -> None:
     assert here("%config InferMagic.default = 'sim/echo'").error is None
