@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, spending
+from holynb import history, settings, spending
 from holynb.payments import Paid
+from holynb.run import Run
 from holynb.runlog import RunLog
 from holynb.types import Route, Usage
 
@@ -238,3 +242,62 @@ def test_two_kernels_that_open_an_older_log_at_once_count_it_once(home: Path) ->
     with ThreadPoolExecutor(len(logs)) as threads:
         list(threads.map(write, logs))
     assert spending.total(spending.spent(logs[0])).cost == paid + len(logs)
+
+
+# -- what the servers would bill -----------------------------------------------------------------------------------------------
+class Till:
+    """A server that fails, refuses and answers as it likes, and adds up what it counted, in dollars at `rate` a million tokens."""
+
+    def __init__(self, seed: int, rate: int) -> None:
+        self.rng, self.rate, self.bill = random.Random(seed), Decimal(rate), Decimal(0)
+
+    def __call__(self, asked: Asked, number: int) -> list[Step]:
+        if not asked.body:
+            return [reply({"error": "no such page"}, 404)]
+        luck = self.rng.random()
+        if luck < 0.1:
+            return [reply({"error": {"message": "slow down"}}, 429, retry_after="0.01")] if luck < 0.05 else [reply({"error": "boom"}, 500)]
+        read, written = self.rng.randint(5, 50), self.rng.randint(1, 20)
+        self.bill += (read + written) * self.rate / 1_000_000
+        text = '{"label": "a"}' if self.rng.random() < 0.7 else f"plain words {number}"
+        said = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}], "model": "till"}
+        return [reply({**said, "usage": {"prompt_tokens": read, "completion_tokens": written}})]
+
+
+ROWS = [f"row {i}" for i in range(60)]
+LONG = ["\n\n".join(f"Paragraph {i} of {j}: the river is {i} metres wide and goes on about it all day." for i in range(80)) for j in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [
+        (ROWS, {"schema": LABEL, "fallback": "two/m"}),
+        (ROWS, {"spread": "two/m"}),
+        ([*LONG, "short"], {"chunk": 400, "fallback": "two/m"}),
+        (ROWS[:15], {"compare": "two/m", "samples": 2}),
+        (["the same"] * 20, {"cache": False}),
+        (ROWS, {"budget": 0.001, "max_tokens": 20}),
+        (ROWS, {"retries": 0, "name": "again"}),
+    ],
+    ids=["schema", "spread", "chunk", "compare", "equal rows", "budget", "failed again"],
+)
+def test_every_dollar_that_a_server_counted_stands_at_its_route(rows: list[str], options: dict[str, object]) -> None:
+    one, two = Till(1, 1), Till(2, 3)
+    with Exact(one) as first, Exact(two) as second:
+        settings.override(
+            provider={"one": {"base": first.base}, "two": {"base": second.base}},
+            price={"one/m": {"input": 1.0, "output": 1.0}, "two/m": {"input": 3.0, "output": 3.0}},
+        )
+        run = holynb.infer(rows, "one/m", **options)
+        with suppress(holynb.InferError):
+            run.wait(60)
+        if "name" in options:
+            change(history.log().path.parent, "UPDATE answers SET at = ?", on(YESTERDAY))
+            Run(history.failed_again("again", {"retries": 0, "fallback": ["two/m"]})).start().wait(60)
+    lines = spending.spent(history.log())
+    paid = {route: spending.total([s for s in lines if s.route == route]).cost or Decimal(0) for route in ("one/m", "two/m")}
+    assert paid == {"one/m": one.bill, "two/m": two.bill}
+    assert one.bill > 0
+    assert {s.unknown for s in lines} == {0}
+    if "name" in options:
+        assert len({s.day for s in lines}) == 2
