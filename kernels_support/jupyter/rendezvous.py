@@ -51,7 +51,10 @@ class Record:
 def write(folder: Path, record: Record) -> Path:
     """Write or replace the file of this record. Whole or not at all; readable by its owner only."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = _path(folder, record.name)
+    path, beside = _paths(folder, record.name)
+    before = _read(path)
+    if beside.exists() or (before is not None and not before.here):
+        path = beside
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")  # mkstemp: 0600 from the first byte
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -76,7 +79,7 @@ def listing(folder: Path) -> tuple[list[Record], list[str]]:
         if record is not None and (not record.here or record.alive):
             records.append(record)
         elif record is not None:
-            _clean(folder, record)
+            _clean(path, record)
             notes.append(f"{record.name} (process {record.process.pid}) is gone without a goodbye; what it left was cleaned away.")
         elif path.exists():
             path.unlink(missing_ok=True)
@@ -86,41 +89,48 @@ def listing(folder: Path) -> tuple[list[Record], list[str]]:
 
 def find(folder: Path, name: str) -> Record | None:
     """The record of this name, where it runs here and is this user's. Raises OSError where this process cannot look."""
-    path = _path(folder, name)
-    record = _read(path) if socketdir.mine(path) else None
-    return record if record is not None and record.here and record.alive else None
+    for path in _paths(folder, name):
+        record = _read(path) if socketdir.mine(path) else None
+        if record is not None and record.name == name and record.here and record.alive:
+            return record
+    return None
 
 
 def remove(folder: Path, name: str, owner: Process | None = None) -> None:
-    """Take the file away; with `owner`, only where it is still that process's."""
-    path = _path(folder, name)
-    record = _read(path)
-    if owner is None or (record is not None and record.process == owner):
-        path.unlink(missing_ok=True)
+    """Take the file away; with `owner`, only where it is still that process's. Another host's stays."""
+    for path in _paths(folder, name):
+        record = _read(path)
+        if record is None or not record.here:
+            continue
+        if owner is None or record.process == owner:
+            path.unlink(missing_ok=True)
 
 
 def lock(folder: Path, name: str) -> Lock:
-    """What the owner of this name holds while it lives, so that two never do."""
-    return Lock(_path(folder, name).with_suffix(".lock"))
+    """What the owner of this name holds while it lives, so that two of one host never do."""
+    return Lock(_paths(folder, name)[1].with_suffix(".lock"))
 
 
-def _clean(folder: Path, record: Record) -> None:
+def _clean(path: Path, record: Record) -> None:
     """What a dead owner left: its ranks, its socket's folder, its file. Nothing that is not clearly its own."""
     if record.boot == boot_id():
         for rank in record.ranks:
             rank.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
-    if record.socket is not None:
+    if record.socket is not None and not socketdir.listened(Path(record.socket)):
         socketdir.remove(Path(record.socket).parent)
-    _path(folder, record.name).unlink(missing_ok=True)
-    guard = lock(folder, record.name)
+    path.unlink(missing_ok=True)
+    guard = lock(path.parent, record.name)
     if guard.take(0.5):  # its last threads may still be ending
         guard.free(remove=True)
 
 
-def _path(folder: Path, name: str) -> Path:
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-    # Names that differ in what a file's name cannot hold everywhere are two names all the same.
-    return folder / f"{plain if plain == name else f'{plain}-{crc32(name.encode()):08x}'}.json"
+def _paths(folder: Path, name: str) -> tuple[Path, Path]:
+    """Where a record of this name may be: under its name, or, where another host that shares the folder has that, beside it."""
+    plain = re.sub(r"[^\w.:-]", "_", name)
+    # Names that differ in what a file's name cannot hold are two names all the same.
+    stem = plain if plain == name else f"{plain}-{crc32(name.encode()):08x}"
+    here = re.sub(r"[^\w.-]", "_", host())
+    return folder / f"{stem}.json", folder / f"{stem}@{here}.json"
 
 
 def _read(path: Path) -> Record | None:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["make", "mine", "remove", "sweep"]
+__all__ = ["listened", "make", "mine", "remove", "sweep"]
 
 #: A socket's path ends at 107 bytes (103 on macOS); the folder must leave room for the name inside it.
 _LONGEST = 90
@@ -50,6 +50,21 @@ def sweep() -> int:
     return len(found)
 
 
+def listened(path: Path) -> bool:
+    """Whether somebody listens there, or nobody can tell."""
+    if not hasattr(socket, "AF_UNIX"):
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.setblocking(False)  # a listener whose queue is full would keep us waiting; it is one
+            sock.connect(str(path))
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def mine(place: Path) -> bool:
     """Whether this user made it: another one's file could lead us to a socket of theirs."""
     try:
@@ -74,17 +89,4 @@ def _left(folder: Path) -> bool:
         return False
     sockets = [f for f in inside if f.is_socket()]
     known = all(f in sockets or _MEETING.fullmatch(f.name) for f in inside)
-    return known and not any(map(_listened, sockets))
-
-
-def _listened(path: Path) -> bool:
-    """Whether somebody listens there, or nobody can tell."""
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)  # a listener whose queue is full would keep us waiting; it is one
-            sock.connect(str(path))
-    except (ConnectionRefusedError, FileNotFoundError):
-        return False
-    except OSError:
-        return True
-    return True
+    return known and not any(map(listened, sockets))

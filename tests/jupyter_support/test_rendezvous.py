@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -35,13 +36,15 @@ def test_a_name_with_a_slash_is_one_file(tmp_path: Path) -> None:
 
 
 def test_names_that_a_file_cannot_have_are_told_apart(tmp_path: Path) -> None:
-    for name in ("모델", "한글", "a:b", "a_b"):
+    names = ["a/b", "a:b", "a_b", "모델", "한글"]
+    for name in names:
         rendezvous.write(tmp_path, Record(name, Process.mine()))
-    assert sorted(r.name for r in rendezvous.listing(tmp_path)[0]) == ["a:b", "a_b", "모델", "한글"]
-    found = rendezvous.find(tmp_path, "한글")
-    assert found is not None
-    assert found.name == "한글"
-    assert all(p.name.isascii() for p in tmp_path.iterdir())
+    assert sorted(r.name for r in rendezvous.listing(tmp_path)[0]) == names
+    for name in names:
+        found = rendezvous.find(tmp_path, name)
+        assert found is not None
+        assert found.name == name
+    assert (tmp_path / "한글.json").exists(), "what completes a line looks at the files' names"
 
 
 @pytest.mark.parametrize("change", [{"process": DEAD}, {"boot": "another"}])
@@ -74,6 +77,40 @@ def test_another_hosts_record_is_listed_and_left(tmp_path: Path) -> None:
     assert [r.here for r in found] == [False]
     assert notes == []
     assert rendezvous.find(tmp_path, "there") is None
+
+
+def test_two_hosts_that_share_a_home_have_a_pool_of_the_same_name_each(tmp_path: Path) -> None:
+    theirs = replace(Record("smol", DEAD), host="elsewhere", boot="theirs")
+    rendezvous.write(tmp_path, theirs)
+    mine = Record("smol", Process.mine())
+    rendezvous.write(tmp_path, mine)
+    assert rendezvous.find(tmp_path, "smol") == mine
+    assert sorted(r.host for r in rendezvous.listing(tmp_path)[0]) == sorted(["elsewhere", mine.host])
+    assert rendezvous.lock(tmp_path, "smol").path.name != "smol.lock", "a lock may reach over hosts, too"
+    (tmp_path / "smol.json").unlink()  # theirs has ended
+    assert rendezvous.find(tmp_path, "smol") == mine
+    rendezvous.write(tmp_path, replace(mine, port=1))
+    assert rendezvous.find(tmp_path, "smol") == replace(mine, port=1)
+    rendezvous.write(tmp_path, theirs)
+    rendezvous.remove(tmp_path, "smol")
+    assert [r.host for r in rendezvous.listing(tmp_path)[0]] == ["elsewhere"]
+
+
+def test_a_copy_of_a_record_takes_no_living_one_along(tmp_path: Path) -> None:
+    place = socketdir.make()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(str(place / "s"))
+        sock.listen()
+        leaves_the_living(tmp_path, str(place / "s"))
+        assert (place / "s").exists()
+    socketdir.remove(place)
+
+
+def leaves_the_living(tmp_path: Path, sock: str) -> None:
+    rendezvous.write(tmp_path, Record("a", Process.mine(), sock))
+    (tmp_path / "copy.json").write_text(json.dumps({**json.loads((tmp_path / "a.json").read_text()), "boot": "before"}))
+    assert [r.name for r in rendezvous.listing(tmp_path)[0]] == ["a"]
+    assert [p.name for p in tmp_path.glob("*.json")] == ["a.json"]
 
 
 def test_a_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> None:
