@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from holynb import history, spending, wiring
+from holynb import history, nearest, settings, spending, wiring
 from holynb.errors import BadOption
 from holynb.estimate import Estimate, Seen, estimate
 from holynb.plan import Plan, cut_key
@@ -40,7 +40,9 @@ class Quote:
     def says(self) -> str:
         """`$0.12 to $0.20`, `nothing`, or that the price is not known and of what."""
         if self.range is None:
-            return f"? (no price is known for {', '.join(map(str, self.estimate.unpriced))})"
+            known = settings.providers()
+            near = next((said for route in self.estimate.unpriced if (said := nearest.model(route, known))), "")
+            return f"? (no price is known for {', '.join(map(str, self.estimate.unpriced))}{'.' + near if near else ''})"
         low, high = self.range
         return "nothing" if high == 0 else f"{dollars(low)} to {dollars(high)}"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import holynb
-from holynb import nearest, settings
+from holynb import nearest, plan, quote, settings
 from holynb.errors import BadRoute, BadSetting
+from holynb.options import Options
 from holynb.types import Noted, Route
 
 
@@ -59,6 +60,8 @@ def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.M
             monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
             route, value = ("sim/echo", "openai/gtp-4.1-mini") if option == "price_as" else ("openai/gtp-4.1-mini", 1)
             holynb.infer("x", route, **{option: value})
+    asked = quote.quote(plan.make("x", "openai/gtp-4.1-mini", Options.of({"dry_run": True})))
+    assert asked.says() == "? (no price is known for openai/gtp-4.1-mini. Did you mean openai/gpt-4.1-mini?)"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     run = holynb.infer("x", "openai/gtp-4.1-mini", retries=0)
     with pytest.raises(holynb.InferError):
