@@ -128,3 +128,6 @@ class Pools:
             except subprocess.TimeoutExpired:
                 pool.process.kill()
                 pool.process.wait()
+            rendezvous.listing(pool.home / "run")  # what a killed one left goes as the next command would take it away
+        left = [p.record.socket for p in self._started if p.record.socket and Path(p.record.socket).parent.exists()]
+        assert not left, "a server's socket outlived it"
