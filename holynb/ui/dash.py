@@ -103,7 +103,7 @@ def runs_table(session: Sequence[Run], stored: Sequence[RunRecord], now: float) 
                 _progress(state, done, told.n),
                 f"{done:,} of {told.n:,}",
                 f"{told.error:,}",
-                told.money(),
+                _money(told.money(), str(run.route)),
                 seconds(told.elapsed),
             ]
         )
@@ -111,11 +111,16 @@ def runs_table(session: Sequence[Run], stored: Sequence[RunRecord], now: float) 
     for r in [r for r in stored if r.id not in known][: max(0, SHOWN_RUNS - len(rows))]:
         state, took = (r.status, seconds(r.ended - r.started)) if r.ended else ("unfinished", "")
         rows.append(
-            [r.name or r.id, r.route, ago(r.started, now), state, f"{r.ok + r.failed:,} of {r.n:,}", f"{r.failed:,}", dollars(r.cost), took]
+            [r.name or r.id, r.route, ago(r.started, now), state, f"{r.ok + r.failed:,} of {r.n:,}", f"{r.failed:,}", _money(dollars(r.cost), r.route), took]
         )
     if not rows:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">No run yet.</div>'
     return table(["Run", "Route", "Started", "State", "Rows", "Failed", "Cost", "Time"], rows, 4)
+
+
+def _money(said: str, route: str) -> str:
+    """Dollars of the simulator are nobody's, and are called so."""
+    return f"{said} simulated" if route.startswith("sim/") and said not in ("", "?", "$?") else said
 
 
 def spent_table(lines: Sequence[Spent]) -> str:
@@ -128,7 +133,7 @@ def spent_table(lines: Sequence[Spent]) -> str:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">Nothing was asked yet.</div>'
     rows = [
         [s.provider or "?", s.route or "", s.model or "?", f"{s.rows:,}", f"{s.tokens_in:,} + {s.tokens_out:,}",
-         dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else "")]
+         _money(dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else ""), s.route or "")]
         for s in sorted(sums, key=lambda s: -(s.cost or 0))
     ]  # fmt: skip
     return table(["Provider", "Route", "Model", "Answers", "Tokens", "Cost"], rows, 3)
@@ -144,7 +149,7 @@ def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
     for i, provider in enumerate(sorted({s.provider or "?" for s in known})):
         sums = [float(sum(s.cost or 0 for s in known if str(s.day) == d and (s.provider or "?") == provider)) for d in days]
         colour = COLOURS[i % len(COLOURS)].partition(",")[2].rstrip(")")
-        data.append({"type": "bar", "name": provider, "x": days, "y": sums, "marker": {"color": colour}})
+        data.append({"type": "bar", "name": provider + " (simulated)" * (provider == "sim"), "x": days, "y": sums, "marker": {"color": colour}})
     clear = "rgba(0,0,0,0)"
     axis = {"gridcolor": plots.RULE, "zeroline": False}
     layout = {

@@ -28,6 +28,8 @@ MORE = frozenset({
     "price_as", "fallback", "spread", "compare", "samples", "router", "schema", "chunk", "stream", "cache", "refresh",
 })  # fmt: skip
 LABEL = {"description_width": "120px"}
+#: The browser's own colour for a hint in an empty field is too dark for a dark page.
+HINTS = "<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}</style>"
 
 
 def wide() -> w.Layout:
@@ -149,8 +151,10 @@ class Form:
         more = w.Accordion([grid], titles=("More: sampling, limits, money",), selected_index=None)
         self.cell.layout.display = "none"
         row = w.HBox([*self.buttons.values()], layout=w.Layout(flex_flow="row wrap", margin="4px 0"))
-        return w.VBox([self.route, self.frame, self.columns, self.prompt, self.system, self.name, more, row, self.says, self.cell, self.bridge,
-                       self.stage.box], layout=w.Layout(width="100%", padding="4px 8px 4px 0"))  # fmt: skip
+        box = w.VBox([self.route, self.frame, self.columns, self.prompt, self.system, self.name, more, row, self.says, self.cell, self.bridge,
+                      self.stage.box, w.HTML(HINTS, layout=w.Layout(display="none"))],
+                     layout=w.Layout(width="100%", padding="4px 8px 4px 0"))  # fmt: skip
+        return box.add_class("holynb-form")
 
     def _wire(self) -> None:
         does: dict[str, Callable[[], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from browser.colours import contrast
 from browser.figures import MANY, many
 
 pytestmark = pytest.mark.browser
@@ -17,18 +18,6 @@ def playing(notebook: Any, **more: Any) -> Any:
     page.start(1)
     page.until(lambda: page.there(".hn .hn-is-ok") and page.there(".hn-chart canvas") >= 3, 20, "the view")
     return page
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance of `rgb(…)` (WCAG 2)."""
-    parts = [float(c) / 255 for c in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: str, b: str) -> float:
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from browser.colours import contrast
 
 pytestmark = pytest.mark.browser
 
@@ -27,6 +28,19 @@ def test_from_the_form_to_a_frame_without_a_magic(notebook: Any) -> None:
     page.until(lambda: "answers holds a DataFrame of 3 rows" in page.text(2), 20, "the end")
     assert "3 rows" in page.text(2)
     assert page.say("print(list(answers.status), len(answers.text[0].split()))") == "['ok', 'ok', 'ok'] 60"
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_hints_in_empty_fields_are_legible(notebook: Any, theme: str) -> None:
+    page = notebook("%infer panel")
+    page.theme(theme)
+    page.run(1)
+    page.until(lambda: page.there(".holynb-form textarea"), 20, "the form")
+    for field in ("textarea", "input[type=text]"):
+        ink, back = page.ask("""s => { const e = document.querySelector('.holynb-form ' + s);
+            return [getComputedStyle(e, '::placeholder').color, getComputedStyle(e).backgroundColor]; }""", field)  # fmt: skip
+        assert contrast(ink, back) >= 4.5, f"{field} in {theme}: {ink} on {back}"
+    page.theme("JupyterLab Light")
 
 
 def test_a_mistake_in_the_form_is_one_line(notebook: Any) -> None:

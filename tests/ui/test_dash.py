@@ -79,11 +79,19 @@ def test_spending_says_what_has_no_price() -> None:
     assert "Nothing was asked" in dash.spent_table([])
 
 
+def test_dollars_of_the_simulator_are_called_so() -> None:
+    said = dash.spent_table([spent(1, "openai/x", "1.50"), spent(2, "sim/y", "0.25"), spent(2, "sim/z", None)])
+    assert ">$0.25 simulated<" in said
+    assert said.count("simulated") == 1
+    known = [RunRecord("r1", None, "sim/echo", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5")), RunRecord("r2", None, "a/b", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5"))]
+    assert dash.runs_table([], known, 400.0).count("simulated") == 1
+
+
 def test_history_is_a_plotly_figure_by_day_and_provider() -> None:
     figure = dash.history_figure(
         [spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.5"), spent(2, "sim/y", "0.25"), spent(3, "vllm/z", None)]
     )
-    assert {t["name"]: t["y"] for t in figure["data"]} == {"openai": [1.5, 0.5], "sim": [0.0, 0.25]}
+    assert {t["name"]: t["y"] for t in figure["data"]} == {"openai": [1.5, 0.5], "sim (simulated)": [0.0, 0.25]}
     assert dash.history_figure([spent(1, "openai/x", "1.50")]) == {}
     go: Any = pytest.importorskip("plotly.graph_objects")
     go.Figure(data=figure["data"], layout=figure["layout"])
