@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,10 @@ class Wish:
             raise BadOption(f"--memory takes a share above 0 up to 1, not {self.memory:g}.")
         if self.dtype not in (None, "float32", "float16", "bfloat16"):
             raise BadOption(f"--dtype takes float32, float16 or bfloat16, not {self.dtype}.")
+        if self.max_len is not None and self.max_len < 1:
+            raise BadOption(f"--max-len takes a number of tokens, prompt and answer together, not {self.max_len}.")
+        if self.port is not None and not 0 <= self.port <= 65535:
+            raise BadOption(f"--port takes a number from 1 to 65535, or 0 for a free one, not {self.port}.")
         if self.name is not None and not re.fullmatch(r"[\w][\w.:-]{0,63}", self.name):
             raise BadOption(f"--name takes up to 64 letters, digits, dots and dashes, not {self.name!r}.")
         if self.called == "all":
@@ -123,6 +128,8 @@ class Wish:
             raise BadOption(
                 f"--devices names {len(words)} and {wants} wants {ranks}: each replica has a device for each slice of each stage.{only}"
             )
+        if self.engine == "native" and _torch_knows_no_gpu():
+            raise BadOption(f"--devices {self.devices}: the torch that is installed here has only the CPU. Take --devices cpu.")
         if self.devices is None and ranks > gpus:
             raise BadOption(
                 f"{wants} wants {ranks} GPUs, and there {'is' if gpus == 1 else 'are'} {gpus} here. Name --devices, or take fewer."
@@ -130,14 +137,19 @@ class Wish:
         return ",".join(f"cuda:{w}" for w in words)
 
 
-def _gpus(*, of_torch: bool = True) -> int:
-    """GPUs of this machine; with `of_torch` those that the installed torch could use, told without loading it."""
+def _torch_knows_no_gpu() -> bool:
+    """Whether the installed torch was built for CPUs alone, told without loading it."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        if (of_torch and "+cpu" in version("torch")) or shutil.which("nvidia-smi") is None:
-            return 0
+        return "+cpu" in version("torch") or sys.platform == "darwin"
     except PackageNotFoundError:
+        return True
+
+
+def _gpus(*, of_torch: bool = True) -> int:
+    """GPUs of this machine; with `of_torch` those that the installed torch could use."""
+    if (of_torch and _torch_knows_no_gpu()) or shutil.which("nvidia-smi") is None:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     there = len(list(Path("/dev").glob("nvidia[0-9]*")))

@@ -40,6 +40,9 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
         (["pool", "start", "x", "y"], "one word too many"),
         (["pool", "list", "x"], "one word too many"),
         (["pool", "logs"], "the name of one pool"),
+        (["pool", "stop", "a", "b"], "the name of one pool"),
+        (["pool", "stop"], "No pool runs."),
+        (["pool", "status"], "No pool runs."),
         (["pool", "logs", "a", "b"], "a number of lines"),
     ],
 )

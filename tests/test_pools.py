@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -104,6 +105,7 @@ def test_replicas_are_ranks_of_their_own_on_cores_of_their_own(model: str) -> No
 )  # fmt: skip
 def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], devices: str) -> None:
     monkeypatch.setattr(poolwish, "_gpus", lambda: 2)
+    monkeypatch.setattr(poolwish, "_torch_knows_no_gpu", lambda: False)
     assert Wish.of("m", said).places == devices
 
 
@@ -116,8 +118,17 @@ def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said:
 )  # fmt: skip
 def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], words: str) -> None:
     monkeypatch.setattr(poolwish, "_gpus", lambda: 2)
+    monkeypatch.setattr(poolwish, "_torch_knows_no_gpu", lambda: False)
     with pytest.raises(BadOption, match=words):
         _ = Wish.of("m", said).places
+
+
+def test_a_gpu_is_refused_where_torch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poolwish, "_torch_knows_no_gpu", lambda: True)
+    with pytest.raises(BadOption, match=r"--devices 1: the torch .* has only the CPU\. Take --devices cpu"):
+        _ = Wish.of("m", {"devices": "1"}).places
+    assert Wish.of("m", {"devices": "cpu"}).places == "cpu"
+    assert Wish.of("m", {}).places == "cpu"
 
 
 def test_two_kernels_starting_at_once_share_one_pool(model: str) -> None:
@@ -197,7 +208,7 @@ def test_a_model_that_is_none_says_so() -> None:
     ("said", "words"),
     [
         ({"tp": 0}, "1 to 64"), ({"pp": 12}, "1 to 11"), ({"dp": 8, "tp": 8, "pp": 2}, "128 processes"), ({"micro_batches": 2}, "belongs to --pp"),
-        ({"pp": 3, "micro_batches": 2}, "takes 3 "), ({"restart": -1}, "--restart"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "there is no vLLM in that environment"), ({"memory": 0}, "memory"), ({"dtype": "int4"}, "dtype"),
+        ({"pp": 3, "micro_batches": 2}, "takes 3 "), ({"restart": -1}, "--restart"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "there is no vLLM in that environment"), ({"memory": 0}, "memory"), ({"memory": math.nan}, "memory"), ({"max_len": 0}, "--max-len"), ({"port": -1}, "1 to 65535"), ({"port": 65536}, "1 to 65535"), ({"dtype": "int4"}, "dtype"),
         ({"name": "a/b"}, "name"), ({"devices": "gpu"}, "devices"), ({"maxlen": 3}, "Did you mean max_len"),
     ],
 )  # fmt: skip

@@ -184,13 +184,17 @@ def _converted(name: str, value: Any) -> Any:
 
 
 def _one(rest: Sequence[str], word: str) -> str:
+    """The pool that is named, or the only one. Raises BadOption."""
     if len(rest) == 1:
         return rest[0].removeprefix("pool/")
     from holynb import pools
 
-    if not rest and word != "logs" and len(known := pools.listing()) == 1:
-        return known[0].name
-    raise BadOption(f"pool {word} takes the name of one pool; pool list shows them.")
+    known = [] if rest or word == "logs" else [info.name for info in pools.listing()]
+    if len(known) == 1:
+        return known[0]
+    if not rest and word != "logs" and not known:
+        raise BadOption("No pool runs.")
+    raise BadOption(f"pool {word} takes the name of one pool; " + (f"these run: {', '.join(known)}." if known else "pool list shows them."))
 
 
 def _none(rest: Sequence[str], word: str) -> None:
