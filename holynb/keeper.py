@@ -41,6 +41,7 @@ class Keeper:
         self.log: RunLog | None = None
         self._mine: set[int] = set()
         self._parted: set[int] = set()
+        self._other: list[int] = []
 
     def __call__(self, event: Event | Paid) -> Awaitable[None] | None:
         if self.log is None:
@@ -75,7 +76,7 @@ class Keeper:
             labels = frame.labels(plan.index) if plan.index is not None else list(range(len(self.keys)))
             asked = [r for r in plan.requests if r]
             rows = [StoredRow(r.row, r.sample, self.keys[r.row], labels[r.row], r.messages, r.sampling, str(r.route)) for r in asked]
-            await self.log.start(record, rows)
+            await self.log.start(record, rows, self._other)
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)
             return Found()
@@ -123,6 +124,8 @@ class Keeper:
                 known[row] = outcome
         known = _held(plan, known)
         self._mine = set(known) | (set(plan.kept) & set(before))
+        # A name that is used again for other prompts must not cost the answers that were paid under it.
+        self._other = [row for row, (key, o) in before.items() if row not in self._mine and self._elsewhere(row, key, o)]
         if options.cache and not options.refresh:
             wanted = {key: None for row, key in enumerate(self.keys) if key is not None and row not in known}
             found = log.cached(list(wanted))
@@ -134,6 +137,10 @@ class Keeper:
             known |= _held(plan, more)
         costs = [o.cost for row, o in known.items() if o.cost is not None and row not in plan.kept]
         return Found(known, sum(costs, Decimal(0)) if costs else None)
+
+    def _elsewhere(self, row: int, key: str | None, outcome: Outcome) -> bool:
+        """Whether an answer stands at a row that asks something else now, or is none any more."""
+        return row >= len(self.keys) or (outcome.status == "ok" and key not in (self.keys[row], self._cut.get(row)))
 
     def _fits(self, row: int, key: str) -> bool:
         """Whether an answer under this key is the row's, whole or in parts."""

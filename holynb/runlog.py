@@ -107,9 +107,14 @@ class RunLog:
         self._writer = LogWriter(path, SCHEMA)
 
     # -- writing ---------------------------------------------------------------------------------------------------
-    def start(self, record: RunRecord, rows: Iterable[StoredRow]) -> asyncio.Future[None]:
-        """Keep a run and its requests; the future is done when they are on disk. Call on the io loop."""
+    def start(self, record: RunRecord, rows: Iterable[StoredRow], aside: Iterable[int] = ()) -> asyncio.Future[None]:
+        """Keep a run and its requests; the future is done when they are on disk. Call on the io loop.
+
+        `aside`: rows of the run as it was whose answers are to other questions: they stay on offer, and are the run's no more.
+        """
         self.prepare()
+        self._writer.put("UPDATE answers SET run = run || ? WHERE run = ? AND row = ?", [(f"/{time.time_ns()}", record.id, row) for row in aside])
+        self._writer.put("DELETE FROM requests WHERE run = ? AND row >= ?", [(record.id, record.n)])
         head = (record.id, record.name, record.route, record.n, record.started, json.dumps(record.spec, default=str))
         self._writer.put(
             "INSERT INTO runs(id, name, route, n, started, spec) VALUES(?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
@@ -180,7 +185,8 @@ class RunLog:
     def requests(self, run: str) -> list[StoredRow]:
         """The requests of a run, in order of row and sample."""
         with self.reading() as db:
-            rows = db.execute("SELECT row, sample, key, label, body FROM requests WHERE run=? ORDER BY row, sample", (run,)).fetchall()
+            sql = "SELECT row, sample, key, label, body FROM requests WHERE run=?1 AND row < coalesce((SELECT n FROM runs WHERE id=?1), 1e18)"
+            rows = db.execute(f"{sql} ORDER BY row, sample", (run,)).fetchall()
         return [_stored(*r) for r in rows]
 
     def runs(self, limit: int = 50) -> list[RunRecord]:

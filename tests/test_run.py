@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pandas as pd
 import pytest
 
 import holynb
-from holynb import history, loop
+from holynb import history, loop, spending
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
 from holynb.run import Run, infer
 from holynb.types import Noted, Started
@@ -356,6 +357,35 @@ def test_closing_leaves_no_thread():
 def test_an_unknown_price_is_said_once_and_shown_as_unknown():
     run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
     assert isinstance(run.summary().cost, Decimal)
+
+
+def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home: Path) -> None:
+    first = infer([f"one {i}" for i in range(6)], "sim/echo", name="nightly").wait(DEADLINE)
+    other = infer(["two 0", "one 1", "two 2"], "sim/echo", name="nightly").wait(DEADLINE)
+    assert other.id == first.id
+    assert sent(other) == 2, "the row that asks the same is there"
+    record = history.stored("nightly")
+    assert (record.n, record.ok, record.failed) == (3, 3, 0)
+    assert record.cost == sum((o.cost or 0 for o in (*other.rows()[::2], first.rows()[1]) if o), Decimal(0))
+    history.close()
+    again = Run(history.resumed("nightly")).start().wait(DEADLINE)
+    assert again.frame()["text"].tolist() == ["two 0", "one 1", "two 2"]
+    assert sent(infer([f"one {i}" for i in range(6)], "sim/echo").wait(DEADLINE)) == 0, "what was asked before is still answered from the log"
+    longer = infer([f"one {i}" for i in range(6)], "sim/echo", name="nightly").wait(DEADLINE)
+    assert longer.frame()["text"].tolist() == [f"one {i}" for i in range(6)]
+    assert history.stored("nightly").ok == 6
+    spent = spending.total(spending.spent(history.log()))
+    assert spent.cost == sum((o.cost or 0 for o in (*first.rows(), *other.rows()) if o), Decimal(0))
+
+
+def test_a_log_whose_run_has_rows_too_many_is_read_all_the_same(home: Path) -> None:
+    infer(["a", "b", "c"], "sim/echo", name="long").wait(DEADLINE)
+    history.close()
+    with sqlite3.connect(home / "runs.sqlite") as db:  # as an older holynb left it
+        db.execute("UPDATE runs SET n = 2")
+    db.close()
+    assert Run(history.resumed("long")).start().wait(DEADLINE).frame()["text"].tolist() == ["a", "b"]
+    assert history.stored("long").ok == 2
 
 
 def test_a_run_resumed_from_the_log_alone_has_the_index_it_had() -> None:
