@@ -89,7 +89,7 @@ HEIGHTS = "() => [...document.querySelectorAll('.js-plotly-plot')].map(e => [e.o
 
 def test_charts_stay_when_the_window_changes_its_size(notebook: Any) -> None:
     """plotly gives a chart that follows the window a share of its place, which has no height of its own: it was gone after the first change."""
-    page = notebook("%%infer sim/stream --lines --max-tokens 15\nOne?\nTwo?\nThree?", "%infer roi --requests-per-day 10000 --tokens 333..667", size=(1280, 900))
+    page = notebook("%%infer sim/stream --lines --no-cache --max-tokens 15\nOne?\nTwo?\nThree?", "%infer roi --requests-per-day 10000 --tokens 333..667", size=(1280, 900))
     page.run(1)
     page.run(2)
     page.until(lambda: len(page.ask(HEIGHTS)) == 2, 20, "the charts")
@@ -135,6 +135,35 @@ def test_the_failed_ones_are_easy_to_find(notebook: Any) -> None:
     page.find(".hn-tab-all").click()
     states = [t.split("\n")[-1] for t in shown.all_inner_texts()[:3]]
     assert states
+
+
+def test_rows_are_found_by_their_words_and_sorted_by_their_figures(notebook: Any) -> None:
+    page = playing(notebook)
+    shown = page.find(".hn-sizer .hn-row:not([hidden])")
+    page.until(lambda: int(page.find(".hn-done").inner_text().split()[0]) >= 40, 30, "forty rows")
+    find = page.page.get_by_role("searchbox", name="Find rows")
+    find.fill("BATTERY")  # as people type
+    page.until(lambda: shown.count() and all("battery" in t.lower() for t in shown.all_inner_texts()), 5, "rows with the word alone")
+    assert page.cells() == 2, "no letter of it reached the notebook"
+    find.fill("nobody says this")
+    page.until(lambda: "No row holds that" in page.find(".hn-empty").inner_text(), 5, "an empty table")
+    find.fill("")
+    head = page.page.get_by_role("columnheader", name="Time")
+    cost = ".hn-sizer .hn-row:not([hidden]) .hn-cell:nth-child(7)"
+
+    def times() -> list[float]:
+        """Of rows in sight, from above; those without one come last."""
+        rows = page.ask("s => [...document.querySelectorAll(s)].map(e => [e.parentNode.ariaRowIndex * 1, e.textContent]).sort((a, b) => a[0] - b[0])", cost)
+        return [float(text.split()[0]) for _, text in rows if text]
+
+    for word, turn in (("descending", -1), ("ascending", 1)):
+        head.get_by_role("button").focus()
+        page.page.keyboard.press("Enter")
+        page.until(lambda w=word: head.get_attribute("aria-sort") == w, 5, word)
+        page.until(lambda t=turn: len(times()) > 5 and times() == sorted(times(), reverse=t < 0), 5, f"times {word}")
+    page.picture("sorted")
+    page.page.keyboard.press("Enter")
+    page.until(lambda: head.get_attribute("aria-sort") == "none", 5, "the input's order")
 
 
 def test_assistive_technology_is_told_what_is_what(notebook: Any) -> None:

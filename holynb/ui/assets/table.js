@@ -10,16 +10,32 @@ const FILTERS = {
   done: (s) => s === "ok" || s === "cached",
 };
 
+const SORTED = { 3: "status", 4: "tokens", 5: "cost", 6: "time" };
+const UNITS = { h: 3600, min: 60, s: 1, ms: 0.001 };
+
+/** What a cell is sorted by: a number, or the word itself; null where there is none. */
+function sortedBy(text, column) {
+  if (!text || text === "?") return null;
+  if (column === 3) return text;
+  if (column < 6) return Number(text.replace(/[$,]/g, ""));
+  return [...text.matchAll(/([\d.]+) (h|min|ms|s)/g)].reduce((sum, [, n, unit]) => sum + n * UNITS[unit], 0);
+}
+
 /** hooks: open(row) a row was chosen, look(first, last) rows came into sight. */
 function makeTable(hooks) {
-  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0, wide: 4 };
+  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0, wide: 4, find: "", by: 0, down: true };
   const node = make("div", "hn-table");
   const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
   const scroller = make("div", "hn-scroll", null, { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length });
   const head = make("div", "hn-row hn-heads", null, { role: "row", "aria-rowindex": "1" });
   const sizer = make("div", "hn-sizer", null, { role: "rowgroup" });
   const empty = make("div", "hn-empty");
-  for (const [title, name] of COLUMNS) head.append(make("div", `hn-cell ${name}`, title, { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) }));
+  const heads = COLUMNS.map(([title, name], column) => {
+    const cell = make("div", `hn-cell ${name}`, SORTED[column] ? null : title, { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) });
+    if (SORTED[column]) cell.append(button("hn-sort", title, () => sort(column), { title: `Sort by ${SORTED[column]}` }));
+    head.append(cell);
+    return cell;
+  });
   scroller.append(head, sizer, empty);
 
   const tabs = {};
@@ -31,16 +47,39 @@ function makeTable(hooks) {
     bar.append(tab);
   }
   const gap = make("span", "hn-gap");
-  const newest = button("hn-tab", "Newest first", () => pick({ order: data.order === "newest" ? "input" : "newest" }), { "aria-pressed": "false" });
-  const follow = button("hn-tab", "Follow", () => pick({ follow: !data.follow }), { "aria-pressed": "true", title: "Keep the rows that are being answered in sight" });
-  bar.append(gap, newest, follow);
+  const newest = button("hn-tab", "Newest first", () => pick({ order: data.order === "newest" ? "input" : "newest", by: 0 }), { "aria-pressed": "false" });
+  const follow = button("hn-tab", "Follow", () => pick({ follow: !data.follow, ...(data.follow ? {} : { by: 0, find: (find.value = "") }) }), { "aria-pressed": "true", title: "Keep the rows that are being answered in sight" });
+  const find = make("input", "hn-find", null, { type: "search", placeholder: "Find", "aria-label": "Find rows by prompt, answer or label" });
+  find.addEventListener("input", () => pick({ find: find.value.trim().toLowerCase(), follow: false }));
+  bar.append(find, gap, newest, follow);
   node.append(bar, scroller);
 
   function pick(change) {
     Object.assign(data, change);
     data.list = null;
-    if (change.filter || change.order) scroller.scrollTop = 0;
+    if (change.filter || change.order || "find" in change || "by" in change) scroller.scrollTop = 0;
     paint();
+  }
+
+  /** First the largest, then the smallest, then as it came. */
+  function sort(column) {
+    if (data.by !== column) pick({ by: column, down: column !== 3, follow: false });
+    else pick(data.down === (column !== 3) ? { by: column, down: !data.down } : { by: 0 });
+  }
+
+  function found(row) {
+    const said = `${data.labels?.[row] ?? row}\n${data.prompts[row] ?? ""}\n${data.rows[row]?.[2] ?? ""}\n${state(row)}`;
+    return said.toLowerCase().includes(data.find);
+  }
+
+  /** Rows by a column; those that have nothing there come last. */
+  function ordered(rows) {
+    const key = new Map(rows.map((r) => [r, sortedBy(data.rows[r]?.[data.by - 2 + (data.by > 3)] ?? "", data.by)]));
+    const turn = data.down ? -1 : 1;
+    return rows.sort((a, b) => {
+      const [x, y] = [key.get(a), key.get(b)];
+      return x === null || y === null ? (x === null) - (y === null) : x < y ? -turn : x > y ? turn : a - b;
+    });
   }
 
   /** Room for the longest label seen, within bounds: an index may be words, or a row's route. */
@@ -65,6 +104,8 @@ function makeTable(hooks) {
       rows = Array.from({ length: data.n }, (_, i) => i);
     }
     if (data.filter !== "all") rows = rows.filter((r) => keep(state(r)));
+    if (data.find) rows = rows.filter(found);
+    if (data.by) rows = ordered(rows);
     return (data.list = rows);
   }
 
@@ -107,12 +148,13 @@ function makeTable(hooks) {
     for (let place = first; place < last; place++) fill(line(place - first), place, rows[place]);
     for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
     show(empty, rows.length === 0);
-    say(empty, data.n === 0 ? "No rows." : `No row is ${{ all: "here", running: "active", failed: "failed", done: "done" }[data.filter]} now.`);
+    say(empty, data.n === 0 ? "No rows." : data.find ? "No row holds that." : `No row is ${{ all: "here", running: "active", failed: "failed", done: "done" }[data.filter]} now.`);
     scroller.setAttribute("aria-rowcount", rows.length + 1);
     for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
+    heads.forEach((cell, c) => SORTED[c] && cell.setAttribute("aria-sort", data.by !== c ? "none" : data.down ? "descending" : "ascending"));
     newest.setAttribute("aria-pressed", data.order === "newest");
     follow.setAttribute("aria-pressed", data.follow);
-    if (rows.length && data.order === "input" && data.filter === "all") hooks.look(first, last);
+    if (rows.length && data.order === "input" && data.filter === "all" && !data.find && !data.by) hooks.look(first, last);
   }
 
   /** Scroll so that the rows being answered are in sight. */
@@ -144,6 +186,7 @@ function makeTable(hooks) {
   // A person who scrolls wants to read: the table stays where it is then.
   for (const by of ["wheel", "touchmove", "pointerdown"]) scroller.addEventListener(by, () => (data.follow = false), { passive: true });
   scroller.addEventListener("keydown", (event) => {
+    if (event.target !== scroller) return; // a head's own button
     const rows = list();
     const page = Math.max(1, Math.floor(scroller.clientHeight / ROW) - 1);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length }[event.key];
@@ -177,7 +220,7 @@ function makeTable(hooks) {
         data.rows[row[0]] = row;
         if (FILTERS.running(row[1])) data.last = Math.max(data.last, row[0]);
         else if (before !== row[1]) data.ended.push(row[0]);
-        if (data.order === "newest" || data.filter !== "all") data.list = null;
+        if (data.order === "newest" || data.filter !== "all" || data.find || data.by) data.list = null;
       }
       const { n, flying, ok, failed } = message.head;
       say(tabs.all.count, n.toLocaleString("en"));
