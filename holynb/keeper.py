@@ -42,6 +42,7 @@ class Keeper:
         self._mine: set[int] = set()
         self._parted: set[int] = set()
         self._other: list[int] = []
+        self._older = 0
 
     def __call__(self, event: Event | Paid) -> Awaitable[None] | None:
         if self.log is None:
@@ -74,9 +75,12 @@ class Keeper:
         try:
             found = await asyncio.to_thread(self._known, self.log, plan)
             labels = frame.labels(plan.index) if plan.index is not None else list(range(len(self.keys)))
-            asked = [r for r in plan.requests if r]
+            # What --only failed keeps stays beside the request that it answered: asked anew, it would be another question.
+            asked = [r for r in plan.requests if r and not (r.row in plan.kept and r.row in self._mine)]
             rows = [StoredRow(r.row, r.sample, self.keys[r.row], labels[r.row], r.messages, r.sampling, str(r.route)) for r in asked]
             await self.log.start(record, rows, self._other)
+            if self._older and self.journal is not None:
+                self.journal.note(f"{self._older:,} rows that --only failed keeps are answers to other prompts than these.", "warning")
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)
             return Found()
@@ -124,6 +128,9 @@ class Keeper:
                 known[row] = outcome
         known = _held(plan, known)
         self._mine = set(known) | (set(plan.kept) & set(before))
+        if plan.kept:
+            asked = {r.row: r.messages for r in log.requests(self.run)}
+            self._older = sum(r is not None and r.row in plan.kept and asked.get(r.row, r.messages) != r.messages for r in plan.requests)
         # A name that is used again for other prompts must not cost the answers that were paid under it.
         self._other = [row for row, (key, o) in before.items() if row not in self._mine and self._elsewhere(row, key, o)]
         if options.cache and not options.refresh:

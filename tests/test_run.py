@@ -436,3 +436,26 @@ def test_a_resumed_run_may_have_a_budget_and_it_needs_a_price(monkeypatch: pytes
     for plan in (lambda said: history.failed_again("unpriced", said), lambda said: history.resumed("unpriced", said)):
         with pytest.raises(BadSetting, match="--budget needs a price for vllm/mine"):
             plan({"fallback": "vllm/mine", "budget": 1})
+
+
+def test_only_failed_says_which_answers_are_to_other_prompts() -> None:
+    first = infer(["a", "b", "c"], "sim/echo", name="n").wait(DEADLINE)
+    assert first.frame()["status"].tolist() == ["ok"] * 3
+    second = infer(["a", "b, put otherwise", "c, put otherwise"], "sim/echo", name="n", only="failed").wait(DEADLINE)
+    assert second.frame()["text"].tolist() == ["a", "b", "c"]
+    told = [e.text for e in second.journal.since(0)[0] if isinstance(e, Noted)]
+    assert told == ["2 rows that --only failed keeps are answers to other prompts than these."]
+    assert [r.messages[-1].content for r in history.log().requests(first.id)] == ["a", "b", "c"], "an answer stands beside what it answers"
+
+
+def test_what_only_failed_kept_on_another_route_is_not_asked_again_when_it_is_resumed() -> None:
+    asked = [{"prompt": text, "max_tokens": 5 if text in "ab" else 5000} for text in "abcd"]
+    first = infer(asked, "sim/echo", name="n", budget=0.001).wait(DEADLINE)
+    assert first.frame()["status"].tolist() == ["ok", "ok", "error", "error"], "two are too dear"
+    second = infer(asked, "sim/json", name="n", only="failed").wait(DEADLINE)
+    assert set(second.frame()["route"]) == {"sim/echo", "sim/json"}
+    assert not [e for e in second.journal.since(0)[0] if isinstance(e, Noted)], "these are the same prompts"
+    history.close()
+    third = Run(history.resumed("n")).start().wait(DEADLINE)
+    assert sent(third) == 0
+    assert third.frame()["route"].tolist() == second.frame()["route"].tolist()
