@@ -146,9 +146,13 @@ class Feed:
         self._changed = {**dict.fromkeys(self.flying), **ended}
         self.course.points.flush()
         return {
-            "kind": "snapshot", "title": self.asked.title, "as_route": self.asked.as_route, "labelled": self.asked.labels is not None,
+            "kind": "snapshot", "title": self.asked.title, "as_route": self.asked.as_route, "labelled": self.asked.labels is not None, "same": self._shared(),
             **self._part(head, 10**12 if whole else FIRST), "points": self.course.points.all(),
         }  # fmt: skip
+
+    def _shared(self) -> str:
+        """The end of what all prompts begin with, which their column leaves out: whoever looks for a word looks for it there, too."""
+        return one_line(self.asked.prompts[0][: self._same])[-PROMPT:] if self._same else ""
 
     def delta(self, head: Mapping[str, Any]) -> dict[str, Any]:
         """What has changed since the last message."""

@@ -114,11 +114,11 @@ def detail(source: Source, row: int) -> dict[str, Any]:
 def _facts(outcome: Outcome | None) -> str:
     if outcome is None:
         return "not ended"
-    u = outcome.usage
+    u, sent = outcome.usage, outcome.attempts or outcome.cached
     said = [
         "cached" if outcome.cached else outcome.status, outcome.route, outcome.model, outcome.finish_reason,
-        f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if outcome.attempts or outcome.cached else None,
-        dollars(outcome.cost) if outcome.attempts or outcome.cached else None,
+        f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
+        ("cost unknown" if outcome.cost is None else dollars(outcome.cost)) if sent else None,
         seconds(outcome.latency_s) if outcome.latency_s is not None else None,
         f"first token {seconds(outcome.ttft_s)}" if outcome.ttft_s is not None else None,
     ]  # fmt: skip

@@ -145,6 +145,8 @@ def test_rows_are_found_by_their_words_and_sorted_by_their_figures(notebook: Any
     find.fill("BATTERY")  # as people type
     page.until(lambda: shown.count() and all("battery" in t.lower() for t in shown.all_inner_texts()), 5, "rows with the word alone")
     assert page.cells() == 2, "no letter of it reached the notebook"
+    find.fill("in one sentence. Review 2")
+    page.until(lambda: 5 < shown.count() < 15, 5, "words of what all prompts begin with, which no row shows, and of its own")
     find.fill("nobody says this")
     page.until(lambda: "No row holds that" in page.find(".hn-empty").inner_text(), 5, "an empty table")
     find.fill("")

@@ -23,7 +23,7 @@ function sortedBy(text, column) {
 
 /** hooks: open(row) a row was chosen, look(first, last) rows came into sight. */
 function makeTable(hooks) {
-  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0, wide: 4, find: "", by: 0, down: true };
+  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0, wide: 4, find: "", by: 0, down: true, same: "" };
   const node = make("div", "hn-table");
   const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
   const scroller = make("div", "hn-scroll", null, { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length });
@@ -68,7 +68,8 @@ function makeTable(hooks) {
   }
 
   function found(row) {
-    const said = `${data.labels?.[row] ?? row}\n${data.prompts[row] ?? ""}\n${data.rows[row]?.[2] ?? ""}\n${state(row)}`;
+    const asked = (data.prompts[row] ?? "").replace(/^…/, data.same + " ");
+    const said = `${data.labels?.[row] ?? row}\n${asked}\n${data.rows[row]?.[2] ?? ""}\n${state(row)}`;
     return said.toLowerCase().includes(data.find);
   }
 
@@ -209,6 +210,7 @@ function makeTable(hooks) {
       Object.assign(data, { n, id, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0 });
     },
     take(message) {
+      if (message.same !== undefined) data.same = message.same;
       for (const [first, labels, prompts] of message.asked) {
         if (labels && !data.labels) data.labels = [];
         prompts.forEach((p, i) => (data.prompts[first + i] = p));
