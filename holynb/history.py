@@ -144,9 +144,11 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     requests: list[Request | None] = [None] * record.n
     labels: list[Any] = list(range(record.n))
     for r in rows:
+        labels[r.row] = r.label
+        if not r.messages:
+            continue
         route = first if r.route is None else settings.route(r.route)
         requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held.wire if held else None)
-        labels[r.row] = r.label
     escalate = settings.route(record.spec["escalate"]) if held and "escalate" in record.spec else None
     asked = [r.route for r in requests if r] + ([escalate] if escalate else [])
     endpoints = reached(list(dict.fromkeys([first, *asked])), given, chosen)

@@ -16,7 +16,7 @@ from holynb.journal import Journal
 from holynb.payments import PART_ROWS, Paid
 from holynb.plan import Plan, cut_key
 from holynb.runlog import RunLog, RunRecord, StoredRow
-from holynb.types import Ended, Event, Outcome
+from holynb.types import Ended, Event, Outcome, Sampling
 
 __all__ = ["Found", "Keeper"]
 
@@ -78,6 +78,8 @@ class Keeper:
             # What --only failed keeps stays beside the request that it answered: asked anew, it would be another question.
             asked = [r for r in plan.requests if r and not (r.row in plan.kept and r.row in self._mine)]
             rows = [StoredRow(r.row, r.sample, self.keys[r.row], labels[r.row], r.messages, r.sampling, str(r.route)) for r in asked]
+            # A row that asks nothing has a place in the index all the same.
+            rows += [StoredRow(i, 0, None, labels[i], (), Sampling(), record.route) for i, r in enumerate(plan.requests) if r is None]
             await self.log.start(record, rows, self._other)
             if self._older and self.journal is not None:
                 self.journal.note(f"{self._older:,} rows that --only failed keeps are answers to other prompts than these.", "warning")

@@ -84,7 +84,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A request as it was made, to make it again. `label` is its index label as JSON; `route` is None in logs older than routers."""
+    """A request as it was made, to make it again. `label`: of the index, as JSON; no `messages`: skipped; `route`: None in older logs."""
 
     row: int
     sample: int

@@ -459,3 +459,27 @@ def test_what_only_failed_kept_on_another_route_is_not_asked_again_when_it_is_re
     third = Run(history.resumed("n")).start().wait(DEADLINE)
     assert sent(third) == 0
     assert third.frame()["route"].tolist() == second.frame()["route"].tolist()
+
+
+FRAMES = {
+    "missing": pd.DataFrame({"t": ["a", "b", "a", None, ""]}, index=["v", "w", "x", "y", "z"]),
+    "equal labels": pd.DataFrame({"t": ["a", "", "c"]}, index=[1, 1, 2]),
+    "levels": pd.DataFrame({"t": [None, "b", "c"]}, index=pd.MultiIndex.from_tuples([(1, "x"), (1, "x"), (2, "y")], names=["i", None])),
+    "no labels": pd.DataFrame({"t": ["a", None]}, index=[float("nan")] * 2),
+}
+WAYS: dict[str, dict[str, object]] = {
+    "plain": {}, "samples": {"samples": 2}, "compare": {"compare": "sim/json", "samples": 2}, "chunk": {"chunk": 400}, "into": {"into": "said"},
+    "schema": {"schema": {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}, "fallback": "sim/json"},
+    "router": {"router": "task_type"}, "spread": {"spread": "sim/json"}, "no cache": {"cache": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("df", FRAMES.values(), ids=FRAMES)
+def test_a_run_comes_back_whole_from_the_log_alone(df: pd.DataFrame, way: dict[str, object]) -> None:
+    first = infer("{{ t }}", "sim/echo", df=df, name="whole", **way).wait(DEADLINE)
+    history.close()
+    again = Run(history.resumed("whole")).start().wait(DEADLINE)
+    assert sent(again) == 0
+    told = ["text", "status", "route", "model", "tokens_in", "tokens_out"]
+    pd.testing.assert_frame_equal(again.result()[told], first.result()[told])
