@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from holynb import poollog
 from holynb.errors import BadOption, BadRoute, closest
 from holynb.poolforeign import python_with_vllm
 from holynb.poolinfo import PoolInfo, look
@@ -29,7 +30,9 @@ from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 
-__all__ = ["EMBEDDED", "PoolInfo", "Wish", "epitaph", "find", "gauges", "glance", "listing", "logs", "plan", "start", "status", "stop"]
+__all__ = [
+    "EMBEDDED", "PoolInfo", "Wish", "command", "epitaph", "find", "gauges", "glance", "listing", "logs", "plan", "start", "status", "stop",
+]  # fmt: skip
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
@@ -134,7 +137,7 @@ def stop(name: str) -> list[str]:
 def logs(name: str, n: int = 50) -> list[str]:
     """The last lines that the pool and its ranks wrote; also of one that has ended. Raises BadRoute where there is no log."""
     record = find(name)
-    files = _logs(record.name if record else name)
+    files = poollog.files(_home(), record.name if record else name)
     if not files:
         raise BadRoute(f"There is no log of a pool named {name}. %infer pool list shows those that run.")
     lines: list[str] = []
@@ -145,9 +148,12 @@ def logs(name: str, n: int = 50) -> list[str]:
 
 def epitaph(name: str) -> str:
     """Why the pool of this name ended, in the words of its log; empty where it does not say."""
-    marks = f"the pool {name} ends: "
-    said = [line.partition(marks)[2] for line in tail(_home() / "logs" / f"pool-{name}.log", 20) if marks in line]
-    return said[-1].strip().rstrip(".") if said else ""
+    return poollog.epitaph(_home(), name)
+
+
+def command(word: str) -> str:
+    """The line that starts the pool of this name or model, as it was started last where that is known."""
+    return poollog.command(_home(), word)
 
 
 def gauges(name: str) -> tuple[Gauge, ...]:
@@ -193,8 +199,6 @@ def _launch(wish: Wish) -> None:
         raise BadRoute(f"The local pool needs {', '.join(missing)}: pip install 'holynb[local]'")
     home = _home()
     engine = ["holynb.pool.vllm", "--python", python_with_vllm(wish.python)] if foreign else ["holynb.pool.server"]
-    for log in _logs(wish.called):
-        log.unlink(missing_ok=True)
     argv = [sys.executable, "-P", "-m", *engine, "--tag", f"holynb-pool:{wish.called}", "--name", wish.called]
     argv += ["--model", _word(wish.model), "--home", str(home), "--devices", wish.places, "--memory", str(wish.memory)]
     argv += ["--idle", str(wish.idle), "--tp", str(wish.tp), "--pp", str(wish.pp), "--restart", str(wish.restart)]
@@ -202,7 +206,7 @@ def _launch(wish: Wish) -> None:
         argv += [] if value is None else [flag, str(value)]
     try:
         _room(home / "run")
-        child = spawn(Command(argv, env=_environment(), log=home / "logs" / f"pool-{wish.called}.log", cwd=home), bound=False)
+        child = spawn(Command(argv, env=_environment(), log=poollog.begin(home, wish), cwd=home), bound=False)
     except OSError as exc:
         raise BadRoute(f"The pool {wish.called} cannot be started: {shortage.words(exc)}") from exc
     _children[child.pid] = child
@@ -229,11 +233,8 @@ def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
             return info
         if info is None and dead:
             _reap()
-            words = [
-                line.removeprefix("error: ").removeprefix(f"the pool {name} ends: ")
-                for line in tail(_home() / "logs" / f"pool-{name}.log", 3)
-            ]
-            raise BadRoute(f"The pool {name} did not start: {words[-1] if words else 'it said nothing'} (%infer pool logs {name})")
+            words = poollog.last_words(_home(), name) or "it said nothing"
+            raise BadRoute(f"The pool {name} did not start: {words} (%infer pool logs {name})")
         if info and info.stage and info.state == "starting" and info.progress != said:
             said = info.progress
             notice(said)
@@ -266,14 +267,8 @@ def _found(name: str, *, wanted: bool = True) -> Record:
         return record
     running = [r.name for r in rendezvous.listing(_home() / "run")[0]]
     others = f"These run: {', '.join(f'pool/{n}' for n in running)}." if running else "No pool runs."
-    after = f"Start one: %infer pool start {name}" if wanted else others
+    after = f"Start it: {command(name)}" if wanted else others
     raise BadRoute(f"There is no running pool {name!r}.{closest(name, running)} {after}")
-
-
-def _logs(name: str) -> list[Path]:
-    """The pool's log and its ranks'."""
-    folder = _home() / "logs"
-    return [p for p in [folder / f"pool-{name}.log", *sorted(folder.glob(f"pool-{name}.rank*.log"))] if p.exists()]
 
 
 def _reap() -> None:

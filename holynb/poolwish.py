@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, fields
@@ -108,6 +109,16 @@ class Wish:
     def called(self) -> str:
         """The pool's name: as wished, or the model's last word."""
         return self.name or re.sub(r"[^\w.:-]", "_", Path(self.model).name.removesuffix(".gguf"))[:64] or "pool"
+
+    @property
+    def command(self) -> str:
+        """The line that starts it, from any folder: the model, and what differs from the defaults."""
+        path = Path(self.model).expanduser()
+        said = [str(path.absolute()) if path.exists() and self.model != EMBEDDED else self.model]
+        for field in fields(self):
+            if field.name != "model" and (value := getattr(self, field.name)) != field.default:
+                said += [f"--{field.name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        return f"%infer pool start {shlex.join(said)}"
 
     @property
     def places(self) -> str:

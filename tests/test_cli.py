@@ -33,7 +33,7 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
     [
         (["pool", "lst"], "Did you mean list"),
         (["pool", "stop", "nope"], "There is no running pool 'nope'. No pool runs."),
-        (["pool", "status", "nope"], "Start one: holynb pool start nope"),
+        (["pool", "status", "nope"], "Start it: holynb pool start MODEL --name nope"),
         (["pool", "start", "--name", "all"], "cannot be called all"),
         (["pool", "start", "x", "--dpp", "2"], "There is no option --dpp"),
         (["pool", "start", "x", "--dp", "two"], "--dp takes a whole number"),

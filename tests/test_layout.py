@@ -16,7 +16,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.errors", "holynb.secret"),
     ("holynb.types",),
     ("holynb.engines.providers",  # data that settings and engines share
-     "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.journal",
+     "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",
      "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema",
      "holynb.shape", "holynb.structure",
      "holynb.roi", "holynb.loop", "holynb.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.nearest", "holynb.settings", "holynb.keys", "holynb.summary",

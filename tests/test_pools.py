@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pool_fake import byte_model
 from holynb import pools, poolwish
 from holynb.errors import BadOption, BadRoute
 from holynb.pools import Wish
+from holynb.ui import poolwords
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
 
@@ -225,6 +227,27 @@ def test_what_does_not_run_cannot_be_asked(model: str) -> None:
     pools.start(model)
     with pytest.raises(BadRoute, match="Did you mean bytes"):
         pools.status("byte")
+
+
+def test_what_has_run_once_is_started_again_by_the_line_that_started_it(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = str(byte_model(tmp_path / "a model"))
+    assert pools.command("mine") == "%infer pool start MODEL --name mine"
+    assert pools.command("org/name") == "%infer pool start org/name"
+    pools.start("a model", name="mine", dp=2, idle=90.0, max_len=64)
+    pools.start(model)
+    pools.stop("all")
+    line = f"%infer pool start '{folder}' --name mine --dp 2 --max-len 64 --idle 90"
+    assert pools.command("mine") == line
+    with pytest.raises(BadRoute, match=f"Start it: {line}$"):
+        pools.status("mine")
+    assert pools.command(model) == pools.command("bytes") == f"%infer pool start {model}"
+    assert pools.command("elsewhere/bytes") == "%infer pool start elsewhere/bytes", "another model of the same last word"
+    said, info = poolwords.run(shlex.split(line)[2:], str)
+    assert "pool/mine is ready" in said
+    assert (info["model"], info["dp"], info["max_len"]) == (folder, 2, 64)
 
 
 def test_missing_extras_name_the_command(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

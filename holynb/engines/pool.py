@@ -173,12 +173,12 @@ class Pool:
         """What a row hears that the pool refused because it ends."""
         if self._comes_back(str(fault)):
             return Fault(fault.kind, str(fault), retry=True, status=fault.status, raw=fault.raw)
-        words = f"{fault}. Start it: %infer pool start {self._word}"
+        words = f"{fault}. Start it: {pools.command(self._word)}"
         return Fault(fault.kind, words, retry=False, stops=True, status=fault.status, raw=fault.raw)
 
     def _gone(self, why: str) -> Fault:
         """What a row hears of a pool that runs no more: why, in its own last words, and the command."""
-        words = f"is not running any more{': ' + why if why else ''}. Start it: %infer pool start {self._word}"
+        words = f"is not running any more{': ' + why if why else ''}. Start it: {pools.command(self._word)}"
         return Fault("oom" if NO_MEMORY in why else "connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
 
     async def _again(self) -> None:

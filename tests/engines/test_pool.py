@@ -95,7 +95,7 @@ def test_sampling_reaches_the_pool(model: str) -> None:
 def test_no_pool_names_the_command() -> None:
     with pytest.raises(BadRoute, match="%infer pool start org/name"):
         with_engine(lambda e: e.ready(lambda text: None), "org/name")
-    with pytest.raises(Fault, match="%infer pool start bytes") as caught:
+    with pytest.raises(Fault, match="%infer pool start MODEL --name bytes") as caught:
         with_engine(lambda e: heard(e, request()))
     assert caught.value.stops
 
@@ -178,7 +178,7 @@ def test_a_refusal_of_a_pool_that_ends_is_retried_where_it_comes_back(
     with pytest.raises(Fault, match="does not run") as caught:
         with_engine(lambda e: heard(e, request(extra={"tools": ["none that a pool has"]})), word)
     assert (caught.value.kind, caught.value.retry, caught.value.stops) == ("connection", retry, not retry)
-    assert (f"%infer pool start {word}" in str(caught.value)) is not retry
+    assert (f"Start it: %infer pool start {model} --name {word}" in str(caught.value)) is not retry
 
 
 def test_the_clock_does_not_run_in_the_queue(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +274,7 @@ def test_a_row_that_meets_a_pool_that_is_ending_hears_why(home: Path) -> None:
         asyncio.get_running_loop().call_later(0.4, rendezvous.remove, run, "bytes")
         return await asking
 
-    with pytest.raises(Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start bytes") as caught:
+    with pytest.raises(Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start MODEL --name bytes") as caught:
         with_engine(work)
     assert (caught.value.kind, caught.value.stops) == ("connection", True)
 
