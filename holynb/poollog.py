@@ -23,8 +23,8 @@ def files(home: Path, name: str) -> list[Path]:
 
 def begin(home: Path, wish: Wish) -> Path:
     """A new log in place of the last ones, with how the pool is started. Raises OSError."""
-    for file in files(home, wish.called):
-        file.unlink(missing_ok=True)
+    for old in files(home, wish.called):
+        old.unlink(missing_ok=True)
     log = _log(home, wish.called)
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as file:

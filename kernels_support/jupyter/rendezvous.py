@@ -116,12 +116,12 @@ def _clean(path: Path, record: Record) -> None:
     if record.boot == boot_id():
         for rank in record.ranks:
             rank.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
-    if record.socket is not None and not socketdir.listened(Path(record.socket)):
-        socketdir.remove(Path(record.socket).parent)
     path.unlink(missing_ok=True)
     guard = lock(path.parent, record.name)
-    if guard.take(0.5):  # its last threads may still be ending
+    if guard.take(0.5):  # its last threads may still be ending, and hold the lock and the socket
         guard.free(remove=True)
+    if record.socket is not None and not socketdir.listened(Path(record.socket)):
+        socketdir.remove(Path(record.socket).parent)
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:
