@@ -43,9 +43,13 @@ def clip(text: str, width: int) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """`0.42 s`, `12 s`, `3 min 20 s`, `2 h 5 min`; `?` where unknown."""
+    """`0 s`, `4.2 ms`, `0.42 s`, `12 s`, `3 min 20 s`, `2 h 5 min`; `?` where unknown."""
     if value is None or not math.isfinite(value):
         return "?"
+    if 0 < value < 0.0995:
+        return f"{value * 1000:.{1 if value < 0.00995 else 0}f} ms"
+    if not value:
+        return "0 s"
     if value < 9.95:
         return f"{value:.2f} s" if value < 0.995 else f"{value:.1f} s"
     whole = round(value)

@@ -32,6 +32,7 @@ const write = {
   },
   seconds(v) {
     if (v === 0) return "0 s";
+    if (v < 0.0995) return `${(v * 1000).toFixed(v < 0.00995 ? 1 : 0)} ms`;
     if (v < 120) return (v < 0.995 ? v.toFixed(2) : v < 9.95 ? v.toFixed(1) : Math.round(v)) + " s";
     const whole = Math.round(v);
     return whole < 7200 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
