@@ -12,6 +12,8 @@ _ADVICE = {
     errno.ENFILE: "The whole machine has no open file left: end what holds many.",
     errno.ENOSPC: "Free some space there, or set HOLYNB_HOME to a folder on another disk.",
     errno.EDQUOT: "Your share of that disk is used up: free some, or set HOLYNB_HOME to a folder on another disk.",
+    errno.EACCES: "It is closed to you: set HOLYNB_HOME to a folder of your own.",
+    errno.EROFS: "Nothing can be written there: set HOLYNB_HOME to a folder on another disk.",
     errno.ENOMEM: "The machine's memory is used up: end what holds much.",
     errno.EAGAIN: "No further process may be started (ulimit -u): end some.",
 }
