@@ -20,8 +20,8 @@ def playing(notebook: Any, **more: Any) -> Any:
     return page
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_words_and_axes_are_legible_in_both_themes(notebook: Any, theme: str) -> None:
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])
+def test_words_and_axes_are_legible_in_every_theme(notebook: Any, theme: str) -> None:
     page = notebook(REPLAY)
     page.theme(theme)
     page.start(1)
@@ -35,10 +35,18 @@ def test_words_and_axes_are_legible_in_both_themes(notebook: Any, theme: str) ->
         ".hn-heads .hn-cell",
         ".hn-note .hn-bad",
         ".hn-chip",
+        ".hn-run",
+        ".hn-tab",
+        ".hn-is-ok .hn-cell:first-child",
         ".hn-is-failed .hn-cell:nth-child(4)",
     ):
         ink = page.ask("s => getComputedStyle(document.querySelector('.hn ' + s)).color", selector)
         assert contrast(ink, back) >= 4.5, f"{selector} in {theme}"
+    for selector in (".hn-tab[aria-pressed=true]", ".hn-stop", ".hn-find", ".hn-heads .hn-cell", ".hn-badge"):
+        ink, own = page.ask("""s => { const e = document.querySelector('.hn ' + s); let b = e;
+            while (getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)') b = b.parentNode;
+            return [getComputedStyle(e).color, getComputedStyle(b).backgroundColor]; }""", selector)  # fmt: skip
+        assert contrast(ink, own) >= 4.5, f"{selector} in {theme}: {ink} on {own}"
     # The axes are drawn on a canvas with the colour that --hn-ink stands for.
     axis = page.ask("""() => { const probe = document.createElement('i'); probe.style.color = 'var(--hn-ink)';
         document.querySelector('.hn').append(probe); const c = getComputedStyle(probe).color; probe.remove(); return c; }""")  # fmt: skip
@@ -166,6 +174,16 @@ def test_rows_are_found_by_their_words_and_sorted_by_their_figures(notebook: Any
     page.picture("sorted")
     page.page.keyboard.press("Enter")
     page.until(lambda: head.get_attribute("aria-sort") == "none", 5, "the input's order")
+
+
+def test_nothing_moves_where_people_asked_for_less_motion(notebook: Any) -> None:
+    page = playing(notebook)
+    moves = """() => { const e = document.querySelector('.hn-is-running .hn-cell:nth-child(4)');
+        return e && [getComputedStyle(e, '::before').animationName, getComputedStyle(document.querySelector('.hn-good')).transitionDuration]; }"""
+    assert page.until(lambda: page.ask(moves), 20, "a row that runs") == ["hn-pulse", "0.15s"]
+    page.page.emulate_media(reduced_motion="reduce")
+    assert page.until(lambda: page.ask(moves), 20, "a row that runs") == ["none", "0s"]
+    page.page.emulate_media(reduced_motion="no-preference")
 
 
 def test_assistive_technology_is_told_what_is_what(notebook: Any) -> None:
