@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +27,12 @@ from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
-__all__ = ["command", "main"]
+__all__ = ["Tenancy", "Tenant", "command", "main"]
 
 #: Seconds between two looks at a vLLM that starts, and at the figures of one that serves.
 _LOOK, _STATS = 0.2, 1.0
+#: Seconds in which a page must be there, and without any page after which a vLLM that runs is taken for hung.
+_PAGE_S, _SILENT_S = 5.0, 30.0
 #: Seconds in which a broken connection is followed by the end of the process, where that was the reason.
 _MOMENT = 3.0
 #: What is said to vLLM by environment: it reports its use to nobody unless the user says so, and on CPU takes 4 GiB of cache.
@@ -103,9 +106,15 @@ class Tenancy:
         tenant.at("starting vLLM")
         child = tenant.child = self._spawn(model)
         await self._until_ready(child)
+        heard = time.monotonic()
         while child.alive:
             self._write(child)
-            await self._figures(child)
+            if await self._figures(child):
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENT_S:
+                # It keeps its socket open: its rows would wait for ever.
+                tenant.fail(f"vLLM gave no sign of life for {_SILENT_S:g} s: it was stopped, or hung, and is ended")
+                return
             await asyncio.sleep(_STATS)
         await asyncio.sleep(0)  # rows that broke off ask for its fate first
         tenant.fail(ended(child))
@@ -151,16 +160,18 @@ class Tenancy:
         found = re.search(r'"max_model_len": ?(\d+)', said)
         return int(found[1]) if found else None
 
-    async def _figures(self, child: Child) -> None:
-        engines = stats(await self._get("/metrics"))
-        if engines:
+    async def _figures(self, child: Child) -> bool:
+        """Hear its figures. Whether there was a page at all."""
+        page = await self._get("/metrics")
+        if engines := stats(page):
             engines[0] |= await asyncio.to_thread(_memory, self._plan.devices, child.pid)
             self._tenant.hear(engines)
+        return bool(page)
 
     async def _get(self, target: str) -> str:
         """A page of vLLM's; empty where it does not answer."""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_PAGE_S):
                 reply = await upstream.ask(self._tenant.socket, "GET", target)
                 try:
                     return (await reply.read()).decode("utf-8", "replace")

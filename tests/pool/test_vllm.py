@@ -20,12 +20,14 @@ import holynb
 from holynb import pools
 from holynb.engines.pool import Pool
 from holynb.errors import BadOption, BadRoute, Fault, InferError
+from holynb.pool import vllm
 from holynb.pool.leash import members
 from holynb.pool.orders import Plan
 from holynb.pool.vllm import command
 from holynb.pool.vllmwords import progress, reason, stats
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
-from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter import rendezvous, socketdir
+from kernels_support.jupyter.process import Process
 
 TESTS = Path(__file__).parents[1]
 
@@ -212,6 +214,33 @@ def test_a_killed_part_leaves_no_process(model: str, python: str, who: str) -> N
         os.kill(pid, signal.SIGKILL)
     deadline(lambda: pools.find("mine") is None)  # looking cleans what nobody could clean
     deadline(lambda: alive([info.pid, *ranks]) == [], 8)
+
+
+def test_a_vllm_that_is_stopped_is_ended_and_says_so(model: str, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps its sockets open: nothing but its silence tells."""
+    monkeypatch.setattr(vllm, "_PAGE_S", 0.3)
+    monkeypatch.setattr(vllm, "_SILENT_S", 1.0)
+    plan = Plan("mine", model, tmp_path)
+    tenant, place = vllm.Tenant(plan), socketdir.make()
+    tenancy = vllm.Tenancy(plan, tenant, rendezvous.Record("mine", Process.mine(), str(place / "s")), python)
+
+    async def work() -> list[Process]:
+        stay = asyncio.create_task(tenancy.start())
+        await asyncio.wait_for(tenant.settled(), 20)
+        assert tenant.child is not None
+        every = members(tenant.child.pid)
+        for process in every:
+            if process.pid != tenant.child.pid:
+                process.signal(signal.SIGSTOP)
+        await asyncio.wait_for(stay, 20)
+        await tenancy.bury()
+        return every
+
+    every = asyncio.run(work())
+    socketdir.remove(place)
+    assert (tenant.state, tenant.why) == ("failed", "vLLM gave no sign of life for 1 s: it was stopped, or hung, and is ended")
+    assert len(every) > 1
+    assert not any(p.alive for p in every)
 
 
 def test_what_cannot_be_is_said_before_anything_starts(model: str, python: str, tmp_path: Path, home: Path) -> None:
