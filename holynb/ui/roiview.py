@@ -81,7 +81,7 @@ def _own(value: Mapping[str, Any]) -> Own | None:
     except InvalidOperation as exc:
         raise BadOption(f"--per-hour takes dollars, not {value['per_hour']!r}.") from exc
     speed, told = _speed(value)
-    use = "" if "utilisation" in value else "use assumed"
+    use = "" if "utilisation" in value else "how busy is assumed"
     return roi.Own(devices, name, hourly, speed, value.get("utilisation", 0.5), ", ".join(t for t in (told, use) if t))
 
 
@@ -198,7 +198,7 @@ def _notes(made: Roi) -> list[str]:
             f"Own: {own} at {dollars(own.per_device_hour)} an hour each, busy {own.utilisation:.0%} of the time{speed}: {_span(made.own_month)} a month"
             f"{more}{each}" + (f" ({own.assumed})." if own.assumed else ".")
         )
-    notes += [f"{said}: {', '.join(routes)}." for said, routes in _assumed(made.lines).items()]
+    notes += [f"Assumed for {', '.join(routes)}: {said}." for said, routes in _assumed(made.lines).items()]
     services = ", ".join(f"{name} from {about(month)}" for name, month in ARTICLE)
     notes.append(f"Managed services, as the article that this table comes from says, not measured here: {services} a month.")
     return notes
@@ -208,7 +208,7 @@ def _assumed(lines: Sequence[Line]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in lines:
         if line.assumed:
-            found.setdefault(f"Assumed, {line.assumed}", []).append(str(line.route))
+            found.setdefault(line.assumed, []).append(str(line.route))
     return found
 
 
@@ -231,7 +231,7 @@ def _saving(pair: tuple[Decimal, Decimal] | None) -> str:
     # What is almost everything is not everything: 99.8, not 100.
     places = 1 if any(Decimal("0.995") <= p < 1 for p in pair) else 0
     low, high = (f"{min(p * 100, Decimal('99.9')) if places and p < 1 else p * 100:,.{places}f}" for p in pair)
-    return f"{low} %" if low == high else f"{low} to {high} %"
+    return (f"{low} %" if low == high else f"{low} to {high} %").replace("-", "\N{MINUS SIGN}")
 
 
 def _rate(value: Decimal | None) -> str:
@@ -257,7 +257,7 @@ def spec(made: Roi) -> dict[str, Any]:
     if (own := made.own) is not None:
         steps = [float(own.sets(middle * Decimal(str(d)), load.days) * own.month(load.days)) for d in days]
         data.append({**_trace(str(own), days, steps, INK), "line": {"color": INK, "width": 2, "dash": "dash", "shape": "hv"}})
-    axis = {"type": "log", "gridcolor": RULE, "linecolor": RULE, "zeroline": False}
+    axis = {"type": "log", "dtick": 1, "gridcolor": RULE, "linecolor": RULE, "zeroline": False}
     layout = {
         "height": 340, "margin": {"l": 60, "r": 8, "t": 36, "b": 44}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"size": 11, "color": INK}, "hovermode": "x", "xaxis": {**axis, "title": {"text": "requests a day"}},

@@ -52,7 +52,7 @@ def test_own_gpus_by_a_measured_speed(here: Here) -> None:
     assert speed.tokens_per_s == pytest.approx(10 * (5 + 5) / 0.5, rel=0.3), "ten streams of half a second at once, five tokens in, five out"
     out = here("%infer roi sim/echo --own 1xCPU --per-hour 0.1 --measured sim/stream").out
     assert f"{speed.tokens_per_s:,.0f} tokens/s" in out
-    assert "speed as sim/stream made it over 10 rows in run speed, so compare routes whose work that model does well enough, use assumed" in out
+    assert "speed as sim/stream made it over 10 rows in run speed, so compare routes whose work that model does well enough, how busy is assumed" in out
 
 
 def test_where_own_is_cheaper_the_route_is_so_many_times_it(here: Here) -> None:
