@@ -86,6 +86,7 @@ class Pool:
             self._under_way -= 1
 
     async def _heard(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
+        """As `send`, each end of the pool as what a row hears of it."""
         reply, meter = await self._ask(request, timeouts)
         began: float | None = None
         try:

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from socket import socket
 
 from kernels_support.jupyter import supervisor
-from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.process import Process, when_parent_dies
 
 __all__ = ["main", "members", "sweep"]
 
 #: Seconds in which the program may end by itself once it is told to.
 _GRACE = 3.0
-_PR_SET_PDEATHSIG = 1
 #: What is ours alone: a program from another environment must not find our packages before its own.
 _OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     sock = supervisor.control()
-    _when_parent_dies(signal.SIGTERM)  # not SIGKILL, as a rank: the program and its children would stay
+    when_parent_dies(signal.SIGTERM)  # not SIGKILL, as a rank: the program and its children would stay
     try:
         popen = subprocess.Popen(
             program,
@@ -97,14 +96,7 @@ def _listen(sock: socket, told: threading.Event) -> None:
 
 def _mortal() -> None:
     """In the program, before it begins: it dies with this process."""
-    _when_parent_dies(signal.SIGKILL)
-
-
-def _when_parent_dies(number: int) -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    when_parent_dies(signal.SIGKILL)
 
 
 if __name__ == "__main__":

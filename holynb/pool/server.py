@@ -125,19 +125,8 @@ async def folder_of(plan: Plan, service: Service) -> Path:
         raise Failed(str(exc)) from exc
     if found is not None:
         return found
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "holynb.pool.weights",
-        plan.model,
-        "--home",
-        str(plan.home),
-        "--tag",
-        plan.tag,
-        "--parent",
-        str(os.getpid()),
-    ]
+    command = [sys.executable, "-P", "-m", "holynb.pool.weights", plan.model, "--home", str(plan.home)]
+    command += ["--tag", plan.tag, "--parent", str(os.getpid())]
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kernels_support.jupyter import shortage
 
-__all__ = ["Process", "boot_id", "die_with_parent", "host"]
+__all__ = ["Process", "boot_id", "die_with_parent", "host", "when_parent_dies"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -112,14 +112,19 @@ def host() -> str:
     return name.partition(".")[0] if sys.platform == "darwin" else name
 
 
+def when_parent_dies(number: int) -> None:
+    """From now on the system sends this process that signal when its parent dies (Linux; elsewhere nothing does)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
 def die_with_parent(parent: int) -> None:
     """From now on the system kills this process when its parent dies (Linux). Ends at once where that already happened.
 
     A watcher of the control socket's end of file does the same on every system; the two together leave no gap.
     """
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    when_parent_dies(getattr(signal, "SIGKILL", signal.SIGTERM))
     if os.getppid() != parent:
         os._exit(1)
