@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from holynb.pool.spec import Spec
-from kernels_support.gpu.dense import linear, packed
-from kernels_support.gpu.gates import silu_mul
+from kernels_support.gpu.dense import gated, linear, packed, parts
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 
@@ -77,13 +76,12 @@ class Part:
 class Joins:
     """Where a rank's share of the model meets the others'; here there are no others.
 
-    A product that is cut by rows gives each rank a part of the sum. `room` is memory that a part is best written to, if any:
-    0 for embeddings, 1 after attention, 2 after the MLP.
+    A product that is cut by rows gives each rank a part of the sum.
     """
 
-    def room(self, which: int, rows: int) -> Tensor | None:  # noqa: ARG002 - where there are others, it depends
-        """(rows, hidden) for a part that `add_norm` takes next; None: anywhere."""
-        return None
+    def product(self, which: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002 - where there are others, it depends
+        """A product for `add_norm` to take next, or `total`. `which`: 1 after attention, 2 after the MLP."""
+        return parts(x, weight, bias)
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
         """A part of the embeddings."""
@@ -91,7 +89,7 @@ class Joins:
 
     def total(self, part: Tensor) -> Tensor:
         """The sum of everybody's parts."""
-        return part
+        return part if part.dim() == 2 else part.sum(0)
 
     def add_norm(self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """(normed sum, sum) of everybody's parts and the residual stream."""
@@ -150,11 +148,11 @@ class Decoder:
             add_norm = joins.add_norm
             q = rotate_and_store(linear(x, layer.qkv, layer.qkv_bias), how, rope, part.slots, keys, values)
             attended = part.attend(q, keys, values).reshape(x.shape[0], -1)
-            x = linear(attended, layer.out, layer.out_bias, joins.room(1, x.shape[0]))
+            x = joins.product(1, attended, layer.out, layer.out_bias)
             x, residual = add_norm(x, residual, layer.mlp_norm, eps)
-            x = linear(silu_mul(linear(x, layer.gate_up, layer.gate_up_bias)), layer.down, layer.down_bias, joins.room(2, x.shape[0]))
+            x = joins.product(2, gated(x, layer.gate_up, layer.gate_up_bias), layer.down, layer.down_bias)
         if w.head is None or w.norm is None or residual is None:
-            return joins.total(x) if residual is None else residual + joins.total(x)
+            return joins.total(x) if residual is None else (residual + joins.total(x)).to(residual.dtype)
         if part.last is not None:
-            x, residual = x[part.last], residual[part.last]
+            x, residual = x[..., part.last, :], residual[part.last]
         return joins.logits(linear(joins.add_norm(x, residual, w.norm, eps)[0], w.head))

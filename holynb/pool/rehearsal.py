@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from holynb.pool.lanes import SAMPLING
 from holynb.pool.mesh import Mesh
 from holynb.pool.model import Attend
 from holynb.pool.spec import Spec
-from kernels_support.gpu import dense, skinny
+from kernels_support.gpu import dense, narrow, skinny
 from kernels_support.gpu.choosing import choose_into
 from kernels_support.gpu.feeding import Feed, feed
 from kernels_support.gpu.gates import silu_mul
@@ -110,8 +109,8 @@ class _Part:
         many = min(self._limits.batch, size)
         tiles, spans = self._ints(size // QUERIES + many, 2), self._ints(self._limits.batch, 3)
         how = self._ints(SAMPLING, many)
-        self._layers(size, self._ints(3, size)[2], Prefill(self._ints(many, self._columns), tiles, spans, self._block))
-        self._head(many, how, how[3])
+        came = self._layers(size, self._ints(3, size)[2], Prefill(self._ints(many, self._columns), tiles, spans, self._block))
+        self._head(came, many, how, how[3])
 
     def decode(self, size: int) -> None:
         """A step of so many rows."""
@@ -119,29 +118,29 @@ class _Part:
         ids, positions, slots, lengths, following = (row[:size] for row in ints(5, self._limits.batch))
         feed(Feed(ints(4, size), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, following, self._block))
         parts = splits(size, self._heads.kv)
-        self._layers(size, slots, Decode(table, lengths, self._block, parts, ints(size)))
-        self._head(size, ints(SAMPLING, size), following)
+        came = self._layers(size, slots, Decode(table, lengths, self._block, parts, ints(size)))
+        self._head(came, size, ints(SAMPLING, size), following)
 
-    def _layers(self, rows: int, slots: Tensor, attend: Attend) -> None:
-        """The first layer, whose stream begins, and one like all the others."""
+    def _layers(self, rows: int, slots: Tensor, attend: Attend) -> Tensor:
+        """The first layer, whose stream begins, and one like all the others. What it leaves for the norm after it."""
         spec, heads, new = self._spec, self._heads, self._new
-        (keys, values), inner = self._kv, _width(self._cut.inner)
-        x, wide = new(rows, spec.hidden), (heads.heads + 2 * heads.kv) * heads.size
-        for residual in (None, x):
+        keys, values = self._kv
+        stream, wide = new(rows, spec.hidden), (heads.heads + 2 * heads.kv) * heads.size
+        came, lead = stream, self._cut.lead
+        for residual in (None, stream):
             # What another stage hands on is whole.
-            self._add_norm(x, residual, whole=residual is None and not self._cut.embeds)
-            self._product(x, wide, biased=spec.qkv_bias)
+            self._add_norm(came, residual, whole=residual is None and not self._cut.embeds)
+            self._product(stream, wide, biased=spec.qkv_bias)
             q = rotate_and_store(new(rows, wide), heads, torch.empty(rows, heads.size, device="meta"), slots, keys, values)
             attended = attend(q, keys, values).view(rows, -1)
-            self._product(attended, spec.hidden, biased=spec.out_bias and self._cut.lead)
-            self._add_norm(x, x)
-            self._product(x, 2 * inner, biased=spec.mlp_bias)
-            self._product(silu_mul(new(rows, 2 * inner)), spec.hidden, biased=spec.mlp_bias and self._cut.lead)
+            self._add_norm(self._product(attended, spec.hidden, biased=spec.out_bias and lead, summed=True), stream)
+            came = self._product(self._gated(stream), spec.hidden, biased=spec.mlp_bias and lead, summed=True)
+        return came
 
-    def _head(self, rows: int, how: Tensor, position: Tensor) -> None:
+    def _head(self, came: Tensor, rows: int, how: Tensor, position: Tensor) -> None:
         if self._cut.ends:
             x = self._new(rows, self._spec.hidden)
-            self._add_norm(x, x)
+            self._add_norm(came.new_empty(*came.shape[:-2], rows, self._spec.hidden), x)
             self._product(x, _width(self._cut.vocab), biased=False)
             choose_into(self._new(rows, self._spec.vocab), choice(how, position), self._ints(rows))
 
@@ -152,10 +151,22 @@ class _Part:
         else:
             sum_rms_norm(x, 4 * FLAGS, self._peers, residual, weight, eps)
 
-    def _product(self, x: Tensor, columns: int, *, biased: bool) -> None:
-        weight: Any = self._new(columns, x.shape[1])
+    def _product(self, x: Tensor, columns: int, *, biased: bool, summed: bool = False) -> Tensor:
+        """As `dense.linear`, or with `summed` as a rank's `product`."""
+        weight, bias = self._new(columns, x.shape[1]), self._new(columns) if biased else None
         if dense.few(x, weight):
-            skinny.launch(x, weight, self._new(columns) if biased else None)
+            return skinny.launch(x, weight, bias)
+        how = dense.some(x, weight, summed=summed and self._mesh.tensor == 1)
+        return self._new(x.shape[0], columns) if how is None else narrow.launch(x, weight, bias, how)
+
+    def _gated(self, x: Tensor) -> Tensor:
+        """As `dense.gated`."""
+        columns = 2 * _width(self._cut.inner)
+        weight, bias = self._new(columns, x.shape[1]), self._new(columns) if self._spec.mlp_bias else None
+        how = dense.some(x, weight, gates=True)
+        if how is not None:
+            return narrow.launch(x, weight, bias, how, gated=True)
+        return silu_mul(self._product(x, columns, biased=self._spec.mlp_bias))
 
 
 def _width(span: tuple[int, int]) -> int:

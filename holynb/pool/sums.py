@@ -10,6 +10,7 @@ from holynb.pool.mesh import Cut
 from holynb.pool.model import Joins
 from holynb.pool.shared import Shared
 from holynb.pool.spec import Spec
+from kernels_support.gpu.dense import linear
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.summing import sum_rms_norm
 
@@ -26,13 +27,13 @@ class Sums(Joins):
         self._group, self._shared = group, shared
         self._world, self._vocab, self._mine = distributed.get_world_size(group), spec.vocab, cut.vocab
 
-    def room(self, which: int, rows: int) -> Tensor | None:
-        return self._shared.room(which, rows) if self._shared is not None and rows <= self._shared.rows else None
+    def product(self, which: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, weight, bias, self._room(which, x.shape[0]))
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
         first, last = self._mine
         here = (ids >= first) & (ids < last)
-        found, room = embedding((ids - first).clamp(0, max(last - first - 1, 0)), table), self.room(0, ids.shape[0])
+        found, room = embedding((ids - first).clamp(0, max(last - first - 1, 0)), table), self._room(0, ids.shape[0])
         return torch.mul(found, here[:, None], out=room)
 
     def total(self, part: Tensor) -> Tensor:
@@ -46,6 +47,10 @@ class Sums(Joins):
         if self._shared is None or place is None:
             return add_rms_norm(self.total(part), residual, weight, eps)
         return sum_rms_norm(part, place, self._shared.peers, residual, weight, eps)
+
+    def _room(self, which: int, rows: int) -> Tensor | None:
+        """(rows, hidden) that the peers can read, for a part that `add_norm` takes next (0 for embeddings); None: anywhere."""
+        return self._shared.room(which, rows) if self._shared is not None and rows <= self._shared.rows else None
 
     def logits(self, x: Tensor) -> Tensor:
         share = -(-self._vocab // self._world)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, start, tl, triton
+from kernels_support.gpu.lang import after, jit, start, tl, triton
 from kernels_support.gpu.sampling import Choice
 
 __all__ = ["choose", "choose_into"]
@@ -63,7 +63,9 @@ def _threshold(  # noqa: PLR0917 - what a kernel needs
     edge_ptr: tl.tensor,
     vocab: tl.tensor,
     piece: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:
+    after(pdl)
     row = tl.program_id(0).to(tl.int64)
     temperature, k, p = tl.load(temperature_ptr + row), tl.load(k_ptr + row), tl.load(p_ptr + row)
     if (temperature <= 0) | ((k <= 0) & (p >= 1)):
@@ -118,7 +120,9 @@ def _piece(  # noqa: PLR0917 - what a kernel needs
     token_ptr: tl.tensor,
     vocab: tl.tensor,
     piece: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:
+    after(pdl)
     row, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     temperature = tl.load(temperature_ptr + row)
     at = part * piece + tl.arange(0, piece)
@@ -138,7 +142,10 @@ def _piece(  # noqa: PLR0917 - what a kernel needs
 
 
 @jit
-def _settle(best_ptr: tl.tensor, token_ptr: tl.tensor, out_ptr: tl.tensor, pieces: tl.tensor, wide: tl.constexpr) -> None:
+def _settle(  # noqa: PLR0917 - what a kernel needs
+    best_ptr: tl.tensor, token_ptr: tl.tensor, out_ptr: tl.tensor, pieces: tl.tensor, wide: tl.constexpr, pdl: tl.constexpr
+) -> None:
+    after(pdl)
     row, at = tl.program_id(0).to(tl.int64), tl.arange(0, wide)
     values = tl.load(best_ptr + row * pieces + at, mask=at < pieces, other=float("-inf"))
     _, index = tl.max(values, 0, return_indices=True, return_indices_tie_break_left=True)

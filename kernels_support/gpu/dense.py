@@ -1,16 +1,20 @@
-"""x · Wᵀ by what is fastest where it runs: Triton for a few rows on a GPU, oneDNN over a packed W on CPU, else torch's own."""
+"""x · Wᵀ by what is fastest where it runs: Triton for few rows and a small W on a GPU, oneDNN over a packed W on CPU, else torch's own."""
 
 from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu import skinny
+from kernels_support.gpu import narrow, skinny
+from kernels_support.gpu.gates import silu_mul
 from kernels_support.gpu.lang import on_device
 
-__all__ = ["few", "linear", "packed"]
+__all__ = ["few", "gated", "linear", "packed", "parts", "some"]
 
-#: Rows of x, and numbers in W, up to which `skinny` beats cuBLAS (measured on one H200).
-ROWS, NUMBERS = 4, 1 << 23
+#: Rows of x, and numbers in W, up to which `skinny` beats cuBLAS (measured on one H200); the same for `narrow`.
+ROWS, NUMBERS, NARROW = 4, 1 << 23, 6_400_000
+
+#: Rows up to which `narrow` is the faster one where its sums are not taken in parts; twice as many where they are.
+PLAIN = 128
 
 #: Rows that the packed layout is made for; it serves any number.
 TYPICAL = 16
@@ -23,9 +27,30 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
         return product
     if few(x, weight):
         return skinny.launch(x, weight, bias, out)
+    if how := some(x, weight):
+        return narrow.launch(x, weight, bias, how, out)
     if out is None:
         return torch.nn.functional.linear(x, weight, bias)
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+
+
+def parts(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`linear`, or (parts, rows, n) float32 to be added by who reads it (`norms.add_rms_norm`), where that is faster."""
+    how = some(x, weight, summed=True)
+    return linear(x, weight, bias) if how is None else narrow.launch(x, weight, bias, how)
+
+
+def gated(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`silu_mul` of `linear`: (rows, k) and (2n, k) → (rows, n)."""
+    how = some(x, weight, gates=True)
+    return silu_mul(linear(x, weight, bias)) if how is None else narrow.launch(x, weight, bias, how, gated=True)
+
+
+def some(x: torch.Tensor, weight: torch.Tensor, *, gates: bool = False, summed: bool = False) -> narrow.Tiles | None:
+    """How `narrow` divides the product; None where it is not the faster one."""
+    if not on_device(x) or not ROWS < x.shape[0] <= (2 * PLAIN if summed else PLAIN) or weight.numel() > NARROW or x.dtype == torch.float32:
+        return None
+    return narrow.tiles(x.shape[0], weight.shape[0] // (2 if gates else 1), x.shape[1], gated=gates, summed=summed)
 
 
 def few(x: torch.Tensor, weight: torch.Tensor) -> bool:

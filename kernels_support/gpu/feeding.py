@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, start, tl
+from kernels_support.gpu.lang import after, jit, start, tl
 
 __all__ = ["Feed", "feed", "feed_reference"]
 
@@ -70,7 +70,9 @@ def feed(f: Feed) -> None:
 def _feed(  # noqa: PLR0917 - what a kernel needs
     said_ptr: tl.tensor, token_ptr: tl.tensor, table_ptr: tl.tensor, id_ptr: tl.tensor, position_ptr: tl.tensor, slot_ptr: tl.tensor, length_ptr: tl.tensor, following_ptr: tl.tensor,
     rows: tl.tensor, width: tl.tensor, page: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:  # fmt: skip
+    after(pdl)
     row = tl.program_id(0)
     source, known = tl.load(said_ptr + row), tl.load(said_ptr + rows + row)
     position, block = tl.load(said_ptr + 2 * rows + row), tl.load(said_ptr + 3 * rows + row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, start, tl, triton
+from kernels_support.gpu.lang import after, jit, on_device, start, tl, triton
 
 __all__ = ["silu_mul", "silu_mul_reference"]
 
@@ -29,7 +29,8 @@ def launch(both: torch.Tensor) -> torch.Tensor:
 
 
 @jit
-def _silu_mul(both_ptr: tl.tensor, out_ptr: tl.tensor, inner: tl.tensor, block: tl.constexpr) -> None:
+def _silu_mul(both_ptr: tl.tensor, out_ptr: tl.tensor, inner: tl.tensor, block: tl.constexpr, pdl: tl.constexpr) -> None:
+    after(pdl)
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * block + tl.arange(0, block)
     ok = at < inner

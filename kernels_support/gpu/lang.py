@@ -11,11 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
-__all__ = ["HAS_TRITON", "Launch", "jit", "noting", "on_device", "start", "tl", "triton"]
+__all__ = ["HAS_TRITON", "Launch", "after", "early", "jit", "noting", "on_device", "start", "tl", "triton"]
 
 # A CPU's torch has nothing to run it but its interpreter, and loading it would delay every start.
 if torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET") == "1":
@@ -43,9 +44,29 @@ def on_device(x: torch.Tensor) -> bool:
     return HAS_TRITON and (x.is_cuda or x.is_meta)
 
 
-def start(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
-    """Launch `kernel` over `grid`; inside `noting`, take note of it."""
+@cache
+def early() -> bool:
+    """Whether a kernel may be set up before the one in front of it has ended (programmatic dependent launch, from Hopper on)."""
+    return torch.cuda.is_available() and bool(torch.version.cuda) and torch.cuda.get_device_capability() >= (9, 0)
+
+
+@jit
+def after(pdl: tl.constexpr) -> None:
+    """First of all in a kernel: wait until all that was launched before it is done. What comes next may be set up meanwhile."""
+    if pdl:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+def start(kernel: Any, grid: tuple[int, ...], *args: Any, soon: bool = True, **options: Any) -> None:
+    """Launch `kernel` over `grid`; inside `noting`, take note of it. `soon`: it may be set up while the kernel before it still runs, where the device can.
+
+    Programs that are set up early lie where there is room, and long ones then lie unevenly.
+    """
     found: dict[Any, Launch] | None = getattr(_here, "found", None)
+    options["pdl"] = soon and early()
+    if options["pdl"]:
+        options["launch_pdl"] = True
     if found is None:
         kernel[grid](*args, **options)
     else:

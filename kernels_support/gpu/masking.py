@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, start, tl, triton
+from kernels_support.gpu.lang import after, jit, on_device, start, tl, triton
 
 __all__ = ["mask", "mask_reference"]
 
@@ -32,8 +32,15 @@ def launch(logits: torch.Tensor, lanes: torch.Tensor, words: torch.Tensor) -> No
 
 @jit
 def _mask(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: tl.tensor, lanes_ptr: tl.tensor, words_ptr: tl.tensor, vocab: tl.tensor, width: tl.tensor, piece: tl.constexpr
+    logits_ptr: tl.tensor,
+    lanes_ptr: tl.tensor,
+    words_ptr: tl.tensor,
+    vocab: tl.tensor,
+    width: tl.tensor,
+    piece: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:
+    after(pdl)
     i, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * piece + tl.arange(0, piece)
     row = tl.load(lanes_ptr + i).to(tl.int64)
     word = tl.load(words_ptr + i * width + at // 32, mask=at < vocab, other=-1)

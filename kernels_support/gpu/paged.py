@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, start, tl, triton
+from kernels_support.gpu.lang import after, jit, start, tl, triton
 
 __all__ = ["QUERIES", "Decode", "Prefill", "splits"]
 
@@ -21,20 +21,20 @@ _LOG2E = 1.4426950408889634
 
 
 def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
-    """Programs to share one sequence and KV head: enough for four a multiprocessor, and one where the batch is large."""
+    """Programs to share one sequence and KV head: enough for seven a multiprocessor, so that rows of unequal length even out, and one where the batch is large."""
     count = 1
-    while batch * kv_heads * count * 2 <= processors * 4 and count < 32:
+    while batch * kv_heads * count < processors * 7 and count < 32:
         count *= 2
     return count
 
 
-def shape(programs: int, splits: int, token: int) -> tuple[int, int, int]:
-    """(tokens of a tile, warps, stages) for so many programs over keys of `token` bytes. The fewer programs, the more each must have under way at once; the more,
-    the more of them should fit on a multiprocessor, so that the long ones do not wait for a place. Measured on one H200 with mixed lengths.
+def shape(splits: int, token: int) -> tuple[int, int, int]:
+    """(tokens of a tile, warps, stages) for keys of `token` bytes. Many programs should be small, so that more of them fit on a multiprocessor and the long ones do not wait
+    for a place; a few must each have much under way. Measured on one H200 over the states of a batch of mixed lengths.
     """
-    if splits > 1 or token > 256:
+    if splits > 4 or token > 256:
         return 64, 4, 3
-    return (128, 4, 2) if programs <= 512 else (64, 4, 2)
+    return (128, 4, 2) if splits > 1 else (64, 2, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class Decode:
             parts = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
             sums = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
         order = self.lengths if self.order is None else self.order
-        tile, warps, stages = shape(rows * kv, self.splits, _wide(size) * q.element_size())
+        tile, warps, stages = shape(self.splits, _wide(size) * q.element_size())
         start(
             _decode, (kv, rows, self.splits), q, keys, values, self.table, self.lengths, order, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             kv=kv, group=heads // kv, rows=max(16, triton.next_power_of_2(heads // kv)), size=size, wide=_wide(size), page=self.page,
-            tile=tile, splits=self.splits, ordered=self.order is not None, num_warps=warps, num_stages=stages,
+            tile=tile, splits=self.splits, ordered=self.order is not None, num_warps=warps, num_stages=stages, soon=self.splits > 4,
         )  # fmt: skip
         if self.splits > 1:
             start(_join, (rows, heads), parts, sums, out, size=size, wide=_wide(size), splits=self.splits, num_warps=2)
@@ -102,7 +102,9 @@ def _decode(  # noqa: PLR0917 - what a kernel needs
     q_ptr: tl.tensor, k_ptr: tl.tensor, v_ptr: tl.tensor, table_ptr: tl.tensor, length_ptr: tl.tensor, order_ptr: tl.tensor, out_ptr: tl.tensor, sum_ptr: tl.tensor, width: tl.tensor, stride: tl.tensor, scale: tl.tensor,
     kv: tl.constexpr, group: tl.constexpr, rows: tl.constexpr, size: tl.constexpr, wide: tl.constexpr, page: tl.constexpr,
     tile: tl.constexpr, splits: tl.constexpr, ordered: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:  # fmt: skip
+    after(pdl)
     # The heads of a row come one after the other, so that rows begin in their order.
     head, row, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if ordered:
@@ -149,8 +151,9 @@ def _decode(  # noqa: PLR0917 - what a kernel needs
 
 @jit
 def _join(  # noqa: PLR0917 - what a kernel needs
-    part_ptr: tl.tensor, sum_ptr: tl.tensor, out_ptr: tl.tensor, size: tl.constexpr, wide: tl.constexpr, splits: tl.constexpr
+    part_ptr: tl.tensor, sum_ptr: tl.tensor, out_ptr: tl.tensor, size: tl.constexpr, wide: tl.constexpr, splits: tl.constexpr, pdl: tl.constexpr
 ) -> None:  # fmt: skip
+    after(pdl)
     place = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
     s, d = tl.arange(0, splits), tl.arange(0, wide)
     ok_d = d < size
@@ -167,7 +170,9 @@ def _join(  # noqa: PLR0917 - what a kernel needs
 def _prefill(  # noqa: PLR0917 - what a kernel needs
     q_ptr: tl.tensor, k_ptr: tl.tensor, v_ptr: tl.tensor, table_ptr: tl.tensor, tile_ptr: tl.tensor, span_ptr: tl.tensor, out_ptr: tl.tensor, width: tl.tensor, stride: tl.tensor, scale: tl.tensor,
     heads: tl.constexpr, group: tl.constexpr, size: tl.constexpr, wide: tl.constexpr, page: tl.constexpr, queries: tl.constexpr, tile: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:  # fmt: skip
+    after(pdl)
     index, head = tl.program_id(0), tl.program_id(1)
     row = tl.load(tile_ptr + index * 2).to(tl.int64)
     if row < 0:

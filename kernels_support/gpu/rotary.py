@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, on_device, start, tl, triton
+from kernels_support.gpu.lang import after, jit, on_device, start, tl, triton
 from kernels_support.gpu.norms import rms_norm_reference
 
 __all__ = ["Heads", "rotate_and_store", "rotate_and_store_reference"]
@@ -79,7 +79,9 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     qkv_ptr: tl.tensor, rope_ptr: tl.tensor, slot_ptr: tl.tensor, out_ptr: tl.tensor, key_ptr: tl.tensor, value_ptr: tl.tensor,
     qn_ptr: tl.tensor, kn_ptr: tl.tensor, stride: tl.tensor, eps: tl.tensor,
     heads: tl.constexpr, kv: tl.constexpr, size: tl.constexpr, half: tl.constexpr, normed: tl.constexpr, many: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:  # fmt: skip
+    after(pdl)
     token = tl.program_id(0).to(tl.int64)
     dtype = out_ptr.dtype.element_ty
     head, at = tl.program_id(1) * many + tl.arange(0, many), tl.arange(0, half)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu.lang import jit, start, tl, triton
+from kernels_support.gpu.lang import after, jit, start, tl, triton
 
 __all__ = ["launch"]
 
@@ -28,18 +28,23 @@ def launch(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
 def _skinny(  # noqa: PLR0917 - what a kernel needs
     x_ptr: tl.tensor, w_ptr: tl.tensor, b_ptr: tl.tensor, out_ptr: tl.tensor, n: tl.tensor, k: tl.tensor,
     has_bias: tl.constexpr, rows: tl.constexpr, some: tl.constexpr, piece: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:  # fmt: skip
     at = tl.program_id(0) * some + tl.arange(0, some)
     ok = at < n
     which = tl.arange(0, 4)
     acc = tl.zeros((some, 4), tl.float32)
+    # W was there before: its first piece is on its way while what makes x still runs.
+    column = tl.arange(0, piece)
+    w = tl.load(w_ptr + at.to(tl.int64)[:, None] * k + column[None, :], mask=ok[:, None] & (column < k)[None, :], other=0.0)
+    after(pdl)
     for first in range(0, k, piece):
         column = first + tl.arange(0, piece)
-        inside = column < k
-        w = tl.load(w_ptr + at.to(tl.int64)[:, None] * k + column[None, :], mask=ok[:, None] & inside[None, :], other=0.0).to(tl.float32)
         for row in tl.static_range(rows):
-            x = tl.load(x_ptr + row * k + column, mask=inside, other=0.0).to(tl.float32)
-            acc += tl.where(which[None, :] == row, tl.sum(w * x[None, :], 1)[:, None], 0.0)
+            x = tl.load(x_ptr + row * k + column, mask=column < k, other=0.0).to(tl.float32)
+            acc += tl.where(which[None, :] == row, tl.sum(w.to(tl.float32) * x[None, :], 1)[:, None], 0.0)
+        column += piece
+        w = tl.load(w_ptr + at.to(tl.int64)[:, None] * k + column[None, :], mask=ok[:, None] & (column < k)[None, :], other=0.0)
     if has_bias:
         acc += tl.load(b_ptr + at, mask=ok, other=0.0).to(tl.float32)[:, None]
     tl.store(out_ptr + which[None, :] * n + at[:, None], acc.to(out_ptr.dtype.element_ty), mask=ok[:, None] & (which[None, :] < rows))

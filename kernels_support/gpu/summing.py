@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import jit, start, tl, triton
+from kernels_support.gpu.lang import after, jit, start, tl, triton
 from kernels_support.gpu.norms import rms_norm_reference
 
 __all__ = ["FLAGS", "Peers", "sum_rms_norm", "sum_rms_norm_reference"]
@@ -62,7 +62,9 @@ def sum_rms_norm(  # noqa: PLR0917 - what a kernel needs
 def _sum_rms_norm(  # noqa: PLR0917 - what a kernel needs
     at_ptr: tl.tensor, r_ptr: tl.tensor, w_ptr: tl.tensor, out_ptr: tl.tensor, sum_ptr: tl.tensor, rows: tl.tensor, width: tl.tensor, offset: tl.tensor, eps: tl.tensor,
     has_residual: tl.constexpr, block: tl.constexpr, me: tl.constexpr, world: tl.constexpr,
+    pdl: tl.constexpr,
 ) -> None:  # fmt: skip
+    after(pdl)
     program = tl.program_id(0)
     dtype = out_ptr.dtype.element_ty
     # A handshake: say to each peer that our part is there (its flag for us 0 → 1), wait until each has said so (our flag for it 1 → 0).

@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import choosing, gates, masking, norms, rotary, skinny, summing  # noqa: E402
+from kernels_support.gpu import choosing, gates, masking, narrow, norms, rotary, skinny, summing  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
@@ -159,9 +159,7 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
 
 
 def test_few_sequences_are_split_and_many_are_not() -> None:
-    assert splits(1, 8) == 32
-    assert splits(16, 8) == 4
-    assert splits(256, 8) == 1
+    assert [splits(rows, 8) for rows in (1, 16, 32, 96, 128, 256)] == [32, 8, 4, 2, 1, 1]
 
 
 def choice(rows: int, **more: Any) -> Choice:
@@ -248,3 +246,41 @@ def test_what_is_masked_is_never_chosen(k: int) -> None:
     chosen = choosing.choose(logits, how).tolist()
     assert set(chosen) <= {80 * 32 + 1, 80 * 32 + 3}
     assert chosen == choose_reference(logits, how).tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "n", "k"), [(5, 64, 128), (16, 128, 1024), (33, 192, 2048), (70, 128, 256), (200, 64, 1024)])
+@pytest.mark.parametrize("gated", [False, True])
+def test_narrow(rows: int, n: int, k: int, gated: bool, dtype: Any) -> None:
+    x, weight, bias = randn(rows, k, dtype=dtype), randn((1 + gated) * n, k, dtype=dtype), randn((1 + gated) * n, dtype=dtype)
+    for with_bias in (bias, None):
+        plain = torch.nn.functional.linear(x.float(), weight.float(), None if with_bias is None else with_bias.float())
+        plain = gates.silu_mul_reference(plain) if gated else plain
+        for summed in (False, not gated):
+            how = narrow.tiles(rows, n, k, gated=gated, summed=summed)
+            assert how is not None
+            ours = narrow.launch(x, weight, with_bias, how, gated=gated)
+            assert ours.shape == ((how.split, rows, n) if how.split > 1 else (rows, n))
+            close(ours.sum(0) if ours.dim() == 3 else ours, plain, dtype)
+            into = torch.empty(rows, n, device=DEVICE, dtype=dtype)
+            assert how.split > 1 or narrow.launch(x, weight, with_bias, how, into, gated=gated) is into
+
+
+def test_narrow_is_for_few_rows_and_even_sizes() -> None:
+    assert narrow.tiles(257, 128, 1024) is None
+    assert narrow.tiles(8, 96, 1024) is None
+    assert narrow.tiles(8, 128, 576) is None
+    whole, shared = narrow.tiles(64, 1024, 2048), narrow.tiles(64, 1024, 2048, summed=True)
+    assert whole is not None
+    assert shared is not None
+    assert (whole.split, shared.split) == (1, 2), "more programs, where the sum is welcome in parts"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("streamed", [True, False])
+def test_norms_add_parts(streamed: bool, dtype: Any) -> None:
+    parts, weight, stream = randn(3, 5, 100), randn(100, dtype=dtype), randn(5, 100, dtype=dtype) if streamed else None
+    for ours, plain in zip(
+        norms.launch(parts, stream, weight, 1e-6), norms.add_rms_norm_reference(parts, stream, weight, 1e-6), strict=True
+    ):
+        close(ours, plain, dtype)
