@@ -112,7 +112,7 @@ def test_a_rank_that_fails_says_with_what(pools: Pools) -> None:
 
 
 def test_a_dead_replicas_rows_go_to_the_other(pools: Pools) -> None:
-    pool = pools.start("--devices", "cpu,cpu", **SLOW)
+    pool = pools.start("--devices", "cpu,cpu", HOLYNB_FAKE_STEP="0.02")
     asks = [in_background(pool, {"messages": [{"role": "user", "content": f"row {i} " + "x" * 50}]}) for i in range(6)]
     pool.wait(lambda: running(pool) == 6)
     os.kill(pool.record.ranks[1].pid, signal.SIGKILL)

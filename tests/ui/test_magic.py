@@ -184,7 +184,7 @@ def test_debug_gives_the_traceback(here: Here) -> None:
 def test_some_failed_rows_are_rows(here: Here) -> None:
     done = here("%%infer sim/echo -l --retries 0 -p fault=500 --only failed".replace(" --only failed", "") + "\na\nb")
     assert isinstance(done.error, InferError)
-    mixed = here("%%infer r << sim/flaky -l --retries 0\n" + "\n".join(f"row {i}" for i in range(40)))
+    mixed = here("%%infer r << sim/flaky -l --retries 0 -p seconds=0\n" + "\n".join(f"row {i}" for i in range(40)))
     frame = here["r"]
     bad = int((frame["status"] == "error").sum())
     assert 0 < bad < 40
