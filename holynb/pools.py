@@ -265,7 +265,11 @@ def _found(name: str, *, wanted: bool = True) -> Record:
     record = find(name)
     if record is not None:
         return record
-    running = [r.name for r in rendezvous.listing(_home() / "run")[0]]
+    records = rendezvous.listing(_home() / "run")[0]
+    if (far := next((r for r in records if r.name == name and not r.here), None)) is not None:
+        place = f"the machine {far.host}, which shares this home folder"
+        raise BadRoute(f"pool/{name} is of {place}: go there. If that is no more, remove the file of the pool in {_home() / 'run'}.")
+    running = [r.name for r in records if r.here]
     others = f"These run: {', '.join(f'pool/{n}' for n in running)}." if running else "No pool runs."
     after = f"Start it: {command(name)}" if wanted else others
     raise BadRoute(f"There is no running pool {name!r}.{closest(name, running)} {after}")

@@ -259,8 +259,9 @@ def test_missing_extras_name_the_command(model: str, monkeypatch: pytest.MonkeyP
 def test_another_machines_pool_is_shown_as_such(home: Path) -> None:
     rendezvous.write(home / "run", rendezvous.Record("far", Process(1, 1), host="elsewhere", facts={"model": "m"}))
     assert [(i.name, i.state, i.host) for i in pools.listing()] == [("far", "elsewhere", "elsewhere")]
-    with pytest.raises(BadRoute):
-        pools.stop("far")
+    for ask in (pools.stop, pools.status):
+        with pytest.raises(BadRoute, match=r"is of the machine elsewhere, .* remove the file of the pool in .*run"):
+            ask("far")
     (home / "run" / "far.json").unlink()
 
 

@@ -138,10 +138,22 @@ def _read(path: Path) -> Record | None:
         raw = json.loads(path.read_text(encoding="utf-8"))
         raw["process"] = Process(**raw["process"])
         raw["ranks"] = tuple(Process(**r) for r in raw["ranks"])
-        return Record(**raw)
+        record = Record(**raw)
+        return record if _sound(record) else None
     except OSError as exc:
         if shortage.out(exc):
             raise  # a file that cannot be opened now is not one that is gone
         return None
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _sound(record: Record) -> bool:
+    """Whether everything is of its kind: what is believed here leads to signals and to files that are removed."""
+    numbers = [n for p in (record.process, *record.ranks) for n in (p.pid, p.start)]
+    words = [record.name, record.host, record.boot, *(w for w in (record.socket, record.token) if w is not None)]
+    return (
+        all(isinstance(n, int) for n in (*numbers, record.port or 0))
+        and all(isinstance(w, str) for w in words)
+        and isinstance(record.facts, dict)
+    )

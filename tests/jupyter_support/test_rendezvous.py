@@ -130,6 +130,27 @@ def test_rubbish_is_removed_and_said(tmp_path: Path) -> None:
     assert rendezvous.listing(tmp_path / "nowhere") == ([], [])
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"process": {"pid": "1", "start": 1}},
+        {"ranks": [{"pid": 1, "start": None}]},
+        {"socket": 5},
+        {"facts": []},
+        {"port": "80"},
+        {"host": None},
+    ],
+)
+def test_what_is_of_another_kind_is_rubbish_too(tmp_path: Path, wrong: dict[str, object]) -> None:
+    path = rendezvous.write(tmp_path, Record("a", Process.mine(), "/tmp/x/s"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}))
+    assert rendezvous.find(tmp_path, "a") is None
+    found, notes = rendezvous.listing(tmp_path)
+    assert found == []
+    assert "was not a readable record" in notes[0]
+    assert not path.exists()
+
+
 def test_only_the_owner_removes(tmp_path: Path) -> None:
     rendezvous.write(tmp_path, Record("a", Process.mine()))
     rendezvous.remove(tmp_path, "a", owner=DEAD)
