@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from servers.exact import Exact, reply
+from servers.golden import OPENAI
 
 import holynb
 from holynb import history, loop, spending
@@ -355,8 +357,12 @@ def test_closing_leaves_no_thread():
 
 
 def test_an_unknown_price_is_said_once_and_shown_as_unknown():
-    run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
-    assert isinstance(run.summary().cost, Decimal)
+    with Exact([reply(OPENAI.whole)]) as server:
+        run = infer(["a", "b"], "vllm/m", api_base=server.base).wait(DEADLINE)
+    assert len([e for e in run.journal.since(0)[0] if isinstance(e, Noted) and "No price is known for vllm/m" in e.text]) == 1
+    assert (run.summary().cost, run.summary().unknown_cost) == (None, 2)
+    assert "$?" in run.summary().line()
+    assert run.frame()["cost"].isna().all()
 
 
 def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home: Path) -> None:

@@ -240,7 +240,7 @@ def test_a_frozen_pool_is_noticed(model: str, monkeypatch: pytest.MonkeyPatch) -
         with_engine(work)
 
 
-def test_closing_a_row_early_cancels_it_and_connections_are_reused(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_is_closed_early_is_cancelled(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLYNB_FAKE_STEP", "0.02")
     pools.start(model)
 
