@@ -75,6 +75,9 @@ def test_the_same_pool_is_not_started_twice(model: str, tmp_path: Path) -> None:
         pools.start(model, dp=2)
     with pytest.raises(BadOption, match="as --dp 1"):
         pools.start(model, tp=2)
+    with pytest.raises(BadOption, match=r"its --max-len is the default\. Choose another --name"):
+        pools.start(model, max_len=64)
+    assert pools.start(model, devices="cpu").pid == first.pid
     assert pools.start(str(byte_model(tmp_path / "other" / "bytes")), name="b").pid != first.pid
     assert sorted(pools.stop("all")) == ["b", "bytes"]
 
@@ -245,9 +248,12 @@ def test_what_has_run_once_is_started_again_by_the_line_that_started_it(
         pools.status("mine")
     assert pools.command(model) == pools.command("bytes") == f"%infer pool start {model}"
     assert pools.command("elsewhere/bytes") == "%infer pool start elsewhere/bytes", "another model of the same last word"
-    said, info = poolwords.run(shlex.split(line)[2:], str)
+    said, info = poolwords.run(shlex.split(line)[2:], lambda text: None)
     assert "pool/mine is ready" in said
     assert (info["model"], info["dp"], info["max_len"]) == (folder, 2, 64)
+    with pytest.raises(BadOption, match="its --max-len is 64"):
+        pools.start(folder, name="mine", dp=2, max_len=128)
+    assert pools.start(folder, name="mine", dp=2, max_len=64).pid == info["pid"]
 
 
 def test_missing_extras_name_the_command(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
