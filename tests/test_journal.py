@@ -98,6 +98,16 @@ def test_tails_are_the_ends_of_what_rows_in_flight_said() -> None:
     assert journal.tails(10**9)[0] == (4, "Once upon a time")
 
 
+def test_a_line_in_place_of_an_answer_is_replaced_by_the_next_and_counted() -> None:
+    """The count is how a view knows that there is something new."""
+    journal = Journal(1)
+    journal.tell(0, "in 4 parts")
+    assert journal.tails(99) == {0: (1, "in 4 parts")}
+    journal.tell(0, "1 of 4 parts")
+    assert journal.tails(99) == {0: (2, "1 of 4 parts")}
+    assert journal.partial(0) == "1 of 4 parts"
+
+
 def test_times_go_on_where_the_wall_clock_is_set_back() -> None:
     journal = Journal(1)
     for at in (1000.0, 999.8, 1001.0, 400.0, 401.0, 2000.0):

@@ -62,6 +62,14 @@ def ends(journal: Journal) -> list[Outcome]:
     return [o for o in journal.rows if o is not None]
 
 
+def test_the_next_route_has_all_retries_of_its_own():
+    first = Scripted(always(Fault("server", "boom")), "a/x")
+    second = Scripted(lambda row, attempt: [Fault("server", "boom")] if attempt <= FAST.retries else [said("late")], "b/y")
+    (row,) = ends(drive([first, second], 1)[0])
+    assert (row.status, row.text, row.route) == ("ok", "late", "b/y")
+    assert (first.seen[0], second.seen[0], row.attempts) == (FAST.retries + 1, FAST.retries + 1, 2 * FAST.retries + 2)
+
+
 def test_rows_come_back_with_text_tokens_cost_and_latency():
     engine = Scripted(lambda row, attempt: ["a", "b", said(f"answer {row}", tokens_in=3, tokens_out=2)])
     journal, _ = drive([engine], 20)
