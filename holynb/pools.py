@@ -89,8 +89,9 @@ def _same(record: Record, wish: Wish) -> None:
     if runs != {flag: getattr(wish, flag) for flag in runs}:
         raise BadOption(f"The pool {record.name} already runs, as {' '.join(f'--{flag} {n}' for flag, n in runs.items())}. {other}")
     for flag, wanted in (("dtype", wish.dtype), ("max_len", wish.max_len), ("devices", wish.devices and wish.places.split(","))):
-        if wanted is not None and wanted != (has := record.facts.get(flag)):
-            says = ", ".join(has) if isinstance(has, list) else has or "the default"
+        now = record.facts.get(flag)
+        if wanted is not None and wanted != now:
+            says = ", ".join(now) if isinstance(now, list) else now or "the default"
             raise BadOption(f"The pool {record.name} already runs, and its --{flag.replace('_', '-')} is {says}. {other}")
 
 
