@@ -102,7 +102,7 @@ def _said(outcome: Outcome | None) -> str:
 def _cell(outcome: Outcome | None, most: int) -> str:
     bad = ' class="holynb-bad"' if outcome is not None and outcome.status == "error" else ""
     said = safe(clip(_said(outcome)[: 8 * most].strip(), most))
-    return f'<td dir="auto"{bad}{PROSE}>{said}<div class="holynb-note" style="white-space:nowrap">{safe(_facts(outcome))}</div></td>'
+    return f'<td dir="auto"{bad}{PROSE}>{said}<div class="holynb-note" style="white-space:nowrap;font-size:11px">{safe(_facts(outcome))}</div></td>'
 
 
 def _facts(outcome: Outcome | None) -> str:

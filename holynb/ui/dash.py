@@ -120,7 +120,7 @@ def runs_table(session: Sequence[Run], stored: Sequence[RunRecord], now: float) 
 
 def _money(said: str, route: str) -> str:
     """Dollars of the simulator are nobody's, and are called so."""
-    return f"{said} simulated" if route.startswith("sim/") and said not in ("", "?", "$?") else said
+    return f"{said} simulated" if route.startswith("sim/") and said not in ("", "?", "$?", "$0.00") else said
 
 
 def spent_table(lines: Sequence[Spent]) -> str:
