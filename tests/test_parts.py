@@ -23,7 +23,7 @@ from servers.golden import openai_chunk
 from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
-from holynb import chunking, history, plan, quote
+from holynb import chunking, history, plan, quote, spending
 from holynb.errors import BadOption
 from holynb.options import Options
 from holynb.types import Ended, Started
@@ -157,6 +157,8 @@ def test_a_piece_that_fails_fails_its_row_and_only_what_is_missing_is_asked_agai
         assert frame["error_type"][0] == "server"
         assert frame["attempts"].sum() == len(server.asked)
         assert frame["cost"][0] > 0
+        told = spending.total(spending.spent(history.log()))
+        assert told.failed == run.chunks()["status"].eq("error").sum() == 1, "its parts are counted, and not the row beside them"
         first = len(server.asked)
         answered = run.chunks()["status"].eq("ok").sum()
         reader.before = None
@@ -257,7 +259,6 @@ def test_the_answer_put_together_streams_into_the_row_and_a_stop_keeps_it():
 
 
 def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
-    from holynb import spending
 
     texts = [f"{QUESTION}\n\n{book(8)}"]
     reader = Reader(before=broken_at("2", times=1, status=400))
