@@ -53,7 +53,9 @@ class Kernel:
     def interrupt(self) -> None:
         """Interrupt the cell that runs, and wait for its end: what is queued behind an error is aborted."""
         self.manager.interrupt_kernel()
-        self.client.get_shell_msg(timeout=20)
+        # Answers to `wait_for_ready`, which asks more than once, may still come before it.
+        while self.client.get_shell_msg(timeout=20)["header"]["msg_type"] != "execute_reply":
+            pass
 
     def end(self) -> None:
         self.client.stop_channels()
