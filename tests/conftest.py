@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
+
+with suppress(ImportError):  # a machine that tries the kernels alone needs none of it
+    import hypothesis
+
+    # How long an example takes is up to what else the machine does: a test that asserts a time would fail for that alone.
+    hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -46,6 +46,16 @@ def test_unknown_usage_counts_as_what_was_set_aside_and_an_overrun_is_reported()
     assert (budget.spent, budget.reserved, budget.overrun) == (Decimal(7), Decimal(0), Decimal(1))
 
 
+def test_what_nothing_was_set_aside_for_spends_nothing_of_a_budget():
+    """A pool's time has its price an hour, and `--budget` holds what others bill."""
+    budget = Budget(Decimal(1))
+    money = Money(lambda route, model, usage: None, budget=budget)
+    money.settle(Decimal(0), Decimal("0.75"))
+    assert (budget.spent, budget.reserved, budget.overrun) == (0, 0, 0)
+    money.settle(Decimal(0), None)
+    assert budget.spent == 0
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_never_over_and_nearly_all_of_it_used(seed: int):
     rng = random.Random(seed)

@@ -59,6 +59,15 @@ def test_nothing_is_lost_no_piece_is_too_long_and_order_is_kept(text, most, shar
     assert pieces or not text.strip()
 
 
+def test_a_heading_is_no_piece_of_its_own():
+    """The only paragraph's end is near the beginning: a cut between sentences, further on, fills the piece."""
+    text = "Chapter one\n\n" + "The parcel came late and nobody was at home. " * 60
+    pieces = chunking.split(text, 200)
+    assert len(pieces) < 8
+    assert all(tokens.most(p.text) > 100 for p in pieces[:-1])
+    assert all(p.text.rstrip().endswith("home.") for p in pieces)
+
+
 @given(texts, st.integers(chunking.SMALLEST, 300))
 def test_an_overlap_repeats_the_end_of_the_piece_before(text, most):
     pieces = chunking.split(text, most, overlap=most // 4)

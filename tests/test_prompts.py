@@ -219,6 +219,16 @@ def test_a_template_that_would_not_end_ends(body):
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.parametrize("body", ["{{ 'a'.ljust(30_000_000) }}", "{{ 'a'.center(30_000_000) }}", "{{ 'a'|center(30_000_000) }}", "{{ 'a' * 30_000_000 }}"])
+def test_a_text_that_is_too_long_is_refused_before_it_is_made(body):
+    with pytest.raises(BadPrompt, match="the text is longer than 20,000,000 characters"):
+        texts(body)
+
+
+def test_none_that_a_template_says_itself_is_empty():
+    assert texts("[{{ none }}{{ x if x }}{{ [none][0] }}]", x=None) == ["[]"]
+
+
 # -- what stands beside the prompt ----------------------------------------------------------------------------------------
 def test_a_system_prompt_is_a_template_too():
     assert cell("x", None, Options(system="In {{ lang }}"), lang="Korean")[0].messages == (Message("system", "In Korean"), Message("user", "x"))

@@ -47,7 +47,7 @@ def test_an_answer_that_holds_becomes_typed_cells():
 
 @pytest.mark.parametrize(
     "text",
-    [f"```json\n{GOOD}\n```", f"Here you are [1]: {GOOD} Hope it helps!", f"  {GOOD}\n", f"The {{label}} is below.\n\n{GOOD}", f"[] {{}} {GOOD}"],
+    [f"```json\n{GOOD}\n```", f"Here you are [1]: {GOOD} Hope it helps!", f"  {GOOD}\n", f"The {{label}} is below.\n\n{GOOD}", f"[] {{}} {GOOD}", f"a list ends with }} or ]: {GOOD}"],
 )
 def test_words_and_fences_around_an_answer_are_looked_past(text):
     assert schema.load(REVIEW).check(text).cells["label"] == "good"
@@ -148,6 +148,13 @@ def test_open_objects_stay_open():
     assert schema.load({"type": "object", "properties": {"m": {"type": "object", "additionalProperties": {"type": "number"}}}}).wire["properties"]["m"][
         "anyOf"
     ][0] == {"type": "object", "additionalProperties": {"type": "number"}}
+
+
+def test_of_several_system_messages_the_first_alone_is_told():
+    told = schema.load(REVIEW).instruct((Message("system", "be brief"), Message("user", "x"), Message("system", "be kind")))
+    assert [m.role for m in told] == ["system", "user", "system"]
+    assert told[0].content.startswith("be brief\n\nAnswer with JSON alone")
+    assert told[2].content == "be kind"
 
 
 def test_instruction_and_repair():
