@@ -86,9 +86,10 @@ def load(spec: Spec, cut: Cut, source: Source, device: str, dtype: torch.dtype) 
     """This rank's weights. Raises UserError naming a tensor that should be there and is not."""
     loader = _Loader(spec, cut, source, device, dtype)
     layers = [loader.layer(i) for i in range(*cut.layers)]
-    embed = loader.must("model.embed_tokens.weight", cut.vocab) if cut.embeds or (cut.ends and spec.tied) else None
-    norm = loader.must("model.norm.weight") if cut.ends else None
-    head = None if not cut.ends else embed if spec.tied else loader.must("lm_head.weight", cut.vocab)
+    table = (cut.vocab[1] - cut.vocab[0], spec.hidden)
+    embed = loader.must("model.embed_tokens.weight", table, cut.vocab) if cut.embeds or (cut.ends and spec.tied) else None
+    norm = loader.must("model.norm.weight", (spec.hidden,)) if cut.ends else None
+    head = None if not cut.ends else embed if spec.tied else loader.must("lm_head.weight", table, cut.vocab)
     return Weights(layers, embed if cut.embeds else None, norm, head)
 
 
@@ -103,10 +104,18 @@ class _Loader:
         # On CPU a copy: a tensor that is still the file's own would keep all of the file mapped, and counted, beside the packed weights.
         return None if tensor is None else tensor.to(device=self.device, dtype=self.dtype, copy=self.device == "cpu").contiguous()
 
-    def must(self, name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor:
+    def must(
+        self, name: str, shape: tuple[int, ...], rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None
+    ) -> Tensor:
+        """The part of a tensor, of this shape. Raises UserError where there is none, or one of another model."""
         tensor = self.maybe(name, rows, columns)
         if tensor is None:
             raise UserError(f"The model's files hold no tensor {name}, which its config.json promises. Fetch the model again.")
+        if tensor.shape != shape:
+            said, found = (" × ".join(map(str, sizes)) for sizes in (shape, tensor.shape))
+            raise UserError(
+                f"Of {name} config.json promises {said} numbers and the model's files hold {found}: they are of two models. Fetch the model again."
+            )
         return tensor
 
     def stack(self, names: list[tuple[str, tuple[int, int]]], kind: str) -> Tensor:
@@ -115,7 +124,8 @@ class _Loader:
         out: Tensor | None = None
         at = 0
         for name, rows in names:
-            piece = self.must(f"{name}.{kind}", rows)
+            many = rows[1] - rows[0]
+            piece = self.must(f"{name}.{kind}", (many,) if kind == "bias" else (many, self.spec.hidden), rows)
             if out is None:
                 out = torch.empty(size, *piece.shape[1:], dtype=self.dtype, device=self.device)
             out[at : at + len(piece)] = piece
@@ -131,18 +141,18 @@ class _Loader:
         qkv = [(f"{attn}.q_proj", q), (f"{attn}.k_proj", kv), (f"{attn}.v_proj", kv)]
         gate_up = [(f"{mlp}.gate_proj", cut.inner), (f"{mlp}.up_proj", cut.inner)]
         return Layer(
-            norm=self.must(f"model.layers.{i}.input_layernorm.weight"),
+            norm=self.must(f"model.layers.{i}.input_layernorm.weight", (spec.hidden,)),
             qkv=self.stack(qkv, "weight"),
-            out=self.must(f"{attn}.o_proj.weight", columns=q),
-            mlp_norm=self.must(f"model.layers.{i}.post_attention_layernorm.weight"),
+            out=self.must(f"{attn}.o_proj.weight", (spec.hidden, q[1] - q[0]), columns=q),
+            mlp_norm=self.must(f"model.layers.{i}.post_attention_layernorm.weight", (spec.hidden,)),
             gate_up=self.stack(gate_up, "weight"),
-            down=self.must(f"{mlp}.down_proj.weight", columns=cut.inner),
+            down=self.must(f"{mlp}.down_proj.weight", (spec.hidden, cut.inner[1] - cut.inner[0]), columns=cut.inner),
             qkv_bias=self.stack(qkv, "bias") if spec.qkv_bias else None,
-            out_bias=self.must(f"{attn}.o_proj.bias") if spec.out_bias and cut.lead else None,
+            out_bias=self.must(f"{attn}.o_proj.bias", (spec.hidden,)) if spec.out_bias and cut.lead else None,
             gate_up_bias=self.stack(gate_up, "bias") if spec.mlp_bias else None,
-            down_bias=self.must(f"{mlp}.down_proj.bias") if spec.mlp_bias and cut.lead else None,
-            q_norm=self.must(f"{attn}.q_norm.weight") if spec.qk_norm else None,
-            k_norm=self.must(f"{attn}.k_norm.weight") if spec.qk_norm else None,
+            down_bias=self.must(f"{mlp}.down_proj.bias", (spec.hidden,)) if spec.mlp_bias and cut.lead else None,
+            q_norm=self.must(f"{attn}.q_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
+            k_norm=self.must(f"{attn}.k_norm.weight", (spec.head_dim,)) if spec.qk_norm else None,
         )
 
 

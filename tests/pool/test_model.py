@@ -99,3 +99,22 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
     with pytest.raises(UserError, match=r"model\.layers\.4"):
         Runner(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "tensor"),
+    [
+        ("hidden_size", 80, "input_layernorm"),
+        ("intermediate_size", 128, "gate_proj"),
+        ("vocab_size", 400, "embed_tokens"),
+        ("head_dim", 16, "q_norm"),
+    ],
+)
+def test_weights_of_another_size_than_the_config_are_not_taken(key: str, value: int, tensor: str, tmp_path: Path) -> None:
+    tiny.make("qwen3", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(UserError, match="they are of two models") as wrong:
+        Runner(tmp_path)
+    assert tensor in str(wrong.value)
+    assert "\n" not in str(wrong.value)
