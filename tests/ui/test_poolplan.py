@@ -125,7 +125,8 @@ def test_from_the_console(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_panels_button(tmp_path: Path) -> None:
-    tiny.make("llama", tmp_path / "m")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"], **tiny.SIZES}))
     form = PoolForm()
     form.model.value = str(tmp_path / "m")
     for name, value in (("gpus", "2x24GB"), ("tp", "2"), ("port", "8000"), ("micro_batches", "2")):
