@@ -54,7 +54,7 @@ def test_progress_is_late_calm_and_replaced_by_the_end(here: Kernel) -> None:
 
 
 def test_one_prompt_streams_while_somebody_watches(here: Kernel) -> None:
-    done = here("%%infer one << sim/stream --no-cache\ntell me")
+    done = here("%%infer one << sim/stream --no-cache --max-tokens 25\ntell me")
     words = [len(c["data"]["text/plain"].splitlines()[0].split()) for c in done.of("display_data", "update_display_data")[:-1]]
     assert words == sorted(words)
     assert len(set(words)) > 5
