@@ -34,7 +34,7 @@ from kernels_support.gpu.sampling import Choice
 __all__ = ["Flight", "Graphs", "choice", "sizes"]
 
 #: Sizes that are captured; a batch takes the next larger one.
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256)
 CHUNKS = (64, 256, 1024, 2048, 4096, 8192)
 
 #: Host buffers in turn: one is being filled while steps under way may still be read.

@@ -28,13 +28,15 @@ def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
     return count
 
 
-def shape(splits: int, token: int) -> tuple[int, int, int]:
-    """(tokens of a tile, warps, stages) for keys of `token` bytes. Many programs should be small, so that more of them fit on a multiprocessor and the long ones do not wait
-    for a place; a few must each have much under way. Measured on one H200 over the states of a batch of mixed lengths.
+def shape(programs: int, splits: int, token: int) -> tuple[int, int, int]:
+    """(tokens of a tile, warps, stages) for so many programs over keys of `token` bytes. Many programs should be small, so that more of them fit on a multiprocessor and the
+    long ones do not wait for a place; a few must each have much under way. Measured on one H200 over the states of a batch of mixed lengths.
     """
     if splits > 4 or token > 256:
         return 64, 4, 3
-    return (128, 4, 2) if splits > 1 else (64, 2, 2)
+    if splits > 1:
+        return 128, 4, 2
+    return (32, 1, 3) if programs > 1280 else (64, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Decode:
             parts = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
             sums = torch.empty(rows, heads, self.splits, dtype=torch.float32, device=q.device)
         order = self.lengths if self.order is None else self.order
-        tile, warps, stages = shape(self.splits, _wide(size) * q.element_size())
+        tile, warps, stages = shape(rows * kv, self.splits, _wide(size) * q.element_size())
         start(
             _decode, (kv, rows, self.splits), q, keys, values, self.table, self.lengths, order, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             kv=kv, group=heads // kv, rows=max(16, triton.next_power_of_2(heads // kv)), size=size, wide=_wide(size), page=self.page,
