@@ -45,6 +45,14 @@ def test_a_pool_without_a_price_has_no_dollars_to_show():
     assert "$" not in told.line()
 
 
+def test_cached_rows_do_not_make_a_pools_time_cost_nothing():
+    cached = Outcome("ok", "x", route="pool/x", usage=Usage(10, 5), cost=Decimal(0), cached=True)
+    told = summarize([cached, cached, ok(None, route="pool/x")], 1.0)
+    assert (told.cost, told.unknown_cost, told.money()) == (None, 0, "")
+    assert summarize([cached, ok("0.1"), ok(None)], 1.0).money() == "$0.10 + 1 unknown"
+    assert summarize([cached, failed("timeout")], 1.0).money() == "$0.00"
+
+
 def test_cached_rows_cost_nothing_and_say_what_they_saved():
     row = Outcome("ok", "x", usage=Usage(10, 5), cost=Decimal(0), cached=True)
     told = summarize([row, row], 0.1, saved=Decimal("0.012"))
