@@ -30,8 +30,10 @@ class Tally:
         self.note = ""
         self._status: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._cached = self._in = self._out = self._unknown = self._answered = 0
-        self._cost: Decimal | None = None
+        self._cached = self._in = self._out = self._unpriced = self._unknown = self._answered = 0
+        self._paid: Decimal | None = None
+        self._kept: Decimal | None = None
+        """What rows out of the log came to; like a summary, it says nothing where other rows have no price."""
         self._marks = deque([(began, 0, 0)])
 
     def take(self, events: Sequence[Event]) -> None:
@@ -44,10 +46,12 @@ class Tally:
 
     def summary(self, elapsed: float, *, stopped: bool = False) -> Summary:
         """The counts as they stand."""
-        done = sum(self._status.values())
+        done, cost = sum(self._status.values()), self._paid
+        if self._kept is not None and not self._unpriced:
+            cost = (cost or Decimal(0)) + self._kept
         return Summary(
             self.n, self._status["ok"], self._status["error"], self._status["cancelled"], self._status["skipped"], self._cached,
-            self.n - done, self._cost, self._unknown, None, self._in, self._out, elapsed, self._errors, stopped,
+            self.n - done, cost, self._unknown, None, self._in, self._out, elapsed, self._errors, stopped,
         )  # fmt: skip
 
     def speed(self, now: float) -> tuple[float | None, float | None]:
@@ -70,7 +74,10 @@ class Tally:
             self._answered += outcome.status != "skipped"
             self._in += outcome.usage.tokens_in or 0
             self._out += outcome.usage.tokens_out or 0
-        if outcome.cost is not None:
-            self._cost = (self._cost or Decimal(0)) + outcome.cost
-        elif outcome.attempts and outcome.status == "ok":
-            self._unknown += 1
+        if outcome.cost is not None and outcome.cached:
+            self._kept = (self._kept or Decimal(0)) + outcome.cost
+        elif outcome.cost is not None:
+            self._paid = (self._paid or Decimal(0)) + outcome.cost
+        elif (outcome.attempts or outcome.cached) and outcome.status == "ok":
+            self._unpriced += 1
+            self._unknown += not (outcome.route or "").startswith("pool/")

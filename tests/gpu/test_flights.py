@@ -78,13 +78,8 @@ def test_the_same_tokens_with_steps_under_way(flights: int, blocks: int, tmp_pat
     assert answers(tmp_path, flights, blocks) == answers(tmp_path, 0, blocks)
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"pipe": 2},
-        *(pytest.param(how, marks=pytest.mark.slow) for how in ({"tensor": 2}, {"pipe": 2, "micro": 3}, {"tensor": 2, "pipe": 2})),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{"tensor": 2}, {"pipe": 2}, {"pipe": 2, "micro": 3}, {"tensor": 2, "pipe": 2}])
 def test_ranks_of_kernels_say_what_one_process_says(how: dict[str, int], tmp_path: Path) -> None:
     """Sampled tokens go from the last stage's device to the others', with the hosts a step ahead; slices sum out of each other's memory."""
     if torch.cuda.is_available() and torch.cuda.device_count() < how.get("tensor", 1) * how.get("pipe", 1):

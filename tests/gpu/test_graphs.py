@@ -68,7 +68,7 @@ def answers(runner: Runner, jobs: list[Job], cancel: int = -1) -> dict[int, list
     return said
 
 
-@pytest.fixture(scope="module", params=["llama3", "qwen3"])
+@pytest.fixture(scope="module", params=["qwen3", pytest.param("llama3", marks=pytest.mark.slow)])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp(request.param)
     tiny.make(request.param, path)

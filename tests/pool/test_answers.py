@@ -17,7 +17,7 @@ PROMPTS = [
     "한국의 수도는 어디입니까?", "안녕하세요, 오늘 날씨가 어때요?", "다음 문장을 영어로 번역하세요: 나는 학생입니다.", "김치는 무엇입니까?",
     "서울에 대해 한 문장으로 말해 주세요.", "Explain 😀 in one line.", "a" * 80, "Count: 1 2 3 4 5 6",
 ]  # fmt: skip
-NEW = 12
+NEW = 8
 
 
 def reference(folder: str) -> list[tuple[str, int]]:

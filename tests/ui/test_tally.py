@@ -14,7 +14,7 @@ from holynb.types import Ended, Noted, Outcome, Usage
 from holynb.ui.tally import SPAN_S, Tally
 
 OUTCOMES = st.sampled_from([
-    ok(), ok(cost=None), ok(cached=True, attempts=0, cost=Decimal(0)), ok(usage=Usage()), failed(), failed("quota", cost=Decimal("0.2")),
+    ok(), ok(cost=None), ok(cost=None, route="pool/x"), ok(cached=True, attempts=0, cost=Decimal(0)), ok(usage=Usage()), failed(), failed("quota", cost=Decimal("0.2")),
     Outcome("cancelled", attempts=1), Outcome("cancelled"), Outcome("skipped"),
 ])  # fmt: skip
 
