@@ -183,13 +183,13 @@ def _keys() -> Iterator[Check]:
             try:
                 settings.endpoint(Route(name, "*"))
             except BadRoute as exc:
-                yield Check(f"{name}", "absent", f"{source}, and no address", str(exc))
+                yield Check(name, "absent", f"{source}, and no address", str(exc))
                 continue
-            yield Check(f"{name}", "works", source)
+            yield Check(name, "works", source)
         elif source == f"no {said.key}":
-            yield Check(f"{name}", "absent", source, f"%infer key {name} in a notebook, or {said.key}=… in a .env file")
+            yield Check(name, "absent", source, f"%infer key {name} in a notebook, or {said.key}=… in a .env file")
         else:
-            yield Check(f"{name}", "broken", source, f"%infer key {name} in a notebook, or set {said.key} anew")
+            yield Check(name, "broken", source, f"%infer key {name} in a notebook, or set {said.key} anew")
 
 
 def _sagemaker() -> Iterator[Check]:

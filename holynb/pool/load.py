@@ -58,8 +58,8 @@ def opened(folder: Path) -> Iterator[Source]:
 
 
 def made_up(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -> Source:
-    """Random weights of the right shapes, for measuring speed alone; on the device `meta` shapes without weights."""
-    maker = None if device == "meta" else torch.Generator(device).manual_seed(seed)
+    """Random weights of the right shapes, for measuring speed alone."""
+    maker = torch.Generator(device).manual_seed(seed)
     q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     shapes = {
         "embed_tokens": (spec.vocab, spec.hidden), "lm_head": (spec.vocab, spec.hidden),
@@ -76,8 +76,7 @@ def made_up(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -> Sourc
             return torch.ones(norms.get(word, spec.hidden), dtype=dtype, device=device)
         n, m = shapes[word]
         n, m = rows[1] - rows[0] if rows else n, columns[1] - columns[0] if columns else m
-        made = torch.empty((n,) if kind == "bias" else (n, m), dtype=dtype, device=device)
-        return made if maker is None else made.normal_(std=0.02, generator=maker)
+        return torch.empty((n,) if kind == "bias" else (n, m), dtype=dtype, device=device).normal_(std=0.02, generator=maker)
 
     return read
 

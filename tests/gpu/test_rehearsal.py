@@ -18,7 +18,7 @@ pytest.importorskip("triton")
 from holynb.pool.cache import pages  # noqa: E402
 from holynb.pool.graphs import Graphs  # noqa: E402
 from holynb.pool.job import Limits  # noqa: E402
-from holynb.pool.load import load, made_up  # noqa: E402
+from holynb.pool.load import load, opened  # noqa: E402
 from holynb.pool.mesh import Mesh  # noqa: E402
 from holynb.pool.model import Decoder, Joins  # noqa: E402
 from holynb.pool.rehearsal import launches  # noqa: E402
@@ -58,12 +58,12 @@ class Unmet(Joins):
         return x.new_empty(x.shape[0], self.world * x.shape[1])
 
 
-def started(spec: Spec, mesh: Mesh) -> set[Any]:
-    """What the engine starts over a model of two layers that is not there, at every size."""
+def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
+    """What the engine starts over two layers of a model, of which only the shapes are there, at every size."""
     cut = mesh.cut(spec)
     cut = replace(cut, layers=(cut.layers[0], cut.layers[0] + 2))
-    with lang.noting() as noted, torch.inference_mode():
-        weights = load(spec, cut, made_up(spec, "meta", torch.bfloat16), "meta", torch.bfloat16)
+    with lang.noting() as noted, torch.inference_mode(), opened(folder) as source:
+        weights = load(spec, cut, source, "meta", torch.bfloat16)
         kv = pages((2, cut.kv_heads[1] - cut.kv_heads[0], 1024, spec.head_dim), torch.bfloat16, "meta")
         model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None)
         engine = Graphs(model, kv, 16, LIMITS, capture=False, stage=Place(mesh))
@@ -79,9 +79,9 @@ def started(spec: Spec, mesh: Mesh) -> set[Any]:
 def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lang, "HAS_TRITON", True)
     tiny.make(family, tmp_path)
-    spec = replace(read(tmp_path), layers=4)
+    spec = read(tmp_path)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
-    assert {launch.key for launch in first + later} == started(spec, mesh)
+    assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
     assert first, "the first token needs some of them"
 
 

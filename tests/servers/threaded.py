@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from typing import Self
 
 
-class Threaded:
+class Threaded(ABC):
     """A server listens in `listen` and talks in `talk`, once for each connection; `port` is set by `listen`."""
 
-    async def listen(self) -> asyncio.Server:
-        raise NotImplementedError
+    @abstractmethod
+    async def listen(self) -> asyncio.Server: ...
 
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None: ...
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
