@@ -54,7 +54,7 @@ class Scheduler:
     def add(self, job: Job) -> Seq:
         """Queue a job. Raises ValueError as `check` does."""
         self.check(job)
-        seq = self._jobs[job.id] = Seq(job, self.blocks.size)
+        seq = self._jobs[job.id] = Seq(job)
         self.waiting.append(seq)
         self.tokens_in += len(job.ids)
         self.guided += job.grammar is not None
@@ -220,6 +220,8 @@ class Scheduler:
     def _admit(self, seq: Seq) -> bool:
         """Give a waiting sequence blocks for all it has so far; False where they are not there."""
         blocks, size = self.blocks, self.blocks.size
+        # Not when the job comes: thousands may come at once, and the device waits for the first of them.
+        seq.keys = seq.keys or chain(seq.job.ids, size)
         found = blocks.find(seq.keys[: (seq.size - 1) // size])
         need = -(-seq.size // size) - len(found)
         idle = sum(not blocks.refs[b] for b in found)

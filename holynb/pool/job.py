@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from holynb.pool.cache import chain
-
 if TYPE_CHECKING:
     from holynb.pool.guide import Guide
 
@@ -59,16 +57,16 @@ class Seq:
     """A job and how far it is. Written by its scheduler alone.
 
     `tokens` are known; `pending` more are sampled but not read back yet; the first `cached` of them are in (or on their way
-    to) the KV cache. `ready`: the whole prompt is. The first `published` of its `blocks` can be found under their `keys`. `guide` says what it may say next; None: anything.
+    to) the KV cache. `ready`: the whole prompt is. `keys` are those of its full blocks, from when it is first admitted; the first `published` of its `blocks` can be found under them. `guide` says what it may say next; None: anything.
     `found`: prompt tokens that were in the cache when it was admitted. `lane`: which of the batches under way it decodes with; `asked`: the step that sampled it last.
     """
 
     __slots__ = ("asked", "blocks", "cached", "dead", "found", "guide", "job", "keys", "lane", "pending", "published", "ready", "tokens")
 
-    def __init__(self, job: Job, size: int) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
         self.tokens = list(job.ids)
-        self.keys = chain(job.ids, size)
+        self.keys: list[bytes] = []
         self.blocks: list[int] = []
         self.pending = self.cached = self.published = self.found = self.lane = self.asked = 0
         self.dead = False

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -89,7 +89,8 @@ class Runner:
         """Take a job out; nothing more is said of it."""
         self.guides.cancel(id)
         self.batch.cancel(id)
-        self._news.append(["cancel", id])
+        if self.group is not None:
+            self._news.append(["cancel", id])
 
     @property
     def idle(self) -> bool:
@@ -135,7 +136,8 @@ class Runner:
     def _queue(self, job: Job) -> None:
         """Into the batch, with its guide; the other ranks hear of it with the next step."""
         self._take(job)
-        self._news.append(["add", asdict(job)])
+        if self.group is not None:
+            self._news.append(["add", {f.name: getattr(job, f.name) for f in fields(Job)}])
 
     def _take(self, job: Job) -> None:
         seq = self.batch.add(job)

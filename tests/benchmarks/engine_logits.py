@@ -88,7 +88,7 @@ def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
     kv = pages((spec.layers, spec.kv_heads, 64 * PAGE, spec.head_dim), torch.bfloat16, str(device))
     model, last = Decoder(spec, weights, LENGTH), torch.arange(LENGTH - LAST, LENGTH, device=device)
     if device.type == "cpu":
-        seq = Seq(Job(0, tuple(ids.tolist()), 1), PAGE)
+        seq = Seq(Job(0, tuple(ids.tolist()), 1))
         seq.blocks = list(range(blocks))
         part = part_of([Row(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv)
         part.last = last

@@ -65,7 +65,7 @@ def run(batch: Scheduler, ahead: int = 0, steps: int = 10_000, model: Model | No
 
 
 def expected(j: Job) -> list[int]:
-    seq = Seq(j, 4)
+    seq = Seq(j)
     return [truth(seq, len(j.ids) + i) for i in range(j.max_new)]
 
 

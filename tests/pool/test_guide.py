@@ -174,7 +174,7 @@ def test_a_grammar_that_breaks_ends_its_row(folder: Path, grammar: str) -> None:
 
 def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
     guides = Guides(folder, 320)
-    seq = Seq(Job(1, (1, 2), 9, eos=(END,), grammar=checked('{"enum": ["ab", "ac"]}')), 16)
+    seq = Seq(Job(1, (1, 2), 9, eos=(END,), grammar=checked('{"enum": ["ab", "ac"]}')))
     seq.guide = guides.begin(seq.job)
 
     def allowed() -> list[int]:
@@ -193,7 +193,7 @@ def test_a_number_ends_where_no_number_goes_on(folder: Path) -> None:
     guides = Guides(folder, 320)
 
     def said(schema: str, first: bytes) -> bytes:
-        seq = Seq(Job(1, (1,), 99, eos=(END,), grammar=checked(schema)), 16)
+        seq = Seq(Job(1, (1,), 99, eos=(END,), grammar=checked(schema)))
         seq.guide = guides.begin(seq.job)
         seq.tokens += first
         for _ in range(60):

@@ -19,7 +19,7 @@ PAGE = 4
 
 def seq(number: int, prompt: int, blocks: list[int], **more: object) -> Seq:
     """A sequence whose prompt is in the cache, and whose first token was just sampled."""
-    made = Seq(Job(number, tuple(range(prompt)), 50, **more), PAGE)  # type: ignore[arg-type]
+    made = Seq(Job(number, tuple(range(prompt)), 50, **more))  # type: ignore[arg-type]
     made.tokens.append(1000 + number)
     made.blocks, made.cached, made.ready, made.pending = blocks, prompt + 1, True, 1
     return made
@@ -87,7 +87,7 @@ def test_the_longest_row_comes_first_and_every_row_once() -> None:
 
 
 def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
-    jobs = [Seq(Job(i, (1, 2, 3), 9, t, p, k, s), PAGE) for i, (t, p, k, s) in enumerate([(0.7, 0.9, 40, 2**62 + 5), (-1.0, 1.0, 0, None)])]
+    jobs = [Seq(Job(i, (1, 2, 3), 9, t, p, k, s)) for i, (t, p, k, s) in enumerate([(0.7, 0.9, 40, 2**62 + 5), (-1.0, 1.0, 0, None)])]
     how = sampling(jobs)
     assert how[0].view(np.float32).tolist() == [np.float32(0.7), 0.0], "below zero is greedy"
     assert how[1].view(np.float32).tolist() == [np.float32(0.9), 1.0]
@@ -97,7 +97,7 @@ def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
 
 
 def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
-    a, b = Seq(Job(1, tuple(range(100, 110)), 9), PAGE), Seq(Job(2, (7, 8, 9), 9), PAGE)
+    a, b = Seq(Job(1, tuple(range(100, 110)), 9)), Seq(Job(2, (7, 8, 9), 9))
     a.blocks, b.blocks = [5, 2, 8], [1]
     chunk = pack([Row(a, 4, 6), Row(b, 0, 3, samples=False)], PAGE, 4)
     assert chunk.tokens[0].tolist() == [*range(104, 110), 7, 8, 9]
