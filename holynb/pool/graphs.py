@@ -1,4 +1,4 @@
-"""A step on a GPU: decode rows and prompt chunks each as one captured graph, fed with integers, read back a step later.
+"""A step on a GPU: decode rows and prompt chunks go through the model together, as one captured graph, fed with integers, read back a step later.
 
 A graph is captured for each size when it is first wanted; smaller work is padded with rows that write nothing. Everything a
 graph reads from outside lies in buffers that never move. Token ids stay on the device from one step to the next; on a pipeline they
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from holynb.pool.capture import Capture
 from holynb.pool.guide import masks
 from holynb.pool.job import Limits, Row, Seq, Step
 from holynb.pool.lanes import SAMPLING, Lanes, pack, padded, paired
@@ -28,14 +29,17 @@ from holynb.pool.stage import Alone
 from kernels_support.gpu.choosing import choose_into
 from kernels_support.gpu.feeding import Feed, feed
 from kernels_support.gpu.masking import mask
-from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits
+from kernels_support.gpu.paged import QUERIES, Both, Decode, Prefill, splits
 from kernels_support.gpu.sampling import Choice
 
-__all__ = ["Flight", "Graphs", "choice", "sizes"]
+__all__ = ["BATCHES", "BESIDE", "CHUNKS", "Flight", "Graphs", "below", "choice"]
 
 #: Sizes that are captured; a batch takes the next larger one.
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256)
 CHUNKS = (64, 256, 1024, 2048, 4096, 8192)
+
+#: Sizes of a batch that goes through the model beside a chunk. Few: padding costs next to nothing there, and there is a graph for each pair.
+BESIDE = (16, 64, 256)
 
 #: Host buffers in turn: one is being filled while steps under way may still be read.
 TURNS = 12
@@ -58,15 +62,17 @@ class Graphs:
     def __init__(self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True, stage: Alone | None = None) -> None:
         self.stage = stage or Alone()
         self.ahead = self.stage.ahead + 1
-        self.model, self.kv, self.block, self.capture = model, kv, block, capture and kv.is_cuda
-        self.batches, self.chunks = sizes(limits)
+        self.model, self.kv, self.block = model, kv, block
+        self.batches, self.chunks = (below(s, most) for s, most in ((BATCHES, limits.batch), (CHUNKS, limits.chunk)))
+        self.beside = below(BESIDE, limits.batch)
         self.rows, self.width = limits.batch, -(-limits.max_len // block)
         # A batch for each step that a pipeline has under way.
         self.lanes = [Lanes(limits.batch, self.width, block, first=2 * limits.batch * i) for i in range(self.ahead)]
         self._buffers(limits)
-        self._graphs: dict[tuple[str, int], Callable[[], None]] = {}
+        blank = {self.said: -1, self.chunk: -1, self.tiles: -1, self.last: 0, self.tokens: 0}
+        self._capture = Capture(blank) if capture and kv.is_cuda else None
+        self._graphs: dict[tuple[int, int, bool], Callable[[], None]] = {}
         self._logits: Tensor | None = None
-        self._pool: Any = None
         self._owed: deque[Flight] = deque()
 
     def _buffers(self, limits: Limits) -> None:
@@ -77,29 +83,33 @@ class Graphs:
         # What each lane said last, for its next step to read.
         self.kept = self.tokens.view(1, -1) if self.ahead == 1 else ints(self.ahead, 2 * rows)
         self.table, self.prompts = ints(rows, width), ints(rows, width)
-        self.said, self.how, self.how_prompts = ints(4 * rows), ints(SAMPLING * rows), ints(SAMPLING * rows)
+        self.said, self.how, self.how_prompts = ints(4 * rows), ints(SAMPLING, rows), ints(SAMPLING, rows)
         self.made = ints(5, rows)
         self.order = torch.arange(rows, dtype=torch.int32, device=self.kv.device)
         self.chunk = ints(3 * chunk)
         self.tiles, self.spans, self.last = ints(2 * (chunk // QUERIES + rows)), ints(3 * rows), ints(rows)
         # What comes in from the stage before and goes out to the next; a whole model has neither.
-        many = 0 if self.stage.first and self.stage.last else max(rows, chunk)
+        many = 0 if self.stage.first and self.stage.last else rows + chunk
         wide = torch.zeros(many, self.model.spec.hidden, dtype=self.kv.dtype, device=self.kv.device)
         self.hidden_in, self.hidden_out = wide, torch.zeros_like(wide)
-        size = 4 * rows * (2 + SAMPLING) + rows + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
+        size = rows * (4 + 2 * SAMPLING + 5) + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
         self._host = Pinned(size, 2 * rows, max(TURNS, 2 * self.ahead + 2), self.kv)
 
     def launch(self, step: Step) -> Flight:
         """Start a step. Its tokens come, in the order of `step.sampled`, from `land`."""
         back, lanes = self._host.turn(), self.lanes[step.lane]
+        sampled = [r.seq for r in step.prefill if r.samples]
         with torch.inference_mode():
             # Before this step's work, or the host would hear of the tokens only after it.
             self._receive(step.lane)
-            if step.decode:
-                self._start_decode(lanes, step)
-            sampled = [r.seq for r in step.prefill if r.samples]
-            if step.prefill:
-                self._start_prefill(step.prefill, sampled)
+            # What a grammar allows is found out while the device computes, so those rows are not kept waiting for a chunk. Every stage must see it alike.
+            apart = not step.prefill or any(s.job.grammar is not None for s in step.sampled)
+            rows = self._send_decode(lanes, step, self.batches if apart else self.beside) if step.decode else 0
+            chunk = self._send_prompts(step.prefill) if step.prefill else 0
+            if rows and apart:
+                self._run(rows, 0, step.decode)
+            if chunk:
+                self._run(0 if apart else rows, chunk, sampled)
             flight = Flight(back, lanes.sampled(step.decode, sampled, self.rows), step.lane)
             self._owed.append(flight)
             if self.stage.last:
@@ -140,27 +150,27 @@ class Graphs:
 
     def warm(self) -> int:
         """Capture every size now instead of when first wanted. Returns how many there are."""
-        for kind, sizes in (("decode", self.batches), ("prefill", self.chunks)):
-            for size in reversed(sizes):
-                self._graph(kind, size)
+        pairs = [(b, 0) for b in self.batches] + [(b, c) for b in (0, *self.beside) for c in self.chunks]
+        for rows, chunk in sorted(pairs, key=sum, reverse=True):
+            self.graph(rows, chunk)
         return len(self._graphs)
 
-    def _start_decode(self, lanes: Lanes, step: Step) -> None:
-        seqs, n = step.decode, len(step.decode)
-        size = self.batches[bisect_left(self.batches, n)]
+    def _send_decode(self, lanes: Lanes, step: Step, sizes: Sequence[int]) -> int:
+        """What the rows that decode need to know. Returns the size of batch they run as."""
+        n = len(step.decode)
+        size = sizes[bisect_left(sizes, n)]
         # The buffers are one lane's at a time.
-        if lanes.decode(seqs, mixed=step.mixed) or self.ahead > 1:
-            lanes.how[:3, n:size] = 0
+        if lanes.decode(step.decode, mixed=step.mixed) or self.ahead > 1:
+            lanes.how[:3, n:] = 0
             self._host.send_table(lanes.table[:n, : lanes.used], self.table)
-            self._host.send(paired(lanes.how[:, :size]), self.how)
+            self._host.send(paired(lanes.how), self.how)
             self._host.send(lanes.order, self.order)
         lanes.said[:, n:size] = -1
         self._host.send(lanes.said[:, :size], self.said)
-        if self._run("decode", size, seqs):
-            how = choice(self.how[: SAMPLING * size].view(SAMPLING, size), self.made[4][:size])
-            self._guided(seqs, how, self.tokens[:size])
+        return size
 
-    def _start_prefill(self, rows: list[Row], sampled: list[Seq]) -> None:
+    def _send_prompts(self, rows: list[Row]) -> int:
+        """What a chunk's prompts need to know. Returns the size of chunk they run as."""
         chunk = pack(rows, self.block, QUERIES)
         tokens = chunk.tokens.shape[1]
         size = self.chunks[bisect_left(self.chunks, tokens)]
@@ -169,23 +179,25 @@ class Graphs:
         self._host.send(padded(chunk.tiles.T, size // QUERIES + many, -1).T, self.tiles)
         self._host.send(chunk.spans, self.spans)
         self._host.send(padded(chunk.last[None], many, 0), self.last)
-        self._host.send(paired(padded(chunk.how, many, 0)), self.how_prompts)
+        self._host.send(paired(padded(chunk.how, self.rows, 0)), self.how_prompts)
         self._host.send_table(chunk.table, self.prompts)
-        if self._run("prefill", size, sampled):
-            how = self.how_prompts[: SAMPLING * many].view(SAMPLING, many)
-            self._guided(sampled, choice(how, how[3]), self.tokens[self.rows : self.rows + many])
+        return size
 
-    def _run(self, kind: str, size: int, seqs: list[Seq]) -> bool:
-        """One graph, with what comes in before it and goes out after it. True where it ended at the logits of these rows."""
+    def _run(self, rows: int, chunk: int, seqs: list[Seq]) -> None:
+        """One graph, with what comes in before it and goes out after it. `seqs` are sampled; where one has a grammar there is only a batch or only a chunk."""
         guided = self.stage.last and any(s.guide is not None for s in seqs)
-        graph = self._graph(f"{kind} to logits" if guided else kind, size)
+        graph, size = self.graph(rows, chunk, sample=not guided), rows + chunk
         self.stage.before(size, self.hidden_in[:size])
         with self.stage.working():
             graph()
         if not self.stage.last:
             # A copy: the buffer is the next step's too, and the one before may still be on its way.
             self.stage.after(self.hidden_out[:size].clone())
-        return guided
+        if guided and rows:
+            self._guided(seqs, choice(self.how, self.made[4], rows), self.tokens[:rows])
+        elif guided:
+            many = min(self.rows, chunk)
+            self._guided(seqs, choice(self.how_prompts, self.how_prompts[3], many), self.tokens[self.rows : self.rows + many])
 
     def _guided(self, seqs: list[Seq], how: Choice, tokens: Tensor) -> None:
         """Sample logits that lie ready, where some rows may not say everything. The device computes while the masks are made."""
@@ -201,88 +213,69 @@ class Graphs:
         host = torch.from_numpy(values)
         return host.pin_memory().to(self.kv.device, non_blocking=True) if self.kv.is_cuda else host
 
-    def _graph(self, kind: str, size: int) -> Callable[[], None]:
-        """The captured work of one size."""
-        if (kind, size) not in self._graphs:
-            what, _, end = kind.partition(" ")
-            if end and self._logits is None:
+    def graph(self, rows: int, chunk: int = 0, *, sample: bool = True) -> Callable[[], None]:
+        """The captured work of a batch of `rows`, a `chunk` of prompt tokens, or both (0: none of it). `sample` False: it ends at the logits."""
+        key = rows, chunk, sample
+        if key not in self._graphs:
+            if not sample and self._logits is None:
                 self._logits = torch.empty(self.rows, self.model.spec.vocab, dtype=self.kv.dtype, device=self.kv.device)
-            work = partial(self._decode if what == "decode" else self._prefill, size, sample=not end)
-            self._graphs[kind, size] = self._captured(work) if self.capture else work
-        return self._graphs[kind, size]
+            work = partial(self._work, rows, chunk, sample=sample)
+            self._graphs[key] = work if self._capture is None else self._capture(work)
+        return self._graphs[key]
 
-    def _captured(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Run once so that everything is compiled and allocated, then once into a graph. Neither run does anything: see `_blank`."""
-        with self._blank(), torch.inference_mode():
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                work()
-            torch.cuda.current_stream().wait_stream(stream)
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            if self._pool is None:
-                self._pool = torch.cuda.graph_pool_handle()
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                work()
-        replay: Callable[[], None] = graph.replay
-        return replay
-
-    def _blank(self) -> Any:
-        return _Blank({self.said: -1, self.chunk: -1, self.tiles: -1, self.last: 0, self.tokens: 0})
-
-    def _decode(self, size: int, *, sample: bool = True) -> None:
-        said, how = self.said[: 4 * size].view(4, size), self.how[: SAMPLING * size].view(SAMPLING, size)
-        ids, positions, slots, lengths, following = (row[:size] for row in self.made)
-        table = self.table[:size]
-        feed(Feed(said, self.kept.view(-1), table, ids, positions, slots, lengths, following, self.block))
-        parts = splits(size, self.kv.shape[2])
-        part = Part(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:size]))
-        made = self.model.forward(part, self.kv, self.hidden_in[:size])
-        self._finish(made, choice(how, following) if sample else None, self.tokens[:size])
-
-    def _finish(self, made: Tensor, how: Choice | None, tokens: Tensor) -> None:
-        """Sample what the last stage made, or leave its logits (`how` None); keep what another made for the next."""
+    def _work(self, rows: int, chunk: int, *, sample: bool = True) -> None:
+        """What is captured: embed to tokens, logits or the next stage's hidden states."""
+        if rows and chunk:
+            part = joined(self._decoding(rows), self._prompts(chunk))
+        else:
+            part = self._decoding(rows) if rows else self._prompts(chunk)
+        made = self.model.forward(part, self.kv, self.hidden_in[: rows + chunk])
         if not self.stage.last:
-            self.hidden_out[: made.shape[0]].copy_(made)
-        elif how is not None:
-            choose_into(made, how, tokens)
+            self.hidden_out[: rows + chunk].copy_(made)
+        elif sample:
+            if rows:
+                choose_into(made[:rows], choice(self.how, self.made[4], rows), self.tokens[:rows])
+            if chunk:
+                many = min(self.rows, chunk)
+                choose_into(made[rows:], choice(self.how_prompts, self.how_prompts[3], many), self.tokens[self.rows : self.rows + many])
         elif self._logits is not None:
             self._logits[: made.shape[0]].copy_(made)
 
-    def _prefill(self, size: int, *, sample: bool = True) -> None:
-        many = min(self.rows, size)
-        ids, positions, slots = self.chunk[: 3 * size].view(3, size)
-        how = self.how_prompts[: SAMPLING * many].view(SAMPLING, many)
-        tiles = self.tiles[: 2 * (size // QUERIES + many)].view(-1, 2)
+    def _decoding(self, rows: int) -> Part:
+        """The last token of each row, as the device has it."""
+        said, table = self.said[: 4 * rows].view(4, rows), self.table[:rows]
+        ids, positions, slots, lengths, following = (row[:rows] for row in self.made)
+        feed(Feed(said, self.kept.view(-1), table, ids, positions, slots, lengths, following, self.block))
+        parts = splits(rows, self.kv.shape[2])
+        return Part(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:rows]))
+
+    def _prompts(self, chunk: int) -> Part:
+        """Prompt tokens, of which a few are sampled from."""
+        many = min(self.rows, chunk)
+        ids, positions, slots = self.chunk[: 3 * chunk].view(3, chunk)
+        tiles = self.tiles[: 2 * (chunk // QUERIES + many)].view(-1, 2)
         attend = Prefill(self.prompts[:many], tiles, self.spans.view(-1, 3), self.block)
         # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
-        part = Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
-        made = self.model.forward(part, self.kv, self.hidden_in[:size])
-        self._finish(made, choice(how, how[3]) if sample else None, self.tokens[self.rows : self.rows + many])
+        return Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
 
 
-def sizes(limits: Limits) -> tuple[list[int], list[int]]:
-    """Decode batches and prompt chunks that graphs are made for."""
-    return [b for b in BATCHES if b < limits.batch] + [limits.batch], [c for c in CHUNKS if c < limits.chunk] + [limits.chunk]
+def below(sizes: Sequence[int], most: int) -> list[int]:
+    """The sizes up to `most`, which is always one of them."""
+    return [s for s in sizes if s < most] + [most]
 
 
-class _Blank:
-    """While inside, buffers say that there are no rows; afterwards they are as before."""
-
-    def __init__(self, buffers: dict[Tensor, int]) -> None:
-        self._buffers = buffers
-
-    def __enter__(self) -> None:
-        self._kept = [b.clone() for b in self._buffers]
-        for buffer, nothing in self._buffers.items():
-            buffer.fill_(nothing)
-
-    def __exit__(self, *exc: object) -> None:
-        for buffer, kept in zip(self._buffers, self._kept, strict=True):
-            buffer.copy_(kept)
+def joined(decode: Part, prompts: Part) -> Part:
+    """Both as one pass: every row of the batch is sampled from, then those of the chunk that are."""
+    assert isinstance(decode.attend, Decode) and isinstance(prompts.attend, Prefill) and prompts.last is not None  # noqa: S101, PT018 - for the type checker
+    rows = decode.ids.shape[0]
+    first = torch.arange(rows, dtype=torch.int32, device=decode.ids.device)
+    return Part(
+        torch.cat((decode.ids, prompts.ids)), torch.cat((decode.positions, prompts.positions)), torch.cat((decode.slots, prompts.slots)),
+        Both(decode.attend, prompts.attend), torch.cat((first, prompts.last + rows)),
+    )  # fmt: skip
 
 
-def choice(how: Tensor, position: Tensor) -> Choice:
-    """`how` (SAMPLING, rows) int32, as `holynb.pool.lanes` makes it, read as what it stands for."""
-    return Choice(how[0].view(torch.float32), how[2], how[1].view(torch.float32), how[4:6].view(-1).view(torch.int64), position)
+def choice(how: Tensor, position: Tensor, rows: int) -> Choice:
+    """The first `rows` of `how` (SAMPLING, any) int32, as `holynb.pool.lanes` makes it, read as what it stands for."""
+    seeds = how[4:6].view(-1).view(torch.int64)
+    return Choice(how[0].view(torch.float32)[:rows], how[2][:rows], how[1].view(torch.float32)[:rows], seeds[:rows], position[:rows])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from holynb.pool.gauge import cpus
-from holynb.pool.graphs import choice, sizes
+from holynb.pool.graphs import BATCHES, BESIDE, CHUNKS, below, choice
 from holynb.pool.job import Limits
 from holynb.pool.lanes import SAMPLING
 from holynb.pool.mesh import Mesh
@@ -28,7 +28,7 @@ from kernels_support.gpu.feeding import Feed, feed
 from kernels_support.gpu.gates import silu_mul
 from kernels_support.gpu.lang import Launch, noting, triton
 from kernels_support.gpu.norms import add_rms_norm
-from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits
+from kernels_support.gpu.paged import QUERIES, Both, Decode, Prefill, splits
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm
 
@@ -64,14 +64,14 @@ class Rehearsal:
 def launches(spec: Spec, mesh: Mesh, limits: Limits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:
     """What a rank of this mesh starts for its first token, and what it starts besides when batches grow; each that compiles differently once."""
     part = _Part(spec, mesh, limits, block, dtype)
-    batches, chunks = sizes(limits)
+    batches, beside, chunks = below(BATCHES, limits.batch), below(BESIDE, limits.batch), below(CHUNKS, limits.chunk)
     with noting() as noted:
-        for size in chunks:
-            part.prefill(size)
-        part.decode(batches[0])
+        for chunk in chunks:
+            part.step(0, chunk)
+        part.step(batches[0], 0)
         count = len(noted)
-        for size in batches:
-            part.decode(size)
+        for rows, chunk in [(b, 0) for b in batches] + [(b, c) for b in beside for c in chunks]:
+            part.step(rows, chunk)
     return list(noted.values())[:count], list(noted.values())[count:]
 
 
@@ -104,22 +104,22 @@ class _Part:
         self._kv = self._new(2, self._heads.kv, _BLOCKS * block, spec.head_dim)
         self._columns = -(-limits.max_len // block)
 
-    def prefill(self, size: int) -> None:
-        """A chunk of so many prompt tokens."""
-        many = min(self._limits.batch, size)
-        tiles, spans = self._ints(size // QUERIES + many, 2), self._ints(self._limits.batch, 3)
-        how = self._ints(SAMPLING, many)
-        came = self._layers(size, self._ints(3, size)[2], Prefill(self._ints(many, self._columns), tiles, spans, self._block))
-        self._head(came, many, how, how[3])
+    def step(self, rows: int, chunk: int) -> None:
+        """A batch of `rows`, a `chunk` of prompt tokens, or both (0: none of it)."""
+        slots, decode = self._decoding(rows) if rows else (None, None)
+        many = min(self._limits.batch, chunk)
+        prefill = Prefill(
+            self._ints(many, self._columns), self._ints(chunk // QUERIES + many, 2), self._ints(self._limits.batch, 3), self._block
+        )
+        attend = prefill if decode is None else Both(decode, prefill) if chunk else decode
+        came = self._layers(rows + chunk, self._ints(chunk) if slots is None or chunk else slots, attend)
+        self._head(came, rows, many)
 
-    def decode(self, size: int) -> None:
-        """A step of so many rows."""
-        ints, table = self._ints, self._ints(size, self._columns)
-        ids, positions, slots, lengths, following = (row[:size] for row in ints(5, self._limits.batch))
-        feed(Feed(ints(4, size), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, following, self._block))
-        parts = splits(size, self._heads.kv)
-        came = self._layers(size, slots, Decode(table, lengths, self._block, parts, ints(size)))
-        self._head(came, size, ints(SAMPLING, size), following)
+    def _decoding(self, rows: int) -> tuple[Tensor, Decode]:
+        ints, table = self._ints, self._ints(rows, self._columns)
+        ids, positions, slots, lengths, following = (row[:rows] for row in ints(5, self._limits.batch))
+        feed(Feed(ints(4, rows), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, following, self._block))
+        return slots, Decode(table, lengths, self._block, splits(rows, self._heads.kv), ints(rows))
 
     def _layers(self, rows: int, slots: Tensor, attend: Attend) -> Tensor:
         """The first layer, whose stream begins, and one like all the others. What it leaves for the norm after it."""
@@ -137,12 +137,16 @@ class _Part:
             came = self._product(self._gated(stream), spec.hidden, biased=spec.mlp_bias and lead, summed=True)
         return came
 
-    def _head(self, came: Tensor, rows: int, how: Tensor, position: Tensor) -> None:
-        if self._cut.ends:
-            x = self._new(rows, self._spec.hidden)
-            self._add_norm(came.new_empty(*came.shape[:-2], rows, self._spec.hidden), x)
-            self._product(x, _width(self._cut.vocab), biased=False)
-            choose_into(self._new(rows, self._spec.vocab), choice(how, position), self._ints(rows))
+    def _head(self, came: Tensor, *parts: int) -> None:
+        """Logits of all, then each part's own sampling."""
+        if not self._cut.ends:
+            return
+        rows, ints = sum(parts), self._ints
+        x = self._new(rows, self._spec.hidden)
+        self._add_norm(came.new_empty(*came.shape[:-2], rows, self._spec.hidden), x)
+        self._product(x, _width(self._cut.vocab), biased=False)
+        for count in filter(None, parts):
+            choose_into(self._new(count, self._spec.vocab), choice(ints(SAMPLING, self._limits.batch), ints(count), count), ints(count))
 
     def _add_norm(self, x: Tensor, residual: Tensor | None, *, whole: bool = False) -> None:
         weight, eps = self._new(self._spec.hidden), self._spec.eps

@@ -12,7 +12,7 @@ import torch
 
 from kernels_support.gpu.lang import after, jit, start, tl, triton
 
-__all__ = ["QUERIES", "Decode", "Prefill", "splits"]
+__all__ = ["QUERIES", "Both", "Decode", "Prefill", "splits"]
 
 #: Queries of one prefill program; the tile map is made for it.
 QUERIES = 64
@@ -52,10 +52,10 @@ class Decode:
     splits: int
     order: torch.Tensor | None = None
 
-    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """(rows, heads, size) → the same shape."""
+    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """(rows, heads, size) → the same shape, into `out` where it is given."""
         rows, heads, size = q.shape
-        out, kv = q.new_empty(q.shape), keys.shape[0]
+        out, kv = q.new_empty(q.shape) if out is None else out, keys.shape[0]
         parts, sums = out, self.lengths
         if self.splits > 1:
             parts = torch.empty(rows, heads, self.splits, size, dtype=torch.float32, device=q.device)
@@ -83,14 +83,29 @@ class Prefill:
     spans: torch.Tensor
     page: int
 
-    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """(tokens, heads, size) → the same shape; a query sees the keys up to its own."""
+    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """(tokens, heads, size) → the same shape, into `out` where it is given; a query sees the keys up to its own."""
         heads, size = q.shape[1:]
-        out, kv = q.new_empty(q.shape), keys.shape[0]
+        out, kv = q.new_empty(q.shape) if out is None else out, keys.shape[0]
         start(
             _prefill, (self.tiles.shape[0], heads), q, keys, values, self.table, self.tiles, self.spans, out, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             heads=heads, group=heads // kv, size=size, wide=_wide(size), page=self.page, queries=QUERIES, tile=64, num_warps=4, num_stages=3,
         )  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """A step's single queries first, then its runs of queries. `decode` has a row of its table for each of the first."""
+
+    decode: Decode
+    prefill: Prefill
+
+    def __call__(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """(rows + tokens, heads, size) → the same shape."""
+        out, rows = q.new_empty(q.shape), self.decode.lengths.shape[0]
+        self.decode(q[:rows], keys, values, out[:rows])
+        self.prefill(q[rows:], keys, values, out[rows:])
         return out
 
 

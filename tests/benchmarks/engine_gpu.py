@@ -147,9 +147,9 @@ def replay(runner: Any, size: int, context: int) -> float:
     said[0], said[2], said[3] = torch.arange(size), context - 1, -1
     engine.said[: 4 * size].copy_(said.view(-1))
     engine.how.zero_()
-    engine.how[: 2 * size].view(torch.float32).fill_(0.6)
-    engine.how[size : 2 * size].view(torch.float32).fill_(1.0)
-    graph = engine._graph("decode", size)
+    engine.how[0].view(torch.float32).fill_(0.6)
+    engine.how[1].view(torch.float32).fill_(1.0)
+    graph = engine.graph(size)
     for _ in range(3):
         graph()
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -166,7 +166,7 @@ def kernels(runner: Any, size: int) -> list[tuple[str, int, float]]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    graph = runner.engine._graph("decode", size)
+    graph = runner.engine.graph(size)
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         graph()
         torch.cuda.synchronize()

@@ -87,6 +87,7 @@ def test_the_same_tokens(folder: Path, temperature: float) -> None:
     fast = made(folder, fast=True)
     assert fast.engine.ahead == 1
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
+    assert ("both", True) in kinds(fast), "a prompt's chunk goes along with the rows that decode"
 
 
 @pytest.mark.slow
@@ -129,7 +130,8 @@ def test_sizes_prepared_in_the_middle_of_work(folder: Path) -> None:
     asked = jobs()
     fast = made(folder, fast=True)
     answers(fast, [Job(99, tuple(range(5, 120)), 3, ignore_eos=True)])
-    assert fast.warm() == len(fast.engine.batches) + len(fast.engine.chunks)  # type: ignore[attr-defined]
+    engine: Any = fast.engine
+    assert fast.warm() == len(engine.batches) + (1 + len(engine.beside)) * len(engine.chunks)
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
 
 
@@ -150,12 +152,20 @@ def test_rows_with_a_grammar_among_others(folder: Path) -> None:
     said = answers(fast, asked)
     assert said == answers(made(folder, fast=False), asked)
     assert all(set(json.loads(bytes(said[i]).decode())) == {"a", "b"} for i in (1, 3))
-    kinds = {kind for kind, _ in fast.engine._graphs}  # type: ignore[attr-defined]
-    assert {"decode to logits", "prefill to logits", "decode"} <= kinds
+    assert {("rows", False), ("chunk", False), ("rows", True)} <= kinds(fast)
+    assert not any(what == "both" and not sampled for what, sampled in kinds(fast)), (
+        "the host makes masks while the device computes, for one of them"
+    )
     free = made(folder, fast=True)
     answers(free, jobs(2))
-    assert {kind for kind, _ in free.engine._graphs} == {"decode", "prefill"}  # type: ignore[attr-defined]
+    assert all(sampled for _, sampled in kinds(free))
     assert free.engine._logits is None  # type: ignore[attr-defined]
+
+
+def kinds(runner: Runner) -> set[tuple[str, bool]]:
+    """What went through the model together, and whether it was sampled there."""
+    graphs: Any = runner.engine._graphs  # type: ignore[attr-defined]
+    return {("both" if rows and chunk else "rows" if rows else "chunk", sampled) for rows, chunk, sampled in graphs}
 
 
 def test_every_size_can_be_wanted() -> None:

@@ -67,10 +67,8 @@ def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
         kv = pages((2, cut.kv_heads[1] - cut.kv_heads[0], 1024, spec.head_dim), torch.bfloat16, "meta")
         model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None)
         engine = Graphs(model, kv, 16, LIMITS, capture=False, stage=Place(mesh))
-        for size in engine.chunks:
-            engine._prefill(size)
-        for size in engine.batches:
-            engine._decode(size)
+        for rows, chunk in [(b, 0) for b in engine.batches] + [(b, c) for b in (0, *engine.beside) for c in engine.chunks]:
+            engine._work(rows, chunk)
     return set(noted)
 
 
