@@ -8,11 +8,9 @@ from __future__ import annotations
 import torch
 
 from kernels_support.gpu.lang import after, jit, on_device, start, tl, triton
-from kernels_support.gpu.sampling import Choice
+from kernels_support.gpu.sampling import PIECE, ROUNDS, Choice
 
 __all__ = ["choose", "choose_into"]
-
-_PIECE = 2048
 
 
 def choose(logits: torch.Tensor, how: Choice) -> torch.Tensor:
@@ -25,24 +23,15 @@ def choose(logits: torch.Tensor, how: Choice) -> torch.Tensor:
 def choose_into(logits: torch.Tensor, how: Choice, out: torch.Tensor) -> None:
     """`choose` into a tensor that is there already."""
     rows, vocab = logits.shape
-    pieces = triton.cdiv(vocab, _PIECE)
+    pieces = triton.cdiv(vocab, PIECE)
     edge = torch.empty(rows, dtype=torch.float32, device=logits.device)
     best = torch.empty(rows, pieces, dtype=torch.float32, device=logits.device)
     token = torch.empty(rows, pieces, dtype=torch.int32, device=logits.device)
     start(_threshold, (rows,), logits, how.temperature, how.top_k, how.top_p, edge, vocab, piece=4096, num_warps=16)
     start(
-        _piece, (rows, pieces), logits, how.temperature, how.seed, how.position, edge, best, token, vocab, piece=_PIECE, quick=on_device(logits), num_warps=4,
+        _piece, (rows, pieces), logits, how.temperature, how.seed, how.position, edge, best, token, vocab, piece=PIECE, rounds=ROUNDS, quick=on_device(logits), num_warps=4,
     )  # fmt: skip
     start(_settle, (rows,), best, token, out, pieces, wide=triton.next_power_of_2(pieces), num_warps=1)
-
-
-@jit
-def _mix(x: tl.tensor) -> tl.tensor:
-    x = x ^ (x >> 16)
-    x = x * 0x7FEB352D
-    x = x ^ (x >> 15)
-    x = x * 0x846CA68B
-    return x ^ (x >> 16)
 
 
 @jit
@@ -52,20 +41,25 @@ def _ordered(x: tl.tensor) -> tl.tensor:
 
 
 @jit
-def _scaled(logits_ptr: tl.tensor, row: tl.tensor, at: tl.tensor, vocab: tl.tensor, temperature: tl.tensor) -> tl.tensor:
-    return tl.load(logits_ptr + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float32) / temperature
+def _raw(logits_ptr: tl.tensor, row: tl.tensor, at: tl.tensor, vocab: tl.tensor) -> tl.tensor:
+    """Logits; minus infinity beyond the vocabulary."""
+    return tl.load(logits_ptr + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float32)
 
 
 @jit
-def _gumbel(uniform: tl.tensor, quick: tl.constexpr) -> tl.tensor:
-    """-log(-log(uniform)). `quick`: by the processor's own logarithm, right to 1e-5 where it is used, and by a series near 1, where large noise comes from."""
+def _handicap(bits: tl.tensor, quick: tl.constexpr) -> tl.tensor:
+    """log2(-log2(u)) for u in (0, 1) from 23 random bits: Gumbel noise with its sign turned. `quick`: by the processor's own logarithm, right to 2e-5 where it is
+    used, and by a series near 1, where large noise comes from.
+    """
+    uniform = ((bits >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07
     if quick:
         t = 1.0 - uniform
-        near = t * (1.0 + t * (0.5 + t * (0.3333333432674408 + t * (0.25 + t * 0.2))))
-        noise = -tl.extra.cuda.libdevice.fast_logf(tl.where(t < 0.04, near, -tl.extra.cuda.libdevice.fast_logf(uniform)))
+        near = t * (1.4426950408889634 + t * (0.7213475204444817 + t * 0.48089834696298783))
+        # The absolute value takes no time; a minus would.
+        found = tl.extra.cuda.libdevice.fast_log2f(tl.abs(tl.where(t < 0.01, near, tl.extra.cuda.libdevice.fast_log2f(uniform))))
     else:
-        noise = -tl.log(-tl.log(uniform))
-    return noise
+        found = tl.log2(-tl.log2(uniform))
+    return found
 
 
 @jit
@@ -85,9 +79,10 @@ def _threshold(  # noqa: PLR0917 - what a kernel needs
     if (temperature <= 0) | ((k <= 0) & (p >= 1)):
         tl.store(edge_ptr + row, float("-inf"))
         return
+    scale = 1.0 / temperature
     peaks = tl.full((piece,), float("-inf"), tl.float32)
     for first in range(0, vocab, piece):
-        peaks = tl.maximum(peaks, _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature))
+        peaks = tl.maximum(peaks, _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale)
     peak = tl.max(peaks, 0)
     # Bisection over the 2^32 ordered bit patterns of a float, exact after 32 halvings. `low` always keeps enough.
     low = tl.full((), -2139095041, tl.int32)  # minus infinity, so ordered
@@ -97,7 +92,7 @@ def _threshold(  # noqa: PLR0917 - what a kernel needs
             middle = (low & high) + ((low ^ high) >> 1)
             count = tl.zeros((piece,), tl.int32)
             for first in range(0, vocab, piece):
-                x = _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature)
+                x = _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale
                 count += (_ordered(x) >= middle).to(tl.int32)
             enough = tl.sum(count, 0) >= k
             low = tl.where(enough, middle, low)
@@ -106,7 +101,7 @@ def _threshold(  # noqa: PLR0917 - what a kernel needs
         floor = low
         mass = tl.zeros((piece,), tl.float32)
         for first in range(0, vocab, piece):
-            x = _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature)
+            x = _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale
             mass += tl.where(_ordered(x) >= floor, tl.exp(x - peak), 0.0)
         wanted = tl.sum(mass, 0) * p
         high = _ordered(peak) + 1
@@ -114,7 +109,7 @@ def _threshold(  # noqa: PLR0917 - what a kernel needs
             middle = (low & high) + ((low ^ high) >> 1)
             mass = tl.zeros((piece,), tl.float32)
             for first in range(0, vocab, piece):
-                x = _scaled(logits_ptr, row, first + tl.arange(0, piece), vocab, temperature)
+                x = _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale
                 mass += tl.where(_ordered(x) >= middle, tl.exp(x - peak), 0.0)
             enough = tl.sum(mass, 0) >= wanted
             low = tl.where(enough, middle, low)
@@ -134,26 +129,45 @@ def _piece(  # noqa: PLR0917 - what a kernel needs
     token_ptr: tl.tensor,
     vocab: tl.tensor,
     piece: tl.constexpr,
+    rounds: tl.constexpr,
     quick: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:
     after(pdl)
     row, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     temperature = tl.load(temperature_ptr + row)
-    at = part * piece + tl.arange(0, piece)
+    lane = tl.arange(0, piece // 4)
+    at = part * piece + lane
+    # A thread keeps the best of its quarters' tokens, in their order, so that of equals the first one stays.
     if temperature <= 0:
-        x = tl.load(logits_ptr + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float32)
+        best, token = _raw(logits_ptr, row, at, vocab), at
+        for i in tl.static_range(1, 4):
+            best, token = _better(best, token, _raw(logits_ptr, row, at + i * (piece // 4), vocab), at + i * (piece // 4))
     else:
-        x = _scaled(logits_ptr, row, at, vocab, temperature)
-        seed = tl.load(seed_ptr + row)
-        position = tl.load(position_ptr + row).to(tl.uint32)
-        key = _mix(seed.to(tl.uint32) ^ _mix((seed >> 32).to(tl.uint32) ^ _mix(position)))
-        bits = _mix(_mix(at.to(tl.uint32) ^ key) + key)
-        uniform = ((bits >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07
-        x = tl.where((x >= tl.load(edge_ptr + row)) & (at < vocab), x + _gumbel(uniform, quick), float("-inf"))
-    value, index = tl.max(x, 0, return_indices=True, return_indices_tie_break_left=True)
-    tl.store(best_ptr + row * tl.num_programs(1) + part, value)
-    tl.store(token_ptr + row * tl.num_programs(1) + part, part * piece + index)
+        scale, edge = 1.0 / temperature, tl.load(edge_ptr + row)
+        # To base 2, which the processor's logarithm is made for; it does not change who is best.
+        scale2 = scale * 1.4426950408889634
+        seed, position = tl.load(seed_ptr + row), tl.load(position_ptr + row)
+        nothing = lane * 0
+        words = tl.philox(seed, part * (piece // 4) + lane, nothing + position, nothing, nothing, rounds)
+        x, token = _raw(logits_ptr, row, at, vocab), at
+        best = tl.where(x * scale >= edge, x * scale2 - _handicap(words[0], quick), float("-inf"))
+        for i in tl.static_range(1, 4):
+            x = _raw(logits_ptr, row, at + i * (piece // 4), vocab)
+            x = tl.where(x * scale >= edge, x * scale2 - _handicap(words[i], quick), float("-inf"))
+            best, token = _better(best, token, x, at + i * (piece // 4))
+    value = tl.max(best, 0)
+    place = row * tl.num_programs(1) + part
+    tl.store(best_ptr + place, value)
+    # One of the piece's in any case: logits may be no numbers at all.
+    last = tl.minimum(part * piece + piece, vocab) - 1
+    tl.store(token_ptr + place, tl.min(tl.where(best == value, token, last), 0))
+
+
+@jit
+def _better(best: tl.tensor, token: tl.tensor, x: tl.tensor, at: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
+    more = x > best
+    return tl.where(more, x, best), tl.where(more, at, token)
 
 
 @jit

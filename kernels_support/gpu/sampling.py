@@ -1,7 +1,8 @@
 """One token a row out of its logits: greedy, temperature, top-k, top-p, each row by its own seed, whatever else is in the batch.
 
-The random part is the Gumbel trick over a hash of (seed, position, token), so a row's choice depends on nothing but the row.
-Top-k and top-p are a threshold on the logit; what ties with it stays in. This is the plain torch side; `choosing.py` is Triton's.
+The random part is the Gumbel trick over counters: noise is a function of (seed, position, token) by Philox4x32 (Salmon et al., "Parallel Random
+Numbers: As Easy as 1, 2, 3", SC 2011), so a row's choice depends on nothing but the row. Top-k and top-p are a threshold on the logit; what ties
+with it stays in. This is the plain torch side; `choosing.py` is Triton's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Choice", "choose_reference", "gumbel_reference", "threshold_reference"]
+__all__ = ["PIECE", "ROUNDS", "Choice", "choose_reference", "gumbel_reference", "philox", "threshold_reference"]
+
+#: Rounds of Philox: the fewest that pass all of BigCrush (the paper's table 2).
+ROUNDS = 7
+
+#: Tokens of a piece. Its first quarter has the first words of a counter each, the second quarter the second words: what one thread draws stays with it.
+PIECE = 2048
+
+_WORD = 0xFFFFFFFF
 
 
 @dataclass(slots=True)
@@ -24,23 +33,29 @@ class Choice:
     position: torch.Tensor
 
 
-def _mix(x: torch.Tensor) -> torch.Tensor:
-    """lowbias32 (Chris Wellons): every bit of the input reaches every bit of the output. int32, wrapping; shifts made logical."""
-    x = x ^ ((x >> 16) & 0xFFFF)
-    x = x * 0x7FEB352D
-    x = x ^ ((x >> 15) & 0x1FFFF)
-    x = x * (0x846CA68B - (1 << 32))
-    return x ^ ((x >> 16) & 0xFFFF)
+def philox(counter: tuple[torch.Tensor, ...], key: tuple[torch.Tensor, torch.Tensor], rounds: int = ROUNDS) -> tuple[torch.Tensor, ...]:
+    """Philox4x32: four words of a counter and two of a key, int64 tensors of 32 bits that broadcast, to four random words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(rounds):
+        # 64 bits of each product: int64 wraps, and the sign is masked away.
+        a, b = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = ((b >> 32) & _WORD) ^ c1 ^ k0, b & _WORD, ((a >> 32) & _WORD) ^ c3 ^ k1, a & _WORD
+        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
+    return c0, c1, c2, c3
 
 
 def gumbel_reference(seed: torch.Tensor, position: torch.Tensor, vocab: int) -> torch.Tensor:
-    """(rows, vocab) of Gumbel noise, float32, from 23 bits of hash each."""
-    low, high = seed.to(torch.int32), (seed >> 32).to(torch.int32)
-    key = _mix(low ^ _mix(high ^ _mix(position.to(torch.int32))))[:, None]
-    at = torch.arange(vocab, dtype=torch.int32, device=seed.device)[None]
-    bits = _mix(_mix(at ^ key) + key)
-    uniform = (((bits >> 9) & 0x7FFFFF).float() + 0.5) * 2.0**-23
-    return -torch.log(-torch.log(uniform))
+    """(rows, vocab) of Gumbel noise, float32, from 23 random bits each."""
+    pieces, quarter, rows = -(-vocab // PIECE), PIECE // 4, seed.shape[0]
+    nothing = torch.zeros(1, 1, dtype=torch.int64, device=seed.device)
+    counter = torch.arange(pieces * quarter, device=seed.device)[None], position.long()[:, None] & _WORD, nothing, nothing
+    words = philox(counter, ((seed & _WORD)[:, None], ((seed >> 32) & _WORD)[:, None]))
+    noise = torch.empty(rows, pieces, 4, quarter, device=seed.device)
+    for i, word in enumerate(words):
+        noise[:, :, i] = (word >> 9).view(rows, pieces, quarter)
+    noise = noise.view(rows, -1)[:, :vocab]
+    return noise.add_(0.5).mul_(2.0**-23).log_().neg_().log_().neg_()
 
 
 def threshold_reference(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from kernels_support.gpu import choosing, gates, masking, narrow, norms, rotary,
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
-from kernels_support.gpu.sampling import Choice, choose_reference  # noqa: E402
+from kernels_support.gpu.sampling import PIECE, Choice, choose_reference, gumbel_reference, philox  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: The interpreter computes in numpy, which warns where hashes wrap and masked lanes are infinite.
@@ -199,6 +199,31 @@ def test_choosing_follows_the_distribution() -> None:
     for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
         seen = torch.bincount(pick(logits, choice(4000, temperature=1.0)).long(), minlength=4) / 4000
         assert (seen.cpu() - torch.tensor([0.5, 0.25, 0.125, 0.125])).abs().max() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "said"),
+    [
+        ((0, 0, 0, 0), (0, 0), (0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48)),
+        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), (0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A)),
+    ],
+)
+def test_philox_says_what_its_authors_say(counter: tuple[int, ...], key: tuple[int, int], said: tuple[int, ...]) -> None:
+    """The answers that come with Random123, for philox4x32 of 7 rounds."""
+    words = [torch.tensor([x]) for x in counter]
+    assert tuple(int(x) for x in philox(tuple(words), (torch.tensor([key[0]]), torch.tensor([key[1]])))) == said
+
+
+def test_noise_is_as_likely_to_choose_one_token_as_another() -> None:
+    """Equal logits over three pieces and a bit: every eighth of them comes as often as it should, and neighbours in seed or position say nothing of each other."""
+    vocab, rows = 3 * PIECE + 100, 16000
+    seeds, positions = torch.arange(rows) // 40, (torch.arange(rows) % 40).to(torch.int32)
+    drawn = torch.cat([gumbel_reference(s, p, vocab).argmax(-1) for s, p in zip(seeds.split(400), positions.split(400), strict=True)])
+    seen = torch.bincount(drawn * 8 // vocab, minlength=8).float()
+    assert ((seen - rows / 8) ** 2 / (rows / 8)).sum() < 24.3  # chi-square, 7 degrees of freedom: one time in a thousand
+    for apart in (1, 40):
+        with_it = torch.corrcoef(torch.stack((drawn[:-apart].float(), drawn[apart:].float())))[0, 1]
+        assert abs(with_it) < 3.3 / rows**0.5
 
 
 def test_feeding() -> None:
