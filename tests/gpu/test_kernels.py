@@ -16,7 +16,7 @@ from kernels_support.gpu import choosing, gates, masking, narrow, norms, rotary,
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
-from kernels_support.gpu.sampling import PIECE, Choice, choose_reference, gumbel_reference, philox  # noqa: E402
+from kernels_support.gpu.sampling import PIECE, Choice, choose_reference, gumbel_of, gumbel_reference, philox, threshold_reference  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: The interpreter computes in numpy, which warns where hashes wrap and masked lanes are infinite.
@@ -201,6 +201,25 @@ def test_choosing_follows_the_distribution() -> None:
         assert (seen.cpu() - torch.tensor([0.5, 0.25, 0.125, 0.125])).abs().max() < 0.03
 
 
+@pytest.mark.parametrize("spread", [0.01, 1.0, 5.0])
+def test_a_threshold_is_the_same_by_the_head_as_by_all(spread: float) -> None:
+    """Flat logits want more than the first look, sharp ones do not; top-k may be larger than it, or than the vocabulary."""
+    how = [(k, p) for k in (0, 1, 5, 256, 300, 5000, 10**6) for p in (1e-6, 0.3, 0.9, 0.999, 1.0)]
+    top_k, top_p = torch.tensor([k for k, _ in how]), torch.tensor([p for _, p in how])
+    scaled = torch.randn(len(how), 9000, generator=torch.Generator().manual_seed(1)) * spread
+    scaled[::3, 40:] = -torch.inf  # as a grammar leaves them
+    found, whole = threshold_reference(scaled, top_k, top_p), threshold_reference(scaled, top_k, top_p, 9000)
+    for row, (k, p) in enumerate(how):
+        kept = (scaled[row] >= found[row]).sum()
+        # Sums in another order may tip one token at the edge.
+        assert abs(kept - (scaled[row] >= whole[row]).sum()) <= 1, (k, p)
+        ordered = scaled[row].sort(descending=True).values[: k or 9000]
+        mass = ordered.double().softmax(-1).cumsum(-1)
+        if p < 1:
+            assert kept >= 1 + (mass[:-1] < p - 1e-4).sum() or ordered[-1] == -torch.inf
+            assert kept <= 1 + (mass < p + 1e-4).sum()
+
+
 @pytest.mark.parametrize(
     ("counter", "key", "said"),
     [
@@ -224,6 +243,28 @@ def test_noise_is_as_likely_to_choose_one_token_as_another() -> None:
     for apart in (1, 40):
         with_it = torch.corrcoef(torch.stack((drawn[:-apart].float(), drawn[apart:].float())))[0, 1]
         assert abs(with_it) < 3.3 / rows**0.5
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 6.0, 30.0])
+def test_tokens_that_no_noise_can_help_change_nothing(spread: float) -> None:
+    """Flat or sharp, most or few of the tokens could be chosen; some are forbidden, some are equal."""
+    rows, vocab = 64, 5000
+    logits = torch.randn(rows, vocab, generator=torch.Generator().manual_seed(2)) * spread
+    logits[::2, 7::3] = -torch.inf
+    logits[:, 100:200] = logits[:, 200:300]
+    how = Choice(
+        torch.linspace(0.2, 2.0, rows), torch.zeros(rows, dtype=torch.int32), torch.ones(rows),
+        torch.arange(rows) * 98765432123 - 4, torch.arange(rows, dtype=torch.int32),
+    )  # fmt: skip
+    noise = gumbel_reference(how.seed, how.position, vocab)
+    assert torch.equal(choose_reference(logits, how), (logits / how.temperature[:, None] + noise).argmax(-1))
+    at = torch.tensor([0, 511, 512, 2047, 2048, 4999])
+    for token in at:
+        assert torch.equal(gumbel_of(how.seed, how.position, token.expand(rows)), noise[:, token])
+    broken = choose_reference(
+        torch.full((2, vocab), torch.nan), Choice(*(getattr(how, f)[:2] for f in ("temperature", "top_k", "top_p", "seed", "position")))
+    )
+    assert ((broken >= 0) & (broken < vocab)).all()
 
 
 def test_feeding() -> None:
