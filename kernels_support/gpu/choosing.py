@@ -1,4 +1,4 @@
-"""Sampling on the device by Triton: a threshold by bisection (never a sort), then the Gumbel trick over pieces of the vocabulary.
+"""Sampling on the device by Triton: where top-k and top-p cut a row (`nucleus.py`), then the Gumbel trick over pieces of the vocabulary.
 
 `sampling.py` beside this is the plain torch side and says what the numbers mean; both draw the same noise from the same seeds.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from kernels_support.gpu.lang import after, jit, on_device, start, tl, triton
+from kernels_support.gpu.nucleus import edges, raw
 from kernels_support.gpu.sampling import PIECE, ROUNDS, Choice
 
 __all__ = ["choose", "choose_into"]
@@ -24,26 +25,13 @@ def choose_into(logits: torch.Tensor, how: Choice, out: torch.Tensor) -> None:
     """`choose` into a tensor that is there already."""
     rows, vocab = logits.shape
     pieces = triton.cdiv(vocab, PIECE)
-    edge = torch.empty(rows, dtype=torch.float32, device=logits.device)
+    edge = edges(logits, how.temperature, how.top_k, how.top_p)
     best = torch.empty(rows, pieces, dtype=torch.float32, device=logits.device)
     token = torch.empty(rows, pieces, dtype=torch.int32, device=logits.device)
-    start(_threshold, (rows,), logits, how.temperature, how.top_k, how.top_p, edge, vocab, piece=4096, num_warps=16)
     start(
         _piece, (rows, pieces), logits, how.temperature, how.seed, how.position, edge, best, token, vocab, piece=PIECE, rounds=ROUNDS, quick=on_device(logits), num_warps=4,
     )  # fmt: skip
     start(_settle, (rows,), best, token, out, pieces, wide=triton.next_power_of_2(pieces), num_warps=1)
-
-
-@jit
-def _ordered(x: tl.tensor) -> tl.tensor:
-    bits = x.to(tl.int32, bitcast=True)
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-@jit
-def _raw(logits_ptr: tl.tensor, row: tl.tensor, at: tl.tensor, vocab: tl.tensor) -> tl.tensor:
-    """Logits; minus infinity beyond the vocabulary."""
-    return tl.load(logits_ptr + row * vocab + at, mask=at < vocab, other=float("-inf")).to(tl.float32)
 
 
 @jit
@@ -60,62 +48,6 @@ def _handicap(bits: tl.tensor, quick: tl.constexpr) -> tl.tensor:
     else:
         found = tl.log2(-tl.log2(uniform))
     return found
-
-
-@jit
-def _threshold(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: tl.tensor,
-    temperature_ptr: tl.tensor,
-    k_ptr: tl.tensor,
-    p_ptr: tl.tensor,
-    edge_ptr: tl.tensor,
-    vocab: tl.tensor,
-    piece: tl.constexpr,
-    pdl: tl.constexpr,
-) -> None:
-    after(pdl)
-    row = tl.program_id(0).to(tl.int64)
-    temperature, k, p = tl.load(temperature_ptr + row), tl.load(k_ptr + row), tl.load(p_ptr + row)
-    if (temperature <= 0) | ((k <= 0) & (p >= 1)):
-        tl.store(edge_ptr + row, float("-inf"))
-        return
-    scale = 1.0 / temperature
-    peaks = tl.full((piece,), float("-inf"), tl.float32)
-    for first in range(0, vocab, piece):
-        peaks = tl.maximum(peaks, _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale)
-    peak = tl.max(peaks, 0)
-    # Bisection over the 2^32 ordered bit patterns of a float, exact after 32 halvings. `low` always keeps enough.
-    low = tl.full((), -2139095041, tl.int32)  # minus infinity, so ordered
-    if k > 0:
-        high = _ordered(peak) + 1
-        for _ in range(32):
-            middle = (low & high) + ((low ^ high) >> 1)
-            count = tl.zeros((piece,), tl.int32)
-            for first in range(0, vocab, piece):
-                x = _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale
-                count += (_ordered(x) >= middle).to(tl.int32)
-            enough = tl.sum(count, 0) >= k
-            low = tl.where(enough, middle, low)
-            high = tl.where(enough, high, middle)
-    if p < 1:
-        floor = low
-        mass = tl.zeros((piece,), tl.float32)
-        for first in range(0, vocab, piece):
-            x = _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale
-            mass += tl.where(_ordered(x) >= floor, tl.exp(x - peak), 0.0)
-        wanted = tl.sum(mass, 0) * p
-        high = _ordered(peak) + 1
-        for _ in range(32):
-            middle = (low & high) + ((low ^ high) >> 1)
-            mass = tl.zeros((piece,), tl.float32)
-            for first in range(0, vocab, piece):
-                x = _raw(logits_ptr, row, first + tl.arange(0, piece), vocab) * scale
-                mass += tl.where(_ordered(x) >= middle, tl.exp(x - peak), 0.0)
-            enough = tl.sum(mass, 0) >= wanted
-            low = tl.where(enough, middle, low)
-            high = tl.where(enough, high, middle)
-        low = tl.minimum(low, _ordered(peak))
-    tl.store(edge_ptr + row, (low ^ ((low >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True))
 
 
 @jit
@@ -140,9 +72,9 @@ def _piece(  # noqa: PLR0917 - what a kernel needs
     at = part * piece + lane
     # A thread keeps the best of its quarters' tokens, in their order, so that of equals the first one stays.
     if temperature <= 0:
-        best, token = _raw(logits_ptr, row, at, vocab), at
+        best, token = raw(logits_ptr, row, at, vocab), at
         for i in tl.static_range(1, 4):
-            best, token = _better(best, token, _raw(logits_ptr, row, at + i * (piece // 4), vocab), at + i * (piece // 4))
+            best, token = _better(best, token, raw(logits_ptr, row, at + i * (piece // 4), vocab), at + i * (piece // 4))
     else:
         scale, edge = 1.0 / temperature, tl.load(edge_ptr + row)
         # To base 2, which the processor's logarithm is made for; it does not change who is best.
@@ -150,10 +82,10 @@ def _piece(  # noqa: PLR0917 - what a kernel needs
         seed, position = tl.load(seed_ptr + row), tl.load(position_ptr + row)
         nothing = lane * 0
         words = tl.philox(seed, part * (piece // 4) + lane, nothing + position, nothing, nothing, rounds)
-        x, token = _raw(logits_ptr, row, at, vocab), at
+        x, token = raw(logits_ptr, row, at, vocab), at
         best = tl.where(x * scale >= edge, x * scale2 - _handicap(words[0], quick), float("-inf"))
         for i in tl.static_range(1, 4):
-            x = _raw(logits_ptr, row, at + i * (piece // 4), vocab)
+            x = raw(logits_ptr, row, at + i * (piece // 4), vocab)
             x = tl.where(x * scale >= edge, x * scale2 - _handicap(words[i], quick), float("-inf"))
             best, token = _better(best, token, x, at + i * (piece // 4))
     value = tl.max(best, 0)

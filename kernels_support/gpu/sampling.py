@@ -87,7 +87,8 @@ def threshold_reference(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.
     weight = (ordered - ordered[:, :1]).exp().masked_fill(rank >= keep, 0.0)
     total = torch.where(keep < vocab, weight.sum(-1, keepdim=True), (scaled - ordered[:, :1]).exp().sum(-1, keepdim=True))
     mass = weight / total
-    inside = (mass.cumsum(-1) - mass < top_p[:, None]) & (rank < keep)
+    # Where all may stay, none is left out because the sum before it was rounded up to 1.
+    inside = ((mass.cumsum(-1) - mass < top_p[:, None]) | (top_p[:, None] >= 1)) & (rank < keep)
     inside[:, 0] = True
     edge = ordered.gather(1, inside.sum(-1, keepdim=True) - 1)
     # Where more of a row is wanted than its head, the head says neither where it ends nor, with top-k, what all of it weighs.

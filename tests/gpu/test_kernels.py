@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import choosing, gates, masking, narrow, norms, rotary, skinny, summing  # noqa: E402
+from kernels_support.gpu import choosing, gates, masking, narrow, norms, nucleus, rotary, skinny, summing  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
@@ -192,6 +192,36 @@ def test_choosing(how: dict[str, Any]) -> None:
     assert (said.long() == plain).sum() >= 5
     if how.get("top_k") == 1 or how.get("top_p") == 1e-6 or how.get("temperature") == 0.0:
         assert (said.long() == logits.argmax(-1)).all()
+
+
+@pytest.mark.parametrize("lanes", [1024, 4096])
+@pytest.mark.parametrize("spread", [0.0, 3.0, 12.0])
+def test_edges(lanes: int, spread: float) -> None:
+    """Sharp rows, whose candidates fit into the lanes, and flat ones, whose do not; with much that is forbidden, and much that is equal."""
+    how = [(k, p) for k in (0, 1, 20, 700) for p in (0.2, 0.95, 1.0)] + [(10**6, 0.9), (0, 1e-6)]
+    logits = randn(len(how), 3001) * spread
+    logits[::3, 5::2] = -torch.inf
+    logits[1::4, 900:1500] = logits[1::4, 1500:2100]
+    temperature = torch.linspace(0.4, 1.5, len(how), device=DEVICE)
+    top_k, top_p = torch.tensor([k for k, _ in how], dtype=torch.int32, device=DEVICE), torch.tensor([p for _, p in how], device=DEVICE)
+    said = nucleus.edges(logits, temperature, top_k, top_p, lanes)
+    scaled = logits * (1.0 / temperature)[:, None]
+    plain = threshold_reference(scaled, top_k, top_p, logits.shape[1])
+    for row, (k, p) in enumerate(how):
+        kept, wanted = int((scaled[row] >= said[row]).sum()), int((scaled[row] >= plain[row]).sum())
+        if k == 0 and p == 1.0:
+            assert said[row] == -torch.inf
+        elif p == 1.0:
+            assert kept == wanted, (k, p)
+        else:  # a sum in another order may tip one value at the edge, and all that equal it
+            ordered = scaled[row].sort(descending=True).values
+            assert abs(kept - wanted) <= (ordered == ordered[max(kept, wanted) - 1]).sum(), (k, p, kept, wanted)
+
+
+def test_edges_of_greedy_rows_are_not_looked_for() -> None:
+    zeros = torch.zeros(2, device=DEVICE)
+    said = nucleus.edges(randn(2, 100), zeros, torch.ones(2, dtype=torch.int32, device=DEVICE), zeros + 0.5)
+    assert (said == -torch.inf).all()
 
 
 def test_choosing_follows_the_distribution() -> None:
