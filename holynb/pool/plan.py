@@ -80,14 +80,14 @@ def kv_bytes(spec: Spec, cut: Cut, itemsize: int) -> int:
 
 
 def work_bytes(spec: Spec, cut: Cut, limits: Limits, itemsize: int) -> int:
-    """Bytes of what a step needs for itself at its widest: a full chunk through one layer, or the logits of a full batch."""
+    """Bytes of what a step needs for itself at its widest: a full chunk and a full batch through one layer, and the logits of a full batch."""
     size = spec.head_dim
     q, kv = (cut.heads[1] - cut.heads[0]) * size, (cut.kv_heads[1] - cut.kv_heads[0]) * size
     inner = cut.inner[1] - cut.inner[0]
     # The stream twice, the norm's output, and the widest of attention (qkv, q, its output) and MLP (gate and up, their product).
     token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner)
     logits = limits.batch * spec.vocab * (itemsize + 4) if cut.ends else 0
-    return limits.chunk * token * itemsize + logits + limits.max_len * size * 4
+    return (limits.chunk + limits.batch) * token * itemsize + logits + limits.max_len * size * 4
 
 
 def room(total: int, free: int, share: float, work: int, *, cpu: bool = False) -> int:

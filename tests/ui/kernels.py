@@ -56,7 +56,7 @@ class Kernel:
 
     def start(self, code: str) -> str:
         """Send a cell off."""
-        return self.client.execute(code)
+        return self.client.execute(code, stop_on_error=False)
 
     def finish(self, sent: str, began: float | None = None) -> Reply:
         """Wait for a cell's end and give all that it sent."""
