@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ def body_of(body: Any, *, chat: bool) -> Ask:
         if body.get(name) not in (None, neutral, False, [], {}):
             raise ApiError(400, f"{name} is not supported by this pool.", param=name, code="unsupported_parameter")
     limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
-    stream = _flag(body, "stream")
+    stream, usage_chunk = _flag(body, "stream"), _flag(_object(body, "stream_options"), "include_usage")
     return Ask(
         chat,
         messages=_messages(body.get("messages")) if chat else (),
@@ -75,7 +75,7 @@ def body_of(body: Any, *, chat: bool) -> Ask:
         stop=_stops(body.get("stop")),
         ignore_eos=_flag(body, "ignore_eos"),
         stream=stream,
-        usage_chunk=stream and bool((body.get("stream_options") or {}).get("include_usage")),
+        usage_chunk=usage_chunk and stream,
         model=str(body.get("model") or ""),
         schema=_schema(body),
     )
@@ -126,12 +126,12 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
 
 def _message(value: Any, i: int) -> Mapping[str, str]:
     where = f"messages.{i}"
-    if not isinstance(value, dict) or value.get("role") not in _ROLES:
+    if not isinstance(value, dict) or not _among(value.get("role"), _ROLES):
         raise ApiError(400, f"{where} needs a role: one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
     role = "system" if value["role"] == "developer" else value["role"]
     content = value.get("content")
     if isinstance(content, list):
-        parts = [p.get("text") if isinstance(p, dict) and p.get("type") in {"text", "input_text"} else None for p in content]
+        parts = [p.get("text") if isinstance(p, dict) and _among(p.get("type"), {"text", "input_text"}) else None for p in content]
         if any(not isinstance(p, str) for p in parts):
             raise ApiError(400, f"{where}.content holds something other than text; this pool reads text only.", param=f"{where}.content")
         content = "".join(str(p) for p in parts)
@@ -163,17 +163,29 @@ def _number(body: Mapping[str, Any], name: str, low: float, high: float, *, whol
     if value is None:
         return None
     right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not right or not math.isfinite(value) or not low <= value <= high:
+    if not right or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         top = f" to {high:g}" if high < math.inf else ""
-        raise ApiError(400, f"{name} must be {kind} from {low:g}{top}, not {value!r}.", param=name)
+        raise ApiError(400, f"{name} must be {kind} from {low:g}{top}, not {value!r:.40}.", param=name)
     return value
+
+
+def _among(value: Any, words: Collection[str]) -> bool:
+    """Whether it is one of these words; what else a body may hold here (a list, an object) is in no set."""
+    return isinstance(value, str) and value in words
+
+
+def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = body.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise ApiError(400, f"{name} must be an object, not {value!r:.40}.", param=name)
+    return value or {}
 
 
 def _flag(body: Mapping[str, Any], name: str) -> bool:
     value = body.get(name)
     if value is not None and not isinstance(value, bool):
-        raise ApiError(400, f"{name} must be true or false, not {value!r}.", param=name)
+        raise ApiError(400, f"{name} must be true or false, not {value!r:.40}.", param=name)
     return bool(value)
 
 
@@ -189,7 +201,7 @@ def _schema(body: Mapping[str, Any]) -> str | None:
     value = body.get("response_format")
     if value is None or (isinstance(value, dict) and value.get("type") == "text"):
         return None
-    if not isinstance(value, dict) or value.get("type") not in {"json_object", "json_schema"}:
+    if not isinstance(value, dict) or not _among(value.get("type"), {"json_object", "json_schema"}):
         raise ApiError(400, "response_format must be an object whose type is text, json_object or json_schema.", param="response_format")
     if body.get("ignore_eos"):
         raise ApiError(400, "ignore_eos goes on where response_format ends: take one of them.", param="ignore_eos")

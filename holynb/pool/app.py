@@ -235,11 +235,13 @@ def _api_error(exc: Lost | Refused) -> ApiError:
 async def refuse(request: Request, exc: Exception) -> Response:
     if isinstance(exc, Gone):
         return Response(status_code=499)
+    headers = None
     if isinstance(exc, HTTPException):
+        headers = exc.headers  # which methods are allowed, of a 405
         exc = ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}")
     if not isinstance(exc, ApiError):
         exc = ApiError(500, f"A fault in the pool's server: {type(exc).__name__}: {exc}")
-    return JSONResponse(api.error_body(exc), exc.status)
+    return JSONResponse(api.error_body(exc), exc.status, headers)
 
 
 def application(service: Service) -> ASGIApp:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,6 +20,8 @@ __all__ = ["Events", "Gone", "body", "event", "guarded", "unless_gone"]
 
 T = TypeVar("T")
 
+#: Where a body may name half of a surrogate pair, which JSON allows and no text can hold.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 #: Bytes of the longest body. A prompt of a million tokens is about 5 MB.
 _LONGEST = 64 * 1024 * 1024
 
@@ -48,15 +51,29 @@ def event(value: dict[str, Any]) -> bytes:
 
 
 async def body(request: Request) -> Any:
+    """A request's JSON. Raises ApiError where it is none, Gone where the client left while it sent."""
     raw = bytearray()
-    async for part in request.stream():
-        raw += part
-        if len(raw) > _LONGEST:
-            raise ApiError(413, f"The body is longer than {_LONGEST:,} bytes.")
     try:
-        return json.loads(raw)
+        async for part in request.stream():
+            raw += part
+            if len(raw) > _LONGEST:
+                raise ApiError(413, f"The body is longer than {_LONGEST:,} bytes.")
+    except ClientDisconnect:
+        raise Gone from None
+    try:
+        said = json.loads(raw.decode("utf-8-sig"))
+        if _HALF.search(raw):
+            json.dumps(said, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as exc:
+        half = exc.object[exc.start]
+        raise ApiError(
+            400, f"The body holds {ascii(half)[1:-1]}, half of a surrogate pair without its other half: that is no text."
+        ) from exc
+    except RecursionError as exc:
+        raise ApiError(400, "The body is nested too deeply.") from exc
     except ValueError as exc:
         raise ApiError(400, f"The body is not JSON: {exc}") from exc
+    return said
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -31,7 +31,10 @@ def checked(schema: str) -> str:
         from llguidance import LLMatcher
     except ImportError:
         raise GrammarError("constrained answers need llguidance beside the pool: pip install 'holynb[local]'") from None
-    grammar: str = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    try:
+        grammar: str = LLMatcher.grammar_from_json_schema(schema, overrides=_STYLE)
+    except ValueError as exc:  # nested more than some 60 levels deep: it reads no further
+        raise GrammarError(" ".join(str(exc).split())[:300]) from exc
     if wrong := LLMatcher.validate_grammar(grammar):
         raise GrammarError(" ".join(str(wrong).split())[:300])
     return grammar

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from holynb.pool.api import ApiError, Ask
@@ -146,7 +146,7 @@ class Service:
                 ids, min(ask.max_tokens or room, room),
                 temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
                 top_p=float((ask.top_p if ask.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
-                top_k=max(0, int(ask.top_k if ask.top_k is not None else default.get("top_k", 0))),
+                top_k=min(max(0, ask.top_k if ask.top_k is not None else int(default.get("top_k", 0))), 2**31 - 1),
                 seed=ask.seed, eos=text.eos, ignore_eos=ask.ignore_eos, grammar=grammar,
             )  # fmt: skip
             out += [wanted] * ask.n
@@ -156,10 +156,9 @@ class Service:
         """Hand choices to replicas. Choices of one request get different seeds where one was given."""
         out = []
         for i, one in enumerate(wanted):
-            seeded = (
-                one if one.seed is None or i == 0 else Wanted(**{n: getattr(one, n) for n in Wanted.__slots__} | {"seed": one.seed + i})
-            )
-            generation = Generation(seeded)
+            # Signed 64 bits, in which the largest seed is followed by the smallest.
+            seed = None if one.seed is None else (one.seed + i + 2**63) % 2**64 - 2**63
+            generation = Generation(replace(one, seed=seed))
             self.metrics.tokens_in += len(one.ids)
             self._dispatch(generation)
             out.append(generation)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.pool import dispatch
 from holynb.pool.dispatch import Dispatcher
+from holynb.pool.replica import Wanted
+from holynb.pool.service import Identity, Service
 
 HEAD = list(range(40))
 
@@ -65,3 +68,12 @@ def test_no_replica_is_ever_more_than_one_row_behind(rows: list[tuple[int, int]]
         chooser.choose(places, [head] * 32, cost).outstanding += cost
         spread = max(p.outstanding for p in places) - min(p.outstanding for p in places)
         assert spread <= 2 * 200
+
+
+def test_choices_of_one_request_have_seeds_of_64_bits() -> None:
+    """The largest is followed by the smallest: a rank takes no more than 64 bits, and ends with all its rows where it is given more."""
+    service, told = Service(Identity("n", "m")), []
+    replica = SimpleNamespace(outstanding=0, stats={}, add=told.append)
+    service.join(replica)  # type: ignore[arg-type]
+    service.begin([Wanted((1,), 1, temperature=1.0, top_p=1.0, top_k=0, seed=2**63 - 2, eos=())] * 4)
+    assert [g.wanted.seed for g in told] == [2**63 - 2, 2**63 - 1, -(2**63), -(2**63) + 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -100,6 +101,10 @@ def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
         (chat(temperature=True), "temperature"),
         (chat(response_format={"type": "json_schema", "json_schema": []}), "response_format.json_schema.schema"),
         (chat(response_format={"type": "json_object"}, ignore_eos=True), "ignore_eos"),
+        (chat(response_format={"type": {}}), "response_format"), (chat(temperature=10**400), "temperature"), (chat(seed=2**63), "seed"),
+        (chat(stream_options=["include_usage"]), "stream_options"), (chat(stream=True, stream_options={"include_usage": "no"}), "include_usage"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": [{"type": [], "text": "x"}]}]}, "messages.0.content"),
     ],
 )  # fmt: skip
 def test_a_bad_body_names_its_field(echo: Pool, body: dict[str, Any], param: str) -> None:
@@ -140,11 +145,53 @@ def test_unknown_models_paths_and_no_json(echo: Pool) -> None:
     assert (status, said["error"]["code"]) == (404, "model_not_found")
     assert "echo" in said["error"]["message"]
     assert echo.ask("/v1/nothing")[0] == 404
-    assert echo.ask(CHAT)[0] == 405
     status, said = echo.ask(CHAT, b"{nope")
     assert status == 400
     assert "JSON" in said["error"]["message"]
     assert echo.ask(CHAT, [1])[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"[" * 100_000, "nested too deeply"), (b'{"a":' * 100_000, "nested too deeply"), (b'{"messages": "\xff"}', "not JSON"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "not JSON"), (b'{"messages": [{"role": "user", "content": "\\ud83d!"}]}', r"\ud83d, half of"),
+        (b'{"model": "\\udE00", "messages": []}', r"\ude00, half of"),
+    ],
+    ids=["arrays", "objects", "no UTF-8", "5,000 digits", "half a pair", "the other half"],
+)  # fmt: skip
+def test_what_no_client_means_is_its_fault_and_not_the_servers(echo: Pool, raw: bytes, why: str) -> None:
+    status, said = echo.ask(CHAT, raw)
+    assert (status, said["error"]["type"]) == (400, "invalid_request_error")
+    assert why in said["error"]["message"]
+    assert echo.ask(CHAT, b'{"messages": [{"role": "user", "content": "\\ud83d\\ude00"}]}')[1]["choices"][0]["message"]["content"] == "😀"
+
+
+def test_a_whole_number_may_be_of_any_size_where_more_means_all(echo: Pool) -> None:
+    assert echo.ask(CHAT, chat("ok", max_tokens=10**400, top_k=10**30, seed=2**63 - 1, n=3))[0] == 200
+
+
+def test_a_method_that_a_path_does_not_have(echo: Pool) -> None:
+    """What it has is in the header that says so."""
+    for path, method, allowed in ((CHAT, "GET", "POST"), ("/v1/models", "POST", "GET")):
+        connection = echo.connect()
+        connection.request(method, path)
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (405, "invalid_request_error")
+        assert allowed in str(answer.getheader("allow"))
+        connection.close()
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_pool(echo: Pool) -> None:
+    before = echo.log()
+    connection = echo.connect()
+    connection.putrequest("POST", CHAT)
+    connection.putheader("content-length", "1000")
+    connection.endheaders(b"{")
+    connection.close()
+    assert echo.ask(CHAT, chat("fine"))[0] == 200
+    echo.wait(lambda: echo.ask("/health")[1]["requests"] == 0)
+    assert echo.log() == before
 
 
 def test_a_row_that_ran_out_of_memory_is_its_own_error(echo: Pool) -> None:
