@@ -2,7 +2,7 @@
 
 Exact, without a sort: `sampling.threshold_reference` is the plain torch side. A first look keeps the largest logit that each lane of the program met. The k-th
 largest of those is no larger than the k-th largest of all, and a mass that those alone make up lies above the edge of the nucleus; what is below such a bound is
-left out, and what remains fits into registers, where halving an interval 32 times costs little. A row that is too flat for that is halved over all of it.
+left out, and what remains fits into registers, where halving an interval 32 times costs little. A row that is too flat for that is halved over all of it until it is not.
 """
 
 from __future__ import annotations
@@ -76,27 +76,69 @@ def _edge(  # noqa: PLR0917 - what a kernel needs
         bound = _ordered(peak + tl.log(total * (1 - p) / vocab))
         if tl.sum(weights, 0) >= p * total:
             bound = _weighed(_ordered(tops), weights, p * total, least, most)
-    count = 0
-    for first in range(0, vocab, lanes):
-        x = raw(logits_ptr, row, first + lane, vocab) * scale
-        here = ((_ordered(x) >= bound) & (x > float("-inf"))).to(tl.int32)
-        more = tl.sum(here, 0)
-        if more > 0:
-            place = count + tl.cumsum(here, 0) - 1
-            tl.store(kept_ptr + row * lanes + place, x, mask=(here > 0) & (place < lanes))
-            count += more
+    wanted = total * p
+    count = _gathered(logits_ptr, kept_ptr, row, vocab, scale, bound, lanes)
+    if count > lanes:
+        # Halved over the row until what is left fits, or there is nothing left to halve.
+        high = most
+        middle = (bound & high) + ((bound ^ high) >> 1)
+        while (count > lanes) & (middle != bound):
+            n, mass = _reach(logits_ptr, row, vocab, scale, middle, peak, lanes)
+            enough = tl.where(k > 0, n >= k, mass >= wanted)
+            bound, high, count = tl.where(enough, middle, bound), tl.where(enough, high, middle), tl.where(enough, n, count)
+            middle = (bound & high) + ((bound ^ high) >> 1)
+        if count <= lanes:
+            count = _gathered(logits_ptr, kept_ptr, row, vocab, scale, bound, lanes)
+    low = bound
     if count <= lanes:
         tl.debug_barrier()  # what other threads of this program have kept
         x = tl.load(kept_ptr + row * lanes + lane, mask=lane < count, other=float("-inf"))
         ordered, weights, low = _ordered(x), tl.exp(x - peak), least
         if k > 0:
             low = _counted(ordered, k, least, most)
-            total = tl.sum(tl.where(ordered >= low, weights, 0.0), 0)
+            wanted = tl.sum(tl.where(ordered >= low, weights, 0.0), 0) * p
         if p < 1:
-            low = _weighed(ordered, weights, total * p, low, most)
-    else:
-        low = _edge_of_all(logits_ptr, row, vocab, scale, k, p, peak, lanes)
+            low = _weighed(ordered, weights, wanted, low, most)
+    elif (k > 0) & (p < 1):
+        _, mass = _reach(logits_ptr, row, vocab, scale, low, peak, lanes)
+        wanted, high = mass * p, most
+        for _ in range(32):
+            middle = (low & high) + ((low ^ high) >> 1)
+            _, mass = _reach(logits_ptr, row, vocab, scale, middle, peak, lanes)
+            low, high = tl.where(mass >= wanted, middle, low), tl.where(mass >= wanted, high, middle)
     tl.store(edge_ptr + row, _floats(low))
+
+
+@jit
+def _gathered(  # noqa: PLR0917 - what a kernel needs
+    logits_ptr: tl.tensor, kept_ptr: tl.tensor, row: tl.tensor, vocab: tl.tensor, scale: tl.tensor, least: tl.tensor, lanes: tl.constexpr
+) -> tl.tensor:  # fmt: skip
+    """Keeps the logits that reach `least`, as many as there are lanes. Returns how many there were."""
+    lane, count = tl.arange(0, lanes), 0
+    for first in range(0, vocab, lanes):
+        x = raw(logits_ptr, row, first + lane, vocab) * scale
+        here = ((_ordered(x) >= least) & (x > float("-inf"))).to(tl.int32)
+        more = tl.sum(here, 0)
+        if more > 0:
+            place = count + tl.cumsum(here, 0) - 1
+            tl.store(kept_ptr + row * lanes + place, x, mask=(here > 0) & (place < lanes))
+            count += more
+    return count
+
+
+@jit
+def _reach(  # noqa: PLR0917 - what a kernel needs
+    logits_ptr: tl.tensor, row: tl.tensor, vocab: tl.tensor, scale: tl.tensor, least: tl.tensor, peak: tl.tensor, lanes: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
+    """How many of the whole row reach `least`, and what they weigh."""
+    lane = tl.arange(0, lanes)
+    count, mass = tl.zeros((lanes,), tl.int32), tl.zeros((lanes,), tl.float32)
+    for first in range(0, vocab, lanes):
+        x = raw(logits_ptr, row, first + lane, vocab) * scale
+        here = (_ordered(x) >= least) & (x > float("-inf"))
+        count += here.to(tl.int32)
+        mass += tl.where(here, tl.exp(x - peak), 0.0)
+    return tl.sum(count, 0), tl.sum(mass, 0)
 
 
 @jit
@@ -117,42 +159,3 @@ def _weighed(ordered: tl.tensor, weights: tl.tensor, wanted: tl.tensor, low: tl.
         enough = tl.sum(tl.where(ordered >= middle, weights, 0.0), 0) >= wanted
         low, high = tl.where(enough, middle, low), tl.where(enough, high, middle)
     return low
-
-
-@jit
-def _edge_of_all(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: tl.tensor, row: tl.tensor, vocab: tl.tensor, scale: tl.tensor, k: tl.tensor, p: tl.tensor, peak: tl.tensor, lanes: tl.constexpr
-) -> tl.tensor:  # fmt: skip
-    """The same over the whole row, each time anew."""
-    low = tl.full((), -2139095041, tl.int32)
-    lane = tl.arange(0, lanes)
-    if k > 0:
-        high = _ordered(peak) + 1
-        for _ in range(32):
-            middle = (low & high) + ((low ^ high) >> 1)
-            count = tl.zeros((lanes,), tl.int32)
-            for first in range(0, vocab, lanes):
-                count += (_ordered(raw(logits_ptr, row, first + lane, vocab) * scale) >= middle).to(tl.int32)
-            enough = tl.sum(count, 0) >= k
-            low, high = tl.where(enough, middle, low), tl.where(enough, high, middle)
-    if p < 1:
-        floor, high = low, _ordered(peak) + 1
-        wanted = _mass(logits_ptr, row, vocab, scale, floor, peak, lanes) * p
-        for _ in range(32):
-            middle = (low & high) + ((low ^ high) >> 1)
-            enough = _mass(logits_ptr, row, vocab, scale, middle, peak, lanes) >= wanted
-            low, high = tl.where(enough, middle, low), tl.where(enough, high, middle)
-        low = tl.minimum(low, _ordered(peak))
-    return low
-
-
-@jit
-def _mass(  # noqa: PLR0917 - what a kernel needs
-    logits_ptr: tl.tensor, row: tl.tensor, vocab: tl.tensor, scale: tl.tensor, least: tl.tensor, peak: tl.tensor, lanes: tl.constexpr
-) -> tl.tensor:  # fmt: skip
-    """What those weigh that reach `least`."""
-    mass = tl.zeros((lanes,), tl.float32)
-    for first in range(0, vocab, lanes):
-        x = raw(logits_ptr, row, first + tl.arange(0, lanes), vocab) * scale
-        mass += tl.where(_ordered(x) >= least, tl.exp(x - peak), 0.0)
-    return tl.sum(mass, 0)
