@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
+from leftovers import end_pools
 
 ROOT = Path(__file__).parent.parent
 LOCAL = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
+
+# Threads of torch that wait take a core away from whatever else runs: read when torch loads, here and in each process that a test starts.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 with suppress(ImportError):  # a machine that tries the kernels alone needs none of it
     import hypothesis
@@ -73,27 +76,6 @@ def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     monkeypatch.setattr(socket.socket, "connect_ex", lambda s, a: errno.ENETUNREACH if outside(s, a) else connect_ex(s, a))
-
-
-def end_pools(place: Path) -> list[int]:
-    """End the pool processes whose home lies under `place`. Returns their ids."""
-    found = [p for p in psutil.process_iter() if of_ours(p, place)]
-    for process in found:
-        try:
-            process.terminate()
-        except psutil.NoSuchProcess:
-            continue
-    _, alive = psutil.wait_procs(found, timeout=10)
-    for process in alive:
-        process.kill()
-    return [p.pid for p in found]
-
-
-def of_ours(process: psutil.Process, place: Path) -> bool:
-    try:
-        return any("holynb-pool" in part for part in process.cmdline()) and process.environ().get("HOLYNB_HOME", "").startswith(str(place))
-    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-        return False
 
 
 @pytest.fixture

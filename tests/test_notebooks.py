@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
 import pytest
 from layout import ROOT
+from leftovers import end_pools
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -25,19 +30,33 @@ def outputs(book: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [o for cell in book.cells for o in cell.get("outputs", [])]
 
 
+Books = dict[Path, Future[nbformat.NotebookNode]]
+
+
 @pytest.fixture(scope="module")
-def run_once(request: pytest.FixtureRequest) -> dict[Path, nbformat.NotebookNode]:
-    """What has been run in this module already: executed notebooks by path."""
-    return {}
+def books(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
+    """The notebooks that this module's chosen tests ask for, by path, as they are run: three at a time, for most of a run is waiting for its servers."""
+    mine = [i for i in request.session.items if i.path == request.path]
+    chosen = {p for p in NOTEBOOKS if any(getattr(i, "callspec", None) is None or i.callspec.params["path"] == p for i in mine)}
+    place = tmp_path_factory.mktemp("books")
+    with ThreadPoolExecutor(3) as threads:
+        yield {p: threads.submit(executed, p, home_in(place / p.stem, models)) for p in NOTEBOOKS if p in chosen}
+    end_pools(place)
 
 
-def executed(path: Path, done: dict[Path, nbformat.NotebookNode]) -> nbformat.NotebookNode:
-    """The notebook after a run in a kernel of its own, in its own folder."""
-    if path not in done:
-        book = nbformat.read(path, as_version=4)
-        client = NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, allow_errors=True)
-        done[path] = client.execute()
-    return done[path]
+def home_in(folder: Path, models: Path) -> Path:
+    """A home as each test has one."""
+    (folder / "home").mkdir(mode=0o700, parents=True)
+    (folder / "home" / "models").symlink_to(models, target_is_directory=True)
+    return folder / "home"
+
+
+def executed(path: Path, home: Path) -> nbformat.NotebookNode:
+    """The notebook after a run in a kernel and a home of its own, in its own folder."""
+    book = nbformat.read(path, as_version=4)
+    client = NotebookClient(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, allow_errors=True)
+    done: nbformat.NotebookNode = asyncio.run(client.async_execute(env={**os.environ, "HOLYNB_HOME": str(home)}))
+    return done
 
 
 def test_there_are_notebooks() -> None:
@@ -46,16 +65,16 @@ def test_there_are_notebooks() -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-def test_it_runs(path: Path, run_once: dict[Path, nbformat.NotebookNode]) -> None:
-    book = executed(path, run_once)
+def test_it_runs(path: Path, books: Books) -> None:
+    book = books[path].result()
     assert not [f"{o.ename}: {o.evalue}" for o in outputs(book) if o.output_type == "error"]
     assert all(c.execution_count for c in book.cells if c.cell_type == "code" and c.source.strip())
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=by_name)
-def test_what_it_leaves_reads_without_a_kernel(path: Path, run_once: dict[Path, nbformat.NotebookNode]) -> None:
-    book = executed(path, run_once)
+def test_what_it_leaves_reads_without_a_kernel(path: Path, books: Books) -> None:
+    book = books[path].result()
     shown = [o.data for o in outputs(book) if "data" in o]
     assert not [d for d in shown if WIDGET in d], "a widget was left in place of the static result"
     assert all("text/plain" in d for d in shown)
@@ -75,9 +94,9 @@ def test_the_file_in_the_repository_is_clean(path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_what_the_inside_notebook_says_is_so(run_once: dict[Path, nbformat.NotebookNode]) -> None:
+def test_what_the_inside_notebook_says_is_so(books: Books) -> None:
     """Its text speaks of exact sums, of a division that is not, and of rows of which none is lost: held against what its cells give."""
-    book = executed(next(p for p in NOTEBOOKS if p.stem.startswith("05-")), run_once)
+    book = books[next(p for p in NOTEBOOKS if p.stem.startswith("05-"))].result()
     said = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
     summed = float(re.search(r"^summed +(\S+)", said, re.MULTILINE)[1])  # type: ignore[index]
     divided = float(re.search(r"^summed, then divided +(\S+)", said, re.MULTILINE)[1])  # type: ignore[index]
@@ -87,9 +106,9 @@ def test_what_the_inside_notebook_says_is_so(run_once: dict[Path, nbformat.Noteb
 
 
 @pytest.mark.timeout(600)
-def test_what_the_failure_lab_says_is_so(run_once: dict[Path, nbformat.NotebookNode]) -> None:
+def test_what_the_failure_lab_says_is_so(books: Books) -> None:
     """Each error is met, and then costs no row; what is left of everything at once is what no attempt cures."""
-    book = executed(next(p for p in NOTEBOOKS if p.stem.startswith("03-")), run_once)
+    book = books[next(p for p in NOTEBOOKS if p.stem.startswith("03-"))].result()
     said = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
     assert "no connection to sim/echo within 0.5 s (--connect-timeout)" in said
     assert re.search(r"^error +1 +12\nok +1 +36$", said, re.MULTILINE) or re.search(r"^ok +1 +36\nerror +1 +12$", said, re.MULTILINE)

@@ -1,0 +1,28 @@
+"""What a test may have left running: pools, which outlive whoever started them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+
+def end_pools(place: Path) -> list[int]:
+    """End the pool processes whose home lies under `place`. Returns their ids."""
+    found = [p for p in psutil.process_iter() if of_ours(p, place)]
+    for process in found:
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(found, timeout=10)
+    for process in alive:
+        process.kill()
+    return [p.pid for p in found]
+
+
+def of_ours(process: psutil.Process, place: Path) -> bool:
+    try:
+        return any("holynb-pool" in part for part in process.cmdline()) and process.environ().get("HOLYNB_HOME", "").startswith(str(place))
+    except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return False
