@@ -17,6 +17,9 @@ from holynb.pool.door import guarded
 
 __all__ = ["Doors", "PortTaken", "bind", "serving"]
 
+#: Connections that may wait to be taken, as uvicorn has it.
+_WAITING = 2048
+
 
 class PortTaken(Exception):
     """The port cannot be used; one line that says what to do."""
@@ -60,13 +63,16 @@ async def serving(app: ASGIApp, doors: Doors) -> AsyncIterator[None]:
         server = _Uvicorn(config)
         servers.append((server, asyncio.create_task(server.serve(sockets=[sock]))))
     try:
-        while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - uvicorn sets a flag, not an event
-            await asyncio.sleep(0.005)
+        while not all(server.started for server, _ in servers):
+            await asyncio.wait([task for _, task in servers], timeout=0.005, return_when=asyncio.FIRST_COMPLETED)
+            for _, task in servers:
+                if task.done():
+                    task.result()  # it cannot serve: that is raised here, or nobody would hear of it
         yield
     finally:
         for server, _ in servers:
             server.should_exit = True
-        await asyncio.gather(*(task for _, task in servers))
+        await asyncio.gather(*(task for _, task in servers), return_exceptions=True)
         for _, sock in listeners:
             sock.close()
 
@@ -84,6 +90,7 @@ def _loopback(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(("127.0.0.1", port))
+        sock.listen(_WAITING)  # two may bind a port to which nobody listens: the second hears of it here
     except (OSError, OverflowError) as exc:
         sock.close()
         why = getattr(exc, "strerror", None) or "it is none"
