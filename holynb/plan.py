@@ -179,7 +179,7 @@ def long_rows(
         return {}, []
     sizes = sorted({most for r, most in asked if r.row in long})
     said = " or ".join(f"{most:,}" for most in sizes)
-    told = f"{len(long):,} of {len(asked):,} rows: longer than {said} tokens, so asked in {sum(len(p.parts) for p in long.values()):,} parts (--chunk)."
+    told = f"{len(long):,} of {len(asked):,} row{'s' * (len(asked) != 1)}: longer than {said} tokens, so asked in {sum(len(p.parts) for p in long.values()):,} parts (--chunk)."
     unknown = ", ".join(str(route) for route, length in lengths.items() if length is None)
     return long, [
         told,

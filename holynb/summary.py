@@ -50,13 +50,15 @@ class Summary:
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
     elsewhere: Elsewhere | None = None
+    again: bool = True
+    """Whether failed rows can be asked again; those of a recording cannot."""
 
     def failures(self) -> str:
-        """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`."""
+        """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. What is not to be asked again gets no such hint."""
         if not self.error:
             return ""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
-        return f"{self.error} of {self.n} failed: {kinds}. %infer run --only failed"
+        return f"{self.error} of {self.n} failed: {kinds}." + " %infer run --only failed" * self.again
 
     def line(self) -> str:
         """One line for the end of a run."""

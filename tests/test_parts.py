@@ -353,6 +353,8 @@ def test_a_dry_run_says_how_many_parts_and_what_they_cost():
         run = ask(server, texts, chunk="1500")
     assert f"4 of 5 rows: longer than 1,500 tokens, so asked in {parts} parts (--chunk)." in text
     assert "5 rows would go" in text
+    alone = plan.make(texts[:1], ROUTE, Options.of({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
+    assert "1 of 1 row: longer" in preview.text(alone)
     assert (told.rows, told.answered) == (5, 0)
     low, high = told.range
     assert float(low) <= run.frame()["cost"].sum() <= float(high)

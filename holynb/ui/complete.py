@@ -143,6 +143,8 @@ class _Options:
             return [(w, "command") for w in verbs] if len(words) == 1 else [(p, "pool") for p in known.pools()]
         if words[0] in ("show", "stop", "resume", "run"):
             return [(r, "run") for r in known.runs()]
+        if words[0] in ("models", "key"):
+            return [(p, "provider") for p in known.providers()] if len(words) == 1 else []
         if words[0] == "help":
             return [(w, "command") for w in COMMANDS]
         return [(r, "route") for r in known.routes()] if words[0] in ("bench", "roi") else []

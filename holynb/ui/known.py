@@ -9,7 +9,7 @@ from typing import Any
 
 from holynb.options import TABLE, Option
 
-__all__ = ["columns", "frames", "keys", "options", "pools", "prompts", "routers", "routes", "runs", "texts"]
+__all__ = ["columns", "frames", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
 
 
 def options() -> list[Option]:
@@ -27,6 +27,13 @@ def routes() -> dict[str, str]:
     for provider, said in settings.providers().items():
         found.update({route: provider for model in said.models if (route := f"{provider}/{model}") not in found})
     return found
+
+
+def providers() -> list[str]:
+    """Names of the providers, one's own among them."""
+    from holynb import settings
+
+    return sorted(settings.providers())
 
 
 def pools() -> list[str]:

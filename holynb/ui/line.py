@@ -198,7 +198,7 @@ def _key(magic: InferMagic, rest: Sequence[str]) -> None:
         raise BadOption("%infer key takes one provider, for example: %infer key openai. It asks for the key; never write it on the line.")
     endpoint = models.endpoint(rest[0])
     if endpoint.key_name is None:
-        print(f"{rest[0]} needs no key.")
+        print(f"{rest[0]} needs no key: nothing is asked for, and its routes work as they are.")
         return
     if not magic.somebody():
         raise BadKey(f"Nobody can be asked here. Set {endpoint.key_name} in the environment or in a .env file.")

@@ -280,4 +280,5 @@ def _goodbye(work: Work) -> str:
     """The one line that ends an interrupted cell."""
     told = work.run.summary()
     where = f"{work.name} and holynb.last" if work.name else "holynb.last"
-    return f"Interrupted: {told.ok:,} of {told.n:,} rows are answered and kept in {where}. %infer resume {work.run.name or work.run.id} sends the rest."
+    rows = f"{told.n:,} row{'s are' if told.n != 1 else ' is'}"
+    return f"Interrupted: {told.ok:,} of {rows} answered and kept in {where}. %infer resume {work.run.name or work.run.id} sends the rest."

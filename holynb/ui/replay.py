@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from holynb.journal import Journal
 from holynb.summary import summarize
@@ -83,7 +84,7 @@ class Replay:
         """What has been played, as what stays."""
         events, _ = self.journal.since(0)
         notes = [f"Recorded {self.recording.made}: nothing was sent.", *static.notes(events)]
-        told = summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None)
+        told = replace(summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None), again=False)
         return static.Record(self.asked.title, self.asked.prompts, list(self.journal.rows), told, events, self.asked.labels, 0.0, notes)
 
 

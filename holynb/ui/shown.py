@@ -6,7 +6,8 @@ from typing import Any
 
 __all__ = ["already", "forget"]
 
-_HOOK = "compute_format_data"
+#: What is done to the display hook: where it asks for a value's display, and where a terminal is told `Out[n]:` just before.
+_HOOK, _PROMPT = "compute_format_data", "write_output_prompt"
 
 
 def already(shell: Any, value: Any, text: str | None = None) -> None:
@@ -21,13 +22,20 @@ def already(shell: Any, value: Any, text: str | None = None) -> None:
 
     def once(result: Any) -> tuple[dict[str, str], dict[str, Any]]:
         forget(shell)
-        if result is value and shell.execution_count == cell:
-            return ({} if text is None else {"text/plain": text}), {}
+        ours = result is value and shell.execution_count == cell
+        if ours and text is None:
+            return {}, {}
+        hook.write_output_prompt()
+        if ours and text is not None:
+            return {"text/plain": text}, {}
         return usual(hook, result)  # type: ignore[no-any-return]
 
     setattr(hook, _HOOK, once)
+    # Held back until it is known whether anything stands beside it.
+    setattr(hook, _PROMPT, lambda: None)
 
 
 def forget(shell: Any) -> None:
-    """Give the display hook its own method back."""
-    vars(shell.displayhook).pop(_HOOK, None)
+    """Give the display hook its own methods back."""
+    for name in (_HOOK, _PROMPT):
+        vars(shell.displayhook).pop(name, None)

@@ -61,6 +61,8 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
         ("%infer pool st|", ["start", "status", "stop"]),
         ("%infer pool p|", ["plan"]),
         ("%infer pool stop |", ["mine"]),
+        ("%infer models |", ["anthropic", "pool", "sim"]),
+        ("%infer key az|", ["azure"]),
         ("%infer bench sim/echo,f|", ["fast"]),
     ],
 )

@@ -174,6 +174,15 @@ def test_the_view_of_a_recording_is_the_view_of_the_run() -> None:
     assert feed.tally.summary(1.0) == whole.tally.summary(1.0)
 
 
+def test_failed_rows_of_a_recording_are_not_to_be_asked_again(home: Path) -> None:
+    run = holynb.infer(["one", "two"], "sim/flaky", cache=False, retries=0, p={"fault": "500"})
+    recording.record(run, home / "a.jsonl", pause=0.02)
+    playing = Replay(recording.read(str(home / "a.jsonl")))
+    playing.finish()
+    assert run.summary().failures() == "2 of 2 failed: 2 server. %infer run --only failed"
+    assert playing.record().told.failures() == "2 of 2 failed: 2 server."
+
+
 def test_stopped_it_stays_where_it_is_and_is_marked_as_recorded() -> None:
     clock = Clock()
     playing = Replay(recorded(), 1.0, clock)

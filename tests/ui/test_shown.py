@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ui.shells import run, shell
 
 from holynb.ui import shown
@@ -15,15 +17,16 @@ def test_it_is_kept_and_not_shown_again() -> None:
         assert done.value == ["a", "b"]
         assert made.user_ns["_"] is made.user_ns["x"]
         assert "'a'" not in done.out
+        assert "Out[" not in done.out, "nothing stands beside it"
         assert "'a'" in run(made, "x").out
-        assert "our text" in run(made, "show(x, 'our text')").out
+        assert re.search(r"Out\[\d+\]:\s+our text", run(made, "show(x, 'our text')").out)
 
 
 def test_another_value_and_another_cell_are_shown_as_ever() -> None:
     with shell() as made:
         made.user_ns["show"] = lambda value: shown.already(made, value)
         made.user_ns["x"] = ["a", "b"]
-        assert "'c'" in run(made, "show(x)\n['c']").out
+        assert re.search(r"Out\[\d+\]: \['c'\]", run(made, "show(x)\n['c']").out)
         run(made, "y = show(x)")
         assert "'a'" in run(made, "x").out, "a later cell shows it"
         run(made, "y = show(x)")
