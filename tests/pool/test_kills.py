@@ -21,7 +21,9 @@ import tiny
 from pool_fake import Pool, Pools, byte_model
 
 ROWS = 8
-PATIENCE_S = 10.0
+#: Less than the 30 s after which a pool ends a rank for its silence: that a rank is dead is seen by its socket. More than a busy machine
+#: takes for a row: ranks that divide a model wait for each other some hundred times, and each time for a core.
+PATIENCE_S = 25.0
 VICTIMS = ("one rank", "all ranks but one", "all ranks", "server", "clients", "frozen rank")
 
 
