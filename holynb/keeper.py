@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from holynb import frame, history, payments
+from holynb import frame, history, payments, settings
 from holynb.journal import Journal
 from holynb.payments import PART_ROWS, Paid
 from holynb.plan import Plan, cut_key
 from holynb.runlog import RunLog, RunRecord, StoredRow
+from holynb.turn import Turn
 from holynb.types import Ended, Event, Outcome, Sampling
 
 __all__ = ["Found", "Keeper"]
@@ -38,6 +39,7 @@ class Keeper:
         self._cut: dict[int, str] = {}
         self.journal: Journal | None = None
         self._share = share
+        self._turn = Turn()
         self.log: RunLog | None = None
         self._mine: set[int] = set()
         self._parted: set[int] = set()
@@ -61,7 +63,11 @@ class Keeper:
         return None if promise is None else self._safe(promise)
 
     async def begin(self, plan: Plan, record: RunRecord) -> Found:
-        """Give each request its key, look up what is known, write the run and its requests. 500 rows at a time, so others go on."""
+        """Give each request its key, look up what is known, write the run and its requests. 500 rows at a time, so others go on.
+
+        Raises BadOption where the run goes on elsewhere.
+        """
+        await self._turn.take(settings.home(), self.run, record.name, begins=plan.continues is None)
         addresses = {e.route: e.base_url for e in plan.endpoints}
         for i, request in enumerate(plan.requests):
             self.keys[i] = None if request is None else request.key(addresses[request.route])
@@ -119,6 +125,7 @@ class Keeper:
         """Say in the log how the run ended, after everything else of it is written."""
         if self.log is not None:
             await self._safe(self.log.finish(self.run, status))
+        self._turn.free()
 
     def _known(self, log: RunLog, plan: Plan) -> Found:
         """Rows of this run answered before (same key), then, where the cache may answer, rows any run has answered."""

@@ -20,7 +20,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
      "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema",
      "holynb.shape", "holynb.structure",
      "holynb.roi", "holynb.loop", "holynb.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.nearest", "holynb.settings", "holynb.keys", "holynb.summary",
-     "holynb.saved", "holynb.spending"),
+     "holynb.saved", "holynb.spending", "holynb.turn"),
     ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),

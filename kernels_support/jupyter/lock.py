@@ -37,11 +37,11 @@ class Lock:
     def free(self, *, remove: bool = False) -> None:
         if self._file is None:
             return
-        if remove:
-            with contextlib.suppress(OSError):  # Windows removes no open file; it then stays, and does no harm
-                self.path.unlink()
+        gone = remove and _removed(self.path)
         os.close(self._file)
         self._file = None
+        if remove and not gone and os.name == "nt":  # Windows removes no open file, and so none either that another has opened by now
+            _removed(self.path)
 
     def __enter__(self) -> Self:
         self.take()
@@ -49,6 +49,13 @@ class Lock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.free()
+
+
+def _removed(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        path.unlink()
+        return True
+    return False
 
 
 def _same(file: int, path: Path) -> bool:

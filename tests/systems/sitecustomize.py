@@ -15,6 +15,7 @@ import subprocess  # noqa: F401
 import sys
 import sysconfig
 import urllib.request  # noqa: F401
+from types import ModuleType
 from typing import Any
 
 import psutil  # noqa: F401
@@ -34,6 +35,15 @@ def _no_proc(self: pathlib.Path, *args: Any, **kwargs: Any) -> str:
     return _read_text(self, *args, **kwargs)
 
 
+def _msvcrt() -> ModuleType:
+    """Of Windows' own runtime what is called: a lock on an open file, which another one's attempt finds taken."""
+    import fcntl
+
+    made = ModuleType("msvcrt")
+    vars(made).update(LK_NBLCK=2, locking=lambda file, mode, size: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    return made
+
+
 def _without(module: Any, names: tuple[str, ...]) -> None:
     for name in names:
         if hasattr(module, name):
@@ -46,7 +56,8 @@ if (system := os.environ.get("HOLYNB_TEST_SYSTEM")) is not None:
     pathlib.Path.read_text = _no_proc  # type: ignore[method-assign]
     _without(os, ("sched_getaffinity", "sched_setaffinity"))
     if system == "win32":
-        sys.modules |= dict.fromkeys(_MODULES)  # type: ignore[arg-type]
+        runtime = _msvcrt()
+        sys.modules |= dict.fromkeys(_MODULES) | {"msvcrt": runtime}  # type: ignore[arg-type]
         _without(os, _OF_OS)
         _without(signal, _SIGNALS)
         _without(socket, ("AF_UNIX",))
