@@ -21,9 +21,9 @@ import tiny
 from pool_fake import Pool, Pools, byte_model
 
 ROWS = 8
-#: Less than the 30 s after which a pool ends a rank for its silence: that a rank is dead is seen by its socket. More than a busy machine
-#: takes for a row: ranks that divide a model wait for each other some hundred times, and each time for a core.
-PATIENCE_S = 25.0
+#: Seconds within which every row ends, on cores that nobody else wants. Ranks that divide a model wait for each other some hundred times, and each
+#: time for a core, so a machine with more to do gets more; never so much as the 30 s after which a silent rank is ended, for these are seen to be dead.
+HANG_S, SILENCE_S = 10.0, 25.0
 VICTIMS = ("one rank", "all ranks but one", "all ranks", "server", "clients", "frozen rank")
 
 
@@ -65,7 +65,7 @@ class Client(threading.Thread):
     def __init__(self, pool: Pool, row: int, scene: Scene) -> None:
         super().__init__(daemon=True)
         self.scene = scene
-        self.connection = pool.connect(timeout=PATIENCE_S)
+        self.connection = pool.connect(timeout=SILENCE_S)
         self.row = row
         self.ended: tuple[str, Any] | None = None
 
@@ -116,7 +116,7 @@ def one_round(pools: Pools, rng: random.Random, scene: Scene, shape: str) -> str
         client.start()
     time.sleep(rng.uniform(0, 0.4))
     kill(pool, victim, clients, rng)
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience()
     for client in clients:
         client.join(max(0.0, end - time.monotonic()))
     survives = (victim in {"one rank", "frozen rank"} and len(pids) - 1 > size) or (victim == "all ranks but one" and size == 1)
@@ -133,10 +133,15 @@ def one_round(pools: Pools, rng: random.Random, scene: Scene, shape: str) -> str
         if victim == "clients" and client.row >= ROWS // 2:
             assert how == "ok", (shape, victim, said)
     pool.process.terminate()
-    pool.process.wait(PATIENCE_S)
+    pool.process.wait(SILENCE_S)
     gone, left = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=5)
     assert not left, (shape, victim, left, gone)
     return victim
+
+
+def patience() -> float:
+    """Seconds for a row, as many times ten as there are processes that want each core."""
+    return min(SILENCE_S, HANG_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 def test_ten_random_kills(pools: Pools) -> None:
