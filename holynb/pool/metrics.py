@@ -62,8 +62,12 @@ class Metrics:
 
 
 def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) -> str:
-    """The page of `/metrics`. `replicas` are their last stats; what one does not know is left out, never 0."""
+    """The page of `/metrics`. `replicas` are their last stats; what one does not know is left out, never 0.
+
+    A replica is called by the number it says, or its line would be another's where one before it has died.
+    """
     stats = list(replicas)
+    numbered = [(s.get("replica", i), s) for i, s in enumerate(stats)]
     lines = _family("holynb_pool_ready", "gauge", "1 where the pool answers", [("", int(state == "ready"))])
     lines += _family("holynb_pool_replicas", "gauge", "replicas alive", [("", len(stats))])
     named = (
@@ -73,11 +77,11 @@ def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) 
         ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"), ("flights", "holynb_pipeline_batches", "batches under way at a time"),
     )  # fmt: skip
     for key, name, words in named:
-        values = [(f'{{replica="{i}"}}', s[key]) for i, s in enumerate(stats) if isinstance(s.get(key), int | float)]
+        values = [(f'{{replica="{i}"}}', s[key]) for i, s in numbered if isinstance(s.get(key), int | float)]
         lines += _family(name, "gauge", words, values)
-    busy = [(f'{{replica="{i}",stage="{n}"}}', round(share, 4)) for i, s in enumerate(stats) for n, share in enumerate(s.get("stages", ()))]
+    busy = [(f'{{replica="{i}",stage="{n}"}}', round(share, 4)) for i, s in numbered for n, share in enumerate(s.get("stages", ()))]
     lines += _family("holynb_stage_busy_share", "gauge", "share of the time with work in which a pipeline's stage computes", busy)
-    lines += _family("holynb_device_memory_bytes", "gauge", "memory by device and part", list(_memory(stats)))
+    lines += _family("holynb_device_memory_bytes", "gauge", "memory by device and part", list(_memory(numbered)))
     lines += _family("holynb_prompt_tokens_total", "counter", "prompt tokens taken", [("", metrics.tokens_in)])
     lines += _family("holynb_generation_tokens_total", "counter", "tokens written", [("", metrics.tokens_out)])
     ended = [(f'{{how="{how}"}}', count) for how, count in sorted(metrics.ended.items())]
@@ -111,8 +115,8 @@ def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> 
     return [f"# HELP {name} {words}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in values)]
 
 
-def _memory(stats: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Any]]:
-    for i, one in enumerate(stats):
+def _memory(numbered: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterable[tuple[str, Any]]:
+    for i, one in numbered:
         ranks = one.get("ranks") or [one]
         for number, held in enumerate(map(device, ranks)):
             labels = f'replica="{i}"' + (f',rank="{number}"' if len(ranks) > 1 else "")

@@ -64,6 +64,11 @@ class Rank:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self.child.kill)
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether its socket has ended."""
+        return self._task is not None and self._task.done()
+
     async def heard(self) -> None:
         """Return when all that it said has been heard."""
         if self._task is not None:

@@ -25,6 +25,8 @@ _LESS = f". {_SMALLER}; fewer rows at once (-c) need less, too"
 
 #: Seconds in which the other ranks of a dead one may say what they know.
 _MOMENT = 0.3
+#: Seconds in which one whose socket has ended is gone, or is ended.
+_DYING_S = 2.0
 
 
 class Lost(Exception):
@@ -104,12 +106,14 @@ class Generation:
 class Replica:
     """Owns the processes that compute together: a leader, which alone is told of jobs, and where the model is divided its followers.
 
-    One of them dead, all are ended. `on_end` is called once then, with why and the generations they left.
+    One of them dead, all are ended. `on_end` is called once then, with why and the generations they left. `number` is its place in the
+    pool, which one that is started in its stead has again.
     """
 
     def __init__(
-        self, ranks: Sequence[tuple[Command, Mapping[str, Any]]], on_end: Callable[[Replica, str, list[Generation]], None]
+        self, ranks: Sequence[tuple[Command, Mapping[str, Any]]], on_end: Callable[[Replica, str, list[Generation]], None], number: int = 0
     ) -> None:
+        self.number = number
         self.live: dict[int, Generation] = {}
         self.ended: str | None = None
         self.oom = False
@@ -129,7 +133,7 @@ class Replica:
         sums: dict[str, Any] = {k: sum(s.get(k, 0) for s in every) for k in ("weights_bytes", "kv_bytes") if k in every[0]}
         # The slices of a stage work at the same time: the first one speaks for them.
         stages = {s["stage"]: s["busy"] for s in reversed(every) if s.get("busy") is not None}
-        return {**every[0], **sums, "ranks": every, "stages": [stages[n] for n in sorted(stages)]}
+        return {**every[0], **sums, "replica": self.number, "ranks": every, "stages": [stages[n] for n in sorted(stages)]}
 
     @property
     def processes(self) -> list[Process]:
@@ -155,7 +159,9 @@ class Replica:
         """Wait until the weights are in. False where it has ended instead."""
         for rank in self.ranks:
             await rank.ready.wait()  # also set by its end
-        return self.ended is None and self._dying is None
+        if self._dying is not None:
+            await asyncio.shield(self._dying)  # until it is known why
+        return self.ended is None
 
     def add(self, generation: Generation) -> None:
         wanted = generation.wanted
@@ -188,7 +194,9 @@ class Replica:
     async def _end(self, first: Rank) -> None:
         """A rank's socket has ended: end all of them, find out whose fault it was, hand the generations over."""
         # The dead one's peers often speak first, of a connection that was closed: a moment, so that the reason is there too.
-        await asyncio.gather(*(r.gone(2.0 if r is first else _MOMENT) for r in self.ranks))
+        await asyncio.gather(*(r.gone(_DYING_S if r is first else _MOMENT) for r in self.ranks))
+        # One whose socket has ended is dying too, and how is not known before its device and the system have let it go.
+        await asyncio.gather(*(r.gone(_DYING_S) for r in self.ranks if r.hung_up))
         await first.kill()
         found = culprit(self.ranks)
         which = f"rank {self.ranks.index(found)} of {len(self.ranks)}, " if len(self.ranks) > 1 else ""

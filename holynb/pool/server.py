@@ -62,9 +62,10 @@ class Replicas:
             text = await asyncio.to_thread(Text, self._folder)
         except TextError as exc:
             raise Failed(str(exc)) from exc
-        if not all(await asyncio.gather(*(r.ready() for r in self._replicas.values()))):
-            why = next((r.ended for r in self._replicas.values() if r.ended), None)
-            raise Failed(f"a replica did not start: {why}")
+        for there in asyncio.as_completed([r.ready() for r in self._replicas.values()]):
+            if not await there:  # the others may still load for minutes
+                why = next((r.ended for r in self._replicas.values() if r.ended), None)
+                raise Failed(f"a replica did not start: {why}")
         service.revive = self._revive
         service.open(text)
         life.say(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}")
@@ -83,7 +84,7 @@ class Replicas:
         self._starts += 1
         meet = Path(str(self.record.socket)).with_name(f"meet{self._starts}")
         ranks = range(number * plan.size, (number + 1) * plan.size)
-        replica = Replica([(orders.command(plan, r), orders.load(plan, self._folder, r, meet)) for r in ranks], self._service.lost)
+        replica = Replica([(orders.command(plan, r), orders.load(plan, self._folder, r, meet)) for r in ranks], self._service.lost, number)
         self._replicas[number] = replica
         await replica.start()
         return replica

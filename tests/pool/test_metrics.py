@@ -41,6 +41,14 @@ def test_first_tokens_and_later_ones_are_told_apart() -> None:
     assert sum(metrics.between.counts) == 4
 
 
+def test_a_replica_is_called_by_its_number_also_where_one_before_it_has_died() -> None:
+    page = render(Metrics(), "ready", [{**STATS, "replica": 2, "stages": [0.5]}, {**STATS, "replica": 0}])
+    found = values(page)
+    assert {k for k in found if "requests_running" in k} == {'holynb_requests_running{replica="0"}', 'holynb_requests_running{replica="2"}'}
+    assert found['holynb_stage_busy_share{replica="2",stage="0"}'] == 0.5
+    assert found['holynb_device_memory_bytes{device="cuda:0",part="ours",replica="2"}'] == 80
+
+
 def test_the_page_has_every_figure_once_and_is_well_formed() -> None:
     metrics = Metrics()
     metrics.end("stop", 1.0)

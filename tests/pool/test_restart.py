@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from holynb.pool import orders
 from holynb.pool.orders import Plan
 from holynb.pool.rank import Rank, culprit
 from holynb.pool.replica import Generation, Replica, Wanted
+from kernels_support.jupyter.supervisor import Command
 
 HERE = Path(__file__).parent.parent
 
@@ -107,6 +109,43 @@ def dead(code: int | None, words: str | None = None) -> Any:
 )
 def test_the_rank_that_ended_the_others_is_named(ranks: list[Rank], number: int) -> None:
     assert ranks.index(culprit(ranks)) == number
+
+
+#: A rank that hears nothing of its peer's end but a file, hangs up, and is killed when the machine comes to it; and the peer, which speaks first.
+SLOW_TO_DIE = """
+import os, signal, sys, time
+from pathlib import Path
+from kernels_support.jupyter import supervisor, wire
+sock, told = supervisor.control(), Path(sys.argv[1])
+if sys.argv[2] == "peer":
+    told.touch()
+    sock.sendall(wire.encode({"t": "failed", "message": "RuntimeError: Connection closed by peer"}))
+    os._exit(1)
+while not told.exists():
+    time.sleep(0.01)
+time.sleep(0.3)
+sock.close()
+time.sleep(1.5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its peer says at once that it is gone; how, only its end tells, and a device that is let go holds that up."""
+    monkeypatch.setattr("holynb.pool.replica._MOMENT", 1.0)
+    path = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    commands = [Command([sys.executable, "-c", SLOW_TO_DIE, str(tmp_path / "told"), who], env=path) for who in ("victim", "peer")]
+
+    async def work() -> str:
+        heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        replica = Replica([(c, {}) for c in commands], lambda which, why, left: heard.set_result(why))
+        await replica.start()
+        why = await asyncio.wait_for(heard, 20)
+        await replica.stop()
+        return why
+
+    assert "rank 0 of 2" in (why := asyncio.run(work()))
+    assert "SIGKILL" in why
 
 
 def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

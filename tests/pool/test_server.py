@@ -115,15 +115,18 @@ def test_a_dead_replicas_rows_go_to_the_other(pools: Pools) -> None:
     pool = pools.start("--devices", "cpu,cpu", HOLYNB_FAKE_STEP="0.02")
     asks = [in_background(pool, {"messages": [{"role": "user", "content": f"row {i} " + "x" * 50}]}) for i in range(6)]
     pool.wait(lambda: running(pool) == 6)
-    os.kill(pool.record.ranks[1].pid, signal.SIGKILL)
+    os.kill(pool.record.ranks[0].pid, signal.SIGKILL)
     for i, (thread, got) in enumerate(asks):
         thread.join(30)
         status, said = got[0]
         assert status == 200, said
         assert said["choices"][0]["message"]["content"] == f"row {i} " + "x" * 50
     health = pool.ask("/health")[1]
-    assert len(health["replicas"]) == 1
+    assert [r["replica"] for r in health["replicas"]] == [1]
     assert "SIGKILL" in health["deaths"][0]
+    page = pool.ask("/metrics")[1]
+    assert 'running{replica="1"}' in page, "it is called as before"
+    assert 'replica="0"' not in page
 
 
 def test_the_server_loads_no_torch(pools: Pools) -> None:
@@ -186,6 +189,15 @@ def test_what_waits_for_a_pool_that_fails_hears_why(pools: Pools) -> None:
     assert pool.process.returncode == 1
     assert "error: the pool echo ends: a replica did not start: process " in pool.log()
     assert "no kernel image" in pool.log()
+
+
+def test_a_replica_that_fails_is_not_heard_of_only_when_the_others_have_loaded(pools: Pools) -> None:
+    pool = pools.start("--devices", "cpu,cpu", ready=False, HOLYNB_FAKE_LOAD="120")
+    pool.record = pool.wait(lambda: (now := pool.now()) and len(now.ranks) == 2 and now)
+    os.kill(pool.record.ranks[1].pid, signal.SIGKILL)
+    nothing_left(pool)
+    assert pool.process.returncode == 1
+    assert f"a replica did not start: process {pool.record.ranks[1].pid} was killed by SIGKILL" in pool.log()
 
 
 def test_it_ends_by_itself_when_nobody_uses_it(pools: Pools) -> None:
