@@ -66,7 +66,7 @@ def key_value(values: Any) -> dict[str, Any]:
     for item in _several(values, "KEY=VALUE"):
         name, equals, value = str(item).partition("=")
         if not equals or not name.strip():
-            raise ValueError("KEY=VALUE")
+            raise BadOption(f"-p takes KEY=VALUE, such as -p top_k=20, not {item!r}.")
         try:
             out[name.strip()] = json.loads(value)
         except ValueError:

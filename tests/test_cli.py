@@ -41,8 +41,8 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
         (["pool", "list", "x"], "one word too many"),
         (["pool", "logs"], "the name of one pool"),
         (["pool", "stop", "a", "b"], "the name of one pool"),
-        (["pool", "stop"], "No pool runs."),
-        (["pool", "status"], "No pool runs."),
+        (["pool", "stop"], "No pool runs. Start one: holynb pool start smollm2-135m"),
+        (["pool", "status"], "No pool runs. Start one: holynb pool start smollm2-135m"),
         (["pool", "logs", "a", "b"], "a number of lines"),
     ],
 )

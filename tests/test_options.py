@@ -40,6 +40,7 @@ def test_values_are_converted():
         ({"temperature": "hot"}, "--temperature takes a number from 0 to 5, not 'hot'"),
         ({"temperature": float("nan")}, "--temperature takes a number"),
         ({"budget": float("nan")}, "--budget takes a number from 0, not nan"),
+        ({"p": ["n=1", "top_k"]}, "-p takes KEY=VALUE, such as -p top_k=20, not 'top_k'"),
         ({"budget": -1}, "--budget takes a number from 0, not -1"),
         ({"budget": True}, "--budget takes a number from 0, not True"),
         ({"confirm": "inf"}, "--confirm takes a number from 0, not 'inf'"),

@@ -193,7 +193,7 @@ def _one(rest: Sequence[str], word: str) -> str:
     if len(known) == 1:
         return known[0]
     if not rest and word != "logs" and not known:
-        raise BadOption("No pool runs.")
+        raise BadOption("No pool runs. Start one: %infer pool start smollm2-135m")
     raise BadOption(f"pool {word} takes the name of one pool; " + (f"these run: {', '.join(known)}." if known else "pool list shows them."))
 
 
