@@ -103,7 +103,7 @@ def continued(plan: Plan) -> Plan:
         run, outcomes = _earlier(options.resume or options.name)
         if len(outcomes) != len(plan.prompts):
             raise BadOption(
-                f"--only failed: that run had {len(outcomes)} rows and this cell has {len(plan.prompts)}. Run the same rows, or drop it."
+                f"--only failed: that run had {len(outcomes)} row{'s' * (len(outcomes) != 1)} and this cell has {len(plan.prompts)}. Run the same rows, or drop it."
             )
         return replace(plan, kept=_good(outcomes), continues=run)
     if options.resume is not None:

@@ -58,7 +58,7 @@ def test_runs_are_counted() -> None:
 
     holynb.infer("x", "sim/echo").wait()
     history.close()
-    assert by_name()["run log"].says.startswith("1 runs")
+    assert by_name()["run log"].says.startswith("1 run, ")
 
 
 def test_keys_are_told_apart_and_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
