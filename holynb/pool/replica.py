@@ -23,8 +23,8 @@ _numbers = itertools.count(1)
 _SMALLER = "Start the pool with a smaller --max-len or --memory, or over more devices (--tp, --pp)"
 _LESS = f". {_SMALLER}; fewer rows at once (-c) need less, too"
 
-#: Seconds in which the other ranks of a dead one may say what they know.
-_MOMENT = 0.3
+#: Seconds in which the other ranks of a dead one may say what they know; on a busy machine a third of one was too few.
+_MOMENT = 1.0
 #: Seconds in which one whose socket has ended is gone, or is ended.
 _DYING_S = 2.0
 
