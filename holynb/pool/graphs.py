@@ -69,7 +69,7 @@ class Graphs:
         # A batch for each step that a pipeline has under way.
         self.lanes = [Lanes(limits.batch, self.width, block, first=2 * limits.batch * i) for i in range(self.ahead)]
         self._buffers(limits)
-        blank = {self.said: -1, self.chunk: -1, self.tiles: -1, self.last: 0, self.tokens: 0}
+        blank = {self.said: -1, self.order: 0, self.chunk: -1, self.tiles: -1, self.last: 0, self.tokens: 0}
         self._capture = Capture(blank) if capture and kv.is_cuda else None
         self._graphs: dict[tuple[int, int, bool], Callable[[], None]] = {}
         self._logits: Tensor | None = None

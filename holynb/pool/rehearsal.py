@@ -158,10 +158,9 @@ class _Part:
     def _product(self, x: Tensor, columns: int, *, biased: bool, summed: bool = False) -> Tensor:
         """As `dense.linear`, or with `summed` as a rank's `product`."""
         weight, bias = self._new(columns, x.shape[1]), self._new(columns) if biased else None
-        if dense.few(x, weight):
-            return skinny.launch(x, weight, bias)
-        how = dense.some(x, weight, summed=summed and self._mesh.tensor == 1)
-        return self._new(x.shape[0], columns) if how is None else narrow.launch(x, weight, bias, how)
+        if how := dense.some(x, weight, summed=summed and self._mesh.tensor == 1):
+            return narrow.launch(x, weight, bias, how)
+        return skinny.launch(x, weight, bias) if dense.few(x, weight) else self._new(x.shape[0], columns)
 
     def _gated(self, x: Tensor) -> Tensor:
         """As `dense.gated`."""

@@ -10,8 +10,11 @@ from kernels_support.gpu.lang import on_device
 
 __all__ = ["few", "gated", "linear", "packed", "parts", "some"]
 
-#: Rows of x, and numbers in W, up to which `skinny` beats cuBLAS (measured on one H200); the same for `narrow`.
-ROWS, NUMBERS, NARROW = 4, 1 << 23, 6_400_000
+#: Rows of x, and numbers in W, up to which `skinny` beats cuBLAS (measured on one H200).
+ROWS, NUMBERS = 4, 1 << 23
+
+#: Rows from which `narrow` beats `skinny`, and numbers up to which it beats cuBLAS.
+SEVERAL, NARROW = 3, 6_400_000
 
 #: Rows up to which `narrow` is the faster one where its sums are not taken in parts; twice as many where they are.
 PLAIN = 128
@@ -25,10 +28,10 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if weight.is_mkldnn:
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - its only door
         return product
-    if few(x, weight):
-        return skinny.launch(x, weight, bias, out)
     if how := some(x, weight):
         return narrow.launch(x, weight, bias, how, out)
+    if few(x, weight):
+        return skinny.launch(x, weight, bias, out)
     if out is None:
         return torch.nn.functional.linear(x, weight, bias)
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
@@ -48,13 +51,13 @@ def gated(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = Non
 
 def some(x: torch.Tensor, weight: torch.Tensor, *, gates: bool = False, summed: bool = False) -> narrow.Tiles | None:
     """How `narrow` divides the product; None where it is not the faster one."""
-    if not on_device(x) or not ROWS < x.shape[0] <= (2 * PLAIN if summed else PLAIN) or weight.numel() > NARROW or x.dtype == torch.float32:
+    if not on_device(x) or not SEVERAL <= x.shape[0] <= (2 * PLAIN if summed else PLAIN) or weight.numel() > NARROW or x.dtype == torch.float32:
         return None
     return narrow.tiles(x.shape[0], weight.shape[0] // (2 if gates else 1), x.shape[1], gated=gates, summed=summed)
 
 
 def few(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether `skinny` is the faster one."""
+    """Whether `skinny` is the faster one where it is not `narrow`."""
     return on_device(x) and x.shape[0] <= ROWS and weight.numel() <= NUMBERS
 
 

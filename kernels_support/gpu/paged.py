@@ -88,8 +88,8 @@ class Prefill:
         heads, size = q.shape[1:]
         out, kv = q.new_empty(q.shape) if out is None else out, keys.shape[0]
         start(
-            _prefill, (self.tiles.shape[0], heads), q, keys, values, self.table, self.tiles, self.spans, out, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
-            heads=heads, group=heads // kv, size=size, wide=_wide(size), page=self.page, queries=QUERIES, tile=64, num_warps=4, num_stages=3,
+            _prefill, (heads, self.tiles.shape[0]), q, keys, values, self.table, self.tiles, self.spans, out, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
+            heads=heads, group=heads // kv, size=size, wide=_wide(size), page=self.page, queries=QUERIES, tile=64, far=keys.stride(0) >= 2**31, num_warps=4, num_stages=2,
         )  # fmt: skip
         return out
 
@@ -147,13 +147,8 @@ def _decode(  # noqa: PLR0917 - what a kernel needs
         slot = (block * page + at % page) * size
         k = tl.load(k_ptr + slot[None, :] + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0.0)
         v = tl.load(v_ptr + slot[:, None] + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0.0)
-        scores = tl.where(ok[None, :], tl.dot(q, k, input_precision="ieee") * scale, float("-inf"))
-        peak = tl.maximum(top, tl.max(scores, 1))
-        p = tl.exp2(scores - peak[:, None])
-        fade = tl.exp2(top - peak)
-        acc = acc * fade[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
-        total = total * fade + tl.sum(p, 1)
-        top = peak
+        scores = tl.where(ok[None, :], tl.dot(q, k, input_precision="ieee"), float("-inf"))
+        top, total, acc = _folded(scores, scale, v, top, total, acc)
     # A part without keys weighs nothing: its logarithm is -inf, and its sum is written as 0, never as 0/0.
     acc = acc / tl.where(total > 0, total, 1.0)[:, None]
     mask = ok_g[:, None] & ok_d[None, :]
@@ -186,40 +181,62 @@ def _join(  # noqa: PLR0917 - what a kernel needs
 @jit
 def _prefill(  # noqa: PLR0917 - what a kernel needs
     q_ptr: tl.tensor, k_ptr: tl.tensor, v_ptr: tl.tensor, table_ptr: tl.tensor, tile_ptr: tl.tensor, span_ptr: tl.tensor, out_ptr: tl.tensor, width: tl.tensor, stride: tl.tensor, scale: tl.tensor,
-    heads: tl.constexpr, group: tl.constexpr, size: tl.constexpr, wide: tl.constexpr, page: tl.constexpr, queries: tl.constexpr, tile: tl.constexpr,
+    heads: tl.constexpr, group: tl.constexpr, size: tl.constexpr, wide: tl.constexpr, page: tl.constexpr, queries: tl.constexpr, tile: tl.constexpr, far: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:  # fmt: skip
     after(pdl)
-    index, head = tl.program_id(0), tl.program_id(1)
+    # The heads of a tile come one after the other: two of them read the same keys.
+    head, index = tl.program_id(0), tl.program_id(1)
     row = tl.load(tile_ptr + index * 2).to(tl.int64)
     if row < 0:
         return
     from_query = tl.load(tile_ptr + index * 2 + 1)
     start, count, length = tl.load(span_ptr + row * 3), tl.load(span_ptr + row * 3 + 1), tl.load(span_ptr + row * 3 + 2)
-    m, d = from_query + tl.arange(0, queries), tl.arange(0, wide)
+    m, n, d = from_query + tl.arange(0, queries), tl.arange(0, tile), tl.arange(0, wide)
     ok_m, ok_d = m < count, d < size
     sees = length - count + m
     place = ((start + m).to(tl.int64) * heads + head) * size
     q = tl.load(q_ptr + place[:, None] + d[None, :], mask=ok_m[:, None] & ok_d[None, :], other=0.0)
     k_ptr += (head // group).to(tl.int64) * stride
     v_ptr += (head // group).to(tl.int64) * stride
+    table_ptr += row * width
     top = tl.full((queries,), float("-inf"), tl.float32)
     total = tl.zeros((queries,), tl.float32)
     acc = tl.zeros((queries, wide), tl.float32)
+    # First what every query sees whole, which needs no masks, then what some see a part of.
+    whole = (length - count + from_query + 1) // tile * tile
+    for first in range(0, whole, tile):
+        at = first + n
+        slot = _far(tl.load(table_ptr + at // page), far) * page + at % page
+        k = tl.load(k_ptr + slot[None, :] * size + d[:, None], mask=ok_d[:, None], other=0.0)
+        scores = tl.dot(q, k, input_precision="ieee")
+        v = tl.load(v_ptr + slot[:, None] * size + d[None, :], mask=ok_d[None, :], other=0.0)
+        top, total, acc = _folded(scores, scale, v, top, total, acc)
     end = tl.minimum(length, length - count + from_query + queries)
-    for first in range(0, end, tile):
-        at = first + tl.arange(0, tile)
+    for first in range(whole, end, tile):
+        at = first + n
         ok = at < end
-        block = tl.load(table_ptr + row * width + at // page, mask=ok, other=0).to(tl.int64)
-        slot = (block * page + at % page) * size
-        k = tl.load(k_ptr + slot[None, :] + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0.0)
-        v = tl.load(v_ptr + slot[:, None] + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0.0)
-        scores = tl.where(at[None, :] <= sees[:, None], tl.dot(q, k, input_precision="ieee") * scale, float("-inf"))
-        peak = tl.maximum(top, tl.max(scores, 1))
-        p = tl.exp2(scores - peak[:, None])
-        fade = tl.exp2(top - peak)
-        acc = acc * fade[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
-        total = total * fade + tl.sum(p, 1)
-        top = peak
+        slot = _far(tl.load(table_ptr + at // page, mask=ok, other=0), far) * page + at % page
+        k = tl.load(k_ptr + slot[None, :] * size + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0.0)
+        scores = tl.where(at[None, :] <= sees[:, None], tl.dot(q, k, input_precision="ieee"), float("-inf"))
+        v = tl.load(v_ptr + slot[:, None] * size + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0.0)
+        top, total, acc = _folded(scores, scale, v, top, total, acc)
     acc = acc / total[:, None]
     tl.store(out_ptr + place[:, None] + d[None, :], acc.to(out_ptr.dtype.element_ty), mask=ok_m[:, None] & ok_d[None, :])
+
+
+@jit
+def _folded(  # noqa: PLR0917 - what a kernel needs
+    scores: tl.tensor, scale: tl.tensor, v: tl.tensor, top: tl.tensor, total: tl.tensor, acc: tl.tensor
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:  # fmt: skip
+    """A tile more in a softmax under way: (largest so far, sum of weights, weighted sum of values). `scale` makes the scores exponents of 2."""
+    peak = tl.maximum(top, tl.max(scores, 1) * scale)
+    p = tl.exp2(scores * scale - peak[:, None])
+    fade = tl.exp2(top - peak)
+    return peak, total * fade + tl.sum(p, 1), tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="ieee")
+
+
+@jit
+def _far(block: tl.tensor, far: tl.constexpr) -> tl.tensor:
+    """As 64 bits where 32 do not reach the cache's end; they take longer to reckon with."""
+    return block.to(tl.int64) if far else block

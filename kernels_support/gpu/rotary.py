@@ -63,13 +63,13 @@ def rotate_and_store(  # noqa: PLR0917 - what a kernel needs
 def launch(  # noqa: PLR0917 - what a kernel needs
     qkv: torch.Tensor, how: Heads, rope: torch.Tensor, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
 ) -> torch.Tensor:
-    """One program a token and eight heads, values included."""
-    tokens = qkv.shape[0]
+    """One program a token and 8 heads, or 16 where there are many tokens; values included."""
+    tokens, many = qkv.shape[0], 16 if qkv.shape[0] >= 64 else 8
     out = torch.empty(tokens, how.heads, how.size, dtype=qkv.dtype, device=qkv.device)
     normed = how.q_norm is not None
     start(
-        _rotate_and_store, (tokens, triton.cdiv(how.heads + 2 * how.kv, 8)), qkv, rope, slots, out, keys, values, how.q_norm if normed else qkv, how.k_norm if normed else qkv, keys.stride(0), how.eps,
-        heads=how.heads, kv=how.kv, size=how.size, half=triton.next_power_of_2(how.size // 2), normed=normed, many=8, num_warps=4,
+        _rotate_and_store, (tokens, triton.cdiv(how.heads + 2 * how.kv, many)), qkv, rope, slots, out, keys, values, how.q_norm if normed else qkv, how.k_norm if normed else qkv, keys.stride(0), how.eps,
+        heads=how.heads, kv=how.kv, size=how.size, half=triton.next_power_of_2(how.size // 2), normed=normed, many=many, num_warps=4,
     )  # fmt: skip
     return out
 

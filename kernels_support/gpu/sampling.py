@@ -1,8 +1,9 @@
 """One token a row out of its logits: greedy, temperature, top-k, top-p, each row by its own seed, whatever else is in the batch.
 
 The random part is the Gumbel trick over counters: noise is a function of (seed, position, token) by Philox4x32 (Salmon et al., "Parallel Random
-Numbers: As Easy as 1, 2, 3", SC 2011), so a row's choice depends on nothing but the row. Top-k and top-p are a threshold on the logit; what ties
-with it stays in. This is the plain torch side; `choosing.py` is Triton's.
+Numbers: As Easy as 1, 2, 3", SC 2011), so a row's choice depends on nothing but the row. It is made twice: a piece of the vocabulary is chosen by what all of
+it weighs, then a token of that piece, so that all the other tokens need no noise. Top-k and top-p are a threshold on the logit; what ties with it stays in.
+This is the plain torch side; `choosing.py` is Triton's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["PIECE", "ROUNDS", "Choice", "choose_reference", "gumbel_of", "gumbel_reference", "philox", "threshold_reference"]
+__all__ = ["PIECE", "ROUNDS", "Choice", "choose_reference", "noise_of_pieces", "noise_of_tokens", "philox", "threshold_reference"]
 
 #: Rounds of Philox: the fewest that pass all of BigCrush (the paper's table 2).
 ROUNDS = 7
@@ -20,9 +21,6 @@ ROUNDS = 7
 PIECE = 2048
 
 _WORD = 0xFFFFFFFF
-
-#: More than any noise: of 23 bits it is at most -log(-log(1 - 2^-24)) = 16.64.
-_MOST = 16.65
 
 
 @dataclass(slots=True)
@@ -48,31 +46,26 @@ def philox(counter: tuple[torch.Tensor, ...], key: tuple[torch.Tensor, torch.Ten
     return c0, c1, c2, c3
 
 
-def gumbel_reference(seed: torch.Tensor, position: torch.Tensor, vocab: int) -> torch.Tensor:
-    """(rows, vocab) of Gumbel noise, float32, from 23 random bits each."""
-    pieces, quarter, rows = -(-vocab // PIECE), PIECE // 4, seed.shape[0]
-    words = _words(seed[:, None], position[:, None], torch.arange(pieces * quarter, device=seed.device)[None])
-    bits = torch.empty(rows, pieces, 4, quarter, device=seed.device)
-    for i, word in enumerate(words):
-        bits[:, :, i] = (word >> 9).view(rows, pieces, quarter)
-    return _gumbel(bits.view(rows, -1)[:, :vocab])
+def noise_of_pieces(seed: torch.Tensor, position: torch.Tensor, pieces: int) -> torch.Tensor:
+    """(rows, pieces) of Gumbel noise, float32, from 23 random bits each. Its counters are not those of any token."""
+    return _gumbel(_words(seed, position, torch.arange(pieces, device=seed.device)[None], 1)[0])
 
 
-def gumbel_of(seed: torch.Tensor, position: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    """The same noise, of the tokens that are asked for alone: all (n,)."""
+def noise_of_tokens(seed: torch.Tensor, position: torch.Tensor, piece: torch.Tensor) -> torch.Tensor:
+    """(rows, PIECE) of the same for the tokens of one piece a row."""
     quarter = PIECE // 4
-    words = torch.stack(_words(seed, position, token // PIECE * quarter + token % quarter))
-    return _gumbel((words.gather(0, (token % PIECE // quarter)[None])[0] >> 9).float())
+    counter = piece[:, None] * quarter + torch.arange(quarter, device=seed.device)[None]
+    return _gumbel(torch.cat(_words(seed, position, counter, 0), -1))
 
 
-def _words(seed: torch.Tensor, position: torch.Tensor, counter: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    nothing = torch.zeros_like(counter[:1])
-    return philox((counter, position.long() & _WORD, nothing, nothing), (seed & _WORD, (seed >> 32) & _WORD))
+def _words(seed: torch.Tensor, position: torch.Tensor, counter: torch.Tensor, kind: int) -> tuple[torch.Tensor, ...]:
+    """Four random words for each number of `counter` (rows or 1, any)."""
+    seed, nothing = seed[:, None], torch.zeros_like(counter[:1])
+    return philox((counter, position.long()[:, None] & _WORD, nothing + kind, nothing), (seed & _WORD, (seed >> 32) & _WORD))
 
 
-def _gumbel(bits: torch.Tensor) -> torch.Tensor:
-    """In place."""
-    return bits.add_(0.5).mul_(2.0**-23).log_().neg_().log_().neg_()
+def _gumbel(words: torch.Tensor) -> torch.Tensor:
+    return (words >> 9).float().add_(0.5).mul_(2.0**-23).log_().neg_().log_().neg_()
 
 
 def threshold_reference(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, head: int = 256) -> torch.Tensor:
@@ -107,22 +100,23 @@ def choose_reference(logits: torch.Tensor, how: Choice) -> torch.Tensor:
     scaled = logits[warm].float() / how.temperature[warm, None]
     cut = ((how.top_k[warm] > 0) | (how.top_p[warm] < 1)).nonzero()[:, 0]
     if len(cut):
-        part = scaled[cut]
-        edge = threshold_reference(part, how.top_k[warm][cut], how.top_p[warm][cut])
-        scaled[cut] = part.masked_fill(part < edge, -torch.inf)
-    best[warm] = _noisiest(scaled, how.seed[warm], how.position[warm], best[warm])
+        edge = torch.full_like(scaled[:, :1], -torch.inf)
+        edge[cut] = threshold_reference(scaled if len(cut) == len(warm) else scaled[cut], how.top_k[warm][cut], how.top_p[warm][cut])
+        scaled.masked_fill_(scaled < edge, -torch.inf)
+    best[warm] = _drawn(scaled, best[warm], how.seed[warm], how.position[warm])
     return best
 
 
-def _noisiest(scaled: torch.Tensor, seed: torch.Tensor, position: torch.Tensor, top: torch.Tensor) -> torch.Tensor:
-    """The argmax of `scaled` with noise. `top` is its argmax without: a token so far below it that no noise can help needs none, and most are."""
+def _drawn(scaled: torch.Tensor, best: torch.Tensor, seed: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """(rows,): each token as often as the softmax of `scaled` says. `best` is its argmax."""
     rows, vocab = scaled.shape
-    reached = scaled.gather(1, top[:, None])[:, 0] + gumbel_of(seed, position, top)
-    row, token = (scaled >= (reached - _MOST)[:, None]).nonzero(as_tuple=True)
-    if len(row) * 6 > rows * vocab:  # one by one each takes four times as long
-        return (scaled + gumbel_reference(seed, position, vocab)).argmax(-1)
-    value = scaled[row, token] + gumbel_of(seed[row], position[row], token)
-    most = torch.full_like(reached, -torch.inf).scatter_reduce(0, row, value, "amax")
-    winner = value == most[row]
-    found = torch.full_like(top, vocab).scatter_reduce(0, row[winner], token[winner], "amin")
-    return found.where(found < vocab, top)  # logits that are no numbers are above nothing
+    pieces = -(-vocab // PIECE)
+    top = scaled.gather(1, best[:, None])
+    if vocab % PIECE:
+        scaled = torch.nn.functional.pad(scaled, (0, pieces * PIECE - vocab), value=-torch.inf)
+    # What is out of reach anyway is clamped: exp of minus infinity takes CPUs five times as long as of a number.
+    weight = (scaled - top).clamp_(min=-80).exp_().view(rows, pieces, PIECE).sum(-1)
+    piece = (weight.log_() + noise_of_pieces(seed, position, pieces)).argmax(-1)
+    scaled = scaled.view(rows, pieces, PIECE)
+    inside = scaled[torch.arange(rows, device=piece.device), piece]
+    return piece * PIECE + (inside + noise_of_tokens(seed, position, piece)).argmax(-1)

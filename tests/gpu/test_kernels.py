@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -16,7 +17,7 @@ from kernels_support.gpu import choosing, gates, masking, narrow, norms, nucleus
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
-from kernels_support.gpu.sampling import PIECE, Choice, choose_reference, gumbel_of, gumbel_reference, philox, threshold_reference  # noqa: E402
+from kernels_support.gpu.sampling import PIECE, Choice, choose_reference, noise_of_pieces, noise_of_tokens, philox, threshold_reference  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 #: The interpreter computes in numpy, which warns where hashes wrap and masked lanes are infinite.
@@ -266,35 +267,54 @@ def test_philox_says_what_its_authors_say(counter: tuple[int, ...], key: tuple[i
 def test_noise_is_as_likely_to_choose_one_token_as_another() -> None:
     """Equal logits over three pieces and a bit: every eighth of them comes as often as it should, and neighbours in seed or position say nothing of each other."""
     vocab, rows = 3 * PIECE + 100, 16000
-    seeds, positions = torch.arange(rows) // 40, (torch.arange(rows) % 40).to(torch.int32)
-    drawn = torch.cat([gumbel_reference(s, p, vocab).argmax(-1) for s, p in zip(seeds.split(400), positions.split(400), strict=True)])
-    seen = torch.bincount(drawn * 8 // vocab, minlength=8).float()
-    assert ((seen - rows / 8) ** 2 / (rows / 8)).sum() < 24.3  # chi-square, 7 degrees of freedom: one time in a thousand
-    for apart in (1, 40):
-        with_it = torch.corrcoef(torch.stack((drawn[:-apart].float(), drawn[apart:].float())))[0, 1]
-        assert abs(with_it) < 3.3 / rows**0.5
+    how = choice(rows, temperature=1.0, seed=torch.arange(rows) // 40, position=torch.arange(rows) % 40)
+    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+        drawn = pick(torch.zeros(rows, vocab, device=DEVICE), how).cpu()
+        seen = torch.bincount(drawn * 8 // vocab, minlength=8).float()
+        assert ((seen - rows / 8) ** 2 / (rows / 8)).sum() < 24.3  # chi-square, 7 degrees of freedom: one time in a thousand
+        inside = torch.bincount(drawn[drawn < PIECE] // (PIECE // 8), minlength=8).float()
+        assert ((inside - inside.mean()) ** 2 / inside.mean()).sum() < 24.3
+        for apart in (1, 40):
+            with_it = torch.corrcoef(torch.stack((drawn[:-apart].float(), drawn[apart:].float())))[0, 1]
+            assert abs(with_it) < 3.3 / rows**0.5
 
 
-@pytest.mark.parametrize("spread", [0.0, 1.0, 6.0, 30.0])
-def test_tokens_that_no_noise_can_help_change_nothing(spread: float) -> None:
-    """Flat or sharp, most or few of the tokens could be chosen; some are forbidden, some are equal."""
-    rows, vocab = 64, 5000
-    logits = torch.randn(rows, vocab, generator=torch.Generator().manual_seed(2)) * spread
-    logits[::2, 7::3] = -torch.inf
-    logits[:, 100:200] = logits[:, 200:300]
-    how = Choice(
-        torch.linspace(0.2, 2.0, rows), torch.zeros(rows, dtype=torch.int32), torch.ones(rows),
-        torch.arange(rows) * 98765432123 - 4, torch.arange(rows, dtype=torch.int32),
-    )  # fmt: skip
-    noise = gumbel_reference(how.seed, how.position, vocab)
-    assert torch.equal(choose_reference(logits, how), (logits / how.temperature[:, None] + noise).argmax(-1))
-    at = torch.tensor([0, 511, 512, 2047, 2048, 4999])
-    for token in at:
-        assert torch.equal(gumbel_of(how.seed, how.position, token.expand(rows)), noise[:, token])
-    broken = choose_reference(
-        torch.full((2, vocab), torch.nan), Choice(*(getattr(how, f)[:2] for f in ("temperature", "top_k", "top_p", "seed", "position")))
-    )
-    assert ((broken >= 0) & (broken < vocab)).all()
+def test_pieces_are_drawn_by_what_they_weigh_and_tokens_by_their_share() -> None:
+    """Two heavy tokens in pieces of nothing much, and a broad piece as heavy as either: each comes as often as softmax says."""
+    rows, vocab = 6000, 2 * PIECE + 700
+    logits = torch.full((rows, vocab), -30.0, device=DEVICE)
+    logits[:, 5], logits[:, PIECE + 9] = math.log(0.5), math.log(0.25)
+    logits[:, 2 * PIECE + 100 : 2 * PIECE + 600] = math.log(0.25 / 500)
+    how = choice(rows, temperature=1.0)
+    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+        drawn = pick(logits, how)
+        seen = torch.tensor([(drawn == 5).sum(), (drawn == PIECE + 9).sum(), ((drawn >= 2 * PIECE + 100) & (drawn < 2 * PIECE + 600)).sum()]) / rows
+        assert (seen - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 0.025
+        broad = drawn[drawn > 2 * PIECE]
+        assert broad.unique().numel() > 400  # of 1,500 draws among 500: 475 are expected
+
+
+def test_noise_belongs_to_a_row_and_a_token_whatever_else_is_asked() -> None:
+    how = choice(5, position=torch.arange(5))
+    pieces = torch.tensor([0, 3, 1, 0, 7], device=DEVICE)
+    many = noise_of_tokens(how.seed, how.position, pieces)
+    assert many.shape == (5, PIECE)
+    assert torch.equal(noise_of_tokens(how.seed[2:4], how.position[2:4], pieces[2:4]), many[2:4])
+    assert torch.equal(noise_of_pieces(how.seed, how.position, 9)[:, :4], noise_of_pieces(how.seed, how.position, 4))
+    assert not torch.isclose(noise_of_pieces(how.seed, how.position, PIECE // 4), noise_of_tokens(how.seed, how.position, pieces * 0)[:, : PIECE // 4]).all(1).any()
+
+
+@pytest.mark.parametrize("what", [torch.nan, torch.inf, -torch.inf])
+def test_logits_that_are_no_numbers_choose_a_token_all_the_same(what: float) -> None:
+    vocab = 2 * PIECE + 904
+    logits = torch.full((3, vocab), what, device=DEVICE)
+    logits[1, 5:] = 0.5
+    for pick in (choose_reference, choosing.choose):
+        for heat in (0.0, 1.0):
+            chosen = pick(logits, choice(3, temperature=heat))
+            assert ((chosen >= 0) & (chosen < vocab)).all()
+            if what == torch.inf:
+                assert chosen[1] < 5
 
 
 def test_feeding() -> None:
