@@ -140,7 +140,7 @@ class Decoder:
         x = hidden if w.embed is None else self.joins.embed(part.ids, w.embed)
         if x is None:
             raise ValueError("a stage without embedding needs hidden states")
-        rope, residual, joins = self.rope[part.positions], None, self.joins
+        rope, residual, joins = embedding(part.positions, self.rope), None, self.joins
         # What another stage made is whole; from then on everything that is added to the stream comes in parts.
         add_norm = add_rms_norm if w.embed is None else joins.add_norm
         for layer, how, (keys, values) in zip(w.layers, self._heads, kv, strict=True):

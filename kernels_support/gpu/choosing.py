@@ -35,7 +35,9 @@ def choose_into(logits: torch.Tensor, how: Choice, out: torch.Tensor) -> None:
 
 
 @jit
-def _cut(logits_ptr: tl.tensor, row: tl.tensor, at: tl.tensor, vocab: tl.tensor, scale: tl.tensor, edge: tl.tensor) -> tl.tensor:
+def _cut(  # noqa: PLR0917 - what a kernel needs
+    logits_ptr: tl.tensor, row: tl.tensor, at: tl.tensor, vocab: tl.tensor, scale: tl.tensor, edge: tl.tensor
+) -> tl.tensor:  # fmt: skip
     """Logits over temperature, to base 2; minus infinity what is below the edge."""
     x = raw(logits_ptr, row, at, vocab) * scale
     return tl.where(x >= edge, x * 1.4426950408889634, float("-inf"))

@@ -21,9 +21,9 @@ _LOG2E = 1.4426950408889634
 
 
 def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
-    """Programs to share one sequence and KV head: enough for seven a multiprocessor, so that rows of unequal length even out, and one where the batch is large."""
-    count = 1
-    while batch * kv_heads * count < processors * 7 and count < 32:
+    """Programs to share one sequence and KV head: one where there are five a multiprocessor, else enough for seven, so that rows of unequal length even out."""
+    count, programs = 1, batch * kv_heads
+    while programs < processors * 5 and programs * count < processors * 7 and count < 32:
         count *= 2
     return count
 
@@ -32,11 +32,11 @@ def shape(programs: int, splits: int, token: int) -> tuple[int, int, int]:
     """(tokens of a tile, warps, stages) for so many programs over keys of `token` bytes. Many programs should be small, so that more of them fit on a multiprocessor and the
     long ones do not wait for a place; a few must each have much under way. Measured on one H200 over the states of a batch of mixed lengths.
     """
-    if splits > 4 or token > 256:
+    if splits > 8 or token > 256:
         return 64, 4, 3
     if splits > 1:
         return 128, 4, 2
-    return (32, 1, 3) if programs > 1280 else (64, 2, 3)
+    return (32, 1, 3) if programs > 1280 else (64, 2, 3) if programs > 900 else (128, 4, 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
 
 
 def test_few_sequences_are_split_and_many_are_not() -> None:
-    assert [splits(rows, 8) for rows in (1, 16, 32, 96, 128, 256)] == [32, 8, 4, 2, 1, 1]
+    assert [splits(rows, 8) for rows in (1, 16, 32, 64, 96, 256)] == [32, 8, 4, 2, 1, 1]
 
 
 def choice(rows: int, **more: Any) -> Choice:
