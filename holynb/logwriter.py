@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +28,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """A connection that waits up to 30 s for another kernel. WAL where the filesystem can; else the rollback journal."""
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("PRAGMA journal_mode=WAL").fetchone()
+        _write_ahead(db)
     except sqlite3.DatabaseError as exc:
         if not isinstance(exc, sqlite3.OperationalError) or any(word in str(exc) for word in ("locked", "full", "readonly")):
             db.close()
@@ -35,6 +36,19 @@ def connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=DELETE")
     db.execute("PRAGMA synchronous=NORMAL")
     return db
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Change to WAL. Where another process is making the same file at this moment SQLite says so at once instead of waiting, lest both wait for each other."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL").fetchone()
+            return
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 class LogWriter:

@@ -162,6 +162,28 @@ log = RunLog(Path({str(log.path)!r})); write(log, sys.argv[1], dict.fromkeys(ran
     assert len(log.answers("run-0")) == len(log.answers("run-1")) == 200
 
 
+def test_several_make_the_same_log_at_once(tmp_path: Path):
+    """SQLite does not wait for another that changes a new file to WAL at the same moment."""
+    together, failed = threading.Barrier(4), list[Exception]()
+
+    def make() -> None:
+        for i in range(40):
+            together.wait(30)
+            try:
+                db = connect(tmp_path / f"{i}.sqlite")
+                db.execute("CREATE TABLE IF NOT EXISTS t(a)")
+                db.close()
+            except sqlite3.Error as exc:
+                failed.append(exc)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failed
+
+
 def test_the_writers_thread_ends_and_starts_anew(tmp_path: Path):
     before = set(threading.enumerate())
     writer = LogWriter(tmp_path / "x.sqlite", "CREATE TABLE IF NOT EXISTS t(a)")
