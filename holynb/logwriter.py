@@ -40,11 +40,11 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def _write_ahead(db: sqlite3.Connection) -> None:
     """Change to WAL. Where another process is making the same file at this moment SQLite says so at once instead of waiting, lest both wait for each other."""
-    until = time.monotonic() + BUSY_S
-    while True:
+    until, done = time.monotonic() + BUSY_S, False
+    while not done:
         try:
             db.execute("PRAGMA journal_mode=WAL").fetchone()
-            return
+            done = True
         except sqlite3.OperationalError as exc:
             if "locked" not in str(exc) or time.monotonic() > until:
                 raise
