@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["HAS_TRITON", "Launch", "after", "early", "jit", "noting", "on_device", "start", "tl", "triton"]
+__all__ = ["HAS_TRITON", "Launch", "after", "early", "jit", "let", "noting", "on_device", "start", "tl", "triton", "wait"]
 
 # A CPU's torch has nothing to run it but its interpreter, and loading it would delay every start.
 if torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET") == "1":
@@ -53,18 +53,28 @@ def early() -> bool:
 @jit
 def after(pdl: tl.constexpr) -> None:
     """First of all in a kernel: wait until all that was launched before it is done. What comes next may be set up meanwhile."""
+    wait(pdl)
+    let(pdl)
+
+
+@jit
+def wait(pdl: tl.constexpr) -> None:
+    """The first half of `after`. What was written before the kernel in front of this one may be read already."""
     if pdl:
         tl.extra.cuda.gdc_wait()
+
+
+@jit
+def let(pdl: tl.constexpr) -> None:
+    """The second half: once every program has come here, the next kernel may be set up."""
+    if pdl:
         tl.extra.cuda.gdc_launch_dependents()
 
 
-def start(kernel: Any, grid: tuple[int, ...], *args: Any, soon: bool = True, **options: Any) -> None:
-    """Launch `kernel` over `grid`; inside `noting`, take note of it. `soon`: it may be set up while the kernel before it still runs, where the device can.
-
-    Programs that are set up early lie where there is room, and long ones then lie unevenly.
-    """
+def start(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
+    """Launch `kernel` over `grid`; inside `noting`, take note of it. It may be set up while the kernel before it still runs, where the device can."""
     found: dict[Any, Launch] | None = getattr(_here, "found", None)
-    options["pdl"] = soon and early()
+    options["pdl"] = early()
     if options["pdl"]:
         options["launch_pdl"] = True
     if found is None:

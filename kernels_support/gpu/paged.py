@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import after, jit, start, tl, triton
+from kernels_support.gpu.lang import after, jit, let, start, tl, triton, wait
 
-__all__ = ["QUERIES", "Both", "Decode", "Prefill", "splits"]
+__all__ = ["QUERIES", "Both", "Decode", "Prefill", "crowded", "splits"]
 
 #: Queries of one prefill program; the tile map is made for it.
 QUERIES = 64
@@ -26,6 +26,13 @@ def splits(batch: int, kv_heads: int, processors: int = 132) -> int:
     while programs < processors * 5 and programs * count < processors * 7 and count < 32:
         count *= 2
     return count
+
+
+def crowded(rows: int, kv_heads: int) -> bool:
+    """Whether attention over so many rows fills the device. Then neither its programs nor those of the kernel after it should be set up while another kernel's are at work:
+    they would lie where there is room, and long ones unevenly.
+    """
+    return splits(rows, kv_heads) <= 4
 
 
 def shape(programs: int, splits: int, token: int) -> tuple[int, int, int]:
@@ -65,7 +72,7 @@ class Decode:
         start(
             _decode, (kv, rows, self.splits), q, keys, values, self.table, self.lengths, order, parts, sums, self.table.stride(0), keys.stride(0), _LOG2E * size**-0.5,
             kv=kv, group=heads // kv, rows=max(16, triton.next_power_of_2(heads // kv)), size=size, wide=_wide(size), page=self.page,
-            tile=tile, splits=self.splits, ordered=self.order is not None, num_warps=warps, num_stages=stages, soon=self.splits > 4,
+            tile=tile, splits=self.splits, ordered=self.order is not None, num_warps=warps, num_stages=stages,
         )  # fmt: skip
         if self.splits > 1:
             start(_join, (rows, heads), parts, sums, out, size=size, wide=_wide(size), splits=self.splits, num_warps=2)
@@ -121,13 +128,16 @@ def _decode(  # noqa: PLR0917 - what a kernel needs
     tile: tl.constexpr, splits: tl.constexpr, ordered: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:  # fmt: skip
-    after(pdl)
     # The heads of a row come one after the other, so that rows begin in their order.
     head, row, part = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    # Both are older than the kernel before this one.
     if ordered:
         row = tl.load(order_ptr + row)
     row = row.to(tl.int64)
     length = tl.load(length_ptr + row)
+    wait(pdl)
+    if splits > 4:  # not `crowded`
+        let(pdl)
     share = tl.cdiv(tl.cdiv(length, splits), tile) * tile
     begin = part * share
     end = tl.minimum(begin + share, length)

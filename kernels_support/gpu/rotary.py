@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import after, jit, on_device, start, tl, triton
+from kernels_support.gpu.lang import jit, let, on_device, start, tl, triton, wait
 from kernels_support.gpu.norms import rms_norm_reference
+from kernels_support.gpu.paged import crowded
 
 __all__ = ["Heads", "rotate_and_store", "rotate_and_store_reference"]
 
@@ -69,7 +70,7 @@ def launch(  # noqa: PLR0917 - what a kernel needs
     normed = how.q_norm is not None
     start(
         _rotate_and_store, (tokens, triton.cdiv(how.heads + 2 * how.kv, many)), qkv, rope, slots, out, keys, values, how.q_norm if normed else qkv, how.k_norm if normed else qkv, keys.stride(0), how.eps,
-        heads=how.heads, kv=how.kv, size=how.size, half=triton.next_power_of_2(how.size // 2), normed=normed, many=many, num_warps=4,
+        heads=how.heads, kv=how.kv, size=how.size, half=triton.next_power_of_2(how.size // 2), normed=normed, many=many, late=crowded(tokens, how.kv), num_warps=4,
     )  # fmt: skip
     return out
 
@@ -78,10 +79,12 @@ def launch(  # noqa: PLR0917 - what a kernel needs
 def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     qkv_ptr: tl.tensor, rope_ptr: tl.tensor, slot_ptr: tl.tensor, out_ptr: tl.tensor, key_ptr: tl.tensor, value_ptr: tl.tensor,
     qn_ptr: tl.tensor, kn_ptr: tl.tensor, stride: tl.tensor, eps: tl.tensor,
-    heads: tl.constexpr, kv: tl.constexpr, size: tl.constexpr, half: tl.constexpr, normed: tl.constexpr, many: tl.constexpr,
+    heads: tl.constexpr, kv: tl.constexpr, size: tl.constexpr, half: tl.constexpr, normed: tl.constexpr, many: tl.constexpr, late: tl.constexpr,
     pdl: tl.constexpr,
 ) -> None:  # fmt: skip
-    after(pdl)
+    wait(pdl)
+    if not late:
+        let(pdl)
     token = tl.program_id(0).to(tl.int64)
     dtype = out_ptr.dtype.element_ty
     head, at = tl.program_id(1) * many + tl.arange(0, many), tl.arange(0, half)
@@ -114,3 +117,5 @@ def _rotate_and_store(  # noqa: PLR0917 - what a kernel needs
     target = value_ptr + (head - heads - kv).to(tl.int64)[:, None] * stride + slot * size + at[None, :]
     tl.store(target, raw_a, mask=ok & (is_value & written)[:, None])
     tl.store(target + size // 2, raw_b, mask=ok & (is_value & written)[:, None])
+    if late:  # attention comes next: see `crowded`
+        let(pdl)

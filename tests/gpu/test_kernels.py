@@ -16,7 +16,7 @@ pytest.importorskip("triton")
 from kernels_support.gpu import choosing, gates, masking, narrow, norms, nucleus, rotary, skinny, summing  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
-from kernels_support.gpu.paged import QUERIES, Decode, Prefill, splits  # noqa: E402
+from kernels_support.gpu.paged import QUERIES, Decode, Prefill, crowded, splits  # noqa: E402
 from kernels_support.gpu.sampling import PIECE, Choice, choose_reference, noise_of_pieces, noise_of_tokens, philox, threshold_reference  # noqa: E402
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -161,6 +161,7 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
 
 def test_few_sequences_are_split_and_many_are_not() -> None:
     assert [splits(rows, 8) for rows in (1, 16, 32, 64, 96, 256)] == [32, 8, 4, 2, 1, 1]
+    assert [crowded(rows, 8) for rows in (1, 16, 32, 256, 8192)] == [False, False, True, True, True]
 
 
 def choice(rows: int, **more: Any) -> Choice:
