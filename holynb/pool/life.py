@@ -111,13 +111,18 @@ async def _until(event: asyncio.Event) -> None:
 
 
 async def _watch(plan: Plan, service: Service) -> None:
-    """End the pool when nobody uses it, or when its rendezvous file is gone: nobody could find it any more."""
+    """End the pool when nobody uses it, or when its rendezvous file is gone: nobody could find it any more.
+
+    Two looks in a row: on a network disk a file that is there may be missed once.
+    """
+    missed = 0
     while True:
         await asyncio.sleep(min(_TICK, plan.idle))
         if service.requests == 0 and service.state == "ready" and time.monotonic() - service.used_at >= plan.idle:
             service.end(f"nobody used it for {plan.idle:g} s")
         with contextlib.suppress(OSError):  # no file can be opened now: many requests, and no sign that it is gone
-            if rendezvous.find(plan.run, plan.name) is None:
+            missed = missed + 1 if rendezvous.find(plan.run, plan.name) is None else 0
+            if missed > 1:
                 service.end("its rendezvous file is gone")
 
 

@@ -18,8 +18,8 @@ _ADVICE = {
     errno.EAGAIN: "No further process may be started (ulimit -u): end some.",
 }
 
-#: A look at a file or a process that fails for one of these says nothing about the file or the process.
-_BLIND = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+#: A look at a file or a process that fails for one of these says nothing about the file or the process. The last two are a network disk's.
+_BLIND = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 
 #: How torch's CPU allocator and the CUDA libraries say that memory ran out, where they have no type for it.
@@ -32,7 +32,7 @@ def memory(exc: BaseException) -> bool:
 
 
 def out(exc: OSError) -> bool:
-    """Whether it says that something ran out, and nothing of what was looked at."""
+    """Whether it says that something ran out or did not answer, and nothing of what was looked at."""
     return exc.errno in _BLIND
 
 

@@ -171,6 +171,21 @@ def test_another_users_record_is_neither_found_nor_touched(tmp_path: Path, monke
     assert path.exists()
 
 
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ETIMEDOUT, errno.EIO])
+def test_a_network_disk_that_does_not_answer_costs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    path = rendezvous.write(tmp_path, Record("a", Process.mine()))
+
+    def fails(*_: object, **__: object) -> str:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", fails)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            rendezvous.listing(tmp_path)
+    assert path.exists()
+    assert rendezvous.find(tmp_path, "a") is not None
+
+
 def test_where_no_file_can_be_opened_nothing_is_taken_for_dead(tmp_path: Path) -> None:
     """A kernel that is out of files would else clean a living pool away."""
     code = (

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from holynb.pool import life
 from holynb.pool.app import application
 from holynb.pool.life import Failed, house
 from holynb.pool.orders import Plan
@@ -86,6 +87,23 @@ def test_it_ends_when_its_record_is_gone(home: Path, capfd: pytest.CaptureFixtur
     code, stub, _ = live(home, during)
     assert (code, stub.buried) == (0, 1)
     assert "its rendezvous file is gone" in capfd.readouterr().out
+
+
+def test_a_record_that_is_missed_once_does_not_end_it(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    looks: list[int] = []
+    find = rendezvous.find
+
+    def every_other(folder: Path, name: str) -> Record | None:
+        looks.append(1)
+        if len(looks) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return find(folder, name) if len(looks) % 2 else None
+
+    monkeypatch.setattr(rendezvous, "find", every_other)
+    monkeypatch.setattr(life, "_TICK", 0.02)
+    code, _, _ = live(home, ready)
+    assert (code, len(looks) >= 9) == (0, True)
+    assert capfd.readouterr().out == "the pool n ends: it was told to end (SIGTERM)\n"
 
 
 def test_a_signal_ends_it_also_while_it_starts(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
