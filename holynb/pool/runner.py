@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -232,6 +232,8 @@ class Runner:
         blocks = blocks if self.group is None else self.group.least(blocks)
         self.kv_bytes = blocks * BLOCK * token
         self.blocks = Blocks(blocks, BLOCK)
+        # Who does not say how long an answer may be is given all that one sequence can have; more than the cache would be refused.
+        self.limits = replace(self.limits, max_len=min(self.limits.max_len, blocks * BLOCK))
         kv = pages((layers, heads, blocks * BLOCK, self.spec.head_dim), dtype, self.device)
         joins = None if self.group is None else self.group.joins(self.spec, self.cut, self.limits.batch, dtype)
         model = Decoder(self.spec, weights, self.limits.max_len, joins)

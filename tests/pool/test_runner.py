@@ -157,6 +157,20 @@ def test_bad_jobs_are_refused(folder: Path) -> None:
     assert made.idle
 
 
+def test_one_sequence_is_never_longer_than_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runner, "_room", lambda made, share, itemsize: 5 * made_block(made, itemsize))
+    made = Runner(folder, max_len=200)
+    assert made.stats()["kv_total"] == made.stats()["max_len"] == 80, "what a server promises, it can keep"
+    assert len(answers(made, [Job(0, (5,) * 60, 20, ignore_eos=True)])[0]) == 20
+    with pytest.raises(ValueError, match="60 prompt tokens and 21 to write are more than the 80"):
+        made.add(Job(0, (5,) * 60, 21))
+
+
+def made_block(made: Runner, itemsize: int) -> int:
+    """Bytes of a block of its cache."""
+    return 16 * plan.kv_bytes(made.spec, made.cut, itemsize)
+
+
 def test_dtype_is_chosen_by_what_is_fast(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holynb.pool.runner.bf16_is_fast", lambda: False)
     assert Runner(folder, dtype="bfloat16").stats()["dtype"] == "float32"
