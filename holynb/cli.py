@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from holynb.errors import BadOption, HolynbError, UserError
+from holynb.words import counted
 
 __all__ = ["main"]
 
@@ -115,7 +116,7 @@ def _bench(words: list[str]) -> int:
     for one in bench.measure(what):
         found.append(one)
         if not as_json:
-            _notice(f"{one.route}: {one.ok:,} of {one.rows:,} rows answered" + (f" ({one.error})" if one.error else ""))
+            _notice(f"{one.route}: {one.ok:,} of {counted(one.rows, 'row')} answered" + (f" ({one.error})" if one.error else ""))
     print(json.dumps([asdict(m) for m in found]) if as_json else benchview.as_text(found))
     return int(not any(m.ok for m in found))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import HolynbError
+from holynb.words import counted
 
 __all__ = ["Check", "checks", "text"]
 
@@ -110,7 +111,7 @@ def _run_log() -> Iterator[Check]:
     except sqlite3.Error as exc:
         yield Check("run log", "broken", f"{path}: {exc}", f"mv {path} {path}.broken")
         return
-    yield Check("run log", "works", f"{runs:,} run{'s' * (runs != 1)}, {path.stat().st_size / 2**20:.1f} MB")
+    yield Check("run log", "works", f"{counted(runs, 'run')}, {path.stat().st_size / 2**20:.1f} MB")
 
 
 def _jupyter() -> Iterator[Check]:

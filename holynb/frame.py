@@ -160,11 +160,16 @@ def check_into(source: Any, column: str) -> None:
 
 
 def check_rows(df: Any, name: str) -> None:
-    """Refuse what is not a frame, and one without rows."""
+    """Refuse what is not a frame, one without rows, and one whose columns no prompt can name."""
     if not is_frame(df):
         raise BadOption(f"--df {name} is a {type(df).__name__}, not a DataFrame.")
     if not len(df):
         raise BadPrompt(f"--df {name} has no rows, so there is nothing to send.")
+    if df.columns.nlevels > 1:
+        raise BadOption(
+            f"--df {name} has columns of {df.columns.nlevels} levels, and a prompt names a column by one word. Make them one: "
+            f"{name}.columns = ['_'.join(map(str, c)) for c in {name}.columns]"
+        )
 
 
 def labels(index: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from holynb.options import Options
 from holynb.plan import Plan, long_rows, priced, reached
 from holynb.runlog import BrokenLog, RunLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def leave() -> None:
         except (Exception, KeyboardInterrupt):  # noqa: BLE001 - how it ended is in the log; a second Ctrl-C ends it at once
             run.cancel()
         told, name = run.summary(), run.name or run.id
-        said = f"holynb: the program ended while {name} went on, so it was stopped: {told.ok:,} of {told.n:,} rows are answered."
+        said = f"holynb: the program ended while {name} went on, so it was stopped, with {told.ok:,} of {counted(told.n, 'row')} answered."
         rest = f' run.wait() waits for the rest; resume="{name}" sends it.' if told.ok else " run.wait() waits for them."
         print(said + rest, file=sys.stderr)
     close()
@@ -103,7 +104,7 @@ def continued(plan: Plan) -> Plan:
         run, outcomes = _earlier(options.resume or options.name)
         if len(outcomes) != len(plan.prompts):
             raise BadOption(
-                f"--only failed: that run had {len(outcomes)} row{'s' * (len(outcomes) != 1)} and this cell has {len(plan.prompts)}. Run the same rows, or drop it."
+                f"--only failed: that run had {counted(len(outcomes), 'row')} and this cell has {len(plan.prompts):,}. Run the same rows, or drop it."
             )
         return replace(plan, kept=_good(outcomes), continues=run)
     if options.resume is not None:

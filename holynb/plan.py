@@ -10,6 +10,7 @@ from holynb import chunking, frame, keys, nearest, pools, prices, prompts, routi
 from holynb.errors import BadOption, BadRoute, BadSetting, Fault
 from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
+from holynb.words import counted
 
 __all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Plan", "code", "context", "cut_key", "long_rows", "make", "priced", "reached"]
 
@@ -179,7 +180,7 @@ def long_rows(
         return {}, []
     sizes = sorted({most for r, most in asked if r.row in long})
     said = " or ".join(f"{most:,}" for most in sizes)
-    told = f"{len(long):,} of {len(asked):,} row{'s' * (len(asked) != 1)}: longer than {said} tokens, so asked in {sum(len(p.parts) for p in long.values()):,} parts (--chunk)."
+    told = f"{len(long):,} of {counted(len(asked), 'row')}: longer than {said} tokens, so asked in {sum(len(p.parts) for p in long.values()):,} parts (--chunk)."
     unknown = ", ".join(str(route) for route, length in lengths.items() if length is None)
     return long, [
         told,

@@ -13,6 +13,7 @@ from holynb.estimate import Estimate, Seen, estimate
 from holynb.plan import Plan, cut_key
 from holynb.summary import dollars
 from holynb.types import Message, Prompt, Request, Route
+from holynb.words import counted
 
 __all__ = ["Quote", "check", "quote"]
 
@@ -71,7 +72,7 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
     made = quote(plan)
     if made.range is not None and made.range[1] <= Decimal(str(limit)):
         return
-    rows = f"{made.rows:,} row{'s' * (made.rows != 1)} on {plan.route}"
+    rows = f"{counted(made.rows, 'row')} on {plan.route}"
     if ask is None:
         raise BadOption(
             f"{rows} may cost {made.says()}, which is above --confirm {limit:g}, and nobody can be asked here. Raise --confirm, or leave it "

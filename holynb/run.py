@@ -27,6 +27,7 @@ from holynb.scheduler import Scheduler
 from holynb.station import Job
 from holynb.summary import Summary, summarize
 from holynb.types import Ended, Outcome, Prompt, Request, Route
+from holynb.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,7 +188,7 @@ class Run:
 
     def __repr__(self) -> str:
         told = self.summary()
-        state = "done" if self.done else f"{told.n - told.running} of {told.n} rows"
+        state = "done" if self.done else f"{told.n - told.running:,} of {counted(told.n, 'row')}"
         return f"<holynb run {self.name or self.id} on {self.route}: {state}>"
 
     # -- on the io loop --------------------------------------------------------------------------------------------

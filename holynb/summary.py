@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from holynb import prices
 from holynb.types import Outcome, Route
+from holynb.words import counted
 
 __all__ = ["Elsewhere", "Summary", "dollars", "elsewhere", "summarize"]
 
@@ -62,7 +63,7 @@ class Summary:
 
     def line(self) -> str:
         """One line for the end of a run."""
-        parts = [f"{self.ok:,} of {self.n:,} rows" if self.ok != self.n else f"{self.n:,} row{'s' * (self.n != 1)}"]
+        parts = [f"{self.ok:,} of {counted(self.n, 'row')}" if self.ok != self.n else counted(self.n, "row")]
         if self.cached:
             parts.append(f"{self.cached:,} cached" + (f" (saved {dollars(self.saved)})" if self.saved else ""))
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]

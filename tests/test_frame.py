@@ -134,6 +134,15 @@ def test_what_is_no_frame_or_has_no_rows_is_refused():
         frame.check_rows(pd.DataFrame({"a": []}), "x")
 
 
+def test_columns_of_several_levels_are_refused_with_the_line_that_makes_them_one():
+    wide = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]))
+    with pytest.raises(BadOption, match="columns of 2 levels") as caught:
+        frame.check_rows(wide, "wide")
+    exec(str(caught.value).partition("Make them one: ")[2], {"wide": wide})
+    frame.check_rows(wide, "wide")
+    assert list(wide.columns) == ["a_x", "a_y"]
+
+
 def test_a_frame_is_found_by_name_or_the_closest_is_offered():
     variables = {"reviews": pd.DataFrame({"a": [1]}), "other": 3}
     assert frame.by_name(variables, "reviews") is variables["reviews"]

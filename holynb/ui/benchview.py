@@ -12,6 +12,7 @@ from holynb.options import Option, Options, whole
 from holynb.ui import bars, grammar, svg
 from holynb.ui.text import clean, grid, one_line, progress, seconds
 from holynb.ui.work import Step
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.bench import Bench, Measured
@@ -213,7 +214,7 @@ def _cells(m: Measured) -> list[str]:
     def figure(value: float | None, form: str = ",.1f") -> str:
         return "?" if value is None else f"{value:{form}}"
 
-    steps = f"{m.steps} step{'s' * (m.steps != 1)}: {m.setup}" if m.steps else "none"
+    steps = f"{counted(m.steps, 'step')}: {m.setup}" if m.steps else "none"
     return [
         m.route, f"{m.ok:,} of {m.rows:,}", figure(m.rows_per_s), figure(m.tokens_per_s), _time(m.cold_s),
         f"{_time(m.ttft_p50_s)} · {_time(m.ttft_p95_s)}", f"{_time(m.latency_p50_s)} · {_time(m.latency_p95_s)}",

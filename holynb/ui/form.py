@@ -15,6 +15,7 @@ from holynb.ui import known
 from holynb.ui.bridge import Bridge
 from holynb.ui.job import Job
 from holynb.ui.stage import Stage
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -52,7 +53,7 @@ class Form:
             style=LABEL,
             layout=wide(),
         )
-        self.frame = w.Dropdown(options=[("none: one prompt", ""), *((f"{n} ({len(f):,} rows)", n) for n, f in frames.items())], value=df or "",
+        self.frame = w.Dropdown(options=[("none: one prompt", ""), *((f"{n} ({counted(len(f), 'row')})", n) for n, f in frames.items())], value=df or "",
                                 description="Rows from", style=LABEL, layout=wide())  # fmt: skip
         self.prompt = w.Textarea(placeholder="What to ask. With rows: a template, {{ column }} is filled in for each.", description="Prompt", rows=5,
                                  style=LABEL, layout=wide())  # fmt: skip
@@ -127,7 +128,7 @@ class Form:
             self.magic.shell.push({job.name: frame})
         name = f"{job.name} holds" if job.name else "holynb.last.frame() is"
         failure = _failure(run)
-        self._say(f"{failure} " * bool(failure) + f"{name} a DataFrame of {len(frame):,} row{'s' * (len(frame) != 1)}.", bad=bool(failure))
+        self._say(f"{failure} " * bool(failure) + f"{name} a DataFrame of {counted(len(frame), 'row')}.", bad=bool(failure))
 
     def _insert(self) -> None:
         job = self.job()

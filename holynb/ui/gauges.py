@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from holynb import loop
 from holynb.types import Gauge, Noted
 from holynb.ui.series import BACK, SHORT
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -91,7 +92,7 @@ class Shortage:
                     self._seen[number] = times
                     out.append(
                         _note(
-                            f"{where} {BACK}. Its memory ran out {count} time{'s' * (count != 1)}, and cost no row.",
+                            f"{where} {BACK}. Its memory ran out {counted(count, 'time')}, and cost no row.",
                             "info",
                         )
                     )
@@ -99,7 +100,7 @@ class Shortage:
                 self._since[number] = self._seen[number]
                 out.append(
                     _note(
-                        f"{where} {SHORT}: it writes at most {batch} row{'s' * (batch != 1)} at once now, and keeps the others waiting.",
+                        f"{where} {SHORT}: it writes at most {counted(batch, 'row')} at once now, and keeps the others waiting.",
                         "warning",
                     )
                 )

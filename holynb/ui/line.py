@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from holynb.errors import BadKey, BadOption, closest
 from holynb.options import Options
 from holynb.ui import benchview, grammar, moneywords, panelwords, roiview
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
@@ -86,7 +87,7 @@ def _status(_: InferMagic, rest: Sequence[str]) -> None:
     for each in going:
         told = each.summary()
         print(
-            f"run {each.name or each.id} on {each.route}: {told.n - told.running:,} of {told.n:,} rows · {told.money()} · {told.elapsed:.0f} s"
+            f"run {each.name or each.id} on {each.route}: {told.n - told.running:,} of {counted(told.n, 'row')} · {told.money()} · {told.elapsed:.0f} s"
         )
     if not going:
         print("No run goes on.")

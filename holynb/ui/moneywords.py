@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
 from holynb.ui.text import ago, clean, grid, one_line
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.options import Options
@@ -130,7 +131,7 @@ def _ahead(here: Any) -> str:
     simulated = f" Simulated, and so nobody's money: {dollars(here.simulated.cost)}." if here.simulated.cost else ""
     if here.pace is None:
         return f"{name}: {'nothing with a known price' if here.so_far.rows else 'nothing'} spent so far.{simulated}"
-    unknown = f", and {here.so_far.unknown:,} answers of unknown price" if here.so_far.unknown else ""
+    unknown = f", and {counted(here.so_far.unknown, 'answer')} of unknown price" if here.so_far.unknown else ""
     return f"{name}: {dollars(here.so_far.cost)} spent so far{unknown}; at {dollars(here.pace)} a day the month ends at {dollars(here.ahead)}.{simulated}"
 
 
@@ -143,12 +144,12 @@ def cache(_: InferMagic, rest: Sequence[str]) -> None:
         raise BadOption(f"%infer cache takes clear, not {' '.join(rest)!r}.{closest(rest[0], ['clear'])}")
     log = history.log()
     if rest:
-        print(f"{log.clear():,} answers will not be given again. They stay in the run log: %infer runs, %infer show RUN.")
+        print(f"{counted(log.clear(), 'answer')} will not be given again. The run log keeps what was said: %infer runs, %infer show RUN.")
         return
     count, worth = spending.offered(log)
     size = sum(p.stat().st_size for p in log.path.parent.glob(f"{log.path.name}*"))
-    paid = f" They cost {dollars(worth)} when they were asked." if worth else ""
-    print(f"{count:,} answers are given again instead of asking.{paid}\nRun log: {log.path.name} in HOLYNB_HOME, {size / 2**10:,.0f} KiB. %infer cache clear forgets the answers, not the runs.")
+    paid = f" {'It' if count == 1 else 'They'} cost {dollars(worth)} when asked." if worth else ""
+    print(f"{counted(count, 'answer')} {'is' if count == 1 else 'are'} given again instead of asking.{paid}\nRun log: {log.path.name} in HOLYNB_HOME, {size / 2**10:,.0f} KiB. %infer cache clear forgets the answers, not the runs.")
 
 
 # -- bench ---------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from holynb import keys, quote
 from holynb.ui import routed
 from holynb.ui.text import clean, clip, seconds
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.plan import Plan
@@ -24,9 +25,9 @@ def text(plan: Plan) -> str:
     skipped = len(plan.requests) - len(asked)
     made = quote.quote(plan)
     lines = [
-        f"Dry run: nothing was sent. {_rows(made.rows)} would go {_where(plan)}.",
-        f"{_rows(made.answered)} answered at no cost: by the run log, or by an equal row." if made.answered else "",
-        f"{_rows(skipped)} empty after rendering, and would be skipped." if skipped else "",
+        f"Dry run: nothing was sent. {counted(made.rows, 'row')} would go {_where(plan)}.",
+        f"{counted(made.answered, 'row')} answered at no cost: by the run log, or by an equal row." if made.answered else "",
+        f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
         *(f"Key{f' of {e.route.provider}' if len(plan.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
         *_estimate(made, plan),
         *routed.lines(plan),
@@ -53,16 +54,12 @@ def _providers(plan: Plan) -> list[Endpoint]:
     return list({e.route.provider: e for e in reversed(plan.endpoints)}.values())[::-1]
 
 
-def _rows(n: int) -> str:
-    return f"{n:,} row{'s' * (n != 1)}"
-
-
 def _estimate(made: Quote, plan: Plan) -> list[str]:
     """Tokens, dollars and, at the user's own limits, time."""
     guess = made.estimate
     (low_in, high_in), (low_out, high_out) = guess.tokens_in, guess.tokens_out
     out = f"{low_out:,} to {high_out:,} out" if guess.seen else f"at most {high_out:,} out"
-    learned = f" from {guess.seen:,} answers of the same kind" if guess.seen else ""
+    learned = f" from {counted(guess.seen, 'answer')} of the same kind" if guess.seen else ""
     spent = "none: your own devices" if made.free and made.rows else f"{made.says()}, retries not counted" if made.range else made.says()
     limits = plan.options.rpm, plan.options.tpm
     took = guess.seconds(*limits)

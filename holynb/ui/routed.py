@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from holynb import routing
 from holynb.summary import dollars
 from holynb.ui.text import grid, one_line
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.plan import Plan
@@ -35,7 +36,7 @@ def lines(plan: Plan) -> list[str]:
     for _, d, saved in rows:
         sums[d.task or "none", str(d.route)].append(saved)
     told = [
-        f"{task} → {route}: {len(all_):,} row{'s' * (len(all_) != 1)}{_against(all_, str(given) if route != str(given) else '')}"
+        f"{task} → {route}: {counted(len(all_), 'row')}{_against(all_, str(given) if route != str(given) else '')}"
         for (task, route), all_ in sorted(sums.items())
     ]
     # What may be in a script of wide letters stands last: no font of a page has them exactly two columns wide.

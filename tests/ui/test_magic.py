@@ -272,7 +272,7 @@ def test_status_and_stop(here: Here) -> None:
     assert "No run goes on" in here("%infer status").out
     assert "No run goes on" in here("%infer stop").out
     here("%%infer r << sim/stream --bg --name long\nx")
-    assert "run long on sim/stream: 0 of 1 rows" in here("%infer status").out
+    assert "run long on sim/stream: 0 of 1 row " in here("%infer status").out
     assert "Stopping long" in here("%infer stop long").out
     frame = here["r"].wait(10).frame()
     assert frame["status"].tolist() == ["cancelled"]
