@@ -226,6 +226,20 @@ def test_edges_of_greedy_rows_are_not_looked_for() -> None:
     assert (said == -torch.inf).all()
 
 
+@pytest.mark.parametrize("lanes", [1024, 4096])
+def test_edges_of_what_is_no_number_are_looked_for_in_vain(lanes: int) -> None:
+    """A look that never ended would take the device with it."""
+    nan, inf = torch.nan, torch.inf
+    kinds = [(nan, nan), (-nan, -nan), (-inf, -inf), (inf, inf), (nan, 1.0), (-nan, -inf), (inf, nan), (-inf, 1.0), (0.0, -0.0)]
+    logits = torch.stack([torch.tensor(pair, device=DEVICE).repeat(1100) for pair in kinds])
+    rows = len(kinds)
+    for k, p in ((20, 1.0), (20, 0.9), (0, 0.9), (2000, 0.5)):
+        top_k, top_p = torch.full((rows,), k, dtype=torch.int32, device=DEVICE), torch.full((rows,), p, device=DEVICE)
+        said = nucleus.edges(logits, torch.ones(rows, device=DEVICE), top_k, top_p, lanes)
+        assert (said[-2:].cpu() <= torch.tensor([1.0, 0.0])).all(), "what is a number stays in"
+        assert choosing.choose(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
+
+
 def test_choosing_follows_the_distribution() -> None:
     logits = torch.log(torch.tensor([0.5, 0.25, 0.125, 0.125], device=DEVICE)).expand(4000, 4).contiguous()
     for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
