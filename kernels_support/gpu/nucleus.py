@@ -19,7 +19,7 @@ GROUP = 128
 #: Groups that a program looks at together.
 _TOGETHER = 16
 
-#: Programs of the first look. More would not be quicker, and where nothing is cut they all come and go for nothing.
+#: Programs of the first look. Three times as many are a twelfth quicker, and take twice as long to come and go where nothing is cut.
 _PROGRAMS = 1200
 
 #: Logits that are kept as candidates, and how many of them a program halves quickest.
