@@ -81,4 +81,7 @@ class Money:
             return Fault("budget", 'not sent: its price is not known, so no budget can hold it ([price."ROUTE"] in config.toml)')
         left = self.budget.cap - self.budget.spent
         cap = f"{self.budget.cap.normalize():f}"
-        return Fault("budget", f"not sent: it could cost up to ${worst:.6f}, and ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens")
+        return Fault(
+            "budget",
+            f"not sent: it could cost up to ${worst:.6f}, and ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens",
+        )

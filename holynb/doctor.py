@@ -44,7 +44,9 @@ class Check:
 def checks() -> list[Check]:
     """Every check, in the order in which a cell meets them."""
     return [
-        check for look in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys, _sagemaker) for check in _asked(look)
+        check
+        for look in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys, _sagemaker)
+        for check in _asked(look)
     ]
 
 

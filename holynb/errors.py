@@ -80,9 +80,7 @@ class Fault(HolynbError):
     raw:     the server's own words, masked and cut to 2,000 characters
     """
 
-    def __init__(
-        self, kind: str, message: str, *, retry: bool | None = None, stops: bool = False, **facts: Any
-    ) -> None:
+    def __init__(self, kind: str, message: str, *, retry: bool | None = None, stops: bool = False, **facts: Any) -> None:
         super().__init__(message)
         if kind not in KINDS:
             raise ValueError(f"unknown kind of fault: {kind}")

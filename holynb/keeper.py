@@ -88,7 +88,11 @@ class Keeper:
             rows += [StoredRow(i, 0, None, labels[i], (), Sampling(), record.route) for i, r in enumerate(plan.requests) if r is None]
             await self.log.start(record, rows, self._other)
             if self._older and self.journal is not None:
-                said = "1 row that --only failed keeps is an answer" if self._older == 1 else f"{self._older:,} rows that --only failed keeps are answers"
+                said = (
+                    "1 row that --only failed keeps is an answer"
+                    if self._older == 1
+                    else f"{self._older:,} rows that --only failed keeps are answers"
+                )
                 self.journal.note(f"{said} to other prompts than these.", "warning")
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)

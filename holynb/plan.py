@@ -119,9 +119,7 @@ def shaped(requests: Sequence[Request | None], held: schema.Schema | None) -> li
     return list(requests) if held is None else [None if r is None else replace(r, schema=held.wire) for r in requests]
 
 
-def _routed(
-    asked: Sequence[Prompt], given: Route, options: Options, source: Any
-) -> tuple[list[routing.Decision], list[str], Route | None]:
+def _routed(asked: Sequence[Prompt], given: Route, options: Options, source: Any) -> tuple[list[routing.Decision], list[str], Route | None]:
     """Where `--router` sends each prompt, what to say of rules that decided nothing, and where it escalates to; nothing without it."""
     if options.router is None:
         return [], [], None

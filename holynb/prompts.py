@@ -97,7 +97,9 @@ def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[st
     systems = _texts(system or "", rows, variables, options.raw or options.system is None)
     task = options.router if options.router in columns else "task_type"
     return [
-        _prompt(text, said or None, _sampling(row, options.params_from, i), _task(row.get(task), f"Row {i}: {task}" if options.router else ""))
+        _prompt(
+            text, said or None, _sampling(row, options.params_from, i), _task(row.get(task), f"Row {i}: {task}" if options.router else "")
+        )
         for i, (row, text, said) in enumerate(zip(rows, texts, systems, strict=True))
     ]
 

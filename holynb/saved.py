@@ -64,7 +64,9 @@ def save(name: str, body: str, route: str | None, options: Options) -> Saved:
     default = Options()
     said = {k: v for k in KEPT if (v := getattr(options, k)) != getattr(default, k)}
     if not isinstance(said.get("schema", ""), str):
-        raise BadOption("A saved prompt keeps the name of a schema or its file, and this schema is an object. Give its name: --schema NAME.")
+        raise BadOption(
+            "A saved prompt keeps the name of a schema or its file, and this schema is an object. Give its name: --schema NAME."
+        )
     said = {k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in said.items()}
     made = Saved(name, body, route, said, dt.datetime.now(dt.UTC).replace(microsecond=0), path)
     before = _before(path, made)
@@ -151,7 +153,9 @@ def _before(path: Path, made: Saved) -> Saved | None:
         return None
     real = next((p.stem for p in path.parent.glob("*.toml") if p.samefile(path)), made.name)
     if real != made.name:
-        raise BadOption(f"There is a saved prompt {real!r}, and this file system keeps {made.name!r} in the same file. Choose another name.")
+        raise BadOption(
+            f"There is a saved prompt {real!r}, and this file system keeps {made.name!r} in the same file. Choose another name."
+        )
     try:
         return _read(path)
     except BadSetting:

@@ -55,7 +55,10 @@ class Counting:
             self.refused += 1
             return [reply({"error": {"message": "gone"}}, 500)]
         usage = {"prompt_tokens": 5, "completion_tokens": 3}
-        return [self.latency, reply({"model": "m", "choices": [{"message": {"content": f"answer to {row}"}, "finish_reason": "stop"}], "usage": usage})]
+        return [
+            self.latency,
+            reply({"model": "m", "choices": [{"message": {"content": f"answer to {row}"}, "finish_reason": "stop"}], "usage": usage}),
+        ]
 
     def wait(self, requests: int) -> None:
         """Until so many have come."""

@@ -88,7 +88,9 @@ def test_headers_of_nonsense_change_no_answer_and_stop_no_row():
         "x_ratelimit_limit_requests": "many", "x_ratelimit_remaining_requests": "-7", "x_ratelimit_reset_requests": "\xff\x00soon", "retry_after": "1e999",
         "x_ratelimit_remaining_tokens": "9" * 400, "x_ratelimit_limit_tokens": "0", "x_ratelimit_reset_tokens": "NaN", "date": "yesterday",
     }  # fmt: skip
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + b"".join(f"{k.replace('_', '-')}: {v}\r\n".encode("latin-1") for k, v in said.items() if "\x00" not in v)
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + b"".join(
+        f"{k.replace('_', '-')}: {v}\r\n".encode("latin-1") for k, v in said.items() if "\x00" not in v
+    )
     body = json.dumps(OPENAI.whole).encode()
     with Exact([head + b"content-length: %d\r\n\r\n" % len(body) + body]) as server:
         frame = run(server)

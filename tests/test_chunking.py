@@ -152,7 +152,9 @@ def test_answers_are_put_together_in_rounds_that_fit():
         asked = [p for p in combined if isinstance(p, Prompt)]
         assert all(tokens.most(p.text) <= 1500 for p in asked)
         assert all(p.text.startswith("Summarise.\n\n") for p in asked)
-        assert all(f"answer {i}." in "".join(p if isinstance(p, str) else p.text for p in combined) for i in range(len(answers)) if rounds == 0)
+        assert all(
+            f"answer {i}." in "".join(p if isinstance(p, str) else p.text for p in combined) for i in range(len(answers)) if rounds == 0
+        )
         answers = [p if isinstance(p, str) else f"answer {i}. " * 30 for i, p in enumerate(combined)]
         rounds += 1
     assert 1 < rounds < 10
@@ -173,7 +175,14 @@ def test_one_answer_needs_nobody():
 
 
 def test_a_conversation_keeps_its_other_turns():
-    talk = Prompt((Message("user", "hello"), Message("assistant", "yes?"), Message("user", "Read this:\n" + "word " * 3000), Message("assistant", "So:")))
+    talk = Prompt(
+        (
+            Message("user", "hello"),
+            Message("assistant", "yes?"),
+            Message("user", "Read this:\n" + "word " * 3000),
+            Message("assistant", "So:"),
+        )
+    )
     made = chunking.plan(talk, 1000)
     assert len(made.parts) > 2
     for part in made.parts:

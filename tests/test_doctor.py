@@ -128,7 +128,9 @@ def test_sagemaker_says_what_it_lacks_one_after_the_other(aws: Path, home: Path,
     assert "EXAMPLE" not in text([found])
 
 
-@pytest.mark.parametrize("said", ["role_arn = arn:aws:iam::1:role/x\nsource_profile = default", "sso_session = mine", "aws_access_key_id = AKIDEXAMPLE"])
+@pytest.mark.parametrize(
+    "said", ["role_arn = arn:aws:iam::1:role/x\nsource_profile = default", "sso_session = mine", "aws_access_key_id = AKIDEXAMPLE"]
+)
 def test_a_profile_is_read_and_nobody_is_asked(aws: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     aws.write_text(f"[profile work]\nregion = us-east-2\n{said}\n")
     monkeypatch.setenv("AWS_PROFILE", "work")

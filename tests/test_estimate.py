@@ -19,7 +19,28 @@ pytestmark = pytest.mark.usefixtures("no_project")
 
 def asks(n: int, rng: random.Random, max_tokens: int = 60) -> list[Request]:
     """Rows of three kinds, in English and Korean."""
-    words = ["the", "parcel", "came", "late", "but", "support", "was", "kind", "and", "the", "price", "fair", "배송이", "늦었지만", "고객센터가", "친절했어요", "가격도", "적당하고", "품질이", "좋아요"]
+    words = [
+        "the",
+        "parcel",
+        "came",
+        "late",
+        "but",
+        "support",
+        "was",
+        "kind",
+        "and",
+        "the",
+        "price",
+        "fair",
+        "배송이",
+        "늦었지만",
+        "고객센터가",
+        "친절했어요",
+        "가격도",
+        "적당하고",
+        "품질이",
+        "좋아요",
+    ]
     out = []
     for row in range(n):
         body = " ".join(rng.choices(words, k=rng.randrange(20, 200)))
@@ -31,7 +52,13 @@ def server(request: Request, rng: random.Random) -> Usage:
     """What a server counts that splits words into pieces of four letters, Hangul into syllables, and answers as its kind of prompt asks."""
     text = request.messages[-1].content
     pieces = re.findall(r"[가-힣]|[a-z]{1,4}|[^\sa-z가-힣]", text.lower())
-    answer = rng.randrange(1, 4) if text.startswith("Classify") else rng.randrange(20, 45) if text.startswith("Summarise") else rng.randrange(30, 70)
+    answer = (
+        rng.randrange(1, 4)
+        if text.startswith("Classify")
+        else rng.randrange(20, 45)
+        if text.startswith("Summarise")
+        else rng.randrange(30, 70)
+    )
     return Usage(len(pieces) + 7, min(answer, request.sampling.max_tokens))
 
 

@@ -14,7 +14,9 @@ from holynb import frame
 from holynb.errors import BadOption, BadPrompt
 from holynb.types import Outcome, Usage
 
-OK = Outcome("ok", "yes", route="a/b", model="m", attempts=1, usage=Usage(1, 2, 0), cost=Decimal("0.5"), latency_s=0.1, finish_reason="stop")
+OK = Outcome(
+    "ok", "yes", route="a/b", model="m", attempts=1, usage=Usage(1, 2, 0), cost=Decimal("0.5"), latency_s=0.1, finish_reason="stop"
+)
 BAD = Outcome("error", error_type="timeout", error="late", attempts=4)
 DTYPES = {
     "text": "string", "status": "category", "error_type": "string", "error": "string", "route": "string", "model": "string", "attempts": "Int64",
@@ -42,7 +44,11 @@ def test_what_is_unknown_is_na_never_zero():
 
 @pytest.mark.parametrize(
     "index",
-    [pd.Index(["a", "a", "b"]), pd.MultiIndex.from_tuples([(1, "x"), (1, "y"), (1, "x")], names=["n", "l"]), pd.date_range("2026-01-01", periods=3)],
+    [
+        pd.Index(["a", "a", "b"]),
+        pd.MultiIndex.from_tuples([(1, "x"), (1, "y"), (1, "x")], names=["n", "l"]),
+        pd.date_range("2026-01-01", periods=3),
+    ],
     ids=["duplicates", "multi", "dates"],
 )
 def test_the_inputs_index_is_the_results(index: pd.Index):
@@ -100,7 +106,12 @@ def test_files_become_frames(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("a.cvs", "There is no file"), ("bad.json", "could not be read as .json"), ("a.xyz", "--file reads .csv"), ("empty.csv", "could not be read")],
+    [
+        ("a.cvs", "There is no file"),
+        ("bad.json", "could not be read as .json"),
+        ("a.xyz", "--file reads .csv"),
+        ("empty.csv", "could not be read"),
+    ],
 )
 def test_a_file_that_gives_no_rows_is_one_line(tmp_path: Path, name: str, message: str):
     (tmp_path / "a.csv").write_text("a\n1\n")

@@ -178,7 +178,9 @@ def test_malformed(monkeypatch, value, why):
     assert not value or value.strip() not in line
 
 
-@pytest.mark.parametrize("value", ["aaaaaaaa", "12345678", "test-key", "no-prefix-at-all", "sk-" + "x" * 40, "a/b+c==12", "hunter2-hunter2"])
+@pytest.mark.parametrize(
+    "value", ["aaaaaaaa", "12345678", "test-key", "no-prefix-at-all", "sk-" + "x" * 40, "a/b+c==12", "hunter2-hunter2"]
+)
 def test_no_check_of_prefix_or_repetition(monkeypatch, value):
     monkeypatch.setenv("ACME_API_KEY", value)
     assert keys.find(NEEDED).reveal() == value

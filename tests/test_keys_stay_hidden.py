@@ -111,7 +111,9 @@ def script(case: Case, elsewhere: Exact) -> Any:
         body = asked.body.decode()
         if "fail limit" in body:
             limited.append(number)
-        echo = {"error": {"message": f"You sent {KEY}, or {KEY[:-4]}, or {SECRET[6:]}", "type": "server_error", "code": None, "param": None}}
+        echo = {
+            "error": {"message": f"You sent {KEY}, or {KEY[:-4]}, or {SECRET[6:]}", "type": "server_error", "code": None, "param": None}
+        }
         if "told" in body:
             told = f"It is {KEY}"
             texts = json.loads(json.dumps(case.wire.whole, ensure_ascii=False).replace("<b>tea</b>", told).replace(MODEL, KEY))
@@ -159,7 +161,12 @@ def test_no_part_of_a_key_stays_anywhere(case: Case, tmp_path: Path, home: Path)
     with Exact([reply(b"stolen")]) as elsewhere, Exact(script(case, elsewhere)) as server:
         client = executed(case, tmp_path, home, server)
         assert not elsewhere.asked, "the key followed a redirect"
-        sent = [value for asked in server.asked for name, value in asked.headers.items() if name in ("authorization", "x-api-key", "x-goog-api-key")]
+        sent = [
+            value
+            for asked in server.asked
+            for name, value in asked.headers.items()
+            if name in ("authorization", "x-api-key", "x-goog-api-key")
+        ]
         assert len(sent) == len(server.asked) > 20
         assert all(value.endswith(KEY) for value in sent), "it was the planted key that was used"
         assert not any(KEY in a.path for a in server.asked)
@@ -183,7 +190,12 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def executed(case: Case, place: Path, home: Path, server: Exact) -> Asking:
     """The notebook after its run; kernel, IPython's history and holynb's home all lie under `place`."""
-    planted = {"environment": (None, ""), "dotenv": (".env", f"{case.variable}={KEY}\n"), "keyring": ("drawer.py", DRAWER), "prompt": (None, "")}
+    planted = {
+        "environment": (None, ""),
+        "dotenv": (".env", f"{case.variable}={KEY}\n"),
+        "keyring": ("drawer.py", DRAWER),
+        "prompt": (None, ""),
+    }
     name, text = planted[case.origin]
     if name:
         (place / name).write_text(text)
@@ -202,7 +214,13 @@ def executed(case: Case, place: Path, home: Path, server: Exact) -> Asking:
         for word, meant in words.items():
             source = source.replace(word, meant)
         cells.append(nbformat.v4.new_code_cell(source))
-    client = Asking(nbformat.v4.new_notebook(cells=cells), timeout=DEADLINE, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(place)}})
+    client = Asking(
+        nbformat.v4.new_notebook(cells=cells),
+        timeout=DEADLINE,
+        kernel_name="python3",
+        allow_errors=True,
+        resources={"metadata": {"path": str(place)}},
+    )
     client.answers(KEY)
     client.execute(env=env)
     return client

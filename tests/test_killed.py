@@ -55,4 +55,6 @@ def test_two_kernels_a_failover_and_a_kill_share_one_log(home: Path):
         assert sorted(answers) == list(range(ROWS))
         assert all(outcome.text == f"answer to row {row} of {name}" for row, (_, outcome) in answers.items())
     answered = Counter(second.seen)
-    assert sum(n - 1 for row, n in answered.items() if row.endswith("left")) <= LANES, "sent twice where they are answered: only what was in flight"
+    assert sum(n - 1 for row, n in answered.items() if row.endswith("left")) <= LANES, (
+        "sent twice where they are answered: only what was in flight"
+    )

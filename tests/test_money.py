@@ -11,7 +11,14 @@ from benchmarks import money
 
 @pytest.mark.parametrize(
     "measure",
-    [partial(money.budgets, 10), partial(money.estimates, 1, 200), money.routes, partial(money.chunks, 40), partial(money.schemas, 300, 0.05), money.roi],
+    [
+        partial(money.budgets, 10),
+        partial(money.estimates, 1, 200),
+        money.routes,
+        partial(money.chunks, 40),
+        partial(money.schemas, 300, 0.05),
+        money.roi,
+    ],
     ids=["budget", "estimate", "routing", "chunk", "schema", "roi"],
 )
 def test_figures_are_held(measure: Callable[[], Sequence[money.Figure]]) -> None:

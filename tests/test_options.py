@@ -24,7 +24,9 @@ def test_defaults_are_the_contracts():
 
 
 def test_values_are_converted():
-    o = Options.of({"max_tokens": "1_000", "temperature": "0", "stop": "END", "p": ["a=1", "b=x", "c=[1,2]"], "deadline": "1h30m", "cache": False})
+    o = Options.of(
+        {"max_tokens": "1_000", "temperature": "0", "stop": "END", "p": ["a=1", "b=x", "c=[1,2]"], "deadline": "1h30m", "cache": False}
+    )
     assert (o.max_tokens, o.temperature, o.stop, o.deadline, o.cache) == (1000, 0.0, ("END",), 5400.0, False)
     assert o.p == {"a": 1, "b": "x", "c": [1, 2]}
 
@@ -65,7 +67,9 @@ def test_bad_input_is_one_line_that_names_the_flag(said: dict[str, object], mess
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("250ms", 0.25), (7, 7)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("250ms", 0.25), (7, 7)]
+)
 def test_durations(text: object, seconds: float):
     assert duration(text) == seconds
 

@@ -113,7 +113,9 @@ def constraints() -> list[Requirement]:
 
 
 #: Words that a licence compatible with Apache-2.0 distribution is known by; weak copyleft of files (MPL) is used, not changed.
-FREE = re.compile(r"\b(apache|mit|bsd|isc|psf|python software foundation|mpl|mozilla|unlicense|hpnd|zlib|0bsd|cc0|public domain)\b", re.IGNORECASE)
+FREE = re.compile(
+    r"\b(apache|mit|bsd|isc|psf|python software foundation|mpl|mozilla|unlicense|hpnd|zlib|0bsd|cc0|public domain)\b", re.IGNORECASE
+)
 COPYLEFT = re.compile(r"\b(a?gpl|lgpl|gnu|sspl|busl|proprietary|commercial|non-?commercial)", re.IGNORECASE)
 
 
@@ -121,7 +123,9 @@ def licence(name: str) -> str:
     """What a distribution says of its licence, from the most exact field it has."""
     meta = distribution(name).metadata
     stated = [meta.get("License-Expression") or "", *[c for c in meta.get_all("Classifier") or [] if c.startswith("License ::")]]
-    return " | ".join(s for s in stated if s) or (meta.get("License") or "").replace("Redistribution and use in source and binary forms", "BSD")
+    return " | ".join(s for s in stated if s) or (meta.get("License") or "").replace(
+        "Redistribution and use in source and binary forms", "BSD"
+    )
 
 
 def closure(roots: set[str]) -> set[str]:

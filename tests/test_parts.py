@@ -72,7 +72,9 @@ def test_rows_that_fit_are_asked_whole_and_all_keep_their_places():
     texts = ["K0001 short", book(12, 1), "K0002 short", book(9, 2), "", book(12, 1)]
     with Exact(Reader()) as server:
         df = pd.DataFrame({"body": texts}, index=index)
-        run = holynb.infer("Codes of:\n\n{{ body }}", ROUTE, df=df[df.body != ""], api_base=server.base, max_tokens=200, chunk=1500).wait(60)
+        run = holynb.infer("Codes of:\n\n{{ body }}", ROUTE, df=df[df.body != ""], api_base=server.base, max_tokens=200, chunk=1500).wait(
+            60
+        )
     frame = run.frame()
     assert frame.index.tolist() == ["a", "b", "c", "d", "f"]
     assert [len(t.split()) for t in frame["text"]] == [1, 12, 1, 9, 12]
@@ -328,7 +330,11 @@ def test_whatever_happens_each_row_ends_once_and_every_request_is_counted(seed):
     texts = [f"{QUESTION}\n\n{book(rng.choice((0, 1, 3, 6)), rng.randrange(3))}" for _ in range(rng.randint(1, 9))]
     reader = Reader(limit, before=trouble)
     with Exact(reader) as server:
-        said = {"chunk": rng.choice(("700", "1500", "4000", "auto")), "concurrency": rng.choice((1, 3, 16)), "retries": rng.choice((0, 2, 6))}
+        said = {
+            "chunk": rng.choice(("700", "1500", "4000", "auto")),
+            "concurrency": rng.choice((1, 3, 16)),
+            "retries": rng.choice((0, 2, 6)),
+        }
         run = ask(server, texts, **said, cache=rng.random() < 0.7)
         frame = run.frame()
         assert frame["attempts"].sum() == len(server.asked)
@@ -390,7 +396,9 @@ def test_auto_asks_a_server_of_ones_own_for_its_context_length():
         return [reply({"data": [{"id": "another", "max_model_len": 9}, {"id": "mine", "max_model_len": 16_000}]})]
 
     with Exact(script) as server:
-        made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/mine", Options.of({"chunk": "auto", "api_base": f"{server.base}/v1", "max_tokens": 500}))
+        made = plan.make(
+            [f"{QUESTION}\n\n{book(200)}"], "vllm/mine", Options.of({"chunk": "auto", "api_base": f"{server.base}/v1", "max_tokens": 500})
+        )
         longest = max(chunking.length(p) for p in made.long[0].parts)
     assert 10_000 < longest <= 16_000 - 500
 

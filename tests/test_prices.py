@@ -32,7 +32,9 @@ def nothing_overridden(tmp_path, monkeypatch):
     settings.reset()
 
 
-def cost(route: str, tokens_in: int = MILLION, tokens_out: int = MILLION, /, model: str | None = None, at: float | None = None, **more) -> Decimal | None:
+def cost(
+    route: str, tokens_in: int = MILLION, tokens_out: int = MILLION, /, model: str | None = None, at: float | None = None, **more
+) -> Decimal | None:
     return prices.price(Route.parse(route), model, Usage(tokens_in, tokens_out, **more), at)
 
 
@@ -110,7 +112,15 @@ def test_a_long_prompt_moves_the_whole_request_to_the_next_tier():
 
 def test_hours_and_dates():
     peak, off = Decimal("1.32"), Decimal("0.66")
-    assert [cost("deepseek/deepseek-v4-pro", MILLION, 0, at=hour(h)) for h in (0, 1, 3, 4, 6, 9, 10)] == [off, peak, peak, off, peak, peak, off]
+    assert [cost("deepseek/deepseek-v4-pro", MILLION, 0, at=hour(h)) for h in (0, 1, 3, 4, 6, 9, 10)] == [
+        off,
+        peak,
+        peak,
+        off,
+        peak,
+        peak,
+        off,
+    ]
     assert cost("deepseek/deepseek-v4-pro", MILLION, 0, at=SATURDAY) == off
     before, after = (dt.datetime(y, m, d, tzinfo=dt.UTC).timestamp() for y, m, d in ((2026, 12, 31), (2027, 1, 1)))
     assert [cost("gemini/gemini-3.8-flash", MILLION, 0, at=at) for at in (before, after)] == [Decimal("0.75"), Decimal("1.5")]
@@ -137,7 +147,13 @@ def test_an_unknown_price_is_none(route):
 
 @given(st.integers(0, 10**7), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_no_bill_is_negative_or_above_the_worst_case(tokens_in, tokens_out, cached, written):
-    for route in ("openai/gpt-6-sol", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-pro", "deepseek/deepseek-flash", "holysheep/gpt-4.1"):
+    for route in (
+        "openai/gpt-6-sol",
+        "anthropic/claude-haiku-5-5",
+        "gemini/gemini-2.5-pro",
+        "deepseek/deepseek-flash",
+        "holysheep/gpt-4.1",
+    ):
         entry = prices.list_price(Route.parse(route))
         usage = Usage(tokens_in, tokens_out, min(cached, tokens_in), min(written, tokens_in - min(cached, tokens_in)))
         worst = entry.dearest(tokens_in).of(Usage(tokens_in, tokens_out))
@@ -149,7 +165,9 @@ def test_the_worst_case_is_bytes_and_64():
     messages = [Message("system", "한국"), Message("user", "ab")]
     assert prices.worst_usage(messages, 100) == Usage(6 + 2 + 64, 100)
     assert prices.worst_case(Route("holysheep", "gpt-4.1"), messages, 100) == Decimal("0.001376")
-    assert prices.worst_case(Route("deepseek", "deepseek-flash"), messages, 0) == 72 * Decimal("0.3") / MILLION  # the peak, whatever the hour
+    assert (
+        prices.worst_case(Route("deepseek", "deepseek-flash"), messages, 0) == 72 * Decimal("0.3") / MILLION
+    )  # the peak, whatever the hour
     assert prices.worst_case(Route("sim", "echo"), [Message("user", "\ud800")], 0) > 0
 
 
@@ -197,7 +215,14 @@ def test_a_price_that_cannot_be(said, words):
     assert '[price."a/b"]' in str(caught.value)
 
 
-GOOD: dict[str, Any] = {"provider": "a", "models": ["b"], "input": Decimal(1), "output": Decimal(2), "date": dt.date(2026, 1, 1), "source": "https://x"}
+GOOD: dict[str, Any] = {
+    "provider": "a",
+    "models": ["b"],
+    "input": Decimal(1),
+    "output": Decimal(2),
+    "date": dt.date(2026, 1, 1),
+    "source": "https://x",
+}
 
 
 @pytest.mark.parametrize(

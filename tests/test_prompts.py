@@ -110,7 +110,9 @@ def test_statements_loops_and_filters():
 
 @pytest.mark.parametrize("gone", [None, math.nan, np.nan, np.float32("nan"), pd.NaT, pd.NA, np.datetime64("NaT")])
 def test_missing_is_empty_wherever_it_turns_up(gone):
-    body = "[{{ a }}{{ a|upper }}{{ a|int }}{{ a|round(1) }}{{ a * 2 }}{{ '%.1f'|format(a) }}{{ a.year }}{{ d.x }}{{ d.x|title }}{{ l[0] }}]"
+    body = (
+        "[{{ a }}{{ a|upper }}{{ a|int }}{{ a|round(1) }}{{ a * 2 }}{{ '%.1f'|format(a) }}{{ a.year }}{{ d.x }}{{ d.x|title }}{{ l[0] }}]"
+    )
     assert texts(body, [{"a": gone, "d": {"x": gone}, "l": [gone]}]) == ["[]"]
     asks = "{{ a|default('n/a') }} {{ a is none }} {{ 'yes' if a else 'no' }} {{ a or 'or' }} {{ 'x' + a }} {{ a > 3 }}"
     assert texts(asks, [{"a": gone}]) == ["n/a True no or x False"]
@@ -219,7 +221,9 @@ def test_a_template_that_would_not_end_ends(body):
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.parametrize("body", ["{{ 'a'.ljust(30_000_000) }}", "{{ 'a'.center(30_000_000) }}", "{{ 'a'|center(30_000_000) }}", "{{ 'a' * 30_000_000 }}"])
+@pytest.mark.parametrize(
+    "body", ["{{ 'a'.ljust(30_000_000) }}", "{{ 'a'.center(30_000_000) }}", "{{ 'a'|center(30_000_000) }}", "{{ 'a' * 30_000_000 }}"]
+)
 def test_a_text_that_is_too_long_is_refused_before_it_is_made(body):
     with pytest.raises(BadPrompt, match="the text is longer than 20,000,000 characters"):
         texts(body)
@@ -231,7 +235,10 @@ def test_none_that_a_template_says_itself_is_empty():
 
 # -- what stands beside the prompt ----------------------------------------------------------------------------------------
 def test_a_system_prompt_is_a_template_too():
-    assert cell("x", None, Options(system="In {{ lang }}"), lang="Korean")[0].messages == (Message("system", "In Korean"), Message("user", "x"))
+    assert cell("x", None, Options(system="In {{ lang }}"), lang="Korean")[0].messages == (
+        Message("system", "In Korean"),
+        Message("user", "x"),
+    )
     asked = cell("{{ a }}", [{"a": 1}, {"a": 2}], Options(system="Row {{ a }}"))
     assert [p.messages[0].content for p in asked] == ["Row 1", "Row 2"]
 
@@ -259,7 +266,9 @@ def test_sampling_from_columns():
 
 def test_sampling_that_cannot_be():
     assert "Did you mean max_tokens?" in line(cell, "x", [{"max_tokens": 1}], Options(params_from=("max_token",)))
-    assert "Row 1: max_tokens takes a whole number from 1, not -3" in line(cell, "x", [{"max_tokens": 1}, {"max_tokens": -3}], Options(params_from=("max_tokens",)))
+    assert "Row 1: max_tokens takes a whole number from 1, not -3" in line(
+        cell, "x", [{"max_tokens": 1}, {"max_tokens": -3}], Options(params_from=("max_tokens",))
+    )
     assert "Row 0: when is a Timestamp" in line(cell, "x", [{"when": pd.Timestamp(0)}], Options(params_from=("when",)))
     assert "add --df" in line(cell, "x", None, Options(params_from=("a",)))
 

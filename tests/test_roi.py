@@ -98,7 +98,10 @@ def test_the_advice_and_the_flip_agree() -> None:
         (None, ["deepseek-v3.2", "$42 to $84", "36 times as much"]),
         (A100S, ["Stay with the API", "$5,800", "cheaper from about 910,000 requests a day"]),
         (Own(4, "A100-80GB", Decimal(2), 2500), ["Stay with the API", "even fully used a token of theirs costs more"]),
-        (Own(1, "H200", Decimal("0.5"), 20_000, 0.6), ["Stay with holysheep/deepseek-v3.2 if its answers are good enough", "$360 for 1 × H200"]),
+        (
+            Own(1, "H200", Decimal("0.5"), 20_000, 0.6),
+            ["Stay with holysheep/deepseek-v3.2 if its answers are good enough", "$360 for 1 × H200"],
+        ),
         (Own(1, "toy", Decimal("0.01"), 20_000, 0.6), ["Own GPUs: 1 × toy cost $7.20 a month", "60% utilisation"]),
         (Own(1, "toy", Decimal("0.01")), ["Own GPUs", "150 tokens a second (not measured"]),
     ],

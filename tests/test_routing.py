@@ -62,7 +62,9 @@ def test_any_text_is_one_of_the_three(text):
     assert routing.classify(text)[0] in ("classification", "analysis", None)
 
 
-@pytest.mark.parametrize("text", ["a,b," * 5000, "가/" * 5000, "into a, b, " * 3000, "(a, " * 5000, "A " * 100_000, "\n\n".join(["is this"] * 50_000)])
+@pytest.mark.parametrize(
+    "text", ["a,b," * 5000, "가/" * 5000, "into a, b, " * 3000, "(a, " * 5000, "A " * 100_000, "\n\n".join(["is this"] * 50_000)]
+)
 def test_no_text_takes_long(text):
     start = time.monotonic()
     routing.classify(text)

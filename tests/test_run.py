@@ -376,7 +376,9 @@ def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home:
     history.close()
     again = Run(history.resumed("nightly")).start().wait(DEADLINE)
     assert again.frame()["text"].tolist() == ["two 0", "one 1", "two 2"]
-    assert sent(infer([f"one {i}" for i in range(6)], "sim/echo").wait(DEADLINE)) == 0, "what was asked before is still answered from the log"
+    assert sent(infer([f"one {i}" for i in range(6)], "sim/echo").wait(DEADLINE)) == 0, (
+        "what was asked before is still answered from the log"
+    )
     longer = infer([f"one {i}" for i in range(6)], "sim/echo", name="nightly").wait(DEADLINE)
     assert longer.frame()["text"].tolist() == [f"one {i}" for i in range(6)]
     assert history.stored("nightly").ok == 6

@@ -21,7 +21,18 @@ from holynb.logwriter import LogWriter, connect
 from holynb.runlog import RunLog, RunRecord, StoredRow
 from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
 
-OK = Outcome("ok", "네, hello", route="a/b", model="b-1", attempts=2, usage=Usage(3, 4, 1), cost=Decimal("0.00012"), latency_s=0.5, ttft_s=0.1, finish_reason="stop")
+OK = Outcome(
+    "ok",
+    "네, hello",
+    route="a/b",
+    model="b-1",
+    attempts=2,
+    usage=Usage(3, 4, 1),
+    cost=Decimal("0.00012"),
+    latency_s=0.5,
+    ttft_s=0.1,
+    finish_reason="stop",
+)
 
 
 @pytest.fixture
@@ -32,10 +43,14 @@ def log(tmp_path: Path):
 
 
 def stored(row: int, key: str = "k") -> StoredRow:
-    return StoredRow(row, 0, f"{key}{row}", row, (Message("system", "s"), Message("user", f"q{row}")), Sampling(5, 0.0, stop=("x",), extra={"a": [1]}))
+    return StoredRow(
+        row, 0, f"{key}{row}", row, (Message("system", "s"), Message("user", f"q{row}")), Sampling(5, 0.0, stop=("x",), extra={"a": [1]})
+    )
 
 
-def write(log: RunLog, run: str = "r1", outcomes: dict[int, Outcome] | None = None, *, shared: bool = True, name: str | None = None) -> None:
+def write(
+    log: RunLog, run: str = "r1", outcomes: dict[int, Outcome] | None = None, *, shared: bool = True, name: str | None = None
+) -> None:
     async def main() -> None:
         rows = {0: OK} if outcomes is None else outcomes
         await log.start(RunRecord(run, name, "a/b", len(rows), 1.0, spec={"options": {"retries": 1}}), [stored(i) for i in rows])
@@ -221,7 +236,13 @@ def test_a_row_asked_again_keeps_what_was_paid_before(log: RunLog):
 def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path):
     path = home / "runs.sqlite"
     path.write_bytes(b"this is no database, and long enough to be read as one" * 100)
-    for ask in (lambda log: log.runs(), lambda log: log.find("x"), lambda log: log.clear(), lambda log: spending.spent(log), lambda log: spending.offered(log)):
+    for ask in (
+        lambda log: log.runs(),
+        lambda log: log.find("x"),
+        lambda log: log.clear(),
+        lambda log: spending.spent(log),
+        lambda log: spending.offered(log),
+    ):
         with pytest.raises(BadSetting, match=r"cannot be read \(file is not a database\)\. holynb doctor says what to do") as caught:
             ask(history.log())
         assert isinstance(caught.value, sqlite3.Error), "who can do without a log catches it as what it is"

@@ -77,7 +77,9 @@ def test_removing_keeps_it_aside(home: Path) -> None:
         saved.remove("a")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "-x", "a b", "a\n", "con", "LPT1", "nul.txt", "x" * 65, "end.", "a:b", "/abs"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "-x", "a b", "a\n", "con", "LPT1", "nul.txt", "x" * 65, "end.", "a:b", "/abs"]
+)
 def test_names_that_no_file_can_have(name: str) -> None:
     with pytest.raises(BadOption, match="cannot be a saved prompt's name"):
         saved.save(name, "text", None, Options())

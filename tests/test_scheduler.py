@@ -376,7 +376,9 @@ def test_what_the_request_itself_causes_is_shared():
 def test_the_cost_of_failed_attempts_counts():
     from holynb.types import Usage
 
-    engine = Scripted(lambda row, attempt: [Fault("truncated", "cut", usage=Usage(tokens_in=1))] if attempt == 1 else [said("ok", tokens_in=1)])
+    engine = Scripted(
+        lambda row, attempt: [Fault("truncated", "cut", usage=Usage(tokens_in=1))] if attempt == 1 else [said("ok", tokens_in=1)]
+    )
     journal, _ = drive([engine], 1)
     (row,) = ends(journal)
     assert (row.cost, row.usage.tokens_in) == (Decimal("1.0"), 2)

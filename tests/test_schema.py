@@ -47,7 +47,14 @@ def test_an_answer_that_holds_becomes_typed_cells():
 
 @pytest.mark.parametrize(
     "text",
-    [f"```json\n{GOOD}\n```", f"Here you are [1]: {GOOD} Hope it helps!", f"  {GOOD}\n", f"The {{label}} is below.\n\n{GOOD}", f"[] {{}} {GOOD}", f"a list ends with }} or ]: {GOOD}"],
+    [
+        f"```json\n{GOOD}\n```",
+        f"Here you are [1]: {GOOD} Hope it helps!",
+        f"  {GOOD}\n",
+        f"The {{label}} is below.\n\n{GOOD}",
+        f"[] {{}} {GOOD}",
+        f"a list ends with }} or ]: {GOOD}",
+    ],
 )
 def test_words_and_fences_around_an_answer_are_looked_past(text):
     assert schema.load(REVIEW).check(text).cells["label"] == "good"
@@ -78,7 +85,10 @@ def test_an_answer_that_does_not_hold_says_why(text, words):
 
 
 def test_a_torn_answer_is_not_taken_for_its_inner_part():
-    nested = {"type": "object", "properties": {"name": {"type": "string"}, "inner": {"type": "object", "properties": {"name": {"type": "string"}}}}}
+    nested = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "inner": {"type": "object", "properties": {"name": {"type": "string"}}}},
+    }
     assert schema.load(nested).check('{"name": "a", "inner": {"name": "b"}').error == "it is not JSON"
 
 
@@ -116,7 +126,14 @@ def test_an_answer_that_is_one_value():
 
 # -- columns -----------------------------------------------------------------------------------------------------------------
 def test_columns_and_their_types():
-    assert kinds(REVIEW) == {"label": "string", "score": "number", "stars": "integer", "urgent": "boolean", "tags": "json", "note": "string"}
+    assert kinds(REVIEW) == {
+        "label": "string",
+        "score": "number",
+        "stars": "integer",
+        "urgent": "boolean",
+        "tags": "json",
+        "note": "string",
+    }
     odd = {
         "a": {"type": ["integer", "null"]}, "b": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "c": {"enum": [1, 2.5]}, "d": {"const": True},
         "e": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "f": {"type": "object"}, "g": {}, "h": True, "i": {"enum": [1, "x"]},
@@ -145,9 +162,9 @@ def test_the_wire_gets_closed_objects_with_everything_required():
 
 
 def test_open_objects_stay_open():
-    assert schema.load({"type": "object", "properties": {"m": {"type": "object", "additionalProperties": {"type": "number"}}}}).wire["properties"]["m"][
-        "anyOf"
-    ][0] == {"type": "object", "additionalProperties": {"type": "number"}}
+    assert schema.load({"type": "object", "properties": {"m": {"type": "object", "additionalProperties": {"type": "number"}}}}).wire[
+        "properties"
+    ]["m"]["anyOf"][0] == {"type": "object", "additionalProperties": {"type": "number"}}
 
 
 def test_of_several_system_messages_the_first_alone_is_told():
@@ -277,7 +294,10 @@ def test_what_is_no_schema(said, words):
 
 
 def test_a_schema_that_doubles_with_every_reference_is_refused():
-    bomb = {f"d{i}": {"type": "object", "properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}}} for i in range(30)}
+    bomb = {
+        f"d{i}": {"type": "object", "properties": {"a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}}}
+        for i in range(30)
+    }
     with pytest.raises(BadOption, match="more than 5,000 parts"):
         schema.load({"$ref": "#/$defs/d0", "$defs": {**bomb, "d30": {"type": "string"}}})
 

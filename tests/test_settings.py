@@ -65,7 +65,10 @@ def test_nothing_configured_is_the_embedded_model():
 
 
 def test_later_layers_win_field_by_field(home, project):
-    config(home, 'default = "sim/echo"\n[alias]\na = "sim/echo"\nb = "sim/echo"\n[provider.acme]\nbase = "https://one.example/v1"\nkey = "ACME_KEY"\n')
+    config(
+        home,
+        'default = "sim/echo"\n[alias]\na = "sim/echo"\nb = "sim/echo"\n[provider.acme]\nbase = "https://one.example/v1"\nkey = "ACME_KEY"\n',
+    )
     (project / "pyproject.toml").write_text('[project]\nname = "x"\n[tool.holynb]\ndefault = "sim/stream"\n[tool.holynb.alias]\nb = "sim/stream"\n'
                                             '[tool.holynb.provider.acme]\nbase = "https://two.example/v1"\n')  # fmt: skip
     now = settings.current()
@@ -107,7 +110,10 @@ def test_a_pyproject_without_our_table_says_nothing(project):
         ("[provider.acme]\nbase = 3", ["provider.acme.base should be text"]),
         ("[provider.acme]\nbase = 'x.example/v1'", ["provider.acme.base should be an address", "x.example/v1"]),
         ("[provider.acme]\nbase = 'https://x.example/v1?a=b'", ["should be an address"]),
-        ("[provider.acme]\nkey = 'sk-abcdefghijklmnopqrstuvwx'", ["provider.acme.key should be the name of an environment variable", "ACME_API_KEY"]),
+        (
+            "[provider.acme]\nkey = 'sk-abcdefghijklmnopqrstuvwx'",
+            ["provider.acme.key should be the name of an environment variable", "ACME_API_KEY"],
+        ),
         ("[provider.acme]\nkey_optional = 'yes'", ["key_optional should be true or false"]),
         ("[provider.acme]\nmodels = { a = 'long' }", ["provider.acme.models.a should be a context length"]),
         ("[provider.'a b']\nbase = 'https://x.example'", ["a provider's name is letters"]),
@@ -193,7 +199,10 @@ def test_who_says_the_address(home, project, monkeypatch):
 
 
 def test_a_provider_of_ones_own(home, monkeypatch):
-    config(home, '[provider.my-box]\nbase = "http://10.0.0.1:8000/v1"\n[provider.paid]\nbase = "https://x.example/v1"\nkey = "PAID_KEY"\noptions = { a = 1 }')
+    config(
+        home,
+        '[provider.my-box]\nbase = "http://10.0.0.1:8000/v1"\n[provider.paid]\nbase = "https://x.example/v1"\nkey = "PAID_KEY"\noptions = { a = 1 }',
+    )
     free, paid = settings.endpoint(Route("my-box", "m")), settings.endpoint(Route("paid", "m"))
     assert (free.wire, free.key_name, free.key_optional) == ("openai", "MY_BOX_API_KEY", True)
     assert (paid.key_name, paid.key_optional, paid.options["a"]) == ("PAID_KEY", False, 1)

@@ -265,7 +265,9 @@ class Till:
 
 
 ROWS = [f"row {i}" for i in range(60)]
-LONG = ["\n\n".join(f"Paragraph {i} of {j}: the river is {i} metres wide and goes on about it all day." for i in range(80)) for j in range(3)]
+LONG = [
+    "\n\n".join(f"Paragraph {i} of {j}: the river is {i} metres wide and goes on about it all day." for i in range(80)) for j in range(3)
+]
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,7 @@ class Clerk:
 
 
 def serve(base: str, **said: Any) -> None:
-    settings.override(
-        provider={"mine": {"base": base, **said}}, price={"mine/clerk": {"input": 1.0, "output": 1.0}}
-    )
+    settings.override(provider={"mine": {"base": base, **said}}, price={"mine/clerk": {"input": 1.0, "output": 1.0}})
 
 
 def ask(rows: list[str], **said: Any) -> holynb.Run:
@@ -363,7 +361,9 @@ def test_who_takes_a_schema(wire: str, options: dict[str, Any], takes: bool) -> 
     assert native(Endpoint(Route("x", "y"), wire, options=options)) is takes
 
 
-@pytest.mark.parametrize("schema", [REVIEW, {"type": "array", "items": {"type": "number", "minimum": 3}}, {"enum": ["a", "b"]}, {"type": "boolean"}])
+@pytest.mark.parametrize(
+    "schema", [REVIEW, {"type": "array", "items": {"type": "number", "minimum": 3}}, {"enum": ["a", "b"]}, {"type": "boolean"}]
+)
 def test_what_the_simulator_makes_up_fits(schema: dict[str, Any]) -> None:
     held = load(schema)
     for draw in range(50):

@@ -66,7 +66,14 @@ def test_a_stopped_run_says_so():
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(None, "?"), (0, "$0.00"), (Decimal("0.42"), "$0.42"), (Decimal("1234"), "$1,234.00"), (Decimal("0.0123"), "$0.012"), (Decimal("0.000123"), "$0.00012")],
+    [
+        (None, "?"),
+        (0, "$0.00"),
+        (Decimal("0.42"), "$0.42"),
+        (Decimal("1234"), "$1,234.00"),
+        (Decimal("0.0123"), "$0.012"),
+        (Decimal("0.000123"), "$0.00012"),
+    ],
 )
 def test_dollars(amount: Decimal | None, text: str):
     assert dollars(amount) == text

@@ -97,7 +97,9 @@ def read(value: Any) -> Completion:
             raise verdict.judge(*_said(value, 500), {}, codec.dumps(value))
         content = value.get("content")
         if isinstance(content, list):
-            text = "".join(p["text"] for p in content if isinstance(p, Mapping) and p.get("type") == "text" and isinstance(p.get("text"), str))
+            text = "".join(
+                p["text"] for p in content if isinstance(p, Mapping) and p.get("type") == "text" and isinstance(p.get("text"), str)
+            )
             reason = value.get("stop_reason")
             finish = FINISH.get(reason, reason) if isinstance(reason, str) else "unknown"
             model = value.get("model")

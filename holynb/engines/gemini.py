@@ -19,7 +19,17 @@ from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
 
 __all__ = ["WIRE", "Gemini", "Generated", "body", "classify", "read", "usage"]
 
-_FILTERED = ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "LANGUAGE", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT")
+_FILTERED = (
+    "SAFETY",
+    "RECITATION",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "MODEL_ARMOR",
+    "LANGUAGE",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+)
 _FAILED = ("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE")
 FINISH: Mapping[str, str] = {
     "STOP": "stop", "MAX_TOKENS": "length", **dict.fromkeys(_FILTERED, "content_filter"), **dict.fromkeys(_FAILED, "error"),
@@ -55,11 +65,21 @@ def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
 def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:  # noqa: ARG001 - as every wire is asked
     """The request's JSON."""
     s = request.sampling
-    turns = [{"role": "model" if m.role == "assistant" else "user", "parts": [{"text": m.content}]} for m in request.messages if m.role != "system"]
+    turns = [
+        {"role": "model" if m.role == "assistant" else "user", "parts": [{"text": m.content}]}
+        for m in request.messages
+        if m.role != "system"
+    ]
     said: dict[str, Any] = {"contents": turns}
     if system := [{"text": m.content} for m in request.messages if m.role == "system"]:
         said["systemInstruction"] = {"parts": system}
-    plain = {"maxOutputTokens": s.max_tokens, "temperature": s.temperature, "topP": s.top_p, "seed": s.seed, "stopSequences": list(s.stop) or None}
+    plain = {
+        "maxOutputTokens": s.max_tokens,
+        "temperature": s.temperature,
+        "topP": s.top_p,
+        "seed": s.seed,
+        "stopSequences": list(s.stop) or None,
+    }
     config: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
     if request.schema is not None:
         config |= {"responseMimeType": "application/json", "responseJsonSchema": request.schema}

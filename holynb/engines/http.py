@@ -192,7 +192,9 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
         return None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        raise Fault("connection", f"The proxy of the environment is {parts.scheme}://…; only http and https proxies work.", retry=False, stops=True)
+        raise Fault(
+            "connection", f"The proxy of the environment is {parts.scheme}://…; only http and https proxies work.", retry=False, stops=True
+        )
     if parts.username is None:
         return httpx.Proxy(url)
     # The credentials go as a header: aiohttp warns about its own way to pass them.

@@ -23,7 +23,9 @@ _NO_ADDRESS = ("InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError", "
 
 def of_transport(exc: BaseException) -> bool:
     """Whether an exception is about a connection, and not a fault of ours."""
-    return isinstance(exc, OSError | EOFError | TimeoutError) or any(type(e).__module__.split(".")[0] in ("httpx", "httpcore", "aiohttp") for e in _chain(exc))
+    return isinstance(exc, OSError | EOFError | TimeoutError) or any(
+        type(e).__module__.split(".")[0] in ("httpx", "httpcore", "aiohttp") for e in _chain(exc)
+    )
 
 
 def asking(exc: Exception, host: str, connect: float, proxy: str | None = None) -> Fault:
@@ -46,7 +48,9 @@ def asking(exc: Exception, host: str, connect: float, proxy: str | None = None) 
     if any(isinstance(e, TimeoutError) for e in chain) or any(type(e).__name__ in _TIMEOUTS for e in chain[-1:]):
         return Fault("timeout", f"no connection to {host} within {connect:g} s (--connect-timeout)")
     if any(isinstance(e, ssl.SSLError) for e in chain):
-        return Fault("connection", f"the TLS handshake with {host} failed: {_words(exc)}. Does the address begin with the right http or https?")
+        return Fault(
+            "connection", f"the TLS handshake with {host} failed: {_words(exc)}. Does the address begin with the right http or https?"
+        )
     if not of_transport(exc):
         raise exc
     return _refused(chain, host) or Fault("connection", f"the connection to {host} failed: {_words(exc)}")
@@ -95,14 +99,18 @@ def _refused(chain: list[BaseException], host: str) -> Fault | None:
     port = next((found[1] for e in chain if isinstance(e, ConnectionRefusedError) and (found := re.search(r"', (\d+)", str(e)))), None)
     if port is None:
         return None
-    return Fault("connection", f"the connection to {host}:{port} failed: nothing listens there. Does the server run, and is --api-base its address?")
+    return Fault(
+        "connection", f"the connection to {host}:{port} failed: nothing listens there. Does the server run, and is --api-base its address?"
+    )
 
 
 def _proxy(chain: list[BaseException], host: str, proxy: str | None) -> Fault:
     at = urlsplit(proxy or "").netloc.rpartition("@")[2] or "of the environment"
     status = next((s for e in chain if isinstance(s := getattr(e, "status", None), int) and s), None)
     if status == 407 or any("407" in str(e) for e in chain):
-        return Fault("connection", f"the proxy {at} wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@{at}", retry=False, stops=True)
+        return Fault(
+            "connection", f"the proxy {at} wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@{at}", retry=False, stops=True
+        )
     said = f"it answered {status}" if status else _words(chain[0])
     return Fault("connection", f"the proxy {at} does not lead to {host}: {said}")
 

@@ -24,7 +24,9 @@ FINISH: Mapping[str, str] = {"tool_calls": "tool", "function_call": "tool", "max
 
 #: What is left out of a request once a model has refused it.
 DROPPABLE = ("temperature", "top_p", "stream_options")
-REFUSED = re.compile(r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE)
+REFUSED = re.compile(
+    r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE
+)
 
 
 class OpenAI(Hosted):
@@ -43,7 +45,12 @@ def url(endpoint: Endpoint, request: Request) -> str:  # noqa: ARG001 - other wi
 
 def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:  # noqa: ARG001 - as every wire is asked
     """Streams are not to be compressed: a gateway would hold frames back to fill its window."""
-    said = {"content-type": "application/json", "accept": "application/json, text/event-stream", "accept-encoding": "identity", "user-agent": "holynb"}
+    said = {
+        "content-type": "application/json",
+        "accept": "application/json, text/event-stream",
+        "accept-encoding": "identity",
+        "user-agent": "holynb",
+    }
     return said if secret is None else said | {"authorization": f"Bearer {secret.reveal()}"}
 
 

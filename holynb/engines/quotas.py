@@ -15,7 +15,9 @@ __all__ = ["anthropic", "openai", "retry_in_words", "seconds", "wait"]
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
-_WORDS = re.compile(r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|d|h|m(?!s)|s)\s*)+|\d+(?:\.\d+)?\s*(?:milli)?seconds?)", re.IGNORECASE)
+_WORDS = re.compile(
+    r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|d|h|m(?!s)|s)\s*)+|\d+(?:\.\d+)?\s*(?:milli)?seconds?)", re.IGNORECASE
+)
 #: A number this large is a moment, not a duration: seconds, or from a thousand times as much milliseconds, since 1970.
 _EPOCH = 1e9
 
@@ -44,7 +46,7 @@ def wait(headers: Mapping[str, str]) -> float | None:
 
 
 def retry_in_words(message: str) -> float | None:
-    """"Please retry after 37 seconds", "Please try again in 6m0s": seconds, None where a message says nothing of the kind."""
+    """Seconds in "Please retry after 37 seconds" or "Please try again in 6m0s"; None where a message says nothing of the kind."""
     found = _WORDS.search(message)
     if found is None:
         return None

@@ -24,17 +24,25 @@ _QUOTA = re.compile(
     r"insufficient[ _](?:user[ _])?(?:quota|balance|credits?|funds)|credit balance|spend(?:ing)? limit|out of credits|not enough credits|余额不足|额度不足|欠费",
     re.IGNORECASE,
 )
-_AUTH_CODES = frozenset({"invalid_api_key", "authentication_error", "api_key_invalid", "invalid_authentication", "unauthorized", "unauthenticated"})
-_AUTH = re.compile(r"(?:invalid|incorrect|wrong|expired|no) api[ _-]?key|api[ _-]?key\b.{0,30}(?:not valid|invalid|expired|missing)", re.IGNORECASE)
+_AUTH_CODES = frozenset(
+    {"invalid_api_key", "authentication_error", "api_key_invalid", "invalid_authentication", "unauthorized", "unauthenticated"}
+)
+_AUTH = re.compile(
+    r"(?:invalid|incorrect|wrong|expired|no) api[ _-]?key|api[ _-]?key\b.{0,30}(?:not valid|invalid|expired|missing)", re.IGNORECASE
+)
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "request_too_large"})
 _CONTEXT = re.compile(
     r"context[ _-]?(?:length|window|size)|prompt is too long|token count.{0,40}exceeds|(?:input|prompt)\b.{0,40}\btoo (?:long|large)"
     r"|too many (?:input |prompt )?tokens|reduce the length", re.IGNORECASE,
 )  # fmt: skip
-_FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked", "sensitive_words_detected"})
+_FILTER_CODES = frozenset(
+    {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked", "sensitive_words_detected"}
+)
 _FILTER = re.compile(r"content (?:management )?policy|content[ _-]filter|\bflagged\b|safety system|moderation", re.IGNORECASE)
 _NO_MODEL_CODES = frozenset({"model_not_found", "deploymentnotfound", "not_found_error", "model_not_available"})
-_NO_MODEL = re.compile(r"\bmodels?\b.{0,100}(?:not found|does not exist|not available|not supported|no longer)|no such model|unknown model", re.IGNORECASE)
+_NO_MODEL = re.compile(
+    r"\bmodels?\b.{0,100}(?:not found|does not exist|not available|not supported|no longer)|no such model|unknown model", re.IGNORECASE
+)
 _OOM = re.compile(r"out of memory|\bOOM\b", re.IGNORECASE)
 #: "Limit 30000, Requested 39252": what no waiting makes smaller.
 _REQUESTED = re.compile(r"limit:? ?([\d,]+).{0,40}?requested:? ?([\d,]+)", re.IGNORECASE | re.DOTALL)

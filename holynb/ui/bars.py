@@ -33,9 +33,11 @@ def chart(title: str, bars: Sequence[Bar], says: Callable[[float], str]) -> str:
     height = TOP + ROW * len(bars) + 4
     told = html.escape(f"{title}: " + ", ".join(f"{b.name} {'?' if b.value is None else says(b.value)}" for b in bars))
     parts = [
-        (f'<svg class="holynb-chart" role="img" aria-label="{told}" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'xmlns="http://www.w3.org/2000/svg" font-family="system-ui,sans-serif" font-size="11"><title>{told}</title>'
-        f'<text x="2" y="13" font-weight="600" style="fill:{INK}" fill="#808080">{html.escape(title)}</text>')
+        (
+            f'<svg class="holynb-chart" role="img" aria-label="{told}" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+            f'xmlns="http://www.w3.org/2000/svg" font-family="system-ui,sans-serif" font-size="11"><title>{told}</title>'
+            f'<text x="2" y="13" font-weight="600" style="fill:{INK}" fill="#808080">{html.escape(title)}</text>'
+        )
     ]
     for i, one in enumerate(bars):
         y = TOP + ROW * i

@@ -45,7 +45,19 @@ BARS: Mapping[str, Sequence[tuple[str, str]]] = {
     "Whole answer, s": [("latency_p50_s", "p50"), ("latency_p95_s", "p95")],
     "Dollars per 1,000 rows": [("cost_1000", "")],
 }
-HEAD = ("route", "rows", "rows/s", "tokens/s", "cold start", "first token p50 · p95", "answer p50 · p95", "context", "$ per 1,000", "$ a month", "set-up")
+HEAD = (
+    "route",
+    "rows",
+    "rows/s",
+    "tokens/s",
+    "cold start",
+    "first token p50 · p95",
+    "answer p50 · p95",
+    "context",
+    "$ per 1,000",
+    "$ a month",
+    "set-up",
+)
 
 
 # -- the words ---------------------------------------------------------------------------------------------------------
@@ -202,12 +214,11 @@ def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
 
     head = "".join(f"<th{' class=n' if 0 < i < 10 else ''}>{html.escape(h)}</th>" for i, h in enumerate(HEAD))
     body = "".join(
-        "<tr>" + "".join(f"<td class='{CELLS[i]}'>{html.escape(clean(c))}</td>" for i, c in enumerate(_cells(m))) + "</tr>"
-        for m in found
+        "<tr>" + "".join(f"<td class='{CELLS[i]}'>{html.escape(clean(c))}</td>" for i, c in enumerate(_cells(m))) + "</tr>" for m in found
     )
     notes = "".join(f'<div class="holynb-head holynb-note" dir="auto">{html.escape(clean(n))}</div>' for n in _notes(found))
     table = f'<div class="holynb-rows"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    return f'{OPEN}{STYLE}{table}{notes}{_bars(found) if drawn else ""}</div>'
+    return f"{OPEN}{STYLE}{table}{notes}{_bars(found) if drawn else ''}</div>"
 
 
 def _cells(m: Measured) -> list[str]:
@@ -232,7 +243,9 @@ def _notes(found: Sequence[Measured]) -> list[str]:
     if any(m.simulated and m.cost_month for m in found):
         notes.append("Dollars of sim/ are simulated.")
     if any(m.cost_1000 is None and m.ok and m.route.startswith("pool/") for m in found):
-        notes.append('A pool is priced by device time: [price."pool/NAME"] per_device_hour = … in config.toml. %infer roi compares it with an API.')
+        notes.append(
+            'A pool is priced by device time: [price."pool/NAME"] per_device_hour = … in config.toml. %infer roi compares it with an API.'
+        )
     return notes
 
 
@@ -267,7 +280,13 @@ def spec(found: Sequence[Measured]) -> dict[str, Any]:
                 "type": "bar", "orientation": "h", "name": name or title, "y": [m.route for m in found], "x": [getattr(m, column) for m in found],
                 "marker": {"color": COLOURS[k]}, "xaxis": f"x{at}", "yaxis": f"y{at}",
             })  # fmt: skip
-        layout[f"xaxis{at}"] = {"domain": [left, left + width - 0.03], "anchor": f"y{at}", "gridcolor": RULE, "rangemode": "tozero", "nticks": 4}
+        layout[f"xaxis{at}"] = {
+            "domain": [left, left + width - 0.03],
+            "anchor": f"y{at}",
+            "gridcolor": RULE,
+            "rangemode": "tozero",
+            "nticks": 4,
+        }
         layout[f"yaxis{at}"] = {"anchor": f"x{at}", "autorange": "reversed", "showticklabels": i == 0, "automargin": i == 0}
         said = f"<b>{title}</b>" + (f"<br>{' · '.join(n for _, n in columns)}" if len(columns) > 1 else "")
         layout["annotations"].append({

@@ -46,14 +46,18 @@ def labels(index: Any) -> list[object]:
 
 def title(run: Run) -> str:
     """Which run, and where it was sent."""
-    named = dict.fromkeys(str(r) for r, _ in (label[-2:] for label in run.plan.index.tolist())) if ways(run.plan.index) else [str(run.route)]
+    named = (
+        dict.fromkeys(str(r) for r, _ in (label[-2:] for label in run.plan.index.tolist())) if ways(run.plan.index) else [str(run.route)]
+    )
     return f"{run.name or run.id} on {', '.join(named)}"
 
 
 def as_html(record: Record, most: int, size: int) -> str:
     """The table: at most `most` prompts and about `size` bytes."""
     n = len(record.beside)
-    head = "".join(f"<th{PROSE}>{safe(name)}<br><span {LIGHT}>{safe(_sum(record.rows[i::n]))}</span></th>" for i, name in enumerate(record.beside))
+    head = "".join(
+        f"<th{PROSE}>{safe(name)}<br><span {LIGHT}>{safe(_sum(record.rows[i::n]))}</span></th>" for i, name in enumerate(record.beside)
+    )
     lines: list[str] = []
     for i, asked in enumerate(record.asked_shortly(n)[:most]):
         mine = record.rows[i * n : (i + 1) * n]
@@ -89,7 +93,9 @@ def _sum(rows: Sequence[Outcome | None]) -> str:
     told = summarize(rows, 0.0)
     whole = [o.latency_s for o in rows if o is not None and o.status == "ok" and o.latency_s is not None]
     middle = percentile(whole, 0.5)
-    money = f"{told.money()} simulated" if told.cost and all((o.route or "").startswith("sim/") for o in rows if o and o.cost) else told.money()
+    money = (
+        f"{told.money()} simulated" if told.cost and all((o.route or "").startswith("sim/") for o in rows if o and o.cost) else told.money()
+    )
     return " · ".join(p for p in (f"{told.ok:,} of {told.n:,}", money, f"p50 {seconds(middle)}" if middle is not None else "") if p)
 
 

@@ -111,7 +111,16 @@ def runs_table(session: Sequence[Run], stored: Sequence[RunRecord], now: float) 
     for r in [r for r in stored if r.id not in known][: max(0, SHOWN_RUNS - len(rows))]:
         state, took = (r.status, seconds(r.ended - r.started)) if r.ended else ("unfinished", "")
         rows.append(
-            [r.name or r.id, r.route, ago(r.started, now), state, f"{r.ok + r.failed:,} of {r.n:,}", f"{r.failed:,}", _money(dollars(r.cost), r.route), took]
+            [
+                r.name or r.id,
+                r.route,
+                ago(r.started, now),
+                state,
+                f"{r.ok + r.failed:,} of {r.n:,}",
+                f"{r.failed:,}",
+                _money(dollars(r.cost), r.route),
+                took,
+            ]
         )
     if not rows:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">No run yet.</div>'
@@ -149,7 +158,9 @@ def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
     for i, provider in enumerate(sorted({s.provider or "?" for s in known})):
         sums = [float(sum(s.cost or 0 for s in known if str(s.day) == d and (s.provider or "?") == provider)) for d in days]
         colour = COLOURS[i % len(COLOURS)].partition(",")[2].rstrip(")")
-        data.append({"type": "bar", "name": provider + " (simulated)" * (provider == "sim"), "x": days, "y": sums, "marker": {"color": colour}})
+        data.append(
+            {"type": "bar", "name": provider + " (simulated)" * (provider == "sim"), "x": days, "y": sums, "marker": {"color": colour}}
+        )
     clear = "rgba(0,0,0,0)"
     axis = {"gridcolor": plots.RULE, "zeroline": False}
     layout = {

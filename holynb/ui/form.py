@@ -115,7 +115,9 @@ class Form:
             raise BadPrompt("There is no prompt yet. Write one, then press Run.")
         if job.name is not None and not job.name.isidentifier():
             raise BadPrompt(f"{job.name!r} cannot be a variable's name. Call the result something like answers.")
-        made = plan.make(job.body, job.route, Options.of({**job.said, "dry_run": True} if dry else job.said), variables=self.magic.shell.user_ns)
+        made = plan.make(
+            job.body, job.route, Options.of({**job.said, "dry_run": True} if dry else job.said), variables=self.magic.shell.user_ns
+        )
         return history.continued(made)
 
     def _ended(self, job: Job) -> None:

@@ -142,7 +142,9 @@ def _option(flag: str, flags: Mapping[str, Option]) -> Option:
     if flag in flags:
         return flags[flag]
     if flag.lstrip("-").replace("_", "-") in KEYS:
-        raise BadKey(f"{flag}: a key does not go on the line, because a notebook keeps its lines. Use %infer key PROVIDER, or --api-key-name ENV.")
+        raise BadKey(
+            f"{flag}: a key does not go on the line, because a notebook keeps its lines. Use %infer key PROVIDER, or --api-key-name ENV."
+        )
     if flag in LATER:
         raise BadOption(f"{flag}: {LATER[flag]}.")
     where = "%%infer? lists them." if flags is FLAGS else f"Known: {', '.join(dict.fromkeys(o.flags[-1] for o in flags.values()))}."

@@ -243,18 +243,28 @@ COMMANDS: dict[str, Command] = {
     "help": Command("help [COMMAND]", "this list, or one command", _help),
     "status": Command("status", "runs that go on, and local pools", _status),
     "runs": Command("runs [N]", "the newest runs of the run log", _runs),
-    "show": Command("show [RUN] [--show WHAT] | --replay FILE [--speed X]", "any run again, of this session or of the run log; or a recorded one", _show),
+    "show": Command(
+        "show [RUN] [--show WHAT] | --replay FILE [--speed X]", "any run again, of this session or of the run log; or a recorded one", _show
+    ),
     "stop": Command("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
     "resume": Command("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
-    "run": Command("run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run),
-    "models": Command("models [PROVIDER] [--api-base URL]", "routes with their prices, and where each key comes from; what a server of yours serves", _models),
+    "run": Command(
+        "run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run
+    ),
+    "models": Command(
+        "models [PROVIDER] [--api-base URL]",
+        "routes with their prices, and where each key comes from; what a server of yours serves",
+        _models,
+    ),
     "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
     "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", panelwords.panel),
     "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", panelwords.dash),
     "pool": Command("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
     "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", moneywords.prompts),
     "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", moneywords.cost),
-    "cache": Command("cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", moneywords.cache),
+    "cache": Command(
+        "cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", moneywords.cache
+    ),
     "bench": Command("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{benchview.HELP}", moneywords.bench),
     "roi": Command("roi [R1,R2] [options]", f"API prices against your own GPUs, a month of a given load\n{roiview.HELP}", moneywords.roi),
 }

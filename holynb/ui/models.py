@@ -56,7 +56,9 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
         asked = endpoint(provider, api_base, api_key_name)
         known = {provider: known[provider]}
         if api_base is not None and asked.wire != "openai":
-            raise BadOption(f"{provider} has no list of models to ask for. An OpenAI-compatible server has: %infer models --api-base {api_base}")
+            raise BadOption(
+                f"{provider} has no list of models to ask for. An OpenAI-compatible server has: %infer models --api-base {api_base}"
+            )
         if api_base is not None or servers.own(asked):
             listed, told = _served(asked)
             # At another address than the provider's, its own models are not there to be had.

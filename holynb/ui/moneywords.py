@@ -149,7 +149,9 @@ def cache(_: InferMagic, rest: Sequence[str]) -> None:
     count, worth = spending.offered(log)
     size = sum(p.stat().st_size for p in log.path.parent.glob(f"{log.path.name}*"))
     paid = f" {'It' if count == 1 else 'They'} cost {dollars(worth)} when asked." if worth else ""
-    print(f"{counted(count, 'answer')} {'is' if count == 1 else 'are'} given again instead of asking.{paid}\nRun log: {log.path.name} in HOLYNB_HOME, {size / 2**10:,.0f} KiB. %infer cache clear forgets the answers, not the runs.")
+    print(
+        f"{counted(count, 'answer')} {'is' if count == 1 else 'are'} given again instead of asking.{paid}\nRun log: {log.path.name} in HOLYNB_HOME, {size / 2**10:,.0f} KiB. %infer cache clear forgets the answers, not the runs."
+    )
 
 
 # -- bench ---------------------------------------------------------------------------------------------------------------------

@@ -67,5 +67,7 @@ def _estimate(made: Quote, plan: Plan) -> list[str]:
         f"Tokens, estimated{learned}: {low_in:,} to {high_in:,} in; {out}.",
         f"Cost{', estimated' if made.range and not made.free else ''}: {spent}.",
         f"Time, at --rpm and --tpm: {seconds(took)} or more." if took else "",
-        "" if guess.seen or made.rows < 50 or made.free else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
+        ""
+        if guess.seen or made.rows < 50 or made.free
+        else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
     ]

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["Recording", "Step", "read", "record", "shipped"]
 
 VERSION = 1
-KINDS: Mapping[str, type] = {"started": Started, "failed": Failed, "paused": Paused, "ended": Ended, "noted": Noted, "gauge": Gauge, "load": Load}
+KINDS: Mapping[str, type] = {
+    "started": Started,
+    "failed": Failed,
+    "paused": Paused,
+    "ended": Ended,
+    "noted": Noted,
+    "gauge": Gauge,
+    "load": Load,
+}
 
 
 @dataclass(frozen=True, slots=True)

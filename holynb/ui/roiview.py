@@ -146,7 +146,9 @@ def table(made: Roi) -> Any:
 
 def as_text(made: Roi) -> str:
     """The table for a terminal, what stands behind it, and the advice."""
-    return "\n".join([_title(made.load), grid(_head(made.own), [_cells(line, made.own) for line in made.lines]), *_notes(made), made.advice])
+    return "\n".join(
+        [_title(made.load), grid(_head(made.own), [_cells(line, made.own) for line in made.lines]), *_notes(made), made.advice]
+    )
 
 
 def as_html(made: Roi) -> str:

@@ -95,7 +95,10 @@ def detail(source: Source, row: int) -> dict[str, Any]:
     outcome = source.journal.rows[row]
     events, _ = source.journal.since(0)
     mine = [e for e in events if isinstance(e, Started | Failed | Ended) and e.row == row]
-    parts = [["System" if m.role == "system" else "Prompt" if m.role == "user" else "Earlier answer", _cut(m.content), ""] for m in source.messages(row)]
+    parts = [
+        ["System" if m.role == "system" else "Prompt" if m.role == "user" else "Earlier answer", _cut(m.content), ""]
+        for m in source.messages(row)
+    ]
     if outcome is None:
         parts += [["Answer so far", _cut(said), ""]] if (said := source.journal.partial(row)) else []
     else:
@@ -103,7 +106,9 @@ def detail(source: Source, row: int) -> dict[str, Any]:
             parts.append(["Answer", _cut(outcome.text or ""), ""])
         if outcome.error:
             failed = outcome.error_type is not None  # an answer may have a note: that it moved, or went through an out-of-memory
-            parts.append(["Error", _cut(f"{outcome.error_type}: {outcome.error}"), "failed"] if failed else ["Note", _cut(outcome.error), ""])
+            parts.append(
+                ["Error", _cut(f"{outcome.error_type}: {outcome.error}"), "failed"] if failed else ["Note", _cut(outcome.error), ""]
+            )
     parts += [[f"The server's words, attempt {e.attempt}", _cut(e.raw), "raw"] for e in mine if isinstance(e, Failed) and e.raw]
     return {
         "kind": "row", "row": row, "label": source.asked.label(row), "facts": _facts(outcome), "parts": parts,
@@ -136,5 +141,3 @@ def _happened(event: Event) -> str:
 
 def _cut(text: str) -> str:
     return clean(text if len(text) <= MOST else f"{text[:MOST]}\n… {len(text) - MOST:,} more characters; the value holds them all.")
-
-

@@ -63,7 +63,9 @@ def chart(
     ends = _spread([float(place(s.points[-1]).split(",")[1]) for s in drawn])
     for i, (line, end) in enumerate(zip(drawn, ends, strict=True)):
         parts += _line(line, [place(p) for p in line.points], COLOURS[i % len(COLOURS)], end)
-    parts += [_marks(name, {round(float(place((x, top)).split(",")[0])) for x in at if low <= x <= high}) for name, at in (marks or {}).items()]
+    parts += [
+        _marks(name, {round(float(place((x, top)).split(",")[0])) for x in at if low <= x <= high}) for name, at in (marks or {}).items()
+    ]
     return "".join([*parts, _named(marks or {}), "</svg>"])
 
 
@@ -72,7 +74,9 @@ def picture(drawing: str) -> str:
     if not drawing:
         return ""
     said, width, height = (drawing.partition(f' {name}="')[2].partition('"')[0] for name in ("aria-label", "width", "height"))
-    plain = re.sub(r' style="(?:fill|stroke):var[^"]*"', "", drawing)  # a picture knows no variables of the page; plain colours stand beside
+    plain = re.sub(
+        r' style="(?:fill|stroke):var[^"]*"', "", drawing
+    )  # a picture knows no variables of the page; plain colours stand beside
     data = base64.b64encode(plain.encode()).decode("ascii")
     size = f'width="{width}" height="{height}"'
     return f'<img class="holynb-chart" alt="{said}" title="{said}" {size} src="data:image/svg+xml;base64,{data}">'
@@ -126,7 +130,9 @@ def _marks(name: str, at: set[int]) -> str:
     colour = COLOURS[MARKED.get(name, 0)]
     shape = "".join(f"M{x - 3.5} {TOP - 4}h7l-3.5 6.5zM{x} {TOP}V{HEIGHT - BOTTOM}" for x in sorted(at))
     plain = colour.partition(",")[2].rstrip(")")
-    return f'<path d="{shape}" style="fill:{colour};stroke:{colour}" fill="{plain}" stroke="{plain}" stroke-width=".6" stroke-opacity=".5"/>'
+    return (
+        f'<path d="{shape}" style="fill:{colour};stroke:{colour}" fill="{plain}" stroke="{plain}" stroke-width=".6" stroke-opacity=".5"/>'
+    )
 
 
 def _named(marks: Mapping[str, Sequence[float]]) -> str:

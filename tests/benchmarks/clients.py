@@ -26,7 +26,12 @@ Send = Callable[[int], Awaitable[int]]
 def body(i: int, *, stream: bool) -> dict[str, Any]:
     asked = f"Explain in one paragraph what a cache is good for, for reader number {i}."
     messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": asked}]
-    return {"model": MODEL, "messages": messages, "max_tokens": 64, **({"stream": True, "stream_options": {"include_usage": True}} if stream else {})}
+    return {
+        "model": MODEL,
+        "messages": messages,
+        "max_tokens": 64,
+        **({"stream": True, "stream_options": {"include_usage": True}} if stream else {}),
+    }
 
 
 def read(answer: dict[str, Any]) -> int:

@@ -18,8 +18,20 @@ from pathlib import Path
 from typing import Any
 
 SIZES: dict[str, dict[str, Any]] = {
-    "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16, "tie_word_embeddings": True},
-    "8b": {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32, "tie_word_embeddings": False},
+    "0.6b": {
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "tie_word_embeddings": True,
+    },
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "tie_word_embeddings": False,
+    },
 }
 COMMON = {
     "architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960,
@@ -98,7 +110,9 @@ def errors(runner: Any) -> dict[str, float]:
         tiles = torch.tensor([(0, t) for t in range(0, b - a, QUERIES)], dtype=torch.int32, device=device)
         spans = torch.tensor([(0, b - a, b)], dtype=torch.int32, device=device)
         where = torch.arange(a, b, device=device, dtype=torch.int32)
-        return model.forward(Part(ids[a:b], where, slots(a, b), Prefill(table, tiles, spans, page), torch.tensor([b - a - 1], device=device)), kv)
+        return model.forward(
+            Part(ids[a:b], where, slots(a, b), Prefill(table, tiles, spans, page), torch.tensor([b - a - 1], device=device)), kv
+        )
 
     def decode(i: int, parts: int) -> Any:
         where = torch.tensor([i], device=device, dtype=torch.int32)
@@ -114,7 +128,10 @@ def errors(runner: Any) -> dict[str, float]:
         span = [Span(0, length, runs(blocks, page, length), causal(length, length, group, torch.float32, device))]
         cache = torch.zeros(kv.shape[0], 2, kv.shape[2], 64 * page, kv.shape[4], device=device)
         where = torch.arange(length, device=device)
-        truth = plain.forward(Part(ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)), cache)
+        truth = plain.forward(
+            Part(ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)),
+            cache,
+        )
         del wide, plain, cache
         said = {"whole": prefill(0, length)}
         kv[:, :, :, : 64 * page].fill_(float("nan"))
@@ -128,7 +145,10 @@ def errors(runner: Any) -> dict[str, float]:
         many = 64
         where = torch.full((many,), length - 1, device=device, dtype=torch.int32)
         last = Part(
-            ids[-1:].expand(many).contiguous(), where, torch.full_like(where, -1), Decode(table.expand(many, -1).contiguous(), where + 1, page, 1)
+            ids[-1:].expand(many).contiguous(),
+            where,
+            torch.full_like(where, -1),
+            Decode(table.expand(many, -1).contiguous(), where + 1, page, 1),
         )
         said["batch of 64"] = model.forward(last, kv)[17:18]
     found = {k: ((v.float() - truth).norm() / truth.norm()).item() for k, v in said.items()}
@@ -200,7 +220,9 @@ def starts(path: Path) -> dict[str, Any]:
     env = os.environ | {"TRITON_CACHE_DIR": tempfile.mkdtemp(), "PYTHONPATH": "."}
     found = {}
     for which in ("first", "second"):
-        done = subprocess.run([sys.executable, "-c", START, str(path), str(time.time())], env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", START, str(path), str(time.time())], env=env, capture_output=True, text=True, check=False
+        )
         found[which] = done.stdout.split() if done.returncode == 0 else done.stderr[-800:]
     (path / "model.safetensors").unlink()
     return found
@@ -224,7 +246,11 @@ def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     found["graphs"], found["capture_s"] = runner.warm(), time.perf_counter() - begin
     found["peak_gb"], found["stats"] = torch.cuda.max_memory_allocated() / 1e9, runner.stats()
-    print(size, f"ready {found['ready_s']:.1f} s, {found['graphs']} graphs {found['capture_s']:.1f} s, peak {found['peak_gb']:.1f} GB", flush=True)
+    print(
+        size,
+        f"ready {found['ready_s']:.1f} s, {found['graphs']} graphs {found['capture_s']:.1f} s, peak {found['peak_gb']:.1f} GB",
+        flush=True,
+    )
     found["errors"] = errors(runner)
     print(size, "relative errors:", {k: f"{v:.1e}" for k, v in found["errors"].items()}, flush=True)
     for work in said.work.split(","):
@@ -237,7 +263,12 @@ def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
         for b in (1, 256):
             replay(runner, b, 192)
             found[f"kernels {b}"] = kernels(runner, b)
-            print(size, f"kernels of a step of {b}:", *(f"\n   {ms:8.3f} ms {n:4d} x {name}" for name, n, ms in found[f"kernels {b}"]), flush=True)
+            print(
+                size,
+                f"kernels of a step of {b}:",
+                *(f"\n   {ms:8.3f} ms {n:4d} x {name}" for name, n, ms in found[f"kernels {b}"]),
+                flush=True,
+            )
     return found
 
 

@@ -100,7 +100,13 @@ def killed(dp: int, cpu: bool) -> str:
             frame = work.wait(120).frame()
         finally:
             pools.stop("many")
-    listed = subprocess.run(["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"], capture_output=True, text=True, check=False).stdout if not cpu else ""
+    listed = (
+        subprocess.run(
+            ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"], capture_output=True, text=True, check=False
+        ).stdout
+        if not cpu
+        else ""
+    )
     left = set(listed.split()) - {str(os.getpid())}
     return f"{int((frame.status == 'ok').sum())} of {len(frame)} rows answered, {len(left)} processes left on a GPU"
 
@@ -154,7 +160,11 @@ def line(row: Row, found: dict[tuple[str, str], list[dict[str, Any]]], gpus: int
         return f"| {row.what} | <= {row.seconds:g} s | {max(x['first_s'] for x in lines if 'first_s' in x):.1f} s |"
     if row.than is not None:
         base = total(found.get((row.size, row.than[0]), []), row.than[1])
-        return f"| {row.what} | >= {row.target:g} x {row.than[0]} | {got['tok_s']:,.0f} tok/s = {got['tok_s'] / base['tok_s']:.2f} x |" if base else f"| {row.what} | | no base |"
+        return (
+            f"| {row.what} | >= {row.target:g} x {row.than[0]} | {got['tok_s']:,.0f} tok/s = {got['tok_s'] / base['tok_s']:.2f} x |"
+            if base
+            else f"| {row.what} | | no base |"
+        )
     if rate is None:
         return f"| {row.what} | >= {row.target:.0%} of the floor | {got['ms_step']:.2f} ms |"
     floor = weight_bytes(folder(row.size, root / row.size)) / Way.of(row.way).tensor / rate * 1e3
@@ -180,7 +190,9 @@ def main() -> None:
         print(agreed, flush=True)
         found = measured(root, gpus, said.cpu)
         table = ["| work | target | came |", "|---|---|---|", *(line(row, found, gpus, rate, root) for row in ROWS)]
-        table.append(f"| embedded model, dp {gpus}: a rank killed in the middle | every row answered, nothing left | {killed(gpus, said.cpu)} |")
+        table.append(
+            f"| embedded model, dp {gpus}: a rank killed in the middle | every row answered, nothing left | {killed(gpus, said.cpu)} |"
+        )
         table += [f"| greedy tokens, float32, {name} | equal to one GPU | {what} |" for name, what in agreed.items()]
         print("\n".join(table), flush=True)
         if said.out:

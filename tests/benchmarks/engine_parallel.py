@@ -24,8 +24,20 @@ from typing import Any
 from engine_gpu import SIZES, folder, lengths, rate, write
 
 #: The shapes that this script adds, with random weights made in memory: their files would take longer than all the rest.
-SIZES["32b"] = {"hidden_size": 5120, "intermediate_size": 25600, "num_hidden_layers": 64, "num_attention_heads": 64, "tie_word_embeddings": False}
-SIZES["70b"] = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64, "tie_word_embeddings": False}
+SIZES["32b"] = {
+    "hidden_size": 5120,
+    "intermediate_size": 25600,
+    "num_hidden_layers": 64,
+    "num_attention_heads": 64,
+    "tie_word_embeddings": False,
+}
+SIZES["70b"] = {
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "tie_word_embeddings": False,
+}
 SIZES["tiny"] = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "tie_word_embeddings": False, "head_dim": 16,
                  "vocab_size": 1024}  # fmt: skip
 MADE = ("32b", "70b")
@@ -92,7 +104,10 @@ def child(path: str, shape: str, rank: int, device: str, address: str, work: str
     else:
         for name in work.split(","):
             rate(runner, [(p, min(n, 8)) for p, n in amount(name, short)][:64], 1)
-            print(json.dumps({"work": name, "from": time.time(), **rate(runner, amount(name, short), 2), "busy": runner.stats()["busy"]}), flush=True)
+            print(
+                json.dumps({"work": name, "from": time.time(), **rate(runner, amount(name, short), 2), "busy": runner.stats()["busy"]}),
+                flush=True,
+            )
     runner.close()
     sys.stdout.flush()
     os._exit(0)
@@ -127,7 +142,13 @@ def run(name: str, path: Path, work: str, *, cpu: bool = False, limit: float = 1
             args = [str(path), f"{way.tensor},{way.pipe},{way.micro}", str(rank), device, address, work]
             env = os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
             processes.append(
-                subprocess.Popen([sys.executable, __file__, "--child", *args, str(time.time())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
+                subprocess.Popen(
+                    [sys.executable, __file__, "--child", *args, str(time.time())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=env,
+                    text=True,
+                )
             )
     timer = threading.Timer(limit, lambda: [p.kill() for p in processes])
     timer.start()
@@ -163,7 +184,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="8b")
     parser.add_argument("--how", default="tp2,dp2,one,pp2")
-    parser.add_argument("--agree", default="one,tp2,pp2", help="ways whose greedy tokens are compared first; the first one is the reference")
+    parser.add_argument(
+        "--agree", default="one,tp2,pp2", help="ways whose greedy tokens are compared first; the first one is the reference"
+    )
     parser.add_argument("--work", default="one,64,256,mixed")
     parser.add_argument("--cpu", action="store_true", help="rehearse with a tiny shape over gloo")
     parser.add_argument("--out", type=Path)

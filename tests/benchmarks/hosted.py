@@ -144,7 +144,9 @@ def session(only: set[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not only or "load" in only:
         runs = [spawn("session.py", "load") for _ in range(7)]
-        found["load"] = {"ms": 1000 * statistics.median(r["seconds"] for r in runs), "modules": runs[0]["modules"]} if "seconds" in runs[0] else runs[0]
+        found["load"] = (
+            {"ms": 1000 * statistics.median(r["seconds"] for r in runs), "modules": runs[0]["modules"]} if "seconds" in runs[0] else runs[0]
+        )
     if not only or "memory" in only:
         with serving(0) as base:
             found["memory"] = spawn("session.py", "memory", "--base", base)
@@ -160,10 +162,14 @@ def demo() -> dict[str, Any]:
         models = Path(os.environ.get("HOLYNB_TEST_MODELS") or HERE.parent.parent / ".pytest_cache/d/models")
         models.mkdir(parents=True, exist_ok=True)
         (Path(home) / "models").symlink_to(models, target_is_directory=True)
-        subprocess.run([sys.executable, "-m", "holynb.pool.embedded", "--home", home], env=env, check=True, capture_output=True, timeout=600)
+        subprocess.run(
+            [sys.executable, "-m", "holynb.pool.embedded", "--home", home], env=env, check=True, capture_output=True, timeout=600
+        )
         started = time.perf_counter()
         command = [str(Path(sys.executable).with_name("holynb"))]
-        done = subprocess.run([*command, "demo"], env=env, capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [*command, "demo"], env=env, capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL
+        )
         took = time.perf_counter() - started
         subprocess.run([*command, "pool", "stop", "smollm2-135m"], env=env, capture_output=True, timeout=60, check=False)
     return {"seconds": took, "rc": done.returncode, "tail": done.stdout[-1500:]}

@@ -38,8 +38,30 @@ MILLION = Decimal(1_000_000)
 #: Runs under way at once: their retries wait beside each other.
 TOGETHER = 10
 KINDS = ("Classify this review as good or bad: {}", "Summarise in one sentence:\n\n{}", '{{"task": "extract", "text": "{}"}}')
-WORDS = ["the", "parcel", "came", "late", "but", "support", "was", "kind", "and", "price", "fair", "배송이", "늦었지만", "고객센터가", "친절했어요", "품질이"]
-ARTICLE = {"gpt-4.1": "$800 to $1,600", "claude-sonnet-4": "$1,500 to $3,000", "gemini-2.5-flash": "$250 to $500", "deepseek-v3.2": "$42 to $84"}
+WORDS = [
+    "the",
+    "parcel",
+    "came",
+    "late",
+    "but",
+    "support",
+    "was",
+    "kind",
+    "and",
+    "price",
+    "fair",
+    "배송이",
+    "늦었지만",
+    "고객센터가",
+    "친절했어요",
+    "품질이",
+]
+ARTICLE = {
+    "gpt-4.1": "$800 to $1,600",
+    "claude-sonnet-4": "$1,500 to $3,000",
+    "gemini-2.5-flash": "$250 to $500",
+    "deepseek-v3.2": "$42 to $84",
+}
 
 
 @dataclass(frozen=True)
@@ -147,7 +169,12 @@ def budgets(runs: int, seed: int = 1) -> list[Figure]:
     return [
         Figure(f"budget, {runs} random runs: most billed, share of the budget", "<= 100 %", f"{billed:.1%}", billed <= 1),
         Figure("budget: most counted as spent, share of the budget", "<= 100 %", f"{counted:.1%}", counted <= 1),
-        Figure(f"budget: least counted as spent where rows were left unsent ({len(scarce)} runs)", ">= 90 %", f"{least:.1%}", least >= 0.9 and bool(scarce)),
+        Figure(
+            f"budget: least counted as spent where rows were left unsent ({len(scarce)} runs)",
+            ">= 90 %",
+            f"{least:.1%}",
+            least >= 0.9 and bool(scarce),
+        ),
     ]
 
 
@@ -161,7 +188,14 @@ def _budgeted(name: str, rng: random.Random, shop: Shop, server: Exact) -> tuple
     full = sum((pieces(t) * a + Decimal(longest + 1) / 2 * b) / MILLION for t in texts)
     cap = (full * Decimal(str(rng.choice((0.3, 0.5, 0.8, 3))))).quantize(Decimal("1e-9"))
     run = holynb.infer(
-        texts, f"openai/{name}", api_base=server.base, name=name, budget=cap, max_tokens=longest, concurrency=rng.randint(1, 48), retries=rng.randint(0, 3)
+        texts,
+        f"openai/{name}",
+        api_base=server.base,
+        name=name,
+        budget=cap,
+        max_tokens=longest,
+        concurrency=rng.randint(1, 48),
+        retries=rng.randint(0, 3),
     )
     return run, cap, full
 
@@ -171,7 +205,13 @@ def count(asked: Asked, number: int) -> Sequence[Step]:
     """Answers as its kind of prompt asks."""
     said = asked.json
     text, rng = said["messages"][-1]["content"], random.Random(asked.body)
-    wrote = rng.randrange(1, 4) if text.startswith("Classify") else rng.randrange(20, 45) if text.startswith("Summarise") else rng.randrange(30, 70)
+    wrote = (
+        rng.randrange(1, 4)
+        if text.startswith("Classify")
+        else rng.randrange(20, 45)
+        if text.startswith("Summarise")
+        else rng.randrange(30, 70)
+    )
     return [answer("fine", pieces(text), min(wrote, said["max_completion_tokens"]))]
 
 
@@ -195,7 +235,12 @@ def estimates(seeds: int, rows: int = 500) -> list[Figure]:
                     inside.append(low <= bill <= high)
                     widths.append(float(high / low))
     return [
-        Figure(f"estimate, {rows} rows, {len(inside)} runs of three kinds: bill inside the range", "all", f"{sum(inside)} of {len(inside)}", all(inside)),
+        Figure(
+            f"estimate, {rows} rows, {len(inside)} runs of three kinds: bill inside the range",
+            "all",
+            f"{sum(inside)} of {len(inside)}",
+            all(inside),
+        ),
         Figure("estimate: widest range, high over low", "<= 2", f"{max(widths):.2f}", max(widths) <= 2),
     ]
 
@@ -208,14 +253,21 @@ def routes() -> list[Figure]:
     with place():
         settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "sim/stream"}, "other": "sim/echo"}})
         texts = [text for _, text in FIXTURE]
-        dry = [str(d.route) for d in plan.make(texts, "sim/flaky", Options.of({"router": "mine", "max_tokens": 2, "dry_run": True})).decisions]
+        dry = [
+            str(d.route) for d in plan.make(texts, "sim/flaky", Options.of({"router": "mine", "max_tokens": 2, "dry_run": True})).decisions
+        ]
         ran = holynb.infer(texts, "sim/flaky", router="mine", max_tokens=2).wait(120).frame()["route"].tolist()
     agree = sum(a == b for a, b in zip(dry, ran, strict=True))
     later = [(routing.classify(text)[0] or "other") == task for task, text in UNSEEN]
     share, unseen = sum(right) / len(right), sum(later) / len(later)
     return [
         Figure(f"routing, {len(right)} labelled prompts: class right", ">= 90 %", f"{share:.1%}", share >= 0.9),
-        Figure(f"routing: class right among the {len(korean)} Korean ones", ">= 90 %", f"{sum(korean) / len(korean):.1%}", sum(korean) >= 0.9 * len(korean)),
+        Figure(
+            f"routing: class right among the {len(korean)} Korean ones",
+            ">= 90 %",
+            f"{sum(korean) / len(korean):.1%}",
+            sum(korean) >= 0.9 * len(korean),
+        ),
         Figure(f"routing: class right among {len(later)} written after the rules", ">= 90 %", f"{unseen:.1%}", unseen >= 0.9),
         Figure("routing: dry run and run agree, row by row", "all", f"{agree} of {len(dry)}", agree == len(dry) == len(FIXTURE)),
     ]
@@ -235,15 +287,29 @@ def chunks(pages: int = 200) -> list[Figure]:
     wanted = [f"K{i:04}" for i in range(pages)]
     said = str(run.frame()["text"].iloc[0]).split()
     return [
-        Figure(f"--chunk, {pages} pages ({len(text):,} characters): parts, and seconds in all", "", f"{len(parts)}, {took:.1f} s", len(parts) > 1),
-        Figure(f"--chunk: requests refused as too long, longest accepted of {LIMIT:,} tokens", "0", f"{reader.refused}, {max(reader.sizes):,}", not reader.refused),
+        Figure(
+            f"--chunk, {pages} pages ({len(text):,} characters): parts, and seconds in all",
+            "",
+            f"{len(parts)}, {took:.1f} s",
+            len(parts) > 1,
+        ),
+        Figure(
+            f"--chunk: requests refused as too long, longest accepted of {LIMIT:,} tokens",
+            "0",
+            f"{reader.refused}, {max(reader.sizes):,}",
+            not reader.refused,
+        ),
         Figure("--chunk: facts in some part, in order", "all", f"{len(facts)} of {pages}", facts == wanted),
         Figure("--chunk: facts in the answer put together, in order", "all", f"{len(said)} of {pages}", said == wanted),
     ]
 
 
 # -- --schema --------------------------------------------------------------------------------------------------------------
-HELD = {"type": "object", "properties": {"label": {"enum": ["good", "bad"]}, "stars": {"type": "integer", "minimum": 1, "maximum": 5}}, "required": ["label", "stars"]}
+HELD = {
+    "type": "object",
+    "properties": {"label": {"enum": ["good", "bad"]}, "stars": {"type": "integer", "minimum": 1, "maximum": 5}},
+    "required": ["label", "stars"],
+}
 #: The ways in which an answer breaks: torn off, a word too many, a figure out of its range, a property left out.
 BROKEN = ('{"label": "good", "st', "I would say good.", '{"label": "good", "stars": 7}', '{"label": "good"}')
 
@@ -269,7 +335,12 @@ def schemas(rows: int = 2000, share: float = 0.1) -> list[Figure]:
         frame = holynb.infer([f"Review number {i}" for i in range(rows)], "clerk/clerk", schema=HELD).wait().frame()
     valid, attempts = int(frame["stars"].notna().sum()), int(frame["attempts"].sum())
     return [
-        Figure(f"--schema, {rows:,} rows, {share:.0%} of answers broken: rows valid after one repair", ">= 99 %", f"{valid / rows:.2%}", valid >= 0.99 * rows),
+        Figure(
+            f"--schema, {rows:,} rows, {share:.0%} of answers broken: rows valid after one repair",
+            ">= 99 %",
+            f"{valid / rows:.2%}",
+            valid >= 0.99 * rows,
+        ),
         Figure("--schema: answers that the server broke", "", f"{seen['broken']:,} of {seen['asked']:,}", seen["broken"] > 0),
         Figure("--schema: attempts counted, requests seen", "equal", f"{attempts:,}, {seen['asked']:,}", attempts == seen["asked"]),
     ]
@@ -279,9 +350,14 @@ def schemas(rows: int = 2000, share: float = 0.1) -> list[Figure]:
 def roi() -> list[Figure]:
     """The mission's table, to the dollar range."""
     with place():
-        lines = roiview.as_text(roiview.asked(["--requests-per-day", "10000", "--tokens", "333..667", "--provider", "holysheep"])).splitlines()
+        lines = roiview.as_text(
+            roiview.asked(["--requests-per-day", "10000", "--tokens", "333..667", "--provider", "holysheep"])
+        ).splitlines()
     told = {m: next((line for line in lines if line.startswith(f"holysheep/{m} ")), "") for m in ARTICLE}
-    return [Figure(f"%infer roi: {model} a month", span, span if span in told[model] else told[model], span in told[model]) for model, span in ARTICLE.items()]
+    return [
+        Figure(f"%infer roi: {model} a month", span, span if span in told[model] else told[model], span in told[model])
+        for model, span in ARTICLE.items()
+    ]
 
 
 def table(figures: Sequence[Figure]) -> str:

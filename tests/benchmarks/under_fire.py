@@ -22,7 +22,11 @@ from killed import halfway  # noqa: E402 - the path comes first
 from servers.exact import END, EOF, Asked, Exact, Step, chunk, reply, sse, stream_head  # noqa: E402
 from servers.golden import openai_chunk  # noqa: E402
 
-ANSWER = {"model": "m", "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+ANSWER = {
+    "model": "m",
+    "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+}
 LATENCY = 0.05
 
 

@@ -82,7 +82,12 @@ class Lab:
         kept = {k: v for k, v in os.environ.items() if not k.endswith(("_KEY", "_TOKEN", "_BASE_URL"))}
         names = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython",
                  "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "HOLYNB_HOME": "holynb"}  # fmt: skip
-        return {**kept, **{k: str(self.home / v) for k, v in names.items()}, "JUPYTER_PLATFORM_DIRS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+        return {
+            **kept,
+            **{k: str(self.home / v) for k, v in names.items()},
+            "JUPYTER_PLATFORM_DIRS": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
 
     def _await(self) -> None:
         end = time.monotonic() + 60

@@ -9,6 +9,7 @@ from browser.figures import HOUR, JOB, hour, once
 
 pytestmark = pytest.mark.browser
 
+
 def test_opening_kernel_time_and_frames(lab: Any, window: Any) -> None:
     nobody, ours = once(lab, window, "nobody"), once(lab, window, "ours")
     print(f"\n{nobody}\n{ours}")
@@ -22,6 +23,8 @@ def test_an_hour_takes_no_more_memory_of_the_page_than_ten_minutes(notebook: Any
     page = notebook(JOB + HOUR, "await hour(600)", "await hour(3600)")
     found = hour(page)
     print(f"\n{found}")
-    assert found["page_an_hour"] - found["page_ten_minutes"] < 8, "3,000 more rows in the table are a few MiB; charts and messages leave nothing"
+    assert found["page_an_hour"] - found["page_ten_minutes"] < 8, (
+        "3,000 more rows in the table are a few MiB; charts and messages leave nothing"
+    )
     assert found["kernel_an_hour"] - found["kernel_ten_minutes"] < 12, "the outcomes of 3,000 rows, and nothing beside them"
     assert page.there(".hn .hn-row") < 40

@@ -87,7 +87,9 @@ def test_on_a_narrow_page_what_stays_is_legible(notebook: Any) -> None:
     assert " simulated · " in page.text(2)
     assert page.ask(STYLE, [".holynb-rows td.k", "whiteSpace"]) == "nowrap", "a status is one word"
     page.until(lambda: page.there(".js-plotly-plot .annotation-text") >= 4, 20, "the charts")
-    tops = page.ask("() => [...document.querySelectorAll('.js-plotly-plot .annotation-text')].map(e => Math.round(e.getBoundingClientRect().top))")
+    tops = page.ask(
+        "() => [...document.querySelectorAll('.js-plotly-plot .annotation-text')].map(e => Math.round(e.getBoundingClientRect().top))"
+    )
     assert len(set(tops)) == 2, "two beside each other, two below"
     page.picture("end-narrow")
 
@@ -97,7 +99,11 @@ HEIGHTS = "() => [...document.querySelectorAll('.js-plotly-plot')].map(e => [e.o
 
 def test_charts_stay_when_the_window_changes_its_size(notebook: Any) -> None:
     """plotly gives a chart that follows the window a share of its place, which has no height of its own: it was gone after the first change."""
-    page = notebook("%%infer sim/stream --lines --no-cache --max-tokens 15\nOne?\nTwo?\nThree?", "%infer roi --requests-per-day 10000 --tokens 333..667", size=(1280, 900))
+    page = notebook(
+        "%%infer sim/stream --lines --no-cache --max-tokens 15\nOne?\nTwo?\nThree?",
+        "%infer roi --requests-per-day 10000 --tokens 333..667",
+        size=(1280, 900),
+    )
     page.run(1)
     page.run(2)
     page.until(lambda: len(page.ask(HEIGHTS)) == 2, 20, "the charts")
@@ -163,7 +169,10 @@ def test_rows_are_found_by_their_words_and_sorted_by_their_figures(notebook: Any
 
     def times() -> list[float]:
         """Of rows in sight, from above; those without one come last."""
-        rows = page.ask("s => [...document.querySelectorAll(s)].map(e => [e.parentNode.ariaRowIndex * 1, e.textContent]).sort((a, b) => a[0] - b[0])", cost)
+        rows = page.ask(
+            "s => [...document.querySelectorAll(s)].map(e => [e.parentNode.ariaRowIndex * 1, e.textContent]).sort((a, b) => a[0] - b[0])",
+            cost,
+        )
         return [float(text.split()[0]) for _, text in rows if text]
 
     for word, turn in (("descending", -1), ("ascending", 1)):

@@ -32,7 +32,9 @@ def test_the_request_is_what_the_sdk_would_take():
         "messages": [{"role": "user", "content": "a\n\nb"}, {"role": "assistant", "content": "c"}, {"role": "user", "content": "d"}],
         "output_config": {"format": {"type": "json_schema", "schema": schema}}, "metadata": {"user_id": "u"}, "stream": True,
     }  # fmt: skip
-    known = {k: v for k, v in body.items() if k not in ("temperature", "top_p")}  # this SDK has dropped them; the servers of older models have not
+    known = {
+        k: v for k, v in body.items() if k not in ("temperature", "top_p")
+    }  # this SDK has dropped them; the servers of older models have not
     TypeAdapter(message_create_params.MessageCreateParamsStreaming).validate_python(known)
     assert set(known) <= set(message_create_params.MessageCreateParamsStreaming.__annotations__)
 
@@ -54,13 +56,19 @@ def test_address_and_headers(suffix: str):
 def test_the_sdk_asks_the_same_and_reads_the_same():
     with Exact([reply(golden.ANTHROPIC.whole)]) as server:
         client = sdk.Anthropic(api_key=KEY, base_url=server.base, max_retries=0)
-        theirs = client.messages.create(model="gpt-4.1-mini", max_tokens=9, system="Be brief.", messages=[{"role": "user", "content": "안녕?"}])
+        theirs = client.messages.create(
+            model="gpt-4.1-mini", max_tokens=9, system="Be brief.", messages=[{"role": "user", "content": "안녕?"}]
+        )
         client.close()
-        ours = ask(endpoint(server.base, "anthropic"), request(messages=[("system", "Be brief."), ("user", "안녕?")], sampling={"max_tokens": 9}))[1]
+        ours = ask(
+            endpoint(server.base, "anthropic"), request(messages=[("system", "Be brief."), ("user", "안녕?")], sampling={"max_tokens": 9})
+        )[1]
         first, second = server.asked
     assert (first.path, first.json) == (second.path, second.json)
     assert ours.text == theirs.content[-1].text  # type: ignore[union-attr]
-    assert ours.usage.tokens_in == theirs.usage.input_tokens + (theirs.usage.cache_read_input_tokens or 0) + (theirs.usage.cache_creation_input_tokens or 0)
+    assert ours.usage.tokens_in == theirs.usage.input_tokens + (theirs.usage.cache_read_input_tokens or 0) + (
+        theirs.usage.cache_creation_input_tokens or 0
+    )
 
 
 def test_the_sdk_reads_the_golden_stream():
@@ -96,9 +104,21 @@ def test_finish_reasons(reason: str, finish: str):
 def test_thinking_and_tools_are_signs_of_work_and_pings_are_none():
     fold = anthropic.Messages()
     assert fold.feed(golden.anthropic_events({"type": "ping"})) is None
-    assert fold.feed(golden.anthropic_events({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}})) == ""
-    assert fold.feed(golden.anthropic_events({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{"}})) == ""
-    assert fold.feed(golden.anthropic_events({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}})) == "a"
+    assert (
+        fold.feed(
+            golden.anthropic_events({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}})
+        )
+        == ""
+    )
+    assert (
+        fold.feed(
+            golden.anthropic_events({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{"}})
+        )
+        == ""
+    )
+    assert (
+        fold.feed(golden.anthropic_events({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}})) == "a"
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +127,9 @@ def test_thinking_and_tools_are_signs_of_work_and_pings_are_none():
      ("billing_error", "quota", False, True), ("invalid_request_error", "bad_request", False, False), ("api_error", "server", True, False)],
 )  # fmt: skip
 def test_errors_inside_a_200_stream(kind: str, ours: str, retry: bool, stops: bool):
-    events = golden.anthropic_events({"type": "message_start", "message": golden._MESSAGE}, {"type": "error", "error": {"type": kind, "message": "x"}})
+    events = golden.anthropic_events(
+        {"type": "message_start", "message": golden._MESSAGE}, {"type": "error", "error": {"type": kind, "message": "x"}}
+    )
     with Exact([streamed(events)]) as server:
         found = refuse(endpoint(server.base, "anthropic"), request(stream=True))
     assert (found.kind, found.retry, found.stops) == (ours, retry, stops)
@@ -133,7 +155,11 @@ def test_refusals(status: int, error: dict[str, Any], kind: str, stops: bool):
 
 
 def test_limits_come_with_the_answer():
-    headers = {"anthropic_ratelimit_requests_limit": "50", "anthropic_ratelimit_requests_remaining": "49", "anthropic_ratelimit_requests_reset": "30"}
+    headers = {
+        "anthropic_ratelimit_requests_limit": "50",
+        "anthropic_ratelimit_requests_remaining": "49",
+        "anthropic_ratelimit_requests_reset": "30",
+    }
     with Exact([reply(golden.ANTHROPIC.whole, **headers)]) as server:
         done = run(lambda engine: hear(engine, request()), endpoint(server.base, "anthropic"))[1]
     assert done.limits == Limits(50, 49, 30.0)

@@ -76,7 +76,10 @@ def test_the_filter_says_what_it_met():
 
 
 def test_a_filtered_completion_is_an_error_and_costs():
-    value = {**golden.AZURE.whole, "choices": [{"finish_reason": "content_filter", "message": {"role": "assistant"}, "content_filter_results": {}}]}
+    value = {
+        **golden.AZURE.whole,
+        "choices": [{"finish_reason": "content_filter", "message": {"role": "assistant"}, "content_filter_results": {}}],
+    }
     with Exact([reply(value)]) as server:
         found = refuse(endpoint(server.base, "azure"))
     assert (found.kind, found.usage) == ("content_filter", Usage(20, 7, 16))

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from holynb.engines import codec
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters()),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters()),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
     max_leaves=10,
 )
@@ -46,7 +50,9 @@ def test_what_is_no_json(with_orjson: None, data: bytes):
         codec.loads(data)
 
 
-@pytest.mark.parametrize(("text", "mended"), [("plain 🍵", "plain 🍵"), ("a\ud83d\ude00b", "a😀b"), ("a\ud800b", "a\ufffdb"), ("\ude00", "\ufffd")])
+@pytest.mark.parametrize(
+    ("text", "mended"), [("plain 🍵", "plain 🍵"), ("a\ud83d\ude00b", "a😀b"), ("a\ud800b", "a\ufffdb"), ("\ude00", "\ufffd")]
+)
 def test_mended_text_can_be_written_anywhere(text: str, mended: str):
     assert codec.mend(text) == mended
     mended.encode()

@@ -33,12 +33,16 @@ def test_the_sdk_asks_the_same_and_reads_the_same(stream: bool):
         )  # fmt: skip
         theirs = client(server)
         if stream:
-            text = "".join(c.text or "" for c in theirs.models.generate_content_stream(model="gemini-2.5-flash", contents="안녕?", config=config))
+            text = "".join(
+                c.text or "" for c in theirs.models.generate_content_stream(model="gemini-2.5-flash", contents="안녕?", config=config)
+            )
         else:
             text = str(theirs.models.generate_content(model="gemini-2.5-flash", contents="안녕?", config=config).text)
         theirs.close()
         sampling = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ("END",)}
-        asked = request(messages=[("system", "Be brief."), ("user", "안녕?")], sampling=sampling, schema=SCHEMA, stream=stream, model="gemini-2.5-flash")
+        asked = request(
+            messages=[("system", "Be brief."), ("user", "안녕?")], sampling=sampling, schema=SCHEMA, stream=stream, model="gemini-2.5-flash"
+        )
         ours = ask(endpoint(server.base, "gemini"), asked)[1]
         first, second = server.asked
     assert (first.method, first.path.replace("%3A", ":")) == (second.method, second.path)
@@ -106,7 +110,10 @@ def test_an_answer_that_went_wrong_in_the_model_may_go_right_the_next_time():
     assert (found.kind, found.retry) == ("server", True)
 
 
-DAY = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}
+DAY = {
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+    "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}],
+}
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,9 @@ def test_http_goes_through_the_proxy(flavor: str, monkeypatch: pytest.MonkeyPatc
         assert proxy.asked == [f"POST {server.base}/v1"]
 
 
-def test_https_goes_through_the_proxys_tunnel_and_it_learns_no_key(flavor: str, tls: ssl.SSLContext, trusted: Path, monkeypatch: pytest.MonkeyPatch):
+def test_https_goes_through_the_proxys_tunnel_and_it_learns_no_key(
+    flavor: str, tls: ssl.SSLContext, trusted: Path, monkeypatch: pytest.MonkeyPatch
+):
     with Exact([reply(b"ok")], tls=tls) as server, Proxy("me:p%40ss") as proxy:
         proxy.login = "me:p@ss"
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@127.0.0.1:{proxy.port}")

@@ -32,7 +32,14 @@ WHOLE = {
 def part(content: str | None = None, *, finish: str | None = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
     said = {**({"content": content} if content is not None else {}), **delta}
     choices = [{"index": 0, "delta": said, "finish_reason": finish, "logprobs": None}]
-    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4.1-mini-2025-04-14", "choices": choices, "usage": usage}
+    return {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "gpt-4.1-mini-2025-04-14",
+        "choices": choices,
+        "usage": usage,
+    }
 
 
 USED = {**part(), "choices": [], "usage": WHOLE["usage"]}
@@ -117,7 +124,9 @@ def test_a_lone_surrogate_in_a_prompt_goes_out_as_json():
 
 def test_a_whole_answer():
     ChatCompletion.model_validate(WHOLE)
-    with Exact([reply(WHOLE, x_ratelimit_limit_requests="600", x_ratelimit_remaining_requests="599", x_ratelimit_reset_requests="100ms")]) as server:
+    with Exact(
+        [reply(WHOLE, x_ratelimit_limit_requests="600", x_ratelimit_remaining_requests="599", x_ratelimit_reset_requests="100ms")]
+    ) as server:
         deltas, done = run(lambda engine: hear(engine, request()), endpoint(server.base))
     assert deltas == []
     assert done.completion.text == "안녕하세요 🍵"
@@ -163,7 +172,11 @@ def test_the_oracle_reads_the_same_usage():
     ours = openai.read(WHOLE).usage
     assert theirs is not None
     assert theirs.prompt_tokens_details is not None
-    assert (ours.tokens_in, ours.tokens_out, ours.tokens_cached) == (theirs.prompt_tokens, theirs.completion_tokens, theirs.prompt_tokens_details.cached_tokens)
+    assert (ours.tokens_in, ours.tokens_out, ours.tokens_cached) == (
+        theirs.prompt_tokens,
+        theirs.completion_tokens,
+        theirs.prompt_tokens_details.cached_tokens,
+    )
 
 
 # -- streams -------------------------------------------------------------------------------------------------------------
@@ -230,7 +243,10 @@ def test_comments_and_empty_chunks_are_no_sign_of_work_but_thinking_is():
 
 
 def test_a_surrogate_pair_in_two_events_is_one_character():
-    events = rb'data: {"choices":[{"delta":{"content":"a\ud83d"}}]}' + b"\n\n" + rb'data: {"choices":[{"delta":{"content":"\ude00b"},"finish_reason":"stop"}]}' + b"\n\n"
+    events = (
+        b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n'
+        b'data: {"choices":[{"delta":{"content":"\\ude00b"},"finish_reason":"stop"}]}\n\n'
+    )
     assert fold(*events.split(b"\n\n")[:1], b"\n\n", events.split(b"\n\n")[1] + b"\n\n").text == "a😀b"
     assert openai.Chat().feed(events) == "a😀b"
 
@@ -356,14 +372,25 @@ def test_a_filtered_stream_is_no_answer_and_says_what_it_cost():
 
 
 def test_an_error_after_usage_keeps_the_usage():
-    with Exact([streamed(sse(part("half", usage={"prompt_tokens": 5, "completion_tokens": 1})) + b'data: {"error": {"message": "x"}}\n\n')]) as server:
+    with Exact(
+        [streamed(sse(part("half", usage={"prompt_tokens": 5, "completion_tokens": 1})) + b'data: {"error": {"message": "x"}}\n\n')]
+    ) as server:
         assert refuse(endpoint(server.base), request(stream=True)).usage == Usage(5, 1)
 
 
 def test_a_refused_key_names_its_variable_and_the_page_and_nothing_of_it():
-    said = {"error": {"message": f"Incorrect API key provided: {KEY}. ({KEY[:12]}****)", "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}}
+    said = {
+        "error": {
+            "message": f"Incorrect API key provided: {KEY}. ({KEY[:12]}****)",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "invalid_api_key",
+        }
+    }
     with Exact([reply(said, 401)]) as server:
-        found = refuse(endpoint(server.base, provider="holysheep", key_name="HOLYSHEEP_API_KEY", key_page="https://www.holysheep.ai/register"))
+        found = refuse(
+            endpoint(server.base, provider="holysheep", key_name="HOLYSHEEP_API_KEY", key_page="https://www.holysheep.ai/register")
+        )
     assert (found.kind, found.retry, found.stops, found.status) == ("auth", False, True, 401)
     assert "holysheep refused the key in HOLYSHEEP_API_KEY" in found.message
     assert "https://www.holysheep.ai/register" in found.message
@@ -395,7 +422,12 @@ def test_a_model_that_a_server_does_not_know_is_one_that_it_has_misspelt():
 
 def test_a_429_carries_wait_and_limits():
     said = {"error": {"message": "Rate limit reached", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
-    headers = {"retry_after": "7", "x_ratelimit_limit_requests": "60", "x_ratelimit_remaining_requests": "0", "x_ratelimit_reset_requests": "1m0s"}
+    headers = {
+        "retry_after": "7",
+        "x_ratelimit_limit_requests": "60",
+        "x_ratelimit_remaining_requests": "0",
+        "x_ratelimit_reset_requests": "1m0s",
+    }
     with Exact([reply(said, 429, **headers)]) as server:
         found = refuse(endpoint(server.base))
     assert (found.kind, found.retry, found.wait, found.limits) == ("rate_limit", True, 7.0, Limits(60, 0, 60.0))
@@ -433,7 +465,11 @@ def test_max_tokens_is_swapped_once_and_remembered_per_address_and_model():
     with Exact(picky("max_tokens")) as server:
         assert run(lambda e: until_taken(e, max_tokens=5), endpoint(server.base)) == 2
         assert run(lambda e: until_taken(e, max_tokens=5), endpoint(server.base)) == 1, "remembered after the engine was closed"
-        assert [("max_tokens" in a.json, a.json.get("max_completion_tokens")) for a in server.asked] == [(True, None), (False, 5), (False, 5)]
+        assert [("max_tokens" in a.json, a.json.get("max_completion_tokens")) for a in server.asked] == [
+            (True, None),
+            (False, 5),
+            (False, 5),
+        ]
         assert run(lambda e: until_taken(e, max_tokens=5), endpoint(server.base, model="other")) == 2
 
 
@@ -474,7 +510,9 @@ def test_requests_that_were_under_way_together_all_get_another_attempt():
                 yield 0.01
             yield refusal
 
-    refusal = reply({"error": {"message": "Unsupported parameter: 'max_tokens'", "param": "max_tokens", "code": "unsupported_parameter"}}, 400)
+    refusal = reply(
+        {"error": {"message": "Unsupported parameter: 'max_tokens'", "param": "max_tokens", "code": "unsupported_parameter"}}, 400
+    )
 
     def script(asked: Asked, number: int) -> Any:
         gate.append(asked)
@@ -491,7 +529,12 @@ def test_requests_that_were_under_way_together_all_get_another_attempt():
 @pytest.mark.parametrize(
     "said",
     [
-        Said("max_tokens is too large: 100000. This model supports at most 16384 completion tokens", "invalid_value", "invalid_request_error", "max_tokens"),
+        Said(
+            "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
+            "invalid_value",
+            "invalid_request_error",
+            "max_tokens",
+        ),
         Said("messages: Field required", "", "invalid_request_error", "messages"),
     ],
 )

@@ -274,7 +274,9 @@ def test_a_row_that_meets_a_pool_that_is_ending_hears_why(home: Path) -> None:
         asyncio.get_running_loop().call_later(0.4, rendezvous.remove, run, "bytes")
         return await asking
 
-    with pytest.raises(Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start MODEL --name bytes") as caught:
+    with pytest.raises(
+        Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start MODEL --name bytes"
+    ) as caught:
         with_engine(work)
     assert (caught.value.kind, caught.value.stops) == ("connection", True)
 

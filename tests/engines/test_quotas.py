@@ -49,7 +49,9 @@ def test_limits_that_are_none(limit: str, left: str):
 
 def test_a_bare_zero_is_azures_way_to_say_nothing():
     assert quotas.openai({"x-ratelimit-remaining-requests": "0"}) is None
-    assert quotas.openai({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s"}) == Limits(requests_left=0, requests_reset=1.0)
+    assert quotas.openai({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s"}) == Limits(
+        requests_left=0, requests_reset=1.0
+    )
 
 
 def test_anthropic_limits_count_from_their_dates():
@@ -63,7 +65,11 @@ def test_anthropic_limits_count_from_their_dates():
     assert 27 < found.requests_reset <= 30
 
 
-@given(st.dictionaries(st.sampled_from([f"x-ratelimit-{a}-{b}" for a in ("limit", "remaining", "reset") for b in ("requests", "tokens")]), st.text()))
+@given(
+    st.dictionaries(
+        st.sampled_from([f"x-ratelimit-{a}-{b}" for a in ("limit", "remaining", "reset") for b in ("requests", "tokens")]), st.text()
+    )
+)
 def test_nonsense_never_raises(headers: dict[str, str]):
     found = quotas.openai(headers)
     assert found is None or found != Limits()

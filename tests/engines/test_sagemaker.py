@@ -39,7 +39,9 @@ def asked(**said: Any) -> Any:
 
 
 def theirs(server: Exact) -> Any:
-    return boto3.client("sagemaker-runtime", region_name="eu-west-1", endpoint_url=server.base, config=Config(retries={"total_max_attempts": 1}))
+    return boto3.client(
+        "sagemaker-runtime", region_name="eu-west-1", endpoint_url=server.base, config=Config(retries={"total_max_attempts": 1})
+    )
 
 
 # -- out -----------------------------------------------------------------------------------------------------------------
@@ -47,7 +49,9 @@ def theirs(server: Exact) -> Any:
 
 def test_the_address_is_the_one_boto3_uses():
     with Exact([reply(golden.SAGEMAKER.whole)]) as server:
-        found = json.loads(theirs(server).invoke_endpoint(EndpointName="my-endpoint", ContentType="application/json", Body=b"{}")["Body"].read())
+        found = json.loads(
+            theirs(server).invoke_endpoint(EndpointName="my-endpoint", ContentType="application/json", Body=b"{}")["Body"].read()
+        )
         ours = ask(at(server), asked())[1]
         first, second = server.asked
     assert (first.method, first.path) == (second.method, second.path) == ("POST", "/endpoints/my-endpoint/invocations")
@@ -68,7 +72,9 @@ def test_the_signature_is_botocores_own():
     assert "/eu-west-1/sagemaker/aws4_request" in signature
     names = signature.partition("SignedHeaders=")[2].partition(",")[0].split(";")
     assert {"host", "content-type", "x-amz-date", "x-amzn-sagemaker-target-variant"} <= set(names)
-    again = AWSRequest("POST", server.base + came.path, headers={n: came.headers[n] for n in names if n not in ("host", "x-amz-date")}, data=came.body)
+    again = AWSRequest(
+        "POST", server.base + came.path, headers={n: came.headers[n] for n in names if n not in ("host", "x-amz-date")}, data=came.body
+    )
     again.context["timestamp"] = came.headers["x-amz-date"]
     auth = SigV4Auth(Credentials(ACCESS, KEY), "sagemaker", "eu-west-1")
     again.headers["X-Amz-Date"] = came.headers["x-amz-date"]
@@ -84,11 +90,21 @@ def test_the_secret_never_leaves():
 
 def test_tgi_and_own_templates():
     said = {"max_tokens": 9, "temperature": 0.5}
-    tgi = sagemaker.wire(endpoint("", "sagemaker", options={"schema": "tgi"})).body(asked(messages=[("system", "Be brief."), ("user", "hi")], sampling=said), frozenset())
+    tgi = sagemaker.wire(endpoint("", "sagemaker", options={"schema": "tgi"})).body(
+        asked(messages=[("system", "Be brief."), ("user", "hi")], sampling=said), frozenset()
+    )
     assert tgi == {"inputs": "Be brief.\n\nhi", "parameters": {"max_new_tokens": 9, "temperature": 0.5, "details": True}}
     own = {"request": {"text": "$prompt", "who": "$system", "n": "$max_tokens", "keep": 3, "all": ["$messages"]}, "response": "out.0.text"}
-    body = sagemaker.wire(endpoint("", "sagemaker", options=own)).body(asked(messages=[("system", "s"), ("user", "hi")], stream=True), frozenset())
-    assert body == {"text": "hi", "who": "s", "keep": 3, "all": [[{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]], "stream": True}
+    body = sagemaker.wire(endpoint("", "sagemaker", options=own)).body(
+        asked(messages=[("system", "s"), ("user", "hi")], stream=True), frozenset()
+    )
+    assert body == {
+        "text": "hi",
+        "who": "s",
+        "keep": 3,
+        "all": [[{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]],
+        "stream": True,
+    }
     assert "model" not in sagemaker.wire(endpoint("", "sagemaker")).body(asked(), frozenset())
 
 

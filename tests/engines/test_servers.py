@@ -43,7 +43,10 @@ def test_pages(page: str, found: Busy):
 
 
 def test_the_pools_own_page():
-    stats: list[dict[str, Any]] = [{"running": 3, "waiting": 1, "kv_used": 10, "kv_total": 40}, {"running": 1, "waiting": 0, "kv_used": 10, "kv_total": 40}]
+    stats: list[dict[str, Any]] = [
+        {"running": 3, "waiting": 1, "kv_used": 10, "kv_total": 40},
+        {"running": 1, "waiting": 0, "kv_used": 10, "kv_total": 40},
+    ]
     assert servers.read(pool.render(pool.Metrics(), "ready", stats)) == Busy(4, 1, 0.25)
 
 

@@ -50,7 +50,11 @@ def test_cut_twice_around_every_line_end():
         assert split(STREAM[:i], STREAM[i : i + 1], b"", STREAM[i + 1 : i + 2], STREAM[i + 2 :]) == EVENTS, i
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n")), min_size=1), st.sampled_from(["\n", "\r\n", "\r"]), st.data())
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n")), min_size=1),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.data(),
+)
 def test_what_is_written_is_read(lines: list[str], end: str, data: st.DataObject):
     """Any text in any number of data lines, any line end, cut anywhere."""
     stream = "".join(f"data: {line}{end}" for line in lines).encode() + end.encode()

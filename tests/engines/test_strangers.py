@@ -58,7 +58,12 @@ def test_an_answer_of_the_longest_length(where: Endpoint):
 
 @pytest.mark.parametrize(
     ("words", "kind", "retry", "stops"),
-    [("limited", "rate_limit", True, False), ("quota", "quota", False, True), ("too long", "context_length", False, False), ("overloaded", "server", True, False)],
+    [
+        ("limited", "rate_limit", True, False),
+        ("quota", "quota", False, True),
+        ("too long", "context_length", False, False),
+        ("overloaded", "server", True, False),
+    ],
 )
 def test_refusals(where: Endpoint, words: str, kind: str, retry: bool, stops: bool):
     found = refuse(where, request(words))
@@ -84,7 +89,10 @@ def test_the_journal_has_what_was_meant(server: Aimock):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("chaos", "kind"), [("malformedRate", "server"), ("disconnectRate", "connection"), ("dropRate", "server"), ("rateLimitRate", "rate_limit")])
+@pytest.mark.parametrize(
+    ("chaos", "kind"),
+    [("malformedRate", "server"), ("disconnectRate", "connection"), ("dropRate", "server"), ("rateLimitRate", "rate_limit")],
+)
 def test_chaos(tmp_path: Path, chaos: str, kind: str):
     with aimock.running(tmp_path, FIXTURES) as server:
         server.chaos(**{chaos: 1.0})

@@ -108,7 +108,11 @@ def test_the_server_may_say_whether_to_retry_but_not_for_a_key():
     assert openai.classify(401, {"x-should-retry": "true"}, b"").retry is False
 
 
-@given(st.integers(300, 599), st.binary(max_size=200) | st.from_type(str).map(str.encode), st.dictionaries(st.sampled_from(["retry-after", "x-should-retry"]), st.text()))
+@given(
+    st.integers(300, 599),
+    st.binary(max_size=200) | st.from_type(str).map(str.encode),
+    st.dictionaries(st.sampled_from(["retry-after", "x-should-retry"]), st.text()),
+)
 def test_no_answer_is_too_odd_to_classify(status: int, body: bytes, headers: dict[str, str]):
     found = openai.classify(status, headers, body)
     assert found.kind in KINDS

@@ -303,7 +303,10 @@ def test_pieces_are_drawn_by_what_they_weigh_and_tokens_by_their_share() -> None
     how = choice(rows, temperature=1.0)
     for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
         drawn = pick(logits, how)
-        seen = torch.tensor([(drawn == 5).sum(), (drawn == PIECE + 9).sum(), ((drawn >= 2 * PIECE + 100) & (drawn < 2 * PIECE + 600)).sum()]) / rows
+        seen = (
+            torch.tensor([(drawn == 5).sum(), (drawn == PIECE + 9).sum(), ((drawn >= 2 * PIECE + 100) & (drawn < 2 * PIECE + 600)).sum()])
+            / rows
+        )
         assert (seen - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 0.025
         broad = drawn[drawn > 2 * PIECE]
         assert broad.unique().numel() > 400  # of 1,500 draws among 500: 475 are expected
@@ -316,7 +319,13 @@ def test_noise_belongs_to_a_row_and_a_token_whatever_else_is_asked() -> None:
     assert many.shape == (5, PIECE)
     assert torch.equal(noise_of_tokens(how.seed[2:4], how.position[2:4], pieces[2:4]), many[2:4])
     assert torch.equal(noise_of_pieces(how.seed, how.position, 9)[:, :4], noise_of_pieces(how.seed, how.position, 4))
-    assert not torch.isclose(noise_of_pieces(how.seed, how.position, PIECE // 4), noise_of_tokens(how.seed, how.position, pieces * 0)[:, : PIECE // 4]).all(1).any()
+    assert (
+        not torch.isclose(
+            noise_of_pieces(how.seed, how.position, PIECE // 4), noise_of_tokens(how.seed, how.position, pieces * 0)[:, : PIECE // 4]
+        )
+        .all(1)
+        .any()
+    )
 
 
 @pytest.mark.parametrize("what", [torch.nan, torch.inf, -torch.inf])

@@ -89,7 +89,9 @@ def test_it_ends_when_its_record_is_gone(home: Path, capfd: pytest.CaptureFixtur
     assert "its rendezvous file is gone" in capfd.readouterr().out
 
 
-def test_a_record_that_is_missed_once_does_not_end_it(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_is_missed_once_does_not_end_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     looks: list[int] = []
     find = rendezvous.find
 

@@ -34,7 +34,9 @@ def test_heads_that_do_not_divide_are_refused_with_the_sizes_that_do() -> None:
     with pytest.raises(UserError, match=r"9 heads, 3 KV heads and 1536 MLP columns do not divide by --tp 2.* can be 1, 3\."):
         Mesh(2).cut(SMOL)
     few = replace(SMOL, heads=8, kv_heads=2)
-    assert [Mesh(4, 1, r).cut(few).kv_heads for r in range(4)] == [(0, 1), (0, 1), (1, 2), (1, 2)], "copied where there are fewer than ranks"
+    assert [Mesh(4, 1, r).cut(few).kv_heads for r in range(4)] == [(0, 1), (0, 1), (1, 2), (1, 2)], (
+        "copied where there are fewer than ranks"
+    )
     with pytest.raises(UserError, match="30 layers do not make 31 stages"):
         Mesh(1, 31).cut(SMOL)
 

@@ -87,6 +87,8 @@ def test_a_cache_that_is_not_in_memory_yet_is_not_counted() -> None:
 
 def test_ranks_of_one_replica_and_stages_are_told_apart() -> None:
     ranks = [{"device": "cpu", "memory_ours": 10 + n, "weights_bytes": 4, "kv_bytes": 2} for n in range(2)]
-    found = dict(line.split(" ") for line in render(Metrics(), "ready", [{"ranks": ranks, "stages": [0.9, 0.25]}]).splitlines() if line[0] != "#")
+    found = dict(
+        line.split(" ") for line in render(Metrics(), "ready", [{"ranks": ranks, "stages": [0.9, 0.25]}]).splitlines() if line[0] != "#"
+    )
     assert found['holynb_device_memory_bytes{device="cpu",part="ours",replica="0",rank="1"}'] == "11"
     assert found['holynb_stage_busy_share{replica="0",stage="1"}'] == "0.25"

@@ -126,7 +126,9 @@ def test_who_comes_later_hears_the_same(pools: Pools, folder: Path, file: Path, 
         asyncio.run(ask())
     assert (first.value.kind, first.value.retry) == ("oom", True)
     assert pool.process.wait(10) == 1
-    with pytest.raises(Fault, match=r"is not running any more: .* ran out of memory .* Start it: %infer pool start MODEL --name echo") as later:
+    with pytest.raises(
+        Fault, match=r"is not running any more: .* ran out of memory .* Start it: %infer pool start MODEL --name echo"
+    ) as later:
         asyncio.run(ask())
     assert (later.value.kind, later.value.retry, later.value.stops) == ("oom", False, True)
     assert "\n" not in str(later.value)

@@ -86,7 +86,9 @@ def test_a_full_disk_at_the_start(home: Path, tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(BadRoute, match=r"cannot be started: No space left on device .* Free some space there, or set HOLYNB_HOME") as caught:
+    with pytest.raises(
+        BadRoute, match=r"cannot be started: No space left on device .* Free some space there, or set HOLYNB_HOME"
+    ) as caught:
         local.start(str(byte_model(tmp_path / "m")))
     assert "\n" not in str(caught.value)
     assert list((home / "run").iterdir()) == []

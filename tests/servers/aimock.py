@@ -26,7 +26,9 @@ def found() -> list[str]:
     places = [Path(named)] if named else [p / "node_modules/@copilotkit/aimock" for p in (ROOT, ROOT / ".venv/node")]
     scripts = [p / "dist/cli.js" for p in places if (p / "dist/cli.js").is_file()]
     if node is None or not scripts:
-        pytest.fail(f"these tests need Node 20 or later and aimock: {INSTALL} (or sh tests/run, or HOLYNB_AIMOCK=its folder)", pytrace=False)
+        pytest.fail(
+            f"these tests need Node 20 or later and aimock: {INSTALL} (or sh tests/run, or HOLYNB_AIMOCK=its folder)", pytrace=False
+        )
     return [node, str(scripts[0])]
 
 
@@ -42,7 +44,9 @@ class Aimock:
             return json.loads(reply.read())  # type: ignore[no-any-return]
 
     def chaos(self, **rates: float) -> None:
-        request = urllib.request.Request(f"{self.base}/__aimock/chaos", json.dumps(rates).encode(), {"content-type": "application/json"}, method="POST")
+        request = urllib.request.Request(
+            f"{self.base}/__aimock/chaos", json.dumps(rates).encode(), {"content-type": "application/json"}, method="POST"
+        )
         urllib.request.urlopen(request, timeout=10).close()
 
 

@@ -23,7 +23,9 @@ def endpoint(base: str, wire: str = "openai", **said: Any) -> Endpoint:
 
 def request(text: str = "안녕?", *, stream: bool = False, row: int = 0, **said: Any) -> Request:
     messages = tuple(Message(role, words) for role, words in said.pop("messages", (("user", text),)))
-    return Request(row, messages, Route("x", said.pop("model", "gpt-4.1-mini")), Sampling(**said.pop("sampling", {})), stream=stream, **said)
+    return Request(
+        row, messages, Route("x", said.pop("model", "gpt-4.1-mini")), Sampling(**said.pop("sampling", {})), stream=stream, **said
+    )
 
 
 async def hear(engine: Engine, asked: Request, connect: float = 5.0) -> tuple[list[str], Done]:

@@ -74,12 +74,29 @@ OPENAI = Golden(
     openai_error(500, "The server had an error while processing your request", None, "server_error"),
 )  # fmt: skip
 
-_FILTER = {"hate": {"filtered": True, "severity": "high"}, "jailbreak": {"detected": True, "filtered": True}, "violence": {"filtered": False, "severity": "safe"}}
+_FILTER = {
+    "hate": {"filtered": True, "severity": "high"},
+    "jailbreak": {"detected": True, "filtered": True},
+    "violence": {"filtered": False, "severity": "safe"},
+}
 AZURE_FILTERED = {"error": {
     "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.", "type": None, "param": "prompt",
     "code": "content_filter", "status": 400, "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": _FILTER}}}  # fmt: skip
-_ANNOTATED = {"id": "", "object": "", "created": 0, "model": "", "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}], "choices": []}
-_LATE = {"id": "", "object": "", "created": 0, "model": "", "choices": [{"index": 0, "finish_reason": None, "content_filter_results": {}, "content_filter_offsets": {}}]}
+_ANNOTATED = {
+    "id": "",
+    "object": "",
+    "created": 0,
+    "model": "",
+    "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}],
+    "choices": [],
+}
+_LATE = {
+    "id": "",
+    "object": "",
+    "created": 0,
+    "model": "",
+    "choices": [{"index": 0, "finish_reason": None, "content_filter_results": {}, "content_filter_offsets": {}}],
+}
 
 AZURE = Golden(
     "azure",
@@ -110,7 +127,16 @@ def _block(index: int, **delta: Any) -> dict[str, Any]:
 
 
 _COUNTED = {"input_tokens": 4, "cache_creation_input_tokens": 6, "cache_read_input_tokens": 10, "output_tokens": 1}
-_MESSAGE = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL, "content": [], "stop_reason": None, "stop_sequence": None, "usage": _COUNTED}
+_MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": MODEL,
+    "content": [],
+    "stop_reason": None,
+    "stop_sequence": None,
+    "usage": _COUNTED,
+}
 
 ANTHROPIC = Golden(
     "anthropic",
@@ -146,11 +172,21 @@ def gemini_error(code: int, status: str, message: str, *details: dict[str, Any])
     return reply({"error": {"code": code, "message": message, "status": status, "details": list(details)}}, code)
 
 
-_META = {"promptTokenCount": 18, "toolUsePromptTokenCount": 2, "candidatesTokenCount": 4, "thoughtsTokenCount": 3, "cachedContentTokenCount": 16, "totalTokenCount": 27}
+_META = {
+    "promptTokenCount": 18,
+    "toolUsePromptTokenCount": 2,
+    "candidatesTokenCount": 4,
+    "thoughtsTokenCount": 3,
+    "cachedContentTokenCount": 16,
+    "totalTokenCount": 27,
+}
 _THOUGHT = gemini_part("hm")
 _THOUGHT["candidates"][0]["content"]["parts"][0]["thought"] = True
 RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "46s"}
-QUOTA = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]}
+QUOTA = {
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+    "violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}],
+}
 
 GEMINI = Golden(
     "gemini",
@@ -176,7 +212,8 @@ def frame(payload: bytes, **headers: str) -> bytes:
     if said["message_type"] != "event":
         del said["event_type"]
     packed = b"".join(
-        struct.pack("!B", len(n) + 1) + b":" + n.encode() + struct.pack("!BH", 7, len(v)) + v.encode() for n, v in ((k.replace("_", "-"), v) for k, v in said.items())
+        struct.pack("!B", len(n) + 1) + b":" + n.encode() + struct.pack("!BH", 7, len(v)) + v.encode()
+        for n, v in ((k.replace("_", "-"), v) for k, v in said.items())
     )
     prelude = struct.pack("!II", len(packed) + len(payload) + 16, len(packed))
     message = prelude + struct.pack("!I", binascii.crc32(prelude)) + packed + payload

@@ -27,7 +27,9 @@ class Moto:
         """What the next invocations return."""
         results = [{"Body": body, "ContentType": "application/json"} for body in bodies]
         said = json.dumps({"region": "eu-west-1", "results": results}).encode()
-        request = urllib.request.Request(f"{self.base}/moto-api/static/sagemaker/endpoint-results", said, {"content-type": "application/json"})
+        request = urllib.request.Request(
+            f"{self.base}/moto-api/static/sagemaker/endpoint-results", said, {"content-type": "application/json"}
+        )
         urllib.request.urlopen(request, timeout=10).close()
 
 
@@ -38,7 +40,11 @@ def running(folder: Path) -> Iterator[Moto]:
     argv: Sequence[str] = [sys.executable, "-c", "from moto.server import main; main(['-H', '127.0.0.1', '-p', '0'])"]
     with serving(argv, folder / "moto.log", r"Running on (http://127\.0\.0\.1:\d+)", env) as base:
         iam: Any = get_session().create_client(
-            "iam", region_name="us-east-1", endpoint_url=base, aws_access_key_id="AKIA" + "FIRSTFIRSTFIRST1", aws_secret_access_key="first-first-first"
+            "iam",
+            region_name="us-east-1",
+            endpoint_url=base,
+            aws_access_key_id="AKIA" + "FIRSTFIRSTFIRST1",
+            aws_secret_access_key="first-first-first",
         )
         iam.create_user(UserName="u")
         made = iam.create_access_key(UserName="u")["AccessKey"]

@@ -17,7 +17,22 @@ FACT = re.compile(r"K\d{4}")
 def book(pages: int, seed: int = 7) -> str:
     """Pages of some 450 words with a fact on each, paragraphs and sentences of all lengths, a few of them Korean."""
     rng = random.Random(seed)
-    words = ["the", "of", "harbour", "model", "weather", "quietly", "1987", "engine", "measured", "although", "consider", "of-course", "light,", "(see)"]
+    words = [
+        "the",
+        "of",
+        "harbour",
+        "model",
+        "weather",
+        "quietly",
+        "1987",
+        "engine",
+        "measured",
+        "although",
+        "consider",
+        "of-course",
+        "light,",
+        "(see)",
+    ]
     korean = "바다는 그날따라 유난히 고요했고 배는 항구에 머물러 있었다."
     out = []
     for page in range(pages):

@@ -83,7 +83,10 @@ def test_dollars_of_the_simulator_are_called_so() -> None:
     said = dash.spent_table([spent(1, "openai/x", "1.50"), spent(2, "sim/y", "0.25"), spent(2, "sim/z", None)])
     assert ">$0.25 simulated<" in said
     assert said.count("simulated") == 1
-    known = [RunRecord("r1", None, "sim/echo", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5")), RunRecord("r2", None, "a/b", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5"))]
+    known = [
+        RunRecord("r1", None, "sim/echo", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5")),
+        RunRecord("r2", None, "a/b", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5")),
+    ]
     assert dash.runs_table([], known, 400.0).count("simulated") == 1
 
 

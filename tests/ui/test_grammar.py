@@ -95,7 +95,14 @@ def test_mistakes_are_one_line_that_says_what_to_do(line: str, says: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", ["sim/echo --api-key abcdef", "--token=abcdef", "sim/echo sk-abcdefghijklmnopqrstuvwx", "-p api_key=sk-abcdefghijklmnopqrstuvwx", "--api-key-name=sk-abcdefghijklmnopqrstuvwx"]
+    "line",
+    [
+        "sim/echo --api-key abcdef",
+        "--token=abcdef",
+        "sim/echo sk-abcdefghijklmnopqrstuvwx",
+        "-p api_key=sk-abcdefghijklmnopqrstuvwx",
+        "--api-key-name=sk-abcdefghijklmnopqrstuvwx",
+    ],
 )
 def test_a_key_on_the_line_is_refused_and_not_repeated(line: str) -> None:
     with pytest.raises(BadKey, match="%infer key") as caught:

@@ -103,7 +103,9 @@ def test_plotly_takes_what_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -
 def test_marks_and_what_others_hold_are_drawn_in_both() -> None:
     """Whoever reads it on GitHub sees when the memory ran out, and that it was somebody else's doing."""
     shown = record()
-    shown = replace(shown, events=[*shown.events, Noted(f"pool/two {series.SHORT}: it waits", 103.2), Noted(f"pool/two {series.BACK}.", 103.4)])
+    shown = replace(
+        shown, events=[*shown.events, Noted(f"pool/two {series.SHORT}: it waits", 103.2), Noted(f"pool/two {series.BACK}.", 103.4)]
+    )
     memory = plots.charts(shown)["memory"]
     assert list(memory.lines) == ["GPU 0", "GPU 0 all"]
     assert {name: len(xs) for name, xs in memory.marks.items()} == {"OOM": 1, "recovered": 1}

@@ -64,7 +64,9 @@ def test_the_shipped_recording_is_of_a_run_where_much_goes_wrong() -> None:
     assert sum(isinstance(s.event, Ended) for s in back.steps) == len(back.messages)
 
 
-@pytest.mark.parametrize(("name", "rows", "noted"), [("gpus-dp2", 480, ["ran out of memory", "has room for as many"]), ("gpus-tp2", 120, [])])
+@pytest.mark.parametrize(
+    ("name", "rows", "noted"), [("gpus-dp2", 480, ["ran out of memory", "has room for as many"]), ("gpus-tp2", 120, [])]
+)
 def test_the_shipped_recordings_of_two_gpus(name: str, rows: int, noted: list[str]) -> None:
     back = recording.read(name)
     ends = [s.event for s in back.steps if isinstance(s.event, Ended)]
@@ -146,14 +148,18 @@ def test_a_silent_beginning_is_not_waited_for_and_it_is_said() -> None:
     playing = Replay(recording.read("gpus-dp2"), 1.0, clock)
     assert 7.0 < playing.elapsed < 9.2, "the clock is the recording's"
     assert playing.label.endswith(f", from {playing.elapsed:.1f} s on")
-    assert len(playing.journal.since(0)[0]) == sum(s.t <= playing.elapsed for s in playing.recording.steps), "what happened before has happened"
+    assert len(playing.journal.since(0)[0]) == sum(s.t <= playing.elapsed for s in playing.recording.steps), (
+        "what happened before has happened"
+    )
     clock.now += 1.5
     playing.advance()
     assert playing.journal.live(), "words come within two seconds"
     playing.finish()
     first, short, back = playing.record().notes
     assert first == f"Recorded {playing.recording.made}: nothing was sent."
-    assert ("ran out of memory" in short, "has room for as many" in back) == (True, True), "who reads that it ran out reads that it came back"
+    assert ("ran out of memory" in short, "has room for as many" in back) == (True, True), (
+        "who reads that it ran out reads that it came back"
+    )
     assert Replay(recorded(), 1.0, clock).elapsed == 0.0
 
 

@@ -49,10 +49,15 @@ def test_own_gpus_by_a_measured_speed(here: Here) -> None:
     holynb.infer([f"row number {i} of this" for i in range(10)], "sim/stream", max_tokens=5, name="speed").wait()
     speed = spending.speed(history.log(), Route("sim", "stream"))
     assert (speed.run, speed.rows) == ("speed", 10)
-    assert speed.tokens_per_s == pytest.approx(10 * (5 + 5) / 0.5, rel=0.3), "ten streams of half a second at once, five tokens in, five out"
+    assert speed.tokens_per_s == pytest.approx(10 * (5 + 5) / 0.5, rel=0.3), (
+        "ten streams of half a second at once, five tokens in, five out"
+    )
     out = here("%infer roi sim/echo --own 1xCPU --per-hour 0.1 --measured sim/stream").out
     assert f"{speed.tokens_per_s:,.0f} tokens/s" in out
-    assert "speed as sim/stream made it over 10 rows in run speed, so compare routes whose work that model does well enough, how busy is assumed" in out
+    assert (
+        "speed as sim/stream made it over 10 rows in run speed, so compare routes whose work that model does well enough, how busy is assumed"
+        in out
+    )
 
 
 def test_where_own_is_cheaper_the_route_is_so_many_times_it(here: Here) -> None:
@@ -65,7 +70,9 @@ def test_where_own_is_cheaper_the_route_is_so_many_times_it(here: Here) -> None:
 def test_a_speed_needs_a_run_that_is_large_enough(here: Here) -> None:
     holynb.infer([f"row {i}" for i in range(7)], "sim/echo").wait()
     assert spending.speed(history.log(), Route("sim", "echo")) is None
-    assert "no run of 8 rows or more there. Measure it: %infer bench sim/echo" in here.refused("%infer roi --own 1xA100 --per-hour 1 --measured sim/echo")
+    assert "no run of 8 rows or more there. Measure it: %infer bench sim/echo" in here.refused(
+        "%infer roi --own 1xA100 --per-hour 1 --measured sim/echo"
+    )
 
 
 def test_routes_of_ones_own_and_unknown_prices(here: Here) -> None:

@@ -20,7 +20,11 @@ from holynb.types import Endpoint, Gauge, Load, Route
 from holynb.ui import recording, series, served
 from holynb.ui.course import Course
 
-ANSWER = {"model": "m", "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+ANSWER = {
+    "model": "m",
+    "choices": [{"message": {"content": "ok"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+}
 MODELS = {"object": "list", "data": [{"id": "Qwen/Qwen3-8B", "max_model_len": 40960}, {"id": "tiny"}]}
 
 
@@ -67,7 +71,9 @@ def test_what_the_server_says_stands_in_the_journal_while_the_run_goes_on() -> N
     assert {name: points[-1][1] for name, points in drawn.items()} == {"running": 16.0, "waiting": 3.0, "KV %": 50.0}
 
 
-@pytest.mark.parametrize("page", [reply(b"404 page not found", 404), reply("<html>no</html>"), reply("python_gc_objects_collected_total 1\n")])
+@pytest.mark.parametrize(
+    "page", [reply(b"404 page not found", 404), reply("<html>no</html>"), reply("python_gc_objects_collected_total 1\n")]
+)
 def test_a_server_without_such_a_page_is_asked_once(page: bytes) -> None:
     with Exact(script([page])) as server:
         run = ran(server)
@@ -168,7 +174,11 @@ def test_a_server_at_an_address_lists_its_models(here: Callable[[str], str], mon
 
 
 def test_an_address_without_its_version_is_seen(here: Callable[[str], str]) -> None:
-    with Exact(lambda asked, n: [reply(MODELS if asked.path == "/v1/models" else {"detail": "Not Found"}, 200 if asked.path == "/v1/models" else 404)]) as server:
+    with Exact(
+        lambda asked, n: [
+            reply(MODELS if asked.path == "/v1/models" else {"detail": "Not Found"}, 200 if asked.path == "/v1/models" else 404)
+        ]
+    ) as server:
         wrong = here(f"%infer models --api-base {server.base}/")
         right = here(f"%infer models --api-base {server.base}/v1/")
     assert f"Nothing is listed: 404: Not Found. Is its address {server.base}/v1?" in wrong

@@ -66,7 +66,9 @@ def test_what_models_and_servers_say_is_text(rows: int) -> None:
     html = as_html(shown)
     read = page(html)
     assert not read.tags["script"]
-    assert all(v and v.startswith("data:image/svg+xml;base64,") for tag, k, v in read.attributes if (tag, k) == ("img", "src")), "ours alone"
+    assert all(v and v.startswith("data:image/svg+xml;base64,") for tag, k, v in read.attributes if (tag, k) == ("img", "src")), (
+        "ours alone"
+    )
     assert not [a for a in read.attributes if a[1].startswith("on")]
     assert "<script>alert(1)</script>" in "".join(read.said)
     assert "\x1b" not in html + as_text(shown)

@@ -38,7 +38,18 @@ def test_one_line_and_clip() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "?"), (float("inf"), "?"), (0.0, "0 s"), (0.00042, "0.4 ms"), (0.042, "42 ms"), (0.42, "0.42 s"), (1.25, "1.2 s"), (42, "42 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+    [
+        (None, "?"),
+        (float("inf"), "?"),
+        (0.0, "0 s"),
+        (0.00042, "0.4 ms"),
+        (0.042, "42 ms"),
+        (0.42, "0.42 s"),
+        (1.25, "1.2 s"),
+        (42, "42 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+    ],
 )
 def test_seconds(value: float | None, text: str) -> None:
     assert seconds(value) == text
