@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, plan, settings
+from holynb import frame, plan
+from holynb.config import settings
+from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt, HolynbError
-from holynb.options import Options
 from holynb.run import Run
 from holynb.types import Ended, Endpoint, Outcome, Started
 

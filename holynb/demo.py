@@ -178,7 +178,7 @@ def _infer(prompts: list[dict[str, Any]], route: str, **options: Any) -> Run:
 
 def _wire(info: PoolInfo) -> str:
     """Make the pool's port a provider of its own, for this process: address, the variable that holds its token, a price."""
-    from holynb import settings
+    from holynb.config import settings
 
     if info.token is not None:
         os.environ[KEY] = info.token.reveal()

@@ -76,7 +76,7 @@ def _python() -> Iterator[Check]:
 
 
 def _home() -> Iterator[Check]:
-    from holynb import settings
+    from holynb.config import settings
 
     home = settings.home()
     free = shutil.disk_usage(home).free / 2**20
@@ -90,7 +90,7 @@ def _home() -> Iterator[Check]:
 
 
 def _settings() -> Iterator[Check]:
-    from holynb import settings
+    from holynb.config import settings
 
     settings.current()
     files = ", ".join(str(p) for p in settings.where()) or "no file; the defaults"
@@ -98,7 +98,7 @@ def _settings() -> Iterator[Check]:
 
 
 def _run_log() -> Iterator[Check]:
-    from holynb import settings
+    from holynb.config import settings
 
     path = settings.home() / "runs.sqlite"
     if not path.exists():
@@ -145,7 +145,7 @@ def _local() -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    from holynb import settings
+    from holynb.config import settings
 
     folder = settings.home() / "models" / "smollm2-135m"
     if (folder / "holynb.json").exists():
@@ -174,7 +174,7 @@ def _pools() -> Iterator[Check]:
 
 
 def _keys() -> Iterator[Check]:
-    from holynb import keys, settings
+    from holynb.config import keys, settings
     from holynb.errors import BadRoute
     from holynb.types import Route
 
@@ -197,7 +197,7 @@ def _keys() -> Iterator[Check]:
 
 def _sagemaker() -> Iterator[Check]:
     """What signs its requests. A role that the machine has is asked for over the network, and so not here."""
-    from holynb import settings
+    from holynb.config import settings
 
     if _version("botocore") is None:
         yield Check("sagemaker", "absent", "no botocore, which signs the requests", "pip install 'holynb[aws]'")

@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, keys, schema, settings
+from holynb import frame, schema
+from holynb.config import keys, settings
+from holynb.config.options import Options
 from holynb.errors import BadOption, closest
-from holynb.options import Options
 from holynb.plan import Plan, long_rows, priced, reached
 from holynb.runlog import BrokenLog, RunLog, RunRecord
 from holynb.types import Outcome, Prompt, Request

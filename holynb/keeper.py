@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from holynb import frame, history, payments, settings
+from holynb import frame, history, payments
+from holynb.config import settings
 from holynb.journal import Journal
 from holynb.payments import PART_ROWS, Paid
 from holynb.plan import Plan, cut_key

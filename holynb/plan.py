@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holynb import chunking, frame, keys, nearest, pools, prices, prompts, routing, schema, settings
+from holynb import chunking, frame, pools, prices, prompts, routing, schema
+from holynb.config import keys, settings, suggest
+from holynb.config.options import Options
 from holynb.errors import BadOption, BadRoute, BadSetting, Fault
-from holynb.options import Options
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 from holynb.words import counted
 
@@ -136,7 +137,7 @@ def priced(endpoints: Sequence[Endpoint], options: Options) -> None:
     """A budget needs a price for every route that could be asked (`pool` spends nothing), `--price-as` for the one it names."""
     if options.price_as and prices.price(other := settings.route(options.price_as), None, Usage(1, 1)) is None:
         raise BadSetting(
-            f"--price-as needs a price for {other}, and none is known.{nearest.model(other, settings.providers())} Set it in config.toml: "
+            f"--price-as needs a price for {other}, and none is known.{suggest.model(other, settings.providers())} Set it in config.toml: "
             f'[price."{other}"] input = …, output = … (dollars per million tokens)'
         )
     for endpoint in endpoints:
@@ -146,7 +147,7 @@ def priced(endpoints: Sequence[Endpoint], options: Options) -> None:
     for endpoint in endpoints:
         if endpoint.wire != "pool" and prices.worst_case(endpoint.route, (), 1) is None:
             raise BadSetting(
-                f"--budget needs a price for {endpoint.route}, and none is known.{nearest.model(endpoint.route, settings.providers())} Set it in config.toml: "
+                f"--budget needs a price for {endpoint.route}, and none is known.{suggest.model(endpoint.route, settings.providers())} Set it in config.toml: "
                 f'[price."{endpoint.route}"] input = …, output = … (dollars per million tokens)'
             )
 

@@ -288,6 +288,6 @@ def _reap() -> None:
 
 
 def _home() -> Path:
-    from holynb import settings
+    from holynb.config import settings
 
     return settings.home().resolve()

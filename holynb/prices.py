@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from holynb import settings
+from holynb.config import settings
 from holynb.errors import BadSetting, closest
 from holynb.types import Message, Route, Usage
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from holynb.config.options import BY_NAME, Options
 from holynb.errors import BadOption, BadPrompt, closest
-from holynb.options import BY_NAME, Options
 from holynb.types import Message, Prompt, Sampling
 
 if TYPE_CHECKING:

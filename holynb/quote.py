@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from holynb import history, nearest, settings, spending, wiring
+from holynb import history, spending, wiring
+from holynb.config import settings, suggest
 from holynb.errors import BadOption
 from holynb.estimate import Estimate, Seen, estimate
 from holynb.plan import Plan, cut_key
@@ -42,7 +43,7 @@ class Quote:
         """`$0.12 to $0.20`, `nothing`, or that the price is not known and of what."""
         if self.range is None:
             known = settings.providers()
-            near = next((said for route in self.estimate.unpriced if (said := nearest.model(route, known))), "")
+            near = next((said for route in self.estimate.unpriced if (said := suggest.model(route, known))), "")
             return f"? (no price is known for {', '.join(map(str, self.estimate.unpriced))}{'.' + near if near else ''})"
         low, high = self.range
         return "nothing" if high == 0 else f"{dollars(low)} to {dollars(high)}"

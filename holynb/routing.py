@@ -20,7 +20,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from holynb import prices, settings, tokens
+from holynb import prices, tokens
+from holynb.config import settings
 from holynb.errors import BadOption, BadSetting, closest
 from holynb.types import Prompt, Route, Usage
 

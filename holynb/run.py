@@ -14,11 +14,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, history, loop, nearest, partlog, prices, quote, saved, settings, wiring
+from holynb import frame, history, loop, partlog, prices, quote, saved, wiring
+from holynb.config import settings, suggest
+from holynb.config.options import Options
 from holynb.errors import BadOption, Fault, HolynbError, InferError
 from holynb.journal import Journal
 from holynb.keeper import Keeper
-from holynb.options import Options
 from holynb.parts import Parts
 from holynb.plan import Plan, make
 from holynb.retry import Policy
@@ -266,7 +267,7 @@ class Run:
             self.journal.note(text, "warning")
         for endpoint in self.plan.endpoints:
             if endpoint.wire not in ("pool", "sim") and prices.list_price(endpoint.route, None) is None:
-                near = nearest.model(endpoint.route, settings.providers())
+                near = suggest.model(endpoint.route, settings.providers())
                 self.journal.note(
                     f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} Set it in config.toml: "
                     f'[price."{endpoint.route}"] input = …, output = … (dollars per million tokens)', "warning")  # fmt: skip

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from holynb import settings
+from holynb.config import settings
+from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt, BadSetting, closest
-from holynb.options import Options
 
 __all__ = ["KEPT", "Saved", "folder", "keep", "listing", "load", "remove", "save", "used"]
 

@@ -9,8 +9,8 @@ from functools import partial
 
 from holynb import prices
 from holynb.budget import Budget, Money
+from holynb.config.options import Options
 from holynb.limits import Limiter, shared
-from holynb.options import Options
 from holynb.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.station import Station, Stop
 from holynb.structure import Judge

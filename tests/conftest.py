@@ -102,7 +102,7 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A working directory with no project above it, and no setting overridden."""
-    from holynb import settings
+    from holynb.config import settings
 
     monkeypatch.chdir(tmp_path)
     settings.reset()

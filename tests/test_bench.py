@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from holynb import bench, history, pools, settings
+from holynb import bench, history, pools
 from holynb.bench import Bench, measure, plans, setup, table
+from holynb.config import settings
+from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute
-from holynb.options import Options
 from holynb.types import Route
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pool_fake import byte_model
 
-from holynb import demo, keys, pools, settings
+from holynb import demo, pools
+from holynb.config import keys, settings
 from holynb.demo import LABELS, SHORT_TURNS, TOPIC_TURNS, Source, score
 
 

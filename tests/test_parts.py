@@ -24,8 +24,8 @@ from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
 from holynb import chunking, history, plan, quote, spending
+from holynb.config.options import Options
 from holynb.errors import BadOption
-from holynb.options import Options
 from holynb.types import Ended, Started
 from holynb.ui import preview
 

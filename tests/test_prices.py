@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import prices, settings
+from holynb import prices
+from holynb.config import settings
 from holynb.errors import BadSetting
 from holynb.types import Message, Route, Usage
 

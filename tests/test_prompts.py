@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb import frame, prompts
+from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt
-from holynb.options import Options
 from holynb.types import Message, Prompt, Sampling
 
 

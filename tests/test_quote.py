@@ -8,8 +8,8 @@ import pytest
 
 import holynb
 from holynb import history, plan, quote
+from holynb.config.options import Options
 from holynb.errors import BadOption
-from holynb.options import Options
 
 TEXTS = [f"Say again, please, number {i}: {'words and more words ' * (i % 7 + 1)}" for i in range(200)]
 pytestmark = pytest.mark.usefixtures("ended")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from routing_prompts import FIXTURE, UNSEEN
 
-from holynb import routing, settings
+from holynb import routing
+from holynb.config import settings
 from holynb.errors import BadOption, BadRoute, BadSetting
 from holynb.types import Message, Prompt, Route
 

@@ -15,7 +15,8 @@ import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, settings, spending
+from holynb import history, spending
+from holynb.config import settings
 from holynb.payments import Paid
 from holynb.run import Run
 from holynb.runlog import RunLog

@@ -13,10 +13,11 @@ import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, plan, quote, settings
+from holynb import history, plan, quote
+from holynb.config import settings
+from holynb.config.options import Options
 from holynb.engines.fitting import fitting
 from holynb.errors import BadOption, InferError
-from holynb.options import Options
 from holynb.schema import load
 from holynb.structure import native
 from holynb.types import Endpoint, Route

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from holynb import nearest, settings
+from holynb.config import settings, suggest
 from holynb.engines import codec, http, verdict
 from holynb.engines.answer import Answer
 from holynb.errors import BadSetting, Fault
@@ -197,7 +197,7 @@ def _near(endpoint: Endpoint) -> str:
     if endpoint.wire == "openai" and urlsplit(endpoint.base_url).path in ("", "/"):
         return f" Is it {endpoint.base_url}/v1?"
     try:
-        return nearest.model(endpoint.route, settings.providers(), refused=True)
+        return suggest.model(endpoint.route, settings.providers(), refused=True)
     except BadSetting:  # a file that was changed while the run goes on
         return ""
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holynb.config.options import Option, Options, whole
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
-from holynb.options import Option, Options, whole
 from holynb.ui import bars, grammar, svg
 from holynb.ui.text import clean, grid, one_line, progress, seconds
 from holynb.ui.work import Step

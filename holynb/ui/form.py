@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from holynb.config.options import Options
 from holynb.errors import HolynbError
-from holynb.options import Options
 from holynb.ui import known
 from holynb.ui.bridge import Bridge
 from holynb.ui.job import Job

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb import keys
+from holynb.config import keys
+from holynb.config.options import LATER, TABLE, Option
 from holynb.errors import BadKey, BadOption, closest
-from holynb.options import LATER, TABLE, Option
 
 __all__ = ["FLAGS", "Line", "cell_help", "flag", "options_help", "parse", "split", "words"]
 

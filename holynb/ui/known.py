@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holynb.options import TABLE, Option
+from holynb.config.options import TABLE, Option
 
 __all__ = ["columns", "frames", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
 
@@ -19,7 +19,8 @@ def options() -> list[Option]:
 
 def routes() -> dict[str, str]:
     """Route or alias → what it is: aliases, pools, routes used before, models of the providers. The likeliest first."""
-    from holynb import history, settings
+    from holynb import history
+    from holynb.config import settings
 
     found: dict[str, str] = {alias: f"alias of {route}" for alias, route in settings.current().alias.items()}
     found.update({f"pool/{name}": "local pool" for name in pools()})
@@ -31,14 +32,14 @@ def routes() -> dict[str, str]:
 
 def providers() -> list[str]:
     """Names of the providers, one's own among them."""
-    from holynb import settings
+    from holynb.config import settings
 
     return sorted(settings.providers())
 
 
 def pools() -> list[str]:
     """Names of the pools that have a rendezvous file. Looks at files alone: a pool that hangs must not hold up a key press."""
-    from holynb import settings
+    from holynb.config import settings
 
     return sorted(f.stem for f in (settings.home() / "run").glob("*.json"))
 
@@ -62,7 +63,7 @@ def prompts() -> list[str]:
 
 def routers() -> list[str]:
     """Named sets of rules."""
-    from holynb import settings
+    from holynb.config import settings
 
     return sorted(settings.current().router)
 

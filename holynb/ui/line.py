@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, closest
-from holynb.options import Options
 from holynb.ui import benchview, grammar, moneywords, panelwords, roiview
 from holynb.words import counted
 
@@ -191,7 +191,7 @@ def _models(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _key(magic: InferMagic, rest: Sequence[str]) -> None:
-    from holynb import keys
+    from holynb.config import keys
     from holynb.secret import Secret
     from holynb.ui import models
 

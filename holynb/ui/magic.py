@@ -14,8 +14,8 @@ from IPython.core.magic import no_var_expand
 from traitlets import Dict, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
+from holynb.config.options import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
-from holynb.options import Options
 from holynb.ui import complete, grammar, shown, transform
 from holynb.ui.work import Step, Work
 
@@ -51,7 +51,7 @@ class InferMagic(Configurable):
     @validate("default", "alias", "provider", "price", "router")
     def _configure(self, proposal: Any) -> Any:
         """What is set here goes above the files; what they would refuse is refused."""
-        from holynb import settings
+        from holynb.config import settings
 
         try:
             settings.override(**{proposal.trait.name: proposal.value or None})
@@ -248,7 +248,7 @@ def _end_runs() -> None:
         history.close()  # while the loop lives that is told what was written
     if (loop := sys.modules.get("holynb.loop")) is not None:
         loop.close()
-    if (settings := sys.modules.get("holynb.settings")) is not None:
+    if (settings := sys.modules.get("holynb.config.settings")) is not None:
         settings.reset()
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from holynb import keys, loop, prices, settings
+from holynb import loop, prices
+from holynb.config import keys, settings
 from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, Fault, closest
 from holynb.types import Route

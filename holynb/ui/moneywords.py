@@ -11,7 +11,7 @@ from holynb.ui.text import ago, clean, grid, one_line
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.options import Options
+    from holynb.config.options import Options
     from holynb.plan import Plan
     from holynb.spending import Spent
     from holynb.ui.magic import InferMagic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from holynb.config.options import Option
 from holynb.errors import BadOption
-from holynb.options import Option
 from holynb.ui import grammar
 from kernels_support.jupyter.capabilities import detect
 

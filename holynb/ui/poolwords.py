@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from holynb.config.options import Option, duration
 from holynb.errors import BadOption, UserError, closest
-from holynb.options import Option, duration
 from holynb.ui import grammar
 from holynb.ui.text import ago, count, grid
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holynb import keys, quote
+from holynb import quote
+from holynb.config import keys
 from holynb.ui import routed
 from holynb.ui.text import clean, clip, seconds
 from holynb.words import counted

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+from holynb.config.options import Option, real, whole
 from holynb.errors import BadOption, closest
-from holynb.options import Option, real, whole
 from holynb.summary import dollars
 from holynb.ui import grammar
 from holynb.ui.text import clean, grid
@@ -46,7 +46,8 @@ COLUMNS = {
 # -- the words ---------------------------------------------------------------------------------------------------------
 def asked(words: Sequence[str]) -> Roi:
     """The comparison that the words of the line ask for. Raises UserError."""
-    from holynb import roi, settings
+    from holynb import roi
+    from holynb.config import settings
 
     said, left = grammar.words(words, FLAGS)
     value = {name: _value(FLAGS_BY_NAME[name], text) for name, text in said.items()}
@@ -91,7 +92,8 @@ def _name(flag: str) -> str:
 
 def _speed(value: Mapping[str, Any]) -> tuple[float | None, str]:
     """Tokens a second, and what to say of where they come from."""
-    from holynb import history, settings, spending
+    from holynb import history, spending
+    from holynb.config import settings
 
     if "measured" not in value:
         return value.get("speed"), "" if "speed" in value else "speed not measured, taken to be enough"

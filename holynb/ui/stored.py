@@ -31,7 +31,8 @@ def record(name: str | None = None) -> static.Record:
 
 
 def _from_log(name: str) -> static.Record:
-    from holynb import history, schema, settings
+    from holynb import history, schema
+    from holynb.config import settings
     from holynb.summary import summarize
 
     kept = history.stored(name)

@@ -108,7 +108,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="a home's folder of models (default: holynb's own)")
     said = parser.parse_args()
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    from holynb import pools, settings
+    from holynb import pools
+    from holynb.config import settings
 
     models = (said.models or settings.home() / "models").resolve()
     with tempfile.TemporaryDirectory() as place:

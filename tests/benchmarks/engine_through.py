@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="a home's folder of models (default: holynb's own)")
     said = parser.parse_args()
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    from holynb import settings
+    from holynb.config import settings
 
     models = said.models or settings.home() / "models"
     with tempfile.TemporaryDirectory() as place:

@@ -29,9 +29,10 @@ from servers.exact import Asked, Exact, Step, reply  # noqa: E402
 from servers.reader import FACT, LIMIT, Reader, book  # noqa: E402
 
 import holynb  # noqa: E402
-from holynb import history, loop, plan, quote, routing, settings, wiring  # noqa: E402
+from holynb import history, loop, plan, quote, routing, wiring  # noqa: E402
 from holynb.budget import Money  # noqa: E402
-from holynb.options import Options  # noqa: E402
+from holynb.config import settings  # noqa: E402
+from holynb.config.options import Options  # noqa: E402
 from holynb.ui import roiview  # noqa: E402
 
 MILLION = Decimal(1_000_000)

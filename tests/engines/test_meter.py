@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import holynb
-from holynb import pools, settings
+from holynb import pools
+from holynb.config import settings
 from holynb.engines.meter import Meter
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from holynb import history, settings
+from holynb import history
+from holynb.config import settings
 from holynb.ui import complete
 
 
@@ -92,7 +93,7 @@ def test_other_lines_are_left_to_ipython(line: str) -> None:
 
 
 def test_every_option_is_offered() -> None:
-    from holynb.options import TABLE
+    from holynb.config.options import TABLE
 
     found = offered("%%infer sim/echo --|")
     assert found is not None

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import holynb
-from holynb import history, loop, settings
+from holynb import history, loop
+from holynb.config import settings
 from holynb.runlog import RunRecord
 from holynb.spending import Spent
 from holynb.ui import beside, dash, plots

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from holynb import history, loop, settings
+from holynb import history, loop
+from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.poolinfo import PoolInfo
 from holynb.types import Gauge
@@ -156,7 +157,7 @@ def test_the_columns_are_shown_and_a_press_writes_one(magic: Any) -> None:
 
 
 def test_only_options_are_offered(magic: Any) -> None:
-    from holynb.options import BY_NAME
+    from holynb.config.options import BY_NAME
 
     form = Form(magic)
     assert form.more

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from holynb.config.options import TABLE, Options
 from holynb.errors import BadKey, BadOption
-from holynb.options import TABLE, Options
 from holynb.ui.grammar import Line, cell_help, parse, split
 
 

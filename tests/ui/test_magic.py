@@ -19,8 +19,8 @@ from ui.shells import Here, one_line_error, run, shell
 
 import holynb
 from holynb import history
+from holynb.config.options import TABLE
 from holynb.errors import InferError
-from holynb.options import TABLE
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_config_sets_the_default_and_refuses_what_files_would(here: Here) -> Non
 
 
 def test_config_is_gone_after_unloading() -> None:
-    from holynb import settings
+    from holynb.config import settings
 
     with shell() as made:
         run(made, "%load_ext holynb")
@@ -309,7 +309,7 @@ def test_models_and_keys(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = here("%infer key holysheep").out
     assert "HOLYSHEEP_API_KEY is kept" in typed
     assert "typed-key" not in typed
-    from holynb import keys
+    from holynb.config import keys
 
     keys.forget()
 

@@ -11,7 +11,8 @@ import pytest
 from ui.shells import Here
 
 import holynb
-from holynb import history, settings, spending
+from holynb import history, spending
+from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.types import Route
 from holynb.ui import roiview

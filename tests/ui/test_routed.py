@@ -9,9 +9,10 @@ import pytest
 from routing_prompts import FIXTURE
 
 import holynb
-from holynb import history, loop, plan, settings
+from holynb import history, loop, plan
+from holynb.config import settings
+from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadSetting
-from holynb.options import Options
 from holynb.run import Run
 from holynb.ui import preview
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from holynb import engines
-from holynb.engines import providers
-from holynb.engines.providers import Provider
+from holynb.config import providers
+from holynb.config.providers import Provider
 from holynb.engines.sim import Sim
 from holynb.errors import BadRoute
 from holynb.types import Endpoint, Route
@@ -53,7 +53,7 @@ def test_own_entries_lie_over_the_table_field_by_field():
 
 
 def test_reading_the_table_loads_no_http():
-    code = "import sys; from holynb.engines import providers; providers.table(); print([m for m in ('httpx', 'aiohttp', 'asyncio') if m in sys.modules])"
+    code = "import sys; from holynb.config import providers; providers.table(); print([m for m in ('httpx', 'aiohttp', 'asyncio') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.strip() == "[]"
 
 

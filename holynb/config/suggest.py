@@ -15,7 +15,7 @@ from holynb.errors import closest
 from holynb.types import Route
 
 if TYPE_CHECKING:
-    from holynb.engines.providers import Provider
+    from holynb.config.providers import Provider
 
 __all__ = ["bare", "model", "routes"]
 

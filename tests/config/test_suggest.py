@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 import holynb
-from holynb import nearest, plan, quote, settings
+from holynb import plan, quote
+from holynb.config import settings, suggest
+from holynb.config.options import Options
 from holynb.errors import BadRoute, BadSetting
-from holynb.options import Options
 from holynb.types import Noted, Route
 
 
@@ -45,13 +46,13 @@ def test_a_word_without_a_provider(said: str, meant: str) -> None:
 )
 def test_a_model_of_a_provider(route: str, before: str, after: str) -> None:
     known, asked = settings.providers(), Route.parse(route)
-    assert nearest.model(asked, known) == (f" Did you mean {before}?" if before else "")
-    assert nearest.model(asked, known, refused=True) == (f" Did you mean {after}?" if after else "")
+    assert suggest.model(asked, known) == (f" Did you mean {before}?" if before else "")
+    assert suggest.model(asked, known, refused=True) == (f" Did you mean {after}?" if after else "")
 
 
 def test_a_model_of_ones_own_provider_is_known() -> None:
     settings.override(provider={"mine": {"base": "http://127.0.0.1:9/v1", "models": {"clerk-large": 0}}})
-    assert nearest.model(Route("mine", "clerk-lrage"), settings.providers()) == " Did you mean mine/clerk-large?"
+    assert suggest.model(Route("mine", "clerk-lrage"), settings.providers()) == " Did you mean mine/clerk-large?"
 
 
 def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from holynb import keys, nearest
+from holynb.config import keys, suggest
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
 
 if TYPE_CHECKING:
-    from holynb.engines.providers import Provider
+    from holynb.config.providers import Provider
 
 __all__ = ["EMBEDDED", "Settings", "current", "endpoint", "home", "override", "providers", "reset", "route", "where"]
 
@@ -221,7 +221,7 @@ def _wrong_address(text: str) -> str | None:
 # -- where a route leads -----------------------------------------------------------------------------------------------
 def providers() -> dict[str, Provider]:
     """Every provider by name: those that ship with holynb with the configured ones laid over them. Raises BadSetting."""
-    from holynb.engines.providers import merged, table
+    from holynb.config.providers import merged, table
 
     own = {}
     for name, said in current().provider.items():
@@ -245,7 +245,7 @@ def route(text: str | None = None) -> Route:
     if "/" not in said:
         if said in known:
             raise BadRoute(f"{said!r} is a provider; a route names its model too: {said}/MODEL.")
-        raise BadRoute(f"{said!r} is neither an alias nor a route (provider/model).{nearest.bare(said, known, now.alias)}")
+        raise BadRoute(f"{said!r} is neither an alias nor a route (provider/model).{suggest.bare(said, known, now.alias)}")
     found = Route.parse(said)
     if found.provider not in known:
         raise BadRoute(

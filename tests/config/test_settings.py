@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holynb import settings
+from holynb.config import settings
 from holynb.errors import BadOption, BadRoute, BadSetting
 from holynb.types import Route
 

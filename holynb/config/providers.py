@@ -33,7 +33,7 @@ class Provider:
 @lru_cache(maxsize=1)
 def table() -> Mapping[str, Provider]:
     """The providers that ship with holynb, by name."""
-    said = tomllib.loads((files("holynb.engines") / "providers.toml").read_text("utf-8"))
+    said = tomllib.loads((files("holynb.config") / "providers.toml").read_text("utf-8"))
     return {name: _laid_over(Provider(name), entry) for name, entry in said.items()}
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import keys
+from holynb.config import keys
 from holynb.errors import BadKey, BadSetting
 from holynb.secret import Secret
 from holynb.types import Endpoint, Route

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
+from holynb.config.options import LATER, TABLE, Options, duration, key_value
 from holynb.errors import BadOption
-from holynb.options import LATER, TABLE, Options, duration, key_value
 
 
 def test_the_table_and_the_options_name_the_same_things():

@@ -1,0 +1,1 @@
+"""What a person configured: settings and their files, options, providers, keys."""
