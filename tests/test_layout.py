@@ -17,8 +17,8 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.types",),
     ("holynb.config.providers",  # data that settings and engines share
      "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",
-     "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema",
-     "holynb.shape", "holynb.structure",
+     "holynb.prices", "holynb.tokens", "holynb.estimate", "holynb.prompts", "holynb.templates", "holynb.chunking", "holynb.routing", "holynb.schema.schema",
+     "holynb.schema.normalize", "holynb.structure",
      "holynb.roi", "holynb.loop", "holynb.config.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.config.suggest", "holynb.config.settings", "holynb.config.keys", "holynb.summary",
      "holynb.saved", "holynb.spending", "holynb.turn"),
     ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from holynb import shape
 from holynb.errors import BadOption, closest
-from holynb.shape import Column
+from holynb.schema import normalize
+from holynb.schema.normalize import Column
 from holynb.types import Message
 
 __all__ = ["Checked", "Column", "Schema", "load"]
@@ -61,7 +61,7 @@ class Schema:
         return Checked(error=first or ("it is empty" if not text.strip() else "it is not JSON"))
 
     def _told(self, value: Any) -> Checked:
-        if not shape.is_object(self.document) and isinstance(value, dict) and set(value) == {"value"}:
+        if not normalize.is_object(self.document) and isinstance(value, dict) and set(value) == {"value"}:
             value = value["value"]
         kept = self._wrong(_without_nulls(value, self.document))
         if isinstance(kept, str):
@@ -79,7 +79,7 @@ class Schema:
                 return (self.model.model_validate(value).model_dump(mode="json", by_alias=True),)
             except ValidationError as exc:
                 return _sentence((e["loc"], e["msg"]) for e in exc.errors())
-        errors = sorted(shape.validator(self.document).iter_errors(value), key=lambda e: [str(p) for p in e.absolute_path])
+        errors = sorted(normalize.validator(self.document).iter_errors(value), key=lambda e: [str(p) for p in e.absolute_path])
         return _sentence((tuple(e.absolute_path), e.message) for e in errors) if errors else (value,)
 
     def instruct(self, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -132,10 +132,10 @@ def _made(said: Any, name: str) -> Schema:
             said = model.model_json_schema()
         except Exception as exc:
             raise BadOption(f"{where}: this model has no JSON Schema: {exc}".splitlines()[0]) from exc
-    document = shape.plain(said, where)
+    document = normalize.plain(said, where)
     # Structured output takes objects alone, so any other answer travels as {"value": …}.
-    whole = document if shape.is_object(document) else {"type": "object", "properties": {"value": document}, "required": ["value"]}
-    return Schema(name, document, shape.closed(whole), tuple(shape.columns(document)), model)
+    whole = document if normalize.is_object(document) else {"type": "object", "properties": {"value": document}, "required": ["value"]}
+    return Schema(name, document, normalize.closed(whole), tuple(normalize.columns(document)), model)
 
 
 # -- what an answer holds ------------------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def _without_nulls(value: Any, node: Any) -> Any:
     if not isinstance(value, dict):
         return value
     properties, needed = node.get("properties", {}), node.get("required", ())
-    kept = {k: v for k, v in value.items() if v is not None or k in needed or k not in properties or shape.takes_null(properties[k])}
+    kept = {k: v for k, v in value.items() if v is not None or k in needed or k not in properties or normalize.takes_null(properties[k])}
     return {k: _without_nulls(v, properties.get(k)) for k, v in kept.items()}
 
 
