@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from holynb import chunking
+from holynb.prompts import chunking
 from holynb.station import Job
 from holynb.types import Outcome, Request, Usage
 

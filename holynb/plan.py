@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holynb import chunking, frame, pools, prices, prompts, routing, schema
+from holynb import frame, pools, prices, routing, schema
 from holynb.config import keys, settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadRoute, BadSetting, Fault
+from holynb.prompts import chunking, render
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 from holynb.words import counted
 
@@ -247,11 +248,11 @@ def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, A
             raise BadOption("With df, prompts is one template string, rendered once per row.")
         named = settings.current().router.get(options.router or "", {}).get("column")
         told = replace(options, router=named) if isinstance(named, str) else options
-        return prompts.render(what, rows=frame.records(source), variables=variables or {}, options=told)
+        return render.render(what, rows=frame.records(source), variables=variables or {}, options=told)
     if variables is not None and isinstance(what, str):
-        asked = prompts.render(what, rows=None, variables=variables, options=options)
+        asked = render.render(what, rows=None, variables=variables, options=options)
     else:
-        asked = prompts.of(what, options=options)
+        asked = render.of(what, options=options)
     return asked if options.limit is None else asked[: options.limit]
 
 

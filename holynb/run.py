@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, history, loop, partlog, prices, quote, saved, wiring
+from holynb import frame, history, loop, partlog, prices, quote, wiring
 from holynb.config import settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadOption, Fault, HolynbError, InferError
@@ -22,6 +22,7 @@ from holynb.journal import Journal
 from holynb.keeper import Keeper
 from holynb.parts import Parts
 from holynb.plan import Plan, make
+from holynb.prompts import saved
 from holynb.retry import Policy
 from holynb.runlog import RunRecord
 from holynb.scheduler import Scheduler
@@ -52,7 +53,9 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
             "infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.plan.make sends nothing.)"
         )
     if checked.no_execute:
-        raise BadOption("infer() returns a run, so no_execute has no meaning here: holynb.saved.save(name, prompt, route, Options(…)).")
+        raise BadOption(
+            "infer() returns a run, so no_execute has no meaning here: holynb.prompts.saved.save(name, prompt, route, Options(…))."
+        )
     prompts, route, chosen = saved.used(prompts, route, checked)
     # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
     plan = make(prompts, route, chosen, variables=None if checked.use is None else {})

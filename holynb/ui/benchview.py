@@ -80,7 +80,8 @@ def asked(words: Sequence[str], variables: Mapping[str, Any]) -> Bench:
 
 def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
     """The texts that `--prompts` names: a variable, a saved prompt, or a file."""
-    from holynb import frame, prompts, saved
+    from holynb import frame
+    from holynb.prompts import render, saved
 
     if name in variables:
         value = variables[name]
@@ -92,7 +93,7 @@ def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
     known = [s.name for s in saved.listing()]
     if name in known:
         options = Options.of(dict(saved.load(name).options))
-        made = prompts.render(saved.load(name).body, rows=None, variables=variables, options=options)
+        made = render.render(saved.load(name).body, rows=None, variables=variables, options=options)
         return [{"messages": [{"role": m.role, "content": m.content} for m in p.messages]} for p in made]
     if Path(name).expanduser().exists():
         return _column(frame.read(name), name)

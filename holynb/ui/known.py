@@ -56,7 +56,7 @@ def runs() -> dict[str, str]:
 
 def prompts() -> list[str]:
     """Names of saved prompts."""
-    from holynb import saved
+    from holynb.prompts import saved
 
     return [s.name for s in saved.listing()]
 

@@ -96,7 +96,8 @@ class InferMagic(Configurable):
 
     def send(self, said: grammar.Line, body: str) -> Any:
         """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
-        from holynb import history, plan, saved
+        from holynb import history, plan
+        from holynb.prompts import saved
         from holynb.ui import moneywords
 
         body, route, options = saved.used(body, said.route, Options.of(said.said))

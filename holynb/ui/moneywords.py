@@ -25,7 +25,7 @@ DAYS = 14
 # -- beside a cell ---------------------------------------------------------------------------------------------------------
 def keep(body: str, route: str | None, options: Options) -> None:
     """`--save NAME`, and say so. Raises as `saved.keep`."""
-    from holynb import saved
+    from holynb.prompts import saved
 
     if options.save is None:
         raise BadOption("-N runs nothing and only saves: give the prompt a name with -S NAME.")
@@ -50,7 +50,7 @@ def _yes(question: str) -> bool:
 # -- saved prompts -----------------------------------------------------------------------------------------------------------
 def prompts(_: InferMagic, rest: Sequence[str]) -> None:
     """`%infer prompts [NAME] [--remove]`."""
-    from holynb import saved
+    from holynb.prompts import saved
 
     names = [w for w in rest if w != "--remove"]
     if any(w.startswith("-") for w in names) or len(names) > 1:

@@ -9,7 +9,8 @@ import pytest
 from ui.shells import Here
 
 import holynb
-from holynb import history, saved
+from holynb import history
+from holynb.prompts import saved
 
 
 # -- saved prompts -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from holynb.errors import BadOption, BadPrompt, closest
 from holynb.types import Message, Prompt, Sampling
 
 if TYPE_CHECKING:
-    from holynb.templates import Compiled
+    from holynb.prompts.templates import Compiled
 
 __all__ = ["of", "render"]
 
@@ -82,7 +82,7 @@ def _split(body: str, options: Options) -> list[str]:
 
 
 def _text(text: str, variables: Mapping[str, Any], raw: bool) -> str:
-    from holynb import templates
+    from holynb.prompts import templates
 
     return text if raw or templates.plain(text) else templates.compiled(text).render(variables, variables)
 
@@ -106,7 +106,7 @@ def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[st
 
 def _texts(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], raw: bool) -> list[str]:
     """`text` once a row. A column hides a variable of its name; `row` is the whole row, unless a column bears that name."""
-    from holynb import templates
+    from holynb.prompts import templates
 
     if raw or templates.plain(text):
         return [text] * len(rows)
@@ -118,7 +118,7 @@ def _texts(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str,
 
 
 def _rendered(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[str]:
-    from holynb import templates
+    from holynb.prompts import templates
 
     outside = {name: variables[name] for name in template.names if name in variables}
     known = [*(rows[0] if rows else ()), *variables]
@@ -206,7 +206,7 @@ def _words(value: Any, what: str) -> str:
 def _missing(value: Any) -> bool:
     if value is None or isinstance(value, str):  # nearly all of them, without a template engine
         return value is None
-    from holynb import templates
+    from holynb.prompts import templates
 
     return templates.missing(value)
 

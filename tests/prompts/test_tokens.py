@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import tokens
+from holynb.prompts import tokens
 
 SAMPLES = {
     "english": "The parcel arrived two days late and the box was torn, but the support team answered within an hour, apologised and sent a replacement at no cost. I would still order here again, because the price was fair and the shoes fit perfectly.",

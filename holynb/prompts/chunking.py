@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from holynb import tokens
 from holynb.errors import BadOption
+from holynb.prompts import tokens
 from holynb.types import Message, Prompt
 
 __all__ = ["SMALLEST", "Piece", "Plan", "length", "limit_told", "plan", "size", "smaller", "split"]

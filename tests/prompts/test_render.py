@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import frame, prompts
+from holynb import frame
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt
+from holynb.prompts import render
 from holynb.types import Message, Prompt, Sampling
 
 
 def cell(body: str, rows=None, /, _options=None, **variables) -> list[Prompt]:
     options = _options or Options()
-    return prompts.render(body, rows=rows, variables=variables, options=options)
+    return render.render(body, rows=rows, variables=variables, options=options)
 
 
 def texts(body: str, rows=None, /, _options=None, **variables) -> list[str]:
@@ -81,7 +82,7 @@ def test_braces_and_json_stay_as_typed():
 
 @given(st.text(min_size=1).filter(lambda t: t.strip() and "{{" not in t and "{%" not in t))
 def test_a_text_without_a_template_is_sent_as_it_is(text):
-    assert [p.text for p in prompts.of(text)] == [text]
+    assert [p.text for p in render.of(text)] == [text]
     assert texts("{{ a }}", [{"a": text}]) == [text]
 
 
@@ -282,21 +283,21 @@ def test_task_types():
 
 # -- without a cell -------------------------------------------------------------------------------------------------------
 def test_strings_are_sent_as_they_are():
-    assert [p.text for p in prompts.of("{{ x }}\n---\ny")] == ["{{ x }}\n---\ny"]
-    assert [p.text for p in prompts.of(("a", None, math.nan, "b"))] == ["a", "", "", "b"]
-    assert [p.text for p in prompts.of(pd.Series(["a", None], index=[5, 6]))] == ["a", ""]
-    assert [p.text for p in prompts.of("a\n\nb", options=Options(lines=True))] == ["a", "b"]
-    assert prompts.of("x", options=Options(system="s"))[0].messages[0] == Message("system", "s")
+    assert [p.text for p in render.of("{{ x }}\n---\ny")] == ["{{ x }}\n---\ny"]
+    assert [p.text for p in render.of(("a", None, math.nan, "b"))] == ["a", "", "", "b"]
+    assert [p.text for p in render.of(pd.Series(["a", None], index=[5, 6]))] == ["a", ""]
+    assert [p.text for p in render.of("a\n\nb", options=Options(lines=True))] == ["a", "b"]
+    assert render.of("x", options=Options(system="s"))[0].messages[0] == Message("system", "s")
 
 
 def test_dicts():
     said = {"prompt": "p", "system": "s", "max_tokens": 7, "temperature": 0, "task_type": "analysis"}
-    assert prompts.of(said) == [Prompt((Message("system", "s"), Message("user", "p")), Sampling(7, 0.0), "analysis")]
+    assert render.of(said) == [Prompt((Message("system", "s"), Message("user", "p")), Sampling(7, 0.0), "analysis")]
     talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None}, Message("user", "so?")]
-    (asked,) = prompts.of([{"messages": talk}], options=Options(system="s"))
+    (asked,) = render.of([{"messages": talk}], options=Options(system="s"))
     assert [(m.role, m.content) for m in asked.messages] == [("system", "s"), ("user", "hi"), ("assistant", ""), ("user", "so?")]
-    assert len(prompts.of([{"messages": [{"role": "system", "content": "own"}, *talk]}], options=Options(system="s"))[0].messages) == 4
-    assert prompts.of([{"prompt": "x", "system": None}], options=Options(system="s"))[0].messages == (Message("user", "x"),)
+    assert len(render.of([{"messages": [{"role": "system", "content": "own"}, *talk]}], options=Options(system="s"))[0].messages) == 4
+    assert render.of([{"prompt": "x", "system": None}], options=Options(system="s"))[0].messages == (Message("user", "x"),)
 
 
 @pytest.mark.parametrize(
@@ -320,11 +321,11 @@ def test_dicts():
     ],
 )
 def test_what_is_no_prompt(value, words):
-    assert words in line(prompts.of, value)
+    assert words in line(render.of, value)
 
 
 def test_a_variable_cannot_be_named_without_a_cell():
-    assert "system=" in line(prompts.of, "x", options=Options(system_from="v"))
+    assert "system=" in line(render.of, "x", options=Options(system_from="v"))
 
 
 # -- how fast -------------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holynb import saved
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt, BadSetting
+from holynb.prompts import saved
 
 ANY_TEXT = st.text().filter(lambda t: t.strip() and t.encode("utf-8", "replace").decode() == t)
 EVERYTHING = {
@@ -53,7 +53,7 @@ def test_the_file_reads_well_and_is_private(home: Path) -> None:
 
 
 def test_it_outlives_the_process(home: Path) -> None:
-    code = "from holynb import saved\nfrom holynb.config.options import Options\nsaved.save('kept', '한국어 요약: {{ t }}', 'sim/echo', Options())"
+    code = "from holynb.prompts import saved\nfrom holynb.config.options import Options\nsaved.save('kept', '한국어 요약: {{ t }}', 'sim/echo', Options())"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**os.environ, "HOLYNB_HOME": str(home)})
     assert saved.load("kept").body == "한국어 요약: {{ t }}"
 

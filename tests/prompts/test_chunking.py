@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import chunking, tokens
 from holynb.errors import BadOption
+from holynb.prompts import chunking, tokens
 from holynb.types import Message, Prompt, Sampling
 
 WORDS = ["alpha", "beta", "gamma", "delta", "한국어", "문장", "パーツ", "分割", "naïve", "😀", "https://x.example/a?b=c", "3.14", "e.g."]
