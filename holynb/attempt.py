@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from holynb.budget import Money
 from holynb.errors import Fault
+from holynb.journal import Paid
 from holynb.limits import Place
-from holynb.payments import Paid
 from holynb.station import Job, Station
 from holynb.structure import Judge
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage

@@ -8,12 +8,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
-from holynb.payments import Paid
-from holynb.types import Ended, Event, Failed, Noted, Outcome
+from holynb.types import Ended, Event, Failed, Noted, Outcome, Usage
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Paid", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """One line. `what`: `answer` or `attempt` (a server counted it; `attempt` was no answer), else how a row ended that was not answered
+    by its last attempt: `cached`, `error` (in older logs `cancelled`, too). `cost` is None where no price is known; `at` in seconds since 1970.
+    """
+
+    row: int
+    at: float
+    route: str | None
+    model: str | None
+    what: str
+    usage: Usage
+    cost: Decimal | None
+
+
+def ended(event: Ended) -> Paid | None:
+    """The line of a row's end; None where its answer has one already, nobody was asked, or it was only stopped on its way."""
+    o = event.outcome
+    if o.cached:
+        return Paid(event.row, event.at, o.route, o.model, "cached", Usage(), Decimal(0))
+    return Paid(event.row, event.at, o.route, o.model, o.status, Usage(), None) if o.attempts and o.status == "error" else None
+
 
 #: Told of every event that the run log keeps; returns something to wait for where the event must be on disk.
 Keeper = Callable[[Event | Paid], Awaitable[None] | None]

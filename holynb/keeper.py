@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from holynb import frame, history, payments
+from holynb import frame, history
 from holynb.config import settings
-from holynb.journal import Journal
-from holynb.payments import PART_ROWS, Paid
+from holynb.journal import Journal, Paid, ended
+from holynb.payments import PART_ROWS
 from holynb.plan import Plan, cut_key
 from holynb.runlog import RunLog, RunRecord, StoredRow
 from holynb.turn import Turn
@@ -123,7 +123,7 @@ class Keeper:
         return None if promise is None else self._safe(promise)
 
     def _pay(self, event: Ended) -> None:
-        paid = payments.ended(event)
+        paid = ended(event)
         if self.log is not None and paid is not None:
             self.log.pay(self.run, paid)
 

@@ -12,10 +12,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 
 from holynb.errors import BadOption
-from holynb.journal import Journal
+from holynb.journal import Journal, Paid
 from holynb.longrow import Long, Part
 from holynb.partlog import PartLog, Told
-from holynb.payments import Paid
 from holynb.plan import Plan
 from holynb.prompts import chunking
 from holynb.station import Job

@@ -7,13 +7,11 @@ paid. Nothing is added up here (`spending` does).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from holynb.types import Ended, Usage
+from holynb.journal import Paid
 
-__all__ = ["INSERT", "PARTS", "PART_ROWS", "TABLE", "VIEW", "WHOLE", "Paid", "ended", "line"]
+__all__ = ["INSERT", "PARTS", "PART_ROWS", "TABLE", "VIEW", "WHOLE", "line"]
 
 #: The parts of a run's long rows stand under the run's id with this behind it; those of row i from i times so many on.
 PARTS, PART_ROWS = "/parts", 1_000_000
@@ -40,29 +38,6 @@ PRAGMA user_version = 1;
 #: The same for a reader that finds an older log, and may not write it.
 VIEW = f"CREATE TEMP VIEW payments({COLUMNS}) AS {KNOWN}"
 INSERT = f"INSERT INTO payments({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)"
-
-
-@dataclass(frozen=True, slots=True)
-class Paid:
-    """One line. `what`: `answer` or `attempt` (a server counted it; `attempt` was no answer), else how a row ended that was not answered
-    by its last attempt: `cached`, `error` (in older logs `cancelled`, too). `cost` is None where no price is known; `at` in seconds since 1970.
-    """
-
-    row: int
-    at: float
-    route: str | None
-    model: str | None
-    what: str
-    usage: Usage
-    cost: Decimal | None
-
-
-def ended(event: Ended) -> Paid | None:
-    """The line of a row's end; None where its answer has one already, nobody was asked, or it was only stopped on its way."""
-    o = event.outcome
-    if o.cached:
-        return Paid(event.row, event.at, o.route, o.model, "cached", Usage(), Decimal(0))
-    return Paid(event.row, event.at, o.route, o.model, o.status, Usage(), None) if o.attempts and o.status == "error" else None
 
 
 def line(run: str, paid: Paid) -> Sequence[Any]:

@@ -19,8 +19,9 @@ from typing import Any
 
 from holynb import payments
 from holynb.errors import BadSetting
+from holynb.journal import Paid
 from holynb.logwriter import LogWriter, connect
-from holynb.payments import PART_ROWS, PARTS, Paid
+from holynb.payments import PART_ROWS, PARTS
 from holynb.types import Ended, Event, Failed, Message, Outcome, Sampling, Usage
 
 __all__ = ["PARTS", "PART_ROWS", "BrokenLog", "RunLog", "RunRecord", "StoredRow"]

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from holynb.errors import BadRoute
 from holynb.secret import Secret
+from holynb.usage import Limits, Usage
 
 __all__ = [
     "Completion", "Delta", "Done", "Ended", "Endpoint", "Engine", "Event", "Failed", "Gauge", "Limits", "Load", "Message", "Noted",
@@ -129,34 +130,6 @@ class Request:
         what = [base_url, str(self.route), [[m.role, m.content] for m in self.messages], how, self.sample, self.schema]
         text = json.dumps(what, ensure_ascii=False, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a server counted. `tokens_in` includes cached and cache writes, `tokens_out` reasoning; `device_s`: a pool's device-seconds."""
-
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    tokens_cached: int | None = None
-    tokens_cache_write: int | None = None
-    device_s: float | None = None
-
-    def __add__(self, other: Usage) -> Usage:
-        """Sums what is known on both sides; what only one side knows stays known."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return Usage(*(b if a is None else a if b is None else a + b for a, b in pairs))
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a reply's headers said of a quota. `*_reset` is seconds from now until the quota is full again."""
-
-    requests: int | None = None
-    requests_left: int | None = None
-    requests_reset: float | None = None
-    tokens: int | None = None
-    tokens_left: int | None = None
-    tokens_reset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from layout import ROOT, Function, Module, cycles, modules, read, under
 
 #: From the ground up. A module may import its own storey and those below it. A new module needs a place here.
 STOREYS: tuple[tuple[str, ...], ...] = (
-    ("holynb.errors", "holynb.secret", "holynb.words"),
+    ("holynb.usage", "holynb.faults", "holynb.errors", "holynb.secret", "holynb.words"),
     ("holynb.types",),
     ("holynb.config.providers",  # data that settings and engines share
      "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",

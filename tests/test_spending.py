@@ -17,7 +17,7 @@ from servers.exact import Asked, Exact, Step, reply
 import holynb
 from holynb import history, spending
 from holynb.config import settings
-from holynb.payments import Paid
+from holynb.journal import Paid
 from holynb.run import Run
 from holynb.runlog import RunLog
 from holynb.types import Route, Usage
