@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holynb import frame, pools, prices, routing, schema
+from holynb import frame, pools, routing, schema
 from holynb.config import keys, settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadRoute, BadSetting, Fault
+from holynb.pricing import prices
 from holynb.prompts import chunking, render
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 from holynb.words import counted

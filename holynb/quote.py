@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from holynb import history, spending, wiring
+from holynb import history, wiring
 from holynb.config import settings, suggest
 from holynb.errors import BadOption
-from holynb.estimate import Estimate, Seen, estimate
 from holynb.plan import Plan, cut_key
+from holynb.pricing import spending
+from holynb.pricing.estimate import Estimate, Seen, estimate
 from holynb.summary import dollars
 from holynb.types import Message, Prompt, Request, Route
 from holynb.words import counted

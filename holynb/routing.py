@@ -20,9 +20,9 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from holynb import prices
 from holynb.config import settings
 from holynb.errors import BadOption, BadSetting, closest
+from holynb.pricing import prices
 from holynb.prompts import tokens
 from holynb.types import Prompt, Route, Usage
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, history, loop, partlog, prices, quote, wiring
+from holynb import frame, history, loop, partlog, quote, wiring
 from holynb.config import settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadOption, Fault, HolynbError, InferError
@@ -22,6 +22,7 @@ from holynb.journal import Journal
 from holynb.keeper import Keeper
 from holynb.parts import Parts
 from holynb.plan import Plan, make
+from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.retry import Policy
 from holynb.runlog import RunRecord

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from holynb import prices
+from holynb.pricing import prices
 from holynb.types import Outcome, Route
 from holynb.words import counted
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 
-from holynb import prices
 from holynb.budget import Budget, Money
 from holynb.config.options import Options
 from holynb.limits import Limiter, shared
 from holynb.plan import HOSTED_MAX_TOKENS, Plan
+from holynb.pricing import prices
 from holynb.station import Station, Stop
 from holynb.structure import Judge
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage

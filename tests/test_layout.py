@@ -17,10 +17,10 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.types",),
     ("holynb.config.providers",  # data that settings and engines share
      "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",
-     "holynb.prices", "holynb.prompts.tokens", "holynb.estimate", "holynb.prompts.render", "holynb.prompts.templates", "holynb.prompts.chunking", "holynb.routing", "holynb.schema.schema",
+     "holynb.pricing.prices", "holynb.prompts.tokens", "holynb.pricing.estimate", "holynb.prompts.render", "holynb.prompts.templates", "holynb.prompts.chunking", "holynb.routing", "holynb.schema.schema",
      "holynb.schema.normalize", "holynb.structure",
-     "holynb.roi", "holynb.loop", "holynb.config.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.config.suggest", "holynb.config.settings", "holynb.config.keys", "holynb.summary",
-     "holynb.prompts.saved", "holynb.spending", "holynb.turn"),
+     "holynb.pricing.roi", "holynb.loop", "holynb.config.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.config.suggest", "holynb.config.settings", "holynb.config.keys", "holynb.summary",
+     "holynb.prompts.saved", "holynb.pricing.spending", "holynb.turn"),
     ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),

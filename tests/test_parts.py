@@ -23,9 +23,10 @@ from servers.golden import openai_chunk
 from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
-from holynb import history, plan, quote, spending
+from holynb import history, plan, quote
 from holynb.config.options import Options
 from holynb.errors import BadOption
+from holynb.pricing import spending
 from holynb.prompts import chunking
 from holynb.types import Ended, Started
 from holynb.ui import preview

@@ -98,7 +98,7 @@ def test_a_provider_without_a_cheaper_model_keeps_its_rows():
 
 
 def test_each_listed_model_has_a_price_and_cheap_is_cheaper():
-    from holynb import prices
+    from holynb.pricing import prices
 
     for provider, models in routing._data()["models"].items():
         cheap, strong = (prices.list_price(Route(provider, models[word])) for word in ("cheap", "strong"))

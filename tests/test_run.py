@@ -19,8 +19,9 @@ from servers.exact import Exact, reply
 from servers.golden import OPENAI
 
 import holynb
-from holynb import history, loop, spending
+from holynb import history, loop
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
+from holynb.pricing import spending
 from holynb.run import Run, infer
 from holynb.types import Noted, Started
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 import holynb
-from holynb import history, loop, spending
+from holynb import history, loop
 from holynb.errors import BadSetting
 from holynb.logwriter import LogWriter, connect
+from holynb.pricing import spending
 from holynb.runlog import RunLog, RunRecord, StoredRow
 from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
 

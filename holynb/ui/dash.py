@@ -19,9 +19,9 @@ from holynb.ui.svg import COLOURS
 from holynb.ui.text import ago, seconds
 
 if TYPE_CHECKING:
+    from holynb.pricing.spending import Spent
     from holynb.run import Run
     from holynb.runlog import RunRecord
-    from holynb.spending import Spent
 
 __all__ = ["Dash", "history_figure", "runs_table", "spent_table"]
 
@@ -134,7 +134,7 @@ def _money(said: str, route: str) -> str:
 
 def spent_table(lines: Sequence[Spent]) -> str:
     """Dollars by route and model, the dearest first; what has no price is said, not summed as nothing."""
-    from holynb import spending
+    from holynb.pricing import spending
 
     keys = dict.fromkeys((s.route, s.model) for s in lines if s.route)  # without a route: stopped before anybody had answered
     sums = [spending.total([s for s in lines if (s.route, s.model) == key], route=key[0], model=key[1]) for key in keys]
@@ -171,7 +171,8 @@ def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
 
 
 def _spent() -> list[Spent]:
-    from holynb import history, spending
+    from holynb import history
+    from holynb.pricing import spending
 
     return spending.spent(history.log(), since=time.time() - SHOWN_DAYS * 86400)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from holynb import loop, prices
+from holynb import loop
 from holynb.config import keys, settings
 from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, Fault, closest
+from holynb.pricing import prices
 from holynb.types import Route
 from holynb.ui.text import grid
 

@@ -13,7 +13,7 @@ from holynb.words import counted
 if TYPE_CHECKING:
     from holynb.config.options import Options
     from holynb.plan import Plan
-    from holynb.spending import Spent
+    from holynb.pricing.spending import Spent
     from holynb.ui.magic import InferMagic
 
 __all__ = ["bench", "cache", "confirm", "cost", "keep", "prompts", "roi"]
@@ -84,7 +84,8 @@ def _said(options: Any) -> str:
 # -- what was spent ------------------------------------------------------------------------------------------------------------
 def cost(_: InferMagic, rest: Sequence[str]) -> None:
     """`%infer cost [--month]`."""
-    from holynb import history, spending
+    from holynb import history
+    from holynb.pricing import spending
 
     if list(rest) not in ([], ["--month"]):
         raise BadOption(f"%infer cost takes --month, not {' '.join(rest)!r}.{closest(rest[-1], ['--month'])}")
@@ -137,7 +138,8 @@ def _ahead(here: Any) -> str:
 
 def cache(_: InferMagic, rest: Sequence[str]) -> None:
     """`%infer cache [clear]`."""
-    from holynb import history, spending
+    from holynb import history
+    from holynb.pricing import spending
     from holynb.summary import dollars
 
     if list(rest) not in ([], ["clear"]):

@@ -14,7 +14,7 @@ from holynb.ui import grammar
 from holynb.ui.text import clean, grid
 
 if TYPE_CHECKING:
-    from holynb.roi import Line, Load, Own, Roi
+    from holynb.pricing.roi import Line, Load, Own, Roi
 
 __all__ = ["HELP", "as_html", "as_text", "asked", "leave", "spec", "table"]
 
@@ -46,8 +46,8 @@ COLUMNS = {
 # -- the words ---------------------------------------------------------------------------------------------------------
 def asked(words: Sequence[str]) -> Roi:
     """The comparison that the words of the line ask for. Raises UserError."""
-    from holynb import roi
     from holynb.config import settings
+    from holynb.pricing import roi
 
     said, left = grammar.words(words, FLAGS)
     value = {name: _value(FLAGS_BY_NAME[name], text) for name, text in said.items()}
@@ -68,7 +68,7 @@ def _value(option: Option, text: Any) -> Any:
 
 
 def _own(value: Mapping[str, Any]) -> Own | None:
-    from holynb import roi
+    from holynb.pricing import roi
 
     if "own" not in value:
         if beside := [f"--{n}" for n in ("per-hour", "tokens-per-s", "measured", "utilisation") if _name(n) in value]:
@@ -92,8 +92,9 @@ def _name(flag: str) -> str:
 
 def _speed(value: Mapping[str, Any]) -> tuple[float | None, str]:
     """Tokens a second, and what to say of where they come from."""
-    from holynb import history, spending
+    from holynb import history
     from holynb.config import settings
+    from holynb.pricing import spending
 
     if "measured" not in value:
         return value.get("speed"), "" if "speed" in value else "speed not measured, taken to be enough"
@@ -189,7 +190,7 @@ def _head(own: Own | None) -> Sequence[str]:
 
 
 def _notes(made: Roi) -> list[str]:
-    from holynb.roi import ARTICLE, about
+    from holynb.pricing.roi import ARTICLE, about
 
     notes = []
     if made.own is not None:
@@ -217,7 +218,7 @@ def _assumed(lines: Sequence[Line]) -> dict[str, list[str]]:
 
 
 def _span(pair: tuple[Decimal, Decimal] | None) -> str:
-    from holynb.roi import about
+    from holynb.pricing.roi import about
 
     if pair is None:
         return "?"

@@ -84,8 +84,8 @@ def _elsewhere(run: Run) -> tuple[str | None, Any]:
     """`--price-as`: the route, and what an outcome would have cost there."""
     if run.options.price_as is None:
         return None, None
-    from holynb import prices
     from holynb.config import settings
+    from holynb.pricing import prices
 
     route = settings.route(run.options.price_as)
     return str(route), lambda outcome: prices.price(route, None, outcome.usage)

@@ -13,8 +13,8 @@ import pytest
 import holynb
 from holynb import history, loop
 from holynb.config import settings
+from holynb.pricing.spending import Spent
 from holynb.runlog import RunRecord
-from holynb.spending import Spent
 from holynb.ui import beside, dash, plots
 from holynb.ui.dash import Dash
 

@@ -8,7 +8,7 @@ import pytest
 import holynb
 from holynb import plan
 from holynb.config.options import Options
-from holynb.estimate import estimate
+from holynb.pricing.estimate import estimate
 from holynb.ui import preview
 
 

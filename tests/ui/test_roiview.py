@@ -11,9 +11,10 @@ import pytest
 from ui.shells import Here
 
 import holynb
-from holynb import history, spending
+from holynb import history
 from holynb.config import settings
 from holynb.errors import BadOption
+from holynb.pricing import spending
 from holynb.types import Route
 from holynb.ui import roiview
 

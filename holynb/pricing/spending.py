@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from holynb.estimate import Seen
 from holynb.payments import PARTS, WHOLE
+from holynb.pricing.estimate import Seen
 from holynb.runlog import RunLog
 from holynb.types import Message, Route, Usage
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.errors import BadOption
-from holynb.roi import ARTICLE, Load, Own, about, listed, parse_own, parse_tokens, roi
+from holynb.pricing.roi import ARTICLE, Load, Own, about, listed, parse_own, parse_tokens, roi
 from holynb.types import Route
 
 ARTICLES = Load(10_000, (333, 667))

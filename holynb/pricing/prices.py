@@ -149,7 +149,7 @@ def worst_case(route: Route, messages: Sequence[Message], max_tokens: int) -> De
 @lru_cache(maxsize=1)
 def table() -> tuple[Price, ...]:
     """The prices that ship with holynb."""
-    said = tomllib.loads((files("holynb") / "prices.toml").read_text("utf-8"), parse_float=Decimal)
+    said = tomllib.loads((files("holynb.pricing") / "prices.toml").read_text("utf-8"), parse_float=Decimal)
     return tuple(_entry(entry, f"prices.toml, entry {i}") for i, entry in enumerate(said["price"], 1))
 
 

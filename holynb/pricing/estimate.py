@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from holynb import prices
+from holynb.pricing import prices
 from holynb.prompts import tokens
 from holynb.types import Message, Request, Route, Usage
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import prices
 from holynb.config import settings
 from holynb.errors import BadSetting
+from holynb.pricing import prices
 from holynb.types import Message, Route, Usage
 
 MILLION = 1_000_000

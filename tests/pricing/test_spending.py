@@ -15,9 +15,10 @@ import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, spending
+from holynb import history
 from holynb.config import settings
 from holynb.journal import Paid
+from holynb.pricing import spending
 from holynb.run import Run
 from holynb.runlog import RunLog
 from holynb.types import Route, Usage

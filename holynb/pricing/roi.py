@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from holynb import prices
 from holynb.errors import BadOption
+from holynb.pricing import prices
 from holynb.types import Route
 
 __all__ = ["ARTICLE", "Line", "Load", "Own", "Roi", "about", "listed", "parse_own", "parse_tokens", "roi"]

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from holynb import prices
-from holynb.estimate import Seen, estimate
+from holynb.pricing import prices
+from holynb.pricing.estimate import Seen, estimate
 from holynb.types import Message, Request, Route, Sampling, Usage
 
 ROUTE = Route("openai", "gpt-4.1")

@@ -1,0 +1,1 @@
+"""What things cost: list prices, estimates, spending, and own GPUs compared."""
