@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, plan
+from holynb import plan
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt, HolynbError
+from holynb.results import frame
 from holynb.run import Run
 from holynb.types import Ended, Endpoint, Outcome, Started
 

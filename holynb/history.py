@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, schema
+from holynb import schema
 from holynb.config import keys, settings
 from holynb.config.options import Options
 from holynb.errors import BadOption, closest
 from holynb.plan import Plan, long_rows, priced, reached
+from holynb.results import frame
 from holynb.runlog import BrokenLog, RunLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted

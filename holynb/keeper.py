@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from holynb import frame, history
+from holynb import history
 from holynb.config import settings
 from holynb.journal import Journal, Paid, ended
 from holynb.payments import PART_ROWS
 from holynb.plan import Plan, cut_key
+from holynb.results import frame
 from holynb.runlog import RunLog, RunRecord, StoredRow
 from holynb.turn import Turn
 from holynb.types import Ended, Event, Outcome, Sampling

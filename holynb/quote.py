@@ -13,7 +13,7 @@ from holynb.errors import BadOption
 from holynb.plan import Plan, cut_key
 from holynb.pricing import spending
 from holynb.pricing.estimate import Estimate, Seen, estimate
-from holynb.summary import dollars
+from holynb.results.summary import dollars
 from holynb.types import Message, Prompt, Request, Route
 from holynb.words import counted
 

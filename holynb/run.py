@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import frame, history, loop, partlog, quote, wiring
+from holynb import history, loop, partlog, quote, wiring
 from holynb.config import settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadOption, Fault, HolynbError, InferError
@@ -24,11 +24,12 @@ from holynb.parts import Parts
 from holynb.plan import Plan, make
 from holynb.pricing import prices
 from holynb.prompts import saved
+from holynb.results import frame
+from holynb.results.summary import Summary, summarize
 from holynb.retry import Policy
 from holynb.runlog import RunRecord
 from holynb.scheduler import Scheduler
 from holynb.station import Job
-from holynb.summary import Summary, summarize
 from holynb.types import Ended, Outcome, Prompt, Request, Route
 from holynb.words import counted
 

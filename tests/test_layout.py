@@ -19,9 +19,9 @@ STOREYS: tuple[tuple[str, ...], ...] = (
      "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",
      "holynb.pricing.prices", "holynb.prompts.tokens", "holynb.pricing.estimate", "holynb.prompts.render", "holynb.prompts.templates", "holynb.prompts.chunking", "holynb.routing", "holynb.schema.schema",
      "holynb.schema.normalize", "holynb.structure",
-     "holynb.pricing.roi", "holynb.loop", "holynb.config.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.config.suggest", "holynb.config.settings", "holynb.config.keys", "holynb.summary",
+     "holynb.pricing.roi", "holynb.loop", "holynb.config.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.config.suggest", "holynb.config.settings", "holynb.config.keys", "holynb.results.summary",
      "holynb.prompts.saved", "holynb.pricing.spending", "holynb.turn"),
-    ("holynb.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
+    ("holynb.results.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),
 )  # fmt: skip
@@ -30,7 +30,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
 ONLY: dict[str, tuple[str, ...]] = {
     "httpx": ("holynb.engines.http", "holynb.engines.direct"),
     "httpx_aiohttp": ("holynb.engines.http",),
-    "pandas": ("holynb.frame",),
+    "pandas": ("holynb.results.frame",),
     "torch": ("holynb.pool", "kernels_support.gpu"),
     "triton": ("kernels_support.gpu",),
     "ipywidgets": ("holynb.ui",),

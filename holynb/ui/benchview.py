@@ -80,8 +80,8 @@ def asked(words: Sequence[str], variables: Mapping[str, Any]) -> Bench:
 
 def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
     """The texts that `--prompts` names: a variable, a saved prompt, or a file."""
-    from holynb import frame
     from holynb.prompts import render, saved
+    from holynb.results import frame
 
     if name in variables:
         value = variables[name]

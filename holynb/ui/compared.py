@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from holynb.summary import summarize
+from holynb.results.summary import summarize
 from holynb.ui.cells import PROSE, safe
 from holynb.ui.text import clean, clip, count, grid, one_line, percentile, price, seconds, status
 
@@ -39,7 +39,7 @@ def ways(index: Any) -> tuple[str, ...]:
 
 def labels(index: Any) -> list[object]:
     """The index labels of the input, one a row, of an index that `ways` knows."""
-    from holynb import frame
+    from holynb.results import frame
 
     return [label[0] if len(label) == len(LEVELS) + 1 else tuple(label[: -len(LEVELS)]) for label in frame.labels(index)]
 

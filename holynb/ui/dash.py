@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from holynb.summary import dollars
+from holynb.results.summary import dollars
 from holynb.ui import plots, poolform, pulse
 from holynb.ui.svg import COLOURS
 from holynb.ui.text import ago, seconds

@@ -12,7 +12,7 @@ from decimal import Decimal
 from os.path import commonprefix
 from typing import Any
 
-from holynb.summary import dollars
+from holynb.results.summary import dollars
 from holynb.types import Ended, Event, Failed, Outcome, Paused, Started
 from holynb.ui.course import Course, Price
 from holynb.ui.tally import Tally

@@ -70,7 +70,7 @@ def routers() -> list[str]:
 
 def frames(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Name → DataFrame, of a notebook's variables."""
-    from holynb.frame import is_frame
+    from holynb.results.frame import is_frame
 
     return {k: v for k, v in variables.items() if not k.startswith("_") and is_frame(v)}
 
@@ -93,6 +93,6 @@ def keys() -> list[str]:
 
 def files() -> list[str]:
     """Files beside the notebook that rows can be read from."""
-    from holynb.frame import READERS
+    from holynb.results.frame import READERS
 
     return sorted(p.name for p in Path().iterdir() if p.suffix in READERS or p.suffix in (".txt", ".jsonl", ".ndjson"))

@@ -96,7 +96,7 @@ def _status(_: InferMagic, rest: Sequence[str]) -> None:
 
 def _runs(_: InferMagic, rest: Sequence[str]) -> None:
     from holynb import history
-    from holynb.summary import dollars
+    from holynb.results.summary import dollars
     from holynb.ui.text import ago, grid
 
     if rest and not (len(rest) == 1 and rest[0].isdigit()):

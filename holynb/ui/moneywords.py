@@ -117,7 +117,7 @@ def _table(lines: Sequence[Spent], *, day: bool) -> str:
 
 def money(said: Spent) -> str:
     """What a line came to: `$0.42`, `$0.42 + 3 unknown`, `? (3)`; nothing where only a pool without a price answered. Simulated says so."""
-    from holynb.summary import dollars
+    from holynb.results.summary import dollars
 
     simulated = " simulated" if said.provider == "sim" and said.cost else ""
     if said.cost is None:
@@ -126,7 +126,7 @@ def money(said: Spent) -> str:
 
 
 def _ahead(here: Any) -> str:
-    from holynb.summary import dollars
+    from holynb.results.summary import dollars
 
     name = f"{here.first:%B %Y}"
     simulated = f" Simulated, and so nobody's money: {dollars(here.simulated.cost)}." if here.simulated.cost else ""
@@ -140,7 +140,7 @@ def cache(_: InferMagic, rest: Sequence[str]) -> None:
     """`%infer cache [clear]`."""
     from holynb import history
     from holynb.pricing import spending
-    from holynb.summary import dollars
+    from holynb.results.summary import dollars
 
     if list(rest) not in ([], ["clear"]):
         raise BadOption(f"%infer cache takes clear, not {' '.join(rest)!r}.{closest(rest[0], ['clear'])}")

@@ -76,7 +76,7 @@ def panel(magic: InferMagic, rest: Sequence[str]) -> None:
     _widgets(magic, "panel", "Write a %%infer cell; %%infer? lists every option.")
     df = said.get("df")
     if df is not None:
-        from holynb import frame
+        from holynb.results import frame
 
         frame.by_name(magic.shell.user_ns, df)
     import ipywidgets as w

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from holynb.journal import Journal
-from holynb.summary import summarize
+from holynb.results.summary import summarize
 from holynb.types import Ended, Failed, Message, Noted
 from holynb.ui import static
 from holynb.ui.feed import Asked

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config.options import Option, real, whole
 from holynb.errors import BadOption, closest
-from holynb.summary import dollars
+from holynb.results.summary import dollars
 from holynb.ui import grammar
 from holynb.ui.text import clean, grid
 
@@ -134,7 +134,7 @@ def leave(shell: Any, made: Roi) -> Any:
 
 def table(made: Roi) -> Any:
     """The lines as a frame: dollars per million tokens, dollars a month, savings as shares."""
-    from holynb import frame
+    from holynb.results import frame
 
     def ends(pair: tuple[Decimal, Decimal] | None, i: int) -> float | None:
         return None if pair is None else float(pair[i])

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from holynb import routing
-from holynb.summary import dollars
+from holynb.results.summary import dollars
 from holynb.ui.text import grid, one_line
 from holynb.words import counted
 

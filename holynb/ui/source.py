@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holynb.summary import dollars
+from holynb.results.summary import dollars
 from holynb.types import Ended, Failed, Message, Outcome, Started
 from holynb.ui import compared
 from holynb.ui.feed import Asked
@@ -48,7 +48,7 @@ class RunSource:
     label = ""
 
     def __init__(self, run: Run) -> None:
-        from holynb import frame
+        from holynb.results import frame
 
         self.run = run
         self.journal = run.journal

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from holynb.summary import dollars
+from holynb.results.summary import dollars
 from holynb.types import Failed, Noted
 from holynb.ui import compared, series, svg
 from holynb.ui.cells import PROSE, figure, safe
@@ -18,9 +18,9 @@ from holynb.ui.feed import shared
 from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, status
 
 if TYPE_CHECKING:
+    from holynb.results.summary import Summary
     from holynb.run import Run
     from holynb.schema import Schema
-    from holynb.summary import Summary
     from holynb.types import Event, Outcome
 
 __all__ = ["OPEN", "Record", "as_html", "as_text", "bundle", "charts", "notes", "of"]
@@ -105,7 +105,7 @@ class Record:
 
 def of(run: Run) -> Record:
     """The record of a run of this session, as it stands now."""
-    from holynb import frame
+    from holynb.results import frame
 
     events, _ = run.journal.since(0)
     index, beside = run.plan.index, compared.ways(run.plan.index)

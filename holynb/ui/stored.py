@@ -33,7 +33,7 @@ def record(name: str | None = None) -> static.Record:
 def _from_log(name: str) -> static.Record:
     from holynb import history, schema
     from holynb.config import settings
-    from holynb.summary import summarize
+    from holynb.results.summary import summarize
 
     kept = history.stored(name)
     rows: list[Outcome | None] = [None] * kept.n

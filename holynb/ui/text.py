@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from holynb.summary import Summary, dollars
+from holynb.results.summary import Summary, dollars
 
 if TYPE_CHECKING:
     from holynb.types import Outcome

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb import frame
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt
 from holynb.prompts import render
+from holynb.results import frame
 from holynb.types import Message, Prompt, Sampling
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from pydantic import BaseModel, Field, field_validator
 
-from holynb import frame, schema
+from holynb import schema
 from holynb.engines.openai import strict
 from holynb.errors import BadOption
+from holynb.results import frame
 from holynb.types import Message, Outcome
 
 REVIEW = {

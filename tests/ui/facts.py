@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from holynb.journal import Journal
-from holynb.summary import Summary, summarize
+from holynb.results.summary import Summary, summarize
 from holynb.types import Ended, Event, Message, Outcome, Prompt, Usage
 from holynb.ui.static import Record
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import holynb
-from holynb.frame import crossed
+from holynb.results.frame import crossed
 from holynb.ui import compared, static
 from holynb.ui.source import RunSource
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from holynb.summary import summarize
+from holynb.results.summary import summarize
 from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Started, Usage
 from holynb.ui import plots, series, static
 

@@ -93,7 +93,7 @@ def test_summary_names_failures_and_the_way_back() -> None:
 def test_savings_and_stop_are_said() -> None:
     from dataclasses import replace
 
-    from holynb.summary import summarize
+    from holynb.results.summary import summarize
 
     rows = [ok(cached=True, attempts=0, cost=Decimal(0))] * 3 + [Outcome("cancelled", "half")]
     told = replace(summarize(rows, 1.0, stopped=True), saved=Decimal("1.50"))

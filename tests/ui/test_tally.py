@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ui.facts import failed, ok
 
-from holynb.summary import summarize
+from holynb.results.summary import summarize
 from holynb.types import Ended, Noted, Outcome, Usage
 from holynb.ui.tally import SPAN_S, Tally
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from holynb.summary import Summary
+from holynb.results.summary import Summary
 from holynb.ui.text import ago, bar, clean, clip, grid, one_line, percentile, progress, seconds
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from holynb import frame
 from holynb.errors import BadOption, BadPrompt
+from holynb.results import frame
 from holynb.types import Outcome, Usage
 
 OK = Outcome(

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from holynb.summary import Elsewhere, dollars, summarize
+from holynb.results.summary import Elsewhere, dollars, summarize
 from holynb.types import Outcome, Route, Usage
 
 
