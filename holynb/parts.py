@@ -17,7 +17,7 @@ from holynb.longrow import Long, Part
 from holynb.partlog import PartLog, Told
 from holynb.plan import Plan
 from holynb.prompts import chunking
-from holynb.station import Job
+from holynb.scheduler.failover import Job
 from holynb.types import Ended, Event, Failed, Outcome, Prompt, Started
 
 __all__ = ["Parts"]

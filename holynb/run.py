@@ -26,10 +26,10 @@ from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.results import frame
 from holynb.results.summary import Summary, summarize
-from holynb.retry import Policy
 from holynb.runlog import RunRecord
-from holynb.scheduler import Scheduler
-from holynb.station import Job
+from holynb.scheduler.failover import Job
+from holynb.scheduler.retry import Policy
+from holynb.scheduler.scheduler import Scheduler
 from holynb.types import Ended, Outcome, Prompt, Request, Route
 from holynb.words import counted
 

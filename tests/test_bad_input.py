@@ -19,7 +19,7 @@ from servers.exact import END, EOF, RST, Asked, Exact, Step, chunk, reply, sse, 
 from servers.golden import OPENAI, openai_chunk
 
 import holynb
-from holynb.limits import Limiter
+from holynb.scheduler.limiter import Limiter
 from holynb.ui import static
 
 ROWS = 12

@@ -16,12 +16,12 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.usage", "holynb.faults", "holynb.errors", "holynb.secret", "holynb.words"),
     ("holynb.types",),
     ("holynb.config.providers",  # data that settings and engines share
-     "holynb.buckets", "holynb.limits", "holynb.station", "holynb.breaker", "holynb.budget", "holynb.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",
+     "holynb.scheduler.quota", "holynb.scheduler.limiter", "holynb.scheduler.failover", "holynb.scheduler.breaker", "holynb.scheduler.budget", "holynb.scheduler.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",
      "holynb.pricing.prices", "holynb.prompts.tokens", "holynb.pricing.estimate", "holynb.prompts.render", "holynb.prompts.templates", "holynb.prompts.chunking", "holynb.routing", "holynb.schema.schema",
-     "holynb.schema.normalize", "holynb.structure",
+     "holynb.schema.normalize", "holynb.scheduler.validation",
      "holynb.pricing.roi", "holynb.loop", "holynb.config.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.config.suggest", "holynb.config.settings", "holynb.config.keys", "holynb.results.summary",
      "holynb.prompts.saved", "holynb.pricing.spending", "holynb.turn"),
-    ("holynb.results.frame", "holynb.scheduler", "holynb.attempt", "holynb.engines"),
+    ("holynb.results.frame", "holynb.scheduler.scheduler", "holynb.scheduler.attempt", "holynb.engines"),
     ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),
 )  # fmt: skip
@@ -93,7 +93,7 @@ def test_libraries_stay_in_their_rooms() -> None:
     "line", ["import torch.nn", "def f():\n    import pandas", 'import importlib\nimportlib.import_module("holynb.pool.batch")']
 )
 def test_the_rule_sees_a_library_outside_its_room(line: str) -> None:
-    assert trespasses(read("holynb.scheduler", line))
+    assert trespasses(read("holynb.scheduler.scheduler", line))
 
 
 def test_what_decides_in_the_pool_needs_no_torch() -> None:

@@ -30,9 +30,9 @@ from servers.reader import FACT, LIMIT, Reader, book  # noqa: E402
 
 import holynb  # noqa: E402
 from holynb import history, loop, plan, quote, routing, wiring  # noqa: E402
-from holynb.budget import Money  # noqa: E402
 from holynb.config import settings  # noqa: E402
 from holynb.config.options import Options  # noqa: E402
+from holynb.scheduler.budget import Money  # noqa: E402
 from holynb.ui import roiview  # noqa: E402
 
 MILLION = Decimal(1_000_000)

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
-from holynb.attempt import Going, Heard, answer, answered, asked, failure, paid, unsent, within
-from holynb.budget import FREE, Money
 from holynb.errors import Fault
 from holynb.journal import Journal
-from holynb.limits import Place
-from holynb.retry import Policy, pause, too_long
-from holynb.station import Job, Station, Stop, Stops
-from holynb.structure import Judge
+from holynb.scheduler.attempt import Going, Heard, answer, answered, asked, failure, paid, unsent, within
+from holynb.scheduler.budget import FREE, Money
+from holynb.scheduler.failover import Job, Station, Stop, Stops
+from holynb.scheduler.limiter import Place
+from holynb.scheduler.retry import Policy, pause, too_long
+from holynb.scheduler.validation import Judge
 from holynb.types import Completion, Ended, Failed, Outcome, Paused, Started, Usage
 
 __all__ = ["PROOF_S", "Scheduler"]

@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import pytest
 from engines_fake import Scripted, Step, said
-from test_scheduler import drive, ends
+from scheduled import drive, ends
 
 import holynb
 from holynb import loop
-from holynb.budget import Budget, Money
 from holynb.errors import Fault
-from holynb.retry import Policy
+from holynb.scheduler.budget import Budget, Money
+from holynb.scheduler.retry import Policy
 
 
 def test_reserve_waits_for_what_may_come_back_and_refuses_what_cannot_fit():

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from holynb.errors import Fault
-from holynb.station import Job
+from holynb.scheduler.failover import Job
 from holynb.types import Timeouts
 
 __all__ = ["LONGEST_WAIT_S", "Policy", "pause"]

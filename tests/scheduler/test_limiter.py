@@ -13,7 +13,7 @@ import pytest
 from servers import virtual
 from servers.virtual import Quota
 
-from holynb.limits import Limiter, Place, shared
+from holynb.scheduler.limiter import Limiter, Place, shared
 from holynb.types import Limits
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from holynb.buckets import INFINITE, Headers, Minute, Pace
+from holynb.scheduler.quota import INFINITE, Headers, Minute, Pace
 from holynb.types import Limits
 
 __all__ = ["LONGEST_WAIT_S", "Limiter", "Place", "shared"]

@@ -9,12 +9,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from holynb.budget import Money
 from holynb.errors import Fault
 from holynb.journal import Paid
-from holynb.limits import Place
-from holynb.station import Job, Station
-from holynb.structure import Judge
+from holynb.scheduler.budget import Money
+from holynb.scheduler.failover import Job, Station
+from holynb.scheduler.limiter import Place
+from holynb.scheduler.validation import Judge
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage
 
 __all__ = ["Going", "Heard", "answer", "answered", "asked", "failure", "listen", "paid", "unsent", "within"]

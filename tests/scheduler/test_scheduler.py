@@ -5,61 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from engines_fake import Scripted, Step, always, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scheduled import FAST, drive, ends, request
 
 from holynb.errors import KINDS, Fault
-from holynb.journal import Journal
-from holynb.limits import Limiter
-from holynb.retry import Policy
-from holynb.scheduler import Money, Scheduler
-from holynb.station import Job, Station, Stop
-from holynb.types import Ended, Failed, Message, Outcome, Paused, Request, Route, Started, Timeouts
-
-FAST = Policy(Timeouts(silence=0.3), retries=3, grace=0.1)
-
-
-def request(row: int, route: str = "test/model") -> Request:
-    return Request(row, (Message("user", f"row {row}"),), Route.parse(route))
-
-
-def drive(
-    engines: Sequence[Scripted], n: int, policy: Policy = FAST, during: Callable[[Scheduler], Any] | None = None, cap: int = 8, **say: Any
-) -> tuple[Journal, Scheduler]:
-    """Run `n` rows over a chain of engines; `during` is awaited beside the run. A run that hangs fails after 20 s."""
-
-    async def main() -> tuple[Journal, Scheduler]:
-        journal = Journal(n)
-        stations = [Station(e.endpoint.route, e, Limiter(cap=cap, start=cap, own=True), proven=say.get("proven", True)) for e in engines]
-        for station in stations:
-            station.breaker.cooldown = say.get("cooldown", 0.1)
-        stops = [Stop("all", stations)] if say.get("spread") else [Stop(str(s.route), [s]) for s in stations]
-        money = say.get("money") or Money(lambda route, model, usage: Decimal("0.5"))
-        scheduler = Scheduler(stops, replace(policy, backoff=0.002), journal, money)
-        chain = tuple(s.name for s in stops)
-        jobs = say.get("jobs") or [Job(request(i), chain) for i in range(n)]
-        async with asyncio.timeout(20):
-            beside = asyncio.create_task(during(scheduler)) if during else None
-            await scheduler.run(jobs)
-            if beside:
-                await beside
-        return journal, scheduler
-
-    return asyncio.run(main())
-
-
-def ends(journal: Journal) -> list[Outcome]:
-    """The outcomes, having checked that each row ended exactly once."""
-    events = [e for e in journal.since(0)[0] if isinstance(e, Ended)]
-    assert sorted(e.row for e in events) == list(range(len(journal.rows)))
-    return [o for o in journal.rows if o is not None]
+from holynb.scheduler.failover import Job
+from holynb.scheduler.retry import Policy
+from holynb.scheduler.scheduler import Scheduler
+from holynb.types import Failed, Paused, Started, Timeouts
 
 
 def test_the_next_route_has_all_retries_of_its_own():

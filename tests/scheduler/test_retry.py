@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from holynb.errors import Fault
-from holynb.retry import LONGEST_BACKOFF_S, LONGEST_WAIT_S, Policy, backoff, pause, too_long
-from holynb.station import Job
+from holynb.scheduler.failover import Job
+from holynb.scheduler.retry import LONGEST_BACKOFF_S, LONGEST_WAIT_S, Policy, backoff, pause, too_long
 from holynb.types import Message, Request, Route
 
 

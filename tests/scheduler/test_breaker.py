@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holynb.breaker import Breaker
+from holynb.scheduler.breaker import Breaker
 
 
 def test_faults_in_a_row_open_it_and_an_answer_in_between_does_not():

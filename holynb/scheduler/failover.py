@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from holynb.breaker import Breaker
 from holynb.errors import Fault
-from holynb.limits import Limiter
+from holynb.scheduler.breaker import Breaker
+from holynb.scheduler.limiter import Limiter
 from holynb.types import Engine, Message, Outcome, Request, Route, Usage
 
 __all__ = ["Job", "Queue", "Station", "Stop", "Stops"]

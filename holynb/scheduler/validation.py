@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb.errors import Fault
+from holynb.scheduler.failover import Job
 from holynb.schema import Schema
-from holynb.station import Job
 from holynb.types import Completion, Endpoint, Message, Request, Route
 
 __all__ = ["Judge", "native"]

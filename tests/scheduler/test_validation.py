@@ -18,8 +18,8 @@ from holynb.config import settings
 from holynb.config.options import Options
 from holynb.engines.fitting import fitting
 from holynb.errors import BadOption, InferError
+from holynb.scheduler.validation import native
 from holynb.schema import load
-from holynb.structure import native
 from holynb.types import Endpoint, Route
 
 REVIEW = {
