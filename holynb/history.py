@@ -10,43 +10,25 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from holynb import schema
+from holynb import runlog, schema
 from holynb.config import keys, settings
 from holynb.config.options import Options
 from holynb.errors import BadOption, closest
 from holynb.plan import Plan, long_rows, priced, reached
 from holynb.results import frame
-from holynb.runlog import BrokenLog, RunLog, RunRecord
+from holynb.runlog.store import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from holynb.run import Run
 
-__all__ = ["close", "continued", "failed_again", "find", "last", "leave", "log", "remember", "resumed", "runs", "stored"]
+__all__ = ["continued", "failed_again", "find", "last", "leave", "remember", "resumed", "runs", "stored"]
 
 #: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
 LEAVING_S = 4.5
 
 _session: deque[Run] = deque(maxlen=50)
-_logs: dict[Path, RunLog] = {}
-
-
-def log() -> RunLog:
-    """The run log of HOLYNB_HOME."""
-    path = settings.home() / "runs.sqlite"
-    if path not in _logs:
-        _logs[path] = RunLog(path)
-    return _logs[path]
-
-
-def close() -> None:
-    """Write what is queued and end the writers' threads."""
-    for each in _logs.values():
-        each.close()
-    _logs.clear()
 
 
 def remember(run: Run) -> None:
@@ -70,7 +52,7 @@ def leave() -> None:
         said = f"holynb: the program ended while {name} went on, so it was stopped, with {told.ok:,} of {counted(told.n, 'row')} answered."
         rest = f' run.wait() waits for the rest; resume="{name}" sends it.' if told.ok else " run.wait() waits for them."
         print(said + rest, file=sys.stderr)
-    close()
+    runlog.close()
 
 
 def runs() -> list[Run]:
@@ -90,8 +72,8 @@ def find(name: str) -> Run | None:
 
 def stored(name: str) -> RunRecord:
     """The run of this name or id in the log, or BadOption with the closest one."""
-    if (record := log().find(name)) is None:
-        known = [w for r in log().runs() for w in (r.name, r.id) if w]
+    if (record := runlog.log().find(name)) is None:
+        known = [w for r in runlog.log().runs() for w in (r.name, r.id) if w]
         raise BadOption(f"There is no run {name!r} in the run log.{closest(name, known)} %infer runs lists them.")
     return record
 
@@ -113,7 +95,7 @@ def continued(plan: Plan) -> Plan:
         return replace(plan, continues=stored(options.resume).id)
     if options.name is not None:
         with suppress(BrokenLog):  # the run itself says so, and goes on without one
-            if (record := log().find(options.name)) is not None and record.name == options.name:
+            if (record := runlog.log().find(options.name)) is not None and record.name == options.name:
                 return replace(plan, continues=record.id)
     return plan
 
@@ -137,7 +119,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     """A plan made from the log alone: the run's own requests on their own routes (`%infer resume RUN`)."""
     record = stored(name)
-    rows = log().requests(record.id)
+    rows = runlog.log().requests(record.id)
     if any(r.route is None for r in rows) and any(record.spec.get("options", {}).get(n) for n in ("router", "compare")):
         raise BadOption(f"{name} is of an older holynb, which did not keep where each row went. Run its cell again with --resume {name}.")
     said = {k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")}
@@ -168,7 +150,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
 
 
 def _newest() -> str:
-    newest = log().runs(1)
+    newest = runlog.log().runs(1)
     if not newest:
         raise BadOption("There is no run yet. Start one with %%infer.")
     return newest[0].id
@@ -181,7 +163,7 @@ def _earlier(name: str | None) -> tuple[str, dict[int, Outcome | None]]:
         return run.id, dict(enumerate(run.rows()))
     record = stored(name or _newest())
     found: dict[int, Outcome | None] = dict.fromkeys(range(record.n))
-    found.update({row: outcome for row, (_, outcome) in log().answers(record.id).items()})
+    found.update({row: outcome for row, (_, outcome) in runlog.log().answers(record.id).items()})
     return record.id, found
 
 

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from holynb import history
+from holynb import runlog
 from holynb.config import settings
 from holynb.journal import Journal, Paid, ended
-from holynb.payments import PART_ROWS
 from holynb.plan import Plan, cut_key
 from holynb.results import frame
-from holynb.runlog import RunLog, RunRecord, StoredRow
-from holynb.turn import Turn
+from holynb.runlog.lease import Turn
+from holynb.runlog.ledger import PART_ROWS
+from holynb.runlog.store import RunLog, RunRecord, StoredRow
 from holynb.types import Ended, Event, Outcome, Sampling
 
 __all__ = ["Found", "Keeper"]
@@ -79,7 +79,7 @@ class Keeper:
                 self._cut_off(i)
             if i % 500 == 499:
                 await asyncio.sleep(0)
-        self.log = history.log()
+        self.log = runlog.log()
         try:
             found = await asyncio.to_thread(self._known, self.log, plan)
             labels = frame.labels(plan.index) if plan.index is not None else list(range(len(self.keys)))

@@ -18,7 +18,7 @@ from holynb.keeper import Keeper
 from holynb.plan import Plan
 from holynb.prompts import chunking
 from holynb.results import frame
-from holynb.runlog import PART_ROWS, PARTS, StoredRow
+from holynb.runlog.store import PART_ROWS, PARTS, StoredRow
 from holynb.types import Ended, Outcome, Prompt, Request
 
 if TYPE_CHECKING:

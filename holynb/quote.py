@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from holynb import history, wiring
+from holynb import runlog, wiring
 from holynb.config import settings, suggest
 from holynb.errors import BadOption
 from holynb.plan import Plan, cut_key
@@ -53,7 +53,7 @@ class Quote:
 def quote(plan: Plan) -> Quote:
     """The estimate of a plan, retries not counted. Where the log cannot be read, everything is taken as still to be sent."""
     try:
-        log = history.log()
+        log = runlog.log()
         due = _due(plan)
         parts = (p.messages for long in plan.long.values() for p in long.parts)
         leads = {_lead(messages) for messages in (*(r.messages for r in plan.requests if r is not None), *parts)}
@@ -130,9 +130,9 @@ def _due(plan: Plan) -> list[Request]:
         asked = list({keys[r.row]: r for r in reversed(asked)}.values())[::-1]
     if options.refresh:
         return asked
-    before = history.log().answers(plan.continues) if plan.continues else {}
+    before = runlog.log().answers(plan.continues) if plan.continues else {}
     mine = {row for row, (key, o) in before.items() if o.status == "ok" and key is not None and key in (keys.get(row), cut.get(row))}
-    found = history.log().cached(list({*keys.values(), *cut.values()})) if options.cache else {}
+    found = runlog.log().cached(list({*keys.values(), *cut.values()})) if options.cache else {}
     return [r for r in asked if r.row not in mine and keys[r.row] not in found and cut.get(r.row) not in found]
 
 

@@ -26,7 +26,7 @@ from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.results import frame
 from holynb.results.summary import Summary, summarize
-from holynb.runlog import RunRecord
+from holynb.runlog.store import RunRecord
 from holynb.scheduler.failover import Job
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler

@@ -113,11 +113,11 @@ def no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.fixture
 def ended() -> Iterator[None]:
     """Runs of this process end with the test: its loop and its run log are closed."""
-    from holynb import history, loop
+    from holynb import loop, runlog
 
     yield
     loop.close()
-    history.close()
+    runlog.close()
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ class Told:
 
 def halfway(home: Path, rows: int, lanes: int) -> Told:
     """Run, kill at half of the rows, go on in a new process by the run's name."""
-    from holynb.runlog import RunLog
+    from holynb.runlog.store import RunLog
 
     server = Counting()
     log = RunLog(home / "runs.sqlite")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from holynb import bench, history, pools
+from holynb import bench, pools, runlog
 from holynb.bench import Bench, measure, plans, setup, table
 from holynb.config import settings
 from holynb.config.options import Options
@@ -42,14 +42,14 @@ def test_nothing_is_answered_from_the_run_log_nor_offered_to_it() -> None:
     first, second = one("sim/echo"), one("sim/echo")
     assert (first.ok, second.ok) == (4, 4)
     assert second.cost_1000 == first.cost_1000 > 0
-    assert history.log().clear() == 0
+    assert runlog.log().clear() == 0
 
 
 def test_routes_are_measured_one_after_the_other_and_once() -> None:
     settings.override(alias={"same": "sim/echo"})
     found = list(measure(Bench(["sim/echo", "same", "sim/stream"], ["a b c"], Options(max_tokens=2))))
     assert [m.route for m in found] == ["sim/echo", "sim/stream"]
-    runs = {r.route: r for r in history.log().runs()}
+    runs = {r.route: r for r in runlog.log().runs()}
     assert runs["sim/stream"].started >= runs["sim/echo"].ended
 
 
@@ -73,7 +73,7 @@ def test_mistakes_are_found_before_anything_is_sent() -> None:
         plans(Bench([]))
     with pytest.raises(BadPrompt, match="needs prompts"):
         plans(Bench(["sim/echo"], []))
-    assert history.log().runs() == []
+    assert runlog.log().runs() == []
 
 
 def test_the_frames_dtypes_do_not_depend_on_what_was_measured() -> None:

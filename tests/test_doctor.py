@@ -54,10 +54,10 @@ def test_broken_settings_and_logs_are_told_and_the_rest_goes_on(home: Path) -> N
 
 def test_runs_are_counted() -> None:
     import holynb
-    from holynb import history
+    from holynb import runlog
 
     holynb.infer("x", "sim/echo").wait()
-    history.close()
+    runlog.close()
     assert by_name()["run log"].says.startswith("1 run, ")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from killed import Counting, child, finished, halfway, kill
 from servers.exact import Exact
 
-from holynb.runlog import RunLog
+from holynb.runlog.store import RunLog
 
 ROWS, LANES = 300, 16
 

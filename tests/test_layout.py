@@ -15,13 +15,9 @@ from layout import ROOT, Function, Module, cycles, modules, read, under
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.usage", "holynb.faults", "holynb.errors", "holynb.secret", "holynb.words"),
     ("holynb.types",),
-    ("holynb.config.providers",  # data that settings and engines share
-     "holynb.scheduler.quota", "holynb.scheduler.limiter", "holynb.scheduler.failover", "holynb.scheduler.breaker", "holynb.scheduler.budget", "holynb.scheduler.retry", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog", "holynb.journal",
-     "holynb.pricing.prices", "holynb.prompts.tokens", "holynb.pricing.estimate", "holynb.prompts.render", "holynb.prompts.templates", "holynb.prompts.chunking", "holynb.routing", "holynb.schema.schema",
-     "holynb.schema.normalize", "holynb.scheduler.validation",
-     "holynb.pricing.roi", "holynb.loop", "holynb.config.options", "holynb.payments", "holynb.runlog", "holynb.logwriter", "holynb.config.suggest", "holynb.config.settings", "holynb.config.keys", "holynb.results.summary",
-     "holynb.prompts.saved", "holynb.pricing.spending", "holynb.turn"),
-    ("holynb.results.frame", "holynb.scheduler.scheduler", "holynb.scheduler.attempt", "holynb.engines"),
+    ("holynb.config", "holynb.scheduler", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog",
+     "holynb.journal", "holynb.pricing", "holynb.prompts", "holynb.routing", "holynb.schema", "holynb.loop", "holynb.runlog", "holynb.results"),
+    ("holynb.engines",),
     ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),
 )  # fmt: skip

@@ -23,7 +23,7 @@ from servers.golden import openai_chunk
 from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
-from holynb import history, plan, quote
+from holynb import history, plan, quote, runlog
 from holynb.config.options import Options
 from holynb.errors import BadOption
 from holynb.pricing import spending
@@ -161,7 +161,7 @@ def test_a_piece_that_fails_fails_its_row_and_only_what_is_missing_is_asked_agai
         assert frame["error_type"][0] == "server"
         assert frame["attempts"].sum() == len(server.asked)
         assert frame["cost"][0] > 0
-        told = spending.total(spending.spent(history.log()))
+        told = spending.total(spending.spent(runlog.log()))
         assert told.failed == run.chunks()["status"].eq("error").sum() == 1, "its parts are counted, and not the row beside them"
         first = len(server.asked)
         answered = run.chunks()["status"].eq("ok").sum()
@@ -274,8 +274,8 @@ def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
         again = holynb.run.Run(made).start().wait(60)
     assert again.frame()["status"].tolist() == ["ok"]
     paid = [Decimal(str(c)) for c in run.frame()["cost"]] + [Decimal(str(c)) for c in again.frame()["cost"]]
-    assert float(spending.total(spending.spent(history.log())).cost) == pytest.approx(float(sum(paid)))
-    assert [r.name for r in history.log().runs()] == ["n"]
+    assert float(spending.total(spending.spent(runlog.log())).cost) == pytest.approx(float(sum(paid)))
+    assert [r.name for r in runlog.log().runs()] == ["n"]
 
 
 def test_rows_that_failed_for_their_length_are_sent_again_in_parts():
@@ -435,7 +435,7 @@ def test_killed_in_the_middle_only_the_parts_that_are_missing_are_asked_again(tm
         finally:
             first.kill()
             first.communicate()
-        log = history.log()
+        log = runlog.log()
         found = log.find("killed")
         kept = len(log.answers(f"{found.id}/parts"))
         assert kept >= 10

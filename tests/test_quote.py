@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 import holynb
-from holynb import history, plan, quote
+from holynb import history, plan, quote, runlog
 from holynb.config.options import Options
 from holynb.errors import BadOption
 
@@ -71,7 +71,7 @@ def test_confirm_fails_where_nobody_can_answer_and_names_the_flag() -> None:
     with pytest.raises(BadOption, match=r"200 rows on sim/echo may cost \$.* above --confirm 0.01, and nobody can be asked") as caught:
         holynb.infer(TEXTS, "sim/echo", confirm=0.01)
     assert "\n" not in str(caught.value)
-    assert history.log().runs() == [], "nothing was started"
+    assert runlog.log().runs() == [], "nothing was started"
     with pytest.raises(BadOption, match="no price is known for vllm/mine"):
         holynb.infer(TEXTS, "vllm/mine", confirm=100)
     assert holynb.infer(TEXTS[:2], "sim/echo", confirm=5).wait().summary().ok == 2
@@ -96,7 +96,7 @@ def test_confirm_asks_once_and_a_no_sends_nothing() -> None:
 
 def test_a_log_that_cannot_be_read_counts_as_empty(home) -> None:
     holynb.infer(TEXTS[:20], "sim/echo").wait()
-    history.close()
+    runlog.close()
     (home / "runs.sqlite").write_bytes(b"not a database at all" * 100)
     for beside in ("-wal", "-shm"):
         (home / f"runs.sqlite{beside}").unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from servers.exact import Exact, reply
 from servers.golden import OPENAI
 
 import holynb
-from holynb import history, loop
+from holynb import history, loop, runlog
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
 from holynb.pricing import spending
 from holynb.run import Run, infer
@@ -35,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     history._session.clear()
     yield tmp_path / "home"
     loop.close()
-    history.close()
+    runlog.close()
 
 
 def sent(run: Run) -> int:
@@ -310,14 +310,14 @@ run.wait()
     child.stdout.readline()
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
-        record = history.log().find("big")
+        record = runlog.log().find("big")
         if record is not None and record.ok >= 10:
             break
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait(DEADLINE)
     child.stdout.close()
-    before = len([o for _, o in history.log().answers(history.stored("big").id).values() if o.status == "ok"])
+    before = len([o for _, o in runlog.log().answers(history.stored("big").id).values() if o.status == "ok"])
     assert 10 <= before < 60
     run = infer([f"row {i}" for i in range(60)], "sim/echo", p={"latency": 0.05}, name="big").wait(DEADLINE)
     assert sent(run) == 60 - before
@@ -353,7 +353,7 @@ print("started", flush=True)
 def test_closing_leaves_no_thread():
     infer("a", "sim/echo").wait(DEADLINE)
     loop.close()
-    history.close()
+    runlog.close()
     assert {t.name for t in threading.enumerate()} & {"holynb-io", "holynb-log"} == set()
 
 
@@ -374,7 +374,7 @@ def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home:
     record = history.stored("nightly")
     assert (record.n, record.ok, record.failed) == (3, 3, 0)
     assert record.cost == sum((o.cost or 0 for o in (*other.rows()[::2], first.rows()[1]) if o), Decimal(0))
-    history.close()
+    runlog.close()
     again = Run(history.resumed("nightly")).start().wait(DEADLINE)
     assert again.frame()["text"].tolist() == ["two 0", "one 1", "two 2"]
     assert sent(infer([f"one {i}" for i in range(6)], "sim/echo").wait(DEADLINE)) == 0, (
@@ -383,13 +383,13 @@ def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home:
     longer = infer([f"one {i}" for i in range(6)], "sim/echo", name="nightly").wait(DEADLINE)
     assert longer.frame()["text"].tolist() == [f"one {i}" for i in range(6)]
     assert history.stored("nightly").ok == 6
-    spent = spending.total(spending.spent(history.log()))
+    spent = spending.total(spending.spent(runlog.log()))
     assert spent.cost == sum((o.cost or 0 for o in (*first.rows(), *other.rows()) if o), Decimal(0))
 
 
 def test_a_log_whose_run_has_rows_too_many_is_read_all_the_same(home: Path) -> None:
     infer(["a", "b", "c"], "sim/echo", name="long").wait(DEADLINE)
-    history.close()
+    runlog.close()
     with sqlite3.connect(home / "runs.sqlite") as db:  # as an older holynb left it
         db.execute("UPDATE runs SET n = 2")
     db.close()
@@ -436,7 +436,7 @@ def test_a_resumed_run_may_have_a_budget_and_it_needs_a_price(monkeypatch: pytes
     run = infer(["five"], "sim/stream", budget=0.0001, max_tokens=9, name="nightly")
     with pytest.raises(InferError):
         run.wait()
-    history.close()
+    runlog.close()
     resumed = Run(history.resumed("nightly", {"budget": 3.0})).start().wait()
     assert resumed.frame()["status"].tolist() == ["ok"]
     other = infer(["six"], "sim/echo", p={"fault": "content_filter"}, retries=0, name="unpriced")
@@ -454,7 +454,7 @@ def test_only_failed_says_which_answers_are_to_other_prompts() -> None:
     assert second.frame()["text"].tolist() == ["a", "b", "c"]
     told = [e.text for e in second.journal.since(0)[0] if isinstance(e, Noted)]
     assert told == ["2 rows that --only failed keeps are answers to other prompts than these."]
-    assert [r.messages[-1].content for r in history.log().requests(first.id)] == ["a", "b", "c"], "an answer stands beside what it answers"
+    assert [r.messages[-1].content for r in runlog.log().requests(first.id)] == ["a", "b", "c"], "an answer stands beside what it answers"
 
 
 def test_what_only_failed_kept_on_another_route_is_not_asked_again_when_it_is_resumed() -> None:
@@ -464,7 +464,7 @@ def test_what_only_failed_kept_on_another_route_is_not_asked_again_when_it_is_re
     second = infer(asked, "sim/json", name="n", only="failed").wait(DEADLINE)
     assert set(second.frame()["route"]) == {"sim/echo", "sim/json"}
     assert not [e for e in second.journal.since(0)[0] if isinstance(e, Noted)], "these are the same prompts"
-    history.close()
+    runlog.close()
     third = Run(history.resumed("n")).start().wait(DEADLINE)
     assert sent(third) == 0
     assert third.frame()["route"].tolist() == second.frame()["route"].tolist()
@@ -487,7 +487,7 @@ WAYS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("df", FRAMES.values(), ids=FRAMES)
 def test_a_run_comes_back_whole_from_the_log_alone(df: pd.DataFrame, way: dict[str, object]) -> None:
     first = infer("{{ t }}", "sim/echo", df=df, name="whole", **way).wait(DEADLINE)
-    history.close()
+    runlog.close()
     again = Run(history.resumed("whole")).start().wait(DEADLINE)
     assert sent(again) == 0
     told = ["text", "status", "route", "model", "tokens_in", "tokens_out"]

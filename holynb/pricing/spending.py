@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from holynb.payments import PARTS, WHOLE
 from holynb.pricing.estimate import Seen
-from holynb.runlog import RunLog
+from holynb.runlog.ledger import PARTS, WHOLE
+from holynb.runlog.store import RunLog
 from holynb.types import Message, Route, Usage
 
 __all__ = ["Month", "Speed", "Spent", "answered", "month", "offered", "speed", "spent", "total"]

@@ -21,7 +21,7 @@ from holynb.ui.text import ago, seconds
 if TYPE_CHECKING:
     from holynb.pricing.spending import Spent
     from holynb.run import Run
-    from holynb.runlog import RunRecord
+    from holynb.runlog.store import RunRecord
 
 __all__ = ["Dash", "history_figure", "runs_table", "spent_table"]
 
@@ -53,10 +53,10 @@ class Dash:
 
     async def look(self) -> bool:
         """Show how things stand now. Returns whether a run goes on."""
-        from holynb import history, pools
+        from holynb import history, pools, runlog
 
         session = history.runs()
-        self.runs.value = await asyncio.to_thread(lambda: runs_table(session, history.log().runs(SHOWN_RUNS), time.time()))
+        self.runs.value = await asyncio.to_thread(lambda: runs_table(session, runlog.log().runs(SHOWN_RUNS), time.time()))
         self.pools.value = poolform.table(await asyncio.to_thread(pools.listing))
         lines = await asyncio.to_thread(_spent)
         self.spent.value = spent_table(lines)
@@ -171,10 +171,10 @@ def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
 
 
 def _spent() -> list[Spent]:
-    from holynb import history
+    from holynb import runlog
     from holynb.pricing import spending
 
-    return spending.spent(history.log(), since=time.time() - SHOWN_DAYS * 86400)
+    return spending.spent(runlog.log(), since=time.time() - SHOWN_DAYS * 86400)
 
 
 def _progress(state: str, done: int, n: int) -> str:

@@ -46,10 +46,10 @@ def pools() -> list[str]:
 
 def runs() -> dict[str, str]:
     """Name, or id where it has none → route, of the session's runs and the log's, the newest first."""
-    from holynb import history
+    from holynb import history, runlog
 
     found = {r.name or r.id: str(r.route) for r in reversed(history.runs())}
-    for record in history.log().runs(20):
+    for record in runlog.log().runs(20):
         found.setdefault(record.name or record.id, record.route)
     return found
 

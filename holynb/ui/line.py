@@ -95,13 +95,13 @@ def _status(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _runs(_: InferMagic, rest: Sequence[str]) -> None:
-    from holynb import history
+    from holynb import history, runlog
     from holynb.results.summary import dollars
     from holynb.ui.text import ago, grid
 
     if rest and not (len(rest) == 1 and rest[0].isdigit()):
         raise BadOption(f"%infer runs takes how many to list, not {' '.join(rest)!r}.")
-    records = history.log().runs(int(rest[0]) if rest else 20)
+    records = runlog.log().runs(int(rest[0]) if rest else 20)
     if not records:
         print("There is no run yet. Start one with %%infer.")
         return

@@ -246,7 +246,8 @@ def _end_runs() -> None:
         for run in going:
             with suppress(Exception):  # how it ended is in the run log
                 run.wait(ENDING)
-        history.close()  # while the loop lives that is told what was written
+    if (runlog := sys.modules.get("holynb.runlog.current")) is not None:
+        runlog.close()  # while the loop lives that is told what was written
     if (loop := sys.modules.get("holynb.loop")) is not None:
         loop.close()
     if (settings := sys.modules.get("holynb.config.settings")) is not None:

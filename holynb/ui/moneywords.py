@@ -84,13 +84,13 @@ def _said(options: Any) -> str:
 # -- what was spent ------------------------------------------------------------------------------------------------------------
 def cost(_: InferMagic, rest: Sequence[str]) -> None:
     """`%infer cost [--month]`."""
-    from holynb import history
+    from holynb import runlog
     from holynb.pricing import spending
 
     if list(rest) not in ([], ["--month"]):
         raise BadOption(f"%infer cost takes --month, not {' '.join(rest)!r}.{closest(rest[-1], ['--month'])}")
     now = dt.datetime.now()  # noqa: DTZ005 - a person's days and months are local ones
-    log = history.log()
+    log = runlog.log()
     here = spending.month(log, now)
     if rest:
         first = dt.datetime.combine(here.first, dt.time())
@@ -138,13 +138,13 @@ def _ahead(here: Any) -> str:
 
 def cache(_: InferMagic, rest: Sequence[str]) -> None:
     """`%infer cache [clear]`."""
-    from holynb import history
+    from holynb import runlog
     from holynb.pricing import spending
     from holynb.results.summary import dollars
 
     if list(rest) not in ([], ["clear"]):
         raise BadOption(f"%infer cache takes clear, not {' '.join(rest)!r}.{closest(rest[0], ['clear'])}")
-    log = history.log()
+    log = runlog.log()
     if rest:
         print(f"{counted(log.clear(), 'answer')} will not be given again. The run log keeps what was said: %infer runs, %infer show RUN.")
         return

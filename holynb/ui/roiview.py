@@ -92,7 +92,7 @@ def _name(flag: str) -> str:
 
 def _speed(value: Mapping[str, Any]) -> tuple[float | None, str]:
     """Tokens a second, and what to say of where they come from."""
-    from holynb import history
+    from holynb import runlog
     from holynb.config import settings
     from holynb.pricing import spending
 
@@ -101,9 +101,9 @@ def _speed(value: Mapping[str, Any]) -> tuple[float | None, str]:
     if "speed" in value:
         raise BadOption("--measured and --tokens-per-s both say the speed. Give one of them.")
     route = settings.route(value["measured"])
-    found = spending.speed(history.log(), route)
+    found = spending.speed(runlog.log(), route)
     if found is None:
-        known = sorted({r.route for r in history.log().runs()} - {str(route)})
+        known = sorted({r.route for r in runlog.log().runs()} - {str(route)})
         raise BadOption(
             f"--measured {route}: the run log has no run of 8 rows or more there.{closest(str(route), known)} Measure it: %infer bench {route}"
         )

@@ -17,13 +17,13 @@ __all__ = ["record"]
 
 def record(name: str | None = None) -> static.Record:
     """The run of this name or id; without one the session's last, else the log's newest. Raises BadOption."""
-    from holynb import history
+    from holynb import history, runlog
 
     run = history.find(name) if name else history.last()
     if run is not None:
         return static.of(run)
     if name is None:
-        newest = history.log().runs(1)
+        newest = runlog.log().runs(1)
         if not newest:
             raise BadOption("There is no run yet. Start one with %%infer.")
         name = newest[0].id
@@ -31,17 +31,17 @@ def record(name: str | None = None) -> static.Record:
 
 
 def _from_log(name: str) -> static.Record:
-    from holynb import history, schema
+    from holynb import history, runlog, schema
     from holynb.config import settings
     from holynb.results.summary import summarize
 
     kept = history.stored(name)
     rows: list[Outcome | None] = [None] * kept.n
-    for row, (_, outcome) in history.log().answers(kept.id).items():
+    for row, (_, outcome) in runlog.log().answers(kept.id).items():
         if row < kept.n:
             rows[row] = outcome
     asked, labels = [""] * kept.n, list[object](range(kept.n))
-    for request in history.log().requests(kept.id):
+    for request in runlog.log().requests(kept.id):
         asked[request.row] = Prompt(request.messages).text
         labels[request.row] = request.label
     elsewhere = kept.spec.get("options", {}).get("price_as")

@@ -29,7 +29,7 @@ from servers.exact import Asked, Exact, Step, reply  # noqa: E402
 from servers.reader import FACT, LIMIT, Reader, book  # noqa: E402
 
 import holynb  # noqa: E402
-from holynb import history, loop, plan, quote, routing, wiring  # noqa: E402
+from holynb import loop, plan, quote, routing, runlog, wiring  # noqa: E402
 from holynb.config import settings  # noqa: E402
 from holynb.config.options import Options  # noqa: E402
 from holynb.scheduler.budget import Money  # noqa: E402
@@ -86,7 +86,7 @@ def place() -> Iterator[None]:
             yield
         finally:
             loop.close()
-            history.close()
+            runlog.close()
             settings.reset()
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})

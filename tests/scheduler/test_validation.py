@@ -13,7 +13,7 @@ import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, plan, quote
+from holynb import history, plan, quote, runlog
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.engines.fitting import fitting
@@ -385,7 +385,7 @@ def test_what_did_not_hold_is_kept_in_the_log_as_it_came(home: Path) -> None:
         serve(server.base)
         with pytest.raises(InferError):
             ask(["hello"]).wait()
-    with history.log().reading() as db:
+    with runlog.log().reading() as db:
         kept = db.execute("SELECT kind, raw, tokens_out FROM attempts ORDER BY attempt").fetchall()
     assert [(kind, tokens) for kind, _, tokens in kept] == [("invalid_output", 5)] * 2
     assert all(raw.startswith("no, and once more no") for _, raw, _ in kept)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from holynb import history
+from holynb import runlog
 from holynb.config import settings
 from holynb.ui import complete
 
@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "run" / "mine.json").write_text("{}", encoding="utf-8")
     settings.override(alias={"fast": "sim/stream"})
     yield tmp_path
-    history.close()
+    runlog.close()
     settings.reset()
 
 

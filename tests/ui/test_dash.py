@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import holynb
-from holynb import history, loop
+from holynb import history, loop, runlog
 from holynb.config import settings
 from holynb.pricing.spending import Spent
-from holynb.runlog import RunRecord
+from holynb.runlog.store import RunRecord
 from holynb.ui import beside, dash, plots
 from holynb.ui.dash import Dash
 
@@ -23,11 +23,11 @@ from holynb.ui.dash import Dash
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
     settings.reset()
-    history.close()
+    runlog.close()
     monkeypatch.setattr(history, "_session", type(history._session)(maxlen=50))
     yield tmp_path
     loop.close()
-    history.close()
+    runlog.close()
 
 
 def spent(day: int, route: str, cost: str | None, unknown: int = 0) -> Spent:

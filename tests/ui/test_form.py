@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from holynb import history, loop
+from holynb import history, loop, runlog
 from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.poolinfo import PoolInfo
@@ -33,7 +33,7 @@ def magic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     yield shell._holynb
     magics.unload(shell)
     loop.close()
-    history.close()
+    runlog.close()
     settings.reset()
 
 

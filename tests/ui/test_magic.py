@@ -18,7 +18,7 @@ from layout import ROOT
 from ui.shells import Here, one_line_error, run, shell
 
 import holynb
-from holynb import history
+from holynb import runlog
 from holynb.config.options import TABLE
 from holynb.errors import InferError
 
@@ -286,7 +286,7 @@ def test_a_run_that_was_killed_is_unfinished_and_one_that_goes_on_is_running(her
     db.close()
     here("%%infer sim/stream --name alive --bg\nx")
     end = time.monotonic() + 30
-    while history.log().find("alive") is None and time.monotonic() < end:
+    while runlog.log().find("alive") is None and time.monotonic() < end:
         time.sleep(0.01)
     lines = {line.split()[1]: line.split()[3] for line in here("%infer runs").out.splitlines()[1:]}
     assert lines == {"dead": "unfinished", "alive": "running"}

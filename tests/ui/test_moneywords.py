@@ -9,7 +9,7 @@ import pytest
 from ui.shells import Here
 
 import holynb
-from holynb import history
+from holynb import runlog
 from holynb.prompts import saved
 
 
@@ -170,15 +170,15 @@ def test_a_schema_of_the_notebook_is_saved_shown_and_sent_again(here: Here) -> N
 def test_rows_that_do_not_hold_and_are_sent_again_are_paid_twice_in_the_log(here: Here) -> None:
     here(MOOD)
     here("%%infer r << sim/json -l --schema mood --name held -p broken=1\nOne row\nOther row")
-    frame, first = here.shell.user_ns["r"], history.log().find("held")
+    frame, first = here.shell.user_ns["r"], runlog.log().find("held")
     assert first is not None
     assert float(first.cost or 0) == pytest.approx(frame["cost"].sum())
     here("%infer run --only failed held")
-    again = history.log().find("held")
+    again = runlog.log().find("held")
     assert again is not None
     assert first.cost is not None
     assert again.cost == 2 * first.cost
-    told = history.log().answers(again.id)
+    told = runlog.log().answers(again.id)
     assert [outcome.attempts for _, outcome in told.values()] == [4, 4]
 
 

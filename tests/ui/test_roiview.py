@@ -11,7 +11,7 @@ import pytest
 from ui.shells import Here
 
 import holynb
-from holynb import history
+from holynb import runlog
 from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.pricing import spending
@@ -49,7 +49,7 @@ def test_the_value_is_a_frame_shown_once(here: Here) -> None:
 def test_own_gpus_by_a_measured_speed(here: Here) -> None:
     settings.override(price={"sim/echo": {"input": 1, "output": 1}})
     holynb.infer([f"row number {i} of this" for i in range(10)], "sim/stream", max_tokens=5, name="speed").wait()
-    speed = spending.speed(history.log(), Route("sim", "stream"))
+    speed = spending.speed(runlog.log(), Route("sim", "stream"))
     assert (speed.run, speed.rows) == ("speed", 10)
     assert speed.tokens_per_s == pytest.approx(10 * (5 + 5) / 0.5, rel=0.3), (
         "ten streams of half a second at once, five tokens in, five out"
@@ -71,7 +71,7 @@ def test_where_own_is_cheaper_the_route_is_so_many_times_it(here: Here) -> None:
 
 def test_a_speed_needs_a_run_that_is_large_enough(here: Here) -> None:
     holynb.infer([f"row {i}" for i in range(7)], "sim/echo").wait()
-    assert spending.speed(history.log(), Route("sim", "echo")) is None
+    assert spending.speed(runlog.log(), Route("sim", "echo")) is None
     assert "no run of 8 rows or more there. Measure it: %infer bench sim/echo" in here.refused(
         "%infer roi --own 1xA100 --per-hour 1 --measured sim/echo"
     )

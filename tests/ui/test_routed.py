@@ -9,7 +9,7 @@ import pytest
 from routing_prompts import FIXTURE
 
 import holynb
-from holynb import history, loop, plan
+from holynb import history, loop, plan, runlog
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadSetting
@@ -27,7 +27,7 @@ def configured(tmp_path, monkeypatch) -> Iterator[None]:
     yield
     loop.close()
     settings.reset()
-    history.close()
+    runlog.close()
 
 
 def test_the_dry_run_and_the_run_agree_row_by_row() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import holynb
-from holynb import history
+from holynb import history, runlog
 from holynb.errors import BadOption, InferError
 from holynb.ui import stored
 from holynb.ui.static import as_html, as_text
@@ -50,8 +50,8 @@ def test_failures_are_kept_too() -> None:
 def test_what_was_not_answered_says_how_to_go_on() -> None:
     """As a killed kernel leaves it: the run and its requests, and some of the answers."""
     holynb.infer([f"row {i}" for i in range(8)], "sim/echo", name="cut").wait()
-    history.close()
-    with closing(sqlite3.connect(history.log().path)) as db, db:
+    runlog.close()
+    with closing(sqlite3.connect(runlog.log().path)) as db, db:
         db.execute("DELETE FROM answers WHERE row > 2")
     forget_the_session()
     text = as_text(stored.record("cut"))

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from layout import ROOT
 
-from holynb import history, loop, turn
+from holynb import history, loop, runlog
 from holynb.errors import BadOption
 from holynb.run import Run, infer
+from holynb.runlog import lease
 from holynb.types import Started
 
 DEADLINE = 30
@@ -32,11 +33,11 @@ run.wait()
 
 @pytest.fixture(autouse=True)
 def ended(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(turn, "WAIT_S", 0.3)
+    monkeypatch.setattr(lease, "WAIT_S", 0.3)
     history._session.clear()
     yield
     loop.close()
-    history.close()
+    runlog.close()
 
 
 def other(name: str, latency: float) -> subprocess.Popen[str]:
@@ -59,7 +60,7 @@ def test_a_run_that_goes_on_in_another_kernel_is_not_paid_twice(home: Path) -> N
             with pytest.raises(BadOption, match=r"Run big goes on in another cell or kernel.*%infer stop big"):
                 run.wait(DEADLINE)
             assert sent(run) == 0
-            kept = history.log().find("big")
+            kept = runlog.log().find("big")
             assert kept is not None
             assert kept.ended is None, "what goes on there is left alone"
         finally:
@@ -73,7 +74,7 @@ def test_a_run_that_goes_on_in_another_kernel_is_not_paid_twice(home: Path) -> N
 def test_the_same_in_one_session_and_by_its_id() -> None:
     going = infer(ROWS, "sim/echo", cache=False, p={"latency": 0.3}, concurrency=4)
     end = time.monotonic() + DEADLINE
-    while history.log().find(going.id) is None:
+    while runlog.log().find(going.id) is None:
         assert time.monotonic() < end
         time.sleep(0.01)
     with pytest.raises(BadOption, match=f"Run {going.id} goes on"):
@@ -94,10 +95,10 @@ def test_of_two_that_begin_under_one_name_at_once_one_sends() -> None:
 
 
 def test_who_continues_waits_a_moment_for_the_one_before_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn, "WAIT_S", DEADLINE)
+    monkeypatch.setattr(lease, "WAIT_S", DEADLINE)
     first = infer(ROWS, "sim/echo", name="soon", cache=False, p={"latency": 0.3}, concurrency=4)
     end = time.monotonic() + DEADLINE
-    while history.log().find("soon") is None or not any(first.rows()):
+    while runlog.log().find("soon") is None or not any(first.rows()):
         assert time.monotonic() < end
         time.sleep(0.01)
     threading.Timer(0.4, first.cancel).start()
@@ -108,10 +109,10 @@ def test_who_continues_waits_a_moment_for_the_one_before_to_end(monkeypatch: pyt
 
 
 def test_a_cancelled_wait_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn, "WAIT_S", DEADLINE)
+    monkeypatch.setattr(lease, "WAIT_S", DEADLINE)
     first = infer(ROWS, "sim/echo", name="held", cache=False, p={"latency": 0.1}, concurrency=4)
     end = time.monotonic() + DEADLINE
-    while history.log().find("held") is None:
+    while runlog.log().find("held") is None:
         assert time.monotonic() < end
         time.sleep(0.01)
     second = infer(ROWS, "sim/echo", name="held", cache=False)

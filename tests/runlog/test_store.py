@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 import holynb
-from holynb import history, loop
+from holynb import history, loop, runlog
 from holynb.errors import BadSetting
-from holynb.logwriter import LogWriter, connect
 from holynb.pricing import spending
-from holynb.runlog import RunLog, RunRecord, StoredRow
+from holynb.runlog.store import RunLog, RunRecord, StoredRow
+from holynb.runlog.writer import LogWriter, connect
 from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
 
 OK = Outcome(
@@ -168,9 +168,9 @@ def test_a_full_disk_is_told_to_whoever_waits(tmp_path: Path):
 def test_two_processes_write_the_same_log(log: RunLog):
     code = f"""
 import asyncio, sys
-sys.path[:0] = {sys.path!r}
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
 from pathlib import Path
-from test_runlog import OK, RunLog, write
+from test_store import OK, RunLog, write
 log = RunLog(Path({str(log.path)!r})); write(log, sys.argv[1], dict.fromkeys(range(200), OK)); log.close()
 """
     children = [subprocess.Popen([sys.executable, "-c", code, f"run-{i}"]) for i in range(2)]
@@ -245,7 +245,7 @@ def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path)
         lambda log: spending.offered(log),
     ):
         with pytest.raises(BadSetting, match=r"cannot be read \(file is not a database\)\. holynb doctor says what to do") as caught:
-            ask(history.log())
+            ask(runlog.log())
         assert isinstance(caught.value, sqlite3.Error), "who can do without a log catches it as what it is"
     run = holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
     assert run.frame()["status"].tolist() == ["ok", "ok"]
@@ -253,6 +253,6 @@ def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path)
     assert told.startswith(f"The run log {path} cannot be written (file is not a database). Answers are kept in memory only")
     path.rename(home / "broken.sqlite")
     holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
-    history.close()
+    runlog.close()
     assert history.stored("nightly").ok == 2, "a new one is begun"
     loop.close()

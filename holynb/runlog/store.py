@@ -17,11 +17,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from holynb import payments
 from holynb.errors import BadSetting
 from holynb.journal import Paid
-from holynb.logwriter import LogWriter, connect
-from holynb.payments import PART_ROWS, PARTS
+from holynb.runlog import ledger
+from holynb.runlog.ledger import PART_ROWS, PARTS
+from holynb.runlog.writer import LogWriter, connect
 from holynb.types import Ended, Event, Failed, Message, Outcome, Sampling, Usage
 
 __all__ = ["PARTS", "PART_ROWS", "BrokenLog", "RunLog", "RunRecord", "StoredRow"]
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS answers(
 CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' AND shared = 1;
 """
 #: All or nothing: two kernels that open an older log at once must not both fill its payments.
-SCHEMA = f"BEGIN IMMEDIATE;{ANSWERS}{payments.TABLE}COMMIT;"
+SCHEMA = f"BEGIN IMMEDIATE;{ANSWERS}{ledger.TABLE}COMMIT;"
 
 #: A row that is asked again (resumed, `--only failed`) replaces its answer and adds to what was paid for it; an answer from the log brings
 #: its tokens along and was paid elsewhere.
@@ -138,7 +138,7 @@ class RunLog:
 
     def pay(self, run: str, paid: Paid) -> None:
         """Keep what was paid; it is on disk before whatever is kept after it."""
-        self._writer.put(payments.INSERT, [tuple(map(_clean, payments.line(run, paid)))])
+        self._writer.put(ledger.INSERT, [tuple(map(_clean, ledger.line(run, paid)))])
 
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
         """Say how a run ended: done, stopped, failed."""
@@ -229,7 +229,7 @@ class RunLog:
                 db = stack.enter_context(closing(sqlite3.connect(":memory:")))
                 db.executescript(SCHEMA)
             elif "payments" not in known:
-                db.execute(payments.VIEW)
+                db.execute(ledger.VIEW)
             yield db
 
     @contextmanager
