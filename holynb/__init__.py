@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in ("last", "runs"):
-        return getattr(import_module("holynb.history"), name)()
+        return getattr(import_module("holynb.run.session"), name)()
     raise AttributeError(f"module 'holynb' has no attribute {name!r}")
 
 

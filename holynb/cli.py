@@ -104,7 +104,7 @@ def _silent(text: str) -> None:
 
 
 def _bench(words: list[str]) -> int:
-    from holynb import bench
+    from holynb.run import bench
     from holynb.ui import benchview
 
     if not words or {"-h", "--help"} & set(words):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from holynb.poolinfo import PoolInfo
-    from holynb.run import Run
+    from holynb.run.run import Run
 
 __all__ = ["LABELS", "Score", "Source", "main", "rows", "score", "shorten_prompts", "topic_prompts"]
 
@@ -171,7 +171,7 @@ def _pass(sources: Sequence[Source], route: str) -> tuple[Run, Run]:
 
 
 def _infer(prompts: list[dict[str, Any]], route: str, **options: Any) -> Run:
-    from holynb.run import infer
+    from holynb.run.run import infer
 
     return infer(prompts, route, temperature=0, **options)
 
@@ -188,7 +188,7 @@ def _wire(info: PoolInfo) -> str:
 
 
 def _failures() -> None:
-    from holynb.run import infer
+    from holynb.run.run import infer
 
     prompts = [f"row {i}" for i in range(40)]
     once = infer(prompts, "sim/flaky", retries=0, cache=False)

@@ -16,9 +16,9 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.usage", "holynb.faults", "holynb.errors", "holynb.secret", "holynb.words"),
     ("holynb.types",),
     ("holynb.config", "holynb.scheduler", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog",
-     "holynb.journal", "holynb.pricing", "holynb.prompts", "holynb.routing", "holynb.schema", "holynb.loop", "holynb.runlog", "holynb.results"),
+     "holynb.journal", "holynb.pricing", "holynb.prompts", "holynb.schema", "holynb.loop", "holynb.runlog", "holynb.results"),
     ("holynb.engines",),
-    ("holynb.plan", "holynb.keeper", "holynb.parts", "holynb.partlog", "holynb.longrow", "holynb.history", "holynb.quote", "holynb.wiring", "holynb.run", "holynb.bench"),
+    ("holynb.run",),
     ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ NO_TORCH = tuple(f"holynb.pool.{name}" for name in ("plan", "advice", "mesh", "b
 
 #: Upward imports that are wanted, each inside a function. Reason beside each.
 UPWARD = {
-    ("holynb.run", "holynb.ui.plots"): "run.plot() is in the contract; it only opens the door when somebody asks for charts",
+    ("holynb.run.run", "holynb.ui.plots"): "run.plot() is in the contract; it only opens the door when somebody asks for charts",
 }
 
 HEAVY = ("torch", "transformers", "pandas", "plotly", "httpx", "boto3")

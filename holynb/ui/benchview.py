@@ -15,8 +15,8 @@ from holynb.ui.work import Step
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.bench import Bench, Measured
-    from holynb.run import Run
+    from holynb.run.bench import Bench, Measured
+    from holynb.run.run import Run
     from holynb.ui.magic import InferMagic
     from holynb.ui.painter import Watch
 
@@ -63,7 +63,7 @@ HEAD = (
 # -- the words ---------------------------------------------------------------------------------------------------------
 def asked(words: Sequence[str], variables: Mapping[str, Any]) -> Bench:
     """What the words of the line ask for. Raises UserError."""
-    from holynb import bench
+    from holynb.run import bench
 
     said, left = grammar.words(words, FLAGS)
     if not left:
@@ -111,8 +111,8 @@ def _column(table: Any, name: str) -> list[str]:
 
 def start(magic: InferMagic, words: Sequence[str]) -> Step:
     """The first of the runs that the line waits for; the value at the end is the frame. Raises UserError before anything is sent."""
-    from holynb import bench
-    from holynb.run import Run
+    from holynb.run import bench
+    from holynb.run.run import Run
 
     what = asked(words, magic.shell.user_ns)
     todo = bench.plans(what)
@@ -181,7 +181,7 @@ def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
     """Put what was measured on the page; the frame is the value, and is not shown a second time."""
     from IPython.display import display
 
-    from holynb import bench
+    from holynb.run import bench
     from holynb.ui import shown
     from holynb.ui.plots import MIME
     from holynb.ui.static import OPEN

@@ -10,7 +10,7 @@ from holynb.ui.cells import PROSE, safe
 from holynb.ui.text import clean, clip, count, grid, one_line, percentile, price, seconds, status
 
 if TYPE_CHECKING:
-    from holynb.run import Run
+    from holynb.run.session import SessionRun
     from holynb.types import Outcome
     from holynb.ui.static import Record
 
@@ -44,7 +44,7 @@ def labels(index: Any) -> list[object]:
     return [label[0] if len(label) == len(LEVELS) + 1 else tuple(label[: -len(LEVELS)]) for label in frame.labels(index)]
 
 
-def title(run: Run) -> str:
+def title(run: SessionRun) -> str:
     """Which run, and where it was sent."""
     named = (
         dict.fromkeys(str(r) for r, _ in (label[-2:] for label in run.plan.index.tolist())) if ways(run.plan.index) else [str(run.route)]

@@ -20,7 +20,7 @@ from holynb.ui.text import ago, seconds
 
 if TYPE_CHECKING:
     from holynb.pricing.spending import Spent
-    from holynb.run import Run
+    from holynb.run.session import SessionRun
     from holynb.runlog.store import RunRecord
 
 __all__ = ["Dash", "history_figure", "runs_table", "spent_table"]
@@ -53,15 +53,16 @@ class Dash:
 
     async def look(self) -> bool:
         """Show how things stand now. Returns whether a run goes on."""
-        from holynb import history, pools, runlog
+        from holynb import pools, runlog
+        from holynb.run import session
 
-        session = history.runs()
-        self.runs.value = await asyncio.to_thread(lambda: runs_table(session, runlog.log().runs(SHOWN_RUNS), time.time()))
+        runs = session.runs()
+        self.runs.value = await asyncio.to_thread(lambda: runs_table(runs, runlog.log().runs(SHOWN_RUNS), time.time()))
         self.pools.value = poolform.table(await asyncio.to_thread(pools.listing))
         lines = await asyncio.to_thread(_spent)
         self.spent.value = spent_table(lines)
         self._draw(lines)
-        return any(not r.done for r in session)
+        return any(not r.done for r in runs)
 
     def _draw(self, lines: Sequence[Spent]) -> None:
         """The chart, where it is another than before: drawing it is the dearest part."""
@@ -88,7 +89,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> s
     return f'<table style="border-collapse:collapse;line-height:1.5"><tr>{top}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 
 
-def runs_table(session: Sequence[Run], stored: Sequence[RunRecord], now: float) -> str:
+def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: float) -> str:
     """The session's runs, newest first, with how far they are; then earlier ones from the log."""
     rows = []
     for run in reversed(session[-SHOWN_RUNS:]):

@@ -18,7 +18,7 @@ from holynb.ui.stage import Stage
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.run import Run
+    from holynb.run.run import Run
     from holynb.ui.magic import InferMagic
 
 __all__ = ["Form"]
@@ -108,8 +108,8 @@ class Form:
         self.stage.show(self.run, lambda: self._ended(job))
 
     def _plan(self, job: Job, dry: bool) -> Any:
-        from holynb import history, plan
         from holynb.errors import BadPrompt
+        from holynb.run import plan, resume
 
         if not job.body.strip():
             raise BadPrompt("There is no prompt yet. Write one, then press Run.")
@@ -118,7 +118,7 @@ class Form:
         made = plan.make(
             job.body, job.route, Options.of({**job.said, "dry_run": True} if dry else job.said), variables=self.magic.shell.user_ns
         )
-        return history.continued(made)
+        return resume.continued(made)
 
     def _ended(self, job: Job) -> None:
         run = self.run

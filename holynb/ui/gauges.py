@@ -20,7 +20,7 @@ from holynb.ui.series import BACK, SHORT
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.run import Run
+    from holynb.run.run import Run
 
 __all__ = ["gpus", "machine", "sample", "watch"]
 

@@ -19,12 +19,12 @@ def options() -> list[Option]:
 
 def routes() -> dict[str, str]:
     """Route or alias → what it is: aliases, pools, routes used before, models of the providers. The likeliest first."""
-    from holynb import history
     from holynb.config import settings
+    from holynb.run import session
 
     found: dict[str, str] = {alias: f"alias of {route}" for alias, route in settings.current().alias.items()}
     found.update({f"pool/{name}": "local pool" for name in pools()})
-    found.update({str(run.route): "used before" for run in reversed(history.runs())})
+    found.update({str(run.route): "used before" for run in reversed(session.runs())})
     for provider, said in settings.providers().items():
         found.update({route: provider for model in said.models if (route := f"{provider}/{model}") not in found})
     return found
@@ -46,9 +46,10 @@ def pools() -> list[str]:
 
 def runs() -> dict[str, str]:
     """Name, or id where it has none → route, of the session's runs and the log's, the newest first."""
-    from holynb import history, runlog
+    from holynb import runlog
+    from holynb.run import session
 
-    found = {r.name or r.id: str(r.route) for r in reversed(history.runs())}
+    found = {r.name or r.id: str(r.route) for r in reversed(session.runs())}
     for record in runlog.log().runs(20):
         found.setdefault(record.name or record.id, record.route)
     return found

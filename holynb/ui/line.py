@@ -79,11 +79,11 @@ def _help(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _status(_: InferMagic, rest: Sequence[str]) -> None:
-    from holynb import history
+    from holynb.run import session
     from holynb.ui import poolwords
 
     _no_more("status", rest)
-    going = [r for r in history.runs() if not r.done]
+    going = [r for r in session.runs() if not r.done]
     for each in going:
         told = each.summary()
         print(
@@ -95,8 +95,9 @@ def _status(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _runs(_: InferMagic, rest: Sequence[str]) -> None:
-    from holynb import history, runlog
+    from holynb import runlog
     from holynb.results.summary import dollars
+    from holynb.run import session
     from holynb.ui.text import ago, grid
 
     if rest and not (len(rest) == 1 and rest[0].isdigit()):
@@ -106,7 +107,7 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
         print("There is no run yet. Start one with %%infer.")
         return
     head = ["run", "name", "route", "status", "rows", "ok", "failed", "cost", "started"]
-    going = {run.id for run in history.runs() if not run.done}
+    going = {run.id for run in session.runs() if not run.done}
     # What never came to its end and does not go on here was killed, or goes on in another kernel: nobody can tell from the log.
     status = {r.id: r.status if r.ended or r.id in going else "unfinished" for r in records}
     lines = [
@@ -132,9 +133,9 @@ def _show(magic: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _stop(_: InferMagic, rest: Sequence[str]) -> None:
-    from holynb import history
+    from holynb.run import session
 
-    going = [r for r in history.runs() if not r.done]
+    going = [r for r in session.runs() if not r.done]
     if rest:
         chosen = [r for r in going if rest[0] in (r.id, r.name)]
         if not chosen:
@@ -149,19 +150,19 @@ def _stop(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _resume(magic: InferMagic, rest: Sequence[str]) -> Any:
-    from holynb import history
+    from holynb.run import resume
 
     said, left = grammar.words(rest)
     if len(left) != 1:
         raise BadOption("%infer resume takes the name or the id of one run; %infer runs lists them.")
     _only("resume", said, AGAIN)
     Options.of(said)
-    plan = history.resumed(left[0], said)
+    plan = resume.resumed(left[0], said)
     return magic.start(plan, None, plan.options.show)
 
 
 def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
-    from holynb import history
+    from holynb.run import resume
 
     said, left = grammar.words(rest)
     Options.of(said)
@@ -175,7 +176,7 @@ def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
             "Cells start with %%infer."
         )
     _only("run", said, AGAIN)
-    plan = history.failed_again(left[0] if left else None, said)
+    plan = resume.failed_again(left[0] if left else None, said)
     return magic.start(plan, None, plan.options.show)
 
 

@@ -19,7 +19,7 @@ from holynb.ui.feed import TAIL, Feed
 from holynb.ui.source import RunSource, Source, detail
 
 if TYPE_CHECKING:
-    from holynb.run import Run
+    from holynb.run.run import Run
 
 __all__ = ["Live", "LiveView", "asset"]
 

@@ -20,8 +20,8 @@ from holynb.ui import complete, grammar, shown, transform
 from holynb.ui.work import Step, Work
 
 if TYPE_CHECKING:
-    from holynb.plan import Plan
-    from holynb.run import Run
+    from holynb.run.plan import Plan
+    from holynb.run.run import Run
     from holynb.ui.painter import Watch
 
 __all__ = ["InferMagic", "Work", "load", "unload"]
@@ -96,8 +96,8 @@ class InferMagic(Configurable):
 
     def send(self, said: grammar.Line, body: str) -> Any:
         """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
-        from holynb import history, plan
         from holynb.prompts import saved
+        from holynb.run import plan, resume
         from holynb.ui import moneywords
 
         body, route, options = saved.used(body, said.route, Options.of(said.said))
@@ -109,7 +109,7 @@ class InferMagic(Configurable):
             return None
         if options.no_execute:
             return moneywords.keep(body, route, options)
-        made = history.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
+        made = resume.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
         if options.save:
             moneywords.keep(body, route, options)
         if options.dry_run:
@@ -128,7 +128,7 @@ class InferMagic(Configurable):
 
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
-        from holynb.run import Run
+        from holynb.run.run import Run
         from holynb.ui import gauges, served, views
 
         run = Run(self._streamed(plan)).start()
@@ -238,8 +238,8 @@ def _end_runs() -> None:
     """Only what was ever started or set is ended, so that unloading imports nothing."""
     if (pulse := sys.modules.get("holynb.ui.pulse")) is not None:
         pulse.stop()
-    if (history := sys.modules.get("holynb.history")) is not None:
-        going = [run for run in history.runs() if not run.done]
+    if (session := sys.modules.get("holynb.run.session")) is not None:
+        going = [run for run in session.runs() if not run.done]
         for run in going:
             run.cancel()
             run.cancel()

@@ -12,8 +12,8 @@ from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.config.options import Options
-    from holynb.plan import Plan
     from holynb.pricing.spending import Spent
+    from holynb.run.plan import Plan
     from holynb.ui.magic import InferMagic
 
 __all__ = ["bench", "cache", "confirm", "cost", "keep", "prompts", "roi"]
@@ -37,7 +37,7 @@ def keep(body: str, route: str | None, options: Options) -> None:
 
 def confirm(plan: Plan, asks: Callable[[], bool]) -> None:
     """`--confirm USD`: ask where a person is there. Raises BadOption where the answer is no, or nobody can answer."""
-    from holynb import quote
+    from holynb.run import quote
 
     if plan.options.confirm is not None:
         quote.check(plan, _yes if asks() else None)

@@ -15,7 +15,7 @@ from holynb.ui import series, static, svg
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from holynb.run import Run
+    from holynb.run.run import Run
     from holynb.ui.views import Page
 
 __all__ = ["MIME", "bundle", "figures", "leave", "spec"]

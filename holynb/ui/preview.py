@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holynb import quote
 from holynb.config import keys
+from holynb.run import quote
 from holynb.ui import routed
 from holynb.ui.text import clean, clip, seconds
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.plan import Plan
-    from holynb.quote import Quote
+    from holynb.run.plan import Plan
+    from holynb.run.quote import Quote
     from holynb.types import Endpoint
 
 __all__ = ["text"]

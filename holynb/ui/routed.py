@@ -6,13 +6,13 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from holynb import routing
 from holynb.results.summary import dollars
+from holynb.run import routing
 from holynb.ui.text import grid, one_line
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.plan import Plan
+    from holynb.run.plan import Plan
 
 __all__ = ["lines"]
 

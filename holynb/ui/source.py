@@ -13,7 +13,7 @@ from holynb.ui.text import clean, count, seconds
 
 if TYPE_CHECKING:
     from holynb.journal import Journal
-    from holynb.run import Run
+    from holynb.run.run import Run
     from holynb.types import Event
 
 __all__ = ["RunSource", "Source", "detail"]

@@ -13,7 +13,7 @@ from holynb.ui.painter import QUIET
 from holynb.ui.source import RunSource
 
 if TYPE_CHECKING:
-    from holynb.run import Run
+    from holynb.run.run import Run
 
 __all__ = ["Stage"]
 

@@ -19,7 +19,7 @@ from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, s
 
 if TYPE_CHECKING:
     from holynb.results.summary import Summary
-    from holynb.run import Run
+    from holynb.run.session import SessionRun
     from holynb.schema import Schema
     from holynb.types import Event, Outcome
 
@@ -103,7 +103,7 @@ class Record:
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def of(run: Run) -> Record:
+def of(run: SessionRun) -> Record:
     """The record of a run of this session, as it stands now."""
     from holynb.results import frame
 

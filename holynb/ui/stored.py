@@ -17,9 +17,10 @@ __all__ = ["record"]
 
 def record(name: str | None = None) -> static.Record:
     """The run of this name or id; without one the session's last, else the log's newest. Raises BadOption."""
-    from holynb import history, runlog
+    from holynb import runlog
+    from holynb.run import session
 
-    run = history.find(name) if name else history.last()
+    run = session.find(name) if name else session.last()
     if run is not None:
         return static.of(run)
     if name is None:
@@ -31,11 +32,12 @@ def record(name: str | None = None) -> static.Record:
 
 
 def _from_log(name: str) -> static.Record:
-    from holynb import history, runlog, schema
+    from holynb import runlog, schema
     from holynb.config import settings
     from holynb.results.summary import summarize
+    from holynb.run import resume
 
-    kept = history.stored(name)
+    kept = resume.stored(name)
     rows: list[Outcome | None] = [None] * kept.n
     for row, (_, outcome) in runlog.log().answers(kept.id).items():
         if row < kept.n:

@@ -14,7 +14,7 @@ from holynb.ui.text import clean, clip, one_line, progress
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
-    from holynb.run import Run
+    from holynb.run.run import Run
 
 __all__ = ["Notice", "Page", "Quiet", "Terminal", "Text", "choose", "plain", "show"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holynb.run import Run
+    from holynb.run.run import Run
     from holynb.ui.painter import Watch
     from holynb.ui.views import Page
 

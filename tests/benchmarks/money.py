@@ -29,9 +29,10 @@ from servers.exact import Asked, Exact, Step, reply  # noqa: E402
 from servers.reader import FACT, LIMIT, Reader, book  # noqa: E402
 
 import holynb  # noqa: E402
-from holynb import loop, plan, quote, routing, runlog, wiring  # noqa: E402
+from holynb import loop, runlog  # noqa: E402
 from holynb.config import settings  # noqa: E402
 from holynb.config.options import Options  # noqa: E402
+from holynb.run import assembly, plan, quote, routing  # noqa: E402
 from holynb.scheduler.budget import Money  # noqa: E402
 from holynb.ui import roiview  # noqa: E402
 
@@ -141,13 +142,13 @@ def budgets(runs: int, seed: int = 1) -> list[Figure]:
     """Random prices, lengths, failures and concurrency: what was billed, what was counted, and the budget."""
     rng, shop = random.Random(seed), Shop()
     rows: list[tuple[float, float, float, bool]] = []
-    kept, real = {}, wiring.money
+    kept, real = {}, assembly.money
 
     def money(options: Options) -> Money:
         kept[options.name] = real(options)
         return kept[options.name]
 
-    wiring.money = money
+    assembly.money = money
     try:
         with place(), Exact(shop) as server:
             for start in range(0, runs, TOGETHER):
@@ -163,7 +164,7 @@ def budgets(runs: int, seed: int = 1) -> list[Figure]:
                     assert budget.reserved == 0
                     assert budget.overrun == 0
     finally:
-        wiring.money = real
+        assembly.money = real
     billed, counted = max(r[0] for r in rows), max(r[1] for r in rows)
     scarce = [used for _, used, full, refused in rows if refused and full >= 1]
     least = min(scarce, default=0.0)

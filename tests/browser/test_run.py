@@ -117,7 +117,7 @@ def test_an_interrupt_keeps_what_is_there_and_ends_the_cell(notebook: Any) -> No
 
 
 def test_a_second_interrupt_ends_at_once(notebook: Any) -> None:
-    patient = "\nfrom functools import partial\nimport holynb.run\nholynb.run.Policy = partial(holynb.run.Policy, grace=60.0)"
+    patient = "\nfrom functools import partial\nimport holynb.run.run\nholynb.run.run.Policy = partial(holynb.run.run.Policy, grace=60.0)"
     page = notebook(ROWS % (8, 8) + patient, "%%infer sim/echo --df df --no-cache -p fault=stall" + ASK)
     page.run(1)
     page.start(2)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import holynb
-from holynb import plan, quote
 from holynb.config import settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadRoute, BadSetting
+from holynb.run import plan, quote
 from holynb.types import Noted, Route
 
 

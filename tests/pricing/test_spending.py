@@ -15,11 +15,12 @@ import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, runlog
+from holynb import runlog
 from holynb.config import settings
 from holynb.journal import Paid
 from holynb.pricing import spending
-from holynb.run import Run
+from holynb.run import resume
+from holynb.run.run import Run
 from holynb.runlog.store import RunLog
 from holynb.types import Route, Usage
 
@@ -186,7 +187,7 @@ def test_a_row_sent_again_on_another_day_leaves_what_was_paid_before_where_it_wa
     assert [(s.route, s.model, s.rows, s.failed) for s in lines] == [("sim/json", "sim-json", 3, 0), ("sim/echo", "sim-echo", 3, 3)]
     assert spending.total(lines).tokens_in == sum(o.usage.tokens_in or 0 for o in (*first.rows(), *again.rows()) if o)
     assert spending.month(runlog.log(), NOW + dt.timedelta(seconds=1)).simulated.cost == paid + now
-    stored = history.stored(again.id)
+    stored = resume.stored(again.id)
     assert stored.cost == paid + now, "the run's own sum goes on"
 
 
@@ -297,7 +298,7 @@ def test_every_dollar_that_a_server_counted_stands_at_its_route(rows: list[str],
             run.wait(60)
         if "name" in options:
             change(runlog.log().path.parent, "UPDATE answers SET at = ?", on(YESTERDAY))
-            Run(history.failed_again("again", {"retries": 0, "fallback": ["two/m"]})).start().wait(60)
+            Run(resume.failed_again("again", {"retries": 0, "fallback": ["two/m"]})).start().wait(60)
     lines = spending.spent(runlog.log())
     paid = {route: spending.total([s for s in lines if s.route == route]).cost or Decimal(0) for route in ("one/m", "two/m")}
     assert paid == {"one/m": one.bill, "two/m": two.bill}

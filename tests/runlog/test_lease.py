@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from layout import ROOT
 
-from holynb import history, loop, runlog
+from holynb import loop, runlog
 from holynb.errors import BadOption
-from holynb.run import Run, infer
+from holynb.run import session
+from holynb.run.run import Run, infer
 from holynb.runlog import lease
 from holynb.types import Started
 
@@ -34,7 +35,7 @@ run.wait()
 @pytest.fixture(autouse=True)
 def ended(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lease, "WAIT_S", 0.3)
-    history._session.clear()
+    session._session.clear()
     yield
     loop.close()
     runlog.close()

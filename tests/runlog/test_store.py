@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 import holynb
-from holynb import history, loop, runlog
+from holynb import loop, runlog
 from holynb.errors import BadSetting
 from holynb.pricing import spending
+from holynb.run import resume
 from holynb.runlog.store import RunLog, RunRecord, StoredRow
 from holynb.runlog.writer import LogWriter, connect
 from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
@@ -254,5 +255,5 @@ def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path)
     path.rename(home / "broken.sqlite")
     holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
     runlog.close()
-    assert history.stored("nightly").ok == 2, "a new one is begun"
+    assert resume.stored("nightly").ok == 2, "a new one is begun"
     loop.close()

@@ -13,11 +13,12 @@ import pytest
 from servers.exact import Asked, Exact, Step, reply
 
 import holynb
-from holynb import history, plan, quote, runlog
+from holynb import runlog
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.engines.fitting import fitting
 from holynb.errors import BadOption, InferError
+from holynb.run import plan, quote, resume, session
 from holynb.scheduler.validation import native
 from holynb.schema import load
 from holynb.types import Endpoint, Route
@@ -293,7 +294,7 @@ def test_a_run_is_resumed_with_its_schema(home: Path) -> None:
         serve(server.base)
         run = ask(["a", "b"], name="first").wait()
         assert run.frame().status.tolist() == ["ok", "error"]
-        then = holynb.Run(history.resumed("first")).start().wait().frame()
+        then = holynb.Run(resume.resumed("first")).start().wait().frame()
     assert then.status.tolist() == ["ok", "ok"]
     assert then.stars.tolist() == [4, 4]
 
@@ -334,10 +335,10 @@ def test_pydantic_models_are_schemas() -> None:
     ],
 )
 def test_what_is_no_schema_is_said_before_anything_is_sent(said: Any, says: str) -> None:
-    before = len(history.runs())
+    before = len(session.runs())
     with pytest.raises(BadOption, match=says):
         holynb.infer(["x"], "sim/json", schema=said)
-    assert len(history.runs()) == before
+    assert len(session.runs()) == before
 
 
 def test_the_estimate_counts_the_words() -> None:
@@ -401,7 +402,7 @@ def test_a_resumed_run_escalates_too(home: Path) -> None:
         run = holynb.infer(["Is this review positive or negative? Fine."], "mine/clerk", router="r", schema=REVIEW, name="first")
         with pytest.raises(InferError):
             run.wait()
-        then = holynb.Run(history.resumed("first")).start().wait().frame()
+        then = holynb.Run(resume.resumed("first")).start().wait().frame()
     assert then[["status", "route", "stars"]].iloc[0].tolist() == ["ok", "theirs/clerk", 4]
 
 

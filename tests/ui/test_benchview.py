@@ -14,9 +14,9 @@ import pytest
 from ui.shells import Here
 
 from holynb import cli
-from holynb.bench import Measured
 from holynb.config.options import Options
 from holynb.prompts import saved
+from holynb.run.bench import Measured
 from holynb.ui import benchview
 
 GOOD = Measured("sim/echo", 4, 4, None, 10.0, 120.0, 0.5, 0.01, 0.02, 0.2, 0.3, 30, 12, None, 0.3, 90.0, simulated=True)

@@ -101,7 +101,7 @@ def test_every_option_is_offered() -> None:
 
 
 def test_in_ipython_the_body_is_silent_at_once_and_the_line_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holynb.history._session", deque())  # routes of earlier runs are offered too
+    monkeypatch.setattr("holynb.run.session._session", deque())  # routes of earlier runs are offered too
     shell = InteractiveShell()
     complete.install(shell, lambda: VARIABLES)
     complete.install(shell, lambda: VARIABLES)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import holynb
-from holynb import history, loop, runlog
+from holynb import loop, runlog
 from holynb.config import settings
 from holynb.pricing.spending import Spent
+from holynb.run import session
 from holynb.runlog.store import RunRecord
 from holynb.ui import beside, dash, plots
 from holynb.ui.dash import Dash
@@ -24,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
     settings.reset()
     runlog.close()
-    monkeypatch.setattr(history, "_session", type(history._session)(maxlen=50))
+    monkeypatch.setattr(session, "_session", type(session._session)(maxlen=50))
     yield tmp_path
     loop.close()
     runlog.close()

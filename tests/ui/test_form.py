@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from holynb import history, loop, runlog
+from holynb import loop, runlog
 from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.poolinfo import PoolInfo
+from holynb.run import session
 from holynb.types import Gauge
 from holynb.ui import magic as magics
 from holynb.ui import panelwords, poolwords, pulse
@@ -134,7 +135,7 @@ def test_a_dry_run_shows_a_sample_and_sends_nothing(magic: Any) -> None:
     assert "nothing was sent" in form.says.value
     assert "Say good" in form.says.value
     assert form.run is None
-    assert history.runs() == [] or all(r.plan.source is not magic.shell.user_ns["reviews"] for r in history.runs())
+    assert session.runs() == [] or all(r.plan.source is not magic.shell.user_ns["reviews"] for r in session.runs())
 
 
 def test_a_dry_run_says_which_key_is_missing_and_what_it_would_cost(magic: Any) -> None:

@@ -255,9 +255,9 @@ def test_runs_show_and_resume_read_the_log(here: Here) -> None:
     assert "mine" in here("%infer runs").out
     assert "first answer" in here("%infer show mine").out
     here("%unload_ext holynb")
-    from holynb import history
+    from holynb.run import session
 
-    history._session.clear()
+    session._session.clear()
     here("%load_ext holynb")
     stored = here("%infer show mine").out
     assert "first answer" in stored

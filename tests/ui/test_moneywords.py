@@ -10,6 +10,7 @@ from ui.shells import Here
 
 import holynb
 from holynb import runlog
+from holynb.config.options import Options
 from holynb.prompts import saved
 
 
@@ -74,7 +75,7 @@ def test_use_with_a_prompt_of_its_own_is_refused(here: Here) -> None:
 
 def test_python_uses_and_saves_them_too(here: Here) -> None:
     holynb.infer("Say {{ x }}\n---\nSay it again", "sim/echo", save="two", max_tokens=9).wait()
-    saved.save("frame", "Say {{ x }}", "sim/echo", holynb.run.Options())
+    saved.save("frame", "Say {{ x }}", "sim/echo", Options())
     import pandas as pd
 
     run = holynb.infer(None, use="frame", df=pd.DataFrame({"x": [1, 2]})).wait()
@@ -116,9 +117,9 @@ def test_price_as_is_in_the_final_line_and_in_the_log(here: Here) -> None:
     done = here("%%infer sim/echo -l --name priced --price-as openai/gpt-4.1-nano\none two three\nfour five")
     assert " as openai/gpt-4.1-nano ·" in done.out
     assert holynb.last.summary().elsewhere.cost > 0
-    from holynb import history
+    from holynb.run import session
 
-    history._session.clear()
+    session._session.clear()
     assert " as openai/gpt-4.1-nano ·" in here("%infer show priced").out
     assert "--price-as needs a price for vllm/x" in here.refused("%%infer sim/echo --price-as vllm/x\nhello")
 

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import holynb
-from holynb import plan
 from holynb.config.options import Options
 from holynb.pricing.estimate import estimate
+from holynb.run import plan
 from holynb.ui import preview
 
 

@@ -9,11 +9,12 @@ import pytest
 from routing_prompts import FIXTURE
 
 import holynb
-from holynb import history, loop, plan, runlog
+from holynb import loop, runlog
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadSetting
-from holynb.run import Run
+from holynb.run import plan, resume
+from holynb.run.run import Run
 from holynb.ui import preview
 
 ROUTES = {"classification": "sim/echo", "analysis": "sim/flaky"}
@@ -116,7 +117,7 @@ def test_a_routed_run_is_resumed_from_the_log_alone() -> None:
     settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "sim/stream"}, "other": "sim/echo"}})
     first = holynb.infer(texts, "sim/echo", router="mine", name="routed", max_tokens=4).wait()
     settings.reset()
-    made = history.resumed("routed", {"refresh": True})
+    made = resume.resumed("routed", {"refresh": True})
     assert [str(r.route) for r in made.requests if r] == ["sim/echo", "sim/stream", "sim/echo"]
     again = Run(made).start().wait()
     assert again.frame()["attempts"].tolist() == [1, 1, 1]
@@ -128,12 +129,12 @@ def test_a_comparison_is_resumed_with_its_index_and_a_fallback_with_its_chain() 
     df = pd.DataFrame({"t": ["a", "b"]}, index=pd.Index(["r1", "r2"], name="key"))
     said = {"compare": "sim/stream", "samples": 2, "name": "both", "max_tokens": 4}
     first = holynb.infer("{{ t }}", "sim/echo", df=df, **said).wait()
-    again = Run(history.resumed("both")).start().wait()
+    again = Run(resume.resumed("both")).start().wait()
     assert again.frame().index.tolist() == first.frame().index.tolist()
     assert again.frame().index.names[1:] == ["asked_route", "sample"]
     assert again.summary().cached == 8
     holynb.infer(["a", "b"], "sim/echo", fallback="sim/stream", name="chain", max_tokens=4).wait()
-    made = history.resumed("chain", {"refresh": True})
+    made = resume.resumed("chain", {"refresh": True})
     assert [str(e.route) for e in made.endpoints] == ["sim/echo", "sim/stream"]
     assert Run(made).start().wait().frame()["attempts"].tolist() == [1, 1]
 

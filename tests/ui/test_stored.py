@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 import holynb
-from holynb import history, runlog
+from holynb import runlog
 from holynb.errors import BadOption, InferError
+from holynb.run import session
 from holynb.ui import stored
 from holynb.ui.static import as_html, as_text
 
 
 def forget_the_session() -> None:
-    history._session.clear()
+    session._session.clear()
 
 
 def test_nothing_yet_and_no_such_run() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from holynb import bench, pools, runlog
-from holynb.bench import Bench, measure, plans, setup, table
+from holynb import pools, runlog
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute
+from holynb.run import bench
+from holynb.run.bench import Bench, measure, plans, setup, table
 from holynb.types import Route
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")

@@ -14,8 +14,8 @@ from decimal import Decimal
 from holynb import runlog
 from holynb.config import settings
 from holynb.journal import Journal, Paid, ended
-from holynb.plan import Plan, cut_key
 from holynb.results import frame
+from holynb.run.plan import Plan, cut_key
 from holynb.runlog.lease import Turn
 from holynb.runlog.ledger import PART_ROWS
 from holynb.runlog.store import RunLog, RunRecord, StoredRow

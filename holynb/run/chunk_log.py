@@ -14,10 +14,10 @@ from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from holynb.keeper import Keeper
-from holynb.plan import Plan
 from holynb.prompts import chunking
 from holynb.results import frame
+from holynb.run.plan import Plan
+from holynb.run.recorder import Keeper
 from holynb.runlog.store import PART_ROWS, PARTS, StoredRow
 from holynb.types import Ended, Outcome, Prompt, Request
 

@@ -19,10 +19,11 @@ from servers.exact import Exact, reply
 from servers.golden import OPENAI
 
 import holynb
-from holynb import history, loop, runlog
+from holynb import loop, runlog
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
 from holynb.pricing import spending
-from holynb.run import Run, infer
+from holynb.run import resume, session
+from holynb.run.run import Run, infer
 from holynb.types import Noted, Started
 
 DEADLINE = 30
@@ -32,7 +33,7 @@ DEADLINE = 30
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOLYNB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    history._session.clear()
+    session._session.clear()
     yield tmp_path / "home"
     loop.close()
     runlog.close()
@@ -139,7 +140,7 @@ def test_a_name_used_again_continues_that_run():
     again = infer(["a", "b", "c"], "sim/echo", name="reviews", cache=False).wait(DEADLINE)
     assert again.id == first.id
     assert sent(again) == 1
-    record = history.stored("reviews")
+    record = resume.stored("reviews")
     assert (record.n, record.ok) == (3, 3)
 
 
@@ -147,12 +148,12 @@ def test_resume_from_the_log_alone_sends_the_rest():
     df = pd.DataFrame({"text": ["a", "b"]}, index=["r1", "r2"])
     run = infer("{{ text }}", "sim/echo", df=df, name="nightly", cache=False).wait(DEADLINE)
     assert sent(run) == 2
-    again = Run(history.resumed("nightly")).start().wait(DEADLINE)
+    again = Run(resume.resumed("nightly")).start().wait(DEADLINE)
     assert sent(again) == 0
     assert again.frame()["text"].tolist() == ["a", "b"]
     assert again.frame().index.tolist() == ["r1", "r2"]
     with pytest.raises(BadOption, match="Did you mean nightly"):
-        history.resumed("nightl")
+        resume.resumed("nightl")
 
 
 def test_only_failed_replaces_the_failed_rows_and_keeps_the_rest():
@@ -167,7 +168,7 @@ def test_only_failed_replaces_the_failed_rows_and_keeps_the_rest():
     kept = [i for i in range(40) if i not in failed]
     assert again.frame().iloc[kept].equals(run.frame().iloc[kept])
     assert again.id == run.id
-    record = history.stored(run.id)
+    record = resume.stored(run.id)
     assert (record.ok, record.failed) == (again.summary().ok, again.summary().error)
     assert record.ok > run.summary().ok
     with pytest.raises(BadOption, match="that run had 40 rows and this cell has 1"):
@@ -213,7 +214,7 @@ def test_a_fallback_whose_key_is_missing_is_found_before_anything_is_sent(monkey
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(BadKey, match="OPENAI_API_KEY"):
         infer("a", "sim/echo", fallback="openai/gpt-4.1")
-    assert history.runs() == []
+    assert session.runs() == []
 
 
 def test_the_frame_is_there_at_any_moment():
@@ -283,7 +284,7 @@ def test_bad_input_is_one_line_and_starts_nothing(args, options, kind, message, 
         infer(*args, **options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert history.runs() == []
+    assert session.runs() == []
     assert not loop.running()
 
 
@@ -317,7 +318,7 @@ run.wait()
     child.send_signal(signal.SIGKILL)
     child.wait(DEADLINE)
     child.stdout.close()
-    before = len([o for _, o in runlog.log().answers(history.stored("big").id).values() if o.status == "ok"])
+    before = len([o for _, o in runlog.log().answers(resume.stored("big").id).values() if o.status == "ok"])
     assert 10 <= before < 60
     run = infer([f"row {i}" for i in range(60)], "sim/echo", p={"latency": 0.05}, name="big").wait(DEADLINE)
     assert sent(run) == 60 - before
@@ -341,7 +342,7 @@ print("started", flush=True)
     if end == "by Ctrl-C":
         child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=DEADLINE)
-    record = history.stored("left")
+    record = resume.stored("left")
     assert record.status == "stopped"
     assert 8 <= record.ok < 200
     last = told.decode().splitlines()[-1]
@@ -371,18 +372,18 @@ def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home:
     other = infer(["two 0", "one 1", "two 2"], "sim/echo", name="nightly").wait(DEADLINE)
     assert other.id == first.id
     assert sent(other) == 2, "the row that asks the same is there"
-    record = history.stored("nightly")
+    record = resume.stored("nightly")
     assert (record.n, record.ok, record.failed) == (3, 3, 0)
     assert record.cost == sum((o.cost or 0 for o in (*other.rows()[::2], first.rows()[1]) if o), Decimal(0))
     runlog.close()
-    again = Run(history.resumed("nightly")).start().wait(DEADLINE)
+    again = Run(resume.resumed("nightly")).start().wait(DEADLINE)
     assert again.frame()["text"].tolist() == ["two 0", "one 1", "two 2"]
     assert sent(infer([f"one {i}" for i in range(6)], "sim/echo").wait(DEADLINE)) == 0, (
         "what was asked before is still answered from the log"
     )
     longer = infer([f"one {i}" for i in range(6)], "sim/echo", name="nightly").wait(DEADLINE)
     assert longer.frame()["text"].tolist() == [f"one {i}" for i in range(6)]
-    assert history.stored("nightly").ok == 6
+    assert resume.stored("nightly").ok == 6
     spent = spending.total(spending.spent(runlog.log()))
     assert spent.cost == sum((o.cost or 0 for o in (*first.rows(), *other.rows()) if o), Decimal(0))
 
@@ -393,15 +394,15 @@ def test_a_log_whose_run_has_rows_too_many_is_read_all_the_same(home: Path) -> N
     with sqlite3.connect(home / "runs.sqlite") as db:  # as an older holynb left it
         db.execute("UPDATE runs SET n = 2")
     db.close()
-    assert Run(history.resumed("long")).start().wait(DEADLINE).frame()["text"].tolist() == ["a", "b"]
-    assert history.stored("long").ok == 2
+    assert Run(resume.resumed("long")).start().wait(DEADLINE).frame()["text"].tolist() == ["a", "b"]
+    assert resume.stored("long").ok == 2
 
 
 def test_a_run_resumed_from_the_log_alone_has_the_index_it_had() -> None:
     days = pd.DatetimeIndex(["2024-01-01", "2024-01-02"], tz="Asia/Seoul", name="day")
     for options in ({}, {"samples": 2}):
         first = infer("{{ t }}", "sim/echo", df=pd.DataFrame({"t": ["a", "b"]}, index=days), name="days", **options).wait(DEADLINE)
-        again = Run(history.resumed("days")).start().wait(DEADLINE)
+        again = Run(resume.resumed("days")).start().wait(DEADLINE)
         pd.testing.assert_index_equal(again.frame().index, first.frame().index)
         assert again.frame().index.names[0] == "day"
 
@@ -419,13 +420,13 @@ def test_what_the_budget_or_a_route_refused_is_sent_again_with_another() -> None
     run = infer(["one", "two"], "sim/stream", budget=0.0001, max_tokens=20)
     with pytest.raises(InferError, match="raise --budget"):
         run.wait()
-    again = Run(history.failed_again(None, {"budget": "2"})).start().wait()
+    again = Run(resume.failed_again(None, {"budget": "2"})).start().wait()
     assert again.frame()["status"].tolist() == ["ok", "ok"]
     assert again.id == run.id
     broken = infer(["three", "four"], "sim/echo", p={"fault": "content_filter"}, retries=0)
     with pytest.raises(InferError):
         broken.wait()
-    moved = Run(history.failed_again(None, {"fallback": "sim/json"})).start()
+    moved = Run(resume.failed_again(None, {"fallback": "sim/json"})).start()
     with pytest.raises(InferError):
         moved.wait()  # -p goes to every route, so the other one fails as it was asked to
     assert moved.frame()["attempts"].tolist() == [2, 2]
@@ -437,12 +438,12 @@ def test_a_resumed_run_may_have_a_budget_and_it_needs_a_price(monkeypatch: pytes
     with pytest.raises(InferError):
         run.wait()
     runlog.close()
-    resumed = Run(history.resumed("nightly", {"budget": 3.0})).start().wait()
+    resumed = Run(resume.resumed("nightly", {"budget": 3.0})).start().wait()
     assert resumed.frame()["status"].tolist() == ["ok"]
     other = infer(["six"], "sim/echo", p={"fault": "content_filter"}, retries=0, name="unpriced")
     with pytest.raises(InferError):
         other.wait()
-    for plan in (lambda said: history.failed_again("unpriced", said), lambda said: history.resumed("unpriced", said)):
+    for plan in (lambda said: resume.failed_again("unpriced", said), lambda said: resume.resumed("unpriced", said)):
         with pytest.raises(BadSetting, match="--budget needs a price for vllm/mine"):
             plan({"fallback": "vllm/mine", "budget": 1})
 
@@ -465,7 +466,7 @@ def test_what_only_failed_kept_on_another_route_is_not_asked_again_when_it_is_re
     assert set(second.frame()["route"]) == {"sim/echo", "sim/json"}
     assert not [e for e in second.journal.since(0)[0] if isinstance(e, Noted)], "these are the same prompts"
     runlog.close()
-    third = Run(history.resumed("n")).start().wait(DEADLINE)
+    third = Run(resume.resumed("n")).start().wait(DEADLINE)
     assert sent(third) == 0
     assert third.frame()["route"].tolist() == second.frame()["route"].tolist()
 
@@ -488,7 +489,7 @@ WAYS: dict[str, dict[str, object]] = {
 def test_a_run_comes_back_whole_from_the_log_alone(df: pd.DataFrame, way: dict[str, object]) -> None:
     first = infer("{{ t }}", "sim/echo", df=df, name="whole", **way).wait(DEADLINE)
     runlog.close()
-    again = Run(history.resumed("whole")).start().wait(DEADLINE)
+    again = Run(resume.resumed("whole")).start().wait(DEADLINE)
     assert sent(again) == 0
     told = ["text", "status", "route", "model", "tokens_in", "tokens_out"]
     pd.testing.assert_frame_equal(again.result()[told], first.result()[told])

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import plan
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt, HolynbError
 from holynb.results import frame
-from holynb.run import Run
+from holynb.run import plan
+from holynb.run.run import Run
 from holynb.types import Ended, Endpoint, Outcome, Started
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from holynb.plan import Plan
+    from holynb.run.plan import Plan
 
 __all__ = ["COLUMNS", "PROMPTS", "Bench", "Measured", "measure", "measured", "plans", "setup", "table"]
 

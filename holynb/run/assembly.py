@@ -8,8 +8,8 @@ from decimal import Decimal
 from functools import partial
 
 from holynb.config.options import Options
-from holynb.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.pricing import prices
+from holynb.run.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.scheduler.budget import Budget, Money
 from holynb.scheduler.failover import Station, Stop
 from holynb.scheduler.limiter import Limiter, shared

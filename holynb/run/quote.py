@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from holynb import runlog, wiring
+from holynb import runlog
 from holynb.config import settings, suggest
 from holynb.errors import BadOption
-from holynb.plan import Plan, cut_key
 from holynb.pricing import spending
 from holynb.pricing.estimate import Estimate, Seen, estimate
 from holynb.results.summary import dollars
+from holynb.run import assembly
+from holynb.run.plan import Plan, cut_key
 from holynb.types import Message, Prompt, Request, Route
 from holynb.words import counted
 
@@ -86,7 +87,7 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
 
 def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[Seen]) -> Estimate:
     """The estimate of these rows; of one that is asked in parts, of its parts, and of putting answers of that length together."""
-    if (judge := wiring.judge(plan)) is not None:
+    if (judge := assembly.judge(plan)) is not None:
         rows = [judge.asked(r, r.route) for r in rows]
     long = [r for r in rows if r.row in plan.long]
     parts = [replace(r, messages=p.messages) for r in long for p in plan.long[r.row].parts]

@@ -14,18 +14,19 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import history, loop, partlog, quote, wiring
+from holynb import loop
 from holynb.config import settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadOption, Fault, HolynbError, InferError
 from holynb.journal import Journal
-from holynb.keeper import Keeper
-from holynb.parts import Parts
-from holynb.plan import Plan, make
 from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.results import frame
 from holynb.results.summary import Summary, summarize
+from holynb.run import assembly, chunk_log, quote, resume, session
+from holynb.run.map_reduce import Parts
+from holynb.run.plan import Plan, make
+from holynb.run.recorder import Keeper
 from holynb.runlog.store import RunRecord
 from holynb.scheduler.failover import Job
 from holynb.scheduler.retry import Policy
@@ -52,7 +53,7 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     checked = Options.of({**options, "df": df})
     if checked.dry_run or checked.show_code:
         raise BadOption(
-            "infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.plan.make sends nothing.)"
+            "infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.run.plan.make sends nothing.)"
         )
     if checked.no_execute:
         raise BadOption(
@@ -61,7 +62,7 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     prompts, route, chosen = saved.used(prompts, route, checked)
     # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
     plan = make(prompts, route, chosen, variables=None if checked.use is None else {})
-    plan = history.continued(plan)
+    plan = resume.continued(plan)
     quote.check(plan)
     if chosen.save is not None:
         saved.keep(prompts, route, chosen)
@@ -92,7 +93,7 @@ class Run:
         self._future: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
-        self._parts = Parts(plan, self.journal, partlog.PartLog(plan, self._keeper)) if plan.options.chunk else None
+        self._parts = Parts(plan, self.journal, chunk_log.PartLog(plan, self._keeper)) if plan.options.chunk else None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -139,7 +140,7 @@ class Run:
 
     def chunks(self) -> pd.DataFrame:
         """The parts of the rows that `--chunk` asks in parts: what was asked, and the columns of the result; by row, round and part."""
-        return partlog.table(list(self._parts.chunks()) if self._parts else [], self.plan.index)
+        return chunk_log.table(list(self._parts.chunks()) if self._parts else [], self.plan.index)
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
@@ -154,7 +155,7 @@ class Run:
     # -- doing -----------------------------------------------------------------------------------------------------
     def start(self) -> Run:
         """Start; returns at once."""
-        history.remember(self)
+        session.remember(self)
         self._future = loop.submit(self._main())
         return self
 
@@ -215,17 +216,17 @@ class Run:
 
     async def _execute(self) -> None:
         jobs = await self._begin()
-        engines = wiring.engines(self.plan)
+        engines = assembly.engines(self.plan)
         try:
             if jobs:
                 for engine in engines.values():
                     await engine.ready(self.journal.note)
-            stations = wiring.stations(self.plan, engines)
+            stations = assembly.stations(self.plan, engines)
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
             journal = self._parts or self.journal
             self._scheduler = Scheduler(
-                wiring.stops(self.plan, stations), policy, journal, wiring.money(self.options), wiring.judge(self.plan)
+                assembly.stops(self.plan, stations), policy, journal, assembly.money(self.options), assembly.judge(self.plan)
             )
             if self._parts is not None:
                 jobs = await self._parts.begin(jobs)
@@ -233,7 +234,7 @@ class Run:
             if not self.stopped:
                 await self._scheduler.run(jobs)
             self.error = self._scheduler.error
-            wiring.remember(self.plan, stations)
+            assembly.remember(self.plan, stations)
         finally:
             for engine in engines.values():
                 await engine.aclose()
@@ -243,7 +244,7 @@ class Run:
         found = await self._keeper.begin(self.plan, self._record())
         self.saved = found.saved
         jobs: dict[str, Job] = {}
-        chains = {e.route: wiring.chain(self.plan, e.route) for e in self.plan.endpoints}
+        chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.endpoints}
         for row, request in enumerate(self.plan.requests):
             if (kept := self.plan.kept.get(row)) is not None:
                 self._settle(row, kept)

@@ -23,20 +23,21 @@ from servers.golden import openai_chunk
 from servers.reader import FACT, LIMIT, Reader, book
 
 import holynb
-from holynb import history, plan, quote, runlog
+from holynb import runlog
 from holynb.config.options import Options
 from holynb.errors import BadOption
 from holynb.pricing import spending
 from holynb.prompts import chunking
+from holynb.run import plan, quote, resume
 from holynb.types import Ended, Started
 from holynb.ui import preview
 
 ROUTE = "openai/gpt-4.1-mini"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("keyed")
 
 
-def ask(server: Exact, texts: list[str], **said: Any) -> holynb.run.Run:
+def ask(server: Exact, texts: list[str], **said: Any) -> holynb.Run:
     run = holynb.infer(texts, ROUTE, api_base=server.base, **{"max_tokens": 200, **said})
     try:
         return run.wait(60)
@@ -269,9 +270,9 @@ def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
     with Exact(reader) as server:
         run = ask(server, texts, chunk="1500", name="n")
         assert run.frame()["status"].tolist() == ["error"]
-        made = history.resumed("n")
+        made = resume.resumed("n")
         assert list(made.long) == [0]
-        again = holynb.run.Run(made).start().wait(60)
+        again = holynb.Run(made).start().wait(60)
     assert again.frame()["status"].tolist() == ["ok"]
     paid = [Decimal(str(c)) for c in run.frame()["cost"]] + [Decimal(str(c)) for c in again.frame()["cost"]]
     assert float(spending.total(spending.spent(runlog.log())).cost) == pytest.approx(float(sum(paid)))
@@ -283,9 +284,9 @@ def test_rows_that_failed_for_their_length_are_sent_again_in_parts():
         run = ask(server, [f"{QUESTION}\n\n{book(8)}", "K0777 alone"])
         assert run.frame()["error_type"].tolist() == ["context_length", pd.NA]
         asked = len(server.asked)
-        made = history.failed_again(options={"chunk": "1500"})
+        made = resume.failed_again(options={"chunk": "1500"})
         assert list(made.long) == [0]
-        again = holynb.run.Run(made).start().wait(60)
+        again = holynb.Run(made).start().wait(60)
         assert len(server.asked) - asked == len(again.chunks())
     assert [len(t.split()) for t in again.frame()["text"]] == [8, 1]
 

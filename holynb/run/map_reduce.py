@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from holynb.errors import BadOption
 from holynb.journal import Journal, Paid
-from holynb.longrow import Long, Part
-from holynb.partlog import PartLog, Told
-from holynb.plan import Plan
 from holynb.prompts import chunking
+from holynb.run.chunk_log import PartLog, Told
+from holynb.run.long_row import Long, Part
+from holynb.run.plan import Plan
 from holynb.scheduler.failover import Job
 from holynb.types import Ended, Event, Failed, Outcome, Prompt, Started
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holynb import pools, routing, schema
+from holynb import pools, schema
 from holynb.config import keys, settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadRoute, BadSetting, Fault
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
 from holynb.results import frame
+from holynb.run import routing
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 from holynb.words import counted
 

@@ -7,16 +7,17 @@ from decimal import Decimal
 import pytest
 
 import holynb
-from holynb import history, plan, quote, runlog
+from holynb import runlog
 from holynb.config.options import Options
 from holynb.errors import BadOption
+from holynb.run import plan, quote, resume
 
 TEXTS = [f"Say again, please, number {i}: {'words and more words ' * (i % 7 + 1)}" for i in range(200)]
 pytestmark = pytest.mark.usefixtures("ended")
 
 
 def made(texts: list[str], route: str = "sim/echo", **options: object) -> plan.Plan:
-    return history.continued(plan.make(texts, route, Options.of(options)))
+    return resume.continued(plan.make(texts, route, Options.of(options)))
 
 
 def test_nothing_measured_is_a_wide_range() -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from routing_prompts import FIXTURE, UNSEEN
 
-from holynb import routing
 from holynb.config import settings
 from holynb.errors import BadOption, BadRoute, BadSetting
+from holynb.run import routing
 from holynb.types import Message, Prompt, Route
 
 GIVEN = Route("holysheep", "claude-sonnet-4")

@@ -1,73 +1,24 @@
-"""The runs of this session and of the run log: the last one, one by name, and plans that continue an earlier run."""
+"""Plans that continue an earlier run, of this session or of the run log: `--resume`, `--only failed`, a `--name` used before."""
 
 from __future__ import annotations
 
-import atexit
-import sys
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holynb import runlog, schema
 from holynb.config import keys, settings
 from holynb.config.options import Options
 from holynb.errors import BadOption, closest
-from holynb.plan import Plan, long_rows, priced, reached
 from holynb.results import frame
+from holynb.run import session
+from holynb.run.plan import Plan, long_rows, priced, reached
 from holynb.runlog.store import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
 
-if TYPE_CHECKING:
-    from holynb.run import Run
-
-__all__ = ["continued", "failed_again", "find", "last", "leave", "remember", "resumed", "runs", "stored"]
-
-#: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
-LEAVING_S = 4.5
-
-_session: deque[Run] = deque(maxlen=50)
-
-
-def remember(run: Run) -> None:
-    """Add a run to the session's. From the first one on, a program that ends leaves none of them half written."""
-    atexit.unregister(leave)
-    atexit.register(leave)
-    _session.append(run)
-
-
-def leave() -> None:
-    """Stop the runs that go on: what is in flight is heard out for a few seconds, and all that was answered is in the log. Says so on stderr."""
-    going = [run for run in _session if not run.done]
-    for run in going:
-        run.cancel()
-    for run in going:
-        try:
-            run.wait(LEAVING_S)
-        except (Exception, KeyboardInterrupt):  # noqa: BLE001 - how it ended is in the log; a second Ctrl-C ends it at once
-            run.cancel()
-        told, name = run.summary(), run.name or run.id
-        said = f"holynb: the program ended while {name} went on, so it was stopped, with {told.ok:,} of {counted(told.n, 'row')} answered."
-        rest = f' run.wait() waits for the rest; resume="{name}" sends it.' if told.ok else " run.wait() waits for them."
-        print(said + rest, file=sys.stderr)
-    runlog.close()
-
-
-def runs() -> list[Run]:
-    """The session's runs, oldest first (the last 50)."""
-    return list(_session)
-
-
-def last() -> Run | None:
-    """The session's last run."""
-    return _session[-1] if _session else None
-
-
-def find(name: str) -> Run | None:
-    """The session's newest run of this name or id."""
-    return next((r for r in reversed(_session) if name in (r.name, r.id)), None)
+__all__ = ["continued", "failed_again", "resumed", "stored"]
 
 
 def stored(name: str) -> RunRecord:
@@ -102,7 +53,7 @@ def continued(plan: Plan) -> Plan:
 
 def failed_again(name: str | None = None, options: Mapping[str, Any] | None = None) -> Plan:
     """A plan that sends the failed rows of a run again (`%infer run --only failed`). `options` change how they are sent, not what is asked."""
-    run = find(name) if name else last()
+    run = session.find(name) if name else session.last()
     if run is None:
         plan = resumed(name or _newest(), options)
         return replace(plan, kept=_good(_earlier(plan.continues)[1]))
@@ -158,7 +109,7 @@ def _newest() -> str:
 
 def _earlier(name: str | None) -> tuple[str, dict[int, Outcome | None]]:
     """The id and the outcomes by row of a run of the session or of the log; the last one where no name is given."""
-    run = find(name) if name else last()
+    run = session.find(name) if name else session.last()
     if run is not None:
         return run.id, dict(enumerate(run.rows()))
     record = stored(name or _newest())

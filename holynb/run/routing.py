@@ -251,7 +251,7 @@ def _length(said: Mapping[str, Any], key: str, where: str) -> int | None:
 
 @lru_cache(maxsize=1)
 def _data() -> Mapping[str, Any]:
-    return tomllib.loads((files("holynb") / "routing.toml").read_text("utf-8"))
+    return tomllib.loads((files("holynb.run") / "routing.toml").read_text("utf-8"))
 
 
 @lru_cache(maxsize=1)

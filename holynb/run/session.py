@@ -1,0 +1,88 @@
+"""The runs of this session: the last one, one by name; at the end of the program those that go on are stopped."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from holynb import runlog
+from holynb.journal import Journal
+from holynb.results.summary import Summary
+from holynb.run.plan import Plan
+from holynb.types import Outcome, Prompt, Route
+from holynb.words import counted
+
+__all__ = ["SessionRun", "find", "last", "leave", "remember", "runs"]
+
+#: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
+LEAVING_S = 4.5
+
+
+class SessionRun(Protocol):
+    """What the session, and whoever lists it, reads of a `run.Run`."""
+
+    plan: Plan
+    name: str | None
+    id: str
+    n: int
+    started: float
+    stopped: bool
+    journal: Journal
+
+    @property
+    def prompts(self) -> Sequence[Prompt]: ...
+    @property
+    def route(self) -> Route: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def elapsed(self) -> float: ...
+    def rows(self) -> list[Outcome | None]: ...
+    def summary(self) -> Summary: ...
+    def cancel(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> object: ...
+
+
+_session: deque[SessionRun] = deque(maxlen=50)
+
+
+def remember(run: SessionRun) -> None:
+    """Add a run to the session's. From the first one on, a program that ends leaves none of them half written."""
+    atexit.unregister(leave)
+    atexit.register(leave)
+    _session.append(run)
+
+
+def leave() -> None:
+    """Stop the runs that go on: what is in flight is heard out for a few seconds, and all that was answered is in the log. Says so on stderr."""
+    going = [run for run in _session if not run.done]
+    for run in going:
+        run.cancel()
+    for run in going:
+        try:
+            run.wait(LEAVING_S)
+        except (Exception, KeyboardInterrupt):  # noqa: BLE001 - how it ended is in the log; a second Ctrl-C ends it at once
+            run.cancel()
+        told, name = run.summary(), run.name or run.id
+        said = f"holynb: the program ended while {name} went on, so it was stopped, with {told.ok:,} of {counted(told.n, 'row')} answered."
+        rest = f' run.wait() waits for the rest; resume="{name}" sends it.' if told.ok else " run.wait() waits for them."
+        print(said + rest, file=sys.stderr)
+    runlog.close()
+
+
+def runs() -> list[SessionRun]:
+    """The session's runs, oldest first (the last 50)."""
+    return list(_session)
+
+
+def last() -> SessionRun | None:
+    """The session's last run."""
+    return _session[-1] if _session else None
+
+
+def find(name: str) -> SessionRun | None:
+    """The session's newest run of this name or id."""
+    return next((r for r in reversed(_session) if name in (r.name, r.id)), None)
