@@ -19,7 +19,7 @@ from holynb.ui.text import clean, clip, grid
 if TYPE_CHECKING:
     import pandas as pd
 
-    from holynb.poolinfo import PoolInfo
+    from holynb.pools.info import PoolInfo
     from holynb.run.run import Run
 
 __all__ = ["LABELS", "Score", "Source", "main", "rows", "score", "shorten_prompts", "topic_prompts"]

@@ -15,7 +15,7 @@ from layout import ROOT, Function, Module, cycles, modules, read, under
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("holynb.usage", "holynb.faults", "holynb.errors", "holynb.secret", "holynb.words"),
     ("holynb.types",),
-    ("holynb.config", "holynb.scheduler", "holynb.pools", "holynb.poolinfo", "holynb.poolwish", "holynb.poolforeign", "holynb.poollog",
+    ("holynb.config", "holynb.scheduler", "holynb.pools",
      "holynb.journal", "holynb.pricing", "holynb.prompts", "holynb.schema", "holynb.loop", "holynb.runlog", "holynb.results"),
     ("holynb.engines",),
     ("holynb.run",),

@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 POOL = """
 import os, signal, sys, holynb
 from holynb import pools
+from holynb.config import settings
 from kernels_support.jupyter import process
 from kernels_support.jupyter.process import Process
 assert sys.platform == "darwin" and not hasattr(os, "sched_getaffinity")
@@ -38,7 +39,7 @@ Process.of(server.pid).signal(signal.SIGKILL)
 assert left.wait(5), "it watches the socket, where the system does not end it"
 notes = []
 assert pools.listing(notes.append) == [] and "gone without a goodbye" in notes[0], notes
-assert list((pools._home() / "run").iterdir()) == []
+assert list((settings.home() / "run").iterdir()) == []
 print("good")
 """
 

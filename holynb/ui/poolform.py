@@ -14,7 +14,7 @@ from holynb.ui import known, poolwords, pulse
 from holynb.ui.text import count
 
 if TYPE_CHECKING:
-    from holynb.poolinfo import PoolInfo
+    from holynb.pools.info import PoolInfo
 
 __all__ = ["PoolForm", "table"]
 

@@ -13,7 +13,7 @@ from holynb.ui import grammar
 from holynb.ui.text import ago, count, grid
 
 if TYPE_CHECKING:
-    from holynb.pools import PoolInfo
+    from holynb.pools.client import PoolInfo
 
 __all__ = ["HELP", "PLAN", "START", "run", "stages"]
 

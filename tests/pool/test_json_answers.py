@@ -14,7 +14,7 @@ import pytest
 from servers.unix import chat
 
 from holynb import pools
-from holynb.poolinfo import PoolInfo
+from holynb.pools.info import PoolInfo
 
 pytest.importorskip("llguidance")
 

@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from holynb import loop, runlog
 from holynb.config import settings
 from holynb.errors import BadOption
-from holynb.poolinfo import PoolInfo
+from holynb.pools.info import PoolInfo
 from holynb.run import session
 from holynb.types import Gauge
 from holynb.ui import magic as magics

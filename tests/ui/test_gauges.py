@@ -13,7 +13,7 @@ import pytest
 from holynb import loop
 from holynb.journal import Journal
 from holynb.pool import gauge
-from holynb.poolinfo import PoolInfo
+from holynb.pools.info import PoolInfo
 from holynb.types import Endpoint, Gauge, Noted, Route
 from holynb.ui import gauges
 

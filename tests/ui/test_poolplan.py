@@ -11,10 +11,11 @@ import gguf_fake
 import pytest
 import tiny
 
-from holynb import cli, pools
+from holynb import cli
+from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.pool import advice, forecast, gauge
-from holynb.poolinfo import PoolInfo
+from holynb.pools.info import PoolInfo
 from holynb.ui import poolwords
 from holynb.ui.poolform import PoolForm, table
 
@@ -80,7 +81,7 @@ def test_a_gguf_file_is_planned_by_its_header(tmp_path: Path) -> None:
     gguf_fake.write(tmp_path / "x.gguf")
     _, data = plan(str(tmp_path / "x.gguf"), "--devices", "cpu")
     assert data["best"]["dtype"] == "float32"
-    assert list((pools._home() / "models").glob("x-*")) == [], "nothing was converted"
+    assert list((settings.home() / "models").glob("x-*")) == [], "nothing was converted"
 
 
 def test_a_hub_id_is_judged_by_its_name_until_its_files_are_here(tmp_path: Path) -> None:

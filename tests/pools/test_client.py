@@ -18,14 +18,15 @@ import psutil
 import pytest
 from pool_fake import byte_model
 
-from holynb import pools, poolwish
+from holynb import pools
 from holynb.errors import BadOption, BadRoute
-from holynb.pools import Wish
+from holynb.pools import client, options
+from holynb.pools.client import Wish
 from holynb.ui import poolwords
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -109,8 +110,8 @@ def test_replicas_are_ranks_of_their_own_on_cores_of_their_own(model: str) -> No
     ],
 )  # fmt: skip
 def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], devices: str) -> None:
-    monkeypatch.setattr(poolwish, "_gpus", lambda: 2)
-    monkeypatch.setattr(poolwish, "_torch_knows_no_gpu", lambda: False)
+    monkeypatch.setattr(options, "_gpus", lambda: 2)
+    monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: False)
     assert Wish.of("m", said).places == devices
 
 
@@ -122,14 +123,14 @@ def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said:
     ],
 )  # fmt: skip
 def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], words: str) -> None:
-    monkeypatch.setattr(poolwish, "_gpus", lambda: 2)
-    monkeypatch.setattr(poolwish, "_torch_knows_no_gpu", lambda: False)
+    monkeypatch.setattr(options, "_gpus", lambda: 2)
+    monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: False)
     with pytest.raises(BadOption, match=words):
         _ = Wish.of("m", said).places
 
 
 def test_a_gpu_is_refused_where_torch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poolwish, "_torch_knows_no_gpu", lambda: True)
+    monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: True)
     with pytest.raises(BadOption, match=r"--devices 1: the torch .* has only the CPU\. Take --devices cpu"):
         _ = Wish.of("m", {"devices": "1"}).places
     assert Wish.of("m", {"devices": "cpu"}).places == "cpu"
@@ -172,7 +173,7 @@ def test_a_server_that_hangs_is_stopped_all_the_same(model: str, monkeypatch: py
     info = pools.start(model)
     os.kill(info.pid, signal.SIGSTOP)
     os.kill(info.ranks[0], signal.SIGSTOP)
-    monkeypatch.setattr(pools, "_SILENT_S", 0.1)
+    monkeypatch.setattr(client, "_SILENT_S", 0.1)
     with pytest.raises(BadRoute, match=r"does not answer. End it: %infer pool stop bytes"):
         pools.start(model)
     silent = pools.status("bytes")

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from holynb.poolwish import EMBEDDED, Wish
+from holynb.pools.options import EMBEDDED, Wish
 from kernels_support.jupyter.supervisor import tail
 
 __all__ = ["begin", "command", "epitaph", "files", "last_words"]

@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from holynb import poollog
 from holynb.errors import BadOption, BadRoute, closest
-from holynb.poolforeign import python_with_vllm
-from holynb.poolinfo import PoolInfo, look
-from holynb.poolwish import EMBEDDED, Wish
+from holynb.pools import logfiles
+from holynb.pools.info import PoolInfo, look
+from holynb.pools.options import EMBEDDED, Wish
+from holynb.pools.vllm_env import python_with_vllm
 from holynb.types import Gauge
 from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.rendezvous import Record
@@ -142,7 +142,7 @@ def stop(name: str) -> list[str]:
 def logs(name: str, n: int = 50) -> list[str]:
     """The last lines that the pool and its ranks wrote; also of one that has ended. Raises BadRoute where there is no log."""
     record = find(name)
-    files = poollog.files(_home(), record.name if record else name)
+    files = logfiles.files(_home(), record.name if record else name)
     if not files:
         raise BadRoute(f"There is no log of a pool named {name}. %infer pool list shows those that run.")
     lines: list[str] = []
@@ -153,12 +153,12 @@ def logs(name: str, n: int = 50) -> list[str]:
 
 def epitaph(name: str) -> str:
     """Why the pool of this name ended, in the words of its log; empty where it does not say."""
-    return poollog.epitaph(_home(), name)
+    return logfiles.epitaph(_home(), name)
 
 
 def command(word: str) -> str:
     """The line that starts the pool of this name or model, as it was started last where that is known."""
-    return poollog.command(_home(), word)
+    return logfiles.command(_home(), word)
 
 
 def gauges(name: str) -> tuple[Gauge, ...]:
@@ -211,7 +211,7 @@ def _launch(wish: Wish) -> None:
         argv += [] if value is None else [flag, str(value)]
     try:
         _room(home / "run")
-        child = spawn(Command(argv, env=_environment(), log=poollog.begin(home, wish), cwd=home), bound=False)
+        child = spawn(Command(argv, env=_environment(), log=logfiles.begin(home, wish), cwd=home), bound=False)
     except OSError as exc:
         raise BadRoute(f"The pool {wish.called} cannot be started: {shortage.words(exc)}") from exc
     _children[child.pid] = child
@@ -238,7 +238,7 @@ def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
             return info
         if info is None and dead:
             _reap()
-            words = poollog.last_words(_home(), name) or "it said nothing"
+            words = logfiles.last_words(_home(), name) or "it said nothing"
             raise BadRoute(f"The pool {name} did not start: {words} (%infer pool logs {name})")
         if info and info.stage and info.state == "starting" and info.progress != said:
             said = info.progress
@@ -252,7 +252,7 @@ def _await(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
 
 def _environment() -> dict[str, str]:
     """Where this holynb is not installed but on a path of this process alone, the pool must find the same one."""
-    place = str(Path(__file__).resolve().parent.parent)
+    place = str(Path(__file__).resolve().parents[2])
     if "site-packages" in place or "dist-packages" in place:
         return {}
     return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([place, *filter(None, [os.environ.get("PYTHONPATH")])]))}
