@@ -81,7 +81,7 @@ def interpreted(folder: Path, mesh: Any) -> Any:
     from holynb.pool import graphs, model, shard
     from holynb.pool.batch import Scheduler
     from holynb.pool.cache import Blocks
-    from holynb.pool.job import Limits
+    from holynb.pool.fit.limits import Limits
     from holynb.pool.runner import Runner
 
     # A packed product has no `out`, and the ranks' memory is a file that all of them map.
@@ -96,7 +96,7 @@ def interpreted(folder: Path, mesh: Any) -> Any:
 
 
 def main() -> None:
-    from holynb.pool.mesh import Mesh
+    from holynb.pool.fit.mesh import Mesh
     from holynb.pool.runner import Job, Runner
 
     folder, tensor, pipe, micro, rank, address, engine = sys.argv[1:]

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
-from holynb.pool import embedded, gauge, plan
-from holynb.pool.forecast import best_dtype, flags, gpu_memory, here, says
-from holynb.pool.job import Limits
-from holynb.pool.mesh import check
-from holynb.pool.plan import Device, Fit
-from holynb.pool.spec import Spec, parse, read
+from holynb.pool import embedded
+from holynb.pool.fit import memory, plan
+from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.mesh import check
+from holynb.pool.fit.plan import Device, Fit
+from holynb.pool.fit.preflight import best_dtype, flags, gpu_memory, here, says
+from holynb.pool.fit.spec import Spec, parse, read
 from holynb.pool.weights import WeightsError, ready
 
 __all__ = ["Advice", "advice", "main", "spec_of"]
@@ -142,7 +143,7 @@ def _devices(said: argparse.Namespace) -> Device:
     if free:
         return Device(len(free), min(free))
     ranks = (said.dp or 1) * (said.tp or 1) * (said.pp or 1)
-    return Device(ranks, gauge.memory("cpu").free // ranks, cpu=True)
+    return Device(ranks, memory.device_memory("cpu").free // ranks, cpu=True)
 
 
 def main(argv: list[str] | None = None) -> int:

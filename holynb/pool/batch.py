@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 
 from holynb.pool.cache import Blocks, chain
-from holynb.pool.job import Emit, Job, Limits, Row, Seq, Step
+from holynb.pool.fit.limits import Limits
+from holynb.pool.job import Emit, Job, Row, Seq, Step
 
 __all__ = ["Scheduler"]
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from holynb.pool.capture import Capture
+from holynb.pool.fit.limits import Limits
 from holynb.pool.guide import masks
-from holynb.pool.job import Limits, Row, Seq, Step
+from holynb.pool.job import Row, Seq, Step
 from holynb.pool.lanes import SAMPLING, Lanes, pack, padded, paired
 from holynb.pool.model import Decoder, Part
 from holynb.pool.pinned import Pinned

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from holynb.pool.guide import Guide
 
-__all__ = ["Emit", "Job", "Limits", "Row", "Seq", "Step"]
+__all__ = ["Emit", "Job", "Row", "Seq", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,6 @@ class Emit:
     finish: str | None = None
     note: str | None = None
     cached: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`batch`: sequences at once. `chunk`: prompt tokens in one step. `max_len`: tokens of one sequence, prompt and answer."""
-
-    batch: int = 256
-    chunk: int = 8192
-    max_len: int = 4096
 
 
 class Seq:

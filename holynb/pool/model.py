@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from holynb.pool.spec import Spec
+from holynb.pool.fit.spec import Spec
 from kernels_support.gpu.dense import gated, linear, packed, parts
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store

@@ -15,13 +15,13 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from holynb.pool.gauge import cpus
+from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.memory import cpus
+from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit.spec import Spec
 from holynb.pool.graphs import BATCHES, BESIDE, CHUNKS, below, choice
-from holynb.pool.job import Limits
 from holynb.pool.lanes import SAMPLING
-from holynb.pool.mesh import Mesh
 from holynb.pool.model import Attend
-from holynb.pool.spec import Spec
 from kernels_support.gpu import dense, narrow, skinny
 from kernels_support.gpu.choosing import choose_into
 from kernels_support.gpu.feeding import Feed, feed

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.errors import UserError, closest
-from holynb.pool import plan
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
-from holynb.pool.gauge import bf16_is_fast, cpus, memory
+from holynb.pool.fit import plan
+from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
+from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit.spec import Spec, read
 from holynb.pool.guide import Guides
-from holynb.pool.job import Emit, Job, Limits, Step
-from holynb.pool.mesh import Mesh
-from holynb.pool.spec import Spec, read
+from holynb.pool.job import Emit, Job, Step
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Runner:
 
     def stats(self) -> dict[str, Any]:
         """Counters and sizes, for metrics: tokens, rows, bytes; `memory` is the device's own."""
-        b, m = self.batch, memory(self.device)
+        b, m = self.batch, device_memory(self.device)
         used = self.blocks.total - self.blocks.free
         return {
             "running": len(b.running), "waiting": len(b.waiting), "batch": b.cap, "oom": b.ooms, "preempted": b.preempted,
@@ -258,7 +259,7 @@ class Runner:
 
     def _room(self, share: float, itemsize: int) -> int:
         """Bytes for the cache, now that the weights are there."""
-        now = memory(self.device)
+        now = device_memory(self.device)
         work = plan.work_bytes(self.spec, self.cut, self.limits, itemsize)
         return plan.room(now.total, now.free, share, work, cpu=self.device == "cpu")
 

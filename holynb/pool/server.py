@@ -18,9 +18,9 @@ from typing import Any
 from holynb.errors import UserError
 from holynb.pool import life, orders
 from holynb.pool.app import application
-from holynb.pool.forecast import forecast
+from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit.preflight import forecast
 from holynb.pool.life import Failed
-from holynb.pool.mesh import Mesh
 from holynb.pool.orders import Plan, plan_of
 from holynb.pool.replica import Replica
 from holynb.pool.service import Identity, Service

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from holynb.pool.mesh import Cut, Mesh
+from holynb.pool.fit.mesh import Cut, Mesh
+from holynb.pool.fit.spec import Spec
 from holynb.pool.model import Joins
 from holynb.pool.shared import Shared, readable
-from holynb.pool.spec import Spec
 from holynb.pool.sums import Sums
 
 __all__ = ["Group"]

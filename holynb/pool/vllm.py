@@ -15,7 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holynb.pool import embedded, gauge, leash, life, upstream
+from holynb.pool import embedded, leash, life, upstream
+from holynb.pool.fit import memory
 from holynb.pool.life import Failed
 from holynb.pool.orders import Plan, plan_of
 from holynb.pool.relay import Lodger, relay
@@ -191,7 +192,7 @@ class Tenancy:
 def _memory(devices: Sequence[str], session: int) -> dict[str, Any]:
     """What each device has, and what vLLM's processes hold of it, as ranks say it."""
     pids = [p.pid for p in leash.members(session)]
-    found = [gauge.held(d, pids) for d in dict.fromkeys(devices)]
+    found = [memory.held(d, pids) for d in dict.fromkeys(devices)]
     return {"ranks": [{"device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours} for m in found]}
 
 

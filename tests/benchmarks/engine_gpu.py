@@ -199,8 +199,8 @@ def write(path: Path, device: str = "cuda:0") -> None:
     import torch
     from safetensors.torch import save_file
 
+    from holynb.pool.fit.spec import read
     from holynb.pool.load import made_up
-    from holynb.pool.spec import read
 
     spec = read(path)
     source = made_up(spec, device, torch.bfloat16)
@@ -231,9 +231,9 @@ def starts(path: Path) -> dict[str, Any]:
 def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
     import torch
 
+    from holynb.pool.fit.spec import read
     from holynb.pool.load import made_up
     from holynb.pool.runner import Runner
-    from holynb.pool.spec import read
 
     path, found = folder(size, root), {}
     if said.start:

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
-from holynb.pool.job import Job, Limits, Seq, Step
+from holynb.pool.fit.limits import Limits
+from holynb.pool.job import Job, Seq, Step
 from holynb.pool.lanes import Lanes
 
 ROWS, PROMPT, NEW = 256, 128, 128

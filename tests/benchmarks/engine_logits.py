@@ -25,11 +25,11 @@ from engine_gpu import SIZES, folder
 from torch.nn.functional import scaled_dot_product_attention, silu
 
 from holynb.pool.cache import pages
+from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit.spec import Spec, read
 from holynb.pool.job import Job, Row, Seq
 from holynb.pool.load import load, made_up, opened
-from holynb.pool.mesh import Mesh
 from holynb.pool.model import Decoder, Layer, Part, Weights, rope_table
-from holynb.pool.spec import Spec, read
 
 LENGTH, LAST, PAGE = 200, 64, 16
 SIZES["tiny"] = {

@@ -60,8 +60,8 @@ class Runner(native.Runner):
     def __init__(self, folder: Path, *, device: str, mesh: Any = None, **said: Any) -> None:
         import torch
 
+        from holynb.pool.fit.spec import read
         from holynb.pool.load import made_up
-        from holynb.pool.spec import read
 
         kind = torch.float32 if device == "cpu" else torch.bfloat16
         super().__init__(folder, device=device, mesh=mesh, source=made_up(read(folder), device, kind), **said)

@@ -19,8 +19,8 @@ pytest.importorskip("triton")
 from holynb.pool import graphs as module  # noqa: E402
 from holynb.pool.batch import Scheduler  # noqa: E402
 from holynb.pool.cache import Blocks  # noqa: E402
+from holynb.pool.fit.limits import Limits  # noqa: E402
 from holynb.pool.graphs import Graphs  # noqa: E402
-from holynb.pool.job import Limits  # noqa: E402
 from holynb.pool.runner import Job, Runner  # noqa: E402
 from holynb.pool.stage import Alone  # noqa: E402
 

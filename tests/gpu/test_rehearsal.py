@@ -16,14 +16,14 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from holynb.pool.cache import pages  # noqa: E402
+from holynb.pool.fit.limits import Limits  # noqa: E402
+from holynb.pool.fit.mesh import Mesh  # noqa: E402
+from holynb.pool.fit.spec import Spec, read  # noqa: E402
 from holynb.pool.graphs import Graphs  # noqa: E402
-from holynb.pool.job import Limits  # noqa: E402
 from holynb.pool.load import load, opened  # noqa: E402
-from holynb.pool.mesh import Mesh  # noqa: E402
 from holynb.pool.model import Decoder, Joins  # noqa: E402
 from holynb.pool.rehearsal import launches  # noqa: E402
 from holynb.pool.runner import Job, Runner  # noqa: E402
-from holynb.pool.spec import Spec, read  # noqa: E402
 from holynb.pool.stage import Alone  # noqa: E402
 from kernels_support.gpu import lang  # noqa: E402
 from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm  # noqa: E402

@@ -10,7 +10,8 @@ import pytest
 
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
-from holynb.pool.job import Emit, Job, Limits, Seq, Step
+from holynb.pool.fit.limits import Limits
+from holynb.pool.job import Emit, Job, Seq, Step
 
 
 def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pool_fake import byte_model
 
-from holynb.pool import spec
+from holynb.pool.fit import spec
 from holynb.pool.folder import Broken, check
 
 INDEX = "model.safetensors.index.json"

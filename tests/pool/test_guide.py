@@ -15,9 +15,10 @@ from pool_fake import byte_model
 
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
+from holynb.pool.fit.limits import Limits
 from holynb.pool.grammar import checked
 from holynb.pool.guide import LONGEST, Guides, masks
-from holynb.pool.job import Emit, Limits, Seq, Step
+from holynb.pool.job import Emit, Seq, Step
 from holynb.pool.runner import Job, Runner
 
 torch = pytest.importorskip("torch")

@@ -11,7 +11,8 @@ np = pytest.importorskip("numpy")
 
 from holynb.pool.batch import Scheduler  # noqa: E402
 from holynb.pool.cache import Blocks  # noqa: E402
-from holynb.pool.job import Job, Limits, Row, Seq, Step  # noqa: E402
+from holynb.pool.fit.limits import Limits  # noqa: E402
+from holynb.pool.job import Job, Row, Seq, Step  # noqa: E402
 from holynb.pool.lanes import Lanes, pack, sampling  # noqa: E402
 
 PAGE = 4

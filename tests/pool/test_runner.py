@@ -8,10 +8,11 @@ import pytest
 import tiny
 
 from holynb.errors import UserError
-from holynb.pool import plan
 from holynb.pool.batch import Scheduler
 from holynb.pool.cache import Blocks
-from holynb.pool.job import Emit, Limits, Step
+from holynb.pool.fit import plan
+from holynb.pool.fit.limits import Limits
+from holynb.pool.job import Emit, Step
 from holynb.pool.runner import Job, Runner
 
 torch = pytest.importorskip("torch")

@@ -14,7 +14,8 @@ import tiny
 from holynb import cli
 from holynb.config import settings
 from holynb.errors import BadOption
-from holynb.pool import advice, forecast, gauge
+from holynb.pool import advice
+from holynb.pool.fit import memory, preflight
 from holynb.pools.info import PoolInfo
 from holynb.ui import poolwords
 from holynb.ui.poolform import PoolForm, table
@@ -109,7 +110,7 @@ def test_what_makes_no_plan_is_one_line(words: tuple[str, ...], says: str) -> No
 
 
 def test_on_this_machine_the_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for module in (advice, forecast):
+    for module in (advice, preflight):
         monkeypatch.setattr(module, "gpu_memory", lambda device: {"cuda:0": 79_000_000_000, "cuda:1": 40_000_000_000}.get(device))
     assert advice.main(["8B"]) == 0
     assert "8B fits on 2x40GB as --dp 2" in capsys.readouterr().out, "the one with less decides"
@@ -117,7 +118,7 @@ def test_on_this_machine_the_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, c
     assert "fits on 1x79GB" in capsys.readouterr().out
     assert advice.main(["8B", "--devices", "7"]) == 2
     assert "name it with --gpus" in capsys.readouterr().err
-    monkeypatch.setattr(gauge, "memory", lambda device: gauge.Memory("cpu", 64 * 10**9, 60 * 10**9))
+    monkeypatch.setattr(memory, "device_memory", lambda device: memory.Memory("cpu", 64 * 10**9, 60 * 10**9))
     assert advice.main(["8B", "--devices", "cpu", "--tp", "2"]) == 0
     assert "8B fits on this CPU as --tp 2 in float32: 16.0 GB" in capsys.readouterr().out, "two ranks share what is free"
     assert advice.main(["70B", "--devices", "cpu"]) == 1

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from math import log
 
 from holynb.errors import UserError
-from holynb.pool.job import Limits
-from holynb.pool.mesh import Cut, Mesh, widths
-from holynb.pool.spec import Spec
+from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.mesh import Cut, Mesh, widths
+from holynb.pool.fit.spec import Spec
 
 __all__ = [
     "Device",

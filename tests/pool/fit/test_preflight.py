@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from holynb.errors import UserError
-from holynb.pool import forecast as module
-from holynb.pool.forecast import forecast, gpu_memory
-from holynb.pool.mesh import Mesh
+from holynb.pool.fit import preflight as module
+from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit.preflight import forecast, gpu_memory
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,

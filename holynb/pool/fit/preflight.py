@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from holynb.errors import UserError
-from holynb.pool import gauge, plan
-from holynb.pool.job import Limits
-from holynb.pool.mesh import Mesh
-from holynb.pool.spec import Spec, read
+from holynb.pool.fit import memory, plan
+from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit.spec import Spec, read
 
 __all__ = ["best_dtype", "flags", "forecast", "gpu_memory", "here", "says"]
 
@@ -27,7 +27,7 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
     spec, cpu = read(folder), devices[0] == "cpu"
     mesh.cut(spec)
     # Ranks on the CPU share its memory; of GPUs the one with the least decides.
-    held = [gauge.memory("cpu").free // len(devices)] if cpu else [gpu_memory(d) for d in dict.fromkeys(devices)]
+    held = [memory.device_memory("cpu").free // len(devices)] if cpu else [gpu_memory(d) for d in dict.fromkeys(devices)]
     known = [m for m in held if m is not None]
     if len(known) < len(held):
         return None

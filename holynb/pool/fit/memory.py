@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-__all__ = ["Memory", "bf16_is_fast", "cpus", "held", "memory"]
+__all__ = ["Memory", "bf16_is_fast", "cpus", "device_memory", "held"]
 
 _CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
@@ -27,7 +27,7 @@ class Memory:
         return self.total - self.free
 
 
-def memory(device: str = "cpu") -> Memory:
+def device_memory(device: str = "cpu") -> Memory:
     """The memory of `cpu` or of a GPU (`cuda:0`)."""
     return _cpu() if device == "cpu" else _gpu(device)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from holynb.errors import UserError
-from holynb.pool.spec import Spec
+from holynb.pool.fit.spec import Spec
 
 __all__ = ["Cut", "Mesh", "stages"]
 

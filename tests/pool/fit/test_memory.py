@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from holynb.pool import gauge
-from holynb.pool.gauge import Memory, bf16_is_fast, cpus, held, memory
+from holynb.pool.fit import memory
+from holynb.pool.fit.memory import Memory, bf16_is_fast, cpus, device_memory, held
 
 
 @pytest.fixture
@@ -25,31 +25,31 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def say(limit: str, used: str) -> None:
         (tmp_path / "max").write_text(f"{limit}\n")
         (tmp_path / "now").write_text(f"{used}\n")
-        monkeypatch.setattr(gauge, "_CGROUPS", ((str(tmp_path / "nowhere"), "x"), (str(tmp_path / "max"), str(tmp_path / "now"))))
+        monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path / "nowhere"), "x"), (str(tmp_path / "max"), str(tmp_path / "now"))))
 
     return say
 
 
 def test_a_containers_limit_counts_where_it_is_less_than_the_machine(cgroup: Any) -> None:
     cgroup("300000000", "100000000")
-    said = memory("cpu")
+    said = device_memory("cpu")
     assert (said.total, said.free, said.used) == (300_000_000, 200_000_000, 100_000_000)
     cgroup("300000000", "400000000")
-    assert memory("cpu").free == 0, "over its limit there is nothing free, never less"
+    assert device_memory("cpu").free == 0, "over its limit there is nothing free, never less"
 
 
 @pytest.mark.parametrize("limit", ["max", str(2**63 - 4096), "garbage"])
 def test_no_limit_is_the_machines_own(cgroup: Any, limit: str) -> None:
     cgroup(limit, "0")
-    assert memory("cpu").total == psutil.virtual_memory().total
+    assert device_memory("cpu").total == psutil.virtual_memory().total
 
 
 def test_what_this_process_holds_grows_with_it() -> None:
     gc.collect()
-    before = memory("cpu").ours
+    before = device_memory("cpu").ours
     block = mmap.mmap(-1, 80_000_000)  # new pages, whatever the allocator still keeps of what earlier tests had
     block.write(os.urandom(1) * 80_000_000)
-    after = memory("cpu").ours
+    after = device_memory("cpu").ours
     assert before is not None
     assert after is not None
     assert after - before > 60_000_000
@@ -81,7 +81,7 @@ def test_cores_are_those_this_process_may_use() -> None:
 @pytest.mark.parametrize(("flags", "fast"), [("avx512f avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx2 avx512f", False)])
 def test_bf16_by_the_processors_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, fast: bool) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : fpu {flags}\n")
-    monkeypatch.setattr(gauge, "Path", lambda *parts: tmp_path / "cpuinfo")
+    monkeypatch.setattr(memory, "Path", lambda *parts: tmp_path / "cpuinfo")
     assert bf16_is_fast() == fast
 
 

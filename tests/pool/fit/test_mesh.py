@@ -8,8 +8,8 @@ import pytest
 
 from holynb.errors import UserError
 from holynb.pool.advice import main
-from holynb.pool.mesh import Mesh, stages, widths
-from holynb.pool.plan import Device, fit, limits_of, sized, suggest, weights_bytes
+from holynb.pool.fit.mesh import Mesh, stages, widths
+from holynb.pool.fit.plan import Device, fit, limits_of, sized, suggest, weights_bytes
 
 SMOL = sized("135M")
 
