@@ -37,7 +37,7 @@ ONLY: dict[str, tuple[str, ...]] = {
 }
 
 #: Rooms of the pool that decide and serve, and must start without torch.
-NO_TORCH = tuple(f"holynb.pool.{name}" for name in ("fit.plan", "advice", "fit.mesh", "batch", "server", "text", "embedded"))
+NO_TORCH = tuple(f"holynb.pool.{name}" for name in ("fit.plan", "advice", "fit.mesh", "batch", "server", "text", "models.embedded"))
 
 #: Upward imports that are wanted, each inside a function. Reason beside each.
 UPWARD = {

@@ -21,11 +21,11 @@ from holynb.pool.app import application
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.preflight import forecast
 from holynb.pool.life import Failed
+from holynb.pool.models.weights import WeightsError, ready
 from holynb.pool.orders import Plan, plan_of
 from holynb.pool.replica import Replica
 from holynb.pool.service import Identity, Service
 from holynb.pool.text import Text, TextError
-from holynb.pool.weights import WeightsError, ready
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 
@@ -126,7 +126,7 @@ async def folder_of(plan: Plan, service: Service) -> Path:
         raise Failed(str(exc)) from exc
     if found is not None:
         return found
-    command = [sys.executable, "-P", "-m", "holynb.pool.weights", plan.model, "--home", str(plan.home)]
+    command = [sys.executable, "-P", "-m", "holynb.pool.models.weights", plan.model, "--home", str(plan.home)]
     command += ["--tag", plan.tag, "--parent", str(os.getpid())]
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holynb.pool import embedded, leash, life, upstream
+from holynb.pool import leash, life, upstream
 from holynb.pool.fit import memory
 from holynb.pool.life import Failed
+from holynb.pool.models import embedded
 from holynb.pool.orders import Plan, plan_of
 from holynb.pool.relay import Lodger, relay
 from holynb.pool.server import folder_of

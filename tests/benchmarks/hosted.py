@@ -163,7 +163,7 @@ def demo() -> dict[str, Any]:
         models.mkdir(parents=True, exist_ok=True)
         (Path(home) / "models").symlink_to(models, target_is_directory=True)
         subprocess.run(
-            [sys.executable, "-m", "holynb.pool.embedded", "--home", home], env=env, check=True, capture_output=True, timeout=600
+            [sys.executable, "-m", "holynb.pool.models.embedded", "--home", home], env=env, check=True, capture_output=True, timeout=600
         )
         started = time.perf_counter()
         command = [str(Path(sys.executable).with_name("holynb"))]

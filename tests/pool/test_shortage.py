@@ -39,7 +39,9 @@ def test_a_full_disk_while_converting(tmp_path: Path) -> None:
     import gguf_fake
 
     gguf_fake.write(tmp_path / "x.gguf")
-    done = run("holynb.pool.weights", str(tmp_path / "x.gguf"), "--home", str(tmp_path / "h"), limit=limited(resource.RLIMIT_FSIZE, 50_000))
+    done = run(
+        "holynb.pool.models.weights", str(tmp_path / "x.gguf"), "--home", str(tmp_path / "h"), limit=limited(resource.RLIMIT_FSIZE, 50_000)
+    )
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 1
     assert "could not be converted" in said["error"]

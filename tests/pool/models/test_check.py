@@ -10,7 +10,7 @@ import pytest
 from pool_fake import byte_model
 
 from holynb.pool.fit import spec
-from holynb.pool.folder import Broken, check
+from holynb.pool.models.check import Broken, check
 
 INDEX = "model.safetensors.index.json"
 

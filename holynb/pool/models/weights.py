@@ -1,6 +1,6 @@
 """The MODEL word of `pool start` → a folder of safetensors, config and tokenizer: embedded, folder, GGUF file or hub id. No torch.
 
-`python -m holynb.pool.weights MODEL --home DIR` prints one JSON object a line: stage and share, and last the folder or an
+`python -m holynb.pool.models.weights MODEL --home DIR` prints one JSON object a line: stage and share, and last the folder or an
 error. It is a process of its own so that a fetch of minutes neither blocks the pool's server nor dies with a kernel.
 """
 
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from holynb.pool import embedded, folder
+from holynb.pool.models import check, embedded
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import die_with_parent
 
@@ -65,15 +65,15 @@ def folder_of(model: str, home: Path, progress: Progress) -> Path:
 
 def _checked(path: Path) -> Path:
     try:
-        folder.check(path)
-    except folder.Broken as exc:
+        check.check(path)
+    except check.Broken as exc:
         raise WeightsError(str(exc)) from exc
     return path.resolve()
 
 
 def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
     """Convert once; the folder's name holds the file's size and time, so that a changed file is converted anew."""
-    from holynb.pool.convert import ConvertError, convert
+    from holynb.pool.models.convert import ConvertError, convert
 
     stat = path.stat()
     mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:10]
@@ -116,7 +116,7 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m holynb.pool.weights", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m holynb.pool.models.weights", description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--tag", default="holynb-pool")
