@@ -1,7 +1,8 @@
-"""What is installed and how: the wheel's contents, declared dependencies and their licences, the two commands, CI and Binder."""
+"""What is installed and how: the wheel's contents and types, declared dependencies and their licences, the two commands, CI and Binder."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -113,7 +114,9 @@ def constraints() -> list[Requirement]:
 
 
 #: Words that a licence compatible with Apache-2.0 distribution is known by; weak copyleft of files (MPL) is used, not changed.
-FREE = re.compile(r"\b(apache|mit|bsd|isc|psf|python software foundation|mpl|mozilla|unlicense|hpnd|zlib|0bsd|cc0|public domain)\b", re.IGNORECASE)
+FREE = re.compile(
+    r"\b(apache|mit|bsd|isc|psf|python software foundation|mpl|mozilla|unlicense|hpnd|zlib|0bsd|cc0|public domain)\b", re.IGNORECASE
+)
 COPYLEFT = re.compile(r"\b(a?gpl|lgpl|gnu|sspl|busl|proprietary|commercial|non-?commercial)", re.IGNORECASE)
 
 
@@ -121,7 +124,9 @@ def licence(name: str) -> str:
     """What a distribution says of its licence, from the most exact field it has."""
     meta = distribution(name).metadata
     stated = [meta.get("License-Expression") or "", *[c for c in meta.get_all("Classifier") or [] if c.startswith("License ::")]]
-    return " | ".join(s for s in stated if s) or (meta.get("License") or "").replace("Redistribution and use in source and binary forms", "BSD")
+    return " | ".join(s for s in stated if s) or (meta.get("License") or "").replace(
+        "Redistribution and use in source and binary forms", "BSD"
+    )
 
 
 def closure(roots: set[str]) -> set[str]:
@@ -153,24 +158,26 @@ def test_licences_allow_what_we_do() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Names inside the wheel as built from this tree."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as built from this tree."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    with zipfile.ZipFile(next(out.glob("*.whl"))) as archive:
-        return archive.namelist()
+    return next(out.glob("*.whl"))
 
 
-def test_the_wheel_holds_both_packages_with_their_data(wheel: list[str]) -> None:
+def test_the_wheel_holds_both_packages_with_their_data(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        inside = archive.namelist()
     ours = [p for package in ("holynb", "kernels_support") for p in (ROOT / package).rglob("*") if p.is_file()]
     data = {p.relative_to(ROOT).as_posix() for p in ours if p.suffix in (".py", ".toml", ".js", ".css", ".json", ".html", ".typed")}
     data = {p for p in data if "/node_modules/" not in p and "/." not in p}
-    assert data - set(wheel) == set()
-    assert any(n.endswith("licenses/LICENSE") for n in wheel)
-    assert any(n.endswith(".data/data/share/jupyter/labextensions/holynb/static/remoteEntry.js") for n in wheel), "where JupyterLab looks"
-    assert not [n for n in wheel if n.startswith(("tests/", "notebooks/", "binder/")) or n.endswith((".pyc", ".ipynb"))]
+    assert data - set(inside) == set()
+    assert {"holynb/py.typed", "kernels_support/py.typed"} <= set(inside)
+    assert any(n.endswith("licenses/LICENSE") for n in inside)
+    assert any(n.endswith(".data/data/share/jupyter/labextensions/holynb/static/remoteEntry.js") for n in inside), "where JupyterLab looks"
+    assert not [n for n in inside if n.startswith(("tests/", "notebooks/", "binder/")) or n.endswith((".pyc", ".ipynb"))]
 
 
 def test_the_console_script_answers() -> None:
@@ -179,6 +186,76 @@ def test_the_console_script_answers() -> None:
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in ("demo", "doctor", "pool", "kernel"))
+
+
+# -- its types -----------------------------------------------------------------------------------------------------------
+
+USE, MISUSE = ROOT / "tests/typed_use.py", ROOT / "tests/typed_misuse.py"
+
+
+def without_paths() -> dict[str, str]:
+    """The environment without what would lead Python or mypy back to this tree."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "MYPYPATH")}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which the wheel is installed. Its dependencies are those of this one, behind it on the path.
+
+    A `.pth` adds a folder and reads none of the `.pth` files in it: an editable holynb there stays unseen.
+    """
+    place = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=60)
+    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, timeout=120, env=without_paths())
+    own = Path(ask(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    ours = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    (own / "zz_dependencies.pth").write_text("\n".join(ours) + "\n", encoding="utf-8")
+    found = ask(python, "import holynb, kernels_support; print(holynb.__file__, kernels_support.__file__)").split()
+    assert all(Path(f).is_relative_to(own) for f in found), "the wheel's packages, not this tree's"
+    return python
+
+
+def ask(python: Path, code: str) -> str:
+    return subprocess.run(
+        [str(python), "-c", code], capture_output=True, text=True, check=True, timeout=60, env=without_paths(), cwd=python.parent
+    ).stdout.strip()
+
+
+def typed(python: Path, *files: Path) -> str:
+    """What mypy --strict says of these files, with the packages of that Python and no configuration of ours."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", "--no-error-summary"]
+    command += ["--python-executable", str(python), *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=without_paths(), cwd=python.parent)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_program_that_uses_the_wheel_is_checked_by_its_types(installed: Path) -> None:
+    """Every public name is used in one file, which mypy has nothing against; each line of the other is refused, for the reason beside it."""
+    import holynb
+
+    tree = ast.parse(USE.read_text(encoding="utf-8"))
+    used = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "holynb" for a in node.names}
+    assert used == set(holynb.__all__)
+    lines = enumerate(MISUSE.read_text(encoding="utf-8").splitlines(), 1)
+    expected = [(number, reason[1]) for number, line in lines if (reason := re.search(r"# refused: ([\w-]+)$", line))]
+    assert len(expected) > 5
+    said = typed(installed, USE, MISUSE)
+    refused = [(int(n), why) for n, why in re.findall(rf"{MISUSE.name}:(\d+): error: .*\[([\w-]+)\]$", said, re.MULTILINE)]
+    assert refused == expected, said
+    assert USE.name not in said, said
+
+
+def test_without_its_marker_the_wheel_has_no_types(installed: Path) -> None:
+    """That it was the wheel that mypy read, and for its marker: without one its types are not believed."""
+    marker = Path(ask(installed, "import holynb; print(holynb.__file__)")).with_name("py.typed")
+    marker.unlink()
+    try:
+        assert 'analyzing "holynb": module is installed, but missing library stubs or py.typed marker' in typed(installed, MISUSE)
+    finally:
+        marker.touch()
 
 
 # -- Binder --------------------------------------------------------------------------------------------------------------
