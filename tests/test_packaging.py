@@ -63,7 +63,8 @@ def test_the_top_level_holds_what_the_plan_says() -> None:
     top = {p.split("/")[0] for p in kept if p}
     if not top:
         pytest.skip("not a git checkout")
-    plan = "pyproject.toml README.md LICENSE CHANGELOG.md .gitignore .ci holynb kernels_support notebooks tests binder"
+    pages = "README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md"
+    plan = f"{pages} pyproject.toml .gitignore .pre-commit-config.yaml .ci .github holynb kernels_support notebooks tests binder"
     assert top <= set(plan.split())
 
 
