@@ -1,10 +1,11 @@
-"""What is installed and how: the wheel's contents and types, declared dependencies and their licences, the two commands, CI and Binder."""
+"""What is installed and how: the wheel's contents and types, declared dependencies and their licences, the two commands, CI, hooks and Binder."""
 
 from __future__ import annotations
 
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -47,7 +48,53 @@ def test_ci_runs_exactly_the_readme_command() -> None:
     assert lines == ["set -eu", 'cd "$(dirname "$0")/.."', f"exec {commands()[1]}"]
 
 
-@pytest.mark.parametrize("path", [".ci/run", "tests/run", "tests/binder_check", "binder/postBuild", "binder/start"])
+def workflow_steps() -> list[tuple[str, dict[str, str]]]:
+    """Every step of every workflow, with the workflow's name."""
+    found = []
+    for path in sorted((ROOT / ".github/workflows").glob("*.y*ml")):
+        jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+        found += [(path.stem, step) for job in jobs.values() for step in job["steps"]]
+    return found
+
+
+def test_workflows_run_single_commands_of_the_repository() -> None:
+    """What CI does can be done by hand: each step is a script of ours, but for GitHub's own two, which bring the checkout and Python."""
+    runs = [(name, step["run"]) for name, step in workflow_steps() if "run" in step]
+    assert {name for name, _ in runs} == {"ci", "packages"}
+    for name, command in runs:
+        words = shlex.split(command)
+        assert len(command.splitlines()) == 1, name
+        assert not re.search(r"[;&|<>$`]", command), f"{name}: {command} is more than one command"
+        script = ROOT / (words[1] if words[0] == "sh" else words[0])
+        assert script.is_file(), f"{name}: {script} is not there"
+        assert words[0] == "sh" or os.access(script, os.X_OK), f"{name}: {script} is not executable"
+
+
+def test_workflows_use_nothing_but_checkout_and_python() -> None:
+    used = [step["uses"] for _, step in workflow_steps() if "run" not in step]
+    assert used
+    assert not [action for action in used if not re.fullmatch(r"actions/(checkout|setup-python)@v\d+", action)]
+
+
+def test_hooks_call_what_the_tests_install() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert repository["repo"] == "local"
+    for hook in repository["hooks"]:
+        python, flag, tool, *rest = shlex.split(hook["entry"])
+        assert (hook["language"], python, flag) == ("system", ".venv/bin/python", "-m")
+        assert tool in declared("test", "dev")
+        assert all((ROOT / word).exists() for word in rest if "/" in word), hook["entry"]
+
+
+def test_the_projects_addresses_name_the_readmes_owner() -> None:
+    badge = re.search(r"mybinder\.org/v2/gh/([^/]+/[^/]+)/", README)
+    assert badge is not None
+    assert set(PROJECT["urls"]) == {"Homepage", "Documentation", "Source", "Issues", "Changelog"}
+    assert not [u for u in PROJECT["urls"].values() if not re.match(rf"https://github\.com/{badge[1]}\b", u)]
+    assert f"https://github.com/{badge[1]}/security/advisories/new" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", [".ci/run", "tests/run", "tests/binder_check", "tests/build_check", "binder/postBuild", "binder/start"])
 def test_scripts_are_executable_and_parse(path: str) -> None:
     script = ROOT / path
     assert os.access(script, os.X_OK)
