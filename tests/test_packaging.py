@@ -1,9 +1,11 @@
-"""What is installed and how: the wheel's contents, declared dependencies and their licences, the two commands, CI and Binder."""
+"""What is installed and how: the wheel's contents and types, declared dependencies and their licences, the two commands, CI, hooks and Binder."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -46,7 +48,53 @@ def test_ci_runs_exactly_the_readme_command() -> None:
     assert lines == ["set -eu", 'cd "$(dirname "$0")/.."', f"exec {commands()[1]}"]
 
 
-@pytest.mark.parametrize("path", [".ci/run", "tests/run", "tests/binder_check", "binder/postBuild", "binder/start"])
+def workflow_steps() -> list[tuple[str, dict[str, str]]]:
+    """Every step of every workflow, with the workflow's name."""
+    found = []
+    for path in sorted((ROOT / ".github/workflows").glob("*.y*ml")):
+        jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+        found += [(path.stem, step) for job in jobs.values() for step in job["steps"]]
+    return found
+
+
+def test_workflows_run_single_commands_of_the_repository() -> None:
+    """What CI does can be done by hand: each step is a script of ours, but for GitHub's own two, which bring the checkout and Python."""
+    runs = [(name, step["run"]) for name, step in workflow_steps() if "run" in step]
+    assert {name for name, _ in runs} == {"ci", "packages"}
+    for name, command in runs:
+        words = shlex.split(command)
+        assert len(command.splitlines()) == 1, name
+        assert not re.search(r"[;&|<>$`]", command), f"{name}: {command} is more than one command"
+        script = ROOT / (words[1] if words[0] == "sh" else words[0])
+        assert script.is_file(), f"{name}: {script} is not there"
+        assert words[0] == "sh" or os.access(script, os.X_OK), f"{name}: {script} is not executable"
+
+
+def test_workflows_use_nothing_but_checkout_and_python() -> None:
+    used = [step["uses"] for _, step in workflow_steps() if "run" not in step]
+    assert used
+    assert not [action for action in used if not re.fullmatch(r"actions/(checkout|setup-python)@v\d+", action)]
+
+
+def test_hooks_call_what_the_tests_install() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert repository["repo"] == "local"
+    for hook in repository["hooks"]:
+        python, flag, tool, *rest = shlex.split(hook["entry"])
+        assert (hook["language"], python, flag) == ("system", ".venv/bin/python", "-m")
+        assert tool in declared("test", "dev")
+        assert all((ROOT / word).exists() for word in rest if "/" in word), hook["entry"]
+
+
+def test_the_projects_addresses_name_the_readmes_owner() -> None:
+    badge = re.search(r"mybinder\.org/v2/gh/([^/]+/[^/]+)/", README)
+    assert badge is not None
+    assert set(PROJECT["urls"]) == {"Homepage", "Documentation", "Source", "Issues", "Changelog"}
+    assert not [u for u in PROJECT["urls"].values() if not re.match(rf"https://github\.com/{badge[1]}\b", u)]
+    assert f"https://github.com/{badge[1]}/security/advisories/new" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", [".ci/run", "tests/run", "tests/binder_check", "tests/build_check", "binder/postBuild", "binder/start"])
 def test_scripts_are_executable_and_parse(path: str) -> None:
     script = ROOT / path
     assert os.access(script, os.X_OK)
@@ -62,7 +110,8 @@ def test_the_top_level_holds_what_the_plan_says() -> None:
     top = {p.split("/")[0] for p in kept if p}
     if not top:
         pytest.skip("not a git checkout")
-    plan = "pyproject.toml README.md LICENSE CHANGELOG.md .gitignore .ci holynb kernels_support notebooks tests binder"
+    pages = "README.md LICENSE CHANGELOG.md CONTRIBUTING.md SECURITY.md ARCHITECTURE.md"
+    plan = f"{pages} pyproject.toml .gitignore .pre-commit-config.yaml .ci .github holynb kernels_support notebooks tests binder"
     assert top <= set(plan.split())
 
 
@@ -157,24 +206,26 @@ def test_licences_allow_what_we_do() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Names inside the wheel as built from this tree."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as built from this tree."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    with zipfile.ZipFile(next(out.glob("*.whl"))) as archive:
-        return archive.namelist()
+    return next(out.glob("*.whl"))
 
 
-def test_the_wheel_holds_both_packages_with_their_data(wheel: list[str]) -> None:
+def test_the_wheel_holds_both_packages_with_their_data(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        inside = archive.namelist()
     ours = [p for package in ("holynb", "kernels_support") for p in (ROOT / package).rglob("*") if p.is_file()]
     data = {p.relative_to(ROOT).as_posix() for p in ours if p.suffix in (".py", ".toml", ".js", ".css", ".json", ".html", ".typed")}
     data = {p for p in data if "/node_modules/" not in p and "/." not in p}
-    assert data - set(wheel) == set()
-    assert any(n.endswith("licenses/LICENSE") for n in wheel)
-    assert any(n.endswith(".data/data/share/jupyter/labextensions/holynb/static/remoteEntry.js") for n in wheel), "where JupyterLab looks"
-    assert not [n for n in wheel if n.startswith(("tests/", "notebooks/", "binder/")) or n.endswith((".pyc", ".ipynb"))]
+    assert data - set(inside) == set()
+    assert {"holynb/py.typed", "kernels_support/py.typed"} <= set(inside)
+    assert any(n.endswith("licenses/LICENSE") for n in inside)
+    assert any(n.endswith(".data/data/share/jupyter/labextensions/holynb/static/remoteEntry.js") for n in inside), "where JupyterLab looks"
+    assert not [n for n in inside if n.startswith(("tests/", "notebooks/", "binder/")) or n.endswith((".pyc", ".ipynb"))]
 
 
 def test_the_console_script_answers() -> None:
@@ -183,6 +234,76 @@ def test_the_console_script_answers() -> None:
     done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in ("demo", "doctor", "pool", "kernel"))
+
+
+# -- its types -----------------------------------------------------------------------------------------------------------
+
+USE, MISUSE = ROOT / "tests/typed_use.py", ROOT / "tests/typed_misuse.py"
+
+
+def without_paths() -> dict[str, str]:
+    """The environment without what would lead Python or mypy back to this tree."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "MYPYPATH")}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which the wheel is installed. Its dependencies are those of this one, behind it on the path.
+
+    A `.pth` adds a folder and reads none of the `.pth` files in it: an editable holynb there stays unseen.
+    """
+    place = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True, timeout=60)
+    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-qq", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, timeout=120, env=without_paths())
+    own = Path(ask(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
+    ours = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    (own / "zz_dependencies.pth").write_text("\n".join(ours) + "\n", encoding="utf-8")
+    found = ask(python, "import holynb, kernels_support; print(holynb.__file__, kernels_support.__file__)").split()
+    assert all(Path(f).is_relative_to(own) for f in found), "the wheel's packages, not this tree's"
+    return python
+
+
+def ask(python: Path, code: str) -> str:
+    return subprocess.run(
+        [str(python), "-c", code], capture_output=True, text=True, check=True, timeout=60, env=without_paths(), cwd=python.parent
+    ).stdout.strip()
+
+
+def typed(python: Path, *files: Path) -> str:
+    """What mypy --strict says of these files, with the packages of that Python and no configuration of ours."""
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", "--no-error-summary"]
+    command += ["--python-executable", str(python), *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=without_paths(), cwd=python.parent)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_program_that_uses_the_wheel_is_checked_by_its_types(installed: Path) -> None:
+    """Every public name is used in one file, which mypy has nothing against; each line of the other is refused, for the reason beside it."""
+    import holynb
+
+    tree = ast.parse(USE.read_text(encoding="utf-8"))
+    used = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "holynb" for a in node.names}
+    assert used == set(holynb.__all__)
+    lines = enumerate(MISUSE.read_text(encoding="utf-8").splitlines(), 1)
+    expected = [(number, reason[1]) for number, line in lines if (reason := re.search(r"# refused: ([\w-]+)$", line))]
+    assert len(expected) > 5
+    said = typed(installed, USE, MISUSE)
+    refused = [(int(n), why) for n, why in re.findall(rf"{MISUSE.name}:(\d+): error: .*\[([\w-]+)\]$", said, re.MULTILINE)]
+    assert refused == expected, said
+    assert USE.name not in said, said
+
+
+def test_without_its_marker_the_wheel_has_no_types(installed: Path) -> None:
+    """That it was the wheel that mypy read, and for its marker: without one its types are not believed."""
+    marker = Path(ask(installed, "import holynb; print(holynb.__file__)")).with_name("py.typed")
+    marker.unlink()
+    try:
+        assert 'analyzing "holynb": module is installed, but missing library stubs or py.typed marker' in typed(installed, MISUSE)
+    finally:
+        marker.touch()
 
 
 # -- Binder --------------------------------------------------------------------------------------------------------------
