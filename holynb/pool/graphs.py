@@ -26,10 +26,10 @@ from holynb.pool.lanes import SAMPLING, Lanes, pack, padded, paired
 from holynb.pool.model import Decoder, Part
 from holynb.pool.pinned import Pinned
 from holynb.pool.stage import Alone
-from kernels_support.gpu.choosing import choose_into
 from kernels_support.gpu.feeding import Feed, feed
 from kernels_support.gpu.masking import mask
 from kernels_support.gpu.paged import QUERIES, Both, Decode, Prefill, splits
+from kernels_support.gpu.sampler import choose_into
 from kernels_support.gpu.sampling import Choice
 
 __all__ = ["BATCHES", "BESIDE", "CHUNKS", "Flight", "Graphs", "below", "choice"]

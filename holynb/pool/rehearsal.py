@@ -22,15 +22,15 @@ from holynb.pool.lanes import SAMPLING
 from holynb.pool.mesh import Mesh
 from holynb.pool.model import Attend
 from holynb.pool.spec import Spec
-from kernels_support.gpu import dense, narrow, skinny
-from kernels_support.gpu.choosing import choose_into
+from kernels_support.gpu import dense, gemm_small_m, gemv
+from kernels_support.gpu.allreduce_norm import FLAGS, Peers, sum_rms_norm
 from kernels_support.gpu.feeding import Feed, feed
-from kernels_support.gpu.gates import silu_mul
 from kernels_support.gpu.lang import Launch, noting, triton
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.paged import QUERIES, Both, Decode, Prefill, splits
 from kernels_support.gpu.rotary import Heads, rotate_and_store
-from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm
+from kernels_support.gpu.sampler import choose_into
+from kernels_support.gpu.silu_mul import silu_mul
 
 __all__ = ["Rehearsal", "launches"]
 
@@ -159,8 +159,8 @@ class _Part:
         """As `dense.linear`, or with `summed` as a rank's `product`."""
         weight, bias = self._new(columns, x.shape[1]), self._new(columns) if biased else None
         if how := dense.some(x, weight, summed=summed and self._mesh.tensor == 1):
-            return narrow.launch(x, weight, bias, how)
-        return skinny.launch(x, weight, bias) if dense.few(x, weight) else self._new(x.shape[0], columns)
+            return gemm_small_m.launch(x, weight, bias, how)
+        return gemv.launch(x, weight, bias) if dense.few(x, weight) else self._new(x.shape[0], columns)
 
     def _gated(self, x: Tensor) -> Tensor:
         """As `dense.gated`."""
@@ -168,7 +168,7 @@ class _Part:
         weight, bias = self._new(columns, x.shape[1]), self._new(columns) if self._spec.mlp_bias else None
         how = dense.some(x, weight, gates=True)
         if how is not None:
-            return narrow.launch(x, weight, bias, how, gated=True)
+            return gemm_small_m.launch(x, weight, bias, how, gated=True)
         return silu_mul(self._product(x, columns, biased=self._spec.mlp_bias))
 
 

@@ -8,8 +8,8 @@ import os
 import torch
 from torch import Tensor, distributed
 
+from kernels_support.gpu.allreduce_norm import FLAGS, Peers
 from kernels_support.gpu.lang import HAS_TRITON
-from kernels_support.gpu.summing import FLAGS, Peers
 
 __all__ = ["Shared", "readable"]
 

@@ -10,9 +10,9 @@ from holynb.pool.mesh import Cut
 from holynb.pool.model import Joins
 from holynb.pool.shared import Shared
 from holynb.pool.spec import Spec
+from kernels_support.gpu.allreduce_norm import sum_rms_norm
 from kernels_support.gpu.dense import linear
 from kernels_support.gpu.norms import add_rms_norm
-from kernels_support.gpu.summing import sum_rms_norm
 
 __all__ = ["Sums"]
 

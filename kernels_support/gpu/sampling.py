@@ -3,7 +3,7 @@
 The random part is the Gumbel trick over counters: noise is a function of (seed, position, token) by Philox4x32 (Salmon et al., "Parallel Random
 Numbers: As Easy as 1, 2, 3", SC 2011), so a row's choice depends on nothing but the row. It is made twice: a piece of the vocabulary is chosen by what all of
 it weighs, then a token of that piece, so that all the other tokens need no noise. Top-k and top-p are a threshold on the logit; what ties with it stays in.
-This is the plain torch side; `choosing.py` is Triton's.
+This is the plain torch side; `sampler.py` is Triton's.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import choosing, gates, masking, narrow, norms, nucleus, rotary, skinny, summing  # noqa: E402
+from kernels_support.gpu import allreduce_norm, gemm_small_m, gemv, masking, norms, nucleus, rotary, sampler, silu_mul  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
 from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
 from kernels_support.gpu.paged import QUERIES, Decode, Prefill, crowded, splits  # noqa: E402
@@ -50,24 +50,24 @@ def test_norms(width: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("world", "me", "rows", "width"), [(2, 0, 3, 64), (4, 2, 5, 100), (2, 1, summing._PROGRAMS + 7, 48)])
+@pytest.mark.parametrize(("world", "me", "rows", "width"), [(2, 0, 3, 64), (4, 2, 5, 100), (2, 1, allreduce_norm._PROGRAMS + 7, 48)])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_sums_of_peers(world: int, me: int, rows: int, width: int, dtype: Any, streamed: bool) -> None:
     """One rank of several on one device: the others' parts lie there, and they have said so. A pair on two devices is in test_sums.py."""
-    offset = 4 * summing.FLAGS + 64
+    offset = 4 * allreduce_norm.FLAGS + 64
     memory = [torch.zeros(offset + rows * width * dtype.itemsize, dtype=torch.uint8, device=DEVICE) for _ in range(world)]
-    parts, flags = [m[offset:].view(dtype).view(rows, width) for m in memory], [m[: 4 * summing.FLAGS].view(torch.int32) for m in memory]
+    parts, flags = [m[offset:].view(dtype).view(rows, width) for m in memory], [m[: 4 * allreduce_norm.FLAGS].view(torch.int32) for m in memory]
     for part in parts:
         part.copy_(randn(rows, width))
-    programs = min(rows, summing._PROGRAMS)
+    programs = min(rows, allreduce_norm._PROGRAMS)
     for program in range(programs):
         for other in set(range(world)) - {me}:
             flags[me][program * world + other] = 1
     residual, weight = randn(rows, width, dtype=dtype) if streamed else None, randn(width, dtype=dtype)
-    peers = summing.Peers(torch.tensor([m.data_ptr() for m in memory], device=DEVICE), me, world)
+    peers = allreduce_norm.Peers(torch.tensor([m.data_ptr() for m in memory], device=DEVICE), me, world)
     for ours, plain in zip(
-        summing.sum_rms_norm(parts[me], offset, peers, residual, weight, 1e-6),
-        summing.sum_rms_norm_reference(parts, residual, weight, 1e-6),
+        allreduce_norm.sum_rms_norm(parts[me], offset, peers, residual, weight, 1e-6),
+        allreduce_norm.sum_rms_norm_reference(parts, residual, weight, 1e-6),
         strict=True,
     ):
         close(ours, plain, dtype)
@@ -78,7 +78,7 @@ def test_sums_of_peers(world: int, me: int, rows: int, width: int, dtype: Any, s
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gates(dtype: Any) -> None:
     both = randn(3, 2 * 1100, dtype=dtype)
-    close(gates.launch(both), gates.silu_mul_reference(both), dtype)
+    close(silu_mul.launch(both), silu_mul.silu_mul_reference(both), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -86,9 +86,9 @@ def test_gates(dtype: Any) -> None:
 def test_skinny(rows: int, n: int, k: int, dtype: Any) -> None:
     x, weight, bias = randn(rows, k, dtype=dtype), randn(n, k, dtype=dtype), randn(n, dtype=dtype)
     for b in (None, bias):
-        close(skinny.launch(x, weight, b), torch.nn.functional.linear(x, weight, b), dtype)
+        close(gemv.launch(x, weight, b), torch.nn.functional.linear(x, weight, b), dtype)
         into = torch.full((rows, n), float("nan"), device=DEVICE, dtype=dtype)
-        assert skinny.launch(x, weight, b, into) is into
+        assert gemv.launch(x, weight, b, into) is into
         close(into, torch.nn.functional.linear(x, weight, b), dtype)
 
 
@@ -188,7 +188,7 @@ def choice(rows: int, **more: Any) -> Choice:
 )
 def test_choosing(how: dict[str, Any]) -> None:
     logits = randn(6, 5000) * 3
-    said = choosing.choose(logits, choice(6, **how))
+    said = sampler.choose(logits, choice(6, **how))
     plain = choose_reference(logits, choice(6, **how))
     # Rounding of a logarithm may tip a near tie; more than one row in six would be a mistake.
     assert (said.long() == plain).sum() >= 5
@@ -237,12 +237,12 @@ def test_edges_of_what_is_no_number_are_looked_for_in_vain(lanes: int) -> None:
         top_k, top_p = torch.full((rows,), k, dtype=torch.int32, device=DEVICE), torch.full((rows,), p, device=DEVICE)
         said = nucleus.edges(logits, torch.ones(rows, device=DEVICE), top_k, top_p, lanes)
         assert (said[-2:].cpu() <= torch.tensor([1.0, 0.0])).all(), "what is a number stays in"
-        assert choosing.choose(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
+        assert sampler.choose(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
 
 
 def test_choosing_follows_the_distribution() -> None:
     logits = torch.log(torch.tensor([0.5, 0.25, 0.125, 0.125], device=DEVICE)).expand(4000, 4).contiguous()
-    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+    for pick in (choose_reference, sampler.choose) if DEVICE == "cuda" else (choose_reference,):
         seen = torch.bincount(pick(logits, choice(4000, temperature=1.0)).long(), minlength=4) / 4000
         assert (seen.cpu() - torch.tensor([0.5, 0.25, 0.125, 0.125])).abs().max() < 0.03
 
@@ -283,7 +283,7 @@ def test_noise_is_as_likely_to_choose_one_token_as_another() -> None:
     """Equal logits over three pieces and a bit: every eighth of them comes as often as it should, and neighbours in seed or position say nothing of each other."""
     vocab, rows = 3 * PIECE + 100, 16000
     how = choice(rows, temperature=1.0, seed=torch.arange(rows) // 40, position=torch.arange(rows) % 40)
-    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+    for pick in (choose_reference, sampler.choose) if DEVICE == "cuda" else (choose_reference,):
         drawn = pick(torch.zeros(rows, vocab, device=DEVICE), how).cpu()
         seen = torch.bincount(drawn * 8 // vocab, minlength=8).float()
         assert ((seen - rows / 8) ** 2 / (rows / 8)).sum() < 24.3  # chi-square, 7 degrees of freedom: one time in a thousand
@@ -301,7 +301,7 @@ def test_pieces_are_drawn_by_what_they_weigh_and_tokens_by_their_share() -> None
     logits[:, 5], logits[:, PIECE + 9] = math.log(0.5), math.log(0.25)
     logits[:, 2 * PIECE + 100 : 2 * PIECE + 600] = math.log(0.25 / 500)
     how = choice(rows, temperature=1.0)
-    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+    for pick in (choose_reference, sampler.choose) if DEVICE == "cuda" else (choose_reference,):
         drawn = pick(logits, how)
         seen = torch.tensor([(drawn == 5).sum(), (drawn == PIECE + 9).sum(), ((drawn >= 2 * PIECE + 100) & (drawn < 2 * PIECE + 600)).sum()]) / rows
         assert (seen - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 0.025
@@ -324,7 +324,7 @@ def test_logits_that_are_no_numbers_choose_a_token_all_the_same(what: float) -> 
     vocab = 2 * PIECE + 904
     logits = torch.full((3, vocab), what, device=DEVICE)
     logits[1, 5:] = 0.5
-    for pick in (choose_reference, choosing.choose):
+    for pick in (choose_reference, sampler.choose):
         for heat in (0.0, 1.0):
             chosen = pick(logits, choice(3, temperature=heat))
             assert ((chosen >= 0) & (chosen < vocab)).all()
@@ -374,7 +374,7 @@ def test_what_is_masked_is_never_chosen(k: int) -> None:
         torch.tensor([0.0, 0.7, 5.0, 1.0], device=DEVICE), torch.full((4,), k, dtype=torch.int32, device=DEVICE),
         torch.tensor([1.0, 1.0, 1.0, 0.5], device=DEVICE), torch.arange(4, device=DEVICE), torch.arange(4, dtype=torch.int32, device=DEVICE),
     )  # fmt: skip
-    chosen = choosing.choose(logits, how).tolist()
+    chosen = sampler.choose(logits, how).tolist()
     assert set(chosen) <= {80 * 32 + 1, 80 * 32 + 3}
     assert chosen == choose_reference(logits, how).tolist()
 
@@ -386,22 +386,22 @@ def test_narrow(rows: int, n: int, k: int, gated: bool, dtype: Any) -> None:
     x, weight, bias = randn(rows, k, dtype=dtype), randn((1 + gated) * n, k, dtype=dtype), randn((1 + gated) * n, dtype=dtype)
     for with_bias in (bias, None):
         plain = torch.nn.functional.linear(x.float(), weight.float(), None if with_bias is None else with_bias.float())
-        plain = gates.silu_mul_reference(plain) if gated else plain
+        plain = silu_mul.silu_mul_reference(plain) if gated else plain
         for summed in (False, not gated):
-            how = narrow.tiles(rows, n, k, gated=gated, summed=summed)
+            how = gemm_small_m.tiles(rows, n, k, gated=gated, summed=summed)
             assert how is not None
-            ours = narrow.launch(x, weight, with_bias, how, gated=gated)
+            ours = gemm_small_m.launch(x, weight, with_bias, how, gated=gated)
             assert ours.shape == ((how.split, rows, n) if how.split > 1 else (rows, n))
             close(ours.sum(0) if ours.dim() == 3 else ours, plain, dtype)
             into = torch.empty(rows, n, device=DEVICE, dtype=dtype)
-            assert how.split > 1 or narrow.launch(x, weight, with_bias, how, into, gated=gated) is into
+            assert how.split > 1 or gemm_small_m.launch(x, weight, with_bias, how, into, gated=gated) is into
 
 
 def test_narrow_is_for_few_rows_and_even_sizes() -> None:
-    assert narrow.tiles(257, 128, 1024) is None
-    assert narrow.tiles(8, 96, 1024) is None
-    assert narrow.tiles(8, 128, 576) is None
-    whole, shared = narrow.tiles(64, 1024, 2048), narrow.tiles(64, 1024, 2048, summed=True)
+    assert gemm_small_m.tiles(257, 128, 1024) is None
+    assert gemm_small_m.tiles(8, 96, 1024) is None
+    assert gemm_small_m.tiles(8, 128, 576) is None
+    whole, shared = gemm_small_m.tiles(64, 1024, 2048), gemm_small_m.tiles(64, 1024, 2048, summed=True)
     assert whole is not None
     assert shared is not None
     assert (whole.split, shared.split) == (1, 2), "more programs, where the sum is welcome in parts"

@@ -26,7 +26,7 @@ from holynb.pool.runner import Job, Runner  # noqa: E402
 from holynb.pool.spec import Spec, read  # noqa: E402
 from holynb.pool.stage import Alone  # noqa: E402
 from kernels_support.gpu import lang  # noqa: E402
-from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm  # noqa: E402
+from kernels_support.gpu.allreduce_norm import FLAGS, Peers, sum_rms_norm  # noqa: E402
 
 LIMITS = Limits(batch=32, chunk=256, max_len=544)
 pytestmark = [

@@ -21,8 +21,8 @@ def rank(number: int, address: str, out: Path) -> None:
     from torch import distributed
 
     from holynb.pool.shared import Shared, readable
+    from kernels_support.gpu.allreduce_norm import sum_rms_norm
     from kernels_support.gpu.norms import add_rms_norm
-    from kernels_support.gpu.summing import sum_rms_norm
 
     device = f"cuda:{number}"
     torch.cuda.set_device(device)
