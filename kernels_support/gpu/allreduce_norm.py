@@ -1,8 +1,10 @@
-"""A tensor group's partial sums, added where they lie: each rank reads its peers' memory, adds the residual and norms, in one pass.
+"""One-shot all-reduce over symmetric memory, fused with the residual add and RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467) that follow.
 
-A library's all-reduce writes the sum so that the next kernel can read it again; here the kernel that needs the sum makes it. `peers` is memory that all ranks of
-the group can read (torch's symmetric memory), as addresses: one for each rank. Two sums in a row never use the same part of it, so that
-nobody overwrites what another still reads: to have met in the second one is to have finished the first.
+Each rank of a tensor-parallel group loads all ranks' partial sums straight from their memory (torch's symmetric memory, as peer
+addresses) and reduces them itself. A library's all-reduce would write the sum for the next kernel to read again.
+Ranks meet by the put/wait signals of torch's symmetric memory: a compare-and-swap 0 → 1 with release on the peer's flag, 1 → 0 with
+acquire on the own one. There is no second barrier: two consecutive all-reduces never use the same buffer, and a rank that has met its
+peers in the second one has finished reading the first, so nobody overwrites what another rank still reads.
 """
 
 from __future__ import annotations
@@ -11,87 +13,117 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_support.gpu.lang import after, jit, start, tl, triton
+from kernels_support.gpu.lang import jit, launch_kernel, pdl_barrier, tl, triton
 from kernels_support.gpu.norms import rms_norm_reference
 
-__all__ = ["FLAGS", "Peers", "sum_rms_norm", "sum_rms_norm_reference"]
+__all__ = ["FLAG_COUNT", "Peers", "allreduce_rms_norm", "allreduce_rms_norm_reference"]
 
-#: Programs at most: all of them run at the same time, as those that wait for a peer must.
-_PROGRAMS = 120
+#: All programs must be resident at the same time, because they wait for the peers' programs.
+_MAX_PROGRAMS = 120
 
-#: int32 flags that a group of `world` ranks needs at the start of its memory: world * _PROGRAMS, for up to 16 ranks.
-FLAGS = 16 * _PROGRAMS
+_MAX_RANKS = 16
+
+#: int32 flags at the start of each rank's memory: one for each rank and program.
+FLAG_COUNT = _MAX_RANKS * _MAX_PROGRAMS
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Where the group's memory lies: `at` (world,) int64 addresses, one for each rank; flags first, zero at the start. `me`: which one is ours."""
+    """The group's symmetric memory: `addresses` (world,) int64, one for each rank; flags come first, zero at the start. `rank`: our own."""
 
-    at: torch.Tensor
-    me: int
+    addresses: torch.Tensor
+    rank: int
     world: int
 
 
-def sum_rms_norm_reference(
+def allreduce_rms_norm_reference(
     parts: list[torch.Tensor], residual: torch.Tensor | None, weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(normed sum, sum) of all parts, added in float32, and the residual stream (none yet: the parts alone). Shapes (tokens, hidden)."""
+    """(norm of the sum, sum) of the ranks' parts, added in float32, and the residual stream (None at its beginning: the parts alone).
+
+    Shapes (tokens, hidden).
+    """
     total = torch.stack([p.float() for p in parts]).sum(0).to(parts[0].dtype)
     total = total if residual is None else residual + total
     return rms_norm_reference(total, weight, eps), total
 
 
-def sum_rms_norm(  # noqa: PLR0917 - what a kernel needs
+def allreduce_rms_norm(  # noqa: PLR0917 - what a kernel needs
     part: torch.Tensor, offset: int, peers: Peers, residual: torch.Tensor | None, weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`sum_rms_norm_reference` of this rank's `part`, which lies `offset` bytes into its memory, and the peers' at the same place.
+    """`allreduce_rms_norm_reference` of this rank's `part`, `offset` bytes into its symmetric memory, and the peers' at the same offset.
 
     Every rank of the group must call it, with the same shapes. All ranks get the same bits: they add in the same order.
     """
     rows, width = part.shape
     normed, total = part.new_empty(part.shape), part.new_empty(part.shape)
     block = triton.next_power_of_2(width)
-    start(
-        _sum_rms_norm, (min(rows, _PROGRAMS),), peers.at, part if residual is None else residual, weight, normed, total, rows, width, offset, eps,
-        has_residual=residual is not None, block=block, me=peers.me, world=peers.world, num_warps=4 if block <= 2048 else 8,
-    )  # fmt: skip
+    launch_kernel(
+        _allreduce_rms_norm,
+        (min(rows, _MAX_PROGRAMS),),
+        peers.addresses,
+        part if residual is None else residual,
+        weight,
+        normed,
+        total,
+        rows,
+        width,
+        offset,
+        eps,
+        has_residual=residual is not None,
+        block=block,
+        rank=peers.rank,
+        world=peers.world,
+        num_warps=4 if block <= 2048 else 8,
+    )
     return normed, total
 
 
 @jit
-def _sum_rms_norm(  # noqa: PLR0917 - what a kernel needs
-    at_ptr: tl.tensor, r_ptr: tl.tensor, w_ptr: tl.tensor, out_ptr: tl.tensor, sum_ptr: tl.tensor, rows: tl.tensor, width: tl.tensor, offset: tl.tensor, eps: tl.tensor,
-    has_residual: tl.constexpr, block: tl.constexpr, me: tl.constexpr, world: tl.constexpr,
+def _allreduce_rms_norm(  # noqa: PLR0917 - what a kernel needs
+    address_ptr: tl.tensor,
+    residual_ptr: tl.tensor,
+    weight_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    total_ptr: tl.tensor,
+    rows: tl.tensor,
+    width: tl.tensor,
+    offset: tl.tensor,
+    eps: tl.tensor,
+    has_residual: tl.constexpr,
+    block: tl.constexpr,
+    rank: tl.constexpr,
+    world: tl.constexpr,
     pdl: tl.constexpr,
-) -> None:  # fmt: skip
-    after(pdl)
+) -> None:
+    pdl_barrier(pdl)
     program = tl.program_id(0)
     dtype = out_ptr.dtype.element_ty
-    # A handshake: say to each peer that our part is there (its flag for us 0 → 1), wait until each has said so (our flag for it 1 → 0).
-    for other in tl.static_range(world):
-        if other != me:
-            flag = tl.load(at_ptr + other).to(tl.pointer_type(tl.int32)) + program * world + me
+    # Signal each peer that our part is written (its flag for us 0 → 1), then wait for each peer's signal (our flag for it 1 → 0).
+    for peer in tl.static_range(world):
+        if peer != rank:
+            flag = tl.load(address_ptr + peer).to(tl.pointer_type(tl.int32)) + program * world + rank
             while tl.atomic_cas(flag, 0, 1, sem="release", scope="sys") != 0:
                 pass
-    for other in tl.static_range(world):
-        if other != me:
-            flag = tl.load(at_ptr + me).to(tl.pointer_type(tl.int32)) + program * world + other
+    for peer in tl.static_range(world):
+        if peer != rank:
+            flag = tl.load(address_ptr + rank).to(tl.pointer_type(tl.int32)) + program * world + peer
             while tl.atomic_cas(flag, 1, 0, sem="acquire", scope="sys") != 1:
                 pass
-    at = tl.arange(0, block)
-    ok = at < width
-    weight = tl.load(w_ptr + at, mask=ok, other=0.0).to(tl.float32)
+    column = tl.arange(0, block)
+    in_row = column < width
+    weight = tl.load(weight_ptr + column, mask=in_row, other=0.0).to(tl.float32)
     for row in range(program, rows, tl.num_programs(0)):
-        place = row * width + at  # small: the memory is made for decode batches
+        place = row * width + column  # fits 32 bits: the memory is sized for decode batches
         x = tl.zeros((block,), tl.float32)
-        for other in tl.static_range(world):
-            part = (tl.load(at_ptr + other) + offset).to(tl.pointer_type(dtype))
-            x += tl.load(part + place, mask=ok, other=0.0).to(tl.float32)
-        # Rounded to the stream's dtype after each sum, as an all-reduce and an addition would.
+        for peer in tl.static_range(world):
+            part = (tl.load(address_ptr + peer) + offset).to(tl.pointer_type(dtype))
+            x += tl.load(part + place, mask=in_row, other=0.0).to(tl.float32)
+        # Rounded to the stream's dtype after each sum, as an all-reduce and an addition would round.
         total = x.to(dtype)
         if has_residual:
-            total = (total.to(tl.float32) + tl.load(r_ptr + place, mask=ok, other=0.0).to(tl.float32)).to(dtype)
-        tl.store(sum_ptr + place, total, mask=ok)
-        wide = total.to(tl.float32)
-        scale = 1.0 / tl.sqrt(tl.sum(wide * wide, axis=0) / width + eps)
-        tl.store(out_ptr + place, ((wide * scale).to(dtype).to(tl.float32) * weight).to(dtype), mask=ok)
+            total = (total.to(tl.float32) + tl.load(residual_ptr + place, mask=in_row, other=0.0).to(tl.float32)).to(dtype)
+        tl.store(total_ptr + place, total, mask=in_row)
+        total_f32 = total.to(tl.float32)
+        scale = 1.0 / tl.sqrt(tl.sum(total_f32 * total_f32, axis=0) / width + eps)
+        tl.store(out_ptr + place, ((total_f32 * scale).to(dtype).to(tl.float32) * weight).to(dtype), mask=in_row)
