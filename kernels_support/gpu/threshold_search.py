@@ -144,10 +144,7 @@ def narrow_interval(  # noqa: PLR0917 - what a kernel needs
     peak: tl.tensor,
     block: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
-    """The quarter of the interval that holds the threshold, and the count and mass of the row's logits above its lower end.
-
-    One pass over the row for two bisection steps.
-    """
+    """The quarter of the interval with the threshold, and the row's count and mass above its lower end: two bisections in one pass."""
     middle = midpoint(low, high)
     first, third = midpoint(low, middle), midpoint(middle, high)
     offset = tl.arange(0, block)
