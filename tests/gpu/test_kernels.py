@@ -28,7 +28,7 @@ from kernels_support.gpu.sampling import (  # noqa: E402
 )
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-#: The interpreter computes in numpy, which warns where hashes wrap and masked lanes are infinite.
+#: The interpreter computes in numpy, which warns where hashes wrap and masked elements are infinite.
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -87,14 +87,14 @@ def test_sums_of_peers(world: int, me: int, rows: int, width: int, dtype: Any, s
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gates(dtype: Any) -> None:
+def test_silu_mul(dtype: Any) -> None:
     both = randn(3, 2 * 1100, dtype=dtype)
     close(silu_mul.launch(both), silu_mul.silu_mul_reference(both), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "n", "k"), [(1, 10, 64), (4, 70, 1500), pytest.param(3, 2050, 100, marks=pytest.mark.slow)])
-def test_skinny(rows: int, n: int, k: int, dtype: Any) -> None:
+def test_gemv(rows: int, n: int, k: int, dtype: Any) -> None:
     x, weight, bias = randn(rows, k, dtype=dtype), randn(n, k, dtype=dtype), randn(n, dtype=dtype)
     for b in (None, bias):
         close(gemv.launch(x, weight, b), torch.nn.functional.linear(x, weight, b), dtype)
@@ -197,7 +197,7 @@ def choice(rows: int, **more: Any) -> SamplingParams:
         {"temperature": 1.7, "top_k": 10**6},
     ],
 )
-def test_choosing(how: dict[str, Any]) -> None:
+def test_sampling(how: dict[str, Any]) -> None:
     logits = randn(6, 5000) * 3
     said = sampler.sample(logits, choice(6, **how))
     plain = sample_reference(logits, choice(6, **how))
@@ -207,17 +207,17 @@ def test_choosing(how: dict[str, Any]) -> None:
         assert (said.long() == logits.argmax(-1)).all()
 
 
-@pytest.mark.parametrize("lanes", [1024, 4096])
+@pytest.mark.parametrize("max_candidates", [1024, 4096])
 @pytest.mark.parametrize("spread", [0.0, 3.0, 12.0])
-def test_edges(lanes: int, spread: float) -> None:
-    """Sharp rows, whose candidates fit into the lanes, and flat ones, whose do not; with much that is forbidden, and much that is equal."""
+def test_logit_thresholds(max_candidates: int, spread: float) -> None:
+    """Sharp rows, whose candidates fit into the buffer, and flat ones, whose do not; with much that is forbidden, and much that is equal."""
     how = [(k, p) for k in (0, 1, 20, 700) for p in (0.2, 0.95, 1.0)] + [(10**6, 0.9), (0, 1e-6)]
     logits = randn(len(how), 3001) * spread
     logits[::3, 5::2] = -torch.inf
     logits[1::4, 900:1500] = logits[1::4, 1500:2100]
     temperature = torch.linspace(0.4, 1.5, len(how), device=DEVICE)
     top_k, top_p = torch.tensor([k for k, _ in how], dtype=torch.int32, device=DEVICE), torch.tensor([p for _, p in how], device=DEVICE)
-    said = nucleus.logit_thresholds(logits, temperature, top_k, top_p, lanes)
+    said = nucleus.logit_thresholds(logits, temperature, top_k, top_p, max_candidates)
     scaled = logits * (1.0 / temperature)[:, None]
     plain = threshold_reference(scaled, top_k, top_p, logits.shape[1])
     for row, (k, p) in enumerate(how):
@@ -231,14 +231,14 @@ def test_edges(lanes: int, spread: float) -> None:
             assert abs(kept - wanted) <= (ordered == ordered[max(kept, wanted) - 1]).sum(), (k, p, kept, wanted)
 
 
-def test_edges_of_greedy_rows_are_not_looked_for() -> None:
+def test_greedy_rows_have_no_logit_threshold() -> None:
     zeros = torch.zeros(2, device=DEVICE)
     said = nucleus.logit_thresholds(randn(2, 100), zeros, torch.ones(2, dtype=torch.int32, device=DEVICE), zeros + 0.5)
     assert (said == -torch.inf).all()
 
 
-@pytest.mark.parametrize("lanes", [1024, 4096])
-def test_edges_of_what_is_no_number_are_looked_for_in_vain(lanes: int) -> None:
+@pytest.mark.parametrize("max_candidates", [1024, 4096])
+def test_the_threshold_search_ends_on_nan_and_infinite_logits(max_candidates: int) -> None:
     """A look that never ended would take the device with it."""
     nan, inf = torch.nan, torch.inf
     kinds = [(nan, nan), (-nan, -nan), (-inf, -inf), (inf, inf), (nan, 1.0), (-nan, -inf), (inf, nan), (-inf, 1.0), (0.0, -0.0)]
@@ -246,12 +246,12 @@ def test_edges_of_what_is_no_number_are_looked_for_in_vain(lanes: int) -> None:
     rows = len(kinds)
     for k, p in ((20, 1.0), (20, 0.9), (0, 0.9), (2000, 0.5)):
         top_k, top_p = torch.full((rows,), k, dtype=torch.int32, device=DEVICE), torch.full((rows,), p, device=DEVICE)
-        said = nucleus.logit_thresholds(logits, torch.ones(rows, device=DEVICE), top_k, top_p, lanes)
+        said = nucleus.logit_thresholds(logits, torch.ones(rows, device=DEVICE), top_k, top_p, max_candidates)
         assert (said[-2:].cpu() <= torch.tensor([1.0, 0.0])).all(), "what is a number stays in"
         assert sampler.sample(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
 
 
-def test_choosing_follows_the_distribution() -> None:
+def test_sampling_follows_the_distribution() -> None:
     logits = torch.log(torch.tensor([0.5, 0.25, 0.125, 0.125], device=DEVICE)).expand(4000, 4).contiguous()
     for pick in (sample_reference, sampler.sample) if DEVICE == "cuda" else (sample_reference,):
         seen = torch.bincount(pick(logits, choice(4000, temperature=1.0)).long(), minlength=4) / 4000
@@ -378,12 +378,12 @@ def test_feeding() -> None:
 def test_masks(vocab: int, dtype: Any) -> None:
     """Rows without a mask stay as they are; a vocabulary that ends inside a word ends there."""
     logits = randn(6, vocab, dtype=dtype)
-    lanes = torch.tensor([4, 0, 3], dtype=torch.int32, device=DEVICE)
+    rows = torch.tensor([4, 0, 3], dtype=torch.int32, device=DEVICE)
     words = torch.randint(-(2**31), 2**31 - 1, (3, -(-vocab // 32)), dtype=torch.int32, device=DEVICE)
     words[1] = -1
     plain, fast = logits.clone(), logits.clone()
-    masking.mask_reference(plain, lanes, words)
-    masking.launch(fast, lanes, words)
+    masking.mask_reference(plain, rows, words)
+    masking.launch(fast, rows, words)
     assert torch.equal(plain, fast)
     assert torch.equal(plain[[0, 1, 2, 5]], logits[[0, 1, 2, 5]])
     at = 37
@@ -409,7 +409,7 @@ def test_what_is_masked_is_never_chosen(k: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "n", "k"), [(5, 64, 128), (16, 128, 1024), (33, 192, 2048), (70, 128, 256), (200, 64, 1024)])
 @pytest.mark.parametrize("gated", [False, True])
-def test_narrow(rows: int, n: int, k: int, gated: bool, dtype: Any) -> None:
+def test_gemm_small_m(rows: int, n: int, k: int, gated: bool, dtype: Any) -> None:
     x, weight, bias = randn(rows, k, dtype=dtype), randn((1 + gated) * n, k, dtype=dtype), randn((1 + gated) * n, dtype=dtype)
     for with_bias in (bias, None):
         plain = torch.nn.functional.linear(x.float(), weight.float(), None if with_bias is None else with_bias.float())
@@ -424,7 +424,7 @@ def test_narrow(rows: int, n: int, k: int, gated: bool, dtype: Any) -> None:
             assert how.split > 1 or gemm_small_m.launch(x, weight, with_bias, how, into, gated=gated) is into
 
 
-def test_narrow_is_for_few_rows_and_even_sizes() -> None:
+def test_gemm_small_m_is_for_few_rows_and_even_sizes() -> None:
     assert gemm_small_m.pick_tiles(257, 128, 1024) is None
     assert gemm_small_m.pick_tiles(8, 96, 1024) is None
     assert gemm_small_m.pick_tiles(8, 128, 576) is None
