@@ -126,7 +126,7 @@ def _kernel(said: argparse.Namespace) -> int:
 
     try:
         if said.word == "install":
-            place: Any = spec.install(spec.Spec("holynb", "Python 3 (holynb)", "holynb"))
+            place: Any = spec.install(spec.KernelSpec("holynb", "Python 3 (holynb)", "holynb"))
             print(f"Installed the kernel 'Python 3 (holynb)' in {place}. Remove it: holynb kernel uninstall")
         else:
             place = spec.uninstall("holynb")

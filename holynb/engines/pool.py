@@ -160,7 +160,7 @@ class Pool:
 
     async def _crowded(self, fault: Fault) -> Fault:
         """The fault, or where this process has no file left and holds some here, one that makes fewer rows go at a time."""
-        if not shortage.behind(fault) or (self._under_way == 1 and not self._clients):
+        if not shortage.is_out_of_files(fault) or (self._under_way == 1 and not self._clients):
             return fault
         if self._under_way == 1:
             await self.aclose()  # connections that are kept for the next row are files too

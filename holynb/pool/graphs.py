@@ -27,11 +27,11 @@ from holynb.pool.lanes import SAMPLING, Lanes, pack, padded, paired
 from holynb.pool.model import Decoder, Part
 from holynb.pool.pinned import Pinned
 from holynb.pool.stage import Alone
-from kernels_support.gpu.choosing import choose_into
-from kernels_support.gpu.feeding import Feed, feed
+from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.masking import mask
-from kernels_support.gpu.paged import QUERIES, Both, Decode, Prefill, splits
-from kernels_support.gpu.sampling import Choice
+from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
+from kernels_support.gpu.sampler import sample_into
+from kernels_support.gpu.sampling import SamplingParams
 
 __all__ = ["BATCHES", "BESIDE", "CHUNKS", "Flight", "Graphs", "below", "choice"]
 
@@ -88,12 +88,12 @@ class Graphs:
         self.made = ints(5, rows)
         self.order = torch.arange(rows, dtype=torch.int32, device=self.kv.device)
         self.chunk = ints(3 * chunk)
-        self.tiles, self.spans, self.last = ints(2 * (chunk // QUERIES + rows)), ints(3 * rows), ints(rows)
+        self.tiles, self.spans, self.last = ints(2 * (chunk // PREFILL_TILE_QUERIES + rows)), ints(3 * rows), ints(rows)
         # What comes in from the stage before and goes out to the next; a whole model has neither.
         many = 0 if self.stage.first and self.stage.last else rows + chunk
         wide = torch.zeros(many, self.model.spec.hidden, dtype=self.kv.dtype, device=self.kv.device)
         self.hidden_in, self.hidden_out = wide, torch.zeros_like(wide)
-        size = rows * (4 + 2 * SAMPLING + 5) + 3 * chunk + 2 * (chunk // QUERIES + rows) + 2 * rows * width
+        size = rows * (4 + 2 * SAMPLING + 5) + 3 * chunk + 2 * (chunk // PREFILL_TILE_QUERIES + rows) + 2 * rows * width
         self._host = Pinned(size, 2 * rows, max(TURNS, 2 * self.ahead + 2), self.kv)
 
     def launch(self, step: Step) -> Flight:
@@ -172,12 +172,12 @@ class Graphs:
 
     def _send_prompts(self, rows: list[Row]) -> int:
         """What a chunk's prompts need to know. Returns the size of chunk they run as."""
-        chunk = pack(rows, self.block, QUERIES)
+        chunk = pack(rows, self.block, PREFILL_TILE_QUERIES)
         tokens = chunk.tokens.shape[1]
         size = self.chunks[bisect_left(self.chunks, tokens)]
         many = min(self.rows, size)
         self._host.send(padded(chunk.tokens, size, -1), self.chunk)
-        self._host.send(padded(chunk.tiles.T, size // QUERIES + many, -1).T, self.tiles)
+        self._host.send(padded(chunk.tiles.T, size // PREFILL_TILE_QUERIES + many, -1).T, self.tiles)
         self._host.send(chunk.spans, self.spans)
         self._host.send(padded(chunk.last[None], many, 0), self.last)
         self._host.send(paired(padded(chunk.how, self.rows, 0)), self.how_prompts)
@@ -200,14 +200,14 @@ class Graphs:
             many = min(self.rows, chunk)
             self._guided(seqs, choice(self.how_prompts, self.how_prompts[3], many), self.tokens[self.rows : self.rows + many])
 
-    def _guided(self, seqs: list[Seq], how: Choice, tokens: Tensor) -> None:
+    def _guided(self, seqs: list[Seq], how: SamplingParams, tokens: Tensor) -> None:
         """Sample logits that lie ready, where some rows may not say everything. The device computes while the masks are made."""
         assert self._logits is not None  # noqa: S101 - a graph has just written them
         lanes = [i for i, s in enumerate(seqs) if s.guide is not None]
         words = masks([seqs[i] for i in lanes])
         logits = self._logits[: len(tokens)]
         mask(logits, self._sent(np.array(lanes, np.int32)), self._sent(words))
-        choose_into(logits, how, tokens)
+        sample_into(logits, how, tokens)
 
     def _sent(self, values: np.ndarray[Any, Any]) -> Tensor:
         """A tensor of its own on the device. torch keeps the pinned copy until the device has read it."""
@@ -235,10 +235,10 @@ class Graphs:
             self.hidden_out[: rows + chunk].copy_(made)
         elif sample:
             if rows:
-                choose_into(made[:rows], choice(self.how, self.made[4], rows), self.tokens[:rows])
+                sample_into(made[:rows], choice(self.how, self.made[4], rows), self.tokens[:rows])
             if chunk:
                 many = min(self.rows, chunk)
-                choose_into(made[rows:], choice(self.how_prompts, self.how_prompts[3], many), self.tokens[self.rows : self.rows + many])
+                sample_into(made[rows:], choice(self.how_prompts, self.how_prompts[3], many), self.tokens[self.rows : self.rows + many])
         elif self._logits is not None:
             self._logits[: made.shape[0]].copy_(made)
 
@@ -246,7 +246,7 @@ class Graphs:
         """The last token of each row, as the device has it."""
         said, table = self.said[: 4 * rows].view(4, rows), self.table[:rows]
         ids, positions, slots, lengths, following = (row[:rows] for row in self.made)
-        feed(Feed(said, self.kept.view(-1), table, ids, positions, slots, lengths, following, self.block))
+        feed(DecodeInputs(said, self.kept.view(-1), table, ids, positions, slots, lengths, following, self.block))
         parts = splits(rows, self.kv.shape[2])
         return Part(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:rows]))
 
@@ -254,7 +254,7 @@ class Graphs:
         """Prompt tokens, of which a few are sampled from."""
         many = min(self.rows, chunk)
         ids, positions, slots = self.chunk[: 3 * chunk].view(3, chunk)
-        tiles = self.tiles[: 2 * (chunk // QUERIES + many)].view(-1, 2)
+        tiles = self.tiles[: 2 * (chunk // PREFILL_TILE_QUERIES + many)].view(-1, 2)
         attend = Prefill(self.prompts[:many], tiles, self.spans.view(-1, 3), self.block)
         # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
         return Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
@@ -272,11 +272,13 @@ def joined(decode: Part, prompts: Part) -> Part:
     first = torch.arange(rows, dtype=torch.int32, device=decode.ids.device)
     return Part(
         torch.cat((decode.ids, prompts.ids)), torch.cat((decode.positions, prompts.positions)), torch.cat((decode.slots, prompts.slots)),
-        Both(decode.attend, prompts.attend), torch.cat((first, prompts.last + rows)),
+        MixedBatch(decode.attend, prompts.attend), torch.cat((first, prompts.last + rows)),
     )  # fmt: skip
 
 
-def choice(how: Tensor, position: Tensor, rows: int) -> Choice:
+def choice(how: Tensor, position: Tensor, rows: int) -> SamplingParams:
     """The first `rows` of `how` (SAMPLING, any) int32, as `holynb.pool.lanes` makes it, read as what it stands for."""
     seeds = how[4:6].view(-1).view(torch.int64)
-    return Choice(how[0].view(torch.float32)[:rows], how[2][:rows], how[1].view(torch.float32)[:rows], seeds[:rows], position[:rows])
+    return SamplingParams(
+        how[0].view(torch.float32)[:rows], how[2][:rows], how[1].view(torch.float32)[:rows], seeds[:rows], position[:rows]
+    )

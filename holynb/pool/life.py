@@ -52,7 +52,7 @@ def run(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Record], E
     try:
         return asyncio.run(house(plan, service, app, engine))
     except OSError as exc:
-        say(f"error: the pool {plan.name} cannot run: {shortage.words(exc)}")
+        say(f"error: the pool {plan.name} cannot run: {shortage.describe(exc)}")
         return 1
 
 
@@ -98,7 +98,7 @@ async def _live(plan: Plan, service: Service, engine: Engine) -> None:
     except Failed as exc:
         service.fail(str(exc))
     except OSError as exc:
-        service.fail(f"it cannot run: {shortage.words(exc)}")
+        service.fail(f"it cannot run: {shortage.describe(exc)}")
     finally:
         for task in (start, watch, over):
             task.cancel()

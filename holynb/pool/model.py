@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from holynb.pool.fit.spec import Spec
-from kernels_support.gpu.dense import gated, linear, packed, parts
+from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, swiglu
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 
@@ -56,9 +56,9 @@ class Weights:
 def pack(weights: Weights) -> Weights:
     """The same weights with their matrices laid out as the CPU multiplies them fastest. The embedding stays: it is looked up, not multiplied."""
     for layer in weights.layers:
-        layer.qkv, layer.out = packed(layer.qkv), packed(layer.out)
-        layer.gate_up, layer.down = packed(layer.gate_up), packed(layer.down)
-    weights.head = None if weights.head is None else packed(weights.head)
+        layer.qkv, layer.out = pack_onednn(layer.qkv), pack_onednn(layer.out)
+        layer.gate_up, layer.down = pack_onednn(layer.gate_up), pack_onednn(layer.down)
+    weights.head = None if weights.head is None else pack_onednn(weights.head)
     return weights
 
 
@@ -81,7 +81,7 @@ class Joins:
 
     def product(self, which: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002 - where there are others, it depends
         """A product for `add_norm` to take next, or `total`. `which`: 1 after attention, 2 after the MLP."""
-        return parts(x, weight, bias)
+        return linear_split_k(x, weight, bias)
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
         """A part of the embeddings."""
@@ -150,7 +150,7 @@ class Decoder:
             attended = part.attend(q, keys, values).reshape(x.shape[0], -1)
             x = joins.product(1, attended, layer.out, layer.out_bias)
             x, residual = add_norm(x, residual, layer.mlp_norm, eps)
-            x = joins.product(2, gated(x, layer.gate_up, layer.gate_up_bias), layer.down, layer.down_bias)
+            x = joins.product(2, swiglu(x, layer.gate_up, layer.gate_up_bias), layer.down, layer.down_bias)
         if w.head is None or w.norm is None or residual is None:
             return joins.total(x) if residual is None else (residual + joins.total(x)).to(residual.dtype)
         if part.last is not None:

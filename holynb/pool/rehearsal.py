@@ -22,15 +22,15 @@ from holynb.pool.fit.spec import Spec
 from holynb.pool.graphs import BATCHES, BESIDE, CHUNKS, below, choice
 from holynb.pool.lanes import SAMPLING
 from holynb.pool.model import Attend
-from kernels_support.gpu import dense, narrow, skinny
-from kernels_support.gpu.choosing import choose_into
-from kernels_support.gpu.feeding import Feed, feed
-from kernels_support.gpu.gates import silu_mul
-from kernels_support.gpu.lang import Launch, noting, triton
+from kernels_support.gpu import dense, gemm_small_m, gemv
+from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
+from kernels_support.gpu.feeding import DecodeInputs, feed
+from kernels_support.gpu.lang import Launch, record_launches, triton
 from kernels_support.gpu.norms import add_rms_norm
-from kernels_support.gpu.paged import QUERIES, Both, Decode, Prefill, splits
+from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
 from kernels_support.gpu.rotary import Heads, rotate_and_store
-from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm
+from kernels_support.gpu.sampler import sample_into
+from kernels_support.gpu.silu_mul import silu_mul
 
 __all__ = ["Rehearsal", "launches"]
 
@@ -65,7 +65,7 @@ def launches(spec: Spec, mesh: Mesh, limits: Limits, block: int, dtype: torch.dt
     """What a rank of this mesh starts for its first token, and what it starts besides when batches grow; each that compiles differently once."""
     part = _Part(spec, mesh, limits, block, dtype)
     batches, beside, chunks = below(BATCHES, limits.batch), below(BESIDE, limits.batch), below(CHUNKS, limits.chunk)
-    with noting() as noted:
+    with record_launches() as noted:
         for chunk in chunks:
             part.step(0, chunk)
         part.step(batches[0], 0)
@@ -109,16 +109,19 @@ class _Part:
         slots, decode = self._decoding(rows) if rows else (None, None)
         many = min(self._limits.batch, chunk)
         prefill = Prefill(
-            self._ints(many, self._columns), self._ints(chunk // QUERIES + many, 2), self._ints(self._limits.batch, 3), self._block
+            self._ints(many, self._columns),
+            self._ints(chunk // PREFILL_TILE_QUERIES + many, 2),
+            self._ints(self._limits.batch, 3),
+            self._block,
         )
-        attend = prefill if decode is None else Both(decode, prefill) if chunk else decode
+        attend = prefill if decode is None else MixedBatch(decode, prefill) if chunk else decode
         came = self._layers(rows + chunk, self._ints(chunk) if slots is None or chunk else slots, attend)
         self._head(came, rows, many)
 
     def _decoding(self, rows: int) -> tuple[Tensor, Decode]:
         ints, table = self._ints, self._ints(rows, self._columns)
         ids, positions, slots, lengths, following = (row[:rows] for row in ints(5, self._limits.batch))
-        feed(Feed(ints(4, rows), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, following, self._block))
+        feed(DecodeInputs(ints(4, rows), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, following, self._block))
         return slots, Decode(table, lengths, self._block, splits(rows, self._heads.kv), ints(rows))
 
     def _layers(self, rows: int, slots: Tensor, attend: Attend) -> Tensor:
@@ -146,29 +149,29 @@ class _Part:
         self._add_norm(came.new_empty(*came.shape[:-2], rows, self._spec.hidden), x)
         self._product(x, _width(self._cut.vocab), biased=False)
         for count in filter(None, parts):
-            choose_into(self._new(count, self._spec.vocab), choice(ints(SAMPLING, self._limits.batch), ints(count), count), ints(count))
+            sample_into(self._new(count, self._spec.vocab), choice(ints(SAMPLING, self._limits.batch), ints(count), count), ints(count))
 
     def _add_norm(self, x: Tensor, residual: Tensor | None, *, whole: bool = False) -> None:
         weight, eps = self._new(self._spec.hidden), self._spec.eps
         if whole or self._mesh.tensor == 1 or x.shape[0] > self._limits.batch:
             add_rms_norm(x, residual, weight, eps)
         else:
-            sum_rms_norm(x, 4 * FLAGS, self._peers, residual, weight, eps)
+            allreduce_rms_norm(x, 4 * FLAG_COUNT, self._peers, residual, weight, eps)
 
     def _product(self, x: Tensor, columns: int, *, biased: bool, summed: bool = False) -> Tensor:
         """As `dense.linear`, or with `summed` as a rank's `product`."""
         weight, bias = self._new(columns, x.shape[1]), self._new(columns) if biased else None
-        if how := dense.some(x, weight, summed=summed and self._mesh.tensor == 1):
-            return narrow.launch(x, weight, bias, how)
-        return skinny.launch(x, weight, bias) if dense.few(x, weight) else self._new(x.shape[0], columns)
+        if how := dense.small_m_tiles(x, weight, split_k=summed and self._mesh.tensor == 1):
+            return gemm_small_m.launch(x, weight, bias, how)
+        return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(x.shape[0], columns)
 
     def _gated(self, x: Tensor) -> Tensor:
-        """As `dense.gated`."""
+        """As `dense.swiglu`."""
         columns = 2 * _width(self._cut.inner)
         weight, bias = self._new(columns, x.shape[1]), self._new(columns) if self._spec.mlp_bias else None
-        how = dense.some(x, weight, gates=True)
+        how = dense.small_m_tiles(x, weight, gated=True)
         if how is not None:
-            return narrow.launch(x, weight, bias, how, gated=True)
+            return gemm_small_m.launch(x, weight, bias, how, gated=True)
         return silu_mul(self._product(x, columns, biased=self._spec.mlp_bias))
 
 

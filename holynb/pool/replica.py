@@ -150,7 +150,7 @@ class Replica:
             for rank in self.ranks:
                 await rank.start()
         except OSError as exc:
-            rank.words = f"could not be started: {shortage.words(exc)}"
+            rank.words = f"could not be started: {shortage.describe(exc)}"
             self._over(rank)
             await self.stop(0.0)
             raise

@@ -161,7 +161,7 @@ class Runner:
                 self._launch(step)
             except (RuntimeError, MemoryError) as exc:
                 # Ranks of one replica must agree on every step; one that ran out alone ends the replica.
-                if self.group is not None or not shortage.memory(exc):
+                if self.group is not None or not shortage.is_out_of_memory(exc):
                     raise
                 emits += self._land(0) + self._shrink(step)
         emits += self._land(self.engine.ahead if step is not None else max(0, len(self._flights) - 1))

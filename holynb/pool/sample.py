@@ -11,7 +11,7 @@ import torch
 from holynb.pool.guide import masks
 from holynb.pool.job import Job, Seq
 from kernels_support.gpu.masking import mask
-from kernels_support.gpu.sampling import Choice, choose_reference
+from kernels_support.gpu.sampling import SamplingParams, sample_reference
 
 __all__ = ["choice", "choose", "settled"]
 
@@ -22,10 +22,10 @@ def settled(job: Job) -> Job:
     return replace(job, seed=seed)
 
 
-def choice(seqs: Sequence[Seq]) -> Choice:
+def choice(seqs: Sequence[Seq]) -> SamplingParams:
     """How to sample the next token of each sequence. Its position is the number of tokens before it."""
     jobs = [s.job for s in seqs]
-    return Choice(
+    return SamplingParams(
         torch.tensor([max(j.temperature, 0.0) for j in jobs], dtype=torch.float32),
         torch.tensor([max(j.top_k, 0) for j in jobs], dtype=torch.int32),
         torch.tensor([j.top_p for j in jobs], dtype=torch.float32),
@@ -41,4 +41,4 @@ def choose(logits: torch.Tensor, seqs: Sequence[Seq]) -> list[int]:
         mask(logits, torch.tensor(guided), torch.from_numpy(masks([seqs[i] for i in guided])))
     if all(s.job.temperature <= 0 for s in seqs):
         return [int(t) for t in logits.argmax(-1).tolist()]
-    return [int(t) for t in choose_reference(logits, choice(seqs)).tolist()]
+    return [int(t) for t in sample_reference(logits, choice(seqs)).tolist()]

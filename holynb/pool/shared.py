@@ -8,8 +8,8 @@ import os
 import torch
 from torch import Tensor, distributed
 
+from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers
 from kernels_support.gpu.lang import HAS_TRITON
-from kernels_support.gpu.summing import FLAGS, Peers
 
 __all__ = ["Shared", "readable"]
 
@@ -35,11 +35,11 @@ class Shared:
     def __init__(self, group: distributed.ProcessGroup, device: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         self._dtype, self._shape = dtype, shape
         self._room = math.prod(shape[1:]) * dtype.itemsize
-        self._memory, addresses = self._map(group, 4 * FLAGS + shape[0] * self._room, device)
+        self._memory, addresses = self._map(group, 4 * FLAG_COUNT + shape[0] * self._room, device)
         self.peers = Peers(torch.tensor(addresses, dtype=torch.int64, device=device), distributed.get_rank(group), len(addresses))
         if self._memory.is_cuda:
             torch.cuda.synchronize()
-        self._places = {self.room(i, 1).data_ptr(): 4 * FLAGS + i * self._room for i in range(shape[0])}
+        self._places = {self.room(i, 1).data_ptr(): 4 * FLAG_COUNT + i * self._room for i in range(shape[0])}
 
     def _map(self, group: distributed.ProcessGroup, size: int, device: str) -> tuple[Tensor, list[int]]:
         """So many zero bytes of this rank's, and where each rank's lie as this one sees them."""
@@ -52,7 +52,7 @@ class Shared:
 
     def room(self, which: int, rows: int) -> Tensor:
         """(rows, width), at the beginning of one room."""
-        begin, width = 4 * FLAGS + which * self._room, self._shape[2]
+        begin, width = 4 * FLAG_COUNT + which * self._room, self._shape[2]
         found: Tensor = self._memory[begin : begin + rows * width * self._dtype.itemsize].view(self._dtype).view(rows, width)
         return found
 

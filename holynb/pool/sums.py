@@ -10,9 +10,9 @@ from holynb.pool.fit.mesh import Cut
 from holynb.pool.fit.spec import Spec
 from holynb.pool.model import Joins
 from holynb.pool.shared import Shared
+from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear
 from kernels_support.gpu.norms import add_rms_norm
-from kernels_support.gpu.summing import sum_rms_norm
 
 __all__ = ["Sums"]
 
@@ -46,7 +46,7 @@ class Sums(Joins):
         place = None if self._shared is None else self._shared.place(part)
         if self._shared is None or place is None:
             return add_rms_norm(self.total(part), residual, weight, eps)
-        return sum_rms_norm(part, place, self._shared.peers, residual, weight, eps)
+        return allreduce_rms_norm(part, place, self._shared.peers, residual, weight, eps)
 
     def _room(self, which: int, rows: int) -> Tensor | None:
         """(rows, hidden) that the peers can read, for a part that `add_norm` takes next (0 for embeddings); None: anywhere."""

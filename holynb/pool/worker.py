@@ -56,7 +56,7 @@ class Worker:
                 runner.close()
         except Exception as exc:  # noqa: BLE001 - whatever it is, the server must hear of it before this process ends
             traceback.print_exc()
-            self._send({"t": "failed", "message": f"{type(exc).__name__}: {exc}".removesuffix(": "), "oom": shortage.memory(exc)})
+            self._send({"t": "failed", "message": f"{type(exc).__name__}: {exc}".removesuffix(": "), "oom": shortage.is_out_of_memory(exc)})
             return 1
         return 0
 

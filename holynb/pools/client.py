@@ -57,7 +57,7 @@ def _clearly() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise BadRoute(f"The pools cannot be looked at or changed now: {shortage.words(exc)}") from exc
+        raise BadRoute(f"The pools cannot be looked at or changed now: {shortage.describe(exc)}") from exc
 
 
 @_clearly()
@@ -213,7 +213,7 @@ def _launch(wish: Wish) -> None:
         _room(home / "run")
         child = spawn(Command(argv, env=_environment(), log=logfiles.begin(home, wish), cwd=home), bound=False)
     except OSError as exc:
-        raise BadRoute(f"The pool {wish.called} cannot be started: {shortage.words(exc)}") from exc
+        raise BadRoute(f"The pool {wish.called} cannot be started: {shortage.describe(exc)}") from exc
     _children[child.pid] = child
 
 

@@ -1,7 +1,7 @@
-"""Attention over a paged KV cache, in plain torch: queries of many sequences, keys and values wherever their blocks lie.
+"""Attention over a paged KV cache (PagedAttention, Kwon et al. 2023, arXiv:2309.06180) in plain torch: the reference for `paged.py`.
 
-The cache is (KV heads, slots, size) for one layer; a sequence's tokens lie in runs of slots. One run is a view, so a sequence
-that could grow in place costs no copy; several are joined first. `paged.py` beside this does the same by Triton.
+The cache is (KV heads, slots, size) for one layer; a sequence's tokens lie in ranges of slots. One range is a view, so a sequence
+whose blocks are consecutive costs no copy; several ranges are concatenated first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Span:
 
 def runs(blocks: Sequence[int], size: int, length: int) -> list[tuple[int, int]]:
     """Half-open ranges of slots that hold `length` tokens, in order."""
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     left = length
     for block in blocks:
         if left <= 0:
@@ -35,15 +35,15 @@ def runs(blocks: Sequence[int], size: int, length: int) -> list[tuple[int, int]]
         first = block * size
         n = min(size, left)
         left -= n
-        if found and found[-1][1] == first:
-            found[-1] = (found[-1][0], first + n)
+        if ranges and ranges[-1][1] == first:
+            ranges[-1] = (ranges[-1][0], first + n)
         else:
-            found.append((first, first + n))
-    return found
+            ranges.append((first, first + n))
+    return ranges
 
 
 def causal(queries: int, keys: int, group: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> torch.Tensor | None:
-    """What the last `queries` of `keys` positions may see, once for each query head of a group; None where they may see all."""
+    """Causal mask of the last `queries` of `keys` positions, repeated for each query head of a group; None where nothing is masked."""
     if queries == 1:
         return None
     mask = torch.full((queries, keys), -torch.inf, dtype=dtype, device=device).triu_(keys - queries + 1)
@@ -56,17 +56,17 @@ def attend_reference(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, 
     out = torch.empty_like(q)
     for span in spans:
         n = span.stop - span.start
-        k, v = _joined(keys, span.runs), _joined(values, span.runs)
-        rows = q[span.start : span.stop].view(n, kv, -1, size)
-        rows = rows if n == 1 else rows.permute(1, 2, 0, 3).reshape(1, kv, -1, size)
-        said = scaled_dot_product_attention(rows, k[None], v[None], attn_mask=span.mask)
+        k, v = _gather(keys, span.runs), _gather(values, span.runs)
+        queries = q[span.start : span.stop].view(n, kv, -1, size)
+        queries = queries if n == 1 else queries.permute(1, 2, 0, 3).reshape(1, kv, -1, size)
+        attended = scaled_dot_product_attention(queries, k[None], v[None], attn_mask=span.mask)
         if n > 1:
-            said = said.view(kv, -1, n, size).permute(2, 0, 1, 3)
-        out[span.start : span.stop] = said.reshape(n, -1, size)
+            attended = attended.view(kv, -1, n, size).permute(2, 0, 1, 3)
+        out[span.start : span.stop] = attended.reshape(n, -1, size)
     return out
 
 
-def _joined(pages: torch.Tensor, spans: list[tuple[int, int]]) -> torch.Tensor:
-    if len(spans) == 1:
-        return pages[:, spans[0][0] : spans[0][1]]
-    return torch.cat([pages[:, a:b] for a, b in spans], 1)
+def _gather(cache: torch.Tensor, ranges: list[tuple[int, int]]) -> torch.Tensor:
+    if len(ranges) == 1:
+        return cache[:, ranges[0][0] : ranges[0][1]]
+    return torch.cat([cache[:, a:b] for a, b in ranges], 1)

@@ -1,77 +1,83 @@
-"""x · Wᵀ by what is fastest where it runs: Triton for few rows and a small W on a GPU, oneDNN over a packed W on CPU, else torch's own."""
+"""x · Wᵀ by what is fastest.
+
+On a GPU Triton for few rows and a small W (`gemv.py`, `gemm_small_m.py`), on CPU oneDNN with a packed W, else torch.
+"""
 
 from __future__ import annotations
 
 import torch
 
-from kernels_support.gpu import narrow, skinny
-from kernels_support.gpu.gates import silu_mul
+from kernels_support.gpu import gemm_small_m, gemv
 from kernels_support.gpu.lang import on_device
+from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["few", "gated", "linear", "packed", "parts", "some"]
+__all__ = ["linear", "linear_split_k", "pack_onednn", "small_m_tiles", "swiglu", "takes_gemv"]
 
-#: Rows of x, and numbers in W, up to which `skinny` beats cuBLAS (measured on one H200).
-ROWS, NUMBERS = 4, 1 << 23
+#: Rows of x, and elements of W, up to which `gemv` beats cuBLAS (measured on one H200).
+GEMV_MAX_ROWS, GEMV_MAX_WEIGHTS = 4, 1 << 23
 
-#: Rows from which `narrow` beats `skinny`, and numbers up to which it beats cuBLAS.
-SEVERAL, NARROW = 3, 6_400_000
+#: Rows from which `gemm_small_m` beats `gemv`, and elements of W up to which it beats cuBLAS.
+GEMM_SMALL_M_MIN_ROWS, GEMM_SMALL_M_MAX_WEIGHTS = 3, 6_400_000
 
-#: Rows up to which `narrow` is the faster one where its sums are not taken in parts; twice as many where they are.
-PLAIN = 128
+#: Rows up to which `gemm_small_m` beats cuBLAS, without and with split-K.
+GEMM_SMALL_M_MAX_ROWS, GEMM_SPLIT_K_MAX_ROWS = 128, 256
 
-#: Rows that the packed layout is made for; it serves any number.
-TYPICAL = 16
+#: Rows that oneDNN's packed layout is optimized for; it serves any number.
+ONEDNN_PACK_ROWS = 16
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, out: torch.Tensor | None = None) -> torch.Tensor:
     """(rows, k) and (n, k) → (rows, n): `torch.nn.functional.linear`, into `out` where it is given (on a GPU)."""
     if weight.is_mkldnn:
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - its only door
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # noqa: SLF001 - there is no public op
         return product
-    if how := some(x, weight):
-        return narrow.launch(x, weight, bias, how, out)
-    if few(x, weight):
-        return skinny.launch(x, weight, bias, out)
+    if tiles := small_m_tiles(x, weight):
+        return gemm_small_m.launch(x, weight, bias, tiles, out)
+    if takes_gemv(x, weight):
+        return gemv.launch(x, weight, bias, out)
     if out is None:
         return torch.nn.functional.linear(x, weight, bias)
     return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
 
 
-def parts(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`linear`, or (parts, rows, n) float32 to be added by who reads it (`norms.add_rms_norm`), where that is faster."""
-    how = some(x, weight, summed=True)
-    return linear(x, weight, bias) if how is None else narrow.launch(x, weight, bias, how)
+def linear_split_k(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`linear`, or, where that is faster, split-K's (split, rows, n) float32 partial sums, which the reader adds (`norms.add_rms_norm`)."""
+    tiles = small_m_tiles(x, weight, split_k=True)
+    return linear(x, weight, bias) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles)
 
 
-def gated(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`silu_mul` of `linear`: (rows, k) and (2n, k) → (rows, n)."""
-    how = some(x, weight, gates=True)
-    return silu_mul(linear(x, weight, bias)) if how is None else narrow.launch(x, weight, bias, how, gated=True)
+def swiglu(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """SwiGLU (Shazeer 2020, arXiv:2002.05202), `silu_mul` of `linear`, in one kernel where faster: (rows, k) and (2n, k) → (rows, n)."""
+    tiles = small_m_tiles(x, weight, gated=True)
+    return silu_mul(linear(x, weight, bias)) if tiles is None else gemm_small_m.launch(x, weight, bias, tiles, gated=True)
 
 
-def some(x: torch.Tensor, weight: torch.Tensor, *, gates: bool = False, summed: bool = False) -> narrow.Tiles | None:
-    """How `narrow` divides the product; None where it is not the faster one."""
-    if not on_device(x) or not SEVERAL <= x.shape[0] <= (2 * PLAIN if summed else PLAIN) or weight.numel() > NARROW or x.dtype == torch.float32:
+def small_m_tiles(x: torch.Tensor, weight: torch.Tensor, *, gated: bool = False, split_k: bool = False) -> gemm_small_m.Tiles | None:
+    """The tiles of `gemm_small_m` for this product; None where something else is faster."""
+    max_rows = GEMM_SPLIT_K_MAX_ROWS if split_k else GEMM_SMALL_M_MAX_ROWS
+    if not on_device(x) or not GEMM_SMALL_M_MIN_ROWS <= x.shape[0] <= max_rows:
         return None
-    return narrow.tiles(x.shape[0], weight.shape[0] // (2 if gates else 1), x.shape[1], gated=gates, summed=summed)
+    if weight.numel() > GEMM_SMALL_M_MAX_WEIGHTS or x.dtype == torch.float32:
+        return None
+    return gemm_small_m.pick_tiles(x.shape[0], weight.shape[0] // (2 if gated else 1), x.shape[1], gated=gated, split_k=split_k)
 
 
-def few(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether `skinny` is the faster one where it is not `narrow`."""
-    return on_device(x) and x.shape[0] <= ROWS and weight.numel() <= NUMBERS
+def takes_gemv(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether `gemv` is fastest, where `small_m_tiles` gave None."""
+    return on_device(x) and x.shape[0] <= GEMV_MAX_ROWS and weight.numel() <= GEMV_MAX_WEIGHTS
 
 
-def packed(weight: torch.Tensor) -> torch.Tensor:
-    """A float32 matrix as oneDNN wants it: 1.4 to 2.4 times as fast as the library torch asks by itself (AVX-512, 1 to 32 rows).
+def pack_onednn(weight: torch.Tensor) -> torch.Tensor:
+    """A float32 matrix in oneDNN's blocked layout: 1.4 to 2.4 times as fast as what torch calls by default (AVX-512, 1 to 32 rows).
 
-    The ops are torch's inductor's, not public: the matrix comes back as it was where they are missing or do not say the same.
+    The ops are torch inductor's and not public: where they are missing or give other results, the matrix is returned unchanged.
     """
     if weight.is_cuda or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return weight
     try:
-        made: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL)  # noqa: SLF001 - its only door
+        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, ONEDNN_PACK_ROWS)  # noqa: SLF001 - there is no public op
         x = weight[:3].contiguous()
-        same = torch.allclose(linear(x, made), torch.nn.functional.linear(x, weight), rtol=1e-4, atol=1e-5)
-    except (AttributeError, RuntimeError, TypeError):  # another torch, another build, a processor oneDNN does not know
+        equal = torch.allclose(linear(x, packed), torch.nn.functional.linear(x, weight), rtol=1e-4, atol=1e-5)
+    except (AttributeError, RuntimeError, TypeError):  # another torch, another build, a processor oneDNN does not support
         return weight
-    return made if same else weight
+    return packed if equal else weight

@@ -1,7 +1,8 @@
-"""Triton where it is installed, and nothing in its place where not, so that the plain torch side of each kernel imports everywhere.
+"""Triton where it is installed, else None, so that the plain torch side of each kernel can be imported everywhere.
 
-A kernel is started by `start`. Over tensors that are not there (torch's meta device) it is noted instead, inside `noting`: what a model would launch can
-be compiled before there is a model.
+Kernels are launched through `launch_kernel`, with programmatic dependent launch (CUDA C++ Programming Guide) where the device has it.
+Inside `record_launches` they are recorded and not run, also over tensors on torch's meta device, which hold no data: what a model will
+launch can be compiled before its weights are loaded.
 """
 
 from __future__ import annotations
@@ -16,9 +17,22 @@ from typing import Any
 
 import torch
 
-__all__ = ["HAS_TRITON", "Launch", "after", "early", "jit", "let", "noting", "on_device", "start", "tl", "triton", "wait"]
+__all__ = [
+    "HAS_TRITON",
+    "Launch",
+    "has_pdl",
+    "jit",
+    "launch_kernel",
+    "on_device",
+    "pdl_barrier",
+    "pdl_launch_dependents",
+    "pdl_wait",
+    "record_launches",
+    "tl",
+    "triton",
+]
 
-# A CPU's torch has nothing to run it but its interpreter, and loading it would delay every start.
+# A CPU-only torch can run kernels in Triton's interpreter alone, and importing Triton would slow down every start.
 if torch.version.cuda or torch.version.hip or os.environ.get("TRITON_INTERPRET") == "1":
     try:
         import triton
@@ -30,63 +44,63 @@ else:
 
 HAS_TRITON = triton is not None
 
-#: What this thread's `noting` has found so far; none where it is not inside one.
-_here = threading.local()
+#: `launches`: what this thread's `record_launches` has recorded so far; unset or None outside of it.
+_recording = threading.local()
 
 
 def jit(function: Any) -> Any:
-    """`triton.jit`; without Triton the kernel stays as it stands, and nobody launches it."""
+    """`triton.jit`; without Triton the undecorated function, which is never launched."""
     return triton.jit(function) if HAS_TRITON else function
 
 
 def on_device(x: torch.Tensor) -> bool:
-    """Whether this tensor is for the Triton side."""
+    """Whether Triton serves this tensor."""
     return HAS_TRITON and (x.is_cuda or x.is_meta)
 
 
 @cache
-def early() -> bool:
-    """Whether a kernel may be set up before the one in front of it has ended (programmatic dependent launch, from Hopper on)."""
+def has_pdl() -> bool:
+    """Whether the device has programmatic dependent launch (Hopper and later): a kernel may start before the one in front has ended."""
     return torch.cuda.is_available() and bool(torch.version.cuda) and torch.cuda.get_device_capability() >= (9, 0)
 
 
 @jit
-def after(pdl: tl.constexpr) -> None:
-    """First of all in a kernel: wait until all that was launched before it is done. What comes next may be set up meanwhile."""
-    wait(pdl)
-    let(pdl)
+def pdl_barrier(pdl: tl.constexpr) -> None:
+    """`pdl_wait`, then `pdl_launch_dependents`: for the beginning of a kernel that reads nothing earlier."""
+    pdl_wait(pdl)
+    pdl_launch_dependents(pdl)
 
 
 @jit
-def wait(pdl: tl.constexpr) -> None:
-    """The first half of `after`. What was written before the kernel in front of this one may be read already."""
+def pdl_wait(pdl: tl.constexpr) -> None:
+    """Wait until the preceding kernel has ended and its writes are visible. What was written before that kernel may be read without it."""
     if pdl:
         tl.extra.cuda.gdc_wait()
 
 
 @jit
-def let(pdl: tl.constexpr) -> None:
-    """The second half: once every program has come here, the next kernel may be set up."""
+def pdl_launch_dependents(pdl: tl.constexpr) -> None:
+    """Let the next kernel start, up to its own `pdl_wait`, once every program has come here."""
     if pdl:
         tl.extra.cuda.gdc_launch_dependents()
 
 
-def start(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
-    """Launch `kernel` over `grid`; inside `noting`, take note of it. It may be set up while the kernel before it still runs, where the device can."""
-    found: dict[Any, Launch] | None = getattr(_here, "found", None)
-    options["pdl"] = early()
+def launch_kernel(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> None:
+    """Launch `kernel` over `grid`, by programmatic dependent launch where the device has it. Inside `record_launches`: record it."""
+    launches: dict[Any, Launch] | None = getattr(_recording, "launches", None)
+    options["pdl"] = has_pdl()
     if options["pdl"]:
         options["launch_pdl"] = True
-    if found is None:
+    if launches is None:
         kernel[grid](*args, **options)
     else:
         launch = Launch(kernel, args, options)
-        found.setdefault(launch.key, launch)
+        launches.setdefault(launch.key, launch)
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A kernel with what it would be started with."""
+    """A kernel with the arguments and options of its launch."""
 
     kernel: Any
     args: tuple[Any, ...]
@@ -94,27 +108,27 @@ class Launch:
 
     @property
     def key(self) -> Any:
-        """Equal for launches that Triton compiles once: it looks at types, and at which numbers and addresses 16 divides."""
-        return self.kernel, *map(_special, self.args), *sorted(self.options.items())
+        """Equal for launches that share one compilation: Triton specializes on types, and on integers and addresses divisible by 16."""
+        return self.kernel, *map(_specialization, self.args), *sorted(self.options.items())
 
     def compile(self, *, load: bool) -> None:
-        """Compile it, for this thread's device; with `load`, bring it there as well. Nothing is run."""
-        made = self.kernel.warmup(*self.args, grid=(1,), **self.options)
+        """Compile for this thread's device; with `load`, load the binary onto it as well. Nothing is run."""
+        compiled = self.kernel.warmup(*self.args, grid=(1,), **self.options)
         if load:
-            _ = made.run  # Triton loads a kernel where somebody asks how to run it
+            _ = compiled.run  # reading the attribute makes Triton load the binary
 
 
-def _special(value: Any) -> Any:
+def _specialization(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.dtype, value.data_ptr() % 16 == 0
     return (value == 1, value % 16 == 0) if isinstance(value, int) else type(value)
 
 
 @contextmanager
-def noting() -> Iterator[dict[Any, Launch]]:
-    """While inside, this thread's kernels are noted, each once, in order, and none is run."""
-    _here.found = {}
+def record_launches() -> Iterator[dict[Any, Launch]]:
+    """Record this thread's launches, each compilation once and in order, and run none of them."""
+    _recording.launches = {}
     try:
-        yield _here.found
+        yield _recording.launches
     finally:
-        _here.found = None
+        _recording.launches = None

@@ -1,9 +1,12 @@
-"""One token a row out of its logits: greedy, temperature, top-k, top-p, each row by its own seed, whatever else is in the batch.
+"""One token per row out of its logits: greedy, or by temperature, top-k and top-p, each row with its own seed, independent of the batch.
 
-The random part is the Gumbel trick over counters: noise is a function of (seed, position, token) by Philox4x32 (Salmon et al., "Parallel Random
-Numbers: As Easy as 1, 2, 3", SC 2011), so a row's choice depends on nothing but the row. It is made twice: a piece of the vocabulary is chosen by what all of
-it weighs, then a token of that piece, so that all the other tokens need no noise. Top-k and top-p are a threshold on the logit; what ties with it stays in.
-This is the plain torch side; `choosing.py` is Triton's.
+Gumbel-max sampling (Gumbel 1954; Maddison, Tarlow & Minka 2014, "A* Sampling", arXiv:1411.0030): the argmax of logits plus Gumbel noise
+is distributed as their softmax. The noise comes from a counter-based generator, Philox4x32 (Salmon et al., "Parallel random numbers: as
+easy as 1, 2, 3", SC 2011), over (seed, position, token), so a row's token depends on nothing but the row.
+Two levels: first a piece of the vocabulary by the logsumexp of its logits, then a token of that piece; all other tokens need no noise.
+Top-k (Fan et al. 2018, arXiv:1805.04833) and top-p (nucleus sampling, Holtzman et al. 2019, arXiv:1904.09751) become one threshold on
+the logit; tokens that tie with it are kept.
+This is the plain torch reference; `sampler.py` is the Triton side.
 """
 
 from __future__ import annotations
@@ -12,20 +15,30 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["PIECE", "ROUNDS", "Choice", "choose_reference", "noise_of_pieces", "noise_of_tokens", "philox", "threshold_reference"]
+__all__ = [
+    "PHILOX_ROUNDS",
+    "PIECE_TOKENS",
+    "SamplingParams",
+    "philox",
+    "piece_gumbel_noise",
+    "sample_reference",
+    "threshold_reference",
+    "token_gumbel_noise",
+]
 
-#: Rounds of Philox: the fewest that pass all of BigCrush (the paper's table 2).
-ROUNDS = 7
+#: The fewest rounds that pass all of BigCrush (the paper's table 2).
+PHILOX_ROUNDS = 7
 
-#: Tokens of a piece. Its first quarter has the first words of a counter each, the second quarter the second words: what one thread draws stays with it.
-PIECE = 2048
+#: A token's noise is word i // (PIECE_TOKENS / 4) of counter i % (PIECE_TOKENS / 4), i its index in the piece: a GPU thread uses all four
+#: words that it draws.
+PIECE_TOKENS = 2048
 
-_WORD = 0xFFFFFFFF
+_U32_MAX = 0xFFFFFFFF
 
 
 @dataclass(slots=True)
-class Choice:
-    """How each row is sampled; all (rows,). temperature float32 (0: greedy), top_k int32 (0: all), top_p float32 (1: all), seed int64, position int32."""
+class SamplingParams:
+    """Each (rows,): temperature float32 (0: greedy), top_k int32 (0: all), top_p float32 (1: all), seed int64, position int32."""
 
     temperature: torch.Tensor
     top_k: torch.Tensor
@@ -34,34 +47,37 @@ class Choice:
     position: torch.Tensor
 
 
-def philox(counter: tuple[torch.Tensor, ...], key: tuple[torch.Tensor, torch.Tensor], rounds: int = ROUNDS) -> tuple[torch.Tensor, ...]:
-    """Philox4x32: four words of a counter and two of a key, int64 tensors of 32 bits that broadcast, to four random words."""
+def philox(
+    counter: tuple[torch.Tensor, ...], key: tuple[torch.Tensor, torch.Tensor], rounds: int = PHILOX_ROUNDS
+) -> tuple[torch.Tensor, ...]:
+    """Philox4x32: four counter words and two key words, int64 tensors of 32-bit values that broadcast → four random words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(rounds):
-        # 64 bits of each product: int64 wraps, and the sign is masked away.
+        # The products need 64 bits: int64 wraps, and masking drops the sign.
         a, b = c0 * 0xD2511F53, c2 * 0xCD9E8D57
-        c0, c1, c2, c3 = ((b >> 32) & _WORD) ^ c1 ^ k0, b & _WORD, ((a >> 32) & _WORD) ^ c3 ^ k1, a & _WORD
-        k0, k1 = (k0 + 0x9E3779B9) & _WORD, (k1 + 0xBB67AE85) & _WORD
+        c0, c1, c2, c3 = ((b >> 32) & _U32_MAX) ^ c1 ^ k0, b & _U32_MAX, ((a >> 32) & _U32_MAX) ^ c3 ^ k1, a & _U32_MAX
+        k0, k1 = (k0 + 0x9E3779B9) & _U32_MAX, (k1 + 0xBB67AE85) & _U32_MAX
     return c0, c1, c2, c3
 
 
-def noise_of_pieces(seed: torch.Tensor, position: torch.Tensor, pieces: int) -> torch.Tensor:
-    """(rows, pieces) of Gumbel noise, float32, from 23 random bits each. Its counters are not those of any token."""
-    return _gumbel(_words(seed, position, torch.arange(pieces, device=seed.device)[None], 1)[0])
+def piece_gumbel_noise(seed: torch.Tensor, position: torch.Tensor, pieces: int) -> torch.Tensor:
+    """(rows, pieces) of Gumbel noise, float32, from 23 random bits each. Their counters differ from those of all tokens."""
+    return _gumbel(_random_words(seed, position, torch.arange(pieces, device=seed.device)[None], 1)[0])
 
 
-def noise_of_tokens(seed: torch.Tensor, position: torch.Tensor, piece: torch.Tensor) -> torch.Tensor:
-    """(rows, PIECE) of the same for the tokens of one piece a row."""
-    quarter = PIECE // 4
+def token_gumbel_noise(seed: torch.Tensor, position: torch.Tensor, piece: torch.Tensor) -> torch.Tensor:
+    """(rows, PIECE_TOKENS) of Gumbel noise for the tokens of one piece per row."""
+    quarter = PIECE_TOKENS // 4
     counter = piece[:, None] * quarter + torch.arange(quarter, device=seed.device)[None]
-    return _gumbel(torch.cat(_words(seed, position, counter, 0), -1))
+    return _gumbel(torch.cat(_random_words(seed, position, counter, 0), -1))
 
 
-def _words(seed: torch.Tensor, position: torch.Tensor, counter: torch.Tensor, kind: int) -> tuple[torch.Tensor, ...]:
-    """Four random words for each number of `counter` (rows or 1, any)."""
-    seed, nothing = seed[:, None], torch.zeros_like(counter[:1])
-    return philox((counter, position.long()[:, None] & _WORD, nothing + kind, nothing), (seed & _WORD, (seed >> 32) & _WORD))
+def _random_words(seed: torch.Tensor, position: torch.Tensor, counter: torch.Tensor, stream: int) -> tuple[torch.Tensor, ...]:
+    """Four random words for each number of `counter` (rows or 1, any). `stream`: 0 for tokens, 1 for pieces."""
+    seed, zero = seed[:, None], torch.zeros_like(counter[:1])
+    words = counter, position.long()[:, None] & _U32_MAX, zero + stream, zero
+    return philox(words, (seed & _U32_MAX, (seed >> 32) & _U32_MAX))
 
 
 def _gumbel(words: torch.Tensor) -> torch.Tensor:
@@ -69,9 +85,9 @@ def _gumbel(words: torch.Tensor) -> torch.Tensor:
 
 
 def threshold_reference(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, head: int = 256) -> torch.Tensor:
-    """(rows, 1): the smallest scaled logit that stays in; top-k first, then top-p over what is left of it, as transformers orders them.
+    """(rows, 1): the smallest scaled logit that is kept; top-k first, then top-p over what top-k kept, in transformers' order.
 
-    `head`: how many of the largest are looked at first. They nearly always are enough, and putting all in order takes 25 times as long.
+    `head`: how many of the largest logits are tried first. They nearly always suffice, and sorting all of them takes 25 times as long.
     """
     vocab = scaled.shape[-1]
     keep = torch.where(top_k > 0, top_k, vocab).clamp(max=vocab).long()[:, None]
@@ -80,43 +96,44 @@ def threshold_reference(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.
     weight = (ordered - ordered[:, :1]).exp().masked_fill(rank >= keep, 0.0)
     total = torch.where(keep < vocab, weight.sum(-1, keepdim=True), (scaled - ordered[:, :1]).exp().sum(-1, keepdim=True))
     mass = weight / total
-    # Where all may stay, none is left out because the sum before it was rounded up to 1.
-    inside = ((mass.cumsum(-1) - mass < top_p[:, None]) | (top_p[:, None] >= 1)) & (rank < keep)
-    inside[:, 0] = True
-    edge = ordered.gather(1, inside.sum(-1, keepdim=True) - 1)
-    # Where more of a row is wanted than its head, the head says neither where it ends nor, with top-k, what all of it weighs.
-    more = ((inside[:, -1:] | (keep < vocab)) & (keep > ordered.shape[-1]))[:, 0].nonzero()[:, 0]
-    if len(more):
-        edge[more] = threshold_reference(scaled[more], top_k[more], top_p[more], 16 * head)
-    return edge
+    # With top_p = 1 nothing is dropped because the sum before it was rounded up to 1.
+    kept = ((mass.cumsum(-1) - mass < top_p[:, None]) | (top_p[:, None] >= 1)) & (rank < keep)
+    kept[:, 0] = True
+    threshold = ordered.gather(1, kept.sum(-1, keepdim=True) - 1)
+    # Where a row keeps more than its head, the head shows neither the threshold nor, with top-k, the total mass.
+    unsettled = ((kept[:, -1:] | (keep < vocab)) & (keep > ordered.shape[-1]))[:, 0].nonzero()[:, 0]
+    if len(unsettled):
+        threshold[unsettled] = threshold_reference(scaled[unsettled], top_k[unsettled], top_p[unsettled], 16 * head)
+    return threshold
 
 
-def choose_reference(logits: torch.Tensor, how: Choice) -> torch.Tensor:
+def sample_reference(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     """(rows, vocabulary) → (rows,) int64. Ties go to the smaller token."""
-    best = logits.argmax(-1)
-    warm = (how.temperature > 0).nonzero()[:, 0]
-    if not len(warm):
-        return best
-    scaled = logits[warm].float() / how.temperature[warm, None]
-    cut = ((how.top_k[warm] > 0) | (how.top_p[warm] < 1)).nonzero()[:, 0]
+    tokens = logits.argmax(-1)
+    random = (params.temperature > 0).nonzero()[:, 0]
+    if not len(random):
+        return tokens
+    scaled = logits[random].float() / params.temperature[random, None]
+    cut = ((params.top_k[random] > 0) | (params.top_p[random] < 1)).nonzero()[:, 0]
     if len(cut):
-        edge = torch.full_like(scaled[:, :1], -torch.inf)
-        edge[cut] = threshold_reference(scaled if len(cut) == len(warm) else scaled[cut], how.top_k[warm][cut], how.top_p[warm][cut])
-        scaled.masked_fill_(scaled < edge, -torch.inf)
-    best[warm] = _drawn(scaled, best[warm], how.seed[warm], how.position[warm])
-    return best
+        threshold = torch.full_like(scaled[:, :1], -torch.inf)
+        top_k, top_p = params.top_k[random][cut], params.top_p[random][cut]
+        threshold[cut] = threshold_reference(scaled if len(cut) == len(random) else scaled[cut], top_k, top_p)
+        scaled.masked_fill_(scaled < threshold, -torch.inf)
+    tokens[random] = _sample_softmax(scaled, tokens[random], params.seed[random], params.position[random])
+    return tokens
 
 
-def _drawn(scaled: torch.Tensor, best: torch.Tensor, seed: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """(rows,): each token as often as the softmax of `scaled` says. `best` is its argmax."""
+def _sample_softmax(scaled: torch.Tensor, best: torch.Tensor, seed: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """(rows,): tokens distributed as the softmax of `scaled`. `best` is its argmax."""
     rows, vocab = scaled.shape
-    pieces = -(-vocab // PIECE)
-    top = scaled.gather(1, best[:, None])
-    if vocab % PIECE:
-        scaled = torch.nn.functional.pad(scaled, (0, pieces * PIECE - vocab), value=-torch.inf)
-    # What is out of reach anyway is clamped: exp of minus infinity takes CPUs five times as long as of a number.
-    weight = (scaled - top).clamp_(min=-80).exp_().view(rows, pieces, PIECE).sum(-1)
-    piece = (weight.log_() + noise_of_pieces(seed, position, pieces)).argmax(-1)
-    scaled = scaled.view(rows, pieces, PIECE)
+    pieces = -(-vocab // PIECE_TOKENS)
+    peak = scaled.gather(1, best[:, None])
+    if vocab % PIECE_TOKENS:
+        scaled = torch.nn.functional.pad(scaled, (0, pieces * PIECE_TOKENS - vocab), value=-torch.inf)
+    # Clamped where it cannot matter: on CPUs exp of minus infinity takes five times as long as exp of a finite number.
+    weight = (scaled - peak).clamp_(min=-80).exp_().view(rows, pieces, PIECE_TOKENS).sum(-1)
+    piece = (weight.log_() + piece_gumbel_noise(seed, position, pieces)).argmax(-1)
+    scaled = scaled.view(rows, pieces, PIECE_TOKENS)
     inside = scaled[torch.arange(rows, device=piece.device), piece]
-    return piece * PIECE + (inside + noise_of_tokens(seed, position, piece)).argmax(-1)
+    return piece * PIECE_TOKENS + (inside + token_gumbel_noise(seed, position, piece)).argmax(-1)

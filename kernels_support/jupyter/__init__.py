@@ -1,1 +1,1 @@
-"""Processes, sockets and what Jupyter can do. Knows nothing of prompts and imports nothing of holynb."""
+"""Processes, sockets and the capabilities of a Jupyter front end. Independent of prompts; imports nothing of holynb."""

@@ -1,7 +1,7 @@
-"""Interrupts counted instead of raised, for the short time in which a cell says goodbye. Knows no runs.
+"""Counts SIGINTs instead of raising KeyboardInterrupt, for the short time in which an interrupted cell shuts down.
 
-ipykernel's own SIGINT handler delivers no second interrupt to an awaiting cell, so the cell installs this one after the
-first, asks `count` as it ticks, and gets the old handler back whatever happens.
+ipykernel's own SIGINT handler delivers no second interrupt to an awaiting cell, so the cell installs this one after the first,
+polls `count`, and the old handler is restored in any case.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["Interrupts"]
 class Interrupts:
     """`with Interrupts() as seen: … seen.count …`. `on_each` is called with the count, in the main thread.
 
-    Outside the main thread, where Python lets nobody set handlers, it counts nothing and changes nothing.
+    Outside the main thread, where Python allows no signal handlers, it counts and changes nothing.
     """
 
     def __init__(self, on_each: Callable[[int], None] | None = None) -> None:
         self.count = 0
         self._on_each = on_each
-        self._before: Any = None
-        self._set = False
+        self._previous: Any = None
+        self._installed = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         self.count += 1
@@ -34,12 +34,12 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-            self._set = True
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+            self._installed = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._set:
-            # None: the handler before ours was not Python's and cannot be put back; the system's default is the next best.
-            signal.signal(signal.SIGINT, signal.SIG_DFL if self._before is None else self._before)
-            self._set = False
+        if self._installed:
+            # None: the previous handler was not installed from Python and cannot be restored; the system's default is the next best.
+            signal.signal(signal.SIGINT, signal.SIG_DFL if self._previous is None else self._previous)
+            self._installed = False

@@ -1,4 +1,4 @@
-"""A lock between processes, held through an open file, so that the system frees it when its owner dies however it dies."""
+"""A lock between processes, held through an open file, so that the system releases it however its owner dies."""
 
 from __future__ import annotations
 
@@ -11,37 +11,39 @@ from typing import Self
 
 __all__ = ["Lock"]
 
+_POLL_S = 0.05
+
 
 class Lock:
-    """`with Lock(path): …`, or `take(seconds)` and `free()`; `free(remove=True)` takes the file away too."""
+    """`with Lock(path): …`, or `take(seconds)` and `free()`; `free(remove=True)` also removes the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: int | None = None
 
     def take(self, seconds: float | None = None) -> bool:
-        """Try for so long (None: for ever; 0: once). False where another process held it all the while."""
+        """Try for `seconds` (None: for ever; 0: once). False where another process held it all the time."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         end = None if seconds is None else time.monotonic() + seconds
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-            # An owner may have removed the file between our opening and our locking it: then it guards nothing any more.
-            if _try(file) and _same(file, self.path):
+            # The owner may have removed the file after we opened and before we locked it: then the lock is on no path any more.
+            if _try_lock(file) and _is_same(file, self.path):
                 self._file = file
                 return True
             os.close(file)
             if end is not None and time.monotonic() >= end:
                 return False
-            time.sleep(0.05)
+            time.sleep(_POLL_S)
 
     def free(self, *, remove: bool = False) -> None:
         if self._file is None:
             return
-        gone = remove and _removed(self.path)
+        removed = remove and _unlink(self.path)
         os.close(self._file)
         self._file = None
-        if remove and not gone and os.name == "nt":  # Windows removes no open file, and so none either that another has opened by now
-            _removed(self.path)
+        if remove and not removed and os.name == "nt":  # Windows removes no open file, nor one that another process has opened by now
+            _unlink(self.path)
 
     def __enter__(self) -> Self:
         self.take()
@@ -51,21 +53,21 @@ class Lock:
         self.free()
 
 
-def _removed(path: Path) -> bool:
+def _unlink(path: Path) -> bool:
     with contextlib.suppress(OSError):
         path.unlink()
         return True
     return False
 
 
-def _same(file: int, path: Path) -> bool:
+def _is_same(file: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _try(file: int) -> bool:
+def _try_lock(file: int) -> bool:
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,6 +1,6 @@
-"""Who a process is: its number and when it started, so that a number used again is not taken for it. Signals to it and to its group.
+"""The identity of a process: its pid and start time, so that a reused pid is not taken for it. Signals to it and to its group.
 
-Linux reads /proc; elsewhere psutil is asked. Knows no commands and no files.
+Reads /proc on Linux, and psutil elsewhere.
 """
 
 from __future__ import annotations
@@ -17,35 +17,41 @@ from kernels_support.jupyter import shortage
 
 __all__ = ["Process", "boot_id", "die_with_parent", "host", "when_parent_dies"]
 
+#: prctl(2) option: the signal that this process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
+
+_POLL_S = 0.02
+
+#: How long a killed process may take to disappear.
+_KILL_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """`start` is the system's own figure (clock ticks since boot on Linux, else milliseconds of an epoch): equal for the same process, nothing else."""
+    """`start` is in the system's own unit (Linux: clock ticks since boot, else milliseconds since an epoch): compare for equality."""
 
     pid: int
     start: int
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The process that has this number now; None where there is none, or only its corpse (a zombie). Raises OSError where nobody can tell."""
+        """The process that has this pid now; None where there is none, or a zombie. Raises OSError where that cannot be determined."""
         start = _start(pid)
         return None if start is None else cls(pid, start)
 
     @classmethod
     def mine(cls) -> Process:
-        found = cls.of(os.getpid())
-        if found is None:  # pragma: no cover - a running process that the system does not list
+        process = cls.of(os.getpid())
+        if process is None:  # pragma: no cover - a running process that the system does not list
             raise OSError("this process is not listed by the system")
-        return found
+        return process
 
     @property
     def alive(self) -> bool:
         return _start(self.pid) == self.start
 
     def signal(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to it, or to the whole group it leads. False where it is gone. A number used again is never hit."""
+        """Send a signal to it, or to the whole group it leads. False where it is gone. A reused pid is never signalled."""
         if not self.alive:
             return False
         try:
@@ -58,22 +64,22 @@ class Process:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it is gone, at most so long. True where it is."""
+        """Wait until it is gone, at most `seconds`. True where it is."""
         end = time.monotonic() + seconds
         while self.alive:
             if time.monotonic() >= end:
                 return False
-            time.sleep(0.02)
+            time.sleep(_POLL_S)
         return True
 
     def stop(self, grace: float) -> bool:
-        """Ask it to end, wait `grace` seconds, then kill it and its group. True where it is gone afterwards."""
+        """SIGTERM, `grace` seconds of waiting, then SIGKILL to its group. True where it is gone afterwards."""
         self.signal(signal.SIGTERM)
         if hasattr(signal, "SIGCONT"):
-            self.signal(signal.SIGCONT)  # one that is stopped hears of its end no earlier
+            self.signal(signal.SIGCONT)  # a stopped process handles SIGTERM only once it continues
         if not self.wait(grace):
             self.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
-        return self.wait(5.0)
+        return self.wait(_KILL_TIMEOUT_S)
 
 
 def _start(pid: int) -> int | None:
@@ -81,25 +87,25 @@ def _start(pid: int) -> int | None:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError as exc:
-            if shortage.out(exc):
-                raise  # nobody may take a living process for a dead one because no file could be opened
+            if shortage.is_inconclusive(exc):
+                raise  # a live process must not be taken for dead because no file could be opened
             return None
         return None if fields[0] in "ZX" else int(fields[19])
     import psutil
 
     try:
-        found = psutil.Process(pid)
-        # psutil's own mark of a process, for the public time of creation follows the system's clock where that is put right.
-        start = getattr(found, "_ident", (pid, None))[1] or found.create_time()
-        return None if found.status() == psutil.STATUS_ZOMBIE else int(start * 1000)
+        process = psutil.Process(pid)
+        # psutil's own identity of a process: the public creation time shifts when the system's clock is corrected.
+        start = getattr(process, "_ident", (pid, None))[1] or process.create_time()
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(start * 1000)
     except psutil.Error:
         return None
 
 
 def boot_id() -> str:
-    """Changes at each boot of a Linux machine, whose processes' starts are counted from there. Raises OSError where nobody can tell.
+    """Differs for each boot on Linux, where start times count from the boot. Raises OSError where it cannot be read.
 
-    Elsewhere a start is a date, which a boot does not repeat, and the time of the boot moves with the clock.
+    Elsewhere start times are dates, which no boot repeats, and the time of the boot moves with the clock: always "none".
     """
     if sys.platform != "linux":
         return "none"
@@ -107,13 +113,13 @@ def boot_id() -> str:
 
 
 def host() -> str:
-    """The machine's name; on macOS without the domain, which is the network's that a laptop is in."""
+    """The machine's name; on macOS without the domain, which changes with the network."""
     name = socket.gethostname()
     return name.partition(".")[0] if sys.platform == "darwin" else name
 
 
 def when_parent_dies(number: int) -> None:
-    """From now on the system sends this process that signal when its parent dies (Linux; elsewhere nothing does)."""
+    """Make the system send this process signal `number` when its parent dies (Linux only; elsewhere a no-op)."""
     if sys.platform == "linux":
         import ctypes
 
@@ -121,9 +127,9 @@ def when_parent_dies(number: int) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """From now on the system kills this process when its parent dies (Linux). Ends at once where that already happened.
+    """Make the system kill this process when its parent dies (Linux). Exits at once where the parent is dead already.
 
-    A watcher of the control socket's end of file does the same on every system; the two together leave no gap.
+    Watching the control socket for end of file does the same on every system; the two together leave no gap.
     """
     when_parent_dies(getattr(signal, "SIGKILL", signal.SIGTERM))
     if os.getppid() != parent:

@@ -1,7 +1,7 @@
-"""How a process that outlives its kernel is found again: one 0600 JSON file each, checked before it is believed.
+"""Records of processes that outlive their kernel: one 0600 JSON file each, validated before it is trusted.
 
-A file is believed when its host is this one, its boot is this one, and its process still has the start time it had. What
-is stale is removed together with what it names (its socket's folder, ranks it left behind), and said so. Knows no pools.
+A record is live when its host and boot are the current ones and its process still has the recorded start time. Stale records are removed
+and reported, together with what they name (the socket's folder, orphaned ranks).
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from kernels_support.jupyter.process import Process, boot_id, host
 
 __all__ = ["Record", "find", "listing", "lock", "remove", "write"]
 
+#: How long the threads of a dead owner may take to release its lock.
+_LOCK_TIMEOUT_S = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of one running thing. `ranks` are the processes it started; `facts` is whatever else its owner keeps."""
+    """One running process. `ranks` are the processes it started; `facts` is whatever else its owner stores."""
 
     name: str
     process: Process
@@ -40,7 +43,7 @@ class Record:
 
     @property
     def here(self) -> bool:
-        """It runs on this machine (a home folder may be shared by several)."""
+        """Whether it belongs to this machine (several may share a home folder)."""
         return self.host == host()
 
     @property
@@ -49,12 +52,12 @@ class Record:
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Write or replace the file of this record. Whole or not at all; readable by its owner only."""
+    """Write or replace the file of this record, atomically; readable by its owner only."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path, beside = _paths(folder, record.name)
-    before = _read(path)
-    if beside.exists() or (before is not None and not before.here):
-        path = beside
+    path, host_path = _paths(folder, record.name)
+    existing = _read(path)
+    if host_path.exists() or (existing is not None and not existing.here):
+        path = host_path
     handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")  # mkstemp: 0600 from the first byte
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -67,9 +70,9 @@ def write(folder: Path, record: Record) -> Path:
 
 
 def listing(folder: Path) -> tuple[list[Record], list[str]]:
-    """What runs, by name, and one line for each stale file that was cleaned away. Those of other hosts are listed, never judged.
+    """Live records, by name, and one line for each stale file that was removed. Records of other hosts are listed unchecked.
 
-    What belongs to another user is neither. Raises OSError where this process cannot look.
+    Files of other users are ignored. Raises OSError where the files cannot be read.
     """
     records, notes = [], []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
@@ -88,7 +91,7 @@ def listing(folder: Path) -> tuple[list[Record], list[str]]:
 
 
 def find(folder: Path, name: str) -> Record | None:
-    """The record of this name, where it runs here and is this user's. Raises OSError where this process cannot look."""
+    """The live record of this name, on this host and of this user. Raises OSError where it cannot be read."""
     for path in _paths(folder, name):
         record = _read(path) if socketdir.mine(path) else None
         if record is not None and record.name == name and record.here and record.alive:
@@ -97,7 +100,7 @@ def find(folder: Path, name: str) -> Record | None:
 
 
 def remove(folder: Path, name: str, owner: Process | None = None) -> None:
-    """Take the file away; with `owner`, only where it is still that process's. Another host's stays."""
+    """Remove the file; with `owner`, only where it is still that process's. Other hosts' files stay."""
     for path in _paths(folder, name):
         record = _read(path)
         if record is None or not record.here:
@@ -107,27 +110,27 @@ def remove(folder: Path, name: str, owner: Process | None = None) -> None:
 
 
 def lock(folder: Path, name: str) -> Lock:
-    """What the owner of this name holds while it lives, so that two of one host never do."""
+    """The lock that the owner of this name holds while it lives, so that a host never has two."""
     return Lock(_paths(folder, name)[1].with_suffix(".lock"))
 
 
 def _clean(path: Path, record: Record) -> None:
-    """What a dead owner left: its ranks, its socket's folder, its file. Nothing that is not clearly its own."""
+    """Remove what a dead owner left: its ranks, its socket's folder, its file. Nothing that is not clearly its own."""
     if record.boot == boot_id():
         for rank in record.ranks:
             rank.signal(getattr(signal, "SIGKILL", signal.SIGTERM), group=True)
     path.unlink(missing_ok=True)
     guard = lock(path.parent, record.name)
-    if guard.take(0.5):  # its last threads may still be ending, and hold the lock and the socket
+    if guard.take(_LOCK_TIMEOUT_S):  # its last threads may still hold the lock and the socket
         guard.free(remove=True)
-    if record.socket is not None and not socketdir.listened(Path(record.socket)):
+    if record.socket is not None and not socketdir.has_listener(Path(record.socket)):
         socketdir.remove(Path(record.socket).parent)
 
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    """Where a record of this name may be: under its name, or, where another host that shares the folder has that, beside it."""
+    """The two possible files of a record: by its name, or with the host's name added where another host that shares the folder has that."""
     plain = re.sub(r"[^\w.:-]", "_", name)
-    # Names that differ in what a file's name cannot hold are two names all the same.
+    # A checksum keeps names apart that differ only in characters a file name cannot hold.
     stem = plain if plain == name else f"{plain}-{crc32(name.encode()):08x}"
     here = re.sub(r"[^\w.-]", "_", host())
     return folder / f"{stem}.json", folder / f"{stem}@{here}.json"
@@ -139,17 +142,17 @@ def _read(path: Path) -> Record | None:
         raw["process"] = Process(**raw["process"])
         raw["ranks"] = tuple(Process(**r) for r in raw["ranks"])
         record = Record(**raw)
-        return record if _sound(record) else None
+        return record if _is_valid(record) else None
     except OSError as exc:
-        if shortage.out(exc):
-            raise  # a file that cannot be opened now is not one that is gone
+        if shortage.is_inconclusive(exc):
+            raise  # a file that cannot be opened now is not a missing file
         return None
     except (ValueError, TypeError, KeyError):
         return None
 
 
-def _sound(record: Record) -> bool:
-    """Whether everything is of its kind: what is believed here leads to signals and to files that are removed."""
+def _is_valid(record: Record) -> bool:
+    """Whether every field has its type: processes are signalled and files removed on the strength of a record."""
     numbers = [n for p in (record.process, *record.ranks) for n in (p.pid, p.start)]
     words = [record.name, record.host, record.boot, *(w for w in (record.socket, record.token) if w is not None)]
     return (

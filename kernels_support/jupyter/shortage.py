@@ -1,12 +1,12 @@
-"""What a machine has run out of, as an exception says it: the fact, and what to do. Knows errors' numbers and words only."""
+"""Which resource ran out, told from an exception's errno or message, and what to do about it."""
 
 from __future__ import annotations
 
 import errno
 
-__all__ = ["behind", "memory", "out", "words"]
+__all__ = ["describe", "is_inconclusive", "is_out_of_files", "is_out_of_memory"]
 
-#: What to do where it is not the caller's mistake.
+#: errno → advice, where the cause is the system and not the caller.
 _ADVICE = {
     errno.EMFILE: "Raise this process's limit of open files (ulimit -n), or run fewer things in it.",
     errno.ENFILE: "The whole machine has no open file left: end what holds many.",
@@ -18,26 +18,26 @@ _ADVICE = {
     errno.EAGAIN: "No further process may be started (ulimit -u): end some.",
 }
 
-#: A look at a file or a process that fails for one of these says nothing about the file or the process. The last two are a network disk's.
-_BLIND = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+#: Reading a file or a process that fails with one of these tells nothing about it. The last two come from network disks.
+_INCONCLUSIVE_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+
+#: Messages of torch's CPU allocator and the CUDA libraries, which raise no exception type of their own.
+_OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
-#: How torch's CPU allocator and the CUDA libraries say that memory ran out, where they have no type for it.
-_NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+def is_out_of_memory(exc: BaseException) -> bool:
+    """Whether memory ran out: on a CUDA device, in an allocator or in Python."""
+    known_type = isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError"
+    return known_type or any(m in str(exc) for m in _OUT_OF_MEMORY_MESSAGES)
 
 
-def memory(exc: BaseException) -> bool:
-    """Whether it says that memory ran out: CUDA's, an allocator's or Python's own."""
-    return isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError" or any(w in str(exc) for w in _NO_MEMORY)
+def is_inconclusive(exc: OSError) -> bool:
+    """Whether a resource ran out or did not respond, so that the error tells nothing about the file or process itself."""
+    return exc.errno in _INCONCLUSIVE_ERRNOS
 
 
-def out(exc: OSError) -> bool:
-    """Whether it says that something ran out or did not answer, and nothing of what was looked at."""
-    return exc.errno in _BLIND
-
-
-def behind(exc: BaseException | None) -> bool:
-    """Whether it, or what it was raised from, says that no further file may be opened."""
+def is_out_of_files(exc: BaseException | None) -> bool:
+    """Whether it, or one of the exceptions it was raised from, is the limit of open files."""
     while exc is not None:
         if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
             return True
@@ -45,8 +45,8 @@ def behind(exc: BaseException | None) -> bool:
     return False
 
 
-def words(exc: OSError) -> str:
-    """One line: what the system says, where, and what to do."""
+def describe(exc: OSError) -> str:
+    """One line: the system's message, the file, and what to do."""
     where = f" ({exc.filename})" if exc.filename else ""
     advice = _ADVICE.get(exc.errno or 0)
     return f"{exc.strerror or exc}{where}{f'. {advice}' if advice else ''}"

@@ -1,4 +1,4 @@
-"""Private folders for sockets, short enough for a socket's path, and the removal of those that dead processes left. Knows no records and no pools."""
+"""Private folders for sockets, with paths short enough for a socket address, and the removal of those that dead processes left."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ import tempfile
 import time
 from pathlib import Path
 
-__all__ = ["listened", "make", "mine", "remove", "sweep"]
+__all__ = ["has_listener", "make", "mine", "remove", "sweep"]
 
-#: A socket's path ends at 107 bytes (103 on macOS); the folder must leave room for the name inside it.
-_LONGEST = 90
+#: A socket's path has at most 107 bytes (103 on macOS), which include the socket's name.
+_MAX_FOLDER_BYTES = 90
 _PREFIX = "holynb-"
-#: As mkdtemp names them, and what we put in: sockets, and the files by which ranks meet.
+#: Folder names as mkdtemp makes them, and what is in them beside sockets: the files of torch.distributed's rendezvous.
 _NAME = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
-_MEETING = re.compile(r"meet\d+")
-#: Seconds in which a process that has made a folder listens in it.
-_YOUNG_S = 60.0
+_RENDEZVOUS_FILE = re.compile(r"meet\d+")
+#: How long a process may take from making its folder to listening in it.
+_STARTUP_GRACE_S = 60.0
 
 
 def make() -> Path:
     """A new 0700 folder. Raises OSError where no temporary folder is short enough."""
     for place in _places():
-        if len(os.fsencode(place)) + len(_PREFIX) + 9 <= _LONGEST:
+        if len(os.fsencode(place)) + len(_PREFIX) + 9 <= _MAX_FOLDER_BYTES:
             return Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
     raise OSError(f"no temporary folder is short enough for a socket path (TMPDIR is {tempfile.gettempdir()}); set TMPDIR=/tmp")
 
 
 def remove(folder: Path) -> None:
-    """Take such a folder away; nothing else."""
+    """Remove a folder that `make` made; nothing else."""
     if folder.name.startswith(_PREFIX) and folder.is_dir() and not folder.is_symlink() and mine(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep() -> int:
-    """Remove the folders in which nobody listens any more. How many.
+    """Remove the folders without a listener. Returns how many.
 
-    The socket is asked and not a process's number: another container may share this folder and number its processes anew.
+    The socket decides and not a pid: another container with its own pids may share this folder.
     """
     if not hasattr(socket, "AF_UNIX"):
         return 0
-    found = [f for place in _places() for f in place.glob(f"{_PREFIX}*") if _NAME.fullmatch(f.name) and _left(f)]
-    for folder in found:
+    abandoned = [f for place in _places() for f in place.glob(f"{_PREFIX}*") if _NAME.fullmatch(f.name) and _is_abandoned(f)]
+    for folder in abandoned:
         remove(folder)
-    return len(found)
+    return len(abandoned)
 
 
-def listened(path: Path) -> bool:
-    """Whether somebody listens there, or nobody can tell."""
+def has_listener(path: Path) -> bool:
+    """Whether a process listens there, or that cannot be determined."""
     if not hasattr(socket, "AF_UNIX"):
         return False
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)  # a listener whose queue is full would keep us waiting; it is one
+            sock.setblocking(False)  # a listener whose backlog is full would block us; it counts as one
             sock.connect(str(path))
     except (ConnectionRefusedError, FileNotFoundError):
         return False
@@ -66,7 +66,7 @@ def listened(path: Path) -> bool:
 
 
 def mine(place: Path) -> bool:
-    """Whether this user made it: another one's file could lead us to a socket of theirs."""
+    """Whether this user owns it: another user's file could lead us to a socket of theirs."""
     try:
         return not hasattr(os, "getuid") or place.stat().st_uid == os.getuid()
     except OSError:
@@ -75,18 +75,19 @@ def mine(place: Path) -> bool:
 
 def _places() -> list[Path]:
     """Temporary folders, the user's own first."""
-    return [p for p in dict.fromkeys((Path(tempfile.gettempdir()), Path("/tmp"))) if p.is_dir()]  # noqa: S108 - mkdtemp makes a private folder
+    places = Path(tempfile.gettempdir()), Path("/tmp")  # noqa: S108 - mkdtemp makes a private folder
+    return [p for p in dict.fromkeys(places) if p.is_dir()]
 
 
-def _left(folder: Path) -> bool:
-    """Whether it is one of ours that is old, holds nothing but what we put in, and has no listener."""
+def _is_abandoned(folder: Path) -> bool:
+    """Whether it is ours, past its startup, contains only what we put there, and has no listener."""
     try:
-        said = folder.lstat()
-        if not stat.S_ISDIR(said.st_mode) or not mine(folder) or time.time() - said.st_mtime < _YOUNG_S:
+        info = folder.lstat()
+        if not stat.S_ISDIR(info.st_mode) or not mine(folder) or time.time() - info.st_mtime < _STARTUP_GRACE_S:
             return False
-        inside = list(folder.iterdir())
+        files = list(folder.iterdir())
     except OSError:
         return False
-    sockets = [f for f in inside if f.is_socket()]
-    known = all(f in sockets or _MEETING.fullmatch(f.name) for f in inside)
-    return known and not any(map(listened, sockets))
+    sockets = [f for f in files if f.is_socket()]
+    known = all(f in sockets or _RENDEZVOUS_FILE.fullmatch(f.name) for f in files)
+    return known and not any(map(has_listener, sockets))

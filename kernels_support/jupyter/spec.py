@@ -1,4 +1,4 @@
-"""A kernelspec: a kernel in the launcher that starts with an extension loaded. Knows Jupyter's folders, nothing of the extension."""
+"""A kernelspec: a kernel in Jupyter's launcher that starts with an extension loaded."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Spec", "install", "installed", "uninstall"]
+__all__ = ["KernelSpec", "install", "installed", "uninstall"]
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class KernelSpec:
     """`name` is its folder, `title` what the launcher shows, `extension` the module that `--ext` loads."""
 
     name: str
@@ -24,8 +24,8 @@ class Spec:
         return {"argv": argv, "display_name": self.title, "language": "python", "interrupt_mode": "signal", "metadata": {"debugger": True}}
 
 
-def install(spec: Spec, prefix: Path | None = None) -> Path:
-    """Install it for this Python's environment (`prefix`, default sys.prefix), replacing an older one. Its folder. Raises OSError."""
+def install(spec: KernelSpec, prefix: Path | None = None) -> Path:
+    """Install it under `prefix` (default: this Python's sys.prefix), replacing an older one. Returns its folder. Raises OSError."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     with tempfile.TemporaryDirectory() as folder:
@@ -35,7 +35,7 @@ def install(spec: Spec, prefix: Path | None = None) -> Path:
 
 
 def installed(name: str) -> Path | None:
-    """Where Jupyter would find it; None where it would not."""
+    """The folder in which Jupyter finds it; None where it does not."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     place = KernelSpecManager().find_kernel_specs().get(name)
@@ -43,7 +43,7 @@ def installed(name: str) -> Path | None:
 
 
 def uninstall(name: str) -> Path | None:
-    """Remove it from where Jupyter finds it. The folder that was removed; None where there was none."""
+    """Remove the one that Jupyter finds. Returns the removed folder; None where there was none."""
     import shutil
 
     place = installed(name)

@@ -1,8 +1,8 @@
-"""Starts and watches the commands it is given as data. Knows no prompts, no HTTP, no torch.
+"""Starts and watches child processes.
 
-Two ways to start one: `bound` children end with us (a control socket whose end of file they watch, and the system's own
-signal on Linux), free ones outlive us. Both run in a session of their own, so that a kernel's interrupt, restart or
-shutdown, which go to the kernel's process group, never reach them.
+`bound` children end with this process (they watch a control socket for end of file, and on Linux the system signals them), free ones
+outlive it. Both run in a session of their own, so that a kernel's interrupt, restart or shutdown, which go to the kernel's process
+group, never reach them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ from kernels_support.jupyter.process import Process, die_with_parent
 
 __all__ = ["Child", "Command", "control", "spawn", "tail"]
 
-#: Environment variables that carry the control socket's number and the parent's to a bound child.
-_FD, _PARENT = "KERNELS_CONTROL_FD", "KERNELS_PARENT_PID"
+#: Environment variables that carry the control socket's file descriptor and the parent's pid to a bound child.
+_FD_VARIABLE, _PARENT_VARIABLE = "KERNELS_CONTROL_FD", "KERNELS_PARENT_PID"
+
+#: How long a killed child may take to be reaped.
+_KILL_TIMEOUT_S = 10.0
+
+#: How much of the end of a log is read.
+_TAIL_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `env` is added to ours; what it writes goes to `log` (0600, appended), or nowhere; `cores`: it may use these alone."""
+    """What to run. `env` is added to ours; output is appended to `log` (0600), or discarded; `cores`: its CPU affinity."""
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -36,7 +42,7 @@ class Command:
 
 
 class Child:
-    """A process that was started. `control` is our end of its private socket; None for a free one."""
+    """A started process. `control` is our end of its private socket; None for a free one."""
 
     def __init__(self, popen: subprocess.Popen[bytes], control: socket.socket | None, command: Command) -> None:
         self._popen = popen
@@ -47,7 +53,7 @@ class Child:
 
     @property
     def code(self) -> int | None:
-        """Its exit code, minus the signal's number where one killed it; None while it runs."""
+        """Its exit code, negative the signal that killed it; None while it runs."""
         return self._popen.poll()
 
     @property
@@ -55,7 +61,7 @@ class Child:
         return self.code is None
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end, at most so long. True where it has ended."""
+        """Wait for its end, at most `seconds`. True where it has ended."""
         try:
             self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -63,7 +69,7 @@ class Child:
         return True
 
     def stop(self, grace: float = 3.0) -> int | None:
-        """Close its socket, ask it to end, and after `grace` seconds kill it with its group. Its exit code."""
+        """Close its socket, SIGTERM it, and after `grace` seconds kill it with its group. Returns its exit code."""
         if self.control is not None:
             self.control.close()
         if self.alive:
@@ -73,12 +79,12 @@ class Child:
         return self.code
 
     def kill(self) -> None:
-        """Kill it with its group, and wait until the system has buried it."""
+        """Kill it with its group, and wait until it is reaped."""
         if self.alive and hasattr(os, "killpg"):
             os.killpg(self.pid, signal.SIGKILL)
         elif self.alive:
             self._popen.kill()
-        self._popen.wait(10.0)
+        self._popen.wait(_KILL_TIMEOUT_S)
 
     def how(self) -> str:
         """How it ended, in words."""
@@ -95,7 +101,7 @@ class Child:
         return f"was killed by {name}{hint}"
 
     def tail(self, lines: int = 5) -> list[str]:
-        """The last lines it wrote."""
+        """The last lines of its log."""
         return tail(self.command.log, lines)
 
 
@@ -103,16 +109,21 @@ def spawn(command: Command, *, bound: bool) -> Child:
     """Start it in a new session. A bound child gets a control socket and ends when we do. Raises OSError where it cannot start."""
     ours, theirs = socket.socketpair() if bound else (None, None)
     env = {**os.environ, **command.env}
-    env.pop(_FD, None)
+    env.pop(_FD_VARIABLE, None)
     if theirs is not None:
-        env |= {_FD: str(theirs.fileno()), _PARENT: str(os.getpid())}
+        env |= {_FD_VARIABLE: str(theirs.fileno()), _PARENT_VARIABLE: str(os.getpid())}
     log = _open_log(command.log)
     try:
         popen = subprocess.Popen(
             list(command.argv),
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=command.cwd, env=env,
-            start_new_session=True, pass_fds=() if theirs is None else (theirs.fileno(),),
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=command.cwd,
+            env=env,
+            start_new_session=True,
+            pass_fds=() if theirs is None else (theirs.fileno(),),
+        )
     except OSError:
         if ours is not None:
             ours.close()
@@ -123,15 +134,15 @@ def spawn(command: Command, *, bound: bool) -> Child:
         if theirs is not None:
             theirs.close()
     if command.cores and hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(ProcessLookupError):  # it has ended already, and its exit code will say why
+        with contextlib.suppress(ProcessLookupError):  # it has ended already, and its exit code tells why
             os.sched_setaffinity(popen.pid, command.cores)
     return Child(popen, ours, command)
 
 
 def control() -> socket.socket:
-    """In a bound child: its end of the control socket, and from now on it dies with its parent. Raises KeyError in any other process."""
-    sock = socket.socket(fileno=int(os.environ.pop(_FD)))
-    die_with_parent(int(os.environ.pop(_PARENT)))
+    """In a bound child: tie its life to its parent's and return its end of the control socket. Raises KeyError in any other process."""
+    sock = socket.socket(fileno=int(os.environ.pop(_FD_VARIABLE)))
+    die_with_parent(int(os.environ.pop(_PARENT_VARIABLE)))
     sock.set_inheritable(False)
     return sock
 
@@ -142,7 +153,7 @@ def tail(log: Path | None, lines: int) -> list[str]:
         return []
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 65536))
+        file.seek(max(0, size - _TAIL_BYTES))
         text = file.read().decode("utf-8", "replace")
     return [line for line in text.splitlines() if line.strip()][-lines:]
 

@@ -1,6 +1,6 @@
-"""Frames on a private socket: four bytes of length, then JSON. Knows no meaning of what it carries; never pickle.
+"""Frames on a private socket: four bytes of length, then JSON.
 
-JSON, because a decode step of 256 sequences is 5 kB and is written in 50 µs, and because nothing a peer sends can run code.
+JSON and not pickle: a decode step of 256 sequences is 5 kB and is encoded in 50 µs, and nothing a peer sends can run code.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     import asyncio
     import socket
 
-__all__ = ["LONGEST", "Framer", "WireError", "encode", "frames", "read"]
+__all__ = ["MAX_FRAME_BYTES", "Framer", "WireError", "encode", "frames", "read"]
 
 Frame = dict[str, Any]
 
 _LENGTH = struct.Struct(">I")
 
-#: Bytes of the longest frame. A prompt of a million tokens is 7 MB.
-LONGEST = 64 * 1024 * 1024
+#: A prompt of a million tokens is 7 MB.
+MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
 class WireError(Exception):
-    """The other side sent something that is no frame."""
+    """The peer sent something that is not a frame."""
 
 
 def encode(frame: Frame) -> bytes:
-    """`frame` as bytes. Raises WireError where it is longer than LONGEST."""
+    """`frame` as bytes. Raises WireError where it is longer than MAX_FRAME_BYTES."""
     body = json.dumps(frame, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-    if len(body) > LONGEST:
-        raise WireError(f"a frame of {len(body):,} bytes; the longest is {LONGEST:,}")
+    if len(body) > MAX_FRAME_BYTES:
+        raise WireError(f"a frame of {len(body):,} bytes; the longest is {MAX_FRAME_BYTES:,}")
     return _LENGTH.pack(len(body)) + body
 
 
 class Framer:
-    """Bytes in any pieces go in, whole frames come out."""
+    """Splits a byte stream, fed in chunks of any size, into frames."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises WireError on what is no frame."""
+        """The frames that `data` completes. Raises WireError on invalid data."""
         self._buffer += data
         out: list[Frame] = []
         while (size := _size(self._buffer)) is not None and len(self._buffer) >= 4 + size:
@@ -53,17 +53,17 @@ class Framer:
 
     @property
     def empty(self) -> bool:
-        """No half of a frame is left: where the stream ends now, nothing was cut."""
+        """No partial frame is buffered: a stream that ends now is complete."""
         return not self._buffer
 
 
 def _size(buffer: bytearray) -> int | None:
-    """The length that the buffer's head announces; None before all of it came."""
+    """The length that the buffer's head announces; None while the head is incomplete."""
     if len(buffer) < 4:
         return None
     size: int = _LENGTH.unpack_from(buffer)[0]
-    if size > LONGEST:
-        raise WireError(f"a frame of {size:,} bytes was announced; the longest is {LONGEST:,}")
+    if size > MAX_FRAME_BYTES:
+        raise WireError(f"a frame of {size:,} bytes was announced; the longest is {MAX_FRAME_BYTES:,}")
     return size
 
 
@@ -78,7 +78,7 @@ def _decode(body: bytes) -> Frame:
 
 
 def frames(sock: socket.socket) -> Iterator[Frame]:
-    """Frames of a blocking socket until the other side closes it or dies."""
+    """Frames of a blocking socket until the peer closes it or dies."""
     framer = Framer()
     while True:
         try:
@@ -91,7 +91,7 @@ def frames(sock: socket.socket) -> Iterator[Frame]:
 
 
 async def read(reader: asyncio.StreamReader) -> Frame | None:
-    """The next frame of an asyncio stream; None once the other side is gone (a half frame is dropped with it)."""
+    """The next frame of an asyncio stream; None once the peer is gone (a partial frame is dropped)."""
     import asyncio
 
     try:

@@ -94,7 +94,7 @@ def errors(runner: Any) -> dict[str, float]:
 
     from holynb.pool.model import Decoder, Layer, Part, Weights
     from kernels_support.gpu.attention import Span, attend_reference, causal, runs
-    from kernels_support.gpu.paged import QUERIES, Decode, Prefill
+    from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill
 
     model, kv, device = runner.engine.model, runner.engine.kv, runner.device
     length, page = 200, runner.blocks.size
@@ -107,7 +107,7 @@ def errors(runner: Any) -> dict[str, float]:
         return torch.tensor([blocks[i // page] * page + i % page for i in range(a, b)], dtype=torch.int32, device=device)
 
     def prefill(a: int, b: int) -> Any:
-        tiles = torch.tensor([(0, t) for t in range(0, b - a, QUERIES)], dtype=torch.int32, device=device)
+        tiles = torch.tensor([(0, t) for t in range(0, b - a, PREFILL_TILE_QUERIES)], dtype=torch.int32, device=device)
         spans = torch.tensor([(0, b - a, b)], dtype=torch.int32, device=device)
         where = torch.arange(a, b, device=device, dtype=torch.int32)
         return model.forward(

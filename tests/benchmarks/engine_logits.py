@@ -93,9 +93,9 @@ def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
         part = part_of([Row(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv)
         part.last = last
     else:
-        from kernels_support.gpu.paged import QUERIES, Prefill
+        from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Prefill
 
-        tiles = torch.tensor([(0, t) for t in range(0, LENGTH, QUERIES)], dtype=torch.int32, device=device)
+        tiles = torch.tensor([(0, t) for t in range(0, LENGTH, PREFILL_TILE_QUERIES)], dtype=torch.int32, device=device)
         spans = torch.tensor([(0, LENGTH, LENGTH)], dtype=torch.int32, device=device)
         where = torch.arange(LENGTH, device=device, dtype=torch.int32)
         table = torch.arange(blocks, dtype=torch.int32, device=device)[None]

@@ -13,14 +13,22 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from kernels_support.gpu import choosing, gates, masking, narrow, norms, nucleus, rotary, skinny, summing  # noqa: E402
+from kernels_support.gpu import allreduce_norm, gemm_small_m, gemv, masking, norms, nucleus, rotary, sampler, silu_mul  # noqa: E402
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs  # noqa: E402
-from kernels_support.gpu.feeding import Feed, feed, feed_reference  # noqa: E402
-from kernels_support.gpu.paged import QUERIES, Decode, Prefill, crowded, splits  # noqa: E402
-from kernels_support.gpu.sampling import PIECE, Choice, choose_reference, noise_of_pieces, noise_of_tokens, philox, threshold_reference  # noqa: E402
+from kernels_support.gpu.feeding import DecodeInputs, feed, feed_reference  # noqa: E402
+from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill, fills_device, splits  # noqa: E402
+from kernels_support.gpu.sampling import (  # noqa: E402
+    PIECE_TOKENS,
+    SamplingParams,
+    philox,
+    piece_gumbel_noise,
+    sample_reference,
+    threshold_reference,
+    token_gumbel_noise,
+)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-#: The interpreter computes in numpy, which warns where hashes wrap and masked lanes are infinite.
+#: The interpreter computes in numpy, which warns where hashes wrap and masked elements are infinite.
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -50,24 +58,27 @@ def test_norms(width: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("world", "me", "rows", "width"), [(2, 0, 3, 64), (4, 2, 5, 100), (2, 1, summing._PROGRAMS + 7, 48)])
+@pytest.mark.parametrize(("world", "me", "rows", "width"), [(2, 0, 3, 64), (4, 2, 5, 100), (2, 1, allreduce_norm._MAX_PROGRAMS + 7, 48)])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_sums_of_peers(world: int, me: int, rows: int, width: int, dtype: Any, streamed: bool) -> None:
     """One rank of several on one device: the others' parts lie there, and they have said so. A pair on two devices is in test_sums.py."""
-    offset = 4 * summing.FLAGS + 64
+    offset = 4 * allreduce_norm.FLAG_COUNT + 64
     memory = [torch.zeros(offset + rows * width * dtype.itemsize, dtype=torch.uint8, device=DEVICE) for _ in range(world)]
-    parts, flags = [m[offset:].view(dtype).view(rows, width) for m in memory], [m[: 4 * summing.FLAGS].view(torch.int32) for m in memory]
+    parts, flags = (
+        [m[offset:].view(dtype).view(rows, width) for m in memory],
+        [m[: 4 * allreduce_norm.FLAG_COUNT].view(torch.int32) for m in memory],
+    )
     for part in parts:
         part.copy_(randn(rows, width))
-    programs = min(rows, summing._PROGRAMS)
+    programs = min(rows, allreduce_norm._MAX_PROGRAMS)
     for program in range(programs):
         for other in set(range(world)) - {me}:
             flags[me][program * world + other] = 1
     residual, weight = randn(rows, width, dtype=dtype) if streamed else None, randn(width, dtype=dtype)
-    peers = summing.Peers(torch.tensor([m.data_ptr() for m in memory], device=DEVICE), me, world)
+    peers = allreduce_norm.Peers(torch.tensor([m.data_ptr() for m in memory], device=DEVICE), me, world)
     for ours, plain in zip(
-        summing.sum_rms_norm(parts[me], offset, peers, residual, weight, 1e-6),
-        summing.sum_rms_norm_reference(parts, residual, weight, 1e-6),
+        allreduce_norm.allreduce_rms_norm(parts[me], offset, peers, residual, weight, 1e-6),
+        allreduce_norm.allreduce_rms_norm_reference(parts, residual, weight, 1e-6),
         strict=True,
     ):
         close(ours, plain, dtype)
@@ -76,19 +87,19 @@ def test_sums_of_peers(world: int, me: int, rows: int, width: int, dtype: Any, s
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gates(dtype: Any) -> None:
+def test_silu_mul(dtype: Any) -> None:
     both = randn(3, 2 * 1100, dtype=dtype)
-    close(gates.launch(both), gates.silu_mul_reference(both), dtype)
+    close(silu_mul.launch(both), silu_mul.silu_mul_reference(both), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "n", "k"), [(1, 10, 64), (4, 70, 1500), pytest.param(3, 2050, 100, marks=pytest.mark.slow)])
-def test_skinny(rows: int, n: int, k: int, dtype: Any) -> None:
+def test_gemv(rows: int, n: int, k: int, dtype: Any) -> None:
     x, weight, bias = randn(rows, k, dtype=dtype), randn(n, k, dtype=dtype), randn(n, dtype=dtype)
     for b in (None, bias):
-        close(skinny.launch(x, weight, b), torch.nn.functional.linear(x, weight, b), dtype)
+        close(gemv.launch(x, weight, b), torch.nn.functional.linear(x, weight, b), dtype)
         into = torch.full((rows, n), float("nan"), device=DEVICE, dtype=dtype)
-        assert skinny.launch(x, weight, b, into) is into
+        assert gemv.launch(x, weight, b, into) is into
         close(into, torch.nn.functional.linear(x, weight, b), dtype)
 
 
@@ -148,7 +159,7 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
     keys, values, table, blocks = paged(lengths, 16, heads, kv, size, dtype)
     q = randn(sum(counts) + 7, heads, size, dtype=dtype)
     starts = [sum(counts[:i]) for i in range(4)]
-    tiles = [(r, t) for r in range(4) for t in range(0, counts[r], QUERIES)] + [(-1, 0)] * 3
+    tiles = [(r, t) for r in range(4) for t in range(0, counts[r], PREFILL_TILE_QUERIES)] + [(-1, 0)] * 3
     spans = torch.tensor(list(zip(starts, counts, lengths, strict=True)), dtype=torch.int32, device=DEVICE)
     said = Prefill(table, torch.tensor(tiles, dtype=torch.int32, device=DEVICE), spans, 16)(q, keys, values)
     plain = attend_reference(
@@ -161,16 +172,16 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
 
 def test_few_sequences_are_split_and_many_are_not() -> None:
     assert [splits(rows, 8) for rows in (1, 16, 32, 64, 96, 256)] == [32, 8, 4, 2, 1, 1]
-    assert [crowded(rows, 8) for rows in (1, 16, 32, 256, 8192)] == [False, False, True, True, True]
+    assert [fills_device(rows, 8) for rows in (1, 16, 32, 256, 8192)] == [False, False, True, True, True]
 
 
-def choice(rows: int, **more: Any) -> Choice:
+def choice(rows: int, **more: Any) -> SamplingParams:
     said = {"temperature": 0.8, "top_k": 0, "top_p": 1.0, "seed": 0, "position": 9} | more
     kinds = {"temperature": torch.float32, "top_k": torch.int32, "top_p": torch.float32, "seed": torch.int64, "position": torch.int32}
     columns = {k: torch.as_tensor(v, dtype=kinds[k], device=DEVICE).expand(rows).contiguous() for k, v in said.items()}
     if "seed" not in more:
         columns["seed"] = torch.arange(rows, device=DEVICE) * 0x123456789ABC + 5
-    return Choice(**columns)
+    return SamplingParams(**columns)
 
 
 @pytest.mark.parametrize(
@@ -186,27 +197,27 @@ def choice(rows: int, **more: Any) -> Choice:
         {"temperature": 1.7, "top_k": 10**6},
     ],
 )
-def test_choosing(how: dict[str, Any]) -> None:
+def test_sampling(how: dict[str, Any]) -> None:
     logits = randn(6, 5000) * 3
-    said = choosing.choose(logits, choice(6, **how))
-    plain = choose_reference(logits, choice(6, **how))
+    said = sampler.sample(logits, choice(6, **how))
+    plain = sample_reference(logits, choice(6, **how))
     # Rounding of a logarithm may tip a near tie; more than one row in six would be a mistake.
     assert (said.long() == plain).sum() >= 5
     if how.get("top_k") == 1 or how.get("top_p") == 1e-6 or how.get("temperature") == 0.0:
         assert (said.long() == logits.argmax(-1)).all()
 
 
-@pytest.mark.parametrize("lanes", [1024, 4096])
+@pytest.mark.parametrize("max_candidates", [1024, 4096])
 @pytest.mark.parametrize("spread", [0.0, 3.0, 12.0])
-def test_edges(lanes: int, spread: float) -> None:
-    """Sharp rows, whose candidates fit into the lanes, and flat ones, whose do not; with much that is forbidden, and much that is equal."""
+def test_logit_thresholds(max_candidates: int, spread: float) -> None:
+    """Sharp rows, whose candidates fit into the buffer, and flat ones, whose do not; with much that is forbidden, and much that is equal."""
     how = [(k, p) for k in (0, 1, 20, 700) for p in (0.2, 0.95, 1.0)] + [(10**6, 0.9), (0, 1e-6)]
     logits = randn(len(how), 3001) * spread
     logits[::3, 5::2] = -torch.inf
     logits[1::4, 900:1500] = logits[1::4, 1500:2100]
     temperature = torch.linspace(0.4, 1.5, len(how), device=DEVICE)
     top_k, top_p = torch.tensor([k for k, _ in how], dtype=torch.int32, device=DEVICE), torch.tensor([p for _, p in how], device=DEVICE)
-    said = nucleus.edges(logits, temperature, top_k, top_p, lanes)
+    said = nucleus.logit_thresholds(logits, temperature, top_k, top_p, max_candidates)
     scaled = logits * (1.0 / temperature)[:, None]
     plain = threshold_reference(scaled, top_k, top_p, logits.shape[1])
     for row, (k, p) in enumerate(how):
@@ -220,14 +231,14 @@ def test_edges(lanes: int, spread: float) -> None:
             assert abs(kept - wanted) <= (ordered == ordered[max(kept, wanted) - 1]).sum(), (k, p, kept, wanted)
 
 
-def test_edges_of_greedy_rows_are_not_looked_for() -> None:
+def test_greedy_rows_have_no_logit_threshold() -> None:
     zeros = torch.zeros(2, device=DEVICE)
-    said = nucleus.edges(randn(2, 100), zeros, torch.ones(2, dtype=torch.int32, device=DEVICE), zeros + 0.5)
+    said = nucleus.logit_thresholds(randn(2, 100), zeros, torch.ones(2, dtype=torch.int32, device=DEVICE), zeros + 0.5)
     assert (said == -torch.inf).all()
 
 
-@pytest.mark.parametrize("lanes", [1024, 4096])
-def test_edges_of_what_is_no_number_are_looked_for_in_vain(lanes: int) -> None:
+@pytest.mark.parametrize("max_candidates", [1024, 4096])
+def test_the_threshold_search_ends_on_nan_and_infinite_logits(max_candidates: int) -> None:
     """A look that never ended would take the device with it."""
     nan, inf = torch.nan, torch.inf
     kinds = [(nan, nan), (-nan, -nan), (-inf, -inf), (inf, inf), (nan, 1.0), (-nan, -inf), (inf, nan), (-inf, 1.0), (0.0, -0.0)]
@@ -235,14 +246,14 @@ def test_edges_of_what_is_no_number_are_looked_for_in_vain(lanes: int) -> None:
     rows = len(kinds)
     for k, p in ((20, 1.0), (20, 0.9), (0, 0.9), (2000, 0.5)):
         top_k, top_p = torch.full((rows,), k, dtype=torch.int32, device=DEVICE), torch.full((rows,), p, device=DEVICE)
-        said = nucleus.edges(logits, torch.ones(rows, device=DEVICE), top_k, top_p, lanes)
+        said = nucleus.logit_thresholds(logits, torch.ones(rows, device=DEVICE), top_k, top_p, max_candidates)
         assert (said[-2:].cpu() <= torch.tensor([1.0, 0.0])).all(), "what is a number stays in"
-        assert choosing.choose(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
+        assert sampler.sample(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
 
 
-def test_choosing_follows_the_distribution() -> None:
+def test_sampling_follows_the_distribution() -> None:
     logits = torch.log(torch.tensor([0.5, 0.25, 0.125, 0.125], device=DEVICE)).expand(4000, 4).contiguous()
-    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+    for pick in (sample_reference, sampler.sample) if DEVICE == "cuda" else (sample_reference,):
         seen = torch.bincount(pick(logits, choice(4000, temperature=1.0)).long(), minlength=4) / 4000
         assert (seen.cpu() - torch.tensor([0.5, 0.25, 0.125, 0.125])).abs().max() < 0.03
 
@@ -281,13 +292,13 @@ def test_philox_says_what_its_authors_say(counter: tuple[int, ...], key: tuple[i
 
 def test_noise_is_as_likely_to_choose_one_token_as_another() -> None:
     """Equal logits over three pieces and a bit: every eighth of them comes as often as it should, and neighbours in seed or position say nothing of each other."""
-    vocab, rows = 3 * PIECE + 100, 16000
+    vocab, rows = 3 * PIECE_TOKENS + 100, 16000
     how = choice(rows, temperature=1.0, seed=torch.arange(rows) // 40, position=torch.arange(rows) % 40)
-    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+    for pick in (sample_reference, sampler.sample) if DEVICE == "cuda" else (sample_reference,):
         drawn = pick(torch.zeros(rows, vocab, device=DEVICE), how).cpu()
         seen = torch.bincount(drawn * 8 // vocab, minlength=8).float()
         assert ((seen - rows / 8) ** 2 / (rows / 8)).sum() < 24.3  # chi-square, 7 degrees of freedom: one time in a thousand
-        inside = torch.bincount(drawn[drawn < PIECE] // (PIECE // 8), minlength=8).float()
+        inside = torch.bincount(drawn[drawn < PIECE_TOKENS] // (PIECE_TOKENS // 8), minlength=8).float()
         assert ((inside - inside.mean()) ** 2 / inside.mean()).sum() < 24.3
         for apart in (1, 40):
             with_it = torch.corrcoef(torch.stack((drawn[:-apart].float(), drawn[apart:].float())))[0, 1]
@@ -296,32 +307,39 @@ def test_noise_is_as_likely_to_choose_one_token_as_another() -> None:
 
 def test_pieces_are_drawn_by_what_they_weigh_and_tokens_by_their_share() -> None:
     """Two heavy tokens in pieces of nothing much, and a broad piece as heavy as either: each comes as often as softmax says."""
-    rows, vocab = 6000, 2 * PIECE + 700
+    rows, vocab = 6000, 2 * PIECE_TOKENS + 700
     logits = torch.full((rows, vocab), -30.0, device=DEVICE)
-    logits[:, 5], logits[:, PIECE + 9] = math.log(0.5), math.log(0.25)
-    logits[:, 2 * PIECE + 100 : 2 * PIECE + 600] = math.log(0.25 / 500)
+    logits[:, 5], logits[:, PIECE_TOKENS + 9] = math.log(0.5), math.log(0.25)
+    logits[:, 2 * PIECE_TOKENS + 100 : 2 * PIECE_TOKENS + 600] = math.log(0.25 / 500)
     how = choice(rows, temperature=1.0)
-    for pick in (choose_reference, choosing.choose) if DEVICE == "cuda" else (choose_reference,):
+    for pick in (sample_reference, sampler.sample) if DEVICE == "cuda" else (sample_reference,):
         drawn = pick(logits, how)
         seen = (
-            torch.tensor([(drawn == 5).sum(), (drawn == PIECE + 9).sum(), ((drawn >= 2 * PIECE + 100) & (drawn < 2 * PIECE + 600)).sum()])
+            torch.tensor(
+                [
+                    (drawn == 5).sum(),
+                    (drawn == PIECE_TOKENS + 9).sum(),
+                    ((drawn >= 2 * PIECE_TOKENS + 100) & (drawn < 2 * PIECE_TOKENS + 600)).sum(),
+                ]
+            )
             / rows
         )
         assert (seen - torch.tensor([0.5, 0.25, 0.25])).abs().max() < 0.025
-        broad = drawn[drawn > 2 * PIECE]
+        broad = drawn[drawn > 2 * PIECE_TOKENS]
         assert broad.unique().numel() > 400  # of 1,500 draws among 500: 475 are expected
 
 
 def test_noise_belongs_to_a_row_and_a_token_whatever_else_is_asked() -> None:
     how = choice(5, position=torch.arange(5))
     pieces = torch.tensor([0, 3, 1, 0, 7], device=DEVICE)
-    many = noise_of_tokens(how.seed, how.position, pieces)
-    assert many.shape == (5, PIECE)
-    assert torch.equal(noise_of_tokens(how.seed[2:4], how.position[2:4], pieces[2:4]), many[2:4])
-    assert torch.equal(noise_of_pieces(how.seed, how.position, 9)[:, :4], noise_of_pieces(how.seed, how.position, 4))
+    many = token_gumbel_noise(how.seed, how.position, pieces)
+    assert many.shape == (5, PIECE_TOKENS)
+    assert torch.equal(token_gumbel_noise(how.seed[2:4], how.position[2:4], pieces[2:4]), many[2:4])
+    assert torch.equal(piece_gumbel_noise(how.seed, how.position, 9)[:, :4], piece_gumbel_noise(how.seed, how.position, 4))
     assert (
         not torch.isclose(
-            noise_of_pieces(how.seed, how.position, PIECE // 4), noise_of_tokens(how.seed, how.position, pieces * 0)[:, : PIECE // 4]
+            piece_gumbel_noise(how.seed, how.position, PIECE_TOKENS // 4),
+            token_gumbel_noise(how.seed, how.position, pieces * 0)[:, : PIECE_TOKENS // 4],
         )
         .all(1)
         .any()
@@ -330,10 +348,10 @@ def test_noise_belongs_to_a_row_and_a_token_whatever_else_is_asked() -> None:
 
 @pytest.mark.parametrize("what", [torch.nan, torch.inf, -torch.inf])
 def test_logits_that_are_no_numbers_choose_a_token_all_the_same(what: float) -> None:
-    vocab = 2 * PIECE + 904
+    vocab = 2 * PIECE_TOKENS + 904
     logits = torch.full((3, vocab), what, device=DEVICE)
     logits[1, 5:] = 0.5
-    for pick in (choose_reference, choosing.choose):
+    for pick in (sample_reference, sampler.sample):
         for heat in (0.0, 1.0):
             chosen = pick(logits, choice(3, temperature=heat))
             assert ((chosen >= 0) & (chosen < vocab)).all()
@@ -347,7 +365,7 @@ def test_feeding() -> None:
     for run in (feed, feed_reference):
         table = torch.arange(12, dtype=torch.int32, device=DEVICE).view(4, 3).contiguous()
         outs = [torch.full((4,), 99, dtype=torch.int32, device=DEVICE) for _ in range(5)]
-        run(Feed(said, torch.tensor([10, 11, 12], dtype=torch.int32, device=DEVICE), table, *outs, 16))
+        run(DecodeInputs(said, torch.tensor([10, 11, 12], dtype=torch.int32, device=DEVICE), table, *outs, 16))
         made.append([table, *outs])
     for ours, plain in zip(*made, strict=True):
         assert torch.equal(ours, plain)
@@ -360,12 +378,12 @@ def test_feeding() -> None:
 def test_masks(vocab: int, dtype: Any) -> None:
     """Rows without a mask stay as they are; a vocabulary that ends inside a word ends there."""
     logits = randn(6, vocab, dtype=dtype)
-    lanes = torch.tensor([4, 0, 3], dtype=torch.int32, device=DEVICE)
+    rows = torch.tensor([4, 0, 3], dtype=torch.int32, device=DEVICE)
     words = torch.randint(-(2**31), 2**31 - 1, (3, -(-vocab // 32)), dtype=torch.int32, device=DEVICE)
     words[1] = -1
     plain, fast = logits.clone(), logits.clone()
-    masking.mask_reference(plain, lanes, words)
-    masking.launch(fast, lanes, words)
+    masking.mask_reference(plain, rows, words)
+    masking.launch(fast, rows, words)
     assert torch.equal(plain, fast)
     assert torch.equal(plain[[0, 1, 2, 5]], logits[[0, 1, 2, 5]])
     at = 37
@@ -379,38 +397,38 @@ def test_what_is_masked_is_never_chosen(k: int) -> None:
     words = torch.zeros(4, -(-3000 // 32), dtype=torch.int32, device=DEVICE)
     words[:, 80] = 0b1010
     masking.launch(logits, torch.arange(4, dtype=torch.int32, device=DEVICE), words)
-    how = Choice(
+    how = SamplingParams(
         torch.tensor([0.0, 0.7, 5.0, 1.0], device=DEVICE), torch.full((4,), k, dtype=torch.int32, device=DEVICE),
         torch.tensor([1.0, 1.0, 1.0, 0.5], device=DEVICE), torch.arange(4, device=DEVICE), torch.arange(4, dtype=torch.int32, device=DEVICE),
     )  # fmt: skip
-    chosen = choosing.choose(logits, how).tolist()
+    chosen = sampler.sample(logits, how).tolist()
     assert set(chosen) <= {80 * 32 + 1, 80 * 32 + 3}
-    assert chosen == choose_reference(logits, how).tolist()
+    assert chosen == sample_reference(logits, how).tolist()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "n", "k"), [(5, 64, 128), (16, 128, 1024), (33, 192, 2048), (70, 128, 256), (200, 64, 1024)])
 @pytest.mark.parametrize("gated", [False, True])
-def test_narrow(rows: int, n: int, k: int, gated: bool, dtype: Any) -> None:
+def test_gemm_small_m(rows: int, n: int, k: int, gated: bool, dtype: Any) -> None:
     x, weight, bias = randn(rows, k, dtype=dtype), randn((1 + gated) * n, k, dtype=dtype), randn((1 + gated) * n, dtype=dtype)
     for with_bias in (bias, None):
         plain = torch.nn.functional.linear(x.float(), weight.float(), None if with_bias is None else with_bias.float())
-        plain = gates.silu_mul_reference(plain) if gated else plain
+        plain = silu_mul.silu_mul_reference(plain) if gated else plain
         for summed in (False, not gated):
-            how = narrow.tiles(rows, n, k, gated=gated, summed=summed)
+            how = gemm_small_m.pick_tiles(rows, n, k, gated=gated, split_k=summed)
             assert how is not None
-            ours = narrow.launch(x, weight, with_bias, how, gated=gated)
+            ours = gemm_small_m.launch(x, weight, with_bias, how, gated=gated)
             assert ours.shape == ((how.split, rows, n) if how.split > 1 else (rows, n))
             close(ours.sum(0) if ours.dim() == 3 else ours, plain, dtype)
             into = torch.empty(rows, n, device=DEVICE, dtype=dtype)
-            assert how.split > 1 or narrow.launch(x, weight, with_bias, how, into, gated=gated) is into
+            assert how.split > 1 or gemm_small_m.launch(x, weight, with_bias, how, into, gated=gated) is into
 
 
-def test_narrow_is_for_few_rows_and_even_sizes() -> None:
-    assert narrow.tiles(257, 128, 1024) is None
-    assert narrow.tiles(8, 96, 1024) is None
-    assert narrow.tiles(8, 128, 576) is None
-    whole, shared = narrow.tiles(64, 1024, 2048), narrow.tiles(64, 1024, 2048, summed=True)
+def test_gemm_small_m_is_for_few_rows_and_even_sizes() -> None:
+    assert gemm_small_m.pick_tiles(257, 128, 1024) is None
+    assert gemm_small_m.pick_tiles(8, 96, 1024) is None
+    assert gemm_small_m.pick_tiles(8, 128, 576) is None
+    whole, shared = gemm_small_m.pick_tiles(64, 1024, 2048), gemm_small_m.pick_tiles(64, 1024, 2048, split_k=True)
     assert whole is not None
     assert shared is not None
     assert (whole.split, shared.split) == (1, 2), "more programs, where the sum is welcome in parts"

@@ -26,7 +26,7 @@ from holynb.pool.rehearsal import launches  # noqa: E402
 from holynb.pool.runner import Job, Runner  # noqa: E402
 from holynb.pool.stage import Alone  # noqa: E402
 from kernels_support.gpu import lang  # noqa: E402
-from kernels_support.gpu.summing import FLAGS, Peers, sum_rms_norm  # noqa: E402
+from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
 
 LIMITS = Limits(batch=32, chunk=256, max_len=544)
 pytestmark = [
@@ -52,7 +52,7 @@ class Unmet(Joins):
     def add_norm(self, part: Any, residual: Any, weight: Any, eps: float) -> tuple[Any, Any]:
         if part.shape[0] > LIMITS.batch:
             return super().add_norm(part, residual, weight, eps)
-        return sum_rms_norm(part, 4 * FLAGS, self.peers, residual, weight, eps)
+        return allreduce_rms_norm(part, 4 * FLAG_COUNT, self.peers, residual, weight, eps)
 
     def logits(self, x: Any) -> Any:
         return x.new_empty(x.shape[0], self.world * x.shape[1])
@@ -62,7 +62,7 @@ def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
     """What the engine starts over two layers of a model, of which only the shapes are there, at every size."""
     cut = mesh.cut(spec)
     cut = replace(cut, layers=(cut.layers[0], cut.layers[0] + 2))
-    with lang.noting() as noted, torch.inference_mode(), opened(folder) as source:
+    with lang.record_launches() as noted, torch.inference_mode(), opened(folder) as source:
         weights = load(spec, cut, source, "meta", torch.bfloat16)
         kv = pages((2, cut.kv_heads[1] - cut.kv_heads[0], 1024, spec.head_dim), torch.bfloat16, "meta")
         model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None)

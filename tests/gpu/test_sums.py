@@ -21,8 +21,8 @@ def rank(number: int, address: str, out: Path) -> None:
     from torch import distributed
 
     from holynb.pool.shared import Shared, readable
+    from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
     from kernels_support.gpu.norms import add_rms_norm
-    from kernels_support.gpu.summing import sum_rms_norm
 
     device = f"cuda:{number}"
     torch.cuda.set_device(device)
@@ -49,7 +49,7 @@ def rank(number: int, address: str, out: Path) -> None:
                     if sums:
                         place = shared.place(room)
                         assert place is not None
-                        x, stream = sum_rms_norm(room, place, shared.peers, stream, weight, 1e-6)
+                        x, stream = allreduce_rms_norm(room, place, shared.peers, stream, weight, 1e-6)
                     else:
                         whole = room.float()
                         distributed.all_reduce(whole, group=group)

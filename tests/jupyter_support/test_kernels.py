@@ -127,7 +127,7 @@ def test_the_installed_kernelspec_starts_a_kernel_with_the_extension_loaded(
     kernels: list[Kernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share" / "jupyter"))
-    spec.install(spec.Spec("holynb-test", "Python 3 (holynb)", "holynb"), prefix=tmp_path)
+    spec.install(spec.KernelSpec("holynb-test", "Python 3 (holynb)", "holynb"), prefix=tmp_path)
     kernel = Kernel("holynb-test")
     kernels.append(kernel)
     loaded = "'infer' in get_ipython().magics_manager.magics['cell']"

@@ -18,15 +18,15 @@ from kernels_support.jupyter import shortage
     ],
 )  # fmt: skip
 def test_one_line_with_the_place_and_what_to_do(number: int, advice: str) -> None:
-    words = shortage.words(OSError(number, os.strerror(number), "/home/me/run"))
+    words = shortage.describe(OSError(number, os.strerror(number), "/home/me/run"))
     assert words.startswith(f"{os.strerror(number)} (/home/me/run). ")
     assert advice in words
     assert "\n" not in words
 
 
 def test_what_nobody_knows_a_cure_for_is_said_as_it_is() -> None:
-    assert shortage.words(OSError(errno.EEXIST, "File exists")) == "File exists"
-    assert shortage.words(OSError("just words")) == "just words"
+    assert shortage.describe(OSError(errno.EEXIST, "File exists")) == "File exists"
+    assert shortage.describe(OSError("just words")) == "just words"
 
 
 def test_files_that_ran_out_are_found_behind_what_was_raised_for_them() -> None:
@@ -38,10 +38,10 @@ def test_files_that_ran_out_are_found_behind_what_was_raised_for_them() -> None:
             raise ValueError("a row failed") from exc
     except ValueError as exc:
         outer = exc
-    assert shortage.behind(outer)
-    assert not shortage.behind(ValueError("a row failed"))
-    assert not shortage.behind(OSError(errno.ENOENT, "No such file"))
-    assert not shortage.behind(None)
+    assert shortage.is_out_of_files(outer)
+    assert not shortage.is_out_of_files(ValueError("a row failed"))
+    assert not shortage.is_out_of_files(OSError(errno.ENOENT, "No such file"))
+    assert not shortage.is_out_of_files(None)
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_files_that_ran_out_are_found_behind_what_was_raised_for_them() -> None:
      (RuntimeError("shape mismatch"), False), (OSError(errno.ENOSPC, "No space left on device"), False)],
 )  # fmt: skip
 def test_memory_is_told_from_other_faults(exc: BaseException, is_memory: bool) -> None:
-    assert shortage.memory(exc) is is_memory
+    assert shortage.is_out_of_memory(exc) is is_memory

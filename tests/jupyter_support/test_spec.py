@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kernels_support.jupyter import spec
-from kernels_support.jupyter.spec import Spec
+from kernels_support.jupyter.spec import KernelSpec
 
-SPEC = Spec("holynb-test", "holynb (Python 3)", "holynb")
+SPEC = KernelSpec("holynb-test", "holynb (Python 3)", "holynb")
 
 
 def test_install_find_uninstall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def test_what_is_no_frame_is_refused(bad: bytes) -> None:
 
 
 def test_too_long_a_frame_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "LONGEST", 10)
+    monkeypatch.setattr(wire, "MAX_FRAME_BYTES", 10)
     with pytest.raises(wire.WireError, match="longest is 10"):
         wire.encode({"text": "x" * 20})
 

@@ -147,4 +147,4 @@ def test_who_comes_later_hears_the_same(pools: Pools, folder: Path, file: Path, 
     ],
 )  # fmt: skip
 def test_what_says_that_memory_ran_out(error: Exception, ran_out: bool) -> None:
-    assert shortage.memory(error) is ran_out
+    assert shortage.is_out_of_memory(error) is ran_out

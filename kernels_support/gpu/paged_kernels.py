@@ -1,0 +1,184 @@
+"""Triton kernels of attention over a paged KV cache (PagedAttention, Kwon et al. 2023, arXiv:2309.06180).
+
+Keys and values are read through the block table. Decode and prefill are FlashAttention (Dao et al. 2022, arXiv:2205.14135): tiles of keys
+with an online softmax (Milakov & Gimelshein 2018, arXiv:1805.02867), so that scores never leave the chip; with FlashAttention-2's order
+of work (Dao 2023, arXiv:2307.08691), in which a program keeps its queries, loops over keys and divides by the softmax's sum at the end.
+"""
+
+from __future__ import annotations
+
+from kernels_support.gpu.lang import jit, pdl_barrier, pdl_launch_dependents, pdl_wait, tl
+
+__all__ = ["combine_splits", "decode_attention", "prefill_attention"]
+
+
+@jit
+def decode_attention(  # noqa: PLR0917 - what a kernel needs
+    q_ptr: tl.tensor,
+    k_ptr: tl.tensor,
+    v_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    length_ptr: tl.tensor,
+    order_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    table_stride: tl.tensor,
+    head_stride: tl.tensor,
+    scale: tl.tensor,
+    kv: tl.constexpr,
+    group: tl.constexpr,
+    group_padded: tl.constexpr,
+    size: tl.constexpr,
+    size_padded: tl.constexpr,
+    page: tl.constexpr,
+    tile: tl.constexpr,
+    splits: tl.constexpr,
+    ordered: tl.constexpr,
+    pdl: tl.constexpr,
+) -> None:
+    """One query per row, split over the keys (Flash-Decoding, Dao et al. 2023); the query heads of a KV head share its keys."""
+    # The KV head is the fastest grid dimension, so that rows start in their order.
+    head, row, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    # The preceding kernel writes neither the order nor the lengths.
+    if ordered:
+        row = tl.load(order_ptr + row)
+    row = row.to(tl.int64)
+    length = tl.load(length_ptr + row)
+    pdl_wait(pdl)
+    if splits > 4:  # where not `fills_device`
+        pdl_launch_dependents(pdl)
+    split_keys = tl.cdiv(tl.cdiv(length, splits), tile) * tile
+    begin = split * split_keys
+    end = tl.minimum(begin + split_keys, length)
+    g, d = tl.arange(0, group_padded), tl.arange(0, size_padded)
+    ok_g, ok_d = g < group, d < size
+    place = (row * kv + head) * group + g
+    q = tl.load(q_ptr + place[:, None] * size + d[None, :], mask=ok_g[:, None] & ok_d[None, :], other=0.0)
+    k_ptr += head.to(tl.int64) * head_stride
+    v_ptr += head.to(tl.int64) * head_stride
+    row_max = tl.full((group_padded,), float("-inf"), tl.float32)
+    row_sum = tl.zeros((group_padded,), tl.float32)
+    acc = tl.zeros((group_padded, size_padded), tl.float32)
+    for first in range(begin, end, tile):
+        key = first + tl.arange(0, tile)
+        ok = key < end
+        block = tl.load(table_ptr + row * table_stride + key // page, mask=ok, other=0).to(tl.int64)
+        slot = (block * page + key % page) * size
+        k = tl.load(k_ptr + slot[None, :] + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0.0)
+        v = tl.load(v_ptr + slot[:, None] + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0.0)
+        scores = tl.where(ok[None, :], tl.dot(q, k, input_precision="ieee"), float("-inf"))
+        row_max, row_sum, acc = _online_softmax(scores, scale, v, row_max, row_sum, acc)
+    # A split without keys has no weight: its logsumexp is -inf, and its output is stored as 0, never as 0/0.
+    acc = acc / tl.where(row_sum > 0, row_sum, 1.0)[:, None]
+    mask = ok_g[:, None] & ok_d[None, :]
+    if splits == 1:
+        tl.store(out_ptr + place[:, None] * size + d[None, :], acc.to(out_ptr.dtype.element_ty), mask=mask)
+    else:
+        tl.store(out_ptr + (place * splits + split)[:, None] * size + d[None, :], acc, mask=mask)
+        lse = tl.where(row_sum > 0, row_max + tl.log2(tl.where(row_sum > 0, row_sum, 1.0)), float("-inf"))
+        tl.store(lse_ptr + place * splits + split, lse, mask=ok_g)
+
+
+@jit
+def combine_splits(  # noqa: PLR0917 - what a kernel needs
+    partial_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    size: tl.constexpr,
+    size_padded: tl.constexpr,
+    splits: tl.constexpr,
+    pdl: tl.constexpr,
+) -> None:
+    """The splits' outputs weighted by their base-2 logsumexp (the reduction of Flash-Decoding)."""
+    pdl_barrier(pdl)
+    place = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
+    s, d = tl.arange(0, splits), tl.arange(0, size_padded)
+    ok_d = d < size
+    weight = tl.load(lse_ptr + place * splits + s)
+    peak = tl.max(weight, 0)
+    weight = tl.exp2(weight - tl.where(peak > float("-inf"), peak, 0.0))
+    partial_out = tl.load(partial_ptr + (place * splits + s)[:, None] * size + d[None, :], mask=ok_d[None, :], other=0.0)
+    total = tl.sum(weight, 0)
+    out = tl.sum(partial_out * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
+    tl.store(out_ptr + place * size + d, out.to(out_ptr.dtype.element_ty), mask=ok_d)
+
+
+@jit
+def prefill_attention(  # noqa: PLR0917 - what a kernel needs
+    q_ptr: tl.tensor,
+    k_ptr: tl.tensor,
+    v_ptr: tl.tensor,
+    table_ptr: tl.tensor,
+    tile_ptr: tl.tensor,
+    span_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    table_stride: tl.tensor,
+    head_stride: tl.tensor,
+    scale: tl.tensor,
+    heads: tl.constexpr,
+    group: tl.constexpr,
+    size: tl.constexpr,
+    size_padded: tl.constexpr,
+    page: tl.constexpr,
+    queries: tl.constexpr,
+    tile: tl.constexpr,
+    slots_64bit: tl.constexpr,
+    pdl: tl.constexpr,
+) -> None:
+    """Causal attention of one tile of a row's queries, for one query head."""
+    pdl_barrier(pdl)
+    # The head is the fastest grid dimension: the query heads of a group read the same keys.
+    head, index = tl.program_id(0), tl.program_id(1)
+    row = tl.load(tile_ptr + index * 2).to(tl.int64)
+    if row < 0:
+        return
+    from_query = tl.load(tile_ptr + index * 2 + 1)
+    start, count, length = tl.load(span_ptr + row * 3), tl.load(span_ptr + row * 3 + 1), tl.load(span_ptr + row * 3 + 2)
+    m, n, d = from_query + tl.arange(0, queries), tl.arange(0, tile), tl.arange(0, size_padded)
+    ok_m, ok_d = m < count, d < size
+    last_key = length - count + m
+    place = ((start + m).to(tl.int64) * heads + head) * size
+    q = tl.load(q_ptr + place[:, None] + d[None, :], mask=ok_m[:, None] & ok_d[None, :], other=0.0)
+    k_ptr += (head // group).to(tl.int64) * head_stride
+    v_ptr += (head // group).to(tl.int64) * head_stride
+    table_ptr += row * table_stride
+    row_max = tl.full((queries,), float("-inf"), tl.float32)
+    row_sum = tl.zeros((queries,), tl.float32)
+    acc = tl.zeros((queries, size_padded), tl.float32)
+    # First the tiles that every query sees whole, which need no mask, then those on the diagonal.
+    unmasked = (length - count + from_query + 1) // tile * tile
+    for first in range(0, unmasked, tile):
+        key = first + n
+        slot = _slot_type(tl.load(table_ptr + key // page), slots_64bit) * page + key % page
+        k = tl.load(k_ptr + slot[None, :] * size + d[:, None], mask=ok_d[:, None], other=0.0)
+        scores = tl.dot(q, k, input_precision="ieee")
+        v = tl.load(v_ptr + slot[:, None] * size + d[None, :], mask=ok_d[None, :], other=0.0)
+        row_max, row_sum, acc = _online_softmax(scores, scale, v, row_max, row_sum, acc)
+    end = tl.minimum(length, length - count + from_query + queries)
+    for first in range(unmasked, end, tile):
+        key = first + n
+        ok = key < end
+        slot = _slot_type(tl.load(table_ptr + key // page, mask=ok, other=0), slots_64bit) * page + key % page
+        k = tl.load(k_ptr + slot[None, :] * size + d[:, None], mask=ok[None, :] & ok_d[:, None], other=0.0)
+        scores = tl.where(key[None, :] <= last_key[:, None], tl.dot(q, k, input_precision="ieee"), float("-inf"))
+        v = tl.load(v_ptr + slot[:, None] * size + d[None, :], mask=ok[:, None] & ok_d[None, :], other=0.0)
+        row_max, row_sum, acc = _online_softmax(scores, scale, v, row_max, row_sum, acc)
+    acc = acc / row_sum[:, None]
+    tl.store(out_ptr + place[:, None] + d[None, :], acc.to(out_ptr.dtype.element_ty), mask=ok_m[:, None] & ok_d[None, :])
+
+
+@jit
+def _online_softmax(  # noqa: PLR0917 - what a kernel needs
+    scores: tl.tensor, scale: tl.tensor, v: tl.tensor, row_max: tl.tensor, row_sum: tl.tensor, acc: tl.tensor
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """One tile's update of (maximum, sum of weights, weighted sum of values). `scale` turns scores into base-2 exponents."""
+    new_max = tl.maximum(row_max, tl.max(scores, 1) * scale)
+    p = tl.exp2(scores * scale - new_max[:, None])
+    rescale = tl.exp2(row_max - new_max)
+    return new_max, row_sum * rescale + tl.sum(p, 1), tl.dot(p.to(v.dtype), v, acc * rescale[:, None], input_precision="ieee")
+
+
+@jit
+def _slot_type(block: tl.tensor, slots_64bit: tl.constexpr) -> tl.tensor:
+    """64-bit block numbers where 32 bits do not reach the cache's end; their arithmetic is slower."""
+    return block.to(tl.int64) if slots_64bit else block
