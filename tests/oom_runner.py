@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from holynb.pool.runner import Emit, Job
-from holynb.pool.runner import Runner as Real
+from holynb.pool.engine.runner import Emit, Job
+from holynb.pool.engine.runner import Runner as Real
 
 __all__ = ["Job", "Runner"]
 

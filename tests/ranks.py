@@ -57,7 +57,7 @@ def mapped(folder: Path) -> Any:
     import torch
     from torch import distributed
 
-    from holynb.pool.shared import Shared
+    from holynb.pool.engine.symmetric import Shared
 
     class Mapped(Shared):
         def _map(self, group: Any, size: int, device: str) -> tuple[Any, list[int]]:
@@ -78,15 +78,15 @@ def mapped(folder: Path) -> Any:
 def interpreted(folder: Path, mesh: Any) -> Any:
     """A runner on the CPU with the GPU's engine; the interpreter takes about a millisecond a program, so little of it."""
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton loads
-    from holynb.pool import graphs, model, shard
-    from holynb.pool.batch import Scheduler
-    from holynb.pool.cache import Blocks
+    from holynb.pool.engine import graphs, group, model
+    from holynb.pool.engine.cache import Blocks
+    from holynb.pool.engine.runner import Runner
+    from holynb.pool.engine.scheduler import Scheduler
     from holynb.pool.fit.limits import Limits
-    from holynb.pool.runner import Runner
 
     # A packed product has no `out`, and the ranks' memory is a file that all of them map.
     model.pack = lambda weights: weights
-    shard.readable, shard.Shared = (lambda group, device: True), mapped(Path(mesh.address.removeprefix("file://")).parent)
+    group.readable, group.Shared = (lambda group, device: True), mapped(Path(mesh.address.removeprefix("file://")).parent)
     graphs.splits = lambda batch, heads: 2 if batch < 4 else 1
     runner: Any = Runner(folder, mesh=mesh)
     was, runner.limits, runner.blocks = runner.engine, Limits(batch=4, chunk=128, max_len=256), Blocks(64, 16)
@@ -96,8 +96,8 @@ def interpreted(folder: Path, mesh: Any) -> Any:
 
 
 def main() -> None:
+    from holynb.pool.engine.runner import Job, Runner
     from holynb.pool.fit.mesh import Mesh
-    from holynb.pool.runner import Job, Runner
 
     folder, tensor, pipe, micro, rank, address, engine = sys.argv[1:]
     mesh = Mesh(int(tensor), int(pipe), int(rank), int(micro), address)

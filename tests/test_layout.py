@@ -37,7 +37,9 @@ ONLY: dict[str, tuple[str, ...]] = {
 }
 
 #: Rooms of the pool that decide and serve, and must start without torch.
-NO_TORCH = tuple(f"holynb.pool.{name}" for name in ("fit.plan", "advice", "fit.mesh", "batch", "server", "text", "models.embedded"))
+NO_TORCH = tuple(
+    f"holynb.pool.{name}" for name in ("fit.plan", "advice", "fit.mesh", "engine.scheduler", "server", "text", "models.embedded")
+)
 
 #: Upward imports that are wanted, each inside a function. Reason beside each.
 UPWARD = {
@@ -86,7 +88,7 @@ def test_libraries_stay_in_their_rooms() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["import torch.nn", "def f():\n    import pandas", 'import importlib\nimportlib.import_module("holynb.pool.batch")']
+    "line", ["import torch.nn", "def f():\n    import pandas", 'import importlib\nimportlib.import_module("holynb.pool.engine.scheduler")']
 )
 def test_the_rule_sees_a_library_outside_its_room(line: str) -> None:
     assert trespasses(read("holynb.scheduler.scheduler", line))
@@ -160,7 +162,7 @@ def jitted(function: Function) -> bool:
 
 
 #: Functions with more than six parameters. Reason beside each.
-WIDE = {"holynb.pool.runner.Runner.__init__": "each setting is a word of a rank's command line, and all but the folder are keywords"}
+WIDE = {"holynb.pool.engine.runner.Runner.__init__": "each setting is a word of a rank's command line, and all but the folder are keywords"}
 
 
 def test_functions_take_few_parameters() -> None:

@@ -15,7 +15,7 @@ from kernels_support.jupyter.supervisor import Command
 __all__ = ["RUNNER", "Plan", "command", "load", "plan_of"]
 
 #: What computes, where nothing else is asked for.
-RUNNER = "holynb.pool.runner:Runner"
+RUNNER = "holynb.pool.engine.runner:Runner"
 
 
 @dataclass(frozen=True, slots=True)

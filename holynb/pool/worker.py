@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.worker", description=__doc__)
     parser.add_argument("--tag", default="holynb-pool")
-    parser.add_argument("--runner", default="holynb.pool.runner:Runner")
+    parser.add_argument("--runner", default="holynb.pool.engine.runner:Runner")
     said = parser.parse_args(argv)
     return Worker(supervisor.control(), said.runner).run()
 

@@ -23,7 +23,7 @@ def prompts(batch: int, vocab: int) -> list[list[int]]:
 
 
 def ours(runner: Any, asked: list[list[int]], new: int) -> tuple[float, list[list[int]]]:
-    from holynb.pool.runner import Job
+    from holynb.pool.engine.runner import Job
 
     begin = time.process_time()
     for i, ids in enumerate(asked):
@@ -91,7 +91,7 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from holynb.pool.runner import Runner
+    from holynb.pool.engine.runner import Runner
     from holynb.pool.text import Text
 
     model = AutoModelForCausalLM.from_pretrained(said.folder, dtype=torch.float32).eval()

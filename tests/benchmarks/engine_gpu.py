@@ -42,7 +42,7 @@ START = """
 import sys, time
 begin = float(sys.argv[2])
 from pathlib import Path
-from holynb.pool.runner import Job, Runner
+from holynb.pool.engine.runner import Job, Runner
 runner = Runner(Path(sys.argv[1]), device="cuda:0", max_len=2112)
 loaded = time.time() - begin
 runner.add(Job(0, tuple(range(5, 133)), 8, 0.6, ignore_eos=True))
@@ -68,7 +68,7 @@ def lengths(work: str) -> list[tuple[int, int]]:
 
 
 def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, float]:
-    from holynb.pool.runner import Job
+    from holynb.pool.engine.runner import Job
 
     dice, vocab = random.Random(seed), runner.spec.vocab
     asked = [Job(i, tuple(dice.randrange(vocab) for _ in range(p)), n, 0.6, seed=i, ignore_eos=True) for i, (p, n) in enumerate(pairs)]
@@ -92,7 +92,7 @@ def errors(runner: Any) -> dict[str, float]:
 
     import torch
 
-    from holynb.pool.model import Decoder, Layer, Part, Weights
+    from holynb.pool.engine.model import Decoder, Layer, Part, Weights
     from kernels_support.gpu.attention import Span, attend_reference, causal, runs
     from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill
 
@@ -199,8 +199,8 @@ def write(path: Path, device: str = "cuda:0") -> None:
     import torch
     from safetensors.torch import save_file
 
+    from holynb.pool.engine.load import made_up
     from holynb.pool.fit.spec import read
-    from holynb.pool.load import made_up
 
     spec = read(path)
     source = made_up(spec, device, torch.bfloat16)
@@ -231,9 +231,9 @@ def starts(path: Path) -> dict[str, Any]:
 def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
     import torch
 
+    from holynb.pool.engine.load import made_up
+    from holynb.pool.engine.runner import Runner
     from holynb.pool.fit.spec import read
-    from holynb.pool.load import made_up
-    from holynb.pool.runner import Runner
 
     path, found = folder(size, root), {}
     if said.start:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from holynb.pool.batch import Scheduler
-from holynb.pool.cache import Blocks
+from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.inputs import Lanes
+from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.sequence import Job, Seq, Step
 from holynb.pool.fit.limits import Limits
-from holynb.pool.job import Job, Seq, Step
-from holynb.pool.lanes import Lanes
 
 ROWS, PROMPT, NEW = 256, 128, 128
 

@@ -65,13 +65,13 @@ def ask(path: str, i: int) -> str:
 
 def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
     """The engine alone. Rows with a schema often end early: rates are of what each wrote."""
-    from holynb.pool import guide
+    from holynb.pool.engine import constrained
+    from holynb.pool.engine.runner import Job, Runner
     from holynb.pool.grammar import checked
-    from holynb.pool.runner import Job, Runner
     from holynb.pool.text import Text
 
     runner, text, spent = Runner(folder), Text(folder), [0.0, 0]
-    masks = guide.Guides.masks
+    masks = constrained.Grammars.masks
 
     def timed(self: Any, matchers: list[Any]) -> Any:
         begin = time.perf_counter()
@@ -80,7 +80,7 @@ def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
         spent[1] += 1
         return made
 
-    guide.Guides.masks = timed  # type: ignore[method-assign]
+    constrained.Grammars.masks = timed  # type: ignore[method-assign]
     begin = time.perf_counter()
     grammars = [checked(json.dumps(s)) for s in SCHEMAS]
     check = (time.perf_counter() - begin) / len(SCHEMAS)

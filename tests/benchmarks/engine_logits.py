@@ -24,12 +24,12 @@ import torch
 from engine_gpu import SIZES, folder
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from holynb.pool.cache import pages
+from holynb.pool.engine.cache import pages
+from holynb.pool.engine.load import load, made_up, opened
+from holynb.pool.engine.model import Decoder, Layer, Part, Weights, rope_table
+from holynb.pool.engine.sequence import Job, Row, Seq
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read
-from holynb.pool.job import Job, Row, Seq
-from holynb.pool.load import load, made_up, opened
-from holynb.pool.model import Decoder, Layer, Part, Weights, rope_table
 
 LENGTH, LAST, PAGE = 200, 64, 16
 SIZES["tiny"] = {
@@ -82,7 +82,7 @@ def plain(spec: Spec, weights: Weights, ids: Any, dtype: Any) -> tuple[Any, list
 
 def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
     """The engine's forward pass: kernels on a GPU, the plain side of each on CPU. One whole chunk."""
-    from holynb.pool.eager import part_of
+    from holynb.pool.engine.eager import part_of
 
     device, blocks = ids.device, -(-LENGTH // PAGE)
     kv = pages((spec.layers, spec.kv_heads, 64 * PAGE, spec.head_dim), torch.bfloat16, str(device))

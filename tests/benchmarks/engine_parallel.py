@@ -68,8 +68,8 @@ def child(path: str, shape: str, rank: int, device: str, address: str, work: str
     """One rank. The leader says JSON lines: ready, then one a work."""
     import faulthandler
 
+    from holynb.pool.engine.runner import Job, Runner
     from holynb.pool.fit.mesh import Mesh
-    from holynb.pool.runner import Job, Runner
 
     faulthandler.dump_traceback_later(110)
     tensor, pipe, micro = map(int, shape.split(","))
@@ -125,8 +125,8 @@ def made(path: Path, device: str) -> Any:
         return None
     import torch
 
+    from holynb.pool.engine.load import made_up
     from holynb.pool.fit.spec import read
-    from holynb.pool.load import made_up
 
     return made_up(read(path), device, torch.float32 if device == "cpu" else torch.bfloat16)
 

@@ -24,8 +24,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from holynb.pool import runner as native  # noqa: E402
-from holynb.pool.runner import Job  # noqa: E402, F401 - the worker takes it from here
+from holynb.pool.engine import runner as native  # noqa: E402
+from holynb.pool.engine.runner import Job  # noqa: E402, F401 - the worker takes it from here
 
 SHAPES: dict[str, dict[str, Any]] = {
     "8b": {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128},
@@ -60,8 +60,8 @@ class Runner(native.Runner):
     def __init__(self, folder: Path, *, device: str, mesh: Any = None, **said: Any) -> None:
         import torch
 
+        from holynb.pool.engine.load import made_up
         from holynb.pool.fit.spec import read
-        from holynb.pool.load import made_up
 
         kind = torch.float32 if device == "cpu" else torch.bfloat16
         super().__init__(folder, device=device, mesh=mesh, source=made_up(read(folder), device, kind), **said)

@@ -35,7 +35,18 @@ def made(tmp_path: Path) -> Iterator[Pools]:
 
 
 def start(pools: Pools, folder: Path, devices: tuple[str, ...], *flags: str) -> Pool:
-    real = ("--runner", "holynb.pool.runner:Runner", "--model", str(folder), "--dtype", "float32", "--memory", "0.1", "--max-len", "256")
+    real = (
+        "--runner",
+        "holynb.pool.engine.runner:Runner",
+        "--model",
+        str(folder),
+        "--dtype",
+        "float32",
+        "--memory",
+        "0.1",
+        "--max-len",
+        "256",
+    )
     pool = pools.start(*real, "--devices", ",".join(devices), *flags, ready=False)
     pool.wait(lambda: pool.ask("/health")[1]["state"] != "starting", 120)
     pool.record = pool.now() or pool.record

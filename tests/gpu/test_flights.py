@@ -16,13 +16,13 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from holynb.pool import graphs as module  # noqa: E402
-from holynb.pool.batch import Scheduler  # noqa: E402
-from holynb.pool.cache import Blocks  # noqa: E402
+from holynb.pool.engine import graphs as module  # noqa: E402
+from holynb.pool.engine.cache import Blocks  # noqa: E402
+from holynb.pool.engine.graphs import Graphs  # noqa: E402
+from holynb.pool.engine.pipeline import Alone  # noqa: E402
+from holynb.pool.engine.runner import Job, Runner  # noqa: E402
+from holynb.pool.engine.scheduler import Scheduler  # noqa: E402
 from holynb.pool.fit.limits import Limits  # noqa: E402
-from holynb.pool.graphs import Graphs  # noqa: E402
-from holynb.pool.runner import Job, Runner  # noqa: E402
-from holynb.pool.stage import Alone  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 LIMITS = Limits(batch=4, chunk=128, max_len=256)

@@ -15,16 +15,16 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from holynb.pool.cache import pages  # noqa: E402
+from holynb.pool.engine.cache import pages  # noqa: E402
+from holynb.pool.engine.graphs import Graphs  # noqa: E402
+from holynb.pool.engine.load import load, opened  # noqa: E402
+from holynb.pool.engine.model import Decoder, Joins  # noqa: E402
+from holynb.pool.engine.pipeline import Alone  # noqa: E402
+from holynb.pool.engine.precompile import launches  # noqa: E402
+from holynb.pool.engine.runner import Job, Runner  # noqa: E402
 from holynb.pool.fit.limits import Limits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 from holynb.pool.fit.spec import Spec, read  # noqa: E402
-from holynb.pool.graphs import Graphs  # noqa: E402
-from holynb.pool.load import load, opened  # noqa: E402
-from holynb.pool.model import Decoder, Joins  # noqa: E402
-from holynb.pool.rehearsal import launches  # noqa: E402
-from holynb.pool.runner import Job, Runner  # noqa: E402
-from holynb.pool.stage import Alone  # noqa: E402
 from kernels_support.gpu import lang  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
 

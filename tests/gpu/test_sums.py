@@ -20,7 +20,7 @@ def rank(number: int, address: str, out: Path) -> None:
 
     from torch import distributed
 
-    from holynb.pool.shared import Shared, readable
+    from holynb.pool.engine.symmetric import Shared, readable
     from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
     from kernels_support.gpu.norms import add_rms_norm
 

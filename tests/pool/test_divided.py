@@ -22,7 +22,7 @@ pytest.importorskip("torch")
 
 PROMPTS = tiny.prompts(6, 256)
 TOKENS = 12
-REAL = ("--runner", "holynb.pool.runner:Runner")
+REAL = ("--runner", "holynb.pool.engine.runner:Runner")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def figures(pool: Pool) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> list[str]:
     """What one process answers."""
-    from holynb.pool.runner import Job, Runner
+    from holynb.pool.engine.runner import Job, Runner
     from holynb.pool.text import Text
 
     runner, text = Runner(folder), Text(folder)

@@ -166,7 +166,7 @@ def test_thirty_random_kills_of_real_ranks(pools: Pools, tmp_path: Path) -> None
     folder = byte_model(tmp_path / "tiny")
     (folder / "model.safetensors").unlink()
     tiny.make("llama", folder)
-    flags = ("--runner", "holynb.pool.runner:Runner", "--model", str(folder))
+    flags = ("--runner", "holynb.pool.engine.runner:Runner", "--model", str(folder))
     env = {"OMP_NUM_THREADS": "1"}
     scene = Scene(flags, {}, env, "/v1/completions")
     alone = pools.start(*flags, **env)

@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.errors import UserError, closest
-from holynb.pool.batch import Scheduler
-from holynb.pool.cache import Blocks
+from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.constrained import Grammars
+from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.sequence import Emit, Job, Step
 from holynb.pool.fit import plan
 from holynb.pool.fit.limits import Limits
 from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read
-from holynb.pool.guide import Guides
-from holynb.pool.job import Emit, Job, Step
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from holynb.pool.load import Source
-    from holynb.pool.model import Decoder
-    from holynb.pool.rehearsal import Rehearsal
-    from holynb.pool.shard import Group
-    from holynb.pool.stage import Alone
+    from holynb.pool.engine.group import Group
+    from holynb.pool.engine.load import Source
+    from holynb.pool.engine.model import Decoder
+    from holynb.pool.engine.pipeline import Alone
+    from holynb.pool.engine.precompile import Rehearsal
 
 __all__ = ["Emit", "Job", "Runner"]
 
@@ -70,12 +70,12 @@ class Runner:
         """Called with each step before it runs; a test raises here what a device would."""
         self._load(Path(folder), source, memory)
         self.batch = Scheduler(self.blocks, self.limits, self.mesh.flights, unknown=self.engine.ahead - self.mesh.flights + 1)
-        self.guides = Guides(Path(folder), self.spec.vocab)
+        self.grammars = Grammars(Path(folder), self.spec.vocab)
         self._flights: deque[tuple[Step, Any]] = deque()
 
     def add(self, job: Job) -> None:
         """Queue a job. Raises ValueError, with the sizes, where it can never fit or asks for tokens that do not exist."""
-        from holynb.pool.sample import settled
+        from holynb.pool.engine.sample import settled
 
         if wrong := next((t for t in job.ids if not 0 <= t < self.spec.vocab), None):
             raise ValueError(f"token {wrong} is not one of the {self.spec.vocab} that the model knows")
@@ -84,11 +84,11 @@ class Runner:
             self._queue(job)
         else:
             self.batch.check(job)
-            self.guides.add(job)
+            self.grammars.add(job)
 
     def cancel(self, id: int) -> None:  # noqa: A002 - the seam's word
         """Take a job out; nothing more is said of it."""
-        self.guides.cancel(id)
+        self.grammars.cancel(id)
         self.batch.cancel(id)
         if self.group is not None:
             self._news.append(["cancel", id])
@@ -96,11 +96,11 @@ class Runner:
     @property
     def idle(self) -> bool:
         """Nothing to do and nothing to say."""
-        return self.batch.idle and not self._flights and self.guides.idle
+        return self.batch.idle and not self._flights and self.grammars.idle
 
     def step(self) -> list[Emit]:
         """Plan and start one step, then read back the one before it (on a GPU) or this one (on CPU)."""
-        emits = [] if self.guides.idle else self._compiled()
+        emits = [] if self.grammars.idle else self._compiled()
         news, self._news = self._news, []
         if self.group is not None:
             self.group.tell(news)
@@ -135,7 +135,7 @@ class Runner:
             self.group.close()
 
     def _queue(self, job: Job) -> None:
-        """Into the batch, with its guide; the other ranks hear of it with the next step."""
+        """Into the batch, with its constraint; the other ranks hear of it with the next step."""
         self._take(job)
         if self.group is not None:
             self._news.append(["add", {f.name: getattr(job, f.name) for f in fields(Job)}])
@@ -143,18 +143,18 @@ class Runner:
     def _take(self, job: Job) -> None:
         seq = self.batch.add(job)
         if job.grammar is not None:
-            seq.guide = self.guides.begin(job)
+            seq.constraint = self.grammars.begin(job)
 
     def _compiled(self) -> list[Emit]:
         """Queue the jobs whose grammar is there by now. Waits a moment where there is nothing else to do."""
-        ready, wrong = self.guides.ready(0.0 if self._flights or not self.batch.idle else _MOMENT)
+        ready, wrong = self.grammars.ready(0.0 if self._flights or not self.batch.idle else _MOMENT)
         for job in ready:
             self._queue(job)
         return [Emit(job.id, finish="error", note=why) for job, why in wrong]
 
     def _advance(self) -> list[Emit]:
-        # What a guided row may say next depends on the token before it: with one of them, no step begins before its lane's last one is read.
-        emits = self._land(self.mesh.flights - 1) if self.batch.guided else []
+        # What a constrained row may say next depends on the token before it: with one of them, no step begins before its lane's last one is read.
+        emits = self._land(self.mesh.flights - 1) if self.batch.constrained else []
         step = self.batch.plan()
         if step is not None:
             try:
@@ -209,11 +209,11 @@ class Runner:
         """Weights, cache, and the engine over them."""
         import torch
 
-        from holynb.pool.cache import pages
-        from holynb.pool.eager import Eager
-        from holynb.pool.load import load, opened
-        from holynb.pool.model import Decoder, pack
-        from holynb.pool.stage import Alone, Stage
+        from holynb.pool.engine.cache import pages
+        from holynb.pool.engine.eager import Eager
+        from holynb.pool.engine.load import load, opened
+        from holynb.pool.engine.model import Decoder, pack
+        from holynb.pool.engine.pipeline import Alone, Stage
 
         if self.device != "cpu":
             torch.cuda.set_device(self.device)
@@ -245,7 +245,7 @@ class Runner:
 
     def _rehearsed(self, dtype: torch.dtype) -> Rehearsal:
         """The kernels, compiling."""
-        from holynb.pool.rehearsal import Rehearsal, launches
+        from holynb.pool.engine.precompile import Rehearsal, launches
 
         return Rehearsal(launches(self.spec, self.mesh, self.limits, BLOCK, dtype), self.device)
 
@@ -253,7 +253,7 @@ class Runner:
         """The other ranks, if there are any."""
         if self.mesh.size == 1:
             return None
-        from holynb.pool.shard import Group
+        from holynb.pool.engine.group import Group
 
         return Group(self.mesh, self.device)
 
@@ -276,7 +276,7 @@ class Engine(Protocol):
 
 
 def _graphs(model: Decoder, kv: Tensor, limits: Limits, stage: Alone) -> Engine:
-    from holynb.pool.graphs import Graphs
+    from holynb.pool.engine.graphs import Graphs
 
     return Graphs(model, kv, BLOCK, limits, stage=stage)
 

@@ -11,13 +11,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holynb.pool.engine.sequence import Job, Seq
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from holynb.pool.job import Job, Seq
-
-__all__ = ["Guide", "Guides", "masks"]
+__all__ = ["GrammarState", "Grammars", "masks"]
 
 #: Compiled grammars that are kept, the last ones used.
 _KEPT = 64
@@ -27,12 +27,12 @@ _KEPT = 64
 LONGEST = 24
 
 
-class Guide:
+class GrammarState:
     """One row's place in its grammar. `digits`: tokens of digits that it ends with. `fault`: why the grammar cannot go on; the row must end then."""
 
     __slots__ = ("digits", "fault", "matcher", "owner", "taken")
 
-    def __init__(self, owner: Guides, matcher: Any) -> None:
+    def __init__(self, owner: Grammars, matcher: Any) -> None:
         self.owner, self.matcher, self.taken, self.digits = owner, matcher, 0, 0
         self.fault: str | None = None
 
@@ -47,19 +47,19 @@ class Guide:
 
 
 def masks(seqs: Sequence[Seq]) -> NDArray[np.int32]:
-    """(rows, vocabulary / 32): what each of these rows, all with a guide, may say next. All its tokens must be known."""
-    guides = [s.guide for s in seqs if s.guide is not None]
-    for seq, guide in zip(seqs, guides, strict=True):
-        guide.follow(seq.tokens[len(seq.job.ids) :])
-    owner = guides[0].owner
-    out = owner.masks([g.matcher for g in guides])
-    for row, guide in zip(out, guides, strict=True):
-        if guide.digits >= LONGEST:
+    """(rows, vocabulary / 32): what each of these rows, all with a constraint, may say next. All its tokens must be known."""
+    states = [s.constraint for s in seqs if isinstance(s.constraint, GrammarState)]
+    for seq, state in zip(seqs, states, strict=True):
+        state.follow(seq.tokens[len(seq.job.ids) :])
+    owner = states[0].owner
+    out = owner.masks([g.matcher for g in states])
+    for row, state in zip(out, states, strict=True):
+        if state.digits >= LONGEST:
             owner.shorten(row)
     return out
 
 
-class Guides:
+class Grammars:
     """One rank's grammars. `vocab` is the width of the logits. Called by the runner's thread alone."""
 
     def __init__(self, folder: Path, vocab: int) -> None:
@@ -93,9 +93,9 @@ class Guides:
         wrong = [(j, str(f.exception())) for j, f in done if f.exception() is not None]
         return [j for j, f in done if f.exception() is None], wrong
 
-    def begin(self, job: Job) -> Guide:
+    def begin(self, job: Job) -> GrammarState:
         """The place where the job's answer begins. Compiles now what is not compiled yet. Raises ValueError."""
-        return Guide(self, self._future(job).result().deep_copy())
+        return GrammarState(self, self._future(job).result().deep_copy())
 
     def masks(self, matchers: list[Any]) -> NDArray[np.int32]:
         """Side by side on the processor's cores."""

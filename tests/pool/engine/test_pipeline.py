@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from holynb.pool.engine.pipeline import Alone, Stage  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
-from holynb.pool.stage import Alone, Stage  # noqa: E402
 
 WAIT = 0.05
 

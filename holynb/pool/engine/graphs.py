@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from holynb.pool.capture import Capture
+from holynb.pool.engine.capture import Capture
+from holynb.pool.engine.constrained import masks
+from holynb.pool.engine.inputs import SAMPLING, Lanes, pack, padded, paired
+from holynb.pool.engine.model import Decoder, Part
+from holynb.pool.engine.pinned import Pinned
+from holynb.pool.engine.pipeline import Alone
+from holynb.pool.engine.sequence import Row, Seq, Step
 from holynb.pool.fit.limits import Limits
-from holynb.pool.guide import masks
-from holynb.pool.job import Row, Seq, Step
-from holynb.pool.lanes import SAMPLING, Lanes, pack, padded, paired
-from holynb.pool.model import Decoder, Part
-from holynb.pool.pinned import Pinned
-from holynb.pool.stage import Alone
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.masking import mask
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
@@ -186,24 +186,24 @@ class Graphs:
 
     def _run(self, rows: int, chunk: int, seqs: list[Seq]) -> None:
         """One graph, with what comes in before it and goes out after it. `seqs` are sampled; where one has a grammar there is only a batch or only a chunk."""
-        guided = self.stage.last and any(s.guide is not None for s in seqs)
-        graph, size = self.graph(rows, chunk, sample=not guided), rows + chunk
+        constrained = self.stage.last and any(s.constraint is not None for s in seqs)
+        graph, size = self.graph(rows, chunk, sample=not constrained), rows + chunk
         self.stage.before(size, self.hidden_in[:size])
         with self.stage.working():
             graph()
         if not self.stage.last:
             # A copy: the buffer is the next step's too, and the one before may still be on its way.
             self.stage.after(self.hidden_out[:size].clone())
-        if guided and rows:
-            self._guided(seqs, choice(self.how, self.made[4], rows), self.tokens[:rows])
-        elif guided:
+        if constrained and rows:
+            self._constrained(seqs, choice(self.how, self.made[4], rows), self.tokens[:rows])
+        elif constrained:
             many = min(self.rows, chunk)
-            self._guided(seqs, choice(self.how_prompts, self.how_prompts[3], many), self.tokens[self.rows : self.rows + many])
+            self._constrained(seqs, choice(self.how_prompts, self.how_prompts[3], many), self.tokens[self.rows : self.rows + many])
 
-    def _guided(self, seqs: list[Seq], how: SamplingParams, tokens: Tensor) -> None:
+    def _constrained(self, seqs: list[Seq], how: SamplingParams, tokens: Tensor) -> None:
         """Sample logits that lie ready, where some rows may not say everything. The device computes while the masks are made."""
         assert self._logits is not None  # noqa: S101 - a graph has just written them
-        lanes = [i for i, s in enumerate(seqs) if s.guide is not None]
+        lanes = [i for i, s in enumerate(seqs) if s.constraint is not None]
         words = masks([seqs[i] for i in lanes])
         logits = self._logits[: len(tokens)]
         mask(logits, self._sent(np.array(lanes, np.int32)), self._sent(words))
@@ -277,7 +277,7 @@ def joined(decode: Part, prompts: Part) -> Part:
 
 
 def choice(how: Tensor, position: Tensor, rows: int) -> SamplingParams:
-    """The first `rows` of `how` (SAMPLING, any) int32, as `holynb.pool.lanes` makes it, read as what it stands for."""
+    """The first `rows` of `how` (SAMPLING, any) int32, as `holynb.pool.engine.inputs` makes it, read as what it stands for."""
     seeds = how[4:6].view(-1).view(torch.int64)
     return SamplingParams(
         how[0].view(torch.float32)[:rows], how[2][:rows], how[1].view(torch.float32)[:rows], seeds[:rows], position[:rows]

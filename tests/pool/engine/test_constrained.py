@@ -13,13 +13,13 @@ import ranks
 import tiny
 from pool_fake import byte_model
 
-from holynb.pool.batch import Scheduler
-from holynb.pool.cache import Blocks
+from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.constrained import LONGEST, Grammars, masks
+from holynb.pool.engine.runner import Job, Runner
+from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.sequence import Emit, Seq, Step
 from holynb.pool.fit.limits import Limits
 from holynb.pool.grammar import checked
-from holynb.pool.guide import LONGEST, Guides, masks
-from holynb.pool.job import Emit, Seq, Step
-from holynb.pool.runner import Job, Runner
 
 torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")
@@ -95,7 +95,7 @@ def test_preempted_and_chunked_they_say_the_same(folder: Path, grammar: str, lim
     made = runner(folder, **limits)
     assert answers(made, asked) == answers(runner(folder), asked)
     assert made.batch.preempted > 0 or "blocks" not in limits
-    assert made.batch.guided == 0
+    assert made.batch.constrained == 0
 
 
 @pytest.mark.parametrize("cut", [{"tensor": 2}, {"pipe": 2}])
@@ -126,13 +126,13 @@ def test_a_row_cut_short_is_the_beginning_of_what_it_would_say(folder: Path, gra
 
 
 def test_other_rows_go_on_while_a_grammar_is_compiled(folder: Path, grammar: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, compiled = threading.Event(), Guides._compile
+    go, compiled = threading.Event(), Grammars._compile
 
-    def slowly(self: Guides, text: str, eos: tuple[int, ...]) -> object:
+    def slowly(self: Grammars, text: str, eos: tuple[int, ...]) -> object:
         assert go.wait(60)
         return compiled(self, text, eos)
 
-    monkeypatch.setattr(Guides, "_compile", slowly)
+    monkeypatch.setattr(Grammars, "_compile", slowly)
     made, ended = runner(folder), []
     for job in (
         Job(1, (5, 6), 140, eos=(END,), grammar=grammar),
@@ -174,9 +174,9 @@ def test_a_grammar_that_breaks_ends_its_row(folder: Path, grammar: str) -> None:
 
 
 def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
-    guides = Guides(folder, 320)
+    states = Grammars(folder, 320)
     seq = Seq(Job(1, (1, 2), 9, eos=(END,), grammar=checked('{"enum": ["ab", "ac"]}')))
-    seq.guide = guides.begin(seq.job)
+    seq.constraint = states.begin(seq.job)
 
     def allowed() -> list[int]:
         return np.flatnonzero(np.unpackbits(masks([seq]).view(np.uint8), bitorder="little")).tolist()
@@ -191,11 +191,11 @@ def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
 
 def test_a_number_ends_where_no_number_goes_on(folder: Path) -> None:
     """A row that says nothing but threes: inside a number they end, inside a text they do not."""
-    guides = Guides(folder, 320)
+    states = Grammars(folder, 320)
 
     def said(schema: str, first: bytes) -> bytes:
         seq = Seq(Job(1, (1,), 99, eos=(END,), grammar=checked(schema)))
-        seq.guide = guides.begin(seq.job)
+        seq.constraint = states.begin(seq.job)
         seq.tokens += first
         for _ in range(60):
             may = np.unpackbits(masks([seq]).view(np.uint8), bitorder="little")

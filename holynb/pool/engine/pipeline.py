@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from holynb.pool.shard import Group
+    from holynb.pool.engine.group import Group
 
 __all__ = ["Alone", "Stage"]
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from holynb.pool.guide import Guide
-
-__all__ = ["Emit", "Job", "Row", "Seq", "Step"]
+__all__ = ["Constraint", "Emit", "Job", "Row", "Seq", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +41,35 @@ class Emit:
     cached: int = 0
 
 
+class Constraint(Protocol):
+    """What restricts the next token of a sequence. `fault`: why it cannot go on; the sequence must end then."""
+
+    fault: str | None
+
+
 class Seq:
     """A job and how far it is. Written by its scheduler alone.
 
     `tokens` are known; `pending` more are sampled but not read back yet; the first `cached` of them are in (or on their way
-    to) the KV cache. `ready`: the whole prompt is. `keys` are those of its full blocks, from when it is first admitted; the first `published` of its `blocks` can be found under them. `guide` says what it may say next; None: anything.
+    to) the KV cache. `ready`: the whole prompt is. `keys` are those of its full blocks, from when it is first admitted; the first `published` of its `blocks` can be found under them. `constraint` says what it may say next; None: anything.
     `found`: prompt tokens that were in the cache when it was admitted. `lane`: which of the batches under way it decodes with; `asked`: the step that sampled it last.
     """
 
-    __slots__ = ("asked", "blocks", "cached", "dead", "found", "guide", "job", "keys", "lane", "pending", "published", "ready", "tokens")
+    __slots__ = (
+        "asked",
+        "blocks",
+        "cached",
+        "constraint",
+        "dead",
+        "found",
+        "job",
+        "keys",
+        "lane",
+        "pending",
+        "published",
+        "ready",
+        "tokens",
+    )
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -62,7 +79,7 @@ class Seq:
         self.pending = self.cached = self.published = self.found = self.lane = self.asked = 0
         self.dead = False
         self.ready = False
-        self.guide: Guide | None = None
+        self.constraint: Constraint | None = None
 
     @property
     def size(self) -> int:

@@ -9,11 +9,11 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from holynb.pool.batch import Scheduler  # noqa: E402
-from holynb.pool.cache import Blocks  # noqa: E402
+from holynb.pool.engine.cache import Blocks  # noqa: E402
+from holynb.pool.engine.inputs import Lanes, pack, sampling  # noqa: E402
+from holynb.pool.engine.scheduler import Scheduler  # noqa: E402
+from holynb.pool.engine.sequence import Job, Row, Seq, Step  # noqa: E402
 from holynb.pool.fit.limits import Limits  # noqa: E402
-from holynb.pool.job import Job, Row, Seq, Step  # noqa: E402
-from holynb.pool.lanes import Lanes, pack, sampling  # noqa: E402
 
 PAGE = 4
 
@@ -178,7 +178,7 @@ def test_every_row_of_every_lane_reads_its_own_token(flights: int, ahead: int, s
 
 
 def test_a_row_that_stays_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    from holynb.pool import lanes as module
+    from holynb.pool.engine import inputs as module
 
     fresh: list[int] = []
     real = module.sampling

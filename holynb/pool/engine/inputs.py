@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from holynb.pool.job import Row, Seq
+from holynb.pool.engine.sequence import Row, Seq
 
 __all__ = ["Chunk", "Lanes", "pack", "padded", "paired"]
 

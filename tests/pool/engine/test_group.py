@@ -9,7 +9,7 @@ import pytest
 import ranks
 import tiny
 
-from holynb.pool.runner import Job, Runner
+from holynb.pool.engine.runner import Job, Runner
 
 pytest.importorskip("torch")
 

@@ -9,8 +9,8 @@ import pytest
 import tiny
 
 from holynb.errors import UserError
+from holynb.pool.engine.runner import Job, Runner
 from holynb.pool.fit.spec import UnknownModel, parse, read
-from holynb.pool.runner import Job, Runner
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")

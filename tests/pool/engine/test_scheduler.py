@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from holynb.pool.batch import Scheduler
-from holynb.pool.cache import Blocks
+from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.sequence import Emit, Job, Seq, Step
 from holynb.pool.fit.limits import Limits
-from holynb.pool.job import Emit, Job, Seq, Step
 
 
 def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from holynb.pool.cache import Blocks, chain
+from holynb.pool.engine.cache import Blocks, chain
+from holynb.pool.engine.sequence import Emit, Job, Row, Seq, Step
 from holynb.pool.fit.limits import Limits
-from holynb.pool.job import Emit, Job, Row, Seq, Step
 
 __all__ = ["Scheduler"]
 
@@ -30,7 +30,7 @@ class Scheduler:
         self.running: list[Seq] = []
         self.cap, self.chunk = limits.batch, limits.chunk
         self.ooms = self.preempted = self.shared = self.tokens_in = self.tokens_out = 0
-        self.guided = 0
+        self.constrained = 0
         """Jobs here that have a grammar: the next step of each needs the token of the one before."""
         self._calm = self._lane = self._steps = 0
         self._uneven = False
@@ -58,7 +58,7 @@ class Scheduler:
         seq = self._jobs[job.id] = Seq(job)
         self.waiting.append(seq)
         self.tokens_in += len(job.ids)
-        self.guided += job.grammar is not None
+        self.constrained += job.grammar is not None
         return seq
 
     def cancel(self, job_id: int) -> None:
@@ -124,7 +124,7 @@ class Scheduler:
             self.tokens_out += 1
             stops = token in job.eos and not job.ignore_eos
             finish = "stop" if stops else "length" if len(seq.tokens) - len(job.ids) >= job.max_new else None
-            fault = seq.guide.fault if seq.guide is not None else None
+            fault = seq.constraint.fault if seq.constraint is not None else None
             if fault is not None:
                 stops, finish = True, "error"
             emits.append(Emit(job.id, () if stops else (token,), finish, fault))
@@ -165,7 +165,7 @@ class Scheduler:
                 self._preempt(row.seq)
 
     def _decodes(self, step: Step) -> None:
-        size, unknown = self.blocks.size, 0 if self.guided else self.unknown
+        size, unknown = self.blocks.size, 0 if self.constrained else self.unknown
         for seq in list(self.running):
             if seq.lane != step.lane or not seq.ready or seq.spent or seq.cached != seq.size - 1:
                 continue
@@ -270,7 +270,7 @@ class Scheduler:
     def _end(self, seq: Seq) -> None:
         seq.dead = True
         self._release(seq)
-        self.guided -= seq.job.grammar is not None
+        self.constrained -= seq.job.grammar is not None
         del self._jobs[seq.job.id]
 
     def _release(self, seq: Seq) -> None:

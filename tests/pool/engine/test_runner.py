@@ -8,12 +8,12 @@ import pytest
 import tiny
 
 from holynb.errors import UserError
-from holynb.pool.batch import Scheduler
-from holynb.pool.cache import Blocks
+from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.runner import Job, Runner
+from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.sequence import Emit, Step
 from holynb.pool.fit import plan
 from holynb.pool.fit.limits import Limits
-from holynb.pool.job import Emit, Step
-from holynb.pool.runner import Job, Runner
 
 torch = pytest.importorskip("torch")
 
@@ -173,9 +173,9 @@ def made_block(made: Runner, itemsize: int) -> int:
 
 
 def test_dtype_is_chosen_by_what_is_fast(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holynb.pool.runner.bf16_is_fast", lambda: False)
+    monkeypatch.setattr("holynb.pool.engine.runner.bf16_is_fast", lambda: False)
     assert Runner(folder, dtype="bfloat16").stats()["dtype"] == "float32"
-    monkeypatch.setattr("holynb.pool.runner.bf16_is_fast", lambda: True)
+    monkeypatch.setattr("holynb.pool.engine.runner.bf16_is_fast", lambda: True)
     assert Runner(folder).stats()["dtype"] == "float32", "only where it is asked for"
     fast = Runner(folder, dtype="bfloat16")
     assert fast.stats()["dtype"] == "bfloat16"

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from holynb.pool.cache import Blocks, Full, chain
+from holynb.pool.engine.cache import Blocks, Full, chain
 
 
 def test_chain_covers_everything_before() -> None:

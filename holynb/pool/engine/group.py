@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from holynb.pool.engine.allreduce import Sums
+from holynb.pool.engine.model import Joins
+from holynb.pool.engine.symmetric import Shared, readable
 from holynb.pool.fit.mesh import Cut, Mesh
 from holynb.pool.fit.spec import Spec
-from holynb.pool.model import Joins
-from holynb.pool.shared import Shared, readable
-from holynb.pool.sums import Sums
 
 __all__ = ["Group"]
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import torch
 
-from holynb.pool.guide import masks
-from holynb.pool.job import Job, Seq
+from holynb.pool.engine.constrained import masks
+from holynb.pool.engine.sequence import Job, Seq
 from kernels_support.gpu.masking import mask
 from kernels_support.gpu.sampling import SamplingParams, sample_reference
 
@@ -36,9 +36,9 @@ def choice(seqs: Sequence[Seq]) -> SamplingParams:
 
 def choose(logits: torch.Tensor, seqs: Sequence[Seq]) -> list[int]:
     """One token for each row of logits; what a row's grammar does not allow is struck out there, in place."""
-    guided = [i for i, s in enumerate(seqs) if s.guide is not None]
-    if guided:
-        mask(logits, torch.tensor(guided), torch.from_numpy(masks([seqs[i] for i in guided])))
+    constrained = [i for i, s in enumerate(seqs) if s.constraint is not None]
+    if constrained:
+        mask(logits, torch.tensor(constrained), torch.from_numpy(masks([seqs[i] for i in constrained])))
     if all(s.job.temperature <= 0 for s in seqs):
         return [int(t) for t in logits.argmax(-1).tolist()]
     return [int(t) for t in sample_reference(logits, choice(seqs)).tolist()]

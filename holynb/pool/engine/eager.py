@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from holynb.pool.job import Row, Step
-from holynb.pool.model import Decoder, Part
-from holynb.pool.sample import choose
-from holynb.pool.stage import Alone
+from holynb.pool.engine.model import Decoder, Part
+from holynb.pool.engine.pipeline import Alone
+from holynb.pool.engine.sample import choose
+from holynb.pool.engine.sequence import Row, Step
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs
 
 __all__ = ["Eager", "part_of"]
