@@ -38,7 +38,8 @@ ONLY: dict[str, tuple[str, ...]] = {
 
 #: Rooms of the pool that decide and serve, and must start without torch.
 NO_TORCH = tuple(
-    f"holynb.pool.{name}" for name in ("fit.plan", "advice", "fit.mesh", "engine.scheduler", "server", "text", "models.embedded")
+    f"holynb.pool.{name}"
+    for name in ("fit.plan", "advice", "fit.mesh", "engine.scheduler", "server.__main__", "server.tokenizer", "models.embedded")
 )
 
 #: Upward imports that are wanted, each inside a function. Reason beside each.

@@ -15,14 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holynb.pool import leash, life, upstream
+from holynb.pool import leash, upstream
 from holynb.pool.fit import memory
-from holynb.pool.life import Failed
 from holynb.pool.models import embedded
-from holynb.pool.orders import Plan, plan_of
 from holynb.pool.relay import Lodger, relay
-from holynb.pool.server import folder_of
-from holynb.pool.service import Identity
+from holynb.pool.server import lifecycle
+from holynb.pool.server.config import Plan, plan_of
+from holynb.pool.server.lifecycle import Failed
+from holynb.pool.server.prepare import weights_folder
+from holynb.pool.server.service import Identity
 from holynb.pool.upstream import Broken
 from holynb.pool.vllmwords import progress, reason, stats
 from kernels_support.jupyter import rendezvous
@@ -92,7 +93,7 @@ def command(python: str, model: str, plan: Plan, socket: Path) -> list[str]:
 
 
 class Tenancy:
-    """vLLM's stay, as what computes in a pool (`life.Engine`)."""
+    """vLLM's stay, as what computes in a pool (`lifecycle.Engine`)."""
 
     def __init__(self, plan: Plan, tenant: Tenant, record: Record, python: str) -> None:
         self.record = replace(record, facts={**record.facts, "engine": "vllm"})
@@ -104,7 +105,7 @@ class Tenancy:
         tenant.socket = Path(str(self.record.socket)).with_name("v")
         model = plan.model
         if re.search(r"\.gguf$", model) or model == embedded.NAME:  # what only we know how to make ready
-            model = str(await folder_of(plan, tenant))
+            model = str(await weights_folder(plan, tenant))
         tenant.at("starting vLLM")
         child = tenant.child = self._spawn(model)
         await self._until_ready(child)
@@ -150,7 +151,7 @@ class Tenancy:
                 if reply.status == 200:
                     await self._figures(child)
                     self._tenant.open_there(await self._longest())
-                    life.say(f"ready: {self._plan.name} serves {self._plan.model} by vLLM on {', '.join(self._plan.devices)}")
+                    lifecycle.say(f"ready: {self._plan.name} serves {self._plan.model} by vLLM on {', '.join(self._plan.devices)}")
                     return
             except Broken:
                 pass
@@ -204,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     python = words[at + 1]
     plan = plan_of(words[:at] + words[at + 2 :])
     tenant = Tenant(plan)
-    return life.run(plan, tenant, relay(tenant), lambda record: Tenancy(plan, tenant, record, python))
+    return lifecycle.run(plan, tenant, relay(tenant), lambda record: Tenancy(plan, tenant, record, python))
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def main() -> None:
     from transformers import AutoModelForCausalLM
 
     from holynb.pool.engine.runner import Runner
-    from holynb.pool.text import Text
+    from holynb.pool.server.tokenizer import Text
 
     model = AutoModelForCausalLM.from_pretrained(said.folder, dtype=torch.float32).eval()
     runner = Runner(said.folder)

@@ -67,8 +67,8 @@ def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
     """The engine alone. Rows with a schema often end early: rates are of what each wrote."""
     from holynb.pool.engine import constrained
     from holynb.pool.engine.runner import Job, Runner
-    from holynb.pool.grammar import checked
-    from holynb.pool.text import Text
+    from holynb.pool.server.grammar import checked
+    from holynb.pool.server.tokenizer import Text
 
     runner, text, spent = Runner(folder), Text(folder), [0.0, 0]
     masks = constrained.Grammars.masks

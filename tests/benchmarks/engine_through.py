@@ -73,7 +73,7 @@ def main() -> None:
 def measure(said: argparse.Namespace, folder: Path) -> None:
     from holynb import pools
     from holynb.pool.engine.runner import Runner
-    from holynb.pool.text import Text
+    from holynb.pool.server.tokenizer import Text
 
     runner, text = Runner(folder), Text(folder)
     info = pools.start()

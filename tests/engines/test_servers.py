@@ -12,7 +12,7 @@ from servers.exact import Asked, Exact, reply
 from holynb.engines import http, servers
 from holynb.engines.servers import Busy, Served
 from holynb.errors import Fault
-from holynb.pool import metrics as pool
+from holynb.pool.server import metrics as pool
 from holynb.types import Secret
 
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.

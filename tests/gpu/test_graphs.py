@@ -26,7 +26,7 @@ from holynb.pool.engine.runner import Job, Runner  # noqa: E402
 from holynb.pool.engine.scheduler import Scheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
 from holynb.pool.fit.limits import Limits  # noqa: E402
-from holynb.pool.grammar import checked  # noqa: E402
+from holynb.pool.server.grammar import checked  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 pytestmark = [

@@ -81,7 +81,7 @@ def figures(pool: Pool) -> dict[str, float]:
 def expected(folder: Path) -> list[str]:
     """What one process answers."""
     from holynb.pool.engine.runner import Job, Runner
-    from holynb.pool.text import Text
+    from holynb.pool.server.tokenizer import Text
 
     runner, text = Runner(folder), Text(folder)
     said: dict[int, list[int]] = {i: [] for i in range(len(PROMPTS))}

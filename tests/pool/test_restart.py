@@ -17,10 +17,10 @@ import psutil
 import pytest
 from pool_fake import Pool, Pools
 
-from holynb.pool import orders
-from holynb.pool.orders import Plan
-from holynb.pool.rank import Rank, culprit
-from holynb.pool.replica import Generation, Replica, Wanted
+from holynb.pool.server import config
+from holynb.pool.server.config import Plan
+from holynb.pool.server.rank import Rank, culprit
+from holynb.pool.server.replica import Generation, Replica, Wanted
 from kernels_support.jupyter.supervisor import Command
 
 HERE = Path(__file__).parent.parent
@@ -132,7 +132,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its peer says at once that it is gone; how, only its end tells, and a device that is let go holds that up."""
-    monkeypatch.setattr("holynb.pool.replica._MOMENT", 1.0)
+    monkeypatch.setattr("holynb.pool.server.replica._MOMENT", 1.0)
     path = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
     commands = [Command([sys.executable, "-c", SLOW_TO_DIE, str(tmp_path / "told"), who], env=path) for who in ("victim", "peer")]
 
@@ -150,16 +150,16 @@ def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch:
 
 def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It keeps its socket open: nothing but its silence tells."""
-    monkeypatch.setattr("holynb.pool.rank._BEAT_S", 0.1)
-    monkeypatch.setattr("holynb.pool.rank._BEATS", 5)
+    monkeypatch.setattr("holynb.pool.server.rank._BEAT_S", 0.1)
+    monkeypatch.setattr("holynb.pool.server.rank._BEATS", 5)
     plan = Plan("echo", "m", tmp_path, runner="fake_runner:Runner")
     command = replace(
-        orders.command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"}
+        config.command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"}
     )
 
     async def work() -> tuple[Replica, list[Any]]:
         heard: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        replica = Replica([(command, orders.load(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
+        replica = Replica([(command, config.load(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
         await replica.start()
         assert await replica.ready()
         row = Generation(Wanted(tuple(range(40)), 40, 0.0, 1.0, 0, None, ()))

@@ -22,7 +22,7 @@ from holynb.engines.pool import Pool
 from holynb.errors import BadOption, BadRoute, Fault, InferError
 from holynb.pool import vllm
 from holynb.pool.leash import members
-from holynb.pool.orders import Plan
+from holynb.pool.server.config import Plan
 from holynb.pool.vllm import command
 from holynb.pool.vllmwords import progress, reason, stats
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts

@@ -19,7 +19,7 @@ from holynb.pool.engine.runner import Job, Runner
 from holynb.pool.engine.scheduler import Scheduler
 from holynb.pool.engine.sequence import Emit, Seq, Step
 from holynb.pool.fit.limits import Limits
-from holynb.pool.grammar import checked
+from holynb.pool.server.grammar import checked
 
 torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")

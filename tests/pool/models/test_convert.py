@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from holynb.pool.models.convert import ConvertError, convert
-from holynb.pool.text import Text
+from holynb.pool.server.tokenizer import Text
 
 
 def made(tmp_path: Path, **changes: object) -> Path:

@@ -125,7 +125,7 @@ def test_the_real_weights_and_tokens_equal_transformers_reading_of_the_same_gguf
     assert set(found) == set(wanted)
     assert all(torch.equal(found[name], wanted[name]) for name in found)
     theirs = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    from holynb.pool.text import Text
+    from holynb.pool.server.tokenizer import Text
 
     ours = Text(folder)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "한국의 수도는 어디입니까? 😀 12345 x²"}]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_fake import byte_model
 
-from holynb.pool.text import Detokenizer, Stops, TemplateError, Text, TextError
+from holynb.pool.server.tokenizer import Detokenizer, Stops, TemplateError, Text, TextError
 
 TRICKY = "안녕하세요 👩‍👩‍👧 naïve\u0301 日本語\n\ttabs — “quotes” \U0001f1f0\U0001f1f7"
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
-from holynb.pool.replica import Generation
-from holynb.pool.text import Detokenizer, Stops, Text
+from holynb.pool.server.replica import Generation
+from holynb.pool.server.tokenizer import Detokenizer, Stops, Text
 
 __all__ = ["Piece", "Reading"]
 

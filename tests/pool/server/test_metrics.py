@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from holynb.pool.metrics import Histogram, Metrics, device, render
+from holynb.pool.server.metrics import Histogram, Metrics, device, render
 
 STATS: dict[str, Any] = {
     "running": 2, "waiting": 1, "kv_used": 10, "kv_total": 100, "weights_bytes": 40, "kv_bytes": 30, "device": "cuda:0", "memory_used": 90,

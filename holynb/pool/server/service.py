@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holynb.pool.api import ApiError, Ask
-from holynb.pool.dispatch import Dispatcher
-from holynb.pool.metrics import Metrics, device
-from holynb.pool.replica import Generation, Lost, Replica, Wanted
-from holynb.pool.text import TemplateError, Text
+from holynb.pool.server.api import ApiError, Ask
+from holynb.pool.server.dispatch import Dispatcher
+from holynb.pool.server.metrics import Metrics, device
+from holynb.pool.server.replica import Generation, Lost, Replica, Wanted
+from holynb.pool.server.tokenizer import TemplateError, Text
 
 __all__ = ["Identity", "Service"]
 

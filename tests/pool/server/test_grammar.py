@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from holynb.pool import grammar
-from holynb.pool.grammar import GrammarError, Grammars, checked
+from holynb.pool.server import grammar
+from holynb.pool.server.grammar import GrammarError, Grammars, checked
 
 pytest.importorskip("llguidance")
 

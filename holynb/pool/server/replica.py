@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb.pool.rank import Rank, culprit
+from holynb.pool.server.rank import Rank, culprit
 from kernels_support.jupyter import shortage, wire
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.supervisor import Command

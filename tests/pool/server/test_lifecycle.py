@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from holynb.pool import life
-from holynb.pool.app import application
-from holynb.pool.life import Failed, house
-from holynb.pool.orders import Plan
-from holynb.pool.service import Identity, Service
+from holynb.pool.server import lifecycle
+from holynb.pool.server.app import application
+from holynb.pool.server.config import Plan
+from holynb.pool.server.lifecycle import Failed, house
+from holynb.pool.server.service import Identity, Service
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
@@ -102,7 +102,7 @@ def test_a_record_that_is_missed_once_does_not_end_it(
         return find(folder, name) if len(looks) % 2 else None
 
     monkeypatch.setattr(rendezvous, "find", every_other)
-    monkeypatch.setattr(life, "_TICK", 0.02)
+    monkeypatch.setattr(lifecycle, "_TICK", 0.02)
     code, _, _ = live(home, ready)
     assert (code, len(looks) >= 9) == (0, True)
     assert capfd.readouterr().out == "the pool n ends: it was told to end (SIGTERM)\n"

@@ -223,7 +223,7 @@ def test_a_second_pool_of_the_same_name_is_refused(pools: Pools) -> None:
     pool = pools.start()
     argv = [sys.executable, "-m", "holynb.pool.server", "--name", "echo", "--model", "x", "--home", str(pool.home)]
     done = subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     )
     assert done.returncode == 1
     assert "already running" in done.stdout
@@ -236,7 +236,7 @@ def test_a_model_that_is_none(pools: Pools, tmp_path: Path, model: str, words: s
     home.mkdir()
     argv = [sys.executable, "-m", "holynb.pool.server", "--name", "x", "--model", model.format(home=home), "--home", str(home)]
     done = subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     )
     assert done.returncode == 1
     assert done.stdout.startswith("error: ")
@@ -261,7 +261,7 @@ def test_a_taken_port_is_said(pools: Pools) -> None:
         str(pool.record.port),
     ]
     done = subprocess.run(
-        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        argv, capture_output=True, text=True, check=False, timeout=30, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     )
     assert done.returncode == 1
     assert f"port {pool.record.port} cannot be used" in done.stdout

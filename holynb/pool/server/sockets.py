@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from holynb.pool.door import guarded
+from holynb.pool.server.http import guarded
 
 __all__ = ["Doors", "PortTaken", "bind", "serving"]
 

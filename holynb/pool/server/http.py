@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from holynb.pool import api
-from holynb.pool.api import ApiError
+from holynb.pool.server import api
+from holynb.pool.server.api import ApiError
 
 __all__ = ["Events", "Gone", "body", "event", "guarded", "unless_gone"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pool_fake import byte_model
 
-from holynb.pool import answer
-from holynb.pool.answer import Piece, Reading
-from holynb.pool.replica import Generation, Lost, Wanted
-from holynb.pool.text import Text
+from holynb.pool.server import detokenize
+from holynb.pool.server.detokenize import Piece, Reading
+from holynb.pool.server.replica import Generation, Lost, Wanted
+from holynb.pool.server.tokenizer import Text
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_stop_string_cancels_the_rest(words: Text) -> None:
 
 
 def test_signs_of_life_while_nothing_comes(words: Text, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "QUIET_S", 0.02)
+    monkeypatch.setattr(detokenize, "QUIET_S", 0.02)
     scene = Scene(words)
     pieces = play(scene, *[lambda: None] * 10, lambda: scene.write("x", "stop"))
     assert sum(p.kind == "quiet" for p in pieces) >= 2

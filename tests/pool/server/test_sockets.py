@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from holynb.pool.app import application
-from holynb.pool.listen import PortTaken, bind, serving
-from holynb.pool.service import Identity, Service
+from holynb.pool.server.app import application
+from holynb.pool.server.service import Identity, Service
+from holynb.pool.server.sockets import PortTaken, bind, serving
 from kernels_support.jupyter import socketdir
 
 

@@ -21,14 +21,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from holynb.pool import api
-from holynb.pool.answer import Piece, Reading
-from holynb.pool.api import ApiError, Ask
-from holynb.pool.door import Events, Gone, body, event, unless_gone
-from holynb.pool.grammar import GrammarError, Grammars
-from holynb.pool.metrics import render
-from holynb.pool.replica import Generation, Lost, Refused
-from holynb.pool.service import Service
+from holynb.pool.server import api
+from holynb.pool.server.api import ApiError, Ask
+from holynb.pool.server.detokenize import Piece, Reading
+from holynb.pool.server.grammar import GrammarError, Grammars
+from holynb.pool.server.http import Events, Gone, body, event, unless_gone
+from holynb.pool.server.metrics import render
+from holynb.pool.server.replica import Generation, Lost, Refused
+from holynb.pool.server.service import Service
 
 __all__ = ["Routes", "application", "refuse"]
 

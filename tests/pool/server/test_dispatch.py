@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb.pool import dispatch
-from holynb.pool.dispatch import Dispatcher
-from holynb.pool.replica import Wanted
-from holynb.pool.service import Identity, Service
+from holynb.pool.server import dispatch
+from holynb.pool.server.dispatch import Dispatcher
+from holynb.pool.server.replica import Wanted
+from holynb.pool.server.service import Identity, Service
 
 HEAD = list(range(40))
 

@@ -7,36 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from holynb.errors import UserError
-from holynb.pool import life, orders
-from holynb.pool.app import application
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.preflight import forecast
-from holynb.pool.life import Failed
-from holynb.pool.models.weights import WeightsError, ready
-from holynb.pool.orders import Plan, plan_of
-from holynb.pool.replica import Replica
-from holynb.pool.service import Identity, Service
-from holynb.pool.text import Text, TextError
+from holynb.pool.server import config, lifecycle
+from holynb.pool.server.app import application
+from holynb.pool.server.config import Plan, plan_of
+from holynb.pool.server.lifecycle import Failed
+from holynb.pool.server.prepare import weights_folder
+from holynb.pool.server.replica import Replica
+from holynb.pool.server.service import Identity, Service
+from holynb.pool.server.tokenizer import Text, TextError
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 
-__all__ = ["Replicas", "folder_of", "main"]
+__all__ = ["Replicas", "main"]
 
 #: Seconds before a replica that died is started again: what killed it may still hold its device.
 _PAUSE = 1.0
 
 
 class Replicas:
-    """The replicas of one pool, as what computes in it (`life.Engine`)."""
+    """The replicas of one pool, as what computes in it (`lifecycle.Engine`)."""
 
     def __init__(self, plan: Plan, service: Service, record: Record) -> None:
         self.record = record
@@ -50,11 +46,11 @@ class Replicas:
     async def start(self) -> None:
         """Weights, then ranks and the tokenizer side by side. Raises Failed."""
         plan, service = self._plan, self._service
-        self._folder = await folder_of(plan, service)
+        self._folder = await weights_folder(plan, service)
         service.at("loading the weights")
         if (line := await _forecast(plan, self._folder)) is not None:
             service.at(f"loading the weights: {line}")
-            life.say(line)
+            lifecycle.say(line)
         for number in range(plan.dp):
             service.join(await self._launch(number))
         self._write()
@@ -68,7 +64,7 @@ class Replicas:
                 raise Failed(f"a replica did not start: {why}")
         service.revive = self._revive
         service.open(text)
-        life.say(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}")
+        lifecycle.say(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}")
 
     async def bury(self) -> None:
         """End them all, also those that are on their way back."""
@@ -84,7 +80,7 @@ class Replicas:
         self._starts += 1
         meet = Path(str(self.record.socket)).with_name(f"meet{self._starts}")
         ranks = range(number * plan.size, (number + 1) * plan.size)
-        replica = Replica([(orders.command(plan, r), orders.load(plan, self._folder, r, meet)) for r in ranks], self._service.lost, number)
+        replica = Replica([(config.command(plan, r), config.load(plan, self._folder, r, meet)) for r in ranks], self._service.lost, number)
         self._replicas[number] = replica
         await replica.start()
         return replica
@@ -115,43 +111,12 @@ class Replicas:
             self._write()
         if await replica.ready():
             self._service.join(replica, again=True)
-            life.say(f"replica {number} was started again")
-
-
-async def folder_of(plan: Plan, service: Service) -> Path:
-    """The weights' folder; fetched or converted by a process of its own, whose progress is passed on. Raises Failed."""
-    try:
-        found = ready(plan.model, plan.home)
-    except WeightsError as exc:
-        raise Failed(str(exc)) from exc
-    if found is not None:
-        return found
-    command = [sys.executable, "-P", "-m", "holynb.pool.models.weights", plan.model, "--home", str(plan.home)]
-    command += ["--tag", plan.tag, "--parent", str(os.getpid())]
-    child = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
-    )
-    last: dict[str, Any] = {}
-    try:
-        assert child.stdout is not None  # noqa: S101 - it was asked for
-        async for line in child.stdout:
-            last = json.loads(line)
-            if "stage" in last:
-                service.at(last["stage"], last["share"])
-        await child.wait()
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
-    if "folder" not in last:
-        raise Failed(last.get("error") or f"the weights of {plan.model} could not be made ready (see the log)")
-    return Path(last["folder"])
+            lifecycle.say(f"replica {number} was started again")
 
 
 async def _forecast(plan: Plan, folder: Path) -> str | None:
     """The plan's line about these devices. Raises Failed where the model does not fit, cannot be divided so, or is not known."""
-    if plan.runner != orders.RUNNER:
+    if plan.runner != config.RUNNER:
         return None
     mesh = Mesh(plan.tp, plan.pp)
     try:
@@ -166,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
     plan = plan_of(argv)
     service = Service(Identity(plan.name, plan.model))
-    return life.run(plan, service, application(service), lambda record: Replicas(plan, service, record))
+    return lifecycle.run(plan, service, application(service), lambda record: Replicas(plan, service, record))
 
 
 if __name__ == "__main__":

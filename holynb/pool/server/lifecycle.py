@@ -17,9 +17,9 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
-from holynb.pool.listen import Doors, PortTaken, bind, serving
-from holynb.pool.orders import Plan
-from holynb.pool.service import Service
+from holynb.pool.server.config import Plan
+from holynb.pool.server.service import Service
+from holynb.pool.server.sockets import Doors, PortTaken, bind, serving
 from kernels_support.jupyter import files, rendezvous, shortage, socketdir
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record

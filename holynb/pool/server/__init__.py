@@ -1,0 +1,1 @@
+"""A pool's server process: HTTP, tokenizing, replicas. Imports no torch."""
