@@ -20,14 +20,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from holynb.pool import upstream
 from holynb.pool.server import api
 from holynb.pool.server.api import ApiError
 from holynb.pool.server.app import Routes, refuse
 from holynb.pool.server.http import Events, Gone, body, event, unless_gone
 from holynb.pool.server.metrics import Metrics
 from holynb.pool.server.service import Service
-from holynb.pool.upstream import Broken, Reply
+from holynb.pool.vllm import upstream
+from holynb.pool.vllm.upstream import Broken, Reply
 
 __all__ = ["Lodger", "relay"]
 

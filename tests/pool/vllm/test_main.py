@@ -20,16 +20,16 @@ import holynb
 from holynb import pools
 from holynb.engines.pool import Pool
 from holynb.errors import BadOption, BadRoute, Fault, InferError
-from holynb.pool import vllm
-from holynb.pool.leash import members
 from holynb.pool.server.config import Plan
-from holynb.pool.vllm import command
-from holynb.pool.vllmwords import progress, reason, stats
+from holynb.pool.vllm import __main__ as vllm
+from holynb.pool.vllm.__main__ import command
+from holynb.pool.vllm.reaper import members
+from holynb.pool.vllm.words import progress, reason, stats
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
 from kernels_support.jupyter import rendezvous, socketdir
 from kernels_support.jupyter.process import Process
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -15,17 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from holynb.pool import leash, upstream
 from holynb.pool.fit import memory
 from holynb.pool.models import embedded
-from holynb.pool.relay import Lodger, relay
 from holynb.pool.server import lifecycle
 from holynb.pool.server.config import Plan, plan_of
 from holynb.pool.server.lifecycle import Failed
 from holynb.pool.server.prepare import weights_folder
 from holynb.pool.server.service import Identity
-from holynb.pool.upstream import Broken
-from holynb.pool.vllmwords import progress, reason, stats
+from holynb.pool.vllm import reaper, upstream
+from holynb.pool.vllm.relay import Lodger, relay
+from holynb.pool.vllm.upstream import Broken
+from holynb.pool.vllm.words import progress, reason, stats
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn
@@ -126,14 +126,14 @@ class Tenancy:
         """End it and all that it started."""
         if (child := self._tenant.child) is not None:
             await asyncio.to_thread(child.stop, grace=6.0)
-            await asyncio.to_thread(leash.sweep, child.pid)
+            await asyncio.to_thread(reaper.sweep, child.pid)
 
     def _spawn(self, model: str) -> Child:
         plan = self._plan
         log = plan.log(0)
         log.unlink(missing_ok=True)
         program = command(self._python, model, plan, self._tenant.socket)
-        argv = [sys.executable, "-P", "-m", "holynb.pool.leash", "--tag", plan.tag, "--", *program]
+        argv = [sys.executable, "-P", "-m", "holynb.pool.vllm.reaper", "--tag", plan.tag, "--", *program]
         env = {name: os.environ.get(name, value) for name, value in _ENVIRONMENT.items()}
         if "cpu" not in plan.devices:
             seen = [w.strip() for w in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if w.strip()]
@@ -185,7 +185,7 @@ class Tenancy:
 
     def _write(self, child: Child) -> None:
         """All of its processes are in the record, so that whoever finds it stale can end them."""
-        ranks = tuple(leash.members(child.pid))
+        ranks = tuple(reaper.members(child.pid))
         if ranks != self.record.ranks and rendezvous.find(self._plan.run, self._plan.name) is not None:
             self.record = replace(self.record, ranks=ranks)
             rendezvous.write(self._plan.run, self.record)
@@ -193,7 +193,7 @@ class Tenancy:
 
 def _memory(devices: Sequence[str], session: int) -> dict[str, Any]:
     """What each device has, and what vLLM's processes hold of it, as ranks say it."""
-    pids = [p.pid for p in leash.members(session)]
+    pids = [p.pid for p in reaper.members(session)]
     found = [memory.held(d, pids) for d in dict.fromkeys(devices)]
     return {"ranks": [{"device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours} for m in found]}
 

@@ -1,0 +1,1 @@
+"""vLLM behind the interface of a pool (`--engine vllm`)."""
