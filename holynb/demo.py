@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
 
-from holynb.ui.text import clean, clip, grid
+from holynb.ui.output.text import clean, clip, grid
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -44,7 +44,7 @@ NO_TORCH = tuple(
 
 #: Upward imports that are wanted, each inside a function. Reason beside each.
 UPWARD = {
-    ("holynb.run.run", "holynb.ui.plots"): "run.plot() is in the contract; it only opens the door when somebody asks for charts",
+    ("holynb.run.run", "holynb.ui.output.plots"): "run.plot() is in the contract; it only opens the door when somebody asks for charts",
 }
 
 HEAVY = ("torch", "transformers", "pandas", "plotly", "httpx", "boto3")

@@ -150,7 +150,7 @@ class Run:
         """The run's charts as plotly figures, by name."""
         from importlib import import_module
 
-        return import_module("holynb.ui.plots").figures(self)
+        return import_module("holynb.ui.output.plots").figures(self)
 
     # -- doing -----------------------------------------------------------------------------------------------------
     def start(self) -> Run:

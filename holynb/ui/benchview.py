@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config.options import Option, Options, whole
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
-from holynb.ui import bars, grammar, svg
-from holynb.ui.text import clean, grid, one_line, progress, seconds
+from holynb.ui import grammar
+from holynb.ui.output import bars, svg
+from holynb.ui.output.text import clean, grid, one_line, progress, seconds
 from holynb.ui.work import Step
 from holynb.words import counted
 
@@ -183,8 +184,8 @@ def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
 
     from holynb.run import bench
     from holynb.ui import shown
-    from holynb.ui.plots import MIME
-    from holynb.ui.static import OPEN
+    from holynb.ui.output.plots import MIME
+    from holynb.ui.output.static import OPEN
     from kernels_support.jupyter.capabilities import detect
 
     frame = bench.table(found)
@@ -211,7 +212,7 @@ def as_text(found: Sequence[Measured]) -> str:
 
 def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
     """The table, and the bars beside it."""
-    from holynb.ui.static import OPEN, STYLE
+    from holynb.ui.output.static import OPEN, STYLE
 
     head = "".join(f"<th{' class=n' if 0 < i < 10 else ''}>{html.escape(h)}</th>" for i, h in enumerate(HEAD))
     body = "".join(
@@ -265,7 +266,7 @@ def _bars(found: Sequence[Measured]) -> str:
 
 def spec(found: Sequence[Measured]) -> dict[str, Any]:
     """The bars side by side as one figure in plotly's JSON."""
-    from holynb.ui.plots import COLOURS, CONFIG, INK, RULE
+    from holynb.ui.output.plots import COLOURS, CONFIG, INK, RULE
 
     shown = {t: c for t, c in BARS.items() if any(getattr(m, column) is not None for m in found for column, _ in c)}
     data: list[dict[str, Any]] = []

@@ -9,8 +9,8 @@ from typing import Any
 
 from holynb.types import Ended, Event, Failed, Gauge, Load, Noted, Outcome
 from holynb.ui.buckets import Buckets
-from holynb.ui.series import mark, together
-from holynb.ui.text import percentile
+from holynb.ui.output.series import mark, together
+from holynb.ui.output.text import percentile
 
 __all__ = ["Course", "Price"]
 

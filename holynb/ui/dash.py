@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.results.summary import dollars
-from holynb.ui import plots, poolform, pulse
-from holynb.ui.svg import COLOURS
-from holynb.ui.text import ago, seconds
+from holynb.ui import poolform, pulse
+from holynb.ui.output import plots
+from holynb.ui.output.svg import COLOURS
+from holynb.ui.output.text import ago, seconds
 
 if TYPE_CHECKING:
     from holynb.pricing.spending import Spent

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from os.path import commonprefix
 from typing import Any
 
 from holynb.results.summary import dollars
 from holynb.types import Ended, Event, Failed, Outcome, Paused, Started
 from holynb.ui.course import Course, Price
+from holynb.ui.output.text import clean, clip, one_line, price, seconds, shared_prefix, status
 from holynb.ui.tally import Tally
-from holynb.ui.text import clean, clip, one_line, price, seconds, status
 
-__all__ = ["Asked", "Feed", "Tails", "shared"]
+__all__ = ["Asked", "Feed", "Tails"]
 
 #: Characters of a prompt, of an ended answer and of a running one in the table.
 PROMPT, ANSWER, TAIL = 120, 200, 140
@@ -77,7 +76,7 @@ class Feed:
         self._told = 0
         self._look = range(0)
         self._answer = ""
-        self._same = shared(asked.prompts)
+        self._same = shared_prefix(asked.prompts)
         self._simulated = False
 
     # -- folding ---------------------------------------------------------------------------------------------------
@@ -226,16 +225,6 @@ class Feed:
         if text == before:
             return None
         return {"more": text[len(before) :]} if before and text.startswith(before) else {"text": text}
-
-
-def shared(prompts: Sequence[str], least: int = 12) -> int:
-    """How many characters all prompts begin with, up to a word's end: a template's beginning would fill the column and tell nothing."""
-    low, high = min(prompts, default=""), max(prompts, default="")
-    if low == high:
-        return 0
-    same = commonprefix([low, high])  # noqa: RUF071 - of characters, not of paths
-    end = max(same.rfind(" "), same.rfind("\n")) + 1
-    return end if end >= least else 0
 
 
 def _preview(text: str | None, width: int = ANSWER) -> str:

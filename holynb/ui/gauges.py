@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import loop
 from holynb.types import Gauge, Noted
-from holynb.ui.series import BACK, SHORT
+from holynb.ui.output.series import BACK, SHORT
 from holynb.words import counted
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
     from holynb import runlog
     from holynb.results.summary import dollars
     from holynb.run import session
-    from holynb.ui.text import ago, grid
+    from holynb.ui.output.text import ago, grid
 
     if rest and not (len(rest) == 1 and rest[0].isdigit()):
         raise BadOption(f"%infer runs takes how many to list, not {' '.join(rest)!r}.")
@@ -118,7 +118,8 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 def _show(magic: InferMagic, rest: Sequence[str]) -> None:
-    from holynb.ui import plots, stored, views
+    from holynb.ui import views
+    from holynb.ui.output import plots, report
 
     if any(token.startswith("--replay") for token in rest):
         panelwords.replay(magic, rest)
@@ -128,8 +129,8 @@ def _show(magic: InferMagic, rest: Sequence[str]) -> None:
     _only("show", said, {"show"})
     if len(left) > 1:
         raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
-    record = stored.record(left[0] if left else None)
-    plots.leave(views.plain(magic.shell), record, options.show, magic.shell)
+    run = report.load(left[0] if left else None)
+    plots.leave(views.plain(magic.shell), run, options.show, magic.shell)
 
 
 def _stop(_: InferMagic, rest: Sequence[str]) -> None:

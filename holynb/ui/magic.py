@@ -185,12 +185,13 @@ class InferMagic(Configurable):
 
     def _show(self, work: Work, watch: Watch, *, last: bool) -> str | None:
         """Put the final output in its place. A terminal shows a cell's value beside `Out[n]`, so there its text is returned."""
-        from holynb.ui import plots, static, views
+        from holynb.ui import views
+        from holynb.ui.output import plots, report, static
 
         if work.show == "none":
             work.page.end({})
             return None
-        record = static.of(work.run)
+        record = report.of(work.run)
         if watch.trouble is not None:
             record = replace(record, notes=[*record.notes, f"Progress could not be shown: {watch.trouble!r}"])
         if last and isinstance(work.page, views.Terminal):

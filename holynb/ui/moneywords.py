@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
-from holynb.ui.text import ago, clean, grid, one_line
+from holynb.ui.output.text import ago, clean, grid, one_line
 from holynb.words import counted
 
 if TYPE_CHECKING:

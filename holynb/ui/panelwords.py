@@ -27,7 +27,8 @@ REPLAY = {
 
 def replay(magic: InferMagic, rest: Sequence[str]) -> None:
     """Play a recording through the live view; where there are no widgets, show how it ended."""
-    from holynb.ui import plots, recording, views
+    from holynb.ui import recording, views
+    from holynb.ui.output import plots
     from holynb.ui.replay import Replay
 
     said, left = grammar.words(rest, REPLAY)
@@ -52,8 +53,9 @@ def _speed(said: str) -> float:
 
 
 def _play(playing: Replay) -> None:
-    from holynb.ui import pulse, static
+    from holynb.ui import pulse
     from holynb.ui.live import Live
+    from holynb.ui.output import static
 
     page = Live(clicks=True)  # the cell ends at once, so clicks arrive
     view = page.open(playing)

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from holynb.errors import HolynbError
 from holynb.ui import known, poolwords, pulse
-from holynb.ui.text import count
+from holynb.ui.output.text import count
 
 if TYPE_CHECKING:
     from holynb.pools.info import PoolInfo

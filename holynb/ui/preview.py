@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from holynb.config import keys
 from holynb.run import quote
 from holynb.ui import routed
-from holynb.ui.text import clean, clip, seconds
+from holynb.ui.output.text import clean, clip, seconds
 from holynb.words import counted
 
 if TYPE_CHECKING:

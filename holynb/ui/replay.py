@@ -9,10 +9,10 @@ from dataclasses import replace
 from holynb.journal import Journal
 from holynb.results.summary import summarize
 from holynb.types import Ended, Failed, Message, Noted
-from holynb.ui import static
 from holynb.ui.feed import Asked
+from holynb.ui.output import report
+from holynb.ui.output.text import seconds
 from holynb.ui.recording import Recording
-from holynb.ui.text import seconds
 
 __all__ = ["Replay"]
 
@@ -80,12 +80,12 @@ class Replay:
         self._began = self._clock() - self.recording.seconds / self._speed - 1
         self.advance()
 
-    def record(self) -> static.Record:
+    def record(self) -> report.Report:
         """What has been played, as what stays."""
         events, _ = self.journal.since(0)
-        notes = [f"Recorded {self.recording.made}: nothing was sent.", *static.notes(events)]
+        notes = [f"Recorded {self.recording.made}: nothing was sent.", *report.notes(events)]
         told = replace(summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None), again=False)
-        return static.Record(self.asked.title, self.asked.prompts, list(self.journal.rows), told, events, self.asked.labels, 0.0, notes)
+        return report.Report(self.asked.title, self.asked.prompts, list(self.journal.rows), told, events, self.asked.labels, 0.0, notes)
 
 
 def _silence(recording: Recording) -> float:

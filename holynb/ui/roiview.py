@@ -11,7 +11,7 @@ from holynb.config.options import Option, real, whole
 from holynb.errors import BadOption, closest
 from holynb.results.summary import dollars
 from holynb.ui import grammar
-from holynb.ui.text import clean, grid
+from holynb.ui.output.text import clean, grid
 
 if TYPE_CHECKING:
     from holynb.pricing.roi import Line, Load, Own, Roi
@@ -117,7 +117,7 @@ def leave(shell: Any, made: Roi) -> Any:
     from IPython.display import display
 
     from holynb.ui import shown, views
-    from holynb.ui.plots import MIME
+    from holynb.ui.output.plots import MIME
     from kernels_support.jupyter.capabilities import detect
 
     frame = table(made)
@@ -156,7 +156,7 @@ def as_text(made: Roi) -> str:
 
 def as_html(made: Roi) -> str:
     """The same for a page."""
-    from holynb.ui.static import OPEN, STYLE
+    from holynb.ui.output.static import OPEN, STYLE
 
     def row(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag} class={'n' if i else 'k'}>{html.escape(clean(c))}</{tag}>" for i, c in enumerate(cells)) + "</tr>"
@@ -249,7 +249,7 @@ def _float(value: Decimal | None) -> float | None:
 
 def spec(made: Roi) -> dict[str, Any]:
     """Dollars a month by requests a day, from a hundredth to a hundred times the load, as a figure in plotly's JSON."""
-    from holynb.ui.plots import COLOURS, CONFIG, INK, RULE
+    from holynb.ui.output.plots import COLOURS, CONFIG, INK, RULE
 
     load = made.load
     days = [load.requests_per_day * 10 ** (k / 8) for k in range(-16, 17)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from holynb.results.summary import dollars
 from holynb.run import routing
-from holynb.ui.text import grid, one_line
+from holynb.ui.output.text import grid, one_line
 from holynb.words import counted
 
 if TYPE_CHECKING:

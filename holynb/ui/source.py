@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.results.summary import dollars
 from holynb.types import Ended, Failed, Message, Outcome, Started
-from holynb.ui import compared
 from holynb.ui.feed import Asked
-from holynb.ui.text import clean, count, seconds
+from holynb.ui.output import report
+from holynb.ui.output.text import clean, count, seconds
 
 if TYPE_CHECKING:
     from holynb.journal import Journal
@@ -52,11 +52,11 @@ class RunSource:
 
         self.run = run
         self.journal = run.journal
-        index, beside = run.plan.index, compared.ways(run.plan.index)
+        index, beside = run.plan.index, report.ways(run.plan.index)
         labels: Sequence[object] | None = None if index is None else frame.labels(index)
         if beside:
-            labels = [(*_wide(label), beside[i % len(beside)]) for i, label in enumerate(compared.labels(index))]
-        title = compared.title(run).replace(" on ", " · ", 1)
+            labels = [(*_wide(label), beside[i % len(beside)]) for i, label in enumerate(report.labels(index))]
+        title = report.title(run).replace(" on ", " · ", 1)
         self.asked = Asked([p.text for p in run.prompts], labels, run.started, title, *_elsewhere(run))
 
     @property

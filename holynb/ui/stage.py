@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from holynb.ui import pulse, static
+from holynb.ui import pulse
 from holynb.ui.live import LiveView
+from holynb.ui.output import report, static
 from holynb.ui.painter import QUIET
 from holynb.ui.source import RunSource
 
@@ -48,7 +49,7 @@ class Stage:
             self.box.children = [self._view.widget]
 
     def _leave(self, run: Run) -> None:
-        self.box.children = [w.HTML(static.as_html(static.of(run)), layout=w.Layout(width="100%"))]
+        self.box.children = [w.HTML(static.as_html(report.of(run)), layout=w.Layout(width="100%"))]
         if self._view is not None:
             self._view.close()
             self._view = None

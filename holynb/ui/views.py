@@ -8,15 +8,16 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from holynb.ui.output.page import Page
+from holynb.ui.output.text import clean, clip, one_line, progress
 from holynb.ui.painter import QUIET, View
 from holynb.ui.tally import Tally
-from holynb.ui.text import clean, clip, one_line, progress
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
     from holynb.run.run import Run
 
-__all__ = ["Notice", "Page", "Quiet", "Terminal", "Text", "choose", "plain", "show"]
+__all__ = ["Notice", "PageView", "Quiet", "Terminal", "Text", "choose", "plain", "show"]
 
 #: At most five redraws a second.
 EVERY = 0.2
@@ -24,16 +25,8 @@ EVERY = 0.2
 TAIL = 4000
 
 
-class Page(View, Protocol):
-    """A view that also takes the final output. `end` is called once, in the main thread; an empty bundle leaves nothing.
-
-    width: of the page in CSS pixels, where the page has said so.
-    """
-
-    @property
-    def width(self) -> int | None: ...
-
-    def end(self, bundle: Mapping[str, str]) -> None: ...
+class PageView(View, Page, Protocol):
+    """A view that also takes the final output."""
 
 
 class Quiet:
@@ -123,12 +116,12 @@ class Terminal:
             self._drawn = False
 
 
-def plain(shell: Any) -> Page:
+def plain(shell: Any) -> PageView:
     """The page without widgets: text in place where there is a kernel, a terminal's line elsewhere."""
     return Text() if getattr(shell, "kernel", None) is not None else Terminal()
 
 
-def choose(shell: Any, *, quiet: bool = False) -> Page:
+def choose(shell: Any, *, quiet: bool = False) -> PageView:
     """The page for this shell: the live view where widgets work, text in place in other kernels, a terminal's line elsewhere."""
     able = detect(shell)
     if quiet:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holynb.run.run import Run
     from holynb.ui.painter import Watch
-    from holynb.ui.views import Page
+    from holynb.ui.views import PageView
 
 __all__ = ["Step", "Work"]
 
@@ -19,7 +19,7 @@ class Work:
     """A run that a cell waits for, and what becomes of its value."""
 
     run: Run
-    page: Page
+    page: PageView
     name: str | None = None
     show: str = "all"
     debug: bool = False
@@ -30,5 +30,5 @@ class Step:
     """A run that a line waits for before it goes on: `then` gets what was watched, and gives the next step, or the line's value."""
 
     run: Run
-    page: Page
+    page: PageView
     then: Callable[[Watch], Any]

@@ -9,7 +9,7 @@ from typing import Any
 from holynb.journal import Journal
 from holynb.results.summary import Summary, summarize
 from holynb.types import Ended, Event, Message, Outcome, Prompt, Usage
-from holynb.ui.static import Record
+from holynb.ui.output.report import Report
 
 
 def ok(text: str = "yes", **facts: Any) -> Outcome:
@@ -21,12 +21,12 @@ def failed(kind: str = "timeout", message: str = "no answer in 60 s", **facts: A
     return Outcome("error", error_type=kind, error=message, attempts=4, **facts)
 
 
-def record(rows: Sequence[Outcome | None], asked: Sequence[str] | None = None, **facts: Any) -> Record:
+def record(rows: Sequence[Outcome | None], asked: Sequence[str] | None = None, **facts: Any) -> Report:
     """A record whose rows ended one a second."""
     events: list[Event] = [Ended(i, o, 100.0 + i) for i, o in enumerate(rows) if o is not None]
     told = facts.pop("told", summarize(rows, float(len(rows)), stopped=facts.pop("stopped", False)))
     facts = {"events": events, "started": 100.0, **facts}
-    return Record("test on sim/echo", list(asked or [f"prompt {i}" for i in range(len(rows))]), rows, told, **facts)
+    return Report("test on sim/echo", list(asked or [f"prompt {i}" for i in range(len(rows))]), rows, told, **facts)
 
 
 class FakeRun:

@@ -16,8 +16,9 @@ from holynb.config import settings
 from holynb.pricing.spending import Spent
 from holynb.run import session
 from holynb.runlog.store import RunRecord
-from holynb.ui import beside, dash, plots
+from holynb.ui import beside, dash
 from holynb.ui.dash import Dash
+from holynb.ui.output import plots
 
 
 @pytest.fixture

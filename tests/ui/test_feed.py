@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Paused, Started, Usage
-from holynb.ui import feed as feeds
 from holynb.ui.buckets import Buckets
 from holynb.ui.feed import Asked, Feed
+from holynb.ui.output.text import shared_prefix
 
 ROUTE = "sim/flaky"
 
@@ -274,6 +274,6 @@ def test_buckets_keep_sums_and_peaks_whatever_they_join(values: list[tuple[float
 def test_a_beginning_that_all_prompts_share_is_left_out_of_the_column() -> None:
     prompts = ["Classify this review: good film", "Classify this review: gone home"]
     assert Page().take(Feed(Asked(prompts)).snapshot({})).prompts == {0: "…good film", 1: "…gone home"}
-    assert feeds.shared(["the same question", "the same question"]) == 0
-    assert feeds.shared(["Classify this review: good film"]) == 0
-    assert feeds.shared([]) == 0
+    assert shared_prefix(["the same question", "the same question"]) == 0
+    assert shared_prefix(["Classify this review: good film"]) == 0
+    assert shared_prefix([]) == 0

@@ -17,8 +17,9 @@ from holynb import loop
 from holynb.engines import servers
 from holynb.engines.servers import Busy
 from holynb.types import Endpoint, Gauge, Load, Route
-from holynb.ui import recording, series, served
+from holynb.ui import recording, served
 from holynb.ui.course import Course
+from holynb.ui.output import series
 
 ANSWER = {
     "model": "m",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from holynb.ui.text import clean
+from holynb.ui.output.text import clean
 
 __all__ = ["PROSE", "figure", "safe"]
 

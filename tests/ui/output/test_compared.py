@@ -9,7 +9,7 @@ import pytest
 
 import holynb
 from holynb.results.frame import crossed
-from holynb.ui import compared, static
+from holynb.ui.output import compared, report, static
 from holynb.ui.source import RunSource
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")
@@ -25,20 +25,20 @@ pytestmark = pytest.mark.usefixtures("no_project", "ended")
     ],
 )
 def test_what_stands_beside_each_other_is_named_by_what_differs(routes: list[str], samples: int, names: tuple[str, ...]) -> None:
-    assert compared.ways(crossed(None, 2, routes, samples)) == names
+    assert report.ways(crossed(None, 2, routes, samples)) == names
 
 
 def test_an_index_of_ones_own_is_no_comparison() -> None:
-    assert compared.ways(pd.RangeIndex(3)) == ()
-    assert compared.ways(None) == ()
+    assert report.ways(pd.RangeIndex(3)) == ()
+    assert report.ways(None) == ()
     index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", "y"])
-    assert compared.labels(crossed(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
+    assert report.labels(crossed(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
 
 
 def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
     df = pd.DataFrame({"word": ["<b>one", "two", "three"]}, index=["r1", "r2", "r3"])
     run = holynb.infer("Say {{ word }} now", df=df, compare="sim/echo,sim/stream", max_tokens=4).wait()
-    record = static.of(run)
+    record = report.of(run)
     html = static.as_html(record).partition("</style>")[2]
     heads = re.findall(r"<th(?: [^>]*)?>(.*?)</th>", html)
     assert [h.partition("<br>")[0] for h in heads] == ["", "prompt", "sim/echo", "sim/stream"]
@@ -57,6 +57,6 @@ def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
 
 def test_more_than_there_is_room_for_have_a_line_each() -> None:
     run = holynb.infer(["One?", "Two?"], "sim/echo", samples=compared.MOST + 1).wait()
-    html = static.as_html(static.of(run)).partition("</style>")[2]
+    html = static.as_html(report.of(run)).partition("</style>")[2]
     assert html.count("<tr>") == 1 + 2 * (compared.MOST + 1)
     assert ">0, sample 4<" in html

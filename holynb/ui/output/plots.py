@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from holynb.types import Failed, Noted
-from holynb.ui import series, static, svg
+from holynb.ui.output import report, series, static, svg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from holynb.run.run import Run
-    from holynb.ui.views import Page
+    from holynb.run.session import SessionRun
+    from holynb.ui.output.page import Page
 
 __all__ = ["MIME", "bundle", "figures", "leave", "spec"]
 
@@ -46,7 +46,7 @@ class Chart:
     suffix: str = ""
 
 
-def charts(record: static.Record) -> dict[str, Chart]:
+def charts(record: report.Report) -> dict[str, Chart]:
     """What can be drawn of a run: cost, latency, tokens, memory. Fewer than two answers say nothing a chart could show."""
     done = series.ends(record.events, record.rows, record.started)
     if len(done) < 2:
@@ -108,7 +108,7 @@ def _down(row: int, rows: int) -> tuple[float, float]:
     return max(0.0, top - (HEIGHT - ABOVE - 30) / whole), top
 
 
-def bundle(record: static.Record, *, width: int | None = None) -> dict[str, Any]:
+def bundle(record: report.Report, *, width: int | None = None) -> dict[str, Any]:
     """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there is nothing to draw. width: of the page, where it is known."""
     made = charts(record)
     drawn = static.charts(record)
@@ -121,7 +121,7 @@ def bundle(record: static.Record, *, width: int | None = None) -> dict[str, Any]
     }  # fmt: skip
 
 
-def leave(page: Page, record: static.Record, show: str, shell: Any) -> None:
+def leave(page: Page, record: report.Report, show: str, shell: Any) -> None:
     """Put the final output of a run on its page; where widgets work, the charts are a figure of their own below the table."""
     from kernels_support.jupyter.capabilities import detect
 
@@ -135,11 +135,11 @@ def leave(page: Page, record: static.Record, show: str, shell: Any) -> None:
     display(apart, raw=True)  # type: ignore[no-untyped-call]
 
 
-def figures(run: Run) -> dict[str, Any]:
+def figures(run: SessionRun) -> dict[str, Any]:
     """The charts of a run by name (cost, latency, tokens, memory) as `plotly.graph_objects.Figure`; those that can be drawn now."""
     import plotly.graph_objects as go
 
-    record = static.of(run)
+    record = report.of(run)
     out = {}
     for name, chart in charts(record).items():
         said = spec({name: chart}, by=_by(record))
@@ -149,7 +149,7 @@ def figures(run: Run) -> dict[str, Any]:
     return out
 
 
-def _memory(record: static.Record) -> Chart:
+def _memory(record: report.Report) -> Chart:
     """What each device holds, in the unit that fits the largest."""
     held = {n: p for n, p in series.memory(record.events, record.started).items() if len(p) > 1}
     unit, name = (2**30, " GiB") if max((y for p in held.values() for _, y in p), default=0) >= 2**30 else (2**20, " MiB")
@@ -158,7 +158,7 @@ def _memory(record: static.Record) -> Chart:
     return Chart(title, {n: [(x, y / unit) for x, y in p] for n, p in held.items()}, marks, suffix=name)
 
 
-def _by(record: static.Record) -> str:
+def _by(record: report.Report) -> str:
     return "seconds" if record.events else "rows"
 
 

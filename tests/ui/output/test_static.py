@@ -11,7 +11,8 @@ import pytest
 from ui.facts import failed, ok, record
 
 from holynb.types import Ended, Gauge, Outcome
-from holynb.ui.static import MOST_ROWS, as_html, as_text, bundle, charts
+from holynb.ui.output.report import MOST_ROWS
+from holynb.ui.output.static import as_html, as_text, bundle, charts
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31mred\x1b[0m \ud800 &amp; "quoted"'
 

@@ -9,6 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from holynb.results.summary import Summary, dollars
@@ -16,7 +17,7 @@ from holynb.results.summary import Summary, dollars
 if TYPE_CHECKING:
     from holynb.types import Outcome
 
-__all__ = ["ago", "bar", "clean", "clip", "count", "grid", "one_line", "percentile", "progress", "seconds"]
+__all__ = ["ago", "bar", "clean", "clip", "count", "grid", "one_line", "percentile", "progress", "seconds", "shared_prefix"]
 
 #: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x9b[0-?]*[ -/]*[@-~]")
@@ -139,3 +140,13 @@ def price(outcome: Outcome | None) -> str:
 def _columns(text: str) -> int:
     """Terminal columns: wide East Asian characters take two, combining ones none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def shared_prefix(prompts: Sequence[str], least: int = 12) -> int:
+    """How many characters all prompts begin with, up to a word's end: a template's beginning would fill the column and tell nothing."""
+    low, high = min(prompts, default=""), max(prompts, default="")
+    if low == high:
+        return 0
+    same = commonprefix([low, high])  # noqa: RUF071 - of characters, not of paths
+    end = max(same.rfind(" "), same.rfind("\n")) + 1
+    return end if end >= least else 0

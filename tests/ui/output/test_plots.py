@@ -15,10 +15,10 @@ import pytest
 
 from holynb.results.summary import summarize
 from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Started, Usage
-from holynb.ui import plots, series, static
+from holynb.ui.output import plots, report, series, static
 
 
-def record(n: int = 30, *, events: bool = True, cost: Decimal | None = Decimal("0.001"), route: str = "sim/flaky") -> static.Record:
+def record(n: int = 30, *, events: bool = True, cost: Decimal | None = Decimal("0.001"), route: str = "sim/flaky") -> report.Report:
     rows = [
         Outcome("ok", "fine", route=route, attempts=1, usage=Usage(3, 5), cost=cost, latency_s=0.5 + i / n, ttft_s=0.1) for i in range(n)
     ]
@@ -30,7 +30,7 @@ def record(n: int = 30, *, events: bool = True, cost: Decimal | None = Decimal("
         Failed(0, 1, route, "oom", "full", 103.1, 1.0),
         *(Gauge("GPU 0", 5 * 2**30, 80 * 2**30, at, 2**30) for at in (103.0, 103.5)),
     ]
-    return static.Record("a run", ["p"] * n, rows, summarize(rows, 4.0), happened if events else (), None, 100.0)
+    return report.Report("a run", ["p"] * n, rows, summarize(rows, 4.0), happened if events else (), None, 100.0)
 
 
 def test_the_charts_are_one_figure_side_by_side() -> None:
@@ -85,13 +85,13 @@ def test_the_fallback_has_the_same_charts_and_no_script() -> None:
 
 
 def test_no_plotly_is_imported_for_what_stays() -> None:
-    code = "import sys, holynb.ui.plots; print([m for m in sys.modules if m.split('.')[0] in ('plotly', 'pandas', 'numpy')])"
+    code = "import sys, holynb.ui.output.plots; print([m for m in sys.modules if m.split('.')[0] in ('plotly', 'pandas', 'numpy')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.strip() == "[]"
 
 
 def test_plotly_takes_what_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     go: Any = pytest.importorskip("plotly.graph_objects")
-    monkeypatch.setattr(static, "of", lambda run: record())
+    monkeypatch.setattr(report, "of", lambda run: record())
     made = plots.figures(SimpleNamespace())  # type: ignore[arg-type]
     assert list(made) == ["cost", "latency", "tokens", "memory"]
     assert all(isinstance(f, go.Figure) for f in made.values())

@@ -6,8 +6,8 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from holynb.ui.svg import COLOURS, INK
-from holynb.ui.text import clip
+from holynb.ui.output.svg import COLOURS, INK
+from holynb.ui.output.text import clip
 
 __all__ = ["Bar", "chart"]
 

@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holynb.results.summary import summarize
-from holynb.ui.cells import PROSE, safe
-from holynb.ui.text import clean, clip, count, grid, one_line, percentile, price, seconds, status
+from holynb.ui.output.html import PROSE, safe
+from holynb.ui.output.report import Report
+from holynb.ui.output.text import clean, clip, count, grid, one_line, percentile, price, seconds, status
 
 if TYPE_CHECKING:
-    from holynb.run.session import SessionRun
     from holynb.types import Outcome
-    from holynb.ui.static import Record
 
-__all__ = ["MOST", "as_html", "as_text", "labels", "title", "ways"]
+__all__ = ["MOST", "as_html", "as_text"]
 
 #: Columns that have room beside each other; of more, each answer has a line of its own.
 MOST = 4
 #: Characters of an answer, divided among the columns, on a page and in a terminal.
 ANSWER, PLAIN = 1000, 96
 LIGHT = 'class="holynb-note" style="font-weight:normal"'
-LEVELS = ["asked_route", "sample"]
 
 
-def ways(index: Any) -> tuple[str, ...]:
-    """What each prompt was asked, from the levels that a crossed index ends in: routes, samples, or both; `()` of any other index."""
-    if index is None or list(index.names[-2:]) != LEVELS or not len(index):
-        return ()
-    asked = list(dict.fromkeys(label[-2:] for label in index.tolist()))
-    if len(asked) == 1:
-        return ()
-    routes, samples = {r for r, _ in asked}, {k for _, k in asked}
-    if len(samples) == 1:
-        return tuple(str(r) for r, _ in asked)
-    return tuple(f"sample {k}" if len(routes) == 1 else f"{r}, sample {k}" for r, k in asked)
-
-
-def labels(index: Any) -> list[object]:
-    """The index labels of the input, one a row, of an index that `ways` knows."""
-    from holynb.results import frame
-
-    return [label[0] if len(label) == len(LEVELS) + 1 else tuple(label[: -len(LEVELS)]) for label in frame.labels(index)]
-
-
-def title(run: SessionRun) -> str:
-    """Which run, and where it was sent."""
-    named = (
-        dict.fromkeys(str(r) for r, _ in (label[-2:] for label in run.plan.index.tolist())) if ways(run.plan.index) else [str(run.route)]
-    )
-    return f"{run.name or run.id} on {', '.join(named)}"
-
-
-def as_html(record: Record, most: int, size: int) -> str:
+def as_html(record: Report, most: int, size: int) -> str:
     """The table: at most `most` prompts and about `size` bytes."""
     n = len(record.beside)
     head = "".join(
@@ -74,7 +44,7 @@ def as_html(record: Record, most: int, size: int) -> str:
     return f'<div class="holynb-rows"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
 
 
-def as_text(record: Record, most: int) -> str:
+def as_text(record: Report, most: int) -> str:
     """The same for a terminal."""
     n = len(record.beside)
     asked = record.asked_shortly(n)[:most]

@@ -5,31 +5,24 @@ Every string of a model, a server or a row is data: cleaned, escaped, in its own
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from holynb.results.summary import dollars
 from holynb.types import Failed, Noted
-from holynb.ui import compared, series, svg
-from holynb.ui.cells import PROSE, figure, safe
-from holynb.ui.feed import shared
-from holynb.ui.text import clean, clip, count, grid, one_line, price, seconds, status
+from holynb.ui.output import compared, series, svg
+from holynb.ui.output.html import PROSE, figure, safe
+from holynb.ui.output.report import MOST_ROWS, Report, trouble
+from holynb.ui.output.text import clean, clip, count, grid, one_line, price, seconds, status
 
 if TYPE_CHECKING:
-    from holynb.results.summary import Summary
-    from holynb.run.session import SessionRun
-    from holynb.schema import Schema
-    from holynb.types import Event, Outcome
+    from holynb.types import Outcome
 
-__all__ = ["OPEN", "Record", "as_html", "as_text", "bundle", "charts", "notes", "of"]
+__all__ = ["OPEN", "STYLE", "as_html", "as_text", "bundle", "charts"]
 
-#: Rows shown at most, bytes of table at most, characters of a cell at most.
-MOST_ROWS, MOST_BYTES, MOST_PROMPT, MOST_ANSWER = 50, 90_000, 160, 400
+#: Bytes of a table at most, characters of an answer in a cell at most.
+MOST_BYTES, MOST_ANSWER = 90_000, 400
 TEXT_ROWS = 10
-#: Columns of a schema that have room beside the others; of more, the answers are shown as they came.
-MOST_COLUMNS = 6
 
 #: What all of ours stands in. Two dollar signs in one text are prices here, not a formula: the classes keep MathJax 2, 3 and 4 away.
 OPEN = '<div class="holynb tex2jax_ignore mathjax_ignore">'
@@ -52,81 +45,12 @@ white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;backgro
 </style>"""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A run as facts: of this session, of the run log, of a file. `labels` are index labels, None for 0…n-1; `schema` is what answers were held to.
-
-    beside: what each prompt was asked, where it was asked several times: its rows follow each other, in this order.
-    """
-
-    title: str
-    asked: Sequence[str]
-    rows: Sequence[Outcome | None]
-    told: Summary
-    events: Sequence[Event] = ()
-    labels: Sequence[object] | None = None
-    started: float = 0.0
-    notes: Sequence[str] = field(default=())
-    schema: Schema | None = None
-    beside: tuple[str, ...] = ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """What stands between prompt and status: the schema's columns, or the text."""
-        found = () if self.schema is None else tuple(c.name for c in self.schema.columns)
-        return found if 0 < len(found) <= MOST_COLUMNS else ("text",)
-
-    @property
-    def routed(self) -> tuple[str, ...]:
-        """A column for the route, where rows went to several."""
-        return ("route",) if len({o.route for o in self.rows if o is not None and o.route}) > 1 else ()
-
-    def said(self, outcome: Outcome | None) -> list[str]:
-        """A row's answer: a value for each column, or one text for all of them."""
-        if outcome is None or outcome.status == "error":
-            return ["" if outcome is None else _trouble(outcome)]
-        held = self.schema.check(outcome.text or "").cells if self.schema is not None and outcome.status == "ok" else {}
-        return [_value(held.get(name)) for name in self.columns] if held and self.columns != ("text",) else [outcome.text or ""]
-
-    def asked_shortly(self, each: int = 1) -> list[str]:
-        """The prompts of the rows shown, on one line each, without the beginning that all prompts share: it would fill the column and tell nothing."""
-        same = shared(self.asked)
-        before = "…" if same else ""
-        return [clip(before + one_line(text[same : same + 8 * MOST_PROMPT]), MOST_PROMPT) for text in self.asked[::each][:MOST_ROWS]]
-
-    def label(self, row: int) -> str:
-        return f"{self.prompt_label(row)}, {self.beside[row % len(self.beside)]}" if self.beside else self.prompt_label(row)
-
-    def prompt_label(self, row: int) -> str:
-        """Of the prompt alone, where it was asked several times."""
-        value = row if self.labels is None else self.labels[row]
-        return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def of(run: SessionRun) -> Record:
-    """The record of a run of this session, as it stands now."""
-    from holynb.results import frame
-
-    events, _ = run.journal.since(0)
-    index, beside = run.plan.index, compared.ways(run.plan.index)
-    labels = compared.labels(index) if beside else None if index is None else frame.labels(index)
-    return Record(
-        compared.title(run), [p.text for p in run.prompts], run.rows(), run.summary(), events, labels, run.started, notes(events),
-        run.plan.schema, beside,
-    )  # fmt: skip
-
-
-def notes(events: Sequence[Event]) -> list[str]:
-    """What a person should read when all is over, each once: warnings, and that what they warned of has passed."""
-    return list(dict.fromkeys(e.text for e in events if isinstance(e, Noted) and (e.level != "info" or series.mark(e) is not None)))
-
-
-def bundle(record: Record, show: str = "all") -> dict[str, str]:
+def bundle(record: Report, show: str = "all") -> dict[str, str]:
     """Mime types → the final output. show: all, table or charts."""
     return {"text/html": as_html(record, show), "text/plain": as_text(record, show)}
 
 
-def as_html(record: Record, show: str = "all") -> str:
+def as_html(record: Report, show: str = "all") -> str:
     """The page's part: what came of it, the answer or the table, the charts beside."""
     body = []
     if show in ("all", "table"):
@@ -136,7 +60,7 @@ def as_html(record: Record, show: str = "all") -> str:
     return f'{OPEN}{STYLE}{_head(record)}<div class="holynb-body">{"".join(body)}</div></div>'
 
 
-def as_text(record: Record, show: str = "all") -> str:
+def as_text(record: Report, show: str = "all") -> str:
     """The same for a terminal."""
     parts = []
     if show in ("all", "table"):
@@ -145,7 +69,7 @@ def as_text(record: Record, show: str = "all") -> str:
     return "\n".join(p for p in parts if p)
 
 
-def charts(record: Record) -> dict[str, str]:
+def charts(record: Report) -> dict[str, str]:
     """SVGs by name: cost, latency, tokens, server, memory. One row says nothing a chart could show, and what is not known is not drawn."""
     events, since = record.events, record.started
     done = series.ends(events, record.rows, since)
@@ -171,7 +95,7 @@ def _lines(found: Mapping[str, Sequence[tuple[float, float]]]) -> list[svg.Serie
     return [svg.Series(name, points) for name, points in found.items()]
 
 
-def line(record: Record) -> str:
+def line(record: Report) -> str:
     """What came of the run in a line, and one for what failed. Dollars of the simulator are nobody's, and are never taken for others."""
     priced = [(o.route or "").startswith("sim/") for o in record.rows if o is not None and o.cost]
     if not any(priced):
@@ -181,7 +105,7 @@ def line(record: Record) -> str:
     return " · ".join(said if part == money else part for part in record.told.line().split(" · "))
 
 
-def reasons(record: Record) -> list[str]:
+def reasons(record: Report) -> list[str]:
     """The first message of each kind of failure, the commonest first, three at most."""
     first: dict[str, str] = {}
     for o in record.rows:
@@ -191,7 +115,7 @@ def reasons(record: Record) -> list[str]:
     return [f"{kind}: {clip(first[kind], 300)}" for kind in kinds if first.get(kind)]
 
 
-def _head(record: Record) -> str:
+def _head(record: Report) -> str:
     said, _, failures = line(record).partition("\n")
     out = [f'<div class="holynb-head">{safe(said)} <span class="holynb-note">· {safe(record.title)}</span></div>']
     if failures:
@@ -202,18 +126,18 @@ def _head(record: Record) -> str:
     return "".join(out)
 
 
-def _answer(record: Record) -> str:
+def _answer(record: Report) -> str:
     """One prompt: its answer in full."""
     outcome = record.rows[0]
     style = "white-space:pre-wrap"
     text = safe(outcome.text) if outcome is not None and outcome.text else ""
     said = f'<pre class="holynb-answer" dir="auto" style="{style}">{text}</pre>' if text else ""
     if outcome is not None and outcome.status not in ("ok", "cancelled"):
-        said += f'<div class="holynb-bad" dir="auto">{safe(_trouble(outcome))}</div>'
+        said += f'<div class="holynb-bad" dir="auto">{safe(trouble(outcome))}</div>'
     return f'<div style="flex:1 1 460px;min-width:0">{said}</div>'
 
 
-def _table(record: Record) -> str:
+def _table(record: Report) -> str:
     if 1 < len(record.beside) <= compared.MOST and record.schema is None:
         return compared.as_html(record, MOST_ROWS, MOST_BYTES)
     names = "".join(f"<th{PROSE if name not in ('status', 'route') else ''}>{safe(name)}</th>" for name in ("prompt", *record.columns, "status", *record.routed))
@@ -231,7 +155,7 @@ def _table(record: Record) -> str:
     return f'<div class="holynb-rows"><table><thead>{head}</thead><tbody>{"".join(out)}</tbody></table>{note}</div>'
 
 
-def _row(record: Record, row: int, asked: str) -> str:
+def _row(record: Report, row: int, asked: str) -> str:
     outcome = record.rows[row]
     bad = outcome is not None and outcome.status == "error"
     said = record.said(outcome)
@@ -246,14 +170,14 @@ def _row(record: Record, row: int, asked: str) -> str:
     )
 
 
-def _plain_answer(record: Record) -> str:
+def _plain_answer(record: Report) -> str:
     outcome = record.rows[0]
     if outcome is None:
         return ""
-    return clean(outcome.text) if outcome.status in ("ok", "cancelled") else _trouble(outcome)
+    return clean(outcome.text) if outcome.status in ("ok", "cancelled") else trouble(outcome)
 
 
-def _plain_table(record: Record) -> str:
+def _plain_table(record: Report) -> str:
     if 1 < len(record.beside) <= compared.MOST and record.schema is None:
         return compared.as_text(record, TEXT_ROWS)
     lines = []
@@ -270,17 +194,6 @@ def _plain_table(record: Record) -> str:
 
 def _more(shown: int, n: int) -> str:
     return f"… and {n - shown:,} more of {n:,} rows; the value holds them all." if shown < n else ""
-
-
-def _trouble(outcome: Outcome) -> str:
-    if outcome.status == "skipped":
-        return "skipped: the prompt is empty"
-    return f"{outcome.error_type or outcome.status}: {one_line(outcome.error)}"
-
-
-def _value(value: Any) -> str:
-    """A typed value as its column shows it."""
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _tokens(outcome: Outcome | None) -> str:

@@ -9,8 +9,9 @@ import pytest
 from ui.facts import failed, ok
 
 from holynb.types import Ended, Failed, Gauge, Noted, Outcome, Usage
-from holynb.ui import gauges, series
-from holynb.ui.series import STEPS
+from holynb.ui import gauges
+from holynb.ui.output import series
+from holynb.ui.output.series import STEPS
 
 
 def test_ends_are_timed_from_the_start_and_leave_out_what_was_not_sent() -> None:

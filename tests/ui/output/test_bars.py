@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from holynb.ui.bars import Bar, chart
+from holynb.ui.output.bars import Bar, chart
 
 
 def test_lengths_are_in_proportion_and_unknown_is_said() -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from holynb.results.summary import Summary
-from holynb.ui.text import ago, bar, clean, clip, grid, one_line, percentile, progress, seconds
+from holynb.ui.output.text import ago, bar, clean, clip, grid, one_line, percentile, progress, seconds
 
 
 @pytest.mark.parametrize(

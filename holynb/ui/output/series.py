@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from holynb.types import Ended, Failed, Gauge, Load, Noted
-from holynb.ui.text import percentile
+from holynb.ui.output.text import percentile
 
 if TYPE_CHECKING:
     from holynb.types import Event, Outcome

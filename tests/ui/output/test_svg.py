@@ -8,7 +8,7 @@ import re
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
-from holynb.ui.svg import HEIGHT, MOST_POINTS, WIDTH, Series, chart, picture, thin
+from holynb.ui.output.svg import HEIGHT, MOST_POINTS, WIDTH, Series, chart, picture, thin
 
 
 def draw(*series: Series) -> ET.Element:

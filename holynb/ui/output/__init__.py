@@ -1,0 +1,1 @@
+"""What stays when a run has ended: static HTML, charts, text."""

@@ -1,0 +1,20 @@
+"""Where final output is left: a cell's own output, a terminal, a caller that keeps it. Knows no run and no widget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+__all__ = ["Page"]
+
+
+class Page(Protocol):
+    """What takes the final output. `end` is called once, in the main thread; an empty bundle leaves nothing.
+
+    width: of the page in CSS pixels, where the page has said so.
+    """
+
+    @property
+    def width(self) -> int | None: ...
+
+    def end(self, bundle: Mapping[str, str]) -> None: ...
