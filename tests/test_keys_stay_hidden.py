@@ -71,7 +71,7 @@ class Drawer(KeyringBackend):
 
 RECORDED = """one = holynb.infer(['answer 5', 'refuse 5'], 'ROUTE', cache=False, concurrency=1)
 from pathlib import Path
-from holynb.ui.recording import record
+from holynb.ui.live.recording import record
 record(one, Path('one.jsonl.gz'))
 one.error, one, vars(one), one.plan, one.summary()"""
 EXPORTED = """for name, frame in {'good': good, 'mixed': mixed, 'refused': refused, 'told': told}.items():

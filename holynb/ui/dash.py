@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.results.summary import dollars
-from holynb.ui import poolform, pulse
+from holynb.ui import poolform
+from holynb.ui.live import timer
 from holynb.ui.output import plots
 from holynb.ui.output.svg import COLOURS
 from holynb.ui.output.text import ago, seconds
@@ -45,7 +46,7 @@ class Dash:
 
     def watch(self) -> None:
         """Look again and again on the kernel's loop."""
-        pulse.start(self._watch())
+        timer.start(self._watch())
 
     async def _watch(self) -> None:
         while self.box.comm is not None:

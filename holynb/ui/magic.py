@@ -129,11 +129,12 @@ class InferMagic(Configurable):
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
         from holynb.run.run import Run
-        from holynb.ui import gauges, served, views
+        from holynb.ui import views
+        from holynb.ui.live import memory, servers
 
         run = Run(self._streamed(plan)).start()
-        gauges.watch(run)
-        served.watch(run)
+        memory.watch(run)
+        servers.watch(run)
         if plan.options.bg:
             if name is None:
                 return run
@@ -237,7 +238,7 @@ def unload(shell: Any) -> None:
 
 def _end_runs() -> None:
     """Only what was ever started or set is ended, so that unloading imports nothing."""
-    if (pulse := sys.modules.get("holynb.ui.pulse")) is not None:
+    if (pulse := sys.modules.get("holynb.ui.live.timer")) is not None:
         pulse.stop()
     if (session := sys.modules.get("holynb.run.session")) is not None:
         going = [run for run in session.runs() if not run.done]

@@ -11,8 +11,8 @@ from holynb.ui import grammar
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
+    from holynb.ui.live.replay import Replay
     from holynb.ui.magic import InferMagic
-    from holynb.ui.replay import Replay
 
 __all__ = ["dash", "panel", "replay"]
 
@@ -27,9 +27,10 @@ REPLAY = {
 
 def replay(magic: InferMagic, rest: Sequence[str]) -> None:
     """Play a recording through the live view; where there are no widgets, show how it ended."""
-    from holynb.ui import recording, views
+    from holynb.ui import views
+    from holynb.ui.live import recording
+    from holynb.ui.live.replay import Replay
     from holynb.ui.output import plots
-    from holynb.ui.replay import Replay
 
     said, left = grammar.words(rest, REPLAY)
     if left or "replay" not in said:
@@ -53,8 +54,8 @@ def _speed(said: str) -> float:
 
 
 def _play(playing: Replay) -> None:
-    from holynb.ui import pulse
-    from holynb.ui.live import Live
+    from holynb.ui.live import timer
+    from holynb.ui.live.widget import Live
     from holynb.ui.output import static
 
     page = Live(clicks=True)  # the cell ends at once, so clicks arrive
@@ -67,7 +68,7 @@ def _play(playing: Replay) -> None:
             page.end(static.bundle(playing.record()))
         return not playing.over
 
-    pulse.beat(EVERY, step)
+    timer.beat(EVERY, step)
 
 
 def panel(magic: InferMagic, rest: Sequence[str]) -> None:

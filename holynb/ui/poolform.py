@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.errors import HolynbError
-from holynb.ui import known, poolwords, pulse
+from holynb.ui import known, poolwords
+from holynb.ui.live import timer
 from holynb.ui.output.text import count
 
 if TYPE_CHECKING:
@@ -83,11 +84,11 @@ class PoolForm:
                 self._busy(False)
                 await self._look()
 
-        pulse.start(work())
+        timer.start(work())
 
     def watch(self) -> None:
         """Look at the pools again and again while the panel is there."""
-        pulse.start(self._watch())
+        timer.start(self._watch())
 
     async def _watch(self) -> None:
         while self.box.comm is not None:

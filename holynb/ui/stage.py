@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from holynb.ui import pulse
-from holynb.ui.live import LiveView
+from holynb.ui.live import timer
+from holynb.ui.live.source import RunSource
+from holynb.ui.live.widget import LiveView
 from holynb.ui.output import report, static
 from holynb.ui.painter import QUIET
-from holynb.ui.source import RunSource
 
 if TYPE_CHECKING:
     from holynb.run.run import Run
@@ -39,7 +39,7 @@ class Stage:
             self._paint(run)
             return True
 
-        pulse.beat(EVERY, step)
+        timer.beat(EVERY, step)
 
     def _paint(self, run: Run) -> None:
         if self._view is not None:

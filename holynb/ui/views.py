@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from holynb.ui.live.totals import Tally
 from holynb.ui.output.page import Page
 from holynb.ui.output.text import clean, clip, one_line, progress
 from holynb.ui.painter import QUIET, View
-from holynb.ui.tally import Tally
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def choose(shell: Any, *, quiet: bool = False) -> PageView:
         return Quiet(plain(shell))
     if not able.widgets:
         return plain(shell)
-    from holynb.ui.live import Live
+    from holynb.ui.live.widget import Live
 
     return Live(clicks=able.clicks)
 

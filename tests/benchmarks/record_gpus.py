@@ -150,13 +150,13 @@ def recorded(name: str, said: argparse.Namespace, stranger: Stranger | None) -> 
     import threading
 
     import holynb
-    from holynb.ui import gauges, recording
+    from holynb.ui.live import memory, recording
 
     run = holynb.infer(
         prompts(said.rows), f"pool/{name}", name=said.titles[name], max_tokens=said.new, temperature=0.8, cache=False, stream=True,
         concurrency=32,
     )  # fmt: skip
-    gauges.watch(run, pause=0.25)
+    memory.watch(run, pause=0.25)
     path = said.out / f"{said.files[name]}.jsonl.gz"
     writing = threading.Thread(target=recording.record, args=(run, path))
     writing.start()
@@ -204,7 +204,7 @@ def main() -> int:
         }  # fmt: skip
         from holynb import pools
         from holynb.types import Noted
-        from holynb.ui import recording
+        from holynb.ui.live import recording
 
         path = str(model(Path(folder) / "model", "tiny" if said.cpu else "8b"))
         devices = "cpu" if said.cpu else "0,1"

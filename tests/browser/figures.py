@@ -22,7 +22,7 @@ JOB = """
 import asyncio, json, threading, time
 from holynb.journal import Journal
 from holynb.types import Ended, Gauge, Message, Outcome, Started, Usage
-from holynb.ui.feed import Asked
+from holynb.ui.live.feed import Asked
 
 class Job:
     "64 rows that stream 2,000 tokens a second together; a row ends after 100 tokens and another takes its place."
@@ -55,7 +55,7 @@ async def nobody(job):
 
 async def ours(job):
     from IPython.display import display
-    from holynb.ui.live import LiveView
+    from holynb.ui.live.widget import LiveView
     view = LiveView(job); display(view.widget)
     while job.state == "running":
         await asyncio.sleep(0.1); view.tick()
@@ -63,7 +63,7 @@ async def ours(job):
 async def plotly(job):
     import html, plotly.graph_objects as go, ipywidgets as w
     from IPython.display import display
-    from holynb.ui.feed import Feed
+    from holynb.ui.live.feed import Feed
     feed, cursor = Feed(job.asked), 0
     names = ["cost", "latency", "rate", "memory"]
     figures = [go.FigureWidget(data=[go.Scatter(y=[0.0], name=n)], layout={"height": 160}) for n in names]
@@ -128,7 +128,7 @@ async def hour(upto):
     from IPython.display import display
     global view, clock
     if "view" not in globals():
-        from holynb.ui.live import LiveView
+        from holynb.ui.live.widget import LiveView
         class Slow(Job):
             def go(self): pass
             elapsed = property(lambda self: clock)

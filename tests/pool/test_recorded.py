@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from holynb.types import Ended, Gauge
-from holynb.ui import recording
-from holynb.ui.replay import Replay
+from holynb.ui.live import recording
+from holynb.ui.live.replay import Replay
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "record_gpus.py"
 

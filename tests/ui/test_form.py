@@ -20,8 +20,9 @@ from holynb.pools.info import PoolInfo
 from holynb.run import session
 from holynb.types import Gauge
 from holynb.ui import magic as magics
-from holynb.ui import panelwords, poolwords, pulse
+from holynb.ui import panelwords, poolwords
 from holynb.ui.form import Form
+from holynb.ui.live import timer
 from holynb.ui.poolform import PoolForm, table
 
 
@@ -47,7 +48,7 @@ def on_a_loop(do: Callable[[], Any], until: Callable[[], bool]) -> None:
         while not until():
             assert time.monotonic() < end, "nothing came of it"
             await asyncio.sleep(0.02)
-        pulse.stop()
+        timer.stop()
         await asyncio.sleep(0)
 
     asyncio.run(main())

@@ -9,8 +9,8 @@ import pytest
 
 import holynb
 from holynb.results.frame import crossed
+from holynb.ui.live.source import RunSource
 from holynb.ui.output import compared, report, static
-from holynb.ui.source import RunSource
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")
 

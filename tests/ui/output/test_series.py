@@ -9,7 +9,7 @@ import pytest
 from ui.facts import failed, ok
 
 from holynb.types import Ended, Failed, Gauge, Noted, Outcome, Usage
-from holynb.ui import gauges
+from holynb.ui.live import memory
 from holynb.ui.output import series
 from holynb.ui.output.series import STEPS
 
@@ -56,7 +56,7 @@ def test_memory_is_what_ours_hold_where_that_is_known() -> None:
 
 
 def test_a_pool_whose_memory_runs_out_and_comes_back_is_marked() -> None:
-    shortage = gauges.Shortage("two")
+    shortage = memory.Shortage("two")
     looks = [{"oom": 0, "batch": 8, "running": 8}, {"oom": 1, "batch": 4, "running": 4}, {"oom": 1, "batch": 8, "running": 8}]
     told = [note for said in looks for note in shortage.look([said])]
     assert [series.mark(e) for e in told] == ["OOM", "recovered"]

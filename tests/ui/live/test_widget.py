@@ -13,10 +13,10 @@ import pytest
 from holynb.errors import BadRoute
 from holynb.journal import Journal
 from holynb.types import Ended, Failed, Message, Outcome, Started, Usage
-from holynb.ui import live as lives
-from holynb.ui.feed import Asked
-from holynb.ui.live import Live, LiveView
-from holynb.ui.source import RunSource, detail
+from holynb.ui.live import widget as lives
+from holynb.ui.live.feed import Asked
+from holynb.ui.live.source import RunSource, detail
+from holynb.ui.live.widget import Live, LiveView
 
 OK = Outcome(
     "ok", "fine", route="sim/echo", model="sim-echo", attempts=2, usage=Usage(3, 5), latency_s=0.5, ttft_s=0.1, finish_reason="stop"

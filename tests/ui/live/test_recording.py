@@ -14,10 +14,10 @@ import pytest
 import holynb
 from holynb.errors import BadOption
 from holynb.types import Ended, Failed, Gauge, Noted
-from holynb.ui import recording
-from holynb.ui.feed import Feed
-from holynb.ui.recording import Recording, Step
-from holynb.ui.replay import Replay
+from holynb.ui.live import recording
+from holynb.ui.live.feed import Feed
+from holynb.ui.live.recording import Recording, Step
+from holynb.ui.live.replay import Replay
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")
 

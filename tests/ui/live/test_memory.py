@@ -12,10 +12,10 @@ import pytest
 
 from holynb import loop
 from holynb.journal import Journal
-from holynb.pool.fit import memory
+from holynb.pool.fit import memory as device_memory
 from holynb.pools.info import PoolInfo
 from holynb.types import Endpoint, Gauge, Noted, Route
-from holynb.ui import gauges
+from holynb.ui.live import memory
 
 
 class Running:
@@ -46,7 +46,7 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
         return [Gauge("RAM", 1, 2, 0.0)]
 
     run = Running(looks=3)
-    gauges.watch(run, sampler, pause=0.001).result(10)
+    memory.watch(run, sampler, pause=0.001).result(10)
     events, _ = run.journal.since(0)
     assert events == [Gauge("RAM", 1, 2, 0.0)] * 3
     assert threading.main_thread().name not in threads
@@ -55,7 +55,7 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
 
 def test_a_hosted_run_shows_this_machine() -> None:
     run = Running(looks=1)
-    gauges.watch(run, pause=0.001).result(10)
+    memory.watch(run, pause=0.001).result(10)
     (found,) = run.journal.since(0)[0]
     assert found.device == "RAM"
     assert 10 * 2**20 < found.ours <= found.used + 2**30
@@ -65,20 +65,20 @@ def test_a_hosted_run_shows_this_machine() -> None:
 def test_a_pool_shows_its_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"mine": (Gauge("cuda:0", 70, 80, 1.0, 30), Gauge("cuda:0", 71, 80, 1.0, 25), Gauge("cuda:1", 5, 80, 1.0, 4))}
     monkeypatch.setattr("holynb.pools.gauges", lambda name: said.get(name, ()))
-    assert gauges.sample(["mine"]) == [Gauge("GPU 0", 71, 80, 1.0, 55), Gauge("GPU 1", 5, 80, 1.0, 4)]
-    monkeypatch.setattr(gauges, "gpus", lambda: [Gauge("GPU 0", 1, 80, 1.0, 0)])
-    assert [g.device for g in gauges.sample(["starting"])] == ["GPU 0"]
-    assert [g.device for g in gauges.sample()] == ["RAM"]
+    assert memory.sample(["mine"]) == [Gauge("GPU 0", 71, 80, 1.0, 55), Gauge("GPU 1", 5, 80, 1.0, 4)]
+    monkeypatch.setattr(memory, "gpus", lambda: [Gauge("GPU 0", 1, 80, 1.0, 0)])
+    assert [g.device for g in memory.sample(["starting"])] == ["GPU 0"]
+    assert [g.device for g in memory.sample()] == ["RAM"]
 
 
 def test_what_a_device_is_held_by_is_kept_where_all_of_its_ranks_say_it() -> None:
     one = Gauge("cuda:0", 70, 80, 1.0, 30, {"weights": 20.0, "kv": 8.0, "rest": 2.0})
     two = Gauge("cuda:0", 71, 80, 1.0, 25, {"weights": 20.0})
-    (both,) = gauges.joined([one, two])
+    (both,) = memory.joined([one, two])
     assert (both.used, both.ours, dict(both.parts)) == (71, 55, {"weights": 40.0})
-    (alone,) = gauges.joined([one])
+    (alone,) = memory.joined([one])
     assert dict(alone.parts) == {"weights": 20.0, "kv": 8.0, "rest": 2.0}
-    assert gauges.joined([Gauge("cuda:1", 5, 80, 1.0)])[0].ours is None
+    assert memory.joined([Gauge("cuda:1", 5, 80, 1.0)])[0].ours is None
 
 
 def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypa
     info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 70, 80, 1.0, 30),))
     monkeypatch.setattr("holynb.pools.glance", lambda name: replace(info, replicas=tuple(next(says))))
     run = Running(looks=5, route="pool/mine")
-    gauges.watch(run, pause=0.001).result(10)
+    memory.watch(run, pause=0.001).result(10)
     events, _ = run.journal.since(0)
     assert sum(isinstance(e, Gauge) for e in events) == 5
     assert [(e.level, e.text) for e in events if isinstance(e, Noted)] == [
@@ -102,7 +102,7 @@ def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypa
 
 
 def test_a_shortage_before_the_run_and_a_replica_that_is_new_are_no_news() -> None:
-    short = gauges.Shortage("mine")
+    short = memory.Shortage("mine")
     assert short.look([{"running": 1, "batch": 8, "oom": 5}]) == []
     assert short.look([{"running": 1, "batch": 8, "oom": 0}]) == []
     assert short.look([{"running": 1, "waiting": 3}]) == [], "an engine that does not say"
@@ -131,26 +131,26 @@ def nvml_of(processes: dict[int, int | None]) -> SimpleNamespace:
 def test_a_pool_asks_nvml_what_its_processes_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml_of({1: 11, 20: 13, 21: 17}))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert memory.held("cuda:1", [20, 21]) == memory.Memory("cuda:1", 80, 38, 30)
-    assert memory.held("cuda:0", [20]).ours is None, "no process is named: unknown, not 0"
+    assert device_memory.held("cuda:1", [20, 21]) == device_memory.Memory("cuda:1", 80, 38, 30)
+    assert device_memory.held("cuda:0", [20]).ours is None, "no process is named: unknown, not 0"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert memory.held("cuda:0", [20]) == memory.Memory("cuda:0", 80, 38, 13), "the first of those that are visible"
+    assert device_memory.held("cuda:0", [20]) == device_memory.Memory("cuda:0", 80, 38, 13), "the first of those that are visible"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,0")
-    assert memory.held("cuda:0", [1]).ours == 11
+    assert device_memory.held("cuda:0", [1]).ours == 11
     with pytest.raises(OSError, match="NVML does not answer: Invalid Argument"):
-        memory.held("cuda:7", [1])
+        device_memory.held("cuda:7", [1])
     monkeypatch.setitem(sys.modules, "pynvml", nvml_of({20: None}))
-    assert memory.held("cuda:1", [20]).ours is None, "a driver that does not say how much"
+    assert device_memory.held("cuda:1", [20]).ours is None, "a driver that does not say how much"
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(OSError, match="nvidia-ml-py is not installed"):
-        memory.held("cuda:0", [])
+        device_memory.held("cuda:0", [])
 
 
 def test_a_pool_asks_the_system_what_its_processes_hold_of_the_ram() -> None:
-    mine = memory.held("cpu", [os.getpid(), 2**22 + 1])
+    mine = device_memory.held("cpu", [os.getpid(), 2**22 + 1])
     assert mine.ours is not None
     assert 10 * 2**20 < mine.ours < mine.total
-    assert memory.held("cpu", []).ours == 0
+    assert device_memory.held("cpu", []).ours == 0
 
 
 def test_gpus_are_read_through_nvml_ours_against_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,16 +162,16 @@ def test_gpus_are_read_through_nvml_ours_against_others(monkeypatch: pytest.Monk
         nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(used=41, total=80),
         nvmlDeviceGetComputeRunningProcesses=lambda h: [mine, other],
     )
-    monkeypatch.setattr(gauges, "_nvml", lambda: nvml)
-    monkeypatch.setattr(gauges, "_ours", lambda pid: pid == os.getpid())
-    (found,) = gauges.gpus()
+    monkeypatch.setattr(memory, "_nvml", lambda: nvml)
+    monkeypatch.setattr(memory, "_ours", lambda pid: pid == os.getpid())
+    (found,) = memory.gpus()
     assert (found.device, found.used, found.total, found.ours) == ("GPU 0", 41, 80, 30)
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gauges, "_nvml", lambda: None)
-    assert gauges.gpus() == []
-    assert not gauges._ours(2**30), "a process that is gone is not ours"
+    monkeypatch.setattr(memory, "_nvml", lambda: None)
+    assert memory.gpus() == []
+    assert not memory._ours(2**30), "a process that is gone is not ours"
 
 
 def test_a_device_that_cannot_be_read_is_told_once_and_costs_nothing_else() -> None:
@@ -179,5 +179,5 @@ def test_a_device_that_cannot_be_read_is_told_once_and_costs_nothing_else() -> N
         raise OSError("no such device")
 
     run = Running(looks=5)
-    gauges.watch(run, broken, pause=0.001).result(10)
+    memory.watch(run, broken, pause=0.001).result(10)
     assert [e.text for e in run.journal.since(0)[0]] == ["Memory cannot be read: OSError('no such device')"]

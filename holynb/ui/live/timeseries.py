@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from holynb.types import Ended, Event, Failed, Gauge, Load, Noted, Outcome
-from holynb.ui.buckets import Buckets
+from holynb.ui.live.buckets import Buckets
 from holynb.ui.output.series import mark, together
 from holynb.ui.output.text import percentile
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from holynb.journal import Journal
 from holynb.results.summary import summarize
 from holynb.types import Ended, Failed, Message, Noted
-from holynb.ui.feed import Asked
+from holynb.ui.live.feed import Asked
+from holynb.ui.live.recording import Recording
 from holynb.ui.output import report
 from holynb.ui.output.text import seconds
-from holynb.ui.recording import Recording
 
 __all__ = ["Replay"]
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from holynb.ui.feed import TAIL, Feed
-from holynb.ui.source import RunSource, Source, detail
+from holynb.ui.live.feed import TAIL, Feed
+from holynb.ui.live.source import RunSource, Source, detail
 
 if TYPE_CHECKING:
     from holynb.run.run import Run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.results.summary import dollars
 from holynb.types import Ended, Failed, Message, Outcome, Started
-from holynb.ui.feed import Asked
+from holynb.ui.live.feed import Asked
 from holynb.ui.output import report
 from holynb.ui.output.text import clean, count, seconds
 

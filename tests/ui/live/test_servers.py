@@ -14,11 +14,11 @@ from ui.shells import shell
 
 import holynb
 from holynb import loop
-from holynb.engines import servers
+from holynb.engines import servers as engine_servers
 from holynb.engines.servers import Busy
 from holynb.types import Endpoint, Gauge, Load, Route
-from holynb.ui import recording, served
-from holynb.ui.course import Course
+from holynb.ui.live import recording, servers
+from holynb.ui.live.timeseries import Course
 from holynb.ui.output import series
 
 ANSWER = {
@@ -48,7 +48,7 @@ def script(metrics: Sequence[Step], latency: float = 0.1) -> Any:
 def ran(server: Exact, rows: int = 12, pause: float = 0.05) -> Any:
     """A run that was watched to its end."""
     run = holynb.infer([f"row {i}" for i in range(rows)], "vllm/Qwen/Qwen3-8B", api_base=f"{server.base}/v1", concurrency=2, cache=False)
-    futures = served.watch(run, pause)
+    futures = servers.watch(run, pause)
     run.wait(30)
     for future in futures:
         future.result(30)
@@ -84,10 +84,10 @@ def test_a_server_without_such_a_page_is_asked_once(page: bytes) -> None:
 
 
 def test_a_page_that_does_not_come_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served, "LOOK_S", 0.2)
+    monkeypatch.setattr(servers, "LOOK_S", 0.2)
     with Exact(script([600.0])) as server:
         run = ran(server, rows=30, pause=0.02)
-        assert looks(server) == served.PATIENCE, "then it is left alone"
+        assert looks(server) == servers.PATIENCE, "then it is left alone"
     assert (run.frame()["status"] == "ok").all()
     assert int(run.frame()["attempts"].sum()) == 30
 
@@ -104,7 +104,7 @@ def test_a_page_that_does_not_come_holds_nothing_up(monkeypatch: pytest.MonkeyPa
     ],
 )  # fmt: skip
 def test_only_ones_own_servers_are_asked(route: str, base: str, wire: str, is_own: bool) -> None:
-    assert servers.own(Endpoint(Route.parse(route), wire, base)) is is_own
+    assert engine_servers.own(Endpoint(Route.parse(route), wire, base)) is is_own
 
 
 def test_two_servers_are_drawn_as_one() -> None:
@@ -122,8 +122,8 @@ def test_two_servers_are_drawn_as_one() -> None:
 
 def test_an_event_for_each_thing_said() -> None:
     where = Endpoint(Route("ray", "m"), "openai", "http://x/v1")
-    assert list(served.events(where, Busy(waiting=2), 5.0)) == [Load("ray/m", 5.0, None, 2, None)]
-    assert list(served.events(where, Busy(memory=7), 5.0)) == [Gauge("ray server", 7, 0, 5.0)]
+    assert list(servers.events(where, Busy(waiting=2), 5.0)) == [Load("ray/m", 5.0, None, 2, None)]
+    assert list(servers.events(where, Busy(memory=7), 5.0)) == [Gauge("ray server", 7, 0, 5.0)]
 
 
 def test_a_recording_keeps_it(tmp_path: Path) -> None:

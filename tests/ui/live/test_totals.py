@@ -11,7 +11,7 @@ from ui.facts import failed, ok
 
 from holynb.results.summary import summarize
 from holynb.types import Ended, Noted, Outcome, Usage
-from holynb.ui.tally import SPAN_S, Tally
+from holynb.ui.live.totals import SPAN_S, Tally
 
 OUTCOMES = st.sampled_from([
     ok(), ok(cost=None), ok(cost=None, route="pool/x"), ok(cached=True, attempts=0, cost=Decimal(0)), ok(usage=Usage()), failed(), failed("quota", cost=Decimal("0.2")),

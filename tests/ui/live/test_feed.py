@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Paused, Started, Usage
-from holynb.ui.buckets import Buckets
-from holynb.ui.feed import Asked, Feed
+from holynb.ui.live import feed as feeds
+from holynb.ui.live.buckets import Buckets
+from holynb.ui.live.feed import Asked, Feed
 from holynb.ui.output.text import shared_prefix
 
 ROUTE = "sim/flaky"

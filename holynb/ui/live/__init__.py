@@ -1,0 +1,1 @@
+"""The live view of a run: the widget, what it is sent, and recordings of it."""
