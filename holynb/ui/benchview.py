@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config.options import Option, Options, whole
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
-from holynb.ui import grammar
+from holynb.ui.cell import grammar
+from holynb.ui.cell.pending import Step
 from holynb.ui.output import bars, svg
 from holynb.ui.output.text import clean, grid, one_line, progress, seconds
-from holynb.ui.work import Step
 from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run.bench import Bench, Measured
     from holynb.run.run import Run
-    from holynb.ui.magic import InferMagic
-    from holynb.ui.painter import Watch
+    from holynb.ui.cell.host import Host
+    from holynb.ui.cell.wait import Watch
 
 __all__ = ["HELP", "as_html", "as_text", "asked", "spec", "start"]
 
@@ -110,7 +110,7 @@ def _column(table: Any, name: str) -> list[str]:
     return [str(v) for v in table[chosen].dropna().tolist()]
 
 
-def start(magic: InferMagic, words: Sequence[str]) -> Step:
+def start(magic: Host, words: Sequence[str]) -> Step:
     """The first of the runs that the line waits for; the value at the end is the frame. Raises UserError before anything is sent."""
     from holynb.run import bench
     from holynb.run.run import Run
@@ -146,7 +146,7 @@ class _Page:
     width: int | None = None
 
     def __init__(self, shell: Any, routes: int, *, quiet: bool) -> None:
-        from holynb.ui import views
+        from holynb.ui.cell import views
 
         self.done = 0
         self.quiet = quiet
@@ -157,7 +157,7 @@ class _Page:
 
     def paint(self, run: Run) -> None:
         """Which route, and how far it is."""
-        from holynb.ui import views
+        from holynb.ui.cell import views
 
         if self.quiet:
             return
@@ -170,7 +170,7 @@ class _Page:
 
     def end(self, bundle: Mapping[str, str]) -> None:
         """What stays; nothing where the value's own display says it."""
-        from holynb.ui import views
+        from holynb.ui.cell import views
 
         if self.terminal:
             self._notice.end("")
@@ -178,12 +178,12 @@ class _Page:
             self._handle = views.show(dict(bundle) or {"text/plain": ""}, self._handle)
 
 
-def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
+def _leave(magic: Host, page: _Page, found: Sequence[Measured]) -> Any:
     """Put what was measured on the page; the frame is the value, and is not shown a second time."""
     from IPython.display import display
 
     from holynb.run import bench
-    from holynb.ui import shown
+    from holynb.ui.cell import displayhook
     from holynb.ui.output.plots import MIME
     from holynb.ui.output.static import OPEN
     from kernels_support.jupyter.capabilities import detect
@@ -192,14 +192,14 @@ def _leave(magic: InferMagic, page: _Page, found: Sequence[Measured]) -> Any:
     if page.quiet or not found or page.terminal:
         page.end({})
         if found and not page.quiet:
-            shown.already(magic.shell, frame, as_text(found))
+            displayhook.already(magic.shell, frame, as_text(found))
         return frame
     live = detect(magic.shell).widgets
     page.end({"text/html": as_html(found, drawn=not live), "text/plain": as_text(found)})
     if live:
         drawn = f"{OPEN}{_bars(found)}</div>"
         display({MIME: spec(found), "text/html": drawn, "text/plain": "Bars of the table above."}, raw=True)  # type: ignore[no-untyped-call]
-    shown.already(magic.shell, frame)
+    displayhook.already(magic.shell, frame)
     return frame
 
 

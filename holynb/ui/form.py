@@ -11,15 +11,15 @@ import ipywidgets as w
 
 from holynb.config.options import Options
 from holynb.errors import HolynbError
-from holynb.ui import known
-from holynb.ui.bridge import Bridge
+from holynb.ui.cell import known
+from holynb.ui.cell.bridge import Bridge
 from holynb.ui.job import Job
 from holynb.ui.stage import Stage
 from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run.run import Run
-    from holynb.ui.magic import InferMagic
+    from holynb.ui.cell.host import Host
 
 __all__ = ["Form"]
 
@@ -41,7 +41,7 @@ def wide() -> w.Layout:
 class Form:
     """The "Ask" half of the panel. `box` is shown; `run` is the run that was started last."""
 
-    def __init__(self, magic: InferMagic, df: str | None = None) -> None:
+    def __init__(self, magic: Host, df: str | None = None) -> None:
         self.magic = magic
         self.run: Run | None = None
         routes = known.routes()

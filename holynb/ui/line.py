@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, closest
-from holynb.ui import benchview, grammar, moneywords, panelwords, roiview
+from holynb.ui import benchview, moneywords, panelwords, roiview
+from holynb.ui.cell import grammar
 from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
-    from holynb.ui.magic import InferMagic
+    from holynb.ui.cell.host import Host
 
 __all__ = ["COMMANDS", "Command", "ask_key", "help_text", "run"]
 
@@ -26,7 +27,7 @@ class Command:
 
     usage: str
     help: str
-    does: Callable[[InferMagic, Sequence[str]], Any]
+    does: Callable[[Host, Sequence[str]], Any]
 
 
 #: Options that change how an earlier run's requests are sent, not what they ask.
@@ -35,7 +36,7 @@ AGAIN = frozenset({
 })  # fmt: skip
 
 
-def run(magic: InferMagic, line: str) -> Any:
+def run(magic: Host, line: str) -> Any:
     """Do what a line says: a Work to wait for, a value, or None. Raises UserError."""
     word, *rest = grammar.split(line) or ["help"]
     if word in COMMANDS:
@@ -74,11 +75,11 @@ def ask_key(endpoint: Endpoint) -> str | None:
 
 
 # -- what runs and what ran ------------------------------------------------------------------------------------------------
-def _help(_: InferMagic, rest: Sequence[str]) -> None:
+def _help(_: Host, rest: Sequence[str]) -> None:
     print(help_text(rest[0] if rest else None))
 
 
-def _status(_: InferMagic, rest: Sequence[str]) -> None:
+def _status(_: Host, rest: Sequence[str]) -> None:
     from holynb.run import session
     from holynb.ui import poolwords
 
@@ -94,7 +95,7 @@ def _status(_: InferMagic, rest: Sequence[str]) -> None:
     print(poolwords.run(["list"], print)[0])
 
 
-def _runs(_: InferMagic, rest: Sequence[str]) -> None:
+def _runs(_: Host, rest: Sequence[str]) -> None:
     from holynb import runlog
     from holynb.results.summary import dollars
     from holynb.run import session
@@ -117,8 +118,8 @@ def _runs(_: InferMagic, rest: Sequence[str]) -> None:
     print(grid(head, lines))
 
 
-def _show(magic: InferMagic, rest: Sequence[str]) -> None:
-    from holynb.ui import views
+def _show(magic: Host, rest: Sequence[str]) -> None:
+    from holynb.ui.cell import views
     from holynb.ui.output import plots, report
 
     if any(token.startswith("--replay") for token in rest):
@@ -133,7 +134,7 @@ def _show(magic: InferMagic, rest: Sequence[str]) -> None:
     plots.leave(views.plain(magic.shell), run, options.show, magic.shell)
 
 
-def _stop(_: InferMagic, rest: Sequence[str]) -> None:
+def _stop(_: Host, rest: Sequence[str]) -> None:
     from holynb.run import session
 
     going = [r for r in session.runs() if not r.done]
@@ -150,7 +151,7 @@ def _stop(_: InferMagic, rest: Sequence[str]) -> None:
         print("No run goes on in this session.")
 
 
-def _resume(magic: InferMagic, rest: Sequence[str]) -> Any:
+def _resume(magic: Host, rest: Sequence[str]) -> Any:
     from holynb.run import resume
 
     said, left = grammar.words(rest)
@@ -162,7 +163,7 @@ def _resume(magic: InferMagic, rest: Sequence[str]) -> Any:
     return magic.start(plan, None, plan.options.show)
 
 
-def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
+def _run(magic: Host, rest: Sequence[str]) -> Any:
     from holynb.run import resume
 
     said, left = grammar.words(rest)
@@ -182,7 +183,7 @@ def _run(magic: InferMagic, rest: Sequence[str]) -> Any:
 
 
 # -- models, keys, pools -------------------------------------------------------------------------------------------------
-def _models(_: InferMagic, rest: Sequence[str]) -> None:
+def _models(_: Host, rest: Sequence[str]) -> None:
     from holynb.ui import models
 
     said, left = grammar.words(rest)
@@ -192,7 +193,7 @@ def _models(_: InferMagic, rest: Sequence[str]) -> None:
     print(models.text(left[0] if left else None, **said))
 
 
-def _key(magic: InferMagic, rest: Sequence[str]) -> None:
+def _key(magic: Host, rest: Sequence[str]) -> None:
     from holynb.config import keys
     from holynb.secret import Secret
     from holynb.ui import models
@@ -216,8 +217,9 @@ def _key(magic: InferMagic, rest: Sequence[str]) -> None:
     print(f"{endpoint.key_name} is kept {where}.")
 
 
-def _pool(magic: InferMagic, rest: Sequence[str]) -> None:
-    from holynb.ui import poolwords, views
+def _pool(magic: Host, rest: Sequence[str]) -> None:
+    from holynb.ui import poolwords
+    from holynb.ui.cell import views
 
     notice = views.Notice(magic.shell, at_once=True)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,13 @@ from traitlets.config import Configurable
 
 from holynb.config.options import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
-from holynb.ui import complete, grammar, shown, transform
-from holynb.ui.work import Step, Work
+from holynb.ui.cell import complete, displayhook, grammar, transform
+from holynb.ui.cell.pending import Step, Work
 
 if TYPE_CHECKING:
     from holynb.run.plan import Plan
     from holynb.run.run import Run
-    from holynb.ui.painter import Watch
+    from holynb.ui.cell.wait import Watch
 
 __all__ = ["InferMagic", "Work", "load", "unload"]
 
@@ -63,7 +63,7 @@ class InferMagic(Configurable):
     @no_var_expand
     def infer(self, line: str, cell: str | None = None) -> Any:
         # The synchronous door: inside `%%time`, `%%capture`, `run_cell`, and wherever a cell cannot be awaited.
-        from holynb.ui.painter import wait
+        from holynb.ui.cell.wait import wait
 
         with _plainly("--debug" in line):
             work = self._line(line) if cell is None else self._cell(line, cell)
@@ -82,7 +82,7 @@ class InferMagic(Configurable):
         return await self._awaited(line, lambda: self._line(line))
 
     async def _awaited(self, line: str, prepare: Callable[[], Any]) -> Any:
-        from holynb.ui.painter import follow
+        from holynb.ui.cell.wait import follow
 
         with _plainly("--debug" in line):
             work = prepare()
@@ -129,7 +129,7 @@ class InferMagic(Configurable):
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
         from holynb.run.run import Run
-        from holynb.ui import views
+        from holynb.ui.cell import views
         from holynb.ui.live import memory, servers
 
         run = Run(self._streamed(plan)).start()
@@ -181,12 +181,12 @@ class InferMagic(Configurable):
             raise failure
         if work.name is not None:
             return None
-        shown.already(self.shell, frame, text)
+        displayhook.already(self.shell, frame, text)
         return frame
 
     def _show(self, work: Work, watch: Watch, *, last: bool) -> str | None:
         """Put the final output in its place. A terminal shows a cell's value beside `Out[n]`, so there its text is returned."""
-        from holynb.ui import views
+        from holynb.ui.cell import views
         from holynb.ui.output import plots, report, static
 
         if work.show == "none":
@@ -213,7 +213,13 @@ def load(shell: Any) -> None:
             table[name] = magics.infer
     shell.configurables.append(magics)
     setattr(shell, transform.ATTRIBUTE, magics)
-    complete.install(shell, lambda: shell.user_ns)
+    complete.install(shell, lambda: shell.user_ns, _commands)
+
+
+def _commands() -> Collection[str]:
+    from holynb.ui.line import COMMANDS
+
+    return COMMANDS
 
 
 def unload(shell: Any) -> None:
@@ -223,7 +229,7 @@ def unload(shell: Any) -> None:
         return
     transform.remove(shell, magics.transform)
     complete.remove(shell)
-    shown.forget(shell)
+    displayhook.forget(shell)
     for (kind, name), function in magics.before.items():
         table = shell.magics_manager.magics[kind]
         if getattr(table.get(name), "__self__", None) is magics:

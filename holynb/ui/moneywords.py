@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from holynb.config.options import Options
     from holynb.pricing.spending import Spent
     from holynb.run.plan import Plan
-    from holynb.ui.magic import InferMagic
+    from holynb.ui.cell.host import Host
 
 __all__ = ["bench", "cache", "confirm", "cost", "keep", "prompts", "roi"]
 
@@ -48,7 +48,7 @@ def _yes(question: str) -> bool:
 
 
 # -- saved prompts -----------------------------------------------------------------------------------------------------------
-def prompts(_: InferMagic, rest: Sequence[str]) -> None:
+def prompts(_: Host, rest: Sequence[str]) -> None:
     """`%infer prompts [NAME] [--remove]`."""
     from holynb.prompts import saved
 
@@ -82,7 +82,7 @@ def _said(options: Any) -> str:
 
 
 # -- what was spent ------------------------------------------------------------------------------------------------------------
-def cost(_: InferMagic, rest: Sequence[str]) -> None:
+def cost(_: Host, rest: Sequence[str]) -> None:
     """`%infer cost [--month]`."""
     from holynb import runlog
     from holynb.pricing import spending
@@ -136,7 +136,7 @@ def _ahead(here: Any) -> str:
     return f"{name}: {dollars(here.so_far.cost)} spent so far{unknown}; at {dollars(here.pace)} a day the month ends at {dollars(here.ahead)}.{simulated}"
 
 
-def cache(_: InferMagic, rest: Sequence[str]) -> None:
+def cache(_: Host, rest: Sequence[str]) -> None:
     """`%infer cache [clear]`."""
     from holynb import runlog
     from holynb.pricing import spending
@@ -157,14 +157,14 @@ def cache(_: InferMagic, rest: Sequence[str]) -> None:
 
 
 # -- bench ---------------------------------------------------------------------------------------------------------------------
-def bench(magic: InferMagic, rest: Sequence[str]) -> Any:
+def bench(magic: Host, rest: Sequence[str]) -> Any:
     """`%infer bench R1,R2 [options]`: something to wait for."""
     from holynb.ui import benchview
 
     return benchview.start(magic, rest)
 
 
-def roi(magic: InferMagic, rest: Sequence[str]) -> Any:
+def roi(magic: Host, rest: Sequence[str]) -> Any:
     """`%infer roi [ROUTES] [options]`."""
     from holynb.ui import roiview
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from holynb.config.options import Option
 from holynb.errors import BadOption
-from holynb.ui import grammar
+from holynb.ui.cell import grammar
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
+    from holynb.ui.cell.host import Host
     from holynb.ui.live.replay import Replay
-    from holynb.ui.magic import InferMagic
 
 __all__ = ["dash", "panel", "replay"]
 
@@ -25,9 +25,9 @@ REPLAY = {
 }
 
 
-def replay(magic: InferMagic, rest: Sequence[str]) -> None:
+def replay(magic: Host, rest: Sequence[str]) -> None:
     """Play a recording through the live view; where there are no widgets, show how it ended."""
-    from holynb.ui import views
+    from holynb.ui.cell import views
     from holynb.ui.live import recording
     from holynb.ui.live.replay import Replay
     from holynb.ui.output import plots
@@ -71,7 +71,7 @@ def _play(playing: Replay) -> None:
     timer.beat(EVERY, step)
 
 
-def panel(magic: InferMagic, rest: Sequence[str]) -> None:
+def panel(magic: Host, rest: Sequence[str]) -> None:
     """Open the form: ask, and run pools, without typing a magic."""
     said, left = grammar.words(rest, PANEL)
     if left:
@@ -93,7 +93,7 @@ def panel(magic: InferMagic, rest: Sequence[str]) -> None:
     pools.watch()
 
 
-def dash(magic: InferMagic, rest: Sequence[str]) -> None:
+def dash(magic: Host, rest: Sequence[str]) -> None:
     """Open the dashboard, in the cell or beside the notebook."""
     said, left = grammar.words(rest, DASH)
     if left:
@@ -101,17 +101,17 @@ def dash(magic: InferMagic, rest: Sequence[str]) -> None:
     _widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")
     from IPython.display import display
 
-    from holynb.ui import beside
+    from holynb.ui.cell import sidecar
     from holynb.ui.dash import Dash
 
     made = Dash()
     if "beside" not in said:
         display(made.box)  # type: ignore[no-untyped-call]
-    elif (why := beside.place(made.box, "holynb")) is not None:
+    elif (why := sidecar.place(made.box, "holynb")) is not None:
         print(why)
     made.watch()
 
 
-def _widgets(magic: InferMagic, word: str, instead: str) -> None:
+def _widgets(magic: Host, word: str, instead: str) -> None:
     if not detect(magic.shell).widgets:
         raise BadOption(f"%infer {word} needs a front end with widgets, such as JupyterLab, and there is none here. {instead}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.errors import HolynbError
-from holynb.ui import known, poolwords
+from holynb.ui import poolwords
+from holynb.ui.cell import known
 from holynb.ui.live import timer
 from holynb.ui.output.text import count
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config.options import Option, duration
 from holynb.errors import BadOption, UserError, closest
-from holynb.ui import grammar
+from holynb.ui.cell import grammar
 from holynb.ui.output.text import ago, count, grid
 
 if TYPE_CHECKING:

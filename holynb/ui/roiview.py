@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holynb.config.options import Option, real, whole
 from holynb.errors import BadOption, closest
 from holynb.results.summary import dollars
-from holynb.ui import grammar
+from holynb.ui.cell import grammar
 from holynb.ui.output.text import clean, grid
 
 if TYPE_CHECKING:
@@ -116,19 +116,19 @@ def leave(shell: Any, made: Roi) -> Any:
     """Show the table, and the figure where widgets work; the frame is the value."""
     from IPython.display import display
 
-    from holynb.ui import shown, views
+    from holynb.ui.cell import displayhook, views
     from holynb.ui.output.plots import MIME
     from kernels_support.jupyter.capabilities import detect
 
     frame = table(made)
     page = views.plain(shell)
     if isinstance(page, views.Terminal):
-        shown.already(shell, frame, as_text(made))
+        displayhook.already(shell, frame, as_text(made))
         return frame
     page.end({"text/html": as_html(made), "text/plain": as_text(made)})
     if detect(shell).widgets and any(line.month for line in made.lines):
         display({MIME: spec(made), "text/plain": "Dollars a month by requests a day."}, raw=True)  # type: ignore[no-untyped-call]
-    shown.already(shell, frame)
+    displayhook.already(shell, frame)
     return frame
 
 

@@ -16,7 +16,8 @@ from holynb.config import settings
 from holynb.pricing.spending import Spent
 from holynb.run import session
 from holynb.runlog.store import RunRecord
-from holynb.ui import beside, dash
+from holynb.ui import dash
+from holynb.ui.cell import sidecar
 from holynb.ui.dash import Dash
 from holynb.ui.output import plots
 
@@ -116,8 +117,8 @@ def test_the_chart_is_drawn_again_only_when_it_changed(home: Path) -> None:
 def test_beside_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    monkeypatch.setattr(beside, "find_spec", lambda name: None)
-    assert beside.place("the box", "t") == beside.MISSING
+    monkeypatch.setattr(sidecar, "find_spec", lambda name: None)
+    assert sidecar.place("the box", "t") == sidecar.MISSING
     assert shown == ["the box"]
 
 
@@ -126,10 +127,10 @@ def test_beside_asks_the_page_where_it_is(monkeypatch: pytest.MonkeyPatch) -> No
 
     shown: list[Any] = []
     monkeypatch.setattr("IPython.display.display", shown.append)
-    monkeypatch.setattr(beside, "find_spec", lambda name: object())
+    monkeypatch.setattr(sidecar, "find_spec", lambda name: object())
     box = w.HTML("the dashboard")
-    assert beside.place(box, "t") is None
+    assert sidecar.place(box, "t") is None
     bridge, here = shown[0].children
     bridge._heard(bridge, {"cmd": "where", "notebook": True}, [])
-    assert beside.NOTEBOOK in here.children[0].value
+    assert sidecar.NOTEBOOK in here.children[0].value
     assert here.children[1] is box

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb.ui import grammar
+from holynb.ui.cell import grammar
 from holynb.ui.job import Job, quoted
 
 

@@ -13,7 +13,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from holynb import runlog
 from holynb.config import settings
-from holynb.ui import complete
+from holynb.ui.cell import complete
+from holynb.ui.line import COMMANDS
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,9 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
     column = line.index("|") if "|" in line else len(line)
     text = line.replace("|", "")
     token = next((text[i:column] for i in range(column, -1, -1) if i == 0 or text[i - 1] in " =,"), "")
-    found = complete.suggest(f"{text}\n{body}" if text.startswith("%%") else text, row, column, token, lambda: VARIABLES)
+    found = complete.suggest(
+        f"{text}\n{body}" if text.startswith("%%") else text, row, column, token, variables=lambda: VARIABLES, commands=lambda: COMMANDS
+    )
     return None if found is None else [t for t, _ in found]
 
 
@@ -103,8 +106,8 @@ def test_every_option_is_offered() -> None:
 def test_in_ipython_the_body_is_silent_at_once_and_the_line_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holynb.run.session._session", deque())  # routes of earlier runs are offered too
     shell = InteractiveShell()
-    complete.install(shell, lambda: VARIABLES)
-    complete.install(shell, lambda: VARIABLES)
+    complete.install(shell, lambda: VARIABLES, lambda: COMMANDS)
+    complete.install(shell, lambda: VARIABLES, lambda: COMMANDS)
     assert len(shell.Completer.custom_matchers) == 1
     try:
         cell = "%%infer sim/echo\nimport pandas as pd\npd.Da"

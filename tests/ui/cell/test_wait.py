@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from ui.facts import FakeRun, ok
 
-from holynb.ui import painter
-from holynb.ui.painter import QUIET, Watch, follow, wait
-from holynb.ui.views import EVERY
+from holynb.ui.cell.views import EVERY
+from holynb.ui.cell.wait import LEAVE, QUIET, Watch, follow, wait
 
 
 class Clock:
@@ -92,7 +91,7 @@ def test_the_second_interrupt_leaves_at_once() -> None:
     pass_time(looking, clock, 1, interrupts=1)
     assert not pass_time(looking, clock, 60, interrupts=2)
     assert run.cancels == 2
-    assert clock.now <= 1 + painter.LEAVE + 0.05
+    assert clock.now <= 1 + LEAVE + 0.05
 
 
 class Slow(FakeRun):

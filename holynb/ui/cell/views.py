@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from holynb.ui.cell.wait import QUIET, View
 from holynb.ui.live.totals import Tally
 from holynb.ui.output.page import Page
 from holynb.ui.output.text import clean, clip, one_line, progress
-from holynb.ui.painter import QUIET, View
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:

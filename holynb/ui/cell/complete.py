@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from holynb.ui import grammar
+from holynb.ui.cell import grammar
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -31,13 +31,15 @@ class Nothing(list[Any]):
         return iter(())
 
 
-def install(shell: Any, variables: Callable[[], Mapping[str, Any]]) -> None:
-    """Add the matcher to the shell's completer."""
+def install(shell: Any, variables: Callable[[], Mapping[str, Any]], commands: Callable[[], Iterable[str]]) -> None:
+    """Add the matcher to the shell's completer. `commands`: the words of `%infer`."""
     from IPython.core.completer import SimpleCompletion, context_matcher
 
     @context_matcher(priority=1000)  # type: ignore[untyped-decorator]
     def infer_matcher(context: CompletionContext) -> SimpleMatcherResult:
-        found = suggest(context.full_text, context.cursor_line, context.cursor_position, context.token, variables)
+        found = suggest(
+            context.full_text, context.cursor_line, context.cursor_position, context.token, variables=variables, commands=commands
+        )
         if found is None:
             return {"completions": []}
         words = [SimpleCompletion(text, type=kind) for text, kind in found]
@@ -53,7 +55,9 @@ def remove(shell: Any) -> None:
     matchers[:] = [m for m in matchers if getattr(m, "__qualname__", "").split(".")[0] != install.__name__ or m.__module__ != __name__]
 
 
-def suggest(text: str, row: int, column: int, token: str, variables: Callable[[], Mapping[str, Any]]) -> list[tuple[str, str]] | None:
+def suggest(
+    text: str, row: int, column: int, token: str, *, variables: Callable[[], Mapping[str, Any]], commands: Callable[[], Iterable[str]]
+) -> list[tuple[str, str]] | None:
     """(completion, kind) for the word before the cursor. Empty: nothing fits, and nothing else should be offered. None: not our line."""
     lines = text.split("\n")
     head = lines[0].lstrip() if lines else ""
@@ -70,7 +74,7 @@ def suggest(text: str, row: int, column: int, token: str, variables: Callable[[]
     words = grammar.split(typed)[1:]
     if typed.endswith("="):
         words = [*words[:-1], words[-1].removesuffix("=")] if words else words
-    options = _Options(variables, grammar.split(lines[0])[1:])
+    options = _Options(variables, commands, grammar.split(lines[0])[1:])
     found = options.at(words, token, cell=cell)
     return None if found is None else [(t, k) for t, k in found if t.lower().startswith(token.lower())]
 
@@ -78,12 +82,12 @@ def suggest(text: str, row: int, column: int, token: str, variables: Callable[[]
 class _Options:
     """What fits at one place of the line. `line` is all its words."""
 
-    def __init__(self, variables: Callable[[], Mapping[str, Any]], line: list[str]) -> None:
-        self._variables = variables
+    def __init__(self, variables: Callable[[], Mapping[str, Any]], commands: Callable[[], Iterable[str]], line: list[str]) -> None:
+        self._variables, self._commands = variables, commands
         self._line = line
 
     def at(self, words: list[str], token: str, *, cell: bool) -> Iterable[tuple[str, str]] | None:
-        from holynb.ui import known
+        from holynb.ui.cell import known
 
         flags = {flag: o for o in known.options() for flag in o.flags}
         last = words[-1] if words else ""
@@ -110,7 +114,7 @@ class _Options:
         return i + 1 < len(words) and words[i + 1] in ("<<", "=", "=<<")
 
     def _values(self, name: str, option: Any) -> Iterable[tuple[str, str]] | None:
-        from holynb.ui import known
+        from holynb.ui.cell import known
 
         if name in FILES:
             return None  # IPython completes paths
@@ -125,19 +129,17 @@ class _Options:
         return [(w, name) for w in words]
 
     def _columns(self) -> list[str]:
-        from holynb.ui import known
+        from holynb.ui.cell import known
 
         frame = next((b for a, b in zip(self._line, self._line[1:], strict=False) if a == "--df"), None)
         frame = next((w.removeprefix("--df=") for w in self._line if w.startswith("--df=")), frame)
         return known.columns(self._variables(), frame)
 
-    @staticmethod
-    def _line_words(words: list[str]) -> Iterable[tuple[str, str]]:
-        from holynb.ui import known
-        from holynb.ui.line import COMMANDS
+    def _line_words(self, words: list[str]) -> Iterable[tuple[str, str]]:
+        from holynb.ui.cell import known
 
         if not words:
-            return [(w, "command") for w in COMMANDS]
+            return [(w, "command") for w in self._commands()]
         if words[0] == "pool":
             verbs = ("plan", "start", "list", "status", "stop", "logs")
             return [(w, "command") for w in verbs] if len(words) == 1 else [(p, "pool") for p in known.pools()]
@@ -146,7 +148,7 @@ class _Options:
         if words[0] in ("models", "key"):
             return [(p, "provider") for p in known.providers()] if len(words) == 1 else []
         if words[0] == "help":
-            return [(w, "command") for w in COMMANDS]
+            return [(w, "command") for w in self._commands()]
         return [(r, "route") for r in known.routes()] if words[0] in ("bench", "roi") else []
 
 

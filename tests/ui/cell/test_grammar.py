@@ -6,7 +6,7 @@ import pytest
 
 from holynb.config.options import TABLE, Options
 from holynb.errors import BadKey, BadOption
-from holynb.ui.grammar import Line, cell_help, parse, split
+from holynb.ui.cell.grammar import Line, cell_help, parse, split
 
 
 @pytest.mark.parametrize(

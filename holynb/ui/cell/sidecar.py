@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
-from holynb.ui.bridge import Bridge
+from holynb.ui.cell.bridge import Bridge
 
 __all__ = ["MISSING", "NOTEBOOK", "place"]
 

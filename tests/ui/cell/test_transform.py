@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ui.shells import run, shell
 
-from holynb.ui import transform
+from holynb.ui.cell import transform
 
 
 class Recorder:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holynb.run.run import Run
-    from holynb.ui.painter import Watch
-    from holynb.ui.views import PageView
+    from holynb.ui.cell.views import PageView
+    from holynb.ui.cell.wait import Watch
 
 __all__ = ["Step", "Work"]
 

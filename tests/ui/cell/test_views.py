@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ui.facts import FakeRun, ok
 
-from holynb.ui import views
-from holynb.ui.painter import QUIET
-from holynb.ui.views import Notice, Quiet, Terminal, Text
+from holynb.ui.cell import views
+from holynb.ui.cell.views import Notice, Quiet, Terminal, Text
+from holynb.ui.cell.wait import QUIET
 
 
 class Tty(io.StringIO):

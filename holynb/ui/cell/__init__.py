@@ -1,0 +1,1 @@
+"""A cell that runs: rewritten, waited for, completed, shown."""
