@@ -87,10 +87,10 @@ def _demo(said: argparse.Namespace) -> int:
 
 
 def _pool(words: list[str]) -> int:
-    from holynb.ui import poolwords
+    from holynb.ui.commands import pool
 
     as_json = "--json" in words
-    text, data = poolwords.run([w for w in words if w != "--json"], _silent if as_json else _notice, command="holynb pool")
+    text, data = pool.run([w for w in words if w != "--json"], _silent if as_json else _notice, command="holynb pool")
     print(json.dumps(data, default=str) if as_json else text)
     return 0
 
@@ -104,20 +104,20 @@ def _silent(text: str) -> None:
 
 
 def _bench(words: list[str]) -> int:
-    from holynb.run import bench
-    from holynb.ui import benchview
+    from holynb.run.bench import measure
+    from holynb.ui.commands import bench
 
     if not words or {"-h", "--help"} & set(words):
-        print(f"usage: holynb bench R1,R2 [options] [--json]\n\nThe same prompts over several routes, side by side.\n{benchview.HELP}")
+        print(f"usage: holynb bench R1,R2 [options] [--json]\n\nThe same prompts over several routes, side by side.\n{bench.HELP}")
         return 0
     as_json = "--json" in words
-    what = benchview.asked([w for w in words if w != "--json"], {})
+    what = bench.asked([w for w in words if w != "--json"], {})
     found = []
-    for one in bench.measure(what):
+    for one in measure(what):
         found.append(one)
         if not as_json:
             _notice(f"{one.route}: {one.ok:,} of {counted(one.rows, 'row')} answered" + (f" ({one.error})" if one.error else ""))
-    print(json.dumps([asdict(m) for m in found]) if as_json else benchview.as_text(found))
+    print(json.dumps([asdict(m) for m in found]) if as_json else bench.as_text(found))
     return int(not any(m.ok for m in found))
 
 

@@ -91,7 +91,7 @@ class Form:
     # -- doing -----------------------------------------------------------------------------------------------------
     def send(self, *, dry: bool = False) -> None:
         """Run, or say what a run would send. A mistake is one line under the buttons."""
-        from holynb.ui import preview
+        from holynb.ui.commands import preview
 
         self._say("")
         try:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, closest
-from holynb.ui import benchview, moneywords, panelwords, roiview
+from holynb.ui import panelwords
 from holynb.ui.cell import grammar
+from holynb.ui.commands import bench, money, roi
 from holynb.words import counted
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _help(_: Host, rest: Sequence[str]) -> None:
 
 def _status(_: Host, rest: Sequence[str]) -> None:
     from holynb.run import session
-    from holynb.ui import poolwords
+    from holynb.ui.commands import pool
 
     _no_more("status", rest)
     going = [r for r in session.runs() if not r.done]
@@ -92,7 +93,7 @@ def _status(_: Host, rest: Sequence[str]) -> None:
         )
     if not going:
         print("No run goes on.")
-    print(poolwords.run(["list"], print)[0])
+    print(pool.run(["list"], print)[0])
 
 
 def _runs(_: Host, rest: Sequence[str]) -> None:
@@ -184,7 +185,7 @@ def _run(magic: Host, rest: Sequence[str]) -> Any:
 
 # -- models, keys, pools -------------------------------------------------------------------------------------------------
 def _models(_: Host, rest: Sequence[str]) -> None:
-    from holynb.ui import models
+    from holynb.ui.commands import models
 
     said, left = grammar.words(rest)
     _only("models", said, {"api_base", "api_key_name"})
@@ -196,7 +197,7 @@ def _models(_: Host, rest: Sequence[str]) -> None:
 def _key(magic: Host, rest: Sequence[str]) -> None:
     from holynb.config import keys
     from holynb.secret import Secret
-    from holynb.ui import models
+    from holynb.ui.commands import models
 
     if len(rest) != 1:
         raise BadOption("%infer key takes one provider, for example: %infer key openai. It asks for the key; never write it on the line.")
@@ -218,12 +219,12 @@ def _key(magic: Host, rest: Sequence[str]) -> None:
 
 
 def _pool(magic: Host, rest: Sequence[str]) -> None:
-    from holynb.ui import poolwords
     from holynb.ui.cell import views
+    from holynb.ui.commands import pool
 
     notice = views.Notice(magic.shell, at_once=True)
     try:
-        text, _ = poolwords.run(rest, notice)
+        text, _ = pool.run(rest, notice)
     except BaseException:
         notice.end("")
         raise
@@ -264,11 +265,11 @@ COMMANDS: dict[str, Command] = {
     "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", panelwords.panel),
     "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", panelwords.dash),
     "pool": Command("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
-    "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", moneywords.prompts),
-    "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", moneywords.cost),
+    "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", money.prompts),
+    "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", money.cost),
     "cache": Command(
-        "cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", moneywords.cache
+        "cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", money.cache
     ),
-    "bench": Command("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{benchview.HELP}", moneywords.bench),
-    "roi": Command("roi [R1,R2] [options]", f"API prices against your own GPUs, a month of a given load\n{roiview.HELP}", moneywords.roi),
+    "bench": Command("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{bench.HELP}", money.bench),
+    "roi": Command("roi [R1,R2] [options]", f"API prices against your own GPUs, a month of a given load\n{roi.HELP}", money.roi),
 }

@@ -98,7 +98,7 @@ class InferMagic(Configurable):
         """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
         from holynb.prompts import saved
         from holynb.run import plan, resume
-        from holynb.ui import moneywords
+        from holynb.ui.commands import money
 
         body, route, options = saved.used(body, said.route, Options.of(said.said))
         if not body.strip():
@@ -108,16 +108,16 @@ class InferMagic(Configurable):
             print(plan.code(body, route, options))
             return None
         if options.no_execute:
-            return moneywords.keep(body, route, options)
+            return money.keep(body, route, options)
         made = resume.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
         if options.save:
-            moneywords.keep(body, route, options)
+            money.keep(body, route, options)
         if options.dry_run:
-            from holynb.ui import preview
+            from holynb.ui.commands import preview
 
             print(preview.text(made))
             return None
-        moneywords.confirm(made, asks=self.somebody)
+        money.confirm(made, asks=self.somebody)
         show = "charts" if said.name and not said.show and "show" not in said.said else options.show
         return self.start(made, said.name, show)
 

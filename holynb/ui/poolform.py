@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.errors import HolynbError
-from holynb.ui import poolwords
 from holynb.ui.cell import known
+from holynb.ui.commands import pool
 from holynb.ui.live import timer
 from holynb.ui.output.text import count
 
@@ -36,7 +36,7 @@ class PoolForm:
         self.model = w.Combobox(value="smollm2-135m", options=("smollm2-135m",), placeholder="a folder, a hub id, a GGUF file", description="Model", style=LABEL,
                                 layout=full, continuous_update=False)  # fmt: skip
         self.fields = {o.name: w.Text(description=o.name.replace("_", "-"), placeholder=o.metavar or "", tooltip=o.help, style=LABEL, layout=w.Layout(width="auto"))
-                       for o in dict.fromkeys((*poolwords.START, *poolwords.PLAN)) if o.name in FIELDS}  # fmt: skip
+                       for o in dict.fromkeys((*pool.START, *pool.PLAN)) if o.name in FIELDS}  # fmt: skip
         self.chosen = w.Dropdown(options=known.pools(), description="Pool", style=LABEL, layout=w.Layout(width="320px"))
         words = ("Plan", "Start", "Stop")
         self.buttons = {
@@ -60,7 +60,7 @@ class PoolForm:
         """The words of `%infer pool …` that the fields say."""
         if verb == "stop":
             return ["stop", str(self.chosen.value)] if self.chosen.value else ["stop"]
-        options = {o.name for o in (poolwords.PLAN if verb == "plan" else poolwords.START)}
+        options = {o.name for o in (pool.PLAN if verb == "plan" else pool.START)}
         filled = {name: field.value.strip() for name, field in self.fields.items() if field.value.strip() and name in options}
         said = [(f"--{name.replace('_', '-')}", value) for name, value in filled.items()]
         return [verb, self.model.value.strip() or "smollm2-135m", *(word for pair in said for word in pair)]
@@ -77,7 +77,7 @@ class PoolForm:
 
         async def work() -> None:
             try:
-                text, _ = await asyncio.to_thread(poolwords.run, words, notice)
+                text, _ = await asyncio.to_thread(pool.run, words, notice)
                 self._say(text)
             except HolynbError as exc:
                 self._say(str(exc), bad=True)
@@ -133,7 +133,7 @@ def table(found: list[PoolInfo]) -> str:
 def _state(info: PoolInfo) -> str:
     stage = f": {info.stage}" if info.stage not in ("", info.state) else ""
     share = f" {info.share:.0%}" if info.share is not None and info.state == "starting" else ""
-    return "; ".join([f"{info.state}{stage}{share}", *poolwords.stages(info)])
+    return "; ".join([f"{info.state}{stage}{share}", *pool.stages(info)])
 
 
 def _kv(info: PoolInfo) -> str:

@@ -16,7 +16,7 @@ from pool_fake import Pool, Pools
 
 from holynb import pools
 from holynb.errors import BadRoute
-from holynb.ui import poolwords
+from holynb.ui.commands import pool as pool_command
 
 pytest.importorskip("torch")
 
@@ -192,11 +192,11 @@ def test_a_cut_that_does_not_divide_says_what_does(folder: Path, home: Path, siz
 
 def test_from_the_command_line(folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    text, _ = poolwords.run(["start", str(folder), "--name", "t", "--tp", "2", "--devices", "cpu"], lambda text: None)
+    text, _ = pool_command.run(["start", str(folder), "--name", "t", "--tp", "2", "--devices", "cpu"], lambda text: None)
     try:
         assert text.startswith("pool/t is ready")
         info = pools.status("t")
         assert (len(info.ranks), info.divided) == (2, "--tp 2")
-        assert "as         --tp 2" in poolwords.run(["status", "t"], lambda text: None)[0]
+        assert "as         --tp 2" in pool_command.run(["status", "t"], lambda text: None)[0]
     finally:
         pools.stop("t")

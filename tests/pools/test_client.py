@@ -22,7 +22,7 @@ from holynb import pools
 from holynb.errors import BadOption, BadRoute
 from holynb.pools import client, options
 from holynb.pools.client import Wish
-from holynb.ui import poolwords
+from holynb.ui.commands import pool
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
 
@@ -249,7 +249,7 @@ def test_what_has_run_once_is_started_again_by_the_line_that_started_it(
         pools.status("mine")
     assert pools.command(model) == pools.command("bytes") == f"%infer pool start {model}"
     assert pools.command("elsewhere/bytes") == "%infer pool start elsewhere/bytes", "another model of the same last word"
-    said, info = poolwords.run(shlex.split(line)[2:], lambda text: None)
+    said, info = pool.run(shlex.split(line)[2:], lambda text: None)
     assert "pool/mine is ready" in said
     assert (info["model"], info["dp"], info["max_len"]) == (folder, 2, 64)
     with pytest.raises(BadOption, match="its --max-len is 64"):

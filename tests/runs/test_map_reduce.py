@@ -30,7 +30,7 @@ from holynb.pricing import spending
 from holynb.prompts import chunking
 from holynb.run import plan, quote, resume
 from holynb.types import Ended, Started
-from holynb.ui import preview
+from holynb.ui.commands import preview
 
 ROUTE = "openai/gpt-4.1-mini"
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,8 @@ from holynb.pools.info import PoolInfo
 from holynb.run import session
 from holynb.types import Gauge
 from holynb.ui import magic as magics
-from holynb.ui import panelwords, poolwords
+from holynb.ui import panelwords
+from holynb.ui.commands import pool
 from holynb.ui.form import Form
 from holynb.ui.live import timer
 from holynb.ui.poolform import PoolForm, table
@@ -210,7 +211,7 @@ def test_starting_happens_in_a_thread_and_its_words_appear(monkeypatch: pytest.M
 
     info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 30 * 2**30, 80 * 2**30, 0.0, 20 * 2**30, {"weights": 12.0 * 2**30, "kv": 8.0 * 2**30}),),
                     kv_used=50, kv_total=200)  # fmt: skip
-    monkeypatch.setattr(poolwords, "run", run)
+    monkeypatch.setattr(pool, "run", run)
     monkeypatch.setattr("holynb.pools.listing", lambda: [info])
     form = PoolForm()
     on_a_loop(lambda: form.buttons["Start"].click(), lambda: "pool/mine" in form.pools.value)

@@ -17,7 +17,7 @@ from holynb.errors import BadOption
 from holynb.pool import advice
 from holynb.pool.fit import memory, preflight
 from holynb.pools.info import PoolInfo
-from holynb.ui import poolwords
+from holynb.ui.commands import pool
 from holynb.ui.poolform import PoolForm, table
 
 LLAMA8 = {
@@ -27,7 +27,7 @@ LLAMA8 = {
 
 
 def plan(*words: str) -> tuple[str, Any]:
-    return poolwords.run(["plan", *words], lambda text: None)
+    return pool.run(["plan", *words], lambda text: None)
 
 
 @pytest.fixture
@@ -153,6 +153,6 @@ def test_the_panels_button(tmp_path: Path) -> None:
 
 def test_a_pipelines_stages_are_shown_where_pools_are() -> None:
     info = PoolInfo("p", "m", "ready", 1, "here", stages=((0.93, 0.881), (0.5, 0.25)), deaths=("rank 1 of 2 was killed",))
-    assert poolwords.stages(info) == ["stage 0 93% busy, stage 1 88% busy", "stage 0 50% busy, stage 1 25% busy"]
+    assert pool.stages(info) == ["stage 0 93% busy, stage 1 88% busy", "stage 0 50% busy, stage 1 25% busy"]
     assert "ready; stage 0 93% busy, stage 1 88% busy; stage 0 50% busy" in table([info])
     assert "busy" not in table([PoolInfo("p", "m", "ready", 1, "here")])

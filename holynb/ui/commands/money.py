@@ -159,13 +159,13 @@ def cache(_: Host, rest: Sequence[str]) -> None:
 # -- bench ---------------------------------------------------------------------------------------------------------------------
 def bench(magic: Host, rest: Sequence[str]) -> Any:
     """`%infer bench R1,R2 [options]`: something to wait for."""
-    from holynb.ui import benchview
+    from holynb.ui.commands.bench import start
 
-    return benchview.start(magic, rest)
+    return start(magic, rest)
 
 
 def roi(magic: Host, rest: Sequence[str]) -> Any:
     """`%infer roi [ROUTES] [options]`."""
-    from holynb.ui import roiview
+    from holynb.ui.commands.roi import asked, leave
 
-    return roiview.leave(magic.shell, roiview.asked(rest))
+    return leave(magic.shell, asked(rest))

@@ -16,7 +16,7 @@ from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.pricing import spending
 from holynb.types import Route
-from holynb.ui import roiview
+from holynb.ui.commands import roi
 
 
 def test_the_articles_table_to_the_dollar_range(here: Here) -> None:
@@ -99,11 +99,11 @@ def test_words_that_do_not_hold_are_one_line(here: Here, words: str, says: str) 
 
 
 def test_the_page_and_the_figure() -> None:
-    made = roiview.asked(["--own", "4xA100-80GB", "--per-hour", "2.5", "--tokens-per-s", "2000"])
-    page = roiview.as_html(made)
+    made = roi.asked(["--own", "4xA100-80GB", "--per-hour", "2.5", "--tokens-per-s", "2000"])
+    page = roi.as_html(made)
     assert "$800 to $1,600" in page
     assert made.advice.replace("'", "&#x27;") in page
-    said = roiview.spec(made)
+    said = roi.spec(made)
     figure = go.Figure(data=said["data"], layout=said["layout"])
     assert [t.name for t in figure.data] == [*(str(line.route) for line in made.lines), "4 × A100-80GB"]
     gpt, own = figure.data[0], figure.data[-1]
@@ -114,17 +114,17 @@ def test_the_page_and_the_figure() -> None:
 
 def test_help_names_every_option(here: Here) -> None:
     out = here("%infer roi --help").out
-    assert all(f in out for f in roiview.FLAGS)
+    assert all(f in out for f in roi.FLAGS)
 
 
 def test_nothing_priced_still_says_so() -> None:
-    made = roiview.asked(["vllm/mine"])
-    assert "No price is known" in roiview.as_text(made)
-    assert roiview.table(made)["month_low"].isna().all()
+    made = roi.asked(["vllm/mine"])
+    assert "No price is known" in roi.as_text(made)
+    assert roi.table(made)["month_low"].isna().all()
     with pytest.raises(BadOption):
-        roiview.asked(["--tokens", "9..3"])
-    assert roiview.table(made).dtypes.to_dict() == roiview.table(roiview.asked([])).dtypes.to_dict()
-    assert roiview.asked([]).lines[0].input == Decimal(8)
+        roi.asked(["--tokens", "9..3"])
+    assert roi.table(made).dtypes.to_dict() == roi.table(roi.asked([])).dtypes.to_dict()
+    assert roi.asked([]).lines[0].input == Decimal(8)
 
 
 def test_without_own_gpus_there_is_nothing_to_compare_with(here: Here) -> None:

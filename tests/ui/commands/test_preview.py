@@ -9,7 +9,7 @@ import holynb
 from holynb.config.options import Options
 from holynb.pricing.estimate import estimate
 from holynb.run import plan
-from holynb.ui import preview
+from holynb.ui.commands import preview
 
 
 def told(body: str, route: str, **said: object) -> str:

@@ -17,7 +17,7 @@ from holynb import cli
 from holynb.config.options import Options
 from holynb.prompts import saved
 from holynb.run.bench import Measured
-from holynb.ui import benchview
+from holynb.ui.commands import bench
 
 GOOD = Measured("sim/echo", 4, 4, None, 10.0, 120.0, 0.5, 0.01, 0.02, 0.2, 0.3, 30, 12, None, 0.3, 90.0, simulated=True)
 BAD = Measured("vllm/x", 4, 0, "connection: <b>refused</b>", steps=1, setup="vllm serve")
@@ -65,23 +65,23 @@ def test_help_lists_its_options(here: Here) -> None:
 
 
 def test_html_escapes_and_says_what_is_unknown() -> None:
-    page = benchview.as_html([GOOD, BAD])
+    page = bench.as_html([GOOD, BAD])
     assert "&lt;b&gt;refused" in page
     assert "<script" not in page
     assert page.count("<tr>") == 3
     assert ">?<" in page
-    text = benchview.as_text([GOOD, BAD])
+    text = bench.as_text([GOOD, BAD])
     assert "vllm/x: connection: <b>refused</b>" in text
     assert "10.0 ms · 20.0 ms" in text
 
 
 def test_the_figure_is_plotlys() -> None:
-    said = benchview.spec([GOOD, BAD])
+    said = bench.spec([GOOD, BAD])
     figure = go.Figure(data=said["data"], layout=said["layout"])
     assert [t.name for t in figure.data] == ["Tokens/s", "p50", "p95", "p50", "p95", "Dollars per 1,000 rows"]
     assert list(figure.data[0].x) == [120.0, None]
     json.dumps(said)
-    assert benchview.spec([BAD])["data"] == []
+    assert bench.spec([BAD])["data"] == []
 
 
 def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:

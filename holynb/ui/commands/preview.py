@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from holynb.config import keys
 from holynb.run import quote
-from holynb.ui import routed
+from holynb.ui.commands import routing
 from holynb.ui.output.text import clean, clip, seconds
 from holynb.words import counted
 
@@ -31,7 +31,7 @@ def text(plan: Plan) -> str:
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
         *(f"Key{f' of {e.route.provider}' if len(plan.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
         *_estimate(made, plan),
-        *routed.lines(plan),
+        *routing.lines(plan),
         f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
         *plan.notes,
     ]

@@ -15,7 +15,7 @@ from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, BadPrompt, BadSetting
 from holynb.run import plan, resume
 from holynb.run.run import Run
-from holynb.ui import preview
+from holynb.ui.commands import preview
 
 ROUTES = {"classification": "sim/echo", "analysis": "sim/flaky"}
 
