@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config.options import Options
 from holynb.errors import BadKey, BadOption, closest
-from holynb.ui import panelwords
 from holynb.ui.cell import grammar
 from holynb.ui.commands import bench, money, roi
+from holynb.ui.panel import commands
 from holynb.words import counted
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _show(magic: Host, rest: Sequence[str]) -> None:
     from holynb.ui.output import plots, report
 
     if any(token.startswith("--replay") for token in rest):
-        panelwords.replay(magic, rest)
+        commands.replay(magic, rest)
         return
     said, left = grammar.words(rest)
     options = Options.of(said)
@@ -262,8 +262,8 @@ COMMANDS: dict[str, Command] = {
         _models,
     ),
     "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
-    "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", panelwords.panel),
-    "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", panelwords.dash),
+    "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", commands.panel),
+    "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", commands.dash),
     "pool": Command("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
     "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", money.prompts),
     "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", money.cost),

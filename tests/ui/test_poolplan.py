@@ -18,7 +18,7 @@ from holynb.pool import advice
 from holynb.pool.fit import memory, preflight
 from holynb.pools.info import PoolInfo
 from holynb.ui.commands import pool
-from holynb.ui.poolform import PoolForm, table
+from holynb.ui.panel.poolform import PoolForm, table
 
 LLAMA8 = {
     "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,

@@ -212,7 +212,7 @@ def test_a_recording_of_nothing_ends_at_once() -> None:
 
 
 def test_the_word_says_what_it_takes() -> None:
-    from holynb.ui import panelwords
+    from holynb.ui.panel import commands
 
     magic: Any = SimpleNamespace(shell=None)
     for words, says in (
@@ -221,14 +221,14 @@ def test_the_word_says_what_it_takes() -> None:
         [["--replay=nope"], "no recording"],
     ):
         with pytest.raises(BadOption, match=says):
-            panelwords.replay(magic, words)
+            commands.replay(magic, words)
 
 
 def test_without_widgets_it_shows_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    from holynb.ui import panelwords
+    from holynb.ui.panel import commands
 
     magic: Any = SimpleNamespace(shell=None)
-    panelwords.replay(magic, ["--replay", "flaky"])
+    commands.replay(magic, ["--replay", "flaky"])
     out = capsys.readouterr().out
     assert "8 of 100 failed: 8 content_filter" in out
     assert "nothing was sent" in out

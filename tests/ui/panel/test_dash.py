@@ -16,10 +16,10 @@ from holynb.config import settings
 from holynb.pricing.spending import Spent
 from holynb.run import session
 from holynb.runlog.store import RunRecord
-from holynb.ui import dash
 from holynb.ui.cell import sidecar
-from holynb.ui.dash import Dash
 from holynb.ui.output import plots
+from holynb.ui.panel import dash
+from holynb.ui.panel.dash import Dash
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from holynb.pools.info import PoolInfo
 from holynb.run import session
 from holynb.types import Gauge
 from holynb.ui import magic as magics
-from holynb.ui import panelwords
 from holynb.ui.commands import pool
-from holynb.ui.form import Form
 from holynb.ui.live import timer
-from holynb.ui.poolform import PoolForm, table
+from holynb.ui.panel import commands
+from holynb.ui.panel.form import Form
+from holynb.ui.panel.poolform import PoolForm, table
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_the_table_of_pools_says_how_full_they_are() -> None:
 # -- the words ---------------------------------------------------------------------------------------------------------
 def test_without_widgets_the_panel_says_what_to_do_instead() -> None:
     plain: Any = SimpleNamespace(shell=None)
-    for word, instead in ((panelwords.panel, "%%infer cell"), (panelwords.dash, "%infer status")):
+    for word, instead in ((commands.panel, "%%infer cell"), (commands.dash, "%infer status")):
         with pytest.raises(BadOption, match=f"widgets.*{instead}"):
             word(plain, [])
         with pytest.raises(BadOption, match="one word too many"):

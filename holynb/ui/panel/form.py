@@ -13,8 +13,8 @@ from holynb.config.options import Options
 from holynb.errors import HolynbError
 from holynb.ui.cell import known
 from holynb.ui.cell.bridge import Bridge
-from holynb.ui.job import Job
-from holynb.ui.stage import Stage
+from holynb.ui.panel.draft import Job
+from holynb.ui.panel.outlet import Stage
 from holynb.words import counted
 
 if TYPE_CHECKING:

@@ -85,8 +85,8 @@ def panel(magic: Host, rest: Sequence[str]) -> None:
     import ipywidgets as w
     from IPython.display import display
 
-    from holynb.ui.form import Form
-    from holynb.ui.poolform import PoolForm
+    from holynb.ui.panel.form import Form
+    from holynb.ui.panel.poolform import PoolForm
 
     form, pools = Form(magic, df), PoolForm()
     display(w.Tab([form.box, pools.box], titles=("Ask", "Pools")))  # type: ignore[no-untyped-call]
@@ -102,7 +102,7 @@ def dash(magic: Host, rest: Sequence[str]) -> None:
     from IPython.display import display
 
     from holynb.ui.cell import sidecar
-    from holynb.ui.dash import Dash
+    from holynb.ui.panel.dash import Dash
 
     made = Dash()
     if "beside" not in said:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.ui.cell import grammar
-from holynb.ui.job import Job, quoted
+from holynb.ui.panel.draft import Job, quoted
 
 
 def read(job: Job) -> tuple[grammar.Line, str]:

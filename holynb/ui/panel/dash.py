@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.results.summary import dollars
-from holynb.ui import poolform
 from holynb.ui.live import timer
 from holynb.ui.output import plots
 from holynb.ui.output.svg import COLOURS
 from holynb.ui.output.text import ago, seconds
+from holynb.ui.panel import poolform
 
 if TYPE_CHECKING:
     from holynb.pricing.spending import Spent

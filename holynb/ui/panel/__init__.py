@@ -1,0 +1,1 @@
+"""Forms and the dashboard: `%infer panel` and `%infer dash`."""
