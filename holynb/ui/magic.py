@@ -122,7 +122,7 @@ class InferMagic(Configurable):
         return self.start(made, said.name, show)
 
     def _line(self, line: str) -> Any:
-        from holynb.ui import line as commands
+        from holynb.ui import line_magic as commands
 
         return commands.run(self, line)
 
@@ -153,7 +153,7 @@ class InferMagic(Configurable):
         """How to ask for a missing key; None where nobody could answer."""
         if not self.somebody():
             return None
-        from holynb.ui.line import ask_key
+        from holynb.ui.line_magic import ask_key
 
         return ask_key
 
@@ -217,7 +217,7 @@ def load(shell: Any) -> None:
 
 
 def _commands() -> Collection[str]:
-    from holynb.ui.line import COMMANDS
+    from holynb.ui.line_magic import COMMANDS
 
     return COMMANDS
 

@@ -236,7 +236,7 @@ def test_config_is_gone_after_unloading() -> None:
 
 
 def test_help_prints_every_option(here: Here) -> None:
-    from holynb.ui.line import COMMANDS
+    from holynb.ui.line_magic import COMMANDS
 
     text = here("%%infer?").out
     assert all(flag in text for option in TABLE for flag in option.flags)

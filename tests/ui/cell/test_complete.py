@@ -14,7 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from holynb import runlog
 from holynb.config import settings
 from holynb.ui.cell import complete
-from holynb.ui.line import COMMANDS
+from holynb.ui.line_magic import COMMANDS
 
 
 @pytest.fixture(autouse=True)
