@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from holynb.engines import codec, openai, quotas, verdict
+from holynb.engines import classify, codec, openai, quotas
 from holynb.engines.answer import Answer, checked
+from holynb.engines.classify import Said
 from holynb.engines.hosted import Hosted, Traits, Wire
-from holynb.engines.verdict import Said
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
 
@@ -98,7 +98,7 @@ def read(value: Any) -> Completion:
     answer = Generated()
     text = answer.take("message", value)
     if answer.finish_reason is None:
-        raise verdict.malformed(codec.dumps(value), "200, but the answer has no candidates")
+        raise classify.malformed(codec.dumps(value), "200, but the answer has no candidates")
     return checked(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
 
 
@@ -108,10 +108,10 @@ class Generated(Answer):
     def take(self, name: str, chunk: Any) -> str | None:
         """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
         if not isinstance(chunk, Mapping):
-            raise verdict.malformed(codec.dumps(chunk), "the server answered with something that is no part of an answer")
+            raise classify.malformed(codec.dumps(chunk), "the server answered with something that is no part of an answer")
         if chunk.get("error") or name == "error":
             status, said, _ = _said(chunk)
-            raise verdict.judge(status or 500, said, {}, codec.dumps(chunk))
+            raise classify.judge(status or 500, said, {}, codec.dumps(chunk))
         if isinstance(chunk.get("usageMetadata"), Mapping):
             self.usage = usage(chunk["usageMetadata"])
         model = chunk.get("modelVersion")
@@ -158,9 +158,9 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
         value = None
     value = value[0] if isinstance(value, list) and value else value  # a stream's error comes in a list
     if not isinstance(value, Mapping):
-        return verdict.judge(status, Said(verdict.plain(body)), headers, body)
+        return classify.judge(status, Said(classify.plain(body)), headers, body)
     _, said, details = _said(value)
-    fault = verdict.judge(status, said, headers, body)
+    fault = classify.judge(status, said, headers, body)
     if fault.kind == "rate_limit":
         wait = next((quotas.seconds(d.get("retryDelay")) for d in details if "retryDelay" in d), None)
         fault.wait = max((w for w in (wait, fault.wait) if w is not None), default=None)

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from holynb.engines import codec, quotas, verdict
+from holynb.engines import classify, codec, quotas
 from holynb.engines.answer import Answer, checked
+from holynb.engines.classify import Said
 from holynb.engines.hosted import Hosted, Traits, Wire
-from holynb.engines.verdict import Said
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
 
@@ -125,7 +125,7 @@ def read(value: Any) -> Completion:
             finish = _finish(reason) or "unknown"
             text = _text(message.get("content")) or (refused if isinstance(refused, str) else "")
             return checked(Completion(codec.mend(text), "refusal" if refused else finish, _word(value.get("model")), counted))
-    raise verdict.malformed(codec.dumps(value), "200, but the answer has no choices")
+    raise classify.malformed(codec.dumps(value), "200, but the answer has no choices")
 
 
 class Chat(Answer):
@@ -135,7 +135,7 @@ class Chat(Answer):
         """A chunk's text; its usage, model and finish reason are kept. Raises Fault for an error in the middle of a 200."""
         # Once per token of every answer: plain tests of dict and list, which parsed JSON is made of, cost a third of isinstance(…, Mapping).
         if not isinstance(chunk, dict):
-            raise verdict.malformed(codec.dumps(chunk), "the server's stream holds an event that is no chunk of an answer")
+            raise classify.malformed(codec.dumps(chunk), "the server's stream holds an event that is no chunk of an answer")
         _refuse(chunk, failed=name == "error")
         if self.model is None:
             self.model = _word(chunk.get("model"))
@@ -173,8 +173,8 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     value = _json(body)
     said, _ = _said(value)
     if not isinstance(value, Mapping):
-        said = Said(verdict.plain(body))
-    fault = verdict.judge(status, said, headers, body)
+        said = Said(classify.plain(body))
+    fault = classify.judge(status, said, headers, body)
     fault.limits = quotas.openai(headers)
     return fault
 
@@ -183,7 +183,7 @@ def _refuse(value: Mapping[str, Any], *, failed: bool = False) -> None:
     """Raise the Fault of an error that came with status 200."""
     if failed or value.get("error") or value.get("object") == "error":
         said, status = _said(value)
-        raise verdict.judge(status or 500, said, {}, codec.dumps(value))
+        raise classify.judge(status or 500, said, {}, codec.dumps(value))
 
 
 def _said(value: Any) -> tuple[Said, int | None]:

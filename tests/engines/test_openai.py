@@ -17,7 +17,7 @@ from servers.asking import KEY, ask, endpoint, hear, refuse, request, run
 from servers.exact import END, EOF, RST, Asked, Exact, chunk, reply, sse, stream_head, streamed
 
 from holynb.engines import hosted, openai
-from holynb.engines.verdict import Said
+from holynb.engines.classify import Said
 from holynb.errors import Fault
 from holynb.types import Delta, Engine, Limits, Route, Usage
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb.engines import openai, verdict
+from holynb.engines import classify, openai
 from holynb.errors import KINDS
 
 
@@ -126,4 +126,4 @@ def test_no_json_is_too_odd_to_classify(value: Any):
 
 
 def test_said_keeps_its_codes_apart_from_case():
-    assert verdict.judge(400, verdict.Said(code="Content_Filter"), {}).kind == "content_filter"
+    assert classify.judge(400, classify.Said(code="Content_Filter"), {}).kind == "content_filter"
