@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from holynb.engines import classify, codec
+from holynb.engines import codec
+from holynb.engines.classify import malformed
 from holynb.engines.sse import Event, Splitter, TooLong
 from holynb.errors import Fault
 from holynb.types import Completion, Usage
@@ -75,7 +76,7 @@ class Answer(ABC):
         try:
             chunk = codec.loads(event.data)
         except ValueError as exc:
-            raise classify.malformed(event.data, "the server's stream holds an event that is not JSON") from exc
+            raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
         return self.take(event.name, chunk)
 
     def _whole(self, text: str) -> str:

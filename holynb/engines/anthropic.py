@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from holynb.engines import classify, codec, openai, quotas
+from holynb.engines import codec, openai, quotas
 from holynb.engines.answer import Answer, checked
-from holynb.engines.classify import Said
+from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
@@ -94,7 +94,7 @@ def read(value: Any) -> Completion:
     """A whole answer. Raises Fault."""
     if isinstance(value, Mapping):
         if value.get("type") == "error" or value.get("error"):
-            raise classify.judge(*_said(value, 500), {}, codec.dumps(value))
+            raise to_fault(*_detail(value, 500), {}, codec.dumps(value))
         content = value.get("content")
         if isinstance(content, list):
             text = "".join(
@@ -104,7 +104,7 @@ def read(value: Any) -> Completion:
             finish = FINISH.get(reason, reason) if isinstance(reason, str) else "unknown"
             model = value.get("model")
             return checked(Completion(codec.mend(text), finish, model if isinstance(model, str) else None, usage(value.get("usage"))))
-    raise classify.malformed(codec.dumps(value), "200, but the answer has no content")
+    raise malformed(codec.dumps(value), "200, but the answer has no content")
 
 
 class Messages(Answer):
@@ -117,10 +117,10 @@ class Messages(Answer):
     def take(self, name: str, chunk: Any) -> str | None:
         """An event's text. message_start counts the input, message_delta the output so far. Raises Fault for an error event."""
         if not isinstance(chunk, Mapping):
-            raise classify.malformed(codec.dumps(chunk), "the server's stream holds an event that is no part of a message")
+            raise malformed(codec.dumps(chunk), "the server's stream holds an event that is no part of a message")
         kind = chunk.get("type") or name
         if kind == "error" or chunk.get("error"):
-            raise classify.judge(*_said(chunk, 500), {}, codec.dumps(chunk))
+            raise to_fault(*_detail(chunk, 500), {}, codec.dumps(chunk))
         if kind == "message_start" and isinstance(message := chunk.get("message"), Mapping):
             self.model = message.get("model") if isinstance(message.get("model"), str) else None
             self._count(message.get("usage"))
@@ -158,8 +158,8 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
         value = codec.loads(body)
     except ValueError:
         value = None
-    said = _said(value, status)[1] if isinstance(value, Mapping) else Said(classify.plain(body))
-    fault = classify.judge(status, said, headers, body)
+    detail = _detail(value, status)[1] if isinstance(value, Mapping) else ErrorDetail(readable(body))
+    fault = to_fault(status, detail, headers, body)
     fault.limits = quotas.anthropic(headers)
     return fault
 
@@ -171,14 +171,14 @@ _STATUSES: Mapping[str, int] = {
 }  # fmt: skip
 
 
-def _said(value: Mapping[str, Any], status: int) -> tuple[int, Said]:
+def _detail(value: Mapping[str, Any], status: int) -> tuple[int, ErrorDetail]:
     error = value.get("error")
     error = error if isinstance(error, Mapping) else {"message": error}
     kind, message = error.get("type"), error.get("message")
     kind, details = kind if isinstance(kind, str) else "", error.get("details")
     code = details.get("error_code") if isinstance(details, Mapping) else None
-    said = Said(message if isinstance(message, str) else "", code if isinstance(code, str) else "", kind)
-    return (_STATUSES.get(kind, status) if status == 500 else status), said
+    detail = ErrorDetail(message if isinstance(message, str) else "", code if isinstance(code, str) else "", kind)
+    return (_STATUSES.get(kind, status) if status == 500 else status), detail
 
 
 WIRE = Wire(url, headers, body, read, Messages, classify, quotas.anthropic, learn=learn)

@@ -14,7 +14,7 @@ from typing import Any
 from holynb.engines import quotas
 from holynb.errors import Fault
 
-__all__ = ["Said", "judge", "malformed", "plain"]
+__all__ = ["ErrorDetail", "malformed", "readable", "to_fault"]
 
 _QUOTA_CODES = frozenset({
     "insufficient_quota", "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded",
@@ -51,7 +51,7 @@ _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.DOTAL
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ErrorDetail:
     """What an error says of itself, whatever its wire's JSON looks like. `code` and `type` as sent."""
 
     message: str = ""
@@ -64,30 +64,30 @@ class Said:
         return {self.code.lower(), self.type.lower()}
 
 
-def judge(status: int, said: Said, headers: Mapping[str, str], body: bytes = b"") -> Fault:
+def to_fault(status: int, detail: ErrorDetail, headers: Mapping[str, str], body: bytes = b"") -> Fault:
     """The Fault for an error. `status` is the HTTP status, or what an error inside a 200 says of itself."""
     wait = quotas.wait(headers)
     if wait is None and status == 429:
-        wait = quotas.retry_in_words(said.message)
-    kind, facts = _kind(status, said)
+        wait = quotas.retry_in_words(detail.message)
+    kind, facts = _kind(status, detail)
     if (asked := headers.get("x-should-retry", "").lower()) in ("true", "false") and not facts.get("stops"):
         facts["retry"] = asked == "true"
-    words = " ".join(said.message.split())[:300] or said.code or said.type or "no reason given"
-    named = f" {said.code or said.type}" if (said.code or said.type) and not (said.code or said.type).isdigit() else ""
+    words = " ".join(detail.message.split())[:300] or detail.code or detail.type or "no reason given"
+    named = f" {detail.code or detail.type}" if (detail.code or detail.type) and not (detail.code or detail.type).isdigit() else ""
     raw = body.decode("utf-8", "replace")[:2000] or None
     return Fault(kind, f"{status}{named}: {words}", status=status, wait=wait, raw=raw, **facts)
 
 
-def _kind(status: int, said: Said) -> tuple[str, dict[str, Any]]:
+def _kind(status: int, detail: ErrorDetail) -> tuple[str, dict[str, Any]]:
     """One of errors.KINDS, and what follows from it."""
-    codes, words = said.codes, said.message
-    if status == 402 or codes & _QUOTA_CODES or (status in (400, 403, 429) and (_QUOTA.search(words) or _QUOTA.search(said.code))):
+    codes, words = detail.codes, detail.message
+    if status == 402 or codes & _QUOTA_CODES or (status in (400, 403, 429) and (_QUOTA.search(words) or _QUOTA.search(detail.code))):
         return "quota", {"stops": True}
     if status == 401 or codes & _AUTH_CODES or (status in (400, 403) and _AUTH.search(words)):
         return "auth", {"stops": True}
-    if _filtered(status, said):
+    if _filtered(status, detail):
         return "content_filter", {}
-    if _too_long(status, said):
+    if _too_long(status, detail):
         return "context_length", {}
     if status == 429 or codes & {"rate_limit_exceeded", "rate_limit_error"}:
         return "rate_limit", {}
@@ -95,7 +95,7 @@ def _kind(status: int, said: Said) -> tuple[str, dict[str, Any]]:
         return "not_found", {"stops": True}
     if status == 403:
         # A firewall in front of the server may dislike one prompt; the server's own 403 is about the key.
-        return ("auth", {"stops": True}) if said.code or said.type or said.param else ("bad_request", {})
+        return ("auth", {"stops": True}) if detail.code or detail.type or detail.param else ("bad_request", {})
     if _OOM.search(words):
         return "oom", {}
     if status in (408, 504, 524):
@@ -105,18 +105,18 @@ def _kind(status: int, said: Said) -> tuple[str, dict[str, Any]]:
     return "bad_request", {}
 
 
-def _filtered(status: int, said: Said) -> bool:
-    return bool(said.codes & _FILTER_CODES) or (status in (400, 403, 451) and _FILTER.search(said.message) is not None)
+def _filtered(status: int, detail: ErrorDetail) -> bool:
+    return bool(detail.codes & _FILTER_CODES) or (status in (400, 403, 451) and _FILTER.search(detail.message) is not None)
 
 
-def _too_long(status: int, said: Said) -> bool:
-    if status == 413 or said.codes & _CONTEXT_CODES:
+def _too_long(status: int, detail: ErrorDetail) -> bool:
+    if status == 413 or detail.codes & _CONTEXT_CODES:
         return True
     if status == 429:
-        found = _REQUESTED.search(said.message)
+        found = _REQUESTED.search(detail.message)
         larger = found is not None and _number(found.group(2)) > _number(found.group(1))
-        return larger or _TOO_LARGE.search(said.message) is not None
-    return (status in (400, 422) or status >= 500) and _CONTEXT.search(said.message) is not None
+        return larger or _TOO_LARGE.search(detail.message) is not None
+    return (status in (400, 422) or status >= 500) and _CONTEXT.search(detail.message) is not None
 
 
 def _number(text: str) -> int:
@@ -125,11 +125,11 @@ def _number(text: str) -> int:
 
 def malformed(body: bytes, why: str) -> Fault:
     """An answer that cannot be read: HTML, half a JSON, another protocol. Another attempt may meet a healthier gateway."""
-    shown = plain(body)
+    shown = readable(body)
     return Fault("server", f"{why}: {shown}" if shown else why, raw=body.decode("utf-8", "replace")[:2000] or None)
 
 
-def plain(body: bytes) -> str:
+def readable(body: bytes) -> str:
     """The readable words of an HTML page or a text, on one line, cut short."""
     text = body[:20_000].decode("utf-8", "replace")
     if "<" in text:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from holynb.engines import classify, codec, openai, quotas
+from holynb.engines import codec, openai, quotas
 from holynb.engines.answer import Answer, checked
-from holynb.engines.classify import Said
+from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
@@ -98,7 +98,7 @@ def read(value: Any) -> Completion:
     answer = Generated()
     text = answer.take("message", value)
     if answer.finish_reason is None:
-        raise classify.malformed(codec.dumps(value), "200, but the answer has no candidates")
+        raise malformed(codec.dumps(value), "200, but the answer has no candidates")
     return checked(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
 
 
@@ -108,10 +108,10 @@ class Generated(Answer):
     def take(self, name: str, chunk: Any) -> str | None:
         """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
         if not isinstance(chunk, Mapping):
-            raise classify.malformed(codec.dumps(chunk), "the server answered with something that is no part of an answer")
+            raise malformed(codec.dumps(chunk), "the server answered with something that is no part of an answer")
         if chunk.get("error") or name == "error":
-            status, said, _ = _said(chunk)
-            raise classify.judge(status or 500, said, {}, codec.dumps(chunk))
+            status, detail, _ = _detail(chunk)
+            raise to_fault(status or 500, detail, {}, codec.dumps(chunk))
         if isinstance(chunk.get("usageMetadata"), Mapping):
             self.usage = usage(chunk["usageMetadata"])
         model = chunk.get("modelVersion")
@@ -158,16 +158,16 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
         value = None
     value = value[0] if isinstance(value, list) and value else value  # a stream's error comes in a list
     if not isinstance(value, Mapping):
-        return classify.judge(status, Said(classify.plain(body)), headers, body)
-    _, said, details = _said(value)
-    fault = classify.judge(status, said, headers, body)
+        return to_fault(status, ErrorDetail(readable(body)), headers, body)
+    _, detail, details = _detail(value)
+    fault = to_fault(status, detail, headers, body)
     if fault.kind == "rate_limit":
         wait = next((quotas.seconds(d.get("retryDelay")) for d in details if "retryDelay" in d), None)
         fault.wait = max((w for w in (wait, fault.wait) if w is not None), default=None)
     return fault
 
 
-def _said(value: Mapping[str, Any]) -> tuple[int | None, Said, list[Mapping[str, Any]]]:
+def _detail(value: Mapping[str, Any]) -> tuple[int | None, ErrorDetail, list[Mapping[str, Any]]]:
     """Status, words and details. The status' name is the type; a reason among the details (API_KEY_INVALID) is the code."""
     error = value.get("error")
     error = error if isinstance(error, Mapping) else {"message": error}
@@ -181,7 +181,7 @@ def _said(value: Mapping[str, Any]) -> tuple[int | None, Said, list[Mapping[str,
     if kind == "FAILED_PRECONDITION" and "billing" in words.lower():
         code = "billing_error"
     status = number if isinstance(number, int) and 400 <= number < 600 else None
-    return status, Said(words, code, kind), details
+    return status, ErrorDetail(words, code, kind), details
 
 
 def _never(words: str, details: list[Mapping[str, Any]]) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
-from holynb.engines import classify, codec, http
+from holynb.engines import codec, http
 from holynb.engines.answer import Answer
+from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
 
@@ -127,7 +128,7 @@ class Hosted:
             value = codec.loads(body)
         except ValueError as exc:
             what = "something that is not JSON" if body.strip() else "nothing"
-            raise classify.malformed(body, f"200, but with {what}") from exc
+            raise malformed(body, f"200, but with {what}") from exc
         return self._wire.read(value)
 
     # -- what a refusal teaches ----------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from holynb.engines import classify, codec, quotas
+from holynb.engines import codec, quotas
 from holynb.engines.answer import Answer, checked
-from holynb.engines.classify import Said
+from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
@@ -100,10 +100,10 @@ def strict(schema: Any) -> bool:
 def learn(known: Traits, fault: Fault) -> Traits:
     """What a refused request teaches. A name of max_tokens is swapped once; what is refused under both names stays refused."""
     value = _json((fault.raw or "").encode())
-    said = Said(fault.message) if value is None else _said(value)[0]
-    if not (REFUSED.search(said.message) or said.code.startswith("unsupported")):
+    detail = ErrorDetail(fault.message) if value is None else _detail(value)[0]
+    if not (REFUSED.search(detail.message) or detail.code.startswith("unsupported")):
         return known
-    named = {said.param} if said.param else set(re.findall(r"\w+", said.message))
+    named = {detail.param} if detail.param else set(re.findall(r"\w+", detail.message))
     used = "max_completion_tokens" if "max_completion_tokens" in known else "max_tokens"
     if used in named and "swapped" not in known:
         return (known ^ {"max_completion_tokens"}) | {"swapped"}
@@ -125,7 +125,7 @@ def read(value: Any) -> Completion:
             finish = _finish(reason) or "unknown"
             text = _text(message.get("content")) or (refused if isinstance(refused, str) else "")
             return checked(Completion(codec.mend(text), "refusal" if refused else finish, _word(value.get("model")), counted))
-    raise classify.malformed(codec.dumps(value), "200, but the answer has no choices")
+    raise malformed(codec.dumps(value), "200, but the answer has no choices")
 
 
 class Chat(Answer):
@@ -135,7 +135,7 @@ class Chat(Answer):
         """A chunk's text; its usage, model and finish reason are kept. Raises Fault for an error in the middle of a 200."""
         # Once per token of every answer: plain tests of dict and list, which parsed JSON is made of, cost a third of isinstance(…, Mapping).
         if not isinstance(chunk, dict):
-            raise classify.malformed(codec.dumps(chunk), "the server's stream holds an event that is no chunk of an answer")
+            raise malformed(codec.dumps(chunk), "the server's stream holds an event that is no chunk of an answer")
         _refuse(chunk, failed=name == "error")
         if self.model is None:
             self.model = _word(chunk.get("model"))
@@ -171,10 +171,10 @@ def usage(said: Any) -> Usage:
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     """The Fault for a reply that is not 200."""
     value = _json(body)
-    said, _ = _said(value)
+    detail, _ = _detail(value)
     if not isinstance(value, Mapping):
-        said = Said(classify.plain(body))
-    fault = classify.judge(status, said, headers, body)
+        detail = ErrorDetail(readable(body))
+    fault = to_fault(status, detail, headers, body)
     fault.limits = quotas.openai(headers)
     return fault
 
@@ -182,15 +182,15 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
 def _refuse(value: Mapping[str, Any], *, failed: bool = False) -> None:
     """Raise the Fault of an error that came with status 200."""
     if failed or value.get("error") or value.get("object") == "error":
-        said, status = _said(value)
-        raise classify.judge(status or 500, said, {}, codec.dumps(value))
+        detail, status = _detail(value)
+        raise to_fault(status or 500, detail, {}, codec.dumps(value))
 
 
-def _said(value: Any) -> tuple[Said, int | None]:
+def _detail(value: Any) -> tuple[ErrorDetail, int | None]:
     """The words of an error, in any of its shapes, and the status it names. vLLM's old form has no `error` around it; some send only text."""
     error = value.get("error") or value if isinstance(value, Mapping) else value
     if not isinstance(error, Mapping):
-        return Said(error if isinstance(error, str) else ""), None
+        return ErrorDetail(error if isinstance(error, str) else ""), None
     meta = error.get("metadata")  # OpenRouter: the words of the provider behind it
     raw = meta.get("raw") if isinstance(meta, Mapping) else None
     message = error.get("message") or error.get("detail") or error.get("msg") or ""
@@ -198,7 +198,7 @@ def _said(value: Any) -> tuple[Said, int | None]:
     words = f"{words} ({raw})" if isinstance(raw, str) and raw else words
     code = "" if error.get("code") is None else str(error["code"])
     status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
-    return Said(words, code, _word(error.get("type")) or "", _word(error.get("param")) or ""), status
+    return ErrorDetail(words, code, _word(error.get("type")) or "", _word(error.get("param")) or ""), status
 
 
 def _finish(reason: Any) -> str | None:

@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from holynb.engines import classify, codec, openai
+from holynb.engines import codec, openai
 from holynb.engines.answer import checked
-from holynb.engines.classify import Said
+from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire, encoded
 from holynb.errors import BadKey, BadRoute, BadSetting, Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
@@ -167,7 +167,7 @@ def read(path: str | None, value: Any) -> Completion:
         return openai.read(value)
     found = _at(value, path or ("0.generated_text" if isinstance(value, list) else "generated_text"))
     if not isinstance(found, str):
-        raise classify.malformed(codec.dumps(value), f"200, but there is no text at {path or 'generated_text'}")
+        raise malformed(codec.dumps(value), f"200, but there is no text at {path or 'generated_text'}")
     first = value[0] if isinstance(value, list) and value else value
     finish, counted = _details(first.get("details") if isinstance(first, Mapping) else None)
     return checked(Completion(codec.mend(found), finish or "unknown", None, counted))
@@ -259,11 +259,11 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
         value = codec.loads(body)
     except ValueError:
         value = None
-    value = value if isinstance(value, Mapping) else {"Message": classify.plain(body)}
+    value = value if isinstance(value, Mapping) else {"Message": readable(body)}
     kind = headers.get("x-amzn-errortype", "").split(":")[0] or str(value.get("__type", "")).rpartition("#")[2] or _in_xml(body)
     message = value.get("OriginalMessage") or value.get("Message") or value.get("message") or ""
     status = openai.count(value.get("OriginalStatusCode")) or _STATUSES.get(kind, status)
-    return classify.judge(status, Said(str(message), "", kind), headers, body)
+    return to_fault(status, ErrorDetail(str(message), "", kind), headers, body)
 
 
 def _in_xml(body: bytes) -> str:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb.engines import classify, openai
+from holynb.engines import openai
+from holynb.engines.classify import to_fault
 from holynb.errors import KINDS
 
 
@@ -126,4 +127,4 @@ def test_no_json_is_too_odd_to_classify(value: Any):
 
 
 def test_said_keeps_its_codes_apart_from_case():
-    assert classify.judge(400, classify.Said(code="Content_Filter"), {}).kind == "content_filter"
+    assert to_fault(400, classify.ErrorDetail(code="Content_Filter"), {}).kind == "content_filter"

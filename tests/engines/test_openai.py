@@ -17,7 +17,7 @@ from servers.asking import KEY, ask, endpoint, hear, refuse, request, run
 from servers.exact import END, EOF, RST, Asked, Exact, chunk, reply, sse, stream_head, streamed
 
 from holynb.engines import hosted, openai
-from holynb.engines.classify import Said
+from holynb.engines.classify import ErrorDetail
 from holynb.errors import Fault
 from holynb.types import Delta, Engine, Limits, Route, Usage
 
@@ -529,16 +529,16 @@ def test_requests_that_were_under_way_together_all_get_another_attempt():
 @pytest.mark.parametrize(
     "said",
     [
-        Said(
+        ErrorDetail(
             "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
             "invalid_value",
             "invalid_request_error",
             "max_tokens",
         ),
-        Said("messages: Field required", "", "invalid_request_error", "messages"),
+        ErrorDetail("messages: Field required", "", "invalid_request_error", "messages"),
     ],
 )
-def test_other_bad_requests_teach_nothing(said: Said):
+def test_other_bad_requests_teach_nothing(said: ErrorDetail):
     error = {"message": said.message, "code": said.code, "type": said.type, "param": said.param}
     with Exact([reply({"error": error}, 400)]) as server:
         found = refuse(endpoint(server.base))
