@@ -104,7 +104,7 @@ def _silent(text: str) -> None:
 
 
 def _bench(words: list[str]) -> int:
-    from holynb.run.bench import measure
+    from holynb.run import measure
     from holynb.ui.commands import bench
 
     if not words or {"-h", "--help"} & set(words):

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
 
-from holynb.ui.output.text import clean, clip, grid
+from holynb.ui.output import clean, clip, grid
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from holynb.pools.info import PoolInfo
-    from holynb.run.run import Run
+    from holynb.pools import PoolInfo
+    from holynb.run import Run
 
 __all__ = ["LABELS", "Score", "Source", "main", "rows", "score", "shorten_prompts", "topic_prompts"]
 
@@ -171,7 +171,7 @@ def _pass(sources: Sequence[Source], route: str) -> tuple[Run, Run]:
 
 
 def _infer(prompts: list[dict[str, Any]], route: str, **options: Any) -> Run:
-    from holynb.run.run import infer
+    from holynb.run import infer
 
     return infer(prompts, route, temperature=0, **options)
 
@@ -188,7 +188,7 @@ def _wire(info: PoolInfo) -> str:
 
 
 def _failures() -> None:
-    from holynb.run.run import infer
+    from holynb.run import infer
 
     prompts = [f"row {i}" for i in range(40)]
     once = infer(prompts, "sim/flaky", retries=0, cache=False)

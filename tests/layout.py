@@ -1,4 +1,7 @@
-"""The packages as a test sees them: modules, what each imports and when, functions and their sizes. Read with `ast`; nothing is imported."""
+"""The packages as a test sees them: modules, what each imports and when, functions and their sizes. Read with `ast`; nothing is imported.
+
+`python tests/layout.py` prints the figures: rooms, floors, circles, and arrows that go back up.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ PACKAGES = ("holynb", "kernels_support")
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module. `lazy`: inside a function, so it costs nothing until called."""
+    """One imported module. kind: `eager` when the module loads, `lazy` inside a function, `types` for type checkers alone."""
 
     name: str
-    lazy: bool
+    kind: str
     line: int
 
 
@@ -38,13 +41,15 @@ class Module:
     docstring: str | None
     imports: tuple[Import, ...]
     functions: tuple[Function, ...]
+    names: tuple[tuple[str, str], ...] = ()
+    """What `from module import name` takes: (module, name)."""
 
     def __str__(self) -> str:
         return self.name
 
-    def reaches(self, *packages: str, lazy: bool = True) -> list[str]:
+    def reaches(self, *packages: str, kinds: tuple[str, ...] = ("eager", "lazy")) -> list[str]:
         """What this module imports of these packages, with line numbers."""
-        return [f"{self.name}:{i.line} imports {i.name}" for i in self.imports if under(i.name, *packages) and (lazy or not i.lazy)]
+        return [f"{self.name}:{i.line} imports {i.name}" for i in self.imports if under(i.name, *packages) and i.kind in kinds]
 
 
 def under(name: str, *packages: str) -> bool:
@@ -69,18 +74,27 @@ def read(name: str, source: str, path: Path = Path("x.py")) -> Module:
     tree = ast.parse(source)
     known = tuple(_functions(tree))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return Module(name, path, len(source.splitlines()), ast.get_docstring(tree), tuple(_imports(tree, package)), known)
+    return Module(name, path, len(source.splitlines()), ast.get_docstring(tree), tuple(_imports(tree, package)), known,
+                  tuple(_taken(tree)))  # fmt: skip
 
 
-def _imports(tree: ast.AST, package: str, *, lazy: bool = False) -> Iterator[Import]:
-    """Imports that happen: those for type checking alone are left out, `import_module("x")` with a plain string is counted."""
+def _taken(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, a.name) for a in node.names)
+
+
+def _imports(tree: ast.AST, package: str, kind: str = "eager") -> Iterator[Import]:
+    """All imports, `import_module("x")` with a plain string too."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for other in node.orelse:
-                yield from _imports(ast.Module([other], []), package, lazy=lazy)
+            guarded, other = (node.orelse, node.body) if ast.unparse(node.test).startswith("not ") else (node.body, node.orelse)
+            yield from _imports(ast.Module(guarded, []), package, "types")
+            yield from _imports(ast.Module(other, []), package, kind)
             continue
-        yield from (Import(n, lazy, node.lineno) for n in _names(node, package))
-        yield from _imports(node, package, lazy=lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+        yield from (Import(n, kind, node.lineno) for n in _names(node, package))
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        yield from _imports(node, package, "lazy" if inside and kind == "eager" else kind)
 
 
 def _names(node: ast.AST, package: str) -> list[str]:
@@ -140,3 +154,72 @@ def _reachable(name: str, edges: dict[str, set[str]]) -> set[str]:
             found.add(next_one)
             ahead += edges.get(next_one, ())
     return found
+
+
+def siblings(container: str) -> dict[str, list[tuple[Module, Import, str]]]:
+    """Each module or room directly in a package → what it imports of its siblings, by any kind of import: (module, import, sibling)."""
+    inside = [m for m in modules() if m.name.startswith(container + ".")]
+    names = {m.name.removeprefix(container + ".").partition(".")[0] for m in inside}
+    out: dict[str, list[tuple[Module, Import, str]]] = {name: [] for name in names}
+    for module in inside:
+        mine = module.name.removeprefix(container + ".").partition(".")[0]
+        for i in module.imports:
+            other = i.name.removeprefix(container + ".").partition(".")[0] if i.name.startswith(container + ".") else mine
+            if other != mine and other in names:
+                out[mine].append((module, i, other))
+    return out
+
+
+def containers() -> list[str]:
+    """The packages that hold more than one module or room."""
+    parents = {m.name.rpartition(".")[0] for m in modules()} - {""}
+    return sorted(c for c in parents if len(siblings(c)) > 1)
+
+
+def rooms() -> dict[str, set[str]]:
+    """Each room → the rooms it imports. A room is a folder of modules; a module that lies flat in holynb/ is one of its own."""
+    known = {m.name for m in modules()}
+    home = {m.name: _room(m.name) for m in modules()}
+    out: dict[str, set[str]] = {room: set() for room in home.values()}
+    for m in modules():
+        for i in m.imports:
+            target = i.name if i.name in known else i.name.rpartition(".")[0]
+            if target in home and home[target] != home[m.name]:
+                out[home[m.name]].add(home[target])
+    return out
+
+
+def _room(name: str) -> str:
+    if is_package(name):
+        return name
+    parent = name.rpartition(".")[0]
+    return name if parent == "holynb" else parent
+
+
+def floors(edges: dict[str, set[str]]) -> int:
+    """The longest way up, in rooms. What imports each other stands on one floor."""
+    groups = {name: min([name, *(g for c in cycles(edges) if name in c for g in c)]) for name in edges}
+    merged: dict[str, set[str]] = {g: set() for g in groups.values()}
+    for name, others in edges.items():
+        merged[groups[name]] |= {groups[o] for o in others} - {groups[name]}
+
+    @cache
+    def height(name: str) -> int:
+        return 1 + max((height(o) for o in merged[name]), default=0)
+
+    return max(height(name) for name in merged)
+
+
+def imports_of_all_kinds() -> dict[str, set[str]]:
+    """Module → modules of ours that it imports, at load, inside functions, or for types."""
+    known = {m.name for m in modules()}
+    return {m.name: {i.name for i in m.imports if i.name in known} - {m.name} for m in modules()}
+
+
+if __name__ == "__main__":
+    wanted = {("holynb.run.run", "holynb.ui")}  # run.plot(), as tests/test_layout.py lists it
+    every = {name: {o for o in others if (name, o) != ("holynb.run", "holynb.ui")} for name, others in rooms().items()}
+    edges = {name: {o for o in others if (name, o) not in wanted} for name, others in imports_of_all_kinds().items()}
+    print(f"{len(modules())} modules in {len(every)} rooms on {floors(every)} floors, {len(wanted)} arrow up that is wanted apart")
+    print("circles of modules, counting imports at load, inside functions and for types:", cycles(edges) or 0)
+    print("circles of rooms:", cycles(every) or 0)

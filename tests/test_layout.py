@@ -4,23 +4,176 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from layout import ROOT, Function, Module, cycles, modules, read, under
+from layout import ROOT, Function, Module, containers, cycles, imports_of_all_kinds, is_package, modules, read, siblings, under
 
-#: From the ground up. A module may import its own storey and those below it. A new module needs a place here.
-STOREYS: tuple[tuple[str, ...], ...] = (
-    ("holynb.usage", "holynb.faults", "holynb.errors", "holynb.secret", "holynb.words"),
-    ("holynb.types",),
-    ("holynb.config", "holynb.scheduler", "holynb.pools",
-     "holynb.journal", "holynb.pricing", "holynb.prompts", "holynb.schema", "holynb.loop", "holynb.runlog", "holynb.results"),
-    ("holynb.engines",),
-    ("holynb.run",),
-    ("holynb.ui", "holynb.cli", "holynb.demo", "holynb.doctor"),
-)  # fmt: skip
+#: Package → its rooms and modules in layers, from the ground up. A module may import what stands in a layer below its own; what stands
+#: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "holynb": (
+        "loop | secret | usage | words",
+        "faults",
+        "errors",
+        "pool | types",
+        "config | journal | schema",
+        "pools | prompts | runlog | scheduler",
+        "doctor | engines | pricing",
+        "results",
+        "run",
+        "ui",
+        "demo",
+        "cli",
+        "__main__",
+    ),
+    "holynb.config": (
+        "keys | options | providers",
+        "suggest",
+        "settings",
+    ),
+    "holynb.engines": (
+        "codec | direct | environment | fitting | meter | mishaps | poolwire | quotas | sse",
+        "classify | http | sim",
+        "answer | pool",
+        "hosted",
+        "openai",
+        "anthropic | azure | gemini | sagemaker | servers",
+    ),
+    "holynb.pool": (
+        "fit | models",
+        "advice | engine | server | worker",
+        "vllm",
+    ),
+    "holynb.pool.engine": (
+        "cache | capture | model | pinned | sequence | symmetric",
+        "allreduce | constrained | inputs | load | scheduler",
+        "group | sample",
+        "pipeline",
+        "eager | graphs",
+        "precompile",
+        "runner",
+    ),
+    "holynb.pool.fit": (
+        "limits | memory | spec",
+        "mesh",
+        "plan",
+        "preflight",
+    ),
+    "holynb.pool.models": (
+        "check | convert",
+        "embedded",
+        "weights",
+    ),
+    "holynb.pool.server": (
+        "api | config | dispatch | grammar | metrics | rank | tokenizer",
+        "http | replica",
+        "detokenize | service | sockets",
+        "app | lifecycle",
+        "prepare",
+        "__main__",
+    ),
+    "holynb.pool.vllm": (
+        "reaper | upstream | words",
+        "relay",
+        "__main__",
+    ),
+    "holynb.pools": (
+        "info | options | vllm_env",
+        "logfiles",
+        "client",
+    ),
+    "holynb.pricing": (
+        "prices",
+        "estimate | roi",
+        "spending",
+    ),
+    "holynb.prompts": (
+        "saved | templates | tokens",
+        "chunking | render",
+    ),
+    "holynb.results": ("frame | summary",),
+    "holynb.run": (
+        "long_row | routing",
+        "plan",
+        "assembly | recorder | session",
+        "chunk_log | quote | resume",
+        "map_reduce",
+        "run",
+        "bench",
+    ),
+    "holynb.runlog": (
+        "lease | ledger | writer",
+        "store",
+        "current",
+    ),
+    "holynb.scheduler": (
+        "breaker | budget | quota",
+        "limiter",
+        "failover",
+        "retry | validation",
+        "attempt",
+        "scheduler",
+    ),
+    "holynb.schema": (
+        "normalize",
+        "schema",
+    ),
+    "holynb.ui": (
+        "output",
+        "live",
+        "cell",
+        "commands",
+        "panel",
+        "line_magic",
+        "magic",
+    ),
+    "holynb.ui.cell": (
+        "bridge | displayhook | grammar | known | transform | wait",
+        "complete | host | sidecar | views",
+        "pending",
+    ),
+    "holynb.ui.commands": (
+        "bench | models | pool | roi | routing",
+        "money | preview",
+    ),
+    "holynb.ui.live": (
+        "buckets | memory | recording | servers | timer | totals",
+        "timeseries",
+        "feed",
+        "replay | source",
+        "widget",
+    ),
+    "holynb.ui.output": (
+        "page | svg | text",
+        "bars | html | series",
+        "report",
+        "compared",
+        "static",
+        "plots",
+    ),
+    "holynb.ui.panel": (
+        "draft | outlet | poolform",
+        "dash | form",
+        "commands",
+    ),
+    "kernels_support": ("gpu | jupyter",),
+    "kernels_support.gpu": (
+        "attention | lang | sampling",
+        "feeding | gemm_small_m | gemv | masking | norms | paged_kernels | silu_mul | threshold_search",
+        "allreduce_norm | dense | nucleus | paged",
+        "rotary | sampler",
+    ),
+    "kernels_support.jupyter": (
+        "capabilities | files | interrupt | lock | shortage | socketdir | spec | wire",
+        "process",
+        "rendezvous | supervisor",
+    ),
+}
 
 #: Package → the only modules that may import it, at any time.
 ONLY: dict[str, tuple[str, ...]] = {
@@ -44,22 +197,39 @@ NO_TORCH = tuple(
 
 #: Upward imports that are wanted, each inside a function. Reason beside each.
 UPWARD = {
-    ("holynb.run.run", "holynb.ui.output.plots"): "run.plot() is in the contract; it only opens the door when somebody asks for charts",
+    ("holynb.run.run", "holynb.ui"): "run.plot() is in the contract; it only opens the door when somebody asks for charts",
 }
 
 HEAVY = ("torch", "transformers", "pandas", "plotly", "httpx", "boto3")
 
 
-def storey(name: str) -> int | None:
-    found = [i for i, names in enumerate(STOREYS) if under(name, *names)]
-    return found[0] if found else None
+def layer(container: str, name: str) -> int | None:
+    """The layer of a room or module of this package, counted from the ground; None where it has no place."""
+    places = [i for i, line in enumerate(LAYERS.get(container, ())) if name in line.split(" | ")]
+    return places[0] if places else None
 
 
-def climbs(module: Module) -> list[str]:
-    """Imports of `module` that point up."""
-    here = storey(module.name)
-    above = [i for i in module.imports if here is not None and (storey(i.name) or 0) > here and (module.name, i.name) not in UPWARD]
-    return [f"{module.name}:{i.line} imports {i.name}, which stands above it" for i in above]
+def line_of(container: str, name: str) -> int:
+    """Where in this file a place is given to a room or module."""
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    first = next(n for n, line in enumerate(lines) if line.strip() == f'"{container}": (')
+    return next(n for n, line in enumerate(lines[first:], first + 1) if re.search(rf'["| ]{re.escape(name)}["| ]', line))
+
+
+def against_the_order(container: str, module: Module) -> list[str]:
+    """Imports of `module`, inside this package, of what does not stand below it. Each names the import's line and the two lines of LAYERS."""
+    if not module.name.startswith(f"{container}."):
+        return []
+    out = []
+    mine = module.name.removeprefix(f"{container}.").partition(".")[0]
+    for i in module.imports:
+        other = i.name.removeprefix(f"{container}.").partition(".")[0] if i.name.startswith(f"{container}.") else mine
+        here, there = layer(container, mine), layer(container, other)
+        if other == mine or here is None or there is None or there < here or (module.name, i.name) in UPWARD:
+            continue
+        places = f"layer {here} (test_layout.py:{line_of(container, mine)}) and layer {there} (test_layout.py:{line_of(container, other)})"
+        out.append(f"{module.name}:{i.line} imports {i.name}, which does not stand below it: {mine} and {other} stand in {places}")
+    return out
 
 
 def trespasses(module: Module) -> list[str]:
@@ -67,21 +237,61 @@ def trespasses(module: Module) -> list[str]:
 
 
 def test_every_module_has_a_place() -> None:
-    free = ("holynb", "holynb.__main__", "holynb.pool", "holynb.labextension", "kernels_support")  # the door, and other processes
-    lost = [m.name for m in modules() if storey(m.name) is None and m.name not in free and not under(m.name, *free[2:])]
-    lost = [name for name in lost if not (ROOT / name.replace(".", "/")).is_dir()]
-    assert not lost, f"give {lost} a storey in tests/test_layout.py"
+    lost = [f"{c}.{name}" for c in containers() for name in siblings(c) if layer(c, name) is None]
+    assert not lost, f"give {lost} a layer in tests/test_layout.py"
+    gone = [f"{c}: {name}" for c, lines in LAYERS.items() for line in lines for name in line.split(" | ") if name not in siblings(c)]
+    assert not gone, f"{gone} stand in LAYERS, and are not there"
 
 
 def test_imports_point_one_way() -> None:
-    assert not [line for m in modules() for line in climbs(m)]
+    assert not [line for c in LAYERS for m in modules() for line in against_the_order(c, m)]
 
 
-def test_the_rule_sees_an_import_that_points_up() -> None:
-    assert climbs(read("holynb.types", "def f():\n    from holynb import run\n")) == [
-        "holynb.types:2 imports holynb.run, which stands above it"
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from holynb import run",
+        "def f():\n    from holynb.run import Run",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from holynb.run.plan import Plan",
+        'from importlib import import_module\nimport_module("holynb.run")',
+    ],
+)
+def test_the_rule_sees_an_import_that_points_up(source: str) -> None:
+    (line,) = against_the_order("holynb", read("holynb.types", source))
+    assert line.startswith(f"holynb.types:{source.count(chr(10)) + 1} imports holynb.run")
+    assert f"test_layout.py:{line_of('holynb', 'types')}" in line
+    assert f"test_layout.py:{line_of('holynb', 'run')}" in line
+
+
+def test_the_rule_sees_an_import_of_what_stands_beside() -> None:
+    assert against_the_order("holynb.scheduler", read("holynb.scheduler.breaker", "from holynb.scheduler import quota"))
+    assert not against_the_order("holynb.scheduler", read("holynb.scheduler.limiter", "from holynb.scheduler import quota"))
+
+
+def test_a_room_hands_out_what_others_use_and_nothing_else() -> None:
+    """A name that `__init__` hands out is taken from there, and there is somebody who takes it."""
+    handed = {
+        m.name: {name for source, name in m.names if under(source, m.name) and not is_package(source)}
+        for m in modules()
+        if is_package(m.name) and m.name != "holynb"
+    }
+    taken = {(room, name) for m in modules() for room, name in m.names if not under(m.name, room)}
+    assert not {(room, name) for room, names in handed.items() for name in names} - taken - used_of_packages()
+    past = [
+        f"{m.name} imports {name} of {source}, which {room} hands out"
+        for m in modules()
+        for source, name in m.names
+        for room in [source.rpartition(".")[0]]
+        if name in handed.get(room, ()) and not under(m.name, room) and not is_package(source)
     ]
-    assert not climbs(read("holynb.types", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from holynb import run\n"))
+    assert not past
+
+
+def used_of_packages() -> set[tuple[str, str]]:
+    """(room, name) wherever a module says `room.name` of a room that it imported: `pools.start`."""
+    return {
+        (f"holynb.{room}", name) for m in modules() for room, name in re.findall(r"\b(\w+)\.(\w+)\b", m.path.read_text(encoding="utf-8"))
+    }
 
 
 def test_libraries_stay_in_their_rooms() -> None:
@@ -102,7 +312,7 @@ def test_what_decides_in_the_pool_needs_no_torch() -> None:
         seen, ahead = {name}, [name]
         while ahead:
             ahead = [n for here in ahead for n in edges.get(here, set()) - seen if seen.add(n) is None]
-        assert not [line for m in modules() if m.name in seen for line in m.reaches("torch", lazy=False)], name
+        assert not [line for m in modules() if m.name in seen for line in m.reaches("torch", kinds=("eager",))], name
 
 
 def test_the_pool_stands_on_the_ground() -> None:
@@ -123,14 +333,16 @@ def test_kernels_support_knows_no_holynb_and_its_halves_not_each_other() -> None
 
 
 def test_no_import_cycles() -> None:
+    """Neither where modules load nor counting imports inside functions and for types, the one that is wanted apart."""
     assert cycles({"a": {"b"}, "b": {"a"}, "c": {"a"}}) == [["a", "b"]]
     assert not cycles(eager_edges())
+    assert not cycles({name: {o for o in others if (name, o) not in UPWARD} for name, others in imports_of_all_kinds().items()})
 
 
 def eager_edges() -> dict[str, set[str]]:
     """Module → modules of ours that importing it imports."""
     names = {m.name for m in modules()}
-    edges = {m.name: {i.name for i in m.imports if not i.lazy and i.name in names and i.name != m.name} for m in modules()}
+    edges = {m.name: {i.name for i in m.imports if i.kind == "eager" and i.name in names and i.name != m.name} for m in modules()}
     for module in modules():  # importing a.b imports a
         edges[module.name] |= {p for i in edges[module.name] if (p := i.rpartition(".")[0]) in names and not under(module.name, p)}
     return edges

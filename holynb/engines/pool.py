@@ -16,7 +16,7 @@ from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
 from holynb.engines.poolwire import NO_MEMORY, TOLD, Answer, Ended
 from holynb.errors import BadRoute, Fault, closest
-from holynb.pools.info import PoolInfo
+from holynb.pools import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
 from kernels_support.jupyter import files, shortage
 from kernels_support.jupyter.rendezvous import Record

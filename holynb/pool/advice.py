@@ -14,14 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
-from holynb.pool.fit import memory, plan
-from holynb.pool.fit.limits import Limits
-from holynb.pool.fit.mesh import check
-from holynb.pool.fit.plan import Device, Fit
-from holynb.pool.fit.preflight import best_dtype, flags, gpu_memory, here, says
-from holynb.pool.fit.spec import Spec, parse, read
-from holynb.pool.models import embedded
-from holynb.pool.models.weights import WeightsError, ready
+from holynb.pool.fit import Device, Fit, Limits, Spec, best_dtype, check, flags, gpu_memory, here, memory, parse, plan, read, says
+from holynb.pool.models import WeightsError, embedded, ready
 
 __all__ = ["Advice", "advice", "main", "spec_of"]
 
@@ -118,7 +112,7 @@ def spec_of(word: str, home: Path) -> tuple[Spec, str]:
 
 
 def _of_gguf(path: Path) -> Spec:
-    from holynb.pool.models.convert import ConvertError, config_of
+    from holynb.pool.models import ConvertError, config_of
 
     try:
         return replace(parse(config_of(path)), dtype="float32")  # as it is converted

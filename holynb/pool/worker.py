@@ -19,7 +19,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-from holynb.pool.fit.mesh import Mesh
+from holynb.pool.fit import Mesh
 from kernels_support.jupyter import shortage, supervisor, wire
 
 __all__ = ["Worker", "main"]

@@ -2,8 +2,20 @@
 
 from holynb.pools.client import command, epitaph, find, gauges, glance, listing, logs, plan, start, status, stop
 from holynb.pools.info import PoolInfo
-from holynb.pools.options import EMBEDDED, Wish
+from holynb.pools.options import EMBEDDED
 
 __all__ = [
-    "EMBEDDED", "PoolInfo", "Wish", "command", "epitaph", "find", "gauges", "glance", "listing", "logs", "plan", "start", "status", "stop",
-]  # fmt: skip
+    "EMBEDDED",
+    "PoolInfo",
+    "command",
+    "epitaph",
+    "find",
+    "gauges",
+    "glance",
+    "listing",
+    "logs",
+    "plan",
+    "start",
+    "status",
+    "stop",
+]

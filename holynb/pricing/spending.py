@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from holynb.pricing.estimate import Seen
-from holynb.runlog.ledger import PARTS, WHOLE
-from holynb.runlog.store import RunLog
+from holynb.runlog import PARTS, WHOLE, RunLog
 from holynb.types import Message, Route, Usage
 
 __all__ = ["Month", "Speed", "Spent", "answered", "month", "offered", "speed", "spent", "total"]

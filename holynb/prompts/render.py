@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from holynb.config.options import BY_NAME, Options
+from holynb.config import BY_NAME, Options
 from holynb.errors import BadOption, BadPrompt, closest
 from holynb.types import Message, Prompt, Sampling
 

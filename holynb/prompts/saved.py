@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from holynb.config import settings
-from holynb.config.options import Options
+from holynb.config import Options, settings
 from holynb.errors import BadOption, BadPrompt, BadSetting, closest
 
 __all__ = ["KEPT", "Saved", "folder", "keep", "listing", "load", "remove", "save", "used"]

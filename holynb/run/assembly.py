@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 
-from holynb.config.options import Options
+from holynb.config import Options
 from holynb.pricing import prices
 from holynb.run.plan import HOSTED_MAX_TOKENS, Plan
-from holynb.scheduler.budget import Budget, Money
-from holynb.scheduler.failover import Station, Stop
-from holynb.scheduler.limiter import Limiter, shared
-from holynb.scheduler.validation import Judge
+from holynb.scheduler import Budget, Judge, Limiter, Money, Station, Stop, shared
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
 __all__ = ["chain", "engines", "judge", "money", "remember", "stations", "stops"]

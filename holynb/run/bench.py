@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb.config import settings
-from holynb.config.options import Options
+from holynb.config import Options, settings
 from holynb.errors import BadOption, BadPrompt, HolynbError
 from holynb.results import frame
 from holynb.run import plan

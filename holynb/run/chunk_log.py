@@ -18,7 +18,7 @@ from holynb.prompts import chunking
 from holynb.results import frame
 from holynb.run.plan import Plan
 from holynb.run.recorder import Keeper
-from holynb.runlog.store import PART_ROWS, PARTS, StoredRow
+from holynb.runlog import PART_ROWS, PARTS, StoredRow
 from holynb.types import Ended, Outcome, Prompt, Request
 
 if TYPE_CHECKING:

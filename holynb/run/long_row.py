@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from holynb.prompts import chunking
-from holynb.scheduler.failover import Job
+from holynb.scheduler import Job
 from holynb.types import Outcome, Request, Usage
 
 __all__ = ["Long", "Part"]

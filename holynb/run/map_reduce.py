@@ -17,7 +17,7 @@ from holynb.prompts import chunking
 from holynb.run.chunk_log import PartLog, Told
 from holynb.run.long_row import Long, Part
 from holynb.run.plan import Plan
-from holynb.scheduler.failover import Job
+from holynb.scheduler import Job
 from holynb.types import Ended, Event, Failed, Outcome, Prompt, Started
 
 __all__ = ["Parts"]

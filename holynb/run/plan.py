@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb import pools, schema
-from holynb.config import keys, settings, suggest
-from holynb.config.options import Options
+from holynb.config import Options, keys, settings, suggest
 from holynb.errors import BadOption, BadRoute, BadSetting, Fault
 from holynb.pricing import prices
 from holynb.prompts import chunking, render

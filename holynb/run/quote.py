@@ -10,9 +10,9 @@ from decimal import Decimal
 from holynb import runlog
 from holynb.config import settings, suggest
 from holynb.errors import BadOption
-from holynb.pricing import spending
-from holynb.pricing.estimate import Estimate, Seen, estimate
-from holynb.results.summary import dollars
+from holynb.pricing import Estimate, Seen, spending
+from holynb.pricing.estimate import estimate
+from holynb.results import dollars
 from holynb.run import assembly
 from holynb.run.plan import Plan, cut_key
 from holynb.types import Message, Prompt, Request, Route

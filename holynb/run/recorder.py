@@ -16,9 +16,7 @@ from holynb.config import settings
 from holynb.journal import Journal, Paid, ended
 from holynb.results import frame
 from holynb.run.plan import Plan, cut_key
-from holynb.runlog.lease import Turn
-from holynb.runlog.ledger import PART_ROWS
-from holynb.runlog.store import RunLog, RunRecord, StoredRow
+from holynb.runlog import PART_ROWS, RunLog, RunRecord, StoredRow, Turn
 from holynb.types import Ended, Event, Outcome, Sampling
 
 __all__ = ["Found", "Keeper"]

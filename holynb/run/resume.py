@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from holynb import runlog, schema
-from holynb.config import keys, settings
-from holynb.config.options import Options
+from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
 from holynb.run import session
 from holynb.run.plan import Plan, long_rows, priced, reached
-from holynb.runlog.store import BrokenLog, RunRecord
+from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
 

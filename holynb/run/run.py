@@ -15,22 +15,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from holynb import loop
-from holynb.config import settings, suggest
-from holynb.config.options import Options
+from holynb.config import Options, settings, suggest
 from holynb.errors import BadOption, Fault, HolynbError, InferError
 from holynb.journal import Journal
 from holynb.pricing import prices
 from holynb.prompts import saved
-from holynb.results import frame
-from holynb.results.summary import Summary, summarize
+from holynb.results import Summary, frame, summarize
 from holynb.run import assembly, chunk_log, quote, resume, session
 from holynb.run.map_reduce import Parts
 from holynb.run.plan import Plan, make
 from holynb.run.recorder import Keeper
-from holynb.runlog.store import RunRecord
-from holynb.scheduler.failover import Job
-from holynb.scheduler.retry import Policy
-from holynb.scheduler.scheduler import Scheduler
+from holynb.runlog import RunRecord
+from holynb.scheduler import Job, Policy, Scheduler
 from holynb.types import Ended, Outcome, Prompt, Request, Route
 from holynb.words import counted
 
@@ -148,9 +144,9 @@ class Run:
 
     def plot(self) -> Any:
         """The run's charts as plotly figures, by name."""
-        from importlib import import_module
+        from holynb.ui import figures
 
-        return import_module("holynb.ui.output.plots").figures(self)
+        return figures(self)
 
     # -- doing -----------------------------------------------------------------------------------------------------
     def start(self) -> Run:

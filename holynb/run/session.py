@@ -10,7 +10,7 @@ from typing import Protocol
 
 from holynb import runlog
 from holynb.journal import Journal
-from holynb.results.summary import Summary
+from holynb.results import Summary
 from holynb.run.plan import Plan
 from holynb.types import Outcome, Prompt, Route
 from holynb.words import counted

@@ -1,1 +1,10 @@
 """Rows to endpoints and outcomes back: limits, quotas, retries, failover, budget, validation. asyncio only; imports no engine."""
+
+from holynb.scheduler.budget import Budget, Money
+from holynb.scheduler.failover import Job, Station, Stop
+from holynb.scheduler.limiter import Limiter, shared
+from holynb.scheduler.retry import Policy
+from holynb.scheduler.scheduler import Scheduler
+from holynb.scheduler.validation import Judge
+
+__all__ = ["Budget", "Job", "Judge", "Limiter", "Money", "Policy", "Scheduler", "Station", "Stop", "shared"]

@@ -1,1 +1,17 @@
-"""What a person sees: magics, progress, final output. The only rooms that know IPython, ipywidgets, anywidget and plotly."""
+"""What a person sees and types: magics, commands, live view, output, panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holynb.run import SessionRun
+
+__all__ = ["figures"]
+
+
+def figures(run: SessionRun) -> dict[str, Any]:
+    """A run's charts as plotly figures, by name. For `run.plot()`: the one way from a run to what shows it."""
+    from holynb.ui.output import plots
+
+    return plots.figures(run)

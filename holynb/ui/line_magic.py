@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from holynb.config.options import Options
+from holynb.config import Options
 from holynb.errors import BadKey, BadOption, closest
 from holynb.ui.cell import grammar
 from holynb.ui.commands import bench, money, roi
@@ -17,7 +17,7 @@ from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
-    from holynb.ui.cell.host import Host
+    from holynb.ui.cell import Host
 
 __all__ = ["COMMANDS", "Command", "ask_key", "help_text", "run"]
 
@@ -98,9 +98,9 @@ def _status(_: Host, rest: Sequence[str]) -> None:
 
 def _runs(_: Host, rest: Sequence[str]) -> None:
     from holynb import runlog
-    from holynb.results.summary import dollars
+    from holynb.results import dollars
     from holynb.run import session
-    from holynb.ui.output.text import ago, grid
+    from holynb.ui.output import ago, grid
 
     if rest and not (len(rest) == 1 and rest[0].isdigit()):
         raise BadOption(f"%infer runs takes how many to list, not {' '.join(rest)!r}.")

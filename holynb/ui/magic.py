@@ -14,15 +14,13 @@ from IPython.core.magic import no_var_expand
 from traitlets import Dict, TraitError, Unicode, validate
 from traitlets.config import Configurable
 
-from holynb.config.options import Options
+from holynb.config import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
-from holynb.ui.cell import complete, displayhook, grammar, transform
-from holynb.ui.cell.pending import Step, Work
+from holynb.ui.cell import Step, Work, complete, displayhook, grammar, transform
 
 if TYPE_CHECKING:
-    from holynb.run.plan import Plan
-    from holynb.run.run import Run
-    from holynb.ui.cell.wait import Watch
+    from holynb.run import Plan, Run
+    from holynb.ui.cell import Watch
 
 __all__ = ["InferMagic", "Work", "load", "unload"]
 
@@ -128,7 +126,7 @@ class InferMagic(Configurable):
 
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
-        from holynb.run.run import Run
+        from holynb.run import Run
         from holynb.ui.cell import views
         from holynb.ui.live import memory, servers
 

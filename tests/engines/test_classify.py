@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.engines import openai
-from holynb.engines.classify import to_fault
+from holynb.engines.classify import ErrorDetail, to_fault
 from holynb.errors import KINDS
 
 
@@ -126,5 +126,5 @@ def test_no_json_is_too_odd_to_classify(value: Any):
     assert openai.classify(400, {}, json.dumps(value).encode()).kind in KINDS
 
 
-def test_said_keeps_its_codes_apart_from_case():
-    assert to_fault(400, classify.ErrorDetail(code="Content_Filter"), {}).kind == "content_filter"
+def test_a_detail_keeps_its_codes_apart_from_case():
+    assert to_fault(400, ErrorDetail(code="Content_Filter"), {}).kind == "content_filter"

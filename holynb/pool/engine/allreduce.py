@@ -8,8 +8,7 @@ from torch.nn.functional import embedding, pad
 
 from holynb.pool.engine.model import Joins
 from holynb.pool.engine.symmetric import Shared
-from holynb.pool.fit.mesh import Cut
-from holynb.pool.fit.spec import Spec
+from holynb.pool.fit import Cut, Spec
 from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear
 from kernels_support.gpu.norms import add_rms_norm

@@ -26,7 +26,7 @@ from holynb.pool.engine.model import Decoder, Part
 from holynb.pool.engine.pinned import Pinned
 from holynb.pool.engine.pipeline import Alone
 from holynb.pool.engine.sequence import Row, Seq, Step
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit import Limits
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.masking import mask
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits

@@ -19,8 +19,7 @@ from torch import Tensor, distributed
 from holynb.pool.engine.allreduce import Sums
 from holynb.pool.engine.model import Joins
 from holynb.pool.engine.symmetric import Shared, readable
-from holynb.pool.fit.mesh import Cut, Mesh
-from holynb.pool.fit.spec import Spec
+from holynb.pool.fit import Cut, Mesh, Spec
 
 __all__ = ["Group"]
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from holynb.errors import UserError
 from holynb.pool.engine.model import Layer, Weights
-from holynb.pool.fit.mesh import Cut
-from holynb.pool.fit.spec import Spec
+from holynb.pool.fit import Cut, Spec
 
 __all__ = ["Source", "load", "made_up", "opened"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from holynb.pool.fit.spec import Spec
+from holynb.pool.fit import Spec
 from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, swiglu
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store

@@ -18,10 +18,7 @@ from torch import Tensor
 from holynb.pool.engine.graphs import BATCHES, BESIDE, CHUNKS, below, choice
 from holynb.pool.engine.inputs import SAMPLING
 from holynb.pool.engine.model import Attend
-from holynb.pool.fit.limits import Limits
-from holynb.pool.fit.memory import cpus
-from holynb.pool.fit.mesh import Mesh
-from holynb.pool.fit.spec import Spec
+from holynb.pool.fit import Limits, Mesh, Spec, cpus
 from kernels_support.gpu import dense, gemm_small_m, gemv
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.feeding import DecodeInputs, feed

@@ -19,11 +19,7 @@ from holynb.pool.engine.cache import Blocks
 from holynb.pool.engine.constrained import Grammars
 from holynb.pool.engine.scheduler import Scheduler
 from holynb.pool.engine.sequence import Emit, Job, Step
-from holynb.pool.fit import plan
-from holynb.pool.fit.limits import Limits
-from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
-from holynb.pool.fit.mesh import Mesh
-from holynb.pool.fit.spec import Spec, read
+from holynb.pool.fit import Limits, Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:

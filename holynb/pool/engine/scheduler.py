@@ -11,7 +11,7 @@ from collections import deque
 
 from holynb.pool.engine.cache import Blocks, chain
 from holynb.pool.engine.sequence import Emit, Job, Row, Seq, Step
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit import Limits
 
 __all__ = ["Scheduler"]
 

@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holynb.errors import UserError
-from holynb.pool.fit.mesh import Mesh
-from holynb.pool.fit.preflight import forecast
+from holynb.pool.fit import Mesh, forecast
 from holynb.pool.server import config, lifecycle
 from holynb.pool.server.app import application
 from holynb.pool.server.config import Plan, plan_of

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from holynb.pool.models.weights import WeightsError, ready
+from holynb.pool.models import WeightsError, ready
 from holynb.pool.server.config import Plan
 from holynb.pool.server.lifecycle import Failed
 from holynb.pool.server.service import Service

@@ -17,11 +17,7 @@ from typing import Any
 
 from holynb.pool.fit import memory
 from holynb.pool.models import embedded
-from holynb.pool.server import lifecycle
-from holynb.pool.server.config import Plan, plan_of
-from holynb.pool.server.lifecycle import Failed
-from holynb.pool.server.prepare import weights_folder
-from holynb.pool.server.service import Identity
+from holynb.pool.server import Failed, Identity, Plan, lifecycle, plan_of, weights_folder
 from holynb.pool.vllm import reaper, upstream
 from holynb.pool.vllm.relay import Lodger, relay
 from holynb.pool.vllm.upstream import Broken

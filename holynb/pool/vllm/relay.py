@@ -20,12 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from holynb.pool.server import api
-from holynb.pool.server.api import ApiError
-from holynb.pool.server.app import Routes, refuse
-from holynb.pool.server.http import Events, Gone, body, event, unless_gone
-from holynb.pool.server.metrics import Metrics
-from holynb.pool.server.service import Service
+from holynb.pool.server import ApiError, Events, Gone, Metrics, Routes, Service, api, body, event, refuse, unless_gone
 from holynb.pool.vllm import upstream
 from holynb.pool.vllm.upstream import Broken, Reply
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb.config import keys
-from holynb.config.options import LATER, TABLE, Option
+from holynb.config import LATER, TABLE, Option, keys
 from holynb.errors import BadKey, BadOption, closest
 
 __all__ = ["FLAGS", "Line", "cell_help", "flag", "options_help", "parse", "split", "words"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from holynb.run.plan import Plan
+    from holynb.run import Plan
     from holynb.ui.cell.grammar import Line
 
 __all__ = ["Host"]

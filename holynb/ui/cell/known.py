@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from holynb.config.options import TABLE, Option
+from holynb.config import TABLE, Option
 
 __all__ = ["columns", "frames", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
 
@@ -71,7 +71,7 @@ def routers() -> list[str]:
 
 def frames(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Name → DataFrame, of a notebook's variables."""
-    from holynb.results.frame import is_frame
+    from holynb.results import is_frame
 
     return {k: v for k, v in variables.items() if not k.startswith("_") and is_frame(v)}
 
@@ -94,6 +94,6 @@ def keys() -> list[str]:
 
 def files() -> list[str]:
     """Files beside the notebook that rows can be read from."""
-    from holynb.results.frame import READERS
+    from holynb.results import READERS
 
     return sorted(p.name for p in Path().iterdir() if p.suffix in READERS or p.suffix in (".txt", ".jsonl", ".ndjson"))

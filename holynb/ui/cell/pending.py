@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
     from holynb.ui.cell.views import PageView
     from holynb.ui.cell.wait import Watch
 

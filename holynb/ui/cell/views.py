@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.ui.cell.wait import QUIET, View
-from holynb.ui.live.totals import Tally
-from holynb.ui.output.page import Page
-from holynb.ui.output.text import clean, clip, one_line, progress
+from holynb.ui.live import Tally
+from holynb.ui.output import Page, clean, clip, one_line, progress
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
 
 __all__ = ["Notice", "PageView", "Quiet", "Terminal", "Text", "choose", "plain", "show"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from kernels_support.jupyter.interrupt import Interrupts
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
 
 __all__ = ["View", "Watch", "follow", "wait"]
 

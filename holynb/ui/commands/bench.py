@@ -7,19 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holynb.config.options import Option, Options, whole
+from holynb.config import Option, Options, whole
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
-from holynb.ui.cell import grammar
-from holynb.ui.cell.pending import Step
-from holynb.ui.output import bars, svg
-from holynb.ui.output.text import clean, grid, one_line, progress, seconds
+from holynb.ui.cell import Step, grammar
+from holynb.ui.output import bars, clean, grid, one_line, progress, seconds, svg
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.run.bench import Bench, Measured
-    from holynb.run.run import Run
-    from holynb.ui.cell.host import Host
-    from holynb.ui.cell.wait import Watch
+    from holynb.run import Bench, Measured, Run
+    from holynb.ui.cell import Host, Watch
 
 __all__ = ["HELP", "as_html", "as_text", "asked", "spec", "start"]
 
@@ -112,8 +108,7 @@ def _column(table: Any, name: str) -> list[str]:
 
 def start(magic: Host, words: Sequence[str]) -> Step:
     """The first of the runs that the line waits for; the value at the end is the frame. Raises UserError before anything is sent."""
-    from holynb.run import bench
-    from holynb.run.run import Run
+    from holynb.run import Run, bench
 
     what = asked(words, magic.shell.user_ns)
     todo = bench.plans(what)
@@ -266,7 +261,8 @@ def _bars(found: Sequence[Measured]) -> str:
 
 def spec(found: Sequence[Measured]) -> dict[str, Any]:
     """The bars side by side as one figure in plotly's JSON."""
-    from holynb.ui.output.plots import COLOURS, CONFIG, INK, RULE
+    from holynb.ui.output import COLOURS
+    from holynb.ui.output.plots import CONFIG, INK, RULE
 
     shown = {t: c for t, c in BARS.items() if any(getattr(m, column) is not None for m in found for column, _ in c)}
     data: list[dict[str, Any]] = []

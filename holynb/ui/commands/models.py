@@ -13,7 +13,7 @@ from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, Fault, closest
 from holynb.pricing import prices
 from holynb.types import Route
-from holynb.ui.output.text import grid
+from holynb.ui.output import grid
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
-from holynb.ui.output.text import ago, clean, grid, one_line
+from holynb.ui.output import ago, clean, grid, one_line
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.config.options import Options
-    from holynb.pricing.spending import Spent
-    from holynb.run.plan import Plan
-    from holynb.ui.cell.host import Host
+    from holynb.config import Options
+    from holynb.pricing import Spent
+    from holynb.run import Plan
+    from holynb.ui.cell import Host
 
 __all__ = ["bench", "cache", "confirm", "cost", "keep", "prompts", "roi"]
 
@@ -117,7 +117,7 @@ def _table(lines: Sequence[Spent], *, day: bool) -> str:
 
 def money(said: Spent) -> str:
     """What a line came to: `$0.42`, `$0.42 + 3 unknown`, `? (3)`; nothing where only a pool without a price answered. Simulated says so."""
-    from holynb.results.summary import dollars
+    from holynb.results import dollars
 
     simulated = " simulated" if said.provider == "sim" and said.cost else ""
     if said.cost is None:
@@ -126,7 +126,7 @@ def money(said: Spent) -> str:
 
 
 def _ahead(here: Any) -> str:
-    from holynb.results.summary import dollars
+    from holynb.results import dollars
 
     name = f"{here.first:%B %Y}"
     simulated = f" Simulated, and so nobody's money: {dollars(here.simulated.cost)}." if here.simulated.cost else ""
@@ -140,7 +140,7 @@ def cache(_: Host, rest: Sequence[str]) -> None:
     """`%infer cache [clear]`."""
     from holynb import runlog
     from holynb.pricing import spending
-    from holynb.results.summary import dollars
+    from holynb.results import dollars
 
     if list(rest) not in ([], ["clear"]):
         raise BadOption(f"%infer cache takes clear, not {' '.join(rest)!r}.{closest(rest[0], ['clear'])}")

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from holynb.config.options import Option, duration
+from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
-from holynb.ui.output.text import ago, count, grid
+from holynb.ui.output import ago, count, grid
 
 if TYPE_CHECKING:
-    from holynb.pools.client import PoolInfo
+    from holynb.pools import PoolInfo
 
 __all__ = ["HELP", "PLAN", "START", "run", "stages"]
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 from holynb.config import keys
 from holynb.run import quote
 from holynb.ui.commands import routing
-from holynb.ui.output.text import clean, clip, seconds
+from holynb.ui.output import clean, clip, seconds
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.run.plan import Plan
-    from holynb.run.quote import Quote
+    from holynb.run import Plan, Quote
     from holynb.types import Endpoint
 
 __all__ = ["text"]

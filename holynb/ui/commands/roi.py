@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from holynb.config.options import Option, real, whole
+from holynb.config import Option, real, whole
 from holynb.errors import BadOption, closest
-from holynb.results.summary import dollars
+from holynb.results import dollars
 from holynb.ui.cell import grammar
-from holynb.ui.output.text import clean, grid
+from holynb.ui.output import clean, grid
 
 if TYPE_CHECKING:
-    from holynb.pricing.roi import Line, Load, Own, Roi
+    from holynb.pricing import Line, Load, Own, Roi
 
 __all__ = ["HELP", "as_html", "as_text", "asked", "leave", "spec", "table"]
 
@@ -190,7 +190,7 @@ def _head(own: Own | None) -> Sequence[str]:
 
 
 def _notes(made: Roi) -> list[str]:
-    from holynb.pricing.roi import ARTICLE, about
+    from holynb.pricing import ARTICLE, about
 
     notes = []
     if made.own is not None:
@@ -218,7 +218,7 @@ def _assumed(lines: Sequence[Line]) -> dict[str, list[str]]:
 
 
 def _span(pair: tuple[Decimal, Decimal] | None) -> str:
-    from holynb.pricing.roi import about
+    from holynb.pricing import about
 
     if pair is None:
         return "?"
@@ -249,7 +249,8 @@ def _float(value: Decimal | None) -> float | None:
 
 def spec(made: Roi) -> dict[str, Any]:
     """Dollars a month by requests a day, from a hundredth to a hundred times the load, as a figure in plotly's JSON."""
-    from holynb.ui.output.plots import COLOURS, CONFIG, INK, RULE
+    from holynb.ui.output import COLOURS
+    from holynb.ui.output.plots import CONFIG, INK, RULE
 
     load = made.load
     days = [load.requests_per_day * 10 ** (k / 8) for k in range(-16, 17)]

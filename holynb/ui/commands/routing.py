@@ -6,13 +6,13 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from holynb.results.summary import dollars
+from holynb.results import dollars
 from holynb.run import routing
-from holynb.ui.output.text import grid, one_line
+from holynb.ui.output import grid, one_line
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.run.plan import Plan
+    from holynb.run import Plan
 
 __all__ = ["lines"]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from holynb.results.summary import dollars
+from holynb.results import dollars
 from holynb.types import Ended, Event, Failed, Outcome, Paused, Started
 from holynb.ui.live.timeseries import Course, Price
 from holynb.ui.live.totals import Tally
-from holynb.ui.output.text import clean, clip, one_line, price, seconds, shared_prefix, status
+from holynb.ui.output import clean, clip, one_line, price, seconds, shared_prefix, status
 
 __all__ = ["Asked", "Feed", "Tails"]
 

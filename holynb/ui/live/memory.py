@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import loop
 from holynb.types import Gauge, Noted
-from holynb.ui.output.series import BACK, SHORT
+from holynb.ui.output import BACK, SHORT
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
 
 __all__ = ["gpus", "machine", "sample", "watch"]
 
@@ -58,9 +58,9 @@ class _Pools:
         self._short = {name: Shortage(name) for name in names}
 
     def __call__(self) -> list[Gauge | Noted]:
-        from holynb import pools as known
+        from holynb.pools import glance
 
-        found = {name: info for name in self._names if (info := known.glance(name)) is not None}
+        found = {name: info for name in self._names if (info := glance(name)) is not None}
         notes = [note for name, info in found.items() for note in self._short[name].look(info.replicas)]
         return [*_memory([g for info in found.values() for g in info.memory], pools=bool(self._names)), *notes]
 
@@ -115,9 +115,9 @@ def _note(text: str, level: str) -> Noted:
 
 def sample(pools: Sequence[str] = ()) -> list[Gauge]:
     """Memory now: of these pools' devices; where they do not say, of the GPUs that are there; without either, this machine's RAM."""
-    from holynb import pools as known
+    from holynb.pools import gauges
 
-    return _memory([g for name in pools for g in known.gauges(name)], pools=bool(pools))
+    return _memory([g for name in pools for g in gauges(name)], pools=bool(pools))
 
 
 def _memory(found: Sequence[Gauge], *, pools: bool) -> list[Gauge]:

@@ -20,7 +20,7 @@ from holynb.errors import BadOption, closest
 from holynb.types import Ended, Event, Failed, Gauge, Load, Message, Noted, Outcome, Paused, Started, Usage
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
 
 __all__ = ["Recording", "Step", "read", "record", "shipped"]
 

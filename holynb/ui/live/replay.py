@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from holynb.journal import Journal
-from holynb.results.summary import summarize
+from holynb.results import summarize
 from holynb.types import Ended, Failed, Message, Noted
 from holynb.ui.live.feed import Asked
 from holynb.ui.live.recording import Recording
-from holynb.ui.output import report
-from holynb.ui.output.text import seconds
+from holynb.ui.output import report, seconds
 
 __all__ = ["Replay"]
 

@@ -17,7 +17,7 @@ from holynb.errors import Fault
 from holynb.types import Gauge, Load
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
     from holynb.types import Endpoint
 
 __all__ = ["events", "watch"]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holynb.results.summary import dollars
+from holynb.results import dollars
 from holynb.types import Ended, Failed, Message, Outcome, Started
 from holynb.ui.live.feed import Asked
-from holynb.ui.output import report
-from holynb.ui.output.text import clean, count, seconds
+from holynb.ui.output import clean, count, report, seconds
 
 if TYPE_CHECKING:
     from holynb.journal import Journal
-    from holynb.run.run import Run
+    from holynb.run import Run
     from holynb.types import Event
 
 __all__ = ["RunSource", "Source", "detail"]

@@ -9,8 +9,7 @@ from typing import Any
 
 from holynb.types import Ended, Event, Failed, Gauge, Load, Noted, Outcome
 from holynb.ui.live.buckets import Buckets
-from holynb.ui.output.series import mark, together
-from holynb.ui.output.text import percentile
+from holynb.ui.output import mark, percentile, together
 
 __all__ = ["Course", "Price"]
 

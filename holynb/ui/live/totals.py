@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from holynb.results.summary import Summary
+from holynb.results import Summary
 from holynb.types import Ended, Noted
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from holynb.ui.live.feed import TAIL, Feed
 from holynb.ui.live.source import RunSource, Source, detail
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
 
 __all__ = ["Live", "LiveView", "asset"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from holynb.results.summary import summarize
+from holynb.results import summarize
 from holynb.ui.output.html import PROSE, safe
 from holynb.ui.output.report import Report
 from holynb.ui.output.text import clean, clip, count, grid, one_line, percentile, price, seconds, status

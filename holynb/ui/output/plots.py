@@ -15,7 +15,7 @@ from holynb.ui.output import report, series, static, svg
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from holynb.run.session import SessionRun
+    from holynb.run import SessionRun
     from holynb.ui.output.page import Page
 
 __all__ = ["MIME", "bundle", "figures", "leave", "spec"]

@@ -14,8 +14,8 @@ from holynb.ui.output import series
 from holynb.ui.output.text import clip, one_line, shared_prefix
 
 if TYPE_CHECKING:
-    from holynb.results.summary import Summary
-    from holynb.run.session import SessionRun
+    from holynb.results import Summary
+    from holynb.run import SessionRun
     from holynb.schema import Schema
     from holynb.types import Event, Outcome
 
@@ -112,7 +112,7 @@ def load(name: str | None = None) -> Report:
 def _from_log(name: str) -> Report:
     from holynb import runlog, schema
     from holynb.config import settings
-    from holynb.results.summary import summarize
+    from holynb.results import summarize
     from holynb.run import resume
 
     kept = resume.stored(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from holynb.results.summary import dollars
+from holynb.results import dollars
 from holynb.types import Failed, Noted
 from holynb.ui.output import compared, series, svg
 from holynb.ui.output.html import PROSE, figure, safe
@@ -84,7 +84,9 @@ def charts(record: Report) -> dict[str, str]:
     drawn = {
         "cost": svg.chart(title, _lines({"total": spent}), dollars, at),
         "latency": svg.chart("Latency", _lines(series.latency(done)), seconds, at),
-        "tokens": svg.chart("Tokens/s", _lines({"": series.tokens(events, since)}), lambda v: f"{v:,.0f}", at, series.marks(events, since, Failed)),
+        "tokens": svg.chart(
+            "Tokens/s", _lines({"": series.tokens(events, since)}), lambda v: f"{v:,.0f}", at, series.marks(events, since, Failed)
+        ),
         "server": svg.chart("Server", _lines(series.load(events, since)), lambda v: f"{v:.0f}", at),
         "memory": svg.chart("Memory", _lines(series.memory(events, since)), _size, at, series.marks(events, since, Noted)),
     }
@@ -140,7 +142,10 @@ def _answer(record: Report) -> str:
 def _table(record: Report) -> str:
     if 1 < len(record.beside) <= compared.MOST and record.schema is None:
         return compared.as_html(record, MOST_ROWS, MOST_BYTES)
-    names = "".join(f"<th{PROSE if name not in ('status', 'route') else ''}>{safe(name)}</th>" for name in ("prompt", *record.columns, "status", *record.routed))
+    names = "".join(
+        f"<th{PROSE if name not in ('status', 'route') else ''}>{safe(name)}</th>"
+        for name in ("prompt", *record.columns, "status", *record.routed)
+    )
     head = f'<tr><th class="n"></th>{names}<th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
     out: list[str] = []
     size = 0
@@ -161,7 +166,9 @@ def _row(record: Report, row: int, asked: str) -> str:
     said = record.said(outcome)
     cls, key = (' class="holynb-bad"', "k holynb-bad") if bad else ("", "k")
     wide = f' colspan="{len(record.columns)}"' if len(said) < len(record.columns) else ""
-    told = "".join(f'<td dir="auto"{cls}{PROSE}{wide}>{safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said)
+    told = "".join(
+        f'<td dir="auto"{cls}{PROSE}{wide}>{safe(clip(clean(s[: 8 * MOST_ANSWER]).strip(), MOST_ANSWER // len(said)))}</td>' for s in said
+    )
     route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if record.routed else ""
     numbers = "".join(figure(n) for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (

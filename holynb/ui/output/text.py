@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from holynb.results.summary import Summary, dollars
+from holynb.results import Summary, dollars
 
 if TYPE_CHECKING:
     from holynb.types import Outcome

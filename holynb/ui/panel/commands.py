@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from holynb.config.options import Option
+from holynb.config import Option
 from holynb.errors import BadOption
 from holynb.ui.cell import grammar
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
-    from holynb.ui.cell.host import Host
+    from holynb.ui.cell import Host
     from holynb.ui.live.replay import Replay
 
 __all__ = ["dash", "panel", "replay"]

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from holynb.results.summary import dollars
+from holynb.results import dollars
 from holynb.ui.live import timer
-from holynb.ui.output import plots
-from holynb.ui.output.svg import COLOURS
-from holynb.ui.output.text import ago, seconds
+from holynb.ui.output import COLOURS, ago, plots, seconds
 from holynb.ui.panel import poolform
 
 if TYPE_CHECKING:
-    from holynb.pricing.spending import Spent
-    from holynb.run.session import SessionRun
-    from holynb.runlog.store import RunRecord
+    from holynb.pricing import Spent
+    from holynb.run import SessionRun
+    from holynb.runlog import RunRecord
 
 __all__ = ["Dash", "history_figure", "runs_table", "spent_table"]
 

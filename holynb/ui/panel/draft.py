@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb.config.options import BY_NAME
+from holynb.config import BY_NAME
 
 __all__ = ["Job"]
 

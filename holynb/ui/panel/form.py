@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from holynb.config.options import Options
+from holynb.config import Options
 from holynb.errors import HolynbError
-from holynb.ui.cell import known
+from holynb.ui.cell import Host, known
 from holynb.ui.cell.bridge import Bridge
 from holynb.ui.panel.draft import Job
 from holynb.ui.panel.outlet import Stage
 from holynb.words import counted
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
-    from holynb.ui.cell.host import Host
+    from holynb.run import Run
+    from holynb.ui.cell import Host
 
 __all__ = ["Form"]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from holynb.ui.cell.wait import QUIET
+from holynb.ui.cell import QUIET
 from holynb.ui.live import timer
 from holynb.ui.live.source import RunSource
 from holynb.ui.live.widget import LiveView
 from holynb.ui.output import report, static
 
 if TYPE_CHECKING:
-    from holynb.run.run import Run
+    from holynb.run import Run
 
 __all__ = ["Stage"]
 

@@ -13,10 +13,10 @@ from holynb.errors import HolynbError
 from holynb.ui.cell import known
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
-from holynb.ui.output.text import count
+from holynb.ui.output import count
 
 if TYPE_CHECKING:
-    from holynb.pools.info import PoolInfo
+    from holynb.pools import PoolInfo
 
 __all__ = ["PoolForm", "table"]
 
