@@ -20,16 +20,28 @@ if TYPE_CHECKING:
     runs: Sequence[Run]
 
 __all__ = [
-    "HolynbError", "InferError", "Interrupted", "Run", "UserError", "infer", "last", "load_ipython_extension", "runs",
+    "HolynbError",
+    "InferError",
+    "Interrupted",
+    "Run",
+    "UserError",
+    "infer",
+    "last",
+    "load_ipython_extension",
+    "runs",
     "unload_ipython_extension",
-]  # fmt: skip
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "HolynbError": "holynb.errors", "InferError": "holynb.errors", "Interrupted": "holynb.errors", "UserError": "holynb.errors",
-    "Run": "holynb.run", "infer": "holynb.run",
-}  # fmt: skip
+    "HolynbError": "holynb.errors",
+    "InferError": "holynb.errors",
+    "Interrupted": "holynb.errors",
+    "UserError": "holynb.errors",
+    "Run": "holynb.run",
+    "infer": "holynb.run",
+}
 
 
 def __getattr__(name: str) -> Any:

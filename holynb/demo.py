@@ -32,14 +32,19 @@ LABELS = {"Text Processing": "text", "Scientific/Engineering": "science", "Inter
 TOPIC_SYSTEM = "You name the topic of a text."
 TOPIC_ASK = "{}\nTopic (text, science or web)?"
 TOPIC_TURNS = (
-    ("Serve static files over HTTP", "web"), ("Fundamental algorithms for scientific computing", "science"), ("Parse and write XML", "text"),
-    ("Turn HTML into plain text", "text"), ("Solve differential equations", "science"), ("Send e-mail over SMTP", "web"),
-)  # fmt: skip
+    ("Serve static files over HTTP", "web"),
+    ("Fundamental algorithms for scientific computing", "science"),
+    ("Parse and write XML", "text"),
+    ("Turn HTML into plain text", "text"),
+    ("Solve differential equations", "science"),
+    ("Send e-mail over SMTP", "web"),
+)
 SHORT_ASK = "Shorten to a few words: {}"
 SHORT_TURNS = (
-    ("A very fast and easy library for parsing dates", "parsing dates"), ("Simple HTTP server written in pure Python", "HTTP server"),
+    ("A very fast and easy library for parsing dates", "parsing dates"),
+    ("Simple HTTP server written in pure Python", "HTTP server"),
     ("The missing tool for drawing maps in notebooks", "drawing maps in notebooks"),
-)  # fmt: skip
+)
 
 ROWS, LONGEST = 44, 200
 POOL = "demo"
@@ -135,10 +140,16 @@ def _job(sources: Sequence[Source], info: PoolInfo) -> pd.DataFrame:
     frame.insert(0, "name", [s.name for s in sources])
     frame["topic"] = topics.frame()["text"]
     frame["own"] = ["/".join(s.topics) for s in sources]
-    print(grid(["name", "summary", "short", "topic", "own topic"], [
-        [s.name, s.summary, short, topic, "/".join(s.topics)]
-        for s, short, topic in list(zip(sources, frame["short"], frame["topic"], strict=True))[:12]
-    ], {1: 46}))  # fmt: skip
+    print(
+        grid(
+            ["name", "summary", "short", "topic", "own topic"],
+            [
+                [s.name, s.summary, short, topic, "/".join(s.topics)]
+                for s, short, topic in list(zip(sources, frame["short"], frame["topic"], strict=True))[:12]
+            ],
+            {1: 46},
+        )
+    )
     print(f"   … {len(frame)} rows in all")
     print(f"   {score(sources, list(frame['topic'])).line()}")
     print(f"   {_shortened(sources, list(frame['short']))}")

@@ -25,9 +25,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "KINDS", "RETRYABLE", "BadKey", "BadOption", "BadPrompt", "BadRoute", "BadSetting", "Fault", "HolynbError", "InferError", "Interrupted",
-    "UserError", "closest",
-]  # fmt: skip
+    "KINDS",
+    "RETRYABLE",
+    "BadKey",
+    "BadOption",
+    "BadPrompt",
+    "BadRoute",
+    "BadSetting",
+    "Fault",
+    "HolynbError",
+    "InferError",
+    "Interrupted",
+    "UserError",
+    "closest",
+]
 
 
 class UserError(HolynbError):

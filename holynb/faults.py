@@ -10,9 +10,23 @@ __all__ = ["KINDS", "RETRYABLE", "Fault", "HolynbError"]
 
 #: What can go wrong with an attempt, the values of the frame's `error_type`.
 KINDS = (
-    "rate_limit", "quota", "auth", "timeout", "connection", "context_length", "content_filter", "invalid_output",
-    "truncated", "oom", "server", "bad_request", "not_found", "budget", "deadline", "internal",
-)  # fmt: skip
+    "rate_limit",
+    "quota",
+    "auth",
+    "timeout",
+    "connection",
+    "context_length",
+    "content_filter",
+    "invalid_output",
+    "truncated",
+    "oom",
+    "server",
+    "bad_request",
+    "not_found",
+    "budget",
+    "deadline",
+    "internal",
+)
 
 #: The kinds that another attempt at the same endpoint can cure.
 RETRYABLE = frozenset({"rate_limit", "timeout", "connection", "truncated", "oom", "server", "invalid_output"})

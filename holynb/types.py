@@ -17,9 +17,30 @@ from holynb.secret import Secret
 from holynb.usage import Limits, Usage
 
 __all__ = [
-    "Completion", "Delta", "Done", "Ended", "Endpoint", "Engine", "Event", "Failed", "Gauge", "Limits", "Load", "Message", "Noted",
-    "Outcome", "Paused", "Prompt", "Request", "Route", "Sampling", "Secret", "Started", "Timeouts", "Usage",
-]  # fmt: skip
+    "Completion",
+    "Delta",
+    "Done",
+    "Ended",
+    "Endpoint",
+    "Engine",
+    "Event",
+    "Failed",
+    "Gauge",
+    "Limits",
+    "Load",
+    "Message",
+    "Noted",
+    "Outcome",
+    "Paused",
+    "Prompt",
+    "Request",
+    "Route",
+    "Sampling",
+    "Secret",
+    "Started",
+    "Timeouts",
+    "Usage",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,16 @@ class Runner:
 
     def stats(self) -> dict[str, Any]:
         return {
-            "running": len(self._running), "waiting": len(self._waiting), "kv_used": sum(at for _, at in self._running.values()), "kv_total": ROOM,
-            "max_len": self._max_len, "steps": self._steps,
-            "device": "cpu", "memory_used": 100, "memory_total": 1000, "memory_ours": 12, "weights_bytes": 4, "kv_bytes": 6,
-        }  # fmt: skip
+            "running": len(self._running),
+            "waiting": len(self._waiting),
+            "kv_used": sum(at for _, at in self._running.values()),
+            "kv_total": ROOM,
+            "max_len": self._max_len,
+            "steps": self._steps,
+            "device": "cpu",
+            "memory_used": 100,
+            "memory_total": 1000,
+            "memory_ours": 12,
+            "weights_bytes": 4,
+            "kv_bytes": 6,
+        }

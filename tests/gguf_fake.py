@@ -23,19 +23,33 @@ def weights(seed: int = 0) -> dict[str, Any]:
     for i in range(LAYERS):
         at = f"model.layers.{i}."
         out |= {
-            f"{at}input_layernorm.weight": of(HIDDEN), f"{at}post_attention_layernorm.weight": of(HIDDEN),
-            f"{at}self_attn.q_proj.weight": of(HEADS * HEAD, HIDDEN), f"{at}self_attn.k_proj.weight": of(KV * HEAD, HIDDEN),
-            f"{at}self_attn.v_proj.weight": of(KV * HEAD, HIDDEN), f"{at}self_attn.o_proj.weight": of(HIDDEN, HEADS * HEAD),
-            f"{at}mlp.gate_proj.weight": of(WIDE, HIDDEN), f"{at}mlp.up_proj.weight": of(WIDE, HIDDEN), f"{at}mlp.down_proj.weight": of(HIDDEN, WIDE),
-        }  # fmt: skip
+            f"{at}input_layernorm.weight": of(HIDDEN),
+            f"{at}post_attention_layernorm.weight": of(HIDDEN),
+            f"{at}self_attn.q_proj.weight": of(HEADS * HEAD, HIDDEN),
+            f"{at}self_attn.k_proj.weight": of(KV * HEAD, HIDDEN),
+            f"{at}self_attn.v_proj.weight": of(KV * HEAD, HIDDEN),
+            f"{at}self_attn.o_proj.weight": of(HIDDEN, HEADS * HEAD),
+            f"{at}mlp.gate_proj.weight": of(WIDE, HIDDEN),
+            f"{at}mlp.up_proj.weight": of(WIDE, HIDDEN),
+            f"{at}mlp.down_proj.weight": of(HIDDEN, WIDE),
+        }
     return out
 
 
 GGUF_NAMES = {
-    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "model.layers.": "blk.",
-}  # fmt: skip
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "model.layers.": "blk.",
+}
 
 
 def permuted(values: Any, heads: int) -> Any:
@@ -47,9 +61,15 @@ def write(path: Path, family: str = "llama", **changes: Any) -> dict[str, Any]:
     """The file; returns the weights. `changes` override header fields; None leaves one out."""
     writer = gguf.GGUFWriter(path, family)
     facts: dict[str, Any] = {
-        "block_count": LAYERS, "context_length": 128, "embedding_length": HIDDEN, "feed_forward_length": WIDE, "attention.head_count": HEADS,
-        "attention.head_count_kv": KV, "rope.dimension_count": HEAD, **changes,
-    }  # fmt: skip
+        "block_count": LAYERS,
+        "context_length": 128,
+        "embedding_length": HIDDEN,
+        "feed_forward_length": WIDE,
+        "attention.head_count": HEADS,
+        "attention.head_count_kv": KV,
+        "rope.dimension_count": HEAD,
+        **changes,
+    }
     for name, value in facts.items():
         if value is not None and "." not in name.removeprefix("attention.").removeprefix("rope.") and not name.startswith("tokenizer"):
             writer.add_uint32(f"{family}.{name}", value)

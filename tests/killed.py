@@ -125,6 +125,13 @@ def halfway(home: Path, rows: int, lanes: int) -> Told:
             frame = finished(second)
     counts = Counter(server.seen.values())
     return Told(
-        rows, lanes, server.seen.total(), counts[2], sum(n for times, n in counts.items() if times > 2), kept, len(log.answers(found.id)),
-        time.monotonic() - start, frame,
-    )  # fmt: skip
+        rows,
+        lanes,
+        server.seen.total(),
+        counts[2],
+        sum(n for times, n in counts.items() if times > 2),
+        kept,
+        len(log.answers(found.id)),
+        time.monotonic() - start,
+        frame,
+    )

@@ -74,8 +74,7 @@ def read(name: str, source: str, path: Path = Path("x.py")) -> Module:
     tree = ast.parse(source)
     known = tuple(_functions(tree))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return Module(name, path, len(source.splitlines()), ast.get_docstring(tree), tuple(_imports(tree, package)), known,
-                  tuple(_taken(tree)))  # fmt: skip
+    return Module(name, path, len(source.splitlines()), ast.get_docstring(tree), tuple(_imports(tree, package)), known, tuple(_taken(tree)))
 
 
 def _taken(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -106,8 +105,10 @@ def _names(node: ast.AST, package: str) -> list[str]:
             parts = package.split(".")
             base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
         # `from package import module` imports the module: the longer name is kept where it is one.
-        return [f"{base}.{a.name}" if (ROOT / base.replace(".", "/") / f"{a.name}.py").exists() or is_package(f"{base}.{a.name}") else base
-                for a in node.names]  # fmt: skip
+        return [
+            f"{base}.{a.name}" if (ROOT / base.replace(".", "/") / f"{a.name}.py").exists() or is_package(f"{base}.{a.name}") else base
+            for a in node.names
+        ]
     if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("import_module", "__import__"):
         return [a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)]
     return []
@@ -135,8 +136,13 @@ def _function(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Functi
     bare = tuple(p.arg for p in known if p.annotation is None)
     if node.returns is None:
         bare += ("return",)
-    return Function(name, (node.end_lineno or node.lineno) - node.lineno + 1, tuple(p.arg for p in known), bare,
-                    tuple(ast.unparse(d).partition("(")[0] for d in node.decorator_list))  # fmt: skip
+    return Function(
+        name,
+        (node.end_lineno or node.lineno) - node.lineno + 1,
+        tuple(p.arg for p in known),
+        bare,
+        tuple(ast.unparse(d).partition("(")[0] for d in node.decorator_list),
+    )
 
 
 def cycles(edges: dict[str, set[str]]) -> list[list[str]]:

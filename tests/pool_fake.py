@@ -18,10 +18,7 @@ from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 
 HERE = Path(__file__).parent
-TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}"
-    "{{ m.content }}{% endfor %}"
-)  # fmt: skip
+TEMPLATE = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}{{ m.content }}{% endfor %}"
 
 
 def byte_model(folder: Path, context: int = 512) -> Path:

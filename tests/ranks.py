@@ -25,10 +25,14 @@ def answers(
     running = [
         subprocess.Popen(
             [sys.executable, __file__, str(folder), str(tensor), str(pipe), str(micro), str(rank), address, engine],
-            env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in range(tensor * pipe)
-    ]  # fmt: skip
+    ]
     try:
         for process in running[1:]:
             process.stdin.close()  # type: ignore[union-attr]

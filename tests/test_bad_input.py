@@ -54,13 +54,18 @@ def first_time(bad: Sequence[Step], good: Sequence[Step] = (OK,)) -> Callable[[A
 @pytest.mark.parametrize(
     "bad",
     [
-        [reply("<html><title>Welcome</title>please log in</html>")], [reply(json.dumps(OPENAI.whole).encode()[:40])], [reply(b"")],
-        [reply({"error": {"message": "the engine is not ready", "type": "server_error"}})], [reply(b"\x00\xff" * 500)],
-        [b"HTTP/1.1 200 OK\r\n\x00\x01: \xff\r\nno colon at all\r\n\r\n", EOF], [b"\x16\x03\x01\x02\x00garbage", EOF],
-        [reply(OPENAI.whole, content_length="1")], [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", EOF],
+        [reply("<html><title>Welcome</title>please log in</html>")],
+        [reply(json.dumps(OPENAI.whole).encode()[:40])],
+        [reply(b"")],
+        [reply({"error": {"message": "the engine is not ready", "type": "server_error"}})],
+        [reply(b"\x00\xff" * 500)],
+        [b"HTTP/1.1 200 OK\r\n\x00\x01: \xff\r\nno colon at all\r\n\r\n", EOF],
+        [b"\x16\x03\x01\x02\x00garbage", EOF],
+        [reply(OPENAI.whole, content_length="1")],
+        [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", EOF],
     ],
     ids=["html", "half-json", "empty", "error-in-200", "binary", "nonsense-header", "tls-hello", "wrong-length", "wrong-chunk"],
-)  # fmt: skip
+)
 def test_an_answer_that_is_none_is_asked_for_again(bad: Sequence[Step]):
     with Exact(first_time(bad)) as server:
         frame = run(server)
@@ -85,9 +90,15 @@ def test_ten_megabytes_in_one_piece_are_an_answer_or_one_clear_line(stream: bool
 
 def test_headers_of_nonsense_change_no_answer_and_stop_no_row():
     said = {
-        "x_ratelimit_limit_requests": "many", "x_ratelimit_remaining_requests": "-7", "x_ratelimit_reset_requests": "\xff\x00soon", "retry_after": "1e999",
-        "x_ratelimit_remaining_tokens": "9" * 400, "x_ratelimit_limit_tokens": "0", "x_ratelimit_reset_tokens": "NaN", "date": "yesterday",
-    }  # fmt: skip
+        "x_ratelimit_limit_requests": "many",
+        "x_ratelimit_remaining_requests": "-7",
+        "x_ratelimit_reset_requests": "\xff\x00soon",
+        "retry_after": "1e999",
+        "x_ratelimit_remaining_tokens": "9" * 400,
+        "x_ratelimit_limit_tokens": "0",
+        "x_ratelimit_reset_tokens": "NaN",
+        "date": "yesterday",
+    }
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + b"".join(
         f"{k.replace('_', '-')}: {v}\r\n".encode("latin-1") for k, v in said.items() if "\x00" not in v
     )
@@ -155,9 +166,16 @@ def test_a_wall_clock_that_jumps_moves_no_limit_and_no_deadline(clock: Clock, ju
 
     with Exact(script) as server:
         went = holynb.infer(
-            [f"row {i}" for i in range(30)], "openai/gpt-4.1-mini", api_base=server.base, cache=False, concurrency=4, deadline=60, timeout=20,
-            rpm=6000, budget=5.0,
-        ).wait(60)  # fmt: skip
+            [f"row {i}" for i in range(30)],
+            "openai/gpt-4.1-mini",
+            api_base=server.base,
+            cache=False,
+            concurrency=4,
+            deadline=60,
+            timeout=20,
+            rpm=6000,
+            budget=5.0,
+        ).wait(60)
         frame = went.frame()
         assert len(server.asked) == int(frame["attempts"].sum()) == 31
     assert frame["status"].tolist() == ["ok"] * 30

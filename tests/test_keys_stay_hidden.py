@@ -56,9 +56,11 @@ class Case:
 
 
 CASES = (
-    Case("environment", "openai", OPENAI, "direct"), Case("dotenv", "anthropic", ANTHROPIC, "httpx"),
-    Case("keyring", "gemini", GEMINI, "aiohttp"), Case("prompt", "holysheep", OPENAI, "direct"),
-)  # fmt: skip
+    Case("environment", "openai", OPENAI, "direct"),
+    Case("dotenv", "anthropic", ANTHROPIC, "httpx"),
+    Case("keyring", "gemini", GEMINI, "aiohttp"),
+    Case("prompt", "holysheep", OPENAI, "direct"),
+)
 
 DRAWER = f"""
 from keyring.backend import KeyringBackend
@@ -91,15 +93,30 @@ CELLS = (
     "%%infer good << ROUTE -l --name first\nanswer 1\nanswer 2\nanswer 3\nanswer 4",
     "%%infer slow << ROUTE -l -c 1 --stream --no-cache\nslow 1\nslow 2\nslow 3\nslow 4\nslow 5",
     "%%infer mixed << ROUTE -l --retries 1 --no-cache --name mixed\nanswer\nfail json\nfail page\nfail half\nfail wrong\nfail 200\nfail cut\nfail header\nfail limit",
-    "%%infer told << ROUTE -l --name told\ntold 1\ntold 2", "%%infer told << ROUTE --stream --refresh\ntold 3",
+    "%%infer told << ROUTE -l --name told\ntold 1\ntold 2",
+    "%%infer told << ROUTE --stream --refresh\ntold 3",
     "%%infer moved << ROUTE --retries 0\nredirect",
-    "%%infer refused << ROUTE -l\nrefuse 1\nrefuse 2", "%%infer refused << ROUTE --debug --refresh\nrefuse 3",
-    "import holynb\nholynb.infer(['refuse 4'], 'ROUTE', cache=False).wait()", RECORDED,
-    "%infer show first", "%infer show mixed", "%infer runs", "%infer status", "%infer models PROVIDER", "%infer cost", "%infer cache", "%infer dash",
-    "%infer panel", "%%infer ROUTE --show-code --stream --api-key-name VARIABLE\nanswer", "%%infer ROUTE --dry-run\nanswer",
-    "%infer run --only failed mixed", EXPORTED, LOOKED_AT, "import pickle\npickle.dumps(one.plan.secrets)",
+    "%%infer refused << ROUTE -l\nrefuse 1\nrefuse 2",
+    "%%infer refused << ROUTE --debug --refresh\nrefuse 3",
+    "import holynb\nholynb.infer(['refuse 4'], 'ROUTE', cache=False).wait()",
+    RECORDED,
+    "%infer show first",
+    "%infer show mixed",
+    "%infer runs",
+    "%infer status",
+    "%infer models PROVIDER",
+    "%infer cost",
+    "%infer cache",
+    "%infer dash",
+    "%infer panel",
+    "%%infer ROUTE --show-code --stream --api-key-name VARIABLE\nanswer",
+    "%%infer ROUTE --dry-run\nanswer",
+    "%infer run --only failed mixed",
+    EXPORTED,
+    LOOKED_AT,
+    "import pickle\npickle.dumps(one.plan.secrets)",
     "1 / len([one.plan.secrets, one._scheduler, *one.journal.rows][:0])",
-)  # fmt: skip
+)
 
 
 def script(case: Case, elsewhere: Exact) -> Any:
@@ -121,13 +138,18 @@ def script(case: Case, elsewhere: Exact) -> Any:
             return [stream_head(case.wire.kind), chunk(stream), EOF] if streaming(asked) else [reply(texts)]
         whole = [stream_head(case.wire.kind), chunk(case.wire.stream), EOF] if streaming(asked) else [reply(case.wire.whole)]
         known: dict[str, Sequence[Step]] = {
-            "slow": [0.3, *whole], "refuse": [reply(echo | {"key": KEY}, 401, x_your_key=KEY, www_authenticate=f"Bearer {KEY}")],
+            "slow": [0.3, *whole],
+            "refuse": [reply(echo | {"key": KEY}, 401, x_your_key=KEY, www_authenticate=f"Bearer {KEY}")],
             "redirect": [reply(b"", 307, location=f"{elsewhere.base}/{KEY}?key={KEY}")],
-            "fail json": [reply(echo, 500)], "fail page": [reply(f"<html><title>502 {KEY}</title><b>{SECRET}</b></html>", 502)],
-            "fail half": [reply(f'{{"key": "{KEY}", "half'.encode())], "fail wrong": [reply(echo, 400)], "fail 200": [reply(echo)],
+            "fail json": [reply(echo, 500)],
+            "fail page": [reply(f"<html><title>502 {KEY}</title><b>{SECRET}</b></html>", 502)],
+            "fail half": [reply(f'{{"key": "{KEY}", "half'.encode())],
+            "fail wrong": [reply(echo, 400)],
+            "fail 200": [reply(echo)],
             "fail cut": [reply(f'{{"{KEY}'.encode(), content_length="9999"), EOF],
-            "fail header": [f"HTTP/1.1 200 OK\r\nno colon but {KEY}\r\n\r\n".encode(), EOF], "fail limit": [reply(echo, 429, retry_after_ms="1")] if len(limited) < 3 else whole,
-        }  # fmt: skip
+            "fail header": [f"HTTP/1.1 200 OK\r\nno colon but {KEY}\r\n\r\n".encode(), EOF],
+            "fail limit": [reply(echo, 429, retry_after_ms="1")] if len(limited) < 3 else whole,
+        }
         return next((found for word, found in known.items() if word in body), whole)
 
     return steps
@@ -201,9 +223,14 @@ def executed(case: Case, place: Path, home: Path, server: Exact) -> Asking:
         (place / name).write_text(text)
     path = os.pathsep.join([str(ROOT), str(place), os.environ.get("PYTHONPATH", "")])
     env = {
-        **os.environ, "HOLYNB_HOME": str(home), "PYTHONPATH": path, "IPYTHONDIR": str(place / "ipython"), "VSCODE_PID": "1", "HOLYNB_HTTP": case.transport,
+        **os.environ,
+        "HOLYNB_HOME": str(home),
+        "PYTHONPATH": path,
+        "IPYTHONDIR": str(place / "ipython"),
+        "VSCODE_PID": "1",
+        "HOLYNB_HTTP": case.transport,
         f"{case.provider.upper()}_BASE_URL": server.base,
-    }  # fmt: skip
+    }
     if case.origin == "environment":
         env[case.variable] = KEY
     if case.origin == "keyring":

@@ -356,7 +356,7 @@ def functions() -> list[tuple[Module, Function]]:
 
 
 def test_modules_stay_small() -> None:
-    assert not {m.name: m.lines for m in modules() if m.lines > 310}
+    assert not {m.name: m.lines for m in modules() if m.lines > 350}
 
 
 def test_modules_say_what_they_are_for() -> None:

@@ -81,9 +81,11 @@ print("good")
 
 def on(system: str, code: str, *args: str) -> str:
     env = {
-        **os.environ, "HOLYNB_TEST_SYSTEM": system, "HOLYNB_POOL_RUNNER": "fake_runner:Runner",
+        **os.environ,
+        "HOLYNB_TEST_SYSTEM": system,
+        "HOLYNB_POOL_RUNNER": "fake_runner:Runner",
         "PYTHONPATH": os.pathsep.join(map(str, (HERE / "systems", HERE, HERE.parent))),
-    }  # fmt: skip
+    }
     done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False, timeout=120, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]

@@ -12,14 +12,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 FAMILIES = ("llama", "llama3", "mistral", "qwen2", "qwen3", "qwen3-tied", "llama-bias")
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "max_position_embeddings": 512, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 LLAMA3 = {
-    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
     "rope_theta": 10000.0,
-}  # fmt: skip
+}
 
 
 def config(family: str) -> Any:
@@ -72,9 +84,14 @@ def greedy(model: Any, ids: list[int], count: int) -> list[int]:
 
     with torch.no_grad():
         made: list[int] = model.generate(
-            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=count, min_new_tokens=count, do_sample=False,
-            eos_token_id=None, pad_token_id=0,
-        )[0, len(ids) :].tolist()  # fmt: skip
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),
+            max_new_tokens=count,
+            min_new_tokens=count,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )[0, len(ids) :].tolist()
     return made
 
 

@@ -182,7 +182,7 @@ TABLE: tuple[Option, ...] = (
     Option("save", ("-S", "--save"), "NAME", "save this prompt", group="prompt"),
     Option("use", ("--use",), "NAME", "use a saved prompt as the body", group="prompt"),
     _switch("no_execute", "-N", "--no-execute", help="with --save: only save", group="prompt"),
-)  # fmt: skip
+)
 
 #: Planned, and refused with their own line.
 LATER: Mapping[str, str] = {

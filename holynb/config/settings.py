@@ -185,9 +185,15 @@ def _want(value: Any, kind: type, origin: str, key: str, what: str) -> None:
 
 #: What a provider's table says; an engine may know more, under `options`.
 FIELDS: Mapping[str, tuple[type, str]] = {
-    "base": (str, "text"), "key": (str, "text"), "wire": (str, "text"), "page": (str, "text"), "max_tokens": (str, "the name of a field"),
-    "key_optional": (bool, "true or false"), "models": (Mapping, "a table"), "options": (Mapping, "a table"),
-}  # fmt: skip
+    "base": (str, "text"),
+    "key": (str, "text"),
+    "wire": (str, "text"),
+    "page": (str, "text"),
+    "max_tokens": (str, "the name of a field"),
+    "key_optional": (bool, "true or false"),
+    "models": (Mapping, "a table"),
+    "options": (Mapping, "a table"),
+}
 
 
 def _check_provider(name: str, said: Mapping[str, Any], origin: str) -> None:
@@ -250,8 +256,8 @@ def route(text: str | None = None) -> Route:
     if found.provider not in known:
         raise BadRoute(
             f"There is no provider {found.provider!r}.{closest(found.provider, known)} Known: {', '.join(sorted(known))}; "
-            f"your own: [provider.{found.provider}] base = \"https://…/v1\" in {home() / 'config.toml'}."
-        )  # fmt: skip
+            f'your own: [provider.{found.provider}] base = "https://…/v1" in {home() / "config.toml"}.'
+        )
     return found
 
 
@@ -264,9 +270,14 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
         raise BadOption("--api-key-name takes the name of the environment variable that holds the key, never the key itself.")
     base = _base(route, said, api_base)
     return Endpoint(
-        route, said.wire, base.rstrip("/"), api_key_name or said.key or None, said.page or None,
-        said.key_optional and api_key_name is None, {"max_tokens": said.max_tokens, **said.options},
-    )  # fmt: skip
+        route,
+        said.wire,
+        base.rstrip("/"),
+        api_key_name or said.key or None,
+        said.page or None,
+        said.key_optional and api_key_name is None,
+        {"max_tokens": said.max_tokens, **said.options},
+    )
 
 
 def _base(route: Route, said: Provider, api_base: str | None) -> str:

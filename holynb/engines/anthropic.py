@@ -24,9 +24,13 @@ VERSION = "2023-06-01"
 MAX_TOKENS = 2048
 
 FINISH: Mapping[str, str] = {
-    "end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "model_context_window_exceeded": "length", "tool_use": "tool",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool",
     "refusal": "content_filter",
-}  # fmt: skip
+}
 DROPPABLE = ("temperature", "top_p")
 
 
@@ -166,9 +170,17 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
 
 #: The statuses of errors that come inside a 200.
 _STATUSES: Mapping[str, int] = {
-    "invalid_request_error": 400, "authentication_error": 401, "billing_error": 402, "permission_error": 403, "not_found_error": 404,
-    "request_too_large": 413, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504, "overloaded_error": 529,
-}  # fmt: skip
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
 
 
 def _detail(value: Mapping[str, Any], status: int) -> tuple[int, ErrorDetail]:

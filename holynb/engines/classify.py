@@ -16,10 +16,19 @@ from holynb.errors import Fault
 
 __all__ = ["ErrorDetail", "malformed", "readable", "to_fault"]
 
-_QUOTA_CODES = frozenset({
-    "insufficient_quota", "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded", "billing_error", "enforced_spend_limit_reached", "billing_hard_limit_reached", "billing_not_active",
-})  # fmt: skip
+_QUOTA_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "billing_error",
+        "enforced_spend_limit_reached",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+    }
+)
 _QUOTA = re.compile(
     r"insufficient[ _](?:user[ _])?(?:quota|balance|credits?|funds)|credit balance|spend(?:ing)? limit|out of credits|not enough credits|余额不足|额度不足|欠费",
     re.IGNORECASE,
@@ -33,8 +42,9 @@ _AUTH = re.compile(
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "request_too_large"})
 _CONTEXT = re.compile(
     r"context[ _-]?(?:length|window|size)|prompt is too long|token count.{0,40}exceeds|(?:input|prompt)\b.{0,40}\btoo (?:long|large)"
-    r"|too many (?:input |prompt )?tokens|reduce the length", re.IGNORECASE,
-)  # fmt: skip
+    r"|too many (?:input |prompt )?tokens|reduce the length",
+    re.IGNORECASE,
+)
 _FILTER_CODES = frozenset(
     {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked", "sensitive_words_detected"}
 )

@@ -32,8 +32,11 @@ _FILTERED = (
 )
 _FAILED = ("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE")
 FINISH: Mapping[str, str] = {
-    "STOP": "stop", "MAX_TOKENS": "length", **dict.fromkeys(_FILTERED, "content_filter"), **dict.fromkeys(_FAILED, "error"),
-}  # fmt: skip
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    **dict.fromkeys(_FILTERED, "content_filter"),
+    **dict.fromkeys(_FAILED, "error"),
+}
 
 #: What `-p` names at the top of the request; everything else belongs to generationConfig.
 TOP = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "serviceTier", "modelArmorConfig")

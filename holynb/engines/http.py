@@ -221,9 +221,12 @@ def _aiohttp(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None
         else:
             connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=60)
         return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), max_field_size=LONGEST_HEADER, max_line_size=LONGEST_HEADER,
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            max_field_size=LONGEST_HEADER,
+            max_line_size=LONGEST_HEADER,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        )  # fmt: skip
+        )
 
     return AiohttpTransport(verify=context, proxy=proxy, client=session)
 

@@ -72,9 +72,13 @@ def redirected(url: str, status: int, location: str) -> Fault:
     there = urlsplit(urljoin(url, location))
     to = f"{there.scheme}://{there.netloc}{there.path}" if there.netloc else "nowhere"
     return Fault(
-        "connection", f"{urlsplit(url).hostname} redirects ({status}) to {to}, and a key never follows a redirect. Set the base URL to the "
-        "address you mean (--api-base).", status=status, retry=False, stops=True,
-    )  # fmt: skip
+        "connection",
+        f"{urlsplit(url).hostname} redirects ({status}) to {to}, and a key never follows a redirect. Set the base URL to the "
+        "address you mean (--api-base).",
+        status=status,
+        retry=False,
+        stops=True,
+    )
 
 
 def _certificate(chain: list[BaseException], host: str) -> Fault | None:
@@ -83,9 +87,11 @@ def _certificate(chain: list[BaseException], host: str) -> Fault | None:
             # aiohttp's class of it inherits from ssl's, but has not its attributes.
             why = getattr(exc, "verify_message", None) or _words(exc)
             return Fault(
-                "connection", f"the certificate of {host} is not trusted: {why}. SSL_CERT_FILE can name the certificates to trust.",
-                retry=False, stops=True,
-            )  # fmt: skip
+                "connection",
+                f"the certificate of {host} is not trusted: {why}. SSL_CERT_FILE can name the certificates to trust.",
+                retry=False,
+                stops=True,
+            )
     return None
 
 

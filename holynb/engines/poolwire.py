@@ -20,10 +20,16 @@ _NOTES = {"oom": "oom: the pool's memory ran out under this row, which was kept 
 
 #: The server's error codes as kinds of Fault.
 _KINDS = {
-    "context_length_exceeded": "context_length", "oom": "oom", "model_not_found": "not_found", "invalid_api_key": "auth",
-    "replica_died": "server", "pool_failed": "connection", "server_error": "server", "unsupported_parameter": "bad_request",
+    "context_length_exceeded": "context_length",
+    "oom": "oom",
+    "model_not_found": "not_found",
+    "invalid_api_key": "auth",
+    "replica_died": "server",
+    "pool_failed": "connection",
+    "server_error": "server",
+    "unsupported_parameter": "bad_request",
     "invalid_schema": "bad_request",
-}  # fmt: skip
+}
 
 
 class Ended(Fault):
@@ -77,8 +83,12 @@ def body(request: Request, model: str) -> bytes:
     """What is posted. Always streamed, so that a row in the pool's queue can be told from one that is silent."""
     s = request.sampling
     said = {
-        "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed, "stop": list(s.stop) or None,
-    }  # fmt: skip
+        "max_tokens": s.max_tokens,
+        "temperature": s.temperature,
+        "top_p": s.top_p,
+        "seed": s.seed,
+        "stop": list(s.stop) or None,
+    }
     body: dict[str, Any] = {"model": model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
     body |= {name: value for name, value in said.items() if value is not None} | dict(s.extra)
     if request.schema is not None:

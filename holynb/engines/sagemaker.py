@@ -23,18 +23,39 @@ from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
 
 __all__ = ["Parts", "SageMaker", "body", "classify", "read", "wire"]
 
-TGI = {"inputs": "$prompt", "parameters": {"max_new_tokens": "$max_tokens", "temperature": "$temperature", "top_p": "$top_p", "stop": "$stop", "seed": "$seed",
-                                           "details": True}}  # fmt: skip
+TGI = {
+    "inputs": "$prompt",
+    "parameters": {
+        "max_new_tokens": "$max_tokens",
+        "temperature": "$temperature",
+        "top_p": "$top_p",
+        "stop": "$stop",
+        "seed": "$seed",
+        "details": True,
+    },
+}
 STREAM = "application/vnd.amazon.eventstream"
 FINISH: Mapping[str, str] = {"eos_token": "stop", "stop_sequence": "stop"}
 
 #: AWS's names of errors as statuses that mean the same.
 _STATUSES: Mapping[str, int] = {
-    "ThrottlingException": 429, "TooManyRequestsException": 429, "ModelNotReadyException": 503, "ServiceUnavailable": 503, "InternalFailure": 500,
-    "InternalDependencyException": 503, "UnrecognizedClientException": 401, "InvalidSignatureException": 401, "SignatureDoesNotMatch": 401,
-    "ExpiredTokenException": 401, "MissingAuthenticationTokenException": 401, "InvalidClientTokenId": 401, "AccessDeniedException": 401,
-    "IncompleteSignature": 401, "InternalStreamFailure": 500, "ModelStreamError": 500,
-}  # fmt: skip
+    "ThrottlingException": 429,
+    "TooManyRequestsException": 429,
+    "ModelNotReadyException": 503,
+    "ServiceUnavailable": 503,
+    "InternalFailure": 500,
+    "InternalDependencyException": 503,
+    "UnrecognizedClientException": 401,
+    "InvalidSignatureException": 401,
+    "SignatureDoesNotMatch": 401,
+    "ExpiredTokenException": 401,
+    "MissingAuthenticationTokenException": 401,
+    "InvalidClientTokenId": 401,
+    "AccessDeniedException": 401,
+    "IncompleteSignature": 401,
+    "InternalStreamFailure": 500,
+    "ModelStreamError": 500,
+}
 
 
 class SageMaker(Hosted):
@@ -134,10 +155,15 @@ def body(template: Mapping[str, Any] | None, request: Request, known: Traits = f
         return {k: v for k, v in openai.body(request, known).items() if k != "model" or "model" in request.sampling.extra}
     s = request.sampling
     words: dict[str, Any] = {
-        "prompt": "\n\n".join(m.content for m in request.messages if m.role != "system"), "max_tokens": s.max_tokens, "temperature": s.temperature,
-        "system": "\n\n".join(m.content for m in request.messages if m.role == "system"), "top_p": s.top_p, "stop": list(s.stop) or None, "seed": s.seed,
+        "prompt": "\n\n".join(m.content for m in request.messages if m.role != "system"),
+        "max_tokens": s.max_tokens,
+        "temperature": s.temperature,
+        "system": "\n\n".join(m.content for m in request.messages if m.role == "system"),
+        "top_p": s.top_p,
+        "stop": list(s.stop) or None,
+        "seed": s.seed,
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-    }  # fmt: skip
+    }
     if "$system" not in str(template) and words["system"]:
         words["prompt"] = f"{words['system']}\n\n{words['prompt']}"
     said = dict(_filled(template, words))

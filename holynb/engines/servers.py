@@ -44,13 +44,31 @@ class Busy:
 
 #: Field of Busy → the names it goes by; the first that a page holds counts.
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "running": ("vllm:num_requests_running", "ray_vllm:num_requests_running", "sglang:num_running_reqs", "llamacpp:requests_processing",
-                "tgi_batch_current_size", "holynb_requests_running"),
-    "waiting": ("vllm:num_requests_waiting", "ray_vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred", "tgi_queue_size",
-                "holynb_requests_waiting"),
-    "kv": ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc", "ray_vllm:kv_cache_usage_perc", "sglang:token_usage", "llamacpp:kv_cache_usage_ratio"),
+    "running": (
+        "vllm:num_requests_running",
+        "ray_vllm:num_requests_running",
+        "sglang:num_running_reqs",
+        "llamacpp:requests_processing",
+        "tgi_batch_current_size",
+        "holynb_requests_running",
+    ),
+    "waiting": (
+        "vllm:num_requests_waiting",
+        "ray_vllm:num_requests_waiting",
+        "sglang:num_queue_reqs",
+        "llamacpp:requests_deferred",
+        "tgi_queue_size",
+        "holynb_requests_waiting",
+    ),
+    "kv": (
+        "vllm:kv_cache_usage_perc",
+        "vllm:gpu_cache_usage_perc",
+        "ray_vllm:kv_cache_usage_perc",
+        "sglang:token_usage",
+        "llamacpp:kv_cache_usage_ratio",
+    ),
     "memory": ("process_resident_memory_bytes",),
-}  # fmt: skip
+}
 #: What replicas say together: the mean of their shares, the sum of everything else.
 TOGETHER: Mapping[str, Callable[[list[float]], float]] = {"kv": lambda values: sum(values) / len(values)}
 

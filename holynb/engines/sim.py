@@ -33,9 +33,19 @@ MODELS = ("echo", "stream", "flaky", "json")
 
 #: What `-p fault=` takes → the other words for it.
 FAULTS: Mapping[str, tuple[str, ...]] = {
-    "429": ("rate_limit",), "401": ("auth",), "quota": (), "500": ("server",), "connect": ("connect_timeout",), "slow": ("slow_first_byte",),
-    "stall": ("timeout",), "cut": ("truncated",), "malformed": (), "oom": (), "content_filter": (), "context_length": (),
-}  # fmt: skip
+    "429": ("rate_limit",),
+    "401": ("auth",),
+    "quota": (),
+    "500": ("server",),
+    "connect": ("connect_timeout",),
+    "slow": ("slow_first_byte",),
+    "stall": ("timeout",),
+    "cut": ("truncated",),
+    "malformed": (),
+    "oom": (),
+    "content_filter": (),
+    "context_length": (),
+}
 
 #: Faults that no second attempt cures.
 LASTING = ("401", "quota", "content_filter", "context_length")

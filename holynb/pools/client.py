@@ -31,8 +31,21 @@ from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 
 __all__ = [
-    "EMBEDDED", "PoolInfo", "Wish", "command", "epitaph", "find", "gauges", "glance", "listing", "logs", "plan", "start", "status", "stop",
-]  # fmt: skip
+    "EMBEDDED",
+    "PoolInfo",
+    "Wish",
+    "command",
+    "epitaph",
+    "find",
+    "gauges",
+    "glance",
+    "listing",
+    "logs",
+    "plan",
+    "start",
+    "status",
+    "stop",
+]
 
 #: What the pool needs beyond holynb's own dependencies (the extra `local`).
 _NEEDS = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")

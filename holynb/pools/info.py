@@ -82,11 +82,19 @@ class PoolInfo:
 
 def look(record: Record) -> PoolInfo:
     known: dict[str, Any] = {
-        "name": record.name, "model": str(record.facts.get("model")), "pid": record.process.pid, "host": record.host, "socket": record.socket,
-        "port": record.port, "token": Secret(record.token, "pool token") if record.token else None, "started": record.facts.get("started"),
-        "devices": tuple(record.facts.get("devices", ())), "ranks": tuple(r.pid for r in record.ranks),
-        "engine": str(record.facts.get("engine", "native")), **{k: int(record.facts.get(k, 1)) for k in ("dp", "tp", "pp")},
-    }  # fmt: skip
+        "name": record.name,
+        "model": str(record.facts.get("model")),
+        "pid": record.process.pid,
+        "host": record.host,
+        "socket": record.socket,
+        "port": record.port,
+        "token": Secret(record.token, "pool token") if record.token else None,
+        "started": record.facts.get("started"),
+        "devices": tuple(record.facts.get("devices", ())),
+        "ranks": tuple(r.pid for r in record.ranks),
+        "engine": str(record.facts.get("engine", "native")),
+        **{k: int(record.facts.get(k, 1)) for k in ("dp", "tp", "pp")},
+    }
     if not record.here:
         return PoolInfo(state="elsewhere", **known)
     health = _health(record)

@@ -232,10 +232,19 @@ def _entry(said: Mapping[str, Any], where: str) -> Price:
     tiers = tuple((int(t["above"]), _over(base, t, f"{where}: tiers")) for t in said.get("tiers", ()))
     peak = said.get("peak")
     return Price(
-        said["provider"], tuple(said["models"]), base, tiers,
-        None if peak is None else Peak(tuple((a, b) for a, b in peak["hours"]), bool(peak.get("weekdays")), _over(base, peak, f"{where}: peak")),
-        said.get("since"), None, said["date"], said["source"], said.get("assumed", ""),
-    )  # fmt: skip
+        said["provider"],
+        tuple(said["models"]),
+        base,
+        tiers,
+        None
+        if peak is None
+        else Peak(tuple((a, b) for a, b in peak["hours"]), bool(peak.get("weekdays")), _over(base, peak, f"{where}: peak")),
+        said.get("since"),
+        None,
+        said["date"],
+        said["source"],
+        said.get("assumed", ""),
+    )
 
 
 def _rates(said: Mapping[str, Any], where: str) -> Rates:

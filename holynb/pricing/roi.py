@@ -175,8 +175,9 @@ def _advice(load: Load, lines: Sequence[Line], own: Own | None, own_month: Range
     if len(dearer) == len(priced):
         return (
             f"Own GPUs: {own} cost {_span(own_month)} a month, less than {cheap.route} at {_span(cheap.month)}"
-            + (_unmeasured(load, own) or f", and carry the load at {own.utilisation:.0%} utilisation") + "."
-        )  # fmt: skip
+            + (_unmeasured(load, own) or f", and carry the load at {own.utilisation:.0%} utilisation")
+            + "."
+        )
     names = ", ".join(str(line.route) for line in dearer)
     return (
         f"Stay with {cheap.route} if its answers are good enough ({_span(cheap.month)} a month against {_span(own_month)} for {own}); against "

@@ -87,10 +87,17 @@ def total(lines: Sequence[Spent], *, day: dt.date | None = None, route: str | No
     """Lines added up under one name."""
     costs = [s.cost for s in lines if s.cost is not None]
     return Spent(
-        day, route, model, sum(s.rows for s in lines), sum(s.failed for s in lines), sum(s.cached for s in lines),
-        sum(s.tokens_in for s in lines), sum(s.tokens_out for s in lines), sum(costs, Decimal(0)) if costs else None,
+        day,
+        route,
+        model,
+        sum(s.rows for s in lines),
+        sum(s.failed for s in lines),
+        sum(s.cached for s in lines),
+        sum(s.tokens_in for s in lines),
+        sum(s.tokens_out for s in lines),
+        sum(costs, Decimal(0)) if costs else None,
         sum(s.unknown for s in lines),
-    )  # fmt: skip
+    )
 
 
 def month(log: RunLog, now: dt.datetime) -> Month:

@@ -25,8 +25,20 @@ __all__ = ["KEPT", "Saved", "folder", "keep", "listing", "load", "remove", "save
 
 #: The options that say what a prompt is. What it runs over, where its result goes and what it may cost belongs to a cell.
 KEPT = (
-    "system", "lines", "raw", "max_tokens", "temperature", "top_p", "stop", "seed", "p", "params_from", "schema", "chunk", "router",
-)  # fmt: skip
+    "system",
+    "lines",
+    "raw",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "p",
+    "params_from",
+    "schema",
+    "chunk",
+    "router",
+)
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 #: Names that Windows keeps for devices, whatever the suffix.

@@ -132,9 +132,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(
-            undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True, comment_start_string="{{#", comment_end_string="#}}",
+            undefined=StrictUndefined,
+            autoescape=False,
+            keep_trailing_newline=True,
+            comment_start_string="{{#",
+            comment_end_string="#}}",
             finalize=lambda value: "" if missing(value) else value,
-        )  # fmt: skip
+        )
         self.left = STEPS
         del self.globals["lipsum"]
         for name in ("int", "float", "format", "round"):

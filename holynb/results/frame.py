@@ -23,8 +23,13 @@ STRINGS = ("error_type", "error", "route", "model")
 #: A schema's kind of column → its dtype.
 CELLS = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
 READERS = {
-    ".csv": "read_csv", ".tsv": "read_csv", ".jsonl": "read_json", ".ndjson": "read_json", ".json": "read_json", ".parquet": "read_parquet",
-}  # fmt: skip
+    ".csv": "read_csv",
+    ".tsv": "read_csv",
+    ".jsonl": "read_json",
+    ".ndjson": "read_json",
+    ".json": "read_json",
+    ".parquet": "read_parquet",
+}
 
 
 def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | None = None) -> pd.DataFrame:

@@ -100,14 +100,23 @@ def summarize(
     costs = [o.cost for o in sent if o.cost is not None and not (o.cached and unpriced)]
     paid = [o for o in ended if not o.cached]
     return Summary(
-        n=len(rows), ok=status["ok"], error=status["error"], cancelled=status["cancelled"], skipped=status["skipped"],
-        cached=sum(o.cached for o in ended), running=len(rows) - len(ended),
+        n=len(rows),
+        ok=status["ok"],
+        error=status["error"],
+        cancelled=status["cancelled"],
+        skipped=status["skipped"],
+        cached=sum(o.cached for o in ended),
+        running=len(rows) - len(ended),
         cost=sum(costs, Decimal(0)) if costs else None,
         unknown_cost=sum(not (o.route or "").startswith("pool/") for o in unpriced),
-        saved=saved, tokens_in=sum(o.usage.tokens_in or 0 for o in paid), tokens_out=sum(o.usage.tokens_out or 0 for o in paid),
-        elapsed=elapsed, errors=Counter(o.error_type or "error" for o in ended if o.status == "error"), stopped=stopped,
+        saved=saved,
+        tokens_in=sum(o.usage.tokens_in or 0 for o in paid),
+        tokens_out=sum(o.usage.tokens_out or 0 for o in paid),
+        elapsed=elapsed,
+        errors=Counter(o.error_type or "error" for o in ended if o.status == "error"),
+        stopped=stopped,
         elsewhere=None if price_as is None else elsewhere(paid, price_as),
-    )  # fmt: skip
+    )
 
 
 def elsewhere(paid: Sequence[Outcome], route: Route) -> Elsewhere:

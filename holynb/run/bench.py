@@ -35,10 +35,11 @@ REVIEWS = (
     "箱を開けたら部品が一つ足りませんでした。連絡したらすぐ送ってくれました。",
 )
 TASKS = (
-    "Is this review positive, negative or mixed? Answer with one word.\n\n{}", "Summarise this review in one short sentence.\n\n{}",
+    "Is this review positive, negative or mixed? Answer with one word.\n\n{}",
+    "Summarise this review in one short sentence.\n\n{}",
     "Write a friendly answer of three sentences to the author of this review.\n\n{}",
     "List what this review praises and what it criticises, as JSON with the keys praise and criticism.\n\n{}",
-)  # fmt: skip
+)
 PROMPTS = tuple(task.format(review) for review in REVIEWS for task in TASKS)
 
 #: Longest answer where nothing is said, and the load that the month is counted for.
@@ -52,10 +53,12 @@ STEPS: dict[str, tuple[str, ...]] = {
     "ray": ("a cluster with GPUs", "an LLMConfig, and serve run", "RAY_BASE_URL, or --api-base"),
     "azure": ("an Azure subscription and an OpenAI resource", "a deployment of the model", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
     "sagemaker": (
-        "an AWS account and its credentials", "pip install 'holynb[aws]'", "a model deployed to an endpoint on GPUs that you pay by the hour",
+        "an AWS account and its credentials",
+        "pip install 'holynb[aws]'",
+        "a model deployed to an endpoint on GPUs that you pay by the hour",
         "its request schema and response path in config.toml",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +98,15 @@ class Measured:
 
 #: Dtypes of the frame, whatever was measured.
 COLUMNS = {
-    f.name: "string" if f.name in ("route", "error", "setup") else "boolean" if f.name == "simulated"
-    else "Int64" if f.name in ("rows", "ok", "context", "steps") else "Float64"
+    f.name: "string"
+    if f.name in ("route", "error", "setup")
+    else "boolean"
+    if f.name == "simulated"
+    else "Int64"
+    if f.name in ("rows", "ok", "context", "steps")
+    else "Float64"
     for f in fields(Measured)
-}  # fmt: skip
+}
 
 
 def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
@@ -149,11 +157,17 @@ def measured(runs: Sequence[Run], per_day: int = PER_DAY) -> Measured:
     each = float(sum(costs, Decimal(0))) / len(good) if len(costs) == len(good) else None
     out = [o.usage.tokens_out for o in good if o.usage.tokens_out is not None]
     return replace(
-        _spread(facts, good), ok=len(good), error=_reason(run), rows_per_s=len(good) / took if took else None,
-        tokens_per_s=sum(out) / took if took and len(out) == len(good) else None, cold_s=_seconds(cold, whole=True),
-        tokens_in=_mean([o.usage.tokens_in for o in good]), tokens_out=_mean(out),
-        cost_1000=None if each is None else each * 1000, cost_month=None if each is None else each * per_day * DAYS,
-    )  # fmt: skip
+        _spread(facts, good),
+        ok=len(good),
+        error=_reason(run),
+        rows_per_s=len(good) / took if took else None,
+        tokens_per_s=sum(out) / took if took and len(out) == len(good) else None,
+        cold_s=_seconds(cold, whole=True),
+        tokens_in=_mean([o.usage.tokens_in for o in good]),
+        tokens_out=_mean(out),
+        cost_1000=None if each is None else each * 1000,
+        cost_month=None if each is None else each * per_day * DAYS,
+    )
 
 
 def setup(endpoint: Endpoint) -> tuple[str, ...]:

@@ -84,6 +84,11 @@ class Long:
         for outcome in paid:
             usage = usage + (Usage() if outcome.cached and not cached else outcome.usage)
         return replace(
-            ending, attempts=attempts, usage=usage, cost=Decimal(0) if cached else sum(costs, Decimal(0)) if costs else None,
-            latency_s=time.perf_counter() - self.began if attempts else ending.latency_s, ttft_s=None, cached=cached,
-        )  # fmt: skip
+            ending,
+            attempts=attempts,
+            usage=usage,
+            cost=Decimal(0) if cached else sum(costs, Decimal(0)) if costs else None,
+            latency_s=time.perf_counter() - self.began if attempts else ending.latency_s,
+            ttft_s=None,
+            cached=cached,
+        )

@@ -105,9 +105,20 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
     requests = shaped([request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)], held)
     long, told = long_rows(requests, endpoints, options, secrets)
     return Plan(
-        [p for p, _, _ in crossed], requests, endpoints, options, secrets, index, source, decisions=decisions, long=long, given=given,
-        schema=held, escalate=escalate, notes=[*notes, *told],
-    )  # fmt: skip
+        [p for p, _, _ in crossed],
+        requests,
+        endpoints,
+        options,
+        secrets,
+        index,
+        source,
+        decisions=decisions,
+        long=long,
+        given=given,
+        schema=held,
+        escalate=escalate,
+        notes=[*notes, *told],
+    )
 
 
 def reached(routes: Sequence[Route], given: Route, options: Options) -> tuple[Endpoint, ...]:

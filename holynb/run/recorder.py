@@ -189,7 +189,9 @@ class Keeper:
             path, self.log = self.log.path, None
             self.journal.note(
                 f"The run log {path} cannot be written ({exc.__cause__ or exc}). Answers are kept in memory only: save the frame, then free "
-                "space or set HOLYNB_HOME to another place.", "warning")  # fmt: skip
+                "space or set HOLYNB_HOME to another place.",
+                "warning",
+            )
 
 
 def _held(plan: Plan, known: dict[int, Outcome]) -> dict[int, Outcome]:

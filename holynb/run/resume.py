@@ -94,9 +94,19 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     secrets = {e.route: keys.find(e) for e in endpoints}
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     return Plan(
-        [Prompt(() if r is None else r.messages) for r in requests], requests, endpoints, chosen, secrets, index, continues=record.id,
-        long=long, given=given, notes=notes, schema=held, escalate=escalate,
-    )  # fmt: skip
+        [Prompt(() if r is None else r.messages) for r in requests],
+        requests,
+        endpoints,
+        chosen,
+        secrets,
+        index,
+        continues=record.id,
+        long=long,
+        given=given,
+        notes=notes,
+        schema=held,
+        escalate=escalate,
+    )
 
 
 def _newest() -> str:

@@ -221,9 +221,13 @@ def _rule(said: Mapping[str, Any], where: str) -> Rule:
     if len(said) == 1:
         raise BadSetting(f"{where} holds for every prompt. Say what it asks for: {', '.join(RULE_FIELDS[1:])}; or use other.")
     return Rule(
-        said["task"], _words(said, "any", where), _words(said, "all", where), _pattern(said, where), _length(said, "longer", where) or 0,
+        said["task"],
+        _words(said, "any", where),
+        _words(said, "all", where),
+        _pattern(said, where),
+        _length(said, "longer", where) or 0,
         _length(said, "shorter", where),
-    )  # fmt: skip
+    )
 
 
 def _words(said: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:

@@ -272,7 +272,9 @@ class Run:
                 near = suggest.model(endpoint.route, settings.providers())
                 self.journal.note(
                     f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} Set it in config.toml: "
-                    f'[price."{endpoint.route}"] input = …, output = … (dollars per million tokens)', "warning")  # fmt: skip
+                    f'[price."{endpoint.route}"] input = …, output = … (dollars per million tokens)',
+                    "warning",
+                )
 
     def _record(self) -> RunRecord:
         said: dict[str, Any] = {"options": {k: v for k, v in _plain(self.options).items() if v is not None}}

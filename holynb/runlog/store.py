@@ -114,12 +114,16 @@ class RunLog:
         `aside`: rows of the run as it was whose answers are to other questions: they stay on offer, and are the run's no more.
         """
         self.prepare()
-        self._writer.put("UPDATE answers SET run = run || ? WHERE run = ? AND row = ?", [(f"/{time.time_ns()}", record.id, row) for row in aside])
+        self._writer.put(
+            "UPDATE answers SET run = run || ? WHERE run = ? AND row = ?", [(f"/{time.time_ns()}", record.id, row) for row in aside]
+        )
         self._writer.put("DELETE FROM requests WHERE run = ? AND row >= ?", [(record.id, record.n)])
         head = (record.id, record.name, record.route, record.n, record.started, json.dumps(record.spec, default=str))
         self._writer.put(
             "INSERT INTO runs(id, name, route, n, started, spec) VALUES(?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
-            "status='running', ended=NULL, n=excluded.n, route=excluded.route, spec=excluded.spec", [head])  # fmt: skip
+            "status='running', ended=NULL, n=excluded.n, route=excluded.route, spec=excluded.spec",
+            [head],
+        )
         return self._promise(REQUEST, [_asked(record.id, r) for r in rows])
 
     def more(self, run: str, rows: Iterable[StoredRow]) -> asyncio.Future[None]:
@@ -186,7 +190,9 @@ class RunLog:
     def requests(self, run: str) -> list[StoredRow]:
         """The requests of a run, in order of row and sample."""
         with self.reading() as db:
-            sql = "SELECT row, sample, key, label, body FROM requests WHERE run=?1 AND row < coalesce((SELECT n FROM runs WHERE id=?1), 1e18)"
+            sql = (
+                "SELECT row, sample, key, label, body FROM requests WHERE run=?1 AND row < coalesce((SELECT n FROM runs WHERE id=?1), 1e18)"
+            )
             rows = db.execute(f"{sql} ORDER BY row, sample", (run,)).fetchall()
         return [_stored(*r) for r in rows]
 
@@ -237,7 +243,9 @@ class RunLog:
         try:
             yield
         except sqlite3.Error as exc:
-            raise BrokenLog(f"The run log {self.path} cannot be read ({exc}). holynb doctor says what to do; once it is moved away, a new one is begun.") from exc
+            raise BrokenLog(
+                f"The run log {self.path} cannot be read ({exc}). holynb doctor says what to do; once it is moved away, a new one is begun."
+            ) from exc
 
 
 def _settle(future: asyncio.Future[None], failure: Exception | None) -> None:
@@ -264,10 +272,18 @@ def _asked(run: str, r: StoredRow) -> tuple[Any, ...]:
 
 def _body(r: StoredRow) -> str:
     s = r.sampling
-    return _json({
-        "messages": [[m.role, m.content] for m in r.messages], "route": r.route, "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p,
-        "stop": list(s.stop), "seed": s.seed, "extra": dict(s.extra),
-    })  # fmt: skip
+    return _json(
+        {
+            "messages": [[m.role, m.content] for m in r.messages],
+            "route": r.route,
+            "max_tokens": s.max_tokens,
+            "temperature": s.temperature,
+            "top_p": s.top_p,
+            "stop": list(s.stop),
+            "seed": s.seed,
+            "extra": dict(s.extra),
+        }
+    )
 
 
 def _stored(row: int, sample: int, key: str | None, label: str | None, body: str) -> StoredRow:
@@ -279,19 +295,48 @@ def _stored(row: int, sample: int, key: str | None, label: str | None, body: str
 def _answer(run: str, event: Ended, key: str | None, *, shared: bool) -> tuple[Any, ...]:
     o, u = event.outcome, event.outcome.usage
     row = (
-        run, event.row, key, int(shared), event.at, o.status, o.text, o.error_type, o.error, o.route, o.model, o.attempts, u.tokens_in,
-        u.tokens_out, u.tokens_cached, u.tokens_cache_write, None if o.cost is None else str(o.cost), o.latency_s, o.ttft_s,
-        o.finish_reason, int(o.cached),
-    )  # fmt: skip
+        run,
+        event.row,
+        key,
+        int(shared),
+        event.at,
+        o.status,
+        o.text,
+        o.error_type,
+        o.error,
+        o.route,
+        o.model,
+        o.attempts,
+        u.tokens_in,
+        u.tokens_out,
+        u.tokens_cached,
+        u.tokens_cache_write,
+        None if o.cost is None else str(o.cost),
+        o.latency_s,
+        o.ttft_s,
+        o.finish_reason,
+        int(o.cached),
+    )
     return tuple(map(_clean, row))
 
 
 def _outcome(columns: Sequence[Any]) -> Outcome:
     status, text, error_type, error, route, model, attempts, t_in, t_out, t_cached, t_write, cost, latency, ttft, finish, cached = columns
     return Outcome(
-        status, text, error_type, error, route, model, attempts, Usage(t_in, t_out, t_cached, t_write),
-        None if cost is None else Decimal(cost), latency, ttft, finish, bool(cached),
-    )  # fmt: skip
+        status,
+        text,
+        error_type,
+        error,
+        route,
+        model,
+        attempts,
+        Usage(t_in, t_out, t_cached, t_write),
+        None if cost is None else Decimal(cost),
+        latency,
+        ttft,
+        finish,
+        bool(cached),
+    )
 
 
 def _record(row: Sequence[Any]) -> RunRecord:

@@ -106,9 +106,18 @@ def answered(job: Job, route: Route, said: Completion, times: tuple[float, float
     notes = [f"moved: {job.moved}"] if job.moved else []
     notes += [said.note] if said.note else []
     return Outcome(
-        "ok", said.text, error="; ".join(notes) or None, route=str(route), model=said.model, attempts=job.attempts,
-        usage=job.usage, cost=job.cost, latency_s=times[0], ttft_s=times[1], finish_reason=said.finish_reason,
-    )  # fmt: skip
+        "ok",
+        said.text,
+        error="; ".join(notes) or None,
+        route=str(route),
+        model=said.model,
+        attempts=job.attempts,
+        usage=job.usage,
+        cost=job.cost,
+        latency_s=times[0],
+        ttft_s=times[1],
+        finish_reason=said.finish_reason,
+    )
 
 
 async def within(what: Awaitable[object], seconds: float) -> None:

@@ -63,9 +63,15 @@ class Limiter:
     """
 
     def __init__(
-        self, *, rpm: int | None = None, tpm: int | None = None, cap: int = 64, start: int = 8, own: bool = False,
+        self,
+        *,
+        rpm: int | None = None,
+        tpm: int | None = None,
+        cap: int = 64,
+        start: int = 8,
+        own: bool = False,
         clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.cap = cap
         self._own = own
         self.flying = 0

@@ -25,8 +25,9 @@ NATIVE = ("openai", "azure", "anthropic", "gemini", "pool")
 #: llama.cpp's and TGI's words, "requested parameters" OpenRouter's, "JSON mode" Google's, "for format" Ollama's.
 UNKNOWN = re.compile(
     r"response[ _]?format|schema|structured|output[ _](?:config|format)|grammar|initialize samplers|json[ _]mode|requested parameters"
-    r"|required for format", re.IGNORECASE,
-)  # fmt: skip
+    r"|required for format",
+    re.IGNORECASE,
+)
 #: The faults that such words may come as: OpenRouter answers 404, Ollama 500.
 MAYBE = ("bad_request", "not_found", "server")
 #: Groq's word for an answer that it made, found invalid and kept to itself.

@@ -15,21 +15,80 @@ from holynb.errors import BadOption, closest
 __all__ = ["Column", "closed", "columns", "is_object", "plain", "takes_null", "validator"]
 
 #: Columns of a result that a schema's own must not hide.
-TAKEN = frozenset({
-    "text", "status", "error_type", "error", "route", "model", "attempts", "tokens_in", "tokens_out", "tokens_cached", "cost", "latency_s",
-    "ttft_s", "finish_reason", "cached",
-})  # fmt: skip
+TAKEN = frozenset(
+    {
+        "text",
+        "status",
+        "error_type",
+        "error",
+        "route",
+        "model",
+        "attempts",
+        "tokens_in",
+        "tokens_out",
+        "tokens_cached",
+        "cost",
+        "latency_s",
+        "ttft_s",
+        "finish_reason",
+        "cached",
+    }
+)
 
-ONE = ("items", "additionalItems", "contains", "additionalProperties", "propertyNames", "not", "if", "then", "else",
-       "unevaluatedItems", "unevaluatedProperties")  # fmt: skip
+ONE = (
+    "items",
+    "additionalItems",
+    "contains",
+    "additionalProperties",
+    "propertyNames",
+    "not",
+    "if",
+    "then",
+    "else",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+)
 MANY = ("allOf", "anyOf", "oneOf", "prefixItems")
 NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
 PLAIN = (
-    "$schema", "$id", "$ref", "$comment", "$anchor", "title", "description", "default", "examples", "example", "deprecated", "readOnly",
-    "writeOnly", "type", "enum", "const", "format", "discriminator", "required", "dependentRequired", "minProperties", "maxProperties",
-    "minItems", "maxItems", "uniqueItems", "minContains", "maxContains", "minLength", "maxLength", "pattern", "minimum", "maximum",
-    "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "contentEncoding", "contentMediaType",
-)  # fmt: skip
+    "$schema",
+    "$id",
+    "$ref",
+    "$comment",
+    "$anchor",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "example",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "type",
+    "enum",
+    "const",
+    "format",
+    "discriminator",
+    "required",
+    "dependentRequired",
+    "minProperties",
+    "maxProperties",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "minContains",
+    "maxContains",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "contentEncoding",
+    "contentMediaType",
+)
 KEYWORDS = (*ONE, *MANY, *NAMED, *PLAIN)
 
 #: Most parts of a schema with its references written out.

@@ -32,9 +32,23 @@ class Command:
 
 
 #: Options that change how an earlier run's requests are sent, not what they ask.
-AGAIN = frozenset({
-    "retries", "timeout", "connect_timeout", "deadline", "concurrency", "rpm", "tpm", "fallback", "budget", "show", "quiet", "debug", "bg",
-})  # fmt: skip
+AGAIN = frozenset(
+    {
+        "retries",
+        "timeout",
+        "connect_timeout",
+        "deadline",
+        "concurrency",
+        "rpm",
+        "tpm",
+        "fallback",
+        "budget",
+        "show",
+        "quiet",
+        "debug",
+        "bg",
+    }
+)
 
 
 def run(magic: Host, line: str) -> Any:

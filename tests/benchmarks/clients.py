@@ -166,8 +166,16 @@ def holynb_run(base: str, n: int, c: int, *, stream: bool) -> dict[str, Any]:
 def measured(wall: float, cpu: float, took: list[float], chunks: int) -> dict[str, Any]:
     n, ordered = len(took), sorted(took)
     rank = {f"p{p}_ms": 1000 * ordered[min(n - 1, n * p // 100)] for p in (50, 99)}
-    return {"n": n, "wall": wall, "rps": n / wall, "cpu_per_1000": 1000 * cpu / n, "chunks_per_s": chunks / wall,
-            "cpu_us_per_chunk": 1e6 * cpu / chunks, "max_ms": 1000 * ordered[-1], **rank}  # fmt: skip
+    return {
+        "n": n,
+        "wall": wall,
+        "rps": n / wall,
+        "cpu_per_1000": 1000 * cpu / n,
+        "chunks_per_s": chunks / wall,
+        "cpu_us_per_chunk": 1e6 * cpu / chunks,
+        "max_ms": 1000 * ordered[-1],
+        **rank,
+    }
 
 
 def main() -> None:

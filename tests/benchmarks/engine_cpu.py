@@ -125,8 +125,9 @@ def main() -> None:
         del cpp
         print(
             f"| {batch} | {rate['theirs']:.1f} | {rate.get('cpp', 0):.1f} | {rate['ours']:.1f} | {rate['ours'] / rate['theirs']:.2f} "
-            f"| {equal}/{batch} | {same}/{batch} |", flush=True,
-        )  # fmt: skip
+            f"| {equal}/{batch} | {same}/{batch} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

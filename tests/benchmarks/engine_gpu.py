@@ -34,9 +34,17 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 COMMON = {
-    "architectures": ["Qwen3ForCausalLM"], "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960,
-    "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "hidden_act": "silu", "dtype": "bfloat16", "eos_token_id": 151645,
-}  # fmt: skip
+    "architectures": ["Qwen3ForCausalLM"],
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0,
+    "hidden_act": "silu",
+    "dtype": "bfloat16",
+    "eos_token_id": 151645,
+}
 
 START = """
 import sys, time
@@ -62,9 +70,12 @@ def folder(size: str, root: Path) -> Path:
 def lengths(work: str) -> list[tuple[int, int]]:
     dice = random.Random(0)
     return {
-        "one": [(128, 256)], "64": [(128, 128)] * 64, "256": [(128, 128)] * 256, "512": [(128, 128)] * 512,
+        "one": [(128, 256)],
+        "64": [(128, 128)] * 64,
+        "256": [(128, 128)] * 256,
+        "512": [(128, 128)] * 512,
         "mixed": [(dice.randint(100, 1024), dice.randint(100, 1024)) for _ in range(256)],
-    }[work]  # fmt: skip
+    }[work]
 
 
 def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, float]:
@@ -122,8 +133,10 @@ def errors(runner: Any) -> dict[str, float]:
         w = model.weights
         wide = Weights(
             [Layer(**{f.name: None if (t := getattr(x, f.name)) is None else t.float() for f in fields(Layer)}) for x in w.layers],
-            w.embed.float(), w.norm.float(), w.head.float(),
-        )  # fmt: skip
+            w.embed.float(),
+            w.norm.float(),
+            w.head.float(),
+        )
         plain, group = Decoder(runner.spec, wide, 512), runner.spec.heads // runner.spec.kv_heads
         span = [Span(0, length, runs(blocks, page, length), causal(length, length, group, torch.float32, device))]
         cache = torch.zeros(kv.shape[0], 2, kv.shape[2], 64 * page, kv.shape[4], device=device)

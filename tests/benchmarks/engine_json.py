@@ -29,17 +29,25 @@ def closed(**properties: Any) -> dict[str, Any]:
 
 
 SCHEMAS = [
-    closed(mood={"enum": ["good", "bad", "mixed"]}, stars={"type": "integer", "minimum": 1, "maximum": 5}, why={"type": "string", "maxLength": 40}),
     closed(
-        name={"type": "string", "minLength": 1, "maxLength": 20}, born={"type": "string", "pattern": "^[12][0-9]{3}-[01][0-9]$"},
-        tags={"type": "array", "items": {"type": "string", "maxLength": 12}, "minItems": 1, "maxItems": 4}, price={"type": ["number", "null"], "minimum": 0, "maximum": 1000},
+        mood={"enum": ["good", "bad", "mixed"]},
+        stars={"type": "integer", "minimum": 1, "maximum": 5},
+        why={"type": "string", "maxLength": 40},
+    ),
+    closed(
+        name={"type": "string", "minLength": 1, "maxLength": 20},
+        born={"type": "string", "pattern": "^[12][0-9]{3}-[01][0-9]$"},
+        tags={"type": "array", "items": {"type": "string", "maxLength": 12}, "minItems": 1, "maxItems": 4},
+        price={"type": ["number", "null"], "minimum": 0, "maximum": 1000},
     ),
     {
         **closed(kind={"const": "tree"}, root={"$ref": "#/$defs/node"}),
-        "$defs": {"node": closed(label={"type": "string", "maxLength": 8}, leaf={"anyOf": [{"type": "boolean"}, {"$ref": "#/$defs/end"}]}),
-                  "end": closed(depth={"type": "integer", "minimum": 0, "maximum": 9})},
+        "$defs": {
+            "node": closed(label={"type": "string", "maxLength": 8}, leaf={"anyOf": [{"type": "boolean"}, {"$ref": "#/$defs/end"}]}),
+            "end": closed(depth={"type": "integer", "minimum": 0, "maximum": 9}),
+        },
     },
-]  # fmt: skip
+]
 ASKED = ("Judge this review", "Describe this thing", "Draw a small tree of this", "이 문장을 정리해 줘")
 
 
@@ -51,9 +59,12 @@ def ask(path: str, i: int) -> str:
     """What is wrong with answer `i`; empty where it is valid."""
     schema = SCHEMAS[i % len(SCHEMAS)]
     body = {
-        "messages": [{"role": "user", "content": prompt(i)}], "max_tokens": 300, "temperature": 1.0, "seed": i,
+        "messages": [{"role": "user", "content": prompt(i)}],
+        "max_tokens": 300,
+        "temperature": 1.0,
+        "seed": i,
         "response_format": {"type": "json_schema", "json_schema": {"name": "row", "schema": schema}},
-    }  # fmt: skip
+    }
     _, said = chat(path, body, 600)
     try:
         choice = said["choices"][0]

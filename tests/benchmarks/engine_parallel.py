@@ -38,8 +38,15 @@ SIZES["70b"] = {
     "num_attention_heads": 64,
     "tie_word_embeddings": False,
 }
-SIZES["tiny"] = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "tie_word_embeddings": False, "head_dim": 16,
-                 "vocab_size": 1024}  # fmt: skip
+SIZES["tiny"] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "tie_word_embeddings": False,
+    "head_dim": 16,
+    "vocab_size": 1024,
+}
 MADE = ("32b", "70b")
 
 
@@ -75,9 +82,13 @@ def child(path: str, shape: str, rank: int, device: str, address: str, work: str
     tensor, pipe, micro = map(int, shape.split(","))
     greedy = work == "greedy"
     runner = Runner(
-        Path(path), device=device, max_len=2112, mesh=Mesh(tensor, pipe, rank, micro, address), dtype="float32" if greedy else None,
+        Path(path),
+        device=device,
+        max_len=2112,
+        mesh=Mesh(tensor, pipe, rank, micro, address),
+        dtype="float32" if greedy else None,
         source=made(Path(path), device),
-    )  # fmt: skip
+    )
     if rank:
         runner.follow()
         os._exit(0)

@@ -28,9 +28,23 @@ from holynb.pool.engine import runner as native  # noqa: E402
 from holynb.pool.engine.runner import Job  # noqa: E402, F401 - the worker takes it from here
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "8b": {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128},
-    "tiny": {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32},
-}  # fmt: skip
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+    "tiny": {
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+    },
+}
 WORDS = """
 the parcel is late and we are sorry for that your order will be on its way today please send us a picture of the box refund reply
 delivery address street number name shop customer question answer price bill invoice month page screen button error light cable
@@ -97,9 +111,19 @@ def model(folder: Path, shape: str) -> Path:
     template = "{% for m in messages %}{{ m.content }} {% endfor %}"
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "<end>"}))
     config = {
-        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "vocab_size": len(words), "max_position_embeddings": 4096, "rms_norm_eps": 1e-6,
-        "rope_theta": 1e6, "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "silu", "torch_dtype": "bfloat16", **SHAPES[shape],
-    }  # fmt: skip
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": len(words),
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+        "tie_word_embeddings": False,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "hidden_act": "silu",
+        "torch_dtype": "bfloat16",
+        **SHAPES[shape],
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")  # a file of no tensors: the weights are made up
     return folder
@@ -153,9 +177,15 @@ def recorded(name: str, said: argparse.Namespace, stranger: Stranger | None) -> 
     from holynb.ui.live import memory, recording
 
     run = holynb.infer(
-        prompts(said.rows), f"pool/{name}", name=said.titles[name], max_tokens=said.new, temperature=0.8, cache=False, stream=True,
+        prompts(said.rows),
+        f"pool/{name}",
+        name=said.titles[name],
+        max_tokens=said.new,
+        temperature=0.8,
+        cache=False,
+        stream=True,
         concurrency=32,
-    )  # fmt: skip
+    )
     memory.watch(run, pause=0.25)
     path = said.out / f"{said.files[name]}.jsonl.gz"
     writing = threading.Thread(target=recording.record, args=(run, path))
@@ -199,9 +229,11 @@ def main() -> int:
     said.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {
-            "HOLYNB_HOME": f"{folder}/home", "HOLYNB_POOL_RUNNER": "record_gpus:Runner", "RECORD_STRANGER": f"{folder}/stranger",
+            "HOLYNB_HOME": f"{folder}/home",
+            "HOLYNB_POOL_RUNNER": "record_gpus:Runner",
+            "RECORD_STRANGER": f"{folder}/stranger",
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        }  # fmt: skip
+        }
         from holynb import pools
         from holynb.types import Noted
         from holynb.ui.live import recording

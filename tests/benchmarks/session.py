@@ -60,8 +60,15 @@ async def rows(base: str, n: int) -> dict[str, Any]:
     gc.collect()
     after = process.memory_info().rss
     gaps.sort()
-    return {"n": n, "wall": wall, "rss_before_mib": before / 2**20, "grown_mib": (after - before) / 2**20,
-            "grown_at_peak_mib": (peak[0] - before) / 2**20, "held_up_p99_ms": 1000 * gaps[len(gaps) * 99 // 100], "held_up_max_ms": 1000 * gaps[-1]}  # fmt: skip
+    return {
+        "n": n,
+        "wall": wall,
+        "rss_before_mib": before / 2**20,
+        "grown_mib": (after - before) / 2**20,
+        "grown_at_peak_mib": (peak[0] - before) / 2**20,
+        "held_up_p99_ms": 1000 * gaps[len(gaps) * 99 // 100],
+        "held_up_max_ms": 1000 * gaps[-1],
+    }
 
 
 def main() -> None:

@@ -41,8 +41,15 @@ class Quota:
         self.level, self.at = min(600.0, self.level + (now - self.at) * 10), now
         admitted = self.level >= 1
         self.level -= admitted
-        said = {"x_ratelimit_limit_requests": "600", "x_ratelimit_remaining_requests": str(int(self.level)),
-                "x_ratelimit_reset_requests": f"{(600 - self.level) / 10:.3f}s"} if self.headers else {}  # fmt: skip
+        said = (
+            {
+                "x_ratelimit_limit_requests": "600",
+                "x_ratelimit_remaining_requests": str(int(self.level)),
+                "x_ratelimit_reset_requests": f"{(600 - self.level) / 10:.3f}s",
+            }
+            if self.headers
+            else {}
+        )
         if admitted:
             return [LATENCY, reply(ANSWER, **said)]
         self.refused += 1
@@ -140,9 +147,14 @@ def killed() -> str:
 
 
 SCENES: dict[str, Callable[[], str]] = {
-    "quota-told": lambda: quota(headers=True), "quota-untold": lambda: quota(headers=False), "faults": faults, "dead": dead, "spread": spread,
-    "killed": killed, "moods": moods,
-}  # fmt: skip
+    "quota-told": lambda: quota(headers=True),
+    "quota-untold": lambda: quota(headers=False),
+    "faults": faults,
+    "dead": dead,
+    "spread": spread,
+    "killed": killed,
+    "moods": moods,
+}
 
 
 def main() -> None:

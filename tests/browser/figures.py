@@ -114,8 +114,14 @@ def once(lab: Lab, window: Any, way: str, mbit: float | None = None) -> dict[str
         opened = page.received - before
     page.idle(180)
     seen = page.page.evaluate(READ)
-    out = {"way": way, "kernel_share": float(page.text(1).split("CPU")[-1].split()[0]), "opening_kB": opened and opened / 1000,
-           "all_kB": (page.received - before) / 1000, **seen, "errors": page.errors}  # fmt: skip
+    out = {
+        "way": way,
+        "kernel_share": float(page.text(1).split("CPU")[-1].split()[0]),
+        "opening_kB": opened and opened / 1000,
+        "all_kB": (page.received - before) / 1000,
+        **seen,
+        "errors": page.errors,
+    }
     page.close()
     context.close()
     lab.end_kernels()

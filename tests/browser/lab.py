@@ -24,9 +24,15 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--disable-dev-shm-usage",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 #: No news and no banner over what a test looks at.
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}}
 STATE = """() => { const panel = window.jupyterapp.shell.currentWidget; const kernel = panel?.sessionContext?.session?.kernel;
@@ -61,10 +67,18 @@ class Lab:
         self._prepare()
         jupyter = str(Path(sys.executable).with_name("jupyter"))
         command = [
-            jupyter, "lab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}",
-            "--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}", f"--ServerApp.root_dir={self.root}",
-            "--LabApp.expose_app_in_browser=True", f"--LabApp.extra_labextensions_path={self.home / 'labextensions'}",
-        ]  # fmt: skip
+            jupyter,
+            "lab",
+            "--no-browser",
+            "--allow-root",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.port={self.port}",
+            "--ServerApp.port_retries=0",
+            f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.root_dir={self.root}",
+            "--LabApp.expose_app_in_browser=True",
+            f"--LabApp.extra_labextensions_path={self.home / 'labextensions'}",
+        ]
         with (self.home / "server.log").open("w") as log:
             self._server = subprocess.Popen(command, env=self._environment(), stdout=log, stderr=log, start_new_session=True, cwd=self.root)
         self._await()
@@ -80,8 +94,15 @@ class Lab:
 
     def _environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.endswith(("_KEY", "_TOKEN", "_BASE_URL"))}
-        names = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTER_DATA_DIR": "data", "IPYTHONDIR": "ipython",
-                 "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "HOLYNB_HOME": "holynb"}  # fmt: skip
+        names = {
+            "JUPYTER_CONFIG_DIR": "config",
+            "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTER_DATA_DIR": "data",
+            "IPYTHONDIR": "ipython",
+            "JUPYTERLAB_SETTINGS_DIR": "settings",
+            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "HOLYNB_HOME": "holynb",
+        }
         return {
             **kept,
             **{k: str(self.home / v) for k, v in names.items()},
@@ -177,8 +198,11 @@ class Page:
 
     def start(self, cell: int) -> None:
         """Run a cell without waiting."""
-        self.page.evaluate("""i => { const nb = window.jupyterapp.shell.currentWidget.content; nb.deselectAll(); nb.activeCellIndex = i;
-            window.jupyterapp.commands.execute('notebook:run-cell'); return null; }""", cell)  # fmt: skip
+        self.page.evaluate(
+            """i => { const nb = window.jupyterapp.shell.currentWidget.content; nb.deselectAll(); nb.activeCellIndex = i;
+            window.jupyterapp.commands.execute('notebook:run-cell'); return null; }""",
+            cell,
+        )
 
     def idle(self, seconds: float = 60) -> None:
         """Wait until no cell runs or waits."""
@@ -194,8 +218,11 @@ class Page:
 
     def say(self, code: str) -> str:
         """Run code in a cell of its own at the end, and take the cell away again."""
-        self.page.evaluate("code => { const m = window.jupyterapp.shell.currentWidget.content.model.sharedModel; m.insertCell(m.cells.length, "
-                           "{cell_type: 'code', source: code}); return null; }", code)  # fmt: skip
+        self.page.evaluate(
+            "code => { const m = window.jupyterapp.shell.currentWidget.content.model.sharedModel; m.insertCell(m.cells.length, "
+            "{cell_type: 'code', source: code}); return null; }",
+            code,
+        )
         last = self.cells() - 1
         out = self.run(last).strip()
         self.page.evaluate("i => { window.jupyterapp.shell.currentWidget.content.model.sharedModel.deleteCell(i); return null; }", last)
@@ -226,8 +253,13 @@ class Page:
 
     def text(self, cell: int) -> str:
         """What a cell's output shows."""
-        return str(self.page.evaluate("""i => [...window.jupyterapp.shell.currentWidget.content.widgets[i].node
-            .querySelectorAll('.jp-OutputArea-output')].map(e => e.innerText).join('\\n')""", cell))  # fmt: skip
+        return str(
+            self.page.evaluate(
+                """i => [...window.jupyterapp.shell.currentWidget.content.widgets[i].node
+            .querySelectorAll('.jp-OutputArea-output')].map(e => e.innerText).join('\\n')""",
+                cell,
+            )
+        )
 
     def find(self, selector: str) -> Any:
         return self.page.locator(selector)

@@ -43,13 +43,16 @@ def test_words_and_axes_are_legible_in_every_theme(notebook: Any, theme: str) ->
         ink = page.ask("s => getComputedStyle(document.querySelector('.hn ' + s)).color", selector)
         assert contrast(ink, back) >= 4.5, f"{selector} in {theme}"
     for selector in (".hn-tab[aria-pressed=true]", ".hn-stop", ".hn-find", ".hn-heads .hn-cell", ".hn-badge"):
-        ink, own = page.ask("""s => { const e = document.querySelector('.hn ' + s); let b = e;
+        ink, own = page.ask(
+            """s => { const e = document.querySelector('.hn ' + s); let b = e;
             while (getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)') b = b.parentNode;
-            return [getComputedStyle(e).color, getComputedStyle(b).backgroundColor]; }""", selector)  # fmt: skip
+            return [getComputedStyle(e).color, getComputedStyle(b).backgroundColor]; }""",
+            selector,
+        )
         assert contrast(ink, own) >= 4.5, f"{selector} in {theme}: {ink} on {own}"
     # The axes are drawn on a canvas with the colour that --hn-ink stands for.
     axis = page.ask("""() => { const probe = document.createElement('i'); probe.style.color = 'var(--hn-ink)';
-        document.querySelector('.hn').append(probe); const c = getComputedStyle(probe).color; probe.remove(); return c; }""")  # fmt: skip
+        document.querySelector('.hn').append(probe); const c = getComputedStyle(probe).color; probe.remove(); return c; }""")
     assert contrast(axis, back) >= 4.5
     page.theme("JupyterLab Light")
 

@@ -37,8 +37,11 @@ def test_hints_in_empty_fields_are_legible(notebook: Any, theme: str) -> None:
     page.run(1)
     page.until(lambda: page.there(".holynb-form textarea"), 20, "the form")
     for field in ("textarea", "input[type=text]"):
-        ink, back = page.ask("""s => { const e = document.querySelector('.holynb-form ' + s);
-            return [getComputedStyle(e, '::placeholder').color, getComputedStyle(e).backgroundColor]; }""", field)  # fmt: skip
+        ink, back = page.ask(
+            """s => { const e = document.querySelector('.holynb-form ' + s);
+            return [getComputedStyle(e, '::placeholder').color, getComputedStyle(e).backgroundColor]; }""",
+            field,
+        )
         assert contrast(ink, back) >= 4.5, f"{field} in {theme}: {ink} on {back}"
     page.theme("JupyterLab Light")
 

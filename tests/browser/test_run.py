@@ -64,7 +64,7 @@ def test_it_fills_row_by_row_and_leaves_something_static(notebook: Any) -> None:
 def test_a_run_under_a_second_shows_only_its_end(notebook: Any) -> None:
     page = notebook("%%infer sim/echo --no-cache\nhello <b>there</b>")
     page.ask("""() => { window.seen = 0; new MutationObserver(() => { window.seen += document.querySelectorAll('.hn').length; })
-        .observe(document.body, {childList: true, subtree: true}); return null; }""")  # fmt: skip
+        .observe(document.body, {childList: true, subtree: true}); return null; }""")
     out = page.run(1)
     assert "hello <b>there</b>" in out
     assert page.ask("() => window.seen") == 0
@@ -83,8 +83,12 @@ def test_one_prompt_streams_its_answer(notebook: Any) -> None:
 
 def test_stop_keeps_what_is_there(notebook: Any) -> None:
     """The click is handled while the cell runs: the kernel notes when."""
-    page = notebook(ROWS % (40, 40), "import holynb.run, time\n_cancel = holynb.run.Run.cancel\ndef cancel(self):\n    global stopped_at\n    stopped_at = time.time()\n"
-                    "    return _cancel(self)\nholynb.run.Run.cancel = cancel", "%%infer kept << sim/stream --df df --stream --no-cache -c 8" + ASK)  # fmt: skip
+    page = notebook(
+        ROWS % (40, 40),
+        "import holynb.run, time\n_cancel = holynb.run.Run.cancel\ndef cancel(self):\n    global stopped_at\n    stopped_at = time.time()\n"
+        "    return _cancel(self)\nholynb.run.Run.cancel = cancel",
+        "%%infer kept << sim/stream --df df --stream --no-cache -c 8" + ASK,
+    )
     page.run(1)
     page.run(2)
     page.start(3)

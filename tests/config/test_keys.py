@@ -154,9 +154,28 @@ def test_missing(place):
 
 @pytest.mark.parametrize(
     "value",
-    ["YOUR_HOLYSHEEP_API_KEY", "your-api-key", "sk-...", "<your key>", "changeme", "CHANGE_ME", "sk-your-key-here", "{API_KEY}", "$OPENAI_API_KEY",
-     "${KEY}", "%KEY%", "ACME_API_KEY", "api_key", "insert-your-key", "paste key here", "replace_with_key", "sk-…", "'YOUR_API_KEY'", "PLACEHOLDER"],
-)  # fmt: skip
+    [
+        "YOUR_HOLYSHEEP_API_KEY",
+        "your-api-key",
+        "sk-...",
+        "<your key>",
+        "changeme",
+        "CHANGE_ME",
+        "sk-your-key-here",
+        "{API_KEY}",
+        "$OPENAI_API_KEY",
+        "${KEY}",
+        "%KEY%",
+        "ACME_API_KEY",
+        "api_key",
+        "insert-your-key",
+        "paste key here",
+        "replace_with_key",
+        "sk-…",
+        "'YOUR_API_KEY'",
+        "PLACEHOLDER",
+    ],
+)
 def test_placeholders(monkeypatch, value):
     monkeypatch.setenv("ACME_API_KEY", value)
     line = told()
@@ -167,9 +186,17 @@ def test_placeholders(monkeypatch, value):
 
 @pytest.mark.parametrize(
     ("value", "why"),
-    [("", "is empty"), ("sk-abc def-123456", "white space"), ("sk-abcdef-123456\n", "white space"), ("'sk-abcdef-123456'", "quotes"),
-     ("“sk-abcdef-123456”", "quotes"), ("sk-abcdéf-123456", "no key has"), ("sk-\x07bcdef-123456", "no key has"), ("abc1234", "shorter than 8")],
-)  # fmt: skip
+    [
+        ("", "is empty"),
+        ("sk-abc def-123456", "white space"),
+        ("sk-abcdef-123456\n", "white space"),
+        ("'sk-abcdef-123456'", "quotes"),
+        ("“sk-abcdef-123456”", "quotes"),
+        ("sk-abcdéf-123456", "no key has"),
+        ("sk-\x07bcdef-123456", "no key has"),
+        ("abc1234", "shorter than 8"),
+    ],
+)
 def test_malformed(monkeypatch, value, why):
     monkeypatch.setenv("ACME_API_KEY", value)
     line = told()
@@ -236,18 +263,43 @@ def test_settings_beside_keys_come_from_the_same_places(place, monkeypatch):
 # -- a key on a magic's line ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "text",
-    [GOOD, "sk-proj-" + "aB3" * 20, "sk-ant-api03-" + "x1Y" * 20, "AIza" + "Sy4" * 12, "hf_" + "aB3" * 10, "hs-" + "a1" * 16, "gsk_" + "aB3" * 10,
-     "AKIAIOSFODNN7EXAMPLE", "Authorization: Bearer " + GOOD, "0123456789abcdef" * 2, "A1b2" * 21],
-)  # fmt: skip
+    [
+        GOOD,
+        "sk-proj-" + "aB3" * 20,
+        "sk-ant-api03-" + "x1Y" * 20,
+        "AIza" + "Sy4" * 12,
+        "hf_" + "aB3" * 10,
+        "hs-" + "a1" * 16,
+        "gsk_" + "aB3" * 10,
+        "AKIAIOSFODNN7EXAMPLE",
+        "Authorization: Bearer " + GOOD,
+        "0123456789abcdef" * 2,
+        "A1b2" * 21,
+    ],
+)
 def test_what_looks_like_a_key(text):
     assert keys.looks_like_key(text)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["openai/gpt-4.1", "holysheep/claude-sonnet-4-20250514", "pool/Qwen/Qwen2.5-0.5B-Instruct", "OPENAI_API_KEY", "--max-tokens", "sk-1", "ask-the-model-nicely",
-     "You are a helpful assistant.", "/home/me/data/reviews_2025_final.csv", "risk-assessment-of-the-year-2025", "0123-4567", "x" * 40, "1" * 40, ""],
-)  # fmt: skip
+    [
+        "openai/gpt-4.1",
+        "holysheep/claude-sonnet-4-20250514",
+        "pool/Qwen/Qwen2.5-0.5B-Instruct",
+        "OPENAI_API_KEY",
+        "--max-tokens",
+        "sk-1",
+        "ask-the-model-nicely",
+        "You are a helpful assistant.",
+        "/home/me/data/reviews_2025_final.csv",
+        "risk-assessment-of-the-year-2025",
+        "0123-4567",
+        "x" * 40,
+        "1" * 40,
+        "",
+    ],
+)
 def test_what_does_not(text):
     assert not keys.looks_like_key(text)
 

@@ -40,10 +40,12 @@ def test_holysheep_is_where_its_pages_say():
 
 
 def test_own_entries_lie_over_the_table_field_by_field():
-    found = providers.merged({
-        "openai": {"base": "https://proxy.example.com/v1", "models": {"my-model": 0}, "options": {"a": 1}},
-        "my-box": {"base": "http://box:8000/v1"},
-    })  # fmt: skip
+    found = providers.merged(
+        {
+            "openai": {"base": "https://proxy.example.com/v1", "models": {"my-model": 0}, "options": {"a": 1}},
+            "my-box": {"base": "http://box:8000/v1"},
+        }
+    )
     assert found["openai"].base == "https://proxy.example.com/v1"
     assert found["openai"].key == "OPENAI_API_KEY"
     assert found["openai"].models["my-model"] is None

@@ -69,8 +69,10 @@ def test_later_layers_win_field_by_field(home, project):
         home,
         'default = "sim/echo"\n[alias]\na = "sim/echo"\nb = "sim/echo"\n[provider.acme]\nbase = "https://one.example/v1"\nkey = "ACME_KEY"\n',
     )
-    (project / "pyproject.toml").write_text('[project]\nname = "x"\n[tool.holynb]\ndefault = "sim/stream"\n[tool.holynb.alias]\nb = "sim/stream"\n'
-                                            '[tool.holynb.provider.acme]\nbase = "https://two.example/v1"\n')  # fmt: skip
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "x"\n[tool.holynb]\ndefault = "sim/stream"\n[tool.holynb.alias]\nb = "sim/stream"\n'
+        '[tool.holynb.provider.acme]\nbase = "https://two.example/v1"\n'
+    )
     now = settings.current()
     assert (now.default, now.alias) == ("sim/stream", {"a": "sim/echo", "b": "sim/stream"})
     assert now.provider["acme"] == {"base": "https://two.example/v1", "key": "ACME_KEY"}

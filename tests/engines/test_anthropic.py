@@ -28,10 +28,17 @@ def test_the_request_is_what_the_sdk_would_take():
     sampling = {"max_tokens": 64, "stop": ("END",), "seed": 7, "temperature": 0.5, "top_p": 0.9, "extra": {"metadata": {"user_id": "u"}}}
     body = anthropic.body(request(messages=turns, stream=True, sampling=sampling, schema=schema))
     assert body == {
-        "model": "gpt-4.1-mini", "max_tokens": 64, "system": "Be brief.\n\nIn Korean.", "stop_sequences": ["END"], "temperature": 0.5, "top_p": 0.9,
+        "model": "gpt-4.1-mini",
+        "max_tokens": 64,
+        "system": "Be brief.\n\nIn Korean.",
+        "stop_sequences": ["END"],
+        "temperature": 0.5,
+        "top_p": 0.9,
         "messages": [{"role": "user", "content": "a\n\nb"}, {"role": "assistant", "content": "c"}, {"role": "user", "content": "d"}],
-        "output_config": {"format": {"type": "json_schema", "schema": schema}}, "metadata": {"user_id": "u"}, "stream": True,
-    }  # fmt: skip
+        "output_config": {"format": {"type": "json_schema", "schema": schema}},
+        "metadata": {"user_id": "u"},
+        "stream": True,
+    }
     known = {
         k: v for k, v in body.items() if k not in ("temperature", "top_p")
     }  # this SDK has dropped them; the servers of older models have not
@@ -85,18 +92,26 @@ def test_the_sdk_reads_the_golden_stream():
     [
         ({"input_tokens": 5, "output_tokens": 2}, Usage(5, 2)),
         ({"input_tokens": 5, "output_tokens": 2, "cache_read_input_tokens": 0, "cache_creation_input_tokens": None}, Usage(5, 2, 0)),
-        ({"output_tokens": 2}, Usage(None, 2)), ({}, Usage()), (None, Usage()),
+        ({"output_tokens": 2}, Usage(None, 2)),
+        ({}, Usage()),
+        (None, Usage()),
     ],
-)  # fmt: skip
+)
 def test_counts(said: Any, found: Usage):
     assert anthropic.usage(said) == found
 
 
 @pytest.mark.parametrize(
     ("reason", "finish"),
-    [("end_turn", "stop"), ("stop_sequence", "stop"), ("max_tokens", "length"), ("model_context_window_exceeded", "length"), ("tool_use", "tool"),
-     ("pause_turn", "pause_turn")],
-)  # fmt: skip
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool"),
+        ("pause_turn", "pause_turn"),
+    ],
+)
 def test_finish_reasons(reason: str, finish: str):
     assert anthropic.read({"content": [], "stop_reason": reason}).finish_reason == finish
 
@@ -123,9 +138,15 @@ def test_thinking_and_tools_are_signs_of_work_and_pings_are_none():
 
 @pytest.mark.parametrize(
     ("kind", "ours", "retry", "stops"),
-    [("overloaded_error", "server", True, False), ("rate_limit_error", "rate_limit", True, False), ("authentication_error", "auth", False, True),
-     ("billing_error", "quota", False, True), ("invalid_request_error", "bad_request", False, False), ("api_error", "server", True, False)],
-)  # fmt: skip
+    [
+        ("overloaded_error", "server", True, False),
+        ("rate_limit_error", "rate_limit", True, False),
+        ("authentication_error", "auth", False, True),
+        ("billing_error", "quota", False, True),
+        ("invalid_request_error", "bad_request", False, False),
+        ("api_error", "server", True, False),
+    ],
+)
 def test_errors_inside_a_200_stream(kind: str, ours: str, retry: bool, stops: bool):
     events = golden.anthropic_events(
         {"type": "message_start", "message": golden._MESSAGE}, {"type": "error", "error": {"type": kind, "message": "x"}}
@@ -147,7 +168,7 @@ def test_errors_inside_a_200_stream(kind: str, ours: str, retry: bool, stops: bo
         (500, {"type": "api_error", "message": "Internal server error"}, "server", False),
         (504, {"type": "timeout_error", "message": "Request timed out"}, "timeout", False),
     ],
-)  # fmt: skip
+)
 def test_refusals(status: int, error: dict[str, Any], kind: str, stops: bool):
     with Exact([reply({"type": "error", "error": error}, status)]) as server:
         found = refuse(endpoint(server.base, "anthropic"))

@@ -20,12 +20,24 @@ MESSAGES = [{"role": "user", "content": "안녕?"}]
 @pytest.mark.parametrize(
     ("base", "options", "path"),
     [
-        ("https://r.openai.azure.com", {}, "https://r.openai.azure.com/openai/deployments/my%20dep/chat/completions?api-version=2024-10-21"),
-        ("https://r.openai.azure.com/openai", {"api_version": "2025-01-01"}, "https://r.openai.azure.com/openai/deployments/my%20dep/chat/completions?api-version=2025-01-01"),
-        ("https://r.openai.azure.com/openai/deployments/other", {}, "https://r.openai.azure.com/openai/deployments/other/chat/completions?api-version=2024-10-21"),
+        (
+            "https://r.openai.azure.com",
+            {},
+            "https://r.openai.azure.com/openai/deployments/my%20dep/chat/completions?api-version=2024-10-21",
+        ),
+        (
+            "https://r.openai.azure.com/openai",
+            {"api_version": "2025-01-01"},
+            "https://r.openai.azure.com/openai/deployments/my%20dep/chat/completions?api-version=2025-01-01",
+        ),
+        (
+            "https://r.openai.azure.com/openai/deployments/other",
+            {},
+            "https://r.openai.azure.com/openai/deployments/other/chat/completions?api-version=2024-10-21",
+        ),
         ("https://r.openai.azure.com/openai/v1", {}, "https://r.openai.azure.com/openai/v1/chat/completions"),
     ],
-)  # fmt: skip
+)
 def test_addresses(base: str, options: dict[str, str], path: str):
     assert azure.url(endpoint(base, "azure", options=options), request(model="my dep")) == path
 

@@ -31,27 +31,85 @@ CASES: list[tuple[int, bytes, str, bool, bool]] = [
     (429, error("Out", "organization_spend_limit_exceeded", "insufficient_quota"), "quota", False, True),
     (400, error("Your credit balance is too low to access the API", type="invalid_request_error"), "quota", False, True),
     (403, error("用户额度不足", "insufficient_user_quota", "new_api_error"), "quota", False, True),
-    (429, error("Rate limit reached for gpt-4.1 on requests per min (RPM): Limit 3, Used 3, Requested 1.", "rate_limit_exceeded", "requests"),
-     "rate_limit", True, False),
-    (429, error("Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000, Requested 5000.", "rate_limit_exceeded", "tokens"),
-     "rate_limit", True, False),
-    (429, error("Request too large for gpt-4o on tokens per min (TPM): Limit 30,000, Requested 39,252. The input or output tokens must be reduced",
-                "rate_limit_exceeded", "tokens"), "context_length", False, False),
+    (
+        429,
+        error("Rate limit reached for gpt-4.1 on requests per min (RPM): Limit 3, Used 3, Requested 1.", "rate_limit_exceeded", "requests"),
+        "rate_limit",
+        True,
+        False,
+    ),
+    (
+        429,
+        error("Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000, Requested 5000.", "rate_limit_exceeded", "tokens"),
+        "rate_limit",
+        True,
+        False,
+    ),
+    (
+        429,
+        error(
+            "Request too large for gpt-4o on tokens per min (TPM): Limit 30,000, Requested 39,252. The input or output tokens must be reduced",
+            "rate_limit_exceeded",
+            "tokens",
+        ),
+        "context_length",
+        False,
+        False,
+    ),
     (429, error("tokens per min (TPM): Limit 30000, Requested 39252", "rate_limit_exceeded", "tokens"), "context_length", False, False),
     (429, b"Too Many Requests", "rate_limit", True, False),
     (429, error("You exceeded your current quota, please check your plan and billing details"), "rate_limit", True, False),
     (400, error("This model's maximum context length is 128000 tokens", "context_length_exceeded"), "context_length", False, False),
-    (400, error("You passed 1015 input tokens and requested 100 output tokens. However, the model's context length is only 1024 tokens", 400,
-                "BadRequestError", "input_tokens"), "context_length", False, False),
-    (400, json.dumps({"object": "error", "message": "This model's maximum context length is 2048 tokens", "type": "BadRequestError", "param": None,
-                      "code": 400}).encode(), "context_length", False, False),
+    (
+        400,
+        error(
+            "You passed 1015 input tokens and requested 100 output tokens. However, the model's context length is only 1024 tokens",
+            400,
+            "BadRequestError",
+            "input_tokens",
+        ),
+        "context_length",
+        False,
+        False,
+    ),
+    (
+        400,
+        json.dumps(
+            {
+                "object": "error",
+                "message": "This model's maximum context length is 2048 tokens",
+                "type": "BadRequestError",
+                "param": None,
+                "code": 400,
+            }
+        ).encode(),
+        "context_length",
+        False,
+        False,
+    ),
     (400, error("the request exceeds the available context size", 400, "exceed_context_size_error"), "context_length", False, False),
     (500, error("the request exceeds the available context size. try increasing the context size"), "context_length", False, False),
     (413, b"<html><title>413 Request Entity Too Large</title></html>", "context_length", False, False),
-    (400, error("The response was filtered due to the prompt triggering Azure OpenAI's content management policy", "content_filter", None, "prompt"),
-     "content_filter", False, False),
+    (
+        400,
+        error(
+            "The response was filtered due to the prompt triggering Azure OpenAI's content management policy",
+            "content_filter",
+            None,
+            "prompt",
+        ),
+        "content_filter",
+        False,
+        False,
+    ),
     (403, error("Your chosen model requires moderation and your input was flagged", 403), "content_filter", False, False),
-    (404, error("The model `gpt-9` does not exist or you do not have access to it", "model_not_found", "invalid_request_error"), "not_found", False, True),
+    (
+        404,
+        error("The model `gpt-9` does not exist or you do not have access to it", "model_not_found", "invalid_request_error"),
+        "not_found",
+        False,
+        True,
+    ),
     (404, b"404 page not found", "not_found", False, True),
     (400, error("Model gpt-9 not found"), "not_found", False, True),
     (400, error("messages: Field required", param="messages"), "bad_request", False, False),
@@ -67,7 +125,7 @@ CASES: list[tuple[int, bytes, str, bool, bool]] = [
     (504, b"gateway timeout", "timeout", True, False),
     (524, b"<html>A timeout occurred</html>", "timeout", True, False),
     (529, error("Overloaded", type="overloaded_error"), "server", True, False),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "retry", "stops"), CASES)
@@ -92,13 +150,19 @@ def test_message_and_raw_are_cut():
 @pytest.mark.parametrize(
     ("headers", "message", "wait"),
     [
-        ({"retry-after-ms": "1500", "retry-after": "9"}, "", 1.5), ({"retry-after": "2.5"}, "", 2.5), ({}, "Please retry after 37 seconds.", 37.0),
-        ({}, "Please try again in 6m0s. Visit", 360.0), ({}, "Please try again in 20ms.", 0.02), ({}, "Please try again in 1.2s.", 1.2),
-        ({"retry-after": "soon"}, "", None), ({"retry-after": "-1"}, "", None), ({"retry-after": "nan"}, "", None),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, "", 1.5),
+        ({"retry-after": "2.5"}, "", 2.5),
+        ({}, "Please retry after 37 seconds.", 37.0),
+        ({}, "Please try again in 6m0s. Visit", 360.0),
+        ({}, "Please try again in 20ms.", 0.02),
+        ({}, "Please try again in 1.2s.", 1.2),
+        ({"retry-after": "soon"}, "", None),
+        ({"retry-after": "-1"}, "", None),
+        ({"retry-after": "nan"}, "", None),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:30 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, "", 30.0),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, "", 0.0),
     ],
-)  # fmt: skip
+)
 def test_how_long_to_wait(headers: dict[str, str], message: str, wait: float | None):
     assert openai.classify(429, headers, error(message)).wait == wait
 
@@ -120,8 +184,18 @@ def test_no_answer_is_too_odd_to_classify(status: int, body: bytes, headers: dic
     assert "\n" not in found.message
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(
-    ["error", "message", "code", "type", "param", "metadata", "raw", "detail", "choices", "object"]), inner), max_leaves=8))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["error", "message", "code", "type", "param", "metadata", "raw", "detail", "choices", "object"]), inner
+            )
+        ),
+        max_leaves=8,
+    )
+)
 def test_no_json_is_too_odd_to_classify(value: Any):
     assert openai.classify(400, {}, json.dumps(value).encode()).kind in KINDS
 

@@ -28,9 +28,15 @@ def test_the_sdk_asks_the_same_and_reads_the_same(stream: bool):
     steps = golden.GEMINI.streamed() if stream else [reply(golden.GEMINI.whole)]
     with Exact(steps) as server:
         config = types.GenerateContentConfig(
-            system_instruction="Be brief.", max_output_tokens=9, temperature=0.5, top_p=0.9, seed=7, stop_sequences=["END"],
-            response_mime_type="application/json", response_json_schema=SCHEMA,
-        )  # fmt: skip
+            system_instruction="Be brief.",
+            max_output_tokens=9,
+            temperature=0.5,
+            top_p=0.9,
+            seed=7,
+            stop_sequences=["END"],
+            response_mime_type="application/json",
+            response_json_schema=SCHEMA,
+        )
         theirs = client(server)
         if stream:
             text = "".join(
@@ -67,8 +73,11 @@ def test_addresses(base: str, model: str, stream: bool, url: str):
 
 def test_what_p_says_goes_where_it_belongs():
     body = gemini.body(request(sampling={"extra": {"topK": 5, "thinkingConfig": {"thinkingBudget": 0}, "safetySettings": []}}))
-    assert body == {"contents": [{"role": "user", "parts": [{"text": "안녕?"}]}], "safetySettings": [],
-                    "generationConfig": {"topK": 5, "thinkingConfig": {"thinkingBudget": 0}}}  # fmt: skip
+    assert body == {
+        "contents": [{"role": "user", "parts": [{"text": "안녕?"}]}],
+        "safetySettings": [],
+        "generationConfig": {"topK": 5, "thinkingConfig": {"thinkingBudget": 0}},
+    }
     turns = gemini.body(request(messages=[("user", "a"), ("assistant", "b")]))
     assert [t["role"] for t in turns["contents"]] == ["user", "model"]
     assert "generationConfig" not in turns
@@ -77,10 +86,13 @@ def test_what_p_says_goes_where_it_belongs():
 @pytest.mark.parametrize(
     ("said", "found"),
     [
-        ({"promptTokenCount": 1, "candidatesTokenCount": 2}, Usage(1, 2)), ({"promptTokenCount": 1, "thoughtsTokenCount": 3}, Usage(1, 3)),
-        ({"promptTokenCount": 1, "candidatesTokenCount": 50, "thoughtsTokenCount": 30}, Usage(1, 80)), ({"promptTokenCount": 1}, Usage(1)), (None, Usage()),
+        ({"promptTokenCount": 1, "candidatesTokenCount": 2}, Usage(1, 2)),
+        ({"promptTokenCount": 1, "thoughtsTokenCount": 3}, Usage(1, 3)),
+        ({"promptTokenCount": 1, "candidatesTokenCount": 50, "thoughtsTokenCount": 30}, Usage(1, 80)),
+        ({"promptTokenCount": 1}, Usage(1)),
+        (None, Usage()),
     ],
-)  # fmt: skip
+)
 def test_thoughts_are_billed_as_output(said: Any, found: Usage):
     assert gemini.usage(said) == found
 
@@ -124,7 +136,11 @@ DAY = {
         (gemini_error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", DAY), "quota", None),
         (gemini_error(429, "RESOURCE_EXHAUSTED", "Quota exceeded, limit: 0, model: gemini-3", golden.QUOTA, golden.RETRY), "quota", None),
         (gemini_error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."), "rate_limit", None),
-        (gemini_error(400, "FAILED_PRECONDITION", "Gemini API free tier is not available. Please enable billing on your project"), "quota", None),
+        (
+            gemini_error(400, "FAILED_PRECONDITION", "Gemini API free tier is not available. Please enable billing on your project"),
+            "quota",
+            None,
+        ),
         (gemini_error(403, "PERMISSION_DENIED", "Your API key was reported as leaked."), "auth", None),
         (gemini_error(404, "NOT_FOUND", "models/gemini-9 is not found for API version v1beta"), "not_found", None),
         (gemini_error(504, "DEADLINE_EXCEEDED", "Deadline expired before operation could complete."), "timeout", None),
@@ -132,7 +148,7 @@ DAY = {
         (gemini_error(400, "INVALID_ARGUMENT", "Please use a valid role: user, model."), "bad_request", None),
         (reply([{"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}}], 503), "server", None),
     ],
-)  # fmt: skip
+)
 def test_refusals(response: bytes, kind: str, wait: float | None):
     with Exact([response]) as server:
         found = refuse(endpoint(server.base, "gemini"))

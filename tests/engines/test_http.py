@@ -83,9 +83,12 @@ def test_a_request_arrives_as_it_was_given_and_its_reply_comes_back(flavor: str)
         asked = server.asked[0]
     assert (asked.method, asked.path, asked.body) == ("POST", "/v1/chat?x=1", b'{"m":1}')
     assert asked.headers == {
-        "host": f"127.0.0.1:{server.port}", "authorization": f"Bearer {KEY}", "content-type": "application/json", "user-agent": "holynb",
+        "host": f"127.0.0.1:{server.port}",
+        "authorization": f"Bearer {KEY}",
+        "content-type": "application/json",
+        "user-agent": "holynb",
         "content-length": "7",
-    }  # fmt: skip
+    }
 
 
 def test_a_get_has_no_body(flavor: str):

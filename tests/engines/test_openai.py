@@ -22,11 +22,26 @@ from holynb.errors import Fault
 from holynb.types import Delta, Engine, Limits, Route, Usage
 
 WHOLE = {
-    "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4.1-mini-2025-04-14",
-    "choices": [{"index": 0, "message": {"role": "assistant", "content": "안녕하세요 🍵", "refusal": None}, "logprobs": None, "finish_reason": "stop"}],
-    "usage": {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27, "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
-              "completion_tokens_details": {"reasoning_tokens": 3}},
-}  # fmt: skip
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4.1-mini-2025-04-14",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "안녕하세요 🍵", "refusal": None},
+            "logprobs": None,
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {
+        "prompt_tokens": 20,
+        "completion_tokens": 7,
+        "total_tokens": 27,
+        "prompt_tokens_details": {"cached_tokens": 16, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    },
+}
 
 
 def part(content: str | None = None, *, finish: str | None = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
@@ -68,11 +83,18 @@ def test_the_request_is_what_the_sdk_would_send():
     asked = request(stream=True, messages=[("system", "Be brief."), ("user", "안녕?")], sampling=sampling, schema=schema)
     body = openai.body(asked)
     assert body == {
-        "model": "gpt-4.1-mini", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "안녕?"}],
-        "max_tokens": 64, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ["END"], "reasoning_effort": "low",
+        "model": "gpt-4.1-mini",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "안녕?"}],
+        "max_tokens": 64,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 7,
+        "stop": ["END"],
+        "reasoning_effort": "low",
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}},
-        "stream": True, "stream_options": {"include_usage": True},
-    }  # fmt: skip
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     params = completion_create_params.CompletionCreateParamsStreaming
     TypeAdapter(params).validate_python(body)
     assert set(body) <= set(params.__annotations__) | set(completion_create_params.CompletionCreateParamsBase.__annotations__)
@@ -86,12 +108,19 @@ def test_what_is_not_said_is_not_sent():
 @pytest.mark.parametrize(
     ("schema", "strict"),
     [
-        ({"type": "string"}, True), ({"type": "object", "properties": {}}, False),
+        ({"type": "string"}, True),
+        ({"type": "object", "properties": {}}, False),
         ({"type": "object", "properties": {"a": {}}, "required": [], "additionalProperties": False}, False),
-        ({"type": "array", "items": {"type": "object", "properties": {"a": {"type": "object"}}, "required": ["a"], "additionalProperties": False}}, False),
+        (
+            {
+                "type": "array",
+                "items": {"type": "object", "properties": {"a": {"type": "object"}}, "required": ["a"], "additionalProperties": False},
+            },
+            False,
+        ),
         ({"$defs": {"x": {"type": "object", "properties": {}, "additionalProperties": False}}, "anyOf": [{"$ref": "#/$defs/x"}]}, True),
     ],
-)  # fmt: skip
+)
 def test_strict_only_where_the_schema_can_be(schema: dict[str, Any], strict: bool):
     assert openai.strict(schema) is strict
 
@@ -152,8 +181,18 @@ def answer(**changes: Any) -> Any:
         (answer(usage=None), "x", "stop", Usage()),
         (answer(usage={"prompt_tokens": 1}), "x", "stop", Usage(1)),
         (answer(usage={"prompt_tokens": -1, "completion_tokens": True, "prompt_tokens_details": None}), "x", "stop", Usage()),
-        (answer(usage={"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 1}), "x", "stop", Usage(9, 2, 8)),
-        (answer(usage={"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cache_write_tokens": 5}}), "x", "stop", Usage(9, 2, None, 5)),
+        (
+            answer(usage={"prompt_tokens": 9, "completion_tokens": 2, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 1}),
+            "x",
+            "stop",
+            Usage(9, 2, 8),
+        ),
+        (
+            answer(usage={"prompt_tokens": 9, "completion_tokens": 2, "prompt_tokens_details": {"cache_write_tokens": 5}}),
+            "x",
+            "stop",
+            Usage(9, 2, None, 5),
+        ),
         (answer(usage=None, message={"content": None, "refusal": "No."}), "No.", "refusal", Usage()),
         (answer(usage=None, message={"content": None, "tool_calls": [{}]}, choice={"finish_reason": "tool_calls"}), "", "tool", Usage()),
         (answer(usage=None, message={"content": [{"type": "text", "text": "a"}, {"type": "image"}, {"text": "b"}]}), "ab", "stop", Usage()),
@@ -161,7 +200,7 @@ def answer(**changes: Any) -> Any:
         (answer(usage=None, choice={"finish_reason": "length"}, error=None), "x", "length", Usage()),
         (answer(usage=None, message={"content": "a\ud83d\ude00b\ud800"}), "a😀b\ufffd", "stop", Usage()),
     ],
-)  # fmt: skip
+)
 def test_shapes_of_a_whole_answer(value: Any, text: str, finish: str, counted: Usage):
     found = openai.read(value)
     assert (found.text, found.finish_reason, found.usage) == (text, finish, counted)
@@ -217,16 +256,38 @@ def test_a_stream_that_ends_before_its_finish_reason_is_never_an_answer():
 @pytest.mark.parametrize(
     ("events", "text", "finish", "counted"),
     [
-        ([part("a", usage=None), part("b", finish="stop", usage={"prompt_tokens": 1, "completion_tokens": 2}), "[DONE]"], "ab", "stop", Usage(1, 2)),
-        ([part("a", usage={"prompt_tokens": 1, "completion_tokens": 1}), part("b", finish="stop", usage={"prompt_tokens": 1, "completion_tokens": 2})],
-         "ab", "stop", Usage(1, 2)),
-        ([{"choices": [], "prompt_filter_results": [{}]}, part("a"), part(finish="stop"), {"choices": [], "usage": None}], "a", "stop", Usage()),
+        (
+            [part("a", usage=None), part("b", finish="stop", usage={"prompt_tokens": 1, "completion_tokens": 2}), "[DONE]"],
+            "ab",
+            "stop",
+            Usage(1, 2),
+        ),
+        (
+            [
+                part("a", usage={"prompt_tokens": 1, "completion_tokens": 1}),
+                part("b", finish="stop", usage={"prompt_tokens": 1, "completion_tokens": 2}),
+            ],
+            "ab",
+            "stop",
+            Usage(1, 2),
+        ),
+        (
+            [{"choices": [], "prompt_filter_results": [{}]}, part("a"), part(finish="stop"), {"choices": [], "usage": None}],
+            "a",
+            "stop",
+            Usage(),
+        ),
         ([part("a", reasoning_content=None), part(finish="length", obfuscation="xyz")], "a", "length", Usage()),
         ([part("a"), part(finish="stop"), {**part(usage={"prompt_tokens": 3})}, "[DONE]"], "a", "stop", Usage(3)),
-        ([part("a"), {"choices": [{"index": 1, "delta": {"content": "other"}, "finish_reason": "stop"}]}, part(finish="stop")], "a", "stop", Usage()),
+        (
+            [part("a"), {"choices": [{"index": 1, "delta": {"content": "other"}, "finish_reason": "stop"}]}, part(finish="stop")],
+            "a",
+            "stop",
+            Usage(),
+        ),
         ([part(refusal="No."), part(finish="stop")], "No.", "stop", Usage()),
     ],
-)  # fmt: skip
+)
 def test_deviations_of_streams(events: Sequence[Any], text: str, finish: str, counted: Usage):
     found = fold(sse(*events))
     assert (found.text, found.finish_reason, found.usage) == (text, finish, counted)
@@ -330,10 +391,14 @@ def test_done_without_a_finish_reason_is_truncated_and_keeps_its_usage():
         (b'{"error": "something"}', "server", "500: something"),
         (b'{"error": {"message": "slow down", "code": "429"}}', "rate_limit", "429: slow down"),
         (b'{"error": {"message": "Provider returned error", "code": 429, "metadata": {"raw": "try later"}}}', "rate_limit", "try later"),
-        (b'{"object": "error", "message": "context length is 1024", "type": "BadRequestError", "code": 400}', "context_length", "context length"),
+        (
+            b'{"object": "error", "message": "context length is 1024", "type": "BadRequestError", "code": 400}',
+            "context_length",
+            "context length",
+        ),
         (json.dumps(answer(choice={"finish_reason": "content_filter"})).encode(), "content_filter", "content filter"),
     ],
-)  # fmt: skip
+)
 def test_a_200_that_is_no_answer(body: Any, kind: str, words: str):
     with Exact([reply(body, content_type="text/html" if isinstance(body, str) else "application/json")]) as server:
         found = refuse(endpoint(server.base, provider="holysheep"))

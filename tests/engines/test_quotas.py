@@ -15,10 +15,26 @@ from holynb.types import Limits
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("1s", 1.0), ("6m0s", 360.0), ("100ms", 0.1), ("1h2m3.5s", 3723.5), ("2d", 172800.0), ("37", 37.0), ("0.5", 0.5), ("0", 0.0), ("", None), (None, None),
-        ("soon", None), ("-5", None), ("-5s", None), ("inf", None), ("nan", None), ("1x", None), ("1s nonsense", None), ("1.5.2s", None),
+        ("1s", 1.0),
+        ("6m0s", 360.0),
+        ("100ms", 0.1),
+        ("1h2m3.5s", 3723.5),
+        ("2d", 172800.0),
+        ("37", 37.0),
+        ("0.5", 0.5),
+        ("0", 0.0),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("-5", None),
+        ("-5s", None),
+        ("inf", None),
+        ("nan", None),
+        ("1x", None),
+        ("1s nonsense", None),
+        ("1.5.2s", None),
     ],
-)  # fmt: skip
+)
 def test_durations(text: str | None, found: float | None):
     assert quotas.seconds(text) == found
 
@@ -34,9 +50,13 @@ def test_moments():
 
 def test_openai_limits():
     headers = {
-        "x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "598", "x-ratelimit-reset-requests": "200ms",
-        "x-ratelimit-limit-tokens": "150000", "x-ratelimit-remaining-tokens": "149984", "x-ratelimit-reset-tokens": "6m0s",
-    }  # fmt: skip
+        "x-ratelimit-limit-requests": "600",
+        "x-ratelimit-remaining-requests": "598",
+        "x-ratelimit-reset-requests": "200ms",
+        "x-ratelimit-limit-tokens": "150000",
+        "x-ratelimit-remaining-tokens": "149984",
+        "x-ratelimit-reset-tokens": "6m0s",
+    }
     assert quotas.openai(headers) == Limits(600, 598, 0.2, 150000, 149984, 360.0)
     assert quotas.openai({}) is None
     assert quotas.openai({"x-ratelimit-remaining-tokens": "5"}) == Limits(tokens_left=5)
@@ -56,8 +76,13 @@ def test_a_bare_zero_is_azures_way_to_say_nothing():
 
 def test_anthropic_limits_count_from_their_dates():
     then = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 30))
-    headers = {"anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-requests-remaining": "49", "anthropic-ratelimit-requests-reset": then,
-               "anthropic-ratelimit-input-tokens-limit": "40000", "anthropic-ratelimit-input-tokens-remaining": "39000"}  # fmt: skip
+    headers = {
+        "anthropic-ratelimit-requests-limit": "50",
+        "anthropic-ratelimit-requests-remaining": "49",
+        "anthropic-ratelimit-requests-reset": then,
+        "anthropic-ratelimit-input-tokens-limit": "40000",
+        "anthropic-ratelimit-input-tokens-remaining": "39000",
+    }
     found = quotas.anthropic(headers)
     assert found is not None
     assert (found.requests, found.requests_left, found.tokens, found.tokens_left) == (50, 49, 40000, 39000)

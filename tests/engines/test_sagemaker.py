@@ -165,11 +165,14 @@ def test_lines_of_an_own_container(end: bytes):
     ("options", "value", "found"),
     [
         ({"schema": "tgi"}, [{"generated_text": "hi"}], Completion("hi", "unknown")),
-        ({"schema": "tgi"}, {"generated_text": "hi", "details": {"finish_reason": "length", "generated_tokens": 3, "prefill": [{}, {}]}},
-         Completion("hi", "length", None, Usage(2, 3))),
+        (
+            {"schema": "tgi"},
+            {"generated_text": "hi", "details": {"finish_reason": "length", "generated_tokens": 3, "prefill": [{}, {}]}},
+            Completion("hi", "length", None, Usage(2, 3)),
+        ),
         ({"request": {}, "response": "outputs.1.text"}, {"outputs": [{}, {"text": "hi"}]}, Completion("hi", "unknown")),
     ],
-)  # fmt: skip
+)
 def test_whole_answers_of_other_containers(options: dict[str, Any], value: Any, found: Completion):
     with Exact([reply(value)]) as server:
         assert ask(at(server, **options), asked())[1] == found
@@ -210,11 +213,13 @@ def test_a_frame_with_a_wrong_checksum():
         (400, "ValidationError", {"message": "Endpoint my-endpoint of account 1 not found."}, "bad_request"),
         (403, "InvalidSignatureException", {"message": "The request signature we calculated does not match"}, "auth"),
         (403, "ExpiredTokenException", {"message": "The security token included in the request is expired"}, "auth"),
-        (429, "ModelNotReadyException", {"Message": "warming up"}, "server"), (503, "ServiceUnavailable", {"Message": "x"}, "server"),
-        (530, "InternalDependencyException", {"Message": "x"}, "server"), (424, "ModelError", {"OriginalStatusCode": 429, "OriginalMessage": "busy"}, "rate_limit"),
+        (429, "ModelNotReadyException", {"Message": "warming up"}, "server"),
+        (503, "ServiceUnavailable", {"Message": "x"}, "server"),
+        (530, "InternalDependencyException", {"Message": "x"}, "server"),
+        (424, "ModelError", {"OriginalStatusCode": 429, "OriginalMessage": "busy"}, "rate_limit"),
         (424, "ModelError", {"OriginalStatusCode": 500, "OriginalMessage": "CUDA out of memory"}, "oom"),
     ],
-)  # fmt: skip
+)
 def test_refusals(status: int, kind: str, value: Any, ours: str):
     with Exact([reply(value, status, x_amzn_errortype=kind)]) as server:
         assert refuse(at(server), asked()).kind == ours

@@ -32,12 +32,17 @@ process_resident_memory_bytes 3.221225472e+09
     [
         (VLLM, Busy(16, 3, 0.5, 3 * 2**30)),
         ('vllm:gpu_cache_usage_perc{model_name="x"} 0.1\n', Busy(kv=0.1)),
-        ('sglang:num_running_reqs{model_name="x"} 2\nsglang:num_queue_reqs{model_name="x"} 0\nsglang:token_usage{model_name="x"} 0.4\n', Busy(2, 0, 0.4)),
+        (
+            'sglang:num_running_reqs{model_name="x"} 2\nsglang:num_queue_reqs{model_name="x"} 0\nsglang:token_usage{model_name="x"} 0.4\n',
+            Busy(2, 0, 0.4),
+        ),
         ("llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\nllamacpp:kv_cache_usage_ratio 1.2\n", Busy(1, 0, 1.0)),
         ("tgi_batch_current_size 7\ntgi_queue_size 1 1700000000000\n", Busy(7, 1)),
-        ("", Busy()), ("<html>hello</html>", Busy()), ("vllm:num_requests_running many\n\x00{} 1", Busy()),
+        ("", Busy()),
+        ("<html>hello</html>", Busy()),
+        ("vllm:num_requests_running many\n\x00{} 1", Busy()),
     ],
-)  # fmt: skip
+)
 def test_pages(page: str, found: Busy):
     assert servers.read(page) == found
 
@@ -60,9 +65,18 @@ def ask(work: Any, server: Exact, key: str | None = KEY) -> Any:
 
 
 def test_models_with_their_context_lengths():
-    listed = {"object": "list", "data": [
-        {"id": "a", "max_model_len": 40960}, {"id": "b", "context_length": 1000}, {"id": "c", "meta": {"n_ctx_train": 2048}}, {"id": "d"}, {"no": 1}, 7,
-        {"id": "e", "max_model_len": 0, "context_window": 9}]}  # fmt: skip
+    listed = {
+        "object": "list",
+        "data": [
+            {"id": "a", "max_model_len": 40960},
+            {"id": "b", "context_length": 1000},
+            {"id": "c", "meta": {"n_ctx_train": 2048}},
+            {"id": "d"},
+            {"no": 1},
+            7,
+            {"id": "e", "max_model_len": 0, "context_window": 9},
+        ],
+    }
     with Exact([reply(listed)]) as server:
         assert ask(servers.models, server) == [Served("a", 40960), Served("b", 1000), Served("c", 2048), Served("d"), Served("e", 9)]
         assert (server.asked[0].method, server.asked[0].path) == ("GET", "/v1/models")

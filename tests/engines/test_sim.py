@@ -87,12 +87,18 @@ def test_the_story_has_sixty_words_at_ten_a_second_and_follows_the_seed(monkeypa
 @pytest.mark.parametrize(
     ("name", "kind", "retry", "stops"),
     [
-        ("429", "rate_limit", True, False), ("rate_limit", "rate_limit", True, False), ("401", "auth", False, True),
-        ("quota", "quota", False, True), ("500", "server", True, False), ("cut", "truncated", True, False),
-        ("malformed", "server", True, False), ("oom", "oom", True, False), ("content_filter", "content_filter", False, False),
+        ("429", "rate_limit", True, False),
+        ("rate_limit", "rate_limit", True, False),
+        ("401", "auth", False, True),
+        ("quota", "quota", False, True),
+        ("500", "server", True, False),
+        ("cut", "truncated", True, False),
+        ("malformed", "server", True, False),
+        ("oom", "oom", True, False),
+        ("content_filter", "content_filter", False, False),
         ("context_length", "context_length", False, False),
     ],
-)  # fmt: skip
+)
 def test_one_fault_on_demand(name: str, kind: str, retry: bool, stops: bool):
     found = fault("echo", request(extra={"fault": name}))
     assert (found.kind, found.retry, found.stops) == (kind, retry, stops)
@@ -156,8 +162,16 @@ def test_latency_is_waited():
     assert time.monotonic() - start >= 0.05
 
 
-@pytest.mark.parametrize("extra", [{"fault": "42"}, {"latency": "soon"}, {"fault": "429", "retry_after": -1}, {"fault": "429", "times": "nan"},
-    {"at": "ecko", "fault": "429"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"fault": "42"},
+        {"latency": "soon"},
+        {"fault": "429", "retry_after": -1},
+        {"fault": "429", "times": "nan"},
+        {"at": "ecko", "fault": "429"},
+    ],
+)
 def test_nonsense_is_one_clear_line_and_stops(extra: dict[str, object]):
     found = fault("echo", request(extra=extra))
     assert found.kind == "bad_request"

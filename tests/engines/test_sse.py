@@ -22,9 +22,13 @@ STREAM = (
     "data: [DONE]\n\n"
 ).encode()
 EVENTS = [
-    Event("message", '{"text":"안녕"}'.encode()), Event("error", b"bad"), Event("message", b"no space\n two spaces"), Event("message", b""),
-    Event("message", "🍵 tea\n".encode()), Event("message", b"[DONE]"),
-]  # fmt: skip
+    Event("message", '{"text":"안녕"}'.encode()),
+    Event("error", b"bad"),
+    Event("message", b"no space\n two spaces"),
+    Event("message", b""),
+    Event("message", "🍵 tea\n".encode()),
+    Event("message", b"[DONE]"),
+]
 
 
 def split(*pieces: bytes, longest: int = 2**20) -> list[Event]:

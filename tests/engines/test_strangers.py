@@ -21,13 +21,24 @@ ANSWER = "Hi there, 안녕 🍵! This is an answer of several chunks."
 FIXTURES = [
     {"match": {"userMessage": "hello"}, "response": {"content": ANSWER, "usage": COUNTED}},
     {"match": {"userMessage": "lengthy"}, "response": {"content": ANSWER, "finishReason": "length"}},
-    {"match": {"userMessage": "limited"}, "response": {"error": {"message": "slow down", "type": "rate_limit_error", "code": "rate_limit_exceeded"}, "status": 429}},
-    {"match": {"userMessage": "quota"}, "response": {"error": {"message": "pay", "type": "insufficient_quota", "code": "insufficient_quota"}, "status": 429}},
-    {"match": {"userMessage": "too long"}, "response": {"error": {"message": "maximum context length is 9", "type": "invalid_request_error",
-                                                                "code": "context_length_exceeded"}, "status": 400}},
+    {
+        "match": {"userMessage": "limited"},
+        "response": {"error": {"message": "slow down", "type": "rate_limit_error", "code": "rate_limit_exceeded"}, "status": 429},
+    },
+    {
+        "match": {"userMessage": "quota"},
+        "response": {"error": {"message": "pay", "type": "insufficient_quota", "code": "insufficient_quota"}, "status": 429},
+    },
+    {
+        "match": {"userMessage": "too long"},
+        "response": {
+            "error": {"message": "maximum context length is 9", "type": "invalid_request_error", "code": "context_length_exceeded"},
+            "status": 400,
+        },
+    },
     {"match": {"userMessage": "overloaded"}, "response": {"error": {"message": "Overloaded", "type": "overloaded_error"}, "status": 529}},
     {"match": {"userMessage": "cut"}, "response": {"content": ANSWER}, "truncateAfterChunks": 2},
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +95,13 @@ def test_the_journal_has_what_was_meant(server: Aimock):
     ask(endpoint(f"{server.base}/v1"), request("hello", sampling={"max_tokens": 7, "temperature": 0.5}, stream=True))
     body = server.journal()[-1]["body"]
     assert {k: body[k] for k in ("model", "messages", "max_tokens", "temperature", "stream", "stream_options")} == {
-        "model": "gpt-4.1-mini", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 7, "temperature": 0.5, "stream": True,
+        "model": "gpt-4.1-mini",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "stream": True,
         "stream_options": {"include_usage": True},
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

@@ -178,12 +178,21 @@ def test_failing(wire: Golden):
 @pytest.mark.parametrize(
     ("response", "kind"),
     [
-        (reply("<html><title>502 Bad Gateway</title></html>", 502), "server"), (reply("<html>hello</html>"), "server"), (reply(b'{"half'), "server"),
-        (reply(b""), "server"), (reply(b"{}"), "server"), (reply(b"[]"), "server"), (reply(b"null"), "server"), (reply(b"404 page not found", 404), "not_found"),
-        (reply({"error": {"message": "odd"}}), "server"), (reply(b"", 302, location="http://127.0.0.1:9/"), "connection"),
-        (reply(b"<html>too large</html>", 413), "context_length"), (reply(b"\xff\xfe\x00", 500), "server"), (reply(b"", 429), "rate_limit"),
+        (reply("<html><title>502 Bad Gateway</title></html>", 502), "server"),
+        (reply("<html>hello</html>"), "server"),
+        (reply(b'{"half'), "server"),
+        (reply(b""), "server"),
+        (reply(b"{}"), "server"),
+        (reply(b"[]"), "server"),
+        (reply(b"null"), "server"),
+        (reply(b"404 page not found", 404), "not_found"),
+        (reply({"error": {"message": "odd"}}), "server"),
+        (reply(b"", 302, location="http://127.0.0.1:9/"), "connection"),
+        (reply(b"<html>too large</html>", 413), "context_length"),
+        (reply(b"\xff\xfe\x00", 500), "server"),
+        (reply(b"", 429), "rate_limit"),
     ],
-)  # fmt: skip
+)
 def test_a_server_that_is_none(wire: Golden, response: bytes, kind: str):
     with Exact([response]) as server:
         found = refuse(at(server, wire))

@@ -163,10 +163,14 @@ def test_prefill_attention(heads: int, kv: int, size: int, dtype: Any) -> None:
     spans = torch.tensor(list(zip(starts, counts, lengths, strict=True)), dtype=torch.int32, device=DEVICE)
     said = Prefill(table, torch.tensor(tiles, dtype=torch.int32, device=DEVICE), spans, 16)(q, keys, values)
     plain = attend_reference(
-        q, keys, values, [
-            Span(s, s + c, runs(b, 16, n), causal(c, n, heads // kv, dtype, DEVICE)) for s, c, n, b in zip(starts, counts, lengths, blocks, strict=True)
+        q,
+        keys,
+        values,
+        [
+            Span(s, s + c, runs(b, 16, n), causal(c, n, heads // kv, dtype, DEVICE))
+            for s, c, n, b in zip(starts, counts, lengths, blocks, strict=True)
         ],
-    )  # fmt: skip
+    )
     close(said[: sum(counts)], plain[: sum(counts)], dtype)
 
 
@@ -398,9 +402,12 @@ def test_what_is_masked_is_never_chosen(k: int) -> None:
     words[:, 80] = 0b1010
     masking.launch(logits, torch.arange(4, dtype=torch.int32, device=DEVICE), words)
     how = SamplingParams(
-        torch.tensor([0.0, 0.7, 5.0, 1.0], device=DEVICE), torch.full((4,), k, dtype=torch.int32, device=DEVICE),
-        torch.tensor([1.0, 1.0, 1.0, 0.5], device=DEVICE), torch.arange(4, device=DEVICE), torch.arange(4, dtype=torch.int32, device=DEVICE),
-    )  # fmt: skip
+        torch.tensor([0.0, 0.7, 5.0, 1.0], device=DEVICE),
+        torch.full((4,), k, dtype=torch.int32, device=DEVICE),
+        torch.tensor([1.0, 1.0, 1.0, 0.5], device=DEVICE),
+        torch.arange(4, device=DEVICE),
+        torch.arange(4, dtype=torch.int32, device=DEVICE),
+    )
     chosen = sampler.sample(logits, how).tolist()
     assert set(chosen) <= {80 * 32 + 1, 80 * 32 + 3}
     assert chosen == sample_reference(logits, how).tolist()

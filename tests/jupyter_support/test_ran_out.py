@@ -13,10 +13,13 @@ from kernels_support.jupyter import shortage
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.EMFILE, "ulimit -n"), (errno.ENOSPC, "Free some space there, or set HOLYNB_HOME"), (errno.EACCES, "HOLYNB_HOME to a folder of your own"),
-        (errno.EROFS, "on another disk"), (errno.EAGAIN, "ulimit -u"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENOSPC, "Free some space there, or set HOLYNB_HOME"),
+        (errno.EACCES, "HOLYNB_HOME to a folder of your own"),
+        (errno.EROFS, "on another disk"),
+        (errno.EAGAIN, "ulimit -u"),
     ],
-)  # fmt: skip
+)
 def test_one_line_with_the_place_and_what_to_do(number: int, advice: str) -> None:
     words = shortage.describe(OSError(number, os.strerror(number), "/home/me/run"))
     assert words.startswith(f"{os.strerror(number)} (/home/me/run). ")
@@ -46,8 +49,13 @@ def test_files_that_ran_out_are_found_behind_what_was_raised_for_them() -> None:
 
 @pytest.mark.parametrize(
     ("exc", "is_memory"),
-    [(MemoryError(), True), (RuntimeError("CUDA out of memory. Tried"), True), (RuntimeError("[enforce fail] can't allocate memory: you"), True),
-     (RuntimeError("shape mismatch"), False), (OSError(errno.ENOSPC, "No space left on device"), False)],
-)  # fmt: skip
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory. Tried"), True),
+        (RuntimeError("[enforce fail] can't allocate memory: you"), True),
+        (RuntimeError("shape mismatch"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+    ],
+)
 def test_memory_is_told_from_other_faults(exc: BaseException, is_memory: bool) -> None:
     assert shortage.is_out_of_memory(exc) is is_memory

@@ -198,9 +198,11 @@ def test_where_no_file_can_be_opened_nothing_is_taken_for_dead(tmp_path: Path) -
     path = rendezvous.write(tmp_path / "run", record)
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     said = [
-        subprocess.run([sys.executable, "-c", code, str(path.parent), str(most)], capture_output=True, text=True, check=True, env=env).stdout.strip()
+        subprocess.run(
+            [sys.executable, "-c", code, str(path.parent), str(most)], capture_output=True, text=True, check=True, env=env
+        ).stdout.strip()
         for most in range(3, 7)
-    ]  # fmt: skip
+    ]
     assert said[-1] == "1", "enough files"
     assert said[0] == str(errno.EMFILE)
     assert set(said) <= {"1", str(errno.EMFILE)}

@@ -64,10 +64,15 @@ def test_a_killed_parent_takes_its_bound_child_along() -> None:
 def test_an_interrupt_of_our_group_does_not_reach_children() -> None:
     """A kernel's interrupt is SIGINT to its process group."""
     parent = subprocess.Popen(
-        [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + PARENT.replace("bound=True", "bound=False"),
-         "import time; time.sleep(60)"],
-        stdout=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + PARENT.replace("bound=True", "bound=False"),
+            "import time; time.sleep(60)",
+        ],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
     assert parent.stdout is not None
     child = Process.of(int(parent.stdout.readline()))
     assert child is not None

@@ -11,12 +11,27 @@ from servers.unix import chat
 from holynb import pools
 
 PROMPTS = [
-    "What is the capital of France?", "2 + 3 =", "Name three colours.", "Write one sentence about the sea.", "Translate to German: good morning",
-    "List the days of the week.", "Who wrote Hamlet?", "def fibonacci(n):", "Why is the sky blue?", "Is a tomato a fruit? Answer yes or no.",
-    "Summarise: The package parses TOML files and gives dictionaries.", "Label this review as positive or negative: I loved it.",
-    "한국의 수도는 어디입니까?", "안녕하세요, 오늘 날씨가 어때요?", "다음 문장을 영어로 번역하세요: 나는 학생입니다.", "김치는 무엇입니까?",
-    "서울에 대해 한 문장으로 말해 주세요.", "Explain 😀 in one line.", "a" * 80, "Count: 1 2 3 4 5 6",
-]  # fmt: skip
+    "What is the capital of France?",
+    "2 + 3 =",
+    "Name three colours.",
+    "Write one sentence about the sea.",
+    "Translate to German: good morning",
+    "List the days of the week.",
+    "Who wrote Hamlet?",
+    "def fibonacci(n):",
+    "Why is the sky blue?",
+    "Is a tomato a fruit? Answer yes or no.",
+    "Summarise: The package parses TOML files and gives dictionaries.",
+    "Label this review as positive or negative: I loved it.",
+    "한국의 수도는 어디입니까?",
+    "안녕하세요, 오늘 날씨가 어때요?",
+    "다음 문장을 영어로 번역하세요: 나는 학생입니다.",
+    "김치는 무엇입니까?",
+    "서울에 대해 한 문장으로 말해 주세요.",
+    "Explain 😀 in one line.",
+    "a" * 80,
+    "Count: 1 2 3 4 5 6",
+]
 NEW = 8
 
 

@@ -21,15 +21,24 @@ pytest.importorskip("llguidance")
 REVIEW = {
     "type": "object",
     "properties": {
-        "mood": {"enum": ["good", "bad", "mixed"]}, "stars": {"type": "integer", "minimum": 1, "maximum": 5},
-        "why": {"type": "string", "maxLength": 30}, "tags": {"type": "array", "items": {"enum": ["price", "taste", "service"]}, "maxItems": 2},
+        "mood": {"enum": ["good", "bad", "mixed"]},
+        "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+        "why": {"type": "string", "maxLength": 30},
+        "tags": {"type": "array", "items": {"enum": ["price", "taste", "service"]}, "maxItems": 2},
     },
-    "required": ["mood", "stars", "why", "tags"], "additionalProperties": False,
-}  # fmt: skip
+    "required": ["mood", "stars", "why", "tags"],
+    "additionalProperties": False,
+}
 SAID = [
-    "The soup was cold and nobody cared.", "Best noodles in town!", "가격은 좋지만 서비스가 느려요.", "Fine.", "I waited an hour 😡", "Lovely people.",
-    "Too dear for what it is.", "음식이 맛있어요.",
-]  # fmt: skip
+    "The soup was cold and nobody cared.",
+    "Best noodles in town!",
+    "가격은 좋지만 서비스가 느려요.",
+    "Fine.",
+    "I waited an hour 😡",
+    "Lovely people.",
+    "Too dear for what it is.",
+    "음식이 맛있어요.",
+]
 
 
 @pytest.fixture

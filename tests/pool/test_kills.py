@@ -28,9 +28,12 @@ VICTIMS = ("one rank", "all ranks but one", "all ranks", "server", "clients", "f
 
 
 SHAPES: dict[str, tuple[str, ...]] = {
-    "three": ("--devices", "cpu,cpu,cpu"), "dp2 tp2": ("--devices", "cpu,cpu,cpu,cpu", "--tp", "2"), "dp2 pp2": ("--devices", "cpu,cpu,cpu,cpu", "--pp", "2"),
-    "tp2": ("--devices", "cpu,cpu", "--tp", "2"), "tp2 pp2": ("--devices", "cpu,cpu,cpu,cpu", "--tp", "2", "--pp", "2"),
-}  # fmt: skip
+    "three": ("--devices", "cpu,cpu,cpu"),
+    "dp2 tp2": ("--devices", "cpu,cpu,cpu,cpu", "--tp", "2"),
+    "dp2 pp2": ("--devices", "cpu,cpu,cpu,cpu", "--pp", "2"),
+    "tp2": ("--devices", "cpu,cpu", "--tp", "2"),
+    "tp2 pp2": ("--devices", "cpu,cpu,cpu,cpu", "--tp", "2", "--pp", "2"),
+}
 
 
 def text_of(row: int) -> str:

@@ -139,12 +139,15 @@ def test_who_comes_later_hears_the_same(pools: Pools, folder: Path, file: Path, 
     [
         (MemoryError(), True),
         (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+            True,
+        ),
         (RuntimeError("cuBLAS error: CUBLAS_STATUS_ALLOC_FAILED"), True),
         (type("OutOfMemoryError", (RuntimeError,), {})("Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("heads do not divide"), False),
     ],
-)  # fmt: skip
+)
 def test_what_says_that_memory_ran_out(error: Exception, ran_out: bool) -> None:
     assert shortage.is_out_of_memory(error) is ran_out

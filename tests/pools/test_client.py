@@ -104,11 +104,16 @@ def test_replicas_are_ranks_of_their_own_on_cores_of_their_own(model: str) -> No
 @pytest.mark.parametrize(
     ("said", "devices"),
     [
-        ({}, "cuda:0"), ({"dp": 2}, "cuda:0,cuda:1"), ({"devices": "3"}, "cuda:3"), ({"dp": 2, "devices": "1,0"}, "cuda:1,cuda:0"),
-        ({"dp": 2, "devices": "cpu"}, "cpu,cpu"), ({"tp": 2}, "cuda:0,cuda:1"), ({"pp": 2, "devices": "4,5"}, "cuda:4,cuda:5"),
+        ({}, "cuda:0"),
+        ({"dp": 2}, "cuda:0,cuda:1"),
+        ({"devices": "3"}, "cuda:3"),
+        ({"dp": 2, "devices": "1,0"}, "cuda:1,cuda:0"),
+        ({"dp": 2, "devices": "cpu"}, "cpu,cpu"),
+        ({"tp": 2}, "cuda:0,cuda:1"),
+        ({"pp": 2, "devices": "4,5"}, "cuda:4,cuda:5"),
         ({"dp": 2, "tp": 2, "pp": 2, "devices": "cpu"}, ",".join(["cpu"] * 8)),
     ],
-)  # fmt: skip
+)
 def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], devices: str) -> None:
     monkeypatch.setattr(options, "_gpus", lambda: 2)
     monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: False)
@@ -118,10 +123,12 @@ def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"dp": 3}, "--dp 3 wants 3 GPUs, and there are 2"), ({"dp": 2, "tp": 2}, "--dp 2 × --tp 2 wants 4 GPUs"),
-        ({"pp": 2, "devices": "0"}, "names 1 and --pp 2 wants 2"), ({"dp": 2, "devices": "0"}, "Try --dp 1"),
+        ({"dp": 3}, "--dp 3 wants 3 GPUs, and there are 2"),
+        ({"dp": 2, "tp": 2}, "--dp 2 × --tp 2 wants 4 GPUs"),
+        ({"pp": 2, "devices": "0"}, "names 1 and --pp 2 wants 2"),
+        ({"dp": 2, "devices": "0"}, "Try --dp 1"),
     ],
-)  # fmt: skip
+)
 def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], words: str) -> None:
     monkeypatch.setattr(options, "_gpus", lambda: 2)
     monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: False)
@@ -213,11 +220,26 @@ def test_a_model_that_is_none_says_so() -> None:
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"tp": 0}, "1 to 64"), ({"pp": 12}, "1 to 11"), ({"dp": 8, "tp": 8, "pp": 2}, "128 processes"), ({"micro_batches": 2}, "belongs to --pp"),
-        ({"pp": 3, "micro_batches": 2}, "takes 3 "), ({"restart": -1}, "--restart"), ({"dp": 0}, "1 to 64"), ({"dp": 2, "devices": "0"}, "Try --dp 1"), ({"engine": "vllm"}, "there is no vLLM in that environment"), ({"memory": 0}, "memory"), ({"memory": math.nan}, "memory"), ({"max_len": 0}, "--max-len"), ({"port": -1}, "1 to 65535"), ({"port": 65536}, "1 to 65535"), ({"dtype": "int4"}, "dtype"),
-        ({"name": "a/b"}, "name"), ({"devices": "gpu"}, "devices"), ({"maxlen": 3}, "Did you mean max_len"),
+        ({"tp": 0}, "1 to 64"),
+        ({"pp": 12}, "1 to 11"),
+        ({"dp": 8, "tp": 8, "pp": 2}, "128 processes"),
+        ({"micro_batches": 2}, "belongs to --pp"),
+        ({"pp": 3, "micro_batches": 2}, "takes 3 "),
+        ({"restart": -1}, "--restart"),
+        ({"dp": 0}, "1 to 64"),
+        ({"dp": 2, "devices": "0"}, "Try --dp 1"),
+        ({"engine": "vllm"}, "there is no vLLM in that environment"),
+        ({"memory": 0}, "memory"),
+        ({"memory": math.nan}, "memory"),
+        ({"max_len": 0}, "--max-len"),
+        ({"port": -1}, "1 to 65535"),
+        ({"port": 65536}, "1 to 65535"),
+        ({"dtype": "int4"}, "dtype"),
+        ({"name": "a/b"}, "name"),
+        ({"devices": "gpu"}, "devices"),
+        ({"maxlen": 3}, "Did you mean max_len"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_start_nothing(model: str, said: dict[str, object], words: str) -> None:
     with pytest.raises(BadOption, match=words):
         pools.start(model, **said)  # type: ignore[arg-type]

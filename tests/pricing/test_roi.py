@@ -65,9 +65,14 @@ def test_where_a_token_of_full_gpus_is_dearer_nothing_ever_flips():
 
 
 @given(
-    st.floats(1, 1e6), st.floats(1, 1e4), st.floats(0, 1), st.integers(1, 64),
-    st.decimals("0.01", "100", places=2), st.one_of(st.none(), st.floats(1, 1e6)), st.floats(0.01, 1),
-)  # fmt: skip
+    st.floats(1, 1e6),
+    st.floats(1, 1e4),
+    st.floats(0, 1),
+    st.integers(1, 64),
+    st.decimals("0.01", "100", places=2),
+    st.one_of(st.none(), st.floats(1, 1e6)),
+    st.floats(0.01, 1),
+)
 def test_at_the_load_where_it_flips_both_cost_the_same(per_day, tokens, share, devices, hour, speed, used):
     own = Own(devices, "X", hour, speed, used)
     told = roi(Load(per_day, (tokens, tokens), share), listed("openai"), own)
@@ -120,9 +125,21 @@ def test_one_route_alone_is_not_compared_with_itself():
 # -- words -------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("0", "$0"), ("799.2", "$800"), ("1600.8", "$1,600"), ("41.958", "$42"), ("0.0423", "$0.042"), ("9.96", "$10"), ("0.996", "$1"),
-     ("12345", "$12,000"), ("99.6", "$100"), ("7.2", "$7.20"), ("3", "$3"), ("0.5", "$0.50")],
-)  # fmt: skip
+    [
+        ("0", "$0"),
+        ("799.2", "$800"),
+        ("1600.8", "$1,600"),
+        ("41.958", "$42"),
+        ("0.0423", "$0.042"),
+        ("9.96", "$10"),
+        ("0.996", "$1"),
+        ("12345", "$12,000"),
+        ("99.6", "$100"),
+        ("7.2", "$7.20"),
+        ("3", "$3"),
+        ("0.5", "$0.50"),
+    ],
+)
 def test_forecasts_have_two_digits_that_count(value, shown):
     assert about(Decimal(value)) == shown
 

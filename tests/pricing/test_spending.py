@@ -63,8 +63,10 @@ def test_a_line_for_each_day_and_route_adds_up_exactly(home: Path) -> None:
     change(home, "UPDATE answers SET at = ? WHERE at != ?", on(NOW), on(NOW - dt.timedelta(days=1)))
     lines = spending.spent(runlog.log())
     assert [(s.day, s.route, s.rows) for s in lines] == [
-        (NOW.date(), "sim/echo", 3), (NOW.date(), "sim/stream", 5), (NOW.date() - dt.timedelta(days=1), "sim/echo", 7)
-    ]  # fmt: skip
+        (NOW.date(), "sim/echo", 3),
+        (NOW.date(), "sim/stream", 5),
+        (NOW.date() - dt.timedelta(days=1), "sim/echo", 7),
+    ]
     assert [s.cost for s in lines] == [today, short, yesterday]
     assert spending.total(lines).cost == yesterday + today + short
     assert spending.total(lines).tokens_out == sum(s.tokens_out for s in lines) > 0

@@ -190,10 +190,26 @@ class Boom:
 
 @pytest.mark.parametrize(
     "body",
-    ["{{ o.method() }}", "{{ f() }}", "{{ os.system('true') }}", "{{ ''.__class__ }}", "{{ f.__globals__ }}", "{{ o.__init__ }}", "{{ l.append(1) }}",
-     "{{ l.__class__.__base__.__subclasses__() }}", "{{ '{0.__class__}'.format(o) }}", "{{ cycler.__init__.__globals__ }}", "{{ df.to_csv('x') }}",
-     "{{ df.pipe(f) }}", "{{ df.query('a > 0') }}", "{{ o }}", "{{ lipsum() }}", "{{ (l|map('attr', 'x')|first).__class__ }}", "{{ d.pop('a') }}"],
-)  # fmt: skip
+    [
+        "{{ o.method() }}",
+        "{{ f() }}",
+        "{{ os.system('true') }}",
+        "{{ ''.__class__ }}",
+        "{{ f.__globals__ }}",
+        "{{ o.__init__ }}",
+        "{{ l.append(1) }}",
+        "{{ l.__class__.__base__.__subclasses__() }}",
+        "{{ '{0.__class__}'.format(o) }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ df.to_csv('x') }}",
+        "{{ df.pipe(f) }}",
+        "{{ df.query('a > 0') }}",
+        "{{ o }}",
+        "{{ lipsum() }}",
+        "{{ (l|map('attr', 'x')|first).__class__ }}",
+        "{{ d.pop('a') }}",
+    ],
+)
 def test_a_template_reads_and_does_nothing_else(body):
     import os
 
@@ -205,17 +221,31 @@ def test_a_template_reads_and_does_nothing_else(body):
 
 def test_what_only_reads_may_be_called():
     df = pd.DataFrame({"a": [1, 3]})
-    assert texts("{{ s.upper() }} {{ d.get('x', 'y') }} {{ t.strftime('%Y') }} {{ '{:.1f}'.format(2) }} {{ df.a.max() }}{{ range(3)|list }}",
-                 s="x", d={}, t=pd.Timestamp("2025-01-01"), df=df) == ["X y 2025 2.0 3[0, 1, 2]"]  # fmt: skip
+    assert texts(
+        "{{ s.upper() }} {{ d.get('x', 'y') }} {{ t.strftime('%Y') }} {{ '{:.1f}'.format(2) }} {{ df.a.max() }}{{ range(3)|list }}",
+        s="x",
+        d={},
+        t=pd.Timestamp("2025-01-01"),
+        df=df,
+    ) == ["X y 2025 2.0 3[0, 1, 2]"]
     assert "1" in texts("{{ df.head(1).to_string() }}", df=df)[0]
 
 
 @pytest.mark.parametrize(
     "body",
-    ["{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
-     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ 'a' * 10**12 }}", "{{ 9 ** (9 ** 9) }}", "{{ 'a'.ljust(10**12) }}", "{{ 'a'|center(10**12) }}",
-     "{% for a in range(99999) %}" + "x" * 9999 + "{% endfor %}", "{{ [0] * 10**12 }}", "{{ " + "(" * 999 + "1" + ")" * 999 + " }}"],
-)  # fmt: skip
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ 'a' * 10**12 }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ 'a'.ljust(10**12) }}",
+        "{{ 'a'|center(10**12) }}",
+        "{% for a in range(99999) %}" + "x" * 9999 + "{% endfor %}",
+        "{{ [0] * 10**12 }}",
+        "{{ " + "(" * 999 + "1" + ")" * 999 + " }}",
+    ],
+)
 def test_a_template_that_would_not_end_ends(body):
     start = time.monotonic()
     line(texts, body)

@@ -18,9 +18,16 @@ from holynb.prompts import saved
 
 ANY_TEXT = st.text().filter(lambda t: t.strip() and t.encode("utf-8", "replace").decode() == t)
 EVERYTHING = {
-    "system": "You are\nkind.", "max_tokens": 50, "temperature": 0.0, "top_p": 0.5, "stop": ["END", "\n"], "seed": 7, "lines": True,
-    "p": ["logprobs=true", 'response_format={"type": "json_object"}', "x.y=1.5"], "params_from": "a,b",
-}  # fmt: skip
+    "system": "You are\nkind.",
+    "max_tokens": 50,
+    "temperature": 0.0,
+    "top_p": 0.5,
+    "stop": ["END", "\n"],
+    "seed": 7,
+    "lines": True,
+    "p": ["logprobs=true", 'response_format={"type": "json_object"}', "x.y=1.5"],
+    "params_from": "a,b",
+}
 
 
 def test_a_prompt_comes_back_as_it_was(home: Path) -> None:
@@ -126,11 +133,16 @@ def test_mistakes_are_one_line(home: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("body = 3", "should hold the prompt"), ("route = 'sim/echo'", "should hold the prompt"), ("body = 'x'\nroute = 3", "should be text"),
-        ("body = 'x'\nbudy = 'y'", "Did you mean body"), ("body = 'x'\noptions = 3", "a table"), ("bo dy", "not a saved prompt"),
-        ("body = 'x'\n[options]\ndf = 'x'", "keeps no option 'df'"), ("\xff", "not UTF-8"),
+        ("body = 3", "should hold the prompt"),
+        ("route = 'sim/echo'", "should hold the prompt"),
+        ("body = 'x'\nroute = 3", "should be text"),
+        ("body = 'x'\nbudy = 'y'", "Did you mean body"),
+        ("body = 'x'\noptions = 3", "a table"),
+        ("bo dy", "not a saved prompt"),
+        ("body = 'x'\n[options]\ndf = 'x'", "keeps no option 'df'"),
+        ("\xff", "not UTF-8"),
     ],
-)  # fmt: skip
+)
 def test_a_hand_written_file_that_does_not_hold(home: Path, text: str, said: str) -> None:
     path = home / "prompts" / "mine.toml"
     path.parent.mkdir()

@@ -20,7 +20,7 @@ SAMPLES = {
     "chinese": "物流太慢让人失望,但是客服非常热情,帮我解决了问题。价格稍微有点贵,不过质量令人满意。会议将于下午三点开始,请提前准备好相关资料。",
     "russian": "Доставка была слишком долгой, но поддержка оказалась очень вежливой и помогла решить проблему. Цена немного высокая, однако качество меня полностью устраивает.",
     "german": "Die Lieferung dauerte zu lange, aber der Kundendienst war ausgesprochen freundlich und hilfsbereit. Der Preis ist etwas hoch, die Qualität überzeugt jedoch.",
-}  # fmt: skip
+}
 
 #: What cl100k, o200k, Claude's published tokenizer and SmolLM2's counted.
 COUNTED = {

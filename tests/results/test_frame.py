@@ -19,10 +19,22 @@ OK = Outcome(
 )
 BAD = Outcome("error", error_type="timeout", error="late", attempts=4)
 DTYPES = {
-    "text": "string", "status": "category", "error_type": "string", "error": "string", "route": "string", "model": "string", "attempts": "Int64",
-    "tokens_in": "Int64", "tokens_out": "Int64", "tokens_cached": "Int64", "cost": "Float64", "latency_s": "Float64", "ttft_s": "Float64",
-    "finish_reason": "string", "cached": "boolean",
-}  # fmt: skip
+    "text": "string",
+    "status": "category",
+    "error_type": "string",
+    "error": "string",
+    "route": "string",
+    "model": "string",
+    "attempts": "Int64",
+    "tokens_in": "Int64",
+    "tokens_out": "Int64",
+    "tokens_cached": "Int64",
+    "cost": "Float64",
+    "latency_s": "Float64",
+    "ttft_s": "Float64",
+    "finish_reason": "string",
+    "cached": "boolean",
+}
 
 
 @pytest.mark.parametrize("rows", [[], [OK], [BAD], [None], [OK, BAD, None, Outcome("skipped")]], ids=len)
@@ -59,10 +71,16 @@ def test_the_inputs_index_is_the_results(index: pd.Index):
 
 
 def test_records_are_plain_values_and_missing_ones_none():
-    df = pd.DataFrame({
-        "s": ["a", None, "c"], "n": [1, 2, 3], "f": [1.5, np.nan, 2.0], "t": pd.to_datetime(["2026-01-01", None, "2026-01-03"]),
-        "l": [[1], None, {"k": 1}], "i": pd.array([1, None, 3], dtype="Int64"),
-    })  # fmt: skip
+    df = pd.DataFrame(
+        {
+            "s": ["a", None, "c"],
+            "n": [1, 2, 3],
+            "f": [1.5, np.nan, 2.0],
+            "t": pd.to_datetime(["2026-01-01", None, "2026-01-03"]),
+            "l": [[1], None, {"k": 1}],
+            "i": pd.array([1, None, 3], dtype="Int64"),
+        }
+    )
     rows = frame.records(df)
     assert rows[1] == {"s": None, "n": 2, "f": None, "t": None, "l": None, "i": None}
     assert (rows[0]["n"], rows[0]["l"], rows[2]["l"], rows[2]["i"]) == (1, [1], {"k": 1}, 3)
@@ -172,13 +190,20 @@ def test_labels_survive_the_log(index: pd.Index):
 @pytest.mark.parametrize(
     "index",
     [
-        pd.DatetimeIndex(["2024-01-01", None], tz="Asia/Seoul", name="when"), pd.period_range("2024-01", periods=2, freq="M"),
-        pd.to_timedelta([1, 2], unit="D"), pd.CategoricalIndex(["x", "y"], name="kind"), pd.Index([1, None], dtype="Int64"), pd.Index(["a", None], dtype="string"),
-        pd.Index([1.5, float("nan")]), pd.RangeIndex(2, name="row"), pd.Index([True, False]), pd.Index([3, "x"], name=7),
+        pd.DatetimeIndex(["2024-01-01", None], tz="Asia/Seoul", name="when"),
+        pd.period_range("2024-01", periods=2, freq="M"),
+        pd.to_timedelta([1, 2], unit="D"),
+        pd.CategoricalIndex(["x", "y"], name="kind"),
+        pd.Index([1, None], dtype="Int64"),
+        pd.Index(["a", None], dtype="string"),
+        pd.Index([1.5, float("nan")]),
+        pd.RangeIndex(2, name="row"),
+        pd.Index([True, False]),
+        pd.Index([3, "x"], name=7),
         pd.MultiIndex.from_arrays([pd.to_datetime(["2024-01-01", "2024-01-02"]), ["a", "b"]], names=["day", None]),
     ],
     ids=lambda i: f"{type(i).__name__}-{i.dtype}",
-)  # fmt: skip
+)
 def test_an_index_comes_back_from_the_log_as_it_was(index: pd.Index):
     kept = json.loads(json.dumps([frame.labels(index), frame.kinds(index)]))
     back = frame.merge_index(*kept)

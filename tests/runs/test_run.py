@@ -478,10 +478,16 @@ FRAMES = {
     "no labels": pd.DataFrame({"t": ["a", None]}, index=[float("nan")] * 2),
 }
 WAYS: dict[str, dict[str, object]] = {
-    "plain": {}, "samples": {"samples": 2}, "compare": {"compare": "sim/json", "samples": 2}, "chunk": {"chunk": 400}, "into": {"into": "said"},
+    "plain": {},
+    "samples": {"samples": 2},
+    "compare": {"compare": "sim/json", "samples": 2},
+    "chunk": {"chunk": 400},
+    "into": {"into": "said"},
     "schema": {"schema": {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}, "fallback": "sim/json"},
-    "router": {"router": "task_type"}, "spread": {"spread": "sim/json"}, "no cache": {"cache": False},
-}  # fmt: skip
+    "router": {"router": "task_type"},
+    "spread": {"spread": "sim/json"},
+    "no cache": {"cache": False},
+}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)

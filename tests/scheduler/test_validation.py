@@ -54,10 +54,15 @@ class Clerk:
             self.refused += 1
             return [reply(self.refuses, self.status)]
         text = self.says(body["messages"], number)
-        return [reply(
-            {"model": "clerk", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-             "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}}
-        )]  # fmt: skip
+        return [
+            reply(
+                {
+                    "model": "clerk",
+                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+                    "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+                }
+            )
+        ]
 
 
 def serve(base: str, **said: Any) -> None:
@@ -114,21 +119,64 @@ REFUSALS: dict[str, tuple[int, Any]] = {
     # https://github.com/bytedance/deer-flow/issues/545
     "deepseek": (400, error("This response_format type is unavailable now", type="invalid_request_error", code="invalid_request_error")),
     # https://github.com/browser-use/browser-use/pull/215
-    "deepseek, plain text": (422, b"Failed to deserialize the JSON body into the target type: response_format: response_format.type `json_schema` is unavailable now at line 1 column 12440"),
+    "deepseek, plain text": (
+        422,
+        b"Failed to deserialize the JSON body into the target type: response_format: response_format.type `json_schema` is unavailable now at line 1 column 12440",
+    ),
     # https://github.com/openai/openai-dotnet/issues/276
-    "openai": (400, error("Invalid parameter: 'response_format' of type 'json_schema' is not supported with model version `gpt-4o`.", param="response_format")),
+    "openai": (
+        400,
+        error(
+            "Invalid parameter: 'response_format' of type 'json_schema' is not supported with model version `gpt-4o`.",
+            param="response_format",
+        ),
+    ),
     # https://github.com/BerriAI/litellm/issues/2442
-    "litellm": (400, error("MistralException - mistral does not support parameters: {'response_format': {'type': 'json_schema'}}. To drop these, set `litellm.drop_params=True`.", code="400")),
+    "litellm": (
+        400,
+        error(
+            "MistralException - mistral does not support parameters: {'response_format': {'type': 'json_schema'}}. To drop these, set `litellm.drop_params=True`.",
+            code="400",
+        ),
+    ),
     # https://github.com/BerriAI/litellm/issues/6610
-    "xai": (400, {"code": "Client specified an invalid argument", "error": "The response_format parameter is unsupported at the moment. Leave it unset."}),
+    "xai": (
+        400,
+        {
+            "code": "Client specified an invalid argument",
+            "error": "The response_format parameter is unsupported at the moment. Leave it unset.",
+        },
+    ),
     # https://github.com/agno-agi/agno/issues/2553
-    "volcengine": (400, error("The parameter `response_format.type` specified in the request are not valid: invalid value: `json_schema`, supported values are: `json_object` and `text`.", code="InvalidParameter")),
+    "volcengine": (
+        400,
+        error(
+            "The parameter `response_format.type` specified in the request are not valid: invalid value: `json_schema`, supported values are: `json_object` and `text`.",
+            code="InvalidParameter",
+        ),
+    ),
     # https://github.com/i-am-bee/beeai-framework/issues/1215
-    "groq": (400, error("invalid schema for response format: response_format/json_schema/next_step: minItems is not supported", type="invalid_request_error")),
+    "groq": (
+        400,
+        error(
+            "invalid schema for response format: response_format/json_schema/next_step: minItems is not supported",
+            type="invalid_request_error",
+        ),
+    ),
     # https://github.com/block/buzz/issues/3018
     "openrouter": (404, error("No endpoints found that can handle the requested parameters.", code=404)),
     # https://github.com/pydantic/pydantic-ai/issues/2976
-    "openrouter, of google": (400, error("Provider returned error", code=400, metadata={"raw": '{\n "error": {\n "code": 400,\n "message": "JSON mode is not enabled for models/gemma-3-27b-it",\n "status": "INVALID_ARGUMENT"\n }\n}\n', "provider_name": "Google AI Studio"})),
+    "openrouter, of google": (
+        400,
+        error(
+            "Provider returned error",
+            code=400,
+            metadata={
+                "raw": '{\n "error": {\n "code": 400,\n "message": "JSON mode is not enabled for models/gemma-3-27b-it",\n "status": "INVALID_ARGUMENT"\n }\n}\n',
+                "provider_name": "Google AI Studio",
+            },
+        ),
+    ),
     # https://github.com/bhimrazy/receipt-ocr/issues/20
     "lm studio": (400, {"error": "'response_format.json_schema.schema' must be an object"}),
     # https://github.com/ollama/ollama/issues/8126
@@ -142,15 +190,24 @@ REFUSALS: dict[str, tuple[int, Any]] = {
     # https://github.com/ggml-org/llama.cpp/issues/22396
     "llama.cpp, gemma": (400, error("Failed to initialize samplers: std::exception", code=400, type="invalid_request_error")),
     # https://github.com/ggml-org/llama.cpp/issues/11847
-    "llama.cpp, both": (400, error('Either "json_schema" or "grammar" can be specified, but not both', code=400, type="invalid_request_error")),
+    "llama.cpp, both": (
+        400,
+        error('Either "json_schema" or "grammar" can be specified, but not both', code=400, type="invalid_request_error"),
+    ),
     # https://github.com/huggingface/text-generation-inference/pull/2309
-    "tgi": (422, {"error": "Input validation error: grammar is not valid: Grammar must have a 'properties' field", "error_type": "validation"}),
+    "tgi": (
+        422,
+        {"error": "Input validation error: grammar is not valid: Grammar must have a 'properties' field", "error_type": "validation"},
+    ),
     # https://github.com/huggingface/text-generation-inference/issues/2899
-    "tgi, plain text": (422, b"Failed to deserialize the JSON body into the target type: response_format: missing field `value` at line 1 column 168"),
+    "tgi, plain text": (
+        422,
+        b"Failed to deserialize the JSON body into the target type: response_format: missing field `value` at line 1 column 168",
+    ),
     # https://github.com/vllm-project/vllm/issues/26421
     "vllm": (400, error("The provided JSON schema contains features not supported by xgrammar.", type="BadRequestError", code=400)),
     "anthropic": (400, error("The specified schema produces a constraint that has too many states for serving.")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("status", "body"), REFUSALS.values(), ids=REFUSALS)
@@ -184,8 +241,12 @@ def test_what_is_refused_for_another_reason_stays_refused(status: int, body: Any
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_answer_that_the_server_keeps_back_is_repaired_like_any_other(times: int) -> None:
     # https://github.com/thepersonalaicompany/amurex-backend/issues/38
-    kept = error("Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.", type="invalid_request_error",
-                 code="json_validate_failed", failed_generation="```json\n{ half")  # fmt: skip
+    kept = error(
+        "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
+        type="invalid_request_error",
+        code="json_validate_failed",
+        failed_generation="```json\n{ half",
+    )
     clerk = Clerk(lambda messages, n: GOOD)
     with Exact(lambda asked, n: [reply(kept, 400)] if n < times else clerk(asked, n)) as server:
         serve(server.base)
@@ -355,10 +416,17 @@ def test_the_code_names_the_schema() -> None:
 @pytest.mark.parametrize(
     ("wire", "options", "takes"),
     [
-        ("openai", {}, True), ("openai", {"structured": False}, False), ("anthropic", {}, True), ("gemini", {}, True), ("pool", {}, True),
-        ("sagemaker", {}, True), ("sagemaker", {"schema": "tgi"}, False), ("sagemaker", {"request": {"a": 1}}, False), ("sim", {}, False),
+        ("openai", {}, True),
+        ("openai", {"structured": False}, False),
+        ("anthropic", {}, True),
+        ("gemini", {}, True),
+        ("pool", {}, True),
+        ("sagemaker", {}, True),
+        ("sagemaker", {"schema": "tgi"}, False),
+        ("sagemaker", {"request": {"a": 1}}, False),
+        ("sim", {}, False),
     ],
-)  # fmt: skip
+)
 def test_who_takes_a_schema(wire: str, options: dict[str, Any], takes: bool) -> None:
     assert native(Endpoint(Route("x", "y"), wire, options=options)) is takes
 

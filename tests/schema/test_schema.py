@@ -106,8 +106,11 @@ def test_any_text_is_checked_without_a_crash(text):
     assert (told.error is None) == bool(told.cells)
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-                           lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)  # fmt: skip
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
 
 
 @given(st.fixed_dictionaries({"label": st.sampled_from(["good", "bad"]), "score": st.floats(0, 1)}, optional={"more": json_values}))
@@ -136,12 +139,27 @@ def test_columns_and_their_types():
         "note": "string",
     }
     odd = {
-        "a": {"type": ["integer", "null"]}, "b": {"anyOf": [{"type": "number"}, {"type": "null"}]}, "c": {"enum": [1, 2.5]}, "d": {"const": True},
-        "e": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "f": {"type": "object"}, "g": {}, "h": True, "i": {"enum": [1, "x"]},
-    }  # fmt: skip
+        "a": {"type": ["integer", "null"]},
+        "b": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+        "c": {"enum": [1, 2.5]},
+        "d": {"const": True},
+        "e": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        "f": {"type": "object"},
+        "g": {},
+        "h": True,
+        "i": {"enum": [1, "x"]},
+    }
     assert kinds({"type": "object", "properties": odd}) == {
-        "a": "integer", "b": "number", "c": "number", "d": "boolean", "e": "json", "f": "json", "g": "json", "h": "json", "i": "json",
-    }  # fmt: skip
+        "a": "integer",
+        "b": "number",
+        "c": "number",
+        "d": "boolean",
+        "e": "json",
+        "f": "json",
+        "g": "json",
+        "h": "json",
+        "i": "json",
+    }
 
 
 def test_a_property_never_hides_a_column_of_the_result():
@@ -309,9 +327,13 @@ def test_references_are_written_out():
 
 
 def test_properties_may_bear_the_names_of_keywords():
-    assert kinds({"type": "object", "properties": {"type": {"type": "string"}, "items": {"type": "integer"}, "$ref": {"type": "string"}}}) == {
-        "type": "string", "items": "integer", "$ref": "string",
-    }  # fmt: skip
+    assert kinds(
+        {"type": "object", "properties": {"type": {"type": "string"}, "items": {"type": "integer"}, "$ref": {"type": "string"}}}
+    ) == {
+        "type": "string",
+        "items": "integer",
+        "$ref": "string",
+    }
 
 
 # -- where it comes from -----------------------------------------------------------------------------------------------------

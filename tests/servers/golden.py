@@ -58,30 +58,57 @@ def openai_error(status: int, message: str, code: str | None, kind: str | None =
     return reply({"error": {"message": message, "type": kind, "param": None, "code": code}}, status, **headers)
 
 
-_USED = {"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27, "prompt_tokens_details": {"cached_tokens": 16},
-         "completion_tokens_details": {"reasoning_tokens": 3}}  # fmt: skip
+_USED = {
+    "prompt_tokens": 20,
+    "completion_tokens": 7,
+    "total_tokens": 27,
+    "prompt_tokens_details": {"cached_tokens": 16},
+    "completion_tokens_details": {"reasoning_tokens": 3},
+}
 
 OPENAI = Golden(
     "openai",
-    {"id": "c", "object": "chat.completion", "created": 1, "model": MODEL, "usage": _USED,
-     "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT, "refusal": None}, "logprobs": None, "finish_reason": "stop"}]},
-    sse(openai_chunk(""), *(openai_chunk(p) for p in PIECES), openai_chunk(finish="stop"), {**openai_chunk(), "choices": [], "usage": _USED}, "[DONE]"),
+    {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": MODEL,
+        "usage": _USED,
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": TEXT, "refusal": None}, "logprobs": None, "finish_reason": "stop"}
+        ],
+    },
+    sse(
+        openai_chunk(""),
+        *(openai_chunk(p) for p in PIECES),
+        openai_chunk(finish="stop"),
+        {**openai_chunk(), "choices": [], "usage": _USED},
+        "[DONE]",
+    ),
     Usage(20, 7, 16),
-    openai_error(429, "Rate limit reached for requests", "rate_limit_exceeded", "requests", retry_after="7"), 7.0,
+    openai_error(429, "Rate limit reached for requests", "rate_limit_exceeded", "requests", retry_after="7"),
+    7.0,
     openai_error(401, "Incorrect API key provided: {key}", "invalid_api_key", "invalid_request_error"),
     openai_error(400, "This model's maximum context length is 128000 tokens.", "context_length_exceeded", "invalid_request_error"),
     openai_error(400, "Your request was rejected as a result of our safety system.", "content_policy_violation", "invalid_request_error"),
     openai_error(500, "The server had an error while processing your request", None, "server_error"),
-)  # fmt: skip
+)
 
 _FILTER = {
     "hate": {"filtered": True, "severity": "high"},
     "jailbreak": {"detected": True, "filtered": True},
     "violence": {"filtered": False, "severity": "safe"},
 }
-AZURE_FILTERED = {"error": {
-    "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.", "type": None, "param": "prompt",
-    "code": "content_filter", "status": 400, "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": _FILTER}}}  # fmt: skip
+AZURE_FILTERED = {
+    "error": {
+        "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy.",
+        "type": None,
+        "param": "prompt",
+        "code": "content_filter",
+        "status": 400,
+        "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": _FILTER},
+    }
+}
 _ANNOTATED = {
     "id": "",
     "object": "",
@@ -101,14 +128,34 @@ _LATE = {
 AZURE = Golden(
     "azure",
     {**OPENAI.whole, "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]},
-    sse(_ANNOTATED, openai_chunk(""), *(openai_chunk(p) for p in PIECES), _LATE, openai_chunk(finish="stop"), {**openai_chunk(), "choices": [], "usage": _USED}, "[DONE]"),
+    sse(
+        _ANNOTATED,
+        openai_chunk(""),
+        *(openai_chunk(p) for p in PIECES),
+        _LATE,
+        openai_chunk(finish="stop"),
+        {**openai_chunk(), "choices": [], "usage": _USED},
+        "[DONE]",
+    ),
     Usage(20, 7, 16),
-    reply({"error": {"code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded the call rate limit. Please retry after 37 seconds."}},
-          429, x_ratelimit_limit_requests="-1", x_ratelimit_remaining_requests="0"), 37.0,
+    reply(
+        {
+            "error": {
+                "code": "429",
+                "message": "Requests to the ChatCompletions_Create Operation have exceeded the call rate limit. Please retry after 37 seconds.",
+            }
+        },
+        429,
+        x_ratelimit_limit_requests="-1",
+        x_ratelimit_remaining_requests="0",
+    ),
+    37.0,
     reply({"error": {"code": "401", "message": "Access denied due to invalid subscription key {key} or wrong API endpoint."}}, 401),
-    OPENAI.too_long, reply(AZURE_FILTERED, 400), reply({"error": {"code": "InternalServerError", "message": "Backend returned unexpected response."}}, 500),
+    OPENAI.too_long,
+    reply(AZURE_FILTERED, 400),
+    reply({"error": {"code": "InternalServerError", "message": "Backend returned unexpected response."}}, 500),
     path="",
-)  # fmt: skip
+)
 
 
 # -- Anthropic -----------------------------------------------------------------------------------------------------------
@@ -140,23 +187,35 @@ _MESSAGE = {
 
 ANTHROPIC = Golden(
     "anthropic",
-    {**_MESSAGE, "content": [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": TEXT}], "stop_reason": "end_turn",
-     "usage": {**_COUNTED, "output_tokens": 7}},
+    {
+        **_MESSAGE,
+        "content": [{"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "text", "text": TEXT}],
+        "stop_reason": "end_turn",
+        "usage": {**_COUNTED, "output_tokens": 7},
+    },
     anthropic_events(
-        {"type": "message_start", "message": _MESSAGE}, {"type": "ping"},
+        {"type": "message_start", "message": _MESSAGE},
+        {"type": "ping"},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
-        _block(0, type="thinking_delta", thinking="hm"), _block(0, type="signature_delta", signature="x"), {"type": "content_block_stop", "index": 0},
+        _block(0, type="thinking_delta", thinking="hm"),
+        _block(0, type="signature_delta", signature="x"),
+        {"type": "content_block_stop", "index": 0},
         {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
-        *(_block(1, type="text_delta", text=p) for p in PIECES), {"type": "content_block_stop", "index": 1},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 7}}, {"type": "message_stop"},
+        *(_block(1, type="text_delta", text=p) for p in PIECES),
+        {"type": "content_block_stop", "index": 1},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 7}},
+        {"type": "message_stop"},
     ),
     Usage(20, 7, 10, 6),
-    anthropic_error(429, "rate_limit_error", "This request would exceed your organization's rate limit of 50 requests per minute.", retry_after="7"), 7.0,
+    anthropic_error(
+        429, "rate_limit_error", "This request would exceed your organization's rate limit of 50 requests per minute.", retry_after="7"
+    ),
+    7.0,
     anthropic_error(401, "authentication_error", "invalid x-api-key {key}"),
     anthropic_error(400, "invalid_request_error", "prompt is too long: 205351 tokens > 200000 maximum"),
     reply({**_MESSAGE, "stop_reason": "refusal", "usage": _COUNTED}),
     anthropic_error(529, "overloaded_error", "Overloaded"),
-)  # fmt: skip
+)
 
 
 # -- Gemini --------------------------------------------------------------------------------------------------------------
@@ -191,16 +250,31 @@ QUOTA = {
 GEMINI = Golden(
     "gemini",
     gemini_part(TEXT, "STOP", usageMetadata=_META),
-    sse(_THOUGHT, *(gemini_part(p, usageMetadata={"promptTokenCount": 18}) for p in PIECES[:-1]), gemini_part(PIECES[-1], "STOP", usageMetadata=_META)),
+    sse(
+        _THOUGHT,
+        *(gemini_part(p, usageMetadata={"promptTokenCount": 18}) for p in PIECES[:-1]),
+        gemini_part(PIECES[-1], "STOP", usageMetadata=_META),
+    ),
     Usage(20, 7, 16),
-    gemini_error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing details. Please retry in 45.9s.", QUOTA, RETRY), 46.0,
-    gemini_error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key: {key}", {
-        "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}),
+    gemini_error(
+        429,
+        "RESOURCE_EXHAUSTED",
+        "You exceeded your current quota, please check your plan and billing details. Please retry in 45.9s.",
+        QUOTA,
+        RETRY,
+    ),
+    46.0,
+    gemini_error(
+        400,
+        "INVALID_ARGUMENT",
+        "API key not valid. Please pass a valid API key: {key}",
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"},
+    ),
     gemini_error(400, "INVALID_ARGUMENT", "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."),
     reply({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 20}, "modelVersion": MODEL}),
     gemini_error(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
     path="",
-)  # fmt: skip
+)
 
 
 # -- SageMaker -----------------------------------------------------------------------------------------------------------
@@ -226,14 +300,29 @@ def frames(data: bytes, size: int = 50) -> bytes:
 
 
 SAGEMAKER = Golden(
-    "sagemaker", OPENAI.whole, frames(OPENAI.stream), Usage(20, 7, 16),
-    reply({"message": "Rate exceeded"}, 400, x_amzn_errortype="ThrottlingException:http://internal.amazon.com/"), None,
+    "sagemaker",
+    OPENAI.whole,
+    frames(OPENAI.stream),
+    Usage(20, 7, 16),
+    reply({"message": "Rate exceeded"}, 400, x_amzn_errortype="ThrottlingException:http://internal.amazon.com/"),
+    None,
     reply({"message": "The security token included in the request is invalid. {key}"}, 403, x_amzn_errortype="UnrecognizedClientException"),
-    reply({"Message": "Received client error (400) from primary", "OriginalStatusCode": 400, "OriginalMessage": '{"error": "maximum context length is 4096"}'},
-          424, x_amzn_errortype="ModelError"),
-    reply({"Message": "x", "OriginalStatusCode": 400, "OriginalMessage": "rejected by the content filter"}, 424, x_amzn_errortype="ModelError"),
+    reply(
+        {
+            "Message": "Received client error (400) from primary",
+            "OriginalStatusCode": 400,
+            "OriginalMessage": '{"error": "maximum context length is 4096"}',
+        },
+        424,
+        x_amzn_errortype="ModelError",
+    ),
+    reply(
+        {"Message": "x", "OriginalStatusCode": 400, "OriginalMessage": "rejected by the content filter"}, 424, x_amzn_errortype="ModelError"
+    ),
     reply({"Message": "x", "OriginalStatusCode": 500, "OriginalMessage": "worker died"}, 424, x_amzn_errortype="ModelError"),
-    kind="application/vnd.amazon.eventstream", options={"region": "eu-west-1"}, path="",
-)  # fmt: skip
+    kind="application/vnd.amazon.eventstream",
+    options={"region": "eu-west-1"},
+    path="",
+)
 
 WIRES = (OPENAI, AZURE, ANTHROPIC, GEMINI, SAGEMAKER)

@@ -63,7 +63,12 @@ class Reader:
             return [reply({"error": {"message": message, "type": "invalid_request_error", "code": "context_length_exceeded"}}, 400)]
         self.sizes.append(size)
         answer = " ".join(dict.fromkeys(FACT.findall(text))) or "nothing"
-        return [reply(
-            {"model": "reader", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
-             "usage": {"prompt_tokens": size, "completion_tokens": self.count(answer), "total_tokens": size + self.count(answer)}}
-        )]  # fmt: skip
+        return [
+            reply(
+                {
+                    "model": "reader",
+                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
+                    "usage": {"prompt_tokens": size, "completion_tokens": self.count(answer), "total_tokens": size + self.count(answer)},
+                }
+            )
+        ]

@@ -21,9 +21,16 @@ from holynb.ui.commands import pool
 from holynb.ui.panel.poolform import PoolForm, table
 
 LLAMA8 = {
-    "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192, "torch_dtype": "bfloat16",
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+    "torch_dtype": "bfloat16",
+}
 
 
 def plan(*words: str) -> tuple[str, Any]:
@@ -99,10 +106,14 @@ def test_a_hub_id_is_judged_by_its_name_until_its_files_are_here(tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("nonsense",), "neither a folder"), (("8B", "--gpus", "many"), "4x24GB"), (("8B", "9B"), "one word too many"), (("8B", "--tp", "x"), "whole number"),
-        (("8B", "--port", "1"), "no option --port"), (("8B", "--devices", "gpu"), "numbers of GPUs"),
+        (("nonsense",), "neither a folder"),
+        (("8B", "--gpus", "many"), "4x24GB"),
+        (("8B", "9B"), "one word too many"),
+        (("8B", "--tp", "x"), "whole number"),
+        (("8B", "--port", "1"), "no option --port"),
+        (("8B", "--devices", "gpu"), "numbers of GPUs"),
     ],
-)  # fmt: skip
+)
 def test_what_makes_no_plan_is_one_line(words: tuple[str, ...], says: str) -> None:
     with pytest.raises(BadOption, match=says) as caught:
         plan(*words)

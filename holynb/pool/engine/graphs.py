@@ -271,9 +271,12 @@ def joined(decode: Part, prompts: Part) -> Part:
     rows = decode.ids.shape[0]
     first = torch.arange(rows, dtype=torch.int32, device=decode.ids.device)
     return Part(
-        torch.cat((decode.ids, prompts.ids)), torch.cat((decode.positions, prompts.positions)), torch.cat((decode.slots, prompts.slots)),
-        MixedBatch(decode.attend, prompts.attend), torch.cat((first, prompts.last + rows)),
-    )  # fmt: skip
+        torch.cat((decode.ids, prompts.ids)),
+        torch.cat((decode.positions, prompts.positions)),
+        torch.cat((decode.slots, prompts.slots)),
+        MixedBatch(decode.attend, prompts.attend),
+        torch.cat((first, prompts.last + rows)),
+    )
 
 
 def choice(how: Tensor, position: Tensor, rows: int) -> SamplingParams:

@@ -61,10 +61,16 @@ def made_up(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -> Sourc
     maker = torch.Generator(device).manual_seed(seed)
     q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     shapes = {
-        "embed_tokens": (spec.vocab, spec.hidden), "lm_head": (spec.vocab, spec.hidden),
-        "q_proj": (q, spec.hidden), "k_proj": (kv, spec.hidden), "v_proj": (kv, spec.hidden), "o_proj": (spec.hidden, q),
-        "gate_proj": (spec.inner, spec.hidden), "up_proj": (spec.inner, spec.hidden), "down_proj": (spec.hidden, spec.inner),
-    }  # fmt: skip
+        "embed_tokens": (spec.vocab, spec.hidden),
+        "lm_head": (spec.vocab, spec.hidden),
+        "q_proj": (q, spec.hidden),
+        "k_proj": (kv, spec.hidden),
+        "v_proj": (kv, spec.hidden),
+        "o_proj": (spec.hidden, q),
+        "gate_proj": (spec.inner, spec.hidden),
+        "up_proj": (spec.inner, spec.hidden),
+        "down_proj": (spec.hidden, spec.inner),
+    }
     norms = {"q_norm": spec.head_dim, "k_norm": spec.head_dim}
 
     def read(name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:

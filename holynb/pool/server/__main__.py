@@ -119,9 +119,7 @@ async def _forecast(plan: Plan, folder: Path) -> str | None:
         return None
     mesh = Mesh(plan.tp, plan.pp)
     try:
-        return await asyncio.to_thread(
-            forecast, folder, plan.devices, dtype=plan.dtype, max_len=plan.max_len, share=plan.memory, mesh=mesh
-        )  # fmt: skip
+        return await asyncio.to_thread(forecast, folder, plan.devices, dtype=plan.dtype, max_len=plan.max_len, share=plan.memory, mesh=mesh)
     except UserError as exc:
         raise Failed(str(exc)) from exc
 

@@ -13,9 +13,20 @@ __all__ = ["ApiError", "Ask", "body_of", "chunk", "error_body", "usage", "whole"
 
 #: Fields that would change the answer and that the pool does not do: refused rather than ignored.
 _UNSUPPORTED = {
-    "tools": None, "functions": None, "logit_bias": None, "logprobs": None, "top_logprobs": None, "suffix": None, "echo": None,
-    "frequency_penalty": 0, "presence_penalty": 0, "best_of": 1, "prompt_logprobs": None, "min_p": 0, "audio": None,
-}  # fmt: skip
+    "tools": None,
+    "functions": None,
+    "logit_bias": None,
+    "logprobs": None,
+    "top_logprobs": None,
+    "suffix": None,
+    "echo": None,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "best_of": 1,
+    "prompt_logprobs": None,
+    "min_p": 0,
+    "audio": None,
+}
 _MOST_CHOICES = 128
 _ROLES = {"system", "developer", "user", "assistant", "tool"}
 

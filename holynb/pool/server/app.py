@@ -252,7 +252,9 @@ def application(service: Service) -> ASGIApp:
         routes=[
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.completions, methods=["POST"]),
-            Route("/v1/models", routes.models), Route("/health", routes.health), Route("/metrics", routes.metrics),
+            Route("/v1/models", routes.models),
+            Route("/health", routes.health),
+            Route("/metrics", routes.metrics),
         ],
         exception_handlers=handlers,
-    )  # fmt: skip
+    )

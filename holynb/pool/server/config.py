@@ -87,8 +87,12 @@ def load(plan: Plan, folder: Path, number: int, meet: Path) -> dict[str, Any]:
     }
     if plan.size > 1:
         said["mesh"] = {
-            "tensor": plan.tp, "pipe": plan.pp, "rank": number % plan.size, "micro": plan.micro, "address": f"file://{meet}",
-        }  # fmt: skip
+            "tensor": plan.tp,
+            "pipe": plan.pp,
+            "rank": number % plan.size,
+            "micro": plan.micro,
+            "address": f"file://{meet}",
+        }
     return said
 
 

@@ -129,9 +129,15 @@ async def _watch(plan: Plan, service: Service) -> None:
 def _record(plan: Plan, doors: Doors) -> Record:
     """What others find this pool by."""
     facts = {
-        "model": plan.model, "devices": list(plan.devices), "started": time.time(), "dp": plan.dp, "tp": plan.tp, "pp": plan.pp,
-        "dtype": plan.dtype, "max_len": plan.max_len,
-    }  # fmt: skip
+        "model": plan.model,
+        "devices": list(plan.devices),
+        "started": time.time(),
+        "dp": plan.dp,
+        "tp": plan.tp,
+        "pp": plan.pp,
+        "dtype": plan.dtype,
+        "max_len": plan.max_len,
+    }
     return Record(plan.name, Process.mine(), str(doors.path), doors.port, doors.token, facts=facts)
 
 

@@ -71,11 +71,15 @@ def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) 
     lines = _family("holynb_pool_ready", "gauge", "1 where the pool answers", [("", int(state == "ready"))])
     lines += _family("holynb_pool_replicas", "gauge", "replicas alive", [("", len(stats))])
     named = (
-        ("running", "holynb_requests_running", "sequences in the batch"), ("waiting", "holynb_requests_waiting", "sequences in the queue"),
-        ("kv_used", "holynb_kv_used_tokens", "tokens in the KV cache"), ("kv_total", "holynb_kv_total_tokens", "tokens the KV cache holds"),
-        ("weights_bytes", "holynb_weights_bytes", "bytes of weights"), ("kv_bytes", "holynb_kv_bytes", "bytes of the KV cache"),
-        ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"), ("flights", "holynb_pipeline_batches", "batches under way at a time"),
-    )  # fmt: skip
+        ("running", "holynb_requests_running", "sequences in the batch"),
+        ("waiting", "holynb_requests_waiting", "sequences in the queue"),
+        ("kv_used", "holynb_kv_used_tokens", "tokens in the KV cache"),
+        ("kv_total", "holynb_kv_total_tokens", "tokens the KV cache holds"),
+        ("weights_bytes", "holynb_weights_bytes", "bytes of weights"),
+        ("kv_bytes", "holynb_kv_bytes", "bytes of the KV cache"),
+        ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"),
+        ("flights", "holynb_pipeline_batches", "batches under way at a time"),
+    )
     for key, name, words in named:
         values = [(f'{{replica="{i}"}}', s[key]) for i, s in numbered if isinstance(s.get(key), int | float)]
         lines += _family(name, "gauge", words, values)
@@ -104,9 +108,14 @@ def device(stats: Mapping[str, Any]) -> dict[str, Any] | None:
     if rest is not None and rest < 0:  # a CPU's cache takes its pages only as they are used: how much of `ours` it is, nobody knows
         kv = rest = None
     return {
-        "device": stats["device"], "used": stats.get("memory_used"), "total": stats.get("memory_total"), "ours": ours, "weights": weights,
-        "kv": kv, "rest": rest,
-    }  # fmt: skip
+        "device": stats["device"],
+        "used": stats.get("memory_used"),
+        "total": stats.get("memory_total"),
+        "ours": ours,
+        "weights": weights,
+        "kv": kv,
+        "rest": rest,
+    }
 
 
 def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> list[str]:

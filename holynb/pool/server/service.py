@@ -138,17 +138,23 @@ class Service:
             room = self.max_len - len(ids)
             if room < 1:
                 raise ApiError(
-                    400, f"This model's maximum context length is {self.max_len} tokens. However, your messages resulted in {len(ids)} tokens.",
-                    param="messages" if ask.chat else "prompt", code="context_length_exceeded",
-                )  # fmt: skip
+                    400,
+                    f"This model's maximum context length is {self.max_len} tokens. However, your messages resulted in {len(ids)} tokens.",
+                    param="messages" if ask.chat else "prompt",
+                    code="context_length_exceeded",
+                )
             default = text.sampling
             wanted = Wanted(
-                ids, min(ask.max_tokens or room, room),
+                ids,
+                min(ask.max_tokens or room, room),
                 temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
                 top_p=float((ask.top_p if ask.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
                 top_k=min(max(0, ask.top_k if ask.top_k is not None else int(default.get("top_k", 0))), 2**31 - 1),
-                seed=ask.seed, eos=text.eos, ignore_eos=ask.ignore_eos, grammar=grammar,
-            )  # fmt: skip
+                seed=ask.seed,
+                eos=text.eos,
+                ignore_eos=ask.ignore_eos,
+                grammar=grammar,
+            )
             out += [wanted] * ask.n
         return out
 
@@ -173,13 +179,21 @@ class Service:
     def health(self) -> dict[str, Any]:
         """The body of `/health`."""
         return {
-            "state": self.state, "stage": self.stage, "share": self.share, "why": self.why, "name": self.identity.name,
-            "model": self.identity.model, "max_len": self.max_len or None, "requests": self.requests,
+            "state": self.state,
+            "stage": self.stage,
+            "share": self.share,
+            "why": self.why,
+            "name": self.identity.name,
+            "model": self.identity.model,
+            "max_len": self.max_len or None,
+            "requests": self.requests,
             "idle_s": 0.0 if self.requests else round(time.monotonic() - self.used_at, 1),
-            "tokens_in": self.metrics.tokens_in, "tokens_out": self.metrics.tokens_out, "deaths": self.deaths[-5:],
+            "tokens_in": self.metrics.tokens_in,
+            "tokens_out": self.metrics.tokens_out,
+            "deaths": self.deaths[-5:],
             "replicas": [dict(s) for s in self.stats()],
             "devices": [held for s in self.stats() for rank in s.get("ranks", ()) if (held := device(rank)) is not None],
-        }  # fmt: skip
+        }
 
     def stats(self) -> list[Mapping[str, Any]]:
         return [r.stats for r in self._replicas]

@@ -59,7 +59,7 @@ async def serving(app: ASGIApp, doors: Doors) -> AsyncIterator[None]:
     for served, sock in listeners:
         config = uvicorn.Config(
             served, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2, timeout_keep_alive=75
-        )  # fmt: skip
+        )
         server = _Uvicorn(config)
         servers.append((server, asyncio.create_task(server.serve(sockets=[sock]))))
     try:

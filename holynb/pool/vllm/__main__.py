@@ -80,8 +80,10 @@ def command(python: str, model: str, plan: Plan, socket: Path) -> list[str]:
     """The command line of a vLLM server on a Unix socket, which no other user of the machine reaches. Options as of 0.32."""
     argv = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--uds", str(socket), "--served-model-name", plan.name]
     for flag, value in (
-        ("--tensor-parallel-size", plan.tp), ("--pipeline-parallel-size", plan.pp), ("--data-parallel-size", plan.dp),
-    ):  # fmt: skip
+        ("--tensor-parallel-size", plan.tp),
+        ("--pipeline-parallel-size", plan.pp),
+        ("--data-parallel-size", plan.dp),
+    ):
         argv += [flag, str(value)] if value > 1 else []
     argv += ["--dtype", plan.dtype] if plan.dtype else []
     argv += ["--max-model-len", str(plan.max_len)] if plan.max_len else []

@@ -209,8 +209,11 @@ def relay(service: Lodger) -> ASGIApp:
     ours, theirs = Routes(service), Relay(service)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", theirs.answer, methods=["POST"]), Route("/v1/completions", theirs.answer, methods=["POST"]),
-            Route("/v1/models", ours.models), Route("/health", ours.health), Route("/metrics", ours.metrics),
+            Route("/v1/chat/completions", theirs.answer, methods=["POST"]),
+            Route("/v1/completions", theirs.answer, methods=["POST"]),
+            Route("/v1/models", ours.models),
+            Route("/health", ours.health),
+            Route("/metrics", ours.metrics),
         ],
         exception_handlers=dict.fromkeys((ApiError, Gone, HTTPException, Exception), refuse),
-    )  # fmt: skip
+    )

@@ -41,9 +41,13 @@ def stats(page: str) -> list[dict[str, Any]]:
     """A replica's figures for each engine on the page of /metrics (data-parallel ones are several). What it does not say is left out."""
     found: dict[str, dict[str, Any]] = {}
     names = {
-        "vllm:num_requests_running": "running", "vllm:num_requests_waiting": "waiting", "vllm:kv_cache_usage_perc": "used",
-        "vllm:gpu_cache_usage_perc": "used", "vllm:prompt_tokens_total": "tokens_in", "vllm:generation_tokens_total": "tokens_out",
-    }  # fmt: skip
+        "vllm:num_requests_running": "running",
+        "vllm:num_requests_waiting": "waiting",
+        "vllm:kv_cache_usage_perc": "used",
+        "vllm:gpu_cache_usage_perc": "used",
+        "vllm:prompt_tokens_total": "tokens_in",
+        "vllm:generation_tokens_total": "tokens_out",
+    }
     for name, labels, value in _SAMPLE.findall(page):
         said = dict(_LABEL.findall(labels))
         one = found.setdefault(said.get("engine", "0"), {})

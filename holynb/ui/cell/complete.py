@@ -99,8 +99,10 @@ class _Options:
             return [(flag, "option") for flag in flags if flag.startswith("--") or len(token) < 2]
         if not cell:
             return self._line_words(words)
-        if any(not w.startswith("-") and "<<" not in w and (i == 0 or not self._takes(words[i - 1], flags)) and not self._binds(words, i)
-               for i, w in enumerate(words)):  # fmt: skip
+        if any(
+            not w.startswith("-") and "<<" not in w and (i == 0 or not self._takes(words[i - 1], flags)) and not self._binds(words, i)
+            for i, w in enumerate(words)
+        ):
             return []  # the route stands already
         return [(route, what) for route, what in known.routes().items()]
 
@@ -121,10 +123,18 @@ class _Options:
         if name in ROUTES:
             return known.routes().items()
         readers: Mapping[str, Callable[[], Iterable[str]]] = {
-            "df": lambda: known.frames(self._variables()), "into": lambda: (), "params_from": self._columns, "where": self._columns,
-            "router": lambda: [*known.routers(), *self._columns()], "resume": known.runs, "name": known.runs, "use": known.prompts,
-            "save": known.prompts, "system_from": lambda: known.texts(self._variables()), "api_key_name": known.keys,
-        }  # fmt: skip
+            "df": lambda: known.frames(self._variables()),
+            "into": lambda: (),
+            "params_from": self._columns,
+            "where": self._columns,
+            "router": lambda: [*known.routers(), *self._columns()],
+            "resume": known.runs,
+            "name": known.runs,
+            "use": known.prompts,
+            "save": known.prompts,
+            "system_from": lambda: known.texts(self._variables()),
+            "api_key_name": known.keys,
+        }
         words = readers[name]() if name in readers else _choices(option)
         return [(w, name) for w in words]
 

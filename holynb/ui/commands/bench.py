@@ -20,15 +20,30 @@ if TYPE_CHECKING:
 __all__ = ["HELP", "as_html", "as_text", "asked", "spec", "start"]
 
 #: The options of a cell that change how the same prompts are sent.
-CELL = ("limit", "system", "max_tokens", "temperature", "top_p", "stop", "seed", "p", "concurrency", "timeout", "connect_timeout",
-        "retries", "debug", "quiet")  # fmt: skip
+CELL = (
+    "limit",
+    "system",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "p",
+    "concurrency",
+    "timeout",
+    "connect_timeout",
+    "retries",
+    "debug",
+    "quiet",
+)
 OWN = (
     Option("prompts", ("--prompts",), "WHAT", "a saved prompt, a file, or a variable with texts; without it twenty of its own"),
     Option("per_day", ("--requests-per-day",), "N", "the load that the month's cost is for (10,000)", whole(1)),
 )
 FLAGS: Mapping[str, Option] = {
-    **{flag: option for flag, option in grammar.FLAGS.items() if option.name in CELL}, **{f: o for o in OWN for f in o.flags}
-}  # fmt: skip
+    **{flag: option for flag, option in grammar.FLAGS.items() if option.name in CELL},
+    **{f: o for o in OWN for f in o.flags},
+}
 HELP = "\n".join(
     f"  {', '.join(o.flags) + (f' {o.metavar}' if o.metavar else ''):<28} {o.help}" for o in dict.fromkeys((*OWN, *FLAGS.values()))
 )
@@ -224,11 +239,18 @@ def _cells(m: Measured) -> list[str]:
 
     steps = f"{counted(m.steps, 'step')}: {m.setup}" if m.steps else "none"
     return [
-        m.route, f"{m.ok:,} of {m.rows:,}", figure(m.rows_per_s), figure(m.tokens_per_s), _time(m.cold_s),
-        f"{_time(m.ttft_p50_s)} · {_time(m.ttft_p95_s)}", f"{_time(m.latency_p50_s)} · {_time(m.latency_p95_s)}",
-        "?" if m.context is None else f"{m.context:,}", figure(m.cost_1000, ",.4f" if (m.cost_1000 or 1) < 0.1 else ",.2f"),
-        figure(m.cost_month, ",.2f"), steps,
-    ]  # fmt: skip
+        m.route,
+        f"{m.ok:,} of {m.rows:,}",
+        figure(m.rows_per_s),
+        figure(m.tokens_per_s),
+        _time(m.cold_s),
+        f"{_time(m.ttft_p50_s)} · {_time(m.ttft_p95_s)}",
+        f"{_time(m.latency_p50_s)} · {_time(m.latency_p95_s)}",
+        "?" if m.context is None else f"{m.context:,}",
+        figure(m.cost_1000, ",.4f" if (m.cost_1000 or 1) < 0.1 else ",.2f"),
+        figure(m.cost_month, ",.2f"),
+        steps,
+    ]
 
 
 def _time(value: float | None) -> str:
@@ -267,17 +289,31 @@ def spec(found: Sequence[Measured]) -> dict[str, Any]:
     shown = {t: c for t, c in BARS.items() if any(getattr(m, column) is not None for m in found for column, _ in c)}
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = {
-        "height": 130 + 44 * len(found), "margin": {"l": 8, "r": 8, "t": 46, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)", "font": {"size": 11, "color": INK}, "barmode": "group", "showlegend": False, "annotations": [],
-    }  # fmt: skip
+        "height": 130 + 44 * len(found),
+        "margin": {"l": 8, "r": 8, "t": 46, "b": 30},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 11, "color": INK},
+        "barmode": "group",
+        "showlegend": False,
+        "annotations": [],
+    }
     width = (1 - 0.16) / max(1, len(shown))
     for i, (title, columns) in enumerate(shown.items()):
         at, left = "" if i == 0 else str(i + 1), 0.16 + i * width
         for k, (column, name) in enumerate(columns):
-            data.append({
-                "type": "bar", "orientation": "h", "name": name or title, "y": [m.route for m in found], "x": [getattr(m, column) for m in found],
-                "marker": {"color": COLOURS[k]}, "xaxis": f"x{at}", "yaxis": f"y{at}",
-            })  # fmt: skip
+            data.append(
+                {
+                    "type": "bar",
+                    "orientation": "h",
+                    "name": name or title,
+                    "y": [m.route for m in found],
+                    "x": [getattr(m, column) for m in found],
+                    "marker": {"color": COLOURS[k]},
+                    "xaxis": f"x{at}",
+                    "yaxis": f"y{at}",
+                }
+            )
         layout[f"xaxis{at}"] = {
             "domain": [left, left + width - 0.03],
             "anchor": f"y{at}",
@@ -287,7 +323,16 @@ def spec(found: Sequence[Measured]) -> dict[str, Any]:
         }
         layout[f"yaxis{at}"] = {"anchor": f"x{at}", "autorange": "reversed", "showticklabels": i == 0, "automargin": i == 0}
         said = f"<b>{title}</b>" + (f"<br>{' · '.join(n for _, n in columns)}" if len(columns) > 1 else "")
-        layout["annotations"].append({
-            "text": said, "x": left, "y": 1.02, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom", "showarrow": False,
-        })  # fmt: skip
+        layout["annotations"].append(
+            {
+                "text": said,
+                "x": left,
+                "y": 1.02,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "showarrow": False,
+            }
+        )
     return {"data": data, "layout": layout, "config": CONFIG}

@@ -133,10 +133,21 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
 
     info = pools.status(_one(rest, "status"))
     facts = {
-        "model": info.model, "engine": "vLLM" if info.engine == "vllm" else "", "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}", "pid": info.pid, "as": info.divided, "devices": ", ".join(info.devices),
-        "memory": _memory(info), "longest": f"{count(info.max_len)} tokens", "requests": f"{count(info.requests)} under way",
-        "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}", "stages": "; ".join(stages(info)), "address": info.base_url, "lost": " | ".join(info.deaths), "why": info.why,
-    }  # fmt: skip
+        "model": info.model,
+        "engine": "vLLM" if info.engine == "vllm" else "",
+        "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}",
+        "pid": info.pid,
+        "as": info.divided,
+        "devices": ", ".join(info.devices),
+        "memory": _memory(info),
+        "longest": f"{count(info.max_len)} tokens",
+        "requests": f"{count(info.requests)} under way",
+        "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}",
+        "stages": "; ".join(stages(info)),
+        "address": info.base_url,
+        "lost": " | ".join(info.deaths),
+        "why": info.why,
+    }
     if info.base_url:
         facts["its token"] = "in the rendezvous file in HOLYNB_HOME/run, and in: holynb pool status --json"
     return "\n".join([f"pool/{info.name}", *(f"  {k:<10} {v}" for k, v in facts.items() if v)]), info.as_dict()

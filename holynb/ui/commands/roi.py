@@ -38,9 +38,16 @@ HELP = "\n".join(f"  {o.flags[0] + ' ' + (o.metavar or ''):<28} {o.help}" for o 
 HEAD = ("route", "$/M in", "$/M out", "a month", "saved against own", "own cheaper from")
 #: Dtypes of the frame, whatever is known.
 COLUMNS = {
-    "route": "string", "input": "Float64", "output": "Float64", "month_low": "Float64", "month_high": "Float64", "saving_low": "Float64",
-    "saving_high": "Float64", "flips_at": "Int64", "assumed": "string",
-}  # fmt: skip
+    "route": "string",
+    "input": "Float64",
+    "output": "Float64",
+    "month_low": "Float64",
+    "month_high": "Float64",
+    "saving_low": "Float64",
+    "saving_high": "Float64",
+    "flips_at": "Int64",
+    "assumed": "string",
+}
 
 
 # -- the words ---------------------------------------------------------------------------------------------------------
@@ -140,10 +147,19 @@ def table(made: Roi) -> Any:
         return None if pair is None else float(pair[i])
 
     rows = [
-        (str(line.route), _float(line.input), _float(line.output), ends(line.month, 0), ends(line.month, 1), ends(line.saving, 0),
-         ends(line.saving, 1), line.flips_at, line.assumed or None)
+        (
+            str(line.route),
+            _float(line.input),
+            _float(line.output),
+            ends(line.month, 0),
+            ends(line.month, 1),
+            ends(line.saving, 0),
+            ends(line.saving, 1),
+            line.flips_at,
+            line.assumed or None,
+        )
         for line in made.lines
-    ]  # fmt: skip
+    ]
     return frame.table({name: (dtype, [row[i] for row in rows]) for i, (name, dtype) in enumerate(COLUMNS.items())}, "route")
 
 
@@ -265,15 +281,25 @@ def spec(made: Roi) -> dict[str, Any]:
         data.append({**_trace(str(own), days, steps, INK), "line": {"color": INK, "width": 2, "dash": "dash", "shape": "hv"}})
     axis = {"type": "log", "dtick": 1, "gridcolor": RULE, "linecolor": RULE, "zeroline": False}
     layout = {
-        "height": 340, "margin": {"l": 60, "r": 8, "t": 36, "b": 44}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"size": 11, "color": INK}, "hovermode": "x", "xaxis": {**axis, "title": {"text": "requests a day"}},
-        "yaxis": {**axis, "tickprefix": "$", "title": {"text": "a month"}}, "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-    }  # fmt: skip
+        "height": 340,
+        "margin": {"l": 60, "r": 8, "t": 36, "b": 44},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 11, "color": INK},
+        "hovermode": "x",
+        "xaxis": {**axis, "title": {"text": "requests a day"}},
+        "yaxis": {**axis, "tickprefix": "$", "title": {"text": "a month"}},
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    }
     return {"data": data, "layout": layout, "config": CONFIG}
 
 
 def _trace(name: str, xs: Sequence[float], ys: Sequence[float], colour: str) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines", "name": name, "x": [float(f"{x:.4g}") for x in xs], "y": [float(f"{y:.4g}") for y in ys],
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [float(f"{x:.4g}") for x in xs],
+        "y": [float(f"{y:.4g}") for y in ys],
         "line": {"color": colour, "width": 1.8},
-    }  # fmt: skip
+    }

@@ -125,16 +125,26 @@ class Feed:
         rate, tokens = self.tally.speed(elapsed)[0], self.course.token_rate()
         waits = elapsed < self._pause[0] and state == "running"
         return {
-            "n": told.n, "ended": told.n - told.running, "ok": told.ok, "failed": told.error, "cached": told.cached,
-            "cancelled": told.cancelled, "skipped": told.skipped, "flying": len(self.flying), "elapsed": seconds(elapsed),
+            "n": told.n,
+            "ended": told.n - told.running,
+            "ok": told.ok,
+            "failed": told.error,
+            "cached": told.cached,
+            "cancelled": told.cancelled,
+            "skipped": told.skipped,
+            "flying": len(self.flying),
+            "elapsed": seconds(elapsed),
             "eta": seconds(told.running / rate) if rate and told.running else "",
-            "rows_s": f"{rate:,.1f}" if rate else "", "tokens_s": f"{tokens:,.0f}" if tokens else "",
+            "rows_s": f"{rate:,.1f}" if rate else "",
+            "tokens_s": f"{tokens:,.0f}" if tokens else "",
             "cost": dollars(told.cost if told.cost is not None else None if told.unknown_cost else Decimal(0)),
             "unknown": told.unknown_cost if told.cost is not None else 0,
             "as_cost": dollars(self.course.elsewhere) if self.asked.as_route else "",
             "errors": [[kind, n] for kind, n in told.errors.most_common(4)],
-            "simulated": self._simulated, "state": state, "note": self._pause[1] if waits else clip(one_line(self.tally.note), 300),
-        }  # fmt: skip
+            "simulated": self._simulated,
+            "state": state,
+            "note": self._pause[1] if waits else clip(one_line(self.tally.note), 300),
+        }
 
     def snapshot(self, head: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
         """Everything a page needs to begin; what is told later continues from here. `whole`: nothing is left for later."""
@@ -145,9 +155,14 @@ class Feed:
         self._changed = {**dict.fromkeys(self.flying), **ended}
         self.course.points.flush()
         return {
-            "kind": "snapshot", "title": self.asked.title, "as_route": self.asked.as_route, "labelled": self.asked.labels is not None, "same": self._shared(),
-            **self._part(head, 10**12 if whole else FIRST), "points": self.course.points.all(),
-        }  # fmt: skip
+            "kind": "snapshot",
+            "title": self.asked.title,
+            "as_route": self.asked.as_route,
+            "labelled": self.asked.labels is not None,
+            "same": self._shared(),
+            **self._part(head, 10**12 if whole else FIRST),
+            "points": self.course.points.all(),
+        }
 
     def _shared(self) -> str:
         """The end of what all prompts begin with, which their column leaves out: whoever looks for a word looks for it there, too."""
@@ -173,10 +188,14 @@ class Feed:
         bad, sent = outcome.status == "error", outcome.attempts or outcome.cached
         tokens = outcome.usage.tokens_out
         return [
-            row, f"{'!' * bad}{status(outcome)}", _preview(outcome.error if bad else outcome.text),
-            "" if not sent else "?" if tokens is None else f"{tokens:,}", price(outcome) if sent else "",
-            "" if outcome.latency_s is None else seconds(outcome.latency_s), outcome.attempts,
-        ]  # fmt: skip
+            row,
+            f"{'!' * bad}{status(outcome)}",
+            _preview(outcome.error if bad else outcome.text),
+            "" if not sent else "?" if tokens is None else f"{tokens:,}",
+            price(outcome) if sent else "",
+            "" if outcome.latency_s is None else seconds(outcome.latency_s),
+            outcome.attempts,
+        ]
 
     # -- one message -----------------------------------------------------------------------------------------------
     def _part(self, head: Mapping[str, Any], budget: int) -> dict[str, Any]:

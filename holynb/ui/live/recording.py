@@ -68,9 +68,13 @@ def record(run: Run, path: Path, pause: float = 0.1) -> None:
     """Write a run that goes on to `path` until it is done. Blocks; call it right after `holynb.infer`."""
     labels = None if run.plan.index is None else [str(v) for v in run.plan.index]
     head = {
-        "holynb": "recording", "version": VERSION, "title": f"{run.name or run.id} · {run.route}", "made": time.strftime("%Y-%m-%d"),
-        "asked": [[[m.role, m.content] for m in p.messages] for p in run.prompts], "labels": labels,
-    }  # fmt: skip
+        "holynb": "recording",
+        "version": VERSION,
+        "title": f"{run.name or run.id} · {run.route}",
+        "made": time.strftime("%Y-%m-%d"),
+        "asked": [[[m.role, m.content] for m in p.messages] for p in run.prompts],
+        "labels": labels,
+    }
     with _open(path, "wt") as out:
         for line in (head, *_lines(run, pause)):
             out.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace").decode() + "\n")

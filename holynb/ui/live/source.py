@@ -111,9 +111,13 @@ def detail(source: Source, row: int) -> dict[str, Any]:
             )
     parts += [[f"The server's words, attempt {e.attempt}", _cut(e.raw), "raw"] for e in mine if isinstance(e, Failed) and e.raw]
     return {
-        "kind": "row", "row": row, "label": source.asked.label(row), "facts": _facts(outcome), "parts": parts,
+        "kind": "row",
+        "row": row,
+        "label": source.asked.label(row),
+        "facts": _facts(outcome),
+        "parts": parts,
         "attempts": [[seconds(max(0.0, e.at - source.asked.started)), _happened(e)] for e in mine],
-    }  # fmt: skip
+    }
 
 
 def _facts(outcome: Outcome | None) -> str:
@@ -121,12 +125,15 @@ def _facts(outcome: Outcome | None) -> str:
         return "not ended"
     u, sent = outcome.usage, outcome.attempts or outcome.cached
     said = [
-        "cached" if outcome.cached else outcome.status, outcome.route, outcome.model, outcome.finish_reason,
+        "cached" if outcome.cached else outcome.status,
+        outcome.route,
+        outcome.model,
+        outcome.finish_reason,
         f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
         ("cost unknown" if outcome.cost is None else dollars(outcome.cost)) if sent else None,
         seconds(outcome.latency_s) if outcome.latency_s is not None else None,
         f"first token {seconds(outcome.ttft_s)}" if outcome.ttft_s is not None else None,
-    ]  # fmt: skip
+    ]
     return " · ".join(clean(s) for s in said if s)
 
 

@@ -50,9 +50,22 @@ class Tally:
         if self._kept is not None and not self._unpriced:
             cost = (cost or Decimal(0)) + self._kept
         return Summary(
-            self.n, self._status["ok"], self._status["error"], self._status["cancelled"], self._status["skipped"], self._cached,
-            self.n - done, cost, self._unknown, None, self._in, self._out, elapsed, self._errors, stopped,
-        )  # fmt: skip
+            self.n,
+            self._status["ok"],
+            self._status["error"],
+            self._status["cancelled"],
+            self._status["skipped"],
+            self._cached,
+            self.n - done,
+            cost,
+            self._unknown,
+            None,
+            self._in,
+            self._out,
+            elapsed,
+            self._errors,
+            stopped,
+        )
 
     def speed(self, now: float) -> tuple[float | None, float | None]:
         """Rows and answered tokens a second over the last seconds; None where nothing was answered in them. Rows from the log do not count."""

@@ -69,9 +69,15 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> 
     across = min(across or len(made), len(made)) or 1
     rows = -(-len(made) // across) or 1
     layout: dict[str, Any] = {
-        "height": rows * HEIGHT, "margin": {"l": 48, "r": 8, "t": ABOVE, "b": 30}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"size": 11, "color": INK}, "hovermode": "x", "annotations": [], "showlegend": True,
-    }  # fmt: skip
+        "height": rows * HEIGHT,
+        "margin": {"l": 48, "r": 8, "t": ABOVE, "b": 30},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 11, "color": INK},
+        "hovermode": "x",
+        "annotations": [],
+        "showlegend": True,
+    }
     end = max((p[-1][0] for chart in made.values() for p in chart.lines.values() if p), default=1.0) or 1.0
     data: list[dict[str, Any]] = []
     for i, chart in enumerate(made.values()):
@@ -81,17 +87,37 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> 
         (left, right), (low, high) = _across(i % across, across), _down(i // across, rows)
         ticks = " s" if by == "seconds" else ""
         layout[f"xaxis{at}"] = {
-            **axis, "domain": [left, right], "anchor": f"y{at}", "showgrid": False, "range": [0, _short(1.01 * end)], "ticksuffix": ticks,
-        }  # fmt: skip
+            **axis,
+            "domain": [left, right],
+            "anchor": f"y{at}",
+            "showgrid": False,
+            "range": [0, _short(1.01 * end)],
+            "ticksuffix": ticks,
+        }
         layout[f"yaxis{at}"] = {
-            **axis, "domain": [low, high], "anchor": f"x{at}", "range": [0, _short(1.08 * _top(chart))], "exponentformat": "none",
-            "tickprefix": chart.prefix, "ticksuffix": chart.suffix, "nticks": 5,
-        }  # fmt: skip
+            **axis,
+            "domain": [low, high],
+            "anchor": f"x{at}",
+            "range": [0, _short(1.08 * _top(chart))],
+            "exponentformat": "none",
+            "tickprefix": chart.prefix,
+            "ticksuffix": chart.suffix,
+            "nticks": 5,
+        }
         layout[f"legend{at}"] = {"orientation": "h", "x": left, "y": high, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
-        layout["annotations"].append({
-            "text": f"<b>{chart.title}</b>", "x": left, "y": high, "yshift": 22, "xref": "paper", "yref": "paper", "xanchor": "left",
-            "yanchor": "bottom", "showarrow": False,
-        })  # fmt: skip
+        layout["annotations"].append(
+            {
+                "text": f"<b>{chart.title}</b>",
+                "x": left,
+                "y": high,
+                "yshift": 22,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "left",
+                "yanchor": "bottom",
+                "showarrow": False,
+            }
+        )
     return {"data": data, "layout": layout, "config": CONFIG}
 
 
@@ -116,9 +142,10 @@ def bundle(record: report.Report, *, width: int | None = None) -> dict[str, Any]
         return {}
     style = "display:flex;flex-wrap:wrap;gap:12px"
     return {
-        MIME: spec(made, by=_by(record), across=2 if width and width < NARROW else 0), "text/html": f'{static.OPEN}<div style="{style}">{"".join(map(svg.picture, drawn.values()))}</div></div>',
+        MIME: spec(made, by=_by(record), across=2 if width and width < NARROW else 0),
+        "text/html": f'{static.OPEN}<div style="{style}">{"".join(map(svg.picture, drawn.values()))}</div></div>',
         "text/plain": f"Charts: {', '.join(made)}. run.plot() gives them as plotly figures.",
-    }  # fmt: skip
+    }
 
 
 def leave(page: Page, record: report.Report, show: str, shell: Any) -> None:
@@ -168,12 +195,18 @@ def _traces(chart: Chart, at: str, end: float) -> list[dict[str, Any]]:
     top = _top(chart)
     out: list[dict[str, Any]] = [
         {
-            "type": "scatter", "mode": "lines" if len(points) > FEW and points[-1][0] - points[0][0] > end / 20 else "lines+markers", "name": name, "x": [_short(x) for x, _ in points],
-            "y": [_short(y) for _, y in points], "line": _pen(chart, name, i),
-            "marker": {"color": COLOURS[i % len(COLOURS)]}, "showlegend": len(lines) > 1 or bool(chart.marks), **axes,
+            "type": "scatter",
+            "mode": "lines" if len(points) > FEW and points[-1][0] - points[0][0] > end / 20 else "lines+markers",
+            "name": name,
+            "x": [_short(x) for x, _ in points],
+            "y": [_short(y) for _, y in points],
+            "line": _pen(chart, name, i),
+            "marker": {"color": COLOURS[i % len(COLOURS)]},
+            "showlegend": len(lines) > 1 or bool(chart.marks),
+            **axes,
         }
         for i, (name, points) in enumerate(lines.items())
-    ]  # fmt: skip
+    ]
     for name, xs in chart.marks.items():
         symbol, colour = MARKS[name]
         marker = {"symbol": symbol, "size": 8, "color": COLOURS[colour]}

@@ -88,9 +88,17 @@ def of(run: SessionRun) -> Report:
     index, beside = run.plan.index, ways(run.plan.index)
     names = labels(index) if beside else None if index is None else frame.labels(index)
     return Report(
-        title(run), [p.text for p in run.prompts], run.rows(), run.summary(), events, names, run.started, notes(events),
-        run.plan.schema, beside,
-    )  # fmt: skip
+        title(run),
+        [p.text for p in run.prompts],
+        run.rows(),
+        run.summary(),
+        events,
+        names,
+        run.started,
+        notes(events),
+        run.plan.schema,
+        beside,
+    )
 
 
 def load(name: str | None = None) -> Report:

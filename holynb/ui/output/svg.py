@@ -16,9 +16,13 @@ __all__ = ["COLOURS", "Series", "chart", "picture"]
 
 #: Jupyter's variable, then what is used where there is none (nbconvert, GitHub).
 COLOURS = (
-    "var(--jp-brand-color1,#2a7fd4)", "var(--jp-warn-color1,#d9822b)", "var(--jp-success-color1,#3d9a50)",
-    "var(--jp-error-color1,#d6493e)", "var(--jp-info-color1,#1499a8)", "var(--jp-accent-color1,#8e63ce)",
-)  # fmt: skip
+    "var(--jp-brand-color1,#2a7fd4)",
+    "var(--jp-warn-color1,#d9822b)",
+    "var(--jp-success-color1,#3d9a50)",
+    "var(--jp-error-color1,#d6493e)",
+    "var(--jp-info-color1,#1499a8)",
+    "var(--jp-accent-color1,#8e63ce)",
+)
 INK = "var(--jp-ui-font-color2,#808080)"
 RULE = "var(--jp-border-color2,#9e9e9e80)"
 #: Colours of marks, by place in COLOURS.

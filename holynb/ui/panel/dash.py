@@ -142,10 +142,16 @@ def spent_table(lines: Sequence[Spent]) -> str:
     if not sums:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">Nothing was asked yet.</div>'
     rows = [
-        [s.provider or "?", s.route or "", s.model or "?", f"{s.rows:,}", f"{s.tokens_in:,} + {s.tokens_out:,}",
-         _money(dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else ""), s.route or "")]
+        [
+            s.provider or "?",
+            s.route or "",
+            s.model or "?",
+            f"{s.rows:,}",
+            f"{s.tokens_in:,} + {s.tokens_out:,}",
+            _money(dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else ""), s.route or ""),
+        ]
         for s in sorted(sums, key=lambda s: -(s.cost or 0))
-    ]  # fmt: skip
+    ]
     return table(["Provider", "Route", "Model", "Answers", "Tokens", "Cost"], rows, 3)
 
 
@@ -165,9 +171,16 @@ def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
     clear = "rgba(0,0,0,0)"
     axis = {"gridcolor": plots.RULE, "zeroline": False}
     layout = {
-        "barmode": "stack", "height": 220, "margin": {"l": 56, "r": 8, "t": 8, "b": 30}, "paper_bgcolor": clear, "plot_bgcolor": clear,
-        "font": {"size": 11, "color": plots.INK}, "showlegend": True, "xaxis": {**axis, "type": "category"}, "yaxis": {**axis, "tickprefix": "$"},
-    }  # fmt: skip
+        "barmode": "stack",
+        "height": 220,
+        "margin": {"l": 56, "r": 8, "t": 8, "b": 30},
+        "paper_bgcolor": clear,
+        "plot_bgcolor": clear,
+        "font": {"size": 11, "color": plots.INK},
+        "showlegend": True,
+        "xaxis": {**axis, "type": "category"},
+        "yaxis": {**axis, "tickprefix": "$"},
+    }
     return {"data": data, "layout": layout, "config": plots.CONFIG}
 
 

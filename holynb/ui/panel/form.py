@@ -24,10 +24,35 @@ if TYPE_CHECKING:
 __all__ = ["Form"]
 
 #: What "More" offers, of what this version takes, in the order of the options' table.
-MORE = frozenset({
-    "max_tokens", "temperature", "top_p", "seed", "stop", "concurrency", "limit", "where", "retries", "timeout", "deadline", "rpm", "tpm", "budget",
-    "price_as", "fallback", "spread", "compare", "samples", "router", "schema", "chunk", "stream", "cache", "refresh",
-})  # fmt: skip
+MORE = frozenset(
+    {
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "seed",
+        "stop",
+        "concurrency",
+        "limit",
+        "where",
+        "retries",
+        "timeout",
+        "deadline",
+        "rpm",
+        "tpm",
+        "budget",
+        "price_as",
+        "fallback",
+        "spread",
+        "compare",
+        "samples",
+        "router",
+        "schema",
+        "chunk",
+        "stream",
+        "cache",
+        "refresh",
+    }
+)
 LABEL = {"description_width": "120px"}
 #: The browser's own colour for a hint in an empty field is too dark for a dark page.
 HINTS = "<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}</style>"
@@ -53,10 +78,20 @@ class Form:
             style=LABEL,
             layout=wide(),
         )
-        self.frame = w.Dropdown(options=[("none: one prompt", ""), *((f"{n} ({counted(len(f), 'row')})", n) for n, f in frames.items())], value=df or "",
-                                description="Rows from", style=LABEL, layout=wide())  # fmt: skip
-        self.prompt = w.Textarea(placeholder="What to ask. With rows: a template, {{ column }} is filled in for each.", description="Prompt", rows=5,
-                                 style=LABEL, layout=wide())  # fmt: skip
+        self.frame = w.Dropdown(
+            options=[("none: one prompt", ""), *((f"{n} ({counted(len(f), 'row')})", n) for n, f in frames.items())],
+            value=df or "",
+            description="Rows from",
+            style=LABEL,
+            layout=wide(),
+        )
+        self.prompt = w.Textarea(
+            placeholder="What to ask. With rows: a template, {{ column }} is filled in for each.",
+            description="Prompt",
+            rows=5,
+            style=LABEL,
+            layout=wide(),
+        )
         self.columns = w.HBox(layout=w.Layout(flex_flow="row wrap", margin="0 0 4px 128px"))
         self.system = w.Textarea(placeholder="How to answer (optional)", description="System", rows=2, style=LABEL, layout=wide())
         self.name = w.Text(
@@ -67,9 +102,15 @@ class Form:
         self.cell = w.Textarea(rows=5, layout=wide(), description="Cell", style=LABEL)
         self.bridge = Bridge(inserted=self._inserted)
         self.stage = Stage()
-        self.buttons = {word: w.Button(description=word, tooltip=tip, button_style=style, layout=w.Layout(width="auto")) for word, tip, style in (
-            ("Run", "Send the prompts", "primary"), ("Dry run", "Show a sample, tokens and cost; send nothing", ""),
-            ("Stop", "No new requests; what is in flight has 3 seconds", "danger"), ("Insert as %%infer cell", "The same job as a cell below", ""))}  # fmt: skip
+        self.buttons = {
+            word: w.Button(description=word, tooltip=tip, button_style=style, layout=w.Layout(width="auto"))
+            for word, tip, style in (
+                ("Run", "Send the prompts", "primary"),
+                ("Dry run", "Show a sample, tokens and cost; send nothing", ""),
+                ("Stop", "No new requests; what is in flight has 3 seconds", "danger"),
+                ("Insert as %%infer cell", "The same job as a cell below", ""),
+            )
+        }
         self.box = self._laid_out()
         self._wire()
 
@@ -154,15 +195,33 @@ class Form:
         more = w.Accordion([grid], titles=("More: sampling, limits, money",), selected_index=None)
         self.cell.layout.display = "none"
         row = w.HBox([*self.buttons.values()], layout=w.Layout(flex_flow="row wrap", margin="4px 0"))
-        box = w.VBox([self.route, self.frame, self.columns, self.prompt, self.system, self.name, more, row, self.says, self.cell, self.bridge,
-                      self.stage.box, w.HTML(HINTS, layout=w.Layout(display="none"))],
-                     layout=w.Layout(width="100%", padding="4px 8px 4px 0"))  # fmt: skip
+        box = w.VBox(
+            [
+                self.route,
+                self.frame,
+                self.columns,
+                self.prompt,
+                self.system,
+                self.name,
+                more,
+                row,
+                self.says,
+                self.cell,
+                self.bridge,
+                self.stage.box,
+                w.HTML(HINTS, layout=w.Layout(display="none")),
+            ],
+            layout=w.Layout(width="100%", padding="4px 8px 4px 0"),
+        )
         return box.add_class("holynb-form")
 
     def _wire(self) -> None:
         does: dict[str, Callable[[], None]] = {
-            "Run": self.send, "Dry run": lambda: self.send(dry=True), "Stop": self._stop, "Insert as %%infer cell": self._insert,
-        }  # fmt: skip
+            "Run": self.send,
+            "Dry run": lambda: self.send(dry=True),
+            "Stop": self._stop,
+            "Insert as %%infer cell": self._insert,
+        }
         for word, button in self.buttons.items():
             button.on_click(lambda _, do=does[word]: do())
         self.frame.observe(lambda _: self._show_columns(), "value")

@@ -33,10 +33,26 @@ class PoolForm:
 
     def __init__(self) -> None:
         full = w.Layout(width="100%")
-        self.model = w.Combobox(value="smollm2-135m", options=("smollm2-135m",), placeholder="a folder, a hub id, a GGUF file", description="Model", style=LABEL,
-                                layout=full, continuous_update=False)  # fmt: skip
-        self.fields = {o.name: w.Text(description=o.name.replace("_", "-"), placeholder=o.metavar or "", tooltip=o.help, style=LABEL, layout=w.Layout(width="auto"))
-                       for o in dict.fromkeys((*pool.START, *pool.PLAN)) if o.name in FIELDS}  # fmt: skip
+        self.model = w.Combobox(
+            value="smollm2-135m",
+            options=("smollm2-135m",),
+            placeholder="a folder, a hub id, a GGUF file",
+            description="Model",
+            style=LABEL,
+            layout=full,
+            continuous_update=False,
+        )
+        self.fields = {
+            o.name: w.Text(
+                description=o.name.replace("_", "-"),
+                placeholder=o.metavar or "",
+                tooltip=o.help,
+                style=LABEL,
+                layout=w.Layout(width="auto"),
+            )
+            for o in dict.fromkeys((*pool.START, *pool.PLAN))
+            if o.name in FIELDS
+        }
         self.chosen = w.Dropdown(options=known.pools(), description="Pool", style=LABEL, layout=w.Layout(width="320px"))
         words = ("Plan", "Start", "Stop")
         self.buttons = {

@@ -29,11 +29,14 @@ END = 256
 SCHEMA = {
     "type": "object",
     "properties": {
-        "sort": {"enum": ["bug", "wish", "praise"]}, "stars": {"type": "integer", "minimum": 1, "maximum": 5},
-        "words": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 3}, "sure": {"type": "boolean"},
+        "sort": {"enum": ["bug", "wish", "praise"]},
+        "stars": {"type": "integer", "minimum": 1, "maximum": 5},
+        "words": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 3},
+        "sure": {"type": "boolean"},
     },
-    "required": ["sort", "stars", "words", "sure"], "additionalProperties": False,
-}  # fmt: skip
+    "required": ["sort", "stars", "words", "sure"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(scope="module")

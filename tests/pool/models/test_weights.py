@@ -93,8 +93,14 @@ def hub(tmp_path: Path) -> Iterator[str]:
 def run(model: str, home: Path, **env: str) -> tuple[int, list[dict[str, Any]]]:
     """`python -m holynb.pool.models.weights`, as the server runs it."""
     paths = {"PYTHONPATH": str(Path(__file__).parents[3]), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(home / "hf"), **env}
-    done = subprocess.run([sys.executable, "-m", "holynb.pool.models.weights", model, "--home", str(home)], capture_output=True, text=True,
-                          check=False, timeout=120, env={**os.environ, **paths})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "holynb.pool.models.weights", model, "--home", str(home)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **paths},
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines, done.stderr
     return done.returncode, lines

@@ -23,8 +23,11 @@ def test_a_chat_is_answered_with_usage(echo: Pool) -> None:
     assert said["choices"][0]["finish_reason"] == "stop"
     count = len(SENTENCE.encode())
     assert said["usage"] == {
-        "prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count, "prompt_tokens_details": {"cached_tokens": 0},
-    }  # fmt: skip
+        "prompt_tokens": count,
+        "completion_tokens": count,
+        "total_tokens": 2 * count,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
     assert said["id"].startswith("chatcmpl-")
     assert said["model"] == "echo"
 
@@ -93,20 +96,34 @@ def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"messages": []}, "messages"), ({"messages": "hi"}, "messages"), ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
-        (chat(temperature="hot"), "temperature"), (chat(temperature=-1), "temperature"), (chat(top_p=1.5), "top_p"), (chat(max_tokens=0), "max_tokens"),
-        (chat(seed=1.5), "seed"), (chat(stop=[""]), "stop"), (chat(stream="yes"), "stream"), (chat(n=0), "n"), (chat(tools=[{}]), "tools"),
-        (chat(logprobs=True), "logprobs"), (chat(frequency_penalty=1), "frequency_penalty"), (chat(response_format={"type": "x"}), "response_format"),
+        (chat(temperature="hot"), "temperature"),
+        (chat(temperature=-1), "temperature"),
+        (chat(top_p=1.5), "top_p"),
+        (chat(max_tokens=0), "max_tokens"),
+        (chat(seed=1.5), "seed"),
+        (chat(stop=[""]), "stop"),
+        (chat(stream="yes"), "stream"),
+        (chat(n=0), "n"),
+        (chat(tools=[{}]), "tools"),
+        (chat(logprobs=True), "logprobs"),
+        (chat(frequency_penalty=1), "frequency_penalty"),
+        (chat(response_format={"type": "x"}), "response_format"),
         (chat(temperature=True), "temperature"),
         (chat(response_format={"type": "json_schema", "json_schema": []}), "response_format.json_schema.schema"),
         (chat(response_format={"type": "json_object"}, ignore_eos=True), "ignore_eos"),
-        (chat(response_format={"type": {}}), "response_format"), (chat(temperature=10**400), "temperature"), (chat(seed=2**63), "seed"),
-        (chat(stream_options=["include_usage"]), "stream_options"), (chat(stream=True, stream_options={"include_usage": "no"}), "include_usage"),
+        (chat(response_format={"type": {}}), "response_format"),
+        (chat(temperature=10**400), "temperature"),
+        (chat(seed=2**63), "seed"),
+        (chat(stream_options=["include_usage"]), "stream_options"),
+        (chat(stream=True, stream_options={"include_usage": "no"}), "include_usage"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": [], "text": "x"}]}]}, "messages.0.content"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_body_names_its_field(echo: Pool, body: dict[str, Any], param: str) -> None:
     status, said = echo.ask(CHAT, body)
     assert status == 400
@@ -154,12 +171,15 @@ def test_unknown_models_paths_and_no_json(echo: Pool) -> None:
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
-        (b"[" * 100_000, "nested too deeply"), (b'{"a":' * 100_000, "nested too deeply"), (b'{"messages": "\xff"}', "not JSON"),
-        (b'{"seed": ' + b"9" * 5000 + b"}", "not JSON"), (b'{"messages": [{"role": "user", "content": "\\ud83d!"}]}', r"\ud83d, half of"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b'{"messages": "\xff"}', "not JSON"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"messages": [{"role": "user", "content": "\\ud83d!"}]}', r"\ud83d, half of"),
         (b'{"model": "\\udE00", "messages": []}', r"\ude00, half of"),
     ],
     ids=["arrays", "objects", "no UTF-8", "5,000 digits", "half a pair", "the other half"],
-)  # fmt: skip
+)
 def test_what_no_client_means_is_its_fault_and_not_the_servers(echo: Pool, raw: bytes, why: str) -> None:
     status, said = echo.ask(CHAT, raw)
     assert (status, said["error"]["type"]) == (400, "invalid_request_error")

@@ -18,12 +18,17 @@ pytest.importorskip("llguidance")
 @pytest.mark.parametrize(
     ("schema", "words"),
     [
-        ('{"type": "nonsense"}', "nonsense"), ('{"unevaluatedProperties": false, "type": "object"}', "unevaluatedProperties"),
-        ('{"type": "string", "pattern": "(a"}', "unclosed group"), ('{"$ref": "https://example.org/s.json"}', "example.org"),
-        ('{"type": "object", "properties": {"a": {"minimum": 9, "maximum": 1, "type": "integer"}}, "required": ["a"]}', "required property"),
+        ('{"type": "nonsense"}', "nonsense"),
+        ('{"unevaluatedProperties": false, "type": "object"}', "unevaluatedProperties"),
+        ('{"type": "string", "pattern": "(a"}', "unclosed group"),
+        ('{"$ref": "https://example.org/s.json"}', "example.org"),
+        (
+            '{"type": "object", "properties": {"a": {"minimum": 9, "maximum": 1, "type": "integer"}}, "required": ["a"]}',
+            "required property",
+        ),
         ('{"items": ' * 200 + "{}" + "}" * 200, "recursion limit"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_held_is_said(schema: str, words: str) -> None:
     with pytest.raises(GrammarError, match=words) as caught:
         checked(schema)

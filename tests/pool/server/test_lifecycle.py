@@ -118,10 +118,13 @@ def test_a_signal_ends_it_also_while_it_starts(home: Path, capfd: pytest.Capture
     ("error", "words"),
     [
         (Failed("the model does not fit"), "the model does not fit"),
-        (OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)), "it cannot run: Resource temporarily unavailable. No further process may be started"),
+        (
+            OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
+            "it cannot run: Resource temporarily unavailable. No further process may be started",
+        ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x"), "it cannot run: No space left on device (/x). Free some space there"),
     ],
-)  # fmt: skip
+)
 def test_a_start_that_fails_is_one_line_and_is_buried(home: Path, error: Exception, words: str, capfd: pytest.CaptureFixture[str]) -> None:
     def during(stub: Stub) -> None:
         raise error

@@ -10,9 +10,18 @@ import pytest
 from holynb.pool.server.metrics import Histogram, Metrics, device, render
 
 STATS: dict[str, Any] = {
-    "running": 2, "waiting": 1, "kv_used": 10, "kv_total": 100, "weights_bytes": 40, "kv_bytes": 30, "device": "cuda:0", "memory_used": 90,
-    "memory_total": 100, "memory_ours": 80, "oom": 0,
-}  # fmt: skip
+    "running": 2,
+    "waiting": 1,
+    "kv_used": 10,
+    "kv_total": 100,
+    "weights_bytes": 40,
+    "kv_bytes": 30,
+    "device": "cuda:0",
+    "memory_used": 90,
+    "memory_total": 100,
+    "memory_ours": 80,
+    "oom": 0,
+}
 
 
 def values(page: str) -> dict[str, float]:

@@ -195,9 +195,7 @@ def test_a_client_that_goes_away_stops_its_row(model: str, python: str, monkeypa
 
 
 @pytest.mark.parametrize(("fails", "says"), [("oom", "CUDA out of memory"), ("port", "Address already in use")])
-def test_a_start_that_fails_says_why_in_one_line(
-    model: str, python: str, fails: str, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+def test_a_start_that_fails_says_why_in_one_line(model: str, python: str, fails: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM", fails)
     with pytest.raises(BadRoute, match=says) as caught:
         start(model, python)
@@ -245,10 +243,13 @@ def test_a_vllm_that_is_stopped_is_ended_and_says_so(model: str, python: str, tm
 
 def test_what_cannot_be_is_said_before_anything_starts(model: str, python: str, tmp_path: Path, home: Path) -> None:
     for said, words in (
-        ({"python": "/nowhere/python"}, "there is no such Python"), ({"python": sys.executable}, "there is no vLLM in that environment"),
-        ({"python": python, "restart": 1}, "--restart belongs to the native engine"), ({"python": python, "pp": 2, "micro_batches": 2}, "--micro-batches belongs"),
-        ({"python": python, "on": "ray"}, "--on ray"), ({"python": None}, "--engine vllm: there is no vLLM"),
-    ):  # fmt: skip
+        ({"python": "/nowhere/python"}, "there is no such Python"),
+        ({"python": sys.executable}, "there is no vLLM in that environment"),
+        ({"python": python, "restart": 1}, "--restart belongs to the native engine"),
+        ({"python": python, "pp": 2, "micro_batches": 2}, "--micro-batches belongs"),
+        ({"python": python, "on": "ray"}, "--on ray"),
+        ({"python": None}, "--engine vllm: there is no vLLM"),
+    ):
         with pytest.raises(BadOption, match=words) as caught:
             pools.start(model, engine="vllm", **said)
         assert "\n" not in str(caught.value)
@@ -268,9 +269,16 @@ def test_its_command_line() -> None:
     assert said[:3] == ["/v/python", "-m", "vllm.entrypoints.openai.api_server"]
     pairs = dict(zip(said[3::2], said[4::2], strict=True))
     assert pairs == {
-        "--model": "m", "--uds": "/s/v", "--served-model-name": "n", "--tensor-parallel-size": "2", "--pipeline-parallel-size": "2",
-        "--data-parallel-size": "2", "--dtype": "bfloat16", "--max-model-len": "512", "--gpu-memory-utilization": "0.5",
-    }  # fmt: skip
+        "--model": "m",
+        "--uds": "/s/v",
+        "--served-model-name": "n",
+        "--tensor-parallel-size": "2",
+        "--pipeline-parallel-size": "2",
+        "--data-parallel-size": "2",
+        "--dtype": "bfloat16",
+        "--max-model-len": "512",
+        "--gpu-memory-utilization": "0.5",
+    }
     assert "--gpu-memory-utilization" not in command("p", "m", Plan("n", "m", Path("/h")), Path("/s"))
 
 

@@ -59,8 +59,15 @@ def test_what_cannot_be_bound_is_refused(line: str) -> None:
 def test_options_of_every_kind() -> None:
     said = parse("r << sim/echo --df rows -n5x -c 4".replace("-n5x", "-n 5") + " --stop a --stop=b -p seed=3 --no-cache --stream -q").said
     assert said == {
-        "df": "rows", "limit": "5", "concurrency": "4", "stop": ["a", "b"], "p": ["seed=3"], "cache": False, "stream": True, "quiet": True,
-    }  # fmt: skip
+        "df": "rows",
+        "limit": "5",
+        "concurrency": "4",
+        "stop": ["a", "b"],
+        "p": ["seed=3"],
+        "cache": False,
+        "stream": True,
+        "quiet": True,
+    }
     options = Options.of(said)
     assert (options.limit, options.stop, options.cache, dict(options.p)) == (5, ("a", "b"), False, {"seed": 3})
 

@@ -186,10 +186,13 @@ def test_rows_that_do_not_hold_and_are_sent_again_are_paid_twice_in_the_log(here
 @pytest.mark.parametrize(
     ("said", "says"),
     [
-        ("moood", "there is no such variable or file. Did you mean mood?"), ("loop", "contains itself (#)"),
-        ("worse", "no keyword 'propertys'. Did you mean properties?"), ("number", "is a int, not a JSON Schema"), ("a.json", "no such file"),
+        ("moood", "there is no such variable or file. Did you mean mood?"),
+        ("loop", "contains itself (#)"),
+        ("worse", "no keyword 'propertys'. Did you mean properties?"),
+        ("number", "is a int, not a JSON Schema"),
+        ("a.json", "no such file"),
     ],
-)  # fmt: skip
+)
 def test_a_schema_that_is_not_there_or_none_is_one_line(here: Here, said: str, says: str) -> None:
     here(MOOD)
     here("loop = {'$ref': '#'}; worse = {'type': 'object', 'propertys': {}}; number = 5")

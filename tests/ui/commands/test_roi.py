@@ -23,8 +23,11 @@ def test_the_articles_table_to_the_dollar_range(here: Here) -> None:
     done = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep")
     told = {line.split()[0]: line for line in done.out.splitlines() if line.startswith("holysheep/")}
     for route, span in (
-        ("gpt-4.1", "$800 to $1,600"), ("claude-sonnet-4", "$1,500 to $3,000"), ("gemini-2.5-flash", "$250 to $500"), ("deepseek-v3.2", "$42 to $84")
-    ):  # fmt: skip
+        ("gpt-4.1", "$800 to $1,600"),
+        ("claude-sonnet-4", "$1,500 to $3,000"),
+        ("gemini-2.5-flash", "$250 to $500"),
+        ("deepseek-v3.2", "$42 to $84"),
+    ):
         assert span in told[f"holysheep/{route}"]
     assert "100 to 200 million tokens in 30 days" in done.out
     assert "AWS SageMaker from $5,000, Azure OpenAI from $3,000" in done.out
@@ -87,13 +90,21 @@ def test_routes_of_ones_own_and_unknown_prices(here: Here) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--own 4xA100", "needs --per-hour"), ("--per-hour 3", "name them with --own"), ("--tokens-per-s 3", "name them with --own"),
-        ("--tokens many", "--tokens takes"), ("--requests-per-day 0", "a whole number from 1"), ("--own 0xA100 --per-hour 1", "--own takes"),
-        ("--own 1xA --per-hour nan", "--per-hour takes"), ("--own 1xA --per-hour 1 --utilisation 2", "--utilisation takes"),
-        ("--provider nowhere", "no prices are listed"), ("openai/gpt-4.1 --provider openai", "not both"), ("--onw 3", "Did you mean --own"),
-        ("--own 1xA --per-hour 1 --measured sim/echo --tokens-per-s 3", "Give one of them"), ("nowhere/x", "no provider"),
+        ("--own 4xA100", "needs --per-hour"),
+        ("--per-hour 3", "name them with --own"),
+        ("--tokens-per-s 3", "name them with --own"),
+        ("--tokens many", "--tokens takes"),
+        ("--requests-per-day 0", "a whole number from 1"),
+        ("--own 0xA100 --per-hour 1", "--own takes"),
+        ("--own 1xA --per-hour nan", "--per-hour takes"),
+        ("--own 1xA --per-hour 1 --utilisation 2", "--utilisation takes"),
+        ("--provider nowhere", "no prices are listed"),
+        ("openai/gpt-4.1 --provider openai", "not both"),
+        ("--onw 3", "Did you mean --own"),
+        ("--own 1xA --per-hour 1 --measured sim/echo --tokens-per-s 3", "Give one of them"),
+        ("nowhere/x", "no provider"),
     ],
-)  # fmt: skip
+)
 def test_words_that_do_not_hold_are_one_line(here: Here, words: str, says: str) -> None:
     assert says in here.refused(f"%infer roi {words}")
 

@@ -77,12 +77,17 @@ steps = st.one_of(
     st.builds(Started, rows, st.integers(1, 3), st.just(ROUTE), times),
     st.builds(lambda r, t: Failed(r, 1, ROUTE, "rate_limit", "slow down", t, 0.5), rows, times),
     st.builds(lambda t: Paused(ROUTE, 2.0, "rate_limit", t), times),
-    st.builds(lambda r, o, t: Ended(r, o, t), rows, st.sampled_from([ok(), ok("<script>"), BAD, Outcome("skipped"), Outcome("cancelled", "half")]), times),
+    st.builds(
+        lambda r, o, t: Ended(r, o, t),
+        rows,
+        st.sampled_from([ok(), ok("<script>"), BAD, Outcome("skipped"), Outcome("cancelled", "half")]),
+        times,
+    ),
     st.builds(lambda t, u: Gauge("gpu 0", u, 100, t, u // 2), times, st.integers(0, 100)),
     st.builds(lambda t: Noted("a note", t), times),
     st.tuples(rows, st.text(max_size=5)),  # a piece of an answer
     st.sampled_from(["tick", "open", "look"]),
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -237,7 +242,12 @@ def test_memory_is_drawn_per_device_with_what_is_ours() -> None:
     feed.take([Gauge("gpu 0", 30, 100, 0.3, 20), Gauge("machine", 40, 200, 0.3)], {}, 0.4)
     columns = feed.course.points.all()["charts"]["memory"]
     assert {name: values[-1] for name, values in columns.items()} == {
-        "gpu 0|all": 30, "gpu 0|total": 100, "gpu 0|ours": 20, "machine|all": 40, "machine|total": 200}  # fmt: skip
+        "gpu 0|all": 30,
+        "gpu 0|total": 100,
+        "gpu 0|ours": 20,
+        "machine|all": 40,
+        "machine|total": 200,
+    }
 
 
 def test_an_hour_takes_no_more_room_than_a_minute() -> None:

@@ -84,11 +84,13 @@ def test_what_a_device_is_held_by_is_kept_where_all_of_its_ranks_say_it() -> Non
 def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     says = iter(
         [
-            [{"running": 16, "batch": 256, "oom": 0}, {"running": 12, "batch": 256, "oom": 0}], [{"running": 8, "batch": 8, "oom": 1}, {"running": 12, "batch": 256, "oom": 0}],
-            [{"running": 4, "batch": 4, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}], [{"running": 16, "batch": 16, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}],
+            [{"running": 16, "batch": 256, "oom": 0}, {"running": 12, "batch": 256, "oom": 0}],
+            [{"running": 8, "batch": 8, "oom": 1}, {"running": 12, "batch": 256, "oom": 0}],
+            [{"running": 4, "batch": 4, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}],
+            [{"running": 16, "batch": 16, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}],
             [{"running": 16, "batch": 20, "oom": 2}, {"running": 12, "batch": 256, "oom": 0}],
         ]
-    )  # fmt: skip
+    )
     info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 70, 80, 1.0, 30),))
     monkeypatch.setattr("holynb.pools.glance", lambda name: replace(info, replicas=tuple(next(says))))
     run = Running(looks=5, route="pool/mine")
@@ -122,10 +124,15 @@ def nvml_of(processes: dict[int, int | None]) -> SimpleNamespace:
         return index
 
     return SimpleNamespace(
-        NVMLError=NvmlError, nvmlInit=lambda: None, nvmlDeviceGetHandleByIndex=handle, nvmlDeviceGetHandleByUUID={"GPU-b": 1}.__getitem__,
+        NVMLError=NvmlError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=handle,
+        nvmlDeviceGetHandleByUUID={"GPU-b": 1}.__getitem__,
         nvmlDeviceGetMemoryInfo=lambda h: SimpleNamespace(used=41 + h, total=80),
-        nvmlDeviceGetComputeRunningProcesses=lambda h: [SimpleNamespace(pid=p, usedGpuMemory=m) for p, m in processes.items()] if h == 1 else [],
-    )  # fmt: skip
+        nvmlDeviceGetComputeRunningProcesses=lambda h: (
+            [SimpleNamespace(pid=p, usedGpuMemory=m) for p, m in processes.items()] if h == 1 else []
+        ),
+    )
 
 
 def test_a_pool_asks_nvml_what_its_processes_hold(monkeypatch: pytest.MonkeyPatch) -> None:

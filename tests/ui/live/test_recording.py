@@ -111,8 +111,12 @@ def test_a_newer_format_asks_for_a_newer_holynb(tmp_path: Path) -> None:
 
 
 def test_an_older_one_with_less_in_it_still_plays(tmp_path: Path) -> None:
-    old = written(tmp_path / "a.jsonl", {"t": 0.5, "e": "started", "row": 0, "attempt": 1, "route": "sim/echo"}, {"t": 0.6, "e": "weather"},
-                  {"t": 1, "e": "ended", "row": 0, "outcome": {"status": "ok", "text": "hi", "mood": "good"}})  # fmt: skip
+    old = written(
+        tmp_path / "a.jsonl",
+        {"t": 0.5, "e": "started", "row": 0, "attempt": 1, "route": "sim/echo"},
+        {"t": 0.6, "e": "weather"},
+        {"t": 1, "e": "ended", "row": 0, "outcome": {"status": "ok", "text": "hi", "mood": "good"}},
+    )
     back = recording.read(old)
     assert [type(s.event).__name__ for s in back.steps] == ["Started", "Ended"]
     assert back.title == "a run"

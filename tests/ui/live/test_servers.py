@@ -95,14 +95,22 @@ def test_a_page_that_does_not_come_holds_nothing_up(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("route", "base", "wire", "is_own"),
     [
-        ("vllm/m", "https://gpu.example.com/v1", "openai", True), ("ray/m", "http://10.0.0.7:8000/v1", "openai", True),
-        ("ollama/m", "http://localhost:11434/v1", "openai", True), ("llama/m", "http://127.0.0.1:8080/v1", "openai", True),
-        ("box/m", "http://192.168.1.5/v1", "openai", True), ("box/m", "http://gpubox:30000/v1", "openai", True), ("box/m", "http://[::1]:80/v1", "openai", True),
-        ("box/m", "http://gpu.local/v1", "openai", True), ("openai/m", "https://api.openai.com/v1", "openai", False),
-        ("holysheep/m", "https://api.holysheep.ai/v1", "openai", False), ("anthropic/m", "http://127.0.0.1:1", "anthropic", False),
-        ("box/m", "https://8.8.8.8/v1", "openai", False), ("sim/echo", "", "sim", False), ("pool/m", "", "pool", False),
+        ("vllm/m", "https://gpu.example.com/v1", "openai", True),
+        ("ray/m", "http://10.0.0.7:8000/v1", "openai", True),
+        ("ollama/m", "http://localhost:11434/v1", "openai", True),
+        ("llama/m", "http://127.0.0.1:8080/v1", "openai", True),
+        ("box/m", "http://192.168.1.5/v1", "openai", True),
+        ("box/m", "http://gpubox:30000/v1", "openai", True),
+        ("box/m", "http://[::1]:80/v1", "openai", True),
+        ("box/m", "http://gpu.local/v1", "openai", True),
+        ("openai/m", "https://api.openai.com/v1", "openai", False),
+        ("holysheep/m", "https://api.holysheep.ai/v1", "openai", False),
+        ("anthropic/m", "http://127.0.0.1:1", "anthropic", False),
+        ("box/m", "https://8.8.8.8/v1", "openai", False),
+        ("sim/echo", "", "sim", False),
+        ("pool/m", "", "pool", False),
     ],
-)  # fmt: skip
+)
 def test_only_ones_own_servers_are_asked(route: str, base: str, wire: str, is_own: bool) -> None:
     assert engine_servers.own(Endpoint(Route.parse(route), wire, base)) is is_own
 
@@ -110,8 +118,10 @@ def test_only_ones_own_servers_are_asked(route: str, base: str, wire: str, is_ow
 def test_two_servers_are_drawn_as_one() -> None:
     events = [Load("vllm/a", 101.0, 4, 0, 0.25), Load("ray/b", 102.0, 6, None, 0.75), Load("vllm/a", 103.0, 1, 2, 0.5)]
     assert series.load(events, 100.0) == {
-        "running": [(1.0, 4.0), (2.0, 10.0), (3.0, 7.0)], "waiting": [(1.0, 0.0), (2.0, 0.0), (3.0, 2.0)], "KV %": [(1.0, 25.0), (2.0, 75.0), (3.0, 75.0)],
-    }  # fmt: skip
+        "running": [(1.0, 4.0), (2.0, 10.0), (3.0, 7.0)],
+        "waiting": [(1.0, 0.0), (2.0, 0.0), (3.0, 2.0)],
+        "KV %": [(1.0, 25.0), (2.0, 75.0), (3.0, 75.0)],
+    }
     course = Course(100.0)
     for event in events:
         course.take(event)

@@ -13,10 +13,20 @@ from holynb.results.summary import summarize
 from holynb.types import Ended, Noted, Outcome, Usage
 from holynb.ui.live.totals import SPAN_S, Tally
 
-OUTCOMES = st.sampled_from([
-    ok(), ok(cost=None), ok(cost=None, route="pool/x"), ok(cached=True, attempts=0, cost=Decimal(0)), ok(usage=Usage()), failed(), failed("quota", cost=Decimal("0.2")),
-    Outcome("cancelled", attempts=1), Outcome("cancelled"), Outcome("skipped"),
-])  # fmt: skip
+OUTCOMES = st.sampled_from(
+    [
+        ok(),
+        ok(cost=None),
+        ok(cost=None, route="pool/x"),
+        ok(cached=True, attempts=0, cost=Decimal(0)),
+        ok(usage=Usage()),
+        failed(),
+        failed("quota", cost=Decimal("0.2")),
+        Outcome("cancelled", attempts=1),
+        Outcome("cancelled"),
+        Outcome("skipped"),
+    ]
+)
 
 
 @given(st.lists(OUTCOMES, max_size=30), st.integers(0, 30))

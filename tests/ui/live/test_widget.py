@@ -190,8 +190,20 @@ def a_run(show: str = "all") -> Any:
     options = SimpleNamespace(show=show, price_as=None)
     plan = SimpleNamespace(index=None, endpoints=[])
     prompts = [SimpleNamespace(text="hi", messages=(Message("user", "hi"),))] * 2
-    return SimpleNamespace(n=2, id="r", name=None, route="sim/echo", options=options, plan=plan, prompts=prompts, journal=Journal(2), started=0.0,
-                           elapsed=2.0, done=False, stopped=False)  # fmt: skip
+    return SimpleNamespace(
+        n=2,
+        id="r",
+        name=None,
+        route="sim/echo",
+        options=options,
+        plan=plan,
+        prompts=prompts,
+        journal=Journal(2),
+        started=0.0,
+        elapsed=2.0,
+        done=False,
+        stopped=False,
+    )
 
 
 def test_the_view_is_replaced_by_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,8 +48,10 @@ def test_many_rows_make_few_points() -> None:
 def test_memory_is_what_ours_hold_where_that_is_known() -> None:
     events = [Gauge("cuda:0", 900, 1000, 11.0, ours=300), Gauge("cuda:1", 500, 1000, 11.0), Gauge("cuda:0", 950, 1000, 12.0, ours=350)]
     assert series.memory(events, 10.0) == {
-        "cuda:0": [(1.0, 300.0), (2.0, 350.0)], "cuda:1": [(1.0, 500.0)], "cuda:0 all": [(1.0, 900.0), (2.0, 950.0)],
-    }  # fmt: skip
+        "cuda:0": [(1.0, 300.0), (2.0, 350.0)],
+        "cuda:1": [(1.0, 500.0)],
+        "cuda:0 all": [(1.0, 900.0), (2.0, 950.0)],
+    }
     alone = [Gauge("cuda:0", 310, 1000, 11.0, ours=300)]
     assert list(series.memory(alone, 10.0)) == ["cuda:0"], "what a driver holds is no line"
     assert list(series.memory([Gauge("RAM", 900, 1000, 11.0, ours=300)], 10.0)) == ["RAM"], "a machine runs other things"

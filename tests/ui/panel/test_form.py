@@ -209,8 +209,16 @@ def test_starting_happens_in_a_thread_and_its_words_appear(monkeypatch: pytest.M
             raise BadOption("there is no pool <b>")
         return "pool/smollm2-135m is ready", None
 
-    info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 30 * 2**30, 80 * 2**30, 0.0, 20 * 2**30, {"weights": 12.0 * 2**30, "kv": 8.0 * 2**30}),),
-                    kv_used=50, kv_total=200)  # fmt: skip
+    info = PoolInfo(
+        "mine",
+        "m",
+        "ready",
+        1,
+        "h",
+        memory=(Gauge("cuda:0", 30 * 2**30, 80 * 2**30, 0.0, 20 * 2**30, {"weights": 12.0 * 2**30, "kv": 8.0 * 2**30}),),
+        kv_used=50,
+        kv_total=200,
+    )
     monkeypatch.setattr(pool, "run", run)
     monkeypatch.setattr("holynb.pools.listing", lambda: [info])
     form = PoolForm()

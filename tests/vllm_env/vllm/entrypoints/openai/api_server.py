@@ -65,13 +65,20 @@ def load(said: argparse.Namespace) -> subprocess.Popen[bytes]:
 
 def page(name: str) -> str:
     mine = f'engine="0",model_name="{name}"'
-    return "\n".join([
-        "# HELP vllm:num_requests_running Number of requests in model execution batches.", "# TYPE vllm:num_requests_running gauge",
-        f"vllm:num_requests_running{{{mine}}} {counts['running']}.0", f"vllm:num_requests_waiting{{{mine}}} 0.0",
-        f'vllm:num_requests_waiting_by_reason{{{mine},reason="capacity"}} 7.0', f"vllm:kv_cache_usage_perc{{{mine}}} 0.25",
-        f"vllm:prompt_tokens_total{{{mine}}} {counts['in']}.0", f"vllm:generation_tokens_total{{{mine}}} {counts['out']}.0",
-        'vllm:cache_config_info{block_size="128",engine="0",kv_cache_memory_bytes="1048576",kv_cache_size_tokens="1024",num_gpu_blocks="8"} 1.0', "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# HELP vllm:num_requests_running Number of requests in model execution batches.",
+            "# TYPE vllm:num_requests_running gauge",
+            f"vllm:num_requests_running{{{mine}}} {counts['running']}.0",
+            f"vllm:num_requests_waiting{{{mine}}} 0.0",
+            f'vllm:num_requests_waiting_by_reason{{{mine},reason="capacity"}} 7.0',
+            f"vllm:kv_cache_usage_perc{{{mine}}} 0.25",
+            f"vllm:prompt_tokens_total{{{mine}}} {counts['in']}.0",
+            f"vllm:generation_tokens_total{{{mine}}} {counts['out']}.0",
+            'vllm:cache_config_info{block_size="128",engine="0",kv_cache_memory_bytes="1048576",kv_cache_size_tokens="1024",num_gpu_blocks="8"} 1.0',
+            "",
+        ]
+    )
 
 
 class Server:
@@ -95,8 +102,11 @@ class Server:
         if path.startswith("/v1/") and body:
             await self.chat(json.loads(body), writer)
             return
-        text = {"/health": "", "/metrics": page(self.said.served_model_name),
-                "/v1/models": json.dumps({"data": [{"id": self.said.served_model_name, "max_model_len": self.said.max_model_len}]})}.get(path)  # fmt: skip
+        text = {
+            "/health": "",
+            "/metrics": page(self.said.served_model_name),
+            "/v1/models": json.dumps({"data": [{"id": self.said.served_model_name, "max_model_len": self.said.max_model_len}]}),
+        }.get(path)
         self.whole(writer, 404 if text is None else 200, text or "")
         await writer.drain()
 
