@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from holynb.pools import PoolInfo
     from holynb.run import Run
 
-__all__ = ["LABELS", "Score", "Source", "main", "rows", "score", "shorten_prompts", "topic_prompts"]
+__all__ = ["LABELS", "Distribution", "Score", "main", "rows", "score", "shorten_prompts", "topic_prompts"]
 
 #: A distribution's own classifier → the word that the model is asked for.
 LABELS = {"Text Processing": "text", "Scientific/Engineering": "science", "Internet": "web"}
@@ -54,7 +54,7 @@ PRICE = {"input": 0.1, "output": 0.4}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Distribution:
     """One installed distribution. `topics`: which of our words its own classifiers name; empty where none, and then it is not scored."""
 
     name: str
@@ -79,30 +79,30 @@ class Score:
         )
 
 
-def rows(most: int | None = None) -> list[Source]:
+def rows(most: int | None = None) -> list[Distribution]:
     """The installed distributions that have a summary, those whose topic is known first, by name; 44 of them unless said otherwise."""
-    found: dict[str, Source] = {}
+    found: dict[str, Distribution] = {}
     for dist in distributions():
         name, summary = dist.metadata["Name"], " ".join(" ".join(dist.metadata.get_all("Summary") or []).split())
         if name and summary and summary.upper() != "UNKNOWN":
             said = {c.split("::")[1].strip() for c in dist.metadata.get_all("Classifier") or [] if c.startswith("Topic ::")}
             topics = tuple(word for topic, word in LABELS.items() if topic in said)
-            found.setdefault(name.lower(), Source(name, clip(clean(summary), LONGEST), topics))
+            found.setdefault(name.lower(), Distribution(name, clip(clean(summary), LONGEST), topics))
     ordered = sorted(found.values(), key=lambda s: (not s.topics, s.name.lower()))
     return ordered[: ROWS if most is None else most]
 
 
-def topic_prompts(sources: Sequence[Source]) -> list[dict[str, Any]]:
+def topic_prompts(sources: Sequence[Distribution]) -> list[dict[str, Any]]:
     """What is asked for the topics: `prompts` of `holynb.infer`."""
     return [{"messages": _turns(TOPIC_SYSTEM, TOPIC_ASK, TOPIC_TURNS, s.summary.rstrip("."))} for s in sources]
 
 
-def shorten_prompts(sources: Sequence[Source]) -> list[dict[str, Any]]:
+def shorten_prompts(sources: Sequence[Distribution]) -> list[dict[str, Any]]:
     """What is asked for the short forms."""
     return [{"messages": _turns(None, SHORT_ASK, SHORT_TURNS, s.summary)} for s in sources]
 
 
-def score(sources: Sequence[Source], answers: Sequence[Any]) -> Score:
+def score(sources: Sequence[Distribution], answers: Sequence[Any]) -> Score:
     """Answers against the distributions' own classifiers; where one has two, either is right. Rows without any are left out."""
     known = [(s.topics, str(a).strip().lower()) for s, a in zip(sources, answers, strict=True) if s.topics]
     counts = Counter(topic for topics, _ in known for topic in topics)
@@ -132,7 +132,7 @@ def main(most: int | None = None, *, keep: bool = False) -> pd.DataFrame:
     return frame
 
 
-def _job(sources: Sequence[Source], info: PoolInfo) -> pd.DataFrame:
+def _job(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
     print(f"   ready: pid {info.pid}, on {', '.join(info.devices)}, and at {info.base_url}")
     print(f"\n2. Shorten and label, as pool/{info.name}")
     shorts, topics = _pass(sources, f"pool/{info.name}")
@@ -171,7 +171,7 @@ def _job(sources: Sequence[Source], info: PoolInfo) -> pd.DataFrame:
     return frame
 
 
-def _pass(sources: Sequence[Source], route: str) -> tuple[Run, Run]:
+def _pass(sources: Sequence[Distribution], route: str) -> tuple[Run, Run]:
     """Both tasks at once, asked anew: two runs share the pool's batches."""
     shorts = _infer(shorten_prompts(sources), route, max_tokens=16, refresh=True)
     topics = _infer(topic_prompts(sources), route, max_tokens=4, refresh=True)
@@ -213,7 +213,7 @@ def _one_line(run: Run) -> str:
     return run.summary().line().replace("\n", " · ")
 
 
-def _shortened(sources: Sequence[Source], shorts: Sequence[Any]) -> str:
+def _shortened(sources: Sequence[Distribution], shorts: Sequence[Any]) -> str:
     pairs = [(s.summary.strip(" ."), str(t).strip(" .")) for s, t in zip(sources, shorts, strict=True)]
     shorter = [(long, short) for long, short in pairs if len(short) < len(long)]
     kept = sum(set(short.lower().split()) <= set(long.lower().split()) for long, short in shorter)

@@ -57,13 +57,13 @@ SUMMED: list[int | None] = []
 
 
 def mapped(folder: Path) -> Any:
-    """`Shared` over files in `folder`, one for each rank of a tensor group, instead of devices' memory."""
+    """`SymmetricMemory` over files in `folder`, one for each rank of a tensor group, instead of devices' memory."""
     import torch
     from torch import distributed
 
-    from holynb.pool.engine.symmetric import Shared
+    from holynb.pool.engine.symmetric import SymmetricMemory
 
-    class Mapped(Shared):
+    class Mapped(SymmetricMemory):
         def _map(self, group: Any, size: int, device: str) -> tuple[Any, list[int]]:
             every = distributed.get_process_group_ranks(group)
             self.maps = [
@@ -85,16 +85,16 @@ def interpreted(folder: Path, mesh: Any) -> Any:
     from holynb.pool.engine import graphs, group, model
     from holynb.pool.engine.cache import Blocks
     from holynb.pool.engine.runner import Runner
-    from holynb.pool.engine.scheduler import Scheduler
-    from holynb.pool.fit.limits import Limits
+    from holynb.pool.engine.scheduler import BatchScheduler
+    from holynb.pool.fit.limits import BatchLimits
 
     # A packed product has no `out`, and the ranks' memory is a file that all of them map.
     model.pack = lambda weights: weights
     group.readable, group.Shared = (lambda group, device: True), mapped(Path(mesh.address.removeprefix("file://")).parent)
     graphs.splits = lambda batch, heads: 2 if batch < 4 else 1
     runner: Any = Runner(folder, mesh=mesh)
-    was, runner.limits, runner.blocks = runner.engine, Limits(batch=4, chunk=128, max_len=256), Blocks(64, 16)
-    runner.batch = Scheduler(runner.blocks, runner.limits, mesh.flights)
+    was, runner.limits, runner.blocks = runner.engine, BatchLimits(batch=4, chunk=128, max_len=256), Blocks(64, 16)
+    runner.batch = BatchScheduler(runner.blocks, runner.limits, mesh.flights)
     runner.engine = graphs.Graphs(was.model, was.kv, 16, runner.limits, stage=runner.stage)
     return runner
 

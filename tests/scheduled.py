@@ -11,7 +11,7 @@ from typing import Any
 from engines_fake import Scripted
 
 from holynb.journal import Journal
-from holynb.scheduler.failover import Job, Station, Stop
+from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Money, Scheduler
@@ -31,14 +31,16 @@ def drive(
 
     async def main() -> tuple[Journal, Scheduler]:
         journal = Journal(n)
-        stations = [Station(e.endpoint.route, e, Limiter(cap=cap, start=cap, own=True), proven=say.get("proven", True)) for e in engines]
+        stations = [
+            EndpointState(e.endpoint.route, e, Limiter(cap=cap, start=cap, own=True), proven=say.get("proven", True)) for e in engines
+        ]
         for station in stations:
             station.breaker.cooldown = say.get("cooldown", 0.1)
-        stops = [Stop("all", stations)] if say.get("spread") else [Stop(str(s.route), [s]) for s in stations]
+        stops = [Tier("all", stations)] if say.get("spread") else [Tier(str(s.route), [s]) for s in stations]
         money = say.get("money") or Money(lambda route, model, usage: Decimal("0.5"))
         scheduler = Scheduler(stops, replace(policy, backoff=0.002), journal, money)
         chain = tuple(s.name for s in stops)
-        jobs = say.get("jobs") or [Job(request(i), chain) for i in range(n)]
+        jobs = say.get("jobs") or [WorkItem(request(i), chain) for i in range(n)]
         async with asyncio.timeout(20):
             beside = asyncio.create_task(during(scheduler)) if during else None
             await scheduler.run(jobs)

@@ -10,7 +10,7 @@ from pool_fake import byte_model
 
 from holynb import demo, pools
 from holynb.config import keys, settings
-from holynb.demo import LABELS, SHORT_TURNS, TOPIC_TURNS, Source, score
+from holynb.demo import LABELS, SHORT_TURNS, TOPIC_TURNS, Distribution, score
 
 
 def test_rows_are_the_distributions_of_this_machine() -> None:
@@ -32,7 +32,12 @@ def test_no_example_gives_an_answer_away() -> None:
 
 
 def test_the_score_stands_beside_the_commonest_topic() -> None:
-    sources = [Source("a", "s", ("web",)), Source("b", "s", ("web", "text")), Source("c", "s", ("science",)), Source("d", "s", ())]
+    sources = [
+        Distribution("a", "s", ("web",)),
+        Distribution("b", "s", ("web", "text")),
+        Distribution("c", "s", ("science",)),
+        Distribution("d", "s", ()),
+    ]
     told = score(sources, ["web", " Text ", "web", "web"])
     assert (told.right, told.known, told.majority, told.commonest) == (2, 3, 2, "web")
     assert "2 of 3" in told.line()
@@ -43,12 +48,12 @@ def test_the_score_stands_beside_the_commonest_topic() -> None:
 def test_missing_answers_are_wrong_and_nothing_known_is_no_division() -> None:
     import pandas as pd
 
-    assert score([Source("a", "s", ("web",))], [pd.NA]).right == 0
-    assert "0 of 0" in score([Source("a", "s", ())], ["web"]).line()
+    assert score([Distribution("a", "s", ("web",))], [pd.NA]).right == 0
+    assert "0 of 0" in score([Distribution("a", "s", ())], ["web"]).line()
 
 
 def test_prompts_are_turns_that_end_in_the_summary() -> None:
-    source = Source("x", "Reads {braces} and 100 %.", ())
+    source = Distribution("x", "Reads {braces} and 100 %.", ())
     (topic,) = demo.topic_prompts([source])
     roles = [m["role"] for m in topic["messages"]]
     assert roles == ["system", *["user", "assistant"] * len(TOPIC_TURNS), "user"]

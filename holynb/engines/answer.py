@@ -11,12 +11,12 @@ from holynb.engines.sse import Event, Splitter, TooLong
 from holynb.errors import Fault
 from holynb.types import Completion, Usage
 
-__all__ = ["Answer", "checked"]
+__all__ = ["StreamReader", "checked"]
 
 _HIGH = ("\ud800", "\udbff")
 
 
-class Answer(ABC):
+class StreamReader(ABC):
     """Fed with a stream's bytes; one per request. `done`: the server said that nothing more will come."""
 
     def __init__(self) -> None:

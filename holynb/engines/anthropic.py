@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holynb.engines import codec, openai, quotas
-from holynb.engines.answer import Answer, checked
+from holynb.engines.answer import StreamReader, checked
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
@@ -111,7 +111,7 @@ def read(value: Any) -> Completion:
     raise malformed(codec.dumps(value), "200, but the answer has no content")
 
 
-class Messages(Answer):
+class Messages(StreamReader):
     """The fold of a stream of message events."""
 
     def __init__(self) -> None:

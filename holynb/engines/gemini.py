@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from holynb.engines import codec, openai, quotas
-from holynb.engines.answer import Answer, checked
+from holynb.engines.answer import StreamReader, checked
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
@@ -105,7 +105,7 @@ def read(value: Any) -> Completion:
     return checked(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
 
 
-class Generated(Answer):
+class Generated(StreamReader):
     """The fold of a stream of GenerateContentResponse. There is no last word: the finish reason comes with the last text."""
 
     def take(self, name: str, chunk: Any) -> str | None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
 from holynb.engines import codec, http
-from holynb.engines.answer import Answer
+from holynb.engines.answer import StreamReader
 from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
@@ -46,7 +46,7 @@ class Wire:
     headers: Callable[[Endpoint, Secret | None], Mapping[str, str]]
     body: Callable[[Request, Traits], dict[str, Any]]
     read: Callable[[Any], Completion]
-    answer: Callable[[], Answer]
+    answer: Callable[[], StreamReader]
     classify: Callable[[int, Mapping[str, str], bytes], Fault]
     limits: Callable[[Mapping[str, str]], Limits | None]
     traits: Callable[[Endpoint], Traits] = lambda endpoint: frozenset()
@@ -77,7 +77,7 @@ class Hosted:
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """The answer: Deltas where streamed, then one Done. Raises Fault."""
         secret, traits = self._key(), self._traits()
-        answer: Answer | None = None
+        answer: StreamReader | None = None
         try:
             reply = await self._post(request, traits, secret, timeouts)
             try:
@@ -157,7 +157,7 @@ class Hosted:
         fault.message, fault.args = message, (message,)
 
 
-async def _drain(reply: http.Reply, answer: Answer) -> None:
+async def _drain(reply: http.Reply, answer: StreamReader) -> None:
     """Read a finished stream to its end, so that its connection can serve again; the usage may still come."""
     try:
         async with asyncio.timeout(TAIL_S):

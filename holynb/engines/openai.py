@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holynb.engines import codec, quotas
-from holynb.engines.answer import Answer, checked
+from holynb.engines.answer import StreamReader, checked
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
@@ -128,7 +128,7 @@ def read(value: Any) -> Completion:
     raise malformed(codec.dumps(value), "200, but the answer has no choices")
 
 
-class Chat(Answer):
+class Chat(StreamReader):
     """The fold of a stream of chat.completion.chunk."""
 
     def take(self, name: str, chunk: Any) -> str | None:

@@ -14,7 +14,7 @@ from holynb import pools
 from holynb.engines import poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
-from holynb.engines.poolwire import NO_MEMORY, TOLD, Answer, Ended
+from holynb.engines.poolwire import NO_MEMORY, TOLD, PoolEnding, StreamFold
 from holynb.errors import BadRoute, Fault, closest
 from holynb.pools import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
@@ -92,7 +92,7 @@ class Pool:
         try:
             if reply.status != 200:
                 raise poolwire.refusal(await reply.read(), reply.status)
-            answer = Answer()
+            answer = StreamFold()
             async with contextlib.aclosing(_alive(reply, timeouts.silence / 3, answer)) as events:
                 async for event in events:
                     text = answer.hear(event) if event else None
@@ -104,7 +104,7 @@ class Pool:
                         yield Delta("")
             share, began = None if began is None else meter.end(began), None
             yield Done(answer.completion(share))
-        except Ended as fault:
+        except PoolEnding as fault:
             raise self._ended(fault) from fault
         finally:
             if began is not None:
@@ -170,7 +170,7 @@ class Pool:
         """Whether a pool that ended so is started again for a row: the one that starts itself, unless somebody wanted its end."""
         return self._word == pools.EMBEDDED and TOLD not in why
 
-    def _ended(self, fault: Ended) -> Fault:
+    def _ended(self, fault: PoolEnding) -> Fault:
         """What a row hears that the pool refused because it ends."""
         if self._comes_back(str(fault)):
             return Fault(fault.kind, str(fault), retry=True, status=fault.status, raw=fault.raw)
@@ -210,7 +210,7 @@ class Pool:
             info = await self._look()
 
 
-async def _alive(reply: Reply, pause: float, answer: Answer) -> AsyncGenerator[bytes, None]:
+async def _alive(reply: Reply, pause: float, answer: StreamFold) -> AsyncGenerator[bytes, None]:
     """The stream's lines; until the row has left the queue also b"" every `pause` seconds, so that its clock does not run yet.
 
     Raises Fault where not even a comment comes for _LIFE_S.
@@ -233,7 +233,7 @@ async def _alive(reply: Reply, pause: float, answer: Answer) -> AsyncGenerator[b
         await lines.aclose()
 
 
-async def _queued(lines: AsyncGenerator[bytes, None], pause: float, answer: Answer) -> AsyncGenerator[bytes, None]:
+async def _queued(lines: AsyncGenerator[bytes, None], pause: float, answer: StreamFold) -> AsyncGenerator[bytes, None]:
     """The part of `_alive` before the row has left the queue. Raises TimeoutError where no line comes for _LIFE_S."""
     clock = asyncio.get_running_loop().time
     pending: asyncio.Future[bytes | None] | None = None

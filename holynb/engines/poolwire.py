@@ -9,7 +9,7 @@ from typing import Any
 from holynb.errors import Fault
 from holynb.types import Completion, Request, Usage
 
-__all__ = ["NO_MEMORY", "TOLD", "Answer", "Ended", "body", "fault", "refusal"]
+__all__ = ["NO_MEMORY", "TOLD", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
 
 #: What a pool says of its end where that was it.
 NO_MEMORY = "ran out of memory"
@@ -32,11 +32,11 @@ _KINDS = {
 }
 
 
-class Ended(Fault):
+class PoolEnding(Fault):
     """The pool takes no more rows, because it ends or has failed."""
 
 
-class Answer:
+class StreamFold:
     """What the events of one stream said."""
 
     def __init__(self) -> None:
@@ -115,5 +115,5 @@ def fault(error: dict[str, Any], status: int | None) -> Fault:
     kind = _KINDS.get(code) or ("bad_request" if status is not None and 400 <= status < 500 else "server")
     raw = json.dumps(error, ensure_ascii=False)[:2000]
     if code == "pool_failed":
-        return Ended("oom" if NO_MEMORY in message else kind, message, retry=False, status=status, raw=raw)
+        return PoolEnding("oom" if NO_MEMORY in message else kind, message, retry=False, status=status, raw=raw)
     return Fault(kind, message, status=status, raw=raw)

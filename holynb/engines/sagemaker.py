@@ -21,7 +21,7 @@ from holynb.engines.hosted import Hosted, Traits, Wire, encoded
 from holynb.errors import BadKey, BadRoute, BadSetting, Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
 
-__all__ = ["Parts", "SageMaker", "body", "classify", "read", "wire"]
+__all__ = ["EventStream", "SageMaker", "body", "classify", "read", "wire"]
 
 TGI = {
     "inputs": "$prompt",
@@ -131,7 +131,9 @@ def wire(endpoint: Endpoint) -> Wire:
         raise BadSetting(f"[provider.sagemaker.options] schema is openai or tgi, not {schema!r}; any other: request and response.")
     template = own or (TGI if schema == "tgi" else None)
     path = str(options["response"]) if "response" in options else None
-    return Wire(url, headers, partial(body, template), partial(read, path), partial(Parts, path), classify, no_limits, streams=(STREAM,))
+    return Wire(
+        url, headers, partial(body, template), partial(read, path), partial(EventStream, path), classify, no_limits, streams=(STREAM,)
+    )
 
 
 # -- out -----------------------------------------------------------------------------------------------------------------
@@ -219,7 +221,7 @@ def _details(said: Any) -> tuple[str | None, Usage]:
     return FINISH.get(reason, reason) if isinstance(reason, str) else None, Usage(counted, openai.count(said.get("generated_tokens")))
 
 
-class Parts(openai.Chat):
+class EventStream(openai.Chat):
     """The fold of a response stream: frames of AWS's binary format, whose parts hold server-sent events or JSON lines, cut anywhere."""
 
     def __init__(self, path: str | None = None) -> None:

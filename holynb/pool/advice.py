@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
-from holynb.pool.fit import Device, Fit, Limits, Spec, best_dtype, check, flags, gpu_memory, here, memory, parse, plan, read, says
-from holynb.pool.models import WeightsError, embedded, ready
+from holynb.pool.fit import BatchLimits, Device, Fit, Spec, best_dtype, check, flags, gpu_memory, here, memory, parse, plan, read, says
+from holynb.pool.models import embedded
+from holynb.pool.models.weights import WeightsError, ready
 
 __all__ = ["Advice", "advice", "main", "spec_of"]
 
@@ -27,7 +28,7 @@ _KNOWN = ("0.6B", "1.7B", "4B", "8B", "14B", "32B", "70B", "123B", "405B")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlanRequest:
     """What the user wants to hold: sizes that must be so (0: any), the dtype (None: any), the longest sequence, the share of memory."""
 
     dp: int = 0
@@ -55,7 +56,7 @@ class Advice:
         return {"model": self.model, "devices": self.devices, "says": self.says, "best": ways[0] if ways else None, "ways": ways}
 
 
-def advice(model: str, spec: Spec, device: Device, asked: Asked) -> Advice:
+def advice(model: str, spec: Spec, device: Device, asked: PlanRequest) -> Advice:
     """Every way that fits. Raises UserError where the model cannot be divided as asked."""
     check(spec, asked.tp or 1, asked.pp or 1)
     limits = plan.limits_of(spec, cpu=device.cpu, max_len=asked.max_len)
@@ -72,7 +73,7 @@ def advice(model: str, spec: Spec, device: Device, asked: Asked) -> Advice:
     return Advice(model, str(device), line, ())
 
 
-def _ways(spec: Spec, device: Device, dtype: str, limits: Limits, asked: Asked) -> list[Fit]:
+def _ways(spec: Spec, device: Device, dtype: str, limits: BatchLimits, asked: PlanRequest) -> list[Fit]:
     """Those that fit, best first: as many devices used as can be, then as many replicas."""
     found = plan.ways(spec, device, dtype, limits, asked.share)
     if asked.dp:
@@ -81,7 +82,7 @@ def _ways(spec: Spec, device: Device, dtype: str, limits: Limits, asked: Asked) 
     return sorted((f for f in found if asked.allows(f)), key=plan.rank, reverse=True)
 
 
-def _largest(device: Device, dtype: str, asked: Asked) -> str:
+def _largest(device: Device, dtype: str, asked: PlanRequest) -> str:
     """What these devices could run instead."""
     for size in reversed(_KNOWN):
         spec = plan.sized(size)
@@ -112,7 +113,7 @@ def spec_of(word: str, home: Path) -> tuple[Spec, str]:
 
 
 def _of_gguf(path: Path) -> Spec:
-    from holynb.pool.models import ConvertError, config_of
+    from holynb.pool.models.convert import ConvertError, config_of
 
     try:
         return replace(parse(config_of(path)), dtype="float32")  # as it is converted
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     said = parser.parse_args(argv)
     try:
         spec, remark = spec_of(said.model, said.home)
-        asked = Asked(said.dp, said.tp, said.pp, said.dtype, said.max_len, said.memory)
+        asked = PlanRequest(said.dp, said.tp, said.pp, said.dtype, said.max_len, said.memory)
         found = advice(said.model, spec, _devices(said), asked)
     except (UserError, FileNotFoundError) as exc:
         print(json.dumps({"error": str(exc)}) if said.json else exc, file=sys.stdout if said.json else sys.stderr)

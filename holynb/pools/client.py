@@ -23,7 +23,7 @@ from typing import Any
 from holynb.errors import BadOption, BadRoute, closest
 from holynb.pools import logfiles
 from holynb.pools.info import PoolInfo, look
-from holynb.pools.options import EMBEDDED, Wish
+from holynb.pools.options import EMBEDDED, PoolOptions
 from holynb.pools.vllm_env import python_with_vllm
 from holynb.types import Gauge
 from kernels_support.jupyter import rendezvous, shortage, socketdir
@@ -33,7 +33,7 @@ from kernels_support.jupyter.supervisor import Child, Command, spawn, tail
 __all__ = [
     "EMBEDDED",
     "PoolInfo",
-    "Wish",
+    "PoolOptions",
     "command",
     "epitaph",
     "find",
@@ -75,11 +75,11 @@ def _clearly() -> Iterator[None]:
 
 @_clearly()
 def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bool = True, **said: Any) -> PoolInfo:
-    """Start a pool (options: see Wish) and return when it is ready; with `wait=False` once it can be found.
+    """Start a pool (options: see PoolOptions) and return when it is ready; with `wait=False` once it can be found.
 
     The same pool again is found, not started twice. Raises BadOption, and BadRoute where it cannot start, with its own last words.
     """
-    wish = Wish.of(model, said)
+    wish = PoolOptions.of(model, said)
     record = find(wish.called, notice)
     if record is None:
         _launch(wish)
@@ -88,7 +88,7 @@ def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bo
     return _await(wish.called, notice, until_ready=wait)
 
 
-def _same(record: Record, wish: Wish) -> None:
+def _same(record: Record, wish: PoolOptions) -> None:
     """Raises BadOption where the pool that runs under this name is not what is wished for."""
     other = f"Choose another --name, or: %infer pool stop {record.name}"
     if record.facts.get("model") != _word(wish.model):
@@ -205,7 +205,7 @@ def plan(model: str = EMBEDDED, **said: Any) -> dict[str, Any]:
 
 
 # -- starting ------------------------------------------------------------------------------------------------------
-def _launch(wish: Wish) -> None:
+def _launch(wish: PoolOptions) -> None:
     """Start the server's process. Raises BadRoute where it cannot run here."""
     if not hasattr(socket, "AF_UNIX"):
         raise BadRoute(

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from holynb.pools.options import EMBEDDED, Wish
+from holynb.pools.options import EMBEDDED, PoolOptions
 from kernels_support.jupyter.supervisor import tail
 
 __all__ = ["begin", "command", "epitaph", "files", "last_words"]
@@ -21,7 +21,7 @@ def files(home: Path, name: str) -> list[Path]:
     return [p for p in [_log(home, name), *sorted(folder.glob(f"pool-{name}.rank*.log"))] if p.exists()]
 
 
-def begin(home: Path, wish: Wish) -> Path:
+def begin(home: Path, wish: PoolOptions) -> Path:
     """A new log in place of the last ones, with how the pool is started. Raises OSError."""
     for old in files(home, wish.called):
         old.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def epitaph(home: Path, name: str) -> str:
 
 def command(home: Path, word: str) -> str:
     """What starts the pool of this name or model: as it was started last, where its log says so."""
-    for name in (word, Wish(word).called):
+    for name in (word, PoolOptions(word).called):
         try:
             with _log(home, name).open(encoding="utf-8", errors="replace") as file:
                 first = file.readline().strip()
@@ -56,7 +56,9 @@ def command(home: Path, word: str) -> str:
         if first.startswith(_STARTED) and (name == word or word in shlex.split(first)):
             return first.removeprefix(_STARTED)
     # A name alone says nothing of the model.
-    return Wish(word).command if word == EMBEDDED or "/" in word or word.endswith(".gguf") else f"%infer pool start MODEL --name {word}"
+    return (
+        PoolOptions(word).command if word == EMBEDDED or "/" in word or word.endswith(".gguf") else f"%infer pool start MODEL --name {word}"
+    )
 
 
 def _log(home: Path, name: str) -> Path:

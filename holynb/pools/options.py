@@ -13,7 +13,7 @@ from typing import Any
 
 from holynb.errors import BadOption, closest
 
-__all__ = ["EMBEDDED", "Wish"]
+__all__ = ["EMBEDDED", "PoolOptions"]
 
 #: The model that starts itself on first use.
 EMBEDDED = "smollm2-135m"
@@ -23,7 +23,7 @@ _MOST = {"dp": 64, "tp": 64, "pp": 11, "restart": 1000}
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PoolOptions:
     """The options of `pool start`. `devices` is `cpu` or numbers of GPUs; `idle` seconds until it ends by itself; `port` 0 takes a free one."""
 
     model: str = EMBEDDED
@@ -44,7 +44,7 @@ class Wish:
     on: str | None = None
 
     @classmethod
-    def of(cls, model: str, said: dict[str, Any]) -> Wish:
+    def of(cls, model: str, said: dict[str, Any]) -> PoolOptions:
         """Check names and values. Raises BadOption."""
         known = [f.name for f in fields(cls)]
         for word in said:

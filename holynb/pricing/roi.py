@@ -16,7 +16,7 @@ from holynb.errors import BadOption
 from holynb.pricing import prices
 from holynb.types import Route
 
-__all__ = ["ARTICLE", "Line", "Load", "Own", "Roi", "about", "listed", "parse_own", "parse_tokens", "roi"]
+__all__ = ["ARTICLE", "Own", "Roi", "RoiLine", "Workload", "about", "listed", "parse_own", "parse_tokens", "roi"]
 
 DAYS = 30
 #: The article's own monthly figures for managed services, which nothing here measured.
@@ -26,7 +26,7 @@ Range = tuple[Decimal, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class Workload:
     """What is asked: requests a day, tokens of a request (low, high; input and output together), and the share of them that is output."""
 
     requests_per_day: float
@@ -86,7 +86,7 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RoiLine:
     """One route. `month`: dollars (low, high). `saving`: the share of own GPUs' cost that the route saves; negative where they are cheaper.
 
     `flips_at`: requests a day from which own GPUs are cheaper, None where they never are (a second set, where one is full, may make the
@@ -106,15 +106,15 @@ class Line:
 class Roi:
     """The whole comparison. `own_month`: dollars (low, high) for as many sets as the load needs; `own_per_million`: fully used."""
 
-    load: Load
-    lines: tuple[Line, ...]
+    load: Workload
+    lines: tuple[RoiLine, ...]
     own: Own | None
     own_month: Range | None
     own_per_million: Decimal | None
     advice: str
 
 
-def roi(load: Load, routes: Sequence[Route], own: Own | None = None) -> Roi:
+def roi(load: Workload, routes: Sequence[Route], own: Own | None = None) -> Roi:
     """A month of `load` on each route and on own GPUs, where the cheaper one changes, and one sentence of advice."""
     own_month = None
     if own is not None:
@@ -126,21 +126,21 @@ def roi(load: Load, routes: Sequence[Route], own: Own | None = None) -> Roi:
     return Roi(load, lines, own, pair, each, _advice(load, lines, own, pair))
 
 
-def _line(load: Load, route: Route, own: Own | None, own_month: Range | None) -> Line:
+def _line(load: Workload, route: Route, own: Own | None, own_month: Range | None) -> RoiLine:
     known = prices.list_price(route)
     if known is None or known.input is None or known.output is None:
-        return Line(route, None, None, None)
+        return RoiLine(route, None, None, None)
     share = Decimal(str(load.out_share))
     each = (known.input * (1 - share) + known.output * share) / prices.MILLION
     month = (load.month[0] * each, load.month[1] * each)
-    line = Line(route, known.input, known.output, month, assumed=known.assumed)
+    line = RoiLine(route, known.input, known.output, month, assumed=known.assumed)
     if own is None or own_month is None:
         return line
     saving = sorted(1 - m / o for m, o in zip(month, own_month, strict=True))
-    return Line(route, known.input, known.output, month, (saving[0], saving[1]), _flip(load, each, own), known.assumed)
+    return RoiLine(route, known.input, known.output, month, (saving[0], saving[1]), _flip(load, each, own), known.assumed)
 
 
-def _flip(load: Load, each: Decimal, own: Own) -> int | None:
+def _flip(load: Workload, each: Decimal, own: Own) -> int | None:
     """Requests a day at which own GPUs cost as much as an API of `each` dollars a token; None where they never do."""
     if each <= 0:
         return None
@@ -154,7 +154,7 @@ def _flip(load: Load, each: Decimal, own: Own) -> int | None:
 
 
 # -- advice --------------------------------------------------------------------------------------------------------------
-def _advice(load: Load, lines: Sequence[Line], own: Own | None, own_month: Range | None) -> str:
+def _advice(load: Workload, lines: Sequence[RoiLine], own: Own | None, own_month: Range | None) -> str:
     priced = [line for line in lines if line.month is not None]
     if not priced:
         return 'No price is known for these routes, so nothing can be advised: set [price."ROUTE"] in config.toml.'
@@ -185,14 +185,14 @@ def _advice(load: Load, lines: Sequence[Line], own: Own | None, own_month: Range
     )
 
 
-def _why(cheap: Line, own: Own, own_month: Range) -> str:
+def _why(cheap: RoiLine, own: Own, own_month: Range) -> str:
     start = f"{cheap.route} costs {_span(cheap.month)} a month where {own} cost {_span(own_month)}"
     if cheap.flips_at is None:
         return f"{start}, and even fully used a token of theirs costs more"
     return f"{start}; own GPUs are cheaper from about {_round(Decimal(cheap.flips_at)):,} requests a day on"
 
 
-def _unmeasured(load: Load, own: Own) -> str:
+def _unmeasured(load: Workload, own: Own) -> str:
     """What own GPUs would have to do, where nobody measured what they can."""
     if own.tokens_per_s is not None:
         return ""

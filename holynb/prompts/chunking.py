@@ -17,7 +17,7 @@ from holynb.errors import BadOption
 from holynb.prompts import tokens
 from holynb.types import Message, Prompt
 
-__all__ = ["SMALLEST", "Piece", "Plan", "length", "limit_told", "plan", "size", "smaller", "split"]
+__all__ = ["SMALLEST", "Chunk", "ChunkPlan", "length", "limit_told", "plan", "size", "smaller", "split"]
 
 Count = Callable[[str], int]
 
@@ -49,7 +49,7 @@ TOLD = (
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """A part of a text: `source[start:end]`, of which the first `overlap` characters stand in the piece before it too."""
 
     text: str
@@ -59,7 +59,7 @@ class Piece:
 
 
 # -- pieces ------------------------------------------------------------------------------------------------------------
-def split(text: str, most: int, *, overlap: int = 0, count: Count = tokens.most) -> list[Piece]:
+def split(text: str, most: int, *, overlap: int = 0, count: Count = tokens.most) -> list[Chunk]:
     """Pieces of at most `most` tokens, by `count`, in order; of a text that fits one piece, of a blank one none.
 
     `overlap`: about so many tokens of a piece's end are repeated at the beginning of the next, whole sentences where they fit.
@@ -67,12 +67,12 @@ def split(text: str, most: int, *, overlap: int = 0, count: Count = tokens.most)
     """
     if most < SMALLEST or not 0 <= overlap <= most // 2:
         raise BadOption(f"A piece holds at least {SMALLEST} tokens and an overlap at most half a piece, not {most} and {overlap}.")
-    pieces: list[Piece] = []
+    pieces: list[Chunk] = []
     start = done = 0
     while done < len(text):
         end = _end(text, start, done, most, count)
         if text[done:end].strip():
-            pieces.append(Piece(text[start:end], start, end, done - start))
+            pieces.append(Chunk(text[start:end], start, end, done - start))
         done = end
         start = _back(text, done, overlap, count) if overlap and pieces else done
     return pieces
@@ -135,11 +135,11 @@ def _back(text: str, done: int, overlap: int, count: Count) -> int:
 
 # -- a plan for one prompt -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ChunkPlan:
     """How one long prompt is asked in parts. `parts[i]` asks of `pieces[i]`; `reduce` asks for one answer from theirs."""
 
     prompt: Prompt
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Chunk, ...]
     parts: tuple[Prompt, ...]
     before: str
     after: str
@@ -161,7 +161,7 @@ class Plan:
         groups = list(_groups(parts, room, self.count))
         return [_asking(self.prompt, self._combine(g)) if len(g) > 1 else answers[-1] for g in groups]
 
-    def within(self, most: int) -> Plan:
+    def within(self, most: int) -> ChunkPlan:
         """The same plan for requests of at most `most` tokens from now on, everything in them counted."""
         return replace(self, most=min(self.most, most - length(self.prompt, self.count) + self.count(self.prompt.text)))
 
@@ -185,7 +185,7 @@ class Plan:
         return "\n\n".join(p for p in (self.before, told, *answers, self.after) if p)
 
 
-def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count = tokens.most) -> Plan | None:
+def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count = tokens.most) -> ChunkPlan | None:
     """Parts of at most `most` tokens each, everything in them counted; None where the prompt fits as it is.
 
     The last user turn is what is cut; earlier turns and the system prompt go with every part. Default overlap: a twentieth of a piece.
@@ -204,7 +204,7 @@ def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count 
     pieces = split(body, room, overlap=room // 20 if overlap is None else min(overlap, room // 2), count=count)
     if not pieces:
         return None
-    made = Plan(prompt, tuple(pieces), (), before, after, most - beside, count)
+    made = ChunkPlan(prompt, tuple(pieces), (), before, after, most - beside, count)
     return replace(made, parts=tuple(made.asking(p.text, f"{i} of {len(pieces)}") for i, p in enumerate(pieces, 1)))
 
 

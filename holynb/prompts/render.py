@@ -125,7 +125,7 @@ def _rendered(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: 
     whole = "row" in template.names
     out = []
     for i, row in enumerate(rows):
-        scope = {**outside, **({"row": templates.Row(row)} if whole else {}), **{n: row[n] for n in template.names if n in row}}
+        scope = {**outside, **({"row": templates.TemplateRow(row)} if whole else {}), **{n: row[n] for n in template.names if n in row}}
         out.append(template.render(scope, known, f" (row {i})"))
     return out
 

@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from holynb.errors import BadPrompt, closest
 
-__all__ = ["LONGEST", "Compiled", "Row", "compiled", "missing", "plain"]
+__all__ = ["LONGEST", "Compiled", "TemplateRow", "compiled", "missing", "plain"]
 
 #: Longest text that one rendering may make, in characters, and most turns of its loops and calls together: about a second.
 LONGEST = 20_000_000
@@ -55,7 +55,7 @@ def missing(value: Any) -> bool:
     return kind.__name__ in ("NaTType", "NAType")
 
 
-class Row(dict[str, Any]):
+class TemplateRow(dict[str, Any]):
     """One row's columns, for names that are no identifiers: `row["unit price"]`."""
 
 
@@ -160,7 +160,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             yield _value(value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, Row) and attribute in obj:
+        if isinstance(obj, TemplateRow) and attribute in obj:
             return _value(obj[attribute])
         return _value(super().getattr(obj, attribute))
 
@@ -267,7 +267,7 @@ def compiled(text: str) -> Compiled:
 def _undefined(message: str, scope: Mapping[str, Any], known: Iterable[str]) -> str:
     """A line for an undefined name or field, with the closest one there is."""
     head, marked, name = message.rstrip("'").rpartition("' has no attribute '")
-    if marked and head.endswith("Row object"):
+    if marked and head.endswith("TemplateRow object"):
         return f"There is no column {name!r}.{closest(name, [str(k) for k in scope['row']])}"
     if marked:
         return f"There is no {name!r} in the {head.strip(chr(39))}."

@@ -16,7 +16,7 @@ __all__ = ["least", "most", "typical"]
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class TokenWeights:
     """Tokens for each character of a class. `dense`: of a run of 40 and more marks, letters and digits without a space (keys, base64)."""
 
     space: float
@@ -32,15 +32,15 @@ class Weights:
 
 
 #                  space letter digit  mark   two    indic  cjk    hangul four   dense
-LEAST = Weights(0.050, 0.190, 0.400, 0.500, 0.230, 0.300, 0.650, 0.650, 1.500, 0.450)
-TYPICAL = Weights(0.070, 0.240, 0.480, 0.640, 0.420, 0.700, 0.900, 1.000, 2.400, 0.600)
-MOST = Weights(0.110, 0.310, 1.080, 0.800, 0.750, 1.700, 1.250, 1.500, 3.300, 0.850)
+LEAST = TokenWeights(0.050, 0.190, 0.400, 0.500, 0.230, 0.300, 0.650, 0.650, 1.500, 0.450)
+TYPICAL = TokenWeights(0.070, 0.240, 0.480, 0.640, 0.420, 0.700, 0.900, 1.000, 2.400, 0.600)
+MOST = TokenWeights(0.110, 0.310, 1.080, 0.800, 0.750, 1.700, 1.250, 1.500, 3.300, 0.850)
 
 DENSE = re.compile(rb"[!-~]{40,}")
 
 
 def _classes() -> bytes:
-    """For each byte the number of its class, in the order of Weights; bytes that continue a character have none."""
+    """For each byte the number of its class, in the order of TokenWeights; bytes that continue a character have none."""
     table = bytearray([255] * 256)
     for byte in range(0x80):
         char = chr(byte)
@@ -68,7 +68,7 @@ def most(text: str) -> int:
     return _count(text, MOST)
 
 
-def _count(text: str, weights: Weights) -> int:
+def _count(text: str, weights: TokenWeights) -> int:
     raw = text.encode("utf-8", "surrogatepass")
     kinds = raw.translate(CLASSES)
     each: tuple[float, ...] = astuple(weights)

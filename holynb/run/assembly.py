@@ -10,7 +10,7 @@ from functools import partial
 from holynb.config import Options
 from holynb.pricing import prices
 from holynb.run.plan import HOSTED_MAX_TOKENS, Plan
-from holynb.scheduler import Budget, Judge, Limiter, Money, Station, Stop, shared
+from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
 __all__ = ["chain", "engines", "judge", "money", "remember", "stations", "stops"]
@@ -36,7 +36,7 @@ def engines(plan: Plan) -> dict[Route, Engine]:
     return {e.route: engines.connect(e, key(e)) for e in plan.endpoints}
 
 
-def stations(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Station]:
+def stations(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, EndpointState]:
     """A station for each engine. Local ones need no slow start; a key that has not answered yet is probed with one request."""
     made = {}
     for route, engine in engines.items():
@@ -46,16 +46,16 @@ def stations(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Station
         proven = local or plan.secrets.get(route) is None or _mark(plan, engine.endpoint) in _proven
         limiter = partial(Limiter, rpm=plan.options.rpm, tpm=plan.options.tpm, cap=cap, start=cap if own else FIRST_WINDOW, own=own)
         key = (*_mark(plan, engine.endpoint), str(route), cap, plan.options.rpm, plan.options.tpm)
-        made[route] = Station(route, engine, limiter() if own else shared(key, limiter), proven=proven)
+        made[route] = EndpointState(route, engine, limiter() if own else shared(key, limiter), proven=proven)
     return made
 
 
-def stops(plan: Plan, stations: Mapping[Route, Station]) -> list[Stop]:
+def stops(plan: Plan, stations: Mapping[Route, EndpointState]) -> list[Tier]:
     """Every stop that some row may come to."""
     asked = {r.route: None for r in plan.requests if r is not None}
     asked |= {plan.escalate: None} if plan.escalate else {}
     named = {_name(routes): [stations[r] for r in routes] for route in asked for routes in plan.stops(route)}
-    return [Stop(name, serving) for name, serving in named.items()]
+    return [Tier(name, serving) for name, serving in named.items()]
 
 
 def chain(plan: Plan, route: Route) -> list[str]:
@@ -63,13 +63,13 @@ def chain(plan: Plan, route: Route) -> list[str]:
     return [_name(routes) for routes in plan.stops(route)]
 
 
-def judge(plan: Plan) -> Judge | None:
+def judge(plan: Plan) -> ResponseValidator | None:
     """What answers are held to, and where a row goes whose answer stays invalid."""
     if plan.schema is None:
         return None
     asked = {r.route for r in plan.requests if r is not None}
     stronger = {route: chain(plan, plan.escalate)[0] for route in asked if plan.escalate not in (None, route)} if plan.escalate else {}
-    return Judge.of(plan.schema, plan.endpoints, stronger)
+    return ResponseValidator.of(plan.schema, plan.endpoints, stronger)
 
 
 def money(options: Options) -> Money:
@@ -86,7 +86,7 @@ def money(options: Options) -> Money:
     return Money(price, worst, Budget(Decimal(str(options.budget))))
 
 
-def remember(plan: Plan, stations: Mapping[Route, Station]) -> None:
+def remember(plan: Plan, stations: Mapping[Route, EndpointState]) -> None:
     """Which keys have answered."""
     _proven.update(_mark(plan, s.engine.endpoint) for s in stations.values() if s.proof.is_set() and s.tripped is None)
 

@@ -17,23 +17,23 @@ from typing import TYPE_CHECKING, Any
 from holynb.prompts import chunking
 from holynb.results import frame
 from holynb.run.plan import Plan
-from holynb.run.recorder import Keeper
+from holynb.run.recorder import Recorder
 from holynb.runlog import PART_ROWS, PARTS, StoredRow
 from holynb.types import Ended, Outcome, Prompt, Request
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PartLog", "Told", "table"]
+__all__ = ["ChunkLog", "Told", "table"]
 
 #: Of one part: its row, round and label, what was asked, and what came of it (None: nothing yet).
 Told = tuple[tuple[int, int, str], str, Outcome | None]
 
 
-class PartLog:
+class ChunkLog:
     """One run's parts, as the log knows them. Owned by the run's `Parts`."""
 
-    def __init__(self, plan: Plan, keeper: Keeper) -> None:
+    def __init__(self, plan: Plan, keeper: Recorder) -> None:
         self._keeper = keeper
         self._options = plan.options
         self._addresses = {e.route: e.base_url for e in plan.endpoints}
@@ -75,7 +75,7 @@ class PartLog:
                 self._keeper.give_up(exc)
         return {key: replace(o, attempts=0, cost=Decimal(0), cached=True) for key, o in found.items()}
 
-    def replay(self, request: Request, plan: chunking.Plan) -> Iterator[Told]:
+    def replay(self, request: Request, plan: chunking.ChunkPlan) -> Iterator[Told]:
         """The parts of a row whose answer was there already, as far as the log still has theirs."""
         slots: Sequence[Prompt | str] = plan.parts
         for number in count(1):

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from holynb.prompts import chunking
-from holynb.scheduler import Job
+from holynb.scheduler import WorkItem
 from holynb.types import Outcome, Request, Usage
 
-__all__ = ["Long", "Part"]
+__all__ = ["ChunkRequest", "LongRow"]
 
 
 @dataclass(slots=True, eq=False)
-class Part:
+class ChunkRequest:
     """One request for a part of a row. `text`: the piece that it asks about; None where it puts answers together.
 
     `name` is what people read, `label` where the piece stands (`3`, or `3.2` after a second cut). `rows` wait for it; the first pays.
@@ -29,8 +29,8 @@ class Part:
     key: str
     round: int
     depth: int
-    job: Job
-    rows: list[Long] = field(default_factory=list)
+    job: WorkItem
+    rows: list[LongRow] = field(default_factory=list)
     outcome: Outcome | None = None
     numbers: dict[int, int] = field(default_factory=dict)
     spoke: bool = False
@@ -42,7 +42,7 @@ class Part:
 
 
 @dataclass(slots=True, eq=False)
-class Long:
+class LongRow:
     """A row under way. `slots` is this round in order: parts, and answers that pass as they are; `open` the parts that have not ended.
 
     `paid` are all the parts that it began itself; `before` is what was spent on it whole; `ending` how it ends once nothing is open.
@@ -50,23 +50,23 @@ class Long:
 
     request: Request
     chain: Sequence[str]
-    plan: chunking.Plan
+    plan: chunking.ChunkPlan
     before: Outcome
     began: float = field(default_factory=time.perf_counter)
     round: int = 1
     depth: int = 0
     attempts: int = 0
     answers: list[str] = field(default_factory=list)
-    slots: list[Part | str] = field(default_factory=list)
-    rounds: list[list[Part | str]] = field(default_factory=list)
-    paid: list[Part] = field(default_factory=list)
+    slots: list[ChunkRequest | str] = field(default_factory=list)
+    rounds: list[list[ChunkRequest | str]] = field(default_factory=list)
+    paid: list[ChunkRequest] = field(default_factory=list)
     open: set[int] = field(default_factory=set)
     ending: Outcome | None = None
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ChunkRequest]:
         """Those of this round."""
-        return [slot for slot in self.slots if isinstance(slot, Part)]
+        return [slot for slot in self.slots if isinstance(slot, ChunkRequest)]
 
     def says(self) -> str:
         """Where it stands, for people."""

@@ -1,7 +1,7 @@
 """Rows too long for one request, while they run: asked in parts, put together, ended as one row. Lives on the io thread.
 
 Stands between the scheduler and the run's journal. To the scheduler each part is a job with a row number of its own, from n on; the journal
-hears of the row alone: its attempts counted through, one end. What the parts are is `chunking`'s to say. Parts that ask the same are asked once.
+hears of the row alone: its attempts counted through, one end. What the parts are is `chunking`'s to say. MapReduce that ask the same are asked once.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from dataclasses import replace
 from holynb.errors import BadOption
 from holynb.journal import Journal, Paid
 from holynb.prompts import chunking
-from holynb.run.chunk_log import PartLog, Told
-from holynb.run.long_row import Long, Part
+from holynb.run.chunk_log import ChunkLog, Told
+from holynb.run.long_row import ChunkRequest, LongRow
 from holynb.run.plan import Plan
-from holynb.scheduler import Job
+from holynb.scheduler import WorkItem
 from holynb.types import Ended, Event, Failed, Outcome, Prompt, Started
 
-__all__ = ["Parts"]
+__all__ = ["MapReduce"]
 
 #: Faults that a shorter request may cure, and how many times a part is cut again for one.
 CURED = ("context_length", "timeout")
 DEEPEST = 4
 
 
-class Parts(Journal):
+class MapReduce(Journal):
     """The journal that a scheduler is given where rows may be long: its `rows` go on after n with the parts."""
 
-    def __init__(self, plan: Plan, journal: Journal, log: PartLog) -> None:
+    def __init__(self, plan: Plan, journal: Journal, log: ChunkLog) -> None:
         super().__init__(len(plan.requests))
-        self.add: Callable[[Job], bool] = lambda _: False
+        self.add: Callable[[WorkItem], bool] = lambda _: False
         self._plan = plan
         self._journal = journal
         self._log = log
-        self._longs: dict[int, Long] = {}
-        self._parts: dict[int, Part] = {}
-        self._keys: dict[str, Part] = {}
+        self._longs: dict[int, LongRow] = {}
+        self._parts: dict[int, ChunkRequest] = {}
+        self._keys: dict[str, ChunkRequest] = {}
         self._chains: dict[int, Sequence[str]] = {}
 
-    async def begin(self, jobs: Sequence[Job]) -> list[Job]:
+    async def begin(self, jobs: Sequence[WorkItem]) -> list[WorkItem]:
         """What to send first: the jobs of rows that fit, and the first parts of those that do not. Then `add` is to be the scheduler's."""
         await self._log.begin()
-        first: list[Job] = []
+        first: list[WorkItem] = []
         self.add = lambda job: not first.append(job)  # type: ignore[func-returns-value]
         for job in jobs:
             rows = (job.request.row, *job.followers)
@@ -53,7 +53,7 @@ class Parts(Journal):
                 first.append(job)
                 continue
             for row in rows:
-                self._cut(Long(replace(job.request, row=row), job.chain, made, Outcome("error")))
+                self._cut(LongRow(replace(job.request, row=row), job.chain, made, Outcome("error")))
             await asyncio.sleep(0)
         return first
 
@@ -65,7 +65,7 @@ class Parts(Journal):
                 yield from self._log.replay(request, self._plan.long[row])
                 continue
             for slot in (s for slots in list(self._longs[row].rounds) for s in list(slots)):
-                if isinstance(slot, Part):
+                if isinstance(slot, ChunkRequest):
                     yield (row, slot.round, slot.label), Prompt(slot.request.messages).text, slot.outcome
 
     # -- what the scheduler tells ------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ class Parts(Journal):
             return self._journal.partial(row)
         return self._journal.partial(part.rows[0].request.row) if part.last and part.spoke else None
 
-    def _of_part(self, part: Part, event: Started | Failed | Ended) -> Awaitable[None] | None:
+    def _of_part(self, part: ChunkRequest, event: Started | Failed | Ended) -> Awaitable[None] | None:
         payer = part.rows[0]
         if isinstance(event, Ended):
             self.rows[event.row] = part.outcome = event.outcome
@@ -135,10 +135,10 @@ class Parts(Journal):
             return False
         if made is not None:
             self._journal.note(f"Row {event.row} ended with {outcome.error_type} and is asked again in {len(made.parts):,} parts.")
-            self._cut(Long(request, self._chains.get(event.row, ()), made, outcome, attempts=outcome.attempts))
+            self._cut(LongRow(request, self._chains.get(event.row, ()), made, outcome, attempts=outcome.attempts))
         return made is not None
 
-    def _cut(self, long: Long) -> None:
+    def _cut(self, long: LongRow) -> None:
         row, n = long.request.row, len(long.plan.parts)
         self._longs[row] = long
         self._log.cut(row)
@@ -151,13 +151,13 @@ class Parts(Journal):
         long.rounds.append(long.slots)
         self._step(long)
 
-    def _ask(self, long: Long, asked: Sequence[tuple[Prompt, str, str, str | None]], depth: int = 0) -> list[Part | str]:
-        """Parts for these prompts (with their names, labels and pieces), those that nobody has answered yet on their way."""
+    def _ask(self, long: LongRow, asked: Sequence[tuple[Prompt, str, str, str | None]], depth: int = 0) -> list[ChunkRequest | str]:
+        """MapReduce for these prompts (with their names, labels and pieces), those that nobody has answered yet on their way."""
         requests = [replace(long.request, row=len(self.rows) + i, messages=prompt.messages) for i, (prompt, *_) in enumerate(asked)]
         keys = self._log.keys(requests)
         known = self._log.known([key for key in keys if key not in self._keys])
-        made: list[Part | str] = []
-        new: list[Part] = []
+        made: list[ChunkRequest | str] = []
+        new: list[ChunkRequest] = []
         for request, key, (_, name, label, text) in zip(requests, keys, asked, strict=True):
             if (same := self._keys.get(key)) is not None:
                 same.rows.append(long)
@@ -166,7 +166,7 @@ class Parts(Journal):
                 if same.outcome is None:
                     long.open.add(same.request.row)
                 continue
-            part = Part(request, name, label, text, key, long.round, depth, Job(request, long.chain), [long], known.get(key))
+            part = ChunkRequest(request, name, label, text, key, long.round, depth, WorkItem(request, long.chain), [long], known.get(key))
             self.rows.append(part.outcome)
             self._parts[request.row] = part
             if self._plan.options.cache:
@@ -183,7 +183,7 @@ class Parts(Journal):
                 self._keys.pop(part.key, None)
         return made
 
-    def _step(self, long: Long) -> Awaitable[None] | None:
+    def _step(self, long: LongRow) -> Awaitable[None] | None:
         """Go on as far as answers reach: cut finer what is still too long, put together what is there, end the row."""
         while long.ending is None:
             parts = long.parts
@@ -197,14 +197,14 @@ class Parts(Journal):
                 self._journal.tell(long.request.row, long.says())
                 return None
             elif len(long.slots) > 1:
-                long.answers = [(s.outcome.text or "") if isinstance(s, Part) and s.outcome else str(s) for s in long.slots]
+                long.answers = [(s.outcome.text or "") if isinstance(s, ChunkRequest) and s.outcome else str(s) for s in long.slots]
                 long.round += 1
                 long.rounds.append(self._together(long))
             else:
                 long.ending = parts[0].outcome
         return None if long.open else self._journal.append(Ended(long.request.row, long.whole(), time.time()))
 
-    def _together(self, long: Long) -> list[Part | str]:
+    def _together(self, long: LongRow) -> list[ChunkRequest | str]:
         """The next round: requests that put this one's answers together."""
         next_ = long.plan.reduce(long.answers)
         name = f"putting {len(long.answers)} answers together"
@@ -213,7 +213,7 @@ class Parts(Journal):
         long.slots = [next(made) if isinstance(p, Prompt) else p for p in next_]
         return long.slots
 
-    def _finer(self, long: Long, part: Part, outcome: Outcome) -> bool:
+    def _finer(self, long: LongRow, part: ChunkRequest, outcome: Outcome) -> bool:
         """Cut a part again that is still too long, or put fewer answers together at once. False where that is no cure."""
         if outcome.error_type not in CURED or part.depth >= DEEPEST:
             return False
@@ -236,7 +236,7 @@ class Parts(Journal):
         long.slots[place : place + 1] = self._ask(long, asks, part.depth + 1)
         return True
 
-    def _drop(self, long: Long) -> None:
+    def _drop(self, long: LongRow) -> None:
         """Nobody needs this row's open parts any more: those that wait are not sent, those in flight are heard out for what they cost."""
         for part in (self._parts[number] for number in long.open):
             if len(part.rows) == 1:

@@ -47,7 +47,7 @@ class Plan:
     kept: Mapping[int, Outcome] = field(default_factory=dict)
     continues: str | None = None
     decisions: Sequence[routing.Decision] = ()
-    long: Mapping[int, chunking.Plan] = field(default_factory=dict)
+    long: Mapping[int, chunking.ChunkPlan] = field(default_factory=dict)
     given: Route | None = None
     schema: schema.Schema | None = None
     escalate: Route | None = None
@@ -178,7 +178,7 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
 
 def long_rows(
     requests: Sequence[Request | None], endpoints: Sequence[Endpoint], options: Options, secrets: Mapping[Route, Secret | None]
-) -> tuple[dict[int, chunking.Plan], list[str]]:
+) -> tuple[dict[int, chunking.ChunkPlan], list[str]]:
     """The rows that `--chunk` asks in parts, with their parts, and what to say of them. Raises BadOption where a part has no room."""
     if options.chunk is None:
         return {}, []

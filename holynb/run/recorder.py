@@ -16,10 +16,10 @@ from holynb.config import settings
 from holynb.journal import Journal, Paid, ended
 from holynb.results import frame
 from holynb.run.plan import Plan, cut_key
-from holynb.runlog import PART_ROWS, RunLog, RunRecord, StoredRow, Turn
+from holynb.runlog import PART_ROWS, Lease, RunLog, RunRecord, StoredRow
 from holynb.types import Ended, Event, Outcome, Sampling
 
-__all__ = ["Found", "Keeper"]
+__all__ = ["Found", "Recorder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Found:
     saved: Decimal | None = None
 
 
-class Keeper:
+class Recorder:
     """Called with every event of its run; returns something to wait for where the event must be on disk first."""
 
     def __init__(self, run: str, n: int, *, share: bool) -> None:
@@ -39,7 +39,7 @@ class Keeper:
         self._cut: dict[int, str] = {}
         self.journal: Journal | None = None
         self._share = share
-        self._turn = Turn()
+        self._turn = Lease()
         self.log: RunLog | None = None
         self._mine: set[int] = set()
         self._parted: set[int] = set()

@@ -22,11 +22,11 @@ from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.results import Summary, frame, summarize
 from holynb.run import assembly, chunk_log, quote, resume, session
-from holynb.run.map_reduce import Parts
+from holynb.run.map_reduce import MapReduce
 from holynb.run.plan import Plan, make
-from holynb.run.recorder import Keeper
+from holynb.run.recorder import Recorder
 from holynb.runlog import RunRecord
-from holynb.scheduler import Job, Policy, Scheduler
+from holynb.scheduler import Policy, Scheduler, WorkItem
 from holynb.types import Ended, Outcome, Prompt, Request, Route
 from holynb.words import counted
 
@@ -83,13 +83,13 @@ class Run:
         self.error: Exception | None = None
         self.stopped = False
         self.saved: Decimal | None = None
-        self._keeper = Keeper(self.id, self.n, share=plan.options.cache)
+        self._keeper = Recorder(self.id, self.n, share=plan.options.cache)
         self.journal = Journal(self.n, self._keeper)
         self._keeper.journal = self.journal
         self._future: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
-        self._parts = Parts(plan, self.journal, chunk_log.PartLog(plan, self._keeper)) if plan.options.chunk else None
+        self._parts = MapReduce(plan, self.journal, chunk_log.ChunkLog(plan, self._keeper)) if plan.options.chunk else None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -235,11 +235,11 @@ class Run:
             for engine in engines.values():
                 await engine.aclose()
 
-    async def _begin(self) -> list[Job]:
+    async def _begin(self) -> list[WorkItem]:
         """Write the run down, end the rows that need no request, and group those that ask the same."""
         found = await self._keeper.begin(self.plan, self._record())
         self.saved = found.saved
-        jobs: dict[str, Job] = {}
+        jobs: dict[str, WorkItem] = {}
         chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.endpoints}
         for row, request in enumerate(self.plan.requests):
             if (kept := self.plan.kept.get(row)) is not None:
@@ -252,14 +252,14 @@ class Run:
                 self._group(jobs, request, chains[request.route])
         return list(jobs.values())
 
-    def _group(self, jobs: dict[str, Job], request: Request, chain: Sequence[str]) -> None:
+    def _group(self, jobs: dict[str, WorkItem], request: Request, chain: Sequence[str]) -> None:
         key = self._keeper.keys[request.row]
         if key is None or not self.options.cache:
             key = f"row {request.row}"
         if key in jobs:
             jobs[key].followers.append(request.row)
         else:
-            jobs[key] = Job(request, chain)
+            jobs[key] = WorkItem(request, chain)
 
     def _settle(self, row: int, outcome: Outcome) -> None:
         self.journal.append(Ended(row, outcome, time.time()))

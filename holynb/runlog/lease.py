@@ -14,13 +14,13 @@ from pathlib import Path
 from holynb.errors import BadOption
 from kernels_support.jupyter.lock import Lock
 
-__all__ = ["WAIT_S", "Turn"]
+__all__ = ["WAIT_S", "Lease"]
 
 #: Seconds that the run before may take to end: one that was interrupted hears out what is in flight.
 WAIT_S = 6.0
 
 
-class Turn:
+class Lease:
     """The right to go on with a run, by its id and by its name."""
 
     def __init__(self) -> None:

@@ -1,10 +1,10 @@
 """Rows to endpoints and outcomes back: limits, quotas, retries, failover, budget, validation. asyncio only; imports no engine."""
 
 from holynb.scheduler.budget import Budget, Money
-from holynb.scheduler.failover import Job, Station, Stop
+from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter, shared
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
-from holynb.scheduler.validation import Judge
+from holynb.scheduler.validation import ResponseValidator
 
-__all__ = ["Budget", "Job", "Judge", "Limiter", "Money", "Policy", "Scheduler", "Station", "Stop", "shared"]
+__all__ = ["Budget", "EndpointState", "Limiter", "Money", "Policy", "ResponseValidator", "Scheduler", "Tier", "WorkItem", "shared"]

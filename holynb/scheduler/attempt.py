@@ -12,30 +12,32 @@ from typing import NamedTuple
 from holynb.errors import Fault
 from holynb.journal import Paid
 from holynb.scheduler.budget import Money
-from holynb.scheduler.failover import Job, Station
-from holynb.scheduler.limiter import Place
-from holynb.scheduler.validation import Judge
+from holynb.scheduler.failover import EndpointState, WorkItem
+from holynb.scheduler.limiter import Permit
+from holynb.scheduler.validation import ResponseValidator
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage
 
-__all__ = ["Going", "Heard", "answer", "answered", "asked", "failure", "listen", "paid", "unsent", "within"]
+__all__ = ["Heard", "InFlight", "answer", "answered", "asked", "failure", "listen", "paid", "unsent", "within"]
 
 #: An answer, with its latency and its time to first token (None where it was not streamed), seconds.
 Heard = tuple[Done, tuple[float, float | None]]
 
 
-class Going(NamedTuple):
+class InFlight(NamedTuple):
     """What an attempt holds while it is on its way: its place in the limiter, and dollars set aside."""
 
-    place: Place
+    place: Permit
     worst: Decimal
 
 
-def asked(job: Job, station: Station, judge: Judge | None) -> Request:
+def asked(job: WorkItem, station: EndpointState, judge: ResponseValidator | None) -> Request:
     """A job's request as this station gets it."""
     return job.request if judge is None else judge.asked(job.request, station.route, job.again)
 
 
-async def answer(job: Job, station: Station, timeouts: Timeouts, say: Callable[[int, str], None], judge: Judge | None) -> Heard:
+async def answer(
+    job: WorkItem, station: EndpointState, timeouts: Timeouts, say: Callable[[int, str], None], judge: ResponseValidator | None
+) -> Heard:
     """One attempt: asked, heard out, and held to the schema where there is one. Raises Fault."""
     sent = asked(job, station, judge)
     if judge is None:
@@ -48,7 +50,7 @@ async def answer(job: Job, station: Station, timeouts: Timeouts, say: Callable[[
     return heard
 
 
-async def listen(request: Request, station: Station, timeouts: Timeouts, say: Callable[[int, str], None]) -> Heard:
+async def listen(request: Request, station: EndpointState, timeouts: Timeouts, say: Callable[[int, str], None]) -> Heard:
     """Send and hear the answer out. Content resets the silence clock; the engine's keep-alives do not reach it. Raises Fault."""
     silence, now = timeouts.silence, asyncio.get_running_loop().time
     done: Done | None = None
@@ -78,7 +80,7 @@ async def listen(request: Request, station: Station, timeouts: Timeouts, say: Ca
     return done, (ended - sent, first - sent if first else None)
 
 
-def paid(job: Job, route: Route, money: Money, said: Completion | Fault) -> Paid:
+def paid(job: WorkItem, route: Route, money: Money, said: Completion | Fault) -> Paid:
     """What an attempt came to, answer or none: its tokens and dollars are added to the row's."""
     usage = said.usage or Usage()
     cost = money.price(route, said.model, usage)
@@ -88,13 +90,13 @@ def paid(job: Job, route: Route, money: Money, said: Completion | Fault) -> Paid
     return Paid(job.request.row, time.time(), str(route), said.model, what, usage, cost)
 
 
-def failure(job: Job, station: Station, fault: Fault) -> Outcome:
+def failure(job: WorkItem, station: EndpointState, fault: Fault) -> Outcome:
     return Outcome(
         "error", error_type=fault.kind, error=fault.message, route=str(station.route), attempts=job.attempts, usage=job.usage, cost=job.cost
     )
 
 
-def unsent(job: Job, station: Station, money: Money) -> Outcome | None:
+def unsent(job: WorkItem, station: EndpointState, money: Money) -> Outcome | None:
     """How a job ends that must not wait for a place: nobody wants it any more, or the budget can never hold it. None for any other."""
     if job.dropped is not None:
         return replace(job.dropped, attempts=job.attempts, usage=job.usage, cost=job.cost)
@@ -102,7 +104,7 @@ def unsent(job: Job, station: Station, money: Money) -> Outcome | None:
     return failure(job, station, fault) if fault else None
 
 
-def answered(job: Job, route: Route, said: Completion, times: tuple[float, float | None]) -> Outcome:
+def answered(job: WorkItem, route: Route, said: Completion, times: tuple[float, float | None]) -> Outcome:
     notes = [f"moved: {job.moved}"] if job.moved else []
     notes += [said.note] if said.note else []
     return Outcome(

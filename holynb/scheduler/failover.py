@@ -14,7 +14,7 @@ from holynb.scheduler.breaker import Breaker
 from holynb.scheduler.limiter import Limiter
 from holynb.types import Engine, Message, Outcome, Request, Route, Usage
 
-__all__ = ["Job", "Queue", "Station", "Stop", "Stops"]
+__all__ = ["EndpointState", "FailoverChain", "Queue", "Tier", "WorkItem"]
 
 
 #: Tokens of an answer, before so many have come that their mean says more.
@@ -22,7 +22,7 @@ FIRST_GUESS, ENOUGH = 512, 5
 
 
 @dataclass(slots=True)
-class Job:
+class WorkItem:
     """A request under way. `chain` names the stops it may go to, in order; `followers` are rows that ask the same and share its answer.
 
     `faults` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. `dropped`: nobody wants its answer any more,
@@ -46,32 +46,32 @@ class Queue:
     """Jobs in order. Several stations may wait at one queue; whoever has a place takes the next, so the quicker serves more."""
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[WorkItem] = deque()
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def put(self, job: Job, *, first: bool = False) -> None:
+    def put(self, job: WorkItem, *, first: bool = False) -> None:
         (self._jobs.appendleft if first else self._jobs.append)(job)
         self._some.set()
 
-    async def first(self) -> Job:
+    async def first(self) -> WorkItem:
         """The job whose turn it is, once there is one; it stays in the queue."""
         while not self._jobs:
             self._some.clear()
             await self._some.wait()
         return self._jobs[0]
 
-    def pop(self) -> Job:
+    def pop(self) -> WorkItem:
         return self._jobs.popleft()
 
-    def drain(self) -> Iterable[Job]:
+    def drain(self) -> Iterable[WorkItem]:
         while self._jobs:
             yield self._jobs.popleft()
 
 
-class Station:
+class EndpointState:
     """One endpoint within a run: its engine and limiter, and whether it is proven, tripped or cooling down. Owned by the io thread."""
 
     def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, proven: bool = True) -> None:
@@ -111,10 +111,10 @@ class Station:
                 continue
 
 
-class Stop:
+class Tier:
     """A stop of a chain: one queue and the equal stations that serve it."""
 
-    def __init__(self, name: str, stations: Sequence[Station]) -> None:
+    def __init__(self, name: str, stations: Sequence[EndpointState]) -> None:
         self.name = name
         self.stations = tuple(stations)
         self.queue = Queue()
@@ -132,22 +132,22 @@ class Stop:
         return first if first > now else None
 
 
-class Stops:
+class FailoverChain:
     """The stops of a run. Decides where a job waits: at the first stop of its chain that may be asked now."""
 
-    def __init__(self, stops: Sequence[Stop]) -> None:
+    def __init__(self, stops: Sequence[Tier]) -> None:
         self._stops = {s.name: s for s in stops}
 
-    def __iter__(self) -> Iterator[Stop]:
+    def __iter__(self) -> Iterator[Tier]:
         return iter(self._stops.values())
 
-    def place(self, job: Job, why: str | None = None) -> bool:
+    def place(self, job: WorkItem, why: str | None = None) -> bool:
         """Queue the job at the first stop that may be asked now, else at the first that may be again. False: at none.
 
         `why` is what moves it, where it moves.
         """
         now = time.monotonic()
-        soonest: tuple[float, Stop] | None = None
+        soonest: tuple[float, Tier] | None = None
         for name in job.chain:
             stop = self._stops[name]
             if name in job.given_up or stop.tripped:
@@ -163,7 +163,7 @@ class Stops:
             soonest[1].queue.put(job)
         return soonest is not None
 
-    def call_back(self, stop: Stop, most: int) -> None:
+    def call_back(self, stop: Tier, most: int) -> None:
         """Bring up to `most` waiting jobs back to a stop that they would rather go to."""
         for other in self:
             for job in list(other.queue.drain()) if other is not stop else ():

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from holynb.scheduler.quota import INFINITE, Headers, Minute, Pace
 from holynb.types import Limits
 
-__all__ = ["LONGEST_WAIT_S", "Limiter", "Place", "shared"]
+__all__ = ["LONGEST_WAIT_S", "Limiter", "Permit", "shared"]
 
 #: A quota that needs longer is put to the test with one request, whose 429 tells the scheduler to move on or to stop.
 LONGEST_WAIT_S = 120.0
@@ -33,7 +33,7 @@ MOODS, MEMORY = 0.15, 128
 
 
 @dataclass(slots=True)
-class Place:
+class Permit:
     """A request's right to be under way. `sent` and `tokens_sent` are running totals, so that replies can be put in order."""
 
     at: float
@@ -96,7 +96,7 @@ class Limiter:
         return int(self._size + 1e-6)  # the sum of many small steps
 
     # -- going out -------------------------------------------------------------------------------------------------------
-    async def acquire(self, tokens: int = 0) -> Place:
+    async def acquire(self, tokens: int = 0) -> Permit:
         """Wait for a place and take it. `tokens`: what the request may cost, prompt and answer. Give it back with `release`."""
         async with self._turn:
             while (wait := self.delay(tokens)) > 0:
@@ -120,7 +120,7 @@ class Limiter:
         own = max(self._rpm.delay(1, now) if self._rpm else 0.0, self._tpm.delay(tokens, now) if self._tpm else 0.0)
         return max(self._until - now, told, own, self._pace.delay(now), 0.0)
 
-    def _take(self, tokens: int) -> Place:
+    def _take(self, tokens: int) -> Permit:
         now = self._clock()
         self.flying += 1
         self._sent += 1
@@ -130,17 +130,17 @@ class Limiter:
             self._rpm.take(1, now)
         if self._tpm:
             self._tpm.take(tokens, now)
-        return Place(now, tokens, self._sent, self._tokens_sent)
+        return Permit(now, tokens, self._sent, self._tokens_sent)
 
     # -- coming back -----------------------------------------------------------------------------------------------------
-    def release(self, place: Place) -> None:
+    def release(self, place: Permit) -> None:
         """Give a place back, whatever came of it. A second time does nothing."""
         if place.held:
             place.held = False
             self.flying -= 1
             self._changed.set()
 
-    def ok(self, place: Place, limits: Limits | None = None, used: int | None = None) -> None:
+    def ok(self, place: Permit, limits: Limits | None = None, used: int | None = None) -> None:
         """An answer came. `used`: the tokens it really took, where the server said."""
         now = self._clock()
         self._refusals = 0
@@ -153,12 +153,12 @@ class Limiter:
         self._grow(now)
         self._changed.set()
 
-    def failed(self, place: Place, limits: Limits | None = None) -> None:
+    def failed(self, place: Permit, limits: Limits | None = None) -> None:
         """It failed for another reason than a quota: no reason to grow, and none to shrink."""
         self._hear(place, limits, self._clock())
         self._changed.set()
 
-    def limited(self, place: Place, wait: float | None = None, limits: Limits | None = None) -> float:
+    def limited(self, place: Permit, wait: float | None = None, limits: Limits | None = None) -> float:
         """A 429. Everybody pauses; where it was no single one, the window is halved, once for all that were under way together.
 
         Returns the seconds of the pause.
@@ -189,7 +189,7 @@ class Limiter:
         elif self.flying > FEW:
             self._trial = _Trial(now, pause, self.flying - 1)
 
-    def _witness(self, place: Place, now: float, *, refused: bool) -> None:
+    def _witness(self, place: Permit, now: float, *, refused: bool) -> None:
         self._share += (refused - self._share) / MEMORY
         trial = self._trial
         if trial is None or place.at > trial.at:
@@ -208,7 +208,7 @@ class Limiter:
         if not self._own:
             self._pace.refused(now, pause)
 
-    def _hear(self, place: Place, limits: Limits | None, now: float) -> None:
+    def _hear(self, place: Permit, limits: Limits | None, now: float) -> None:
         if limits is not None:
             self._requests.hear((limits.requests, limits.requests_left, limits.requests_reset), place.sent, now)
             self._tokens.hear((limits.tokens, limits.tokens_left, limits.tokens_reset), place.tokens_sent, now)

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from holynb.errors import Fault
-from holynb.scheduler.failover import Job
+from holynb.scheduler.failover import WorkItem
 from holynb.types import Timeouts
 
 __all__ = ["LONGEST_WAIT_S", "Policy", "pause"]
@@ -34,7 +34,7 @@ class Policy:
     backoff: float = 1.0
 
 
-def pause(job: Job, fault: Fault, policy: Policy) -> float | None:
+def pause(job: WorkItem, fault: Fault, policy: Policy) -> float | None:
     """Seconds until the job may be sent to the same stop again; None where it may not. Counts the fault on the job.
 
     A 429 is the limiter's: waiting it out is not an attempt of the budget.

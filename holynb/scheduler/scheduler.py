@@ -14,12 +14,12 @@ from decimal import Decimal
 
 from holynb.errors import Fault
 from holynb.journal import Journal
-from holynb.scheduler.attempt import Going, Heard, answer, answered, asked, failure, paid, unsent, within
+from holynb.scheduler.attempt import Heard, InFlight, answer, answered, asked, failure, paid, unsent, within
 from holynb.scheduler.budget import FREE, Money
-from holynb.scheduler.failover import Job, Station, Stop, Stops
-from holynb.scheduler.limiter import Place
+from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
+from holynb.scheduler.limiter import Permit
 from holynb.scheduler.retry import Policy, pause, too_long
-from holynb.scheduler.validation import Judge
+from holynb.scheduler.validation import ResponseValidator
 from holynb.types import Completion, Ended, Failed, Outcome, Paused, Started, Usage
 
 __all__ = ["PROOF_S", "Scheduler"]
@@ -31,9 +31,11 @@ PROOF_S = 2.0
 class Scheduler:
     """Runs jobs to their ends. `run` once; `stop` and `expire` from the io loop. `error` holds a fault of ours, if one came up."""
 
-    def __init__(self, stops: Sequence[Stop], policy: Policy, journal: Journal, money: Money, judge: Judge | None = None) -> None:
+    def __init__(
+        self, stops: Sequence[Tier], policy: Policy, journal: Journal, money: Money, judge: ResponseValidator | None = None
+    ) -> None:
         self.error: Exception | None = None
-        self._stops = Stops(stops)
+        self._stops = FailoverChain(stops)
         self._policy = policy
         self._journal = journal
         self._money = money
@@ -43,7 +45,7 @@ class Scheduler:
         self._waiting: set[asyncio.Task[None]] = set()
         self._left = 0
         self._over = asyncio.Event()
-        self._jobs: list[Job] = []
+        self._jobs: list[WorkItem] = []
         self._why = Outcome("cancelled")
         self._stopping = False
         self._places = asyncio.Semaphore(policy.most or 1 << 30)
@@ -51,7 +53,7 @@ class Scheduler:
         if len(stations) == 1:
             stations[0].breaker.limit = 1 << 62  # nowhere else to go: rows end after their retries instead of waiting for a probe
 
-    async def run(self, jobs: Sequence[Job]) -> None:
+    async def run(self, jobs: Sequence[WorkItem]) -> None:
         """Send every job and return when each row has ended."""
         self._jobs, self._left = list(jobs), len(jobs)
         timer = asyncio.get_running_loop().call_later(self._policy.deadline, self.expire) if self._policy.deadline else None
@@ -69,7 +71,7 @@ class Scheduler:
             await self._halt()
             self._sweep()
 
-    def add(self, job: Job) -> bool:
+    def add(self, job: WorkItem) -> bool:
         """One more job while the run goes on. False, and it is not taken, where nobody may be asked any more."""
         if placed := self._stops.place(job):
             self._jobs.append(job)
@@ -93,7 +95,7 @@ class Scheduler:
         self.stop(hard=True)
 
     # -- one endpoint ----------------------------------------------------------------------------------------------
-    async def _pump(self, stop: Stop, station: Station) -> None:
+    async def _pump(self, stop: Tier, station: EndpointState) -> None:
         # The place before the job: what is taken from the queue goes out at once, so a trip, a stop or an open circuit finds all
         # that waits in it; and a pause is waited out here, where it holds no lane.
         while station.tripped is None:
@@ -112,14 +114,14 @@ class Scheduler:
                 self._release(station, place)
                 continue
             station.probing = station.breaker.half_open(time.monotonic())
-            task = asyncio.create_task(self._serve(taken[0], stop, station, Going(place, taken[1])))
+            task = asyncio.create_task(self._serve(taken[0], stop, station, InFlight(place, taken[1])))
             self._tasks.add(task)
             task.add_done_callback(self._landed)
             if not station.proof.is_set():
                 await within(station.proof.wait(), PROOF_S)
                 station.proof.set()
 
-    async def _take(self, stop: Stop, station: Station) -> tuple[Job, Decimal] | None:
+    async def _take(self, stop: Tier, station: EndpointState) -> tuple[WorkItem, Decimal] | None:
         """The next job and what is set aside for it; None where it is wanted no more or the budget has no room, and the row has ended."""
         job, budget = stop.queue.pop(), self._money.budget
         worst = self._money.worst(asked(job, station, self._judge), station.route) if budget else Decimal(0)
@@ -128,7 +130,7 @@ class Scheduler:
         await self._end(job, unsent(job, station, self._money) or failure(job, station, self._money.refusal(worst)))
         return None
 
-    def _release(self, station: Station, place: Place) -> None:
+    def _release(self, station: EndpointState, place: Permit) -> None:
         station.limiter.release(place)
         self._places.release()
 
@@ -143,7 +145,7 @@ class Scheduler:
             self.error = exc if isinstance(exc, Exception) else RuntimeError(str(exc))
             self._over.set()
 
-    async def _serve(self, job: Job, stop: Stop, station: Station, going: Going) -> None:
+    async def _serve(self, job: WorkItem, stop: Tier, station: EndpointState, going: InFlight) -> None:
         """One attempt, to whatever end."""
         cost: Decimal | None = None
         try:
@@ -168,14 +170,14 @@ class Scheduler:
         finally:
             self._release(station, going.place)
 
-    async def _attempt(self, job: Job, station: Station) -> Heard:
+    async def _attempt(self, job: WorkItem, station: EndpointState) -> Heard:
         """Send, and listen to the end."""
         job.attempts += 1
         self._journal.append(Started(job.request.row, job.attempts, str(station.route), time.time()))
         return await answer(job, station, self._policy.timeouts, self._journal.say, self._judge)
 
     # -- what follows ----------------------------------------------------------------------------------------------
-    def _recovered(self, stop: Stop, station: Station) -> None:
+    def _recovered(self, stop: Tier, station: EndpointState) -> None:
         """An answer: an endpoint that was given up for a while gets its rows back."""
         station.proof.set()
         was_open = station.breaker.opened is not None
@@ -185,14 +187,14 @@ class Scheduler:
         if was_open:
             self._stops.call_back(stop, len(self._jobs))
 
-    def _heard(self, station: Station, fault: Fault, place: Place) -> float | None:
+    def _heard(self, station: EndpointState, fault: Fault, place: Permit) -> float | None:
         """Tell the limiter. Returns the pause that a 429 begins for everybody there, seconds; None for what begins none."""
         if fault.kind == "rate_limit" and not too_long(fault):
             return station.limiter.limited(place, fault.wait, fault.limits)
         station.limiter.failed(place, fault.limits)
         return None
 
-    async def _after(self, job: Job, stop: Stop, station: Station, fault: Fault, paused: float | None) -> None:
+    async def _after(self, job: WorkItem, stop: Tier, station: EndpointState, fault: Fault, paused: float | None) -> None:
         """Wait and ask again, move on to the next stop, or end the row."""
         station.proof.set()
         opened = station.breaker.failed(fault.kind, time.monotonic())
@@ -218,12 +220,14 @@ class Scheduler:
             for waiting in list(stop.queue.drain()):
                 await self._again(waiting, stop, station, fault)
 
-    def _probe(self, stop: Stop) -> None:
+    def _probe(self, stop: Tier) -> None:
         """The circuit is half-open: one row that would rather be here tries whether the endpoint is back."""
         if not stop.queue and not self._stopping:
             self._stops.call_back(stop, 1)
 
-    async def _again(self, job: Job, stop: Stop, station: Station, fault: Fault, *, wait: float = 0.0, first: bool = False) -> None:
+    async def _again(
+        self, job: WorkItem, stop: Tier, station: EndpointState, fault: Fault, *, wait: float = 0.0, first: bool = False
+    ) -> None:
         """Back into a queue: the front of its own where asked, else wherever may be asked now; the end where all have been tripped."""
         if wait:
             await asyncio.sleep(wait)
@@ -232,14 +236,14 @@ class Scheduler:
         elif not self._stops.place(job, f"{station.route}: {fault.message}"):
             await self._end(job, failure(job, station, stop.tripped or fault))
 
-    async def _trip(self, stop: Stop, station: Station, fault: Fault) -> None:
+    async def _trip(self, stop: Tier, station: EndpointState, fault: Fault) -> None:
         """Nothing will succeed at this endpoint any more: what waits for it alone moves on or ends at once, unsent."""
         station.tripped = fault
         if stop.tripped:
             for job in list(stop.queue.drain()):
                 await self._fail(job, stop, station, fault)
 
-    async def _fail(self, job: Job, stop: Stop, station: Station, fault: Fault) -> None:
+    async def _fail(self, job: WorkItem, stop: Tier, station: EndpointState, fault: Fault) -> None:
         """This endpoint has failed the job: another station of the stop, the next stop of its chain, or the end."""
         if fault.stops and stop.tripped is None and not self._stopping:
             stop.queue.put(job, first=True)
@@ -250,18 +254,18 @@ class Scheduler:
             return
         if fault.retry and job.followers and not self._stopping:
             # What failed by bad luck may succeed for the next row that asks the same; what the request itself causes will not.
-            heir, job.followers = Job(replace(job.request, row=job.followers[0]), job.chain, job.followers[1:]), []
+            heir, job.followers = WorkItem(replace(job.request, row=job.followers[0]), job.chain, job.followers[1:]), []
             self.add(heir)
         await self._end(job, failure(job, station, fault))
 
     # -- ends ------------------------------------------------------------------------------------------------------
-    def _count(self, job: Job, station: Station, said: Completion | Fault) -> Decimal | None:
+    def _count(self, job: WorkItem, station: EndpointState, said: Completion | Fault) -> Decimal | None:
         """Add an attempt's tokens and dollars to the row's and to what was paid today; returns the dollars."""
         bill = paid(job, station.route, self._money, said)
         self._journal.pay(bill)
         return bill.cost
 
-    async def _end(self, job: Job, outcome: Outcome) -> None:
+    async def _end(self, job: WorkItem, outcome: Outcome) -> None:
         """End the row and those that asked the same. Returns when the answer is on disk, so that a lane frees only then."""
         if self._journal.rows[job.request.row] is not None:
             return

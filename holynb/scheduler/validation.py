@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb.errors import Fault
-from holynb.scheduler.failover import Job
+from holynb.scheduler.failover import WorkItem
 from holynb.schema import Schema
 from holynb.types import Completion, Endpoint, Message, Request, Route
 
-__all__ = ["Judge", "native"]
+__all__ = ["ResponseValidator", "native"]
 
 #: The wires that carry a schema beside the prompt.
 NATIVE = ("openai", "azure", "anthropic", "gemini", "pool")
@@ -47,7 +47,7 @@ def native(endpoint: Endpoint) -> bool:
 
 
 @dataclass(slots=True)
-class Judge:
+class ResponseValidator:
     """One run's schema. `words` are the routes that get it as words in the prompt; a server that refuses it otherwise joins them.
 
     `stronger` names the stop that a row goes to from its route once its answer stays invalid. Owned by the io loop.
@@ -58,7 +58,7 @@ class Judge:
     stronger: Mapping[Route, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, schema: Schema, endpoints: Iterable[Endpoint], stronger: Mapping[Route, str]) -> Judge:
+    def of(cls, schema: Schema, endpoints: Iterable[Endpoint], stronger: Mapping[Route, str]) -> ResponseValidator:
         """A judge that knows which of these endpoints take a schema."""
         return cls(schema, {e.route for e in endpoints if not native(e)}, stronger)
 
@@ -70,7 +70,7 @@ class Judge:
             return replace(request, messages=again, schema=None if route in self.words else request.schema)
         return replace(request, messages=self.schema.instruct(request.messages), schema=None) if route in self.words else request
 
-    def hold(self, job: Job, said: Completion) -> None:
+    def hold(self, job: WorkItem, said: Completion) -> None:
         """Raise Fault (invalid_output) where an answer does not hold; the first time the job is made to ask again."""
         wrong = self.schema.check(said.text).error if job.request.schema is not None else None
         if wrong is None:
@@ -79,7 +79,7 @@ class Judge:
         facts: dict[str, Any] = {"usage": said.usage, "model": said.model, "raw": said.text[:2000]}
         raise self._invalid(job, said.text, wrong, f"the answer does not hold to the schema{cut}: {wrong}", facts)
 
-    def _invalid(self, job: Job, text: str, wrong: str, message: str, facts: Mapping[str, Any]) -> Fault:
+    def _invalid(self, job: WorkItem, text: str, wrong: str, message: str, facts: Mapping[str, Any]) -> Fault:
         """The fault of an answer that does not hold: the first is to be repaired, the second ends the row or moves it on."""
         if job.again is None:
             job.again = self.schema.repair(job.request.messages, text, wrong)
@@ -91,7 +91,7 @@ class Judge:
             job.chain = (*job.chain, stronger)
         return Fault("invalid_output", message, retry=False, **facts)
 
-    def refused(self, job: Job, route: Route, sent: Request, fault: Fault) -> Fault:
+    def refused(self, job: WorkItem, route: Route, sent: Request, fault: Fault) -> Fault:
         """The fault as the scheduler is to see it: a server that does not know structured output is asked again, in words."""
         if fault.kind not in MAYBE or fault.status is None or sent.schema is None:
             return fault

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from holynb.types import Endpoint
     from holynb.ui.cell import Host
 
-__all__ = ["COMMANDS", "Command", "ask_key", "help_text", "run"]
+__all__ = ["COMMANDS", "LineCommand", "ask_key", "help_text", "run"]
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class LineCommand:
     """One word. `does` gets the magic and the words after it, and returns the line's value (None for what only prints)."""
 
     usage: str
@@ -186,7 +186,7 @@ def _run(magic: Host, rest: Sequence[str]) -> Any:
     if said.get("use"):
         if len(left) > 1:
             raise BadOption(f"{left[1]!r} is one word too many: %infer run --use NAME takes one route and options.")
-        return magic.send(grammar.Line(route=left[0] if left else None, said=said), "")
+        return magic.send(grammar.CellLine(route=left[0] if left else None, said=said), "")
     if said.pop("only", None) is None or len(left) > 1:
         raise BadOption(
             "%infer run takes --only failed [RUN] (a run's failed rows again; default: the last) or --use NAME [ROUTE] (a saved prompt). "
@@ -258,32 +258,32 @@ def _only(word: str, said: Mapping[str, Any], known: Collection[str]) -> None:
             raise BadOption(f"%infer {word} does not take {grammar.flag(name)}. It takes {flags}.")
 
 
-COMMANDS: dict[str, Command] = {
-    "help": Command("help [COMMAND]", "this list, or one command", _help),
-    "status": Command("status", "runs that go on, and local pools", _status),
-    "runs": Command("runs [N]", "the newest runs of the run log", _runs),
-    "show": Command(
+COMMANDS: dict[str, LineCommand] = {
+    "help": LineCommand("help [COMMAND]", "this list, or one command", _help),
+    "status": LineCommand("status", "runs that go on, and local pools", _status),
+    "runs": LineCommand("runs [N]", "the newest runs of the run log", _runs),
+    "show": LineCommand(
         "show [RUN] [--show WHAT] | --replay FILE [--speed X]", "any run again, of this session or of the run log; or a recorded one", _show
     ),
-    "stop": Command("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
-    "resume": Command("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
-    "run": Command(
+    "stop": LineCommand("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
+    "resume": LineCommand("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
+    "run": LineCommand(
         "run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run
     ),
-    "models": Command(
+    "models": LineCommand(
         "models [PROVIDER] [--api-base URL]",
         "routes with their prices, and where each key comes from; what a server of yours serves",
         _models,
     ),
-    "key": Command("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
-    "panel": Command("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", commands.panel),
-    "dash": Command("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", commands.dash),
-    "pool": Command("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
-    "prompts": Command("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", money.prompts),
-    "cost": Command("cost [--month]", "what was spent, by day and route; this month so far and where it leads", money.cost),
-    "cache": Command(
+    "key": LineCommand("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
+    "panel": LineCommand("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", commands.panel),
+    "dash": LineCommand("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", commands.dash),
+    "pool": LineCommand("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
+    "prompts": LineCommand("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", money.prompts),
+    "cost": LineCommand("cost [--month]", "what was spent, by day and route; this month so far and where it leads", money.cost),
+    "cache": LineCommand(
         "cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", money.cache
     ),
-    "bench": Command("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{bench.HELP}", money.bench),
-    "roi": Command("roi [R1,R2] [options]", f"API prices against your own GPUs, a month of a given load\n{roi.HELP}", money.roi),
+    "bench": LineCommand("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{bench.HELP}", money.bench),
+    "roi": LineCommand("roi [R1,R2] [options]", f"API prices against your own GPUs, a month of a given load\n{roi.HELP}", money.roi),
 }

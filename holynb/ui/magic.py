@@ -16,7 +16,7 @@ from traitlets.config import Configurable
 
 from holynb.config import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
-from holynb.ui.cell import Step, Work, complete, displayhook, grammar, transform
+from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, transform
 
 if TYPE_CHECKING:
     from holynb.run import Plan, Run
@@ -65,7 +65,7 @@ class InferMagic(Configurable):
 
         with _plainly("--debug" in line):
             work = self._line(line) if cell is None else self._cell(line, cell)
-            while isinstance(work, Step):
+            while isinstance(work, LineStep):
                 work = work.then(wait(work.run, work.page))
             return self._finish(work, wait(work.run, work.page)) if isinstance(work, Work) else work
 
@@ -84,7 +84,7 @@ class InferMagic(Configurable):
 
         with _plainly("--debug" in line):
             work = prepare()
-            while isinstance(work, Step):
+            while isinstance(work, LineStep):
                 work = work.then(await follow(work.run, work.page))
             return self._finish(work, await follow(work.run, work.page)) if isinstance(work, Work) else work
 
@@ -92,7 +92,7 @@ class InferMagic(Configurable):
     def _cell(self, line: str, body: str) -> Any:
         return self.send(grammar.parse(line), body)
 
-    def send(self, said: grammar.Line, body: str) -> Any:
+    def send(self, said: grammar.CellLine, body: str) -> Any:
         """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
         from holynb.prompts import saved
         from holynb.run import plan, resume

@@ -92,12 +92,12 @@ def main() -> None:
     from transformers import AutoModelForCausalLM
 
     from holynb.pool.engine.runner import Runner
-    from holynb.pool.server.tokenizer import Text
+    from holynb.pool.server.tokenizer import ChatTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(said.folder, dtype=torch.float32).eval()
     runner = Runner(said.folder)
     torch.set_num_threads(int(said.threads))
-    text = Text(said.folder)
+    text = ChatTokenizer(said.folder)
     print(
         "| batch | transformers tok/CPU s | llama.cpp, 4 bits | ours | of transformers | rows equal: ours | llama.cpp |\n|---|---|---|---|---|---|---|"
     )

@@ -103,7 +103,7 @@ def errors(runner: Any) -> dict[str, float]:
 
     import torch
 
-    from holynb.pool.engine.model import Decoder, Layer, Part, Weights
+    from holynb.pool.engine.model import Decoder, Layer, Pass, Weights
     from kernels_support.gpu.attention import Span, attend_reference, causal, runs
     from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill
 
@@ -122,12 +122,12 @@ def errors(runner: Any) -> dict[str, float]:
         spans = torch.tensor([(0, b - a, b)], dtype=torch.int32, device=device)
         where = torch.arange(a, b, device=device, dtype=torch.int32)
         return model.forward(
-            Part(ids[a:b], where, slots(a, b), Prefill(table, tiles, spans, page), torch.tensor([b - a - 1], device=device)), kv
+            Pass(ids[a:b], where, slots(a, b), Prefill(table, tiles, spans, page), torch.tensor([b - a - 1], device=device)), kv
         )
 
     def decode(i: int, parts: int) -> Any:
         where = torch.tensor([i], device=device, dtype=torch.int32)
-        return model.forward(Part(ids[i : i + 1], where, slots(i, i + 1), Decode(table, where + 1, page, parts)), kv)
+        return model.forward(Pass(ids[i : i + 1], where, slots(i, i + 1), Decode(table, where + 1, page, parts)), kv)
 
     with torch.inference_mode():
         w = model.weights
@@ -142,7 +142,7 @@ def errors(runner: Any) -> dict[str, float]:
         cache = torch.zeros(kv.shape[0], 2, kv.shape[2], 64 * page, kv.shape[4], device=device)
         where = torch.arange(length, device=device)
         truth = plain.forward(
-            Part(ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)),
+            Pass(ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)),
             cache,
         )
         del wide, plain, cache
@@ -157,7 +157,7 @@ def errors(runner: Any) -> dict[str, float]:
         alone = said["decoded"]
         many = 64
         where = torch.full((many,), length - 1, device=device, dtype=torch.int32)
-        last = Part(
+        last = Pass(
             ids[-1:].expand(many).contiguous(),
             where,
             torch.full_like(where, -1),

@@ -14,24 +14,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from holynb.pool.engine.cache import Blocks
-from holynb.pool.engine.inputs import Lanes
-from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.inputs import DecodeBatch
+from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Job, Seq, Step
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.limits import BatchLimits
 
 ROWS, PROMPT, NEW = 256, 128, 128
 
 
-class Anew(Lanes):
-    """Lanes that remember nothing from one step to the next."""
+class Anew(DecodeBatch):
+    """DecodeBatch that remember nothing from one step to the next."""
 
     def decode(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
         return super().decode(seqs, mixed=True)
 
 
-def measure(flights: int, kind: type[Lanes]) -> dict[str, float]:
+def measure(flights: int, kind: type[DecodeBatch]) -> dict[str, float]:
     """Microseconds a step of planning, lanes and commit, in the steps that decode alone."""
-    batch = Scheduler(Blocks(20_000, 16), Limits(batch=ROWS, chunk=8192, max_len=2112), flights)
+    batch = BatchScheduler(Blocks(20_000, 16), BatchLimits(batch=ROWS, chunk=8192, max_len=2112), flights)
     lanes = [kind(ROWS, 132, 16, first=2 * ROWS * i) for i in range(flights)]
     for i in range(ROWS):
         batch.add(Job(i, tuple(range(5, 5 + PROMPT)), NEW, 0.6, ignore_eos=True))
@@ -61,7 +61,7 @@ def measure(flights: int, kind: type[Lanes]) -> dict[str, float]:
 
 def main() -> None:
     for flights in (1, 2, 3, 4):
-        for name, kind in {"filled anew": Anew, "kept": Lanes}.items():
+        for name, kind in {"filled anew": Anew, "kept": DecodeBatch}.items():
             found = measure(flights, kind)
             print(
                 f"{flights} under way, {ROWS // flights} rows a step, lanes {name}: " + ", ".join(f"{k} {v:.0f}" for k, v in found.items()),

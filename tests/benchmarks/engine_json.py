@@ -79,10 +79,10 @@ def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
     from holynb.pool.engine import constrained
     from holynb.pool.engine.runner import Job, Runner
     from holynb.pool.server.grammar import checked
-    from holynb.pool.server.tokenizer import Text
+    from holynb.pool.server.tokenizer import ChatTokenizer
 
-    runner, text, spent = Runner(folder), Text(folder), [0.0, 0]
-    masks = constrained.Grammars.masks
+    runner, text, spent = Runner(folder), ChatTokenizer(folder), [0.0, 0]
+    masks = constrained.GrammarCompiler.masks
 
     def timed(self: Any, matchers: list[Any]) -> Any:
         begin = time.perf_counter()
@@ -91,7 +91,7 @@ def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
         spent[1] += 1
         return made
 
-    constrained.Grammars.masks = timed  # type: ignore[method-assign]
+    constrained.GrammarCompiler.masks = timed  # type: ignore[method-assign]
     begin = time.perf_counter()
     grammars = [checked(json.dumps(s)) for s in SCHEMAS]
     check = (time.perf_counter() - begin) / len(SCHEMAS)

@@ -26,8 +26,8 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 
 from holynb.pool.engine.cache import pages
 from holynb.pool.engine.load import load, made_up, opened
-from holynb.pool.engine.model import Decoder, Layer, Part, Weights, rope_table
-from holynb.pool.engine.sequence import Job, Row, Seq
+from holynb.pool.engine.model import Decoder, Layer, Pass, Weights, rope_table
+from holynb.pool.engine.sequence import Job, PrefillChunk, Seq
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read
 
@@ -90,7 +90,7 @@ def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
     if device.type == "cpu":
         seq = Seq(Job(0, tuple(ids.tolist()), 1))
         seq.blocks = list(range(blocks))
-        part = part_of([Row(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv)
+        part = part_of([PrefillChunk(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv)
         part.last = last
     else:
         from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Prefill
@@ -99,7 +99,7 @@ def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
         spans = torch.tensor([(0, LENGTH, LENGTH)], dtype=torch.int32, device=device)
         where = torch.arange(LENGTH, device=device, dtype=torch.int32)
         table = torch.arange(blocks, dtype=torch.int32, device=device)[None]
-        part = Part(ids.int(), where, where.clone(), Prefill(table, tiles, spans, PAGE), last)
+        part = Pass(ids.int(), where, where.clone(), Prefill(table, tiles, spans, PAGE), last)
     return model.forward(part, kv).float()
 
 

@@ -73,9 +73,9 @@ def main() -> None:
 def measure(said: argparse.Namespace, folder: Path) -> None:
     from holynb import pools
     from holynb.pool.engine.runner import Runner
-    from holynb.pool.server.tokenizer import Text
+    from holynb.pool.server.tokenizer import ChatTokenizer
 
-    runner, text = Runner(folder), Text(folder)
+    runner, text = Runner(folder), ChatTokenizer(folder)
     info = pools.start()
     me = psutil.Process()
     # The supervisor's children are the server and its ranks: whoever carries the pool's name.

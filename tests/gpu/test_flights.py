@@ -21,11 +21,11 @@ from holynb.pool.engine.cache import Blocks  # noqa: E402
 from holynb.pool.engine.graphs import Graphs  # noqa: E402
 from holynb.pool.engine.pipeline import Alone  # noqa: E402
 from holynb.pool.engine.runner import Job, Runner  # noqa: E402
-from holynb.pool.engine.scheduler import Scheduler  # noqa: E402
-from holynb.pool.fit.limits import Limits  # noqa: E402
+from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
+from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
-LIMITS = Limits(batch=4, chunk=128, max_len=256)
+LIMITS = BatchLimits(batch=4, chunk=128, max_len=256)
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -52,7 +52,7 @@ def answers(folder: Path, flights: int, blocks: int) -> dict[int, list[int]]:
     """What the jobs get, with so many steps under way (0: the plain engine)."""
     runner = Runner(folder, dtype="float32", device=DEVICE if flights else "cpu", memory=0.1 if flights and DEVICE != "cpu" else 0.9)
     runner.limits, runner.blocks = LIMITS, Blocks(blocks, 16)
-    runner.batch = Scheduler(runner.blocks, LIMITS, max(1, flights))
+    runner.batch = BatchScheduler(runner.blocks, LIMITS, max(1, flights))
     if flights:
         was: Any = runner.engine
         runner.engine = Graphs(was.model, was.kv, 16, LIMITS, stage=Turns(flights))

@@ -23,9 +23,9 @@ from holynb.pool.engine import graphs as module  # noqa: E402
 from holynb.pool.engine.cache import Blocks  # noqa: E402
 from holynb.pool.engine.graphs import Graphs  # noqa: E402
 from holynb.pool.engine.runner import Job, Runner  # noqa: E402
-from holynb.pool.engine.scheduler import Scheduler  # noqa: E402
+from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
-from holynb.pool.fit.limits import Limits  # noqa: E402
+from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.server.grammar import checked  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -39,9 +39,9 @@ pytestmark = [
 def made(folder: Path, *, fast: bool, blocks: int = 64, **limits: int) -> Runner:
     """A float32 runner, by the GPU's engine or the plain one."""
     runner = Runner(folder, dtype="float32", device=DEVICE if fast else "cpu", memory=0.1 if DEVICE != "cpu" and fast else 0.9)
-    runner.limits = Limits(**{"batch": 4, "chunk": 128, "max_len": 256} | limits)
+    runner.limits = BatchLimits(**{"batch": 4, "chunk": 128, "max_len": 256} | limits)
     runner.blocks = Blocks(blocks, 16)
-    runner.batch = Scheduler(runner.blocks, runner.limits)
+    runner.batch = BatchScheduler(runner.blocks, runner.limits)
     if fast:
         was: Any = runner.engine
         runner.engine = Graphs(was.model, was.kv, 16, runner.limits)

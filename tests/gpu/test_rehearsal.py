@@ -22,13 +22,13 @@ from holynb.pool.engine.model import Decoder, Joins  # noqa: E402
 from holynb.pool.engine.pipeline import Alone  # noqa: E402
 from holynb.pool.engine.precompile import launches  # noqa: E402
 from holynb.pool.engine.runner import Job, Runner  # noqa: E402
-from holynb.pool.fit.limits import Limits  # noqa: E402
+from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 from holynb.pool.fit.spec import Spec, read  # noqa: E402
 from kernels_support.gpu import lang  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
 
-LIMITS = Limits(batch=32, chunk=256, max_len=544)
+LIMITS = BatchLimits(batch=32, chunk=256, max_len=544)
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),

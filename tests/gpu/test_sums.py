@@ -20,7 +20,7 @@ def rank(number: int, address: str, out: Path) -> None:
 
     from torch import distributed
 
-    from holynb.pool.engine.symmetric import Shared, readable
+    from holynb.pool.engine.symmetric import SymmetricMemory, readable
     from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
     from kernels_support.gpu.norms import add_rms_norm
 
@@ -32,7 +32,7 @@ def rank(number: int, address: str, out: Path) -> None:
     if not readable(group, device):
         said.append("unreadable")
     else:
-        shared = Shared(group, device, (3, ROWS, HIDDEN), torch.bfloat16)
+        shared = SymmetricMemory(group, device, (3, ROWS, HIDDEN), torch.bfloat16)
         distributed.barrier(group)
         torch.manual_seed(7)  # weights and residuals are the same on both
         weight = torch.rand(HIDDEN, device=device, dtype=torch.bfloat16)

@@ -81,9 +81,9 @@ def figures(pool: Pool) -> dict[str, float]:
 def expected(folder: Path) -> list[str]:
     """What one process answers."""
     from holynb.pool.engine.runner import Job, Runner
-    from holynb.pool.server.tokenizer import Text
+    from holynb.pool.server.tokenizer import ChatTokenizer
 
-    runner, text = Runner(folder), Text(folder)
+    runner, text = Runner(folder), ChatTokenizer(folder)
     said: dict[int, list[int]] = {i: [] for i in range(len(PROMPTS))}
     for i, ids in enumerate(PROMPTS):
         runner.add(Job(i, tuple(ids), TOKENS + i, ignore_eos=True))

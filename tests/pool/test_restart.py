@@ -18,9 +18,9 @@ import pytest
 from pool_fake import Pool, Pools
 
 from holynb.pool.server import config
-from holynb.pool.server.config import Plan
+from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.rank import Rank, culprit
-from holynb.pool.server.replica import Generation, Replica, Wanted
+from holynb.pool.server.replica import Generation, GenerationRequest, Replica
 from kernels_support.jupyter.supervisor import Command
 
 HERE = Path(__file__).parent.parent
@@ -152,7 +152,7 @@ def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pyte
     """It keeps its socket open: nothing but its silence tells."""
     monkeypatch.setattr("holynb.pool.server.rank._BEAT_S", 0.1)
     monkeypatch.setattr("holynb.pool.server.rank._BEATS", 5)
-    plan = Plan("echo", "m", tmp_path, runner="fake_runner:Runner")
+    plan = PoolConfig("echo", "m", tmp_path, runner="fake_runner:Runner")
     command = replace(
         config.command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"}
     )
@@ -162,7 +162,7 @@ def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pyte
         replica = Replica([(command, config.load(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
         await replica.start()
         assert await replica.ready()
-        row = Generation(Wanted(tuple(range(40)), 40, 0.0, 1.0, 0, None, ()))
+        row = Generation(GenerationRequest(tuple(range(40)), 40, 0.0, 1.0, 0, None, ()))
         replica.add(row)
         while len(row.tokens) < 3:  # a step takes longer than the beats that may be missed: a rank that computes answers all the same
             await row.news(0.0)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.errors import BadOption
-from holynb.pricing.roi import ARTICLE, Load, Own, about, listed, parse_own, parse_tokens, roi
+from holynb.pricing.roi import ARTICLE, Own, Workload, about, listed, parse_own, parse_tokens, roi
 from holynb.types import Route
 
-ARTICLES = Load(10_000, (333, 667))
+ARTICLES = Workload(10_000, (333, 667))
 A100S = Own(4, "A100-80GB", Decimal(2))
 pytestmark = pytest.mark.usefixtures("no_project")
 
@@ -32,7 +32,7 @@ def test_the_articles_table():
 
 
 def test_input_and_output_have_their_own_prices():
-    (line,) = roi(Load(1000, (1000, 1000), out_share=0.25), [Route("openai", "gpt-4.1")]).lines
+    (line,) = roi(Workload(1000, (1000, 1000), out_share=0.25), [Route("openai", "gpt-4.1")]).lines
     assert line.month == (Decimal("105"), Decimal("105"))  # 22.5 M in at $2, 7.5 M out at $8
 
 
@@ -49,7 +49,7 @@ def test_own_gpus_cost_by_the_hour_and_the_saving_is_a_share_of_that():
     (line,) = told.lines
     assert [round(s, 3) for s in line.saving] == [Decimal("0.722"), Decimal("0.861")]
     assert line.flips_at == 48_000  # 720 M tokens a month at $8 are $5,760
-    assert roi(Load(line.flips_at, (500, 500)), [line.route], A100S).lines[0].saving == (0, 0)
+    assert roi(Workload(line.flips_at, (500, 500)), [line.route], A100S).lines[0].saving == (0, 0)
 
 
 def test_more_load_than_they_carry_needs_more_of_them():
@@ -75,15 +75,15 @@ def test_where_a_token_of_full_gpus_is_dearer_nothing_ever_flips():
 )
 def test_at_the_load_where_it_flips_both_cost_the_same(per_day, tokens, share, devices, hour, speed, used):
     own = Own(devices, "X", hour, speed, used)
-    told = roi(Load(per_day, (tokens, tokens), share), listed("openai"), own)
+    told = roi(Workload(per_day, (tokens, tokens), share), listed("openai"), own)
     assert told.advice
     for line in told.lines:
         if line.flips_at is None:
             assert told.own_per_million is not None
             assert told.own_per_million >= min(line.input, line.output)
             continue
-        at = roi(Load(line.flips_at, (tokens, tokens), share), [line.route], own).lines[0]
-        below = roi(Load(max(line.flips_at - 1, 0.5), (tokens, tokens), share), [line.route], Own(devices, "X", hour)).lines[0]
+        at = roi(Workload(line.flips_at, (tokens, tokens), share), [line.route], own).lines[0]
+        below = roi(Workload(max(line.flips_at - 1, 0.5), (tokens, tokens), share), [line.route], Own(devices, "X", hour)).lines[0]
         assert at.month[0] >= own.month() * Decimal("0.999999")
         assert line.flips_at == 1 or below.saving[0] > Decimal("-0.000001")
 
@@ -168,10 +168,10 @@ def test_gpus_that_cannot_be(text):
 @pytest.mark.parametrize(
     "made",
     [
-        lambda: Load(0, (1, 2)),
-        lambda: Load(float("nan"), (1, 2)),
-        lambda: Load(1, (2, 1)),
-        lambda: Load(1, (1, 2), 1.5),
+        lambda: Workload(0, (1, 2)),
+        lambda: Workload(float("nan"), (1, 2)),
+        lambda: Workload(1, (2, 1)),
+        lambda: Workload(1, (1, 2), 1.5),
         lambda: Own(0, "X", Decimal(1)),
         lambda: Own(1, "X", Decimal(0)),
         lambda: Own(1, "X", Decimal("NaN")),

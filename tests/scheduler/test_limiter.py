@@ -13,7 +13,7 @@ import pytest
 from servers import virtual
 from servers.virtual import Quota
 
-from holynb.scheduler.limiter import Limiter, Place, shared
+from holynb.scheduler.limiter import Limiter, Permit, shared
 from holynb.types import Limits
 
 
@@ -36,7 +36,7 @@ def drive(quota: Quota, rows: int, *, tokens: Callable[[int], int] = lambda row:
         queue, start, answered, most = list(range(rows)), loop.time(), 0, 0
         tasks: set[asyncio.Task[None]] = set()
 
-        async def serve(row: int, place: Place) -> None:
+        async def serve(row: int, place: Permit) -> None:
             nonlocal answered
             ok, wait, limits = await quota.ask(tokens(row))
             if ok:

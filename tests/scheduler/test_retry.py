@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from holynb.errors import Fault
-from holynb.scheduler.failover import Job
+from holynb.scheduler.failover import WorkItem
 from holynb.scheduler.retry import LONGEST_BACKOFF_S, LONGEST_WAIT_S, Policy, backoff, pause, too_long
 from holynb.types import Message, Request, Route
 
 
-def job() -> Job:
-    return Job(Request(0, (Message("user", "x"),), Route("test", "model")), ("test/model",))
+def job() -> WorkItem:
+    return WorkItem(Request(0, (Message("user", "x"),), Route("test", "model")), ("test/model",))
 
 
 def test_the_wait_that_a_server_asks_for_is_kept_to() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scheduled import FAST, drive, ends, request
 
 from holynb.errors import KINDS, Fault
-from holynb.scheduler.failover import Job
+from holynb.scheduler.failover import WorkItem
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
 from holynb.types import Failed, Paused, Started, Timeouts
@@ -309,7 +309,7 @@ def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
 
 def test_rows_that_ask_the_same_share_one_answer():
     engine = Scripted(always(said("same", tokens_out=4)))
-    jobs = [Job(request(0), ("test/model",), followers=[1, 2])]
+    jobs = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, jobs=jobs)
     rows = ends(journal)
     assert [o.text for o in rows] == ["same"] * 3
@@ -318,14 +318,14 @@ def test_rows_that_ask_the_same_share_one_answer():
 
 def test_a_row_that_failed_by_bad_luck_does_not_fail_those_that_ask_the_same():
     engine = Scripted(lambda row, attempt: [Fault("server", "down")] if row == 0 else [said("ok")])
-    jobs = [Job(request(0), ("test/model",), followers=[1, 2])]
+    jobs = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, Policy(retries=1), jobs=jobs)
     assert [o.status for o in ends(journal)] == ["error", "ok", "ok"]
 
 
 def test_what_the_request_itself_causes_is_shared():
     engine = Scripted(always(Fault("content_filter", "no")))
-    jobs = [Job(request(0), ("test/model",), followers=[1, 2])]
+    jobs = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, jobs=jobs)
     assert [(o.status, o.attempts) for o in ends(journal)] == [("error", 1), ("error", 0), ("error", 0)]
     assert sum(engine.seen.values()) == 1

@@ -7,22 +7,22 @@ from torch import Tensor, distributed
 from torch.nn.functional import embedding, pad
 
 from holynb.pool.engine.model import Joins
-from holynb.pool.engine.symmetric import Shared
+from holynb.pool.engine.symmetric import SymmetricMemory
 from holynb.pool.fit import Cut, Spec
 from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear
 from kernels_support.gpu.norms import add_rms_norm
 
-__all__ = ["Sums"]
+__all__ = ["AllReduce"]
 
 # torch 2.13's name for what 2.11 calls all_gather_into_tensor.
 _gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 
 
-class Sums(Joins):
+class AllReduce(Joins):
     """One rank of a tensor group. Few rows are summed in the kernel that norms them, out of `shared`; many by all-reduce."""
 
-    def __init__(self, group: distributed.ProcessGroup, spec: Spec, cut: Cut, shared: Shared | None) -> None:
+    def __init__(self, group: distributed.ProcessGroup, spec: Spec, cut: Cut, shared: SymmetricMemory | None) -> None:
         self._group, self._shared = group, shared
         self._world, self._vocab, self._mine = distributed.get_world_size(group), spec.vocab, cut.vocab
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["GrammarState", "Grammars", "masks"]
+__all__ = ["GrammarCompiler", "GrammarState", "masks"]
 
 #: Compiled grammars that are kept, the last ones used.
 _KEPT = 64
@@ -32,7 +32,7 @@ class GrammarState:
 
     __slots__ = ("digits", "fault", "matcher", "owner", "taken")
 
-    def __init__(self, owner: Grammars, matcher: Any) -> None:
+    def __init__(self, owner: GrammarCompiler, matcher: Any) -> None:
         self.owner, self.matcher, self.taken, self.digits = owner, matcher, 0, 0
         self.fault: str | None = None
 
@@ -59,7 +59,7 @@ def masks(seqs: Sequence[Seq]) -> NDArray[np.int32]:
     return out
 
 
-class Grammars:
+class GrammarCompiler:
     """One rank's grammars. `vocab` is the width of the logits. Called by the runner's thread alone."""
 
     def __init__(self, folder: Path, vocab: int) -> None:

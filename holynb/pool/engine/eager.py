@@ -7,16 +7,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from holynb.pool.engine.model import Decoder, Part
+from holynb.pool.engine.model import Decoder, Pass
 from holynb.pool.engine.pipeline import Alone
 from holynb.pool.engine.sample import choose
-from holynb.pool.engine.sequence import Row, Step
+from holynb.pool.engine.sequence import PrefillChunk, Step
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs
 
 __all__ = ["Eager", "part_of"]
 
 
-def part_of(rows: list[Row], size: int, group: int, like: Tensor) -> Part:
+def part_of(rows: list[PrefillChunk], size: int, group: int, like: Tensor) -> Pass:
     """The tensors of these rows. `size` is a block's, `group` the query heads to a KV head, `like` has dtype and device."""
     ids: list[int] = []
     positions: list[Tensor] = []
@@ -34,7 +34,7 @@ def part_of(rows: list[Row], size: int, group: int, like: Tensor) -> Part:
         if row.samples:
             last.append(len(ids) - 1)
     picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64)
-    return Part(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(attend_reference, spans=spans), picked)
+    return Pass(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(attend_reference, spans=spans), picked)
 
 
 class Eager:
@@ -48,7 +48,7 @@ class Eager:
 
     def launch(self, step: Step) -> tuple[list[int] | None, int]:
         """The sampled tokens, in the order of `step.sampled` (None where another stage samples), and how many there are."""
-        rows = [Row(s, s.cached - 1, 1) for s in step.decode] + step.prefill
+        rows = [PrefillChunk(s, s.cached - 1, 1) for s in step.decode] + step.prefill
         with torch.inference_mode():
             part = part_of(rows, self.block, self._group, self.kv)
             hidden = self.stage.before(len(part.ids))

@@ -21,19 +21,19 @@ from torch import Tensor
 
 from holynb.pool.engine.capture import Capture
 from holynb.pool.engine.constrained import masks
-from holynb.pool.engine.inputs import SAMPLING, Lanes, pack, padded, paired
-from holynb.pool.engine.model import Decoder, Part
+from holynb.pool.engine.inputs import SAMPLING, DecodeBatch, pack, padded, paired
+from holynb.pool.engine.model import Decoder, Pass
 from holynb.pool.engine.pinned import Pinned
 from holynb.pool.engine.pipeline import Alone
-from holynb.pool.engine.sequence import Row, Seq, Step
-from holynb.pool.fit import Limits
+from holynb.pool.engine.sequence import PrefillChunk, Seq, Step
+from holynb.pool.fit import BatchLimits
 from kernels_support.gpu.feeding import DecodeInputs, feed
 from kernels_support.gpu.masking import mask
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
 from kernels_support.gpu.sampler import sample_into
 from kernels_support.gpu.sampling import SamplingParams
 
-__all__ = ["BATCHES", "BESIDE", "CHUNKS", "Flight", "Graphs", "below", "choice"]
+__all__ = ["BATCHES", "BESIDE", "CHUNKS", "Graphs", "StepInFlight", "below", "choice"]
 
 #: Sizes that are captured; a batch takes the next larger one.
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256)
@@ -47,7 +47,7 @@ TURNS = 12
 
 
 @dataclass(slots=True)
-class Flight:
+class StepInFlight:
     """A step under way: where its tokens will be, whether they are on their way there, and what says that they are."""
 
     host: Tensor
@@ -60,7 +60,9 @@ class Flight:
 class Graphs:
     """Runs steps on one device, one behind the scheduler. `capture=False` runs the same kernels one by one, for comparison."""
 
-    def __init__(self, model: Decoder, kv: Tensor, block: int, limits: Limits, *, capture: bool = True, stage: Alone | None = None) -> None:
+    def __init__(
+        self, model: Decoder, kv: Tensor, block: int, limits: BatchLimits, *, capture: bool = True, stage: Alone | None = None
+    ) -> None:
         self.stage = stage or Alone()
         self.ahead = self.stage.ahead + 1
         self.model, self.kv, self.block = model, kv, block
@@ -68,15 +70,15 @@ class Graphs:
         self.beside = below(BESIDE, limits.batch)
         self.rows, self.width = limits.batch, -(-limits.max_len // block)
         # A batch for each step that a pipeline has under way.
-        self.lanes = [Lanes(limits.batch, self.width, block, first=2 * limits.batch * i) for i in range(self.ahead)]
+        self.lanes = [DecodeBatch(limits.batch, self.width, block, first=2 * limits.batch * i) for i in range(self.ahead)]
         self._buffers(limits)
         blank = {self.said: -1, self.order: 0, self.chunk: -1, self.tiles: -1, self.last: 0, self.tokens: 0}
         self._capture = Capture(blank) if capture and kv.is_cuda else None
         self._graphs: dict[tuple[int, int, bool], Callable[[], None]] = {}
         self._logits: Tensor | None = None
-        self._owed: deque[Flight] = deque()
+        self._owed: deque[StepInFlight] = deque()
 
-    def _buffers(self, limits: Limits) -> None:
+    def _buffers(self, limits: BatchLimits) -> None:
         """Memory that graphs read and write, and pinned memory that feeds it."""
         rows, chunk, width = self.rows, limits.chunk, self.width
         ints = partial(torch.zeros, dtype=torch.int32, device=self.kv.device)
@@ -96,7 +98,7 @@ class Graphs:
         size = rows * (4 + 2 * SAMPLING + 5) + 3 * chunk + 2 * (chunk // PREFILL_TILE_QUERIES + rows) + 2 * rows * width
         self._host = Pinned(size, 2 * rows, max(TURNS, 2 * self.ahead + 2), self.kv)
 
-    def launch(self, step: Step) -> Flight:
+    def launch(self, step: Step) -> StepInFlight:
         """Start a step. Its tokens come, in the order of `step.sampled`, from `land`."""
         back, lanes = self._host.turn(), self.lanes[step.lane]
         sampled = [r.seq for r in step.prefill if r.samples]
@@ -111,13 +113,13 @@ class Graphs:
                 self._run(rows, 0, step.decode)
             if chunk:
                 self._run(0 if apart else rows, chunk, sampled)
-            flight = Flight(back, lanes.sampled(step.decode, sampled, self.rows), step.lane)
+            flight = StepInFlight(back, lanes.sampled(step.decode, sampled, self.rows), step.lane)
             self._owed.append(flight)
             if self.stage.last:
                 self._receive(step.lane)
         return flight
 
-    def land(self, flight: Flight) -> list[int]:
+    def land(self, flight: StepInFlight) -> list[int]:
         """Wait for a step and read its tokens."""
         while not flight.coming:
             self._take(self._owed.popleft())
@@ -131,7 +133,7 @@ class Graphs:
         while any(f.lane == lane for f in self._owed):
             self._take(self._owed.popleft())
 
-    def _take(self, flight: Flight) -> None:
+    def _take(self, flight: StepInFlight) -> None:
         """A step's tokens, where they lie on the device and on their way to the host."""
         kept = self.kept[flight.lane]
         with torch.inference_mode():
@@ -156,7 +158,7 @@ class Graphs:
             self.graph(rows, chunk)
         return len(self._graphs)
 
-    def _send_decode(self, lanes: Lanes, step: Step, sizes: Sequence[int]) -> int:
+    def _send_decode(self, lanes: DecodeBatch, step: Step, sizes: Sequence[int]) -> int:
         """What the rows that decode need to know. Returns the size of batch they run as."""
         n = len(step.decode)
         size = sizes[bisect_left(sizes, n)]
@@ -170,7 +172,7 @@ class Graphs:
         self._host.send(lanes.said[:, :size], self.said)
         return size
 
-    def _send_prompts(self, rows: list[Row]) -> int:
+    def _send_prompts(self, rows: list[PrefillChunk]) -> int:
         """What a chunk's prompts need to know. Returns the size of chunk they run as."""
         chunk = pack(rows, self.block, PREFILL_TILE_QUERIES)
         tokens = chunk.tokens.shape[1]
@@ -242,22 +244,22 @@ class Graphs:
         elif self._logits is not None:
             self._logits[: made.shape[0]].copy_(made)
 
-    def _decoding(self, rows: int) -> Part:
+    def _decoding(self, rows: int) -> Pass:
         """The last token of each row, as the device has it."""
         said, table = self.said[: 4 * rows].view(4, rows), self.table[:rows]
         ids, positions, slots, lengths, following = (row[:rows] for row in self.made)
         feed(DecodeInputs(said, self.kept.view(-1), table, ids, positions, slots, lengths, following, self.block))
         parts = splits(rows, self.kv.shape[2])
-        return Part(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:rows]))
+        return Pass(ids, positions, slots, Decode(table, lengths, self.block, parts, self.order[:rows]))
 
-    def _prompts(self, chunk: int) -> Part:
+    def _prompts(self, chunk: int) -> Pass:
         """Prompt tokens, of which a few are sampled from."""
         many = min(self.rows, chunk)
         ids, positions, slots = self.chunk[: 3 * chunk].view(3, chunk)
         tiles = self.tiles[: 2 * (chunk // PREFILL_TILE_QUERIES + many)].view(-1, 2)
         attend = Prefill(self.prompts[:many], tiles, self.spans.view(-1, 3), self.block)
         # Padding has the id and position -1: clamped, because only its slot (-1: not written) tells it apart.
-        return Part(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
+        return Pass(ids.clamp(min=0), positions.clamp(min=0), slots, attend, self.last[:many])
 
 
 def below(sizes: Sequence[int], most: int) -> list[int]:
@@ -265,12 +267,12 @@ def below(sizes: Sequence[int], most: int) -> list[int]:
     return [s for s in sizes if s < most] + [most]
 
 
-def joined(decode: Part, prompts: Part) -> Part:
+def joined(decode: Pass, prompts: Pass) -> Pass:
     """Both as one pass: every row of the batch is sampled from, then those of the chunk that are."""
     assert isinstance(decode.attend, Decode) and isinstance(prompts.attend, Prefill) and prompts.last is not None  # noqa: S101, PT018 - for the type checker
     rows = decode.ids.shape[0]
     first = torch.arange(rows, dtype=torch.int32, device=decode.ids.device)
-    return Part(
+    return Pass(
         torch.cat((decode.ids, prompts.ids)),
         torch.cat((decode.positions, prompts.positions)),
         torch.cat((decode.slots, prompts.slots)),

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from holynb.pool.engine.allreduce import Sums
+from holynb.pool.engine.allreduce import AllReduce
 from holynb.pool.engine.model import Joins
-from holynb.pool.engine.symmetric import Shared, readable
+from holynb.pool.engine.symmetric import SymmetricMemory, readable
 from holynb.pool.fit import Cut, Mesh, Spec
 
 __all__ = ["Group"]
@@ -63,13 +63,13 @@ class Group:
         """What the model does where its share meets the others' (None: it has no others). `rows` at most are summed by reading the peers' memory."""
         if self.mesh.tensor == 1:
             return None
-        shared: Shared | None = None
+        shared: SymmetricMemory | None = None
         if self.least(int(readable(self._tensor, self.device))):
             # A container may forbid what the devices can do: the library then sums everything.
             with suppress(RuntimeError):
-                shared = Shared(self._tensor, self.device, (3, rows, spec.hidden), dtype)
+                shared = SymmetricMemory(self._tensor, self.device, (3, rows, spec.hidden), dtype)
         # Also a barrier: nobody writes to a peer's flags before all of them are down.
-        return Sums(self._tensor, spec, cut, shared if self.least(int(shared is not None)) else None)
+        return AllReduce(self._tensor, spec, cut, shared if self.least(int(shared is not None)) else None)
 
     def tell(self, news: list[Any]) -> None:
         """Leader: say what changed, to every other rank, without waiting for them."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from holynb.pool.engine.sequence import Row, Seq
+from holynb.pool.engine.sequence import PrefillChunk, Seq
 
-__all__ = ["Chunk", "Lanes", "pack", "padded", "paired"]
+__all__ = ["DecodeBatch", "PromptChunks", "pack", "padded", "paired"]
 
 Ints = NDArray[np.int32]
 
@@ -35,7 +35,7 @@ def sampling(seqs: Sequence[Seq]) -> Ints:
     return out
 
 
-class Lanes:
+class DecodeBatch:
     """The decode batch, row by row in the order of `step.decode`. Written by the engine alone.
 
     `order` (rows): the rows from the longest to the shortest, which stays so until rows come or go: all grow by one a step.
@@ -118,7 +118,7 @@ class Lanes:
 
 
 @dataclass(slots=True)
-class Chunk:
+class PromptChunks:
     """Prompt chunks as integers: (3, tokens) ids, positions, slots; (n, 2) tiles; (rows, 3) spans; last queries; tables; sampling."""
 
     tokens: Ints
@@ -129,7 +129,7 @@ class Chunk:
     how: Ints
 
 
-def pack(rows: list[Row], page: int, queries: int) -> Chunk:
+def pack(rows: list[PrefillChunk], page: int, queries: int) -> PromptChunks:
     """The integers of these rows; `queries` is what one program of the attention kernel takes."""
     total = sum(r.count for r in rows)
     tokens = np.empty((3, total), np.int32)
@@ -150,7 +150,9 @@ def pack(rows: list[Row], page: int, queries: int) -> Chunk:
         at += row.count
     samplers = [i for i, r in enumerate(rows) if r.samples]
     last = np.array([spans[i][0] + spans[i][1] - 1 for i in samplers], np.int32)
-    return Chunk(tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling([rows[i].seq for i in samplers]))
+    return PromptChunks(
+        tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling([rows[i].seq for i in samplers])
+    )
 
 
 def paired(how: Ints) -> Ints:

@@ -15,18 +15,18 @@ from holynb.errors import UserError
 from holynb.pool.engine.model import Layer, Weights
 from holynb.pool.fit import Cut, Spec
 
-__all__ = ["Source", "load", "made_up", "opened"]
+__all__ = ["TensorSource", "load", "made_up", "opened"]
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Where tensors come from: part of one by name, rows and columns as half-open ranges (None: all), or None where there is none."""
 
     def __call__(self, name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None: ...
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[Source]:
-    """The safetensors of `folder`, one file or many, as a Source. Files are mapped, not read."""
+def opened(folder: Path) -> Iterator[TensorSource]:
+    """The safetensors of `folder`, one file or many, as a TensorSource. Files are mapped, not read."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"
@@ -56,7 +56,7 @@ def opened(folder: Path) -> Iterator[Source]:
         yield read
 
 
-def made_up(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -> Source:
+def made_up(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -> TensorSource:
     """Random weights of the right shapes, for measuring speed alone."""
     maker = torch.Generator(device).manual_seed(seed)
     q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
@@ -86,7 +86,7 @@ def made_up(spec: Spec, device: str, dtype: torch.dtype, seed: int = 0) -> Sourc
     return read
 
 
-def load(spec: Spec, cut: Cut, source: Source, device: str, dtype: torch.dtype) -> Weights:
+def load(spec: Spec, cut: Cut, source: TensorSource, device: str, dtype: torch.dtype) -> Weights:
     """This rank's weights. Raises UserError naming a tensor that should be there and is not."""
     loader = _Loader(spec, cut, source, device, dtype)
     layers = [loader.layer(i) for i in range(*cut.layers)]
@@ -100,7 +100,7 @@ def load(spec: Spec, cut: Cut, source: Source, device: str, dtype: torch.dtype) 
 class _Loader:
     """Names and cuts of one rank's tensors."""
 
-    def __init__(self, spec: Spec, cut: Cut, source: Source, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, spec: Spec, cut: Cut, source: TensorSource, device: str, dtype: torch.dtype) -> None:
         self.spec, self.cut, self.source, self.device, self.dtype = spec, cut, source, device, dtype
 
     def maybe(self, name: str, rows: tuple[int, int] | None = None, columns: tuple[int, int] | None = None) -> Tensor | None:

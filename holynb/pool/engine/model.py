@@ -19,7 +19,7 @@ from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, swigl
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 
-__all__ = ["Decoder", "Joins", "Layer", "Part", "Weights", "pack", "rope_table"]
+__all__ = ["Decoder", "Joins", "Layer", "Pass", "Weights", "pack", "rope_table"]
 
 #: (queries (tokens, heads, size), keys, values (KV heads, slots, size)) → (tokens, heads, size)
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -63,7 +63,7 @@ def pack(weights: Weights) -> Weights:
 
 
 @dataclass(slots=True)
-class Part:
+class Pass:
     """Tokens of one pass. `last` picks the rows whose next token is wanted; None: every row's."""
 
     ids: Tensor
@@ -134,7 +134,7 @@ class Decoder:
         heads = layer.out.shape[1] // size
         return Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, layer.q_norm, layer.k_norm, self.spec.eps)
 
-    def forward(self, part: Part, kv: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(self, part: Pass, kv: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Logits (rows of `last`, vocabulary), or hidden states (tokens, hidden) where this share has no head. Writes `kv`."""
         w, eps = self.weights, self.spec.eps
         x = hidden if w.embed is None else self.joins.embed(part.ids, w.embed)

@@ -18,7 +18,7 @@ from torch import Tensor
 from holynb.pool.engine.graphs import BATCHES, BESIDE, CHUNKS, below, choice
 from holynb.pool.engine.inputs import SAMPLING
 from holynb.pool.engine.model import Attend
-from holynb.pool.fit import Limits, Mesh, Spec, cpus
+from holynb.pool.fit import BatchLimits, Mesh, Spec, cpus
 from kernels_support.gpu import dense, gemm_small_m, gemv
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
 from kernels_support.gpu.feeding import DecodeInputs, feed
@@ -29,7 +29,7 @@ from kernels_support.gpu.rotary import Heads, rotate_and_store
 from kernels_support.gpu.sampler import sample_into
 from kernels_support.gpu.silu_mul import silu_mul
 
-__all__ = ["Rehearsal", "launches"]
+__all__ = ["Precompiler", "launches"]
 
 #: Threads that compile. Four take a little over half the time of one, for half of Triton is Python.
 _THREADS = 4
@@ -41,7 +41,7 @@ _PATIENCE = 60.0
 _BLOCKS = 1024
 
 
-class Rehearsal:
+class Precompiler:
     """Compiles for `device` (cuda:N) from now on: what the first token needs by several threads, then the rest by one."""
 
     def __init__(self, noted: tuple[list[Launch], list[Launch]], device: str) -> None:
@@ -58,7 +58,7 @@ class Rehearsal:
         wait(self._first, _PATIENCE)
 
 
-def launches(spec: Spec, mesh: Mesh, limits: Limits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:
+def launches(spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:
     """What a rank of this mesh starts for its first token, and what it starts besides when batches grow; each that compiles differently once."""
     part = _Part(spec, mesh, limits, block, dtype)
     batches, beside, chunks = below(BATCHES, limits.batch), below(BESIDE, limits.batch), below(CHUNKS, limits.chunk)
@@ -90,7 +90,7 @@ class _Part:
     `Graphs` over a `Decoder` on torch's meta device would do the same; it takes torch a second to learn how to add there.
     """
 
-    def __init__(self, spec: Spec, mesh: Mesh, limits: Limits, block: int, dtype: torch.dtype) -> None:
+    def __init__(self, spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> None:
         self._spec, self._mesh, self._limits, self._block = spec, mesh, limits, block
         self._cut = mesh.cut(spec)
         self._new = partial(torch.empty, dtype=dtype, device="meta")

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.errors import UserError, closest
 from holynb.pool.engine.cache import Blocks
-from holynb.pool.engine.constrained import Grammars
-from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.constrained import GrammarCompiler
+from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Emit, Job, Step
-from holynb.pool.fit import Limits, Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read
+from holynb.pool.fit import BatchLimits, Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from holynb.pool.engine.group import Group
-    from holynb.pool.engine.load import Source
+    from holynb.pool.engine.load import TensorSource
     from holynb.pool.engine.model import Decoder
     from holynb.pool.engine.pipeline import Alone
-    from holynb.pool.engine.precompile import Rehearsal
+    from holynb.pool.engine.precompile import Precompiler
 
 __all__ = ["Emit", "Job", "Runner"]
 
@@ -59,7 +59,7 @@ class Runner:
         max_len: int | None = None,
         memory: float = 0.9,
         mesh: Mesh | None = None,
-        source: Source | None = None,
+        source: TensorSource | None = None,
     ) -> None:
         # Spinning OpenMP threads on shared cores cost four fifths of the rate; read when torch loads its OpenMP.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -72,8 +72,8 @@ class Runner:
         self.trouble: Callable[[Step], None] | None = None
         """Called with each step before it runs; a test raises here what a device would."""
         self._load(Path(folder), source, memory)
-        self.batch = Scheduler(self.blocks, self.limits, self.mesh.flights, unknown=self.engine.ahead - self.mesh.flights + 1)
-        self.grammars = Grammars(Path(folder), self.spec.vocab)
+        self.batch = BatchScheduler(self.blocks, self.limits, self.mesh.flights, unknown=self.engine.ahead - self.mesh.flights + 1)
+        self.grammars = GrammarCompiler(Path(folder), self.spec.vocab)
         self._flights: deque[tuple[Step, Any]] = deque()
 
     def add(self, job: Job) -> None:
@@ -223,7 +223,7 @@ class Runner:
             torch.cuda.empty_cache()
         return self.batch.fail(step)
 
-    def _load(self, folder: Path, source: Source | None, share: float) -> None:
+    def _load(self, folder: Path, source: TensorSource | None, share: float) -> None:
         """Weights, cache, and the engine over them."""
         import torch
 
@@ -257,15 +257,17 @@ class Runner:
         joins = None if self.group is None else self.group.joins(self.spec, self.cut, self.limits.batch, dtype)
         model = Decoder(self.spec, weights, self.limits.max_len, joins)
         self.stage = Alone() if self.group is None or self.mesh.pipe == 1 else Stage(self.group, self.spec.hidden, kv)
-        self.engine: Engine = Eager(model, kv, BLOCK, self.stage) if rehearsal is None else _graphs(model, kv, self.limits, self.stage)
+        self.engine: StepExecutor = (
+            Eager(model, kv, BLOCK, self.stage) if rehearsal is None else _graphs(model, kv, self.limits, self.stage)
+        )
         if rehearsal is not None:
             rehearsal.wait()
 
-    def _rehearsed(self, dtype: torch.dtype) -> Rehearsal:
+    def _rehearsed(self, dtype: torch.dtype) -> Precompiler:
         """The kernels, compiling."""
-        from holynb.pool.engine.precompile import Rehearsal, launches
+        from holynb.pool.engine.precompile import Precompiler, launches
 
-        return Rehearsal(launches(self.spec, self.mesh, self.limits, BLOCK, dtype), self.device)
+        return Precompiler(launches(self.spec, self.mesh, self.limits, BLOCK, dtype), self.device)
 
     def _meet(self) -> Group | None:
         """The other ranks, if there are any."""
@@ -282,7 +284,7 @@ class Runner:
         return plan.room(now.total, now.free, share, work, cpu=self.device == "cpu")
 
 
-class Engine(Protocol):
+class StepExecutor(Protocol):
     """Runs planned steps. `ahead` is how many may be under way before the first is read back."""
 
     ahead: int
@@ -293,7 +295,7 @@ class Engine(Protocol):
     def warm(self) -> int: ...
 
 
-def _graphs(model: Decoder, kv: Tensor, limits: Limits, stage: Alone) -> Engine:
+def _graphs(model: Decoder, kv: Tensor, limits: BatchLimits, stage: Alone) -> StepExecutor:
     from holynb.pool.engine.graphs import Graphs
 
     return Graphs(model, kv, BLOCK, limits, stage=stage)

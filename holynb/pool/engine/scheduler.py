@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 
 from holynb.pool.engine.cache import Blocks, chain
-from holynb.pool.engine.sequence import Emit, Job, Row, Seq, Step
-from holynb.pool.fit import Limits
+from holynb.pool.engine.sequence import Emit, Job, PrefillChunk, Seq, Step
+from holynb.pool.fit import BatchLimits
 
-__all__ = ["Scheduler"]
+__all__ = ["BatchScheduler"]
 
 
-class Scheduler:
+class BatchScheduler:
     """Sequences waiting and running over one set of blocks, in `flights` lanes. A row is planned with at most `unknown` tokens that are sampled but not read back.
     `cap` and `chunk` are what is allowed at the moment: they shrink when memory runs out.
     """
@@ -24,7 +24,7 @@ class Scheduler:
     #: Steps without trouble after which a shrunken batch grows by a quarter.
     CALM = 32
 
-    def __init__(self, blocks: Blocks, limits: Limits, flights: int = 1, unknown: int = 1) -> None:
+    def __init__(self, blocks: Blocks, limits: BatchLimits, flights: int = 1, unknown: int = 1) -> None:
         self.blocks, self.limits, self.flights, self.unknown = blocks, limits, flights, unknown
         self.waiting: deque[Seq] = deque()
         self.running: list[Seq] = []
@@ -211,7 +211,7 @@ class Scheduler:
         """Plan the next tokens of a prompt. `ready` says that the prompt is through."""
         count = min(budget, seq.size - seq.cached)
         done = seq.cached + count == seq.size
-        step.prefill.append(Row(seq, seq.cached, count, done))
+        step.prefill.append(PrefillChunk(seq, seq.cached, count, done))
         seq.cached += count
         if done:
             seq.ready = True

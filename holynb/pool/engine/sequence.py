@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Constraint", "Emit", "Job", "Row", "Seq", "Step"]
+__all__ = ["Constraint", "Emit", "Job", "PrefillChunk", "Seq", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Seq:
 
 
 @dataclass(slots=True)
-class Row:
+class PrefillChunk:
     """Tokens `start` to `start + count` of a sequence go through the model; the last one is sampled from where `samples`."""
 
     seq: Seq
@@ -110,7 +110,7 @@ class Step:
     """
 
     decode: list[Seq] = field(default_factory=list)
-    prefill: list[Row] = field(default_factory=list)
+    prefill: list[PrefillChunk] = field(default_factory=list)
     admitted: list[Seq] = field(default_factory=list)
     published: list[int] = field(default_factory=list)
     lane: int = 0

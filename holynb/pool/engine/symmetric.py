@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers
 from kernels_support.gpu.lang import HAS_TRITON
 
-__all__ = ["Shared", "readable"]
+__all__ = ["SymmetricMemory", "readable"]
 
 
 def readable(group: distributed.ProcessGroup, device: str) -> bool:
@@ -26,7 +26,7 @@ def readable(group: distributed.ProcessGroup, device: str) -> bool:
     return all(torch.cuda.can_device_access_peer(mine, other) for other in others if other != mine)
 
 
-class Shared:
+class SymmetricMemory:
     """`rooms`: (rooms, rows, width) that every rank of the group can read. All ranks make it at once, and none uses it before all have it.
 
     Raises RuntimeError where the driver refuses.

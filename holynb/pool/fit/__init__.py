@@ -1,6 +1,6 @@
 """Whether a model fits: its spec, the device mesh, the plan and the memory. Imports no torch at module level."""
 
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
 from holynb.pool.fit.mesh import Cut, Mesh, check
 from holynb.pool.fit.plan import Device, Fit
@@ -8,10 +8,10 @@ from holynb.pool.fit.preflight import best_dtype, flags, forecast, gpu_memory, h
 from holynb.pool.fit.spec import Spec, parse, read
 
 __all__ = [
+    "BatchLimits",
     "Cut",
     "Device",
     "Fit",
-    "Limits",
     "Mesh",
     "Spec",
     "best_dtype",

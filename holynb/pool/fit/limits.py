@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Limits"]
+__all__ = ["BatchLimits"]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """`batch`: sequences at once. `chunk`: prompt tokens in one step. `max_len`: tokens of one sequence, prompt and answer."""
 
     batch: int = 256

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import log
 
 from holynb.errors import UserError
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Cut, Mesh, widths
 from holynb.pool.fit.spec import Spec
 
@@ -59,10 +59,10 @@ SHAPES = (
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
-def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> Limits:
+def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimits:
     """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait."""
     length = min(max_len or DEFAULT_LEN, spec.max_len)
-    return Limits(batch=64, chunk=1024, max_len=length) if cpu else Limits(batch=256, chunk=8192, max_len=length)
+    return BatchLimits(batch=64, chunk=1024, max_len=length) if cpu else BatchLimits(batch=256, chunk=8192, max_len=length)
 
 
 def weights_bytes(spec: Spec, cut: Cut, itemsize: int, *, cpu: bool = False) -> int:
@@ -85,7 +85,7 @@ def kv_bytes(spec: Spec, cut: Cut, itemsize: int) -> int:
     return (cut.layers[1] - cut.layers[0]) * 2 * (cut.kv_heads[1] - cut.kv_heads[0]) * spec.head_dim * itemsize
 
 
-def work_bytes(spec: Spec, cut: Cut, limits: Limits, itemsize: int) -> int:
+def work_bytes(spec: Spec, cut: Cut, limits: BatchLimits, itemsize: int) -> int:
     """Bytes of what a step needs for itself at its widest: a full chunk and a full batch through one layer, and the logits of a full batch."""
     size = spec.head_dim
     q, kv = (cut.heads[1] - cut.heads[0]) * size, (cut.kv_heads[1] - cut.kv_heads[0]) * size
@@ -106,7 +106,7 @@ def room(total: int, free: int, share: float, work: int, *, cpu: bool = False) -
     return int(total * share) - (total - free) - work
 
 
-def blocks(space: int, block: int, limits: Limits, size: int) -> int:
+def blocks(space: int, block: int, limits: BatchLimits, size: int) -> int:
     """How many blocks of `block` bytes and `size` tokens go into `space`; never more than the batch can fill. Raises UserError."""
     count = min(space // block, limits.batch * -(-limits.max_len // size))
     if count < 2:
@@ -157,7 +157,7 @@ def _overhead(device: Device) -> int:
     return CPU_OVERHEAD if device.cpu else OVERHEAD
 
 
-def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, share: float = 0.9) -> Fit:
+def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits, *, share: float = 0.9) -> Fit:
     """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
     item = ITEMSIZE[dtype]
     # The first rank of a stage holds at least as much as the others.
@@ -176,7 +176,7 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: Limits, *, s
     return Fit(device.count // mesh.size, mesh.tensor, mesh.pipe, dtype, weights, work, tokens * most, tokens, round(start, 1), enough)
 
 
-def ways(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 0.9) -> list[Fit]:
+def ways(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:
     """Every way to divide the model over these devices that fits. A layer over more than eight of them waits more than it computes."""
     total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
     tried = [
@@ -193,7 +193,7 @@ def rank(found: Fit) -> tuple[int, int, int, int]:
     return found.dp * found.tp * found.pp, found.dp, -found.pp, found.kv_tokens
 
 
-def suggest(spec: Spec, device: Device, dtype: str, limits: Limits, share: float = 0.9) -> Fit | None:
+def suggest(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> Fit | None:
     """The best way; None where there is none."""
     return max(ways(spec, device, dtype, limits, share), key=rank, default=None)
 

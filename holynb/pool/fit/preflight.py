@@ -9,7 +9,7 @@ from pathlib import Path
 
 from holynb.errors import UserError
 from holynb.pool.fit import memory, plan
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read
 
@@ -58,7 +58,7 @@ def best_dtype(spec: Spec, *, cpu: bool) -> str:
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 
 
-def says(spec: Spec, device: plan.Device, found: plan.Fit | None, dtype: str, limits: Limits) -> str:
+def says(spec: Spec, device: plan.Device, found: plan.Fit | None, dtype: str, limits: BatchLimits) -> str:
     """One line for a person: what to start, or what is missing and what would do."""
     if found:
         return (
@@ -71,7 +71,7 @@ def says(spec: Spec, device: plan.Device, found: plan.Fit | None, dtype: str, li
     return f"{line}. It would {would}" if would else line
 
 
-def _would(spec: Spec, device: plan.Device, dtype: str, limits: Limits) -> str:
+def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> str:
     """The nearest way that fits: these devices used otherwise, a smaller dtype, more devices."""
     if device.cpu:
         return ""

@@ -1,6 +1,1 @@
-"""Models on disk: found, downloaded, checked, converted."""
-
-from holynb.pool.models.convert import ConvertError, config_of
-from holynb.pool.models.weights import WeightsError, ready
-
-__all__ = ["ConvertError", "WeightsError", "config_of", "ready"]
+"""Models on disk: found, downloaded, checked, converted. Hands out nothing: two of its modules are commands, run with `python -m`."""

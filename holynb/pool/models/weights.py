@@ -66,7 +66,7 @@ def folder_of(model: str, home: Path, progress: Progress) -> Path:
 def _checked(path: Path) -> Path:
     try:
         check.check(path)
-    except check.Broken as exc:
+    except check.BrokenModel as exc:
         raise WeightsError(str(exc)) from exc
     return path.resolve()
 

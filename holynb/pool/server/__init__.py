@@ -2,9 +2,9 @@
 
 from holynb.pool.server.api import ApiError
 from holynb.pool.server.app import Routes, refuse
-from holynb.pool.server.config import Plan, plan_of
+from holynb.pool.server.config import PoolConfig, plan_of
 from holynb.pool.server.http import Events, Gone, body, event, unless_gone
-from holynb.pool.server.lifecycle import Failed
+from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.metrics import Metrics
 from holynb.pool.server.prepare import weights_folder
 from holynb.pool.server.service import Identity, Service
@@ -12,13 +12,13 @@ from holynb.pool.server.service import Identity, Service
 __all__ = [
     "ApiError",
     "Events",
-    "Failed",
     "Gone",
     "Identity",
     "Metrics",
-    "Plan",
+    "PoolConfig",
     "Routes",
     "Service",
+    "StartError",
     "body",
     "event",
     "plan_of",

@@ -15,12 +15,12 @@ from holynb.errors import UserError
 from holynb.pool.fit import Mesh, forecast
 from holynb.pool.server import config, lifecycle
 from holynb.pool.server.app import application
-from holynb.pool.server.config import Plan, plan_of
-from holynb.pool.server.lifecycle import Failed
+from holynb.pool.server.config import PoolConfig, plan_of
+from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.prepare import weights_folder
 from holynb.pool.server.replica import Replica
 from holynb.pool.server.service import Identity, Service
-from holynb.pool.server.tokenizer import Text, TextError
+from holynb.pool.server.tokenizer import ChatTokenizer, TextError
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 
@@ -31,9 +31,9 @@ _PAUSE = 1.0
 
 
 class Replicas:
-    """The replicas of one pool, as what computes in it (`lifecycle.Engine`)."""
+    """The replicas of one pool, as what computes in it (`lifecycle.PoolBackend`)."""
 
-    def __init__(self, plan: Plan, service: Service, record: Record) -> None:
+    def __init__(self, plan: PoolConfig, service: Service, record: Record) -> None:
         self.record = record
         self._plan, self._service = plan, service
         self._replicas: dict[int, Replica] = {}
@@ -43,7 +43,7 @@ class Replicas:
         self._reviving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Weights, then ranks and the tokenizer side by side. Raises Failed."""
+        """Weights, then ranks and the tokenizer side by side. Raises StartError."""
         plan, service = self._plan, self._service
         self._folder = await weights_folder(plan, service)
         service.at("loading the weights")
@@ -54,13 +54,13 @@ class Replicas:
             service.join(await self._launch(number))
         self._write()
         try:
-            text = await asyncio.to_thread(Text, self._folder)
+            text = await asyncio.to_thread(ChatTokenizer, self._folder)
         except TextError as exc:
-            raise Failed(str(exc)) from exc
+            raise StartError(str(exc)) from exc
         for there in asyncio.as_completed([r.ready() for r in self._replicas.values()]):
             if not await there:  # the others may still load for minutes
                 why = next((r.ended for r in self._replicas.values() if r.ended), None)
-                raise Failed(f"a replica did not start: {why}")
+                raise StartError(f"a replica did not start: {why}")
         service.revive = self._revive
         service.open(text)
         lifecycle.say(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}")
@@ -113,15 +113,15 @@ class Replicas:
             lifecycle.say(f"replica {number} was started again")
 
 
-async def _forecast(plan: Plan, folder: Path) -> str | None:
-    """The plan's line about these devices. Raises Failed where the model does not fit, cannot be divided so, or is not known."""
+async def _forecast(plan: PoolConfig, folder: Path) -> str | None:
+    """The plan's line about these devices. Raises StartError where the model does not fit, cannot be divided so, or is not known."""
     if plan.runner != config.RUNNER:
         return None
     mesh = Mesh(plan.tp, plan.pp)
     try:
         return await asyncio.to_thread(forecast, folder, plan.devices, dtype=plan.dtype, max_len=plan.max_len, share=plan.memory, mesh=mesh)
     except UserError as exc:
-        raise Failed(str(exc)) from exc
+        raise StartError(str(exc)) from exc
 
 
 def main(argv: list[str] | None = None) -> int:

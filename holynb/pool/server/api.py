@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ApiError", "Ask", "body_of", "chunk", "error_body", "usage", "whole"]
+__all__ = ["ApiError", "ApiRequest", "body_of", "chunk", "error_body", "usage", "whole"]
 
 #: Fields that would change the answer and that the pool does not do: refused rather than ignored.
 _UNSUPPORTED = {
@@ -43,7 +43,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ApiRequest:
     """A checked request. `messages` for a chat, `prompts` (texts or ids) for plain completions. None: not said."""
 
     chat: bool
@@ -64,7 +64,7 @@ class Ask:
     """The JSON schema, as text, that the answer must follow."""
 
 
-def body_of(body: Any, *, chat: bool) -> Ask:
+def body_of(body: Any, *, chat: bool) -> ApiRequest:
     """The request that a parsed body asks for. Raises ApiError 400, naming the field."""
     if not isinstance(body, dict):
         raise ApiError(400, "The body must be a JSON object.")
@@ -73,7 +73,7 @@ def body_of(body: Any, *, chat: bool) -> Ask:
             raise ApiError(400, f"{name} is not supported by this pool.", param=name, code="unsupported_parameter")
     limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
     stream, usage_chunk = _flag(body, "stream"), _flag(_object(body, "stream_options"), "include_usage")
-    return Ask(
+    return ApiRequest(
         chat,
         messages=_messages(body.get("messages")) if chat else (),
         prompts=() if chat else _prompts(body.get("prompt")),
@@ -92,7 +92,7 @@ def body_of(body: Any, *, chat: bool) -> Ask:
     )
 
 
-def chunk(ask: Ask, head: Mapping[str, Any], choice: int, piece: Mapping[str, Any]) -> dict[str, Any]:
+def chunk(ask: ApiRequest, head: Mapping[str, Any], choice: int, piece: Mapping[str, Any]) -> dict[str, Any]:
     """A stream's chunk. `piece` has text, and finish at the end, or role at the beginning."""
     finish = piece.get("finish")
     if not ask.chat:
@@ -103,7 +103,7 @@ def chunk(ask: Ask, head: Mapping[str, Any], choice: int, piece: Mapping[str, An
     return {**head, "object": "chat.completion.chunk" if ask.chat else "text_completion", "choices": [said]}
 
 
-def whole(ask: Ask, head: Mapping[str, Any], choices: Sequence[tuple[str, str | None]], used: Mapping[str, Any]) -> dict[str, Any]:
+def whole(ask: ApiRequest, head: Mapping[str, Any], choices: Sequence[tuple[str, str | None]], used: Mapping[str, Any]) -> dict[str, Any]:
     """A whole answer of texts and their finish reasons."""
     said: list[dict[str, Any]] = [
         {"index": i, "finish_reason": finish, "logprobs": None}
@@ -119,7 +119,7 @@ def usage(tokens_in: int, tokens_out: int, cached: int, notes: Sequence[str] = (
     return {**total, "prompt_tokens_details": {"cached_tokens": cached}} | ({"notes": list(notes)} if notes else {})
 
 
-def head(ask: Ask, number: str, model: str) -> dict[str, Any]:
+def head(ask: ApiRequest, number: str, model: str) -> dict[str, Any]:
     """What every chunk of an answer begins with."""
     return {"id": ("chatcmpl-" if ask.chat else "cmpl-") + number, "created": int(time.time()), "model": model}
 

@@ -22,8 +22,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from holynb.pool.server import api
-from holynb.pool.server.api import ApiError, Ask
-from holynb.pool.server.detokenize import Piece, Reading
+from holynb.pool.server.api import ApiError, ApiRequest
+from holynb.pool.server.detokenize import Reading, TextPiece
 from holynb.pool.server.grammar import GrammarError, Grammars
 from holynb.pool.server.http import Events, Gone, body, event, unless_gone
 from holynb.pool.server.metrics import render
@@ -37,7 +37,7 @@ __all__ = ["Routes", "application", "refuse"]
 class _Answer:
     """A request under way: what was asked, its head, and its generations."""
 
-    ask: Ask
+    ask: ApiRequest
     head: dict[str, Any]
     generations: list[Generation]
     readings: list[Reading]
@@ -115,7 +115,7 @@ class Routes:
         self._service.requests -= 1
         self._service.used_at = time.monotonic()
 
-    async def _begin(self, ask: Ask) -> _Answer:
+    async def _begin(self, ask: ApiRequest) -> _Answer:
         text = await self._service.ready()
         generations = self._service.begin(self._service.wanted(ask, text, await self._grammar(ask)))
         readings = [Reading(g, text, ask.stop, stream=ask.stream) for g in generations]
@@ -123,7 +123,7 @@ class Routes:
             ask, api.head(ask, uuid.uuid4().hex, ask.model or self._service.identity.name), generations, readings, time.monotonic()
         )
 
-    async def _grammar(self, ask: Ask) -> str | None:
+    async def _grammar(self, ask: ApiRequest) -> str | None:
         """What the answer must be. Raises ApiError 400 where that cannot be held."""
         try:
             return None if ask.schema is None else await self._grammars.of(ask.schema)
@@ -192,14 +192,14 @@ class Routes:
                 metrics.end("cancelled", 0.0)
 
 
-async def _merged(readings: list[Reading], service: Service) -> AsyncGenerator[tuple[int, Piece], None]:
+async def _merged(readings: list[Reading], service: Service) -> AsyncGenerator[tuple[int, TextPiece], None]:
     """The pieces of all choices as they come, each with its choice's number."""
     if len(readings) == 1:
         async with aclosing(readings[0].pieces(service.cancel)) as pieces:
             async for piece in pieces:
                 yield 0, piece
         return
-    queue: asyncio.Queue[tuple[int, Piece | Exception | None]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, TextPiece | Exception | None]] = asyncio.Queue()
 
     async def pump(choice: int, reading: Reading) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What a pool is told to run: its command line as a Plan, and from it each rank's command and load. Knows flags and cores; starts nothing."""
+"""What a pool is told to run: its command line as a PoolConfig, and from it each rank's command and load. Knows flags and cores; starts nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from kernels_support.jupyter.supervisor import Command
 
-__all__ = ["RUNNER", "Plan", "command", "load", "plan_of"]
+__all__ = ["RUNNER", "PoolConfig", "command", "load", "plan_of"]
 
 #: What computes, where nothing else is asked for.
 RUNNER = "holynb.pool.engine.runner:Runner"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PoolConfig:
     """What to run. `devices` has one entry a rank, replica by replica, stage by stage; `runner` is the class that computes (`module:Class`).
 
     `restart`: how many times in all a replica that dies is started again. `micro`: batches in flight on a pipeline (0: as many as stages).
@@ -62,7 +62,7 @@ class Plan:
         return self.home / "logs" / f"pool-{self.name.replace('/', '_')}{'' if rank is None else f'.rank{rank}'}.log"
 
 
-def command(plan: Plan, number: int) -> Command:
+def command(plan: PoolConfig, number: int) -> Command:
     """How rank `number` of the whole pool is started. Its log begins anew."""
     argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", plan.tag, "--runner", plan.runner]
     log = plan.log(number)
@@ -76,7 +76,7 @@ def command(plan: Plan, number: int) -> Command:
     return Command(argv, env=env, log=log, cores=_cores(plan, number))
 
 
-def load(plan: Plan, folder: Path, number: int, meet: Path) -> dict[str, Any]:
+def load(plan: PoolConfig, folder: Path, number: int, meet: Path) -> dict[str, Any]:
     """What rank `number` of the whole pool is told to load. `meet` is a file that is not there yet, where its replica's ranks find each other."""
     said: dict[str, Any] = {
         "folder": str(folder),
@@ -96,7 +96,7 @@ def load(plan: Plan, folder: Path, number: int, meet: Path) -> dict[str, Any]:
     return said
 
 
-def _cores(plan: Plan, number: int) -> frozenset[int] | None:
+def _cores(plan: PoolConfig, number: int) -> frozenset[int] | None:
     """The cores of one of several ranks on CPU: each its own share, or their threads would take turns on all of them."""
     if len(plan.devices) == 1 or plan.devices[number] != "cpu" or not hasattr(os, "sched_getaffinity"):
         return None
@@ -106,7 +106,7 @@ def _cores(plan: Plan, number: int) -> frozenset[int] | None:
     return frozenset(mine[at::count] or [mine[at % len(mine)]])
 
 
-def plan_of(argv: list[str] | None) -> Plan:
+def plan_of(argv: list[str] | None) -> PoolConfig:
     """The server's command line as a plan. Ends the process where it makes none."""
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.server")
     parser.add_argument("--tag", default="holynb-pool", help="what a list of processes shows")
@@ -125,7 +125,7 @@ def plan_of(argv: list[str] | None) -> Plan:
     parser.add_argument("--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", RUNNER), help="module:Class that computes")
     said = vars(parser.parse_args(argv))
     del said["tag"]
-    plan = Plan(**{**said, "devices": tuple(said["devices"].split(","))})
+    plan = PoolConfig(**{**said, "devices": tuple(said["devices"].split(","))})
     if min(plan.tp, plan.pp) < 1 or len(plan.devices) % plan.size:
         parser.error(f"{len(plan.devices)} devices are no replicas of --tp {plan.tp} × --pp {plan.pp}")
     return plan

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from holynb.pool.server.replica import Generation
-from holynb.pool.server.tokenizer import Detokenizer, Stops, Text
+from holynb.pool.server.tokenizer import ChatTokenizer, Detokenizer, StopStrings
 
-__all__ = ["Piece", "Reading"]
+__all__ = ["Reading", "TextPiece"]
 
 #: Seconds between two pieces of a stream: 20 a second read as flowing, and 256 streams of single tokens would drown the server.
 JOINED_S = 0.05
@@ -20,7 +20,7 @@ QUIET_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TextPiece:
     """`kind`: quiet (nothing new), admitted (it left the queue), again (forget the text so far), text, or end with its reason and tokens."""
 
     kind: str
@@ -32,7 +32,7 @@ class Piece:
 class Reading:
     """One consumer's place in a generation. With `stream`, text goes out as it comes; else only stop strings are watched."""
 
-    def __init__(self, generation: Generation, text: Text, stops: Sequence[str], *, stream: bool) -> None:
+    def __init__(self, generation: Generation, text: ChatTokenizer, stops: Sequence[str], *, stream: bool) -> None:
         self.generation = generation
         self._text = text
         self._said = stops
@@ -42,32 +42,32 @@ class Reading:
         self._begin()
 
     def _begin(self) -> None:
-        self._detokenizer, self._stops = Detokenizer(self._text), Stops(self._said)
+        self._detokenizer, self._stops = Detokenizer(self._text), StopStrings(self._said)
         self._seen, self._times = 0, self.generation.times
         self._due = math.inf if self._interval == math.inf else 0.0
 
-    async def pieces(self, cancel: Callable[[Generation], None]) -> AsyncGenerator[Piece, None]:
+    async def pieces(self, cancel: Callable[[Generation], None]) -> AsyncGenerator[TextPiece, None]:
         """The pieces; the last is its end. Raises what the generation ended with (Lost, Refused). Closed early, it cancels the row."""
         generation = self.generation
         try:
             while not self._stops.hit:
                 if generation.times != self._times:
                     self._begin()
-                    yield Piece("again")
+                    yield TextPiece("again")
                 if generation.admitted and not self._admitted:
                     self._admitted = True
-                    yield Piece("admitted")
+                    yield TextPiece("admitted")
                 if self._early():
                     if await self._quiet():
-                        yield Piece("quiet")
+                        yield TextPiece("quiet")
                     continue
                 if generation.error is not None:
                     raise generation.error
                 if said := self._read():
-                    yield Piece("text", said)
+                    yield TextPiece("text", said)
                 if generation.finish is not None:
                     break
-            yield Piece("end", finish="stop" if self._stops.hit else generation.finish, tokens=self._seen)
+            yield TextPiece("end", finish="stop" if self._stops.hit else generation.finish, tokens=self._seen)
         finally:
             if not generation.over:
                 cancel(generation)

@@ -18,14 +18,14 @@ _HEAD = 32
 _MOST = 4096
 
 
-class Place(Protocol):
+class Target(Protocol):
     """A replica as far as this module sees it."""
 
     @property
     def outstanding(self) -> int: ...
 
 
-P = TypeVar("P", bound=Place)
+P = TypeVar("P", bound=Target)
 
 
 class Dispatcher(Generic[P]):

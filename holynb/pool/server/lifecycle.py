@@ -17,36 +17,36 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
-from holynb.pool.server.config import Plan
+from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.service import Service
 from holynb.pool.server.sockets import Doors, PortTaken, bind, serving
 from kernels_support.jupyter import files, rendezvous, shortage, socketdir
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
-__all__ = ["Engine", "Failed", "house", "run", "say"]
+__all__ = ["PoolBackend", "StartError", "house", "run", "say"]
 
 #: Seconds between two looks at the idle clock and at the rendezvous file.
 _TICK = 1.0
 
 
-class Failed(Exception):
+class StartError(Exception):
     """The pool cannot start; one line that says why."""
 
 
-class Engine(Protocol):
+class PoolBackend(Protocol):
     """What computes in a pool: processes of ours, or a foreign server. `record` is what the pool is found by."""
 
     record: Record
 
     async def start(self) -> None:
-        """Bring it up; it may go on for as long as the pool lives. Raises Failed."""
+        """Bring it up; it may go on for as long as the pool lives. Raises StartError."""
 
     async def bury(self) -> None:
         """End every process of it, however far it came. Called once, with `start` over or cancelled."""
 
 
-def run(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Record], Engine]) -> int:
+def run(plan: PoolConfig, service: Service, app: ASGIApp, engine: Callable[[Record], PoolBackend]) -> int:
     """A pool from its first moment to its last. The exit code: 0 where it was told to end or idled, 1 where it failed."""
     files.raise_limit()
     try:
@@ -56,7 +56,7 @@ def run(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Record], E
         return 1
 
 
-async def house(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Record], Engine]) -> int:
+async def house(plan: PoolConfig, service: Service, app: ASGIApp, engine: Callable[[Record], PoolBackend]) -> int:
     """Lock, sockets and record of a pool around its life, and none of them afterwards. The exit code, as of `run`. Raises OSError."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,7 +86,7 @@ async def house(plan: Plan, service: Service, app: ASGIApp, engine: Callable[[Re
     return 1 if service.state == "failed" else 0
 
 
-async def _live(plan: Plan, service: Service, engine: Engine) -> None:
+async def _live(plan: PoolConfig, service: Service, engine: PoolBackend) -> None:
     """Start, watch, bury. What goes wrong is said before the burial, or the ends of what is buried would be taken for the reason."""
     rendezvous.write(plan.run, engine.record)
     start, watch, over = (asyncio.create_task(c) for c in (engine.start(), _watch(plan, service), _until(service.over)))
@@ -95,7 +95,7 @@ async def _live(plan: Plan, service: Service, engine: Engine) -> None:
         if start.done():
             start.result()
         await over
-    except Failed as exc:
+    except StartError as exc:
         service.fail(str(exc))
     except OSError as exc:
         service.fail(f"it cannot run: {shortage.describe(exc)}")
@@ -110,7 +110,7 @@ async def _until(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def _watch(plan: Plan, service: Service) -> None:
+async def _watch(plan: PoolConfig, service: Service) -> None:
     """End the pool when nobody uses it, or when its rendezvous file is gone: nobody could find it any more.
 
     Two looks in a row: on a network disk a file that is there may be missed once.
@@ -126,7 +126,7 @@ async def _watch(plan: Plan, service: Service) -> None:
                 service.end("its rendezvous file is gone")
 
 
-def _record(plan: Plan, doors: Doors) -> Record:
+def _record(plan: PoolConfig, doors: Doors) -> Record:
     """What others find this pool by."""
     facts = {
         "model": plan.model,

@@ -11,20 +11,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from holynb.pool.models import WeightsError, ready
-from holynb.pool.server.config import Plan
-from holynb.pool.server.lifecycle import Failed
+from holynb.pool.models.weights import WeightsError, ready
+from holynb.pool.server.config import PoolConfig
+from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.service import Service
 
 __all__ = ["weights_folder"]
 
 
-async def weights_folder(plan: Plan, service: Service) -> Path:
-    """The weights' folder; fetched or converted by a process of its own, whose progress is passed on. Raises Failed."""
+async def weights_folder(plan: PoolConfig, service: Service) -> Path:
+    """The weights' folder; fetched or converted by a process of its own, whose progress is passed on. Raises StartError."""
     try:
         found = ready(plan.model, plan.home)
     except WeightsError as exc:
-        raise Failed(str(exc)) from exc
+        raise StartError(str(exc)) from exc
     if found is not None:
         return found
     command = [sys.executable, "-P", "-m", "holynb.pool.models.weights", plan.model, "--home", str(plan.home)]
@@ -46,5 +46,5 @@ async def weights_folder(plan: Plan, service: Service) -> Path:
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
     if "folder" not in last:
-        raise Failed(last.get("error") or f"the weights of {plan.model} could not be made ready (see the log)")
+        raise StartError(last.get("error") or f"the weights of {plan.model} could not be made ready (see the log)")
     return Path(last["folder"])

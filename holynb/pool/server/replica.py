@@ -15,7 +15,7 @@ from kernels_support.jupyter import shortage, wire
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.supervisor import Command
 
-__all__ = ["Generation", "Lost", "Refused", "Replica", "Wanted"]
+__all__ = ["Generation", "GenerationRequest", "Lost", "Refused", "Replica"]
 
 _numbers = itertools.count(1)
 
@@ -42,7 +42,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class GenerationRequest:
     """What to generate, as the runner's Job takes it, without its number."""
 
     ids: tuple[int, ...]
@@ -60,7 +60,7 @@ class Wanted:
 class Generation:
     """One answer being written. Filled by its replica, read by one consumer, both on the server's loop."""
 
-    wanted: Wanted
+    wanted: GenerationRequest
     id: int = field(default_factory=lambda: next(_numbers))
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
@@ -166,7 +166,7 @@ class Replica:
     def add(self, generation: Generation) -> None:
         wanted = generation.wanted
         self.live[generation.id] = generation
-        job = {name: getattr(wanted, name) for name in Wanted.__slots__}
+        job = {name: getattr(wanted, name) for name in GenerationRequest.__slots__}
         self.ranks[0].send({"t": "add", "job": {"id": generation.id, **job}})
 
     def cancel(self, generation: Generation) -> None:

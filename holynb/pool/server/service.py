@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from holynb.pool.server.api import ApiError, Ask
+from holynb.pool.server.api import ApiError, ApiRequest
 from holynb.pool.server.dispatch import Dispatcher
 from holynb.pool.server.metrics import Metrics, device
-from holynb.pool.server.replica import Generation, Lost, Replica, Wanted
-from holynb.pool.server.tokenizer import TemplateError, Text
+from holynb.pool.server.replica import Generation, GenerationRequest, Lost, Replica
+from holynb.pool.server.tokenizer import ChatTokenizer, TemplateError
 
 __all__ = ["Identity", "Service"]
 
@@ -46,7 +46,7 @@ class Service:
         self.share: float | None = None
         self.why: str | None = None
         self.deaths: list[str] = []
-        self.text: Text | None = None
+        self.text: ChatTokenizer | None = None
         self.max_len = 0
         self.used_at = time.monotonic()
         self.requests = 0
@@ -72,7 +72,7 @@ class Service:
         for generation in parked:
             self._dispatch(generation)
 
-    def open(self, text: Text) -> None:
+    def open(self, text: ChatTokenizer) -> None:
         """From now on requests are answered."""
         limits = [int(r.stats["max_len"]) for r in self._replicas if r.stats.get("max_len")]
         self.text, self.max_len, self.state, self.stage, self.share = text, min([text.context, *limits]), "ready", "ready", None
@@ -124,16 +124,16 @@ class Service:
         generations.clear()
 
     # -- requests --------------------------------------------------------------------------------------------------
-    async def ready(self) -> Text:
+    async def ready(self) -> ChatTokenizer:
         """Wait until the pool answers. Raises ApiError 503 where it never will."""
         await self._settled.wait()
         if self.text is None or self.state != "ready":
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         return self.text
 
-    def wanted(self, ask: Ask, text: Text, grammar: str | None = None) -> list[Wanted]:
+    def wanted(self, ask: ApiRequest, text: ChatTokenizer, grammar: str | None = None) -> list[GenerationRequest]:
         """One per choice. Raises ApiError 400 where a prompt leaves no room, or is of no words of this model."""
-        out: list[Wanted] = []
+        out: list[GenerationRequest] = []
         for ids in self._ids(ask, text):
             room = self.max_len - len(ids)
             if room < 1:
@@ -144,7 +144,7 @@ class Service:
                     code="context_length_exceeded",
                 )
             default = text.sampling
-            wanted = Wanted(
+            wanted = GenerationRequest(
                 ids,
                 min(ask.max_tokens or room, room),
                 temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
@@ -158,7 +158,7 @@ class Service:
             out += [wanted] * ask.n
         return out
 
-    def begin(self, wanted: Sequence[Wanted]) -> list[Generation]:
+    def begin(self, wanted: Sequence[GenerationRequest]) -> list[Generation]:
         """Hand choices to replicas. Choices of one request get different seeds where one was given."""
         out = []
         for i, one in enumerate(wanted):
@@ -207,7 +207,7 @@ class Service:
         wanted = generation.wanted
         self._dispatcher.choose(self._replicas, wanted.ids, len(wanted.ids) + wanted.max_new).add(generation)
 
-    def _ids(self, ask: Ask, text: Text) -> list[tuple[int, ...]]:
+    def _ids(self, ask: ApiRequest, text: ChatTokenizer) -> list[tuple[int, ...]]:
         if not ask.chat:
             found = [tuple(text.encode(p)) if isinstance(p, str) else p for p in ask.prompts]
             if any(not ids or max(ids) >= text.size for ids in found):

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["Detokenizer", "Stops", "TemplateError", "Text", "TextError"]
+__all__ = ["ChatTokenizer", "Detokenizer", "StopStrings", "TemplateError", "TextError"]
 
 Message = Mapping[str, Any]
 
@@ -24,7 +24,7 @@ class TextError(Exception):
     """A file of the model's words cannot be read; one line that names it and says what to do."""
 
 
-class Text:
+class ChatTokenizer:
     """One model's words. Reads its folder once; every method is pure and may be called from any thread. Raises TextError."""
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +73,7 @@ class Detokenizer:
     A character may be spread over tokens (Hangul, emoji), so text that ends in a broken one is held until it is whole.
     """
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: ChatTokenizer) -> None:
         self._text = text
         self._ids: list[int] = []
         self._from = 0  # decoding starts here: the tokens of the last text given out, which say whether a space comes between
@@ -94,7 +94,7 @@ class Detokenizer:
         return self.push((), last=True)
 
 
-class Stops:
+class StopStrings:
     """Cuts text at the first stop string, also where one is spread over pieces. Text that may begin one is held back."""
 
     def __init__(self, stops: Sequence[str]) -> None:

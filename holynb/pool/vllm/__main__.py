@@ -17,10 +17,10 @@ from typing import Any
 
 from holynb.pool.fit import memory
 from holynb.pool.models import embedded
-from holynb.pool.server import Failed, Identity, Plan, lifecycle, plan_of, weights_folder
+from holynb.pool.server import Identity, PoolConfig, StartError, lifecycle, plan_of, weights_folder
 from holynb.pool.vllm import reaper, upstream
 from holynb.pool.vllm.relay import Lodger, relay
-from holynb.pool.vllm.upstream import Broken
+from holynb.pool.vllm.upstream import UpstreamError
 from holynb.pool.vllm.words import progress, reason, stats
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
@@ -41,7 +41,7 @@ _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCAC
 class Tenant(Lodger):
     """vLLM as a service of ours: one process and its children, under a leash."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: PoolConfig) -> None:
         super().__init__(Identity(plan.name, plan.model))
         self.served = plan.name
         self.child: Child | None = None
@@ -76,7 +76,7 @@ def ended(child: Child) -> str:
     return f"vLLM {child.how()}. {reason(child.tail(400))}"
 
 
-def command(python: str, model: str, plan: Plan, socket: Path) -> list[str]:
+def command(python: str, model: str, plan: PoolConfig, socket: Path) -> list[str]:
     """The command line of a vLLM server on a Unix socket, which no other user of the machine reaches. Options as of 0.32."""
     argv = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", model, "--uds", str(socket), "--served-model-name", plan.name]
     for flag, value in (
@@ -91,14 +91,14 @@ def command(python: str, model: str, plan: Plan, socket: Path) -> list[str]:
 
 
 class Tenancy:
-    """vLLM's stay, as what computes in a pool (`lifecycle.Engine`)."""
+    """vLLM's stay, as what computes in a pool (`lifecycle.PoolBackend`)."""
 
-    def __init__(self, plan: Plan, tenant: Tenant, record: Record, python: str) -> None:
+    def __init__(self, plan: PoolConfig, tenant: Tenant, record: Record, python: str) -> None:
         self.record = replace(record, facts={**record.facts, "engine": "vllm"})
         self._plan, self._tenant, self._python = plan, tenant, python
 
     async def start(self) -> None:
-        """Until vLLM ends. Raises Failed where it never answers."""
+        """Until vLLM ends. Raises StartError where it never answers."""
         plan, tenant = self._plan, self._tenant
         tenant.socket = Path(str(self.record.socket)).with_name("v")
         model = plan.model
@@ -140,7 +140,7 @@ class Tenancy:
         return spawn(Command(argv, env=env, log=log, cwd=self._tenant.socket.parent), bound=True)
 
     async def _until_ready(self, child: Child) -> None:
-        """Wait until it answers; its log is the progress. Raises Failed."""
+        """Wait until it answers; its log is the progress. Raises StartError."""
         while child.alive:
             self._tenant.at(*progress(child.tail(40)))
             try:
@@ -151,10 +151,10 @@ class Tenancy:
                     self._tenant.open_there(await self._longest())
                     lifecycle.say(f"ready: {self._plan.name} serves {self._plan.model} by vLLM on {', '.join(self._plan.devices)}")
                     return
-            except Broken:
+            except UpstreamError:
                 pass
             await asyncio.sleep(_LOOK)
-        raise Failed(ended(child))
+        raise StartError(ended(child))
 
     async def _longest(self) -> int | None:
         said = await self._get("/v1/models")
@@ -178,7 +178,7 @@ class Tenancy:
                     return (await reply.read()).decode("utf-8", "replace")
                 finally:
                     reply.close()
-        except (Broken, TimeoutError):
+        except (UpstreamError, TimeoutError):
             return ""
 
     def _write(self, child: Child) -> None:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from holynb.pool.server import ApiError, Events, Gone, Metrics, Routes, Service, api, body, event, refuse, unless_gone
 from holynb.pool.vllm import upstream
-from holynb.pool.vllm.upstream import Broken, Reply
+from holynb.pool.vllm.upstream import UpstreamError, UpstreamReply
 
 __all__ = ["Lodger", "relay"]
 
@@ -104,7 +104,7 @@ class Relay:
         finally:
             self._end(reply)
 
-    def _end(self, reply: Reply) -> None:
+    def _end(self, reply: UpstreamReply) -> None:
         reply.close()
         self._leave()
 
@@ -112,7 +112,7 @@ class Relay:
         self._lodger.requests -= 1
         self._lodger.used_at = time.monotonic()
 
-    async def _begin_there(self, target: str, sent: bytes, watch: _Watch) -> Reply:
+    async def _begin_there(self, target: str, sent: bytes, watch: _Watch) -> UpstreamReply:
         """The head of the server's answer. Raises ApiError: it is none, or a refusal."""
         await self._lodger.settled()
         try:
@@ -124,23 +124,23 @@ class Relay:
                 raise await self._translated(reply.status, await reply.read())
             finally:
                 reply.close()
-        except Broken as exc:
+        except UpstreamError as exc:
             watch.end("error")
             raise await self._lodger.refusal(str(exc)) from exc
 
-    async def _whole(self, reply: Reply, watch: _Watch) -> Response:
+    async def _whole(self, reply: UpstreamReply, watch: _Watch) -> Response:
         how = "cancelled"
         try:
             said = await reply.read()
             how = "stop"
             return Response(said, reply.status, media_type="application/json")
-        except Broken as exc:
+        except UpstreamError as exc:
             how = "error"
             raise await self._lodger.refusal(str(exc)) from exc
         finally:
             watch.end(how)
 
-    async def _stream(self, reply: Reply, watch: _Watch) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, reply: UpstreamReply, watch: _Watch) -> AsyncGenerator[bytes, None]:
         """The server's events, and comments where it is silent: it may have the row in its queue for long."""
         how, over = "cancelled", False
         try:
@@ -153,14 +153,14 @@ class Relay:
             how = "stop" if over else "error"
             if not over:
                 yield event(api.error_body(await self._lodger.refusal("its stream ended before its answer did")))
-        except (Broken, ApiError) as exc:
+        except (UpstreamError, ApiError) as exc:
             how = "error"
             yield event(api.error_body(exc if isinstance(exc, ApiError) else await self._lodger.refusal(str(exc))))
         finally:
             watch.end(how)
 
-    async def _events(self, reply: Reply) -> AsyncGenerator[bytes, None]:
-        """Whole events, each with its blank line. Raises Broken, ApiError."""
+    async def _events(self, reply: UpstreamReply) -> AsyncGenerator[bytes, None]:
+        """Whole events, each with its blank line. Raises UpstreamError, ApiError."""
         rest = b""
         async for chunk in reply.chunks():
             *whole, rest = (rest + chunk).split(b"\n\n")

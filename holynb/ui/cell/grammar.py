@@ -15,7 +15,7 @@ from typing import Any
 from holynb.config import LATER, TABLE, Option, keys
 from holynb.errors import BadKey, BadOption, closest
 
-__all__ = ["FLAGS", "Line", "cell_help", "flag", "options_help", "parse", "split", "words"]
+__all__ = ["FLAGS", "CellLine", "cell_help", "flag", "options_help", "parse", "split", "words"]
 
 FLAGS: Mapping[str, Option] = {flag: option for option in TABLE for flag in option.flags}
 #: What people write who want to give a key.
@@ -26,7 +26,7 @@ _WORD = re.compile(r"""\s*(?P<head>[^\s"'=]*=)?(?:"(?P<double>(?:\\"|[^"])*?)"|'
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CellLine:
     """What the line said. `name` is bound to the value, silently unless `show`; `said` goes to `Options.of`."""
 
     name: str | None = None
@@ -35,13 +35,13 @@ class Line:
     said: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse(line: str, *, route: bool = True) -> Line:
+def parse(line: str, *, route: bool = True) -> CellLine:
     """Read a line. Raises BadOption (unknown option with the nearest name, missing value) or BadKey (a literal key)."""
     name, show, rest = _binding(line)
     said, left = words(split(rest))
     if len(left) > int(route):
         raise BadOption(_too_many(left, int(route)))
-    return Line(name, show, left[0] if left else None, said)
+    return CellLine(name, show, left[0] if left else None, said)
 
 
 def _too_many(left: Sequence[str], most: int) -> str:

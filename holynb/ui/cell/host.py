@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from holynb.run import Plan
-    from holynb.ui.cell.grammar import Line
+    from holynb.ui.cell.grammar import CellLine
 
 __all__ = ["Host"]
 
@@ -19,7 +19,7 @@ class Host(Protocol):
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. A Work to wait for; with `--bg` the run itself."""
 
-    def send(self, said: Line, body: str) -> Any:
+    def send(self, said: CellLine, body: str) -> Any:
         """What a cell with this line and body does: a Work to wait for, or the value at once."""
 
     def somebody(self) -> bool:

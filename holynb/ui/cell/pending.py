@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from holynb.ui.cell.views import PageView
     from holynb.ui.cell.wait import Watch
 
-__all__ = ["Step", "Work"]
+__all__ = ["LineStep", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LineStep:
     """A run that a line waits for before it goes on: `then` gets what was watched, and gives the next step, or the line's value."""
 
     run: Run

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.ui.cell.wait import QUIET, View
-from holynb.ui.live import Tally
+from holynb.ui.live import Totals
 from holynb.ui.output import Page, clean, clip, one_line, progress
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
     from holynb.run import Run
 
-__all__ = ["Notice", "PageView", "Quiet", "Terminal", "Text", "choose", "plain", "show"]
+__all__ = ["Notice", "PageView", "Quiet", "Terminal", "TextView", "choose", "plain", "show"]
 
 #: At most five redraws a second.
 EVERY = 0.2
@@ -50,18 +50,18 @@ class _Lines:
 
     def __init__(self) -> None:
         self._cursor = 0
-        self._tally: Tally | None = None
+        self._tally: Totals | None = None
 
     def now(self, run: Run) -> str:
         now = time.monotonic()
-        tally = self._tally = self._tally or Tally(run.n, now - run.elapsed)
+        tally = self._tally = self._tally or Totals(run.n, now - run.elapsed)
         events, self._cursor = run.journal.since(self._cursor)
         tally.take(events)
         rate, tokens = tally.speed(now)
         return progress(tally.summary(run.elapsed, stopped=run.stopped), rate, tokens, tally.note)
 
 
-class Text:
+class TextView:
     """A notebook's output, updated in place."""
 
     every = EVERY
@@ -117,7 +117,7 @@ class Terminal:
 
 def plain(shell: Any) -> PageView:
     """The page without widgets: text in place where there is a kernel, a terminal's line elsewhere."""
-    return Text() if getattr(shell, "kernel", None) is not None else Terminal()
+    return TextView() if getattr(shell, "kernel", None) is not None else Terminal()
 
 
 def choose(shell: Any, *, quiet: bool = False) -> PageView:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config import Option, Options, whole
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
-from holynb.ui.cell import Step, grammar
+from holynb.ui.cell import LineStep, grammar
 from holynb.ui.output import bars, clean, grid, one_line, progress, seconds, svg
 from holynb.words import counted
 
@@ -121,7 +121,7 @@ def _column(table: Any, name: str) -> list[str]:
     return [str(v) for v in table[chosen].dropna().tolist()]
 
 
-def start(magic: Host, words: Sequence[str]) -> Step:
+def start(magic: Host, words: Sequence[str]) -> LineStep:
     """The first of the runs that the line waits for; the value at the end is the frame. Raises UserError before anything is sent."""
     from holynb.run import Run, bench
 
@@ -141,9 +141,9 @@ def start(magic: Host, words: Sequence[str]) -> Step:
         page.done = len(found)
         return step() if len(found) < len(todo) else _leave(magic, page, found)
 
-    def step() -> Step:
+    def step() -> LineStep:
         runs.append(Run(todo[len(found)][len(runs)]).start())
-        return Step(runs[-1], page, after)
+        return LineStep(runs[-1], page, after)
 
     return step()
 

@@ -14,7 +14,7 @@ from holynb.ui.cell import grammar
 from holynb.ui.output import clean, grid
 
 if TYPE_CHECKING:
-    from holynb.pricing import Line, Load, Own, Roi
+    from holynb.pricing import Own, Roi, RoiLine, Workload
 
 __all__ = ["HELP", "as_html", "as_text", "asked", "leave", "spec", "table"]
 
@@ -60,7 +60,7 @@ def asked(words: Sequence[str]) -> Roi:
     value = {name: _value(FLAGS_BY_NAME[name], text) for name, text in said.items()}
     if left and "provider" in value:
         raise BadOption("%infer roi takes routes, or --provider NAME for all that it lists, not both.")
-    load = roi.Load(value.get("per_day", PER_DAY), roi.parse_tokens(value.get("tokens", TOKENS)), value.get("out_share", 0.5))
+    load = roi.Workload(value.get("per_day", PER_DAY), roi.parse_tokens(value.get("tokens", TOKENS)), value.get("out_share", 0.5))
     named = [settings.route(r.strip()) for word in left for r in word.split(",") if r.strip()]
     return roi.roi(load, named or roi.listed(value.get("provider", PROVIDER)), _own(value))
 
@@ -185,14 +185,14 @@ def as_html(made: Roi) -> str:
     )
 
 
-def _title(load: Load) -> str:
+def _title(load: Workload) -> str:
     low, high = load.month
     tokens = f"{load.tokens[0]:,.0f}" + (f" to {load.tokens[1]:,.0f}" if load.tokens[1] != load.tokens[0] else "")
     span = f"{low / 1_000_000:,.0f}" + (f" to {high / 1_000_000:,.0f}" if high != low else "")
     return f"{load.requests_per_day:,.0f} requests a day of {tokens} tokens: {span} million tokens in {load.days} days"
 
 
-def _cells(line: Line, own: Own | None) -> list[str]:
+def _cells(line: RoiLine, own: Own | None) -> list[str]:
     said = [str(line.route), _rate(line.input), _rate(line.output), _span(line.month)]
     if own is None:
         return said
@@ -225,7 +225,7 @@ def _notes(made: Roi) -> list[str]:
     return notes
 
 
-def _assumed(lines: Sequence[Line]) -> dict[str, list[str]]:
+def _assumed(lines: Sequence[RoiLine]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in lines:
         if line.assumed:

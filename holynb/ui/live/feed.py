@@ -13,11 +13,11 @@ from typing import Any
 
 from holynb.results import dollars
 from holynb.types import Ended, Event, Failed, Outcome, Paused, Started
-from holynb.ui.live.timeseries import Course, Price
-from holynb.ui.live.totals import Tally
+from holynb.ui.live.timeseries import Price, TimeSeries
+from holynb.ui.live.totals import Totals
 from holynb.ui.output import clean, clip, one_line, price, seconds, shared_prefix, status
 
-__all__ = ["Asked", "Feed", "Tails"]
+__all__ = ["Feed", "RunInfo", "Tails"]
 
 #: Characters of a prompt, of an ended answer and of a running one in the table.
 PROMPT, ANSWER, TAIL = 120, 200, 140
@@ -34,7 +34,7 @@ Row = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunInfo:
     """What a run asks, as a view needs it. `labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`."""
 
     prompts: Sequence[str]
@@ -50,7 +50,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Flight:
+class InFlightRow:
     """A row that has started and not ended. `state` is running or retrying."""
 
     attempt: int
@@ -62,13 +62,13 @@ class Flight:
 class Feed:
     """The fold of one run, and what a view has been told of it. Owned by that view; called from one thread."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: RunInfo) -> None:
         self.asked = asked
         self.n = len(asked.prompts)
         self.outcomes: list[Outcome | None] = [None] * self.n
-        self.flying: dict[int, Flight] = {}
-        self.course = Course(asked.started, asked.price_as)
-        self.tally = Tally(self.n)
+        self.flying: dict[int, InFlightRow] = {}
+        self.course = TimeSeries(asked.started, asked.price_as)
+        self.tally = Totals(self.n)
         self._pause: tuple[float, str] = (0.0, "")
         self._failed: dict[int, None] = {}
         self._changed: dict[int, None] = {}
@@ -90,18 +90,18 @@ class Feed:
         for row, (pieces, tail) in tails.items():
             flight = self.flying.get(row)
             if flight is not None and flight.pieces != pieces:
-                self.flying[row] = Flight(flight.attempt, "running", pieces, tail)
+                self.flying[row] = InFlightRow(flight.attempt, "running", pieces, tail)
                 self._spoke[row] = None
                 heard[row] = pieces
         self.course.now(at, heard)
 
     def _fold(self, event: Event) -> None:
         if isinstance(event, Started):
-            self.flying[event.row] = Flight(event.attempt)
+            self.flying[event.row] = InFlightRow(event.attempt)
             self._changed[event.row] = None
         elif isinstance(event, Failed):
             again = "" if event.wait is None else f" · again in {seconds(event.wait)}"
-            self.flying[event.row] = Flight(event.attempt, "retrying", 0, f"{event.kind}: {event.message}{again}")
+            self.flying[event.row] = InFlightRow(event.attempt, "retrying", 0, f"{event.kind}: {event.message}{again}")
             self._changed[event.row] = None
         elif isinstance(event, Paused):
             until = event.at - self.asked.started + event.seconds

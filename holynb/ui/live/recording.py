@@ -22,7 +22,7 @@ from holynb.types import Ended, Event, Failed, Gauge, Load, Message, Noted, Outc
 if TYPE_CHECKING:
     from holynb.run import Run
 
-__all__ = ["Recording", "Step", "read", "record", "shipped"]
+__all__ = ["RecordedStep", "Recording", "read", "record", "shipped"]
 
 VERSION = 1
 KINDS: Mapping[str, type] = {
@@ -37,7 +37,7 @@ KINDS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RecordedStep:
     """What happened at `t` seconds: an event (its `at` counts from 0), or pieces of answers by row."""
 
     t: float
@@ -53,7 +53,7 @@ class Recording:
     made: str
     messages: Sequence[Sequence[Message]]
     labels: Sequence[object] | None
-    steps: Sequence[Step]
+    steps: Sequence[RecordedStep]
     seconds: float
 
 
@@ -149,7 +149,7 @@ def _check(head: Any, where: str) -> None:
         raise BadOption(f"{where!r} was recorded by a newer holynb (format {head['version']}). Update with: pip install -U holynb")
 
 
-def _check_rows(steps: Sequence[Step], n: int) -> None:
+def _check_rows(steps: Sequence[RecordedStep], n: int) -> None:
     rows = {getattr(s.event, "row", 0) for s in steps} | {row for s in steps for row, _ in s.said}
     ended = [s.event.row for s in steps if isinstance(s.event, Ended)]
     if rows and not 0 <= min(rows) <= max(rows) < max(n, 1):
@@ -158,11 +158,11 @@ def _check_rows(steps: Sequence[Step], n: int) -> None:
         raise ValueError("a row ends twice")
 
 
-def _step(line: Mapping[str, Any]) -> Step | None:
+def _step(line: Mapping[str, Any]) -> RecordedStep | None:
     """A line's step; None for a kind of event that this version does not know."""
     t = float(line["t"])
     if "say" in line:
-        return Step(t, said=[(int(row), str(text)) for row, text in line["say"]])
+        return RecordedStep(t, said=[(int(row), str(text)) for row, text in line["say"]])
     kind = KINDS.get(line.get("e", ""))
     if kind is None:
         return None
@@ -172,7 +172,7 @@ def _step(line: Mapping[str, Any]) -> Step | None:
         said["outcome"] = _outcome(said["outcome"])
     if said.get("usage"):
         said["usage"] = Usage(**said["usage"])
-    return Step(t, kind(**said, at=t))
+    return RecordedStep(t, kind(**said, at=t))
 
 
 def _outcome(said: Mapping[str, Any]) -> Outcome:

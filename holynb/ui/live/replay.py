@@ -9,7 +9,7 @@ from dataclasses import replace
 from holynb.journal import Journal
 from holynb.results import summarize
 from holynb.types import Ended, Failed, Message, Noted
-from holynb.ui.live.feed import Asked
+from holynb.ui.live.feed import RunInfo
 from holynb.ui.live.recording import Recording
 from holynb.ui.output import report, seconds
 
@@ -29,7 +29,7 @@ class Replay:
         prompts = [next((m.content for m in reversed(asked) if m.role == "user"), "") for asked in recording.messages]
         self.recording = recording
         self.journal = Journal(len(prompts))
-        self.asked = Asked(prompts, recording.labels, 0.0, recording.title)
+        self.asked = RunInfo(prompts, recording.labels, 0.0, recording.title)
         self._skipped = _silence(recording)
         self.label = f"Recorded {recording.made}" + (f", from {seconds(self._skipped)} on" if self._skipped else "")
         self._speed = speed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.results import dollars
 from holynb.types import Ended, Failed, Message, Outcome, Started
-from holynb.ui.live.feed import Asked
+from holynb.ui.live.feed import RunInfo
 from holynb.ui.output import clean, count, report, seconds
 
 if TYPE_CHECKING:
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from holynb.run import Run
     from holynb.types import Event
 
-__all__ = ["RunSource", "Source", "detail"]
+__all__ = ["RunSource", "ViewSource", "detail"]
 
 #: Characters of one text in a row's detail; the value holds the rest.
 MOST = 100_000
 
 
-class Source(Protocol):
+class ViewSource(Protocol):
     """A run as a view sees it. `state` is running, stopping, stopped or done; `label` is what a recording is marked with."""
 
-    asked: Asked
+    asked: RunInfo
     label: str
 
     @property
@@ -56,7 +56,7 @@ class RunSource:
         if beside:
             labels = [(*_wide(label), beside[i % len(beside)]) for i, label in enumerate(report.labels(index))]
         title = report.title(run).replace(" on ", " · ", 1)
-        self.asked = Asked([p.text for p in run.prompts], labels, run.started, title, *_elsewhere(run))
+        self.asked = RunInfo([p.text for p in run.prompts], labels, run.started, title, *_elsewhere(run))
 
     @property
     def elapsed(self) -> float:
@@ -90,7 +90,7 @@ def _elsewhere(run: Run) -> tuple[str | None, Any]:
     return str(route), lambda outcome: prices.price(route, None, outcome.usage)
 
 
-def detail(source: Source, row: int) -> dict[str, Any]:
+def detail(source: ViewSource, row: int) -> dict[str, Any]:
     """One row in full, as the page shows it: parts are [word, text, kind], attempts are [when, what]."""
     outcome = source.journal.rows[row]
     events, _ = source.journal.since(0)

@@ -11,7 +11,7 @@ from holynb.types import Ended, Event, Failed, Gauge, Load, Noted, Outcome
 from holynb.ui.live.buckets import Buckets
 from holynb.ui.output import mark, percentile, together
 
-__all__ = ["Course", "Price"]
+__all__ = ["Price", "TimeSeries"]
 
 #: Percentiles are over this many answers, speeds over this many seconds.
 WINDOW, SPAN_S = 50, 3.0
@@ -20,7 +20,7 @@ WINDOW, SPAN_S = 50, 3.0
 Price = Callable[[Outcome], Decimal | None]
 
 
-class Course:
+class TimeSeries:
     """The charts of one run that began at `started` (`time.time()`). Times handed in are seconds since then."""
 
     def __init__(self, started: float, price_as: Price | None = None) -> None:

@@ -16,13 +16,13 @@ from holynb.types import Ended, Noted
 if TYPE_CHECKING:
     from holynb.types import Event, Outcome
 
-__all__ = ["Tally"]
+__all__ = ["Totals"]
 
 #: Speed is over this many seconds: long enough to be calm, short enough to follow a limit that opens or closes.
 SPAN_S = 15.0
 
 
-class Tally:
+class Totals:
     """The fold of the events of a run of `n` rows that began at `began` (by the clock that `speed` is asked with). Owned by the view that feeds it."""
 
     def __init__(self, n: int, began: float = 0.0) -> None:

@@ -16,7 +16,7 @@ import anywidget
 import traitlets
 
 from holynb.ui.live.feed import TAIL, Feed
-from holynb.ui.live.source import RunSource, Source, detail
+from holynb.ui.live.source import RunSource, ViewSource, detail
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -52,7 +52,7 @@ class LiveView:
     parts:  all, table or charts.
     """
 
-    def __init__(self, source: Source, *, clicks: bool = True, parts: str = "all", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: ViewSource, *, clicks: bool = True, parts: str = "all", clock: Callable[[], float] = time.monotonic) -> None:
         self.source = source
         self.feed = Feed(source.asked)
         self.pages: set[str] = set()
@@ -145,7 +145,7 @@ class Live:
         elif run.options.show != "none":
             self.open(RunSource(run), run.options.show)
 
-    def open(self, source: Source, parts: str = "all") -> LiveView:
+    def open(self, source: ViewSource, parts: str = "all") -> LiveView:
         """Show a source; whoever opens it ticks the view."""
         self._view = LiveView(source, clicks=self._clicks, parts=parts)
         self._put(mimebundle(self._view.widget))

@@ -9,14 +9,14 @@ from typing import Any
 
 from holynb.config import BY_NAME
 
-__all__ = ["Job"]
+__all__ = ["Draft"]
 
 #: Needs no quotes on a line.
 _PLAIN = re.compile(r"[^\s\"'=<>-][^\s\"']*")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Draft:
     """One thing to ask. `said` is option name → value as typed; `name` is what the result is called, where anybody calls it."""
 
     body: str

@@ -13,8 +13,8 @@ from holynb.config import Options
 from holynb.errors import HolynbError
 from holynb.ui.cell import Host, known
 from holynb.ui.cell.bridge import Bridge
-from holynb.ui.panel.draft import Job
-from holynb.ui.panel.outlet import Stage
+from holynb.ui.panel.draft import Draft
+from holynb.ui.panel.outlet import RunOutlet
 from holynb.words import counted
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Form:
         self.says = w.HTML(layout=wide())
         self.cell = w.Textarea(rows=5, layout=wide(), description="Cell", style=LABEL)
         self.bridge = Bridge(inserted=self._inserted)
-        self.stage = Stage()
+        self.stage = RunOutlet()
         self.buttons = {
             word: w.Button(description=word, tooltip=tip, button_style=style, layout=w.Layout(width="auto"))
             for word, tip, style in (
@@ -114,7 +114,7 @@ class Form:
         self.box = self._laid_out()
         self._wire()
 
-    def job(self) -> Job:
+    def job(self) -> Draft:
         """What the fields say now."""
         said: dict[str, Any] = {}
         if self.frame.value:
@@ -127,7 +127,7 @@ class Form:
                     said[name] = name != "cache"
             elif control.value.strip():
                 said[name] = control.value.strip()
-        return Job(self.prompt.value, self.route.value.strip() or None, said, self.name.value.strip() or None)
+        return Draft(self.prompt.value, self.route.value.strip() or None, said, self.name.value.strip() or None)
 
     # -- doing -----------------------------------------------------------------------------------------------------
     def send(self, *, dry: bool = False) -> None:
@@ -148,7 +148,7 @@ class Form:
         self._busy(True)
         self.stage.show(self.run, lambda: self._ended(job))
 
-    def _plan(self, job: Job, dry: bool) -> Any:
+    def _plan(self, job: Draft, dry: bool) -> Any:
         from holynb.errors import BadPrompt
         from holynb.run import plan, resume
 
@@ -161,7 +161,7 @@ class Form:
         )
         return resume.continued(made)
 
-    def _ended(self, job: Job) -> None:
+    def _ended(self, job: Draft) -> None:
         run = self.run
         self._busy(False)
         if run is None:

@@ -16,12 +16,12 @@ from holynb.ui.output import report, static
 if TYPE_CHECKING:
     from holynb.run import Run
 
-__all__ = ["Stage"]
+__all__ = ["RunOutlet"]
 
 EVERY = 0.1
 
 
-class Stage:
+class RunOutlet:
     """One run at a time. `box` is empty until the first run has gone on for a second, or is over."""
 
     def __init__(self) -> None:

@@ -14,11 +14,11 @@ import tiny
 from pool_fake import byte_model
 
 from holynb.pool.engine.cache import Blocks
-from holynb.pool.engine.constrained import LONGEST, Grammars, masks
+from holynb.pool.engine.constrained import LONGEST, GrammarCompiler, masks
 from holynb.pool.engine.runner import Job, Runner
-from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Emit, Seq, Step
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.server.grammar import checked
 
 torch = pytest.importorskip("torch")
@@ -56,7 +56,7 @@ def grammar() -> str:
 def runner(folder: Path, *, blocks: int = 200, **limits: int) -> Runner:
     made = Runner(folder)
     made.blocks = Blocks(blocks, made.blocks.size)
-    made.batch = Scheduler(made.blocks, Limits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
+    made.batch = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
     return made
 
 
@@ -129,13 +129,13 @@ def test_a_row_cut_short_is_the_beginning_of_what_it_would_say(folder: Path, gra
 
 
 def test_other_rows_go_on_while_a_grammar_is_compiled(folder: Path, grammar: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, compiled = threading.Event(), Grammars._compile
+    go, compiled = threading.Event(), GrammarCompiler._compile
 
-    def slowly(self: Grammars, text: str, eos: tuple[int, ...]) -> object:
+    def slowly(self: GrammarCompiler, text: str, eos: tuple[int, ...]) -> object:
         assert go.wait(60)
         return compiled(self, text, eos)
 
-    monkeypatch.setattr(Grammars, "_compile", slowly)
+    monkeypatch.setattr(GrammarCompiler, "_compile", slowly)
     made, ended = runner(folder), []
     for job in (
         Job(1, (5, 6), 140, eos=(END,), grammar=grammar),
@@ -177,7 +177,7 @@ def test_a_grammar_that_breaks_ends_its_row(folder: Path, grammar: str) -> None:
 
 
 def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
-    states = Grammars(folder, 320)
+    states = GrammarCompiler(folder, 320)
     seq = Seq(Job(1, (1, 2), 9, eos=(END,), grammar=checked('{"enum": ["ab", "ac"]}')))
     seq.constraint = states.begin(seq.job)
 
@@ -194,7 +194,7 @@ def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
 
 def test_a_number_ends_where_no_number_goes_on(folder: Path) -> None:
     """A row that says nothing but threes: inside a number they end, inside a text they do not."""
-    states = Grammars(folder, 320)
+    states = GrammarCompiler(folder, 320)
 
     def said(schema: str, first: bytes) -> bytes:
         seq = Seq(Job(1, (1,), 99, eos=(END,), grammar=checked(schema)))

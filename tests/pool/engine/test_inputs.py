@@ -10,10 +10,10 @@ import pytest
 np = pytest.importorskip("numpy")
 
 from holynb.pool.engine.cache import Blocks  # noqa: E402
-from holynb.pool.engine.inputs import Lanes, pack, sampling  # noqa: E402
-from holynb.pool.engine.scheduler import Scheduler  # noqa: E402
-from holynb.pool.engine.sequence import Job, Row, Seq, Step  # noqa: E402
-from holynb.pool.fit.limits import Limits  # noqa: E402
+from holynb.pool.engine.inputs import DecodeBatch, pack, sampling  # noqa: E402
+from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
+from holynb.pool.engine.sequence import Job, PrefillChunk, Seq, Step  # noqa: E402
+from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 
 PAGE = 4
 
@@ -36,7 +36,7 @@ def grow(*seqs: Seq) -> None:
 
 
 def test_rows_are_said_whole_at_first_and_then_only_as_they_grow() -> None:
-    lanes, a, b = Lanes(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9])
+    lanes, a, b = DecodeBatch(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9])
     assert lanes.decode([a, b])
     assert lanes.said[:, :2].tolist() == [[-1, -1], [1001, 1002], [5, 2], [-1, -1]]
     assert [lanes.table[i, :2].tolist() for i in (0, 1)] == [[3, 7], [9, 0]]
@@ -52,7 +52,7 @@ def test_rows_are_said_whole_at_first_and_then_only_as_they_grow() -> None:
 
 
 def test_a_row_that_goes_takes_its_place_along_and_the_others_keep_their_tokens() -> None:
-    lanes, a, b, c = Lanes(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9]), seq(3, 6, [4, 5], temperature=0.5, seed=-1)
+    lanes, a, b, c = DecodeBatch(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9]), seq(3, 6, [4, 5], temperature=0.5, seed=-1)
     lanes.decode([a, b])
     lanes.sampled([a, b], [c], 4)
     grow(b)
@@ -69,7 +69,7 @@ def test_a_row_that_goes_takes_its_place_along_and_the_others_keep_their_tokens(
 
 
 def test_the_longest_row_comes_first_and_every_row_once() -> None:
-    dice, lanes = random.Random(1), Lanes(16, 64, PAGE)
+    dice, lanes = random.Random(1), DecodeBatch(16, 64, PAGE)
     rows: list[Seq] = []
     for step in range(60):
         rows = [r for r in rows if dice.random() > 0.05]
@@ -100,7 +100,7 @@ def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
 def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
     a, b = Seq(Job(1, tuple(range(100, 110)), 9)), Seq(Job(2, (7, 8, 9), 9))
     a.blocks, b.blocks = [5, 2, 8], [1]
-    chunk = pack([Row(a, 4, 6), Row(b, 0, 3, samples=False)], PAGE, 4)
+    chunk = pack([PrefillChunk(a, 4, 6), PrefillChunk(b, 0, 3, samples=False)], PAGE, 4)
     assert chunk.tokens[0].tolist() == [*range(104, 110), 7, 8, 9]
     assert chunk.tokens[1].tolist() == [*range(4, 10), 0, 1, 2]
     assert chunk.tokens[2].tolist() == [8, 9, 10, 11, 32, 33, 4, 5, 6]
@@ -114,7 +114,7 @@ class Device:
     """What a pipeline's first stage does with the integers, over a model that answers with arithmetic: it keeps each lane's last tokens, and reads them from there."""
 
     def __init__(self, flights: int, rows: int, width: int) -> None:
-        self.lanes = [Lanes(rows, width, PAGE, first=2 * rows * i) for i in range(flights)]
+        self.lanes = [DecodeBatch(rows, width, PAGE, first=2 * rows * i) for i in range(flights)]
         self.kept = np.full((flights, 2 * rows), -7)
         self.rows = rows
         self.from_device = 0
@@ -150,7 +150,7 @@ class Device:
 def test_every_row_of_every_lane_reads_its_own_token(flights: int, ahead: int, seed: int) -> None:
     dice = random.Random(seed)
     blocks = Blocks(16 if seed % 2 else 400, PAGE)  # few: rows are put back and come again with other blocks
-    batch = Scheduler(blocks, Limits(batch=12, chunk=24, max_len=80), flights, ahead - flights + 1)
+    batch = BatchScheduler(blocks, BatchLimits(batch=12, chunk=24, max_len=80), flights, ahead - flights + 1)
     device, under_way, decoded, steps = Device(flights, 12, 20), deque[tuple[Step, list[int]]](), 0, 0
     left = [
         Job(i, tuple(dice.randrange(3, 90) for _ in range(dice.randrange(1, 20))), dice.randrange(1, 40), dice.random(), seed=i)
@@ -183,7 +183,7 @@ def test_a_row_that_stays_is_not_written_again(monkeypatch: pytest.MonkeyPatch) 
     fresh: list[int] = []
     real = module.sampling
     monkeypatch.setattr(module, "sampling", lambda seqs: fresh.append(len(seqs)) or real(seqs))
-    batch, device = Scheduler(Blocks(400, PAGE), Limits(batch=20, chunk=400, max_len=80), 2), Device(2, 20, 20)
+    batch, device = BatchScheduler(Blocks(400, PAGE), BatchLimits(batch=20, chunk=400, max_len=80), 2), Device(2, 20, 20)
     for i in range(20):
         batch.add(Job(i, (5, 6, 7), 60, ignore_eos=True))
     under_way: deque[tuple[Step, list[int]]] = deque()
@@ -202,8 +202,8 @@ def test_a_row_that_stays_is_not_written_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_schedulers_own_rows_are_what_the_lanes_say() -> None:
     """Rows join, grow and leave as the scheduler has them; what the lanes hold is read back and compared with the sequences themselves."""
-    batch = Scheduler(Blocks(60, PAGE), Limits(batch=5, chunk=16, max_len=60))
-    dice, lanes = random.Random(2), Lanes(5, 20, PAGE)
+    batch = BatchScheduler(Blocks(60, PAGE), BatchLimits(batch=5, chunk=16, max_len=60))
+    dice, lanes = random.Random(2), DecodeBatch(5, 20, PAGE)
     for i in range(14):
         batch.add(Job(i, tuple(dice.randrange(50) for _ in range(dice.randint(1, 12))), dice.randint(1, 20)))
     while (step := batch.plan()) is not None:

@@ -10,10 +10,10 @@ import tiny
 from holynb.errors import UserError
 from holynb.pool.engine.cache import Blocks
 from holynb.pool.engine.runner import Job, Runner
-from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Emit, Step
 from holynb.pool.fit import plan
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.limits import BatchLimits
 
 torch = pytest.importorskip("torch")
 
@@ -29,7 +29,7 @@ def runner(folder: Path, *, blocks: int | None = None, share: bool = True, **lim
     """A runner with another cache and other limits than the machine would give it."""
     made = Runner(folder)
     made.blocks = Blocks(blocks or made.blocks.total, made.blocks.size, share=share)
-    made.batch = Scheduler(made.blocks, Limits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
+    made.batch = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
     return made
 
 

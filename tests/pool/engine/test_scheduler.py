@@ -9,17 +9,19 @@ from itertools import pairwise
 import pytest
 
 from holynb.pool.engine.cache import Blocks
-from holynb.pool.engine.scheduler import Scheduler
+from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Emit, Job, Seq, Step
-from holynb.pool.fit.limits import Limits
+from holynb.pool.fit.limits import BatchLimits
 
 
 def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:
     return Job(n, tuple(range(100 * n, 100 * n + prompt)), new, **more)  # type: ignore[arg-type]
 
 
-def scheduler(blocks: int = 64, size: int = 4, *, share: bool = True, flights: int = 1, unknown: int = 1, **limits: int) -> Scheduler:
-    return Scheduler(Blocks(blocks, size, share=share), replace(Limits(batch=8, chunk=16, max_len=200), **limits), flights, unknown)
+def scheduler(blocks: int = 64, size: int = 4, *, share: bool = True, flights: int = 1, unknown: int = 1, **limits: int) -> BatchScheduler:
+    return BatchScheduler(
+        Blocks(blocks, size, share=share), replace(BatchLimits(batch=8, chunk=16, max_len=200), **limits), flights, unknown
+    )
 
 
 def truth(seq: Seq, index: int) -> int:
@@ -30,7 +32,7 @@ def truth(seq: Seq, index: int) -> int:
 class Model:
     """Runs steps and holds the cache to what the scheduler says: reading a place that nobody wrote fails."""
 
-    def __init__(self, batch: Scheduler) -> None:
+    def __init__(self, batch: BatchScheduler) -> None:
         self.batch = batch
         self.slots: dict[int, tuple[int, int]] = {}
 
@@ -48,7 +50,7 @@ class Model:
         return [truth(s, s.size - 1) for s in step.sampled]
 
 
-def run(batch: Scheduler, ahead: int = 0, steps: int = 10_000, model: Model | None = None) -> dict[int, list[Emit]]:
+def run(batch: BatchScheduler, ahead: int = 0, steps: int = 10_000, model: Model | None = None) -> dict[int, list[Emit]]:
     """To the end, with `ahead` steps in flight."""
     model, said, flights = model or Model(batch), {}, []
     for _ in range(steps):

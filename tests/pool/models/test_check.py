@@ -10,7 +10,7 @@ import pytest
 from pool_fake import byte_model
 
 from holynb.pool.fit import spec
-from holynb.pool.models.check import Broken, check
+from holynb.pool.models.check import BrokenModel, check
 
 INDEX = "model.safetensors.index.json"
 
@@ -51,7 +51,7 @@ def test_a_whole_folder_is_let_through(model: Path) -> None:
 )
 def test_weights_that_are_not_whole(model: Path, content: bytes, says: str) -> None:
     (model / "model.safetensors").write_bytes(content)
-    with pytest.raises(Broken, match=says) as caught:
+    with pytest.raises(BrokenModel, match=says) as caught:
         check(model)
     assert "model.safetensors" in str(caught.value)
     assert "Fetch the model again" in str(caught.value) or "git lfs pull" in str(caught.value)
@@ -60,7 +60,7 @@ def test_weights_that_are_not_whole(model: Path, content: bytes, says: str) -> N
 def test_a_shard_that_is_missing_is_named(model: Path) -> None:
     shards = ["model.safetensors", "b.safetensors", "c.safetensors"]
     (model / INDEX).write_text(json.dumps({"weight_map": dict(zip("xyz", shards, strict=True))}))
-    with pytest.raises(Broken, match=r"lacks b\.safetensors and 1 more of the 3 files"):
+    with pytest.raises(BrokenModel, match=r"lacks b\.safetensors and 1 more of the 3 files"):
         check(model)
 
 
@@ -68,7 +68,7 @@ def test_a_shard_that_is_missing_is_named(model: Path) -> None:
 @pytest.mark.parametrize(("content", "says"), [("{", "no readable JSON"), ("[]", "holds no JSON object")])
 def test_json_that_is_none(model: Path, name: str, content: str, says: str) -> None:
     (model / name).write_text(content)
-    with pytest.raises(Broken, match=says):
+    with pytest.raises(BrokenModel, match=says):
         check(model)
 
 

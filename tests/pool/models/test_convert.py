@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from holynb.pool.models.convert import ConvertError, convert
-from holynb.pool.server.tokenizer import Text
+from holynb.pool.server.tokenizer import ChatTokenizer
 
 
 def made(tmp_path: Path, **changes: object) -> Path:
@@ -76,7 +76,7 @@ def test_the_tokenizer_merges_cuts_digits_and_knows_its_special_words(tmp_path: 
     assert tokenizer.encode("ab a12").tokens == ["ab", "Ġa", "1", "2"]
     assert tokenizer.encode("a<|im_start|>b").ids[1] == 1
     assert tokenizer.decode([1, 11, 12]) == "ab a"
-    text = Text(folder)
+    text = ChatTokenizer(folder)
     assert text.chat([{"role": "user", "content": "ab"}]) == "<|im_start|>ab"
     assert text.eos == (0,)
 

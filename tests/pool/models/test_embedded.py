@@ -130,9 +130,9 @@ def test_the_real_weights_and_tokens_equal_transformers_reading_of_the_same_gguf
     assert set(found) == set(wanted)
     assert all(torch.equal(found[name], wanted[name]) for name in found)
     theirs = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
-    from holynb.pool.server.tokenizer import Text
+    from holynb.pool.server.tokenizer import ChatTokenizer
 
-    ours = Text(folder)
+    ours = ChatTokenizer(folder)
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "한국의 수도는 어디입니까? 😀 12345 x²"}]
     assert ours.chat(messages) == theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     for text in (ours.chat(messages), "def f(x):\n    return x**2 # 3.14\n\n\n", "  a\t b"):

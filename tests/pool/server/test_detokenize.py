@@ -11,21 +11,21 @@ import pytest
 from pool_fake import byte_model
 
 from holynb.pool.server import detokenize
-from holynb.pool.server.detokenize import Piece, Reading
-from holynb.pool.server.replica import Generation, Lost, Wanted
-from holynb.pool.server.tokenizer import Text
+from holynb.pool.server.detokenize import Reading, TextPiece
+from holynb.pool.server.replica import Generation, GenerationRequest, Lost
+from holynb.pool.server.tokenizer import ChatTokenizer
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Text:
-    return Text(byte_model(tmp_path_factory.mktemp("model")))
+def words(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
+    return ChatTokenizer(byte_model(tmp_path_factory.mktemp("model")))
 
 
 class Scene:
     """A generation, somebody who reads it, and what was cancelled."""
 
-    def __init__(self, words: Text, stops: Sequence[str] = (), *, stream: bool = True) -> None:
-        self.generation = Generation(Wanted((1,), 100, 0.0, 1.0, 0, None, ()))
+    def __init__(self, words: ChatTokenizer, stops: Sequence[str] = (), *, stream: bool = True) -> None:
+        self.generation = Generation(GenerationRequest((1,), 100, 0.0, 1.0, 0, None, ()))
         self.reading = Reading(self.generation, words, stops, stream=stream)
         self.cancelled: list[Generation] = []
 
@@ -35,18 +35,18 @@ class Scene:
         self.generation.finish = finish
         self.generation.wake(time.monotonic())
 
-    async def read(self) -> list[Piece]:
+    async def read(self) -> list[TextPiece]:
         return [piece async for piece in self.reading.pieces(self.cancelled.append)]
 
 
-def told(pieces: list[Piece]) -> str:
+def told(pieces: list[TextPiece]) -> str:
     return "".join(p.text for p in pieces)
 
 
-def play(scene: Scene, *acts: Any) -> list[Piece]:
+def play(scene: Scene, *acts: Any) -> list[TextPiece]:
     """Read while the acts happen, one every 10 ms."""
 
-    async def main() -> list[Piece]:
+    async def main() -> list[TextPiece]:
         task = asyncio.create_task(scene.read())
         for act in acts:
             await asyncio.sleep(0.01)
@@ -56,25 +56,25 @@ def play(scene: Scene, *acts: Any) -> list[Piece]:
     return asyncio.run(main())
 
 
-def test_a_stream_is_admitted_joined_and_ended(words: Text) -> None:
+def test_a_stream_is_admitted_joined_and_ended(words: ChatTokenizer) -> None:
     scene = Scene(words)
     many = [lambda i=i: scene.write(str(i % 10)) for i in range(30)]
     pieces = play(scene, *many, lambda: scene.write("끝", "stop"))
     assert pieces[0].kind == "admitted"
     assert told(pieces) == "0123456789" * 3 + "끝"
-    assert pieces[-1] == Piece("end", finish="stop", tokens=33)
+    assert pieces[-1] == TextPiece("end", finish="stop", tokens=33)
     assert 3 <= sum(p.kind == "text" for p in pieces) <= 15, "30 tokens in 300 ms are about six pieces"
     assert scene.cancelled == []
 
 
-def test_a_character_of_two_writes_comes_whole(words: Text) -> None:
+def test_a_character_of_two_writes_comes_whole(words: ChatTokenizer) -> None:
     scene = Scene(words)
     raw = "😀".encode()
     pieces = play(scene, lambda: scene.write(raw[:2]), lambda: scene.write(raw[2:], "length"))
     assert [p.text for p in pieces if p.text] == ["😀"]
 
 
-def test_without_a_stream_the_reader_is_woken_once(words: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_stream_the_reader_is_woken_once(words: ChatTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(words, stream=False)
     waits: list[float] = []
     news = Generation.news
@@ -89,7 +89,7 @@ def test_without_a_stream_the_reader_is_woken_once(words: Text, monkeypatch: pyt
     assert len(waits) <= 2
 
 
-def test_a_stop_string_cancels_the_rest(words: Text) -> None:
+def test_a_stop_string_cancels_the_rest(words: ChatTokenizer) -> None:
     scene = Scene(words, ["END"], stream=False)
     pieces = play(scene, lambda: scene.write("one E"), lambda: scene.write("ND tail"), lambda: scene.write("more"))
     assert told(pieces) == "one "
@@ -97,7 +97,7 @@ def test_a_stop_string_cancels_the_rest(words: Text) -> None:
     assert scene.cancelled == [scene.generation]
 
 
-def test_signs_of_life_while_nothing_comes(words: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_of_life_while_nothing_comes(words: ChatTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detokenize, "QUIET_S", 0.02)
     scene = Scene(words)
     pieces = play(scene, *[lambda: None] * 10, lambda: scene.write("x", "stop"))
@@ -105,7 +105,7 @@ def test_signs_of_life_while_nothing_comes(words: Text, monkeypatch: pytest.Monk
     assert [p.kind for p in pieces[-3:]] == ["admitted", "text", "end"]
 
 
-def test_begun_again_it_forgets_what_was_read(words: Text) -> None:
+def test_begun_again_it_forgets_what_was_read(words: ChatTokenizer) -> None:
     scene = Scene(words, ["nowhere"], stream=False)
     pieces = play(scene, lambda: scene.write("half an ans"), scene.generation.again, lambda: scene.write("whole", "stop"))
     kinds = [p.kind for p in pieces]
@@ -113,7 +113,7 @@ def test_begun_again_it_forgets_what_was_read(words: Text) -> None:
     assert pieces[-1].tokens == 5
 
 
-def test_an_error_is_raised_and_closing_early_cancels(words: Text) -> None:
+def test_an_error_is_raised_and_closing_early_cancels(words: ChatTokenizer) -> None:
     scene = Scene(words)
 
     def lose() -> None:
@@ -135,7 +135,7 @@ def test_an_error_is_raised_and_closing_early_cancels(words: Text) -> None:
     assert len(asyncio.run(leave())) == 1
 
 
-def test_tokens_that_came_too_early_for_a_piece_are_not_forgotten(words: Text) -> None:
+def test_tokens_that_came_too_early_for_a_piece_are_not_forgotten(words: ChatTokenizer) -> None:
     """The last tokens before a long pause go out when their time comes, not with the next ones."""
 
     async def main() -> float:

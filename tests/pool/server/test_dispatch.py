@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from holynb.pool.server import dispatch
 from holynb.pool.server.dispatch import Dispatcher
-from holynb.pool.server.replica import Wanted
+from holynb.pool.server.replica import GenerationRequest
 from holynb.pool.server.service import Identity, Service
 
 HEAD = list(range(40))
@@ -75,5 +75,5 @@ def test_choices_of_one_request_have_seeds_of_64_bits() -> None:
     service, told = Service(Identity("n", "m")), []
     replica = SimpleNamespace(outstanding=0, stats={}, add=told.append)
     service.join(replica)  # type: ignore[arg-type]
-    service.begin([Wanted((1,), 1, temperature=1.0, top_p=1.0, top_k=0, seed=2**63 - 2, eos=())] * 4)
+    service.begin([GenerationRequest((1,), 1, temperature=1.0, top_p=1.0, top_k=0, seed=2**63 - 2, eos=())] * 4)
     assert [g.wanted.seed for g in told] == [2**63 - 2, 2**63 - 1, -(2**63), -(2**63) + 1]

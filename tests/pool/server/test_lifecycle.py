@@ -14,8 +14,8 @@ import pytest
 
 from holynb.pool.server import lifecycle
 from holynb.pool.server.app import application
-from holynb.pool.server.config import Plan
-from holynb.pool.server.lifecycle import Failed, house
+from holynb.pool.server.config import PoolConfig
+from holynb.pool.server.lifecycle import StartError, house
 from holynb.pool.server.service import Identity, Service
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
@@ -45,7 +45,7 @@ class Stub:
 
 
 def live(home: Path, during: Callable[[Stub], None], idle: float = 600.0) -> tuple[int, Stub, Service]:
-    plan = Plan("n", "m", home, idle=idle)
+    plan = PoolConfig("n", "m", home, idle=idle)
     service = Service(Identity("n", "m"))
     made: list[Stub] = []
 
@@ -117,7 +117,7 @@ def test_a_signal_ends_it_also_while_it_starts(home: Path, capfd: pytest.Capture
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (Failed("the model does not fit"), "the model does not fit"),
+        (StartError("the model does not fit"), "the model does not fit"),
         (
             OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
             "it cannot run: Resource temporarily unavailable. No further process may be started",

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_fake import byte_model
 
-from holynb.pool.server.tokenizer import Detokenizer, Stops, TemplateError, Text, TextError
+from holynb.pool.server.tokenizer import ChatTokenizer, Detokenizer, StopStrings, TemplateError, TextError
 
 TRICKY = "안녕하세요 👩‍👩‍👧 naïve\u0301 日本語\n\ttabs — “quotes” \U0001f1f0\U0001f1f7"
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> Text:
-    return Text(byte_model(tmp_path_factory.mktemp("model")))
+def words(tmp_path_factory: pytest.TempPathFactory) -> ChatTokenizer:
+    return ChatTokenizer(byte_model(tmp_path_factory.mktemp("model")))
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])), sizes=st.lists(st.integers(1, 7), min_size=1))
-def test_pieces_join_to_the_whole_and_hold_no_broken_character(words: Text, text: str, sizes: list[int]) -> None:
+def test_pieces_join_to_the_whole_and_hold_no_broken_character(words: ChatTokenizer, text: str, sizes: list[int]) -> None:
     ids = words.encode(text + TRICKY)
     detokenizer, pieces, at = Detokenizer(words), [], 0
     while at < len(ids):
@@ -34,7 +34,7 @@ def test_pieces_join_to_the_whole_and_hold_no_broken_character(words: Text, text
         assert not any("\ufffd" in p for p in pieces)
 
 
-def test_bytes_that_never_become_a_character_are_shown_at_the_end(words: Text) -> None:
+def test_bytes_that_never_become_a_character_are_shown_at_the_end(words: ChatTokenizer) -> None:
     detokenizer = Detokenizer(words)
     half = list("한".encode())[:2]
     assert detokenizer.push([65, *half]) == ""
@@ -42,13 +42,13 @@ def test_bytes_that_never_become_a_character_are_shown_at_the_end(words: Text) -
     assert detokenizer.finish() == ""
 
 
-def test_broken_bytes_in_the_middle_do_not_hold_the_rest_back(words: Text) -> None:
+def test_broken_bytes_in_the_middle_do_not_hold_the_rest_back(words: ChatTokenizer) -> None:
     detokenizer = Detokenizer(words)
     said = detokenizer.push([0xED]) + detokenizer.push(list(b"abc")) + detokenizer.finish()
     assert said == "\ufffdabc"
 
 
-def test_special_tokens_are_not_shown(words: Text) -> None:
+def test_special_tokens_are_not_shown(words: ChatTokenizer) -> None:
     assert words.decode([104, 105, 256]) == "hi"
     assert words.eos == (256,)
 
@@ -59,7 +59,7 @@ def test_special_tokens_are_not_shown(words: Text) -> None:
     stops=st.lists(st.text("abEND", min_size=1, max_size=4), max_size=3),
 )
 def test_a_stop_is_found_wherever_it_is_cut(text: str, cuts: list[int], stops: list[str]) -> None:
-    cutter, said, at, turn = Stops(stops), "", 0, 0
+    cutter, said, at, turn = StopStrings(stops), "", 0, 0
     while at < len(text):
         size = cuts[turn % len(cuts)]
         said += cutter.push(text[at : at + size])
@@ -78,7 +78,7 @@ def test_a_stop_is_found_wherever_it_is_cut(text: str, cuts: list[int], stops: l
 
 
 def test_what_may_begin_a_stop_is_held_back() -> None:
-    cutter = Stops(["</end>"])
+    cutter = StopStrings(["</end>"])
     assert cutter.push("text </e") == "text "
     assert cutter.push("m>") == "</em>"
     assert cutter.push("<") == ""
@@ -98,18 +98,18 @@ def test_templates_of_all_three_places(tmp_path: Path) -> None:
     place = folder(
         tmp_path, chat_template=[{"name": "tool", "template": "no"}, {"name": "default", "template": "list {{ messages[0].content }}"}]
     )
-    assert Text(place).chat(MESSAGES) == "list hi"
+    assert ChatTokenizer(place).chat(MESSAGES) == "list hi"
     (place / "chat_template.json").write_text(json.dumps({"chat_template": "json"}))
-    assert Text(place).chat(MESSAGES) == "json"
+    assert ChatTokenizer(place).chat(MESSAGES) == "json"
     (place / "chat_template.jinja").write_text(
         "{% for m in messages %}\n  {% if true %}\n{{ m | tojson }}{{ bos_token }}{% break %}{% endif %}{% endfor %}"
     )
-    assert Text(place).chat(MESSAGES).strip() == '{"role": "user", "content": "hi"}'
+    assert ChatTokenizer(place).chat(MESSAGES).strip() == '{"role": "user", "content": "hi"}'
 
 
 def test_special_tokens_reach_the_template_in_both_spellings(tmp_path: Path) -> None:
     place = folder(tmp_path, bos_token={"content": "<s>"}, eos_token="</s>", chat_template="{{ bos_token }}x{{ eos_token }}{{ pad_token }}")
-    assert Text(place).chat(MESSAGES) == "<s>x</s>"
+    assert ChatTokenizer(place).chat(MESSAGES) == "<s>x</s>"
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_special_tokens_reach_the_template_in_both_spellings(tmp_path: Path) -> 
 )
 def test_a_template_that_reaches_out_or_refuses_is_an_error(tmp_path: Path, template: str) -> None:
     with pytest.raises(TemplateError, match="refuses"):
-        Text(folder(tmp_path, chat_template=template)).chat(MESSAGES)
+        ChatTokenizer(folder(tmp_path, chat_template=template)).chat(MESSAGES)
 
 
 def test_a_model_without_a_template_names_the_other_way(tmp_path: Path) -> None:
     with pytest.raises(TemplateError, match="/v1/completions"):
-        Text(folder(tmp_path)).chat(MESSAGES)
+        ChatTokenizer(folder(tmp_path)).chat(MESSAGES)
 
 
 @pytest.mark.parametrize(
@@ -143,15 +143,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
     place = folder(tmp_path)
     (place / name).write_text(content)
     with pytest.raises(TextError, match=says) as caught:
-        Text(place)
+        ChatTokenizer(place)
     assert "\n" not in str(caught.value)
 
 
 def test_ends_and_sampling_come_from_the_models_own_files(tmp_path: Path) -> None:
     place = folder(tmp_path, eos_token="<end>")
     (place / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9], "do_sample": True, "temperature": 0.2, "top_k": 5}))
-    text = Text(place)
+    text = ChatTokenizer(place)
     assert text.eos == (7, 9, 256)
     assert text.sampling == {"temperature": 0.2, "top_k": 5}
     (place / "generation_config.json").write_text(json.dumps({"temperature": 0.2}))
-    assert Text(place).sampling == {}, "greedy models keep their defaults to themselves"
+    assert ChatTokenizer(place).sampling == {}, "greedy models keep their defaults to themselves"

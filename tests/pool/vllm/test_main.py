@@ -20,7 +20,7 @@ import holynb
 from holynb import pools
 from holynb.engines.pool import Pool
 from holynb.errors import BadOption, BadRoute, Fault, InferError
-from holynb.pool.server.config import Plan
+from holynb.pool.server.config import PoolConfig
 from holynb.pool.vllm import __main__ as vllm
 from holynb.pool.vllm.__main__ import command
 from holynb.pool.vllm.reaper import members
@@ -218,7 +218,7 @@ def test_a_vllm_that_is_stopped_is_ended_and_says_so(model: str, python: str, tm
     """It keeps its sockets open: nothing but its silence tells."""
     monkeypatch.setattr(vllm, "_PAGE_S", 0.3)
     monkeypatch.setattr(vllm, "_SILENT_S", 1.0)
-    plan = Plan("mine", model, tmp_path)
+    plan = PoolConfig("mine", model, tmp_path)
     tenant, place = vllm.Tenant(plan), socketdir.make()
     tenancy = vllm.Tenancy(plan, tenant, rendezvous.Record("mine", Process.mine(), str(place / "s")), python)
 
@@ -264,7 +264,7 @@ def test_what_cannot_be_is_said_before_anything_starts(model: str, python: str, 
 
 
 def test_its_command_line() -> None:
-    plan = Plan("n", "m", Path("/h"), devices=("cuda:0",) * 8, tp=2, pp=2, max_len=512, dtype="bfloat16", memory=0.5)
+    plan = PoolConfig("n", "m", Path("/h"), devices=("cuda:0",) * 8, tp=2, pp=2, max_len=512, dtype="bfloat16", memory=0.5)
     said = command("/v/python", "m", plan, Path("/s/v"))
     assert said[:3] == ["/v/python", "-m", "vllm.entrypoints.openai.api_server"]
     pairs = dict(zip(said[3::2], said[4::2], strict=True))
@@ -279,7 +279,7 @@ def test_its_command_line() -> None:
         "--max-model-len": "512",
         "--gpu-memory-utilization": "0.5",
     }
-    assert "--gpu-memory-utilization" not in command("p", "m", Plan("n", "m", Path("/h")), Path("/s"))
+    assert "--gpu-memory-utilization" not in command("p", "m", PoolConfig("n", "m", Path("/h")), Path("/s"))
 
 
 def test_its_log_as_progress_and_reason() -> None:

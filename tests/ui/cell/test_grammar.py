@@ -6,7 +6,7 @@ import pytest
 
 from holynb.config.options import TABLE, Options
 from holynb.errors import BadKey, BadOption
-from holynb.ui.cell.grammar import Line, cell_help, parse, split
+from holynb.ui.cell.grammar import CellLine, cell_help, parse, split
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_split_keeps_paths_and_apostrophes(line: str, words: list[str]) -> None:
     ],
 )
 def test_binding_and_route(line: str, name: str | None, show: bool, route: str | None) -> None:
-    assert parse(line) == Line(name, show, route, {})
+    assert parse(line) == CellLine(name, show, route, {})
 
 
 @pytest.mark.parametrize("line", ["2x << sim/echo", "class << sim/echo", "a.b << sim/echo", "sim/echo x <<", "sim/echo <<"])

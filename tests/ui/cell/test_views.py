@@ -11,7 +11,7 @@ import pytest
 from ui.facts import FakeRun, ok
 
 from holynb.ui.cell import views
-from holynb.ui.cell.views import Notice, Quiet, Terminal, Text
+from holynb.ui.cell.views import Notice, Quiet, Terminal, TextView
 from holynb.ui.cell.wait import QUIET
 
 
@@ -51,7 +51,7 @@ def running(n: int = 4) -> Any:
 
 
 def test_a_notebooks_output_is_painted_and_replaced(page: Handle) -> None:
-    text = Text()
+    text = TextView()
     text.paint(running())
     text.end({"text/html": "<b>done</b>", "text/plain": "done"})
     assert "1 of 4" in page.bundles[0]["text/plain"]
@@ -60,9 +60,9 @@ def test_a_notebooks_output_is_painted_and_replaced(page: Handle) -> None:
 
 
 def test_without_a_final_output_progress_is_taken_away_and_nothing_is_made(page: Handle) -> None:
-    Text().end({})
+    TextView().end({})
     assert page.bundles == []
-    text = Text()
+    text = TextView()
     text.paint(running())
     text.end({})
     assert page.bundles[-1] == {"text/plain": ""}
@@ -72,7 +72,7 @@ def test_one_answer_is_shown_as_it_arrives_without_control_characters(page: Hand
     run: Any = FakeRun(1)
     run.journal.say(0, "hel\x1b[31m")
     run.journal.say(0, "lo")
-    Text().paint(run)
+    TextView().paint(run)
     assert page.bundles[0]["text/plain"].startswith("hello\n\n")
 
 
@@ -111,9 +111,9 @@ def test_quiet_shows_the_end_alone(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_shell_decides() -> None:
     assert isinstance(views.choose(None), Terminal)
     kernel = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: {"content": {"allow_stdin": False}}))
-    assert isinstance(views.choose(kernel), Text), "nbclient and papermill get text in place"
+    assert isinstance(views.choose(kernel), TextView), "nbclient and papermill get text in place"
     assert isinstance(views.choose(kernel, quiet=True), Quiet)
-    assert isinstance(views.plain(kernel), Text)
+    assert isinstance(views.plain(kernel), TextView)
 
 
 def test_a_notice_is_late_calm_and_ends_in_what_stays(page: Handle, monkeypatch: pytest.MonkeyPatch) -> None:

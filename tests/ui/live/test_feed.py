@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Paused, Started, Usage
 from holynb.ui.live import feed as feeds
 from holynb.ui.live.buckets import Buckets
-from holynb.ui.live.feed import Asked, Feed
+from holynb.ui.live.feed import Feed, RunInfo
 from holynb.ui.output.text import shared_prefix
 
 ROUTE = "sim/flaky"
@@ -93,7 +93,7 @@ steps = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(steps, max_size=60))
 def test_snapshot_and_deltas_are_the_fold_at_any_moment(script: list[Any]) -> None:
-    feed, page = Feed(Asked([f"prompt {i}" for i in range(N)])), Page()
+    feed, page = Feed(RunInfo([f"prompt {i}" for i in range(N)])), Page()
     live: dict[int, str] = {}
     ended: set[int] = set()
     clock = 0.0
@@ -120,7 +120,7 @@ def test_snapshot_and_deltas_are_the_fold_at_any_moment(script: list[Any]) -> No
 
 
 def test_ten_thousand_rows_open_with_a_small_message_and_arrive_in_bounded_ones() -> None:
-    feed = Feed(Asked([f"a prompt of row {i}, " * 10 for i in range(10_000)]))
+    feed = Feed(RunInfo([f"a prompt of row {i}, " * 10 for i in range(10_000)]))
     feed.take([Ended(i, BAD if i % 1000 == 999 else ok("x" * 500), 1.0) for i in range(10_000)], {}, 1.0)
     page = Page()
     first = feed.snapshot(feed.head(1.0))
@@ -137,7 +137,7 @@ def test_ten_thousand_rows_open_with_a_small_message_and_arrive_in_bounded_ones(
 
 
 def test_rows_in_sight_come_before_the_others() -> None:
-    feed = Feed(Asked(["p" * 200] * 5000))
+    feed = Feed(RunInfo(["p" * 200] * 5000))
     feed.take([Ended(i, ok("x" * 500), 1.0) for i in range(5000)], {}, 1.0)
     feed.snapshot(feed.head(1.0))
     feed.look(4000, 4020)
@@ -148,7 +148,7 @@ def test_rows_in_sight_come_before_the_others() -> None:
 
 
 def test_text_of_many_rows_in_flight_is_told_in_turn() -> None:
-    feed = Feed(Asked(["p"] * 500))
+    feed = Feed(RunInfo(["p"] * 500))
     feed.take([Started(i, 1, ROUTE, 0.1) for i in range(500)], {}, 0.2)
     page = drain(Page().take(feed.snapshot(feed.head(0.2))), feed)
     feed.take([], {i: (1, f"text {i}") for i in range(500)}, 0.3)
@@ -160,22 +160,22 @@ def test_text_of_many_rows_in_flight_is_told_in_turn() -> None:
 
 
 def test_the_head_counts_and_never_shows_unknown_as_nothing() -> None:
-    feed = Feed(Asked(["p"] * 6))
+    feed = Feed(RunInfo(["p"] * 6))
     feed.take([Ended(0, ok(), 2.0), Ended(1, BAD, 2.0), Ended(2, ok(cost=None), 2.0), Started(3, 1, ROUTE, 2.0)], {}, 4.0)
     head = feed.head(4.0)
     assert (head["n"], head["ended"], head["ok"], head["failed"], head["flying"]) == (6, 3, 2, 1, 1)
     assert (head["cost"], head["unknown"], head["errors"]) == ("$0.25", 1, [["timeout", 1]])
-    nothing_known = Feed(Asked(["p"] * 2))
+    nothing_known = Feed(RunInfo(["p"] * 2))
     nothing_known.take([Ended(0, ok(cost=None), 2.0)], {}, 2.0)
     assert nothing_known.head(2.0)["cost"] == "?"
     assert head["simulated"]
-    real = Feed(Asked(["p"]))
+    real = Feed(RunInfo(["p"]))
     real.take([Ended(0, Outcome("ok", "fine", route="openai/gpt-4.1-mini", cost=Decimal(1)), 2.0)], {}, 2.0)
     assert not real.head(2.0)["simulated"]
 
 
 def test_the_head_says_how_long_it_will_take() -> None:
-    feed = Feed(Asked(["p"] * 30))
+    feed = Feed(RunInfo(["p"] * 30))
     feed.head(0.0)
     for at in range(1, 11):
         feed.take([Ended(at - 1, ok(), at)], {}, at)
@@ -184,14 +184,14 @@ def test_the_head_says_how_long_it_will_take() -> None:
 
 
 def test_a_pause_is_said_while_it_lasts() -> None:
-    feed = Feed(Asked(["p"]))
+    feed = Feed(RunInfo(["p"]))
     feed.take([Noted("pool is starting", 0.5), Paused(ROUTE, 2.0, "rate_limit", 1.0)], {}, 1.1)
     assert feed.head(1.2)["note"] == "sim/flaky asked everybody to wait 2.0 s (rate_limit)"
     assert feed.head(3.5)["note"] == "pool is starting"
 
 
 def test_one_answer_is_told_piece_by_piece_and_begins_anew_after_a_failure() -> None:
-    feed, page = Feed(Asked(["p"])), Page()
+    feed, page = Feed(RunInfo(["p"])), Page()
     page.take(feed.snapshot(feed.head(0.0)))
     feed.take([Started(0, 1, ROUTE, 0.1)], {0: (1, "안녕")}, 0.2)
     first = feed.delta(feed.head(0.2))
@@ -205,7 +205,7 @@ def test_one_answer_is_told_piece_by_piece_and_begins_anew_after_a_failure() -> 
 
 
 def test_what_models_say_is_cleaned_and_cut() -> None:
-    feed = Feed(Asked(["<script>\x1b[31m\ud83d" + "y" * 1_000_000]))
+    feed = Feed(RunInfo(["<script>\x1b[31m\ud83d" + "y" * 1_000_000]))
     feed.take([Ended(0, ok("\x1b]0;title\x07 \ud83d<b>" + "x" * 1_000_000), 0.5)], {}, 0.5)
     text = json.dumps(feed.snapshot(feed.head(0.5))["rows"] + feed.snapshot(feed.head(0.5))["asked"])
     assert len(text) < 1000
@@ -214,13 +214,13 @@ def test_what_models_say_is_cleaned_and_cut() -> None:
 
 
 def test_a_retrying_row_says_why() -> None:
-    feed = Feed(Asked(["p", "q"]))
+    feed = Feed(RunInfo(["p", "q"]))
     feed.take([Started(1, 1, ROUTE, 0.1), Failed(1, 1, ROUTE, "rate_limit", "slow down", 0.2, 1.5)], {}, 0.3)
     assert feed.row(1)[1:3] == ["retrying", "rate_limit: slow down · again in 1.5 s"]
 
 
 def test_the_charts_count_tokens_in_flight_and_mark_429() -> None:
-    feed = Feed(Asked(["p", "q"]))
+    feed = Feed(RunInfo(["p", "q"]))
     feed.take([Started(0, 1, ROUTE, 0.1)], {}, 0.2)
     for i in range(1, 9):
         feed.take([], {0: (i * 5, "x" * i)}, 0.2 + i / 8)
@@ -231,14 +231,14 @@ def test_the_charts_count_tokens_in_flight_and_mark_429() -> None:
 
 
 def test_the_price_elsewhere_is_a_line_of_its_own() -> None:
-    feed = Feed(Asked(["p"] * 2, as_route="openai/gpt-4.1", price_as=lambda o: Decimal("2") * o.attempts))
+    feed = Feed(RunInfo(["p"] * 2, as_route="openai/gpt-4.1", price_as=lambda o: Decimal("2") * o.attempts))
     feed.take([Ended(0, ok(), 1.0)], {}, 1.0)
     assert feed.head(1.0)["as_cost"] == "$2.00"
     assert feed.course.points.all()["charts"]["cost"]["as"][-1] == 2.0
 
 
 def test_memory_is_drawn_per_device_with_what_is_ours() -> None:
-    feed = Feed(Asked(["p"]))
+    feed = Feed(RunInfo(["p"]))
     feed.take([Gauge("gpu 0", 30, 100, 0.3, 20), Gauge("machine", 40, 200, 0.3)], {}, 0.4)
     columns = feed.course.points.all()["charts"]["memory"]
     assert {name: values[-1] for name, values in columns.items()} == {
@@ -251,7 +251,7 @@ def test_memory_is_drawn_per_device_with_what_is_ours() -> None:
 
 
 def test_an_hour_takes_no_more_room_than_a_minute() -> None:
-    feed = Feed(Asked(["p"] * 4000))
+    feed = Feed(RunInfo(["p"] * 4000))
     sizes = []
     for second in range(3600):
         events: list[Event] = [Started(second, 1, ROUTE, second), Ended(second, ok(), second + 0.9), Gauge("m", second, 4000, second)]
@@ -284,7 +284,7 @@ def test_buckets_keep_sums_and_peaks_whatever_they_join(values: list[tuple[float
 
 def test_a_beginning_that_all_prompts_share_is_left_out_of_the_column() -> None:
     prompts = ["Classify this review: good film", "Classify this review: gone home"]
-    assert Page().take(Feed(Asked(prompts)).snapshot({})).prompts == {0: "…good film", 1: "…gone home"}
+    assert Page().take(Feed(RunInfo(prompts)).snapshot({})).prompts == {0: "…good film", 1: "…gone home"}
     assert shared_prefix(["the same question", "the same question"]) == 0
     assert shared_prefix(["Classify this review: good film"]) == 0
     assert shared_prefix([]) == 0

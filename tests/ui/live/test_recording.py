@@ -16,7 +16,7 @@ from holynb.errors import BadOption
 from holynb.types import Ended, Failed, Gauge, Noted
 from holynb.ui.live import recording
 from holynb.ui.live.feed import Feed
-from holynb.ui.live.recording import Recording, Step
+from holynb.ui.live.recording import RecordedStep, Recording
 from holynb.ui.live.replay import Replay
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")
@@ -212,7 +212,7 @@ def test_a_recording_of_nothing_ends_at_once() -> None:
     playing = Replay(Recording("t", "d", [], None, [], 0.0))
     playing.advance()
     assert playing.state == "done"
-    assert Step(0.0).event is None
+    assert RecordedStep(0.0).event is None
 
 
 def test_the_word_says_what_it_takes() -> None:

@@ -18,7 +18,7 @@ from holynb.engines import servers as engine_servers
 from holynb.engines.servers import Busy
 from holynb.types import Endpoint, Gauge, Load, Route
 from holynb.ui.live import recording, servers
-from holynb.ui.live.timeseries import Course
+from holynb.ui.live.timeseries import TimeSeries
 from holynb.ui.output import series
 
 ANSWER = {
@@ -122,7 +122,7 @@ def test_two_servers_are_drawn_as_one() -> None:
         "waiting": [(1.0, 0.0), (2.0, 0.0), (3.0, 2.0)],
         "KV %": [(1.0, 25.0), (2.0, 75.0), (3.0, 75.0)],
     }
-    course = Course(100.0)
+    course = TimeSeries(100.0)
     for event in events:
         course.take(event)
     charts = course.points.all()["charts"]["server"]

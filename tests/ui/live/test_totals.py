@@ -11,7 +11,7 @@ from ui.facts import failed, ok
 
 from holynb.results.summary import summarize
 from holynb.types import Ended, Noted, Outcome, Usage
-from holynb.ui.live.totals import SPAN_S, Tally
+from holynb.ui.live.totals import SPAN_S, Totals
 
 OUTCOMES = st.sampled_from(
     [
@@ -31,20 +31,20 @@ OUTCOMES = st.sampled_from(
 
 @given(st.lists(OUTCOMES, max_size=30), st.integers(0, 30))
 def test_it_counts_as_the_summary_does(outcomes: list[Outcome], cut: int) -> None:
-    tally = Tally(len(outcomes))
+    tally = Totals(len(outcomes))
     events = [Ended(i, o, 1.0) for i, o in enumerate(outcomes)]
     tally.take(events[:cut])
     tally.take(events[cut:])
     whole = summarize(outcomes, 3.0)
     assert tally.summary(3.0) == whole
-    part = Tally(len(outcomes))
+    part = Totals(len(outcomes))
     part.take(events[:cut])
     rows = [o if i < cut else None for i, o in enumerate(outcomes)]
     assert replace(part.summary(3.0), saved=None) == summarize(rows, 3.0)
 
 
 def test_speed_is_of_the_last_seconds_and_leaves_the_log_out() -> None:
-    tally = Tally(100)
+    tally = Totals(100)
     assert tally.speed(0.0) == (None, None)
     tally.take([Ended(i, ok(cached=True, attempts=0), 0.0) for i in range(50)])
     assert tally.speed(1.0) == (None, None)
@@ -56,6 +56,6 @@ def test_speed_is_of_the_last_seconds_and_leaves_the_log_out() -> None:
 
 
 def test_the_last_note_is_kept() -> None:
-    tally = Tally(1)
+    tally = Totals(1)
     tally.take([Noted("pool starts", 0.0), Noted("pool is ready", 1.0)])
     assert tally.note == "pool is ready"

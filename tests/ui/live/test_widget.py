@@ -14,7 +14,7 @@ from holynb.errors import BadRoute
 from holynb.journal import Journal
 from holynb.types import Ended, Failed, Message, Outcome, Started, Usage
 from holynb.ui.live import widget as lives
-from holynb.ui.live.feed import Asked
+from holynb.ui.live.feed import RunInfo
 from holynb.ui.live.source import RunSource, detail
 from holynb.ui.live.widget import Live, LiveView
 
@@ -29,7 +29,7 @@ class Told:
     label = ""
 
     def __init__(self, n: int = 3) -> None:
-        self.asked = Asked([f"prompt {i}" for i in range(n)], title="a run")
+        self.asked = RunInfo([f"prompt {i}" for i in range(n)], title="a run")
         self.journal = Journal(n)
         self.elapsed = 1.0
         self.state = "running"

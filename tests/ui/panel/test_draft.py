@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.ui.cell import grammar
-from holynb.ui.panel.draft import Job, quoted
+from holynb.ui.panel.draft import Draft, quoted
 
 
-def read(job: Job) -> tuple[grammar.Line, str]:
+def read(job: Draft) -> tuple[grammar.CellLine, str]:
     first, _, body = job.cell().partition("\n")
     assert first.startswith("%%infer")
     return grammar.parse(first.removeprefix("%%infer")), body
 
 
 def test_a_job_is_a_cell_that_reads_back() -> None:
-    job = Job(
+    job = Draft(
         "Translate {{ text }}\n---\nis fine",
         "sim/echo",
         {"df": "reviews", "system": "Be brief, 한국어로", "max_tokens": "50", "stream": True, "cache": False},
@@ -32,7 +32,7 @@ def test_a_job_is_a_cell_that_reads_back() -> None:
 
 
 def test_nothing_said_is_a_bare_cell() -> None:
-    assert Job("hello").cell() == "%%infer\nhello"
+    assert Draft("hello").cell() == "%%infer\nhello"
 
 
 @given(
