@@ -7,13 +7,14 @@ flight is kept beside it, not in it: an hour of streaming must not become an hou
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Protocol
 
 from holynb.types import Ended, Event, Failed, Noted, Outcome, Usage
 
-__all__ = ["Journal", "Paid", "ended"]
+__all__ = ["Journal", "Paid", "Sink", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,23 @@ def ended(event: Ended) -> Paid | None:
     return Paid(event.row, event.at, o.route, o.model, o.status, Usage(), None) if o.attempts and o.status == "error" else None
 
 
-#: Told of every event that the run log keeps; returns something to wait for where the event must be on disk.
-Keeper = Callable[[Event | Paid], Awaitable[None] | None]
+class Sink(Protocol):
+    """Where a scheduler writes what happens. `rows[i]` is the outcome of row i, None until it ends."""
+
+    @property
+    def rows(self) -> list[Outcome | None]: ...
+
+    def append(self, event: Event) -> Awaitable[None] | None:
+        """Add an event. Returns something to wait for where it must be on disk first."""
+
+    def pay(self, paid: Paid) -> None:
+        """What an attempt came to."""
+
+    def say(self, row: int, text: str) -> None:
+        """A piece of the answer of a row in flight."""
+
+    def partial(self, row: int) -> str | None:
+        """The text so far of a row in flight; None where there is none."""
 
 
 #: An event that is older than the one before by more than this many seconds says that the wall clock was set back, not that a thread was late.
@@ -50,17 +66,23 @@ SET_BACK_S = 5.0
 class Journal:
     """The events of one run of `n` rows. `rows[i]` is the outcome of row i, None until it ends."""
 
-    def __init__(self, n: int, keeper: Keeper | None = None) -> None:
+    def __init__(self, n: int) -> None:
         self.rows: list[Outcome | None] = [None] * n
         self._events: list[Event] = []
         self._live: dict[int, list[str]] = {}
-        self._keeper = keeper
         self.ended = 0
         self._at = self._behind = 0.0
 
     # -- writing: the io thread ------------------------------------------------------------------------------------
-    def append(self, event: Event) -> Awaitable[None] | None:
-        """Add an event. A second end of a row is refused: exactly one each is what readers count on. Times go on where a clock is set back."""
+    def append(self, event: Event) -> None:
+        """Add an event."""
+        self.add(event)
+
+    def add(self, event: Event) -> Event:
+        """Add an event, and return it as it stands here: times go on where a clock is set back.
+
+        Raises RuntimeError for a second end of a row: exactly one each is what readers count on.
+        """
         if event.at + self._behind < self._at - SET_BACK_S:
             self._behind = self._at - event.at
         if self._behind:
@@ -75,12 +97,10 @@ class Journal:
         elif isinstance(event, Failed):
             self._live.pop(event.row, None)
         self._events.append(event)
-        return self._keeper(event) if self._keeper else None
+        return event
 
     def pay(self, paid: Paid) -> None:
-        """What an attempt came to: for the run log's days. Readers see it in the row's end."""
-        if self._keeper:
-            self._keeper(paid)
+        """Nothing: what an attempt came to is for the run log. Readers see the sum in the row's end."""
 
     def say(self, row: int, text: str) -> None:
         """A piece of the answer of a row in flight."""

@@ -60,12 +60,12 @@ def test_a_failed_attempts_text_is_forgotten():
     assert journal.live() == {0: "whole"}
 
 
-def test_the_keeper_hears_every_event():
-    heard: list[object] = []
-    journal = Journal(1, lambda event: heard.append(event))
-    journal.append(Started(0, 1, "a/b", 0.0))
-    journal.append(ended(0))
-    assert [type(e) for e in heard] == [Started, Ended]
+def test_an_event_is_returned_as_it_stands_in_the_journal():
+    journal = Journal(1)
+    first = Started(0, 1, "a/b", 1000.0)
+    assert journal.add(first) is first
+    assert journal.add(Started(0, 2, "a/b", 100.0)).at == 1000.0, "the clock was set back"
+    assert [type(journal.add(e)) for e in (ended(0),)] == [Ended]
 
 
 def test_a_reader_in_another_thread_sees_every_event_in_order():

@@ -114,8 +114,8 @@ CELLS = (
     "%infer run --only failed mixed",
     EXPORTED,
     LOOKED_AT,
-    "import pickle\npickle.dumps(one.plan.secrets)",
-    "1 / len([one.plan.secrets, one._scheduler, *one.journal.rows][:0])",
+    "import pickle\npickle.dumps(one.plan.targets.secrets)",
+    "1 / len([one.plan.targets.secrets, one._scheduler, *one.journal.rows][:0])",
 )
 
 

@@ -22,7 +22,7 @@ from holynb.config import settings
 from holynb.errors import BadSetting, closest
 from holynb.types import Message, Route, Usage
 
-__all__ = ["MILLION", "OVERHEAD", "Price", "Rates", "list_price", "price", "table", "worst_case", "worst_usage"]
+__all__ = ["MILLION", "OVERHEAD", "Price", "Rates", "how_to_set", "list_price", "price", "table", "worst_case", "worst_usage"]
 
 MILLION = Decimal(1_000_000)
 RATES = ("input", "output", "cached", "cache_write")
@@ -268,3 +268,8 @@ def _figure(value: Any, where: str) -> Decimal:
     if not figure.is_finite() or figure < 0:
         raise BadSetting(f"{where} is {value}; a price is a number of dollars from 0.")
     return figure
+
+
+def how_to_set(route: Route) -> str:
+    """What to write where no price is known, for the end of a message."""
+    return f'Set it in config.toml: [price."{route}"] input = …, output = … (dollars per million tokens)'

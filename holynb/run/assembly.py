@@ -1,4 +1,4 @@
-"""A plan's endpoints made ready to be asked: engines, stations, stops, and the money they may spend. Lives on the io thread."""
+"""What a scheduler gets for a plan: engines, endpoints and tiers, the validator, and the money they may spend. Lives on the io thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from holynb.run.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
-__all__ = ["chain", "engines", "judge", "money", "remember", "stations", "stops"]
+__all__ = ["chain", "endpoints", "engines", "money", "remember", "tiers", "validator"]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512
@@ -31,45 +31,49 @@ def engines(plan: Plan) -> dict[Route, Engine]:
     from holynb import engines
 
     def key(endpoint: Endpoint) -> Callable[[], Secret | None]:
-        return lambda: plan.secrets.get(endpoint.route)
+        return lambda: plan.targets.secrets.get(endpoint.route)
 
-    return {e.route: engines.connect(e, key(e)) for e in plan.endpoints}
+    return {e.route: engines.connect(e, key(e)) for e in plan.targets.endpoints}
 
 
-def stations(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, EndpointState]:
-    """A station for each engine. Local ones need no slow start; a key that has not answered yet is probed with one request."""
-    made = {}
+def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, EndpointState]:
+    """An endpoint for each engine. Local ones need no slow start; a key that has not answered yet is probed with one request."""
+    states = {}
     for route, engine in engines.items():
         local = engine.endpoint.wire in ("pool", "sim")
         own = local or route.provider in OWN
         cap = plan.options.concurrency or (POOL_CAP if engine.endpoint.wire == "pool" else HOSTED_CAP)
-        proven = local or plan.secrets.get(route) is None or _mark(plan, engine.endpoint) in _proven
+        proven = local or plan.targets.secrets.get(route) is None or _mark(plan, engine.endpoint) in _proven
         limiter = partial(Limiter, rpm=plan.options.rpm, tpm=plan.options.tpm, cap=cap, start=cap if own else FIRST_WINDOW, own=own)
         key = (*_mark(plan, engine.endpoint), str(route), cap, plan.options.rpm, plan.options.tpm)
-        made[route] = EndpointState(route, engine, limiter() if own else shared(key, limiter), proven=proven)
-    return made
+        states[route] = EndpointState(route, engine, limiter() if own else shared(key, limiter), proven=proven)
+    return states
 
 
-def stops(plan: Plan, stations: Mapping[Route, EndpointState]) -> list[Tier]:
-    """Every stop that some row may come to."""
-    asked = {r.route: None for r in plan.requests if r is not None}
-    asked |= {plan.escalate: None} if plan.escalate else {}
-    named = {_name(routes): [stations[r] for r in routes] for route in asked for routes in plan.stops(route)}
+def tiers(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> list[Tier]:
+    """Every tier that some row may come to."""
+    first = {r.route: None for r in plan.rows.requests if r is not None}
+    first |= {plan.targets.escalate: None} if plan.targets.escalate else {}
+    named = {_name(routes): [endpoints[r] for r in routes] for route in first for routes in plan.tiers(route)}
     return [Tier(name, serving) for name, serving in named.items()]
 
 
 def chain(plan: Plan, route: Route) -> list[str]:
-    """The names of the stops on the way of a row that asks `route`."""
-    return [_name(routes) for routes in plan.stops(route)]
+    """The names of the tiers of a row that asks `route`, in order."""
+    return [_name(routes) for routes in plan.tiers(route)]
 
 
-def judge(plan: Plan) -> ResponseValidator | None:
-    """What answers are held to, and where a row goes whose answer stays invalid."""
+def validator(plan: Plan) -> ResponseValidator | None:
+    """What answers are held to, and where a row goes whose answer stays invalid; None without a schema."""
     if plan.schema is None:
         return None
-    asked = {r.route for r in plan.requests if r is not None}
-    stronger = {route: chain(plan, plan.escalate)[0] for route in asked if plan.escalate not in (None, route)} if plan.escalate else {}
-    return ResponseValidator.of(plan.schema, plan.endpoints, stronger)
+    routes = {r.route for r in plan.rows.requests if r is not None}
+    stronger = (
+        {route: chain(plan, plan.targets.escalate)[0] for route in routes if plan.targets.escalate not in (None, route)}
+        if plan.targets.escalate
+        else {}
+    )
+    return ResponseValidator.of(plan.schema, plan.targets.endpoints, stronger)
 
 
 def money(options: Options) -> Money:
@@ -86,9 +90,9 @@ def money(options: Options) -> Money:
     return Money(price, worst, Budget(Decimal(str(options.budget))))
 
 
-def remember(plan: Plan, stations: Mapping[Route, EndpointState]) -> None:
-    """Which keys have answered."""
-    _proven.update(_mark(plan, s.engine.endpoint) for s in stations.values() if s.proof.is_set() and s.tripped is None)
+def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:
+    """Remember which keys have answered."""
+    _proven.update(_mark(plan, s.engine.endpoint) for s in endpoints.values() if s.proof.is_set() and s.tripped is None)
 
 
 def _name(routes: Sequence[Route]) -> str:
@@ -96,7 +100,7 @@ def _name(routes: Sequence[Route]) -> str:
 
 
 def _mark(plan: Plan, endpoint: Endpoint) -> tuple[str, int]:
-    secret = plan.secrets.get(endpoint.route)
+    secret = plan.targets.secrets.get(endpoint.route)
     return endpoint.base_url, hash(secret.reveal()) if secret else 0
 
 
@@ -115,5 +119,5 @@ class _Prices:
             self._known, self._at = {}, now
         if (route, model) not in self._known:
             self._known[route, model] = prices.list_price(route, model, now)
-        found = self._known[route, model]
-        return None if found is None else found.cost(usage, now)
+        listed = self._known[route, model]
+        return None if listed is None else listed.cost(usage, now)

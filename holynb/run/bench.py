@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from holynb.config import Options, settings
 from holynb.errors import BadOption, BadPrompt, HolynbError
 from holynb.results import frame
-from holynb.run import plan
+from holynb.run import chunk_plan, plan
 from holynb.run.run import Run
 from holynb.types import Ended, Endpoint, Outcome, Started
 
@@ -138,13 +138,13 @@ def measure(bench: Bench) -> Iterator[Measured]:
 def measured(runs: Sequence[Run], per_day: int = PER_DAY) -> Measured:
     """What the runs of one route (the cold row, then all rows; the last alone where the first failed) came to."""
     cold, run = runs[0], runs[-1]
-    endpoint = run.plan.endpoints[0]
+    endpoint = run.plan.targets.endpoints[0]
     steps = setup(endpoint)
     facts = Measured(
         str(run.route),
         run.n,
         0,
-        context=plan.context(endpoint),
+        context=chunk_plan.context(endpoint),
         steps=len(steps),
         setup=" → ".join(steps),
         simulated=run.route.provider == "sim",

@@ -1,6 +1,6 @@
-"""The parts of long rows in the run log: kept beside their run, under `RUN/parts`, so that they can be looked at, and are paid for once.
+"""The chunks of long rows in the run log: kept beside their run, under `RUN/parts`, so that they can be looked at, and are paid for once.
 
-A part's row number there is its row's times a million, and counts on. What is not known raises nothing: a log that fails is the keeper's to say.
+A chunk's row number there is its row's times a million, and counts on. A log that fails raises nothing here: the recorder reports it.
 """
 
 from __future__ import annotations
@@ -24,101 +24,101 @@ from holynb.types import Ended, Outcome, Prompt, Request
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ChunkLog", "Told", "table"]
+__all__ = ["ChunkLog", "ChunkResult", "table"]
 
-#: Of one part: its row, round and label, what was asked, and what came of it (None: nothing yet).
-Told = tuple[tuple[int, int, str], str, Outcome | None]
+#: Of one chunk: its row, round and label, its prompt, and its outcome (None: not yet).
+ChunkResult = tuple[tuple[int, int, str], str, Outcome | None]
 
 
 class ChunkLog:
-    """One run's parts, as the log knows them. Owned by the run's `Parts`."""
+    """One run's chunks, as the log knows them. Owned by the run's `MapReduce`."""
 
-    def __init__(self, plan: Plan, keeper: Recorder) -> None:
-        self._keeper = keeper
+    def __init__(self, plan: Plan, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._options = plan.options
-        self._addresses = {e.route: e.base_url for e in plan.endpoints}
-        self._mine: dict[str, Outcome] = {}
+        self._addresses = {e.route: e.base_url for e in plan.targets.endpoints}
+        self._own: dict[str, Outcome] = {}
         self._next: dict[int, int] = {}
         self._place: dict[int, tuple[int, str]] = {}
 
     async def begin(self) -> None:
-        """Read what this run's parts were answered before."""
-        if (log := self._keeper.log) is None:
+        """Read what this run's chunks were answered before."""
+        if (log := self._recorder.log) is None:
             return
         try:
-            before = await asyncio.to_thread(log.answers, f"{self._keeper.run}{PARTS}")
+            before = await asyncio.to_thread(log.answers, f"{self._recorder.run}{PARTS}")
         except sqlite3.Error as exc:
-            self._keeper.give_up(exc)
+            self._recorder.give_up(exc)
             return
         for place, (key, outcome) in before.items():
             row = place // PART_ROWS
             self._next[row] = max(self._next.get(row, 0), place % PART_ROWS + 1)
             if key is not None and outcome.status == "ok" and not self._options.refresh:
-                self._mine[key] = outcome
+                self._own[key] = outcome
 
     def cut(self, row: int) -> None:
-        """This row is asked in parts: its answer is kept apart from that of the whole prompt."""
-        self._keeper.part(row)
+        """This row is asked in chunks: its answer is kept apart from that of the whole prompt."""
+        self._recorder.chunk(row)
 
     def keys(self, requests: Sequence[Request]) -> list[str]:
-        """What makes each the same as another."""
+        """The key of each."""
         return [r.key(self._addresses[r.route]) for r in requests]
 
     def known(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """Answers that need not be asked for again; they cost nothing now."""
-        found = {key: self._mine[key] for key in keys if key in self._mine}
-        log = self._keeper.log
+        answers = {key: self._own[key] for key in keys if key in self._own}
+        log = self._recorder.log
         if log is not None and self._options.cache and not self._options.refresh:
             try:
-                found = log.cached([key for key in keys if key not in found]) | found
+                answers = log.cached([key for key in keys if key not in answers]) | answers
             except sqlite3.Error as exc:
-                self._keeper.give_up(exc)
-        return {key: replace(o, attempts=0, cost=Decimal(0), cached=True) for key, o in found.items()}
+                self._recorder.give_up(exc)
+        return {key: replace(o, attempts=0, cost=Decimal(0), cached=True) for key, o in answers.items()}
 
-    def replay(self, request: Request, plan: chunking.ChunkPlan) -> Iterator[Told]:
-        """The parts of a row whose answer was there already, as far as the log still has theirs."""
+    def replay(self, request: Request, plan: chunking.ChunkPlan) -> Iterator[ChunkResult]:
+        """The chunks of a row whose answer was there already, as far as the log still has theirs."""
         slots: Sequence[Prompt | str] = plan.parts
         for number in count(1):
-            asked = [replace(request, messages=slot.messages) for slot in slots if isinstance(slot, Prompt)]
-            keys = self.keys(asked)
+            requests = [replace(request, messages=slot.messages) for slot in slots if isinstance(slot, Prompt)]
+            keys = self.keys(requests)
             known = self.known(keys)
-            for i, (part, key) in enumerate(zip(asked, keys, strict=True), 1):
-                yield (request.row, number, str(i)), Prompt(part.messages).text, known.get(key)
+            for i, (chunk, key) in enumerate(zip(requests, keys, strict=True), 1):
+                yield (request.row, number, str(i)), Prompt(chunk.messages).text, known.get(key)
             if len(slots) < 2 or not all(key in known for key in keys):
                 return
-            told = iter([known[key].text or "" for key in keys])
-            slots = plan.reduce([next(told) if isinstance(slot, Prompt) else slot for slot in slots])
+            answers = iter([known[key].text or "" for key in keys])
+            slots = plan.reduce([next(answers) if isinstance(slot, Prompt) else slot for slot in slots])
 
-    def asked(self, row: int, parts: Sequence[tuple[Request, str, list[Any], Outcome | None]]) -> None:
+    def keep_requests(self, row: int, chunks: Sequence[tuple[Request, str, list[Any], Outcome | None]]) -> None:
         """Keep what is asked for a row, in order: request, key, label, and the answer where it is known."""
         stored = []
-        for request, key, label, outcome in parts:
-            if key in self._mine:
+        for request, key, label, outcome in chunks:
+            if key in self._own:
                 continue
             place = row * PART_ROWS + self._next.get(row, 0)
             self._next[row] = self._next.get(row, 0) + 1
             self._place[request.row] = place, key
             stored.append(StoredRow(place, request.sample, key, [row, *label], request.messages, request.sampling))
             if outcome is not None:
-                self._keeper.keep(PARTS, Ended(place, outcome, time.time()), key)
+                self._recorder.keep_end(PARTS, Ended(place, outcome, time.time()), key)
         if stored:
-            self._keeper.more(PARTS, stored)
+            self._recorder.keep_requests(PARTS, stored)
 
-    def answered(self, number: int, event: Ended) -> Awaitable[None] | None:
-        """Keep how a part ended. Returns something to wait for where it must be on disk first."""
+    def keep_end(self, number: int, event: Ended) -> Awaitable[None] | None:
+        """Keep how a chunk ended. Returns something to wait for where it must be on disk first."""
         place, key = self._place[number]
-        return self._keeper.keep(PARTS, replace(event, row=place), key)
+        return self._recorder.keep_end(PARTS, replace(event, row=place), key)
 
 
-def table(parts: Sequence[Told], index: Any = None) -> pd.DataFrame:
-    """Parts as a frame: what was asked, and the columns of a result, on the levels of the run's `index`, then `round` and `part`."""
+def table(chunks: Sequence[ChunkResult], index: Any = None) -> pd.DataFrame:
+    """Chunks as a frame: the prompt, and the columns of a result, on the levels of the run's `index`, then `round` and `part`."""
     labels = [] if index is None else index.tolist()
-    rows = [labels[row] if labels else row for (row, *_), *_ in parts]
+    rows = [labels[row] if labels else row for (row, *_), *_ in chunks]
     where = [
-        [*(row if isinstance(row, tuple) else [row]), number, label] for row, ((_, number, label), *_) in zip(rows, parts, strict=True)
+        [*(row if isinstance(row, tuple) else [row]), number, label] for row, ((_, number, label), *_) in zip(rows, chunks, strict=True)
     ]
-    told = frame.build([outcome for *_, outcome in parts], frame.merge_index(where))
-    told.insert(0, "prompt", [text for _, text, _ in parts])
-    if parts:
-        told.index.names = [*([None] if index is None else index.names), "round", "part"]
-    return told.astype({"prompt": "string"})
+    result = frame.build([outcome for *_, outcome in chunks], frame.merge_index(where))
+    result.insert(0, "prompt", [text for _, text, _ in chunks])
+    if chunks:
+        result.index.names = [*([None] if index is None else index.names), "round", "part"]
+    return result.astype({"prompt": "string"})

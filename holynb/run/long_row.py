@@ -1,4 +1,4 @@
-"""A row that is too long for one request, on its way: its parts, where it stands, what it came to. Decides nothing; owned by `parts`."""
+"""A row that is too long for one request, on its way: its chunks, how far it is, what it came to. Decides nothing; owned by `map_reduce`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ from decimal import Decimal
 
 from holynb.prompts import chunking
 from holynb.scheduler import WorkItem
-from holynb.types import Outcome, Request, Usage
+from holynb.types import Outcome, Prompt, Request, Usage
 
-__all__ = ["ChunkRequest", "LongRow"]
+__all__ = ["ChunkDraft", "ChunkRequest", "LongRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkDraft:
+    """What a chunk request is to ask. `name`, `label` and `text` as in ChunkRequest."""
+
+    prompt: Prompt
+    name: str
+    label: str
+    text: str | None
 
 
 @dataclass(slots=True, eq=False)
 class ChunkRequest:
-    """One request for a part of a row. `text`: the piece that it asks about; None where it puts answers together.
+    """One request for a chunk of a row. `text`: the chunk; None where it puts answers together.
 
-    `name` is what people read, `label` where the piece stands (`3`, or `3.2` after a second cut). `rows` wait for it; the first pays.
-    `numbers`: its attempts as the row counts them; `spoke`: this attempt has said something.
+    `name` is for people, `label` is the chunk's place (`3`, or `3.2` after a second cut). `rows` wait for it; the first pays.
+    `numbers`: its attempts as the row counts them; `has_text`: this attempt has produced text.
     """
 
     request: Request
@@ -29,11 +39,11 @@ class ChunkRequest:
     key: str
     round: int
     depth: int
-    job: WorkItem
+    item: WorkItem
     rows: list[LongRow] = field(default_factory=list)
     outcome: Outcome | None = None
     numbers: dict[int, int] = field(default_factory=dict)
-    spoke: bool = False
+    has_text: bool = False
 
     @property
     def last(self) -> bool:
@@ -43,9 +53,9 @@ class ChunkRequest:
 
 @dataclass(slots=True, eq=False)
 class LongRow:
-    """A row under way. `slots` is this round in order: parts, and answers that pass as they are; `open` the parts that have not ended.
+    """A row under way. `slots` is this round in order: chunks, and answers that pass as they are; `open` the chunks that have not ended.
 
-    `paid` are all the parts that it began itself; `before` is what was spent on it whole; `ending` how it ends once nothing is open.
+    `paid` are all the chunks that it began itself; `before` is what was spent on it whole; `ending` how it ends once nothing is open.
     """
 
     request: Request
@@ -64,19 +74,19 @@ class LongRow:
     ending: Outcome | None = None
 
     @property
-    def parts(self) -> list[ChunkRequest]:
+    def chunks(self) -> list[ChunkRequest]:
         """Those of this round."""
         return [slot for slot in self.slots if isinstance(slot, ChunkRequest)]
 
-    def says(self) -> str:
-        """Where it stands, for people."""
+    def progress(self) -> str:
+        """How far it is, for people."""
         if self.round > 1:
             return f"putting {len(self.answers):,} answers together"
-        return f"{sum(part.outcome is not None for part in self.parts):,} of {len(self.parts):,} parts answered"
+        return f"{sum(c.outcome is not None for c in self.chunks):,} of {len(self.chunks):,} parts answered"
 
     def whole(self) -> Outcome:
         """How the row ends, with what all its requests came to."""
-        paid = [part.outcome for part in self.paid if part.outcome is not None]
+        paid = [chunk.outcome for chunk in self.paid if chunk.outcome is not None]
         ending = self.ending or Outcome("error")
         attempts = self.before.attempts + sum(o.attempts for o in paid)
         cached = ending.status == "ok" and not attempts

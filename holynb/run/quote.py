@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -14,14 +14,17 @@ from holynb.pricing import Estimate, Seen, spending
 from holynb.pricing.estimate import estimate
 from holynb.results import dollars
 from holynb.run import assembly
-from holynb.run.plan import Plan, cut_key
+from holynb.run.pending import read
+from holynb.run.plan import Plan
 from holynb.types import Message, Prompt, Request, Route
 from holynb.words import counted
 
 __all__ = ["Quote", "check", "quote"]
 
+#: Answers of a route from which an estimate is made.
+MIN_ANSWERS = 8
 #: Characters at the beginning of a prompt that make two of one kind: rows of one template share them, and a row asked before has its own.
-LEAD = 24
+LEAD_CHARS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Quote:
         """`$0.12 to $0.20`, `nothing`, or that the price is not known and of what."""
         if self.range is None:
             known = settings.providers()
-            near = next((said for route in self.estimate.unpriced if (said := suggest.model(route, known))), "")
+            near = next((hint for route in self.estimate.unpriced if (hint := suggest.model(route, known))), "")
             return f"? (no price is known for {', '.join(map(str, self.estimate.unpriced))}{'.' + near if near else ''})"
         low, high = self.range
         return "nothing" if high == 0 else f"{dollars(low)} to {dollars(high)}"
@@ -55,16 +58,16 @@ def quote(plan: Plan) -> Quote:
     """The estimate of a plan, retries not counted. Where the log cannot be read, everything is taken as still to be sent."""
     try:
         log = runlog.log()
-        due = _due(plan)
-        parts = (p.messages for long in plan.long.values() for p in long.parts)
-        leads = {_lead(messages) for messages in (*(r.messages for r in plan.requests if r is not None), *parts)}
+        due = _to_send(plan)
+        parts = (p.messages for long in plan.rows.long.values() for p in long.parts)
+        leads = {_lead(messages) for messages in (*(r.messages for r in plan.rows.requests if r is not None), *parts)}
         routes = {r.route for r in due}
         seen = [s for route in routes for s in spending.answered(log, route) if _lead(s.messages) in leads]
     except sqlite3.Error:
-        due, seen = [r for r in plan.requests if r is not None], []
+        due, seen = [r for r in plan.rows.requests if r is not None], []
     rest = [r for r in due if r.route.provider != "pool"]
-    known = sum(r is not None for r in plan.requests) - len(due)
-    return Quote(_estimated(plan, rest or due, _enough(seen)), len(rest or due), known, not rest)
+    known = sum(r is not None for r in plan.rows.requests) - len(due)
+    return Quote(_estimated(plan, rest or due, _well_measured(seen)), len(rest or due), known, not rest)
 
 
 def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
@@ -72,81 +75,72 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
     limit = plan.options.confirm
     if limit is None:
         return
-    made = quote(plan)
-    if made.range is not None and made.range[1] <= Decimal(str(limit)):
+    estimated = quote(plan)
+    if estimated.range is not None and estimated.range[1] <= Decimal(str(limit)):
         return
-    rows = f"{counted(made.rows, 'row')} on {plan.route}"
+    rows = f"{counted(estimated.rows, 'row')} on {plan.route}"
     if ask is None:
         raise BadOption(
-            f"{rows} may cost {made.says()}, which is above --confirm {limit:g}, and nobody can be asked here. Raise --confirm, or leave it "
+            f"{rows} may cost {estimated.says()}, which is above --confirm {limit:g}, and nobody can be asked here. Raise --confirm, or leave it "
             "out and set --budget."
         )
-    if not ask(f"{rows} may cost {made.says()}. Send them? [y/N] "):
+    if not ask(f"{rows} may cost {estimated.says()}. Send them? [y/N] "):
         raise BadOption("Nothing was sent.")
 
 
 def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[Seen]) -> Estimate:
     """The estimate of these rows; of one that is asked in parts, of its parts, and of putting answers of that length together."""
-    if (judge := assembly.judge(plan)) is not None:
-        rows = [judge.asked(r, r.route) for r in rows]
-    long = [r for r in rows if r.row in plan.long]
-    parts = [replace(r, messages=p.messages) for r in long for p in plan.long[r.row].parts]
-    told = estimate([*(r for r in rows if r.row not in plan.long), *parts], seen)
+    if (validator := assembly.validator(plan)) is not None:
+        rows = [validator.asked(r, r.route) for r in rows]
+    long = [r for r in rows if r.row in plan.rows.long]
+    parts = [replace(r, messages=p.messages) for r in long for p in plan.rows.long[r.row].parts]
+    first = estimate([*(r for r in rows if r.row not in plan.rows.long), *parts], seen)
     if not parts:
-        return told
+        return first
     answers = estimate(parts, seen).tokens_out
     low, high = (estimate(list(_joining(plan, long, out // len(parts))), seen) for out in answers)
     return replace(
-        told,
-        rows=told.rows + high.rows,
-        tokens_in=(told.tokens_in[0] + low.tokens_in[0], told.tokens_in[1] + high.tokens_in[1]),
-        tokens_out=(told.tokens_out[0] + low.tokens_out[0], told.tokens_out[1] + high.tokens_out[1]),
-        cost=(told.cost[0] + low.cost[0], told.cost[1] + high.cost[1]) if told.cost and low.cost and high.cost else None,
+        first,
+        rows=first.rows + high.rows,
+        tokens_in=(first.tokens_in[0] + low.tokens_in[0], first.tokens_in[1] + high.tokens_in[1]),
+        tokens_out=(first.tokens_out[0] + low.tokens_out[0], first.tokens_out[1] + high.tokens_out[1]),
+        cost=(first.cost[0] + low.cost[0], first.cost[1] + high.cost[1]) if first.cost and low.cost and high.cost else None,
     )
 
 
 def _joining(plan: Plan, rows: Sequence[Request], answer: int) -> Iterator[Request]:
     """The requests that put the parts' answers together, were each of `answer` tokens."""
     filler = "word " * max(1, answer)
-    made: dict[tuple[str, str, int, int], list[Prompt]] = {}  # rows of one template have the same
+    prompts: dict[tuple[str, str, int, int], list[Prompt]] = {}  # rows of one template have the same
     for row in rows:
-        long = plan.long[row.row]
+        long = plan.rows.long[row.row]
         key = long.before, long.after, long.most, len(long.parts)
-        if key not in made:
-            made[key], n = [], len(long.parts)
+        if key not in prompts:
+            prompts[key], n = [], len(long.parts)
             while n > 1:
                 next_ = long.reduce([filler] * n)
-                made[key] += [p for p in next_ if isinstance(p, Prompt)]
+                prompts[key] += [p for p in next_ if isinstance(p, Prompt)]
                 n = len(next_)
-        yield from (replace(row, messages=p.messages) for p in made[key])
+        yield from (replace(row, messages=p.messages) for p in prompts[key])
 
 
-def _due(plan: Plan) -> list[Request]:
-    """The requests that neither the plan's own earlier run, nor the cache, nor an equal row answers."""
-    asked = [r for r in plan.requests if r is not None and r.row not in plan.kept]
-    options, addresses = plan.options, {e.route: e.base_url for e in plan.endpoints}
-    cut = {r.row: cut_key(r, addresses[r.route], options.chunk) for r in asked} if options.chunk else {}
-    keys: Mapping[int, str] = {r.row: cut[r.row] if r.row in plan.long else r.key(addresses[r.route]) for r in asked}
-    if options.cache:  # rows that ask the same are asked once
-        asked = list({keys[r.row]: r for r in reversed(asked)}.values())[::-1]
-    if options.refresh:
-        return asked
-    before = runlog.log().answers(plan.continues) if plan.continues else {}
-    mine = {row for row, (key, o) in before.items() if o.status == "ok" and key is not None and key in (keys.get(row), cut.get(row))}
-    found = runlog.log().cached(list({*keys.values(), *cut.values()})) if options.cache else {}
-    return [r for r in asked if r.row not in mine and keys[r.row] not in found and cut.get(r.row) not in found]
+def _to_send(plan: Plan) -> list[Request]:
+    """The requests that neither the plan's own earlier run, nor the cache, nor an equal row answers. Raises sqlite3.Error."""
+    log = runlog.log()
+    left = read(plan, log, log.answers(plan.earlier.run) if plan.earlier.run else {})
+    requests = (plan.rows.requests[group[0]] for group in left.groups)
+    return [r for r in requests if r is not None]
 
 
 def _lead(messages: Sequence[Message]) -> tuple[str, str]:
     """What makes two prompts of one kind: their system prompt, and how they begin."""
-    said = tuple(messages)
-    system = "\n".join(m.content for m in said if m.role == "system")
-    return system, Prompt(said).text[:LEAD]
+    system = "\n".join(m.content for m in messages if m.role == "system")
+    return system, Prompt(tuple(messages)).text[:LEAD_CHARS]
 
 
-def _enough(seen: list[Seen]) -> list[Seen]:
+def _well_measured(seen: list[Seen]) -> list[Seen]:
     """Routes of which too little was seen say nothing: an estimate from three answers would only look exact."""
     routes: dict[Route, int] = {}
     for one in seen:
         routes[one.route] = routes.get(one.route, 0) + 1
-    return [s for s in seen if routes[s.route] >= 8]
+    return [s for s in seen if routes[s.route] >= MIN_ANSWERS]

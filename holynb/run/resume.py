@@ -12,7 +12,8 @@ from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
 from holynb.run import session
-from holynb.run.plan import Plan, long_rows, priced, reached
+from holynb.run.chunk_plan import long_rows
+from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached
 from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
@@ -36,17 +37,17 @@ def continued(plan: Plan) -> Plan:
     options = plan.options
     if options.only is not None:
         run, outcomes = _earlier(options.resume or options.name)
-        if len(outcomes) != len(plan.prompts):
+        if len(outcomes) != len(plan.rows.prompts):
             raise BadOption(
-                f"--only failed: that run had {counted(len(outcomes), 'row')} and this cell has {len(plan.prompts):,}. Run the same rows, or drop it."
+                f"--only failed: that run had {counted(len(outcomes), 'row')} and this cell has {len(plan.rows.prompts):,}. Run the same rows, or drop it."
             )
-        return replace(plan, kept=_good(outcomes), continues=run)
+        return replace(plan, earlier=Continued(run, _good(outcomes)))
     if options.resume is not None:
-        return replace(plan, continues=stored(options.resume).id)
+        return replace(plan, earlier=Continued(stored(options.resume).id))
     if options.name is not None:
         with suppress(BrokenLog):  # the run itself says so, and goes on without one
             if (record := runlog.log().find(options.name)) is not None and record.name == options.name:
-                return replace(plan, continues=record.id)
+                return replace(plan, earlier=Continued(record.id))
     return plan
 
 
@@ -55,15 +56,22 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     run = session.find(name) if name else session.last()
     if run is None:
         plan = resumed(name or _newest(), options)
-        return replace(plan, kept=_good(_earlier(plan.continues)[1]))
-    asked = Options.of(options or {})
-    chosen = replace(run.plan.options, **{said: getattr(asked, said) for said in options or {}})
-    endpoints = reached([e.route for e in run.plan.endpoints], run.plan.given or run.route, chosen)  # another --fallback may be said now
-    priced(endpoints, chosen)
-    secrets = {**{e.route: keys.find(e) for e in endpoints if e.route not in run.plan.secrets}, **run.plan.secrets}
-    long, notes = long_rows(run.plan.requests, endpoints, chosen, secrets)
-    kept = _good(dict(enumerate(run.rows())))
-    return replace(run.plan, options=chosen, endpoints=endpoints, secrets=secrets, kept=kept, continues=run.id, long=long, notes=notes)
+        return replace(plan, earlier=Continued(plan.earlier.run, _good(_earlier(plan.earlier.run)[1])))
+    changes = Options.of(options or {})
+    chosen = replace(run.plan.options, **{name: getattr(changes, name) for name in options or {}})
+    rows, targets = run.plan.rows, run.plan.targets
+    endpoints = reached([e.route for e in targets.endpoints], targets.given or run.route, chosen)  # another --fallback may be given now
+    check_prices(endpoints, chosen)
+    secrets = {**{e.route: keys.find(e) for e in endpoints if e.route not in targets.secrets}, **targets.secrets}
+    long, notes = long_rows(rows.requests, endpoints, chosen, secrets)
+    return replace(
+        run.plan,
+        rows=replace(rows, long=long),
+        targets=replace(targets, endpoints=endpoints, secrets=secrets),
+        options=chosen,
+        earlier=Continued(run.id, _good(dict(enumerate(run.rows())))),
+        notes=notes,
+    )
 
 
 def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
@@ -72,9 +80,11 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     rows = runlog.log().requests(record.id)
     if any(r.route is None for r in rows) and any(record.spec.get("options", {}).get(n) for n in ("router", "compare")):
         raise BadOption(f"{name} is of an older holynb, which did not keep where each row went. Run its cell again with --resume {name}.")
-    said = {k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")}
-    chosen = Options.of({**said, **(options or {})})
-    held = schema.load(record.spec["schema"]) if "schema" in record.spec else None
+    stored_options = {
+        k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")
+    }
+    chosen = Options.of({**stored_options, **(options or {})})
+    held_to = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
     requests: list[Request | None] = [None] * record.n
     labels: list[Any] = list(range(record.n))
@@ -83,29 +93,24 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         if not r.messages:
             continue
         route = first if r.route is None else settings.route(r.route)
-        requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held.wire if held else None)
-    escalate = settings.route(record.spec["escalate"]) if held and "escalate" in record.spec else None
-    asked = [r.route for r in requests if r] + ([escalate] if escalate else [])
-    endpoints = reached(list(dict.fromkeys([first, *asked])), given, chosen)
-    priced(endpoints, chosen)
+        requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held_to.wire if held_to else None)
+    escalate = settings.route(record.spec["escalate"]) if held_to and "escalate" in record.spec else None
+    routes = [r.route for r in requests if r] + ([escalate] if escalate else [])
+    endpoints = reached(list(dict.fromkeys([first, *routes])), given, chosen)
+    check_prices(endpoints, chosen)
     index = frame.merge_index(labels, record.spec.get("index"))
     if "index" not in record.spec and (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:  # an older log
         index.names = [*index.names[:-2], "asked_route", "sample"]
     secrets = {e.route: keys.find(e) for e in endpoints}
     long, notes = long_rows(requests, endpoints, chosen, secrets)
+    prompts = [Prompt(() if r is None else r.messages) for r in requests]
     return Plan(
-        [Prompt(() if r is None else r.messages) for r in requests],
-        requests,
-        endpoints,
+        Rows(prompts, requests, index, long=long),
+        Targets(endpoints, secrets, given, escalate=escalate),
         chosen,
-        secrets,
-        index,
-        continues=record.id,
-        long=long,
-        given=given,
-        notes=notes,
-        schema=held,
-        escalate=escalate,
+        Continued(record.id),
+        held_to,
+        notes,
     )
 
 
@@ -122,9 +127,9 @@ def _earlier(name: str | None) -> tuple[str, dict[int, Outcome | None]]:
     if run is not None:
         return run.id, dict(enumerate(run.rows()))
     record = stored(name or _newest())
-    found: dict[int, Outcome | None] = dict.fromkeys(range(record.n))
-    found.update({row: outcome for row, (_, outcome) in runlog.log().answers(record.id).items()})
-    return record.id, found
+    outcomes: dict[int, Outcome | None] = dict.fromkeys(range(record.n))
+    outcomes.update({row: outcome for row, (_, outcome) in runlog.log().answers(record.id).items()})
+    return record.id, outcomes
 
 
 def _good(outcomes: Mapping[int, Outcome | None]) -> dict[int, Outcome]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from holynb import loop
 from holynb.config import Options, settings, suggest
 from holynb.errors import BadOption, Fault, HolynbError, InferError
-from holynb.journal import Journal
+from holynb.journal import Journal, Sink
 from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.results import Summary, frame, summarize
@@ -74,22 +74,22 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.name = plan.options.name
-        self.id = plan.continues or f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        self.n = len(plan.prompts)
+        self.id = plan.earlier.run or f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        self.n = len(plan.rows.prompts)
         self.started = time.time()
-        self._began = time.monotonic()  # elapsed is told by a clock that nobody sets
-        self._took: float | None = None
+        self._start = time.monotonic()  # elapsed is told by a clock that nobody sets
+        self._duration: float | None = None
         self.ended: float | None = None
         self.error: Exception | None = None
         self.stopped = False
         self.saved: Decimal | None = None
-        self._keeper = Recorder(self.id, self.n, share=plan.options.cache)
-        self.journal = Journal(self.n, self._keeper)
-        self._keeper.journal = self.journal
+        self.journal = Journal(self.n)
+        self._recorder = Recorder(self.journal, self.id, share=plan.options.cache)
         self._future: Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._scheduler: Scheduler | None = None
-        self._parts = MapReduce(plan, self.journal, chunk_log.ChunkLog(plan, self._keeper)) if plan.options.chunk else None
+        chunks = chunk_log.ChunkLog(plan, self._recorder)
+        self._map_reduce = MapReduce(plan, self.journal, self._recorder, chunks) if plan.options.chunk else None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -98,11 +98,11 @@ class Run:
 
     @property
     def prompts(self) -> Sequence[Prompt]:
-        return self.plan.prompts
+        return self.plan.rows.prompts
 
     @property
     def requests(self) -> Sequence[Request | None]:
-        return self.plan.requests
+        return self.plan.rows.requests
 
     @property
     def route(self) -> Route:
@@ -116,7 +116,7 @@ class Run:
     @property
     def elapsed(self) -> float:
         """Seconds since the start, or that it took."""
-        return time.monotonic() - self._began if self._took is None else self._took
+        return time.monotonic() - self._start if self._duration is None else self._duration
 
     def rows(self) -> list[Outcome | None]:
         """The outcome of each row, None where it has not ended."""
@@ -125,18 +125,18 @@ class Run:
     def frame(self) -> pd.DataFrame:
         """The result so far, in input order, on the input's index; with `--into`, a copy of the input plus that column. Never raises."""
         result = self.result()
-        if self.options.into is not None and self.plan.source is not None:
+        if self.options.into is not None and self.plan.rows.source is not None:
             columns = self.plan.schema.columns if self.plan.schema else ()
-            return frame.into(self.plan.source, self.options.into, result, [c.name for c in columns])
+            return frame.into(self.plan.rows.source, self.options.into, result, [c.name for c in columns])
         return result
 
     def result(self) -> pd.DataFrame:
         """All columns of the result, whatever `--into` says."""
-        return frame.build(self.rows(), self.plan.index, self.plan.schema)
+        return frame.build(self.rows(), self.plan.rows.index, self.plan.schema)
 
     def chunks(self) -> pd.DataFrame:
-        """The parts of the rows that `--chunk` asks in parts: what was asked, and the columns of the result; by row, round and part."""
-        return chunk_log.table(list(self._parts.chunks()) if self._parts else [], self.plan.index)
+        """The chunks of the rows that `--chunk` asks in chunks: each prompt, and the columns of its result; by row, round and part."""
+        return chunk_log.table(list(self._map_reduce.chunks()) if self._map_reduce else [], self.plan.rows.index)
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
@@ -171,11 +171,11 @@ class Run:
         """Raise what `wait` raises; else return the run."""
         if self.error is not None:
             raise self.error
-        told = self.summary()
-        if told.error and told.error + told.skipped == told.n:
+        summary = self.summary()
+        if summary.error and summary.error + summary.skipped == summary.n:
             first = next(o for o in self.journal.rows if o is not None and o.status == "error")
-            kinds = ", ".join(f"{count} {kind}" for kind, count in told.errors.most_common())
-            raise InferError(f"no row could be answered ({told.error} of {told.n} failed: {kinds}): {first.error}", self)
+            kinds = ", ".join(f"{count} {kind}" for kind, count in summary.errors.most_common())
+            raise InferError(f"no row could be answered ({summary.error} of {summary.n} failed: {kinds}): {first.error}", self)
         return self
 
     def cancel(self) -> None:
@@ -190,8 +190,8 @@ class Run:
             self._task.cancel()  # once: a second would cut off the writing of what has ended
 
     def __repr__(self) -> str:
-        told = self.summary()
-        state = "done" if self.done else f"{told.n - told.running:,} of {counted(told.n, 'row')}"
+        summary = self.summary()
+        state = "done" if self.done else f"{summary.n - summary.running:,} of {counted(summary.n, 'row')}"
         return f"<holynb run {self.name or self.id} on {self.route}: {state}>"
 
     # -- on the io loop --------------------------------------------------------------------------------------------
@@ -207,86 +207,75 @@ class Run:
             status = "failed"
         finally:
             self._sweep()
-            self.ended, self._took = time.time(), time.monotonic() - self._began
-            await self._keeper.finish("stopped" if self.stopped else status)
+            self.ended, self._duration = time.time(), time.monotonic() - self._start
+            await self._recorder.finish("stopped" if self.stopped else status)
 
     async def _execute(self) -> None:
-        jobs = await self._begin()
+        items = await self._begin()
         engines = assembly.engines(self.plan)
         try:
-            if jobs:
+            if items:
                 for engine in engines.values():
                     await engine.ready(self.journal.note)
-            stations = assembly.stations(self.plan, engines)
+            endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
-            journal = self._parts or self.journal
-            self._scheduler = Scheduler(
-                assembly.stops(self.plan, stations), policy, journal, assembly.money(self.options), assembly.judge(self.plan)
-            )
-            if self._parts is not None:
-                jobs = await self._parts.begin(jobs)
-                self._parts.add = self._scheduler.add
+            sink: Sink = self._map_reduce or self._recorder
+            tiers = assembly.tiers(self.plan, endpoints)
+            self._scheduler = Scheduler(tiers, policy, sink, assembly.money(self.options), assembly.validator(self.plan))
+            if self._map_reduce is not None:
+                items = await self._map_reduce.begin(items)
+                self._map_reduce.add = self._scheduler.add
             if not self.stopped:
-                await self._scheduler.run(jobs)
+                await self._scheduler.run(items)
             self.error = self._scheduler.error
-            assembly.remember(self.plan, stations)
+            assembly.remember(self.plan, endpoints)
         finally:
             for engine in engines.values():
                 await engine.aclose()
 
     async def _begin(self) -> list[WorkItem]:
-        """Write the run down, end the rows that need no request, and group those that ask the same."""
-        found = await self._keeper.begin(self.plan, self._record())
-        self.saved = found.saved
-        jobs: dict[str, WorkItem] = {}
-        chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.endpoints}
-        for row, request in enumerate(self.plan.requests):
-            if (kept := self.plan.kept.get(row)) is not None:
+        """Write the run down and end the rows that need no request. Returns the others, those that ask the same as one item."""
+        pending = await self._recorder.begin(self.plan, self._record())
+        self.saved = pending.saved
+        for row, request in enumerate(self.plan.rows.requests):
+            if (kept := self.plan.earlier.kept.get(row)) is not None:
                 self._settle(row, kept)
             elif request is None:
                 self._settle(row, Outcome("skipped"))
-            elif (known := found.outcomes.get(row)) is not None:
-                self._settle(row, replace(known, attempts=0, cost=Decimal(0), cached=True))
-            else:
-                self._group(jobs, request, chains[request.route])
-        return list(jobs.values())
-
-    def _group(self, jobs: dict[str, WorkItem], request: Request, chain: Sequence[str]) -> None:
-        key = self._keeper.keys[request.row]
-        if key is None or not self.options.cache:
-            key = f"row {request.row}"
-        if key in jobs:
-            jobs[key].followers.append(request.row)
-        else:
-            jobs[key] = WorkItem(request, chain)
+            elif (answer := pending.answers.get(row)) is not None:
+                self._settle(row, replace(answer, attempts=0, cost=Decimal(0), cached=True))
+        chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.targets.endpoints}
+        items = []
+        for first, *followers in pending.groups:
+            request = self.plan.rows.requests[first]
+            if request is not None:
+                items.append(WorkItem(request, chains[request.route], followers=followers))
+        return items
 
     def _settle(self, row: int, outcome: Outcome) -> None:
-        self.journal.append(Ended(row, outcome, time.time()))
+        self._recorder.append(Ended(row, outcome, time.time()))
 
     def _warn(self) -> None:
         for text in self.plan.notes:
             self.journal.note(text, "warning")
-        for endpoint in self.plan.endpoints:
+        for endpoint in self.plan.targets.endpoints:
             if endpoint.wire not in ("pool", "sim") and prices.list_price(endpoint.route, None) is None:
                 near = suggest.model(endpoint.route, settings.providers())
-                self.journal.note(
-                    f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} Set it in config.toml: "
-                    f'[price."{endpoint.route}"] input = …, output = … (dollars per million tokens)',
-                    "warning",
-                )
+                text = f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} {prices.how_to_set(endpoint.route)}"
+                self.journal.note(text, "warning")
 
     def _record(self) -> RunRecord:
-        said: dict[str, Any] = {"options": {k: v for k, v in _plain(self.options).items() if v is not None}}
-        if self.plan.given is not None:
-            said["given"] = str(self.plan.given)
+        spec: dict[str, Any] = {"options": {k: v for k, v in _plain(self.options).items() if v is not None}}
+        if self.plan.targets.given is not None:
+            spec["given"] = str(self.plan.targets.given)
         if self.plan.schema is not None:
-            said["schema"] = self.plan.schema.document
-        if self.plan.escalate is not None:
-            said["escalate"] = str(self.plan.escalate)
-        if self.plan.index is not None:
-            said["index"] = frame.kinds(self.plan.index)
-        return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=said)
+            spec["schema"] = self.plan.schema.document
+        if self.plan.targets.escalate is not None:
+            spec["escalate"] = str(self.plan.targets.escalate)
+        if self.plan.rows.index is not None:
+            spec["index"] = frame.kinds(self.plan.rows.index)
+        return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=spec)
 
     def _sweep(self) -> None:
         """Nothing is left without an end, whatever happened."""
@@ -299,7 +288,9 @@ class Run:
 
 
 def _plain(options: Options) -> dict[str, Any]:
-    """What was said, as JSON can hold it; the frame itself stays out of the log."""
+    """The options that differ from the default, as JSON can hold them; the frame itself stays out of the log."""
     default = Options()
-    said = {n: getattr(options, n) for n in Options.__slots__ if n not in ("df", "schema") and getattr(options, n) != getattr(default, n)}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}
+    changed = {
+        n: getattr(options, n) for n in Options.__slots__ if n not in ("df", "schema") and getattr(options, n) != getattr(default, n)
+    }
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}

@@ -15,10 +15,10 @@ from holynb.run.plan import Plan
 from holynb.types import Outcome, Prompt, Route
 from holynb.words import counted
 
-__all__ = ["SessionRun", "find", "last", "leave", "remember", "runs"]
+__all__ = ["SessionRun", "find", "last", "remember", "runs", "stop_all"]
 
 #: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
-LEAVING_S = 4.5
+EXIT_WAIT_S = 4.5
 
 
 class SessionRun(Protocol):
@@ -51,25 +51,25 @@ _session: deque[SessionRun] = deque(maxlen=50)
 
 def remember(run: SessionRun) -> None:
     """Add a run to the session's. From the first one on, a program that ends leaves none of them half written."""
-    atexit.unregister(leave)
-    atexit.register(leave)
+    atexit.unregister(stop_all)
+    atexit.register(stop_all)
     _session.append(run)
 
 
-def leave() -> None:
-    """Stop the runs that go on: what is in flight is heard out for a few seconds, and all that was answered is in the log. Says so on stderr."""
+def stop_all() -> None:
+    """Stop the runs that go on, at exit: answers in flight have a few seconds, and all that was answered is in the log. Prints a line for each on stderr."""
     going = [run for run in _session if not run.done]
     for run in going:
         run.cancel()
     for run in going:
         try:
-            run.wait(LEAVING_S)
+            run.wait(EXIT_WAIT_S)
         except (Exception, KeyboardInterrupt):  # noqa: BLE001 - how it ended is in the log; a second Ctrl-C ends it at once
             run.cancel()
-        told, name = run.summary(), run.name or run.id
-        said = f"holynb: the program ended while {name} went on, so it was stopped, with {told.ok:,} of {counted(told.n, 'row')} answered."
-        rest = f' run.wait() waits for the rest; resume="{name}" sends it.' if told.ok else " run.wait() waits for them."
-        print(said + rest, file=sys.stderr)
+        summary, name = run.summary(), run.name or run.id
+        answered = f"{summary.ok:,} of {counted(summary.n, 'row')} answered"
+        advice = f' run.wait() waits for the rest; resume="{name}" sends it.' if summary.ok else " run.wait() waits for them."
+        print(f"holynb: the program ended while {name} went on, so it was stopped, with {answered}.{advice}", file=sys.stderr)
     runlog.close()
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from holynb.errors import Fault
-from holynb.journal import Journal
+from holynb.journal import Sink
 from holynb.scheduler.attempt import Heard, InFlight, answer, answered, asked, failure, paid, unsent, within
 from holynb.scheduler.budget import FREE, Money
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
@@ -31,13 +31,11 @@ PROOF_S = 2.0
 class Scheduler:
     """Runs jobs to their ends. `run` once; `stop` and `expire` from the io loop. `error` holds a fault of ours, if one came up."""
 
-    def __init__(
-        self, stops: Sequence[Tier], policy: Policy, journal: Journal, money: Money, judge: ResponseValidator | None = None
-    ) -> None:
+    def __init__(self, stops: Sequence[Tier], policy: Policy, sink: Sink, money: Money, judge: ResponseValidator | None = None) -> None:
         self.error: Exception | None = None
         self._stops = FailoverChain(stops)
         self._policy = policy
-        self._journal = journal
+        self._sink = sink
         self._money = money
         self._judge = judge
         self._tasks: set[asyncio.Task[None]] = set()
@@ -173,8 +171,8 @@ class Scheduler:
     async def _attempt(self, job: WorkItem, station: EndpointState) -> Heard:
         """Send, and listen to the end."""
         job.attempts += 1
-        self._journal.append(Started(job.request.row, job.attempts, str(station.route), time.time()))
-        return await answer(job, station, self._policy.timeouts, self._journal.say, self._judge)
+        self._sink.append(Started(job.request.row, job.attempts, str(station.route), time.time()))
+        return await answer(job, station, self._policy.timeouts, self._sink.say, self._judge)
 
     # -- what follows ----------------------------------------------------------------------------------------------
     def _recovered(self, stop: Tier, station: EndpointState) -> None:
@@ -201,7 +199,7 @@ class Scheduler:
         station.probing = False
         station.woken.set()
         wait = None if self._stopping else paused if paused is not None else pause(job, fault, self._policy)
-        self._journal.append(
+        self._sink.append(
             Failed(job.request.row, job.attempts, str(station.route), fault.kind, fault.message, time.time(), wait, fault.usage, fault.raw)
         )
         if wait is None:
@@ -209,7 +207,7 @@ class Scheduler:
                 await self._trip(stop, station, fault)
             await self._fail(job, stop, station, fault)
         elif fault.kind == "rate_limit":
-            self._journal.append(Paused(str(station.route), wait, fault.kind, time.time()))
+            self._sink.append(Paused(str(station.route), wait, fault.kind, time.time()))
             await self._again(job, stop, station, fault, first=True)
         else:
             later = asyncio.create_task(self._again(job, stop, station, fault, wait=wait, first=job.again is not None))
@@ -262,19 +260,19 @@ class Scheduler:
     def _count(self, job: WorkItem, station: EndpointState, said: Completion | Fault) -> Decimal | None:
         """Add an attempt's tokens and dollars to the row's and to what was paid today; returns the dollars."""
         bill = paid(job, station.route, self._money, said)
-        self._journal.pay(bill)
+        self._sink.pay(bill)
         return bill.cost
 
     async def _end(self, job: WorkItem, outcome: Outcome) -> None:
         """End the row and those that asked the same. Returns when the answer is on disk, so that a lane frees only then."""
-        if self._journal.rows[job.request.row] is not None:
+        if self._sink.rows[job.request.row] is not None:
             return
-        kept = [self._journal.append(Ended(job.request.row, outcome, time.time()))]
+        kept = [self._sink.append(Ended(job.request.row, outcome, time.time()))]
         if job.followers:
             fine = outcome.status == "ok"
             usage, cost = (outcome.usage, Decimal(0)) if fine else (Usage(), None)
             shared = replace(outcome, attempts=0, usage=usage, cost=cost, cached=fine)
-            kept += [self._journal.append(Ended(row, shared, time.time())) for row in job.followers]
+            kept += [self._sink.append(Ended(row, shared, time.time())) for row in job.followers]
         for promise in kept:
             if isinstance(promise, Awaitable):
                 await promise
@@ -291,11 +289,11 @@ class Scheduler:
         """Whatever has not ended ends here: cancelled, with the text it had, or out of time."""
         for job in self._jobs:
             for row in (job.request.row, *job.followers):
-                if self._journal.rows[row] is None:
+                if self._sink.rows[row] is None:
                     asked = {"route": str(job.request.route), "attempts": job.attempts, "usage": job.usage, "cost": job.cost}
                     ending = replace(self._why, **asked if row == job.request.row and job.attempts else {})  # type: ignore[arg-type]
-                    said = self._journal.partial(row) if ending.status == "cancelled" else None
-                    self._journal.append(Ended(row, replace(ending, text=said), time.time()))
+                    said = self._sink.partial(row) if ending.status == "cancelled" else None
+                    self._sink.append(Ended(row, replace(ending, text=said), time.time()))
 
 
 def _sum(usage: Usage) -> int | None:

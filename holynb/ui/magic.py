@@ -143,9 +143,9 @@ class InferMagic(Configurable):
 
     def _streamed(self, plan: Plan) -> Plan:
         """One prompt streams where somebody watches, unless the cell says otherwise."""
-        if plan.options.stream is not None or len(plan.requests) != 1 or not self.somebody():
+        if plan.options.stream is not None or len(plan.rows.requests) != 1 or not self.somebody():
             return plan
-        return replace(plan, requests=[r and replace(r, stream=True) for r in plan.requests])
+        return replace(plan, rows=replace(plan.rows, requests=[r and replace(r, stream=True) for r in plan.rows.requests]))
 
     def _ask(self) -> Callable[[Any], str | None] | None:
         """How to ask for a missing key; None where nobody could answer."""

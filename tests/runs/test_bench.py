@@ -100,8 +100,8 @@ def test_set_up_steps_are_data() -> None:
 def test_twenty_prompts_of_its_own_of_four_kinds() -> None:
     assert len(set(bench.PROMPTS)) == 20
     (pair,) = plans(Bench(["sim/echo"]))
-    assert [len(p.requests) for p in pair] == [1, 20]
-    assert all(r.stream and r.sampling.max_tokens == bench.MAX_TOKENS for r in pair[1].requests)
+    assert [len(p.rows.requests) for p in pair] == [1, 20]
+    assert all(r.stream and r.sampling.max_tokens == bench.MAX_TOKENS for r in pair[1].rows.requests)
 
 
 @pytest.mark.usefixtures("fake_pools")

@@ -271,7 +271,7 @@ def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
         run = ask(server, texts, chunk="1500", name="n")
         assert run.frame()["status"].tolist() == ["error"]
         made = resume.resumed("n")
-        assert list(made.long) == [0]
+        assert list(made.rows.long) == [0]
         again = holynb.Run(made).start().wait(60)
     assert again.frame()["status"].tolist() == ["ok"]
     paid = [Decimal(str(c)) for c in run.frame()["cost"]] + [Decimal(str(c)) for c in again.frame()["cost"]]
@@ -285,7 +285,7 @@ def test_rows_that_failed_for_their_length_are_sent_again_in_parts():
         assert run.frame()["error_type"].tolist() == ["context_length", pd.NA]
         asked = len(server.asked)
         made = resume.failed_again(options={"chunk": "1500"})
-        assert list(made.long) == [0]
+        assert list(made.rows.long) == [0]
         again = holynb.Run(made).start().wait(60)
         assert len(server.asked) - asked == len(again.chunks())
     assert [len(t.split()) for t in again.frame()["text"]] == [8, 1]
@@ -355,7 +355,7 @@ def test_a_dry_run_says_how_many_parts_and_what_they_cost():
     texts = [f"{QUESTION}\n\n{book(8, seed)}" for seed in range(4)] + ["K0001 short"]
     with Exact(Reader()) as server:
         made = plan.make(texts, ROUTE, Options.of({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
-        parts = sum(len(p.parts) for p in made.long.values())
+        parts = sum(len(p.parts) for p in made.rows.long.values())
         told = quote.quote(made)
         text = preview.text(made)
         assert not server.asked
@@ -387,9 +387,9 @@ def test_parts_that_were_seen_make_the_estimate_narrow():
 
 def test_auto_is_the_models_own_context_or_short_where_nobody_knows():
     made = plan.make([f"{QUESTION}\n\n{book(200)}"] * 2, "openai/gpt-4.1-mini", Options.of({"chunk": "auto", "dry_run": True}))
-    assert not made.long, "a million tokens hold it"
+    assert not made.rows.long, "a million tokens hold it"
     made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/some-model", Options.of({"chunk": "auto", "api_base": "http://127.0.0.1:9"}))
-    assert max(chunking.length(p) for p in made.long[0].parts) <= chunking.UNKNOWN
+    assert max(chunking.length(p) for p in made.rows.long[0].parts) <= chunking.UNKNOWN
     assert "The context length of vllm/some-model is not known" in made.notes[1]
 
 
@@ -402,7 +402,7 @@ def test_auto_asks_a_server_of_ones_own_for_its_context_length():
         made = plan.make(
             [f"{QUESTION}\n\n{book(200)}"], "vllm/mine", Options.of({"chunk": "auto", "api_base": f"{server.base}/v1", "max_tokens": 500})
         )
-        longest = max(chunking.length(p) for p in made.long[0].parts)
+        longest = max(chunking.length(p) for p in made.rows.long[0].parts)
     assert 10_000 < longest <= 16_000 - 500
 
 

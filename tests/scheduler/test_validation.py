@@ -315,8 +315,8 @@ def test_a_router_escalates_what_stays_invalid() -> None:
 
 def test_without_a_schema_a_router_reaches_no_further() -> None:
     made = plan.make("Is this review positive or negative? Fine.", "sim/echo", Options.of({"router": "task_type"}))
-    assert [str(e.route) for e in made.endpoints] == ["sim/echo"]
-    assert made.escalate is None
+    assert [str(e.route) for e in made.targets.endpoints] == ["sim/echo"]
+    assert made.targets.escalate is None
 
 
 @pytest.mark.parametrize("broken", [0.1, 0.3])

@@ -21,14 +21,14 @@ SAMPLE, MOST_TEXT = 3, 600
 
 def text(plan: Plan) -> str:
     """The whole answer of a dry run."""
-    asked = [r for r in plan.requests if r is not None]
-    skipped = len(plan.requests) - len(asked)
+    asked = [r for r in plan.rows.requests if r is not None]
+    skipped = len(plan.rows.requests) - len(asked)
     made = quote.quote(plan)
     lines = [
         f"Dry run: nothing was sent. {counted(made.rows, 'row')} would go {_where(plan)}.",
         f"{counted(made.answered, 'row')} answered at no cost: by the run log, or by an equal row." if made.answered else "",
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
-        *(f"Key{f' of {e.route.provider}' if len(plan.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
+        *(f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
         *_estimate(made, plan),
         *routing.lines(plan),
         f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
@@ -43,15 +43,15 @@ def text(plan: Plan) -> str:
 
 
 def _where(plan: Plan) -> str:
-    if plan.decisions:
+    if plan.targets.decisions:
         return "where their task sends them"
-    address = plan.endpoints[0].base_url
+    address = plan.targets.endpoints[0].base_url
     return f"to {plan.route}" + (f" at {address}" if address else "")
 
 
 def _providers(plan: Plan) -> list[Endpoint]:
     """One endpoint for each provider: that is how many keys there are."""
-    return list({e.route.provider: e for e in reversed(plan.endpoints)}.values())[::-1]
+    return list({e.route.provider: e for e in reversed(plan.targets.endpoints)}.values())[::-1]
 
 
 def _estimate(made: Quote, plan: Plan) -> list[str]:

@@ -21,16 +21,17 @@ MOST = 20
 
 def lines(plan: Plan) -> list[str]:
     """A line for each of the first rows (task, route, why, saving against the cell's own route), then one for each route."""
-    given = plan.given
-    if not plan.decisions or given is None:
+    given = plan.targets.given
+    if not plan.targets.decisions or given is None:
         return []
     rows = [
-        (r.row, d, routing.saving(plan.prompts[r.row], d, given, r.sampling.max_tokens or 0))
-        for r, d in zip(plan.requests, plan.decisions, strict=True)
+        (r.row, d, routing.saving(plan.rows.prompts[r.row], d, given, r.sampling.max_tokens or 0))
+        for r, d in zip(plan.rows.requests, plan.targets.decisions, strict=True)
         if r is not None
     ]
     table = [
-        [str(row), d.task or "none", str(d.route), _money(saved), d.why, one_line(plan.prompts[row].text)] for row, d, saved in rows[:MOST]
+        [str(row), d.task or "none", str(d.route), _money(saved), d.why, one_line(plan.rows.prompts[row].text)]
+        for row, d, saved in rows[:MOST]
     ]
     sums: dict[tuple[str, str], list[Decimal | None]] = defaultdict(list)
     for _, d, saved in rows:

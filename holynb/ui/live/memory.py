@@ -33,7 +33,7 @@ Sampler = Callable[[], Sequence[Gauge | Noted]]
 
 def watch(run: Run, sampler: Sampler | None = None, pause: float = PAUSE) -> Future[None]:
     """Append gauges to the run's journal until it is done, and a note where a pool's memory runs out. Cancelling the future ends it sooner."""
-    names = sorted({e.route.model for e in run.plan.endpoints if e.route.provider == "pool"})
+    names = sorted({e.route.model for e in run.plan.targets.endpoints if e.route.provider == "pool"})
     return loop.submit(_follow(run, sampler or _Pools(names), pause))
 
 

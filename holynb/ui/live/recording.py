@@ -66,7 +66,7 @@ def shipped() -> list[str]:
 # -- writing -----------------------------------------------------------------------------------------------------------
 def record(run: Run, path: Path, pause: float = 0.1) -> None:
     """Write a run that goes on to `path` until it is done. Blocks; call it right after `holynb.infer`."""
-    labels = None if run.plan.index is None else [str(v) for v in run.plan.index]
+    labels = None if run.plan.rows.index is None else [str(v) for v in run.plan.rows.index]
     head = {
         "holynb": "recording",
         "version": VERSION,

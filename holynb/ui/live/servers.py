@@ -29,7 +29,7 @@ LOOK_S, PATIENCE = 3.0, 3
 
 def watch(run: Run, pause: float = PAUSE) -> list[Future[None]]:
     """Append what the run's own servers say to its journal until it is done. Cancelling the futures ends it sooner."""
-    asked = {e.base_url: e for e in run.plan.endpoints if servers.own(e)}
+    asked = {e.base_url: e for e in run.plan.targets.endpoints if servers.own(e)}
     return [loop.submit(_follow(run, endpoint, pause)) for endpoint in asked.values()]
 
 
@@ -39,7 +39,7 @@ async def _follow(run: Run, endpoint: Endpoint, pause: float) -> None:
     while not run.done and missed < PATIENCE:
         try:
             async with asyncio.timeout(LOOK_S):
-                found = await servers.busy(endpoint, run.plan.secrets.get(endpoint.route))
+                found = await servers.busy(endpoint, run.plan.targets.secrets.get(endpoint.route))
         except (Fault, TimeoutError):
             missed += 1
         else:

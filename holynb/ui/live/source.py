@@ -51,7 +51,7 @@ class RunSource:
 
         self.run = run
         self.journal = run.journal
-        index, beside = run.plan.index, report.ways(run.plan.index)
+        index, beside = run.plan.rows.index, report.ways(run.plan.rows.index)
         labels: Sequence[object] | None = None if index is None else frame.labels(index)
         if beside:
             labels = [(*_wide(label), beside[i % len(beside)]) for i, label in enumerate(report.labels(index))]

@@ -85,7 +85,7 @@ def of(run: SessionRun) -> Report:
     from holynb.results import frame
 
     events, _ = run.journal.since(0)
-    index, beside = run.plan.index, ways(run.plan.index)
+    index, beside = run.plan.rows.index, ways(run.plan.rows.index)
     names = labels(index) if beside else None if index is None else frame.labels(index)
     return Report(
         title(run),
@@ -175,7 +175,9 @@ def labels(index: Any) -> list[object]:
 def title(run: SessionRun) -> str:
     """Which run, and where it was sent."""
     named = (
-        dict.fromkeys(str(r) for r, _ in (label[-2:] for label in run.plan.index.tolist())) if ways(run.plan.index) else [str(run.route)]
+        dict.fromkeys(str(r) for r, _ in (label[-2:] for label in run.plan.rows.index.tolist()))
+        if ways(run.plan.rows.index)
+        else [str(run.route)]
     )
     return f"{run.name or run.id} on {', '.join(named)}"
 

@@ -58,7 +58,7 @@ def test_the_estimate_holds_the_real_count_of_known_texts() -> None:
         ("What is the capital of France?", 37),
         ("Shorten to a few words: Async http client/server framework (asyncio)", 47),
     ):
-        (request,) = plan.make(prompt, "sim/echo", Options(), variables={}).requests
+        (request,) = plan.make(prompt, "sim/echo", Options(), variables={}).rows.requests
         low, high = estimate([request]).tokens_in
         assert low <= count <= high
 

@@ -137,7 +137,7 @@ def test_a_dry_run_shows_a_sample_and_sends_nothing(magic: Any) -> None:
     assert "nothing was sent" in form.says.value
     assert "Say good" in form.says.value
     assert form.run is None
-    assert session.runs() == [] or all(r.plan.source is not magic.shell.user_ns["reviews"] for r in session.runs())
+    assert session.runs() == [] or all(r.plan.rows.source is not magic.shell.user_ns["reviews"] for r in session.runs())
 
 
 def test_a_dry_run_says_which_key_is_missing_and_what_it_would_cost(magic: Any) -> None:

@@ -1,0 +1,84 @@
+"""What a plan still has to send: rows that the run log answers, and rows that ask the same, told apart from the rest. Decided here alone.
+
+`own_answers` and `pending` are pure: estimate and run give both what they read of the log. `read` reads it for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from holynb.run.plan import Plan
+from holynb.runlog import RunLog
+from holynb.types import Outcome
+
+__all__ = ["Earlier", "Pending", "own_answers", "pending", "read"]
+
+#: Row → (key, outcome) of what a run answered or failed at, as the run log keeps it.
+Earlier = Mapping[int, tuple[str | None, Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """answers: row → the outcome that the log has for it. own: rows that this run itself answered before.
+
+    keys: the key under which each row's answer stands, or will. groups: the rows to send; those of a group ask the same, and the first is sent.
+    saved: US dollars that the answers cost when they were asked; None where no price is known.
+    """
+
+    answers: Mapping[int, Outcome]
+    own: frozenset[int]
+    keys: Sequence[str | None]
+    groups: Sequence[Sequence[int]]
+    saved: Decimal | None = None
+
+
+def own_answers(plan: Plan, earlier: Earlier) -> dict[int, tuple[str, Outcome]]:
+    """Row → (key, outcome) of what the run that this plan continues answered, and still holds: the same request, an answer that fits the schema."""
+    if plan.options.refresh:
+        return {}
+    known = {
+        row: (key, outcome)
+        for row, (key, outcome) in earlier.items()
+        if row < len(plan.rows.requests)
+        and key is not None
+        and outcome.status == "ok"
+        and key in (plan.keys.of(row), plan.keys.chunked(row))
+    }
+    return {row: (key, outcome) for row, (key, outcome) in known.items() if _holds(plan, outcome)}
+
+
+def pending(plan: Plan, own: Mapping[int, tuple[str, Outcome]], shared: Mapping[str, Outcome]) -> Pending:
+    """What is left of a plan. own: as `own_answers` gives it; shared: key → an answer that any run may use, empty where none may."""
+    keys = [plan.keys.of(row) for row in range(len(plan.rows.requests))]
+    answers = {row: outcome for row, (_, outcome) in own.items()}
+    for row, (own_key, _) in own.items():
+        keys[row] = own_key
+    for row in range(len(keys)):
+        # A row that a server found too long stands in the log as one that was asked in chunks.
+        for key in dict.fromkeys((keys[row], plan.keys.chunked(row))) if row not in answers else ():
+            if key is not None and key in shared and _holds(plan, shared[key]):
+                answers[row], keys[row] = shared[key], key
+                break
+    groups: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        if key is not None and row not in answers and row not in plan.earlier.kept:
+            groups.setdefault(key if plan.options.cache else f"row {row}", []).append(row)
+    costs = [o.cost for row, o in answers.items() if o.cost is not None and row not in plan.earlier.kept]
+    return Pending(answers, frozenset(own), keys, list(groups.values()), sum(costs, Decimal(0)) if costs else None)
+
+
+def read(plan: Plan, log: RunLog, earlier: Earlier) -> Pending:
+    """`pending`, with the shared answers of this log. Raises sqlite3.Error."""
+    own = own_answers(plan, earlier)
+    if not plan.options.cache or plan.options.refresh:
+        return pending(plan, own, {})
+    rows = [row for row in range(len(plan.rows.requests)) if row not in own]
+    wanted = dict.fromkeys(key for row in rows for key in (plan.keys.of(row), plan.keys.chunked(row)) if key is not None)
+    return pending(plan, own, log.cached(list(wanted)))
+
+
+def _holds(plan: Plan, outcome: Outcome) -> bool:
+    """Whether an answer holds to the schema. The checks of a pydantic model may have changed where what a server is told has not."""
+    return plan.schema is None or plan.schema.check(outcome.text or "").error is None
