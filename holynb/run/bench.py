@@ -42,11 +42,13 @@ TASKS = (
 )
 PROMPTS = tuple(task.format(review) for review in REVIEWS for task in TASKS)
 
-#: Longest answer where nothing is said, and the load that the month is counted for.
-MAX_TOKENS, PER_DAY, DAYS = 64, 10_000, 30
+#: Longest answer by default, in tokens.
+MAX_TOKENS = 64
+#: The load that a month is priced for: requests a day, and days.
+REQUESTS_PER_DAY, DAYS_PER_MONTH = 10_000, 30
 
 #: By provider, then by wire: what a person does before the first answer.
-STEPS: dict[str, tuple[str, ...]] = {
+SETUP_STEPS: dict[str, tuple[str, ...]] = {
     "sim": (),
     "pool": ("%infer pool start MODEL (weights from a folder or the hub; it says whether they fit)",),
     "vllm": ("a machine with GPUs that the model fits on", "vllm serve MODEL", "VLLM_BASE_URL, or --api-base"),
@@ -63,12 +65,12 @@ STEPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What to measure. `options`: sampling, timeouts, concurrency of a cell; `per_day`: requests a day that the month is counted for."""
+    """What to measure. `options`: sampling, timeouts, concurrency of a cell; `per_day`: requests a day that a month is priced for."""
 
     routes: Sequence[str]
     prompts: Sequence[Any] = PROMPTS
     options: Options = field(default_factory=Options)
-    per_day: int = PER_DAY
+    per_day: int = REQUESTS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def measure(bench: Bench) -> Iterator[Measured]:
         yield measured(runs, bench.per_day)
 
 
-def measured(runs: Sequence[Run], per_day: int = PER_DAY) -> Measured:
+def measured(runs: Sequence[Run], per_day: int = REQUESTS_PER_DAY) -> Measured:
     """What the runs of one route (the cold row, then all rows; the last alone where the first failed) came to."""
     cold, run = runs[0], runs[-1]
     endpoint = run.plan.targets.endpoints[0]
@@ -152,21 +154,21 @@ def measured(runs: Sequence[Run], per_day: int = PER_DAY) -> Measured:
     good = [o for o in run.rows() if o is not None and o.status == "ok"]
     if not good:
         return replace(facts, error=_reason(run))
-    took = _seconds(run)
+    seconds = _seconds(run)
     costs = [o.cost for o in good if o.cost is not None]
     each = float(sum(costs, Decimal(0))) / len(good) if len(costs) == len(good) else None
     out = [o.usage.tokens_out for o in good if o.usage.tokens_out is not None]
     return replace(
-        _spread(facts, good),
+        _with_latencies(facts, good),
         ok=len(good),
         error=_reason(run),
-        rows_per_s=len(good) / took if took else None,
-        tokens_per_s=sum(out) / took if took and len(out) == len(good) else None,
+        rows_per_s=len(good) / seconds if seconds else None,
+        tokens_per_s=sum(out) / seconds if seconds and len(out) == len(good) else None,
         cold_s=_seconds(cold, whole=True),
         tokens_in=_mean([o.usage.tokens_in for o in good]),
         tokens_out=_mean(out),
         cost_1000=None if each is None else each * 1000,
-        cost_month=None if each is None else each * per_day * DAYS,
+        cost_month=None if each is None else each * per_day * DAYS_PER_MONTH,
     )
 
 
@@ -174,15 +176,15 @@ def setup(endpoint: Endpoint) -> tuple[str, ...]:
     """What a person does before the first answer of this endpoint, as data."""
     if str(endpoint.route) == settings.EMBEDDED:
         return ()
-    if (known := STEPS.get(endpoint.route.provider, STEPS.get(endpoint.wire))) is not None:
+    if (known := SETUP_STEPS.get(endpoint.route.provider, SETUP_STEPS.get(endpoint.wire))) is not None:
         return known
     key = f"a key from {endpoint.key_page}" if endpoint.key_page else "a key"
     return (key, f"%infer key {endpoint.route.provider}") if endpoint.key_name and not endpoint.key_optional else ()
 
 
-def table(found: Sequence[Measured]) -> pd.DataFrame:
+def table(results: Sequence[Measured]) -> pd.DataFrame:
     """A line for each route, in the order they were asked."""
-    return frame.table({name: (dtype, [getattr(m, name) for m in found]) for name, dtype in COLUMNS.items()}, "route")
+    return frame.table({name: (dtype, [getattr(m, name) for m in results]) for name, dtype in COLUMNS.items()}, "route")
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
@@ -194,16 +196,20 @@ def _seconds(run: Run, *, whole: bool = False) -> float | None:
     return None if begun is None or ended is None else max(ended - begun, 1e-6)
 
 
-def _spread(facts: Measured, good: Sequence[Outcome]) -> Measured:
+def _with_latencies(facts: Measured, good: Sequence[Outcome]) -> Measured:
     first = [o.ttft_s for o in good if o.ttft_s is not None]
     whole = [o.latency_s for o in good if o.latency_s is not None]
     return replace(
-        facts, ttft_p50_s=_share(first, 50), ttft_p95_s=_share(first, 95), latency_p50_s=_share(whole, 50), latency_p95_s=_share(whole, 95)
+        facts,
+        ttft_p50_s=_percentile(first, 50),
+        ttft_p95_s=_percentile(first, 95),
+        latency_p50_s=_percentile(whole, 50),
+        latency_p95_s=_percentile(whole, 95),
     )
 
 
-def _share(values: Sequence[float], percent: int) -> float | None:
-    """The value below which so many per cent lie, linear between neighbours; None of nothing."""
+def _percentile(values: Sequence[float], percent: int) -> float | None:
+    """The percentile, linear between neighbours; None of nothing."""
     if len(values) < 2:
         return values[0] if values else None
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
@@ -218,8 +224,8 @@ def _reason(run: Run) -> str | None:
     """Why rows are missing, in a line; None where none is."""
     if run.error is not None:
         return str(run.error)
-    told = run.summary()
+    summary = run.summary()
     first = next((o for o in run.journal.rows if o is not None and o.status == "error"), None)
     if first is None:
-        return "stopped" if told.ok < told.n else None
-    return f"{told.error} of {told.n} failed: {first.error_type}: {first.error}"
+        return "stopped" if summary.ok < summary.n else None
+    return f"{summary.error} of {summary.n} failed: {first.error_type}: {first.error}"

@@ -33,12 +33,13 @@ BUILT_IN: Mapping[str, str] = {"classification": "cheap", "analysis": "strong"}
 FIELDS = ("column", "rules", "routes", "other", "escalate")
 RULE_FIELDS = ("task", "any", "all", "pattern", "longer", "shorter")
 
-#: Longest part of a prompt that can be what is asked, in characters; what a cue elsewhere counts; the least sum that names a task.
-ASKED = 400
-BESIDE = 0.2
-ENOUGH = 2.0
+#: Longest part of a prompt that is taken for its instruction, in characters.
+INSTRUCTION_CHARS = 400
+#: How much a cue outside the instruction counts, and the least sum of weights that names a task.
+CONTEXT_WEIGHT = 0.2
+MIN_TASK_WEIGHT = 2.0
 
-#: How a last paragraph begins that is what a prompt is about, not what it asks: `Review: …`, a quotation.
+#: How a last paragraph begins that is a prompt's subject, not its instruction: `Review: …`, a quotation.
 PAYLOAD = re.compile(r"(?!(question|task|instructions?|q|질문|문제|지시)\b)[\w ]{1,24}:|[\"'“‘「>]", re.IGNORECASE)
 
 
@@ -92,10 +93,10 @@ class Decision:
 
 # -- one prompt ----------------------------------------------------------------------------------------------------------
 def decide(router: Router, prompt: Prompt, given: Route) -> Decision:
-    """The route of one prompt: its own task type, else the first rule that holds, else what routing.toml hears in its words."""
+    """The route of one prompt: its own task type, else the first rule that holds, else the task that routing.toml finds in its words."""
     text = prompt.text
     if prompt.task_type:
-        return _decision(router, _named(prompt.task_type, router), given, "its column says so")
+        return _decision(router, _task(prompt.task_type, router), given, "its column says so")
     for number, rule in enumerate(router.rules, 1):
         if rule.holds(text):
             return _decision(router, rule.task, given, f"rule {number}", number)
@@ -111,45 +112,46 @@ def _decision(router: Router, task: str | None, given: Route, why: str, rule: in
 
 
 def classify(text: str) -> tuple[str | None, list[str]]:
-    """The task that a prompt's words speak for (classification, analysis, None for any other), and the words that did."""
-    sums: dict[str, float] = {}
-    heard: dict[str, list[str]] = {}
+    """The task that a prompt's words point to (classification, analysis, None for any other), and the words that did."""
+    weights: dict[str, float] = {}
+    words: dict[str, list[str]] = {}
     first: dict[str, tuple[int, int]] = {}
-    asked = False
-    for number, (part, told) in enumerate(_parts(text)):
-        found = [(task, weight, m) for task, weight, pattern in _cues() if (m := pattern.search(part))]
-        for task, weight, match in found:
-            sums[task] = sums.get(task, 0.0) + weight * (BESIDE if asked or told else 1.0)
-            heard.setdefault(task, []).append(repr(" ".join(match[0].split())))
+    has_instruction = False
+    for number, (part, is_context) in enumerate(_parts(text)):
+        matches = [(task, weight, m) for task, weight, pattern in _cues() if (m := pattern.search(part))]
+        for task, weight, match in matches:
+            weights[task] = weights.get(task, 0.0) + weight * (CONTEXT_WEIGHT if has_instruction or is_context else 1.0)
+            words.setdefault(task, []).append(repr(" ".join(match[0].split())))
             first[task] = min(first.get(task, (number, match.start())), (number, match.start()))
-        asked = asked or bool(found)
-    # Of two that are heard equally, what is said first is what is asked: "write … analysis" asks for writing.
-    best = max(sums, key=lambda task: (sums[task], [-n for n in first[task]]), default=None)
-    if best is None or best == "other" or sums[best] < ENOUGH:
+        has_instruction = has_instruction or bool(matches)
+    # Of two that weigh the same, the earlier one is the instruction: "write … analysis" asks for writing.
+    best = max(weights, key=lambda task: (weights[task], [-n for n in first[task]]), default=None)
+    if best is None or best == "other" or weights[best] < MIN_TASK_WEIGHT:
         return None, []
-    return best, heard[best]
+    return best, words[best]
 
 
 def _parts(text: str) -> list[tuple[str, bool]]:
-    """A prompt in the order in which its parts are likely to say what is asked; True for one that only holds the text it is about."""
-    blocks = [block for block in re.split(r"\n\s*\n", text.strip()[: 50 * ASKED]) if block.strip()]
+    """A prompt's parts, the likeliest to hold the instruction first; True for one that only holds the text it is about."""
+    blocks = [block for block in re.split(r"\n\s*\n", text.strip()[: 50 * INSTRUCTION_CHARS]) if block.strip()]
     first, last = (blocks[0], blocks[-1] if len(blocks) > 1 else "") if blocks else ("", "")
-    before, colon, after = first[:ASKED].partition(":")
+    before, colon, after = first[:INSTRUCTION_CHARS].partition(":")
     if "\n" in before:  # a colon further down is part of the text
-        before, _, after = first[:ASKED].partition("\n")
+        before, _, after = first[:INSTRUCTION_CHARS].partition("\n")
     return [
         (before + colon, False),
         (after, False),
-        (last[-ASKED:], bool(PAYLOAD.match(last))),
-        ("\n".join(blocks[1:-1])[: 10 * ASKED], True),
+        (last[-INSTRUCTION_CHARS:], bool(PAYLOAD.match(last))),
+        ("\n".join(blocks[1:-1])[: 10 * INSTRUCTION_CHARS], True),
     ]
 
 
-def _named(said: str, router: Router) -> str:
+def _task(word: str, router: Router) -> str:
     """The task that a column's word means: one of the router's, or another word for one of the two that are built in."""
-    word = said.strip().casefold()
+    word = word.strip()
+    low = word.casefold()
     own = {task.casefold(): task for task in router.routes}
-    return own.get(word) or next((task for task, words in _data()["names"].items() if word == task or word in words), said.strip())
+    return own.get(low) or next((task for task, words in _data()["names"].items() if low == task or low in words), word)
 
 
 def _route(word: str, given: Route) -> Route:
@@ -190,64 +192,64 @@ def load(name: str, columns: Sequence[str] = ()) -> Router:
     )
 
 
-def _parsed(name: str, said: Mapping[str, Any]) -> Router:
+def _parsed(name: str, table: Mapping[str, Any]) -> Router:
     where = f"[router.{name}]"
-    for key in said:
+    for key in table:
         if key not in FIELDS:
             raise BadSetting(f"{where} has no {key!r}.{closest(key, FIELDS)} It takes {', '.join(FIELDS)}.")
     for key in ("column", "other", "escalate"):
-        if key in said and (not isinstance(said[key], str) or not said[key].strip()):
-            raise BadSetting(f"{where} {key} should be text, not {said[key]!r}.")
-    routes, rules = said.get("routes", {}), said.get("rules", [])
+        if key in table and (not isinstance(table[key], str) or not table[key].strip()):
+            raise BadSetting(f"{where} {key} should be text, not {table[key]!r}.")
+    routes, rules = table.get("routes", {}), table.get("rules", [])
     if not isinstance(routes, Mapping) or not all(isinstance(r, str) for r in routes.values()):
         raise BadSetting(f'{where} routes should be a table of task = "provider/model".')
     if not isinstance(rules, Sequence) or isinstance(rules, str) or not all(isinstance(r, Mapping) for r in rules):
         raise BadSetting(f'{where} rules should be a list of tables such as {{ task = "refund", any = ["refund"] }}.')
-    for word in (*routes.values(), *(said[k] for k in ("other", "escalate") if k in said)):
+    for word in (*routes.values(), *(table[k] for k in ("other", "escalate") if k in table)):
         if word not in BUILT_IN.values():
             settings.route(word)  # a route that leads nowhere is found before the first row
     parsed = tuple(_rule(rule, f"{where} rule {i}") for i, rule in enumerate(rules, 1))
     if lost := {r.task for r in parsed} - set(routes) - set(BUILT_IN if not routes else ()):
         raise BadSetting(f"{where} has rules for {', '.join(sorted(lost))} but no route for it in [router.{name}.routes].")
-    return Router(name, dict(routes) or BUILT_IN, parsed, said.get("column"), said.get("other"), said.get("escalate"))
+    return Router(name, dict(routes) or BUILT_IN, parsed, table.get("column"), table.get("other"), table.get("escalate"))
 
 
-def _rule(said: Mapping[str, Any], where: str) -> Rule:
-    for key in said:
+def _rule(table: Mapping[str, Any], where: str) -> Rule:
+    for key in table:
         if key not in RULE_FIELDS:
             raise BadSetting(f"{where} has no {key!r}.{closest(key, RULE_FIELDS)} It takes {', '.join(RULE_FIELDS)}.")
-    if not isinstance(said.get("task"), str) or not said["task"]:
+    if not isinstance(table.get("task"), str) or not table["task"]:
         raise BadSetting(f"{where} needs a task.")
-    if len(said) == 1:
+    if len(table) == 1:
         raise BadSetting(f"{where} holds for every prompt. Say what it asks for: {', '.join(RULE_FIELDS[1:])}; or use other.")
     return Rule(
-        said["task"],
-        _words(said, "any", where),
-        _words(said, "all", where),
-        _pattern(said, where),
-        _length(said, "longer", where) or 0,
-        _length(said, "shorter", where),
+        table["task"],
+        _words(table, "any", where),
+        _words(table, "all", where),
+        _pattern(table, where),
+        _length(table, "longer", where) or 0,
+        _length(table, "shorter", where),
     )
 
 
-def _words(said: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    words = said.get(key, [])
+def _words(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    words = table.get(key, [])
     if isinstance(words, str) or not isinstance(words, Sequence) or not all(isinstance(w, str) and w for w in words):
         raise BadSetting(f"{where}: {key} should be a list of words, not {words!r}.")
     return tuple(w.casefold() for w in words)
 
 
-def _pattern(said: Mapping[str, Any], where: str) -> re.Pattern[str] | None:
-    if "pattern" not in said:
+def _pattern(table: Mapping[str, Any], where: str) -> re.Pattern[str] | None:
+    if "pattern" not in table:
         return None
     try:
-        return re.compile(said["pattern"], re.IGNORECASE)
+        return re.compile(table["pattern"], re.IGNORECASE)
     except (re.error, TypeError) as exc:
-        raise BadSetting(f"{where}: pattern {said['pattern']!r} is not a regular expression: {exc}.") from exc
+        raise BadSetting(f"{where}: pattern {table['pattern']!r} is not a regular expression: {exc}.") from exc
 
 
-def _length(said: Mapping[str, Any], key: str, where: str) -> int | None:
-    value = said.get(key)
+def _length(table: Mapping[str, Any], key: str, where: str) -> int | None:
+    value = table.get(key)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise BadSetting(f"{where}: {key} should be a number of characters, not {value!r}.")
     return value

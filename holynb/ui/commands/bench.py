@@ -80,7 +80,7 @@ def asked(words: Sequence[str], variables: Mapping[str, Any]) -> Bench:
     said, left = grammar.words(words, FLAGS)
     if not left:
         raise BadOption("%infer bench takes the routes to compare: %infer bench R1,R2. For example: %infer bench sim/echo,sim/stream")
-    prompts, per_day = said.pop("prompts", None), said.pop("per_day", bench.PER_DAY)
+    prompts, per_day = said.pop("prompts", None), said.pop("per_day", bench.REQUESTS_PER_DAY)
     try:
         load = whole(1)(per_day)
     except ValueError as exc:
