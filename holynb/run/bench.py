@@ -112,7 +112,7 @@ COLUMNS = {
 
 
 def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
-    """For each route the plan of its cold row and the plan of all rows. Every mistake is found here, before anything is sent. Raises UserError."""
+    """For each route the plan of its cold row and the plan of all rows. Raises UserError for every mistake, before anything is sent."""
     routes = list(dict.fromkeys(settings.route(r) for r in bench.routes))
     if not routes:
         raise BadOption("A bench needs routes: R1,R2 (provider/model, or aliases).")
@@ -125,7 +125,7 @@ def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
 
 
 def measure(bench: Bench) -> Iterator[Measured]:
-    """Measure route after route, blocking. A route on which nothing can be done has its reason in `error`. Raises UserError before the first."""
+    """Measure route after route, blocking. `error` says why nothing could be done on a route. Raises UserError before the first."""
     for pair in plans(bench):
         runs = []
         for each in pair:

@@ -1,4 +1,4 @@
-"""A row that is too long for one request, on its way: its chunks, how far it is, what it came to. Decides nothing; owned by `map_reduce`."""
+"""A row that is too long for one request, in flight: its chunks, how far it is, its outcome. Decides nothing; owned by `map_reduce`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,10 @@ MAX_CUTS = 4
 
 
 class MapReduce:
-    """The sink of a scheduler whose rows may be long: its `rows` go on after n with the chunks. `journal` shows what is in flight; ends go to `sink`."""
+    """The sink of a scheduler whose rows may be long: its `rows` go on after n with the chunks.
+
+    `journal` shows what is in flight; events go to `sink`.
+    """
 
     def __init__(self, plan: Plan, journal: Journal, sink: Sink, log: ChunkLog) -> None:
         self.rows: list[Outcome | None] = [None] * len(plan.rows.requests)
@@ -43,7 +46,7 @@ class MapReduce:
         self._chains: dict[int, Sequence[str]] = {}
 
     async def begin(self, items: Sequence[WorkItem]) -> list[WorkItem]:
-        """What to send first: the items of rows that fit, and the first chunks of those that do not. Then `add` is to be the scheduler's."""
+        """What to send first: items of rows that fit, first chunks of those that do not. Afterwards set `add` to the scheduler's."""
         await self._log.begin()
         first: list[WorkItem] = []
         self.add = lambda item: not first.append(item)  # type: ignore[func-returns-value]

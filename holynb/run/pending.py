@@ -23,7 +23,8 @@ Earlier = Mapping[int, tuple[str | None, Outcome]]
 class Pending:
     """answers: row → the outcome that the log has for it. own: rows that this run itself answered before.
 
-    keys: the key under which each row's answer stands, or will. groups: the rows to send; those of a group ask the same, and the first is sent.
+    keys: the key under which each row's answer stands, or will.
+    groups: the rows to send; those of a group ask the same, and the first is sent.
     saved: US dollars that the answers cost when they were asked; None where no price is known.
     """
 
@@ -35,7 +36,7 @@ class Pending:
 
 
 def own_answers(plan: Plan, earlier: Earlier) -> dict[int, tuple[str, Outcome]]:
-    """Row → (key, outcome) of what the run that this plan continues answered, and still holds: the same request, an answer that fits the schema."""
+    """Row → (key, outcome) of what the continued run answered and still holds: the same request, an answer that fits the schema."""
     if plan.options.refresh:
         return {}
     known = {

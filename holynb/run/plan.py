@@ -109,7 +109,7 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
     if options.into is not None:
         frame.check_into(source, options.into)
     prompts = _prompts(what, options, source, variables)
-    # Routes that are named to stand beside each other are all there are: the default does not join them unasked. One alone stands beside it.
+    # --compare and --spread name all routes: the default does not join several of them unasked, but one alone.
     several = options.compare or options.spread
     given = settings.route(route or (several[0] if len(several) > 1 else None))
     decisions, notes, escalate = _routed(prompts, given, options, source)
@@ -173,17 +173,17 @@ def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
     """A budget needs a price for every route that could be asked (`pool` spends nothing), `--price-as` for the one it names."""
     if options.price_as and prices.price(other := settings.route(options.price_as), None, Usage(1, 1)) is None:
         raise BadSetting(
-            f"--price-as needs a price for {other}, and none is known.{suggest.model(other, settings.providers())} {prices.how_to_set(other)}"
+            f"--price-as needs a price for {other}, and none is known."
+            f"{suggest.model(other, settings.providers())} {prices.how_to_set(other)}"
         )
     for endpoint in endpoints:
         prices.list_price(endpoint.route)  # a price of one's own that does not hold is found before the first row
     if options.budget is None:
         return
-    for endpoint in endpoints:
-        if endpoint.wire != "pool" and prices.worst_case(endpoint.route, (), 1) is None:
-            raise BadSetting(
-                f"--budget needs a price for {endpoint.route}, and none is known.{suggest.model(endpoint.route, settings.providers())} {prices.how_to_set(endpoint.route)}"
-            )
+    for route in (e.route for e in endpoints if e.wire != "pool"):
+        if prices.worst_case(route, (), 1) is None:
+            near = suggest.model(route, settings.providers())
+            raise BadSetting(f"--budget needs a price for {route}, and none is known.{near} {prices.how_to_set(route)}")
 
 
 def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int = 0) -> Request | None:

@@ -29,9 +29,9 @@ LEAD_CHARS = 24
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What will be sent (`estimate`, whose rows are requests), for how many `rows`, and how many the log, an earlier run or an equal row answers.
+    """What will be sent (`estimate`, whose rows are requests) for how many `rows`.
 
-    `free`: every route is a pool.
+    `answered`: rows that the log, an earlier run or an equal row answers. `free`: every route is a pool.
     """
 
     estimate: Estimate
@@ -81,8 +81,8 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
     rows = f"{counted(estimated.rows, 'row')} on {plan.route}"
     if ask is None:
         raise BadOption(
-            f"{rows} may cost {estimated.says()}, which is above --confirm {limit:g}, and nobody can be asked here. Raise --confirm, or leave it "
-            "out and set --budget."
+            f"{rows} may cost {estimated.says()}, which is above --confirm {limit:g}, and nobody can be asked here. "
+            "Raise --confirm, or leave it out and set --budget."
         )
     if not ask(f"{rows} may cost {estimated.says()}. Send them? [y/N] "):
         raise BadOption("Nothing was sent.")

@@ -26,7 +26,7 @@ KEYS_PER_TURN = 500
 
 
 class Recorder:
-    """A sink: what it is given goes to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers."""
+    """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers."""
 
     def __init__(self, journal: Journal, run: str, *, share: bool) -> None:
         self.run = run
@@ -117,14 +117,14 @@ class Recorder:
         if self.log is not None:
             path, self.log = self.log.path, None
             self._journal.note(
-                f"The run log {path} cannot be written ({exc.__cause__ or exc}). Answers are kept in memory only: save the frame, then free "
-                "space or set HOLYNB_HOME to another place.",
+                f"The run log {path} cannot be written ({exc.__cause__ or exc}). Answers are kept in memory only: "
+                "save the frame, then free space or set HOLYNB_HOME to another place.",
                 "warning",
             )
 
     # -- rows in chunks --------------------------------------------------------------------------------------------
     def chunk(self, row: int) -> None:
-        """This row is asked in chunks from now on: they are what is paid, and its answer stands under another key than one to its whole prompt."""
+        """This row is asked in chunks from now on: they are paid for, and its answer stands under a key of its own."""
         self._chunked.add(row)
         self._keys[row] = self._plan.keys.chunked(row) if self._plan is not None else None
 

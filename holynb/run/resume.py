@@ -39,7 +39,8 @@ def continued(plan: Plan) -> Plan:
         run, outcomes = _earlier(options.resume or options.name)
         if len(outcomes) != len(plan.rows.prompts):
             raise BadOption(
-                f"--only failed: that run had {counted(len(outcomes), 'row')} and this cell has {len(plan.rows.prompts):,}. Run the same rows, or drop it."
+                f"--only failed: that run had {counted(len(outcomes), 'row')} and this cell has {len(plan.rows.prompts):,}. "
+                "Run the same rows, or drop it."
             )
         return replace(plan, earlier=Continued(run, _good(outcomes)))
     if options.resume is not None:
@@ -52,7 +53,7 @@ def continued(plan: Plan) -> Plan:
 
 
 def failed_again(name: str | None = None, options: Mapping[str, Any] | None = None) -> Plan:
-    """A plan that sends the failed rows of a run again (`%infer run --only failed`). `options` change how they are sent, not what is asked."""
+    """A plan that sends a run's failed rows again (`%infer run --only failed`). `options` change how they are sent, not what they ask."""
     run = session.find(name) if name else session.last()
     if run is None:
         plan = resumed(name or _newest(), options)

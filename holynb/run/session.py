@@ -57,7 +57,7 @@ def remember(run: SessionRun) -> None:
 
 
 def stop_all() -> None:
-    """Stop the runs that go on, at exit: answers in flight have a few seconds, and all that was answered is in the log. Prints a line for each on stderr."""
+    """At exit, stop the runs that go on: answers in flight have a few seconds to end. Prints a line for each run on stderr."""
     going = [run for run in _session if not run.done]
     for run in going:
         run.cancel()
