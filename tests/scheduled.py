@@ -25,25 +25,31 @@ def request(row: int, route: str = "test/model") -> Request:
 
 
 def drive(
-    engines: Sequence[Scripted], n: int, policy: Policy = FAST, during: Callable[[Scheduler], Any] | None = None, cap: int = 8, **say: Any
+    engines: Sequence[Scripted],
+    n: int,
+    policy: Policy = FAST,
+    during: Callable[[Scheduler], Any] | None = None,
+    cap: int = 8,
+    **options: Any,
 ) -> tuple[Journal, Scheduler]:
     """Run `n` rows over a chain of engines; `during` is awaited beside the run. A run that hangs fails after 20 s."""
 
     async def main() -> tuple[Journal, Scheduler]:
         journal = Journal(n)
-        stations = [
-            EndpointState(e.endpoint.route, e, Limiter(cap=cap, start=cap, own=True), proven=say.get("proven", True)) for e in engines
+        endpoints = [
+            EndpointState(e.endpoint.route, e, Limiter(cap=cap, start=cap, self_hosted=True), verified=options.get("verified", True))
+            for e in engines
         ]
-        for station in stations:
-            station.breaker.cooldown = say.get("cooldown", 0.1)
-        stops = [Tier("all", stations)] if say.get("spread") else [Tier(str(s.route), [s]) for s in stations]
-        money = say.get("money") or Money(lambda route, model, usage: Decimal("0.5"))
-        scheduler = Scheduler(stops, replace(policy, backoff=0.002), journal, money)
-        chain = tuple(s.name for s in stops)
-        jobs = say.get("jobs") or [WorkItem(request(i), chain) for i in range(n)]
+        for endpoint in endpoints:
+            endpoint.breaker.cooldown = options.get("cooldown", 0.1)
+        tiers = [Tier("all", endpoints)] if options.get("spread") else [Tier(str(endpoint.route), [endpoint]) for endpoint in endpoints]
+        money = options.get("money") or Money(lambda route, model, usage: Decimal("0.5"))
+        scheduler = Scheduler(tiers, replace(policy, backoff_scale=0.002), journal, money)
+        chain = tuple(tier.name for tier in tiers)
+        items = options.get("items") or [WorkItem(request(i), chain) for i in range(n)]
         async with asyncio.timeout(20):
             beside = asyncio.create_task(during(scheduler)) if during else None
-            await scheduler.run(jobs)
+            await scheduler.run(items)
             if beside:
                 await beside
         return journal, scheduler

@@ -10,7 +10,7 @@ from functools import partial
 from holynb.config import Options
 from holynb.pricing import prices
 from holynb.run.plan import HOSTED_MAX_TOKENS, Plan
-from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared
+from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
 __all__ = ["chain", "endpoints", "engines", "money", "remember", "tiers", "validator"]
@@ -44,9 +44,9 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
         own = local or route.provider in OWN
         cap = plan.options.concurrency or (POOL_CAP if engine.endpoint.wire == "pool" else HOSTED_CAP)
         proven = local or plan.targets.secrets.get(route) is None or _mark(plan, engine.endpoint) in _proven
-        limiter = partial(Limiter, rpm=plan.options.rpm, tpm=plan.options.tpm, cap=cap, start=cap if own else FIRST_WINDOW, own=own)
+        limiter = partial(Limiter, rpm=plan.options.rpm, tpm=plan.options.tpm, cap=cap, start=cap if own else FIRST_WINDOW, self_hosted=own)
         key = (*_mark(plan, engine.endpoint), str(route), cap, plan.options.rpm, plan.options.tpm)
-        states[route] = EndpointState(route, engine, limiter() if own else shared(key, limiter), proven=proven)
+        states[route] = EndpointState(route, engine, limiter() if own else shared_limiter(key, limiter), verified=proven)
     return states
 
 
@@ -92,7 +92,7 @@ def money(options: Options) -> Money:
 
 def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:
     """Remember which keys have answered."""
-    _proven.update(_mark(plan, s.engine.endpoint) for s in endpoints.values() if s.proof.is_set() and s.tripped is None)
+    _proven.update(_mark(plan, s.engine.endpoint) for s in endpoints.values() if s.verified.is_set() and s.fatal is None)
 
 
 def _name(routes: Sequence[Route]) -> str:

@@ -91,7 +91,7 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
 def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[Seen]) -> Estimate:
     """The estimate of these rows; of one that is asked in parts, of its parts, and of putting answers of that length together."""
     if (validator := assembly.validator(plan)) is not None:
-        rows = [validator.asked(r, r.route) for r in rows]
+        rows = [validator.prepare(r, r.route) for r in rows]
     long = [r for r in rows if r.row in plan.rows.long]
     parts = [replace(r, messages=p.messages) for r in long for p in plan.rows.long[r.row].parts]
     first = estimate([*(r for r in rows if r.row not in plan.rows.long), *parts], seen)

@@ -219,7 +219,7 @@ class Run:
                     await engine.ready(self.journal.note)
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
-            policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, most=self.options.concurrency)
+            policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: Sink = self._map_reduce or self._recorder
             tiers = assembly.tiers(self.plan, endpoints)
             self._scheduler = Scheduler(tiers, policy, sink, assembly.money(self.options), assembly.validator(self.plan))

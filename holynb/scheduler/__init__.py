@@ -2,9 +2,9 @@
 
 from holynb.scheduler.budget import Budget, Money
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
-from holynb.scheduler.limiter import Limiter, shared
+from holynb.scheduler.limiter import Limiter, shared_limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
 from holynb.scheduler.validation import ResponseValidator
 
-__all__ = ["Budget", "EndpointState", "Limiter", "Money", "Policy", "ResponseValidator", "Scheduler", "Tier", "WorkItem", "shared"]
+__all__ = ["Budget", "EndpointState", "Limiter", "Money", "Policy", "ResponseValidator", "Scheduler", "Tier", "WorkItem", "shared_limiter"]

@@ -1,4 +1,4 @@
-"""One attempt at one endpoint: listening with a silence clock, and what its end makes of the row. asyncio only; decides nothing."""
+"""One attempt at one endpoint: streaming with a silence timeout, and the outcome of the row. asyncio only; no policy."""
 
 from __future__ import annotations
 
@@ -17,115 +17,132 @@ from holynb.scheduler.limiter import Permit
 from holynb.scheduler.validation import ResponseValidator
 from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage
 
-__all__ = ["Heard", "InFlight", "answer", "answered", "asked", "failure", "listen", "paid", "unsent", "within"]
+__all__ = [
+    "InFlight",
+    "TimedAnswer",
+    "attempt",
+    "error_outcome",
+    "ok_outcome",
+    "receive",
+    "record_usage",
+    "request_for",
+    "unsent_outcome",
+    "wait_at_most",
+]
 
-#: An answer, with its latency and its time to first token (None where it was not streamed), seconds.
-Heard = tuple[Done, tuple[float, float | None]]
+#: An answer with its latency and its TTFT (None where it was not streamed), seconds.
+TimedAnswer = tuple[Done, tuple[float, float | None]]
 
 
 class InFlight(NamedTuple):
-    """What an attempt holds while it is on its way: its place in the limiter, and dollars set aside."""
+    """What an attempt holds while it is in flight: its permit, and the dollars reserved for it."""
 
-    place: Permit
-    worst: Decimal
-
-
-def asked(job: WorkItem, station: EndpointState, judge: ResponseValidator | None) -> Request:
-    """A job's request as this station gets it."""
-    return job.request if judge is None else judge.asked(job.request, station.route, job.again)
+    permit: Permit
+    reserved: Decimal
 
 
-async def answer(
-    job: WorkItem, station: EndpointState, timeouts: Timeouts, say: Callable[[int, str], None], judge: ResponseValidator | None
-) -> Heard:
-    """One attempt: asked, heard out, and held to the schema where there is one. Raises Fault."""
-    sent = asked(job, station, judge)
-    if judge is None:
-        return await listen(sent, station, timeouts, say)
+def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseValidator | None) -> Request:
+    """An item's request as sent to this endpoint."""
+    return item.request if validator is None else validator.prepare(item.request, endpoint.route, item.repair_messages)
+
+
+async def attempt(
+    item: WorkItem, endpoint: EndpointState, timeouts: Timeouts, on_text: Callable[[int, str], None], validator: ResponseValidator | None
+) -> TimedAnswer:
+    """Send, receive, and validate where there is a schema. Raises Fault."""
+    request = request_for(item, endpoint, validator)
+    if validator is None:
+        return await receive(request, endpoint, timeouts, on_text)
     try:
-        heard = await listen(sent, station, timeouts, say)
+        timed = await receive(request, endpoint, timeouts, on_text)
     except Fault as fault:
-        raise judge.refused(job, station.route, sent, fault) from fault
-    judge.hold(job, heard[0].completion)
-    return heard
+        raise validator.translate(item, endpoint.route, request, fault) from fault
+    validator.check(item, timed[0].completion)
+    return timed
 
 
-async def listen(request: Request, station: EndpointState, timeouts: Timeouts, say: Callable[[int, str], None]) -> Heard:
-    """Send and hear the answer out. Content resets the silence clock; the engine's keep-alives do not reach it. Raises Fault."""
+async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts, on_text: Callable[[int, str], None]) -> TimedAnswer:
+    """Send and receive the answer. Each Delta resets the silence timeout; the engine's keep-alives do not reach it. Raises Fault."""
     silence, now = timeouts.silence, asyncio.get_running_loop().time
     done: Done | None = None
     first: float | None = None
-    if request.route != station.route:
-        request = replace(request, route=station.route)  # a row that moved: asked elsewhere, for the model that serves there
+    if request.route != endpoint.route:
+        request = replace(request, route=endpoint.route)  # failed over: this endpoint serves another model
     sent = time.perf_counter()
-    stream = station.engine.send(request, timeouts)
+    stream = endpoint.engine.send(request, timeouts)
     try:
         async with asyncio.timeout(silence) as timer:
             async for item in stream:
-                station.proof.set()
+                endpoint.verified.set()
                 if isinstance(item, Done):
                     done, ended = item, time.perf_counter()
                     continue
                 timer.reschedule(now() + silence)
                 if item.text:
                     first = first or time.perf_counter()
-                    say(request.row, item.text)
+                    on_text(request.row, item.text)
     except TimeoutError:
         if done is None:
-            raise Fault("timeout", f"no content from {station.route} for {silence:g} s (--timeout)") from None
+            raise Fault("timeout", f"no content from {endpoint.route} for {silence:g} s (--timeout)") from None
     finally:
         await stream.aclose()  # type: ignore[attr-defined]
     if done is None:
-        raise Fault("truncated", f"{station.route} ended its answer early")
+        raise Fault("truncated", f"{endpoint.route} ended its answer early")
     return done, (ended - sent, first - sent if first else None)
 
 
-def paid(job: WorkItem, route: Route, money: Money, said: Completion | Fault) -> Paid:
-    """What an attempt came to, answer or none: its tokens and dollars are added to the row's."""
-    usage = said.usage or Usage()
-    cost = money.price(route, said.model, usage)
-    job.usage = job.usage + usage
-    job.cost = cost if job.cost is None else job.cost if cost is None else job.cost + cost
-    what = "attempt" if isinstance(said, Fault) else "answer"
-    return Paid(job.request.row, time.time(), str(route), said.model, what, usage, cost)
+def record_usage(item: WorkItem, route: Route, money: Money, result: Completion | Fault) -> Paid:
+    """Add the tokens and dollars of an attempt, answered or not, to the item's. Returns the payment."""
+    usage = result.usage or Usage()
+    cost = money.price(route, result.model, usage)
+    item.usage = item.usage + usage
+    item.cost = cost if item.cost is None else item.cost if cost is None else item.cost + cost
+    kind = "attempt" if isinstance(result, Fault) else "answer"
+    return Paid(item.request.row, time.time(), str(route), result.model, kind, usage, cost)
 
 
-def failure(job: WorkItem, station: EndpointState, fault: Fault) -> Outcome:
+def error_outcome(item: WorkItem, endpoint: EndpointState, fault: Fault) -> Outcome:
     return Outcome(
-        "error", error_type=fault.kind, error=fault.message, route=str(station.route), attempts=job.attempts, usage=job.usage, cost=job.cost
+        "error",
+        error_type=fault.kind,
+        error=fault.message,
+        route=str(endpoint.route),
+        attempts=item.attempts,
+        usage=item.usage,
+        cost=item.cost,
     )
 
 
-def unsent(job: WorkItem, station: EndpointState, money: Money) -> Outcome | None:
-    """How a job ends that must not wait for a place: nobody wants it any more, or the budget can never hold it. None for any other."""
-    if job.dropped is not None:
-        return replace(job.dropped, attempts=job.attempts, usage=job.usage, cost=job.cost)
-    fault = money.refuses(job.request, station.route)
-    return failure(job, station, fault) if fault else None
+def unsent_outcome(item: WorkItem, endpoint: EndpointState, money: Money) -> Outcome | None:
+    """The outcome of an item that must not wait for a permit: dropped, or beyond the budget for good. None for any other."""
+    if item.dropped is not None:
+        return replace(item.dropped, attempts=item.attempts, usage=item.usage, cost=item.cost)
+    fault = money.check(item.request, endpoint.route)
+    return error_outcome(item, endpoint, fault) if fault else None
 
 
-def answered(job: WorkItem, route: Route, said: Completion, times: tuple[float, float | None]) -> Outcome:
-    notes = [f"moved: {job.moved}"] if job.moved else []
-    notes += [said.note] if said.note else []
+def ok_outcome(item: WorkItem, route: Route, completion: Completion, times: tuple[float, float | None]) -> Outcome:
+    notes = [f"moved: {item.failover_reason}"] if item.failover_reason else []
+    notes += [completion.note] if completion.note else []
     return Outcome(
         "ok",
-        said.text,
+        completion.text,
         error="; ".join(notes) or None,
         route=str(route),
-        model=said.model,
-        attempts=job.attempts,
-        usage=job.usage,
-        cost=job.cost,
+        model=completion.model,
+        attempts=item.attempts,
+        usage=item.usage,
+        cost=item.cost,
         latency_s=times[0],
         ttft_s=times[1],
-        finish_reason=said.finish_reason,
+        finish_reason=completion.finish_reason,
     )
 
 
-async def within(what: Awaitable[object], seconds: float) -> None:
-    """Wait, but not longer than that. (`asyncio.wait_for` swallows a cancellation in Python 3.11 when both come in one tick.)"""
+async def wait_at_most(awaitable: Awaitable[object], seconds: float) -> None:
+    """Await for at most `seconds`. (`asyncio.wait_for` swallows a cancellation in Python 3.11 when both come in one tick.)"""
     try:
         async with asyncio.timeout(seconds):
-            await what
+            await awaitable
     except TimeoutError:
         return

@@ -1,4 +1,4 @@
-"""A circuit breaker: closed, open for a while after faults in a row, then half-open for one probe. Pure; the clock is passed in.
+"""A circuit breaker: closed; open after consecutive faults; half-open for one probe after a cooldown. Pure; the time is an argument.
 
 Nygard, "Release It!", 2nd ed., chapter 5.
 """
@@ -7,44 +7,44 @@ from __future__ import annotations
 
 __all__ = ["Breaker"]
 
-FAULTS_IN_A_ROW = 5
+MAX_CONSECUTIVE_FAULTS = 5
 COOLDOWN_S = 30.0
 
-#: What says that the endpoint is ill, rather than the request or our pace.
-ILL = frozenset({"server", "connection", "timeout", "truncated", "oom"})
+#: Kinds of fault that are about the endpoint's health, not about the request or our rate.
+UNHEALTHY_KINDS = frozenset({"server", "connection", "timeout", "truncated", "oom"})
 
 
 class Breaker:
-    """State of one endpoint. `limit` faults in a row open it for `cooldown` seconds; a probe that fails opens it again."""
+    """State of one endpoint. `limit` consecutive faults open it for `cooldown` seconds; a probe that fails opens it again."""
 
-    def __init__(self, limit: int = FAULTS_IN_A_ROW, cooldown: float = COOLDOWN_S) -> None:
+    def __init__(self, limit: int = MAX_CONSECUTIVE_FAULTS, cooldown: float = COOLDOWN_S) -> None:
         self.limit = limit
         self.cooldown = cooldown
-        self.opened: float | None = None
-        self._row = 0
+        self.opened_at: float | None = None
+        self._consecutive = 0
 
-    def reopens(self) -> float | None:
-        """When the next probe may go out; None where the circuit is closed."""
-        return None if self.opened is None else self.opened + self.cooldown
+    def probe_at(self) -> float | None:
+        """The time from which a probe may be sent; None where the circuit is closed."""
+        return None if self.opened_at is None else self.opened_at + self.cooldown
 
     def is_open(self, now: float) -> bool:
-        """Whether nothing may be sent at `now`."""
-        return self.opened is not None and now < self.opened + self.cooldown
+        """Whether no request may be sent at `now`."""
+        return self.opened_at is not None and now < self.opened_at + self.cooldown
 
     def half_open(self, now: float) -> bool:
-        """Whether one probe may be sent, and no more."""
-        return self.opened is not None and now >= self.opened + self.cooldown
+        """Whether a single probe may be sent at `now`."""
+        return self.opened_at is not None and now >= self.opened_at + self.cooldown
 
-    def succeeded(self) -> None:
-        """An answer: closed again."""
-        self._row, self.opened = 0, None
+    def record_success(self) -> None:
+        """Close the circuit."""
+        self._consecutive, self.opened_at = 0, None
 
-    def failed(self, kind: str, now: float) -> bool:
-        """A fault of this kind. Returns whether it has just opened the circuit."""
-        if kind not in ILL:
+    def record_failure(self, kind: str, now: float) -> bool:
+        """Count a fault of this kind. Returns whether it has just opened the circuit."""
+        if kind not in UNHEALTHY_KINDS:
             return False
-        self._row += 1
-        if self.half_open(now) or (self.opened is None and self._row >= self.limit):
-            self.opened = now
+        self._consecutive += 1
+        if self.half_open(now) or (self.opened_at is None and self._consecutive >= self.limit):
+            self.opened_at = now
             return True
         return False

@@ -1,6 +1,6 @@
-"""A hard cap on what a run may spend: the worst case of every attempt is reserved before it goes out. Owned by the io thread.
+"""A hard cap on what a run may spend: the worst case of every attempt is reserved before it is sent. Owned by the io thread.
 
-`spent + reserved` never exceeds the cap. What a server bills beyond its own tokenizer's bound is more than was reserved, and is
+`spent + reserved` never exceeds the cap. A server that bills beyond its own tokenizer's bound exceeds the reservation; the excess is
 reported as `overrun`.
 """
 
@@ -13,14 +13,16 @@ from decimal import Decimal
 from holynb.errors import Fault
 from holynb.types import Request, Route, Usage
 
-__all__ = ["FREE", "Budget", "Money"]
+__all__ = ["UNBILLED_KINDS", "Budget", "Money"]
 
-#: Faults that a server answers before it does any work: they cost nothing. After any other, unknown usage counts as its reservation.
-FREE = frozenset({"rate_limit", "quota", "auth", "context_length", "bad_request", "not_found", "connection", "budget", "content_filter"})
+#: Faults that a server answers before it does any work: they cost nothing. After any other, unknown usage counts as the whole reservation.
+UNBILLED_KINDS = frozenset(
+    {"rate_limit", "quota", "auth", "context_length", "bad_request", "not_found", "connection", "budget", "content_filter"}
+)
 
 
 class Budget:
-    """Dollars. `reserve` waits while attempts in flight may still give some back, and says False when they cannot give enough."""
+    """Dollars: `cap`, `spent`, `reserved` by attempts in flight, and `overrun`."""
 
     def __init__(self, cap: Decimal) -> None:
         self.cap = cap
@@ -29,59 +31,59 @@ class Budget:
         self.overrun = Decimal(0)
         self._changed = asyncio.Event()
 
-    async def reserve(self, worst: Decimal) -> bool:
-        """Set `worst` aside. False where it does not fit and nothing in flight can make room: the row must not be sent."""
-        while self.spent + self.reserved + worst > self.cap:
-            if self.reserved <= 0 or self.spent + worst > self.cap:
+    async def reserve(self, worst_case: Decimal) -> bool:
+        """Reserve `worst_case`, waiting while attempts in flight may release enough. Returns False where they cannot: do not send."""
+        while self.spent + self.reserved + worst_case > self.cap:
+            if self.reserved <= 0 or self.spent + worst_case > self.cap:
                 return False
             self._changed.clear()
             await self._changed.wait()
-        self.reserved += worst
+        self.reserved += worst_case
         return True
 
-    def settle(self, worst: Decimal, cost: Decimal | None) -> None:
-        """An attempt is over: `cost` is what it came to, None where nobody knows (it then counts as what was set aside)."""
-        self.reserved -= worst
-        known = worst if cost is None else cost
-        self.spent += known
-        if known > worst:
-            self.overrun += known - worst
+    def settle(self, worst_case: Decimal, cost: Decimal | None) -> None:
+        """Replace an attempt's reservation by its `cost`; None (unknown) counts as the whole reservation."""
+        self.reserved -= worst_case
+        amount = worst_case if cost is None else cost
+        self.spent += amount
+        if amount > worst_case:
+            self.overrun += amount - worst_case
         self._changed.set()
 
 
 class Money:
-    """What attempts cost: `price` of an answer, `worst` of a request (None: nobody knows), and the run's budget, if it has one."""
+    """What attempts cost: `price` of an answer, `worst_case` of a request (None: unknown), and the run's budget, if it has one."""
 
     def __init__(
         self,
         price: Callable[[Route, str | None, Usage], Decimal | None],
-        worst: Callable[[Request, Route], Decimal | None] = lambda request, route: Decimal(0),
+        worst_case: Callable[[Request, Route], Decimal | None] = lambda request, route: Decimal(0),
         budget: Budget | None = None,
     ) -> None:
         self.price = price
-        self.worst = worst
+        self.worst_case = worst_case
         self.budget = budget
 
-    def settle(self, worst: Decimal, cost: Decimal | None) -> None:
-        """An attempt is over; without a budget there is nothing to settle. What nothing was set aside for (a pool's time) spends nothing."""
+    def settle(self, worst_case: Decimal, cost: Decimal | None) -> None:
+        """Settle with the budget, if there is one. An attempt without a reservation (a pool's time) spends nothing of it."""
         if self.budget is not None:
-            self.budget.settle(worst, cost if worst else Decimal(0))
+            self.budget.settle(worst_case, cost if worst_case else Decimal(0))
 
-    def refuses(self, request: Request, route: Route) -> Fault | None:
-        """Why a request can never be sent: what is left of the budget does not hold it, and what is spent does not come back. Else None."""
+    def check(self, request: Request, route: Route) -> Fault | None:
+        """The Fault for a request that the rest of the budget can never cover, whatever is released; else None."""
         if self.budget is None:
             return None
-        worst = self.worst(request, route)
-        fits = worst is not None and self.budget.spent + worst <= self.budget.cap
-        return None if fits else self.refusal(worst)
+        worst_case = self.worst_case(request, route)
+        fits = worst_case is not None and self.budget.spent + worst_case <= self.budget.cap
+        return None if fits else self.refusal(worst_case)
 
-    def refusal(self, worst: Decimal | None) -> Fault:
-        """Why an attempt is not sent."""
-        if self.budget is None or worst is None:
+    def refusal(self, worst_case: Decimal | None) -> Fault:
+        """The Fault of an attempt that the budget does not cover."""
+        if self.budget is None or worst_case is None:
             return Fault("budget", 'not sent: its price is not known, so no budget can hold it ([price."ROUTE"] in config.toml)')
         left = self.budget.cap - self.budget.spent
         cap = f"{self.budget.cap.normalize():f}"
         return Fault(
             "budget",
-            f"not sent: it could cost up to ${worst:.6f}, and ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens",
+            f"not sent: it could cost up to ${worst_case:.6f}, and ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens",
         )

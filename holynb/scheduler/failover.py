@@ -1,4 +1,4 @@
-"""Where jobs wait and who takes them: a queue for each stop of a chain, and the stations (endpoints) that serve it. asyncio only."""
+"""The failover chain: tiers in order of preference, each with a queue and the equal endpoints that serve it. asyncio only."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from holynb.types import Engine, Message, Outcome, Request, Route, Usage
 __all__ = ["EndpointState", "FailoverChain", "Queue", "Tier", "WorkItem"]
 
 
-#: Tokens of an answer, before so many have come that their mean says more.
-FIRST_GUESS, ENOUGH = 512, 5
+#: Assumed length of an answer in tokens, until MIN_ANSWERS have arrived and their mean is used.
+DEFAULT_OUTPUT_TOKENS, MIN_ANSWERS = 512, 5
 
 
 @dataclass(slots=True)
 class WorkItem:
-    """A request under way. `chain` names the stops it may go to, in order; `followers` are rows that ask the same and share its answer.
+    """A request with its state. `chain` names its tiers in order; `followers` are rows with the same request, which share its answer.
 
-    `faults` are counted anew at each stop; `attempts`, `usage` and `cost` over all of them. `dropped`: nobody wants its answer any more,
-    and this is how it ends where it still waits. `again`: the conversation that asks to repair an answer. Owned by the scheduler.
+    `faults` restarts at each tier; `attempts`, `usage` and `cost` are totals over all of them. `dropped`: the answer is no longer wanted,
+    and this is the outcome if the item still waits. `repair_messages`: the conversation that asks to repair an invalid answer. Owned by
+    the scheduler.
     """
 
     request: Request
@@ -34,140 +35,144 @@ class WorkItem:
     followers: list[int] = field(default_factory=list)
     attempts: int = 0
     faults: int = 0
-    given_up: set[str] = field(default_factory=set)
-    moved: str | None = None
+    exhausted_tiers: set[str] = field(default_factory=set)
+    failover_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
     cost: Decimal | None = None
     dropped: Outcome | None = None
-    again: tuple[Message, ...] | None = None
+    repair_messages: tuple[Message, ...] | None = None
 
 
 class Queue:
-    """Jobs in order. Several stations may wait at one queue; whoever has a place takes the next, so the quicker serves more."""
+    """Items in order. Several endpoints may wait at one queue; the first with a permit takes the next, so the faster serves more."""
 
     def __init__(self) -> None:
-        self._jobs: deque[WorkItem] = deque()
-        self._some = asyncio.Event()
+        self._items: deque[WorkItem] = deque()
+        self._nonempty = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._items)
 
-    def put(self, job: WorkItem, *, first: bool = False) -> None:
-        (self._jobs.appendleft if first else self._jobs.append)(job)
-        self._some.set()
+    def put(self, item: WorkItem, *, first: bool = False) -> None:
+        (self._items.appendleft if first else self._items.append)(item)
+        self._nonempty.set()
 
     async def first(self) -> WorkItem:
-        """The job whose turn it is, once there is one; it stays in the queue."""
-        while not self._jobs:
-            self._some.clear()
-            await self._some.wait()
-        return self._jobs[0]
+        """Wait for an item and return the first, which stays in the queue."""
+        while not self._items:
+            self._nonempty.clear()
+            await self._nonempty.wait()
+        return self._items[0]
 
     def pop(self) -> WorkItem:
-        return self._jobs.popleft()
+        return self._items.popleft()
 
     def drain(self) -> Iterable[WorkItem]:
-        while self._jobs:
-            yield self._jobs.popleft()
+        while self._items:
+            yield self._items.popleft()
 
 
 class EndpointState:
-    """One endpoint within a run: its engine and limiter, and whether it is proven, tripped or cooling down. Owned by the io thread."""
+    """One endpoint within a run: engine, limiter and circuit breaker. Owned by the io thread.
 
-    def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, proven: bool = True) -> None:
+    `fatal`: the fault after which nothing more is sent there. `verified` is set once the endpoint has replied. `changed` is set when a probe
+    may have ended.
+    """
+
+    def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, verified: bool = True) -> None:
         self.route = route
         self.engine = engine
         self.limiter = limiter
         self.breaker = Breaker()
-        self.tripped: Fault | None = None
-        self.proof = asyncio.Event()
+        self.fatal: Fault | None = None
+        self.verified = asyncio.Event()
         self.probing = False
-        self.woken = asyncio.Event()
+        self.changed = asyncio.Event()
         self._answers = self._tokens_out = 0
-        if proven:
-            self.proof.set()
+        if verified:
+            self.verified.set()
 
-    def answered(self, tokens_out: int | None) -> None:
-        """Learn how long answers are, for the estimate of the next ones."""
+    def record_answer(self, tokens_out: int | None) -> None:
+        """Count an answer's length, for the estimate of the next ones."""
         if tokens_out is not None:
             self._answers += 1
             self._tokens_out += tokens_out
 
-    def size(self, request: Request) -> int:
-        """About how many tokens a request will count for: a quarter of its bytes, and twice the mean answer so far (at most max_tokens)."""
+    def estimate_tokens(self, request: Request) -> int:
+        """Tokens a request will probably count for: a quarter of its characters, plus twice the mean answer so far (at most max_tokens)."""
         prompt = sum(len(m.content) for m in request.messages) // 4 + 8
-        longest = request.sampling.max_tokens or FIRST_GUESS
-        likely = 2 * self._tokens_out // self._answers + 32 if self._answers >= ENOUGH else FIRST_GUESS
-        return prompt + min(longest, likely)
+        max_tokens = request.sampling.max_tokens or DEFAULT_OUTPUT_TOKENS
+        likely = 2 * self._tokens_out // self._answers + 32 if self._answers >= MIN_ANSWERS else DEFAULT_OUTPUT_TOKENS
+        return prompt + min(max_tokens, likely)
 
-    async def cool(self, clock: Callable[[], float]) -> None:
-        """Wait until the circuit is closed, or half-open with no probe on its way."""
-        while (reopens := self.breaker.reopens()) is not None and (self.probing or clock() < reopens):
-            self.woken.clear()
+    async def wait_until_available(self, clock: Callable[[], float]) -> None:
+        """Wait until the circuit is closed, or half-open with no probe in flight."""
+        while (probe_at := self.breaker.probe_at()) is not None and (self.probing or clock() < probe_at):
+            self.changed.clear()
             try:
-                async with asyncio.timeout(None if self.probing else reopens - clock()):
-                    await self.woken.wait()
+                async with asyncio.timeout(None if self.probing else probe_at - clock()):
+                    await self.changed.wait()
             except TimeoutError:
                 continue
 
 
 class Tier:
-    """A stop of a chain: one queue and the equal stations that serve it."""
+    """One tier of a failover chain: a queue and the equal endpoints that serve it."""
 
-    def __init__(self, name: str, stations: Sequence[EndpointState]) -> None:
+    def __init__(self, name: str, endpoints: Sequence[EndpointState]) -> None:
         self.name = name
-        self.stations = tuple(stations)
+        self.endpoints = tuple(endpoints)
         self.queue = Queue()
 
     @property
-    def tripped(self) -> Fault | None:
-        """The fault that ended this stop, where every station of it is tripped."""
-        faults = [s.tripped for s in self.stations]
+    def fatal(self) -> Fault | None:
+        """The last endpoint's fatal fault, where every endpoint of the tier has one; else None."""
+        faults = [e.fatal for e in self.endpoints]
         return faults[-1] if all(faults) else None
 
     def open_until(self, now: float) -> float | None:
-        """When the first station here may be asked again; None where one may be now."""
-        times = [s.breaker.reopens() if s.breaker.is_open(now) else now for s in self.stations if s.tripped is None]
+        """When the first open circuit of the tier becomes half-open; None where an endpoint is available now."""
+        times = [e.breaker.probe_at() if e.breaker.is_open(now) else now for e in self.endpoints if e.fatal is None]
         first = min((t for t in times if t is not None), default=now)
         return first if first > now else None
 
 
 class FailoverChain:
-    """The stops of a run. Decides where a job waits: at the first stop of its chain that may be asked now."""
+    """The tiers of a run. An item waits at the first tier of its own chain that is available."""
 
-    def __init__(self, stops: Sequence[Tier]) -> None:
-        self._stops = {s.name: s for s in stops}
+    def __init__(self, tiers: Sequence[Tier]) -> None:
+        self._tiers = {tier.name: tier for tier in tiers}
 
     def __iter__(self) -> Iterator[Tier]:
-        return iter(self._stops.values())
+        return iter(self._tiers.values())
 
-    def place(self, job: WorkItem, why: str | None = None) -> bool:
-        """Queue the job at the first stop that may be asked now, else at the first that may be again. False: at none.
+    def enqueue(self, item: WorkItem, reason: str | None = None) -> bool:
+        """Queue the item at its first available tier, else at the one that becomes available first. Returns False where it has none left.
 
-        `why` is what moves it, where it moves.
+        `reason` is recorded on the item where it lands below its first tier.
         """
         now = time.monotonic()
-        soonest: tuple[float, Tier] | None = None
-        for name in job.chain:
-            stop = self._stops[name]
-            if name in job.given_up or stop.tripped:
+        next_open: tuple[float, Tier] | None = None
+        for name in item.chain:
+            tier = self._tiers[name]
+            if name in item.exhausted_tiers or tier.fatal:
                 continue
-            until = stop.open_until(now)
+            until = tier.open_until(now)
             if until is None:
-                job.moved = why if why and name != job.chain[0] else job.moved
-                stop.queue.put(job)
+                item.failover_reason = reason if reason and name != item.chain[0] else item.failover_reason
+                tier.queue.put(item)
                 return True
-            if soonest is None or until < soonest[0]:
-                soonest = (until, stop)
-        if soonest is not None:
-            soonest[1].queue.put(job)
-        return soonest is not None
+            if next_open is None or until < next_open[0]:
+                next_open = (until, tier)
+        if next_open is not None:
+            next_open[1].queue.put(item)
+        return next_open is not None
 
-    def call_back(self, stop: Tier, most: int) -> None:
-        """Bring up to `most` waiting jobs back to a stop that they would rather go to."""
+    def reclaim(self, tier: Tier, limit: int) -> None:
+        """Move up to `limit` waiting items back to `tier`, where they prefer it to the tier at which they wait."""
         for other in self:
-            for job in list(other.queue.drain()) if other is not stop else ():
-                wanted = stop.name in job.chain and stop.name not in job.given_up
-                back = most > 0 and wanted and list(job.chain).index(stop.name) < list(job.chain).index(other.name)
-                most -= back
-                (stop if back else other).queue.put(job)
+            for item in list(other.queue.drain()) if other is not tier else ():
+                eligible = tier.name in item.chain and tier.name not in item.exhausted_tiers
+                reclaimed = limit > 0 and eligible and list(item.chain).index(tier.name) < list(item.chain).index(other.name)
+                limit -= reclaimed
+                (tier if reclaimed else other).queue.put(item)

@@ -1,4 +1,4 @@
-"""Whether and when the same endpoint is asked again: the one retry layer. Pure; no clock, no I/O."""
+"""Whether and when a request is retried at the same tier: the one retry layer. Pure; no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -7,51 +7,50 @@ from dataclasses import dataclass, field
 
 from holynb.errors import Fault
 from holynb.scheduler.failover import WorkItem
+from holynb.scheduler.limiter import MAX_WAIT_S
 from holynb.types import Timeouts
 
-__all__ = ["LONGEST_WAIT_S", "Policy", "pause"]
+__all__ = ["Policy", "exceeds_max_wait", "retry_delay"]
 
-#: A server that asks for more is not waited for: the row moves on or ends, saying until when (as the OpenAI SDK does).
-LONGEST_WAIT_S = 120.0
-BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+BASE_BACKOFF_S, MAX_BACKOFF_S = 0.5, 30.0
 
 _rng = random.Random()  # noqa: S311 - jitter, not a secret
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a run may do. `retries` counts attempts after the first that failed; waiting out a 429 is not one.
+    """Limits of a run. `retries` counts attempts after the first that failed; waiting out a 429 is not one.
 
-    `most` is how many requests may be in flight at once over all endpoints (None: each endpoint's own window says).
-    `grace` is how long those in flight may go on after a stop; `backoff` scales the waits (tests set it to nearly nothing).
+    `max_in_flight` bounds the requests over all endpoints (None: each endpoint's own window). `deadline` and `grace` (for those in flight
+    after a stop) are seconds; `backoff_scale` scales the waits (tests set it to nearly nothing).
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     retries: int = 3
     deadline: float | None = None
-    most: int | None = None
+    max_in_flight: int | None = None
     grace: float = 3.0
-    backoff: float = 1.0
+    backoff_scale: float = 1.0
 
 
-def pause(job: WorkItem, fault: Fault, policy: Policy) -> float | None:
-    """Seconds until the job may be sent to the same stop again; None where it may not. Counts the fault on the job.
+def retry_delay(item: WorkItem, fault: Fault, policy: Policy) -> float | None:
+    """Seconds until the item may be sent to the same tier again; None where it may not. Counts the fault on the item.
 
-    A 429 is the limiter's: waiting it out is not an attempt of the budget.
+    Not for a 429 within MAX_WAIT_S, whose pause is the limiter's and uses up no retry.
     """
-    if not fault.retry or fault.stops or too_long(fault):
+    if not fault.retry or fault.stops or exceeds_max_wait(fault):
         return None
-    job.faults += 1
-    if job.faults > policy.retries:
+    item.faults += 1
+    if item.faults > policy.retries:
         return None
-    return fault.wait if fault.wait is not None else backoff(job.faults, policy)
+    return fault.wait if fault.wait is not None else backoff(item.faults, policy)
 
 
-def too_long(fault: Fault) -> bool:
-    """Whether the server asks for a wait that nobody should sit through."""
-    return (fault.wait or 0) > LONGEST_WAIT_S
+def exceeds_max_wait(fault: Fault) -> bool:
+    """Whether the server asks for a longer wait than MAX_WAIT_S."""
+    return (fault.wait or 0) > MAX_WAIT_S
 
 
-def backoff(k: int, policy: Policy) -> float:
+def backoff(attempt: int, policy: Policy) -> float:
     """Exponential with full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015)."""
-    return policy.backoff * _rng.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2.0 ** min(k, 10)))
+    return policy.backoff_scale * _rng.uniform(0, min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** min(attempt, 10)))

@@ -1,7 +1,7 @@
-"""Rows to engines and outcomes back: lanes, failover, timeouts, budget, cancellation. asyncio only; gets engines, imports none.
+"""Rows to engines and outcomes back: permits, failover, timeouts, budget, cancellation. asyncio only; gets engines, imports none.
 
-Every row ends exactly once. Waiting for a place happens in a station's pump, never in a lane, so one provider's 429 holds nothing that
-another could use; whatever is left at the end, for whatever reason, is swept.
+Every row ends exactly once. Each endpoint's dispatcher waits for its permit before it takes an in-flight slot, so one provider's 429 holds
+no slot that another could use; rows left at the end, for whatever reason, are ended there.
 """
 
 from __future__ import annotations
@@ -14,288 +14,301 @@ from decimal import Decimal
 
 from holynb.errors import Fault
 from holynb.journal import Sink
-from holynb.scheduler.attempt import Heard, InFlight, answer, answered, asked, failure, paid, unsent, within
-from holynb.scheduler.budget import FREE, Money
+from holynb.scheduler.attempt import (
+    InFlight,
+    TimedAnswer,
+    attempt,
+    error_outcome,
+    ok_outcome,
+    record_usage,
+    request_for,
+    unsent_outcome,
+    wait_at_most,
+)
+from holynb.scheduler.budget import UNBILLED_KINDS, Money
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
 from holynb.scheduler.limiter import Permit
-from holynb.scheduler.retry import Policy, pause, too_long
+from holynb.scheduler.retry import Policy, exceeds_max_wait, retry_delay
 from holynb.scheduler.validation import ResponseValidator
 from holynb.types import Completion, Ended, Failed, Outcome, Paused, Started, Usage
 
-__all__ = ["PROOF_S", "Scheduler"]
+__all__ = ["Scheduler"]
 
-#: How long the first request to an unproven key has the endpoint to itself: a refused key must cost one request, not ten thousand.
-PROOF_S = 2.0
+#: How long the first request with an unverified key has the endpoint to itself: a refused key must cost one request, not ten thousand.
+VERIFY_WAIT_S = 2.0
 
 
 class Scheduler:
-    """Runs jobs to their ends. `run` once; `stop` and `expire` from the io loop. `error` holds a fault of ours, if one came up."""
+    """Runs items to their ends. Call `run` once, `add` and `stop` on the io loop. `error` holds an internal error, if there was one."""
 
-    def __init__(self, stops: Sequence[Tier], policy: Policy, sink: Sink, money: Money, judge: ResponseValidator | None = None) -> None:
+    def __init__(self, tiers: Sequence[Tier], policy: Policy, sink: Sink, money: Money, validator: ResponseValidator | None = None) -> None:
         self.error: Exception | None = None
-        self._stops = FailoverChain(stops)
+        self._tiers = FailoverChain(tiers)
         self._policy = policy
         self._sink = sink
         self._money = money
-        self._judge = judge
+        self._validator = validator
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pumps: list[asyncio.Task[None]] = []
-        self._waiting: set[asyncio.Task[None]] = set()
-        self._left = 0
-        self._over = asyncio.Event()
-        self._jobs: list[WorkItem] = []
-        self._why = Outcome("cancelled")
+        self._dispatchers: list[asyncio.Task[None]] = []
+        self._delayed: set[asyncio.Task[None]] = set()
+        self._remaining = 0
+        self._finished = asyncio.Event()
+        self._items: list[WorkItem] = []
+        self._unfinished_outcome = Outcome("cancelled")
         self._stopping = False
-        self._places = asyncio.Semaphore(policy.most or 1 << 30)
-        stations = [station for s in stops for station in s.stations]
-        if len(stations) == 1:
-            stations[0].breaker.limit = 1 << 62  # nowhere else to go: rows end after their retries instead of waiting for a probe
+        self._slots = asyncio.Semaphore(policy.max_in_flight or 1 << 30)
+        endpoints = [endpoint for tier in tiers for endpoint in tier.endpoints]
+        if len(endpoints) == 1:
+            endpoints[0].breaker.limit = 1 << 62  # nowhere else to go: rows end after their retries instead of waiting for a probe
 
-    async def run(self, jobs: Sequence[WorkItem]) -> None:
-        """Send every job and return when each row has ended."""
-        self._jobs, self._left = list(jobs), len(jobs)
-        timer = asyncio.get_running_loop().call_later(self._policy.deadline, self.expire) if self._policy.deadline else None
+    async def run(self, items: Sequence[WorkItem]) -> None:
+        """Send every item and return when each row has ended."""
+        self._items, self._remaining = list(items), len(items)
+        timer = asyncio.get_running_loop().call_later(self._policy.deadline, self.on_deadline) if self._policy.deadline else None
         try:
-            for job in jobs:
-                self._stops.place(job)
-            self._pumps = [asyncio.create_task(self._pump(stop, station)) for stop in self._stops for station in stop.stations]
-            for pump in self._pumps:
-                pump.add_done_callback(self._pump_ended)
-            if jobs:
-                await self._over.wait()
+            for item in items:
+                self._tiers.enqueue(item)
+            self._dispatchers = [asyncio.create_task(self._dispatch(tier, endpoint)) for tier in self._tiers for endpoint in tier.endpoints]
+            for dispatcher in self._dispatchers:
+                dispatcher.add_done_callback(self._dispatcher_ended)
+            if items:
+                await self._finished.wait()
         finally:
             if timer:
                 timer.cancel()
-            await self._halt()
-            self._sweep()
+            await self._cancel_tasks()
+            self._end_unfinished()
 
-    def add(self, job: WorkItem) -> bool:
-        """One more job while the run goes on. False, and it is not taken, where nobody may be asked any more."""
-        if placed := self._stops.place(job):
-            self._jobs.append(job)
-            self._left += 1
+    def add(self, item: WorkItem) -> bool:
+        """Add an item during the run. Returns False, and does not take it, where no tier of its chain is left."""
+        if placed := self._tiers.enqueue(item):
+            self._items.append(item)
+            self._remaining += 1
         return placed
 
     def stop(self, *, hard: bool = False) -> None:
         """No new requests; those in flight get the policy's grace, or none where `hard`."""
         self._stopping = True
-        for pump in self._pumps:
-            pump.cancel()
+        for dispatcher in self._dispatchers:
+            dispatcher.cancel()
         if hard or not self._tasks:
-            self._over.set()
+            self._finished.set()
         else:
-            asyncio.get_running_loop().call_later(self._policy.grace, self._over.set)
+            asyncio.get_running_loop().call_later(self._policy.grace, self._finished.set)
 
-    def expire(self) -> None:
-        """The run's deadline has passed: what has not ended ends now, as an error that says so."""
+    def on_deadline(self) -> None:
+        """End every unfinished row now, as an error of kind `deadline`."""
         message = f"not answered within the run's deadline of {self._policy.deadline or 0:g} s (--deadline)"
-        self._why = Outcome("error", error_type="deadline", error=message)
+        self._unfinished_outcome = Outcome("error", error_type="deadline", error=message)
         self.stop(hard=True)
 
     # -- one endpoint ----------------------------------------------------------------------------------------------
-    async def _pump(self, stop: Tier, station: EndpointState) -> None:
-        # The place before the job: what is taken from the queue goes out at once, so a trip, a stop or an open circuit finds all
-        # that waits in it; and a pause is waited out here, where it holds no lane.
-        while station.tripped is None:
-            await station.cool(time.monotonic)
-            job = await stop.queue.first()
-            if (ending := unsent(job, station, self._money)) is not None:
-                stop.queue.pop()
-                await self._end(job, ending)
+    async def _dispatch(self, tier: Tier, endpoint: EndpointState) -> None:
+        # The permit before the item: what is taken from the queue is sent at once, so a fatal fault, a stop or an open circuit finds
+        # everything that waits in the queue; and a pause is waited out here, where it holds no slot.
+        while endpoint.fatal is None:
+            await endpoint.wait_until_available(time.monotonic)
+            item = await tier.queue.first()
+            if (outcome := unsent_outcome(item, endpoint, self._money)) is not None:
+                tier.queue.pop()
+                await self._end(item, outcome)
                 continue
-            place = await station.limiter.acquire(station.size(asked(job, station, self._judge)))
-            await self._places.acquire()
+            permit = await endpoint.limiter.acquire(endpoint.estimate_tokens(request_for(item, endpoint, self._validator)))
+            await self._slots.acquire()
             taken = None
-            if stop.queue and not station.tripped and not station.breaker.is_open(time.monotonic()):
-                taken = await self._take(stop, station)
+            if tier.queue and not endpoint.fatal and not endpoint.breaker.is_open(time.monotonic()):
+                taken = await self._take_next(tier, endpoint)
             if taken is None:
-                self._release(station, place)
+                self._release(endpoint, permit)
                 continue
-            station.probing = station.breaker.half_open(time.monotonic())
-            task = asyncio.create_task(self._serve(taken[0], stop, station, InFlight(place, taken[1])))
+            endpoint.probing = endpoint.breaker.half_open(time.monotonic())
+            task = asyncio.create_task(self._run_attempt(taken[0], tier, endpoint, InFlight(permit, taken[1])))
             self._tasks.add(task)
-            task.add_done_callback(self._landed)
-            if not station.proof.is_set():
-                await within(station.proof.wait(), PROOF_S)
-                station.proof.set()
+            task.add_done_callback(self._attempt_ended)
+            if not endpoint.verified.is_set():
+                await wait_at_most(endpoint.verified.wait(), VERIFY_WAIT_S)
+                endpoint.verified.set()
 
-    async def _take(self, stop: Tier, station: EndpointState) -> tuple[WorkItem, Decimal] | None:
-        """The next job and what is set aside for it; None where it is wanted no more or the budget has no room, and the row has ended."""
-        job, budget = stop.queue.pop(), self._money.budget
-        worst = self._money.worst(asked(job, station, self._judge), station.route) if budget else Decimal(0)
-        if job.dropped is None and (budget is None or (worst is not None and await budget.reserve(worst))):
-            return job, worst or Decimal(0)
-        await self._end(job, unsent(job, station, self._money) or failure(job, station, self._money.refusal(worst)))
+    async def _take_next(self, tier: Tier, endpoint: EndpointState) -> tuple[WorkItem, Decimal] | None:
+        """The next item and the dollars reserved for it; None where it was dropped or exceeds the budget, and its row has ended."""
+        item, budget = tier.queue.pop(), self._money.budget
+        worst_case = self._money.worst_case(request_for(item, endpoint, self._validator), endpoint.route) if budget else Decimal(0)
+        if item.dropped is None and (budget is None or (worst_case is not None and await budget.reserve(worst_case))):
+            return item, worst_case or Decimal(0)
+        await self._end(item, unsent_outcome(item, endpoint, self._money) or error_outcome(item, endpoint, self._money.refusal(worst_case)))
         return None
 
-    def _release(self, station: EndpointState, place: Permit) -> None:
-        station.limiter.release(place)
-        self._places.release()
+    def _release(self, endpoint: EndpointState, permit: Permit) -> None:
+        endpoint.limiter.release(permit)
+        self._slots.release()
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _attempt_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if self._stopping and not self._tasks:
-            self._over.set()
+            self._finished.set()
 
-    def _pump_ended(self, pump: asyncio.Task[None]) -> None:
-        # A pump ends when its station is tripped or the run stops; anything else is a fault of ours and must not hang the run.
-        if not pump.cancelled() and (exc := pump.exception()) is not None:
+    def _dispatcher_ended(self, dispatcher: asyncio.Task[None]) -> None:
+        # A dispatcher ends when its endpoint has a fatal fault or the run stops; anything else is a bug of ours and must not hang the run.
+        if not dispatcher.cancelled() and (exc := dispatcher.exception()) is not None:
             self.error = exc if isinstance(exc, Exception) else RuntimeError(str(exc))
-            self._over.set()
+            self._finished.set()
 
-    async def _serve(self, job: WorkItem, stop: Tier, station: EndpointState, going: InFlight) -> None:
-        """One attempt, to whatever end."""
+    async def _run_attempt(self, item: WorkItem, tier: Tier, endpoint: EndpointState, in_flight: InFlight) -> None:
+        """One attempt and what follows from its result."""
         cost: Decimal | None = None
         try:
-            done, times = await self._attempt(job, station)
-            cost = self._count(job, station, done.completion)
-            station.answered(done.completion.usage.tokens_out)
-            station.limiter.ok(going.place, done.limits, _sum(done.completion.usage))
-            self._recovered(stop, station)
-            self._money.settle(going.worst, cost)
-            await self._end(job, answered(job, station.route, done.completion, times))
+            done, times = await self._send(item, endpoint)
+            cost = self._record_usage(item, endpoint, done.completion)
+            endpoint.record_answer(done.completion.usage.tokens_out)
+            endpoint.limiter.on_success(in_flight.permit, done.limits, _total_tokens(done.completion.usage))
+            self._close_circuit(tier, endpoint)
+            self._money.settle(in_flight.reserved, cost)
+            await self._end(item, ok_outcome(item, endpoint.route, done.completion, times))
         except asyncio.CancelledError:
-            self._money.settle(going.worst, None)
+            self._money.settle(in_flight.reserved, None)
             raise
         except Fault as fault:
-            cost = self._count(job, station, fault) if fault.usage else Decimal(0) if fault.kind in FREE else None
-            self._money.settle(going.worst, cost)
-            await self._after(job, stop, station, fault, self._heard(station, fault, going.place))
+            cost = self._record_usage(item, endpoint, fault) if fault.usage else Decimal(0) if fault.kind in UNBILLED_KINDS else None
+            self._money.settle(in_flight.reserved, cost)
+            await self._handle_fault(item, tier, endpoint, fault, self._report_fault(endpoint, fault, in_flight.permit))
         except Exception as exc:  # noqa: BLE001 - a fault of ours must end its row and be seen, not hang the run
             self.error = self.error or exc
-            self._money.settle(going.worst, None)
-            await self._end(job, failure(job, station, Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")))
+            self._money.settle(in_flight.reserved, None)
+            await self._end(item, error_outcome(item, endpoint, Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")))
         finally:
-            self._release(station, going.place)
+            self._release(endpoint, in_flight.permit)
 
-    async def _attempt(self, job: WorkItem, station: EndpointState) -> Heard:
-        """Send, and listen to the end."""
-        job.attempts += 1
-        self._sink.append(Started(job.request.row, job.attempts, str(station.route), time.time()))
-        return await answer(job, station, self._policy.timeouts, self._sink.say, self._judge)
+    async def _send(self, item: WorkItem, endpoint: EndpointState) -> TimedAnswer:
+        """Send and receive to the end. Raises Fault."""
+        item.attempts += 1
+        self._sink.append(Started(item.request.row, item.attempts, str(endpoint.route), time.time()))
+        return await attempt(item, endpoint, self._policy.timeouts, self._sink.say, self._validator)
 
     # -- what follows ----------------------------------------------------------------------------------------------
-    def _recovered(self, stop: Tier, station: EndpointState) -> None:
-        """An answer: an endpoint that was given up for a while gets its rows back."""
-        station.proof.set()
-        was_open = station.breaker.opened is not None
-        station.breaker.succeeded()
-        station.probing = False
-        station.woken.set()
+    def _close_circuit(self, tier: Tier, endpoint: EndpointState) -> None:
+        """Close the circuit after an answer; an endpoint whose circuit was open gets its rows back."""
+        endpoint.verified.set()
+        was_open = endpoint.breaker.opened_at is not None
+        endpoint.breaker.record_success()
+        endpoint.probing = False
+        endpoint.changed.set()
         if was_open:
-            self._stops.call_back(stop, len(self._jobs))
+            self._tiers.reclaim(tier, len(self._items))
 
-    def _heard(self, station: EndpointState, fault: Fault, place: Permit) -> float | None:
-        """Tell the limiter. Returns the pause that a 429 begins for everybody there, seconds; None for what begins none."""
-        if fault.kind == "rate_limit" and not too_long(fault):
-            return station.limiter.limited(place, fault.wait, fault.limits)
-        station.limiter.failed(place, fault.limits)
+    def _report_fault(self, endpoint: EndpointState, fault: Fault, permit: Permit) -> float | None:
+        """Report the fault to the limiter. Returns the endpoint's pause after a 429, seconds; None for any other fault."""
+        if fault.kind == "rate_limit" and not exceeds_max_wait(fault):
+            return endpoint.limiter.on_rate_limit(permit, fault.wait, fault.limits)
+        endpoint.limiter.on_error(permit, fault.limits)
         return None
 
-    async def _after(self, job: WorkItem, stop: Tier, station: EndpointState, fault: Fault, paused: float | None) -> None:
-        """Wait and ask again, move on to the next stop, or end the row."""
-        station.proof.set()
-        opened = station.breaker.failed(fault.kind, time.monotonic())
-        station.probing = False
-        station.woken.set()
-        wait = None if self._stopping else paused if paused is not None else pause(job, fault, self._policy)
+    async def _handle_fault(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, paused: float | None) -> None:
+        """Retry after a wait, fail over to the next tier, or end the row."""
+        endpoint.verified.set()
+        opened = endpoint.breaker.record_failure(fault.kind, time.monotonic())
+        endpoint.probing = False
+        endpoint.changed.set()
+        wait = None if self._stopping else paused if paused is not None else retry_delay(item, fault, self._policy)
         self._sink.append(
-            Failed(job.request.row, job.attempts, str(station.route), fault.kind, fault.message, time.time(), wait, fault.usage, fault.raw)
+            Failed(
+                item.request.row, item.attempts, str(endpoint.route), fault.kind, fault.message, time.time(), wait, fault.usage, fault.raw
+            )
         )
         if wait is None:
-            if fault.stops or too_long(fault):
-                await self._trip(stop, station, fault)
-            await self._fail(job, stop, station, fault)
+            if fault.stops or exceeds_max_wait(fault):
+                await self._disable(tier, endpoint, fault)
+            await self._fail_over(item, tier, endpoint, fault)
         elif fault.kind == "rate_limit":
-            self._sink.append(Paused(str(station.route), wait, fault.kind, time.time()))
-            await self._again(job, stop, station, fault, first=True)
+            self._sink.append(Paused(str(endpoint.route), wait, fault.kind, time.time()))
+            await self._requeue(item, tier, endpoint, fault, first=True)
         else:
-            later = asyncio.create_task(self._again(job, stop, station, fault, wait=wait, first=job.again is not None))
-            self._waiting.add(later)
-            later.add_done_callback(self._waiting.discard)
+            later = asyncio.create_task(self._requeue(item, tier, endpoint, fault, wait=wait, first=item.repair_messages is not None))
+            self._delayed.add(later)
+            later.add_done_callback(self._delayed.discard)
         if opened:
-            asyncio.get_running_loop().call_later(station.breaker.cooldown, self._probe, stop)
-            for waiting in list(stop.queue.drain()):
-                await self._again(waiting, stop, station, fault)
+            asyncio.get_running_loop().call_later(endpoint.breaker.cooldown, self._probe, tier)
+            for waiting in list(tier.queue.drain()):
+                await self._requeue(waiting, tier, endpoint, fault)
 
-    def _probe(self, stop: Tier) -> None:
-        """The circuit is half-open: one row that would rather be here tries whether the endpoint is back."""
-        if not stop.queue and not self._stopping:
-            self._stops.call_back(stop, 1)
+    def _probe(self, tier: Tier) -> None:
+        """The circuit is half-open: move one row that prefers this tier back to it, as the probe."""
+        if not tier.queue and not self._stopping:
+            self._tiers.reclaim(tier, 1)
 
-    async def _again(
-        self, job: WorkItem, stop: Tier, station: EndpointState, fault: Fault, *, wait: float = 0.0, first: bool = False
+    async def _requeue(
+        self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, *, wait: float = 0.0, first: bool = False
     ) -> None:
-        """Back into a queue: the front of its own where asked, else wherever may be asked now; the end where all have been tripped."""
+        """Back into a queue: the front of its own where `first`, else its first available tier; end the row where none is left."""
         if wait:
             await asyncio.sleep(wait)
-        if first and stop.tripped is None:
-            stop.queue.put(job, first=True)
-        elif not self._stops.place(job, f"{station.route}: {fault.message}"):
-            await self._end(job, failure(job, station, stop.tripped or fault))
+        if first and tier.fatal is None:
+            tier.queue.put(item, first=True)
+        elif not self._tiers.enqueue(item, f"{endpoint.route}: {fault.message}"):
+            await self._end(item, error_outcome(item, endpoint, tier.fatal or fault))
 
-    async def _trip(self, stop: Tier, station: EndpointState, fault: Fault) -> None:
-        """Nothing will succeed at this endpoint any more: what waits for it alone moves on or ends at once, unsent."""
-        station.tripped = fault
-        if stop.tripped:
-            for job in list(stop.queue.drain()):
-                await self._fail(job, stop, station, fault)
+    async def _disable(self, tier: Tier, endpoint: EndpointState, fault: Fault) -> None:
+        """Send nothing more to this endpoint; where its tier has no other, what waits there fails over or ends, unsent."""
+        endpoint.fatal = fault
+        if tier.fatal:
+            for item in list(tier.queue.drain()):
+                await self._fail_over(item, tier, endpoint, fault)
 
-    async def _fail(self, job: WorkItem, stop: Tier, station: EndpointState, fault: Fault) -> None:
-        """This endpoint has failed the job: another station of the stop, the next stop of its chain, or the end."""
-        if fault.stops and stop.tripped is None and not self._stopping:
-            stop.queue.put(job, first=True)
+    async def _fail_over(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault) -> None:
+        """Move the item to another endpoint of the tier or to the next tier of its chain, or end it."""
+        if fault.stops and tier.fatal is None and not self._stopping:
+            tier.queue.put(item, first=True)
             return
-        job.given_up.add(stop.name)
-        job.faults = 0
-        if not self._stopping and self._stops.place(job, f"{station.route}: {fault.message}"):
+        item.exhausted_tiers.add(tier.name)
+        item.faults = 0
+        if not self._stopping and self._tiers.enqueue(item, f"{endpoint.route}: {fault.message}"):
             return
-        if fault.retry and job.followers and not self._stopping:
-            # What failed by bad luck may succeed for the next row that asks the same; what the request itself causes will not.
-            heir, job.followers = WorkItem(replace(job.request, row=job.followers[0]), job.chain, job.followers[1:]), []
-            self.add(heir)
-        await self._end(job, failure(job, station, fault))
+        if fault.retry and item.followers and not self._stopping:
+            # A retryable fault need not hit the next row with the same request; one that the request itself causes will.
+            successor, item.followers = WorkItem(replace(item.request, row=item.followers[0]), item.chain, item.followers[1:]), []
+            self.add(successor)
+        await self._end(item, error_outcome(item, endpoint, fault))
 
     # -- ends ------------------------------------------------------------------------------------------------------
-    def _count(self, job: WorkItem, station: EndpointState, said: Completion | Fault) -> Decimal | None:
-        """Add an attempt's tokens and dollars to the row's and to what was paid today; returns the dollars."""
-        bill = paid(job, station.route, self._money, said)
-        self._sink.pay(bill)
-        return bill.cost
+    def _record_usage(self, item: WorkItem, endpoint: EndpointState, result: Completion | Fault) -> Decimal | None:
+        """Add an attempt's tokens and dollars to the item's, and record the payment. Returns the dollars."""
+        payment = record_usage(item, endpoint.route, self._money, result)
+        self._sink.pay(payment)
+        return payment.cost
 
-    async def _end(self, job: WorkItem, outcome: Outcome) -> None:
-        """End the row and those that asked the same. Returns when the answer is on disk, so that a lane frees only then."""
-        if self._sink.rows[job.request.row] is not None:
+    async def _end(self, item: WorkItem, outcome: Outcome) -> None:
+        """End the row and its followers. Returns when the answer is on disk, so that the permit is released only then."""
+        if self._sink.rows[item.request.row] is not None:
             return
-        kept = [self._sink.append(Ended(job.request.row, outcome, time.time()))]
-        if job.followers:
-            fine = outcome.status == "ok"
-            usage, cost = (outcome.usage, Decimal(0)) if fine else (Usage(), None)
-            shared = replace(outcome, attempts=0, usage=usage, cost=cost, cached=fine)
-            kept += [self._sink.append(Ended(row, shared, time.time())) for row in job.followers]
-        for promise in kept:
-            if isinstance(promise, Awaitable):
-                await promise
-        self._left -= 1
-        if self._left == 0:
-            self._over.set()
+        writes = [self._sink.append(Ended(item.request.row, outcome, time.time()))]
+        if item.followers:
+            ok = outcome.status == "ok"
+            usage, cost = (outcome.usage, Decimal(0)) if ok else (Usage(), None)
+            shared = replace(outcome, attempts=0, usage=usage, cost=cost, cached=ok)
+            writes += [self._sink.append(Ended(row, shared, time.time())) for row in item.followers]
+        for write in writes:
+            if isinstance(write, Awaitable):
+                await write
+        self._remaining -= 1
+        if self._remaining == 0:
+            self._finished.set()
 
-    async def _halt(self) -> None:
-        for task in (tasks := [*self._pumps, *self._waiting, *self._tasks]):
+    async def _cancel_tasks(self) -> None:
+        for task in (tasks := [*self._dispatchers, *self._delayed, *self._tasks]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _sweep(self) -> None:
-        """Whatever has not ended ends here: cancelled, with the text it had, or out of time."""
-        for job in self._jobs:
-            for row in (job.request.row, *job.followers):
+    def _end_unfinished(self) -> None:
+        """End every row that has not ended: cancelled with its partial text, or past the deadline."""
+        for item in self._items:
+            for row in (item.request.row, *item.followers):
                 if self._sink.rows[row] is None:
-                    asked = {"route": str(job.request.route), "attempts": job.attempts, "usage": job.usage, "cost": job.cost}
-                    ending = replace(self._why, **asked if row == job.request.row and job.attempts else {})  # type: ignore[arg-type]
-                    said = self._sink.partial(row) if ending.status == "cancelled" else None
-                    self._sink.append(Ended(row, replace(ending, text=said), time.time()))
+                    outcome = self._unfinished_outcome
+                    if row == item.request.row and item.attempts:
+                        outcome = replace(outcome, route=str(item.request.route), attempts=item.attempts, usage=item.usage, cost=item.cost)
+                    text = self._sink.partial(row) if outcome.status == "cancelled" else None
+                    self._sink.append(Ended(row, replace(outcome, text=text), time.time()))
 
 
-def _sum(usage: Usage) -> int | None:
+def _total_tokens(usage: Usage) -> int | None:
     """Tokens in and out; None where the server did not say."""
     return None if usage.tokens_in is None or usage.tokens_out is None else usage.tokens_in + usage.tokens_out

@@ -13,12 +13,12 @@ import pytest
 from servers import virtual
 from servers.virtual import Quota
 
-from holynb.scheduler.limiter import Limiter, Permit, shared
+from holynb.scheduler.limiter import Limiter, Permit, shared_limiter
 from holynb.types import Limits
 
 
-def limiter(**said: Any) -> Limiter:
-    return Limiter(clock=asyncio.get_running_loop().time, **said)
+def limiter(**options: Any) -> Limiter:
+    return Limiter(clock=asyncio.get_running_loop().time, **options)
 
 
 @dataclass
@@ -36,18 +36,18 @@ def drive(quota: Quota, rows: int, *, tokens: Callable[[int], int] = lambda row:
         queue, start, answered, most = list(range(rows)), loop.time(), 0, 0
         tasks: set[asyncio.Task[None]] = set()
 
-        async def serve(row: int, place: Permit) -> None:
+        async def serve(row: int, permit: Permit) -> None:
             nonlocal answered
             ok, wait, limits = await quota.ask(tokens(row))
             if ok:
                 answered += 1
-                gate.ok(place, limits)
+                gate.on_success(permit, limits)
             else:
-                gate.limited(place, wait, limits)
+                gate.on_rate_limit(permit, wait, limits)
                 queue.insert(0, row)
-            gate.release(place)
+            gate.release(permit)
 
-        async def pump() -> None:
+        async def dispatch() -> None:
             nonlocal most
             while answered < rows:
                 if not queue:
@@ -57,12 +57,12 @@ def drive(quota: Quota, rows: int, *, tokens: Callable[[int], int] = lambda row:
                 task = asyncio.create_task(serve(row, await gate.acquire(tokens(row))))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-                most = max(most, gate.flying)
+                most = max(most, gate.in_flight)
 
         async with asyncio.timeout(36000):
-            await asyncio.gather(*(pump() for _ in range(runs)))
+            await asyncio.gather(*(dispatch() for _ in range(runs)))
         assert not tasks
-        assert gate.flying == 0
+        assert gate.in_flight == 0
         return Result(loop.time() - start, answered, most)
 
     return virtual.run(main)
@@ -188,9 +188,9 @@ def test_tpm_counts_tokens_and_gives_back_what_was_not_used():
         gate, loop = limiter(tpm=1000, start=64), asyncio.get_running_loop()
         start = loop.time()
         for _ in range(40):
-            place = await gate.acquire(500)
-            gate.ok(place, used=50)
-            gate.release(place)
+            permit = await gate.acquire(500)
+            gate.on_success(permit, used=50)
+            gate.release(permit)
         return loop.time() - start
 
     assert 60 <= virtual.run(main) <= 200, "40 x 500 would be twenty minutes"
@@ -212,12 +212,12 @@ def grown(gate: Limiter, rounds: int, limits: Limits | None = None, seconds: flo
     async def main() -> list[int]:
         sizes = []
         for _ in range(rounds):
-            places = [await gate.acquire() for _ in range(gate.window)]
+            permits = [await gate.acquire() for _ in range(gate.window)]
             await asyncio.sleep(seconds)
-            for place in places:
-                gate.ok(place, limits)
-            for place in places:
-                gate.release(place)
+            for permit in permits:
+                gate.on_success(permit, limits)
+            for permit in permits:
+                gate.release(permit)
             sizes.append(gate.window)
         return sizes
 
@@ -245,9 +245,9 @@ def test_it_does_not_grow_while_it_is_not_used():
     async def main() -> int:
         gate = limiter()
         for _ in range(50):
-            place = await gate.acquire()
-            gate.ok(place)
-            gate.release(place)
+            permit = await gate.acquire()
+            gate.on_success(permit)
+            gate.release(permit)
         return gate.window
 
     assert virtual.run(main) == 8
@@ -256,13 +256,13 @@ def test_it_does_not_grow_while_it_is_not_used():
 def test_a_429_halves_once_for_all_that_were_under_way_together():
     async def main() -> list[int]:
         gate = limiter(start=32)
-        places = [await gate.acquire() for _ in range(32)]
+        permits = [await gate.acquire() for _ in range(32)]
         sizes = []
-        for place in places:
-            gate.limited(place, 1.0)
-            gate.release(place)
+        for permit in permits:
+            gate.on_rate_limit(permit, 1.0)
+            gate.release(permit)
         sizes.append(gate.window)
-        gate.limited(await gate.acquire(), 1.0)
+        gate.on_rate_limit(await gate.acquire(), 1.0)
         sizes.append(gate.window)
         return sizes
 
@@ -272,11 +272,11 @@ def test_a_429_halves_once_for_all_that_were_under_way_together():
 def test_everybody_pauses_and_a_little_longer_than_asked():
     async def main() -> float:
         gate, loop = limiter(), asyncio.get_running_loop()
-        place = await gate.acquire()
+        permit = await gate.acquire()
         start = loop.time()
-        gate.release(place)
-        told = gate.limited(place, 7.0)
-        assert told == pytest.approx(gate.delay())
+        gate.release(permit)
+        pause = gate.on_rate_limit(permit, 7.0)
+        assert pause == pytest.approx(gate.delay())
         await gate.acquire()
         return loop.time() - start
 
@@ -287,9 +287,9 @@ def test_without_retry_after_the_pauses_double():
     async def main() -> list[float]:
         gate, pauses = limiter(), []
         for _ in range(7):
-            place = await gate.acquire()
-            pauses.append(gate.limited(place))
-            gate.release(place)
+            permit = await gate.acquire()
+            pauses.append(gate.on_rate_limit(permit))
+            gate.release(permit)
         return pauses
 
     pauses = virtual.run(main)
@@ -300,9 +300,9 @@ def test_without_retry_after_the_pauses_double():
 def test_a_quota_that_is_gone_for_hours_is_tried_with_one_request_alone():
     async def main() -> tuple[float, float]:
         gate = limiter()
-        place = await gate.acquire()
-        gate.ok(place, Limits(50, 0, 36_000.0))
-        gate.release(place)
+        permit = await gate.acquire()
+        gate.on_success(permit, Limits(50, 0, 36_000.0))
+        gate.release(permit)
         alone = gate.delay()
         await gate.acquire()
         return alone, gate.delay()
@@ -316,14 +316,14 @@ def test_however_often_it_is_refused_it_goes_on_and_soon_after_the_last_refusal(
     async def main() -> float:
         gate, loop = limiter(), asyncio.get_running_loop()
         for _ in range(2000):
-            place = await gate.acquire()
-            gate.limited(place, 0.001)
-            gate.release(place)
+            permit = await gate.acquire()
+            gate.on_rate_limit(permit, 0.001)
+            gate.release(permit)
         last = loop.time()
         for _ in range(3):
-            place = await gate.acquire()
-            gate.ok(place)
-            gate.release(place)
+            permit = await gate.acquire()
+            gate.on_success(permit)
+            gate.release(permit)
         return loop.time() - last
 
     assert virtual.run(main) < 61
@@ -333,9 +333,9 @@ def test_nonsense_in_headers_stops_nobody():
     async def main() -> None:
         gate = limiter()
         for limits in (Limits(0, 0, 0.0), Limits(None, 0, 1e12), Limits(5, 9, 0.0), Limits(None, 0, None), Limits(10, 0, 0.0, 10, 0, 0.0)):
-            place = await gate.acquire(10)
-            gate.ok(place, limits)
-            gate.release(place)
+            permit = await gate.acquire(10)
+            gate.on_success(permit, limits)
+            gate.release(permit)
 
     start = time.monotonic()
     virtual.run(main)
@@ -348,30 +348,30 @@ def test_nonsense_in_headers_stops_nobody():
 def test_a_waiter_that_is_cancelled_leaves_the_others_their_turn():
     async def main() -> None:
         gate = limiter(cap=1)
-        place = await gate.acquire()
+        permit = await gate.acquire()
         waiting = [asyncio.create_task(gate.acquire()) for _ in range(3)]
         await asyncio.sleep(0.1)
         waiting[0].cancel()
         await asyncio.sleep(0)
-        gate.release(place)
-        gate.release(place)
+        gate.release(permit)
+        gate.release(permit)
         gate.release(await waiting[1])
         gate.release(await waiting[2])
-        assert gate.flying == 0
+        assert gate.in_flight == 0
 
     virtual.run(main)
 
 
 def test_runs_on_one_loop_share_a_limiter_and_it_goes_with_them():
     async def main() -> None:
-        first = shared(("https://x", 1), limiter)
-        assert shared(("https://x", 1), limiter) is first
-        assert shared(("https://x", 2), limiter) is not first
+        first = shared_limiter(("https://x", 1), limiter)
+        assert shared_limiter(("https://x", 1), limiter) is first
+        assert shared_limiter(("https://x", 2), limiter) is not first
         gate = id(first)
         del first
         gc.collect()
-        again = shared(("https://x", 1), limiter)
-        assert again.flying == 0
+        again = shared_limiter(("https://x", 1), limiter)
+        assert again.in_flight == 0
         assert gate is not None
 
     virtual.run(main)
@@ -387,12 +387,12 @@ def test_two_runs_through_one_limiter_meet_one_quota():
 def test_it_costs_microseconds():
     async def main() -> float:
         gate = limiter(cap=64, start=64)
-        told = Limits(10_000_000, 9_000_000, 1.0)
+        limits = Limits(10_000_000, 9_000_000, 1.0)
         start = time.process_time()
         for _ in range(20_000):
-            place = await gate.acquire(100)
-            gate.ok(place, told)
-            gate.release(place)
+            permit = await gate.acquire(100)
+            gate.on_success(permit, limits)
+            gate.release(permit)
         return (time.process_time() - start) / 20_000
 
     assert virtual.run(main) < 50e-6

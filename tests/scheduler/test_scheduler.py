@@ -103,7 +103,7 @@ def test_a_wait_that_is_too_long_ends_the_rows_and_sends_nothing_more():
 
 def test_a_refused_key_costs_one_request_not_all():
     engine = Scripted(always(0.02, Fault("auth", "key refused", stops=True)))
-    journal, _ = drive([engine], 200, cap=64, proven=False)
+    journal, _ = drive([engine], 200, cap=64, verified=False)
     rows = ends(journal)
     assert {(o.status, o.error_type, o.error) for o in rows} == {("error", "auth", "key refused")}
     assert sum(engine.seen.values()) == 1
@@ -285,7 +285,7 @@ def test_never_more_at_once_over_all_endpoints_than_was_said():
                 flying -= 1
 
     engines = [Counting(always(0.003, said("x")), f"{name}/m") for name in "abc"]
-    journal, _ = drive(engines, 60, Policy(most=3), spread=True, cap=8)
+    journal, _ = drive(engines, 60, Policy(max_in_flight=3), spread=True, cap=8)
     assert {o.status for o in ends(journal)} == {"ok"}
     assert most == 3
 
@@ -293,7 +293,7 @@ def test_never_more_at_once_over_all_endpoints_than_was_said():
 def test_one_of_two_equal_routes_with_a_refused_key_leaves_its_rows_to_the_other():
     refused = Scripted(always(Fault("auth", "refused", stops=True)), "a/m")
     up = Scripted(always(0.001, said("b")), "b/m")
-    journal, _ = drive([refused, up], 50, spread=True, proven=False)
+    journal, _ = drive([refused, up], 50, spread=True, verified=False)
     assert {(o.status, o.route) for o in ends(journal)} == {("ok", "b/m")}
     assert sum(refused.seen.values()) == 1
 
@@ -301,7 +301,7 @@ def test_one_of_two_equal_routes_with_a_refused_key_leaves_its_rows_to_the_other
 def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
     refused = Scripted(always(Fault("auth", "refused", stops=True)), "a/m")
     up = Scripted(always(said("from b")), "b/m")
-    journal, _ = drive([refused, up], 40, proven=False)
+    journal, _ = drive([refused, up], 40, verified=False)
     assert {o.route for o in ends(journal)} == {"b/m"}
     assert sum(refused.seen.values()) == 1
     assert sum(up.seen.values()) == 40
@@ -309,8 +309,8 @@ def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
 
 def test_rows_that_ask_the_same_share_one_answer():
     engine = Scripted(always(said("same", tokens_out=4)))
-    jobs = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
-    journal, _ = drive([engine], 3, jobs=jobs)
+    items = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
+    journal, _ = drive([engine], 3, items=items)
     rows = ends(journal)
     assert [o.text for o in rows] == ["same"] * 3
     assert [(o.attempts, o.cost, o.cached) for o in rows] == [(1, Decimal("0.5"), False), (0, 0, True), (0, 0, True)]
@@ -318,15 +318,15 @@ def test_rows_that_ask_the_same_share_one_answer():
 
 def test_a_row_that_failed_by_bad_luck_does_not_fail_those_that_ask_the_same():
     engine = Scripted(lambda row, attempt: [Fault("server", "down")] if row == 0 else [said("ok")])
-    jobs = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
-    journal, _ = drive([engine], 3, Policy(retries=1), jobs=jobs)
+    items = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
+    journal, _ = drive([engine], 3, Policy(retries=1), items=items)
     assert [o.status for o in ends(journal)] == ["error", "ok", "ok"]
 
 
 def test_what_the_request_itself_causes_is_shared():
     engine = Scripted(always(Fault("content_filter", "no")))
-    jobs = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
-    journal, _ = drive([engine], 3, jobs=jobs)
+    items = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
+    journal, _ = drive([engine], 3, items=items)
     assert [(o.status, o.attempts) for o in ends(journal)] == [("error", 1), ("error", 0), ("error", 0)]
     assert sum(engine.seen.values()) == 1
 

@@ -19,7 +19,7 @@ from holynb.config.options import Options
 from holynb.engines.fitting import fitting
 from holynb.errors import BadOption, InferError
 from holynb.run import plan, quote, resume, session
-from holynb.scheduler.validation import native
+from holynb.scheduler.validation import supports_schema
 from holynb.schema import load
 from holynb.types import Endpoint, Route
 
@@ -428,7 +428,7 @@ def test_the_code_names_the_schema() -> None:
     ],
 )
 def test_who_takes_a_schema(wire: str, options: dict[str, Any], takes: bool) -> None:
-    assert native(Endpoint(Route("x", "y"), wire, options=options)) is takes
+    assert supports_schema(Endpoint(Route("x", "y"), wire, options=options)) is takes
 
 
 @pytest.mark.parametrize(
