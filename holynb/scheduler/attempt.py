@@ -15,17 +15,19 @@ from holynb.scheduler.budget import Money
 from holynb.scheduler.failover import EndpointState, WorkItem
 from holynb.scheduler.limiter import Permit
 from holynb.scheduler.validation import ResponseValidator
-from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage
+from holynb.types import Completion, Done, Failed, Outcome, Request, Route, Timeouts, Usage
 
 __all__ = [
     "InFlight",
     "TimedAnswer",
-    "attempt",
     "error_outcome",
+    "failed_event",
     "ok_outcome",
     "receive",
     "record_usage",
     "request_for",
+    "run",
+    "total_tokens",
     "unsent_outcome",
     "wait_at_most",
 ]
@@ -46,7 +48,7 @@ def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseVali
     return item.request if validator is None else validator.prepare(item.request, endpoint.route, item.repair_messages)
 
 
-async def attempt(
+async def run(
     item: WorkItem, endpoint: EndpointState, timeouts: Timeouts, on_text: Callable[[int, str], None], validator: ResponseValidator | None
 ) -> TimedAnswer:
     """Send, receive, and validate where there is a schema. Raises Fault."""
@@ -113,6 +115,12 @@ def error_outcome(item: WorkItem, endpoint: EndpointState, fault: Fault) -> Outc
     )
 
 
+def failed_event(item: WorkItem, endpoint: EndpointState, fault: Fault, wait: float | None) -> Failed:
+    """The event of a failed attempt that is retried after `wait` seconds; None: not retried at this tier."""
+    row, route = item.request.row, str(endpoint.route)
+    return Failed(row, item.attempts, route, fault.kind, fault.message, time.time(), wait, fault.usage, fault.raw)
+
+
 def unsent_outcome(item: WorkItem, endpoint: EndpointState, money: Money) -> Outcome | None:
     """The outcome of an item that must not wait for a permit: dropped, or beyond the budget for good. None for any other."""
     if item.dropped is not None:
@@ -137,6 +145,11 @@ def ok_outcome(item: WorkItem, route: Route, completion: Completion, times: tupl
         ttft_s=times[1],
         finish_reason=completion.finish_reason,
     )
+
+
+def total_tokens(usage: Usage) -> int | None:
+    """Tokens in and out; None where the server did not report both."""
+    return None if usage.tokens_in is None or usage.tokens_out is None else usage.tokens_in + usage.tokens_out
 
 
 async def wait_at_most(awaitable: Awaitable[object], seconds: float) -> None:

@@ -14,23 +14,14 @@ from decimal import Decimal
 
 from holynb.errors import Fault
 from holynb.journal import Sink
-from holynb.scheduler.attempt import (
-    InFlight,
-    TimedAnswer,
-    attempt,
-    error_outcome,
-    ok_outcome,
-    record_usage,
-    request_for,
-    unsent_outcome,
-    wait_at_most,
-)
+from holynb.scheduler import attempt
+from holynb.scheduler.attempt import InFlight, TimedAnswer
 from holynb.scheduler.budget import UNBILLED_KINDS, Money
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
 from holynb.scheduler.limiter import Permit
 from holynb.scheduler.retry import Policy, exceeds_max_wait, retry_delay
 from holynb.scheduler.validation import ResponseValidator
-from holynb.types import Completion, Ended, Failed, Outcome, Paused, Started, Usage
+from holynb.types import Completion, Ended, Outcome, Paused, Started, Usage
 
 __all__ = ["Scheduler"]
 
@@ -109,11 +100,11 @@ class Scheduler:
         while endpoint.fatal is None:
             await endpoint.wait_until_available(time.monotonic)
             item = await tier.queue.first()
-            if (outcome := unsent_outcome(item, endpoint, self._money)) is not None:
+            if (outcome := attempt.unsent_outcome(item, endpoint, self._money)) is not None:
                 tier.queue.pop()
                 await self._end(item, outcome)
                 continue
-            permit = await endpoint.limiter.acquire(endpoint.estimate_tokens(request_for(item, endpoint, self._validator)))
+            permit = await endpoint.limiter.acquire(endpoint.estimate_tokens(attempt.request_for(item, endpoint, self._validator)))
             await self._slots.acquire()
             taken = None
             if tier.queue and not endpoint.fatal and not endpoint.breaker.is_open(time.monotonic()):
@@ -126,16 +117,17 @@ class Scheduler:
             self._tasks.add(task)
             task.add_done_callback(self._attempt_ended)
             if not endpoint.verified.is_set():
-                await wait_at_most(endpoint.verified.wait(), VERIFY_WAIT_S)
+                await attempt.wait_at_most(endpoint.verified.wait(), VERIFY_WAIT_S)
                 endpoint.verified.set()
 
     async def _take_next(self, tier: Tier, endpoint: EndpointState) -> tuple[WorkItem, Decimal] | None:
         """The next item and the dollars reserved for it; None where it was dropped or exceeds the budget, and its row has ended."""
         item, budget = tier.queue.pop(), self._money.budget
-        worst_case = self._money.worst_case(request_for(item, endpoint, self._validator), endpoint.route) if budget else Decimal(0)
+        worst_case = self._money.worst_case(attempt.request_for(item, endpoint, self._validator), endpoint.route) if budget else Decimal(0)
         if item.dropped is None and (budget is None or (worst_case is not None and await budget.reserve(worst_case))):
             return item, worst_case or Decimal(0)
-        await self._end(item, unsent_outcome(item, endpoint, self._money) or error_outcome(item, endpoint, self._money.refusal(worst_case)))
+        dropped = attempt.unsent_outcome(item, endpoint, self._money)
+        await self._end(item, dropped or attempt.error_outcome(item, endpoint, self._money.refusal(worst_case)))
         return None
 
     def _release(self, endpoint: EndpointState, permit: Permit) -> None:
@@ -160,10 +152,10 @@ class Scheduler:
             done, times = await self._send(item, endpoint)
             cost = self._record_usage(item, endpoint, done.completion)
             endpoint.record_answer(done.completion.usage.tokens_out)
-            endpoint.limiter.on_success(in_flight.permit, done.limits, _total_tokens(done.completion.usage))
+            endpoint.limiter.on_success(in_flight.permit, done.limits, attempt.total_tokens(done.completion.usage))
             self._close_circuit(tier, endpoint)
             self._money.settle(in_flight.reserved, cost)
-            await self._end(item, ok_outcome(item, endpoint.route, done.completion, times))
+            await self._end(item, attempt.ok_outcome(item, endpoint.route, done.completion, times))
         except asyncio.CancelledError:
             self._money.settle(in_flight.reserved, None)
             raise
@@ -174,7 +166,8 @@ class Scheduler:
         except Exception as exc:  # noqa: BLE001 - a fault of ours must end its row and be seen, not hang the run
             self.error = self.error or exc
             self._money.settle(in_flight.reserved, None)
-            await self._end(item, error_outcome(item, endpoint, Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")))
+            fault = Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")
+            await self._end(item, attempt.error_outcome(item, endpoint, fault))
         finally:
             self._release(endpoint, in_flight.permit)
 
@@ -182,7 +175,7 @@ class Scheduler:
         """Send and receive to the end. Raises Fault."""
         item.attempts += 1
         self._sink.append(Started(item.request.row, item.attempts, str(endpoint.route), time.time()))
-        return await attempt(item, endpoint, self._policy.timeouts, self._sink.say, self._validator)
+        return await attempt.run(item, endpoint, self._policy.timeouts, self._sink.say, self._validator)
 
     # -- what follows ----------------------------------------------------------------------------------------------
     def _close_circuit(self, tier: Tier, endpoint: EndpointState) -> None:
@@ -209,11 +202,7 @@ class Scheduler:
         endpoint.probing = False
         endpoint.changed.set()
         wait = None if self._stopping else paused if paused is not None else retry_delay(item, fault, self._policy)
-        self._sink.append(
-            Failed(
-                item.request.row, item.attempts, str(endpoint.route), fault.kind, fault.message, time.time(), wait, fault.usage, fault.raw
-            )
-        )
+        self._sink.append(attempt.failed_event(item, endpoint, fault, wait))
         if wait is None:
             if fault.stops or exceeds_max_wait(fault):
                 await self._disable(tier, endpoint, fault)
@@ -244,7 +233,7 @@ class Scheduler:
         if first and tier.fatal is None:
             tier.queue.put(item, first=True)
         elif not self._tiers.enqueue(item, f"{endpoint.route}: {fault.message}"):
-            await self._end(item, error_outcome(item, endpoint, tier.fatal or fault))
+            await self._end(item, attempt.error_outcome(item, endpoint, tier.fatal or fault))
 
     async def _disable(self, tier: Tier, endpoint: EndpointState, fault: Fault) -> None:
         """Send nothing more to this endpoint; where its tier has no other, what waits there fails over or ends, unsent."""
@@ -266,12 +255,12 @@ class Scheduler:
             # A retryable fault need not hit the next row with the same request; one that the request itself causes will.
             successor, item.followers = WorkItem(replace(item.request, row=item.followers[0]), item.chain, item.followers[1:]), []
             self.add(successor)
-        await self._end(item, error_outcome(item, endpoint, fault))
+        await self._end(item, attempt.error_outcome(item, endpoint, fault))
 
     # -- ends ------------------------------------------------------------------------------------------------------
     def _record_usage(self, item: WorkItem, endpoint: EndpointState, result: Completion | Fault) -> Decimal | None:
         """Add an attempt's tokens and dollars to the item's, and record the payment. Returns the dollars."""
-        payment = record_usage(item, endpoint.route, self._money, result)
+        payment = attempt.record_usage(item, endpoint.route, self._money, result)
         self._sink.pay(payment)
         return payment.cost
 
@@ -307,8 +296,3 @@ class Scheduler:
                         outcome = replace(outcome, route=str(item.request.route), attempts=item.attempts, usage=item.usage, cost=item.cost)
                     text = self._sink.partial(row) if outcome.status == "cancelled" else None
                     self._sink.append(Ended(row, replace(outcome, text=text), time.time()))
-
-
-def _total_tokens(usage: Usage) -> int | None:
-    """Tokens in and out; None where the server did not say."""
-    return None if usage.tokens_in is None or usage.tokens_out is None else usage.tokens_in + usage.tokens_out
