@@ -166,8 +166,8 @@ class Scheduler:
         except Exception as exc:  # noqa: BLE001 - a fault of ours must end its row and be seen, not hang the run
             self.error = self.error or exc
             self._money.settle(in_flight.reserved, None)
-            fault = Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")
-            await self._end(item, attempt.error_outcome(item, endpoint, fault))
+            internal = Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")
+            await self._end(item, attempt.error_outcome(item, endpoint, internal))
         finally:
             self._release(endpoint, in_flight.permit)
 
