@@ -331,7 +331,7 @@ def test_the_badge_opens_the_first_notebook() -> None:
 # -- the same rules for style, here and in CI -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"]], ids=["ruff", "mypy"])
+@pytest.mark.parametrize("command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=["lint", "format", "types"])
 def test_code_is_clean(command: list[str]) -> None:
     pytest.importorskip(command[0])
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
