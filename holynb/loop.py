@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["close", "on_close", "running", "submit"]
+__all__ = ["call", "close", "running", "submit"]
 
 T = TypeVar("T")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
-_closers: list[Callable[[], Awaitable[None]]] = []
 
 
 def submit(coro: Coroutine[Any, Any, T]) -> Future[T]:
@@ -34,19 +33,13 @@ def call(function: Callable[..., Any], *args: Any) -> None:
             _loop.call_soon_threadsafe(function, *args)
 
 
-def on_close(closer: Callable[[], Awaitable[None]]) -> None:
-    """Await `closer` on the io loop before it ends (connections, files). Registered once; kept over a reopen."""
-    if closer not in _closers:
-        _closers.append(closer)
-
-
 def running() -> bool:
     """Whether the thread lives."""
     return _thread is not None and _thread.is_alive()
 
 
 def close(timeout: float = 10.0) -> None:
-    """Cancel what is left, run the closers, end the thread. The next `submit` starts a new one. Safe to call twice."""
+    """Cancel the tasks that are left and end the thread. Idempotent; the next `submit` starts a new one."""
     global _loop, _thread
     with _lock:
         loop, thread, _loop, _thread = _loop, _thread, None, None
@@ -63,8 +56,6 @@ async def _drain() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    for closer in _closers:
-        await closer()
     await asyncio.get_running_loop().shutdown_asyncgens()
     await asyncio.get_running_loop().shutdown_default_executor()
 

@@ -108,7 +108,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench",
     ),
     "holynb.runlog": (
-        "lease | ledger | writer",
+        "lease | ledger | records | writer",
+        "tables",
         "store",
         "current",
     ),

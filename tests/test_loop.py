@@ -47,20 +47,6 @@ def test_it_starts_again_after_a_close():
     assert loop.submit(asyncio.sleep(0, "again")).result(5) == "again"
 
 
-def test_closers_run_on_the_loop_once():
-    ran: list[str] = []
-
-    async def closer() -> None:
-        ran.append(threading.current_thread().name)
-
-    loop.on_close(closer)
-    loop.on_close(closer)
-    loop.submit(asyncio.sleep(0)).result(5)
-    loop.close()
-    loop._closers.remove(closer)
-    assert ran == ["holynb-io"]
-
-
 def test_a_call_without_a_loop_does_nothing():
     ran: list[int] = []
     loop.call(ran.append, 1)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from holynb.pricing.estimate import Seen
-from holynb.runlog import PARTS, WHOLE, RunLog
+from holynb.runlog import PARTS_SUFFIX, WITHOUT_PARTS, RunLog
 from holynb.types import Message, Route, Usage
 
 __all__ = ["Month", "Speed", "Spent", "answered", "month", "offered", "speed", "spent", "total"]
@@ -119,7 +119,7 @@ def month(log: RunLog, now: dt.datetime) -> Month:
 def offered(log: RunLog) -> tuple[int, Decimal | None]:
     """How many answers the log would give again, and what they cost when they were asked (simulated dollars left out)."""
     sql = f"""SELECT count(*), dollars(CASE WHEN route NOT LIKE 'sim/%' THEN cost END) FROM answers a
-        WHERE status = 'ok' AND shared = 1 AND key IS NOT NULL AND {WHOLE}"""  # noqa: S608
+        WHERE status = 'ok' AND shared = 1 AND key IS NOT NULL AND {WITHOUT_PARTS}"""  # noqa: S608
     with log.reading() as db:
         db.create_aggregate("dollars", 1, _Dollars)  # type: ignore[arg-type]
         count, cost = db.execute(sql).fetchone()
@@ -131,7 +131,7 @@ def answered(log: RunLog, route: Route, most: int = 400) -> list[Seen]:
     sql = f"""
         WITH newest AS (SELECT id FROM runs WHERE route = ?1 ORDER BY started DESC LIMIT 5)
         SELECT r.body, a.tokens_in, a.tokens_out FROM answers a JOIN requests r ON r.run = a.run AND r.row = a.row
-        WHERE a.run IN (SELECT id FROM newest UNION SELECT id || '{PARTS}' FROM newest) AND {WHOLE}
+        WHERE a.run IN (SELECT id FROM newest UNION SELECT id || '{PARTS_SUFFIX}' FROM newest) AND {WITHOUT_PARTS}
           AND a.route = ?1 AND a.status = 'ok' AND NOT a.cached AND a.tokens_in IS NOT NULL AND a.tokens_out IS NOT NULL
         ORDER BY a.at DESC LIMIT ?2"""  # noqa: S608
     with log.reading() as db:

@@ -18,7 +18,7 @@ from holynb.prompts import chunking
 from holynb.results import frame
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
-from holynb.runlog import PART_ROWS, PARTS, StoredRow
+from holynb.runlog import PARTS_PER_ROW, PARTS_SUFFIX, StoredRow
 from holynb.types import Ended, Outcome, Prompt, Request
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class ChunkLog:
         if (log := self._recorder.log) is None:
             return
         try:
-            before = await asyncio.to_thread(log.answers, f"{self._recorder.run}{PARTS}")
+            before = await asyncio.to_thread(log.answers, f"{self._recorder.run}{PARTS_SUFFIX}")
         except sqlite3.Error as exc:
             self._recorder.give_up(exc)
             return
         for place, (key, outcome) in before.items():
-            row = place // PART_ROWS
-            self._next[row] = max(self._next.get(row, 0), place % PART_ROWS + 1)
+            row = place // PARTS_PER_ROW
+            self._next[row] = max(self._next.get(row, 0), place % PARTS_PER_ROW + 1)
             if key is not None and outcome.status == "ok" and not self._options.refresh:
                 self._own[key] = outcome
 
@@ -95,19 +95,19 @@ class ChunkLog:
         for request, key, label, outcome in chunks:
             if key in self._own:
                 continue
-            place = row * PART_ROWS + self._next.get(row, 0)
+            place = row * PARTS_PER_ROW + self._next.get(row, 0)
             self._next[row] = self._next.get(row, 0) + 1
             self._place[request.row] = place, key
             stored.append(StoredRow(place, request.sample, key, [row, *label], request.messages, request.sampling))
             if outcome is not None:
-                self._recorder.keep_end(PARTS, Ended(place, outcome, time.time()), key)
+                self._recorder.keep_end(PARTS_SUFFIX, Ended(place, outcome, time.time()), key)
         if stored:
-            self._recorder.keep_requests(PARTS, stored)
+            self._recorder.keep_requests(PARTS_SUFFIX, stored)
 
     def keep_end(self, number: int, event: Ended) -> Awaitable[None] | None:
         """Keep how a chunk ended. Returns something to wait for where it must be on disk first."""
         place, key = self._place[number]
-        return self._recorder.keep_end(PARTS, replace(event, row=place), key)
+        return self._recorder.keep_end(PARTS_SUFFIX, replace(event, row=place), key)
 
 
 def table(chunks: Sequence[ChunkResult], index: Any = None) -> pd.DataFrame:

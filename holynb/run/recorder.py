@@ -16,7 +16,7 @@ from holynb.journal import Journal, Paid, ended
 from holynb.results import frame
 from holynb.run.pending import Earlier, Pending, pending, read
 from holynb.run.plan import Plan
-from holynb.runlog import PART_ROWS, Lease, RunLog, RunRecord, StoredRow
+from holynb.runlog import PARTS_PER_ROW, Lease, RunLog, RunRecord, StoredRow
 from holynb.types import Ended, Event, Outcome, Sampling
 
 __all__ = ["Recorder"]
@@ -51,18 +51,18 @@ class Recorder:
         if self.log is None:
             return None
         if not isinstance(event, Ended):
-            return self.log.event(self.run, event, None, shared=False)
+            return self.log.record(self.run, event, None, shared=False)
         if event.row in self._own:
             return None  # this run's own earlier answer, which stands in the log with what it cost
         if event.row not in self._chunked:
             self._pay_end(event)
-        promise = self.log.event(self.run, event, self._keys[event.row], shared=self._share and not event.outcome.cached)
+        promise = self.log.record(self.run, event, self._keys[event.row], shared=self._share and not event.outcome.cached)
         return None if promise is None else self._guarded(promise)
 
     def pay(self, paid: Paid) -> None:
         """What an attempt came to, for the log's days."""
         if self.log is not None:
-            self.log.pay(self.run, paid)
+            self.log.record_payment(self.run, paid)
 
     def say(self, row: int, text: str) -> None:
         """The journal's."""
@@ -78,7 +78,7 @@ class Recorder:
 
         Raises BadOption where the run goes on elsewhere.
         """
-        await self._lease.take(settings.home(), self.run, record.name, begins=plan.earlier.run is None)
+        await self._lease.acquire(settings.home(), self.run, record.name, begins=plan.earlier.run is None)
         self._plan = plan
         for row in range(len(plan.rows.requests)):
             plan.keys.whole(row)
@@ -110,7 +110,7 @@ class Recorder:
         """Write how the run ended, after everything else of it is written."""
         if self.log is not None:
             await self._guarded(self.log.finish(self.run, status))
-        self._lease.free()
+        self._lease.release()
 
     def give_up(self, exc: Exception) -> None:
         """The log cannot be used: reported once, and the run goes on in memory."""
@@ -131,14 +131,14 @@ class Recorder:
     def keep_requests(self, beside: str, rows: Iterable[StoredRow]) -> None:
         """Keep requests beside the run's own, under its id with `beside` behind it."""
         if self.log is not None:
-            self._guarded(self.log.more(f"{self.run}{beside}", rows))
+            self._guarded(self.log.add_requests(f"{self.run}{beside}", rows))
 
     def keep_end(self, beside: str, event: Ended, key: str | None) -> Awaitable[None] | None:
         """Keep the end of such a request. Returns something to wait for."""
         if self.log is None:
             return None
-        self._pay_end(replace(event, row=event.row // PART_ROWS))
-        promise = self.log.event(f"{self.run}{beside}", event, key, shared=self._share and not event.outcome.cached)
+        self._pay_end(replace(event, row=event.row // PARTS_PER_ROW))
+        promise = self.log.record(f"{self.run}{beside}", event, key, shared=self._share and not event.outcome.cached)
         return None if promise is None else self._guarded(promise)
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ class Recorder:
     def _pay_end(self, event: Ended) -> None:
         paid = ended(event)
         if self.log is not None and paid is not None:
-            self.log.pay(self.run, paid)
+            self.log.record_payment(self.run, paid)
 
     def _guarded(self, promise: asyncio.Future[None]) -> asyncio.Future[None]:
         """A future that is done when `promise` is and never fails: a failed write is reported, and the run goes on. Need not be awaited."""

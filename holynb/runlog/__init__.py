@@ -2,7 +2,19 @@
 
 from holynb.runlog.current import close, log
 from holynb.runlog.lease import Lease
-from holynb.runlog.ledger import PART_ROWS, PARTS, WHOLE
-from holynb.runlog.store import BrokenLog, RunLog, RunRecord, StoredRow
+from holynb.runlog.ledger import PARTS_PER_ROW, PARTS_SUFFIX, WITHOUT_PARTS
+from holynb.runlog.records import RunRecord, StoredRow
+from holynb.runlog.store import BrokenLog, RunLog
 
-__all__ = ["PARTS", "PART_ROWS", "WHOLE", "BrokenLog", "Lease", "RunLog", "RunRecord", "StoredRow", "close", "log"]
+__all__ = [
+    "PARTS_PER_ROW",
+    "PARTS_SUFFIX",
+    "WITHOUT_PARTS",
+    "BrokenLog",
+    "Lease",
+    "RunLog",
+    "RunRecord",
+    "StoredRow",
+    "close",
+    "log",
+]

@@ -1,4 +1,4 @@
-"""The run log of HOLYNB_HOME: one handle a process, opened when it is first asked for."""
+"""The run log of HOLYNB_HOME: one handle per process, opened at its first use."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ def log() -> RunLog:
 
 def close() -> None:
     """Write what is queued and end the writers' threads."""
-    for each in _logs.values():
-        each.close()
+    for open_log in _logs.values():
+        open_log.close()
     _logs.clear()

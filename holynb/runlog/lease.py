@@ -1,6 +1,6 @@
-"""One program at a time goes on with a run: two that continued it at once would each send, and pay, the same rows. Knows files; knows no log.
+"""One process at a time continues a run: two at once would each send, and pay, the same rows. Knows files; knows no log.
 
-The system frees the locks of a program that dies. Where a place cannot lock files, nothing is held up.
+The system releases the locks of a process that dies. Where the filesystem cannot lock, a lease is granted without a lock.
 """
 
 from __future__ import annotations
@@ -16,40 +16,44 @@ from kernels_support.jupyter.lock import Lock
 
 __all__ = ["WAIT_S", "Lease"]
 
-#: Seconds that the run before may take to end: one that was interrupted hears out what is in flight.
+#: Longest wait for the run before to end: one that was interrupted finishes what is in flight.
 WAIT_S = 6.0
+POLL_S = 0.05
 
 
 class Lease:
-    """The right to go on with a run, by its id and by its name."""
+    """The exclusive right to continue a run, by its id and by its name."""
 
     def __init__(self) -> None:
-        self._held: list[Lock] = []
+        self._locks: list[Lock] = []
 
-    async def take(self, home: Path, run: str, name: str | None, *, begins: bool) -> None:
-        """Waits a little for another to end; raises BadOption where it does not, or where both began under one name at once (`begins`)."""
+    async def acquire(self, home: Path, run: str, name: str | None, *, begins: bool) -> None:
+        """Acquire, waiting up to WAIT_S for the holder to end; not at all where the run `begins` (two began under one name at once).
+
+        Raises BadOption where it is still held.
+        """
         for word in dict.fromkeys(filter(None, (run, name))):
             lock = Lock(home / "turns" / hashlib.sha256(word.encode()).hexdigest()[:16])
             with suppress(OSError):
-                if not await _taken(lock, 0 if begins else WAIT_S):
-                    self.free()
+                if not await _acquire(lock, 0 if begins else WAIT_S):
+                    self.release()
                     raise BadOption(
                         f"Run {name or run} goes on in another cell or kernel, and its rows would be paid twice. Wait for its end, or stop it there "
                         f"(%infer stop {name or run}); this cell then sends what is left."
                     )
-                self._held.append(lock)
+                self._locks.append(lock)
 
-    def free(self) -> None:
-        """Let others go on with it."""
-        while self._held:
-            self._held.pop().free(remove=True)
+    def release(self) -> None:
+        """Let others continue the run. Idempotent."""
+        while self._locks:
+            self._locks.pop().free(remove=True)
 
 
-async def _taken(lock: Lock, seconds: float) -> bool:
-    """Asked again and again, not waited for in a thread: a run that is cancelled meanwhile must not get it afterwards."""
+async def _acquire(lock: Lock, seconds: float) -> bool:
+    """Whether the lock was acquired in time. Polled, not waited for in a thread: a run that is cancelled must not get it afterwards."""
     end = time.monotonic() + seconds
     while not lock.take(0):
         if time.monotonic() >= end:
             return False
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(POLL_S)
     return True

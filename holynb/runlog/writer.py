@@ -1,6 +1,6 @@
-"""The one thread that writes the run log. Takes statements from any thread, commits them in groups, says when they are on disk.
+"""The one thread that writes the run log: takes statements from any thread, commits them in groups, calls back when they are on disk.
 
-A group is whatever arrived while the last one was being committed, so one lonely row waits for nobody and a thousand share a commit.
+A group is what arrived while the last one was being committed: a single row does not wait, and a thousand share a commit.
 Knows SQLite; knows nothing of runs.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 
 __all__ = ["LogWriter", "connect"]
 
-#: A statement, its rows, and whom to tell (None on success).
-Item = tuple[str, Sequence[Sequence[Any]], Callable[[Exception | None], None] | None]
+#: A statement, its rows, and the callback for its failure (None on success).
+Statement = tuple[str, Sequence[Sequence[Any]], Callable[[Exception | None], None] | None]
 
-GROUP = 512
+MAX_STATEMENTS_PER_COMMIT = 512
 BUSY_S = 30.0
 
 
@@ -39,38 +39,38 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
-    """Change to WAL. Where another process is making the same file at this moment SQLite says so at once instead of waiting, lest both wait for each other."""
-    until, done = time.monotonic() + BUSY_S, False
-    while not done:
+    """Change to WAL. While another process creates the same file, SQLite fails at once instead of waiting (against deadlock): retry."""
+    deadline, changed = time.monotonic() + BUSY_S, False
+    while not changed:
         try:
             db.execute("PRAGMA journal_mode=WAL").fetchone()
-            done = True
+            changed = True
         except sqlite3.OperationalError as exc:
-            if "locked" not in str(exc) or time.monotonic() > until:
+            if "locked" not in str(exc) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
 
 
 class LogWriter:
-    """Owner of the writing connection. Starts its thread at the first `put`; `close` writes what is left and ends it."""
+    """Owner of the writing connection. Its thread starts at the first `put`; `close` writes what is left and ends it."""
 
     def __init__(self, path: Path, schema: str) -> None:
         self.path = path
         self._schema = schema
-        self._queue: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Statement | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def put(self, sql: str, rows: Sequence[Sequence[Any]], told: Callable[[Exception | None], None] | None = None) -> None:
-        """Queue a statement for every row of `rows`. `told` is called on the writer's thread once it is committed or has failed."""
+    def put(self, sql: str, rows: Sequence[Sequence[Any]], on_commit: Callable[[Exception | None], None] | None = None) -> None:
+        """Queue a statement for every row of `rows`. `on_commit` is called on the writer's thread once it is committed or has failed."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="holynb-log", daemon=True)
                 self._thread.start()
-            self._queue.put((sql, rows, told))
+            self._queue.put((sql, rows, on_commit))
 
     def close(self, timeout: float = BUSY_S) -> None:
-        """Write what is queued and end the thread. Safe to call twice; a later `put` starts anew."""
+        """Write what is queued and end the thread. Idempotent; a later `put` starts a new one."""
         with self._lock:
             thread, self._thread = self._thread, None
             if thread is not None:
@@ -84,26 +84,26 @@ class LogWriter:
         while not ending:
             group = self._group()
             ending = group[-1] is None
-            items = [i for i in group if i is not None]
-            if not items:
+            statements = [i for i in group if i is not None]
+            if not statements:
                 continue
             try:
                 db = db or self._open()
-                _commit(db, items)
+                _commit(db, statements)
                 failure = None
             except (sqlite3.Error, OSError) as exc:
                 failure = exc
                 if db is not None:
                     _roll_back(db)
-            for *_, told in items:
-                if told is not None:
-                    told(failure)
+            for *_, on_commit in statements:
+                if on_commit is not None:
+                    on_commit(failure)
         if db is not None:
             db.close()
 
-    def _group(self) -> list[Item | None]:
+    def _group(self) -> list[Statement | None]:
         group = [self._queue.get()]
-        while group[-1] is not None and len(group) < GROUP:
+        while group[-1] is not None and len(group) < MAX_STATEMENTS_PER_COMMIT:
             try:
                 group.append(self._queue.get_nowait())
             except queue.Empty:
@@ -123,13 +123,13 @@ class LogWriter:
 
 
 def _plus(one: str | None, other: str | None) -> str | None:
-    """Two decimals kept as text, added exactly; what only one side knows stands (SQL's `plus`)."""
+    """The exact sum of two decimals stored as text; the other where one is NULL (SQL's `plus`)."""
     return other if one is None else one if other is None else str(Decimal(one) + Decimal(other))
 
 
-def _commit(db: sqlite3.Connection, items: Sequence[Item]) -> None:
+def _commit(db: sqlite3.Connection, statements: Sequence[Statement]) -> None:
     db.execute("BEGIN IMMEDIATE")
-    for sql, rows, _ in items:
+    for sql, rows, _ in statements:
         db.executemany(sql, rows)
     db.execute("COMMIT")
 

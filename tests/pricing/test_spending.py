@@ -241,7 +241,7 @@ def test_two_kernels_that_open_an_older_log_at_once_count_it_once(home: Path) ->
 
     def write(log: RunLog) -> None:
         gate.wait(30)
-        log.pay("r", Paid(0, on(NOW), "sim/echo", "sim-echo", "answer", Usage(1, 1), Decimal(1)))
+        log.record_payment("r", Paid(0, on(NOW), "sim/echo", "sim-echo", "answer", Usage(1, 1), Decimal(1)))
         log.close()
 
     with ThreadPoolExecutor(len(logs)) as threads:

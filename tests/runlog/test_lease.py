@@ -61,9 +61,9 @@ def test_a_run_that_goes_on_in_another_kernel_is_not_paid_twice(home: Path) -> N
             with pytest.raises(BadOption, match=r"Run big goes on in another cell or kernel.*%infer stop big"):
                 run.wait(DEADLINE)
             assert sent(run) == 0
-            kept = runlog.log().find("big")
-            assert kept is not None
-            assert kept.ended is None, "what goes on there is left alone"
+            record = runlog.log().find("big")
+            assert record is not None
+            assert record.ended is None, "what goes on there is left alone"
         finally:
             child.kill()  # as a kernel dies
     rest = infer(ROWS, "sim/echo", name="big", cache=False, p={"latency": 0.5}).wait(DEADLINE)

@@ -19,7 +19,7 @@ from holynb import loop, runlog
 from holynb.errors import BadSetting
 from holynb.pricing import spending
 from holynb.run import resume
-from holynb.runlog.store import RunLog, RunRecord, StoredRow
+from holynb.runlog import RunLog, RunRecord, StoredRow
 from holynb.runlog.writer import LogWriter, connect
 from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
 
@@ -57,7 +57,7 @@ def write(
         rows = {0: OK} if outcomes is None else outcomes
         await log.start(RunRecord(run, name, "a/b", len(rows), 1.0, spec={"options": {"retries": 1}}), [stored(i) for i in rows])
         for row, outcome in rows.items():
-            promise = log.event(run, Ended(row, outcome, 2.0 + row), f"k{row}", shared=shared)
+            promise = log.record(run, Ended(row, outcome, 2.0 + row), f"k{row}", shared=shared)
             assert promise is not None
             await promise
         await log.finish(run, "done")
@@ -80,9 +80,15 @@ def test_runs_are_found_by_id_name_and_beginning(log: RunLog):
     write(log, "20-aaaa", name="first")
     write(log, "20-bbbb", {0: OK, 1: Outcome("error", error_type="timeout", error="late", attempts=4)})
     assert [r.id for r in log.runs()] == ["20-aaaa", "20-bbbb"] or [r.id for r in log.runs()] == ["20-bbbb", "20-aaaa"]
-    found = log.find("20-bbbb")
-    assert found is not None
-    assert (found.ok, found.failed, found.cost, found.status, found.spec) == (1, 1, Decimal("0.00012"), "done", {"options": {"retries": 1}})
+    record = log.find("20-bbbb")
+    assert record is not None
+    assert (record.ok, record.failed, record.cost, record.status, record.spec) == (
+        1,
+        1,
+        Decimal("0.00012"),
+        "done",
+        {"options": {"retries": 1}},
+    )
     assert log.find("first") == log.find("20-aaaa") == log.find("20-a")
     assert log.find("nope") is None
 
@@ -133,7 +139,7 @@ def test_surrogate_halves_lose_nothing(log: RunLog):
 def test_attempts_are_written(log: RunLog):
     async def main() -> None:
         await log.start(RunRecord("r1", None, "a/b", 1, 1.0), [stored(0)])
-        log.event("r1", Failed(0, 1, "a/b", "rate_limit", "slow", 1.0, 0.5, Usage(1, 2), "raw"), None, shared=False)
+        log.record("r1", Failed(0, 1, "a/b", "rate_limit", "slow", 1.0, 0.5, Usage(1, 2), "raw"), None, shared=False)
         await log.finish("r1", "done")
 
     asyncio.run(main())
@@ -145,8 +151,8 @@ def test_attempts_are_written(log: RunLog):
 
 def test_ten_thousand_keys_are_looked_up(log: RunLog):
     write(log, outcomes=dict.fromkeys(range(1200), OK))
-    found = log.cached([f"k{i}" for i in range(10_000)])
-    assert len(found) == 1200
+    outcomes = log.cached([f"k{i}" for i in range(10_000)])
+    assert len(outcomes) == 1200
 
 
 def test_a_full_disk_is_told_to_whoever_waits(tmp_path: Path):
@@ -157,7 +163,7 @@ def test_a_full_disk_is_told_to_whoever_waits(tmp_path: Path):
     log.path.mkdir()  # nothing can be written here, even as root
 
     async def main() -> None:
-        promise = log.event("r2", Ended(0, OK, 1.0), "k", shared=True)
+        promise = log.record("r2", Ended(0, OK, 1.0), "k", shared=True)
         assert promise is not None
         await promise
 
@@ -223,16 +229,16 @@ def test_a_row_asked_again_keeps_what_was_paid_before(log: RunLog):
     now = Outcome("ok", "yes", route="a/b", attempts=1, usage=Usage(3, 5, 1), cost=Decimal("0.2"))
     elsewhere = Outcome("ok", "yes", route="a/b", attempts=0, usage=Usage(3, 5), cost=Decimal(0), cached=True)
     write(log, outcomes={0: now, 1: elsewhere, 2: now})
-    told = {row: (o.status, o.attempts, o.usage, o.cost) for row, (_, o) in log.answers("r1").items()}
-    assert told == {
+    rows = {row: (o.status, o.attempts, o.usage, o.cost) for row, (_, o) in log.answers("r1").items()}
+    assert rows == {
         0: ("ok", 3, Usage(6, 9, 1), Decimal("0.3")),
         1: ("ok", 2, Usage(3, 5), Decimal("0.1")),
         2: ("ok", 5, Usage(3, 5, 1), Decimal("0.2")),
         3: ("ok", OK.attempts, OK.usage, OK.cost),
     }
-    found = log.find("r1")
-    assert found is not None
-    assert found.cost == Decimal("0.60012")
+    record = log.find("r1")
+    assert record is not None
+    assert record.cost == Decimal("0.60012")
 
 
 def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path):
@@ -250,8 +256,8 @@ def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path)
         assert isinstance(caught.value, sqlite3.Error), "who can do without a log catches it as what it is"
     run = holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
     assert run.frame()["status"].tolist() == ["ok", "ok"]
-    (told,) = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted) and e.level == "warning"]
-    assert told.startswith(f"The run log {path} cannot be written (file is not a database). Answers are kept in memory only")
+    (warning,) = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted) and e.level == "warning"]
+    assert warning.startswith(f"The run log {path} cannot be written (file is not a database). Answers are kept in memory only")
     path.rename(home / "broken.sqlite")
     holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
     runlog.close()

@@ -15,7 +15,7 @@ from holynb import loop, runlog
 from holynb.config import settings
 from holynb.pricing.spending import Spent
 from holynb.run import session
-from holynb.runlog.store import RunRecord
+from holynb.runlog import RunRecord
 from holynb.ui.cell import sidecar
 from holynb.ui.output import plots
 from holynb.ui.panel import dash

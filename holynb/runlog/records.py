@@ -1,0 +1,159 @@
+"""Runs, requests and answers as facts, and as rows of the run log's tables. Pure; knows no connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from holynb.types import Ended, Failed, Message, Outcome, Sampling, Usage
+
+__all__ = [
+    "RunRecord",
+    "StoredRow",
+    "answer_row",
+    "attempt_row",
+    "outcome",
+    "printable",
+    "request_row",
+    "run_record",
+    "run_row",
+    "stored_row",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as stored. `ok`, `failed` and `cost` are counted from its answers; `cost` is None where no answer has one."""
+
+    id: str
+    name: str | None
+    route: str
+    n: int
+    started: float
+    ended: float | None = None
+    status: str = "running"
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    ok: int = 0
+    failed: int = 0
+    cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A request as it was sent, to send it again. `label`: of the index, as JSON; no `messages`: skipped; `route`: None in older logs."""
+
+    row: int
+    sample: int
+    key: str | None
+    label: Any
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    route: str | None = None
+
+
+def printable(value: Any) -> Any:
+    """`value` without lone surrogates, which SQLite refuses; a broken answer must not lose the whole group of statements."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) and not value.isascii() else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=True, default=str)
+
+
+def run_row(record: RunRecord) -> tuple[Any, ...]:
+    """Parameters of RUN_UPSERT."""
+    return (record.id, record.name, record.route, record.n, record.started, json.dumps(record.spec, default=str))
+
+
+def request_row(run: str, r: StoredRow) -> tuple[Any, ...]:
+    """Parameters of REQUEST_UPSERT."""
+    return (run, r.row, r.sample, r.key, _json(r.label), _body(r))
+
+
+def attempt_row(run: str, event: Failed) -> tuple[Any, ...]:
+    """Parameters of ATTEMPT_INSERT."""
+    u = event.usage or Usage()
+    row = (run, event.row, event.attempt, event.route, event.at, event.kind, event.message, event.wait, u.tokens_in, u.tokens_out)
+    return (*map(printable, row), printable(event.raw))
+
+
+def _body(r: StoredRow) -> str:
+    s = r.sampling
+    return _json(
+        {
+            "messages": [[m.role, m.content] for m in r.messages],
+            "route": r.route,
+            "max_tokens": s.max_tokens,
+            "temperature": s.temperature,
+            "top_p": s.top_p,
+            "stop": list(s.stop),
+            "seed": s.seed,
+            "extra": dict(s.extra),
+        }
+    )
+
+
+def stored_row(row: int, sample: int, key: str | None, label: str | None, body: str) -> StoredRow:
+    """A request from its columns."""
+    fields = json.loads(body)
+    messages, route = tuple(Message(*m) for m in fields.pop("messages")), fields.pop("route", None)
+    return StoredRow(row, sample, key, json.loads(label or "null"), messages, Sampling(**{**fields, "stop": tuple(fields["stop"])}), route)
+
+
+def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tuple[Any, ...]:
+    """Parameters of ANSWER_UPSERT."""
+    o, u = event.outcome, event.outcome.usage
+    row = (
+        run,
+        event.row,
+        key,
+        int(shared),
+        event.at,
+        o.status,
+        o.text,
+        o.error_type,
+        o.error,
+        o.route,
+        o.model,
+        o.attempts,
+        u.tokens_in,
+        u.tokens_out,
+        u.tokens_cached,
+        u.tokens_cache_write,
+        None if o.cost is None else str(o.cost),
+        o.latency_s,
+        o.ttft_s,
+        o.finish_reason,
+        int(o.cached),
+    )
+    return tuple(map(printable, row))
+
+
+def outcome(columns: Sequence[Any]) -> Outcome:
+    """An outcome from ANSWER_COLUMNS."""
+    status, text, error_type, error, route, model, attempts, t_in, t_out, t_cached, t_write, cost, latency, ttft, finish, cached = columns
+    return Outcome(
+        status,
+        text,
+        error_type,
+        error,
+        route,
+        model,
+        attempts,
+        Usage(t_in, t_out, t_cached, t_write),
+        None if cost is None else Decimal(cost),
+        latency,
+        ttft,
+        finish,
+        bool(cached),
+    )
+
+
+def run_record(row: Sequence[Any]) -> RunRecord:
+    """A run from its columns and the counts and costs of its answers."""
+    id_, name, route, n, started, ended, status, spec, ok, failed, costs = row
+    cost = sum((Decimal(c) for c in costs.split(",")), Decimal()) if costs else None
+    return RunRecord(id_, name, route, n, started, ended, status, json.loads(spec), ok, failed, cost)

@@ -1,0 +1,56 @@
+"""The run log's tables and the statements that write them. SQL only; knows no connection.
+
+The statement ANSWER_UPSERT needs the function `plus`, which the writer defines (`writer`).
+"""
+
+from __future__ import annotations
+
+from holynb.runlog import ledger
+
+__all__ = ["ANSWER_COLUMNS", "ANSWER_UPSERT", "ATTEMPT_INSERT", "REQUEST_UPSERT", "RUN_UPSERT", "SCHEMA"]
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS runs(
+  id TEXT PRIMARY KEY, name TEXT, route TEXT NOT NULL, n INTEGER NOT NULL, started REAL NOT NULL, ended REAL,
+  status TEXT NOT NULL DEFAULT 'running', spec TEXT NOT NULL DEFAULT '{}');
+CREATE INDEX IF NOT EXISTS runs_name ON runs(name) WHERE name IS NOT NULL;
+CREATE TABLE IF NOT EXISTS requests(
+  run TEXT NOT NULL, row INTEGER NOT NULL, sample INTEGER NOT NULL, key TEXT, label TEXT, body TEXT NOT NULL,
+  PRIMARY KEY(run, row, sample)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS attempts(
+  run TEXT NOT NULL, row INTEGER NOT NULL, attempt INTEGER NOT NULL, route TEXT NOT NULL, at REAL NOT NULL,
+  kind TEXT NOT NULL, message TEXT, wait REAL, tokens_in INTEGER, tokens_out INTEGER, raw TEXT);
+CREATE INDEX IF NOT EXISTS attempts_run ON attempts(run, row);
+CREATE TABLE IF NOT EXISTS answers(
+  run TEXT NOT NULL, row INTEGER NOT NULL, key TEXT, shared INTEGER NOT NULL, at REAL NOT NULL, status TEXT NOT NULL,
+  text TEXT, error_type TEXT, error TEXT, route TEXT, model TEXT, attempts INTEGER NOT NULL, tokens_in INTEGER, tokens_out INTEGER,
+  tokens_cached INTEGER, tokens_cache_write INTEGER, cost TEXT, latency_s REAL, ttft_s REAL, finish_reason TEXT,
+  cached INTEGER NOT NULL, PRIMARY KEY(run, row)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' AND shared = 1;
+"""
+#: All or nothing: two kernels that open an older log at once must not both fill its payments.
+SCHEMA = f"BEGIN IMMEDIATE;{TABLES}{ledger.TABLE}COMMIT;"
+
+#: A row that is sent again (resumed, `--only failed`) replaces its answer and adds to its tokens and cost; an answer from the cache carries
+#: tokens that were paid elsewhere.
+ADD_TOKENS = ", ".join(
+    f"{n}=CASE WHEN answers.cached OR excluded.cached THEN excluded.{n} "
+    f"ELSE coalesce(answers.{n}+excluded.{n}, excluded.{n}, answers.{n}) END"
+    for n in ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write")
+)
+ANSWER_UPSERT = f"""INSERT INTO answers VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ON CONFLICT(run, row) DO UPDATE SET key=excluded.key, shared=excluded.shared, at=excluded.at, status=excluded.status, text=excluded.text,
+error_type=excluded.error_type, error=excluded.error, route=excluded.route, model=excluded.model,
+attempts=answers.attempts+excluded.attempts, {ADD_TOKENS}, cost=plus(answers.cost, excluded.cost), latency_s=excluded.latency_s,
+ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached"""
+REQUEST_UPSERT = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"
+ATTEMPT_INSERT = "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?,?)"
+RUN_UPSERT = (
+    "INSERT INTO runs(id, name, route, n, started, spec) VALUES(?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
+    "status='running', ended=NULL, n=excluded.n, route=excluded.route, spec=excluded.spec"
+)
+#: What `records.outcome` takes.
+ANSWER_COLUMNS = (
+    "status, text, error_type, error, route, model, attempts, tokens_in, tokens_out, tokens_cached, tokens_cache_write, cost, "
+    "latency_s, ttft_s, finish_reason, cached"
+)
