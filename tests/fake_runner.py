@@ -5,38 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from holynb.pool.protocol import Emit, Job, JobRunner, RankStats
 
 #: Tokens of a prompt and its answer that fit.
 ROOM = 4000
 
 
-@dataclass(frozen=True)
-class Job:
-    id: int
-    ids: tuple[int, ...]
-    max_new: int
-    temperature: float
-    top_p: float
-    top_k: int
-    seed: int | None
-    eos: tuple[int, ...]
-    ignore_eos: bool = False
-    grammar: str | None = None
-
-
-@dataclass(frozen=True)
-class Emit:
-    id: int
-    tokens: tuple[int, ...]
-    finish: str | None = None
-    note: str | None = None
-    cached: int = 0
-
-
-class Runner:
+class Runner(JobRunner):
     """`HOLYNB_FAKE_STEP` is the seconds of a step; `HOLYNB_FAKE_FAIL` ends the load with an error; a prompt that holds `!boom` ends a step with one.
 
     One that holds `!oom` is given up for lack of memory; under one that holds `!tight` memory runs out at its second token, and costs it nothing.
@@ -51,7 +29,6 @@ class Runner:
         self._pause = float(os.environ.get("HOLYNB_FAKE_STEP", "0.001"))
         self._waiting: list[Job] = []
         self._running: dict[int, tuple[Job, int]] = {}
-        self._steps = 0
 
     def add(self, job: Job) -> None:
         if len(job.ids) + job.max_new > ROOM:
@@ -75,7 +52,6 @@ class Runner:
 
     def step(self) -> list[Emit]:
         time.sleep(self._pause)
-        self._steps += 1
         while self._waiting and len(self._running) < int(os.environ.get("HOLYNB_FAKE_BATCH", "4")):
             job = self._waiting.pop(0)
             self._running[job.id] = (job, 0)
@@ -96,14 +72,13 @@ class Runner:
                 del self._running[number]
         return out
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> RankStats:
         return {
             "running": len(self._running),
             "waiting": len(self._waiting),
             "kv_used": sum(at for _, at in self._running.values()),
             "kv_total": ROOM,
             "max_len": self._max_len,
-            "steps": self._steps,
             "device": "cpu",
             "memory_used": 100,
             "memory_total": 1000,

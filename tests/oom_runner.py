@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from holynb.pool.engine.runner import Emit, Job
 from holynb.pool.engine.runner import Runner as Real
+from holynb.pool.protocol import Emit
 
-__all__ = ["Job", "Runner"]
+__all__ = ["Runner"]
 
 
 class Runner(Real):

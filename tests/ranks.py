@@ -100,8 +100,9 @@ def interpreted(folder: Path, mesh: Any) -> Any:
 
 
 def main() -> None:
-    from holynb.pool.engine.runner import Job, Runner
+    from holynb.pool.engine.runner import Runner
     from holynb.pool.fit.mesh import Mesh
+    from holynb.pool.protocol import Job
 
     folder, tensor, pipe, micro, rank, address, engine = sys.argv[1:]
     mesh = Mesh(int(tensor), int(pipe), int(rank), int(micro), address)

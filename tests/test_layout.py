@@ -46,6 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool": (
         "fit | models",
+        "protocol",
         "advice | engine | server | worker",
         "vllm",
     ),

@@ -1,8 +1,8 @@
 """Main of a rank: a runner's loop on this thread, control frames on another. Knows no HTTP, no prompts and no text.
 
-In: load (once), add, cancel, stop, ping. Out: ready or failed, then one `step` frame per decode step, `refused` for a job that can
-never fit, `stats` about twice a second, and `pong` at once, also in the middle of a step. The control socket's end means that the server is gone: the process ends at once.
-A rank that does not lead its replica is told of no jobs: it does as the leader does, and says only its stats.
+The frames are those of `protocol`: one LoadModel in, then jobs; out RankReady or RankFailed, one StepOutput per decode step, stats about
+twice a second, and Pong at once, also in the middle of a step. The end of the control socket means that the server is gone: the process
+exits at once. A rank that does not lead its replica receives no jobs: it repeats the leader's steps and sends only its stats.
 """
 
 from __future__ import annotations
@@ -15,108 +15,146 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from socket import socket
-from typing import Any
 
-from holynb.pool.fit import Mesh
+from holynb.pool import protocol
+from holynb.pool.protocol import (
+    AddJob,
+    CancelJob,
+    Frame,
+    Job,
+    JobRefused,
+    JobRunner,
+    LoadModel,
+    Ping,
+    Pong,
+    ProtocolError,
+    RankFailed,
+    RankReady,
+    RankStats,
+    StatsUpdate,
+    StepOutput,
+    StopRank,
+)
 from kernels_support.jupyter import shortage, supervisor, wire
 
 __all__ = ["Worker", "main"]
 
 #: Seconds between two stats frames while there is work, and while there is none.
-_STATS, _IDLE = 0.5, 2.0
+_STATS_S, _IDLE_STATS_S = 0.5, 2.0
 
 
 class Worker:
-    """One rank. `runner` is `module:Class`; the module also has the `Job` that the class takes."""
+    """One rank. `runner` is `module:Class`, the class a `protocol.JobRunner`."""
 
     def __init__(self, sock: socket, runner: str) -> None:
         self._sock = sock
         self._module, _, self._class = runner.partition(":")
-        self._in: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
-        self._speaking = threading.Lock()
-        self._said: dict[str, Any] = {}
-        self._said_at = 0.0
-        self._idle = True
+        self._inbox: queue.SimpleQueue[Frame | wire.WireError] = queue.SimpleQueue()
+        self._send_lock = threading.Lock()
+        self._last_stats: RankStats = {}
+        self._last_stats_at = 0.0
+        self._was_idle = True
 
     def run(self) -> int:
-        """Load, serve, and return the exit code. What goes wrong is said in a frame and, with its traceback, in the log."""
-        threading.Thread(target=self._listen, name="holynb-control", daemon=True).start()
+        """Load, serve, and return the exit code. An error is sent in a frame and, with its traceback, written to the log."""
+        threading.Thread(target=self._receive, name="holynb-control", daemon=True).start()
         try:
-            load = self._in.get()
-            module = importlib.import_module(self._module)
-            mesh = {"mesh": Mesh(**load.pop("mesh"))} if "mesh" in load else {}
-            runner = getattr(module, self._class)(Path(load.pop("folder")), **{k: v for k, v in load.items() if k != "t"}, **mesh)
-            self._send({"t": "ready", "stats": runner.stats()})
-            if mesh and mesh["mesh"].rank:
-                runner.follow(lambda: self._say(runner))
+            load = self._await_load()
+            runner = self._load(load)
+            self._send(RankReady(runner.stats()))
+            if load.mesh is not None and load.mesh.rank:
+                runner.follow(lambda: self._report_stats(runner))
             else:
-                self._serve(runner, module.Job)
+                self._serve(runner)
                 runner.close()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the server must hear of it before this process ends
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the server must know of it before this process ends
             traceback.print_exc()
-            self._send({"t": "failed", "message": f"{type(exc).__name__}: {exc}".removesuffix(": "), "oom": shortage.is_out_of_memory(exc)})
+            self._send(RankFailed(f"{type(exc).__name__}: {exc}".removesuffix(": "), oom=shortage.is_out_of_memory(exc)))
             return 1
         return 0
 
-    def _listen(self) -> None:
-        for frame in wire.frames(self._sock):
-            if frame["t"] == "ping":
-                self._send({"t": "pong"})
-            else:
-                self._in.put(frame)
-        os._exit(0)  # the server is gone, and a step under way must not keep the device
+    def _await_load(self) -> LoadModel:
+        frame = self._next(self._inbox.get())
+        if not isinstance(frame, LoadModel):
+            raise ProtocolError(f"a {frame.kind!r} frame before the model was loaded")
+        return frame
 
-    def _serve(self, runner: Any, job: Any) -> None:
+    def _load(self, load: LoadModel) -> JobRunner:
+        new: Callable[..., JobRunner] = getattr(importlib.import_module(self._module), self._class)
+        return new(Path(load.folder), device=load.device, dtype=load.dtype, max_len=load.max_len, memory=load.memory, mesh=load.mesh)
+
+    def _receive(self) -> None:
+        try:
+            for message in wire.frames(self._sock):
+                frame = protocol.decode(message)
+                if isinstance(frame, Ping):
+                    self._send(Pong())
+                else:
+                    self._inbox.put(frame)
+        except wire.WireError as exc:
+            self._inbox.put(exc)
+        else:
+            os._exit(0)  # the server is gone, and a step in flight must not keep the device
+
+    def _serve(self, runner: JobRunner) -> None:
         while True:
-            for frame in self._frames(wait=runner.idle):
-                if frame["t"] == "stop":
-                    return
-                self._obey(frame, runner, job)
+            for frame in self._pending(wait=runner.idle):
+                match frame:
+                    case StopRank():
+                        return
+                    case AddJob(job):
+                        self._add(runner, job)
+                    case CancelJob(number):
+                        runner.cancel(number)
+                    case _:
+                        raise ProtocolError(f"a {frame.kind!r} frame to a rank that is loaded")
             if not runner.idle:
                 emits = runner.step()
                 if emits:
-                    said = [[e.id, list(e.tokens), e.finish, e.note, *([e.cached] if e.cached else [])] for e in emits]
-                    self._send({"t": "step", "e": said})
-            self._say(runner)
+                    self._send(StepOutput(tuple(emits)))
+            self._report_stats(runner)
 
-    def _frames(self, *, wait: bool) -> list[wire.Frame]:
-        """All that came; with `wait`, at least one, or none after a while."""
-        found: list[wire.Frame] = []
+    def _pending(self, *, wait: bool) -> list[Frame]:
+        """All frames received so far; with `wait`, at least one, or none after a while. Raises WireError."""
+        frames: list[Frame] = []
         try:
-            found.append(self._in.get(timeout=_IDLE) if wait else self._in.get_nowait())
+            frames.append(self._next(self._inbox.get(timeout=_IDLE_STATS_S) if wait else self._inbox.get_nowait()))
             while True:
-                found.append(self._in.get_nowait())
+                frames.append(self._next(self._inbox.get_nowait()))
         except queue.Empty:
-            return found
+            return frames
 
-    def _obey(self, frame: wire.Frame, runner: Any, job: Any) -> None:
-        if frame["t"] == "cancel":
-            runner.cancel(frame["id"])
-            return
-        said = frame["job"]
+    @staticmethod
+    def _next(item: Frame | wire.WireError) -> Frame:
+        if isinstance(item, wire.WireError):
+            raise item
+        return item
+
+    def _add(self, runner: JobRunner, job: Job) -> None:
         try:
-            runner.add(job(**{**said, "ids": tuple(said["ids"]), "eos": tuple(said["eos"])}))
+            runner.add(job)
         except ValueError as exc:
-            self._send({"t": "refused", "id": said["id"], "message": str(exc)})
+            self._send(JobRefused(job.id, str(exc)))
 
-    def _say(self, runner: Any) -> None:
-        """Stats, where they are due; the end of the work is always due, or the last figures would stand for seconds."""
+    def _report_stats(self, runner: JobRunner) -> None:
+        """Send stats, where they are due. They are always due at the end of the work, or the last figures would stand for seconds."""
         now, idle = time.monotonic(), runner.idle
-        if now - self._said_at < _STATS and idle == self._idle:
+        if now - self._last_stats_at < _STATS_S and idle == self._was_idle:
             return
-        self._idle = idle
-        self._said_at = now
+        self._was_idle = idle
+        self._last_stats_at = now
         stats = runner.stats()
-        if stats != self._said:
-            self._said = stats
-            self._send({"t": "stats", "stats": stats})
+        if stats != self._last_stats:
+            self._last_stats = stats
+            self._send(StatsUpdate(stats))
 
-    def _send(self, frame: wire.Frame) -> None:
+    def _send(self, frame: Frame) -> None:
         try:
-            with self._speaking:  # two threads speak, and a frame that is cut in two is none
-                self._sock.sendall(wire.encode(frame))
+            with self._send_lock:  # two threads send, and their frames must not interleave
+                self._sock.sendall(wire.encode(protocol.encode(frame)))
         except OSError:
             os._exit(0)  # as at the socket's end
 
@@ -126,12 +164,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.worker", description=__doc__)
     parser.add_argument("--tag", default="holynb-pool")
     parser.add_argument("--runner", default="holynb.pool.engine.runner:Runner")
-    said = parser.parse_args(argv)
-    return Worker(supervisor.control(), said.runner).run()
+    args = parser.parse_args(argv)
+    return Worker(supervisor.control(), args.runner).run()
 
 
 if __name__ == "__main__":
-    ended = main()
+    exit_code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(ended)  # NCCL and CUDA may wait for ever for a peer in Python's own ending; the system's frees the device at once
+    os._exit(exit_code)  # NCCL and CUDA may wait for ever for a peer at interpreter shutdown; the system frees the device at once

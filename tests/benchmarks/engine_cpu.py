@@ -23,7 +23,7 @@ def prompts(batch: int, vocab: int) -> list[list[int]]:
 
 
 def ours(runner: Any, asked: list[list[int]], new: int) -> tuple[float, list[list[int]]]:
-    from holynb.pool.engine.runner import Job
+    from holynb.pool.protocol import Job
 
     begin = time.process_time()
     for i, ids in enumerate(asked):

@@ -50,7 +50,8 @@ START = """
 import sys, time
 begin = float(sys.argv[2])
 from pathlib import Path
-from holynb.pool.engine.runner import Job, Runner
+from holynb.pool.engine.runner import Runner
+from holynb.pool.protocol import Job
 runner = Runner(Path(sys.argv[1]), device="cuda:0", max_len=2112)
 loaded = time.time() - begin
 runner.add(Job(0, tuple(range(5, 133)), 8, 0.6, ignore_eos=True))
@@ -79,7 +80,7 @@ def lengths(work: str) -> list[tuple[int, int]]:
 
 
 def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, float]:
-    from holynb.pool.engine.runner import Job
+    from holynb.pool.protocol import Job
 
     dice, vocab = random.Random(seed), runner.spec.vocab
     asked = [Job(i, tuple(dice.randrange(vocab) for _ in range(p)), n, 0.6, seed=i, ignore_eos=True) for i, (p, n) in enumerate(pairs)]

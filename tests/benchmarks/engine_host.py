@@ -16,8 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from holynb.pool.engine.cache import Blocks
 from holynb.pool.engine.inputs import DecodeBatch
 from holynb.pool.engine.scheduler import BatchScheduler
-from holynb.pool.engine.sequence import Job, Seq, Step
+from holynb.pool.engine.sequence import Seq, Step
 from holynb.pool.fit.limits import BatchLimits
+from holynb.pool.protocol import Job
 
 ROWS, PROMPT, NEW = 256, 128, 128
 

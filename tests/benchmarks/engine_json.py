@@ -77,7 +77,8 @@ def ask(path: str, i: int) -> str:
 def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
     """The engine alone. Rows with a schema often end early: rates are of what each wrote."""
     from holynb.pool.engine import constrained
-    from holynb.pool.engine.runner import Job, Runner
+    from holynb.pool.engine.runner import Runner
+    from holynb.pool.protocol import Job
     from holynb.pool.server.grammar import checked
     from holynb.pool.server.tokenizer import ChatTokenizer
 

@@ -27,9 +27,10 @@ from torch.nn.functional import scaled_dot_product_attention, silu
 from holynb.pool.engine.cache import pages
 from holynb.pool.engine.load import load, made_up, opened
 from holynb.pool.engine.model import Decoder, Layer, Pass, Weights, rope_table
-from holynb.pool.engine.sequence import Job, PrefillChunk, Seq
+from holynb.pool.engine.sequence import PrefillChunk, Seq
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read
+from holynb.pool.protocol import Job
 
 LENGTH, LAST, PAGE = 200, 64, 16
 SIZES["tiny"] = {

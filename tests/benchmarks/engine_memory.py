@@ -62,9 +62,10 @@ def gpu(size: str, rows: int, prompt: int, new: int) -> None:
     from engine_gpu import folder
 
     from holynb.pool.engine.load import made_up
-    from holynb.pool.engine.runner import Job, Runner
+    from holynb.pool.engine.runner import Runner
     from holynb.pool.fit import plan
     from holynb.pool.fit.spec import read
+    from holynb.pool.protocol import Job
 
     path = folder(size, Path(tempfile.mkdtemp()))
     runner = Runner(path, device="cuda:0", max_len=2112, source=made_up(read(path), "cuda:0", torch.bfloat16))
@@ -108,8 +109,9 @@ def main() -> None:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     import torch
 
-    from holynb.pool.engine.runner import Job, Runner
+    from holynb.pool.engine.runner import Runner
     from holynb.pool.fit import plan
+    from holynb.pool.protocol import Job
 
     x = torch.randn(64, 64)
     torch.nn.functional.linear(x, x)  # what the libraries take for themselves

@@ -75,8 +75,9 @@ def child(path: str, shape: str, rank: int, device: str, address: str, work: str
     """One rank. The leader says JSON lines: ready, then one a work."""
     import faulthandler
 
-    from holynb.pool.engine.runner import Job, Runner
+    from holynb.pool.engine.runner import Runner
     from holynb.pool.fit.mesh import Mesh
+    from holynb.pool.protocol import Job
 
     faulthandler.dump_traceback_later(110)
     tensor, pipe, micro = map(int, shape.split(","))

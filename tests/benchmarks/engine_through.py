@@ -30,7 +30,7 @@ def prompts(rows: int, turn: int) -> list[str]:
 
 def alone(runner: Any, asked: list[tuple[int, ...]], eos: tuple[int, ...], new: int) -> tuple[float, float, int]:
     """Wall seconds, CPU seconds and tokens of the engine by itself."""
-    from holynb.pool.engine.runner import Job
+    from holynb.pool.protocol import Job
 
     wall, cpu, tokens = time.perf_counter(), time.process_time(), 0
     for i, ids in enumerate(asked):

@@ -25,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from holynb.pool.engine import runner as native  # noqa: E402
-from holynb.pool.engine.runner import Job  # noqa: E402, F401 - the worker takes it from here
 
 SHAPES: dict[str, dict[str, Any]] = {
     "8b": {

@@ -20,9 +20,10 @@ from holynb.pool.engine import graphs as module  # noqa: E402
 from holynb.pool.engine.cache import Blocks  # noqa: E402
 from holynb.pool.engine.graphs import Graphs  # noqa: E402
 from holynb.pool.engine.pipeline import Alone  # noqa: E402
-from holynb.pool.engine.runner import Job, Runner  # noqa: E402
+from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
+from holynb.pool.protocol import Job  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 LIMITS = BatchLimits(batch=4, chunk=128, max_len=256)

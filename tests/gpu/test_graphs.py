@@ -22,10 +22,11 @@ pytest.importorskip("triton")
 from holynb.pool.engine import graphs as module  # noqa: E402
 from holynb.pool.engine.cache import Blocks  # noqa: E402
 from holynb.pool.engine.graphs import Graphs  # noqa: E402
-from holynb.pool.engine.runner import Job, Runner  # noqa: E402
+from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
+from holynb.pool.protocol import Job  # noqa: E402
 from holynb.pool.server.grammar import checked  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"

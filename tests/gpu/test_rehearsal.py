@@ -21,10 +21,11 @@ from holynb.pool.engine.load import load, opened  # noqa: E402
 from holynb.pool.engine.model import Decoder, Joins  # noqa: E402
 from holynb.pool.engine.pipeline import Alone  # noqa: E402
 from holynb.pool.engine.precompile import launches  # noqa: E402
-from holynb.pool.engine.runner import Job, Runner  # noqa: E402
+from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 from holynb.pool.fit.spec import Spec, read  # noqa: E402
+from holynb.pool.protocol import Job  # noqa: E402
 from kernels_support.gpu import lang  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
 

@@ -80,7 +80,8 @@ def figures(pool: Pool) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> list[str]:
     """What one process answers."""
-    from holynb.pool.engine.runner import Job, Runner
+    from holynb.pool.engine.runner import Runner
+    from holynb.pool.protocol import Job
     from holynb.pool.server.tokenizer import ChatTokenizer
 
     runner, text = Runner(folder), ChatTokenizer(folder)

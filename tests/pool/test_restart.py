@@ -17,10 +17,11 @@ import psutil
 import pytest
 from pool_fake import Pool, Pools
 
+from holynb.pool.protocol import Job, LoadModel
 from holynb.pool.server import config
 from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.rank import Rank, culprit
-from holynb.pool.server.replica import Generation, GenerationRequest, Replica
+from holynb.pool.server.replica import Generation, Replica
 from kernels_support.jupyter.supervisor import Command
 
 HERE = Path(__file__).parent.parent
@@ -136,9 +137,11 @@ def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch:
     path = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
     commands = [Command([sys.executable, "-c", SLOW_TO_DIE, str(tmp_path / "told"), who], env=path) for who in ("victim", "peer")]
 
+    load = LoadModel("/nowhere", "cpu", None, None, 0.9)
+
     async def work() -> str:
         heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        replica = Replica([(c, {}) for c in commands], lambda which, why, left: heard.set_result(why))
+        replica = Replica([(c, load) for c in commands], lambda which, why, left: heard.set_result(why))
         await replica.start()
         why = await asyncio.wait_for(heard, 20)
         await replica.stop()
@@ -162,7 +165,7 @@ def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pyte
         replica = Replica([(command, config.load(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
         await replica.start()
         assert await replica.ready()
-        row = Generation(GenerationRequest(tuple(range(40)), 40, 0.0, 1.0, 0, None, ()))
+        row = Generation(Job(1, tuple(range(40)), 40))
         replica.add(row)
         while len(row.tokens) < 3:  # a step takes longer than the beats that may be missed: a rank that computes answers all the same
             await row.news(0.0)

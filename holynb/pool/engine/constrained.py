@@ -11,7 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holynb.pool.engine.sequence import Job, Seq
+from holynb.pool.engine.sequence import Seq
+from holynb.pool.protocol import Job
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,8 +18,9 @@ from holynb.errors import UserError, closest
 from holynb.pool.engine.cache import Blocks
 from holynb.pool.engine.constrained import GrammarCompiler
 from holynb.pool.engine.scheduler import BatchScheduler
-from holynb.pool.engine.sequence import Emit, Job, Step
+from holynb.pool.engine.sequence import Step
 from holynb.pool.fit import BatchLimits, Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read
+from holynb.pool.protocol import Emit, Job, JobRunner, RankStats
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from holynb.pool.engine.pipeline import Alone
     from holynb.pool.engine.precompile import Precompiler
 
-__all__ = ["Emit", "Job", "Runner"]
+__all__ = ["Runner"]
 
 #: Seconds that a step without anything else to do waits for a grammar.
 _MOMENT = 0.05
@@ -43,7 +44,7 @@ BLOCK = 16
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-class Runner:
+class Runner(JobRunner):
     """Jobs in, tokens out, one step at a time. One thread calls it.
 
     `device`: cpu or cuda:N. `dtype`: None is float32 on CPU and the weights' own on a GPU. `memory`: the share of the device's
@@ -172,7 +173,7 @@ class Runner:
             self.stage.rest()
         return emits
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> RankStats:
         """Counters and sizes, for metrics: tokens, rows, bytes; `memory` is the device's own."""
         b, m = self.batch, device_memory(self.device)
         used = self.blocks.total - self.blocks.free

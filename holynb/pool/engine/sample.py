@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 
 from holynb.pool.engine.constrained import masks
-from holynb.pool.engine.sequence import Job, Seq
+from holynb.pool.engine.sequence import Seq
+from holynb.pool.protocol import Job
 from kernels_support.gpu.masking import mask
 from kernels_support.gpu.sampling import SamplingParams, sample_reference
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 
 from holynb.pool.engine.cache import Blocks, chain
-from holynb.pool.engine.sequence import Emit, Job, PrefillChunk, Seq, Step
+from holynb.pool.engine.sequence import PrefillChunk, Seq, Step
 from holynb.pool.fit import BatchLimits
+from holynb.pool.protocol import Emit, Job
 
 __all__ = ["BatchScheduler"]
 

@@ -1,44 +1,13 @@
-"""What goes into a batch and comes out of it: jobs, sequences, rows, steps. Facts and counters; knows no torch and no policy."""
+"""What a batch is made of: sequences, rows, steps. Facts and counters; knows no torch and no policy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Constraint", "Emit", "Job", "PrefillChunk", "Seq", "Step"]
+from holynb.pool.protocol import Job
 
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One prompt to continue. `ids` are prompt tokens; `eos` end the answer unless `ignore_eos`; temperature 0 is greedy; top_k 0 is all.
-
-    `grammar` (llguidance's own text) is what the answer must be; None: anything.
-    """
-
-    id: int
-    ids: tuple[int, ...]
-    max_new: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = None
-    eos: tuple[int, ...] = ()
-    ignore_eos: bool = False
-    grammar: str | None = None
-
-
-@dataclass(slots=True)
-class Emit:
-    """What a step says of a job: new tokens (the end token is not among them), how it ended, and a note (`admitted`, `oom`).
-
-    `cached`: with `admitted`, how many prompt tokens were found in the cache.
-    """
-
-    id: int
-    tokens: tuple[int, ...] = ()
-    finish: str | None = None
-    note: str | None = None
-    cached: int = 0
+__all__ = ["Constraint", "PrefillChunk", "Seq", "Step"]
 
 
 class Constraint(Protocol):

@@ -5,7 +5,7 @@ from holynb.pool.server.app import Routes, refuse
 from holynb.pool.server.config import PoolConfig, plan_of
 from holynb.pool.server.http import Events, Gone, body, event, unless_gone
 from holynb.pool.server.lifecycle import StartError
-from holynb.pool.server.metrics import Metrics
+from holynb.pool.server.metrics import Metrics, ReplicaStats
 from holynb.pool.server.prepare import weights_folder
 from holynb.pool.server.service import Identity, Service
 
@@ -16,6 +16,7 @@ __all__ = [
     "Identity",
     "Metrics",
     "PoolConfig",
+    "ReplicaStats",
     "Routes",
     "Service",
     "StartError",

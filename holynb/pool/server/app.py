@@ -45,7 +45,7 @@ class _Answer:
 
     @property
     def tokens_in(self) -> int:
-        return sum(len(g.wanted.ids) for g in self.generations[:: self.ask.n])
+        return sum(len(g.job.ids) for g in self.generations[:: self.ask.n])
 
     @property
     def cached(self) -> int:
@@ -117,7 +117,7 @@ class Routes:
 
     async def _begin(self, ask: ApiRequest) -> _Answer:
         text = await self._service.ready()
-        generations = self._service.begin(self._service.wanted(ask, text, await self._grammar(ask)))
+        generations = self._service.begin(self._service.jobs(ask, text, await self._grammar(ask)))
         readings = [Reading(g, text, ask.stop, stream=ask.stream) for g in generations]
         return _Answer(
             ask, api.head(ask, uuid.uuid4().hex, ask.model or self._service.identity.name), generations, readings, time.monotonic()

@@ -8,8 +8,9 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from holynb.pool.fit import Mesh
+from holynb.pool.protocol import LoadModel
 from kernels_support.jupyter.supervisor import Command
 
 __all__ = ["RUNNER", "PoolConfig", "command", "load", "plan_of"]
@@ -76,24 +77,10 @@ def command(plan: PoolConfig, number: int) -> Command:
     return Command(argv, env=env, log=log, cores=_cores(plan, number))
 
 
-def load(plan: PoolConfig, folder: Path, number: int, meet: Path) -> dict[str, Any]:
+def load(plan: PoolConfig, folder: Path, number: int, meet: Path) -> LoadModel:
     """What rank `number` of the whole pool is told to load. `meet` is a file that is not there yet, where its replica's ranks find each other."""
-    said: dict[str, Any] = {
-        "folder": str(folder),
-        "device": plan.devices[number],
-        "dtype": plan.dtype,
-        "max_len": plan.max_len,
-        "memory": plan.memory,
-    }
-    if plan.size > 1:
-        said["mesh"] = {
-            "tensor": plan.tp,
-            "pipe": plan.pp,
-            "rank": number % plan.size,
-            "micro": plan.micro,
-            "address": f"file://{meet}",
-        }
-    return said
+    mesh = Mesh(plan.tp, plan.pp, number % plan.size, plan.micro, f"file://{meet}") if plan.size > 1 else None
+    return LoadModel(str(folder), plan.devices[number], plan.dtype, plan.max_len, plan.memory, mesh)
 
 
 def _cores(plan: PoolConfig, number: int) -> frozenset[int] | None:

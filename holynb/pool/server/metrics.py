@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Histogram", "Metrics", "device", "render"]
+from holynb.pool.protocol import RankStats
+
+__all__ = ["Histogram", "Metrics", "ReplicaStats", "device", "render"]
 
 _TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _BETWEEN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _WHOLE = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+
+
+class ReplicaStats(RankStats, total=False):
+    """A replica's figures: its leader's, with the number of the replica, the figures of all ranks, and the busy share of each stage."""
+
+    replica: int
+    ranks: list[RankStats]
+    stages: list[float]
 
 
 class Histogram:
@@ -61,7 +71,7 @@ class Metrics:
             self.whole.add(seconds)
 
 
-def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) -> str:
+def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats]) -> str:
     """The page of `/metrics`. `replicas` are their last stats; what one does not know is left out, never 0.
 
     A replica is called by the number it says, or its line would be another's where one before it has died.
@@ -81,7 +91,7 @@ def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) 
         ("flights", "holynb_pipeline_batches", "batches under way at a time"),
     )
     for key, name, words in named:
-        values = [(f'{{replica="{i}"}}', s[key]) for i, s in numbered if isinstance(s.get(key), int | float)]
+        values = [(f'{{replica="{i}"}}', value) for i, s in numbered if isinstance(value := s.get(key), int | float)]
         lines += _family(name, "gauge", words, values)
     busy = [(f'{{replica="{i}",stage="{n}"}}', round(share, 4)) for i, s in numbered for n, share in enumerate(s.get("stages", ()))]
     lines += _family("holynb_stage_busy_share", "gauge", "share of the time with work in which a pipeline's stage computes", busy)
@@ -99,7 +109,7 @@ def render(metrics: Metrics, state: str, replicas: Iterable[Mapping[str, Any]]) 
     return "\n".join(lines) + "\n"
 
 
-def device(stats: Mapping[str, Any]) -> dict[str, Any] | None:
+def device(stats: RankStats) -> dict[str, Any] | None:
     """A rank's device and who holds its memory, in bytes; None before the rank has said."""
     if "device" not in stats:
         return None
@@ -124,7 +134,7 @@ def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> 
     return [f"# HELP {name} {words}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in values)]
 
 
-def _memory(numbered: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterable[tuple[str, Any]]:
+def _memory(numbered: Iterable[tuple[int, ReplicaStats]]) -> Iterable[tuple[str, Any]]:
     for i, one in numbered:
         ranks = one.get("ranks") or [one]
         for number, held in enumerate(map(device, ranks)):

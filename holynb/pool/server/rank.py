@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
+from holynb.pool import protocol
+from holynb.pool.protocol import Frame, LoadModel, Ping, Pong, RankFailed, RankReady, RankStats, StatsUpdate
 from kernels_support.jupyter import wire
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
@@ -23,17 +24,15 @@ _ECHOES = ("closed by peer", "reset by peer", "broken pipe", "connection refused
 class Rank:
     """`on_frame` hears what it says, `on_end` once that its socket has ended: it is dead or dying then."""
 
-    def __init__(
-        self, command: Command, load: Mapping[str, Any], on_frame: Callable[[Rank, wire.Frame], None], on_end: Callable[[Rank], None]
-    ) -> None:
-        self.stats: dict[str, Any] = {}
+    def __init__(self, command: Command, load: LoadModel, on_frame: Callable[[Rank, Frame], None], on_end: Callable[[Rank], None]) -> None:
+        self.stats: RankStats = {}
         self.ready = asyncio.Event()
         self.words: str | None = None
         """What it said of its own failure."""
         self.oom = False
         """Its failure was that memory ran out."""
         self.child: Child | None = None
-        self._command, self._load, self._on_frame, self._on_end = command, dict(load), on_frame, on_end
+        self._command, self._load, self._on_frame, self._on_end = command, load, on_frame, on_end
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._spoke = False
@@ -42,12 +41,12 @@ class Rank:
         """Start the process and send it its load. Raises OSError."""
         self.child = spawn(self._command, bound=True)
         reader, self._writer = await asyncio.open_connection(sock=self.child.control)
-        self.send({"t": "load", **self._load})
+        self.send(self._load)
         self._task = asyncio.create_task(self._read(reader))
 
-    def send(self, frame: wire.Frame) -> None:
+    def send(self, frame: Frame) -> None:
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(wire.encode(frame))
+            self._writer.write(wire.encode(protocol.encode(frame)))
 
     def close(self) -> None:
         """End its socket: a rank that lives ends with it."""
@@ -84,8 +83,8 @@ class Rank:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         beat = asyncio.create_task(self._beat())
         try:
-            while (frame := await wire.read(reader)) is not None:
-                self._hear(frame)
+            while (message := await wire.read(reader)) is not None:
+                self._on_message(protocol.decode(message))
         except wire.WireError as exc:
             self.words = f"sent something that is no frame: {exc}"
         finally:
@@ -102,25 +101,29 @@ class Rank:
         missed = 0
         while missed < _BEATS:
             self._spoke = False
-            self.send({"t": "ping"})
+            self.send(Ping())
             await asyncio.sleep(_BEAT_S)
             missed = 0 if self._spoke else missed + 1
         self.words = f"gave no sign of life for {_BEAT_S * _BEATS:g} s: it was stopped, or hung, and is ended"
         await self.kill()
         self.close()
 
-    def _hear(self, frame: wire.Frame) -> None:
-        kind, self._spoke = frame["t"], True
-        if kind in {"ready", "stats"}:
-            self.stats = frame["stats"]
-        if kind == "ready":
-            self.ready.set()
-        elif kind == "failed":
-            self.oom = bool(frame.get("oom"))
-            # CUDA follows its first sentence with a page of figures.
-            self.words = f"ran out of memory ({frame['message'].partition('. ')[0]})" if self.oom else f"failed: {frame['message']}"
-        elif kind != "pong":
-            self._on_frame(self, frame)
+    def _on_message(self, frame: Frame) -> None:
+        self._spoke = True
+        match frame:
+            case Pong():
+                pass
+            case RankReady(stats):
+                self.stats = stats
+                self.ready.set()
+            case StatsUpdate(stats):
+                self.stats = stats
+            case RankFailed(message, oom):
+                self.oom = oom
+                # CUDA follows its first sentence with a page of figures.
+                self.words = f"ran out of memory ({message.partition('. ')[0]})" if oom else f"failed: {message}"
+            case _:
+                self._on_frame(self, frame)
 
 
 def culprit(ranks: list[Rank]) -> Rank:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from holynb.pool.protocol import AddJob, CancelJob, Emit, Frame, Job, JobRefused, LoadModel, StepOutput, StopRank
+from holynb.pool.server.metrics import ReplicaStats
 from holynb.pool.server.rank import Rank, culprit
-from kernels_support.jupyter import shortage, wire
+from kernels_support.jupyter import shortage
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.supervisor import Command
 
-__all__ = ["Generation", "GenerationRequest", "Lost", "Refused", "Replica"]
-
-_numbers = itertools.count(1)
+__all__ = ["Generation", "Lost", "Refused", "Replica"]
 
 #: What to do where memory ran out: each of these leaves more of it for the rows.
 _SMALLER = "Start the pool with a smaller --max-len or --memory, or over more devices (--tp, --pp)"
@@ -41,27 +39,11 @@ class Refused(Exception):
     """The rank can never run this: the prompt and its answer do not fit; says the sizes."""
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """What to generate, as the runner's Job takes it, without its number."""
-
-    ids: tuple[int, ...]
-    max_new: int
-    temperature: float
-    top_p: float
-    top_k: int
-    seed: int | None
-    eos: tuple[int, ...]
-    ignore_eos: bool = False
-    grammar: str | None = None
-
-
 @dataclass(eq=False, slots=True)
 class Generation:
     """One answer being written. Filled by its replica, read by one consumer, both on the server's loop."""
 
-    wanted: GenerationRequest
-    id: int = field(default_factory=lambda: next(_numbers))
+    job: Job
     tokens: list[int] = field(default_factory=list)
     finish: str | None = None
     error: Lost | Refused | None = None
@@ -111,7 +93,7 @@ class Replica:
     """
 
     def __init__(
-        self, ranks: Sequence[tuple[Command, Mapping[str, Any]]], on_end: Callable[[Replica, str, list[Generation]], None], number: int = 0
+        self, ranks: Sequence[tuple[Command, LoadModel]], on_end: Callable[[Replica, str, list[Generation]], None], number: int = 0
     ) -> None:
         self.number = number
         self.live: dict[int, Generation] = {}
@@ -119,21 +101,26 @@ class Replica:
         self.oom = False
         """It ended because the memory of one of its ranks ran out."""
         self.on_tokens: Callable[[Generation, int, float, float], None] = lambda generation, tokens, before, now: None
-        self.ranks = [Rank(command, load, self._hear, self._over) for command, load in ranks]
+        self.ranks = [Rank(command, load, self._on_frame, self._over) for command, load in ranks]
         self._on_end = on_end
         self._dying: asyncio.Task[None] | None = None
         self._stopping = False
 
     @property
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> ReplicaStats:
         """The leader's last figures, weights and cache of all ranks together; in `ranks` everybody's own, in `stages` the busy share of each."""
         every = [r.stats for r in self.ranks]
         if not every[0]:
             return {}
-        sums: dict[str, Any] = {k: sum(s.get(k, 0) for s in every) for k in ("weights_bytes", "kv_bytes") if k in every[0]}
+        figures: ReplicaStats = {**every[0]}  # type: ignore[typeddict-item]  # the keys that are ours follow
+        if "weights_bytes" in figures:
+            figures["weights_bytes"] = sum(s.get("weights_bytes", 0) for s in every)
+        if "kv_bytes" in figures:
+            figures["kv_bytes"] = sum(s.get("kv_bytes", 0) for s in every)
         # The slices of a stage work at the same time: the first one speaks for them.
-        stages = {s["stage"]: s["busy"] for s in reversed(every) if s.get("busy") is not None}
-        return {**every[0], **sums, "replica": self.number, "ranks": every, "stages": [stages[n] for n in sorted(stages)]}
+        stages = {s["stage"]: busy for s in reversed(every) if (busy := s.get("busy")) is not None}
+        figures["replica"], figures["ranks"], figures["stages"] = self.number, every, [stages[n] for n in sorted(stages)]
+        return figures
 
     @property
     def processes(self) -> list[Process]:
@@ -142,7 +129,7 @@ class Replica:
     @property
     def outstanding(self) -> int:
         """Tokens that its generations may still take: prompts not begun and answers not written."""
-        return sum(g.wanted.max_new - len(g.tokens) + (0 if g.tokens else len(g.wanted.ids)) for g in self.live.values())
+        return sum(g.job.max_new - len(g.tokens) + (0 if g.tokens else len(g.job.ids)) for g in self.live.values())
 
     async def start(self) -> None:
         """Start the processes and send them their loads. Raises OSError, once those that did start are gone."""
@@ -164,20 +151,18 @@ class Replica:
         return self.ended is None
 
     def add(self, generation: Generation) -> None:
-        wanted = generation.wanted
-        self.live[generation.id] = generation
-        job = {name: getattr(wanted, name) for name in GenerationRequest.__slots__}
-        self.ranks[0].send({"t": "add", "job": {"id": generation.id, **job}})
+        self.live[generation.job.id] = generation
+        self.ranks[0].send(AddJob(generation.job))
 
     def cancel(self, generation: Generation) -> None:
         """Its row leaves the batch at the next step. Nothing happens where it is over."""
-        if self.live.pop(generation.id, None) is not None:
-            self.ranks[0].send({"t": "cancel", "id": generation.id})
+        if self.live.pop(generation.job.id, None) is not None:
+            self.ranks[0].send(CancelJob(generation.job.id))
 
     async def stop(self, grace: float = 2.0) -> None:
         """End the processes: the leader is asked and lets the others go; what is left after `grace` seconds is killed."""
         self._stopping = True
-        self.ranks[0].send({"t": "stop"})
+        self.ranks[0].send(StopRank())
         await self.ranks[0].gone(grace)
         for rank in self.ranks[1:]:
             rank.close()
@@ -211,42 +196,40 @@ class Replica:
             rank.ready.set()
         self._on_end(self, self.ended, left)
 
-    def _hear(self, rank: Rank, frame: wire.Frame) -> None:
+    def _on_frame(self, rank: Rank, frame: Frame) -> None:
         if rank is not self.ranks[0]:
             return
-        if frame["t"] == "step":
+        if isinstance(frame, StepOutput):
             now = time.monotonic()
-            for number, tokens, finish, note, *cached in frame["e"]:
-                if cached and number in self.live and not self.live[number].admitted:
-                    self.live[number].cached = cached[0]
-                self._emit(number, tokens, (finish, note), now)
-        elif frame["t"] == "refused":
-            self._close(frame["id"], Refused(frame["message"]))
+            for emit in frame.emits:
+                self._emit(emit, now)
+        elif isinstance(frame, JobRefused):
+            self._close(frame.id, Refused(frame.message))
 
-    def _emit(self, number: int, tokens: list[int], end: tuple[str | None, str | None], now: float) -> None:
-        generation = self.live.get(number)
+    def _emit(self, emit: Emit, now: float) -> None:
+        generation = self.live.get(emit.id)
         if generation is None:  # cancelled here, still running there for a step
             return
-        finish, note = end
         first = not generation.admitted
-        generation.admitted = True
-        if note:
-            generation.notes.add(note)
-        if tokens:
-            self.on_tokens(generation, len(tokens), generation.last, now)
-            generation.tokens += tokens
+        if first:
+            generation.admitted, generation.cached = True, emit.cached
+        if emit.note:
+            generation.notes.add(emit.note)
+        if emit.tokens:
+            self.on_tokens(generation, len(emit.tokens), generation.last, now)
+            generation.tokens += emit.tokens
             generation.last = now
-        if finish == "error":
+        if emit.finish == "error":
             code = "oom" if "oom" in generation.notes else "server_error"
             words = {
                 "oom": f"The device's memory does not hold this row, even alone. {_SMALLER}.",
-                "server_error": f"The rank gave this row up: {note}.",
+                "server_error": f"The rank gave this row up: {emit.note}.",
             }
-            self._close(number, Lost(words[code], code))
+            self._close(emit.id, Lost(words[code], code))
             return
-        if finish is not None:
-            generation.finish = finish
-            del self.live[number]
+        if emit.finish is not None:
+            generation.finish = emit.finish
+            del self.live[emit.id]
         generation.wake(now, always=first)
 
     def _close(self, number: int, error: Lost | Refused) -> None:

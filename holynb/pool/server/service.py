@@ -7,15 +7,17 @@ begun anew; where nothing of them was sent yet, the client sees no difference. W
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from holynb.pool.protocol import Job
 from holynb.pool.server.api import ApiError, ApiRequest
 from holynb.pool.server.dispatch import Dispatcher
-from holynb.pool.server.metrics import Metrics, device
-from holynb.pool.server.replica import Generation, GenerationRequest, Lost, Replica
+from holynb.pool.server.metrics import Metrics, ReplicaStats, device
+from holynb.pool.server.replica import Generation, Lost, Replica
 from holynb.pool.server.tokenizer import ChatTokenizer, TemplateError
 
 __all__ = ["Identity", "Service"]
@@ -56,6 +58,7 @@ class Service:
         """Asked where a replica of a ready pool died: whether it is started again. It then joins, or is lost once more."""
         self._replicas: list[Replica] = []
         self._coming = 0
+        self._job_ids = itertools.count(1)
         self._parked: list[Generation] = []
         self._dispatcher: Dispatcher[Replica] = Dispatcher()
 
@@ -74,7 +77,7 @@ class Service:
 
     def open(self, text: ChatTokenizer) -> None:
         """From now on requests are answered."""
-        limits = [int(r.stats["max_len"]) for r in self._replicas if r.stats.get("max_len")]
+        limits = [max_len for r in self._replicas if (max_len := r.stats.get("max_len"))]
         self.text, self.max_len, self.state, self.stage, self.share = text, min([text.context, *limits]), "ready", "ready", None
         self._settled.set()
 
@@ -131,9 +134,11 @@ class Service:
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         return self.text
 
-    def wanted(self, ask: ApiRequest, text: ChatTokenizer, grammar: str | None = None) -> list[GenerationRequest]:
-        """One per choice. Raises ApiError 400 where a prompt leaves no room, or is of no words of this model."""
-        out: list[GenerationRequest] = []
+    def jobs(self, ask: ApiRequest, text: ChatTokenizer, grammar: str | None = None) -> list[Job]:
+        """One per choice; choices of one request get different seeds where one was given. Raises ApiError 400 for a prompt that leaves no room
+        or has unknown tokens.
+        """
+        out: list[Job] = []
         for ids in self._ids(ask, text):
             room = self.max_len - len(ids)
             if room < 1:
@@ -144,28 +149,30 @@ class Service:
                     code="context_length_exceeded",
                 )
             default = text.sampling
-            wanted = GenerationRequest(
-                ids,
-                min(ask.max_tokens or room, room),
-                temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
-                top_p=float((ask.top_p if ask.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
-                top_k=min(max(0, ask.top_k if ask.top_k is not None else int(default.get("top_k", 0))), 2**31 - 1),
-                seed=ask.seed,
-                eos=text.eos,
-                ignore_eos=ask.ignore_eos,
-                grammar=grammar,
-            )
-            out += [wanted] * ask.n
+            for _ in range(ask.n):
+                # Signed 64 bits, in which the largest seed is followed by the smallest.
+                seed = None if ask.seed is None else (ask.seed + len(out) + 2**63) % 2**64 - 2**63
+                job = Job(
+                    next(self._job_ids),
+                    ids,
+                    min(ask.max_tokens or room, room),
+                    temperature=float(ask.temperature if ask.temperature is not None else default.get("temperature", 1.0)),
+                    top_p=float((ask.top_p if ask.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
+                    top_k=min(max(0, ask.top_k if ask.top_k is not None else int(default.get("top_k", 0))), 2**31 - 1),
+                    seed=seed,
+                    eos=text.eos,
+                    ignore_eos=ask.ignore_eos,
+                    grammar=grammar,
+                )
+                out.append(job)
         return out
 
-    def begin(self, wanted: Sequence[GenerationRequest]) -> list[Generation]:
-        """Hand choices to replicas. Choices of one request get different seeds where one was given."""
+    def begin(self, jobs: Sequence[Job]) -> list[Generation]:
+        """Hand jobs to replicas."""
         out = []
-        for i, one in enumerate(wanted):
-            # Signed 64 bits, in which the largest seed is followed by the smallest.
-            seed = None if one.seed is None else (one.seed + i + 2**63) % 2**64 - 2**63
-            generation = Generation(replace(one, seed=seed))
-            self.metrics.tokens_in += len(one.ids)
+        for job in jobs:
+            generation = Generation(job)
+            self.metrics.tokens_in += len(job.ids)
             self._dispatch(generation)
             out.append(generation)
         return out
@@ -195,7 +202,7 @@ class Service:
             "devices": [held for s in self.stats() for rank in s.get("ranks", ()) if (held := device(rank)) is not None],
         }
 
-    def stats(self) -> list[Mapping[str, Any]]:
+    def stats(self) -> list[ReplicaStats]:
         return [r.stats for r in self._replicas]
 
     def _dispatch(self, generation: Generation) -> None:
@@ -204,8 +211,8 @@ class Service:
                 self._parked.append(generation)
                 return
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
-        wanted = generation.wanted
-        self._dispatcher.choose(self._replicas, wanted.ids, len(wanted.ids) + wanted.max_new).add(generation)
+        job = generation.job
+        self._dispatcher.choose(self._replicas, job.ids, len(job.ids) + job.max_new).add(generation)
 
     def _ids(self, ask: ApiRequest, text: ChatTokenizer) -> list[tuple[int, ...]]:
         if not ask.chat:

@@ -10,14 +10,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from holynb.pool.fit import memory
 from holynb.pool.models import embedded
-from holynb.pool.server import Identity, PoolConfig, StartError, lifecycle, plan_of, weights_folder
+from holynb.pool.protocol import RankStats
+from holynb.pool.server import Identity, PoolConfig, ReplicaStats, StartError, lifecycle, plan_of, weights_folder
 from holynb.pool.vllm import reaper, upstream
 from holynb.pool.vllm.relay import Lodger, relay
 from holynb.pool.vllm.upstream import UpstreamError
@@ -45,19 +46,22 @@ class Tenant(Lodger):
         super().__init__(Identity(plan.name, plan.model))
         self.served = plan.name
         self.child: Child | None = None
-        self._engines: list[dict[str, Any]] = []
+        self._engines: list[ReplicaStats] = []
 
     def open_there(self, max_len: int | None) -> None:
         """It answers: from now on requests go on to it."""
         self.max_len, self.state, self.stage, self.share = max_len or 0, "ready", "ready", None
         self._settled.set()
 
-    def hear(self, said: list[dict[str, Any]]) -> None:
+    def hear(self, said: list[ReplicaStats]) -> None:
         """Its own figures, as ours."""
         self._engines = said
-        self.metrics.tokens_in, self.metrics.tokens_out = (sum(one.get(k, 0) for one in said) for k in ("tokens_in", "tokens_out"))
+        self.metrics.tokens_in, self.metrics.tokens_out = (
+            sum(one.get("tokens_in", 0) for one in said),
+            sum(one.get("tokens_out", 0) for one in said),
+        )
 
-    def stats(self) -> list[Mapping[str, Any]]:
+    def stats(self) -> list[ReplicaStats]:
         """One for each engine of a data-parallel vLLM; the first has the memory of all devices."""
         return list(self._engines)
 
@@ -165,7 +169,7 @@ class Tenancy:
         """Hear its figures. Whether there was a page at all."""
         page = await self._get("/metrics")
         if engines := stats(page):
-            engines[0] |= await asyncio.to_thread(_memory, self._plan.devices, child.pid)
+            engines[0]["ranks"] = await asyncio.to_thread(_memory, self._plan.devices, child.pid)
             self._tenant.hear(engines)
         return bool(page)
 
@@ -189,11 +193,11 @@ class Tenancy:
             rendezvous.write(self._plan.run, self.record)
 
 
-def _memory(devices: Sequence[str], session: int) -> dict[str, Any]:
+def _memory(devices: Sequence[str], session: int) -> list[RankStats]:
     """What each device has, and what vLLM's processes hold of it, as ranks say it."""
     pids = [p.pid for p in reaper.members(session)]
     found = [memory.held(d, pids) for d in dict.fromkeys(devices)]
-    return {"ranks": [{"device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours} for m in found]}
+    return [{"device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours} for m in found]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
+
+from holynb.pool.server import ReplicaStats
 
 __all__ = ["progress", "reason", "stats"]
 
@@ -37,7 +39,7 @@ def reason(lines: Sequence[str]) -> str:
     return f"Its last words: {words}" if words else "It said nothing."
 
 
-def stats(page: str) -> list[dict[str, Any]]:
+def stats(page: str) -> list[ReplicaStats]:
     """A replica's figures for each engine on the page of /metrics (data-parallel ones are several). What it does not say is left out."""
     found: dict[str, dict[str, Any]] = {}
     names = {
@@ -60,7 +62,7 @@ def stats(page: str) -> list[dict[str, Any]]:
         share, total = one.pop("used", None), one.get("kv_total")
         if share is not None and total is not None:
             one["kv_used"] = round(share * total)
-    return [found[k] for k in sorted(found)]
+    return [cast("ReplicaStats", found[k]) for k in sorted(found)]
 
 
 def _cache(said: dict[str, str]) -> dict[str, int]:

@@ -15,10 +15,11 @@ from pool_fake import byte_model
 
 from holynb.pool.engine.cache import Blocks
 from holynb.pool.engine.constrained import LONGEST, GrammarCompiler, masks
-from holynb.pool.engine.runner import Job, Runner
+from holynb.pool.engine.runner import Runner
 from holynb.pool.engine.scheduler import BatchScheduler
-from holynb.pool.engine.sequence import Emit, Seq, Step
+from holynb.pool.engine.sequence import Seq, Step
 from holynb.pool.fit.limits import BatchLimits
+from holynb.pool.protocol import Emit, Job
 from holynb.pool.server.grammar import checked
 
 torch = pytest.importorskip("torch")

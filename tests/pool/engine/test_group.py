@@ -9,7 +9,8 @@ import pytest
 import ranks
 import tiny
 
-from holynb.pool.engine.runner import Job, Runner
+from holynb.pool.engine.runner import Runner
+from holynb.pool.protocol import Job
 
 pytest.importorskip("torch")
 

@@ -12,8 +12,9 @@ np = pytest.importorskip("numpy")
 from holynb.pool.engine.cache import Blocks  # noqa: E402
 from holynb.pool.engine.inputs import DecodeBatch, pack, sampling  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
-from holynb.pool.engine.sequence import Job, PrefillChunk, Seq, Step  # noqa: E402
+from holynb.pool.engine.sequence import PrefillChunk, Seq, Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
+from holynb.pool.protocol import Job  # noqa: E402
 
 PAGE = 4
 

@@ -9,8 +9,9 @@ import pytest
 import tiny
 
 from holynb.errors import UserError
-from holynb.pool.engine.runner import Job, Runner
+from holynb.pool.engine.runner import Runner
 from holynb.pool.fit.spec import UnknownModel, parse, read
+from holynb.pool.protocol import Job
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -9,11 +9,12 @@ import tiny
 
 from holynb.errors import UserError
 from holynb.pool.engine.cache import Blocks
-from holynb.pool.engine.runner import Job, Runner
+from holynb.pool.engine.runner import Runner
 from holynb.pool.engine.scheduler import BatchScheduler
-from holynb.pool.engine.sequence import Emit, Step
+from holynb.pool.engine.sequence import Step
 from holynb.pool.fit import plan
 from holynb.pool.fit.limits import BatchLimits
+from holynb.pool.protocol import Emit, Job
 
 torch = pytest.importorskip("torch")
 

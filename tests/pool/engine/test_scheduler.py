@@ -10,8 +10,9 @@ import pytest
 
 from holynb.pool.engine.cache import Blocks
 from holynb.pool.engine.scheduler import BatchScheduler
-from holynb.pool.engine.sequence import Emit, Job, Seq, Step
+from holynb.pool.engine.sequence import Seq, Step
 from holynb.pool.fit.limits import BatchLimits
+from holynb.pool.protocol import Emit, Job
 
 
 def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:

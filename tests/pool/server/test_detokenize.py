@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pool_fake import byte_model
 
+from holynb.pool.protocol import Job
 from holynb.pool.server import detokenize
 from holynb.pool.server.detokenize import Reading, TextPiece
-from holynb.pool.server.replica import Generation, GenerationRequest, Lost
+from holynb.pool.server.replica import Generation, Lost
 from holynb.pool.server.tokenizer import ChatTokenizer
 
 
@@ -25,7 +26,7 @@ class Scene:
     """A generation, somebody who reads it, and what was cancelled."""
 
     def __init__(self, words: ChatTokenizer, stops: Sequence[str] = (), *, stream: bool = True) -> None:
-        self.generation = Generation(GenerationRequest((1,), 100, 0.0, 1.0, 0, None, ()))
+        self.generation = Generation(Job(1, (1,), 100))
         self.reading = Reading(self.generation, words, stops, stream=stream)
         self.cancelled: list[Generation] = []
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.pool.server import dispatch
+from holynb.pool.server.api import ApiRequest
 from holynb.pool.server.dispatch import Dispatcher
-from holynb.pool.server.replica import GenerationRequest
 from holynb.pool.server.service import Identity, Service
 
 HEAD = list(range(40))
@@ -75,5 +76,10 @@ def test_choices_of_one_request_have_seeds_of_64_bits() -> None:
     service, told = Service(Identity("n", "m")), []
     replica = SimpleNamespace(outstanding=0, stats={}, add=told.append)
     service.join(replica)  # type: ignore[arg-type]
-    service.begin([GenerationRequest((1,), 1, temperature=1.0, top_p=1.0, top_k=0, seed=2**63 - 2, eos=())] * 4)
-    assert [g.wanted.seed for g in told] == [2**63 - 2, 2**63 - 1, -(2**63), -(2**63) + 1]
+    service.max_len = 10
+    text: Any = SimpleNamespace(size=9, sampling={}, eos=())
+    jobs = service.jobs(ApiRequest(chat=False, model="m", prompts=((1,),), n=4, seed=2**63 - 2), text)
+    service.begin(jobs)
+    assert [g.job for g in told] == jobs
+    assert len({job.id for job in jobs}) == 4
+    assert [job.seed for job in jobs] == [2**63 - 2, 2**63 - 1, -(2**63), -(2**63) + 1]
