@@ -93,7 +93,7 @@ def _settings() -> Iterator[Check]:
     from holynb.config import settings
 
     settings.current()
-    files = ", ".join(str(p) for p in settings.where()) or "no file; the defaults"
+    files = ", ".join(str(p) for p in settings.config_paths()) or "no file; the defaults"
     yield Check("settings", "works", f"{files}. A cell without a route goes to {settings.route()}")
 
 
@@ -181,7 +181,7 @@ def _keys() -> Iterator[Check]:
     for name, said in settings.providers().items():
         if not said.key or said.key_optional:
             continue
-        source = keys.source(settings.endpoint(Route(name, "*"), api_base=said.base or "https://localhost"))
+        source = keys.describe_source(settings.endpoint(Route(name, "*"), api_base=said.base or "https://localhost"))
         if source.startswith("key in "):
             try:
                 settings.endpoint(Route(name, "*"))

@@ -1,4 +1,4 @@
-"""What happened in a run, in order. Written by the io thread alone; read by anyone, at any pace, without a lock.
+"""The events of a run, in order, and the text of its rows in flight. Written by the io thread alone; read by any thread without a lock.
 
 The list of events only grows, and appending and slicing it are atomic, so a slow reader delays nobody. The text of rows in
 flight is kept beside it, not in it: an hour of streaming must not become an hour of events.
@@ -14,13 +14,15 @@ from typing import Protocol
 
 from holynb.types import Ended, Event, Failed, Noted, Outcome, Usage
 
-__all__ = ["Journal", "Paid", "Sink", "ended"]
+__all__ = ["EventSink", "Journal", "Payment", "payment_at_end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Paid:
-    """One line. `what`: `answer` or `attempt` (a server counted it; `attempt` was no answer), else how a row ended that was not answered
-    by its last attempt: `cached`, `error` (in older logs `cancelled`, too). `cost` is None where no price is known; `at` in seconds since 1970.
+class Payment:
+    """One line of the run log's payments. `cost` is None where no price is known; `at` is in seconds since 1970.
+
+    `what`: `answer` or `attempt` for what a server counted (`attempt` gave no answer); else how a row ended that its last attempt did not
+    answer: `cached`, `error` (in older logs `cancelled`, too).
     """
 
     row: int
@@ -32,35 +34,35 @@ class Paid:
     cost: Decimal | None
 
 
-def ended(event: Ended) -> Paid | None:
-    """The line of a row's end; None where its answer has one already, nobody was asked, or it was only stopped on its way."""
+def payment_at_end(event: Ended) -> Payment | None:
+    """The payment of a row's end. None where its answer has one already, no request was sent, or the row was cancelled on its way."""
     o = event.outcome
     if o.cached:
-        return Paid(event.row, event.at, o.route, o.model, "cached", Usage(), Decimal(0))
-    return Paid(event.row, event.at, o.route, o.model, o.status, Usage(), None) if o.attempts and o.status == "error" else None
+        return Payment(event.row, event.at, o.route, o.model, "cached", Usage(), Decimal(0))
+    return Payment(event.row, event.at, o.route, o.model, o.status, Usage(), None) if o.attempts and o.status == "error" else None
 
 
-class Sink(Protocol):
-    """Where a scheduler writes what happens. `rows[i]` is the outcome of row i, None until it ends."""
+class EventSink(Protocol):
+    """Where a scheduler writes. `rows[i]` is the outcome of row i, None until it ends."""
 
     @property
     def rows(self) -> list[Outcome | None]: ...
 
     def append(self, event: Event) -> Awaitable[None] | None:
-        """Add an event. Returns something to wait for where it must be on disk first."""
+        """Add an event. Returns an awaitable where the event must be on disk before the next step."""
 
-    def pay(self, paid: Paid) -> None:
-        """What an attempt came to."""
+    def record_payment(self, payment: Payment) -> None:
+        """Record the tokens and dollars of an attempt."""
 
-    def say(self, row: int, text: str) -> None:
-        """A piece of the answer of a row in flight."""
+    def append_text(self, row: int, text: str) -> None:
+        """Add a piece to the answer of a row in flight."""
 
-    def partial(self, row: int) -> str | None:
+    def partial_text(self, row: int) -> str | None:
         """The text so far of a row in flight; None where there is none."""
 
 
-#: An event that is older than the one before by more than this many seconds says that the wall clock was set back, not that a thread was late.
-SET_BACK_S = 5.0
+#: An event older than the one before it by more than this many seconds means that the wall clock was set back, not that a thread was late.
+CLOCK_SET_BACK_S = 5.0
 
 
 class Journal:
@@ -69,9 +71,9 @@ class Journal:
     def __init__(self, n: int) -> None:
         self.rows: list[Outcome | None] = [None] * n
         self._events: list[Event] = []
-        self._live: dict[int, list[str]] = {}
+        self._texts: dict[int, list[str]] = {}
         self.ended = 0
-        self._at = self._behind = 0.0
+        self._last_at = self._clock_offset = 0.0
 
     # -- writing: the io thread ------------------------------------------------------------------------------------
     def append(self, event: Event) -> None:
@@ -79,70 +81,70 @@ class Journal:
         self.add(event)
 
     def add(self, event: Event) -> Event:
-        """Add an event, and return it as it stands here: times go on where a clock is set back.
+        """Add an event, and return it as stored: where the wall clock was set back, its time is moved on to stay in order.
 
-        Raises RuntimeError for a second end of a row: exactly one each is what readers count on.
+        Raises RuntimeError for a second end of a row: readers count on exactly one.
         """
-        if event.at + self._behind < self._at - SET_BACK_S:
-            self._behind = self._at - event.at
-        if self._behind:
-            event = replace(event, at=event.at + self._behind)
-        self._at = event.at
+        if event.at + self._clock_offset < self._last_at - CLOCK_SET_BACK_S:
+            self._clock_offset = self._last_at - event.at
+        if self._clock_offset:
+            event = replace(event, at=event.at + self._clock_offset)
+        self._last_at = event.at
         if isinstance(event, Ended):
             if self.rows[event.row] is not None:
                 raise RuntimeError(f"row {event.row} ended twice")
             self.rows[event.row] = event.outcome
             self.ended += 1
-            self._live.pop(event.row, None)
+            self._texts.pop(event.row, None)
         elif isinstance(event, Failed):
-            self._live.pop(event.row, None)
+            self._texts.pop(event.row, None)
         self._events.append(event)
         return event
 
-    def pay(self, paid: Paid) -> None:
-        """Nothing: what an attempt came to is for the run log. Readers see the sum in the row's end."""
+    def record_payment(self, payment: Payment) -> None:
+        """Nothing: payments are for the run log. Readers see the sum in the row's end."""
 
-    def say(self, row: int, text: str) -> None:
-        """A piece of the answer of a row in flight."""
-        parts = self._live.get(row)
+    def append_text(self, row: int, text: str) -> None:
+        """Add a piece to the answer of a row in flight."""
+        parts = self._texts.get(row)
         if parts is None:
-            self._live[row] = [text]
+            self._texts[row] = [text]
         else:
             parts.append(text)
 
-    def tell(self, row: int, text: str) -> None:
-        """What is to be seen of a row in flight in place of an answer; the next such line takes its place."""
-        self._live[row] = [*("" for _ in self._live.get(row, ())), text]
+    def replace_text(self, row: int, text: str) -> None:
+        """Show `text` for a row in flight, in place of all before it. The number of pieces still grows, so that readers see a change."""
+        self._texts[row] = [*("" for _ in self._texts.get(row, ())), text]
 
     def note(self, text: str, level: str = "info") -> None:
-        """A line for the person who watches."""
+        """Add a note for the user."""
         self.append(Noted(text, time.time(), level))
 
-    def partial(self, row: int) -> str | None:
-        """What a row in flight has said so far; None where it has said nothing."""
-        parts = self._live.get(row)
+    def partial_text(self, row: int) -> str | None:
+        """The text so far of a row in flight; None where there is none."""
+        parts = self._texts.get(row)
         return "".join(parts) if parts else None
 
     # -- reading: any thread ---------------------------------------------------------------------------------------
-    def since(self, cursor: int) -> tuple[list[Event], int]:
+    def events_since(self, cursor: int) -> tuple[list[Event], int]:
         """The events after `cursor` (0 at first) and the next cursor. Never blocks."""
         events = self._events[cursor:]
         return events, cursor + len(events)
 
-    def live(self) -> dict[int, str]:
+    def partial_texts(self) -> dict[int, str]:
         """The text so far of every row in flight."""
-        return {row: "".join(parts) for row, parts in list(self._live.items())}
+        return {row: "".join(parts) for row, parts in list(self._texts.items())}
 
-    def tails(self, most: int) -> dict[int, tuple[int, str]]:
-        """Of every row in flight: how many pieces it has said, and the last of them, `most` characters or a little more. Cheap at any length."""
-        return {row: (len(parts), _tail(parts, most)) for row, parts in list(self._live.items())}
+    def text_tails(self, max_chars: int) -> dict[int, tuple[int, str]]:
+        """For every row in flight its number of pieces and the last of them, `max_chars` characters or a little more. Cheap at any length."""
+        return {row: (len(parts), _tail(parts, max_chars)) for row, parts in list(self._texts.items())}
 
 
-def _tail(parts: list[str], most: int) -> str:
-    out: list[str] = []
+def _tail(parts: list[str], max_chars: int) -> str:
+    tail: list[str] = []
     for part in reversed(parts):
-        out.append(part)
-        most -= len(part)
-        if most <= 0:
+        tail.append(part)
+        max_chars -= len(part)
+        if max_chars <= 0:
             break
-    return "".join(reversed(out))
+    return "".join(reversed(tail))

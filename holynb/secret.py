@@ -7,9 +7,9 @@ from typing import NoReturn
 __all__ = ["Secret"]
 
 #: A server that echoes this many characters of a key in a row has told too much.
-TELLING = 8
+MIN_LEAK_CHARS = 8
 #: In an answer that many make no accident; fewer may be a word that the model chose.
-NO_ACCIDENT = 16
+MIN_ANSWER_LEAK_CHARS = 16
 
 
 class Secret:
@@ -27,14 +27,14 @@ class Secret:
     def mask(self, text: str) -> str:
         """`text` without this key: whole, or any run of 8 or more of its characters that a server may have echoed."""
         value = self._value
-        if len(value) < TELLING:
+        if len(value) < MIN_LEAK_CHARS:
             return text.replace(value, "***") if value else text
-        found = {value[i : i + TELLING] for i in range(len(value) - TELLING + 1)}
+        found = {value[i : i + MIN_LEAK_CHARS] for i in range(len(value) - MIN_LEAK_CHARS + 1)}
         out, i = [], 0
         while i < len(text):
-            if text[i : i + TELLING] in found:
-                j = i + TELLING
-                while j < len(text) and text[j - TELLING + 1 : j + 1] in found:
+            if text[i : i + MIN_LEAK_CHARS] in found:
+                j = i + MIN_LEAK_CHARS
+                while j < len(text) and text[j - MIN_LEAK_CHARS + 1 : j + 1] in found:
                     j += 1
                 out.append("***")
                 i = j
@@ -43,14 +43,14 @@ class Secret:
                 i += 1
         return "".join(out)
 
-    def kept_out_of(self, answer: str) -> str:
+    def mask_answer(self, answer: str) -> str:
         """An answer, the same object where this key is not in it; masked where it is. Quick, for every answer is looked through.
 
         Finds the key whole, and any 23 of its characters in a row. A key of under 16 characters may be a word, and is left alone.
         """
         value = self._value
-        for i in range(0, len(value) - NO_ACCIDENT + 1, TELLING):
-            if value[i : i + NO_ACCIDENT] in answer:
+        for i in range(0, len(value) - MIN_ANSWER_LEAK_CHARS + 1, MIN_LEAK_CHARS):
+            if value[i : i + MIN_ANSWER_LEAK_CHARS] in answer:
                 return self.mask(answer)
         return answer
 

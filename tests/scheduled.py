@@ -59,6 +59,6 @@ def drive(
 
 def ends(journal: Journal) -> list[Outcome]:
     """The outcomes, having checked that each row ended exactly once."""
-    events = [e for e in journal.since(0)[0] if isinstance(e, Ended)]
+    events = [e for e in journal.events_since(0)[0] if isinstance(e, Ended)]
     assert sorted(e.row for e in events) == list(range(len(journal.rows)))
     return [o for o in journal.rows if o is not None]

@@ -182,7 +182,7 @@ def test_a_wall_clock_that_jumps_moves_no_limit_and_no_deadline(clock: Clock, ju
     assert 0 <= frame["latency_s"].min() <= frame["latency_s"].max() < 60
     assert went.plot().keys() >= {"latency", "tokens"}
     assert "30 rows" in static.bundle(report.of(went), "all")["text/plain"]
-    times = [e.at for e in went.journal.since(0)[0]]
+    times = [e.at for e in went.journal.events_since(0)[0]]
     assert min(b - a for a, b in pairwise(times)) > -5, "time goes on where the clock is set back"
 
 

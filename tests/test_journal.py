@@ -17,12 +17,12 @@ def ended(row: int, text: str = "x") -> Ended:
 def test_readers_go_on_from_their_cursor():
     journal = Journal(2)
     journal.append(Started(0, 1, "sim/echo", 0.0))
-    events, cursor = journal.since(0)
+    events, cursor = journal.events_since(0)
     assert (len(events), cursor) == (1, 1)
-    assert journal.since(cursor) == ([], 1)
+    assert journal.events_since(cursor) == ([], 1)
     journal.append(ended(0))
     journal.note("a line")
-    events, cursor = journal.since(cursor)
+    events, cursor = journal.events_since(cursor)
     assert [type(e) for e in events] == [Ended, Noted]
     assert cursor == 3
 
@@ -43,21 +43,21 @@ def test_a_row_ends_once():
 
 def test_live_text_is_there_while_the_row_is_in_flight():
     journal = Journal(2)
-    journal.say(0, "Hel")
-    journal.say(0, "lo")
-    assert journal.live() == {0: "Hello"}
-    assert journal.partial(0) == "Hello"
-    assert journal.partial(1) is None
+    journal.append_text(0, "Hel")
+    journal.append_text(0, "lo")
+    assert journal.partial_texts() == {0: "Hello"}
+    assert journal.partial_text(0) == "Hello"
+    assert journal.partial_text(1) is None
     journal.append(ended(0))
-    assert journal.live() == {}
+    assert journal.partial_texts() == {}
 
 
 def test_a_failed_attempts_text_is_forgotten():
     journal = Journal(1)
-    journal.say(0, "half an ans")
+    journal.append_text(0, "half an ans")
     journal.append(Failed(0, 1, "a/b", "truncated", "cut", 0.0, 0.5))
-    journal.say(0, "whole")
-    assert journal.live() == {0: "whole"}
+    journal.append_text(0, "whole")
+    assert journal.partial_texts() == {0: "whole"}
 
 
 def test_an_event_is_returned_as_it_stands_in_the_journal():
@@ -76,14 +76,14 @@ def test_a_reader_in_another_thread_sees_every_event_in_order():
     def read() -> None:
         cursor = 0
         while len(seen) < n:
-            events, cursor = journal.since(cursor)
+            events, cursor = journal.events_since(cursor)
             seen.extend(e.row for e in events if isinstance(e, Ended))
-            journal.live()
+            journal.partial_texts()
 
     reader = threading.Thread(target=read)
     reader.start()
     for row in range(n):
-        journal.say(row, "text")
+        journal.append_text(row, "text")
         journal.append(ended(row))
     reader.join(20)
     assert seen == list(range(n))
@@ -92,24 +92,26 @@ def test_a_reader_in_another_thread_sees_every_event_in_order():
 def test_tails_are_the_ends_of_what_rows_in_flight_said() -> None:
     journal = Journal(2)
     for piece in ("Once ", "upon ", "a ", "time"):
-        journal.say(0, piece)
-    journal.say(1, "x" * 50)
-    assert journal.tails(5) == {0: (4, "a time"), 1: (1, "x" * 50)}
-    assert journal.tails(10**9)[0] == (4, "Once upon a time")
+        journal.append_text(0, piece)
+    journal.append_text(1, "x" * 50)
+    assert journal.text_tails(5) == {0: (4, "a time"), 1: (1, "x" * 50)}
+    assert journal.text_tails(10**9)[0] == (4, "Once upon a time")
 
 
 def test_a_line_in_place_of_an_answer_is_replaced_by_the_next_and_counted() -> None:
     """The count is how a view knows that there is something new."""
     journal = Journal(1)
-    journal.tell(0, "in 4 parts")
-    assert journal.tails(99) == {0: (1, "in 4 parts")}
-    journal.tell(0, "1 of 4 parts")
-    assert journal.tails(99) == {0: (2, "1 of 4 parts")}
-    assert journal.partial(0) == "1 of 4 parts"
+    journal.replace_text(0, "in 4 parts")
+    assert journal.text_tails(99) == {0: (1, "in 4 parts")}
+    journal.replace_text(0, "1 of 4 parts")
+    assert journal.text_tails(99) == {0: (2, "1 of 4 parts")}
+    assert journal.partial_text(0) == "1 of 4 parts"
 
 
 def test_times_go_on_where_the_wall_clock_is_set_back() -> None:
     journal = Journal(1)
     for at in (1000.0, 999.8, 1001.0, 400.0, 401.0, 2000.0):
         journal.append(Noted("x", at))
-    assert [e.at for e in journal.since(0)[0]] == [1000.0, 999.8, 1001.0, 1001.0, 1002.0, 2601.0], "a thread that was late is not a clock"
+    assert [e.at for e in journal.events_since(0)[0]] == [1000.0, 999.8, 1001.0, 1001.0, 1002.0, 2601.0], (
+        "a thread that was late is not a clock"
+    )

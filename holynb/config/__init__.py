@@ -1,5 +1,5 @@
 """What a person configured: settings and their files, options, providers, keys."""
 
-from holynb.config.options import BY_NAME, LATER, TABLE, Option, Options, duration, real, whole
+from holynb.config.options import BY_NAME, PLANNED, TABLE, Option, Options, duration, integer, number
 
-__all__ = ["BY_NAME", "LATER", "TABLE", "Option", "Options", "duration", "real", "whole"]
+__all__ = ["BY_NAME", "PLANNED", "TABLE", "Option", "Options", "duration", "integer", "number"]

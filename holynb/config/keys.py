@@ -17,7 +17,17 @@ from holynb.errors import BadKey, BadSetting
 from holynb.secret import Secret
 from holynb.types import Endpoint
 
-__all__ = ["check", "find", "forget", "is_variable", "keep", "looks_like_key", "source", "store", "variable"]
+__all__ = [
+    "check",
+    "describe_source",
+    "forget",
+    "is_variable_name",
+    "looks_like_key",
+    "read_variable",
+    "remember",
+    "resolve",
+    "save_to_keyring",
+]
 
 #: Under which name the system keyring holds our keys.
 SERVICE = "holynb"
@@ -52,7 +62,7 @@ _typed: dict[str, tuple[Secret, str | None]] = {}
 _keyring_hangs = threading.Event()
 
 
-def find(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = None) -> Secret | None:
+def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = None) -> Secret | None:
     """The key of an endpoint: typed in this session, the environment, `.env`, the system keyring, then `ask` (a hidden prompt).
 
     None where the endpoint needs none. Raises BadKey where it is missing, a placeholder or malformed.
@@ -64,7 +74,7 @@ def find(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = None
     if secret is None and origin is None and not endpoint.key_optional and ask is not None:
         typed = _asked(endpoint, ask)
         if typed is not None:
-            return keep(endpoint, typed)
+            return remember(endpoint, typed)
     if secret is None:
         if origin is None and endpoint.key_optional:
             return None
@@ -81,7 +91,7 @@ def check(endpoint: Endpoint, secret: Secret, origin: str | None = None) -> None
         raise BadKey(f"{origin or secret.name} {wrong}. {_cure(endpoint)}")
 
 
-def keep(endpoint: Endpoint, secret: Secret) -> Secret:
+def remember(endpoint: Endpoint, secret: Secret) -> Secret:
     """Hold a typed key for this session; a later change of the environment variable wins over it. Raises BadKey."""
     check(endpoint, secret, "What was typed")
     name = endpoint.key_name or secret.name
@@ -97,7 +107,7 @@ def forget(name: str | None = None) -> None:
         _typed.pop(name, None)
 
 
-def source(endpoint: Endpoint) -> str:
+def describe_source(endpoint: Endpoint) -> str:
     """In a few words, without asking anybody: where the key comes from, or what is wrong. For lists."""
     if endpoint.key_name is None:
         return "needs no key"
@@ -110,7 +120,7 @@ def source(endpoint: Endpoint) -> str:
     return f"{origin} {wrong}" if wrong else f"key in {origin}"
 
 
-def store(secret: Secret) -> bool:
+def save_to_keyring(secret: Secret) -> bool:
     """Put a key into the system keyring under its name. False where there is none that works."""
 
     def put() -> bool:
@@ -123,7 +133,7 @@ def store(secret: Secret) -> bool:
     return bool(_in_time(put))
 
 
-def variable(name: str) -> str | None:
+def read_variable(name: str) -> str | None:
     """A setting (an address, not a key) from the environment, else from the nearest `.env`. None where it is missing or empty.
 
     Both, because who keeps a gateway's key in `.env` keeps its address there too, and one without the other sends a key elsewhere.
@@ -131,7 +141,7 @@ def variable(name: str) -> str | None:
     return (os.environ.get(name) or "").strip() or (_dotenv().get(name) or "").strip() or None
 
 
-def is_variable(text: str) -> bool:
+def is_variable_name(text: str) -> bool:
     """Whether `text` can be the name of an environment variable, and is not a key that somebody put in its place."""
     return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None and not looks_like_key(text)
 

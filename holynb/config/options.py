@@ -13,10 +13,10 @@ from typing import Any
 
 from holynb.errors import BadOption, closest
 
-__all__ = ["LATER", "TABLE", "Option", "Options", "duration", "key_value"]
+__all__ = ["PLANNED", "TABLE", "Option", "Options", "duration", "key_value"]
 
 
-def whole(low: int) -> Callable[[Any], int]:
+def integer(low: int) -> Callable[[Any], int]:
     """A converter for integers of at least `low`."""
 
     def convert(value: Any) -> int:
@@ -29,7 +29,7 @@ def whole(low: int) -> Callable[[Any], int]:
     return convert
 
 
-def real(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], float]:
+def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], float]:
     """A converter for finite numbers between `low` and `high`."""
     says = f"a number {'above' if open_low else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
 
@@ -123,7 +123,7 @@ class Option:
     metavar: str | None
     help: str
     convert: Callable[[Any], Any] | None = None
-    many: bool = False
+    repeatable: bool = False
     group: str = "rows"
 
 
@@ -135,23 +135,23 @@ TABLE: tuple[Option, ...] = (
     Option("df", ("--df",), "NAME", "run once per row of this DataFrame; the body is a template"),
     Option("file", ("--file",), "PATH", "rows from a .csv, .tsv, .jsonl, .json, .parquet or .txt file"),
     Option("where", ("--where",), "EXPR", "only the rows for which this pandas query holds"),
-    Option("limit", ("-n", "--limit"), "N", "only the first N rows", whole(1)),
+    Option("limit", ("-n", "--limit"), "N", "only the first N rows", integer(1)),
     _switch("lines", "-l", "--lines", help="each non-blank line of the body is a prompt", group="rows"),
     _switch("raw", "--raw", help="send the body untouched: no template", group="rows"),
     Option("system", ("--system",), "TEXT", "system prompt", group="prompt"),
     Option("system_from", ("--system-from",), "VAR", "system prompt from a notebook variable", group="prompt"),
-    Option("max_tokens", ("--max-tokens",), "N", "longest answer, in tokens (hosted 2048, pool 512)", whole(1), group="sampling"),
-    Option("temperature", ("--temperature",), "X", "sampling temperature", real(0, 5), group="sampling"),
-    Option("top_p", ("--top-p",), "X", "nucleus sampling", real(0, 1, open_low=True), group="sampling"),
-    Option("stop", ("--stop",), "TEXT", "stop string; may be given again", texts, many=True, group="sampling"),
-    Option("seed", ("--seed",), "N", "sampling seed", whole(0), group="sampling"),
-    Option("p", ("-p",), "KEY=VALUE", "any other field of the request; may be given again", key_value, many=True, group="sampling"),
+    Option("max_tokens", ("--max-tokens",), "N", "longest answer, in tokens (hosted 2048, pool 512)", integer(1), group="sampling"),
+    Option("temperature", ("--temperature",), "X", "sampling temperature", number(0, 5), group="sampling"),
+    Option("top_p", ("--top-p",), "X", "nucleus sampling", number(0, 1, open_low=True), group="sampling"),
+    Option("stop", ("--stop",), "TEXT", "stop string; may be given again", texts, repeatable=True, group="sampling"),
+    Option("seed", ("--seed",), "N", "sampling seed", integer(0), group="sampling"),
+    Option("p", ("-p",), "KEY=VALUE", "any other field of the request; may be given again", key_value, repeatable=True, group="sampling"),
     Option("params_from", ("--params-from",), "COL,…", "sampling values per row, from columns of these names", names, group="sampling"),
-    Option("concurrency", ("-c", "--concurrency"), "N", "most requests at once; below it, adapts by itself", whole(1), group="run"),
-    Option("timeout", ("--timeout",), "S", "longest silence without content, seconds (60)", real(0, open_low=True), group="run"),
-    Option("connect_timeout", ("--connect-timeout",), "S", "longest wait to connect, seconds (10)", real(0, open_low=True), group="run"),
+    Option("concurrency", ("-c", "--concurrency"), "N", "most requests at once; below it, adapts by itself", integer(1), group="run"),
+    Option("timeout", ("--timeout",), "S", "longest silence without content, seconds (60)", number(0, open_low=True), group="run"),
+    Option("connect_timeout", ("--connect-timeout",), "S", "longest wait to connect, seconds (10)", number(0, open_low=True), group="run"),
     Option("deadline", ("--deadline",), "DURATION", "longest time for the whole run: 90, 15m, 1h30m", duration, group="run"),
-    Option("retries", ("--retries",), "N", "attempts after the first that failed (3)", whole(0), group="run"),
+    Option("retries", ("--retries",), "N", "attempts after the first that failed (3)", integer(0), group="run"),
     _switch("stream", "--stream", help="stream the answers"),
     Option("cache", ("--no-cache",), None, "do not answer from the run log, nor offer these answers to other runs", group="run log"),
     _switch("refresh", "--refresh", help="ask anew, and keep the new answers", group="run log"),
@@ -166,17 +166,17 @@ TABLE: tuple[Option, ...] = (
     _switch("quiet", "-q", "--quiet", help="no progress, no output", group="result"),
     _switch("debug", "--debug", help="show the traceback of an error", group="result"),
     _switch("show_code", "--show-code", help="print the equivalent Python and send nothing", group="result"),
-    Option("rpm", ("--rpm",), "N", "most requests a minute, below what the server's headers allow", whole(1), group="limits"),
-    Option("tpm", ("--tpm",), "N", "most tokens a minute, below what the server's headers allow", whole(1), group="limits"),
+    Option("rpm", ("--rpm",), "N", "most requests a minute, below what the server's headers allow", integer(1), group="limits"),
+    Option("tpm", ("--tpm",), "N", "most tokens a minute, below what the server's headers allow", integer(1), group="limits"),
     Option("fallback", ("--fallback",), "R1,R2", "routes to move a row to, in order, when one fails", names, group="route"),
     Option("spread", ("--spread",), "R1,R2", "equal routes to share the rows over", names, group="route"),
     _switch("dry_run", "--dry-run", help="show a sample, tokens and cost; send no row"),
     Option("router", ("--router",), "NAME", "route by task type: a named set of rules or a column", group="route"),
     Option("schema", ("--schema",), "NAME|FILE", "JSON Schema or pydantic model: typed columns", group="result"),
     Option("compare", ("--compare",), "R1,R2", "every prompt on each of these routes too", names, group="route"),
-    Option("samples", ("--samples",), "K", "K answers to each prompt", whole(1), group="sampling"),
-    Option("budget", ("--budget",), "USD", "hard cap on what the run may spend", real(0), group="money"),
-    Option("confirm", ("--confirm",), "USD", "ask before a run estimated above this", real(0), group="money"),
+    Option("samples", ("--samples",), "K", "K answers to each prompt", integer(1), group="sampling"),
+    Option("budget", ("--budget",), "USD", "hard cap on what the run may spend", number(0), group="money"),
+    Option("confirm", ("--confirm",), "USD", "ask before a run estimated above this", number(0), group="money"),
     Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost there", group="money"),
     Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", size, group="prompt"),
     Option("save", ("-S", "--save"), "NAME", "save this prompt", group="prompt"),
@@ -185,7 +185,7 @@ TABLE: tuple[Option, ...] = (
 )
 
 #: Planned, and refused with their own line.
-LATER: Mapping[str, str] = {
+PLANNED: Mapping[str, str] = {
     "--batch": "the provider's batch API comes later; run without it, and --name makes a long run resumable",
     "--audit": "a second opinion from the strong model comes later; --compare will show two routes side by side",
 }
@@ -249,7 +249,7 @@ class Options:
     no_execute: bool = False
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Options:
+    def parse(cls, said: Mapping[str, Any]) -> Options:
         """Check names and values. Raises BadOption with the nearest valid name, or what the value should be."""
         known = {f.name for f in fields(cls)}
         out: dict[str, Any] = {}

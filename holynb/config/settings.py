@@ -24,7 +24,7 @@ from holynb.types import Endpoint, Route
 if TYPE_CHECKING:
     from holynb.config.providers import Provider
 
-__all__ = ["EMBEDDED", "Settings", "current", "endpoint", "home", "override", "providers", "reset", "route", "where"]
+__all__ = ["EMBEDDED", "Settings", "config_paths", "current", "endpoint", "home", "override", "providers", "reset", "route"]
 
 #: The model that needs no key, no GPU and no network after its first use.
 EMBEDDED = "pool/smollm2-135m"
@@ -100,7 +100,7 @@ def reset() -> None:
     override(**dict.fromkeys(_overrides))
 
 
-def where() -> list[Path]:
+def config_paths() -> list[Path]:
     """The files that are read, those that exist, weakest first."""
     return [Path(path) for path, _, _ in _found()]
 
@@ -208,7 +208,7 @@ def _check_provider(name: str, said: Mapping[str, Any], origin: str) -> None:
         _want(length, int, origin, f"provider.{name}.models.{model}", "a context length in tokens, or 0 where it is not known")
     if "base" in said and (wrong := _wrong_address(said["base"])):
         raise BadSetting(f"{at}.base {wrong}.")
-    if "key" in said and not keys.is_variable(said["key"]):
+    if "key" in said and not keys.is_variable_name(said["key"]):
         raise BadSetting(f"{at}.key should be the name of an environment variable such as {_variable(name)}_API_KEY, never a key.")
 
 
@@ -266,7 +266,7 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
     known = providers()
     if (said := known.get(route.provider)) is None:
         raise BadRoute(f"There is no provider {route.provider!r}.{closest(route.provider, known)}")
-    if api_key_name is not None and not keys.is_variable(api_key_name):
+    if api_key_name is not None and not keys.is_variable_name(api_key_name):
         raise BadOption("--api-key-name takes the name of the environment variable that holds the key, never the key itself.")
     base = _base(route, said, api_base)
     return Endpoint(
@@ -294,7 +294,7 @@ def _base(route: Route, said: Provider, api_base: str | None) -> str:
     typed = _overrides.get("provider", {}).get(name, {}).get("base")
     if typed is None:
         for variable in variables:
-            if value := keys.variable(variable):
+            if value := keys.read_variable(variable):
                 if wrong := _wrong_address(value):
                     raise BadSetting(f"{variable} {wrong}.")
                 return value

@@ -89,7 +89,7 @@ class Hosted:
                     while not answer.finished and (data := await reply.chunk()):
                         text = answer.feed(data)
                         if request.stream and text is not None:
-                            yield Delta(text if secret is None else secret.kept_out_of(text))
+                            yield Delta(text if secret is None else secret.mask_answer(text))
                     await _drain(reply, answer)
                     completion = answer.end()
                 else:
@@ -205,7 +205,7 @@ def _near(endpoint: Endpoint) -> str:
 
 def _without(said: Completion, secret: Secret) -> Completion:
     """The answer as it is; without the key, where a server tells it back."""
-    text, model = secret.kept_out_of(said.text), said.model and secret.kept_out_of(said.model)
+    text, model = secret.mask_answer(said.text), said.model and secret.mask_answer(said.model)
     return said if text is said.text and model is said.model else replace(said, text=text, model=model)
 
 

@@ -1,7 +1,7 @@
 """What things cost: list prices, estimates, spending, and own GPUs compared."""
 
-from holynb.pricing.estimate import Estimate, Seen
-from holynb.pricing.roi import ARTICLE, Own, Roi, RoiLine, Workload, about
-from holynb.pricing.spending import Spent
+from holynb.pricing.estimate import Estimate, MeasuredAnswer
+from holynb.pricing.roi import ARTICLE, OwnGpus, Roi, RoiLine, Workload, round_dollars
+from holynb.pricing.spending import SpendingLine
 
-__all__ = ["ARTICLE", "Estimate", "Own", "Roi", "RoiLine", "Seen", "Spent", "Workload", "about"]
+__all__ = ["ARTICLE", "Estimate", "MeasuredAnswer", "OwnGpus", "Roi", "RoiLine", "SpendingLine", "Workload", "round_dollars"]

@@ -16,7 +16,7 @@ from holynb.pricing import prices
 from holynb.prompts import tokens
 from holynb.types import Message, Request, Route, Usage
 
-__all__ = ["Estimate", "Seen", "estimate"]
+__all__ = ["Estimate", "MeasuredAnswer", "estimate"]
 
 #: Tokens that a chat template puts around a message, least and most: some bring a system prompt of their own.
 AROUND = (3, 40)
@@ -27,7 +27,7 @@ LEAST_SPREAD = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class MeasuredAnswer:
     """An answer that was counted: what was asked of which route, and the server's usage."""
 
     route: Route
@@ -44,7 +44,7 @@ class Estimate:
     tokens_out: tuple[int, int]
     cost: tuple[Decimal, Decimal] | None
     unpriced: tuple[Route, ...] = ()
-    seen: int = 0
+    measured: int = 0
 
     def seconds(self, rpm: int | None, tpm: int | None) -> float | None:
         """Shortest time that limits of requests and tokens a minute allow; None without a limit."""
@@ -61,10 +61,10 @@ class _Measured:
     n: int
 
 
-def estimate(requests: Iterable[Request | None], seen: Iterable[Seen] = ()) -> Estimate:
+def estimate(requests: Iterable[Request | None], seen: Iterable[MeasuredAnswer] = ()) -> Estimate:
     """The range for these requests; a row that asks nothing counts nothing."""
     asked = [r for r in requests if r is not None]
-    by_route: dict[Route, list[Seen]] = {}
+    by_route: dict[Route, list[MeasuredAnswer]] = {}
     for one in seen:
         by_route.setdefault(one.route, []).append(one)
     rows: dict[Route, int] = {}
@@ -88,7 +88,7 @@ def _row(request: Request, measured: _Measured | None) -> tuple[Usage, Usage]:
     if measured is None:
         low, high = (
             sum(count(m.content) + around for m in request.messages)
-            for count, around in ((tokens.least, AROUND[0]), (tokens.most, AROUND[1]))
+            for count, around in ((tokens.count_low, AROUND[0]), (tokens.count_high, AROUND[1]))
         )
         return Usage(low, min(1, longest)), Usage(high, longest)
     ours = _ours(request.messages)
@@ -97,10 +97,10 @@ def _row(request: Request, measured: _Measured | None) -> tuple[Usage, Usage]:
 
 
 def _ours(messages: Sequence[Message]) -> int:
-    return sum(tokens.typical(m.content) + AROUND[0] for m in messages)
+    return sum(tokens.count_typical(m.content) + AROUND[0] for m in messages)
 
 
-def _measured(seen: Sequence[Seen], rows: int) -> _Measured | None:
+def _measured(seen: Sequence[MeasuredAnswer], rows: int) -> _Measured | None:
     known = [(s, s.usage.tokens_in, s.usage.tokens_out) for s in seen]
     ratios = [a / max(1, _ours(s.messages)) for s, a, _ in known if a is not None]
     answers = [float(b) for _, _, b in known if b is not None]

@@ -16,7 +16,7 @@ from holynb.errors import BadOption
 from holynb.pricing import prices
 from holynb.types import Route
 
-__all__ = ["ARTICLE", "Own", "Roi", "RoiLine", "Workload", "about", "listed", "parse_own", "parse_tokens", "roi"]
+__all__ = ["ARTICLE", "OwnGpus", "Roi", "RoiLine", "Workload", "listed_routes", "parse_own", "parse_tokens", "roi", "round_dollars"]
 
 DAYS = 30
 #: The article's own monthly figures for managed services, which nothing here measured.
@@ -48,7 +48,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnGpus:
     """Own GPUs that serve one model together: dollars an hour for each, the tokens a second they make together, the share of time they do.
 
     `tokens_per_s` is None where nothing was measured; `assumed` says what of this was not measured.
@@ -89,7 +89,7 @@ class Own:
 class RoiLine:
     """One route. `month`: dollars (low, high). `saving`: the share of own GPUs' cost that the route saves; negative where they are cheaper.
 
-    `flips_at`: requests a day from which own GPUs are cheaper, None where they never are (a second set, where one is full, may make the
+    `break_even_requests`: requests a day from which own GPUs are cheaper, None where they never are (a second set, where one is full, may make the
     API cheaper again until that is used too). The three are None too where unknown.
     """
 
@@ -98,7 +98,7 @@ class RoiLine:
     output: Decimal | None
     month: Range | None
     saving: Range | None = None
-    flips_at: int | None = None
+    break_even_requests: int | None = None
     assumed: str = ""
 
 
@@ -108,13 +108,13 @@ class Roi:
 
     load: Workload
     lines: tuple[RoiLine, ...]
-    own: Own | None
+    own: OwnGpus | None
     own_month: Range | None
     own_per_million: Decimal | None
     advice: str
 
 
-def roi(load: Workload, routes: Sequence[Route], own: Own | None = None) -> Roi:
+def roi(load: Workload, routes: Sequence[Route], own: OwnGpus | None = None) -> Roi:
     """A month of `load` on each route and on own GPUs, where the cheaper one changes, and one sentence of advice."""
     own_month = None
     if own is not None:
@@ -126,7 +126,7 @@ def roi(load: Workload, routes: Sequence[Route], own: Own | None = None) -> Roi:
     return Roi(load, lines, own, pair, each, _advice(load, lines, own, pair))
 
 
-def _line(load: Workload, route: Route, own: Own | None, own_month: Range | None) -> RoiLine:
+def _line(load: Workload, route: Route, own: OwnGpus | None, own_month: Range | None) -> RoiLine:
     known = prices.list_price(route)
     if known is None or known.input is None or known.output is None:
         return RoiLine(route, None, None, None)
@@ -140,7 +140,7 @@ def _line(load: Workload, route: Route, own: Own | None, own_month: Range | None
     return RoiLine(route, known.input, known.output, month, (saving[0], saving[1]), _flip(load, each, own), known.assumed)
 
 
-def _flip(load: Workload, each: Decimal, own: Own) -> int | None:
+def _flip(load: Workload, each: Decimal, own: OwnGpus) -> int | None:
     """Requests a day at which own GPUs cost as much as an API of `each` dollars a token; None where they never do."""
     if each <= 0:
         return None
@@ -154,7 +154,7 @@ def _flip(load: Workload, each: Decimal, own: Own) -> int | None:
 
 
 # -- advice --------------------------------------------------------------------------------------------------------------
-def _advice(load: Workload, lines: Sequence[RoiLine], own: Own | None, own_month: Range | None) -> str:
+def _advice(load: Workload, lines: Sequence[RoiLine], own: OwnGpus | None, own_month: Range | None) -> str:
     priced = [line for line in lines if line.month is not None]
     if not priced:
         return 'No price is known for these routes, so nothing can be advised: set [price."ROUTE"] in config.toml.'
@@ -185,14 +185,14 @@ def _advice(load: Workload, lines: Sequence[RoiLine], own: Own | None, own_month
     )
 
 
-def _why(cheap: RoiLine, own: Own, own_month: Range) -> str:
+def _why(cheap: RoiLine, own: OwnGpus, own_month: Range) -> str:
     start = f"{cheap.route} costs {_span(cheap.month)} a month where {own} cost {_span(own_month)}"
-    if cheap.flips_at is None:
+    if cheap.break_even_requests is None:
         return f"{start}, and even fully used a token of theirs costs more"
-    return f"{start}; own GPUs are cheaper from about {_round(Decimal(cheap.flips_at)):,} requests a day on"
+    return f"{start}; own GPUs are cheaper from about {_round(Decimal(cheap.break_even_requests)):,} requests a day on"
 
 
-def _unmeasured(load: Workload, own: Own) -> str:
+def _unmeasured(load: Workload, own: OwnGpus) -> str:
     """What own GPUs would have to do, where nobody measured what they can."""
     if own.tokens_per_s is not None:
         return ""
@@ -205,7 +205,7 @@ def _high(month: Range | None) -> Decimal:
 
 
 # -- words ---------------------------------------------------------------------------------------------------------------
-def about(value: Decimal) -> str:
+def round_dollars(value: Decimal) -> str:
     """Dollars to two digits that count, as a forecast deserves: `$800`, `$1,600`, `$7.20`, `$0.042`."""
     if value == 0:
         return "$0"
@@ -217,7 +217,7 @@ def about(value: Decimal) -> str:
 
 
 def _span(month: Range | None) -> str:
-    low, high = (about(m) for m in month or (Decimal(0), Decimal(0)))
+    low, high = (round_dollars(m) for m in month or (Decimal(0), Decimal(0)))
     return low if low == high else f"{low} to {high}"
 
 
@@ -243,7 +243,7 @@ def parse_own(text: str) -> tuple[int, str]:
     return int(found[1] or 1), found[2].strip()
 
 
-def listed(provider: str) -> list[Route]:
+def listed_routes(provider: str) -> list[Route]:
     """The routes of a provider that prices.toml lists, each once. Raises BadOption where there are none."""
     provider = "openai" if provider == "azure" else provider
     names = [re.sub(r"\[.*?\]|[*?]", "", entry.models[0]).rstrip("-") for entry in prices.table() if entry.provider == provider]

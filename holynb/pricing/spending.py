@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from holynb.pricing.estimate import Seen
+from holynb.pricing.estimate import MeasuredAnswer
 from holynb.runlog import PARTS_SUFFIX, WITHOUT_PARTS, RunLog
 from holynb.types import Message, Route, Usage
 
-__all__ = ["Month", "Speed", "Spent", "answered", "month", "offered", "speed", "spent", "total"]
+__all__ = ["Month", "Speed", "SpendingLine", "by_day", "month", "recent_answers", "reusable_answers", "speed", "total"]
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class SpendingLine:
     """What one route was asked on one day (local time), None where several are added up. `rows` ended there, `failed` of them without an
     answer. `cost` sums what is known (None: nothing is) over every attempt; `unknown` says of how many it is not. `model` is as the server
     named it; `cached` rows were answered from the log.
@@ -52,12 +52,12 @@ class Month:
     """
 
     first: dt.date
-    so_far: Spent
-    simulated: Spent
+    so_far: SpendingLine
+    simulated: SpendingLine
     days: int
     gone: float
-    pace: Decimal | None = None
-    ahead: Decimal | None = None
+    per_day: Decimal | None = None
+    projected: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Speed:
     tokens_per_s: float
 
 
-def spent(log: RunLog, since: float | None = None, until: float | None = None) -> list[Spent]:
+def by_day(log: RunLog, since: float | None = None, until: float | None = None) -> list[SpendingLine]:
     """A line for each day, route and model between two times (seconds since 1970), the newest day first, the dearest route first."""
     sql = """
         SELECT date(at, 'unixepoch', 'localtime') AS day, route, model, sum(what IN ('answer', 'error', 'cached')), sum(what = 'error'), sum(what = 'cached'),
@@ -83,10 +83,10 @@ def spent(log: RunLog, since: float | None = None, until: float | None = None) -
     return sorted(lines, key=lambda s: (s.day or dt.date.min, s.cost or Decimal(-1), s.route or ""), reverse=True)
 
 
-def total(lines: Sequence[Spent], *, day: dt.date | None = None, route: str | None = None, model: str | None = None) -> Spent:
+def total(lines: Sequence[SpendingLine], *, day: dt.date | None = None, route: str | None = None, model: str | None = None) -> SpendingLine:
     """Lines added up under one name."""
     costs = [s.cost for s in lines if s.cost is not None]
-    return Spent(
+    return SpendingLine(
         day,
         route,
         model,
@@ -104,7 +104,7 @@ def month(log: RunLog, now: dt.datetime) -> Month:
     """The month of `now` (local time) so far. A log that began within it sets the pace from its own first answer, of a day at least."""
     start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     days = calendar.monthrange(now.year, now.month)[1]
-    lines = spent(log, start.timestamp(), now.timestamp())
+    lines = by_day(log, start.timestamp(), now.timestamp())
     so_far, simulated = (total([s for s in lines if (s.provider == "sim") is sim]) for sim in (False, True))
     gone = (now - start) / dt.timedelta(days=1)
     with log.reading() as db:
@@ -116,7 +116,7 @@ def month(log: RunLog, now: dt.datetime) -> Month:
     return Month(start.date(), so_far, simulated, days, gone, pace, so_far.cost + pace * Decimal(str(days - gone)))
 
 
-def offered(log: RunLog) -> tuple[int, Decimal | None]:
+def reusable_answers(log: RunLog) -> tuple[int, Decimal | None]:
     """How many answers the log would give again, and what they cost when they were asked (simulated dollars left out)."""
     sql = f"""SELECT count(*), dollars(CASE WHEN route NOT LIKE 'sim/%' THEN cost END) FROM answers a
         WHERE status = 'ok' AND shared = 1 AND key IS NOT NULL AND {WITHOUT_PARTS}"""  # noqa: S608
@@ -126,7 +126,7 @@ def offered(log: RunLog) -> tuple[int, Decimal | None]:
     return count, None if cost is None else Decimal(cost)
 
 
-def answered(log: RunLog, route: Route, most: int = 400) -> list[Seen]:
+def recent_answers(log: RunLog, route: Route, most: int = 400) -> list[MeasuredAnswer]:
     """The newest answers of a route with what the server counted, from its last five runs: what an estimate can learn from."""
     sql = f"""
         WITH newest AS (SELECT id FROM runs WHERE route = ?1 ORDER BY started DESC LIMIT 5)
@@ -136,7 +136,7 @@ def answered(log: RunLog, route: Route, most: int = 400) -> list[Seen]:
         ORDER BY a.at DESC LIMIT ?2"""  # noqa: S608
     with log.reading() as db:
         rows = db.execute(sql, (str(route), most)).fetchall()
-    return [Seen(route, tuple(Message(*m) for m in json.loads(body)["messages"]), Usage(a, b)) for body, a, b in rows]
+    return [MeasuredAnswer(route, tuple(Message(*m) for m in json.loads(body)["messages"]), Usage(a, b)) for body, a, b in rows]
 
 
 def speed(log: RunLog, route: Route, rows: int = 8) -> Speed | None:
@@ -168,9 +168,9 @@ class _Dollars:
         return None if self._sum is None else str(self._sum)
 
 
-def _named(lines: Sequence[Spent]) -> list[Spent]:
+def _named(lines: Sequence[SpendingLine]) -> list[SpendingLine]:
     """Rows that no model answered beside the one model that their route had on that day, where it had one."""
-    found: dict[tuple[dt.date | None, str | None], list[Spent]] = {}
+    found: dict[tuple[dt.date | None, str | None], list[SpendingLine]] = {}
     for each in lines:
         found.setdefault((each.day, each.route), []).append(each)
     named = []
@@ -180,8 +180,8 @@ def _named(lines: Sequence[Spent]) -> list[Spent]:
     return named
 
 
-def _line(day: str, route: str | None, model: str | None, *counts: int | str | None) -> Spent:
+def _line(day: str, route: str | None, model: str | None, *counts: int | str | None) -> SpendingLine:
     rows, failed, cached, tokens_in, tokens_out, cost, unknown = counts
     known = None if cost is None else Decimal(cost)
     n = [int(c or 0) for c in (rows, failed, cached, tokens_in, tokens_out, unknown)]
-    return Spent(dt.date.fromisoformat(day), route, model, n[0], n[1], n[2], n[3], n[4], known, n[5])
+    return SpendingLine(dt.date.fromisoformat(day), route, model, n[0], n[1], n[2], n[3], n[4], known, n[5])

@@ -17,14 +17,24 @@ from holynb.errors import BadOption
 from holynb.prompts import tokens
 from holynb.types import Message, Prompt
 
-__all__ = ["SMALLEST", "Chunk", "ChunkPlan", "length", "limit_told", "plan", "size", "smaller", "split"]
+__all__ = [
+    "MIN_PIECE_TOKENS",
+    "Chunk",
+    "ChunkPlan",
+    "plan",
+    "prompt_tokens",
+    "reduced_size",
+    "request_size",
+    "split",
+    "stated_context_limit",
+]
 
 Count = Callable[[str], int]
 
 #: Fewest tokens a piece may be asked to hold: below this not even an overlap fits.
-SMALLEST = 64
+MIN_PIECE_TOKENS = 64
 #: Where a context length is nobody's knowledge, the size that `auto` begins with.
-UNKNOWN = 3000
+DEFAULT_CONTEXT_TOKENS = 3000
 #: A cut between paragraphs, lines or sentences counts only where the piece before it is filled this far.
 FILLED = 0.25
 #: Tokens set aside for the heading of an answer among others.
@@ -59,14 +69,14 @@ class Chunk:
 
 
 # -- pieces ------------------------------------------------------------------------------------------------------------
-def split(text: str, most: int, *, overlap: int = 0, count: Count = tokens.most) -> list[Chunk]:
+def split(text: str, most: int, *, overlap: int = 0, count: Count = tokens.count_high) -> list[Chunk]:
     """Pieces of at most `most` tokens, by `count`, in order; of a text that fits one piece, of a blank one none.
 
     `overlap`: about so many tokens of a piece's end are repeated at the beginning of the next, whole sentences where they fit.
     Raises BadOption where `most` is too small or the overlap more than half of it.
     """
-    if most < SMALLEST or not 0 <= overlap <= most // 2:
-        raise BadOption(f"A piece holds at least {SMALLEST} tokens and an overlap at most half a piece, not {most} and {overlap}.")
+    if most < MIN_PIECE_TOKENS or not 0 <= overlap <= most // 2:
+        raise BadOption(f"A piece holds at least {MIN_PIECE_TOKENS} tokens and an overlap at most half a piece, not {most} and {overlap}.")
     pieces: list[Chunk] = []
     start = done = 0
     while done < len(text):
@@ -143,8 +153,8 @@ class ChunkPlan:
     parts: tuple[Prompt, ...]
     before: str
     after: str
-    most: int
-    count: Count = tokens.most
+    max_tokens: int
+    count: Count = tokens.count_high
 
     def reduce(self, answers: Sequence[str]) -> list[Prompt | str]:
         """The next round: prompts that put neighbouring answers together, and an answer without a neighbour as it is.
@@ -154,24 +164,26 @@ class ChunkPlan:
         """
         if len(answers) < 2:
             raise ValueError("there is nothing to put together")
-        room = self.most - self.count(self._combine(()))
-        half = max(SMALLEST, room // 2 - HEADING)
+        room = self.max_tokens - self.count(self._combine(()))
+        half = max(MIN_PIECE_TOKENS, room // 2 - HEADING)
         shown = [a if self.count(a) <= half else split(a, half, count=self.count)[0].text.rstrip() + " …" for a in answers]
         parts = [f"[Part {i}]\n{text.strip()}" for i, text in enumerate(shown, 1)]
         groups = list(_groups(parts, room, self.count))
         return [_asking(self.prompt, self._combine(g)) if len(g) > 1 else answers[-1] for g in groups]
 
-    def within(self, most: int) -> ChunkPlan:
+    def with_limit(self, max_tokens: int) -> ChunkPlan:
         """The same plan for requests of at most `most` tokens from now on, everything in them counted."""
-        return replace(self, most=min(self.most, most - length(self.prompt, self.count) + self.count(self.prompt.text)))
+        return replace(
+            self, max_tokens=min(self.max_tokens, max_tokens - prompt_tokens(self.prompt, self.count) + self.count(self.prompt.text))
+        )
 
-    def again(self, text: str, part: str) -> list[tuple[Prompt, str]]:
+    def recut(self, text: str, part: str) -> list[tuple[Prompt, str]]:
         """A piece cut once more, so that each request stays within this plan: what is asked, and of which text. Empty where there is no room.
 
         `part` is what the piece is called in its request.
         """
-        room = self.most - self.count(f"{self.before}\n\n[Part {part}.99 of 99]\n\n\n{self.after}")
-        if room < SMALLEST:
+        room = self.max_tokens - self.count(f"{self.before}\n\n[Part {part}.99 of 99]\n\n\n{self.after}")
+        if room < MIN_PIECE_TOKENS:
             return []
         finer = split(text, room, overlap=room // 20, count=self.count)
         return [(self.asking(piece.text, f"{part}.{i} of {len(finer)}"), piece.text) for i, piece in enumerate(finer, 1)]
@@ -185,21 +197,21 @@ class ChunkPlan:
         return "\n\n".join(p for p in (self.before, told, *answers, self.after) if p)
 
 
-def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count = tokens.most) -> ChunkPlan | None:
+def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count = tokens.count_high) -> ChunkPlan | None:
     """Parts of at most `most` tokens each, everything in them counted; None where the prompt fits as it is.
 
     The last user turn is what is cut; earlier turns and the system prompt go with every part. Default overlap: a twentieth of a piece.
     Raises BadOption where what surrounds the text leaves no room for it.
     """
-    asked = length(prompt, count)
+    asked = prompt_tokens(prompt, count)
     if asked <= most:
         return None
     beside = asked - count(prompt.text)
     before, body, after = _parted(prompt.text, most - beside, count)
     frame = count(f"{before}\n\n[Part 9999 of 9999]\n\n\n{after}")
     room = most - beside - frame
-    if room < 4 * SMALLEST:  # two answers must fit into a request, and what is asked of them
-        least = beside + frame + 4 * SMALLEST
+    if room < 4 * MIN_PIECE_TOKENS:  # two answers must fit into a request, and what is asked of them
+        least = beside + frame + 4 * MIN_PIECE_TOKENS
         raise BadOption(f"--chunk {most} leaves no room for the text: {beside + frame} tokens go with every part. Give at least {least}.")
     pieces = split(body, room, overlap=room // 20 if overlap is None else min(overlap, room // 2), count=count)
     if not pieces:
@@ -241,34 +253,34 @@ def _groups(texts: Sequence[str], room: int, count: Count) -> Iterator[list[str]
     yield group
 
 
-def length(prompt: Prompt, count: Count = tokens.most) -> int:
+def prompt_tokens(prompt: Prompt, count: Count = tokens.count_high) -> int:
     """Tokens of a whole prompt."""
     return sum(count(m.content) for m in prompt.messages)
 
 
 # -- how long a piece may be ---------------------------------------------------------------------------------------------
-def size(asked: str, context: int | None, max_tokens: int) -> int:
+def request_size(asked: str, context: int | None, max_tokens: int) -> int:
     """Tokens that a request may hold: `--chunk N` is N; `auto` is the context length without the answer, 3,000 where it is unknown.
 
     Raises BadOption for what is neither.
     """
     if asked == "auto":
-        return UNKNOWN if context is None else max(SMALLEST, context - max_tokens - context // 50)
-    if not re.fullmatch(r"\d[\d_,]*", asked) or int(re.sub(r"[_,]", "", asked)) < SMALLEST:
-        raise BadOption(f"--chunk takes auto, or a number of tokens from {SMALLEST}, not {asked!r}.")
+        return DEFAULT_CONTEXT_TOKENS if context is None else max(MIN_PIECE_TOKENS, context - max_tokens - context // 50)
+    if not re.fullmatch(r"\d[\d_,]*", asked) or int(re.sub(r"[_,]", "", asked)) < MIN_PIECE_TOKENS:
+        raise BadOption(f"--chunk takes auto, or a number of tokens from {MIN_PIECE_TOKENS}, not {asked!r}.")
     return int(re.sub(r"[_,]", "", asked))
 
 
-def smaller(asked: int, message: str, max_tokens: int) -> int:
+def reduced_size(asked: int, message: str, max_tokens: int) -> int:
     """Tokens to try after a request of `asked` was too long, or took too long: what the server's message leaves room for, else half."""
-    told = limit_told(message)
+    told = stated_context_limit(message)
     if told is None:
         return asked // 2
-    room = size("auto", told, max_tokens)
+    room = request_size("auto", told, max_tokens)
     return min(room if room > told // 4 else told // 2, asked * 3 // 4)
 
 
-def limit_told(message: str) -> int | None:
+def stated_context_limit(message: str) -> int | None:
     """The context length that a server names when it refuses a long prompt; None where it names none."""
     found = next((m for pattern in TOLD if (m := pattern.search(message))), None)
     return None if found is None else int(found[1].replace(",", ""))

@@ -19,7 +19,7 @@ from holynb.types import Message, Prompt, Sampling
 if TYPE_CHECKING:
     from holynb.prompts.templates import Compiled
 
-__all__ = ["of", "render"]
+__all__ = ["from_values", "render"]
 
 ROLES = ("system", "developer", "user", "assistant")
 #: What a row may say of its own sampling; another column of --params-from is passed through like `-p`.
@@ -45,7 +45,7 @@ def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Ma
     return _per_row(body, rows, variables, options)
 
 
-def of(prompts: Any, *, options: Options | None = None) -> list[Prompt]:
+def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]:
     """The prompts of `holynb.infer`: a string, or strings and dicts (`prompt` or `messages`, `system`, sampling, `task_type`).
 
     Strings are sent as they are: what a template does, an f-string does better in Python. A missing one is an empty prompt. Raises BadPrompt.

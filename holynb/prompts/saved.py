@@ -21,10 +21,10 @@ from typing import Any
 from holynb.config import Options, settings
 from holynb.errors import BadOption, BadPrompt, BadSetting, closest
 
-__all__ = ["KEPT", "Saved", "folder", "keep", "listing", "load", "remove", "save", "used"]
+__all__ = ["SAVED_OPTIONS", "SavedPrompt", "apply", "folder", "listing", "load", "remove", "save", "save_from_options"]
 
 #: The options that say what a prompt is. What it runs over, where its result goes and what it may cost belongs to a cell.
-KEPT = (
+SAVED_OPTIONS = (
     "system",
     "lines",
     "raw",
@@ -46,7 +46,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedPrompt:
     """One saved prompt. `options` are those that were said, by name; `at` is None where a hand-written file does not say."""
 
     name: str
@@ -63,7 +63,7 @@ def folder() -> Path:
     return settings.home() / "prompts"
 
 
-def save(name: str, body: str, route: str | None, options: Options) -> Saved:
+def save(name: str, body: str, route: str | None, options: Options) -> SavedPrompt:
     """Keep a prompt. One of the same name is replaced, and stays in `before/` until the next time; the same prompt again changes nothing.
 
     Raises BadOption (a name that cannot be a file's, a schema that is no text), BadPrompt (nothing to save), BadSetting (a folder that
@@ -73,13 +73,13 @@ def save(name: str, body: str, route: str | None, options: Options) -> Saved:
     if not body.strip():
         raise BadPrompt(f"There is no prompt to save as {name!r}. Write one below the %%infer line.")
     default = Options()
-    said = {k: v for k in KEPT if (v := getattr(options, k)) != getattr(default, k)}
+    said = {k: v for k in SAVED_OPTIONS if (v := getattr(options, k)) != getattr(default, k)}
     if not isinstance(said.get("schema", ""), str):
         raise BadOption(
             "A saved prompt keeps the name of a schema or its file, and this schema is an object. Give its name: --schema NAME."
         )
     said = {k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in said.items()}
-    made = Saved(name, body, route, said, dt.datetime.now(dt.UTC).replace(microsecond=0), path)
+    made = SavedPrompt(name, body, route, said, dt.datetime.now(dt.UTC).replace(microsecond=0), path)
     before = _before(path, made)
     if before is not None and _same(before, made):
         return before
@@ -95,14 +95,14 @@ def save(name: str, body: str, route: str | None, options: Options) -> Saved:
     return made
 
 
-def keep(what: Any, route: str | None, options: Options) -> Saved:
+def save_from_options(what: Any, route: str | None, options: Options) -> SavedPrompt:
     """Save what `--save` names. Raises as `save`, and BadOption where the prompts are no single text."""
     if not isinstance(what, str):
         raise BadOption(f"--save keeps one text (a prompt or a template), and these prompts are a {type(what).__name__}.")
     return save(str(options.save), what, route, options)
 
 
-def load(name: str) -> Saved:
+def load(name: str) -> SavedPrompt:
     """The prompt of this name. Raises BadOption with the closest one, BadSetting where its file does not parse."""
     path = _path(name)
     if not path.is_file():
@@ -112,7 +112,7 @@ def load(name: str) -> Saved:
     return _read(path)
 
 
-def listing() -> list[Saved]:
+def listing() -> list[SavedPrompt]:
     """Every saved prompt that can be read, by name. Raises BadSetting at one that cannot."""
     return [_read(folder() / f"{name}.toml") for name in _names()]
 
@@ -125,7 +125,7 @@ def remove(name: str) -> Path:
     return path.replace(keep)
 
 
-def used(what: Any, route: str | None, options: Options) -> tuple[Any, str | None, Options]:
+def apply(what: Any, route: str | None, options: Options) -> tuple[Any, str | None, Options]:
     """Prompt, route and options with `--use` filled in: what the line says itself goes above what was saved. As they are without it.
 
     Raises BadOption (no such prompt; a prompt of the cell's own beside it), BadSetting.
@@ -137,7 +137,7 @@ def used(what: Any, route: str | None, options: Options) -> tuple[Any, str | Non
     found = load(options.use)
     default = Options()
     try:
-        kept = Options.of(found.options)
+        kept = Options.parse(found.options)
     except BadOption as exc:
         raise BadSetting(f"{found.path}: {exc}") from None
     open_ = [k for k in found.options if getattr(options, k) == getattr(default, k)]
@@ -158,7 +158,7 @@ def _names() -> list[str]:
     return sorted(p.stem for p in place.glob("*.toml") if _NAME.fullmatch(p.stem)) if place.is_dir() else []
 
 
-def _before(path: Path, made: Saved) -> Saved | None:
+def _before(path: Path, made: SavedPrompt) -> SavedPrompt | None:
     """What stands under this name now. On file systems that do not tell capitals apart, another name may be the same file."""
     if not path.is_file():
         return None
@@ -173,7 +173,7 @@ def _before(path: Path, made: Saved) -> Saved | None:
         return None  # it is moved to before/, where it can be mended
 
 
-def _same(a: Saved, b: Saved) -> bool:
+def _same(a: SavedPrompt, b: SavedPrompt) -> bool:
     return (a.body, a.route, dict(a.options)) == (b.body, b.route, dict(b.options))
 
 
@@ -191,7 +191,7 @@ def _write(path: Path, text: str) -> None:
 
 
 # -- the file --------------------------------------------------------------------------------------------------------------
-def _read(path: Path) -> Saved:
+def _read(path: Path) -> SavedPrompt:
     try:
         said = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as exc:
@@ -208,12 +208,14 @@ def _read(path: Path) -> Saved:
     if not isinstance(route, str | None) or not isinstance(options, Mapping | None):
         raise BadSetting(f'{path}: route should be text ("provider/model"), and [options] a table.')
     for key in options or {}:
-        if key not in KEPT:
-            raise BadSetting(f"{path}: a saved prompt keeps no option {key!r}.{closest(key, KEPT)} It keeps {', '.join(KEPT)}.")
-    return Saved(path.stem, body, route, options or {}, at if isinstance(at, dt.datetime) else None, path)
+        if key not in SAVED_OPTIONS:
+            raise BadSetting(
+                f"{path}: a saved prompt keeps no option {key!r}.{closest(key, SAVED_OPTIONS)} It keeps {', '.join(SAVED_OPTIONS)}."
+            )
+    return SavedPrompt(path.stem, body, route, options or {}, at if isinstance(at, dt.datetime) else None, path)
 
 
-def _toml(prompt: Saved) -> str:
+def _toml(prompt: SavedPrompt) -> str:
     lines = ["# A prompt of holynb: %%infer --use NAME, or %infer run --use NAME", f"body = {_text(prompt.body)}"]
     if prompt.route:
         lines.append(f"route = {_text(prompt.route)}")

@@ -12,7 +12,7 @@ import math
 import re
 from dataclasses import astuple, dataclass
 
-__all__ = ["least", "most", "typical"]
+__all__ = ["count_high", "count_low", "count_typical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class TokenWeights:
 
 
 #                  space letter digit  mark   two    indic  cjk    hangul four   dense
-LEAST = TokenWeights(0.050, 0.190, 0.400, 0.500, 0.230, 0.300, 0.650, 0.650, 1.500, 0.450)
+LOW = TokenWeights(0.050, 0.190, 0.400, 0.500, 0.230, 0.300, 0.650, 0.650, 1.500, 0.450)
 TYPICAL = TokenWeights(0.070, 0.240, 0.480, 0.640, 0.420, 0.700, 0.900, 1.000, 2.400, 0.600)
-MOST = TokenWeights(0.110, 0.310, 1.080, 0.800, 0.750, 1.700, 1.250, 1.500, 3.300, 0.850)
+HIGH = TokenWeights(0.110, 0.310, 1.080, 0.800, 0.750, 1.700, 1.250, 1.500, 3.300, 0.850)
 
 DENSE = re.compile(rb"[!-~]{40,}")
 
@@ -53,19 +53,19 @@ def _classes() -> bytes:
 CLASSES = _classes()
 
 
-def least(text: str) -> int:
+def count_low(text: str) -> int:
     """About the fewest tokens that a tokenizer of today makes of `text`."""
-    return _count(text, LEAST)
+    return _count(text, LOW)
 
 
-def typical(text: str) -> int:
+def count_typical(text: str) -> int:
     """The number of tokens to expect."""
     return _count(text, TYPICAL)
 
 
-def most(text: str) -> int:
+def count_high(text: str) -> int:
     """About the most tokens; what a piece must not exceed where a server refuses longer ones."""
-    return _count(text, MOST)
+    return _count(text, HIGH)
 
 
 def _count(text: str, weights: TokenWeights) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holynb.schema import Schema
     from holynb.types import Outcome
 
-__all__ = ["build", "crossed", "into", "is_frame", "kinds", "labels", "merge_index", "read", "records", "select"]
+__all__ = ["build", "cross_index", "index_spec", "is_frame", "labels", "read", "records", "restore_index", "select", "with_column"]
 
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
@@ -57,12 +57,12 @@ def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | No
         **{name: reals(column(name)) for name in ("cost", "latency_s", "ttft_s")},
         "finish_reason": pd.array(column("finish_reason"), dtype="string"),
         "cached": pd.array(column("cached"), dtype="boolean"),
-        **(typed(rows, schema) if schema is not None else {}),
+        **(schema_columns(rows, schema) if schema is not None else {}),
     }
     return pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index)
 
 
-def typed(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
+def schema_columns(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
     """What the answers hold, by column; NA where there is none. What is nested stays as it is, in a column of objects."""
     import pandas as pd
 
@@ -73,7 +73,7 @@ def typed(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
     return {c.name: pd.Series(held[c.name], dtype=CELLS[c.kind]).array for c in schema.columns}
 
 
-def crossed(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:
+def cross_index(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:
     """The index of prompt × route × sample, in that order: the input's levels, then `asked_route` and `sample`."""
     import pandas as pd
 
@@ -147,7 +147,7 @@ def read(path: str) -> pd.DataFrame:
     return frame
 
 
-def into(source: pd.DataFrame, column: str, texts: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """A copy of `source` plus `column` and the columns `more` of the result, by position. The source is never changed."""
     copy = source.copy()
     copy[column] = texts["text"].array
@@ -188,13 +188,13 @@ def _plain(label: Any) -> Any:
     return None if type(label).__name__ in ("NAType", "NaTType") else str(label)
 
 
-def kinds(index: Any) -> dict[str, list[Any]]:
+def index_spec(index: Any) -> dict[str, list[Any]]:
     """What labels as JSON do not say of an index: the names and the dtypes of its levels."""
     levels = [index.get_level_values(i) for i in range(index.nlevels)]
     return {"names": [_plain(name) for name in index.names], "kinds": [str(level.dtype) for level in levels]}
 
 
-def merge_index(stored: Sequence[Any], said: Mapping[str, Sequence[Any]] | None = None) -> Any:
+def restore_index(stored: Sequence[Any], said: Mapping[str, Sequence[Any]] | None = None) -> Any:
     """An index from stored labels and what `kinds` said of it; None where they are just 0…n-1."""
     import pandas as pd
 
@@ -219,7 +219,7 @@ def _as(index: Any, dtype: str | None) -> Any:
         return index
 
 
-def by_name(frames: Mapping[str, Any], name: str) -> Any:
+def find_frame(frames: Mapping[str, Any], name: str) -> Any:
     """The DataFrame called `name` among notebook variables, or BadOption with the closest one."""
     if name in frames:
         return frames[name]
@@ -227,7 +227,7 @@ def by_name(frames: Mapping[str, Any], name: str) -> Any:
     raise BadOption(f"There is no DataFrame called {name!r}.{closest(name, known)}" + (f" Known: {', '.join(known[:8])}." if known else ""))
 
 
-def table(columns: Mapping[str, tuple[str, Sequence[Any]]], index: str) -> pd.DataFrame:
+def from_columns(columns: Mapping[str, tuple[str, Sequence[Any]]], index: str) -> pd.DataFrame:
     """A frame from (dtype, values) by name, on the column `index`. Dtypes are as said, whatever the values."""
     import pandas as pd
 

@@ -11,18 +11,18 @@ from holynb.pricing import prices
 from holynb.types import Outcome, Route
 from holynb.words import counted
 
-__all__ = ["Elsewhere", "Summary", "dollars", "elsewhere", "summarize"]
+__all__ = ["AlternativeCost", "Summary", "alternative_cost", "dollars", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class AlternativeCost:
     """What the same tokens would have cost on another route. `unknown`: answers whose tokens nobody counted."""
 
     route: Route
     cost: Decimal | None = None
     unknown: int = 0
 
-    def says(self) -> str:
+    def describe(self) -> str:
         """`$0.42 as openai/gpt-4.1`."""
         more = f" + {self.unknown:,} unknown" if self.unknown and self.cost is not None else ""
         return f"{'$?' if self.cost is None else dollars(self.cost)}{more} as {self.route}"
@@ -50,7 +50,7 @@ class Summary:
     elapsed: float = 0.0
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
-    elsewhere: Elsewhere | None = None
+    alternative: AlternativeCost | None = None
     again: bool = True
     """Whether failed rows can be asked again; those of a recording cannot."""
 
@@ -69,7 +69,7 @@ class Summary:
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
         parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens")
         parts.append(self.money())
-        parts.append(self.elsewhere.says() if self.elsewhere else "")
+        parts.append(self.alternative.describe() if self.alternative else "")
         parts.append(f"{self.elapsed:.1f} s")
         text = " · ".join(p for p in parts if p)
         if self.stopped:
@@ -115,18 +115,18 @@ def summarize(
         elapsed=elapsed,
         errors=Counter(o.error_type or "error" for o in ended if o.status == "error"),
         stopped=stopped,
-        elsewhere=None if price_as is None else elsewhere(paid, price_as),
+        alternative=None if price_as is None else alternative_cost(paid, price_as),
     )
 
 
-def elsewhere(paid: Sequence[Outcome], route: Route) -> Elsewhere:
+def alternative_cost(paid: Sequence[Outcome], route: Route) -> AlternativeCost:
     """What these answers' tokens cost at the list price of another route. Its tokenizer may count others, and its answers be longer."""
     known = prices.list_price(route)
     answers = [o for o in paid if o.status == "ok"]
     costs = [None if known is None else known.cost(o.usage) for o in answers]
     found = [c for c in costs if c is not None]
     total = sum(found, Decimal(0)) if found or not costs else None
-    return Elsewhere(route, total, len(costs) - len(found))
+    return AlternativeCost(route, total, len(costs) - len(found))
 
 
 def dollars(amount: Decimal | float | None) -> str:

@@ -184,13 +184,13 @@ def setup(endpoint: Endpoint) -> tuple[str, ...]:
 
 def table(results: Sequence[Measured]) -> pd.DataFrame:
     """A line for each route, in the order they were asked."""
-    return frame.table({name: (dtype, [getattr(m, name) for m in results]) for name, dtype in COLUMNS.items()}, "route")
+    return frame.from_columns({name: (dtype, [getattr(m, name) for m in results]) for name, dtype in COLUMNS.items()}, "route")
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
 def _seconds(run: Run, *, whole: bool = False) -> float | None:
     """From the first request to the last answer; `whole`: from the start of the run, so that a pool's start counts."""
-    events, _ = run.journal.since(0)
+    events, _ = run.journal.events_since(0)
     begun = run.started if whole else min((e.at for e in events if isinstance(e, Started)), default=None)
     ended = max((e.at for e in events if isinstance(e, Ended)), default=None)
     return None if begun is None or ended is None else max(ended - begun, 1e-6)

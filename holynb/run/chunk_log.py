@@ -117,7 +117,7 @@ def table(chunks: Sequence[ChunkResult], index: Any = None) -> pd.DataFrame:
     where = [
         [*(row if isinstance(row, tuple) else [row]), number, label] for row, ((_, number, label), *_) in zip(rows, chunks, strict=True)
     ]
-    result = frame.build([outcome for *_, outcome in chunks], frame.merge_index(where))
+    result = frame.build([outcome for *_, outcome in chunks], frame.restore_index(where))
     result.insert(0, "prompt", [text for _, text, _ in chunks])
     if chunks:
         result.index.names = [*([None] if index is None else index.names), "round", "part"]

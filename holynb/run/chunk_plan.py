@@ -24,7 +24,7 @@ def long_rows(
     if options.chunk is None:
         return {}, []
     lengths = {e.route: context(e) or _listed_context(e, secrets.get(e.route)) for e in endpoints} if options.chunk == "auto" else {}
-    sized = [(r, chunking.size(options.chunk, lengths.get(r.route), r.sampling.max_tokens or 0)) for r in requests if r is not None]
+    sized = [(r, chunking.request_size(options.chunk, lengths.get(r.route), r.sampling.max_tokens or 0)) for r in requests if r is not None]
     plans = {
         (r.messages, size): chunking.plan(Prompt(r.messages), size)
         for r, size in {(r.messages, size): (r, size) for r, size in sized}.values()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 
 from holynb.errors import BadOption
-from holynb.journal import Journal, Paid, Sink
+from holynb.journal import EventSink, Journal, Payment
 from holynb.prompts import chunking
 from holynb.run.chunk_log import ChunkLog, ChunkResult
 from holynb.run.long_row import ChunkDraft, ChunkRequest, LongRow
@@ -33,7 +33,7 @@ class MapReduce:
     `journal` shows what is in flight; events go to `sink`.
     """
 
-    def __init__(self, plan: Plan, journal: Journal, sink: Sink, log: ChunkLog) -> None:
+    def __init__(self, plan: Plan, journal: Journal, sink: EventSink, log: ChunkLog) -> None:
         self.rows: list[Outcome | None] = [None] * len(plan.rows.requests)
         self.add: Callable[[WorkItem], bool] = lambda _: False
         self._plan = plan
@@ -83,28 +83,28 @@ class MapReduce:
                 return None
         return self._sink.append(event)
 
-    def pay(self, paid: Paid) -> None:
+    def record_payment(self, payment: Payment) -> None:
         """What a chunk came to is its row's."""
-        chunk = self._chunks.get(paid.row)
-        self._sink.pay(paid if chunk is None else replace(paid, row=chunk.rows[0].request.row))
+        chunk = self._chunks.get(payment.row)
+        self._sink.record_payment(payment if chunk is None else replace(payment, row=chunk.rows[0].request.row))
 
-    def say(self, row: int, text: str) -> None:
+    def append_text(self, row: int, text: str) -> None:
         """Text of a chunk is shown where it is the row's answer."""
         chunk = self._chunks.get(row)
         if chunk is None:
-            self._journal.say(row, text)
+            self._journal.append_text(row, text)
         elif chunk.last:
             if not chunk.has_text:
-                self._journal.tell(chunk.rows[0].request.row, "")
+                self._journal.replace_text(chunk.rows[0].request.row, "")
             chunk.has_text = True
-            self._journal.say(chunk.rows[0].request.row, text)
+            self._journal.append_text(chunk.rows[0].request.row, text)
 
-    def partial(self, row: int) -> str | None:
+    def partial_text(self, row: int) -> str | None:
         """The text so far of a row's answer."""
         chunk = self._chunks.get(row)
         if chunk is None:
-            return self._journal.partial(row)
-        return self._journal.partial(chunk.rows[0].request.row) if chunk.last and chunk.has_text else None
+            return self._journal.partial_text(row)
+        return self._journal.partial_text(chunk.rows[0].request.row) if chunk.last and chunk.has_text else None
 
     def _of_chunk(self, chunk: ChunkRequest, event: Started | Failed | Ended) -> Awaitable[None] | None:
         payer = chunk.rows[0]
@@ -122,7 +122,7 @@ class MapReduce:
             chunk.numbers[event.attempt] = payer.attempts
         promise = self._sink.append(replace(event, row=payer.request.row, attempt=chunk.numbers.get(event.attempt, payer.attempts)))
         chunk.has_text = False
-        self._journal.tell(payer.request.row, payer.progress())
+        self._journal.replace_text(payer.request.row, payer.progress())
         return promise
 
     # -- a row -------------------------------------------------------------------------------------------------------
@@ -132,9 +132,9 @@ class MapReduce:
         if request is None or outcome.error_type not in CURED_BY_CUTTING or event.row in self._long_rows:
             return False
         prompt = Prompt(request.messages)
-        size = chunking.length(prompt)
+        size = chunking.prompt_tokens(prompt)
         try:
-            chunk_plan = chunking.plan(prompt, chunking.smaller(size, outcome.error or "", request.sampling.max_tokens or 0))
+            chunk_plan = chunking.plan(prompt, chunking.reduced_size(size, outcome.error or "", request.sampling.max_tokens or 0))
         except BadOption:
             return False
         if chunk_plan is not None:
@@ -199,7 +199,7 @@ class MapReduce:
                     error = f"{bad.name}: {bad.outcome.error}" if bad.outcome.error else None
                     long.ending = replace(bad.outcome, text=bad.outcome.text if bad.last else None, error=error)
             elif any(c.outcome is None for c in chunks):
-                self._journal.tell(long.request.row, long.progress())
+                self._journal.replace_text(long.request.row, long.progress())
                 return None
             elif len(long.slots) > 1:
                 long.answers = [(s.outcome.text or "") if isinstance(s, ChunkRequest) and s.outcome else str(s) for s in long.slots]
@@ -222,16 +222,16 @@ class MapReduce:
         """Cut a chunk again that is still too long, or put fewer answers together at once. False where that is no cure."""
         if outcome.error_type not in CURED_BY_CUTTING or chunk.depth >= MAX_CUTS:
             return False
-        size = chunking.length(Prompt(chunk.request.messages))
-        finer = long.plan.within(chunking.smaller(size, outcome.error or "", chunk.request.sampling.max_tokens or 0))
+        size = chunking.prompt_tokens(Prompt(chunk.request.messages))
+        finer = long.plan.with_limit(chunking.reduced_size(size, outcome.error or "", chunk.request.sampling.max_tokens or 0))
         if chunk.text is None:
-            if finer.most < chunking.SMALLEST * 4:
+            if finer.max_tokens < chunking.MIN_PIECE_TOKENS * 4:
                 return False
             self._drop(long)
             long.plan, long.depth = finer, long.depth + 1
             long.rounds[-1] = self._join(long)
             return True
-        again = finer.again(chunk.text, chunk.label)
+        again = finer.recut(chunk.text, chunk.label)
         if len(again) < 2:
             return False
         long.plan = finer

@@ -122,13 +122,13 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
     escalate = escalate if held_to is not None and any(r != escalate for r in routes) else None
     endpoints = reached([*routes, *([escalate] if escalate else [])], given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
-    secrets = {} if options.dry_run else {e.route: keys.find(e, ask) for e in endpoints}
+    secrets = {} if options.dry_run else {e.route: keys.resolve(e, ask) for e in endpoints}
     check_prices(endpoints, options)
     index = None if source is None else source.index
     if options.compare or options.samples:
         if options.into is not None:
             raise BadOption("--into takes one answer a row; --compare and --samples make several. Leave one of them out.")
-        index = frame.crossed(index, len(prompts), [str(r) for r in asked_of[0]], options.samples or 1)
+        index = frame.cross_index(index, len(prompts), [str(r) for r in asked_of[0]], options.samples or 1)
     crossed = [(p, r, k) for p, several in zip(prompts, asked_of, strict=True) for r in several for k in range(options.samples or 1)]
     requests = _with_schema([request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)], held_to)
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
@@ -201,7 +201,7 @@ def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
     if options.df is not None and options.file is not None:
         raise BadOption("--df and --file both name the rows. Give one of them.")
     if options.df is not None:
-        df = frame.by_name(variables or {}, options.df) if isinstance(options.df, str) else options.df
+        df = frame.find_frame(variables or {}, options.df) if isinstance(options.df, str) else options.df
         frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
     elif options.file is not None:
         df = frame.read(options.file)
@@ -226,7 +226,7 @@ def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, A
     if variables is not None and isinstance(what, str):
         prompts = render.render(what, rows=None, variables=variables, options=options)
     else:
-        prompts = render.of(what, options=options)
+        prompts = render.from_values(what, options=options)
     return prompts if options.limit is None else prompts[: options.limit]
 
 

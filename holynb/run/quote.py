@@ -10,7 +10,7 @@ from decimal import Decimal
 from holynb import runlog
 from holynb.config import settings, suggest
 from holynb.errors import BadOption
-from holynb.pricing import Estimate, Seen, spending
+from holynb.pricing import Estimate, MeasuredAnswer, spending
 from holynb.pricing.estimate import estimate
 from holynb.results import dollars
 from holynb.run import assembly
@@ -62,7 +62,7 @@ def quote(plan: Plan) -> Quote:
         parts = (p.messages for long in plan.rows.long.values() for p in long.parts)
         leads = {_lead(messages) for messages in (*(r.messages for r in plan.rows.requests if r is not None), *parts)}
         routes = {r.route for r in due}
-        seen = [s for route in routes for s in spending.answered(log, route) if _lead(s.messages) in leads]
+        seen = [s for route in routes for s in spending.recent_answers(log, route) if _lead(s.messages) in leads]
     except sqlite3.Error:
         due, seen = [r for r in plan.rows.requests if r is not None], []
     rest = [r for r in due if r.route.provider != "pool"]
@@ -88,7 +88,7 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
         raise BadOption("Nothing was sent.")
 
 
-def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[Seen]) -> Estimate:
+def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[MeasuredAnswer]) -> Estimate:
     """The estimate of these rows; of one that is asked in parts, of its parts, and of putting answers of that length together."""
     if (validator := assembly.validator(plan)) is not None:
         rows = [validator.prepare(r, r.route) for r in rows]
@@ -114,7 +114,7 @@ def _joining(plan: Plan, rows: Sequence[Request], answer: int) -> Iterator[Reque
     prompts: dict[tuple[str, str, int, int], list[Prompt]] = {}  # rows of one template have the same
     for row in rows:
         long = plan.rows.long[row.row]
-        key = long.before, long.after, long.most, len(long.parts)
+        key = long.before, long.after, long.max_tokens, len(long.parts)
         if key not in prompts:
             prompts[key], n = [], len(long.parts)
             while n > 1:
@@ -138,7 +138,7 @@ def _lead(messages: Sequence[Message]) -> tuple[str, str]:
     return system, Prompt(tuple(messages)).text[:LEAD_CHARS]
 
 
-def _well_measured(seen: list[Seen]) -> list[Seen]:
+def _well_measured(seen: list[MeasuredAnswer]) -> list[MeasuredAnswer]:
     """Routes of which too little was seen say nothing: an estimate from three answers would only look exact."""
     routes: dict[Route, int] = {}
     for one in seen:

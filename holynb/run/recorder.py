@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from holynb import runlog
 from holynb.config import settings
-from holynb.journal import Journal, Paid, ended
+from holynb.journal import Journal, Payment, payment_at_end
 from holynb.results import frame
 from holynb.run.pending import Earlier, Pending, pending, read
 from holynb.run.plan import Plan
@@ -59,18 +59,18 @@ class Recorder:
         promise = self.log.record(self.run, event, self._keys[event.row], shared=self._share and not event.outcome.cached)
         return None if promise is None else self._guarded(promise)
 
-    def pay(self, paid: Paid) -> None:
+    def record_payment(self, payment: Payment) -> None:
         """What an attempt came to, for the log's days."""
         if self.log is not None:
-            self.log.record_payment(self.run, paid)
+            self.log.record_payment(self.run, payment)
 
-    def say(self, row: int, text: str) -> None:
+    def append_text(self, row: int, text: str) -> None:
         """The journal's."""
-        self._journal.say(row, text)
+        self._journal.append_text(row, text)
 
-    def partial(self, row: int) -> str | None:
+    def partial_text(self, row: int) -> str | None:
         """The journal's."""
-        return self._journal.partial(row)
+        return self._journal.partial_text(row)
 
     # -- a run -----------------------------------------------------------------------------------------------------
     async def begin(self, plan: Plan, record: RunRecord) -> Pending:
@@ -175,9 +175,9 @@ class Recorder:
         ]
 
     def _pay_end(self, event: Ended) -> None:
-        paid = ended(event)
-        if self.log is not None and paid is not None:
-            self.log.record_payment(self.run, paid)
+        payment = payment_at_end(event)
+        if self.log is not None and payment is not None:
+            self.log.record_payment(self.run, payment)
 
     def _guarded(self, promise: asyncio.Future[None]) -> asyncio.Future[None]:
         """A future that is done when `promise` is and never fails: a failed write is reported, and the run goes on. Need not be awaited."""

@@ -58,12 +58,12 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     if run is None:
         plan = resumed(name or _newest(), options)
         return replace(plan, earlier=Continued(plan.earlier.run, _good(_earlier(plan.earlier.run)[1])))
-    changes = Options.of(options or {})
+    changes = Options.parse(options or {})
     chosen = replace(run.plan.options, **{name: getattr(changes, name) for name in options or {}})
     rows, targets = run.plan.rows, run.plan.targets
     endpoints = reached([e.route for e in targets.endpoints], targets.given or run.route, chosen)  # another --fallback may be given now
     check_prices(endpoints, chosen)
-    secrets = {**{e.route: keys.find(e) for e in endpoints if e.route not in targets.secrets}, **targets.secrets}
+    secrets = {**{e.route: keys.resolve(e) for e in endpoints if e.route not in targets.secrets}, **targets.secrets}
     long, notes = long_rows(rows.requests, endpoints, chosen, secrets)
     return replace(
         run.plan,
@@ -84,7 +84,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     stored_options = {
         k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")
     }
-    chosen = Options.of({**stored_options, **(options or {})})
+    chosen = Options.parse({**stored_options, **(options or {})})
     held_to = schema.load(record.spec["schema"]) if "schema" in record.spec else None
     first, given = settings.route(record.route), settings.route(record.spec.get("given") or record.route)
     requests: list[Request | None] = [None] * record.n
@@ -99,10 +99,10 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     routes = [r.route for r in requests if r] + ([escalate] if escalate else [])
     endpoints = reached(list(dict.fromkeys([first, *routes])), given, chosen)
     check_prices(endpoints, chosen)
-    index = frame.merge_index(labels, record.spec.get("index"))
+    index = frame.restore_index(labels, record.spec.get("index"))
     if "index" not in record.spec and (chosen.compare or chosen.samples) and getattr(index, "nlevels", 1) > 2:  # an older log
         index.names = [*index.names[:-2], "asked_route", "sample"]
-    secrets = {e.route: keys.find(e) for e in endpoints}
+    secrets = {e.route: keys.resolve(e) for e in endpoints}
     long, notes = long_rows(requests, endpoints, chosen, secrets)
     prompts = [Prompt(() if r is None else r.messages) for r in requests]
     return Plan(

@@ -165,7 +165,7 @@ def _route(word: str, given: Route) -> Route:
 # -- what a dry run shows ------------------------------------------------------------------------------------------------
 def saving(prompt: Prompt, decision: Decision, given: Route, tokens_out: int) -> Decimal | None:
     """US dollars saved against the given route, for an answer of `tokens_out` tokens; None where a price is unknown."""
-    usage = Usage(sum(tokens.typical(m.content) for m in prompt.messages), tokens_out)
+    usage = Usage(sum(tokens.count_typical(m.content) for m in prompt.messages), tokens_out)
     there, here = prices.price(given, None, usage), prices.price(decision.route, None, usage)
     return None if there is None or here is None else there - here
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from holynb import loop
 from holynb.config import Options, settings, suggest
 from holynb.errors import BadOption, Fault, HolynbError, InferError
-from holynb.journal import Journal, Sink
+from holynb.journal import EventSink, Journal
 from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.results import Summary, frame, summarize
@@ -46,7 +46,7 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
 
     Raises UserError before anything is sent. `run.wait()` or `await run`, then `run.frame()`.
     """
-    checked = Options.of({**options, "df": df})
+    checked = Options.parse({**options, "df": df})
     if checked.dry_run or checked.show_code:
         raise BadOption(
             "infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.run.plan.make sends nothing.)"
@@ -55,13 +55,13 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
         raise BadOption(
             "infer() returns a run, so no_execute has no meaning here: holynb.prompts.saved.save(name, prompt, route, Options(…))."
         )
-    prompts, route, chosen = saved.used(prompts, route, checked)
+    prompts, route, chosen = saved.apply(prompts, route, checked)
     # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
     plan = make(prompts, route, chosen, variables=None if checked.use is None else {})
     plan = resume.continued(plan)
     quote.check(plan)
     if chosen.save is not None:
-        saved.keep(prompts, route, chosen)
+        saved.save_from_options(prompts, route, chosen)
     return Run(plan).start()
 
 
@@ -127,7 +127,7 @@ class Run:
         result = self.result()
         if self.options.into is not None and self.plan.rows.source is not None:
             columns = self.plan.schema.columns if self.plan.schema else ()
-            return frame.into(self.plan.rows.source, self.options.into, result, [c.name for c in columns])
+            return frame.with_column(self.plan.rows.source, self.options.into, result, [c.name for c in columns])
         return result
 
     def result(self) -> pd.DataFrame:
@@ -220,7 +220,7 @@ class Run:
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
-            sink: Sink = self._map_reduce or self._recorder
+            sink: EventSink = self._map_reduce or self._recorder
             tiers = assembly.tiers(self.plan, endpoints)
             self._scheduler = Scheduler(tiers, policy, sink, assembly.money(self.options), assembly.validator(self.plan))
             if self._map_reduce is not None:
@@ -274,7 +274,7 @@ class Run:
         if self.plan.targets.escalate is not None:
             spec["escalate"] = str(self.plan.targets.escalate)
         if self.plan.rows.index is not None:
-            spec["index"] = frame.kinds(self.plan.rows.index)
+            spec["index"] = frame.index_spec(self.plan.rows.index)
         return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=spec)
 
     def _sweep(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from holynb.journal import Paid
+from holynb.journal import Payment
 
 __all__ = ["INSERT", "LEGACY_VIEW", "PARTS_PER_ROW", "PARTS_SUFFIX", "TABLE", "WITHOUT_PARTS", "to_row"]
 
@@ -40,7 +40,7 @@ LEGACY_VIEW = f"CREATE TEMP VIEW payments({COLUMNS}) AS {LEGACY_PAYMENTS}"
 INSERT = f"INSERT INTO payments({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)"
 
 
-def to_row(run: str, paid: Paid) -> Sequence[Any]:
+def to_row(run: str, payment: Payment) -> Sequence[Any]:
     """Parameters of INSERT."""
-    u, cost = paid.usage, None if paid.cost is None else str(paid.cost)
-    return (run, paid.row, paid.at, paid.route, paid.model, paid.what, u.tokens_in, u.tokens_out, cost)
+    u, cost = payment.usage, None if payment.cost is None else str(payment.cost)
+    return (run, payment.row, payment.at, payment.route, payment.model, payment.what, u.tokens_in, u.tokens_out, cost)

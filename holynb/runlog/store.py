@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import BadSetting
-from holynb.journal import Paid
+from holynb.journal import Payment
 from holynb.runlog import ledger, records, tables
 from holynb.runlog.records import RunRecord, StoredRow
 from holynb.runlog.writer import LogWriter, connect
@@ -64,9 +64,9 @@ class RunLog:
             self._writer.put(tables.ATTEMPT_INSERT, [records.attempt_row(run, event)])
         return None
 
-    def record_payment(self, run: str, paid: Paid) -> None:
+    def record_payment(self, run: str, payment: Payment) -> None:
         """Write a payment; it is on disk before anything recorded after it."""
-        self._writer.put(ledger.INSERT, [tuple(map(records.printable, ledger.to_row(run, paid)))])
+        self._writer.put(ledger.INSERT, [tuple(map(records.printable, ledger.to_row(run, payment)))])
 
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
         """Write how a run ended: done, stopped, failed."""

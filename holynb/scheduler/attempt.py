@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from holynb.errors import Fault
-from holynb.journal import Paid
+from holynb.journal import Payment
 from holynb.scheduler.budget import Money
 from holynb.scheduler.failover import EndpointState, WorkItem
 from holynb.scheduler.limiter import Permit
@@ -93,14 +93,14 @@ async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts,
     return done, (ended - sent, first - sent if first else None)
 
 
-def record_usage(item: WorkItem, route: Route, money: Money, result: Completion | Fault) -> Paid:
+def record_usage(item: WorkItem, route: Route, money: Money, result: Completion | Fault) -> Payment:
     """Add the tokens and dollars of an attempt, answered or not, to the item's. Returns the payment."""
     usage = result.usage or Usage()
     cost = money.price(route, result.model, usage)
     item.usage = item.usage + usage
     item.cost = cost if item.cost is None else item.cost if cost is None else item.cost + cost
     kind = "attempt" if isinstance(result, Fault) else "answer"
-    return Paid(item.request.row, time.time(), str(route), result.model, kind, usage, cost)
+    return Payment(item.request.row, time.time(), str(route), result.model, kind, usage, cost)
 
 
 def error_outcome(item: WorkItem, endpoint: EndpointState, fault: Fault) -> Outcome:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from holynb.errors import Fault
-from holynb.journal import Sink
+from holynb.journal import EventSink
 from holynb.scheduler import attempt
 from holynb.scheduler.attempt import InFlight, TimedAnswer
 from holynb.scheduler.budget import UNBILLED_KINDS, Money
@@ -32,7 +32,9 @@ VERIFY_WAIT_S = 2.0
 class Scheduler:
     """Runs items to their ends. Call `run` once, `add` and `stop` on the io loop. `error` holds an internal error, if there was one."""
 
-    def __init__(self, tiers: Sequence[Tier], policy: Policy, sink: Sink, money: Money, validator: ResponseValidator | None = None) -> None:
+    def __init__(
+        self, tiers: Sequence[Tier], policy: Policy, sink: EventSink, money: Money, validator: ResponseValidator | None = None
+    ) -> None:
         self.error: Exception | None = None
         self._tiers = FailoverChain(tiers)
         self._policy = policy
@@ -175,7 +177,7 @@ class Scheduler:
         """Send and receive to the end. Raises Fault."""
         item.attempts += 1
         self._sink.append(Started(item.request.row, item.attempts, str(endpoint.route), time.time()))
-        return await attempt.run(item, endpoint, self._policy.timeouts, self._sink.say, self._validator)
+        return await attempt.run(item, endpoint, self._policy.timeouts, self._sink.append_text, self._validator)
 
     # -- what follows ----------------------------------------------------------------------------------------------
     def _close_circuit(self, tier: Tier, endpoint: EndpointState) -> None:
@@ -261,7 +263,7 @@ class Scheduler:
     def _record_usage(self, item: WorkItem, endpoint: EndpointState, result: Completion | Fault) -> Decimal | None:
         """Add an attempt's tokens and dollars to the item's, and record the payment. Returns the dollars."""
         payment = attempt.record_usage(item, endpoint.route, self._money, result)
-        self._sink.pay(payment)
+        self._sink.record_payment(payment)
         return payment.cost
 
     async def _end(self, item: WorkItem, outcome: Outcome) -> None:
@@ -294,5 +296,5 @@ class Scheduler:
                     outcome = self._unfinished_outcome
                     if row == item.request.row and item.attempts:
                         outcome = replace(outcome, route=str(item.request.route), attempts=item.attempts, usage=item.usage, cost=item.cost)
-                    text = self._sink.partial(row) if outcome.status == "cancelled" else None
+                    text = self._sink.partial_text(row) if outcome.status == "cancelled" else None
                     self._sink.append(Ended(row, replace(outcome, text=text), time.time()))

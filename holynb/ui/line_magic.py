@@ -141,7 +141,7 @@ def _show(magic: Host, rest: Sequence[str]) -> None:
         commands.replay(magic, rest)
         return
     said, left = grammar.words(rest)
-    options = Options.of(said)
+    options = Options.parse(said)
     _only("show", said, {"show"})
     if len(left) > 1:
         raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
@@ -173,7 +173,7 @@ def _resume(magic: Host, rest: Sequence[str]) -> Any:
     if len(left) != 1:
         raise BadOption("%infer resume takes the name or the id of one run; %infer runs lists them.")
     _only("resume", said, AGAIN)
-    Options.of(said)
+    Options.parse(said)
     plan = resume.resumed(left[0], said)
     return magic.start(plan, None, plan.options.show)
 
@@ -182,7 +182,7 @@ def _run(magic: Host, rest: Sequence[str]) -> Any:
     from holynb.run import resume
 
     said, left = grammar.words(rest)
-    Options.of(said)
+    Options.parse(said)
     if said.get("use"):
         if len(left) > 1:
             raise BadOption(f"{left[1]!r} is one word too many: %infer run --use NAME takes one route and options.")
@@ -223,11 +223,13 @@ def _key(magic: Host, rest: Sequence[str]) -> None:
         raise BadKey(f"Nobody can be asked here. Set {endpoint.key_name} in the environment or in a .env file.")
     typed = ask_key(endpoint)
     if typed is None:
-        print(f"Nothing was typed. {endpoint.route.provider}: {keys.source(endpoint)}.")
+        print(f"Nothing was typed. {endpoint.route.provider}: {keys.describe_source(endpoint)}.")
         return
-    secret = keys.keep(endpoint, Secret(typed, endpoint.key_name))
+    secret = keys.remember(endpoint, Secret(typed, endpoint.key_name))
     where = (
-        "in the system keyring" if keys.store(secret) else "for this session (there is no system keyring here; a .env file lasts longer)"
+        "in the system keyring"
+        if keys.save_to_keyring(secret)
+        else "for this session (there is no system keyring here; a .env file lasts longer)"
     )
     print(f"{endpoint.key_name} is kept {where}.")
 

@@ -98,7 +98,7 @@ class InferMagic(Configurable):
         from holynb.run import plan, resume
         from holynb.ui.commands import money
 
-        body, route, options = saved.used(body, said.route, Options.of(said.said))
+        body, route, options = saved.apply(body, said.route, Options.parse(said.said))
         if not body.strip():
             raise BadPrompt("This cell has no prompt. Write it on the lines below %%infer.")
         body = body.removesuffix("\n") if options.show_code or options.save else body

@@ -228,7 +228,7 @@ def estimates(seeds: int, rows: int = 500) -> list[Figure]:
                     texts = [rng.choice(kinds).format(" ".join(rng.choices(WORDS, k=rng.randrange(20, 200)))) for _ in range(rows + 20)]
                     said = {"api_base": server.base, "max_tokens": 60}
                     holynb.infer(texts[:20], "openai/gpt-4.1", **said).wait(60)
-                    made = plan.make(texts, "openai/gpt-4.1", Options.of(said))
+                    made = plan.make(texts, "openai/gpt-4.1", Options.parse(said))
                     shown = quote.quote(made)
                     run = holynb.infer(texts, "openai/gpt-4.1", **said).wait(120)
                     bill = sum((o.cost for o in run.rows() if o is not None and o.cost is not None), Decimal(0))
@@ -256,7 +256,8 @@ def routes() -> list[Figure]:
         settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "sim/stream"}, "other": "sim/echo"}})
         texts = [text for _, text in FIXTURE]
         dry = [
-            str(d.route) for d in plan.make(texts, "sim/flaky", Options.of({"router": "mine", "max_tokens": 2, "dry_run": True})).decisions
+            str(d.route)
+            for d in plan.make(texts, "sim/flaky", Options.parse({"router": "mine", "max_tokens": 2, "dry_run": True})).decisions
         ]
         ran = holynb.infer(texts, "sim/flaky", router="mine", max_tokens=2).wait(120).frame()["route"].tolist()
     agree = sum(a == b for a, b in zip(dry, ran, strict=True))

@@ -42,7 +42,7 @@ class Job:
         while self.elapsed < self.seconds:
             while sent < self.elapsed * self.rate:
                 i = sent % self.n; r = flying[i]
-                self.journal.say(r, f" word{said[r]}"); said[r] += 1; sent += 1
+                self.journal.append_text(r, f" word{said[r]}"); said[r] += 1; sent += 1
                 if said[r] >= 60 + r % 64 and top < len(said):
                     o = Outcome("ok", "a whole answer " * 20, route="sim/stream", attempts=1, usage=Usage(9, said[r]), latency_s=3.0, ttft_s=0.1)
                     self.journal.append(Ended(r, o, time.time())); flying[i] = top; self.journal.append(Started(top, 1, "sim/stream", time.time())); top += 1
@@ -70,8 +70,8 @@ async def plotly(job):
     table = w.HTML(); display(w.HBox([table, w.VBox(figures)]))
     while job.state == "running":
         await asyncio.sleep(0.2)
-        events, cursor = job.journal.since(cursor)
-        feed.take(events, job.journal.tails(140), job.elapsed)
+        events, cursor = job.journal.events_since(cursor)
+        feed.take(events, job.journal.text_tails(140), job.elapsed)
         shown = [feed.row(r) for r in feed.flying]
         table.value = "<table>" + "".join(f"<tr><td>{r[0]}</td><td>{html.escape(r[2])}</td></tr>" for r in shown) + "</table>"
         charts = feed.course.points.all()["charts"]

@@ -37,7 +37,7 @@ def place(tmp_path, monkeypatch):
 def told(endpoint=NEEDED, ask=None) -> str:
     """The line of the BadKey; the whole traceback, locals too, is searched for what must not be there."""
     with pytest.raises(BadKey) as caught:
-        keys.find(endpoint, ask)
+        keys.resolve(endpoint, ask)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -57,11 +57,11 @@ def everything(error: BaseException | None) -> str:
 def test_the_environment_then_dotenv_then_keyring_then_a_prompt(place, monkeypatch):
     asked = []
     monkeypatch.setattr(keys, "_keyring", Drawer)
-    assert keys.find(NEEDED, lambda e: asked.append(e) or "typed-key-9999").reveal() == "keyring-key-77"
+    assert keys.resolve(NEEDED, lambda e: asked.append(e) or "typed-key-9999").reveal() == "keyring-key-77"
     (place.parent / ".env").write_text(f"OTHER=1\nACME_API_KEY={GOOD}\n")
-    assert keys.find(NEEDED).reveal() == GOOD
+    assert keys.resolve(NEEDED).reveal() == GOOD
     monkeypatch.setenv("ACME_API_KEY", "environment-key-1")
-    assert keys.find(NEEDED).reveal() == "environment-key-1"
+    assert keys.resolve(NEEDED).reveal() == "environment-key-1"
     assert asked == []
     assert "OTHER" not in os.environ
 
@@ -82,31 +82,31 @@ class Drawer:
 def test_the_nearest_dotenv_counts(place):
     (place.parent / ".env").write_text("ACME_API_KEY=from-the-parent-1\n")
     (place / ".env").write_text("ACME_API_KEY='from-here-22'  # mine\n")
-    assert keys.find(NEEDED).reveal() == "from-here-22"
+    assert keys.resolve(NEEDED).reveal() == "from-here-22"
     (place / ".env").unlink()
     (place / ".env").mkdir()  # a virtual environment may bear this name
-    assert keys.find(NEEDED).reveal() == "from-the-parent-1"
+    assert keys.resolve(NEEDED).reveal() == "from-the-parent-1"
 
 
 def test_a_typed_key_holds_until_the_variable_changes(monkeypatch):
-    assert keys.find(NEEDED, lambda e: GOOD).reveal() == GOOD
-    assert keys.find(NEEDED).reveal() == GOOD
+    assert keys.resolve(NEEDED, lambda e: GOOD).reveal() == GOOD
+    assert keys.resolve(NEEDED).reveal() == GOOD
     monkeypatch.setenv("ACME_API_KEY", "set-afterwards-1")
-    assert keys.find(NEEDED).reveal() == "set-afterwards-1"
-    keys.keep(NEEDED, Secret("typed-again-123", "ACME_API_KEY"))
-    assert keys.find(NEEDED).reveal() == "typed-again-123"
+    assert keys.resolve(NEEDED).reveal() == "set-afterwards-1"
+    keys.remember(NEEDED, Secret("typed-again-123", "ACME_API_KEY"))
+    assert keys.resolve(NEEDED).reveal() == "typed-again-123"
     keys.forget("ACME_API_KEY")
-    assert keys.find(NEEDED).reveal() == "set-afterwards-1"
+    assert keys.resolve(NEEDED).reveal() == "set-afterwards-1"
 
 
 def test_who_needs_none_gets_none():
-    assert keys.find(Endpoint(Route("sim", "echo"), "sim")) is None
-    assert keys.find(OPTIONAL, lambda e: pytest.fail("asked")) is None
+    assert keys.resolve(Endpoint(Route("sim", "echo"), "sim")) is None
+    assert keys.resolve(OPTIONAL, lambda e: pytest.fail("asked")) is None
 
 
 def test_an_optional_key_is_sent_where_there_is_one(monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "EMPTY")
-    assert keys.find(OPTIONAL).reveal() == "EMPTY"
+    assert keys.resolve(OPTIONAL).reveal() == "EMPTY"
     monkeypatch.setenv("VLLM_API_KEY", "YOUR_API_KEY")
     assert "placeholder" in told(OPTIONAL)
 
@@ -128,12 +128,12 @@ def test_a_keyring_that_fails_is_no_key(monkeypatch):
 
     monkeypatch.setattr(keys, "_keyring", broken)
     assert "is not set" in told()
-    assert keys.store(Secret(GOOD, "ACME_API_KEY")) is False
+    assert keys.save_to_keyring(Secret(GOOD, "ACME_API_KEY")) is False
 
 
 def test_store_puts_a_key_where_find_looks(monkeypatch):
     monkeypatch.setattr(keys, "_keyring", Drawer)
-    assert keys.store(Secret(GOOD, "ACME_API_KEY")) is True
+    assert keys.save_to_keyring(Secret(GOOD, "ACME_API_KEY")) is True
     assert Drawer.kept == {("holynb", "ACME_API_KEY"): GOOD}
 
 
@@ -210,19 +210,19 @@ def test_malformed(monkeypatch, value, why):
 )
 def test_no_check_of_prefix_or_repetition(monkeypatch, value):
     monkeypatch.setenv("ACME_API_KEY", value)
-    assert keys.find(NEEDED).reveal() == value
+    assert keys.resolve(NEEDED).reveal() == value
 
 
 def test_an_empty_variable_does_not_hide_a_key_further_on(place, monkeypatch):
     monkeypatch.setenv("ACME_API_KEY", "")
     (place / ".env").write_text(f"ACME_API_KEY={GOOD}")
-    assert keys.find(NEEDED).reveal() == GOOD
+    assert keys.resolve(NEEDED).reveal() == GOOD
 
 
 def test_a_dotenv_that_is_no_text(place):
     (place / ".env").write_bytes(f"ACME_API_KEY={GOOD}".encode("utf-16"))
     with pytest.raises(BadSetting, match="not UTF-8") as caught:
-        keys.find(NEEDED)
+        keys.resolve(NEEDED)
     assert GOOD not in everything(caught.value)
 
 
@@ -234,30 +234,30 @@ def test_nothing_shows_a_key(place, monkeypatch, value, how):
     elif how == "dotenv":
         (place / ".env").write_text(f'ACME_API_KEY="{value}"', "utf-8")
     with pytest.raises(BadKey) as caught:
-        keys.find(NEEDED, lambda e: value)
-    assert "find" in [f.f_code.co_name for f, _ in traceback.walk_tb(caught.value.__traceback__)]
+        keys.resolve(NEEDED, lambda e: value)
+    assert "resolve" in [f.f_code.co_name for f, _ in traceback.walk_tb(caught.value.__traceback__)]
     assert "nter2" not in everything(caught.value)
 
 
 # -- what is shown -------------------------------------------------------------------------------------------------------
 def test_where_a_key_comes_from_in_words(place, monkeypatch):
-    assert keys.source(NEEDED) == "no ACME_API_KEY"
-    assert keys.source(OPTIONAL) == "no key, needs none"
-    assert keys.source(Endpoint(Route("sim", "echo"), "sim")) == "needs no key"
+    assert keys.describe_source(NEEDED) == "no ACME_API_KEY"
+    assert keys.describe_source(OPTIONAL) == "no key, needs none"
+    assert keys.describe_source(Endpoint(Route("sim", "echo"), "sim")) == "needs no key"
     (place / ".env").write_text("ACME_API_KEY=\n")
-    assert keys.source(NEEDED) == "ACME_API_KEY in .env is empty"
+    assert keys.describe_source(NEEDED) == "ACME_API_KEY in .env is empty"
     (place / ".env").write_text(f"ACME_API_KEY={GOOD}\n")
-    assert keys.source(NEEDED) == "key in ACME_API_KEY in .env"
+    assert keys.describe_source(NEEDED) == "key in ACME_API_KEY in .env"
     monkeypatch.setenv("ACME_API_KEY", "YOUR_KEY")
-    assert keys.source(NEEDED) == "ACME_API_KEY holds a placeholder, not a key"
+    assert keys.describe_source(NEEDED) == "ACME_API_KEY holds a placeholder, not a key"
 
 
 def test_settings_beside_keys_come_from_the_same_places(place, monkeypatch):
     (place / ".env").write_text("ACME_BASE_URL= https://x.example/v1 \nEMPTY=\n")
-    assert keys.variable("ACME_BASE_URL") == "https://x.example/v1"
-    assert keys.variable("EMPTY") is keys.variable("NOWHERE") is None
+    assert keys.read_variable("ACME_BASE_URL") == "https://x.example/v1"
+    assert keys.read_variable("EMPTY") is keys.read_variable("NOWHERE") is None
     monkeypatch.setenv("ACME_BASE_URL", "https://y.example/v1")
-    assert keys.variable("ACME_BASE_URL") == "https://y.example/v1"
+    assert keys.read_variable("ACME_BASE_URL") == "https://y.example/v1"
 
 
 # -- a key on a magic's line ---------------------------------------------------------------------------------------------
@@ -305,8 +305,8 @@ def test_what_does_not(text):
 
 
 def test_names_of_variables():
-    assert keys.is_variable("MY_KEY_2")
-    assert not any(keys.is_variable(t) for t in ("", "2X", "MY-KEY", "MY KEY", "AIza" + "Sy4" * 12, "aB3" * 20))
+    assert keys.is_variable_name("MY_KEY_2")
+    assert not any(keys.is_variable_name(t) for t in ("", "2X", "MY-KEY", "MY KEY", "AIza" + "Sy4" * 12, "aB3" * 20))
 
 
 @given(st.text(min_size=0, max_size=40))
@@ -325,15 +325,15 @@ def test_any_text_is_a_key_or_is_told_why_not(text):
 
 @pytest.mark.parametrize("answer", [f"It is {GOOD}.", GOOD[1:], f"{GOOD[:-1]} {GOOD}"])
 def test_an_answer_that_tells_the_key_back_is_masked(answer):
-    said = Secret(GOOD).kept_out_of(answer)
+    said = Secret(GOOD).mask_answer(answer)
     assert "***" in said
     assert not any(GOOD[i : i + 8] in said for i in range(len(GOOD) - 7))
 
 
 def test_other_answers_are_the_same_object_and_words_are_left_alone():
     answer = f"keys begin with {GOOD[:9]}, and the key is EMPTY"
-    assert Secret(GOOD).kept_out_of(answer) is answer
-    assert Secret("EMPTY").kept_out_of(answer) is answer
+    assert Secret(GOOD).mask_answer(answer) is answer
+    assert Secret("EMPTY").mask_answer(answer) is answer
 
 
 def test_a_secret_stays_one():

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from holynb.config.options import LATER, TABLE, Options, duration, key_value
+from holynb.config.options import PLANNED, TABLE, Options, duration, key_value
 from holynb.errors import BadOption
 
 
@@ -15,16 +15,16 @@ def test_the_table_and_the_options_name_the_same_things():
     flags = [flag for o in TABLE for flag in o.flags]
     assert len(flags) == len(set(flags))
     assert all(o.help for o in TABLE)
-    assert not set(LATER) & set(flags)
+    assert not set(PLANNED) & set(flags)
 
 
 def test_defaults_are_the_contracts():
-    o = Options.of({})
+    o = Options.parse({})
     assert (o.timeout, o.connect_timeout, o.retries, o.cache, o.show) == (60.0, 10.0, 3, True, "all")
 
 
 def test_values_are_converted():
-    o = Options.of(
+    o = Options.parse(
         {"max_tokens": "1_000", "temperature": "0", "stop": "END", "p": ["a=1", "b=x", "c=[1,2]"], "deadline": "1h30m", "cache": False}
     )
     assert (o.max_tokens, o.temperature, o.stop, o.deadline, o.cache) == (1000, 0.0, ("END",), 5400.0, False)
@@ -62,7 +62,7 @@ def test_values_are_converted():
 )
 def test_bad_input_is_one_line_that_names_the_flag(said: dict[str, object], message: str):
     with pytest.raises(BadOption) as caught:
-        Options.of(said)
+        Options.parse(said)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

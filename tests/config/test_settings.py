@@ -88,7 +88,7 @@ def test_a_changed_file_is_read_again(home):
     assert settings.route().model == "echo"
     path.write_text('default = "sim/stream"')
     assert settings.route().model == "stream"
-    assert settings.where() == [path]
+    assert settings.config_paths() == [path]
     path.unlink()
     assert settings.route().provider == "pool"
 

@@ -61,11 +61,11 @@ def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.M
             monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
             route, value = ("sim/echo", "openai/gtp-4.1-mini") if option == "price_as" else ("openai/gtp-4.1-mini", 1)
             holynb.infer("x", route, **{option: value})
-    asked = quote.quote(plan.make("x", "openai/gtp-4.1-mini", Options.of({"dry_run": True})))
+    asked = quote.quote(plan.make("x", "openai/gtp-4.1-mini", Options.parse({"dry_run": True})))
     assert asked.says() == "? (no price is known for openai/gtp-4.1-mini. Did you mean openai/gpt-4.1-mini?)"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     run = holynb.infer("x", "openai/gtp-4.1-mini", retries=0)
     with pytest.raises(holynb.InferError):
         run.wait(30)
-    notes = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted)]
+    notes = [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted)]
     assert any("its cost is shown as ?. Did you mean openai/gpt-4.1-mini? Set it" in text for text in notes)

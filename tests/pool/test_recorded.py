@@ -27,6 +27,6 @@ def test_the_recorder_of_two_gpus(tmp_path: Path) -> None:
     for name, rows in (("gpus-dp2", 160), ("gpus-tp2", 40)):
         played = Replay(recording.read(str(tmp_path / f"{name}.jsonl.gz")))
         played.finish()
-        events, _ = played.journal.since(0)
+        events, _ = played.journal.events_since(0)
         assert sum(isinstance(e, Ended) and e.outcome.status == "ok" for e in events) == rows
         assert any(isinstance(e, Gauge) and e.ours for e in events)

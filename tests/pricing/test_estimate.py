@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from holynb.pricing import prices
-from holynb.pricing.estimate import Seen, estimate
+from holynb.pricing.estimate import MeasuredAnswer, estimate
 from holynb.types import Message, Request, Route, Sampling, Usage
 
 ROUTE = Route("openai", "gpt-4.1")
@@ -66,13 +66,13 @@ def server(request: Request, rng: random.Random) -> Usage:
 def test_the_bill_of_five_hundred_rows_lies_in_a_range_no_wider_than_two(seed):
     rng = random.Random(seed)
     first, rest = asks(20, rng), asks(500, rng)
-    seen = [Seen(ROUTE, r.messages, server(r, rng)) for r in first]
+    seen = [MeasuredAnswer(ROUTE, r.messages, server(r, rng)) for r in first]
     guess = estimate(rest, seen)
     bill = sum(prices.price(ROUTE, None, server(r, rng)) for r in rest)
     low, high = guess.cost
     assert low <= bill <= high
     assert high <= 2 * low
-    assert guess.seen == 20
+    assert guess.measured == 20
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -84,21 +84,21 @@ def test_without_a_measured_answer_the_bill_still_lies_in_the_range(seed):
     assert guess.tokens_in[0] <= sum(u.tokens_in for u in usages) <= guess.tokens_in[1]
     assert guess.tokens_out[0] <= sum(u.tokens_out for u in usages) <= guess.tokens_out[1] == 500 * 60
     assert guess.cost[0] <= sum(prices.price(ROUTE, None, u) for u in usages) <= guess.cost[1]
-    assert guess.seen == 0
+    assert guess.measured == 0
 
 
 def test_two_answers_are_too_few_to_go_by():
     rng = random.Random(1)
     rows = asks(50, rng)
-    assert estimate(rows, [Seen(ROUTE, r.messages, server(r, rng)) for r in rows[:2]]) == estimate(rows)
-    assert estimate(rows, [Seen(ROUTE, r.messages, Usage(None, 3)) for r in rows]) == estimate(rows)
-    assert estimate(rows, [Seen(Route("openai", "other"), r.messages, server(r, rng)) for r in rows]) == estimate(rows)
+    assert estimate(rows, [MeasuredAnswer(ROUTE, r.messages, server(r, rng)) for r in rows[:2]]) == estimate(rows)
+    assert estimate(rows, [MeasuredAnswer(ROUTE, r.messages, Usage(None, 3)) for r in rows]) == estimate(rows)
+    assert estimate(rows, [MeasuredAnswer(Route("openai", "other"), r.messages, server(r, rng)) for r in rows]) == estimate(rows)
 
 
 def test_longest_answers_bound_the_estimate():
     rng = random.Random(1)
     short = asks(50, rng, max_tokens=5)
-    seen = [Seen(ROUTE, r.messages, Usage(50, 400)) for r in short]
+    seen = [MeasuredAnswer(ROUTE, r.messages, Usage(50, 400)) for r in short]
     assert estimate(short, seen).tokens_out == (250, 250)
 
 

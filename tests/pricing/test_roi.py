@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holynb.errors import BadOption
-from holynb.pricing.roi import ARTICLE, Own, Workload, about, listed, parse_own, parse_tokens, roi
+from holynb.pricing.roi import ARTICLE, OwnGpus, Workload, listed_routes, parse_own, parse_tokens, roi, round_dollars
 from holynb.types import Route
 
 ARTICLES = Workload(10_000, (333, 667))
-A100S = Own(4, "A100-80GB", Decimal(2))
+A100S = OwnGpus(4, "A100-80GB", Decimal(2))
 pytestmark = pytest.mark.usefixtures("no_project")
 
 
 # -- the article's table -----------------------------------------------------------------------------------------------------
 def test_the_articles_table():
-    told = roi(ARTICLES, listed("holysheep"))
-    assert {line.route.model: (about(line.month[0]), about(line.month[1])) for line in told.lines} == {
+    told = roi(ARTICLES, listed_routes("holysheep"))
+    assert {line.route.model: (round_dollars(line.month[0]), round_dollars(line.month[1])) for line in told.lines} == {
         "gpt-4.1": ("$800", "$1,600"),
         "claude-sonnet-4": ("$1,500", "$3,000"),
         "gemini-2.5-flash": ("$250", "$500"),
@@ -38,7 +38,7 @@ def test_input_and_output_have_their_own_prices():
 
 def test_an_unknown_price_is_unknown():
     told = roi(ARTICLES, [Route("vllm", "m")], A100S)
-    assert told.lines[0].month is told.lines[0].saving is told.lines[0].flips_at is None
+    assert told.lines[0].month is told.lines[0].saving is told.lines[0].break_even_requests is None
     assert "No price is known" in told.advice
 
 
@@ -48,20 +48,20 @@ def test_own_gpus_cost_by_the_hour_and_the_saving_is_a_share_of_that():
     assert told.own_month == (5760, 5760)
     (line,) = told.lines
     assert [round(s, 3) for s in line.saving] == [Decimal("0.722"), Decimal("0.861")]
-    assert line.flips_at == 48_000  # 720 M tokens a month at $8 are $5,760
-    assert roi(Workload(line.flips_at, (500, 500)), [line.route], A100S).lines[0].saving == (0, 0)
+    assert line.break_even_requests == 48_000  # 720 M tokens a month at $8 are $5,760
+    assert roi(Workload(line.break_even_requests, (500, 500)), [line.route], A100S).lines[0].saving == (0, 0)
 
 
 def test_more_load_than_they_carry_needs_more_of_them():
-    slow = Own(1, "L4", Decimal("0.3"), tokens_per_s=50, utilisation=0.5)
+    slow = OwnGpus(1, "L4", Decimal("0.3"), tokens_per_s=50, utilisation=0.5)
     assert slow.capacity() == 64_800_000
     assert roi(ARTICLES, [Route("holysheep", "gpt-4.1")], slow).own_month == (2 * 216, 4 * 216)
 
 
 def test_where_a_token_of_full_gpus_is_dearer_nothing_ever_flips():
-    told = roi(ARTICLES, listed("holysheep"), Own(4, "A100-80GB", Decimal(2), 2500, 0.5))
+    told = roi(ARTICLES, listed_routes("holysheep"), OwnGpus(4, "A100-80GB", Decimal(2), 2500, 0.5))
     assert round(told.own_per_million, 3) == Decimal("1.778")
-    assert [line.flips_at is None for line in told.lines] == [False, False, False, True]  # $0.42 a million is below 1.78
+    assert [line.break_even_requests is None for line in told.lines] == [False, False, False, True]  # $0.42 a million is below 1.78
 
 
 @given(
@@ -74,26 +74,28 @@ def test_where_a_token_of_full_gpus_is_dearer_nothing_ever_flips():
     st.floats(0.01, 1),
 )
 def test_at_the_load_where_it_flips_both_cost_the_same(per_day, tokens, share, devices, hour, speed, used):
-    own = Own(devices, "X", hour, speed, used)
-    told = roi(Workload(per_day, (tokens, tokens), share), listed("openai"), own)
+    own = OwnGpus(devices, "X", hour, speed, used)
+    told = roi(Workload(per_day, (tokens, tokens), share), listed_routes("openai"), own)
     assert told.advice
     for line in told.lines:
-        if line.flips_at is None:
+        if line.break_even_requests is None:
             assert told.own_per_million is not None
             assert told.own_per_million >= min(line.input, line.output)
             continue
-        at = roi(Workload(line.flips_at, (tokens, tokens), share), [line.route], own).lines[0]
-        below = roi(Workload(max(line.flips_at - 1, 0.5), (tokens, tokens), share), [line.route], Own(devices, "X", hour)).lines[0]
+        at = roi(Workload(line.break_even_requests, (tokens, tokens), share), [line.route], own).lines[0]
+        below = roi(
+            Workload(max(line.break_even_requests - 1, 0.5), (tokens, tokens), share), [line.route], OwnGpus(devices, "X", hour)
+        ).lines[0]
         assert at.month[0] >= own.month() * Decimal("0.999999")
-        assert line.flips_at == 1 or below.saving[0] > Decimal("-0.000001")
+        assert line.break_even_requests == 1 or below.saving[0] > Decimal("-0.000001")
 
 
 # -- advice ------------------------------------------------------------------------------------------------------------------
 def test_the_advice_and_the_flip_agree() -> None:
     """$72 lies within $42 to $84: own GPUs are no advice at 10,000 requests a day when the table says that they are cheaper from 11,400 on."""
-    told = roi(ARTICLES, [Route("holysheep", "deepseek-v3.2")], Own(1, "CPU", Decimal("0.10"), 400.0))
-    assert told.lines[0].flips_at
-    assert told.lines[0].flips_at > ARTICLES.requests_per_day
+    told = roi(ARTICLES, [Route("holysheep", "deepseek-v3.2")], OwnGpus(1, "CPU", Decimal("0.10"), 400.0))
+    assert told.lines[0].break_even_requests
+    assert told.lines[0].break_even_requests > ARTICLES.requests_per_day
     assert told.advice.startswith("Stay with the API")
 
 
@@ -102,17 +104,17 @@ def test_the_advice_and_the_flip_agree() -> None:
     [
         (None, ["deepseek-v3.2", "$42 to $84", "36 times as much"]),
         (A100S, ["Stay with the API", "$5,800", "cheaper from about 910,000 requests a day"]),
-        (Own(4, "A100-80GB", Decimal(2), 2500), ["Stay with the API", "even fully used a token of theirs costs more"]),
+        (OwnGpus(4, "A100-80GB", Decimal(2), 2500), ["Stay with the API", "even fully used a token of theirs costs more"]),
         (
-            Own(1, "H200", Decimal("0.5"), 20_000, 0.6),
+            OwnGpus(1, "H200", Decimal("0.5"), 20_000, 0.6),
             ["Stay with holysheep/deepseek-v3.2 if its answers are good enough", "$360 for 1 × H200"],
         ),
-        (Own(1, "toy", Decimal("0.01"), 20_000, 0.6), ["Own GPUs: 1 × toy cost $7.20 a month", "60% utilisation"]),
-        (Own(1, "toy", Decimal("0.01")), ["Own GPUs", "150 tokens a second (not measured"]),
+        (OwnGpus(1, "toy", Decimal("0.01"), 20_000, 0.6), ["Own GPUs: 1 × toy cost $7.20 a month", "60% utilisation"]),
+        (OwnGpus(1, "toy", Decimal("0.01")), ["Own GPUs", "150 tokens a second (not measured"]),
     ],
 )
 def test_one_sentence_with_its_reason(own, words):
-    advice = roi(ARTICLES, listed("holysheep"), own).advice
+    advice = roi(ARTICLES, listed_routes("holysheep"), own).advice
     assert all(word in advice for word in words), advice
     assert "\n" not in advice
     assert advice.endswith(".")
@@ -141,7 +143,7 @@ def test_one_route_alone_is_not_compared_with_itself():
     ],
 )
 def test_forecasts_have_two_digits_that_count(value, shown):
-    assert about(Decimal(value)) == shown
+    assert round_dollars(Decimal(value)) == shown
 
 
 def test_what_a_person_types():
@@ -172,11 +174,11 @@ def test_gpus_that_cannot_be(text):
         lambda: Workload(float("nan"), (1, 2)),
         lambda: Workload(1, (2, 1)),
         lambda: Workload(1, (1, 2), 1.5),
-        lambda: Own(0, "X", Decimal(1)),
-        lambda: Own(1, "X", Decimal(0)),
-        lambda: Own(1, "X", Decimal("NaN")),
-        lambda: Own(1, "X", Decimal(1), -5),
-        lambda: Own(1, "X", Decimal(1), 5, 0),
+        lambda: OwnGpus(0, "X", Decimal(1)),
+        lambda: OwnGpus(1, "X", Decimal(0)),
+        lambda: OwnGpus(1, "X", Decimal("NaN")),
+        lambda: OwnGpus(1, "X", Decimal(1), -5),
+        lambda: OwnGpus(1, "X", Decimal(1), 5, 0),
     ],
 )
 def test_figures_that_cannot_be(made):
@@ -185,9 +187,9 @@ def test_figures_that_cannot_be(made):
 
 
 def test_the_routes_a_provider_lists():
-    assert [r.model for r in listed("holysheep")] == ["gpt-4.1", "claude-sonnet-4", "gemini-2.5-flash", "deepseek-v3.2"]
-    assert Route("openai", "gpt-4.1") in listed("azure")
+    assert [r.model for r in listed_routes("holysheep")] == ["gpt-4.1", "claude-sonnet-4", "gemini-2.5-flash", "deepseek-v3.2"]
+    assert Route("openai", "gpt-4.1") in listed_routes("azure")
     for provider in ("openai", "anthropic", "gemini", "deepseek"):
-        assert all(line.month for line in roi(ARTICLES, listed(provider)).lines)
+        assert all(line.month for line in roi(ARTICLES, listed_routes(provider)).lines)
     with pytest.raises(BadOption, match="Known: holysheep, openai"):
-        listed("pool")
+        listed_routes("pool")

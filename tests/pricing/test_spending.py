@@ -17,7 +17,7 @@ from servers.exact import Asked, Exact, Step, reply
 import holynb
 from holynb import runlog
 from holynb.config import settings
-from holynb.journal import Paid
+from holynb.journal import Payment
 from holynb.pricing import spending
 from holynb.run import resume
 from holynb.run.run import Run
@@ -61,7 +61,7 @@ def test_a_line_for_each_day_and_route_adds_up_exactly(home: Path) -> None:
     today = asked(3, temperature=1)
     short = asked(5, "sim/stream", max_tokens=3)
     change(home, "UPDATE answers SET at = ? WHERE at != ?", on(NOW), on(NOW - dt.timedelta(days=1)))
-    lines = spending.spent(runlog.log())
+    lines = spending.by_day(runlog.log())
     assert [(s.day, s.route, s.rows) for s in lines] == [
         (NOW.date(), "sim/echo", 3),
         (NOW.date(), "sim/stream", 5),
@@ -77,27 +77,27 @@ def test_a_line_for_each_day_and_route_adds_up_exactly(home: Path) -> None:
 def test_answers_given_again_are_counted_apart_and_cost_nothing() -> None:
     first = asked(4)
     assert asked(4) == 0
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.rows, line.cached, line.cost) == (8, 4, first)
 
 
 def test_resuming_does_not_lose_or_double_what_was_spent() -> None:
     first = asked(4, name="nightly")
     asked(4, name="nightly")
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.rows, line.cost) == (4, first)
 
 
 def test_unknown_is_counted_never_zero(home: Path) -> None:
     asked(4)
     change(home, "UPDATE answers SET cost = NULL, route = 'vllm/mine'")
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.cost, line.unknown) == (None, 4)
     change(home, "UPDATE answers SET cost = '0.5' WHERE row = 0")
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.cost, line.unknown) == (Decimal("0.5"), 3)
     change(home, "UPDATE answers SET cost = NULL, route = 'pool/tiny'")
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.cost, line.unknown) == (None, 0), "a pool without a price has none to know"
 
 
@@ -105,7 +105,7 @@ def test_failed_rows_are_counted(home: Path) -> None:
     run = holynb.infer(["a", "b"], "sim/echo", p={"fault": "content_filter"}, retries=0)
     with pytest.raises(holynb.InferError):
         run.wait()
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.rows, line.failed, line.unknown) == (2, 2, 0)
 
 
@@ -115,46 +115,46 @@ def test_the_months_pace_leads_to_its_end(home: Path) -> None:
     change(home, "UPDATE answers SET at = ? WHERE row >= 5", on(NOW - dt.timedelta(days=1)))
     made = spending.month(runlog.log(), NOW)
     assert made.so_far.cost == Decimal("12.50")
-    assert made.pace == Decimal("3.125"), "the log began four days ago"
-    assert made.ahead == Decimal("12.50") + Decimal("3.125") * Decimal("9.5")
+    assert made.per_day == Decimal("3.125"), "the log began four days ago"
+    assert made.projected == Decimal("12.50") + Decimal("3.125") * Decimal("9.5")
     change(home, "UPDATE answers SET at = ? WHERE row = 0", on(NOW - dt.timedelta(days=200)))
     older = spending.month(runlog.log(), NOW)
     assert older.so_far.rows == 9
-    assert older.pace == Decimal("11.25") / Decimal("20.5"), "a log that is older: since the month began"
+    assert older.per_day == Decimal("11.25") / Decimal("20.5"), "a log that is older: since the month began"
 
 
 def test_the_first_hours_are_not_blown_up_to_a_month(home: Path) -> None:
     asked(2)
     change(home, "UPDATE answers SET route = 'openai/gpt-4.1', cost = '1', at = ?", on(NOW - dt.timedelta(minutes=5)))
-    assert spending.month(runlog.log(), NOW).pace == 2, "a day at least"
+    assert spending.month(runlog.log(), NOW).per_day == 2, "a day at least"
 
 
 def test_simulated_dollars_are_nobodys_money() -> None:
     asked(5)
     made = spending.month(runlog.log(), dt.datetime.now() + dt.timedelta(seconds=1))
-    assert (made.so_far.cost, made.pace, made.ahead) == (None, None, None)
+    assert (made.so_far.cost, made.per_day, made.projected) == (None, None, None)
     assert made.simulated.cost
-    assert spending.offered(runlog.log()) == (5, None)
+    assert spending.reusable_answers(runlog.log()) == (5, None)
 
 
 def test_an_empty_log_is_nothing() -> None:
-    assert spending.spent(runlog.log()) == []
+    assert spending.by_day(runlog.log()) == []
     made = spending.month(runlog.log(), NOW)
-    assert (made.so_far.rows, made.pace, made.days) == (0, None, 30)
-    assert spending.offered(runlog.log()) == (0, None)
-    assert spending.answered(runlog.log(), Route("sim", "echo")) == []
+    assert (made.so_far.rows, made.per_day, made.days) == (0, None, 30)
+    assert spending.reusable_answers(runlog.log()) == (0, None)
+    assert spending.recent_answers(runlog.log(), Route("sim", "echo")) == []
 
 
 def test_what_is_on_offer_and_what_was_learned(home: Path) -> None:
     asked(6)
     asked(2, cache=False)
     change(home, "UPDATE answers SET route = 'openai/gpt-4.1', cost = '0.5'")
-    assert spending.offered(runlog.log()) == (6, Decimal("3.0"))
+    assert spending.reusable_answers(runlog.log()) == (6, Decimal("3.0"))
     runlog.log().clear()
-    assert spending.offered(runlog.log()) == (0, None)
-    assert spending.answered(runlog.log(), Route("sim", "echo")) == []
+    assert spending.reusable_answers(runlog.log()) == (0, None)
+    assert spending.recent_answers(runlog.log(), Route("sim", "echo")) == []
     change(home, "UPDATE answers SET route = 'sim/echo'")
-    seen = spending.answered(runlog.log(), Route("sim", "echo"), most=7)
+    seen = spending.recent_answers(runlog.log(), Route("sim", "echo"), most=7)
     assert len(seen) == 7
     assert all(s.usage.tokens_in and s.usage.tokens_out and s.messages[-1].content.startswith("sim/echo row") for s in seen)
 
@@ -172,7 +172,7 @@ def refused(n: int, **options: object) -> holynb.Run:
     return run
 
 
-def sums(lines: list[spending.Spent]) -> dict[tuple[dt.date | None, str | None], Decimal]:
+def sums(lines: list[spending.SpendingLine]) -> dict[tuple[dt.date | None, str | None], Decimal]:
     return {(s.day, s.route): s.cost for s in lines if s.cost}
 
 
@@ -184,7 +184,7 @@ def test_a_row_sent_again_on_another_day_leaves_what_was_paid_before_where_it_wa
     change(home, "UPDATE answers SET at = ? WHERE at != ?", on(NOW), on(YESTERDAY))
     now = sum((o.cost for o in again.rows()), Decimal(0))
     assert paid > 0 < now
-    lines = spending.spent(runlog.log())
+    lines = spending.by_day(runlog.log())
     assert sums(lines) == {(NOW.date(), "sim/json"): now, (YESTERDAY.date(), "sim/echo"): paid}
     assert [(s.route, s.model, s.rows, s.failed) for s in lines] == [("sim/json", "sim-json", 3, 0), ("sim/echo", "sim-echo", 3, 3)]
     assert spending.total(lines).tokens_in == sum(o.usage.tokens_in or 0 for o in (*first.rows(), *again.rows()) if o)
@@ -197,7 +197,7 @@ def test_each_route_that_a_row_was_paid_on_keeps_its_own() -> None:
     run = holynb.infer([f"row {i}" for i in range(4)], "sim/echo", fallback="sim/json", schema=LABEL).wait()
     whole = sum((o.cost for o in run.rows()), Decimal(0))
     assert {o.route for o in run.rows()} == {"sim/json"}
-    lines = {s.route: s for s in spending.spent(runlog.log())}
+    lines = {s.route: s for s in spending.by_day(runlog.log())}
     assert {route: s.rows for route, s in lines.items()} == {"sim/json": 4, "sim/echo": 0}
     assert lines["sim/echo"].cost > 0 < lines["sim/json"].cost
     assert lines["sim/echo"].cost + lines["sim/json"].cost == whole
@@ -207,12 +207,12 @@ def test_the_parts_of_a_long_row_are_paid_once() -> None:
     text = "\n\n".join(f"Paragraph {i} says that the river is {i} metres wide, and goes on for a while about it." for i in range(60))
     run = holynb.infer([text, "short"], "sim/echo", chunk=400).wait()
     whole = sum((o.cost for o in run.rows()), Decimal(0))
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.cost, line.rows, line.failed) == (whole, len(run.chunks()) + 1, 0)
     assert line.rows > 3
     asked_again = holynb.infer([text, "short"], "sim/echo", chunk=400).wait()
     assert all(o.cached for o in asked_again.rows())
-    (line,) = spending.spent(runlog.log())
+    (line,) = spending.by_day(runlog.log())
     assert (line.cost, line.cached) == (whole, 2)
 
 
@@ -220,15 +220,15 @@ def test_an_older_log_shows_what_it_knows_before_and_after_it_is_written_to(home
     first = asked(5)
     refused(2)
     asked(5)
-    before = spending.spent(runlog.log())
+    before = spending.by_day(runlog.log())
     older(home)
     with sqlite3.connect(f"file:{home / 'runs.sqlite'}?mode=ro", uri=True) as db:
         assert not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'payments'").fetchone()
     db.close()
-    known = spending.spent(runlog.log())
+    known = spending.by_day(runlog.log())
     assert spending.total(known) == spending.total(before)
     more = asked(3, temperature=1)
-    after = spending.total(spending.spent(runlog.log()))
+    after = spending.total(spending.by_day(runlog.log()))
     assert after.cost == spending.total(before).cost + more > first
     assert (after.rows, after.cached) == (spending.total(before).rows + 3, 5)
 
@@ -241,12 +241,12 @@ def test_two_kernels_that_open_an_older_log_at_once_count_it_once(home: Path) ->
 
     def write(log: RunLog) -> None:
         gate.wait(30)
-        log.record_payment("r", Paid(0, on(NOW), "sim/echo", "sim-echo", "answer", Usage(1, 1), Decimal(1)))
+        log.record_payment("r", Payment(0, on(NOW), "sim/echo", "sim-echo", "answer", Usage(1, 1), Decimal(1)))
         log.close()
 
     with ThreadPoolExecutor(len(logs)) as threads:
         list(threads.map(write, logs))
-    assert spending.total(spending.spent(logs[0])).cost == paid + len(logs)
+    assert spending.total(spending.by_day(logs[0])).cost == paid + len(logs)
 
 
 # -- what the servers would bill -----------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_every_dollar_that_a_server_counted_stands_at_its_route(rows: list[str],
         if "name" in options:
             change(runlog.log().path.parent, "UPDATE answers SET at = ?", on(YESTERDAY))
             Run(resume.failed_again("again", {"retries": 0, "fallback": ["two/m"]})).start().wait(60)
-    lines = spending.spent(runlog.log())
+    lines = spending.by_day(runlog.log())
     paid = {route: spending.total([s for s in lines if s.route == route]).cost or Decimal(0) for route in ("one/m", "two/m")}
     assert paid == {"one/m": one.bill, "two/m": two.bill}
     assert one.bill > 0

@@ -43,13 +43,13 @@ texts = st.one_of(
 )
 
 
-@given(texts, st.integers(chunking.SMALLEST, 400), st.floats(0, 0.5))
+@given(texts, st.integers(chunking.MIN_PIECE_TOKENS, 400), st.floats(0, 0.5))
 def test_nothing_is_lost_no_piece_is_too_long_and_order_is_kept(text, most, share):
     pieces = chunking.split(text, most, overlap=int(most * share))
     done = 0
     for piece in pieces:
         assert piece.text == text[piece.start : piece.end]
-        assert tokens.most(piece.text) <= most
+        assert tokens.count_high(piece.text) <= most
         new = piece.start + piece.overlap
         assert new >= done
         assert not text[done:new].strip()
@@ -64,16 +64,16 @@ def test_a_heading_is_no_piece_of_its_own():
     text = "Chapter one\n\n" + "The parcel came late and nobody was at home. " * 60
     pieces = chunking.split(text, 200)
     assert len(pieces) < 8
-    assert all(tokens.most(p.text) > 100 for p in pieces[:-1])
+    assert all(tokens.count_high(p.text) > 100 for p in pieces[:-1])
     assert all(p.text.rstrip().endswith("home.") for p in pieces)
 
 
-@given(texts, st.integers(chunking.SMALLEST, 300))
+@given(texts, st.integers(chunking.MIN_PIECE_TOKENS, 300))
 def test_an_overlap_repeats_the_end_of_the_piece_before(text, most):
     pieces = chunking.split(text, most, overlap=most // 4)
     for before, piece in itertools.pairwise(pieces):
         assert piece.overlap <= len(before.text) or not text[before.end : piece.start].strip()
-        assert tokens.most(piece.text[: piece.overlap]) <= most // 4
+        assert tokens.count_high(piece.text[: piece.overlap]) <= most // 4
 
 
 def test_cuts_fall_between_paragraphs_then_lines_then_sentences_then_words():
@@ -91,7 +91,7 @@ def test_cuts_fall_between_paragraphs_then_lines_then_sentences_then_words():
 
 def test_a_joined_character_stays_whole():
     family = "👨‍👩‍👧‍👦"
-    pieces = chunking.split(family * 60, chunking.SMALLEST)
+    pieces = chunking.split(family * 60, chunking.MIN_PIECE_TOKENS)
     assert len(pieces) > 5
     assert all(p.text.startswith(family) and p.text.endswith(family) for p in pieces)
 
@@ -105,7 +105,7 @@ def test_two_megabytes_are_quick(text):
     start = time.monotonic()
     pieces = chunking.split(text, 3000, overlap=150)
     assert time.monotonic() - start < 30  # under a second on two quiet cores
-    assert all(tokens.most(p.text) <= 3000 for p in pieces)
+    assert all(tokens.count_high(p.text) <= 3000 for p in pieces)
     assert "".join(p.text[p.overlap :] for p in pieces) == (text if text.strip() else "")
 
 
@@ -129,7 +129,7 @@ def test_two_hundred_pages_on_a_server_that_refuses_over_four_thousand_tokens():
     text, facts = book(200)
     asked = prompt(f"List the number of every room.\n\n{text}\n\nAnswer as a table.", "You read carefully.")
     made = chunking.plan(asked, 4000)
-    assert all(sum(tokens.most(m.content) for m in p.messages) <= 4000 for p in made.parts)
+    assert all(sum(tokens.count_high(m.content) for m in p.messages) <= 4000 for p in made.parts)
     where = [next(i for i, p in enumerate(made.parts) if fact in p.text) for fact in facts]
     assert where == sorted(where)
     assert set(where) == set(range(len(made.parts)))
@@ -150,7 +150,7 @@ def test_answers_are_put_together_in_rounds_that_fit():
         combined = made.reduce(answers)
         assert len(combined) <= max(1, len(answers) * 2 // 3)
         asked = [p for p in combined if isinstance(p, Prompt)]
-        assert all(tokens.most(p.text) <= 1500 for p in asked)
+        assert all(tokens.count_high(p.text) <= 1500 for p in asked)
         assert all(p.text.startswith("Summarise.\n\n") for p in asked)
         assert all(
             f"answer {i}." in "".join(p if isinstance(p, str) else p.text for p in combined) for i in range(len(answers)) if rounds == 0
@@ -163,7 +163,7 @@ def test_answers_are_put_together_in_rounds_that_fit():
 def test_an_answer_too_long_to_stand_beside_another_is_shortened():
     made = chunking.plan(prompt("Sum up.\n\n" + "A sentence of the text. " * 2000), 1000)
     (last,) = made.reduce(["It begins. " * 1000, "It ends."])
-    assert tokens.most(last.text) <= 1000
+    assert tokens.count_high(last.text) <= 1000
     assert "It begins. …" in last.text
     assert "[Part 2]\nIt ends." in last.text
 
@@ -198,16 +198,16 @@ def test_a_question_that_leaves_no_room_is_refused():
 
 # -- how long a piece may be ---------------------------------------------------------------------------------------------
 def test_sizes():
-    assert chunking.size("1_500", None, 100) == chunking.size("1,500", 99, 100) == 1500
-    assert chunking.size("auto", None, 100) == chunking.UNKNOWN
-    assert chunking.size("auto", 8192, 512) == 8192 - 512 - 163
-    assert chunking.size("auto", 100, 512) == chunking.SMALLEST
+    assert chunking.request_size("1_500", None, 100) == chunking.request_size("1,500", 99, 100) == 1500
+    assert chunking.request_size("auto", None, 100) == chunking.DEFAULT_CONTEXT_TOKENS
+    assert chunking.request_size("auto", 8192, 512) == 8192 - 512 - 163
+    assert chunking.request_size("auto", 100, 512) == chunking.MIN_PIECE_TOKENS
 
 
 @pytest.mark.parametrize("asked", ["", "some", "0", "-5", "63", "1.5", "2k"])
 def test_sizes_that_are_none(asked):
     with pytest.raises(BadOption, match="--chunk takes auto, or a number of tokens from 64"):
-        chunking.size(asked, None, 100)
+        chunking.request_size(asked, None, 100)
 
 
 @pytest.mark.parametrize(
@@ -223,4 +223,4 @@ def test_sizes_that_are_none(asked):
     ],
 )
 def test_limits_that_servers_name(message, limit):
-    assert chunking.limit_told(message) == limit
+    assert chunking.stated_context_limit(message) == limit

@@ -82,7 +82,7 @@ def test_braces_and_json_stay_as_typed():
 
 @given(st.text(min_size=1).filter(lambda t: t.strip() and "{{" not in t and "{%" not in t))
 def test_a_text_without_a_template_is_sent_as_it_is(text):
-    assert [p.text for p in render.of(text)] == [text]
+    assert [p.text for p in render.from_values(text)] == [text]
     assert texts("{{ a }}", [{"a": text}]) == [text]
 
 
@@ -313,21 +313,23 @@ def test_task_types():
 
 # -- without a cell -------------------------------------------------------------------------------------------------------
 def test_strings_are_sent_as_they_are():
-    assert [p.text for p in render.of("{{ x }}\n---\ny")] == ["{{ x }}\n---\ny"]
-    assert [p.text for p in render.of(("a", None, math.nan, "b"))] == ["a", "", "", "b"]
-    assert [p.text for p in render.of(pd.Series(["a", None], index=[5, 6]))] == ["a", ""]
-    assert [p.text for p in render.of("a\n\nb", options=Options(lines=True))] == ["a", "b"]
-    assert render.of("x", options=Options(system="s"))[0].messages[0] == Message("system", "s")
+    assert [p.text for p in render.from_values("{{ x }}\n---\ny")] == ["{{ x }}\n---\ny"]
+    assert [p.text for p in render.from_values(("a", None, math.nan, "b"))] == ["a", "", "", "b"]
+    assert [p.text for p in render.from_values(pd.Series(["a", None], index=[5, 6]))] == ["a", ""]
+    assert [p.text for p in render.from_values("a\n\nb", options=Options(lines=True))] == ["a", "b"]
+    assert render.from_values("x", options=Options(system="s"))[0].messages[0] == Message("system", "s")
 
 
 def test_dicts():
     said = {"prompt": "p", "system": "s", "max_tokens": 7, "temperature": 0, "task_type": "analysis"}
-    assert render.of(said) == [Prompt((Message("system", "s"), Message("user", "p")), Sampling(7, 0.0), "analysis")]
+    assert render.from_values(said) == [Prompt((Message("system", "s"), Message("user", "p")), Sampling(7, 0.0), "analysis")]
     talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None}, Message("user", "so?")]
-    (asked,) = render.of([{"messages": talk}], options=Options(system="s"))
+    (asked,) = render.from_values([{"messages": talk}], options=Options(system="s"))
     assert [(m.role, m.content) for m in asked.messages] == [("system", "s"), ("user", "hi"), ("assistant", ""), ("user", "so?")]
-    assert len(render.of([{"messages": [{"role": "system", "content": "own"}, *talk]}], options=Options(system="s"))[0].messages) == 4
-    assert render.of([{"prompt": "x", "system": None}], options=Options(system="s"))[0].messages == (Message("user", "x"),)
+    assert (
+        len(render.from_values([{"messages": [{"role": "system", "content": "own"}, *talk]}], options=Options(system="s"))[0].messages) == 4
+    )
+    assert render.from_values([{"prompt": "x", "system": None}], options=Options(system="s"))[0].messages == (Message("user", "x"),)
 
 
 @pytest.mark.parametrize(
@@ -351,11 +353,11 @@ def test_dicts():
     ],
 )
 def test_what_is_no_prompt(value, words):
-    assert words in line(render.of, value)
+    assert words in line(render.from_values, value)
 
 
 def test_a_variable_cannot_be_named_without_a_cell():
-    assert "system=" in line(render.of, "x", options=Options(system_from="v"))
+    assert "system=" in line(render.from_values, "x", options=Options(system_from="v"))
 
 
 # -- how fast -------------------------------------------------------------------------------------------------------------

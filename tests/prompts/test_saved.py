@@ -31,12 +31,12 @@ EVERYTHING = {
 
 
 def test_a_prompt_comes_back_as_it_was(home: Path) -> None:
-    options = Options.of({**EVERYTHING, "df": "frame", "limit": 3, "name": "run", "budget": 2})
+    options = Options.parse({**EVERYTHING, "df": "frame", "limit": 3, "name": "run", "budget": 2})
     made = saved.save("summarise", "Shorten {{ text }}.\n\nIn one line.", "sim/echo", options)
     assert made.path == home / "prompts" / "summarise.toml"
-    body, route, back = saved.used("", None, Options.of({"use": "summarise"}))
+    body, route, back = saved.apply("", None, Options.parse({"use": "summarise"}))
     assert (body, route) == ("Shorten {{ text }}.\n\nIn one line.", "sim/echo")
-    for name in saved.KEPT:
+    for name in saved.SAVED_OPTIONS:
         assert getattr(back, name) == getattr(options, name), name
     assert (back.df, back.limit, back.name, back.budget, back.use) == (None, None, None, None, None), "a cell's own options are not kept"
 
@@ -102,22 +102,22 @@ def test_names_that_can_be(name: str) -> None:
 
 def test_what_the_line_says_goes_above_what_was_saved() -> None:
     saved.save("a", "text", "sim/echo", Options(temperature=0.2, max_tokens=9, system="Saved."))
-    _, route, options = saved.used(None, "sim/stream", Options.of({"use": "a", "max_tokens": 5}))
+    _, route, options = saved.apply(None, "sim/stream", Options.parse({"use": "a", "max_tokens": 5}))
     assert (route, options.temperature, options.max_tokens) == ("sim/stream", 0.2, 5)
-    _, _, other = saved.used(None, None, Options.of({"use": "a", "system_from": "variable"}))
+    _, _, other = saved.apply(None, None, Options.parse({"use": "a", "system_from": "variable"}))
     assert (other.system, other.system_from) == (None, "variable")
 
 
 def test_without_use_nothing_changes() -> None:
     options = Options()
-    assert saved.used(["x"], "sim/echo", options) == (["x"], "sim/echo", options)
+    assert saved.apply(["x"], "sim/echo", options) == (["x"], "sim/echo", options)
 
 
 def test_mistakes_are_one_line(home: Path) -> None:
     saved.save("summarise", "text", None, Options())
     for call, said in (
         (lambda: saved.load("sumarise"), "Did you mean summarise"),
-        (lambda: saved.used("a prompt", None, Options(use="summarise")), "brings its own prompt"),
+        (lambda: saved.apply("a prompt", None, Options(use="summarise")), "brings its own prompt"),
         (lambda: saved.save("x", "text", None, Options(schema=object())), "name of a schema"),
         (lambda: saved.save("x", "text", None, Options(p={"a": None})), "cannot keep null"),
         (lambda: saved.save("x", "text", None, Options(p={"a": float("nan")})), "cannot keep null or NaN"),
@@ -159,7 +159,7 @@ def test_a_value_that_does_not_hold_names_the_file(home: Path) -> None:
     path.parent.mkdir()
     path.write_text("body = 'x'\n[options]\nmax_tokens = -1\n")
     with pytest.raises(BadSetting, match=r"mine\.toml: --max-tokens takes a whole number from 1"):
-        saved.used(None, None, Options(use="mine"))
+        saved.apply(None, None, Options(use="mine"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

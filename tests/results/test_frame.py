@@ -145,7 +145,7 @@ def test_a_file_that_gives_no_rows_is_one_line(tmp_path: Path, name: str, messag
 
 def test_into_copies_and_never_changes_the_input():
     df = pd.DataFrame({"a": [1, 2]}, index=["x", "x"])
-    out = frame.into(df, "label", frame.build([OK, BAD], df.index))
+    out = frame.with_column(df, "label", frame.build([OK, BAD], df.index))
     assert list(df.columns) == ["a"]
     assert out["label"].tolist()[0] == "yes"
     assert out["label"].isna().tolist() == [False, True]
@@ -174,16 +174,16 @@ def test_columns_of_several_levels_are_refused_with_the_line_that_makes_them_one
 
 def test_a_frame_is_found_by_name_or_the_closest_is_offered():
     variables = {"reviews": pd.DataFrame({"a": [1]}), "other": 3}
-    assert frame.by_name(variables, "reviews") is variables["reviews"]
+    assert frame.find_frame(variables, "reviews") is variables["reviews"]
     with pytest.raises(BadOption, match=r"Did you mean reviews\? Known: reviews"):
-        frame.by_name(variables, "review")
+        frame.find_frame(variables, "review")
 
 
 @pytest.mark.parametrize(
     "index", [pd.Index(["a", "b"]), pd.MultiIndex.from_tuples([(1, "x"), (2, "y")]), pd.RangeIndex(2)], ids=["labels", "multi", "range"]
 )
 def test_labels_survive_the_log(index: pd.Index):
-    back = frame.merge_index(frame.labels(index))
+    back = frame.restore_index(frame.labels(index))
     assert (back is None and list(index) == [0, 1]) or back.equals(index)
 
 
@@ -205,14 +205,14 @@ def test_labels_survive_the_log(index: pd.Index):
     ids=lambda i: f"{type(i).__name__}-{i.dtype}",
 )
 def test_an_index_comes_back_from_the_log_as_it_was(index: pd.Index):
-    kept = json.loads(json.dumps([frame.labels(index), frame.kinds(index)]))
-    back = frame.merge_index(*kept)
+    kept = json.loads(json.dumps([frame.labels(index), frame.index_spec(index)]))
+    back = frame.restore_index(*kept)
     pd.testing.assert_index_equal(back, index, exact="equiv")
 
 
 def test_an_index_of_intervals_comes_back_as_its_words():
     index = pd.interval_range(0, 2, name="span")
-    assert frame.merge_index(frame.labels(index), frame.kinds(index)).equals(pd.Index(["(0, 1]", "(1, 2]"]))
+    assert frame.restore_index(frame.labels(index), frame.index_spec(index)).equals(pd.Index(["(0, 1]", "(1, 2]"]))
 
 
 def test_a_file_that_is_not_utf_8_says_what_to_do(tmp_path: Path):

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from holynb.results.summary import Elsewhere, dollars, summarize
+from holynb.results.summary import AlternativeCost, dollars, summarize
 from holynb.types import Outcome, Route, Usage
 
 
@@ -83,9 +83,9 @@ def test_what_it_would_have_cost_elsewhere():
     route = Route("openai", "gpt-4.1")
     counted, uncounted = replace(ok(), usage=Usage(1_000_000, 100_000)), replace(ok(), usage=Usage())
     told = summarize([counted, counted, replace(counted, cached=True)], 1.0, price_as=route)
-    assert told.elsewhere == Elsewhere(route, Decimal("5.6"), 0), "2.00 in, 8.00 out, for the two that were paid for"
+    assert told.alternative == AlternativeCost(route, Decimal("5.6"), 0), "2.00 in, 8.00 out, for the two that were paid for"
     assert "· $5.60 as openai/gpt-4.1 ·" in told.line()
-    assert summarize([counted, uncounted], 1.0, price_as=route).elsewhere.says() == "$2.80 + 1 unknown as openai/gpt-4.1"
-    assert summarize([uncounted], 1.0, price_as=route).elsewhere.says() == "$? as openai/gpt-4.1"
-    assert summarize([], 1.0, price_as=route).elsewhere.says() == "$0.00 as openai/gpt-4.1"
-    assert summarize([counted], 1.0).elsewhere is None
+    assert summarize([counted, uncounted], 1.0, price_as=route).alternative.describe() == "$2.80 + 1 unknown as openai/gpt-4.1"
+    assert summarize([uncounted], 1.0, price_as=route).alternative.describe() == "$? as openai/gpt-4.1"
+    assert summarize([], 1.0, price_as=route).alternative.describe() == "$0.00 as openai/gpt-4.1"
+    assert summarize([counted], 1.0).alternative is None

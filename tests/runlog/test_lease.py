@@ -49,7 +49,7 @@ def other(name: str, latency: float) -> subprocess.Popen[str]:
 
 
 def sent(run: Run) -> int:
-    return sum(isinstance(e, Started) for e in run.journal.since(0)[0])
+    return sum(isinstance(e, Started) for e in run.journal.events_since(0)[0])
 
 
 def test_a_run_that_goes_on_in_another_kernel_is_not_paid_twice(home: Path) -> None:

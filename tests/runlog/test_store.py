@@ -248,15 +248,15 @@ def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path)
         lambda log: log.runs(),
         lambda log: log.find("x"),
         lambda log: log.clear(),
-        lambda log: spending.spent(log),
-        lambda log: spending.offered(log),
+        lambda log: spending.by_day(log),
+        lambda log: spending.reusable_answers(log),
     ):
         with pytest.raises(BadSetting, match=r"cannot be read \(file is not a database\)\. holynb doctor says what to do") as caught:
             ask(runlog.log())
         assert isinstance(caught.value, sqlite3.Error), "who can do without a log catches it as what it is"
     run = holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
     assert run.frame()["status"].tolist() == ["ok", "ok"]
-    (warning,) = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted) and e.level == "warning"]
+    (warning,) = [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and e.level == "warning"]
     assert warning.startswith(f"The run log {path} cannot be written (file is not a database). Answers are kept in memory only")
     path.rename(home / "broken.sqlite")
     holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()

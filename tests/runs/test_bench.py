@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_project", "ended")
 
 
 def one(route: str, n: int = 4, **options: object) -> bench.Measured:
-    (found,) = measure(Bench([route], ["one two three four", "five six"], Options.of({"limit": n, **options})))
+    (found,) = measure(Bench([route], ["one two three four", "five six"], Options.parse({"limit": n, **options})))
     return found
 
 
@@ -55,7 +55,7 @@ def test_routes_are_measured_one_after_the_other_and_once() -> None:
 
 
 def test_a_route_that_fails_says_why_and_the_others_go_on() -> None:
-    refused, good = measure(Bench(["vllm/x", "sim/echo"], ["a"], Options.of({"limit": 3, "retries": 0})))
+    refused, good = measure(Bench(["vllm/x", "sim/echo"], ["a"], Options.parse({"limit": 3, "retries": 0})))
     assert refused.ok == 0
     assert "connection" in refused.error
     assert (refused.rows_per_s, refused.ttft_p50_s, refused.cost_1000, refused.cold_s) == (None,) * 4
@@ -79,7 +79,7 @@ def test_mistakes_are_found_before_anything_is_sent() -> None:
 
 def test_the_frames_dtypes_do_not_depend_on_what_was_measured() -> None:
     full, empty = table([one("sim/echo")]), table([])
-    failed = table(list(measure(Bench(["vllm/x"], ["a"], Options.of({"retries": 0})))))
+    failed = table(list(measure(Bench(["vllm/x"], ["a"], Options.parse({"retries": 0})))))
     assert full.dtypes.to_dict() == empty.dtypes.to_dict() == failed.dtypes.to_dict()
     assert full.index.tolist() == ["sim/echo"]
     assert pd.isna(failed["cost_month"].iloc[0])

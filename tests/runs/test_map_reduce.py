@@ -162,7 +162,7 @@ def test_a_piece_that_fails_fails_its_row_and_only_what_is_missing_is_asked_agai
         assert frame["error_type"][0] == "server"
         assert frame["attempts"].sum() == len(server.asked)
         assert frame["cost"][0] > 0
-        told = spending.total(spending.spent(runlog.log()))
+        told = spending.total(spending.by_day(runlog.log()))
         assert told.failed == run.chunks()["status"].eq("error").sum() == 1, "its parts are counted, and not the row beside them"
         first = len(server.asked)
         answered = run.chunks()["status"].eq("ok").sum()
@@ -225,7 +225,7 @@ def test_a_stop_ends_the_row_with_what_it_cost_and_a_resume_asks_the_rest():
         while int(run.chunks()["status"].eq("ok").sum()) < 3:
             assert time.monotonic() < until
             time.sleep(0.02)
-        assert re.fullmatch(r"3 of \d+ parts answered", run.journal.live()[0].strip())
+        assert re.fullmatch(r"3 of \d+ parts answered", run.journal.partial_texts()[0].strip())
         run.cancel()
         run.cancel()
         run.wait(20)
@@ -252,7 +252,7 @@ def test_the_answer_put_together_streams_into_the_row_and_a_stop_keeps_it():
         run = holynb.infer([f"{QUESTION}\n\n{book(5)}"], ROUTE, api_base=server.base, chunk="1500", max_tokens=200, stream=True)
         assert said.wait(20)
         until = time.monotonic() + 20
-        while run.journal.live().get(0) != "all codes: K0001":
+        while run.journal.partial_texts().get(0) != "all codes: K0001":
             assert time.monotonic() < until
             time.sleep(0.02)
         run.cancel()
@@ -275,7 +275,7 @@ def test_the_log_alone_continues_and_no_dollar_is_counted_twice():
         again = holynb.Run(made).start().wait(60)
     assert again.frame()["status"].tolist() == ["ok"]
     paid = [Decimal(str(c)) for c in run.frame()["cost"]] + [Decimal(str(c)) for c in again.frame()["cost"]]
-    assert float(spending.total(spending.spent(runlog.log())).cost) == pytest.approx(float(sum(paid)))
+    assert float(spending.total(spending.by_day(runlog.log())).cost) == pytest.approx(float(sum(paid)))
     assert [r.name for r in runlog.log().runs()] == ["n"]
 
 
@@ -341,12 +341,12 @@ def test_whatever_happens_each_row_ends_once_and_every_request_is_counted(seed):
         run = ask(server, texts, **said, cache=rng.random() < 0.7)
         frame = run.frame()
         assert frame["attempts"].sum() == len(server.asked)
-    ended = [e.row for e in run.journal.since(0)[0] if isinstance(e, Ended)]
+    ended = [e.row for e in run.journal.events_since(0)[0] if isinstance(e, Ended)]
     assert sorted(ended) == list(range(len(texts)))
     assert set(frame["status"]) <= {"ok", "error"}
     for text, said_, status in zip(texts, frame["text"], frame["status"], strict=True):
         assert status == "error" or (said_.split() if said_ != "nothing" else []) == FACT.findall(text)
-    started = [(e.row, e.attempt) for e in run.journal.since(0)[0] if isinstance(e, Started)]
+    started = [(e.row, e.attempt) for e in run.journal.events_since(0)[0] if isinstance(e, Started)]
     assert len(set(started)) == len(started) == len(server.asked), "a row's attempts are counted through"
 
 
@@ -354,7 +354,7 @@ def test_whatever_happens_each_row_ends_once_and_every_request_is_counted(seed):
 def test_a_dry_run_says_how_many_parts_and_what_they_cost():
     texts = [f"{QUESTION}\n\n{book(8, seed)}" for seed in range(4)] + ["K0001 short"]
     with Exact(Reader()) as server:
-        made = plan.make(texts, ROUTE, Options.of({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
+        made = plan.make(texts, ROUTE, Options.parse({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
         parts = sum(len(p.parts) for p in made.rows.long.values())
         told = quote.quote(made)
         text = preview.text(made)
@@ -362,21 +362,21 @@ def test_a_dry_run_says_how_many_parts_and_what_they_cost():
         run = ask(server, texts, chunk="1500")
     assert f"4 of 5 rows: longer than 1,500 tokens, so asked in {parts} parts (--chunk)." in text
     assert "5 rows would go" in text
-    alone = plan.make(texts[:1], ROUTE, Options.of({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
+    alone = plan.make(texts[:1], ROUTE, Options.parse({"chunk": "1500", "max_tokens": 200, "api_base": server.base}))
     assert "1 of 1 row: longer" in preview.text(alone)
     assert (told.rows, told.answered) == (5, 0)
     low, high = told.range
     assert float(low) <= run.frame()["cost"].sum() <= float(high)
     assert told.estimate.rows >= parts + 4 + 1
     assert quote.quote(made).says() == "nothing"
-    assert any("asked in" in str(e) for e in run.journal.since(0)[0])
+    assert any("asked in" in str(e) for e in run.journal.events_since(0)[0])
 
 
 def test_parts_that_were_seen_make_the_estimate_narrow():
     texts = [f"{QUESTION}\n\n{book(8, seed)}" for seed in range(24)]
     with Exact(Reader()) as server:
         ask(server, texts[:2], chunk="1500")
-        told = quote.quote(plan.make(texts, ROUTE, Options.of({"chunk": "1500", "max_tokens": 200, "api_base": server.base})))
+        told = quote.quote(plan.make(texts, ROUTE, Options.parse({"chunk": "1500", "max_tokens": 200, "api_base": server.base})))
         before = float(sum(o.cost for o in ask(server, texts[:2], chunk="1500").rows()))
         bill = float(sum(o.cost for o in ask(server, texts, chunk="1500").rows())) - before
     low, high = map(float, told.range)
@@ -386,10 +386,10 @@ def test_parts_that_were_seen_make_the_estimate_narrow():
 
 
 def test_auto_is_the_models_own_context_or_short_where_nobody_knows():
-    made = plan.make([f"{QUESTION}\n\n{book(200)}"] * 2, "openai/gpt-4.1-mini", Options.of({"chunk": "auto", "dry_run": True}))
+    made = plan.make([f"{QUESTION}\n\n{book(200)}"] * 2, "openai/gpt-4.1-mini", Options.parse({"chunk": "auto", "dry_run": True}))
     assert not made.rows.long, "a million tokens hold it"
-    made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/some-model", Options.of({"chunk": "auto", "api_base": "http://127.0.0.1:9"}))
-    assert max(chunking.length(p) for p in made.rows.long[0].parts) <= chunking.UNKNOWN
+    made = plan.make([f"{QUESTION}\n\n{book(200)}"], "vllm/some-model", Options.parse({"chunk": "auto", "api_base": "http://127.0.0.1:9"}))
+    assert max(chunking.prompt_tokens(p) for p in made.rows.long[0].parts) <= chunking.DEFAULT_CONTEXT_TOKENS
     assert "The context length of vllm/some-model is not known" in made.notes[1]
 
 
@@ -400,9 +400,11 @@ def test_auto_asks_a_server_of_ones_own_for_its_context_length():
 
     with Exact(script) as server:
         made = plan.make(
-            [f"{QUESTION}\n\n{book(200)}"], "vllm/mine", Options.of({"chunk": "auto", "api_base": f"{server.base}/v1", "max_tokens": 500})
+            [f"{QUESTION}\n\n{book(200)}"],
+            "vllm/mine",
+            Options.parse({"chunk": "auto", "api_base": f"{server.base}/v1", "max_tokens": 500}),
         )
-        longest = max(chunking.length(p) for p in made.rows.long[0].parts)
+        longest = max(chunking.prompt_tokens(p) for p in made.rows.long[0].parts)
     assert 10_000 < longest <= 16_000 - 500
 
 

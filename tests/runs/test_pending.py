@@ -29,7 +29,7 @@ def place(home: Path, no_project: None, ended: None) -> None:
 
 
 def plan(texts: list[str], **options: Any) -> Plan:
-    return make(texts, "sim/echo", Options.of(options))
+    return make(texts, "sim/echo", Options.parse(options))
 
 
 def test_rows_that_ask_the_same_are_one_group():

@@ -17,12 +17,12 @@ pytestmark = pytest.mark.usefixtures("ended")
 
 
 def made(texts: list[str], route: str = "sim/echo", **options: object) -> plan.Plan:
-    return resume.continued(plan.make(texts, route, Options.of(options)))
+    return resume.continued(plan.make(texts, route, Options.parse(options)))
 
 
 def test_nothing_measured_is_a_wide_range() -> None:
     said = quote.quote(made(TEXTS))
-    assert (said.estimate.rows, said.answered, said.estimate.seen) == (200, 0, 0)
+    assert (said.estimate.rows, said.answered, said.estimate.measured) == (200, 0, 0)
     low, high = said.range
     assert 0 < low < high
     assert said.says().startswith("$")
@@ -31,7 +31,7 @@ def test_nothing_measured_is_a_wide_range() -> None:
 def test_a_few_rows_sent_first_make_it_narrow_and_right() -> None:
     holynb.infer(TEXTS[:20], "sim/echo").wait()
     said = quote.quote(made(TEXTS))
-    assert (said.estimate.rows, said.answered, said.estimate.seen) == (180, 20, 20)
+    assert (said.estimate.rows, said.answered, said.estimate.measured) == (180, 20, 20)
     run = holynb.infer(TEXTS, "sim/echo").wait()
     bill = sum(o.cost for o in run.rows())
     low, high = said.range
@@ -42,7 +42,7 @@ def test_a_few_rows_sent_first_make_it_narrow_and_right() -> None:
 def test_answers_of_another_kind_teach_nothing() -> None:
     holynb.infer([f"{i} is another kind" for i in range(20)], "sim/echo").wait()
     holynb.infer(TEXTS[:20], "sim/echo", system="Another.").wait()
-    assert quote.quote(made(TEXTS)).estimate.seen == 0
+    assert quote.quote(made(TEXTS)).estimate.measured == 0
 
 
 def test_refresh_no_cache_and_resume() -> None:

@@ -40,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def sent(run: Run) -> int:
-    return sum(isinstance(e, Started) for e in run.journal.since(0)[0])
+    return sum(isinstance(e, Started) for e in run.journal.events_since(0)[0])
 
 
 def test_one_prompt():
@@ -164,7 +164,7 @@ def test_only_failed_replaces_the_failed_rows_and_keeps_the_rest():
     again = infer(prompts, "sim/flaky", only="failed", cache=False, timeout=5).wait(DEADLINE)
     lasting = set(again.frame()["error_type"].dropna())
     assert lasting <= {"content_filter"}, "what no second attempt cures"
-    assert {e.row for e in again.journal.since(0)[0] if isinstance(e, Started)} == set(failed)
+    assert {e.row for e in again.journal.events_since(0)[0] if isinstance(e, Started)} == set(failed)
     kept = [i for i in range(40) if i not in failed]
     assert again.frame().iloc[kept].equals(run.frame().iloc[kept])
     assert again.id == run.id
@@ -232,7 +232,7 @@ def test_the_frame_is_there_at_any_moment():
 def test_a_cancelled_row_keeps_what_was_said():
     run = infer("write", "sim/stream", stream=True)
     end = time.monotonic() + DEADLINE
-    while not run.journal.live() and time.monotonic() < end:
+    while not run.journal.partial_texts() and time.monotonic() < end:
         time.sleep(0.01)
     run.cancel()
     run.cancel()
@@ -293,7 +293,7 @@ def test_a_log_that_cannot_be_written_loses_nothing(home: Path):
     (home / "runs.sqlite").mkdir()
     run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
     assert run.frame()["text"].tolist() == ["a", "b"]
-    notes = [e.text for e in run.journal.since(0)[0] if isinstance(e, Noted) and "run log" in e.text]
+    notes = [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and "run log" in e.text]
     assert len(notes) == 1
     assert "HOLYNB_HOME" in notes[0]
 
@@ -361,7 +361,7 @@ def test_closing_leaves_no_thread():
 def test_an_unknown_price_is_said_once_and_shown_as_unknown():
     with Exact([reply(OPENAI.whole)]) as server:
         run = infer(["a", "b"], "vllm/m", api_base=server.base).wait(DEADLINE)
-    assert len([e for e in run.journal.since(0)[0] if isinstance(e, Noted) and "No price is known for vllm/m" in e.text]) == 1
+    assert len([e for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and "No price is known for vllm/m" in e.text]) == 1
     assert (run.summary().cost, run.summary().unknown_cost) == (None, 2)
     assert "$?" in run.summary().line()
     assert run.frame()["cost"].isna().all()
@@ -384,7 +384,7 @@ def test_a_name_used_again_for_other_prompts_loses_no_answer_that_was_paid(home:
     longer = infer([f"one {i}" for i in range(6)], "sim/echo", name="nightly").wait(DEADLINE)
     assert longer.frame()["text"].tolist() == [f"one {i}" for i in range(6)]
     assert resume.stored("nightly").ok == 6
-    spent = spending.total(spending.spent(runlog.log()))
+    spent = spending.total(spending.by_day(runlog.log()))
     assert spent.cost == sum((o.cost or 0 for o in (*first.rows(), *other.rows()) if o), Decimal(0))
 
 
@@ -453,7 +453,7 @@ def test_only_failed_says_which_answers_are_to_other_prompts() -> None:
     assert first.frame()["status"].tolist() == ["ok"] * 3
     second = infer(["a", "b, put otherwise", "c, put otherwise"], "sim/echo", name="n", only="failed").wait(DEADLINE)
     assert second.frame()["text"].tolist() == ["a", "b", "c"]
-    told = [e.text for e in second.journal.since(0)[0] if isinstance(e, Noted)]
+    told = [e.text for e in second.journal.events_since(0)[0] if isinstance(e, Noted)]
     assert told == ["2 rows that --only failed keeps are answers to other prompts than these."]
     assert [r.messages[-1].content for r in runlog.log().requests(first.id)] == ["a", "b", "c"], "an answer stands beside what it answers"
 
@@ -464,7 +464,7 @@ def test_what_only_failed_kept_on_another_route_is_not_asked_again_when_it_is_re
     assert first.frame()["status"].tolist() == ["ok", "ok", "error", "error"], "two are too dear"
     second = infer(asked, "sim/json", name="n", only="failed").wait(DEADLINE)
     assert set(second.frame()["route"]) == {"sim/echo", "sim/json"}
-    assert not [e for e in second.journal.since(0)[0] if isinstance(e, Noted)], "these are the same prompts"
+    assert not [e for e in second.journal.events_since(0)[0] if isinstance(e, Noted)], "these are the same prompts"
     runlog.close()
     third = Run(resume.resumed("n")).start().wait(DEADLINE)
     assert sent(third) == 0

@@ -54,7 +54,7 @@ def test_a_fault_is_tried_again_and_counted():
     engine = Scripted(lambda row, attempt: [Fault("server", "boom")] if attempt < 3 else [said("at last")])
     journal, _ = drive([engine], 3)
     assert [(o.status, o.attempts) for o in ends(journal)] == [("ok", 3)] * 3
-    assert sum(isinstance(e, Failed) and e.kind == "server" for e in journal.since(0)[0]) == 6
+    assert sum(isinstance(e, Failed) and e.kind == "server" for e in journal.events_since(0)[0]) == 6
     assert sum(engine.seen.values()) == 9
 
 
@@ -77,7 +77,7 @@ def test_waiting_out_a_429_uses_up_no_attempt_of_the_budget():
     engine = Scripted(lambda row, attempt: [Fault("rate_limit", "slow down", wait=0.001)] if attempt <= 8 else [said("ok")])
     journal, _ = drive([engine], 1, Policy(retries=0))
     assert [(o.status, o.attempts) for o in ends(journal)] == [("ok", 9)]
-    assert sum(isinstance(e, Paused) for e in journal.since(0)[0]) == 8
+    assert sum(isinstance(e, Paused) for e in journal.events_since(0)[0]) == 8
 
 
 def test_one_429_pauses_everybody_at_that_endpoint():
@@ -356,7 +356,7 @@ def test_attempts_equal_the_requests_the_engine_saw():
     rows = ends(journal)
     assert {o.status for o in rows} == {"ok"}
     assert [o.attempts for o in rows] == [engine.seen[i] for i in range(60)]
-    assert sum(isinstance(e, Started) for e in journal.since(0)[0]) == sum(engine.seen.values())
+    assert sum(isinstance(e, Started) for e in journal.events_since(0)[0]) == sum(engine.seen.values())
 
 
 @settings(max_examples=40, deadline=None)
@@ -382,7 +382,7 @@ def test_whatever_happens_each_row_ends_once(plan: list[list[str]], stop: str | 
     assert scheduler.error is None
     assert engine.flying == 0
     assert all((o.text is not None) == (o.status == "ok") or o.status == "cancelled" for o in rows)
-    assert not journal.live()
+    assert not journal.partial_texts()
 
 
 @pytest.mark.parametrize("n", [0, 1])

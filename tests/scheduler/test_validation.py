@@ -314,7 +314,7 @@ def test_a_router_escalates_what_stays_invalid() -> None:
 
 
 def test_without_a_schema_a_router_reaches_no_further() -> None:
-    made = plan.make("Is this review positive or negative? Fine.", "sim/echo", Options.of({"router": "task_type"}))
+    made = plan.make("Is this review positive or negative? Fine.", "sim/echo", Options.parse({"router": "task_type"}))
     assert [str(e.route) for e in made.targets.endpoints] == ["sim/echo"]
     assert made.targets.escalate is None
 
@@ -403,14 +403,14 @@ def test_what_is_no_schema_is_said_before_anything_is_sent(said: Any, says: str)
 
 
 def test_the_estimate_counts_the_words() -> None:
-    plainly = quote.quote(plan.make("hello", "sim/echo", Options.of({})))
-    held = quote.quote(plan.make("hello", "sim/echo", Options.of({"schema": REVIEW})))
+    plainly = quote.quote(plan.make("hello", "sim/echo", Options.parse({})))
+    held = quote.quote(plan.make("hello", "sim/echo", Options.parse({"schema": REVIEW})))
     assert held.estimate.tokens_in[0] > plainly.estimate.tokens_in[1]
 
 
 def test_the_code_names_the_schema() -> None:
-    assert "schema=Review," in plan.code("x", "sim/json", Options.of({"schema": "Review"}))
-    assert "schema='review.json'," in plan.code("x", "sim/json", Options.of({"schema": "review.json"}))
+    assert "schema=Review," in plan.code("x", "sim/json", Options.parse({"schema": "Review"}))
+    assert "schema='review.json'," in plan.code("x", "sim/json", Options.parse({"schema": "review.json"}))
 
 
 @pytest.mark.parametrize(

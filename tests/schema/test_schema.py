@@ -253,14 +253,14 @@ def test_a_model_checks_coerces_and_fills_in():
 def test_a_frame_asked_for_again_checks_nothing_again_and_shares_nothing():
     asked: list[str] = []
 
-    class Seen(Book):
+    class MeasuredAnswer(Book):
         @field_validator("title")
         @classmethod
         def seen(cls, value: str) -> str:
             asked.append(value)
             return value
 
-    loaded = schema.load(Seen)
+    loaded = schema.load(MeasuredAnswer)
     texts = [json.dumps({"bookTitle": f"Book {i % 5}", "pages": 1 + i % 5, "authors": [{"name": "Austen"}]}) for i in range(20)]
     rows = [Outcome("ok", text) for text in texts] + [Outcome("ok", "no book"), None, Outcome("error", texts[0])]
     first, second = frame.build(rows, schema=loaded), frame.build(rows, schema=loaded)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb.config import LATER, TABLE, Option, keys
+from holynb.config import PLANNED, TABLE, Option, keys
 from holynb.errors import BadKey, BadOption, closest
 
 __all__ = ["FLAGS", "CellLine", "cell_help", "flag", "options_help", "parse", "split", "words"]
@@ -27,7 +27,7 @@ _WORD = re.compile(r"""\s*(?P<head>[^\s"'=]*=)?(?:"(?P<double>(?:\\"|[^"])*?)"|'
 
 @dataclass(frozen=True, slots=True)
 class CellLine:
-    """What the line said. `name` is bound to the value, silently unless `show`; `said` goes to `Options.of`."""
+    """What the line said. `name` is bound to the value, silently unless `show`; `said` goes to `Options.parse`."""
 
     name: str | None = None
     show: bool = True
@@ -77,7 +77,7 @@ def words(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) -> tuple[d
                 raise BadOption(f"{flag} needs a value: {flag} {option.metavar} ({option.help}).")
             value = todo.pop(0)
         _refuse_key(value)
-        said[option.name] = [*said.get(option.name, []), value] if option.many else value
+        said[option.name] = [*said.get(option.name, []), value] if option.repeatable else value
     return said, left
 
 
@@ -144,8 +144,8 @@ def _option(flag: str, flags: Mapping[str, Option]) -> Option:
         raise BadKey(
             f"{flag}: a key does not go on the line, because a notebook keeps its lines. Use %infer key PROVIDER, or --api-key-name ENV."
         )
-    if flag in LATER:
-        raise BadOption(f"{flag}: {LATER[flag]}.")
+    if flag in PLANNED:
+        raise BadOption(f"{flag}: {PLANNED[flag]}.")
     where = "%%infer? lists them." if flags is FLAGS else f"Known: {', '.join(dict.fromkeys(o.flags[-1] for o in flags.values()))}."
     raise BadOption(f"There is no option {flag}.{closest(flag, flags)} {where}")
 

@@ -55,7 +55,7 @@ class _Lines:
     def now(self, run: Run) -> str:
         now = time.monotonic()
         tally = self._tally = self._tally or Totals(run.n, now - run.elapsed)
-        events, self._cursor = run.journal.since(self._cursor)
+        events, self._cursor = run.journal.events_since(self._cursor)
         tally.take(events)
         rate, tokens = tally.speed(now)
         return progress(tally.summary(run.elapsed, stopped=run.stopped), rate, tokens, tally.note)
@@ -73,7 +73,7 @@ class TextView:
 
     def paint(self, run: Run) -> None:
         line = self._lines.now(run)
-        if run.n == 1 and (so_far := run.journal.live().get(0)):
+        if run.n == 1 and (so_far := run.journal.partial_texts().get(0)):
             line = f"{clean(so_far)[-TAIL:]}\n\n{line}"
         self._put({"text/plain": line})
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holynb.config import Option, Options, whole
+from holynb.config import Option, Options, integer
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
 from holynb.ui.cell import LineStep, grammar
 from holynb.ui.output import bars, clean, grid, one_line, progress, seconds, svg
@@ -38,7 +38,7 @@ CELL = (
 )
 OWN = (
     Option("prompts", ("--prompts",), "WHAT", "a saved prompt, a file, or a variable with texts; without it twenty of its own"),
-    Option("per_day", ("--requests-per-day",), "N", "the load that the month's cost is for (10,000)", whole(1)),
+    Option("per_day", ("--requests-per-day",), "N", "the load that the month's cost is for (10,000)", integer(1)),
 )
 FLAGS: Mapping[str, Option] = {
     **{flag: option for flag, option in grammar.FLAGS.items() if option.name in CELL},
@@ -82,12 +82,12 @@ def asked(words: Sequence[str], variables: Mapping[str, Any]) -> Bench:
         raise BadOption("%infer bench takes the routes to compare: %infer bench R1,R2. For example: %infer bench sim/echo,sim/stream")
     prompts, per_day = said.pop("prompts", None), said.pop("per_day", bench.REQUESTS_PER_DAY)
     try:
-        load = whole(1)(per_day)
+        load = integer(1)(per_day)
     except ValueError as exc:
         raise BadOption(f"--requests-per-day takes a whole number from 1, not {per_day!r}.") from exc
     routes = [r.strip() for word in left for r in word.split(",") if r.strip()]
     texts = bench.PROMPTS if prompts is None else _prompts(prompts, variables)
-    return bench.Bench(routes, texts, Options.of(said), load)
+    return bench.Bench(routes, texts, Options.parse(said), load)
 
 
 def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
@@ -104,7 +104,7 @@ def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
         return list(value)
     known = [s.name for s in saved.listing()]
     if name in known:
-        options = Options.of(dict(saved.load(name).options))
+        options = Options.parse(dict(saved.load(name).options))
         made = render.render(saved.load(name).body, rows=None, variables=variables, options=options)
         return [{"messages": [{"role": m.role, "content": m.content} for m in p.messages]} for p in made]
     if Path(name).expanduser().exists():

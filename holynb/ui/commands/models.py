@@ -86,7 +86,7 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
 def _served(found: Endpoint) -> tuple[dict[str, int], str]:
     """The models that a server lists with their context lengths (0: it does not say), and a line on how it is."""
     try:
-        secret = keys.find(found)
+        secret = keys.resolve(found)
     except BadKey as exc:
         return {}, str(exc)
     asked = loop.submit(_ask(found, secret))
@@ -130,7 +130,7 @@ def _key(provider: str, asked: Endpoint | None) -> str:
     if settings.providers()[provider].wire == "sagemaker":
         return "AWS credentials"  # found when a request is signed, by the provider's own chain
     try:
-        return keys.source(asked or endpoint(provider))
+        return keys.describe_source(asked or endpoint(provider))
     except BadRoute as exc:  # a provider without an address yet: the reason belongs into its line, not in place of the list
         return str(exc)
 

@@ -12,7 +12,7 @@ from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.config import Options
-    from holynb.pricing import Spent
+    from holynb.pricing import SpendingLine
     from holynb.run import Plan
     from holynb.ui.cell import Host
 
@@ -24,12 +24,12 @@ DAYS = 14
 
 # -- beside a cell ---------------------------------------------------------------------------------------------------------
 def keep(body: str, route: str | None, options: Options) -> None:
-    """`--save NAME`, and say so. Raises as `saved.keep`."""
+    """`--save NAME`, and say so. Raises as `saved.save_from_options`."""
     from holynb.prompts import saved
 
     if options.save is None:
         raise BadOption("-N runs nothing and only saves: give the prompt a name with -S NAME.")
-    made = saved.keep(body, route, options)
+    made = saved.save_from_options(body, route, options)
     if not options.quiet:
         before = ", in place of an earlier one that is kept in prompts/before" if made.replaced else ""
         print(f"Saved as {made.name}{before}. %infer run --use {made.name}")
@@ -94,19 +94,19 @@ def cost(_: Host, rest: Sequence[str]) -> None:
     here = spending.month(log, now)
     if rest:
         first = dt.datetime.combine(here.first, dt.time())
-        lines = spending.spent(log, first.timestamp())
+        lines = spending.by_day(log, first.timestamp())
         made = [spending.total([s for s in lines if s.route == r], route=r) for r in dict.fromkeys(s.route for s in lines)]
         made.sort(key=lambda s: s.cost or -1, reverse=True)
         everything = spending.total([s for s in lines if s.provider != "sim"], route="all but sim")
         print(_table([*made, everything], day=False) if lines else "Nothing was asked this month.")
     else:
         since = dt.datetime.combine(now.date() - dt.timedelta(days=DAYS - 1), dt.time())
-        lines = spending.spent(log, since.timestamp())
+        lines = spending.by_day(log, since.timestamp())
         print(_table(lines, day=True) if lines else f"Nothing was asked in the last {DAYS} days.")
     print(_ahead(here))
 
 
-def _table(lines: Sequence[Spent], *, day: bool) -> str:
+def _table(lines: Sequence[SpendingLine], *, day: bool) -> str:
     head = [*(["day"] if day else []), "route", *(["model"] if day else []), "rows", "failed", "cached", "tokens in", "tokens out", "cost"]
     rows = []
     for s in lines:
@@ -115,7 +115,7 @@ def _table(lines: Sequence[Spent], *, day: bool) -> str:
     return grid(head, rows)
 
 
-def money(said: Spent) -> str:
+def money(said: SpendingLine) -> str:
     """What a line came to: `$0.42`, `$0.42 + 3 unknown`, `? (3)`; nothing where only a pool without a price answered. Simulated says so."""
     from holynb.results import dollars
 
@@ -130,10 +130,10 @@ def _ahead(here: Any) -> str:
 
     name = f"{here.first:%B %Y}"
     simulated = f" Simulated, and so nobody's money: {dollars(here.simulated.cost)}." if here.simulated.cost else ""
-    if here.pace is None:
+    if here.per_day is None:
         return f"{name}: {'nothing with a known price' if here.so_far.rows else 'nothing'} spent so far.{simulated}"
     unknown = f", and {counted(here.so_far.unknown, 'answer')} of unknown price" if here.so_far.unknown else ""
-    return f"{name}: {dollars(here.so_far.cost)} spent so far{unknown}; at {dollars(here.pace)} a day the month ends at {dollars(here.ahead)}.{simulated}"
+    return f"{name}: {dollars(here.so_far.cost)} spent so far{unknown}; at {dollars(here.per_day)} a day the month ends at {dollars(here.projected)}.{simulated}"
 
 
 def cache(_: Host, rest: Sequence[str]) -> None:
@@ -148,7 +148,7 @@ def cache(_: Host, rest: Sequence[str]) -> None:
     if rest:
         print(f"{counted(log.clear(), 'answer')} will not be given again. The run log keeps what was said: %infer runs, %infer show RUN.")
         return
-    count, worth = spending.offered(log)
+    count, worth = spending.reusable_answers(log)
     size = sum(p.stat().st_size for p in log.path.parent.glob(f"{log.path.name}*"))
     paid = f" {'It' if count == 1 else 'They'} cost {dollars(worth)} when asked." if worth else ""
     print(

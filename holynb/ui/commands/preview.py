@@ -28,7 +28,10 @@ def text(plan: Plan) -> str:
         f"Dry run: nothing was sent. {counted(made.rows, 'row')} would go {_where(plan)}.",
         f"{counted(made.answered, 'row')} answered at no cost: by the run log, or by an equal row." if made.answered else "",
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
-        *(f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.source(e)}." for e in _providers(plan)),
+        *(
+            f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e)}."
+            for e in _providers(plan)
+        ),
         *_estimate(made, plan),
         *routing.lines(plan),
         f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
@@ -58,8 +61,8 @@ def _estimate(made: Quote, plan: Plan) -> list[str]:
     """Tokens, dollars and, at the user's own limits, time."""
     guess = made.estimate
     (low_in, high_in), (low_out, high_out) = guess.tokens_in, guess.tokens_out
-    out = f"{low_out:,} to {high_out:,} out" if guess.seen else f"at most {high_out:,} out"
-    learned = f" from {counted(guess.seen, 'answer')} of the same kind" if guess.seen else ""
+    out = f"{low_out:,} to {high_out:,} out" if guess.measured else f"at most {high_out:,} out"
+    learned = f" from {counted(guess.measured, 'answer')} of the same kind" if guess.measured else ""
     spent = "none: your own devices" if made.free and made.rows else f"{made.says()}, retries not counted" if made.range else made.says()
     limits = plan.options.rpm, plan.options.tpm
     took = guess.seconds(*limits)
@@ -68,6 +71,6 @@ def _estimate(made: Quote, plan: Plan) -> list[str]:
         f"Cost{', estimated' if made.range and not made.free else ''}: {spent}.",
         f"Time, at --rpm and --tpm: {seconds(took)} or more." if took else "",
         ""
-        if guess.seen or made.rows < 50 or made.free
+        if guess.measured or made.rows < 50 or made.free
         else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
     ]

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-from holynb.config import Option, real, whole
+from holynb.config import Option, integer, number
 from holynb.errors import BadOption, closest
 from holynb.results import dollars
 from holynb.ui.cell import grammar
 from holynb.ui.output import clean, grid
 
 if TYPE_CHECKING:
-    from holynb.pricing import Own, Roi, RoiLine, Workload
+    from holynb.pricing import OwnGpus, Roi, RoiLine, Workload
 
 __all__ = ["HELP", "as_html", "as_text", "asked", "leave", "spec", "table"]
 
@@ -22,15 +22,15 @@ __all__ = ["HELP", "as_html", "as_text", "asked", "leave", "spec", "table"]
 PER_DAY, TOKENS, PROVIDER = 10_000, "333..667", "holysheep"
 
 OWN = (
-    Option("per_day", ("--requests-per-day",), "N", "requests a day (10,000)", whole(1)),
+    Option("per_day", ("--requests-per-day",), "N", "requests a day (10,000)", integer(1)),
     Option("tokens", ("--tokens",), "A..B", "tokens of a request, input and output together (333..667)"),
-    Option("out_share", ("--out-share",), "X", "the share of them that is output (0.5)", real(0, 1)),
+    Option("out_share", ("--out-share",), "X", "the share of them that is output (0.5)", number(0, 1)),
     Option("provider", ("--provider",), "NAME", "the list to compare, where no routes are named (holysheep)"),
     Option("own", ("--own",), "GPUS", "your own: 4xA100-80GB; needs --per-hour"),
-    Option("per_hour", ("--per-hour",), "USD", "what one of them costs an hour, busy or not", real(0, open_low=True)),
-    Option("speed", ("--tokens-per-s",), "N", "tokens a second they make together, in and out", real(0, open_low=True)),
+    Option("per_hour", ("--per-hour",), "USD", "what one of them costs an hour, busy or not", number(0, open_low=True)),
+    Option("speed", ("--tokens-per-s",), "N", "tokens a second they make together, in and out", number(0, open_low=True)),
     Option("measured", ("--measured",), "pool/NAME", "take that speed from the newest run of 8 rows or more on this route"),
-    Option("utilisation", ("--utilisation",), "X", "share of the time they are busy (0.5)", real(0, 1, open_low=True)),
+    Option("utilisation", ("--utilisation",), "X", "share of the time they are busy (0.5)", number(0, 1, open_low=True)),
 )
 FLAGS: Mapping[str, Option] = {f: o for o in OWN for f in o.flags}
 FLAGS_BY_NAME: Mapping[str, Option] = {o.name: o for o in OWN}
@@ -62,7 +62,7 @@ def asked(words: Sequence[str]) -> Roi:
         raise BadOption("%infer roi takes routes, or --provider NAME for all that it lists, not both.")
     load = roi.Workload(value.get("per_day", PER_DAY), roi.parse_tokens(value.get("tokens", TOKENS)), value.get("out_share", 0.5))
     named = [settings.route(r.strip()) for word in left for r in word.split(",") if r.strip()]
-    return roi.roi(load, named or roi.listed(value.get("provider", PROVIDER)), _own(value))
+    return roi.roi(load, named or roi.listed_routes(value.get("provider", PROVIDER)), _own(value))
 
 
 def _value(option: Option, text: Any) -> Any:
@@ -74,7 +74,7 @@ def _value(option: Option, text: Any) -> Any:
         raise BadOption(f"{option.flags[0]} takes {option.convert.__name__}, not {text!r}.") from exc
 
 
-def _own(value: Mapping[str, Any]) -> Own | None:
+def _own(value: Mapping[str, Any]) -> OwnGpus | None:
     from holynb.pricing import roi
 
     if "own" not in value:
@@ -90,7 +90,7 @@ def _own(value: Mapping[str, Any]) -> Own | None:
         raise BadOption(f"--per-hour takes dollars, not {value['per_hour']!r}.") from exc
     speed, told = _speed(value)
     use = "" if "utilisation" in value else "how busy is assumed"
-    return roi.Own(devices, name, hourly, speed, value.get("utilisation", 0.5), ", ".join(t for t in (told, use) if t))
+    return roi.OwnGpus(devices, name, hourly, speed, value.get("utilisation", 0.5), ", ".join(t for t in (told, use) if t))
 
 
 def _name(flag: str) -> str:
@@ -155,12 +155,12 @@ def table(made: Roi) -> Any:
             ends(line.month, 1),
             ends(line.saving, 0),
             ends(line.saving, 1),
-            line.flips_at,
+            line.break_even_requests,
             line.assumed or None,
         )
         for line in made.lines
     ]
-    return frame.table({name: (dtype, [row[i] for row in rows]) for i, (name, dtype) in enumerate(COLUMNS.items())}, "route")
+    return frame.from_columns({name: (dtype, [row[i] for row in rows]) for i, (name, dtype) in enumerate(COLUMNS.items())}, "route")
 
 
 def as_text(made: Roi) -> str:
@@ -192,21 +192,27 @@ def _title(load: Workload) -> str:
     return f"{load.requests_per_day:,.0f} requests a day of {tokens} tokens: {span} million tokens in {load.days} days"
 
 
-def _cells(line: RoiLine, own: Own | None) -> list[str]:
+def _cells(line: RoiLine, own: OwnGpus | None) -> list[str]:
     said = [str(line.route), _rate(line.input), _rate(line.output), _span(line.month)]
     if own is None:
         return said
-    flips = "" if line.month is None else "never" if line.flips_at is None else f"{float(f'{line.flips_at:.3g}'):,.0f} a day"
+    flips = (
+        ""
+        if line.month is None
+        else "never"
+        if line.break_even_requests is None
+        else f"{float(f'{line.break_even_requests:.3g}'):,.0f} a day"
+    )
     return [*said, _saving(line.saving), flips]
 
 
-def _head(own: Own | None) -> Sequence[str]:
+def _head(own: OwnGpus | None) -> Sequence[str]:
     """Without own GPUs there is nothing to compare with."""
     return HEAD if own is not None else HEAD[:4]
 
 
 def _notes(made: Roi) -> list[str]:
-    from holynb.pricing import ARTICLE, about
+    from holynb.pricing import ARTICLE, round_dollars
 
     notes = []
     if made.own is not None:
@@ -220,7 +226,7 @@ def _notes(made: Roi) -> list[str]:
             f"{more}{each}" + (f" ({own.assumed})." if own.assumed else ".")
         )
     notes += [f"Assumed for {', '.join(routes)}: {said}." for said, routes in _assumed(made.lines).items()]
-    services = ", ".join(f"{name} from {about(month)}" for name, month in ARTICLE)
+    services = ", ".join(f"{name} from {round_dollars(month)}" for name, month in ARTICLE)
     notes.append(f"Managed services, as the article that this table comes from says, not measured here: {services} a month.")
     return notes
 
@@ -234,11 +240,11 @@ def _assumed(lines: Sequence[RoiLine]) -> dict[str, list[str]]:
 
 
 def _span(pair: tuple[Decimal, Decimal] | None) -> str:
-    from holynb.pricing import about
+    from holynb.pricing import round_dollars
 
     if pair is None:
         return "?"
-    low, high = map(about, pair)
+    low, high = map(round_dollars, pair)
     return low if low == high else f"{low} to {high}"
 
 

@@ -86,8 +86,8 @@ def _lines(run: Run, pause: float) -> Iterator[dict[str, Any]]:
     while not over:
         over = run.done  # looked at first, so that the last round misses nothing
         at = round(time.time() - run.started, 3)
-        events, cursor = run.journal.since(cursor)
-        live = run.journal.live()
+        events, cursor = run.journal.events_since(cursor)
+        live = run.journal.partial_texts()
         said = [(row, text[heard.get(row, 0) :]) for row, text in live.items() if len(text) > heard.get(row, 0)]
         if said:
             yield {"t": at, "say": said}

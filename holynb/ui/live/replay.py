@@ -71,7 +71,7 @@ class Replay:
             if step.event is not None:
                 self.journal.append(step.event)
             for row, text in step.said:
-                self.journal.say(row, text)
+                self.journal.append_text(row, text)
             self._next += 1
 
     def finish(self) -> None:
@@ -81,7 +81,7 @@ class Replay:
 
     def record(self) -> report.Report:
         """What has been played, as what stays."""
-        events, _ = self.journal.since(0)
+        events, _ = self.journal.events_since(0)
         notes = [f"Recorded {self.recording.made}: nothing was sent.", *report.notes(events)]
         told = replace(summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None), again=False)
         return report.Report(self.asked.title, self.asked.prompts, list(self.journal.rows), told, events, self.asked.labels, 0.0, notes)

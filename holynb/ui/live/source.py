@@ -93,14 +93,14 @@ def _elsewhere(run: Run) -> tuple[str | None, Any]:
 def detail(source: ViewSource, row: int) -> dict[str, Any]:
     """One row in full, as the page shows it: parts are [word, text, kind], attempts are [when, what]."""
     outcome = source.journal.rows[row]
-    events, _ = source.journal.since(0)
+    events, _ = source.journal.events_since(0)
     mine = [e for e in events if isinstance(e, Started | Failed | Ended) and e.row == row]
     parts = [
         ["System" if m.role == "system" else "Prompt" if m.role == "user" else "Earlier answer", _cut(m.content), ""]
         for m in source.messages(row)
     ]
     if outcome is None:
-        parts += [["Answer so far", _cut(said), ""]] if (said := source.journal.partial(row)) else []
+        parts += [["Answer so far", _cut(said), ""]] if (said := source.journal.partial_text(row)) else []
     else:
         if outcome.text or outcome.status == "ok":
             parts.append(["Answer", _cut(outcome.text or ""), ""])

@@ -92,9 +92,9 @@ class LiveView:
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _take(self) -> None:
-        events, self._cursor = self.source.journal.since(self._cursor)
+        events, self._cursor = self.source.journal.events_since(self._cursor)
         most = TAIL if self.feed.n != 1 else 10**9
-        self.feed.take(events, self.source.journal.tails(most), self.source.elapsed)
+        self.feed.take(events, self.source.journal.text_tails(most), self.source.elapsed)
 
     def _head(self) -> dict[str, Any]:
         return self.feed.head(self.source.elapsed, self.source.state)

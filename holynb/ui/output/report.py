@@ -84,7 +84,7 @@ def of(run: SessionRun) -> Report:
     """The report of a run of this session, as it stands now."""
     from holynb.results import frame
 
-    events, _ = run.journal.since(0)
+    events, _ = run.journal.events_since(0)
     index, beside = run.plan.rows.index, ways(run.plan.rows.index)
     names = labels(index) if beside else None if index is None else frame.labels(index)
     return Report(

@@ -81,7 +81,7 @@ def panel(magic: Host, rest: Sequence[str]) -> None:
     if df is not None:
         from holynb.results import frame
 
-        frame.by_name(magic.shell.user_ns, df)
+        frame.find_frame(magic.shell.user_ns, df)
     import ipywidgets as w
     from IPython.display import display
 

@@ -19,7 +19,7 @@ from holynb.ui.output import COLOURS, ago, plots, seconds
 from holynb.ui.panel import poolform
 
 if TYPE_CHECKING:
-    from holynb.pricing import Spent
+    from holynb.pricing import SpendingLine
     from holynb.run import SessionRun
     from holynb.runlog import RunRecord
 
@@ -64,7 +64,7 @@ class Dash:
         self._draw(lines)
         return any(not r.done for r in runs)
 
-    def _draw(self, lines: Sequence[Spent]) -> None:
+    def _draw(self, lines: Sequence[SpendingLine]) -> None:
         """The chart, where it is another than before: drawing it is the dearest part."""
         figure = history_figure(lines)
         if figure != self._drawn:
@@ -133,7 +133,7 @@ def _money(said: str, route: str) -> str:
     return f"{said} simulated" if route.startswith("sim/") and said not in ("", "?", "$?", "$0.00") else said
 
 
-def spent_table(lines: Sequence[Spent]) -> str:
+def spent_table(lines: Sequence[SpendingLine]) -> str:
     """Dollars by route and model, the dearest first; what has no price is said, not summed as nothing."""
     from holynb.pricing import spending
 
@@ -155,7 +155,7 @@ def spent_table(lines: Sequence[Spent]) -> str:
     return table(["Provider", "Route", "Model", "Answers", "Tokens", "Cost"], rows, 3)
 
 
-def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
+def history_figure(lines: Sequence[SpendingLine]) -> dict[str, Any]:
     """Dollars a day by provider, stacked, in plotly's JSON; empty where fewer than two days have a known cost."""
     known = [s for s in lines if s.cost and s.day]
     days = sorted({str(s.day) for s in known})
@@ -184,11 +184,11 @@ def history_figure(lines: Sequence[Spent]) -> dict[str, Any]:
     return {"data": data, "layout": layout, "config": plots.CONFIG}
 
 
-def _spent() -> list[Spent]:
+def _spent() -> list[SpendingLine]:
     from holynb import runlog
     from holynb.pricing import spending
 
-    return spending.spent(runlog.log(), since=time.time() - SHOWN_DAYS * 86400)
+    return spending.by_day(runlog.log(), since=time.time() - SHOWN_DAYS * 86400)
 
 
 def _progress(state: str, done: int, n: int) -> str:

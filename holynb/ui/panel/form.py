@@ -157,7 +157,7 @@ class Form:
         if job.name is not None and not job.name.isidentifier():
             raise BadPrompt(f"{job.name!r} cannot be a variable's name. Call the result something like answers.")
         made = plan.make(
-            job.body, job.route, Options.of({**job.said, "dry_run": True} if dry else job.said), variables=self.magic.shell.user_ns
+            job.body, job.route, Options.parse({**job.said, "dry_run": True} if dry else job.said), variables=self.magic.shell.user_ns
         )
         return resume.continued(made)
 

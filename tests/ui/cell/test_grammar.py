@@ -68,7 +68,7 @@ def test_options_of_every_kind() -> None:
         "stream": True,
         "quiet": True,
     }
-    options = Options.of(said)
+    options = Options.parse(said)
     assert (options.limit, options.stop, options.cache, dict(options.p)) == (5, ("a", "b"), False, {"seed": 3})
 
 
@@ -76,7 +76,7 @@ def test_negative_numbers_and_dashes_are_values() -> None:
     assert parse("--temperature -1").said == {"temperature": "-1"}
     assert parse("--system -").said == {"system": "-"}
     with pytest.raises(BadOption, match="--temperature takes a number"):
-        Options.of(parse("--temperature -1").said)
+        Options.parse(parse("--temperature -1").said)
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def test_without_a_final_output_progress_is_taken_away_and_nothing_is_made(page:
 
 def test_one_answer_is_shown_as_it_arrives_without_control_characters(page: Handle) -> None:
     run: Any = FakeRun(1)
-    run.journal.say(0, "hel\x1b[31m")
-    run.journal.say(0, "lo")
+    run.journal.append_text(0, "hel\x1b[31m")
+    run.journal.append_text(0, "lo")
     TextView().paint(run)
     assert page.bundles[0]["text/plain"].startswith("hello\n\n")
 

@@ -116,7 +116,7 @@ def test_the_cache_is_counted_and_cleared(here: Here) -> None:
 def test_price_as_is_in_the_final_line_and_in_the_log(here: Here) -> None:
     done = here("%%infer sim/echo -l --name priced --price-as openai/gpt-4.1-nano\none two three\nfour five")
     assert " as openai/gpt-4.1-nano ·" in done.out
-    assert holynb.last.summary().elsewhere.cost > 0
+    assert holynb.last.summary().alternative.cost > 0
     from holynb.run import session
 
     session._session.clear()

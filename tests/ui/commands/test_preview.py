@@ -13,7 +13,7 @@ from holynb.ui.commands import preview
 
 
 def told(body: str, route: str, **said: object) -> str:
-    return preview.text(plan.make(body, route, Options.of(said), variables={}))
+    return preview.text(plan.make(body, route, Options.parse(said), variables={}))
 
 
 def test_rows_sample_tokens_and_cost_are_told() -> None:

@@ -33,7 +33,7 @@ def configured(tmp_path, monkeypatch) -> Iterator[None]:
 
 def test_the_dry_run_and_the_run_agree_row_by_row() -> None:
     texts = [text for _, text in FIXTURE]
-    made = plan.make(texts, "sim/stream", Options.of({"router": "mine", "p": ["seconds=0"], "max_tokens": 4}))
+    made = plan.make(texts, "sim/stream", Options.parse({"router": "mine", "p": ["seconds=0"], "max_tokens": 4}))
     said = [str(d.route) for d in made.targets.decisions]
     assert set(said) == {"sim/echo", "sim/flaky"}
     run = holynb.infer(texts, "sim/stream", router="mine", p={"seconds": 0}, max_tokens=4, retries=9).wait()
@@ -49,7 +49,7 @@ def test_the_dry_run_and_the_run_agree_row_by_row() -> None:
 def test_the_dry_run_shows_task_route_reason_and_saving() -> None:
     df = pd.DataFrame({"kind": ["classification", "분석", "poem", None], "t": ["a", "b", "c", "Write a poem about rain."]})
     settings.override(provider={"holysheep": {"key_optional": True}})
-    text = preview.text(plan.make("{{ t }}", "holysheep/claude-sonnet-4", Options.of({"df": df, "router": "kind", "max_tokens": 100})))
+    text = preview.text(plan.make("{{ t }}", "holysheep/claude-sonnet-4", Options.parse({"df": df, "router": "kind", "max_tokens": 100})))
     lines = text.splitlines()
     assert lines[0] == "Dry run: nothing was sent. 4 rows would go where their task sends them."
     (cheap,) = [line for line in lines if line.startswith("0 ")]
@@ -62,10 +62,10 @@ def test_the_dry_run_shows_task_route_reason_and_saving() -> None:
 
 def test_routes_that_no_row_goes_to_need_no_key() -> None:
     settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "openai/gpt-4.1"}, "other": "sim/echo"}})
-    made = plan.make("Is this review positive or negative? Fine.", "anthropic/claude-sonnet-4-5", Options.of({"router": "mine"}))
+    made = plan.make("Is this review positive or negative? Fine.", "anthropic/claude-sonnet-4-5", Options.parse({"router": "mine"}))
     assert [str(e.route) for e in made.targets.endpoints] == ["sim/echo"]
     with pytest.raises(BadKey, match="OPENAI_API_KEY"):
-        plan.make("Analyse why sales fell in March and explain the reasons.", "sim/echo", Options.of({"router": "mine"}))
+        plan.make("Analyse why sales fell in March and explain the reasons.", "sim/echo", Options.parse({"router": "mine"}))
 
 
 def test_a_rule_that_matches_nothing_is_named() -> None:
@@ -73,17 +73,17 @@ def test_a_rule_that_matches_nothing_is_named() -> None:
     settings.override(router={"mine": {"routes": {"refund": "sim/echo", "legal": "sim/stream"}, "rules": rules, "other": "sim/echo"}})
     run = holynb.infer(["I want a refund", "hello"], "sim/echo", router="mine").wait()
     assert run.plan.notes == ["A rule of --router mine for legal matched no row."]
-    assert "for legal matched no row" in str(run.journal.since(0)[0])
+    assert "for legal matched no row" in str(run.journal.events_since(0)[0])
 
 
 def test_a_set_of_rules_reads_its_own_column() -> None:
     settings.override(router={"mine": {"column": "kind", "routes": {"refund": "sim/stream"}}})
     df = pd.DataFrame({"t": ["a", "b", "c"], "kind": ["refund", "other", None], "task_type": ["x", "refund", "x"]})
-    made = plan.make("{{ t }}", "sim/echo", Options.of({"df": df, "router": "mine"}))
+    made = plan.make("{{ t }}", "sim/echo", Options.parse({"df": df, "router": "mine"}))
     assert [str(d.route) for d in made.targets.decisions] == ["sim/stream", "sim/echo", "sim/echo"]
     assert [d.why for d in made.targets.decisions[:2]] == ["its column says so"] * 2
     with pytest.raises(BadOption, match="reads the column 'kind', which is not there"):
-        plan.make("{{ t }}", "sim/echo", Options.of({"df": df[["t"]], "router": "mine"}))
+        plan.make("{{ t }}", "sim/echo", Options.parse({"df": df[["t"]], "router": "mine"}))
 
 
 def test_a_column_of_lists_is_text_in_a_prompt_and_no_task() -> None:
@@ -142,17 +142,17 @@ def test_a_comparison_is_resumed_with_its_index_and_a_fallback_with_its_chain() 
 @pytest.mark.parametrize("beside", ["compare", "spread"])
 def test_the_default_does_not_join_routes_that_stand_beside_each_other(beside: str) -> None:
     """It would start the embedded model for who compares two hosted ones. One route alone is compared with the default."""
-    made = plan.make(["a"], None, Options.of({beside: "sim/stream,sim/echo"}))
+    made = plan.make(["a"], None, Options.parse({beside: "sim/stream,sim/echo"}))
     assert [str(e.route) for e in made.targets.endpoints] == ["sim/stream", "sim/echo"]
     settings.override(default="sim/echo")
-    assert [str(e.route) for e in plan.make(["a"], None, Options.of({beside: "sim/stream"})).targets.endpoints] == [
+    assert [str(e.route) for e in plan.make(["a"], None, Options.parse({beside: "sim/stream"})).targets.endpoints] == [
         "sim/echo",
         "sim/stream",
     ]
-    given = plan.make(["a"], "sim/json", Options.of({beside: "sim/stream,sim/echo"}))
+    given = plan.make(["a"], "sim/json", Options.parse({beside: "sim/stream,sim/echo"}))
     assert [str(e.route) for e in given.targets.endpoints] == ["sim/json", "sim/stream", "sim/echo"]
 
 
 def test_compare_of_rows_that_are_all_empty_keeps_its_index() -> None:
-    made = plan.make(["", " "], "sim/echo", Options.of({"compare": "sim/stream"}))
+    made = plan.make(["", " "], "sim/echo", Options.parse({"compare": "sim/stream"}))
     assert len(made.rows.index) == len(made.rows.requests) == 4

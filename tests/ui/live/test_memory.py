@@ -47,7 +47,7 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
 
     run = Running(looks=3)
     memory.watch(run, sampler, pause=0.001).result(10)
-    events, _ = run.journal.since(0)
+    events, _ = run.journal.events_since(0)
     assert events == [Gauge("RAM", 1, 2, 0.0)] * 3
     assert threading.main_thread().name not in threads
     assert "holynb-io" not in threads, "a slow device must not hold up requests"
@@ -56,7 +56,7 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
 def test_a_hosted_run_shows_this_machine() -> None:
     run = Running(looks=1)
     memory.watch(run, pause=0.001).result(10)
-    (found,) = run.journal.since(0)[0]
+    (found,) = run.journal.events_since(0)[0]
     assert found.device == "RAM"
     assert 10 * 2**20 < found.ours <= found.used + 2**30
     assert found.used < found.total
@@ -95,7 +95,7 @@ def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypa
     monkeypatch.setattr("holynb.pools.glance", lambda name: replace(info, replicas=tuple(next(says))))
     run = Running(looks=5, route="pool/mine")
     memory.watch(run, pause=0.001).result(10)
-    events, _ = run.journal.since(0)
+    events, _ = run.journal.events_since(0)
     assert sum(isinstance(e, Gauge) for e in events) == 5
     assert [(e.level, e.text) for e in events if isinstance(e, Noted)] == [
         ("warning", "pool/mine (replica 0) ran out of memory: it writes at most 8 rows at once now, and keeps the others waiting."),
@@ -187,4 +187,4 @@ def test_a_device_that_cannot_be_read_is_told_once_and_costs_nothing_else() -> N
 
     run = Running(looks=5)
     memory.watch(run, broken, pause=0.001).result(10)
-    assert [e.text for e in run.journal.since(0)[0]] == ["Memory cannot be read: OSError('no such device')"]
+    assert [e.text for e in run.journal.events_since(0)[0]] == ["Memory cannot be read: OSError('no such device')"]

@@ -139,7 +139,7 @@ def test_it_plays_in_its_own_time_and_faster() -> None:
         clock.now += 5.0 / speed
         playing.advance()
         due = [s for s in playing.recording.steps if s.t <= 5.0]
-        assert len(playing.journal.since(0)[0]) == sum(s.event is not None for s in due)
+        assert len(playing.journal.events_since(0)[0]) == sum(s.event is not None for s in due)
         assert (playing.state, playing.elapsed) == ("running", pytest.approx(5.0))
         clock.now += 3600
         playing.advance()
@@ -152,12 +152,12 @@ def test_a_silent_beginning_is_not_waited_for_and_it_is_said() -> None:
     playing = Replay(recording.read("gpus-dp2"), 1.0, clock)
     assert 7.0 < playing.elapsed < 9.2, "the clock is the recording's"
     assert playing.label.endswith(f", from {playing.elapsed:.1f} s on")
-    assert len(playing.journal.since(0)[0]) == sum(s.t <= playing.elapsed for s in playing.recording.steps), (
+    assert len(playing.journal.events_since(0)[0]) == sum(s.t <= playing.elapsed for s in playing.recording.steps), (
         "what happened before has happened"
     )
     clock.now += 1.5
     playing.advance()
-    assert playing.journal.live(), "words come within two seconds"
+    assert playing.journal.partial_texts(), "words come within two seconds"
     playing.finish()
     first, short, back = playing.record().notes
     assert first == f"Recorded {playing.recording.made}: nothing was sent."
@@ -175,11 +175,11 @@ def test_the_view_of_a_recording_is_the_view_of_the_run() -> None:
     while not slow.over:
         clock.now += 0.5
         slow.advance()
-        events, cursor = slow.journal.since(cursor)
-        feed.take(events, slow.journal.tails(100), slow.elapsed)
+        events, cursor = slow.journal.events_since(cursor)
+        feed.take(events, slow.journal.text_tails(100), slow.elapsed)
     fast.finish()
     whole = Feed(fast.asked)
-    whole.take(fast.journal.since(0)[0], {}, fast.elapsed)
+    whole.take(fast.journal.events_since(0)[0], {}, fast.elapsed)
     assert [feed.row(r) for r in range(feed.n)] == [whole.row(r) for r in range(feed.n)]
     assert feed.tally.summary(1.0) == whole.tally.summary(1.0)
 

@@ -63,7 +63,7 @@ def test_what_the_server_says_stands_in_the_journal_while_the_run_goes_on() -> N
     with Exact(script([reply(VLLM)])) as server:
         run = ran(server)
         assert looks(server) >= 3
-    events = run.journal.since(0)[0]
+    events = run.journal.events_since(0)[0]
     loads = [e for e in events if isinstance(e, Load)]
     assert len(loads) >= 3
     assert {(e.route, e.running, e.waiting, e.kv) for e in loads} == {("vllm/Qwen/Qwen3-8B", 16, 3, 0.5)}
@@ -80,7 +80,7 @@ def test_a_server_without_such_a_page_is_asked_once(page: bytes) -> None:
         run = ran(server)
         assert looks(server) == 1
     assert (run.frame()["status"] == "ok").all()
-    assert not [e for e in run.journal.since(0)[0] if isinstance(e, Load | Gauge)]
+    assert not [e for e in run.journal.events_since(0)[0] if isinstance(e, Load | Gauge)]
 
 
 def test_a_page_that_does_not_come_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_a_cell_watches_its_server(here: Callable[[str], str]) -> None:
     with Exact(script([reply(VLLM)], latency=0.5)) as server:
         here(f"%%infer r << vllm/m --api-base {server.base}/v1 -l -c 1\none\ntwo\nthree")
         assert looks(server) >= 1
-    assert [e for e in holynb.last.journal.since(0)[0] if isinstance(e, Load)]
+    assert [e for e in holynb.last.journal.events_since(0)[0] if isinstance(e, Load)]
 
 
 def test_a_server_that_is_down_or_refuses_is_a_line(here: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import holynb
-from holynb.results.frame import crossed
+from holynb.results.frame import cross_index
 from holynb.ui.live.source import RunSource
 from holynb.ui.output import compared, report, static
 
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("no_project", "ended")
     ],
 )
 def test_what_stands_beside_each_other_is_named_by_what_differs(routes: list[str], samples: int, names: tuple[str, ...]) -> None:
-    assert report.ways(crossed(None, 2, routes, samples)) == names
+    assert report.ways(cross_index(None, 2, routes, samples)) == names
 
 
 def test_an_index_of_ones_own_is_no_comparison() -> None:
     assert report.ways(pd.RangeIndex(3)) == ()
     assert report.ways(None) == ()
     index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", "y"])
-    assert report.labels(crossed(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
+    assert report.labels(cross_index(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
 
 
 def test_each_prompt_is_one_line_and_text_is_escaped() -> None:

@@ -13,7 +13,7 @@ import pytest
 import holynb
 from holynb import loop, runlog
 from holynb.config import settings
-from holynb.pricing.spending import Spent
+from holynb.pricing.spending import SpendingLine
 from holynb.run import session
 from holynb.runlog import RunRecord
 from holynb.ui.cell import sidecar
@@ -33,8 +33,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     runlog.close()
 
 
-def spent(day: int, route: str, cost: str | None, unknown: int = 0) -> Spent:
-    return Spent(dt.date(2026, 11, day), route, "m", 10, 1, 0, 100, 50, None if cost is None else Decimal(cost), unknown)
+def spent(day: int, route: str, cost: str | None, unknown: int = 0) -> SpendingLine:
+    return SpendingLine(dt.date(2026, 11, day), route, "m", 10, 1, 0, 100, 50, None if cost is None else Decimal(cost), unknown)
 
 
 def test_it_shows_the_session_the_pools_and_what_was_spent(home: Path) -> None:
