@@ -79,7 +79,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "__main__",
     ),
     "holynb.pool.vllm": (
-        "reaper | upstream | words",
+        "output | reaper | upstream",
         "relay",
         "__main__",
     ),

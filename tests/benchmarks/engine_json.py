@@ -79,7 +79,7 @@ def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
     from holynb.pool.engine import constrained
     from holynb.pool.engine.runner import Runner
     from holynb.pool.protocol import Job
-    from holynb.pool.server.grammar import checked
+    from holynb.pool.server.grammar import json_grammar
     from holynb.pool.server.tokenizer import ChatTokenizer
 
     runner, text, spent = Runner(folder), ChatTokenizer(folder), [0.0, 0]
@@ -94,7 +94,7 @@ def cost(folder: Path, batch: int = 32, new: int = 48) -> str:
 
     constrained.GrammarCompiler.masks = timed  # type: ignore[method-assign]
     begin = time.perf_counter()
-    grammars = [checked(json.dumps(s)) for s in SCHEMAS]
+    grammars = [json_grammar(json.dumps(s)) for s in SCHEMAS]
     check = (time.perf_counter() - begin) / len(SCHEMAS)
     ids = [tuple(text.encode_chat([{"role": "user", "content": prompt(i)}])) for i in range(batch)]
     rates: dict[bool, list[float]] = {False: [], True: []}

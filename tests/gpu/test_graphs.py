@@ -27,7 +27,7 @@ from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.protocol import Job  # noqa: E402
-from holynb.pool.server.grammar import checked  # noqa: E402
+from holynb.pool.server.grammar import json_grammar  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
 pytestmark = [
@@ -141,7 +141,7 @@ def test_sizes_prepared_in_the_middle_of_work(folder: Path) -> None:
 def test_rows_with_a_grammar_among_others(folder: Path) -> None:
     """Guided rows say what the plain engine lets them say; steps without one keep their own graphs."""
     pytest.importorskip("llguidance")
-    grammar = checked(
+    grammar = json_grammar(
         '{"type": "object", "properties": {"a": {"enum": ["x", "yy"]}, "b": {"type": "boolean"}}, "required": ["a", "b"], "additionalProperties": false}'
     )
     byte_model(folder.parent / f"{folder.name}-bytes")

@@ -20,7 +20,7 @@ from pool_fake import Pool, Pools
 from holynb.pool.protocol import Job, LoadModel
 from holynb.pool.server import config
 from holynb.pool.server.config import PoolConfig
-from holynb.pool.server.rank import Rank, culprit
+from holynb.pool.server.rank import Rank, root_cause
 from holynb.pool.server.replica import Generation, Replica
 from kernels_support.jupyter.supervisor import Command
 
@@ -93,7 +93,7 @@ def test_a_pool_that_is_told_to_end_starts_nothing_again(pools: Pools) -> None:
 
 
 def dead(code: int | None, words: str | None = None) -> Any:
-    return SimpleNamespace(child=SimpleNamespace(code=code), words=words)
+    return SimpleNamespace(child=SimpleNamespace(code=code), error=words)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def dead(code: int | None, words: str | None = None) -> Any:
     ],
 )
 def test_the_rank_that_ended_the_others_is_named(ranks: list[Rank], number: int) -> None:
-    assert ranks.index(culprit(ranks)) == number
+    assert ranks.index(root_cause(ranks)) == number
 
 
 #: A rank that hears nothing of its peer's end but a file, hangs up, and is killed when the machine comes to it; and the peer, which speaks first.
@@ -133,7 +133,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its peer says at once that it is gone; how, only its end tells, and a device that is let go holds that up."""
-    monkeypatch.setattr("holynb.pool.server.replica._MOMENT", 1.0)
+    monkeypatch.setattr("holynb.pool.server.replica._PEERS_GRACE_S", 1.0)
     path = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
     commands = [Command([sys.executable, "-c", SLOW_TO_DIE, str(tmp_path / "told"), who], env=path) for who in ("victim", "peer")]
 
@@ -153,23 +153,23 @@ def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch:
 
 def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It keeps its socket open: nothing but its silence tells."""
-    monkeypatch.setattr("holynb.pool.server.rank._BEAT_S", 0.1)
-    monkeypatch.setattr("holynb.pool.server.rank._BEATS", 5)
+    monkeypatch.setattr("holynb.pool.server.rank._PING_INTERVAL_S", 0.1)
+    monkeypatch.setattr("holynb.pool.server.rank._MAX_MISSED_PINGS", 5)
     plan = PoolConfig("echo", "m", tmp_path, runner="fake_runner:Runner")
     command = replace(
-        config.command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"}
+        config.rank_command(plan, 0), env={"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_STEP": "0.7"}
     )
 
     async def work() -> tuple[Replica, list[Any]]:
         heard: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        replica = Replica([(command, config.load(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
+        replica = Replica([(command, config.load_model(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
         await replica.start()
-        assert await replica.ready()
+        assert await replica.wait_ready()
         row = Generation(Job(1, tuple(range(40)), 40))
         replica.add(row)
         while len(row.tokens) < 3:  # a step takes longer than the beats that may be missed: a rank that computes answers all the same
-            await row.news(0.0)
-        assert replica.ended is None
+            await row.wait_update(0.0)
+        assert replica.end_reason is None
         replica.processes[0].signal(signal.SIGSTOP)
         said = await asyncio.wait_for(heard, 10)
         await replica.stop()

@@ -2,8 +2,8 @@
 
 from holynb.pool.server.api import ApiError
 from holynb.pool.server.app import Routes, refuse
-from holynb.pool.server.config import PoolConfig, plan_of
-from holynb.pool.server.http import Events, Gone, body, event, unless_gone
+from holynb.pool.server.config import PoolConfig, parse_args
+from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
 from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.metrics import Metrics, ReplicaStats
 from holynb.pool.server.prepare import weights_folder
@@ -11,8 +11,8 @@ from holynb.pool.server.service import Identity, Service
 
 __all__ = [
     "ApiError",
+    "ClientDisconnected",
     "Events",
-    "Gone",
     "Identity",
     "Metrics",
     "PoolConfig",
@@ -20,10 +20,10 @@ __all__ = [
     "Routes",
     "Service",
     "StartError",
-    "body",
-    "event",
-    "plan_of",
+    "parse_args",
+    "read_json",
     "refuse",
-    "unless_gone",
+    "run_until_disconnect",
+    "sse_event",
     "weights_folder",
 ]

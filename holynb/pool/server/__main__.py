@@ -1,6 +1,6 @@
-"""Main of a pool of our own processes: weights made ready, replicas started, started again where that is wanted, and ended. No torch.
+"""Main of a pool of our own processes: prepares the weights; starts, restarts and stops the replicas. No torch.
 
-Where the last replica has died the pool ends.
+The pool ends when its last replica has died.
 """
 
 from __future__ import annotations
@@ -13,122 +13,128 @@ from pathlib import Path
 
 from holynb.errors import UserError
 from holynb.pool.fit import Mesh, forecast
-from holynb.pool.server import config, lifecycle
+from holynb.pool.server import lifecycle
 from holynb.pool.server.app import application
-from holynb.pool.server.config import PoolConfig, plan_of
+from holynb.pool.server.config import RUNNER, PoolConfig, load_model, parse_args, rank_command
 from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.prepare import weights_folder
 from holynb.pool.server.replica import Replica
 from holynb.pool.server.service import Identity, Service
-from holynb.pool.server.tokenizer import ChatTokenizer, TextError
+from holynb.pool.server.tokenizer import ChatTokenizer, TokenizerFileError
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 
 __all__ = ["Replicas", "main"]
 
-#: Seconds before a replica that died is started again: what killed it may still hold its device.
-_PAUSE = 1.0
+#: Before a dead replica is started again: its process may still hold the device.
+_RESTART_DELAY_S = 1.0
 
 
 class Replicas:
-    """The replicas of one pool, as what computes in it (`lifecycle.PoolBackend`)."""
+    """The replicas of one pool (a `lifecycle.PoolBackend`)."""
 
-    def __init__(self, plan: PoolConfig, service: Service, record: Record) -> None:
+    def __init__(self, config: PoolConfig, service: Service, record: Record) -> None:
         self.record = record
-        self._plan, self._service = plan, service
+        self._config, self._service = config, service
         self._replicas: dict[int, Replica] = {}
         self._folder = Path()
-        self._left = plan.restart
-        self._starts = 0
-        self._reviving: set[asyncio.Task[None]] = set()
+        self._restarts_left = config.restart
+        self._launches = 0
+        self._restart_tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Weights, then ranks and the tokenizer side by side. Raises StartError."""
-        plan, service = self._plan, self._service
-        self._folder = await weights_folder(plan, service)
-        service.at("loading the weights")
-        if (line := await _forecast(plan, self._folder)) is not None:
-            service.at(f"loading the weights: {line}")
-            lifecycle.say(line)
-        for number in range(plan.dp):
-            service.join(await self._launch(number))
-        self._write()
+        """Prepare the weights, then load ranks and tokenizer concurrently. Raises StartError."""
+        config, service = self._config, self._service
+        self._folder = await weights_folder(config, service)
+        service.set_stage("loading the weights")
+        if (line := await _forecast(config, self._folder)) is not None:
+            service.set_stage(f"loading the weights: {line}")
+            lifecycle.log(line)
+        for number in range(config.dp):
+            service.add_replica(await self._launch(number))
+        self._write_record()
         try:
-            text = await asyncio.to_thread(ChatTokenizer, self._folder)
-        except TextError as exc:
+            tokenizer = await asyncio.to_thread(ChatTokenizer, self._folder)
+        except TokenizerFileError as exc:
             raise StartError(str(exc)) from exc
-        for there in asyncio.as_completed([r.ready() for r in self._replicas.values()]):
-            if not await there:  # the others may still load for minutes
-                why = next((r.ended for r in self._replicas.values() if r.ended), None)
+        for ready in asyncio.as_completed([r.wait_ready() for r in self._replicas.values()]):
+            if not await ready:  # the others may still load for minutes
+                why = next((r.end_reason for r in self._replicas.values() if r.end_reason), None)
                 raise StartError(f"a replica did not start: {why}")
-        service.revive = self._revive
-        service.open(text)
-        lifecycle.say(f"ready: {plan.name} serves {self._folder} on {', '.join(plan.devices)}")
+        service.restart_replica = self._restart
+        service.set_ready(tokenizer)
+        lifecycle.log(f"ready: {config.name} serves {self._folder} on {', '.join(config.devices)}")
 
-    async def bury(self) -> None:
-        """End them all, also those that are on their way back."""
-        reviving = list(self._reviving)
-        for task in reviving:
+    async def stop(self) -> None:
+        """Stop all replicas, also those that are being restarted."""
+        restarts = list(self._restart_tasks)
+        for task in restarts:
             task.cancel()
-        await asyncio.gather(*reviving, return_exceptions=True)
+        await asyncio.gather(*restarts, return_exceptions=True)
         await asyncio.gather(*(r.stop() for r in self._replicas.values()))
 
     async def _launch(self, number: int) -> Replica:
-        """A replica's processes, started and told what to load. Raises OSError."""
-        plan = self._plan
-        self._starts += 1
-        meet = Path(str(self.record.socket)).with_name(f"meet{self._starts}")
-        ranks = range(number * plan.size, (number + 1) * plan.size)
-        replica = Replica([(config.command(plan, r), config.load(plan, self._folder, r, meet)) for r in ranks], self._service.lost, number)
+        """Start a replica's processes and send them their loads. Raises OSError."""
+        config = self._config
+        self._launches += 1
+        meet = Path(str(self.record.socket)).with_name(f"meet{self._launches}")
+        ranks = range(number * config.size, (number + 1) * config.size)
+        replica = Replica(
+            [(rank_command(config, r), load_model(config, self._folder, r, meet)) for r in ranks], self._service.on_replica_end, number
+        )
         self._replicas[number] = replica
         await replica.start()
         return replica
 
-    def _write(self) -> None:
-        """What runs now is what others find."""
+    def _write_record(self) -> None:
+        """Put the processes that run now into the rendezvous file."""
         processes = tuple(p for r in self._replicas.values() for p in r.processes)
-        rendezvous.write(self._plan.run, replace(self.record, ranks=processes))
+        rendezvous.write(self._config.run, replace(self.record, ranks=processes))
 
-    def _revive(self, replica: Replica) -> bool:
-        """Begin to start a dead replica again, where that is wanted still."""
+    def _restart(self, replica: Replica) -> bool:
+        """Begin to restart a dead replica, where restarts are left. Returns whether."""
         number = next((n for n, r in self._replicas.items() if r is replica), None)
-        if self._left < 1 or number is None:
+        if self._restarts_left < 1 or number is None:
             return False
-        self._left -= 1
-        task = asyncio.create_task(self._again(number))
-        self._reviving.add(task)
-        task.add_done_callback(self._reviving.discard)
+        self._restarts_left -= 1
+        task = asyncio.create_task(self._relaunch(number))
+        self._restart_tasks.add(task)
+        task.add_done_callback(self._restart_tasks.discard)
         return True
 
-    async def _again(self, number: int) -> None:
-        await asyncio.sleep(_PAUSE)
+    async def _relaunch(self, number: int) -> None:
+        await asyncio.sleep(_RESTART_DELAY_S)
         try:
             replica = await self._launch(number)
-        except OSError:  # the service has heard of it from the replica
+        except OSError:  # the replica has called on_replica_end
             return
-        with contextlib.suppress(OSError):  # a disk that is full: the record names the old ranks, and the new ones end with us all the same
-            self._write()
-        if await replica.ready():
-            self._service.join(replica, again=True)
-            lifecycle.say(f"replica {number} was started again")
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk: the record names the old ranks, and the new ones end with this process all the same
+            self._write_record()
+        if await replica.wait_ready():
+            self._service.add_replica(replica, restarted=True)
+            lifecycle.log(f"replica {number} was started again")
 
 
-async def _forecast(plan: PoolConfig, folder: Path) -> str | None:
-    """The plan's line about these devices. Raises StartError where the model does not fit, cannot be divided so, or is not known."""
-    if plan.runner != config.RUNNER:
+async def _forecast(config: PoolConfig, folder: Path) -> str | None:
+    """One line on how the model fits these devices. Raises StartError where it does not fit, cannot be divided so, or is unknown."""
+    if config.runner != RUNNER:
         return None
-    mesh = Mesh(plan.tp, plan.pp)
+    mesh = Mesh(config.tp, config.pp)
     try:
-        return await asyncio.to_thread(forecast, folder, plan.devices, dtype=plan.dtype, max_len=plan.max_len, share=plan.memory, mesh=mesh)
+        return await asyncio.to_thread(
+            forecast, folder, config.devices, dtype=config.dtype, max_len=config.max_len, share=config.memory, mesh=mesh
+        )
     except UserError as exc:
         raise StartError(str(exc)) from exc
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns the exit code."""
-    plan = plan_of(argv)
-    service = Service(Identity(plan.name, plan.model))
-    return lifecycle.run(plan, service, application(service), lambda record: Replicas(plan, service, record))
+    config = parse_args(argv)
+    service = Service(Identity(config.name, config.model))
+    return lifecycle.run(config, service, application(service), lambda record: Replicas(config, service, record))
 
 
 if __name__ == "__main__":

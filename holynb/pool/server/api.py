@@ -1,4 +1,4 @@
-"""OpenAI's shapes: request bodies checked, answers and errors written. Pure; knows no sockets and no processes."""
+"""OpenAI's wire format: parses request bodies, builds responses and errors. Pure; knows no sockets and no processes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ApiError", "ApiRequest", "body_of", "chunk", "error_body", "usage", "whole"]
+__all__ = ["ApiError", "ApiRequest", "chunk", "completion", "error_body", "parse_request", "usage"]
 
-#: Fields that would change the answer and that the pool does not do: refused rather than ignored.
+#: Fields that would change the answer and are not implemented, with their neutral values: refused rather than ignored.
 _UNSUPPORTED = {
     "tools": None,
     "functions": None,
@@ -27,7 +27,7 @@ _UNSUPPORTED = {
     "min_p": 0,
     "audio": None,
 }
-_MOST_CHOICES = 128
+_MAX_CHOICES = 128
 _ROLES = {"system", "developer", "user", "assistant", "tool"}
 
 
@@ -44,7 +44,7 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """A checked request. `messages` for a chat, `prompts` (texts or ids) for plain completions. None: not said."""
+    """A validated request. `messages` for a chat, `prompts` (texts or ids) for plain completions. None: not given."""
 
     chat: bool
     messages: tuple[Mapping[str, str], ...] = ()
@@ -64,8 +64,8 @@ class ApiRequest:
     """The JSON schema, as text, that the answer must follow."""
 
 
-def body_of(body: Any, *, chat: bool) -> ApiRequest:
-    """The request that a parsed body asks for. Raises ApiError 400, naming the field."""
+def parse_request(body: Any, *, chat: bool) -> ApiRequest:
+    """The request of a JSON body. Raises ApiError 400, naming the field."""
     if not isinstance(body, dict):
         raise ApiError(400, "The body must be a JSON object.")
     for name, neutral in _UNSUPPORTED.items():
@@ -77,7 +77,7 @@ def body_of(body: Any, *, chat: bool) -> ApiRequest:
         chat,
         messages=_messages(body.get("messages")) if chat else (),
         prompts=() if chat else _prompts(body.get("prompt")),
-        n=_number(body, "n", 1, _MOST_CHOICES, whole=True) or 1,
+        n=_number(body, "n", 1, _MAX_CHOICES, whole=True) or 1,
         max_tokens=_number(body, limit, 1, math.inf, whole=True) or (None if chat else 16),
         temperature=_number(body, "temperature", 0, 5),
         top_p=_number(body, "top_p", 0, 1),
@@ -92,36 +92,38 @@ def body_of(body: Any, *, chat: bool) -> ApiRequest:
     )
 
 
-def chunk(ask: ApiRequest, head: Mapping[str, Any], choice: int, piece: Mapping[str, Any]) -> dict[str, Any]:
-    """A stream's chunk. `piece` has text, and finish at the end, or role at the beginning."""
+def chunk(request: ApiRequest, head: Mapping[str, Any], choice: int, piece: Mapping[str, Any]) -> dict[str, Any]:
+    """A chunk of a stream. `piece` has text, finish (the last one) or role (the first one)."""
     finish = piece.get("finish")
-    if not ask.chat:
-        said = {"index": choice, "text": piece.get("text", ""), "logprobs": None, "finish_reason": finish}
+    if not request.chat:
+        item = {"index": choice, "text": piece.get("text", ""), "logprobs": None, "finish_reason": finish}
     else:
         delta = {k: v for k, v in (("role", piece.get("role")), ("content", piece.get("text"))) if v is not None}
-        said = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
-    return {**head, "object": "chat.completion.chunk" if ask.chat else "text_completion", "choices": [said]}
+        item = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish}
+    return {**head, "object": "chat.completion.chunk" if request.chat else "text_completion", "choices": [item]}
 
 
-def whole(ask: ApiRequest, head: Mapping[str, Any], choices: Sequence[tuple[str, str | None]], used: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole answer of texts and their finish reasons."""
-    said: list[dict[str, Any]] = [
+def completion(
+    request: ApiRequest, head: Mapping[str, Any], choices: Sequence[tuple[str, str | None]], usage: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A whole response. `choices`: text and finish reason of each."""
+    items: list[dict[str, Any]] = [
         {"index": i, "finish_reason": finish, "logprobs": None}
-        | ({"message": {"role": "assistant", "content": text, "refusal": None}} if ask.chat else {"text": text})
+        | ({"message": {"role": "assistant", "content": text, "refusal": None}} if request.chat else {"text": text})
         for i, (text, finish) in enumerate(choices)
     ]
-    return {**head, "object": "chat.completion" if ask.chat else "text_completion", "choices": said, "usage": dict(used)}
+    return {**head, "object": "chat.completion" if request.chat else "text_completion", "choices": items, "usage": dict(usage)}
 
 
 def usage(tokens_in: int, tokens_out: int, cached: int, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """`cached` of the prompt's tokens were found in the KV cache, and not computed again. `notes` (ours; others skip it) only where there are any."""
+    """The usage object. `cached`: prompt tokens that were in the KV cache. `notes` is ours, and there only where it is not empty."""
     total = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
     return {**total, "prompt_tokens_details": {"cached_tokens": cached}} | ({"notes": list(notes)} if notes else {})
 
 
-def head(ask: ApiRequest, number: str, model: str) -> dict[str, Any]:
-    """What every chunk of an answer begins with."""
-    return {"id": ("chatcmpl-" if ask.chat else "cmpl-") + number, "created": int(time.time()), "model": model}
+def head(request: ApiRequest, number: str, model: str) -> dict[str, Any]:
+    """The fields that all chunks of a response share."""
+    return {"id": ("chatcmpl-" if request.chat else "cmpl-") + number, "created": int(time.time()), "model": model}
 
 
 def error_body(error: ApiError) -> dict[str, Any]:
@@ -137,12 +139,12 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
 
 def _message(value: Any, i: int) -> Mapping[str, str]:
     where = f"messages.{i}"
-    if not isinstance(value, dict) or not _among(value.get("role"), _ROLES):
+    if not isinstance(value, dict) or not _is_one_of(value.get("role"), _ROLES):
         raise ApiError(400, f"{where} needs a role: one of {', '.join(sorted(_ROLES))}.", param=f"{where}.role")
     role = "system" if value["role"] == "developer" else value["role"]
     content = value.get("content")
     if isinstance(content, list):
-        parts = [p.get("text") if isinstance(p, dict) and _among(p.get("type"), {"text", "input_text"}) else None for p in content]
+        parts = [p.get("text") if isinstance(p, dict) and _is_one_of(p.get("type"), {"text", "input_text"}) else None for p in content]
         if any(not isinstance(p, str) for p in parts):
             raise ApiError(400, f"{where}.content holds something other than text; this pool reads text only.", param=f"{where}.content")
         content = "".join(str(p) for p in parts)
@@ -173,16 +175,16 @@ def _number(body: Mapping[str, Any], name: str, low: float, high: float, *, whol
     value = body.get(name)
     if value is None:
         return None
-    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not right or not low <= value <= high:
+    is_number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         top = f" to {high:g}" if high < math.inf else ""
         raise ApiError(400, f"{name} must be {kind} from {low:g}{top}, not {value!r:.40}.", param=name)
     return value
 
 
-def _among(value: Any, words: Collection[str]) -> bool:
-    """Whether it is one of these words; what else a body may hold here (a list, an object) is in no set."""
+def _is_one_of(value: Any, words: Collection[str]) -> bool:
+    """Whether it is one of these words. A list or an object is not (and cannot be looked up in a set)."""
     return isinstance(value, str) and value in words
 
 
@@ -208,18 +210,18 @@ def _stops(value: Any) -> tuple[str, ...]:
 
 
 def _schema(body: Mapping[str, Any]) -> str | None:
-    """The text of the schema that `response_format` asks for; any object for `json_object`, None for plain text."""
+    """The schema of `response_format`, as text: any object for `json_object`, None for plain text."""
     value = body.get("response_format")
     if value is None or (isinstance(value, dict) and value.get("type") == "text"):
         return None
-    if not isinstance(value, dict) or not _among(value.get("type"), {"json_object", "json_schema"}):
+    if not isinstance(value, dict) or not _is_one_of(value.get("type"), {"json_object", "json_schema"}):
         raise ApiError(400, "response_format must be an object whose type is text, json_object or json_schema.", param="response_format")
     if body.get("ignore_eos"):
         raise ApiError(400, "ignore_eos goes on where response_format ends: take one of them.", param="ignore_eos")
     if value["type"] == "json_object":
         return '{"type": "object"}'
-    said = value.get("json_schema")
-    schema = said.get("schema") if isinstance(said, dict) else None
+    spec = value.get("json_schema")
+    schema = spec.get("schema") if isinstance(spec, dict) else None
     if not isinstance(schema, dict):
         where = "response_format.json_schema"
         raise ApiError(400, f"{where} must be an object with a schema, as {{'name': ..., 'schema': {{...}}}}.", param=f"{where}.schema")

@@ -1,4 +1,4 @@
-"""What a pool is told to run: its command line as a PoolConfig, and from it each rank's command and load. Knows flags and cores; starts nothing."""
+"""A pool's command line as a PoolConfig, and from it each rank's command and LoadModel frame. Knows flags and cores; starts nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from holynb.pool.fit import Mesh
 from holynb.pool.protocol import LoadModel
 from kernels_support.jupyter.supervisor import Command
 
-__all__ = ["RUNNER", "PoolConfig", "command", "load", "plan_of"]
+__all__ = ["RUNNER", "PoolConfig", "load_model", "parse_args", "rank_command"]
 
-#: What computes, where nothing else is asked for.
+#: The default of --runner.
 RUNNER = "holynb.pool.engine.runner:Runner"
 
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
-    """What to run. `devices` has one entry a rank, replica by replica, stage by stage; `runner` is the class that computes (`module:Class`).
+    """A pool's settings. `devices` has one entry per rank, ordered by replica, then stage; `runner` is a JobRunner class (`module:Class`).
 
-    `restart`: how many times in all a replica that dies is started again. `micro`: batches in flight on a pipeline (0: as many as stages).
+    `restart`: how many dead replicas in all are started again. `micro`: batches in flight on a pipeline (0: as many as stages).
+    `idle`: seconds without a request after which the pool ends. `memory`: share of a device's memory.
     """
 
     name: str
@@ -63,38 +64,38 @@ class PoolConfig:
         return self.home / "logs" / f"pool-{self.name.replace('/', '_')}{'' if rank is None else f'.rank{rank}'}.log"
 
 
-def command(plan: PoolConfig, number: int) -> Command:
-    """How rank `number` of the whole pool is started. Its log begins anew."""
-    argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", plan.tag, "--runner", plan.runner]
-    log = plan.log(number)
-    with contextlib.suppress(OSError):  # where it cannot be taken away it goes on
+def rank_command(config: PoolConfig, number: int) -> Command:
+    """The command of rank `number` of the whole pool. Removes its old log."""
+    argv = [sys.executable, "-P", "-m", "holynb.pool.worker", "--tag", config.tag, "--runner", config.runner]
+    log = config.log(number)
+    with contextlib.suppress(OSError):  # a log that cannot be removed is continued
         log.unlink()
-    # Spinning OpenMP threads take a shared core away from everybody, themselves included (92 → 18 tokens/s).
+    # Spinning OpenMP threads starve everything on shared cores, themselves included (92 → 18 tokens/s).
     env = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
-    if plan.size > 1 and sys.platform == "linux":
-        # Ranks of one replica are of one machine: what they say to each other stays on it.
+    if config.size > 1 and sys.platform == "linux":
+        # Ranks of one replica are on one machine: their traffic stays on loopback.
         env |= {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
-    return Command(argv, env=env, log=log, cores=_cores(plan, number))
+    return Command(argv, env=env, log=log, cores=_cores(config, number))
 
 
-def load(plan: PoolConfig, folder: Path, number: int, meet: Path) -> LoadModel:
-    """What rank `number` of the whole pool is told to load. `meet` is a file that is not there yet, where its replica's ranks find each other."""
-    mesh = Mesh(plan.tp, plan.pp, number % plan.size, plan.micro, f"file://{meet}") if plan.size > 1 else None
-    return LoadModel(str(folder), plan.devices[number], plan.dtype, plan.max_len, plan.memory, mesh)
+def load_model(config: PoolConfig, folder: Path, number: int, meet: Path) -> LoadModel:
+    """The first frame to rank `number` of the whole pool. `meet` is a path without a file, where its replica's ranks find each other."""
+    mesh = Mesh(config.tp, config.pp, number % config.size, config.micro, f"file://{meet}") if config.size > 1 else None
+    return LoadModel(str(folder), config.devices[number], config.dtype, config.max_len, config.memory, mesh)
 
 
-def _cores(plan: PoolConfig, number: int) -> frozenset[int] | None:
-    """The cores of one of several ranks on CPU: each its own share, or their threads would take turns on all of them."""
-    if len(plan.devices) == 1 or plan.devices[number] != "cpu" or not hasattr(os, "sched_getaffinity"):
+def _cores(config: PoolConfig, number: int) -> frozenset[int] | None:
+    """The cores of one of several ranks on CPU: disjoint shares, or their threads would compete for all cores."""
+    if len(config.devices) == 1 or config.devices[number] != "cpu" or not hasattr(os, "sched_getaffinity"):
         return None
-    mine = sorted(os.sched_getaffinity(0))
-    count = plan.devices.count("cpu")
-    at = plan.devices[:number].count("cpu")
-    return frozenset(mine[at::count] or [mine[at % len(mine)]])
+    cores = sorted(os.sched_getaffinity(0))
+    count = config.devices.count("cpu")
+    index = config.devices[:number].count("cpu")
+    return frozenset(cores[index::count] or [cores[index % len(cores)]])
 
 
-def plan_of(argv: list[str] | None) -> PoolConfig:
-    """The server's command line as a plan. Ends the process where it makes none."""
+def parse_args(argv: list[str] | None) -> PoolConfig:
+    """The server's command line as a PoolConfig. Exits where it is invalid."""
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.server")
     parser.add_argument("--tag", default="holynb-pool", help="what a list of processes shows")
     for name, kind in (("name", str), ("model", str), ("home", Path)):
@@ -110,9 +111,9 @@ def plan_of(argv: list[str] | None) -> PoolConfig:
     parser.add_argument("--port", type=int)
     parser.add_argument("--idle", type=float, default=1800.0, help="seconds without a request after which the pool ends")
     parser.add_argument("--runner", default=os.environ.get("HOLYNB_POOL_RUNNER", RUNNER), help="module:Class that computes")
-    said = vars(parser.parse_args(argv))
-    del said["tag"]
-    plan = PoolConfig(**{**said, "devices": tuple(said["devices"].split(","))})
-    if min(plan.tp, plan.pp) < 1 or len(plan.devices) % plan.size:
-        parser.error(f"{len(plan.devices)} devices are no replicas of --tp {plan.tp} × --pp {plan.pp}")
-    return plan
+    args = vars(parser.parse_args(argv))
+    del args["tag"]
+    config = PoolConfig(**{**args, "devices": tuple(args["devices"].split(","))})
+    if min(config.tp, config.pp) < 1 or len(config.devices) % config.size:
+        parser.error(f"{len(config.devices)} devices are no replicas of --tp {config.tp} × --pp {config.pp}")
+    return config

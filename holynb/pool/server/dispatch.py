@@ -1,7 +1,8 @@
-"""Which replica writes a row: the one with the fewest tokens outstanding, among those that know its beginning where that costs little.
+"""Prefix-aware routing: a row goes to the replica with the fewest outstanding tokens among those whose KV cache has its prefix.
 
-Replicas know nothing of each other. Rows of one template share a long head, and a replica that has computed it once finds it
-again in its cache; so they stay together, until that would make them wait longer than computing it anew.
+Replicas share no cache. Rows of one template share a long prefix, and a replica that has computed it once finds it again in its
+cache; so they stay together, until waiting there costs more than computing the prefix anew. The same idea as SGLang's cache-aware
+router (RadixAttention: Zheng et al. 2023, arXiv:2312.07104), with a hash of the first tokens in place of a radix tree.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Dispatcher"]
+__all__ = ["PrefixDispatcher"]
 
-#: Prompt tokens that make a beginning: two of the cache's blocks of 16.
-_HEAD = 32
-#: Beginnings that are remembered.
-_MOST = 4096
+#: Two of the KV cache's blocks of 16.
+_PREFIX_TOKENS = 32
+_MAX_PREFIXES = 4096
 
 
 class Target(Protocol):
@@ -28,25 +28,25 @@ class Target(Protocol):
 P = TypeVar("P", bound=Target)
 
 
-class Dispatcher(Generic[P]):
-    """Remembers where each beginning has been. Owned by the server's loop."""
+class PrefixDispatcher(Generic[P]):
+    """Remembers which replicas have had each prefix, the most recent ones. Owned by the server's loop."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, list[P]] = OrderedDict()
+        self._replicas: OrderedDict[int, list[P]] = OrderedDict()
 
-    def choose(self, places: Sequence[P], ids: Sequence[int], cost: int) -> P:
-        """A place for a prompt that takes `cost` tokens with its answer. `places` must not be empty."""
-        least = min(places, key=lambda p: p.outstanding)
-        if len(places) == 1:
+    def choose(self, replicas: Sequence[P], ids: Sequence[int], cost: int) -> P:
+        """The replica for a prompt that takes `cost` tokens with its answer. `replicas` must not be empty."""
+        least = min(replicas, key=lambda p: p.outstanding)
+        if len(replicas) == 1:
             return least
-        head = hash(tuple(ids[:_HEAD]))
-        known = self._known.setdefault(head, [])
-        known[:] = [p for p in known if p in places]
-        warm = min(known, key=lambda p: p.outstanding, default=least)
+        prefix = hash(tuple(ids[:_PREFIX_TOKENS]))
+        cached = self._replicas.setdefault(prefix, [])
+        cached[:] = [p for p in cached if p in replicas]
+        warm = min(cached, key=lambda p: p.outstanding, default=least)
         chosen = warm if warm.outstanding - least.outstanding <= cost else least
-        if chosen not in known:
-            known.append(chosen)
-        self._known.move_to_end(head)
-        while len(self._known) > _MOST:
-            self._known.popitem(last=False)
+        if chosen not in cached:
+            cached.append(chosen)
+        self._replicas.move_to_end(prefix)
+        while len(self._replicas) > _MAX_PREFIXES:
+            self._replicas.popitem(last=False)
         return chosen

@@ -1,7 +1,7 @@
-"""A pool's life: a lock, sockets and a record around what computes; it is started, watched, and buried. Knows no replicas and no vLLM.
+"""A pool's lifecycle: a lock, sockets and a record around a backend that is started, watched and stopped. Knows no replicas and no vLLM.
 
-It ends when told (SIGTERM), after an idle time, when its rendezvous file is gone, and when the service says so; then
-sockets and files go with it. Its last line in the log says why.
+The pool ends on SIGTERM, after an idle time, when its rendezvous file is gone, and when the service fails or ends; its
+sockets and files are then removed. The last line of its log is the reason.
 """
 
 from __future__ import annotations
@@ -19,129 +19,129 @@ from starlette.types import ASGIApp
 
 from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.service import Service
-from holynb.pool.server.sockets import Doors, PortTaken, bind, serving
+from holynb.pool.server.sockets import PoolSockets, PortTaken, bind, serving
 from kernels_support.jupyter import files, rendezvous, shortage, socketdir
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
-__all__ = ["PoolBackend", "StartError", "house", "run", "say"]
+__all__ = ["PoolBackend", "StartError", "log", "run", "serve"]
 
-#: Seconds between two looks at the idle clock and at the rendezvous file.
-_TICK = 1.0
+#: Seconds between two checks of the idle clock and of the rendezvous file.
+_CHECK_INTERVAL_S = 1.0
 
 
 class StartError(Exception):
-    """The pool cannot start; one line that says why."""
+    """The pool cannot start; the message is one line with the reason."""
 
 
 class PoolBackend(Protocol):
-    """What computes in a pool: processes of ours, or a foreign server. `record` is what the pool is found by."""
+    """What computes in a pool: our own replicas, or a foreign server. `record` goes into the rendezvous file."""
 
     record: Record
 
     async def start(self) -> None:
-        """Bring it up; it may go on for as long as the pool lives. Raises StartError."""
+        """Start it; may run for as long as the pool lives. Raises StartError."""
 
-    async def bury(self) -> None:
-        """End every process of it, however far it came. Called once, with `start` over or cancelled."""
+    async def stop(self) -> None:
+        """End all of its processes, however far it came. Called once, with `start` done or cancelled."""
 
 
-def run(plan: PoolConfig, service: Service, app: ASGIApp, engine: Callable[[Record], PoolBackend]) -> int:
-    """A pool from its first moment to its last. The exit code: 0 where it was told to end or idled, 1 where it failed."""
+def run(config: PoolConfig, service: Service, app: ASGIApp, backend_of: Callable[[Record], PoolBackend]) -> int:
+    """Run a pool until it ends. Returns the exit code: 0 where it was told to end or idled, 1 where it failed."""
     files.raise_limit()
     try:
-        return asyncio.run(house(plan, service, app, engine))
+        return asyncio.run(serve(config, service, app, backend_of))
     except OSError as exc:
-        say(f"error: the pool {plan.name} cannot run: {shortage.describe(exc)}")
+        log(f"error: the pool {config.name} cannot run: {shortage.describe(exc)}")
         return 1
 
 
-async def house(plan: PoolConfig, service: Service, app: ASGIApp, engine: Callable[[Record], PoolBackend]) -> int:
-    """Lock, sockets and record of a pool around its life, and none of them afterwards. The exit code, as of `run`. Raises OSError."""
+async def serve(config: PoolConfig, service: Service, app: ASGIApp, backend_of: Callable[[Record], PoolBackend]) -> int:
+    """Hold a pool's lock, sockets and record while it runs, and remove them afterwards. Returns the exit code of `run`. Raises OSError."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.end, f"it was told to end ({number.name})")
-    me = Process.mine()
-    lock = rendezvous.lock(plan.run, plan.name)
+    owner = Process.mine()
+    lock = rendezvous.lock(config.run, config.name)
     if not lock.take(0):
-        say(f"error: a pool named {plan.name} is already running or starting; stop it first or use --name.")
+        log(f"error: a pool named {config.name} is already running or starting; stop it first or use --name.")
         return 1
-    place: Path | None = None
+    folder: Path | None = None
     try:
         socketdir.sweep()
-        place = socketdir.make()
-        doors = bind(place, plan.port)
-        async with serving(app, doors):
-            await _live(plan, service, engine(_record(plan, doors)))
+        folder = socketdir.make()
+        sockets = bind(folder, config.port)
+        async with serving(app, sockets):
+            await _run_backend(config, service, backend_of(_record(config, sockets)))
     except PortTaken as exc:
         service.fail(str(exc))
     finally:
-        if service.why is not None:  # before its record goes: who finds none any more looks for this line
-            say(f"{'error: ' if service.state == 'failed' else ''}the pool {plan.name} ends: {service.why}")
-        with contextlib.suppress(OSError):  # what cannot be removed now is stale, and the next one cleans it
-            rendezvous.remove(plan.run, plan.name, owner=me)
-        if place is not None:
-            shutil.rmtree(place, ignore_errors=True)
+        if service.why is not None:  # before the record is removed: a client that finds none looks for this line
+            log(f"{'error: ' if service.state == 'failed' else ''}the pool {config.name} ends: {service.why}")
+        with contextlib.suppress(OSError):  # a record that cannot be removed now is stale, and the next pool removes it
+            rendezvous.remove(config.run, config.name, owner=owner)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         lock.free(remove=True)
     return 1 if service.state == "failed" else 0
 
 
-async def _live(plan: PoolConfig, service: Service, engine: PoolBackend) -> None:
-    """Start, watch, bury. What goes wrong is said before the burial, or the ends of what is buried would be taken for the reason."""
-    rendezvous.write(plan.run, engine.record)
-    start, watch, over = (asyncio.create_task(c) for c in (engine.start(), _watch(plan, service), _until(service.over)))
+async def _run_backend(config: PoolConfig, service: Service, backend: PoolBackend) -> None:
+    """Start, watch, stop. Errors are recorded before the stop, or the ends of the stopped processes would be taken for the reason."""
+    rendezvous.write(config.run, backend.record)
+    start, watch, stopped = (asyncio.create_task(c) for c in (backend.start(), _watch(config, service), _wait(service.stopped)))
     try:
-        await asyncio.wait({start, over}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({start, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if start.done():
             start.result()
-        await over
+        await stopped
     except StartError as exc:
         service.fail(str(exc))
     except OSError as exc:
         service.fail(f"it cannot run: {shortage.describe(exc)}")
     finally:
-        for task in (start, watch, over):
+        for task in (start, watch, stopped):
             task.cancel()
-        await asyncio.gather(start, watch, over, return_exceptions=True)
-        await engine.bury()
+        await asyncio.gather(start, watch, stopped, return_exceptions=True)
+        await backend.stop()
 
 
-async def _until(event: asyncio.Event) -> None:
+async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def _watch(plan: PoolConfig, service: Service) -> None:
-    """End the pool when nobody uses it, or when its rendezvous file is gone: nobody could find it any more.
+async def _watch(config: PoolConfig, service: Service) -> None:
+    """End the pool when it is idle for too long, or when its rendezvous file is gone: no client could find it any more.
 
-    Two looks in a row: on a network disk a file that is there may be missed once.
+    Two misses in a row: on a network disk a file that exists may be missed once.
     """
     missed = 0
     while True:
-        await asyncio.sleep(min(_TICK, plan.idle))
-        if service.requests == 0 and service.state == "ready" and time.monotonic() - service.used_at >= plan.idle:
-            service.end(f"nobody used it for {plan.idle:g} s")
-        with contextlib.suppress(OSError):  # no file can be opened now: many requests, and no sign that it is gone
-            missed = missed + 1 if rendezvous.find(plan.run, plan.name) is None else 0
+        await asyncio.sleep(min(_CHECK_INTERVAL_S, config.idle))
+        if service.requests == 0 and service.state == "ready" and time.monotonic() - service.used_at >= config.idle:
+            service.end(f"nobody used it for {config.idle:g} s")
+        with contextlib.suppress(OSError):  # no file can be opened now (many requests): not a sign that it is gone
+            missed = missed + 1 if rendezvous.find(config.run, config.name) is None else 0
             if missed > 1:
                 service.end("its rendezvous file is gone")
 
 
-def _record(plan: PoolConfig, doors: Doors) -> Record:
-    """What others find this pool by."""
+def _record(config: PoolConfig, sockets: PoolSockets) -> Record:
+    """The rendezvous record of this pool."""
     facts = {
-        "model": plan.model,
-        "devices": list(plan.devices),
+        "model": config.model,
+        "devices": list(config.devices),
         "started": time.time(),
-        "dp": plan.dp,
-        "tp": plan.tp,
-        "pp": plan.pp,
-        "dtype": plan.dtype,
-        "max_len": plan.max_len,
+        "dp": config.dp,
+        "tp": config.tp,
+        "pp": config.pp,
+        "dtype": config.dtype,
+        "max_len": config.max_len,
     }
-    return Record(plan.name, Process.mine(), str(doors.path), doors.port, doors.token, facts=facts)
+    return Record(config.name, Process.mine(), str(sockets.path), sockets.port, sockets.token, facts=facts)
 
 
-def say(line: str) -> None:
-    """Into the log. A disk that is full then takes the line, and not the pool."""
+def log(line: str) -> None:
+    """Write a line to the log. On a full disk the line is lost; the pool goes on."""
     with contextlib.suppress(OSError):
         print(line, flush=True)

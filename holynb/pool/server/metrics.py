@@ -1,4 +1,4 @@
-"""What the pool counts, in Prometheus' text format. Pure counting on the server's loop; knows no sockets."""
+"""The pool's metrics, in Prometheus' text format. Counted on the server's loop; knows no sockets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 from holynb.pool.protocol import RankStats
 
-__all__ = ["Histogram", "Metrics", "ReplicaStats", "device", "render"]
+__all__ = ["Histogram", "Metrics", "ReplicaStats", "device_memory", "render"]
 
-_TTFT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-_BETWEEN = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-_WHOLE = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_TTFT_BOUNDS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_INTER_TOKEN_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_REQUEST_BOUNDS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 
 class ReplicaStats(RankStats, total=False):
@@ -49,38 +49,38 @@ class Histogram:
 class Metrics:
     """Written by the server's loop alone."""
 
-    ttft: Histogram = field(default_factory=lambda: Histogram(_TTFT))
-    between: Histogram = field(default_factory=lambda: Histogram(_BETWEEN))
-    whole: Histogram = field(default_factory=lambda: Histogram(_WHOLE))
+    ttft: Histogram = field(default_factory=lambda: Histogram(_TTFT_BOUNDS_S))
+    inter_token: Histogram = field(default_factory=lambda: Histogram(_INTER_TOKEN_BOUNDS_S))
+    request: Histogram = field(default_factory=lambda: Histogram(_REQUEST_BOUNDS_S))
     tokens_in: int = 0
     tokens_out: int = 0
-    ended: dict[str, int] = field(default_factory=dict)
-    """Requests by how they ended: stop, length, cancelled, error."""
+    finished: dict[str, int] = field(default_factory=dict)
+    """Requests by finish reason: stop, length, cancelled, error."""
 
-    def tokens(self, count: int, asked: float, before: float, now: float) -> None:
-        """`count` tokens came now; the ones before at `before` (0: these are the first), the request at `asked`."""
+    def tokens(self, count: int, created_at: float, before: float, now: float) -> None:
+        """`count` tokens of a request that came at `created_at`; its tokens before these at `before` (0: these are the first)."""
         self.tokens_out += count
         if before:
-            self.between.add((now - before) / count, count)
+            self.inter_token.add((now - before) / count, count)
         else:
-            self.ttft.add(now - asked)
+            self.ttft.add(now - created_at)
 
-    def end(self, how: str, seconds: float) -> None:
-        self.ended[how] = self.ended.get(how, 0) + 1
-        if how in {"stop", "length"}:
-            self.whole.add(seconds)
+    def finish(self, reason: str, seconds: float) -> None:
+        self.finished[reason] = self.finished.get(reason, 0) + 1
+        if reason in {"stop", "length"}:
+            self.request.add(seconds)
 
 
 def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats]) -> str:
-    """The page of `/metrics`. `replicas` are their last stats; what one does not know is left out, never 0.
+    """The page of `/metrics`. What a replica does not know is left out, never 0.
 
-    A replica is called by the number it says, or its line would be another's where one before it has died.
+    A replica's label is its own number: its position changes where one before it has died.
     """
     stats = list(replicas)
     numbered = [(s.get("replica", i), s) for i, s in enumerate(stats)]
     lines = _family("holynb_pool_ready", "gauge", "1 where the pool answers", [("", int(state == "ready"))])
     lines += _family("holynb_pool_replicas", "gauge", "replicas alive", [("", len(stats))])
-    named = (
+    gauges = (
         ("running", "holynb_requests_running", "sequences in the batch"),
         ("waiting", "holynb_requests_waiting", "sequences in the queue"),
         ("kv_used", "holynb_kv_used_tokens", "tokens in the KV cache"),
@@ -90,32 +90,32 @@ def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats]) -> st
         ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"),
         ("flights", "holynb_pipeline_batches", "batches under way at a time"),
     )
-    for key, name, words in named:
+    for key, name, help_text in gauges:
         values = [(f'{{replica="{i}"}}', value) for i, s in numbered if isinstance(value := s.get(key), int | float)]
-        lines += _family(name, "gauge", words, values)
+        lines += _family(name, "gauge", help_text, values)
     busy = [(f'{{replica="{i}",stage="{n}"}}', round(share, 4)) for i, s in numbered for n, share in enumerate(s.get("stages", ()))]
     lines += _family("holynb_stage_busy_share", "gauge", "share of the time with work in which a pipeline's stage computes", busy)
     lines += _family("holynb_device_memory_bytes", "gauge", "memory by device and part", list(_memory(numbered)))
     lines += _family("holynb_prompt_tokens_total", "counter", "prompt tokens taken", [("", metrics.tokens_in)])
     lines += _family("holynb_generation_tokens_total", "counter", "tokens written", [("", metrics.tokens_out)])
-    ended = [(f'{{how="{how}"}}', count) for how, count in sorted(metrics.ended.items())]
-    lines += _family("holynb_requests_total", "counter", "requests by how they ended", ended)
-    for name, words, histogram in (
+    finished = [(f'{{how="{reason}"}}', count) for reason, count in sorted(metrics.finished.items())]
+    lines += _family("holynb_requests_total", "counter", "requests by how they ended", finished)
+    for name, help_text, histogram in (
         ("holynb_ttft_seconds", "request to first token", metrics.ttft),
-        ("holynb_inter_token_seconds", "between two tokens of a sequence", metrics.between),
-        ("holynb_request_seconds", "request to last token", metrics.whole),
+        ("holynb_inter_token_seconds", "between two tokens of a sequence", metrics.inter_token),
+        ("holynb_request_seconds", "request to last token", metrics.request),
     ):
-        lines += [f"# HELP {name} {words}", f"# TYPE {name} histogram", *histogram.lines(name)]
+        lines += [f"# HELP {name} {help_text}", f"# TYPE {name} histogram", *histogram.lines(name)]
     return "\n".join(lines) + "\n"
 
 
-def device(stats: RankStats) -> dict[str, Any] | None:
-    """A rank's device and who holds its memory, in bytes; None before the rank has said."""
+def device_memory(stats: RankStats) -> dict[str, Any] | None:
+    """A rank's device and its memory by part, in bytes; None before the rank has reported."""
     if "device" not in stats:
         return None
     ours, weights, kv = (stats.get(k) for k in ("memory_ours", "weights_bytes", "kv_bytes"))
     rest = None if None in (ours, weights, kv) else ours - weights - kv  # type: ignore[operator]
-    if rest is not None and rest < 0:  # a CPU's cache takes its pages only as they are used: how much of `ours` it is, nobody knows
+    if rest is not None and rest < 0:  # a KV cache on CPU is committed page by page as it is used: its part of `ours` is unknown
         kv = rest = None
     return {
         "device": stats["device"],
@@ -128,17 +128,17 @@ def device(stats: RankStats) -> dict[str, Any] | None:
     }
 
 
-def _family(name: str, kind: str, words: str, values: list[tuple[str, Any]]) -> list[str]:
+def _family(name: str, kind: str, help_text: str, values: list[tuple[str, Any]]) -> list[str]:
     if not values:
         return []
-    return [f"# HELP {name} {words}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in values)]
+    return [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}", *(f"{name}{labels} {value}" for labels, value in values)]
 
 
 def _memory(numbered: Iterable[tuple[int, ReplicaStats]]) -> Iterable[tuple[str, Any]]:
-    for i, one in numbered:
-        ranks = one.get("ranks") or [one]
-        for number, held in enumerate(map(device, ranks)):
+    for i, stats in numbered:
+        ranks = stats.get("ranks") or [stats]
+        for number, parts in enumerate(map(device_memory, ranks)):
             labels = f'replica="{i}"' + (f',rank="{number}"' if len(ranks) > 1 else "")
             for part in ("used", "total", "ours", "weights", "kv", "rest"):
-                if held is not None and held[part] is not None:
-                    yield f'{{device="{held["device"]}",part="{part}",{labels}}}', held[part]
+                if parts is not None and parts[part] is not None:
+                    yield f'{{device="{parts["device"]}",part="{part}",{labels}}}', parts[part]

@@ -1,4 +1,4 @@
-"""The folder of a pool's weights, fetched or converted where it is not there yet by a process of its own. No torch here."""
+"""The folder of a pool's weights, fetched or converted first where it is missing, in a process of its own. No torch here."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from holynb.pool.server.service import Service
 __all__ = ["weights_folder"]
 
 
-async def weights_folder(plan: PoolConfig, service: Service) -> Path:
-    """The weights' folder; fetched or converted by a process of its own, whose progress is passed on. Raises StartError."""
+async def weights_folder(config: PoolConfig, service: Service) -> Path:
+    """The weights' folder; progress of a download or conversion becomes the service's stage. Raises StartError."""
     try:
-        found = ready(plan.model, plan.home)
+        folder = ready(config.model, config.home)
     except WeightsError as exc:
         raise StartError(str(exc)) from exc
-    if found is not None:
-        return found
-    command = [sys.executable, "-P", "-m", "holynb.pool.models.weights", plan.model, "--home", str(plan.home)]
-    command += ["--tag", plan.tag, "--parent", str(os.getpid())]
+    if folder is not None:
+        return folder
+    command = [sys.executable, "-P", "-m", "holynb.pool.models.weights", config.model, "--home", str(config.home)]
+    command += ["--tag", config.tag, "--parent", str(os.getpid())]
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
-    last: dict[str, Any] = {}
+    message: dict[str, Any] = {}
     try:
-        assert child.stdout is not None  # noqa: S101 - it was asked for
+        assert child.stdout is not None  # noqa: S101 - stdout=PIPE
         async for line in child.stdout:
-            last = json.loads(line)
-            if "stage" in last:
-                service.at(last["stage"], last["share"])
+            message = json.loads(line)
+            if "stage" in message:
+                service.set_stage(message["stage"], message["share"])
         await child.wait()
     finally:
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
-    if "folder" not in last:
-        raise StartError(last.get("error") or f"the weights of {plan.model} could not be made ready (see the log)")
-    return Path(last["folder"])
+    if "folder" not in message:
+        raise StartError(message.get("error") or f"the weights of {config.model} could not be made ready (see the log)")
+    return Path(message["folder"])

@@ -1,4 +1,4 @@
-"""One process of a replica as the server sees it: started, told, heard, buried. Knows frames and how processes end; no generations."""
+"""One process of a replica as the server sees it: started, sent frames, watched, ended. Knows frames and how processes end; no generations."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from holynb.pool.protocol import Frame, LoadModel, Ping, Pong, RankFailed, RankR
 from kernels_support.jupyter import wire
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
-__all__ = ["Rank", "culprit"]
+__all__ = ["Rank", "root_cause"]
 
-#: Seconds between two questions to a rank whether it lives, and how many may stay without any word before it is ended.
-_BEAT_S, _BEATS = 2.0, 15
+#: Seconds between two pings, and how many in a row may pass without any frame from the rank before it is killed.
+_PING_INTERVAL_S, _MAX_MISSED_PINGS = 2.0, 15
 
-#: What a rank says whose peer died: true, and not the reason.
-_ECHOES = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "socket closed", "peer closed", "nccl", "gloo")
+#: Parts of the errors of a rank whose peer died: consequences, not the cause.
+_PEER_ERRORS = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "socket closed", "peer closed", "nccl", "gloo")
 
 
 class Rank:
-    """`on_frame` hears what it says, `on_end` once that its socket has ended: it is dead or dying then."""
+    """`on_frame` is called with its frames, `on_end` once, when its socket has ended: it is dead or dying then."""
 
     def __init__(self, command: Command, load: LoadModel, on_frame: Callable[[Rank, Frame], None], on_end: Callable[[Rank], None]) -> None:
         self.stats: RankStats = {}
         self.ready = asyncio.Event()
-        self.words: str | None = None
-        """What it said of its own failure."""
+        self.error: str | None = None
+        """Its failure, from its own frame."""
         self.oom = False
         """Its failure was that memory ran out."""
         self.child: Child | None = None
         self._command, self._load, self._on_frame, self._on_end = command, load, on_frame, on_end
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
-        self._spoke = False
+        self._responded = False
 
     async def start(self) -> None:
         """Start the process and send it its load. Raises OSError."""
@@ -53,63 +53,63 @@ class Rank:
         if self._writer is not None:
             self._writer.close()
 
-    async def gone(self, grace: float) -> bool:
+    async def wait_exit(self, grace: float) -> bool:
         """Whether it ends by itself within `grace` seconds."""
         return self.child is None or await asyncio.to_thread(self.child.wait, grace)
 
     async def kill(self) -> None:
         if self.child is not None and self.child.alive:
-            # One that hangs in its device's driver dies when that lets it go; the rows need not wait for it.
+            # A process that hangs in its device's driver dies when the driver returns; the rows need not wait for it.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self.child.kill)
 
     @property
-    def hung_up(self) -> bool:
+    def disconnected(self) -> bool:
         """Whether its socket has ended."""
         return self._task is not None and self._task.done()
 
-    async def heard(self) -> None:
-        """Return when all that it said has been heard."""
+    async def drain(self) -> None:
+        """Return when all of its frames have been handled."""
         if self._task is not None:
             await self._task
 
-    def why(self, *, log: bool) -> str:
-        """How it ended, for people; with the last lines of its log where it said nothing itself."""
+    def end_reason(self, *, log: bool) -> str:
+        """How it ended, for people; with `log`, its last lines where it sent no error itself."""
         if self.child is None:
-            return f"a process that {self.words or 'never started'}"
-        last = " | ".join(self.child.tail(3)) if log and not self.words else ""
-        return f"process {self.child.pid} {self.words or self.child.how()}{'. Its last lines: ' + last if last else ''}"
+            return f"a process that {self.error or 'never started'}"
+        tail = " | ".join(self.child.tail(3)) if log and not self.error else ""
+        return f"process {self.child.pid} {self.error or self.child.how()}{'. Its last lines: ' + tail if tail else ''}"
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        beat = asyncio.create_task(self._beat())
+        pings = asyncio.create_task(self._ping())
         try:
             while (message := await wire.read(reader)) is not None:
                 self._on_message(protocol.decode(message))
         except wire.WireError as exc:
-            self.words = f"sent something that is no frame: {exc}"
+            self.error = f"sent something that is no frame: {exc}"
         finally:
-            beat.cancel()
+            pings.cancel()
         self._on_end(self)
 
-    async def _beat(self) -> None:
-        """End a rank that is stopped or hangs: it keeps its socket open, and its rows would wait for ever.
+    async def _ping(self) -> None:
+        """Kill a rank that is stopped (SIGSTOP) or hangs: it keeps its socket open, and its rows would wait for ever.
 
-        Beats are counted, not seconds: a server that was stopped itself, and goes on, has heard nothing for longer than that.
-        A rank that loads is left alone: libraries that are read from a slow disk let no other thread speak.
+        Pings are counted, not seconds: a server that was itself stopped and continued has received nothing for longer than that.
+        A rank that loads is not pinged: while libraries are read from a slow disk no other thread of it runs.
         """
         await self.ready.wait()
         missed = 0
-        while missed < _BEATS:
-            self._spoke = False
+        while missed < _MAX_MISSED_PINGS:
+            self._responded = False
             self.send(Ping())
-            await asyncio.sleep(_BEAT_S)
-            missed = 0 if self._spoke else missed + 1
-        self.words = f"gave no sign of life for {_BEAT_S * _BEATS:g} s: it was stopped, or hung, and is ended"
+            await asyncio.sleep(_PING_INTERVAL_S)
+            missed = 0 if self._responded else missed + 1
+        self.error = f"gave no sign of life for {_PING_INTERVAL_S * _MAX_MISSED_PINGS:g} s: it was stopped, or hung, and is ended"
         await self.kill()
         self.close()
 
     def _on_message(self, frame: Frame) -> None:
-        self._spoke = True
+        self._responded = True
         match frame:
             case Pong():
                 pass
@@ -121,20 +121,20 @@ class Rank:
             case RankFailed(message, oom):
                 self.oom = oom
                 # CUDA follows its first sentence with a page of figures.
-                self.words = f"ran out of memory ({message.partition('. ')[0]})" if oom else f"failed: {message}"
+                self.error = f"ran out of memory ({message.partition('. ')[0]})" if oom else f"failed: {message}"
             case _:
                 self._on_frame(self, frame)
 
 
-def culprit(ranks: list[Rank]) -> Rank:
-    """Of a replica's ranks the one that ended it, as far as those that ended by themselves tell: killed, then failed, then those that only say that a peer is gone."""
+def root_cause(ranks: list[Rank]) -> Rank:
+    """Of a replica's ranks the one that ended it: first one killed by a signal, then one with an error of its own, then one that only lost a peer."""
 
-    def guilt(rank: Rank) -> int:
+    def severity(rank: Rank) -> int:
         code = rank.child.code if rank.child else None
         if code is not None and code < 0:
             return 4
-        if rank.words:
-            return 1 if any(w in rank.words.lower() for w in _ECHOES) else 3
+        if rank.error:
+            return 1 if any(part in rank.error.lower() for part in _PEER_ERRORS) else 3
         return 0 if code is None else 2
 
-    return max(ranks, key=guilt)
+    return max(ranks, key=severity)

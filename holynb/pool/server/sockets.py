@@ -1,4 +1,4 @@
-"""The pool's two doors: a private Unix socket, and a loopback port with a token where one is wanted. Knows uvicorn; no pool."""
+"""The pool's sockets: a private Unix socket, and where asked for a loopback port with a token. Knows uvicorn; no pool."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from holynb.pool.server.http import guarded
+from holynb.pool.server.http import require_token
 
-__all__ = ["Doors", "PortTaken", "bind", "serving"]
+__all__ = ["PoolSockets", "PortTaken", "bind", "serving"]
 
-#: Connections that may wait to be taken, as uvicorn has it.
-_WAITING = 2048
+#: As uvicorn's.
+_BACKLOG = 2048
 
 
 class PortTaken(Exception):
-    """The port cannot be used; one line that says what to do."""
+    """The port cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """Bound sockets. `token` opens the port; None where there is no port."""
+class PoolSockets:
+    """Bound sockets. `token` authorizes requests to the port; both are None where there is no port."""
 
     path: Path
     unix: socket.socket
@@ -39,22 +39,22 @@ class Doors:
         return None if self.tcp is None else int(self.tcp.getsockname()[1])
 
 
-def bind(folder: Path, port: int | None) -> Doors:
-    """A Unix socket in `folder`, which is private, and a loopback port; 0 takes a free one. Raises PortTaken, OSError."""
+def bind(folder: Path, port: int | None) -> PoolSockets:
+    """Bind a Unix socket in `folder`, which is private, and a loopback port (0: any free one). Raises PortTaken, OSError."""
     tcp = None if port is None else _loopback(port)
     path = folder / "s"
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unix.bind(str(path))
     path.chmod(0o600)
-    return Doors(path, unix, tcp, None if tcp is None else secrets.token_urlsafe(32))
+    return PoolSockets(path, unix, tcp, None if tcp is None else secrets.token_urlsafe(32))
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, doors: Doors) -> AsyncIterator[None]:
-    """Serve `app` behind both doors; on leaving, open requests get two seconds."""
-    listeners: list[tuple[ASGIApp, socket.socket]] = [(app, doors.unix)]
-    if doors.tcp is not None:
-        listeners.append((guarded(app, str(doors.token)), doors.tcp))
+async def serving(app: ASGIApp, sockets: PoolSockets) -> AsyncIterator[None]:
+    """Serve `app` on both sockets; on exit, open requests get two seconds."""
+    listeners: list[tuple[ASGIApp, socket.socket]] = [(app, sockets.unix)]
+    if sockets.tcp is not None:
+        listeners.append((require_token(app, str(sockets.token)), sockets.tcp))
     servers = []
     for served, sock in listeners:
         config = uvicorn.Config(
@@ -67,7 +67,7 @@ async def serving(app: ASGIApp, doors: Doors) -> AsyncIterator[None]:
             await asyncio.wait([task for _, task in servers], timeout=0.005, return_when=asyncio.FIRST_COMPLETED)
             for _, task in servers:
                 if task.done():
-                    task.result()  # it cannot serve: that is raised here, or nobody would hear of it
+                    task.result()  # raises here where it cannot serve
         yield
     finally:
         for server, _ in servers:
@@ -90,9 +90,9 @@ def _loopback(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(("127.0.0.1", port))
-        sock.listen(_WAITING)  # two may bind a port to which nobody listens: the second hears of it here
+        sock.listen(_BACKLOG)  # two may bind a port before either listens: the second fails here
     except (OSError, OverflowError) as exc:
         sock.close()
-        why = getattr(exc, "strerror", None) or "it is none"
-        raise PortTaken(f"port {port} cannot be used: {why}. Choose another, or --port 0 for a free one.") from exc
+        reason = getattr(exc, "strerror", None) or "it is none"
+        raise PortTaken(f"port {port} cannot be used: {reason}. Choose another, or --port 0 for a free one.") from exc
     return sock

@@ -1,7 +1,7 @@
-"""Holds a foreign server and all that it starts: they end when the pool does, however it ends. Knows processes; nothing of vLLM.
+"""Runs a foreign program and ends it, with all of its children, when the pool ends, however that ends. Knows processes; nothing of vLLM.
 
-A foreign program watches no socket of ours, so this process does it instead, as the leader of a session in which the program
-and its children are. Killing the program alone would leave its workers behind (vllm-project/vllm#55510).
+A foreign program does not watch our control socket, so this process does, as the leader of the session of the program and its
+children. Killing the program alone would leave its workers behind (vllm-project/vllm#55510).
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from socket import socket
 from kernels_support.jupyter import supervisor
 from kernels_support.jupyter.process import Process, when_parent_dies
 
-__all__ = ["main", "members", "sweep"]
+__all__ = ["kill_session", "main", "members"]
 
-#: Seconds in which the program may end by itself once it is told to.
-_GRACE = 3.0
-#: What is ours alone: a program from another environment must not find our packages before its own.
-_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+#: Seconds between SIGTERM and SIGKILL to the program.
+_GRACE_S = 3.0
+#: Environment variables not passed on: a program from another environment must not find our packages before its own.
+_DROPPED_ENV = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 def members(session: int) -> list[Process]:
     """The processes of a session, its leader among them."""
     import psutil
 
-    found = []
+    processes = []
     for pid in psutil.pids():
         with contextlib.suppress(OSError):
             if os.getsid(pid) == session and (process := Process.of(pid)) is not None:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
-def sweep(session: int, *, but: int = 0) -> None:
-    """Kill what is left of a session, and wait until it is gone. The process `but` lives on."""
-    while left := [p for p in members(session) if p.pid != but]:
+def kill_session(session: int, *, keep: int = 0) -> None:
+    """Kill the processes of a session, and wait until they are gone. The process `keep` stays."""
+    while left := [p for p in members(session) if p.pid != keep]:
         for process in left:
             process.signal(signal.SIGKILL)
         for process in left:
@@ -48,54 +48,54 @@ def sweep(session: int, *, but: int = 0) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`… -- PROGRAM ARGUMENTS`. Ends as the program ended: with its code, or by the same signal."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    program = words[words.index("--") + 1 :]
-    told = threading.Event()
+    """`… -- PROGRAM ARGUMENTS`. Ends as the program ended: with its exit code, or by the same signal."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    program = args[args.index("--") + 1 :]
+    stop_requested = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: told.set())
+        signal.signal(number, lambda *_: stop_requested.set())
     sock = supervisor.control()
-    when_parent_dies(signal.SIGTERM)  # not SIGKILL, as a rank: the program and its children would stay
+    when_parent_dies(signal.SIGTERM)  # not SIGKILL, as for a rank: the program and its children would stay
     try:
         popen = subprocess.Popen(
             program,
             stdin=subprocess.DEVNULL,
-            env={k: v for k, v in os.environ.items() if k not in _OURS},
-            preexec_fn=_mortal,  # noqa: PLW1509 - no other thread runs yet
+            env={k: v for k, v in os.environ.items() if k not in _DROPPED_ENV},
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - no other thread runs yet
         )
     except OSError as exc:
         print(f"error: {program[0]} cannot be started: {exc.strerror}", flush=True)
         return 1
-    threading.Thread(target=_listen, args=(sock, told), daemon=True).start()
-    while popen.poll() is None and not told.wait(0.1):
+    threading.Thread(target=_wait_disconnect, args=(sock, stop_requested), daemon=True).start()
+    while popen.poll() is None and not stop_requested.wait(0.1):
         pass
-    code = _end(popen) if told.is_set() else popen.wait()
-    sweep(os.getsid(0), but=os.getpid())
-    if code < 0 and not told.is_set():
+    code = _end(popen) if stop_requested.is_set() else popen.wait()
+    kill_session(os.getsid(0), keep=os.getpid())
+    if code < 0 and not stop_requested.is_set():
         signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
         os.kill(os.getpid(), -code)
-    return 0 if told.is_set() else code
+    return 0 if stop_requested.is_set() else code
 
 
 def _end(popen: subprocess.Popen[bytes]) -> int:
     popen.terminate()
     try:
-        return popen.wait(_GRACE)
+        return popen.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
         popen.kill()
         return popen.wait()
 
 
-def _listen(sock: socket, told: threading.Event) -> None:
-    """The end of the socket: the pool is gone, or wants this end."""
+def _wait_disconnect(sock: socket, stop_requested: threading.Event) -> None:
+    """Until the control socket ends: the pool is gone, or closed it to stop this process."""
     with contextlib.suppress(OSError):
         while sock.recv(4096):
             pass
-    told.set()
+    stop_requested.set()
 
 
-def _mortal() -> None:
-    """In the program, before it begins: it dies with this process."""
+def _die_with_parent() -> None:
+    """Runs in the child before exec: it dies with this process."""
     when_parent_dies(signal.SIGKILL)
 
 

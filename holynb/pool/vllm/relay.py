@@ -1,4 +1,4 @@
-"""The routes of a pool whose model runs in a foreign OpenAI-compatible server: requests passed through, errors and silence in our words.
+"""The routes of a pool whose model runs in another OpenAI-compatible server: relays requests, translates errors, adds keep-alives.
 
 Knows HTTP and server-sent events; not how that server is started.
 """
@@ -20,183 +20,197 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from holynb.pool.server import ApiError, Events, Gone, Metrics, Routes, Service, api, body, event, refuse, unless_gone
+from holynb.pool.server import (
+    ApiError,
+    ClientDisconnected,
+    Events,
+    Metrics,
+    Routes,
+    Service,
+    api,
+    read_json,
+    refuse,
+    run_until_disconnect,
+    sse_event,
+)
 from holynb.pool.vllm import upstream
 from holynb.pool.vllm.upstream import UpstreamError, UpstreamReply
 
-__all__ = ["Lodger", "relay"]
+__all__ = ["RelayService", "relay"]
 
-#: Seconds of silence after which a comment shows that somebody is there.
-_QUIET = 2.0
-#: Words of a server that has not enough room for a prompt and its answer.
-_TOO_LONG = ("maximum context length", "max_model_len", "longer than the maximum", "maximum model length")
+#: Silence after which an SSE comment keeps the connection alive.
+_KEEPALIVE_S = 2.0
+#: Parts of vLLM's messages about prompts that do not fit.
+_CONTEXT_LENGTH_ERRORS = ("maximum context length", "max_model_len", "longer than the maximum", "maximum model length")
 
 
-class Lodger(Service):
-    """A service whose rows another server writes. `socket` is that server's; how it ended is asked of `fate`."""
+class RelayService(Service):
+    """A service whose rows another server writes. `socket` is that server's."""
 
     socket = Path()
-    served = ""
+    served_model = ""
     """The model's name there."""
 
-    async def fate(self) -> str | None:
-        """How the server ended; None where that is not known, or it still runs after a moment."""
+    async def exit_reason(self) -> str | None:
+        """How the server ended; None where that is unknown, or it still runs after a few seconds."""
         return None
 
-    async def settled(self) -> None:
-        """Wait until it answers. Raises ApiError 503 where it never will."""
+    async def wait_serving(self) -> None:
+        """Wait until the server answers requests. Raises ApiError 503 where it never will."""
         await self._settled.wait()
         if self.state != "ready":
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
 
-    async def refusal(self, why: str) -> ApiError:
-        """What a row hears whose answer broke off."""
-        how = await self.fate()
-        return ApiError(500, f"The pool {self.identity.name} lost the server that wrote this row: {how or why}", code="replica_died")
+    async def lost_error(self, error: str) -> ApiError:
+        """The error of a row whose response broke off with `error`."""
+        reason = await self.exit_reason()
+        return ApiError(500, f"The pool {self.identity.name} lost the server that wrote this row: {reason or error}", code="replica_died")
 
 
 @dataclass(slots=True)
-class _Watch:
-    """When a request came and its last tokens: what the histograms of times are made of."""
+class _RequestTimer:
+    """Times a request for the latency histograms."""
 
     metrics: Metrics
-    began: float
-    last: float = 0.0
+    began_at: float
+    last_token_at: float = 0.0
 
     def tokens(self) -> None:
         now = time.monotonic()
-        if self.last:
-            self.metrics.between.add(now - self.last)
+        if self.last_token_at:
+            self.metrics.inter_token.add(now - self.last_token_at)
         else:
-            self.metrics.ttft.add(now - self.began)
-        self.last = now
+            self.metrics.ttft.add(now - self.began_at)
+        self.last_token_at = now
 
-    def end(self, how: str) -> None:
-        self.metrics.end(how, time.monotonic() - self.began)
+    def finish(self, reason: str) -> None:
+        self.metrics.finish(reason, time.monotonic() - self.began_at)
 
 
 class Relay:
-    """What is asked of the model goes on."""
+    """The handlers that relay requests for the model."""
 
-    def __init__(self, service: Lodger) -> None:
-        self._lodger = service
+    def __init__(self, service: RelayService) -> None:
+        self._service = service
 
     async def answer(self, request: Request) -> Response:
-        service = self._lodger
-        asked = await body(request)
-        if not isinstance(asked, dict):
+        service = self._service
+        payload = await read_json(request)
+        if not isinstance(payload, dict):
             raise ApiError(400, "The body is not a JSON object.")
-        name = str(asked.get("model") or "")
-        if not service.identity.answers_to(name):
+        name = str(payload.get("model") or "")
+        if not service.identity.matches(name):
             raise ApiError(404, f"The model {name} does not exist here.", param="model", code="model_not_found")
-        sent = json.dumps({**asked, "model": service.served}).encode()
-        watch = _Watch(service.metrics, time.monotonic())
+        relayed = json.dumps({**payload, "model": service.served_model}).encode()
+        timer = _RequestTimer(service.metrics, time.monotonic())
         service.requests += 1
         try:
-            reply = await unless_gone(request, self._begin_there(request.url.path, sent, watch))
-            if asked.get("stream"):
-                return Events(self._stream(reply, watch), lambda: self._end(reply))
+            reply = await run_until_disconnect(request, self._send(request.url.path, relayed, timer))
+            if payload.get("stream"):
+                return Events(self._stream(reply, timer), lambda: self._close(reply))
         except BaseException:
-            self._leave()
+            self._finish()
             raise
         try:
-            return await unless_gone(request, self._whole(reply, watch))
+            return await run_until_disconnect(request, self._whole(reply, timer))
         finally:
-            self._end(reply)
+            self._close(reply)
 
-    def _end(self, reply: UpstreamReply) -> None:
+    def _close(self, reply: UpstreamReply) -> None:
         reply.close()
-        self._leave()
+        self._finish()
 
-    def _leave(self) -> None:
-        self._lodger.requests -= 1
-        self._lodger.used_at = time.monotonic()
+    def _finish(self) -> None:
+        self._service.requests -= 1
+        self._service.used_at = time.monotonic()
 
-    async def _begin_there(self, target: str, sent: bytes, watch: _Watch) -> UpstreamReply:
-        """The head of the server's answer. Raises ApiError: it is none, or a refusal."""
-        await self._lodger.settled()
+    async def _send(self, target: str, payload: bytes, timer: _RequestTimer) -> UpstreamReply:
+        """Send a request; returns once the response's head is there. Raises ApiError where that is an error, or there is none."""
+        await self._service.wait_serving()
         try:
-            reply = await upstream.ask(self._lodger.socket, "POST", target, sent)
+            reply = await upstream.request(self._service.socket, "POST", target, payload)
             if reply.status < 400:
                 return reply
-            watch.end("error")
+            timer.finish("error")
             try:
-                raise await self._translated(reply.status, await reply.read())
+                raise await self._to_api_error(reply.status, await reply.read())
             finally:
                 reply.close()
         except UpstreamError as exc:
-            watch.end("error")
-            raise await self._lodger.refusal(str(exc)) from exc
+            timer.finish("error")
+            raise await self._service.lost_error(str(exc)) from exc
 
-    async def _whole(self, reply: UpstreamReply, watch: _Watch) -> Response:
-        how = "cancelled"
+    async def _whole(self, reply: UpstreamReply, timer: _RequestTimer) -> Response:
+        outcome = "cancelled"
         try:
-            said = await reply.read()
-            how = "stop"
-            return Response(said, reply.status, media_type="application/json")
+            body = await reply.read()
+            outcome = "stop"
+            return Response(body, reply.status, media_type="application/json")
         except UpstreamError as exc:
-            how = "error"
-            raise await self._lodger.refusal(str(exc)) from exc
+            outcome = "error"
+            raise await self._service.lost_error(str(exc)) from exc
         finally:
-            watch.end(how)
+            timer.finish(outcome)
 
-    async def _stream(self, reply: UpstreamReply, watch: _Watch) -> AsyncGenerator[bytes, None]:
-        """The server's events, and comments where it is silent: it may have the row in its queue for long."""
-        how, over = "cancelled", False
+    async def _stream(self, reply: UpstreamReply, timer: _RequestTimer) -> AsyncGenerator[bytes, None]:
+        """The server's events, and keep-alives while it is silent: the row may be in its queue for long."""
+        outcome, complete = "cancelled", False
         try:
-            async with contextlib.aclosing(_lively(self._events(reply))) as lively:
-                async for piece in lively:
+            async with contextlib.aclosing(_with_keepalives(self._events(reply))) as events:
+                async for piece in events:
                     if piece.startswith(b"data: {"):
-                        watch.tokens()
-                    over = over or piece.startswith(b"data: [DONE]")
+                        timer.tokens()
+                    complete = complete or piece.startswith(b"data: [DONE]")
                     yield piece
-            how = "stop" if over else "error"
-            if not over:
-                yield event(api.error_body(await self._lodger.refusal("its stream ended before its answer did")))
+            outcome = "stop" if complete else "error"
+            if not complete:
+                yield sse_event(api.error_body(await self._service.lost_error("its stream ended before its answer did")))
         except (UpstreamError, ApiError) as exc:
-            how = "error"
-            yield event(api.error_body(exc if isinstance(exc, ApiError) else await self._lodger.refusal(str(exc))))
+            outcome = "error"
+            yield sse_event(api.error_body(exc if isinstance(exc, ApiError) else await self._service.lost_error(str(exc))))
         finally:
-            watch.end(how)
+            timer.finish(outcome)
 
     async def _events(self, reply: UpstreamReply) -> AsyncGenerator[bytes, None]:
         """Whole events, each with its blank line. Raises UpstreamError, ApiError."""
         rest = b""
         async for chunk in reply.chunks():
             *whole, rest = (rest + chunk).split(b"\n\n")
-            for one in whole:
-                if one.startswith(b'data: {"error"'):
-                    raise await self._translated(500, one[6:])
-                yield one + b"\n\n"
+            for item in whole:
+                if item.startswith(b'data: {"error"'):
+                    raise await self._to_api_error(500, item[6:])
+                yield item + b"\n\n"
 
-    async def _translated(self, status: int, said: bytes) -> ApiError:
-        """The server's refusal as ours; a fault of its engine with how it ended, where it did."""
+    async def _to_api_error(self, status: int, body: bytes) -> ApiError:
+        """The server's error response as an ApiError; a 5xx with the reason why the server ended, where it did."""
         try:
-            error = json.loads(said)
+            error = json.loads(body)
             error = error.get("error") or error
             message = str(error.get("message") or error)
         except (ValueError, AttributeError):
-            message = said[:500].decode("utf-8", "replace") or f"HTTP {status}"
-        if status >= 500 and (how := await self._lodger.fate()):
-            return ApiError(500, f"The pool {self._lodger.identity.name} lost the server that wrote this row: {how}", code="replica_died")
-        long = status == 400 and any(words in message for words in _TOO_LONG)
-        return ApiError(status, message, code="context_length_exceeded" if long else None if status < 500 else "server_error")
+            message = body[:500].decode("utf-8", "replace") or f"HTTP {status}"
+        if status >= 500 and (reason := await self._service.exit_reason()):
+            return ApiError(
+                500, f"The pool {self._service.identity.name} lost the server that wrote this row: {reason}", code="replica_died"
+            )
+        too_long = status == 400 and any(part in message for part in _CONTEXT_LENGTH_ERRORS)
+        return ApiError(status, message, code="context_length_exceeded" if too_long else None if status < 500 else "server_error")
 
 
-async def _lively(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The events, and a comment for each while in which there is none."""
+async def _with_keepalives(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The events, with an SSE comment for each interval without one."""
     pending: asyncio.Future[bytes | None] | None = None
     try:
         while True:
             pending = pending or asyncio.ensure_future(anext(events, None))
-            done, _ = await asyncio.wait({pending}, timeout=_QUIET)
+            done, _ = await asyncio.wait({pending}, timeout=_KEEPALIVE_S)
             if not done:
                 yield b": alive\n\n"
                 continue
-            found, pending = pending.result(), None
-            if found is None:
+            event, pending = pending.result(), None
+            if event is None:
                 return
-            yield found
+            yield event
     finally:
         if pending is not None:
             pending.cancel()
@@ -204,16 +218,16 @@ async def _lively(events: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, 
         await events.aclose()
 
 
-def relay(service: Lodger) -> ASGIApp:
-    """The whole application over one foreign server: /health and /metrics are ours, in our names."""
-    ours, theirs = Routes(service), Relay(service)
+def relay(service: RelayService) -> ASGIApp:
+    """The whole application over one upstream server: /health and /metrics are the pool's own."""
+    own, relayed = Routes(service), Relay(service)
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", theirs.answer, methods=["POST"]),
-            Route("/v1/completions", theirs.answer, methods=["POST"]),
-            Route("/v1/models", ours.models),
-            Route("/health", ours.health),
-            Route("/metrics", ours.metrics),
+            Route("/v1/chat/completions", relayed.answer, methods=["POST"]),
+            Route("/v1/completions", relayed.answer, methods=["POST"]),
+            Route("/v1/models", own.models),
+            Route("/health", own.health),
+            Route("/metrics", own.metrics),
         ],
-        exception_handlers=dict.fromkeys((ApiError, Gone, HTTPException, Exception), refuse),
+        exception_handlers=dict.fromkeys((ApiError, ClientDisconnected, HTTPException, Exception), refuse),
     )

@@ -1,4 +1,4 @@
-"""HTTP to a server on a Unix socket, one connection a request, answers as they come. Knows h11 (uvicorn's own); no routes, no pool."""
+"""HTTP client of a server on a Unix socket: one connection per request, streamed responses. Knows h11 (uvicorn's own); no routes, no pool."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 import h11
 
-__all__ = ["UpstreamError", "UpstreamReply", "ask"]
+__all__ = ["UpstreamError", "UpstreamReply", "request"]
 
-_SIZE = 64 * 1024
+_READ_BYTES = 64 * 1024
 
 
 class UpstreamError(Exception):
-    """The server is not there, or went away in the middle of its answer."""
+    """The server does not answer, or broke off its response."""
 
 
 class UpstreamReply:
-    """An answer whose head has come. `close` it, whatever happens: that tells the server that nobody waits."""
+    """A response whose head has arrived. Always `close` it: that tells the server to stop generating."""
 
-    def __init__(self, wire: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._wire, self._reader, self._writer = wire, reader, writer
+    def __init__(self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connection, self._reader, self._writer = connection, reader, writer
         self.status = 0
 
-    async def begin(self) -> None:
-        """Wait for its head. Raises UpstreamError."""
+    async def read_head(self) -> None:
+        """Wait for the head. Raises UpstreamError."""
         event = await self._next()
         while isinstance(event, h11.InformationalResponse):
             event = await self._next()
@@ -51,26 +51,26 @@ class UpstreamReply:
     async def _next(self) -> Any:
         """The next event. Raises UpstreamError."""
         try:
-            while (event := self._wire.next_event()) is h11.NEED_DATA:
-                self._wire.receive_data(await self._reader.read(_SIZE))
+            while (event := self._connection.next_event()) is h11.NEED_DATA:
+                self._connection.receive_data(await self._reader.read(_READ_BYTES))
         except (OSError, h11.RemoteProtocolError) as exc:
             raise UpstreamError(f"it closed the connection: {exc}") from exc
         return event
 
 
-async def ask(socket: Path, method: str, target: str, body: bytes = b"") -> UpstreamReply:
-    """Send a request and wait for the head of its answer. Raises UpstreamError."""
+async def request(socket: Path, method: str, target: str, body: bytes = b"") -> UpstreamReply:
+    """Send a request and wait for the head of its response. Raises UpstreamError."""
     try:
         reader, writer = await asyncio.open_unix_connection(str(socket))
     except OSError as exc:
         raise UpstreamError(f"it does not answer: {exc.strerror}") from exc
-    wire = h11.Connection(h11.CLIENT)
-    head = [("host", "vllm"), ("content-type", "application/json"), ("content-length", str(len(body)))]
-    for event in (h11.Request(method=method, target=target, headers=head), h11.Data(data=body), h11.EndOfMessage()):
-        writer.write(wire.send(event) or b"")
-    reply = UpstreamReply(wire, reader, writer)
+    connection = h11.Connection(h11.CLIENT)
+    headers = [("host", "vllm"), ("content-type", "application/json"), ("content-length", str(len(body)))]
+    for event in (h11.Request(method=method, target=target, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+        writer.write(connection.send(event) or b"")
+    reply = UpstreamReply(connection, reader, writer)
     try:
-        await reply.begin()
+        await reply.read_head()
     except BaseException:
         reply.close()
         raise

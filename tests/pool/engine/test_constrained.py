@@ -20,7 +20,7 @@ from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Seq, Step
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.protocol import Emit, Job
-from holynb.pool.server.grammar import checked
+from holynb.pool.server.grammar import json_grammar
 
 torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")
@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grammar() -> str:
-    return checked(json.dumps(SCHEMA))
+    return json_grammar(json.dumps(SCHEMA))
 
 
 def runner(folder: Path, *, blocks: int = 200, **limits: int) -> Runner:
@@ -152,7 +152,7 @@ def test_other_rows_go_on_while_a_grammar_is_compiled(folder: Path, grammar: str
     assert ended == [2, 1]
 
 
-@pytest.mark.parametrize(("grammar", "eos"), [("no grammar at all {", (END,)), (checked('{"type": "object"}'), ())])
+@pytest.mark.parametrize(("grammar", "eos"), [("no grammar at all {", (END,)), (json_grammar('{"type": "object"}'), ())])
 def test_what_cannot_be_compiled_is_that_rows_error(folder: Path, grammar: str, eos: tuple[int, ...]) -> None:
     made, emits = runner(folder), list[Emit]()
     made.add(Job(1, (5, 6), 9, eos=eos, grammar=grammar))
@@ -179,7 +179,7 @@ def test_a_grammar_that_breaks_ends_its_row(folder: Path, grammar: str) -> None:
 
 def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
     states = GrammarCompiler(folder, 320)
-    seq = Seq(Job(1, (1, 2), 9, eos=(END,), grammar=checked('{"enum": ["ab", "ac"]}')))
+    seq = Seq(Job(1, (1, 2), 9, eos=(END,), grammar=json_grammar('{"enum": ["ab", "ac"]}')))
     seq.constraint = states.begin(seq.job)
 
     def allowed() -> list[int]:
@@ -198,7 +198,7 @@ def test_a_number_ends_where_no_number_goes_on(folder: Path) -> None:
     states = GrammarCompiler(folder, 320)
 
     def said(schema: str, first: bytes) -> bytes:
-        seq = Seq(Job(1, (1,), 99, eos=(END,), grammar=checked(schema)))
+        seq = Seq(Job(1, (1,), 99, eos=(END,), grammar=json_grammar(schema)))
         seq.constraint = states.begin(seq.job)
         seq.tokens += first
         for _ in range(60):

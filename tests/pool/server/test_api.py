@@ -17,19 +17,19 @@ def chat(text: str = SENTENCE, **more: Any) -> dict[str, Any]:
 
 
 def test_a_chat_is_answered_with_usage(echo: Pool) -> None:
-    status, said = echo.ask(CHAT, chat())
+    status, answer = echo.ask(CHAT, chat())
     assert status == 200
-    assert said["choices"][0]["message"] == {"role": "assistant", "content": SENTENCE, "refusal": None}
-    assert said["choices"][0]["finish_reason"] == "stop"
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": SENTENCE, "refusal": None}
+    assert answer["choices"][0]["finish_reason"] == "stop"
     count = len(SENTENCE.encode())
-    assert said["usage"] == {
+    assert answer["usage"] == {
         "prompt_tokens": count,
         "completion_tokens": count,
         "total_tokens": 2 * count,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
-    assert said["id"].startswith("chatcmpl-")
-    assert said["model"] == "echo"
+    assert answer["id"].startswith("chatcmpl-")
+    assert answer["model"] == "echo"
 
 
 def test_a_stream_says_the_same_and_never_a_broken_character(echo: Pool) -> None:
@@ -53,9 +53,9 @@ def test_deltas_are_joined(echo: Pool) -> None:
 
 def test_max_tokens_cuts_and_says_length(echo: Pool) -> None:
     for name in ("max_tokens", "max_completion_tokens"):
-        _, said = echo.ask(CHAT, chat("abcdef", **{name: 3}))
-        assert (said["choices"][0]["message"]["content"], said["choices"][0]["finish_reason"]) == ("abc", "length")
-        assert said["usage"]["completion_tokens"] == 3
+        _, answer = echo.ask(CHAT, chat("abcdef", **{name: 3}))
+        assert (answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"]) == ("abc", "length")
+        assert answer["usage"]["completion_tokens"] == 3
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -66,21 +66,21 @@ def test_a_stop_string_across_tokens(echo: Pool, stream: bool) -> None:
         text = "".join(e["choices"][0]["delta"].get("content", "") for e in events[:-1])
         finish = events[-2]["choices"][0]["finish_reason"]
     else:
-        _, said = echo.ask(CHAT, body)
-        text, finish = said["choices"][0]["message"]["content"], said["choices"][0]["finish_reason"]
-        assert said["usage"]["completion_tokens"] < len("one two END three")
+        _, answer = echo.ask(CHAT, body)
+        text, finish = answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"]
+        assert answer["usage"]["completion_tokens"] < len("one two END three")
     assert (text, finish) == ("one two ", "stop")
 
 
 def test_plain_completions_of_texts_ids_and_several(echo: Pool) -> None:
-    _, said = echo.ask("/v1/completions", {"model": "echo", "prompt": "hello", "max_tokens": 50})
-    assert said["choices"][0]["text"] == "hello"
-    assert said["object"] == "text_completion"
-    _, said = echo.ask("/v1/completions", {"prompt": ["ab", "cd"], "n": 2, "max_tokens": 9})
-    assert [c["text"] for c in said["choices"]] == ["ab", "ab", "cd", "cd"]
-    assert said["usage"]["prompt_tokens"] == 4
-    _, said = echo.ask("/v1/completions", {"prompt": [104, 105]})
-    assert said["choices"][0]["text"] == "hi"
+    _, answer = echo.ask("/v1/completions", {"model": "echo", "prompt": "hello", "max_tokens": 50})
+    assert answer["choices"][0]["text"] == "hello"
+    assert answer["object"] == "text_completion"
+    _, answer = echo.ask("/v1/completions", {"prompt": ["ab", "cd"], "n": 2, "max_tokens": 9})
+    assert [c["text"] for c in answer["choices"]] == ["ab", "ab", "cd", "cd"]
+    assert answer["usage"]["prompt_tokens"] == 4
+    _, answer = echo.ask("/v1/completions", {"prompt": [104, 105]})
+    assert answer["choices"][0]["text"] == "hi"
     events = echo.events("/v1/completions", {"prompt": ["ab", "cd"], "stream_options": {"include_usage": True}})
     texts = ["", ""]
     for event in events[:-2]:
@@ -89,8 +89,8 @@ def test_plain_completions_of_texts_ids_and_several(echo: Pool) -> None:
 
 
 def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
-    _, said = echo.ask("/v1/completions", {"prompt": "x" * 100})
-    assert said["usage"]["completion_tokens"] == 16
+    _, answer = echo.ask("/v1/completions", {"prompt": "x" * 100})
+    assert answer["usage"]["completion_tokens"] == 16
 
 
 @pytest.mark.parametrize(
@@ -125,10 +125,10 @@ def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
     ],
 )
 def test_a_bad_body_names_its_field(echo: Pool, body: dict[str, Any], param: str) -> None:
-    status, said = echo.ask(CHAT, body)
+    status, answer = echo.ask(CHAT, body)
     assert status == 400
-    assert said["error"]["param"] == param
-    assert said["error"]["type"] == "invalid_request_error"
+    assert answer["error"]["param"] == param
+    assert answer["error"]["type"] == "invalid_request_error"
 
 
 def test_neutral_fields_are_fine(echo: Pool) -> None:
@@ -140,31 +140,31 @@ def test_neutral_fields_are_fine(echo: Pool) -> None:
 
 def test_text_parts_and_developer_messages_are_read(echo: Pool) -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    _, said = echo.ask(CHAT, {"messages": [{"role": "developer", "content": "s"}, {"role": "user", "content": parts}]})
-    assert said["choices"][0]["message"]["content"] == "sab"
+    _, answer = echo.ask(CHAT, {"messages": [{"role": "developer", "content": "s"}, {"role": "user", "content": parts}]})
+    assert answer["choices"][0]["message"]["content"] == "sab"
 
 
 def test_too_long_a_prompt_is_a_context_error(echo: Pool) -> None:
-    status, said = echo.ask(CHAT, chat("x" * 600))
-    assert (status, said["error"]["code"]) == (400, "context_length_exceeded")
-    assert "512" in said["error"]["message"]
-    assert "600" in said["error"]["message"]
+    status, answer = echo.ask(CHAT, chat("x" * 600))
+    assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
+    assert "512" in answer["error"]["message"]
+    assert "600" in answer["error"]["message"]
 
 
 def test_what_the_template_refuses_is_said(echo: Pool) -> None:
-    status, said = echo.ask(CHAT, {"messages": [{"role": "tool", "content": "x"}]})
+    status, answer = echo.ask(CHAT, {"messages": [{"role": "tool", "content": "x"}]})
     assert status == 400
-    assert "no tools here" in said["error"]["message"]
+    assert "no tools here" in answer["error"]["message"]
 
 
 def test_unknown_models_paths_and_no_json(echo: Pool) -> None:
-    status, said = echo.ask(CHAT, chat(model="gpt-4.1"))
-    assert (status, said["error"]["code"]) == (404, "model_not_found")
-    assert "echo" in said["error"]["message"]
+    status, answer = echo.ask(CHAT, chat(model="gpt-4.1"))
+    assert (status, answer["error"]["code"]) == (404, "model_not_found")
+    assert "echo" in answer["error"]["message"]
     assert echo.ask("/v1/nothing")[0] == 404
-    status, said = echo.ask(CHAT, b"{nope")
+    status, answer = echo.ask(CHAT, b"{nope")
     assert status == 400
-    assert "JSON" in said["error"]["message"]
+    assert "JSON" in answer["error"]["message"]
     assert echo.ask(CHAT, [1])[0] == 400
 
 
@@ -181,9 +181,9 @@ def test_unknown_models_paths_and_no_json(echo: Pool) -> None:
     ids=["arrays", "objects", "no UTF-8", "5,000 digits", "half a pair", "the other half"],
 )
 def test_what_no_client_means_is_its_fault_and_not_the_servers(echo: Pool, raw: bytes, why: str) -> None:
-    status, said = echo.ask(CHAT, raw)
-    assert (status, said["error"]["type"]) == (400, "invalid_request_error")
-    assert why in said["error"]["message"]
+    status, answer = echo.ask(CHAT, raw)
+    assert (status, answer["error"]["type"]) == (400, "invalid_request_error")
+    assert why in answer["error"]["message"]
     assert echo.ask(CHAT, b'{"messages": [{"role": "user", "content": "\\ud83d\\ude00"}]}')[1]["choices"][0]["message"]["content"] == "😀"
 
 
@@ -215,8 +215,8 @@ def test_a_client_that_leaves_while_it_sends_is_no_fault_of_the_pool(echo: Pool)
 
 
 def test_a_row_that_ran_out_of_memory_is_its_own_error(echo: Pool) -> None:
-    status, said = echo.ask(CHAT, chat("!oom"))
-    assert (status, said["error"]["code"]) == (500, "oom")
+    status, answer = echo.ask(CHAT, chat("!oom"))
+    assert (status, answer["error"]["code"]) == (500, "oom")
     events = echo.events(CHAT, chat("!oom"))
     assert events[-1]["error"]["code"] == "oom"
     assert echo.ask(CHAT, chat("fine"))[0] == 200

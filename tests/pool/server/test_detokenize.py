@@ -12,8 +12,8 @@ from pool_fake import byte_model
 
 from holynb.pool.protocol import Job
 from holynb.pool.server import detokenize
-from holynb.pool.server.detokenize import Reading, TextPiece
-from holynb.pool.server.replica import Generation, Lost
+from holynb.pool.server.detokenize import TextPiece, TextReader
+from holynb.pool.server.replica import Generation, GenerationLost
 from holynb.pool.server.tokenizer import ChatTokenizer
 
 
@@ -27,20 +27,20 @@ class Scene:
 
     def __init__(self, words: ChatTokenizer, stops: Sequence[str] = (), *, stream: bool = True) -> None:
         self.generation = Generation(Job(1, (1,), 100))
-        self.reading = Reading(self.generation, words, stops, stream=stream)
+        self.reader = TextReader(self.generation, words, stops, stream=stream)
         self.cancelled: list[Generation] = []
 
     def write(self, text: str | bytes, finish: str | None = None) -> None:
         self.generation.admitted = True
         self.generation.tokens += list(text.encode() if isinstance(text, str) else text)
         self.generation.finish = finish
-        self.generation.wake(time.monotonic())
+        self.generation.notify(time.monotonic())
 
     async def read(self) -> list[TextPiece]:
-        return [piece async for piece in self.reading.pieces(self.cancelled.append)]
+        return [piece async for piece in self.reader.pieces(self.cancelled.append)]
 
 
-def told(pieces: list[TextPiece]) -> str:
+def text_of(pieces: list[TextPiece]) -> str:
     return "".join(p.text for p in pieces)
 
 
@@ -62,7 +62,7 @@ def test_a_stream_is_admitted_joined_and_ended(words: ChatTokenizer) -> None:
     many = [lambda i=i: scene.write(str(i % 10)) for i in range(30)]
     pieces = play(scene, *many, lambda: scene.write("끝", "stop"))
     assert pieces[0].kind == "admitted"
-    assert told(pieces) == "0123456789" * 3 + "끝"
+    assert text_of(pieces) == "0123456789" * 3 + "끝"
     assert pieces[-1] == TextPiece("end", finish="stop", tokens=33)
     assert 3 <= sum(p.kind == "text" for p in pieces) <= 15, "30 tokens in 300 ms are about six pieces"
     assert scene.cancelled == []
@@ -78,28 +78,28 @@ def test_a_character_of_two_writes_comes_whole(words: ChatTokenizer) -> None:
 def test_without_a_stream_the_reader_is_woken_once(words: ChatTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(words, stream=False)
     waits: list[float] = []
-    news = Generation.news
+    wait_update = Generation.wait_update
 
     async def counted(self: Generation, due: float) -> None:
         waits.append(due)
-        await news(self, due)
+        await wait_update(self, due)
 
-    monkeypatch.setattr(Generation, "news", counted)
+    monkeypatch.setattr(Generation, "wait_update", counted)
     pieces = play(scene, *[lambda: scene.write("x")] * 20, lambda: scene.write("y", "stop"))
-    assert told(pieces) == "x" * 20 + "y"
+    assert text_of(pieces) == "x" * 20 + "y"
     assert len(waits) <= 2
 
 
 def test_a_stop_string_cancels_the_rest(words: ChatTokenizer) -> None:
     scene = Scene(words, ["END"], stream=False)
     pieces = play(scene, lambda: scene.write("one E"), lambda: scene.write("ND tail"), lambda: scene.write("more"))
-    assert told(pieces) == "one "
+    assert text_of(pieces) == "one "
     assert (pieces[-1].finish, pieces[-1].tokens) == ("stop", len("one END tail"))
     assert scene.cancelled == [scene.generation]
 
 
 def test_signs_of_life_while_nothing_comes(words: ChatTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detokenize, "QUIET_S", 0.02)
+    monkeypatch.setattr(detokenize, "KEEPALIVE_S", 0.02)
     scene = Scene(words)
     pieces = play(scene, *[lambda: None] * 10, lambda: scene.write("x", "stop"))
     assert sum(p.kind == "quiet" for p in pieces) >= 2
@@ -108,9 +108,9 @@ def test_signs_of_life_while_nothing_comes(words: ChatTokenizer, monkeypatch: py
 
 def test_begun_again_it_forgets_what_was_read(words: ChatTokenizer) -> None:
     scene = Scene(words, ["nowhere"], stream=False)
-    pieces = play(scene, lambda: scene.write("half an ans"), scene.generation.again, lambda: scene.write("whole", "stop"))
+    pieces = play(scene, lambda: scene.write("half an ans"), scene.generation.restart, lambda: scene.write("whole", "stop"))
     kinds = [p.kind for p in pieces]
-    assert told(pieces[kinds.index("again") :]) == "whole"
+    assert text_of(pieces[kinds.index("again") :]) == "whole"
     assert pieces[-1].tokens == 5
 
 
@@ -118,17 +118,17 @@ def test_an_error_is_raised_and_closing_early_cancels(words: ChatTokenizer) -> N
     scene = Scene(words)
 
     def lose() -> None:
-        scene.generation.error = Lost("gone")
-        scene.generation.wake(time.monotonic())
+        scene.generation.error = GenerationLost("gone")
+        scene.generation.notify(time.monotonic())
 
-    with pytest.raises(Lost, match="gone"):
+    with pytest.raises(GenerationLost, match="gone"):
         play(scene, lambda: scene.write("x"), lose)
     assert scene.cancelled == []
 
     async def leave() -> list[Generation]:
         other = Scene(words)
         other.write("x")
-        pieces = other.reading.pieces(other.cancelled.append)
+        pieces = other.reader.pieces(other.cancelled.append)
         await anext(pieces)
         await pieces.aclose()
         return other.cancelled
@@ -142,7 +142,7 @@ def test_tokens_that_came_too_early_for_a_piece_are_not_forgotten(words: ChatTok
     async def main() -> float:
         scene = Scene(words)
         scene.write("a")
-        pieces = scene.reading.pieces(scene.cancelled.append)
+        pieces = scene.reader.pieces(scene.cancelled.append)
         while (await anext(pieces)).kind != "text":
             pass
         scene.write("b")

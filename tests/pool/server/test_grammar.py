@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holynb.pool.server import grammar
-from holynb.pool.server.grammar import GrammarError, Grammars, checked
+from holynb.pool.server.grammar import GrammarCache, GrammarError, json_grammar
 
 pytest.importorskip("llguidance")
 
@@ -31,14 +31,14 @@ pytest.importorskip("llguidance")
 )
 def test_what_cannot_be_held_is_said(schema: str, words: str) -> None:
     with pytest.raises(GrammarError, match=words) as caught:
-        checked(schema)
+        json_grammar(schema)
     assert "\n" not in str(caught.value)
 
 
 def test_without_the_library_one_hears_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     with pytest.raises(GrammarError, match=r"holynb\[local\]"):
-        checked("{}")
+        json_grammar("{}")
 
 
 def test_rows_that_ask_the_same_are_checked_once_and_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,16 +46,16 @@ def test_rows_that_ask_the_same_are_checked_once_and_off_the_loop(monkeypatch: p
 
     def counted(schema: str) -> str:
         where.append(threading.get_ident())
-        return checked(schema)
+        return json_grammar(schema)
 
-    monkeypatch.setattr(grammar, "checked", counted)
+    monkeypatch.setattr(grammar, "json_grammar", counted)
 
     async def main() -> list[Any]:
-        known = Grammars()
-        first = asyncio.create_task(known.of("{}"))
+        cache = GrammarCache()
+        first = asyncio.create_task(cache.get("{}"))
         await asyncio.sleep(0)
         first.cancel()  # a client that goes away takes nothing from the others
-        return await asyncio.gather(*(known.of("{}") for _ in range(20)), known.of('{"type": 1}'), return_exceptions=True)
+        return await asyncio.gather(*(cache.get("{}") for _ in range(20)), cache.get('{"type": 1}'), return_exceptions=True)
 
     *same, wrong = asyncio.run(main())
     assert len(set(same)) == 1
@@ -65,14 +65,14 @@ def test_rows_that_ask_the_same_are_checked_once_and_off_the_loop(monkeypatch: p
 
 
 def test_only_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    monkeypatch.setattr(grammar, "_KEPT", 2)
-    monkeypatch.setattr(grammar, "checked", lambda schema: made.append(schema) or schema)
+    compiled: list[str] = []
+    monkeypatch.setattr(grammar, "_MAX_CACHED", 2)
+    monkeypatch.setattr(grammar, "json_grammar", lambda schema: compiled.append(schema) or schema)
 
     async def main() -> None:
-        known = Grammars()
+        cache = GrammarCache()
         for schema in "abacab":
-            await known.of(schema)
+            await cache.get(schema)
 
     asyncio.run(main())
-    assert made == ["a", "b", "c", "b"]
+    assert compiled == ["a", "b", "c", "b"]

@@ -1,4 +1,4 @@
-"""A pool's life around anything that computes: it is started, watched and buried once, and lock, sockets and record go with it."""
+"""A pool's lifecycle around any backend: it is started, watched and stopped once, and lock, sockets and record go with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from holynb.pool.server import lifecycle
 from holynb.pool.server.app import application
 from holynb.pool.server.config import PoolConfig
-from holynb.pool.server.lifecycle import StartError, house
+from holynb.pool.server.lifecycle import StartError, serve
 from holynb.pool.server.service import Identity, Service
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
@@ -23,11 +23,11 @@ from kernels_support.jupyter.rendezvous import Record
 
 
 class Stub:
-    """An engine of no process. `during` is what it does while it starts."""
+    """A backend without processes. `during` is what it does while it starts."""
 
     def __init__(self, service: Service, record: Record, during: Callable[[Stub], None]) -> None:
         self.service, self.record, self.during = service, replace(record, facts={**record.facts, "engine": "stub"}), during
-        self.buried = 0
+        self.stops = 0
         self.cancelled = False
 
     async def start(self) -> None:
@@ -39,28 +39,28 @@ class Stub:
             self.cancelled = True
             raise
 
-    async def bury(self) -> None:
-        self.buried += 1
-        self.service.fail("what was buried ended")  # as replicas say it, which cannot tell why they were stopped
+    async def stop(self) -> None:
+        self.stops += 1
+        self.service.fail("what was stopped ended")  # as from replicas, which do not know why they were stopped
 
 
 def live(home: Path, during: Callable[[Stub], None], idle: float = 600.0) -> tuple[int, Stub, Service]:
-    plan = PoolConfig("n", "m", home, idle=idle)
+    config = PoolConfig("n", "m", home, idle=idle)
     service = Service(Identity("n", "m"))
-    made: list[Stub] = []
+    stubs: list[Stub] = []
 
-    def engine(record: Record) -> Stub:
-        made.append(Stub(service, record, during))
-        return made[0]
+    def backend_of(record: Record) -> Stub:
+        stubs.append(Stub(service, record, during))
+        return stubs[0]
 
     async def run() -> int:
         async with asyncio.timeout(20):
-            return await house(plan, service, application(service), engine)
+            return await serve(config, service, application(service), backend_of)
 
     code = asyncio.run(run())
     assert list((home / "run").iterdir()) == [], "nothing is left"
-    assert not Path(str(made[0].record.socket)).parent.exists()
-    return code, made[0], service
+    assert not Path(str(stubs[0].record.socket)).parent.exists()
+    return code, stubs[0], service
 
 
 def ready(stub: Stub) -> None:
@@ -70,12 +70,12 @@ def ready(stub: Stub) -> None:
 def test_it_ends_when_nobody_uses_it(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     def during(stub: Stub) -> None:
         ready(stub)
-        found = rendezvous.find(home / "run", "n")
-        assert found is not None
-        assert (found.process, found.facts["engine"]) == (Process.mine(), "stub"), "the record is the engine's"
+        record = rendezvous.find(home / "run", "n")
+        assert record is not None
+        assert (record.process, record.facts["engine"]) == (Process.mine(), "stub"), "the record is the backend's"
 
     code, stub, service = live(home, during, idle=0.2)
-    assert (code, stub.buried, service.state) == (0, 1, "ended")
+    assert (code, stub.stops, service.state) == (0, 1, "ended")
     assert capfd.readouterr().out == "the pool n ends: nobody used it for 0.2 s\n"
 
 
@@ -85,7 +85,7 @@ def test_it_ends_when_its_record_is_gone(home: Path, capfd: pytest.CaptureFixtur
         rendezvous.remove(home / "run", "n")
 
     code, stub, _ = live(home, during)
-    assert (code, stub.buried) == (0, 1)
+    assert (code, stub.stops) == (0, 1)
     assert "its rendezvous file is gone" in capfd.readouterr().out
 
 
@@ -102,7 +102,7 @@ def test_a_record_that_is_missed_once_does_not_end_it(
         return find(folder, name) if len(looks) % 2 else None
 
     monkeypatch.setattr(rendezvous, "find", every_other)
-    monkeypatch.setattr(lifecycle, "_TICK", 0.02)
+    monkeypatch.setattr(lifecycle, "_CHECK_INTERVAL_S", 0.02)
     code, _, _ = live(home, ready)
     assert (code, len(looks) >= 9) == (0, True)
     assert capfd.readouterr().out == "the pool n ends: it was told to end (SIGTERM)\n"
@@ -110,7 +110,7 @@ def test_a_record_that_is_missed_once_does_not_end_it(
 
 def test_a_signal_ends_it_also_while_it_starts(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, stub, _ = live(home, lambda stub: os.kill(os.getpid(), signal.SIGTERM))
-    assert (code, stub.buried, stub.cancelled) == (0, 1, True)
+    assert (code, stub.stops, stub.cancelled) == (0, 1, True)
     assert capfd.readouterr().out == "the pool n ends: it was told to end (SIGTERM)\n"
 
 
@@ -130,10 +130,10 @@ def test_a_start_that_fails_is_one_line_and_is_buried(home: Path, error: Excepti
         raise error
 
     code, stub, service = live(home, during)
-    assert (code, stub.buried, service.state) == (1, 1, "failed")
-    said = capfd.readouterr().out
-    assert said.startswith(f"error: the pool n ends: {words}")
-    assert said.count("\n") == 1
+    assert (code, stub.stops, service.state) == (1, 1, "failed")
+    output = capfd.readouterr().out
+    assert output.startswith(f"error: the pool n ends: {words}")
+    assert output.count("\n") == 1
     assert service.why is not None
     assert words in service.why, "who waits for it hears the same"
 
@@ -147,5 +147,5 @@ def test_a_fault_of_ours_keeps_its_traceback_and_is_buried_too(home: Path) -> No
 
     with pytest.raises(ValueError, match="a fault"):
         live(home, during)
-    assert seen[0].buried == 1
+    assert seen[0].stops == 1
     assert list((home / "run").iterdir()) == []

@@ -77,9 +77,9 @@ def test_told_to_end_in_the_middle_of_a_row_it_says_so(pools: Pools) -> None:
     pool.wait(lambda: running(pool))
     pool.process.terminate()
     thread.join(15)
-    status, said = got[0]
+    status, answer = got[0]
     assert status == 500
-    assert "told to end" in said["error"]["message"]
+    assert "told to end" in answer["error"]["message"]
     nothing_left(pool)
 
 
@@ -95,19 +95,19 @@ def test_a_killed_rank_is_an_error_that_says_why(pools: Pools) -> None:
     pool.wait(lambda: running(pool))
     os.kill(pool.record.ranks[0].pid, signal.SIGKILL)
     thread.join(15)
-    status, said = got[0]
-    assert (status, said["error"]["code"]) == (500, "replica_died")
-    assert "SIGKILL" in said["error"]["message"]
-    assert "loaded bytes on cpu" in said["error"]["message"], "the last lines of its log"
+    status, answer = got[0]
+    assert (status, answer["error"]["code"]) == (500, "replica_died")
+    assert "SIGKILL" in answer["error"]["message"]
+    assert "loaded bytes on cpu" in answer["error"]["message"], "the last lines of its log"
     nothing_left(pool)
     assert pool.process.returncode == 1
 
 
 def test_a_rank_that_fails_says_with_what(pools: Pools) -> None:
     pool = pools.start()
-    status, said = pool.ask(CHAT, {"messages": [{"role": "user", "content": "!boom"}]})
+    status, answer = pool.ask(CHAT, {"messages": [{"role": "user", "content": "!boom"}]})
     assert status == 500
-    assert "illegal memory access" in said["error"]["message"]
+    assert "illegal memory access" in answer["error"]["message"]
     nothing_left(pool)
 
 
@@ -118,9 +118,9 @@ def test_a_dead_replicas_rows_go_to_the_other(pools: Pools) -> None:
     os.kill(pool.record.ranks[0].pid, signal.SIGKILL)
     for i, (thread, got) in enumerate(asks):
         thread.join(30)
-        status, said = got[0]
-        assert status == 200, said
-        assert said["choices"][0]["message"]["content"] == f"row {i} " + "x" * 50
+        status, answer = got[0]
+        assert status == 200, answer
+        assert answer["choices"][0]["message"]["content"] == f"row {i} " + "x" * 50
     health = pool.ask("/health")[1]
     assert [r["replica"] for r in health["replicas"]] == [1]
     assert "SIGKILL" in health["deaths"][0]
@@ -164,9 +164,9 @@ def test_what_waits_in_the_queue_gets_signs_of_life_and_then_its_first_chunk(poo
 
 def test_a_row_under_which_memory_ran_out_is_marked(echo: Pool) -> None:
     body = {"messages": [{"role": "user", "content": "a !tight row"}]}
-    status, said = echo.ask(CHAT, body)
-    assert (status, said["choices"][0]["message"]["content"]) == (200, "a !tight row")
-    assert said["usage"]["notes"] == ["oom"]
+    status, answer = echo.ask(CHAT, body)
+    assert (status, answer["choices"][0]["message"]["content"]) == (200, "a !tight row")
+    assert answer["usage"]["notes"] == ["oom"]
     last = echo.events(CHAT, {**body, "stream_options": {"include_usage": True}})[-2]
     assert last["usage"]["notes"] == ["oom"]
     assert "notes" not in echo.ask(CHAT, {"messages": [{"role": "user", "content": "a row"}]})[1]["usage"]
@@ -175,16 +175,16 @@ def test_a_row_under_which_memory_ran_out_is_marked(echo: Pool) -> None:
 def test_requests_to_a_starting_pool_wait(pools: Pools) -> None:
     pool = pools.start(ready=False, HOLYNB_FAKE_LOAD="1")
     assert pool.ask("/health")[0] == 503
-    status, said = pool.ask(CHAT, {"messages": [{"role": "user", "content": "hi"}]})
-    assert (status, said["choices"][0]["message"]["content"]) == (200, "hi")
+    status, answer = pool.ask(CHAT, {"messages": [{"role": "user", "content": "hi"}]})
+    assert (status, answer["choices"][0]["message"]["content"]) == (200, "hi")
 
 
 def test_what_waits_for_a_pool_that_fails_hears_why(pools: Pools) -> None:
     pool = pools.start(ready=False, HOLYNB_FAKE_LOAD="0", HOLYNB_FAKE_FAIL="no kernel image is available")
     with contextlib.suppress(OSError, http.client.HTTPException):
-        status, said = pool.ask(CHAT, LONG)
+        status, answer = pool.ask(CHAT, LONG)
         assert status == 503
-        assert "no kernel image" in said["error"]["message"]
+        assert "no kernel image" in answer["error"]["message"]
     nothing_left(pool)
     assert pool.process.returncode == 1
     assert "error: the pool echo ends: a replica did not start: process " in pool.log()
@@ -270,16 +270,16 @@ def test_a_taken_port_is_said(pools: Pools) -> None:
 # -- the port, under the official SDK --------------------------------------------------------------------------------
 @pytest.fixture
 def client(echo: Pool) -> Any:
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{echo.record.port}/v1", api_key=str(echo.record.token), max_retries=0) as made:
-        yield made
+    with openai.OpenAI(base_url=f"http://127.0.0.1:{echo.record.port}/v1", api_key=str(echo.record.token), max_retries=0) as client:
+        yield client
 
 
 def test_the_sdk_chats_streams_and_completes(client: openai.OpenAI) -> None:
     messages: Any = [{"role": "user", "content": "안녕 😀"}]
-    said = client.chat.completions.create(model="echo", messages=messages, temperature=0, seed=1)
-    assert said.choices[0].message.content == "안녕 😀"
-    assert said.usage is not None
-    assert said.usage.total_tokens == 2 * len("안녕 😀".encode())
+    answer = client.chat.completions.create(model="echo", messages=messages, temperature=0, seed=1)
+    assert answer.choices[0].message.content == "안녕 😀"
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 2 * len("안녕 😀".encode())
     with client.chat.completions.create(model="echo", messages=messages, stream=True, stream_options={"include_usage": True}) as stream:
         chunks = list(stream)
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "안녕 😀"
@@ -306,10 +306,10 @@ def test_the_sdk_sees_errors_as_its_own(client: openai.OpenAI, echo: Pool) -> No
 
 def test_the_port_without_its_token_tells_nothing(echo: Pool) -> None:
     for headers in ({}, {"authorization": "Bearer"}, {"authorization": f"bearer {echo.record.token}x"}):
-        said = httpx.get(f"http://127.0.0.1:{echo.record.port}/health", headers=headers)
-        assert said.status_code == 401
-        assert said.json()["error"]["code"] == "invalid_api_key"
-        assert "echo" not in said.text
+        response = httpx.get(f"http://127.0.0.1:{echo.record.port}/health", headers=headers)
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "invalid_api_key"
+        assert "echo" not in response.text
 
 
 def test_a_page_in_a_browser_is_told_nothing_by_whatever_name_it_comes(echo: Pool) -> None:
@@ -318,11 +318,11 @@ def test_a_page_in_a_browser_is_told_nothing_by_whatever_name_it_comes(echo: Poo
     browser = {"host": "rebound.example", "origin": "http://rebound.example"}
     asks = {**browser, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
     body = {"messages": [{"role": "user", "content": "secret"}]}
-    for said in (httpx.options(url, headers=asks), httpx.post(url, headers=browser, json=body)):
-        assert said.status_code == 401
-        assert not [name for name in said.headers if name.startswith("access-control")]
-        assert "secret" not in said.text
+    for response in (httpx.options(url, headers=asks), httpx.post(url, headers=browser, json=body)):
+        assert response.status_code == 401
+        assert not [name for name in response.headers if name.startswith("access-control")]
+        assert "secret" not in response.text
     key = {"authorization": f"bearer  {echo.record.token}"}
-    said = httpx.post(url, headers={**key, "host": "hub.example"}, json=body)
-    assert said.status_code == 200, "a proxy of the user's own, with the key"
-    assert not [name for name in said.headers if name.startswith("access-control")]
+    response = httpx.post(url, headers={**key, "host": "hub.example"}, json=body)
+    assert response.status_code == 200, "a proxy of the user's own, with the key"
+    assert not [name for name in response.headers if name.startswith("access-control")]

@@ -1,4 +1,4 @@
-"""The doors are a pool's own from the moment they are bound, and one that cannot be served is an error at once."""
+"""The sockets are a pool's own from the moment they are bound, and one that cannot be served is an error at once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from kernels_support.jupyter import socketdir
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    made = socketdir.make()
-    yield made
-    socketdir.remove(made)
+    path = socketdir.make()
+    yield path
+    socketdir.remove(path)
 
 
 def bound(port: int = 0) -> socket.socket:
@@ -37,21 +37,21 @@ def test_of_two_that_bind_one_port_the_second_hears_of_it_at_once(folder: Path) 
         first.listen()
         with pytest.raises(PortTaken, match=f"port {port} cannot be used"):
             bind(folder, port)
-        doors = bind(folder, other)
-        assert doors.tcp is not None
-        with doors.unix, doors.tcp, pytest.raises(OSError, match="in use"):
+        sockets = bind(folder, other)
+        assert sockets.tcp is not None
+        with sockets.unix, sockets.tcp, pytest.raises(OSError, match="in use"):
             late.listen()
 
 
 def test_a_door_that_cannot_be_served_is_raised_and_not_waited_for(folder: Path) -> None:
-    doors = bind(folder, 0)
-    assert doors.tcp is not None
-    doors.tcp.close()
+    sockets = bind(folder, 0)
+    assert sockets.tcp is not None
+    sockets.tcp.close()
 
     async def main() -> None:
-        async with asyncio.timeout(20), serving(application(Service(Identity("n", "m"))), doors):
+        async with asyncio.timeout(20), serving(application(Service(Identity("n", "m"))), sockets):
             raise AssertionError("it does not serve")
 
     with pytest.raises(OSError, match=r"(?i)bad file|invalid"):
         asyncio.run(main())
-    assert doors.unix.fileno() == -1, "the other one is closed"
+    assert sockets.unix.fileno() == -1, "the other one is closed"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_fake import byte_model
 
-from holynb.pool.server.tokenizer import ChatTokenizer, Detokenizer, StopStrings, TemplateError, TextError
+from holynb.pool.server.tokenizer import ChatTokenizer, Detokenizer, StopStrings, TemplateError, TokenizerFileError
 
 TRICKY = "안녕하세요 👩‍👩‍👧 naïve\u0301 日本語\n\ttabs — “quotes” \U0001f1f0\U0001f1f7"
 
@@ -44,8 +44,8 @@ def test_bytes_that_never_become_a_character_are_shown_at_the_end(words: ChatTok
 
 def test_broken_bytes_in_the_middle_do_not_hold_the_rest_back(words: ChatTokenizer) -> None:
     detokenizer = Detokenizer(words)
-    said = detokenizer.push([0xED]) + detokenizer.push(list(b"abc")) + detokenizer.finish()
-    assert said == "\ufffdabc"
+    text = detokenizer.push([0xED]) + detokenizer.push(list(b"abc")) + detokenizer.finish()
+    assert text == "\ufffdabc"
 
 
 def test_special_tokens_are_not_shown(words: ChatTokenizer) -> None:
@@ -59,22 +59,22 @@ def test_special_tokens_are_not_shown(words: ChatTokenizer) -> None:
     stops=st.lists(st.text("abEND", min_size=1, max_size=4), max_size=3),
 )
 def test_a_stop_is_found_wherever_it_is_cut(text: str, cuts: list[int], stops: list[str]) -> None:
-    cutter, said, at, turn = StopStrings(stops), "", 0, 0
+    cutter, output, at, turn = StopStrings(stops), "", 0, 0
     while at < len(text):
         size = cuts[turn % len(cuts)]
-        said += cutter.push(text[at : at + size])
+        output += cutter.push(text[at : at + size])
         at, turn = at + size, turn + 1
         if cutter.hit:
             break
-    said += cutter.push("", last=True)
+    output += cutter.push("", last=True)
     # The first stop that is complete ends the text, whatever the pieces: it is the one whose end comes first.
     ends = [(text.find(s) + len(s), text.find(s)) for s in stops if s in text]
     if not ends:
-        assert said == text
+        assert output == text
         assert not cutter.hit
     else:
         assert cutter.hit
-        assert said in {text[:start] for _, start in ends}
+        assert output in {text[:start] for _, start in ends}
 
 
 def test_what_may_begin_a_stop_is_held_back() -> None:
@@ -85,9 +85,9 @@ def test_what_may_begin_a_stop_is_held_back() -> None:
     assert cutter.push("", last=True) == "<"
 
 
-def folder(tmp_path: Path, **said: object) -> Path:
+def folder(tmp_path: Path, **config: object) -> Path:
     place = byte_model(tmp_path / "m")
-    (place / "tokenizer_config.json").write_text(json.dumps(said))
+    (place / "tokenizer_config.json").write_text(json.dumps(config))
     return place
 
 
@@ -142,7 +142,7 @@ def test_a_model_without_a_template_names_the_other_way(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, says: str) -> None:
     place = folder(tmp_path)
     (place / name).write_text(content)
-    with pytest.raises(TextError, match=says) as caught:
+    with pytest.raises(TokenizerFileError, match=says) as caught:
         ChatTokenizer(place)
     assert "\n" not in str(caught.value)
 

@@ -22,9 +22,9 @@ from holynb.engines.pool import Pool
 from holynb.errors import BadOption, BadRoute, Fault, InferError
 from holynb.pool.server.config import PoolConfig
 from holynb.pool.vllm import __main__ as vllm
-from holynb.pool.vllm.__main__ import command
+from holynb.pool.vllm.__main__ import vllm_command
+from holynb.pool.vllm.output import progress, reason, stats
 from holynb.pool.vllm.reaper import members
-from holynb.pool.vllm.words import progress, reason, stats
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
 from kernels_support.jupyter import rendezvous, socketdir
 from kernels_support.jupyter.process import Process
@@ -56,16 +56,16 @@ def model(tmp_path: Path) -> str:
     return str(folder)
 
 
-def start(model: str, python: str, **said: Any) -> pools.PoolInfo:
-    return pools.start(model, name="mine", engine="vllm", python=python, **said)
+def start(model: str, python: str, **options: Any) -> pools.PoolInfo:
+    return pools.start(model, name="mine", engine="vllm", python=python, **options)
 
 
 def deadline(what: Any, seconds: float = 15.0) -> Any:
     end = time.monotonic() + seconds
-    while not (found := what()):
+    while not (result := what()):
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def alive(pids: Any) -> list[int]:
@@ -101,16 +101,16 @@ def ask(prompt: str) -> tuple[str, Any]:
 
 def test_it_starts_answers_and_leaves_nothing(model: str, python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_VLLM", "slow")
-    said: list[str] = []
-    info = start(model, str(Path(python).parents[1]), port=0, notice=said.append)
+    notices: list[str] = []
+    info = start(model, str(Path(python).parents[1]), port=0, notice=notices.append)
     assert (info.state, info.max_len, info.devices) == ("ready", 512, ("cpu",))
-    assert "mine: vLLM: loading the weights 40 %" in said
+    assert "mine: vLLM: loading the weights 40 %" in notices
     assert any("KV cache size" in line for line in pools.logs("mine"))
     text, done = ask("one two three")
     assert text == "one two three "
     assert (done.finish_reason, done.usage.tokens_in, done.usage.tokens_out) == ("stop", 3, 3)
-    ranks = deadline(lambda: len(found := pools.status("mine").ranks) >= 4 and found)
-    info = deadline(lambda: (found := pools.status("mine")).tokens_out == 3 and found)
+    ranks = deadline(lambda: len(ranks := pools.status("mine").ranks) >= 4 and ranks)
+    info = deadline(lambda: (info := pools.status("mine")).tokens_out == 3 and info)
     assert (info.kv_total, info.kv_used, info.tokens_in) == (1024, 256, 3)
     (memory,) = info.memory
     assert memory.device == "cpu"
@@ -122,37 +122,37 @@ def test_it_starts_answers_and_leaves_nothing(model: str, python: str, monkeypat
 
 def test_health_and_metrics_are_in_our_names(model: str, python: str) -> None:
     start(model, python)
-    asked = raw()
-    status, health = asked.ask("/health")
+    pool = raw()
+    status, health = pool.ask("/health")
     assert (status, health["engine"], health["state"]) == (200, "vllm", "ready")
     assert (health["replicas"][0]["running"], health["replicas"][0]["waiting"]) == (0, 0)
-    _, page = asked.ask("/metrics")
+    _, page = pool.ask("/metrics")
     assert 'holynb_kv_used_tokens{replica="0"} 256' in page
     assert 'holynb_requests_waiting{replica="0"} 0' in page
     assert 'part="ours"' in page
-    status, whole = asked.ask("/v1/chat/completions", {"model": "mine", "messages": [{"role": "user", "content": "a b"}]})
+    status, whole = pool.ask("/v1/chat/completions", {"model": "mine", "messages": [{"role": "user", "content": "a b"}]})
     assert (status, whole["choices"][0]["message"]["content"]) == (200, "a b")
-    status, refused = asked.ask("/v1/chat/completions", {"model": "mine", "messages": [{"role": "user", "content": "!long"}]})
+    status, refused = pool.ask("/v1/chat/completions", {"model": "mine", "messages": [{"role": "user", "content": "!long"}]})
     assert (status, refused["error"]["code"]) == (400, "context_length_exceeded")
-    assert asked.ask("/v1/chat/completions", {"model": "other", "messages": []})[0] == 404
-    assert asked.ask("/v1/chat/completions", b"[1]")[0] == 400
-    assert asked.ask("/v1/chat/completions", b"{")[0] == 400
+    assert pool.ask("/v1/chat/completions", {"model": "other", "messages": []})[0] == 404
+    assert pool.ask("/v1/chat/completions", b"[1]")[0] == 400
+    assert pool.ask("/v1/chat/completions", b"{")[0] == 400
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(("word", "says"), [("!crash", "SIGKILL"), ("!engine", "EngineDeadError: EngineCore encountered an issue")])
 def test_a_crash_ends_the_row_with_the_reason(model: str, python: str, word: str, says: str, stream: bool) -> None:
     info = start(model, python)
-    ranks = deadline(lambda: len(found := pools.status("mine").ranks) >= 4 and found)
+    ranks = deadline(lambda: len(ranks := pools.status("mine").ranks) >= 4 and ranks)
     if stream:
         with pytest.raises(Fault) as caught:
             ask(f"one two {word} three")
         message = str(caught.value)
     else:
         body = {"model": "mine", "messages": [{"role": "user", "content": f"one two {word} three"}]}
-        status, said = raw().ask("/v1/chat/completions", body)
-        assert (status, said["error"]["code"]) == (500, "replica_died")
-        message = said["error"]["message"]
+        status, answer = raw().ask("/v1/chat/completions", body)
+        assert (status, answer["error"]["code"]) == (500, "replica_died")
+        message = answer["error"]["message"]
     assert "lost the server that wrote this row: vLLM" in message
     assert says in message
     deadline(lambda: alive([info.pid, *ranks]) == [])
@@ -203,46 +203,46 @@ def test_a_start_that_fails_says_why_in_one_line(model: str, python: str, fails:
     assert "ended with code 1" in str(caught.value)
 
 
-@pytest.mark.parametrize("who", ["server", "leash", "both"])
+@pytest.mark.parametrize("who", ["server", "reaper", "both"])
 def test_a_killed_part_leaves_no_process(model: str, python: str, who: str) -> None:
     info = start(model, python)
-    ranks = deadline(lambda: len(found := pools.status("mine").ranks) >= 4 and found)
-    leash = next(p for p in ranks if os.getsid(p) == p)
-    for pid in {"server": [info.pid], "leash": [leash], "both": [info.pid, leash]}[who]:
+    ranks = deadline(lambda: len(ranks := pools.status("mine").ranks) >= 4 and ranks)
+    reaper = next(p for p in ranks if os.getsid(p) == p)
+    for pid in {"server": [info.pid], "reaper": [reaper], "both": [info.pid, reaper]}[who]:
         os.kill(pid, signal.SIGKILL)
-    deadline(lambda: pools.find("mine") is None)  # looking cleans what nobody could clean
+    deadline(lambda: pools.find("mine") is None)  # `find` removes stale records
     deadline(lambda: alive([info.pid, *ranks]) == [], 8)
 
 
 def test_a_vllm_that_is_stopped_is_ended_and_says_so(model: str, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps its sockets open: nothing but its silence tells."""
-    monkeypatch.setattr(vllm, "_PAGE_S", 0.3)
-    monkeypatch.setattr(vllm, "_SILENT_S", 1.0)
-    plan = PoolConfig("mine", model, tmp_path)
-    tenant, place = vllm.Tenant(plan), socketdir.make()
-    tenancy = vllm.Tenancy(plan, tenant, rendezvous.Record("mine", Process.mine(), str(place / "s")), python)
+    monkeypatch.setattr(vllm, "_PAGE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(vllm, "_HUNG_S", 1.0)
+    config = PoolConfig("mine", model, tmp_path)
+    service, folder = vllm.VllmService(config), socketdir.make()
+    backend = vllm.VllmProcess(config, service, rendezvous.Record("mine", Process.mine(), str(folder / "s")), python)
 
     async def work() -> list[Process]:
-        stay = asyncio.create_task(tenancy.start())
-        await asyncio.wait_for(tenant.settled(), 20)
-        assert tenant.child is not None
-        every = members(tenant.child.pid)
+        running = asyncio.create_task(backend.start())
+        await asyncio.wait_for(service.wait_serving(), 20)
+        assert service.child is not None
+        every = members(service.child.pid)
         for process in every:
-            if process.pid != tenant.child.pid:
+            if process.pid != service.child.pid:
                 process.signal(signal.SIGSTOP)
-        await asyncio.wait_for(stay, 20)
-        await tenancy.bury()
+        await asyncio.wait_for(running, 20)
+        await backend.stop()
         return every
 
     every = asyncio.run(work())
-    socketdir.remove(place)
-    assert (tenant.state, tenant.why) == ("failed", "vLLM gave no sign of life for 1 s: it was stopped, or hung, and is ended")
+    socketdir.remove(folder)
+    assert (service.state, service.why) == ("failed", "vLLM gave no sign of life for 1 s: it was stopped, or hung, and is ended")
     assert len(every) > 1
     assert not any(p.alive for p in every)
 
 
 def test_what_cannot_be_is_said_before_anything_starts(model: str, python: str, tmp_path: Path, home: Path) -> None:
-    for said, words in (
+    for options, words in (
         ({"python": "/nowhere/python"}, "there is no such Python"),
         ({"python": sys.executable}, "there is no vLLM in that environment"),
         ({"python": python, "restart": 1}, "--restart belongs to the native engine"),
@@ -251,7 +251,7 @@ def test_what_cannot_be_is_said_before_anything_starts(model: str, python: str, 
         ({"python": None}, "--engine vllm: there is no vLLM"),
     ):
         with pytest.raises(BadOption, match=words) as caught:
-            pools.start(model, engine="vllm", **said)
+            pools.start(model, engine="vllm", **options)
         assert "\n" not in str(caught.value)
     with pytest.raises(BadOption, match="--python belongs to --engine vllm"):
         pools.start(model, python=python)
@@ -264,10 +264,10 @@ def test_what_cannot_be_is_said_before_anything_starts(model: str, python: str, 
 
 
 def test_its_command_line() -> None:
-    plan = PoolConfig("n", "m", Path("/h"), devices=("cuda:0",) * 8, tp=2, pp=2, max_len=512, dtype="bfloat16", memory=0.5)
-    said = command("/v/python", "m", plan, Path("/s/v"))
-    assert said[:3] == ["/v/python", "-m", "vllm.entrypoints.openai.api_server"]
-    pairs = dict(zip(said[3::2], said[4::2], strict=True))
+    config = PoolConfig("n", "m", Path("/h"), devices=("cuda:0",) * 8, tp=2, pp=2, max_len=512, dtype="bfloat16", memory=0.5)
+    argv = vllm_command("/v/python", "m", config, Path("/s/v"))
+    assert argv[:3] == ["/v/python", "-m", "vllm.entrypoints.openai.api_server"]
+    pairs = dict(zip(argv[3::2], argv[4::2], strict=True))
     assert pairs == {
         "--model": "m",
         "--uds": "/s/v",
@@ -279,7 +279,7 @@ def test_its_command_line() -> None:
         "--max-model-len": "512",
         "--gpu-memory-utilization": "0.5",
     }
-    assert "--gpu-memory-utilization" not in command("p", "m", PoolConfig("n", "m", Path("/h")), Path("/s"))
+    assert "--gpu-memory-utilization" not in vllm_command("p", "m", PoolConfig("n", "m", Path("/h")), Path("/s"))
 
 
 def test_its_log_as_progress_and_reason() -> None:
