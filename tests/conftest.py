@@ -92,7 +92,7 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from holynb import loop
     from holynb.engines import hosted
 
-    monkeypatch.setattr(hosted, "_learned", {})
+    monkeypatch.setattr(hosted, "_traits_by_model", {})
     for name in ("OPENAI", "ANTHROPIC", "GEMINI"):
         monkeypatch.setenv(f"{name}_API_KEY", KEY)
     yield

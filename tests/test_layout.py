@@ -37,12 +37,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings",
     ),
     "holynb.engines": (
-        "codec | direct | environment | fitting | meter | mishaps | poolwire | quotas | sse",
+        "aws_frames | codec | direct | environment | meter | poolwire | quotas | sample_json | sse | transport_errors",
         "classify | http | sim",
         "answer | pool",
         "hosted",
         "openai",
-        "anthropic | azure | gemini | sagemaker | servers",
+        "anthropic | aws_errors | azure | gemini | servers",
+        "sagemaker",
     ),
     "holynb.pool": (
         "fit | models",

@@ -17,7 +17,7 @@ __all__ = ["GROUP", "WIRES", "connect"]
 
 GROUP = "holynb.engines"
 
-#: Wire → where its engine is.
+#: Wire → its engine, as `module:Class`.
 WIRES = {
     "openai": "holynb.engines.openai:OpenAI",
     "azure": "holynb.engines.azure:Azure",
@@ -30,18 +30,18 @@ WIRES = {
 
 
 def connect(endpoint: Endpoint, key: Callable[[], Secret | None]) -> Engine:
-    """An engine for `endpoint`; no socket is opened. `key` is asked each time a request goes out.
+    """An engine for `endpoint`; no socket is opened. `key` is called for each request.
 
-    Raises BadRoute for a wire that nobody speaks, and for a route that its engine refuses.
+    Raises BadRoute for a wire without an engine, and for a route that its engine refuses.
     """
-    where = WIRES.get(endpoint.wire)
-    if where is None:
-        others = {e.name: e.value for e in entry_points(group=GROUP)}
-        where = others.get(endpoint.wire)
-        if where is None:
-            known = [*WIRES, *others]
-            near = closest(endpoint.wire, known)
-            raise BadRoute(f"No engine speaks the wire {endpoint.wire!r} of {endpoint.route}.{near} Known: {', '.join(known)}.")
-    module, _, name = where.partition(":")
-    made: Engine = getattr(import_module(module), name)(endpoint, key)
-    return made
+    target = WIRES.get(endpoint.wire)
+    if target is None:
+        plugins = {e.name: e.value for e in entry_points(group=GROUP)}
+        target = plugins.get(endpoint.wire)
+        if target is None:
+            names = [*WIRES, *plugins]
+            near = closest(endpoint.wire, names)
+            raise BadRoute(f"No engine speaks the wire {endpoint.wire!r} of {endpoint.route}.{near} Known: {', '.join(names)}.")
+    module, _, name = target.partition(":")
+    engine: Engine = getattr(import_module(module), name)(endpoint, key)
+    return engine

@@ -1,4 +1,4 @@
-"""An answer that arrives in pieces: server-sent events folded into text, finish reason and usage. Each wire says what one event means."""
+"""A streamed answer: server-sent events folded into text, finish reason and usage. Each wire defines what one event means."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from holynb.engines.sse import Event, Splitter, TooLong
 from holynb.errors import Fault
 from holynb.types import Completion, Usage
 
-__all__ = ["StreamReader", "checked"]
+__all__ = ["StreamReader", "ensure_usable"]
 
-_HIGH = ("\ud800", "\udbff")
+_HIGH_SURROGATES = ("\ud800", "\udbff")
 
 
 class StreamReader(ABC):
-    """Fed with a stream's bytes; one per request. `done`: the server said that nothing more will come."""
+    """Fed with a stream's bytes; one per request. `done`: the server has marked the end of the stream."""
 
     def __init__(self) -> None:
         self.done = False
@@ -30,15 +30,15 @@ class StreamReader(ABC):
 
     @property
     def finished(self) -> bool:
-        """The text is whole. Its usage may still come, and the connection's end."""
+        """Whether the text is complete. Its usage and the end of the stream may still follow."""
         return self.done or self.finish_reason is not None
 
     @abstractmethod
-    def take(self, name: str, chunk: Any) -> str | None:
-        """The text of one event; "" for a sign of work without text (thinking, a tool's call), None for neither. Raises Fault."""
+    def on_event(self, name: str, chunk: Any) -> str | None:
+        """The text of one event; "" for progress without text (thinking, a tool call), None for neither. Raises Fault."""
 
     def feed(self, data: bytes) -> str | None:
-        """The text that came with these bytes; "" where there was only a sign of work, None where there was neither. Raises Fault."""
+        """The text in these bytes; "" for progress without text, None for neither. Raises Fault."""
         try:
             events = self._splitter.feed(data)
         except TooLong as exc:
@@ -46,17 +46,17 @@ class StreamReader(ABC):
         return self._fold(events)
 
     def end(self) -> Completion:
-        """The whole answer. Raises Fault (truncated) where no finish reason came, whatever the text looks like."""
+        """The whole answer. Raises Fault (truncated) without a finish reason, whatever the text looks like."""
         try:
             self._fold(self._splitter.end())
         except Fault as fault:
             if fault.status is not None:
-                raise  # an error that the server sent last; half an event is only the cut
+                raise  # the server's last event is an error; half an event only means a cut stream
         if self.finish_reason is None:
             raise Fault("truncated", "the stream ended without a finish reason, so the answer is not whole")
         if self._pending:
             self._texts.append("\ufffd")
-        return checked(Completion("".join(self._texts), self.finish_reason, self.model, self.usage))
+        return ensure_usable(Completion("".join(self._texts), self.finish_reason, self.model, self.usage))
 
     def _fold(self, events: list[Event]) -> str | None:
         text: str | None = None
@@ -65,7 +65,7 @@ class StreamReader(ABC):
             if piece is not None:
                 text = piece if text is None else text + piece
         if text:
-            text = self._whole(text)
+            text = self._join_surrogates(text)
             self._texts.append(text)
         return text
 
@@ -77,18 +77,18 @@ class StreamReader(ABC):
             chunk = codec.loads(event.data)
         except ValueError as exc:
             raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
-        return self.take(event.name, chunk)
+        return self.on_event(event.name, chunk)
 
-    def _whole(self, text: str) -> str:
-        """Half a surrogate pair at the end waits for the other half, which some servers send in the next event."""
+    def _join_surrogates(self, text: str) -> str:
+        """Hold back half a surrogate pair at the end: some servers send the other half in the next event."""
         text, self._pending = self._pending + text, ""
-        if _HIGH[0] <= text[-1] <= _HIGH[1]:
+        if _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1]:
             text, self._pending = text[:-1], text[-1]
         return codec.mend(text)
 
 
-def checked(completion: Completion) -> Completion:
-    """The completion, unless its finish reason says that it is none. Raises Fault, with the usage that it cost all the same."""
+def ensure_usable(completion: Completion) -> Completion:
+    """The completion. Raises Fault, with its usage, where the finish reason is an error or a content filter."""
     usage = completion.usage if completion.usage != Usage() else None
     if completion.finish_reason == "content_filter":
         raise Fault("content_filter", "the provider's content filter stopped the answer", usage=usage)

@@ -1,7 +1,7 @@
 """The Anthropic wire: Messages, whole and streamed. Pure but for the class.
 
-Its own ways: max_tokens is required, the system prompt stands apart, input_tokens leaves cached tokens out, errors may come inside a 200
-stream, and newer models refuse sampling parameters.
+Particulars: max_tokens is required, the system prompt is a field of its own, input_tokens excludes cached tokens, errors may come inside a
+200 stream, and newer models refuse sampling parameters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holynb.engines import codec, openai, quotas
-from holynb.engines.answer import StreamReader, checked
+from holynb.engines.answer import StreamReader, ensure_usable
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
@@ -20,7 +20,7 @@ __all__ = ["VERSION", "WIRE", "Anthropic", "Messages", "body", "classify", "read
 
 #: The version that every server and gateway of this wire accepts.
 VERSION = "2023-06-01"
-#: Required by the wire; what a request gets that says nothing.
+#: Default, since the wire requires one.
 MAX_TOKENS = 2048
 
 FINISH: Mapping[str, str] = {
@@ -49,26 +49,26 @@ def url(endpoint: Endpoint, request: Request) -> str:  # noqa: ARG001 - other wi
 
 
 def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
-    said = {**openai.headers(endpoint, None), "anthropic-version": str(endpoint.options.get("version", VERSION))}
-    return said if secret is None else said | {"x-api-key": secret.reveal()}
+    headers = {**openai.headers(endpoint, None), "anthropic-version": str(endpoint.options.get("version", VERSION))}
+    return headers if secret is None else headers | {"x-api-key": secret.reveal()}
 
 
-def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:
-    """The request's JSON. Turns of the same role are joined, since roles must alternate; a seed is left out, since there is none."""
+def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
+    """The request's JSON. Consecutive turns of one role are joined, since roles must alternate; the wire has no seed."""
     s = request.sampling
-    said: dict[str, Any] = {"model": request.route.model, "max_tokens": s.max_tokens or MAX_TOKENS, "messages": _turns(request)}
+    payload: dict[str, Any] = {"model": request.route.model, "max_tokens": s.max_tokens or MAX_TOKENS, "messages": _turns(request)}
     if system := "\n\n".join(m.content for m in request.messages if m.role == "system"):
-        said["system"] = system
-    plain = {"temperature": s.temperature, "top_p": s.top_p}
-    said.update((name, value) for name, value in plain.items() if value is not None and f"no {name}" not in known)
+        payload["system"] = system
+    optional = {"temperature": s.temperature, "top_p": s.top_p}
+    payload.update((name, value) for name, value in optional.items() if value is not None and f"no {name}" not in traits)
     if s.stop:
-        said["stop_sequences"] = list(s.stop)
+        payload["stop_sequences"] = list(s.stop)
     if request.schema is not None:
-        said["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+        payload["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
     if request.stream:
-        said["stream"] = True
-    said.update(s.extra)
-    return said
+        payload["stream"] = True
+    payload.update(s.extra)
+    return payload
 
 
 def _turns(request: Request) -> list[dict[str, str]]:
@@ -83,12 +83,12 @@ def _turns(request: Request) -> list[dict[str, str]]:
     return turns
 
 
-def learn(known: Traits, fault: Fault) -> Traits:
-    """Newer models take no sampling parameters; what a refusal names is left out from then on."""
-    words = fault.message.lower()
-    if not openai.REFUSED.search(words):
-        return known
-    return known | {f"no {name}" for name in DROPPABLE if name in words}
+def adapt(traits: Traits, fault: Fault) -> Traits:
+    """Drop the sampling parameters that a refusal names: newer models take none."""
+    message = fault.message.lower()
+    if not openai.REJECTED.search(message):
+        return traits
+    return traits | {f"no {name}" for name in DROPPABLE if name in message}
 
 
 # -- in ------------------------------------------------------------------------------------------------------------------
@@ -107,18 +107,18 @@ def read(value: Any) -> Completion:
             reason = value.get("stop_reason")
             finish = FINISH.get(reason, reason) if isinstance(reason, str) else "unknown"
             model = value.get("model")
-            return checked(Completion(codec.mend(text), finish, model if isinstance(model, str) else None, usage(value.get("usage"))))
+            return ensure_usable(Completion(codec.mend(text), finish, model if isinstance(model, str) else None, usage(value.get("usage"))))
     raise malformed(codec.dumps(value), "200, but the answer has no content")
 
 
 class Messages(StreamReader):
-    """The fold of a stream of message events."""
+    """The reader of a stream of message events."""
 
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[str, Any] = {}
 
-    def take(self, name: str, chunk: Any) -> str | None:
+    def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. message_start counts the input, message_delta the output so far. Raises Fault for an error event."""
         if not isinstance(chunk, Mapping):
             raise malformed(codec.dumps(chunk), "the server's stream holds an event that is no part of a message")
@@ -136,23 +136,23 @@ class Messages(StreamReader):
             self.done = True
         elif kind == "content_block_delta" and isinstance(delta := chunk.get("delta"), Mapping):
             text = delta.get("text")
-            return text if delta.get("type") == "text_delta" and isinstance(text, str) else ""  # thinking and tools are work without text
+            return text if delta.get("type") == "text_delta" and isinstance(text, str) else ""  # thinking and tools: progress without text
         return None
 
-    def _count(self, said: Any) -> None:
-        if isinstance(said, Mapping):
-            self._counts.update((k, v) for k, v in said.items() if v is not None)
+    def _count(self, counts: Any) -> None:
+        if isinstance(counts, Mapping):
+            self._counts.update((k, v) for k, v in counts.items() if v is not None)
             self.usage = usage(self._counts)
 
 
-def usage(said: Any) -> Usage:
-    """Counts. `input_tokens` holds neither what was read from the cache nor what was written to it, so the three are added."""
-    if not isinstance(said, Mapping):
+def usage(counts: Any) -> Usage:
+    """Token counts. `input_tokens` excludes tokens read from and written to the cache, so the three are added."""
+    if not isinstance(counts, Mapping):
         return Usage()
-    plain, out, cached, written = (
-        openai.count(said.get(k)) for k in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    uncached, out, cached, written = (
+        openai.count(counts.get(k)) for k in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     )
-    total = None if plain is None else plain + (cached or 0) + (written or 0)
+    total = None if uncached is None else uncached + (cached or 0) + (written or 0)
     return Usage(total, out, cached, written)
 
 
@@ -168,7 +168,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     return fault
 
 
-#: The statuses of errors that come inside a 200.
+#: The HTTP statuses of errors that come inside a 200.
 _STATUSES: Mapping[str, int] = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -193,4 +193,4 @@ def _detail(value: Mapping[str, Any], status: int) -> tuple[int, ErrorDetail]:
     return (_STATUSES.get(kind, status) if status == 500 else status), detail
 
 
-WIRE = Wire(url, headers, body, read, Messages, classify, quotas.anthropic, learn=learn)
+WIRE = Wire(url, headers, body, read, Messages, classify, quotas.anthropic, adapt=adapt)

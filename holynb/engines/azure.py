@@ -1,7 +1,8 @@
-"""The Azure OpenAI wire: OpenAI's chat completions at a deployment's address, with `api-key` and a content filter that says why. Pure.
+"""The Azure OpenAI wire: OpenAI's chat completions at a deployment's address, with `api-key` and content filter categories. Pure.
 
 A base that ends in /v1 (`…/openai/v1`) is the newer form: no api-version, and the model is the deployment's name. Any other base is the
-resource's: `{base}/openai/deployments/{deployment}/chat/completions?api-version=…`, the version from OPENAI_API_VERSION or the provider's options.
+resource's: `{base}/openai/deployments/{deployment}/chat/completions?api-version=…`, the version from OPENAI_API_VERSION or the provider's
+options.
 """
 
 from __future__ import annotations
@@ -41,27 +42,27 @@ def url(endpoint: Endpoint, request: Request) -> str:
 
 
 def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
-    said = openai.headers(endpoint, None)
-    return said if secret is None else said | {"api-key": secret.reveal()}
+    headers = openai.headers(endpoint, None)
+    return headers if secret is None else headers | {"api-key": secret.reveal()}
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-    """OpenAI's, and which categories of the content filter met."""
+    """OpenAI's, with the categories of the content filter that refused."""
     fault = openai.classify(status, headers, body)
-    if fault.kind == "content_filter" and (met := _met(body)):
-        fault.message = f"{fault.message} ({', '.join(met)})"
+    if fault.kind == "content_filter" and (categories := _filtered_categories(body)):
+        fault.message = f"{fault.message} ({', '.join(categories)})"
     return fault
 
 
-def _met(body: bytes) -> list[str]:
-    """`hate high`, `jailbreak`: the filter's categories that refused."""
-    found: Any = codec.loads(body)  # it has been read as JSON before
+def _filtered_categories(body: bytes) -> list[str]:
+    """The content filter's categories that refused: `hate high`, `jailbreak`."""
+    value: Any = codec.loads(body)  # has parsed before
     for name in ("error", "innererror", "content_filter_result"):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    if not isinstance(found, Mapping):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
         return []
-    met = [(k, v) for k, v in found.items() if isinstance(v, Mapping) and v.get("filtered") is True]
-    return [f"{name} {said['severity']}" if isinstance(said.get("severity"), str) else name for name, said in met]
+    categories = [(k, v) for k, v in value.items() if isinstance(v, Mapping) and v.get("filtered") is True]
+    return [f"{name} {verdict['severity']}" if isinstance(verdict.get("severity"), str) else name for name, verdict in categories]
 
 
 WIRE = replace(openai.WIRE, url=url, headers=headers, classify=classify)

@@ -1,6 +1,6 @@
-"""What a server's refusal means: from status, code, type and words to one Fault. One taxonomy for all wires. Pure.
+"""Error classification: from status, code, type and message to one Fault. One taxonomy for all wires. Pure.
 
-The order matters: money and keys first (they stop the run), then what no second attempt cures, then what one may.
+The order matters: credit and keys first (they stop the run), then errors that are not retryable, then retryable ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _QUOTA_CODES = frozenset(
     }
 )
 _QUOTA = re.compile(
-    r"insufficient[ _](?:user[ _])?(?:quota|balance|credits?|funds)|credit balance|spend(?:ing)? limit|out of credits|not enough credits|余额不足|额度不足|欠费",
+    r"insufficient[ _](?:user[ _])?(?:quota|balance|credits?|funds)|credit balance|spend(?:ing)? limit|out of credits|not enough credits"
+    r"|余额不足|额度不足|欠费",
     re.IGNORECASE,
 )
 _AUTH_CODES = frozenset(
@@ -54,7 +55,7 @@ _NO_MODEL = re.compile(
     r"\bmodels?\b.{0,100}(?:not found|does not exist|not available|not supported|no longer)|no such model|unknown model", re.IGNORECASE
 )
 _OOM = re.compile(r"out of memory|\bOOM\b", re.IGNORECASE)
-#: "Limit 30000, Requested 39252": what no waiting makes smaller.
+#: "Limit 30000, Requested 39252": no wait makes such a request fit.
 _REQUESTED = re.compile(r"limit:? ?([\d,]+).{0,40}?requested:? ?([\d,]+)", re.IGNORECASE | re.DOTALL)
 _TOO_LARGE = re.compile(r"request too large|must be reduced", re.IGNORECASE)
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -62,7 +63,7 @@ _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.DOTAL
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetail:
-    """What an error says of itself, whatever its wire's JSON looks like. `code` and `type` as sent."""
+    """The fields of an error, independent of its wire's JSON. `code` and `type` as sent."""
 
     message: str = ""
     code: str = ""
@@ -75,21 +76,21 @@ class ErrorDetail:
 
 
 def to_fault(status: int, detail: ErrorDetail, headers: Mapping[str, str], body: bytes = b"") -> Fault:
-    """The Fault for an error. `status` is the HTTP status, or what an error inside a 200 says of itself."""
+    """The Fault for an error. `status` is the HTTP status, or the one named by an error inside a 200."""
     wait = quotas.wait(headers)
     if wait is None and status == 429:
         wait = quotas.retry_in_words(detail.message)
-    kind, facts = _kind(status, detail)
-    if (asked := headers.get("x-should-retry", "").lower()) in ("true", "false") and not facts.get("stops"):
-        facts["retry"] = asked == "true"
+    kind, options = _kind(status, detail)
+    if (should_retry := headers.get("x-should-retry", "").lower()) in ("true", "false") and not options.get("stops"):
+        options["retry"] = should_retry == "true"
     words = " ".join(detail.message.split())[:300] or detail.code or detail.type or "no reason given"
-    named = f" {detail.code or detail.type}" if (detail.code or detail.type) and not (detail.code or detail.type).isdigit() else ""
+    label = f" {detail.code or detail.type}" if (detail.code or detail.type) and not (detail.code or detail.type).isdigit() else ""
     raw = body.decode("utf-8", "replace")[:2000] or None
-    return Fault(kind, f"{status}{named}: {words}", status=status, wait=wait, raw=raw, **facts)
+    return Fault(kind, f"{status}{label}: {words}", status=status, wait=wait, raw=raw, **options)
 
 
 def _kind(status: int, detail: ErrorDetail) -> tuple[str, dict[str, Any]]:
-    """One of errors.KINDS, and what follows from it."""
+    """One of errors.KINDS, and the Fault's options (`stops`, `retry`)."""
     codes, words = detail.codes, detail.message
     if status == 402 or codes & _QUOTA_CODES or (status in (400, 403, 429) and (_QUOTA.search(words) or _QUOTA.search(detail.code))):
         return "quota", {"stops": True}
@@ -123,8 +124,8 @@ def _too_long(status: int, detail: ErrorDetail) -> bool:
     if status == 413 or detail.codes & _CONTEXT_CODES:
         return True
     if status == 429:
-        found = _REQUESTED.search(detail.message)
-        larger = found is not None and _number(found.group(2)) > _number(found.group(1))
+        match = _REQUESTED.search(detail.message)
+        larger = match is not None and _number(match.group(2)) > _number(match.group(1))
         return larger or _TOO_LARGE.search(detail.message) is not None
     return (status in (400, 422) or status >= 500) and _CONTEXT.search(detail.message) is not None
 
@@ -134,13 +135,13 @@ def _number(text: str) -> int:
 
 
 def malformed(body: bytes, why: str) -> Fault:
-    """An answer that cannot be read: HTML, half a JSON, another protocol. Another attempt may meet a healthier gateway."""
-    shown = readable(body)
-    return Fault("server", f"{why}: {shown}" if shown else why, raw=body.decode("utf-8", "replace")[:2000] or None)
+    """The Fault for a reply that does not parse: HTML, half a JSON, another protocol. A retry may reach a healthy gateway."""
+    excerpt = readable(body)
+    return Fault("server", f"{why}: {excerpt}" if excerpt else why, raw=body.decode("utf-8", "replace")[:2000] or None)
 
 
 def readable(body: bytes) -> str:
-    """The readable words of an HTML page or a text, on one line, cut short."""
+    """The text of an HTML page or a plain body, on one line, cut short."""
     text = body[:20_000].decode("utf-8", "replace")
     if "<" in text:
         text = unescape(_TAG.sub(" ", text))

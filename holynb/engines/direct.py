@@ -1,7 +1,7 @@
-"""HTTP/1.1 over asyncio and httptools, as one httpx transport: no queue, no locks, one connection a request. Knows no proxy.
+"""HTTP/1.1 over asyncio and httptools, as one httpx transport: no queue, no locks, one connection per request. Knows no proxy.
 
-RFC 9112. A connection serves one request at a time and again only after its answer was read to the end; the scheduler bounds how many
-there are. httptools is Node's parser; what it leaves open is done here: answers that end with the connection, 1xx, flow control.
+RFC 9112. A connection serves one request at a time, and is reused only after its response was read to the end; the scheduler bounds their
+number. httptools is Node's parser; the rest is done here: responses that end with the connection, 1xx, flow control.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import httpx
 
 __all__ = ["DirectTransport"]
 
-#: More than this unread, and the connection is not read from until somebody takes it.
-HIGH_WATER = 2**18
-#: The most that headers may come to, in bytes.
-LONGEST_HEADERS = 2**16
+#: Unread bytes from which on the connection is not read until they are taken.
+HIGH_WATER_BYTES = 2**18
+#: Limit for all headers of a response.
+MAX_HEADER_BYTES = 2**16
 
 Key = tuple[str, str, int]
 Pairs = list[tuple[bytes, bytes]]
@@ -40,43 +40,43 @@ class DirectTransport(httpx.AsyncBaseTransport):
         """Send, and return once the headers are there. Raises httpx.ConnectTimeout, ConnectError, RemoteProtocolError, ReadError."""
         body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else cast("AsyncIterable[bytes]", request.stream)
         seconds = request.extensions.get("timeout", {}).get("connect")
-        status, headers, stream = await self.ask(request.method, request.url, request.headers.raw, body, seconds)
+        status, headers, stream = await self.send_raw(request.method, request.url, request.headers.raw, body, seconds)
         return httpx.Response(status, headers=headers, stream=stream)
 
-    async def ask(
+    async def send_raw(
         self, method: str, url: httpx.URL, headers: Pairs, body: bytes | AsyncIterable[bytes], seconds: float | None
     ) -> tuple[int, Pairs, _Body]:
-        """The same without httpx's objects around it, whose making costs as much as the sending: status, headers, body.
+        """The same without httpx's objects, whose construction costs as much as sending. Returns status, headers, body.
 
-        `headers` name the host and how long the body is.
+        `headers` must include host and the length of the body.
         """
         key = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
         connection = self._take(key) or await self._connect(key, seconds)
         try:
             await connection.write(method, url.raw_path, headers, body)
-            await connection.headers_there()
+            await connection.wait_for_headers()
         except BaseException:
             connection.abort()
             raise
-        said, connection.headers = connection.headers, []  # the answer's own; what a server told back does not outlive it here
-        return connection.status, said, _Body(connection, self, key)
+        response_headers, connection.headers = connection.headers, []  # moved: an idle connection must not keep a key that a server echoed
+        return connection.status, response_headers, _Body(connection, self, key)
 
     async def aclose(self) -> None:
         """Close every connection, idle or not."""
         for connection in list(self._all):
             connection.abort()
         self._idle.clear()
-        await asyncio.sleep(0)  # lets the transports hear of it
+        await asyncio.sleep(0)  # lets the transports run their callbacks
 
     def give_back(self, key: Key, connection: _Connection) -> None:
-        """A connection whose answer was read to its end; others are closed."""
+        """Keep a connection whose response was read to its end; close any other."""
         if connection.reusable():
             self._idle.setdefault(key, deque()).append((connection, time.monotonic()))
         else:
             connection.abort()
 
     def _take(self, key: Key) -> _Connection | None:
-        """The connection that was used last, if it still stands; those idle for too long are closed on the way."""
+        """The most recently used open connection, if any. Closes those that were idle for too long."""
         idle = self._idle.get(key)
         oldest = time.monotonic() - self._keepalive
         while idle and idle[0][1] < oldest:
@@ -95,12 +95,12 @@ class DirectTransport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(seconds):
                 if self._uds:
-                    _, made = await loop.create_unix_connection(lambda: _Connection(self._all), self._uds)
+                    _, connection = await loop.create_unix_connection(lambda: _Connection(self._all), self._uds)
                 else:
                     name = host if context else None
-                    # One address needs no race; asyncio's, given up in the moment it is won, leaves its socket open (Python 3.11).
+                    # One address needs no race; asyncio's, cancelled in the moment it is won, leaks its socket (Python 3.11).
                     race = None if _is_address(host) else 0.25
-                    _, made = await loop.create_connection(
+                    _, connection = await loop.create_connection(
                         lambda: _Connection(self._all), host, port, ssl=context, server_hostname=name, happy_eyeballs_delay=race
                     )
         except TimeoutError as exc:
@@ -109,7 +109,7 @@ class DirectTransport(httpx.AsyncBaseTransport):
             raise
         except OSError as exc:
             raise httpx.ConnectError(str(exc)) from exc
-        return made
+        return connection
 
 
 def _is_address(host: str) -> bool:
@@ -123,8 +123,8 @@ def _is_address(host: str) -> bool:
 class _Connection(asyncio.Protocol):
     """One socket and its parser. The parser calls the `on_` methods."""
 
-    def __init__(self, register: set[_Connection]) -> None:
-        self._register = register
+    def __init__(self, connections: set[_Connection]) -> None:
+        self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
@@ -133,16 +133,16 @@ class _Connection(asyncio.Protocol):
         self.reset()
 
     def reset(self) -> None:
-        """Ready for the next request."""
+        """Prepare for the next request."""
         self.parser = httptools.HttpResponseParser(self)
         self.status, self.headers = 0, cast("Pairs", [])
         self._chunks: deque[bytes] = deque()
         self._unread = self._header_size = 0
-        self._begun = self.ended = self._keep = self._paused = self._until_close = False
+        self._headers_complete = self.ended = self._keep_alive = self._paused = self._until_close = False
         self._error: Exception | None = None
 
     def reusable(self) -> bool:
-        return self.ended and not self.closed and not self._until_close and not self._chunks and self._keep
+        return self.ended and not self.closed and not self._until_close and not self._chunks and self._keep_alive
 
     def abort(self) -> None:
         if self._transport is not None and not self.closed:
@@ -150,7 +150,7 @@ class _Connection(asyncio.Protocol):
 
     # -- out -----------------------------------------------------------------------------------------------------------
     async def write(self, method: str, target: bytes, headers: Pairs, body: bytes | AsyncIterable[bytes]) -> None:
-        transport = self._open()
+        transport = self._open_transport()
         lines = [method.encode("ascii"), b" ", target, b" HTTP/1.1\r\n"]
         for name, value in headers:
             lines += (name, b": ", value, b"\r\n")
@@ -162,16 +162,16 @@ class _Connection(asyncio.Protocol):
         transport.write(b"".join(lines))
         async for piece in body:
             await self._writable.wait()
-            self._open().write(piece)
+            self._open_transport().write(piece)
 
-    def _open(self) -> asyncio.Transport:
+    def _open_transport(self) -> asyncio.Transport:
         if self._transport is None or self.closed:
             raise httpx.RemoteProtocolError("Server disconnected without sending a response.") from self._error
         return self._transport
 
     # -- in ------------------------------------------------------------------------------------------------------------
-    async def headers_there(self) -> None:
-        while not self._begun:
+    async def wait_for_headers(self) -> None:
+        while not self._headers_complete:
             if self._error is not None:
                 raise self._error
             if self.closed:
@@ -210,29 +210,29 @@ class _Connection(asyncio.Protocol):
     # -- asyncio's side ------------------------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._register.add(self)
+        self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as exc:
-            if not self.ended:  # after the end it is noise, and the connection is not used again
+            if not self.ended:  # after the end it is noise; the connection is not reused
                 self._error = httpx.RemoteProtocolError(str(exc) or type(exc).__name__)
             self._until_close = True
             self.abort()
         self._wake()
 
     def eof_received(self) -> bool:
-        if self._begun and self._until_close:
+        if self._headers_complete and self._until_close:
             self.ended = True
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._register.discard(self)
+        self._connections.discard(self)
         if exc is not None and self._error is None and not self.ended:
             self._error = httpx.ReadError(str(exc) or type(exc).__name__)
-        elif exc is None and self._begun and self._until_close and self._error is None:
+        elif exc is None and self._headers_complete and self._until_close and self._error is None:
             self.ended = True
         self._writable.set()
         self._wake()
@@ -246,34 +246,34 @@ class _Connection(asyncio.Protocol):
     # -- the parser's side ---------------------------------------------------------------------------------------------
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_size += len(name) + len(value)
-        if self._header_size > LONGEST_HEADERS:
-            raise httptools.HttpParserError(f"more than {LONGEST_HEADERS:,} bytes of headers")
+        if self._header_size > MAX_HEADER_BYTES:
+            raise httptools.HttpParserError(f"more than {MAX_HEADER_BYTES:,} bytes of headers")
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()
         if 100 <= status < 200:
-            self.headers, self._header_size = [], 0  # a word on the way; the answer follows
+            self.headers, self._header_size = [], 0  # informational; the response follows
             return
-        said = dict(self.headers)
-        sized = b"content-length" in said or b"chunked" in said.get(b"transfer-encoding", b"").lower() or status in (204, 304)
-        self.status, self._begun, self._until_close = status, True, not sized
+        headers = dict(self.headers)
+        has_length = b"content-length" in headers or b"chunked" in headers.get(b"transfer-encoding", b"").lower() or status in (204, 304)
+        self.status, self._headers_complete, self._until_close = status, True, not has_length
 
     def on_body(self, body: bytes) -> None:
         self._chunks.append(body)
         self._unread += len(body)
-        if self._unread > HIGH_WATER and not self._paused and self._transport is not None:
+        if self._unread > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self._begun:
+        if self._headers_complete:
             self.ended = True
-            self._keep = self.parser.should_keep_alive()  # the parser forgets it afterwards
+            self._keep_alive = self.parser.should_keep_alive()  # the parser forgets it afterwards
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of one answer. Closing it gives the connection back, or closes it where something was left unread."""
+    """The body of one response. Closing it gives the connection back, or closes it where something was left unread."""
 
     def __init__(self, connection: _Connection, transport: DirectTransport, key: Key) -> None:
         self._connection: _Connection | None = connection

@@ -1,4 +1,4 @@
-"""What the environment says of going out: proxies and certificates. A transport called directly reads neither by itself. Opens nothing."""
+"""Proxies and certificates from the environment, which a transport called directly does not read. Opens no socket."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def proxy_for(url: str) -> str | None:
 
 
 def named_certificates() -> tuple[str | None, str | None, float]:
-    """SSL_CERT_FILE, SSL_CERT_DIR, and when they changed, so that a corrected file is read again."""
+    """SSL_CERT_FILE, SSL_CERT_DIR, and their modification time, so that a corrected file is read again. Raises Fault."""
     file, folder = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
-    named = file or folder
+    path = file or folder
     try:
-        return file, folder, Path(named).stat().st_mtime if named else 0.0
+        return file, folder, Path(path).stat().st_mtime if path else 0.0
     except OSError as exc:
         name = "SSL_CERT_FILE" if file else "SSL_CERT_DIR"
-        raise Fault("connection", f"{name} names {named}, which cannot be read: {exc.strerror}.", retry=False, stops=True) from exc
+        raise Fault("connection", f"{name} names {path}, which cannot be read: {exc.strerror}.", retry=False, stops=True) from exc
 
 
 @lru_cache(maxsize=4)
-def certificates(file: str | None, folder: str | None, changed: float) -> ssl.SSLContext:  # noqa: ARG001 - part of what is remembered
-    """The certificates to trust: those named, else certifi's."""
+def certificates(file: str | None, folder: str | None, changed: float) -> ssl.SSLContext:  # noqa: ARG001 - part of the cache's key
+    """The certificates to trust: those named, else certifi's. Raises Fault."""
     import certifi
 
     try:
         return ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
     except (OSError, ssl.SSLError) as exc:
-        named = f"SSL_CERT_FILE names {file}" if file else f"SSL_CERT_DIR names {folder}"
-        raise Fault("connection", f"{named}, which holds no certificates.", retry=False, stops=True) from exc
+        source = f"SSL_CERT_FILE names {file}" if file else f"SSL_CERT_DIR names {folder}"
+        raise Fault("connection", f"{source}, which holds no certificates.", retry=False, stops=True) from exc
 
 
 @lru_cache(maxsize=1)
 def no_certificates() -> ssl.SSLContext:
-    """Trusts nobody; for transports that never open a TLS connection but insist on a context."""
+    """A context without certificates, for transports that never open a TLS connection but require one."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,7 +1,7 @@
 """The Gemini wire: generateContent and streamGenerateContent. Pure but for the class.
 
-Its own ways: a bad key is a 400, thought tokens are billed as output but not counted among the candidates', a blocked prompt is a 200
-without candidates, waiting is told in the body, and the same words are used for a minute's quota and for an empty purse.
+Particulars: a bad key is a 400, thought tokens are billed as output but not counted among the candidates', a blocked prompt is a 200
+without candidates, the retry delay is in the body, and a minute's quota and an exhausted credit have the same message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from holynb.engines import codec, openai, quotas
-from holynb.engines.answer import StreamReader, checked
+from holynb.engines.answer import StreamReader, ensure_usable
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
@@ -38,8 +38,8 @@ FINISH: Mapping[str, str] = {
     **dict.fromkeys(_FAILED, "error"),
 }
 
-#: What `-p` names at the top of the request; everything else belongs to generationConfig.
-TOP = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "serviceTier", "modelArmorConfig")
+#: Parameters (`-p`) at the top of the request; any other belongs to generationConfig.
+TOP_LEVEL_FIELDS = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "serviceTier", "modelArmorConfig")
 
 
 class Gemini(Hosted):
@@ -61,11 +61,11 @@ def url(endpoint: Endpoint, request: Request) -> str:
 
 
 def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
-    said = openai.headers(endpoint, None)
-    return said if secret is None else said | {"x-goog-api-key": secret.reveal()}
+    headers = openai.headers(endpoint, None)
+    return headers if secret is None else headers | {"x-goog-api-key": secret.reveal()}
 
 
-def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:  # noqa: ARG001 - as every wire is asked
+def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:  # noqa: ARG001 - as every wire is asked
     """The request's JSON."""
     s = request.sampling
     turns = [
@@ -73,24 +73,24 @@ def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:  # no
         for m in request.messages
         if m.role != "system"
     ]
-    said: dict[str, Any] = {"contents": turns}
+    payload: dict[str, Any] = {"contents": turns}
     if system := [{"text": m.content} for m in request.messages if m.role == "system"]:
-        said["systemInstruction"] = {"parts": system}
-    plain = {
+        payload["systemInstruction"] = {"parts": system}
+    optional = {
         "maxOutputTokens": s.max_tokens,
         "temperature": s.temperature,
         "topP": s.top_p,
         "seed": s.seed,
         "stopSequences": list(s.stop) or None,
     }
-    config: dict[str, Any] = {name: value for name, value in plain.items() if value is not None}
+    config: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
     if request.schema is not None:
         config |= {"responseMimeType": "application/json", "responseJsonSchema": request.schema}
     for name, value in s.extra.items():
-        (said if name in TOP else config)[name] = value
+        (payload if name in TOP_LEVEL_FIELDS else config)[name] = value
     if config:
-        said["generationConfig"] = config
-    return said
+        payload["generationConfig"] = config
+    return payload
 
 
 # -- in ------------------------------------------------------------------------------------------------------------------
@@ -99,16 +99,16 @@ def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:  # no
 def read(value: Any) -> Completion:
     """A whole answer. Raises Fault."""
     answer = Generated()
-    text = answer.take("message", value)
+    text = answer.on_event("message", value)
     if answer.finish_reason is None:
         raise malformed(codec.dumps(value), "200, but the answer has no candidates")
-    return checked(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
+    return ensure_usable(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
 
 
 class Generated(StreamReader):
-    """The fold of a stream of GenerateContentResponse. There is no last word: the finish reason comes with the last text."""
+    """The reader of a stream of GenerateContentResponse. It has no end marker: the finish reason comes with the last text."""
 
-    def take(self, name: str, chunk: Any) -> str | None:
+    def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
         if not isinstance(chunk, Mapping):
             raise malformed(codec.dumps(chunk), "the server answered with something that is no part of an answer")
@@ -141,12 +141,12 @@ def _text(content: Any) -> str | None:
     return "".join(texts) if texts else "" if parts else None
 
 
-def usage(said: Any) -> Usage:
-    """Counts. Thoughts are billed as output; what tools put into the prompt, as input."""
-    if not isinstance(said, Mapping):
+def usage(counts: Any) -> Usage:
+    """Token counts. Thoughts are billed as output; what tools put into the prompt, as input."""
+    if not isinstance(counts, Mapping):
         return Usage()
     prompt, tools, out, thoughts, cached = (
-        openai.count(said.get(k))
+        openai.count(counts.get(k))
         for k in ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount")
     )
     both = None if out is None and thoughts is None else (out or 0) + (thoughts or 0)
@@ -171,7 +171,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
 
 
 def _detail(value: Mapping[str, Any]) -> tuple[int | None, ErrorDetail, list[Mapping[str, Any]]]:
-    """Status, words and details. The status' name is the type; a reason among the details (API_KEY_INVALID) is the code."""
+    """Status, error and details. The name of the status is the type; a reason among the details (API_KEY_INVALID) is the code."""
     error = value.get("error")
     error = error if isinstance(error, Mapping) else {"message": error}
     listed = error.get("details")
@@ -179,7 +179,7 @@ def _detail(value: Mapping[str, Any]) -> tuple[int | None, ErrorDetail, list[Map
     message, name, number = error.get("message"), error.get("status"), error.get("code")
     words, kind = message if isinstance(message, str) else "", name if isinstance(name, str) else ""
     code = next((str(d["reason"]) for d in details if d.get("reason")), "")
-    if kind == "RESOURCE_EXHAUSTED" and _never(words, details):
+    if kind == "RESOURCE_EXHAUSTED" and _is_exhausted(words, details):
         code = "insufficient_quota"
     if kind == "FAILED_PRECONDITION" and "billing" in words.lower():
         code = "billing_error"
@@ -187,10 +187,10 @@ def _detail(value: Mapping[str, Any]) -> tuple[int | None, ErrorDetail, list[Map
     return status, ErrorDetail(words, code, kind), details
 
 
-def _never(words: str, details: list[Mapping[str, Any]]) -> bool:
-    """Whether a quota is of no use today: it is 0, or a day's and nothing says when it comes back."""
-    told = any("retryDelay" in d for d in details) or quotas.retry_in_words(words) is not None
-    return "limit: 0" in words or (not told and any("PerDay" in str(v.get("quotaId", "")) for v in _violations(details)))
+def _is_exhausted(words: str, details: list[Mapping[str, Any]]) -> bool:
+    """Whether a quota is unusable today: it is 0, or a daily one without a retry delay."""
+    has_delay = any("retryDelay" in d for d in details) or quotas.retry_in_words(words) is not None
+    return "limit: 0" in words or (not has_delay and any("PerDay" in str(v.get("quotaId", "")) for v in _violations(details)))
 
 
 def _violations(details: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -200,7 +200,7 @@ def _violations(details: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
 
 
 def no_limits(headers: Mapping[str, str]) -> Limits | None:  # noqa: ARG001 - as every wire is asked
-    """This server says nothing of quotas in its headers."""
+    """None: this server sends no quota headers."""
     return None
 
 

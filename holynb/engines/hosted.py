@@ -1,7 +1,7 @@
-"""An engine for a server on the network: one request, one conversation over HTTP, one answer or one Fault. Knows no wire's JSON.
+"""An engine for a server on the network: one request, one HTTP exchange, one answer or one Fault. Knows no wire's JSON.
 
-A wire is a table of pure functions (`Wire`); this module does for all of them what is not pure: connections, streams that are read to
-their end so that the connection serves the next request, keys that stay out of every message, and parameters a model turned out not to take.
+A wire is a table of pure functions (`Wire`); this module does what is not pure for all of them: connections, streams that are read to their
+end so that the connection is reused, keys that stay out of every message, and parameters that a model turned out not to take.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Sec
 
 __all__ = ["Hosted", "Traits", "Wire", "encoded"]
 
-#: Seconds that a finished stream may take to end. Breaking it off costs the connection, and against https a handshake for the next answer.
-TAIL_S = 2.0
+#: Longest wait for the end of a finished stream. Breaking it off costs the connection, and with https a handshake for the next request.
+DRAIN_S = 2.0
 
-#: What a model at an address was found to take or not to take, as words of its wire.
+#: What a model at an address was found to accept or refuse, in terms of its wire.
 Traits = frozenset[str]
 
-#: (base URL, model) → what it taught us. Written by the io loop; a refusal teaches once per session, not once per row.
-_learned: dict[tuple[str, str], Traits] = {}
+#: (base URL, model) → its traits. Written by the io loop; a refusal is learned once per session, not once per row.
+_traits_by_model: dict[tuple[str, str], Traits] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """How one protocol is spoken. All pure: the same arguments, the same result.
+    """One protocol as pure functions.
 
     read:     the JSON of a whole answer → Completion. Raises Fault.
-    answer:   a fold for one stream.
+    answer:   a new reader for one stream.
     classify: status (not 200), headers, body → Fault.
-    learn:    traits and the Fault of a refused request → traits that may be taken; the same where nothing was learned.
+    adapt:    traits and the Fault of a refused request → traits for the next one; the same where the fault says nothing about them.
     streams:  the content types that `answer` reads.
     """
 
@@ -50,12 +50,12 @@ class Wire:
     classify: Callable[[int, Mapping[str, str], bytes], Fault]
     limits: Callable[[Mapping[str, str]], Limits | None]
     traits: Callable[[Endpoint], Traits] = lambda endpoint: frozenset()
-    learn: Callable[[Traits, Fault], Traits] = lambda traits, fault: traits
+    adapt: Callable[[Traits, Fault], Traits] = lambda traits, fault: traits
     streams: tuple[str, ...] = ("text/event-stream",)
 
 
 class Hosted:
-    """One endpoint over one wire. Owned by the io loop; raises Fault alone, named and masked."""
+    """One endpoint over one wire. Owned by the io loop. Raises only Fault, with the endpoint named and the key masked."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None], wire: Wire) -> None:
         self.endpoint = endpoint
@@ -63,13 +63,13 @@ class Hosted:
         self._wire = wire
         self._client: http.Client | None = None
         self._secret: Secret | None = None
-        self._headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
+        self._cached_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
 
     async def ready(self, notice: Callable[[str], None]) -> None:
         """Nothing to prepare: the first request opens the first connection."""
 
     async def aclose(self) -> None:
-        """Give the connections back. The engine may be used again."""
+        """Give the connections back. The engine can be used again."""
         client, self._client = self._client, None
         if client is not None:
             await http.give_back(client)
@@ -93,16 +93,16 @@ class Hosted:
                     await _drain(reply, answer)
                     completion = answer.end()
                 else:
-                    completion = self._whole(await reply.read())
+                    completion = self._parse_whole(await reply.read())
             finally:
                 await reply.aclose()
         except Fault as fault:
             if answer is not None and fault.usage is None and answer.usage != type(answer.usage)():
                 fault.usage = answer.usage
-            self._learn(fault, traits)
-            self._tell(fault, secret)
+            self._adapt(fault, traits)
+            self._describe(fault, secret)
             raise fault from None
-        yield Done(completion if secret is None else _without(completion, secret), limits)
+        yield Done(completion if secret is None else _without_key(completion, secret), limits)
 
     # -- out -----------------------------------------------------------------------------------------------------------
     async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
@@ -110,20 +110,20 @@ class Hosted:
         body = codec.dumps(self._wire.body(request, traits))
         if self._client is None:
             self._client = http.borrow(url)
-        return await self._client.send("POST", url, await self._head(url, body, secret), body, connect=timeouts.connect)
+        return await self._client.send("POST", url, await self._request_headers(url, body, secret), body, connect=timeouts.connect)
 
     def _url(self, request: Request) -> str:
         return self._wire.url(self.endpoint, request)
 
-    async def _head(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:  # noqa: ARG002 - signed by some wires
-        """The headers, encoded once for a key. Kept inside a function: nothing that looks at an engine's fields shows them."""
-        if self._headers is None or secret is not self._secret:
-            made = encoded(self._wire.headers(self.endpoint, secret))
-            self._headers, self._secret = lambda: made, secret
-        return self._headers()
+    async def _request_headers(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:  # noqa: ARG002 - signed by some wires
+        """The headers, encoded once per key. Cached in a closure, so that a dump of the engine's fields does not show the key."""
+        if self._cached_headers is None or secret is not self._secret:
+            headers = encoded(self._wire.headers(self.endpoint, secret))
+            self._cached_headers, self._secret = lambda: headers, secret
+        return self._cached_headers()
 
     # -- in ------------------------------------------------------------------------------------------------------------
-    def _whole(self, body: bytes) -> Completion:
+    def _parse_whole(self, body: bytes) -> Completion:
         try:
             value = codec.loads(body)
         except ValueError as exc:
@@ -131,26 +131,26 @@ class Hosted:
             raise malformed(body, f"200, but with {what}") from exc
         return self._wire.read(value)
 
-    # -- what a refusal teaches ----------------------------------------------------------------------------------------
+    # -- traits --------------------------------------------------------------------------------------------------------
     def _traits(self) -> Traits:
-        found = _learned.get((self.endpoint.base_url, self.endpoint.route.model))
-        return self._wire.traits(self.endpoint) if found is None else found
+        traits = _traits_by_model.get((self.endpoint.base_url, self.endpoint.route.model))
+        return self._wire.traits(self.endpoint) if traits is None else traits
 
-    def _learn(self, fault: Fault, used: Traits) -> None:
-        """Where the request was refused for how it was written, write it otherwise the next time, and say that there may be one."""
+    def _adapt(self, fault: Fault, used: Traits) -> None:
+        """After a refusal that changes the traits, mark the fault as retryable at once: the next request is written differently."""
         if fault.kind != "bad_request":
             return
-        now = self._traits()
-        if now == used:
-            # Requests that were under way together are all refused; the first of them teaches.
-            now = _learned[self.endpoint.base_url, self.endpoint.route.model] = self._wire.learn(used, fault)
-        if now != used:
+        current = self._traits()
+        if current == used:
+            # Requests in flight together are all refused; only the first changes the traits.
+            current = _traits_by_model[self.endpoint.base_url, self.endpoint.route.model] = self._wire.adapt(used, fault)
+        if current != used:
             fault.retry, fault.wait = True, 0.0
 
-    # -- words ---------------------------------------------------------------------------------------------------------
-    def _tell(self, fault: Fault, secret: Secret | None) -> None:
-        """Name the endpoint, say what to do next, and take the key out of everything."""
-        message = _named(fault, self.endpoint, keyed=secret is not None)
+    # -- messages ------------------------------------------------------------------------------------------------------
+    def _describe(self, fault: Fault, secret: Secret | None) -> None:
+        """Add the endpoint and what to do next to the fault's message, and mask the key."""
+        message = _with_advice(fault, self.endpoint, keyed=secret is not None)
         if secret is not None:
             message = secret.mask(message)
             fault.raw = secret.mask(fault.raw) if fault.raw is not None else None
@@ -158,23 +158,23 @@ class Hosted:
 
 
 async def _drain(reply: http.Reply, answer: StreamReader) -> None:
-    """Read a finished stream to its end, so that its connection can serve again; the usage may still come."""
+    """Read a finished stream to its end, so that its connection is reused; the usage may still come."""
     try:
-        async with asyncio.timeout(TAIL_S):
-            while data := await _rest(reply):
+        async with asyncio.timeout(DRAIN_S):
+            while data := await _next_chunk(reply):
                 answer.feed(data)
     except TimeoutError:
         pass  # the answer is whole; only the connection is lost
 
 
-async def _rest(reply: http.Reply) -> bytes:
+async def _next_chunk(reply: http.Reply) -> bytes:
     try:
         return await reply.chunk()
     except Fault:
-        return b""  # broken after the last word of the answer
+        return b""  # broken after the end of the answer
 
 
-def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
+def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
     provider, words = endpoint.route.provider, fault.message
     if fault.kind == "connection" or (fault.status is None and fault.kind == "timeout"):
         return words
@@ -189,26 +189,26 @@ def _named(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
     if fault.kind == "quota":
         return f"{provider} says that the credit is used up ({words}). No attempt more was made."
     if fault.kind == "not_found":
-        return f"{endpoint.base_url} has no model {endpoint.route.model}, or is not the right address ({words}).{_near(endpoint)}"
+        return f"{endpoint.base_url} has no model {endpoint.route.model}, or is not the right address ({words}).{_suggestion(endpoint)}"
     return f"{provider} answered {words}"
 
 
-def _near(endpoint: Endpoint) -> str:
-    """What may be meant: the address with its version, or another model."""
+def _suggestion(endpoint: Endpoint) -> str:
+    """What may be meant instead: the address with its version, or another model."""
     if endpoint.wire == "openai" and urlsplit(endpoint.base_url).path in ("", "/"):
         return f" Is it {endpoint.base_url}/v1?"
     try:
         return suggest.model(endpoint.route, settings.providers(), refused=True)
-    except BadSetting:  # a file that was changed while the run goes on
+    except BadSetting:  # the file was changed during the run
         return ""
 
 
-def _without(said: Completion, secret: Secret) -> Completion:
-    """The answer as it is; without the key, where a server tells it back."""
-    text, model = secret.mask_answer(said.text), said.model and secret.mask_answer(said.model)
-    return said if text is said.text and model is said.model else replace(said, text=text, model=model)
+def _without_key(completion: Completion, secret: Secret) -> Completion:
+    """The answer with the key masked, where a server echoes it."""
+    text, model = secret.mask_answer(completion.text), completion.model and secret.mask_answer(completion.model)
+    return completion if text is completion.text and model is completion.model else replace(completion, text=text, model=model)
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Headers as they go out."""
+    """Headers as sent."""
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

@@ -1,10 +1,9 @@
 """HTTP: one request out, one reply in. With `direct`, the only import of httpx; knows no wire, no key and no retry.
 
-httpx is the vocabulary, not the way: its own connection pool walks every connection for every request (encode/httpx#3215), so requests
-go straight to a transport of ours (`direct`), under httpx's types, and through a proxy to httpx-aiohttp's. HOLYNB_HTTP=aiohttp or httpx
-selects those for everything. A transport called directly skips what httpx.AsyncClient does around it, so that is done here: proxies and
-certificates of the environment, no redirects, decompression.
-Whatever goes wrong becomes one `errors.Fault`, here and nowhere else. Lives on the io loop.
+httpx gives the types, not the client: its connection pool walks every connection for every request (encode/httpx#3215), so requests go
+straight to our own transport (`direct`), and through a proxy to httpx-aiohttp's. HOLYNB_HTTP=aiohttp or httpx selects those for everything.
+A transport called directly skips what httpx.AsyncClient adds, so that is done here: proxies and certificates of the environment, no
+redirects, decompression. Every failure becomes one `errors.Fault` here and nowhere else. Lives on the io loop.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from holynb.engines import mishaps
+from holynb.engines import transport_errors
 from holynb.engines.environment import certificates, named_certificates, no_certificates, proxy_for
 from holynb.errors import Fault
 
@@ -27,22 +26,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Client", "Reply", "borrow", "give_back"]
 
-#: Headers as they go out: lower case, Latin-1.
+#: Headers as sent: lower case, Latin-1.
 Headers = Iterable[tuple[bytes, bytes]]
 
-#: The longest body that is read whole.
-LONGEST_BODY = 64 * 2**20
-#: Idle connections close before the servers' own habit (Node and uvicorn: 5 s), or a request meets a connection that is being closed.
+#: Limit for a body that is read whole.
+MAX_BODY_BYTES = 64 * 2**20
+#: Idle connections close before servers close them (Node and uvicorn: 5 s); else a request may be sent on one that is being closed.
 KEEPALIVE_S = 4.0
-#: From here on a body goes out in pieces: aiohttp warns that one piece would hold up the loop.
-LARGE_BODY = 2**20
-PIECE = 2**16
+#: From this size on a body is sent in chunks: aiohttp warns that a large one would block the loop.
+CHUNK_FROM_BYTES = 2**20
+CHUNK_BYTES = 2**16
 #: Response headers longer than aiohttp's default of 8,190 bytes are seen behind some gateways.
-LONGEST_HEADER = 64 * 2**10
+MAX_HEADER_BYTES = 64 * 2**10
 
 
 class Reply:
-    """What a server answers. Read it whole or in chunks, then `aclose`; a connection is used again only if its body was read to the end."""
+    """A server's reply. Read it whole or in chunks, then `aclose`; its connection is reused only if the body was read to the end."""
 
     __slots__ = ("_body", "_host", "_raw", "_source", "headers", "status")
 
@@ -56,29 +55,29 @@ class Reply:
     async def chunk(self) -> bytes:
         """The next piece of the body, decompressed; empty at its end. Raises Fault (truncated)."""
         if self._source is None:
-            packed = self.headers.get("content-encoding", "identity") != "identity"
-            self._source = aiter(_unpacked(self.status, self._raw, self._body) if packed else self._body)
+            compressed = self.headers.get("content-encoding", "identity") != "identity"
+            self._source = aiter(_decompressed(self.status, self._raw, self._body) if compressed else self._body)
         try:
             async for piece in self._source:
                 if piece:
                     return bytes(piece)
         except Exception as exc:
-            raise mishaps.reading(exc, self._host) from exc
+            raise transport_errors.read_fault(exc, self._host) from exc
         return b""
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises Fault (truncated)."""
+        """The body as it arrives. Raises Fault (truncated)."""
         while piece := await self.chunk():
             yield piece
 
-    async def read(self, longest: int = LONGEST_BODY) -> bytes:
-        """The whole body. Raises Fault: truncated, or server where it is longer than `longest` bytes."""
+    async def read(self, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+        """The whole body. Raises Fault: truncated, or server where it is longer than `max_bytes`."""
         parts: list[bytes] = []
         size = 0
         while piece := await self.chunk():
             size += len(piece)
-            if size > longest:
-                raise Fault("server", f"{self._host} answered more than {longest / 2**20:,.0f} MiB, which no model writes.", retry=False)
+            if size > max_bytes:
+                raise Fault("server", f"{self._host} answered more than {max_bytes / 2**20:,.0f} MiB, which no model writes.", retry=False)
             parts.append(piece)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -89,8 +88,8 @@ class Reply:
                 await self._source.aclose()
             await self._body.aclose()
         except Exception as exc:
-            # httpx closes its stream through the same translation as it reads; a failure to close costs nobody an answer.
-            if not mishaps.of_transport(exc):
+            # httpx translates errors on closing as it does on reading; a failure to close loses no answer.
+            if not transport_errors.is_transport_error(exc):
                 raise
 
 
@@ -115,25 +114,27 @@ class Client:
         try:
             if address is None:
                 address = self._addresses[url] = _address(url)
-            reply = await self._ask(method, address, list(headers), body, connect)
+            reply = await self._exchange(method, address, list(headers), body, connect)
         except Exception as exc:
-            raise mishaps.asking(exc, _host(url), connect, self._proxy) from exc
+            raise transport_errors.request_fault(exc, _host(url), connect, self._proxy) from exc
         if 300 <= reply.status < 400:
             await reply.aclose()
-            raise mishaps.redirected(url, reply.status, reply.headers.get("location", ""))
+            raise transport_errors.redirect_fault(url, reply.status, reply.headers.get("location", ""))
         return reply
 
-    async def _ask(self, method: str, address: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes | None, connect: float) -> Reply:
+    async def _exchange(
+        self, method: str, address: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes | None, connect: float
+    ) -> Reply:
         transport = self._transport(address.scheme)
-        small = body is None or len(body) < LARGE_BODY
-        if small and hasattr(transport, "ask"):
+        small = body is None or len(body) < CHUNK_FROM_BYTES
+        if small and hasattr(transport, "send_raw"):
             size = [] if body is None else [(b"content-length", b"%d" % len(body))]
             host = [(b"host", address.netloc), *headers, *size]
-            status, raw, stream = await transport.ask(method, address, host, body or b"", connect)
+            status, raw, stream = await transport.send_raw(method, address, host, body or b"", connect)
             return Reply(status, raw, stream, address.host)
         timeout = {"connect": connect, "pool": connect, "read": None, "write": None}
-        head, content = (headers, body) if small or body is None else _in_pieces(headers, body)
-        request = _request(method, address, list(head), content, {"timeout": timeout})
+        headers_out, content = (headers, body) if small or body is None else _in_chunks(headers, body)
+        request = _request(method, address, list(headers_out), content, {"timeout": timeout})
         response = await transport.handle_async_request(request)
         return Reply(response.status_code, response.headers.raw, response.stream, address.host)
 
@@ -145,16 +146,16 @@ class Client:
             await transport.aclose()
 
     def _transport(self, scheme: str) -> httpx.AsyncBaseTransport:
-        """Made at the first request: a context of certificates takes tens of milliseconds, and plain http needs none."""
-        found = self._transports.get(scheme)
-        if found is None:
+        """Created at the first request: an SSL context takes tens of milliseconds, and plain http needs none."""
+        transport = self._transports.get(scheme)
+        if transport is None:
             secure = scheme == "https" or (self._proxy or "").startswith("https:")
             context = certificates(*named_certificates()) if secure else no_certificates()
-            # The way of our own knows no proxy; aiohttp's does.
+            # Our own transport knows no proxy; aiohttp's does.
             flavor = "aiohttp" if self._flavor == "direct" and self._proxy else self._flavor
             make = {"direct": _direct, "aiohttp": _aiohttp, "httpx": _httpx}[flavor]
-            found = self._transports[scheme] = make(context, _proxy(self._proxy), self._uds)
-        return found
+            transport = self._transports[scheme] = make(context, _proxy(self._proxy), self._uds)
+        return transport
 
 
 # -- shared clients ------------------------------------------------------------------------------------------------------
@@ -164,7 +165,7 @@ _shared: dict[tuple[Any, ...], Client] = {}
 
 
 def borrow(url: str) -> Client:
-    """The client for this address, shared by everybody who goes through the same proxy. `give_back` closes it after the last one."""
+    """The client for this address, shared by all engines behind the same proxy. The last `give_back` closes it."""
     key = (asyncio.get_running_loop(), proxy_for(url), os.environ.get("HOLYNB_HTTP"))
     client = _shared.get(key)
     if client is None:
@@ -174,7 +175,7 @@ def borrow(url: str) -> Client:
 
 
 async def give_back(client: Client) -> None:
-    """Called once for each `borrow`."""
+    """Return a client. Call once for each `borrow`."""
     client.users -= 1
     if client.users <= 0:
         for key in [k for k, c in _shared.items() if c is client]:
@@ -197,7 +198,7 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
         )
     if parts.username is None:
         return httpx.Proxy(url)
-    # The credentials go as a header: aiohttp warns about its own way to pass them.
+    # The credentials are sent as a header: aiohttp warns about its own parameter for them.
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return httpx.Proxy(bare, headers={"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode("ascii")})
@@ -214,7 +215,7 @@ def _aiohttp(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None
     from httpx_aiohttp import AiohttpTransport
 
     def session() -> aiohttp.ClientSession:
-        # limit=0: the scheduler bounds what is in flight; a queue here would count against timeouts that are not its business.
+        # limit=0: the scheduler bounds what is in flight; time in a queue here would count against the request's timeouts.
         connector: aiohttp.BaseConnector
         if uds:
             connector = aiohttp.UnixConnector(path=uds, limit=0, keepalive_timeout=KEEPALIVE_S)
@@ -223,8 +224,8 @@ def _aiohttp(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
-            max_field_size=LONGEST_HEADER,
-            max_line_size=LONGEST_HEADER,
+            max_field_size=MAX_HEADER_BYTES,
+            max_line_size=MAX_HEADER_BYTES,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
 
@@ -234,13 +235,13 @@ def _aiohttp(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None
 def _httpx(context: ssl.SSLContext, proxy: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:
     import httpx
 
-    logging.getLogger("httpcore.http11").addFilter(_not_ours)  # the same function is added once
+    logging.getLogger("httpcore.http11").addFilter(_is_foreign_record)  # the same function is added once
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S)
     return httpx.AsyncHTTPTransport(verify=context, proxy=proxy, uds=uds, limits=limits, trust_env=False)
 
 
-def _not_ours(record: logging.LogRecord) -> bool:
-    """Whether somebody else's request is logged: httpcore logs whole headers of replies, and a server may tell the key back in one."""
+def _is_foreign_record(record: logging.LogRecord) -> bool:
+    """Whether a log record is about a request that is not ours: httpcore logs reply headers, in which a server may echo the key."""
     return not (record.threadName or "").startswith("holynb")
 
 
@@ -259,25 +260,25 @@ def _request(method: str, url: httpx.URL, headers: Any, content: Any, extensions
     return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
 
 
-def _unpacked(status: int, raw: Any, body: Any) -> AsyncIterator[bytes]:
-    """A compressed body as it was."""
+def _decompressed(status: int, raw: Any, body: Any) -> AsyncIterator[bytes]:
+    """The chunks of a compressed body, decompressed."""
     import httpx
 
     return httpx.Response(status, headers=list(raw), stream=body).aiter_bytes()
 
 
-def _in_pieces(headers: Headers, body: bytes) -> tuple[Headers, AsyncIterator[bytes]]:
-    """A large body, its length said beforehand: some servers take no chunked requests."""
+def _in_chunks(headers: Headers, body: bytes) -> tuple[Headers, AsyncIterator[bytes]]:
+    """A large body in chunks, with a content-length: some servers take no chunked transfer encoding."""
 
-    async def pieces() -> AsyncIterator[bytes]:
-        for start in range(0, len(body), PIECE):
-            yield body[start : start + PIECE]
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(body), CHUNK_BYTES):
+            yield body[start : start + CHUNK_BYTES]
 
-    return [*headers, (b"content-length", str(len(body)).encode())], pieces()
+    return [*headers, (b"content-length", str(len(body)).encode())], chunks()
 
 
 def _host(url: str) -> str:
-    """For messages: the host alone, since an address may hold a password."""
+    """The host alone, for messages: an address may hold a password."""
     try:
         return urlsplit(url).hostname or url
     except ValueError:

@@ -1,4 +1,4 @@
-"""Device time: each moment of a pool's devices is shared by the requests that are under way in it. Pure but for a clock; knows no pool."""
+"""Device time: the time of a pool's devices, divided among the requests in flight at each moment. Pure but for a clock; knows no pool."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """`devices` of one pool. The shares of all requests add up to the time in which any was under way, times the devices."""
+    """The device-seconds of one pool. The shares of all requests add up to the time with any in flight, times `devices`."""
 
     def __init__(self, devices: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.devices = devices
-        self.flying = 0
+        self.in_flight = 0
         self._clock = clock
-        self._each = 0.0
+        self._per_request_s = 0.0
         self._at = 0.0
 
     def begin(self) -> float:
-        """A request is under way. Returns what `end` wants to know of it."""
-        self._pass()
-        self.flying += 1
-        return self._each
+        """A request starts. Returns the token to pass to `end`."""
+        self._advance()
+        self.in_flight += 1
+        return self._per_request_s
 
     def end(self, began: float) -> float:
-        """It is over. Returns its share, in device-seconds."""
-        self._pass()
-        self.flying -= 1
-        return self._each - began
+        """A request ends. Returns its share in device-seconds."""
+        self._advance()
+        self.in_flight -= 1
+        return self._per_request_s - began
 
-    def _pass(self) -> None:
+    def _advance(self) -> None:
         now = self._clock()
-        if self.flying:
-            self._each += (now - self._at) * self.devices / self.flying
+        if self.in_flight:
+            self._per_request_s += (now - self._at) * self.devices / self.in_flight
         self._at = now

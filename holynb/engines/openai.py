@@ -1,7 +1,7 @@
-"""The OpenAI wire: chat completions, as OpenAI, HolySheep, DeepSeek, OpenRouter, vLLM, Ray Serve and many others speak it. Pure but for the class.
+"""The OpenAI wire: chat completions of OpenAI, HolySheep, DeepSeek, OpenRouter, vLLM, Ray Serve and many others. Pure but for the class.
 
-Deviations that real servers show are read, not refused: usage on any chunk or on none, errors inside a 200, codes that are numbers or
-text or missing, no [DONE]. A stream without a finish reason is never an answer.
+Deviations of real servers are accepted: usage on any chunk or on none, errors inside a 200, codes that are numbers or text or missing, no
+[DONE]. A stream without a finish reason is never an answer.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holynb.engines import codec, quotas
-from holynb.engines.answer import StreamReader, checked
+from holynb.engines.answer import StreamReader, ensure_usable
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
 
-__all__ = ["WIRE", "Chat", "OpenAI", "body", "classify", "learn", "read", "usage"]
+__all__ = ["WIRE", "Chat", "OpenAI", "adapt", "body", "classify", "read", "usage"]
 
-#: The server's word → ours.
+#: The server's finish reason → ours.
 FINISH: Mapping[str, str] = {"tool_calls": "tool", "function_call": "tool", "max_tokens": "length", "eos": "stop", "end_turn": "stop"}
 
-#: What is left out of a request once a model has refused it.
+#: Parameters that are left out once a model has refused them.
 DROPPABLE = ("temperature", "top_p", "stream_options")
-REFUSED = re.compile(
+REJECTED = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE
 )
 
@@ -44,46 +44,46 @@ def url(endpoint: Endpoint, request: Request) -> str:  # noqa: ARG001 - other wi
 
 
 def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:  # noqa: ARG001 - as every wire is asked
-    """Streams are not to be compressed: a gateway would hold frames back to fill its window."""
-    said = {
+    """The headers. Streams must not be compressed: a gateway would hold frames back to fill its window."""
+    headers = {
         "content-type": "application/json",
         "accept": "application/json, text/event-stream",
         "accept-encoding": "identity",
         "user-agent": "holynb",
     }
-    return said if secret is None else said | {"authorization": f"Bearer {secret.reveal()}"}
+    return headers if secret is None else headers | {"authorization": f"Bearer {secret.reveal()}"}
 
 
 def traits(endpoint: Endpoint) -> Traits:
-    """What the providers table says of its servers."""
+    """The initial traits, from the provider's options."""
     return frozenset({"max_completion_tokens"} if endpoint.options.get("max_tokens") == "max_completion_tokens" else ())
 
 
-def body(request: Request, known: Traits = frozenset()) -> dict[str, Any]:
-    """The request's JSON. `known`: `max_completion_tokens` (the new name of max_tokens), `no X` for each of DROPPABLE."""
+def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
+    """The request's JSON. `traits`: `max_completion_tokens` (the new name of max_tokens), `no X` for each of DROPPABLE."""
     s = request.sampling
-    longest = "max_completion_tokens" if "max_completion_tokens" in known else "max_tokens"
-    said: dict[str, Any] = {"model": request.route.model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
-    plain = {longest: s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed}
-    said.update((name, value) for name, value in plain.items() if value is not None)
+    max_tokens = "max_completion_tokens" if "max_completion_tokens" in traits else "max_tokens"
+    payload: dict[str, Any] = {"model": request.route.model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
+    optional = {max_tokens: s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed}
+    payload.update((name, value) for name, value in optional.items() if value is not None)
     if s.stop:
-        said["stop"] = list(s.stop)
+        payload["stop"] = list(s.stop)
     if request.schema is not None:
         shape = {"name": "answer", "schema": request.schema, "strict": strict(request.schema)}
-        said["response_format"] = {"type": "json_schema", "json_schema": shape}
+        payload["response_format"] = {"type": "json_schema", "json_schema": shape}
     if request.stream:
-        said |= {"stream": True, "stream_options": {"include_usage": True}}
+        payload |= {"stream": True, "stream_options": {"include_usage": True}}
     for name in DROPPABLE:
-        if f"no {name}" in known:
-            said.pop(name, None)
+        if f"no {name}" in traits:
+            payload.pop(name, None)
     if not {"max_tokens", "max_completion_tokens"}.isdisjoint(s.extra):
-        said.pop(longest, None)  # -p names it as this server wants it; both names at once are refused
-    said.update(s.extra)
-    return said
+        payload.pop(max_tokens, None)  # -p names it as this server wants it; both names at once are refused
+    payload.update(s.extra)
+    return payload
 
 
 def strict(schema: Any) -> bool:
-    """Whether a schema is of the kind that `strict` takes: every object closed, every property required."""
+    """Whether a schema qualifies for `strict`: every object closed, every property required."""
     if isinstance(schema, list):
         return all(strict(s) for s in schema)
     if not isinstance(schema, Mapping):
@@ -97,17 +97,17 @@ def strict(schema: Any) -> bool:
     return all(strict(v) for k, v in schema.items() if k not in ("properties", "enum", "const", "default", "examples", "required"))
 
 
-def learn(known: Traits, fault: Fault) -> Traits:
-    """What a refused request teaches. A name of max_tokens is swapped once; what is refused under both names stays refused."""
+def adapt(traits: Traits, fault: Fault) -> Traits:
+    """Traits after a refused request. The name of max_tokens is swapped once; refused under both names, it stays refused."""
     value = _json((fault.raw or "").encode())
     detail = ErrorDetail(fault.message) if value is None else _detail(value)[0]
-    if not (REFUSED.search(detail.message) or detail.code.startswith("unsupported")):
-        return known
+    if not (REJECTED.search(detail.message) or detail.code.startswith("unsupported")):
+        return traits
     named = {detail.param} if detail.param else set(re.findall(r"\w+", detail.message))
-    used = "max_completion_tokens" if "max_completion_tokens" in known else "max_tokens"
-    if used in named and "swapped" not in known:
-        return (known ^ {"max_completion_tokens"}) | {"swapped"}
-    return known | {f"no {name}" for name in DROPPABLE if name in named}
+    used = "max_completion_tokens" if "max_completion_tokens" in traits else "max_tokens"
+    if used in named and "swapped" not in traits:
+        return (traits ^ {"max_completion_tokens"}) | {"swapped"}
+    return traits | {f"no {name}" for name in DROPPABLE if name in named}
 
 
 # -- in ------------------------------------------------------------------------------------------------------------------
@@ -116,56 +116,58 @@ def learn(known: Traits, fault: Fault) -> Traits:
 def read(value: Any) -> Completion:
     """A whole answer. Raises Fault: an error inside a 200, something that is no chat completion, a filtered answer."""
     if isinstance(value, Mapping):
-        _refuse(value)
+        _raise_error(value)
         choices = value.get("choices")
         if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) and isinstance(choices[0].get("message"), Mapping):
-            choice, message, counted = choices[0], choices[0]["message"], usage(value.get("usage"))
+            choice, message, counts = choices[0], choices[0]["message"], usage(value.get("usage"))
             reason = choice.get("finish_reason")
             refused = message.get("refusal")
             finish = _finish(reason) or "unknown"
             text = _text(message.get("content")) or (refused if isinstance(refused, str) else "")
-            return checked(Completion(codec.mend(text), "refusal" if refused else finish, _word(value.get("model")), counted))
+            return ensure_usable(Completion(codec.mend(text), "refusal" if refused else finish, _text_or_none(value.get("model")), counts))
     raise malformed(codec.dumps(value), "200, but the answer has no choices")
 
 
 class Chat(StreamReader):
-    """The fold of a stream of chat.completion.chunk."""
+    """The reader of a stream of chat.completion.chunk."""
 
-    def take(self, name: str, chunk: Any) -> str | None:
+    def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text; its usage, model and finish reason are kept. Raises Fault for an error in the middle of a 200."""
-        # Once per token of every answer: plain tests of dict and list, which parsed JSON is made of, cost a third of isinstance(…, Mapping).
+        # Once per token of every answer: tests for dict and list, which parsed JSON consists of, cost a third of isinstance(…, Mapping).
         if not isinstance(chunk, dict):
             raise malformed(codec.dumps(chunk), "the server's stream holds an event that is no chunk of an answer")
-        _refuse(chunk, failed=name == "error")
+        _raise_error(chunk, failed=name == "error")
         if self.model is None:
-            self.model = _word(chunk.get("model"))
-        if (counted := chunk.get("usage")) is not None:
-            self.usage = usage(counted)  # the last one counts: some servers send a running total with every chunk
+            self.model = _text_or_none(chunk.get("model"))
+        if (counts := chunk.get("usage")) is not None:
+            self.usage = usage(counts)  # the last one counts: some servers send a running total with every chunk
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choice := choices[0], dict) or choice.get("index"):
-            return None  # usage alone, what a content filter noted, or a second answer that nobody reads
+            return None  # usage alone, a content filter's note, or a second answer, which is ignored
         if (reason := choice.get("finish_reason")) is not None:
             self.finish_reason = _finish(reason) or self.finish_reason
         if not isinstance(delta := choice.get("delta"), dict):
             return None
-        return _text(delta.get("content")) or _text(delta.get("refusal")) or _busy(delta)
+        return _text(delta.get("content")) or _text(delta.get("refusal")) or _activity(delta)
 
 
-def _busy(delta: dict[str, Any]) -> str | None:
-    """A sign of work without text: thinking, or a tool's call."""
+def _activity(delta: dict[str, Any]) -> str | None:
+    """The empty text for progress without text (thinking, a tool call), else None."""
     return "" if any(delta.get(k) for k in ("reasoning_content", "reasoning", "tool_calls", "function_call")) else None
 
 
-def usage(said: Any) -> Usage:
-    """Counts, None where the server did not say. Cached tokens are part of the prompt's, reasoning of the completion's: nothing is added."""
-    if not isinstance(said, Mapping):
+def usage(counts: Any) -> Usage:
+    """Token counts, None where not reported. The prompt's include cached tokens, the completion's reasoning: nothing is added."""
+    if not isinstance(counts, Mapping):
         return Usage()
-    details = said.get("prompt_tokens_details")
+    details = counts.get("prompt_tokens_details")
     details = details if isinstance(details, Mapping) else {}
     cached = count(details.get("cached_tokens"))
     if cached is None:
-        cached = count(said.get("prompt_cache_hit_tokens"))  # DeepSeek
-    return Usage(count(said.get("prompt_tokens")), count(said.get("completion_tokens")), cached, count(details.get("cache_write_tokens")))
+        cached = count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
+    return Usage(
+        count(counts.get("prompt_tokens")), count(counts.get("completion_tokens")), cached, count(details.get("cache_write_tokens"))
+    )
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
@@ -179,7 +181,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     return fault
 
 
-def _refuse(value: Mapping[str, Any], *, failed: bool = False) -> None:
+def _raise_error(value: Mapping[str, Any], *, failed: bool = False) -> None:
     """Raise the Fault of an error that came with status 200."""
     if failed or value.get("error") or value.get("object") == "error":
         detail, status = _detail(value)
@@ -187,18 +189,18 @@ def _refuse(value: Mapping[str, Any], *, failed: bool = False) -> None:
 
 
 def _detail(value: Any) -> tuple[ErrorDetail, int | None]:
-    """The words of an error, in any of its shapes, and the status it names. vLLM's old form has no `error` around it; some send only text."""
+    """An error in any of its shapes, and the status it names. vLLM's old form has no `error` around it; some send only text."""
     error = value.get("error") or value if isinstance(value, Mapping) else value
     if not isinstance(error, Mapping):
         return ErrorDetail(error if isinstance(error, str) else ""), None
-    meta = error.get("metadata")  # OpenRouter: the words of the provider behind it
+    meta = error.get("metadata")  # OpenRouter: the message of the provider behind it
     raw = meta.get("raw") if isinstance(meta, Mapping) else None
     message = error.get("message") or error.get("detail") or error.get("msg") or ""
     words = message if isinstance(message, str) else codec.dumps(message).decode()
     words = f"{words} ({raw})" if isinstance(raw, str) and raw else words
     code = "" if error.get("code") is None else str(error["code"])
     status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
-    return ErrorDetail(words, code, _word(error.get("type")) or "", _word(error.get("param")) or ""), status
+    return ErrorDetail(words, code, _text_or_none(error.get("type")) or "", _text_or_none(error.get("param")) or ""), status
 
 
 def _finish(reason: Any) -> str | None:
@@ -221,7 +223,7 @@ def _json(data: bytes) -> Any:
         return None
 
 
-def _word(value: Any) -> str | None:
+def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
@@ -230,4 +232,4 @@ def count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-WIRE = Wire(url, headers, body, read, Chat, classify, quotas.openai, traits, learn)
+WIRE = Wire(url, headers, body, read, Chat, classify, quotas.openai, traits, adapt)

@@ -1,7 +1,7 @@
-"""The local pool, found by its rendezvous file and asked over its private socket. Knows how a pool is started; no torch, no process of its own.
+"""The engine of a local pool: found by its rendezvous file, used over its private socket. Knows how a pool is started; imports no torch.
 
-The wire is always streamed, so that what waits in the pool's queue can be told from what is silent: while a row waits, this
-engine yields empty Deltas (the timeout counts from leaving the queue), and a pool that shows no sign of life is a Fault.
+The wire is always streamed, so that a row in the pool's queue can be told from a silent one: while a row is queued, this engine yields
+empty Deltas (the timeout counts from leaving the queue), and a pool without a sign of life is a Fault.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from holynb import pools
 from holynb.engines import poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
-from holynb.engines.poolwire import NO_MEMORY, TOLD, PoolEnding, StreamFold
+from holynb.engines.poolwire import ENDED_ON_REQUEST, NO_MEMORY, PoolEnding, StreamFold
 from holynb.errors import BadRoute, Fault, closest
 from holynb.pools import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
@@ -23,35 +23,35 @@ from kernels_support.jupyter.rendezvous import Record
 
 __all__ = ["Pool"]
 
-#: Seconds without even a comment after which a pool is taken for dead. It sends one every 2 s.
-_LIFE_S = 20.0
-#: Seconds between two looks at a pool that starts.
-_LOOK_S = 0.1
-#: Seconds that draining a finished stream may take; a stream that is broken off costs its connection.
+#: Silence, without even a comment, after which a pool is taken for dead. It sends one every 2 s.
+_DEAD_AFTER_S = 20.0
+#: Polling interval for a pool that starts or ends.
+_POLL_S = 0.1
+#: Longest wait for the end of a finished stream; breaking it off costs its connection.
 _DRAIN_S = 1.0
-#: Seconds in which the record of a pool that ends follows its socket.
-_ENDS_S = 2.0
-#: Seconds that rows wait where no further file may be opened: those under way end, and give theirs back.
-_CROWDED_S = 0.5
+#: Longest time for which the record of a pool that ends outlives its socket.
+_RECORD_GRACE_S = 2.0
+#: Pause of rows where no further file can be opened: those in flight end and release theirs.
+_OUT_OF_FILES_WAIT_S = 0.5
 _URL = "http://pool/v1/chat/completions"
 
-#: Of each pool by its socket, for all runs of this process: they share its devices.
+#: The meter of each pool by its socket, shared by all runs of this process, as the devices are.
 _meters: dict[str, Meter] = {}
 
 
 class Pool:
-    """One pool's endpoint. Owned by the io loop; other pools of the same name are found again after a restart."""
+    """One pool's endpoint. Owned by the io loop. Finds a pool of the same name again after its restart."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
         self.endpoint = endpoint
-        self._word = self._name = endpoint.route.model
+        self._pool_name = self._name = endpoint.route.model
         self._key = key
         self._clients: dict[str, Client] = {}
         self._starting = asyncio.Lock()
-        self._under_way = 0
+        self._in_flight = 0
 
     async def ready(self, notice: Callable[[str], None]) -> None:
-        """Wait for a pool that starts; start the embedded one. Raises BadRoute, with the command, where none runs."""
+        """Wait for a pool that is starting; start the embedded one. Raises BadRoute, with the command, where none runs."""
         loop = asyncio.get_running_loop()
         files.raise_limit()  # a pool takes hundreds of rows at a time
 
@@ -59,56 +59,56 @@ class Pool:
             loop.call_soon_threadsafe(notice, text)
 
         async with self._starting:
-            info = await self._look()
-            if info is None and self._word == pools.EMBEDDED:
-                info = await asyncio.to_thread(pools.start, self._word, notice=tell, wait=False)
+            info = await self._status()
+            if info is None and self._pool_name == pools.EMBEDDED:
+                info = await asyncio.to_thread(pools.start, self._pool_name, notice=tell, wait=False)
             if info is None:
-                raise BadRoute(await asyncio.to_thread(self._none))
+                raise BadRoute(await asyncio.to_thread(self._not_running))
             await self._until_ready(info, notice)
 
-    def _none(self) -> str:
-        """That nothing runs under this word; where one is near that could be asked, that it may be meant."""
+    def _not_running(self) -> str:
+        """The message that no such pool runs, with a suggestion where a pool or model has a similar name."""
         could = {pools.EMBEDDED: None, **{word: None for p in pools.listing() for word in (p.name, p.model)}}
-        near = closest(self._word, could)
+        near = closest(self._pool_name, could)
         near, start = (near.replace("mean ", "mean pool/"), "If not, start") if near else ("", "Start")
-        return f"{self.endpoint.route} is not running.{near} {start} it: %infer pool start {self._word}"
+        return f"{self.endpoint.route} is not running.{near} {start} it: %infer pool start {self._pool_name}"
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
-        """Deltas and then Done. Where the request is not streamed, its Deltas are empty."""
-        self._under_way += 1
+        """Deltas and then Done. Where the request is not streamed, its Deltas are empty. Raises Fault."""
+        self._in_flight += 1
         try:
-            async with contextlib.aclosing(self._heard(request, timeouts)) as items:
+            async with contextlib.aclosing(self._stream(request, timeouts)) as items:
                 async for item in items:
                     yield item
         except Fault as fault:
-            raise await self._crowded(fault) from fault
+            raise await self._throttled(fault) from fault
         finally:
-            self._under_way -= 1
+            self._in_flight -= 1
 
-    async def _heard(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
-        """As `send`, each end of the pool as what a row hears of it."""
-        reply, meter = await self._ask(request, timeouts)
-        began: float | None = None
+    async def _stream(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
+        """As `send`, with the pool's end translated into the row's Fault."""
+        reply, meter = await self._post(request, timeouts)
+        started: float | None = None
         try:
             if reply.status != 200:
                 raise poolwire.refusal(await reply.read(), reply.status)
             answer = StreamFold()
-            async with contextlib.aclosing(_alive(reply, timeouts.silence / 3, answer)) as events:
+            async with contextlib.aclosing(_live_lines(reply, timeouts.silence / 3, answer)) as events:
                 async for event in events:
-                    text = answer.hear(event) if event else None
-                    if answer.admitted and began is None:
-                        began = meter.begin()
+                    text = answer.feed(event) if event else None
+                    if answer.admitted and started is None:
+                        started = meter.begin()
                     if text is not None:
                         yield Delta(text if request.stream else "")
                     elif not answer.admitted:
                         yield Delta("")
-            share, began = None if began is None else meter.end(began), None
+            share, started = None if started is None else meter.end(started), None
             yield Done(answer.completion(share))
         except PoolEnding as fault:
-            raise self._ended(fault) from fault
+            raise self._ending_fault(fault) from fault
         finally:
-            if began is not None:
-                meter.end(began)
+            if started is not None:
+                meter.end(started)
             await reply.aclose()
 
     async def aclose(self) -> None:
@@ -116,140 +116,140 @@ class Pool:
         for client in clients.values():
             await client.aclose()
 
-    async def _ask(self, request: Request, timeouts: Timeouts) -> tuple[Reply, Meter]:
-        record = await self._found()
+    async def _post(self, request: Request, timeouts: Timeouts) -> tuple[Reply, Meter]:
+        record = await self._record()
         if record is None:
             why = await asyncio.to_thread(pools.epitaph, self._name)
-            if not self._comes_back(why):
-                raise self._gone(why)
-            await self._again()
-            record = await self._found()
+            if not self._restarts(why):
+                raise self._gone_fault(why)
+            await self._restart()
+            record = await self._record()
         if record is None:
-            raise self._gone("")
+            raise self._gone_fault("")
         self._name = record.name
         client = self._clients.get(str(record.socket))
         if client is None:
             client = self._clients[str(record.socket)] = Client(uds=str(record.socket))
         body = poolwire.body(request, record.name)
         if (meter := _meters.get(str(record.socket))) is None:
-            # Two ranks on one device are one device; a machine's processors are one too.
+            # Two ranks on one device count once; a machine's CPUs count as one device.
             meter = _meters[str(record.socket)] = Meter(len(set(record.facts.get("devices", ()))) or 1)
         headers = [(b"host", b"pool"), (b"content-type", b"application/json")]
         try:
             return await client.send("POST", _URL, headers, body, connect=timeouts.connect), meter
         except Fault as fault:
-            if fault.kind == "connection" and self._word != pools.EMBEDDED and await self._ends():
-                raise self._gone(await asyncio.to_thread(pools.epitaph, self._name)) from fault
+            if fault.kind == "connection" and self._pool_name != pools.EMBEDDED and await self._is_ending():
+                raise self._gone_fault(await asyncio.to_thread(pools.epitaph, self._name)) from fault
             raise
 
-    async def _found(self) -> Record | None:
-        """The pool's record, now. Raises Fault where nobody can look."""
+    async def _record(self) -> Record | None:
+        """The pool's current record. Raises Fault where it cannot be read."""
         try:
-            return await asyncio.to_thread(pools.find, self._word)
+            return await asyncio.to_thread(pools.find, self._pool_name)
         except BadRoute as exc:
             raise Fault("connection", str(exc)) from exc
 
-    async def _ends(self) -> bool:
-        """Whether a pool that took no request is one that ends: its record goes a moment after its socket."""
-        until = asyncio.get_running_loop().time() + _ENDS_S
-        while await self._found() is not None:
+    async def _is_ending(self) -> bool:
+        """Whether a pool that accepts no connection is ending: its record disappears shortly after its socket."""
+        until = asyncio.get_running_loop().time() + _RECORD_GRACE_S
+        while await self._record() is not None:
             if asyncio.get_running_loop().time() >= until:
                 return False
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         return True
 
-    async def _crowded(self, fault: Fault) -> Fault:
-        """The fault, or where this process has no file left and holds some here, one that makes fewer rows go at a time."""
-        if not shortage.is_out_of_files(fault) or (self._under_way == 1 and not self._clients):
+    async def _throttled(self, fault: Fault) -> Fault:
+        """The fault; where this process has run out of files and holds some here, a rate_limit, which reduces the rows in flight."""
+        if not shortage.is_out_of_files(fault) or (self._in_flight == 1 and not self._clients):
             return fault
-        if self._under_way == 1:
-            await self.aclose()  # connections that are kept for the next row are files too
-        return Fault("rate_limit", str(fault), wait=_CROWDED_S)
+        if self._in_flight == 1:
+            await self.aclose()  # idle connections are files too
+        return Fault("rate_limit", str(fault), wait=_OUT_OF_FILES_WAIT_S)
 
-    def _comes_back(self, why: str) -> bool:
-        """Whether a pool that ended so is started again for a row: the one that starts itself, unless somebody wanted its end."""
-        return self._word == pools.EMBEDDED and TOLD not in why
+    def _restarts(self, why: str) -> bool:
+        """Whether a pool that ended for this reason is restarted for a row: the embedded one, unless it was ended on request."""
+        return self._pool_name == pools.EMBEDDED and ENDED_ON_REQUEST not in why
 
-    def _ended(self, fault: PoolEnding) -> Fault:
-        """What a row hears that the pool refused because it ends."""
-        if self._comes_back(str(fault)):
+    def _ending_fault(self, fault: PoolEnding) -> Fault:
+        """The Fault of a row that the pool refused because it is ending."""
+        if self._restarts(str(fault)):
             return Fault(fault.kind, str(fault), retry=True, status=fault.status, raw=fault.raw)
-        words = f"{fault}. Start it: {pools.command(self._word)}"
+        words = f"{fault}. Start it: {pools.command(self._pool_name)}"
         return Fault(fault.kind, words, retry=False, stops=True, status=fault.status, raw=fault.raw)
 
-    def _gone(self, why: str) -> Fault:
-        """What a row hears of a pool that runs no more: why, in its own last words, and the command."""
-        words = f"is not running any more{': ' + why if why else ''}. Start it: {pools.command(self._word)}"
+    def _gone_fault(self, why: str) -> Fault:
+        """The Fault of a row whose pool is gone: its reason, and the command that starts it."""
+        words = f"is not running any more{': ' + why if why else ''}. Start it: {pools.command(self._pool_name)}"
         return Fault("oom" if NO_MEMORY in why else "connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
 
-    async def _again(self) -> None:
-        """The embedded pool has ended (idle, stopped) since the run began: start it again."""
+    async def _restart(self) -> None:
+        """Start the embedded pool again, which has ended (idle, stopped) since the run began. Raises Fault."""
         try:
             await self.ready(lambda text: None)
         except BadRoute as exc:
             raise Fault("connection", str(exc), retry=False, stops=True) from exc
 
-    async def _look(self) -> PoolInfo | None:
+    async def _status(self) -> PoolInfo | None:
         try:
-            return await asyncio.to_thread(pools.status, self._word)
+            return await asyncio.to_thread(pools.status, self._pool_name)
         except BadRoute:
             return None
 
     async def _until_ready(self, info: PoolInfo | None, notice: Callable[[str], None]) -> None:
-        name, said, silent = self._word, "", 0.0
+        name, progress, silent_s = self._pool_name, "", 0.0
         while info is None or info.state != "ready":
-            silent = silent + _LOOK_S if info is not None and info.state == "silent" else 0.0
-            if info is None or info.state in {"failed", "ended"} or silent > _LIFE_S:
+            silent_s = silent_s + _POLL_S if info is not None and info.state == "silent" else 0.0
+            if info is None or info.state in {"failed", "ended"} or silent_s > _DEAD_AFTER_S:
                 words = f": {info.why}" if info is not None and info.why else ""
                 raise BadRoute(f"{self.endpoint.route} did not become ready{words}. Its log: %infer pool logs {name}")
             name = info.name
-            if info.progress != said:
-                said = info.progress
-                notice(said)
-            await asyncio.sleep(_LOOK_S)
-            info = await self._look()
+            if info.progress != progress:
+                progress = info.progress
+                notice(progress)
+            await asyncio.sleep(_POLL_S)
+            info = await self._status()
 
 
-async def _alive(reply: Reply, pause: float, answer: StreamFold) -> AsyncGenerator[bytes, None]:
-    """The stream's lines; until the row has left the queue also b"" every `pause` seconds, so that its clock does not run yet.
+async def _live_lines(reply: Reply, pause: float, answer: StreamFold) -> AsyncGenerator[bytes, None]:
+    """The stream's lines; until the row has left the queue also b"" every `pause` seconds, so that its silence timeout does not run yet.
 
-    Raises Fault where not even a comment comes for _LIFE_S.
+    Raises Fault where not even a comment comes for _DEAD_AFTER_S.
     """
     lines = _lines(reply)
     try:
-        async with contextlib.aclosing(_queued(lines, pause, answer)) as waiting:
+        async with contextlib.aclosing(_queued_lines(lines, pause, answer)) as waiting:
             async for line in waiting:
                 yield line
         while True:
-            async with asyncio.timeout(_DRAIN_S if answer.over else _LIFE_S):
+            async with asyncio.timeout(_DRAIN_S if answer.over else _DEAD_AFTER_S):
                 line = await anext(lines)
             yield line
     except StopAsyncIteration:
         return
     except TimeoutError:
         if not answer.over:
-            raise Fault("timeout", f"the pool gave no sign of life for {_LIFE_S:g} s; %infer pool status shows how it is") from None
+            raise Fault("timeout", f"the pool gave no sign of life for {_DEAD_AFTER_S:g} s; %infer pool status shows how it is") from None
     finally:
         await lines.aclose()
 
 
-async def _queued(lines: AsyncGenerator[bytes, None], pause: float, answer: StreamFold) -> AsyncGenerator[bytes, None]:
-    """The part of `_alive` before the row has left the queue. Raises TimeoutError where no line comes for _LIFE_S."""
+async def _queued_lines(lines: AsyncGenerator[bytes, None], pause: float, answer: StreamFold) -> AsyncGenerator[bytes, None]:
+    """The part of `_live_lines` before the row has left the queue. Raises TimeoutError where no line comes for _DEAD_AFTER_S."""
     clock = asyncio.get_running_loop().time
     pending: asyncio.Future[bytes | None] | None = None
-    heard = clock()
+    last_line_at = clock()
     try:
         while not answer.admitted:
             pending = pending or asyncio.ensure_future(anext(lines, None))
-            done, _ = await asyncio.wait({pending}, timeout=min(pause, _LIFE_S))
-            if not done and clock() - heard >= _LIFE_S:
+            done, _ = await asyncio.wait({pending}, timeout=min(pause, _DEAD_AFTER_S))
+            if not done and clock() - last_line_at >= _DEAD_AFTER_S:
                 raise TimeoutError
             line = b""
             if done:
-                found, pending, heard = pending.result(), None, clock()
-                if found is None:
+                result, pending, last_line_at = pending.result(), None, clock()
+                if result is None:
                     return
-                line = found
+                line = result
             yield line
     finally:
         if pending is not None:
@@ -258,7 +258,7 @@ async def _queued(lines: AsyncGenerator[bytes, None], pause: float, answer: Stre
 
 
 async def _lines(reply: Reply) -> AsyncGenerator[bytes, None]:
-    """The lines of the body that are not empty, whatever the pieces they come in."""
+    """The non-empty lines of the body."""
     rest = b""
     async for chunk in reply.chunks():
         *whole, rest = (rest + chunk).split(b"\n")

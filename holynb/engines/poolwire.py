@@ -1,4 +1,4 @@
-"""The pool's wire: a request as its body, a stream's events as an answer, an error as a Fault. Pure; knows no sockets and no processes."""
+"""The pool's wire: request → body, events of a stream → answer, error → Fault. Pure; knows no sockets and no processes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from holynb.errors import Fault
 from holynb.types import Completion, Request, Usage
 
-__all__ = ["NO_MEMORY", "TOLD", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
+__all__ = ["ENDED_ON_REQUEST", "NO_MEMORY", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
 
-#: What a pool says of its end where that was it.
+#: Substrings of a pool's reason for its end.
 NO_MEMORY = "ran out of memory"
-TOLD = "told to end"
+ENDED_ON_REQUEST = "told to end"
 
-#: What a pool notes of a row that was answered all the same.
+#: A pool's notes on an answered row → the text for people.
 _NOTES = {"oom": "oom: the pool's memory ran out under this row, which was kept and written to its end"}
 
-#: The server's error codes as kinds of Fault.
+#: The server's error codes → kinds of Fault.
 _KINDS = {
     "context_length_exceeded": "context_length",
     "oom": "oom",
@@ -37,7 +37,7 @@ class PoolEnding(Fault):
 
 
 class StreamFold:
-    """What the events of one stream said."""
+    """The reader of one stream. `admitted`: the row has left the pool's queue; `over`: the stream has ended."""
 
     def __init__(self) -> None:
         self.admitted = False
@@ -48,8 +48,8 @@ class StreamFold:
         self._usage = Usage()
         self._notes: list[str] = []
 
-    def hear(self, line: bytes) -> str | None:
-        """Take one line in; its text, "" for the sign that the row left the queue, None where there is none. Raises Fault."""
+    def feed(self, line: bytes) -> str | None:
+        """The text of one line; "" where the row only left the queue, None for a line without text. Raises Fault."""
         if not line.startswith(b"data: "):
             return None
         if line == b"data: [DONE]":
@@ -72,7 +72,7 @@ class StreamFold:
         return None
 
     def completion(self, device_s: float | None = None) -> Completion:
-        """The whole answer, and its share of the devices' time. Raises Fault where the stream ended before it."""
+        """The whole answer, with its share of the devices' time. Raises Fault (truncated) where the stream broke off."""
         if not self.over or self._finish is None:
             raise Fault("truncated", "The pool's stream ended before its answer did.")
         usage, note = replace(self._usage, device_s=device_s), "; ".join(self._notes) or None
@@ -80,9 +80,9 @@ class StreamFold:
 
 
 def body(request: Request, model: str) -> bytes:
-    """What is posted. Always streamed, so that a row in the pool's queue can be told from one that is silent."""
+    """The request's JSON. Always streamed, so that a row in the pool's queue can be told from a silent one."""
     s = request.sampling
-    said = {
+    optional = {
         "max_tokens": s.max_tokens,
         "temperature": s.temperature,
         "top_p": s.top_p,
@@ -90,27 +90,27 @@ def body(request: Request, model: str) -> bytes:
         "stop": list(s.stop) or None,
     }
     body: dict[str, Any] = {"model": model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
-    body |= {name: value for name, value in said.items() if value is not None} | dict(s.extra)
+    body |= {name: value for name, value in optional.items() if value is not None} | dict(s.extra)
     if request.schema is not None:
         schema = {"name": "answer", "schema": request.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    whole = body | {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace")
+    payload = body | {"stream": True, "stream_options": {"include_usage": True}}
+    return json.dumps(payload, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def refusal(body: bytes, status: int) -> Fault:
-    """A reply that is none of an answer."""
+    """The Fault for a reply that is not 200."""
     try:
-        said = json.loads(body)["error"]
+        error = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        said = None
-    if not isinstance(said, dict):
-        said = {"message": f"The pool answered something that is no answer: {body[:200]!r}"}
-    return fault(said, status)
+        error = None
+    if not isinstance(error, dict):
+        error = {"message": f"The pool answered something that is no answer: {body[:200]!r}"}
+    return fault(error, status)
 
 
 def fault(error: dict[str, Any], status: int | None) -> Fault:
-    """The server's error object. `status`: None where it came in a stream."""
+    """The Fault for the server's error object. `status`: None where it came in a stream."""
     code, message = str(error.get("code")), str(error.get("message"))
     kind = _KINDS.get(code) or ("bad_request" if status is not None and 400 <= status < 500 else "server")
     raw = json.dumps(error, ensure_ascii=False)[:2000]

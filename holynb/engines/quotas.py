@@ -1,4 +1,4 @@
-"""What a reply's headers say of quotas and of waiting: durations, dates, limits. Pure; nonsense is None."""
+"""Quota and retry headers of a reply: durations, dates, limits. Pure; what does not parse is None."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
 _WORDS = re.compile(
     r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|d|h|m(?!s)|s)\s*)+|\d+(?:\.\d+)?\s*(?:milli)?seconds?)", re.IGNORECASE
 )
-#: A number this large is a moment, not a duration: seconds, or from a thousand times as much milliseconds, since 1970.
+#: A number from here on is a time since 1970, not a duration: in seconds, or from a thousand times as much in milliseconds.
 _EPOCH = 1e9
 
 
 def seconds(text: str | None, now: float | None = None) -> float | None:
-    """Seconds from now: `6m0s`, `100ms`, `37`, a moment since 1970, an RFC 3339 or an HTTP date. None for anything else."""
+    """Seconds from now: `6m0s`, `100ms`, `37`, a time since 1970, an RFC 3339 or an HTTP date. None for anything else."""
     text = (text or "").strip()
     if not text:
         return None
@@ -39,18 +39,18 @@ def seconds(text: str | None, now: float | None = None) -> float | None:
 
 
 def wait(headers: Mapping[str, str]) -> float | None:
-    """What Retry-After-ms, else Retry-After, asks for, in seconds. A date is measured by the server's own clock where it tells it."""
+    """Retry-After-ms, else Retry-After, in seconds. A date is relative to the server's own Date header where there is one."""
     if (exact := seconds(headers.get("retry-after-ms"))) is not None:
         return exact / 1000
     return seconds(headers.get("retry-after"), _moment(headers.get("date", "")))
 
 
 def retry_in_words(message: str) -> float | None:
-    """Seconds in "Please retry after 37 seconds" or "Please try again in 6m0s"; None where a message says nothing of the kind."""
-    found = _WORDS.search(message)
-    if found is None:
+    """Seconds in "Please retry after 37 seconds" or "Please try again in 6m0s"; None for any other message."""
+    match = _WORDS.search(message)
+    if match is None:
         return None
-    text = re.sub(r"\s", "", found.group(1).lower()).rstrip(".")
+    text = re.sub(r"\s", "", match.group(1).lower()).rstrip(".")
     text = text.replace("milliseconds", "ms").replace("millisecond", "ms").replace("seconds", "s").replace("second", "s")
     return _duration(text)
 
@@ -69,12 +69,12 @@ def anthropic(headers: Mapping[str, str]) -> Limits | None:
 def _limits(headers: Mapping[str, str], requests: str, tokens: str) -> Limits | None:
     if requests.format("remaining") not in headers and tokens.format("remaining") not in headers:
         return None
-    found = Limits(*_triple(headers, requests), *_triple(headers, tokens))
-    return None if found == Limits() else found
+    limits = Limits(*_triple(headers, requests), *_triple(headers, tokens))
+    return None if limits == Limits() else limits
 
 
 def _triple(headers: Mapping[str, str], name: str) -> tuple[int | None, int | None, float | None]:
-    """Limit, what is left, seconds to the full quota. Azure sends -1 and 0 for limits that are none, so they count for nothing."""
+    """Limit, remaining, seconds until full. Azure sends -1 and 0 where there is no limit, so those are ignored."""
     limit, left = _whole(headers.get(name.format("limit"))), _whole(headers.get(name.format("remaining")))
     reset = seconds(headers.get(name.format("reset")))
     if (limit is not None and limit <= 0) or left is None or left < 0 or (limit is None and left == 0 and reset is None):
@@ -90,7 +90,7 @@ def _whole(text: str | None) -> int | None:
 
 
 def _duration(text: str) -> float | None:
-    """Go's way to write one."""
+    """A duration in Go's notation, seconds."""
     total, at = 0.0, 0
     while at < len(text):
         part = _PART.match(text, at)
@@ -110,8 +110,8 @@ def _moment(text: str) -> float | None:
     """An RFC 3339 or an HTTP date as seconds since 1970."""
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
-            found = read(text)
+            moment = read(text)
         except (ValueError, TypeError, IndexError, OverflowError):
             continue
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return None

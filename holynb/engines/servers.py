@@ -1,6 +1,6 @@
-"""What an OpenAI-compatible server of one's own says of itself: its models with their context lengths, and how busy it is. Asks; changes nothing.
+"""Self-hosted OpenAI-compatible servers: their models with context lengths, and their load. Read only.
 
-Busy is read from `/metrics` (Prometheus text) of vLLM, SGLang, llama.cpp, TGI and holynb's own pool. What a server does not say is None.
+The load is read from `/metrics` (Prometheus text) of vLLM, SGLang, llama.cpp, TGI and holynb's own pool. What is not reported is None.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from holynb.engines import codec, http, openai
 from holynb.errors import Fault
 from holynb.types import Endpoint, Secret
 
-__all__ = ["Busy", "Served", "busy", "models", "own", "read", "samples"]
+__all__ = ["ServedModel", "ServerLoad", "is_self_hosted", "load", "models", "parse_metrics", "samples"]
 
-#: Seconds to connect, for a look that nobody waits for.
+#: Seconds to connect; short, since no request waits for it.
 CONNECT_S = 3.0
-LONGEST = 4 * 2**20
+MAX_PAGE_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """A model that a server answers for. `context`: its length in tokens."""
+class ServedModel:
+    """A model of a server. `context`: its context length in tokens."""
 
     id: str
     context: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
-    """How busy a server is. `kv`: the share of the KV cache in use, 0 to 1. `memory`: bytes held by its process."""
+class ServerLoad:
+    """Requests running and waiting. `kv`: the share of the KV cache in use, 0 to 1. `memory`: of the server's process, bytes."""
 
     running: int | None = None
     waiting: int | None = None
@@ -42,8 +42,8 @@ class Busy:
     memory: int | None = None
 
 
-#: Field of Busy → the names it goes by; the first that a page holds counts.
-NAMES: Mapping[str, tuple[str, ...]] = {
+#: Field of ServerLoad → names of its metric; the first on the page counts.
+METRIC_NAMES: Mapping[str, tuple[str, ...]] = {
     "running": (
         "vllm:num_requests_running",
         "ray_vllm:num_requests_running",
@@ -69,14 +69,14 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "memory": ("process_resident_memory_bytes",),
 }
-#: What replicas say together: the mean of their shares, the sum of everything else.
-TOGETHER: Mapping[str, Callable[[list[float]], float]] = {"kv": lambda values: sum(values) / len(values)}
+#: How the values of replicas are aggregated; by sum where not named here.
+AGGREGATES: Mapping[str, Callable[[list[float]], float]] = {"kv": lambda values: sum(values) / len(values)}
 
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{.*\})?\s+(\S+)")
 
 
-def own(endpoint: Endpoint) -> bool:
-    """Whether somebody here runs this server: `vllm/`, `ray/`, and every OpenAI-compatible address on this machine or its network."""
+def is_self_hosted(endpoint: Endpoint) -> bool:
+    """Whether this server is self-hosted: `vllm/`, `ray/`, and every OpenAI-compatible address on this machine or its network."""
     if endpoint.wire != "openai" or endpoint.route.provider in ("vllm", "ray"):
         return endpoint.wire == "openai"
     host = urlsplit(endpoint.base_url).hostname or ""
@@ -86,63 +86,63 @@ def own(endpoint: Endpoint) -> bool:
         return "." not in host or host.endswith((".local", ".internal", ".lan"))
 
 
-async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[Served]:
+async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[ServedModel]:
     """The models of `GET {base}/models`. Raises Fault."""
     value = codec.loads(await _get(endpoint, f"{endpoint.base_url}/models", secret))
     listed = value.get("data") if isinstance(value, Mapping) else None
     if not isinstance(listed, list):
         raise Fault("server", f"{endpoint.base_url}/models lists no models.")
-    return [Served(m["id"], _context(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str)]
+    return [ServedModel(m["id"], _context(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str)]
 
 
-async def busy(endpoint: Endpoint, secret: Secret | None = None) -> Busy | None:
-    """How busy the server is; None where it has no page of metrics. Raises Fault where it cannot be reached."""
+async def load(endpoint: Endpoint, secret: Secret | None = None) -> ServerLoad | None:
+    """The server's load; None where it has no metrics. Raises Fault where it cannot be reached."""
     try:
         page = await _get(endpoint, f"{endpoint.base_url.removesuffix('/v1')}/metrics", secret)
     except Fault as fault:
         if fault.status is not None:
             return None
         raise
-    found = read(page.decode("utf-8", "replace"))
-    return None if found == Busy() else found
+    result = parse_metrics(page.decode("utf-8", "replace"))
+    return None if result == ServerLoad() else result
 
 
-def read(page: str) -> Busy:
-    """Prometheus text → Busy. Pure."""
+def parse_metrics(page: str) -> ServerLoad:
+    """Prometheus text → ServerLoad. Pure."""
     values: dict[str, list[float]] = {}
     for name, value in samples(page.splitlines()):
         values.setdefault(name, []).append(value)
-    said: dict[str, Any] = {}
-    for field, names in NAMES.items():
-        known = next((values[n] for n in names if n in values), None)
-        if known is not None:
-            together = TOGETHER.get(field, sum)(known)
-            said[field] = min(1.0, max(0.0, together)) if field == "kv" else int(together)
-    if "kv" not in said and values.get("holynb_kv_total_tokens"):
-        said["kv"] = sum(values.get("holynb_kv_used_tokens", [])) / max(1.0, sum(values["holynb_kv_total_tokens"]))
-    return Busy(**said)
+    fields: dict[str, Any] = {}
+    for field, names in METRIC_NAMES.items():
+        series = next((values[n] for n in names if n in values), None)
+        if series is not None:
+            value = AGGREGATES.get(field, sum)(series)
+            fields[field] = min(1.0, max(0.0, value)) if field == "kv" else int(value)
+    if "kv" not in fields and values.get("holynb_kv_total_tokens"):
+        fields["kv"] = sum(values.get("holynb_kv_used_tokens", [])) / max(1.0, sum(values["holynb_kv_total_tokens"]))
+    return ServerLoad(**fields)
 
 
 def samples(lines: Iterable[str]) -> Iterator[tuple[str, float]]:
-    """Names and finite values of a page, labels left out."""
+    """Names and finite values of a page's samples, without labels."""
     for line in lines:
-        found = _SAMPLE.match(line)
-        if found is None:
+        match = _SAMPLE.match(line)
+        if match is None:
             continue
         try:
-            value = float(found.group(3))
+            value = float(match.group(3))
         except ValueError:
             continue
         if math.isfinite(value):
-            yield found.group(1), value
+            yield match.group(1), value
 
 
 def _context(model: Mapping[str, Any]) -> int | None:
-    """vLLM's, OpenRouter's, Groq's and llama.cpp's names for it."""
+    """The context length, under vLLM's, OpenRouter's, Groq's or llama.cpp's name."""
     meta = model.get("meta")
     inner = openai.count(meta.get("n_ctx") or meta.get("n_ctx_train")) if isinstance(meta, Mapping) else None
-    told = (openai.count(model.get(name)) for name in ("max_model_len", "context_length", "context_window"))
-    return next((length for length in told if length), inner)
+    lengths = (openai.count(model.get(name)) for name in ("max_model_len", "context_length", "context_window"))
+    return next((length for length in lengths if length), inner)
 
 
 async def _get(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
@@ -151,7 +151,7 @@ async def _get(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
         headers = [(k.encode(), v.encode()) for k, v in openai.headers(endpoint, secret).items() if k != "content-type"]
         reply = await client.send("GET", url, headers, connect=CONNECT_S)
         try:
-            body = await reply.read(LONGEST)
+            body = await reply.read(MAX_PAGE_BYTES)
         finally:
             await reply.aclose()
     finally:

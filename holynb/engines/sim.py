@@ -1,16 +1,16 @@
-"""A simulator: answers, streams and every failure of the trade, on demand, without a network. Same prompt and seed, same fate.
+"""A simulator: answers, streams and every kind of failure, on demand, without a network. Deterministic in prompt and seed.
 
     sim/echo     the prompt, at once
     sim/stream   60 words at 10 a second
     sim/flaky    24 words, and at four attempts in ten something that goes wrong
     sim/json     JSON that fits the schema of `--schema`; `-p broken=0.2` breaks that share of the answers
 
-On every model `-p fault=F` asks for one fault: 429, 401, quota, 500, connect, slow, stall, cut, malformed, oom, content_filter or
-context_length. `connect` finds nobody and lasts as long as `--connect-timeout`; `-p at=MODEL` keeps a fault to one model, to fail over from.
-`-p times=N`: how many attempts of a row meet it (default 1; 401, quota, content_filter and context_length: all).
-`-p retry_after=S`: what a 429 asks for (0.2). `-p seconds=S`: how long slow (1) and stall (an hour) last. `-p latency=S`: a pause before
-every answer (0). A token is a word or a mark, which is no real tokenizer's rule. `max_tokens` cuts answers; the echo only below 2048, the
-default of hosted routes, so that a long prompt comes back whole.
+On every model `-p fault=F` injects a fault: 429, 401, quota, 500, connect, slow, stall, cut, malformed, oom, content_filter or
+context_length. `connect` lasts as long as `--connect-timeout`; `-p at=MODEL` limits a fault to one model, to fail over from.
+`-p times=N`: how many attempts of a row it hits (default 1; 401, quota, content_filter and context_length: all).
+`-p retry_after=S`: the wait of a 429 (0.2). `-p seconds=S`: duration of slow (1) and stall (an hour). `-p latency=S`: a pause before every
+answer (0). A token is a word or a punctuation mark. `max_tokens` cuts answers; the echo only below 2048, the default of hosted routes, so
+that a long prompt comes back whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from holynb.engines.fitting import fitting
+from holynb.engines.sample_json import sample_json
 from holynb.errors import BadRoute, Fault, closest
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts, Usage
 
@@ -31,7 +31,7 @@ __all__ = ["FAULTS", "FLAKY", "MODELS", "Sim", "tokens"]
 
 MODELS = ("echo", "stream", "flaky", "json")
 
-#: What `-p fault=` takes → the other words for it.
+#: Values of `-p fault=` → their aliases.
 FAULTS: Mapping[str, tuple[str, ...]] = {
     "429": ("rate_limit",),
     "401": ("auth",),
@@ -47,16 +47,16 @@ FAULTS: Mapping[str, tuple[str, ...]] = {
     "context_length": (),
 }
 
-#: Faults that no second attempt cures.
-LASTING = ("401", "quota", "content_filter", "context_length")
+#: Faults that hit every attempt.
+PERMANENT = ("401", "quota", "content_filter", "context_length")
 
-#: sim/flaky: what meets an attempt, in per cent. What would end the whole run (401, quota) is not among it.
+#: sim/flaky: per cent of attempts with each fault. Faults that end the whole run (401, quota) are left out.
 FLAKY: Mapping[str, int] = {"429": 12, "500": 10, "cut": 5, "slow": 4, "malformed": 3, "stall": 2, "oom": 2, "content_filter": 2}
 
 WORDS, WORDS_PER_S, FLAKY_WORDS = 60, 10.0, 24
-#: How long a fault of sim/flaky wastes: a demonstration must not hang for the hour that an asked-for stall lasts.
+#: Duration of sim/flaky's faults: a demonstration must not hang for an hour, as an explicit stall does.
 FLAKY_SECONDS: Mapping[str, float] = {"slow": 0.5, "stall": 3.0}
-WHOLE_ECHO = 2048
+ECHO_LIMIT = 2048
 STORY = (  # noqa: SIM905 - prose reads better as prose
     "a prompt set out from a notebook and met a gateway that said wait then a model that thought for a while and a stream that carried "
     "the answer home word by word until the table was full and the person who had asked went on with the day and nothing was lost on the way"
@@ -64,7 +64,7 @@ STORY = (  # noqa: SIM905 - prose reads better as prose
 
 
 class Sim:
-    """An engine without a server. One per run: it counts each row's attempts, so that a fault can pass. Owned by the io loop."""
+    """An engine without a server. One per run: it counts each row's attempts, so that a fault can end. Owned by the io loop."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:  # noqa: ARG002 - as every engine is made
         if endpoint.route.model not in MODELS:
@@ -80,7 +80,7 @@ class Sim:
         """Nothing to close."""
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncIterator[Delta | Done]:
-        """Answer as the model and the asked-for fault say. Raises Fault, like any engine."""
+        """Answer as the model and the injected fault define. Raises Fault, like any engine."""
         self._attempts[request.row, request.sample] += 1
         fault, seconds = self._fault(request, self._attempts[request.row, request.sample])
         if fault == "connect":
@@ -92,7 +92,7 @@ class Sim:
         if fault in ("slow", "stall"):
             await asyncio.sleep(seconds)
         elif fault is not None:
-            raise _raised(fault, _number(request, "retry_after", 0.2))
+            raise _make_fault(fault, _number(request, "retry_after", 0.2))
         words, limit = self._words(request)
         start, clock = asyncio.get_running_loop().time(), asyncio.get_running_loop().time
         pace = 1 / WORDS_PER_S if self.endpoint.route.model == "stream" else 0.0
@@ -106,24 +106,24 @@ class Sim:
         yield Done(Completion(text, finish, f"sim-{self.endpoint.route.model}", usage))
 
     def _words(self, request: Request) -> tuple[list[str], int]:
-        """The whole answer in tokens, and how many of them `max_tokens` allows."""
-        longest = request.sampling.max_tokens or WHOLE_ECHO
+        """The whole answer as tokens, and how many of them `max_tokens` allows."""
+        longest = request.sampling.max_tokens or ECHO_LIMIT
         if self.endpoint.route.model == "json":
             return tokens(_json(request)), longest
         if self.endpoint.route.model == "echo":
             words = tokens(_prompt(request))
-            return words, longest if longest < WHOLE_ECHO else len(words)
+            return words, longest if longest < ECHO_LIMIT else len(words)
         start, count = _draw(request), WORDS if self.endpoint.route.model == "stream" else FLAKY_WORDS
         chosen = [STORY[(start + i) % len(STORY)] for i in range(count)]
         return [word if i == 0 else f" {word}" for i, word in enumerate(chosen)], longest
 
     def _fault(self, request: Request, attempt: int) -> tuple[str | None, float]:
-        """What this attempt meets, and how many seconds it wastes."""
-        asked = request.sampling.extra.get("fault")
-        if asked is not None and self._meant(request.sampling.extra.get("at")):
-            fault = _named(str(asked))
+        """The fault of this attempt, if any, and its duration in seconds."""
+        name = request.sampling.extra.get("fault")
+        if name is not None and self._applies(request.sampling.extra.get("at")):
+            fault = _parse_fault(str(name))
             seconds = _number(request, "seconds", 1.0 if fault == "slow" else 3600.0)
-            return fault if fault in LASTING or attempt <= _number(request, "times", 1) else None, seconds
+            return fault if fault in PERMANENT or attempt <= _number(request, "times", 1) else None, seconds
         if self.endpoint.route.model == "flaky":
             draw = _draw(request, attempt) % 100
             for fault, share in FLAKY.items():
@@ -132,45 +132,45 @@ class Sim:
                 draw -= share
         return None, 0.0
 
-    def _meant(self, at: object) -> bool:
-        """Whether a fault that is kept to the model `at` is for this one."""
+    def _applies(self, at: object) -> bool:
+        """Whether a fault that is limited to the model `at` applies to this one. Raises Fault for an unknown model."""
         if at is not None and at not in MODELS:
             raise Fault("bad_request", f"-p at={at}: the simulator has {', '.join(MODELS)}.{closest(str(at), MODELS)}", stops=True)
         return at in (None, self.endpoint.route.model)
 
 
 def tokens(text: str) -> list[str]:
-    """`text` in words and marks, each with the white space before it; what is joined again is the text."""
+    """`text` as words and marks, each with the white space before it; joined they give `text`."""
     return re.findall(r"\s*(?:\w+|[^\w\s])|\s+\Z", text)
 
 
-def _named(asked: str) -> str:
-    found = next((fault for fault, others in FAULTS.items() if asked == fault or asked in others), None)
-    if found is None:
-        raise Fault("bad_request", f"-p fault={asked}: the simulator knows {', '.join(FAULTS)}.{closest(asked, FAULTS)}", stops=True)
-    return found
+def _parse_fault(name: str) -> str:
+    canonical = next((fault for fault, others in FAULTS.items() if name == fault or name in others), None)
+    if canonical is None:
+        raise Fault("bad_request", f"-p fault={name}: the simulator knows {', '.join(FAULTS)}.{closest(name, FAULTS)}", stops=True)
+    return canonical
 
 
 def _json(request: Request) -> str:
-    """What fits the schema that came with the request; torn off where `broken` says so, by the luck of the prompt."""
+    """An instance of the request's schema, cut in half for the share `broken` of prompts."""
     draw = _draw(request)
-    text = json.dumps(fitting(request.schema or {"type": "object"}, draw), ensure_ascii=False)
+    text = json.dumps(sample_json(request.schema or {"type": "object"}, draw), ensure_ascii=False)
     return text[: len(text) // 2] if draw % 1000 < 1000 * _number(request, "broken", 0.0) else text
 
 
 def _number(request: Request, name: str, default: float) -> float:
-    said = request.sampling.extra.get(name, default)
+    value = request.sampling.extra.get(name, default)
     try:
-        number = float(said)
+        number = float(value)
     except (TypeError, ValueError):
         number = -1.0
     if not number >= 0:
-        raise Fault("bad_request", f"-p {name}={said} should be a number from 0.", stops=True)
+        raise Fault("bad_request", f"-p {name}={value} should be a number from 0.", stops=True)
     return number
 
 
-def _raised(name: str, wait: float) -> Fault:
-    """The Fault that a real engine raises for it."""
+def _make_fault(name: str, wait: float) -> Fault:
+    """The Fault that a real engine raises in this case."""
     faults: Mapping[str, tuple[str, str, dict[str, Any]]] = {
         "429": ("rate_limit", "429: too many requests", {"status": 429, "wait": wait, "limits": Limits(600, 0, wait)}),
         "401": ("auth", "401: the key was refused", {"status": 401, "stops": True}),
@@ -191,6 +191,6 @@ def _prompt(request: Request) -> str:
 
 
 def _draw(request: Request, attempt: int = 0) -> int:
-    """A number that depends on the prompt, the seed, the sample and the attempt alone."""
+    """A pseudorandom number from the prompt, the seed, the sample and the attempt."""
     text = f"{request.sampling.seed}|{request.sample}|{attempt}|{_prompt(request)}"
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4])

@@ -19,7 +19,7 @@ from holynb.types import Limits, Usage
 
 @pytest.fixture(autouse=True)
 def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosted, "_learned", {})
+    monkeypatch.setattr(hosted, "_traits_by_model", {})
 
 
 def test_the_request_is_what_the_sdk_would_take():

@@ -50,7 +50,7 @@ def test_shares_add_up_to_the_time_in_which_any_was_under_way(seed):
     while under_way:
         shares.append(meter.end(under_way.pop()))
     assert sum(shares) == pytest.approx(2 * busy)
-    assert meter.flying == 0
+    assert meter.in_flight == 0
 
 
 @pytest.fixture
@@ -60,12 +60,44 @@ def pool(fake_pools: None, ended: None, model: str) -> Iterator[str]:
     settings.reset()
 
 
-def test_a_pool_with_a_price_an_hour_has_a_bill_and_without_one_it_is_not_known(pool):
+class WatchedMeter(Meter):
+    """Keeps when each request began and ended, as the instants just around the meter's own reading of the clock."""
+
+    begun: list[tuple[float, float]] = []  # noqa: RUF012 - of all meters of this process
+    ended: list[tuple[float, float]] = []  # noqa: RUF012
+
+    def begin(self) -> float:
+        before = time.monotonic()
+        token = super().begin()
+        self.begun.append((before, time.monotonic()))
+        return token
+
+    def end(self, began: float) -> float:
+        before = time.monotonic()
+        share = super().end(began)
+        self.ended.append((before, time.monotonic()))
+        return share
+
+    @classmethod
+    def busy(cls, *, outer: bool) -> float:
+        """Seconds in which any request was in flight: at most (`outer`), or at least."""
+        marks = sorted([(t[0 if outer else 1], 1) for t in cls.begun] + [(t[1 if outer else 0], -1) for t in cls.ended])
+        seconds, in_flight, last = 0.0, 0, 0.0
+        for at, change in marks:
+            seconds += at - last if in_flight > 0 else 0.0
+            in_flight, last = in_flight + change, at
+        return seconds
+
+
+def test_a_pool_with_a_price_an_hour_has_a_bill_and_without_one_it_is_not_known(pool, monkeypatch):
+    monkeypatch.setattr("holynb.engines.pool.Meter", WatchedMeter)
     texts = [f"row {i}" for i in range(12)]
     unknown = holynb.infer(texts, pool, max_tokens=20, cache=False).wait(60)
     assert unknown.frame()["cost"].isna().all()
     assert "$" not in unknown.summary().line()
     settings.override(price={pool: {"per_device_hour": 3600}})  # a dollar a second
+    WatchedMeter.begun.clear()
+    WatchedMeter.ended.clear()
     began = time.monotonic()
     run = holynb.infer(texts, pool, max_tokens=20, cache=False, budget=0.000001).wait(60)
     elapsed = time.monotonic() - began
@@ -73,7 +105,9 @@ def test_a_pool_with_a_price_an_hour_has_a_bill_and_without_one_it_is_not_known(
     assert run.frame()["status"].eq("ok").all(), "a pool spends nothing of a budget"
     assert (costs > 0).all()
     assert costs.sum() <= elapsed
-    assert costs.sum() >= run.frame()["latency_s"].max() / 4
+    assert len(WatchedMeter.begun) == len(WatchedMeter.ended) == len(texts)
+    assert WatchedMeter.busy(outer=False) <= costs.sum() + 1e-6, "all the time in which any row was at work"
+    assert costs.sum() <= WatchedMeter.busy(outer=True) + 1e-6, "and no other"
     assert run.summary().unknown_cost == 0
     again = holynb.infer(texts, pool, max_tokens=20).wait(60)
     assert (again.frame()["cost"] > 0).all()

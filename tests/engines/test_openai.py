@@ -63,7 +63,7 @@ STREAM = sse(part("", role="assistant"), part("안녕"), part("하세요"), part
 
 @pytest.fixture(autouse=True)
 def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hosted, "_learned", {})
+    monkeypatch.setattr(hosted, "_traits_by_model", {})
 
 
 def fold(*pieces: bytes) -> Any:
@@ -343,7 +343,7 @@ def test_streams_leave_their_connection_to_the_next_request():
 
 @pytest.mark.parametrize("last", [b"data: [DONE]\n\n", b"", b": keep-alive\n\n"])
 def test_a_finished_stream_that_stays_open_is_left_after_a_while(last: bytes, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hosted, "TAIL_S", 0.1)
+    monkeypatch.setattr(hosted, "DRAIN_S", 0.1)
     with Exact([stream_head(), chunk(sse(part("a"), part(finish="stop"), USED) + last), 60.0]) as server:
         assert ask(endpoint(server.base), request(stream=True))[1].usage == Usage(20, 7, 16)
 

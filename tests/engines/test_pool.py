@@ -227,7 +227,7 @@ def test_a_killed_server_in_the_middle_of_a_row(model: str, monkeypatch: pytest.
 
 
 def test_a_frozen_pool_is_noticed(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holynb.engines.pool._LIFE_S", 1.0)
+    monkeypatch.setattr("holynb.engines.pool._DEAD_AFTER_S", 1.0)
     monkeypatch.setenv("HOLYNB_FAKE_STEP", "0.02")
     info = pools.start(model)
 

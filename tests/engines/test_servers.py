@@ -10,7 +10,7 @@ from servers.asking import KEY, endpoint
 from servers.exact import Asked, Exact, reply
 
 from holynb.engines import http, servers
-from holynb.engines.servers import Busy, Served
+from holynb.engines.servers import ServedModel, ServerLoad
 from holynb.errors import Fault
 from holynb.pool.server import metrics as pool
 from holynb.types import Secret
@@ -30,21 +30,21 @@ process_resident_memory_bytes 3.221225472e+09
 @pytest.mark.parametrize(
     ("page", "found"),
     [
-        (VLLM, Busy(16, 3, 0.5, 3 * 2**30)),
-        ('vllm:gpu_cache_usage_perc{model_name="x"} 0.1\n', Busy(kv=0.1)),
+        (VLLM, ServerLoad(16, 3, 0.5, 3 * 2**30)),
+        ('vllm:gpu_cache_usage_perc{model_name="x"} 0.1\n', ServerLoad(kv=0.1)),
         (
             'sglang:num_running_reqs{model_name="x"} 2\nsglang:num_queue_reqs{model_name="x"} 0\nsglang:token_usage{model_name="x"} 0.4\n',
-            Busy(2, 0, 0.4),
+            ServerLoad(2, 0, 0.4),
         ),
-        ("llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\nllamacpp:kv_cache_usage_ratio 1.2\n", Busy(1, 0, 1.0)),
-        ("tgi_batch_current_size 7\ntgi_queue_size 1 1700000000000\n", Busy(7, 1)),
-        ("", Busy()),
-        ("<html>hello</html>", Busy()),
-        ("vllm:num_requests_running many\n\x00{} 1", Busy()),
+        ("llamacpp:requests_processing 1\nllamacpp:requests_deferred 0\nllamacpp:kv_cache_usage_ratio 1.2\n", ServerLoad(1, 0, 1.0)),
+        ("tgi_batch_current_size 7\ntgi_queue_size 1 1700000000000\n", ServerLoad(7, 1)),
+        ("", ServerLoad()),
+        ("<html>hello</html>", ServerLoad()),
+        ("vllm:num_requests_running many\n\x00{} 1", ServerLoad()),
     ],
 )
-def test_pages(page: str, found: Busy):
-    assert servers.read(page) == found
+def test_pages(page: str, found: ServerLoad):
+    assert servers.parse_metrics(page) == found
 
 
 def test_the_pools_own_page():
@@ -52,7 +52,7 @@ def test_the_pools_own_page():
         {"running": 3, "waiting": 1, "kv_used": 10, "kv_total": 40},
         {"running": 1, "waiting": 0, "kv_used": 10, "kv_total": 40},
     ]
-    assert servers.read(pool.render(pool.Metrics(), "ready", stats)) == Busy(4, 1, 0.25)
+    assert servers.parse_metrics(pool.render(pool.Metrics(), "ready", stats)) == ServerLoad(4, 1, 0.25)
 
 
 def ask(work: Any, server: Exact, key: str | None = KEY) -> Any:
@@ -78,7 +78,13 @@ def test_models_with_their_context_lengths():
         ],
     }
     with Exact([reply(listed)]) as server:
-        assert ask(servers.models, server) == [Served("a", 40960), Served("b", 1000), Served("c", 2048), Served("d"), Served("e", 9)]
+        assert ask(servers.models, server) == [
+            ServedModel("a", 40960),
+            ServedModel("b", 1000),
+            ServedModel("c", 2048),
+            ServedModel("d"),
+            ServedModel("e", 9),
+        ]
         assert (server.asked[0].method, server.asked[0].path) == ("GET", "/v1/models")
         assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
 
@@ -88,13 +94,13 @@ def test_metrics_lie_beside_the_api():
         return [reply(VLLM) if asked.path == "/metrics" else reply(b"", 404)]
 
     with Exact(script) as server:
-        assert ask(servers.busy, server) == Busy(16, 3, 0.5, 3 * 2**30)
+        assert ask(servers.load, server) == ServerLoad(16, 3, 0.5, 3 * 2**30)
 
 
 @pytest.mark.parametrize("response", [reply(b"404 page not found", 404), reply("<html>", 500), reply("nothing we know 1\n")])
 def test_no_page_is_no_fault(response: bytes):
     with Exact([response]) as server:
-        assert ask(servers.busy, server) is None
+        assert ask(servers.load, server) is None
 
 
 def test_a_refused_key_is_not_shown():
@@ -114,5 +120,5 @@ def test_nobody_there():
     with Exact([]) as server:
         pass
     with pytest.raises(Fault) as caught:
-        ask(servers.busy, server)
+        ask(servers.load, server)
     assert caught.value.kind == "connection"

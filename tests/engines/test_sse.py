@@ -31,8 +31,8 @@ EVENTS = [
 ]
 
 
-def split(*pieces: bytes, longest: int = 2**20) -> list[Event]:
-    splitter = Splitter(longest)
+def split(*pieces: bytes, max_bytes: int = 2**20) -> list[Event]:
+    splitter = Splitter(max_bytes)
     return [event for piece in pieces for event in splitter.feed(piece)] + splitter.end()
 
 
@@ -92,7 +92,7 @@ def test_a_bom_inside_is_text():
 @pytest.mark.parametrize("piece", [b"x" * 100, b"data: " + b"x" * 100, b"data: xxxxxxxx\n" * 10, b"data: " + b"x" * 100 + b"\n\n"])
 def test_what_is_too_long_is_refused(piece: bytes):
     with pytest.raises(TooLong):
-        split(piece, longest=64)
+        split(piece, max_bytes=64)
 
 
 def test_a_long_line_in_small_pieces_costs_no_more_than_its_length():

@@ -16,7 +16,7 @@ import holynb
 from holynb import runlog
 from holynb.config import settings
 from holynb.config.options import Options
-from holynb.engines.fitting import fitting
+from holynb.engines.sample_json import sample_json
 from holynb.errors import BadOption, InferError
 from holynb.run import plan, quote, resume, session
 from holynb.scheduler.validation import supports_schema
@@ -437,7 +437,7 @@ def test_who_takes_a_schema(wire: str, options: dict[str, Any], takes: bool) -> 
 def test_what_the_simulator_makes_up_fits(schema: dict[str, Any]) -> None:
     held = load(schema)
     for draw in range(50):
-        assert held.check(json.dumps(fitting(held.wire, draw))).error is None
+        assert held.check(json.dumps(sample_json(held.wire, draw))).error is None
 
 
 def test_a_budget_holds_with_repairs() -> None:

@@ -61,7 +61,7 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
             raise BadOption(
                 f"{provider} has no list of models to ask for. An OpenAI-compatible server has: %infer models --api-base {api_base}"
             )
-        if api_base is not None or servers.own(asked):
+        if api_base is not None or servers.is_self_hosted(asked):
             listed, told = _served(asked)
             # At another address than the provider's, its own models are not there to be had.
             known[provider] = replace(known[provider], models=listed if api_base is not None else {**known[provider].models, **listed})
@@ -100,15 +100,15 @@ def _served(found: Endpoint) -> tuple[dict[str, int], str]:
     return {m.id: m.context or 0 for m in listed}, _now(busy)
 
 
-async def _ask(found: Endpoint, secret: Secret | None) -> tuple[list[servers.Served], servers.Busy | None]:
+async def _ask(found: Endpoint, secret: Secret | None) -> tuple[list[servers.ServedModel], servers.ServerLoad | None]:
     listed = await servers.models(found, secret)
     try:
-        return listed, await servers.busy(found, secret)
+        return listed, await servers.load(found, secret)
     except Fault:  # it has just listed its models; that it has nothing else to say is no fault
         return listed, None
 
 
-def _now(busy: servers.Busy | None) -> str:
+def _now(busy: servers.ServerLoad | None) -> str:
     if busy is None:
         return ""
     figures = [(busy.running, "running"), (busy.waiting, "waiting")]

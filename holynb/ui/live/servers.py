@@ -1,6 +1,6 @@
 """How busy one's own servers are while a run goes on: their page of metrics, as events of its journal. Asks; holds nothing up.
 
-Only servers that somebody here runs are asked (`engines.servers.own`): no hosted provider has such a page. One without it is asked once.
+Only servers that somebody here runs are asked (`engines.servers.is_self_hosted`): no hosted provider has such a page. One without it is asked once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOOK_S, PATIENCE = 3.0, 3
 
 def watch(run: Run, pause: float = PAUSE) -> list[Future[None]]:
     """Append what the run's own servers say to its journal until it is done. Cancelling the futures ends it sooner."""
-    asked = {e.base_url: e for e in run.plan.targets.endpoints if servers.own(e)}
+    asked = {e.base_url: e for e in run.plan.targets.endpoints if servers.is_self_hosted(e)}
     return [loop.submit(_follow(run, endpoint, pause)) for endpoint in asked.values()]
 
 
@@ -39,7 +39,7 @@ async def _follow(run: Run, endpoint: Endpoint, pause: float) -> None:
     while not run.done and missed < PATIENCE:
         try:
             async with asyncio.timeout(LOOK_S):
-                found = await servers.busy(endpoint, run.plan.targets.secrets.get(endpoint.route))
+                found = await servers.load(endpoint, run.plan.targets.secrets.get(endpoint.route))
         except (Fault, TimeoutError):
             missed += 1
         else:
@@ -51,7 +51,7 @@ async def _follow(run: Run, endpoint: Endpoint, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
-def events(endpoint: Endpoint, found: servers.Busy, at: float) -> Iterator[Load | Gauge]:
+def events(endpoint: Endpoint, found: servers.ServerLoad, at: float) -> Iterator[Load | Gauge]:
     """What a page said, as events."""
     if (found.running, found.waiting, found.kv) != (None, None, None):
         yield Load(str(endpoint.route), at, found.running, found.waiting, found.kv)

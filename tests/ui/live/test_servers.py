@@ -15,7 +15,7 @@ from ui.shells import shell
 import holynb
 from holynb import loop
 from holynb.engines import servers as engine_servers
-from holynb.engines.servers import Busy
+from holynb.engines.servers import ServerLoad
 from holynb.types import Endpoint, Gauge, Load, Route
 from holynb.ui.live import recording, servers
 from holynb.ui.live.timeseries import TimeSeries
@@ -112,7 +112,7 @@ def test_a_page_that_does_not_come_holds_nothing_up(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_only_ones_own_servers_are_asked(route: str, base: str, wire: str, is_own: bool) -> None:
-    assert engine_servers.own(Endpoint(Route.parse(route), wire, base)) is is_own
+    assert engine_servers.is_self_hosted(Endpoint(Route.parse(route), wire, base)) is is_own
 
 
 def test_two_servers_are_drawn_as_one() -> None:
@@ -132,8 +132,8 @@ def test_two_servers_are_drawn_as_one() -> None:
 
 def test_an_event_for_each_thing_said() -> None:
     where = Endpoint(Route("ray", "m"), "openai", "http://x/v1")
-    assert list(servers.events(where, Busy(waiting=2), 5.0)) == [Load("ray/m", 5.0, None, 2, None)]
-    assert list(servers.events(where, Busy(memory=7), 5.0)) == [Gauge("ray server", 7, 0, 5.0)]
+    assert list(servers.events(where, ServerLoad(waiting=2), 5.0)) == [Load("ray/m", 5.0, None, 2, None)]
+    assert list(servers.events(where, ServerLoad(memory=7), 5.0)) == [Gauge("ray server", 7, 0, 5.0)]
 
 
 def test_a_recording_keeps_it(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""What can happen to a connection, in one clear line each: exceptions of httpx, aiohttp, ssl and sockets to Faults. Opens nothing.
+"""Transport errors: exceptions of httpx, aiohttp, ssl and sockets → Faults with one clear line each. Opens no socket.
 
-The libraries' classes are told apart by name along the chain of causes, so that this needs none of them loaded.
+The libraries' classes are recognised by name along the chain of causes, so that none of them is imported here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 from holynb.errors import Fault
 
-__all__ = ["asking", "of_transport", "reading", "redirected"]
+__all__ = ["is_transport_error", "read_fault", "redirect_fault", "request_fault"]
 
 _TIMEOUTS = ("ConnectionTimeoutError", "ConnectTimeout", "PoolTimeout", "ServerTimeoutError", "TimeoutError", "WriteTimeout", "ReadTimeout")
 _PROXIES = ("ClientProxyConnectionError", "ClientHttpProxyError", "ProxyError")
@@ -21,21 +21,21 @@ _NOT_HTTP = ("RemoteProtocolError", "ClientResponseError", "BadStatusLine", "Bad
 _NO_ADDRESS = ("InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError", "UnsupportedProtocol", "UnicodeError")
 
 
-def of_transport(exc: BaseException) -> bool:
-    """Whether an exception is about a connection, and not a fault of ours."""
+def is_transport_error(exc: BaseException) -> bool:
+    """Whether an exception is about a connection, and not a bug of ours."""
     return isinstance(exc, OSError | EOFError | TimeoutError) or any(
         type(e).__module__.split(".")[0] in ("httpx", "httpcore", "aiohttp") for e in _chain(exc)
     )
 
 
-def asking(exc: Exception, host: str, connect: float, proxy: str | None = None) -> Fault:
-    """Why there is no reply. Returns a Fault as it is; raises what is no mishap of a connection."""
+def request_fault(exc: Exception, host: str, connect: float, proxy: str | None = None) -> Fault:
+    """The Fault for a request without a reply. Returns a Fault as it is; re-raises what is no transport error."""
     if isinstance(exc, Fault):
         return exc
     names, chain = _names(exc), list(_chain(exc))
-    for known in (_certificate, _lookup):
-        if (found := known(chain, host)) is not None:
-            return found
+    for classify in (_certificate, _lookup):
+        if (fault := classify(chain, host)) is not None:
+            return fault
     if any(n in names for n in _PROXIES):
         return _proxy(chain, host, proxy)
     if any(n in names for n in _NO_ADDRESS) or isinstance(exc, UnicodeError):
@@ -44,31 +44,31 @@ def asking(exc: Exception, host: str, connect: float, proxy: str | None = None) 
         return Fault("connection", f"{host} closed the connection without an answer.")
     if any(n in names for n in _NOT_HTTP):
         return Fault("server", f"{host} answered something that is not HTTP: {_words(exc)}")
-    # After the disconnected: httpx-aiohttp calls many things a connect timeout that are none.
+    # After the disconnects: httpx-aiohttp reports many other errors as a connect timeout.
     if any(isinstance(e, TimeoutError) for e in chain) or any(type(e).__name__ in _TIMEOUTS for e in chain[-1:]):
         return Fault("timeout", f"no connection to {host} within {connect:g} s (--connect-timeout)")
     if any(isinstance(e, ssl.SSLError) for e in chain):
         return Fault(
             "connection", f"the TLS handshake with {host} failed: {_words(exc)}. Does the address begin with the right http or https?"
         )
-    if not of_transport(exc):
+    if not is_transport_error(exc):
         raise exc
     return _refused(chain, host) or Fault("connection", f"the connection to {host} failed: {_words(exc)}")
 
 
-def reading(exc: Exception, host: str) -> Fault:
-    """Why a reply stopped in the middle. Raises what is no mishap of a connection."""
+def read_fault(exc: Exception, host: str) -> Fault:
+    """The Fault for a reply that broke off. Returns a Fault as it is; re-raises what is no transport error."""
     if isinstance(exc, Fault):
         return exc
-    if not of_transport(exc):
+    if not is_transport_error(exc):
         raise exc
     if "DecodingError" in _names(exc):
         return Fault("truncated", f"{host} sent a compressed answer that does not unpack.")
     return Fault("truncated", f"{host} broke the connection in the middle of its answer: {_words(exc)}")
 
 
-def redirected(url: str, status: int, location: str) -> Fault:
-    """A redirect is never followed: the key would go along."""
+def redirect_fault(url: str, status: int, location: str) -> Fault:
+    """The Fault for a redirect, which is never followed: the key would be sent along."""
     there = urlsplit(urljoin(url, location))
     to = f"{there.scheme}://{there.netloc}{there.path}" if there.netloc else "nowhere"
     return Fault(
@@ -84,7 +84,7 @@ def redirected(url: str, status: int, location: str) -> Fault:
 def _certificate(chain: list[BaseException], host: str) -> Fault | None:
     for exc in chain:
         if isinstance(exc, ssl.SSLCertVerificationError):
-            # aiohttp's class of it inherits from ssl's, but has not its attributes.
+            # aiohttp's subclass of ssl's class lacks its attributes.
             why = getattr(exc, "verify_message", None) or _words(exc)
             return Fault(
                 "connection",
@@ -101,8 +101,8 @@ def _lookup(chain: list[BaseException], host: str) -> Fault | None:
 
 
 def _refused(chain: list[BaseException], host: str) -> Fault | None:
-    """A port on which nothing listens: the commonest mishap with a server of one's own. A pool's socket has no port, and its own words."""
-    port = next((found[1] for e in chain if isinstance(e, ConnectionRefusedError) and (found := re.search(r"', (\d+)", str(e)))), None)
+    """A port without a listener: the commonest error with a self-hosted server. A pool's socket has no port, and messages of its own."""
+    port = next((match[1] for e in chain if isinstance(e, ConnectionRefusedError) and (match := re.search(r"', (\d+)", str(e)))), None)
     if port is None:
         return None
     return Fault(
@@ -117,8 +117,8 @@ def _proxy(chain: list[BaseException], host: str, proxy: str | None) -> Fault:
         return Fault(
             "connection", f"the proxy {at} wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@{at}", retry=False, stops=True
         )
-    said = f"it answered {status}" if status else _words(chain[0])
-    return Fault("connection", f"the proxy {at} does not lead to {host}: {said}")
+    reason = f"it answered {status}" if status else _words(chain[0])
+    return Fault("connection", f"the proxy {at} does not lead to {host}: {reason}")
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
@@ -137,7 +137,7 @@ def _names(exc: BaseException) -> set[str]:
 
 
 def _words(exc: BaseException) -> str:
-    """The innermost reason that says something, on one line."""
+    """The innermost non-empty reason, on one line."""
     for e in reversed(list(_chain(exc))):
         text = (e.strerror if isinstance(e, OSError) and e.strerror else str(e)).strip()
         if text:

@@ -1,17 +1,17 @@
-"""Values that fit a JSON Schema, drawn from a number: what the simulator answers where a schema is asked for. Pure."""
+"""Instances of a JSON Schema, drawn from a number: the simulator's answers to requests with a schema. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["fitting"]
+__all__ = ["sample_json"]
 
 WORDS = ("plain", "good", "late", "small", "clear", "warm", "new", "loud")
 
 
-def fitting(schema: Any, draw: int) -> Any:
-    """A value of a schema without references; which one is `draw`'s to say. Patterns and formats are passed over."""
+def sample_json(schema: Any, draw: int) -> Any:
+    """An instance of a schema without references, selected by `draw`. Ignores patterns and formats."""
     if not isinstance(schema, Mapping):
         return "word"
     if "const" in schema:
@@ -20,16 +20,16 @@ def fitting(schema: Any, draw: int) -> Any:
         return schema["enum"][draw % len(schema["enum"])]
     for word in ("anyOf", "oneOf"):
         if schema.get(word):
-            return fitting(schema[word][0], draw)
+            return sample_json(schema[word][0], draw)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     return _of_type(kind[0] if isinstance(kind, list) else kind, schema, draw)
 
 
 def _of_type(kind: str, schema: Mapping[str, Any], draw: int) -> Any:
     if kind == "object":
-        return {name: fitting(part, draw // 7 + 3 * i) for i, (name, part) in enumerate(schema.get("properties", {}).items())}
+        return {name: sample_json(part, draw // 7 + 3 * i) for i, (name, part) in enumerate(schema.get("properties", {}).items())}
     if kind == "array":
-        return [fitting(schema.get("items", {}), draw + i) for i in range(max(1, schema.get("minItems", 1)))]
+        return [sample_json(schema.get("items", {}), draw + i) for i in range(max(1, schema.get("minItems", 1)))]
     if kind in ("integer", "number"):
         low = schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
         high = schema.get("maximum", schema.get("exclusiveMaximum", low + 10) - 1)
