@@ -146,10 +146,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "money | preview",
     ),
     "holynb.ui.live": (
+        "protocol",
         "buckets | memory | recording | servers | timer | totals",
         "timeseries",
         "feed",
         "replay | source",
+        "detail",
         "widget",
     ),
     "holynb.ui.output": (

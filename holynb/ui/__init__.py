@@ -1,4 +1,4 @@
-"""What a person sees and types: magics, commands, live view, output, panel."""
+"""The user interface: magics, commands, live view, output, panel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["figures"]
 
 
 def figures(run: SessionRun) -> dict[str, Any]:
-    """A run's charts as plotly figures, by name. For `run.plot()`: the one way from a run to what shows it."""
+    """A run's charts as plotly figures, by name. For `run.plot()`: the only import of `ui` from below it."""
     from holynb.ui.output import plots
 
     return plots.figures(run)

@@ -146,7 +146,7 @@ def _show(magic: Host, rest: Sequence[str]) -> None:
     if len(left) > 1:
         raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
     run = report.load(left[0] if left else None)
-    plots.leave(views.plain(magic.shell), run, options.show, magic.shell)
+    plots.show(views.plain(magic.shell), run, options.show, magic.shell)
 
 
 def _stop(_: Host, rest: Sequence[str]) -> None:

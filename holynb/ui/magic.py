@@ -196,7 +196,7 @@ class InferMagic(Configurable):
         if last and isinstance(work.page, views.Terminal):
             work.page.clear()
             return static.bundle(record, work.show)["text/plain"]
-        plots.leave(work.page, record, work.show, self.shell)
+        plots.show(work.page, record, work.show, self.shell)
         return None
 
 

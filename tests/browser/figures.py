@@ -22,7 +22,7 @@ JOB = """
 import asyncio, json, threading, time
 from holynb.journal import Journal
 from holynb.types import Ended, Gauge, Message, Outcome, Started, Usage
-from holynb.ui.live.feed import Asked
+from holynb.ui.live.feed import RunInfo
 
 class Job:
     "64 rows that stream 2,000 tokens a second together; a row ends after 100 tokens and another takes its place."
@@ -30,7 +30,7 @@ class Job:
     def __init__(self, seconds, n=64, rate=2000, rows=2000):
         self.journal, self.seconds, self.n, self.rate = Journal(rows), seconds, n, rate
         self.started = time.time()
-        self.asked = Asked([f"Say something about the number {i}" for i in range(rows)], started=self.started, title="a job")
+        self.info = RunInfo([f"Say something about the number {i}" for i in range(rows)], started=self.started, title="a job")
         self.thread = threading.Thread(target=self.go, daemon=True); self.thread.start()
     @property
     def elapsed(self): return time.time() - self.started
@@ -64,17 +64,17 @@ async def plotly(job):
     import html, plotly.graph_objects as go, ipywidgets as w
     from IPython.display import display
     from holynb.ui.live.feed import Feed
-    feed, cursor = Feed(job.asked), 0
+    feed, cursor = Feed(job.info), 0
     names = ["cost", "latency", "rate", "memory"]
     figures = [go.FigureWidget(data=[go.Scatter(y=[0.0], name=n)], layout={"height": 160}) for n in names]
     table = w.HTML(); display(w.HBox([table, w.VBox(figures)]))
     while job.state == "running":
         await asyncio.sleep(0.2)
         events, cursor = job.journal.events_since(cursor)
-        feed.take(events, job.journal.text_tails(140), job.elapsed)
-        shown = [feed.row(r) for r in feed.flying]
-        table.value = "<table>" + "".join(f"<tr><td>{r[0]}</td><td>{html.escape(r[2])}</td></tr>" for r in shown) + "</table>"
-        charts = feed.course.points.all()["charts"]
+        feed.fold(events, job.journal.text_tails(140), job.elapsed)
+        shown = [feed.row(r) for r in feed.in_flight]
+        table.value = "<table>" + "".join(f"<tr><td>{r.row}</td><td>{html.escape(r.text)}</td></tr>" for r in shown) + "</table>"
+        charts = feed.series.points.all()["charts"]
         for figure, name in zip(figures, names):
             columns = next(iter(charts.get(name, {"": []}).values()))
             figure.data[0].y = [v or 0 for v in columns]
@@ -139,7 +139,7 @@ async def hour(upto):
             def go(self): pass
             elapsed = property(lambda self: clock)
         clock = 0.0
-        job = Slow(0, rows=4000); job.started = job.asked.started
+        job = Slow(0, rows=4000); job.started = job.info.started
         view = LiveView(job); display(view.widget)
     job = view.source
     while clock < upto:

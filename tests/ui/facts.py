@@ -1,4 +1,4 @@
-"""Outcomes, events and records for tests of what is shown. No run is needed to draw one."""
+"""Outcomes, events and reports for tests of output. No run is needed to draw one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def failed(kind: str = "timeout", message: str = "no answer in 60 s", **facts: A
     return Outcome("error", error_type=kind, error=message, attempts=4, **facts)
 
 
-def record(rows: Sequence[Outcome | None], asked: Sequence[str] | None = None, **facts: Any) -> Report:
-    """A record whose rows ended one a second."""
+def record(rows: Sequence[Outcome | None], prompts: Sequence[str] | None = None, **facts: Any) -> Report:
+    """A report whose rows ended one a second."""
     events: list[Event] = [Ended(i, o, 100.0 + i) for i, o in enumerate(rows) if o is not None]
-    told = facts.pop("told", summarize(rows, float(len(rows)), stopped=facts.pop("stopped", False)))
+    summary = facts.pop("summary", summarize(rows, float(len(rows)), stopped=facts.pop("stopped", False)))
     facts = {"events": events, "started": 100.0, **facts}
-    return Report("test on sim/echo", list(asked or [f"prompt {i}" for i in range(len(rows))]), rows, told, **facts)
+    return Report("test on sim/echo", list(prompts or [f"prompt {i}" for i in range(len(rows))]), rows, summary, **facts)
 
 
 class FakeRun:
-    """A run that ends when told, for tests of what waits for it."""
+    """A run that a test ends, for tests of what waits for it."""
 
     def __init__(self, n: int = 4, name: str | None = None) -> None:
         self.n, self.name, self.id = n, name, "1122-000000-beef"

@@ -1,6 +1,6 @@
-// The four charts beside the table, drawn by uPlot. Columns come in buckets: `from` on, everything is replaced.
+// The charts beside the table, drawn by uPlot. Columns come in buckets: from `first` on, all are replaced.
 
-/** Chart → its title, how its values are written, its lines: column, word, colour, extra. Memory's lines are found in its columns. */
+/** Chart → title, how values are written, lines: [column, name, colour, extra]. Memory's lines depend on its columns. */
 const CHARTS = {
   cost: { title: "Cost", write: write.dollars, lines: [["cost", "this run", "--hn-c1", { fill: true }], ["as", "elsewhere", "--hn-c2", { dash: [4, 3] }]] },
   latency: { title: "Latency", write: write.seconds, lines: [["p50", "p50", "--hn-c1"], ["p95", "p95", "--hn-c2"], ["ttft", "TTFT", "--hn-c3"]] },
@@ -9,10 +9,10 @@ const CHARTS = {
   memory: { title: "Memory", write: write.bytes, lines: null },
 };
 const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"], ["recovered", "--hn-c3"]];
-const OTHERS = 0.02; // what others hold of a device is shown from this share of it on, as in series.py
+const MIN_OTHERS_SHARE = 0.02; // what others hold of a device is shown from this share of it on, as in series.py
 const COLOURS = ["--hn-c1", "--hn-c3", "--hn-c5", "--hn-c6", "--hn-c2", "--hn-c4"];
-const HEIGHT = 84;
-const POWERS = Array.from({ length: 24 }, (_, i) => 2 ** (20 + i)); // gridlines at whole MiB and GiB
+const HEIGHT_PX = 84;
+const BINARY_STEPS = Array.from({ length: 24 }, (_, i) => 2 ** (20 + i)); // gridlines at whole MiB and GiB
 
 function makeCharts(asRoute) {
   const node = make("div", "hn-charts");
@@ -23,51 +23,53 @@ function makeCharts(asRoute) {
     node.append(charts[name].node);
   }
   const redraw = () => Object.values(charts).forEach((c) => c.theme());
-  const seen = new ResizeObserver(() => requestAnimationFrame(() => Object.values(charts).forEach((c) => c.fit())));
-  seen.observe(node);
-  const dressed = new MutationObserver(redraw);
-  dressed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
+  const resized = new ResizeObserver(() => requestAnimationFrame(() => Object.values(charts).forEach((c) => c.fit())));
+  resized.observe(node);
+  const themed = new MutationObserver(redraw);
+  themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light", "class"] });
 
   return {
     node,
     reset: () => Object.assign(points, { size: 0, columns: {} }),
-    take(change) {
-      points.width = change.width;
-      points.size = change.size;
-      for (const [chart, columns] of Object.entries(change.charts)) {
+    update({ width, first, size, charts }) {
+      Object.assign(points, { width, size });
+      for (const [chart, columns] of Object.entries(charts)) {
         const mine = (points.columns[chart] ??= {});
-        for (const [name, values] of Object.entries(columns)) mine[name] = [...(mine[name] ?? []).slice(0, change.from), ...values];
+        for (const [name, values] of Object.entries(columns)) mine[name] = [...(mine[name] ?? []).slice(0, first), ...values];
       }
     },
     paint() {
       const xs = Array.from({ length: points.size }, (_, i) => (i + 1) * points.width);
       for (const [name, chart] of Object.entries(charts)) chart.paint(xs, points.columns[name] ?? {});
     },
-    /** Whether what was answered has a price: a chart that waits for one that will not come says so. */
-    priced: (known) => charts.cost.wait(known ? "nothing yet" : "no price is known"),
+    /** Whether answers have a price: a chart that waits for one that will not come says so. */
+    priced: (yes) => charts.cost.wait(yes ? "nothing yet" : "no price is known"),
     close() {
-      seen.disconnect();
-      dressed.disconnect();
+      resized.disconnect();
+      themed.disconnect();
       Object.values(charts).forEach((c) => c.close());
     },
   };
 }
 
-function makeChart(name, place, asRoute) {
-  const about = CHARTS[name];
+function makeChart(name, parent, asRoute) {
+  const spec = CHARTS[name];
   const node = make("figure", `hn-chart hn-chart-${name}`, null, { role: "img" });
   const caption = make("figcaption", "hn-caption");
   const legend = make("span", "hn-legend");
-  caption.append(make("span", "hn-title", about.title), legend);
+  caption.append(make("span", "hn-title", spec.title), legend);
   const box = make("div", "hn-plot");
   const none = make("div", "hn-none", "nothing yet");
   box.append(none);
   node.append(caption, box);
   let plot = null, lines = [], data = [[]], columns = {}, signature = "";
-  const colour = (v) => getComputedStyle(place).getPropertyValue(v).trim() || "#888";
+  const colour = (v) => getComputedStyle(parent).getPropertyValue(v).trim() || "#888";
 
-  function chosen(columns) {
-    if (about.lines) return about.lines.filter(([c]) => columns[c]?.some((v) => v != null)).map(([c, w, k, x]) => [c, c === "as" && asRoute ? `as ${asRoute}` : w, k, x]);
+  function linesOf(columns) {
+    if (spec.lines) {
+      const drawn = spec.lines.filter(([c]) => columns[c]?.some((v) => v != null));
+      return drawn.map(([c, w, k, x]) => [c, c === "as" && asRoute ? `as ${asRoute}` : w, k, x]);
+    }
     const devices = [...new Set(Object.keys(columns).filter((c) => c.includes("|")).map((c) => c.slice(0, c.lastIndexOf("|"))))];
     return devices.flatMap((device, i) => {
       const k = COLOURS[i % COLOURS.length];
@@ -79,10 +81,10 @@ function makeChart(name, place, asRoute) {
     });
   }
 
-  /** Whether others hold so much of a device beside ours that it shows. */
+  /** Whether others hold enough of a device beside ours to be drawn. */
   function shared(columns, device) {
     const [all, ours, total] = ["all", "ours", "total"].map((name) => columns[`${device}|${name}`] ?? []);
-    return all.some((v, i) => v != null && ours[i] != null && v - ours[i] > OTHERS * (total[i] || v));
+    return all.some((v, i) => v != null && ours[i] != null && v - ours[i] > MIN_OTHERS_SHARE * (total[i] || v));
   }
 
   function build() {
@@ -91,18 +93,18 @@ function makeChart(name, place, asRoute) {
     const axis = { stroke: () => colour("--hn-ink"), font: "10px system-ui, sans-serif", ticks: { show: false }, gap: 3 };
     const grid = { stroke: () => colour("--hn-rule"), width: 1 };
     plot = new uPlot({
-      width: Math.max(80, box.clientWidth), height: HEIGHT, legend: { show: false }, padding: [8, 16, 0, 0],
+      width: Math.max(80, box.clientWidth), height: HEIGHT_PX, legend: { show: false }, padding: [8, 16, 0, 0],
       cursor: { y: false, points: { size: 5 }, drag: { setScale: false, x: false } },
       scales: { x: { time: false, range: (u, low, high) => [0, Math.max(high, 1)] }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
       axes: [
         { ...axis, size: 18, space: 54, grid: { show: false }, values: (u, ticks) => ticks.map(write.clock) },
-        { ...axis, size: 52, space: 26, grid, ...(name === "memory" ? { incrs: POWERS } : {}), values: (u, ticks) => ticks.map((v) => about.write(v)) },
+        { ...axis, size: 52, space: 26, grid, ...(name === "memory" ? { incrs: BINARY_STEPS } : {}), values: (u, ticks) => ticks.map((v) => spec.write(v)) },
       ],
       series: [{}, ...lines.map(([, word, k, extra]) => ({
         label: word, width: extra?.dash ? 1 : 1.6, spanGaps: true, points: { show: false }, dash: extra?.dash,
         stroke: () => colour(k), fill: extra?.fill ? () => `color-mix(in srgb, ${colour(k)} 14%, transparent)` : undefined,
       }))],
-      hooks: { draw: [marks], setCursor: [() => write_legend()] },
+      hooks: { draw: [marks], setCursor: [() => writeLegend()] },
     }, data, box);
   }
 
@@ -128,29 +130,29 @@ function makeChart(name, place, asRoute) {
     }
   }
 
-  /** What ours is made of, where the workers say: weights, KV cache. */
+  /** What ours consists of, where the workers report it: weights, KV cache. */
   function split(device, i) {
     const parts = [["weights", "weights"], ["kv", "KV"]].map(([key, word]) => [word, columns[`${device}|${key}`]?.[i]]).filter(([, v]) => v != null);
-    return parts.length ? ` (${parts.map(([word, v]) => `${word} ${about.write(v)}`).join(", ")})` : "";
+    return parts.length ? ` (${parts.map(([word, v]) => `${word} ${spec.write(v)}`).join(", ")})` : "";
   }
 
-  function write_legend() {
+  function writeLegend() {
     const at = plot?.cursor.idx;
-    const said = [];
+    const labels = [];
     const chips = lines.filter(([, word]) => word).map(([column, word, k]) => {
       const values = columns[column];
       let i = at ?? values.length - 1;
       while (i > 0 && values[i] == null) i--;
       const total = columns[column.replace(/\|\w+$/, "|total")]?.findLast((v) => v != null);
-      const one = values[i] == null ? "–" : about.write(values[i]) + (column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "");
+      const one = values[i] == null ? "–" : spec.write(values[i]) + (column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "");
       const parts = column.endsWith("|ours") ? split(column.slice(0, -5), i) : "";
       const text = lines.length > 1 || name === "memory" ? `${word} ${one}${parts}` : one;
-      said.push(text);
+      labels.push(text);
       return [text, k];
     });
     for (const [kind, k] of MARKS) {
       const times = (columns[kind] ?? []).reduce((a, v) => a + (v ?? 0), 0);
-      if (times) chips.push([`${kind} ×${times}`, k]), said.push(`${times} times ${kind}`);
+      if (times) chips.push([`${kind} ×${times}`, k]), labels.push(`${times} times ${kind}`);
     }
     while (legend.children.length > chips.length) legend.lastChild.remove();
     chips.forEach(([text, k], i) => {
@@ -158,14 +160,14 @@ function makeChart(name, place, asRoute) {
       say(chip, text);
       chip.style.setProperty("--hn-k", `var(${k})`);
     });
-    node.setAttribute("aria-label", `${about.title}: ${said.join(", ") || "nothing yet"}`);
+    node.setAttribute("aria-label", `${spec.title}: ${labels.join(", ") || "nothing yet"}`);
   }
 
   return {
     node,
-    paint(xs, found) {
-      columns = found;
-      lines = chosen(columns);
+    paint(xs, newest) {
+      columns = newest;
+      lines = linesOf(columns);
       show(node, !["memory", "server"].includes(name) || lines.length > 0);
       data = [xs, ...lines.map(([c]) => columns[c])];
       const now = lines.map(([c]) => c).join();
@@ -173,10 +175,10 @@ function makeChart(name, place, asRoute) {
         signature = now;
         build();
       } else plot?.setData(data);
-      write_legend();
+      writeLegend();
     },
     fit() {
-      if (plot && box.clientWidth && Math.abs(plot.width - box.clientWidth) > 1) plot.setSize({ width: box.clientWidth, height: HEIGHT });
+      if (plot && box.clientWidth && Math.abs(plot.width - box.clientWidth) > 1) plot.setSize({ width: box.clientWidth, height: HEIGHT_PX });
     },
     wait: (text) => say(none, text),
     theme: () => plot?.redraw(false),

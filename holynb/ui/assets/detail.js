@@ -1,4 +1,4 @@
-// One row in full: prompt, answer, attempts, what the server said. Asked for from the kernel; until it answers, what the table knows.
+// One row in full: prompt, answer, attempts, the server's words. Requested from the kernel; until it answers, what the table has.
 
 /** hooks: close(). */
 function makeDetail(hooks) {
@@ -17,9 +17,9 @@ function makeDetail(hooks) {
   });
   let row = -1, filled = false;
 
-  function part(word, text, name = "") {
+  function part(title, text, name = "") {
     const box = make("div", `hn-part ${name}`);
-    box.append(make("h4", null, word), make("pre", null, text, { dir: "auto", tabindex: "0" }));
+    box.append(make("h4", null, title), make("pre", null, text, { dir: "auto", tabindex: "0" }));
     return box;
   }
 
@@ -27,28 +27,28 @@ function makeDetail(hooks) {
     node,
     row: () => row,
     filled: () => filled,
-    /** known: what the table has of the row. */
-    open(known) {
-      row = known.values[0];
+    /** What the table has of a row: its label, its prompt and its line. */
+    open({ label, prompt, line }) {
+      row = line.row;
       filled = false;
       show(node, true);
-      say(title, `Row ${known.label}`);
-      say(facts, known.values[1].replace("!", ""));
-      body.replaceChildren(part("Prompt", known.prompt), part(known.values[1][0] === "!" ? "Error" : "Answer", known.values[2]));
+      say(title, `Row ${label}`);
+      say(facts, line.status);
+      body.replaceChildren(part("Prompt", prompt), part(line.failed ? "Error" : "Answer", line.text));
     },
-    /** full: {row, label, facts, parts: [[word, text, kind]], attempts: [[at, what]]}. */
-    fill(full) {
-      if (full.row !== row) return;
+    /** message: DetailMessage. */
+    fill(message) {
+      if (message.row !== row) return;
       filled = true;
-      say(title, `Row ${full.label}`);
-      say(facts, full.facts);
-      const parts = full.parts.map(([word, text, kind]) => part(word, text, kind ? `hn-is-${kind}` : ""));
-      if (full.attempts.length) {
+      say(title, `Row ${message.label}`);
+      say(facts, message.facts);
+      const parts = message.parts.map(({ title, text, kind }) => part(title, text, kind ? `hn-is-${kind}` : ""));
+      if (message.attempts.length) {
         const box = make("div", "hn-part hn-attempts");
         const rows = make("ol");
-        for (const [at, what] of full.attempts) {
+        for (const { at, text } of message.attempts) {
           const item = make("li");
-          item.append(make("span", "hn-soft", at), " ", make("span", null, what, { dir: "auto" }));
+          item.append(make("span", "hn-soft", at), " ", make("span", null, text, { dir: "auto" }));
           rows.append(item);
         }
         box.append(make("h4", null, "Attempts"), rows);

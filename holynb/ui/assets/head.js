@@ -1,4 +1,4 @@
-// The line above: how far, how long still, how fast, how dear, and Stop.
+// The line above: progress, time left, speed, cost, and Stop.
 
 const FIGURES = [["eta", "left"], ["elapsed", "so far"], ["rows_s", "rows/s"], ["tokens_s", "tokens/s"], ["cost", "cost"], ["as_cost", "elsewhere"]];
 
@@ -13,10 +13,10 @@ function makeHead(hooks) {
   const track = make("div", "hn-track", null, { role: "progressbar", "aria-valuemin": "0", "aria-label": "Rows done" });
   const [good, bad] = [make("div", "hn-good"), make("div", "hn-failed")];
   const note = make("div", "hn-note");
-  const [wrong, said] = [make("span", "hn-bad", ""), make("span", null, "", { dir: "auto" })];
-  const spoken = make("div", "hn-spoken", "", { role: "status", "aria-live": "polite" });
+  const [failures, remark] = [make("span", "hn-bad", ""), make("span", null, "", { dir: "auto" })];
+  const live = make("div", "hn-spoken", "", { role: "status", "aria-live": "polite" });
   track.append(good, bad);
-  note.append(wrong, " ", said);
+  note.append(failures, " ", remark);
   const slots = {};
   for (const [name, word] of FIGURES) {
     const box = make("div", `hn-figure hn-figure-${name}`);
@@ -26,24 +26,25 @@ function makeHead(hooks) {
   }
   const done = make("span", "hn-done");
   line.append(done, figures, make("span", "hn-gap"), badge, title, stop);
-  node.append(line, track, note, spoken);
+  node.append(line, track, note, live);
   show(badge, false);
-  let told = 0;
+  let announced = 0;
 
   return {
     node,
-    begin({ title: name, recorded, stop: may, as_route }) {
-      say(title, name ?? "");
-      show(badge, Boolean(recorded));
-      say(badge, recorded ?? "");
-      show(stop, Boolean(may));
+    /** Of a SnapshotMessage. */
+    begin({ title: name, as_route, view }) {
+      say(title, name);
+      show(badge, Boolean(view.recorded));
+      say(badge, view.recorded);
+      show(stop, view.can_stop);
       say(slots.as_cost.word, as_route ? `as ${as_route}` : "elsewhere");
     },
-    take(head) {
+    update(head) {
       say(done, `${head.ended.toLocaleString("en")} of ${head.n.toLocaleString("en")}`);
       const running = head.state === "running" || head.state === "stopping";
       for (const [name] of FIGURES) {
-        const text = name === "cost" && head.unknown ? `${head.cost} + ${head.unknown.toLocaleString("en")} unknown` : head[name];
+        const text = name === "cost" && head.unknown_cost ? `${head.cost} + ${head.unknown_cost.toLocaleString("en")} unknown` : head[name];
         show(slots[name].box, Boolean(text) && (running || name !== "eta"));
         say(slots[name].value, text || "–");
       }
@@ -52,16 +53,16 @@ function makeHead(hooks) {
       bad.style.width = `${head.n ? (100 * head.failed) / head.n : 0}%`;
       track.setAttribute("aria-valuemax", head.n);
       track.setAttribute("aria-valuenow", head.ended);
-      const why = head.errors.map(([kind, n]) => `${n} ${kind}`).join(", ");
-      say(wrong, head.failed ? `${head.failed.toLocaleString("en")} failed: ${why}` : "");
-      say(said, head.note);
+      const kinds = head.errors.map(({ kind, n }) => `${n} ${kind}`).join(", ");
+      say(failures, head.failed ? `${head.failed.toLocaleString("en")} failed: ${kinds}` : "");
+      say(remark, head.note);
       show(note, Boolean(head.failed || head.note));
       if (head.state === "stopping") say(stop, "Stop now");
       if (!running) show(stop, false);
       node.dataset.state = head.state;
-      if (Date.now() - told > 10_000 || !running) { // a screen reader hears it now and then, not ten times a second
-        told = Date.now();
-        say(spoken, `${head.ended} of ${head.n} rows, ${head.failed} failed${running ? "" : `, ${head.state}`}`);
+      if (Date.now() - announced > 10_000 || !running) { // a screen reader reads it now and then, not ten times a second
+        announced = Date.now();
+        say(live, `${head.ended} of ${head.n} rows, ${head.failed} failed${running ? "" : `, ${head.state}`}`);
       }
     },
   };

@@ -1,20 +1,21 @@
-// The live view of a run: one message a tick comes in, one frame is painted. Says ready, stop, row and look; hears snapshot, delta and row.
+// The live view of a run: one message a tick comes in, one frame is painted. Messages are those of protocol.js.
 
-/** Another page than this one, after a reload say, has another name. */
+/** A page that was reloaded has another name. */
 const page = (window.holynbPage ??= Math.random().toString(36).slice(2));
 
 function render({ model, el }) {
   const id = `hn-${Math.random().toString(36).slice(2)}`;
   const root = make("div", "hn", null, { role: "region", "aria-label": "A run of holynb", "data-lm-suppress-shortcuts": "true" });
-  const send = (cmd, more) => model.send({ cmd, ...more });
-  const head = makeHead({ stop: () => send("stop") });
+  const send = (message) => model.send(message);
+  const ready = () => send(toKernel.ready(page, seq, el.clientWidth));
+  const head = makeHead({ stop: () => send(toKernel.stop()) });
   const detail = makeDetail({ close: closeDetail });
-  const look = every(300, (first, last) => send("look", { first, last }));
-  const table = makeTable({ open: openDetail, look });
+  const visible = throttle(300, (first, last) => send(toKernel.visible(first, last)));
+  const table = makeTable({ open: openDetail, visible });
   const single = make("pre", "hn-answer", "", { dir: "auto", tabindex: "0", role: "log", "aria-label": "Answer" });
   const left = make("div", "hn-left");
   const body = make("div", "hn-body");
-  let charts = null, seq = -1, due = 0, seen = true;
+  let charts = null, seq = -1, frame = 0, inSight = true;
   left.append(table.node, single, detail.node);
   body.append(left);
   root.append(head.node, body);
@@ -22,10 +23,10 @@ function render({ model, el }) {
 
   function openDetail(row) {
     detail.open(table.row(row));
-    send("row", { row });
+    send(toKernel.detail(row));
   }
 
-  function full(message) {
+  function fillDetail(message) {
     const first = !detail.filled();
     detail.fill(message);
     if (first) detail.node.scrollIntoView({ block: "nearest" });
@@ -36,28 +37,29 @@ function render({ model, el }) {
     table.node.querySelector(".hn-scroll").focus({ preventScroll: true });
   }
 
-  function take(message) {
-    if (message.kind === "row") return full(message);
-    if (message.kind === "delta" && message.seq !== seq + 1) return message.seq > seq && seq >= 0 ? send("ready", { seq, page, width: el.clientWidth }) : undefined;
+  function onMessage(message) {
+    if (message.kind === "detail") return fillDetail(message);
+    if (message.kind === "delta" && message.seq !== seq + 1) return message.seq > seq && seq >= 0 ? ready() : undefined;
     if (message.kind === "snapshot") begin(message);
     seq = message.seq;
-    table.take(message);
-    head.take(message.head);
+    const rows = message.rows.map(decodeRow);
+    table.update(rows, message.prompts, message.head);
+    head.update(message.head);
     root.dataset.state = message.head.state;
-    if (message.points) charts?.take(message.points);
+    if (message.points) charts?.update(message.points);
     charts?.priced(message.head.cost !== "?");
-    if (message.answer) answer(message.answer);
-    if (detail.row() >= 0 && message.rows.some((r) => r[0] === detail.row())) send("row", { row: detail.row() });
+    if (message.answer) updateAnswer(message.answer);
+    if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) send(toKernel.detail(detail.row()));
     paint();
   }
 
   function begin(message) {
     const n = message.head.n;
-    table.reset(n, id);
+    table.reset(n, id, message.shared_prefix);
     head.begin(message);
-    show(table.node, n !== 1 && message.parts !== "charts");
-    show(single, n === 1 && message.parts !== "charts");
-    if (!charts && message.parts !== "table") {
+    show(table.node, n !== 1 && message.view.parts !== "charts");
+    show(single, n === 1 && message.view.parts !== "charts");
+    if (!charts && message.view.parts !== "table") {
       charts = makeCharts(message.as_route);
       body.append(charts.node);
     }
@@ -65,45 +67,45 @@ function render({ model, el }) {
     root.style.setProperty("--hn-rows", Math.max(5, Math.min(n, 13)));
   }
 
-  function answer({ text, more }) {
-    const down = single.scrollHeight - single.scrollTop - single.clientHeight < 30;
-    if (more === undefined) single.textContent = text;
-    else single.append(document.createTextNode(more));
-    if (down) single.scrollTop = single.scrollHeight;
+  function updateAnswer({ text, append }) {
+    const atEnd = single.scrollHeight - single.scrollTop - single.clientHeight < 30;
+    if (append) single.append(document.createTextNode(text));
+    else single.textContent = text;
+    if (atEnd) single.scrollTop = single.scrollHeight;
   }
 
-  /** At most one frame however many messages came, and none where nobody looks. */
+  /** At most one frame however many messages came, and none out of sight. */
   function paint() {
-    if (due || !seen || document.hidden) return;
-    due = requestAnimationFrame(() => {
-      due = 0;
+    if (frame || !inSight || document.hidden) return;
+    frame = requestAnimationFrame(() => {
+      frame = 0;
       table.paint();
       charts?.paint();
     });
   }
 
   const watch = new IntersectionObserver(([entry]) => {
-    seen = entry.isIntersecting;
+    inSight = entry.isIntersecting;
     paint();
   });
   watch.observe(root);
   document.addEventListener("visibilitychange", paint);
-  model.on("msg:custom", take);
+  model.on("msg:custom", onMessage);
   const first = model.get("first");
-  if (first?.kind) take(first);
-  send("ready", { seq, page, width: el.clientWidth });
+  if (first?.kind) onMessage(first);
+  ready();
 
   return () => {
-    cancelAnimationFrame(due);
+    cancelAnimationFrame(frame);
     watch.disconnect();
     document.removeEventListener("visibilitychange", paint);
-    model.off("msg:custom", take);
+    model.off("msg:custom", onMessage);
     charts?.close();
   };
 }
 
 /** Call at most once in `pause` ms, with the latest arguments, and not again with the same. */
-function every(pause, call) {
+function throttle(pause, call) {
   let timer = 0, last = "", next = null;
   return (...args) => {
     next = args;

@@ -1,29 +1,32 @@
-// A virtualised table: ten thousand rows, of which only those in sight are in the page.
+// A virtualised table: of ten thousand rows only those in sight are in the page. Rows are those of protocol.js.
 
-const ROW = 28; // px, as in live.css
+const ROW_PX = 28; // as in live.css
 const COLUMNS = [["", "n"], ["Prompt", ""], ["Answer", ""], ["Status", ""], ["Tokens", "n hn-wide"], ["Cost", "n hn-wide"], ["Time", "n"]];
-const WORDS = { waiting: "waiting", running: "running", retrying: "retrying", ok: "ok", cached: "cached", cancelled: "cancelled", skipped: "skipped" };
 const FILTERS = {
   all: () => true,
-  running: (s) => s === "running" || s === "retrying",
-  failed: (s) => s[0] === "!",
-  done: (s) => s === "ok" || s === "cached",
+  running: (r) => !r.failed && (r.status === "running" || r.status === "retrying"),
+  failed: (r) => r.failed,
+  done: (r) => !r.failed && (r.status === "ok" || r.status === "cached"),
 };
+const WAITING = waitingRow(-1);
 
-const SORTED = { 3: "status", 4: "tokens", 5: "cost", 6: "time" };
-const UNITS = { h: 3600, min: 60, s: 1, ms: 0.001 };
+/** Column → the field of a row that it is sorted by. */
+const SORT_FIELDS = { 3: "status", 4: "tokens", 5: "cost", 6: "time" };
+const UNIT_S = { h: 3600, min: 60, s: 1, ms: 0.001 };
 
-/** What a cell is sorted by: a number, or the word itself; null where there is none. */
-function sortedBy(text, column) {
+/** What a row is sorted by: a number, or its status, failures apart from others; null where there is nothing. */
+function sortKey(row, field) {
+  const text = row?.[field];
   if (!text || text === "?") return null;
-  if (column === 3) return text;
-  if (column < 6) return Number(text.replace(/[$,]/g, ""));
-  return [...text.matchAll(/([\d.]+) (h|min|ms|s)/g)].reduce((sum, [, n, unit]) => sum + n * UNITS[unit], 0);
+  if (field === "status") return row.failed ? `!${text}` : text;
+  if (field !== "time") return Number(text.replace(/[$,]/g, ""));
+  return [...text.matchAll(/([\d.]+) (h|min|ms|s)/g)].reduce((sum, [, n, unit]) => sum + n * UNIT_S[unit], 0);
 }
 
-/** hooks: open(row) a row was chosen, look(first, last) rows came into sight. */
+/** hooks: open(row) a row was chosen, visible(first, last) rows came into sight. */
 function makeTable(hooks) {
-  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], order: "input", filter: "all", follow: true, chosen: -1, list: null, last: 0, wide: 4, find: "", by: 0, down: true, same: "" };
+  const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0, labelChars: 4, sharedPrefix: "" };
+  Object.assign(data, { order: "input", filter: "all", follow: true, chosen: -1, find: "", by: 0, down: true });
   const node = make("div", "hn-table");
   const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
   const scroller = make("div", "hn-scroll", null, { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length });
@@ -31,8 +34,8 @@ function makeTable(hooks) {
   const sizer = make("div", "hn-sizer", null, { role: "rowgroup" });
   const empty = make("div", "hn-empty");
   const heads = COLUMNS.map(([title, name], column) => {
-    const cell = make("div", `hn-cell ${name}`, SORTED[column] ? null : title, { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) });
-    if (SORTED[column]) cell.append(button("hn-sort", title, () => sort(column), { title: `Sort by ${SORTED[column]}` }));
+    const cell = make("div", `hn-cell ${name}`, SORT_FIELDS[column] ? null : title, { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) });
+    if (SORT_FIELDS[column]) cell.append(button("hn-sort", title, () => sort(column), { title: `Sort by ${SORT_FIELDS[column]}` }));
     head.append(cell);
     return cell;
   });
@@ -67,15 +70,15 @@ function makeTable(hooks) {
     else pick(data.down === (column !== 3) ? { by: column, down: !data.down } : { by: 0 });
   }
 
-  function found(row) {
-    const asked = (data.prompts[row] ?? "").replace(/^…/, data.same + " ");
-    const said = `${data.labels?.[row] ?? row}\n${asked}\n${data.rows[row]?.[2] ?? ""}\n${state(row)}`;
-    return said.toLowerCase().includes(data.find);
+  function matches(row) {
+    const prompt = (data.prompts[row] ?? "").replace(/^…/, data.sharedPrefix + " ");
+    const text = `${data.labels?.[row] ?? row}\n${prompt}\n${line(row).text}\n${line(row).status}`;
+    return text.toLowerCase().includes(data.find);
   }
 
   /** Rows by a column; those that have nothing there come last. */
   function ordered(rows) {
-    const key = new Map(rows.map((r) => [r, sortedBy(data.rows[r]?.[data.by - 2 + (data.by > 3)] ?? "", data.by)]));
+    const key = new Map(rows.map((r) => [r, sortKey(data.rows[r], SORT_FIELDS[data.by])]));
     const turn = data.down ? -1 : 1;
     return rows.sort((a, b) => {
       const [x, y] = [key.get(a), key.get(b)];
@@ -85,14 +88,14 @@ function makeTable(hooks) {
 
   /** Room for the longest label seen, within bounds: an index may be words, or a row's route. */
   function widen(labels) {
-    const most = labels.reduce((a, l) => Math.max(a, l.length), data.wide);
-    if (most === data.wide) return;
-    data.wide = most;
+    const most = labels.reduce((a, l) => Math.max(a, l.length), data.labelChars);
+    if (most === data.labelChars) return;
+    data.labelChars = most;
     node.style.setProperty("--hn-label", `${Math.min(170, 15 + 7 * most)}px`);
   }
 
-  function state(row) {
-    return data.rows[row]?.[1] ?? "waiting";
+  function line(row) {
+    return data.rows[row] ?? WAITING;
   }
 
   function list() {
@@ -100,18 +103,18 @@ function makeTable(hooks) {
     const keep = FILTERS[data.filter];
     let rows = data.order === "newest" ? [...data.ended].reverse() : null;
     if (data.order === "newest") {
-      for (let i = data.n - 1; i >= 0; i--) if (FILTERS.running(state(i))) rows.unshift(i);
+      for (let i = data.n - 1; i >= 0; i--) if (FILTERS.running(line(i))) rows.unshift(i);
     } else {
       rows = Array.from({ length: data.n }, (_, i) => i);
     }
-    if (data.filter !== "all") rows = rows.filter((r) => keep(state(r)));
-    if (data.find) rows = rows.filter(found);
+    if (data.filter !== "all") rows = rows.filter((r) => keep(line(r)));
+    if (data.find) rows = rows.filter(matches);
     if (data.by) rows = ordered(rows);
     return (data.list = rows);
   }
 
   const pool = [];
-  function line(i) {
+  function element(i) {
     if (pool[i]) return pool[i];
     const row = make("div", "hn-row", null, { role: "row" });
     const cells = COLUMNS.map(([, name]) => make("div", `hn-cell ${name}`, "", { role: "gridcell" }));
@@ -125,45 +128,44 @@ function makeTable(hooks) {
   }
 
   function fill(node, place, row) {
-    const [, status = "waiting", text = "", tokens = "", cost = "", time = "", attempts = 0] = data.rows[row] ?? [];
-    const failed = status[0] === "!";
+    const { status, failed, text, tokens, cost, time, attempts } = line(row);
     node.index = row;
-    node.style.transform = `translateY(${place * ROW}px)`;
+    node.style.transform = `translateY(${place * ROW_PX}px)`;
     const name = `hn-row hn-is-${failed ? "failed" : status}${row === data.chosen ? " hn-chosen" : ""}`;
     if (node.className !== name) node.className = name;
     node.setAttribute("aria-rowindex", place + 2);
     node.setAttribute("aria-selected", row === data.chosen);
     node.id = `${data.id}-${row}`;
-    const word = failed ? status.slice(1) : (WORDS[status] ?? status);
-    const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, attempts > 1 ? `${word} ×${attempts}` : word, tokens, cost, time];
+    const tried = attempts > 1 ? `${status} ×${attempts}` : status;
+    const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, tried, tokens, cost, time];
     texts.forEach((t, c) => say(node.words[c], t));
   }
 
   function paint() {
     const rows = list();
-    const height = rows.length * ROW;
+    const height = rows.length * ROW_PX;
     if (sizer.style.height !== `${height}px`) sizer.style.height = `${height}px`;
     if (data.follow) toNewest(rows);
-    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - 2);
-    const last = Math.min(rows.length, first + Math.ceil((scroller.clientHeight || 300) / ROW) + 4);
-    for (let place = first; place < last; place++) fill(line(place - first), place, rows[place]);
+    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_PX) - 2);
+    const last = Math.min(rows.length, first + Math.ceil((scroller.clientHeight || 300) / ROW_PX) + 4);
+    for (let place = first; place < last; place++) fill(element(place - first), place, rows[place]);
     for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
     show(empty, rows.length === 0);
     say(empty, data.n === 0 ? "No rows." : data.find ? "No row holds that." : `No row is ${{ all: "here", running: "active", failed: "failed", done: "done" }[data.filter]} now.`);
     scroller.setAttribute("aria-rowcount", rows.length + 1);
     for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
-    heads.forEach((cell, c) => SORTED[c] && cell.setAttribute("aria-sort", data.by !== c ? "none" : data.down ? "descending" : "ascending"));
+    heads.forEach((cell, c) => SORT_FIELDS[c] && cell.setAttribute("aria-sort", data.by !== c ? "none" : data.down ? "descending" : "ascending"));
     newest.setAttribute("aria-pressed", data.order === "newest");
     follow.setAttribute("aria-pressed", data.follow);
-    if (rows.length && data.order === "input" && data.filter === "all" && !data.find && !data.by) hooks.look(first, last);
+    if (rows.length && data.order === "input" && data.filter === "all" && !data.find && !data.by) hooks.visible(first, last);
   }
 
   /** Scroll so that the rows being answered are in sight. */
   function toNewest(rows) {
     let top = 0;
     if (data.order === "input") {
-      const room = scroller.clientHeight - ROW;
-      top = Math.max(0, (rows.lastIndexOf(data.last) + 2) * ROW - room);
+      const room = scroller.clientHeight - ROW_PX;
+      top = Math.max(0, (rows.lastIndexOf(data.last) + 2) * ROW_PX - room);
     }
     if (Math.abs(scroller.scrollTop - top) > 1) scroller.scrollTop = top;
   }
@@ -174,7 +176,7 @@ function makeTable(hooks) {
     data.follow = false;
     const place = list().indexOf(row);
     if (place >= 0) {
-      const [top, bottom] = [place * ROW, (place + 2) * ROW];
+      const [top, bottom] = [place * ROW_PX, (place + 2) * ROW_PX];
       if (top < scroller.scrollTop) scroller.scrollTop = top;
       if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
     }
@@ -184,12 +186,12 @@ function makeTable(hooks) {
   }
 
   scroller.addEventListener("scroll", () => requestAnimationFrame(paint));
-  // A person who scrolls wants to read: the table stays where it is then.
+  // Whoever scrolls wants to read: the table stays where it is then.
   for (const by of ["wheel", "touchmove", "pointerdown"]) scroller.addEventListener(by, () => (data.follow = false), { passive: true });
   scroller.addEventListener("keydown", (event) => {
     if (event.target !== scroller) return; // a head's own button
     const rows = list();
-    const page = Math.max(1, Math.floor(scroller.clientHeight / ROW) - 1);
+    const page = Math.max(1, Math.floor(scroller.clientHeight / ROW_PX) - 1);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length }[event.key];
     if (step !== undefined && rows.length) {
       const here = rows.indexOf(data.chosen);
@@ -204,29 +206,29 @@ function makeTable(hooks) {
     node,
     paint,
     chosen: () => data.chosen,
-    row: (i) => ({ prompt: data.prompts[i] ?? "", values: data.rows[i] ?? [i, "waiting", "", "", "", "", 0], label: data.labels?.[i] ?? String(i) }),
+    row: (i) => ({ label: data.labels?.[i] ?? String(i), prompt: data.prompts[i] ?? "", line: data.rows[i] ?? waitingRow(i) }),
     choose,
-    reset(n, id) {
-      Object.assign(data, { n, id, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0 });
+    reset(n, id, sharedPrefix) {
+      Object.assign(data, { n, id, sharedPrefix, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0 });
     },
-    take(message) {
-      if (message.same !== undefined) data.same = message.same;
-      for (const [first, labels, prompts] of message.asked) {
+    /** rows: decoded; ranges: PromptRange; head: Head. */
+    update(rows, ranges, head) {
+      for (const { first, labels, prompts } of ranges) {
         if (labels && !data.labels) data.labels = [];
         prompts.forEach((p, i) => (data.prompts[first + i] = p));
         labels?.forEach((l, i) => (data.labels[first + i] = l));
         widen(labels ?? []);
       }
-      for (const row of message.rows) {
-        const before = state(row[0]);
-        data.rows[row[0]] = row;
-        if (FILTERS.running(row[1])) data.last = Math.max(data.last, row[0]);
-        else if (before !== row[1]) data.ended.push(row[0]);
+      for (const row of rows) {
+        const before = line(row.row);
+        data.rows[row.row] = row;
+        if (FILTERS.running(row)) data.last = Math.max(data.last, row.row);
+        else if (before.status !== row.status || before.failed !== row.failed) data.ended.push(row.row);
         if (data.order === "newest" || data.filter !== "all" || data.find || data.by) data.list = null;
       }
-      const { n, flying, ok, failed } = message.head;
+      const { n, in_flight, ok, failed } = head;
       say(tabs.all.count, n.toLocaleString("en"));
-      say(tabs.running.count, flying.toLocaleString("en"));
+      say(tabs.running.count, in_flight.toLocaleString("en"));
       say(tabs.done.count, ok.toLocaleString("en"));
       say(tabs.failed.count, failed.toLocaleString("en"));
       tabs.failed.tab.classList.toggle("hn-bad", failed > 0);

@@ -56,7 +56,7 @@ class _Lines:
         now = time.monotonic()
         tally = self._tally = self._tally or Totals(run.n, now - run.elapsed)
         events, self._cursor = run.journal.events_since(self._cursor)
-        tally.take(events)
+        tally.fold(events)
         rate, tokens = tally.speed(now)
         return progress(tally.summary(run.elapsed, stopped=run.stopped), rate, tokens, tally.note)
 

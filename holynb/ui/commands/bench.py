@@ -195,7 +195,7 @@ def _leave(magic: Host, page: _Page, found: Sequence[Measured]) -> Any:
     from holynb.run import bench
     from holynb.ui.cell import displayhook
     from holynb.ui.output.plots import MIME
-    from holynb.ui.output.static import OPEN
+    from holynb.ui.output.static import OPEN_TAG
     from kernels_support.jupyter.capabilities import detect
 
     frame = bench.table(found)
@@ -207,7 +207,7 @@ def _leave(magic: Host, page: _Page, found: Sequence[Measured]) -> Any:
     live = detect(magic.shell).widgets
     page.end({"text/html": as_html(found, drawn=not live), "text/plain": as_text(found)})
     if live:
-        drawn = f"{OPEN}{_bars(found)}</div>"
+        drawn = f"{OPEN_TAG}{_bars(found)}</div>"
         display({MIME: spec(found), "text/html": drawn, "text/plain": "Bars of the table above."}, raw=True)  # type: ignore[no-untyped-call]
     displayhook.already(magic.shell, frame)
     return frame
@@ -222,7 +222,7 @@ def as_text(found: Sequence[Measured]) -> str:
 
 def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
     """The table, and the bars beside it."""
-    from holynb.ui.output.static import OPEN, STYLE
+    from holynb.ui.output.static import OPEN_TAG, STYLE
 
     head = "".join(f"<th{' class=n' if 0 < i < 10 else ''}>{html.escape(h)}</th>" for i, h in enumerate(HEAD))
     body = "".join(
@@ -230,7 +230,7 @@ def as_html(found: Sequence[Measured], *, drawn: bool = True) -> str:
     )
     notes = "".join(f'<div class="holynb-head holynb-note" dir="auto">{html.escape(clean(n))}</div>' for n in _notes(found))
     table = f'<div class="holynb-rows"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    return f"{OPEN}{STYLE}{table}{notes}{_bars(found) if drawn else ''}</div>"
+    return f"{OPEN_TAG}{STYLE}{table}{notes}{_bars(found) if drawn else ''}</div>"
 
 
 def _cells(m: Measured) -> list[str]:

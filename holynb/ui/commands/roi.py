@@ -172,7 +172,7 @@ def as_text(made: Roi) -> str:
 
 def as_html(made: Roi) -> str:
     """The same for a page."""
-    from holynb.ui.output.static import OPEN, STYLE
+    from holynb.ui.output.static import OPEN_TAG, STYLE
 
     def row(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag} class={'n' if i else 'k'}>{html.escape(clean(c))}</{tag}>" for i, c in enumerate(cells)) + "</tr>"
@@ -180,7 +180,7 @@ def as_html(made: Roi) -> str:
     body = "".join(row("td", _cells(line, made.own)) for line in made.lines)
     notes = "".join(f'<div class="holynb-head holynb-note">{html.escape(clean(n))}</div>' for n in _notes(made))
     return (
-        f'{OPEN}{STYLE}<div class="holynb-head">{html.escape(_title(made.load))}</div><div class="holynb-rows"><table>'
+        f'{OPEN_TAG}{STYLE}<div class="holynb-head">{html.escape(_title(made.load))}</div><div class="holynb-rows"><table>'
         f'<thead>{row("th", _head(made.own))}</thead><tbody>{body}</tbody></table></div>{notes}<div class="holynb-head"><b>{html.escape(clean(made.advice))}</b></div></div>'
     )
 

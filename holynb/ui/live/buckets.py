@@ -1,84 +1,92 @@
 """Time series in a bounded number of points: buckets of equal width that double when they run out. Pure; knows names and numbers.
 
-An hour at ten looks a second must not become 36,000 points, neither here nor in the page that draws them.
+An hour at ten samples a second must not become 36,000 points, neither here nor in the page that draws them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Literal
 
-__all__ = ["HOW", "Buckets"]
+from holynb.ui.live.protocol import Points
+
+__all__ = ["Buckets", "Merge"]
+
+MAX_BUCKETS = 240
+FIRST_WIDTH_S = 0.25
+SIGNIFICANT_DIGITS = 6
 
 Column = list[float | None]
+Merge = Literal["last", "sum", "max"]
 
-
-#: How two values of one bucket, in order of time, become one.
-HOW: Mapping[str, Callable[[Sequence[float]], float]] = {"last": lambda pair: pair[-1], "sum": sum, "max": max}
+#: How values of one bucket, in order of time, become one.
+_MERGE: Mapping[Merge, Callable[[Sequence[float]], float]] = {"last": lambda values: values[-1], "sum": sum, "max": max}
 
 
 class Buckets:
-    """At most `most` buckets from 0 s on; each column has one value or None per bucket. `mark` is the first bucket changed since `flush`."""
+    """At most `max_buckets` buckets from 0 s on; each column has one value or None per bucket."""
 
-    def __init__(self, most: int = 240, width: float = 0.25) -> None:
-        self.most = most
+    def __init__(self, max_buckets: int = MAX_BUCKETS, width: float = FIRST_WIDTH_S) -> None:
+        self.max_buckets = max_buckets
         self.width = width
+        """Seconds."""
         self.size = 0
         self._columns: dict[tuple[str, str], Column] = {}
-        self._how: dict[tuple[str, str], str] = {}
-        self._mark = 0
+        self._merge: dict[tuple[str, str], Merge] = {}
+        self._first_changed = 0
+        """The first bucket changed since `flush`."""
 
     def index(self, at: float) -> int:
-        """The bucket of a time, once there is room for it."""
-        while at >= self.most * self.width:
+        """The bucket of a time. Makes room for it first, so `width` may double."""
+        while at >= self.max_buckets * self.width:
             self._halve()
         return max(0, int(at / self.width))
 
-    def put(self, chart: str, name: str, at: float, value: float, how: str = "last") -> None:
-        """Note a value at `at` seconds. `how` merges it with what its bucket holds: last, sum or max."""
+    def put(self, chart: str, name: str, at: float, value: float, merge: Merge = "last") -> None:
+        """Add a value at `at` seconds; `merge` joins it with what its bucket holds."""
         key = (chart, name)
-        place = self.index(at)
-        if place >= self.size:
+        index = self.index(at)
+        if index >= self.size:
             for column in self._columns.values():
-                column.extend([None] * (place + 1 - self.size))
-            self.size = place + 1
+                column.extend([None] * (index + 1 - self.size))
+            self.size = index + 1
         if key not in self._columns:
             self._columns[key] = [None] * self.size
-            self._how[key] = how
-            self._mark = 0
+            self._merge[key] = merge
+            self._first_changed = 0
         column = self._columns[key]
-        here = column[place]
-        column[place] = value if here is None else HOW[self._how[key]]((here, value))
-        self._mark = min(self._mark, place)
+        before = column[index]
+        column[index] = value if before is None else _MERGE[self._merge[key]]((before, value))
+        self._first_changed = min(self._first_changed, index)
 
-    def all(self) -> dict[str, Any]:
-        """Everything: `width`, `from` 0, `size`, and `charts` as chart → name → values."""
-        return self._cut(0)
+    def all(self) -> Points:
+        """Every bucket."""
+        return self._points(0)
 
-    def flush(self) -> dict[str, Any] | None:
-        """What changed since the last flush, from bucket `from` on; None where nothing did."""
-        if self._mark >= self.size:
+    def flush(self) -> Points | None:
+        """The buckets from the first changed since the last flush; None where none did."""
+        if self._first_changed >= self.size:
             return None
-        changed = self._cut(self._mark)
-        self._mark = self.size
+        changed = self._points(self._first_changed)
+        self._first_changed = self.size
         return changed
 
-    def _cut(self, start: int) -> dict[str, Any]:
+    def _points(self, first: int) -> Points:
         charts: dict[str, dict[str, Column]] = {}
         for (chart, name), column in self._columns.items():
-            charts.setdefault(chart, {})[name] = [None if v is None else float(f"{v:.6g}") for v in column[start:]]
-        return {"width": self.width, "from": start, "size": self.size, "charts": charts}
+            charts.setdefault(chart, {})[name] = [None if v is None else float(f"{v:.{SIGNIFICANT_DIGITS}g}") for v in column[first:]]
+        return {"width": self.width, "first": first, "size": self.size, "charts": charts}
 
     def _halve(self) -> None:
-        """Join neighbours; twice the time in the same room."""
+        """Join neighbours: twice the time in as many buckets."""
         for key, column in self._columns.items():
-            merge = HOW[self._how[key]]
+            merge = _MERGE[self._merge[key]]
             self._columns[key] = [_join(column[i : i + 2], merge) for i in range(0, len(column), 2)]
         self.size = (self.size + 1) // 2
         self.width *= 2
-        self._mark = 0
+        self._first_changed = 0
 
 
 def _join(pair: Column, merge: Callable[[Sequence[float]], float]) -> float | None:
-    known = [v for v in pair if v is not None]
-    return merge(known) if known else None
+    values = [v for v in pair if v is not None]
+    return merge(values) if values else None

@@ -1,7 +1,7 @@
-"""What the live view is told: a snapshot when a page opens, then what changed. Pure; folds one run's events, knows no widget.
+"""What a page is sent of one run: a snapshot when it opens, then deltas. Pure: folds the run's events; knows no widget.
 
-Rows are sent when they change, failed ones first, a bounded number a tick; the rest follows in later ticks, so that ten thousand rows open
-at once. Every string is cleaned and cut here, and numbers that a person reads are written here, so that every view writes them alike.
+Rows are sent when they change, failed ones first, a bounded number per message; the rest follows in later messages, so that ten thousand
+rows open at once. Every string is cleaned and cut here, and numbers that a person reads are formatted here, so that all views agree.
 """
 
 from __future__ import annotations
@@ -9,33 +9,53 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from holynb.results import dollars
 from holynb.types import Ended, Event, Failed, Outcome, Paused, Started
+from holynb.ui.live.protocol import (
+    Answer,
+    DeltaMessage,
+    EncodedRow,
+    ErrorCount,
+    Head,
+    Points,
+    PromptRange,
+    Row,
+    RunState,
+    SnapshotMessage,
+    Update,
+    ViewOptions,
+    encode_row,
+)
 from holynb.ui.live.timeseries import Price, TimeSeries
 from holynb.ui.live.totals import Totals
 from holynb.ui.output import clean, clip, one_line, price, seconds, shared_prefix, status
 
 __all__ = ["Feed", "RunInfo", "Tails"]
 
-#: Characters of a prompt, of an ended answer and of a running one in the table.
-PROMPT, ANSWER, TAIL = 120, 200, 140
-#: Characters of rows in one message, and rows in flight whose text is refreshed in one: the server drops messages above 1 MB a second.
-BUDGET, SPOKEN = 40_000, 64
-#: The first message is smaller: what is in sight, so that the first picture does not wait for the rest on a slow line.
-FIRST = 6_000
+#: Characters in the table: of a prompt, of an ended answer, of the end of a running one.
+PROMPT_CHARS, ANSWER_CHARS, TAIL_CHARS = 120, 200, 140
+LABEL_CHARS, NOTE_CHARS = 40, 300
+#: Characters of rows, and rows in flight whose text is refreshed, per message: the server drops messages above 1 MB a second.
+MAX_MESSAGE_CHARS, MAX_STREAMED_ROWS = 40_000, 64
+#: The first message is smaller, so that the first picture does not wait for rows out of sight on a slow line.
+MAX_FIRST_MESSAGE_CHARS = 6_000
+#: About what a row takes beside its text, and a prompt beside its characters.
+ROW_OVERHEAD_CHARS, PROMPT_OVERHEAD_CHARS = 40, 10
+#: A page's visible range is cut to this many rows.
+MAX_VISIBLE_ROWS = 200
 #: A single answer is shown whole up to here, then in pages of this many characters.
-PAGE = 60_000
+PAGE_CHARS = 60_000
+MAX_ERROR_KINDS = 4
+UNLIMITED = 10**12
 
-#: Row → how many pieces it has said, and the last characters of them (all of them where there is one row).
+#: Row → how many pieces of its answer came, and the last characters of them (all of them where there is one row).
 Tails = Mapping[int, tuple[int, str]]
-Row = list[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What a run asks, as a view needs it. `labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`."""
+    """A run as a view needs it. `labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`."""
 
     prompts: Sequence[str]
     labels: Sequence[object] | None = None
@@ -46,206 +66,221 @@ class RunInfo:
 
     def label(self, row: int) -> str:
         value = row if self.labels is None else self.labels[row]
-        return clip(one_line(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)), 40)
+        return clip(one_line(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)), LABEL_CHARS)
 
 
 @dataclass(slots=True)
 class InFlightRow:
-    """A row that has started and not ended. `state` is running or retrying."""
+    """A row that has started and not ended. `status` is running or retrying; `tail` is text, or why it retries."""
 
     attempt: int
-    state: str = "running"
+    status: str = "running"
     pieces: int = 0
     tail: str = ""
 
 
 class Feed:
-    """The fold of one run, and what a view has been told of it. Owned by that view; called from one thread."""
+    """The fold of one run, and what a view has been sent of it. Owned by that view; called from one thread."""
 
-    def __init__(self, asked: RunInfo) -> None:
-        self.asked = asked
-        self.n = len(asked.prompts)
+    def __init__(self, info: RunInfo) -> None:
+        self.info = info
+        self.n = len(info.prompts)
         self.outcomes: list[Outcome | None] = [None] * self.n
-        self.flying: dict[int, InFlightRow] = {}
-        self.course = TimeSeries(asked.started, asked.price_as)
-        self.tally = Totals(self.n)
+        self.in_flight: dict[int, InFlightRow] = {}
+        self.series = TimeSeries(info.started, info.price_as)
+        self.totals = Totals(self.n)
+        self.seq = 0
+        """Of the last message."""
         self._pause: tuple[float, str] = (0.0, "")
+        # Rows to send, in order: dicts are ordered sets.
         self._failed: dict[int, None] = {}
         self._changed: dict[int, None] = {}
-        self._spoke: dict[int, None] = {}
-        self._told = 0
-        self._look = range(0)
-        self._answer = ""
-        self._same = shared_prefix(asked.prompts)
+        self._streamed: dict[int, None] = {}
+        self._prompts_sent = 0
+        self._visible = range(0)
+        self._answer_sent = ""
+        self._prefix_chars = shared_prefix(info.prompts)
         self._simulated = False
 
     # -- folding ---------------------------------------------------------------------------------------------------
-    def take(self, events: Sequence[Event], tails: Tails, at: float) -> None:
-        """Fold what is new: events since the last call, the text of rows in flight, `at` seconds into the run."""
+    def fold(self, events: Sequence[Event], tails: Tails, at: float) -> None:
+        """Fold events since the last call and the text of rows in flight, `at` seconds into the run."""
         for event in events:
-            self.course.take(event)
-            self._fold(event)
-        self.tally.take(events)
-        heard = {}
+            self.series.fold(event)
+            self._fold_event(event)
+        self.totals.fold(events)
+        pieces_by_row = {}
         for row, (pieces, tail) in tails.items():
-            flight = self.flying.get(row)
-            if flight is not None and flight.pieces != pieces:
-                self.flying[row] = InFlightRow(flight.attempt, "running", pieces, tail)
-                self._spoke[row] = None
-                heard[row] = pieces
-        self.course.now(at, heard)
+            current = self.in_flight.get(row)
+            if current is not None and current.pieces != pieces:
+                self.in_flight[row] = InFlightRow(current.attempt, "running", pieces, tail)
+                self._streamed[row] = None
+                pieces_by_row[row] = pieces
+        self.series.sample(at, pieces_by_row)
 
-    def _fold(self, event: Event) -> None:
+    def _fold_event(self, event: Event) -> None:
         if isinstance(event, Started):
-            self.flying[event.row] = InFlightRow(event.attempt)
+            self.in_flight[event.row] = InFlightRow(event.attempt)
             self._changed[event.row] = None
         elif isinstance(event, Failed):
             again = "" if event.wait is None else f" · again in {seconds(event.wait)}"
-            self.flying[event.row] = InFlightRow(event.attempt, "retrying", 0, f"{event.kind}: {event.message}{again}")
+            self.in_flight[event.row] = InFlightRow(event.attempt, "retrying", 0, f"{event.kind}: {event.message}{again}")
             self._changed[event.row] = None
         elif isinstance(event, Paused):
-            until = event.at - self.asked.started + event.seconds
+            until = event.at - self.info.started + event.seconds
             self._pause = (until, f"{event.route} asked everybody to wait {seconds(event.seconds)} ({event.kind})")
         elif isinstance(event, Ended):
-            self.flying.pop(event.row, None)
-            self._spoke.pop(event.row, None)
+            self.in_flight.pop(event.row, None)
+            self._streamed.pop(event.row, None)
             self._changed.pop(event.row, None)
             self.outcomes[event.row] = event.outcome
             self._simulated |= (event.outcome.route or "").startswith("sim/")
             (self._failed if event.outcome.status == "error" else self._changed)[event.row] = None
 
-    # -- telling ---------------------------------------------------------------------------------------------------
-    def look(self, first: int, last: int) -> None:
-        """The rows that are in sight: they go first."""
-        self._look = range(max(0, first), min(self.n, last, first + 200))
+    # -- messages --------------------------------------------------------------------------------------------------
+    def set_visible(self, first: int, last: int) -> None:
+        """The rows that are in sight, `last` exclusive: they are sent first."""
+        self._visible = range(max(0, first), min(self.n, last, first + MAX_VISIBLE_ROWS))
 
-    def head(self, elapsed: float, state: str = "running") -> dict[str, Any]:
-        """The numbers above the table. state: running, stopping, stopped or done."""
-        told = self.tally.summary(elapsed)
-        rate, tokens = self.tally.speed(elapsed)[0], self.course.token_rate()
-        waits = elapsed < self._pause[0] and state == "running"
+    def head(self, elapsed: float, state: RunState = "running") -> Head:
+        """The numbers above the table, `elapsed` seconds into the run."""
+        summary = self.totals.summary(elapsed)
+        rate, tokens = self.totals.speed(elapsed)[0], self.series.token_rate()
+        paused = elapsed < self._pause[0] and state == "running"
         return {
-            "n": told.n,
-            "ended": told.n - told.running,
-            "ok": told.ok,
-            "failed": told.error,
-            "cached": told.cached,
-            "cancelled": told.cancelled,
-            "skipped": told.skipped,
-            "flying": len(self.flying),
+            "n": summary.n,
+            "ended": summary.n - summary.running,
+            "ok": summary.ok,
+            "failed": summary.error,
+            "cached": summary.cached,
+            "cancelled": summary.cancelled,
+            "skipped": summary.skipped,
+            "in_flight": len(self.in_flight),
             "elapsed": seconds(elapsed),
-            "eta": seconds(told.running / rate) if rate and told.running else "",
+            "eta": seconds(summary.running / rate) if rate and summary.running else "",
             "rows_s": f"{rate:,.1f}" if rate else "",
             "tokens_s": f"{tokens:,.0f}" if tokens else "",
-            "cost": dollars(told.cost if told.cost is not None else None if told.unknown_cost else Decimal(0)),
-            "unknown": told.unknown_cost if told.cost is not None else 0,
-            "as_cost": dollars(self.course.elsewhere) if self.asked.as_route else "",
-            "errors": [[kind, n] for kind, n in told.errors.most_common(4)],
+            "cost": dollars(summary.cost if summary.cost is not None else None if summary.unknown_cost else Decimal(0)),
+            "unknown_cost": summary.unknown_cost if summary.cost is not None else 0,
+            "as_cost": dollars(self.series.elsewhere) if self.info.as_route else "",
+            "errors": [ErrorCount(kind=kind, n=n) for kind, n in summary.errors.most_common(MAX_ERROR_KINDS)],
             "simulated": self._simulated,
             "state": state,
-            "note": self._pause[1] if waits else clip(one_line(self.tally.note), 300),
+            "note": self._pause[1] if paused else clip(one_line(self.totals.note), NOTE_CHARS),
         }
 
-    def snapshot(self, head: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
-        """Everything a page needs to begin; what is told later continues from here. `whole`: nothing is left for later."""
-        self._told, self._answer = 0, ""
-        self._spoke.clear()
+    def snapshot(self, head: Head, view: ViewOptions, *, whole: bool = False) -> SnapshotMessage:
+        """All that a page needs to begin; deltas continue from here. `whole`: nothing is left for deltas."""
+        self._prompts_sent, self._answer_sent = 0, ""
+        self._streamed.clear()
         self._failed = {i: None for i, o in enumerate(self.outcomes) if o is not None and o.status == "error"}
         ended = {i: None for i, o in enumerate(self.outcomes) if o is not None and o.status != "error"}
-        self._changed = {**dict.fromkeys(self.flying), **ended}
-        self.course.points.flush()
+        self._changed = {**dict.fromkeys(self.in_flight), **ended}
+        self.series.points.flush()
         return {
             "kind": "snapshot",
-            "title": self.asked.title,
-            "as_route": self.asked.as_route,
-            "labelled": self.asked.labels is not None,
-            "same": self._shared(),
-            **self._part(head, 10**12 if whole else FIRST),
-            "points": self.course.points.all(),
+            "title": self.info.title,
+            "as_route": self.info.as_route,
+            "shared_prefix": self._shared_prefix(),
+            "view": view,
+            **self._update(head, UNLIMITED if whole else MAX_FIRST_MESSAGE_CHARS, self.series.points.all()),
         }
 
-    def _shared(self) -> str:
-        """The end of what all prompts begin with, which their column leaves out: whoever looks for a word looks for it there, too."""
-        return one_line(self.asked.prompts[0][: self._same])[-PROMPT:] if self._same else ""
+    def _shared_prefix(self) -> str:
+        """The end of what all prompts begin with, which their column leaves out: a search for a word looks in it too."""
+        return one_line(self.info.prompts[0][: self._prefix_chars])[-PROMPT_CHARS:] if self._prefix_chars else ""
 
-    def delta(self, head: Mapping[str, Any]) -> dict[str, Any]:
-        """What has changed since the last message."""
-        return {"kind": "delta", **self._part(head, BUDGET), "points": self.course.points.flush()}
+    def delta(self, head: Head) -> DeltaMessage:
+        """What changed since the last message."""
+        return {"kind": "delta", **self._update(head, MAX_MESSAGE_CHARS, self.series.points.flush())}
 
     @property
     def drained(self) -> bool:
-        """Whether the view has been told everything."""
-        return self._told >= self.n and not (self._failed or self._changed or self._spoke)
+        """Whether nothing is left to send."""
+        return self._prompts_sent >= self.n and not (self._failed or self._changed or self._streamed)
 
     def row(self, row: int) -> Row:
-        """A line of the table: row, state (`!` before a failure), text, tokens, cost, time, attempts."""
+        """A line of the table, as it stands."""
         outcome = self.outcomes[row]
         if outcome is None:
-            flight = self.flying.get(row)
-            if flight is None:
-                return [row, "waiting", "", "", "", "", 0]
-            return [row, flight.state, one_line(flight.tail[-TAIL:] if flight.pieces else flight.tail), "", "", "", flight.attempt]
-        bad, sent = outcome.status == "error", outcome.attempts or outcome.cached
+            current = self.in_flight.get(row)
+            if current is None:
+                return Row(row)
+            text = one_line(current.tail[-TAIL_CHARS:] if current.pieces else current.tail)
+            return Row(row, current.status, text=text, attempts=current.attempt)
+        failed, sent = outcome.status == "error", outcome.attempts or outcome.cached
         tokens = outcome.usage.tokens_out
-        return [
+        return Row(
             row,
-            f"{'!' * bad}{status(outcome)}",
-            _preview(outcome.error if bad else outcome.text),
+            status(outcome),
+            failed,
+            _preview(outcome.error if failed else outcome.text),
             "" if not sent else "?" if tokens is None else f"{tokens:,}",
             price(outcome) if sent else "",
             "" if outcome.latency_s is None else seconds(outcome.latency_s),
             outcome.attempts,
-        ]
+        )
 
     # -- one message -----------------------------------------------------------------------------------------------
-    def _part(self, head: Mapping[str, Any], budget: int) -> dict[str, Any]:
-        rows = list(self._rows(budget))
-        return {"head": head, "rows": rows, "asked": list(self._prompts(budget)), "answer": self._single() if self.n == 1 else None}
+    def _update(self, head: Head, max_chars: int, points: Points | None) -> Update:
+        self.seq += 1
+        return {
+            "seq": self.seq,
+            "head": head,
+            "rows": list(self._rows(max_chars)),
+            "prompts": list(self._prompts(max_chars)),
+            "answer": self._answer() if self.n == 1 else None,
+            "points": points,
+        }
 
-    def _rows(self, budget: int) -> Iterator[Row]:
-        """Changed rows: failed ones, those in sight, the others in order of change; then text of rows in flight, in turn."""
-        seen = [r for r in self._look if r in self._changed]
-        for queue in (list(self._failed), seen, list(self._changed)):
+    def _rows(self, max_chars: int) -> Iterator[EncodedRow]:
+        """Changed rows: failed ones, visible ones, the others in order of change; then text of rows in flight, in turn."""
+        left = max_chars
+        visible = [r for r in self._visible if r in self._changed]
+        for queue in (list(self._failed), visible, list(self._changed)):
             for row in queue:
-                if budget <= 0:
+                if left <= 0:
                     return
                 if self._failed.pop(row, 0) is None or self._changed.pop(row, 0) is None:
-                    self._spoke.pop(row, None)
+                    self._streamed.pop(row, None)
                     line = self.row(row)
-                    budget -= len(line[2]) + 40
-                    yield line
-        for row in [r for r in self._look if r in self._spoke] + list(self._spoke)[:SPOKEN]:
-            if self._spoke.pop(row, 0) is None:
-                yield self.row(row)
+                    left -= len(line.text) + ROW_OVERHEAD_CHARS
+                    yield encode_row(line)
+        for row in [r for r in self._visible if r in self._streamed] + list(self._streamed)[:MAX_STREAMED_ROWS]:
+            if self._streamed.pop(row, 0) is None:
+                yield encode_row(self.row(row))
 
-    def _prompts(self, budget: int) -> Iterator[Row]:
-        """Stretches of [first row, labels or None, prompts]: those in sight, and the next of those not told yet."""
-        if len(self._look) and self._look.stop > self._told:
-            yield self._stretch(self._look)
-            self._look = range(0)
-        first = self._told
-        while self._told < self.n and budget > 0:
-            budget -= min(PROMPT, len(self.asked.prompts[self._told])) + 10
-            self._told += 1
-        if self._told > first:
-            yield self._stretch(range(first, self._told))
+    def _prompts(self, max_chars: int) -> Iterator[PromptRange]:
+        """Those in sight, and the next of those not sent yet."""
+        if len(self._visible) and self._visible.stop > self._prompts_sent:
+            yield self._prompt_range(self._visible)
+            self._visible = range(0)
+        first, left = self._prompts_sent, max_chars
+        while self._prompts_sent < self.n and left > 0:
+            left -= min(PROMPT_CHARS, len(self.info.prompts[self._prompts_sent])) + PROMPT_OVERHEAD_CHARS
+            self._prompts_sent += 1
+        if self._prompts_sent > first:
+            yield self._prompt_range(range(first, self._prompts_sent))
 
-    def _stretch(self, rows: range) -> Row:
-        labels = None if self.asked.labels is None else [self.asked.label(r) for r in rows]
-        cut = "…" if self._same else ""
-        return [rows.start, labels, [cut + _preview(self.asked.prompts[r][self._same :], PROMPT) for r in rows]]
+    def _prompt_range(self, rows: range) -> PromptRange:
+        labels = None if self.info.labels is None else [self.info.label(r) for r in rows]
+        cut = "…" if self._prefix_chars else ""
+        prompts = [cut + _preview(self.info.prompts[r][self._prefix_chars :], PROMPT_CHARS) for r in rows]
+        return {"first": rows.start, "labels": labels, "prompts": prompts}
 
-    def _single(self) -> dict[str, Any] | None:
-        """The one answer: what came since, or all of it where it began anew."""
-        outcome, flight = self.outcomes[0], self.flying.get(0)
-        full = (outcome.text or "") if outcome is not None else flight.tail if flight and flight.pieces else ""
-        text = clean(full[max(0, len(full) // PAGE - 1) * PAGE :])
-        before, self._answer = self._answer, text
-        if text == before:
+    def _answer(self) -> Answer | None:
+        """The only answer: what was added to it, or all of it where it began anew. None where nothing changed."""
+        outcome, current = self.outcomes[0], self.in_flight.get(0)
+        full = (outcome.text or "") if outcome is not None else current.tail if current and current.pieces else ""
+        text = clean(full[max(0, len(full) // PAGE_CHARS - 1) * PAGE_CHARS :])
+        sent, self._answer_sent = self._answer_sent, text
+        if text == sent:
             return None
-        return {"more": text[len(before) :]} if before and text.startswith(before) else {"text": text}
+        if sent and text.startswith(sent):
+            return {"text": text[len(sent) :], "append": True}
+        return {"text": text, "append": False}
 
 
-def _preview(text: str | None, width: int = ANSWER) -> str:
+def _preview(text: str | None, width: int = ANSWER_CHARS) -> str:
     """The beginning of a text on one line; a megabyte costs no more than a page."""
     return clip(one_line((text or "")[: width * 4]), width)

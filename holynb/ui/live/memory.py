@@ -1,6 +1,6 @@
-"""Memory while a run goes on, as events of its journal: the pool's devices, else this machine's GPUs and RAM. Reads; starts nothing.
+"""Memory during a run, as events of its journal: the pool's devices, else this machine's GPUs and RAM. Reads; starts nothing.
 
-Sampled at most twice a second on a thread of the io loop's and appended there, because the journal has one writer.
+Sampled at most twice a second in a thread; appended on the io loop, because the journal has one writer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb import loop
 from holynb.types import Gauge, Noted
-from holynb.ui.output import BACK, SHORT
+from holynb.ui.output import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT
 from holynb.words import counted
 
 if TYPE_CHECKING:
@@ -24,89 +24,83 @@ if TYPE_CHECKING:
 
 __all__ = ["gpus", "machine", "sample", "watch"]
 
-PAUSE = 0.5
-#: The limit of the container, where there is one below the machine's memory (cgroup v2, v1).
-CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+PAUSE_S = 0.5
+#: Limit and usage of the container (cgroup v2, v1).
+CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 Sampler = Callable[[], Sequence[Gauge | Noted]]
 
 
-def watch(run: Run, sampler: Sampler | None = None, pause: float = PAUSE) -> Future[None]:
-    """Append gauges to the run's journal until it is done, and a note where a pool's memory runs out. Cancelling the future ends it sooner."""
+def watch(run: Run, sampler: Sampler | None = None, pause: float = PAUSE_S) -> Future[None]:
+    """Append gauges to the run's journal until it is done, and notes where a pool's memory runs out. Cancel the future to end it sooner."""
     names = sorted({e.route.model for e in run.plan.targets.endpoints if e.route.provider == "pool"})
-    return loop.submit(_follow(run, sampler or _Pools(names), pause))
+    return loop.submit(_follow(run, sampler or _PoolSampler(names), pause))
 
 
 async def _follow(run: Run, sampler: Sampler, pause: float) -> None:
     await asyncio.sleep(pause)  # a run that is over by then has no use for a chart
     while not run.done:
         try:
-            found = await asyncio.to_thread(sampler)
-        except Exception as exc:  # noqa: BLE001 - a device that cannot be read must not cost the run; it is told once
+            events = await asyncio.to_thread(sampler)
+        except Exception as exc:  # noqa: BLE001 - a device that cannot be read must not cost the run; noted once
             run.journal.note(f"Memory cannot be read: {exc!r}", "warning")
             return
-        for event in found:
+        for event in events:
             run.journal.append(event)
         await asyncio.sleep(pause)
 
 
-class _Pools:
-    """Looks at a run's pools: their memory each time, and notes where that changes what they can do."""
+class _PoolSampler:
+    """Samples a run's pools: their memory, and notes where a shortage begins or ends."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self._short = {name: Shortage(name) for name in names}
+        self._monitors = {name: ShortageMonitor(name) for name in names}
 
     def __call__(self) -> list[Gauge | Noted]:
         from holynb.pools import glance
 
-        found = {name: info for name in self._names if (info := glance(name)) is not None}
-        notes = [note for name, info in found.items() for note in self._short[name].look(info.replicas)]
-        return [*_memory([g for info in found.values() for g in info.memory], pools=bool(self._names)), *notes]
+        infos = {name: info for name in self._names if (info := glance(name)) is not None}
+        notes = [note for name, info in infos.items() for note in self._monitors[name].update(info.replicas)]
+        return [*_memory([g for info in infos.values() for g in info.memory], pools=bool(self._names)), *notes]
 
 
-class Shortage:
-    """A pool's memory as it runs out and comes back: two notes, one for each turn. Written by one watcher."""
+class ShortageMonitor:
+    """Notes when a pool's memory runs out and when it has recovered. Owned by one sampler."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._seen: dict[int, int] = {}
-        """Times by replica, as of the first look or of the last note."""
-        self._peak: dict[int, int] = {}
-        """Rows that each replica ran at once before."""
-        self._since: dict[int, int] = {}
+        self._ooms: dict[int, int] = {}
+        """Out-of-memories by replica, as of the first update or of the last note."""
+        self._peak_batch: dict[int, int] = {}
+        """Rows that each replica ran at once before its shortage."""
+        self._ooms_before: dict[int, int] = {}
+        """Of replicas in a shortage."""
 
-    def look(self, replicas: Sequence[Mapping[str, int]]) -> list[Noted]:
-        out = []
-        for number, said in enumerate(replicas):
-            times, batch = said.get("oom"), said.get("batch")
-            if times is None or batch is None:
+    def update(self, replicas: Sequence[Mapping[str, int]]) -> list[Noted]:
+        """The notes that the replicas' metrics call for."""
+        notes = []
+        for number, metrics in enumerate(replicas):
+            ooms, batch = metrics.get("oom"), metrics.get("batch")
+            if ooms is None or batch is None:
                 continue
-            if times < self._seen.get(number, 0):  # another replica in the place of one that died
-                self._seen[number] = times
-                self._since.pop(number, None)
+            if ooms < self._ooms.get(number, 0):  # another replica in the place of one that died
+                self._ooms[number] = ooms
+                self._ooms_before.pop(number, None)
             where = f"pool/{self._name}{f' (replica {number})' if len(replicas) > 1 else ''}"
-            if number in self._since:
-                if batch >= self._peak.get(number, 1):
-                    count = times - self._since.pop(number)
-                    self._seen[number] = times
-                    out.append(
-                        _note(
-                            f"{where} {BACK}. Its memory ran out {counted(count, 'time')}, and cost no row.",
-                            "info",
-                        )
-                    )
-            elif times > self._seen.setdefault(number, times):
-                self._since[number] = self._seen[number]
-                out.append(
-                    _note(
-                        f"{where} {SHORT}: it writes at most {counted(batch, 'row')} at once now, and keeps the others waiting.",
-                        "warning",
-                    )
-                )
+            if number in self._ooms_before:
+                if batch >= self._peak_batch.get(number, 1):
+                    count = ooms - self._ooms_before.pop(number)
+                    self._ooms[number] = ooms
+                    text = f"{RECOVERED_TEXT}. Its memory ran out {counted(count, 'time')}, and cost no row."
+                    notes.append(_note(f"{where} {text}", "info"))
+            elif ooms > self._ooms.setdefault(number, ooms):
+                self._ooms_before[number] = self._ooms[number]
+                text = f"{OUT_OF_MEMORY_TEXT}: it writes at most {counted(batch, 'row')} at once now, and keeps the others waiting."
+                notes.append(_note(f"{where} {text}", "warning"))
             else:
-                self._peak[number] = max(self._peak.get(number, 0), said.get("running", 0))
-        return out
+                self._peak_batch[number] = max(self._peak_batch.get(number, 0), metrics.get("running", 0))
+        return notes
 
 
 def _note(text: str, level: str) -> Noted:
@@ -114,30 +108,30 @@ def _note(text: str, level: str) -> Noted:
 
 
 def sample(pools: Sequence[str] = ()) -> list[Gauge]:
-    """Memory now: of these pools' devices; where they do not say, of the GPUs that are there; without either, this machine's RAM."""
+    """Memory now, of these pools' devices; where they report none, of this machine's GPUs; without either, its RAM."""
     from holynb.pools import gauges
 
     return _memory([g for name in pools for g in gauges(name)], pools=bool(pools))
 
 
-def _memory(found: Sequence[Gauge], *, pools: bool) -> list[Gauge]:
-    return joined(found) if found else (gpus() if pools else []) or [machine()]
+def _memory(reported: Sequence[Gauge], *, pools: bool) -> list[Gauge]:
+    return joined(reported) if reported else (gpus() if pools else []) or [machine()]
 
 
-def joined(found: Iterable[Gauge]) -> list[Gauge]:
-    """One gauge per device: ranks that share one hold what they hold together. Devices are named as people name them.
+def joined(gauges: Iterable[Gauge]) -> list[Gauge]:
+    """One gauge per device: `ours` and `parts` of ranks that share one are added up. Devices get the names that people use.
 
-    A part is kept where every rank of the device says it.
+    A part is kept where every rank of the device reports it.
     """
     groups: dict[str, list[Gauge]] = {}
-    for g in found:
+    for g in gauges:
         name = "RAM" if g.device == "cpu" else f"GPU {g.device.removeprefix('cuda:')}" if g.device.startswith("cuda") else g.device
         groups.setdefault(name, []).append(g)
     out = []
     for name, ranks in groups.items():
-        held = [g.ours for g in ranks if g.ours is not None]
+        ours = [g.ours for g in ranks if g.ours is not None]
         parts = {k: sum(g.parts[k] for g in ranks) for k in ("weights", "kv", "rest") if all(k in g.parts for g in ranks)}
-        out.append(Gauge(name, max(g.used for g in ranks), ranks[-1].total, ranks[-1].at, sum(held) if held else None, parts))
+        out.append(Gauge(name, max(g.used for g in ranks), ranks[-1].total, ranks[-1].at, sum(ours) if ours else None, parts))
     return out
 
 
@@ -145,16 +139,16 @@ def machine() -> Gauge:
     """This machine's RAM, or the container's where that is less; ours is what this kernel holds."""
     import psutil
 
-    said = psutil.virtual_memory()
-    total, used = int(said.total), int(said.total - said.available)
-    for limit, usage in CGROUPS:
+    ram = psutil.virtual_memory()
+    total, used = int(ram.total), int(ram.total - ram.available)
+    for limit_file, usage_file in CGROUP_FILES:
         try:
-            most = int(Path("/sys/fs/cgroup", limit).read_text(encoding="ascii"))
-            now = int(Path("/sys/fs/cgroup", usage).read_text(encoding="ascii"))
+            container_limit = int(Path("/sys/fs/cgroup", limit_file).read_text(encoding="ascii"))
+            container_used = int(Path("/sys/fs/cgroup", usage_file).read_text(encoding="ascii"))
         except (OSError, ValueError):  # no such cgroup, or `max`: no limit here
             continue
-        if most < total:
-            total, used = most, now
+        if container_limit < total:
+            total, used = container_limit, container_used
     return Gauge("RAM", used, total, time.time(), int(psutil.Process(os.getpid()).memory_info().rss))
 
 
@@ -167,14 +161,14 @@ def gpus() -> list[Gauge]:
     for i in range(nvml.nvmlDeviceGetCount()):
         handle = nvml.nvmlDeviceGetHandleByIndex(i)
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        held = [p.usedGpuMemory or 0 for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if _ours(p.pid)]
-        out.append(Gauge(f"GPU {i}", int(memory.used), int(memory.total), time.time(), sum(held)))
+        ours = [p.usedGpuMemory or 0 for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle) if _ours(p.pid)]
+        out.append(Gauge(f"GPU {i}", int(memory.used), int(memory.total), time.time(), sum(ours)))
     return out
 
 
 @cache
 def _nvml() -> Any | None:
-    """The library, initialised; None where it is not installed or there is no driver. Asked once."""
+    """The library, initialised; None where it is not installed or there is no driver. Cached."""
     try:
         import pynvml
     except ImportError:
@@ -187,7 +181,7 @@ def _nvml() -> Any | None:
 
 
 def _ours(pid: int) -> bool:
-    """Whether a process is of a pool: each carries the word in its command line."""
+    """Whether a process belongs to a pool: each has the word in its command line."""
     try:
         return b"holynb-pool" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -1,7 +1,7 @@
-"""A recorded run: written while the run goes on, read back as events in their time. JSON lines, gzipped where the name ends in .gz.
+"""Recordings of runs: written during the run, read back as timed events. JSON lines, gzipped where the name ends in .gz.
 
-The first line says what was asked; each other line has a time `t` in seconds and either an event (`e`) or pieces of answers (`say`).
-Holds prompts and answers like the run log does, and no key.
+The first line holds the prompts; each other line has a time `t` in seconds and either an event (`e`) or pieces of answers (`say`).
+Holds prompts and answers as the run log does, and no key.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["RecordedStep", "Recording", "read", "record", "shipped"]
 
 VERSION = 1
-KINDS: Mapping[str, type] = {
+EVENT_TYPES: Mapping[str, type] = {
     "started": Started,
     "failed": Failed,
     "paused": Paused,
@@ -38,19 +38,19 @@ KINDS: Mapping[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
-    """What happened at `t` seconds: an event (its `at` counts from 0), or pieces of answers by row."""
+    """At `t` seconds: an event (its `at` counts from 0), or pieces of answers by row."""
 
     t: float
     event: Event | None = None
-    said: Sequence[tuple[int, str]] = ()
+    pieces: Sequence[tuple[int, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A run that can be played: `messages[i]` is what row i asked, `steps` are in order of time."""
+    """A run that can be played: `messages[i]` are row i's, `steps` are in order of time, `recorded_on` is a date."""
 
     title: str
-    made: str
+    recorded_on: str
     messages: Sequence[Sequence[Message]]
     labels: Sequence[object] | None
     steps: Sequence[RecordedStep]
@@ -65,7 +65,7 @@ def shipped() -> list[str]:
 
 # -- writing -----------------------------------------------------------------------------------------------------------
 def record(run: Run, path: Path, pause: float = 0.1) -> None:
-    """Write a run that goes on to `path` until it is done. Blocks; call it right after `holynb.infer`."""
+    """Write a running run to `path` until it is done. Blocks; call it right after `holynb.infer`."""
     labels = None if run.plan.rows.index is None else [str(v) for v in run.plan.rows.index]
     head = {
         "holynb": "recording",
@@ -81,76 +81,76 @@ def record(run: Run, path: Path, pause: float = 0.1) -> None:
 
 
 def _lines(run: Run, pause: float) -> Iterator[dict[str, Any]]:
-    cursor, heard = 0, dict[int, int]()
+    cursor, written = 0, dict[int, int]()  # characters by row
     over = False
     while not over:
-        over = run.done  # looked at first, so that the last round misses nothing
+        over = run.done  # read first, so that the last round misses nothing
         at = round(time.time() - run.started, 3)
         events, cursor = run.journal.events_since(cursor)
         live = run.journal.partial_texts()
-        said = [(row, text[heard.get(row, 0) :]) for row, text in live.items() if len(text) > heard.get(row, 0)]
-        if said:
-            yield {"t": at, "say": said}
-        heard = {row: len(text) for row, text in live.items()}
-        yield from (_packed(e, e.at - run.started) for e in events)
+        pieces = [(row, text[written.get(row, 0) :]) for row, text in live.items() if len(text) > written.get(row, 0)]
+        if pieces:
+            yield {"t": at, "say": pieces}
+        written = {row: len(text) for row, text in live.items()}
+        yield from (_encode(e, e.at - run.started) for e in events)
         if not over:
             time.sleep(pause)
 
 
-def _packed(event: Event, t: float) -> dict[str, Any]:
-    name = next(n for n, kind in KINDS.items() if isinstance(event, kind))
-    said = json.loads(json.dumps(asdict(event), default=str))
-    del said["at"]
-    return {"t": round(max(0.0, t), 3), "e": name, **_known(said)}
+def _encode(event: Event, t: float) -> dict[str, Any]:
+    name = next(n for n, event_type in EVENT_TYPES.items() if isinstance(event, event_type))
+    record = json.loads(json.dumps(asdict(event), default=str))
+    del record["at"]
+    return {"t": round(max(0.0, t), 3), "e": name, **_without_defaults(record)}
 
 
-def _known(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is None, False or empty: that is what a reader assumes."""
-    kept = {k: _known(v) if isinstance(v, dict) else v for k, v in said.items()}
-    return {k: v for k, v in kept.items() if v is not None and v is not False and v not in ({}, "")}
+def _without_defaults(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is None, False or empty: the reader's defaults."""
+    nested = {k: _without_defaults(v) if isinstance(v, dict) else v for k, v in record.items()}
+    return {k: v for k, v in nested.items() if v is not None and v is not False and v not in ({}, "")}
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
-def read(where: str) -> Recording:
+def read(name: str) -> Recording:
     """The recording in a file, or the shipped one of this name. Raises BadOption: no such file, not a recording, too new."""
-    path = Path(where).expanduser()
+    path = Path(name).expanduser()
     if not path.is_file():
-        if where not in shipped():
-            raise BadOption(f"There is no recording {where!r}.{closest(where, shipped())} Shipped with holynb: {', '.join(shipped())}.")
-        with resources.as_file(resources.files("holynb.ui") / "assets" / "recordings" / f"{where}.jsonl.gz") as inside:
-            return _read(inside, where)
-    return _read(path, where)
+        if name not in shipped():
+            raise BadOption(f"There is no recording {name!r}.{closest(name, shipped())} Shipped with holynb: {', '.join(shipped())}.")
+        with resources.as_file(resources.files("holynb.ui") / "assets" / "recordings" / f"{name}.jsonl.gz") as inside:
+            return _read(inside, name)
+    return _read(path, name)
 
 
-def _read(path: Path, where: str) -> Recording:
+def _read(path: Path, name: str) -> Recording:
     try:
         with _open(path, "rt") as lines:
             head = json.loads(lines.readline())
-            _check(head, where)
+            _check_head(head, name)
             steps = sorted((s for line in lines if (s := _step(json.loads(line)))), key=lambda s: s.t)
-            asked = [[Message(*m) for m in messages] for messages in head["asked"]]
-        _check_rows(steps, len(asked))
+            messages = [[Message(*m) for m in row] for row in head["asked"]]
+        _check_rows(steps, len(messages))
         return Recording(
             str(head.get("title", "a run")),
             str(head.get("made", "?")),
-            asked,
+            messages,
             head.get("labels"),
             steps,
             max((s.t for s in steps), default=0.0),
         )
     except (ValueError, KeyError, TypeError, OSError, EOFError, AttributeError) as exc:
-        raise BadOption(f"{where!r} is not a recording of holynb, or is damaged: {exc}") from exc
+        raise BadOption(f"{name!r} is not a recording of holynb, or is damaged: {exc}") from exc
 
 
-def _check(head: Any, where: str) -> None:
+def _check_head(head: Any, name: str) -> None:
     if not isinstance(head, dict) or head.get("holynb") != "recording":
         raise ValueError("its first line does not say so")
     if head.get("version", 0) > VERSION:
-        raise BadOption(f"{where!r} was recorded by a newer holynb (format {head['version']}). Update with: pip install -U holynb")
+        raise BadOption(f"{name!r} was recorded by a newer holynb (format {head['version']}). Update with: pip install -U holynb")
 
 
 def _check_rows(steps: Sequence[RecordedStep], n: int) -> None:
-    rows = {getattr(s.event, "row", 0) for s in steps} | {row for s in steps for row, _ in s.said}
+    rows = {getattr(s.event, "row", 0) for s in steps} | {row for s in steps for row, _ in s.pieces}
     ended = [s.event.row for s in steps if isinstance(s.event, Ended)]
     if rows and not 0 <= min(rows) <= max(rows) < max(n, 1):
         raise ValueError(f"it speaks of row {max(rows)}, and has {n}")
@@ -159,29 +159,29 @@ def _check_rows(steps: Sequence[RecordedStep], n: int) -> None:
 
 
 def _step(line: Mapping[str, Any]) -> RecordedStep | None:
-    """A line's step; None for a kind of event that this version does not know."""
+    """A line's step; None for an event of an unknown type."""
     t = float(line["t"])
     if "say" in line:
-        return RecordedStep(t, said=[(int(row), str(text)) for row, text in line["say"]])
-    kind = KINDS.get(line.get("e", ""))
-    if kind is None:
+        return RecordedStep(t, pieces=[(int(row), str(text)) for row, text in line["say"]])
+    event_type = EVENT_TYPES.get(line.get("e", ""))
+    if event_type is None:
         return None
     empty = {"text": "", "message": ""}  # an empty string is not written
-    said = {f.name: v for f in fields(kind) if f.name != "at" and (v := line.get(f.name, empty.get(f.name))) is not None}
-    if kind is Ended:
-        said["outcome"] = _outcome(said["outcome"])
-    if said.get("usage"):
-        said["usage"] = Usage(**said["usage"])
-    return RecordedStep(t, kind(**said, at=t))
+    values = {f.name: v for f in fields(event_type) if f.name != "at" and (v := line.get(f.name, empty.get(f.name))) is not None}
+    if event_type is Ended:
+        values["outcome"] = _outcome(values["outcome"])
+    if values.get("usage"):
+        values["usage"] = Usage(**values["usage"])
+    return RecordedStep(t, event_type(**values, at=t))
 
 
-def _outcome(said: Mapping[str, Any]) -> Outcome:
+def _outcome(record: Mapping[str, Any]) -> Outcome:
     names = {f.name for f in fields(Outcome)}
-    known = {k: v for k, v in said.items() if k in names}
-    known["usage"] = Usage(**known.get("usage", {}))
-    if known.get("cost") is not None:
-        known["cost"] = Decimal(known["cost"])
-    return Outcome(**{"text": "" if known.get("status") == "ok" else None, **known})
+    values = {k: v for k, v in record.items() if k in names}
+    values["usage"] = Usage(**values.get("usage", {}))
+    if values.get("cost") is not None:
+        values["cost"] = Decimal(values["cost"])
+    return Outcome(**{"text": "" if values.get("status") == "ok" else None, **values})
 
 
 def _open(path: Path, mode: str) -> Any:

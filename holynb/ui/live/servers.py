@@ -1,6 +1,6 @@
-"""How busy one's own servers are while a run goes on: their page of metrics, as events of its journal. Asks; holds nothing up.
+"""Load of the user's own servers during a run: their metrics page, as events of its journal. Polls; holds nothing up.
 
-Only servers that somebody here runs are asked (`engines.servers.is_self_hosted`): no hosted provider has such a page. One without it is asked once.
+Only the user's own servers are polled (`engines.servers.is_self_hosted`): no hosted provider has such a page. One without it is polled once.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
 
 __all__ = ["events", "watch"]
 
-PAUSE = 1.0
-#: Seconds that one look may take, and looks in a row that may fail before a server is left alone.
-LOOK_S, PATIENCE = 3.0, 3
+PAUSE_S = 1.0
+#: Of one poll; and polls in a row that may fail before a server is left alone.
+TIMEOUT_S, MAX_FAILURES = 3.0, 3
 
 
-def watch(run: Run, pause: float = PAUSE) -> list[Future[None]]:
-    """Append what the run's own servers say to its journal until it is done. Cancelling the futures ends it sooner."""
-    asked = {e.base_url: e for e in run.plan.targets.endpoints if servers.is_self_hosted(e)}
-    return [loop.submit(_follow(run, endpoint, pause)) for endpoint in asked.values()]
+def watch(run: Run, pause: float = PAUSE_S) -> list[Future[None]]:
+    """Append the load of the run's own servers to its journal until it is done. Cancel the futures to end it sooner."""
+    endpoints = {e.base_url: e for e in run.plan.targets.endpoints if servers.is_self_hosted(e)}
+    return [loop.submit(_follow(run, endpoint, pause)) for endpoint in endpoints.values()]
 
 
 async def _follow(run: Run, endpoint: Endpoint, pause: float) -> None:
-    missed = 0
+    failures = 0
     await asyncio.sleep(pause / 2)  # a run that is over by then has no use for a chart
-    while not run.done and missed < PATIENCE:
+    while not run.done and failures < MAX_FAILURES:
         try:
-            async with asyncio.timeout(LOOK_S):
-                found = await servers.load(endpoint, run.plan.targets.secrets.get(endpoint.route))
+            async with asyncio.timeout(TIMEOUT_S):
+                metrics = await servers.load(endpoint, run.plan.targets.secrets.get(endpoint.route))
         except (Fault, TimeoutError):
-            missed += 1
+            failures += 1
         else:
-            if found is None:
+            if metrics is None:
                 return
-            missed = 0
-            for event in events(endpoint, found, time.time()):
+            failures = 0
+            for event in events(endpoint, metrics, time.time()):
                 run.journal.append(event)
         await asyncio.sleep(pause)
 
 
-def events(endpoint: Endpoint, found: servers.ServerLoad, at: float) -> Iterator[Load | Gauge]:
-    """What a page said, as events."""
-    if (found.running, found.waiting, found.kv) != (None, None, None):
-        yield Load(str(endpoint.route), at, found.running, found.waiting, found.kv)
-    if found.memory is not None:
-        yield Gauge(f"{endpoint.route.provider} server", found.memory, 0, at)
+def events(endpoint: Endpoint, metrics: servers.ServerLoad, at: float) -> Iterator[Load | Gauge]:
+    """A metrics page as events."""
+    if (metrics.running, metrics.waiting, metrics.kv) != (None, None, None):
+        yield Load(str(endpoint.route), at, metrics.running, metrics.waiting, metrics.kv)
+    if metrics.memory is not None:
+        yield Gauge(f"{endpoint.route.provider} server", metrics.memory, 0, at)

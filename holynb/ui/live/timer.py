@@ -1,4 +1,4 @@
-"""Something done again and again on the kernel's own loop, after its cell has ended. Knows no run and no widget."""
+"""Repeated work on the kernel's own loop, after its cell has ended. Knows no run and no widget."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-__all__ = ["beat", "start", "stop"]
+__all__ = ["repeat", "start", "stop"]
 
-_beating: set[asyncio.Task[None]] = set()
-"""Tasks are held here: a loop keeps no task alive by itself."""
+_tasks: set[asyncio.Task[None]] = set()
+"""A loop keeps no task alive by itself."""
 
 
-def beat(pause: float, call: Callable[[], bool]) -> asyncio.Task[None]:
-    """Call every `pause` seconds until it says False. Needs a running loop, as a kernel's main thread has."""
-    return start(_beat(pause, call))
+def repeat(pause_s: float, call: Callable[[], bool]) -> asyncio.Task[None]:
+    """Call every `pause_s` seconds until it returns False. Needs a running loop, as a kernel's main thread has."""
+    return start(_repeat(pause_s, call))
 
 
 def start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Let `work` go on by itself on the running loop."""
+    """Run `work` as a task of the running loop, until it ends or `stop` cancels it."""
     task = asyncio.get_running_loop().create_task(work)
-    _beating.add(task)
-    task.add_done_callback(_beating.discard)
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
     return task
 
 
 def stop() -> None:
-    """End all of them."""
-    for task in list(_beating):
+    """Cancel all tasks."""
+    for task in list(_tasks):
         task.cancel()
 
 
-async def _beat(pause: float, call: Callable[[], bool]) -> None:
+async def _repeat(pause_s: float, call: Callable[[], bool]) -> None:
     while call():  # noqa: ASYNC110 - there is nothing to wait for but the next look
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pause_s)

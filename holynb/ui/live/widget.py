@@ -1,4 +1,4 @@
-"""The live view: one widget with a table and charts, told what changed one message a tick. Reads a source; touches no engine.
+"""The live view: one widget with a table and charts, sent what changed in one message a tick. Reads a source; touches no engine.
 
 It is opened by the cell that waits (`Live`, a page of `views`), or by a form that holds its widget. At its end its output is replaced by
 plain HTML: a widget that is saved in a notebook shows an error when the notebook is opened again.
@@ -15,17 +15,28 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from holynb.ui.live.feed import TAIL, Feed
-from holynb.ui.live.source import RunSource, ViewSource, detail
+from holynb.ui.live.detail import detail
+from holynb.ui.live.feed import TAIL_CHARS, UNLIMITED, Feed
+from holynb.ui.live.protocol import (
+    DetailRequest,
+    Head,
+    PageReady,
+    SnapshotMessage,
+    StopRequest,
+    ViewOptions,
+    VisibleRange,
+    parse_page_message,
+)
+from holynb.ui.live.source import RunSource, ViewSource
 
 if TYPE_CHECKING:
     from holynb.run import Run
 
 __all__ = ["Live", "LiveView", "asset"]
 
-#: Put together into one module of the page, in this order. uPlot is Leon Sorokin's, MIT (assets/uplot.LICENSE).
-SCRIPTS = ("uplot.js", "page.js", "charts.js", "table.js", "detail.js", "head.js", "live.js")
-#: Until a page has said that it is there, and no longer than this, it is told everything each time: it may not have been listening yet.
+#: Joined into one ES module, in this order. uPlot is Leon Sorokin's, MIT (assets/uplot.LICENSE).
+SCRIPTS = ("uplot.js", "page.js", "protocol.js", "charts.js", "table.js", "detail.js", "head.js", "live.js")
+#: Until a page has said that it is ready, and no longer than this, each message is a snapshot: it may not have been listening yet.
 OPENING_S = 4.0
 
 
@@ -46,7 +57,7 @@ class LiveWidget(anywidget.AnyWidget):
 
 
 class LiveView:
-    """One view of one source. `tick` and `finish` in the main thread; clicks may come from any.
+    """One view of one source. `tick` and `finish` in the main thread; the page's messages may come in any.
 
     clicks: whether a click reaches the kernel while the run goes on; without it no Stop is offered.
     parts:  all, table or charts.
@@ -54,35 +65,34 @@ class LiveView:
 
     def __init__(self, source: ViewSource, *, clicks: bool = True, parts: str = "all", clock: Callable[[], float] = time.monotonic) -> None:
         self.source = source
-        self.feed = Feed(source.asked)
+        self.feed = Feed(source.info)
         self.pages: set[str] = set()
         self.width: int | None = None
+        """CSS pixels, of the page that last said so."""
         self._clicks = clicks
         self._parts = parts
         self._cursor = 0
-        self._seq = 0
         self._clock = clock
         self._opened = clock()
-        self._again = False
+        self._snapshot_due = False
         self._over = False
-        self._take()
+        self._fold_new()
         self.widget = LiveWidget(first=self._snapshot())
-        self.widget.on_msg(self._heard)
+        self.widget.on_msg(self._on_message)
 
     def tick(self) -> None:
-        """Tell the page what has changed, in one message."""
-        self._take()
-        blind = not self.pages and self._clock() - self._opened < OPENING_S
-        if self._again or blind:
-            self._again = False
+        """Send what has changed, in one message."""
+        self._fold_new()
+        nobody_ready = not self.pages and self._clock() - self._opened < OPENING_S
+        if self._snapshot_due or nobody_ready:
+            self._snapshot_due = False
             self.widget.send(self._snapshot())
         else:
-            self._seq += 1
-            self.widget.send({"seq": self._seq, **self.feed.delta(self._head())})
+            self.widget.send(self.feed.delta(self._head()))
 
     def finish(self) -> None:
-        """Tell the page everything; whoever opens it later is told then."""
-        self._take()
+        """Send everything, now and to each page that opens later."""
+        self._fold_new()
         self._over = True
         self.widget.send(self._snapshot())
 
@@ -91,40 +101,39 @@ class LiveView:
         self.widget.close()
 
     # -- inside ----------------------------------------------------------------------------------------------------
-    def _take(self) -> None:
+    def _fold_new(self) -> None:
         events, self._cursor = self.source.journal.events_since(self._cursor)
-        most = TAIL if self.feed.n != 1 else 10**9
-        self.feed.take(events, self.source.journal.text_tails(most), self.source.elapsed)
+        max_chars = TAIL_CHARS if self.feed.n != 1 else UNLIMITED
+        self.feed.fold(events, self.source.journal.text_tails(max_chars), self.source.elapsed)
 
-    def _head(self) -> dict[str, Any]:
+    def _head(self) -> Head:
         return self.feed.head(self.source.elapsed, self.source.state)
 
-    def _snapshot(self) -> dict[str, Any]:
-        self._seq += 1
+    def _snapshot(self) -> SnapshotMessage:
         over = self.source.state in ("done", "stopped")
-        more = {"seq": self._seq, "stop": self._clicks and not over, "recorded": self.source.label, "parts": self._parts}
-        return {**self.feed.snapshot(self._head(), whole=self._over), **more}
+        view = ViewOptions(can_stop=self._clicks and not over, recorded=self.source.label, parts=self._parts)
+        return self.feed.snapshot(self._head(), view, whole=self._over)
 
-    def _heard(self, _widget: Any, content: Mapping[str, Any], _buffers: Any) -> None:
-        """What the page says. Never raises into the kernel's message loop for what a page may send."""
-        match content:
-            case {"cmd": "stop"}:
+    def _on_message(self, _widget: Any, content: object, _buffers: Any) -> None:
+        """A message of the page. Never raises into the kernel's message loop for what a page may send."""
+        match parse_page_message(content):
+            case StopRequest():
                 self.source.cancel()
-            case {"cmd": "ready", "page": str(page), "seq": int(seq)}:
+            case PageReady(page, seq, width):
                 self.pages.add(page)
-                self.width = width if isinstance(width := content.get("width"), int) and width > 0 else self.width
+                self.width = width or self.width
                 if self._over:
                     self.widget.send(self._snapshot())
-                elif seq != self._seq:
-                    self._again = True
-            case {"cmd": "row", "row": int(row)} if 0 <= row < self.feed.n:
+                elif seq != self.feed.seq:
+                    self._snapshot_due = True
+            case DetailRequest(row) if 0 <= row < self.feed.n:
                 self.widget.send(detail(self.source, row))
-            case {"cmd": "look", "first": int(first), "last": int(last)}:
-                self.feed.look(first, last)
+            case VisibleRange(first, last):
+                self.feed.set_visible(first, last)
 
 
 class Live:
-    """The live view as the page of a waiting cell: opened at the first paint, replaced by what stays at the end."""
+    """The live view as the page of a waiting cell: opened at the first paint, replaced by the final output at the end."""
 
     every = 0.1
 
@@ -146,13 +155,13 @@ class Live:
             self.open(RunSource(run), run.options.show)
 
     def open(self, source: ViewSource, parts: str = "all") -> LiveView:
-        """Show a source; whoever opens it ticks the view."""
+        """Show a source. The caller ticks the view."""
         self._view = LiveView(source, clicks=self._clicks, parts=parts)
         self._put(mimebundle(self._view.widget))
         return self._view
 
     def end(self, bundle: Mapping[str, str]) -> None:
-        """Put what stays in the place of the view. A page that was reloaded has lost that place: there the view stays, with everything."""
+        """Put the final output in the place of the view. A page that was reloaded has lost that place: there the view stays, complete."""
         view, self._view = self._view, None
         if view is not None and len(view.pages) > 1:
             view.finish()
@@ -172,6 +181,6 @@ class Live:
 
 
 def mimebundle(widget: Any) -> dict[str, Any]:
-    """What shows a widget, for `display(…, raw=True)`: only so is there a handle that can replace it."""
-    made = widget._repr_mimebundle_()  # IPython's protocol
-    return dict(made[0] if isinstance(made, tuple) else made)
+    """What shows a widget, for `display(…, raw=True)`: only that gives a handle which can replace it."""
+    bundle = widget._repr_mimebundle_()  # IPython's protocol
+    return dict(bundle[0] if isinstance(bundle, tuple) else bundle)

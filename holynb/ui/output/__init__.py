@@ -1,21 +1,22 @@
-"""What stays when a run has ended: static HTML, charts, text."""
+"""The final output of a run: static HTML, charts, text."""
 
 from holynb.ui.output.page import Page
-from holynb.ui.output.series import BACK, SHORT, mark, together
+from holynb.ui.output.series import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT, combined_load, mark_name
 from holynb.ui.output.svg import COLOURS
 from holynb.ui.output.text import ago, clean, clip, count, grid, one_line, percentile, price, progress, seconds, shared_prefix, status
 
 __all__ = [
-    "BACK",
     "COLOURS",
-    "SHORT",
+    "OUT_OF_MEMORY_TEXT",
+    "RECOVERED_TEXT",
     "Page",
     "ago",
     "clean",
     "clip",
+    "combined_load",
     "count",
     "grid",
-    "mark",
+    "mark_name",
     "one_line",
     "percentile",
     "price",
@@ -23,5 +24,4 @@ __all__ = [
     "seconds",
     "shared_prefix",
     "status",
-    "together",
 ]

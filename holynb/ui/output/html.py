@@ -1,4 +1,4 @@
-"""Pieces of tables in HTML: every string of a model, a server or a row is data, cleaned and escaped. Pure."""
+"""Pieces of HTML tables. Every string of a model, a server or a row is data: cleaned and escaped. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import html
 
 from holynb.ui.output.text import clean
 
-__all__ = ["PROSE", "figure", "safe"]
+__all__ = ["PROSE_STYLE", "number_cell", "safe"]
 
-#: On a cell itself, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets tables flush right;
-#: `start` it does not keep.
-PROSE = ' style="text-align:left;white-space:pre-wrap"'
+#: On each cell, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets tables flush right. It drops
+#: `start`.
+PROSE_STYLE = ' style="text-align:left;white-space:pre-wrap"'
 
 
 def safe(text: str | None) -> str:
-    """`text` as it may stand in a page."""
+    """`text`, cleaned and escaped."""
     return html.escape(clean(text), quote=True)
 
 
-def figure(text: str) -> str:
-    """A cell with a figure and its unit, which stay on one line."""
+def number_cell(text: str) -> str:
+    """A cell with a number and its unit, on one line."""
     return f'<td class="n">{safe(text).replace(" ", "&nbsp;")}</td>'

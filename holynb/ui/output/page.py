@@ -1,4 +1,4 @@
-"""Where final output is left: a cell's own output, a terminal, a caller that keeps it. Knows no run and no widget."""
+"""Where final output goes: a cell's own output, a terminal, a caller that keeps it. Knows no run and no widget."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The charts of a run as plotly figures: for `run.plot()`, and for what stays in a notebook. Imports plotly only where a figure is asked for.
+"""The charts of a run as plotly figures: for `run.plot()`, and for the final output. Only `figures` imports plotly.
 
-What stays is written in plotly's JSON by hand, because importing plotly costs seconds at the end of a cell; beside it stand the same charts
+The final output is plotly's JSON, written by hand, because importing plotly costs seconds at the end of a cell; with it go the same charts
 as SVG, for GitHub, nbconvert and everything else that draws no plotly.
 """
 
@@ -18,20 +18,23 @@ if TYPE_CHECKING:
     from holynb.run import SessionRun
     from holynb.ui.output.page import Page
 
-__all__ = ["MIME", "bundle", "figures", "leave", "spec"]
+__all__ = ["MIME", "bundle", "figures", "show", "spec"]
 
 MIME = "application/vnd.plotly.v1+json"
-HEIGHT, ABOVE, MOST_POINTS = 250, 44, 160
-#: On a page that is narrower than this, in CSS pixels, two charts stand side by side, and not four. As in live.css.
-NARROW = 760
-#: So few points are marked each, and those that all lie at one place: a line through them would be hard to see.
-FEW = 12
+#: Pixels: a row of charts, the title above each, the ticks below.
+ROW_HEIGHT, TITLE_HEIGHT, TICKS_HEIGHT = 250, 44, 30
+MAX_POINTS = 160
+#: On a narrower page, in CSS pixels, charts stand in rows of two. As in live.css.
+NARROW_WIDTH = 760
+#: Lines of so few points get markers, as do those within a twentieth of the x axis: without, they would be hard to see.
+MAX_MARKED_POINTS = 12
 #: Legible on white and on near black.
 INK, RULE = "#808080", "rgba(128,128,128,.25)"
-#: A responsive chart takes a share of its place, which has no height of its own: the first change of the window would take it away. JupyterLab widens it.
+#: A responsive chart takes a share of its container, which has no height of its own: it vanishes when the window changes size. JupyterLab
+#: widens it.
 CONFIG: dict[str, Any] = {"displayModeBar": False, "responsive": False}
 COLOURS = ("#2a7fd4", "#d9822b", "#3d9a50", "#d6493e", "#1499a8", "#8e63ce")
-#: A mark's symbol, and its place in COLOURS.
+#: Mark → its symbol and its index in COLOURS.
 MARKS = {"429": ("triangle-down", 1), "OOM": ("x", 3), "recovered": ("triangle-up", 2)}
 
 
@@ -46,31 +49,33 @@ class Chart:
     suffix: str = ""
 
 
-def charts(record: report.Report) -> dict[str, Chart]:
-    """What can be drawn of a run: cost, latency, tokens, memory. Fewer than two answers say nothing a chart could show."""
-    done = series.ends(record.events, record.rows, record.started)
-    if len(done) < 2:
+def charts(run_report: report.Report) -> dict[str, Chart]:
+    """Charts by name: cost, latency, tokens, server, memory. Those without values are left out; all are, with fewer than two rows."""
+    ended = series.ends(run_report.events, run_report.rows, run_report.started)
+    if len(ended) < 2:
         return {}
-    simulated = " (simulated)" if any((o.route or "").startswith("sim/") for _, o in done) else ""
-    made = {
-        "cost": Chart(f"Cost{simulated}", {"cost": series.cost(done)}, {}, prefix="$"),
-        "latency": Chart("Latency", series.latency(done), {}, suffix=" s"),
+    simulated = " (simulated)" if any((o.route or "").startswith("sim/") for _, o in ended) else ""
+    drawn = {
+        "cost": Chart(f"Cost{simulated}", {"cost": series.cost(ended)}, {}, prefix="$"),
+        "latency": Chart("Latency", series.latency(ended), {}, suffix=" s"),
         "tokens": Chart(
-            "Tokens/s", {"tokens/s": series.tokens(record.events, record.started)}, series.marks(record.events, record.started, Failed)
+            "Tokens/s",
+            {"tokens/s": series.tokens(run_report.events, run_report.started)},
+            series.marks(run_report.events, run_report.started, Failed),
         ),
-        "server": Chart("Server", series.load(record.events, record.started), {}),
-        "memory": _memory(record),
+        "server": Chart("Server", series.load(run_report.events, run_report.started), {}),
+        "memory": _memory(run_report),
     }
-    return {name: chart for name, chart in made.items() if any(chart.lines.values())}
+    return {name: chart for name, chart in drawn.items() if any(chart.lines.values())}
 
 
-def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> dict[str, Any]:
-    """Charts side by side as one figure in plotly's JSON. by: what x counts, seconds or rows. across: charts in a row, 0 for all of them."""
-    across = min(across or len(made), len(made)) or 1
-    rows = -(-len(made) // across) or 1
+def spec(drawn: Mapping[str, Chart], *, x_unit: str = "seconds", columns: int = 0) -> dict[str, Any]:
+    """Charts side by side as one figure in plotly's JSON. x_unit: seconds or rows. columns: charts in a row, 0 for all of them."""
+    columns = min(columns or len(drawn), len(drawn)) or 1
+    rows = -(-len(drawn) // columns) or 1
     layout: dict[str, Any] = {
-        "height": rows * HEIGHT,
-        "margin": {"l": 48, "r": 8, "t": ABOVE, "b": 30},
+        "height": rows * ROW_HEIGHT,
+        "margin": {"l": 48, "r": 8, "t": TITLE_HEIGHT, "b": TICKS_HEIGHT},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"size": 11, "color": INK},
@@ -78,33 +83,33 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> 
         "annotations": [],
         "showlegend": True,
     }
-    end = max((p[-1][0] for chart in made.values() for p in chart.lines.values() if p), default=1.0) or 1.0
+    end = max((p[-1][0] for chart in drawn.values() for p in chart.lines.values() if p), default=1.0) or 1.0
     data: list[dict[str, Any]] = []
-    for i, chart in enumerate(made.values()):
-        at = "" if i == 0 else str(i + 1)
-        data += _traces(chart, at, end)
+    for i, chart in enumerate(drawn.values()):
+        suffix = "" if i == 0 else str(i + 1)
+        data += _traces(chart, suffix, end)
         axis = {"gridcolor": RULE, "zeroline": False, "linecolor": RULE, "fixedrange": False}
-        (left, right), (low, high) = _across(i % across, across), _down(i // across, rows)
-        ticks = " s" if by == "seconds" else ""
-        layout[f"xaxis{at}"] = {
+        (left, right), (low, high) = _x_domain(i % columns, columns), _y_domain(i // columns, rows)
+        ticks = " s" if x_unit == "seconds" else ""
+        layout[f"xaxis{suffix}"] = {
             **axis,
             "domain": [left, right],
-            "anchor": f"y{at}",
+            "anchor": f"y{suffix}",
             "showgrid": False,
-            "range": [0, _short(1.01 * end)],
+            "range": [0, _round(1.01 * end)],
             "ticksuffix": ticks,
         }
-        layout[f"yaxis{at}"] = {
+        layout[f"yaxis{suffix}"] = {
             **axis,
             "domain": [low, high],
-            "anchor": f"x{at}",
-            "range": [0, _short(1.08 * _top(chart))],
+            "anchor": f"x{suffix}",
+            "range": [0, _round(1.08 * _max_y(chart))],
             "exponentformat": "none",
             "tickprefix": chart.prefix,
             "ticksuffix": chart.suffix,
             "nticks": 5,
         }
-        layout[f"legend{at}"] = {"orientation": "h", "x": left, "y": high, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
+        layout[f"legend{suffix}"] = {"orientation": "h", "x": left, "y": high, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
         layout["annotations"].append(
             {
                 "text": f"<b>{chart.title}</b>",
@@ -121,86 +126,86 @@ def spec(made: Mapping[str, Chart], *, by: str = "seconds", across: int = 0) -> 
     return {"data": data, "layout": layout, "config": CONFIG}
 
 
-def _across(place: int, n: int) -> tuple[float, float]:
-    """From where to where the chart in this place of a row reaches. Its figures stand left of it, in the gap."""
-    gap = 0.045 if n > 2 else 0.11
-    return place / n + (gap if place else 0), (place + 1) / n - 0.01
+def _x_domain(column: int, columns: int) -> tuple[float, float]:
+    """A chart's share of the width. Its ticks are left of it, in the gap."""
+    gap = 0.045 if columns > 2 else 0.11
+    return column / columns + (gap if column else 0), (column + 1) / columns - 0.01
 
 
-def _down(row: int, rows: int) -> tuple[float, float]:
-    """From where to where a row of charts reaches, from below. What stands above a chart and under it has the same room in each row."""
-    whole = rows * HEIGHT - ABOVE - 30
-    top = 1 - row * HEIGHT / whole
-    return max(0.0, top - (HEIGHT - ABOVE - 30) / whole), top
+def _y_domain(row: int, rows: int) -> tuple[float, float]:
+    """A row's share of the height, from below. Titles and ticks have the same room in each row."""
+    plots_height = rows * ROW_HEIGHT - TITLE_HEIGHT - TICKS_HEIGHT
+    top = 1 - row * ROW_HEIGHT / plots_height
+    return max(0.0, top - (ROW_HEIGHT - TITLE_HEIGHT - TICKS_HEIGHT) / plots_height), top
 
 
-def bundle(record: report.Report, *, width: int | None = None) -> dict[str, Any]:
-    """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there is nothing to draw. width: of the page, where it is known."""
-    made = charts(record)
-    drawn = static.charts(record)
-    if not made or not drawn:
+def bundle(run_report: report.Report, *, width: int | None = None) -> dict[str, Any]:
+    """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there is nothing to draw. width: of the page, CSS pixels."""
+    drawn = charts(run_report)
+    svgs = static.charts(run_report)
+    if not drawn or not svgs:
         return {}
     style = "display:flex;flex-wrap:wrap;gap:12px"
     return {
-        MIME: spec(made, by=_by(record), across=2 if width and width < NARROW else 0),
-        "text/html": f'{static.OPEN}<div style="{style}">{"".join(map(svg.picture, drawn.values()))}</div></div>',
-        "text/plain": f"Charts: {', '.join(made)}. run.plot() gives them as plotly figures.",
+        MIME: spec(drawn, x_unit=_x_unit(run_report), columns=2 if width and width < NARROW_WIDTH else 0),
+        "text/html": f'{static.OPEN_TAG}<div style="{style}">{"".join(map(svg.picture, svgs.values()))}</div></div>',
+        "text/plain": f"Charts: {', '.join(drawn)}. run.plot() gives them as plotly figures.",
     }
 
 
-def leave(page: Page, record: report.Report, show: str, shell: Any) -> None:
-    """Put the final output of a run on its page; where widgets work, the charts are a figure of their own below the table."""
+def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:
+    """Show the final output of a run on its page; where widgets work, the charts are an output of their own below it. parts: all, table or charts."""
     from kernels_support.jupyter.capabilities import detect
 
-    apart = bundle(record, width=page.width) if show != "table" and detect(shell).widgets else {}
-    if not apart:
-        page.end(static.bundle(record, show))
+    figure = bundle(run_report, width=page.width) if parts != "table" and detect(shell).widgets else {}
+    if not figure:
+        page.end(static.bundle(run_report, parts))
         return
     from IPython.display import display
 
-    page.end(static.bundle(record, "table" if show == "all" else "none"))
-    display(apart, raw=True)  # type: ignore[no-untyped-call]
+    page.end(static.bundle(run_report, "table" if parts == "all" else "none"))
+    display(figure, raw=True)  # type: ignore[no-untyped-call]
 
 
 def figures(run: SessionRun) -> dict[str, Any]:
     """The charts of a run by name (cost, latency, tokens, memory) as `plotly.graph_objects.Figure`; those that can be drawn now."""
     import plotly.graph_objects as go
 
-    record = report.of(run)
+    run_report = report.of(run)
     out = {}
-    for name, chart in charts(record).items():
-        said = spec({name: chart}, by=_by(record))
-        figure = go.Figure(data=said["data"], layout=said["layout"])
+    for name, chart in charts(run_report).items():
+        plot = spec({name: chart}, x_unit=_x_unit(run_report))
+        figure = go.Figure(data=plot["data"], layout=plot["layout"])
         figure.update_layout(height=360, margin={"t": 60}, xaxis_domain=[0, 1])
         out[name] = figure
     return out
 
 
-def _memory(record: report.Report) -> Chart:
-    """What each device holds, in the unit that fits the largest."""
-    held = {n: p for n, p in series.memory(record.events, record.started).items() if len(p) > 1}
-    unit, name = (2**30, " GiB") if max((y for p in held.values() for _, y in p), default=0) >= 2**30 else (2**20, " MiB")
-    title = "Memory" if len(held) != 1 else f"Memory: {next(iter(held))}"
-    marks = series.marks(record.events, record.started, Noted)
-    return Chart(title, {n: [(x, y / unit) for x, y in p] for n, p in held.items()}, marks, suffix=name)
+def _memory(run_report: report.Report) -> Chart:
+    """Memory per device, in the unit that fits the largest."""
+    devices = {n: p for n, p in series.memory(run_report.events, run_report.started).items() if len(p) > 1}
+    unit, suffix = (2**30, " GiB") if max((y for p in devices.values() for _, y in p), default=0) >= 2**30 else (2**20, " MiB")
+    title = "Memory" if len(devices) != 1 else f"Memory: {next(iter(devices))}"
+    marks = series.marks(run_report.events, run_report.started, Noted)
+    return Chart(title, {n: [(x, y / unit) for x, y in p] for n, p in devices.items()}, marks, suffix=suffix)
 
 
-def _by(record: report.Report) -> str:
-    return "seconds" if record.events else "rows"
+def _x_unit(run_report: report.Report) -> str:
+    return "seconds" if run_report.events else "rows"
 
 
-def _traces(chart: Chart, at: str, end: float) -> list[dict[str, Any]]:
-    axes = {"xaxis": f"x{at}", "yaxis": f"y{at}", "legend": f"legend{at}"}
-    lines = {n: svg.thin(p, MOST_POINTS) for n, p in chart.lines.items() if p}
-    top = _top(chart)
+def _traces(chart: Chart, suffix: str, end: float) -> list[dict[str, Any]]:
+    axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "legend": f"legend{suffix}"}
+    lines = {n: svg.thin(p, MAX_POINTS) for n, p in chart.lines.items() if p}
+    top = _max_y(chart)
     out: list[dict[str, Any]] = [
         {
             "type": "scatter",
-            "mode": "lines" if len(points) > FEW and points[-1][0] - points[0][0] > end / 20 else "lines+markers",
+            "mode": "lines" if len(points) > MAX_MARKED_POINTS and points[-1][0] - points[0][0] > end / 20 else "lines+markers",
             "name": name,
-            "x": [_short(x) for x, _ in points],
-            "y": [_short(y) for _, y in points],
-            "line": _pen(chart, name, i),
+            "x": [_round(x) for x, _ in points],
+            "y": [_round(y) for _, y in points],
+            "line": _line_style(chart, name, i),
             "marker": {"color": COLOURS[i % len(COLOURS)]},
             "showlegend": len(lines) > 1 or bool(chart.marks),
             **axes,
@@ -210,20 +215,20 @@ def _traces(chart: Chart, at: str, end: float) -> list[dict[str, Any]]:
     for name, xs in chart.marks.items():
         symbol, colour = MARKS[name]
         marker = {"symbol": symbol, "size": 8, "color": COLOURS[colour]}
-        at_top = {"x": [_short(x) for x in xs], "y": [_short(top)] * len(xs)}
+        at_top = {"x": [_round(x) for x in xs], "y": [_round(top)] * len(xs)}
         out.append({"type": "scatter", "mode": "markers", "name": name, **at_top, "marker": marker, **axes})
     return out
 
 
-def _pen(chart: Chart, name: str, i: int) -> dict[str, Any]:
+def _line_style(chart: Chart, name: str, i: int) -> dict[str, Any]:
     shape = {"shape": "hv" if chart.prefix == "$" else "linear"}
     return {"color": COLOURS[i % len(COLOURS)], "width": 1.8, **shape, **({"dash": "dot"} if name.endswith(" all") else {})}
 
 
-def _top(chart: Chart) -> float:
+def _max_y(chart: Chart) -> float:
     return max((y for p in chart.lines.values() for _, y in p), default=1.0) or 1.0
 
 
-def _short(value: float) -> float:
-    """Four figures: what a line on a screen can show."""
+def _round(value: float) -> float:
+    """Four significant digits: as much as a screen can show."""
     return float(f"{value:.4g}")

@@ -1,4 +1,4 @@
-"""A run as facts to show, wherever it is: of this session, or of the run log alone. Reads; sends nothing."""
+"""A run as facts to show, of this session or of the run log alone. Reads; sends nothing."""
 
 from __future__ import annotations
 
@@ -19,74 +19,75 @@ if TYPE_CHECKING:
     from holynb.schema import Schema
     from holynb.types import Event, Outcome
 
-__all__ = ["MOST_ROWS", "Report", "labels", "load", "notes", "of", "title", "trouble", "ways"]
+__all__ = ["MAX_ROWS", "Report", "error_text", "load", "notes", "of", "prompt_labels", "title", "variants"]
 
-#: Rows shown at most, characters of a prompt in a cell at most.
-MOST_ROWS, MOST_PROMPT = 50, 160
-#: Columns of a schema that have room beside the others; of more, the answers are shown as they came.
-MOST_COLUMNS = 6
+#: Rows of a table, characters of a prompt in a cell.
+MAX_ROWS, MAX_PROMPT_CHARS = 50, 160
+#: With more columns in its schema, answers are shown as text.
+MAX_SCHEMA_COLUMNS = 6
 #: The index levels that `--compare` and `--samples` add.
-LEVELS = ["asked_route", "sample"]
+VARIANT_LEVELS = ["asked_route", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A run as facts: of this session, of the run log, of a file. `labels` are index labels, None for 0…n-1; `schema` is what answers were held to.
+    """A run as facts: of this session, of the run log, of a recording. `labels` are index labels, None for 0…n-1.
 
-    beside: what each prompt was asked, where it was asked several times: its rows follow each other, in this order.
+    variants: the routes or samples that each prompt was sent to, where there are several. Its rows follow each other, in this order.
     """
 
     title: str
-    asked: Sequence[str]
+    prompts: Sequence[str]
     rows: Sequence[Outcome | None]
-    told: Summary
+    summary: Summary
     events: Sequence[Event] = ()
     labels: Sequence[object] | None = None
     started: float = 0.0
     notes: Sequence[str] = field(default=())
     schema: Schema | None = None
-    beside: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What stands between prompt and status: the schema's columns, or the text."""
-        found = () if self.schema is None else tuple(c.name for c in self.schema.columns)
-        return found if 0 < len(found) <= MOST_COLUMNS else ("text",)
+        """Columns of answers: the schema's, or text."""
+        names = () if self.schema is None else tuple(c.name for c in self.schema.columns)
+        return names if 0 < len(names) <= MAX_SCHEMA_COLUMNS else ("text",)
 
     @property
     def routed(self) -> tuple[str, ...]:
-        """A column for the route, where rows went to several."""
+        """A column for the route, where rows have several."""
         return ("route",) if len({o.route for o in self.rows if o is not None and o.route}) > 1 else ()
 
-    def said(self, outcome: Outcome | None) -> list[str]:
-        """A row's answer: a value for each column, or one text for all of them."""
+    def answer_cells(self, outcome: Outcome | None) -> list[str]:
+        """A row's answer: a value for each of `columns`, or one text for all of them."""
         if outcome is None or outcome.status == "error":
-            return ["" if outcome is None else trouble(outcome)]
-        held = self.schema.check(outcome.text or "").cells if self.schema is not None and outcome.status == "ok" else {}
-        return [_value(held.get(name)) for name in self.columns] if held and self.columns != ("text",) else [outcome.text or ""]
+            return ["" if outcome is None else error_text(outcome)]
+        values = self.schema.check(outcome.text or "").cells if self.schema is not None and outcome.status == "ok" else {}
+        return [_value_text(values.get(name)) for name in self.columns] if values and self.columns != ("text",) else [outcome.text or ""]
 
-    def asked_shortly(self, each: int = 1) -> list[str]:
-        """The prompts of the rows shown, on one line each, without the beginning that all prompts share: it would fill the column and tell nothing."""
-        same = shared_prefix(self.asked)
-        before = "…" if same else ""
-        return [clip(before + one_line(text[same : same + 8 * MOST_PROMPT]), MOST_PROMPT) for text in self.asked[::each][:MOST_ROWS]]
+    def prompt_previews(self, step: int = 1) -> list[str]:
+        """Every `step`-th prompt of those shown, on one line, without the beginning that all share: it would fill the column and tell nothing."""
+        start = shared_prefix(self.prompts)
+        cut = "…" if start else ""
+        shown = self.prompts[::step][:MAX_ROWS]
+        return [clip(cut + one_line(text[start : start + 8 * MAX_PROMPT_CHARS]), MAX_PROMPT_CHARS) for text in shown]
 
     def label(self, row: int) -> str:
-        return f"{self.prompt_label(row)}, {self.beside[row % len(self.beside)]}" if self.beside else self.prompt_label(row)
+        return f"{self.prompt_label(row)}, {self.variants[row % len(self.variants)]}" if self.variants else self.prompt_label(row)
 
     def prompt_label(self, row: int) -> str:
-        """Of the prompt alone, where it was asked several times."""
+        """Without the variant."""
         value = row if self.labels is None else self.labels[row]
         return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def of(run: SessionRun) -> Report:
-    """The report of a run of this session, as it stands now."""
+    """The report of a run of this session, as of now."""
     from holynb.results import frame
 
     events, _ = run.journal.events_since(0)
-    index, beside = run.plan.rows.index, ways(run.plan.rows.index)
-    names = labels(index) if beside else None if index is None else frame.labels(index)
+    index, run_variants = run.plan.rows.index, variants(run.plan.rows.index)
+    names = prompt_labels(index) if run_variants else None if index is None else frame.labels(index)
     return Report(
         title(run),
         [p.text for p in run.prompts],
@@ -97,7 +98,7 @@ def of(run: SessionRun) -> Report:
         run.started,
         notes(events),
         run.plan.schema,
-        beside,
+        run_variants,
     )
 
 
@@ -123,25 +124,25 @@ def _from_log(name: str) -> Report:
     from holynb.results import summarize
     from holynb.run import resume
 
-    kept = resume.stored(name)
-    rows: list[Outcome | None] = [None] * kept.n
-    for row, (_, outcome) in runlog.log().answers(kept.id).items():
-        if row < kept.n:
+    stored = resume.stored(name)
+    rows: list[Outcome | None] = [None] * stored.n
+    for row, (_, outcome) in runlog.log().answers(stored.id).items():
+        if row < stored.n:
             rows[row] = outcome
-    asked, labels = [""] * kept.n, list[object](range(kept.n))
-    for request in runlog.log().requests(kept.id):
-        asked[request.row] = Prompt(request.messages).text
+    prompts, labels = [""] * stored.n, list[object](range(stored.n))
+    for request in runlog.log().requests(stored.id):
+        prompts[request.row] = Prompt(request.messages).text
         labels[request.row] = request.label
-    elsewhere = kept.spec.get("options", {}).get("price_as")
-    told = summarize(
+    elsewhere = stored.spec.get("options", {}).get("price_as")
+    summary = summarize(
         rows,
-        (kept.ended or kept.started) - kept.started,
-        stopped=kept.status == "stopped",
+        (stored.ended or stored.started) - stored.started,
+        stopped=stored.status == "stopped",
         price_as=settings.route(elsewhere) if elsewhere else None,
     )
-    held = schema.load(kept.spec["schema"]) if "schema" in kept.spec else None
-    notes = _unfinished(kept.status, rows, kept.name or kept.id)
-    return Report(f"{kept.name or kept.id} on {kept.route}", asked, rows, told, (), labels, kept.started, notes, held)
+    answer_schema = schema.load(stored.spec["schema"]) if "schema" in stored.spec else None
+    notes = _unfinished(stored.status, rows, stored.name or stored.id)
+    return Report(f"{stored.name or stored.id} on {stored.route}", prompts, rows, summary, (), labels, stored.started, notes, answer_schema)
 
 
 def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]:
@@ -152,47 +153,45 @@ def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]
     return [f"{missing:,} {has} no answer in the run log ({status}). %infer resume {name} sends {'it' if missing == 1 else 'them'}."]
 
 
-def ways(index: Any) -> tuple[str, ...]:
-    """What each prompt was asked, from the levels that a crossed index ends in: routes, samples, or both; `()` of any other index."""
-    if index is None or list(index.names[-2:]) != LEVELS or not len(index):
+def variants(index: Any) -> tuple[str, ...]:
+    """Routes, samples, or both, from the levels that a cross_index index ends in; `()` of any other index, or where there is one."""
+    if index is None or list(index.names[-2:]) != VARIANT_LEVELS or not len(index):
         return ()
-    asked = list(dict.fromkeys(label[-2:] for label in index.tolist()))
-    if len(asked) == 1:
+    pairs = list(dict.fromkeys(label[-2:] for label in index.tolist()))
+    if len(pairs) == 1:
         return ()
-    routes, samples = {r for r, _ in asked}, {k for _, k in asked}
+    routes, samples = {r for r, _ in pairs}, {k for _, k in pairs}
     if len(samples) == 1:
-        return tuple(str(r) for r, _ in asked)
-    return tuple(f"sample {k}" if len(routes) == 1 else f"{r}, sample {k}" for r, k in asked)
+        return tuple(str(r) for r, _ in pairs)
+    return tuple(f"sample {k}" if len(routes) == 1 else f"{r}, sample {k}" for r, k in pairs)
 
 
-def labels(index: Any) -> list[object]:
-    """The index labels of the input, one a row, of an index that `ways` knows."""
+def prompt_labels(index: Any) -> list[object]:
+    """The index labels of the input, one per row, of an index that has `variants`."""
     from holynb.results import frame
 
-    return [label[0] if len(label) == len(LEVELS) + 1 else tuple(label[: -len(LEVELS)]) for label in frame.labels(index)]
+    return [label[0] if len(label) == len(VARIANT_LEVELS) + 1 else tuple(label[: -len(VARIANT_LEVELS)]) for label in frame.labels(index)]
 
 
 def title(run: SessionRun) -> str:
-    """Which run, and where it was sent."""
-    named = (
-        dict.fromkeys(str(r) for r, _ in (label[-2:] for label in run.plan.rows.index.tolist()))
-        if ways(run.plan.rows.index)
-        else [str(run.route)]
-    )
-    return f"{run.name or run.id} on {', '.join(named)}"
+    """`NAME on ROUTE, …`."""
+    index = run.plan.rows.index
+    routes = dict.fromkeys(str(label[-2]) for label in index.tolist()) if variants(index) else [str(run.route)]
+    return f"{run.name or run.id} on {', '.join(routes)}"
 
 
 def notes(events: Sequence[Event]) -> list[str]:
-    """What a person should read when all is over, each once: warnings, and that what they warned of has passed."""
-    return list(dict.fromkeys(e.text for e in events if isinstance(e, Noted) and (e.level != "info" or series.mark(e) is not None)))
+    """Notes for the end, each once: warnings, and that a shortage of memory has passed."""
+    return list(dict.fromkeys(e.text for e in events if isinstance(e, Noted) and (e.level != "info" or series.mark_name(e) is not None)))
 
 
-def trouble(outcome: Outcome) -> str:
+def error_text(outcome: Outcome) -> str:
+    """`kind: message` of a row without an answer."""
     if outcome.status == "skipped":
         return "skipped: the prompt is empty"
     return f"{outcome.error_type or outcome.status}: {one_line(outcome.error)}"
 
 
-def _value(value: Any) -> str:
-    """A typed value as its column shows it."""
+def _value_text(value: Any) -> str:
+    """A cell of a schema's column."""
     return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

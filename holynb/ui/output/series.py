@@ -1,4 +1,4 @@
-"""What the charts show, as points and marks: dollars, latency, tokens and memory over a run. Pure; folds events and outcomes, draws nothing."""
+"""A run's charts as points and marks: dollars, latency, tokens and memory over time. Pure; folds events and outcomes, draws nothing."""
 
 from __future__ import annotations
 
@@ -11,35 +11,49 @@ from holynb.ui.output.text import percentile
 if TYPE_CHECKING:
     from holynb.types import Event, Outcome
 
-__all__ = ["BACK", "SHORT", "Ends", "cost", "ends", "latency", "load", "mark", "marks", "memory", "others", "together", "tokens"]
+__all__ = [
+    "OUT_OF_MEMORY_TEXT",
+    "RECOVERED_TEXT",
+    "Ends",
+    "combined_load",
+    "cost",
+    "ends",
+    "latency",
+    "load",
+    "mark_name",
+    "marks",
+    "memory",
+    "shared_with_others",
+    "tokens",
+]
 
 Point = tuple[float, float]
-#: The rows that were sent and ended, each with its x: seconds into the run, or its place where no times are known.
+#: Rows that were sent and ended, each with its x: seconds into the run, or its index where no times are known.
 Ends = Sequence[tuple[float, "Outcome"]]
 
-#: Percentiles are over the last rows that ended, and computed at most this many times: a chart has no room for more.
-WINDOW, STEPS = 50, 90
-#: What others hold of a device is a line of its own from this share of it on; below that it is the driver's and nobody's news.
-OTHERS = 0.02
-#: Buckets of a chart of tokens, at most.
-MOST_BUCKETS = 160
-#: What the notes of a pool say whose memory ran out, and came back; and how failures and notes are marked in a chart.
-SHORT, BACK = "ran out of memory", "has room for as many rows at once as before"
-_FAILURES = {"rate_limit": "429", "oom": "OOM"}
-_NOTES = {SHORT: "OOM", BACK: "recovered"}
+#: Percentiles are over the last rows that ended, at most so many of them: a chart has no room for more.
+WINDOW_ROWS, MAX_PERCENTILES = 50, 90
+#: What others hold of a device is a line of its own from this share of it on; below that it is the driver's.
+MIN_OTHERS_SHARE = 0.02
+#: The token rate's buckets.
+MAX_RATE_BUCKETS, MIN_BUCKET_S = 160, 0.25
+#: Parts of a pool's notes by which they are known again.
+OUT_OF_MEMORY_TEXT, RECOVERED_TEXT = "ran out of memory", "has room for as many rows at once as before"
+_FAILURE_MARKS = {"rate_limit": "429", "oom": "OOM"}
+_NOTE_MARKS = {OUT_OF_MEMORY_TEXT: "OOM", RECOVERED_TEXT: "recovered"}
 
 
 def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float) -> Ends:
-    """Rows that a server answered or failed at, in order of their end; by place where `events` tells of none."""
+    """Rows that a server answered or failed, in order of their end; by index where `events` holds no ends."""
     timed = [(e.at - started, e.outcome) for e in events if isinstance(e, Ended) and e.outcome.attempts]
     return timed or [(float(i), o) for i, o in enumerate(rows) if o is not None and o.attempts]
 
 
-def cost(done: Ends) -> list[Point]:
-    """Known dollars so far, from nothing at the start. Empty where no price is known, or nothing was spent."""
+def cost(ended: Ends) -> list[Point]:
+    """Cumulative known dollars, from 0. Empty where no price is known, or nothing was spent."""
     out: list[Point] = []
     total = 0.0
-    for x, outcome in done:
+    for x, outcome in ended:
         if outcome.cost is not None:
             total += float(outcome.cost)
             out.append((x, total))
@@ -48,50 +62,50 @@ def cost(done: Ends) -> list[Point]:
     return [(0.0, 0.0), *out] if out[0][0] > 0 else out
 
 
-def latency(done: Ends) -> dict[str, list[Point]]:
-    """Seconds: median and 95th percentile of whole answers, median of the first token; over the last 50 rows that were answered."""
-    good = [(x, o.latency_s, o.ttft_s) for x, o in done if o.status == "ok" and o.latency_s is not None]
+def latency(ended: Ends) -> dict[str, list[Point]]:
+    """Seconds: p50 and p95 of whole answers, p50 of TTFT, over the last 50 answered rows."""
+    answered = [(x, o.latency_s, o.ttft_s) for x, o in ended if o.status == "ok" and o.latency_s is not None]
     out: dict[str, list[Point]] = {"p50": [], "p95": [], "TTFT": []}
-    stride = max(1, len(good) // STEPS)
-    for i in [*range(0, len(good), stride), len(good) - 1] if good else []:
-        x = good[i][0]
-        recent = good[max(0, i - WINDOW + 1) : i + 1]
-        whole = [w for _, w, _ in recent if w is not None]
-        first = [t for _, _, t in recent if t is not None]
-        for name, values, q in (("p50", whole, 0.5), ("p95", whole, 0.95), ("TTFT", first, 0.5)):
+    stride = max(1, len(answered) // MAX_PERCENTILES)
+    for i in [*range(0, len(answered), stride), len(answered) - 1] if answered else []:
+        x = answered[i][0]
+        recent = answered[max(0, i - WINDOW_ROWS + 1) : i + 1]
+        latencies = [w for _, w, _ in recent if w is not None]
+        ttfts = [t for _, _, t in recent if t is not None]
+        for name, values, q in (("p50", latencies, 0.5), ("p95", latencies, 0.95), ("TTFT", ttfts, 0.5)):
             if (value := percentile(values, q)) is not None and (not out[name] or out[name][-1][0] < x):
                 out[name].append((x, value))
     return {name: points for name, points in out.items() if points}
 
 
 def memory(events: Sequence[Event], started: float) -> dict[str, list[Point]]:
-    """Bytes per device: what this run's workers hold, or all that is used where that is not known; `… all` where others hold much beside ours."""
+    """Bytes per device: what this run's workers hold, or all in use where that is unknown; also `… all` where others hold much of it."""
     out: dict[str, list[Point]] = {}
-    whole: dict[str, list[Point]] = {}
+    total: dict[str, list[Point]] = {}
     shared: set[str] = set()
     for e in events:
         if isinstance(e, Gauge):
             out.setdefault(e.device, []).append((e.at - started, float(e.used if e.ours is None else e.ours)))
-            whole.setdefault(e.device, []).append((e.at - started, float(e.used)))
-            shared |= {e.device} if others(e) else set()
-    return out | {f"{device} all": whole[device] for device in out if device in shared}
+            total.setdefault(e.device, []).append((e.at - started, float(e.used)))
+            shared |= {e.device} if shared_with_others(e) else set()
+    return out | {f"{device} all": total[device] for device in out if device in shared}
 
 
-def others(gauge: Gauge) -> bool:
-    """Whether others hold so much of a device beside what is ours that it shows. A machine's RAM is always shared, and that is no news."""
-    return gauge.device != "RAM" and gauge.ours is not None and gauge.used - gauge.ours > OTHERS * (gauge.total or gauge.used)
+def shared_with_others(gauge: Gauge) -> bool:
+    """Whether others hold enough of a device to be drawn. Never of RAM, which is always shared."""
+    return gauge.device != "RAM" and gauge.ours is not None and gauge.used - gauge.ours > MIN_OTHERS_SHARE * (gauge.total or gauge.used)
 
 
 def tokens(events: Sequence[Event], started: float) -> list[Point]:
-    """Tokens a second. An answer's are spread over the time it took to come; empty where there is no time to speak of."""
+    """Tokens a second. An answer's are spread over the time from its first token; empty where there are fewer than two buckets."""
     until = max((e.at - started for e in events if isinstance(e, Ended)), default=0.0)
-    width = max(0.25, until / MOST_BUCKETS)
+    width = max(MIN_BUCKET_S, until / MAX_RATE_BUCKETS)
     bins = [0.0] * (int(until / width) + 1)
     for event in events:
         if isinstance(event, Ended) and not event.outcome.cached and event.outcome.usage.tokens_out and event.outcome.latency_s:
             end = event.at - started
             _spread(bins, width, (end - event.outcome.latency_s + (event.outcome.ttft_s or 0.0), end), event.outcome.usage.tokens_out)
-    return [((i + 0.5) * width, made / width) for i, made in enumerate(bins)] if any(bins) and len(bins) > 1 else []
+    return [((i + 0.5) * width, amount / width) for i, amount in enumerate(bins)] if any(bins) and len(bins) > 1 else []
 
 
 def _spread(bins: list[float], width: float, span: Point, amount: float) -> None:
@@ -105,43 +119,43 @@ def _spread(bins: list[float], width: float, span: Point, amount: float) -> None
         bins[i] += amount * max(0.0, shared) / (high - low)
 
 
-def mark(event: Event) -> str | None:
-    """How an event is marked in a chart: 429, OOM, recovered; None for all others."""
+def mark_name(event: Event) -> str | None:
+    """An event's mark in a chart: 429, OOM, recovered; None for all others."""
     if isinstance(event, Failed):
-        return _FAILURES.get(event.kind)
-    return next((name for words, name in _NOTES.items() if words in event.text), None) if isinstance(event, Noted) else None
+        return _FAILURE_MARKS.get(event.kind)
+    return next((name for text, name in _NOTE_MARKS.items() if text in event.text), None) if isinstance(event, Noted) else None
 
 
 def marks(events: Sequence[Event], started: float, kind: type[Failed | Noted]) -> dict[str, list[float]]:
-    """Seconds at which failures, or a pool's notes, are marked; by the mark's name."""
+    """Seconds at which events of `kind` are marked, by the mark's name."""
     out: dict[str, list[float]] = {}
     for e in events:
-        if isinstance(e, kind) and (name := mark(e)) is not None:
+        if isinstance(e, kind) and (name := mark_name(e)) is not None:
             out.setdefault(name, []).append(e.at - started)
     return out
 
 
 def load(events: Sequence[Event], started: float) -> dict[str, list[Point]]:
-    """How busy one's own servers said they were: requests running and waiting, per cent of the KV cache."""
+    """Load of the run's own servers: requests running and waiting, per cent of the KV cache."""
     out: dict[str, list[Point]] = {}
     last: dict[str, Load] = {}
     for e in events:
         if isinstance(e, Load):
             last[e.route] = e
-            for name, value in together(last.values()).items():
+            for name, value in combined_load(last.values()).items():
                 out.setdefault(name, []).append((e.at - started, value))
     return out
 
 
-def together(said: Iterable[Load]) -> dict[str, float]:
-    """Several servers as one: the sum of their requests, the fullest KV cache in per cent. What none of them says is left out."""
-    servers = list(said)
+def combined_load(loads: Iterable[Load]) -> dict[str, float]:
+    """Several servers as one: the sum of their requests, the fullest KV cache in per cent. What none of them reports is left out."""
+    servers = list(loads)
     running, waiting, kv = ([v for s in servers if (v := getattr(s, name)) is not None] for name in ("running", "waiting", "kv"))
-    known: dict[str, float] = {}
+    values: dict[str, float] = {}
     if running:
-        known["running"] = float(sum(running))
+        values["running"] = float(sum(running))
     if waiting:
-        known["waiting"] = float(sum(waiting))
+        values["waiting"] = float(sum(waiting))
     if kv:
-        known["KV %"] = 100 * max(kv)
-    return known
+        values["KV %"] = 100 * max(kv)
+    return values

@@ -1,6 +1,6 @@
 """Runs in plain text: safe strings, short numbers, the progress line, the final text. Pure; prints nothing.
 
-What a model says is data: escape sequences, control characters and lone surrogates never reach a terminal or a page.
+Model output is data: escape sequences, control characters and lone surrogates never reach a terminal or a page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
 def clean(text: str | None) -> str:
-    """`text` without escape sequences and control characters; line ends are \\n, lone surrogates become U+FFFD."""
+    """`text` without escape sequences and control characters; line ends become \\n, lone surrogates U+FFFD."""
     if not text:
         return ""
     plain = _CONTROL.sub("", _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
@@ -68,10 +68,10 @@ def count(value: int | None) -> str:
 
 def ago(then: float, now: float) -> str:
     """`5 min ago`, roughly."""
-    gone = max(0.0, now - then)
+    elapsed = max(0.0, now - then)
     for unit, size in (("day", 86400), ("h", 3600), ("min", 60)):
-        if gone >= size:
-            n = int(gone // size)
+        if elapsed >= size:
+            n = int(elapsed // size)
             return f"{n} {unit}{'s' if unit == 'day' and n > 1 else ''} ago"
     return "just now"
 
@@ -85,46 +85,46 @@ def bar(share: float, width: int = 20) -> str:
 
 
 def percentile(values: Sequence[float], q: float) -> float | None:
-    """The value below which a share `q` lies (linear between neighbours); None of nothing."""
+    """The `q` quantile of `values` (0 to 1, linear between neighbours); None where there are none."""
     if not values:
         return None
     ordered = sorted(values)
-    place = q * (len(ordered) - 1)
-    low = math.floor(place)
+    position = q * (len(ordered) - 1)
+    low = math.floor(position)
     high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def progress(told: Summary, rate: float | None, tokens: float | None, note: str = "") -> str:
-    """The line of a run that goes on: how far, how long still, how fast, how dear.
+def progress(summary: Summary, rate: float | None, tokens: float | None, note: str = "") -> str:
+    """The progress line of a run: rows done, time left, speed, cost.
 
-    rate: rows a second. tokens: answered tokens a second. None where there is nothing to tell from yet.
+    rate: rows a second. tokens: answered tokens a second. None: not known yet.
     """
-    done = told.n - told.running
-    parts = [f"{bar(done / told.n if told.n else 1.0)} {done:,} of {told.n:,}"]
-    if rate and told.running:
-        parts.append(f"{seconds(told.running / rate)} left")
+    done = summary.n - summary.running
+    parts = [f"{bar(done / summary.n if summary.n else 1.0)} {done:,} of {summary.n:,}"]
+    if rate and summary.running:
+        parts.append(f"{seconds(summary.running / rate)} left")
     if rate:
         parts.append(f"{rate:,.1f} rows/s")
     if tokens:
         parts.append(f"{tokens:,.0f} tokens/s")
-    if told.cost is not None or told.unknown_cost:
-        parts.append(told.money())
-    if told.error:
-        parts.append(f"{told.error:,} failed")
-    parts += [f"{seconds(told.elapsed)} so far" if not rate else "", "stopping" if told.stopped else "", one_line(note)]
+    if summary.cost is not None or summary.unknown_cost:
+        parts.append(summary.money())
+    if summary.error:
+        parts.append(f"{summary.error:,} failed")
+    parts += [f"{seconds(summary.elapsed)} so far" if not rate else "", "stopping" if summary.stopped else "", one_line(note)]
     return " · ".join(p for p in parts if p)
 
 
 def grid(head: Sequence[str], lines: Sequence[Sequence[str]], widths: Mapping[int, int] | None = None) -> str:
-    """Columns under their heads, padded by what a terminal shows. `widths` caps columns by place."""
+    """Columns under their heads, padded to terminal columns. `widths` caps columns by index."""
     cells = [[clip(one_line(c), (widths or {}).get(i, 40)) for i, c in enumerate(line)] for line in [head, *lines]]
     wide = [max(_columns(line[i]) for line in cells) for i in range(len(head))]
     return "\n".join("  ".join(c + " " * (w - _columns(c)) for c, w in zip(line, wide, strict=True)).rstrip() for line in cells)
 
 
 def status(outcome: Outcome | None) -> str:
-    """How a row stands, in a word or two."""
+    """A row's status in a word or two."""
     if outcome is None:
         return "running"
     return (outcome.error_type or "error") if outcome.status == "error" else "cached" if outcome.cached else outcome.status
@@ -142,11 +142,11 @@ def _columns(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def shared_prefix(prompts: Sequence[str], least: int = 12) -> int:
-    """How many characters all prompts begin with, up to a word's end: a template's beginning would fill the column and tell nothing."""
+def shared_prefix(prompts: Sequence[str], min_chars: int = 12) -> int:
+    """How many characters all prompts begin with, up to a word's end. A template's beginning would fill the column and tell nothing."""
     low, high = min(prompts, default=""), max(prompts, default="")
     if low == high:
         return 0
-    same = commonprefix([low, high])  # noqa: RUF071 - of characters, not of paths
-    end = max(same.rfind(" "), same.rfind("\n")) + 1
-    return end if end >= least else 0
+    prefix = commonprefix([low, high])  # noqa: RUF071 - of characters, not of paths
+    end = max(prefix.rfind(" "), prefix.rfind("\n")) + 1
+    return end if end >= min_chars else 0

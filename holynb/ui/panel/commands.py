@@ -38,7 +38,7 @@ def replay(magic: Host, rest: Sequence[str]) -> None:
     playing = Replay(recording.read(said["replay"]), _speed(said.get("speed", "1")))
     if not detect(magic.shell).widgets:
         playing.finish()
-        plots.leave(views.plain(magic.shell), playing.record(), "all", magic.shell)
+        plots.show(views.plain(magic.shell), playing.report(), "all", magic.shell)
         return
     _play(playing)
 
@@ -65,10 +65,10 @@ def _play(playing: Replay) -> None:
         playing.advance()
         view.tick()
         if playing.over:
-            page.end(static.bundle(playing.record()))
+            page.end(static.bundle(playing.report()))
         return not playing.over
 
-    timer.beat(EVERY, step)
+    timer.repeat(EVERY, step)
 
 
 def panel(magic: Host, rest: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ class RunOutlet:
             self._paint(run)
             return True
 
-        timer.beat(EVERY, step)
+        timer.repeat(EVERY, step)
 
     def _paint(self, run: Run) -> None:
         if self._view is not None:

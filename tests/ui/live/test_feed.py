@@ -1,4 +1,4 @@
-"""What a page shows equals what happened, whenever it opened and however the ticks fell."""
+"""What a page shows equals the fold of the run's events, whenever it opened and however the ticks fell."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Paused, Started, Usage
 from holynb.ui.live import feed as feeds
-from holynb.ui.live.buckets import Buckets
+from holynb.ui.live.buckets import Buckets, Merge
 from holynb.ui.live.feed import Feed, RunInfo
+from holynb.ui.live.protocol import Row, ViewOptions
 from holynb.ui.output.text import shared_prefix
 
 ROUTE = "sim/flaky"
+VIEW = ViewOptions(can_stop=True, recorded="", parts="all")
 
 
 def ok(text: str = "fine", **more: Any) -> Outcome:
@@ -26,37 +28,41 @@ def ok(text: str = "fine", **more: Any) -> Outcome:
 BAD = Outcome("error", error_type="timeout", error="nothing for 60 s", attempts=2)
 
 
+def decode(values: list[Any]) -> Row:
+    return Row(*values)
+
+
 class Page:
-    """What the page does with messages, in Python: the reference for live.js."""
+    """The page's handling of messages, in Python: the reference for live.js."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, list[Any]] = {}
+        self.rows: dict[int, Row] = {}
         self.prompts: dict[int, str] = {}
         self.charts: dict[str, dict[str, list[Any]]] = {}
         self.head: dict[str, Any] = {}
         self.answer = ""
 
-    def take(self, message: dict[str, Any]) -> Page:
+    def update(self, message: Any) -> Page:
         message = json.loads(json.dumps(message))
         if message["kind"] == "snapshot":
             self.__init__()
         self.head = message["head"]
-        self.rows.update({row[0]: row for row in message["rows"]})
-        for first, _, prompts in message["asked"]:
-            self.prompts.update({first + i: p for i, p in enumerate(prompts)})
+        self.rows.update({row.row: row for row in map(decode, message["rows"])})
+        for part in message["prompts"]:
+            self.prompts.update({part["first"] + i: p for i, p in enumerate(part["prompts"])})
         if points := message["points"]:
             for chart, columns in points["charts"].items():
                 for name, values in columns.items():
-                    kept = self.charts.setdefault(chart, {}).get(name, [])[: points["from"]]
-                    self.charts[chart][name] = [*kept, *values]
+                    before = self.charts.setdefault(chart, {}).get(name, [])[: points["first"]]
+                    self.charts[chart][name] = [*before, *values]
         if answer := message["answer"]:
-            self.answer = answer["text"] if "text" in answer else self.answer + answer["more"]
+            self.answer = self.answer + answer["text"] if answer["append"] else answer["text"]
         return self
 
 
 def drain(page: Page, feed: Feed) -> Page:
     for _ in range(1000):
-        page.take(feed.delta(feed.head(1.0)))
+        page.update(feed.delta(feed.head(1.0)))
         if feed.drained:
             return page
     raise AssertionError("never drained")
@@ -64,10 +70,10 @@ def drain(page: Page, feed: Feed) -> Page:
 
 def shows(page: Page, feed: Feed) -> None:
     """The page holds the fold, no more and no less."""
-    told = {r: feed.row(r) for r in range(feed.n) if feed.row(r)[1] != "waiting"}
-    assert page.rows == told
-    assert page.prompts == dict(enumerate(feed._stretch(range(feed.n))[2]))
-    assert page.charts == feed.course.points.all()["charts"]
+    rows = {r: feed.row(r) for r in range(feed.n) if feed.row(r).status != "waiting"}
+    assert page.rows == rows
+    assert page.prompts == dict(enumerate(feed._prompt_range(range(feed.n))["prompts"]))
+    assert page.charts == feed.series.points.all()["charts"]
 
 
 N = 7
@@ -86,7 +92,7 @@ steps = st.one_of(
     st.builds(lambda t, u: Gauge("gpu 0", u, 100, t, u // 2), times, st.integers(0, 100)),
     st.builds(lambda t: Noted("a note", t), times),
     st.tuples(rows, st.text(max_size=5)),  # a piece of an answer
-    st.sampled_from(["tick", "open", "look"]),
+    st.sampled_from(["tick", "open", "scroll"]),
 )
 
 
@@ -97,15 +103,15 @@ def test_snapshot_and_deltas_are_the_fold_at_any_moment(script: list[Any]) -> No
     live: dict[int, str] = {}
     ended: set[int] = set()
     clock = 0.0
-    page.take(feed.snapshot(feed.head(0.0)))
+    page.update(feed.snapshot(feed.head(0.0), VIEW))
     for step in script:
         if isinstance(step, tuple):
             live[step[0]] = live.get(step[0], "") + step[1]
-            feed.take([], {r: (len(t), t) for r, t in live.items() if t}, clock)
+            feed.fold([], {r: (len(t), t) for r, t in live.items() if t}, clock)
         elif isinstance(step, str):
-            if step == "look":
-                feed.look(3, 6)
-            page.take(feed.snapshot(feed.head(clock)) if step == "open" else feed.delta(feed.head(clock)))
+            if step == "scroll":
+                feed.set_visible(3, 6)
+            page.update(feed.snapshot(feed.head(clock), VIEW) if step == "open" else feed.delta(feed.head(clock)))
         else:
             if isinstance(step, Ended) and step.row in ended:
                 continue
@@ -114,63 +120,63 @@ def test_snapshot_and_deltas_are_the_fold_at_any_moment(script: list[Any]) -> No
             if isinstance(step, Started | Failed) and step.row in ended:
                 continue
             clock = max(clock, step.at)
-            feed.take([step], {}, clock)
+            feed.fold([step], {}, clock)
     shows(drain(page, feed), feed)
-    shows(Page().take(feed.snapshot(feed.head(clock), whole=True)), feed)
+    shows(Page().update(feed.snapshot(feed.head(clock), VIEW, whole=True)), feed)
 
 
 def test_ten_thousand_rows_open_with_a_small_message_and_arrive_in_bounded_ones() -> None:
     feed = Feed(RunInfo([f"a prompt of row {i}, " * 10 for i in range(10_000)]))
-    feed.take([Ended(i, BAD if i % 1000 == 999 else ok("x" * 500), 1.0) for i in range(10_000)], {}, 1.0)
+    feed.fold([Ended(i, BAD if i % 1000 == 999 else ok("x" * 500), 1.0) for i in range(10_000)], {}, 1.0)
     page = Page()
-    first = feed.snapshot(feed.head(1.0))
-    assert len(json.dumps(first)) < 3 * feeds.BUDGET
-    assert [r[1] for r in first["rows"][:10]] == ["!timeout"] * 10, "failed rows come first"
-    page.take(first)
+    first = feed.snapshot(feed.head(1.0), VIEW)
+    assert len(json.dumps(first)) < 3 * feeds.MAX_MESSAGE_CHARS
+    assert [(r.status, r.failed) for r in map(decode, first["rows"][:10])] == [("timeout", True)] * 10, "failed rows come first"
+    page.update(first)
     sizes = []
     while not feed.drained:
         message = feed.delta(feed.head(1.0))
         sizes.append(len(json.dumps(message)))
-        page.take(message)
-    assert max(sizes) < 3 * feeds.BUDGET
+        page.update(message)
+    assert max(sizes) < 3 * feeds.MAX_MESSAGE_CHARS
     shows(page, feed)
 
 
 def test_rows_in_sight_come_before_the_others() -> None:
     feed = Feed(RunInfo(["p" * 200] * 5000))
-    feed.take([Ended(i, ok("x" * 500), 1.0) for i in range(5000)], {}, 1.0)
-    feed.snapshot(feed.head(1.0))
-    feed.look(4000, 4020)
+    feed.fold([Ended(i, ok("x" * 500), 1.0) for i in range(5000)], {}, 1.0)
+    feed.snapshot(feed.head(1.0), VIEW)
+    feed.set_visible(4000, 4020)
     message = feed.delta(feed.head(1.0))
-    assert [r[0] for r in message["rows"][:20]] == list(range(4000, 4020))
-    assert message["asked"][0][0] == 4000
-    assert len(message["asked"][0][2]) == 20
+    assert [decode(r).row for r in message["rows"][:20]] == list(range(4000, 4020))
+    assert message["prompts"][0]["first"] == 4000
+    assert len(message["prompts"][0]["prompts"]) == 20
 
 
 def test_text_of_many_rows_in_flight_is_told_in_turn() -> None:
     feed = Feed(RunInfo(["p"] * 500))
-    feed.take([Started(i, 1, ROUTE, 0.1) for i in range(500)], {}, 0.2)
-    page = drain(Page().take(feed.snapshot(feed.head(0.2))), feed)
-    feed.take([], {i: (1, f"text {i}") for i in range(500)}, 0.3)
+    feed.fold([Started(i, 1, ROUTE, 0.1) for i in range(500)], {}, 0.2)
+    page = drain(Page().update(feed.snapshot(feed.head(0.2), VIEW)), feed)
+    feed.fold([], {i: (1, f"text {i}") for i in range(500)}, 0.3)
     message = feed.delta(feed.head(0.3))
-    assert len(message["rows"]) == feeds.SPOKEN
+    assert len(message["rows"]) == feeds.MAX_STREAMED_ROWS
     again = feed.delta(feed.head(0.3))
-    assert {r[0] for r in message["rows"]}.isdisjoint({r[0] for r in again["rows"]})
-    shows(drain(page.take(message).take(again), feed), feed)
+    assert {decode(r).row for r in message["rows"]}.isdisjoint({decode(r).row for r in again["rows"]})
+    shows(drain(page.update(message).update(again), feed), feed)
 
 
 def test_the_head_counts_and_never_shows_unknown_as_nothing() -> None:
     feed = Feed(RunInfo(["p"] * 6))
-    feed.take([Ended(0, ok(), 2.0), Ended(1, BAD, 2.0), Ended(2, ok(cost=None), 2.0), Started(3, 1, ROUTE, 2.0)], {}, 4.0)
+    feed.fold([Ended(0, ok(), 2.0), Ended(1, BAD, 2.0), Ended(2, ok(cost=None), 2.0), Started(3, 1, ROUTE, 2.0)], {}, 4.0)
     head = feed.head(4.0)
-    assert (head["n"], head["ended"], head["ok"], head["failed"], head["flying"]) == (6, 3, 2, 1, 1)
-    assert (head["cost"], head["unknown"], head["errors"]) == ("$0.25", 1, [["timeout", 1]])
+    assert (head["n"], head["ended"], head["ok"], head["failed"], head["in_flight"]) == (6, 3, 2, 1, 1)
+    assert (head["cost"], head["unknown_cost"], head["errors"]) == ("$0.25", 1, [{"kind": "timeout", "n": 1}])
     nothing_known = Feed(RunInfo(["p"] * 2))
-    nothing_known.take([Ended(0, ok(cost=None), 2.0)], {}, 2.0)
+    nothing_known.fold([Ended(0, ok(cost=None), 2.0)], {}, 2.0)
     assert nothing_known.head(2.0)["cost"] == "?"
     assert head["simulated"]
     real = Feed(RunInfo(["p"]))
-    real.take([Ended(0, Outcome("ok", "fine", route="openai/gpt-4.1-mini", cost=Decimal(1)), 2.0)], {}, 2.0)
+    real.fold([Ended(0, Outcome("ok", "fine", route="openai/gpt-4.1-mini", cost=Decimal(1)), 2.0)], {}, 2.0)
     assert not real.head(2.0)["simulated"]
 
 
@@ -178,36 +184,36 @@ def test_the_head_says_how_long_it_will_take() -> None:
     feed = Feed(RunInfo(["p"] * 30))
     feed.head(0.0)
     for at in range(1, 11):
-        feed.take([Ended(at - 1, ok(), at)], {}, at)
+        feed.fold([Ended(at - 1, ok(), at)], {}, at)
         head = feed.head(float(at))
     assert (head["rows_s"], head["eta"]) == ("1.0", "20 s")
 
 
 def test_a_pause_is_said_while_it_lasts() -> None:
     feed = Feed(RunInfo(["p"]))
-    feed.take([Noted("pool is starting", 0.5), Paused(ROUTE, 2.0, "rate_limit", 1.0)], {}, 1.1)
+    feed.fold([Noted("pool is starting", 0.5), Paused(ROUTE, 2.0, "rate_limit", 1.0)], {}, 1.1)
     assert feed.head(1.2)["note"] == "sim/flaky asked everybody to wait 2.0 s (rate_limit)"
     assert feed.head(3.5)["note"] == "pool is starting"
 
 
 def test_one_answer_is_told_piece_by_piece_and_begins_anew_after_a_failure() -> None:
     feed, page = Feed(RunInfo(["p"])), Page()
-    page.take(feed.snapshot(feed.head(0.0)))
-    feed.take([Started(0, 1, ROUTE, 0.1)], {0: (1, "안녕")}, 0.2)
+    page.update(feed.snapshot(feed.head(0.0), VIEW))
+    feed.fold([Started(0, 1, ROUTE, 0.1)], {0: (1, "안녕")}, 0.2)
     first = feed.delta(feed.head(0.2))
-    feed.take([], {0: (2, "안녕하세요")}, 0.3)
+    feed.fold([], {0: (2, "안녕하세요")}, 0.3)
     second = feed.delta(feed.head(0.3))
-    assert (first["answer"], second["answer"]) == ({"text": "안녕"}, {"more": "하세요"})
-    feed.take([Failed(0, 1, ROUTE, "connection", "cut", 0.4, 0.1)], {}, 0.4)
-    assert feed.delta(feed.head(0.4))["answer"] == {"text": ""}
-    feed.take([Ended(0, ok("\x1b[31mred\x1b[0m" + "x" * 300_000), 0.5)], {}, 0.5)
-    assert len(page.take(feed.delta(feed.head(0.5))).answer) <= 2 * feeds.PAGE
+    assert (first["answer"], second["answer"]) == ({"text": "안녕", "append": False}, {"text": "하세요", "append": True})
+    feed.fold([Failed(0, 1, ROUTE, "connection", "cut", 0.4, 0.1)], {}, 0.4)
+    assert feed.delta(feed.head(0.4))["answer"] == {"text": "", "append": False}
+    feed.fold([Ended(0, ok("\x1b[31mred\x1b[0m" + "x" * 300_000), 0.5)], {}, 0.5)
+    assert len(page.update(feed.delta(feed.head(0.5))).answer) <= 2 * feeds.PAGE_CHARS
 
 
 def test_what_models_say_is_cleaned_and_cut() -> None:
     feed = Feed(RunInfo(["<script>\x1b[31m\ud83d" + "y" * 1_000_000]))
-    feed.take([Ended(0, ok("\x1b]0;title\x07 \ud83d<b>" + "x" * 1_000_000), 0.5)], {}, 0.5)
-    text = json.dumps(feed.snapshot(feed.head(0.5))["rows"] + feed.snapshot(feed.head(0.5))["asked"])
+    feed.fold([Ended(0, ok("\x1b]0;title\x07 \ud83d<b>" + "x" * 1_000_000), 0.5)], {}, 0.5)
+    text = json.dumps([feed.snapshot(feed.head(0.5), VIEW)[part] for part in ("rows", "prompts")])
     assert len(text) < 1000
     assert "\\u001b" not in text
     assert "\\ud83d" not in text
@@ -215,32 +221,32 @@ def test_what_models_say_is_cleaned_and_cut() -> None:
 
 def test_a_retrying_row_says_why() -> None:
     feed = Feed(RunInfo(["p", "q"]))
-    feed.take([Started(1, 1, ROUTE, 0.1), Failed(1, 1, ROUTE, "rate_limit", "slow down", 0.2, 1.5)], {}, 0.3)
-    assert feed.row(1)[1:3] == ["retrying", "rate_limit: slow down · again in 1.5 s"]
+    feed.fold([Started(1, 1, ROUTE, 0.1), Failed(1, 1, ROUTE, "rate_limit", "slow down", 0.2, 1.5)], {}, 0.3)
+    assert (feed.row(1).status, feed.row(1).text) == ("retrying", "rate_limit: slow down · again in 1.5 s")
 
 
 def test_the_charts_count_tokens_in_flight_and_mark_429() -> None:
     feed = Feed(RunInfo(["p", "q"]))
-    feed.take([Started(0, 1, ROUTE, 0.1)], {}, 0.2)
+    feed.fold([Started(0, 1, ROUTE, 0.1)], {}, 0.2)
     for i in range(1, 9):
-        feed.take([], {0: (i * 5, "x" * i)}, 0.2 + i / 8)
-    feed.take([Failed(1, 1, ROUTE, "rate_limit", "slow", 1.3, 1.0)], {0: (45, "x")}, 1.4)
-    rate = feed.course.points.all()["charts"]["rate"]
+        feed.fold([], {0: (i * 5, "x" * i)}, 0.2 + i / 8)
+    feed.fold([Failed(1, 1, ROUTE, "rate_limit", "slow", 1.3, 1.0)], {0: (45, "x")}, 1.4)
+    rate = feed.series.points.all()["charts"]["rate"]
     assert 30 <= max(v for v in rate["tokens"] if v) <= 45
     assert sum(v or 0 for v in rate["429"]) == 1
 
 
 def test_the_price_elsewhere_is_a_line_of_its_own() -> None:
     feed = Feed(RunInfo(["p"] * 2, as_route="openai/gpt-4.1", price_as=lambda o: Decimal("2") * o.attempts))
-    feed.take([Ended(0, ok(), 1.0)], {}, 1.0)
+    feed.fold([Ended(0, ok(), 1.0)], {}, 1.0)
     assert feed.head(1.0)["as_cost"] == "$2.00"
-    assert feed.course.points.all()["charts"]["cost"]["as"][-1] == 2.0
+    assert feed.series.points.all()["charts"]["cost"]["as"][-1] == 2.0
 
 
 def test_memory_is_drawn_per_device_with_what_is_ours() -> None:
     feed = Feed(RunInfo(["p"]))
-    feed.take([Gauge("gpu 0", 30, 100, 0.3, 20), Gauge("machine", 40, 200, 0.3)], {}, 0.4)
-    columns = feed.course.points.all()["charts"]["memory"]
+    feed.fold([Gauge("gpu 0", 30, 100, 0.3, 20), Gauge("machine", 40, 200, 0.3)], {}, 0.4)
+    columns = feed.series.points.all()["charts"]["memory"]
     assert {name: values[-1] for name, values in columns.items()} == {
         "gpu 0|all": 30,
         "gpu 0|total": 100,
@@ -255,12 +261,14 @@ def test_an_hour_takes_no_more_room_than_a_minute() -> None:
     sizes = []
     for second in range(3600):
         events: list[Event] = [Started(second, 1, ROUTE, second), Ended(second, ok(), second + 0.9), Gauge("m", second, 4000, second)]
-        feed.take(events, {}, second + 1)
+        feed.fold(events, {}, second + 1)
         feed.delta(feed.head(second + 1))
         if second in (70, 3599):
-            sizes.append(sum(len(c) for c in feed.course.points._columns.values()) + len(feed.tally._marks) + len(feed.course._rates))
+            sizes.append(
+                sum(len(c) for c in feed.series.points._columns.values()) + len(feed.totals._samples) + len(feed.series._rate_samples)
+            )
     assert sizes[1] <= sizes[0] * 2
-    points = feed.course.points.all()
+    points = feed.series.points.all()
     assert points["size"] <= 240
     assert points["width"] * points["size"] >= 3600
     assert points["charts"]["cost"]["cost"][-1] == 900.0
@@ -268,23 +276,23 @@ def test_an_hour_takes_no_more_room_than_a_minute() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 10_000), st.integers(1, 5)), min_size=1), st.sampled_from(["sum", "max", "last"]))
-def test_buckets_keep_sums_and_peaks_whatever_they_join(values: list[tuple[float, int]], how: str) -> None:
-    buckets = Buckets(most=8, width=0.25)
+def test_buckets_keep_sums_and_peaks_whatever_they_join(values: list[tuple[float, int]], merge: Merge) -> None:
+    buckets = Buckets(max_buckets=8, width=0.25)
     ordered = sorted(values)
     for at, value in ordered:
-        buckets.put("c", "n", at, value, how)
-    kept = [v for v in buckets.all()["charts"]["c"]["n"] if v is not None]
-    assert len(kept) <= 8
+        buckets.put("c", "n", at, value, merge)
+    joined = [v for v in buckets.all()["charts"]["c"]["n"] if v is not None]
+    assert len(joined) <= 8
     assert {
-        "sum": sum(kept) == sum(v for _, v in values),
-        "max": max(kept) == max(v for _, v in values),
-        "last": kept[-1] == ordered[-1][1],
-    }[how]
+        "sum": sum(joined) == sum(v for _, v in values),
+        "max": max(joined) == max(v for _, v in values),
+        "last": joined[-1] == ordered[-1][1],
+    }[merge]
 
 
 def test_a_beginning_that_all_prompts_share_is_left_out_of_the_column() -> None:
     prompts = ["Classify this review: good film", "Classify this review: gone home"]
-    assert Page().take(Feed(RunInfo(prompts)).snapshot({})).prompts == {0: "…good film", 1: "…gone home"}
+    assert Page().update(Feed(RunInfo(prompts)).snapshot({}, VIEW)).prompts == {0: "…good film", 1: "…gone home"}
     assert shared_prefix(["the same question", "the same question"]) == 0
     assert shared_prefix(["Classify this review: good film"]) == 0
     assert shared_prefix([]) == 0

@@ -21,15 +21,15 @@ from holynb.ui.live import memory
 class Running:
     """As much of a run as is watched."""
 
-    def __init__(self, looks: int, route: str = "sim/echo") -> None:
+    def __init__(self, samples: int, route: str = "sim/echo") -> None:
         self.journal = Journal(1)
-        self.plan = SimpleNamespace(endpoints=[Endpoint(Route.parse(route), "sim")])
-        self._looks = looks
+        self.plan = SimpleNamespace(targets=SimpleNamespace(endpoints=[Endpoint(Route.parse(route), "sim")]))
+        self._samples_left = samples
 
     @property
     def done(self) -> bool:
-        self._looks -= 1
-        return self._looks < 0
+        self._samples_left -= 1
+        return self._samples_left < 0
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
         threads.add(threading.current_thread().name)
         return [Gauge("RAM", 1, 2, 0.0)]
 
-    run = Running(looks=3)
+    run = Running(samples=3)
     memory.watch(run, sampler, pause=0.001).result(10)
     events, _ = run.journal.events_since(0)
     assert events == [Gauge("RAM", 1, 2, 0.0)] * 3
@@ -54,17 +54,17 @@ def test_gauges_are_appended_on_the_io_thread_until_the_run_is_done() -> None:
 
 
 def test_a_hosted_run_shows_this_machine() -> None:
-    run = Running(looks=1)
+    run = Running(samples=1)
     memory.watch(run, pause=0.001).result(10)
-    (found,) = run.journal.events_since(0)[0]
-    assert found.device == "RAM"
-    assert 10 * 2**20 < found.ours <= found.used + 2**30
-    assert found.used < found.total
+    (gauge,) = run.journal.events_since(0)[0]
+    assert gauge.device == "RAM"
+    assert 10 * 2**20 < gauge.ours <= gauge.used + 2**30
+    assert gauge.used < gauge.total
 
 
 def test_a_pool_shows_its_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"mine": (Gauge("cuda:0", 70, 80, 1.0, 30), Gauge("cuda:0", 71, 80, 1.0, 25), Gauge("cuda:1", 5, 80, 1.0, 4))}
-    monkeypatch.setattr("holynb.pools.gauges", lambda name: said.get(name, ()))
+    reported = {"mine": (Gauge("cuda:0", 70, 80, 1.0, 30), Gauge("cuda:0", 71, 80, 1.0, 25), Gauge("cuda:1", 5, 80, 1.0, 4))}
+    monkeypatch.setattr("holynb.pools.gauges", lambda name: reported.get(name, ()))
     assert memory.sample(["mine"]) == [Gauge("GPU 0", 71, 80, 1.0, 55), Gauge("GPU 1", 5, 80, 1.0, 4)]
     monkeypatch.setattr(memory, "gpus", lambda: [Gauge("GPU 0", 1, 80, 1.0, 0)])
     assert [g.device for g in memory.sample(["starting"])] == ["GPU 0"]
@@ -82,7 +82,7 @@ def test_what_a_device_is_held_by_is_kept_where_all_of_its_ranks_say_it() -> Non
 
 
 def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    says = iter(
+    metrics = iter(
         [
             [{"running": 16, "batch": 256, "oom": 0}, {"running": 12, "batch": 256, "oom": 0}],
             [{"running": 8, "batch": 8, "oom": 1}, {"running": 12, "batch": 256, "oom": 0}],
@@ -92,8 +92,8 @@ def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypa
         ]
     )
     info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 70, 80, 1.0, 30),))
-    monkeypatch.setattr("holynb.pools.glance", lambda name: replace(info, replicas=tuple(next(says))))
-    run = Running(looks=5, route="pool/mine")
+    monkeypatch.setattr("holynb.pools.glance", lambda name: replace(info, replicas=tuple(next(metrics))))
+    run = Running(samples=5, route="pool/mine")
     memory.watch(run, pause=0.001).result(10)
     events, _ = run.journal.events_since(0)
     assert sum(isinstance(e, Gauge) for e in events) == 5
@@ -104,11 +104,11 @@ def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypa
 
 
 def test_a_shortage_before_the_run_and_a_replica_that_is_new_are_no_news() -> None:
-    short = memory.Shortage("mine")
-    assert short.look([{"running": 1, "batch": 8, "oom": 5}]) == []
-    assert short.look([{"running": 1, "batch": 8, "oom": 0}]) == []
-    assert short.look([{"running": 1, "waiting": 3}]) == [], "an engine that does not say"
-    assert len(short.look([{"running": 1, "batch": 4, "oom": 1}])) == 1
+    monitor = memory.ShortageMonitor("mine")
+    assert monitor.update([{"running": 1, "batch": 8, "oom": 5}]) == []
+    assert monitor.update([{"running": 1, "batch": 8, "oom": 0}]) == []
+    assert monitor.update([{"running": 1, "waiting": 3}]) == [], "an engine that does not say"
+    assert len(monitor.update([{"running": 1, "batch": 4, "oom": 1}])) == 1
 
 
 class NvmlError(Exception):
@@ -171,8 +171,8 @@ def test_gpus_are_read_through_nvml_ours_against_others(monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(memory, "_nvml", lambda: nvml)
     monkeypatch.setattr(memory, "_ours", lambda pid: pid == os.getpid())
-    (found,) = memory.gpus()
-    assert (found.device, found.used, found.total, found.ours) == ("GPU 0", 41, 80, 30)
+    (gauge,) = memory.gpus()
+    assert (gauge.device, gauge.used, gauge.total, gauge.ours) == ("GPU 0", 41, 80, 30)
 
 
 def test_without_a_driver_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +185,6 @@ def test_a_device_that_cannot_be_read_is_told_once_and_costs_nothing_else() -> N
     def broken() -> list[Gauge]:
         raise OSError("no such device")
 
-    run = Running(looks=5)
+    run = Running(samples=5)
     memory.watch(run, broken, pause=0.001).result(10)
     assert [e.text for e in run.journal.events_since(0)[0]] == ["Memory cannot be read: OSError('no such device')"]

@@ -50,9 +50,9 @@ def test_a_run_is_recorded_as_it_goes_and_read_back_as_it_was(home: Path) -> Non
 def test_pieces_of_answers_are_kept(home: Path) -> None:
     run = holynb.infer("one", "sim/stream", stream=True, cache=False, max_tokens=8)
     recording.record(run, home / "a.jsonl", pause=0.02)
-    said = "".join(text for s in recording.read(str(home / "a.jsonl")).steps for _, text in s.said)
-    assert run.rows()[0].text.startswith(said)
-    assert len(said.split()) >= 4
+    text = "".join(piece for s in recording.read(str(home / "a.jsonl")).steps for _, piece in s.pieces)
+    assert run.rows()[0].text.startswith(text)
+    assert len(text.split()) >= 4
 
 
 def test_the_shipped_recording_is_of_a_run_where_much_goes_wrong() -> None:
@@ -159,8 +159,8 @@ def test_a_silent_beginning_is_not_waited_for_and_it_is_said() -> None:
     playing.advance()
     assert playing.journal.partial_texts(), "words come within two seconds"
     playing.finish()
-    first, short, back = playing.record().notes
-    assert first == f"Recorded {playing.recording.made}: nothing was sent."
+    first, short, back = playing.report().notes
+    assert first == f"Recorded {playing.recording.recorded_on}: nothing was sent."
     assert ("ran out of memory" in short, "has room for as many" in back) == (True, True), (
         "who reads that it ran out reads that it came back"
     )
@@ -171,17 +171,17 @@ def test_the_view_of_a_recording_is_the_view_of_the_run() -> None:
     """Played in many small steps or in one: the same rows and counts."""
     clock = Clock()
     slow, fast = Replay(recorded(), 1.0, clock), Replay(recorded())
-    feed, cursor = Feed(slow.asked), 0
+    feed, cursor = Feed(slow.info), 0
     while not slow.over:
         clock.now += 0.5
         slow.advance()
         events, cursor = slow.journal.events_since(cursor)
-        feed.take(events, slow.journal.text_tails(100), slow.elapsed)
+        feed.fold(events, slow.journal.text_tails(100), slow.elapsed)
     fast.finish()
-    whole = Feed(fast.asked)
-    whole.take(fast.journal.events_since(0)[0], {}, fast.elapsed)
+    whole = Feed(fast.info)
+    whole.fold(fast.journal.events_since(0)[0], {}, fast.elapsed)
     assert [feed.row(r) for r in range(feed.n)] == [whole.row(r) for r in range(feed.n)]
-    assert feed.tally.summary(1.0) == whole.tally.summary(1.0)
+    assert feed.totals.summary(1.0) == whole.totals.summary(1.0)
 
 
 def test_failed_rows_of_a_recording_are_not_to_be_asked_again(home: Path) -> None:
@@ -190,7 +190,7 @@ def test_failed_rows_of_a_recording_are_not_to_be_asked_again(home: Path) -> Non
     playing = Replay(recording.read(str(home / "a.jsonl")))
     playing.finish()
     assert run.summary().failures() == "2 of 2 failed: 2 server. %infer run --only failed"
-    assert playing.record().told.failures() == "2 of 2 failed: 2 server."
+    assert playing.report().summary.failures() == "2 of 2 failed: 2 server."
 
 
 def test_stopped_it_stays_where_it_is_and_is_marked_as_recorded() -> None:
@@ -202,10 +202,10 @@ def test_stopped_it_stays_where_it_is_and_is_marked_as_recorded() -> None:
     clock.now += 60
     playing.advance()
     assert (playing.state, playing.elapsed, playing.over) == ("stopped", 3.0, True)
-    kept = playing.record()
-    assert kept.notes[0].startswith("Recorded 20")
-    assert kept.told.line().startswith("stopped")
-    assert 0 < kept.told.ok < 100
+    report = playing.report()
+    assert report.notes[0].startswith("Recorded 20")
+    assert report.summary.line().startswith("stopped")
+    assert 0 < report.summary.ok < 100
 
 
 def test_a_recording_of_nothing_ends_at_once() -> None:

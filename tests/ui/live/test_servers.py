@@ -55,14 +55,14 @@ def ran(server: Exact, rows: int = 12, pause: float = 0.05) -> Any:
     return run
 
 
-def looks(server: Exact) -> int:
+def polls(server: Exact) -> int:
     return sum(asked.path == "/metrics" for asked in server.asked)
 
 
 def test_what_the_server_says_stands_in_the_journal_while_the_run_goes_on() -> None:
     with Exact(script([reply(VLLM)])) as server:
         run = ran(server)
-        assert looks(server) >= 3
+        assert polls(server) >= 3
     events = run.journal.events_since(0)[0]
     loads = [e for e in events if isinstance(e, Load)]
     assert len(loads) >= 3
@@ -78,16 +78,16 @@ def test_what_the_server_says_stands_in_the_journal_while_the_run_goes_on() -> N
 def test_a_server_without_such_a_page_is_asked_once(page: bytes) -> None:
     with Exact(script([page])) as server:
         run = ran(server)
-        assert looks(server) == 1
+        assert polls(server) == 1
     assert (run.frame()["status"] == "ok").all()
     assert not [e for e in run.journal.events_since(0)[0] if isinstance(e, Load | Gauge)]
 
 
 def test_a_page_that_does_not_come_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "LOOK_S", 0.2)
+    monkeypatch.setattr(servers, "TIMEOUT_S", 0.2)
     with Exact(script([600.0])) as server:
         run = ran(server, rows=30, pause=0.02)
-        assert looks(server) == servers.PATIENCE, "then it is left alone"
+        assert polls(server) == servers.MAX_FAILURES, "then it is left alone"
     assert (run.frame()["status"] == "ok").all()
     assert int(run.frame()["attempts"].sum()) == 30
 
@@ -122,10 +122,10 @@ def test_two_servers_are_drawn_as_one() -> None:
         "waiting": [(1.0, 0.0), (2.0, 0.0), (3.0, 2.0)],
         "KV %": [(1.0, 25.0), (2.0, 75.0), (3.0, 75.0)],
     }
-    course = TimeSeries(100.0)
+    drawn = TimeSeries(100.0)
     for event in events:
-        course.take(event)
-    charts = course.points.all()["charts"]["server"]
+        drawn.fold(event)
+    charts = drawn.points.all()["charts"]["server"]
     assert {name: column[-1] for name, column in charts.items()} == {"running": 7.0, "waiting": 2.0, "KV %": 75.0}
     assert series.load([Load("x/y", 1.0)], 0.0) == {}
 
@@ -219,7 +219,7 @@ def test_what_models_cannot_make_sense_of_is_one_line(line: str, words: str) -> 
 def test_a_cell_watches_its_server(here: Callable[[str], str]) -> None:
     with Exact(script([reply(VLLM)], latency=0.5)) as server:
         here(f"%%infer r << vllm/m --api-base {server.base}/v1 -l -c 1\none\ntwo\nthree")
-        assert looks(server) >= 1
+        assert polls(server) >= 1
     assert [e for e in holynb.last.journal.events_since(0)[0] if isinstance(e, Load)]
 
 

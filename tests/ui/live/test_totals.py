@@ -11,7 +11,7 @@ from ui.facts import failed, ok
 
 from holynb.results.summary import summarize
 from holynb.types import Ended, Noted, Outcome, Usage
-from holynb.ui.live.totals import SPAN_S, Totals
+from holynb.ui.live.totals import SPEED_WINDOW_S, Totals
 
 OUTCOMES = st.sampled_from(
     [
@@ -31,31 +31,31 @@ OUTCOMES = st.sampled_from(
 
 @given(st.lists(OUTCOMES, max_size=30), st.integers(0, 30))
 def test_it_counts_as_the_summary_does(outcomes: list[Outcome], cut: int) -> None:
-    tally = Totals(len(outcomes))
+    totals = Totals(len(outcomes))
     events = [Ended(i, o, 1.0) for i, o in enumerate(outcomes)]
-    tally.take(events[:cut])
-    tally.take(events[cut:])
+    totals.fold(events[:cut])
+    totals.fold(events[cut:])
     whole = summarize(outcomes, 3.0)
-    assert tally.summary(3.0) == whole
+    assert totals.summary(3.0) == whole
     part = Totals(len(outcomes))
-    part.take(events[:cut])
+    part.fold(events[:cut])
     rows = [o if i < cut else None for i, o in enumerate(outcomes)]
     assert replace(part.summary(3.0), saved=None) == summarize(rows, 3.0)
 
 
 def test_speed_is_of_the_last_seconds_and_leaves_the_log_out() -> None:
-    tally = Totals(100)
-    assert tally.speed(0.0) == (None, None)
-    tally.take([Ended(i, ok(cached=True, attempts=0), 0.0) for i in range(50)])
-    assert tally.speed(1.0) == (None, None)
-    tally.take([Ended(50 + i, ok(), 0.0) for i in range(10)])
-    assert tally.speed(2.0) == (5.0, 25.0)
+    totals = Totals(100)
+    assert totals.speed(0.0) == (None, None)
+    totals.fold([Ended(i, ok(cached=True, attempts=0), 0.0) for i in range(50)])
+    assert totals.speed(1.0) == (None, None)
+    totals.fold([Ended(50 + i, ok(), 0.0) for i in range(10)])
+    assert totals.speed(2.0) == (5.0, 25.0)
     for second in range(3, 60):
-        rate = tally.speed(float(second))
-    assert rate == (None, None), f"nothing was answered for {SPAN_S} s"
+        rate = totals.speed(float(second))
+    assert rate == (None, None), f"nothing was answered for {SPEED_WINDOW_S} s"
 
 
 def test_the_last_note_is_kept() -> None:
-    tally = Totals(1)
-    tally.take([Noted("pool starts", 0.0), Noted("pool is ready", 1.0)])
-    assert tally.note == "pool is ready"
+    totals = Totals(1)
+    totals.fold([Noted("pool starts", 0.0), Noted("pool is ready", 1.0)])
+    assert totals.note == "pool is ready"

@@ -1,4 +1,4 @@
-"""The kernel's half of the live view: what is sent when, what a page may ask, and what is left at the end. The page's half: tests/browser."""
+"""The kernel's half of the live view: what is sent when, what a page may send, and the final output. The page's half: tests/browser."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from holynb.errors import BadRoute
 from holynb.journal import Journal
 from holynb.types import Ended, Failed, Message, Outcome, Started, Usage
 from holynb.ui.live import widget as lives
+from holynb.ui.live.detail import detail
 from holynb.ui.live.feed import RunInfo
-from holynb.ui.live.source import RunSource, detail
+from holynb.ui.live.source import RunSource
 from holynb.ui.live.widget import Live, LiveView
 
 OK = Outcome(
@@ -23,13 +24,13 @@ OK = Outcome(
 )
 
 
-class Told:
+class WrittenSource:
     """A source that a test writes."""
 
     label = ""
 
     def __init__(self, n: int = 3) -> None:
-        self.asked = RunInfo([f"prompt {i}" for i in range(n)], title="a run")
+        self.info = RunInfo([f"prompt {i}" for i in range(n)], title="a run")
         self.journal = Journal(n)
         self.elapsed = 1.0
         self.state = "running"
@@ -55,22 +56,22 @@ def view_of(source: Any, **more: Any) -> tuple[LiveView, list[Any]]:
     return view, sent
 
 
-def heard(view: LiveView, **content: Any) -> None:
-    view._heard(view.widget, content, [])
+def receive(view: LiveView, **content: Any) -> None:
+    view._on_message(view.widget, content, [])
 
 
 def test_the_first_picture_comes_with_the_widget() -> None:
-    source = Told()
+    source = WrittenSource()
     source.journal.append(Ended(1, OK, 0.5))
     view, _ = view_of(source)
     assert view.widget.first["head"]["ended"] == 1
-    assert view.widget.first["rows"] == [[1, "ok", "fine", "5", "?", "0.50 s", 2]]
+    assert view.widget.first["rows"] == [[1, "ok", False, "fine", "5", "?", "0.50 s", 2]]
 
 
 def test_one_message_a_tick_and_only_what_changed() -> None:
-    source = Told()
+    source = WrittenSource()
     view, sent = view_of(source)
-    heard(view, cmd="ready", page="a", seq=1)
+    receive(view, cmd="ready", page="a", seq=1)
     source.journal.append(Started(0, 1, "sim/echo", 0.5))
     view.tick()
     view.tick()
@@ -82,7 +83,7 @@ def test_one_message_a_tick_and_only_what_changed() -> None:
 
 def test_until_a_page_answers_it_is_told_everything() -> None:
     clock = Clock()
-    view, sent = view_of(Told(), clock=clock)
+    view, sent = view_of(WrittenSource(), clock=clock)
     view.tick()
     clock.now = lives.OPENING_S + 1  # a kernel in which no click arrives: go on without an answer
     view.tick()
@@ -90,83 +91,94 @@ def test_until_a_page_answers_it_is_told_everything() -> None:
 
 
 def test_a_page_that_missed_something_gets_a_snapshot_at_the_next_tick() -> None:
-    view, sent = view_of(Told())
-    heard(view, cmd="ready", page="a", seq=1)
+    view, sent = view_of(WrittenSource())
+    receive(view, cmd="ready", page="a", seq=1)
     view.tick()
-    heard(view, cmd="ready", page="b", seq=1)  # reloaded: it knows the first picture alone
+    receive(view, cmd="ready", page="b", seq=1)  # reloaded: it knows the first picture alone
     view.tick()
     assert [m["kind"] for m in sent] == ["delta", "snapshot"]
     assert view.pages == {"a", "b"}
 
 
 def test_a_page_says_how_wide_it_is() -> None:
-    view, _ = view_of(Told())
+    view, _ = view_of(WrittenSource())
     assert view.width is None
-    heard(view, cmd="ready", page="a", seq=1, width=560)
-    heard(view, cmd="ready", page="a", seq=1, width="wide")
-    heard(view, cmd="ready", page="a", seq=1, width=0)
+    receive(view, cmd="ready", page="a", seq=1, width=560)
+    receive(view, cmd="ready", page="a", seq=1, width="wide")
+    receive(view, cmd="ready", page="a", seq=1, width=0)
     assert view.width == 560, "nonsense, and a view that is not shown, change nothing"
 
 
 def test_stop_reaches_the_run_and_is_offered_only_where_a_click_arrives() -> None:
-    source = Told()
+    source = WrittenSource()
     view, _ = view_of(source)
-    heard(view, cmd="stop")
+    receive(view, cmd="stop")
     assert source.cancelled == 1
-    assert view.widget.first["stop"] is True
-    assert view_of(source, clicks=False)[0].widget.first["stop"] is False
+    assert view.widget.first["view"]["can_stop"] is True
+    assert view_of(source, clicks=False)[0].widget.first["view"]["can_stop"] is False
     source.state = "done"
-    assert view_of(source)[0].widget.first["stop"] is False
+    assert view_of(source)[0].widget.first["view"]["can_stop"] is False
 
 
 @pytest.mark.parametrize(
     "content",
-    [{}, {"cmd": "row", "row": 99}, {"cmd": "row", "row": "1"}, {"cmd": "ready"}, {"cmd": "look", "first": None}, {"cmd": "format"}],
+    [
+        {},
+        {"cmd": "detail", "row": 99},
+        {"cmd": "detail", "row": "1"},
+        {"cmd": "ready"},
+        {"cmd": "visible", "first": None},
+        {"cmd": "format"},
+    ],
 )
 def test_nonsense_from_a_page_does_nothing(content: dict[str, Any]) -> None:
-    view, sent = view_of(Told())
-    heard(view, **content)
-    view._heard(view.widget, "text", [])
+    view, sent = view_of(WrittenSource())
+    receive(view, **content)
+    view._on_message(view.widget, "text", [])
     assert sent == []
 
 
 def test_a_row_in_full_has_its_attempts_and_the_servers_words() -> None:
-    source = Told()
+    source = WrittenSource()
     source.journal.append(Started(1, 1, "sim/echo", 0.5))
     source.journal.append(Failed(1, 1, "sim/echo", "server", "500: oh", 0.7, 0.3, raw="<html>\x1b[31m"))
     view, sent = view_of(source)
-    heard(view, cmd="row", row=1)
+    receive(view, cmd="detail", row=1)
     (message,) = sent
-    assert message["parts"] == [["System", "be brief", ""], ["Prompt", "prompt 1", ""], ["The server's words, attempt 1", "<html>", "raw"]]
+    assert [tuple(part.values()) for part in message["parts"]] == [
+        ("System", "be brief", ""),
+        ("Prompt", "prompt 1", ""),
+        ("The server's words, attempt 1", "<html>", "raw"),
+    ]
     assert message["attempts"] == [
-        ["0.50 s", "attempt 1 sent to sim/echo"],
-        ["0.70 s", "attempt 1 failed: server: 500: oh; again in 0.30 s"],
+        {"at": "0.50 s", "text": "attempt 1 sent to sim/echo"},
+        {"at": "0.70 s", "text": "attempt 1 failed: server: 500: oh; again in 0.30 s"},
     ]
     source.journal.append(Ended(1, OK, 1.0))
     full = detail(source, 1)
     assert full["facts"] == "ok · sim/echo · sim-echo · stop · 3 + 5 tokens · cost unknown · 0.50 s · first token 0.10 s"
-    assert ["Answer", "fine", ""] in full["parts"]
+    assert {"title": "Answer", "text": "fine", "kind": ""} in full["parts"]
 
 
 def test_an_answer_with_a_note_is_no_error() -> None:
-    source = Told(2)
+    source = WrittenSource(2)
     source.journal.append(Ended(0, replace(OK, error="moved: azure was busy"), 1.0))
     source.journal.append(Ended(1, Outcome("error", error_type="timeout", error="too slow", attempts=1), 1.0))
-    assert detail(source, 0)["parts"][-1] == ["Note", "moved: azure was busy", ""]
-    assert detail(source, 1)["parts"][-1] == ["Error", "timeout: too slow", "failed"]
+    assert detail(source, 0)["parts"][-1] == {"title": "Note", "text": "moved: azure was busy", "kind": ""}
+    assert detail(source, 1)["parts"][-1] == {"title": "Error", "text": "timeout: too slow", "kind": "failed"}
 
 
 def test_a_megabyte_of_answer_is_cut_and_says_so() -> None:
-    source = Told(1)
+    source = WrittenSource(1)
     source.journal.append(Ended(0, Outcome("ok", "x" * 1_000_000, attempts=1), 1.0))
-    text = detail(source, 0)["parts"][-1][1]
+    text = detail(source, 0)["parts"][-1]["text"]
     assert len(text) < 110_000
     assert text.endswith("900,000 more characters; the value holds them all.")
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_runs_of_no_row_and_of_one(n: int) -> None:
-    view, sent = view_of(Told(n))
+    view, sent = view_of(WrittenSource(n))
     view.tick()
     view.finish()
     assert sent[-1]["head"]["n"] == n
@@ -188,7 +200,7 @@ class Shown:
 
 def a_run(show: str = "all") -> Any:
     options = SimpleNamespace(show=show, price_as=None)
-    plan = SimpleNamespace(index=None, endpoints=[])
+    plan = SimpleNamespace(rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]))
     prompts = [SimpleNamespace(text="hi", messages=(Message("user", "hi"),))] * 2
     return SimpleNamespace(
         n=2,
@@ -223,8 +235,8 @@ def test_after_a_reload_the_view_stays_with_everything(monkeypatch: pytest.Monke
     page.paint(run)
     view = page._view
     assert view is not None
-    heard(view, cmd="ready", page="a", seq=1)
-    heard(view, cmd="ready", page="b", seq=1)
+    receive(view, cmd="ready", page="a", seq=1)
+    receive(view, cmd="ready", page="b", seq=1)
     page.end({"text/html": "static"})
     assert len(shown.bundles) == 1
     assert view.widget.comm is not None
@@ -244,7 +256,7 @@ def test_a_run_that_never_painted_shows_only_its_end(monkeypatch: pytest.MonkeyP
 def test_the_source_of_a_run_says_how_it_stands() -> None:
     run = a_run()
     source = RunSource(run)
-    assert source.asked.title == "r · sim/echo"
+    assert source.info.title == "r · sim/echo"
     states = []
     for done, stopped in ((False, False), (False, True), (True, True), (True, False)):
         run.done, run.stopped = done, stopped
@@ -261,7 +273,7 @@ def test_price_as_an_unknown_route_is_a_mistake_of_the_user() -> None:
 
 # -- what is sent to the page ------------------------------------------------------------------------------------------
 def test_opening_is_under_a_hundred_kilobytes() -> None:
-    view, _ = view_of(Told(100))
+    view, _ = view_of(WrittenSource(100))
     state = view.widget.get_state()
     assert len(json.dumps({k: v for k, v in state.items() if k in ("_esm", "_css", "first", "_anywidget_id")})) < 100_000
 

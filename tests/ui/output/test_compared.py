@@ -25,21 +25,21 @@ pytestmark = pytest.mark.usefixtures("no_project", "ended")
     ],
 )
 def test_what_stands_beside_each_other_is_named_by_what_differs(routes: list[str], samples: int, names: tuple[str, ...]) -> None:
-    assert report.ways(cross_index(None, 2, routes, samples)) == names
+    assert report.variants(cross_index(None, 2, routes, samples)) == names
 
 
 def test_an_index_of_ones_own_is_no_comparison() -> None:
-    assert report.ways(pd.RangeIndex(3)) == ()
-    assert report.ways(None) == ()
+    assert report.variants(pd.RangeIndex(3)) == ()
+    assert report.variants(None) == ()
     index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", "y"])
-    assert report.labels(cross_index(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
+    assert report.prompt_labels(cross_index(index, 2, ["a/x", "b/y"], 1)) == [("a", 1), ("a", 1), ("b", 2), ("b", 2)]
 
 
 def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
     df = pd.DataFrame({"word": ["<b>one", "two", "three"]}, index=["r1", "r2", "r3"])
     run = holynb.infer("Say {{ word }} now", df=df, compare="sim/echo,sim/stream", max_tokens=4).wait()
-    record = report.of(run)
-    html = static.as_html(record).partition("</style>")[2]
+    shown = report.of(run)
+    html = static.as_html(shown).partition("</style>")[2]
     heads = re.findall(r"<th(?: [^>]*)?>(.*?)</th>", html)
     assert [h.partition("<br>")[0] for h in heads] == ["", "prompt", "sim/echo", "sim/stream"]
     assert all(re.search(r">3 of 3 · \$0\.\d+ simulated · p50 ", h) for h in heads[2:])
@@ -47,16 +47,16 @@ def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
     assert "Say &lt;b&gt;one now" in html
     assert "<b>" not in html
     assert html.count(" tokens · $") == 6 + 1, "one each, and the sum above"
-    text = static.as_text(record)
+    text = static.as_text(shown)
     assert "sim/stream: 3 of 3 · $" in text
     assert len([line for line in text.splitlines() if line.startswith("r")]) == 3
-    view = RunSource(run).asked
+    view = RunSource(run).info
     assert [view.label(i) for i in (0, 1)] == ["r1, sim/echo", "r1, sim/stream"]
     assert view.title.endswith(" · sim/echo, sim/stream")
 
 
 def test_more_than_there_is_room_for_have_a_line_each() -> None:
-    run = holynb.infer(["One?", "Two?"], "sim/echo", samples=compared.MOST + 1).wait()
+    run = holynb.infer(["One?", "Two?"], "sim/echo", samples=compared.MAX_COLUMNS + 1).wait()
     html = static.as_html(report.of(run)).partition("</style>")[2]
-    assert html.count("<tr>") == 1 + 2 * (compared.MOST + 1)
+    assert html.count("<tr>") == 1 + 2 * (compared.MAX_COLUMNS + 1)
     assert ">0, sample 4<" in html

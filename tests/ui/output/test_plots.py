@@ -22,39 +22,39 @@ def record(n: int = 30, *, events: bool = True, cost: Decimal | None = Decimal("
     rows = [
         Outcome("ok", "fine", route=route, attempts=1, usage=Usage(3, 5), cost=cost, latency_s=0.5 + i / n, ttft_s=0.1) for i in range(n)
     ]
-    happened: list[Event] = []
+    happenings: list[Event] = []
     for i, outcome in enumerate(rows):
-        happened += [Started(i, 1, route, 100 + i / 10), Ended(i, outcome, 100.5 + i / 10)]
-    happened += [
+        happenings += [Started(i, 1, route, 100 + i / 10), Ended(i, outcome, 100.5 + i / 10)]
+    happenings += [
         Failed(0, 1, route, "rate_limit", "slow", 103.0, 1.0),
         Failed(0, 1, route, "oom", "full", 103.1, 1.0),
         *(Gauge("GPU 0", 5 * 2**30, 80 * 2**30, at, 2**30) for at in (103.0, 103.5)),
     ]
-    return report.Report("a run", ["p"] * n, rows, summarize(rows, 4.0), happened if events else (), None, 100.0)
+    return report.Report("a run", ["p"] * n, rows, summarize(rows, 4.0), happenings if events else (), None, 100.0)
 
 
 def test_the_charts_are_one_figure_side_by_side() -> None:
-    made = plots.charts(record())
-    assert list(made) == ["cost", "latency", "tokens", "memory"]
-    said = plots.spec(made)
-    domains = [said["layout"][f"xaxis{i}"]["domain"] for i in ("", "2", "3", "4")]
+    drawn = plots.charts(record())
+    assert list(drawn) == ["cost", "latency", "tokens", "memory"]
+    figure = plots.spec(drawn)
+    domains = [figure["layout"][f"xaxis{i}"]["domain"] for i in ("", "2", "3", "4")]
     assert all(a[1] < b[0] for a, b in pairwise(domains)), "no two charts overlap"
-    assert {t["name"] for t in said["data"]} == {"cost", "p50", "p95", "TTFT", "tokens/s", "429", "OOM", "GPU 0", "GPU 0 all"}
-    cost = said["data"][0]
+    assert {t["name"] for t in figure["data"]} == {"cost", "p50", "p95", "TTFT", "tokens/s", "429", "OOM", "GPU 0", "GPU 0 all"}
+    cost = figure["data"][0]
     assert (cost["x"][-1], cost["y"][-1]) == (3.4, 0.03)
-    assert "simulated" in said["layout"]["annotations"][0]["text"]
+    assert "simulated" in figure["layout"]["annotations"][0]["text"]
 
 
 def test_on_a_narrow_page_two_stand_side_by_side() -> None:
     """Four in 560 pixels write their figures over each other."""
-    made = plots.charts(record())
-    said = plots.spec(made, across=2)["layout"]
-    assert said["height"] == 2 * plots.spec(made)["layout"]["height"]
-    places = [(said[f"xaxis{i}"]["domain"], said[f"yaxis{i}"]["domain"]) for i in ("", "2", "3", "4")]
+    drawn = plots.charts(record())
+    layout = plots.spec(drawn, columns=2)["layout"]
+    assert layout["height"] == 2 * plots.spec(drawn)["layout"]["height"]
+    places = [(layout[f"xaxis{i}"]["domain"], layout[f"yaxis{i}"]["domain"]) for i in ("", "2", "3", "4")]
     for (x, y), (u, v) in combinations(places, 2):
         assert x[1] < u[0] or u[1] < x[0] or y[1] < v[0] or v[1] < y[0], "no two charts overlap"
     assert all(0 <= low < high <= 1 for place in places for low, high in place)
-    assert plots.bundle(record(), width=559)[plots.MIME]["layout"]["height"] == said["height"]
+    assert plots.bundle(record(), width=559)[plots.MIME]["layout"]["height"] == layout["height"]
     assert plots.bundle(record(), width=1200)[plots.MIME] == plots.bundle(record())[plots.MIME]
 
 
@@ -66,9 +66,9 @@ def test_what_is_not_known_is_not_drawn() -> None:
 
 
 def test_a_run_from_the_log_has_no_times_and_is_drawn_by_row() -> None:
-    said = plots.bundle(record(events=False))[plots.MIME]
-    assert list(said["data"][0]["x"][:3]) == [0, 1, 2]
-    assert said["layout"]["xaxis"]["ticksuffix"] == ""
+    figure = plots.bundle(record(events=False))[plots.MIME]
+    assert list(figure["data"][0]["x"][:3]) == [0, 1, 2]
+    assert figure["layout"]["xaxis"]["ticksuffix"] == ""
 
 
 @pytest.mark.parametrize("n", [2, 100, 5000])
@@ -92,10 +92,10 @@ def test_no_plotly_is_imported_for_what_stays() -> None:
 def test_plotly_takes_what_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     go: Any = pytest.importorskip("plotly.graph_objects")
     monkeypatch.setattr(report, "of", lambda run: record())
-    made = plots.figures(SimpleNamespace())  # type: ignore[arg-type]
-    assert list(made) == ["cost", "latency", "tokens", "memory"]
-    assert all(isinstance(f, go.Figure) for f in made.values())
-    assert made["latency"].data[1].name == "p95"
+    drawn = plots.figures(SimpleNamespace())  # type: ignore[arg-type]
+    assert list(drawn) == ["cost", "latency", "tokens", "memory"]
+    assert all(isinstance(f, go.Figure) for f in drawn.values())
+    assert drawn["latency"].data[1].name == "p95"
     whole = plots.spec(plots.charts(record()))
     go.Figure(data=whole["data"], layout=whole["layout"])  # raises where a name is not plotly's
 
@@ -104,7 +104,12 @@ def test_marks_and_what_others_hold_are_drawn_in_both() -> None:
     """Whoever reads it on GitHub sees when the memory ran out, and that it was somebody else's doing."""
     shown = record()
     shown = replace(
-        shown, events=[*shown.events, Noted(f"pool/two {series.SHORT}: it waits", 103.2), Noted(f"pool/two {series.BACK}.", 103.4)]
+        shown,
+        events=[
+            *shown.events,
+            Noted(f"pool/two {series.OUT_OF_MEMORY_TEXT}: it waits", 103.2),
+            Noted(f"pool/two {series.RECOVERED_TEXT}.", 103.4),
+        ],
     )
     memory = plots.charts(shown)["memory"]
     assert list(memory.lines) == ["GPU 0", "GPU 0 all"]

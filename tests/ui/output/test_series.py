@@ -11,7 +11,7 @@ from ui.facts import failed, ok
 from holynb.types import Ended, Failed, Gauge, Noted, Outcome, Usage
 from holynb.ui.live import memory
 from holynb.ui.output import series
-from holynb.ui.output.series import STEPS
+from holynb.ui.output.series import MAX_PERCENTILES
 
 
 def test_ends_are_timed_from_the_start_and_leave_out_what_was_not_sent() -> None:
@@ -41,7 +41,7 @@ def test_latency_is_of_answered_rows_over_the_last_fifty() -> None:
 
 def test_many_rows_make_few_points() -> None:
     drawn = series.latency([(float(i), ok()) for i in range(10_000)])
-    assert len(drawn["p50"]) <= STEPS + 3
+    assert len(drawn["p50"]) <= MAX_PERCENTILES + 3
     assert drawn["p50"][-1][0] == 9_999.0
 
 
@@ -58,12 +58,12 @@ def test_memory_is_what_ours_hold_where_that_is_known() -> None:
 
 
 def test_a_pool_whose_memory_runs_out_and_comes_back_is_marked() -> None:
-    shortage = memory.Shortage("two")
-    looks = [{"oom": 0, "batch": 8, "running": 8}, {"oom": 1, "batch": 4, "running": 4}, {"oom": 1, "batch": 8, "running": 8}]
-    told = [note for said in looks for note in shortage.look([said])]
-    assert [series.mark(e) for e in told] == ["OOM", "recovered"]
-    assert "ran out 1 time," in told[1].text
-    events = [Failed(0, 1, "r", "rate_limit", "slow", 12.0, 1.0), *told, Noted("a price is unknown", 13.0)]
+    monitor = memory.ShortageMonitor("two")
+    metrics = [{"oom": 0, "batch": 8, "running": 8}, {"oom": 1, "batch": 4, "running": 4}, {"oom": 1, "batch": 8, "running": 8}]
+    notes = [note for replica in metrics for note in monitor.update([replica])]
+    assert [series.mark_name(e) for e in notes] == ["OOM", "recovered"]
+    assert "ran out 1 time," in notes[1].text
+    events = [Failed(0, 1, "r", "rate_limit", "slow", 12.0, 1.0), *notes, Noted("a price is unknown", 13.0)]
     assert series.marks(events, 10.0, Failed) == {"429": [2.0]}
     assert set(series.marks(events, 10.0, Noted)) == {"OOM", "recovered"}
 

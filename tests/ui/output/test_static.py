@@ -11,7 +11,7 @@ import pytest
 from ui.facts import failed, ok, record
 
 from holynb.types import Ended, Gauge, Outcome
-from holynb.ui.output.report import MOST_ROWS
+from holynb.ui.output.report import MAX_ROWS
 from holynb.ui.output.static import as_html, as_text, bundle, charts
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31mred\x1b[0m \ud800 &amp; "quoted"'
@@ -27,7 +27,7 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.open: list[str] = []
         self.attributes: list[tuple[str, str, str | None]] = []
-        self.said: list[str] = []
+        self.texts: list[str] = []
         self.feed(html)
         self.close()
 
@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] != "style":
-            self.said.append(data)
+            self.texts.append(data)
 
 
 def page(html: str) -> Page:
@@ -71,7 +71,7 @@ def test_what_models_and_servers_say_is_text(rows: int) -> None:
         "ours alone"
     )
     assert not [a for a in read.attributes if a[1].startswith("on")]
-    assert "<script>alert(1)</script>" in "".join(read.said)
+    assert "<script>alert(1)</script>" in "".join(read.texts)
     assert "\x1b" not in html + as_text(shown)
     html.encode()
     as_text(shown).encode()
@@ -85,7 +85,7 @@ def test_errors_of_servers_are_escaped_too() -> None:
 
 def test_summary_names_failures_and_the_way_back() -> None:
     rows = [ok()] * 193 + [failed()] * 5 + [failed("content_filter", "refused by a filter")] * 2
-    for text in ("".join(page(as_html(record(rows))).said), as_text(record(rows))):
+    for text in ("".join(page(as_html(record(rows))).texts), as_text(record(rows))):
         assert "7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed" in text
         assert "timeout: no answer in 60 s" in text
         assert "content_filter: refused by a filter" in text
@@ -97,8 +97,8 @@ def test_savings_and_stop_are_said() -> None:
     from holynb.results.summary import summarize
 
     rows = [ok(cached=True, attempts=0, cost=Decimal(0))] * 3 + [Outcome("cancelled", "half")]
-    told = replace(summarize(rows, 1.0, stopped=True), saved=Decimal("1.50"))
-    text = as_text(record(rows, told=told))
+    summary = replace(summarize(rows, 1.0, stopped=True), saved=Decimal("1.50"))
+    text = as_text(record(rows, summary=summary))
     assert "saved $1.50" in text
     assert "stopped" in text
     assert "1 cancelled" in text
@@ -107,7 +107,7 @@ def test_savings_and_stop_are_said() -> None:
 
 def test_long_tables_say_how_many_more() -> None:
     html = as_html(record([ok()] * 200))
-    assert page(html).tags["tr"] == MOST_ROWS + 1
+    assert page(html).tags["tr"] == MAX_ROWS + 1
     assert "… and 150 more of 200 rows" in html
     assert "… and 190 more of 200 rows" in as_text(record([ok()] * 200))
     assert "more of" not in as_html(record([ok()] * 20))

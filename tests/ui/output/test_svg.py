@@ -8,7 +8,7 @@ import re
 from itertools import pairwise
 from xml.etree import ElementTree as ET
 
-from holynb.ui.output.svg import HEIGHT, MOST_POINTS, WIDTH, Series, chart, picture, thin
+from holynb.ui.output.svg import HEIGHT, MAX_POINTS, WIDTH, Series, chart, picture, thin
 
 
 def draw(*series: Series) -> ET.Element:
@@ -67,7 +67,7 @@ def test_many_points_are_thinned_and_peaks_stay() -> None:
     points = [(float(i), 1.0) for i in range(10_000)]
     points[5_000] = (5_000.0, 99.0)
     few = thin(points)
-    assert len(few) <= MOST_POINTS
+    assert len(few) <= MAX_POINTS
     assert (few[0], few[-1]) == (points[0], points[-1])
     assert (5_000.0, 99.0) in few
     assert [x for x, _ in few] == sorted(x for x, _ in few)
@@ -76,7 +76,7 @@ def test_many_points_are_thinned_and_peaks_stay() -> None:
 def test_a_picture_is_the_drawing_in_plain_colours_and_says_what_it_shows() -> None:
     drawing = chart("Cost <b>", [Series("$1", [(0, 0.0), (1, 1.0)])], str, str)
     html = picture(drawing)
-    assert (said := re.search('alt="([^"]*)"', html)) and said[1] == "Cost &lt;b&gt;: $1 1.0"
+    assert (label := re.search('alt="([^"]*)"', html)) and label[1] == "Cost &lt;b&gt;: $1 1.0"
     inside = base64.b64decode(html.partition("base64,")[2].partition('"')[0]).decode()
     assert "var(" not in inside
     lines = [e for e in ET.fromstring(inside).iter() if e.tag.endswith("polyline")]

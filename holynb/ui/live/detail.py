@@ -1,0 +1,84 @@
+"""One row of a run in full: its messages, answer, error and attempts, for a page that opened it. Pure reading; knows no widget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from holynb.results import dollars
+from holynb.types import Ended, Event, Failed, Outcome, Started
+from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
+from holynb.ui.output import clean, count, seconds
+
+if TYPE_CHECKING:
+    from holynb.ui.live.source import ViewSource
+
+__all__ = ["detail"]
+
+#: Characters of one text; the value holds the rest.
+MAX_TEXT_CHARS = 100_000
+ROLE_TITLES = {"system": "System", "user": "Prompt"}
+
+
+def detail(source: ViewSource, row: int) -> DetailMessage:
+    """The message with one row in full, as it stands."""
+    events = [e for e in source.journal.events_since(0)[0] if isinstance(e, Started | Failed | Ended) and e.row == row]
+    return {
+        "kind": "detail",
+        "row": row,
+        "label": source.info.label(row),
+        "facts": _facts(source.journal.rows[row]),
+        "parts": list(_parts(source, row, events)),
+        "attempts": [AttemptLine(at=seconds(max(0.0, e.at - source.info.started)), text=_attempt_text(e)) for e in events],
+    }
+
+
+def _parts(source: ViewSource, row: int, events: list[Started | Failed | Ended]) -> Iterator[DetailPart]:
+    outcome = source.journal.rows[row]
+    for message in source.messages(row):
+        yield _part(ROLE_TITLES.get(message.role, "Earlier answer"), message.content)
+    if outcome is None:
+        if text := source.journal.partial_text(row):
+            yield _part("Answer so far", text)
+    else:
+        if outcome.text or outcome.status == "ok":
+            yield _part("Answer", outcome.text or "")
+        if outcome.error and outcome.error_type is not None:
+            yield _part("Error", f"{outcome.error_type}: {outcome.error}", "failed")
+        elif outcome.error:  # an answer may have a note: that it moved, or went through an out-of-memory
+            yield _part("Note", outcome.error)
+    for e in events:
+        if isinstance(e, Failed) and e.raw:
+            yield _part(f"The server's words, attempt {e.attempt}", e.raw, "raw")
+
+
+def _part(title: str, text: str, kind: str = "") -> DetailPart:
+    if len(text) > MAX_TEXT_CHARS:
+        text = f"{text[:MAX_TEXT_CHARS]}\n… {len(text) - MAX_TEXT_CHARS:,} more characters; the value holds them all."
+    return {"title": title, "text": clean(text), "kind": kind}
+
+
+def _facts(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "not ended"
+    u, sent = outcome.usage, outcome.attempts or outcome.cached
+    facts = [
+        "cached" if outcome.cached else outcome.status,
+        outcome.route,
+        outcome.model,
+        outcome.finish_reason,
+        f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
+        ("cost unknown" if outcome.cost is None else dollars(outcome.cost)) if sent else None,
+        seconds(outcome.latency_s) if outcome.latency_s is not None else None,
+        f"first token {seconds(outcome.ttft_s)}" if outcome.ttft_s is not None else None,
+    ]
+    return " · ".join(clean(fact) for fact in facts if fact)
+
+
+def _attempt_text(event: Event) -> str:
+    if isinstance(event, Started):
+        return f"attempt {event.attempt} sent to {event.route}"
+    if isinstance(event, Failed):
+        again = "" if event.wait is None else f"; again in {seconds(event.wait)}"
+        return clean(f"attempt {event.attempt} failed: {event.kind}: {event.message}{again}")
+    return f"ended: {event.outcome.status}" if isinstance(event, Ended) else ""

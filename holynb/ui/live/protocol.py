@@ -1,0 +1,231 @@
+"""What the kernel and the page exchange over the widget's comm, as types. Knows no run, no event and no widget.
+
+Kernel to page: SnapshotMessage, DeltaMessage, DetailMessage. Page to kernel: PageMessage. The page's half is assets/protocol.js; tests/ui/live/test_protocol.py
+holds the two together. Strings are cleaned, cut and written for reading before they get here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, TypedDict
+
+__all__ = [
+    "ROW_FIELDS",
+    "Answer",
+    "AttemptLine",
+    "DeltaMessage",
+    "DetailMessage",
+    "DetailPart",
+    "DetailRequest",
+    "EncodedRow",
+    "ErrorCount",
+    "Head",
+    "PageMessage",
+    "PageReady",
+    "Points",
+    "PromptRange",
+    "Row",
+    "RunState",
+    "SnapshotMessage",
+    "StopRequest",
+    "Update",
+    "ViewOptions",
+    "VisibleRange",
+    "encode_row",
+    "parse_page_message",
+]
+
+RunState = Literal["running", "stopping", "stopped", "done"]
+
+
+# -- kernel to page ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table. `status` is waiting, running, retrying, how the row ended, or the kind of its failure."""
+
+    row: int
+    status: str = "waiting"
+    failed: bool = False
+    text: str = ""
+    tokens: str = ""
+    cost: str = ""
+    time: str = ""
+    attempts: int = 0
+
+
+#: The order of an encoded row; ROW_FIELDS of assets/protocol.js is the same.
+ROW_FIELDS = tuple(f.name for f in fields(Row))
+EncodedRow = list[int | str | bool]
+
+
+def encode_row(row: Row) -> EncodedRow:
+    """A row as an array: with its fields' names, ten thousand rows would be twice as large."""
+    return [getattr(row, name) for name in ROW_FIELDS]
+
+
+class ErrorCount(TypedDict):
+    """How many rows failed in one way."""
+
+    kind: str
+    n: int
+
+
+class Head(TypedDict):
+    """The numbers above the table. Strings are empty where there is nothing to show yet."""
+
+    n: int
+    ended: int
+    ok: int
+    failed: int
+    cached: int
+    cancelled: int
+    skipped: int
+    in_flight: int
+    elapsed: str
+    eta: str
+    rows_s: str
+    tokens_s: str
+    cost: str
+    unknown_cost: int
+    """Answered rows without a known price, where others have one."""
+    as_cost: str
+    """What the answers would have cost on `as_route`."""
+    errors: list[ErrorCount]
+    """The commonest first."""
+    simulated: bool
+    state: RunState
+    note: str
+
+
+class PromptRange(TypedDict):
+    """Prompts of the rows from `first` on. `labels` is None where rows are numbered."""
+
+    first: int
+    labels: list[str] | None
+    prompts: list[str]
+
+
+class Answer(TypedDict):
+    """The text of a run's only row: appended to what was sent before, or in its place."""
+
+    text: str
+    append: bool
+
+
+class Points(TypedDict):
+    """Columns of the charts from bucket `first` on; `size` buckets of `width` seconds in all. charts: chart → column → values."""
+
+    width: float
+    first: int
+    size: int
+    charts: dict[str, dict[str, list[float | None]]]
+
+
+class Update(TypedDict):
+    """What snapshots and deltas have in common. `seq` counts messages: a page that misses one asks for a snapshot."""
+
+    seq: int
+    head: Head
+    rows: list[EncodedRow]
+    prompts: list[PromptRange]
+    answer: Answer | None
+    points: Points | None
+
+
+class DeltaMessage(Update):
+    """What changed since the last message."""
+
+    kind: Literal["delta"]
+
+
+class ViewOptions(TypedDict):
+    """How a view is shown, whatever its run does. `recorded` marks a recording; `parts` is all, table or charts."""
+
+    can_stop: bool
+    recorded: str
+    parts: str
+
+
+class SnapshotMessage(Update):
+    """All that a page needs to begin; deltas continue from here. `shared_prefix`: what all prompts begin with, left out of `prompts`."""
+
+    kind: Literal["snapshot"]
+    title: str
+    as_route: str | None
+    shared_prefix: str
+    view: ViewOptions
+
+
+class DetailPart(TypedDict):
+    """One text of a row in full. kind: failed, raw (a server's own words), or empty."""
+
+    title: str
+    text: str
+    kind: str
+
+
+class AttemptLine(TypedDict):
+    """One event of a row, and how long after the start of the run it came."""
+
+    at: str
+    text: str
+
+
+class DetailMessage(TypedDict):
+    """One row in full, for a DetailRequest."""
+
+    kind: Literal["detail"]
+    row: int
+    label: str
+    facts: str
+    parts: Sequence[DetailPart]
+    attempts: Sequence[AttemptLine]
+
+
+# -- page to kernel ----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class PageReady:
+    """A page has drawn message `seq`, its first or the one after which it missed some. width: CSS pixels, None where it is not shown."""
+
+    page: str
+    seq: int
+    width: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Stop was clicked."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetailRequest:
+    """A row was opened."""
+
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleRange:
+    """Rows `first` to `last` (exclusive) came into sight."""
+
+    first: int
+    last: int
+
+
+PageMessage = PageReady | StopRequest | DetailRequest | VisibleRange
+
+
+def parse_page_message(content: object) -> PageMessage | None:
+    """A message of the page; None for anything else. Never raises: what comes from a page may be anything."""
+    match content:
+        case {"cmd": "ready", "page": str(page), "seq": int(seq), **rest}:
+            width = rest.get("width")
+            return PageReady(page, seq, width if isinstance(width, int) and width > 0 else None)
+        case {"cmd": "stop"}:
+            return StopRequest()
+        case {"cmd": "detail", "row": int(row)}:
+            return DetailRequest(row)
+        case {"cmd": "visible", "first": int(first), "last": int(last)}:
+            return VisibleRange(first, last)
+    return None

@@ -1,0 +1,63 @@
+"""The wire between kernel and page: both halves have the same fields, and what a page sends is checked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from holynb.ui.live.protocol import (
+    ROW_FIELDS,
+    DeltaMessage,
+    DetailMessage,
+    DetailRequest,
+    Head,
+    PageReady,
+    Row,
+    SnapshotMessage,
+    StopRequest,
+    VisibleRange,
+    encode_row,
+    parse_page_message,
+)
+from holynb.ui.live.widget import SCRIPTS, asset
+
+
+def test_rows_are_encoded_and_decoded_in_the_same_order() -> None:
+    """Ten thousand of them come as bare arrays: the page knows a value's field by its index alone."""
+    listed = re.search(r"const ROW_FIELDS = (\[.*\]);", asset("protocol.js"))
+    assert listed is not None
+    assert json.loads(listed[1]) == list(ROW_FIELDS) == [f.name for f in fields(Row)]
+    row = Row(3, "timeout", failed=True, text="nothing", tokens="1", cost="$1", time="2 s", attempts=4)
+    assert encode_row(row) == [3, "timeout", True, "nothing", "1", "$1", "2 s", 4]
+    assert Row(*json.loads(json.dumps(encode_row(row)))) == row
+
+
+def test_the_page_reads_no_field_that_no_message_has() -> None:
+    own = asset(*(name for name in SCRIPTS if name != "uplot.js"))
+    assert set(re.findall(r"\bhead\.([a-z_]+)\b(?! *\()", own)) <= {*Head.__annotations__, "node"}
+    sent = {name for kind in (SnapshotMessage, DeltaMessage, DetailMessage) for name in kind.__annotations__}
+    assert set(re.findall(r"\bmessage\.([a-z_]+)\b", own)) <= sent
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"cmd": "stop"}, StopRequest()),
+        ({"cmd": "ready", "page": "a", "seq": 3, "width": 560}, PageReady("a", 3, 560)),
+        ({"cmd": "ready", "page": "a", "seq": 3, "width": 0}, PageReady("a", 3, None)),
+        ({"cmd": "ready", "page": "a", "seq": 3}, PageReady("a", 3, None)),
+        ({"cmd": "detail", "row": 7}, DetailRequest(7)),
+        ({"cmd": "visible", "first": 2, "last": 9}, VisibleRange(2, 9)),
+        ({"cmd": "visible", "first": 2}, None),
+        ({"cmd": "detail", "row": "7"}, None),
+        ({"cmd": "format"}, None),
+        ("stop", None),
+        (None, None),
+    ],
+)
+def test_messages_of_the_page_are_parsed_and_nonsense_is_none(content: Any, message: Any) -> None:
+    assert parse_page_message(content) == message
