@@ -1,4 +1,4 @@
-"""The tree of errors. Knows nothing of any room.
+"""The exception tree. Imports no room.
 
     HolynbError
     ├── UserError          something typed, set or missing: shown as one line that says what to do next, no traceback
@@ -8,10 +8,10 @@
     │   ├── BadKey         a key that is missing, a placeholder, malformed
     │   └── BadSetting     config.toml, pyproject.toml, %config, a price
     ├── Fault              one attempt at one endpoint failed; raised by engines, read by the scheduler
-    ├── InferError         a run in which nothing could be done; carries the run
-    └── Interrupted        the person stopped the cell; carries the run
+    ├── InferError         a run in which no row could be answered; carries the run
+    └── Interrupted        the user stopped the cell; carries the run
 
-Mistakes of the user are UserErrors; faults of ours keep their traceback. A message never holds a key.
+Mistakes of the user are UserErrors; bugs of ours keep their traceback. A message never holds a key.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class UserError(HolynbError):
-    """One line for the person at the keyboard."""
+    """A mistake of the user's, shown as one line."""
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows one line instead of a traceback, where `holynb.infer` is called in a cell."""
@@ -50,27 +50,27 @@ class UserError(HolynbError):
 
 
 class BadOption(UserError):
-    """An option, a value or a combination that cannot be."""
+    """An invalid option, value or combination of options."""
 
 
 class BadPrompt(UserError):
-    """A template, a column, a file or a cell that gives no prompt."""
+    """A template, column, file or cell that yields no prompt."""
 
 
 class BadRoute(UserError):
-    """A route that leads nowhere."""
+    """An unknown provider or model, or a pool that is not running."""
 
 
 class BadKey(UserError):
-    """A key that is missing, a placeholder or malformed; found before the first request."""
+    """A key that is missing, a placeholder or malformed; raised before the first request."""
 
 
 class BadSetting(UserError):
-    """A setting that does not parse or does not hold."""
+    """A setting that does not parse or has an invalid value."""
 
 
 class InferError(HolynbError):
-    """Nothing could be done. `.run` holds the run, whose frame has every row and its error."""
+    """No row could be answered. `.run` holds the run, whose frame has every row and its error."""
 
     def __init__(self, message: str, run: Any = None) -> None:
         super().__init__(message)
@@ -82,7 +82,7 @@ class InferError(HolynbError):
 
 
 class Interrupted(HolynbError):
-    """The person interrupted the cell. What was answered is kept; `.run` holds it."""
+    """The user interrupted the cell. `.run` holds the run with the answers so far."""
 
     def __init__(self, message: str, run: Any = None) -> None:
         super().__init__(message)
@@ -94,6 +94,6 @@ class Interrupted(HolynbError):
 
 
 def closest(word: str, words: Iterable[str]) -> str:
-    """`" Did you mean X?"`, or `""` where nothing comes near. For the end of a UserError's line."""
-    near = get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]}?" if near else ""
+    """`" Did you mean X?"` for the end of a UserError's line, or `""` where no word is close."""
+    matches = get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return f" Did you mean {matches[0]}?" if matches else ""

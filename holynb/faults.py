@@ -1,4 +1,4 @@
-"""What can go wrong with one attempt at one endpoint, and the root of the tree of errors (drawn in `errors`, which hands out both)."""
+"""The error classification of one attempt at one endpoint, and the root of the exception tree (drawn in `errors`, which exports both)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from holynb.usage import Limits, Usage
 
 __all__ = ["KINDS", "RETRYABLE", "Fault", "HolynbError"]
 
-#: What can go wrong with an attempt, the values of the frame's `error_type`.
+#: Error classes of an attempt; the values of the frame's `error_type`.
 KINDS = (
     "rate_limit",
     "quota",
@@ -28,7 +28,7 @@ KINDS = (
     "internal",
 )
 
-#: The kinds that another attempt at the same endpoint can cure.
+#: Kinds for which another attempt at the same endpoint may succeed.
 RETRYABLE = frozenset({"rate_limit", "timeout", "connection", "truncated", "oom", "server", "invalid_output"})
 
 
@@ -40,14 +40,14 @@ class Fault(HolynbError):
     """One attempt failed.
 
     kind:    one of KINDS
-    retry:   whether the same endpoint may be asked again (default: by kind)
-    wait:    seconds the server asked us to wait; None where it said nothing
-    stops:   nothing will succeed at this endpoint (key refused, credit gone): the scheduler trips it after the first
+    retry:   whether another attempt may go to the same endpoint (default: by kind)
+    wait:    the server's Retry-After, seconds; None where it gave none
+    stops:   no request can succeed at this endpoint (key refused, credit gone): the scheduler sends no more after the first
     status:  HTTP status, where there was one
-    usage:   what the server said it counted all the same
+    usage:   tokens that the server counted in spite of the failure
     model:   the model as the server named it, where it answered
-    limits:  what the reply's headers said of the quota
-    raw:     the server's own words, masked and cut to 2,000 characters
+    limits:  quota from the reply's headers
+    raw:     the server's error text, masked and cut to 2,000 characters
     """
 
     def __init__(self, kind: str, message: str, *, retry: bool | None = None, stops: bool = False, **facts: Any) -> None:

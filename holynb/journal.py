@@ -75,7 +75,7 @@ class Journal:
         self.ended = 0
         self._last_at = self._clock_offset = 0.0
 
-    # -- writing: the io thread ------------------------------------------------------------------------------------
+    # -- writing: the io thread ----------------------------------------------------------------------------------------
     def append(self, event: Event) -> None:
         """Add an event."""
         self.add(event)
@@ -125,7 +125,7 @@ class Journal:
         parts = self._texts.get(row)
         return "".join(parts) if parts else None
 
-    # -- reading: any thread ---------------------------------------------------------------------------------------
+    # -- reading: any thread -------------------------------------------------------------------------------------------
     def events_since(self, cursor: int) -> tuple[list[Event], int]:
         """The events after `cursor` (0 at first) and the next cursor. Never blocks."""
         events = self._events[cursor:]
@@ -136,7 +136,7 @@ class Journal:
         return {row: "".join(parts) for row, parts in list(self._texts.items())}
 
     def text_tails(self, max_chars: int) -> dict[int, tuple[int, str]]:
-        """For every row in flight its number of pieces and the last of them, `max_chars` characters or a little more. Cheap at any length."""
+        """For each row in flight: number of pieces, and the last of them, `max_chars` characters or a little more. Cheap at any length."""
         return {row: (len(parts), _tail(parts, max_chars)) for row, parts in list(self._texts.items())}
 
 

@@ -1,6 +1,6 @@
-"""One asyncio loop in a thread of its own, where all requests live. Knows no prompts and no engines.
+"""The io loop: one asyncio loop in a thread of its own, on which all requests run. Knows no prompts and no engines.
 
-ipykernel's loop stalls background tasks once a cell ends, so a slow notebook would slow requests; this loop does neither.
+ipykernel's loop stalls background tasks once a cell ends, and a busy notebook would slow requests; this loop does neither.
 The thread starts at the first `submit` and ends at `close`; it never prints and never touches a widget.
 """
 
@@ -23,18 +23,18 @@ _thread: threading.Thread | None = None
 
 def submit(coro: Coroutine[Any, Any, T]) -> Future[T]:
     """Run `coro` on the io loop. The future is thread-safe; cancelling it cancels the coroutine."""
-    return asyncio.run_coroutine_threadsafe(coro, _started())
+    return asyncio.run_coroutine_threadsafe(coro, _running_loop())
 
 
 def call(function: Callable[..., Any], *args: Any) -> None:
-    """Call `function` soon on the io loop, from any thread. Does nothing where the loop is not running."""
+    """Schedule `function` on the io loop, from any thread. Does nothing where the loop is not running."""
     with _lock:
         if _loop is not None and not _loop.is_closed():
             _loop.call_soon_threadsafe(function, *args)
 
 
 def running() -> bool:
-    """Whether the thread lives."""
+    """Whether the io thread is alive."""
     return _thread is not None and _thread.is_alive()
 
 
@@ -51,8 +51,8 @@ def close(timeout: float = 10.0) -> None:
 
 
 async def _drain() -> None:
-    mine = asyncio.current_task()
-    tasks = [t for t in asyncio.all_tasks() if t is not mine]
+    current = asyncio.current_task()
+    tasks = [t for t in asyncio.all_tasks() if t is not current]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -60,7 +60,7 @@ async def _drain() -> None:
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-def _started() -> asyncio.AbstractEventLoop:
+def _running_loop() -> asyncio.AbstractEventLoop:
     global _loop, _thread  # noqa: PLW0603 - as above
     with _lock:
         if _loop is None or _thread is None or not _thread.is_alive():

@@ -1,4 +1,4 @@
-"""A key that never shows itself. Standard library only."""
+"""An API key that never appears in a repr, a log or a traceback. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NoReturn
 
 __all__ = ["Secret"]
 
-#: A server that echoes this many characters of a key in a row has told too much.
+#: Shortest run of a key's characters that is masked in an error text: a server may echo part of the key.
 MIN_LEAK_CHARS = 8
-#: In an answer that many make no accident; fewer may be a word that the model chose.
+#: Shortest run that is masked in an answer; a shorter one may be a word that the model chose.
 MIN_ANSWER_LEAK_CHARS = 16
 
 
 class Secret:
-    """A key. Never shows itself: not in repr, str, format, pickle or a traceback's locals; `reveal()` is for the wire alone."""
+    """A key that repr, str, format, pickle and a traceback's locals do not show; `reveal()` is for the wire alone."""
 
     __slots__ = ("_value", "name")
 
@@ -22,31 +22,32 @@ class Secret:
         self.name = name
 
     def reveal(self) -> str:
+        """The key itself."""
         return self._value
 
     def mask(self, text: str) -> str:
-        """`text` without this key: whole, or any run of 8 or more of its characters that a server may have echoed."""
+        """`text` with this key, and any run of 8 or more of its characters, replaced by `***`."""
         value = self._value
         if len(value) < MIN_LEAK_CHARS:
             return text.replace(value, "***") if value else text
-        found = {value[i : i + MIN_LEAK_CHARS] for i in range(len(value) - MIN_LEAK_CHARS + 1)}
-        out, i = [], 0
+        windows = {value[i : i + MIN_LEAK_CHARS] for i in range(len(value) - MIN_LEAK_CHARS + 1)}
+        masked, i = [], 0
         while i < len(text):
-            if text[i : i + MIN_LEAK_CHARS] in found:
+            if text[i : i + MIN_LEAK_CHARS] in windows:
                 j = i + MIN_LEAK_CHARS
-                while j < len(text) and text[j - MIN_LEAK_CHARS + 1 : j + 1] in found:
+                while j < len(text) and text[j - MIN_LEAK_CHARS + 1 : j + 1] in windows:
                     j += 1
-                out.append("***")
+                masked.append("***")
                 i = j
             else:
-                out.append(text[i])
+                masked.append(text[i])
                 i += 1
-        return "".join(out)
+        return "".join(masked)
 
     def mask_answer(self, answer: str) -> str:
-        """An answer, the same object where this key is not in it; masked where it is. Quick, for every answer is looked through.
+        """`answer` itself where this key is not in it, else masked. Fast, as every answer is searched.
 
-        Finds the key whole, and any 23 of its characters in a row. A key of under 16 characters may be a word, and is left alone.
+        Matches the whole key, and any 23 of its characters in a row. A key of under 16 characters may be a word, and is left alone.
         """
         value = self._value
         for i in range(0, len(value) - MIN_ANSWER_LEAK_CHARS + 1, MIN_LEAK_CHARS):

@@ -1,6 +1,6 @@
-"""The nouns that every room shares: what is asked, where it goes, what comes back, what happened. Standard library only.
+"""The types that every room shares: prompts, routes, requests, completions, outcomes and events. Standard library only.
 
-Everything here is a fact (frozen) or a protocol. Times are seconds; `at` is `time.time()`; what nobody told us is None, never 0.
+Everything here is a frozen dataclass or a protocol. Times are in seconds; `at` is `time.time()`; an unknown value is None, never 0.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to sample. None: not said here (the run's value, then the provider's own). `extra` goes to the wire as it is (`-p`)."""
+    """Sampling parameters. None: not set here (the run's value, then the provider's own, applies). `extra` is sent as it is (`-p`)."""
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -63,14 +63,14 @@ class Sampling:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def over(self, base: Sampling) -> Sampling:
-        """These values where said, `base`'s elsewhere. `extra` is merged key by key."""
-        said = {f.name: v for f in fields(self) if f.name != "extra" and (v := getattr(self, f.name)) not in (None, ())}
-        return replace(base, **said, extra={**base.extra, **self.extra})
+        """These values where set, `base`'s elsewhere. `extra` is merged key by key."""
+        own = {f.name: v for f in fields(self) if f.name != "extra" and (v := getattr(self, f.name)) not in (None, ())}
+        return replace(base, **own, extra={**base.extra, **self.extra})
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one row asks, before a route is chosen. `sampling` holds what this row alone says."""
+    """The prompt of one row, before a route is chosen. `sampling` holds what is set for this row alone."""
 
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
@@ -83,19 +83,20 @@ class Prompt:
 
     @property
     def empty(self) -> bool:
-        """Nothing is asked: no user or assistant turn holds anything but white space."""
+        """Whether no user or assistant turn holds anything but white space."""
         return not any(m.content.strip() for m in self.messages if m.role != "system")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Route:
-    """`provider/model`. Only the first `/` divides, so `pool/org/name` is provider `pool`, model `org/name`."""
+    """`provider/model`, split at the first `/`: `pool/org/name` is provider `pool`, model `org/name`."""
 
     provider: str
     model: str
 
     @classmethod
     def parse(cls, text: str) -> Route:
+        """The route that `text` spells. Raises BadRoute."""
         provider, slash, model = text.strip().partition("/")
         if not slash or not provider or not model or any(c.isspace() for c in text.strip()):
             raise BadRoute(f"{text!r} is not a route. A route is provider/model, for example holysheep/gpt-4.1 or sim/echo.")
@@ -107,9 +108,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a route's requests go. Made by `settings`, read by engines; holds the key's name, never the key.
+    """Where a route's requests go. Built by `settings`, read by engines; holds the name of the key's variable, never the key.
 
-    `base_url` has no trailing slash and is part of a request's identity; empty for `sim` and for `pool` (found at the first request).
+    `base_url` has no trailing slash and is part of a request's identity; empty for `sim`, and for `pool`, whose address is looked up at
+    the first request.
     """
 
     route: Route
@@ -123,7 +125,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`connect`: to a connected socket. `silence`: longest wait without content; the whole answer where it is not streamed."""
+    """Seconds. `connect`: until the socket is connected. `silence`: longest wait without content; of a whole answer if not streamed."""
 
     connect: float = 10.0
     silence: float = 60.0
@@ -142,27 +144,27 @@ class Request:
     schema: Mapping[str, Any] | None = None
 
     def key(self, base_url: str) -> str:
-        """What makes two requests the same: address, requested route, prompt, sampling, schema, sample number. Hex sha256.
+        """The request's identity as hex SHA-256: address, requested route, messages, sampling, schema and sample number.
 
-        The address is the endpoint's (`''` for sim and pool), so a gateway and the provider behind it never share answers.
+        `base_url` is the endpoint's (`''` for sim and pool), so a gateway and the provider behind it never share answers.
         """
         s = self.sampling
-        how = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
-        what = [base_url, str(self.route), [[m.role, m.content] for m in self.messages], how, self.sample, self.schema]
-        text = json.dumps(what, ensure_ascii=False, separators=(",", ":"), default=str)
+        sampling = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
+        identity = [base_url, str(self.route), [[m.role, m.content] for m in self.messages], sampling, self.sample, self.schema]
+        text = json.dumps(identity, ensure_ascii=False, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer. An empty one says only that the server is at work (leaves the silence clock at zero)."""
+    """A piece of an answer. An empty one means that the server is at work, and resets the silence timeout."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `model` as the server named it; `finish_reason`: stop, length, content_filter, tool, its own word; `note`: for people."""
+    """One answer. `model` as the server named it; `finish_reason`: stop, length, content_filter, tool, or its own; `note`: for the user."""
 
     text: str
     finish_reason: str
@@ -173,7 +175,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The last thing an engine says of a request."""
+    """The last item that an engine yields for a request."""
 
     completion: Completion
     limits: Limits | None = None
@@ -181,10 +183,10 @@ class Done:
 
 @runtime_checkable
 class Engine(Protocol):
-    """One endpoint that answers. Lives on the io loop; raises `errors.Fault` alone, already translated and masked.
+    """A client of one endpoint, on the io loop. Raises only `errors.Fault`, already classified and with keys masked.
 
     `send` yields Deltas (none where not streamed) and then exactly one Done, and cleans up when closed early.
-    `ready` is awaited once per run before its first request; it may start a pool, and says so through `notice`.
+    `ready` is awaited once per run before its first request; it may start a pool, and reports that through `notice`.
     """
 
     endpoint: Endpoint
@@ -198,7 +200,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a row ended. `attempts` equals the requests that servers saw; `cost` is over all of them."""
+    """How a row ended. `attempts` is the number of requests that servers received; `cost` is over all of them, in dollars."""
 
     status: str
     text: str | None = None
@@ -217,7 +219,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An attempt goes out."""
+    """An attempt is sent."""
 
     row: int
     attempt: int
@@ -242,7 +244,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """An endpoint asked everybody to wait (429, overload)."""
+    """An endpoint takes no requests for a while (429, overload)."""
 
     route: str
     seconds: float
@@ -252,7 +254,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of a row; exactly one each, whatever happens."""
+    """The end of a row. Exactly one per row, whatever happens."""
 
     row: int
     outcome: Outcome
@@ -261,7 +263,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something a person should read: a pool that starts, a log that cannot be written, a price that is unknown."""
+    """A note for the user: a pool is starting, the log cannot be written, a price is unknown."""
 
     text: str
     at: float
@@ -270,7 +272,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Memory of one device, bytes; `total` 0: not said. `ours`: what this run's workers hold; `parts` splits it (weights, kv, rest)."""
+    """Memory of one device, in bytes; `total` 0: unknown. `ours`: held by this run's workers; `parts` splits it (weights, kv, rest)."""
 
     device: str
     used: int
@@ -282,7 +284,7 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy a server of one's own says it is: requests running and waiting, the share of its KV cache in use (0 to 1)."""
+    """Load that a self-hosted server reports: requests running and waiting, the share of its KV cache in use (0 to 1)."""
 
     route: str
     at: float

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, as every message says them."""
+"""Numbers with their nouns, as messages print them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["counted"]
 
 
 def counted(n: int, noun: str) -> str:
-    """`1 row`, `2,000 rows`. Nouns that take an s."""
+    """`1 row`, `2,000 rows`. For nouns whose plural ends in s."""
     return f"{n:,} {noun}{'s' * (n != 1)}"

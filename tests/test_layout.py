@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.config": (
         "keys | options | providers",
-        "suggest",
+        "layers | suggest",
         "settings",
     ),
     "holynb.engines": (

@@ -20,10 +20,10 @@ def integer(low: int) -> Callable[[Any], int]:
     """A converter for integers of at least `low`."""
 
     def convert(value: Any) -> int:
-        number = int(str(value).replace("_", "").replace(",", "")) if not isinstance(value, bool) else low - 1
-        if number < low:
+        parsed = int(str(value).replace("_", "").replace(",", "")) if not isinstance(value, bool) else low - 1
+        if parsed < low:
             raise ValueError(f"a whole number from {low}")
-        return number
+        return parsed
 
     convert.__name__ = f"a whole number from {low}"
     return convert
@@ -31,15 +31,15 @@ def integer(low: int) -> Callable[[Any], int]:
 
 def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], float]:
     """A converter for finite numbers between `low` and `high`."""
-    says = f"a number {'above' if open_low else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
+    expected = f"a number {'above' if open_low else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
 
     def convert(value: Any) -> float:
-        number = float(value) if not isinstance(value, bool) else math.nan
-        if not math.isfinite(number) or number < low or number > high or (open_low and number == low):
-            raise ValueError(says)
-        return number
+        parsed = float(value) if not isinstance(value, bool) else math.nan
+        if not math.isfinite(parsed) or parsed < low or parsed > high or (open_low and parsed == low):
+            raise ValueError(expected)
+        return parsed
 
-    convert.__name__ = says
+    convert.__name__ = expected
     return convert
 
 
@@ -62,16 +62,16 @@ def key_value(values: Any) -> dict[str, Any]:
 
     if isinstance(values, Mapping):
         return dict(values)
-    out: dict[str, Any] = {}
+    pairs: dict[str, Any] = {}
     for item in _several(values, "KEY=VALUE"):
         name, equals, value = str(item).partition("=")
         if not equals or not name.strip():
             raise BadOption(f"-p takes KEY=VALUE, such as -p top_k=20, not {item!r}.")
         try:
-            out[name.strip()] = json.loads(value)
+            pairs[name.strip()] = json.loads(value)
         except ValueError:
-            out[name.strip()] = value
-    return out
+            pairs[name.strip()] = value
+    return pairs
 
 
 def names(value: Any) -> tuple[str, ...]:
@@ -81,16 +81,16 @@ def names(value: Any) -> tuple[str, ...]:
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """One text or several, kept as typed."""
+    """One text or several, unchanged."""
     return tuple(str(v) for v in _several(value, "one text, or a list of texts"))
 
 
-def _several(value: Any, what: str) -> Iterable[Any]:
-    """A text as one of its kind, and whatever holds several. Raises ValueError that says `what` it should be."""
+def _several(value: Any, expected: str) -> Iterable[Any]:
+    """A text as a list of one, an iterable as it is. Raises ValueError(expected) for anything else."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
-        raise ValueError(what)  # noqa: TRY004 - a value as typed, like any other that cannot be
+        raise ValueError(expected)  # noqa: TRY004 - converters raise ValueError for any invalid value
     return value
 
 
@@ -106,7 +106,7 @@ def one_of(*words: str) -> Callable[[Any], str]:
     return convert
 
 
-def size(value: Any) -> str:
+def chunk_size(value: Any) -> str:
     """`auto`, or a number of tokens."""
     text = str(value).strip().replace("_", "").replace(",", "")
     if text != "auto" and not (text.isdecimal() and text.isascii() and int(text) >= 64):
@@ -116,7 +116,7 @@ def size(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of the table. `metavar` is None for a switch; `many` may be given again."""
+    """One row of TABLE. `metavar` is None for a switch; a `repeatable` one may be given several times."""
 
     name: str
     flags: tuple[str, ...]
@@ -178,13 +178,13 @@ TABLE: tuple[Option, ...] = (
     Option("budget", ("--budget",), "USD", "hard cap on what the run may spend", number(0), group="money"),
     Option("confirm", ("--confirm",), "USD", "ask before a run estimated above this", number(0), group="money"),
     Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost there", group="money"),
-    Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", size, group="prompt"),
+    Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", chunk_size, group="prompt"),
     Option("save", ("-S", "--save"), "NAME", "save this prompt", group="prompt"),
     Option("use", ("--use",), "NAME", "use a saved prompt as the body", group="prompt"),
     _switch("no_execute", "-N", "--no-execute", help="with --save: only save", group="prompt"),
 )
 
-#: Planned, and refused with their own line.
+#: Planned options, each rejected with a message of its own.
 PLANNED: Mapping[str, str] = {
     "--batch": "the provider's batch API comes later; run without it, and --name makes a long run resumable",
     "--audit": "a second opinion from the strong model comes later; --compare will show two routes side by side",
@@ -195,7 +195,7 @@ BY_NAME: Mapping[str, Option] = {o.name: o for o in TABLE}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a cell or a call said, checked. None where nothing was said and no default is fixed by the contract."""
+    """The options of a cell or a call, checked. None where one is not set and the contract fixes no default."""
 
     df: Any = None
     file: str | None = None
@@ -249,15 +249,15 @@ class Options:
     no_execute: bool = False
 
     @classmethod
-    def parse(cls, said: Mapping[str, Any]) -> Options:
-        """Check names and values. Raises BadOption with the nearest valid name, or what the value should be."""
-        known = {f.name for f in fields(cls)}
-        out: dict[str, Any] = {}
-        for name, value in said.items():
-            if name not in known:
-                raise BadOption(f"There is no option {name!r}.{closest(name, known)} %infer help lists them.")
-            out[name] = _checked(BY_NAME[name], value)
-        return cls(**{k: v for k, v in out.items() if v is not None})
+    def parse(cls, values: Mapping[str, Any]) -> Options:
+        """Options from names and values, checked. Raises BadOption with the nearest valid name, or what the value should be."""
+        names = {f.name for f in fields(cls)}
+        checked: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in names:
+                raise BadOption(f"There is no option {name!r}.{closest(name, names)} %infer help lists them.")
+            checked[name] = _checked(BY_NAME[name], value)
+        return cls(**{k: v for k, v in checked.items() if v is not None})
 
 
 def _checked(option: Option, value: Any) -> Any:
@@ -272,5 +272,5 @@ def _checked(option: Option, value: Any) -> Any:
     try:
         return option.convert(value)
     except (TypeError, ValueError) as exc:
-        wanted = str(exc) if not str(exc).startswith(("invalid literal", "could not convert", "int()")) else option.convert.__name__
-        raise BadOption(f"{flag} takes {wanted}, not {value!r}.") from exc
+        expected = str(exc) if not str(exc).startswith(("invalid literal", "could not convert", "int()")) else option.convert.__name__
+        raise BadOption(f"{flag} takes {expected}, not {value!r}.") from exc

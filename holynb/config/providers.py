@@ -1,4 +1,4 @@
-"""Providers as data: who can be asked, over which wire, where, with which key. Reads one TOML file; knows no HTTP and no settings."""
+"""Providers as data: name, wire, address, key variable, models. Reads one TOML file; knows no HTTP and no settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["Provider", "merged", "table"]
+__all__ = ["Provider", "merged", "table", "variable_prefix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +33,34 @@ class Provider:
 @lru_cache(maxsize=1)
 def table() -> Mapping[str, Provider]:
     """The providers that ship with holynb, by name."""
-    said = tomllib.loads((files("holynb.config") / "providers.toml").read_text("utf-8"))
-    return {name: _laid_over(Provider(name), entry) for name, entry in said.items()}
+    entries = tomllib.loads((files("holynb.config") / "providers.toml").read_text("utf-8"))
+    return {name: _merge(Provider(name), entry) for name, entry in entries.items()}
 
 
 def merged(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Provider]:
-    """`table()` with the user's own entries over it, field by field; `models` and `options` key by key.
+    """`table()` with the user's own entries merged over it, field by field; `models` and `options` key by key.
 
     A name that is not in the table is an OpenAI-compatible server whose key may be missing, unless its entry says otherwise.
     """
     out = dict(table())
-    for name, said in own.items():
-        out[name] = _laid_over(out.get(name) or _unknown(name), said)
+    for name, entry in own.items():
+        out[name] = _merge(out.get(name) or _custom(name), entry)
     return out
 
 
-def _unknown(name: str) -> Provider:
-    return Provider(name, key=re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_API_KEY", key_optional=True)
+def _custom(name: str) -> Provider:
+    return Provider(name, key=f"{variable_prefix(name)}_API_KEY", key_optional=True)
 
 
-def _laid_over(provider: Provider, said: Mapping[str, Any]) -> Provider:
-    changes = dict(said)
+def variable_prefix(name: str) -> str:
+    """A provider's name as environment variables spell it: `my-gateway` is `MY_GATEWAY`."""
+    return re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+def _merge(provider: Provider, entry: Mapping[str, Any]) -> Provider:
+    changes = dict(entry)
     if "models" in changes:
-        # TOML has no null: 0 stands for a context length that nobody published.
+        # TOML has no null: 0 stands for a context length that is not published.
         changes["models"] = {**provider.models, **{model: length or None for model, length in changes["models"].items()}}
     if "options" in changes:
         changes["options"] = {**provider.options, **changes["options"]}

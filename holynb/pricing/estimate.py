@@ -1,4 +1,4 @@
-"""What a run will cost before it runs: a range of tokens and dollars. Pure; guesses where nothing was measured, and says which it did.
+"""Estimates of a run before it is sent: a range of tokens and dollars. Pure.
 
 Without a measured answer, input lies between the extremes of known tokenizers and output anywhere up to `max_tokens`. With some answers
 of the same route (earlier rows, the run log, a few rows sent first) both follow what the server counted, and the range is their spread.
@@ -18,17 +18,17 @@ from holynb.types import Message, Request, Route, Usage
 
 __all__ = ["Estimate", "MeasuredAnswer", "estimate"]
 
-#: Tokens that a chat template puts around a message, least and most: some bring a system prompt of their own.
-AROUND = (3, 40)
-#: Answers needed before they count, and how many standard errors the range reaches to each side (99 in 100, were they normal).
-FEW, SIGMAS = 3, 2.6
-#: A range is never narrower than this to each side: the rows seen are not the rows to come.
-LEAST_SPREAD = 0.04
+#: Tokens that a chat template adds to a message, lowest and highest: some bring a system prompt of their own.
+TEMPLATE_TOKENS = (3, 40)
+#: Fewest answers that are used, and the standard errors of the range to each side (99 %, were they normally distributed).
+MIN_ANSWERS, RANGE_SIGMAS = 3, 2.6
+#: Least half-width of a range, as a share of its middle: the rows measured are not the rows to come.
+MIN_SPREAD = 0.04
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredAnswer:
-    """An answer that was counted: what was asked of which route, and the server's usage."""
+    """An answer with the usage that the server counted."""
 
     route: Route
     messages: Sequence[Message]
@@ -37,7 +37,7 @@ class MeasuredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Ranges (low, high) over `rows` requests. `cost` is None where a price is unknown; `unpriced` names those routes. `seen`: answers used."""
+    """Ranges (low, high) over `rows` requests. `cost` is None where `unpriced` names routes without a price. `measured`: answers used."""
 
     rows: int
     tokens_in: tuple[int, int]
@@ -47,77 +47,79 @@ class Estimate:
     measured: int = 0
 
     def seconds(self, rpm: int | None, tpm: int | None) -> float | None:
-        """Shortest time that limits of requests and tokens a minute allow; None without a limit."""
+        """Shortest time within limits of requests and tokens per minute; None without a limit."""
         needs = [amount * 60 / limit for amount, limit in ((self.rows, rpm), (self.tokens_in[1] + self.tokens_out[1], tpm)) if limit]
         return max(needs, default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
-    """Of one route: the server's count over ours, and tokens of an answer; each low and high for a mean over the rows to come."""
+class _Measurement:
+    """One route: the server's count of a prompt over ours, and tokens per answer; each the range of the mean over the rows to come."""
 
     ratio: tuple[float, float]
     answer: tuple[float, float]
     n: int
 
 
-def estimate(requests: Iterable[Request | None], seen: Iterable[MeasuredAnswer] = ()) -> Estimate:
-    """The range for these requests; a row that asks nothing counts nothing."""
-    asked = [r for r in requests if r is not None]
+def estimate(requests: Iterable[Request | None], measured_answers: Iterable[MeasuredAnswer] = ()) -> Estimate:
+    """The estimate for these requests. None is a row that is not sent."""
+    sent = [r for r in requests if r is not None]
     by_route: dict[Route, list[MeasuredAnswer]] = {}
-    for one in seen:
-        by_route.setdefault(one.route, []).append(one)
+    for answer in measured_answers:
+        by_route.setdefault(answer.route, []).append(answer)
     rows: dict[Route, int] = {}
-    for request in asked:
+    for request in sent:
         rows[request.route] = rows.get(request.route, 0) + 1
-    measured = {route: _measured(by_route.get(route, ()), n) for route, n in rows.items()}
-    ends = [_row(request, measured[request.route]) for request in asked]
+    measurements = {route: _measure(by_route.get(route, ()), n) for route, n in rows.items()}
+    ranges = [_range(request, measurements[request.route]) for request in sent]
     unpriced = tuple(route for route in rows if prices.price(route, None, Usage(1, 1)) is None)
     return Estimate(
-        len(asked),
-        (sum(low.tokens_in or 0 for low, _ in ends), sum(high.tokens_in or 0 for _, high in ends)),
-        (sum(low.tokens_out or 0 for low, _ in ends), sum(high.tokens_out or 0 for _, high in ends)),
-        None if unpriced else (_cost(asked, [low for low, _ in ends]), _cost(asked, [high for _, high in ends])),
+        len(sent),
+        (sum(low.tokens_in or 0 for low, _ in ranges), sum(high.tokens_in or 0 for _, high in ranges)),
+        (sum(low.tokens_out or 0 for low, _ in ranges), sum(high.tokens_out or 0 for _, high in ranges)),
+        None if unpriced else (_total_cost(sent, [low for low, _ in ranges]), _total_cost(sent, [high for _, high in ranges])),
         unpriced,
-        sum(m.n for m in measured.values() if m is not None),
+        sum(m.n for m in measurements.values() if m is not None),
     )
 
 
-def _row(request: Request, measured: _Measured | None) -> tuple[Usage, Usage]:
-    longest = request.sampling.max_tokens or 0
-    if measured is None:
+def _range(request: Request, measurement: _Measurement | None) -> tuple[Usage, Usage]:
+    max_tokens = request.sampling.max_tokens or 0
+    if measurement is None:
         low, high = (
-            sum(count(m.content) + around for m in request.messages)
-            for count, around in ((tokens.count_low, AROUND[0]), (tokens.count_high, AROUND[1]))
+            sum(count(m.content) + overhead for m in request.messages)
+            for count, overhead in ((tokens.count_low, TEMPLATE_TOKENS[0]), (tokens.count_high, TEMPLATE_TOKENS[1]))
         )
-        return Usage(low, min(1, longest)), Usage(high, longest)
-    ours = _ours(request.messages)
-    ends = [Usage(round(ours * r), min(round(a), longest or round(a))) for r, a in zip(measured.ratio, measured.answer, strict=True)]
+        return Usage(low, min(1, max_tokens)), Usage(high, max_tokens)
+    typical = _typical_tokens(request.messages)
+    ends = [
+        Usage(round(typical * r), min(round(a), max_tokens or round(a))) for r, a in zip(measurement.ratio, measurement.answer, strict=True)
+    ]
     return ends[0], ends[1]
 
 
-def _ours(messages: Sequence[Message]) -> int:
-    return sum(tokens.count_typical(m.content) + AROUND[0] for m in messages)
+def _typical_tokens(messages: Sequence[Message]) -> int:
+    return sum(tokens.count_typical(m.content) + TEMPLATE_TOKENS[0] for m in messages)
 
 
-def _measured(seen: Sequence[MeasuredAnswer], rows: int) -> _Measured | None:
-    known = [(s, s.usage.tokens_in, s.usage.tokens_out) for s in seen]
-    ratios = [a / max(1, _ours(s.messages)) for s, a, _ in known if a is not None]
-    answers = [float(b) for _, _, b in known if b is not None]
-    if min(len(ratios), len(answers)) < FEW:
+def _measure(answers: Sequence[MeasuredAnswer], rows: int) -> _Measurement | None:
+    counts = [(s, s.usage.tokens_in, s.usage.tokens_out) for s in answers]
+    ratios = [a / max(1, _typical_tokens(s.messages)) for s, a, _ in counts if a is not None]
+    lengths = [float(b) for _, _, b in counts if b is not None]
+    if min(len(ratios), len(lengths)) < MIN_ANSWERS:
         return None
-    return _Measured(_mean(ratios, rows), _mean(answers, rows), min(len(ratios), len(answers)))
+    return _Measurement(_mean_range(ratios, rows), _mean_range(lengths, rows), min(len(ratios), len(lengths)))
 
 
-def _mean(values: Sequence[float], rows: int) -> tuple[float, float]:
-    """Where the mean of `rows` further values will lie."""
+def _mean_range(values: Sequence[float], rows: int) -> tuple[float, float]:
+    """The range of the mean of `rows` further values."""
     middle = statistics.fmean(values)
-    # The mean of those seen is off by one error, the mean of those to come by another.
-    error = SIGMAS * statistics.stdev(values) * math.sqrt(1 / len(values) + 1 / rows)
-    spread = max(error, LEAST_SPREAD * middle)
+    # The mean of the sample has one error, the mean of the rows to come another.
+    error = RANGE_SIGMAS * statistics.stdev(values) * math.sqrt(1 / len(values) + 1 / rows)
+    spread = max(error, MIN_SPREAD * middle)
     return max(0.0, middle - spread), middle + spread
 
 
-def _cost(requests: Sequence[Request], usages: Sequence[Usage]) -> Decimal:
+def _total_cost(requests: Sequence[Request], usages: Sequence[Usage]) -> Decimal:
     costs = (prices.price(r.route, None, u) for r, u in zip(requests, usages, strict=True))
     return sum((c for c in costs if c is not None), Decimal(0))

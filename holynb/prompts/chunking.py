@@ -1,10 +1,10 @@
-"""Long prompts: pieces that a server accepts, and the plan that makes one answer of theirs. Pure; knows texts and prompts, sends nothing.
+"""Map-reduce over a long prompt: cutting it into pieces, and combining their answers. Pure; knows texts and prompts, sends nothing.
 
 A cut falls between paragraphs where it can, else between lines, sentences, words, and only then inside a word. Pieces keep their order,
 nothing but white space at a cut is left out, and each may repeat the end of the one before it (`overlap`).
 
-Map and reduce: the words around the long text (what is asked of it) go with every piece; the pieces' answers are then put together, in
-as many rounds as it takes for them to fit.
+The instruction before and after the long text goes with every piece; the pieces' answers are then combined, in as many rounds as it
+takes for them to fit.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ __all__ = [
 
 Count = Callable[[str], int]
 
-#: Fewest tokens a piece may be asked to hold: below this not even an overlap fits.
+#: Smallest size of a piece, in tokens: below it not even an overlap fits.
 MIN_PIECE_TOKENS = 64
-#: Where a context length is nobody's knowledge, the size that `auto` begins with.
+#: First size of `auto` for an unknown context length, in tokens.
 DEFAULT_CONTEXT_TOKENS = 3000
-#: A cut between paragraphs, lines or sentences counts only where the piece before it is filled this far.
-FILLED = 0.25
-#: Tokens set aside for the heading of an answer among others.
-HEADING = 12
-#: Longest instruction before or after a long text, in tokens, and as a share of what a request may hold.
-ASKED, ASKED_SHARE = 400, 0.25
+#: A cut between paragraphs, lines or sentences is taken only where it fills the piece to this share.
+MIN_FILL = 0.25
+#: Tokens reserved for the heading of an answer among others.
+HEADING_TOKENS = 12
+#: Longest instruction before or after a long text, in tokens, and as a share of the request.
+MAX_INSTRUCTION_TOKENS, MAX_INSTRUCTION_SHARE = 400, 0.25
 
 PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 LINE = re.compile(r"\n+")
 SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]»]*\s+|[。！？][\"”’」』）]*\s*")
 WORD = re.compile(r"\s+")
-#: Marks that belong to the character before them: a cut must not come between.
-JOINED = re.compile(r"[\u0300-\u036f\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]")
+#: Characters that combine with the one before them: no cut goes between the two.
+COMBINING = re.compile(r"[\u0300-\u036f\u200d\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0100-\U000e01ef]")
 
-TOLD = (
+#: How servers state their context length when they refuse a long prompt.
+CONTEXT_LIMITS = (
     re.compile(
         r"(?:maximum context length|context length|context window|context size|max_model_len)[^0-9]{0,40}?(\d[\d,]{2,})", re.IGNORECASE
     ),
@@ -60,7 +61,7 @@ TOLD = (
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a text: `source[start:end]`, of which the first `overlap` characters stand in the piece before it too."""
+    """A piece of a text: `source[start:end]`; its first `overlap` characters are in the piece before it too."""
 
     text: str
     start: int
@@ -69,50 +70,52 @@ class Chunk:
 
 
 # -- pieces ------------------------------------------------------------------------------------------------------------
-def split(text: str, most: int, *, overlap: int = 0, count: Count = tokens.count_high) -> list[Chunk]:
-    """Pieces of at most `most` tokens, by `count`, in order; of a text that fits one piece, of a blank one none.
+def split(text: str, max_tokens: int, *, overlap: int = 0, count: Count = tokens.count_high) -> list[Chunk]:
+    """Pieces of at most `max_tokens` by `count`, in order; one piece for a text that fits, none for a blank one.
 
-    `overlap`: about so many tokens of a piece's end are repeated at the beginning of the next, whole sentences where they fit.
-    Raises BadOption where `most` is too small or the overlap more than half of it.
+    `overlap`: about how many tokens of a piece's end are repeated at the start of the next, whole sentences where they fit.
+    Raises BadOption where `max_tokens` is too small or the overlap more than half of it.
     """
-    if most < MIN_PIECE_TOKENS or not 0 <= overlap <= most // 2:
-        raise BadOption(f"A piece holds at least {MIN_PIECE_TOKENS} tokens and an overlap at most half a piece, not {most} and {overlap}.")
+    if max_tokens < MIN_PIECE_TOKENS or not 0 <= overlap <= max_tokens // 2:
+        raise BadOption(
+            f"A piece holds at least {MIN_PIECE_TOKENS} tokens and an overlap at most half a piece, not {max_tokens} and {overlap}."
+        )
     pieces: list[Chunk] = []
     start = done = 0
     while done < len(text):
-        end = _end(text, start, done, most, count)
+        end = _end(text, start, done, max_tokens, count)
         if text[done:end].strip():
             pieces.append(Chunk(text[start:end], start, end, done - start))
         done = end
-        start = _back(text, done, overlap, count) if overlap and pieces else done
+        start = _overlap_start(text, done, overlap, count) if overlap and pieces else done
     return pieces
 
 
-def _end(text: str, start: int, done: int, most: int, count: Count) -> int:
-    """Where the piece that begins at `start` ends: after `done`, and at the best place that leaves it within `most` tokens."""
-    furthest = _furthest(text, start, most, count)
+def _end(text: str, start: int, done: int, max_tokens: int, count: Count) -> int:
+    """The end of the piece that begins at `start`: after `done`, at the best place within `max_tokens`."""
+    furthest = _furthest(text, start, max_tokens, count)
     if furthest >= len(text):
         return len(text)
-    least = done + int((furthest - done) * FILLED)
+    least = done + int((furthest - done) * MIN_FILL)
     for mark in (PARAGRAPH, LINE, SENTENCE):
         if (cut := _last(mark, text, least, furthest)) is not None:
             return cut
     if (cut := _last(WORD, text, done, furthest)) is not None:
         return cut
-    return _whole(text, done, furthest)
+    return _whole_character(text, done, furthest)
 
 
-def _furthest(text: str, start: int, most: int, count: Count) -> int:
-    """The end of the longest run from `start` that `count` lets pass. It counts at most some 15 times a piece's length."""
-    step = most * 4
-    while start + step < len(text) and count(text[start : start + step]) <= most:
+def _furthest(text: str, start: int, max_tokens: int, count: Count) -> int:
+    """The end of the longest run from `start` within `max_tokens`. Counts at most some 15 times a piece's length."""
+    step = max_tokens * 4
+    while start + step < len(text) and count(text[start : start + step]) <= max_tokens:
         step *= 2
     low, high = start + 1, min(len(text), start + step)
-    if count(text[start:high]) <= most:
+    if count(text[start:high]) <= max_tokens:
         return high
     while low < high - 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if count(text[start:middle]) <= most else (low, middle)
+        low, high = (middle, high) if count(text[start:middle]) <= max_tokens else (low, middle)
     return low
 
 
@@ -122,31 +125,31 @@ def _last(mark: re.Pattern[str], text: str, after: int, until: int) -> int | Non
     return max((end for end in ends if after < end), default=None)
 
 
-def _whole(text: str, done: int, furthest: int) -> int:
-    """A cut inside a word that leaves characters whole: not before a combining mark, nor within a joined emoji."""
+def _whole_character(text: str, done: int, furthest: int) -> int:
+    """A cut inside a word that splits no character: not before a combining mark, nor within a joined emoji."""
     cut = furthest
-    while cut > done + 1 and furthest - cut < 16 and (JOINED.match(text[cut]) or text[cut - 1] == "\u200d"):
+    while cut > done + 1 and furthest - cut < 16 and (COMBINING.match(text[cut]) or text[cut - 1] == "\u200d"):
         cut -= 1
     return cut if cut > done + 1 else furthest
 
 
-def _back(text: str, done: int, overlap: int, count: Count) -> int:
-    """Where the next piece begins, so that it repeats about `overlap` tokens before `done`: at a sentence, else at a word."""
+def _overlap_start(text: str, done: int, overlap: int, count: Count) -> int:
+    """The start of the next piece, about `overlap` tokens before `done`: at a sentence, else at a word."""
     low, high = max(0, done - overlap * 8), done
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if count(text[middle:done]) <= overlap else (middle + 1, high)
     for mark in (SENTENCE, LINE, WORD):
-        found = next((m.end() for m in mark.finditer(text, low, done) if m.end() < done), None)
-        if found is not None:
-            return found
+        start = next((m.end() for m in mark.finditer(text, low, done) if m.end() < done), None)
+        if start is not None:
+            return start
     return done
 
 
-# -- a plan for one prompt -----------------------------------------------------------------------------------------------
+# -- the plan of one prompt --------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class ChunkPlan:
-    """How one long prompt is asked in parts. `parts[i]` asks of `pieces[i]`; `reduce` asks for one answer from theirs."""
+    """One long prompt as several. `parts[i]` is the prompt for `pieces[i]`; `reduce` combines their answers."""
 
     prompt: Prompt
     pieces: tuple[Chunk, ...]
@@ -157,72 +160,74 @@ class ChunkPlan:
     count: Count = tokens.count_high
 
     def reduce(self, answers: Sequence[str]) -> list[Prompt | str]:
-        """The next round: prompts that put neighbouring answers together, and an answer without a neighbour as it is.
+        """The next round: prompts that combine neighbouring answers, and an answer without a neighbour as it is.
 
-        Each round is at most two thirds as long as the one before; a round of one prompt is the last. An answer that is too long to stand
-        beside another is shortened, at a sentence.
+        Each round is at most two thirds as long as the one before; a round of one prompt is the last. An answer that is too long to be
+        combined with another is shortened, at a sentence.
         """
         if len(answers) < 2:
             raise ValueError("there is nothing to put together")
         room = self.max_tokens - self.count(self._combine(()))
-        half = max(MIN_PIECE_TOKENS, room // 2 - HEADING)
+        half = max(MIN_PIECE_TOKENS, room // 2 - HEADING_TOKENS)
         shown = [a if self.count(a) <= half else split(a, half, count=self.count)[0].text.rstrip() + " …" for a in answers]
         parts = [f"[Part {i}]\n{text.strip()}" for i, text in enumerate(shown, 1)]
         groups = list(_groups(parts, room, self.count))
-        return [_asking(self.prompt, self._combine(g)) if len(g) > 1 else answers[-1] for g in groups]
+        return [_with_last_turn(self.prompt, self._combine(g)) if len(g) > 1 else answers[-1] for g in groups]
 
     def with_limit(self, max_tokens: int) -> ChunkPlan:
-        """The same plan for requests of at most `most` tokens from now on, everything in them counted."""
+        """The same plan for whole requests of at most `max_tokens`."""
         return replace(
             self, max_tokens=min(self.max_tokens, max_tokens - prompt_tokens(self.prompt, self.count) + self.count(self.prompt.text))
         )
 
     def recut(self, text: str, part: str) -> list[tuple[Prompt, str]]:
-        """A piece cut once more, so that each request stays within this plan: what is asked, and of which text. Empty where there is no room.
+        """(prompt, text) for each part of a piece that is cut once more to fit this plan. Empty where there is no room.
 
-        `part` is what the piece is called in its request.
+        `part` is the piece's label in its request.
         """
         room = self.max_tokens - self.count(f"{self.before}\n\n[Part {part}.99 of 99]\n\n\n{self.after}")
         if room < MIN_PIECE_TOKENS:
             return []
         finer = split(text, room, overlap=room // 20, count=self.count)
-        return [(self.asking(piece.text, f"{part}.{i} of {len(finer)}"), piece.text) for i, piece in enumerate(finer, 1)]
+        return [(self.part_prompt(piece.text, f"{part}.{i} of {len(finer)}"), piece.text) for i, piece in enumerate(finer, 1)]
 
-    def asking(self, text: str, part: str) -> Prompt:
-        """What is asked, of a part of the text."""
-        return _asking(self.prompt, "\n\n".join(p for p in (self.before, f"[Part {part}]\n{text.strip()}", self.after) if p))
+    def part_prompt(self, text: str, part: str) -> Prompt:
+        """The prompt for one part of the text."""
+        return _with_last_turn(self.prompt, "\n\n".join(p for p in (self.before, f"[Part {part}]\n{text.strip()}", self.after) if p))
 
     def _combine(self, answers: Sequence[str]) -> str:
-        told = "The text was too long for one request. Below are the answers to its parts, in order. Give one answer for the whole text."
-        return "\n\n".join(p for p in (self.before, told, *answers, self.after) if p)
+        task = "The text was too long for one request. Below are the answers to its parts, in order. Give one answer for the whole text."
+        return "\n\n".join(p for p in (self.before, task, *answers, self.after) if p)
 
 
-def plan(prompt: Prompt, most: int, *, overlap: int | None = None, count: Count = tokens.count_high) -> ChunkPlan | None:
-    """Parts of at most `most` tokens each, everything in them counted; None where the prompt fits as it is.
+def plan(prompt: Prompt, max_tokens: int, *, overlap: int | None = None, count: Count = tokens.count_high) -> ChunkPlan | None:
+    """A plan whose whole requests are at most `max_tokens` each; None where the prompt fits as it is.
 
-    The last user turn is what is cut; earlier turns and the system prompt go with every part. Default overlap: a twentieth of a piece.
-    Raises BadOption where what surrounds the text leaves no room for it.
+    The last user turn is cut; earlier turns and the system prompt go with every part. Default overlap: a twentieth of a piece.
+    Raises BadOption where the rest of the prompt leaves no room for the text.
     """
-    asked = prompt_tokens(prompt, count)
-    if asked <= most:
+    total = prompt_tokens(prompt, count)
+    if total <= max_tokens:
         return None
-    beside = asked - count(prompt.text)
-    before, body, after = _parted(prompt.text, most - beside, count)
+    beside = total - count(prompt.text)
+    before, body, after = _split_instructions(prompt.text, max_tokens - beside, count)
     frame = count(f"{before}\n\n[Part 9999 of 9999]\n\n\n{after}")
-    room = most - beside - frame
-    if room < 4 * MIN_PIECE_TOKENS:  # two answers must fit into a request, and what is asked of them
+    room = max_tokens - beside - frame
+    if room < 4 * MIN_PIECE_TOKENS:  # a request must hold two answers and the instruction
         least = beside + frame + 4 * MIN_PIECE_TOKENS
-        raise BadOption(f"--chunk {most} leaves no room for the text: {beside + frame} tokens go with every part. Give at least {least}.")
+        raise BadOption(
+            f"--chunk {max_tokens} leaves no room for the text: {beside + frame} tokens go with every part. Give at least {least}."
+        )
     pieces = split(body, room, overlap=room // 20 if overlap is None else min(overlap, room // 2), count=count)
     if not pieces:
         return None
-    made = ChunkPlan(prompt, tuple(pieces), (), before, after, most - beside, count)
-    return replace(made, parts=tuple(made.asking(p.text, f"{i} of {len(pieces)}") for i, p in enumerate(pieces, 1)))
+    unfilled = ChunkPlan(prompt, tuple(pieces), (), before, after, max_tokens - beside, count)
+    return replace(unfilled, parts=tuple(unfilled.part_prompt(p.text, f"{i} of {len(pieces)}") for i, p in enumerate(pieces, 1)))
 
 
-def _parted(text: str, most: int, count: Count) -> tuple[str, str, str]:
-    """What is asked before the long text, the text, and what is asked after it: the short first and last paragraphs, or first line."""
-    allowed = min(ASKED, int(most * ASKED_SHARE))
+def _split_instructions(text: str, max_tokens: int, count: Count) -> tuple[str, str, str]:
+    """The instruction before the long text, the text, and the instruction after it: short first and last paragraphs, or first line."""
+    allowed = min(MAX_INSTRUCTION_TOKENS, int(max_tokens * MAX_INSTRUCTION_SHARE))
     before = after = ""
     first = PARAGRAPH.search(text) or LINE.search(text)
     if first is not None and count(text[: first.start()]) <= allowed:
@@ -233,7 +238,7 @@ def _parted(text: str, most: int, count: Count) -> tuple[str, str, str]:
     return before, text, after
 
 
-def _asking(prompt: Prompt, text: str) -> Prompt:
+def _with_last_turn(prompt: Prompt, text: str) -> Prompt:
     """`prompt` with another last user turn."""
     last = max(i for i, m in enumerate(prompt.messages) if m.role == "user")
     return replace(prompt, messages=(*prompt.messages[:last], Message("user", text), *prompt.messages[last + 1 :]))
@@ -244,12 +249,12 @@ def _groups(texts: Sequence[str], room: int, count: Count) -> Iterator[list[str]
     group: list[str] = []
     used = 0
     for text in texts:
-        size = count(text) + 2
-        if len(group) >= 2 and used + size > room:
+        tokens_used = count(text) + 2
+        if len(group) >= 2 and used + tokens_used > room:
             yield group
             group, used = [], 0
         group.append(text)
-        used += size
+        used += tokens_used
     yield group
 
 
@@ -258,29 +263,29 @@ def prompt_tokens(prompt: Prompt, count: Count = tokens.count_high) -> int:
     return sum(count(m.content) for m in prompt.messages)
 
 
-# -- how long a piece may be ---------------------------------------------------------------------------------------------
-def request_size(asked: str, context: int | None, max_tokens: int) -> int:
-    """Tokens that a request may hold: `--chunk N` is N; `auto` is the context length without the answer, 3,000 where it is unknown.
+# -- sizes -------------------------------------------------------------------------------------------------------------
+def request_size(option: str, context: int | None, max_tokens: int) -> int:
+    """Size of a request in tokens: N for `--chunk N`; for `auto` the context length without the answer, 3,000 where it is unknown.
 
-    Raises BadOption for what is neither.
+    Raises BadOption for any other value.
     """
-    if asked == "auto":
+    if option == "auto":
         return DEFAULT_CONTEXT_TOKENS if context is None else max(MIN_PIECE_TOKENS, context - max_tokens - context // 50)
-    if not re.fullmatch(r"\d[\d_,]*", asked) or int(re.sub(r"[_,]", "", asked)) < MIN_PIECE_TOKENS:
-        raise BadOption(f"--chunk takes auto, or a number of tokens from {MIN_PIECE_TOKENS}, not {asked!r}.")
-    return int(re.sub(r"[_,]", "", asked))
+    if not re.fullmatch(r"\d[\d_,]*", option) or int(re.sub(r"[_,]", "", option)) < MIN_PIECE_TOKENS:
+        raise BadOption(f"--chunk takes auto, or a number of tokens from {MIN_PIECE_TOKENS}, not {option!r}.")
+    return int(re.sub(r"[_,]", "", option))
 
 
-def reduced_size(asked: int, message: str, max_tokens: int) -> int:
-    """Tokens to try after a request of `asked` was too long, or took too long: what the server's message leaves room for, else half."""
-    told = stated_context_limit(message)
-    if told is None:
-        return asked // 2
-    room = request_size("auto", told, max_tokens)
-    return min(room if room > told // 4 else told // 2, asked * 3 // 4)
+def reduced_size(size: int, message: str, max_tokens: int) -> int:
+    """Size to try, in tokens, after a request of `size` was too long or too slow: within the limit in the server's message, else half."""
+    limit = stated_context_limit(message)
+    if limit is None:
+        return size // 2
+    room = request_size("auto", limit, max_tokens)
+    return min(room if room > limit // 4 else limit // 2, size * 3 // 4)
 
 
 def stated_context_limit(message: str) -> int | None:
-    """The context length that a server names when it refuses a long prompt; None where it names none."""
-    found = next((m for pattern in TOLD if (m := pattern.search(message))), None)
-    return None if found is None else int(found[1].replace(",", ""))
+    """The context length in a server's refusal of a long prompt; None where it states none."""
+    match = next((m for pattern in CONTEXT_LIMITS if (m := pattern.search(message))), None)
+    return None if match is None else int(match[1].replace(",", ""))

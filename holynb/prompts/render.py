@@ -1,7 +1,7 @@
-"""Cell text times rows: prompts. Pure; knows templates and options, but no DataFrame, no route, no request.
+"""Prompts from a cell's text and its rows. Pure; knows templates and options, but no DataFrame, no route, no request.
 
 A body is one prompt, unless a line is exactly `---` or each line is one (`lines`); it is never split on blank lines, which would cost
-money by accident. With rows it is one template, rendered once a row: columns first, then notebook variables.
+money by accident. With rows it is one template, rendered once per row: columns hide notebook variables.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["from_values", "render"]
 
 ROLES = ("system", "developer", "user", "assistant")
-#: What a row may say of its own sampling; another column of --params-from is passed through like `-p`.
-SAMPLING = tuple(f.name for f in fields(Sampling) if f.name != "extra")
-DICT_KEYS = ("prompt", "system", "messages", *SAMPLING, "task_type")
+#: Sampling parameters that a row may set; any other column of --params-from is passed through like `-p`.
+SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name != "extra")
+DICT_KEYS = ("prompt", "system", "messages", *SAMPLING_FIELDS, "task_type")
 
 
 def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any], options: Options) -> list[Prompt]:
-    """The prompts of a cell. `rows`: the columns of each row, None where there is no frame; a missing value is None or NaN.
+    """The prompts of a cell. `rows`: the columns of each row, None without a frame; a missing value is None or NaN.
 
     Raises BadPrompt and BadOption before anything is sent: an undefined name (with the closest one), a template that does not parse,
-    an empty body, a column that is not there.
+    an empty body, a missing column.
     """
     if not body.strip():
         raise BadPrompt("The cell has no prompt. Write one below the %%infer line.")
@@ -39,7 +39,7 @@ def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Ma
         if options.params_from:
             raise BadOption("--params-from takes its values from the columns of a frame: add --df NAME or --file PATH.")
         system = _system(options, variables)
-        return [_prompt(_text(part, variables, options.raw), system) for part in _split(body, options)]
+        return [_prompt(_render_text(part, variables, options.raw), system) for part in _split(body, options)]
     if options.lines:
         raise BadOption("-l makes each line a prompt, and with --df or --file the body is one template for each row. Leave -l out.")
     return _per_row(body, rows, variables, options)
@@ -48,7 +48,8 @@ def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Ma
 def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]:
     """The prompts of `holynb.infer`: a string, or strings and dicts (`prompt` or `messages`, `system`, sampling, `task_type`).
 
-    Strings are sent as they are: what a template does, an f-string does better in Python. A missing one is an empty prompt. Raises BadPrompt.
+    Strings are sent as they are: in Python an f-string replaces a template. A missing value is an empty prompt.
+    Raises BadPrompt and BadOption.
     """
     options = options or Options()
     if isinstance(prompts, str):
@@ -62,26 +63,26 @@ def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]
         raise BadPrompt(f"prompts is a {type(prompts).__name__}. It should be a string, or a list of strings or dicts.{frame}")
     if options.system_from is not None:
         raise BadOption("system_from names a notebook variable, and only a cell has those. Give the text itself: system=…")
-    found = [_one(prompt, options.system, i) for i, prompt in enumerate(prompts)]
-    if not found:
+    parsed = [_prompt_from_value(prompt, options.system, i) for i, prompt in enumerate(prompts)]
+    if not parsed:
         raise BadPrompt("There is no prompt to send: the list is empty.")
-    return found
+    return parsed
 
 
 # -- a cell's body -----------------------------------------------------------------------------------------------------
 def _split(body: str, options: Options) -> list[str]:
-    """The prompts a body holds, not rendered. Blank ones between two `---` are dropped."""
+    """The prompts in a body, not rendered. Blank ones between two `---` are dropped."""
     if options.lines:
         return [line.strip() for line in body.splitlines() if line.strip()]
     if options.raw:
         return [body.removesuffix("\n").removesuffix("\r")]
     parts = [part.strip("\r\n") for part in re.split(r"^---\r?$", body, flags=re.MULTILINE)]
-    if not (said := [part for part in parts if part.strip()]):
+    if not (non_blank := [part for part in parts if part.strip()]):
         raise BadPrompt("The cell has no prompt, only lines of ---. Write one below the %%infer line.")
-    return said
+    return non_blank
 
 
-def _text(text: str, variables: Mapping[str, Any], raw: bool) -> str:
+def _render_text(text: str, variables: Mapping[str, Any], raw: bool) -> str:
     from holynb.prompts import templates
 
     return text if raw or templates.plain(text) else templates.compiled(text).render(variables, variables)
@@ -91,21 +92,20 @@ def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[st
     columns = list(rows[0]) if rows else []
     _check_columns(columns, options)
     text = body if options.raw else body.strip("\r\n")
-    system = _system(options, variables, render=False)
-    texts = _texts(text, rows, variables, options.raw)
-    # What a variable holds is no template: only a system prompt that was typed is.
-    systems = _texts(system or "", rows, variables, options.raw or options.system is None)
-    task = options.router if options.router in columns else "task_type"
+    system_template = _system(options, variables, render=False)
+    texts = _render_rows(text, rows, variables, options.raw)
+    # The text of a variable is no template; only a system prompt on the line is.
+    systems = _render_rows(system_template or "", rows, variables, options.raw or options.system is None)
+    column = options.router if options.router in columns else "task_type"
+    where = f": {column}" if options.router else ""
     return [
-        _prompt(
-            text, said or None, _sampling(row, options.params_from, i), _task(row.get(task), f"Row {i}: {task}" if options.router else "")
-        )
-        for i, (row, text, said) in enumerate(zip(rows, texts, systems, strict=True))
+        _prompt(text, system or None, _sampling(row, options.params_from, i), _task_type(row.get(column), where and f"Row {i}{where}"))
+        for i, (row, text, system) in enumerate(zip(rows, texts, systems, strict=True))
     ]
 
 
-def _texts(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], raw: bool) -> list[str]:
-    """`text` once a row. A column hides a variable of its name; `row` is the whole row, unless a column bears that name."""
+def _render_rows(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], raw: bool) -> list[str]:
+    """`text` rendered per row. A column hides a variable of its name; `row` is the whole row, unless a column has that name."""
     from holynb.prompts import templates
 
     if raw or templates.plain(text):
@@ -113,35 +113,36 @@ def _texts(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str,
     columns = list(rows[0]) if rows else []
     if number := next((n for n in re.findall(r"\{\{-?\s*(\d+)\s*-?\}\}", text) if n in columns), None):
         raise BadPrompt(f'{{{{ {number} }}}} is a number to a template. The column is {{{{ row["{number}"] }}}}.')
-    with _said_of(text, columns):
-        return _rendered(templates.compiled(text), rows, variables)
+    with _column_hints(text, columns):
+        return _render_template(templates.compiled(text), rows, variables)
 
 
-def _rendered(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[str]:
+def _render_template(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[str]:
     from holynb.prompts import templates
 
-    outside = {name: variables[name] for name in template.names if name in variables}
-    known = [*(rows[0] if rows else ()), *variables]
-    whole = "row" in template.names
-    out = []
+    shared = {name: variables[name] for name in template.names if name in variables}
+    names = [*(rows[0] if rows else ()), *variables]
+    uses_row = "row" in template.names
+    texts = []
     for i, row in enumerate(rows):
-        scope = {**outside, **({"row": templates.TemplateRow(row)} if whole else {}), **{n: row[n] for n in template.names if n in row}}
-        out.append(template.render(scope, known, f" (row {i})"))
-    return out
+        scope = {**shared, **({"row": templates.TemplateRow(row)} if uses_row else {}), **{n: row[n] for n in template.names if n in row}}
+        texts.append(template.render(scope, names, f" (row {i})"))
+    return texts
 
 
 @contextmanager
-def _said_of(text: str, columns: Sequence[str]) -> Iterator[None]:
-    """Adds to a template's error how a column is read whose name is no identifier, where the template seems to mean one."""
+def _column_hints(text: str, columns: Sequence[str]) -> Iterator[None]:
+    """Extends a template's error by how to name a column that is no identifier, where the template seems to mean one."""
     try:
         yield
     except BadPrompt as exc:
-        inside = " ".join(re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL))
-        odd = next((c for c in columns if not c.isidentifier() and c in inside and f'"{c}"' not in inside and f"'{c}'" not in inside), None)
-        if odd is None:
+        expressions = " ".join(re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL))
+        names = [c for c in columns if not c.isidentifier() and c in expressions]
+        column = next((c for c in names if f'"{c}"' not in expressions and f"'{c}'" not in expressions), None)
+        if column is None:
             raise
-        cure = "name it otherwise" if "row" in columns else f'write {{{{ row["{odd}"] }}}}'
-        raise BadPrompt(f"{str(exc).rstrip('.')}. For the column {odd!r} {cure}.") from None
+        hint = "name it otherwise" if "row" in columns else f'write {{{{ row["{column}"] }}}}'
+        raise BadPrompt(f"{str(exc).rstrip('.')}. For the column {column!r} {hint}.") from None
 
 
 # -- one prompt --------------------------------------------------------------------------------------------------------
@@ -150,8 +151,8 @@ def _prompt(text: str, system: str | None, sampling: Sampling | None = None, tas
     return Prompt((*head, Message("user", text)), sampling or Sampling(), task)
 
 
-def _one(value: Any, system: str | None, i: int) -> Prompt:
-    """One element of the list that `holynb.infer` gets."""
+def _prompt_from_value(value: Any, system: str | None, i: int) -> Prompt:
+    """The prompt of one element of the list passed to `holynb.infer`."""
     if isinstance(value, str):
         return _prompt(value, system)
     if not isinstance(value, Mapping):
@@ -165,29 +166,32 @@ def _one(value: Any, system: str | None, i: int) -> Prompt:
             )
     if ("prompt" in value) == ("messages" in value):
         raise BadPrompt(f"Prompt {i} needs either 'prompt' or 'messages', not {'both' if 'prompt' in value else 'neither'}.")
-    said = _words(value.get("system", system), f"Prompt {i}: system") or None
-    sampling, task = _sampling(value, [k for k in SAMPLING if k in value], i), _task(value.get("task_type"), f"Prompt {i}: task_type")
+    system_text = _as_text(value.get("system", system), f"Prompt {i}: system") or None
+    sampling, task = (
+        _sampling(value, [k for k in SAMPLING_FIELDS if k in value], i),
+        _task_type(value.get("task_type"), f"Prompt {i}: task_type"),
+    )
     if "prompt" in value:
-        return _prompt(_words(value["prompt"], f"Prompt {i}: prompt"), said, sampling, task)
+        return _prompt(_as_text(value["prompt"], f"Prompt {i}: prompt"), system_text, sampling, task)
     messages = _messages(value["messages"], i)
-    head = (Message("system", said),) if said and messages[0].role not in ("system", "developer") else ()
+    head = (Message("system", system_text),) if system_text and messages[0].role not in ("system", "developer") else ()
     return Prompt((*head, *messages), sampling, task)
 
 
-def _messages(said: Any, i: int) -> tuple[Message, ...]:
-    if isinstance(said, str | bytes | Mapping) or not isinstance(said, Iterable):
-        raise BadPrompt(f"Prompt {i}: messages is a {type(said).__name__}, not a list of dicts with 'role' and 'content'.")
-    out = [_message(message, i) for message in said]
-    if not out:
+def _messages(value: Any, i: int) -> tuple[Message, ...]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise BadPrompt(f"Prompt {i}: messages is a {type(value).__name__}, not a list of dicts with 'role' and 'content'.")
+    messages = [_message(message, i) for message in value]
+    if not messages:
         raise BadPrompt(f"Prompt {i}: messages is empty.")
-    return tuple(out)
+    return tuple(messages)
 
 
-def _message(said: Any, i: int) -> Message:
-    if isinstance(said, Message):
-        role, content = said.role, said.content
-    elif isinstance(said, Mapping) and {"role", "content"} <= set(said):
-        role, content = str(said["role"]), _words(said["content"], f"Prompt {i}: the content of a message")
+def _message(value: Any, i: int) -> Message:
+    if isinstance(value, Message):
+        role, content = value.role, value.content
+    elif isinstance(value, Mapping) and {"role", "content"} <= set(value):
+        role, content = str(value["role"]), _as_text(value["content"], f"Prompt {i}: the content of a message")
     else:
         raise BadPrompt(f"Prompt {i}: each message is a dict with 'role' and 'content'.")
     if role not in ROLES:
@@ -195,7 +199,7 @@ def _message(said: Any, i: int) -> Message:
     return Message(role, content)
 
 
-def _words(value: Any, what: str) -> str:
+def _as_text(value: Any, what: str) -> str:
     if _missing(value):
         return ""
     if not isinstance(value, str):
@@ -204,17 +208,17 @@ def _words(value: Any, what: str) -> str:
 
 
 def _missing(value: Any) -> bool:
-    if value is None or isinstance(value, str):  # nearly all of them, without a template engine
+    if value is None or isinstance(value, str):  # nearly all values; saves importing the template engine
         return value is None
     from holynb.prompts import templates
 
     return templates.missing(value)
 
 
-# -- what stands beside the prompt -------------------------------------------------------------------------------------
+# -- system prompt, sampling, task -------------------------------------------------------------------------------------
 def _system(options: Options, variables: Mapping[str, Any], *, render: bool = True) -> str | None:
     if options.system_from is None:
-        return _text(options.system, variables, options.raw) if options.system and render else options.system
+        return _render_text(options.system, variables, options.raw) if options.system and render else options.system
     if options.system is not None:
         raise BadOption("--system and --system-from both say the system prompt. Give one of them.")
     if options.system_from not in variables:
@@ -233,8 +237,8 @@ def _check_columns(columns: Sequence[str], options: Options) -> None:
 
 
 def _sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
-    """The sampling values a row says for itself; what is missing there is inherited."""
-    said: dict[str, Any] = {}
+    """The sampling parameters that a row sets; missing values are inherited."""
+    sampling: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name in names:
         value = row[name]
@@ -243,21 +247,21 @@ def _sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
         value = value.item() if hasattr(value, "item") else value  # numpy's numbers
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # pandas makes whole numbers floats where one is missing
-        if name not in SAMPLING:
+        if name not in SAMPLING_FIELDS:
             if not isinstance(value, str | int | float | list | dict):
                 raise BadPrompt(f"Row {i}: {name} is a {type(value).__name__}, which a request cannot hold.")
             extra[name] = value
             continue
         convert = BY_NAME[name].convert
         try:
-            said[name] = convert(value) if convert else value
+            sampling[name] = convert(value) if convert else value
         except (TypeError, ValueError):
-            wanted = getattr(convert, "__name__", "another value")
-            raise BadPrompt(f"Row {i}: {name} takes {wanted}, not {value!r}.") from None
-    return Sampling(**said, extra=extra)
+            expected = getattr(convert, "__name__", "another value")
+            raise BadPrompt(f"Row {i}: {name} takes {expected}, not {value!r}.") from None
+    return Sampling(**sampling, extra=extra)
 
 
-def _task(value: Any, where: str = "") -> str | None:
+def _task_type(value: Any, where: str = "") -> str | None:
     if where and isinstance(value, list | tuple | dict | set):
         raise BadPrompt(f"{where} should be one word that names the task, not {value!r:.80}.")
     return None if _missing(value) or not str(value).strip() else str(value).strip()

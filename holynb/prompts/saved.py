@@ -1,7 +1,7 @@
 """Saved prompts: files under HOLYNB_HOME/prompts that outlive the kernel. Knows files and options; sends nothing.
 
-One TOML file a prompt: `body`, `route`, `saved`, and the options that belong to a prompt (`[options]`). It can be written by hand, copied to
-another machine and kept in git. Saving under a name again replaces the prompt; the text that stood there before is kept once, in `before/`.
+One TOML file per prompt: `body`, `route`, `saved`, and the options that belong to a prompt (`[options]`). It can be written by hand,
+copied to another machine and kept in git. Saving under a used name replaces the prompt; its last version is kept in `before/`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from holynb.errors import BadOption, BadPrompt, BadSetting, closest
 
 __all__ = ["SAVED_OPTIONS", "SavedPrompt", "apply", "folder", "listing", "load", "remove", "save", "save_from_options"]
 
-#: The options that say what a prompt is. What it runs over, where its result goes and what it may cost belongs to a cell.
+#: The options that belong to a prompt. Its rows, where the result goes and what it may cost belong to a cell.
 SAVED_OPTIONS = (
     "system",
     "lines",
@@ -41,13 +41,13 @@ SAVED_OPTIONS = (
 )
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
-#: Names that Windows keeps for devices, whatever the suffix.
+#: Names that Windows reserves for devices, with any suffix.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class SavedPrompt:
-    """One saved prompt. `options` are those that were said, by name; `at` is None where a hand-written file does not say."""
+    """One saved prompt. `options`: those that were set, by name; `at`: when it was saved, None in a hand-written file without it."""
 
     name: str
     body: str
@@ -59,56 +59,56 @@ class SavedPrompt:
 
 
 def folder() -> Path:
-    """Where the files lie."""
+    """The folder of the files."""
     return settings.home() / "prompts"
 
 
 def save(name: str, body: str, route: str | None, options: Options) -> SavedPrompt:
-    """Keep a prompt. One of the same name is replaced, and stays in `before/` until the next time; the same prompt again changes nothing.
+    """Save a prompt. One of the same name is replaced and kept in `before/` until the next save; saving the same prompt changes nothing.
 
-    Raises BadOption (a name that cannot be a file's, a schema that is no text), BadPrompt (nothing to save), BadSetting (a folder that
-    cannot be written).
+    Raises BadOption (an invalid file name, a schema that is not a name), BadPrompt (nothing to save), BadSetting (a folder that cannot be
+    written).
     """
     path = _path(name)
     if not body.strip():
         raise BadPrompt(f"There is no prompt to save as {name!r}. Write one below the %%infer line.")
     default = Options()
-    said = {k: v for k in SAVED_OPTIONS if (v := getattr(options, k)) != getattr(default, k)}
-    if not isinstance(said.get("schema", ""), str):
+    options_set = {k: v for k in SAVED_OPTIONS if (v := getattr(options, k)) != getattr(default, k)}
+    if not isinstance(options_set.get("schema", ""), str):
         raise BadOption(
             "A saved prompt keeps the name of a schema or its file, and this schema is an object. Give its name: --schema NAME."
         )
-    said = {k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in said.items()}
-    made = SavedPrompt(name, body, route, said, dt.datetime.now(dt.UTC).replace(microsecond=0), path)
-    before = _before(path, made)
-    if before is not None and _same(before, made):
-        return before
+    options_set = {k: list(v) if isinstance(v, tuple) else dict(v) if isinstance(v, Mapping) else v for k, v in options_set.items()}
+    prompt = SavedPrompt(name, body, route, options_set, dt.datetime.now(dt.UTC).replace(microsecond=0), path)
+    stored = _stored(path, prompt)
+    if stored is not None and _same(stored, prompt):
+        return stored
     try:
         if path.exists():
-            keep = path.parent / "before" / path.name
-            keep.parent.mkdir(mode=0o700, exist_ok=True)
-            path.replace(keep)
-            made = replace(made, replaced=True)
-        _write(path, _toml(made))
+            backup = path.parent / "before" / path.name
+            backup.parent.mkdir(mode=0o700, exist_ok=True)
+            path.replace(backup)
+            prompt = replace(prompt, replaced=True)
+        _write(path, _toml(prompt))
     except OSError as exc:
         raise BadSetting(f"{path} cannot be written: {exc.strerror}. Set HOLYNB_HOME to a folder of your own.") from exc
-    return made
+    return prompt
 
 
-def save_from_options(what: Any, route: str | None, options: Options) -> SavedPrompt:
-    """Save what `--save` names. Raises as `save`, and BadOption where the prompts are no single text."""
-    if not isinstance(what, str):
-        raise BadOption(f"--save keeps one text (a prompt or a template), and these prompts are a {type(what).__name__}.")
-    return save(str(options.save), what, route, options)
+def save_from_options(prompts: Any, route: str | None, options: Options) -> SavedPrompt:
+    """Save under the name of `--save`. Raises as `save`, and BadOption where the prompts are not a single text."""
+    if not isinstance(prompts, str):
+        raise BadOption(f"--save keeps one text (a prompt or a template), and these prompts are a {type(prompts).__name__}.")
+    return save(str(options.save), prompts, route, options)
 
 
 def load(name: str) -> SavedPrompt:
     """The prompt of this name. Raises BadOption with the closest one, BadSetting where its file does not parse."""
     path = _path(name)
     if not path.is_file():
-        known = _names()
-        some = f" Saved: {', '.join(known[:8])}." if known else " Nothing is saved yet: --save NAME saves a cell's prompt."
-        raise BadOption(f"There is no saved prompt {name!r}.{closest(name, known)}{some}")
+        names = _names()
+        available = f" Saved: {', '.join(names[:8])}." if names else " Nothing is saved yet: --save NAME saves a cell's prompt."
+        raise BadOption(f"There is no saved prompt {name!r}.{closest(name, names)}{available}")
     return _read(path)
 
 
@@ -118,35 +118,35 @@ def listing() -> list[SavedPrompt]:
 
 
 def remove(name: str) -> Path:
-    """Take a prompt away; it stays in `before/`. Returns where. Raises BadOption."""
+    """Move a prompt to `before/`. Returns its path there. Raises BadOption."""
     path = load(name).path or _path(name)
-    keep = path.parent / "before" / path.name
-    keep.parent.mkdir(mode=0o700, exist_ok=True)
-    return path.replace(keep)
+    backup = path.parent / "before" / path.name
+    backup.parent.mkdir(mode=0o700, exist_ok=True)
+    return path.replace(backup)
 
 
-def apply(what: Any, route: str | None, options: Options) -> tuple[Any, str | None, Options]:
-    """Prompt, route and options with `--use` filled in: what the line says itself goes above what was saved. As they are without it.
+def apply(prompts: Any, route: str | None, options: Options) -> tuple[Any, str | None, Options]:
+    """Prompt, route and options with the saved prompt of `--use` filled in; unchanged without it. The cell's options win over saved ones.
 
-    Raises BadOption (no such prompt; a prompt of the cell's own beside it), BadSetting.
+    Raises BadOption (no such prompt, or the cell has a prompt too), BadSetting.
     """
     if options.use is None:
-        return what, route, options
-    if what is not None and (not isinstance(what, str) or what.strip()):
+        return prompts, route, options
+    if prompts is not None and (not isinstance(prompts, str) or prompts.strip()):
         raise BadOption(f"--use {options.use} brings its own prompt, and one is given too. Leave one of them out.")
-    found = load(options.use)
+    prompt = load(options.use)
     default = Options()
     try:
-        kept = Options.parse(found.options)
+        stored = Options.parse(prompt.options)
     except BadOption as exc:
-        raise BadSetting(f"{found.path}: {exc}") from None
-    open_ = [k for k in found.options if getattr(options, k) == getattr(default, k)]
+        raise BadSetting(f"{prompt.path}: {exc}") from None
+    unset = [k for k in prompt.options if getattr(options, k) == getattr(default, k)]
     if options.system_from is not None:
-        open_ = [k for k in open_ if k != "system"]
-    return found.body, route or found.route, replace(options, use=None, **{k: getattr(kept, k) for k in open_})
+        unset = [k for k in unset if k != "system"]
+    return prompt.body, route or prompt.route, replace(options, use=None, **{k: getattr(stored, k) for k in unset})
 
 
-# -- names and files -------------------------------------------------------------------------------------------------------
+# -- names and files ---------------------------------------------------------------------------------------------------
 def _path(name: str) -> Path:
     if not _NAME.fullmatch(name) or name.endswith(".") or _DEVICES.fullmatch(name):
         raise BadOption(f"{name!r} cannot be a saved prompt's name: letters, digits, - _ and . (64 at most), a letter or a digit first.")
@@ -154,23 +154,23 @@ def _path(name: str) -> Path:
 
 
 def _names() -> list[str]:
-    place = folder()
-    return sorted(p.stem for p in place.glob("*.toml") if _NAME.fullmatch(p.stem)) if place.is_dir() else []
+    directory = folder()
+    return sorted(p.stem for p in directory.glob("*.toml") if _NAME.fullmatch(p.stem)) if directory.is_dir() else []
 
 
-def _before(path: Path, made: SavedPrompt) -> SavedPrompt | None:
-    """What stands under this name now. On file systems that do not tell capitals apart, another name may be the same file."""
+def _stored(path: Path, prompt: SavedPrompt) -> SavedPrompt | None:
+    """The prompt stored under this name now. On a case-insensitive file system, another name may be the same file."""
     if not path.is_file():
         return None
-    real = next((p.stem for p in path.parent.glob("*.toml") if p.samefile(path)), made.name)
-    if real != made.name:
+    stem = next((p.stem for p in path.parent.glob("*.toml") if p.samefile(path)), prompt.name)
+    if stem != prompt.name:
         raise BadOption(
-            f"There is a saved prompt {real!r}, and this file system keeps {made.name!r} in the same file. Choose another name."
+            f"There is a saved prompt {stem!r}, and this file system keeps {prompt.name!r} in the same file. Choose another name."
         )
     try:
         return _read(path)
     except BadSetting:
-        return None  # it is moved to before/, where it can be mended
+        return None  # it is moved to before/, where the user can repair it
 
 
 def _same(a: SavedPrompt, b: SavedPrompt) -> bool:
@@ -178,7 +178,7 @@ def _same(a: SavedPrompt, b: SavedPrompt) -> bool:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all, readable by its owner alone."""
+    """Write atomically, readable by the owner alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
@@ -190,19 +190,19 @@ def _write(path: Path, text: str) -> None:
         raise
 
 
-# -- the file --------------------------------------------------------------------------------------------------------------
+# -- the file ----------------------------------------------------------------------------------------------------------
 def _read(path: Path) -> SavedPrompt:
     try:
-        said = tomllib.loads(path.read_text("utf-8-sig"))
+        document = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as exc:
         raise BadSetting(f"{path} cannot be read: {exc.strerror}.") from exc
     except ValueError as exc:
         raise BadSetting(f"{path} is not a saved prompt: {'it is not UTF-8 text' if isinstance(exc, UnicodeError) else exc}.") from exc
-    known = ("body", "route", "saved", "options")
-    for key in said:
-        if key not in known:
-            raise BadSetting(f"{path} has no {key!r}.{closest(key, known)} It takes {', '.join(known)}.")
-    body, route, options, at = (said.get(k) for k in ("body", "route", "options", "saved"))
+    fields = ("body", "route", "saved", "options")
+    for key in document:
+        if key not in fields:
+            raise BadSetting(f"{path} has no {key!r}.{closest(key, fields)} It takes {', '.join(fields)}.")
+    body, route, options, at = (document.get(k) for k in ("body", "route", "options", "saved"))
     if not isinstance(body, str) or not body.strip():
         raise BadSetting(f"{path} should hold the prompt: body = '''…'''")
     if not isinstance(route, str | None) or not isinstance(options, Mapping | None):
@@ -243,7 +243,7 @@ def _key(name: str) -> str:
 
 
 def _text(text: str, *, plain: bool = False) -> str:
-    """A TOML string; over several lines as it was typed wherever TOML can hold it so."""
+    """A TOML string; multi-line as typed where TOML can express it."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     if "\n" in text and not plain and "'''" not in text and not text.endswith("'") and not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
         return f"'''\n{text}'''"

@@ -1,8 +1,7 @@
-"""The `{{ name }}` of a prompt: strict, sandboxed Jinja2 that reads values and changes nothing. Knows no rows, no options, no DataFrame.
+"""Prompt templates: strict, sandboxed Jinja2 that reads values and changes nothing. Knows no rows, no options, no DataFrame.
 
-What a sandbox of Jinja2 leaves open is closed here: functions of the notebook are not called, loops, calls and sizes are bounded, and a
-missing value (None, NaN, NaT, NA) renders as nothing wherever it turns up, behind a filter too. Comments are `{{# … #}}`, because a
-prompt may well hold `{#1}`.
+Beyond Jinja2's sandbox: functions of the notebook are not called, loops, calls and sizes are bounded, and a missing value (None, NaN,
+NaT, NA) renders as nothing wherever it occurs, behind a filter too. Comments are `{{# … #}}`, because a prompt may well hold `{#1}`.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from holynb.errors import BadPrompt, closest
 
-__all__ = ["LONGEST", "Compiled", "TemplateRow", "compiled", "missing", "plain"]
+__all__ = ["MAX_CHARS", "Compiled", "TemplateRow", "compiled", "missing", "plain"]
 
-#: Longest text that one rendering may make, in characters, and most turns of its loops and calls together: about a second.
-LONGEST = 20_000_000
-STEPS = 1_000_000
-CALL = 10
-#: Largest whole number a power may make, in bits.
-POWER_BITS = 100_000
+#: Limits of one rendering, about a second of work. A step is one iteration of a loop; a call counts as STEPS_PER_CALL.
+MAX_CHARS = 20_000_000
+MAX_STEPS = 1_000_000
+STEPS_PER_CALL = 10
+#: Largest result of a power, in bits.
+MAX_POWER_BITS = 100_000
 
-#: Objects whose methods a template may call: they read themselves and change nothing. (What would change a list or a dict is refused.)
-VALUES = (str, bytes, numbers.Number, Decimal, list, tuple, dict, set, frozenset, dt.date, dt.time, dt.timedelta, uuid.UUID)
-#: Methods of pandas objects that run code they are given, or can write a file.
-PANDAS_RUNS = frozenset({"agg", "aggregate", "apply", "applymap", "eval", "map", "pipe", "query", "transform", "assign"})
-PADS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
+#: Types whose methods a template may call: those that change a list or a dict are refused by the immutable sandbox.
+READABLE_TYPES = (str, bytes, numbers.Number, Decimal, list, tuple, dict, set, frozenset, dt.date, dt.time, dt.timedelta, uuid.UUID)
+#: Methods of pandas objects that run code passed to them.
+PANDAS_CODE_METHODS = frozenset({"agg", "aggregate", "apply", "applymap", "eval", "map", "pipe", "query", "transform", "assign"})
+PADDING_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 
 
 def missing(value: Any) -> bool:
@@ -60,17 +59,17 @@ class TemplateRow(dict[str, Any]):
 
 
 class Missing(ChainableUndefined):
-    """A missing value: renders empty, is false, none and not defined (so `default` applies); arithmetic with it is missing too."""
+    """A missing value: renders empty; is false, none and undefined (so `default` applies); arithmetic with it is missing too."""
 
     __slots__ = ()
 
-    def _same(self, *_: Any, **__: Any) -> Missing:
+    def _propagate(self, *_: Any, **__: Any) -> Missing:
         return self
 
-    def _never(self, _: Any) -> bool:
+    def _false(self, _: Any) -> bool:
         return False
 
-    def _added(self, other: Any) -> Any:
+    def _concatenate(self, other: Any) -> Any:
         return other if isinstance(other, str) else self
 
     def __eq__(self, other: object) -> bool:
@@ -82,11 +81,12 @@ class Missing(ChainableUndefined):
     def __format__(self, spec: str) -> str:
         return ""
 
-    __call__ = __neg__ = __pos__ = __abs__ = __round__ = _same  # type: ignore[assignment]  # undefined ones raise
-    __add__ = __radd__ = _added
-    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _same  # type: ignore[assignment]
-    __mod__ = __rmod__ = __pow__ = __rpow__ = _same  # type: ignore[assignment]
-    __lt__ = __le__ = __gt__ = __ge__ = _never  # type: ignore[assignment]
+    __call__ = __neg__ = __pos__ = __abs__ = __round__ = _propagate  # type: ignore[assignment]  # undefined ones raise
+    __add__ = __radd__ = _concatenate
+    __sub__ = __rsub__ = __mul__ = __rmul__ = _propagate  # type: ignore[assignment]
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _propagate  # type: ignore[assignment]
+    __mod__ = __rmod__ = __pow__ = __rpow__ = _propagate  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = _false  # type: ignore[assignment]
 
 
 NOTHING = Missing()
@@ -96,37 +96,37 @@ def _value(value: Any) -> Any:
     return NOTHING if missing(value) else value
 
 
-def _unless_missing(work: Callable[..., Any]) -> Callable[..., Any]:
+def _unless_missing(function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that leaves missing values alone (Jinja2's `int` would make them 0)."""
 
-    def kept(*args: Any, **kwargs: Any) -> Any:
-        return NOTHING if any(missing(a) or isinstance(a, Missing) for a in args) else work(*args, **kwargs)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return NOTHING if any(missing(a) or isinstance(a, Missing) for a in args) else function(*args, **kwargs)
 
-    return kept
+    return wrapped
 
 
-def _bounded(work: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that is told no size that would fill the memory."""
+def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter whose size arguments are bounded, so that it cannot fill the memory."""
 
-    def kept(value: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapped(value: Any, *args: Any, **kwargs: Any) -> Any:
         _refuse_sizes(args, kwargs)
-        return work(value, *args, **kwargs)
+        return function(value, *args, **kwargs)
 
-    return kept
+    return wrapped
 
 
 def _refuse_sizes(args: Iterable[Any], kwargs: Mapping[str, Any]) -> None:
-    if any(isinstance(a, int) and a > LONGEST for a in (*args, *kwargs.values())):
-        raise SecurityError(f"the text is longer than {LONGEST:,} characters")
+    if any(isinstance(a, int) and a > MAX_CHARS for a in (*args, *kwargs.values())):
+        raise SecurityError(f"the text is longer than {MAX_CHARS:,} characters")
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:
-    """JSON as it is sent: not escaped for HTML, and Hangul stays Hangul."""
+    """JSON that is not escaped for HTML and keeps non-ASCII characters."""
     return json.dumps(value, ensure_ascii=False, indent=indent, default=lambda v: None if isinstance(v, Missing) else str(v))
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The one environment. `left` is how many steps the rendering under way may still take."""
+    """The one environment. `steps_left` is the number of steps that the current rendering may still take."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -139,7 +139,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             comment_end_string="#}}",
             finalize=lambda value: "" if missing(value) else value,
         )
-        self.left = STEPS
+        self.steps_left = MAX_STEPS
         del self.globals["lipsum"]
         for name in ("int", "float", "format", "round"):
             self.filters[name] = _unless_missing(self.filters[name])
@@ -148,15 +148,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters.update(tojson=_to_json, counted=self.counted)
         self.tests["none"] = lambda value: value is None or isinstance(value, Missing)
 
-    def step(self, cost: int = 1) -> None:
-        self.left -= cost
-        if self.left < 0:
-            raise SecurityError(f"it takes more than {STEPS:,} steps. Is there a loop that never ends?")
+    def spend(self, cost: int = 1) -> None:
+        self.steps_left -= cost
+        if self.steps_left < 0:
+            raise SecurityError(f"it takes more than {MAX_STEPS:,} steps. Is there a loop that never ends?")
 
     def counted(self, values: Iterable[Any]) -> Iterator[Any]:
-        """`values` with each turn counted: every `for` of a template runs over this."""
+        """`values`, one step each; every `for` of a template iterates over this."""
         for value in values:
-            self.step()
+            self.spend()
             yield _value(value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -168,39 +168,39 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return _value(super().getitem(obj, argument))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """`*` and `**`, within what a kernel can hold."""
+        """`*` and `**`, with bounded results."""
         if isinstance(left, Missing) or isinstance(right, Missing):
             return NOTHING
-        if operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > POWER_BITS:
+        if operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MAX_POWER_BITS:
             raise SecurityError("the number is too large")
-        for some, times in ((left, right), (right, left)):
-            if operator == "*" and isinstance(times, int) and hasattr(some, "__len__") and len(some) * times > LONGEST:
-                raise SecurityError(f"the text is longer than {LONGEST:,} characters")
+        for sequence, times in ((left, right), (right, left)):
+            if operator == "*" and isinstance(times, int) and hasattr(sequence, "__len__") and len(sequence) * times > MAX_CHARS:
+                raise SecurityError(f"the text is longer than {MAX_CHARS:,} characters")
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call what only reads. Raises SecurityError for functions of the notebook."""
-        self.step(CALL)
+        """Call methods that only read. Raises SecurityError for functions of the notebook."""
+        self.spend(STEPS_PER_CALL)
         if isinstance(obj, Undefined) and not isinstance(obj, Missing):
             return super().call(context, obj, *args, **kwargs)  # says which name is undefined, or what is not allowed
         name = getattr(obj, "__name__", type(obj).__name__)
-        if not self._reads(obj, name, bool(args or kwargs)):
+        if not self._only_reads(obj, name, bool(args or kwargs)):
             raise SecurityError(f"a template reads values and calls no functions ({name}). Compute it in a cell above and use the variable")
-        if name in PADS:
+        if name in PADDING_METHODS:
             _refuse_sizes(args, kwargs)
         return _value(super().call(context, obj, *args, **kwargs))
 
-    def _reads(self, obj: Any, name: str, told: bool) -> bool:
+    def _only_reads(self, obj: Any, name: str, has_arguments: bool) -> bool:
         if isinstance(obj, Macro | Missing | LoopContext) or any(obj is g for g in self.globals.values()):
             return True
         # The sandbox wraps str.format to check its fields.
         owner = getattr(obj, "__self__", getattr(getattr(obj, "__wrapped__", None), "__self__", None))
         home = type(owner).__module__
-        if isinstance(owner, (*VALUES, LoopContext)) or home == "jinja2.utils":
+        if isinstance(owner, (*READABLE_TYPES, LoopContext)) or home == "jinja2.utils":
             return True
         if home.partition(".")[0] not in ("pandas", "numpy"):
             return False
-        return name not in PANDAS_RUNS and not (told and name.startswith(("to_", "tofile", "dump", "save")))
+        return name not in PANDAS_CODE_METHODS and not (has_arguments and name.startswith(("to_", "tofile", "dump", "save")))
 
 
 @lru_cache(maxsize=1)
@@ -209,12 +209,12 @@ def _sandbox() -> Sandbox:
 
 
 def plain(text: str) -> bool:
-    """Whether there is nothing to render in `text`."""
+    """Whether `text` has nothing to render."""
     return "{{" not in text and "{%" not in text
 
 
 class Compiled:
-    """A template, compiled once. `names` are those it takes from outside."""
+    """A compiled template. `names` are the variables that it reads."""
 
     def __init__(self, text: str) -> None:
         env = _sandbox()
@@ -226,17 +226,17 @@ class Compiled:
             tree.set_environment(env)
             self._template: Template = env.from_string(tree)
         except TemplateSyntaxError as exc:
-            near = closest(str(exc.message).rpartition("named '")[2].strip("'."), env.filters) if "No filter" in str(exc.message) else ""
+            hint = closest(str(exc.message).rpartition("named '")[2].strip("'."), env.filters) if "No filter" in str(exc.message) else ""
             reason = f"line {exc.lineno}: {str(exc.message).rstrip('.')}"
         except RecursionError:
-            reason, near = "it is nested too deeply", ""
+            reason, hint = "it is nested too deeply", ""
         else:
             return
-        raise BadPrompt(f"The template does not parse, {reason}.{near} --raw sends the body untouched.")
+        raise BadPrompt(f"The template does not parse, {reason}.{hint} --raw sends the body untouched.")
 
     def render(self, scope: Mapping[str, Any], known: Iterable[str] = (), where: str = "") -> str:
-        """The text. `known` are names to propose for an undefined one; `where` says which row. Raises BadPrompt."""
-        _sandbox().left = STEPS
+        """The rendered text. `known`: names to suggest for an undefined one; `where`: the row, for messages. Raises BadPrompt."""
+        _sandbox().steps_left = MAX_STEPS
         try:
             return "".join(self._pieces({name: _value(scope[name]) for name in self.names if name in scope}))
         except UndefinedError as exc:
@@ -254,28 +254,28 @@ class Compiled:
         for piece in self._template.generate(scope):
             yield piece
             size += len(piece)
-            if size > LONGEST:
-                raise SecurityError(f"it makes more than {LONGEST:,} characters. Is there a loop that never ends?")
+            if size > MAX_CHARS:
+                raise SecurityError(f"it makes more than {MAX_CHARS:,} characters. Is there a loop that never ends?")
 
 
 @lru_cache(maxsize=64)
 def compiled(text: str) -> Compiled:
-    """The compiled template. Raises BadPrompt where it does not parse."""
+    """The compiled template, cached. Raises BadPrompt where it does not parse."""
     return Compiled(text)
 
 
 def _undefined(message: str, scope: Mapping[str, Any], known: Iterable[str]) -> str:
-    """A line for an undefined name or field, with the closest one there is."""
-    head, marked, name = message.rstrip("'").rpartition("' has no attribute '")
-    if marked and head.endswith("TemplateRow object"):
+    """The message for an undefined name or field, with the closest one that exists."""
+    head, separator, name = message.rstrip("'").rpartition("' has no attribute '")
+    if separator and head.endswith("TemplateRow object"):
         return f"There is no column {name!r}.{closest(name, [str(k) for k in scope['row']])}"
-    if marked:
+    if separator:
         return f"There is no {name!r} in the {head.strip(chr(39))}."
     if not message.endswith("is undefined"):
         return f"The template failed: {message}"
     name = message.split("'")[1]
-    near = closest(name, [k for k in known if not k.startswith("_")])
-    meant = near.removeprefix(" Did you mean ").removesuffix("?")
-    if near and not meant.isidentifier():
-        near = f' Did you mean row["{meant}"]?'
-    return f"There is no column or variable {name!r} for {{{{ {name} }}}}.{near}"
+    hint = closest(name, [k for k in known if not k.startswith("_")])
+    suggestion = hint.removeprefix(" Did you mean ").removesuffix("?")
+    if hint and not suggestion.isidentifier():
+        hint = f' Did you mean row["{suggestion}"]?'
+    return f"There is no column or variable {name!r} for {{{{ {name} }}}}.{hint}"

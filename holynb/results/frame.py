@@ -20,8 +20,8 @@ __all__ = ["build", "cross_index", "index_spec", "is_frame", "labels", "read", "
 
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
-#: A schema's kind of column → its dtype.
-CELLS = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
+#: Kind of a schema's column → dtype.
+DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
 READERS = {
     ".csv": "read_csv",
     ".tsv": "read_csv",
@@ -33,7 +33,7 @@ READERS = {
 
 
 def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | None = None) -> pd.DataFrame:
-    """The result: one line per row, in input order, on `index` (default 0…n-1); behind it the columns of `schema`.
+    """The result: one line per row, in input order, on `index` (default 0…n-1), with the columns of `schema` last.
 
     Dtypes never depend on the outcome: string, category, Int64, Float64, boolean. A row that has not ended has NA everywhere.
     """
@@ -45,7 +45,7 @@ def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | No
     def usage(name: str) -> list[Any]:
         return [None if o is None else getattr(o.usage, name) for o in rows]
 
-    def reals(values: list[Any]) -> Any:
+    def floats(values: list[Any]) -> Any:
         return pd.array([None if v is None else float(v) for v in values], dtype="Float64")
 
     data = {
@@ -54,7 +54,7 @@ def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | No
         **{name: pd.array(column(name), dtype="string") for name in STRINGS},
         "attempts": pd.array(column("attempts"), dtype="Int64"),
         **{name: pd.array(usage(name), dtype="Int64") for name in ("tokens_in", "tokens_out", "tokens_cached")},
-        **{name: reals(column(name)) for name in ("cost", "latency_s", "ttft_s")},
+        **{name: floats(column(name)) for name in ("cost", "latency_s", "ttft_s")},
         "finish_reason": pd.array(column("finish_reason"), dtype="string"),
         "cached": pd.array(column("cached"), dtype="boolean"),
         **(schema_columns(rows, schema) if schema is not None else {}),
@@ -63,14 +63,16 @@ def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | No
 
 
 def schema_columns(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
-    """What the answers hold, by column; NA where there is none. What is nested stays as it is, in a column of objects."""
+    """The answers' values by column; NA where there is none. Nested values are in a column of objects."""
     import pandas as pd
 
     cells = [schema.check(o.text or "").cells if o is not None and o.status == "ok" else {} for o in rows]
-    held = {c.name: [cell.get(c.name) for cell in cells] for c in schema.columns}
+    values = {c.name: [cell.get(c.name) for cell in cells] for c in schema.columns}
     for name in (c.name for c in schema.columns if c.kind == "json"):
-        held[name] = [deepcopy(v) if isinstance(v, list | dict) else v for v in held[name]]  # the frame is its owner's to change
-    return {c.name: pd.Series(held[c.name], dtype=CELLS[c.kind]).array for c in schema.columns}
+        values[name] = [
+            deepcopy(v) if isinstance(v, list | dict) else v for v in values[name]
+        ]  # the caller may change its frame; answers are cached
+    return {c.name: pd.Series(values[c.name], dtype=DTYPES[c.kind]).array for c in schema.columns}
 
 
 def cross_index(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:
@@ -79,8 +81,8 @@ def cross_index(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.M
 
     base = pd.RangeIndex(n) if index is None else index
     labels = base.tolist()
-    wide = isinstance(base, pd.MultiIndex)
-    rows = [(*(label if wide else (label,)), route, k) for label in labels for route in routes for k in range(samples)]
+    is_multi = isinstance(base, pd.MultiIndex)
+    rows = [(*(label if is_multi else (label,)), route, k) for label in labels for route in routes for k in range(samples)]
     return pd.MultiIndex.from_tuples(rows, names=[*base.names, "asked_route", "sample"])
 
 
@@ -90,12 +92,12 @@ def is_frame(value: Any) -> bool:
 
 
 def select(df: pd.DataFrame, where: str | None, limit: int | None) -> pd.DataFrame:
-    """The rows for which the pandas query `where` holds, the first `limit` of them. Raises BadOption where the query does not."""
+    """The rows that match the pandas query `where`, the first `limit` of them. Raises BadOption for an invalid query."""
     if where is not None:
         try:
             df = df.query(where)
         except Exception as exc:
-            words = exc.msg if isinstance(exc, SyntaxError) else exc  # without the place in a file that is none
+            words = exc.msg if isinstance(exc, SyntaxError) else exc  # without a file and line that do not exist
             unknown = re.fullmatch(r"name '(\w+)' is not defined", str(words))
             near = f".{closest(unknown[1], [str(c) for c in df.columns])}" if unknown else ""
             raise BadOption(f"--where {where!r} does not hold on this frame: {words}{near}") from exc
@@ -103,7 +105,7 @@ def select(df: pd.DataFrame, where: str | None, limit: int | None) -> pd.DataFra
 
 
 def records(df: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each row as a dict of plain Python values, missing ones None. Of two columns with one name the first counts."""
+    """Each row as a dict of plain Python values, missing ones None. Of two columns of one name the first is taken."""
     columns: dict[str, list[Any]] = {}
     for place, name in enumerate(df.columns):
         if str(name) not in columns:
@@ -116,9 +118,9 @@ def records(df: pd.DataFrame) -> list[dict[str, Any]]:
 def _values(series: pd.Series[Any]) -> list[Any]:
     missing = series.isna()
     values = series.tolist()
-    if (small := str(series.dtype).lower()) in ("float32", "float16"):  # as the column shows it: 0.1, not 0.10000000149011612
-        values = [float(str(v)) for v in series.to_numpy(dtype=small, na_value=float("nan"))]
-    return [None if gone else v for v, gone in zip(values, missing, strict=True)] if missing.any() else values
+    if (dtype := str(series.dtype).lower()) in ("float32", "float16"):  # as the column shows it: 0.1, not 0.10000000149011612
+        values = [float(str(v)) for v in series.to_numpy(dtype=dtype, na_value=float("nan"))]
+    return [None if is_missing else v for v, is_missing in zip(values, missing, strict=True)] if missing.any() else values
 
 
 def read(path: str) -> pd.DataFrame:
@@ -147,17 +149,17 @@ def read(path: str) -> pd.DataFrame:
     return frame
 
 
-def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
-    """A copy of `source` plus `column` and the columns `more` of the result, by position. The source is never changed."""
+def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
+    """A copy of `source` with `column` and the result's `extra` columns added by position. The source is never changed."""
     copy = source.copy()
     copy[column] = texts["text"].array
-    for name in more:  # what is there already is not covered up
+    for name in extra:  # existing columns are not overwritten
         copy[f"{column}_{name}" if name in copy.columns else name] = texts[name].array
     return copy
 
 
 def check_into(source: Any, column: str) -> None:
-    """Refuse, before any request, a column that exists, and an input that has no columns."""
+    """Raise BadOption, before any request, for an existing column or an input without columns."""
     if source is None:
         raise BadOption("--into needs rows with columns: add --df NAME or --file PATH.")
     if column in source.columns:
@@ -165,7 +167,7 @@ def check_into(source: Any, column: str) -> None:
 
 
 def check_rows(df: Any, name: str) -> None:
-    """Refuse what is not a frame, one without rows, and one whose columns no prompt can name."""
+    """Raise BadOption or BadPrompt for what is not a frame, has no rows, or has columns that no prompt can name."""
     if not is_frame(df):
         raise BadOption(f"--df {name} is a {type(df).__name__}, not a DataFrame.")
     if not len(df):
@@ -179,40 +181,40 @@ def check_rows(df: Any, name: str) -> None:
 
 def labels(index: Any) -> list[Any]:
     """An index as JSON-able labels (a MultiIndex's as lists)."""
-    return [list(map(_plain, label)) if isinstance(label, tuple) else _plain(label) for label in index.tolist()]
+    return [list(map(_json_label, label)) if isinstance(label, tuple) else _json_label(label) for label in index.tolist()]
 
 
-def _plain(label: Any) -> Any:
+def _json_label(label: Any) -> Any:
     if isinstance(label, str | int | float | bool | None):
         return label
     return None if type(label).__name__ in ("NAType", "NaTType") else str(label)
 
 
 def index_spec(index: Any) -> dict[str, list[Any]]:
-    """What labels as JSON do not say of an index: the names and the dtypes of its levels."""
+    """Names and dtypes of an index's levels, which its labels as JSON lose."""
     levels = [index.get_level_values(i) for i in range(index.nlevels)]
-    return {"names": [_plain(name) for name in index.names], "kinds": [str(level.dtype) for level in levels]}
+    return {"names": [_json_label(name) for name in index.names], "kinds": [str(level.dtype) for level in levels]}
 
 
-def restore_index(stored: Sequence[Any], said: Mapping[str, Sequence[Any]] | None = None) -> Any:
-    """An index from stored labels and what `kinds` said of it; None where they are just 0…n-1."""
+def restore_index(stored: Sequence[Any], spec: Mapping[str, Sequence[Any]] | None = None) -> Any:
+    """An index from stored labels and its `index_spec`; None where the labels are just 0…n-1."""
     import pandas as pd
 
-    known = said or {}
-    names, dtypes = known.get("names", ()), known.get("kinds", ())
+    spec = spec or {}
+    names, dtypes = spec.get("names", ()), spec.get("kinds", ())
     if list(stored) == list(range(len(stored))) and not any(name is not None for name in names):
         return None
     if not (stored and all(isinstance(label, list) for label in stored)):
-        return _as(pd.Index(list(stored)), dtypes[0] if dtypes else None).rename(names[0] if names else None)
+        return _with_dtype(pd.Index(list(stored)), dtypes[0] if dtypes else None).rename(names[0] if names else None)
     index = pd.MultiIndex.from_tuples([tuple(label) for label in stored])
     if len(dtypes) != index.nlevels:
         return index
-    levels = [_as(index.get_level_values(i), dtype) for i, dtype in enumerate(dtypes)]
+    levels = [_with_dtype(index.get_level_values(i), dtype) for i, dtype in enumerate(dtypes)]
     return pd.MultiIndex.from_arrays(levels, names=list(names))
 
 
-def _as(index: Any, dtype: str | None) -> Any:
-    """An index in its dtype; as it is where text has no way back to it (intervals)."""
+def _with_dtype(index: Any, dtype: str | None) -> Any:
+    """An index in its dtype; unchanged where text cannot be converted to it (intervals)."""
     try:
         return index if dtype is None else index.astype(dtype)
     except (TypeError, ValueError):
@@ -220,15 +222,15 @@ def _as(index: Any, dtype: str | None) -> Any:
 
 
 def find_frame(frames: Mapping[str, Any], name: str) -> Any:
-    """The DataFrame called `name` among notebook variables, or BadOption with the closest one."""
+    """The DataFrame called `name` among notebook variables. Raises BadOption with the closest name."""
     if name in frames:
         return frames[name]
-    known = [k for k, v in frames.items() if not k.startswith("_") and is_frame(v)]
-    raise BadOption(f"There is no DataFrame called {name!r}.{closest(name, known)}" + (f" Known: {', '.join(known[:8])}." if known else ""))
+    names = [k for k, v in frames.items() if not k.startswith("_") and is_frame(v)]
+    raise BadOption(f"There is no DataFrame called {name!r}.{closest(name, names)}" + (f" Known: {', '.join(names[:8])}." if names else ""))
 
 
 def from_columns(columns: Mapping[str, tuple[str, Sequence[Any]]], index: str) -> pd.DataFrame:
-    """A frame from (dtype, values) by name, on the column `index`. Dtypes are as said, whatever the values."""
+    """A frame from (dtype, values) by name, indexed by the column `index`. The dtypes do not depend on the values."""
     import pandas as pd
 
     return pd.DataFrame({name: pd.array(list(values), dtype=dtype) for name, (dtype, values) in columns.items()}).set_index(index)

@@ -1,4 +1,4 @@
-"""What a run comes to: counts, tokens, dollars, seconds, and what it would have come to elsewhere. Folds outcomes, prints nothing."""
+"""The summary of a run: counts, tokens, dollars, seconds, and the cost on another route. Folds outcomes, prints nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["AlternativeCost", "Summary", "alternative_cost", "dollars", "summari
 
 @dataclass(frozen=True, slots=True)
 class AlternativeCost:
-    """What the same tokens would have cost on another route. `unknown`: answers whose tokens nobody counted."""
+    """What the same tokens cost on another route. `unknown`: answers without a token count."""
 
     route: Route
     cost: Decimal | None = None
@@ -30,9 +30,9 @@ class AlternativeCost:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts of rows by how they ended; `running` have not. `cost` sums what is known; `unknown_cost` says of how many it is not.
+    """Counts of rows by status; `running` have not ended. `cost` sums known costs; `unknown_cost` counts answers without one.
 
-    `saved` is what the cached rows cost when they were first answered. Tokens are sums of what servers said.
+    `saved` is what the cached rows cost when they were first answered. Tokens are sums of the servers' counts.
     """
 
     n: int
@@ -51,15 +51,15 @@ class Summary:
     errors: Counter[str] = field(default_factory=Counter)
     stopped: bool = False
     alternative: AlternativeCost | None = None
-    again: bool = True
-    """Whether failed rows can be asked again; those of a recording cannot."""
+    retryable: bool = True
+    """Whether failed rows can be sent again; those of a recording cannot."""
 
     def failures(self) -> str:
-        """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. What is not to be asked again gets no such hint."""
+        """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. Without the hint where not `retryable`."""
         if not self.error:
             return ""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
-        return f"{self.error} of {self.n} failed: {kinds}." + " %infer run --only failed" * self.again
+        return f"{self.error} of {self.n} failed: {kinds}." + " %infer run --only failed" * self.retryable
 
     def line(self) -> str:
         """One line for the end of a run."""
@@ -77,7 +77,7 @@ class Summary:
         return f"{text}\n{self.failures()}" if self.error else text
 
     def money(self) -> str:
-        """`$0.42`, `$0.42 + 3 unknown`, `$?` where nothing is known; nothing where only a pool without a price answered."""
+        """`$0.42`, `$0.42 + 3 unknown`, `$?` where no cost is known; `""` where only a pool without a price answered."""
         if self.cost is None:
             return "$?" if self.unknown_cost else "" if self.ok else dollars(Decimal(0))
         return dollars(self.cost) + (f" + {self.unknown_cost:,} unknown" if self.unknown_cost else "")
@@ -91,14 +91,14 @@ def summarize(
     stopped: bool = False,
     price_as: Route | None = None,
 ) -> Summary:
-    """Fold outcomes; None has not ended. Skipped rows cost nothing and are not unknown. `price_as`: also what it would have cost there."""
+    """Fold outcomes; None has not ended. Skipped rows cost nothing and are not unknown. `price_as`: also compute the cost there."""
     ended = [o for o in rows if o is not None]
     status = Counter(o.status for o in ended)
-    sent = [o for o in ended if o.attempts or o.cached]
-    unpriced = [o for o in sent if o.cost is None and o.status == "ok"]
-    # Answers that came for nothing out of the log say nothing of what a pool without a price took.
-    costs = [o.cost for o in sent if o.cost is not None and not (o.cached and unpriced)]
-    paid = [o for o in ended if not o.cached]
+    requested = [o for o in ended if o.attempts or o.cached]
+    unpriced = [o for o in requested if o.cost is None and o.status == "ok"]
+    # The zero cost of cached answers must not make the cost of a pool without a price look known.
+    costs = [o.cost for o in requested if o.cost is not None and not (o.cached and unpriced)]
+    fresh = [o for o in ended if not o.cached]
     return Summary(
         n=len(rows),
         ok=status["ok"],
@@ -110,27 +110,27 @@ def summarize(
         cost=sum(costs, Decimal(0)) if costs else None,
         unknown_cost=sum(not (o.route or "").startswith("pool/") for o in unpriced),
         saved=saved,
-        tokens_in=sum(o.usage.tokens_in or 0 for o in paid),
-        tokens_out=sum(o.usage.tokens_out or 0 for o in paid),
+        tokens_in=sum(o.usage.tokens_in or 0 for o in fresh),
+        tokens_out=sum(o.usage.tokens_out or 0 for o in fresh),
         elapsed=elapsed,
         errors=Counter(o.error_type or "error" for o in ended if o.status == "error"),
         stopped=stopped,
-        alternative=None if price_as is None else alternative_cost(paid, price_as),
+        alternative=None if price_as is None else alternative_cost(fresh, price_as),
     )
 
 
-def alternative_cost(paid: Sequence[Outcome], route: Route) -> AlternativeCost:
-    """What these answers' tokens cost at the list price of another route. Its tokenizer may count others, and its answers be longer."""
-    known = prices.list_price(route)
-    answers = [o for o in paid if o.status == "ok"]
-    costs = [None if known is None else known.cost(o.usage) for o in answers]
-    found = [c for c in costs if c is not None]
-    total = sum(found, Decimal(0)) if found or not costs else None
-    return AlternativeCost(route, total, len(costs) - len(found))
+def alternative_cost(outcomes: Sequence[Outcome], route: Route) -> AlternativeCost:
+    """The cost of these answers' tokens at another route's list price. Its tokenizer may count differently, and its answers be longer."""
+    price = prices.list_price(route)
+    answers = [o for o in outcomes if o.status == "ok"]
+    costs = [None if price is None else price.cost(o.usage) for o in answers]
+    known = [c for c in costs if c is not None]
+    total = sum(known, Decimal(0)) if known or not costs else None
+    return AlternativeCost(route, total, len(costs) - len(known))
 
 
 def dollars(amount: Decimal | float | None) -> str:
-    """`$0.000123`, `$0.42`, `$1,234.00`; `?` where unknown. Small sums keep two significant figures."""
+    """`$0.000123`, `$0.42`, `$1,234.00`; `?` where unknown. Small sums keep two significant digits."""
     if amount is None:
         return "?"
     value = float(amount)

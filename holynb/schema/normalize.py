@@ -1,7 +1,7 @@
-"""A JSON Schema made finite and plain: references written out, words checked, closed for the wire, and the columns it gives. Pure.
+"""Normalization of a JSON Schema: references resolved, keywords checked, strict for the wire, and the columns of its answers. Pure.
 
-With references written out every reader sees one finite tree: a schema that contains itself has no columns and is refused, as is one
-that points elsewhere (nothing is fetched) or holds a word that JSON Schema does not have.
+With references resolved every reader sees one finite tree. A recursive schema has no fixed columns and is refused, as is one that
+refers outside itself (nothing is fetched) or has a keyword that JSON Schema does not.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 from holynb.errors import BadOption, closest
 
-__all__ = ["Column", "closed", "columns", "is_object", "plain", "takes_null", "validator"]
+__all__ = ["Column", "columns", "is_nullable", "is_object", "resolve", "to_strict", "validator"]
 
-#: Columns of a result that a schema's own must not hide.
-TAKEN = frozenset(
+#: Columns of a result; a property of the same name gets the prefix `answer_`.
+RESERVED_COLUMNS = frozenset(
     {
         "text",
         "status",
@@ -35,7 +35,7 @@ TAKEN = frozenset(
     }
 )
 
-ONE = (
+SUBSCHEMA_KEYWORDS = (
     "items",
     "additionalItems",
     "contains",
@@ -48,9 +48,9 @@ ONE = (
     "unevaluatedItems",
     "unevaluatedProperties",
 )
-MANY = ("allOf", "anyOf", "oneOf", "prefixItems")
-NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
-PLAIN = (
+SUBSCHEMA_LIST_KEYWORDS = ("allOf", "anyOf", "oneOf", "prefixItems")
+SUBSCHEMA_MAP_KEYWORDS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+PLAIN_KEYWORDS = (
     "$schema",
     "$id",
     "$ref",
@@ -89,31 +89,31 @@ PLAIN = (
     "contentEncoding",
     "contentMediaType",
 )
-KEYWORDS = (*ONE, *MANY, *NAMED, *PLAIN)
+KEYWORDS = (*SUBSCHEMA_KEYWORDS, *SUBSCHEMA_LIST_KEYWORDS, *SUBSCHEMA_MAP_KEYWORDS, *PLAIN_KEYWORDS)
 
-#: Most parts of a schema with its references written out.
-LARGEST = 5000
-KINDS: Mapping[str, str] = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
+#: Most nodes of a schema once its references are resolved.
+MAX_NODES = 5000
+COLUMN_KINDS: Mapping[str, str] = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
 FORMATS = ("date", "email", "ipv4", "ipv6", "uuid", "regex")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One typed column: `kind` is string, integer, number, boolean or json. `key` is None where the whole answer is the column."""
+    """One typed column. `kind` is string, integer, number, boolean or json. `key` is None where the whole answer is the column."""
 
     name: str
     key: str | None
     kind: str
 
 
-def plain(said: Any, where: str) -> Mapping[str, Any]:
-    """The schema with its references written out. Raises BadOption, beginning with `where`, for what is no schema or not finite."""
-    if not isinstance(said, Mapping):
-        raise BadOption(f"{where} is a {type(said).__name__}, not a JSON Schema (a dict) or a pydantic model.")
-    _check_words(said, where)
-    document: dict[str, Any] = _written_out(said, said, where, (), [0])
+def resolve(source: Any, where: str) -> Mapping[str, Any]:
+    """The schema with its references resolved. Raises BadOption, its message beginning with `where`, for an invalid or infinite schema."""
+    if not isinstance(source, Mapping):
+        raise BadOption(f"{where} is a {type(source).__name__}, not a JSON Schema (a dict) or a pydantic model.")
+    _check_keywords(source, where)
+    document: dict[str, Any] = _resolve(source, source, where, (), [0])
     document = {k: v for k, v in document.items() if k not in ("$schema", "$id")}
-    if not any(k in document for k in ("type", "properties", "enum", "const", "items", *MANY)):
+    if not any(k in document for k in ("type", "properties", "enum", "const", "items", *SUBSCHEMA_LIST_KEYWORDS)):
         raise BadOption(f"{where} says nothing of an answer: it has no type and no properties.")
     _check_schema(document, where)
     return document
@@ -129,52 +129,52 @@ def _check_schema(document: Mapping[str, Any], where: str) -> None:
         raise BadOption(f"{where} is not a JSON Schema{f' at {at}' if at else ''}: {exc.message[:200]}.") from None
 
 
-def _check_words(node: Any, where: str) -> None:
-    """Refuse words that JSON Schema does not have: a misspelt one would be passed over in silence."""
+def _check_keywords(node: Any, where: str) -> None:
+    """Refuse unknown keywords: JSON Schema ignores a misspelt one."""
     if not isinstance(node, Mapping):
         return
     for key, value in node.items():
         if key not in KEYWORDS and not str(key).startswith("x-"):
             raise BadOption(f"{where} is not a JSON Schema: there is no keyword {key!r}.{closest(str(key), KEYWORDS)}")
-        for part in _parts(key, value):
-            _check_words(part, where)
+        for part in _subschemas(key, value):
+            _check_keywords(part, where)
 
 
-def _parts(key: str, value: Any) -> Iterator[Any]:
-    """The schemas inside a keyword's value."""
-    if key in NAMED and isinstance(value, Mapping):
+def _subschemas(key: str, value: Any) -> Iterator[Any]:
+    """The subschemas in a keyword's value."""
+    if key in SUBSCHEMA_MAP_KEYWORDS and isinstance(value, Mapping):
         yield from value.values()
-    elif isinstance(value, list) and (key in MANY or key in ONE):
+    elif isinstance(value, list) and (key in SUBSCHEMA_LIST_KEYWORDS or key in SUBSCHEMA_KEYWORDS):
         yield from value
-    elif key in ONE:
+    elif key in SUBSCHEMA_KEYWORDS:
         yield value
 
 
-def _written_out(node: Any, root: Mapping[str, Any], where: str, inside: tuple[str, ...], size: list[int]) -> Any:
-    """`node` with its references replaced by what they point to. `inside`: the references being written out; `size`: parts so far."""
+def _resolve(node: Any, root: Mapping[str, Any], where: str, open_refs: tuple[str, ...], size: list[int]) -> Any:
+    """`node` with its references replaced by their targets. `open_refs`: references being resolved; `size`: [nodes so far]."""
     size[0] += 1
-    if size[0] > LARGEST:
-        raise BadOption(f"{where} has more than {LARGEST:,} parts once its references are written out.")
+    if size[0] > MAX_NODES:
+        raise BadOption(f"{where} has more than {MAX_NODES:,} parts once its references are written out.")
     if not isinstance(node, Mapping):
         return node
-    out: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
     if (ref := node.get("$ref")) is not None:
-        if ref in inside:
+        if ref in open_refs:
             raise BadOption(f"{where} contains itself ({ref}), so its answers have no fixed columns. Give the nested part a fixed depth.")
-        out |= _written_out(_pointed(ref, root, where), root, where, (*inside, str(ref)), size)
+        resolved |= _resolve(_target(ref, root, where), root, where, (*open_refs, str(ref)), size)
     for key, value in node.items():
         if key in ("$ref", "$defs", "definitions"):
             continue
-        if key in NAMED and isinstance(value, Mapping):
-            out[key] = {k: _written_out(v, root, where, inside, size) for k, v in value.items()}
-        elif isinstance(value, list) and (key in MANY or key in ONE):
-            out[key] = [_written_out(v, root, where, inside, size) for v in value]
+        if key in SUBSCHEMA_MAP_KEYWORDS and isinstance(value, Mapping):
+            resolved[key] = {k: _resolve(v, root, where, open_refs, size) for k, v in value.items()}
+        elif isinstance(value, list) and (key in SUBSCHEMA_LIST_KEYWORDS or key in SUBSCHEMA_KEYWORDS):
+            resolved[key] = [_resolve(v, root, where, open_refs, size) for v in value]
         else:
-            out[key] = _written_out(value, root, where, inside, size) if key in ONE else value
-    return out
+            resolved[key] = _resolve(value, root, where, open_refs, size) if key in SUBSCHEMA_KEYWORDS else value
+    return resolved
 
 
-def _pointed(ref: Any, root: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def _target(ref: Any, root: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if ref == "#":
         return root
     node: Any = root if isinstance(ref, str) and ref.startswith("#/") else None
@@ -186,36 +186,36 @@ def _pointed(ref: Any, root: Mapping[str, Any], where: str) -> Mapping[str, Any]
     return node
 
 
-# -- what a server is told -----------------------------------------------------------------------------------------------
-def closed(node: Any) -> Any:
-    """The schema as structured output wants it: no further properties, all required, optional ones nullable, no defaults."""
+# -- for the wire ------------------------------------------------------------------------------------------------------
+def to_strict(node: Any) -> Any:
+    """The schema for structured output: no additional properties, all required, optional ones nullable, no defaults."""
     if isinstance(node, list):
-        return [closed(v) for v in node]
+        return [to_strict(v) for v in node]
     if not isinstance(node, Mapping):
         return node
-    out = {k: v for k, v in node.items() if k not in ("default", "example", "examples", "discriminator") and not k.startswith("x-")}
-    for key, value in out.items():
-        if key in NAMED:
-            out[key] = {k: closed(v) for k, v in value.items()}
-        elif key in ONE or key in MANY:
-            out[key] = closed(value)
-    if out.get("properties") and out.get("additionalProperties", True) in (True, False):
-        needed = node.get("required", ())
-        out["properties"] = {k: v if k in needed else _nullable(v) for k, v in out["properties"].items()}
-        out |= {"required": list(out["properties"]), "additionalProperties": False}
-    return out
+    strict = {k: v for k, v in node.items() if k not in ("default", "example", "examples", "discriminator") and not k.startswith("x-")}
+    for key, value in strict.items():
+        if key in SUBSCHEMA_MAP_KEYWORDS:
+            strict[key] = {k: to_strict(v) for k, v in value.items()}
+        elif key in SUBSCHEMA_KEYWORDS or key in SUBSCHEMA_LIST_KEYWORDS:
+            strict[key] = to_strict(value)
+    if strict.get("properties") and strict.get("additionalProperties", True) in (True, False):
+        required = node.get("required", ())
+        strict["properties"] = {k: v if k in required else _nullable(v) for k, v in strict["properties"].items()}
+        strict |= {"required": list(strict["properties"]), "additionalProperties": False}
+    return strict
 
 
 def is_object(document: Mapping[str, Any]) -> bool:
-    """Whether answers are objects with named properties, as structured output wants its outermost part to be."""
+    """Whether answers are objects with named properties, which structured output requires at the top level."""
     return bool(document.get("properties"))
 
 
 def _nullable(node: Any) -> Any:
-    return node if takes_null(node) else {"anyOf": [node, {"type": "null"}]}
+    return node if is_nullable(node) else {"anyOf": [node, {"type": "null"}]}
 
 
-def takes_null(node: Any) -> bool:
+def is_nullable(node: Any) -> bool:
     return not isinstance(node, Mapping) or validator(node).is_valid(None)
 
 
@@ -226,12 +226,12 @@ def validator(document: Mapping[str, Any]) -> Any:
 
 
 def columns(document: Mapping[str, Any]) -> Iterator[Column]:
-    """The columns of an answer: its properties, or the answer itself."""
+    """The columns of an answer: its properties, else one for the answer itself."""
     if not is_object(document):
         yield Column("value", None, _kind(document))
         return
     for key, node in document["properties"].items():
-        yield Column(f"answer_{key}" if key in TAKEN else key, key, _kind(node))
+        yield Column(f"answer_{key}" if key in RESERVED_COLUMNS else key, key, _kind(node))
 
 
 def _kind(node: Any) -> str:
@@ -244,10 +244,10 @@ def _kind(node: Any) -> str:
     if types is None:
         kinds = {_kind(part) for key in ("anyOf", "oneOf", "allOf") for part in node.get(key, ()) if part != {"type": "null"}}
     else:
-        kinds = {KINDS.get(t, "json") for t in ([types] if isinstance(types, str) else types) if t != "null"}
+        kinds = {COLUMN_KINDS.get(t, "json") for t in ([types] if isinstance(types, str) else types) if t != "null"}
     return "number" if kinds == {"integer", "number"} else kinds.pop() if len(kinds) == 1 else "json"
 
 
 def _json_type(value: Any) -> str:
-    known = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
-    return known.get(type(value), "object")
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
+    return names.get(type(value), "object")

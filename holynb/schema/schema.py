@@ -1,4 +1,4 @@
-"""Answers as data: a JSON Schema or a pydantic model, and whether an answer holds. Pure but for a schema's file; `shape` knows the schema."""
+"""Validation of answers against a JSON Schema or a pydantic model. Reads a schema's file, sends nothing; see `normalize`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from holynb.schema import normalize
 from holynb.schema.normalize import Column
 from holynb.types import Message
 
-__all__ = ["Checked", "Column", "Schema", "load"]
+__all__ = ["CheckedAnswer", "Column", "Schema", "load"]
 
-#: How many mistakes of an answer are told, and at how many places of it JSON is looked for.
-TOLD, PLACES = 5, 50
+#: Most errors of an answer that a message lists, and most places of an answer at which JSON is tried.
+MAX_ERRORS, MAX_JSON_STARTS = 5, 50
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """An answer that holds (`value`, `cells` by column name), or what is wrong with it in a sentence for the model (`error`)."""
+class CheckedAnswer:
+    """A valid answer (`value`, `cells` by column name), or what is wrong with it, in a sentence for the model (`error`)."""
 
     value: Any = None
     cells: Mapping[str, Any] = field(default_factory=dict)
@@ -30,9 +30,9 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """`document` has no references. `wire` is what a server is told: objects closed, every property required, optional ones nullable.
+    """`document` has no references. `wire` is sent to servers: objects closed, every property required, optional ones nullable.
 
-    `held` remembers, by its text, each answer that was found to hold: a frame is asked for again and again. Written and read by any thread.
+    `valid_answers` caches each valid answer by its text, as frames are built again and again. Written and read by any thread.
     """
 
     name: str
@@ -40,81 +40,81 @@ class Schema:
     wire: Mapping[str, Any]
     columns: tuple[Column, ...]
     model: Any = None
-    held: dict[str, Checked] = field(default_factory=dict, compare=False, repr=False)
+    valid_answers: dict[str, CheckedAnswer] = field(default_factory=dict, compare=False, repr=False)
 
-    def check(self, text: str) -> Checked:
-        """Whether an answer is JSON of this schema. Words and code fences around it are looked past. What it holds is shared: do not change it."""
-        if (known := self.held.get(text)) is not None:
-            return known
-        told = self._checked(text)
-        if told.error is None:
-            self.held[text] = told
-        return told
+    def check(self, text: str) -> CheckedAnswer:
+        """Validate an answer, with or without words and code fences around its JSON. The result is cached and shared: do not change it."""
+        if (cached := self.valid_answers.get(text)) is not None:
+            return cached
+        result = self._check_candidates(text)
+        if result.error is None:
+            self.valid_answers[text] = result
+        return result
 
-    def _checked(self, text: str) -> Checked:
-        first: str | None = None
+    def _check_candidates(self, text: str) -> CheckedAnswer:
+        first_error: str | None = None
         for value in _candidates(text, self.columns[0] == Column("value", None, "string")):
-            told = self._told(value)
-            if told.error is None:
-                return told
-            first = first or told.error
-        return Checked(error=first or ("it is empty" if not text.strip() else "it is not JSON"))
+            result = self._check_value(value)
+            if result.error is None:
+                return result
+            first_error = first_error or result.error
+        return CheckedAnswer(error=first_error or ("it is empty" if not text.strip() else "it is not JSON"))
 
-    def _told(self, value: Any) -> Checked:
+    def _check_value(self, value: Any) -> CheckedAnswer:
         if not normalize.is_object(self.document) and isinstance(value, dict) and set(value) == {"value"}:
             value = value["value"]
-        kept = self._wrong(_without_nulls(value, self.document))
-        if isinstance(kept, str):
-            return Checked(error=kept)
-        cells = {c.name: _cell(kept[0], c) for c in self.columns}
-        large = [name for name, cell in cells.items() if isinstance(cell, int) and not -(2**63) <= cell < 2**63]
-        return Checked(error=f"{large[0]} is too large a number") if large else Checked(kept[0], cells)
+        validated = self._validate(_without_nulls(value, self.document))
+        if isinstance(validated, str):
+            return CheckedAnswer(error=validated)
+        cells = {c.name: _cell(validated[0], c) for c in self.columns}
+        oversized = [name for name, cell in cells.items() if isinstance(cell, int) and not -(2**63) <= cell < 2**63]
+        return CheckedAnswer(error=f"{oversized[0]} is too large a number") if oversized else CheckedAnswer(validated[0], cells)
 
-    def _wrong(self, value: Any) -> str | tuple[Any]:
-        """What is wrong with a value, or the value as it is to be kept."""
+    def _validate(self, value: Any) -> str | tuple[Any]:
+        """What is wrong with a value; for a valid one a 1-tuple of it, as the model dumps it."""
         if self.model is not None:
             from pydantic import ValidationError
 
             try:
                 return (self.model.model_validate(value).model_dump(mode="json", by_alias=True),)
             except ValidationError as exc:
-                return _sentence((e["loc"], e["msg"]) for e in exc.errors())
+                return _describe_errors((e["loc"], e["msg"]) for e in exc.errors())
         errors = sorted(normalize.validator(self.document).iter_errors(value), key=lambda e: [str(p) for p in e.absolute_path])
-        return _sentence((tuple(e.absolute_path), e.message) for e in errors) if errors else (value,)
+        return _describe_errors((tuple(e.absolute_path), e.message) for e in errors) if errors else (value,)
 
     def instruct(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages with the schema said in words, for servers that know no structured output."""
-        told = f"Answer with JSON alone, no other words, that matches this JSON Schema:\n{_compact(self.wire)}"
-        head = [m for m in messages if m.role == "system"]
-        if not head:
-            return (Message("system", told), *messages)
-        return tuple(Message("system", f"{m.content}\n\n{told}") if m is head[0] else m for m in messages)
+        """The messages with the schema in the system prompt, for servers without structured output."""
+        instruction = f"Answer with JSON alone, no other words, that matches this JSON Schema:\n{_compact(self.wire)}"
+        system = [m for m in messages if m.role == "system"]
+        if not system:
+            return (Message("system", instruction), *messages)
+        return tuple(Message("system", f"{m.content}\n\n{instruction}") if m is system[0] else m for m in messages)
 
     def repair(self, messages: Sequence[Message], answer: str, error: str) -> tuple[Message, ...]:
-        """The conversation that asks once more, with the answer that did not hold and what was wrong with it."""
-        told = f"That does not hold: {error}. Answer again with JSON alone that matches this JSON Schema:\n{_compact(self.wire)}"
-        # An empty turn of the assistant is refused by several servers.
-        return (*messages, Message("assistant", answer.strip() or "(nothing)"), Message("user", told))
+        """The messages of another attempt, with the invalid answer and its error."""
+        request = f"That does not hold: {error}. Answer again with JSON alone that matches this JSON Schema:\n{_compact(self.wire)}"
+        # Several servers refuse an empty assistant turn.
+        return (*messages, Message("assistant", answer.strip() or "(nothing)"), Message("user", request))
 
 
-# -- where a schema comes from -------------------------------------------------------------------------------------------
-def load(said: Any, variables: Mapping[str, Any] | None = None) -> Schema:
-    """A schema from what `--schema` says: a JSON Schema, a pydantic model, the name of a variable that holds one, or a .json file.
+# -- loading -----------------------------------------------------------------------------------------------------------
+def load(source: Any, variables: Mapping[str, Any] | None = None) -> Schema:
+    """The schema of `--schema`: a JSON Schema, a pydantic model, the name of a variable that holds one, or a .json file.
 
-    Raises BadOption where it is none, contains itself, points outside or holds an unknown word.
+    Raises BadOption where it is invalid, recursive, refers outside itself or has an unknown keyword.
     """
-    if not isinstance(said, str):
-        return _made(said, getattr(said, "__name__", "schema"))
-    if variables is not None and said in variables:
-        return _made(variables[said], said)
-    path = Path(said).expanduser()
+    if not isinstance(source, str):
+        return _from_object(source, getattr(source, "__name__", "schema"))
+    if variables is not None and source in variables:
+        return _from_object(variables[source], source)
+    path = Path(source).expanduser()
     if path.is_file():
-        return _made(_read(path), path.stem)
+        return _from_object(_read(path), path.stem)
     names = [
         k for k, v in (variables or {}).items() if not k.startswith("_") and (isinstance(v, Mapping) or hasattr(v, "model_json_schema"))
     ]
     what = "file" if path.suffix else "variable or file"
-    raise BadOption(f"--schema {said}: there is no such {what}.{closest(said, names)}")
+    raise BadOption(f"--schema {source}: there is no such {what}.{closest(source, names)}")
 
 
 def _read(path: Path) -> Any:
@@ -124,40 +124,40 @@ def _read(path: Path) -> Any:
         raise BadOption(f"--schema {path}: it is not JSON: {exc}.") from exc
 
 
-def _made(said: Any, name: str) -> Schema:
+def _from_object(source: Any, name: str) -> Schema:
     where = f"--schema {name}"
-    model = said if isinstance(said, type) and hasattr(said, "model_json_schema") else None
+    model = source if isinstance(source, type) and hasattr(source, "model_json_schema") else None
     if model is not None:
         try:
-            said = model.model_json_schema()
+            source = model.model_json_schema()
         except Exception as exc:
             raise BadOption(f"{where}: this model has no JSON Schema: {exc}".splitlines()[0]) from exc
-    document = normalize.plain(said, where)
+    document = normalize.resolve(source, where)
     # Structured output takes objects alone, so any other answer travels as {"value": …}.
-    whole = document if normalize.is_object(document) else {"type": "object", "properties": {"value": document}, "required": ["value"]}
-    return Schema(name, document, normalize.closed(whole), tuple(normalize.columns(document)), model)
+    wire = document if normalize.is_object(document) else {"type": "object", "properties": {"value": document}, "required": ["value"]}
+    return Schema(name, document, normalize.to_strict(wire), tuple(normalize.columns(document)), model)
 
 
-# -- what an answer holds ------------------------------------------------------------------------------------------------
-def _candidates(text: str, words: bool) -> Iterator[Any]:
-    """What JSON an answer may mean: the whole of it, else what stands in a code fence or among words; with `words` the text itself, too."""
+# -- parsing answers ---------------------------------------------------------------------------------------------------
+def _candidates(text: str, as_text: bool) -> Iterator[Any]:
+    """Values that an answer may mean: all of it as JSON, else the JSON within it; with `as_text` the text itself, too."""
     bare = text.strip()
     try:
-        whole = [DECODER.decode(bare)]
+        values = [DECODER.decode(bare)]
     except (ValueError, RecursionError):
-        whole = list(_within(bare))
-    yield from whole
-    if words and bare:
+        values = list(_embedded_json(bare))
+    yield from values
+    if as_text and bare:
         yield bare
 
 
-def _within(text: str) -> Iterator[Any]:
-    """The JSON objects and arrays that stand in a text. What is inside one that never closes is a torn answer's, and none."""
-    depth = at = tried = 0
-    while at < len(text) and tried < PLACES:
+def _embedded_json(text: str) -> Iterator[Any]:
+    """The JSON objects and arrays in a text. Those inside one that never closes are skipped: that answer was cut off."""
+    depth = at = starts = 0
+    while at < len(text) and starts < MAX_JSON_STARTS:
         if text[at] in "{[":
             if depth == 0:
-                tried += 1
+                starts += 1
                 try:
                     value, at = DECODER.raw_decode(text, at)
                 except (ValueError, RecursionError):
@@ -187,8 +187,10 @@ def _without_nulls(value: Any, node: Any) -> Any:
     if not isinstance(value, dict):
         return value
     properties, needed = node.get("properties", {}), node.get("required", ())
-    kept = {k: v for k, v in value.items() if v is not None or k in needed or k not in properties or normalize.takes_null(properties[k])}
-    return {k: _without_nulls(v, properties.get(k)) for k, v in kept.items()}
+    present = {
+        k: v for k, v in value.items() if v is not None or k in needed or k not in properties or normalize.is_nullable(properties[k])
+    }
+    return {k: _without_nulls(v, properties.get(k)) for k, v in present.items()}
 
 
 def _cell(value: Any, column: Column) -> Any:
@@ -198,10 +200,10 @@ def _cell(value: Any, column: Column) -> Any:
     return float(cell) if column.kind == "number" and isinstance(cell, int) and not isinstance(cell, bool) else cell
 
 
-def _sentence(errors: Iterable[tuple[Sequence[Any], Any]]) -> str:
-    told = [f"{'.'.join(str(p) for p in path) or 'the answer'}: {' '.join(str(message).split())[:200]}" for path, message in errors]
-    more = f"; and {len(told) - TOLD} more" if len(told) > TOLD else ""
-    return "; ".join(told[:TOLD]) + more
+def _describe_errors(errors: Iterable[tuple[Sequence[Any], Any]]) -> str:
+    texts = [f"{'.'.join(str(p) for p in path) or 'the answer'}: {' '.join(str(message).split())[:200]}" for path, message in errors]
+    more = f"; and {len(texts) - MAX_ERRORS} more" if len(texts) > MAX_ERRORS else ""
+    return "; ".join(texts[:MAX_ERRORS]) + more
 
 
 def _compact(document: Mapping[str, Any]) -> str:

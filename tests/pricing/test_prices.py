@@ -157,7 +157,7 @@ def test_no_bill_is_negative_or_above_the_worst_case(tokens_in, tokens_out, cach
     ):
         entry = prices.list_price(Route.parse(route))
         usage = Usage(tokens_in, tokens_out, min(cached, tokens_in), min(written, tokens_in - min(cached, tokens_in)))
-        worst = entry.dearest(tokens_in).of(Usage(tokens_in, tokens_out))
+        worst = entry.max_rates(tokens_in).cost(Usage(tokens_in, tokens_out))
         for at in (hour(2), hour(12), SATURDAY):
             assert 0 <= entry.cost(usage, at) <= worst
 

@@ -154,7 +154,7 @@ def test_what_is_on_offer_and_what_was_learned(home: Path) -> None:
     assert spending.reusable_answers(runlog.log()) == (0, None)
     assert spending.recent_answers(runlog.log(), Route("sim", "echo")) == []
     change(home, "UPDATE answers SET route = 'sim/echo'")
-    seen = spending.recent_answers(runlog.log(), Route("sim", "echo"), most=7)
+    seen = spending.recent_answers(runlog.log(), Route("sim", "echo"), limit=7)
     assert len(seen) == 7
     assert all(s.usage.tokens_in and s.usage.tokens_out and s.messages[-1].content.startswith("sim/echo row") for s in seen)
 

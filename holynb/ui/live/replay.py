@@ -86,7 +86,7 @@ class Replay:
         """What has been played so far."""
         events, _ = self.journal.events_since(0)
         notes = [f"Recorded {self.recording.recorded_on}: nothing was sent.", *notes_of(events)]
-        summary = replace(summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None), again=False)
+        summary = replace(summarize(self.journal.rows, self.elapsed, stopped=self._stopped is not None), retryable=False)
         info = self.info
         return Report(info.title, info.prompts, list(self.journal.rows), summary, events, info.labels, 0.0, notes)
 

@@ -1,0 +1,116 @@
+"""One layer of the settings: reading it from a file, checking it, merging it over those below. Knows no providers' table and no route."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from holynb.config import keys
+from holynb.config.providers import variable_prefix
+from holynb.errors import BadSetting, closest
+
+__all__ = ["address_problem", "check", "load", "merge"]
+
+NAMES = ("default", "alias", "provider", "price", "router")
+
+#: Fields of a `[provider.NAME]` table: their type and its name in messages. What only one engine understands stands under `options`.
+PROVIDER_FIELDS: Mapping[str, tuple[type, str]] = {
+    "base": (str, "text"),
+    "key": (str, "text"),
+    "wire": (str, "text"),
+    "page": (str, "text"),
+    "max_tokens": (str, "the name of a field"),
+    "key_optional": (bool, "true or false"),
+    "models": (Mapping, "a table"),
+    "options": (Mapping, "a table"),
+}
+
+
+def load(path: Path) -> Mapping[str, Any]:
+    """The layer that a file holds, not checked. Raises BadSetting where it cannot be read."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as exc:
+        raise BadSetting(f"{path} cannot be read: {exc.strerror}.") from exc
+    except ValueError as exc:
+        raise BadSetting(f"{path} is not valid TOML: {'it is not UTF-8 text' if isinstance(exc, UnicodeError) else exc}.") from exc
+    layer = document if path.name == "config.toml" else _table(document, "tool", path).get("holynb", {})
+    if not isinstance(layer, Mapping):
+        raise BadSetting(f"{path}: tool.holynb should be a table.")
+    return layer
+
+
+def _table(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    value = document.get(name, {})
+    if not isinstance(value, Mapping):
+        raise BadSetting(f"{path}: {name} should be a table.")
+    return value
+
+
+def merge(merged: dict[str, Any], layer: Mapping[str, Any], origin: str, origins: dict[str, str]) -> None:
+    """Merge `layer` into `merged`, field by field, and set `origins` (dotted key → origin) for what it sets."""
+    for name, value in layer.items():
+        if not isinstance(value, Mapping):
+            merged[name] = value
+            origins[name] = origin
+            continue
+        table = merged.setdefault(name, {})
+        for key, inner in value.items():
+            # A router's rules are ordered, so half of one and half of another would be neither.
+            table[key] = {**table.get(key, {}), **inner} if name in ("provider", "price") else inner
+            origins[f"{name}.{key}"] = origin
+
+
+def check(layer: Mapping[str, Any], origin: str) -> None:
+    """Raises BadSetting for an unknown name, a value of another type, a malformed address or a key."""
+    for name, value in layer.items():
+        if name not in NAMES:
+            raise BadSetting(f"{origin}: there is no setting {name!r}.{closest(name, NAMES)} Known: {', '.join(NAMES)}.")
+        if name == "default":
+            _require(value, str, origin, name, 'a route such as "openai/gpt-4.1"')
+            continue
+        _require(value, Mapping, origin, name, f"a table: [{name}]" if name == "alias" else f"a table of tables: [{name}.NAME]")
+        for key, inner in value.items():
+            if name == "alias":
+                _require(inner, str, origin, f"alias.{key}", 'a route such as "openai/gpt-4.1"')
+            else:
+                _require(inner, Mapping, origin, f"{name}.{key}", f'a table: [{name}."{key}"]')
+            if name == "provider":
+                _check_provider(key, inner, origin)
+
+
+def _require(value: Any, kind: type, origin: str, key: str, expected: str) -> None:
+    if not isinstance(value, kind) or not str(value).strip():
+        raise BadSetting(f"{origin}: {key} should be {expected}, not {value!r}.")
+
+
+def _check_provider(name: str, table: Mapping[str, Any], origin: str) -> None:
+    at = f"{origin}: provider.{name}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise BadSetting(f"{at}: a provider's name is letters, digits, dots and dashes.")
+    for key, value in table.items():
+        if key not in PROVIDER_FIELDS:
+            raise BadSetting(f"{at} has no {key!r}.{closest(key, PROVIDER_FIELDS)} It takes {', '.join(PROVIDER_FIELDS)}.")
+        _require(value, PROVIDER_FIELDS[key][0], origin, f"provider.{name}.{key}", PROVIDER_FIELDS[key][1])
+    for model, length in table.get("models", {}).items():
+        _require(length, int, origin, f"provider.{name}.models.{model}", "a context length in tokens, or 0 where it is not known")
+    if "base" in table and (problem := address_problem(table["base"])):
+        raise BadSetting(f"{at}.base {problem}.")
+    if "key" in table and not keys.is_variable_name(table["key"]):
+        raise BadSetting(f"{at}.key should be the name of an environment variable such as {variable_prefix(name)}_API_KEY, never a key.")
+
+
+def address_problem(text: str) -> str | None:
+    """What is wrong with a base URL; None for a valid one. A password in it is not repeated."""
+    try:
+        parts = urlsplit(text.strip())
+        if parts.username or parts.password:
+            return "holds a user or a password, which belong into the key's variable"
+        valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and parts.port != 0 and " " not in text.strip()
+    except ValueError:
+        valid = False
+    return None if valid else f"should be an address such as https://api.example.com/v1, not {text!r}"
