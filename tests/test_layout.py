@@ -88,6 +88,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "info | options | vllm_env",
         "logfiles",
         "client",
+        "launch",
     ),
     "holynb.pricing": (
         "prices",

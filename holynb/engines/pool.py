@@ -119,7 +119,7 @@ class Pool:
     async def _post(self, request: Request, timeouts: Timeouts) -> tuple[Reply, Meter]:
         record = await self._record()
         if record is None:
-            why = await asyncio.to_thread(pools.epitaph, self._name)
+            why = await asyncio.to_thread(pools.end_reason, self._name)
             if not self._restarts(why):
                 raise self._gone_fault(why)
             await self._restart()
@@ -139,7 +139,7 @@ class Pool:
             return await client.send("POST", _URL, headers, body, connect=timeouts.connect), meter
         except Fault as fault:
             if fault.kind == "connection" and self._pool_name != pools.EMBEDDED and await self._is_ending():
-                raise self._gone_fault(await asyncio.to_thread(pools.epitaph, self._name)) from fault
+                raise self._gone_fault(await asyncio.to_thread(pools.end_reason, self._name)) from fault
             raise
 
     async def _record(self) -> Record | None:
@@ -174,12 +174,12 @@ class Pool:
         """The Fault of a row that the pool refused because it is ending."""
         if self._restarts(str(fault)):
             return Fault(fault.kind, str(fault), retry=True, status=fault.status, raw=fault.raw)
-        words = f"{fault}. Start it: {pools.command(self._pool_name)}"
+        words = f"{fault}. Start it: {pools.start_command(self._pool_name)}"
         return Fault(fault.kind, words, retry=False, stops=True, status=fault.status, raw=fault.raw)
 
     def _gone_fault(self, why: str) -> Fault:
         """The Fault of a row whose pool is gone: its reason, and the command that starts it."""
-        words = f"is not running any more{': ' + why if why else ''}. Start it: {pools.command(self._pool_name)}"
+        words = f"is not running any more{': ' + why if why else ''}. Start it: {pools.start_command(self._pool_name)}"
         return Fault("oom" if NO_MEMORY in why else "connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
 
     async def _restart(self) -> None:

@@ -1,21 +1,22 @@
 """The client's side of local pools: start, find, status, logs. Reaches a pool through its socket alone."""
 
-from holynb.pools.client import command, epitaph, find, gauges, glance, listing, logs, plan, start, status, stop
+from holynb.pools.client import end_reason, find, find_status, gauges, listing, logs, start_command, status, stop
 from holynb.pools.info import PoolInfo
+from holynb.pools.launch import plan, start
 from holynb.pools.options import EMBEDDED
 
 __all__ = [
     "EMBEDDED",
     "PoolInfo",
-    "command",
-    "epitaph",
+    "end_reason",
     "find",
+    "find_status",
     "gauges",
-    "glance",
     "listing",
     "logs",
     "plan",
     "start",
+    "start_command",
     "status",
     "stop",
 ]

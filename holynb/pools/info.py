@@ -1,4 +1,4 @@
-"""What is known of one pool now: its rendezvous record, and what it says of itself over its private socket. No torch, no httpx."""
+"""The status of one pool: its rendezvous record, and its `/health` over its private socket. No torch, no httpx."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from holynb.types import Gauge, Secret
 from kernels_support.jupyter.rendezvous import Record
 
-__all__ = ["PoolInfo", "look"]
+__all__ = ["PoolInfo", "read_status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +48,31 @@ class PoolInfo:
     """Per replica, the busy share of each stage of its pipeline; empty without one."""
     deaths: tuple[str, ...] = ()
     replicas: tuple[Mapping[str, int], ...] = ()
-    """Per replica what it says of its batch: running, waiting, batch (rows that it allows itself now), oom (times its memory ran out)."""
+    """Per replica: running, waiting, batch (the scheduler's current limit of rows), oom (times its memory ran out)."""
     why: str | None = None
     engine: str = "native"
 
     @property
     def progress(self) -> str:
-        """What it does now, for people; a share moves in tenths, so that each is worth saying."""
+        """The current stage, for people; its share is rounded down to tenths, so that each change is worth a line."""
         return f"{self.name}: {self.stage}{'' if self.share is None else f' {int(self.share * 10) * 10} %'}"
 
     @property
-    def divided(self) -> str:
-        """How it was started: `--dp 2 --tp 2`; empty for one process."""
+    def parallelism(self) -> str:
+        """Its flags of parallelism, such as `--dp 2 --tp 2`; empty for one process."""
         return " ".join(f"--{flag} {n}" for flag, n in (("dp", self.dp), ("tp", self.tp), ("pp", self.pp)) if n > 1)
 
     @property
     def base_url(self) -> str | None:
-        """Where other tools reach it; None without `--port`."""
+        """The URL for other tools; None without `--port`."""
         return None if self.port is None else f"http://127.0.0.1:{self.port}/v1"
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`: everything, the port's token in the clear (who may read the rendezvous file may read this)."""
-        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        """For `--json`: everything, the port's token in the clear (it is in the rendezvous file, too)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
         memory = [{"device": g.device, "used": g.used, "total": g.total, "ours": g.ours, "parts": dict(g.parts)} for g in self.memory]
         return {
-            **said,
+            **values,
             "replicas": [dict(r) for r in self.replicas],
             "token": self.token.reveal() if self.token else None,
             "base_url": self.base_url,
@@ -80,8 +80,9 @@ class PoolInfo:
         }
 
 
-def look(record: Record) -> PoolInfo:
-    known: dict[str, Any] = {
+def read_status(record: Record) -> PoolInfo:
+    """The pool's record and its current health. Waits up to two seconds for an answer."""
+    facts: dict[str, Any] = {
         "name": record.name,
         "model": str(record.facts.get("model")),
         "pid": record.process.pid,
@@ -96,23 +97,23 @@ def look(record: Record) -> PoolInfo:
         **{k: int(record.facts.get(k, 1)) for k in ("dp", "tp", "pp")},
     }
     if not record.here:
-        return PoolInfo(state="elsewhere", **known)
+        return PoolInfo(state="elsewhere", **facts)
     health = _health(record)
     if health is None:
-        return PoolInfo(state="silent", why=f"it does not answer; where it stays so, end it: %infer pool stop {record.name}", **known)
-    said: dict[str, Any] = {
+        return PoolInfo(state="silent", why=f"it does not answer; where it stays so, end it: %infer pool stop {record.name}", **facts)
+    current: dict[str, Any] = {
         k: health.get(k) for k in ("state", "stage", "share", "max_len", "requests", "idle_s", "tokens_in", "tokens_out", "why")
     }
-    said.update({k: _sum(health, k) for k in ("kv_used", "kv_total")})
+    current.update({k: _total(health, k) for k in ("kv_used", "kv_total")})
     stages = tuple(tuple(r["stages"]) for r in health.get("replicas", []) if r.get("stages"))
-    said |= {"memory": _memory(health), "stages": stages, "deaths": tuple(health.get("deaths", ())), "replicas": _replicas(health)}
-    return PoolInfo(**known, **said)
+    current |= {"memory": _memory(health), "stages": stages, "deaths": tuple(health.get("deaths", ())), "replicas": _replicas(health)}
+    return PoolInfo(**facts, **current)
 
 
-def _sum(health: dict[str, Any], key: str) -> int | None:
-    """Over the replicas that say so: tokens in their KV caches, or that these hold."""
-    found = [r[key] for r in health.get("replicas", []) if isinstance(r.get(key), int)]
-    return sum(found) if found else None
+def _total(health: dict[str, Any], key: str) -> int | None:
+    """The sum of a figure over the replicas that report it; None where none does."""
+    values = [r[key] for r in health.get("replicas", []) if isinstance(r.get(key), int)]
+    return sum(values) if values else None
 
 
 def _replicas(health: dict[str, Any]) -> tuple[dict[str, int], ...]:
@@ -121,13 +122,13 @@ def _replicas(health: dict[str, Any]) -> tuple[dict[str, int], ...]:
 
 
 def _memory(health: dict[str, Any]) -> tuple[Gauge, ...]:
-    """Each replica's device as the gauge that the charts read; one that does not say how much it has is left out."""
-    found = []
+    """Each rank's device as a gauge for the charts; a device without figures is left out."""
+    gauges = []
     for d in health.get("devices", []):
         if d.get("used") is not None and d.get("total"):
             parts = {k: float(d[k]) for k in ("weights", "kv", "rest") if d.get(k) is not None}
-            found.append(Gauge(str(d["device"]), int(d["used"]), int(d["total"]), time.time(), d.get("ours"), parts))
-    return tuple(found)
+            gauges.append(Gauge(str(d["device"]), int(d["used"]), int(d["total"]), time.time(), d.get("ours"), parts))
+    return tuple(gauges)
 
 
 class _Unix(http.client.HTTPConnection):
@@ -144,13 +145,13 @@ class _Unix(http.client.HTTPConnection):
 
 
 def _health(record: Record) -> dict[str, Any] | None:
-    """What the pool says of itself; None where it does not answer within two seconds."""
+    """The body of `/health`; None without an answer within two seconds."""
     connection = _Unix(str(record.socket), 2.0)
     try:
         connection.request("GET", "/health")
-        said = json.loads(connection.getresponse().read())
+        health = json.loads(connection.getresponse().read())
     except (OSError, ValueError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    return said if isinstance(said, dict) else None
+    return health if isinstance(health, dict) else None

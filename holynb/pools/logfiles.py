@@ -1,4 +1,4 @@
-"""What a pool has written, also one that runs no more: its logs, why it ended, how it was started. Knows files; no processes."""
+"""A pool's logs, also after its end: their files, why it ended, how it was started. Knows files; no processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from holynb.pools.options import EMBEDDED, PoolOptions
 from kernels_support.jupyter.supervisor import tail
 
-__all__ = ["begin", "command", "epitaph", "files", "last_words"]
+__all__ = ["create", "end_reason", "files", "last_line", "start_command"]
 
-#: How a log begins.
-_STARTED = "started with: "
+#: The first line of a log: this, and the start command.
+_START_LINE = "started with: "
 
 
 def files(home: Path, name: str) -> list[Path]:
@@ -21,44 +21,43 @@ def files(home: Path, name: str) -> list[Path]:
     return [p for p in [_log(home, name), *sorted(folder.glob(f"pool-{name}.rank*.log"))] if p.exists()]
 
 
-def begin(home: Path, wish: PoolOptions) -> Path:
-    """A new log in place of the last ones, with how the pool is started. Raises OSError."""
-    for old in files(home, wish.called):
+def create(home: Path, options: PoolOptions) -> Path:
+    """Replace the pool's old logs by a new one that has the start command. Raises OSError."""
+    for old in files(home, options.pool_name):
         old.unlink(missing_ok=True)
-    log = _log(home, wish.called)
+    log = _log(home, options.pool_name)
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as file:
-        file.write(f"{_STARTED}{wish.command}\n")
+        file.write(f"{_START_LINE}{options.start_command}\n")
     return log
 
 
-def last_words(home: Path, name: str) -> str:
+def last_line(home: Path, name: str) -> str:
     """The last line of a pool that did not start; empty where it wrote none."""
-    lines = [line for line in tail(_log(home, name), 3) if not line.startswith(_STARTED)]
+    lines = [line for line in tail(_log(home, name), 3) if not line.startswith(_START_LINE)]
     return lines[-1].removeprefix("error: ").removeprefix(f"the pool {name} ends: ") if lines else ""
 
 
-def epitaph(home: Path, name: str) -> str:
-    """Why the pool of this name ended, in the words of its log; empty where it does not say."""
-    marks = f"the pool {name} ends: "
-    said = [line.partition(marks)[2] for line in tail(_log(home, name), 20) if marks in line]
-    return said[-1].strip().rstrip(".") if said else ""
+def end_reason(home: Path, name: str) -> str:
+    """Why the pool of this name ended, from its log; empty where the log does not tell."""
+    prefix = f"the pool {name} ends: "
+    reasons = [line.partition(prefix)[2] for line in tail(_log(home, name), 20) if prefix in line]
+    return reasons[-1].strip().rstrip(".") if reasons else ""
 
 
-def command(home: Path, word: str) -> str:
-    """What starts the pool of this name or model: as it was started last, where its log says so."""
-    for name in (word, PoolOptions(word).called):
+def start_command(home: Path, name_or_model: str) -> str:
+    """The line that starts the pool of this name or model: that of its last start, where a log has it."""
+    for name in (name_or_model, PoolOptions(name_or_model).pool_name):
         try:
             with _log(home, name).open(encoding="utf-8", errors="replace") as file:
                 first = file.readline().strip()
         except OSError:
             continue
-        if first.startswith(_STARTED) and (name == word or word in shlex.split(first)):
-            return first.removeprefix(_STARTED)
-    # A name alone says nothing of the model.
-    return (
-        PoolOptions(word).command if word == EMBEDDED or "/" in word or word.endswith(".gguf") else f"%infer pool start MODEL --name {word}"
-    )
+        if first.startswith(_START_LINE) and (name == name_or_model or name_or_model in shlex.split(first)):
+            return first.removeprefix(_START_LINE)
+    # A name alone does not give the model.
+    is_model = name_or_model == EMBEDDED or "/" in name_or_model or name_or_model.endswith(".gguf")
+    return PoolOptions(name_or_model).start_command if is_model else f"%infer pool start MODEL --name {name_or_model}"
 
 
 def _log(home: Path, name: str) -> Path:

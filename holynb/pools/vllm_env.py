@@ -1,4 +1,4 @@
-"""The Python of an environment that has vLLM, as `pool start --engine vllm --python PATH` names it. Asks that Python; imports nothing of it."""
+"""Checks the Python of a vLLM environment (`pool start --engine vllm --python PATH`). Runs that Python; imports nothing of it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from holynb.errors import BadOption
 
 __all__ = ["python_with_vllm"]
 
-_ASK = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('vllm') else 7)"
-#: What belongs to this environment and would lead the other one astray.
-_OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+_HAS_VLLM = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('vllm') else 7)"
+#: Environment variables not passed on: they would make the other Python import from this environment.
+_DROPPED_ENV = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 def python_with_vllm(named: str | None) -> str:
-    """The path of that Python: the one named (or of the environment's folder that is named), else this one. Raises BadOption."""
+    """The path of that Python: `named` (a Python or an environment's folder), else this one. Raises BadOption."""
     path = Path(named or sys.executable).expanduser()
     path = next((p for p in (path / "bin" / "python", path / "Scripts" / "python.exe") if p.is_file()), path)
     if not path.is_file():
@@ -26,9 +26,9 @@ def python_with_vllm(named: str | None) -> str:
         )
     # Not resolved: the link in an environment's bin is what makes it that environment.
     python = str(path.absolute())
-    env = {k: v for k, v in os.environ.items() if k not in _OURS}
+    env = {k: v for k, v in os.environ.items() if k not in _DROPPED_ENV}
     try:
-        done = subprocess.run([python, "-c", _ASK], env=env, cwd="/", capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([python, "-c", _HAS_VLLM], env=env, cwd="/", capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise BadOption(f"--python {named}: it cannot be run ({getattr(exc, 'strerror', None) or 'no answer within 60 s'}).") from exc
     if done.returncode == 7:

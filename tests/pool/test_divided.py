@@ -197,7 +197,7 @@ def test_from_the_command_line(folder: Path, home: Path, monkeypatch: pytest.Mon
     try:
         assert text.startswith("pool/t is ready")
         info = pools.status("t")
-        assert (len(info.ranks), info.divided) == (2, "--tp 2")
+        assert (len(info.ranks), info.parallelism) == (2, "--tp 2")
         assert "as         --tp 2" in pool_command.run(["status", "t"], lambda text: None)[0]
     finally:
         pools.stop("t")

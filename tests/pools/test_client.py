@@ -20,8 +20,8 @@ from pool_fake import byte_model
 
 from holynb import pools
 from holynb.errors import BadOption, BadRoute
-from holynb.pools import client, options
-from holynb.pools.client import Wish
+from holynb.pools import launch, options
+from holynb.pools.options import PoolOptions
 from holynb.ui.commands import pool
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
@@ -37,10 +37,10 @@ def nothing_left(fake_pools: None, home: Path) -> Iterator[None]:
 
 
 def test_start_find_status_stop(model: str, home: Path) -> None:
-    said: list[str] = []
-    info = pools.start(model, name="mine", port=0, notice=said.append)
+    notices: list[str] = []
+    info = pools.start(model, name="mine", port=0, notice=notices.append)
     assert (info.name, info.model, info.state, info.devices, info.max_len) == ("mine", model, "ready", ("cpu",), 512)
-    assert "mine: loading the weights" in said
+    assert "mine: loading the weights" in notices
     assert info.base_url == f"http://127.0.0.1:{info.port}/v1"
     assert info.token is not None
     assert info.token.reveal() not in repr(info)
@@ -49,9 +49,9 @@ def test_start_find_status_stop(model: str, home: Path) -> None:
     assert info.memory[0].parts == {"weights": 4.0, "kv": 6.0, "rest": 2.0}
     assert pools.gauges("mine")[0].ours == 12
     for word in ("mine", model):
-        found = pools.find(word)
-        assert found is not None
-        assert found.name == "mine"
+        record = pools.find(word)
+        assert record is not None
+        assert record.name == "mine"
     assert [i.name for i in pools.listing()] == ["mine"]
     assert pools.status("mine").pid == info.pid
     assert any("ready: mine" in line for line in pools.logs("mine"))
@@ -102,7 +102,7 @@ def test_replicas_are_ranks_of_their_own_on_cores_of_their_own(model: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("said", "devices"),
+    ("values", "devices"),
     [
         ({}, "cuda:0"),
         ({"dp": 2}, "cuda:0,cuda:1"),
@@ -114,14 +114,14 @@ def test_replicas_are_ranks_of_their_own_on_cores_of_their_own(model: str) -> No
         ({"dp": 2, "tp": 2, "pp": 2, "devices": "cpu"}, ",".join(["cpu"] * 8)),
     ],
 )
-def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], devices: str) -> None:
+def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], devices: str) -> None:
     monkeypatch.setattr(options, "_gpus", lambda: 2)
-    monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: False)
-    assert Wish.of("m", said).places == devices
+    monkeypatch.setattr(options, "_torch_is_cpu_only", lambda: False)
+    assert PoolOptions.parse("m", values).device_list == devices
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("values", "words"),
     [
         ({"dp": 3}, "--dp 3 wants 3 GPUs, and there are 2"),
         ({"dp": 2, "tp": 2}, "--dp 2 × --tp 2 wants 4 GPUs"),
@@ -129,19 +129,19 @@ def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, said:
         ({"dp": 2, "devices": "0"}, "Try --dp 1"),
     ],
 )
-def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, said: dict[str, Any], words: str) -> None:
+def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], words: str) -> None:
     monkeypatch.setattr(options, "_gpus", lambda: 2)
-    monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: False)
+    monkeypatch.setattr(options, "_torch_is_cpu_only", lambda: False)
     with pytest.raises(BadOption, match=words):
-        _ = Wish.of("m", said).places
+        _ = PoolOptions.parse("m", values).device_list
 
 
 def test_a_gpu_is_refused_where_torch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options, "_torch_knows_no_gpu", lambda: True)
+    monkeypatch.setattr(options, "_torch_is_cpu_only", lambda: True)
     with pytest.raises(BadOption, match=r"--devices 1: the torch .* has only the CPU\. Take --devices cpu"):
-        _ = Wish.of("m", {"devices": "1"}).places
-    assert Wish.of("m", {"devices": "cpu"}).places == "cpu"
-    assert Wish.of("m", {}).places == "cpu"
+        _ = PoolOptions.parse("m", {"devices": "1"}).device_list
+    assert PoolOptions.parse("m", {"devices": "cpu"}).device_list == "cpu"
+    assert PoolOptions.parse("m", {}).device_list == "cpu"
 
 
 def test_two_kernels_starting_at_once_share_one_pool(model: str) -> None:
@@ -151,9 +151,9 @@ def test_two_kernels_starting_at_once_share_one_pool(model: str) -> None:
         subprocess.Popen([sys.executable, "-c", code, model], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
         for _ in range(2)
     ]
-    said = [p.communicate(timeout=60) for p in both]
-    assert [p.returncode for p in both] == [0, 0], said
-    assert said[0][0] == said[1][0]
+    outputs = [p.communicate(timeout=60) for p in both]
+    assert [p.returncode for p in both] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
 
 
 def test_a_pool_outlives_the_kernel_that_started_it_and_its_interrupts(model: str) -> None:
@@ -172,15 +172,15 @@ def test_a_pool_outlives_the_kernel_that_started_it_and_its_interrupts(model: st
     assert pools.status("bytes").state == "ready"
     assert pools.status("bytes").pid == pid
     pools.stop("bytes")
-    found = Process.of(pid)
-    assert found is None or found.wait(5)
+    process = Process.of(pid)
+    assert process is None or process.wait(5)
 
 
 def test_a_server_that_hangs_is_stopped_all_the_same(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     info = pools.start(model)
     os.kill(info.pid, signal.SIGSTOP)
     os.kill(info.ranks[0], signal.SIGSTOP)
-    monkeypatch.setattr(client, "_SILENT_S", 0.1)
+    monkeypatch.setattr(launch, "_SILENT_S", 0.1)
     with pytest.raises(BadRoute, match=r"does not answer. End it: %infer pool stop bytes"):
         pools.start(model)
     silent = pools.status("bytes")
@@ -218,7 +218,7 @@ def test_a_model_that_is_none_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("values", "words"),
     [
         ({"tp": 0}, "1 to 64"),
         ({"pp": 12}, "1 to 11"),
@@ -240,9 +240,9 @@ def test_a_model_that_is_none_says_so() -> None:
         ({"maxlen": 3}, "Did you mean max_len"),
     ],
 )
-def test_bad_options_start_nothing(model: str, said: dict[str, object], words: str) -> None:
+def test_bad_options_start_nothing(model: str, values: dict[str, object], words: str) -> None:
     with pytest.raises(BadOption, match=words):
-        pools.start(model, **said)  # type: ignore[arg-type]
+        pools.start(model, **values)  # type: ignore[arg-type]
     assert pools.listing() == []
 
 
@@ -260,19 +260,19 @@ def test_what_has_run_once_is_started_again_by_the_line_that_started_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder = str(byte_model(tmp_path / "a model"))
-    assert pools.command("mine") == "%infer pool start MODEL --name mine"
-    assert pools.command("org/name") == "%infer pool start org/name"
+    assert pools.start_command("mine") == "%infer pool start MODEL --name mine"
+    assert pools.start_command("org/name") == "%infer pool start org/name"
     pools.start("a model", name="mine", dp=2, idle=90.0, max_len=64)
     pools.start(model)
     pools.stop("all")
     line = f"%infer pool start '{folder}' --name mine --dp 2 --max-len 64 --idle 90"
-    assert pools.command("mine") == line
+    assert pools.start_command("mine") == line
     with pytest.raises(BadRoute, match=f"Start it: {line}$"):
         pools.status("mine")
-    assert pools.command(model) == pools.command("bytes") == f"%infer pool start {model}"
-    assert pools.command("elsewhere/bytes") == "%infer pool start elsewhere/bytes", "another model of the same last word"
-    said, info = pool.run(shlex.split(line)[2:], lambda text: None)
-    assert "pool/mine is ready" in said
+    assert pools.start_command(model) == pools.start_command("bytes") == f"%infer pool start {model}"
+    assert pools.start_command("elsewhere/bytes") == "%infer pool start elsewhere/bytes", "another model of the same last word"
+    message, info = pool.run(shlex.split(line)[2:], lambda text: None)
+    assert "pool/mine is ready" in message
     assert (info["model"], info["dp"], info["max_len"]) == (folder, 2, 64)
     with pytest.raises(BadOption, match="its --max-len is 64"):
         pools.start(folder, name="mine", dp=2, max_len=128)

@@ -137,7 +137,7 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
         "engine": "vLLM" if info.engine == "vllm" else "",
         "state": info.state if info.stage in ("", info.state) else f"{info.state}: {info.stage}",
         "pid": info.pid,
-        "as": info.divided,
+        "as": info.parallelism,
         "devices": ", ".join(info.devices),
         "memory": _memory(info),
         "longest": f"{count(info.max_len)} tokens",

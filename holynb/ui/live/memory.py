@@ -58,9 +58,9 @@ class _PoolSampler:
         self._monitors = {name: ShortageMonitor(name) for name in names}
 
     def __call__(self) -> list[Gauge | Noted]:
-        from holynb.pools import glance
+        from holynb.pools import find_status
 
-        infos = {name: info for name in self._names if (info := glance(name)) is not None}
+        infos = {name: info for name in self._names if (info := find_status(name)) is not None}
         notes = [note for name, info in infos.items() for note in self._monitors[name].update(info.replicas)]
         return [*_memory([g for info in infos.values() for g in info.memory], pools=bool(self._names)), *notes]
 

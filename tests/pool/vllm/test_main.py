@@ -157,7 +157,7 @@ def test_a_crash_ends_the_row_with_the_reason(model: str, python: str, word: str
     assert says in message
     deadline(lambda: alive([info.pid, *ranks]) == [])
     assert any("the pool mine ends: vLLM" in line for line in pools.logs("mine"))
-    assert says in pools.epitaph("mine")
+    assert says in pools.end_reason("mine")
 
 
 def test_every_row_of_a_lost_vllm_says_why(model: str, python: str) -> None:

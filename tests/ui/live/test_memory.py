@@ -92,7 +92,7 @@ def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypa
         ]
     )
     info = PoolInfo("mine", "m", "ready", 1, "h", memory=(Gauge("cuda:0", 70, 80, 1.0, 30),))
-    monkeypatch.setattr("holynb.pools.glance", lambda name: replace(info, replicas=tuple(next(metrics))))
+    monkeypatch.setattr("holynb.pools.find_status", lambda name: replace(info, replicas=tuple(next(metrics))))
     run = Running(samples=5, route="pool/mine")
     memory.watch(run, pause=0.001).result(10)
     events, _ = run.journal.events_since(0)

@@ -1,0 +1,173 @@
+"""Starts pools and plans them: runs `python -m holynb.pool.server` (or `.vllm`, `.advice`) as processes. Imports nothing of holynb.pool."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from holynb.errors import BadOption, BadRoute
+from holynb.pools import client, logfiles
+from holynb.pools.client import Notice, explain_os_errors
+from holynb.pools.info import PoolInfo, read_status
+from holynb.pools.options import EMBEDDED, PoolOptions
+from holynb.pools.vllm_env import python_with_vllm
+from kernels_support.jupyter import rendezvous, shortage
+from kernels_support.jupyter.rendezvous import Record
+from kernels_support.jupyter.supervisor import Command, spawn
+
+__all__ = ["plan", "start"]
+
+#: What the pool needs beyond holynb's own dependencies (the extra `local`).
+_REQUIRED = ("torch", "tokenizers", "safetensors", "starlette", "uvicorn", "gguf")
+#: Of these, what only the native engine needs.
+_NATIVE_ONLY = ("torch", "safetensors", "gguf")
+
+#: For a pool's files and the beginning of its logs.
+_MIN_FREE_BYTES = 64 * 1024
+
+#: Seconds without an answer after which a running pool is no longer waited for.
+_SILENT_S = 20.0
+
+
+@explain_os_errors()
+def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bool = True, **options: Any) -> PoolInfo:
+    """Start a pool (options: see PoolOptions) and return when it is ready; with `wait=False` once it can be found.
+
+    Returns the pool that runs already, where it is the same. Raises BadOption, and BadRoute where it cannot start, with its last log line.
+    """
+    wanted = PoolOptions.parse(model, options)
+    record = client.find(wanted.pool_name, notice)
+    if record is None:
+        _launch(wanted)
+    else:
+        _check_same(record, wanted)
+    return _wait_started(wanted.pool_name, notice, until_ready=wait)
+
+
+def _check_same(record: Record, wanted: PoolOptions) -> None:
+    """Raises BadOption where the pool that runs under this name has other options."""
+    advice = f"Choose another --name, or: %infer pool stop {record.name}"
+    if record.facts.get("model") != _recorded_model(wanted.model):
+        raise BadOption(f"A pool named {record.name} already runs {record.facts.get('model')}. {advice}")
+    if wanted.port is not None and (record.port is None or wanted.port not in (0, record.port)):
+        actual = "no port" if record.port is None else f"port {record.port}"
+        raise BadOption(f"The pool {record.name} already runs, with {actual}. {advice}")
+    if wanted.engine != record.facts.get("engine", "native"):
+        raise BadOption(f"The pool {record.name} already runs, by the engine {record.facts.get('engine', 'native')}. {advice}")
+    actual_flags = {flag: record.facts.get(flag, 1) for flag in ("dp", "tp", "pp")}
+    if actual_flags != {flag: getattr(wanted, flag) for flag in actual_flags}:
+        raise BadOption(
+            f"The pool {record.name} already runs, as {' '.join(f'--{flag} {n}' for flag, n in actual_flags.items())}. {advice}"
+        )
+    for flag, value in (
+        ("dtype", wanted.dtype),
+        ("max_len", wanted.max_len),
+        ("devices", wanted.devices and wanted.device_list.split(",")),
+    ):
+        actual_value = record.facts.get(flag)
+        if value is not None and value != actual_value:
+            text = ", ".join(actual_value) if isinstance(actual_value, list) else actual_value or "the default"
+            raise BadOption(f"The pool {record.name} already runs, and its --{flag.replace('_', '-')} is {text}. {advice}")
+
+
+def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
+    """Which dp, tp, pp and dtype of MODEL (or of a size such as 70B) fit, best first; nothing is loaded or fetched.
+
+    Options: gpus (`4x24GB`; else this machine's devices), devices, dp, tp, pp, dtype, max_len, memory. Raises BadOption.
+    """
+    argv = [sys.executable, "-P", "-m", "holynb.pool.advice", _recorded_model(model), "--home", str(client.home()), "--json"]
+    for name, value in options.items():
+        argv += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **_environment()})
+    lines = done.stdout.strip().splitlines()
+    result: dict[str, Any] = (
+        json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["the plan said nothing"])[-1]}
+    )
+    if "error" in result:
+        raise BadOption(str(result["error"]))
+    return {**result, "model": model, "says": result["says"].replace(_recorded_model(model), model)}
+
+
+def _launch(wanted: PoolOptions) -> None:
+    """Start the server's process. Raises BadRoute where it cannot run here."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise BadRoute(
+            "The local pool needs Unix sockets, which this system's Python has not. Hosted routes work; for pools on Windows use WSL."
+        )
+    uses_vllm = wanted.engine == "vllm"
+    missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None and not (uses_vllm and name in _NATIVE_ONLY)]
+    if missing:
+        raise BadRoute(f"The local pool needs {', '.join(missing)}: pip install 'holynb[local]'")
+    home = client.home()
+    engine = ["holynb.pool.vllm", "--python", python_with_vllm(wanted.python)] if uses_vllm else ["holynb.pool.server"]
+    argv = [sys.executable, "-P", "-m", *engine, "--tag", f"holynb-pool:{wanted.pool_name}", "--name", wanted.pool_name]
+    argv += ["--model", _recorded_model(wanted.model), "--home", str(home), "--devices", wanted.device_list, "--memory", str(wanted.memory)]
+    argv += ["--idle", str(wanted.idle), "--tp", str(wanted.tp), "--pp", str(wanted.pp), "--restart", str(wanted.restart)]
+    for flag, value in (
+        ("--dtype", wanted.dtype),
+        ("--max-len", wanted.max_len),
+        ("--port", wanted.port),
+        ("--micro", wanted.micro_batches),
+    ):
+        argv += [] if value is None else [flag, str(value)]
+    try:
+        _check_disk(home / "run")
+        child = spawn(Command(argv, env=_environment(), log=logfiles.create(home, wanted), cwd=home), bound=False)
+    except OSError as exc:
+        raise BadRoute(f"The pool {wanted.pool_name} cannot be started: {shortage.describe(exc)}") from exc
+    client.children[child.pid] = child
+
+
+def _check_disk(folder: Path) -> None:
+    """Raises OSError where the disk is full: the pool itself could not log it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(_MIN_FREE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _wait_started(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
+    """Wait until the pool is found, or ready. Raises BadRoute with its last log line where it ends instead."""
+    progress, run, answered_at = "", client.home() / "run", time.monotonic()
+    while True:
+        # The process is checked before the record: a pool that starts and ends in between would be missed.
+        dead = not any(c.alive for c in list(client.children.values()) if name in c.command.argv)
+        record = rendezvous.find(run, name)
+        info = read_status(record) if record else None
+        if info and (info.state == "ready" or not until_ready):
+            return info
+        if info is None and dead:
+            client.reap()
+            reason = logfiles.last_line(client.home(), name) or "it said nothing"
+            raise BadRoute(f"The pool {name} did not start: {reason} (%infer pool logs {name})")
+        if info and info.stage and info.state == "starting" and info.progress != progress:
+            progress = info.progress
+            notice(progress)
+        if info is None or info.state != "silent":
+            answered_at = time.monotonic()
+        elif time.monotonic() - answered_at > _SILENT_S:
+            raise BadRoute(f"The pool {name} runs (process {info.pid}) and does not answer. End it: %infer pool stop {name}")
+        time.sleep(0.05)
+
+
+def _environment() -> dict[str, str]:
+    """PYTHONPATH for the pool, where holynb is not installed but on a path of this process alone."""
+    root = str(Path(__file__).resolve().parents[2])
+    if "site-packages" in root or "dist-packages" in root:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *filter(None, [os.environ.get("PYTHONPATH")])]))}
+
+
+def _recorded_model(model: str) -> str:
+    """The MODEL as the pool records it: a path is made absolute, so that it means the same from every folder."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.exists() and model != EMBEDDED else model
