@@ -13,7 +13,7 @@ from holynb.types import Completion, Delta, Done, Endpoint, Request, Route, Time
 Step = str | float | Fault | Done | Exception
 
 
-def said(text: str, **usage: int) -> Done:
+def done(text: str, **usage: int) -> Done:
     return Done(Completion(text, "stop", "model-of-the-server", Usage(**usage)))
 
 

@@ -24,8 +24,8 @@ Send = Callable[[int], Awaitable[int]]
 
 
 def body(i: int, *, stream: bool) -> dict[str, Any]:
-    asked = f"Explain in one paragraph what a cache is good for, for reader number {i}."
-    messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": asked}]
+    prompt = f"Explain in one paragraph what a cache is good for, for reader number {i}."
+    messages = [{"role": "system", "content": "You are brief."}, {"role": "user", "content": prompt}]
     return {
         "model": MODEL,
         "messages": messages,
@@ -185,11 +185,11 @@ def main() -> None:
     parser.add_argument("-n", type=int, required=True)
     parser.add_argument("-c", type=int, required=True)
     parser.add_argument("--stream", action="store_true")
-    said = parser.parse_args()
-    if said.name == "holynb":
-        result = holynb_run(said.base, said.n, said.c, stream=said.stream)
+    args = parser.parse_args()
+    if args.name == "holynb":
+        result = holynb_run(args.base, args.n, args.c, stream=args.stream)
     else:
-        result = asyncio.run(drive(said.name, said.base, said.n, said.c, stream=said.stream))
+        result = asyncio.run(drive(args.name, args.base, args.n, args.c, stream=args.stream))
     print(json.dumps(result))
 
 

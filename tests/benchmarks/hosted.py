@@ -80,7 +80,7 @@ def spawn(script: str, *words: str) -> dict[str, Any]:
 def play(scene: Scene, rounds: int) -> dict[str, dict[str, float]]:
     """Client → medians over the rounds, taken in turns."""
     clients = [c for c in scene.clients if c == "holynb" or importlib.util.find_spec(c)]
-    found: dict[str, list[dict[str, Any]]] = {c: [] for c in clients}
+    results: dict[str, list[dict[str, Any]]] = {c: [] for c in clients}
     with serving(scene.delay) as base:
         for turn in range(rounds):
             for client in clients if turn % 2 == 0 else reversed(clients):
@@ -89,8 +89,8 @@ def play(scene: Scene, rounds: int) -> dict[str, dict[str, float]]:
                 if "failed" in result:
                     print(f"   {client}: {result['failed']}", flush=True)
                 else:
-                    found[client].append(result)
-    return {client: middle(results) for client, results in found.items() if results}
+                    results[client].append(result)
+    return {client: middle(results) for client, results in results.items() if results}
 
 
 def middle(results: list[dict[str, Any]]) -> dict[str, float]:
@@ -98,19 +98,19 @@ def middle(results: list[dict[str, Any]]) -> dict[str, float]:
     return {k: (min if k in best else statistics.median)([r[k] for r in results]) for k in results[0]} | {"rounds": len(results)}
 
 
-def table(scene: Scene, found: dict[str, dict[str, float]]) -> str:
+def table(scene: Scene, results: dict[str, dict[str, float]]) -> str:
     rate = "chunks_per_s" if scene.stream else "rps"
     cpu = "cpu_us_per_chunk" if scene.stream else "cpu_per_1000"
     head = f"| {scene.name} | {'chunks' if scene.stream else 'requests'}/s | × httpx | CPU {'µs/chunk' if scene.stream else 's/1,000'} | p50 ms | p99 ms | max ms |"
     lines = [head, "|---|---|---|---|---|---|---|"]
-    first = found.get("httpx", {}).get(rate)
-    for client, f in found.items():
+    first = results.get("httpx", {}).get(rate)
+    for client, f in results.items():
         ratio = f"{f[rate] / first:.2f}" if first else "–"
         lines.append(f"| {client} | {f[rate]:,.0f} | {ratio} | {f[cpu]:.3g} | {f['p50_ms']:.0f} | {f['p99_ms']:.0f} | {f['max_ms']:.0f} |")
     return "\n".join(lines)
 
 
-def targets(found: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
+def targets(results: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
     """(what, measured, wanted, met) of the budgets that this project set itself."""
     out: list[tuple[str, float, float, bool]] = []
 
@@ -122,37 +122,37 @@ def targets(found: dict[str, Any]) -> list[tuple[str, float, float, bool]]:
         if value is not None:
             out.append((what, value, wanted, value <= wanted))
 
-    busy = found.get("64 at once", {})
+    busy = results.get("64 at once", {})
     for other, wanted in (("httpx", 8), ("openai", 4), ("aiohttp", 0.45)):
         least(f"64 at once: × {other}", ratio(busy, other, "rps"), wanted)
     most("64 at once: CPU s per 1,000", busy.get("holynb", {}).get("cpu_per_1000"), 0.45)
-    most("512 at once, 50 ms: p99 ms", found.get("512 at once, 50 ms answers", {}).get("holynb", {}).get("p99_ms"), 500)
-    least("streams: chunks/s × httpx", ratio(found.get("16 streams at once", {}), "httpx", "chunks_per_s"), 3)
-    most("10,000 rows: MiB grown", found.get("memory", {}).get("grown_mib"), 50)
-    most("10,000 rows: main loop held up, longest, ms", found.get("memory", {}).get("held_up_max_ms"), 250)
-    most("%load_ext: ms", found.get("load", {}).get("ms"), 300)
-    most("holynb demo: s", found.get("demo", {}).get("seconds"), 90)
+    most("512 at once, 50 ms: p99 ms", results.get("512 at once, 50 ms answers", {}).get("holynb", {}).get("p99_ms"), 500)
+    least("streams: chunks/s × httpx", ratio(results.get("16 streams at once", {}), "httpx", "chunks_per_s"), 3)
+    most("10,000 rows: MiB grown", results.get("memory", {}).get("grown_mib"), 50)
+    most("10,000 rows: main loop held up, longest, ms", results.get("memory", {}).get("held_up_max_ms"), 250)
+    most("%load_ext: ms", results.get("load", {}).get("ms"), 300)
+    most("holynb demo: s", results.get("demo", {}).get("seconds"), 90)
     return out
 
 
-def ratio(found: dict[str, dict[str, float]], other: str, what: str) -> float | None:
-    return found["holynb"][what] / found[other][what] if {"holynb", other} <= found.keys() else None
+def ratio(results: dict[str, dict[str, float]], other: str, what: str) -> float | None:
+    return results["holynb"][what] / results[other][what] if {"holynb", other} <= results.keys() else None
 
 
 def session(only: set[str]) -> dict[str, Any]:
     """What is not a race between clients."""
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if not only or "load" in only:
         runs = [spawn("session.py", "load") for _ in range(7)]
-        found["load"] = (
+        results["load"] = (
             {"ms": 1000 * statistics.median(r["seconds"] for r in runs), "modules": runs[0]["modules"]} if "seconds" in runs[0] else runs[0]
         )
     if not only or "memory" in only:
         with serving(0) as base:
-            found["memory"] = spawn("session.py", "memory", "--base", base)
+            results["memory"] = spawn("session.py", "memory", "--base", base)
     if not only or "demo" in only:
-        found["demo"] = demo()
-    return found
+        results["demo"] = demo()
+    return results
 
 
 def demo() -> dict[str, Any]:
@@ -181,24 +181,24 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="an eighth of the requests, one round: shows that everything runs")
     parser.add_argument("--only", default="", help="names of scenes (by their start), load, memory, demo")
     parser.add_argument("--out", type=Path)
-    said = parser.parse_args()
-    only = {w.strip() for w in said.only.split(",") if w.strip()}
-    found: dict[str, Any] = {"machine": {"python": platform.python_version(), "cores": os.cpu_count(), "load": os.getloadavg()}}
+    args = parser.parse_args()
+    only = {w.strip() for w in args.only.split(",") if w.strip()}
+    results: dict[str, Any] = {"machine": {"python": platform.python_version(), "cores": os.cpu_count(), "load": os.getloadavg()}}
     for scene in SCENES:
         if only and not any(scene.name.startswith(w) for w in only):
             continue
-        smaller = Scene(**{**vars(scene), "n": max(scene.c, scene.n // 8)}) if said.quick else scene
-        found[scene.name] = play(smaller, 1 if said.quick else said.rounds)
-        print(table(smaller, found[scene.name]) + "\n", flush=True)
-    found |= session(only)
-    found["machine"]["load_after"] = os.getloadavg()
+        smaller = Scene(**{**vars(scene), "n": max(scene.c, scene.n // 8)}) if args.quick else scene
+        results[scene.name] = play(smaller, 1 if args.quick else args.rounds)
+        print(table(smaller, results[scene.name]) + "\n", flush=True)
+    results |= session(only)
+    results["machine"]["load_after"] = os.getloadavg()
     print("| budget | measured | wanted | |\n|---|---|---|---|")
-    for what, value, wanted, met in targets(found):
+    for what, value, wanted, met in targets(results):
         print(f"| {what} | {value:.3g} | {wanted:g} | {'met' if met else 'MISSED'} |")
     for name in ("load", "memory", "demo"):
-        print(f"{name}: {json.dumps(found.get(name))}") if name in found else None
-    if said.out:
-        said.out.write_text(json.dumps(found, indent=1))
+        print(f"{name}: {json.dumps(results.get(name))}") if name in results else None
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=1))
     return 0
 
 

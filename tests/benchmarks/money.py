@@ -113,10 +113,10 @@ class Shop:
     faults: dict[str, float] = field(default_factory=dict)
     billed: dict[str, Decimal] = field(default_factory=dict)
 
-    def __call__(self, asked: Asked, number: int) -> Sequence[Step]:
-        said = asked.json
+    def __call__(self, request: Asked, number: int) -> Sequence[Step]:
+        said = request.json
         model, longest = said["model"], said["max_completion_tokens"]
-        rng = random.Random(asked.body + bytes([number % 251]))
+        rng = random.Random(request.body + bytes([number % 251]))
         read = sum(pieces(m["content"]) for m in said["messages"])
         wrote = rng.randint(1, longest)
         fate = rng.random() / self.faults[model] if self.faults[model] else 2.0
@@ -203,10 +203,10 @@ def _budgeted(name: str, rng: random.Random, shop: Shop, server: Exact) -> tuple
 
 
 # -- estimate and bill -----------------------------------------------------------------------------------------------------
-def count(asked: Asked, number: int) -> Sequence[Step]:
+def count(request: Asked, number: int) -> Sequence[Step]:
     """Answers as its kind of prompt asks."""
-    said = asked.json
-    text, rng = said["messages"][-1]["content"], random.Random(asked.body)
+    body = request.json
+    text, rng = body["messages"][-1]["content"], random.Random(request.body)
     wrote = (
         rng.randrange(1, 4)
         if text.startswith("Classify")
@@ -214,7 +214,7 @@ def count(asked: Asked, number: int) -> Sequence[Step]:
         if text.startswith("Summarise")
         else rng.randrange(30, 70)
     )
-    return [answer("fine", pieces(text), min(wrote, said["max_completion_tokens"]))]
+    return [answer("fine", pieces(text), min(wrote, body["max_completion_tokens"]))]
 
 
 def estimates(seeds: int, rows: int = 500) -> list[Figure]:
@@ -324,9 +324,9 @@ def schemas(rows: int = 2000, share: float = 0.1) -> list[Figure]:
     """
     seen = {"broken": 0, "asked": 0}
 
-    def clerk(asked: Asked, number: int) -> Sequence[Step]:
+    def clerk(request: Asked, number: int) -> Sequence[Step]:
         seen["asked"] += 1
-        dice = random.Random("".join(m["content"] for m in asked.json["messages"]))
+        dice = random.Random("".join(m["content"] for m in request.json["messages"]))
         broken = dice.random() < share
         seen["broken"] += broken
         text = dice.choice(BROKEN) if broken else f'{{"label": "{dice.choice(("good", "bad"))}", "stars": {dice.randint(1, 5)}}}'
@@ -374,9 +374,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=200, help="random runs under a budget")
     parser.add_argument("--seeds", type=int, default=5, help="estimates of each kind of prompt")
     parser.add_argument("--quick", action="store_true", help="a tenth of it: does everything run")
-    asked = parser.parse_args()
-    runs, seeds = (asked.runs // 10, 1) if asked.quick else (asked.runs, asked.seeds)
-    figures = [*budgets(runs), *estimates(seeds), *routes(), *chunks(), *schemas(200 if asked.quick else 2000), *roi()]
+    args = parser.parse_args()
+    runs, seeds = (args.runs // 10, 1) if args.quick else (args.runs, args.seeds)
+    figures = [*budgets(runs), *estimates(seeds), *routes(), *chunks(), *schemas(200 if args.quick else 2000), *roi()]
     print(table(figures))
     return 0 if all(f.held for f in figures) else 1
 

@@ -32,8 +32,8 @@ async def rows(base: str, n: int) -> dict[str, Any]:
     """N rows awaited on the main thread's loop, as the cell does."""
     import holynb
 
-    said = {"api_base": base, "concurrency": 64, "max_tokens": 64}
-    (await holynb.infer([f"warm {i}" for i in range(500)], "openai/gpt-4.1-mini", **said)).frame()  # pandas is in, as in any notebook
+    options = {"api_base": base, "concurrency": 64, "max_tokens": 64}
+    (await holynb.infer([f"warm {i}" for i in range(500)], "openai/gpt-4.1-mini", **options)).frame()  # pandas is in, as in any notebook
     gc.collect()
     process, gaps, peak, ended = psutil.Process(), [], [0], threading.Event()
     before = process.memory_info().rss
@@ -51,7 +51,7 @@ async def rows(base: str, n: int) -> dict[str, Any]:
     threading.Thread(target=watch, daemon=True).start()
     beating = asyncio.ensure_future(heartbeat())
     started = time.perf_counter()
-    run = await holynb.infer([f"Say what number {i} is good for." for i in range(n)], "openai/gpt-4.1-mini", **said)
+    run = await holynb.infer([f"Say what number {i} is good for." for i in range(n)], "openai/gpt-4.1-mini", **options)
     wall = time.perf_counter() - started
     ended.set()
     await beating
@@ -76,10 +76,10 @@ def main() -> None:
     parser.add_argument("what", choices=["load", "memory"])
     parser.add_argument("--base")
     parser.add_argument("-n", type=int, default=10_000)
-    said = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         os.environ |= {"HOLYNB_HOME": home, "OPENAI_API_KEY": "sk-benchmark-0123456789abcdef"}
-        print(json.dumps(load() if said.what == "load" else asyncio.run(rows(said.base, said.n))))
+        print(json.dumps(load() if args.what == "load" else asyncio.run(rows(args.base, args.n))))
 
 
 if __name__ == "__main__":

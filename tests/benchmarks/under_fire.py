@@ -36,7 +36,7 @@ class Quota:
     def __init__(self, *, headers: bool) -> None:
         self.headers, self.level, self.at, self.refused = headers, 600.0, time.monotonic(), 0
 
-    def __call__(self, asked: Asked, number: int) -> Sequence[Step]:
+    def __call__(self, request: Asked, number: int) -> Sequence[Step]:
         now = time.monotonic()
         self.level, self.at = min(600.0, self.level + (now - self.at) * 10), now
         admitted = self.level >= 1
@@ -57,11 +57,11 @@ class Quota:
         return [reply(error, 429, retry_after=f"{(1 - self.level) / 10:.3f}", **said)]
 
 
-def run(rows: int, route: str = "openai/m", **said: Any) -> tuple[Any, float]:
+def run(rows: int, route: str = "openai/m", **options: Any) -> tuple[Any, float]:
     import holynb
 
     start = time.perf_counter()
-    run = holynb.infer([f"row {i} of {rows}" for i in range(rows)], route, cache=False, **said)
+    run = holynb.infer([f"row {i} of {rows}" for i in range(rows)], route, cache=False, **options)
     frame = run.wait().frame()
     return frame, time.perf_counter() - start
 
@@ -79,7 +79,7 @@ def faults() -> str:
     """20 % 500s, 5 % cut streams, 2 % stalls."""
     rng = random.Random(1)
 
-    def script(asked: Asked, number: int) -> Sequence[Step]:
+    def script(request: Asked, number: int) -> Sequence[Step]:
         draw = rng.random()
         if draw < 0.20:
             return [reply({"error": {"message": "boom"}}, 500)]
@@ -101,7 +101,7 @@ def moods() -> str:
     """5 % of all requests refused for no reason of the sender's, with 0.2 s to wait."""
     rng = random.Random(1)
 
-    def script(asked: Asked, number: int) -> Sequence[Step]:
+    def script(request: Asked, number: int) -> Sequence[Step]:
         if rng.random() < 0.05:
             return [LATENCY, reply({"error": {"message": "busy, try again", "type": "requests"}}, 429, retry_after="0.2")]
         return [LATENCY, reply(ANSWER)]
@@ -112,7 +112,7 @@ def moods() -> str:
     return f"{seconds:.1f} s, {sent - 2000} of {sent} requests refused, {int((frame['status'] != 'ok').sum())} rows lost"
 
 
-def plain(asked: Asked, number: int) -> Sequence[Step]:
+def plain(request: Asked, number: int) -> Sequence[Step]:
     return [0.2, reply(ANSWER)]
 
 
@@ -139,10 +139,10 @@ def spread() -> str:
 
 def killed() -> str:
     """kill -9 at half of 2,000 rows, 32 at once; the rest from a new process."""
-    told = halfway(Path(os.environ["HOLYNB_HOME"]), 2000, 32)
+    result = halfway(Path(os.environ["HOLYNB_HOME"]), 2000, 32)
     return (
-        f"{told.seconds:.1f} s with two starts, {told.kept} answers on disk at the kill, {told.sent} requests seen, {told.twice} rows sent twice, "
-        f"{told.more} more often, {told.logged} of 2000 rows in the log, {told.frame['ok']} ok, {told.frame['wrong']} wrong"
+        f"{result.seconds:.1f} s with two starts, {result.kept} answers on disk at the kill, {result.sent} requests seen, {result.twice} rows sent twice, "
+        f"{result.more} more often, {result.logged} of 2000 rows in the log, {result.frame['ok']} ok, {result.frame['wrong']} wrong"
     )
 
 

@@ -54,10 +54,10 @@ def test_max_tokens_is_always_there():
 def test_address_and_headers(suffix: str):
     with Exact([reply(golden.ANTHROPIC.whole)]) as server:
         ask(endpoint(server.base + suffix, "anthropic"))
-        asked = server.asked[0]
-    assert asked.path == "/v1/messages"
-    assert (asked.headers["x-api-key"], asked.headers["anthropic-version"]) == (KEY, "2023-06-01")
-    assert "authorization" not in asked.headers
+        sent = server.asked[0]
+    assert sent.path == "/v1/messages"
+    assert (sent.headers["x-api-key"], sent.headers["anthropic-version"]) == (KEY, "2023-06-01")
+    assert "authorization" not in sent.headers
 
 
 def test_the_sdk_asks_the_same_and_reads_the_same():
@@ -88,7 +88,7 @@ def test_the_sdk_reads_the_golden_stream():
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("reported", "expected"),
     [
         ({"input_tokens": 5, "output_tokens": 2}, Usage(5, 2)),
         ({"input_tokens": 5, "output_tokens": 2, "cache_read_input_tokens": 0, "cache_creation_input_tokens": None}, Usage(5, 2, 0)),
@@ -97,8 +97,8 @@ def test_the_sdk_reads_the_golden_stream():
         (None, Usage()),
     ],
 )
-def test_counts(said: Any, found: Usage):
-    assert anthropic.usage(said) == found
+def test_counts(reported: Any, expected: Usage):
+    assert anthropic.usage(reported) == expected
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_errors_inside_a_200_stream(kind: str, ours: str, retry: bool, stops: bo
         {"type": "message_start", "message": golden._MESSAGE}, {"type": "error", "error": {"type": kind, "message": "x"}}
     )
     with Exact([streamed(events)]) as server:
-        found = refuse(endpoint(server.base, "anthropic"), request(stream=True))
-    assert (found.kind, found.retry, found.stops) == (ours, retry, stops)
-    assert found.usage == Usage(20, 1, 10, 6), "what message_start counted is paid for"
+        fault = refuse(endpoint(server.base, "anthropic"), request(stream=True))
+    assert (fault.kind, fault.retry, fault.stops) == (ours, retry, stops)
+    assert fault.usage == Usage(20, 1, 10, 6), "what message_start counted is paid for"
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def test_errors_inside_a_200_stream(kind: str, ours: str, retry: bool, stops: bo
 )
 def test_refusals(status: int, error: dict[str, Any], kind: str, stops: bool):
     with Exact([reply({"type": "error", "error": error}, status)]) as server:
-        found = refuse(endpoint(server.base, "anthropic"))
-    assert (found.kind, found.stops) == (kind, stops)
+        fault = refuse(endpoint(server.base, "anthropic"))
+    assert (fault.kind, fault.stops) == (kind, stops)
 
 
 def test_limits_come_with_the_answer():
@@ -187,8 +187,8 @@ def test_limits_come_with_the_answer():
 
 
 def test_newer_models_take_no_temperature():
-    def script(asked: Asked, number: int) -> list[bytes]:
-        if "temperature" in asked.json:
+    def script(incoming: Asked, number: int) -> list[bytes]:
+        if "temperature" in incoming.json:
             return [golden.anthropic_error(400, "invalid_request_error", "`temperature` is not supported for this model")]
         return [reply(golden.ANTHROPIC.whole)]
 

@@ -81,10 +81,10 @@ def test_the_sdk_reads_the_golden_stream():
 
 def test_the_filter_says_what_it_met():
     with Exact([reply(golden.AZURE_FILTERED, 400)]) as server:
-        found = refuse(endpoint(server.base, "azure"))
-    assert found.kind == "content_filter"
-    assert "(hate high, jailbreak)" in found.message
-    assert "violence" not in found.message
+        fault = refuse(endpoint(server.base, "azure"))
+    assert fault.kind == "content_filter"
+    assert "(hate high, jailbreak)" in fault.message
+    assert "violence" not in fault.message
 
 
 def test_a_filtered_completion_is_an_error_and_costs():
@@ -93,16 +93,16 @@ def test_a_filtered_completion_is_an_error_and_costs():
         "choices": [{"finish_reason": "content_filter", "message": {"role": "assistant"}, "content_filter_results": {}}],
     }
     with Exact([reply(value)]) as server:
-        found = refuse(endpoint(server.base, "azure"))
-    assert (found.kind, found.usage) == ("content_filter", Usage(20, 7, 16))
+        fault = refuse(endpoint(server.base, "azure"))
+    assert (fault.kind, fault.usage) == ("content_filter", Usage(20, 7, 16))
 
 
 def test_a_deployment_that_is_not_there():
     error = {"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}}
     with Exact([reply(error, 404)]) as server:
-        found = refuse(endpoint(server.base, "azure", model="gpt-5"))
-    assert (found.kind, found.stops) == ("not_found", True)
-    assert "gpt-5" in found.message
+        fault = refuse(endpoint(server.base, "azure", model="gpt-5"))
+    assert (fault.kind, fault.stops) == ("not_found", True)
+    assert "gpt-5" in fault.message
 
 
 def test_limits_that_are_none_count_for_nothing():

@@ -130,10 +130,10 @@ CASES: list[tuple[int, bytes, str, bool, bool]] = [
 
 @pytest.mark.parametrize(("status", "body", "kind", "retry", "stops"), CASES)
 def test_one_taxonomy(status: int, body: bytes, kind: str, retry: bool, stops: bool):
-    found = openai.classify(status, {}, body)
-    assert (found.kind, found.retry, found.stops, found.status) == (kind, retry, stops, status)
-    assert found.message.startswith(str(status))
-    assert (found.raw or "") == body.decode()
+    fault = openai.classify(status, {}, body)
+    assert (fault.kind, fault.retry, fault.stops, fault.status) == (kind, retry, stops, status)
+    assert fault.message.startswith(str(status))
+    assert (fault.raw or "") == body.decode()
 
 
 def test_the_words_of_a_page_are_readable():
@@ -142,9 +142,9 @@ def test_the_words_of_a_page_are_readable():
 
 
 def test_message_and_raw_are_cut():
-    found = openai.classify(500, {}, error("x" * 9000))
-    assert len(found.message) < 400
-    assert len(found.raw or "") == 2000
+    fault = openai.classify(500, {}, error("x" * 9000))
+    assert len(fault.message) < 400
+    assert len(fault.raw or "") == 2000
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_the_server_may_say_whether_to_retry_but_not_for_a_key():
     st.dictionaries(st.sampled_from(["retry-after", "x-should-retry"]), st.text()),
 )
 def test_no_answer_is_too_odd_to_classify(status: int, body: bytes, headers: dict[str, str]):
-    found = openai.classify(status, headers, body)
-    assert found.kind in KINDS
-    assert "\n" not in found.message
+    fault = openai.classify(status, headers, body)
+    assert fault.kind in KINDS
+    assert "\n" not in fault.message
 
 
 @given(

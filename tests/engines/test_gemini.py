@@ -46,10 +46,10 @@ def test_the_sdk_asks_the_same_and_reads_the_same(stream: bool):
             text = str(theirs.models.generate_content(model="gemini-2.5-flash", contents="안녕?", config=config).text)
         theirs.close()
         sampling = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ("END",)}
-        asked = request(
+        sent = request(
             messages=[("system", "Be brief."), ("user", "안녕?")], sampling=sampling, schema=SCHEMA, stream=stream, model="gemini-2.5-flash"
         )
-        ours = ask(endpoint(server.base, "gemini"), asked)[1]
+        ours = ask(endpoint(server.base, "gemini"), sent)[1]
         first, second = server.asked
     assert (first.method, first.path.replace("%3A", ":")) == (second.method, second.path)
     theirs_json = first.json
@@ -84,7 +84,7 @@ def test_what_p_says_goes_where_it_belongs():
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("reported", "expected"),
     [
         ({"promptTokenCount": 1, "candidatesTokenCount": 2}, Usage(1, 2)),
         ({"promptTokenCount": 1, "thoughtsTokenCount": 3}, Usage(1, 3)),
@@ -93,22 +93,22 @@ def test_what_p_says_goes_where_it_belongs():
         (None, Usage()),
     ],
 )
-def test_thoughts_are_billed_as_output(said: Any, found: Usage):
-    assert gemini.usage(said) == found
+def test_thoughts_are_billed_as_output(reported: Any, expected: Usage):
+    assert gemini.usage(reported) == expected
 
 
 @pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR"])
 def test_filtered_answers_are_errors(reason: str):
     with Exact([streamed(sse(gemini_part("half"), gemini_part(None, reason, usageMetadata=golden._META)))]) as server:
-        found = refuse(endpoint(server.base, "gemini"), request(stream=True))
-    assert (found.kind, found.usage) == ("content_filter", Usage(20, 7, 16))
+        fault = refuse(endpoint(server.base, "gemini"), request(stream=True))
+    assert (fault.kind, fault.usage) == ("content_filter", Usage(20, 7, 16))
 
 
 def test_a_blocked_prompt_in_a_stream():
     with Exact([streamed(sse({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 4}}))]) as server:
-        found = refuse(endpoint(server.base, "gemini"), request(stream=True))
-    assert (found.kind, found.usage) == ("content_filter", Usage(4))
-    assert "blocked (SAFETY)" in found.message
+        fault = refuse(endpoint(server.base, "gemini"), request(stream=True))
+    assert (fault.kind, fault.usage) == ("content_filter", Usage(4))
+    assert "blocked (SAFETY)" in fault.message
 
 
 @pytest.mark.parametrize(("reason", "finish"), [("STOP", "stop"), ("MAX_TOKENS", "length"), ("OTHER", "other")])
@@ -118,8 +118,8 @@ def test_finish_reasons(reason: str, finish: str):
 
 def test_an_answer_that_went_wrong_in_the_model_may_go_right_the_next_time():
     with Exact([reply(gemini_part("x", "MALFORMED_RESPONSE"))]) as server:
-        found = refuse(endpoint(server.base, "gemini"))
-    assert (found.kind, found.retry) == ("server", True)
+        fault = refuse(endpoint(server.base, "gemini"))
+    assert (fault.kind, fault.retry) == ("server", True)
 
 
 DAY = {
@@ -151,6 +151,6 @@ DAY = {
 )
 def test_refusals(response: bytes, kind: str, wait: float | None):
     with Exact([response]) as server:
-        found = refuse(endpoint(server.base, "gemini"))
-    assert (found.kind, found.wait if found.kind == "rate_limit" else None) == (kind, wait)
-    assert found.stops is (kind in ("quota", "auth", "not_found"))
+        fault = refuse(endpoint(server.base, "gemini"))
+    assert (fault.kind, fault.wait if fault.kind == "rate_limit" else None) == (kind, wait)
+    assert fault.stops is (kind in ("quota", "auth", "not_found"))

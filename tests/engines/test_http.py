@@ -67,9 +67,9 @@ async def post(url: str, body: bytes = b"{}", *, client: http.Client | None = No
             await http.give_back(mine)
 
 
-def fault(url: str, **said: object) -> Fault:
+def fault(url: str, **options: object) -> Fault:
     with pytest.raises(Fault) as caught:
-        asyncio.run(post(url, **said))  # type: ignore[arg-type]
+        asyncio.run(post(url, **options))  # type: ignore[arg-type]
     assert KEY not in str(caught.value)
     return caught.value
 
@@ -80,9 +80,9 @@ def fault(url: str, **said: object) -> Fault:
 def test_a_request_arrives_as_it_was_given_and_its_reply_comes_back(flavor: str):
     with Exact([reply({"a": 1}, x_request_id="7")]) as server:
         assert asyncio.run(post(f"{server.base}/v1/chat?x=1", b'{"m":1}')) == (200, b'{"a": 1}')
-        asked = server.asked[0]
-    assert (asked.method, asked.path, asked.body) == ("POST", "/v1/chat?x=1", b'{"m":1}')
-    assert asked.headers == {
+        sent = server.asked[0]
+    assert (sent.method, sent.path, sent.body) == ("POST", "/v1/chat?x=1", b'{"m":1}')
+    assert sent.headers == {
         "host": f"127.0.0.1:{server.port}",
         "authorization": f"Bearer {KEY}",
         "content-type": "application/json",
@@ -148,7 +148,7 @@ def test_hundreds_at_once_wait_for_nobody():
         finally:
             await client.aclose()
 
-    def script(asked: object, number: int) -> Sequence[bytes | float]:
+    def script(request: object, number: int) -> Sequence[bytes | float]:
         return waits[number]
 
     class Until(list[bytes]):
@@ -193,15 +193,15 @@ def test_an_unknown_flavor_is_named(monkeypatch: pytest.MonkeyPatch):
 def test_nobody_there(flavor: str):
     with Exact([]) as server:
         url = server.base
-    found = fault(url)
-    assert (found.kind, found.retry, found.stops) == ("connection", True, False)
-    assert "127.0.0.1" in found.message
+    error = fault(url)
+    assert (error.kind, error.retry, error.stops) == ("connection", True, False)
+    assert "127.0.0.1" in error.message
 
 
 def test_a_name_that_does_not_exist(flavor: str):
-    found = fault("https://no-such-host.invalid/v1")
-    assert found.kind == "connection"
-    assert "no-such-host.invalid cannot be looked up" in found.message
+    error = fault("https://no-such-host.invalid/v1")
+    assert error.kind == "connection"
+    assert "no-such-host.invalid cannot be looked up" in error.message
 
 
 def test_connecting_has_a_limit(flavor: str):
@@ -216,34 +216,34 @@ def test_connecting_has_a_limit(flavor: str):
         for sock in waiting:
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
-        found = fault(url, connect=0.2)
+        error = fault(url, connect=0.2)
         for sock in waiting:
             sock.close()
-    assert found.kind == "timeout"
-    assert "within 0.2 s" in found.message
+    assert error.kind == "timeout"
+    assert "within 0.2 s" in error.message
 
 
 @pytest.mark.parametrize("steps", [[EOF], [RST]])
 def test_the_connection_ends_without_an_answer(flavor: str, steps: list[str]):
     with Exact(steps) as server:
-        found = fault(server.base)
-    assert (found.kind, found.retry) == ("connection", True)
+        error = fault(server.base)
+    assert (error.kind, error.retry) == ("connection", True)
 
 
 @pytest.mark.parametrize("end", [EOF, RST])
 @pytest.mark.parametrize("head", [stream_head() + chunk(b"half"), reply(b"half", content_length="100")])
 def test_the_connection_breaks_in_the_middle(flavor: str, head: bytes, end: str):
     with Exact([head, 0.05, end]) as server:
-        found = fault(server.base)
-    assert (found.kind, found.retry) == ("truncated", True)
-    assert "in the middle" in found.message
+        error = fault(server.base)
+    assert (error.kind, error.retry) == ("truncated", True)
+    assert "in the middle" in error.message
 
 
 def test_something_that_is_not_http(flavor: str):
     with Exact([b"SSH-2.0-OpenSSH_9.2\r\n\r\n", EOF]) as server:
-        found = fault(server.base)
-    assert found.kind == "server"
-    assert "not HTTP" in found.message
+        error = fault(server.base)
+    assert error.kind == "server"
+    assert "not HTTP" in error.message
 
 
 def test_nonsense_in_the_headers_is_survived_or_named(flavor: str):
@@ -256,24 +256,24 @@ def test_nonsense_in_the_headers_is_survived_or_named(flavor: str):
 def test_a_body_without_end_is_not_read_for_ever(flavor: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(http.Reply.read, "__defaults__", (2**20,))
     with Exact([stream_head(), *[chunk(b"x" * 2**16)] * 64, END]) as server:
-        found = fault(server.base)
-    assert "more than 1 MiB" in found.message
-    assert not found.retry
+        error = fault(server.base)
+    assert "more than 1 MiB" in error.message
+    assert not error.retry
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_not_followed_and_the_key_stays_here(flavor: str, status: int):
     with Exact([reply(b"stolen")]) as elsewhere, Exact([reply(b"", status, location=f"{elsewhere.base}/v1?token=1")]) as server:
-        found = fault(f"{server.base}/v1")
+        error = fault(f"{server.base}/v1")
         assert not elsewhere.asked
-        assert (found.kind, found.stops, found.status) == ("connection", True, status)
-        assert f"{elsewhere.base}/v1, and a key never follows" in found.message
+        assert (error.kind, error.stops, error.status) == ("connection", True, status)
+        assert f"{elsewhere.base}/v1, and a key never follows" in error.message
 
 
 def test_an_address_that_is_none(flavor: str):
     for url in ("http://", "ftp://host/x", "http://exa mple/"):
-        found = fault(url)
-        assert (found.kind, found.stops) == ("connection", True), url
+        error = fault(url)
+        assert (error.kind, error.stops) == ("connection", True), url
 
 
 # -- certificates --------------------------------------------------------------------------------------------------------
@@ -299,10 +299,10 @@ def test_a_folder_of_certificates(flavor: str, tls: ssl.SSLContext, trusted: Pat
 
 def test_a_stranger_is_not_trusted_and_asked_once(flavor: str, tls: ssl.SSLContext):
     with Exact([reply(b"ok")], tls=tls) as server:
-        found = fault(server.base)
+        error = fault(server.base)
         assert not server.asked
-    assert (found.kind, found.retry, found.stops) == ("connection", False, True)
-    assert "SSL_CERT_FILE" in found.message
+    assert (error.kind, error.retry, error.stops) == ("connection", False, True)
+    assert "SSL_CERT_FILE" in error.message
 
 
 def test_an_expired_certificate(flavor: str, authority: trustme.CA, trusted: Path):
@@ -310,16 +310,16 @@ def test_an_expired_certificate(flavor: str, authority: trustme.CA, trusted: Pat
     then = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     authority.issue_cert("127.0.0.1", not_before=then, not_after=then + dt.timedelta(days=9)).configure_cert(context)
     with Exact([reply(b"ok")], tls=context) as server:
-        found = fault(server.base)
-    assert "expired" in found.message
-    assert found.stops
+        error = fault(server.base)
+    assert "expired" in error.message
+    assert error.stops
 
 
 def test_https_to_a_server_that_speaks_http(flavor: str, trusted: Path):
     with Exact([], greeting=reply(b"what?", 400)) as server:
-        found = fault(server.base.replace("http:", "https:"))
-    assert found.kind == "connection"
-    assert "TLS" in found.message
+        error = fault(server.base.replace("http:", "https:"))
+    assert error.kind == "connection"
+    assert "TLS" in error.message
 
 
 @pytest.mark.parametrize(("name", "text"), [("SSL_CERT_FILE", None), ("SSL_CERT_FILE", "no certificate"), ("SSL_CERT_DIR", None)])
@@ -328,9 +328,9 @@ def test_certificates_that_cannot_be_read_are_named(name: str, text: str | None,
     if text:
         file.write_text(text)
     monkeypatch.setenv(name, str(file))
-    found = fault("https://127.0.0.1:9")
-    assert f"{name} names {file}" in found.message
-    assert found.stops
+    error = fault("https://127.0.0.1:9")
+    assert f"{name} names {file}" in error.message
+    assert error.stops
 
 
 # -- proxies -------------------------------------------------------------------------------------------------------------
@@ -367,17 +367,17 @@ def test_no_proxy_is_honoured(flavor: str, monkeypatch: pytest.MonkeyPatch):
 def test_a_proxy_that_wants_a_password(flavor: str, tls: ssl.SSLContext, trusted: Path, monkeypatch: pytest.MonkeyPatch):
     with Exact([reply(b"ok")], tls=tls) as server, Proxy("me:secret") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:wrong-password@127.0.0.1:{proxy.port}")
-        found = fault(server.base)
-    assert (found.kind, found.stops) == ("connection", True)
-    assert "wants a user and a password" in found.message
-    assert "wrong-password" not in found.message
+        error = fault(server.base)
+    assert (error.kind, error.stops) == ("connection", True)
+    assert "wants a user and a password" in error.message
+    assert "wrong-password" not in error.message
 
 
 def test_a_proxy_that_is_down_or_of_another_kind(flavor: str, monkeypatch: pytest.MonkeyPatch):
     with Exact([]) as server:
         pass
     monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{server.port}")
-    found = fault("http://127.0.0.1:1/v1")
-    assert found.kind == "connection"
+    error = fault("http://127.0.0.1:1/v1")
+    assert error.kind == "connection"
     monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
     assert "only http and https proxies" in fault("http://127.0.0.1:1/v1").message

@@ -45,8 +45,8 @@ WHOLE = {
 
 
 def part(content: str | None = None, *, finish: str | None = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
-    said = {**({"content": content} if content is not None else {}), **delta}
-    choices = [{"index": 0, "delta": said, "finish_reason": finish, "logprobs": None}]
+    body = {**({"content": content} if content is not None else {}), **delta}
+    choices = [{"index": 0, "delta": body, "finish_reason": finish, "logprobs": None}]
     return {
         "id": "c",
         "object": "chat.completion.chunk",
@@ -80,8 +80,8 @@ def fold(*pieces: bytes) -> Any:
 def test_the_request_is_what_the_sdk_would_send():
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
     sampling = {"max_tokens": 64, "temperature": 0.5, "top_p": 0.9, "stop": ("END",), "seed": 7, "extra": {"reasoning_effort": "low"}}
-    asked = request(stream=True, messages=[("system", "Be brief."), ("user", "안녕?")], sampling=sampling, schema=schema)
-    body = openai.body(asked)
+    sent = request(stream=True, messages=[("system", "Be brief."), ("user", "안녕?")], sampling=sampling, schema=schema)
+    body = openai.body(sent)
     assert body == {
         "model": "gpt-4.1-mini",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "안녕?"}],
@@ -128,12 +128,12 @@ def test_strict_only_where_the_schema_can_be(schema: dict[str, Any], strict: boo
 def test_address_and_headers():
     with Exact([reply(WHOLE)]) as server:
         ask(endpoint(f"{server.base}/v1"))
-        asked = server.asked[0]
-    assert (asked.method, asked.path) == ("POST", "/v1/chat/completions")
-    assert asked.headers["authorization"] == f"Bearer {KEY}"
-    assert asked.headers["content-type"] == "application/json"
-    assert asked.headers["accept-encoding"] == "identity"
-    assert asked.json["messages"][0]["content"] == "안녕?"
+        sent = server.asked[0]
+    assert (sent.method, sent.path) == ("POST", "/v1/chat/completions")
+    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    assert sent.headers["content-type"] == "application/json"
+    assert sent.headers["accept-encoding"] == "identity"
+    assert sent.json["messages"][0]["content"] == "안녕?"
 
 
 def test_no_key_sends_no_header():
@@ -202,8 +202,8 @@ def answer(**changes: Any) -> Any:
     ],
 )
 def test_shapes_of_a_whole_answer(value: Any, text: str, finish: str, counted: Usage):
-    found = openai.read(value)
-    assert (found.text, found.finish_reason, found.usage) == (text, finish, counted)
+    result = openai.read(value)
+    assert (result.text, result.finish_reason, result.usage) == (text, finish, counted)
 
 
 def test_the_oracle_reads_the_same_usage():
@@ -225,10 +225,10 @@ def test_a_stream():
     for event in STREAM.split(b"\n\n")[:-2]:
         ChatCompletionChunk.model_validate_json(event.removeprefix(b"data: "))
     with Exact([streamed(STREAM)]) as server:
-        deltas, found = ask(endpoint(server.base), request(stream=True))
+        deltas, result = ask(endpoint(server.base), request(stream=True))
         assert server.asked[0].json["stream_options"] == {"include_usage": True}
-    assert "".join(deltas) == found.text == "안녕하세요 🍵"
-    assert (found.finish_reason, found.model, found.usage) == ("stop", "gpt-4.1-mini-2025-04-14", Usage(20, 7, 16))
+    assert "".join(deltas) == result.text == "안녕하세요 🍵"
+    assert (result.finish_reason, result.model, result.usage) == ("stop", "gpt-4.1-mini-2025-04-14", Usage(20, 7, 16))
 
 
 def test_the_golden_stream_cut_at_every_byte():
@@ -289,8 +289,8 @@ def test_a_stream_that_ends_before_its_finish_reason_is_never_an_answer():
     ],
 )
 def test_deviations_of_streams(events: Sequence[Any], text: str, finish: str, counted: Usage):
-    found = fold(sse(*events))
-    assert (found.text, found.finish_reason, found.usage) == (text, finish, counted)
+    result = fold(sse(*events))
+    assert (result.text, result.finish_reason, result.usage) == (text, finish, counted)
 
 
 def test_comments_and_empty_chunks_are_no_sign_of_work_but_thinking_is():
@@ -314,8 +314,8 @@ def test_a_surrogate_pair_in_two_events_is_one_character():
 
 @given(st.lists(st.text(), max_size=6))
 def test_any_text_in_any_number_of_events(texts: list[str]):
-    found = fold(sse(*(part(t) for t in texts), part(finish="stop")))
-    assert found.text == "".join(texts)
+    result = fold(sse(*(part(t) for t in texts), part(finish="stop")))
+    assert result.text == "".join(texts)
 
 
 def test_text_arrives_while_the_server_still_writes():
@@ -357,8 +357,8 @@ def test_a_server_that_streams_unasked_or_not_though_asked():
     with Exact([streamed(STREAM)]) as server:
         assert ask(endpoint(server.base)) == ([], fold(STREAM))
     with Exact([reply(WHOLE)]) as server:
-        deltas, found = ask(endpoint(server.base), request(stream=True))
-        assert (deltas, found.text) == ([], "안녕하세요 🍵")
+        deltas, result = ask(endpoint(server.base), request(stream=True))
+        assert (deltas, result.text) == ([], "안녕하세요 🍵")
 
 
 # -- what goes wrong -----------------------------------------------------------------------------------------------------
@@ -367,14 +367,14 @@ def test_a_server_that_streams_unasked_or_not_though_asked():
 @pytest.mark.parametrize("end", [EOF, RST, END])
 def test_a_cut_stream_is_truncated(end: Any):
     with Exact([stream_head(), chunk(sse(part("half"))), 0.05, end]) as server:
-        found = refuse(endpoint(server.base), request(stream=True))
-    assert (found.kind, found.retry, found.stops) == ("truncated", True, False)
+        fault = refuse(endpoint(server.base), request(stream=True))
+    assert (fault.kind, fault.retry, fault.stops) == ("truncated", True, False)
 
 
 def test_done_without_a_finish_reason_is_truncated_and_keeps_its_usage():
     with Exact([streamed(sse(part("half"), USED, "[DONE]"))]) as server:
-        found = refuse(endpoint(server.base), request(stream=True))
-    assert (found.kind, found.usage) == ("truncated", Usage(20, 7, 16))
+        fault = refuse(endpoint(server.base), request(stream=True))
+    assert (fault.kind, fault.usage) == ("truncated", Usage(20, 7, 16))
 
 
 @pytest.mark.parametrize(
@@ -401,10 +401,10 @@ def test_done_without_a_finish_reason_is_truncated_and_keeps_its_usage():
 )
 def test_a_200_that_is_no_answer(body: Any, kind: str, words: str):
     with Exact([reply(body, content_type="text/html" if isinstance(body, str) else "application/json")]) as server:
-        found = refuse(endpoint(server.base, provider="holysheep"))
-    assert found.kind == kind
-    assert words in found.message
-    assert "holysheep" in found.message
+        fault = refuse(endpoint(server.base, provider="holysheep"))
+    assert fault.kind == kind
+    assert words in fault.message
+    assert "holysheep" in fault.message
 
 
 def test_half_a_json_by_length_is_truncated():
@@ -426,14 +426,14 @@ def test_half_a_json_by_length_is_truncated():
 )
 def test_an_error_in_the_middle_of_a_stream(event: bytes, kind: str):
     with Exact([stream_head(), chunk(sse(part("half"))), chunk(event), END]) as server:
-        found = refuse(endpoint(server.base), request(stream=True))
-    assert found.kind == kind
+        fault = refuse(endpoint(server.base), request(stream=True))
+    assert fault.kind == kind
 
 
 def test_a_filtered_stream_is_no_answer_and_says_what_it_cost():
     with Exact([streamed(sse(part("half"), part(finish="content_filter"), USED, "[DONE]"))]) as server:
-        found = refuse(endpoint(server.base), request(stream=True))
-    assert (found.kind, found.retry, found.usage) == ("content_filter", False, Usage(20, 7, 16))
+        fault = refuse(endpoint(server.base), request(stream=True))
+    assert (fault.kind, fault.retry, fault.usage) == ("content_filter", False, Usage(20, 7, 16))
 
 
 def test_an_error_after_usage_keeps_the_usage():
@@ -444,7 +444,7 @@ def test_an_error_after_usage_keeps_the_usage():
 
 
 def test_a_refused_key_names_its_variable_and_the_page_and_nothing_of_it():
-    said = {
+    body = {
         "error": {
             "message": f"Incorrect API key provided: {KEY}. ({KEY[:12]}****)",
             "type": "invalid_request_error",
@@ -452,50 +452,50 @@ def test_a_refused_key_names_its_variable_and_the_page_and_nothing_of_it():
             "code": "invalid_api_key",
         }
     }
-    with Exact([reply(said, 401)]) as server:
-        found = refuse(
+    with Exact([reply(body, 401)]) as server:
+        fault = refuse(
             endpoint(server.base, provider="holysheep", key_name="HOLYSHEEP_API_KEY", key_page="https://www.holysheep.ai/register")
         )
-    assert (found.kind, found.retry, found.stops, found.status) == ("auth", False, True, 401)
-    assert "holysheep refused the key in HOLYSHEEP_API_KEY" in found.message
-    assert "https://www.holysheep.ai/register" in found.message
-    assert "Incorrect API key provided: ***" in found.message
+    assert (fault.kind, fault.retry, fault.stops, fault.status) == ("auth", False, True, 401)
+    assert "holysheep refused the key in HOLYSHEEP_API_KEY" in fault.message
+    assert "https://www.holysheep.ai/register" in fault.message
+    assert "Incorrect API key provided: ***" in fault.message
 
 
 def test_a_server_that_wants_a_key_where_none_was_set():
     with Exact([reply({"error": "Unauthorized"}, 401)]) as server:
-        found = refuse(endpoint(server.base, provider="vllm", key_name="VLLM_API_KEY"), key=None)
-    assert "vllm wants a key, and none is set" in found.message
-    assert "VLLM_API_KEY" in found.message
+        fault = refuse(endpoint(server.base, provider="vllm", key_name="VLLM_API_KEY"), key=None)
+    assert "vllm wants a key, and none is set" in fault.message
+    assert "VLLM_API_KEY" in fault.message
 
 
 def test_a_wrong_address_says_so():
     with Exact([reply("<h1>404 Not Found</h1>", 404)]) as server:
-        found = refuse(endpoint(server.base))
-        assert (found.kind, found.stops) == ("not_found", True)
-        assert f"{server.base} has no model gpt-4.1-mini, or is not the right address" in found.message
-        assert found.message.endswith(f"Is it {server.base}/v1?")
-        found = refuse(endpoint(f"{server.base}/v1"))
-        assert found.message.endswith("(404: 404 Not Found).")
+        fault = refuse(endpoint(server.base))
+        assert (fault.kind, fault.stops) == ("not_found", True)
+        assert f"{server.base} has no model gpt-4.1-mini, or is not the right address" in fault.message
+        assert fault.message.endswith(f"Is it {server.base}/v1?")
+        fault = refuse(endpoint(f"{server.base}/v1"))
+        assert fault.message.endswith("(404: 404 Not Found).")
 
 
 def test_a_model_that_a_server_does_not_know_is_one_that_it_has_misspelt():
     with Exact([reply({"error": {"message": "The model `gpt-4.1-minni` does not exist", "code": "model_not_found"}}, 404)]) as server:
-        found = refuse(replace(endpoint(f"{server.base}/v1"), route=Route("openai", "gpt-4.1-minni")))
-    assert found.message.endswith("Did you mean openai/gpt-4.1-mini?")
+        fault = refuse(replace(endpoint(f"{server.base}/v1"), route=Route("openai", "gpt-4.1-minni")))
+    assert fault.message.endswith("Did you mean openai/gpt-4.1-mini?")
 
 
 def test_a_429_carries_wait_and_limits():
-    said = {"error": {"message": "Rate limit reached", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
+    body = {"error": {"message": "Rate limit reached", "type": "requests", "param": None, "code": "rate_limit_exceeded"}}
     headers = {
         "retry_after": "7",
         "x_ratelimit_limit_requests": "60",
         "x_ratelimit_remaining_requests": "0",
         "x_ratelimit_reset_requests": "1m0s",
     }
-    with Exact([reply(said, 429, **headers)]) as server:
-        found = refuse(endpoint(server.base))
-    assert (found.kind, found.retry, found.wait, found.limits) == ("rate_limit", True, 7.0, Limits(60, 0, 60.0))
+    with Exact([reply(body, 429, **headers)]) as server:
+        fault = refuse(endpoint(server.base))
+    assert (fault.kind, fault.retry, fault.wait, fault.limits) == ("rate_limit", True, 7.0, Limits(60, 0, 60.0))
 
 
 # -- what a refusal teaches ----------------------------------------------------------------------------------------------
@@ -504,9 +504,9 @@ def test_a_429_carries_wait_and_limits():
 def picky(*refused: str, message: str = "Unsupported parameter: '{0}' is not supported with this model.") -> Any:
     """A server that takes none of these parameters."""
 
-    def script(asked: Asked, number: int) -> Sequence[bytes]:
+    def script(incoming: Asked, number: int) -> Sequence[bytes]:
         for name in refused:
-            if name in asked.json:
+            if name in incoming.json:
                 error = {"message": message.format(name), "type": "invalid_request_error", "param": name, "code": "unsupported_parameter"}
                 return [reply({"error": error}, 400)]
         return [reply(WHOLE)]
@@ -579,20 +579,20 @@ def test_requests_that_were_under_way_together_all_get_another_attempt():
         {"error": {"message": "Unsupported parameter: 'max_tokens'", "param": "max_tokens", "code": "unsupported_parameter"}}, 400
     )
 
-    def script(asked: Asked, number: int) -> Any:
-        gate.append(asked)
-        return Until() if "max_tokens" in asked.json else [reply(WHOLE)]
+    def script(incoming: Asked, number: int) -> Any:
+        gate.append(incoming)
+        return Until() if "max_tokens" in incoming.json else [reply(WHOLE)]
 
     async def three(engine: Engine) -> list[bool]:
-        found = await asyncio.gather(*(hear(engine, request(row=i, sampling={"max_tokens": 5})) for i in range(3)), return_exceptions=True)
-        return [isinstance(f, Fault) and f.retry for f in found]
+        result = await asyncio.gather(*(hear(engine, request(row=i, sampling={"max_tokens": 5})) for i in range(3)), return_exceptions=True)
+        return [isinstance(f, Fault) and f.retry for f in result]
 
     with Exact(script) as server:
         assert run(three, endpoint(server.base)) == [True] * 3
 
 
 @pytest.mark.parametrize(
-    "said",
+    "reported",
     [
         ErrorDetail(
             "max_tokens is too large: 100000. This model supports at most 16384 completion tokens",
@@ -603,8 +603,8 @@ def test_requests_that_were_under_way_together_all_get_another_attempt():
         ErrorDetail("messages: Field required", "", "invalid_request_error", "messages"),
     ],
 )
-def test_other_bad_requests_teach_nothing(said: ErrorDetail):
-    error = {"message": said.message, "code": said.code, "type": said.type, "param": said.param}
+def test_other_bad_requests_teach_nothing(reported: ErrorDetail):
+    error = {"message": reported.message, "code": reported.code, "type": reported.type, "param": reported.param}
     with Exact([reply({"error": error}, 400)]) as server:
-        found = refuse(endpoint(server.base))
-    assert (found.kind, found.retry) == ("bad_request", False)
+        fault = refuse(endpoint(server.base))
+    assert (fault.kind, fault.retry) == ("bad_request", False)

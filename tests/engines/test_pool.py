@@ -32,8 +32,8 @@ def request(text: str = "안녕 😀", *, stream: bool = False, row: int = 0, **
     return Request(row, (Message("user", text),), ROUTE, Sampling(max_tokens=500, **sampling), stream=stream)
 
 
-async def heard(engine: Pool, asked: Request, timeouts: Timeouts = PATIENT) -> list[Delta | Done]:
-    return [item async for item in engine.send(asked, timeouts)]
+async def collect(engine: Pool, incoming: Request, timeouts: Timeouts = PATIENT) -> list[Delta | Done]:
+    return [item async for item in engine.send(incoming, timeouts)]
 
 
 def engine_for(word: str = "bytes") -> Pool:
@@ -55,7 +55,7 @@ def with_engine(work: Any, word: str = "bytes") -> Any:
 
 def test_a_whole_answer_with_usage(model: str) -> None:
     pools.start(model)
-    items = with_engine(lambda e: heard(e, request()))
+    items = with_engine(lambda e: collect(e, request()))
     done = items[-1]
     assert isinstance(done, Done)
     size = len("안녕 😀".encode())
@@ -68,7 +68,7 @@ def test_a_row_under_which_memory_ran_out_is_marked(model: str) -> None:
     pools.start(model)
 
     async def work(engine: Pool) -> list[Any]:
-        return [(await heard(engine, request(text)))[-1] for text in ("a !tight row", "a row")]
+        return [(await collect(engine, request(text)))[-1] for text in ("a !tight row", "a row")]
 
     marked, plain = with_engine(work)
     assert (marked.completion.text, marked.completion.finish_reason) == ("a !tight row", "stop")
@@ -78,7 +78,7 @@ def test_a_row_under_which_memory_ran_out_is_marked(model: str) -> None:
 
 def test_a_streamed_answer_comes_in_pieces(model: str) -> None:
     pools.start(model)
-    items = with_engine(lambda e: heard(e, request("x" * 200 + "끝", stream=True)))
+    items = with_engine(lambda e: collect(e, request("x" * 200 + "끝", stream=True)))
     texts = [i.text for i in items if isinstance(i, Delta)]
     assert texts[0] == ""
     assert "".join(texts) == "x" * 200 + "끝"
@@ -87,7 +87,7 @@ def test_a_streamed_answer_comes_in_pieces(model: str) -> None:
 
 def test_sampling_reaches_the_pool(model: str) -> None:
     pools.start(model)
-    items = with_engine(lambda e: heard(e, request("one STOP two", stop=("STOP",), seed=3, temperature=0.5, top_p=0.9)))
+    items = with_engine(lambda e: collect(e, request("one STOP two", stop=("STOP",), seed=3, temperature=0.5, top_p=0.9)))
     assert isinstance(items[-1], Done)
     assert items[-1].completion.text == "one "
 
@@ -96,7 +96,7 @@ def test_no_pool_names_the_command() -> None:
     with pytest.raises(BadRoute, match="%infer pool start org/name"):
         with_engine(lambda e: e.ready(lambda text: None), "org/name")
     with pytest.raises(Fault, match="%infer pool start MODEL --name bytes") as caught:
-        with_engine(lambda e: heard(e, request()))
+        with_engine(lambda e: collect(e, request()))
     assert caught.value.stops
 
 
@@ -141,16 +141,16 @@ def test_the_embedded_pool_starts_itself_once_for_all_who_ask(monkeypatch: pytes
     async def work(_: Pool) -> list[Any]:
         engines = [engine_for("smollm2-135m") for _ in range(3)]
         await asyncio.gather(*(e.ready(lambda text: None) for e in engines))
-        asked = Request(0, (Message("user", "hi"),), Route("pool", "smollm2-135m"))
-        items = await asyncio.gather(*(heard(e, asked) for e in engines))
+        sent = Request(0, (Message("user", "hi"),), Route("pool", "smollm2-135m"))
+        items = await asyncio.gather(*(collect(e, sent) for e in engines))
         server = Process.of(pools.status("smollm2-135m").pid)
         assert server is not None
         server.signal(signal.SIGKILL)
         assert server.wait(5)
-        again = await heard(engines[0], asked)  # it has ended since: it starts itself again
+        again = await collect(engines[0], sent)  # it has ended since: it starts itself again
         pools.stop("all")
         with pytest.raises(Fault, match=r"told to end.*%infer pool start smollm2-135m") as stopped:
-            await heard(engines[0], asked)
+            await collect(engines[0], sent)
         assert stopped.value.stops, "somebody wanted its end: only a new run starts it again"
         assert pools.listing() == []
         await engines[0].ready(lambda text: None)
@@ -176,7 +176,7 @@ def test_a_refusal_of_a_pool_that_ends_is_retried_where_it_comes_back(
     message = f"The pool {word} does not run: {why}"
     monkeypatch.setattr(poolwire, "refusal", lambda *_: poolwire.fault({"code": "pool_failed", "message": message}, 503))
     with pytest.raises(Fault, match="does not run") as caught:
-        with_engine(lambda e: heard(e, request(extra={"tools": ["none that a pool has"]})), word)
+        with_engine(lambda e: collect(e, request(extra={"tools": ["none that a pool has"]})), word)
     assert (caught.value.kind, caught.value.retry, caught.value.stops) == ("connection", retry, not retry)
     assert (f"Start it: %infer pool start {model} --name {word}" in str(caught.value)) is not retry
 
@@ -187,7 +187,7 @@ def test_the_clock_does_not_run_in_the_queue(model: str, monkeypatch: pytest.Mon
     pools.start(model)
 
     async def work(engine: Pool) -> tuple[float, int]:
-        busy = [asyncio.create_task(heard(engine, request("x" * 150, row=i))) for i in range(4)]
+        busy = [asyncio.create_task(collect(engine, request("x" * 150, row=i))) for i in range(4)]
         await asyncio.sleep(0.3)
         clock = asyncio.get_running_loop().time
         last, gap, before = clock(), 0.0, 0
@@ -208,7 +208,7 @@ def test_the_clock_does_not_run_in_the_queue(model: str, monkeypatch: pytest.Mon
 def test_faults_have_their_kinds(model: str, text: str, kind: str, retry: bool) -> None:
     pools.start(model)
     with pytest.raises(Fault) as caught:
-        with_engine(lambda e: heard(e, request(text)))
+        with_engine(lambda e: collect(e, request(text)))
     assert (caught.value.kind, caught.value.retry) == (kind, retry)
 
 
@@ -267,9 +267,9 @@ def test_a_row_that_meets_a_pool_that_is_ending_hears_why(home: Path) -> None:
 
     async def work(engine: Pool) -> Any:
         with pytest.raises(Fault, match="failed: No such file") as alive:
-            await heard(engine, request())
+            await collect(engine, request())
         assert alive.value.retry, "it may come back"
-        asking = asyncio.create_task(heard(engine, request()))
+        asking = asyncio.create_task(collect(engine, request()))
         asyncio.get_running_loop().call_later(0.3, log.write_text, "error: the pool bytes ends: the cat sat on it\n")
         asyncio.get_running_loop().call_later(0.4, rendezvous.remove, run, "bytes")
         return await asking

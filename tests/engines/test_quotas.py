@@ -13,7 +13,7 @@ from holynb.types import Limits
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("1s", 1.0),
         ("6m0s", 360.0),
@@ -35,8 +35,8 @@ from holynb.types import Limits
         ("1.5.2s", None),
     ],
 )
-def test_durations(text: str | None, found: float | None):
-    assert quotas.seconds(text) == found
+def test_durations(text: str | None, expected: float | None):
+    assert quotas.seconds(text) == expected
 
 
 def test_moments():
@@ -83,11 +83,11 @@ def test_anthropic_limits_count_from_their_dates():
         "anthropic-ratelimit-input-tokens-limit": "40000",
         "anthropic-ratelimit-input-tokens-remaining": "39000",
     }
-    found = quotas.anthropic(headers)
-    assert found is not None
-    assert (found.requests, found.requests_left, found.tokens, found.tokens_left) == (50, 49, 40000, 39000)
-    assert found.requests_reset is not None
-    assert 27 < found.requests_reset <= 30
+    limits = quotas.anthropic(headers)
+    assert limits is not None
+    assert (limits.requests, limits.requests_left, limits.tokens, limits.tokens_left) == (50, 49, 40000, 39000)
+    assert limits.requests_reset is not None
+    assert 27 < limits.requests_reset <= 30
 
 
 @given(
@@ -96,8 +96,8 @@ def test_anthropic_limits_count_from_their_dates():
     )
 )
 def test_nonsense_never_raises(headers: dict[str, str]):
-    found = quotas.openai(headers)
-    assert found is None or found != Limits()
+    limits = quotas.openai(headers)
+    assert limits is None or limits != Limits()
 
 
 @given(st.text())

@@ -19,9 +19,9 @@ from holynb import loop
 pytestmark = pytest.mark.usefixtures("keyed")
 
 
-def run(server: Exact, rows: int = 1, route: str = "openai/gpt-4.1-mini", **said: Any) -> Any:
+def run(server: Exact, rows: int = 1, route: str = "openai/gpt-4.1-mini", **options: Any) -> Any:
     prompts = [f"row {i}" for i in range(rows)]
-    run = holynb.infer(prompts, route, api_base=server.base, cache=False, **said)
+    run = holynb.infer(prompts, route, api_base=server.base, cache=False, **options)
     try:
         run.wait(60)
     except holynb.InferError as exc:
@@ -66,13 +66,13 @@ def test_an_empty_purse_costs_one_request_too():
 def test_every_attempt_is_counted_and_no_row_is_lost(home: Path):
     rng = random.Random(5)
 
-    def script(asked: Asked, number: int) -> Sequence[Step]:
+    def script(request: Asked, number: int) -> Sequence[Step]:
         draw = rng.random()
         if number and draw < 0.2:
             return [reply({"error": {"message": f"boom {KEY}"}}, 500, retry_after_ms="5")]
         if number and draw < 0.3:
             return [stream_head(), chunk(sse(openai_chunk("half"))), EOF]
-        return [streamed(sse(openai_chunk(asked.json["messages"][0]["content"]), openai_chunk(finish="stop"), "[DONE]"))]
+        return [streamed(sse(openai_chunk(request.json["messages"][0]["content"]), openai_chunk(finish="stop"), "[DONE]"))]
 
     with Exact(script) as server:
         frame = run(server, 60, stream=True, retries=20)
@@ -85,8 +85,8 @@ def test_every_attempt_is_counted_and_no_row_is_lost(home: Path):
 
 
 def test_a_parameter_that_is_refused_is_learned_by_all_rows():
-    def script(asked: Asked, number: int) -> Sequence[Step]:
-        if "max_completion_tokens" in asked.json:
+    def script(request: Asked, number: int) -> Sequence[Step]:
+        if "max_completion_tokens" in request.json:
             error = {"message": "Unrecognized request argument: max_completion_tokens", "param": "max_completion_tokens", "code": None}
             return [reply({"error": error}, 400)]
         return [reply(OPENAI.whole)]

@@ -34,8 +34,8 @@ def at(server: Exact, **options: Any) -> Endpoint:
     return endpoint(server.base, "sagemaker", model="my-endpoint", key_name=None, options=REGION | options)
 
 
-def asked(**said: Any) -> Any:
-    return request(model="my-endpoint", **said)
+def build_request(**options: Any) -> Any:
+    return request(model="my-endpoint", **options)
 
 
 def theirs(server: Exact) -> Any:
@@ -49,13 +49,13 @@ def theirs(server: Exact) -> Any:
 
 def test_the_address_is_the_one_boto3_uses():
     with Exact([reply(golden.SAGEMAKER.whole)]) as server:
-        found = json.loads(
+        answer = json.loads(
             theirs(server).invoke_endpoint(EndpointName="my-endpoint", ContentType="application/json", Body=b"{}")["Body"].read()
         )
-        ours = ask(at(server), asked())[1]
+        ours = ask(at(server), build_request())[1]
         first, second = server.asked
     assert (first.method, first.path) == (second.method, second.path) == ("POST", "/endpoints/my-endpoint/invocations")
-    assert ours.text == found["choices"][0]["message"]["content"]
+    assert ours.text == answer["choices"][0]["message"]["content"]
 
 
 def test_the_signature_is_botocores_own():
@@ -65,7 +65,7 @@ def test_the_signature_is_botocores_own():
     from botocore.credentials import Credentials
 
     with Exact([reply(golden.SAGEMAKER.whole)]) as server:
-        ask(at(server, headers={"X-Amzn-SageMaker-Target-Variant": "blue"}), asked())
+        ask(at(server, headers={"X-Amzn-SageMaker-Target-Variant": "blue"}), build_request())
         came = server.asked[0]
     signature = came.headers["authorization"]
     assert signature.startswith(f"AWS4-HMAC-SHA256 Credential={ACCESS}/")
@@ -84,19 +84,19 @@ def test_the_signature_is_botocores_own():
 
 def test_the_secret_never_leaves():
     with Exact([reply(golden.SAGEMAKER.whole)]) as server:
-        ask(at(server), asked())
+        ask(at(server), build_request())
         assert KEY not in str(server.asked[0].headers)
 
 
 def test_tgi_and_own_templates():
-    said = {"max_tokens": 9, "temperature": 0.5}
+    payload = {"max_tokens": 9, "temperature": 0.5}
     tgi = sagemaker.wire(endpoint("", "sagemaker", options={"schema": "tgi"})).body(
-        asked(messages=[("system", "Be brief."), ("user", "hi")], sampling=said), frozenset()
+        build_request(messages=[("system", "Be brief."), ("user", "hi")], sampling=payload), frozenset()
     )
     assert tgi == {"inputs": "Be brief.\n\nhi", "parameters": {"max_new_tokens": 9, "temperature": 0.5, "details": True}}
     own = {"request": {"text": "$prompt", "who": "$system", "n": "$max_tokens", "keep": 3, "all": ["$messages"]}, "response": "out.0.text"}
     body = sagemaker.wire(endpoint("", "sagemaker", options=own)).body(
-        asked(messages=[("system", "s"), ("user", "hi")], stream=True), frozenset()
+        build_request(messages=[("system", "s"), ("user", "hi")], stream=True), frozenset()
     )
     assert body == {
         "text": "hi",
@@ -105,7 +105,7 @@ def test_tgi_and_own_templates():
         "all": [[{"role": "system", "content": "s"}, {"role": "user", "content": "hi"}]],
         "stream": True,
     }
-    assert "model" not in sagemaker.wire(endpoint("", "sagemaker")).body(asked(), frozenset())
+    assert "model" not in sagemaker.wire(endpoint("", "sagemaker")).body(build_request(), frozenset())
 
 
 @pytest.mark.parametrize("options", [{"schema": "tgj"}, {"request": "text"}])
@@ -117,11 +117,11 @@ def test_options_that_are_wrong_are_named(options: dict[str, Any]):
 def test_no_keys_and_no_region_are_told_apart(monkeypatch: pytest.MonkeyPatch):
     where = endpoint("", "sagemaker", options={})
     with pytest.raises(BadSetting, match="AWS_DEFAULT_REGION"):
-        ask(where, asked())
+        ask(where, build_request())
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     with pytest.raises(BadKey, match="AWS_PROFILE"):
-        ask(where, asked())
+        ask(where, build_request())
 
 
 # -- in ------------------------------------------------------------------------------------------------------------------
@@ -148,21 +148,21 @@ def test_containers_of_tgi_stream_events_or_lines(lines: bool, size: int):
     events = [tgi("hel"), tgi("lo"), tgi("<s>", token={"text": "<s>", "special": True}), LAST]
     data = b"".join(json.dumps(e).encode() + b"\n" for e in events) if lines else golden.sse(*events)
     with Exact([stream_head(golden.SAGEMAKER.kind), chunk(golden.frames(data, size)), END]) as server:
-        deltas, found = ask(at(server, schema="tgi"), asked(stream=True))
-    assert "".join(deltas) == found.text == "hello!"
-    assert (found.finish_reason, found.usage) == ("stop", Usage(5, 2))
+        deltas, answer = ask(at(server, schema="tgi"), build_request(stream=True))
+    assert "".join(deltas) == answer.text == "hello!"
+    assert (answer.finish_reason, answer.usage) == ("stop", Usage(5, 2))
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])
 def test_lines_of_an_own_container(end: bytes):
     data = b'{"out": [{"text": "a"}]}\n{"other": 1}\n{"out": [{"text": "b"}]}' + end
     with Exact([stream_head(golden.SAGEMAKER.kind), chunk(golden.frames(data, 9)), END]) as server:
-        found = ask(at(server, request={"x": "$prompt"}, response="out.0.text"), asked(stream=True))[1]
-    assert (found.text, found.finish_reason) == ("ab", "unknown")
+        answer = ask(at(server, request={"x": "$prompt"}, response="out.0.text"), build_request(stream=True))[1]
+    assert (answer.text, answer.finish_reason) == ("ab", "unknown")
 
 
 @pytest.mark.parametrize(
-    ("options", "value", "found"),
+    ("options", "value", "expected"),
     [
         ({"schema": "tgi"}, [{"generated_text": "hi"}], Completion("hi", "unknown")),
         (
@@ -173,15 +173,15 @@ def test_lines_of_an_own_container(end: bytes):
         ({"request": {}, "response": "outputs.1.text"}, {"outputs": [{}, {"text": "hi"}]}, Completion("hi", "unknown")),
     ],
 )
-def test_whole_answers_of_other_containers(options: dict[str, Any], value: Any, found: Completion):
+def test_whole_answers_of_other_containers(options: dict[str, Any], value: Any, expected: Completion):
     with Exact([reply(value)]) as server:
-        assert ask(at(server, **options), asked())[1] == found
+        assert ask(at(server, **options), build_request())[1] == expected
 
 
 def test_no_text_where_it_should_be():
     with Exact([reply({"outputs": []})]) as server:
-        found = refuse(at(server, request={}, response="outputs.1.text"), asked())
-    assert "no text at outputs.1.text" in found.message
+        fault = refuse(at(server, request={}, response="outputs.1.text"), build_request())
+    assert "no text at outputs.1.text" in fault.message
 
 
 @pytest.mark.parametrize(
@@ -195,16 +195,16 @@ def test_no_text_where_it_should_be():
 def test_frames_that_are_errors(headers: dict[str, str], payload: dict[str, str], kind: str):
     data = golden.frames(golden.OPENAI.stream[:300]) + golden.frame(json.dumps(payload).encode(), **headers)
     with Exact([stream_head(golden.SAGEMAKER.kind), chunk(data), END]) as server:
-        found = refuse(at(server), asked(stream=True))
-    assert (found.kind, found.retry) == (kind, True)
+        fault = refuse(at(server), build_request(stream=True))
+    assert (fault.kind, fault.retry) == (kind, True)
 
 
 def test_a_frame_with_a_wrong_checksum():
     broken = golden.SAGEMAKER.stream[:40] + b"X" + golden.SAGEMAKER.stream[41:]
     with Exact([stream_head(golden.SAGEMAKER.kind), chunk(broken), END]) as server:
-        found = refuse(at(server), asked(stream=True))
-    assert (found.kind, found.retry) == ("server", True)
-    assert "broken" in found.message
+        fault = refuse(at(server), build_request(stream=True))
+    assert (fault.kind, fault.retry) == ("server", True)
+    assert "broken" in fault.message
 
 
 @pytest.mark.parametrize(
@@ -222,11 +222,11 @@ def test_a_frame_with_a_wrong_checksum():
 )
 def test_refusals(status: int, kind: str, value: Any, ours: str):
     with Exact([reply(value, status, x_amzn_errortype=kind)]) as server:
-        assert refuse(at(server), asked()).kind == ours
+        assert refuse(at(server), build_request()).kind == ours
 
 
 def test_what_a_server_says_of_a_signature_shows_no_key():
     words = f"The Canonical String for this request should have been 'POST {KEY} {ACCESS}'"
     with Exact([reply({"message": words}, 403, x_amzn_errortype="InvalidSignatureException")]) as server:
-        found = refuse(at(server), asked())
-    assert ACCESS not in found.message + (found.raw or "")
+        fault = refuse(at(server), build_request())
+    assert ACCESS not in fault.message + (fault.raw or "")

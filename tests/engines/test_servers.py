@@ -28,7 +28,7 @@ process_resident_memory_bytes 3.221225472e+09
 
 
 @pytest.mark.parametrize(
-    ("page", "found"),
+    ("page", "expected"),
     [
         (VLLM, ServerLoad(16, 3, 0.5, 3 * 2**30)),
         ('vllm:gpu_cache_usage_perc{model_name="x"} 0.1\n', ServerLoad(kv=0.1)),
@@ -43,8 +43,8 @@ process_resident_memory_bytes 3.221225472e+09
         ("vllm:num_requests_running many\n\x00{} 1", ServerLoad()),
     ],
 )
-def test_pages(page: str, found: ServerLoad):
-    assert servers.parse_metrics(page) == found
+def test_pages(page: str, expected: ServerLoad):
+    assert servers.parse_metrics(page) == expected
 
 
 def test_the_pools_own_page():
@@ -57,9 +57,9 @@ def test_the_pools_own_page():
 
 def ask(work: Any, server: Exact, key: str | None = KEY) -> Any:
     async def once() -> Any:
-        found = await work(endpoint(f"{server.base}/v1", provider="vllm"), Secret(key) if key else None)
+        answer = await work(endpoint(f"{server.base}/v1", provider="vllm"), Secret(key) if key else None)
         assert not http._shared, "the connection was given back"
-        return found
+        return answer
 
     return asyncio.run(once())
 
@@ -90,8 +90,8 @@ def test_models_with_their_context_lengths():
 
 
 def test_metrics_lie_beside_the_api():
-    def script(asked: Asked, number: int) -> list[bytes]:
-        return [reply(VLLM) if asked.path == "/metrics" else reply(b"", 404)]
+    def script(request: Asked, number: int) -> list[bytes]:
+        return [reply(VLLM) if request.path == "/metrics" else reply(b"", 404)]
 
     with Exact(script) as server:
         assert ask(servers.load, server) == ServerLoad(16, 3, 0.5, 3 * 2**30)

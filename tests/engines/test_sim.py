@@ -24,10 +24,10 @@ def request(text: str = "Say hello.", *, row: int = 0, stream: bool = False, **s
     return Request(row, (Message("user", text),), Route("sim", "echo"), Sampling(**sampling), stream=stream)  # type: ignore[arg-type]
 
 
-async def collect(engine: Engine, asked: Request) -> tuple[list[str], Completion]:
+async def collect(engine: Engine, incoming: Request) -> tuple[list[str], Completion]:
     deltas: list[str] = []
     done: list[Done] = []
-    async for item in engine.send(asked, Timeouts()):
+    async for item in engine.send(incoming, Timeouts()):
         assert not done, "something came after Done"
         if isinstance(item, Delta):
             deltas.append(item.text)
@@ -36,13 +36,13 @@ async def collect(engine: Engine, asked: Request) -> tuple[list[str], Completion
     return deltas, done[0].completion
 
 
-def ask(model: str, asked: Request, engine: Engine | None = None) -> tuple[list[str], Completion]:
-    return asyncio.run(collect(engine or connect(model), asked))
+def ask(model: str, incoming: Request, engine: Engine | None = None) -> tuple[list[str], Completion]:
+    return asyncio.run(collect(engine or connect(model), incoming))
 
 
-def fault(model: str, asked: Request, engine: Engine | None = None) -> Fault:
+def fault(model: str, incoming: Request, engine: Engine | None = None) -> Fault:
     with pytest.raises(Fault) as caught:
-        ask(model, asked, engine)
+        ask(model, incoming, engine)
     return caught.value
 
 
@@ -100,16 +100,16 @@ def test_the_story_has_sixty_words_at_ten_a_second_and_follows_the_seed(monkeypa
     ],
 )
 def test_one_fault_on_demand(name: str, kind: str, retry: bool, stops: bool):
-    found = fault("echo", request(extra={"fault": name}))
-    assert (found.kind, found.retry, found.stops) == (kind, retry, stops)
-    assert "simulated" in found.message
+    error = fault("echo", request(extra={"fault": name}))
+    assert (error.kind, error.retry, error.stops) == (kind, retry, stops)
+    assert "simulated" in error.message
 
 
 def test_a_fault_passes_after_so_many_attempts_of_the_row():
     engine = connect("echo")
-    asked = request(extra={"fault": 429, "times": 2, "retry_after": 1})
-    assert [fault("echo", asked, engine).wait for _ in range(2)] == [1.0, 1.0]
-    assert ask("echo", asked, engine)[1].text == "Say hello."
+    sent = request(extra={"fault": 429, "times": 2, "retry_after": 1})
+    assert [fault("echo", sent, engine).wait for _ in range(2)] == [1.0, 1.0]
+    assert ask("echo", sent, engine)[1].text == "Say hello."
     assert fault("echo", request(row=1, extra={"fault": 429}), engine).limits is not None
 
 
@@ -128,8 +128,8 @@ def test_slow_is_only_late_and_a_stall_has_begun_its_answer():
         seen: list[str] = []
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
-                asked = request(stream=True, extra={"fault": "stall"})
-                async for item in connect("echo").send(asked, Timeouts()):
+                sent = request(stream=True, extra={"fault": "stall"})
+                async for item in connect("echo").send(sent, Timeouts()):
                     seen += [item.text] if isinstance(item, Delta) else []
         return seen
 
@@ -144,10 +144,10 @@ def test_nobody_there_takes_as_long_as_connecting_may():
         return caught.value
 
     start = time.monotonic()
-    found = asyncio.run(refused())
+    error = asyncio.run(refused())
     assert time.monotonic() - start >= 0.05
-    assert (found.kind, found.retry) == ("timeout", True)
-    assert "within 0.05 s (--connect-timeout)" in found.message
+    assert (error.kind, error.retry) == ("timeout", True)
+    assert "within 0.05 s (--connect-timeout)" in error.message
 
 
 def test_a_fault_may_be_kept_to_one_model():
@@ -173,10 +173,10 @@ def test_latency_is_waited():
     ],
 )
 def test_nonsense_is_one_clear_line_and_stops(extra: dict[str, object]):
-    found = fault("echo", request(extra=extra))
-    assert found.kind == "bad_request"
-    assert found.stops
-    assert next(iter(extra)) in found.message or "retry_after" in found.message or "times" in found.message
+    error = fault("echo", request(extra=extra))
+    assert error.kind == "bad_request"
+    assert error.stops
+    assert next(iter(extra)) in error.message or "retry_after" in error.message or "times" in error.message
 
 
 def test_flaky_meets_everything_in_its_share_and_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch):

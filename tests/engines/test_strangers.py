@@ -56,9 +56,9 @@ def where(request: pytest.FixtureRequest, server: Aimock) -> Endpoint:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer(where: Endpoint, stream: bool):
-    deltas, found = ask(where, request("hello", stream=stream, sampling={"max_tokens": 50}))
-    assert found.text == ANSWER
-    assert (found.finish_reason, found.usage.tokens_in, found.usage.tokens_out) == ("stop", 11, 5)
+    deltas, answer = ask(where, request("hello", stream=stream, sampling={"max_tokens": 50}))
+    assert answer.text == ANSWER
+    assert (answer.finish_reason, answer.usage.tokens_in, answer.usage.tokens_out) == ("stop", 11, 5)
     assert "".join(deltas) == (ANSWER if stream else "")
     assert bool(deltas) is stream
 
@@ -77,18 +77,18 @@ def test_an_answer_of_the_longest_length(where: Endpoint):
     ],
 )
 def test_refusals(where: Endpoint, words: str, kind: str, retry: bool, stops: bool):
-    found = refuse(where, request(words))
-    assert (found.kind, found.retry, found.stops) == (kind, retry, stops)
+    fault = refuse(where, request(words))
+    assert (fault.kind, fault.retry, fault.stops) == (kind, retry, stops)
 
 
 def test_a_cut_stream(where: Endpoint):
-    found = refuse(where, request("cut", stream=True))
-    assert (found.kind, found.retry) == ("truncated", True)
+    fault = refuse(where, request("cut", stream=True))
+    assert (fault.kind, fault.retry) == ("truncated", True)
 
 
 def test_a_refused_key(where: Endpoint):
-    found = refuse(where, request("hello"), key="sk-another-key-0123456789")
-    assert (found.kind, found.stops) == ("auth", True)
+    fault = refuse(where, request("hello"), key="sk-another-key-0123456789")
+    assert (fault.kind, fault.stops) == ("auth", True)
 
 
 def test_the_journal_has_what_was_meant(server: Aimock):
@@ -111,9 +111,9 @@ def test_the_journal_has_what_was_meant(server: Aimock):
 def test_chaos(tmp_path: Path, chaos: str, kind: str):
     with aimock.running(tmp_path, FIXTURES) as server:
         server.chaos(**{chaos: 1.0})
-        found = refuse(endpoint(f"{server.base}/v1"), request("hello"))
-    assert found.kind == kind
-    assert found.retry
+        fault = refuse(endpoint(f"{server.base}/v1"), request("hello"))
+    assert fault.kind == kind
+    assert fault.retry
 
 
 # -- AWS -----------------------------------------------------------------------------------------------------------------
@@ -133,12 +133,12 @@ def sagemaker(aws: Moto, monkeypatch: pytest.MonkeyPatch, secret: str) -> Any:
 
 def test_aws_takes_our_signature(aws: Moto, monkeypatch: pytest.MonkeyPatch):
     aws.answer(json.dumps(OPENAI.whole))
-    found = ask(sagemaker(aws, monkeypatch, aws.secret), request("안녕? / ü", model="my-endpoint"))[1]
-    assert (found.text, found.usage) == (TEXT, Usage(20, 7, 16))
+    answer = ask(sagemaker(aws, monkeypatch, aws.secret), request("안녕? / ü", model="my-endpoint"))[1]
+    assert (answer.text, answer.usage) == (TEXT, Usage(20, 7, 16))
 
 
 def test_aws_refuses_a_wrong_secret_and_neither_is_shown(aws: Moto, monkeypatch: pytest.MonkeyPatch):
     wrong = "x" * 8 + aws.secret[8:]
-    found = refuse(sagemaker(aws, monkeypatch, wrong), request(model="my-endpoint"))
-    assert (found.kind, found.stops) == ("auth", True)
-    assert aws.access not in found.message + (found.raw or "")
+    fault = refuse(sagemaker(aws, monkeypatch, wrong), request(model="my-endpoint"))
+    assert (fault.kind, fault.stops) == ("auth", True)
+    assert aws.access not in fault.message + (fault.raw or "")

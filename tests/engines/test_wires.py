@@ -30,8 +30,8 @@ def keys_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-def at(server: Exact, wire: Golden, **said: Any) -> Endpoint:
-    return endpoint(server.base + wire.path, wire.wire, options=wire.options, **said)
+def at(server: Exact, wire: Golden, **options: Any) -> Endpoint:
+    return endpoint(server.base + wire.path, wire.wire, options=wire.options, **options)
 
 
 def keyed(response: bytes) -> bytes:
@@ -42,13 +42,13 @@ def keyed(response: bytes) -> bytes:
 
 
 def fold(wire: Golden, *pieces: bytes) -> Any:
-    answer = made(wire)._wire.answer()
+    answer = engine_of(wire)._wire.answer()
     for piece in pieces:
         answer.feed(piece)
     return answer.end()
 
 
-def made(wire: Golden) -> hosted.Hosted:
+def engine_of(wire: Golden) -> hosted.Hosted:
     engine = engines.connect(endpoint("http://127.0.0.1:9", wire.wire, options=wire.options), lambda: None)
     assert isinstance(engine, hosted.Hosted)
     return engine
@@ -62,26 +62,26 @@ def test_every_hosted_wire_is_here():
 
 
 def test_it_is_an_engine(wire: Golden):
-    assert isinstance(made(wire), Engine)
+    assert isinstance(engine_of(wire), Engine)
 
 
 def test_a_whole_answer(wire: Golden):
     with Exact([reply(wire.whole)]) as server:
-        deltas, found = ask(at(server, wire))
+        deltas, answer = ask(at(server, wire))
     assert deltas == []
-    assert (found.text, found.finish_reason, found.model, found.usage) == (TEXT, "stop", wire.model, wire.usage)
+    assert (answer.text, answer.finish_reason, answer.model, answer.usage) == (TEXT, "stop", wire.model, wire.usage)
 
 
 def test_a_streamed_answer(wire: Golden):
     with Exact(wire.streamed()) as server:
-        deltas, found = ask(at(server, wire), request(stream=True))
+        deltas, answer = ask(at(server, wire), request(stream=True))
     assert "".join(deltas) == TEXT
-    assert (found.text, found.finish_reason, found.model, found.usage) == (TEXT, "stop", wire.model, wire.usage)
+    assert (answer.text, answer.finish_reason, answer.model, answer.usage) == (TEXT, "stop", wire.model, wire.usage)
 
 
 def test_text_comes_piece_by_piece(wire: Golden):
     """Each event on its own yields its own text; what is no text yields none."""
-    answer = made(wire)._wire.answer()
+    answer = engine_of(wire)._wire.answer()
     seen = [answer.feed(wire.stream[i : i + 1]) for i in range(len(wire.stream))]
     assert [t for t in seen if t] == list(PIECES)
 
@@ -96,19 +96,19 @@ def test_what_ends_early_is_truncated_or_whole_and_never_in_between(wire: Golden
     ended = False
     for i in range(len(wire.stream) + 1):
         try:
-            found = fold(wire, wire.stream[:i])
+            answer = fold(wire, wire.stream[:i])
         except Fault as fault:
             assert fault.kind == "truncated", (i, fault)
             assert not ended, "once the finish reason is there, it stays"
         else:
             ended = True
-            assert found.text == TEXT, i
+            assert answer.text == TEXT, i
     assert ended
 
 
 def test_bytes_that_are_no_stream_are_a_fault(wire: Golden):
     for junk in (b"\x00" * 64, b"data: {half\n\n", b"data: 17\n\n", b"event: error\ndata: {}\n\n", b"\xff" * 100):
-        answer = made(wire)._wire.answer()
+        answer = engine_of(wire)._wire.answer()
         try:
             answer.feed(junk)
             answer.end()
@@ -131,8 +131,8 @@ def test_streams_leave_their_connection(wire: Golden):
 @pytest.mark.parametrize("end", [EOF, RST, END])
 def test_a_break_in_the_middle(wire: Golden, end: Any):
     with Exact([stream_head(wire.kind), chunk(wire.stream[: len(wire.stream) // 2]), 0.05, end]) as server:
-        found = refuse(at(server, wire), request(stream=True))
-    assert (found.kind, found.retry) == ("truncated", True)
+        fault = refuse(at(server, wire), request(stream=True))
+    assert (fault.kind, fault.retry) == ("truncated", True)
 
 
 def test_a_slow_first_byte_is_waited_for(wire: Golden):
@@ -145,34 +145,34 @@ def test_a_slow_first_byte_is_waited_for(wire: Golden):
 
 def test_too_many_requests(wire: Golden):
     with Exact([wire.limited]) as server:
-        found = refuse(at(server, wire))
-    assert (found.kind, found.retry, found.stops, found.wait) == ("rate_limit", True, False, wire.wait)
+        fault = refuse(at(server, wire))
+    assert (fault.kind, fault.retry, fault.stops, fault.wait) == ("rate_limit", True, False, wire.wait)
 
 
 def test_a_refused_key_stops_and_is_not_shown(wire: Golden):
     with Exact([keyed(wire.refused)]) as server:
-        found = refuse(at(server, wire))
+        fault = refuse(at(server, wire))
         assert KEY.encode() in keyed(wire.refused)
-    assert (found.kind, found.retry, found.stops) == ("auth", False, True)
-    assert "***" in (found.raw or "")
+    assert (fault.kind, fault.retry, fault.stops) == ("auth", False, True)
+    assert "***" in (fault.raw or "")
 
 
 def test_too_long(wire: Golden):
     with Exact([wire.too_long]) as server:
-        found = refuse(at(server, wire))
-    assert (found.kind, found.retry, found.stops) == ("context_length", False, False)
+        fault = refuse(at(server, wire))
+    assert (fault.kind, fault.retry, fault.stops) == ("context_length", False, False)
 
 
 def test_filtered(wire: Golden):
     with Exact([wire.filtered]) as server:
-        found = refuse(at(server, wire))
-    assert (found.kind, found.retry, found.stops) == ("content_filter", False, False)
+        fault = refuse(at(server, wire))
+    assert (fault.kind, fault.retry, fault.stops) == ("content_filter", False, False)
 
 
 def test_failing(wire: Golden):
     with Exact([wire.failing]) as server:
-        found = refuse(at(server, wire))
-    assert (found.kind, found.retry, found.stops) == ("server", True, False)
+        fault = refuse(at(server, wire))
+    assert (fault.kind, fault.retry, fault.stops) == ("server", True, False)
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_failing(wire: Golden):
 )
 def test_a_server_that_is_none(wire: Golden, response: bytes, kind: str):
     with Exact([response]) as server:
-        found = refuse(at(server, wire))
-    assert found.kind == kind
-    assert len(found.message) < 500
+        fault = refuse(at(server, wire))
+    assert fault.kind == kind
+    assert len(fault.message) < 500
 
 
 def test_an_error_in_the_middle_of_a_200(wire: Golden):
@@ -208,8 +208,8 @@ def test_an_error_in_the_middle_of_a_200(wire: Golden):
     stream = b"\n\n".join([*text.split(b"\n\n")[:3], event])
     stream = golden.frames(stream) if wire.wire == "sagemaker" else stream
     with Exact([stream_head(wire.kind), chunk(stream), END]) as server:
-        found = refuse(at(server, wire), request(stream=True))
-    assert (found.kind, found.retry, found.status) == ("server", True, 529)
+        fault = refuse(at(server, wire), request(stream=True))
+    assert (fault.kind, fault.retry, fault.status) == ("server", True, 529)
 
 
 def test_nothing_of_the_key_is_in_the_engine(wire: Golden):

@@ -7,7 +7,7 @@ import random
 from decimal import Decimal
 
 import pytest
-from engines_fake import Scripted, Step, said
+from engines_fake import Scripted, Step, done
 from scheduled import drive, ends
 
 import holynb
@@ -70,7 +70,7 @@ def test_never_over_and_nearly_all_of_it_used(seed: int):
         kind = fate[row][attempt - 1] if attempt <= 4 else "ok"
         if kind == "ok":
             paid.append(unit * size[row])
-            return [0.001, said("x", tokens_in=size[row])]
+            return [0.001, done("x", tokens_in=size[row])]
         if kind == "server":
             paid.append(unit * worst[row])  # a server that bills for its own failure, at the most it may
         return [Fault(kind, kind, wait=0.001)]
@@ -95,7 +95,7 @@ def test_a_row_whose_price_is_not_known_is_not_sent():
     async def main() -> Budget:
         return Budget(Decimal(1))
 
-    engine = Scripted(lambda row, attempt: [said("x")])
+    engine = Scripted(lambda row, attempt: [done("x")])
     journal, _ = drive([engine], 3, money=Money(lambda *a: None, lambda *a: None, asyncio.run(main())))
     assert {o.error_type for o in ends(journal)} == {"budget"}
     assert not engine.seen

@@ -28,11 +28,11 @@ class Result:
     most: int
 
 
-def drive(quota: Quota, rows: int, *, tokens: Callable[[int], int] = lambda row: 1, runs: int = 1, **said: Any) -> Result:
+def drive(quota: Quota, rows: int, *, tokens: Callable[[int], int] = lambda row: 1, runs: int = 1, **options: Any) -> Result:
     """All rows through one limiter, a refused one first in the queue again, as the scheduler does it."""
 
     async def main() -> Result:
-        gate, loop = limiter(**said), asyncio.get_running_loop()
+        gate, loop = limiter(**options), asyncio.get_running_loop()
         queue, start, answered, most = list(range(rows)), loop.time(), 0, 0
         tasks: set[asyncio.Task[None]] = set()
 

@@ -8,7 +8,7 @@ import time
 from decimal import Decimal
 
 import pytest
-from engines_fake import Scripted, Step, always, said
+from engines_fake import Scripted, Step, always, done
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduled import FAST, drive, ends, request
@@ -22,14 +22,14 @@ from holynb.types import Failed, Paused, Started, Timeouts
 
 def test_the_next_route_has_all_retries_of_its_own():
     first = Scripted(always(Fault("server", "boom")), "a/x")
-    second = Scripted(lambda row, attempt: [Fault("server", "boom")] if attempt <= FAST.retries else [said("late")], "b/y")
+    second = Scripted(lambda row, attempt: [Fault("server", "boom")] if attempt <= FAST.retries else [done("late")], "b/y")
     (row,) = ends(drive([first, second], 1)[0])
     assert (row.status, row.text, row.route) == ("ok", "late", "b/y")
     assert (first.seen[0], second.seen[0], row.attempts) == (FAST.retries + 1, FAST.retries + 1, 2 * FAST.retries + 2)
 
 
 def test_rows_come_back_with_text_tokens_cost_and_latency():
-    engine = Scripted(lambda row, attempt: ["a", "b", said(f"answer {row}", tokens_in=3, tokens_out=2)])
+    engine = Scripted(lambda row, attempt: ["a", "b", done(f"answer {row}", tokens_in=3, tokens_out=2)])
     journal, _ = drive([engine], 20)
     rows = ends(journal)
     assert [o.text for o in rows] == [f"answer {i}" for i in range(20)]
@@ -40,18 +40,18 @@ def test_rows_come_back_with_text_tokens_cost_and_latency():
 
 
 def test_an_answer_that_was_not_streamed_has_no_time_to_first_token():
-    journal, _ = drive([Scripted(always(said("x")))], 1)
+    journal, _ = drive([Scripted(always(done("x")))], 1)
     assert ends(journal)[0].ttft_s is None
 
 
 def test_never_more_at_once_than_the_window():
-    engine = Scripted(always(0.01, said("x")))
+    engine = Scripted(always(0.01, done("x")))
     drive([engine], 40, cap=5)
     assert engine.most == 5
 
 
 def test_a_fault_is_tried_again_and_counted():
-    engine = Scripted(lambda row, attempt: [Fault("server", "boom")] if attempt < 3 else [said("at last")])
+    engine = Scripted(lambda row, attempt: [Fault("server", "boom")] if attempt < 3 else [done("at last")])
     journal, _ = drive([engine], 3)
     assert [(o.status, o.attempts) for o in ends(journal)] == [("ok", 3)] * 3
     assert sum(isinstance(e, Failed) and e.kind == "server" for e in journal.events_since(0)[0]) == 6
@@ -74,7 +74,7 @@ def test_what_cannot_be_cured_is_asked_once():
 
 
 def test_waiting_out_a_429_uses_up_no_attempt_of_the_budget():
-    engine = Scripted(lambda row, attempt: [Fault("rate_limit", "slow down", wait=0.001)] if attempt <= 8 else [said("ok")])
+    engine = Scripted(lambda row, attempt: [Fault("rate_limit", "slow down", wait=0.001)] if attempt <= 8 else [done("ok")])
     journal, _ = drive([engine], 1, Policy(retries=0))
     assert [(o.status, o.attempts) for o in ends(journal)] == [("ok", 9)]
     assert sum(isinstance(e, Paused) for e in journal.events_since(0)[0]) == 8
@@ -88,7 +88,7 @@ def test_one_429_pauses_everybody_at_that_endpoint():
 
     def script(row: int, attempt: int) -> list[Step]:
         seen.append(time.perf_counter())
-        return [Fault("rate_limit", "wait", wait=0.2)] if len(seen) == 1 else [said("ok")]
+        return [Fault("rate_limit", "wait", wait=0.2)] if len(seen) == 1 else [done("ok")]
 
     drive([Scripted(script)], 6, during=watch, cap=1)
     assert seen[1] - seen[0] >= 0.19
@@ -111,7 +111,7 @@ def test_a_refused_key_costs_one_request_not_all():
 
 
 def test_silence_is_a_timeout_and_content_resets_it():
-    engine = Scripted(lambda row, attempt: [0.5, said("late")] if row == 0 else ["a", 0.2, "b", 0.2, said("ab")])
+    engine = Scripted(lambda row, attempt: [0.5, done("late")] if row == 0 else ["a", 0.2, "b", 0.2, done("ab")])
     journal, _ = drive([engine], 2, Policy(Timeouts(silence=0.35), retries=0))
     slow, steady = ends(journal)
     assert (slow.status, slow.error_type) == ("error", "timeout")
@@ -120,7 +120,7 @@ def test_silence_is_a_timeout_and_content_resets_it():
 
 
 def test_an_empty_delta_is_a_sign_of_work_but_not_the_first_token():
-    engine = Scripted(always("", 0.2, "", 0.2, "x", said("x")))
+    engine = Scripted(always("", 0.2, "", 0.2, "x", done("x")))
     journal, _ = drive([engine], 1, Policy(Timeouts(silence=0.35), retries=0))
     (row,) = ends(journal)
     assert row.status == "ok"
@@ -133,7 +133,7 @@ def test_an_engine_that_ends_without_an_answer_has_truncated_it():
 
 
 def test_the_deadline_ends_what_is_left():
-    engine = Scripted(lambda row, attempt: [said("quick")] if row == 0 else [9.0, said("never")])
+    engine = Scripted(lambda row, attempt: [done("quick")] if row == 0 else [9.0, done("never")])
     journal, _ = drive([engine], 30, Policy(deadline=0.2), cap=4)
     rows = ends(journal)
     assert rows[0].status == "ok"
@@ -141,7 +141,7 @@ def test_the_deadline_ends_what_is_left():
 
 
 def test_stop_lets_those_in_flight_finish_and_sends_no_more():
-    engine = Scripted(always("par", 0.05, "tial", said("partial")))
+    engine = Scripted(always("par", 0.05, "tial", done("partial")))
 
     async def stop(scheduler: Scheduler) -> None:
         await asyncio.sleep(0.02)
@@ -155,7 +155,7 @@ def test_stop_lets_those_in_flight_finish_and_sends_no_more():
 
 
 def test_after_the_grace_what_was_said_is_kept():
-    engine = Scripted(always("what there was", 9.0, said("never")))
+    engine = Scripted(always("what there was", 9.0, done("never")))
 
     async def stop(scheduler: Scheduler) -> None:
         await asyncio.sleep(0.05)
@@ -176,7 +176,7 @@ def test_after_the_grace_what_was_said_is_kept():
 
 
 def test_a_hard_stop_ends_at_once():
-    engine = Scripted(always(9.0, said("never")))
+    engine = Scripted(always(9.0, done("never")))
 
     async def stop(scheduler: Scheduler) -> None:
         await asyncio.sleep(0.05)
@@ -201,7 +201,7 @@ def test_a_stop_while_paused_ends_the_queued_rows_too():
 
 
 def test_a_fault_of_ours_ends_its_row_and_is_kept():
-    engine = Scripted(lambda row, attempt: [RuntimeError("bug")] if row == 1 else [said("ok")])
+    engine = Scripted(lambda row, attempt: [RuntimeError("bug")] if row == 1 else [done("ok")])
     journal, scheduler = drive([engine], 3)
     assert [o.status for o in ends(journal)] == ["ok", "error", "ok"]
     assert journal.rows[1] is not None and journal.rows[1].error_type == "internal"
@@ -210,7 +210,7 @@ def test_a_fault_of_ours_ends_its_row_and_is_kept():
 
 def test_failover_moves_the_row_and_says_who_answered_and_why():
     down = Scripted(always(Fault("server", "it is down")), "a/m")
-    up = Scripted(always(said("from b")), "b/m")
+    up = Scripted(always(done("from b")), "b/m")
     journal, _ = drive([down, up], 1, Policy(retries=1))
     (row,) = ends(journal)
     assert (row.status, row.route, row.attempts, row.error_type) == ("ok", "b/m", 3, None)
@@ -218,21 +218,21 @@ def test_failover_moves_the_row_and_says_who_answered_and_why():
 
 
 def test_a_row_that_moved_asks_for_the_model_that_serves_there():
-    asked: list[str] = []
+    routes: list[str] = []
 
     class Noting(Scripted):
         async def send(self, request, timeouts):
-            asked.append(str(request.route))
+            routes.append(str(request.route))
             async for item in super().send(request, timeouts):
                 yield item
 
-    drive([Noting(always(Fault("server", "down")), "a/big"), Noting(always(said("x")), "b/other")], 1, Policy(retries=0))
-    assert asked == ["a/big", "b/other"]
+    drive([Noting(always(Fault("server", "down")), "a/big"), Noting(always(done("x")), "b/other")], 1, Policy(retries=0))
+    assert routes == ["a/big", "b/other"]
 
 
 def test_a_dead_endpoint_is_soon_left_alone_and_probed_one_at_a_time():
     down = Scripted(always(Fault("server", "down")), "a/m")
-    up = Scripted(always(0.005, said("from b")), "b/m")
+    up = Scripted(always(0.005, done("from b")), "b/m")
     journal, _ = drive([down, up], 300, Policy(retries=3), cap=4, cooldown=0.1)
     assert {o.route for o in ends(journal)} == {"b/m"}
     probes = sum(down.seen.values())
@@ -243,10 +243,10 @@ def test_an_endpoint_that_comes_back_gets_its_rows_back():
     began = time.perf_counter()
 
     def script(row: int, attempt: int) -> list[Step]:
-        return [Fault("server", "down")] if time.perf_counter() - began < 0.2 else [0.001, said("from a")]
+        return [Fault("server", "down")] if time.perf_counter() - began < 0.2 else [0.001, done("from a")]
 
     back = Scripted(script, "a/m")
-    slow = Scripted(always(0.02, said("from b")), "b/m")
+    slow = Scripted(always(0.02, done("from b")), "b/m")
     journal, _ = drive([back, slow], 200, Policy(retries=5), cap=2, cooldown=0.05)
     routes = [o.route for o in ends(journal)]
     assert routes.count("a/m") > routes.count("b/m") > 0
@@ -256,15 +256,15 @@ def test_when_all_are_cooling_down_the_first_to_be_back_is_waited_for():
     began = time.perf_counter()
 
     def script(row: int, attempt: int) -> list[Step]:
-        return [Fault("server", "down")] if time.perf_counter() - began < 0.25 else [said("back")]
+        return [Fault("server", "down")] if time.perf_counter() - began < 0.25 else [done("back")]
 
     journal, _ = drive([Scripted(script, "a/m"), Scripted(script, "b/m")], 20, Policy(retries=50), cap=4, cooldown=0.1)
     assert {o.status for o in ends(journal)} == {"ok"}
 
 
 def test_equal_routes_share_the_rows_by_how_fast_they_are():
-    quick = Scripted(always(0.01, said("a")), "a/m")
-    slow = Scripted(always(0.04, said("b")), "b/m")
+    quick = Scripted(always(0.01, done("a")), "a/m")
+    slow = Scripted(always(0.04, done("b")), "b/m")
     journal, _ = drive([quick, slow], 100, cap=2, spread=True)
     assert {o.status for o in ends(journal)} == {"ok"}
     assert sum(quick.seen.values()) > 2 * sum(slow.seen.values()) > 0
@@ -284,7 +284,7 @@ def test_never_more_at_once_over_all_endpoints_than_was_said():
             finally:
                 flying -= 1
 
-    engines = [Counting(always(0.003, said("x")), f"{name}/m") for name in "abc"]
+    engines = [Counting(always(0.003, done("x")), f"{name}/m") for name in "abc"]
     journal, _ = drive(engines, 60, Policy(max_in_flight=3), spread=True, cap=8)
     assert {o.status for o in ends(journal)} == {"ok"}
     assert most == 3
@@ -292,7 +292,7 @@ def test_never_more_at_once_over_all_endpoints_than_was_said():
 
 def test_one_of_two_equal_routes_with_a_refused_key_leaves_its_rows_to_the_other():
     refused = Scripted(always(Fault("auth", "refused", stops=True)), "a/m")
-    up = Scripted(always(0.001, said("b")), "b/m")
+    up = Scripted(always(0.001, done("b")), "b/m")
     journal, _ = drive([refused, up], 50, spread=True, verified=False)
     assert {(o.status, o.route) for o in ends(journal)} == {("ok", "b/m")}
     assert sum(refused.seen.values()) == 1
@@ -300,7 +300,7 @@ def test_one_of_two_equal_routes_with_a_refused_key_leaves_its_rows_to_the_other
 
 def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
     refused = Scripted(always(Fault("auth", "refused", stops=True)), "a/m")
-    up = Scripted(always(said("from b")), "b/m")
+    up = Scripted(always(done("from b")), "b/m")
     journal, _ = drive([refused, up], 40, verified=False)
     assert {o.route for o in ends(journal)} == {"b/m"}
     assert sum(refused.seen.values()) == 1
@@ -308,7 +308,7 @@ def test_a_key_refused_at_the_first_route_moves_every_row_after_one_request():
 
 
 def test_rows_that_ask_the_same_share_one_answer():
-    engine = Scripted(always(said("same", tokens_out=4)))
+    engine = Scripted(always(done("same", tokens_out=4)))
     items = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, items=items)
     rows = ends(journal)
@@ -317,7 +317,7 @@ def test_rows_that_ask_the_same_share_one_answer():
 
 
 def test_a_row_that_failed_by_bad_luck_does_not_fail_those_that_ask_the_same():
-    engine = Scripted(lambda row, attempt: [Fault("server", "down")] if row == 0 else [said("ok")])
+    engine = Scripted(lambda row, attempt: [Fault("server", "down")] if row == 0 else [done("ok")])
     items = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
     journal, _ = drive([engine], 3, Policy(retries=1), items=items)
     assert [o.status for o in ends(journal)] == ["error", "ok", "ok"]
@@ -335,7 +335,7 @@ def test_the_cost_of_failed_attempts_counts():
     from holynb.types import Usage
 
     engine = Scripted(
-        lambda row, attempt: [Fault("truncated", "cut", usage=Usage(tokens_in=1))] if attempt == 1 else [said("ok", tokens_in=1)]
+        lambda row, attempt: [Fault("truncated", "cut", usage=Usage(tokens_in=1))] if attempt == 1 else [done("ok", tokens_in=1)]
     )
     journal, _ = drive([engine], 1)
     (row,) = ends(journal)
@@ -349,7 +349,7 @@ def test_attempts_equal_the_requests_the_engine_saw():
 
     def script(row: int, attempt: int) -> list[Step]:
         kind = plan[row][attempt - 1] if attempt <= 3 else "ok"
-        return [said("x")] if kind == "ok" else [Fault(kind, "bad luck", wait=0.001)]
+        return [done("x")] if kind == "ok" else [Fault(kind, "bad luck", wait=0.001)]
 
     engine = Scripted(script)
     journal, _ = drive([engine], 60)
@@ -368,7 +368,7 @@ def test_attempts_equal_the_requests_the_engine_saw():
 def test_whatever_happens_each_row_ends_once(plan: list[list[str]], stop: str | None, cap: int):
     def script(row: int, attempt: int) -> list[Step]:
         kind = plan[row][min(attempt - 1, len(plan[row]) - 1)] if attempt < 6 else "ok"
-        steps: dict[str, list[Step]] = {"ok": [said("x")], "delta": ["text"], "wait": [0.02, said("y")]}
+        steps: dict[str, list[Step]] = {"ok": [done("x")], "delta": ["text"], "wait": [0.02, done("y")]}
         return steps.get(kind) or [Fault(kind if kind in KINDS else "server", kind, wait=0.001, stops=kind in ("auth", "quota"))]
 
     async def during(scheduler: Scheduler) -> None:
@@ -387,5 +387,5 @@ def test_whatever_happens_each_row_ends_once(plan: list[list[str]], stop: str | 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_small_runs_end(n: int):
-    journal, _ = drive([Scripted(always(said("x")))], n)
+    journal, _ = drive([Scripted(always(done("x")))], n)
     assert len(ends(journal)) == n

@@ -47,8 +47,8 @@ class Clerk:
         self.bodies: list[dict[str, Any]] = []
         self.refused = 0
 
-    def __call__(self, asked: Asked, number: int) -> list[Step]:
-        body = asked.json
+    def __call__(self, request: Asked, number: int) -> list[Step]:
+        body = request.json
         self.bodies.append(body)
         if self.refuses and "response_format" in body:
             self.refused += 1
@@ -65,12 +65,12 @@ class Clerk:
         ]
 
 
-def serve(base: str, **said: Any) -> None:
-    settings.override(provider={"mine": {"base": base, **said}}, price={"mine/clerk": {"input": 1.0, "output": 1.0}})
+def serve(base: str, **provider: Any) -> None:
+    settings.override(provider={"mine": {"base": base, **provider}}, price={"mine/clerk": {"input": 1.0, "output": 1.0}})
 
 
-def ask(rows: list[str], **said: Any) -> holynb.Run:
-    return holynb.infer(rows, "mine/clerk", schema=REVIEW, **said)
+def ask(rows: list[str], **options: Any) -> holynb.Run:
+    return holynb.infer(rows, "mine/clerk", schema=REVIEW, **options)
 
 
 def test_columns_are_typed_whatever_came() -> None:
@@ -79,13 +79,13 @@ def test_columns_are_typed_whatever_came() -> None:
         serve(server.base)
         frame = ask(["a", "b", "c"]).wait().frame()
     assert frame.status.tolist() == ["ok", "ok", "error"]
-    told = {"label": "string", "stars": "Int64", "sure": "Float64", "again": "boolean", "tags": "object", "answer_text": "string"}
-    assert {name: str(frame[name].dtype) for name in told} == told
+    dtypes = {"label": "string", "stars": "Int64", "sure": "Float64", "again": "boolean", "tags": "object", "answer_text": "string"}
+    assert {name: str(frame[name].dtype) for name in dtypes} == dtypes
     assert frame.label.tolist()[:2] == ["positive", "negative"]
     assert frame.stars.tolist()[:2] == [4, 1]
     assert frame.tags[0] == ["a"]
     assert frame.loc[1:, ["sure", "again", "tags", "answer_text"]].isna().all(axis=None)
-    assert frame.loc[2, list(told)].isna().all()
+    assert frame.loc[2, list(dtypes)].isna().all()
     assert frame.text[0] == GOOD
 
 
@@ -386,7 +386,7 @@ def test_pydantic_models_are_schemas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "says"),
+    ("schema", "says"),
     [
         ({"type": "objekt"}, "is not a JSON Schema"),
         ({"type": "object", "propertys": {}}, "Did you mean properties"),
@@ -395,10 +395,10 @@ def test_pydantic_models_are_schemas() -> None:
         (5, "is a int, not a JSON Schema"),
     ],
 )
-def test_what_is_no_schema_is_said_before_anything_is_sent(said: Any, says: str) -> None:
+def test_what_is_no_schema_is_said_before_anything_is_sent(schema: Any, says: str) -> None:
     before = len(session.runs())
     with pytest.raises(BadOption, match=says):
-        holynb.infer(["x"], "sim/json", schema=said)
+        holynb.infer(["x"], "sim/json", schema=schema)
     assert len(session.runs()) == before
 
 

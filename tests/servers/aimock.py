@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 INSTALL = "npm install --prefix .venv/node --no-save @copilotkit/aimock@1.43.0"
 
 
-def found() -> list[str]:
+def command() -> list[str]:
     """The command that starts it. Fails, with what to do, where Node or the package is missing."""
     node = shutil.which("node")
     named = os.environ.get("HOLYNB_AIMOCK")
@@ -55,6 +55,6 @@ def running(folder: Path, fixtures: Sequence[dict[str, Any]], keys: str | None =
     """A server with these fixtures, 5 ms between its chunks; `keys`: those it lets in, separated by commas."""
     file = folder / "fixtures.json"
     file.write_text(json.dumps({"fixtures": list(fixtures)}), "utf-8")
-    argv = [*found(), "-p", "0", "-f", str(file), "-l", "5", "--validate-on-load"]
+    argv = [*command(), "-p", "0", "-f", str(file), "-l", "5", "--validate-on-load"]
     with serving(argv, folder / "aimock.log", r"listening on (http://\S+)", {"AIMOCK_API_KEYS": keys} if keys else None) as base:
         yield Aimock(base, keys or "")

@@ -15,24 +15,24 @@ from holynb.types import Completion, Delta, Done, Endpoint, Engine, Message, Req
 KEY = "sk-test-0123456789abcdef"
 
 
-def endpoint(base: str, wire: str = "openai", **said: Any) -> Endpoint:
-    route = Route(said.pop("provider", wire), said.pop("model", "gpt-4.1-mini"))
-    known = {"key_name": f"{wire.upper()}_API_KEY", "key_page": "https://example.com/keys"} | said
+def endpoint(base: str, wire: str = "openai", **options: Any) -> Endpoint:
+    route = Route(options.pop("provider", wire), options.pop("model", "gpt-4.1-mini"))
+    known = {"key_name": f"{wire.upper()}_API_KEY", "key_page": "https://example.com/keys"} | options
     return Endpoint(route, wire, base, **known)
 
 
-def request(text: str = "안녕?", *, stream: bool = False, row: int = 0, **said: Any) -> Request:
-    messages = tuple(Message(role, words) for role, words in said.pop("messages", (("user", text),)))
+def request(text: str = "안녕?", *, stream: bool = False, row: int = 0, **options: Any) -> Request:
+    messages = tuple(Message(role, words) for role, words in options.pop("messages", (("user", text),)))
     return Request(
-        row, messages, Route("x", said.pop("model", "gpt-4.1-mini")), Sampling(**said.pop("sampling", {})), stream=stream, **said
+        row, messages, Route("x", options.pop("model", "gpt-4.1-mini")), Sampling(**options.pop("sampling", {})), stream=stream, **options
     )
 
 
-async def hear(engine: Engine, asked: Request, connect: float = 5.0) -> tuple[list[str], Done]:
+async def hear(engine: Engine, sent: Request, connect: float = 5.0) -> tuple[list[str], Done]:
     """The deltas and the Done; the engine is left open."""
     deltas: list[str] = []
     done: list[Done] = []
-    stream: AsyncIterator[Delta | Done] = engine.send(asked, Timeouts(connect=connect))
+    stream: AsyncIterator[Delta | Done] = engine.send(sent, Timeouts(connect=connect))
     try:
         async for item in stream:
             assert not done, "something came after Done"
@@ -50,13 +50,13 @@ def connect(where: Endpoint, key: str | None = KEY) -> Engine:
     return engines.connect(where, lambda: secret)
 
 
-def ask(where: Endpoint, asked: Request | None = None, *, key: str | None = KEY) -> tuple[list[str], Completion]:
+def ask(where: Endpoint, sent: Request | None = None, *, key: str | None = KEY) -> tuple[list[str], Completion]:
     """One request on a loop of its own."""
 
     async def once() -> tuple[list[str], Done]:
         engine = connect(where, key)
         try:
-            return await hear(engine, asked or request())
+            return await hear(engine, sent or request())
         finally:
             await engine.aclose()
 
@@ -64,10 +64,10 @@ def ask(where: Endpoint, asked: Request | None = None, *, key: str | None = KEY)
     return deltas, done.completion
 
 
-def refuse(where: Endpoint, asked: Request | None = None, *, key: str | None = KEY) -> Fault:
+def refuse(where: Endpoint, sent: Request | None = None, *, key: str | None = KEY) -> Fault:
     """The Fault of a request that fails; no part of the key is in it."""
     with pytest.raises(Fault) as caught:
-        ask(where, asked, key=key)
+        ask(where, sent, key=key)
     fault = caught.value
     for text in (str(fault), fault.message, fault.raw or "", repr(fault)):
         assert "\n" not in fault.message

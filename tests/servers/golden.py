@@ -282,12 +282,12 @@ GEMINI = Golden(
 
 def frame(payload: bytes, **headers: str) -> bytes:
     """One message of AWS's event stream: lengths and CRC, headers as strings, payload, CRC."""
-    said = {"event_type": "PayloadPart", "content_type": "application/octet-stream", "message_type": "event"} | headers
-    if said["message_type"] != "event":
-        del said["event_type"]
+    headers = {"event_type": "PayloadPart", "content_type": "application/octet-stream", "message_type": "event"} | headers
+    if headers["message_type"] != "event":
+        del headers["event_type"]
     packed = b"".join(
         struct.pack("!B", len(n) + 1) + b":" + n.encode() + struct.pack("!BH", 7, len(v)) + v.encode()
-        for n, v in ((k.replace("_", "-"), v) for k, v in said.items())
+        for n, v in ((k.replace("_", "-"), v) for k, v in headers.items())
     )
     prelude = struct.pack("!II", len(packed) + len(payload) + 16, len(packed))
     message = prelude + struct.pack("!I", binascii.crc32(prelude)) + packed + payload

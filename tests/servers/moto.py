@@ -26,9 +26,9 @@ class Moto:
     def answer(self, *bodies: str) -> None:
         """What the next invocations return."""
         results = [{"Body": body, "ContentType": "application/json"} for body in bodies]
-        said = json.dumps({"region": "eu-west-1", "results": results}).encode()
+        body = json.dumps({"region": "eu-west-1", "results": results}).encode()
         request = urllib.request.Request(
-            f"{self.base}/moto-api/static/sagemaker/endpoint-results", said, {"content-type": "application/json"}
+            f"{self.base}/moto-api/static/sagemaker/endpoint-results", body, {"content-type": "application/json"}
         )
         urllib.request.urlopen(request, timeout=10).close()
 
@@ -47,7 +47,7 @@ def running(folder: Path) -> Iterator[Moto]:
             aws_secret_access_key="first-first-first",
         )
         iam.create_user(UserName="u")
-        made = iam.create_access_key(UserName="u")["AccessKey"]
+        access_key = iam.create_access_key(UserName="u")["AccessKey"]
         iam.put_user_policy(UserName="u", PolicyName="p", PolicyDocument=json.dumps(ALLOWED))
         iam.close()
-        yield Moto(base, made["AccessKeyId"], made["SecretAccessKey"])
+        yield Moto(base, access_key["AccessKeyId"], access_key["SecretAccessKey"])

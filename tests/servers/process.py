@@ -30,8 +30,8 @@ def serving(argv: Sequence[str], log: Path, says: str, env: Mapping[str, str] | 
 def _address(process: subprocess.Popen[bytes], log: Path, says: str, deadline: float) -> str:
     while time.monotonic() < deadline:
         text = log.read_text("utf-8", "replace")
-        if found := re.search(says, text):
-            return found.group(1)
+        if match := re.search(says, text):
+            return match.group(1)
         assert process.poll() is None, f"{process.args} ended: {text}"
         time.sleep(0.05)
     raise AssertionError(f"{process.args} did not start: {log.read_text('utf-8', 'replace')}")

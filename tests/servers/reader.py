@@ -52,11 +52,11 @@ class Reader:
         self.sizes: list[int] = []
         self.refused = 0
 
-    def __call__(self, asked: Asked, number: int) -> Sequence[Step]:
-        text = asked.json["messages"][-1]["content"]
-        size = sum(self.count(m["content"]) + 4 for m in asked.json["messages"])
-        if self.before is not None and (said := self.before(text, number)) is not None:
-            return said
+    def __call__(self, request: Asked, number: int) -> Sequence[Step]:
+        text = request.json["messages"][-1]["content"]
+        size = sum(self.count(m["content"]) + 4 for m in request.json["messages"])
+        if self.before is not None and (steps := self.before(text, number)) is not None:
+            return steps
         if size > self.limit:
             self.refused += 1
             message = f"This model's maximum context length is {self.limit} tokens. However, your messages resulted in {size} tokens."

@@ -75,7 +75,7 @@ class Quota:
             admitted = not moody and self._level >= cost and (self.at_once is None or self.flying <= self.at_once)
             if admitted:
                 self._level -= cost
-            limits = self._told(now) if self.headers else None
+            limits = self._limits(now) if self.headers else None
             wait = None if admitted else 0.2 if moody and self.retry_after else self._wait(cost, now)
             await asyncio.sleep(self.latency * (1 + self._rng.random() * self.jitter) if admitted else self.latency)
         finally:
@@ -96,9 +96,9 @@ class Quota:
         full = (self.limit - self._level) * 60 / self.limit if self.kind == "bucket" else self._at + 60 - now
         return float(-(-full // 1)) if self.whole_seconds else full
 
-    def _told(self, now: float) -> Limits:
-        said = (self.limit, int(self._level), self._reset(now))
-        return Limits(None, None, None, *said) if self.per_token else Limits(*said)
+    def _limits(self, now: float) -> Limits:
+        state = (self.limit, int(self._level), self._reset(now))
+        return Limits(None, None, None, *state) if self.per_token else Limits(*state)
 
     def _wait(self, cost: int, now: float) -> float | None:
         if self.retry_after is None:
