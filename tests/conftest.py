@@ -142,5 +142,5 @@ def model(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the browser; tests that need one are skipped where there is none."""
-    found = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-    return found or pytest.skip("no Chromium on this machine; tests/run installs it")
+    path = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+    return path or pytest.skip("no Chromium on this machine; tests/run installs it")

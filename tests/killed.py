@@ -46,8 +46,8 @@ class Counting:
     refused: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def __call__(self, asked: Asked, number: int) -> Sequence[Step]:
-        row = asked.json["messages"][-1]["content"]
+    def __call__(self, request: Asked, number: int) -> Sequence[Step]:
+        row = request.json["messages"][-1]["content"]
         with self.changed:
             self.seen[row] += 1
             self.changed.notify_all()
@@ -67,12 +67,14 @@ class Counting:
 
 
 @contextmanager
-def child(home: Path, rows: int, name: str, bases: Mapping[str, str], **said: Any) -> Iterator[subprocess.Popen[str]]:
+def child(home: Path, rows: int, name: str, bases: Mapping[str, str], **options: Any) -> Iterator[subprocess.Popen[str]]:
     """A process that runs so many rows. It ends here, whatever happens."""
     env = {**os.environ, "HOLYNB_HOME": str(home), "PYTHONPATH": str(ROOT)}
     for provider, base in bases.items():
         env |= {f"{provider}_API_KEY": f"sk-killed-{provider.lower()}-0123456789", f"{provider}_BASE_URL": base}
-    process = subprocess.Popen([sys.executable, "-c", CHILD, str(rows), name, json.dumps(said)], env=env, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(rows), name, json.dumps(options)], env=env, stdout=subprocess.PIPE, text=True
+    )
     try:
         yield process
     finally:
@@ -82,9 +84,9 @@ def child(home: Path, rows: int, name: str, bases: Mapping[str, str], **said: An
 
 def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
     """What the child said at its end."""
-    told = process.communicate(timeout=DEADLINE)[0]
+    output = process.communicate(timeout=DEADLINE)[0]
     assert process.returncode == 0
-    return dict(json.loads(told.splitlines()[-1]))
+    return dict(json.loads(output.splitlines()[-1]))
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -93,7 +95,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 @dataclass
-class Told:
+class KillReport:
     """How it went. `twice`: rows sent twice; `more`: rows sent more often; `kept`: answers in the log when the process was dead."""
 
     rows: int
@@ -107,7 +109,7 @@ class Told:
     frame: dict[str, Any]
 
 
-def halfway(home: Path, rows: int, lanes: int) -> Told:
+def halfway(home: Path, rows: int, lanes: int) -> KillReport:
     """Run, kill at half of the rows, go on in a new process by the run's name."""
     from holynb.runlog.store import RunLog
 
@@ -118,20 +120,20 @@ def halfway(home: Path, rows: int, lanes: int) -> Told:
         with child(home, rows, "half", {"OPENAI": exact.base}, concurrency=lanes, cache=False) as first:
             server.wait(rows // 2)
             kill(first)
-        found = log.find("half")
-        assert found is not None
-        kept = len(log.answers(found.id))
+        record = log.find("half")
+        assert record is not None
+        kept = len(log.answers(record.id))
         with child(home, rows, "half", {"OPENAI": exact.base}, concurrency=lanes, cache=False) as second:
             frame = finished(second)
     counts = Counter(server.seen.values())
-    return Told(
+    return KillReport(
         rows,
         lanes,
         server.seen.total(),
         counts[2],
         sum(n for times, n in counts.items() if times > 2),
         kept,
-        len(log.answers(found.id)),
+        len(log.answers(record.id)),
         time.monotonic() - start,
         frame,
     )

@@ -153,13 +153,13 @@ def cycles(edges: dict[str, set[str]]) -> list[list[str]]:
 
 
 def _reachable(name: str, edges: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
+    reached: set[str] = set()
     ahead = list(edges.get(name, ()))
     while ahead:
-        if (next_one := ahead.pop()) not in found:
-            found.add(next_one)
+        if (next_one := ahead.pop()) not in reached:
+            reached.add(next_one)
             ahead += edges.get(next_one, ())
-    return found
+    return reached
 
 
 def siblings(container: str) -> dict[str, list[tuple[Module, Import, str]]]:

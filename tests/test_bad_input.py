@@ -27,8 +27,8 @@ OK = reply(OPENAI.whole)
 pytestmark = pytest.mark.usefixtures("keyed")
 
 
-def run(server: Exact, rows: int = ROWS, **said: Any) -> Any:
-    going = holynb.infer([f"row {i}" for i in range(rows)], "openai/gpt-4.1-mini", api_base=server.base, cache=False, **said)
+def run(server: Exact, rows: int = ROWS, **options: Any) -> Any:
+    going = holynb.infer([f"row {i}" for i in range(rows)], "openai/gpt-4.1-mini", api_base=server.base, cache=False, **options)
     try:
         going.wait(120)
     except holynb.InferError as exc:
@@ -40,8 +40,8 @@ def first_time(bad: Sequence[Step], good: Sequence[Step] = (OK,)) -> Callable[[A
     """Each row meets `bad` at its first attempt."""
     seen: Counter[str] = Counter()
 
-    def script(asked: Asked, number: int) -> Sequence[Step]:
-        row = asked.json["messages"][0]["content"]
+    def script(request: Asked, number: int) -> Sequence[Step]:
+        row = request.json["messages"][0]["content"]
         seen[row] += 1
         return bad if seen[row] == 1 else good
 
@@ -89,7 +89,7 @@ def test_ten_megabytes_in_one_piece_are_an_answer_or_one_clear_line(stream: bool
 
 
 def test_headers_of_nonsense_change_no_answer_and_stop_no_row():
-    said = {
+    headers = {
         "x_ratelimit_limit_requests": "many",
         "x_ratelimit_remaining_requests": "-7",
         "x_ratelimit_reset_requests": "\xff\x00soon",
@@ -100,7 +100,7 @@ def test_headers_of_nonsense_change_no_answer_and_stop_no_row():
         "date": "yesterday",
     }
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + b"".join(
-        f"{k.replace('_', '-')}: {v}\r\n".encode("latin-1") for k, v in said.items() if "\x00" not in v
+        f"{k.replace('_', '-')}: {v}\r\n".encode("latin-1") for k, v in headers.items() if "\x00" not in v
     )
     body = json.dumps(OPENAI.whole).encode()
     with Exact([head + b"content-length: %d\r\n\r\n" % len(body) + body]) as server:
@@ -157,7 +157,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.mark.parametrize("jump", [-7200.0, 7200.0, -40 * 365 * 86400.0])
 def test_a_wall_clock_that_jumps_moves_no_limit_and_no_deadline(clock: Clock, jump: float):
-    def script(asked: Asked, number: int) -> Sequence[Step]:
+    def script(request: Asked, number: int) -> Sequence[Step]:
         if number == 5:
             clock.wall += jump
         if number == 7:
@@ -191,7 +191,7 @@ def test_a_laptop_that_sleeps_loses_no_row(clock: Clock, counts: bool, end: Sequ
     """Ten minutes pass between two moments; what was under way then is never answered. counts: whether sleep moves the steady clock too."""
     asleep: list[int] = []
 
-    def script(asked: Asked, number: int) -> Sequence[Step]:
+    def script(request: Asked, number: int) -> Sequence[Step]:
         if number == 8:
             clock.wall += 600
             clock.steady += 600 if counts else 0

@@ -124,19 +124,19 @@ def script(case: Case, elsewhere: Exact) -> Any:
 
     limited: list[int] = []
 
-    def steps(asked: Asked, number: int) -> Sequence[Step]:
-        body = asked.body.decode()
+    def steps(request: Asked, number: int) -> Sequence[Step]:
+        body = request.body.decode()
         if "fail limit" in body:
             limited.append(number)
         echo = {
             "error": {"message": f"You sent {KEY}, or {KEY[:-4]}, or {SECRET[6:]}", "type": "server_error", "code": None, "param": None}
         }
         if "told" in body:
-            told = f"It is {KEY}"
-            texts = json.loads(json.dumps(case.wire.whole, ensure_ascii=False).replace("<b>tea</b>", told).replace(MODEL, KEY))
-            stream = case.wire.stream.replace(b"<b>tea</b>", told.encode())
-            return [stream_head(case.wire.kind), chunk(stream), EOF] if streaming(asked) else [reply(texts)]
-        whole = [stream_head(case.wire.kind), chunk(case.wire.stream), EOF] if streaming(asked) else [reply(case.wire.whole)]
+            answer = f"It is {KEY}"
+            texts = json.loads(json.dumps(case.wire.whole, ensure_ascii=False).replace("<b>tea</b>", answer).replace(MODEL, KEY))
+            stream = case.wire.stream.replace(b"<b>tea</b>", answer.encode())
+            return [stream_head(case.wire.kind), chunk(stream), EOF] if streaming(request) else [reply(texts)]
+        whole = [stream_head(case.wire.kind), chunk(case.wire.stream), EOF] if streaming(request) else [reply(case.wire.whole)]
         known: dict[str, Sequence[Step]] = {
             "slow": [0.3, *whole],
             "refuse": [reply(echo | {"key": KEY}, 401, x_your_key=KEY, www_authenticate=f"Bearer {KEY}")],
@@ -150,13 +150,13 @@ def script(case: Case, elsewhere: Exact) -> Any:
             "fail header": [f"HTTP/1.1 200 OK\r\nno colon but {KEY}\r\n\r\n".encode(), EOF],
             "fail limit": [reply(echo, 429, retry_after_ms="1")] if len(limited) < 3 else whole,
         }
-        return next((found for word, found in known.items() if word in body), whole)
+        return next((steps for word, steps in known.items() if word in body), whole)
 
     return steps
 
 
-def streaming(asked: Asked) -> bool:
-    return "stream" in asked.path.lower() or b'"stream":true' in asked.body
+def streaming(request: Asked) -> bool:
+    return "stream" in request.path.lower() or b'"stream":true' in request.body
 
 
 class Asking(NotebookClient):
@@ -173,9 +173,9 @@ class Asking(NotebookClient):
 
     async def answer(self, client: Any) -> None:
         while True:
-            asked = (await client.get_stdin_msg(timeout=None))["content"]
-            assert asked["password"], "what is typed would be shown"
-            self.prompts.append(asked["prompt"])
+            request = (await client.get_stdin_msg(timeout=None))["content"]
+            assert request["password"], "what is typed would be shown"
+            self.prompts.append(request["prompt"])
             client.input(self.typed)
 
 
@@ -185,8 +185,8 @@ def test_no_part_of_a_key_stays_anywhere(case: Case, tmp_path: Path, home: Path)
         assert not elsewhere.asked, "the key followed a redirect"
         sent = [
             value
-            for asked in server.asked
-            for name, value in asked.headers.items()
+            for request in server.asked
+            for name, value in request.headers.items()
             if name in ("authorization", "x-api-key", "x-goog-api-key")
         ]
         assert len(sent) == len(server.asked) > 20
@@ -199,10 +199,10 @@ def test_no_part_of_a_key_stays_anywhere(case: Case, tmp_path: Path, home: Path)
     assert "***" in book, "the server's echo did not come this far, so nothing was tried"
     assert "VARIABLE" not in book
     assert case.variable in book
-    found = dict(places(tmp_path))
-    assert {"saved.ipynb", "everything.log", "one.jsonl.gz", "reprs.txt", "mixed.csv"} <= set(found)
-    assert any(name.endswith("answers") for name in found), "the run log was not read"
-    assert [f"{name}: {told}" for name, text in found.items() if (told := telling(text))] == []
+    texts = dict(places(tmp_path))
+    assert {"saved.ipynb", "everything.log", "one.jsonl.gz", "reprs.txt", "mixed.csv"} <= set(texts)
+    assert any(name.endswith("answers") for name in texts), "the run log was not read"
+    assert [f"{name}: {part}" for name, text in texts.items() if (part := telling(text))] == []
 
 
 @pytest.fixture(params=CASES, ids=str)

@@ -14,16 +14,16 @@ ROWS, LANES = 300, 16
 
 
 def test_half_of_a_run_is_killed_and_only_the_rest_is_sent_again(home: Path):
-    told = halfway(home, ROWS, LANES)
-    assert told.frame["ok"] == ROWS
-    assert told.frame["wrong"] == 0
-    assert told.logged == ROWS
-    assert 0 < told.kept < ROWS
-    assert told.frame["cached"] == told.kept, "what was on disk is not asked again"
-    assert told.frame["attempts"] == ROWS - told.kept
-    assert told.more == 0
-    assert told.twice <= LANES, "a lane frees only when its answer is on disk, so no more than were in flight"
-    assert told.sent == ROWS + told.twice
+    report = halfway(home, ROWS, LANES)
+    assert report.frame["ok"] == ROWS
+    assert report.frame["wrong"] == 0
+    assert report.logged == ROWS
+    assert 0 < report.kept < ROWS
+    assert report.frame["cached"] == report.kept, "what was on disk is not asked again"
+    assert report.frame["attempts"] == ROWS - report.kept
+    assert report.more == 0
+    assert report.twice <= LANES, "a lane frees only when its answer is on disk, so no more than were in flight"
+    assert report.sent == ROWS + report.twice
 
 
 def test_two_kernels_a_failover_and_a_kill_share_one_log(home: Path):
@@ -31,27 +31,27 @@ def test_two_kernels_a_failover_and_a_kill_share_one_log(home: Path):
     first, second = Counting(dies_at=80), Counting()
     with Exact(first) as one, Exact(second) as two:
         bases = {"OPENAI": one.base, "DEEPSEEK": two.base}
-        said = {"fallback": ["deepseek/m"], "concurrency": LANES, "retries": 1, "cache": False}
-        with child(home, ROWS, "left", bases, **said) as left, child(home, ROWS, "right", bases, **said) as right:
+        options = {"fallback": ["deepseek/m"], "concurrency": LANES, "retries": 1, "cache": False}
+        with child(home, ROWS, "left", bases, **options) as left, child(home, ROWS, "right", bases, **options) as right:
             second.wait(ROWS)
             kill(left)
             steady = finished(right)
-        with child(home, ROWS, "left", bases, **said) as again:
+        with child(home, ROWS, "left", bases, **options) as again:
             resumed = finished(again)
-    for told in (steady, resumed):
-        assert told["ok"] == ROWS
-        assert told["wrong"] == 0
-        assert told["routes"].get("deepseek/m", 0) > 0
-        assert told["moved"] > 0, "the frame says why a row moved"
+    for frame in (steady, resumed):
+        assert frame["ok"] == ROWS
+        assert frame["wrong"] == 0
+        assert frame["routes"].get("deepseek/m", 0) > 0
+        assert frame["moved"] > 0, "the frame says why a row moved"
     seen = first.seen + second.seen
     mine = Counter({row: n for row, n in seen.items() if row.endswith("right")})
     assert steady["attempts"] == mine.total(), "attempts are what the servers saw, of the kernel that lived"
     log = RunLog(home / "runs.sqlite")
     for name in ("left", "right"):
-        found = log.find(name)
-        assert found is not None
-        assert (found.n, found.ok, found.failed, found.status) == (ROWS, ROWS, 0, "done")
-        answers = log.answers(found.id)
+        record = log.find(name)
+        assert record is not None
+        assert (record.n, record.ok, record.failed, record.status) == (ROWS, ROWS, 0, "done")
+        answers = log.answers(record.id)
         assert sorted(answers) == list(range(ROWS))
         assert all(outcome.text == f"answer to row {row} of {name}" for row, (_, outcome) in answers.items())
     answered = Counter(second.seen)

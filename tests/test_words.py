@@ -7,6 +7,6 @@ import pytest
 from holynb.words import counted
 
 
-@pytest.mark.parametrize(("n", "said"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (2000, "2,000 rows")])
-def test_a_number_with_its_noun(n: int, said: str) -> None:
-    assert counted(n, "row") == said
+@pytest.mark.parametrize(("n", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (2000, "2,000 rows")])
+def test_a_number_with_its_noun(n: int, text: str) -> None:
+    assert counted(n, "row") == text

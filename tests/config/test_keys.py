@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
     keys.forget()
 
 
-def told(endpoint=NEEDED, ask=None) -> str:
+def error_line(endpoint=NEEDED, ask=None) -> str:
     """The line of the BadKey; the whole traceback, locals too, is searched for what must not be there."""
     with pytest.raises(BadKey) as caught:
         keys.resolve(endpoint, ask)
@@ -55,14 +55,14 @@ def everything(error: BaseException | None) -> str:
 
 # -- where ---------------------------------------------------------------------------------------------------------------
 def test_the_environment_then_dotenv_then_keyring_then_a_prompt(place, monkeypatch):
-    asked = []
+    prompted = []
     monkeypatch.setattr(keys, "_keyring", Drawer)
-    assert keys.resolve(NEEDED, lambda e: asked.append(e) or "typed-key-9999").reveal() == "keyring-key-77"
+    assert keys.resolve(NEEDED, lambda e: prompted.append(e) or "typed-key-9999").reveal() == "keyring-key-77"
     (place.parent / ".env").write_text(f"OTHER=1\nACME_API_KEY={GOOD}\n")
     assert keys.resolve(NEEDED).reveal() == GOOD
     monkeypatch.setenv("ACME_API_KEY", "environment-key-1")
     assert keys.resolve(NEEDED).reveal() == "environment-key-1"
-    assert asked == []
+    assert prompted == []
     assert "OTHER" not in os.environ
 
 
@@ -108,7 +108,7 @@ def test_an_optional_key_is_sent_where_there_is_one(monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "EMPTY")
     assert keys.resolve(OPTIONAL).reveal() == "EMPTY"
     monkeypatch.setenv("VLLM_API_KEY", "YOUR_API_KEY")
-    assert "placeholder" in told(OPTIONAL)
+    assert "placeholder" in error_line(OPTIONAL)
 
 
 def test_a_keyring_that_never_answers_is_asked_once(monkeypatch):
@@ -116,8 +116,8 @@ def test_a_keyring_that_never_answers_is_asked_once(monkeypatch):
     monkeypatch.setattr(keys, "_keyring_hangs", threading.Event())
     held, calls = threading.Event(), []
     monkeypatch.setattr(keys, "_keyring", lambda: calls.append(1) or held.wait(30))
-    assert "is not set" in told()
-    assert "is not set" in told()
+    assert "is not set" in error_line()
+    assert "is not set" in error_line()
     held.set()
     assert calls == [1]
 
@@ -127,7 +127,7 @@ def test_a_keyring_that_fails_is_no_key(monkeypatch):
         raise RuntimeError("locked")
 
     monkeypatch.setattr(keys, "_keyring", broken)
-    assert "is not set" in told()
+    assert "is not set" in error_line()
     assert keys.save_to_keyring(Secret(GOOD, "ACME_API_KEY")) is False
 
 
@@ -145,11 +145,11 @@ def test_no_keyring_on_this_machine(monkeypatch):
 
 # -- what is wrong -------------------------------------------------------------------------------------------------------
 def test_missing(place):
-    line = told()
+    line = error_line()
     assert "acme needs a key, and ACME_API_KEY is not set" in line
     assert PAGE in line
     assert "%infer key acme" in line
-    assert told(ask=lambda e: None) == line
+    assert error_line(ask=lambda e: None) == line
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_missing(place):
 )
 def test_placeholders(monkeypatch, value):
     monkeypatch.setenv("ACME_API_KEY", value)
-    line = told()
+    line = error_line()
     assert "ACME_API_KEY holds a placeholder, not a key" in line
     assert PAGE in line
     assert value == "ACME_API_KEY" or value not in line.replace("%infer key", "")
@@ -199,7 +199,7 @@ def test_placeholders(monkeypatch, value):
 )
 def test_malformed(monkeypatch, value, why):
     monkeypatch.setenv("ACME_API_KEY", value)
-    line = told()
+    line = error_line()
     assert why in line
     assert PAGE in line
     assert not value or value.strip() not in line
@@ -325,9 +325,9 @@ def test_any_text_is_a_key_or_is_told_why_not(text):
 
 @pytest.mark.parametrize("answer", [f"It is {GOOD}.", GOOD[1:], f"{GOOD[:-1]} {GOOD}"])
 def test_an_answer_that_tells_the_key_back_is_masked(answer):
-    said = Secret(GOOD).mask_answer(answer)
-    assert "***" in said
-    assert not any(GOOD[i : i + 8] in said for i in range(len(GOOD) - 7))
+    masked = Secret(GOOD).mask_answer(answer)
+    assert "***" in masked
+    assert not any(GOOD[i : i + 8] in masked for i in range(len(GOOD) - 7))
 
 
 def test_other_answers_are_the_same_object_and_words_are_left_alone():

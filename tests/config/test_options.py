@@ -32,7 +32,7 @@ def test_values_are_converted():
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("values", "message"),
     [
         ({"modle": 1}, "There is no option 'modle'"),
         ({"max_token": 1}, "Did you mean max_tokens?"),
@@ -60,9 +60,9 @@ def test_values_are_converted():
         ({"raw": 1}, "--raw is a switch: True or False, not 1"),
     ],
 )
-def test_bad_input_is_one_line_that_names_the_flag(said: dict[str, object], message: str):
+def test_bad_input_is_one_line_that_names_the_flag(values: dict[str, object], message: str):
     with pytest.raises(BadOption) as caught:
-        Options.parse(said)
+        Options.parse(values)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -40,17 +40,17 @@ def test_holysheep_is_where_its_pages_say():
 
 
 def test_own_entries_lie_over_the_table_field_by_field():
-    found = providers.merged(
+    table = providers.merged(
         {
             "openai": {"base": "https://proxy.example.com/v1", "models": {"my-model": 0}, "options": {"a": 1}},
             "my-box": {"base": "http://box:8000/v1"},
         }
     )
-    assert found["openai"].base == "https://proxy.example.com/v1"
-    assert found["openai"].key == "OPENAI_API_KEY"
-    assert found["openai"].models["my-model"] is None
-    assert found["openai"].models["gpt-4.1"] == 1047576
-    assert found["my-box"] == Provider("my-box", base="http://box:8000/v1", key="MY_BOX_API_KEY", key_optional=True)
+    assert table["openai"].base == "https://proxy.example.com/v1"
+    assert table["openai"].key == "OPENAI_API_KEY"
+    assert table["openai"].models["my-model"] is None
+    assert table["openai"].models["gpt-4.1"] == 1047576
+    assert table["my-box"] == Provider("my-box", base="http://box:8000/v1", key="MY_BOX_API_KEY", key_optional=True)
     assert providers.table()["openai"].base == "https://api.openai.com/v1", "the table itself is left alone"
 
 
@@ -65,7 +65,7 @@ def test_a_wire_nobody_speaks_is_named_with_the_nearest():
 
 
 def test_third_parties_add_a_wire_by_entry_point(monkeypatch: pytest.MonkeyPatch):
-    found = [EntryPoint("theirs", "holynb.engines.sim:Sim", engines.GROUP)]
-    monkeypatch.setattr(engines, "entry_points", lambda group: found if group == "holynb.engines" else [])
+    entry_points = [EntryPoint("theirs", "holynb.engines.sim:Sim", engines.GROUP)]
+    monkeypatch.setattr(engines, "entry_points", lambda group: entry_points if group == "holynb.engines" else [])
     endpoint = dataclasses.replace(Endpoint(Route("sim", "echo"), "theirs"))
     assert isinstance(engines.connect(endpoint, lambda: None), Sim)

@@ -29,7 +29,7 @@ def config(home: Path, text: str) -> Path:
     return path
 
 
-def said(call, *args, **kwargs) -> str:
+def error_line(call, *args, **kwargs) -> str:
     """The one line of a UserError."""
     with pytest.raises((BadSetting, BadRoute, BadOption)) as caught:
         call(*args, **kwargs)
@@ -55,7 +55,7 @@ def test_home_without_a_variable_is_the_platforms(tmp_path, monkeypatch):
 def test_a_home_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HOLYNB_HOME", str(tmp_path / "file" / "x"))
-    assert "Set HOLYNB_HOME" in said(settings.home)
+    assert "Set HOLYNB_HOME" in error_line(settings.home)
 
 
 # -- layers --------------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_pyproject_without_our_table_says_nothing(project):
 )
 def test_what_does_not_hold_is_named_with_file_and_key(home, text, words):
     config(home, text)
-    line = said(settings.current)
+    line = error_line(settings.current)
     assert "config.toml" in line
     assert all(word in line for word in words), line
     assert "sk-abc" not in line
@@ -131,22 +131,22 @@ def test_what_does_not_hold_is_named_with_file_and_key(home, text, words):
 
 def test_a_password_in_an_address_is_not_repeated(home):
     config(home, "[provider.acme]\nbase = 'https://me:hunter2@x.example/v1'")
-    assert "hunter2" not in said(settings.current)
+    assert "hunter2" not in error_line(settings.current)
 
 
 def test_files_that_are_no_text_are_one_line(home, project):
     (home / "config.toml").write_bytes("default = 'sim/echo'".encode("utf-16"))
-    assert "not UTF-8" in said(settings.current)
+    assert "not UTF-8" in error_line(settings.current)
     (home / "config.toml").write_text("\ufeffdefault = 'sim/echo'", "utf-8")
     assert settings.route().model == "echo"
     (project / "pyproject.toml").write_text("tool = 3")
-    assert "tool should be a table" in said(settings.current)
+    assert "tool should be a table" in error_line(settings.current)
     (project / "pyproject.toml").write_text("[tool]\nholynb = 3")
-    assert "tool.holynb should be a table" in said(settings.current)
+    assert "tool.holynb should be a table" in error_line(settings.current)
 
 
 def test_an_override_is_checked_before_it_counts():
-    assert "%config: default should be a route" in said(settings.override, default=3)
+    assert "%config: default should be a route" in error_line(settings.override, default=3)
     assert settings.current().default is None
 
 
@@ -171,7 +171,7 @@ def test_a_route_an_alias_and_an_alias_of_an_alias(home):
 )
 def test_a_route_that_leads_nowhere(home, text, words):
     config(home, '[alias]\nfast = "sim/echo"\nround = "about"\nabout = "round"')
-    line = said(settings.route, text)
+    line = error_line(settings.route, text)
     assert all(word in line for word in words), line
 
 
@@ -219,10 +219,10 @@ def test_the_cells_key_is_needed():
 
 def test_endpoints_that_cannot_be(home, monkeypatch):
     config(home, "[provider.acme]\nkey = 'ACME_KEY'")
-    assert "ACME_BASE_URL" in said(settings.endpoint, Route("acme", "m"))
-    assert "never the key itself" in said(settings.endpoint, Route("openai", "m"), None, "sk-abcdefghijklmnopqrstuvwx")
-    assert "--api-base should be an address" in said(settings.endpoint, Route("openai", "m"), "localhost:8000")
-    assert "vllm/x --api-base http://h/v1" in said(settings.endpoint, Route("pool", "x"), "http://h/v1")
-    assert "no provider 'opena'" in said(settings.endpoint, Route("opena", "m"))
+    assert "ACME_BASE_URL" in error_line(settings.endpoint, Route("acme", "m"))
+    assert "never the key itself" in error_line(settings.endpoint, Route("openai", "m"), None, "sk-abcdefghijklmnopqrstuvwx")
+    assert "--api-base should be an address" in error_line(settings.endpoint, Route("openai", "m"), "localhost:8000")
+    assert "vllm/x --api-base http://h/v1" in error_line(settings.endpoint, Route("pool", "x"), "http://h/v1")
+    assert "no provider 'opena'" in error_line(settings.endpoint, Route("opena", "m"))
     monkeypatch.setenv("OPENAI_BASE_URL", "gateway")
-    assert "OPENAI_BASE_URL should be an address" in said(settings.endpoint, Route("openai", "m"))
+    assert "OPENAI_BASE_URL should be an address" in error_line(settings.endpoint, Route("openai", "m"))

@@ -13,7 +13,7 @@ from holynb.types import Noted, Route
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("word", "meant"),
     [
         ("gpt-4.1", "Did you mean openai/gpt-4.1 or holysheep/gpt-4.1?"),
         ("GPT-4.1-mini", "Did you mean openai/gpt-4.1-mini or openrouter/openai/gpt-4.1-mini?"),
@@ -24,10 +24,10 @@ from holynb.types import Noted, Route
         ("zzzz", ""),
     ],
 )
-def test_a_word_without_a_provider(said: str, meant: str) -> None:
+def test_a_word_without_a_provider(word: str, meant: str) -> None:
     settings.override(alias={"fast": "sim/echo"})
     with pytest.raises(BadRoute, match="neither an alias nor a route") as caught:
-        settings.route(said)
+        settings.route(word)
     assert str(caught.value).endswith(meant or "(provider/model).")
 
 
@@ -45,9 +45,9 @@ def test_a_word_without_a_provider(said: str, meant: str) -> None:
     ],
 )
 def test_a_model_of_a_provider(route: str, before: str, after: str) -> None:
-    known, asked = settings.providers(), Route.parse(route)
-    assert suggest.model(asked, known) == (f" Did you mean {before}?" if before else "")
-    assert suggest.model(asked, known, refused=True) == (f" Did you mean {after}?" if after else "")
+    listed, misspelt = settings.providers(), Route.parse(route)
+    assert suggest.model(misspelt, listed) == (f" Did you mean {before}?" if before else "")
+    assert suggest.model(misspelt, listed, refused=True) == (f" Did you mean {after}?" if after else "")
 
 
 def test_a_model_of_ones_own_provider_is_known() -> None:
@@ -61,8 +61,8 @@ def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.M
             monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
             route, value = ("sim/echo", "openai/gtp-4.1-mini") if option == "price_as" else ("openai/gtp-4.1-mini", 1)
             holynb.infer("x", route, **{option: value})
-    asked = quote.quote(plan.make("x", "openai/gtp-4.1-mini", Options.parse({"dry_run": True})))
-    assert asked.says() == "? (no price is known for openai/gtp-4.1-mini. Did you mean openai/gpt-4.1-mini?)"
+    estimate = quote.quote(plan.make("x", "openai/gtp-4.1-mini", Options.parse({"dry_run": True})))
+    assert estimate.says() == "? (no price is known for openai/gtp-4.1-mini. Did you mean openai/gpt-4.1-mini?)"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     run = holynb.infer("x", "openai/gtp-4.1-mini", retries=0)
     with pytest.raises(holynb.InferError):

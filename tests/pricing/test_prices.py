@@ -100,8 +100,8 @@ def test_no_entry_hides_another():
 # -- how a bill is made ----------------------------------------------------------------------------------------------------
 def test_cached_and_written_tokens_are_part_of_the_input():
     # 100k in, of which 60k read from the cache at 0.30 and 10k written to it at 3.75; 30k plain at 3; 1k out at 15
-    found = cost("anthropic/claude-sonnet-4", 100_000, 1_000, tokens_cached=60_000, tokens_cache_write=10_000)
-    assert found == Decimal("0.018") + Decimal("0.0375") + Decimal("0.09") + Decimal("0.015")
+    dollars = cost("anthropic/claude-sonnet-4", 100_000, 1_000, tokens_cached=60_000, tokens_cache_write=10_000)
+    assert dollars == Decimal("0.018") + Decimal("0.0375") + Decimal("0.09") + Decimal("0.015")
     assert cost("openai/gpt-4.1", 10, 0, tokens_cached=15) == Decimal("0.0000075")  # more cached than counted: never negative
 
 
@@ -193,7 +193,7 @@ def test_a_pool_costs_its_devices_hours():
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("entry", "words"),
     [
         ({"input": -1, "output": 1}, "input is -1; a price is a number of dollars from 0"),
         ({"input": 1, "output": float("nan")}, "output is nan"),
@@ -208,8 +208,8 @@ def test_a_pool_costs_its_devices_hours():
         ({"input": 1, "output": 1, "date": dt.datetime(2026, 1, 1)}, "date should be a date such as"),
     ],
 )
-def test_a_price_that_cannot_be(said, words):
-    settings.override(price={"a/b": said})
+def test_a_price_that_cannot_be(entry, words):
+    settings.override(price={"a/b": entry})
     with pytest.raises(BadSetting) as caught:
         cost("a/b")
     assert words in str(caught.value)
@@ -259,8 +259,8 @@ def test_genai_prices_is_asked_last(monkeypatch):
     def calc_price(usage, *, model_ref, provider_id):
         if (provider_id, model_ref) != ("google", "gemini-exotic"):
             raise LookupError(model_ref)
-        said = types.SimpleNamespace(input_mtok=tiers, output_mtok=Decimal(9), cache_read_mtok=None, cache_write_mtok=None)
-        return types.SimpleNamespace(model_price=said)
+        model_price = types.SimpleNamespace(input_mtok=tiers, output_mtok=Decimal(9), cache_read_mtok=None, cache_write_mtok=None)
+        return types.SimpleNamespace(model_price=model_price)
 
     fake = types.SimpleNamespace(calc_price=calc_price, Usage=lambda **tokens: tokens)
     monkeypatch.setitem(sys.modules, "genai_prices", fake)

@@ -19,14 +19,14 @@ pytestmark = pytest.mark.usefixtures("no_project")
 
 # -- the article's table -----------------------------------------------------------------------------------------------------
 def test_the_articles_table():
-    told = roi(ARTICLES, listed_routes("holysheep"))
-    assert {line.route.model: (round_dollars(line.month[0]), round_dollars(line.month[1])) for line in told.lines} == {
+    comparison = roi(ARTICLES, listed_routes("holysheep"))
+    assert {line.route.model: (round_dollars(line.month[0]), round_dollars(line.month[1])) for line in comparison.lines} == {
         "gpt-4.1": ("$800", "$1,600"),
         "claude-sonnet-4": ("$1,500", "$3,000"),
         "gemini-2.5-flash": ("$250", "$500"),
         "deepseek-v3.2": ("$42", "$84"),
     }
-    assert all(line.assumed for line in told.lines)
+    assert all(line.assumed for line in comparison.lines)
     assert ARTICLES.month == (99_900_000, 200_100_000)
     assert dict(ARTICLE) == {"AWS SageMaker": 5000, "Azure OpenAI": 3000}
 
@@ -37,16 +37,16 @@ def test_input_and_output_have_their_own_prices():
 
 
 def test_an_unknown_price_is_unknown():
-    told = roi(ARTICLES, [Route("vllm", "m")], A100S)
-    assert told.lines[0].month is told.lines[0].saving is told.lines[0].break_even_requests is None
-    assert "No price is known" in told.advice
+    comparison = roi(ARTICLES, [Route("vllm", "m")], A100S)
+    assert comparison.lines[0].month is comparison.lines[0].saving is comparison.lines[0].break_even_requests is None
+    assert "No price is known" in comparison.advice
 
 
 # -- own GPUs ----------------------------------------------------------------------------------------------------------------
 def test_own_gpus_cost_by_the_hour_and_the_saving_is_a_share_of_that():
-    told = roi(ARTICLES, [Route("holysheep", "gpt-4.1")], A100S)
-    assert told.own_month == (5760, 5760)
-    (line,) = told.lines
+    comparison = roi(ARTICLES, [Route("holysheep", "gpt-4.1")], A100S)
+    assert comparison.own_month == (5760, 5760)
+    (line,) = comparison.lines
     assert [round(s, 3) for s in line.saving] == [Decimal("0.722"), Decimal("0.861")]
     assert line.break_even_requests == 48_000  # 720 M tokens a month at $8 are $5,760
     assert roi(Workload(line.break_even_requests, (500, 500)), [line.route], A100S).lines[0].saving == (0, 0)
@@ -59,9 +59,9 @@ def test_more_load_than_they_carry_needs_more_of_them():
 
 
 def test_where_a_token_of_full_gpus_is_dearer_nothing_ever_flips():
-    told = roi(ARTICLES, listed_routes("holysheep"), OwnGpus(4, "A100-80GB", Decimal(2), 2500, 0.5))
-    assert round(told.own_per_million, 3) == Decimal("1.778")
-    assert [line.break_even_requests is None for line in told.lines] == [False, False, False, True]  # $0.42 a million is below 1.78
+    comparison = roi(ARTICLES, listed_routes("holysheep"), OwnGpus(4, "A100-80GB", Decimal(2), 2500, 0.5))
+    assert round(comparison.own_per_million, 3) == Decimal("1.778")
+    assert [line.break_even_requests is None for line in comparison.lines] == [False, False, False, True]  # $0.42 a million is below 1.78
 
 
 @given(
@@ -75,12 +75,12 @@ def test_where_a_token_of_full_gpus_is_dearer_nothing_ever_flips():
 )
 def test_at_the_load_where_it_flips_both_cost_the_same(per_day, tokens, share, devices, hour, speed, used):
     own = OwnGpus(devices, "X", hour, speed, used)
-    told = roi(Workload(per_day, (tokens, tokens), share), listed_routes("openai"), own)
-    assert told.advice
-    for line in told.lines:
+    comparison = roi(Workload(per_day, (tokens, tokens), share), listed_routes("openai"), own)
+    assert comparison.advice
+    for line in comparison.lines:
         if line.break_even_requests is None:
-            assert told.own_per_million is not None
-            assert told.own_per_million >= min(line.input, line.output)
+            assert comparison.own_per_million is not None
+            assert comparison.own_per_million >= min(line.input, line.output)
             continue
         at = roi(Workload(line.break_even_requests, (tokens, tokens), share), [line.route], own).lines[0]
         below = roi(
@@ -93,10 +93,10 @@ def test_at_the_load_where_it_flips_both_cost_the_same(per_day, tokens, share, d
 # -- advice ------------------------------------------------------------------------------------------------------------------
 def test_the_advice_and_the_flip_agree() -> None:
     """$72 lies within $42 to $84: own GPUs are no advice at 10,000 requests a day when the table says that they are cheaper from 11,400 on."""
-    told = roi(ARTICLES, [Route("holysheep", "deepseek-v3.2")], OwnGpus(1, "CPU", Decimal("0.10"), 400.0))
-    assert told.lines[0].break_even_requests
-    assert told.lines[0].break_even_requests > ARTICLES.requests_per_day
-    assert told.advice.startswith("Stay with the API")
+    comparison = roi(ARTICLES, [Route("holysheep", "deepseek-v3.2")], OwnGpus(1, "CPU", Decimal("0.10"), 400.0))
+    assert comparison.lines[0].break_even_requests
+    assert comparison.lines[0].break_even_requests > ARTICLES.requests_per_day
+    assert comparison.advice.startswith("Stay with the API")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_gpus_that_cannot_be(text):
 
 
 @pytest.mark.parametrize(
-    "made",
+    "build",
     [
         lambda: Workload(0, (1, 2)),
         lambda: Workload(float("nan"), (1, 2)),
@@ -181,9 +181,9 @@ def test_gpus_that_cannot_be(text):
         lambda: OwnGpus(1, "X", Decimal(1), 5, 0),
     ],
 )
-def test_figures_that_cannot_be(made):
+def test_figures_that_cannot_be(build):
     with pytest.raises(BadOption):
-        made()
+        build()
 
 
 def test_the_routes_a_provider_lists():

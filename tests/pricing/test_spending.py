@@ -28,7 +28,7 @@ NOW = dt.datetime(2026, 11, 21, 12, 0)
 pytestmark = pytest.mark.usefixtures("ended")
 
 
-def asked(n: int, route: str = "sim/echo", **options: object) -> Decimal:
+def run_rows(n: int, route: str = "sim/echo", **options: object) -> Decimal:
     """What a real run of `n` rows cost."""
     run = holynb.infer([f"{route} row {i} {options}" for i in range(n)], route, **options).wait()
     return sum((o.cost for o in run.rows() if o.cost is not None), Decimal(0))
@@ -56,10 +56,10 @@ def on(day: dt.datetime) -> float:
 
 
 def test_a_line_for_each_day_and_route_adds_up_exactly(home: Path) -> None:
-    yesterday = asked(7)
+    yesterday = run_rows(7)
     change(home, "UPDATE answers SET at = ?", on(NOW - dt.timedelta(days=1)))
-    today = asked(3, temperature=1)
-    short = asked(5, "sim/stream", max_tokens=3)
+    today = run_rows(3, temperature=1)
+    short = run_rows(5, "sim/stream", max_tokens=3)
     change(home, "UPDATE answers SET at = ? WHERE at != ?", on(NOW), on(NOW - dt.timedelta(days=1)))
     lines = spending.by_day(runlog.log())
     assert [(s.day, s.route, s.rows) for s in lines] == [
@@ -75,21 +75,21 @@ def test_a_line_for_each_day_and_route_adds_up_exactly(home: Path) -> None:
 
 
 def test_answers_given_again_are_counted_apart_and_cost_nothing() -> None:
-    first = asked(4)
-    assert asked(4) == 0
+    first = run_rows(4)
+    assert run_rows(4) == 0
     (line,) = spending.by_day(runlog.log())
     assert (line.rows, line.cached, line.cost) == (8, 4, first)
 
 
 def test_resuming_does_not_lose_or_double_what_was_spent() -> None:
-    first = asked(4, name="nightly")
-    asked(4, name="nightly")
+    first = run_rows(4, name="nightly")
+    run_rows(4, name="nightly")
     (line,) = spending.by_day(runlog.log())
     assert (line.rows, line.cost) == (4, first)
 
 
 def test_unknown_is_counted_never_zero(home: Path) -> None:
-    asked(4)
+    run_rows(4)
     change(home, "UPDATE answers SET cost = NULL, route = 'vllm/mine'")
     (line,) = spending.by_day(runlog.log())
     assert (line.cost, line.unknown) == (None, 4)
@@ -110,13 +110,13 @@ def test_failed_rows_are_counted(home: Path) -> None:
 
 
 def test_the_months_pace_leads_to_its_end(home: Path) -> None:
-    asked(10)
+    run_rows(10)
     change(home, "UPDATE answers SET route = 'openai/gpt-4.1', cost = '1.25', at = ?", on(NOW - dt.timedelta(days=4)))
     change(home, "UPDATE answers SET at = ? WHERE row >= 5", on(NOW - dt.timedelta(days=1)))
-    made = spending.month(runlog.log(), NOW)
-    assert made.so_far.cost == Decimal("12.50")
-    assert made.per_day == Decimal("3.125"), "the log began four days ago"
-    assert made.projected == Decimal("12.50") + Decimal("3.125") * Decimal("9.5")
+    spending_month = spending.month(runlog.log(), NOW)
+    assert spending_month.so_far.cost == Decimal("12.50")
+    assert spending_month.per_day == Decimal("3.125"), "the log began four days ago"
+    assert spending_month.projected == Decimal("12.50") + Decimal("3.125") * Decimal("9.5")
     change(home, "UPDATE answers SET at = ? WHERE row = 0", on(NOW - dt.timedelta(days=200)))
     older = spending.month(runlog.log(), NOW)
     assert older.so_far.rows == 9
@@ -124,30 +124,30 @@ def test_the_months_pace_leads_to_its_end(home: Path) -> None:
 
 
 def test_the_first_hours_are_not_blown_up_to_a_month(home: Path) -> None:
-    asked(2)
+    run_rows(2)
     change(home, "UPDATE answers SET route = 'openai/gpt-4.1', cost = '1', at = ?", on(NOW - dt.timedelta(minutes=5)))
     assert spending.month(runlog.log(), NOW).per_day == 2, "a day at least"
 
 
 def test_simulated_dollars_are_nobodys_money() -> None:
-    asked(5)
-    made = spending.month(runlog.log(), dt.datetime.now() + dt.timedelta(seconds=1))
-    assert (made.so_far.cost, made.per_day, made.projected) == (None, None, None)
-    assert made.simulated.cost
+    run_rows(5)
+    spending_month = spending.month(runlog.log(), dt.datetime.now() + dt.timedelta(seconds=1))
+    assert (spending_month.so_far.cost, spending_month.per_day, spending_month.projected) == (None, None, None)
+    assert spending_month.simulated.cost
     assert spending.reusable_answers(runlog.log()) == (5, None)
 
 
 def test_an_empty_log_is_nothing() -> None:
     assert spending.by_day(runlog.log()) == []
-    made = spending.month(runlog.log(), NOW)
-    assert (made.so_far.rows, made.per_day, made.days) == (0, None, 30)
+    spending_month = spending.month(runlog.log(), NOW)
+    assert (spending_month.so_far.rows, spending_month.per_day, spending_month.days) == (0, None, 30)
     assert spending.reusable_answers(runlog.log()) == (0, None)
     assert spending.recent_answers(runlog.log(), Route("sim", "echo")) == []
 
 
 def test_what_is_on_offer_and_what_was_learned(home: Path) -> None:
-    asked(6)
-    asked(2, cache=False)
+    run_rows(6)
+    run_rows(2, cache=False)
     change(home, "UPDATE answers SET route = 'openai/gpt-4.1', cost = '0.5'")
     assert spending.reusable_answers(runlog.log()) == (6, Decimal("3.0"))
     runlog.log().clear()
@@ -217,9 +217,9 @@ def test_the_parts_of_a_long_row_are_paid_once() -> None:
 
 
 def test_an_older_log_shows_what_it_knows_before_and_after_it_is_written_to(home: Path) -> None:
-    first = asked(5)
+    first = run_rows(5)
     refused(2)
-    asked(5)
+    run_rows(5)
     before = spending.by_day(runlog.log())
     older(home)
     with sqlite3.connect(f"file:{home / 'runs.sqlite'}?mode=ro", uri=True) as db:
@@ -227,14 +227,14 @@ def test_an_older_log_shows_what_it_knows_before_and_after_it_is_written_to(home
     db.close()
     known = spending.by_day(runlog.log())
     assert spending.total(known) == spending.total(before)
-    more = asked(3, temperature=1)
+    more = run_rows(3, temperature=1)
     after = spending.total(spending.by_day(runlog.log()))
     assert after.cost == spending.total(before).cost + more > first
     assert (after.rows, after.cached) == (spending.total(before).rows + 3, 5)
 
 
 def test_two_kernels_that_open_an_older_log_at_once_count_it_once(home: Path) -> None:
-    paid = asked(20)
+    paid = run_rows(20)
     older(home)
     logs = [RunLog(home / "runs.sqlite") for _ in range(4)]
     gate = threading.Barrier(len(logs))
@@ -256,8 +256,8 @@ class Till:
     def __init__(self, seed: int, rate: int) -> None:
         self.rng, self.rate, self.bill = random.Random(seed), Decimal(rate), Decimal(0)
 
-    def __call__(self, asked: Asked, number: int) -> list[Step]:
-        if not asked.body:
+    def __call__(self, request: Asked, number: int) -> list[Step]:
+        if not request.body:
             return [reply({"error": "no such page"}, 404)]
         luck = self.rng.random()
         if luck < 0.1:
@@ -265,8 +265,8 @@ class Till:
         read, written = self.rng.randint(5, 50), self.rng.randint(1, 20)
         self.bill += (read + written) * self.rate / 1_000_000
         text = '{"label": "a"}' if self.rng.random() < 0.7 else f"plain words {number}"
-        said = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}], "model": "till"}
-        return [reply({**said, "usage": {"prompt_tokens": read, "completion_tokens": written}})]
+        payload = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}], "model": "till"}
+        return [reply({**payload, "usage": {"prompt_tokens": read, "completion_tokens": written}})]
 
 
 ROWS = [f"row {i}" for i in range(60)]

@@ -127,31 +127,31 @@ def test_a_prompt_that_fits_is_left_alone():
 
 def test_two_hundred_pages_on_a_server_that_refuses_over_four_thousand_tokens():
     text, facts = book(200)
-    asked = prompt(f"List the number of every room.\n\n{text}\n\nAnswer as a table.", "You read carefully.")
-    made = chunking.plan(asked, 4000)
-    assert all(sum(tokens.count_high(m.content) for m in p.messages) <= 4000 for p in made.parts)
-    where = [next(i for i, p in enumerate(made.parts) if fact in p.text) for fact in facts]
+    long_prompt = prompt(f"List the number of every room.\n\n{text}\n\nAnswer as a table.", "You read carefully.")
+    plan = chunking.plan(long_prompt, 4000)
+    assert all(sum(tokens.count_high(m.content) for m in p.messages) <= 4000 for p in plan.parts)
+    where = [next(i for i, p in enumerate(plan.parts) if fact in p.text) for fact in facts]
     assert where == sorted(where)
-    assert set(where) == set(range(len(made.parts)))
-    for i, part in enumerate(made.parts, 1):
+    assert set(where) == set(range(len(plan.parts)))
+    for i, part in enumerate(plan.parts, 1):
         assert part.text.startswith("List the number of every room.\n\n")
         assert part.text.endswith("\n\nAnswer as a table.")
-        assert f"[Part {i} of {len(made.parts)}]\n" in part.text
+        assert f"[Part {i} of {len(plan.parts)}]\n" in part.text
         assert part.messages[0] == Message("system", "You read carefully.")
-        assert (part.sampling, part.task_type) == (asked.sampling, "analysis")
+        assert (part.sampling, part.task_type) == (long_prompt.sampling, "analysis")
 
 
 def test_answers_are_put_together_in_rounds_that_fit():
     text, _ = book(60)
-    made = chunking.plan(prompt(f"Summarise.\n\n{text}"), 1500)
-    answers = [f"answer {i}. " * 30 for i in range(len(made.parts))]
+    plan = chunking.plan(prompt(f"Summarise.\n\n{text}"), 1500)
+    answers = [f"answer {i}. " * 30 for i in range(len(plan.parts))]
     rounds = 0
     while len(answers) > 1:
-        combined = made.reduce(answers)
+        combined = plan.reduce(answers)
         assert len(combined) <= max(1, len(answers) * 2 // 3)
-        asked = [p for p in combined if isinstance(p, Prompt)]
-        assert all(tokens.count_high(p.text) <= 1500 for p in asked)
-        assert all(p.text.startswith("Summarise.\n\n") for p in asked)
+        prompts = [p for p in combined if isinstance(p, Prompt)]
+        assert all(tokens.count_high(p.text) <= 1500 for p in prompts)
+        assert all(p.text.startswith("Summarise.\n\n") for p in prompts)
         assert all(
             f"answer {i}." in "".join(p if isinstance(p, str) else p.text for p in combined) for i in range(len(answers)) if rounds == 0
         )
@@ -161,17 +161,17 @@ def test_answers_are_put_together_in_rounds_that_fit():
 
 
 def test_an_answer_too_long_to_stand_beside_another_is_shortened():
-    made = chunking.plan(prompt("Sum up.\n\n" + "A sentence of the text. " * 2000), 1000)
-    (last,) = made.reduce(["It begins. " * 1000, "It ends."])
+    plan = chunking.plan(prompt("Sum up.\n\n" + "A sentence of the text. " * 2000), 1000)
+    (last,) = plan.reduce(["It begins. " * 1000, "It ends."])
     assert tokens.count_high(last.text) <= 1000
     assert "It begins. …" in last.text
     assert "[Part 2]\nIt ends." in last.text
 
 
 def test_one_answer_needs_nobody():
-    made = chunking.plan(prompt("word " * 5000), 1000)
+    plan = chunking.plan(prompt("word " * 5000), 1000)
     with pytest.raises(ValueError, match="nothing to put together"):
-        made.reduce(["only one"])
+        plan.reduce(["only one"])
 
 
 def test_a_conversation_keeps_its_other_turns():
@@ -183,9 +183,9 @@ def test_a_conversation_keeps_its_other_turns():
             Message("assistant", "So:"),
         )
     )
-    made = chunking.plan(talk, 1000)
-    assert len(made.parts) > 2
-    for part in made.parts:
+    plan = chunking.plan(talk, 1000)
+    assert len(plan.parts) > 2
+    for part in plan.parts:
         assert [m.role for m in part.messages] == ["user", "assistant", "user", "assistant"]
         assert part.messages[0].content == "hello"
         assert part.messages[2].content.startswith("Read this:\n\n[Part ")
@@ -204,10 +204,10 @@ def test_sizes():
     assert chunking.request_size("auto", 100, 512) == chunking.MIN_PIECE_TOKENS
 
 
-@pytest.mark.parametrize("asked", ["", "some", "0", "-5", "63", "1.5", "2k"])
-def test_sizes_that_are_none(asked):
+@pytest.mark.parametrize("option", ["", "some", "0", "-5", "63", "1.5", "2k"])
+def test_sizes_that_are_none(option):
     with pytest.raises(BadOption, match="--chunk takes auto, or a number of tokens from 64"):
-        chunking.request_size(asked, None, 100)
+        chunking.request_size(option, None, 100)
 
 
 @pytest.mark.parametrize(

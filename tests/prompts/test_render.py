@@ -120,8 +120,8 @@ def test_missing_is_empty_wherever_it_turns_up(gone):
 
 
 def test_an_empty_prompt_is_kept_for_its_row():
-    asked = cell("{{ a }}", [{"a": "x"}, {"a": None}, {"a": "  "}])
-    assert [p.empty for p in asked] == [False, True, True]
+    prompts = cell("{{ a }}", [{"a": "x"}, {"a": None}, {"a": "  "}])
+    assert [p.empty for p in prompts] == [False, True, True]
 
 
 def test_a_frame_as_it_comes():
@@ -146,8 +146,8 @@ def test_a_frame_as_it_comes():
     ],
 )
 def test_a_template_that_fails_says_where(body, words):
-    told = line(texts, body, [{"review": "x"}], topic="t", _hidden=1)
-    assert all(word in told for word in words), told
+    message = line(texts, body, [{"review": "x"}], topic="t", _hidden=1)
+    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(
@@ -172,8 +172,8 @@ def test_with_a_column_called_row_it_must_be_named_otherwise() -> None:
 
 
 def test_the_row_is_named_by_position():
-    told = line(texts, "{{ 10 // a }}", [{"a": 5}, {"a": 2}, {"a": 0}])
-    assert "(row 2)" in told
+    message = line(texts, "{{ 10 // a }}", [{"a": 5}, {"a": 2}, {"a": 0}])
+    assert "(row 2)" in message
 
 
 def test_an_undefined_name_may_be_asked_about():
@@ -270,8 +270,8 @@ def test_a_system_prompt_is_a_template_too():
         Message("system", "In Korean"),
         Message("user", "x"),
     )
-    asked = cell("{{ a }}", [{"a": 1}, {"a": 2}], Options(system="Row {{ a }}"))
-    assert [p.messages[0].content for p in asked] == ["Row 1", "Row 2"]
+    prompts = cell("{{ a }}", [{"a": 1}, {"a": 2}], Options(system="Row {{ a }}"))
+    assert [p.messages[0].content for p in prompts] == ["Row 1", "Row 2"]
 
 
 def test_a_system_prompt_from_a_variable_is_sent_as_it_is():
@@ -321,11 +321,11 @@ def test_strings_are_sent_as_they_are():
 
 
 def test_dicts():
-    said = {"prompt": "p", "system": "s", "max_tokens": 7, "temperature": 0, "task_type": "analysis"}
-    assert render.from_values(said) == [Prompt((Message("system", "s"), Message("user", "p")), Sampling(7, 0.0), "analysis")]
+    value = {"prompt": "p", "system": "s", "max_tokens": 7, "temperature": 0, "task_type": "analysis"}
+    assert render.from_values(value) == [Prompt((Message("system", "s"), Message("user", "p")), Sampling(7, 0.0), "analysis")]
     talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": None}, Message("user", "so?")]
-    (asked,) = render.from_values([{"messages": talk}], options=Options(system="s"))
-    assert [(m.role, m.content) for m in asked.messages] == [("system", "s"), ("user", "hi"), ("assistant", ""), ("user", "so?")]
+    (prompts,) = render.from_values([{"messages": talk}], options=Options(system="s"))
+    assert [(m.role, m.content) for m in prompts.messages] == [("system", "s"), ("user", "hi"), ("assistant", ""), ("user", "so?")]
     assert (
         len(render.from_values([{"messages": [{"role": "system", "content": "own"}, *talk]}], options=Options(system="s"))[0].messages) == 4
     )
@@ -365,7 +365,7 @@ def test_ten_thousand_rows_are_rendered_at_once():
     rows = [{"text": f"review {i} " * 10, "stars": i % 5, "note": None} for i in range(10_000)]
     variables = {f"v{i}": i for i in range(3_000)}
     start = time.monotonic()
-    asked = cell("Rate: {{ text }} ({{ stars }}) {{ note }} {{ v7 }}", rows, Options(params_from=()), **variables)
-    assert len(asked) == 10_000
-    assert asked[9].text.endswith("(4)  7")
+    prompts = cell("Rate: {{ text }} ({{ stars }}) {{ note }} {{ v7 }}", rows, Options(params_from=()), **variables)
+    assert len(prompts) == 10_000
+    assert prompts[9].text.endswith("(4)  7")
     assert time.monotonic() - start < 10  # 0.2 s on two quiet cores

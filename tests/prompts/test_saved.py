@@ -32,8 +32,8 @@ EVERYTHING = {
 
 def test_a_prompt_comes_back_as_it_was(home: Path) -> None:
     options = Options.parse({**EVERYTHING, "df": "frame", "limit": 3, "name": "run", "budget": 2})
-    made = saved.save("summarise", "Shorten {{ text }}.\n\nIn one line.", "sim/echo", options)
-    assert made.path == home / "prompts" / "summarise.toml"
+    prompt = saved.save("summarise", "Shorten {{ text }}.\n\nIn one line.", "sim/echo", options)
+    assert prompt.path == home / "prompts" / "summarise.toml"
     body, route, back = saved.apply("", None, Options.parse({"use": "summarise"}))
     assert (body, route) == ("Shorten {{ text }}.\n\nIn one line.", "sim/echo")
     for name in saved.SAVED_OPTIONS:
@@ -44,9 +44,9 @@ def test_a_prompt_comes_back_as_it_was(home: Path) -> None:
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=ANY_TEXT, system=ANY_TEXT, key=st.text(st.characters(codec="utf-8", exclude_characters="="), min_size=1).filter(str.strip))
 def test_any_text_survives_the_file(body: str, system: str, key: str) -> None:
-    made = saved.save("any", body, None, Options(system=system, p={key: [body, {key: system}]}))
+    prompt = saved.save("any", body, None, Options(system=system, p={key: [body, {key: system}]}))
     back = saved.load("any")
-    assert (back.body, back.options) == (body, made.options)
+    assert (back.body, back.options) == (body, prompt.options)
 
 
 def test_the_file_reads_well_and_is_private(home: Path) -> None:
@@ -115,14 +115,14 @@ def test_without_use_nothing_changes() -> None:
 
 def test_mistakes_are_one_line(home: Path) -> None:
     saved.save("summarise", "text", None, Options())
-    for call, said in (
+    for call, message in (
         (lambda: saved.load("sumarise"), "Did you mean summarise"),
         (lambda: saved.apply("a prompt", None, Options(use="summarise")), "brings its own prompt"),
         (lambda: saved.save("x", "text", None, Options(schema=object())), "name of a schema"),
         (lambda: saved.save("x", "text", None, Options(p={"a": None})), "cannot keep null"),
         (lambda: saved.save("x", "text", None, Options(p={"a": float("nan")})), "cannot keep null or NaN"),
     ):
-        with pytest.raises(BadOption, match=said) as caught:
+        with pytest.raises(BadOption, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
     with pytest.raises(BadPrompt, match="no prompt to save"):
@@ -131,7 +131,7 @@ def test_mistakes_are_one_line(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("body = 3", "should hold the prompt"),
         ("route = 'sim/echo'", "should hold the prompt"),
@@ -143,11 +143,11 @@ def test_mistakes_are_one_line(home: Path) -> None:
         ("\xff", "not UTF-8"),
     ],
 )
-def test_a_hand_written_file_that_does_not_hold(home: Path, text: str, said: str) -> None:
+def test_a_hand_written_file_that_does_not_hold(home: Path, text: str, message: str) -> None:
     path = home / "prompts" / "mine.toml"
     path.parent.mkdir()
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(BadSetting, match=said) as caught:
+    with pytest.raises(BadSetting, match=message) as caught:
         saved.load("mine")
     assert "\n" not in str(caught.value)
     saved.save("mine", "a new one", None, Options())

@@ -20,17 +20,17 @@ def failed(kind: str) -> Outcome:
 
 
 def test_the_failures_line_is_the_contracts():
-    told = summarize([ok()] * 193 + [failed("timeout")] * 5 + [failed("content_filter")] * 2, 3.0)
-    assert told.failures() == "7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed"
-    assert told.line().endswith(told.failures())
+    summary = summarize([ok()] * 193 + [failed("timeout")] * 5 + [failed("content_filter")] * 2, 3.0)
+    assert summary.failures() == "7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed"
+    assert summary.line().endswith(summary.failures())
 
 
 def test_counts_tokens_and_money():
-    told = summarize([ok(), ok(), Outcome("skipped"), Outcome("cancelled"), None], 2.0)
-    assert (told.n, told.ok, told.skipped, told.cancelled, told.running) == (5, 2, 1, 1, 1)
-    assert (told.tokens_in, told.tokens_out, told.cost) == (20, 10, Decimal("0.2"))
-    assert "2 of 5 rows" in told.line()
-    assert "20 + 10 tokens" in told.line()
+    summary = summarize([ok(), ok(), Outcome("skipped"), Outcome("cancelled"), None], 2.0)
+    assert (summary.n, summary.ok, summary.skipped, summary.cancelled, summary.running) == (5, 2, 1, 1, 1)
+    assert (summary.tokens_in, summary.tokens_out, summary.cost) == (20, 10, Decimal("0.2"))
+    assert "2 of 5 rows" in summary.line()
+    assert "20 + 10 tokens" in summary.line()
 
 
 def test_unknown_cost_is_shown_not_summed_as_zero():
@@ -40,24 +40,24 @@ def test_unknown_cost_is_shown_not_summed_as_zero():
 
 
 def test_a_pool_without_a_price_has_no_dollars_to_show():
-    told = summarize([ok(None, route="pool/x")], 1.0)
-    assert (told.unknown_cost, told.money()) == (0, "")
-    assert "$" not in told.line()
+    summary = summarize([ok(None, route="pool/x")], 1.0)
+    assert (summary.unknown_cost, summary.money()) == (0, "")
+    assert "$" not in summary.line()
 
 
 def test_cached_rows_do_not_make_a_pools_time_cost_nothing():
     cached = Outcome("ok", "x", route="pool/x", usage=Usage(10, 5), cost=Decimal(0), cached=True)
-    told = summarize([cached, cached, ok(None, route="pool/x")], 1.0)
-    assert (told.cost, told.unknown_cost, told.money()) == (None, 0, "")
+    summary = summarize([cached, cached, ok(None, route="pool/x")], 1.0)
+    assert (summary.cost, summary.unknown_cost, summary.money()) == (None, 0, "")
     assert summarize([cached, ok("0.1"), ok(None)], 1.0).money() == "$0.10 + 1 unknown"
     assert summarize([cached, failed("timeout")], 1.0).money() == "$0.00"
 
 
 def test_cached_rows_cost_nothing_and_say_what_they_saved():
     row = Outcome("ok", "x", usage=Usage(10, 5), cost=Decimal(0), cached=True)
-    told = summarize([row, row], 0.1, saved=Decimal("0.012"))
-    assert (told.cached, told.cost, told.tokens_in) == (2, Decimal(0), 0)
-    assert "2 cached (saved $0.012)" in told.line()
+    summary = summarize([row, row], 0.1, saved=Decimal("0.012"))
+    assert (summary.cached, summary.cost, summary.tokens_in) == (2, Decimal(0), 0)
+    assert "2 cached (saved $0.012)" in summary.line()
 
 
 def test_a_stopped_run_says_so():
@@ -82,9 +82,9 @@ def test_dollars(amount: Decimal | None, text: str):
 def test_what_it_would_have_cost_elsewhere():
     route = Route("openai", "gpt-4.1")
     counted, uncounted = replace(ok(), usage=Usage(1_000_000, 100_000)), replace(ok(), usage=Usage())
-    told = summarize([counted, counted, replace(counted, cached=True)], 1.0, price_as=route)
-    assert told.alternative == AlternativeCost(route, Decimal("5.6"), 0), "2.00 in, 8.00 out, for the two that were paid for"
-    assert "· $5.60 as openai/gpt-4.1 ·" in told.line()
+    summary = summarize([counted, counted, replace(counted, cached=True)], 1.0, price_as=route)
+    assert summary.alternative == AlternativeCost(route, Decimal("5.6"), 0), "2.00 in, 8.00 out, for the two that were paid for"
+    assert "· $5.60 as openai/gpt-4.1 ·" in summary.line()
     assert summarize([counted, uncounted], 1.0, price_as=route).alternative.describe() == "$2.80 + 1 unknown as openai/gpt-4.1"
     assert summarize([uncounted], 1.0, price_as=route).alternative.describe() == "$? as openai/gpt-4.1"
     assert summarize([], 1.0, price_as=route).alternative.describe() == "$0.00 as openai/gpt-4.1"

@@ -39,11 +39,11 @@ def kinds(document) -> dict[str, str]:
 
 # -- answers ---------------------------------------------------------------------------------------------------------------
 def test_an_answer_that_holds_becomes_typed_cells():
-    told = schema.load(REVIEW).check(GOOD)
-    assert told.error is None
-    assert told.cells == {"label": "good", "score": 1.0, "stars": 4, "urgent": None, "tags": ["a"], "note": None}
-    assert isinstance(told.cells["score"], float)
-    assert isinstance(told.cells["stars"], int)
+    answer = schema.load(REVIEW).check(GOOD)
+    assert answer.error is None
+    assert answer.cells == {"label": "good", "score": 1.0, "stars": 4, "urgent": None, "tags": ["a"], "note": None}
+    assert isinstance(answer.cells["score"], float)
+    assert isinstance(answer.cells["stars"], int)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_words_and_fences_around_an_answer_are_looked_past(text):
     ],
 )
 def test_an_answer_that_does_not_hold_says_why(text, words):
-    told = schema.load(REVIEW).check(text)
-    assert words in told.error
-    assert told.value is None
-    assert len(told.error) < 1500
+    answer = schema.load(REVIEW).check(text)
+    assert words in answer.error
+    assert answer.value is None
+    assert len(answer.error) < 1500
 
 
 def test_a_torn_answer_is_not_taken_for_its_inner_part():
@@ -94,16 +94,16 @@ def test_a_torn_answer_is_not_taken_for_its_inner_part():
 
 
 def test_null_stands_for_an_optional_property():
-    told = schema.load(REVIEW).check('{"label": "good", "score": 1, "note": null, "tags": null, "stars": null}')
-    assert told.error is None
-    assert told.value == {"label": "good", "score": 1}
+    answer = schema.load(REVIEW).check('{"label": "good", "score": 1, "note": null, "tags": null, "stars": null}')
+    assert answer.error is None
+    assert answer.value == {"label": "good", "score": 1}
     assert "label: None is not" in schema.load(REVIEW).check('{"label": null, "score": 1}').error
 
 
 @given(st.text())
 def test_any_text_is_checked_without_a_crash(text):
-    told = schema.load(REVIEW).check(text)
-    assert (told.error is None) == bool(told.cells)
+    answer = schema.load(REVIEW).check(text)
+    assert (answer.error is None) == bool(answer.cells)
 
 
 json_values = st.recursive(
@@ -187,18 +187,18 @@ def test_open_objects_stay_open():
 
 
 def test_of_several_system_messages_the_first_alone_is_told():
-    told = schema.load(REVIEW).instruct((Message("system", "be brief"), Message("user", "x"), Message("system", "be kind")))
-    assert [m.role for m in told] == ["system", "user", "system"]
-    assert told[0].content.startswith("be brief\n\nAnswer with JSON alone")
-    assert told[2].content == "be kind"
+    messages = schema.load(REVIEW).instruct((Message("system", "be brief"), Message("user", "x"), Message("system", "be kind")))
+    assert [m.role for m in messages] == ["system", "user", "system"]
+    assert messages[0].content.startswith("be brief\n\nAnswer with JSON alone")
+    assert messages[2].content == "be kind"
 
 
 def test_instruction_and_repair():
     loaded = schema.load(REVIEW)
     messages = (Message("system", "Be brief."), Message("user", "Rate this."))
-    said = loaded.instruct(messages)
-    assert said[0].content.startswith("Be brief.\n\nAnswer with JSON alone")
-    assert json.dumps("label") in said[0].content
+    instructed = loaded.instruct(messages)
+    assert instructed[0].content.startswith("Be brief.\n\nAnswer with JSON alone")
+    assert json.dumps("label") in instructed[0].content
     assert loaded.instruct(messages[1:])[0].role == "system"
     again = loaded.repair(messages, "no", "it is not JSON")
     assert [m.role for m in again] == ["system", "user", "assistant", "user"]
@@ -244,27 +244,27 @@ def test_a_model_checks_coerces_and_fills_in():
     loaded = schema.load(Book)
     assert loaded.name == "Book"
     assert {c.name: c.kind for c in loaded.columns} == {"bookTitle": "string", "pages": "integer", "authors": "json", "kind": "string"}
-    told = loaded.check('{"bookTitle": " Emma ", "pages": "474", "authors": [{"name": "Austen", "born": null}], "kind": null}')
-    assert told.cells == {"bookTitle": "Emma", "pages": 474, "authors": [{"name": "Austen", "born": None}], "kind": "novel"}
+    answer = loaded.check('{"bookTitle": " Emma ", "pages": "474", "authors": [{"name": "Austen", "born": null}], "kind": null}')
+    assert answer.cells == {"bookTitle": "Emma", "pages": 474, "authors": [{"name": "Austen", "born": None}], "kind": "novel"}
     assert "bookTitle: Value error, do not shout" in loaded.check('{"bookTitle": "EMMA", "pages": 1}').error
     assert "pages" in loaded.check('{"bookTitle": "Emma", "pages": 0}').error
 
 
 def test_a_frame_asked_for_again_checks_nothing_again_and_shares_nothing():
-    asked: list[str] = []
+    validated: list[str] = []
 
-    class MeasuredAnswer(Book):
+    class WatchedBook(Book):
         @field_validator("title")
         @classmethod
         def seen(cls, value: str) -> str:
-            asked.append(value)
+            validated.append(value)
             return value
 
-    loaded = schema.load(MeasuredAnswer)
+    loaded = schema.load(WatchedBook)
     texts = [json.dumps({"bookTitle": f"Book {i % 5}", "pages": 1 + i % 5, "authors": [{"name": "Austen"}]}) for i in range(20)]
     rows = [Outcome("ok", text) for text in texts] + [Outcome("ok", "no book"), None, Outcome("error", texts[0])]
     first, second = frame.build(rows, schema=loaded), frame.build(rows, schema=loaded)
-    assert sorted(asked) == [f"Book {i}" for i in range(5)], "each answer once, however often it was given"
+    assert sorted(validated) == [f"Book {i}" for i in range(5)], "each answer once, however often it was given"
     assert_frame_equal(first, second)
     assert second["bookTitle"].isna().tolist() == [False] * 20 + [True] * 3
     first["authors"][0][0]["name"] = "changed"
@@ -282,7 +282,7 @@ class Odd(BaseModel, arbitrary_types_allowed=True):
 
 # -- what is no schema -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("source", "words"),
     [
         (3, "is a int, not a JSON Schema"),
         ([REVIEW], "is a list, not a JSON Schema"),
@@ -305,9 +305,9 @@ class Odd(BaseModel, arbitrary_types_allowed=True):
     ],
     ids=lambda v: None if isinstance(v, str) else str(v)[:40],
 )
-def test_what_is_no_schema(said, words):
+def test_what_is_no_schema(source, words):
     with pytest.raises(BadOption) as caught:
-        schema.load(said)
+        schema.load(source)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -322,8 +322,12 @@ def test_a_schema_that_doubles_with_every_reference_is_refused():
 
 
 def test_references_are_written_out():
-    said = {"type": "object", "properties": {"a/b": {"$ref": "#/$defs/x~1y", "description": "mine"}}, "$defs": {"x/y": {"type": "integer"}}}
-    assert schema.load(said).document["properties"]["a/b"] == {"type": "integer", "description": "mine"}
+    source = {
+        "type": "object",
+        "properties": {"a/b": {"$ref": "#/$defs/x~1y", "description": "mine"}},
+        "$defs": {"x/y": {"type": "integer"}},
+    }
+    assert schema.load(source).document["properties"]["a/b"] == {"type": "integer", "description": "mine"}
 
 
 def test_properties_may_bear_the_names_of_keywords():
@@ -344,12 +348,12 @@ def test_a_variable_or_a_file(tmp_path, monkeypatch):
     assert schema.load("mine", {"mine": REVIEW}).name == "mine"
     assert schema.load("Book", {"Book": Book}).model is Book
     (tmp_path / "broken.json").write_text("{")
-    for said, variables, words in (
+    for name, variables, words in (
         ("reviw", {"review": REVIEW, "other": 3}, "Did you mean review?"),
         ("nowhere.json", {}, "there is no such file"),
         ("broken.json", {}, "it is not JSON"),
         ("mine", {"mine": 3}, "is a int"),
     ):
         with pytest.raises(BadOption) as caught:
-            schema.load(said, variables)
+            schema.load(name, variables)
         assert words in str(caught.value)
