@@ -1,6 +1,6 @@
 """holynb: send cells and DataFrames of prompts to hosted APIs or your own GPUs, from a notebook. Imports nothing heavy.
 
-`%load_ext holynb` in a notebook; without a magic, `holynb.infer(prompts, "provider/model")`. Names are looked up when asked for.
+`%load_ext holynb` in a notebook; without a magic, `holynb.infer(prompts, "provider/model")`. Public names are imported on first use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_HOMES = {
+#: Public name → the module that defines it.
+_MODULES = {
     "HolynbError": "holynb.errors",
     "InferError": "holynb.errors",
     "Interrupted": "holynb.errors",
@@ -44,13 +45,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """The public names; `last` (the last run) and `runs` (the session's) are read anew each time."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name in ("last", "runs"):
-        return getattr(import_module("holynb.run.session"), name)()
-    raise AttributeError(f"module 'holynb' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for one of these, misspelt ones too
+
+    def __getattr__(name: str) -> Any:
+        """The public names; `last` (the last run) and `runs` (those of the session) are read anew each time."""
+        if name in _MODULES:
+            return getattr(import_module(_MODULES[name]), name)
+        if name in ("last", "runs"):
+            return getattr(import_module("holynb.run.session"), name)()
+        raise AttributeError(f"module 'holynb' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
@@ -65,7 +68,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """`%unload_ext holynb`: ends the runs of the session, the io thread and the run log's writer, and takes the magics away."""
+    """`%unload_ext holynb`: ends the session's runs, the I/O thread and the run log's writer, and unregisters the magics."""
     from holynb.ui import magic
 
     magic.unload(shell)

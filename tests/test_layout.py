@@ -143,8 +143,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending",
     ),
     "holynb.ui.commands": (
-        "bench | models | pool | roi | routing",
-        "money | preview",
+        "bench_report | models | pool | roi_report | routing",
+        "bench | preview | roi",
+        "money",
     ),
     "holynb.ui.live": (
         "protocol",

@@ -11,3 +11,4 @@ rows: int = run.rows()  # refused: assignment
 holynb.last.cancel()  # refused: union-attr
 holynb.runs.append(run)  # refused: attr-defined
 holynb.load_ipython_extension()  # refused: call-arg
+holynb.infers("What is a cache?")  # refused: attr-defined

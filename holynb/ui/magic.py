@@ -106,16 +106,16 @@ class InferMagic(Configurable):
             print(plan.code(body, route, options))
             return None
         if options.no_execute:
-            return money.keep(body, route, options)
+            return money.save_prompt(body, route, options)
         made = resume.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
         if options.save:
-            money.keep(body, route, options)
+            money.save_prompt(body, route, options)
         if options.dry_run:
             from holynb.ui.commands import preview
 
             print(preview.text(made))
             return None
-        money.confirm(made, asks=self.somebody)
+        money.confirm_cost(made, can_ask=self.somebody)
         show = "charts" if said.name and not said.show and "show" not in said.said else options.show
         return self.start(made, said.name, show)
 

@@ -35,6 +35,7 @@ from holynb.config.options import Options  # noqa: E402
 from holynb.run import assembly, plan, quote, routing  # noqa: E402
 from holynb.scheduler.budget import Money  # noqa: E402
 from holynb.ui.commands import roi as roi_command  # noqa: E402
+from holynb.ui.commands import roi_report  # noqa: E402
 
 MILLION = Decimal(1_000_000)
 #: Runs under way at once: their retries wait beside each other.
@@ -353,8 +354,8 @@ def schemas(rows: int = 2000, share: float = 0.1) -> list[Figure]:
 def roi() -> list[Figure]:
     """The mission's table, to the dollar range."""
     with place():
-        lines = roi_command.as_text(
-            roi_command.asked(["--requests-per-day", "10000", "--tokens", "333..667", "--provider", "holysheep"])
+        lines = roi_report.as_text(
+            roi_command.parse_args(["--requests-per-day", "10000", "--tokens", "333..667", "--provider", "holysheep"])
         ).splitlines()
     told = {m: next((line for line in lines if line.startswith(f"holysheep/{m} ")), "") for m in ARTICLE}
     return [

@@ -17,7 +17,7 @@ from holynb import cli
 from holynb.config.options import Options
 from holynb.prompts import saved
 from holynb.run.bench import Measured
-from holynb.ui.commands import bench
+from holynb.ui.commands import bench_report
 
 GOOD = Measured("sim/echo", 4, 4, None, 10.0, 120.0, 0.5, 0.01, 0.02, 0.2, 0.3, 30, 12, None, 0.3, 90.0, simulated=True)
 BAD = Measured("vllm/x", 4, 0, "connection: <b>refused</b>", steps=1, setup="vllm serve")
@@ -65,30 +65,30 @@ def test_help_lists_its_options(here: Here) -> None:
 
 
 def test_html_escapes_and_says_what_is_unknown() -> None:
-    page = bench.as_html([GOOD, BAD])
+    page = bench_report.as_html([GOOD, BAD])
     assert "&lt;b&gt;refused" in page
     assert "<script" not in page
     assert page.count("<tr>") == 3
     assert ">?<" in page
-    text = bench.as_text([GOOD, BAD])
+    text = bench_report.as_text([GOOD, BAD])
     assert "vllm/x: connection: <b>refused</b>" in text
     assert "10.0 ms · 20.0 ms" in text
 
 
 def test_the_figure_is_plotlys() -> None:
-    said = bench.spec([GOOD, BAD])
-    figure = go.Figure(data=said["data"], layout=said["layout"])
+    spec = bench_report.figure([GOOD, BAD])
+    figure = go.Figure(data=spec["data"], layout=spec["layout"])
     assert [t.name for t in figure.data] == ["Tokens/s", "p50", "p95", "p50", "p95", "Dollars per 1,000 rows"]
     assert list(figure.data[0].x) == [120.0, None]
-    json.dumps(said)
-    assert bench.spec([BAD])["data"] == []
+    json.dumps(spec)
+    assert bench_report.figure([BAD])["data"] == []
 
 
 def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "sim/echo", "-n", "3"]) == 0
-    said = capsys.readouterr()
-    assert "3 of 3" in said.out
-    assert "sim/echo: 3 of 3 rows answered" in said.err
+    streams = capsys.readouterr()
+    assert "3 of 3" in streams.out
+    assert "sim/echo: 3 of 3 rows answered" in streams.err
     assert cli.main(["bench", "sim/echo,vllm/x", "-n", "3", "--retries", "0", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["ok"], second["ok"]) == (3, 0)

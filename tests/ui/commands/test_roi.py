@@ -16,19 +16,19 @@ from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.pricing import spending
 from holynb.types import Route
-from holynb.ui.commands import roi
+from holynb.ui.commands import roi, roi_report
 
 
 def test_the_articles_table_to_the_dollar_range(here: Here) -> None:
     done = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep")
-    told = {line.split()[0]: line for line in done.out.splitlines() if line.startswith("holysheep/")}
+    lines = {line.split()[0]: line for line in done.out.splitlines() if line.startswith("holysheep/")}
     for route, span in (
         ("gpt-4.1", "$800 to $1,600"),
         ("claude-sonnet-4", "$1,500 to $3,000"),
         ("gemini-2.5-flash", "$250 to $500"),
         ("deepseek-v3.2", "$42 to $84"),
     ):
-        assert span in told[f"holysheep/{route}"]
+        assert span in lines[f"holysheep/{route}"]
     assert "100 to 200 million tokens in 30 days" in done.out
     assert "AWS SageMaker from $5,000, Azure OpenAI from $3,000" in done.out
     assert "not measured here" in done.out
@@ -110,17 +110,17 @@ def test_words_that_do_not_hold_are_one_line(here: Here, words: str, says: str) 
 
 
 def test_the_page_and_the_figure() -> None:
-    made = roi.asked(["--own", "4xA100-80GB", "--per-hour", "2.5", "--tokens-per-s", "2000"])
-    page = roi.as_html(made)
+    comparison = roi.parse_args(["--own", "4xA100-80GB", "--per-hour", "2.5", "--tokens-per-s", "2000"])
+    page = roi_report.as_html(comparison)
     assert "$800 to $1,600" in page
-    assert made.advice.replace("'", "&#x27;") in page
-    said = roi.spec(made)
-    figure = go.Figure(data=said["data"], layout=said["layout"])
-    assert [t.name for t in figure.data] == [*(str(line.route) for line in made.lines), "4 × A100-80GB"]
+    assert comparison.advice.replace("'", "&#x27;") in page
+    spec = roi_report.figure(comparison)
+    figure = go.Figure(data=spec["data"], layout=spec["layout"])
+    assert [t.name for t in figure.data] == [*(str(line.route) for line in comparison.lines), "4 × A100-80GB"]
     gpt, own = figure.data[0], figure.data[-1]
-    assert float(gpt.y[16]) == pytest.approx(float(sum(made.lines[0].month) / 2), rel=1e-3), "the load itself is in the middle"
+    assert float(gpt.y[16]) == pytest.approx(float(sum(comparison.lines[0].month) / 2), rel=1e-3), "the load itself is in the middle"
     assert own.y[-1] > own.y[0] == 7200.0, "more load needs more sets"
-    json.dumps(said)
+    json.dumps(spec)
 
 
 def test_help_names_every_option(here: Here) -> None:
@@ -129,26 +129,26 @@ def test_help_names_every_option(here: Here) -> None:
 
 
 def test_nothing_priced_still_says_so() -> None:
-    made = roi.asked(["vllm/mine"])
-    assert "No price is known" in roi.as_text(made)
-    assert roi.table(made)["month_low"].isna().all()
+    comparison = roi.parse_args(["vllm/mine"])
+    assert "No price is known" in roi_report.as_text(comparison)
+    assert roi_report.table(comparison)["month_low"].isna().all()
     with pytest.raises(BadOption):
-        roi.asked(["--tokens", "9..3"])
-    assert roi.table(made).dtypes.to_dict() == roi.table(roi.asked([])).dtypes.to_dict()
-    assert roi.asked([]).lines[0].input == Decimal(8)
+        roi.parse_args(["--tokens", "9..3"])
+    assert roi_report.table(comparison).dtypes.to_dict() == roi_report.table(roi.parse_args([])).dtypes.to_dict()
+    assert roi.parse_args([]).lines[0].input == Decimal(8)
 
 
 def test_without_own_gpus_there_is_nothing_to_compare_with(here: Here) -> None:
     """Two empty columns would push the figures off a narrow page."""
-    asked = "%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep"
-    assert "own" not in here(asked).out.splitlines()[1]
-    both = here(f"{asked} --own 4xA100-80GB --per-hour 12").out
+    line = "%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep"
+    assert "own" not in here(line).out.splitlines()[1]
+    both = here(f"{line} --own 4xA100-80GB --per-hour 12").out
     assert "saved against own" in both
     assert "$12.00 an hour each" in both
 
 
 def test_almost_all_is_not_all(here: Here) -> None:
     """$42 to $84 of $35,000 is not everything saved."""
-    said = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep --own 4xA100-80GB --per-hour 12").out
-    assert "99.8 to 99.9 %" in said
-    assert "100 %" not in said
+    out = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep --own 4xA100-80GB --per-hour 12").out
+    assert "99.8 to 99.9 %" in out
+    assert "100 %" not in out
