@@ -41,6 +41,7 @@ class Module:
     docstring: str | None
     imports: tuple[Import, ...]
     functions: tuple[Function, ...]
+    tree: ast.Module
     names: tuple[tuple[str, str], ...] = ()
     """What `from module import name` takes: (module, name)."""
 
@@ -74,7 +75,9 @@ def read(name: str, source: str, path: Path = Path("x.py")) -> Module:
     tree = ast.parse(source)
     known = tuple(_functions(tree))
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    return Module(name, path, len(source.splitlines()), ast.get_docstring(tree), tuple(_imports(tree, package)), known, tuple(_taken(tree)))
+    return Module(
+        name, path, len(source.splitlines()), ast.get_docstring(tree), tuple(_imports(tree, package)), known, tree, tuple(_taken(tree))
+    )
 
 
 def _taken(tree: ast.AST) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -399,6 +400,22 @@ def test_arguments_and_results_are_annotated() -> None:
 def test_nothing_is_left_to_do() -> None:
     words = ("TO" + "DO", "FIX" + "ME", "XXX", "NotImplementedError")
     assert not [f"{m.name}: {w}" for m in modules() for w in words if w in m.path.read_text(encoding="utf-8")]
+
+
+# -- words ---------------------------------------------------------------------------------------------------------------
+
+#: Public class names that occur twice. Reason beside each.
+SHARED_CLASS_NAMES: dict[str, str] = {}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for m in modules():
+        for node in ast.walk(m.tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(m.name)
+    assert len(SHARED_CLASS_NAMES) <= 10
+    assert not {name: where for name, where in homes.items() if len(where) > 1 and name not in SHARED_CLASS_NAMES}
 
 
 # -- what importing costs ------------------------------------------------------------------------------------------------

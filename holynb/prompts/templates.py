@@ -234,13 +234,13 @@ class Compiled:
             return
         raise BadPrompt(f"The template does not parse, {reason}.{hint} --raw sends the body untouched.")
 
-    def render(self, scope: Mapping[str, Any], known: Iterable[str] = (), where: str = "") -> str:
-        """The rendered text. `known`: names to suggest for an undefined one; `where`: the row, for messages. Raises BadPrompt."""
+    def render(self, scope: Mapping[str, Any], suggestions: Iterable[str] = (), where: str = "") -> str:
+        """The rendered text. `suggestions`: names to propose for an undefined one; `where`: the row, for messages. Raises BadPrompt."""
         _sandbox().steps_left = MAX_STEPS
         try:
             return "".join(self._pieces({name: _value(scope[name]) for name in self.names if name in scope}))
         except UndefinedError as exc:
-            reason = _undefined(str(exc.message), scope, known)
+            reason = _undefined(str(exc.message), scope, suggestions)
         except RecursionError:
             reason = "The template calls itself too deeply"
         except SecurityError as exc:
@@ -264,7 +264,7 @@ def compiled(text: str) -> Compiled:
     return Compiled(text)
 
 
-def _undefined(message: str, scope: Mapping[str, Any], known: Iterable[str]) -> str:
+def _undefined(message: str, scope: Mapping[str, Any], suggestions: Iterable[str]) -> str:
     """The message for an undefined name or field, with the closest one that exists."""
     head, separator, name = message.rstrip("'").rpartition("' has no attribute '")
     if separator and head.endswith("TemplateRow object"):
@@ -274,7 +274,7 @@ def _undefined(message: str, scope: Mapping[str, Any], known: Iterable[str]) -> 
     if not message.endswith("is undefined"):
         return f"The template failed: {message}"
     name = message.split("'")[1]
-    hint = closest(name, [k for k in known if not k.startswith("_")])
+    hint = closest(name, [k for k in suggestions if not k.startswith("_")])
     suggestion = hint.removeprefix(" Did you mean ").removesuffix("?")
     if hint and not suggestion.isidentifier():
         hint = f' Did you mean row["{suggestion}"]?'
