@@ -2,10 +2,19 @@
 
 /** Chart → title, how values are written, lines: [column, name, colour, extra]. Memory's lines depend on its columns. */
 const CHARTS = {
-  cost: { title: "Cost", write: write.dollars, lines: [["cost", "this run", "--hn-c1", { fill: true }], ["as", "elsewhere", "--hn-c2", { dash: [4, 3] }]] },
-  latency: { title: "Latency", write: write.seconds, lines: [["p50", "p50", "--hn-c1"], ["p95", "p95", "--hn-c2"], ["ttft", "TTFT", "--hn-c3"]] },
+  cost: {
+    title: "Cost", write: write.dollars,
+    lines: [["cost", "this run", "--hn-c1", { fill: true }], ["as", "elsewhere", "--hn-c2", { dash: [4, 3] }]],
+  },
+  latency: {
+    title: "Latency", write: write.seconds,
+    lines: [["p50", "p50", "--hn-c1"], ["p95", "p95", "--hn-c2"], ["ttft", "TTFT", "--hn-c3"]],
+  },
   rate: { title: "Tokens/s", write: write.count, lines: [["tokens", "tokens/s", "--hn-c1", { fill: true }]] },
-  server: { title: "Server", write: write.count, lines: [["running", "running", "--hn-c1", { fill: true }], ["waiting", "waiting", "--hn-c2"], ["KV %", "KV %", "--hn-c3"]] },
+  server: {
+    title: "Server", write: write.count,
+    lines: [["running", "running", "--hn-c1", { fill: true }], ["waiting", "waiting", "--hn-c2"], ["KV %", "KV %", "--hn-c3"]],
+  },
   memory: { title: "Memory", write: write.bytes, lines: null },
 };
 const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"], ["recovered", "--hn-c3"]];
@@ -31,11 +40,12 @@ function makeCharts(asRoute) {
   return {
     node,
     reset: () => Object.assign(points, { size: 0, columns: {} }),
-    update({ width, first, size, charts }) {
-      Object.assign(points, { width, size });
-      for (const [chart, columns] of Object.entries(charts)) {
+    /** newest: Points. */
+    update(newest) {
+      Object.assign(points, { width: newest.width, size: newest.size });
+      for (const [chart, columns] of Object.entries(newest.charts)) {
         const mine = (points.columns[chart] ??= {});
-        for (const [name, values] of Object.entries(columns)) mine[name] = [...(mine[name] ?? []).slice(0, first), ...values];
+        for (const [name, values] of Object.entries(columns)) mine[name] = [...(mine[name] ?? []).slice(0, newest.first), ...values];
       }
     },
     paint() {
@@ -73,10 +83,12 @@ function makeChart(name, parent, asRoute) {
     const devices = [...new Set(Object.keys(columns).filter((c) => c.includes("|")).map((c) => c.slice(0, c.lastIndexOf("|"))))];
     return devices.flatMap((device, i) => {
       const k = COLOURS[i % COLOURS.length];
-      const ours = columns[`${device}|ours`] && [`${device}|ours`, devices.length > 1 ? device : `${device}: ours`, k, { fill: devices.length === 1 }];
-      const name = !ours ? device : devices.length > 1 ? `${device} all` : "all";
-      const all = (!ours || devices.length === 1 || shared(columns, device)) && [`${device}|all`, name, ours && devices.length === 1 ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
-      const weights = devices.length === 1 && columns[`${device}|weights`] && [`${device}|weights`, "weights", "--hn-c5", { dash: [2, 2] }];
+      const alone = devices.length === 1;
+      const ours = columns[`${device}|ours`] && [`${device}|ours`, alone ? `${device}: ours` : device, k, { fill: alone }];
+      const name = !ours ? device : alone ? "all" : `${device} all`;
+      const allLine = [`${device}|all`, name, ours && alone ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
+      const all = (!ours || alone || shared(columns, device)) && allLine;
+      const weights = alone && columns[`${device}|weights`] && [`${device}|weights`, "weights", "--hn-c5", { dash: [2, 2] }];
       return [ours, weights, all].filter(Boolean);
     });
   }
@@ -95,10 +107,16 @@ function makeChart(name, parent, asRoute) {
     plot = new uPlot({
       width: Math.max(80, box.clientWidth), height: HEIGHT_PX, legend: { show: false }, padding: [8, 16, 0, 0],
       cursor: { y: false, points: { size: 5 }, drag: { setScale: false, x: false } },
-      scales: { x: { time: false, range: (u, low, high) => [0, Math.max(high, 1)] }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+      scales: {
+        x: { time: false, range: (u, low, high) => [0, Math.max(high, 1)] },
+        y: { range: (u, low, high) => [0, high > 0 ? high * 1.08 : 1] },
+      },
       axes: [
         { ...axis, size: 18, space: 54, grid: { show: false }, values: (u, ticks) => ticks.map(write.clock) },
-        { ...axis, size: 52, space: 26, grid, ...(name === "memory" ? { incrs: BINARY_STEPS } : {}), values: (u, ticks) => ticks.map((v) => spec.write(v)) },
+        {
+          ...axis, size: 52, space: 26, grid, ...(name === "memory" ? { incrs: BINARY_STEPS } : {}),
+          values: (u, ticks) => ticks.map((v) => spec.write(v)),
+        },
       ],
       series: [{}, ...lines.map(([, word, k, extra]) => ({
         label: word, width: extra?.dash ? 1 : 1.6, spanGaps: true, points: { show: false }, dash: extra?.dash,
@@ -132,7 +150,8 @@ function makeChart(name, parent, asRoute) {
 
   /** What ours consists of, where the workers report it: weights, KV cache. */
   function split(device, i) {
-    const parts = [["weights", "weights"], ["kv", "KV"]].map(([key, word]) => [word, columns[`${device}|${key}`]?.[i]]).filter(([, v]) => v != null);
+    const values = [["weights", "weights"], ["kv", "KV"]].map(([key, word]) => [word, columns[`${device}|${key}`]?.[i]]);
+    const parts = values.filter(([, v]) => v != null);
     return parts.length ? ` (${parts.map(([word, v]) => `${word} ${spec.write(v)}`).join(", ")})` : "";
   }
 
@@ -144,7 +163,8 @@ function makeChart(name, parent, asRoute) {
       let i = at ?? values.length - 1;
       while (i > 0 && values[i] == null) i--;
       const total = columns[column.replace(/\|\w+$/, "|total")]?.findLast((v) => v != null);
-      const one = values[i] == null ? "–" : spec.write(values[i]) + (column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "");
+      const ofTotal = column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "";
+      const one = values[i] == null ? "–" : spec.write(values[i]) + ofTotal;
       const parts = column.endsWith("|ours") ? split(column.slice(0, -5), i) : "";
       const text = lines.length > 1 || name === "memory" ? `${word} ${one}${parts}` : one;
       labels.push(text);
@@ -178,7 +198,8 @@ function makeChart(name, parent, asRoute) {
       writeLegend();
     },
     fit() {
-      if (plot && box.clientWidth && Math.abs(plot.width - box.clientWidth) > 1) plot.setSize({ width: box.clientWidth, height: HEIGHT_PX });
+      const width = box.clientWidth;
+      if (plot && width && Math.abs(plot.width - width) > 1) plot.setSize({ width, height: HEIGHT_PX });
     },
     wait: (text) => say(none, text),
     theme: () => plot?.redraw(false),

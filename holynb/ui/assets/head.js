@@ -1,6 +1,9 @@
 // The line above: progress, time left, speed, cost, and Stop.
 
-const FIGURES = [["eta", "left"], ["elapsed", "so far"], ["rows_s", "rows/s"], ["tokens_s", "tokens/s"], ["cost", "cost"], ["as_cost", "elsewhere"]];
+/** [field of Head, word beside it]. */
+const FIGURES = [
+  ["eta", "left"], ["elapsed", "so far"], ["rows_s", "rows/s"], ["tokens_s", "tokens/s"], ["cost", "cost"], ["as_cost", "elsewhere"],
+];
 
 /** hooks: stop(). */
 function makeHead(hooks) {

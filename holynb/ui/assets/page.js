@@ -35,7 +35,8 @@ const write = {
     if (v < 0.0995) return `${(v * 1000).toFixed(v < 0.00995 ? 1 : 0)} ms`;
     if (v < 120) return (v < 0.995 ? v.toFixed(2) : v < 9.95 ? v.toFixed(1) : Math.round(v)) + " s";
     const whole = Math.round(v);
-    return whole < 7200 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+    if (whole < 7200) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+    return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
   },
   /** A place on the time axis: 45s, 2:30, 1:05h. */
   clock(v) {
@@ -45,5 +46,8 @@ const write = {
     return `${Math.floor(v / 3600)}:${String(Math.round((v % 3600) / 60)).padStart(2, "0")}h`;
   },
   count: (v) => (v >= 100 ? Math.round(v) : +v.toPrecision(2)).toLocaleString("en"),
-  bytes: (v) => (v === 0 ? "0" : v >= 2 ** 30 ? `${(v / 2 ** 30).toFixed(v >= 10 * 2 ** 30 ? 0 : 1)} GiB` : `${Math.round(v / 2 ** 20)} MiB`),
+  bytes(v) {
+    if (v === 0) return "0";
+    return v >= 2 ** 30 ? `${(v / 2 ** 30).toFixed(v >= 10 * 2 ** 30 ? 0 : 1)} GiB` : `${Math.round(v / 2 ** 20)} MiB`;
+  },
 };

@@ -29,13 +29,16 @@ function makeTable(hooks) {
   Object.assign(data, { order: "input", filter: "all", follow: true, chosen: -1, find: "", by: 0, down: true });
   const node = make("div", "hn-table");
   const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
-  const scroller = make("div", "hn-scroll", null, { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length });
+  const gridRole = { role: "grid", tabindex: "0", "aria-label": "Rows of the run", "aria-colcount": COLUMNS.length };
+  const scroller = make("div", "hn-scroll", null, gridRole);
   const head = make("div", "hn-row hn-heads", null, { role: "row", "aria-rowindex": "1" });
   const sizer = make("div", "hn-sizer", null, { role: "rowgroup" });
   const empty = make("div", "hn-empty");
   const heads = COLUMNS.map(([title, name], column) => {
-    const cell = make("div", `hn-cell ${name}`, SORT_FIELDS[column] ? null : title, { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) });
-    if (SORT_FIELDS[column]) cell.append(button("hn-sort", title, () => sort(column), { title: `Sort by ${SORT_FIELDS[column]}` }));
+    const field = SORT_FIELDS[column];
+    const headRole = { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) };
+    const cell = make("div", `hn-cell ${name}`, field ? null : title, headRole);
+    if (field) cell.append(button("hn-sort", title, () => sort(column), { title: `Sort by ${field}` }));
     head.append(cell);
     return cell;
   });
@@ -50,9 +53,13 @@ function makeTable(hooks) {
     bar.append(tab);
   }
   const gap = make("span", "hn-gap");
-  const newest = button("hn-tab", "Newest first", () => pick({ order: data.order === "newest" ? "input" : "newest", by: 0 }), { "aria-pressed": "false" });
-  const follow = button("hn-tab", "Follow", () => pick({ follow: !data.follow, ...(data.follow ? {} : { by: 0, find: (find.value = "") }) }), { "aria-pressed": "true", title: "Keep the rows that are being answered in sight" });
-  const find = make("input", "hn-find", null, { type: "search", placeholder: "Find", "aria-label": "Find rows by prompt, answer or label" });
+  const turnOrder = () => pick({ order: data.order === "newest" ? "input" : "newest", by: 0 });
+  const newest = button("hn-tab", "Newest first", turnOrder, { "aria-pressed": "false" });
+  const turnFollow = () => pick({ follow: !data.follow, ...(data.follow ? {} : { by: 0, find: (find.value = "") }) });
+  const followTitle = "Keep the rows that are being answered in sight";
+  const follow = button("hn-tab", "Follow", turnFollow, { "aria-pressed": "true", title: followTitle });
+  const findLabel = "Find rows by prompt, answer or label";
+  const find = make("input", "hn-find", null, { type: "search", placeholder: "Find", "aria-label": findLabel });
   find.addEventListener("input", () => pick({ find: find.value.trim().toLowerCase(), follow: false }));
   bar.append(find, gap, newest, follow);
   node.append(bar, scroller);
@@ -151,10 +158,12 @@ function makeTable(hooks) {
     for (let place = first; place < last; place++) fill(element(place - first), place, rows[place]);
     for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
     show(empty, rows.length === 0);
-    say(empty, data.n === 0 ? "No rows." : data.find ? "No row holds that." : `No row is ${{ all: "here", running: "active", failed: "failed", done: "done" }[data.filter]} now.`);
+    const filterWord = { all: "here", running: "active", failed: "failed", done: "done" }[data.filter];
+    say(empty, data.n === 0 ? "No rows." : data.find ? "No row holds that." : `No row is ${filterWord} now.`);
     scroller.setAttribute("aria-rowcount", rows.length + 1);
     for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
-    heads.forEach((cell, c) => SORT_FIELDS[c] && cell.setAttribute("aria-sort", data.by !== c ? "none" : data.down ? "descending" : "ascending"));
+    const direction = data.down ? "descending" : "ascending";
+    heads.forEach((cell, c) => SORT_FIELDS[c] && cell.setAttribute("aria-sort", data.by === c ? direction : "none"));
     newest.setAttribute("aria-pressed", data.order === "newest");
     follow.setAttribute("aria-pressed", data.follow);
     if (rows.length && data.order === "input" && data.filter === "all" && !data.find && !data.by) hooks.visible(first, last);

@@ -1,12 +1,11 @@
 """What the kernel and the page exchange over the widget's comm, as types. Knows no run, no event and no widget.
 
-Kernel to page: SnapshotMessage, DeltaMessage, DetailMessage. Page to kernel: PageMessage. The page's half is assets/protocol.js; tests/ui/live/test_protocol.py
-holds the two together. Strings are cleaned, cut and written for reading before they get here.
+Kernel to page: SnapshotMessage, DeltaMessage, DetailMessage. Page to kernel: PageMessage. The page's half is assets/protocol.js;
+tests/ui/live/test_protocol.py holds the two together. Strings in messages are cleaned, cut and formatted for reading.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypedDict
 
@@ -179,8 +178,8 @@ class DetailMessage(TypedDict):
     row: int
     label: str
     facts: str
-    parts: Sequence[DetailPart]
-    attempts: Sequence[AttemptLine]
+    parts: list[DetailPart]
+    attempts: list[AttemptLine]
 
 
 # -- page to kernel ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Load of the user's own servers during a run: their metrics page, as events of its journal. Polls; holds nothing up.
 
-Only the user's own servers are polled (`engines.servers.is_self_hosted`): no hosted provider has such a page. One without it is polled once.
+Only the user's own servers are polled (`engines.servers.is_self_hosted`): no hosted provider has such a page. A server without it is polled
+once.
 """
 
 from __future__ import annotations

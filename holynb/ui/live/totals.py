@@ -1,4 +1,4 @@
-"""How a run stands, kept up to date event by event: counts, dollars, speed, its last note. Pure; reads one journal.
+"""Running totals of a run: counts, dollars, speed, its last note, event by event. Pure; reads one journal.
 
 Folding only what is new keeps five redraws a second cheap at ten thousand rows.
 """
@@ -23,7 +23,10 @@ SPEED_WINDOW_S = 15.0
 
 
 class Totals:
-    """The fold of the events of a run of `n` rows that began at `began`, by the clock that `speed` is given. Owned by the view that feeds it."""
+    """The fold of the events of a run of `n` rows. Owned by the view that feeds it.
+
+    began: the run's start, by the clock whose times `speed` is given.
+    """
 
     def __init__(self, n: int, began: float = 0.0) -> None:
         self.n = n
@@ -69,7 +72,7 @@ class Totals:
         )
 
     def speed(self, now: float) -> tuple[float | None, float | None]:
-        """Rows and answered tokens a second over the last seconds; None where nothing was answered in them. Rows from the log do not count."""
+        """Rows and answered tokens a second over the last seconds, without rows from the log; None where nothing was answered."""
         self._samples.append((now, self._answered, self._tokens_out))
         while len(self._samples) > 2 and now - self._samples[1][0] >= SPEED_WINDOW_S:
             self._samples.popleft()

@@ -44,11 +44,12 @@ def chart(title: str, bars: Sequence[Bar], format_value: Callable[[float], str])
         y = TOP + BAR_HEIGHT * i
         colour = COLOURS[bar.colour % len(COLOURS)]
         length = 0.0 if bar.value is None else max(bar.value, 0.0) / top * (WIDTH - LABEL_WIDTH - VALUE_WIDTH)
+        value = "?" if bar.value is None else html.escape(format_value(bar.value))
         ink = f'style="fill:{INK}" fill="#808080"'
         parts.append(
             f'<text x="2" y="{y + 11}" {ink}>{html.escape(clip(bar.name, MAX_LABEL_CHARS))}</text>'
             f'<rect x="{LABEL_WIDTH}" y="{y + 2}" width="{length:.1f}" height="{BAR_HEIGHT - 5}" style="fill:{colour}" '
             f'fill="{colour.partition(",")[2].rstrip(")")}"/>'
-            f'<text x="{LABEL_WIDTH + length + 4:.1f}" y="{y + 11}" {ink}>{"?" if bar.value is None else html.escape(format_value(bar.value))}</text>'
+            f'<text x="{LABEL_WIDTH + length + 4:.1f}" y="{y + 11}" {ink}>{value}</text>'
         )
     return "".join([*parts, "</svg>"])

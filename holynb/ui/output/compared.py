@@ -19,6 +19,7 @@ __all__ = ["MAX_COLUMNS", "as_html", "as_text"]
 MAX_COLUMNS = 4
 #: Characters of answers in a row, divided among the columns: in HTML, in a terminal.
 HTML_ANSWER_CHARS, TEXT_ANSWER_CHARS = 1000, 96
+MAX_LABEL_CHARS = 40
 NOTE_STYLE = 'class="holynb-note" style="font-weight:normal"'
 
 
@@ -31,9 +32,9 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
     )
     lines: list[str] = []
     for i, prompt in enumerate(report.prompt_previews(n)[:max_prompts]):
-        outcomes = report.rows[i * n : (i + 1) * n]
+        label, outcomes = clip(report.prompt_label(i * n), MAX_LABEL_CHARS), report.rows[i * n : (i + 1) * n]
         lines.append(
-            f'<tr><td class="n">{safe(clip(report.prompt_label(i * n), 40))}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
+            f'<tr><td class="n">{safe(label)}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
             + "".join(_cell(o, HTML_ANSWER_CHARS // n) for o in outcomes)
             + "</tr>"
         )
@@ -51,8 +52,8 @@ def as_text(report: Report, max_prompts: int) -> str:
     prompts = report.prompt_previews(n)[:max_prompts]
     lines = [[report.prompt_label(i * n), p, *map(_answer_text, report.rows[i * n : (i + 1) * n])] for i, p in enumerate(prompts)]
     table = grid(["", "prompt", *report.variants], lines, {0: 16, 1: 32, **{2 + i: TEXT_ANSWER_CHARS // n for i in range(n)}})
-    sums = [f"{name}: {_column_summary(report.rows[i::n])}" for i, name in enumerate(report.variants)]
-    return "\n".join(part for part in (table, _more(len(lines), len(report.rows) // n), *sums) if part) + "\n"
+    summaries = [f"{name}: {_column_summary(report.rows[i::n])}" for i, name in enumerate(report.variants)]
+    return "\n".join(part for part in (table, _more(len(lines), len(report.rows) // n), *summaries) if part) + "\n"
 
 
 def _more(shown: int, n: int) -> str:
@@ -77,10 +78,10 @@ def _answer_text(outcome: Outcome | None) -> str:
 
 
 def _cell(outcome: Outcome | None, max_chars: int) -> str:
-    bad = ' class="holynb-bad"' if outcome is not None and outcome.status == "error" else ""
+    css_class = ' class="holynb-bad"' if outcome is not None and outcome.status == "error" else ""
     text = safe(clip(_answer_text(outcome)[: 8 * max_chars].strip(), max_chars))
     note = f'<div class="holynb-note" style="white-space:nowrap;font-size:11px">{safe(_facts(outcome))}</div>'
-    return f'<td dir="auto"{bad}{PROSE_STYLE}>{text}{note}</td>'
+    return f'<td dir="auto"{css_class}{PROSE_STYLE}>{text}{note}</td>'
 
 
 def _facts(outcome: Outcome | None) -> str:

@@ -55,7 +55,7 @@ def charts(run_report: report.Report) -> dict[str, Chart]:
     if len(ended) < 2:
         return {}
     simulated = " (simulated)" if any((o.route or "").startswith("sim/") for _, o in ended) else ""
-    drawn = {
+    charts_by_name = {
         "cost": Chart(f"Cost{simulated}", {"cost": series.cost(ended)}, {}, prefix="$"),
         "latency": Chart("Latency", series.latency(ended), {}, suffix=" s"),
         "tokens": Chart(
@@ -66,13 +66,13 @@ def charts(run_report: report.Report) -> dict[str, Chart]:
         "server": Chart("Server", series.load(run_report.events, run_report.started), {}),
         "memory": _memory(run_report),
     }
-    return {name: chart for name, chart in drawn.items() if any(chart.lines.values())}
+    return {name: chart for name, chart in charts_by_name.items() if any(chart.lines.values())}
 
 
-def spec(drawn: Mapping[str, Chart], *, x_unit: str = "seconds", columns: int = 0) -> dict[str, Any]:
+def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", columns: int = 0) -> dict[str, Any]:
     """Charts side by side as one figure in plotly's JSON. x_unit: seconds or rows. columns: charts in a row, 0 for all of them."""
-    columns = min(columns or len(drawn), len(drawn)) or 1
-    rows = -(-len(drawn) // columns) or 1
+    columns = min(columns or len(charts_by_name), len(charts_by_name)) or 1
+    rows = -(-len(charts_by_name) // columns) or 1
     layout: dict[str, Any] = {
         "height": rows * ROW_HEIGHT,
         "margin": {"l": 48, "r": 8, "t": TITLE_HEIGHT, "b": TICKS_HEIGHT},
@@ -83,9 +83,9 @@ def spec(drawn: Mapping[str, Chart], *, x_unit: str = "seconds", columns: int = 
         "annotations": [],
         "showlegend": True,
     }
-    end = max((p[-1][0] for chart in drawn.values() for p in chart.lines.values() if p), default=1.0) or 1.0
+    end = max((p[-1][0] for chart in charts_by_name.values() for p in chart.lines.values() if p), default=1.0) or 1.0
     data: list[dict[str, Any]] = []
-    for i, chart in enumerate(drawn.values()):
+    for i, chart in enumerate(charts_by_name.values()):
         suffix = "" if i == 0 else str(i + 1)
         data += _traces(chart, suffix, end)
         axis = {"gridcolor": RULE, "zeroline": False, "linecolor": RULE, "fixedrange": False}
@@ -140,21 +140,24 @@ def _y_domain(row: int, rows: int) -> tuple[float, float]:
 
 
 def bundle(run_report: report.Report, *, width: int | None = None) -> dict[str, Any]:
-    """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there is nothing to draw. width: of the page, CSS pixels."""
-    drawn = charts(run_report)
+    """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there are none. width: of the page, CSS pixels."""
+    charts_by_name = charts(run_report)
     svgs = static.charts(run_report)
-    if not drawn or not svgs:
+    if not charts_by_name or not svgs:
         return {}
     style = "display:flex;flex-wrap:wrap;gap:12px"
     return {
-        MIME: spec(drawn, x_unit=_x_unit(run_report), columns=2 if width and width < NARROW_WIDTH else 0),
+        MIME: spec(charts_by_name, x_unit=_x_unit(run_report), columns=2 if width and width < NARROW_WIDTH else 0),
         "text/html": f'{static.OPEN_TAG}<div style="{style}">{"".join(map(svg.picture, svgs.values()))}</div></div>',
-        "text/plain": f"Charts: {', '.join(drawn)}. run.plot() gives them as plotly figures.",
+        "text/plain": f"Charts: {', '.join(charts_by_name)}. run.plot() gives them as plotly figures.",
     }
 
 
 def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:
-    """Show the final output of a run on its page; where widgets work, the charts are an output of their own below it. parts: all, table or charts."""
+    """Show the final output of a run on its page; where widgets work, the charts are an output of their own below it.
+
+    parts: all, table or charts.
+    """
     from kernels_support.jupyter.capabilities import detect
 
     figure = bundle(run_report, width=page.width) if parts != "table" and detect(shell).widgets else {}
@@ -168,7 +171,7 @@ def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:
 
 
 def figures(run: SessionRun) -> dict[str, Any]:
-    """The charts of a run by name (cost, latency, tokens, memory) as `plotly.graph_objects.Figure`; those that can be drawn now."""
+    """The charts of a run by name (cost, latency, tokens, server, memory) as `plotly.graph_objects.Figure`; those that can be drawn now."""
     import plotly.graph_objects as go
 
     run_report = report.of(run)

@@ -66,7 +66,7 @@ class Report:
         return [_value_text(values.get(name)) for name in self.columns] if values and self.columns != ("text",) else [outcome.text or ""]
 
     def prompt_previews(self, step: int = 1) -> list[str]:
-        """Every `step`-th prompt of those shown, on one line, without the beginning that all share: it would fill the column and tell nothing."""
+        """Every `step`-th prompt, on one line, without the beginning that all share: it would fill the column and tell nothing."""
         start = shared_prefix(self.prompts)
         cut = "…" if start else ""
         shown = self.prompts[::step][:MAX_ROWS]
@@ -154,7 +154,7 @@ def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]
 
 
 def variants(index: Any) -> tuple[str, ...]:
-    """Routes, samples, or both, from the levels that a cross_index index ends in; `()` of any other index, or where there is one."""
+    """Routes, samples, or both, from the levels that a crossed index ends in; `()` of any other index, or where there is one."""
     if index is None or list(index.names[-2:]) != VARIANT_LEVELS or not len(index):
         return ()
     pairs = list(dict.fromkeys(label[-2:] for label in index.tolist()))

@@ -35,13 +35,15 @@ STYLE = """<style>
 .holynb-rows{flex:3 1 460px;min-width:0;max-height:430px;overflow:auto}
 .holynb-charts{flex:1 1 290px;display:flex;flex-wrap:wrap;gap:6px}
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
-.holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start!important;vertical-align:top;padding:3px 8px;border:0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
+.holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start!important;vertical-align:top;padding:3px 8px;border:0;
+border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
 .holynb .holynb-rows th{white-space:normal;overflow-wrap:normal}
 .holynb .holynb-rows td.k{white-space:nowrap}
 .holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end!important}
 .holynb .holynb-rows td.n{white-space:nowrap}
-.holynb pre.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:0 0 6px;font-family:inherit;font-size:14px;background:transparent;color:inherit}
+.holynb pre.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:0 0 6px;
+font-family:inherit;font-size:14px;background:transparent;color:inherit}
 </style>"""
 
 
@@ -167,10 +169,8 @@ def _row(report: Report, row: int, prompt: str) -> str:
     cells = report.answer_cells(outcome)
     answer_class, status_class = (' class="holynb-bad"', "k holynb-bad") if failed else ("", "k")
     colspan = f' colspan="{len(report.columns)}"' if len(cells) < len(report.columns) else ""
-    answer = "".join(
-        f'<td dir="auto"{answer_class}{PROSE_STYLE}{colspan}>{safe(clip(clean(c[: 8 * MAX_ANSWER_CHARS]).strip(), MAX_ANSWER_CHARS // len(cells)))}</td>'
-        for c in cells
-    )
+    texts = [clip(clean(c[: 8 * MAX_ANSWER_CHARS]).strip(), MAX_ANSWER_CHARS // len(cells)) for c in cells]
+    answer = "".join(f'<td dir="auto"{answer_class}{PROSE_STYLE}{colspan}>{safe(text)}</td>' for text in texts)
     route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if report.routed else ""
     numbers = "".join(number_cell(n) for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
