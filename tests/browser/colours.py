@@ -9,9 +9,9 @@ Colour = tuple[float, float, float]
 
 def parts(colour: str) -> tuple[Colour, float]:
     """Red, green, blue and opacity, 0 to 1, of `rgb(…)`, `rgba(…)` or `color(srgb …)`."""
-    found = [float(v) for v in re.findall(r"[\d.]+(?:e-?\d+)?", colour.partition("(")[2])]
+    numbers = [float(v) for v in re.findall(r"[\d.]+(?:e-?\d+)?", colour.partition("(")[2])]
     scale = 1 if colour.startswith("color(") else 255
-    return (found[0] / scale, found[1] / scale, found[2] / scale), found[3] if len(found) > 3 else 1.0
+    return (numbers[0] / scale, numbers[1] / scale, numbers[2] / scale), numbers[3] if len(numbers) > 3 else 1.0
 
 
 def luminance(colour: Colour) -> float:

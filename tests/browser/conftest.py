@@ -18,9 +18,9 @@ Open = Callable[..., Page]
 def lab() -> Iterator[Lab]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here: apt install chromium")
-    made = Lab()
-    yield made
-    made.close()
+    server = Lab()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +36,9 @@ def window(lab: Lab) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def context(window: Any) -> Iterator[Any]:
     """One profile for all pages, so that JupyterLab itself is fetched once."""
-    made = window.new_context()
-    yield made
-    made.close()
+    profile = window.new_context()
+    yield profile
+    profile.close()
 
 
 @pytest.fixture

@@ -37,15 +37,17 @@ class Job:
     def messages(self, row): return [Message("user", "x")]
     def cancel(self): pass
     def go(self):
-        flying, said, top, sent, gauge = list(range(self.n)), [0] * len(self.journal.rows), self.n, 0, 0.0
-        for r in flying: self.journal.append(Started(r, 1, "sim/stream", time.time()))
+        in_flight, words, top, sent, gauge = list(range(self.n)), [0] * len(self.journal.rows), self.n, 0, 0.0
+        for r in in_flight: self.journal.append(Started(r, 1, "sim/stream", time.time()))
         while self.elapsed < self.seconds:
             while sent < self.elapsed * self.rate:
-                i = sent % self.n; r = flying[i]
-                self.journal.append_text(r, f" word{said[r]}"); said[r] += 1; sent += 1
-                if said[r] >= 60 + r % 64 and top < len(said):
-                    o = Outcome("ok", "a whole answer " * 20, route="sim/stream", attempts=1, usage=Usage(9, said[r]), latency_s=3.0, ttft_s=0.1)
-                    self.journal.append(Ended(r, o, time.time())); flying[i] = top; self.journal.append(Started(top, 1, "sim/stream", time.time())); top += 1
+                i = sent % self.n; r = in_flight[i]
+                self.journal.append_text(r, f" word{words[r]}"); words[r] += 1; sent += 1
+                if words[r] >= 60 + r % 64 and top < len(words):
+                    o = Outcome("ok", "a whole answer " * 20, route="sim/stream", attempts=1, usage=Usage(9, words[r]),
+                                latency_s=3.0, ttft_s=0.1)
+                    self.journal.append(Ended(r, o, time.time())); in_flight[i] = top
+                    self.journal.append(Started(top, 1, "sim/stream", time.time())); top += 1
             if self.elapsed > gauge: self.journal.append(Gauge("RAM", 10**9, 10**10, time.time(), 10**8)); gauge += 0.5
             time.sleep(0.01)
         self.state = "done"
@@ -84,13 +86,17 @@ async def measured(way, seconds=6.0):
     print("CPU", cpu / job.elapsed)
 """
 
-WATCH = """() => { window.frames_ = []; window.long_ = []; window.first_ = null; window.t0_ = performance.now(); let last = performance.now();
-  const step = now => { window.frames_.push(now - last); last = now; window.raf_ = requestAnimationFrame(step); }; window.raf_ = requestAnimationFrame(step);
+WATCH = """() => { window.frames_ = []; window.long_ = []; window.first_ = null; window.t0_ = performance.now();
+  let last = performance.now();
+  const step = now => { window.frames_.push(now - last); last = now; window.raf_ = requestAnimationFrame(step); };
+  window.raf_ = requestAnimationFrame(step);
   new PerformanceObserver(l => l.getEntries().forEach(e => window.long_.push(e.duration))).observe({type: 'longtask'});
   const look = () => { const e = document.querySelector('.hn .hn-sizer .hn-row') ?? document.querySelector('.js-plotly-plot .main-svg');
-    if (e && window.first_ === null) window.first_ = performance.now() - window.t0_; else if (window.first_ === null) setTimeout(look, 10); }; look(); return null; }"""
+    if (e && window.first_ === null) window.first_ = performance.now() - window.t0_;
+    else if (window.first_ === null) setTimeout(look, 10); }; look(); return null; }"""
 READ = """() => { cancelAnimationFrame(window.raf_); const f = window.frames_.slice().sort((a, b) => a - b);
-  return {p95: f[Math.floor(f.length * .95)], frames: f.length, longest: Math.max(0, ...window.long_), long: window.long_.length, first: window.first_}; }"""
+  return {p95: f[Math.floor(f.length * .95)], frames: f.length, longest: Math.max(0, ...window.long_),
+    long: window.long_.length, first: window.first_}; }"""
 
 
 def once(lab: Lab, window: Any, way: str, mbit: float | None = None) -> dict[str, Any]:
@@ -153,7 +159,7 @@ async def hour(upto):
 
 
 def hour(page: Page) -> dict[str, float]:
-    """MiB of the page's heap and of the kernel after ten minutes and after an hour. The notebook's cells: JOB + HOUR, hour(600), hour(3600)."""
+    """MiB of the page's heap and of the kernel after ten minutes and an hour. The notebook's cells: JOB + HOUR, hour(600), hour(3600)."""
     probe = page.page.context.new_cdp_session(page.page)
     probe.send("Performance.enable")
 
@@ -165,19 +171,21 @@ def hour(page: Page) -> dict[str, float]:
     out = {}
     page.run(1)
     for cell, when, shown in ((2, "ten_minutes", "600 of 4,000"), (3, "an_hour", "3,600 of 4,000")):
-        said = page.run(cell, 90)
+        printed = page.run(cell, 90)
         page.until(lambda shown=shown: shown in page.find(".hn-done").inner_text(), 20, shown)  # type: ignore[misc]
-        out |= {f"page_{when}": heap(), f"kernel_{when}": float(said.split("RSS")[-1].split()[0])}
+        out |= {f"page_{when}": heap(), f"kernel_{when}": float(printed.split("RSS")[-1].split()[0])}
     return out
 
 
 #: Watches for the first rows of the view, and for long tasks.
 OPENING = """() => { const seen = new MutationObserver(() => {
-    const row = document.querySelector('.hn .hn-sizer .hn-row'); if (!row) { if (document.querySelector('.hn')) window.opened ??= performance.now(); return; }
+    const row = document.querySelector('.hn .hn-sizer .hn-row'); if (!row) {
+        if (document.querySelector('.hn')) window.opened ??= performance.now(); return; }
     window.opened ??= performance.now(); seen.disconnect();
     requestAnimationFrame(() => requestAnimationFrame(() => { window.painted = performance.now(); })); });
     seen.observe(document.body, {childList: true, subtree: true});
-    new PerformanceObserver(l => l.getEntries().forEach(e => { window.longest = Math.max(window.longest ?? 0, e.duration); })).observe({type: 'longtask'});
+    new PerformanceObserver(l => l.getEntries().forEach(e => {
+        window.longest = Math.max(window.longest ?? 0, e.duration); })).observe({type: 'longtask'});
     return null; }"""
 MANY = [
     'rows = [f"prompt number {i}" for i in range(10_000)]; import pandas as pd; df = pd.DataFrame({"x": rows})',
@@ -224,14 +232,14 @@ def alone(lab: Lab, window: Any, name: str, measure: Callable[[Page], dict[str, 
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    asked = argparse.ArgumentParser()
-    asked.add_argument("--mbit", type=float, default=1.0)
-    said = asked.parse_args()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mbit", type=float, default=1.0)
+    args = parser.parse_args()
     lab = Lab()
     try:
         with sync_playwright() as started:
             window = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            for way, mbit in (("nobody", None), ("ours", None), ("plotly", None), ("ours", said.mbit)):
+            for way, mbit in (("nobody", None), ("ours", None), ("plotly", None), ("ours", args.mbit)):
                 print(
                     json.dumps(
                         {k: round(v, 3) if isinstance(v, float) else v for k, v in {**once(lab, window, way, mbit), "mbit": mbit}.items()}

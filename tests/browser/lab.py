@@ -49,11 +49,11 @@ def free_port() -> int:
 def write_notebook(path: Path, cells: Sequence[str]) -> Path:
     """A notebook of code cells."""
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    made = [
+    nodes = [
         {"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": c, "outputs": [], "execution_count": None}
         for i, c in enumerate(cells)
     ]
-    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": made}), encoding="utf-8")
+    path.write_text(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": nodes}), encoding="utf-8")
     return path
 
 
@@ -93,7 +93,7 @@ class Lab:
         shutil.copytree(ROOT / "holynb" / "labextension", self.home / "labextensions" / "holynb")
 
     def _environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.endswith(("_KEY", "_TOKEN", "_BASE_URL"))}
+        environment = {k: v for k, v in os.environ.items() if not k.endswith(("_KEY", "_TOKEN", "_BASE_URL"))}
         names = {
             "JUPYTER_CONFIG_DIR": "config",
             "JUPYTER_RUNTIME_DIR": "runtime",
@@ -104,7 +104,7 @@ class Lab:
             "HOLYNB_HOME": "holynb",
         }
         return {
-            **kept,
+            **environment,
             **{k: str(self.home / v) for k, v in names.items()},
             "JUPYTER_PLATFORM_DIRS": "1",
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -124,10 +124,10 @@ class Lab:
 
     def api(self, path: str, method: str = "GET") -> Any:
         """The server's REST API."""
-        asked = urllib.request.Request(
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/api/{path}", method=method, headers={"Authorization": f"token {self.token}"}
         )
-        with urllib.request.urlopen(asked, timeout=30) as reply:
+        with urllib.request.urlopen(request, timeout=30) as reply:
             body = reply.read()
         return json.loads(body) if body else None
 
@@ -182,12 +182,12 @@ class Page:
     def until(self, holds: Callable[[], Any], seconds: float = 20, what: str = "") -> Any:
         """Wait until `holds()` is true, and return it."""
         end = time.monotonic() + seconds
-        while not (found := holds()):
+        while not (value := holds()):
             assert time.monotonic() < end, (
                 f"{what or 'what was awaited'} did not come in {seconds} s; errors: {self.errors}; state: {self.state()}"
             )
             self.page.wait_for_timeout(40)
-        return found
+        return value
 
     def state(self) -> list[Any]:
         return list(self.page.evaluate(STATE))

@@ -1,4 +1,4 @@
-"""The live view stays cheap: bytes, kernel time, and an hour in the memory of the page. `figures.py` measures times too, and the same with plotly."""
+"""The live view stays cheap: bytes, kernel time, an hour in the memory of the page. `figures.py` measures times too, and plotly."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def test_opening_kernel_time_and_frames(lab: Any, window: Any) -> None:
 
 def test_an_hour_takes_no_more_memory_of_the_page_than_ten_minutes(notebook: Any) -> None:
     page = notebook(JOB + HOUR, "await hour(600)", "await hour(3600)")
-    found = hour(page)
-    print(f"\n{found}")
-    assert found["page_an_hour"] - found["page_ten_minutes"] < 8, (
+    figures = hour(page)
+    print(f"\n{figures}")
+    assert figures["page_an_hour"] - figures["page_ten_minutes"] < 8, (
         "3,000 more rows in the table are a few MiB; charts and messages leave nothing"
     )
-    assert found["kernel_an_hour"] - found["kernel_ten_minutes"] < 12, "the outcomes of 3,000 rows, and nothing beside them"
+    assert figures["kernel_an_hour"] - figures["kernel_ten_minutes"] < 12, "the outcomes of 3,000 rows, and nothing beside them"
     assert page.there(".hn .hn-row") < 40

@@ -101,7 +101,7 @@ HEIGHTS = "() => [...document.querySelectorAll('.js-plotly-plot')].map(e => [e.o
 
 
 def test_charts_stay_when_the_window_changes_its_size(notebook: Any) -> None:
-    """plotly gives a chart that follows the window a share of its place, which has no height of its own: it was gone after the first change."""
+    """plotly gives a responsive chart a share of its container, which has no height of its own: it was gone after the first change."""
     page = notebook(
         "%%infer sim/stream --lines --no-cache --max-tokens 15\nOne?\nTwo?\nThree?",
         "%infer roi --requests-per-day 10000 --tokens 333..667",

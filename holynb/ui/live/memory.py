@@ -115,10 +115,10 @@ def sample(pools: Sequence[str] = ()) -> list[Gauge]:
 
 
 def _memory(reported: Sequence[Gauge], *, pools: bool) -> list[Gauge]:
-    return joined(reported) if reported else (gpus() if pools else []) or [machine()]
+    return per_device(reported) if reported else (gpus() if pools else []) or [machine()]
 
 
-def joined(gauges: Iterable[Gauge]) -> list[Gauge]:
+def per_device(gauges: Iterable[Gauge]) -> list[Gauge]:
     """One gauge per device: `ours` and `parts` of ranks that share one are added up. Devices get the names that people use.
 
     A part is kept where every rank of the device reports it.

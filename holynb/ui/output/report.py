@@ -54,8 +54,8 @@ class Report:
         return names if 0 < len(names) <= MAX_SCHEMA_COLUMNS else ("text",)
 
     @property
-    def routed(self) -> tuple[str, ...]:
-        """A column for the route, where rows have several."""
+    def route_column(self) -> tuple[str, ...]:
+        """`("route",)` where rows have several, else `()`."""
         return ("route",) if len({o.route for o in self.rows if o is not None and o.route}) > 1 else ()
 
     def answer_cells(self, outcome: Outcome | None) -> list[str]:

@@ -147,7 +147,7 @@ def _html_table(report: Report) -> str:
         return compared.as_html(report, MAX_ROWS, MAX_TABLE_BYTES)
     names = "".join(
         f"<th{PROSE_STYLE if name not in ('status', 'route') else ''}>{safe(name)}</th>"
-        for name in ("prompt", *report.columns, "status", *report.routed)
+        for name in ("prompt", *report.columns, "status", *report.route_column)
     )
     head = f'<tr><th class="n"></th>{names}<th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
     out: list[str] = []
@@ -171,7 +171,7 @@ def _row(report: Report, row: int, prompt: str) -> str:
     colspan = f' colspan="{len(report.columns)}"' if len(cells) < len(report.columns) else ""
     texts = [clip(clean(c[: 8 * MAX_ANSWER_CHARS]).strip(), MAX_ANSWER_CHARS // len(cells)) for c in cells]
     answer = "".join(f'<td dir="auto"{answer_class}{PROSE_STYLE}{colspan}>{safe(text)}</td>' for text in texts)
-    route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if report.routed else ""
+    route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if report.route_column else ""
     numbers = "".join(number_cell(n) for n in (_tokens(outcome), price(outcome), _time(outcome)))
     return (
         f'<tr><td class="n">{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
@@ -193,10 +193,10 @@ def _plain_table(report: Report) -> str:
     for row, (prompt, outcome) in enumerate(zip(report.prompt_previews(), report.rows[:MAX_TEXT_ROWS], strict=False)):
         cells = report.answer_cells(outcome)
         cells += [""] * (len(report.columns) - len(cells))
-        route = [outcome.route or "" if outcome else ""] if report.routed else []
+        route = [outcome.route or "" if outcome else ""] if report.route_column else []
         lines.append([report.label(row), prompt, *cells, status(outcome), *route, _tokens(outcome), price(outcome), _time(outcome)])
     widths = {0: 16, 1: 32, **{2 + i: 48 // len(report.columns) for i in range(len(report.columns))}}
-    table = grid(["", "prompt", *report.columns, "status", *report.routed, "tokens", "cost", "time"], lines, widths)
+    table = grid(["", "prompt", *report.columns, "status", *report.route_column, "tokens", "cost", "time"], lines, widths)
     more = _more(len(lines), len(report.rows))
     return f"{table}\n{more}\n" if more else f"{table}\n"
 

@@ -17,7 +17,21 @@ from holynb.results import Summary, dollars
 if TYPE_CHECKING:
     from holynb.types import Outcome
 
-__all__ = ["ago", "bar", "clean", "clip", "count", "grid", "one_line", "percentile", "progress", "seconds", "shared_prefix"]
+__all__ = [
+    "ago",
+    "bar",
+    "clean",
+    "clip",
+    "count",
+    "grid",
+    "one_line",
+    "percentile",
+    "price",
+    "progress",
+    "seconds",
+    "shared_prefix",
+    "status",
+]
 
 #: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x9b[0-?]*[ -/]*[@-~]")

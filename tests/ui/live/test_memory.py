@@ -74,11 +74,11 @@ def test_a_pool_shows_its_own_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_device_is_held_by_is_kept_where_all_of_its_ranks_say_it() -> None:
     one = Gauge("cuda:0", 70, 80, 1.0, 30, {"weights": 20.0, "kv": 8.0, "rest": 2.0})
     two = Gauge("cuda:0", 71, 80, 1.0, 25, {"weights": 20.0})
-    (both,) = memory.joined([one, two])
+    (both,) = memory.per_device([one, two])
     assert (both.used, both.ours, dict(both.parts)) == (71, 55, {"weights": 40.0})
-    (alone,) = memory.joined([one])
+    (alone,) = memory.per_device([one])
     assert dict(alone.parts) == {"weights": 20.0, "kv": 8.0, "rest": 2.0}
-    assert memory.joined([Gauge("cuda:1", 5, 80, 1.0)])[0].ours is None
+    assert memory.per_device([Gauge("cuda:1", 5, 80, 1.0)])[0].ours is None
 
 
 def test_a_pool_that_runs_out_of_memory_is_noted_and_so_is_its_recovery(monkeypatch: pytest.MonkeyPatch) -> None:

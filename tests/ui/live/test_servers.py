@@ -1,4 +1,4 @@
-"""A server of one's own says how busy it is while a run goes on, and what it serves when asked; one that says nothing costs a run nothing."""
+"""The load of the user's own servers during a run, and their list of models; a server that reports nothing costs a run nothing."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def _closed() -> Iterator[None]:
 def script(metrics: Sequence[Step], latency: float = 0.1) -> Any:
     """A server that answers, lists its models, and does this where it is asked for its metrics."""
 
-    def steps(asked: Asked, number: int) -> Sequence[Step]:
-        known: dict[str, Sequence[Step]] = {"/metrics": metrics, "/v1/models": [reply(MODELS)]}
-        return known.get(asked.path, [latency, reply(ANSWER)])
+    def steps(request: Asked, number: int) -> Sequence[Step]:
+        by_path: dict[str, Sequence[Step]] = {"/metrics": metrics, "/v1/models": [reply(MODELS)]}
+        return by_path.get(request.path, [latency, reply(ANSWER)])
 
     return steps
 
@@ -56,7 +56,7 @@ def ran(server: Exact, rows: int = 12, pause: float = 0.05) -> Any:
 
 
 def polls(server: Exact) -> int:
-    return sum(asked.path == "/metrics" for asked in server.asked)
+    return sum(request.path == "/metrics" for request in server.asked)
 
 
 def test_what_the_server_says_stands_in_the_journal_while_the_run_goes_on() -> None:
@@ -140,9 +140,9 @@ def test_a_recording_keeps_it(tmp_path: Path) -> None:
     with Exact(script([reply(VLLM)])) as server:
         run = ran(server)
     recording.record(run, tmp_path / "r.jsonl")
-    kept = [s.event for s in recording.read(str(tmp_path / "r.jsonl")).steps if isinstance(s.event, Load)]
-    assert kept
-    assert (kept[0].route, kept[0].running, kept[0].kv) == ("vllm/Qwen/Qwen3-8B", 16, 0.5)
+    loads = [s.event for s in recording.read(str(tmp_path / "r.jsonl")).steps if isinstance(s.event, Load)]
+    assert loads
+    assert (loads[0].route, loads[0].running, loads[0].kv) == ("vllm/Qwen/Qwen3-8B", 16, 0.5)
 
 
 # -- %infer models -------------------------------------------------------------------------------------------------------
@@ -151,9 +151,9 @@ def test_a_recording_keeps_it(tmp_path: Path) -> None:
 @pytest.fixture
 def here() -> Iterator[Callable[[str], str]]:
     """What a line prints, in a shell with the extension."""
-    with shell() as made:
-        assert typed(made, "%load_ext holynb").error is None
-        yield lambda line: typed(made, line).out
+    with shell() as ip:
+        assert typed(ip, "%load_ext holynb").error is None
+        yield lambda line: typed(ip, line).out
 
 
 def test_a_named_server_lists_its_models_and_how_it_is(here: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +186,8 @@ def test_a_server_at_an_address_lists_its_models(here: Callable[[str], str], mon
 
 def test_an_address_without_its_version_is_seen(here: Callable[[str], str]) -> None:
     with Exact(
-        lambda asked, n: [
-            reply(MODELS if asked.path == "/v1/models" else {"detail": "Not Found"}, 200 if asked.path == "/v1/models" else 404)
+        lambda request, n: [
+            reply(MODELS if request.path == "/v1/models" else {"detail": "Not Found"}, 200 if request.path == "/v1/models" else 404)
         ]
     ) as server:
         wrong = here(f"%infer models --api-base {server.base}/")
@@ -209,11 +209,11 @@ def test_an_address_without_its_version_is_seen(here: Callable[[str], str]) -> N
     ],
 )
 def test_what_models_cannot_make_sense_of_is_one_line(line: str, words: str) -> None:
-    with shell() as made:
-        assert typed(made, "%load_ext holynb").error is None
-        ran = typed(made, f"%infer models {line}")
-    assert words in str(ran.error)
-    assert "\n" not in str(ran.error)
+    with shell() as ip:
+        assert typed(ip, "%load_ext holynb").error is None
+        result = typed(ip, f"%infer models {line}")
+    assert words in str(result.error)
+    assert "\n" not in str(result.error)
 
 
 def test_a_cell_watches_its_server(here: Callable[[str], str]) -> None:

@@ -209,9 +209,9 @@ def test_answers_held_to_a_schema_are_shown_in_their_columns() -> None:
     from holynb import schema
 
     several = {"mood": {"enum": ["good", "bad"]}, "stars": {"type": "integer"}, "words": {"type": "array", "items": {"type": "string"}}}
-    held = schema.load({"type": "object", "properties": several, "required": ["mood"]})
+    answer_schema = schema.load({"type": "object", "properties": several, "required": ["mood"]})
     rows = [ok('{"mood": "good", "stars": 5, "words": ["<b>", "빨라"]}'), ok('{"mood": "bad"}'), failed("invalid_output", "it is not JSON")]
-    shown = record(rows, schema=held)
+    shown = record(rows, schema=answer_schema)
     text = as_text(shown).splitlines()
     assert text[0].split()[:5] == ["prompt", "mood", "stars", "words", "status"]
     assert text[1].split()[3:7] == ["good", "5", '["<b>",', '"빨라"]']
