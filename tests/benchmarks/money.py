@@ -258,7 +258,7 @@ def routes() -> list[Figure]:
         texts = [text for _, text in FIXTURE]
         dry = [
             str(d.route)
-            for d in plan.make(texts, "sim/flaky", Options.parse({"router": "mine", "max_tokens": 2, "dry_run": True})).decisions
+            for d in plan.make(texts, "sim/flaky", Options.parse({"router": "mine", "max_tokens": 2, "dry_run": True})).targets.decisions
         ]
         ran = holynb.infer(texts, "sim/flaky", router="mine", max_tokens=2).wait(120).frame()["route"].tolist()
     agree = sum(a == b for a, b in zip(dry, ran, strict=True))
