@@ -1,4 +1,4 @@
-"""A runner that computes nothing: it writes each prompt back, one token a step, four sequences at a time. For tests of what is around it."""
+"""A `protocol.JobRunner` that computes nothing: it echoes each prompt, one token per step, four sequences at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ROOM = 4000
 
 
 class Runner(JobRunner):
-    """`HOLYNB_FAKE_STEP` is the seconds of a step; `HOLYNB_FAKE_FAIL` ends the load with an error; a prompt that holds `!boom` ends a step with one.
+    """`HOLYNB_FAKE_STEP`: seconds of a step. `HOLYNB_FAKE_FAIL`: the load fails with this error. A prompt with `!boom` fails its step.
 
-    One that holds `!oom` is given up for lack of memory; under one that holds `!tight` memory runs out at its second token, and costs it nothing.
+    A prompt with `!oom` ends for lack of memory; under one with `!tight` memory runs out at its second token, without effect on it.
     """
 
     def __init__(self, folder: Path, *, device: str, dtype: str | None, max_len: int | None, memory: float, mesh: Any = None) -> None:
@@ -40,11 +40,11 @@ class Runner(JobRunner):
         self._running.pop(id, None)
 
     def follow(self, after: Any) -> None:
-        """A rank that is told of nothing: it computes nothing either, until its server lets it go."""
+        """A follower computes nothing; it waits until its server ends it."""
         threading.Event().wait()
 
     def close(self) -> None:
-        """There are no other ranks to let go."""
+        """There are no other ranks to release."""
 
     @property
     def idle(self) -> bool:

@@ -9,16 +9,16 @@ import psutil
 
 def end_pools(place: Path) -> list[int]:
     """End the pool processes whose home lies under `place`. Returns their ids."""
-    found = [p for p in psutil.process_iter() if of_ours(p, place)]
-    for process in found:
+    processes = [p for p in psutil.process_iter() if of_ours(p, place)]
+    for process in processes:
         try:
             process.terminate()
         except psutil.NoSuchProcess:
             continue
-    _, alive = psutil.wait_procs(found, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=10)
     for process in alive:
         process.kill()
-    return [p.pid for p in found]
+    return [p.pid for p in processes]
 
 
 def of_ours(process: psutil.Process, place: Path) -> bool:

@@ -7,32 +7,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from holynb.pool.engine.runner import Runner as Real
+from holynb.pool.engine.runner import Runner as EngineRunner
 from holynb.pool.protocol import Emit
 
 __all__ = ["Runner"]
 
 
-class Runner(Real):
+class Runner(EngineRunner):
     """`HOLYNB_OOM` is a file: the rank whose number stands in it runs out after its next step with rows, and takes the file away."""
 
-    def __init__(self, folder: Path, **said: Any) -> None:
-        super().__init__(folder, **said)
-        self._place = Path(os.environ["HOLYNB_OOM"])
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self._file = Path(os.environ["HOLYNB_OOM"])
 
     def step(self) -> list[Emit]:
         emits = super().step()
-        self._look()
+        self._raise_if_named()
         return emits
 
     def follow(self, after: Callable[[], None] = lambda: None) -> None:
-        def then() -> None:
-            self._look()
+        def after_step() -> None:
+            self._raise_if_named()
             after()
 
-        super().follow(then)
+        super().follow(after_step)
 
-    def _look(self) -> None:
-        if self.batch.running and self._place.exists() and int(self._place.read_text()) == self.mesh.rank:
-            self._place.unlink()
+    def _raise_if_named(self) -> None:
+        if self.batch.running and self._file.exists() and int(self._file.read_text()) == self.mesh.rank:
+            self._file.unlink()
             raise MemoryError("can't allocate memory: you tried to allocate 2147483648 bytes. Error code 12 (Cannot allocate memory)")

@@ -79,10 +79,10 @@ class Pool:
     def wait(self, what: Any, seconds: float = 15.0) -> Any:
         """`what()` once it is true, within a deadline."""
         end = time.monotonic() + seconds
-        while not (found := what()):
+        while not (result := what()):
             assert time.monotonic() < end, f"not within {seconds} s; log: {self.log()}"
             time.sleep(0.02)
-        return found
+        return result
 
     def log(self) -> str:
         return "\n".join(p.read_text() for p in self.home.rglob("*.log"))

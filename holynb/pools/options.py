@@ -24,7 +24,7 @@ _MAX = {"dp": 64, "tp": 64, "pp": 11, "restart": 1000}
 
 @dataclass(frozen=True, slots=True)
 class PoolOptions:
-    """The options of `pool start`. `devices`: `cpu` or numbers of GPUs; `idle`: seconds until an unused pool ends; `port`: 0 is any free one."""
+    """The options of `pool start`. `devices`: `cpu` or GPU numbers; `idle`: seconds until an unused pool ends; `port`: 0 is any free."""
 
     model: str = EMBEDDED
     name: str | None = None

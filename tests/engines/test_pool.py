@@ -102,20 +102,20 @@ def test_no_pool_names_the_command() -> None:
 
 def test_a_pool_that_may_be_meant_is_named(model: str) -> None:
     pools.start(model)
-    for said, meant in (("byte", "bytes"), ("smollm2-135", "smollm2-135m")):
+    for word, meant in (("byte", "bytes"), ("smollm2-135", "smollm2-135m")):
         with pytest.raises(BadRoute) as caught:
-            with_engine(lambda e: e.ready(lambda text: None), said)
-        words = f"pool/{said} is not running. Did you mean pool/{meant}? If not, start it: %infer pool start {said}"
+            with_engine(lambda e: e.ready(lambda text: None), word)
+        words = f"pool/{word} is not running. Did you mean pool/{meant}? If not, start it: %infer pool start {word}"
         assert str(caught.value) == words
 
 
 def test_a_starting_pool_is_waited_for_with_its_progress(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOLYNB_FAKE_LOAD", "0.7")
     pools.start(model, wait=False)
-    said: list[str] = []
-    with_engine(lambda e: e.ready(said.append))
+    notices: list[str] = []
+    with_engine(lambda e: e.ready(notices.append))
     assert pools.status("bytes").state == "ready"
-    assert "bytes: loading the weights" in said
+    assert "bytes: loading the weights" in notices
 
 
 def test_a_pool_that_fails_while_waited_for_says_why(model: str, monkeypatch: pytest.MonkeyPatch) -> None:

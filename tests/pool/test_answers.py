@@ -47,18 +47,18 @@ def reference(folder: str) -> list[tuple[str, int]]:
         messages = [{"role": "user", "content": prompt}]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
         with torch.inference_mode():
-            said = model.generate(
+            output = model.generate(
                 ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, do_sample=False, temperature=None, top_p=None
             )
-        new = [t for t in said[0, ids.shape[1] :].tolist() if t != tokenizer.eos_token_id]
+        new = [t for t in output[0, ids.shape[1] :].tolist() if t != tokenizer.eos_token_id]
         out.append((tokenizer.decode(new, skip_special_tokens=True), len(new)))
     return out
 
 
 def ask(path: str, body: dict[str, Any]) -> dict[str, Any]:
-    status, said = chat(path, body)
-    assert status == 200, said
-    return said
+    status, answer = chat(path, body)
+    assert status == 200, answer
+    return answer
 
 
 def test_greedy_answers_of_a_full_batch_equal_transformers_one_at_a_time(home: Path) -> None:
@@ -66,9 +66,9 @@ def test_greedy_answers_of_a_full_batch_equal_transformers_one_at_a_time(home: P
     assert info.socket is not None
     bodies = [{"messages": [{"role": "user", "content": p}], "temperature": 0, "max_tokens": NEW} for p in PROMPTS]
     with ThreadPoolExecutor(len(bodies)) as threads:
-        said = list(threads.map(lambda body: ask(str(info.socket), body), bodies))
+        answers = list(threads.map(lambda body: ask(str(info.socket), body), bodies))
     seeded = [ask(info.socket, {**bodies[3], "temperature": 1.0, "seed": 7})["choices"][0]["message"]["content"] for _ in range(2)]
     pools.stop("all")
-    found = [(s["choices"][0]["message"]["content"], s["usage"]["completion_tokens"]) for s in said]
-    assert found == reference(str(home / "models" / "smollm2-135m"))
+    texts = [(s["choices"][0]["message"]["content"], s["usage"]["completion_tokens"]) for s in answers]
+    assert texts == reference(str(home / "models" / "smollm2-135m"))
     assert seeded[0] == seeded[1]

@@ -13,8 +13,8 @@ from kernels_support.gpu.dense import linear, pack_onednn  # noqa: E402
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_packed_says_the_same(rows: int, with_bias: bool) -> None:
     weight, x, bias = torch.randn(70, 33), torch.randn(rows, 33), torch.randn(70) if with_bias else None
-    said, plain = linear(x, pack_onednn(weight), bias), torch.nn.functional.linear(x, weight, bias)
-    torch.testing.assert_close(said, plain, rtol=1e-5, atol=1e-5)
+    packed, plain = linear(x, pack_onednn(weight), bias), torch.nn.functional.linear(x, weight, bias)
+    torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_other_dtypes_stay_as_they_are() -> None:

@@ -38,37 +38,37 @@ class Tiny(Pools):
         super().__init__(home)
         self._model = model
 
-    def divided(self, *flags: str, dp: int = 1, tp: int = 1, pp: int = 1, **env: str) -> Pool:
+    def start_parallel(self, *flags: str, dp: int = 1, tp: int = 1, pp: int = 1, **env: str) -> Pool:
         devices = ",".join(["cpu"] * (dp * tp * pp))
         more = ["--tp", str(tp), "--pp", str(pp), "--devices", devices, "--model", str(self._model), *REAL, *flags]
         return self.start(*more, OMP_NUM_THREADS="1", **env)
 
 
 @pytest.fixture
-def made(tmp_path: Path, folder: Path) -> Iterator[Tiny]:
-    found = Tiny(tmp_path, folder)
-    yield found
-    found.end()
+def tiny_pools(tmp_path: Path, folder: Path) -> Iterator[Tiny]:
+    tiny_pools = Tiny(tmp_path, folder)
+    yield tiny_pools
+    tiny_pools.end()
 
 
 def ask(pool: Pool, ids: list[int], tokens: int) -> dict[str, Any]:
-    status, said = pool.ask("/v1/completions", {"prompt": ids, "max_tokens": tokens, "temperature": 0, "ignore_eos": True})
-    assert status == 200, said
-    choice: dict[str, Any] = said["choices"][0]
+    status, answer = pool.ask("/v1/completions", {"prompt": ids, "max_tokens": tokens, "temperature": 0, "ignore_eos": True})
+    assert status == 200, answer
+    choice: dict[str, Any] = answer["choices"][0]
     return choice
 
 
 def all_of(pool: Pool, more: int = 0) -> list[str]:
     """The answers to all prompts, asked at once."""
-    said: dict[int, str] = {}
+    texts: dict[int, str] = {}
     threads = [
-        threading.Thread(target=lambda i=i, p=p: said.update({i: ask(pool, p, TOKENS + i + more)["text"]})) for i, p in enumerate(PROMPTS)
+        threading.Thread(target=lambda i=i, p=p: texts.update({i: ask(pool, p, TOKENS + i + more)["text"]})) for i, p in enumerate(PROMPTS)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    return [said[i] for i in range(len(PROMPTS))]
+    return [texts[i] for i in range(len(PROMPTS))]
 
 
 def figures(pool: Pool) -> dict[str, float]:
@@ -85,13 +85,13 @@ def expected(folder: Path) -> list[str]:
     from holynb.pool.server.tokenizer import ChatTokenizer
 
     runner, text = Runner(folder), ChatTokenizer(folder)
-    said: dict[int, list[int]] = {i: [] for i in range(len(PROMPTS))}
+    tokens: dict[int, list[int]] = {i: [] for i in range(len(PROMPTS))}
     for i, ids in enumerate(PROMPTS):
         runner.add(Job(i, tuple(ids), TOKENS + i, ignore_eos=True))
     while not runner.idle:
         for emit in runner.step():
-            said[emit.id] += emit.tokens
-    return [text.decode(tokens) for tokens in said.values()]
+            tokens[emit.id] += emit.tokens
+    return [text.decode(ids_out) for ids_out in tokens.values()]
 
 
 def gone(pids: list[int]) -> bool:
@@ -108,29 +108,29 @@ def running(pool: Pool) -> list[bool]:
     return [bool(r.get("running")) for r in pool.ask("/health")[1]["replicas"]]
 
 
-def test_tensor_parallel_says_the_same_and_a_killed_server_takes_all_ranks_along(made: Tiny, expected: list[str]) -> None:
-    pool = made.divided(tp=2)
+def test_tensor_parallel_says_the_same_and_a_killed_server_takes_all_ranks_along(tiny_pools: Tiny, expected: list[str]) -> None:
+    pool = tiny_pools.start_parallel(tp=2)
     assert all_of(pool) == expected
     assert len(pids_of(pool)) == 2
     pool.process.kill()
     pool.wait(lambda: gone([r.pid for r in pool.record.ranks]), 5)
 
 
-def test_a_pipeline_says_the_same_tells_how_busy_its_stages_are_and_ends_cleanly(made: Tiny, expected: list[str]) -> None:
-    pool = made.divided("--micro", "3", pp=2)
+def test_a_pipeline_says_the_same_tells_how_busy_its_stages_are_and_ends_cleanly(tiny_pools: Tiny, expected: list[str]) -> None:
+    pool = tiny_pools.start_parallel("--micro", "3", pp=2)
     pids = pids_of(pool)
     assert all_of(pool) == expected
     pool.wait(lambda: all(s.get("busy") for r in pool.ask("/health")[1]["replicas"] for s in r["ranks"]))
     (replica,) = pool.ask("/health")[1]["replicas"]
-    found = figures(pool)
+    metrics = figures(pool)
     for stage, share in enumerate(replica["stages"]):
         assert 0 < share <= 1
-        assert 0 < found[f'holynb_stage_busy_share{{replica="0",stage="{stage}"}}'] <= 1
+        assert 0 < metrics[f'holynb_stage_busy_share{{replica="0",stage="{stage}"}}'] <= 1
     assert len(replica["stages"]) == 2
-    assert found['holynb_pipeline_batches{replica="0"}'] == 3
-    assert all(found[f'holynb_device_memory_bytes{{device="cpu",part="ours",replica="0",rank="{n}"}}'] for n in range(2))
+    assert metrics['holynb_pipeline_batches{replica="0"}'] == 3
+    assert all(metrics[f'holynb_device_memory_bytes{{device="cpu",part="ours",replica="0",rank="{n}"}}'] for n in range(2))
     each = [s["weights_bytes"] for s in replica["ranks"]]
-    assert found['holynb_weights_bytes{replica="0"}'] == sum(each)
+    assert metrics['holynb_weights_bytes{replica="0"}'] == sum(each)
     assert max(each) < 0.75 * sum(each), "no rank holds the whole model"
     pool.process.terminate()
     assert pool.process.wait(10) == 0
@@ -139,18 +139,18 @@ def test_a_pipeline_says_the_same_tells_how_busy_its_stages_are_and_ends_cleanly
     assert "Traceback" not in pool.log()
 
 
-def test_two_replicas_of_two_say_the_same_and_a_killed_follower_ends_one_of_them(made: Tiny, expected: list[str]) -> None:
-    pool = made.divided(dp=2, tp=2)
+def test_two_replicas_of_two_say_the_same_and_a_killed_follower_ends_one_of_them(tiny_pools: Tiny, expected: list[str]) -> None:
+    pool = tiny_pools.start_parallel(dp=2, tp=2)
     pids = pids_of(pool)
     assert all_of(pool) == expected
-    said: list[list[str]] = []
-    asking = threading.Thread(target=lambda: said.append(all_of(pool, more=40)))
+    answers: list[list[str]] = []
+    asking = threading.Thread(target=lambda: answers.append(all_of(pool, more=40)))
     asking.start()
     pool.wait(lambda: all(running(pool)))
     os.kill(pids[3], signal.SIGKILL)
     pool.wait(lambda: gone(pids[2:]), 5)
     asking.join(60)
-    assert [text[: len(e) - 6] for text, e in zip(said[0], expected, strict=True)] == [e[: len(e) - 6] for e in expected]
+    assert [text[: len(e) - 6] for text, e in zip(answers[0], expected, strict=True)] == [e[: len(e) - 6] for e in expected]
     assert [gone([p]) for p in pids] == [False, False, True, True]
     health = pool.ask("/health")[1]
     assert len(health["replicas"]) == 1
@@ -158,8 +158,8 @@ def test_two_replicas_of_two_say_the_same_and_a_killed_follower_ends_one_of_them
     assert how.startswith(f"rank 1 of 2, process {pids[3]} was killed by SIGKILL")
 
 
-def test_a_dead_replica_comes_back_where_that_is_wanted_and_then_says_why_it_does_not(made: Tiny, expected: list[str]) -> None:
-    pool = made.divided("--restart", "1", tp=2)
+def test_a_dead_replica_comes_back_where_that_is_wanted_and_then_says_why_it_does_not(tiny_pools: Tiny, expected: list[str]) -> None:
+    pool = tiny_pools.start_parallel("--restart", "1", tp=2)
     before = pids_of(pool)
     os.kill(before[1], signal.SIGKILL)
     pool.wait(lambda: gone(before), 5)
@@ -167,16 +167,16 @@ def test_a_dead_replica_comes_back_where_that_is_wanted_and_then_says_why_it_doe
     after = pids_of(pool)
     assert not set(after) & set(before)
     assert len(after) == 2
-    found: list[Any] = []
+    answers: list[Any] = []
     body = {"prompt": [5, 6, 7], "max_tokens": 400, "temperature": 0, "ignore_eos": True}
-    asking = threading.Thread(target=lambda: found.append(pool.ask("/v1/completions", body)))
+    asking = threading.Thread(target=lambda: answers.append(pool.ask("/v1/completions", body)))
     asking.start()
     pool.wait(lambda: any(running(pool)))
     os.kill(after[1], signal.SIGKILL)
     asking.join(10)
-    status, said = found[0]
-    assert (status, said["error"]["code"]) == (500, "replica_died")
-    assert f"rank 1 of 2, process {after[1]} was killed by SIGKILL" in said["error"]["message"]
+    status, answer = answers[0]
+    assert (status, answer["error"]["code"]) == (500, "replica_died")
+    assert f"rank 1 of 2, process {after[1]} was killed by SIGKILL" in answer["error"]["message"]
     assert pool.process.wait(10) == 1
     assert gone(after)
     assert list((pool.home / "run").iterdir()) == []

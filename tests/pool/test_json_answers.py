@@ -1,4 +1,4 @@
-"""`response_format` through a pool of the real model: what is asked for comes, beside rows that ask for nothing; and what the cache gave is said."""
+"""`response_format` through a pool of the real model, beside rows without one; cached prompt tokens are reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REVIEW = {
     "required": ["mood", "stars", "why", "tags"],
     "additionalProperties": False,
 }
-SAID = [
+REVIEWS = [
     "The soup was cold and nobody cared.",
     "Best noodles in town!",
     "가격은 좋지만 서비스가 느려요.",
@@ -47,35 +47,35 @@ def pool(home: Path) -> Iterator[PoolInfo]:
     pools.stop("all")
 
 
-def asking(said: str, schema: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+def asking(review: str, schema: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
     form = {} if schema is None else {"response_format": {"type": "json_schema", "json_schema": {"name": "review", "schema": schema}}}
-    return {"messages": [{"role": "user", "content": f"Judge this review: {said}"}], "max_tokens": 120, "seed": 3, **form, **more}
+    return {"messages": [{"role": "user", "content": f"Judge this review: {review}"}], "max_tokens": 120, "seed": 3, **form, **more}
 
 
-def text(said: Any) -> str:
+def text(answer: Any) -> str:
     """The answer of a body or of a stream's chunks."""
-    if isinstance(said, list):
-        return "".join(c["choices"][0]["delta"].get("content", "") for c in said if c["choices"])
-    return str(said["choices"][0]["message"]["content"])
+    if isinstance(answer, list):
+        return "".join(c["choices"][0]["delta"].get("content", "") for c in answer if c["choices"])
+    return str(answer["choices"][0]["message"]["content"])
 
 
 def test_rows_with_and_without_a_schema_side_by_side(pool: PoolInfo) -> None:
     assert pool.socket is not None
     path = pool.socket
-    bodies = [asking(said, None if i % 4 == 3 else REVIEW, stream=i % 2 == 0, temperature=1.0) for i, said in enumerate(SAID)]
+    bodies = [asking(review, None if i % 4 == 3 else REVIEW, stream=i % 2 == 0, temperature=1.0) for i, review in enumerate(REVIEWS)]
     with ThreadPoolExecutor(len(bodies)) as threads:
         answers = list(threads.map(lambda body: chat(path, body), bodies))
     assert [status for status, _ in answers] == [200] * len(bodies)
-    for i, (_, said) in enumerate(answers):
+    for i, (_, answer) in enumerate(answers):
         if i % 4 == 3:
             with pytest.raises(json.JSONDecodeError):
-                json.loads(text(said))
+                json.loads(text(answer))
         else:
-            jsonschema.validate(json.loads(text(said)), REVIEW)
-    alone = chat(path, asking(SAID[0], REVIEW, temperature=1.0))
+            jsonschema.validate(json.loads(text(answer)), REVIEW)
+    alone = chat(path, asking(REVIEWS[0], REVIEW, temperature=1.0))
     assert text(alone[1]) == text(answers[0][1]), "the same seed says the same, whatever else was in the batch"
-    status, said = chat(path, {**asking("Fine.", None), "response_format": {"type": "json_object"}, "max_tokens": 200, "temperature": 0})
-    assert (status, text(said)[:1]) == (200, "{")
+    status, answer = chat(path, {**asking("Fine.", None), "response_format": {"type": "json_object"}, "max_tokens": 200, "temperature": 0})
+    assert (status, text(answer)[:1]) == (200, "{")
     _bad_schemas(path)
     _cached(path)
     _sdk(pool)
@@ -87,9 +87,9 @@ def _bad_schemas(path: str) -> None:
         ({"type": "json_schema", "json_schema": {"name": "x"}}, "response_format.json_schema.schema", "schema"),
         ({"type": "yaml"}, "response_format", "json_object"),
     ):
-        status, said = chat(path, {**asking("x", None), "response_format": form})
-        assert (status, said["error"]["type"], said["error"]["param"]) == (400, "invalid_request_error", param)
-        assert words in said["error"]["message"]
+        status, answer = chat(path, {**asking("x", None), "response_format": form})
+        assert (status, answer["error"]["type"], answer["error"]["param"]) == (400, "invalid_request_error", param)
+        assert words in answer["error"]["message"]
 
 
 def _cached(path: str) -> None:
@@ -98,9 +98,9 @@ def _cached(path: str) -> None:
     _, first = chat(path, body)
     _, again = chat(path, body)
     *_, last = chat(path, {**body, "stream": True, "stream_options": {"include_usage": True}})[1]
-    known = (first["usage"]["prompt_tokens"] - 1) // 16 * 16
-    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] < known
-    assert [said["usage"]["prompt_tokens_details"]["cached_tokens"] for said in (again, last)] == [known] * 2
+    cached_tokens = (first["usage"]["prompt_tokens"] - 1) // 16 * 16
+    assert first["usage"]["prompt_tokens_details"]["cached_tokens"] < cached_tokens
+    assert [answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in (again, last)] == [cached_tokens] * 2
 
 
 def _sdk(info: PoolInfo) -> None:
@@ -114,7 +114,7 @@ def _sdk(info: PoolInfo) -> None:
     assert info.base_url is not None
     assert info.token is not None
     with openai.OpenAI(base_url=info.base_url, api_key=info.token.reveal(), timeout=120) as client:
-        said = client.chat.completions.parse(
+        completion = client.chat.completions.parse(
             model=info.name, messages=[{"role": "user", "content": "Is Paris big?"}], response_format=Answer, temperature=0, max_tokens=200
         )
-    assert isinstance(said.choices[0].message.parsed, Answer)
+    assert isinstance(completion.choices[0].message.parsed, Answer)

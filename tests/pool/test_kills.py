@@ -1,4 +1,7 @@
-"""Random kills of ranks, leaders and followers, server and clients: no orphan process, no lost row, no hang. 10 rounds by default, 200 and 30 with real models as `-m slow`."""
+"""Random kills of ranks, leaders and followers, server and clients: no orphan process, no lost row, no hang.
+
+10 rounds by default; 200, and 30 with real models, as `-m slow`.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ import tiny
 from pool_fake import Pool, Pools, byte_model
 
 ROWS = 8
-#: Seconds within which every row ends, on cores that nobody else wants. Ranks that divide a model wait for each other some hundred times, and each
-#: time for a core, so a machine with more to do gets more; never so much as the 30 s after which a silent rank is ended, for these are seen to be dead.
+#: Seconds within which every row ends, on idle cores. Ranks that divide a model wait for each other some hundred times, and each
+#: time for a core, so a busy machine gets more; never as much as the 30 s after which a silent rank is ended.
 HANG_S, SILENCE_S = 10.0, 25.0
 VICTIMS = ("one rank", "all ranks but one", "all ranks", "server", "clients", "frozen rank")
 
@@ -42,7 +45,7 @@ def text_of(row: int) -> str:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is asked of a pool, and the right answer to each row."""
+    """The requests to a pool, and the expected answer to each row."""
 
     flags: tuple[str, ...]
     right: Mapping[int, str]
@@ -54,8 +57,8 @@ class Scene:
             return {"messages": [{"role": "user", "content": text_of(row)}], "max_tokens": 200}
         return {"prompt": tiny.prompts(ROWS, 256)[row], "max_tokens": 60, "temperature": 0, "ignore_eos": True}
 
-    def text(self, said: Any) -> str:
-        choice = said["choices"][0]
+    def text(self, answer: Any) -> str:
+        choice = answer["choices"][0]
         return str(choice["message"]["content"] if "message" in choice else choice["text"])
 
 
@@ -63,7 +66,7 @@ FAKE = Scene((), {row: text_of(row) for row in range(ROWS)}, {"HOLYNB_FAKE_STEP"
 
 
 class Client(threading.Thread):
-    """Asks for one row. `ended` is ok, error or gone, with what was said."""
+    """Requests one row. `ended`: ok, error, gone or hang, with the text or the error."""
 
     def __init__(self, pool: Pool, row: int, scene: Scene) -> None:
         super().__init__(daemon=True)
@@ -76,8 +79,8 @@ class Client(threading.Thread):
         try:
             self.connection.request("POST", self.scene.path, json.dumps(self.scene.body(self.row)).encode())
             answer = self.connection.getresponse()
-            said = json.loads(answer.read())
-            self.ended = ("ok", self.scene.text(said)) if answer.status == 200 else ("error", said["error"]["message"])
+            body = json.loads(answer.read())
+            self.ended = ("ok", self.scene.text(body)) if answer.status == 200 else ("error", body["error"]["message"])
         except TimeoutError:
             self.ended = ("hang", None)
         except (OSError, http.client.HTTPException, ValueError) as exc:
@@ -125,16 +128,16 @@ def one_round(pools: Pools, rng: random.Random, scene: Scene, shape: str) -> str
     survives = (victim in {"one rank", "frozen rank"} and len(pids) - 1 > size) or (victim == "all ranks but one" and size == 1)
     for client in clients:
         assert client.ended is not None, (shape, victim, "a row without an end")
-        how, said = client.ended
-        assert how != "hang", (shape, victim)
-        if how == "ok":
-            assert said == scene.right[client.row], (shape, victim, said)
-        if how == "error":
-            assert "SIGKILL" in said, (shape, victim, said)
+        outcome, result = client.ended
+        assert outcome != "hang", (shape, victim)
+        if outcome == "ok":
+            assert result == scene.right[client.row], (shape, victim, result)
+        if outcome == "error":
+            assert "SIGKILL" in result, (shape, victim, result)
         if survives:
-            assert how == "ok", (shape, victim, said)
+            assert outcome == "ok", (shape, victim, result)
         if victim == "clients" and client.row >= ROWS // 2:
-            assert how == "ok", (shape, victim, said)
+            assert outcome == "ok", (shape, victim, result)
     pool.process.terminate()
     pool.process.wait(SILENCE_S)
     gone, left = psutil.wait_procs([psutil.Process(p) for p in pids if psutil.pid_exists(p)], timeout=5)
@@ -176,8 +179,8 @@ def test_thirty_random_kills_of_real_ranks(pools: Pools, tmp_path: Path) -> None
     right = {row: scene.text(alone.ask(scene.path, scene.body(row))[1]) for row in range(ROWS)}
     rng = random.Random(30)
     shapes = [name for name in SHAPES if name != "three"]
-    told: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for i in range(30):
         shape = shapes[i % len(shapes)]
-        told[f"{shape}: {one_round(pools, rng, Scene(flags, right, env, '/v1/completions'), shape)}"] += 1
-    print(json.dumps(told, indent=1))
+        outcomes[f"{shape}: {one_round(pools, rng, Scene(flags, right, env, '/v1/completions'), shape)}"] += 1
+    print(json.dumps(outcomes, indent=1))

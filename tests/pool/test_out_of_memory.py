@@ -1,4 +1,4 @@
-"""A divided replica whose memory runs out ends, and is said to have: its rows go elsewhere or hear what to do, and it comes back where that is wanted."""
+"""A divided replica whose memory runs out ends with that reason: its rows go elsewhere or end with advice, and `--restart` starts it again."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pools(tmp_path: Path) -> Iterator[Pools]:
-    made = Pools(tmp_path)
-    yield made
-    made.end()
+    pools = Pools(tmp_path)
+    yield pools
+    pools.end()
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def in_background(pool: Pool, **more: Any) -> tuple[threading.Thread, list[Any]]
 def test_the_row_hears_that_memory_ran_out_and_what_to_do(pools: Pools, folder: Path, file: Path, rank: int) -> None:
     pool = start(pools, folder, file)
     file.write_text(str(rank))
-    status, said = pool.ask("/v1/completions", LONG)
-    assert (status, said["error"]["code"]) == (500, "oom")
-    message = said["error"]["message"]
+    status, answer = pool.ask("/v1/completions", LONG)
+    assert (status, answer["error"]["code"]) == (500, "oom")
+    message = answer["error"]["message"]
     assert f"rank {rank} of 2, process {pool.record.ranks[rank].pid} ran out of memory (MemoryError: can't allocate memory" in message
     assert message.endswith(ADVICE)
     assert "\n" not in message
     assert "Traceback" not in message
-    fault = poolwire.fault(said["error"], status)
+    fault = poolwire.fault(answer["error"], status)
     assert (fault.kind, fault.retry) == ("oom", True)
     assert pool.process.wait(10) == 1
     assert f"the pool echo ends: its last replica is gone: rank {rank} of 2" in pool.log()
@@ -77,12 +77,12 @@ def test_its_rows_are_written_by_the_others(pools: Pools, folder: Path, file: Pa
     pool = start(pools, folder, file, replicas=2)
     expected = pool.ask("/v1/completions", LONG)[1]["choices"][0]["text"]
     file.write_text("1")
-    asked = [in_background(pool, prompt=[5, 6, 7 + i]) for i in range(3)]
-    for thread, _ in asked:
+    requests = [in_background(pool, prompt=[5, 6, 7 + i]) for i in range(3)]
+    for thread, _ in requests:
         thread.join(60)
-    assert [got[0][0] for _, got in asked] == [200] * 3
-    assert ["oom"] in [got[0][1]["usage"].get("notes") for _, got in asked], "the rows that were begun again are marked"
-    assert asked[0][1][0][1]["choices"][0]["text"] == expected
+    assert [got[0][0] for _, got in requests] == [200] * 3
+    assert ["oom"] in [got[0][1]["usage"].get("notes") for _, got in requests], "the rows that were begun again are marked"
+    assert requests[0][1][0][1]["choices"][0]["text"] == expected
     health = pool.ask("/health")[1]
     assert len(health["replicas"]) == 1
     (how,) = health["deaths"]
@@ -94,13 +94,13 @@ def test_it_comes_back_where_that_is_wanted(pools: Pools, folder: Path, file: Pa
     pool = start(pools, folder, file, "--restart", "1")
     expected = pool.ask("/v1/completions", LONG)[1]["choices"][0]["text"]
     file.write_text("0")
-    status, said = pool.ask("/v1/completions", LONG)
-    assert (status, said["choices"][0]["text"]) == (200, expected), "the row waited for it and began anew"
-    assert said["usage"]["notes"] == ["oom"]
+    status, answer = pool.ask("/v1/completions", LONG)
+    assert (status, answer["choices"][0]["text"]) == (200, expected), "the row waited for it and began anew"
+    assert answer["usage"]["notes"] == ["oom"]
     assert len(pool.ask("/health")[1]["deaths"]) == 1
     file.write_text("1")
-    status, said = pool.ask("/v1/completions", LONG)
-    assert (status, said["error"]["code"]) == (500, "oom"), "it comes back as often as was asked for"
+    status, answer = pool.ask("/v1/completions", LONG)
+    assert (status, answer["error"]["code"]) == (500, "oom"), "it comes back as often as was asked for"
     assert pool.process.wait(10) == 1
 
 

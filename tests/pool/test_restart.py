@@ -29,18 +29,18 @@ HERE = Path(__file__).parent.parent
 
 def workers(pool: Pool) -> list[int]:
     """Ranks that live now, found among the server's children."""
-    found = []
+    pids = []
     for child in psutil.Process(pool.process.pid).children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # buried while we look
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
             if child.status() != psutil.STATUS_ZOMBIE and "holynb.pool.worker" in " ".join(child.cmdline()):
-                found.append(child.pid)
-    return found
+                pids.append(child.pid)
+    return pids
 
 
 def other(pool: Pool, before: int) -> int:
     """The rank that was started in its place."""
-    found: list[int] = pool.wait(lambda: [p for p in workers(pool) if p != before])
-    return found[0]
+    pids: list[int] = pool.wait(lambda: [p for p in workers(pool) if p != before])
+    return pids[0]
 
 
 def test_it_comes_back_also_when_it_dies_while_loading(pools: Pools) -> None:
@@ -76,9 +76,9 @@ def test_rows_that_wait_hear_why_it_does_not_come_back(pools: Pools) -> None:
     pool.wait(lambda: pool.ask("/health")[1]["requests"])
     os.kill(second, signal.SIGKILL)
     asking.join(10)
-    status, said = got[0]
-    assert (status, said["error"]["code"]) == (500, "replica_died")
-    assert "SIGKILL" in said["error"]["message"]
+    status, answer = got[0]
+    assert (status, answer["error"]["code"]) == (500, "replica_died")
+    assert "SIGKILL" in answer["error"]["message"]
     assert pool.process.wait(10) == 1
 
 
@@ -112,17 +112,17 @@ def test_the_rank_that_ended_the_others_is_named(ranks: list[Rank], number: int)
     assert ranks.index(root_cause(ranks)) == number
 
 
-#: A rank that hears nothing of its peer's end but a file, hangs up, and is killed when the machine comes to it; and the peer, which speaks first.
+#: A rank that closes its socket and is killed some time later; and its peer, which sends its error first.
 SLOW_TO_DIE = """
 import os, signal, sys, time
 from pathlib import Path
 from kernels_support.jupyter import supervisor, wire
-sock, told = supervisor.control(), Path(sys.argv[1])
+sock, flag = supervisor.control(), Path(sys.argv[1])
 if sys.argv[2] == "peer":
-    told.touch()
+    flag.touch()
     sock.sendall(wire.encode({"t": "failed", "message": "RuntimeError: Connection closed by peer"}))
     os._exit(1)
-while not told.exists():
+while not flag.exists():
     time.sleep(0.01)
 time.sleep(0.3)
 sock.close()
@@ -135,15 +135,15 @@ def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch:
     """Its peer says at once that it is gone; how, only its end tells, and a device that is let go holds that up."""
     monkeypatch.setattr("holynb.pool.server.replica._PEERS_GRACE_S", 1.0)
     path = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    commands = [Command([sys.executable, "-c", SLOW_TO_DIE, str(tmp_path / "told"), who], env=path) for who in ("victim", "peer")]
+    commands = [Command([sys.executable, "-c", SLOW_TO_DIE, str(tmp_path / "flag"), who], env=path) for who in ("victim", "peer")]
 
     load = LoadModel("/nowhere", "cpu", None, None, 0.9)
 
     async def work() -> str:
-        heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        replica = Replica([(c, load) for c in commands], lambda which, why, left: heard.set_result(why))
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        replica = Replica([(c, load) for c in commands], lambda which, why, left: ended.set_result(why))
         await replica.start()
-        why = await asyncio.wait_for(heard, 20)
+        why = await asyncio.wait_for(ended, 20)
         await replica.stop()
         return why
 
@@ -161,8 +161,10 @@ def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pyte
     )
 
     async def work() -> tuple[Replica, list[Any]]:
-        heard: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        replica = Replica([(command, config.load_model(plan, tmp_path, 0, tmp_path / "meet"))], lambda *said: heard.set_result([*said]))
+        ended: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        replica = Replica(
+            [(command, config.load_model(plan, tmp_path, 0, tmp_path / "meet"))], lambda *arguments: ended.set_result([*arguments])
+        )
         await replica.start()
         assert await replica.wait_ready()
         row = Generation(Job(1, tuple(range(40)), 40))
@@ -171,9 +173,9 @@ def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pyte
             await row.wait_update(0.0)
         assert replica.end_reason is None
         replica.processes[0].signal(signal.SIGSTOP)
-        said = await asyncio.wait_for(heard, 10)
+        arguments = await asyncio.wait_for(ended, 10)
         await replica.stop()
-        return replica, said
+        return replica, arguments
 
     replica, (which, why, left) = asyncio.run(work())
     assert which is replica

@@ -42,10 +42,10 @@ def test_a_full_disk_while_converting(tmp_path: Path) -> None:
     done = run(
         "holynb.pool.models.weights", str(tmp_path / "x.gguf"), "--home", str(tmp_path / "h"), limit=limited(resource.RLIMIT_FSIZE, 50_000)
     )
-    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    message: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 1
-    assert "could not be converted" in said["error"]
-    assert "File too large" in said["error"]
+    assert "could not be converted" in message["error"]
+    assert "File too large" in message["error"]
     assert [p.name for p in (tmp_path / "h" / "models").iterdir() if not p.name.endswith(".lock")] == []
 
 
@@ -114,9 +114,9 @@ def open_to_all() -> Iterator[Pools]:
     """A HOLYNB_HOME that every user may read."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        made = Pools(Path(folder))
-        yield made
-        made.end()
+        pools = Pools(Path(folder))
+        yield pools
+        pools.end()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")

@@ -64,9 +64,9 @@ class Rank:
 
 @pytest.fixture
 def rank(tmp_path: Path) -> Iterator[Rank]:
-    made = Rank(tmp_path / "log")
-    yield made
-    made.child.stop(1.0)
+    rank = Rank(tmp_path / "log")
+    yield rank
+    rank.child.stop(1.0)
 
 
 def test_ready_then_one_frame_a_step_for_all_rows(rank: Rank) -> None:

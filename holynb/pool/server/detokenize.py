@@ -21,7 +21,7 @@ KEEPALIVE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """`kind`: quiet (nothing new), admitted (it left the queue), again (drop the text so far), text, or end with finish reason and tokens."""
+    """`kind`: quiet (nothing new), admitted (left the queue), again (drop the text so far), text, or end (finish reason, token count)."""
 
     kind: str
     text: str = ""
@@ -47,7 +47,7 @@ class TextReader:
         self._due = math.inf if self._interval == math.inf else 0.0
 
     async def pieces(self, cancel: Callable[[Generation], None]) -> AsyncGenerator[TextPiece, None]:
-        """The pieces; the last one is its end. Raises the generation's error (GenerationLost, GenerationRefused). Closed early, it cancels the row."""
+        """The pieces; the last one is the end. Raises GenerationLost or GenerationRefused. Closed early, it cancels the row."""
         generation = self.generation
         try:
             while not self._stops.hit:

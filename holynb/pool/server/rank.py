@@ -1,4 +1,4 @@
-"""One process of a replica as the server sees it: started, sent frames, watched, ended. Knows frames and how processes end; no generations."""
+"""One process of a replica, seen from the server: started, sent frames, watched, ended. Knows frames and processes; no generations."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Rank:
 
 
 def root_cause(ranks: list[Rank]) -> Rank:
-    """Of a replica's ranks the one that ended it: first one killed by a signal, then one with an error of its own, then one that only lost a peer."""
+    """The rank that ended its replica: one killed by a signal before one with an error of its own before one that only lost a peer."""
 
     def severity(rank: Rank) -> int:
         code = rank.child.code if rank.child else None

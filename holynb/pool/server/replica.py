@@ -28,7 +28,7 @@ _EXIT_GRACE_S = 2.0
 
 
 class GenerationLost(Exception):
-    """The rank died under a generation, or could not finish it; the message has the reason. `code` is OpenAI's: replica_died, oom, server_error."""
+    """The rank died under a generation, or could not finish it. `code` is that of the API error: replica_died, oom, server_error."""
 
     def __init__(self, message: str, code: str = "replica_died") -> None:
         super().__init__(message)

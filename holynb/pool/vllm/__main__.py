@@ -49,7 +49,7 @@ class VllmService(RelayService):
         self._engines: list[ReplicaStats] = []
 
     def set_serving(self, max_len: int | None) -> None:
-        """VLLM answers: from now on requests are relayed to it."""
+        """Called once vLLM answers: from now on requests are relayed to it."""
         self.max_len, self.state, self.stage, self.share = max_len or 0, "ready", "ready", None
         self._settled.set()
 

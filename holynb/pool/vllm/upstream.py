@@ -1,4 +1,4 @@
-"""HTTP client of a server on a Unix socket: one connection per request, streamed responses. Knows h11 (uvicorn's own); no routes, no pool."""
+"""HTTP client of a server on a Unix socket: one connection per request, streamed responses. Knows h11; no routes, no pool."""
 
 from __future__ import annotations
 

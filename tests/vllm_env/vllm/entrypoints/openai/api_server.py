@@ -24,11 +24,11 @@ counts = {"running": 0, "in": 0, "out": 0, "stop": 0, "abort": 0}
 CHILD = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print(p.pid, flush=True); time.sleep(600)"
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     print(line.format(pid=os.getpid()), file=sys.stderr, flush=True)
 
 
-def options() -> argparse.Namespace:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     for flag in ("--model", "--uds", "--served-model-name", "--dtype"):
         parser.add_argument(flag)
@@ -39,27 +39,27 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(said: argparse.Namespace) -> subprocess.Popen[bytes]:
+def load(options: argparse.Namespace) -> subprocess.Popen[bytes]:
     """What happens before it listens; the process of its engine, which has a worker of its own."""
-    say(ROLE + "[api_utils.py:286] non-default args: {{'model': 'x'}}")
-    say(ROLE + "[model.py:733] Resolved architecture: LlamaForCausalLM")
+    log(ROLE + "[api_utils.py:286] non-default args: {{'model': 'x'}}")
+    log(ROLE + "[model.py:733] Resolved architecture: LlamaForCausalLM")
     fails = os.environ.get("FAKE_VLLM", "")
     engine = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE)
     assert engine.stdout is not None
     engine.stdout.readline()
     for share in (0, 45, 100):
-        say(f"Loading safetensors checkpoint shards: {share:3d}% Completed | 0/1 [00:00<?, ?it/s]")
+        log(f"Loading safetensors checkpoint shards: {share:3d}% Completed | 0/1 [00:00<?, ?it/s]")
         time.sleep(0.4 if fails == "slow" else 0)
     if fails == "oom":
-        say(FAIL + "EngineCore failed to start.")
-        say(FAIL + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.50 GiB.")
-        say("RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}")
+        log(FAIL + "EngineCore failed to start.")
+        log(FAIL + "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.50 GiB.")
+        log("RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}")
         engine.kill()
         sys.exit(1)
     if fails == "port":
-        say("OSError: [Errno 98] Address already in use")
+        log("OSError: [Errno 98] Address already in use")
         sys.exit(1)
-    say(CORE + "[kv_cache_utils.py:2327] CPU KV cache size: 262,144 tokens, Maximum concurrency for 512 tokens per request: 512.00x")
+    log(CORE + "[kv_cache_utils.py:2327] CPU KV cache size: 262,144 tokens, Maximum concurrency for 512 tokens per request: 512.00x")
     return engine
 
 
@@ -84,10 +84,10 @@ def page(name: str) -> str:
 class Server:
     """Its HTTP, over raw streams: chunked, and closed after each answer."""
 
-    def __init__(self, said: argparse.Namespace, engine: subprocess.Popen[bytes]) -> None:
-        self.said, self.engine = said, engine
+    def __init__(self, options: argparse.Namespace, engine: subprocess.Popen[bytes]) -> None:
+        self.options, self.engine = options, engine
 
-    async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         size = next((int(v.partition(":")[2]) for v in head.split("\r\n") if v.lower().startswith("content-length:")), 0)
         body = await reader.readexactly(size)
@@ -104,16 +104,16 @@ class Server:
             return
         text = {
             "/health": "",
-            "/metrics": page(self.said.served_model_name),
-            "/v1/models": json.dumps({"data": [{"id": self.said.served_model_name, "max_model_len": self.said.max_model_len}]}),
+            "/metrics": page(self.options.served_model_name),
+            "/v1/models": json.dumps({"data": [{"id": self.options.served_model_name, "max_model_len": self.options.max_model_len}]}),
         }.get(path)
         self.whole(writer, 404 if text is None else 200, text or "")
         await writer.drain()
 
-    async def chat(self, asked: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        words = asked["messages"][-1]["content"].split()
-        if asked["model"] != self.said.served_model_name:
-            self.error(writer, 404, f"The model `{asked['model']}` does not exist.")
+    async def chat(self, payload: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        words = payload["messages"][-1]["content"].split()
+        if payload["model"] != self.options.served_model_name:
+            self.error(writer, 404, f"The model `{payload['model']}` does not exist.")
             return
         if "!long" in words:
             self.error(writer, 400, "This model's maximum context length is 512 tokens. However, your request has 900 input tokens.")
@@ -121,12 +121,14 @@ class Server:
         counts["running"] += 1
         counts["in"] += len(words)
         try:
-            said = [word async for word in self.words(words)] if not asked.get("stream") else []
-            if asked.get("stream"):
+            reply = [word async for word in self.words(words)] if not payload.get("stream") else []
+            if payload.get("stream"):
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
-                await self.stream(words, asked, writer)
+                await self.stream(words, payload, writer)
             else:
-                self.whole(writer, 200, json.dumps(self.body({"message": {"role": "assistant", "content": " ".join(said)}}, "stop", words)))
+                self.whole(
+                    writer, 200, json.dumps(self.body({"message": {"role": "assistant", "content": " ".join(reply)}}, "stop", words))
+                )
             await writer.drain()
         finally:
             counts["running"] -= 1
@@ -137,7 +139,7 @@ class Server:
                 os.kill(os.getpid(), signal.SIGKILL)
             if word == "!engine":
                 self.engine.kill()
-                say(
+                log(
                     "(APIServer pid={pid}) ERROR 11-23 06:50:00 [async_llm.py:700] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue."
                 )
                 os._exit(1)
@@ -145,13 +147,13 @@ class Server:
             counts["out"] += 1
             yield word
 
-    async def stream(self, words: list[str], asked: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    async def stream(self, words: list[str], payload: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         self.chunk(writer, {"delta": {"role": "assistant", "content": ""}}, None)
         async for word in self.words(words):
             self.chunk(writer, {"delta": {"content": f"{word} "}}, None)
             await writer.drain()
         self.chunk(writer, {"delta": {"content": ""}}, "stop")
-        if asked.get("stream_options", {}).get("include_usage"):
+        if payload.get("stream_options", {}).get("include_usage"):
             self.event(writer, json.dumps({**self.body({}, None, words), "choices": []}))
         self.event(writer, "[DONE]")
         writer.write(b"0\r\n\r\n")
@@ -160,13 +162,15 @@ class Server:
         used = {"prompt_tokens": len(words), "completion_tokens": len(words), "total_tokens": 2 * len(words)}
         return {
             "id": "x",
-            "model": self.said.served_model_name,
+            "model": self.options.served_model_name,
             "choices": [{"index": 0, **choice, "finish_reason": finish}],
             "usage": used,
         }
 
     def chunk(self, writer: asyncio.StreamWriter, choice: dict[str, Any], finish: str | None) -> None:
-        self.event(writer, json.dumps({"model": self.said.served_model_name, "choices": [{"index": 0, **choice, "finish_reason": finish}]}))
+        self.event(
+            writer, json.dumps({"model": self.options.served_model_name, "choices": [{"index": 0, **choice, "finish_reason": finish}]})
+        )
 
     def event(self, writer: asyncio.StreamWriter, data: str) -> None:
         text = f"data: {data}\n\n".encode()
@@ -181,11 +185,11 @@ class Server:
 
 
 async def main() -> None:
-    said = options()
-    server = Server(said, load(said))
-    listening = await asyncio.start_unix_server(server.hear, said.uds)
-    say(ROLE + f"[entry.py:140] Starting vLLM server on unix:{said.uds}")
-    say(ROLE + "[launcher.py:195] Route: /metrics, Methods: GET")
+    args = parse_args()
+    server = Server(args, load(args))
+    listening = await asyncio.start_unix_server(server.handle, args.uds)
+    log(ROLE + f"[entry.py:140] Starting vLLM server on unix:{args.uds}")
+    log(ROLE + "[launcher.py:195] Route: /metrics, Methods: GET")
     await listening.serve_forever()
 
 
