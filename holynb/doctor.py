@@ -19,18 +19,19 @@ from holynb.words import counted
 
 __all__ = ["Check", "checks", "text"]
 
-#: What the embedded model needs on disk until it is converted, and beside the kernel in memory.
-DISK_MB, MEMORY_MB = 700, 1200
+#: What the embedded model needs: on disk until it is converted, in memory beside the kernel.
+MIN_DISK_MB = 700
+MIN_MEMORY_MB = 1200
 
-#: Distribution → what is missing without it; by extra.
-LOCAL = ("torch", "tokenizers", "safetensors", "gguf", "starlette", "uvicorn")
+#: The distributions that the extra `local` installs.
+LOCAL_DISTRIBUTIONS = ("torch", "tokenizers", "safetensors", "gguf", "starlette", "uvicorn")
 
 MARKS = {"works": "ok", "absent": "–", "broken": "NO"}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing. state: works; absent (fine until it is wanted); broken. `cure` is the command or the words that change it."""
+    """One check. `state`: works, absent (fine until it is wanted) or broken. `cure`: the command or the advice that changes it."""
 
     name: str
     state: str
@@ -42,37 +43,40 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """Every check, in the order in which a cell meets them."""
+    """Every check, in the order in which a cell depends on them."""
     return [
         check
-        for look in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys, _sagemaker)
-        for check in _asked(look)
+        for probe in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys, _sagemaker)
+        for check in _run(probe)
     ]
 
 
-def text(found: list[Check]) -> str:
-    """For a person: a line each, the cures below their lines."""
+def text(results: list[Check]) -> str:
+    """One line for each check, its cure below it, and a summary."""
     lines = []
-    for check in found:
+    for check in results:
         lines.append(f"{MARKS[check.state]:>2}  {check.name:<12} {check.says}")
         if check.cure:
             lines.append(f"{'':17}→ {check.cure}")
-    broken = sum(c.state == "broken" for c in found)
-    lines.append(f"\n{broken} of {len(found)} are broken." if broken else "\nNothing is broken. Try: holynb demo")
+    broken = sum(c.state == "broken" for c in results)
+    lines.append(f"\n{broken} of {len(results)} are broken." if broken else "\nNothing is broken. Try: holynb demo")
     return "\n".join(lines)
 
 
-def _asked(look: Callable[[], Iterator[Check]]) -> list[Check]:
+def _run(probe: Callable[[], Iterator[Check]]) -> list[Check]:
+    """The checks of a probe; one broken check if it raises."""
     try:
-        return list(look())
+        return list(probe())
     except (HolynbError, OSError) as exc:
-        return [Check(look.__name__.strip("_"), "broken", " ".join(str(exc).split()))]
+        return [Check(probe.__name__.strip("_"), "broken", " ".join(str(exc).split()))]
 
 
 def _python() -> Iterator[Check]:
-    good = sys.version_info >= (3, 11)
-    cure = "" if good else "python3.11 -m venv .venv && .venv/bin/pip install 'holynb[lab,local]'"
-    yield Check("Python", "works" if good else "broken", f"{platform.python_version()} on {platform.system()} {platform.machine()}", cure)
+    supported = sys.version_info >= (3, 11)
+    cure = "" if supported else "python3.11 -m venv .venv && .venv/bin/pip install 'holynb[lab,local]'"
+    yield Check(
+        "Python", "works" if supported else "broken", f"{platform.python_version()} on {platform.system()} {platform.machine()}", cure
+    )
 
 
 def _home() -> Iterator[Check]:
@@ -82,8 +86,8 @@ def _home() -> Iterator[Check]:
     free = shutil.disk_usage(home).free / 2**20
     if not os.access(home, os.W_OK):
         yield Check("home", "broken", f"{home} cannot be written", "export HOLYNB_HOME=/another/folder")
-    elif free < DISK_MB:
-        says = f"{home}: {free:,.0f} MB free, and the embedded model needs {DISK_MB}"
+    elif free < MIN_DISK_MB:
+        says = f"{home}: {free:,.0f} MB free, and the embedded model needs {MIN_DISK_MB}"
         yield Check("home", "broken", says, "export HOLYNB_HOME=/a/folder/on/a/larger/disk")
     else:
         yield Check("home", "works", f"{home} ({free / 1024:,.0f} GB free)")
@@ -126,12 +130,12 @@ def _jupyter() -> Iterator[Check]:
         return
     lab = _version("jupyterlab")
     says = f"ipykernel {kernel}, {f'JupyterLab {lab}' if lab else 'no JupyterLab in this environment'}"
-    clicks = tuple(int(p) for p in kernel.split(".")[:2]) >= (7, 4)
-    yield Check("Jupyter", "works", says + ("" if clicks else "; clicks are handled while a cell runs from ipykernel 7.4 on"))
+    handles_clicks = tuple(int(p) for p in kernel.split(".")[:2]) >= (7, 4)
+    yield Check("Jupyter", "works", says + ("" if handles_clicks else "; clicks are handled while a cell runs from ipykernel 7.4 on"))
 
 
 def _local() -> Iterator[Check]:
-    missing = [name for name in LOCAL if _version(name) is None]
+    missing = [name for name in LOCAL_DISTRIBUTIONS if _version(name) is None]
     if not hasattr(socket, "AF_UNIX"):
         yield Check("local pool", "absent", "needs Unix sockets, which this system's Python has not", "use WSL")
     elif missing:
@@ -139,9 +143,9 @@ def _local() -> Iterator[Check]:
     else:
         memory = _memory_mb()
         says = f"torch {_version('torch')}, {os.cpu_count()} cores" + (f", {memory:,.0f} MB of memory free" if memory else "")
-        short = memory is not None and memory < MEMORY_MB
-        cure = f"close something: the embedded model needs about {MEMORY_MB} MB" if short else ""
-        yield Check("local pool", "broken" if short else "works", says, cure)
+        too_little = memory is not None and memory < MIN_MEMORY_MB
+        cure = f"close something: the embedded model needs about {MIN_MEMORY_MB} MB" if too_little else ""
+        yield Check("local pool", "broken" if too_little else "works", says, cure)
 
 
 def _weights() -> Iterator[Check]:
@@ -167,10 +171,10 @@ def _gpu() -> Iterator[Check]:
 def _pools() -> Iterator[Check]:
     from holynb import pools
 
-    found = pools.listing()
-    says = ", ".join(f"pool/{p.name} ({p.state})" for p in found) or "none runs; pool/smollm2-135m starts itself"
-    bad = [p.name for p in found if p.state in ("failed", "silent")]
-    yield Check("pools", "broken" if bad else "works", says, f"holynb pool stop {bad[0]}" if bad else "")
+    infos = pools.listing()
+    says = ", ".join(f"pool/{p.name} ({p.state})" for p in infos) or "none runs; pool/smollm2-135m starts itself"
+    broken = [p.name for p in infos if p.state in ("failed", "silent")]
+    yield Check("pools", "broken" if broken else "works", says, f"holynb pool stop {broken[0]}" if broken else "")
 
 
 def _keys() -> Iterator[Check]:
@@ -178,10 +182,10 @@ def _keys() -> Iterator[Check]:
     from holynb.errors import BadRoute
     from holynb.types import Route
 
-    for name, said in settings.providers().items():
-        if not said.key or said.key_optional:
+    for name, provider in settings.providers().items():
+        if not provider.key or provider.key_optional:
             continue
-        source = keys.describe_source(settings.endpoint(Route(name, "*"), api_base=said.base or "https://localhost"))
+        source = keys.describe_source(settings.endpoint(Route(name, "*"), api_base=provider.base or "https://localhost"))
         if source.startswith("key in "):
             try:
                 settings.endpoint(Route(name, "*"))
@@ -189,14 +193,14 @@ def _keys() -> Iterator[Check]:
                 yield Check(name, "absent", f"{source}, and no address", str(exc))
                 continue
             yield Check(name, "works", source)
-        elif source == f"no {said.key}":
-            yield Check(name, "absent", source, f"%infer key {name} in a notebook, or {said.key}=… in a .env file")
+        elif source == f"no {provider.key}":
+            yield Check(name, "absent", source, f"%infer key {name} in a notebook, or {provider.key}=… in a .env file")
         else:
-            yield Check(name, "broken", source, f"%infer key {name} in a notebook, or set {said.key} anew")
+            yield Check(name, "broken", source, f"%infer key {name} in a notebook, or set {provider.key} anew")
 
 
 def _sagemaker() -> Iterator[Check]:
-    """What signs its requests. A role that the machine has is asked for over the network, and so not here."""
+    """The AWS region and credentials. A role of this machine is fetched over the network, so it is not looked up here."""
     from holynb.config import settings
 
     if _version("botocore") is None:
@@ -208,26 +212,27 @@ def _sagemaker() -> Iterator[Check]:
     session = get_session()
     try:
         region = settings.providers()["sagemaker"].options.get("region") or session.get_config_variable("region")
-        where = _aws_keys(session)
+        source = _aws_keys(session)
     except BotoCoreError as exc:
         yield Check("sagemaker", "broken", str(exc), "export AWS_PROFILE=… (a profile of ~/.aws/config), or unset AWS_PROFILE")
         return
-    says = f"{f'region {region}' if region else 'no region'}, {where or 'no AWS keys here (a role of this machine is found when a request is signed)'}"
+    where = source or "no AWS keys here (a role of this machine is found when a request is signed)"
+    says = f"{f'region {region}' if region else 'no region'}, {where}"
     if not region:
         yield Check("sagemaker", "absent", says, "export AWS_DEFAULT_REGION=…, or [provider.sagemaker.options] region in config.toml")
-    elif where is None:
+    elif source is None:
         yield Check("sagemaker", "absent", says, "export AWS_PROFILE=…, or AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…")
     else:
         yield Check("sagemaker", "works", says)
 
 
 def _aws_keys(session: Any) -> str | None:
-    """Where the AWS chain finds keys without asking anybody; None where it does not."""
+    """Where the AWS credential chain finds keys without a request; None if it finds none."""
     if os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY"):
         return "keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    said, name = session.get_scoped_config(), session.profile or "default"  # files under ~/.aws; raises for a profile that is none
-    found = ("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file")
-    return f"keys by the profile {name}" if any(said.get(word) for word in found) else None
+    profile, name = session.get_scoped_config(), session.profile or "default"  # files under ~/.aws; raises for an unknown profile
+    sources = ("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file")
+    return f"keys by the profile {name}" if any(profile.get(key) for key in sources) else None
 
 
 def _version(distribution: str) -> str | None:
@@ -238,7 +243,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _memory_mb() -> float | None:
-    """Free memory of this machine or this container, in MB."""
+    """Free memory of this machine or its container (cgroup v2 or v1), in MB."""
     import psutil
 
     free: Any = psutil.virtual_memory().available

@@ -1,4 +1,4 @@
-"""The console: words in, text and an exit code out, never a traceback for a mistake."""
+"""The console command: output, exit codes, and one line instead of a traceback for a mistake of the user."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
 )
 def test_a_mistake_of_the_user_is_one_line(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert says in said.err
-    assert said.err.startswith("holynb: ")
-    assert len(said.err.splitlines()) == 1
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert says in streams.err
+    assert streams.err.startswith("holynb: ")
+    assert len(streams.err.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("fake_pools")
@@ -60,10 +60,10 @@ def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) 
     assert cli.main(["pool", "list"]) == 0
     assert capsys.readouterr().out == "No pool runs. Start one: holynb pool start smollm2-135m\n"
     assert cli.main(["pool", "start", model, "--name", "mine", "--port", "0"]) == 0
-    said = capsys.readouterr()
-    assert "pool/mine is ready" in said.out
-    assert "%%infer pool/mine" in said.out
-    assert "loading" in said.err, "progress goes to stderr"
+    streams = capsys.readouterr()
+    assert "pool/mine is ready" in streams.out
+    assert "%%infer pool/mine" in streams.out
+    assert "loading" in streams.err, "progress goes to stderr"
     assert cli.main(["pool", "status", "mine", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["name"], facts["state"]) == ("mine", "ready")

@@ -1,4 +1,4 @@
-"""The demo: real rows, an honest score, and the whole way through a pool (of the fake runner) and its port."""
+"""The demo: its rows, its score, and all of it through a pool (with the fake runner) and its port."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def test_rows_are_the_distributions_of_this_machine() -> None:
     assert len(rows) >= 40
     assert "pandas" in [r.name for r in rows]
     assert len({r.name.lower() for r in rows}) == len(rows)
-    assert all(r.summary and "\n" not in r.summary and len(r.summary) <= demo.LONGEST for r in rows)
+    assert all(r.summary and "\n" not in r.summary and len(r.summary) <= demo.MAX_SUMMARY_CHARS for r in rows)
     known = [bool(r.topics) for r in rows]
     assert known == sorted(known, reverse=True), "those that can be scored come first"
-    assert len(demo.rows()) == min(demo.ROWS, len(rows))
+    assert len(demo.rows()) == min(demo.DEFAULT_ROWS, len(rows))
     assert len(demo.rows(5)) == 5
 
 
@@ -38,11 +38,11 @@ def test_the_score_stands_beside_the_commonest_topic() -> None:
         Distribution("c", "s", ("science",)),
         Distribution("d", "s", ()),
     ]
-    told = score(sources, ["web", " Text ", "web", "web"])
-    assert (told.right, told.known, told.majority, told.commonest) == (2, 3, 2, "web")
-    assert "2 of 3" in told.line()
-    assert "67 %" in told.line()
-    assert "'web' would give 2" in told.line()
+    result = score(sources, ["web", " Text ", "web", "web"])
+    assert (result.right, result.known, result.majority, result.commonest) == (2, 3, 2, "web")
+    assert "2 of 3" in result.line()
+    assert "67 %" in result.line()
+    assert "'web' would give 2" in result.line()
 
 
 def test_missing_answers_are_wrong_and_nothing_known_is_no_division() -> None:
@@ -67,7 +67,7 @@ def fake_model(fake_pools: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A pool of bytes that writes prompts back stands in the embedded model's place."""
     model = str(byte_model(tmp_path / "bytes", context=4096))
     monkeypatch.setattr(pools, "EMBEDDED", model)
-    monkeypatch.setenv(demo.KEY, "replaced-by-the-demo")
+    monkeypatch.setenv(demo.KEY_VARIABLE, "replaced-by-the-demo")
     yield model
     settings.reset()
     keys.forget()
@@ -92,11 +92,11 @@ def test_the_pool_ends_though_the_demo_fails(fake_model: str, monkeypatch: pytes
     def broken(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "_job", broken)
+    monkeypatch.setattr(demo, "_run_tasks", broken)
     with pytest.raises(KeyboardInterrupt):
         demo.main(6)
     assert pools.listing() == []
-    monkeypatch.setattr(demo, "_job", lambda *args: None)
-    monkeypatch.setattr(demo, "_failures", lambda: None)
+    monkeypatch.setattr(demo, "_run_tasks", lambda *args: None)
+    monkeypatch.setattr(demo, "_show_failures", lambda: None)
     demo.main(6, keep=True)
-    assert [p.name for p in pools.listing()] == [demo.POOL]
+    assert [p.name for p in pools.listing()] == [demo.POOL_NAME]

@@ -1,4 +1,4 @@
-"""The doctor: right about what works, and never without a cure for what does not."""
+"""The doctor: its checks are right, and whatever does not work has a cure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def by_name() -> dict[str, Check]:
 
 
 def test_here_everything_needed_works() -> None:
-    found = by_name()
+    results = by_name()
     for name in ("Python", "home", "settings", "run log", "Jupyter", "local pool", "pools"):
-        assert found[name].state == "works", found[name]
-    assert "Nothing is broken" in text(list(found.values()))
+        assert results[name].state == "works", results[name]
+    assert "Nothing is broken" in text(list(results.values()))
 
 
 def test_whatever_does_not_work_has_a_cure() -> None:
@@ -29,9 +29,9 @@ def test_whatever_does_not_work_has_a_cure() -> None:
 
 def test_missing_packages_are_absent_with_the_command_that_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: None)
-    found = by_name()
-    assert (found["local pool"].state, found["local pool"].cure) == ("absent", "pip install 'holynb[local]'")
-    assert (found["Jupyter"].state, found["Jupyter"].cure) == ("absent", "pip install 'holynb[lab]'")
+    results = by_name()
+    assert (results["local pool"].state, results["local pool"].cure) == ("absent", "pip install 'holynb[local]'")
+    assert (results["Jupyter"].state, results["Jupyter"].cure) == ("absent", "pip install 'holynb[lab]'")
 
 
 def test_the_ipykernel_that_loses_updates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,12 +44,12 @@ def test_the_ipykernel_that_loses_updates_is_named(monkeypatch: pytest.MonkeyPat
 def test_broken_settings_and_logs_are_told_and_the_rest_goes_on(home: Path) -> None:
     (home / "config.toml").write_text("default = [")
     (home / "runs.sqlite").write_text("this is no database, and long enough to be read as one" * 20)
-    found = by_name()
-    assert found["settings"].state == "broken"
-    assert "config.toml" in found["settings"].says
-    assert found["run log"].state == "broken"
-    assert found["run log"].cure.startswith("mv ")
-    assert found["Python"].state == "works"
+    results = by_name()
+    assert results["settings"].state == "broken"
+    assert "config.toml" in results["settings"].says
+    assert results["run log"].state == "broken"
+    assert results["run log"].cure.startswith("mv ")
+    assert results["Python"].state == "works"
 
 
 def test_runs_are_counted() -> None:
@@ -64,8 +64,8 @@ def test_runs_are_counted() -> None:
 def test_keys_are_told_apart_and_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
     monkeypatch.setenv("HOLYSHEEP_API_KEY", "YOUR_HOLYSHEEP_API_KEY")
-    found = by_name()
-    assert (found["openai"].state, found["holysheep"].state, found["deepseek"].state) == ("works", "broken", "absent")
+    results = by_name()
+    assert (results["openai"].state, results["holysheep"].state, results["deepseek"].state) == ("works", "broken", "absent")
     assert cli.main(["doctor"]) == 1
     assert "a-real-looking" not in capsys.readouterr().out
 
@@ -76,15 +76,15 @@ def test_little_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
     monkeypatch.setattr(doctor, "_memory_mb", lambda: 300.0)
-    found = by_name()
-    assert (found["home"].state, found["local pool"].state) == ("broken", "broken")
-    assert "HOLYNB_HOME" in found["home"].cure
+    results = by_name()
+    assert (results["home"].state, results["local pool"].state) == ("broken", "broken")
+    assert "HOLYNB_HOME" in results["home"].cure
 
 
 def test_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert {"name", "state", "says", "cure"} == set(said[0])
+    results = json.loads(capsys.readouterr().out)
+    assert {"name", "state", "says", "cure"} == set(results[0])
 
 
 def test_it_writes_and_starts_nothing(home: Path) -> None:
@@ -115,30 +115,30 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_sagemaker_says_what_it_lacks_one_after_the_other(aws: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = by_name()["sagemaker"]
-    assert (found.state, found.cure.partition("=")[0]) == ("absent", "export AWS_DEFAULT_REGION")
-    assert found.says.startswith("no region, no AWS keys here")
+    check = by_name()["sagemaker"]
+    assert (check.state, check.cure.partition("=")[0]) == ("absent", "export AWS_DEFAULT_REGION")
+    assert check.says.startswith("no region, no AWS keys here")
     (home / "config.toml").write_text('[provider.sagemaker.options]\nregion = "eu-west-1"')
-    found = by_name()["sagemaker"]
-    assert (found.state, found.says.partition(",")[0], found.cure.partition("=")[0]) == ("absent", "region eu-west-1", "export AWS_PROFILE")
+    check = by_name()["sagemaker"]
+    assert (check.state, check.says.partition(",")[0], check.cure.partition("=")[0]) == ("absent", "region eu-west-1", "export AWS_PROFILE")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-EXAMPLEKEY")
-    found = by_name()["sagemaker"]
-    assert (found.state, found.says) == ("works", "region eu-west-1, keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    assert "EXAMPLE" not in text([found])
+    check = by_name()["sagemaker"]
+    assert (check.state, check.says) == ("works", "region eu-west-1, keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    assert "EXAMPLE" not in text([check])
 
 
 @pytest.mark.parametrize(
-    "said", ["role_arn = arn:aws:iam::1:role/x\nsource_profile = default", "sso_session = mine", "aws_access_key_id = AKIDEXAMPLE"]
+    "settings", ["role_arn = arn:aws:iam::1:role/x\nsource_profile = default", "sso_session = mine", "aws_access_key_id = AKIDEXAMPLE"]
 )
-def test_a_profile_is_read_and_nobody_is_asked(aws: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
-    aws.write_text(f"[profile work]\nregion = us-east-2\n{said}\n")
+def test_a_profile_is_read_and_nobody_is_asked(aws: Path, monkeypatch: pytest.MonkeyPatch, settings: str) -> None:
+    aws.write_text(f"[profile work]\nregion = us-east-2\n{settings}\n")
     monkeypatch.setenv("AWS_PROFILE", "work")
-    found = by_name()["sagemaker"]
-    assert (found.state, found.says) == ("works", "region us-east-2, keys by the profile work")
+    check = by_name()["sagemaker"]
+    assert (check.state, check.says) == ("works", "region us-east-2, keys by the profile work")
     monkeypatch.setenv("AWS_PROFILE", "wrok")
-    found = by_name()["sagemaker"]
-    assert (found.state, "wrok" in found.says, "AWS_PROFILE" in found.cure) == ("broken", True, True)
+    check = by_name()["sagemaker"]
+    assert (check.state, "wrok" in check.says, "AWS_PROFILE" in check.cure) == ("broken", True, True)
 
 
 def test_without_botocore_sagemaker_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

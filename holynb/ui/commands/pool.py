@@ -1,4 +1,4 @@
-"""The words of `%infer pool …` and `holynb pool …`: plan, start, list, status, stop, logs. Knows `holynb.pools`; knows no IPython, prints nothing."""
+"""`%infer pool …` and `holynb pool …`: plan, start, list, status, stop, logs. Knows `holynb.pools`; knows no IPython, prints nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from holynb.ui.output import ago, count, grid
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
 
-__all__ = ["HELP", "PLAN", "START", "run", "stages"]
+__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "run", "stages"]
 
 Notice = Callable[[str], None]
 
-#: The options of `pool start`. Those that this version refuses are refused by `holynb.pools`, which knows why.
-START: tuple[Option, ...] = (
+#: The options of `pool start`. `holynb.pools` refuses those that this version does not support, and explains why.
+START_OPTIONS: tuple[Option, ...] = (
     Option("name", ("--name",), "N", "what it is called in pool/N (default: the model's last word)"),
     Option("dp", ("--dp",), "D", "replicas", int),
     Option("tp", ("--tp",), "T", "devices a layer is spread over", int),
@@ -39,15 +39,20 @@ START: tuple[Option, ...] = (
     Option("bg", ("--bg",), None, "return at once; requests to a starting pool wait"),
 )
 
-#: The options of `pool plan`: what of `start` decides whether a model fits, and devices that are not here.
-PLAN: tuple[Option, ...] = (
+#: The options of `pool plan`: those of `start` that decide whether a model fits, and devices that this machine does not have.
+PLAN_OPTIONS: tuple[Option, ...] = (
     Option("gpus", ("--gpus",), "NxSIZE", "plan for these devices instead of this machine's, such as 4x24GB"),
-    *(o for o in START if o.name in {"dp", "tp", "pp", "devices", "dtype", "max_len", "memory"}),
+    *(o for o in START_OPTIONS if o.name in {"dp", "tp", "pp", "devices", "dtype", "max_len", "memory"}),
 )
 
 HELP: Mapping[str, str] = {
-    "plan": "plan MODEL [--gpus NxSIZE] [options]: which dp, tp, pp and dtype fit, and the best; loads nothing. MODEL also: a size such as 70B.",
-    "start": "start MODEL [options]: load a model and return when it answers. MODEL: a folder of safetensors, a hub id, a GGUF file, smollm2-135m.",
+    "plan": (
+        "plan MODEL [--gpus NxSIZE] [options]: which dp, tp, pp and dtype fit, and the best; loads nothing. MODEL also: a size such as 70B."
+    ),
+    "start": (
+        "start MODEL [options]: load a model and return when it answers. "
+        "MODEL: a folder of safetensors, a hub id, a GGUF file, smollm2-135m."
+    ),
     "list": "list: all pools of this machine, with their state and memory.",
     "status": "status NAME: one pool in full.",
     "stop": "stop NAME|--all: end it, or all of them, and give the memory back.",
@@ -56,7 +61,7 @@ HELP: Mapping[str, str] = {
 
 
 def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") -> tuple[str, Any]:
-    """Do what the words say. Text for a person, and the same as plain data for `--json`. Raises UserError."""
+    """Run a command. Returns its output as text and as plain data for `--json`. `command`: its name in messages. Raises UserError."""
     word, *rest = [*tokens] or ["help"]
     if word in ("help", "--help", "-h"):
         return _help(command), dict(HELP)
@@ -64,34 +69,34 @@ def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") 
         raise BadOption(f"There is no {command} {word}.{closest(word, HELP)} Known: {', '.join(HELP)}.")
     if rest and rest[0] in ("help", "--help", "-h"):
         return _help(command, word), HELP[word]
-    does = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
+    handler = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
 
-    def placed(text: str) -> str:
-        """What is said to do next is said in the words of the place where it is read."""
+    def localise(text: str) -> str:
+        """Write the commands that the text suggests as they are typed where it is read."""
         return text.replace("%infer pool ", f"{command} ")
 
     try:
-        text, data = does(rest, lambda said: notice(placed(said)))
+        text, data = handler(rest, lambda line: notice(localise(line)))
     except UserError as exc:
-        raise type(exc)(placed(str(exc))) from exc
-    return placed(text), data
+        raise type(exc)(localise(str(exc))) from exc
+    return localise(text), data
 
 
 def _plan(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    said, left = grammar.words(rest, {flag: option for option in PLAN for flag in option.flags})
-    if len(left) > 1:
-        raise BadOption(f"pool plan takes one model, and {left[1]!r} is one word too many.")
-    model = left[0] if left else pools.EMBEDDED
-    found = pools.plan(model, **{name: _converted(name, value) for name, value in said.items()})
-    lines = [found["says"]]
-    if len(found["ways"]) > 1:
+    values, positional = grammar.words(rest, {flag: option for option in PLAN_OPTIONS for flag in option.flags})
+    if len(positional) > 1:
+        raise BadOption(f"pool plan takes one model, and {positional[1]!r} is one word too many.")
+    model = positional[0] if positional else pools.EMBEDDED
+    plan = pools.plan(model, **{name: _convert(name, value) for name, value in values.items()})
+    lines = [plan["says"]]
+    if len(plan["ways"]) > 1:
         head = ["as", "dtype", "weights a device", "KV tokens a replica", "ready in about"]
-        lines += ["", grid(head, [_way(w) for w in found["ways"]])]
-    if found["ways"] and not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model):
-        lines += ["", f"Start it: %infer pool start {model}{' ' if found['ways'][0]['flags'] else ''}{found['ways'][0]['flags']}"]
-    return "\n".join(lines), found
+        lines += ["", grid(head, [_way(w) for w in plan["ways"]])]
+    if plan["ways"] and not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model):
+        lines += ["", f"Start it: %infer pool start {model}{' ' if plan['ways'][0]['flags'] else ''}{plan['ways'][0]['flags']}"]
+    return "\n".join(lines), plan
 
 
 def _way(way: Mapping[str, Any]) -> list[str]:
@@ -102,36 +107,36 @@ def _way(way: Mapping[str, Any]) -> list[str]:
 def _start(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    said, left = grammar.words(rest, {flag: option for option in START for flag in option.flags})
-    if len(left) > 1:
-        raise BadOption(f"pool start takes one model, and {left[1]!r} is one word too many.")
-    background = said.pop("bg", False)
-    chosen = {name: _converted(name, value) for name, value in said.items()}
-    info = pools.start(left[0] if left else pools.EMBEDDED, notice=notice, wait=not background, **chosen)
-    where = f" and {info.base_url} (token: %infer pool status {info.name})" if info.base_url else ""
-    text = f"pool/{info.name} is {info.state} (pid {info.pid}{_on(info)}). Ask it with %%infer pool/{info.name}{where}"
+    values, positional = grammar.words(rest, {flag: option for option in START_OPTIONS for flag in option.flags})
+    if len(positional) > 1:
+        raise BadOption(f"pool start takes one model, and {positional[1]!r} is one word too many.")
+    background = values.pop("bg", False)
+    options = {name: _convert(name, value) for name, value in values.items()}
+    info = pools.start(positional[0] if positional else pools.EMBEDDED, notice=notice, wait=not background, **options)
+    address = f" and {info.base_url} (token: %infer pool status {info.name})" if info.base_url else ""
+    text = f"pool/{info.name} is {info.state} (pid {info.pid}{_devices(info)}). Ask it with %%infer pool/{info.name}{address}"
     return text, info.as_dict()
 
 
 def _list(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    _none(rest, "list")
-    found = pools.listing(notice)
-    if not found:
+    _refuse_words(rest, "list")
+    infos = pools.listing(notice)
+    if not infos:
         return "No pool runs. Start one: %infer pool start smollm2-135m", []
     head = ["pool", "model", "state", "pid", "memory", "under way", "started"]
     lines = [
         [f"pool/{i.name}", i.model, i.state, str(i.pid), _memory(i), count(i.requests), ago(i.started, time.time()) if i.started else "?"]
-        for i in found
+        for i in infos
     ]
-    return grid(head, lines), [i.as_dict() for i in found]
+    return grid(head, lines), [i.as_dict() for i in infos]
 
 
 def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    info = pools.status(_one(rest, "status"))
+    info = pools.status(_pool_name(rest, "status"))
     facts = {
         "model": info.model,
         "engine": "vLLM" if info.engine == "vllm" else "",
@@ -156,14 +161,14 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
 def _stop(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    stopped = pools.stop("all" if list(rest) == ["--all"] else _one(rest, "stop"))
+    stopped = pools.stop("all" if list(rest) == ["--all"] else _pool_name(rest, "stop"))
     return (f"Stopped {', '.join(f'pool/{n}' for n in stopped)}." if stopped else "No pool ran."), stopped
 
 
 def _logs(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    name, *more = [*rest] or [_one(rest, "logs")]
+    name, *more = [*rest] or [_pool_name(rest, "logs")]
     if more and not (len(more) == 1 and more[0].isdigit()):
         raise BadOption(f"pool logs takes a pool and a number of lines, not {' '.join(more)!r}.")
     lines = pools.logs(name, int(more[0]) if more else 50)
@@ -173,18 +178,18 @@ def _logs(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
 def _help(command: str, word: str | None = None) -> str:
     lines = [f"{command} {HELP[word]}"] if word else [f"{command} {line}" for line in HELP.values()]
     if word in (None, "start"):
-        lines += ["", "Options of start:", *map(_described, START)]
+        lines += ["", "Options of start:", *map(_option_help, START_OPTIONS)]
     if word == "plan":
-        lines += ["", "Options of plan:", *map(_described, PLAN)]
+        lines += ["", "Options of plan:", *map(_option_help, PLAN_OPTIONS)]
     return "\n".join(lines)
 
 
-def _described(option: Option) -> str:
+def _option_help(option: Option) -> str:
     return f"  {', '.join(option.flags) + (f' {option.metavar}' if option.metavar else ''):<20} {option.help}"
 
 
-def _converted(name: str, value: Any) -> Any:
-    option = next(o for o in (*PLAN, *START) if o.name == name)
+def _convert(name: str, value: Any) -> Any:
+    option = next(o for o in (*PLAN_OPTIONS, *START_OPTIONS) if o.name == name)
     if option.convert is None:
         return value
     try:
@@ -194,31 +199,32 @@ def _converted(name: str, value: Any) -> Any:
         raise BadOption(f"{option.flags[-1]} takes {wanted}, not {value!r}.") from exc
 
 
-def _one(rest: Sequence[str], word: str) -> str:
-    """The pool that is named, or the only one. Raises BadOption."""
+def _pool_name(rest: Sequence[str], word: str) -> str:
+    """The name given, or that of the only pool. Raises BadOption."""
     if len(rest) == 1:
         return rest[0].removeprefix("pool/")
     from holynb import pools
 
-    known = [] if rest or word == "logs" else [info.name for info in pools.listing()]
-    if len(known) == 1:
-        return known[0]
-    if not rest and word != "logs" and not known:
+    names = [] if rest or word == "logs" else [info.name for info in pools.listing()]
+    if len(names) == 1:
+        return names[0]
+    if not rest and word != "logs" and not names:
         raise BadOption("No pool runs. Start one: %infer pool start smollm2-135m")
-    raise BadOption(f"pool {word} takes the name of one pool; " + (f"these run: {', '.join(known)}." if known else "pool list shows them."))
+    raise BadOption(f"pool {word} takes the name of one pool; " + (f"these run: {', '.join(names)}." if names else "pool list shows them."))
 
 
-def _none(rest: Sequence[str], word: str) -> None:
+def _refuse_words(rest: Sequence[str], word: str) -> None:
+    """Raises BadOption if there are any."""
     if rest:
         raise BadOption(f"pool {word} takes nothing more, and {rest[0]!r} is one word too many.")
 
 
-def _on(info: PoolInfo) -> str:
+def _devices(info: PoolInfo) -> str:
     return f", on {', '.join(info.devices)}" if info.devices else ""
 
 
 def stages(info: PoolInfo) -> list[str]:
-    """Per replica, how busy each stage of its pipeline is."""
+    """For each replica, the share of time that each stage of its pipeline is busy."""
     return [", ".join(f"stage {n} {share:.0%} busy" for n, share in enumerate(replica)) for replica in info.stages]
 
 

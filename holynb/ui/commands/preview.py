@@ -1,4 +1,4 @@
-"""`--dry-run`: what a cell would send, and what that might cost, without sending any of it. Reads a plan and the run log; knows no engine."""
+"""`--dry-run`: what a cell would send and what it may cost, without sending it. Reads a plan and the run log; knows no engine."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ if TYPE_CHECKING:
 
 __all__ = ["text"]
 
-SAMPLE, MOST_TEXT = 3, 600
+SAMPLE_ROWS = 3
+MAX_MESSAGE_CHARS = 600
 
 
 def text(plan: Plan) -> str:
-    """The whole answer of a dry run."""
-    asked = [r for r in plan.rows.requests if r is not None]
-    skipped = len(plan.rows.requests) - len(asked)
-    made = quote.quote(plan)
+    """The whole output of a dry run."""
+    requests = [r for r in plan.rows.requests if r is not None]
+    skipped = len(plan.rows.requests) - len(requests)
+    forecast = quote.quote(plan)
     lines = [
-        f"Dry run: nothing was sent. {counted(made.rows, 'row')} would go {_where(plan)}.",
-        f"{counted(made.answered, 'row')} answered at no cost: by the run log, or by an equal row." if made.answered else "",
+        f"Dry run: nothing was sent. {counted(forecast.rows, 'row')} would go {_destination(plan)}.",
+        f"{counted(forecast.answered, 'row')} answered at no cost: by the run log, or by an equal row." if forecast.answered else "",
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
         *(
             f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e)}."
             for e in _providers(plan)
         ),
-        *_estimate(made, plan),
+        *_estimate_lines(forecast, plan),
         *routing.lines(plan),
         f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
         *plan.notes,
     ]
-    for request in asked[:SAMPLE]:
+    for request in requests[:SAMPLE_ROWS]:
         lines.append(f"\n--- row {request.row}")
-        lines += [f"{m.role}: {clip(clean(m.content), MOST_TEXT)}" for m in request.messages]
-    if len(asked) > SAMPLE:
-        lines.append(f"\n… and {len(asked) - SAMPLE:,} more.")
+        lines += [f"{m.role}: {clip(clean(m.content), MAX_MESSAGE_CHARS)}" for m in request.messages]
+    if len(requests) > SAMPLE_ROWS:
+        lines.append(f"\n… and {len(requests) - SAMPLE_ROWS:,} more.")
     return "\n".join(line for line in lines if line)
 
 
-def _where(plan: Plan) -> str:
+def _destination(plan: Plan) -> str:
     if plan.targets.decisions:
         return "where their task sends them"
     address = plan.targets.endpoints[0].base_url
@@ -53,24 +54,30 @@ def _where(plan: Plan) -> str:
 
 
 def _providers(plan: Plan) -> list[Endpoint]:
-    """One endpoint for each provider: that is how many keys there are."""
+    """The first endpoint of each provider: endpoints of one provider share its key."""
     return list({e.route.provider: e for e in reversed(plan.targets.endpoints)}.values())[::-1]
 
 
-def _estimate(made: Quote, plan: Plan) -> list[str]:
-    """Tokens, dollars and, at the user's own limits, time."""
-    guess = made.estimate
-    (low_in, high_in), (low_out, high_out) = guess.tokens_in, guess.tokens_out
-    out = f"{low_out:,} to {high_out:,} out" if guess.measured else f"at most {high_out:,} out"
-    learned = f" from {counted(guess.measured, 'answer')} of the same kind" if guess.measured else ""
-    spent = "none: your own devices" if made.free and made.rows else f"{made.says()}, retries not counted" if made.range else made.says()
+def _estimate_lines(forecast: Quote, plan: Plan) -> list[str]:
+    """Lines on tokens, dollars and, at the limits of `--rpm` and `--tpm`, seconds."""
+    estimate = forecast.estimate
+    (low_in, high_in), (low_out, high_out) = estimate.tokens_in, estimate.tokens_out
+    out = f"{low_out:,} to {high_out:,} out" if estimate.measured else f"at most {high_out:,} out"
+    basis = f" from {counted(estimate.measured, 'answer')} of the same kind" if estimate.measured else ""
+    cost_text = (
+        "none: your own devices"
+        if forecast.free and forecast.rows
+        else f"{forecast.says()}, retries not counted"
+        if forecast.range
+        else forecast.says()
+    )
     limits = plan.options.rpm, plan.options.tpm
-    took = guess.seconds(*limits)
+    duration_s = estimate.seconds(*limits)
     return [
-        f"Tokens, estimated{learned}: {low_in:,} to {high_in:,} in; {out}.",
-        f"Cost{', estimated' if made.range and not made.free else ''}: {spent}.",
-        f"Time, at --rpm and --tpm: {seconds(took)} or more." if took else "",
+        f"Tokens, estimated{basis}: {low_in:,} to {high_in:,} in; {out}.",
+        f"Cost{', estimated' if forecast.range and not forecast.free else ''}: {cost_text}.",
+        f"Time, at --rpm and --tpm: {seconds(duration_s)} or more." if duration_s else "",
         ""
-        if guess.measured or made.rows < 50 or made.free
+        if estimate.measured or forecast.rows < 50 or forecast.free
         else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
     ]

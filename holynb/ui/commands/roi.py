@@ -1,4 +1,4 @@
-"""`%infer roi`: its arguments and the display of the comparison of API prices with GPUs of one's own. Calculates and draws nothing itself."""
+"""`%infer roi`: its arguments, and the display of API prices compared with own GPUs. Calculates and draws nothing itself."""
 
 from __future__ import annotations
 
@@ -127,6 +127,7 @@ def show(shell: Any, roi: Roi) -> Any:
         return frame
     page.end({"text/html": roi_report.as_html(roi), "text/plain": roi_report.as_text(roi)})
     if detect(shell).widgets and any(line.month for line in roi.lines):
-        display({MIME: roi_report.figure(roi), "text/plain": "Dollars a month by requests a day."}, raw=True)  # type: ignore[no-untyped-call]
+        figure = {MIME: roi_report.figure(roi), "text/plain": "Dollars a month by requests a day."}
+        display(figure, raw=True)  # type: ignore[no-untyped-call]
     displayhook.already(shell, frame)
     return frame

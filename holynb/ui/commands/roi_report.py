@@ -1,4 +1,4 @@
-"""How `%infer roi` shows its comparison: a frame, a table as text or HTML with one sentence of advice, a plotly figure. Calculates no prices."""
+"""How `%infer roi` shows its comparison: as a frame, as a table in text or HTML, as a plotly figure. Calculates no prices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where `--router` sends each row and what that saves, in lines for a dry run. Reads a plan; decides nothing."""
+"""Where `--router` sends each row and what that saves, as lines of a dry run. Reads a plan; decides nothing."""
 
 from __future__ import annotations
 
@@ -16,45 +16,49 @@ if TYPE_CHECKING:
 
 __all__ = ["lines"]
 
-MOST = 20
+MAX_ROWS_LISTED = 20
 
 
 def lines(plan: Plan) -> list[str]:
-    """A line for each of the first rows (task, route, why, saving against the cell's own route), then one for each route."""
-    given = plan.targets.given
-    if not plan.targets.decisions or given is None:
+    """A line for each of the first rows (task, route, reason, saving against the cell's own route), then one for each task and route.
+
+    Empty without `--router`.
+    """
+    own_route = plan.targets.given
+    if not plan.targets.decisions or own_route is None:
         return []
-    rows = [
-        (r.row, d, routing.saving(plan.rows.prompts[r.row], d, given, r.sampling.max_tokens or 0))
+    savings = [
+        (r.row, d, routing.saving(plan.rows.prompts[r.row], d, own_route, r.sampling.max_tokens or 0))
         for r, d in zip(plan.rows.requests, plan.targets.decisions, strict=True)
         if r is not None
     ]
     table = [
-        [str(row), d.task or "none", str(d.route), _money(saved), d.why, one_line(plan.rows.prompts[row].text)]
-        for row, d, saved in rows[:MOST]
+        [str(row), d.task or "none", str(d.route), _dollars(saving), d.why, one_line(plan.rows.prompts[row].text)]
+        for row, d, saving in savings[:MAX_ROWS_LISTED]
     ]
-    sums: dict[tuple[str, str], list[Decimal | None]] = defaultdict(list)
-    for _, d, saved in rows:
-        sums[d.task or "none", str(d.route)].append(saved)
-    told = [
-        f"{task} → {route}: {counted(len(all_), 'row')}{_against(all_, str(given) if route != str(given) else '')}"
-        for (task, route), all_ in sorted(sums.items())
+    by_route: dict[tuple[str, str], list[Decimal | None]] = defaultdict(list)
+    for _, decision, saving in savings:
+        by_route[decision.task or "none", str(decision.route)].append(saving)
+    totals = [
+        f"{task} → {route}: {counted(len(group), 'row')}{_comparison(group, str(own_route) if route != str(own_route) else '')}"
+        for (task, route), group in sorted(by_route.items())
     ]
-    # What may be in a script of wide letters stands last: no font of a page has them exactly two columns wide.
+    # Prompts stand last: no font of a page makes wide characters exactly two columns wide, and they would shift what follows.
     head = ["row", "task", "route", "saves at most", "why", "prompt"]
-    more = [f"… and {len(rows) - MOST:,} more rows."] if len(rows) > MOST else []
-    return ["", grid(head, table, {4: 44, 5: 50}), *more, *told]
+    more = [f"… and {len(savings) - MAX_ROWS_LISTED:,} more rows."] if len(savings) > MAX_ROWS_LISTED else []
+    return ["", grid(head, table, {4: 44, 5: 50}), *more, *totals]
 
 
-def _against(saved: list[Decimal | None], given: str) -> str:
-    if not given:
+def _comparison(savings: list[Decimal | None], own_route: str) -> str:
+    """The sum of `savings` (dollars) against `own_route`; empty: the rows stay on that route."""
+    if not own_route:
         return ", the route given"
-    known = [s for s in saved if s is not None]
-    if len(known) < len(saved):
-        return f", saving ? against {given}: a price is not known"
+    known = [s for s in savings if s is not None]
+    if len(known) < len(savings):
+        return f", saving ? against {own_route}: a price is not known"
     total = sum(known, Decimal(0))
-    return f", saving up to {dollars(total)} against {given}" if total >= 0 else f", up to {dollars(-total)} dearer than {given}"
+    return f", saving up to {dollars(total)} against {own_route}" if total >= 0 else f", up to {dollars(-total)} dearer than {own_route}"
 
 
-def _money(saved: Decimal | None) -> str:
-    return "?" if saved is None else f"-{dollars(-saved)}" if saved < 0 else dollars(saved) if saved else ""
+def _dollars(saving: Decimal | None) -> str:
+    return "?" if saving is None else f"-{dollars(-saving)}" if saving < 0 else dollars(saving) if saving else ""

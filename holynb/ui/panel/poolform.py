@@ -50,7 +50,7 @@ class PoolForm:
                 style=LABEL,
                 layout=w.Layout(width="auto"),
             )
-            for o in dict.fromkeys((*pool.START, *pool.PLAN))
+            for o in dict.fromkeys((*pool.START_OPTIONS, *pool.PLAN_OPTIONS))
             if o.name in FIELDS
         }
         self.chosen = w.Dropdown(options=known.pools(), description="Pool", style=LABEL, layout=w.Layout(width="320px"))
@@ -76,7 +76,7 @@ class PoolForm:
         """The words of `%infer pool …` that the fields say."""
         if verb == "stop":
             return ["stop", str(self.chosen.value)] if self.chosen.value else ["stop"]
-        options = {o.name for o in (pool.PLAN if verb == "plan" else pool.START)}
+        options = {o.name for o in (pool.PLAN_OPTIONS if verb == "plan" else pool.START_OPTIONS)}
         filled = {name: field.value.strip() for name, field in self.fields.items() if field.value.strip() and name in options}
         said = [(f"--{name.replace('_', '-')}", value) for name, value in filled.items()]
         return [verb, self.model.value.strip() or "smollm2-135m", *(word for pair in said for word in pair)]

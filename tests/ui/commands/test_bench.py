@@ -1,4 +1,4 @@
-"""`%infer bench` in a real IPython: its words, its table, its figure, its value."""
+"""`%infer bench` in a real IPython: its arguments, table, figure and value."""
 
 from __future__ import annotations
 

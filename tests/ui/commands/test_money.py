@@ -1,4 +1,4 @@
-"""Money and saved prompts at the keyboard: what the words print, what a cell saves, what --confirm asks."""
+"""Cost and saved prompts: what the commands print, what a cell saves, what --confirm asks."""
 
 from __future__ import annotations
 
@@ -134,12 +134,12 @@ def test_confirm_where_nobody_can_answer(here: Here) -> None:
 
 @pytest.mark.parametrize(("answer", "rows"), [("y", 1), ("Yes ", 1), ("", 0), ("no", 0)])
 def test_confirm_asks_a_person(here: Here, monkeypatch: pytest.MonkeyPatch, answer: str, rows: int) -> None:
-    asked: list[str] = []
+    questions: list[str] = []
     monkeypatch.setattr(here.shell._holynb, "somebody", lambda: True)
-    monkeypatch.setattr(builtins, "input", lambda question: asked.append(question) or answer)
+    monkeypatch.setattr(builtins, "input", lambda question: questions.append(question) or answer)
     done = here("%%infer sim/echo --confirm 0.000001\nhello there")
-    assert len(asked) == 1
-    assert "1 row on sim/echo may cost $" in asked[0]
+    assert len(questions) == 1
+    assert "1 row on sim/echo may cost $" in questions[0]
     assert (0 if done.value is None else len(done.value)) == rows
     assert rows or "Nothing was sent." in done.err
 
@@ -179,12 +179,12 @@ def test_rows_that_do_not_hold_and_are_sent_again_are_paid_twice_in_the_log(here
     assert again is not None
     assert first.cost is not None
     assert again.cost == 2 * first.cost
-    told = runlog.log().answers(again.id)
-    assert [outcome.attempts for _, outcome in told.values()] == [4, 4]
+    answers = runlog.log().answers(again.id)
+    assert [outcome.attempts for _, outcome in answers.values()] == [4, 4]
 
 
 @pytest.mark.parametrize(
-    ("said", "says"),
+    ("schema", "says"),
     [
         ("moood", "there is no such variable or file. Did you mean mood?"),
         ("loop", "contains itself (#)"),
@@ -193,7 +193,7 @@ def test_rows_that_do_not_hold_and_are_sent_again_are_paid_twice_in_the_log(here
         ("a.json", "no such file"),
     ],
 )
-def test_a_schema_that_is_not_there_or_none_is_one_line(here: Here, said: str, says: str) -> None:
+def test_a_schema_that_is_not_there_or_none_is_one_line(here: Here, schema: str, says: str) -> None:
     here(MOOD)
     here("loop = {'$ref': '#'}; worse = {'type': 'object', 'propertys': {}}; number = 5")
-    assert says in here.refused(f"%%infer sim/json --schema {said}\nx")
+    assert says in here.refused(f"%%infer sim/json --schema {schema}\nx")

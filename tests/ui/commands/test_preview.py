@@ -1,4 +1,4 @@
-"""A dry run: everything a person wants to know before sending, nothing sent, no figure that is not known."""
+"""A dry run shows what would be sent, where and at what cost. It sends nothing and invents no figure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from holynb.run import plan
 from holynb.ui.commands import preview
 
 
-def told(body: str, route: str, **said: object) -> str:
-    return preview.text(plan.make(body, route, Options.parse(said), variables={}))
+def dry_run(body: str, route: str, **options: object) -> str:
+    return preview.text(plan.make(body, route, Options.parse(options), variables={}))
 
 
 def test_rows_sample_tokens_and_cost_are_told() -> None:
     df = pd.DataFrame({"a": ["one", "", "three", "four", "five"]})
     before = len(holynb.runs)
-    text = told("{{ a }}", "sim/echo", df=df, system="Be brief.", max_tokens=10)
+    text = dry_run("{{ a }}", "sim/echo", df=df, system="Be brief.", max_tokens=10)
     for part in (
         "4 rows would go to sim/echo",
         "1 row empty",
@@ -36,18 +36,18 @@ def test_rows_sample_tokens_and_cost_are_told() -> None:
 
 def test_where_it_would_go_and_with_which_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "a-key-that-is-not-shown-0123456789")
-    text = told("hello", "openai/gpt-4.1")
+    text = dry_run("hello", "openai/gpt-4.1")
     assert "https://api.openai.com/v1" in text
     assert "Key: key in OPENAI_API_KEY" in text
     assert "a-key-that" not in text
 
 
 def test_an_unknown_price_is_a_question_mark() -> None:
-    assert "Cost: ?" in told("hello", "vllm/some-model")
+    assert "Cost: ?" in dry_run("hello", "vllm/some-model")
 
 
 def test_long_and_strange_prompts_are_cut_and_cleaned() -> None:
-    text = told("\x1b[31mred " * 1000, "sim/echo")
+    text = dry_run("\x1b[31mred " * 1000, "sim/echo")
     assert "\x1b" not in text
     assert len(text) < 1500
 
@@ -65,9 +65,9 @@ def test_the_estimate_holds_the_real_count_of_known_texts() -> None:
 
 def test_rows_sent_first_are_told_and_make_it_narrow() -> None:
     texts = "\n".join(f"Say number {i} again" for i in range(100))
-    assert "A few rows sent first (-n 20)" in told(texts, "sim/echo", lines=True)
+    assert "A few rows sent first (-n 20)" in dry_run(texts, "sim/echo", lines=True)
     holynb.infer(texts, "sim/echo", lines=True, limit=20).wait()
-    text = told(texts, "sim/echo", lines=True)
+    text = dry_run(texts, "sim/echo", lines=True)
     assert "80 rows would go to sim/echo." in text
     assert "20 rows answered at no cost: by the run log, or by an equal row." in text
     assert "Tokens, estimated from 20 answers of the same kind: " in text
@@ -76,9 +76,9 @@ def test_rows_sent_first_are_told_and_make_it_narrow() -> None:
 
 def test_limits_of_the_users_own_say_how_long() -> None:
     texts = "\n".join(f"number {i}" for i in range(120))
-    assert "Time, at --rpm and --tpm: 120 s or more." not in told(texts, "sim/echo", lines=True)
-    assert "Time, at --rpm and --tpm: 2 min 0 s or more." in told(texts, "sim/echo", lines=True, rpm=60)
+    assert "Time, at --rpm and --tpm: 120 s or more." not in dry_run(texts, "sim/echo", lines=True)
+    assert "Time, at --rpm and --tpm: 2 min 0 s or more." in dry_run(texts, "sim/echo", lines=True, rpm=60)
 
 
 def test_a_pool_costs_nothing() -> None:
-    assert "Cost: none: your own devices." in told("hello", "pool/smollm2-135m")
+    assert "Cost: none: your own devices." in dry_run("hello", "pool/smollm2-135m")

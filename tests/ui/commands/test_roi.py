@@ -1,4 +1,4 @@
-"""`%infer roi` in a real IPython: the article's table to the dollar range, own GPUs from a measured speed, words that do not hold."""
+"""`%infer roi` in a real IPython: the article's table to the dollar range, own GPUs at a measured speed, invalid arguments."""
 
 from __future__ import annotations
 

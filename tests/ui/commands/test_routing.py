@@ -33,16 +33,16 @@ def configured(tmp_path, monkeypatch) -> Iterator[None]:
 
 def test_the_dry_run_and_the_run_agree_row_by_row() -> None:
     texts = [text for _, text in FIXTURE]
-    made = plan.make(texts, "sim/stream", Options.parse({"router": "mine", "p": ["seconds=0"], "max_tokens": 4}))
-    said = [str(d.route) for d in made.targets.decisions]
-    assert set(said) == {"sim/echo", "sim/flaky"}
+    planned = plan.make(texts, "sim/stream", Options.parse({"router": "mine", "p": ["seconds=0"], "max_tokens": 4}))
+    routes = [str(d.route) for d in planned.targets.decisions]
+    assert set(routes) == {"sim/echo", "sim/flaky"}
     run = holynb.infer(texts, "sim/stream", router="mine", p={"seconds": 0}, max_tokens=4, retries=9).wait()
     frame = run.frame()
     assert frame["status"].isin(["ok", "error"]).all()
     ok = frame[frame["status"] == "ok"]
-    assert ok["route"].tolist() == [said[i] for i in ok.index]
+    assert ok["route"].tolist() == [routes[i] for i in ok.index]
     assert len(ok) > 50
-    named = sum(d.task == task for d, (task, _) in zip(made.targets.decisions, FIXTURE, strict=True) if task != "other")
+    named = sum(d.task == task for d, (task, _) in zip(planned.targets.decisions, FIXTURE, strict=True) if task != "other")
     assert named >= 0.9 * sum(task != "other" for task, _ in FIXTURE)
 
 
@@ -62,8 +62,8 @@ def test_the_dry_run_shows_task_route_reason_and_saving() -> None:
 
 def test_routes_that_no_row_goes_to_need_no_key() -> None:
     settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "openai/gpt-4.1"}, "other": "sim/echo"}})
-    made = plan.make("Is this review positive or negative? Fine.", "anthropic/claude-sonnet-4-5", Options.parse({"router": "mine"}))
-    assert [str(e.route) for e in made.targets.endpoints] == ["sim/echo"]
+    planned = plan.make("Is this review positive or negative? Fine.", "anthropic/claude-sonnet-4-5", Options.parse({"router": "mine"}))
+    assert [str(e.route) for e in planned.targets.endpoints] == ["sim/echo"]
     with pytest.raises(BadKey, match="OPENAI_API_KEY"):
         plan.make("Analyse why sales fell in March and explain the reasons.", "sim/echo", Options.parse({"router": "mine"}))
 
@@ -79,9 +79,9 @@ def test_a_rule_that_matches_nothing_is_named() -> None:
 def test_a_set_of_rules_reads_its_own_column() -> None:
     settings.override(router={"mine": {"column": "kind", "routes": {"refund": "sim/stream"}}})
     df = pd.DataFrame({"t": ["a", "b", "c"], "kind": ["refund", "other", None], "task_type": ["x", "refund", "x"]})
-    made = plan.make("{{ t }}", "sim/echo", Options.parse({"df": df, "router": "mine"}))
-    assert [str(d.route) for d in made.targets.decisions] == ["sim/stream", "sim/echo", "sim/echo"]
-    assert [d.why for d in made.targets.decisions[:2]] == ["its column says so"] * 2
+    planned = plan.make("{{ t }}", "sim/echo", Options.parse({"df": df, "router": "mine"}))
+    assert [str(d.route) for d in planned.targets.decisions] == ["sim/stream", "sim/echo", "sim/echo"]
+    assert [d.why for d in planned.targets.decisions[:2]] == ["its column says so"] * 2
     with pytest.raises(BadOption, match="reads the column 'kind', which is not there"):
         plan.make("{{ t }}", "sim/echo", Options.parse({"df": df[["t"]], "router": "mine"}))
 
@@ -117,9 +117,9 @@ def test_a_routed_run_is_resumed_from_the_log_alone() -> None:
     settings.override(router={"mine": {"routes": {"classification": "sim/echo", "analysis": "sim/stream"}, "other": "sim/echo"}})
     first = holynb.infer(texts, "sim/echo", router="mine", name="routed", max_tokens=4).wait()
     settings.reset()
-    made = resume.resumed("routed", {"refresh": True})
-    assert [str(r.route) for r in made.rows.requests if r] == ["sim/echo", "sim/stream", "sim/echo"]
-    again = Run(made).start().wait()
+    planned = resume.resumed("routed", {"refresh": True})
+    assert [str(r.route) for r in planned.rows.requests if r] == ["sim/echo", "sim/stream", "sim/echo"]
+    again = Run(planned).start().wait()
     assert again.frame()["attempts"].tolist() == [1, 1, 1]
     assert again.frame()["route"].tolist() == first.frame()["route"].tolist()
     assert again.frame()["text"].tolist() == first.frame()["text"].tolist()
@@ -127,23 +127,23 @@ def test_a_routed_run_is_resumed_from_the_log_alone() -> None:
 
 def test_a_comparison_is_resumed_with_its_index_and_a_fallback_with_its_chain() -> None:
     df = pd.DataFrame({"t": ["a", "b"]}, index=pd.Index(["r1", "r2"], name="key"))
-    said = {"compare": "sim/stream", "samples": 2, "name": "both", "max_tokens": 4}
-    first = holynb.infer("{{ t }}", "sim/echo", df=df, **said).wait()
+    options = {"compare": "sim/stream", "samples": 2, "name": "both", "max_tokens": 4}
+    first = holynb.infer("{{ t }}", "sim/echo", df=df, **options).wait()
     again = Run(resume.resumed("both")).start().wait()
     assert again.frame().index.tolist() == first.frame().index.tolist()
     assert again.frame().index.names[1:] == ["asked_route", "sample"]
     assert again.summary().cached == 8
     holynb.infer(["a", "b"], "sim/echo", fallback="sim/stream", name="chain", max_tokens=4).wait()
-    made = resume.resumed("chain", {"refresh": True})
-    assert [str(e.route) for e in made.targets.endpoints] == ["sim/echo", "sim/stream"]
-    assert Run(made).start().wait().frame()["attempts"].tolist() == [1, 1]
+    planned = resume.resumed("chain", {"refresh": True})
+    assert [str(e.route) for e in planned.targets.endpoints] == ["sim/echo", "sim/stream"]
+    assert Run(planned).start().wait().frame()["attempts"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("beside", ["compare", "spread"])
 def test_the_default_does_not_join_routes_that_stand_beside_each_other(beside: str) -> None:
     """It would start the embedded model for who compares two hosted ones. One route alone is compared with the default."""
-    made = plan.make(["a"], None, Options.parse({beside: "sim/stream,sim/echo"}))
-    assert [str(e.route) for e in made.targets.endpoints] == ["sim/stream", "sim/echo"]
+    planned = plan.make(["a"], None, Options.parse({beside: "sim/stream,sim/echo"}))
+    assert [str(e.route) for e in planned.targets.endpoints] == ["sim/stream", "sim/echo"]
     settings.override(default="sim/echo")
     assert [str(e.route) for e in plan.make(["a"], None, Options.parse({beside: "sim/stream"})).targets.endpoints] == [
         "sim/echo",
@@ -154,5 +154,5 @@ def test_the_default_does_not_join_routes_that_stand_beside_each_other(beside: s
 
 
 def test_compare_of_rows_that_are_all_empty_keeps_its_index() -> None:
-    made = plan.make(["", " "], "sim/echo", Options.parse({"compare": "sim/stream"}))
-    assert len(made.rows.index) == len(made.rows.requests) == 4
+    planned = plan.make(["", " "], "sim/echo", Options.parse({"compare": "sim/stream"}))
+    assert len(planned.rows.index) == len(planned.rows.requests) == 4
