@@ -136,7 +136,7 @@ class Service:
         return self.tokenizer
 
     def jobs(self, request: ApiRequest, tokenizer: ChatTokenizer, grammar: str | None = None) -> list[Job]:
-        """One per choice, each with its own seed where one is given. Raises ApiError 400 for a prompt that is too long or has unknown tokens."""
+        """One per choice, each with its own seed where one is given. Raises ApiError 400 for a prompt too long or with unknown tokens."""
         out: list[Job] = []
         for ids in self._prompt_ids(request, tokenizer):
             room = self.max_len - len(ids)
