@@ -136,7 +136,7 @@ def main(max_rows: int | None = None, *, keep: bool = False) -> pd.DataFrame:
 def _run_tasks(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
     print(f"   ready: pid {info.pid}, on {', '.join(info.devices)}, and at {info.base_url}")
     print(f"\n2. Shorten and label, as pool/{info.name}")
-    shorts, topics = _run_both(sources, f"pool/{info.name}")
+    shorts, topics = _shorten_and_label(sources, f"pool/{info.name}")
     frame = shorts.frame()[["text"]].rename(columns={"text": "short"})
     frame.insert(0, "name", [s.name for s in sources])
     frame["topic"] = topics.frame()["text"]
@@ -160,7 +160,7 @@ def _run_tasks(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
         f"priced at ${INVENTED_PRICE['input']} and ${INVENTED_PRICE['output']} per million tokens (invented)"
     )
     route = _add_provider(info)
-    shorts, topics = _run_both(sources, route)
+    shorts, topics = _shorten_and_label(sources, route)
     http_topics = topics.frame()
     same = int((http_topics["text"] == frame["topic"]).sum()) + int((shorts.frame()["text"] == frame["short"]).sum())
     print(f"   {same} of {2 * len(sources)} answers are the same as before. {score(sources, list(http_topics['text'])).line()}")
@@ -173,7 +173,7 @@ def _run_tasks(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
     return frame
 
 
-def _run_both(sources: Sequence[Distribution], route: str) -> tuple[Run, Run]:
+def _shorten_and_label(sources: Sequence[Distribution], route: str) -> tuple[Run, Run]:
     """Both tasks at once, not answered from the run log: the two runs share the pool's batches."""
     shorts = _infer(shorten_prompts(sources), route, max_tokens=16, refresh=True)
     topics = _infer(topic_prompts(sources), route, max_tokens=4, refresh=True)

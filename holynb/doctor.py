@@ -23,7 +23,7 @@ __all__ = ["Check", "checks", "text"]
 MIN_DISK_MB = 700
 MIN_MEMORY_MB = 1200
 
-#: The distributions that the extra `local` installs.
+#: Distributions of the extra `local` whose absence is reported.
 LOCAL_DISTRIBUTIONS = ("torch", "tokenizers", "safetensors", "gguf", "starlette", "uvicorn")
 
 MARKS = {"works": "ok", "absent": "–", "broken": "NO"}

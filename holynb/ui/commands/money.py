@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
@@ -13,6 +13,8 @@ from holynb.words import counted
 if TYPE_CHECKING:
     from holynb.config import Options
     from holynb.pricing import SpendingLine
+    from holynb.pricing.spending import Month
+    from holynb.prompts.saved import SavedPrompt
     from holynb.run import Plan
     from holynb.ui.cell import Host
 
@@ -72,12 +74,12 @@ def prompts(_: Host, rest: Sequence[str]) -> None:
     print(grid(["name", "route", "options", "saved", "prompt"], lines, {4: 60}))
 
 
-def _prompt_text(prompt: Any) -> str:
+def _prompt_text(prompt: SavedPrompt) -> str:
     head = " · ".join(p for p in (prompt.name, prompt.route, _options_text(prompt.options), str(prompt.path)) if p)
     return f"{head}\n\n{clean(prompt.body)}"
 
 
-def _options_text(options: Any) -> str:
+def _options_text(options: Mapping[str, Any]) -> str:
     return " ".join(f"{k}={one_line(str(v))}" for k, v in options.items())
 
 
@@ -125,7 +127,7 @@ def _cost_text(line: SpendingLine) -> str:
     return dollars(line.cost) + simulated + (f" + {line.unknown:,} unknown" if line.unknown else "")
 
 
-def _month_text(month: Any) -> str:
+def _month_text(month: Month) -> str:
     from holynb.results import dollars
 
     name = f"{month.first:%B %Y}"

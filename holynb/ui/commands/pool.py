@@ -45,6 +45,9 @@ PLAN_OPTIONS: tuple[Option, ...] = (
     *(o for o in START_OPTIONS if o.name in {"dp", "tp", "pp", "devices", "dtype", "max_len", "memory"}),
 )
 
+#: Lines that `pool logs` shows by default.
+DEFAULT_LOG_LINES = 50
+
 HELP: Mapping[str, str] = {
     "plan": (
         "plan MODEL [--gpus NxSIZE] [options]: which dp, tp, pp and dtype fit, and the best; loads nothing. MODEL also: a size such as 70B."
@@ -171,7 +174,7 @@ def _logs(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     name, *more = [*rest] or [_pool_name(rest, "logs")]
     if more and not (len(more) == 1 and more[0].isdigit()):
         raise BadOption(f"pool logs takes a pool and a number of lines, not {' '.join(more)!r}.")
-    lines = pools.logs(name, int(more[0]) if more else 50)
+    lines = pools.logs(name, int(more[0]) if more else DEFAULT_LOG_LINES)
     return "\n".join(lines), lines
 
 

@@ -18,6 +18,8 @@ __all__ = ["text"]
 
 SAMPLE_ROWS = 3
 MAX_MESSAGE_CHARS = 600
+#: From so many rows on, sending a few first is suggested: their answers narrow the estimate.
+MIN_ROWS_FOR_TRIAL = 50
 
 
 def text(plan: Plan) -> str:
@@ -31,7 +33,7 @@ def text(plan: Plan) -> str:
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
         *(
             f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e)}."
-            for e in _providers(plan)
+            for e in _endpoint_per_provider(plan)
         ),
         *_estimate_lines(forecast, plan),
         *routing.lines(plan),
@@ -53,7 +55,7 @@ def _destination(plan: Plan) -> str:
     return f"to {plan.route}" + (f" at {address}" if address else "")
 
 
-def _providers(plan: Plan) -> list[Endpoint]:
+def _endpoint_per_provider(plan: Plan) -> list[Endpoint]:
     """The first endpoint of each provider: endpoints of one provider share its key."""
     return list({e.route.provider: e for e in reversed(plan.targets.endpoints)}.values())[::-1]
 
@@ -78,6 +80,6 @@ def _estimate_lines(forecast: Quote, plan: Plan) -> list[str]:
         f"Cost{', estimated' if forecast.range and not forecast.free else ''}: {cost_text}.",
         f"Time, at --rpm and --tpm: {seconds(duration_s)} or more." if duration_s else "",
         ""
-        if estimate.measured or forecast.rows < 50 or forecast.free
+        if estimate.measured or forecast.rows < MIN_ROWS_FOR_TRIAL or forecast.free
         else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
     ]

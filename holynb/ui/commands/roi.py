@@ -20,6 +20,9 @@ __all__ = ["HELP", "parse_args", "show"]
 DEFAULT_REQUESTS_PER_DAY = 10_000
 DEFAULT_TOKENS = "333..667"
 DEFAULT_PROVIDER = "holysheep"
+#: Assumed shares: of a request's tokens that are output, of the time that own GPUs are busy.
+DEFAULT_OUT_SHARE = 0.5
+DEFAULT_UTILISATION = 0.5
 
 OPTIONS = (
     Option("per_day", ("--requests-per-day",), "N", "requests a day (10,000)", integer(1)),
@@ -49,7 +52,7 @@ def parse_args(words: Sequence[str]) -> Roi:
     load = roi.Workload(
         values.get("per_day", DEFAULT_REQUESTS_PER_DAY),
         roi.parse_tokens(values.get("tokens", DEFAULT_TOKENS)),
-        values.get("out_share", 0.5),
+        values.get("out_share", DEFAULT_OUT_SHARE),
     )
     routes = [settings.route(r.strip()) for word in positional for r in word.split(",") if r.strip()]
     return roi.roi(load, routes or roi.listed_routes(values.get("provider", DEFAULT_PROVIDER)), _own_gpus(values))
@@ -80,8 +83,9 @@ def _own_gpus(values: Mapping[str, Any]) -> OwnGpus | None:
     except InvalidOperation as exc:
         raise BadOption(f"--per-hour takes dollars, not {values['per_hour']!r}.") from exc
     speed, source = _speed(values)
-    utilisation = "" if "utilisation" in values else "how busy is assumed"
-    return roi.OwnGpus(devices, name, hourly, speed, values.get("utilisation", 0.5), ", ".join(t for t in (source, utilisation) if t))
+    busy = "" if "utilisation" in values else "how busy is assumed"
+    utilisation = values.get("utilisation", DEFAULT_UTILISATION)
+    return roi.OwnGpus(devices, name, hourly, speed, utilisation, ", ".join(a for a in (source, busy) if a))
 
 
 def _option_name(flag: str) -> str:
