@@ -1,4 +1,4 @@
-"""A widget without a face, for what only the page can do or know: inserting a cell, and whether this is JupyterLab or Notebook."""
+"""An invisible widget for what only the page can do or know: inserting a cell, and whether it is JupyterLab or Notebook."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ __all__ = ["Bridge"]
 
 
 class Bridge(anywidget.AnyWidget):
-    """Must be shown somewhere. `inserted(done)` is called after `insert`; `where(notebook)` once a page has it."""
+    """Works only once it is displayed. Calls `on_inserted(done)` after `insert`, and `on_page_type(is_notebook)` once a page has loaded it."""
 
     _esm = asset("bridge.js")
 
-    def __init__(self, *, inserted: Callable[[bool], None] | None = None, where: Callable[[bool], None] | None = None) -> None:
+    def __init__(
+        self, *, on_inserted: Callable[[bool], None] | None = None, on_page_type: Callable[[bool], None] | None = None
+    ) -> None:
         super().__init__()
-        self._inserted = inserted
-        self._where = where
-        self.on_msg(self._heard)
+        self._on_inserted = on_inserted
+        self._on_page_type = on_page_type
+        self.on_msg(self._on_message)
 
     def insert(self, source: str) -> None:
-        """Insert a code cell below the active one, where the page can."""
+        """Ask the page to insert a code cell below the active one; not every page can."""
         self.send({"kind": "insert", "source": source})
 
-    def _heard(self, _widget: Any, content: Any, _buffers: Any) -> None:
+    def _on_message(self, _widget: Any, content: Any, _buffers: Any) -> None:
         match content:
-            case {"cmd": "inserted", "done": bool(done)} if self._inserted is not None:
-                self._inserted(done)
-            case {"cmd": "where", "notebook": bool(notebook)} if self._where is not None:
-                self._where(notebook)
+            case {"cmd": "inserted", "done": bool(done)} if self._on_inserted is not None:
+                self._on_inserted(done)
+            case {"cmd": "where", "notebook": bool(is_notebook)} if self._on_page_type is not None:
+                self._on_page_type(is_notebook)

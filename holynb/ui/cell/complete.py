@@ -1,6 +1,6 @@
-"""Tab in a `%%infer` line: routes, options, columns, names of frames, runs and pools. Below the line it offers nothing, at once.
+"""Completion of a `%%infer` line: routes, options, columns, names of frames, runs and pools. In the cell's body it offers nothing.
 
-A matcher of IPython's completer. Without it jedi would read prose as Python, which was measured to take seconds a key.
+A matcher of IPython's completer. Without it jedi would parse prose as Python, which was measured to take seconds per key press.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["install", "remove", "suggest"]
 
-WORDS = ("infer", "holynb")
-#: Options that take a file, and those that take routes.
-FILES = ("file", "schema")
-ROUTES = ("fallback", "spread", "compare", "price_as")
+MAGIC_NAMES = ("infer", "holynb")
+FILE_OPTIONS = ("file", "schema")
+ROUTE_OPTIONS = ("fallback", "spread", "compare", "price_as")
 
 
-class Nothing(list[Any]):
-    """No suggestion, which yet counts as one: IPython lets the others be silent only where there is something."""
+class _NoCompletions(list[Any]):
+    """An empty list of length 1: IPython suppresses the other matchers only for a non-empty result."""
 
     def __len__(self) -> int:
         return 1
@@ -32,25 +31,25 @@ class Nothing(list[Any]):
 
 
 def install(shell: Any, variables: Callable[[], Mapping[str, Any]], commands: Callable[[], Iterable[str]]) -> None:
-    """Add the matcher to the shell's completer. `commands`: the words of `%infer`."""
+    """Add the matcher to the shell's completer. `commands`: those of `%infer`. Idempotent."""
     from IPython.core.completer import SimpleCompletion, context_matcher
 
     @context_matcher(priority=1000)  # type: ignore[untyped-decorator]
     def infer_matcher(context: CompletionContext) -> SimpleMatcherResult:
-        found = suggest(
+        suggestions = suggest(
             context.full_text, context.cursor_line, context.cursor_position, context.token, variables=variables, commands=commands
         )
-        if found is None:
+        if suggestions is None:
             return {"completions": []}
-        words = [SimpleCompletion(text, type=kind) for text, kind in found]
-        return {"completions": words or Nothing(), "suppress": True, "ordered": True}
+        words = [SimpleCompletion(text, type=kind) for text, kind in suggestions]
+        return {"completions": words or _NoCompletions(), "suppress": True, "ordered": True}
 
     remove(shell)
     shell.Completer.custom_matchers.append(infer_matcher)
 
 
 def remove(shell: Any) -> None:
-    """Take it away."""
+    """Remove the matcher. Idempotent."""
     matchers = shell.Completer.custom_matchers
     matchers[:] = [m for m in matchers if getattr(m, "__qualname__", "").split(".")[0] != install.__name__ or m.__module__ != __name__]
 
@@ -58,11 +57,11 @@ def remove(shell: Any) -> None:
 def suggest(
     text: str, row: int, column: int, token: str, *, variables: Callable[[], Mapping[str, Any]], commands: Callable[[], Iterable[str]]
 ) -> list[tuple[str, str]] | None:
-    """(completion, kind) for the word before the cursor. Empty: nothing fits, and nothing else should be offered. None: not our line."""
+    """(completion, kind) for the word before the cursor. Empty: no match, and other matchers stay silent. None: leave it to IPython."""
     lines = text.split("\n")
     head = lines[0].lstrip() if lines else ""
     name = head.lstrip("%").split(" ", 1)[0].rstrip("?")
-    if name not in WORDS or not head.startswith("%"):
+    if name not in MAGIC_NAMES or not head.startswith("%"):
         return None
     cell = head.startswith("%%")
     if row > 0:
@@ -74,22 +73,22 @@ def suggest(
     words = grammar.split(typed)[1:]
     if typed.endswith("="):
         words = [*words[:-1], words[-1].removesuffix("=")] if words else words
-    options = _Options(variables, commands, grammar.split(lines[0])[1:])
-    found = options.at(words, token, cell=cell)
-    return None if found is None else [(t, k) for t, k in found if t.lower().startswith(token.lower())]
+    completer = _LineCompleter(variables, commands, grammar.split(lines[0])[1:])
+    candidates = completer.complete(words, token, cell=cell)
+    return None if candidates is None else [(t, k) for t, k in candidates if t.lower().startswith(token.lower())]
 
 
-class _Options:
-    """What fits at one place of the line. `line` is all its words."""
+class _LineCompleter:
+    """Candidates at one position of a line. `line` is all its words."""
 
     def __init__(self, variables: Callable[[], Mapping[str, Any]], commands: Callable[[], Iterable[str]], line: list[str]) -> None:
         self._variables, self._commands = variables, commands
         self._line = line
 
-    def at(self, words: list[str], token: str, *, cell: bool) -> Iterable[tuple[str, str]] | None:
-        from holynb.ui.cell import known
+    def complete(self, words: list[str], token: str, *, cell: bool) -> Iterable[tuple[str, str]] | None:
+        from holynb.ui.cell import candidates
 
-        flags = {flag: o for o in known.options() for flag in o.flags}
+        flags = {flag: o for o in candidates.options() for flag in o.flags}
         last = words[-1] if words else ""
         if "," in last and len(words) > 1 and words[-2] in flags:
             last = words[-2]  # a list that goes on: R1,R2
@@ -100,69 +99,69 @@ class _Options:
         if not cell:
             return self._line_words(words)
         if any(
-            not w.startswith("-") and "<<" not in w and (i == 0 or not self._takes(words[i - 1], flags)) and not self._binds(words, i)
+            not w.startswith("-") and "<<" not in w and (i == 0 or not self._takes_value(words[i - 1], flags)) and not self._is_result_name(words, i)
             for i, w in enumerate(words)
         ):
-            return []  # the route stands already
-        return [(route, what) for route, what in known.routes().items()]
+            return []  # the line has its route
+        return [(route, kind) for route, kind in candidates.routes().items()]
 
     @staticmethod
-    def _takes(word: str, flags: Mapping[str, Any]) -> bool:
+    def _takes_value(word: str, flags: Mapping[str, Any]) -> bool:
         return word in flags and flags[word].metavar is not None
 
     @staticmethod
-    def _binds(words: list[str], i: int) -> bool:
+    def _is_result_name(words: list[str], i: int) -> bool:
         """Whether word i is the NAME of `NAME <<`."""
         return i + 1 < len(words) and words[i + 1] in ("<<", "=", "=<<")
 
     def _values(self, name: str, option: Any) -> Iterable[tuple[str, str]] | None:
-        from holynb.ui.cell import known
+        from holynb.ui.cell import candidates
 
-        if name in FILES:
+        if name in FILE_OPTIONS:
             return None  # IPython completes paths
-        if name in ROUTES:
-            return known.routes().items()
+        if name in ROUTE_OPTIONS:
+            return candidates.routes().items()
         readers: Mapping[str, Callable[[], Iterable[str]]] = {
-            "df": lambda: known.frames(self._variables()),
+            "df": lambda: candidates.frames(self._variables()),
             "into": lambda: (),
             "params_from": self._columns,
             "where": self._columns,
-            "router": lambda: [*known.routers(), *self._columns()],
-            "resume": known.runs,
-            "name": known.runs,
-            "use": known.prompts,
-            "save": known.prompts,
-            "system_from": lambda: known.texts(self._variables()),
-            "api_key_name": known.keys,
+            "router": lambda: [*candidates.routers(), *self._columns()],
+            "resume": candidates.runs,
+            "name": candidates.runs,
+            "use": candidates.prompts,
+            "save": candidates.prompts,
+            "system_from": lambda: candidates.texts(self._variables()),
+            "api_key_name": candidates.keys,
         }
         words = readers[name]() if name in readers else _choices(option)
         return [(w, name) for w in words]
 
     def _columns(self) -> list[str]:
-        from holynb.ui.cell import known
+        from holynb.ui.cell import candidates
 
         frame = next((b for a, b in zip(self._line, self._line[1:], strict=False) if a == "--df"), None)
         frame = next((w.removeprefix("--df=") for w in self._line if w.startswith("--df=")), frame)
-        return known.columns(self._variables(), frame)
+        return candidates.columns(self._variables(), frame)
 
     def _line_words(self, words: list[str]) -> Iterable[tuple[str, str]]:
-        from holynb.ui.cell import known
+        from holynb.ui.cell import candidates
 
         if not words:
             return [(w, "command") for w in self._commands()]
         if words[0] == "pool":
             verbs = ("plan", "start", "list", "status", "stop", "logs")
-            return [(w, "command") for w in verbs] if len(words) == 1 else [(p, "pool") for p in known.pools()]
+            return [(w, "command") for w in verbs] if len(words) == 1 else [(p, "pool") for p in candidates.pools()]
         if words[0] in ("show", "stop", "resume", "run"):
-            return [(r, "run") for r in known.runs()]
+            return [(r, "run") for r in candidates.runs()]
         if words[0] in ("models", "key"):
-            return [(p, "provider") for p in known.providers()] if len(words) == 1 else []
+            return [(p, "provider") for p in candidates.providers()] if len(words) == 1 else []
         if words[0] == "help":
             return [(w, "command") for w in self._commands()]
-        return [(r, "route") for r in known.routes()] if words[0] in ("bench", "roi") else []
+        return [(r, "route") for r in candidates.routes()] if words[0] in ("bench", "roi") else []
 
 
 def _choices(option: Any) -> list[str]:
-    """The words of an option that takes one of a few."""
+    """The values of an option that takes one of a fixed set."""
     name = getattr(option.convert, "__name__", "")
     return name.removeprefix("one of ").split(", ") if name.startswith("one of ") else []

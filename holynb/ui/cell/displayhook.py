@@ -1,41 +1,41 @@
-"""A value whose display is on the page already: IPython keeps it as `_` and `Out[n]`, and shows no second table of it. Knows the display hook."""
+"""Replaces the display of a cell's value that is on the page already; IPython still keeps it as `_` and `Out[n]`. Knows the display hook only."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["already", "forget"]
+__all__ = ["replace_display", "restore"]
 
-#: What is done to the display hook: where it asks for a value's display, and where a terminal is told `Out[n]:` just before.
-_HOOK, _PROMPT = "compute_format_data", "write_output_prompt"
+#: Methods of the display hook that are overridden: one computes a value's display, the other prints `Out[n]:` in a terminal before it.
+_FORMAT, _PROMPT = "compute_format_data", "write_output_prompt"
 
 
-def already(shell: Any, value: Any, text: str | None = None) -> None:
-    """Let the display hook, in the cell that runs now, keep `value` without its own display; with `text`, show that instead.
+def replace_display(shell: Any, value: Any, text: str | None = None) -> None:
+    """In the running cell, make the display hook show `text` (None: nothing) in place of `value`, and keep `value` as usual.
 
-    Overriding `compute_format_data` is what IPython's DisplayHook offers for this. It acts on this very object in this very cell, and
-    takes itself away at the hook's next call, so `display(value)` and any later cell show the frame as ever.
+    Overriding `compute_format_data` is what IPython's DisplayHook offers for this. The override applies to this object in this cell and
+    removes itself at the hook's next call, so `display(value)` and later cells show the frame as usual.
     """
     hook = shell.displayhook
-    usual = type(hook).compute_format_data
+    compute_format_data = type(hook).compute_format_data
     cell = shell.execution_count
 
     def once(result: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        forget(shell)
-        ours = result is value and shell.execution_count == cell
-        if ours and text is None:
+        restore(shell)
+        replaced = result is value and shell.execution_count == cell
+        if replaced and text is None:
             return {}, {}
         hook.write_output_prompt()
-        if ours and text is not None:
+        if replaced and text is not None:
             return {"text/plain": text}, {}
-        return usual(hook, result)  # type: ignore[no-any-return]
+        return compute_format_data(hook, result)  # type: ignore[no-any-return]
 
-    setattr(hook, _HOOK, once)
-    # Held back until it is known whether anything stands beside it.
+    setattr(hook, _FORMAT, once)
+    # Delayed until it is known whether a display follows.
     setattr(hook, _PROMPT, lambda: None)
 
 
-def forget(shell: Any) -> None:
-    """Give the display hook its own methods back."""
-    for name in (_HOOK, _PROMPT):
+def restore(shell: Any) -> None:
+    """Remove the overrides. Idempotent."""
+    for name in (_FORMAT, _PROMPT):
         vars(shell.displayhook).pop(name, None)

@@ -1,7 +1,7 @@
-"""The line of a cell: `[NAME << | NAME= <<] [ROUTE] [options]`, and its help, both made from the table of options. Knows no IPython.
+"""The line of a cell: `[NAME << | NAME= <<] [ROUTE] [options]`, and its help, both derived from the table of options. Knows no IPython.
 
-Splitting is a shell's as far as a notebook can bear it: a quote opens only where a word or a value begins and closes only where it ends,
-so `don't` and `C:\\new\\rows.csv` stay as typed.
+It is split as by a shell, except that a quote opens only where a word or a value begins and closes only where it ends, and a backslash
+is literal: `don't` and `C:\\new\\rows.csv` stay as typed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from holynb.errors import BadKey, BadOption, closest
 __all__ = ["FLAGS", "CellLine", "cell_help", "flag", "options_help", "parse", "split", "words"]
 
 FLAGS: Mapping[str, Option] = {flag: option for option in TABLE for flag in option.flags}
-#: What people write who want to give a key.
-KEYS = ("key", "api-key", "apikey", "token", "api-token")
+#: Options that people try in order to pass a key.
+KEY_FLAGS = ("key", "api-key", "apikey", "token", "api-token")
 
 _BIND = re.compile(r"\s*(?P<name>[^\s=<\"']+)\s*(?P<show>=?)\s*<<(?=\s|$)")
 _WORD = re.compile(r"""\s*(?P<head>[^\s"'=]*=)?(?:"(?P<double>(?:\\"|[^"])*?)"|'(?P<single>.*?)')(?=\s|$)|\s*(?P<plain>\S+)""", re.DOTALL)
@@ -27,74 +27,74 @@ _WORD = re.compile(r"""\s*(?P<head>[^\s"'=]*=)?(?:"(?P<double>(?:\\"|[^"])*?)"|'
 
 @dataclass(frozen=True, slots=True)
 class CellLine:
-    """What the line said. `name` is bound to the value, silently unless `show`; `said` goes to `Options.parse`."""
+    """A parsed line. `name` is bound to the value, silently unless `show`; `options` as typed, for `Options.parse`."""
 
     name: str | None = None
     show: bool = True
     route: str | None = None
-    said: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse(line: str, *, route: bool = True) -> CellLine:
-    """Read a line. Raises BadOption (unknown option with the nearest name, missing value) or BadKey (a literal key)."""
+    """Parse a line. Raises BadOption (unknown option with the nearest name, missing value) or BadKey (a literal key)."""
     name, show, rest = _binding(line)
-    said, left = words(split(rest))
-    if len(left) > int(route):
-        raise BadOption(_too_many(left, int(route)))
-    return CellLine(name, show, left[0] if left else None, said)
+    options, positional = words(split(rest))
+    if len(positional) > int(route):
+        raise BadOption(_too_many(positional, int(route)))
+    return CellLine(name, show, positional[0] if positional else None, options)
 
 
-def _too_many(left: Sequence[str], most: int) -> str:
-    """What is wrong with a line that has more than a route and options."""
-    word = left[most]
+def _too_many(positional: Sequence[str], max_words: int) -> str:
+    """The error message for a line with more words than a route and options."""
+    word = positional[max_words]
     if word[0] in "\"'":
-        return f"A quote is opened and not closed: {' '.join(left[most:])}"
-    if word in ("=", "<") and left[0].isidentifier():
-        return f"To name the result, write << after the name: {left[0]} << {' '.join(left[most + 1 :])}".rstrip()
+        return f"A quote is opened and not closed: {' '.join(positional[max_words:])}"
+    if word in ("=", "<") and positional[0].isidentifier():
+        return f"To name the result, write << after the name: {positional[0]} << {' '.join(positional[max_words + 1 :])}".rstrip()
     return f"{word!r} is one word too many: the line takes one route and options. The prompt goes below it."
 
 
 def words(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) -> tuple[dict[str, Any], list[str]]:
-    """Tokens → what the options in `flags` said by name, and the words that belong to none. Raises as `parse`."""
-    said: dict[str, Any] = {}
-    left: list[str] = []
-    todo = list(tokens)
-    while todo:
-        token = todo.pop(0)
+    """Split tokens into options (name → value as typed) and positional words. Raises as `parse`."""
+    options: dict[str, Any] = {}
+    positional: list[str] = []
+    remaining = list(tokens)
+    while remaining:
+        token = remaining.pop(0)
         _refuse_key(token)
         if not _is_flag(token):
-            left.append(token)
+            positional.append(token)
             continue
         flag, equals, value = token.partition("=") if token.startswith("--") else (token, "", "")
         option = _option(flag, flags)
         if option.metavar is None:
             if equals:
                 raise BadOption(f"{flag} is a switch and takes no value.")
-            said[option.name] = option.name != "cache"
+            options[option.name] = option.name != "cache"
             continue
         if not equals:
-            if not todo or (_is_flag(todo[0]) and todo[0].partition("=")[0] in flags):
+            if not remaining or (_is_flag(remaining[0]) and remaining[0].partition("=")[0] in flags):
                 raise BadOption(f"{flag} needs a value: {flag} {option.metavar} ({option.help}).")
-            value = todo.pop(0)
+            value = remaining.pop(0)
         _refuse_key(value)
-        said[option.name] = [*said.get(option.name, []), value] if option.repeatable else value
-    return said, left
+        options[option.name] = [*options.get(option.name, []), value] if option.repeatable else value
+    return options, positional
 
 
 def split(line: str) -> list[str]:
-    """Words of a line. `"…"` and `'…'` hold white space; in double quotes `\\"` is a quote; every other backslash stays."""
+    """Split a line into words. `"…"` and `'…'` may contain white space; in double quotes `\\"` is a quote; every other backslash stays."""
     out: list[str] = []
-    for found in _WORD.finditer(line):
-        if found["plain"] is not None:
-            out.append(found["plain"])
+    for match in _WORD.finditer(line):
+        if match["plain"] is not None:
+            out.append(match["plain"])
         else:
-            inner = found["single"] if found["double"] is None else found["double"].replace('\\"', '"')
-            out.append((found["head"] or "") + inner)
+            inner = match["single"] if match["double"] is None else match["double"].replace('\\"', '"')
+            out.append((match["head"] or "") + inner)
     return out
 
 
 def cell_help(command: str = "%%infer") -> str:
-    """What `%%infer?` prints: the grammar and every option."""
+    """The text of `%%infer?`: the grammar and every option."""
     return (
         f"{command} [NAME << | NAME= <<] [ROUTE] [options]\nprompt\n\n"
         "Send the body to a model; the value is a pandas DataFrame with a row per prompt.\n"
@@ -105,31 +105,31 @@ def cell_help(command: str = "%%infer") -> str:
 
 
 def flag(name: str) -> str:
-    """How the option of this Python name is written."""
+    """The flag of the option with this Python name."""
     return next(o.flags[-1] for o in TABLE if o.name == name)
 
 
 def options_help() -> str:
-    """The table of options, by group."""
+    """The table of options as text, by group."""
     out: list[str] = []
     for group in dict.fromkeys(o.group for o in TABLE):
         out.append(f"{group}:")
         for option in (o for o in TABLE if o.group == group):
-            said = ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "")
-            out.append(f"  {said:<28} {option.help}")
+            syntax = ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "")
+            out.append(f"  {syntax:<28} {option.help}")
     return "\n".join(out) + "\n"
 
 
 def _binding(line: str) -> tuple[str | None, bool, str]:
-    found = _BIND.match(line)
-    if found is None:
+    match = _BIND.match(line)
+    if match is None:
         if re.search(r"(^|\s)<<(\s|$)", line):
             raise BadOption("NAME << comes first on the line: %%infer NAME << ROUTE --options")
         return None, True, line
-    name = found["name"]
+    name = match["name"]
     if not name.isidentifier() or keyword.iskeyword(name):
         raise BadOption(f"{name!r} cannot be a variable's name. Write %%infer NAME << ROUTE --options")
-    return name, bool(found["show"]), line[found.end() :]
+    return name, bool(match["show"]), line[match.end() :]
 
 
 def _is_flag(token: str) -> bool:
@@ -140,7 +140,7 @@ def _is_flag(token: str) -> bool:
 def _option(flag: str, flags: Mapping[str, Option]) -> Option:
     if flag in flags:
         return flags[flag]
-    if flag.lstrip("-").replace("_", "-") in KEYS:
+    if flag.lstrip("-").replace("_", "-") in KEY_FLAGS:
         raise BadKey(
             f"{flag}: a key does not go on the line, because a notebook keeps its lines. Use %infer key PROVIDER, or --api-key-name ENV."
         )
@@ -151,6 +151,6 @@ def _option(flag: str, flags: Mapping[str, Option]) -> Option:
 
 
 def _refuse_key(token: str) -> None:
-    """A key typed into a cell would be saved with the notebook."""
+    """Raises BadKey for a token that looks like a key: typed into a cell, it would be saved with the notebook."""
     if keys.looks_like_key(token) or keys.looks_like_key(token.rpartition("=")[2]):
         raise BadKey("This line holds what looks like an API key, and a notebook keeps its lines. Take it out and use %infer key PROVIDER.")

@@ -1,4 +1,4 @@
-"""What commands, panels and forms need of the magic that serves a shell. The magic itself stands above them."""
+"""The interface of the magic that commands, panels and forms use. Does not know the magic itself, which imports them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Host"]
 
 
 class Host(Protocol):
-    """Starts runs for one shell, and shows them there."""
+    """Starts runs for one shell and shows their output there."""
 
     shell: Any
 
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
-        """Start a planned run. A Work to wait for; with `--bg` the run itself."""
+        """Start a planned run. Returns a Work to wait for; with `--bg` the run itself, or None where it is bound to `name`."""
 
-    def send(self, said: CellLine, body: str) -> Any:
-        """What a cell with this line and body does: a Work to wait for, or the value at once."""
+    def send(self, line: CellLine, body: str) -> Any:
+        """Run a cell with this line and body. Returns a Work to wait for, or the value if there is nothing to wait for."""
 
-    def somebody(self) -> bool:
-        """Whether a person is there who could answer a question."""
+    def can_ask(self) -> bool:
+        """Whether the user can be asked for input."""

@@ -1,4 +1,4 @@
-"""What a magic waits for: a run whose value is the cell's, or one step of a line that takes several. Plain facts; runs nothing."""
+"""What a magic waits for: a run whose frame is the cell's value, or one step of a line that has several. Data only; runs nothing."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holynb.run import Run
     from holynb.ui.cell.views import PageView
-    from holynb.ui.cell.wait import Watch
+    from holynb.ui.cell.wait import WaitState
 
 __all__ = ["LineStep", "Work"]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A run that a cell waits for, and what becomes of its value."""
+    """A run that a cell waits for, and how its value is bound and shown."""
 
     run: Run
     page: PageView
@@ -27,8 +27,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class LineStep:
-    """A run that a line waits for before it goes on: `then` gets what was watched, and gives the next step, or the line's value."""
+    """A run that a line waits for before it continues: `then` takes the state of the wait and returns the next step, or the line's value."""
 
     run: Run
     page: PageView
-    then: Callable[[Watch], Any]
+    then: Callable[[WaitState], Any]

@@ -1,4 +1,4 @@
-"""A place beside the notebook for a widget: a tab of JupyterLab through the package sidecar, where both are there; else the cell, and why."""
+"""Shows a widget beside the notebook, in a tab of JupyterLab (package sidecar); without either, in the cell, with the reason."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Any
 
 from holynb.ui.cell.bridge import Bridge
 
-__all__ = ["MISSING", "NOTEBOOK", "place"]
+__all__ = ["MISSING_PACKAGE", "NO_SIDE_AREA", "show_beside"]
 
-MISSING = "--beside needs the package sidecar: pip install sidecar, then reload the page. Shown in the cell meanwhile."
-NOTEBOOK = "This page has no place beside the notebook (JupyterLab has). Shown in the cell."
+MISSING_PACKAGE = "--beside needs the package sidecar: pip install sidecar, then reload the page. Shown in the cell meanwhile."
+NO_SIDE_AREA = "This page has no place beside the notebook (JupyterLab has). Shown in the cell."
 
 
-def place(box: Any, title: str) -> str | None:
-    """Show `box` beside the notebook. Returns a line that says why it is in the cell instead, None where that is not known yet or not so.
+def show_beside(box: Any, title: str) -> str | None:
+    """Show `box` beside the notebook. Returns the reason if it is shown in the cell instead; None if it is not, or not known yet.
 
-    Whether the page is JupyterLab only the page knows: it is asked, and answers a moment later.
+    Only the page knows whether it is JupyterLab; its answer arrives after this returns.
     """
     from IPython.display import display
 
     if find_spec("sidecar") is None:
         display(box)  # type: ignore[no-untyped-call]
-        return MISSING
+        return MISSING_PACKAGE
     import ipywidgets as w
 
-    here = w.VBox()
+    in_cell = w.VBox()
 
-    def told(notebook: bool) -> None:
-        if notebook:
-            here.children = [w.HTML(f"<div>{NOTEBOOK}</div>"), box]
-        elif not here.children:
+    def on_page_type(is_notebook: bool) -> None:
+        if is_notebook:
+            in_cell.children = [w.HTML(f"<div>{NO_SIDE_AREA}</div>"), box]
+        elif not in_cell.children:
             from sidecar import Sidecar
 
-            here.children = [w.HTML('<span style="color:var(--jp-ui-font-color2,#808080)">Shown beside the notebook.</span>')]
+            in_cell.children = [w.HTML('<span style="color:var(--jp-ui-font-color2,#808080)">Shown beside the notebook.</span>')]
             with Sidecar(title=title, anchor="split-right"):
                 display(box)  # type: ignore[no-untyped-call]
 
-    display(w.VBox([Bridge(where=told), here]))  # type: ignore[no-untyped-call]
+    display(w.VBox([Bridge(on_page_type=on_page_type), in_cell]))  # type: ignore[no-untyped-call]
     return None

@@ -1,4 +1,4 @@
-"""Where progress and the final output go: a display handle in a notebook, one rewritten line in a terminal, nowhere. Draws text; the live panel is its own."""
+"""Where progress and the final output go: a display handle in a notebook, one line in a terminal, nowhere. Text only; not the live view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from holynb.ui.cell.wait import QUIET, View
+from holynb.ui.cell.wait import QUIET_S, View
 from holynb.ui.live import Totals
 from holynb.ui.output import Page, clean, clip, one_line, progress
 from kernels_support.jupyter.capabilities import detect
@@ -16,22 +16,21 @@ from kernels_support.jupyter.capabilities import detect
 if TYPE_CHECKING:
     from holynb.run import Run
 
-__all__ = ["Notice", "PageView", "Quiet", "Terminal", "TextView", "choose", "plain", "show"]
+__all__ = ["PageView", "QuietView", "StatusLine", "TerminalView", "TextView", "display_bundle", "select_view", "text_view"]
 
-#: At most five redraws a second.
-EVERY = 0.2
-#: Characters of a single answer that are shown while it arrives.
-TAIL = 4000
+REDRAW_INTERVAL_S = 0.2
+#: Of a single answer, shown while it arrives.
+MAX_PARTIAL_CHARS = 4000
 
 
 class PageView(View, Page, Protocol):
-    """A view that also takes the final output."""
+    """A view that also shows the final output."""
 
 
-class Quiet:
-    """Shows no progress, and the final output only where there is one."""
+class QuietView:
+    """Shows no progress, only the final output, if there is one."""
 
-    every = 3600.0
+    interval_s = 3600.0
     width: int | None = None
 
     def __init__(self, inner: Page) -> None:
@@ -45,36 +44,36 @@ class Quiet:
             self._inner.end(bundle)
 
 
-class _Lines:
-    """The text of a run that goes on, from its journal."""
+class _ProgressText:
+    """The progress line of a run, from its journal."""
 
     def __init__(self) -> None:
         self._cursor = 0
-        self._tally: Totals | None = None
+        self._totals: Totals | None = None
 
-    def now(self, run: Run) -> str:
+    def line(self, run: Run) -> str:
         now = time.monotonic()
-        tally = self._tally = self._tally or Totals(run.n, now - run.elapsed)
+        totals = self._totals = self._totals or Totals(run.n, now - run.elapsed)
         events, self._cursor = run.journal.events_since(self._cursor)
-        tally.fold(events)
-        rate, tokens = tally.speed(now)
-        return progress(tally.summary(run.elapsed, stopped=run.stopped), rate, tokens, tally.note)
+        totals.fold(events)
+        rate, tokens = totals.speed(now)
+        return progress(totals.summary(run.elapsed, stopped=run.stopped), rate, tokens, totals.note)
 
 
 class TextView:
     """A notebook's output, updated in place."""
 
-    every = EVERY
+    interval_s = REDRAW_INTERVAL_S
     width: int | None = None
 
     def __init__(self) -> None:
-        self._lines = _Lines()
+        self._progress = _ProgressText()
         self._handle: Any = None
 
     def paint(self, run: Run) -> None:
-        line = self._lines.now(run)
-        if run.n == 1 and (so_far := run.journal.partial_texts().get(0)):
-            line = f"{clean(so_far)[-TAIL:]}\n\n{line}"
+        line = self._progress.line(run)
+        if run.n == 1 and (partial := run.journal.partial_texts().get(0)):
+            line = f"{clean(partial)[-MAX_PARTIAL_CHARS:]}\n\n{line}"
         self._put({"text/plain": line})
 
     def end(self, bundle: Mapping[str, str]) -> None:
@@ -82,21 +81,21 @@ class TextView:
             self._put(dict(bundle) or {"text/plain": ""})
 
     def _put(self, bundle: dict[str, str]) -> None:
-        self._handle = show(bundle, self._handle)
+        self._handle = display_bundle(bundle, self._handle)
 
 
-class Terminal:
-    """One line that is written over, on a tty; elsewhere nothing until the end."""
+class TerminalView:
+    """One line that is overwritten, on a tty; elsewhere nothing until the end."""
 
-    every = EVERY
+    interval_s = REDRAW_INTERVAL_S
     width: int | None = None
 
     def __init__(self) -> None:
-        self._lines = _Lines()
+        self._progress = _ProgressText()
         self._drawn = False
 
     def paint(self, run: Run) -> None:
-        line = self._lines.now(run)
+        line = self._progress.line(run)
         if sys.stderr.isatty():
             sys.stderr.write("\r" + clip(line, shutil.get_terminal_size().columns - 1) + "\x1b[K")
             sys.stderr.flush()
@@ -108,47 +107,47 @@ class Terminal:
             print(text)
 
     def clear(self) -> None:
-        """Take the progress line away."""
+        """Erase the progress line."""
         if self._drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._drawn = False
 
 
-def plain(shell: Any) -> PageView:
-    """The page without widgets: text in place where there is a kernel, a terminal's line elsewhere."""
-    return TextView() if getattr(shell, "kernel", None) is not None else Terminal()
+def text_view(shell: Any) -> PageView:
+    """The view without widgets: text updated in place if there is a kernel, else a terminal's line."""
+    return TextView() if getattr(shell, "kernel", None) is not None else TerminalView()
 
 
-def choose(shell: Any, *, quiet: bool = False) -> PageView:
-    """The page for this shell: the live view where widgets work, text in place in other kernels, a terminal's line elsewhere."""
-    able = detect(shell)
+def select_view(shell: Any, *, quiet: bool = False) -> PageView:
+    """The view for this shell: the live view where widgets work, else as `text_view`."""
+    capabilities = detect(shell)
     if quiet:
-        return Quiet(plain(shell))
-    if not able.widgets:
-        return plain(shell)
+        return QuietView(text_view(shell))
+    if not capabilities.widgets:
+        return text_view(shell)
     from holynb.ui.live.widget import Live
 
-    return Live(clicks=able.clicks)
+    return Live(clicks=capabilities.clicks)
 
 
-class Notice:
-    """One line that says what is going on, written over by the next: `notice(text)`, then `end(text)` with what stays.
+class StatusLine:
+    """One line of status, overwritten by the next: `status(text)`, then `end(text)` with what stays.
 
-    at_once: whoever calls says each thing once, so that one held back would never be seen. Else it is late and calm, as a run's progress is.
+    at_once: show every text, for callers that give each only once. Else start late and skip some, as a run's progress does.
     """
 
     def __init__(self, shell: Any, *, at_once: bool = False) -> None:
         self._kernel = getattr(shell, "kernel", None) is not None
         self._handle: Any = None
-        self._every = 0.0 if at_once else EVERY
-        self._next = 0.0 if at_once else time.monotonic() + QUIET
+        self._interval_s = 0.0 if at_once else REDRAW_INTERVAL_S
+        self._next_paint = 0.0 if at_once else time.monotonic() + QUIET_S
         self._drawn = False
 
     def __call__(self, text: str) -> None:
-        if time.monotonic() < self._next:
+        if time.monotonic() < self._next_paint:
             return
-        self._next = time.monotonic() + self._every
+        self._next_paint = time.monotonic() + self._interval_s
         if self._kernel:
             self._put(clean(text))
         elif sys.stderr.isatty():
@@ -157,7 +156,7 @@ class Notice:
             self._drawn = True
 
     def end(self, text: str) -> None:
-        """Leave `text`, or nothing."""
+        """Replace the line by `text`; empty: erase it."""
         if self._kernel and (text or self._handle is not None):
             self._put(text)
             return
@@ -168,11 +167,11 @@ class Notice:
             print(text)
 
     def _put(self, text: str) -> None:
-        self._handle = show({"text/plain": text}, self._handle)
+        self._handle = display_bundle({"text/plain": text}, self._handle)
 
 
-def show(bundle: dict[str, str], handle: Any = None) -> Any:
-    """Put a bundle on the page, in the place of `handle` where there is one. Returns the handle."""
+def display_bundle(bundle: dict[str, str], handle: Any = None) -> Any:
+    """Display a MIME bundle, or update the display of `handle`. Returns the display handle."""
     from IPython.display import display
 
     if handle is None:

@@ -1,7 +1,7 @@
-"""The cell that waits: looks at its run twenty times a second, lets a view paint, and turns interrupts into a stop.
+"""Waiting for a run: polls it twenty times a second, lets a view paint, and turns interrupts into cancellation. Knows no widget.
 
-The run goes on in a thread of its own; nothing here can slow it or break it. There are two ways to wait, `follow` (awaited, so that clicks
-are handled meanwhile) and `wait` (blocking, inside `%%time` and scripts), and one `Watch` that both ask what to do.
+The run has a thread of its own; nothing here can slow it or break it. There are two ways to wait, `follow` (awaited, so that clicks
+are handled meanwhile) and `wait` (blocking, inside `%%time` and scripts), which share one `WaitState`.
 """
 
 from __future__ import annotations
@@ -17,90 +17,90 @@ from kernels_support.jupyter.interrupt import Interrupts
 if TYPE_CHECKING:
     from holynb.run import Run
 
-__all__ = ["View", "Watch", "follow", "wait"]
+__all__ = ["View", "WaitState", "follow", "wait"]
 
-#: Seconds between two looks. ipykernel's SIGINT handler does not wake an idle loop, so this is also how soon an interrupt is noticed.
-TICK = 0.05
-#: Nothing is shown of a run that ends before this.
-QUIET = 1.0
-#: After a second interrupt the cell leaves, even if the run has not ended by then.
-LEAVE = 0.5
+#: Also bounds how soon an interrupt is noticed: ipykernel's SIGINT handler does not wake an idle loop.
+POLL_S = 0.05
+#: A run that ends sooner shows no progress.
+QUIET_S = 1.0
+#: After a second interrupt the cell stops waiting, even if the run has not ended by then.
+INTERRUPT_GRACE_S = 0.5
 
 
 class View(Protocol):
-    """What paints a run while it goes on. Called in the main thread only; `every` is the least number of seconds between two paints."""
+    """Shows a run's progress. Called in the main thread only; `interval_s` is the least time between two paints."""
 
-    every: float
+    interval_s: float
 
     def paint(self, run: Run) -> None: ...
 
 
-class Watch:
-    """What a waiting cell does at each look. `interrupted` counts the interrupts; `trouble` is what a view that failed said."""
+class WaitState:
+    """What a waiting cell does at each poll. `interrupts` counts them; `view_error` is the exception of a view that failed."""
 
     def __init__(self, run: Run, view: View | None, clock: Callable[[], float] = time.monotonic) -> None:
         self.run = run
-        self.interrupted = 0
-        self.trouble: Exception | None = None
+        self.interrupts = 0
+        self.view_error: Exception | None = None
         self._view = view
         self._clock = clock
-        self._next = clock() + QUIET
-        self._leave: float | None = None
+        self._next_paint = clock() + QUIET_S
+        self._deadline: float | None = None
 
-    def goes_on(self, interrupts: int) -> bool:
-        """Whether to wait on. `interrupts` is how many there have been."""
+    def poll(self, interrupts: int) -> bool:
+        """Cancel the run and paint as due. Returns whether to go on waiting. `interrupts`: how many there have been so far."""
         if self.run.done:
             return False
-        while self.interrupted < interrupts:
-            self.interrupted += 1
+        while self.interrupts < interrupts:
+            self.interrupts += 1
             self.run.cancel()
-            if self.interrupted == 2:
-                self._leave = self._clock() + LEAVE
+            if self.interrupts == 2:
+                self._deadline = self._clock() + INTERRUPT_GRACE_S
         now = self._clock()
-        if self._leave is not None and now >= self._leave:
+        if self._deadline is not None and now >= self._deadline:
             return False
-        if self._view is not None and now >= self._next:
+        if self._view is not None and now >= self._next_paint:
             self._paint(self._view)
         return True
 
     def _paint(self, view: View) -> None:
         try:
             view.paint(self.run)
-        except Exception as exc:  # noqa: BLE001 - a picture that fails must not cost the run; it is told at the end
-            self.trouble = exc
+        except Exception as exc:  # noqa: BLE001 - a view that fails must not cost the run; the error is shown at the end
+            self.view_error = exc
             self._view = None
-        self._next = self._clock() + view.every
+        self._next_paint = self._clock() + view.interval_s
 
 
-async def follow(run: Run, view: View | None) -> Watch:
-    """Await the end of `run`. Interrupts, and cancellations of the awaiting cell, stop it; neither is raised here."""
-    with Interrupts() as seen:
-        watch = Watch(run, view)
-        ended = asyncio.ensure_future(_ended(run))
+async def follow(run: Run, view: View | None) -> WaitState:
+    """Await the end of `run`. Interrupts, and cancellations of the awaiting task, cancel it; neither is raised here."""
+    with Interrupts() as interrupts:
+        state = WaitState(run, view)
+        end = asyncio.ensure_future(_wait_for_end(run))
         cancelled = 0
-        while watch.goes_on(seen.count + cancelled):
+        while state.poll(interrupts.count + cancelled):
             try:
-                await asyncio.wait({ended}, timeout=TICK)
+                await asyncio.wait({end}, timeout=POLL_S)
             except asyncio.CancelledError:
                 cancelled += 1
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()
-        watch.interrupted = max(watch.interrupted, seen.count + cancelled)
-        ended.cancel()
-    return watch
+        state.interrupts = max(state.interrupts, interrupts.count + cancelled)
+        end.cancel()
+    return state
 
 
-def wait(run: Run, view: View | None) -> Watch:
-    """Block until the end of `run`, as `follow` does."""
-    with Interrupts() as seen:
-        watch = Watch(run, view)
-        while watch.goes_on(seen.count):
+def wait(run: Run, view: View | None) -> WaitState:
+    """Block until the end of `run`; otherwise as `follow`."""
+    with Interrupts() as interrupts:
+        state = WaitState(run, view)
+        while state.poll(interrupts.count):
             with suppress(Exception):  # what the run raises is raised by `run.check()` at the end
-                run.wait(TICK)
-        watch.interrupted = max(watch.interrupted, seen.count)
-    return watch
+                run.wait(POLL_S)
+        state.interrupts = max(state.interrupts, interrupts.count)
+    return state
 
 
-async def _ended(run: Run) -> None:
+async def _wait_for_end(run: Run) -> None:
     with suppress(Exception):  # as above
         await run

@@ -1,10 +1,9 @@
-"""What could be typed now: routes, frames and their columns, runs, pools, saved prompts. For completion and for the panel; asks no server."""
+"""Candidates for completion and the panel: routes, frames and their columns, runs, pools, saved prompts. Sends no request."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from holynb.config import TABLE, Option
@@ -18,41 +17,41 @@ def options() -> list[Option]:
 
 
 def routes() -> dict[str, str]:
-    """Route or alias → what it is: aliases, pools, routes used before, models of the providers. The likeliest first."""
+    """Route or alias → its kind: aliases, pools, routes used before, models of the providers; the likeliest first."""
     from holynb.config import settings
     from holynb.run import session
 
-    found: dict[str, str] = {alias: f"alias of {route}" for alias, route in settings.current().alias.items()}
-    found.update({f"pool/{name}": "local pool" for name in pools()})
-    found.update({str(run.route): "used before" for run in reversed(session.runs())})
-    for provider, said in settings.providers().items():
-        found.update({route: provider for model in said.models if (route := f"{provider}/{model}") not in found})
-    return found
+    kinds: dict[str, str] = {alias: f"alias of {route}" for alias, route in settings.current().alias.items()}
+    kinds.update({f"pool/{name}": "local pool" for name in pools()})
+    kinds.update({str(run.route): "used before" for run in reversed(session.runs())})
+    for name, provider in settings.providers().items():
+        kinds.update({route: name for model in provider.models if (route := f"{name}/{model}") not in kinds})
+    return kinds
 
 
 def providers() -> list[str]:
-    """Names of the providers, one's own among them."""
+    """Names of the providers, including those in config.toml."""
     from holynb.config import settings
 
     return sorted(settings.providers())
 
 
 def pools() -> list[str]:
-    """Names of the pools that have a rendezvous file. Looks at files alone: a pool that hangs must not hold up a key press."""
+    """Names of the pools that have a rendezvous file. Reads only file names: a pool that hangs must not delay a key press."""
     from holynb.config import settings
 
     return sorted(f.stem for f in (settings.home() / "run").glob("*.json"))
 
 
 def runs() -> dict[str, str]:
-    """Name, or id where it has none → route, of the session's runs and the log's, the newest first."""
+    """Name (id for a run without one) → route, of the session's and the log's runs; the newest first."""
     from holynb import runlog
     from holynb.run import session
 
-    found = {r.name or r.id: str(r.route) for r in reversed(session.runs())}
+    by_name = {r.name or r.id: str(r.route) for r in reversed(session.runs())}
     for record in runlog.log().runs(20):
-        found.setdefault(record.name or record.id, record.route)
-    return found
+        by_name.setdefault(record.name or record.id, record.route)
+    return by_name
 
 
 def prompts() -> list[str]:
@@ -63,14 +62,14 @@ def prompts() -> list[str]:
 
 
 def routers() -> list[str]:
-    """Named sets of rules."""
+    """Names of the routers."""
     from holynb.config import settings
 
     return sorted(settings.current().router)
 
 
 def frames(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Name → DataFrame, of a notebook's variables."""
+    """Name → DataFrame, of the notebook's public variables."""
     from holynb.results import is_frame
 
     return {k: v for k, v in variables.items() if not k.startswith("_") and is_frame(v)}
@@ -78,8 +77,8 @@ def frames(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 def columns(variables: Mapping[str, Any], name: str | None) -> list[str]:
     """The columns of the frame called `name`."""
-    found = frames(variables).get(name or "")
-    return [] if found is None else [str(c) for c in found.columns]
+    frame = frames(variables).get(name or "")
+    return [] if frame is None else [str(c) for c in frame.columns]
 
 
 def texts(variables: Mapping[str, Any]) -> list[str]:
@@ -90,10 +89,3 @@ def texts(variables: Mapping[str, Any]) -> list[str]:
 def keys() -> list[str]:
     """Names of environment variables that look like keys; their values are not read."""
     return sorted(k for k in os.environ if k.endswith(("_KEY", "_TOKEN")))
-
-
-def files() -> list[str]:
-    """Files beside the notebook that rows can be read from."""
-    from holynb.results import READERS
-
-    return sorted(p.name for p in Path().iterdir() if p.suffix in READERS or p.suffix in (".txt", ".jsonl", ".ndjson"))
