@@ -139,7 +139,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "magic",
     ),
     "holynb.ui.cell": (
-        "bridge | displayhook | grammar | known | transform | wait",
+        "bridge | candidates | displayhook | grammar | transform | wait",
         "complete | host | sidecar | views",
         "pending",
     ),

@@ -146,7 +146,7 @@ def _show(magic: Host, rest: Sequence[str]) -> None:
     if len(left) > 1:
         raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
     run = report.load(left[0] if left else None)
-    plots.show(views.plain(magic.shell), run, options.show, magic.shell)
+    plots.show(views.text_view(magic.shell), run, options.show, magic.shell)
 
 
 def _stop(_: Host, rest: Sequence[str]) -> None:
@@ -186,7 +186,7 @@ def _run(magic: Host, rest: Sequence[str]) -> Any:
     if said.get("use"):
         if len(left) > 1:
             raise BadOption(f"{left[1]!r} is one word too many: %infer run --use NAME takes one route and options.")
-        return magic.send(grammar.CellLine(route=left[0] if left else None, said=said), "")
+        return magic.send(grammar.CellLine(route=left[0] if left else None, options=said), "")
     if said.pop("only", None) is None or len(left) > 1:
         raise BadOption(
             "%infer run takes --only failed [RUN] (a run's failed rows again; default: the last) or --use NAME [ROUTE] (a saved prompt). "
@@ -219,7 +219,7 @@ def _key(magic: Host, rest: Sequence[str]) -> None:
     if endpoint.key_name is None:
         print(f"{rest[0]} needs no key: nothing is asked for, and its routes work as they are.")
         return
-    if not magic.somebody():
+    if not magic.can_ask():
         raise BadKey(f"Nobody can be asked here. Set {endpoint.key_name} in the environment or in a .env file.")
     typed = ask_key(endpoint)
     if typed is None:
@@ -238,7 +238,7 @@ def _pool(magic: Host, rest: Sequence[str]) -> None:
     from holynb.ui.cell import views
     from holynb.ui.commands import pool
 
-    notice = views.Notice(magic.shell, at_once=True)
+    notice = views.StatusLine(magic.shell, at_once=True)
     try:
         text, _ = pool.run(rest, notice)
     except BaseException:

@@ -1,4 +1,4 @@
-"""`%%infer` and `%infer`: a cell or a line becomes a run, is waited for, shown, bound and returned. Knows IPython; sends nothing itself."""
+"""`%%infer` and `%infer`: run a cell or a line, wait for it, and show, bind and return its value. Knows IPython; sends no request itself."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, trans
 
 if TYPE_CHECKING:
     from holynb.run import Plan, Run
-    from holynb.ui.cell import Watch
+    from holynb.ui.cell import WaitState
 
 __all__ = ["InferMagic", "Work", "load", "unload"]
 
-NAMES = ("infer", "holynb")
+MAGIC_NAMES = ("infer", "holynb")
 
-#: Seconds that a run cancelled by unloading has to write down how it ended.
-ENDING = 5.0
+#: For a run cancelled by unloading, to log its end.
+UNLOAD_GRACE_S = 5.0
 
 
 class InferMagic(Configurable):
-    """The magics of one shell. `%config InferMagic` lists what can be set for this session, above both configuration files."""
+    """The magics of one shell. `%config InferMagic` lists the settings of this session, which override both configuration files."""
 
     default = Unicode("", help="Route or alias of cells that name none: provider/model.").tag(config=True)
     alias = Dict(key_trait=Unicode(), value_trait=Unicode(), help='Names for routes: {"fast": "openai/gpt-4.1-mini"}.').tag(config=True)
@@ -42,13 +42,13 @@ class InferMagic(Configurable):
     def __init__(self, shell: Any) -> None:
         super().__init__(parent=shell)
         self.shell = shell
-        self.before: dict[tuple[str, str], Any] = {}
-        """Magics of the same names that stood here before, to be put back."""
+        self.replaced: dict[tuple[str, str], Any] = {}
+        """(kind, name) → the magic of that name before loading, None if there was none; restored by `unload`."""
         self.transform = transform.install(shell)
 
     @validate("default", "alias", "provider", "price", "router")
     def _configure(self, proposal: Any) -> Any:
-        """What is set here goes above the files; what they would refuse is refused."""
+        """Override the settings files; refuse what they would refuse."""
         from holynb.config import settings
 
         try:
@@ -57,13 +57,13 @@ class InferMagic(Configurable):
             raise TraitError(str(exc)) from None
         return proposal.value
 
-    # -- the two doors -----------------------------------------------------------------------------------------------
+    # -- entry points -----------------------------------------------------------------------------------------------
     @no_var_expand
     def infer(self, line: str, cell: str | None = None) -> Any:
-        # The synchronous door: inside `%%time`, `%%capture`, `run_cell`, and wherever a cell cannot be awaited.
+        # Synchronous: inside `%%time`, `%%capture`, `run_cell`, and wherever a cell cannot be awaited.
         from holynb.ui.cell.wait import wait
 
-        with _plainly("--debug" in line):
+        with _one_line_errors("--debug" in line):
             work = self._line(line) if cell is None else self._cell(line, cell)
             while isinstance(work, LineStep):
                 work = work.then(wait(work.run, work.page))
@@ -72,17 +72,17 @@ class InferMagic(Configurable):
     infer.__doc__ = grammar.cell_help()
 
     async def acell(self, line: str, cell: str) -> Any:
-        """The awaited door of `%%infer`."""
-        return await self._awaited(line, lambda: self._cell(line, cell))
+        """`%%infer`, awaited."""
+        return await self._follow(line, lambda: self._cell(line, cell))
 
     async def aline(self, line: str) -> Any:
-        """The awaited door of `%infer run` and `%infer resume`."""
-        return await self._awaited(line, lambda: self._line(line))
+        """`%infer run`, `%infer resume` and `%infer bench`, awaited."""
+        return await self._follow(line, lambda: self._line(line))
 
-    async def _awaited(self, line: str, prepare: Callable[[], Any]) -> Any:
+    async def _follow(self, line: str, prepare: Callable[[], Any]) -> Any:
         from holynb.ui.cell.wait import follow
 
-        with _plainly("--debug" in line):
+        with _one_line_errors("--debug" in line):
             work = prepare()
             while isinstance(work, LineStep):
                 work = work.then(await follow(work.run, work.page))
@@ -92,13 +92,13 @@ class InferMagic(Configurable):
     def _cell(self, line: str, body: str) -> Any:
         return self.send(grammar.parse(line), body)
 
-    def send(self, said: grammar.CellLine, body: str) -> Any:
-        """A Work to wait for; or the value at once (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
+    def send(self, line: grammar.CellLine, body: str) -> Any:
+        """Run a cell. Returns a Work to wait for, or the value (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
         from holynb.prompts import saved
         from holynb.run import plan, resume
         from holynb.ui.commands import money
 
-        body, route, options = saved.apply(body, said.route, Options.parse(said.said))
+        body, route, options = saved.apply(body, line.route, Options.parse(line.options))
         if not body.strip():
             raise BadPrompt("This cell has no prompt. Write it on the lines below %%infer.")
         body = body.removesuffix("\n") if options.show_code or options.save else body
@@ -107,30 +107,30 @@ class InferMagic(Configurable):
             return None
         if options.no_execute:
             return money.save_prompt(body, route, options)
-        made = resume.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
+        planned = resume.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
         if options.save:
             money.save_prompt(body, route, options)
         if options.dry_run:
             from holynb.ui.commands import preview
 
-            print(preview.text(made))
+            print(preview.text(planned))
             return None
-        money.confirm_cost(made, can_ask=self.somebody)
-        show = "charts" if said.name and not said.show and "show" not in said.said else options.show
-        return self.start(made, said.name, show)
+        money.confirm_cost(planned, can_ask=self.can_ask)
+        show = "charts" if line.name and not line.show and "show" not in line.options else options.show
+        return self.start(planned, line.name, show)
 
     def _line(self, line: str) -> Any:
-        from holynb.ui import line_magic as commands
+        from holynb.ui import line_magic
 
-        return commands.run(self, line)
+        return line_magic.run(self, line)
 
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
-        """Start a planned run. A Work to wait for; with `--bg` the run itself, bound to `name` where there is one."""
+        """Start a planned run. Returns a Work to wait for; with `--bg` the run itself, or None where it is bound to `name`."""
         from holynb.run import Run
         from holynb.ui.cell import views
         from holynb.ui.live import memory, servers
 
-        run = Run(self._streamed(plan)).start()
+        run = Run(self._with_streaming(plan)).start()
         memory.watch(run)
         servers.watch(run)
         if plan.options.bg:
@@ -139,51 +139,51 @@ class InferMagic(Configurable):
             self.shell.push({name: run})
             return None
         quiet = plan.options.quiet
-        return Work(run, views.choose(self.shell, quiet=quiet), name, "none" if quiet else show, plan.options.debug)
+        return Work(run, views.select_view(self.shell, quiet=quiet), name, "none" if quiet else show, plan.options.debug)
 
-    def _streamed(self, plan: Plan) -> Plan:
-        """One prompt streams where somebody watches, unless the cell says otherwise."""
-        if plan.options.stream is not None or len(plan.rows.requests) != 1 or not self.somebody():
+    def _with_streaming(self, plan: Plan) -> Plan:
+        """Stream a single prompt if a user is there to see it, unless the cell sets `--stream`."""
+        if plan.options.stream is not None or len(plan.rows.requests) != 1 or not self.can_ask():
             return plan
         return replace(plan, rows=replace(plan.rows, requests=[r and replace(r, stream=True) for r in plan.rows.requests]))
 
     def _ask(self) -> Callable[[Any], str | None] | None:
-        """How to ask for a missing key; None where nobody could answer."""
-        if not self.somebody():
+        """How to ask for a missing key; None if the user cannot be asked."""
+        if not self.can_ask():
             return None
         from holynb.ui.line_magic import ask_key
 
         return ask_key
 
-    def somebody(self) -> bool:
-        """Whether a person is there who could answer a question."""
+    def can_ask(self) -> bool:
+        """Whether the user can be asked for input."""
         from kernels_support.jupyter.capabilities import detect
 
         return detect(self.shell).asks
 
     # -- after the run -------------------------------------------------------------------------------------------------
-    def _finish(self, work: Work, watch: Watch) -> Any:
-        """Bind, show, then raise or return: whatever happened, NAME holds the frame first."""
+    def _finish(self, work: Work, state: WaitState) -> Any:
+        """Bind, show, then raise or return: NAME holds the frame first, whatever the outcome."""
         run = work.run
         frame = run.frame()
         if work.name is not None:
             self.shell.push({work.name: frame})
         failure = _failure(run)
         if isinstance(failure, UserError) or (failure is not None and run.n == 1):
-            # Nothing was sent, or the line that ends the cell says what became of its one prompt: there is nothing else to show.
+            # Nothing was sent, or the error is that of the only prompt: there is nothing else to show.
             work = replace(work, show="none")
-        text = self._show(work, watch, last=work.name is None and not watch.interrupted and failure is None)
-        if watch.interrupted:
-            raise Interrupted(_goodbye(work), run)
+        text = self._show(work, state, returned=work.name is None and not state.interrupts and failure is None)
+        if state.interrupts:
+            raise Interrupted(_interrupted_message(work), run)
         if failure is not None:
             raise failure
         if work.name is not None:
             return None
-        displayhook.already(self.shell, frame, text)
+        displayhook.replace_display(self.shell, frame, text)
         return frame
 
-    def _show(self, work: Work, watch: Watch, *, last: bool) -> str | None:
-        """Put the final output in its place. A terminal shows a cell's value beside `Out[n]`, so there its text is returned."""
+    def _show(self, work: Work, state: WaitState, *, returned: bool) -> str | None:
+        """Show the final output. A terminal shows the returned value after `Out[n]`, so its text is returned there instead."""
         from holynb.ui.cell import views
         from holynb.ui.output import plots, report, static
 
@@ -191,9 +191,9 @@ class InferMagic(Configurable):
             work.page.end({})
             return None
         record = report.of(work.run)
-        if watch.trouble is not None:
-            record = replace(record, notes=[*record.notes, f"Progress could not be shown: {watch.trouble!r}"])
-        if last and isinstance(work.page, views.Terminal):
+        if state.view_error is not None:
+            record = replace(record, notes=[*record.notes, f"Progress could not be shown: {state.view_error!r}"])
+        if returned and isinstance(work.page, views.TerminalView):
             work.page.clear()
             return static.bundle(record, work.show)["text/plain"]
         plots.show(work.page, record, work.show, self.shell)
@@ -201,13 +201,13 @@ class InferMagic(Configurable):
 
 
 def load(shell: Any) -> None:
-    """Register the magics, under both names, and the transform. Loading twice is loading once."""
+    """Register the magics, under both names, the transform and the completion. Idempotent."""
     unload(shell)
     magics = InferMagic(shell)
     for kind in ("line", "cell"):
         table = shell.magics_manager.magics[kind]
-        for name in NAMES:
-            magics.before[kind, name] = table.get(name)
+        for name in MAGIC_NAMES:
+            magics.replaced[kind, name] = table.get(name)
             table[name] = magics.infer
     shell.configurables.append(magics)
     setattr(shell, transform.ATTRIBUTE, magics)
@@ -221,14 +221,14 @@ def _commands() -> Collection[str]:
 
 
 def unload(shell: Any) -> None:
-    """Leave nothing: no magic, transform, attribute, thread or connection. Runs that go on are ended; their answers are in the run log."""
+    """Remove magics, transform, attribute, threads and connections. Cancels unfinished runs; their answers are in the run log. Idempotent."""
     magics = vars(shell).get(transform.ATTRIBUTE)
     if magics is None:
         return
     transform.remove(shell, magics.transform)
     complete.remove(shell)
-    displayhook.forget(shell)
-    for (kind, name), function in magics.before.items():
+    displayhook.restore(shell)
+    for (kind, name), function in magics.replaced.items():
         table = shell.magics_manager.magics[kind]
         if getattr(table.get(name), "__self__", None) is magics:
             if function is None:
@@ -241,19 +241,19 @@ def unload(shell: Any) -> None:
 
 
 def _end_runs() -> None:
-    """Only what was ever started or set is ended, so that unloading imports nothing."""
-    if (pulse := sys.modules.get("holynb.ui.live.timer")) is not None:
-        pulse.stop()
+    """End runs, threads and settings of modules that are loaded: unloading imports nothing."""
+    if (timer := sys.modules.get("holynb.ui.live.timer")) is not None:
+        timer.stop()
     if (session := sys.modules.get("holynb.run.session")) is not None:
-        going = [run for run in session.runs() if not run.done]
-        for run in going:
+        unfinished = [run for run in session.runs() if not run.done]
+        for run in unfinished:
             run.cancel()
             run.cancel()
-        for run in going:
+        for run in unfinished:
             with suppress(Exception):  # how it ended is in the run log
-                run.wait(ENDING)
+                run.wait(UNLOAD_GRACE_S)
     if (runlog := sys.modules.get("holynb.runlog.current")) is not None:
-        runlog.close()  # while the loop lives that is told what was written
+        runlog.close()  # before the loop, which it notifies of what was written
     if (loop := sys.modules.get("holynb.loop")) is not None:
         loop.close()
     if (settings := sys.modules.get("holynb.config.settings")) is not None:
@@ -261,14 +261,14 @@ def _end_runs() -> None:
 
 
 @contextmanager
-def _plainly(debug: bool) -> Iterator[None]:
-    """What a person can cure is one line without a traceback; with `--debug` everything has one."""
+def _one_line_errors(debug: bool) -> Iterator[None]:
+    """Errors that the user can fix are one line without a traceback; with `--debug` every error has one."""
     try:
         yield
     except HolynbError as exc:
         if debug:
-            whole = "".join(traceback.format_exception(exc)).splitlines()
-            exc._render_traceback_ = lambda: whole  # type: ignore[attr-defined]
+            lines = "".join(traceback.format_exception(exc)).splitlines()
+            exc._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
             raise
         if isinstance(exc, InferError | Interrupted):
             raise
@@ -276,7 +276,7 @@ def _plainly(debug: bool) -> Iterator[None]:
 
 
 def _failure(run: Run) -> Exception | None:
-    """What `run.check()` would raise. A run that is left before it has ended has none yet."""
+    """The exception of `run.check()`, or None. A run that was left before its end has none yet."""
     try:
         run.check()
     except Exception as exc:  # noqa: BLE001 - raised by the caller, once the output is in its place
@@ -284,9 +284,11 @@ def _failure(run: Run) -> Exception | None:
     return None
 
 
-def _goodbye(work: Work) -> str:
-    """The one line that ends an interrupted cell."""
-    told = work.run.summary()
+def _interrupted_message(work: Work) -> str:
+    """The error message of an interrupted cell."""
+    summary = work.run.summary()
     where = f"{work.name} and holynb.last" if work.name else "holynb.last"
-    rows = f"{told.n:,} row{'s are' if told.n != 1 else ' is'}"
-    return f"Interrupted: {told.ok:,} of {rows} answered and kept in {where}. %infer resume {work.run.name or work.run.id} sends the rest."
+    rows = f"{summary.n:,} row{'s are' if summary.n != 1 else ' is'}"
+    return (
+        f"Interrupted: {summary.ok:,} of {rows} answered and kept in {where}. %infer resume {work.run.name or work.run.id} sends the rest."
+    )

@@ -304,7 +304,7 @@ def test_models_and_keys(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r"^ *sagemaker +endpoints of your AWS account +AWS credentials", out, re.MULTILINE)
     assert re.search(r"^ *pool +on this machine", out, re.MULTILINE)
     assert "deepseek" not in here("%infer models openai").out
-    monkeypatch.setattr("holynb.ui.magic.InferMagic.somebody", lambda self: True)
+    monkeypatch.setattr("holynb.ui.magic.InferMagic.can_ask", lambda self: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: "typed-key-9876543210")
     typed = here("%infer key holysheep").out
     assert "HOLYSHEEP_API_KEY is kept" in typed

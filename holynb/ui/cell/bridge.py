@@ -17,9 +17,7 @@ class Bridge(anywidget.AnyWidget):
 
     _esm = asset("bridge.js")
 
-    def __init__(
-        self, *, on_inserted: Callable[[bool], None] | None = None, on_page_type: Callable[[bool], None] | None = None
-    ) -> None:
+    def __init__(self, *, on_inserted: Callable[[bool], None] | None = None, on_page_type: Callable[[bool], None] | None = None) -> None:
         super().__init__()
         self._on_inserted = on_inserted
         self._on_page_type = on_page_type

@@ -74,8 +74,8 @@ def suggest(
     if typed.endswith("="):
         words = [*words[:-1], words[-1].removesuffix("=")] if words else words
     completer = _LineCompleter(variables, commands, grammar.split(lines[0])[1:])
-    candidates = completer.complete(words, token, cell=cell)
-    return None if candidates is None else [(t, k) for t, k in candidates if t.lower().startswith(token.lower())]
+    suggestions = completer.complete(words, token, cell=cell)
+    return None if suggestions is None else [(t, k) for t, k in suggestions if t.lower().startswith(token.lower())]
 
 
 class _LineCompleter:
@@ -99,7 +99,10 @@ class _LineCompleter:
         if not cell:
             return self._line_words(words)
         if any(
-            not w.startswith("-") and "<<" not in w and (i == 0 or not self._takes_value(words[i - 1], flags)) and not self._is_result_name(words, i)
+            not w.startswith("-")
+            and "<<" not in w
+            and (i == 0 or not self._takes_value(words[i - 1], flags))
+            and not self._is_result_name(words, i)
             for i, w in enumerate(words)
         ):
             return []  # the line has its route

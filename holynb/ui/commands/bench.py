@@ -14,7 +14,7 @@ from holynb.ui.output import progress
 
 if TYPE_CHECKING:
     from holynb.run import Bench, Measured, Run
-    from holynb.ui.cell import Host, Watch
+    from holynb.ui.cell import Host, WaitState
 
 __all__ = ["HELP", "parse_args", "start"]
 
@@ -109,10 +109,10 @@ def start(magic: Host, words: Sequence[str]) -> LineStep:
     results: list[Measured] = []
     runs: list[Run] = []
 
-    def after(watch: Watch) -> Any:
-        if watch.interrupted:
+    def after(state: WaitState) -> Any:
+        if state.interrupts:
             _show_result(magic, page, results)
-            raise Interrupted(f"Interrupted: {len(results)} of {len(plans)} routes are measured.", watch.run)
+            raise Interrupted(f"Interrupted: {len(results)} of {len(plans)} routes are measured.", state.run)
         if len(runs) == 2 or not runs[0].summary().ok:
             results.append(bench.measured(runs, benchmark.per_day))
             runs.clear()
@@ -129,7 +129,7 @@ def start(magic: Host, words: Sequence[str]) -> LineStep:
 class _Page:
     """One output for all the runs: a progress line, then the result. Owned by the LineStep that waits."""
 
-    every = 0.2
+    interval_s = 0.2
 
     width: int | None = None
 
@@ -140,7 +140,7 @@ class _Page:
         self.quiet = quiet
         self._routes = routes
         self.terminal = getattr(shell, "kernel", None) is None
-        self._notice = views.Notice(shell)
+        self._notice = views.StatusLine(shell)
         self._handle: Any = None
 
     def paint(self, run: Run) -> None:
@@ -154,7 +154,7 @@ class _Page:
         if self.terminal:
             self._notice(line)
         else:
-            self._handle = views.show({"text/plain": line}, self._handle)
+            self._handle = views.display_bundle({"text/plain": line}, self._handle)
 
     def end(self, bundle: Mapping[str, str]) -> None:
         """Replace the progress line with `bundle`; remove it if that is empty or the terminal prints the value itself."""
@@ -163,7 +163,7 @@ class _Page:
         if self.terminal:
             self._notice.end("")
         elif bundle or self._handle is not None:
-            self._handle = views.show(dict(bundle) or {"text/plain": ""}, self._handle)
+            self._handle = views.display_bundle(dict(bundle) or {"text/plain": ""}, self._handle)
 
 
 def _show_result(magic: Host, page: _Page, results: Sequence[Measured]) -> Any:
@@ -180,7 +180,7 @@ def _show_result(magic: Host, page: _Page, results: Sequence[Measured]) -> Any:
     if page.quiet or not results or page.terminal:
         page.end({})
         if results and not page.quiet:
-            displayhook.already(magic.shell, frame, bench_report.as_text(results))
+            displayhook.replace_display(magic.shell, frame, bench_report.as_text(results))
         return frame
     widgets = detect(magic.shell).widgets
     page.end({"text/html": bench_report.as_html(results, with_bars=not widgets), "text/plain": bench_report.as_text(results)})
@@ -188,5 +188,5 @@ def _show_result(magic: Host, page: _Page, results: Sequence[Measured]) -> Any:
         svg = f"{OPEN_TAG}{bench_report.bars_html(results)}</div>"
         figure = {MIME: bench_report.figure(results), "text/html": svg, "text/plain": "Bars of the table above."}
         display(figure, raw=True)  # type: ignore[no-untyped-call]
-    displayhook.already(magic.shell, frame)
+    displayhook.replace_display(magic.shell, frame)
     return frame

@@ -125,13 +125,13 @@ def show(shell: Any, roi: Roi) -> Any:
     from kernels_support.jupyter.capabilities import detect
 
     frame = roi_report.table(roi)
-    page = views.plain(shell)
-    if isinstance(page, views.Terminal):
-        displayhook.already(shell, frame, roi_report.as_text(roi))
+    page = views.text_view(shell)
+    if isinstance(page, views.TerminalView):
+        displayhook.replace_display(shell, frame, roi_report.as_text(roi))
         return frame
     page.end({"text/html": roi_report.as_html(roi), "text/plain": roi_report.as_text(roi)})
     if detect(shell).widgets and any(line.month for line in roi.lines):
         figure = {MIME: roi_report.figure(roi), "text/plain": "Dollars a month by requests a day."}
         display(figure, raw=True)  # type: ignore[no-untyped-call]
-    displayhook.already(shell, frame)
+    displayhook.replace_display(shell, frame)
     return frame

@@ -135,7 +135,7 @@ class LiveView:
 class Live:
     """The live view as the page of a waiting cell: opened at the first paint, replaced by the final output at the end."""
 
-    every = 0.1
+    interval_s = 0.1
 
     def __init__(self, *, clicks: bool) -> None:
         self._clicks = clicks

@@ -38,7 +38,7 @@ def replay(magic: Host, rest: Sequence[str]) -> None:
     playing = Replay(recording.read(said["replay"]), _speed(said.get("speed", "1")))
     if not detect(magic.shell).widgets:
         playing.finish()
-        plots.show(views.plain(magic.shell), playing.report(), "all", magic.shell)
+        plots.show(views.text_view(magic.shell), playing.report(), "all", magic.shell)
         return
     _play(playing)
 
@@ -107,7 +107,7 @@ def dash(magic: Host, rest: Sequence[str]) -> None:
     made = Dash()
     if "beside" not in said:
         display(made.box)  # type: ignore[no-untyped-call]
-    elif (why := sidecar.place(made.box, "holynb")) is not None:
+    elif (why := sidecar.show_beside(made.box, "holynb")) is not None:
         print(why)
     made.watch()
 

@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from holynb.config import Options
 from holynb.errors import HolynbError
-from holynb.ui.cell import Host, known
+from holynb.ui.cell import Host, candidates
 from holynb.ui.cell.bridge import Bridge
 from holynb.ui.panel.draft import Draft
 from holynb.ui.panel.outlet import RunOutlet
@@ -69,8 +69,8 @@ class Form:
     def __init__(self, magic: Host, df: str | None = None) -> None:
         self.magic = magic
         self.run: Run | None = None
-        routes = known.routes()
-        frames = known.frames(magic.shell.user_ns)
+        routes = candidates.routes()
+        frames = candidates.frames(magic.shell.user_ns)
         self.route = w.Combobox(
             options=tuple(routes),
             placeholder="provider/model or an alias; empty: the default",
@@ -97,10 +97,10 @@ class Form:
         self.name = w.Text(
             value="answers", placeholder="a variable's name", description="Result in", style=LABEL, layout=w.Layout(width="320px")
         )
-        self.more = {o.name: _field(o) for o in known.options() if o.name in MORE}
+        self.more = {o.name: _field(o) for o in candidates.options() if o.name in MORE}
         self.says = w.HTML(layout=wide())
         self.cell = w.Textarea(rows=5, layout=wide(), description="Cell", style=LABEL)
-        self.bridge = Bridge(inserted=self._inserted)
+        self.bridge = Bridge(on_inserted=self._inserted)
         self.stage = RunOutlet()
         self.buttons = {
             word: w.Button(description=word, tooltip=tip, button_style=style, layout=w.Layout(width="auto"))
@@ -238,7 +238,7 @@ class Form:
 
     def _show_columns(self) -> None:
         """The columns of the frame; a press writes one into the prompt."""
-        names = known.columns(self.magic.shell.user_ns, self.frame.value)[:24]
+        names = candidates.columns(self.magic.shell.user_ns, self.frame.value)[:24]
         made = []
         for name in names:
             button = w.Button(

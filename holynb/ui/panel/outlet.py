@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from holynb.ui.cell import QUIET
+from holynb.ui.cell import QUIET_S
 from holynb.ui.live import timer
 from holynb.ui.live.source import RunSource
 from holynb.ui.live.widget import LiveView
@@ -44,7 +44,7 @@ class RunOutlet:
     def _paint(self, run: Run) -> None:
         if self._view is not None:
             self._view.tick()
-        elif run.elapsed > QUIET:
+        elif run.elapsed > QUIET_S:
             self._view = LiveView(RunSource(run), clicks=False)  # the form has its own Stop
             self.box.children = [self._view.widget]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.errors import HolynbError
-from holynb.ui.cell import known
+from holynb.ui.cell import candidates
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
 from holynb.ui.output import count
@@ -53,7 +53,7 @@ class PoolForm:
             for o in dict.fromkeys((*pool.START_OPTIONS, *pool.PLAN_OPTIONS))
             if o.name in FIELDS
         }
-        self.chosen = w.Dropdown(options=known.pools(), description="Pool", style=LABEL, layout=w.Layout(width="320px"))
+        self.chosen = w.Dropdown(options=candidates.pools(), description="Pool", style=LABEL, layout=w.Layout(width="320px"))
         words = ("Plan", "Start", "Stop")
         self.buttons = {
             word: w.Button(description=word, button_style="primary" if word == "Start" else "", layout=w.Layout(width="auto"))

@@ -36,10 +36,10 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
     column = line.index("|") if "|" in line else len(line)
     text = line.replace("|", "")
     token = next((text[i:column] for i in range(column, -1, -1) if i == 0 or text[i - 1] in " =,"), "")
-    found = complete.suggest(
+    suggestions = complete.suggest(
         f"{text}\n{body}" if text.startswith("%%") else text, row, column, token, variables=lambda: VARIABLES, commands=lambda: COMMANDS
     )
-    return None if found is None else [t for t, _ in found]
+    return None if suggestions is None else [t for t, _ in suggestions]
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
     ],
 )
 def test_what_fits_is_offered(line: str, some: list[str]) -> None:
-    found = offered(line)
-    assert found is not None
-    assert set(some) <= set(found)
+    suggestions = offered(line)
+    assert suggestions is not None
+    assert set(some) <= set(suggestions)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_other_lines_are_left_to_ipython(line: str) -> None:
 def test_every_option_is_offered() -> None:
     from holynb.config.options import TABLE
 
-    found = offered("%%infer sim/echo --|")
-    assert found is not None
-    assert {o.flags[-1] for o in TABLE if o.flags[-1].startswith("--")} <= set(found)
+    suggestions = offered("%%infer sim/echo --|")
+    assert suggestions is not None
+    assert {o.flags[-1] for o in TABLE if o.flags[-1].startswith("--")} <= set(suggestions)
 
 
 def test_in_ipython_the_body_is_silent_at_once_and_the_line_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from holynb.ui.cell import displayhook
 
 def test_it_is_kept_and_not_shown_again() -> None:
     with shell() as made:
-        made.user_ns["show"] = lambda value, text=None: displayhook.already(made, value, text) or value
+        made.user_ns["show"] = lambda value, text=None: displayhook.replace_display(made, value, text) or value
         made.user_ns["x"] = ["a", "b"]
         done = run(made, "show(x)")
         assert done.value == ["a", "b"]
@@ -24,12 +24,12 @@ def test_it_is_kept_and_not_shown_again() -> None:
 
 def test_another_value_and_another_cell_are_shown_as_ever() -> None:
     with shell() as made:
-        made.user_ns["show"] = lambda value: displayhook.already(made, value)
+        made.user_ns["show"] = lambda value: displayhook.replace_display(made, value)
         made.user_ns["x"] = ["a", "b"]
         assert re.search(r"Out\[\d+\]: \['c'\]", run(made, "show(x)\n['c']").out)
         run(made, "y = show(x)")
         assert "'a'" in run(made, "x").out, "a later cell shows it"
         run(made, "y = show(x)")
         assert "compute_format_data" in vars(made.displayhook)
-        displayhook.forget(made)
+        displayhook.restore(made)
         assert "compute_format_data" not in vars(made.displayhook)

@@ -57,8 +57,10 @@ def test_what_cannot_be_bound_is_refused(line: str) -> None:
 
 
 def test_options_of_every_kind() -> None:
-    said = parse("r << sim/echo --df rows -n5x -c 4".replace("-n5x", "-n 5") + " --stop a --stop=b -p seed=3 --no-cache --stream -q").said
-    assert said == {
+    typed = parse(
+        "r << sim/echo --df rows -n5x -c 4".replace("-n5x", "-n 5") + " --stop a --stop=b -p seed=3 --no-cache --stream -q"
+    ).options
+    assert typed == {
         "df": "rows",
         "limit": "5",
         "concurrency": "4",
@@ -68,15 +70,15 @@ def test_options_of_every_kind() -> None:
         "stream": True,
         "quiet": True,
     }
-    options = Options.parse(said)
+    options = Options.parse(typed)
     assert (options.limit, options.stop, options.cache, dict(options.p)) == (5, ("a", "b"), False, {"seed": 3})
 
 
 def test_negative_numbers_and_dashes_are_values() -> None:
-    assert parse("--temperature -1").said == {"temperature": "-1"}
-    assert parse("--system -").said == {"system": "-"}
+    assert parse("--temperature -1").options == {"temperature": "-1"}
+    assert parse("--system -").options == {"system": "-"}
     with pytest.raises(BadOption, match="--temperature takes a number"):
-        Options.parse(parse("--temperature -1").said)
+        Options.parse(parse("--temperature -1").options)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 from ui.facts import FakeRun, ok
 
 from holynb.ui.cell import views
-from holynb.ui.cell.views import Notice, Quiet, Terminal, TextView
-from holynb.ui.cell.wait import QUIET
+from holynb.ui.cell.views import QuietView, StatusLine, TerminalView, TextView
+from holynb.ui.cell.wait import QUIET_S
 
 
 class Tty(io.StringIO):
@@ -80,7 +80,7 @@ def test_a_terminal_writes_over_one_line_and_clears_it(monkeypatch: pytest.Monke
     tty = Tty()
     monkeypatch.setattr(sys, "stderr", tty)
     monkeypatch.setenv("COLUMNS", "40")
-    terminal = Terminal()
+    terminal = TerminalView()
     terminal.paint(running())
     terminal.paint(running())
     painted = tty.getvalue()
@@ -94,7 +94,7 @@ def test_a_terminal_writes_over_one_line_and_clears_it(monkeypatch: pytest.Monke
 
 def test_into_a_file_there_is_no_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    terminal = Terminal()
+    terminal = TerminalView()
     terminal.paint(running())
     terminal.end({"text/plain": "done"})
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
@@ -102,40 +102,40 @@ def test_into_a_file_there_is_no_progress(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_quiet_shows_the_end_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    quiet = Quiet(Terminal())
+    quiet = QuietView(TerminalView())
     quiet.paint(running())
     quiet.end({})
     assert capsys.readouterr().out == ""
 
 
 def test_the_shell_decides() -> None:
-    assert isinstance(views.choose(None), Terminal)
+    assert isinstance(views.select_view(None), TerminalView)
     kernel = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: {"content": {"allow_stdin": False}}))
-    assert isinstance(views.choose(kernel), TextView), "nbclient and papermill get text in place"
-    assert isinstance(views.choose(kernel, quiet=True), Quiet)
-    assert isinstance(views.plain(kernel), TextView)
+    assert isinstance(views.select_view(kernel), TextView), "nbclient and papermill get text in place"
+    assert isinstance(views.select_view(kernel, quiet=True), QuietView)
+    assert isinstance(views.text_view(kernel), TextView)
 
 
 def test_a_notice_is_late_calm_and_ends_in_what_stays(page: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    notice = Notice(SimpleNamespace(kernel=object()))
+    status = StatusLine(SimpleNamespace(kernel=object()))
     for step in range(300):
         now[0] = step / 100
-        notice(f"step {step}")
+        status(f"step {step}")
     shown = [b["text/plain"] for b in page.bundles]
-    assert shown[0] == f"step {int(QUIET * 100)}"
+    assert shown[0] == f"step {int(QUIET_S * 100)}"
     assert len(shown) <= 11
-    notice.end("ready")
+    status.end("ready")
     assert page.bundles[-1] == {"text/plain": "ready"}
 
 
 def test_what_is_said_once_is_seen_at_once(page: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pool says that a model fits once, half a second after it was asked to start, and then loads for a minute."""
     monkeypatch.setattr("time.monotonic", lambda: 0.5)
-    notice = Notice(SimpleNamespace(kernel=object()), at_once=True)
-    notice("it fits")
-    notice("loading the weights")
+    status = StatusLine(SimpleNamespace(kernel=object()), at_once=True)
+    status("it fits")
+    status("loading the weights")
     assert [b["text/plain"] for b in page.bundles] == ["it fits", "loading the weights"]
 
 
@@ -144,9 +144,9 @@ def test_a_notice_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     monkeypatch.setattr(sys, "stderr", tty)
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    notice = Notice(None)
+    status = StatusLine(None)
     now[0] = 2.0
-    notice("loading\nweights")
-    notice.end("ready")
+    status("loading\nweights")
+    status.end("ready")
     assert tty.getvalue() == "\rloading weights\x1b[K\r\x1b[K"
     assert capsys.readouterr().out == "ready\n"

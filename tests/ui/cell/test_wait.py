@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from ui.facts import FakeRun, ok
 
-from holynb.ui.cell.views import EVERY
-from holynb.ui.cell.wait import LEAVE, QUIET, Watch, follow, wait
+from holynb.ui.cell.views import REDRAW_INTERVAL_S
+from holynb.ui.cell.wait import INTERRUPT_GRACE_S, QUIET_S, WaitState, follow, wait
 
 
 class Clock:
@@ -26,7 +26,7 @@ class Clock:
 
 
 class View:
-    every = EVERY
+    interval_s = REDRAW_INTERVAL_S
 
     def __init__(self, fails: Exception | None = None) -> None:
         self.painted: list[float] = []
@@ -39,59 +39,59 @@ class View:
             raise self.fails
 
 
-def watch(view: View | None = None) -> tuple[Watch, Any, Clock]:
+def waiting(view: View | None = None) -> tuple[WaitState, Any, Clock]:
     clock, run = Clock(), FakeRun()
     if view is not None:
         view.clock = clock
-    return Watch(run, view, clock), run, clock  # type: ignore[arg-type]
+    return WaitState(run, view, clock), run, clock  # type: ignore[arg-type]
 
 
-def pass_time(watch: Watch, clock: Clock, until: float, interrupts: int = 0) -> bool:
+def pass_time(state: WaitState, clock: Clock, until: float, interrupts: int = 0) -> bool:
     going = True
     while clock.now < until and going:
         clock.now += 0.01
-        going = watch.goes_on(interrupts)
+        going = state.poll(interrupts)
     return going
 
 
 def test_nothing_is_painted_in_the_first_second_and_at_most_five_times_in_each_after_it() -> None:
     view = View()
-    looking, _, clock = watch(view)
-    assert pass_time(looking, clock, QUIET - 0.02)
+    state, _, clock = waiting(view)
+    assert pass_time(state, clock, QUIET_S - 0.02)
     assert view.painted == []
-    assert pass_time(looking, clock, QUIET + 10)
+    assert pass_time(state, clock, QUIET_S + 10)
     assert 45 <= len(view.painted) <= 50
 
 
 def test_it_ends_with_the_run() -> None:
-    looking, run, _ = watch()
-    assert looking.goes_on(0)
+    state, run, _ = waiting()
+    assert state.poll(0)
     run.done = True
-    assert not looking.goes_on(0)
+    assert not state.poll(0)
 
 
 def test_a_view_that_fails_is_told_and_left() -> None:
     view = View(fails=OSError("no page"))
-    looking, _, clock = watch(view)
-    assert pass_time(looking, clock, 5)
+    state, _, clock = waiting(view)
+    assert pass_time(state, clock, 5)
     assert len(view.painted) == 1
-    assert isinstance(looking.trouble, OSError)
+    assert isinstance(state.view_error, OSError)
 
 
 def test_the_first_interrupt_stops_softly_and_waits_for_the_run() -> None:
-    looking, run, clock = watch()
-    assert pass_time(looking, clock, 60, interrupts=1)
+    state, run, clock = waiting()
+    assert pass_time(state, clock, 60, interrupts=1)
     assert run.cancels == 1
     run.done = True
-    assert not looking.goes_on(1)
+    assert not state.poll(1)
 
 
 def test_the_second_interrupt_leaves_at_once() -> None:
-    looking, run, clock = watch()
-    pass_time(looking, clock, 1, interrupts=1)
-    assert not pass_time(looking, clock, 60, interrupts=2)
+    state, run, clock = waiting()
+    pass_time(state, clock, 1, interrupts=1)
+    assert not pass_time(state, clock, 60, interrupts=2)
     assert run.cancels == 2
-    assert clock.now <= 1 + LEAVE + 0.05
+    assert clock.now <= 1 + INTERRUPT_GRACE_S + 0.05
 
 
 class Slow(FakeRun):
@@ -143,8 +143,8 @@ def test_it_waits_without_interrupts_and_raises_nothing(door: str) -> None:
     run = Slow()
     threading.Timer(0.1, run.ending.set).start()
     began = time.monotonic()
-    looked = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
-    assert looked.interrupted == 0
+    state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
+    assert state.interrupts == 0
     assert 0.09 <= time.monotonic() - began < 2
 
 
@@ -155,10 +155,10 @@ def test_an_idle_wait_notices_an_interrupt_within_a_tenth_of_a_second(door: str)
     before = signal.getsignal(signal.SIGINT)
     thread = interrupt(0.3)
     began = time.monotonic()
-    looked = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
+    state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
     gone = time.monotonic() - began
     thread.join()
-    assert looked.interrupted == 1
+    assert state.interrupts == 1
     assert run.cancels == 1
     assert gone < 0.3 + 0.35, "a tick is 0.05 s; the rest is for a busy machine"
     assert signal.getsignal(signal.SIGINT) is before
@@ -169,9 +169,9 @@ def test_a_second_interrupt_ends_a_run_that_would_go_on(door: str) -> None:
     run = Slow()
     thread = interrupt(0.2, 0.3)
     began = time.monotonic()
-    looked = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
+    state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
     thread.join()
-    assert looked.interrupted == 2
+    assert state.interrupts == 2
     assert run.cancels == 2
     assert time.monotonic() - began < 3
 
@@ -185,9 +185,9 @@ def test_a_cancelled_cell_stops_its_run_and_is_not_left_cancelled() -> None:
         task = asyncio.current_task()
         assert task is not None
         asyncio.get_running_loop().call_later(0.1, task.cancel)
-        looked = await follow(run, None)  # type: ignore[arg-type]
+        state = await follow(run, None)  # type: ignore[arg-type]
         await asyncio.sleep(0)
-        return looked.interrupted
+        return state.interrupts
 
     assert asyncio.run(cell()) == 1
     assert run.cancels == 1

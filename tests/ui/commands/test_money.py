@@ -135,7 +135,7 @@ def test_confirm_where_nobody_can_answer(here: Here) -> None:
 @pytest.mark.parametrize(("answer", "rows"), [("y", 1), ("Yes ", 1), ("", 0), ("no", 0)])
 def test_confirm_asks_a_person(here: Here, monkeypatch: pytest.MonkeyPatch, answer: str, rows: int) -> None:
     questions: list[str] = []
-    monkeypatch.setattr(here.shell._holynb, "somebody", lambda: True)
+    monkeypatch.setattr(here.shell._holynb, "can_ask", lambda: True)
     monkeypatch.setattr(builtins, "input", lambda question: questions.append(question) or answer)
     done = here("%%infer sim/echo --confirm 0.000001\nhello there")
     assert len(questions) == 1

@@ -118,7 +118,7 @@ def test_beside_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     monkeypatch.setattr(sidecar, "find_spec", lambda name: None)
-    assert sidecar.place("the box", "t") == sidecar.MISSING
+    assert sidecar.show_beside("the box", "t") == sidecar.MISSING_PACKAGE
     assert shown == ["the box"]
 
 
@@ -129,8 +129,8 @@ def test_beside_asks_the_page_where_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("IPython.display.display", shown.append)
     monkeypatch.setattr(sidecar, "find_spec", lambda name: object())
     box = w.HTML("the dashboard")
-    assert sidecar.place(box, "t") is None
+    assert sidecar.show_beside(box, "t") is None
     bridge, here = shown[0].children
-    bridge._heard(bridge, {"cmd": "where", "notebook": True}, [])
-    assert sidecar.NOTEBOOK in here.children[0].value
+    bridge._on_message(bridge, {"cmd": "where", "notebook": True}, [])
+    assert sidecar.NO_SIDE_AREA in here.children[0].value
     assert here.children[1] is box

@@ -28,7 +28,7 @@ def test_a_job_is_a_cell_that_reads_back() -> None:
         == "%%infer out << sim/echo --df reviews --system 'Be brief, 한국어로' --max-tokens 50 --stream --no-cache"
     )
     assert (line.name, line.show, line.route, body) == ("out", False, "sim/echo", job.body)
-    assert line.said == {**job.said}
+    assert line.options == {**job.said}
 
 
 def test_nothing_said_is_a_bare_cell() -> None:

@@ -173,10 +173,10 @@ def test_insert_gives_the_cell_to_the_page_or_to_be_copied(magic: Any) -> None:
     form.bridge.send = sent.append
     form.buttons["Insert as %%infer cell"].click()
     assert sent == [{"kind": "insert", "source": "%%infer answers << sim/echo --df reviews --stream\nSay {{ text }}"}]
-    form.bridge._heard(form.bridge, {"cmd": "inserted", "done": False}, [])
+    form.bridge._on_message(form.bridge, {"cmd": "inserted", "done": False}, [])
     assert form.cell.layout.display == "flex"
     assert form.cell.value == sent[0]["source"]
-    form.bridge._heard(form.bridge, {"cmd": "inserted", "done": True}, [])
+    form.bridge._on_message(form.bridge, {"cmd": "inserted", "done": True}, [])
     assert form.cell.layout.display == "none"
 
 
