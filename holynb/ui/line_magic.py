@@ -1,4 +1,4 @@
-"""The words of `%infer …`: a table of commands, each with its help. Knows runs, the run log and pools; IPython only to ask and to show."""
+"""The commands of `%infer …`, in a table with their help. Knows runs, the run log and pools; uses IPython only to ask and to display."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["COMMANDS", "LineCommand", "ask_key", "help_text", "run"]
 
 @dataclass(frozen=True, slots=True)
 class LineCommand:
-    """One word. `does` gets the magic and the words after it, and returns the line's value (None for what only prints)."""
+    """One command. `run` takes the magic and the words after the command; it returns the line's value, None if it only prints."""
 
     usage: str
     help: str
-    does: Callable[[Host, Sequence[str]], Any]
+    run: Callable[[Host, Sequence[str]], Any]
 
 
-#: Options that change how an earlier run's requests are sent, not what they ask.
-AGAIN = frozenset(
+#: Options of `resume` and `run --only`: how the requests of an earlier run are sent, not what they contain.
+RESEND_OPTIONS = frozenset(
     {
         "retries",
         "timeout",
@@ -52,80 +52,81 @@ AGAIN = frozenset(
 
 
 def run(magic: Host, line: str) -> Any:
-    """Do what a line says: a Work to wait for, a value, or None. Raises UserError."""
-    word, *rest = grammar.split(line) or ["help"]
+    """Run a line. Returns a Work or LineStep to wait for, or the line's value. Raises UserError."""
+    word, *args = grammar.split(line) or ["help"]
     if word in COMMANDS:
-        if rest and rest[0] in ("--help", "-h"):
+        if args and args[0] in ("--help", "-h"):
             print(help_text(word))
             return None
-        return COMMANDS[word].does(magic, rest)
-    # `%infer some text` is a prompt in the wrong place, not a slip of the pen in a command.
-    near = closest(word, [c for c in COMMANDS if c[0] == word[0] or not rest])
+        return COMMANDS[word].run(magic, args)
+    # `%infer some text` is a prompt in the wrong place rather than a misspelt command.
+    hint = closest(word, [c for c in COMMANDS if c[0] == word[0] or not args])
     raise BadOption(
-        f"%infer takes a command, and {word!r} is none.{near} To send a prompt write it below %%infer; %infer help lists the commands."
+        f"%infer takes a command, and {word!r} is none.{hint} To send a prompt write it below %%infer; %infer help lists the commands."
     )
 
 
 def help_text(word: str | None = None) -> str:
-    """One command's help, or the list of all."""
+    """The help of one command, or the list of all. Raises BadOption for an unknown command."""
     if word is not None:
         if word not in COMMANDS:
             raise BadOption(f"There is no command %infer {word}.{closest(word, COMMANDS)}")
         return f"%infer {COMMANDS[word].usage}\n  {COMMANDS[word].help}"
-    lines = [_listed(c.usage, c.help.partition("\n")[0]) for c in COMMANDS.values()]
+    lines = [_help_line(c.usage, c.help.partition("\n")[0]) for c in COMMANDS.values()]
     return "\n".join(["%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option.", *lines])
 
 
-def _listed(usage: str, does: str) -> str:
-    """One line of the list; two where the words are longer than their column, so that what it does stands under what the others do."""
-    return f"  %infer {usage:<32} {does}" if len(usage) <= 32 else f"  %infer {usage}\n{'':<42}{does}"
+def _help_line(usage: str, summary: str) -> str:
+    """One command of the list; on two lines if its usage is wider than the column, so that summaries stay aligned."""
+    return f"  %infer {usage:<32} {summary}" if len(usage) <= 32 else f"  %infer {usage}\n{'':<42}{summary}"
 
 
 def ask_key(endpoint: Endpoint) -> str | None:
-    """Ask for a key; what is typed is not shown. None where nothing is typed."""
+    """Prompt for a key without echo. None if the input is empty."""
     from getpass import getpass
 
-    page = f" ({endpoint.key_page})" if endpoint.key_page else ""
-    return getpass(f"{endpoint.key_name}{page}: ").strip() or None
+    key_page = f" ({endpoint.key_page})" if endpoint.key_page else ""
+    return getpass(f"{endpoint.key_name}{key_page}: ").strip() or None
 
 
-# -- what runs and what ran ------------------------------------------------------------------------------------------------
-def _help(_: Host, rest: Sequence[str]) -> None:
-    print(help_text(rest[0] if rest else None))
+# -- runs ------------------------------------------------------------------------------------------------
+def _help(_: Host, args: Sequence[str]) -> None:
+    print(help_text(args[0] if args else None))
 
 
-def _status(_: Host, rest: Sequence[str]) -> None:
+def _status(_: Host, args: Sequence[str]) -> None:
     from holynb.run import session
     from holynb.ui.commands import pool
 
-    _no_more("status", rest)
-    going = [r for r in session.runs() if not r.done]
-    for each in going:
-        told = each.summary()
+    _refuse_args("status", args)
+    running = [r for r in session.runs() if not r.done]
+    for run in running:
+        summary = run.summary()
         print(
-            f"run {each.name or each.id} on {each.route}: {told.n - told.running:,} of {counted(told.n, 'row')} · {told.money()} · {told.elapsed:.0f} s"
+            f"run {run.name or run.id} on {run.route}: {summary.n - summary.running:,} of {counted(summary.n, 'row')}"
+            f" · {summary.money()} · {summary.elapsed:.0f} s"
         )
-    if not going:
+    if not running:
         print("No run goes on.")
     print(pool.run(["list"], print)[0])
 
 
-def _runs(_: Host, rest: Sequence[str]) -> None:
+def _runs(_: Host, args: Sequence[str]) -> None:
     from holynb import runlog
     from holynb.results import dollars
     from holynb.run import session
     from holynb.ui.output import ago, grid
 
-    if rest and not (len(rest) == 1 and rest[0].isdigit()):
-        raise BadOption(f"%infer runs takes how many to list, not {' '.join(rest)!r}.")
-    records = runlog.log().runs(int(rest[0]) if rest else 20)
+    if args and not (len(args) == 1 and args[0].isdigit()):
+        raise BadOption(f"%infer runs takes how many to list, not {' '.join(args)!r}.")
+    records = runlog.log().runs(int(args[0]) if args else 20)
     if not records:
         print("There is no run yet. Start one with %%infer.")
         return
     head = ["run", "name", "route", "status", "rows", "ok", "failed", "cost", "started"]
-    going = {run.id for run in session.runs() if not run.done}
-    # What never came to its end and does not go on here was killed, or goes on in another kernel: nobody can tell from the log.
-    status = {r.id: r.status if r.ended or r.id in going else "unfinished" for r in records}
+    running = {run.id for run in session.runs() if not run.done}
+    # A run without an end that is not of this session was killed, or runs in another kernel: the log cannot tell the two apart.
+    status = {r.id: r.status if r.ended or r.id in running else "unfinished" for r in records}
     lines = [
         [r.id, r.name or "", r.route, status[r.id], f"{r.n:,}", f"{r.ok:,}", f"{r.failed:,}", dollars(r.cost), ago(r.started, time.time())]
         for r in records
@@ -133,130 +134,130 @@ def _runs(_: Host, rest: Sequence[str]) -> None:
     print(grid(head, lines))
 
 
-def _show(magic: Host, rest: Sequence[str]) -> None:
+def _show(magic: Host, args: Sequence[str]) -> None:
     from holynb.ui.cell import views
     from holynb.ui.output import plots, report
 
-    if any(token.startswith("--replay") for token in rest):
-        commands.replay(magic, rest)
+    if any(token.startswith("--replay") for token in args):
+        commands.replay(magic, args)
         return
-    said, left = grammar.words(rest)
-    options = Options.parse(said)
-    _only("show", said, {"show"})
-    if len(left) > 1:
-        raise BadOption(f"%infer show takes one run, and {left[1]!r} is one word too many.")
-    run = report.load(left[0] if left else None)
+    values, positional = grammar.words(args)
+    options = Options.parse(values)
+    _refuse_options_except("show", values, {"show"})
+    if len(positional) > 1:
+        raise BadOption(f"%infer show takes one run, and {positional[1]!r} is one word too many.")
+    run = report.load(positional[0] if positional else None)
     plots.show(views.text_view(magic.shell), run, options.show, magic.shell)
 
 
-def _stop(_: Host, rest: Sequence[str]) -> None:
+def _stop(_: Host, args: Sequence[str]) -> None:
     from holynb.run import session
 
-    going = [r for r in session.runs() if not r.done]
-    if rest:
-        chosen = [r for r in going if rest[0] in (r.id, r.name)]
+    running = [r for r in session.runs() if not r.done]
+    if args:
+        chosen = [r for r in running if args[0] in (r.id, r.name)]
         if not chosen:
-            known = [w for r in going for w in (r.name, r.id) if w]
-            raise BadOption(f"No run {rest[0]!r} goes on in this session.{closest(rest[0], known)} %infer status shows those that do.")
-        going = chosen
-    for each in going:
-        each.cancel()
-        print(f"Stopping {each.name or each.id}: no new requests; what is in flight has 3 seconds. %infer show {each.name or each.id}")
-    if not going:
+            names = [name for r in running for name in (r.name, r.id) if name]
+            raise BadOption(f"No run {args[0]!r} goes on in this session.{closest(args[0], names)} %infer status shows those that do.")
+        running = chosen
+    for run in running:
+        run.cancel()
+        print(f"Stopping {run.name or run.id}: no new requests; what is in flight has 3 seconds. %infer show {run.name or run.id}")
+    if not running:
         print("No run goes on in this session.")
 
 
-def _resume(magic: Host, rest: Sequence[str]) -> Any:
+def _resume(magic: Host, args: Sequence[str]) -> Any:
     from holynb.run import resume
 
-    said, left = grammar.words(rest)
-    if len(left) != 1:
+    values, positional = grammar.words(args)
+    if len(positional) != 1:
         raise BadOption("%infer resume takes the name or the id of one run; %infer runs lists them.")
-    _only("resume", said, AGAIN)
-    Options.parse(said)
-    plan = resume.resumed(left[0], said)
+    _refuse_options_except("resume", values, RESEND_OPTIONS)
+    Options.parse(values)
+    plan = resume.resumed(positional[0], values)
     return magic.start(plan, None, plan.options.show)
 
 
-def _run(magic: Host, rest: Sequence[str]) -> Any:
+def _run(magic: Host, args: Sequence[str]) -> Any:
     from holynb.run import resume
 
-    said, left = grammar.words(rest)
-    Options.parse(said)
-    if said.get("use"):
-        if len(left) > 1:
-            raise BadOption(f"{left[1]!r} is one word too many: %infer run --use NAME takes one route and options.")
-        return magic.send(grammar.CellLine(route=left[0] if left else None, options=said), "")
-    if said.pop("only", None) is None or len(left) > 1:
+    values, positional = grammar.words(args)
+    Options.parse(values)
+    if values.get("use"):
+        if len(positional) > 1:
+            raise BadOption(f"{positional[1]!r} is one word too many: %infer run --use NAME takes one route and options.")
+        return magic.send(grammar.CellLine(route=positional[0] if positional else None, options=values), "")
+    if values.pop("only", None) is None or len(positional) > 1:
         raise BadOption(
             "%infer run takes --only failed [RUN] (a run's failed rows again; default: the last) or --use NAME [ROUTE] (a saved prompt). "
             "Cells start with %%infer."
         )
-    _only("run", said, AGAIN)
-    plan = resume.failed_again(left[0] if left else None, said)
+    _refuse_options_except("run", values, RESEND_OPTIONS)
+    plan = resume.failed_again(positional[0] if positional else None, values)
     return magic.start(plan, None, plan.options.show)
 
 
 # -- models, keys, pools -------------------------------------------------------------------------------------------------
-def _models(_: Host, rest: Sequence[str]) -> None:
+def _models(_: Host, args: Sequence[str]) -> None:
     from holynb.ui.commands import models
 
-    said, left = grammar.words(rest)
-    _only("models", said, {"api_base", "api_key_name"})
-    if len(left) > 1:
-        raise BadOption(f"%infer models takes one provider, and {left[1]!r} is one word too many.")
-    print(models.text(left[0] if left else None, **said))
+    values, positional = grammar.words(args)
+    _refuse_options_except("models", values, {"api_base", "api_key_name"})
+    if len(positional) > 1:
+        raise BadOption(f"%infer models takes one provider, and {positional[1]!r} is one word too many.")
+    print(models.text(positional[0] if positional else None, **values))
 
 
-def _key(magic: Host, rest: Sequence[str]) -> None:
+def _key(magic: Host, args: Sequence[str]) -> None:
     from holynb.config import keys
     from holynb.secret import Secret
     from holynb.ui.commands import models
 
-    if len(rest) != 1:
+    if len(args) != 1:
         raise BadOption("%infer key takes one provider, for example: %infer key openai. It asks for the key; never write it on the line.")
-    endpoint = models.endpoint(rest[0])
+    endpoint = models.endpoint(args[0])
     if endpoint.key_name is None:
-        print(f"{rest[0]} needs no key: nothing is asked for, and its routes work as they are.")
+        print(f"{args[0]} needs no key: nothing is asked for, and its routes work as they are.")
         return
     if not magic.can_ask():
         raise BadKey(f"Nobody can be asked here. Set {endpoint.key_name} in the environment or in a .env file.")
-    typed = ask_key(endpoint)
-    if typed is None:
+    key = ask_key(endpoint)
+    if key is None:
         print(f"Nothing was typed. {endpoint.route.provider}: {keys.describe_source(endpoint)}.")
         return
-    secret = keys.remember(endpoint, Secret(typed, endpoint.key_name))
-    where = (
+    secret = keys.remember(endpoint, Secret(key, endpoint.key_name))
+    storage = (
         "in the system keyring"
         if keys.save_to_keyring(secret)
         else "for this session (there is no system keyring here; a .env file lasts longer)"
     )
-    print(f"{endpoint.key_name} is kept {where}.")
+    print(f"{endpoint.key_name} is kept {storage}.")
 
 
-def _pool(magic: Host, rest: Sequence[str]) -> None:
+def _pool(magic: Host, args: Sequence[str]) -> None:
     from holynb.ui.cell import views
     from holynb.ui.commands import pool
 
-    notice = views.StatusLine(magic.shell, at_once=True)
+    status = views.StatusLine(magic.shell, at_once=True)
     try:
-        text, _ = pool.run(rest, notice)
+        text, _ = pool.run(args, status)
     except BaseException:
-        notice.end("")
+        status.end("")
         raise
-    notice.end(text)
+    status.end(text)
 
 
-def _no_more(word: str, rest: Sequence[str]) -> None:
-    if rest:
-        raise BadOption(f"%infer {word} takes nothing more, and {shlex.join(rest)} was given.")
+def _refuse_args(word: str, args: Sequence[str]) -> None:
+    if args:
+        raise BadOption(f"%infer {word} takes nothing more, and {shlex.join(args)} was given.")
 
 
-def _only(word: str, said: Mapping[str, Any], known: Collection[str]) -> None:
-    """Refuse options of a cell that mean nothing here: what was asked stays as it was."""
-    for name in said:
-        if name not in known:
-            flags = ", ".join(sorted(grammar.flag(n) for n in known))
+def _refuse_options_except(word: str, values: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Raises BadOption for options of a cell that this command does not take."""
+    for name in values:
+        if name not in allowed:
+            flags = ", ".join(sorted(grammar.flag(n) for n in allowed))
             raise BadOption(f"%infer {word} does not take {grammar.flag(name)}. It takes {flags}.")
 
 

@@ -1,4 +1,4 @@
-"""`%%infer` and `%infer`: run a cell or a line, wait for it, and show, bind and return its value. Knows IPython; sends no request itself."""
+"""`%%infer` and `%infer`: run a cell or a line, wait for it, and show, bind and return its value. Knows IPython; sends no requests."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def _commands() -> Collection[str]:
 
 
 def unload(shell: Any) -> None:
-    """Remove magics, transform, attribute, threads and connections. Cancels unfinished runs; their answers are in the run log. Idempotent."""
+    """Remove magics, transform, attribute, threads, connections; cancel unfinished runs (their answers are in the run log). Idempotent."""
     magics = vars(shell).get(transform.ATTRIBUTE)
     if magics is None:
         return

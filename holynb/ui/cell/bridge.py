@@ -13,7 +13,7 @@ __all__ = ["Bridge"]
 
 
 class Bridge(anywidget.AnyWidget):
-    """Works only once it is displayed. Calls `on_inserted(done)` after `insert`, and `on_page_type(is_notebook)` once a page has loaded it."""
+    """Must be displayed to work. Calls `on_inserted(done)` after `insert`, and `on_page_type(is_notebook)` once a page has loaded it."""
 
     _esm = asset("bridge.js")
 

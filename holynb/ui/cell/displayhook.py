@@ -1,4 +1,4 @@
-"""Replaces the display of a cell's value that is on the page already; IPython still keeps it as `_` and `Out[n]`. Knows the display hook only."""
+"""Replaces the display of a value that is on the page already; IPython still keeps it as `_` and `Out[n]`. Knows only the display hook."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class LineStep:
-    """A run that a line waits for before it continues: `then` takes the state of the wait and returns the next step, or the line's value."""
+    """A run that a line waits for before it continues: `then` takes the state of the wait and returns the next step or the line's value."""
 
     run: Run
     page: PageView

@@ -2,7 +2,7 @@
 
 It rewrites only what the shell is about to run at top level on asyncio. Nested in `%%time`, `%%capture` or `run_cell` an awaited rewrite
 cannot run ("'await' outside function", "event loop is already running"), and the synchronous magic of the same name takes over. The call
-stack tells the two apart: unlike a count of `pre_execute` and `post_execute` it is right for an extension loaded by the running cell itself,
+stack tells the two apart: unlike a count of `pre_execute` and `post_execute` it is right for an extension loaded by the running cell,
 for callers that omit the second event, and for widget callbacks between two cells.
 """
 
