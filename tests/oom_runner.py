@@ -33,6 +33,6 @@ class Runner(EngineRunner):
         super().follow(after_step)
 
     def _raise_if_named(self) -> None:
-        if self.batch.running and self._file.exists() and int(self._file.read_text()) == self.mesh.rank:
+        if self.scheduler.running and self._file.exists() and int(self._file.read_text()) == self.mesh.rank:
             self._file.unlink()
             raise MemoryError("can't allocate memory: you tried to allocate 2147483648 bytes. Error code 12 (Cannot allocate memory)")

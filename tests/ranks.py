@@ -71,8 +71,8 @@ def mapped(folder: Path) -> Any:
             ]
             return self.maps[distributed.get_rank(group)], [m.data_ptr() for m in self.maps]
 
-        def place(self, part: Any) -> int | None:
-            found = super().place(part)
+        def offset(self, part: Any) -> int | None:
+            found = super().offset(part)
             SUMMED.append(found)
             return found
 
@@ -83,19 +83,19 @@ def interpreted(folder: Path, mesh: Any) -> Any:
     """A runner on the CPU with the GPU's engine; the interpreter takes about a millisecond a program, so little of it."""
     os.environ["TRITON_INTERPRET"] = "1"  # read when triton loads
     from holynb.pool.engine import graphs, group, model
-    from holynb.pool.engine.cache import Blocks
+    from holynb.pool.engine.cache import BlockAllocator
     from holynb.pool.engine.runner import Runner
     from holynb.pool.engine.scheduler import BatchScheduler
     from holynb.pool.fit.limits import BatchLimits
 
     # A packed product has no `out`, and the ranks' memory is a file that all of them map.
     model.pack = lambda weights: weights
-    group.readable, group.Shared = (lambda group, device: True), mapped(Path(mesh.address.removeprefix("file://")).parent)
+    group.can_read_peers, group.SymmetricMemory = (lambda group, device: True), mapped(Path(mesh.address.removeprefix("file://")).parent)
     graphs.splits = lambda batch, heads: 2 if batch < 4 else 1
     runner: Any = Runner(folder, mesh=mesh)
-    was, runner.limits, runner.blocks = runner.engine, BatchLimits(batch=4, chunk=128, max_len=256), Blocks(64, 16)
-    runner.batch = BatchScheduler(runner.blocks, runner.limits, mesh.flights)
-    runner.engine = graphs.Graphs(was.model, was.kv, 16, runner.limits, stage=runner.stage)
+    was, runner.limits, runner.blocks = runner.executor, BatchLimits(batch=4, chunk=128, max_len=256), BlockAllocator(64, 16)
+    runner.scheduler = BatchScheduler(runner.blocks, runner.limits, mesh.lanes)
+    runner.executor = graphs.GraphExecutor(was.model, was.kv, 16, runner.limits, stage=runner.stage)
     return runner
 
 
@@ -117,7 +117,7 @@ def main() -> None:
         runner = Runner(Path(folder), mesh=mesh)
     if rank != "0":
         runner.follow()
-        assert not SUMMED or sum(place is not None for place in SUMMED) > len(SUMMED) / 2, "few rows are summed out of the peers' memory"
+        assert not SUMMED or sum(offset is not None for offset in SUMMED) > len(SUMMED) / 2, "few rows are summed out of the peers' memory"
         return
     said: dict[int, list[int]] = {}
     left = json.load(sys.stdin)

@@ -53,12 +53,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "vllm",
     ),
     "holynb.pool.engine": (
-        "cache | capture | model | pinned | sequence | symmetric",
+        "cache | capture | model | pinned | sequence | sizes | symmetric",
         "allreduce | constrained | inputs | load | scheduler",
         "group | sample",
         "pipeline",
         "eager | graphs",
-        "precompile",
+        "executor | precompile",
         "runner",
     ),
     "holynb.pool.fit": (

@@ -14,9 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
-from holynb.pool.fit import BatchLimits, Device, Fit, Spec, best_dtype, check, flags, gpu_memory, here, memory, parse, plan, read, says
+from holynb.pool.fit import (
+    BatchLimits,
+    Device,
+    Fit,
+    Spec,
+    best_dtype,
+    check_divisible,
+    describe_fit,
+    flags,
+    free_gpu_memory,
+    gpu_memory,
+    memory,
+    parse_spec,
+    plan,
+    read_spec,
+)
 from holynb.pool.models import embedded
-from holynb.pool.models.weights import WeightsError, ready
+from holynb.pool.models.weights import WeightsError, local_folder
 
 __all__ = ["Advice", "advice", "main", "spec_of"]
 
@@ -48,17 +63,17 @@ class Advice:
 
     model: str
     devices: str
-    says: str
+    describe_fit: str
     ways: tuple[Fit, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        ways = [asdict(w) | {"flags": flags(w).strip()} for w in self.ways]
+        ways = [asdict(w) | {"flags": flags(w).strip()} for w in self.all_fits]
         return {"model": self.model, "devices": self.devices, "says": self.says, "best": ways[0] if ways else None, "ways": ways}
 
 
 def advice(model: str, spec: Spec, device: Device, asked: PlanRequest) -> Advice:
     """Every way that fits. Raises UserError where the model cannot be divided as asked."""
-    check(spec, asked.tp or 1, asked.pp or 1)
+    check_divisible(spec, asked.tp or 1, asked.pp or 1)
     limits = plan.limits_of(spec, cpu=device.cpu, max_len=asked.max_len)
     own = asked.dtype or best_dtype(spec, cpu=device.cpu)
     found = _ways(spec, device, own, limits, asked)
@@ -66,16 +81,16 @@ def advice(model: str, spec: Spec, device: Device, asked: PlanRequest) -> Advice
         if plan.ITEMSIZE[other] != plan.ITEMSIZE[own] and other != "float16":
             found += _ways(spec, device, other, limits, asked)[:1]
     if found:
-        return Advice(model, str(device), f"{model} {says(spec, device, found[0], found[0].dtype, limits)}.", tuple(found[:_MOST]))
-    line = f"{model} {says(spec, device, None, own, limits)}."
-    if plan.suggest(spec, device, own, limits, asked.share) is None:
+        return Advice(model, str(device), f"{model} {describe_fit(spec, device, found[0], found[0].dtype, limits)}.", tuple(found[:_MOST]))
+    line = f"{model} {describe_fit(spec, device, None, own, limits)}."
+    if plan.best_fit(spec, device, own, limits, asked.share) is None:
         line += _largest(device, own, asked)
     return Advice(model, str(device), line, ())
 
 
 def _ways(spec: Spec, device: Device, dtype: str, limits: BatchLimits, asked: PlanRequest) -> list[Fit]:
     """Those that fit, best first: as many devices used as can be, then as many replicas."""
-    found = plan.ways(spec, device, dtype, limits, asked.share)
+    found = plan.all_fits(spec, device, dtype, limits, asked.share)
     if asked.dp:
         # Fewer replicas than there is room for are fine, where that is what is asked for.
         found = [replace(f, dp=asked.dp) for f in found if f.dp >= asked.dp]
@@ -85,8 +100,8 @@ def _ways(spec: Spec, device: Device, dtype: str, limits: BatchLimits, asked: Pl
 def _largest(device: Device, dtype: str, asked: PlanRequest) -> str:
     """What these devices could run instead."""
     for size in reversed(_KNOWN):
-        spec = plan.sized(size)
-        if plan.suggest(spec, device, dtype, plan.limits_of(spec, cpu=device.cpu, max_len=asked.max_len), asked.share):
+        spec = plan.spec_of_size(size)
+        if plan.best_fit(spec, device, dtype, plan.limits_of(spec, cpu=device.cpu, max_len=asked.max_len), asked.share):
             return f" About {size} is the most that fits on {device} in {dtype}."
     return ""
 
@@ -94,29 +109,29 @@ def _largest(device: Device, dtype: str, asked: PlanRequest) -> str:
 def spec_of(word: str, home: Path) -> tuple[Spec, str]:
     """The sizes of MODEL, read where they can be without fetching, and a remark where they are a guess. Raises UserError."""
     try:
-        found = ready(word, home)
+        found = local_folder(word, home)
     except WeightsError:
         found = Path(word).expanduser()  # a folder without weights is enough for a plan
     made = home / "models" / word.replace("/", "--")
     if found is None and (made / "config.json").is_file():
         found = made
     if found is not None:
-        return read(found), ""
+        return read_spec(found), ""
     path = Path(word).expanduser()
     if path.suffix.lower() == ".gguf" and path.is_file():
         return _of_gguf(path), ""
     if word == embedded.NAME:
-        return plan.sized("135M"), ""
+        return plan.spec_of_size("135M"), ""
     if re.fullmatch(r"[\w.-]+/[\w.-]+", word) and (size := re.findall(r"(?<![\w.])(\d+(?:\.\d+)?[MBT])(?![a-z])", word, re.IGNORECASE)):
-        return plan.sized(size[-1]), f" Judged by the {size[-1]} in its name; once its files are here, by them."
-    return plan.sized(word), ""
+        return plan.spec_of_size(size[-1]), f" Judged by the {size[-1]} in its name; once its files are here, by them."
+    return plan.spec_of_size(word), ""
 
 
 def _of_gguf(path: Path) -> Spec:
     from holynb.pool.models.convert import ConvertError, config_of
 
     try:
-        return replace(parse(config_of(path)), dtype="float32")  # as it is converted
+        return replace(parse_spec(config_of(path)), dtype="float32")  # as it is converted
     except ConvertError as exc:
         raise UserError(str(exc)) from exc
 
@@ -125,7 +140,7 @@ def _devices(said: argparse.Namespace) -> Device:
     """The devices that are asked about: named by their memory, or those of this machine."""
     if said.gpus:
         return Device.parse(said.gpus)
-    free = here() if said.devices is None else []
+    free = free_gpu_memory() if said.devices is None else []
     if said.devices and said.devices != "cpu":
         words = [w.strip().removeprefix("cuda:") for w in said.devices.split(",")]
         if not all(w.isdigit() for w in words):
@@ -162,9 +177,9 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, FileNotFoundError) as exc:
         print(json.dumps({"error": str(exc)}) if said.json else exc, file=sys.stdout if said.json else sys.stderr)
         return 2
-    found = replace(found, says=found.says + remark)
+    found = replace(found, describe_fit=found.says + remark)
     print(json.dumps(found.as_dict()) if said.json else found.says)
-    return 0 if found.ways else 1
+    return 0 if found.all_fits else 1
 
 
 if __name__ == "__main__":

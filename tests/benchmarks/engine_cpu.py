@@ -111,7 +111,7 @@ def main() -> None:
             b, their_text = theirs(model, asked, said.new)
             # Their blocks are forgotten, so that no round finds the one before.
             for block in range(runner.blocks.total):
-                runner.blocks.forget(block)
+                runner.blocks.unpublish(block)
             a, our_text = ours(runner, asked, said.new)
             best = {"ours": min(a, best.get("ours", a)), "theirs": min(b, best.get("theirs", b))} | {
                 k: best[k] for k in ("cpp",) if k in best

@@ -84,7 +84,7 @@ def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, floa
 
     dice, vocab = random.Random(seed), runner.spec.vocab
     asked = [Job(i, tuple(dice.randrange(vocab) for _ in range(p)), n, 0.6, seed=i, ignore_eos=True) for i, (p, n) in enumerate(pairs)]
-    before, begin = runner.batch.tokens_out, time.perf_counter()
+    before, begin = runner.scheduler.tokens_out, time.perf_counter()
     for job in asked:
         runner.add(job)
     steps, first = 0, 0.0
@@ -93,7 +93,7 @@ def rate(runner: Any, pairs: list[tuple[int, int]], seed: int) -> dict[str, floa
         steps += 1
         if not first and any(e.tokens for e in said):
             first = time.perf_counter() - begin
-    wall, new = time.perf_counter() - begin, runner.batch.tokens_out - before
+    wall, new = time.perf_counter() - begin, runner.scheduler.tokens_out - before
     assert new == sum(n for _, n in pairs), "every token, once"
     return {"tok_s": new / wall, "wall_s": wall, "ms_step": (wall - first) / max(1, steps - 1) * 1e3, "ttft_s": first, "steps": steps}
 
@@ -104,14 +104,14 @@ def errors(runner: Any) -> dict[str, float]:
 
     import torch
 
-    from holynb.pool.engine.model import Decoder, Layer, Pass, Weights
+    from holynb.pool.engine.model import Decoder, ForwardBatch, Layer, Weights
     from kernels_support.gpu.attention import Span, attend_reference, causal, runs
     from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, Prefill
 
-    model, kv, device = runner.engine.model, runner.engine.kv, runner.device
+    model, kv, device = runner.executor.model, runner.executor.kv, runner.device
     length, page = 200, runner.blocks.size
     blocks = torch.randperm(60)[: -(-length // page)].tolist()
-    table = torch.zeros(1, runner.engine.width, dtype=torch.int32, device=device)
+    table = torch.zeros(1, runner.executor.width, dtype=torch.int32, device=device)
     table[0, : len(blocks)] = torch.tensor(blocks, dtype=torch.int32)
     ids = torch.randint(0, runner.spec.vocab, (length,), device=device, dtype=torch.int32)
 
@@ -123,12 +123,12 @@ def errors(runner: Any) -> dict[str, float]:
         spans = torch.tensor([(0, b - a, b)], dtype=torch.int32, device=device)
         where = torch.arange(a, b, device=device, dtype=torch.int32)
         return model.forward(
-            Pass(ids[a:b], where, slots(a, b), Prefill(table, tiles, spans, page), torch.tensor([b - a - 1], device=device)), kv
+            ForwardBatch(ids[a:b], where, slots(a, b), Prefill(table, tiles, spans, page), torch.tensor([b - a - 1], device=device)), kv
         )
 
     def decode(i: int, parts: int) -> Any:
         where = torch.tensor([i], device=device, dtype=torch.int32)
-        return model.forward(Pass(ids[i : i + 1], where, slots(i, i + 1), Decode(table, where + 1, page, parts)), kv)
+        return model.forward(ForwardBatch(ids[i : i + 1], where, slots(i, i + 1), Decode(table, where + 1, page, parts)), kv)
 
     with torch.inference_mode():
         w = model.weights
@@ -143,7 +143,9 @@ def errors(runner: Any) -> dict[str, float]:
         cache = torch.zeros(kv.shape[0], 2, kv.shape[2], 64 * page, kv.shape[4], device=device)
         where = torch.arange(length, device=device)
         truth = plain.forward(
-            Pass(ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)),
+            ForwardBatch(
+                ids, where, slots(0, length), lambda q, k, v: attend_reference(q, k, v, span), torch.tensor([length - 1], device=device)
+            ),
             cache,
         )
         del wide, plain, cache
@@ -158,7 +160,7 @@ def errors(runner: Any) -> dict[str, float]:
         alone = said["decoded"]
         many = 64
         where = torch.full((many,), length - 1, device=device, dtype=torch.int32)
-        last = Pass(
+        last = ForwardBatch(
             ids[-1:].expand(many).contiguous(),
             where,
             torch.full_like(where, -1),
@@ -173,7 +175,7 @@ def replay(runner: Any, size: int, context: int) -> float:
     """Milliseconds of one captured decode step on the device alone, `size` rows of `context` tokens."""
     import torch
 
-    engine = runner.engine
+    engine = runner.executor
     width = -(-context // runner.blocks.size)
     table = torch.arange(size * width, dtype=torch.int32).view(size, width) % runner.blocks.total
     engine.table[:size, :width].copy_(table)
@@ -200,7 +202,7 @@ def kernels(runner: Any, size: int) -> list[tuple[str, int, float]]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    graph = runner.engine.graph(size)
+    graph = runner.executor.graph(size)
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         graph()
         torch.cuda.synchronize()
@@ -213,11 +215,11 @@ def write(path: Path, device: str = "cuda:0") -> None:
     import torch
     from safetensors.torch import save_file
 
-    from holynb.pool.engine.load import made_up
-    from holynb.pool.fit.spec import read
+    from holynb.pool.engine.load import random_weights
+    from holynb.pool.fit.spec import read_spec
 
-    spec = read(path)
-    source = made_up(spec, device, torch.bfloat16)
+    spec = read_spec(path)
+    source = random_weights(spec, device, torch.bfloat16)
     names = ["model.embed_tokens.weight", "model.norm.weight"] + ([] if spec.tied else ["lm_head.weight"])
     for i in range(spec.layers):
         names += [f"model.layers.{i}.{n}.weight" for n in ("input_layernorm", "post_attention_layernorm")]
@@ -245,9 +247,9 @@ def starts(path: Path) -> dict[str, Any]:
 def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
     import torch
 
-    from holynb.pool.engine.load import made_up
+    from holynb.pool.engine.load import random_weights
     from holynb.pool.engine.runner import Runner
-    from holynb.pool.fit.spec import read
+    from holynb.pool.fit.spec import read_spec
 
     path, found = folder(size, root), {}
     if said.start:
@@ -255,7 +257,7 @@ def measure(size: str, said: argparse.Namespace, root: Path) -> dict[str, Any]:
         print(size, "start to (loaded, first token):", found["start"], flush=True)
     torch.cuda.empty_cache()
     begin = time.perf_counter()
-    runner = Runner(path, device="cuda:0", max_len=2112, source=made_up(read(path), "cuda:0", torch.bfloat16))
+    runner = Runner(path, device="cuda:0", max_len=2112, source=random_weights(read_spec(path), "cuda:0", torch.bfloat16))
     found["ready_s"] = time.perf_counter() - begin
     begin = time.perf_counter()
     found["graphs"], found["capture_s"] = runner.warm(), time.perf_counter() - begin

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.inputs import DecodeBatch
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Seq, Step
@@ -26,14 +26,14 @@ ROWS, PROMPT, NEW = 256, 128, 128
 class Anew(DecodeBatch):
     """DecodeBatch that remember nothing from one step to the next."""
 
-    def decode(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
-        return super().decode(seqs, mixed=True)
+    def fill(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
+        return super().fill(seqs, mixed=True)
 
 
-def measure(flights: int, kind: type[DecodeBatch]) -> dict[str, float]:
+def measure(lanes: int, kind: type[DecodeBatch]) -> dict[str, float]:
     """Microseconds a step of planning, lanes and commit, in the steps that decode alone."""
-    batch = BatchScheduler(Blocks(20_000, 16), BatchLimits(batch=ROWS, chunk=8192, max_len=2112), flights)
-    lanes = [kind(ROWS, 132, 16, first=2 * ROWS * i) for i in range(flights)]
+    batch = BatchScheduler(BlockAllocator(20_000, 16), BatchLimits(batch=ROWS, chunk=8192, max_len=2112), lanes)
+    lanes = [kind(ROWS, 132, 16, token_offset=2 * ROWS * i) for i in range(lanes)]
     for i in range(ROWS):
         batch.add(Job(i, tuple(range(5, 5 + PROMPT)), NEW, 0.6, ignore_eos=True))
     under_way: deque[Step] = deque()
@@ -44,12 +44,12 @@ def measure(flights: int, kind: type[DecodeBatch]) -> dict[str, float]:
         times.append(time.perf_counter())
         if step is not None:
             if step.decode:
-                lanes[step.lane].decode(step.decode, mixed=step.mixed)
-            lanes[step.lane].sampled(step.decode, [r.seq for r in step.prefill if r.samples], ROWS)
+                lanes[step.lane].fill(step.decode, mixed=step.mixed)
+            lanes[step.lane].record_sampled(step.decode, [r.seq for r in step.prefill if r.samples], ROWS)
         times.append(time.perf_counter())
         if step is not None:
             under_way.append(step)
-        while len(under_way) > (flights if step is not None else max(0, len(under_way) - 1)):
+        while len(under_way) > (lanes if step is not None else max(0, len(under_way) - 1)):
             done = under_way.popleft()
             batch.commit(done, [7] * len(done.sampled))
         times.append(time.perf_counter())
@@ -61,11 +61,11 @@ def measure(flights: int, kind: type[DecodeBatch]) -> dict[str, float]:
 
 
 def main() -> None:
-    for flights in (1, 2, 3, 4):
+    for lanes in (1, 2, 3, 4):
         for name, kind in {"filled anew": Anew, "kept": DecodeBatch}.items():
-            found = measure(flights, kind)
+            found = measure(lanes, kind)
             print(
-                f"{flights} under way, {ROWS // flights} rows a step, lanes {name}: " + ", ".join(f"{k} {v:.0f}" for k, v in found.items()),
+                f"{lanes} under way, {ROWS // lanes} rows a step, lanes {name}: " + ", ".join(f"{k} {v:.0f}" for k, v in found.items()),
                 "µs",
                 flush=True,
             )

@@ -24,12 +24,12 @@ import torch
 from engine_gpu import SIZES, folder
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from holynb.pool.engine.cache import pages
-from holynb.pool.engine.load import load, made_up, opened
-from holynb.pool.engine.model import Decoder, Layer, Pass, Weights, rope_table
+from holynb.pool.engine.cache import allocate_kv
+from holynb.pool.engine.load import load, open_safetensors, random_weights
+from holynb.pool.engine.model import Decoder, ForwardBatch, Layer, Weights, rope_table
 from holynb.pool.engine.sequence import PrefillChunk, Seq
 from holynb.pool.fit.mesh import Mesh
-from holynb.pool.fit.spec import Spec, read
+from holynb.pool.fit.spec import Spec, read_spec
 from holynb.pool.protocol import Job
 
 LENGTH, LAST, PAGE = 200, 64, 16
@@ -83,15 +83,15 @@ def plain(spec: Spec, weights: Weights, ids: Any, dtype: Any) -> tuple[Any, list
 
 def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
     """The engine's forward pass: kernels on a GPU, the plain side of each on CPU. One whole chunk."""
-    from holynb.pool.engine.eager import part_of
+    from holynb.pool.engine.eager import forward_batch
 
     device, blocks = ids.device, -(-LENGTH // PAGE)
-    kv = pages((spec.layers, spec.kv_heads, 64 * PAGE, spec.head_dim), torch.bfloat16, str(device))
+    kv = allocate_kv((spec.layers, spec.kv_heads, 64 * PAGE, spec.head_dim), torch.bfloat16, str(device))
     model, last = Decoder(spec, weights, LENGTH), torch.arange(LENGTH - LAST, LENGTH, device=device)
     if device.type == "cpu":
         seq = Seq(Job(0, tuple(ids.tolist()), 1))
         seq.blocks = list(range(blocks))
-        part = part_of([PrefillChunk(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv)
+        part = forward_batch([PrefillChunk(seq, 0, LENGTH)], PAGE, spec.heads // spec.kv_heads, kv)
         part.last = last
     else:
         from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Prefill
@@ -100,7 +100,7 @@ def ours(spec: Spec, weights: Weights, ids: Any) -> Any:
         spans = torch.tensor([(0, LENGTH, LENGTH)], dtype=torch.int32, device=device)
         where = torch.arange(LENGTH, device=device, dtype=torch.int32)
         table = torch.arange(blocks, dtype=torch.int32, device=device)[None]
-        part = Pass(ids.int(), where, where.clone(), Prefill(table, tiles, spans, PAGE), last)
+        part = ForwardBatch(ids.int(), where, where.clone(), Prefill(table, tiles, spans, PAGE), last)
     return model.forward(part, kv).float()
 
 
@@ -141,12 +141,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root, torch.inference_mode():
         for size in [str(said.folder)] if said.folder else said.sizes.split(","):
             begin, path = time.perf_counter(), said.folder or folder(size, Path(root))
-            spec = read(path)
+            spec = read_spec(path)
             if said.folder:
-                with opened(path) as source:
-                    weights = load(spec, Mesh().cut(spec), source, said.device, torch.bfloat16)
+                with open_safetensors(path) as source:
+                    weights = load(spec, Mesh().shard(spec), source, said.device, torch.bfloat16)
             else:
-                weights = load(spec, Mesh().cut(spec), made_up(spec, said.device, torch.bfloat16), said.device, torch.bfloat16)
+                weights = load(spec, Mesh().shard(spec), random_weights(spec, said.device, torch.bfloat16), said.device, torch.bfloat16)
             found = measure(spec, weights, said.device, said.folder)
             print(
                 f"{size}, {time.perf_counter() - begin:.0f} s",

@@ -61,14 +61,14 @@ def gpu(size: str, rows: int, prompt: int, new: int) -> None:
     import torch
     from engine_gpu import folder
 
-    from holynb.pool.engine.load import made_up
+    from holynb.pool.engine.load import random_weights
     from holynb.pool.engine.runner import Runner
     from holynb.pool.fit import plan
-    from holynb.pool.fit.spec import read
+    from holynb.pool.fit.spec import read_spec
     from holynb.pool.protocol import Job
 
     path = folder(size, Path(tempfile.mkdtemp()))
-    runner = Runner(path, device="cuda:0", max_len=2112, source=made_up(read(path), "cuda:0", torch.bfloat16))
+    runner = Runner(path, device="cuda:0", max_len=2112, source=random_weights(read_spec(path), "cuda:0", torch.bfloat16))
     loaded = used() - before
     runner.warm()
     captured, dice = used() - before, random.Random(0)
@@ -80,11 +80,11 @@ def gpu(size: str, rows: int, prompt: int, new: int) -> None:
     torch.cuda.synchronize()
     watch.over.set()
     watch.join()
-    weights, work = plan.weights_bytes(runner.spec, runner.cut, 2), plan.work_bytes(runner.spec, runner.cut, runner.limits, 2)
+    weights, work = plan.weights_bytes(runner.spec, runner.shard, 2), plan.work_bytes(runner.spec, runner.shard, runner.limits, 2)
     rest, cache = watch.most - weights - runner.kv_bytes, runner.kv_bytes
     print(
-        f"{size}: planned {(weights + cache + work + plan.OVERHEAD) / 1e9:.2f} GB, most {watch.most / 1e9:.2f} ({(weights + cache + work + plan.OVERHEAD) / watch.most:.3f}); "
-        f"weights {weights / 1e9:.2f}, cache {cache / 1e9:.2f}; beside them planned {(work + plan.OVERHEAD) / 1e9:.2f} ({work / 1e9:.2f} of it a step's), counted {rest / 1e9:.2f}; "
+        f"{size}: planned {(weights + cache + work + plan.GPU_OVERHEAD_BYTES) / 1e9:.2f} GB, most {watch.most / 1e9:.2f} ({(weights + cache + work + plan.GPU_OVERHEAD_BYTES) / watch.most:.3f}); "
+        f"weights {weights / 1e9:.2f}, cache {cache / 1e9:.2f}; beside them planned {(work + plan.GPU_OVERHEAD_BYTES) / 1e9:.2f} ({work / 1e9:.2f} of it a step's), counted {rest / 1e9:.2f}; "
         f"loaded {loaded / 1e9:.2f}, captured {captured / 1e9:.2f}; torch's peak {torch.cuda.max_memory_allocated() / 1e9:.2f}, kept {torch.cuda.max_memory_reserved() / 1e9:.2f}",
         flush=True,
     )
@@ -119,7 +119,7 @@ def main() -> None:
     again()
     runner = Runner(said.folder)
     loading, loaded = resident() - base, resident("VmRSS") - base
-    spec, cut, limits = runner.spec, runner.cut, runner.limits
+    spec, cut, limits = runner.spec, runner.shard, runner.limits
     dice, most = random.Random(0), 0
     again()
     for i in range(said.rows):
@@ -132,7 +132,7 @@ def main() -> None:
     item = getattr(torch, runner.dtype).itemsize
     weights, work = plan.weights_bytes(spec, cut, item, cpu=True), plan.work_bytes(spec, cut, limits, item)
     cache = most * plan.kv_bytes(spec, cut, item)
-    work += plan.CPU_OVERHEAD
+    work += plan.CPU_OVERHEAD_BYTES
     planned = weights + work + cache
     print("| part | planned MB | measured MB |\n|---|---|---|")
     print(f"| loaded (peak while loading {loading / 1e6:.0f}) | {weights / 1e6:.0f} | {loaded / 1e6:.0f} |")

@@ -137,10 +137,10 @@ def made(path: Path, device: str) -> Any:
         return None
     import torch
 
-    from holynb.pool.engine.load import made_up
-    from holynb.pool.fit.spec import read
+    from holynb.pool.engine.load import random_weights
+    from holynb.pool.fit.spec import read_spec
 
-    return made_up(read(path), device, torch.float32 if device == "cpu" else torch.bfloat16)
+    return random_weights(read_spec(path), device, torch.float32 if device == "cpu" else torch.bfloat16)
 
 
 def run(name: str, path: Path, work: str, *, cpu: bool = False, limit: float = 110) -> list[dict[str, Any]]:

@@ -73,13 +73,13 @@ class Runner(native.Runner):
     def __init__(self, folder: Path, *, device: str, mesh: Any = None, **said: Any) -> None:
         import torch
 
-        from holynb.pool.engine.load import made_up
-        from holynb.pool.fit.spec import read
+        from holynb.pool.engine.load import random_weights
+        from holynb.pool.fit.spec import read_spec
 
         kind = torch.float32 if device == "cpu" else torch.bfloat16
-        super().__init__(folder, device=device, mesh=mesh, source=made_up(read(folder), device, kind), **said)
+        super().__init__(folder, device=device, mesh=mesh, source=random_weights(read_spec(folder), device, kind), **said)
         if mesh is None and os.environ.get("RECORD_STRANGER"):
-            self.trouble = self._want
+            self.before_step = self._want
 
     def _want(self, step: Any) -> None:
         """Raises what the device raises where the rows of this step need more than is left."""

@@ -17,9 +17,9 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from holynb.pool.engine import graphs as module  # noqa: E402
-from holynb.pool.engine.cache import Blocks  # noqa: E402
-from holynb.pool.engine.graphs import Graphs  # noqa: E402
-from holynb.pool.engine.pipeline import Alone  # noqa: E402
+from holynb.pool.engine.cache import BlockAllocator  # noqa: E402
+from holynb.pool.engine.graphs import GraphExecutor  # noqa: E402
+from holynb.pool.engine.pipeline import SingleStage  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
@@ -34,11 +34,11 @@ pytestmark = [
 ]
 
 
-class Turns(Alone):
+class Turns(SingleStage):
     """A whole model that is treated as a pipeline's stage: more steps are launched before the tokens of one are known."""
 
-    def __init__(self, flights: int) -> None:
-        self.ahead = flights - 1
+    def __init__(self, lanes: int) -> None:
+        self.lookahead = lanes - 1
 
 
 @pytest.fixture(autouse=True)
@@ -49,15 +49,15 @@ def few_splits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def answers(folder: Path, flights: int, blocks: int) -> dict[int, list[int]]:
+def answers(folder: Path, lanes: int, blocks: int) -> dict[int, list[int]]:
     """What the jobs get, with so many steps under way (0: the plain engine)."""
-    runner = Runner(folder, dtype="float32", device=DEVICE if flights else "cpu", memory=0.1 if flights and DEVICE != "cpu" else 0.9)
-    runner.limits, runner.blocks = LIMITS, Blocks(blocks, 16)
-    runner.batch = BatchScheduler(runner.blocks, LIMITS, max(1, flights))
-    if flights:
-        was: Any = runner.engine
-        runner.engine = Graphs(was.model, was.kv, 16, LIMITS, stage=Turns(flights))
-        assert runner.engine.ahead == flights
+    runner = Runner(folder, dtype="float32", device=DEVICE if lanes else "cpu", memory=0.1 if lanes and DEVICE != "cpu" else 0.9)
+    runner.limits, runner.blocks = LIMITS, BlockAllocator(blocks, 16)
+    runner.scheduler = BatchScheduler(runner.blocks, LIMITS, max(1, lanes))
+    if lanes:
+        was: Any = runner.executor
+        runner.executor = GraphExecutor(was.model, was.kv, 16, LIMITS, stage=Turns(lanes))
+        assert runner.executor.lookahead == lanes
     said: dict[int, list[int]] = {}
     left = [Job(i, tuple(p), 3 + 4 * i, 0.8 * (i % 2), seed=i, ignore_eos=True) for i, p in enumerate(tiny.prompts(6, longest=70))]
     while left or not runner.idle:
@@ -68,15 +68,15 @@ def answers(folder: Path, flights: int, blocks: int) -> dict[int, list[int]]:
         for emit in runner.step():
             said[emit.id] += emit.tokens
     if blocks < 20:
-        assert runner.batch.preempted or flights, "rows were put back"
+        assert runner.scheduler.preempted or lanes, "rows were put back"
     return said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("flights", "blocks"), [(2, 64), (3, 64), (2, 9)])
-def test_the_same_tokens_with_steps_under_way(flights: int, blocks: int, tmp_path: Path) -> None:
+def test_the_same_tokens_with_steps_under_way(lanes: int, blocks: int, tmp_path: Path) -> None:
     tiny.make("llama3", tmp_path)
-    assert answers(tmp_path, flights, blocks) == answers(tmp_path, 0, blocks)
+    assert answers(tmp_path, lanes, blocks) == answers(tmp_path, 0, blocks)
 
 
 @pytest.mark.slow

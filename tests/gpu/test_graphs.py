@@ -20,8 +20,9 @@ if not torch.cuda.is_available():
 pytest.importorskip("triton")
 
 from holynb.pool.engine import graphs as module  # noqa: E402
-from holynb.pool.engine.cache import Blocks  # noqa: E402
-from holynb.pool.engine.graphs import Graphs  # noqa: E402
+from holynb.pool.engine import sizes  # noqa: E402
+from holynb.pool.engine.cache import BlockAllocator  # noqa: E402
+from holynb.pool.engine.graphs import GraphExecutor  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
@@ -41,11 +42,11 @@ def made(folder: Path, *, fast: bool, blocks: int = 64, **limits: int) -> Runner
     """A float32 runner, by the GPU's engine or the plain one."""
     runner = Runner(folder, dtype="float32", device=DEVICE if fast else "cpu", memory=0.1 if DEVICE != "cpu" and fast else 0.9)
     runner.limits = BatchLimits(**{"batch": 4, "chunk": 128, "max_len": 256} | limits)
-    runner.blocks = Blocks(blocks, 16)
-    runner.batch = BatchScheduler(runner.blocks, runner.limits)
+    runner.blocks = BlockAllocator(blocks, 16)
+    runner.scheduler = BatchScheduler(runner.blocks, runner.limits)
     if fast:
-        was: Any = runner.engine
-        runner.engine = Graphs(was.model, was.kv, 16, runner.limits)
+        was: Any = runner.executor
+        runner.executor = GraphExecutor(was.model, was.kv, 16, runner.limits)
     return runner
 
 
@@ -87,7 +88,7 @@ def jobs(count: int = 5, temperature: float = 0.0) -> list[Job]:
 def test_the_same_tokens(folder: Path, temperature: float) -> None:
     asked = jobs(temperature=temperature)
     fast = made(folder, fast=True)
-    assert fast.engine.ahead == 1
+    assert fast.executor.lookahead == 1
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
     assert ("both", True) in kinds(fast), "a prompt's chunk goes along with the rows that decode"
 
@@ -97,7 +98,7 @@ def test_a_full_cache_and_small_chunks(folder: Path) -> None:
     asked = [Job(j.id, j.ids, 24, ignore_eos=True) for j in jobs()]
     fast = made(folder, fast=True, blocks=10, chunk=32)
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
-    assert fast.batch.preempted > 0
+    assert fast.scheduler.preempted > 0
     assert fast.blocks.free == fast.blocks.total
 
 
@@ -121,9 +122,9 @@ def test_out_of_memory_begins_anew_from_the_host(folder: Path) -> None:
         if troubles and len(step.decode) > 2:
             raise troubles.pop()
 
-    runner.trouble = trouble
+    runner.before_step = trouble
     assert answers(runner, asked) == answers(made(folder, fast=False), asked)
-    assert runner.batch.ooms == 1
+    assert runner.scheduler.ooms == 1
 
 
 @pytest.mark.slow
@@ -132,8 +133,8 @@ def test_sizes_prepared_in_the_middle_of_work(folder: Path) -> None:
     asked = jobs()
     fast = made(folder, fast=True)
     answers(fast, [Job(99, tuple(range(5, 120)), 3, ignore_eos=True)])
-    engine: Any = fast.engine
-    assert fast.warm() == len(engine.batches) + (1 + len(engine.beside)) * len(engine.chunks)
+    engine: Any = fast.executor
+    assert fast.warm() == len(engine.batches) + (1 + len(engine.mixed_batches)) * len(engine.chunks)
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
 
 
@@ -161,15 +162,15 @@ def test_rows_with_a_grammar_among_others(folder: Path) -> None:
     free = made(folder, fast=True)
     answers(free, jobs(2))
     assert all(sampled for _, sampled in kinds(free))
-    assert free.engine._logits is None  # type: ignore[attr-defined]
+    assert free.executor._logits is None  # type: ignore[attr-defined]
 
 
 def kinds(runner: Runner) -> set[tuple[str, bool]]:
     """What went through the model together, and whether it was sampled there."""
-    graphs: Any = runner.engine._graphs  # type: ignore[attr-defined]
+    graphs: Any = runner.executor._graphs  # type: ignore[attr-defined]
     return {("both" if rows and chunk else "rows" if rows else "chunk", sampled) for rows, chunk, sampled in graphs}
 
 
 def test_every_size_can_be_wanted() -> None:
-    assert list(module.BATCHES) == sorted(module.BATCHES)
-    assert list(module.CHUNKS) == sorted(module.CHUNKS)
+    assert list(sizes.BATCH_SIZES) == sorted(sizes.BATCH_SIZES)
+    assert list(sizes.CHUNK_SIZES) == sorted(sizes.CHUNK_SIZES)

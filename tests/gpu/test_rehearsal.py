@@ -15,16 +15,16 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton loads
 pytest.importorskip("triton")
 
-from holynb.pool.engine.cache import pages  # noqa: E402
-from holynb.pool.engine.graphs import Graphs  # noqa: E402
-from holynb.pool.engine.load import load, opened  # noqa: E402
-from holynb.pool.engine.model import Decoder, Joins  # noqa: E402
-from holynb.pool.engine.pipeline import Alone  # noqa: E402
+from holynb.pool.engine.cache import allocate_kv  # noqa: E402
+from holynb.pool.engine.graphs import GraphExecutor  # noqa: E402
+from holynb.pool.engine.load import load, open_safetensors  # noqa: E402
+from holynb.pool.engine.model import Collectives, Decoder  # noqa: E402
+from holynb.pool.engine.pipeline import SingleStage  # noqa: E402
 from holynb.pool.engine.precompile import launches  # noqa: E402
 from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
-from holynb.pool.fit.spec import Spec, read  # noqa: E402
+from holynb.pool.fit.spec import Spec, read_spec  # noqa: E402
 from holynb.pool.protocol import Job  # noqa: E402
 from kernels_support.gpu import lang  # noqa: E402
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm  # noqa: E402
@@ -37,38 +37,41 @@ pytestmark = [
 ]
 
 
-class Place(Alone):
+class Place(SingleStage):
     """A stage that nobody talks to."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self.first, self.last, self.ahead = mesh.stage == 0, mesh.stage == mesh.pipe - 1, mesh.flights - 1
+        self.first, self.last, self.lookahead = mesh.stage == 0, mesh.stage == mesh.pipe - 1, mesh.lanes - 1
 
 
-class Unmet(Joins):
+class Unmet(Collectives):
     """A rank that reads its peers' memory, where there is neither."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self.peers, self.world = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.slice, mesh.tensor), mesh.tensor
+        self.peers, self.world = (
+            Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.tensor_rank, mesh.tensor),
+            mesh.tensor,
+        )
 
     def add_norm(self, part: Any, residual: Any, weight: Any, eps: float) -> tuple[Any, Any]:
         if part.shape[0] > LIMITS.batch:
             return super().add_norm(part, residual, weight, eps)
         return allreduce_rms_norm(part, 4 * FLAG_COUNT, self.peers, residual, weight, eps)
 
-    def logits(self, x: Any) -> Any:
+    def gather_logits(self, x: Any) -> Any:
         return x.new_empty(x.shape[0], self.world * x.shape[1])
 
 
 def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
     """What the engine starts over two layers of a model, of which only the shapes are there, at every size."""
-    cut = mesh.cut(spec)
-    cut = replace(cut, layers=(cut.layers[0], cut.layers[0] + 2))
-    with lang.record_launches() as noted, torch.inference_mode(), opened(folder) as source:
-        weights = load(spec, cut, source, "meta", torch.bfloat16)
-        kv = pages((2, cut.kv_heads[1] - cut.kv_heads[0], 1024, spec.head_dim), torch.bfloat16, "meta")
+    shard = mesh.shard(spec)
+    shard = replace(shard, layers=(shard.layers[0], shard.layers[0] + 2))
+    with lang.record_launches() as noted, torch.inference_mode(), open_safetensors(folder) as source:
+        weights = load(spec, shard, source, "meta", torch.bfloat16)
+        kv = allocate_kv((2, shard.kv_heads[1] - shard.kv_heads[0], 1024, spec.head_dim), torch.bfloat16, "meta")
         model = Decoder(spec, weights, LIMITS.max_len, Unmet(mesh) if mesh.tensor > 1 else None)
-        engine = Graphs(model, kv, 16, LIMITS, capture=False, stage=Place(mesh))
-        for rows, chunk in [(b, 0) for b in engine.batches] + [(b, c) for b in (0, *engine.beside) for c in engine.chunks]:
+        engine = GraphExecutor(model, kv, 16, LIMITS, capture=False, stage=Place(mesh))
+        for rows, chunk in [(b, 0) for b in engine.batches] + [(b, c) for b in (0, *engine.mixed_batches) for c in engine.chunks]:
             engine._work(rows, chunk)
     return set(noted)
 
@@ -78,7 +81,7 @@ def started(folder: Path, spec: Spec, mesh: Mesh) -> set[Any]:
 def test_what_is_rehearsed_is_what_is_started(family: str, mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lang, "HAS_TRITON", True)
     tiny.make(family, tmp_path)
-    spec = read(tmp_path)
+    spec = read_spec(tmp_path)
     first, later = launches(spec, mesh, LIMITS, 16, torch.bfloat16)
     assert {launch.key for launch in first + later} == started(tmp_path, spec, mesh)
     assert first, "the first token needs some of them"

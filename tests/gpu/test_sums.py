@@ -20,7 +20,7 @@ def rank(number: int, address: str, out: Path) -> None:
 
     from torch import distributed
 
-    from holynb.pool.engine.symmetric import SymmetricMemory, readable
+    from holynb.pool.engine.symmetric import SymmetricMemory, can_read_peers
     from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
     from kernels_support.gpu.norms import add_rms_norm
 
@@ -29,7 +29,7 @@ def rank(number: int, address: str, out: Path) -> None:
     distributed.init_process_group("cpu:gloo,cuda:nccl", init_method=address, rank=number, world_size=2)
     group: Any = distributed.group.WORLD
     said: list[str] = []
-    if not readable(group, device):
+    if not can_read_peers(group, device):
         said.append("unreadable")
     else:
         shared = SymmetricMemory(group, device, (3, ROWS, HIDDEN), torch.bfloat16)
@@ -43,15 +43,15 @@ def rank(number: int, address: str, out: Path) -> None:
             def chain(sums: bool, rows: int = rows, residual: Any = residual, mine: Any = mine) -> Any:
                 x, stream = None, residual
                 for i, part in enumerate(mine):
-                    room = shared.room(0 if i == 0 else 1 + i % 2, rows)
+                    buffer = shared.buffer(0 if i == 0 else 1 + i % 2, rows)
                     # Each part depends on the sum before it, so that a sum that came too early shows in all that follow.
-                    torch.add(part, 0 if x is None else x * 0.5, out=room)
+                    torch.add(part, 0 if x is None else x * 0.5, out=buffer)
                     if sums:
-                        place = shared.place(room)
-                        assert place is not None
-                        x, stream = allreduce_rms_norm(room, place, shared.peers, stream, weight, 1e-6)
+                        offset = shared.offset(buffer)
+                        assert offset is not None
+                        x, stream = allreduce_rms_norm(buffer, offset, shared.peers, stream, weight, 1e-6)
                     else:
-                        whole = room.float()
+                        whole = buffer.float()
                         distributed.all_reduce(whole, group=group)
                         x, stream = add_rms_norm(whole.bfloat16(), stream, weight, 1e-6)
                 return x, stream

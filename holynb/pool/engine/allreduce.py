@@ -1,4 +1,8 @@
-"""A tensor group's sums: parts of a product added up, embeddings and logits that each rank has a share of. By reading the peers' memory where it can be, else by the group's library."""
+"""The collectives of a tensor-parallel rank: partial sums, embeddings and logits. Over symmetric memory if possible, else by NCCL or Gloo.
+
+As in Megatron-LM (Shoeybi et al., 2019, arXiv:1909.08053): row-parallel products are all-reduced, the embedding and the head are
+divided by vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import torch
 from torch import Tensor, distributed
 from torch.nn.functional import embedding, pad
 
-from holynb.pool.engine.model import Joins
+from holynb.pool.engine.model import Collectives
 from holynb.pool.engine.symmetric import SymmetricMemory
-from holynb.pool.fit import Cut, Spec
+from holynb.pool.fit import Shard, Spec
 from kernels_support.gpu.allreduce_norm import allreduce_rms_norm
 from kernels_support.gpu.dense import linear
 from kernels_support.gpu.norms import add_rms_norm
@@ -19,39 +23,39 @@ __all__ = ["AllReduce"]
 _gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 
 
-class AllReduce(Joins):
-    """One rank of a tensor group. Few rows are summed in the kernel that norms them, out of `shared`; many by all-reduce."""
+class AllReduce(Collectives):
+    """Of few rows, partial sums are written to `shared` and reduced by the kernel that norms them; of many, by the backend's all-reduce."""
 
-    def __init__(self, group: distributed.ProcessGroup, spec: Spec, cut: Cut, shared: SymmetricMemory | None) -> None:
+    def __init__(self, group: distributed.ProcessGroup, spec: Spec, shard: Shard, shared: SymmetricMemory | None) -> None:
         self._group, self._shared = group, shared
-        self._world, self._vocab, self._mine = distributed.get_world_size(group), spec.vocab, cut.vocab
+        self._world, self._vocab, self._vocab_range = distributed.get_world_size(group), spec.vocab, shard.vocab
 
-    def product(self, which: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return linear(x, weight, bias, self._room(which, x.shape[0]))
+    def row_parallel_linear(self, buffer: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, weight, bias, self._buffer(buffer, x.shape[0]))
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
-        first, last = self._mine
-        here = (ids >= first) & (ids < last)
-        found, room = embedding((ids - first).clamp(0, max(last - first - 1, 0)), table), self._room(0, ids.shape[0])
-        return torch.mul(found, here[:, None], out=room)
+        first, last = self._vocab_range
+        owned = (ids >= first) & (ids < last)
+        rows, out = embedding((ids - first).clamp(0, max(last - first - 1, 0)), table), self._buffer(0, ids.shape[0])
+        return torch.mul(rows, owned[:, None], out=out)
 
-    def total(self, part: Tensor) -> Tensor:
-        # A sum, not a mean: each rank holds a part of every product, not a copy. A room is left as it is: a peer may be reading it.
-        part = part if self._shared is None or self._shared.place(part) is None else part.clone()
+    def all_reduce(self, part: Tensor) -> Tensor:
+        # A sum, not a mean: each rank holds a part of every product, not a copy. A shared buffer is not written: a peer may be reading it.
+        part = part if self._shared is None or self._shared.offset(part) is None else part.clone()
         distributed.all_reduce(part, group=self._group)
         return part
 
     def add_norm(self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        place = None if self._shared is None else self._shared.place(part)
-        if self._shared is None or place is None:
-            return add_rms_norm(self.total(part), residual, weight, eps)
-        return allreduce_rms_norm(part, place, self._shared.peers, residual, weight, eps)
+        offset = None if self._shared is None else self._shared.offset(part)
+        if self._shared is None or offset is None:
+            return add_rms_norm(self.all_reduce(part), residual, weight, eps)
+        return allreduce_rms_norm(part, offset, self._shared.peers, residual, weight, eps)
 
-    def _room(self, which: int, rows: int) -> Tensor | None:
-        """(rows, hidden) that the peers can read, for a part that `add_norm` takes next (0 for embeddings); None: anywhere."""
-        return self._shared.room(which, rows) if self._shared is not None and rows <= self._shared.rows else None
+    def _buffer(self, index: int, rows: int) -> Tensor | None:
+        """(rows, hidden) that the peers can read, for a partial sum that `add_norm` takes next; None: too many rows, or no peer access."""
+        return self._shared.buffer(index, rows) if self._shared is not None and rows <= self._shared.rows else None
 
-    def logits(self, x: Tensor) -> Tensor:
+    def gather_logits(self, x: Tensor) -> Tensor:
         share = -(-self._vocab // self._world)
         x = pad(x, (0, share - x.shape[1])).contiguous()
         out = x.new_empty(self._world * x.shape[0], share)

@@ -1,7 +1,8 @@
-"""The paged KV cache: which block holds which tokens, shared by hash, freed exactly once. Bookkeeping without torch; `pages` makes the memory.
+"""The paged KV cache: a block allocator with prefix caching. Bookkeeping without torch; `allocate_kv` alone makes the memory.
 
-A block is `size` token slots. A full block whose tokens are known can be published under a chained hash of all tokens up to
-its end, so that rows of one template share their common head. A block nobody holds keeps its content until it is taken again.
+As in PagedAttention (Kwon et al., SOSP 2023), a sequence's keys and values lie in blocks of `size` token slots that need not be
+contiguous. A full block whose tokens are known can be published under a chained hash of all tokens up to its end, so that rows of one
+template share their common prefix. A block without holders keeps its content until it is allocated again.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Blocks", "Full", "chain", "pages"]
+__all__ = ["BlockAllocator", "OutOfBlocks", "allocate_kv", "block_keys"]
 
 
-class Full(Exception):
-    """No block is free: a state that the scheduler handles."""
+class OutOfBlocks(Exception):
+    """No block is free. The scheduler avoids it by preemption."""
 
 
-def chain(tokens: Sequence[int], size: int, before: bytes = b"") -> list[bytes]:
-    """One key per full block of `tokens`; each covers everything before it. 16 bytes of blake2b: two contents never share a key."""
+def block_keys(tokens: Sequence[int], size: int, before: bytes = b"") -> list[bytes]:
+    """One prefix-cache key per full block of `tokens`; each covers everything before it. 16 bytes of blake2b: no collisions in practice."""
     data, keys = array("I", tokens), []
     for i in range(0, len(tokens) - size + 1, size):
         before = hashlib.blake2b(before + data[i : i + size].tobytes(), digest_size=16).digest()
@@ -31,82 +32,82 @@ def chain(tokens: Sequence[int], size: int, before: bytes = b"") -> list[bytes]:
     return keys
 
 
-class Blocks:
-    """Who holds each block. Owned by one scheduler.
+class BlockAllocator:
+    """Reference counts of all blocks. Owned by one scheduler.
 
-    A block is free (in `_free`, oldest first), or held `refs` times. Published or not is independent of that.
+    A block is free (in `_free`, the next to be reused first) or has `refs` holders. Whether it is published is independent of that.
     """
 
     def __init__(self, total: int, size: int, *, share: bool = True) -> None:
         self.total, self.size, self.share = total, size, share
         self.refs = [0] * total
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(total))
-        self._block: dict[bytes, int] = {}
-        self._key: dict[int, bytes] = {}
+        self._block_of: dict[bytes, int] = {}
+        self._key_of: dict[int, bytes] = {}
         self._cursor = 0
 
     @property
     def free(self) -> int:
-        """Blocks that can be taken now."""
+        """Number of blocks that can be allocated now."""
         return len(self._free)
 
-    def start(self, extent: int) -> int:
-        """Where a sequence of up to `extent` blocks best begins, so that it can grow side by side with the others."""
-        near, self._cursor = self._cursor, (self._cursor + extent) % self.total
-        return near
+    def next_start(self, extent: int) -> int:
+        """A block at which a sequence of up to `extent` blocks should start, so that sequences grow in runs side by side."""
+        start, self._cursor = self._cursor, (self._cursor + extent) % self.total
+        return start
 
-    def take(self, near: int = -1) -> int:
-        """A block, held once: `near` if it is free and forgotten by all, else the one free for longest. Raises Full."""
-        if near not in self._free or near in self._key:
+    def allocate(self, near: int = -1) -> int:
+        """A block with one holder: `near` if it is free and unpublished, else the first to be reused. Raises OutOfBlocks."""
+        if near not in self._free or near in self._key_of:
             if not self._free:
-                raise Full
+                raise OutOfBlocks
             near = next(iter(self._free))
         del self._free[near]
-        self.forget(near)
+        self.unpublish(near)
         self.refs[near] = 1
         return near
 
     def find(self, keys: Sequence[bytes]) -> list[int]:
-        """The published blocks that hold the longest head of `keys`, in order. Not yet held."""
-        found = []
+        """The published blocks of the longest prefix of `keys`, in order. They are not retained."""
+        blocks = []
         for key in keys if self.share else ():
-            block = self._block.get(key)
+            block = self._block_of.get(key)
             if block is None:
                 break
-            found.append(block)
-        return found
+            blocks.append(block)
+        return blocks
 
-    def hold(self, block: int) -> None:
-        """One more holder of a published block."""
+    def retain(self, block: int) -> None:
+        """Add a holder to a published block."""
         if not self.refs[block]:
             del self._free[block]
         self.refs[block] += 1
 
     def release(self, block: int) -> None:
-        """One holder less. The last one frees it; what is published stays findable until it is taken."""
+        """Remove a holder. The last one frees the block; if it is published it stays findable until it is allocated again."""
         if self.refs[block] <= 0:
             raise RuntimeError(f"block {block} was freed twice")
         self.refs[block] -= 1
         if not self.refs[block]:
             self._free[block] = None
-            if block not in self._key:
+            if block not in self._key_of:
                 self._free.move_to_end(block, last=False)
 
     def publish(self, block: int, key: bytes) -> bool:
-        """Let others find this full block. False where another block holds the same tokens already."""
-        if not self.share or key in self._block or block in self._key:
+        """Make a full block findable. Returns False if it already is, or another block with the same tokens is."""
+        if not self.share or key in self._block_of or block in self._key_of:
             return False
-        self._block[key], self._key[block] = block, key
+        self._block_of[key], self._key_of[block] = block, key
         return True
 
-    def forget(self, block: int) -> None:
-        """Nobody finds this block any more."""
-        key = self._key.pop(block, None)
+    def unpublish(self, block: int) -> None:
+        """Make a block unfindable. Idempotent."""
+        key = self._key_of.pop(block, None)
         if key is not None:
-            del self._block[key]
+            del self._block_of[key]
 
 
-def pages(shape: tuple[int, int, int, int], dtype: torch.dtype, device: str) -> torch.Tensor:
+def allocate_kv(shape: tuple[int, int, int, int], dtype: torch.dtype, device: str) -> torch.Tensor:
     """Memory for (layers, KV heads, slots, head size): layers × 2 × heads × slots × size. Head first, so that a run of slots is one view."""
     import torch
 

@@ -1,4 +1,4 @@
-"""Work on a GPU as captured graphs, each captured when it is first wanted. Knows streams and graphs; knows nothing of models."""
+"""CUDA graphs: work on a GPU is captured once and replayed, without the host's launch costs. Knows streams and graphs; no models."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Capture"]
 
 
 class Capture:
-    """Captures work that reads and writes memory which never moves.
+    """Captures work that reads and writes memory which never moves, as CUDA graphs require.
 
-    `blank`: buffers, and the number each is filled with while work is captured, so that it finds nothing to do.
+    `blank`: input buffers, and the value each is filled with during capture, so that the work has no rows to process.
     """
 
     def __init__(self, blank: dict[Tensor, int]) -> None:
@@ -23,7 +23,7 @@ class Capture:
         self._pool: Any = None
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Run once so that everything is compiled and allocated, then once into a graph. Neither run does anything. Returns the graph's replay."""
+        """Run once to compile and allocate, then once to capture, both on blank inputs. Returns the graph's replay."""
         with self._blank(), torch.inference_mode():
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
@@ -41,12 +41,12 @@ class Capture:
 
     @contextmanager
     def _blank(self) -> Iterator[None]:
-        """While inside, the buffers say that there are no rows; afterwards they are as before."""
-        kept = [b.clone() for b in self._buffers]
-        for buffer, nothing in self._buffers.items():
-            buffer.fill_(nothing)
+        """Blank the input buffers; restore them afterwards."""
+        saved = [buffer.clone() for buffer in self._buffers]
+        for buffer, value in self._buffers.items():
+            buffer.fill_(value)
         try:
             yield
         finally:
-            for buffer, was in zip(self._buffers, kept, strict=True):
-                buffer.copy_(was)
+            for buffer, content in zip(self._buffers, saved, strict=True):
+                buffer.copy_(content)

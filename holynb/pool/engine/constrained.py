@@ -1,6 +1,6 @@
-"""What a row may say next: its place in a grammar → bits over the vocabulary, by llguidance. Knows no torch and no schedule.
+"""Constrained decoding: a row's state in its grammar → a bit mask over the vocabulary, by llguidance. Knows no torch and no schedule.
 
-Grammars are compiled on a thread of their own, once each; jobs wait here until theirs is, so that no step waits for it.
+Grammars are compiled on a thread of their own, once each; jobs wait here for theirs, so that no step waits for it.
 """
 
 from __future__ import annotations
@@ -18,56 +18,56 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["GrammarCompiler", "GrammarState", "masks"]
+__all__ = ["GrammarCompiler", "GrammarState", "token_masks"]
 
-#: Compiled grammars that are kept, the last ones used.
-_KEPT = 64
+#: Of compiled grammars, the least recently used beyond these are dropped.
+_MAX_COMPILED_GRAMMARS = 64
 
-#: Tokens of digits in a row after which a number ends: more than any float64 has. A schema's `number` has no end of its own,
+#: Consecutive tokens of digits after which a number must end: more than any float64 has. A schema's `number` has no end of its own,
 #: and a small model that has begun with 3.333 goes on until its tokens are spent.
-LONGEST = 24
+MAX_DIGIT_TOKENS = 24
 
 
 class GrammarState:
-    """One row's place in its grammar. `digits`: tokens of digits that it ends with. `fault`: why the grammar cannot go on; the row must end then."""
+    """One row's state in its grammar; a `Constraint`. `consumed`: answer tokens so far. `digits`: trailing tokens of digits among them."""
 
-    __slots__ = ("digits", "fault", "matcher", "owner", "taken")
+    __slots__ = ("consumed", "digits", "fault", "matcher", "owner")
 
     def __init__(self, owner: GrammarCompiler, matcher: Any) -> None:
-        self.owner, self.matcher, self.taken, self.digits = owner, matcher, 0, 0
+        self.owner, self.matcher, self.consumed, self.digits = owner, matcher, 0, 0
         self.fault: str | None = None
 
-    def follow(self, said: Sequence[int]) -> None:
-        """Go on to where the row is now; `said` are all tokens of its answer."""
-        fresh = list(said[self.taken :])
-        self.taken = len(said)
+    def advance(self, answer: Sequence[int]) -> None:
+        """Consume what is new in `answer`, all tokens of the row's answer so far. Sets `fault` if the grammar rejects it."""
+        fresh = list(answer[self.consumed :])
+        self.consumed = len(answer)
         for token in fresh:
             self.digits = self.digits + 1 if self.owner.is_digits(token) else 0
         if fresh and not self.matcher.consume_tokens(fresh):
             self.fault = str(self.matcher.get_error()).partition("\n")[0][:200] or "the grammar refuses what was said"
 
 
-def masks(seqs: Sequence[Seq]) -> NDArray[np.int32]:
-    """(rows, vocabulary / 32): what each of these rows, all with a constraint, may say next. All its tokens must be known."""
+def token_masks(seqs: Sequence[Seq]) -> NDArray[np.int32]:
+    """(rows, vocabulary / 32): a bit for each token that the row may take next. All rows have a constraint and no pending tokens."""
     states = [s.constraint for s in seqs if isinstance(s.constraint, GrammarState)]
     for seq, state in zip(seqs, states, strict=True):
-        state.follow(seq.tokens[len(seq.job.ids) :])
+        state.advance(seq.tokens[len(seq.job.ids) :])
     owner = states[0].owner
     out = owner.masks([g.matcher for g in states])
     for row, state in zip(out, states, strict=True):
-        if state.digits >= LONGEST:
-            owner.shorten(row)
+        if state.digits >= MAX_DIGIT_TOKENS:
+            owner.forbid_digits(row)
     return out
 
 
 class GrammarCompiler:
-    """One rank's grammars. `vocab` is the width of the logits. Called by the runner's thread alone."""
+    """One rank's grammars. `vocab` is the width of the logits. Not thread-safe: called by the runner's thread alone."""
 
     def __init__(self, folder: Path, vocab: int) -> None:
         self._folder, self._vocab = folder, vocab
         self._threads: ThreadPoolExecutor | None = None
         self._executor: Any = None
-        self._made: OrderedDict[tuple[str, tuple[int, ...]], Future[Any]] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, tuple[int, ...]], Future[Any]] = OrderedDict()
         self._tokenizers: dict[tuple[int, ...], Any] = {}
         self._digits: NDArray[np.int32] | None = None
         self._letters: NDArray[np.int32] | None = None
@@ -75,31 +75,31 @@ class GrammarCompiler:
 
     @property
     def idle(self) -> bool:
-        """No job waits for its grammar."""
+        """Whether no job waits for its grammar."""
         return not self._waiting
 
     def add(self, job: Job) -> None:
-        """Have the job's grammar compiled; `ready` gives the job back then."""
+        """Compile the job's grammar; `take_ready` returns the job when that is done."""
         self._waiting.append((job, self._future(job)))
 
     def cancel(self, job_id: int) -> None:
         self._waiting = [(j, f) for j, f in self._waiting if j.id != job_id]
 
-    def ready(self, seconds: float) -> tuple[list[Job], list[tuple[Job, str]]]:
-        """Jobs whose grammar is there now, and those whose grammar is none, with why. Waits up to `seconds` for the first."""
-        if seconds and self._waiting:
-            wait([f for _, f in self._waiting], seconds, FIRST_COMPLETED)
+    def take_ready(self, timeout_s: float) -> tuple[list[Job], list[tuple[Job, str]]]:
+        """Jobs whose grammar is compiled, and those whose grammar is invalid, each with the error. Waits up to `timeout_s` for the first."""
+        if timeout_s and self._waiting:
+            wait([f for _, f in self._waiting], timeout_s, FIRST_COMPLETED)
         done = [(j, f) for j, f in self._waiting if f.done()]
         self._waiting = [(j, f) for j, f in self._waiting if not f.done()]
-        wrong = [(j, str(f.exception())) for j, f in done if f.exception() is not None]
-        return [j for j, f in done if f.exception() is None], wrong
+        errors = [(j, str(f.exception())) for j, f in done if f.exception() is not None]
+        return [j for j, f in done if f.exception() is None], errors
 
     def begin(self, job: Job) -> GrammarState:
-        """The place where the job's answer begins. Compiles now what is not compiled yet. Raises ValueError."""
+        """The state at the start of the job's answer. Blocks until its grammar is compiled. Raises ValueError if it is invalid."""
         return GrammarState(self, self._future(job).result().deep_copy())
 
     def masks(self, matchers: list[Any]) -> NDArray[np.int32]:
-        """Side by side on the processor's cores."""
+        """(matchers, vocabulary / 32): the tokens that each grammar allows, computed in parallel on the CPU's cores."""
         from llguidance import LLExecutor
         from llguidance import numpy as bits
 
@@ -112,15 +112,15 @@ class GrammarCompiler:
     def is_digits(self, token: int) -> bool:
         return self._digits is not None and bool((int(self._digits[token // 32]) >> (token % 32)) & 1)
 
-    def shorten(self, row: NDArray[np.int32]) -> None:
-        """Bar digits where something else may follow and no letter may: inside a number, that is, and not inside a text."""
+    def forbid_digits(self, row: NDArray[np.int32]) -> None:
+        """Clear the digits of a mask if something else may follow and no letter may, which is inside a number and not inside a string."""
         if self._digits is not None and self._letters is not None:
             rest = row & ~self._digits
             if rest.any() and not (rest & self._letters).any():
                 row[:] = rest
 
-    def _read(self, tokenizer: Any) -> None:
-        """Which tokens are digits, and which are letters that no number has."""
+    def _classify_tokens(self, tokenizer: Any) -> None:
+        """Masks of the tokens that are digits, and of those that are letters which no number has."""
         import numpy as np
 
         words = [tokenizer.decode_bytes([i]) for i in range(self._vocab)]
@@ -130,25 +130,26 @@ class GrammarCompiler:
             setattr(self, name, np.packbits(bits, bitorder="little").view(np.int32))
 
     def _future(self, job: Job) -> Future[Any]:
+        """The job's grammar, compiled or about to be."""
         key = (job.grammar or "", job.eos)
-        if key not in self._made:
+        if key not in self._compiled:
             self._threads = self._threads or ThreadPoolExecutor(1, "holynb-grammar")
-            self._made[key] = self._threads.submit(self._compile, *key)
-        self._made.move_to_end(key)
-        while len(self._made) > _KEPT:
-            self._made.popitem(last=False)
-        return self._made[key]
+            self._compiled[key] = self._threads.submit(self._compile, *key)
+        self._compiled.move_to_end(key)
+        while len(self._compiled) > _MAX_COMPILED_GRAMMARS:
+            self._compiled.popitem(last=False)
+        return self._compiled[key]
 
     def _compile(self, grammar: str, eos: tuple[int, ...]) -> Any:
-        """A matcher at the grammar's beginning. Raises ValueError where it is none, or no token would end the answer."""
+        """A matcher at the grammar's start. Raises ValueError if the grammar is invalid or no token would end the answer."""
         from llguidance import LLMatcher, LLTokenizer
 
         if not eos:
             raise ValueError("a grammar needs a token that ends the answer, and this model has none")
         if eos not in self._tokenizers:
-            words = (self._folder / "tokenizer.json").read_text(encoding="utf-8")
-            tokenizer = LLTokenizer(words, n_vocab=self._vocab, eos_token=list(eos))
-            self._read(tokenizer)
+            definition = (self._folder / "tokenizer.json").read_text(encoding="utf-8")
+            tokenizer = LLTokenizer(definition, n_vocab=self._vocab, eos_token=list(eos))
+            self._classify_tokens(tokenizer)
             self._tokenizers[eos] = tokenizer
         matcher = LLMatcher(self._tokenizers[eos], grammar, log_level=0)
         if matcher.is_error():

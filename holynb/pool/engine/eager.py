@@ -1,4 +1,4 @@
-"""A step through the model in plain torch, nothing captured: what the CPU runs. Knows tensors and steps, no schedule."""
+"""The step executor in plain torch, without graphs or kernels of ours: what a CPU runs. Knows tensors and steps, no schedule."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from holynb.pool.engine.model import Decoder, Pass
-from holynb.pool.engine.pipeline import Alone
-from holynb.pool.engine.sample import choose
+from holynb.pool.engine.model import Decoder, ForwardBatch
+from holynb.pool.engine.pipeline import SingleStage
+from holynb.pool.engine.sample import sample_tokens
 from holynb.pool.engine.sequence import PrefillChunk, Step
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs
 
-__all__ = ["Eager", "part_of"]
+__all__ = ["EagerExecutor", "forward_batch"]
 
 
-def part_of(rows: list[PrefillChunk], size: int, group: int, like: Tensor) -> Pass:
-    """The tensors of these rows. `size` is a block's, `group` the query heads to a KV head, `like` has dtype and device."""
+def forward_batch(rows: list[PrefillChunk], size: int, group: int, like: Tensor) -> ForwardBatch:
+    """The tensors of these chunks. `size`: tokens of a block; `group`: query heads per KV head; `like` has the dtype."""
     ids: list[int] = []
     positions: list[Tensor] = []
     slots: list[Tensor] = []
@@ -34,43 +34,43 @@ def part_of(rows: list[PrefillChunk], size: int, group: int, like: Tensor) -> Pa
         if row.samples:
             last.append(len(ids) - 1)
     picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64)
-    return Pass(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(attend_reference, spans=spans), picked)
+    return ForwardBatch(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(attend_reference, spans=spans), picked)
 
 
-class Eager:
-    """Runs steps as they come. Alone, a step's tokens are there when it returns; as a stage, when all stages are through."""
+class EagerExecutor:
+    """Runs each step when it is launched. On a pipeline its tokens are known only once the last stage has run it."""
 
-    def __init__(self, model: Decoder, kv: Tensor, block: int, stage: Alone | None = None) -> None:
-        self.model, self.kv, self.block, self.stage = model, kv, block, stage or Alone()
-        self.ahead = self.stage.ahead
+    def __init__(self, model: Decoder, kv: Tensor, block: int, stage: SingleStage | None = None) -> None:
+        self.model, self.kv, self.block, self.stage = model, kv, block, stage or SingleStage()
+        self.lookahead = self.stage.lookahead
         layer = model.weights.layers[0]
         self._group = layer.out.shape[1] // model.spec.head_dim // kv.shape[2]
 
     def launch(self, step: Step) -> tuple[list[int] | None, int]:
-        """The sampled tokens, in the order of `step.sampled` (None where another stage samples), and how many there are."""
+        """The sampled tokens, in the order of `step.sampled` (None if another stage samples), and their number."""
         rows = [PrefillChunk(s, s.cached - 1, 1) for s in step.decode] + step.prefill
         with torch.inference_mode():
-            part = part_of(rows, self.block, self._group, self.kv)
-            hidden = self.stage.before(len(part.ids))
-            with self.stage.working():
-                made = self.model.forward(part, self.kv, hidden)
+            batch = forward_batch(rows, self.block, self._group, self.kv)
+            hidden = self.stage.receive_hidden(len(batch.ids))
+            with self.stage.timed():
+                output = self.model.forward(batch, self.kv, hidden)
             if not self.stage.last:
-                self.stage.after(made)
+                self.stage.send_hidden(output)
                 return None, len(step.sampled)
-            return choose(made, step.sampled) if step.sampled else [], len(step.sampled)
+            return sample_tokens(output, step.sampled) if step.sampled else [], len(step.sampled)
 
     def warm(self) -> int:
         """Nothing to prepare."""
         return 0
 
-    def forget(self) -> None:
-        """A step failed. Nothing is kept from one to the next."""
+    def reset(self) -> None:
+        """Nothing to reset: no state is kept from one step to the next."""
 
-    def land(self, flight: tuple[list[int] | None, int]) -> list[int]:
+    def read_back(self, launched: tuple[list[int] | None, int]) -> list[int]:
         """The tokens of a launched step."""
-        found, count = flight
-        tokens = torch.zeros(count, dtype=torch.int64) if found is None else torch.tensor(found, dtype=torch.int64)
+        sampled, count = launched
+        tokens = torch.zeros(count, dtype=torch.int64) if sampled is None else torch.tensor(sampled, dtype=torch.int64)
         if count:
-            self.stage.ids(tokens)
-        said: list[int] = tokens.tolist()
-        return said
+            self.stage.broadcast_tokens(tokens)
+        ids: list[int] = tokens.tolist()
+        return ids

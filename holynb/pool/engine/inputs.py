@@ -1,6 +1,6 @@
-"""Steps → the integers a GPU is fed: one array for decoding rows, one for prompt chunks. Knows numpy and sequences; knows no torch.
+"""Steps → the integer arrays that are sent to a GPU: one set for decode rows, one for prompt chunks. Knows numpy and sequences; no torch.
 
-A decoding row's token may still be on the device; the row then says where it lies there instead of what it is. Rows that
+A decode row's token may still be on the device; the row then carries its index there instead of its id. Rows that
 stay as they were cost a few vector operations a step, whatever their number.
 """
 
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from holynb.pool.engine.sequence import PrefillChunk, Seq
 
-__all__ = ["DecodeBatch", "PromptChunks", "pack", "padded", "paired"]
+__all__ = ["DecodeBatch", "PrefillBatch", "pack_prefill", "pad_last", "pair_seeds"]
 
 Ints = NDArray[np.int32]
 
-#: Rows of the array that says how to sample: temperature, top-p (bits of float32), top-k, position, seed (two halves).
-SAMPLING = 6
+#: Rows of an array of sampling parameters: temperature and top-p (bits of float32), top-k, position, seed (two halves).
+SAMPLING_FIELDS = 6
 
 
-def sampling(seqs: Sequence[Seq]) -> Ints:
-    """(SAMPLING, rows): how each sequence's next token is drawn."""
-    out = np.zeros((SAMPLING, len(seqs)), np.int32)
+def sampling_fields(seqs: Sequence[Seq]) -> Ints:
+    """(SAMPLING_FIELDS, rows): the sampling parameters of each sequence's next token."""
+    out = np.zeros((SAMPLING_FIELDS, len(seqs)), np.int32)
     jobs = [s.job for s in seqs]
     out[0] = np.array([max(j.temperature, 0.0) for j in jobs], np.float32).view(np.int32)
     out[1] = np.array([j.top_p for j in jobs], np.float32).view(np.int32)
@@ -36,61 +36,62 @@ def sampling(seqs: Sequence[Seq]) -> Ints:
 
 
 class DecodeBatch:
-    """The decode batch, row by row in the order of `step.decode`. Written by the engine alone.
+    """One lane's decode batch, row by row in the order of `step.decode`. Written by the executor alone.
 
-    `order` (rows): the rows from the longest to the shortest, which stays so until rows come or go: all grow by one a step.
-    `said` (4, rows): source, id, position, new block, as `kernels_support.gpu.feeding` wants them; `table` (rows, width) blocks.
-    `used`: columns of `table` that say something. `first`: where this batch's tokens begin among those that the device keeps, where it keeps several batches'.
+    `inputs` (4, rows): token index, token id, position, new block, as in `kernels_support.gpu.feeding.DecodeInputs.host`.
+    `table` (rows, width): block tables, of which the first `columns` are in use. `sampling`: as `sampling_fields`.
+    `order` (rows): the rows by length, longest first, which stays valid until rows come or go: all grow by one a step.
+    `token_offset`: where this lane's tokens begin among the last tokens of all lanes on the device.
     """
 
-    def __init__(self, rows: int, width: int, page: int, first: int = 0) -> None:
-        self.page, self.first = page, first
-        self.said = np.full((4, rows), -1, np.int32)
+    def __init__(self, rows: int, width: int, page: int, token_offset: int = 0) -> None:
+        self.page, self.token_offset = page, token_offset
+        self.inputs = np.full((4, rows), -1, np.int32)
         self.table = np.zeros((rows, width), np.int32)
-        self.how = np.zeros((SAMPLING, rows), np.int32)
+        self.sampling = np.zeros((SAMPLING_FIELDS, rows), np.int32)
         self.order = np.arange(rows, dtype=np.int32)
-        self.used = 1
-        self._count = np.arange(rows, dtype=np.int32)
+        self.columns = 1
+        self._indices = np.arange(rows, dtype=np.int32)
         self._seqs: list[Seq] = []
-        self._place: dict[Seq, int] = {}
-        self._moved = False
-        self._places = self._count + first
+        self._token_index: dict[Seq, int] = {}
+        self._rows_changed = False
+        self._token_indices = self._indices + token_offset
 
-    def forget(self) -> None:
-        """Nothing on the device counts any more: every token must come from the host."""
-        self._seqs, self._place = [], {}
+    def reset(self) -> None:
+        """Discard what is known about the device: every token of the next step comes from the host."""
+        self._seqs, self._token_index = [], {}
 
-    def decode(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
-        """Fill the arrays for these rows. False where only positions and new blocks changed: table and sampling stand as they are.
+    def fill(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
+        """Fill the arrays for these rows. Returns False if only `inputs` and new blocks changed: order, tables and sampling are as before.
 
-        `mixed`: one of them was not in this batch's last step, and what is known of it here is old.
+        `mixed`: one of them was not in this batch's last step, so that its state here is stale.
         """
         n = len(seqs)
         if mixed:
             self._seqs = []
         if seqs != self._seqs:
-            self._change(seqs)
+            self._rebuild(seqs)
             return True
-        said = self.said[:, :n]
-        said[0] = self._places[:n]
-        said[2] += 1
-        said[3] = -1
-        for i in np.flatnonzero(said[2] % self.page == 0).tolist():
+        inputs = self.inputs[:, :n]
+        inputs[0] = self._token_indices[:n]
+        inputs[2] += 1
+        inputs[3] = -1
+        for i in np.flatnonzero(inputs[2] % self.page == 0).tolist():
             block = seqs[i].blocks[-1]
-            column = int(said[2, i]) // self.page
-            said[3, i] = self.table[i, column] = block
-            self.used = max(self.used, column + 1)
+            column = int(inputs[2, i]) // self.page
+            inputs[3, i] = self.table[i, column] = block
+            self.columns = max(self.columns, column + 1)
         return False
 
-    def _change(self, seqs: list[Seq]) -> None:
+    def _rebuild(self, seqs: list[Seq]) -> None:
         n, before = len(seqs), {s: i for i, s in enumerate(self._seqs)}
         old = [before.get(s, -1) for s in seqs]
-        kept = np.array(old, np.int64)
-        self.table[:n], self.how[:, :n] = self.table[kept], self.how[:, kept]
+        source = np.array(old, np.int64)
+        self.table[:n], self.sampling[:, :n] = self.table[source], self.sampling[:, source]
         fresh = [i for i, k in enumerate(old) if k < 0]
         if fresh:
-            self.how[:, fresh] = sampling([seqs[i] for i in fresh])
-        self.said[:, :n] = -1
+            self.sampling[:, fresh] = sampling_fields([seqs[i] for i in fresh])
+        self.inputs[:, :n] = -1
         for i, seq in enumerate(seqs):
             blocks = seq.blocks
             if old[i] < 0:
@@ -98,39 +99,43 @@ class DecodeBatch:
             else:
                 self.table[i, len(blocks) - 1] = blocks[-1]
             if seq.pending > 1:
-                self.said[0, i] = self.first + self._place[seq]
+                self.inputs[0, i] = self.token_offset + self._token_index[seq]
             else:
-                self.said[1, i] = seq.tokens[-1]
-        self.said[2, :n] = [s.cached - 1 for s in seqs]
-        self.order[:n], self.order[n:] = np.argsort(-self.said[2, :n], kind="stable"), self._count[n:]
-        self.used = max(len(s.blocks) for s in seqs)
-        self._seqs, self._moved = list(seqs), True
+                self.inputs[1, i] = seq.tokens[-1]
+        self.inputs[2, :n] = [s.cached - 1 for s in seqs]
+        self.order[:n], self.order[n:] = np.argsort(-self.inputs[2, :n], kind="stable"), self._indices[n:]
+        self.columns = max(len(s.blocks) for s in seqs)
+        self._seqs, self._rows_changed = list(seqs), True
 
-    def sampled(self, decode: list[Seq], prefilled: list[Seq], offset: int) -> list[int]:
-        """Remember where this step's tokens lie: decoding rows at their own place, prompts from `offset` on. Returns the places."""
-        places = [*range(len(decode)), *range(offset, offset + len(prefilled))]
+    def record_sampled(self, decode: list[Seq], prefilled: list[Seq], offset: int) -> list[int]:
+        """Record where this step's tokens lie: decode rows' at their own index, prompts' from `offset` on. Returns the indices."""
+        indices = [*range(len(decode)), *range(offset, offset + len(prefilled))]
         if not decode:
             self._seqs = []  # their tokens are gone, and one may come back as another row
-        if prefilled or self._moved or len(self._place) != len(decode):
-            self._moved = False
-            self._place = dict(zip([*decode, *prefilled], places, strict=True))
-        return places
+        if prefilled or self._rows_changed or len(self._token_index) != len(decode):
+            self._rows_changed = False
+            self._token_index = dict(zip([*decode, *prefilled], indices, strict=True))
+        return indices
 
 
 @dataclass(slots=True)
-class PromptChunks:
-    """Prompt chunks as integers: (3, tokens) ids, positions, slots; (n, 2) tiles; (rows, 3) spans; last queries; tables; sampling."""
+class PrefillBatch:
+    """A step's prompt chunks, one after the other. `tokens` (3, tokens): ids, positions, slots.
+
+    `tiles` (n, 2), `spans` (rows, 3) and `table` (rows, blocks) are as in `kernels_support.gpu.paged.Prefill`. `last`: indices of the
+    tokens whose logits are sampled; `sampling`: their parameters, as `sampling_fields`.
+    """
 
     tokens: Ints
     tiles: Ints
     spans: Ints
     last: Ints
     table: Ints
-    how: Ints
+    sampling: Ints
 
 
-def pack(rows: list[PrefillChunk], page: int, queries: int) -> PromptChunks:
-    """The integers of these rows; `queries` is what one program of the attention kernel takes."""
+def pack_prefill(rows: list[PrefillChunk], page: int, queries: int) -> PrefillBatch:
+    """The arrays of these chunks; `queries` is the size of the attention kernel's tile."""
     total = sum(r.count for r in rows)
     tokens = np.empty((3, total), np.int32)
     tables = [np.array(r.seq.blocks[: -(-(r.start + r.count) // page)], np.int32) for r in rows]
@@ -150,20 +155,20 @@ def pack(rows: list[PrefillChunk], page: int, queries: int) -> PromptChunks:
         at += row.count
     samplers = [i for i, r in enumerate(rows) if r.samples]
     last = np.array([spans[i][0] + spans[i][1] - 1 for i in samplers], np.int32)
-    return PromptChunks(
-        tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling([rows[i].seq for i in samplers])
+    return PrefillBatch(
+        tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling_fields([rows[i].seq for i in samplers])
     )
 
 
-def paired(how: Ints) -> Ints:
-    """The seeds' halves side by side, as the device reads them: one int64 each."""
-    out = how.copy()
-    out[4:6] = how[4:6].T.reshape(2, -1)
+def pair_seeds(sampling: Ints) -> Ints:
+    """`sampling` with the two halves of each seed adjacent, so that the device reads them as one int64."""
+    out = sampling.copy()
+    out[4:6] = sampling[4:6].T.reshape(2, -1)
     return out
 
 
-def padded(values: Ints, width: int, fill: int) -> Ints:
-    """The last axis made `width` long."""
+def pad_last(values: Ints, width: int, fill: int) -> Ints:
+    """The last axis padded to `width` with `fill`."""
     out = np.full((*values.shape[:-1], width), fill, np.int32)
     out[..., : values.shape[-1]] = values
     return out

@@ -1,7 +1,7 @@
 """A dense decoder in plain torch: embed, layers, norm, head. Knows tensors; knows no batching, no devices, no other ranks.
 
-What differs between one process and a share of a tensor- or pipeline-parallel model comes in from outside: the weights are
-already cut, `joins` adds up partial sums, and a stage without embedding or head passes hidden states on.
+Tensor and pipeline parallelism come in from outside: the weights are already sharded, `collectives` reduce partial sums, and a
+stage without embedding or head takes or returns hidden states.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kernels_support.gpu.dense import linear, linear_split_k, pack_onednn, swigl
 from kernels_support.gpu.norms import add_rms_norm
 from kernels_support.gpu.rotary import Heads, rotate_and_store
 
-__all__ = ["Decoder", "Joins", "Layer", "Pass", "Weights", "pack", "rope_table"]
+__all__ = ["Collectives", "Decoder", "ForwardBatch", "Layer", "Weights", "pack", "rope_table"]
 
 #: (queries (tokens, heads, size), keys, values (KV heads, slots, size)) → (tokens, heads, size)
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -27,7 +27,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(slots=True)
 class Layer:
-    """One layer's weights; fused where one product does (q, k, v; gate, up). Matrices are (out, in)."""
+    """One layer's weights, fused to one matrix where the input is the same (q, k, v; gate, up). Matrices are (out, in)."""
 
     norm: Tensor
     qkv: Tensor
@@ -45,7 +45,7 @@ class Layer:
 
 @dataclass(slots=True)
 class Weights:
-    """A whole model or a rank's share of it. `embed`, `norm`, `head` are None on stages that do not have them."""
+    """A whole model or a rank's shard of it. `embed`, `norm`, `head` are None on stages that do not have them."""
 
     layers: list[Layer]
     embed: Tensor | None = None
@@ -54,7 +54,7 @@ class Weights:
 
 
 def pack(weights: Weights) -> Weights:
-    """The same weights with their matrices laid out as the CPU multiplies them fastest. The embedding stays: it is looked up, not multiplied."""
+    """Pack the matrices, in place, in oneDNN's layout for the CPU. The embedding stays: it is looked up, not multiplied."""
     for layer in weights.layers:
         layer.qkv, layer.out = pack_onednn(layer.qkv), pack_onednn(layer.out)
         layer.gate_up, layer.down = pack_onednn(layer.gate_up), pack_onednn(layer.down)
@@ -63,8 +63,8 @@ def pack(weights: Weights) -> Weights:
 
 
 @dataclass(slots=True)
-class Pass:
-    """Tokens of one pass. `last` picks the rows whose next token is wanted; None: every row's."""
+class ForwardBatch:
+    """The tokens of one forward pass: ids, positions and KV cache slots. `last`: indices of those whose logits are needed; None: all."""
 
     ids: Tensor
     positions: Tensor
@@ -73,30 +73,30 @@ class Pass:
     last: Tensor | None = None
 
 
-class Joins:
-    """Where a rank's share of the model meets the others'; here there are no others.
+class Collectives:
+    """The tensor-parallel operations of the model, here for a group of one rank.
 
-    A product that is cut by rows gives each rank a part of the sum.
+    The product of a row-parallel matrix is a partial sum: each rank has a part, and the sum of all ranks' parts is the result.
     """
 
-    def product(self, which: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002 - where there are others, it depends
-        """A product for `add_norm` to take next, or `total`. `which`: 1 after attention, 2 after the MLP."""
+    def row_parallel_linear(self, buffer: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002 - others need it
+        """This rank's partial sum, for `add_norm` or `all_reduce` to take next. `buffer`: 1 after attention, 2 after the MLP (0: `embed`)."""
         return linear_split_k(x, weight, bias)
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:
-        """A part of the embeddings."""
+        """This rank's part of the embeddings: zero for ids outside of its share of the vocabulary."""
         return embedding(ids, table)
 
-    def total(self, part: Tensor) -> Tensor:
-        """The sum of everybody's parts."""
+    def all_reduce(self, part: Tensor) -> Tensor:
+        """The sum of all ranks' parts."""
         return part if part.dim() == 2 else part.sum(0)
 
     def add_norm(self, part: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """(normed sum, sum) of everybody's parts and the residual stream."""
+        """(norm of the sum, sum) of all ranks' parts and the residual stream (None at its start)."""
         return add_rms_norm(part, residual, weight, eps)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Everybody's shares of the vocabulary, side by side."""
+    def gather_logits(self, x: Tensor) -> Tensor:
+        """Logits of the whole vocabulary, from each rank's share."""
         return x
 
 
@@ -113,7 +113,7 @@ def rope_table(spec: Spec, length: int) -> Tensor:
 
 
 def _llama3(freq: Tensor, factor: float, low: float, high: float, length: int) -> Tensor:
-    """Long waves are stretched, short ones kept, those between blended."""
+    """Long wavelengths are stretched, short ones kept, those between interpolated."""
     wave = 2 * math.pi / freq
     smooth = (length / wave - low) / (high - low)
     blended = (1 - smooth) * freq / factor + smooth * freq
@@ -121,38 +121,41 @@ def _llama3(freq: Tensor, factor: float, low: float, high: float, length: int) -
 
 
 class Decoder:
-    """The forward pass over given weights."""
+    """The forward pass over a rank's weights."""
 
-    def __init__(self, spec: Spec, weights: Weights, max_len: int, joins: Joins | None = None) -> None:
-        self.spec, self.weights, self.joins = spec, weights, joins or Joins()
+    def __init__(self, spec: Spec, weights: Weights, max_len: int, collectives: Collectives | None = None) -> None:
+        self.spec, self.weights, self.collectives = spec, weights, collectives or Collectives()
         self.rope = rope_table(spec, max_len).to(weights.layers[0].norm.device)
-        self._heads = [self._divide(layer) for layer in weights.layers]
+        self._heads = [self._heads_of(layer) for layer in weights.layers]
 
-    def _divide(self, layer: Layer) -> Heads:
-        """This rank's heads, read off the weights' sizes."""
+    def _heads_of(self, layer: Layer) -> Heads:
+        """This rank's heads, derived from the weights' shapes."""
         size = self.spec.head_dim
         heads = layer.out.shape[1] // size
         return Heads(heads, (layer.qkv.shape[0] // size - heads) // 2, size, layer.q_norm, layer.k_norm, self.spec.eps)
 
-    def forward(self, part: Pass, kv: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Logits (rows of `last`, vocabulary), or hidden states (tokens, hidden) where this share has no head. Writes `kv`."""
+    def forward(self, batch: ForwardBatch, kv: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Logits (rows of `last`, vocabulary), or hidden states (tokens, hidden) if this stage has no head. Writes `kv`.
+
+        `hidden`: the previous stage's output; needed, and used, only without an embedding.
+        """
         w, eps = self.weights, self.spec.eps
-        x = hidden if w.embed is None else self.joins.embed(part.ids, w.embed)
+        x = hidden if w.embed is None else self.collectives.embed(batch.ids, w.embed)
         if x is None:
             raise ValueError("a stage without embedding needs hidden states")
-        rope, residual, joins = embedding(part.positions, self.rope), None, self.joins
-        # What another stage made is whole; from then on everything that is added to the stream comes in parts.
-        add_norm = add_rms_norm if w.embed is None else joins.add_norm
-        for layer, how, (keys, values) in zip(w.layers, self._heads, kv, strict=True):
+        rope, residual, collectives = embedding(batch.positions, self.rope), None, self.collectives
+        # Another stage's output is a whole sum; from then on everything that is added to the stream is a partial sum.
+        add_norm = add_rms_norm if w.embed is None else collectives.add_norm
+        for layer, heads, (keys, values) in zip(w.layers, self._heads, kv, strict=True):
             x, residual = add_norm(x, residual, layer.norm, eps)
-            add_norm = joins.add_norm
-            q = rotate_and_store(linear(x, layer.qkv, layer.qkv_bias), how, rope, part.slots, keys, values)
-            attended = part.attend(q, keys, values).reshape(x.shape[0], -1)
-            x = joins.product(1, attended, layer.out, layer.out_bias)
+            add_norm = collectives.add_norm
+            q = rotate_and_store(linear(x, layer.qkv, layer.qkv_bias), heads, rope, batch.slots, keys, values)
+            attended = batch.attend(q, keys, values).reshape(x.shape[0], -1)
+            x = collectives.row_parallel_linear(1, attended, layer.out, layer.out_bias)
             x, residual = add_norm(x, residual, layer.mlp_norm, eps)
-            x = joins.product(2, swiglu(x, layer.gate_up, layer.gate_up_bias), layer.down, layer.down_bias)
+            x = collectives.row_parallel_linear(2, swiglu(x, layer.gate_up, layer.gate_up_bias), layer.down, layer.down_bias)
         if w.head is None or w.norm is None or residual is None:
-            return joins.total(x) if residual is None else (residual + joins.total(x)).to(residual.dtype)
-        if part.last is not None:
-            x, residual = x[..., part.last, :], residual[part.last]
-        return joins.logits(linear(joins.add_norm(x, residual, w.norm, eps)[0], w.head))
+            return collectives.all_reduce(x) if residual is None else (residual + collectives.all_reduce(x)).to(residual.dtype)
+        if batch.last is not None:
+            x, residual = x[..., batch.last, :], residual[batch.last]
+        return collectives.gather_logits(linear(collectives.add_norm(x, residual, w.norm, eps)[0], w.head))

@@ -1,7 +1,7 @@
-"""What the engine will launch on a GPU, compiled by a few threads while the weights load: its kernels are noted over tensors that are not there.
+"""Precompilation: the Triton kernels that the engine will launch, recorded over meta tensors and compiled while the weights load.
 
-Triton compiles a kernel when it is first started, one after the other, and a first token waits for a dozen of them. Nothing depends on what is done
-here: a kernel that is not there when it is started is compiled then.
+Triton compiles a kernel at its first launch, one after the other, and a first token waits for a dozen of them. Nothing depends on this
+module: a kernel that is not compiled yet when it is launched is compiled then.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from holynb.pool.engine.graphs import BATCHES, BESIDE, CHUNKS, below, choice
-from holynb.pool.engine.inputs import SAMPLING
+from holynb.pool.engine.graphs import sampling_params
+from holynb.pool.engine.inputs import SAMPLING_FIELDS
 from holynb.pool.engine.model import Attend
+from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits, Mesh, Spec, cpus
 from kernels_support.gpu import dense, gemm_small_m, gemv
 from kernels_support.gpu.allreduce_norm import FLAG_COUNT, Peers, allreduce_rms_norm
@@ -31,52 +32,55 @@ from kernels_support.gpu.silu_mul import silu_mul
 
 __all__ = ["Precompiler", "launches"]
 
-#: Threads that compile. Four take a little over half the time of one, for half of Triton is Python.
+#: Four take a little over half the time of one, for half of Triton is Python.
 _THREADS = 4
 
-#: Seconds to wait for them.
-_PATIENCE = 60.0
+_MAX_WAIT_S = 60.0
 
-#: Blocks of a cache that is not there: enough that Triton sees its strides as it will see a real one's.
-_BLOCKS = 1024
+#: Blocks of the meta KV cache: enough that Triton specializes its strides as it will a real one's.
+_META_BLOCKS = 1024
 
 
 class Precompiler:
-    """Compiles for `device` (cuda:N) from now on: what the first token needs by several threads, then the rest by one."""
+    """Compiles for `device` (cuda:N) in the background: what the first token needs in several threads, then the rest in one.
 
-    def __init__(self, noted: tuple[list[Launch], list[Launch]], device: str) -> None:
-        first, later = noted
-        triton.runtime.driver.active.get_current_target()  # made once, and not by several threads at a time
+    `launches`: both lists, as the function of that name returns them.
+    """
+
+    def __init__(self, launches: tuple[list[Launch], list[Launch]], device: str) -> None:
+        first, later = launches
+        triton.runtime.driver.active.get_current_target()  # initialized here: several threads must not do it at a time
         pool = ThreadPoolExecutor(min(_THREADS, cpus()), "holynb-compile", initializer=torch.cuda.set_device, initargs=(device,))
-        # All of one kernel by one thread: Triton makes a kernel's cache when it first compiles it.
+        # All launches of a kernel in one thread: Triton creates a kernel's cache when it first compiles it.
         self._first = [pool.submit(_compile, list(group), load=True) for _, group in groupby(sorted(first, key=_name), _name)]
         pool.submit(_compile, later, load=False)
         pool.shutdown(wait=False)
 
     def wait(self) -> None:
-        """Until what the first token needs is there. What could not be compiled is said in the log, and again where it is started."""
-        wait(self._first, _PATIENCE)
+        """Block until the first token's kernels are compiled, for `_MAX_WAIT_S` at most. Failures are logged; the launch raises them."""
+        wait(self._first, _MAX_WAIT_S)
 
 
 def launches(spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> tuple[list[Launch], list[Launch]]:
-    """What a rank of this mesh starts for its first token, and what it starts besides when batches grow; each that compiles differently once."""
-    part = _Part(spec, mesh, limits, block, dtype)
-    batches, beside, chunks = below(BATCHES, limits.batch), below(BESIDE, limits.batch), below(CHUNKS, limits.chunk)
-    with record_launches() as noted:
+    """The distinct specializations that a rank launches for its first token, and those it launches besides when batches grow."""
+    model = _MetaModel(spec, mesh, limits, block, dtype)
+    batches, chunks = sizes_up_to(BATCH_SIZES, limits.batch), sizes_up_to(CHUNK_SIZES, limits.chunk)
+    mixed_batches = sizes_up_to(MIXED_BATCH_SIZES, limits.batch)
+    with record_launches() as recorded:
         for chunk in chunks:
-            part.step(0, chunk)
-        part.step(batches[0], 0)
-        count = len(noted)
-        for rows, chunk in [(b, 0) for b in batches] + [(b, c) for b in beside for c in chunks]:
-            part.step(rows, chunk)
-    return list(noted.values())[:count], list(noted.values())[count:]
+            model.step(0, chunk)
+        model.step(batches[0], 0)
+        count = len(recorded)
+        for rows, chunk in [(b, 0) for b in batches] + [(b, c) for b in mixed_batches for c in chunks]:
+            model.step(rows, chunk)
+    return list(recorded.values())[:count], list(recorded.values())[count:]
 
 
-def _compile(these: Iterable[Launch], *, load: bool) -> None:
-    for launch in these:
+def _compile(recorded: Iterable[Launch], *, load: bool) -> None:
+    for launch in recorded:
         try:
             launch.compile(load=load)
-        except Exception:  # noqa: BLE001 - whatever it is, it will be said again by whoever needs the kernel; the others can still be made
+        except Exception:  # noqa: BLE001 - the kernel's own launch will raise it again; the others can still be compiled
             traceback.print_exc()
 
 
@@ -84,69 +88,73 @@ def _name(launch: Launch) -> str:
     return str(launch.kernel.__name__)
 
 
-class _Part:
-    """A rank's share of a model as its kernels see it: shapes, types and places in memory, one layer for all. What is not a kernel of ours is left out.
+class _MetaModel:
+    """A rank's shard of a model as its kernels see it: shapes, types and strides, one layer for all. What is not a kernel of ours is left out.
 
-    `Graphs` over a `Decoder` on torch's meta device would do the same; it takes torch a second to learn how to add there.
+    `GraphExecutor` over a `Decoder` on torch's meta device would do the same; but torch's first addition there takes a second.
     """
 
     def __init__(self, spec: Spec, mesh: Mesh, limits: BatchLimits, block: int, dtype: torch.dtype) -> None:
         self._spec, self._mesh, self._limits, self._block = spec, mesh, limits, block
-        self._cut = mesh.cut(spec)
+        self._shard = mesh.shard(spec)
         self._new = partial(torch.empty, dtype=dtype, device="meta")
         self._ints = partial(torch.empty, dtype=torch.int32, device="meta")
-        self._peers = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.slice, mesh.tensor)
+        self._peers = Peers(torch.empty(mesh.tensor, dtype=torch.int64, device="meta"), mesh.tensor_rank, mesh.tensor)
         norm = self._new(spec.head_dim) if spec.qk_norm else None
-        self._heads = Heads(_width(self._cut.heads), _width(self._cut.kv_heads), spec.head_dim, norm, norm, spec.eps)
-        self._kv = self._new(2, self._heads.kv, _BLOCKS * block, spec.head_dim)
+        self._heads = Heads(_width(self._shard.heads), _width(self._shard.kv_heads), spec.head_dim, norm, norm, spec.eps)
+        self._kv = self._new(2, self._heads.kv, _META_BLOCKS * block, spec.head_dim)
         self._columns = -(-limits.max_len // block)
 
     def step(self, rows: int, chunk: int) -> None:
-        """A batch of `rows`, a `chunk` of prompt tokens, or both (0: none of it)."""
-        slots, decode = self._decoding(rows) if rows else (None, None)
-        many = min(self._limits.batch, chunk)
+        """Launch the kernels of a batch of `rows`, a `chunk` of prompt tokens, or both (0: none)."""
+        slots, decode = self._decode(rows) if rows else (None, None)
+        prompts = min(self._limits.batch, chunk)
         prefill = Prefill(
-            self._ints(many, self._columns),
-            self._ints(chunk // PREFILL_TILE_QUERIES + many, 2),
+            self._ints(prompts, self._columns),
+            self._ints(chunk // PREFILL_TILE_QUERIES + prompts, 2),
             self._ints(self._limits.batch, 3),
             self._block,
         )
         attend = prefill if decode is None else MixedBatch(decode, prefill) if chunk else decode
-        came = self._layers(rows + chunk, self._ints(chunk) if slots is None or chunk else slots, attend)
-        self._head(came, rows, many)
+        output = self._layers(rows + chunk, self._ints(chunk) if slots is None or chunk else slots, attend)
+        self._head(output, rows, prompts)
 
-    def _decoding(self, rows: int) -> tuple[Tensor, Decode]:
+    def _decode(self, rows: int) -> tuple[Tensor, Decode]:
         ints, table = self._ints, self._ints(rows, self._columns)
-        ids, positions, slots, lengths, following = (row[:rows] for row in ints(5, self._limits.batch))
-        feed(DecodeInputs(ints(4, rows), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, following, self._block))
+        ids, positions, slots, lengths, next_positions = (row[:rows] for row in ints(5, self._limits.batch))
+        feed(DecodeInputs(ints(4, rows), ints(2 * self._limits.batch), table, ids, positions, slots, lengths, next_positions, self._block))
         return slots, Decode(table, lengths, self._block, splits(rows, self._heads.kv), ints(rows))
 
     def _layers(self, rows: int, slots: Tensor, attend: Attend) -> Tensor:
-        """The first layer, whose stream begins, and one like all the others. What it leaves for the norm after it."""
+        """The first layer, without a residual yet, and one that stands for all others. Returns the partial sum for the norm after it."""
         spec, heads, new = self._spec, self._heads, self._new
         keys, values = self._kv
         stream, wide = new(rows, spec.hidden), (heads.heads + 2 * heads.kv) * heads.size
-        came, lead = stream, self._cut.lead
+        part, adds_bias = stream, self._shard.adds_bias
         for residual in (None, stream):
-            # What another stage hands on is whole.
-            self._add_norm(came, residual, whole=residual is None and not self._cut.embeds)
-            self._product(stream, wide, biased=spec.qkv_bias)
+            # Another stage's output is a whole sum.
+            self._add_norm(part, residual, whole=residual is None and not self._shard.has_embedding)
+            self._linear(stream, wide, biased=spec.qkv_bias)
             q = rotate_and_store(new(rows, wide), heads, torch.empty(rows, heads.size, device="meta"), slots, keys, values)
             attended = attend(q, keys, values).view(rows, -1)
-            self._add_norm(self._product(attended, spec.hidden, biased=spec.out_bias and lead, summed=True), stream)
-            came = self._product(self._gated(stream), spec.hidden, biased=spec.mlp_bias and lead, summed=True)
-        return came
+            self._add_norm(self._linear(attended, spec.hidden, biased=spec.out_bias and adds_bias, row_parallel=True), stream)
+            part = self._linear(self._gated(stream), spec.hidden, biased=spec.mlp_bias and adds_bias, row_parallel=True)
+        return part
 
-    def _head(self, came: Tensor, *parts: int) -> None:
-        """Logits of all, then each part's own sampling."""
-        if not self._cut.ends:
+    def _head(self, part: Tensor, *counts: int) -> None:
+        """Logits of all rows, then one sampling of each count of them."""
+        if not self._shard.has_head:
             return
-        rows, ints = sum(parts), self._ints
+        rows, ints = sum(counts), self._ints
         x = self._new(rows, self._spec.hidden)
-        self._add_norm(came.new_empty(*came.shape[:-2], rows, self._spec.hidden), x)
-        self._product(x, _width(self._cut.vocab), biased=False)
-        for count in filter(None, parts):
-            sample_into(self._new(count, self._spec.vocab), choice(ints(SAMPLING, self._limits.batch), ints(count), count), ints(count))
+        self._add_norm(part.new_empty(*part.shape[:-2], rows, self._spec.hidden), x)
+        self._linear(x, _width(self._shard.vocab), biased=False)
+        for count in filter(None, counts):
+            sample_into(
+                self._new(count, self._spec.vocab),
+                sampling_params(ints(SAMPLING_FIELDS, self._limits.batch), ints(count), count),
+                ints(count),
+            )
 
     def _add_norm(self, x: Tensor, residual: Tensor | None, *, whole: bool = False) -> None:
         weight, eps = self._new(self._spec.hidden), self._spec.eps
@@ -155,21 +163,21 @@ class _Part:
         else:
             allreduce_rms_norm(x, 4 * FLAG_COUNT, self._peers, residual, weight, eps)
 
-    def _product(self, x: Tensor, columns: int, *, biased: bool, summed: bool = False) -> Tensor:
-        """As `dense.linear`, or with `summed` as a rank's `product`."""
+    def _linear(self, x: Tensor, columns: int, *, biased: bool, row_parallel: bool = False) -> Tensor:
+        """As `dense.linear`, or with `row_parallel` as `Collectives.row_parallel_linear`."""
         weight, bias = self._new(columns, x.shape[1]), self._new(columns) if biased else None
-        if how := dense.small_m_tiles(x, weight, split_k=summed and self._mesh.tensor == 1):
-            return gemm_small_m.launch(x, weight, bias, how)
+        if tiles := dense.small_m_tiles(x, weight, split_k=row_parallel and self._mesh.tensor == 1):
+            return gemm_small_m.launch(x, weight, bias, tiles)
         return gemv.launch(x, weight, bias) if dense.takes_gemv(x, weight) else self._new(x.shape[0], columns)
 
     def _gated(self, x: Tensor) -> Tensor:
         """As `dense.swiglu`."""
-        columns = 2 * _width(self._cut.inner)
+        columns = 2 * _width(self._shard.inner)
         weight, bias = self._new(columns, x.shape[1]), self._new(columns) if self._spec.mlp_bias else None
-        how = dense.small_m_tiles(x, weight, gated=True)
-        if how is not None:
-            return gemm_small_m.launch(x, weight, bias, how, gated=True)
-        return silu_mul(self._product(x, columns, biased=self._spec.mlp_bias))
+        tiles = dense.small_m_tiles(x, weight, gated=True)
+        if tiles is not None:
+            return gemm_small_m.launch(x, weight, bias, tiles, gated=True)
+        return silu_mul(self._linear(x, columns, biased=self._spec.mlp_bias))
 
 
 def _width(span: tuple[int, int]) -> int:

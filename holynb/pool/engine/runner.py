@@ -1,6 +1,6 @@
-"""The engine of one replica: plan a step, run it, read it back. Owns the scheduler, the weights and the cache; knows no sockets.
+"""The engine of one rank: plan a step, run it, read it back. Owns the scheduler, the weights and the cache; knows no sockets.
 
-`while not runner.idle: emits = runner.step()` is all a worker does with it.
+A worker's loop is `while not runner.idle: emits = runner.step()`.
 """
 
 from __future__ import annotations
@@ -12,43 +12,42 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from holynb.errors import UserError, closest
-from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.constrained import GrammarCompiler
+from holynb.pool.engine.executor import StepExecutor, executor_for
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
-from holynb.pool.fit import BatchLimits, Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read
+from holynb.pool.fit import Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read_spec
 from holynb.pool.protocol import Emit, Job, JobRunner, RankStats
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from holynb.pool.engine.group import Group
     from holynb.pool.engine.load import TensorSource
-    from holynb.pool.engine.model import Decoder
-    from holynb.pool.engine.pipeline import Alone
     from holynb.pool.engine.precompile import Precompiler
 
 __all__ = ["Runner"]
 
-#: Seconds that a step without anything else to do waits for a grammar.
-_MOMENT = 0.05
+#: How long a step with nothing else to do waits for a grammar.
+_GRAMMAR_WAIT_S = 0.05
 
-#: Token slots of a block. Small enough that rows of one template share most of their head.
-BLOCK = 16
+#: Small enough that rows of one template share most of their prefix.
+BLOCK_TOKENS = 16
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Runner(JobRunner):
-    """Jobs in, tokens out, one step at a time. One thread calls it.
+    """Jobs in, tokens out, one step at a time. Not thread-safe.
 
-    `device`: cpu or cuda:N. `dtype`: None is float32 on CPU and the weights' own on a GPU. `memory`: the share of the device's
-    memory that weights, cache and work may take together. Raises UserError (unknown model, sizes) and FileNotFoundError.
+    `device`: cpu or cuda:N. `dtype`: None is float32 on CPU and the weights' own on a GPU. `memory`: the share of the device's memory
+    for weights, cache and activations together. `source`: weights from elsewhere than `folder`. Raises UserError (unknown model,
+    sizes) and FileNotFoundError.
     """
 
     def __init__(
@@ -64,248 +63,230 @@ class Runner(JobRunner):
     ) -> None:
         # Spinning OpenMP threads on shared cores cost four fifths of the rate; read when torch loads its OpenMP.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        self.spec = read(Path(folder))
+        self.spec = read_spec(Path(folder))
         self.device, self.mesh = device, mesh or Mesh()
-        self.cut = self.mesh.cut(self.spec)
-        self._news: list[list[Any]] = []
-        self.dtype = _dtype(dtype, device, self.spec)
+        self.shard = self.mesh.shard(self.spec)
+        self._commands: list[list[Any]] = []
+        """For the followers, with the next step."""
+        self.dtype = _compute_dtype(dtype, device, self.spec)
         self.limits = plan.limits_of(self.spec, cpu=device == "cpu", max_len=max_len)
-        self.trouble: Callable[[Step], None] | None = None
-        """Called with each step before it runs; a test raises here what a device would."""
+        self.before_step: Callable[[Step], None] | None = None
+        """Called with each step before it is launched. Tests raise here what a device would."""
         self._load(Path(folder), source, memory)
-        self.batch = BatchScheduler(self.blocks, self.limits, self.mesh.flights, unknown=self.engine.ahead - self.mesh.flights + 1)
+        lanes = self.mesh.lanes
+        self.scheduler = BatchScheduler(self.blocks, self.limits, lanes, max_pending=self.executor.lookahead - lanes + 1)
         self.grammars = GrammarCompiler(Path(folder), self.spec.vocab)
-        self._flights: deque[tuple[Step, Any]] = deque()
+        self._in_flight: deque[tuple[Step, Any]] = deque()
 
     def add(self, job: Job) -> None:
-        """Queue a job. Raises ValueError, with the sizes, where it can never fit or asks for tokens that do not exist."""
-        from holynb.pool.engine.sample import settled
+        """Queue a job. Raises ValueError if it can never fit (with the sizes), or a prompt token is not in the vocabulary."""
+        from holynb.pool.engine.sample import with_seed
 
-        if wrong := next((t for t in job.ids if not 0 <= t < self.spec.vocab), None):
-            raise ValueError(f"token {wrong} is not one of the {self.spec.vocab} that the model knows")
-        job = settled(job)
+        if invalid := next((t for t in job.ids if not 0 <= t < self.spec.vocab), None):
+            raise ValueError(f"token {invalid} is not one of the {self.spec.vocab} that the model knows")
+        job = with_seed(job)
         if job.grammar is None:
             self._queue(job)
         else:
-            self.batch.check(job)
+            self.scheduler.check(job)
             self.grammars.add(job)
 
-    def cancel(self, id: int) -> None:  # noqa: A002 - the seam's word
-        """Take a job out; nothing more is said of it."""
+    def cancel(self, id: int) -> None:  # noqa: A002 - the protocol's name
+        """Drop a job; nothing more is emitted for it. Unknown ids are ignored."""
         self.grammars.cancel(id)
-        self.batch.cancel(id)
+        self.scheduler.cancel(id)
         if self.group is not None:
-            self._news.append(["cancel", id])
+            self._commands.append(["cancel", id])
 
     @property
     def idle(self) -> bool:
-        """Nothing to do and nothing to say."""
-        return self.batch.idle and not self._flights and self.grammars.idle
+        """Whether there is neither work nor output left."""
+        return self.scheduler.idle and not self._in_flight and self.grammars.idle
 
     def step(self) -> list[Emit]:
         """Plan and start one step, then read back the one before it (on a GPU) or this one (on CPU)."""
-        emits = [] if self.grammars.idle else self._compiled()
-        news, self._news = self._news, []
+        emits = [] if self.grammars.idle else self._queue_compiled()
+        commands, self._commands = self._commands, []
         if self.group is not None:
-            self.group.tell(news)
+            self.group.send_commands(commands)
         return emits + self._advance()
 
     def warm(self) -> int:
-        """Prepare every size of batch now (on a GPU: capture), not when it is first wanted. Returns how many."""
+        """Prepare every batch size now (on a GPU: capture its graphs) instead of at its first use. Returns their number."""
         if self.group is not None:
-            self.group.tell([["warm", None]])
-        return self.engine.warm()
+            self.group.send_commands([["warm", None]])
+        return self.executor.warm()
 
     def follow(self, after: Callable[[], None] = lambda: None) -> None:
-        """Any rank but the first: do as the first does, until it closes; `after` is called after each step. Raises RuntimeError where a rank is gone."""
+        """Every rank but the leader: repeat its steps until it closes, `after` called after each. Raises RuntimeError if a rank is gone."""
         if self.group is None:
             raise ValueError("a replica of one rank has nobody to follow")
-        while (news := self.group.hear()) != ["close"]:
-            for what, said in news:
-                if what == "warm":
-                    self.engine.warm()
-                elif what == "cancel":
-                    self.batch.cancel(said)
+        while (commands := self.group.receive_commands()) != ["close"]:
+            for command, argument in commands:
+                if command == "warm":
+                    self.executor.warm()
+                elif command == "cancel":
+                    self.scheduler.cancel(argument)
                 else:
-                    self._take(Job(**said | {"ids": tuple(said["ids"]), "eos": tuple(said["eos"])}))
+                    self._schedule(Job(**argument | {"ids": tuple(argument["ids"]), "eos": tuple(argument["eos"])}))
             self._advance()
             after()
         self.group.close()
 
     def close(self) -> None:
-        """The first rank: let the others go."""
+        """The leader: release the other ranks."""
         if self.group is not None:
-            self.group.tell(["close"])
+            self.group.send_commands(["close"])
             self.group.close()
 
     def _queue(self, job: Job) -> None:
-        """Into the batch, with its constraint; the other ranks hear of it with the next step."""
-        self._take(job)
+        """Schedule a job here and, with the next step, on the other ranks."""
+        self._schedule(job)
         if self.group is not None:
-            self._news.append(["add", {f.name: getattr(job, f.name) for f in fields(Job)}])
+            self._commands.append(["add", {f.name: getattr(job, f.name) for f in fields(Job)}])
 
-    def _take(self, job: Job) -> None:
-        seq = self.batch.add(job)
+    def _schedule(self, job: Job) -> None:
+        seq = self.scheduler.add(job)
         if job.grammar is not None:
             seq.constraint = self.grammars.begin(job)
 
-    def _compiled(self) -> list[Emit]:
-        """Queue the jobs whose grammar is there by now. Waits a moment where there is nothing else to do."""
-        ready, wrong = self.grammars.ready(0.0 if self._flights or not self.batch.idle else _MOMENT)
+    def _queue_compiled(self) -> list[Emit]:
+        """Queue the jobs whose grammar is compiled by now, waiting briefly if there is nothing else to do. Emits invalid grammars."""
+        ready, failed = self.grammars.take_ready(0.0 if self._in_flight or not self.scheduler.idle else _GRAMMAR_WAIT_S)
         for job in ready:
             self._queue(job)
-        return [Emit(job.id, finish="error", note=why) for job, why in wrong]
+        return [Emit(job.id, finish="error", note=message) for job, message in failed]
 
     def _advance(self) -> list[Emit]:
-        # What a constrained row may say next depends on the token before it: with one of them, no step begins before its lane's last one is read.
-        emits = self._land(self.mesh.flights - 1) if self.batch.constrained else []
-        step = self.batch.plan()
+        # A constrained row's mask depends on the token before: while there is such a row, no step starts before its lane's last is read.
+        emits = self._read_back(self.mesh.lanes - 1) if self.scheduler.constrained else []
+        step = self.scheduler.plan()
         if step is not None:
             try:
                 self._launch(step)
             except (RuntimeError, MemoryError) as exc:
-                # Ranks of one replica must agree on every step; one that ran out alone ends the replica.
+                # Ranks of one replica must agree on every step: if one of them runs out of memory, the replica ends.
                 if self.group is not None or not shortage.is_out_of_memory(exc):
                     raise
-                emits += self._land(0) + self._shrink(step)
-        emits += self._land(self.engine.ahead if step is not None else max(0, len(self._flights) - 1))
+                emits += self._read_back(0) + self._recover(step)
+        emits += self._read_back(self.executor.lookahead if step is not None else max(0, len(self._in_flight) - 1))
         if self.idle:
-            self.stage.rest()
+            self.stage.pause_clock()
         return emits
 
     def stats(self) -> RankStats:
-        """Counters and sizes, for metrics: tokens, rows, bytes; `memory` is the device's own."""
-        b, m = self.batch, device_memory(self.device)
+        """Counters and sizes, for metrics."""
+        scheduler, memory = self.scheduler, device_memory(self.device)
         used = self.blocks.total - self.blocks.free
         return {
-            "running": len(b.running),
-            "waiting": len(b.waiting),
-            "batch": b.cap,
-            "oom": b.ooms,
-            "preempted": b.preempted,
+            "running": len(scheduler.running),
+            "waiting": len(scheduler.waiting),
+            "batch": scheduler.batch_cap,
+            "oom": scheduler.ooms,
+            "preempted": scheduler.preempted,
             "kv_used": used * self.blocks.size,
             "kv_total": self.blocks.total * self.blocks.size,
-            "tokens_in": b.tokens_in,
-            "tokens_out": b.tokens_out,
-            "tokens_shared": b.shared,
+            "tokens_in": scheduler.tokens_in,
+            "tokens_out": scheduler.tokens_out,
+            "tokens_shared": scheduler.tokens_shared,
             "weights_bytes": self.weights_bytes,
             "kv_bytes": self.kv_bytes,
-            "device": m.device,
-            "memory_total": m.total,
-            "memory_used": m.used,
-            "memory_ours": m.ours,
+            "device": memory.device,
+            "memory_total": memory.total,
+            "memory_used": memory.used,
+            "memory_ours": memory.ours,
             "dtype": self.dtype,
             "max_len": self.limits.max_len,
             "stage": self.mesh.stage,
-            "flights": self.mesh.flights,
+            "flights": self.mesh.lanes,
             "busy": self.stage.busy,
         }
 
     def _launch(self, step: Step) -> None:
-        if self.trouble is not None:
-            self.trouble(step)
-        self._flights.append((step, self.engine.launch(step)))
+        if self.before_step is not None:
+            self.before_step(step)
+        self._in_flight.append((step, self.executor.launch(step)))
 
-    def _land(self, leave: int) -> list[Emit]:
-        """Read steps back, oldest first, until `leave` are in flight."""
+    def _read_back(self, keep: int) -> list[Emit]:
+        """Read steps back, oldest first, until at most `keep` are in flight."""
         emits: list[Emit] = []
-        while len(self._flights) > leave:
-            step, tokens = self._flights.popleft()
-            emits += self.batch.commit(step, self.engine.land(tokens))
+        while len(self._in_flight) > keep:
+            step, launched = self._in_flight.popleft()
+            emits += self.scheduler.commit(step, self.executor.read_back(launched))
         return emits
 
-    def _shrink(self, step: Step) -> list[Emit]:
-        """Memory ran out: give back what torch keeps aside and go on smaller; a single row that still does not fit ends as an error."""
+    def _recover(self, step: Step) -> list[Emit]:
+        """After an out-of-memory error: release what torch caches and shrink the batch; a single row that still does not fit ends as an error."""
         import torch
 
-        self.engine.forget()
+        self.executor.reset()
         gc.collect()
         if self.device != "cpu":
             torch.cuda.empty_cache()
-        return self.batch.fail(step)
+        return self.scheduler.fail(step)
 
     def _load(self, folder: Path, source: TensorSource | None, share: float) -> None:
-        """Weights, cache, and the engine over them."""
+        """Load the weights, allocate the cache in what is left of `share` of the memory, and set up the executor."""
         import torch
 
-        from holynb.pool.engine.cache import pages
-        from holynb.pool.engine.eager import Eager
-        from holynb.pool.engine.load import load, opened
+        from holynb.pool.engine.cache import allocate_kv
+        from holynb.pool.engine.load import load, open_safetensors
         from holynb.pool.engine.model import Decoder, pack
-        from holynb.pool.engine.pipeline import Alone, Stage
+        from holynb.pool.engine.pipeline import PipelineStage, SingleStage
 
         if self.device != "cpu":
             torch.cuda.set_device(self.device)
         else:
             torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cpus()))
         dtype = getattr(torch, self.dtype)
-        rehearsal = None if self.device == "cpu" else self._rehearsed(dtype)
-        self.group = self._meet()
-        with nullcontext(source) if source else opened(folder) as found:
-            weights = load(self.spec, self.cut, found, self.device, dtype)
+        precompiler = None if self.device == "cpu" else self._precompile(dtype)
+        self.group = self._join_group()
+        with nullcontext(source) if source else open_safetensors(folder) as tensors:
+            weights = load(self.spec, self.shard, tensors, self.device, dtype)
         if self.device == "cpu":
             weights = pack(weights)
-        self.weights_bytes = plan.weights_bytes(self.spec, self.cut, dtype.itemsize, cpu=self.device == "cpu")
-        layers, heads = self.cut.layers[1] - self.cut.layers[0], self.cut.kv_heads[1] - self.cut.kv_heads[0]
-        token = plan.kv_bytes(self.spec, self.cut, dtype.itemsize)
-        blocks = plan.blocks(self._room(share, dtype.itemsize), token * BLOCK, self.limits, BLOCK)
-        blocks = blocks if self.group is None else self.group.least(blocks)
-        self.kv_bytes = blocks * BLOCK * token
-        self.blocks = Blocks(blocks, BLOCK)
-        # Who does not say how long an answer may be is given all that one sequence can have; more than the cache would be refused.
-        self.limits = replace(self.limits, max_len=min(self.limits.max_len, blocks * BLOCK))
-        kv = pages((layers, heads, blocks * BLOCK, self.spec.head_dim), dtype, self.device)
-        joins = None if self.group is None else self.group.joins(self.spec, self.cut, self.limits.batch, dtype)
-        model = Decoder(self.spec, weights, self.limits.max_len, joins)
-        self.stage = Alone() if self.group is None or self.mesh.pipe == 1 else Stage(self.group, self.spec.hidden, kv)
-        self.engine: StepExecutor = (
-            Eager(model, kv, BLOCK, self.stage) if rehearsal is None else _graphs(model, kv, self.limits, self.stage)
-        )
-        if rehearsal is not None:
-            rehearsal.wait()
+        self.weights_bytes = plan.weights_bytes(self.spec, self.shard, dtype.itemsize, cpu=self.device == "cpu")
+        layers, heads = self.shard.layers[1] - self.shard.layers[0], self.shard.kv_heads[1] - self.shard.kv_heads[0]
+        token_bytes = plan.kv_bytes(self.spec, self.shard, dtype.itemsize)
+        blocks = plan.block_count(self._cache_bytes(share, dtype.itemsize), token_bytes * BLOCK_TOKENS, self.limits, BLOCK_TOKENS)
+        blocks = blocks if self.group is None else self.group.minimum(blocks)
+        self.kv_bytes = blocks * BLOCK_TOKENS * token_bytes
+        self.blocks = BlockAllocator(blocks, BLOCK_TOKENS)
+        # A request without a token limit gets all that one sequence can have; more than the cache would be refused.
+        self.limits = replace(self.limits, max_len=min(self.limits.max_len, blocks * BLOCK_TOKENS))
+        kv = allocate_kv((layers, heads, blocks * BLOCK_TOKENS, self.spec.head_dim), dtype, self.device)
+        collectives = None if self.group is None else self.group.collectives(self.spec, self.shard, self.limits.batch, dtype)
+        model = Decoder(self.spec, weights, self.limits.max_len, collectives)
+        self.stage = SingleStage() if self.group is None or self.mesh.pipe == 1 else PipelineStage(self.group, self.spec.hidden, kv)
+        self.executor: StepExecutor = executor_for(model, kv, BLOCK_TOKENS, self.limits, self.stage)
+        if precompiler is not None:
+            precompiler.wait()
 
-    def _rehearsed(self, dtype: torch.dtype) -> Precompiler:
-        """The kernels, compiling."""
+    def _precompile(self, dtype: torch.dtype) -> Precompiler:
+        """Start to compile the kernels, in the background."""
         from holynb.pool.engine.precompile import Precompiler, launches
 
-        return Precompiler(launches(self.spec, self.mesh, self.limits, BLOCK, dtype), self.device)
+        return Precompiler(launches(self.spec, self.mesh, self.limits, BLOCK_TOKENS, dtype), self.device)
 
-    def _meet(self) -> Group | None:
-        """The other ranks, if there are any."""
+    def _join_group(self) -> Group | None:
+        """Connect to the other ranks, if there are any."""
         if self.mesh.size == 1:
             return None
         from holynb.pool.engine.group import Group
 
         return Group(self.mesh, self.device)
 
-    def _room(self, share: float, itemsize: int) -> int:
-        """Bytes for the cache, now that the weights are there."""
-        now = device_memory(self.device)
-        work = plan.work_bytes(self.spec, self.cut, self.limits, itemsize)
-        return plan.room(now.total, now.free, share, work, cpu=self.device == "cpu")
+    def _cache_bytes(self, share: float, itemsize: int) -> int:
+        """Bytes for the cache, once the weights are loaded."""
+        memory = device_memory(self.device)
+        work = plan.work_bytes(self.spec, self.shard, self.limits, itemsize)
+        return plan.cache_bytes(memory.total, memory.free, share, work, cpu=self.device == "cpu")
 
 
-class StepExecutor(Protocol):
-    """Runs planned steps. `ahead` is how many may be under way before the first is read back."""
-
-    ahead: int
-
-    def launch(self, step: Step) -> Any: ...
-    def land(self, flight: Any) -> list[int]: ...
-    def forget(self) -> None: ...
-    def warm(self) -> int: ...
-
-
-def _graphs(model: Decoder, kv: Tensor, limits: BatchLimits, stage: Alone) -> StepExecutor:
-    from holynb.pool.engine.graphs import Graphs
-
-    return Graphs(model, kv, BLOCK, limits, stage=stage)
-
-
-def _dtype(asked: str | None, device: str, spec: Spec) -> str:
-    """The dtype to compute in. On CPU bfloat16 only where it is asked for and the processor multiplies it: elsewhere it is slower than float32."""
-    if asked not in (None, "auto", *DTYPES):
-        raise UserError(f"--dtype {asked} is none of {', '.join(DTYPES)}.{closest(str(asked), DTYPES)}")
+def _compute_dtype(dtype: str | None, device: str, spec: Spec) -> str:
+    """The dtype to compute in. On CPU bfloat16 only if requested and the processor has it: elsewhere it is slower than float32."""
+    if dtype not in (None, "auto", *DTYPES):
+        raise UserError(f"--dtype {dtype} is none of {', '.join(DTYPES)}.{closest(str(dtype), DTYPES)}")
     if device == "cpu":
-        return "bfloat16" if asked == "bfloat16" and bf16_is_fast() else "float32"
-    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if asked in (None, "auto") else str(asked)
+        return "bfloat16" if dtype == "bfloat16" and bf16_is_fast() else "float32"
+    return (spec.dtype if spec.dtype in DTYPES else "bfloat16") if dtype in (None, "auto") else str(dtype)

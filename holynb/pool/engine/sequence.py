@@ -1,4 +1,4 @@
-"""What a batch is made of: sequences, rows, steps. Facts and counters; knows no torch and no policy."""
+"""What goes into a batch and comes out of it: sequences, prefill chunks, steps. State and counters; knows no torch and no policy."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ __all__ = ["Constraint", "PrefillChunk", "Seq", "Step"]
 
 
 class Constraint(Protocol):
-    """What restricts the next token of a sequence. `fault`: why it cannot go on; the sequence must end then."""
+    """Restricts the next token of a sequence. `fault`: why the constraint cannot go on; the sequence must end then."""
 
     fault: str | None
 
 
 class Seq:
-    """A job and how far it is. Written by its scheduler alone.
+    """A job and its progress. Written by its scheduler alone.
 
-    `tokens` are known; `pending` more are sampled but not read back yet; the first `cached` of them are in (or on their way
-    to) the KV cache. `ready`: the whole prompt is. `keys` are those of its full blocks, from when it is first admitted; the first `published` of its `blocks` can be found under them. `constraint` says what it may say next; None: anything.
-    `found`: prompt tokens that were in the cache when it was admitted. `lane`: which of the batches under way it decodes with; `asked`: the step that sampled it last.
+    Of its tokens, `tokens` are known to the host, `pending` more are sampled but not read back, and the first `cached` are in (or on
+    their way to) the KV cache; `prefilled`: the whole prompt is. `blocks` is its block table, `keys` the prefix-cache keys of its full
+    blocks (computed when it is first admitted); the first `published` blocks can be found under their keys. `prefix_hits`: prompt tokens
+    that were in the cache when it was admitted. `lane`: the batch in flight that it decodes with; `last_step`: number of the step that
+    sampled it last. `constraint` restricts the next token; None: unconstrained. `finished`: it ended or was cancelled.
     """
 
     __slots__ = (
-        "asked",
         "blocks",
         "cached",
         "constraint",
-        "dead",
-        "found",
+        "finished",
         "job",
         "keys",
         "lane",
+        "last_step",
         "pending",
+        "prefilled",
+        "prefix_hits",
         "published",
-        "ready",
         "tokens",
     )
 
@@ -45,25 +47,25 @@ class Seq:
         self.tokens = list(job.ids)
         self.keys: list[bytes] = []
         self.blocks: list[int] = []
-        self.pending = self.cached = self.published = self.found = self.lane = self.asked = 0
-        self.dead = False
-        self.ready = False
+        self.pending = self.cached = self.published = self.prefix_hits = self.lane = self.last_step = 0
+        self.finished = False
+        self.prefilled = False
         self.constraint: Constraint | None = None
 
     @property
     def size(self) -> int:
-        """Tokens, the unknown ones counted."""
+        """Number of tokens, pending ones included."""
         return len(self.tokens) + self.pending
 
     @property
-    def spent(self) -> bool:
-        """All tokens it may have are sampled or on their way."""
+    def at_limit(self) -> bool:
+        """Whether all `max_new` tokens are sampled or pending."""
         return self.size - len(self.job.ids) >= self.job.max_new
 
 
 @dataclass(slots=True)
 class PrefillChunk:
-    """Tokens `start` to `start + count` of a sequence go through the model; the last one is sampled from where `samples`."""
+    """Tokens `start` to `start + count` of a sequence go through the model; where `samples`, the last one's logits are sampled."""
 
     seq: Seq
     start: int
@@ -73,9 +75,9 @@ class PrefillChunk:
 
 @dataclass(slots=True)
 class Step:
-    """One pass through the model. `published` is what this step let others find, and must be forgotten if it fails.
+    """One forward pass. `published`: blocks that this step published, to be unpublished if it fails.
 
-    `lane`: the batch that it is a step of. `mixed`: a row of `decode` was not in that lane's last step.
+    `lane`: the batch in flight that it is a step of. `mixed`: a row of `decode` was not in that lane's last step.
     """
 
     decode: list[Seq] = field(default_factory=list)
@@ -88,4 +90,4 @@ class Step:
     @property
     def sampled(self) -> list[Seq]:
         """The sequences that get a token, in the order of the tokens."""
-        return self.decode + [r.seq for r in self.prefill if r.samples]
+        return self.decode + [chunk.seq for chunk in self.prefill if chunk.samples]

@@ -2,10 +2,10 @@
 
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
-from holynb.pool.fit.mesh import Cut, Mesh, check
+from holynb.pool.fit.mesh import Mesh, Shard, check_divisible
 from holynb.pool.fit.plan import Device, Fit
-from holynb.pool.fit.preflight import best_dtype, flags, forecast, gpu_memory, here, says
-from holynb.pool.fit.spec import Spec, parse, read
+from holynb.pool.fit.preflight import best_dtype, describe_fit, flags, forecast, free_gpu_memory, gpu_memory
+from holynb.pool.fit.spec import Spec, parse_spec, read_spec
 
 __all__ = [
     "BatchLimits",

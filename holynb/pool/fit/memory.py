@@ -32,7 +32,7 @@ def device_memory(device: str = "cpu") -> Memory:
     return _cpu() if device == "cpu" else _gpu(device)
 
 
-def held(device: str, pids: Collection[int]) -> Memory:
+def device_memory_of(device: str, pids: Collection[int]) -> Memory:
     """The memory of a device and what these processes hold of it, asked from outside them: psutil for `cpu`, NVML for a GPU.
 
     `ours` is None where the driver does not name processes to us (in containers with process numbers of their own). Raises

@@ -13,7 +13,7 @@ __all__ = ["Cut", "Mesh", "stages"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Shard:
     """A rank's share: half-open ranges of layers, query heads, KV heads, MLP columns and vocabulary; whether it embeds and ends."""
 
     layers: tuple[int, int]
@@ -44,7 +44,7 @@ class Mesh:
         return self.tensor * self.pipe
 
     @property
-    def slice(self) -> int:
+    def tensor_rank(self) -> int:
         """This rank's place in its tensor group."""
         return self.rank % self.tensor
 
@@ -54,19 +54,19 @@ class Mesh:
         return self.rank // self.tensor
 
     @property
-    def flights(self) -> int:
+    def lanes(self) -> int:
         """Batches in flight."""
         return max(self.micro, self.pipe)
 
-    def cut(self, spec: Spec) -> Cut:
+    def shard(self, spec: Spec) -> Shard:
         """What of `spec` this rank holds. Raises UserError with the sizes that work."""
-        check(spec, self.tensor, self.pipe)
-        t, i = self.tensor, self.slice
-        layers = stages(spec, self.pipe)[self.stage]
+        check_divisible(spec, self.tensor, self.pipe)
+        t, i = self.tensor, self.tensor_rank
+        layers = stage_layers(spec, self.pipe)[self.stage]
         kv = (i * spec.kv_heads // t, (i + 1) * spec.kv_heads // t) if spec.kv_heads % t == 0 else (i * spec.kv_heads // t,) * 2
         if kv[0] == kv[1]:
             kv = (kv[0], kv[0] + 1)
-        return Cut(
+        return Shard(
             layers=layers,
             heads=(i * spec.heads // t, (i + 1) * spec.heads // t),
             kv_heads=kv,
@@ -84,7 +84,7 @@ def _vocab(vocab: int, parts: int, i: int) -> tuple[int, int]:
     return min(i * share, vocab), min((i + 1) * share, vocab)
 
 
-def widths(spec: Spec) -> list[int]:
+def tensor_sizes(spec: Spec) -> list[int]:
     """The tensor-parallel sizes that cut this model evenly; KV heads are copied where there are fewer than ranks."""
     return [
         t
@@ -93,17 +93,17 @@ def widths(spec: Spec) -> list[int]:
     ]
 
 
-def check(spec: Spec, tensor: int, pipe: int) -> None:
+def check_divisible(spec: Spec, tensor: int, pipe: int) -> None:
     """Raises UserError where the model cannot be cut so."""
-    if tensor not in widths(spec):
-        sizes = ", ".join(map(str, widths(spec)))
+    if tensor not in tensor_sizes(spec):
+        sizes = ", ".join(map(str, tensor_sizes(spec)))
         what = f"{spec.heads} heads, {spec.kv_heads} KV heads and {spec.inner} MLP columns"
         raise UserError(f"{what} do not divide by --tp {tensor}. For this model --tp can be {sizes}.")
     if not 1 <= pipe <= spec.layers:
         raise UserError(f"{spec.layers} layers do not make {pipe} stages. --pp can be 1 to {spec.layers}.")
 
 
-def stages(spec: Spec, pipe: int) -> list[tuple[int, int]]:
+def stage_layers(spec: Spec, pipe: int) -> list[tuple[int, int]]:
     """Layers of each stage, so that the heaviest stage is lightest; the head (and an untied or tied embedding) counts as what it weighs."""
     table = spec.vocab * spec.hidden
     return list(_split((spec.layer_weights,) * (spec.layers - 1) + (spec.layer_weights + table,), pipe))

@@ -8,7 +8,7 @@ from math import log
 
 from holynb.errors import UserError
 from holynb.pool.fit.limits import BatchLimits
-from holynb.pool.fit.mesh import Cut, Mesh, widths
+from holynb.pool.fit.mesh import Mesh, Shard, tensor_sizes
 from holynb.pool.fit.spec import Spec
 
 __all__ = [
@@ -28,20 +28,20 @@ __all__ = [
 ]
 
 #: What a CUDA context, its libraries and captured graphs hold beside our tensors. Measured on one H200: 1.5 GB beside 0.6B, 2.5 GB beside 8B, 1 % of the whole more than planned.
-OVERHEAD = 1_200_000_000
+GPU_OVERHEAD_BYTES = 1_200_000_000
 
 #: The same on a CPU: what torch's allocator and oneDNN hold beside our tensors (measured: 60 to 380 MB, SmolLM2, 4 to 64 rows).
-CPU_OVERHEAD = 200_000_000
+CPU_OVERHEAD_BYTES = 200_000_000
 
 #: KV tokens that a pool should have to be worth starting.
-ENOUGH = 4096
+MIN_KV_TOKENS = 4096
 
 #: Longest sequence where none is asked for and the model could do more.
-DEFAULT_LEN = 8192
+DEFAULT_MAX_LEN = 8192
 
 #: Seconds to the first token without the weights, and bytes of weights a second from a warm disk. GPU: 6.0 to 6.5 s at 1.2 GB (one H200, kernels never
 #: compiled), the rate from an earlier version's 9.7 and 12.4 s at 1.2 and 16.4 GB; CPU: from 3.3 to 5.0 s (SmolLM2, 0.5 GB, two shared cores), the rate an estimate.
-BEGIN_S, LOAD_RATE = {"cpu": 3.5, "gpu": 6.1}, {"cpu": 2e9, "gpu": 5.5e9}
+STARTUP_S, LOAD_BYTES_PER_S = {"cpu": 3.5, "gpu": 6.1}, {"cpu": 2e9, "gpu": 5.5e9}
 
 #: layers, hidden, inner, heads, KV heads, head size, vocabulary of dense models that people run, small to large.
 SHAPES = (
@@ -61,42 +61,46 @@ ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 def limits_of(spec: Spec, *, cpu: bool, max_len: int | None = None) -> BatchLimits:
     """Sizes of a batch. A CPU gains little beyond 64 rows, and a long chunk would make every other row wait."""
-    length = min(max_len or DEFAULT_LEN, spec.max_len)
+    length = min(max_len or DEFAULT_MAX_LEN, spec.max_len)
     return BatchLimits(batch=64, chunk=1024, max_len=length) if cpu else BatchLimits(batch=256, chunk=8192, max_len=length)
 
 
-def weights_bytes(spec: Spec, cut: Cut, itemsize: int, *, cpu: bool = False) -> int:
+def weights_bytes(spec: Spec, shard: Shard, itemsize: int, *, cpu: bool = False) -> int:
     """Bytes of one rank's share of the weights; copied KV heads and biases of the leading rank counted as they are.
 
     On CPU a tied table lies there twice: as it is for looking up, packed for multiplying (float32 alone is packed).
     """
-    layers, hidden, size = cut.layers[1] - cut.layers[0], spec.hidden, spec.head_dim
-    q, kv = (cut.heads[1] - cut.heads[0]) * size, (cut.kv_heads[1] - cut.kv_heads[0]) * size
-    inner = cut.inner[1] - cut.inner[0]
+    layers, hidden, size = shard.layers[1] - shard.layers[0], spec.hidden, spec.head_dim
+    q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
+    inner = shard.inner[1] - shard.inner[0]
     layer = hidden * (q + 2 * kv) + q * hidden + 3 * hidden * inner + 2 * hidden + 2 * size * spec.qk_norm
-    layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * cut.lead
-    table = (cut.vocab[1] - cut.vocab[0]) * hidden
-    tables = 1 if spec.tied and cut.embeds and cut.ends and not (cpu and itemsize == ITEMSIZE["float32"]) else cut.embeds + cut.ends
-    return (layers * layer + tables * table + hidden * cut.ends) * itemsize
+    layer += (q + 2 * kv) * spec.qkv_bias + 2 * inner * spec.mlp_bias + hidden * (spec.out_bias + spec.mlp_bias) * shard.adds_bias
+    table = (shard.vocab[1] - shard.vocab[0]) * hidden
+    tables = (
+        1
+        if spec.tied and shard.has_embedding and shard.has_head and not (cpu and itemsize == ITEMSIZE["float32"])
+        else shard.has_embedding + shard.has_head
+    )
+    return (layers * layer + tables * table + hidden * shard.has_head) * itemsize
 
 
-def kv_bytes(spec: Spec, cut: Cut, itemsize: int) -> int:
+def kv_bytes(spec: Spec, shard: Shard, itemsize: int) -> int:
     """Bytes that one token takes in this rank's cache."""
-    return (cut.layers[1] - cut.layers[0]) * 2 * (cut.kv_heads[1] - cut.kv_heads[0]) * spec.head_dim * itemsize
+    return (shard.layers[1] - shard.layers[0]) * 2 * (shard.kv_heads[1] - shard.kv_heads[0]) * spec.head_dim * itemsize
 
 
-def work_bytes(spec: Spec, cut: Cut, limits: BatchLimits, itemsize: int) -> int:
+def work_bytes(spec: Spec, shard: Shard, limits: BatchLimits, itemsize: int) -> int:
     """Bytes of what a step needs for itself at its widest: a full chunk and a full batch through one layer, and the logits of a full batch."""
     size = spec.head_dim
-    q, kv = (cut.heads[1] - cut.heads[0]) * size, (cut.kv_heads[1] - cut.kv_heads[0]) * size
-    inner = cut.inner[1] - cut.inner[0]
+    q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
+    inner = shard.inner[1] - shard.inner[0]
     # The stream twice, the norm's output, and the widest of attention (qkv, q, its output) and MLP (gate and up, their product).
     token = 3 * spec.hidden + max(2 * q + 2 * kv + q, 3 * inner)
-    logits = limits.batch * spec.vocab * (itemsize + 4) if cut.ends else 0
+    logits = limits.batch * spec.vocab * (itemsize + 4) if shard.has_head else 0
     return (limits.chunk + limits.batch) * token * itemsize + logits + limits.max_len * size * 4
 
 
-def room(total: int, free: int, share: float, work: int, *, cpu: bool = False) -> int:
+def cache_bytes(total: int, free: int, share: float, work: int, *, cpu: bool = False) -> int:
     """Bytes for the cache: what `share` of the device leaves after others, weights (already there) and work.
 
     On CPU the memory is everybody's, and the cache's pages are only taken when used: a quarter of what is free, 4 GB at most.
@@ -106,7 +110,7 @@ def room(total: int, free: int, share: float, work: int, *, cpu: bool = False) -
     return int(total * share) - (total - free) - work
 
 
-def blocks(space: int, block: int, limits: BatchLimits, size: int) -> int:
+def block_count(space: int, block: int, limits: BatchLimits, size: int) -> int:
     """How many blocks of `block` bytes and `size` tokens go into `space`; never more than the batch can fill. Raises UserError."""
     count = min(space // block, limits.batch * -(-limits.max_len // size))
     if count < 2:
@@ -154,51 +158,51 @@ class Fit:
 
 
 def _overhead(device: Device) -> int:
-    return CPU_OVERHEAD if device.cpu else OVERHEAD
+    return CPU_OVERHEAD_BYTES if device.cpu else GPU_OVERHEAD_BYTES
 
 
 def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits, *, share: float = 0.9) -> Fit:
     """How `spec` lies on devices, divided as `mesh` says. Raises UserError where it cannot be divided so."""
     item = ITEMSIZE[dtype]
     # The first rank of a stage holds at least as much as the others.
-    cuts = [Mesh(mesh.tensor, mesh.pipe, rank).cut(spec) for rank in range(0, mesh.size, mesh.tensor)]
-    weights = max(weights_bytes(spec, cut, item, cpu=device.cpu) for cut in cuts)
-    work = max(work_bytes(spec, cut, limits, item) for cut in cuts) + _overhead(device)
+    cuts = [Mesh(mesh.tensor, mesh.pipe, preference).shard(spec) for preference in range(0, mesh.size, mesh.tensor)]
+    weights = max(weights_bytes(spec, shard, item, cpu=device.cpu) for shard in cuts)
+    work = max(work_bytes(spec, shard, limits, item) for shard in cuts) + _overhead(device)
     tokens, most = limits.batch * limits.max_len, 0
-    for cut in cuts:
-        free = device.memory - weights_bytes(spec, cut, item, cpu=device.cpu)
-        space = room(device.memory, free, share, work_bytes(spec, cut, limits, item) + _overhead(device), cpu=device.cpu)
-        tokens = max(0, min(tokens, space // kv_bytes(spec, cut, item)))
-        most = max(most, kv_bytes(spec, cut, item))
+    for shard in cuts:
+        free = device.memory - weights_bytes(spec, shard, item, cpu=device.cpu)
+        space = cache_bytes(device.memory, free, share, work_bytes(spec, shard, limits, item) + _overhead(device), cpu=device.cpu)
+        tokens = max(0, min(tokens, space // kv_bytes(spec, shard, item)))
+        most = max(most, kv_bytes(spec, shard, item))
     kind = "cpu" if device.cpu else "gpu"
-    start = BEGIN_S[kind] + weights / LOAD_RATE[kind]
-    enough = tokens >= min(ENOUGH, limits.max_len)
+    start = STARTUP_S[kind] + weights / LOAD_BYTES_PER_S[kind]
+    enough = tokens >= min(MIN_KV_TOKENS, limits.max_len)
     return Fit(device.count // mesh.size, mesh.tensor, mesh.pipe, dtype, weights, work, tokens * most, tokens, round(start, 1), enough)
 
 
-def ways(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:
+def all_fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:
     """Every way to divide the model over these devices that fits. A layer over more than eight of them waits more than it computes."""
-    total = weights_bytes(spec, Mesh().cut(spec), ITEMSIZE[dtype])
+    total = weights_bytes(spec, Mesh().shard(spec), ITEMSIZE[dtype])
     tried = [
         fit(spec, device, Mesh(t, p), dtype, limits, share=share)
-        for t in widths(spec)
+        for t in tensor_sizes(spec)
         for p in range(max(1, int(total / (device.memory * t))), min(spec.layers, device.count // t) + 1)
         if t <= 8
     ]
     return [f for f in tried if f.fits]
 
 
-def rank(found: Fit) -> tuple[int, int, int, int]:
+def preference(found: Fit) -> tuple[int, int, int, int]:
     """Larger is better: all devices at work, as many replicas as fit, then tensor before pipeline (every token is faster), then the most cache."""
     return found.dp * found.tp * found.pp, found.dp, -found.pp, found.kv_tokens
 
 
-def suggest(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> Fit | None:
+def best_fit(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> Fit | None:
     """The best way; None where there is none."""
-    return max(ways(spec, device, dtype, limits, share), key=rank, default=None)
+    return max(all_fits(spec, device, dtype, limits, share), key=preference, default=None)
 
 
-def sized(text: str) -> Spec:
+def spec_of_size(text: str) -> Spec:
     """A dense model of about so many weights (`70B`, `1.76T`), shaped like those people run: for planning without files."""
     said = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MBT])", text.strip(), re.IGNORECASE)
     if not said:

@@ -11,7 +11,7 @@ from holynb.errors import UserError
 from holynb.pool.fit import memory, plan
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
-from holynb.pool.fit.spec import Spec, read
+from holynb.pool.fit.spec import Spec, read_spec
 
 __all__ = ["best_dtype", "flags", "forecast", "gpu_memory", "here", "says"]
 
@@ -24,8 +24,8 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
 
     Raises UserError where it does not fit, cannot be divided so, or is not known.
     """
-    spec, cpu = read(folder), devices[0] == "cpu"
-    mesh.cut(spec)
+    spec, cpu = read_spec(folder), devices[0] == "cpu"
+    mesh.shard(spec)
     # Ranks on the CPU share its memory; of GPUs the one with the least decides.
     held = [memory.device_memory("cpu").free // len(devices)] if cpu else [gpu_memory(d) for d in dict.fromkeys(devices)]
     known = [m for m in held if m is not None]
@@ -35,16 +35,16 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
     limits = plan.limits_of(spec, cpu=cpu, max_len=max_len)
     these = plan.Device(len(devices), min(known), cpu=cpu)
     found = plan.fit(spec, these, mesh, dtype, limits, share=share)
-    line = f"{folder.name} {says(spec, these, found if found.fits else None, dtype, limits)}"
+    line = f"{folder.name} {describe_fit(spec, these, found if found.fits else None, dtype, limits)}"
     if not found.fits:
         raise UserError(f"{line}.")
     # GPUs that are as free as the chosen ones could work too.
-    free = [] if cpu else [m for m in here() if m >= 0.9 * min(known)]
-    more = plan.suggest(spec, plan.Device(len(free), min(free)), dtype, limits, share) if len(free) > len(devices) else None
+    free = [] if cpu else [m for m in free_gpu_memory() if m >= 0.9 * min(known)]
+    more = plan.best_fit(spec, plan.Device(len(free), min(free)), dtype, limits, share) if len(free) > len(devices) else None
     return f"{line}; with all {len(free)} free GPUs:{flags(more)}" if more else line
 
 
-def here() -> list[int]:
+def free_gpu_memory() -> list[int]:
     """Free bytes of each GPU of this machine, as far as they can be asked for."""
     visible, found = os.environ.get("CUDA_VISIBLE_DEVICES"), list[int]()
     most = _MOST_GPUS if visible is None else len([w for w in visible.split(",") if w.strip() not in ("", "-1")])
@@ -58,14 +58,14 @@ def best_dtype(spec: Spec, *, cpu: bool) -> str:
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 
 
-def says(spec: Spec, device: plan.Device, found: plan.Fit | None, dtype: str, limits: BatchLimits) -> str:
+def describe_fit(spec: Spec, device: plan.Device, found: plan.Fit | None, dtype: str, limits: BatchLimits) -> str:
     """One line for a person: what to start, or what is missing and what would do."""
     if found:
         return (
             f"fits on {device} as{flags(found) or ' it is'} in {dtype}: {found.weights / 1e9:.1f} GB of weights a device, "
             f"{found.kv_tokens:,} tokens of KV cache a replica, ready in about {found.start_s:.0f} s"
         )
-    total = plan.weights_bytes(spec, Mesh().cut(spec), plan.ITEMSIZE[dtype])
+    total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
     line = f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB"
     would = _would(spec, device, dtype, limits)
     return f"{line}. It would {would}" if would else line
@@ -75,14 +75,14 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
     """The nearest way that fits: these devices used otherwise, a smaller dtype, more devices."""
     if device.cpu:
         return ""
-    if other := plan.suggest(spec, device, dtype, limits):
+    if other := plan.best_fit(spec, device, dtype, limits):
         return f"as{flags(other) or ' one replica on one device'}"
-    if plan.ITEMSIZE[dtype] > 2 and (half := plan.suggest(spec, device, "bfloat16", limits)):
+    if plan.ITEMSIZE[dtype] > 2 and (half := plan.best_fit(spec, device, "bfloat16", limits)):
         return f"in bfloat16, as{flags(half) or ' it is'}"
-    total = plan.weights_bytes(spec, Mesh().cut(spec), plan.ITEMSIZE[dtype])
+    total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
     fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
     for count in range(fewest, 2 * fewest + 8):
-        if more := plan.suggest(spec, replace(device, count=count), dtype, limits):
+        if more := plan.best_fit(spec, replace(device, count=count), dtype, limits):
             return f"on {count}x{device.memory / 1e9:g}GB, as{flags(more)}"
     return ""
 

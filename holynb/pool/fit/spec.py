@@ -72,20 +72,20 @@ class Spec:
         return self.layers * 2 * self.kv_heads * self.head_dim * itemsize
 
 
-def read(folder: Path) -> Spec:
+def read_spec(folder: Path) -> Spec:
     """The Spec of the model in `folder`. Raises UnknownModel, FileNotFoundError."""
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no model. Name a folder with config.json and *.safetensors.")
     try:
-        return parse(json.loads(path.read_text(encoding="utf-8")))
+        return parse_spec(json.loads(path.read_text(encoding="utf-8")))
     except KeyError as exc:
         raise UnknownModel(f"{path} says no {exc.args[0]}, which its family has. Fetch the model again, or mend the file.") from exc
     except (ValueError, TypeError, AttributeError) as exc:
         raise UnknownModel(f"{path} is no readable config.json ({exc}). Fetch the model again, or mend the file.") from exc
 
 
-def parse(config: Mapping[str, Any]) -> Spec:
+def parse_spec(config: Mapping[str, Any]) -> Spec:
     """The Spec that a config.json's content says."""
     family = (config.get("architectures") or ["a config.json that names no architecture"])[0]
     if family not in FAMILIES:

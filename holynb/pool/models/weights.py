@@ -39,7 +39,7 @@ class WeightsError(Exception):
     """This MODEL leads to no usable folder; one line that says what to do."""
 
 
-def ready(model: str, home: Path) -> Path | None:
+def local_folder(model: str, home: Path) -> Path | None:
     """The folder, where it needs neither network nor work; None where `folder_of` must be run first."""
     path = Path(model).expanduser()
     if path.is_dir():
@@ -48,9 +48,9 @@ def ready(model: str, home: Path) -> Path | None:
     return made if model == embedded.NAME and (made / "holynb.json").exists() else None
 
 
-def folder_of(model: str, home: Path, progress: Progress) -> Path:
+def resolve_folder(model: str, home: Path, progress: Progress) -> Path:
     """The folder, fetched or converted where needed. Raises WeightsError, EmbeddedError."""
-    found = ready(model, home)
+    found = local_folder(model, home)
     if found is not None:
         return found
     path = Path(model).expanduser()
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps({"stage": stage, "share": share}), flush=True)
 
     try:
-        found = folder_of(said.model, said.home, say)
+        found = resolve_folder(said.model, said.home, say)
     except (WeightsError, embedded.EmbeddedError) as exc:
         print(json.dumps({"error": str(exc)}), flush=True)
         return 1

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from holynb.pool.models.weights import WeightsError, ready
+from holynb.pool.models.weights import WeightsError, local_folder
 from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.service import Service
@@ -22,7 +22,7 @@ __all__ = ["weights_folder"]
 async def weights_folder(config: PoolConfig, service: Service) -> Path:
     """The weights' folder; progress of a download or conversion becomes the service's stage. Raises StartError."""
     try:
-        folder = ready(config.model, config.home)
+        folder = local_folder(config.model, config.home)
     except WeightsError as exc:
         raise StartError(str(exc)) from exc
     if folder is not None:

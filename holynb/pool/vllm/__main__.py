@@ -195,7 +195,7 @@ class VllmProcess:
 def _memory(devices: Sequence[str], session: int) -> list[RankStats]:
     """The memory of each device, and vLLM's share of it, as ranks report it."""
     pids = [p.pid for p in reaper.members(session)]
-    usage = [memory.held(d, pids) for d in dict.fromkeys(devices)]
+    usage = [memory.device_memory_of(d, pids) for d in dict.fromkeys(devices)]
     return [{"device": m.device, "memory_total": m.total, "memory_used": m.used, "memory_ours": m.ours} for m in usage]
 
 

@@ -13,8 +13,8 @@ import ranks
 import tiny
 from pool_fake import byte_model
 
-from holynb.pool.engine.cache import Blocks
-from holynb.pool.engine.constrained import LONGEST, GrammarCompiler, masks
+from holynb.pool.engine.cache import BlockAllocator
+from holynb.pool.engine.constrained import MAX_DIGIT_TOKENS, GrammarCompiler, token_masks
 from holynb.pool.engine.runner import Runner
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Seq, Step
@@ -56,8 +56,8 @@ def grammar() -> str:
 
 def runner(folder: Path, *, blocks: int = 200, **limits: int) -> Runner:
     made = Runner(folder)
-    made.blocks = Blocks(blocks, made.blocks.size)
-    made.batch = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
+    made.blocks = BlockAllocator(blocks, made.blocks.size)
+    made.scheduler = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
     return made
 
 
@@ -98,8 +98,8 @@ def test_preempted_and_chunked_they_say_the_same(folder: Path, grammar: str, lim
     asked = jobs(grammar)
     made = runner(folder, **limits)
     assert answers(made, asked) == answers(runner(folder), asked)
-    assert made.batch.preempted > 0 or "blocks" not in limits
-    assert made.batch.constrained == 0
+    assert made.scheduler.preempted > 0 or "blocks" not in limits
+    assert made.scheduler.constrained == 0
 
 
 @pytest.mark.parametrize("cut", [{"tensor": 2}, {"pipe": 2}])
@@ -118,9 +118,9 @@ def test_out_of_memory_loses_nothing_of_a_guided_row(folder: Path, grammar: str)
         if troubles and len(step.decode) > 5:
             raise troubles.pop()
 
-    made.trouble = trouble
+    made.before_step = trouble
     assert answers(made, asked) == answers(runner(folder), asked)
-    assert made.batch.ooms == 1
+    assert made.scheduler.ooms == 1
 
 
 def test_a_row_cut_short_is_the_beginning_of_what_it_would_say(folder: Path, grammar: str) -> None:
@@ -168,9 +168,9 @@ def test_a_grammar_that_breaks_ends_its_row(folder: Path, grammar: str) -> None:
     """Nothing that is masked can be sampled; if it happened all the same, the row must not go on as if it had not."""
     made = runner(folder)
     made.add(Job(1, (5, 6), 50, eos=(END,), grammar=grammar))
-    while not made.batch.running:
+    while not made.scheduler.running:
         made.step()
-    made.batch.running[0].tokens[-1] = ord("x")
+    made.scheduler.running[0].tokens[-1] = ord("x")
     emits = made.step()
     assert [(e.finish, e.tokens) for e in emits] == [("error", ())]
     assert emits[0].note
@@ -183,7 +183,7 @@ def test_the_bits_are_the_tokens_that_may_come(folder: Path) -> None:
     seq.constraint = states.begin(seq.job)
 
     def allowed() -> list[int]:
-        return np.flatnonzero(np.unpackbits(masks([seq]).view(np.uint8), bitorder="little")).tolist()
+        return np.flatnonzero(np.unpackbits(token_masks([seq]).view(np.uint8), bitorder="little")).tolist()
 
     for token in b'"a':
         assert allowed() == [token]
@@ -202,16 +202,16 @@ def test_a_number_ends_where_no_number_goes_on(folder: Path) -> None:
         seq.constraint = states.begin(seq.job)
         seq.tokens += first
         for _ in range(60):
-            may = np.unpackbits(masks([seq]).view(np.uint8), bitorder="little")
+            may = np.unpackbits(token_masks([seq]).view(np.uint8), bitorder="little")
             seq.tokens.append(ord("3") if may[ord("3")] else int(np.flatnonzero(may)[-1]))
             if seq.tokens[-1] == END:
                 break
         return bytes(seq.tokens[1:-1])
 
     number = said('{"type": "number"}', b"3.")
-    assert number.startswith(b"3." + b"3" * (LONGEST - 1))
-    assert len(number) < LONGEST + 4
+    assert number.startswith(b"3." + b"3" * (MAX_DIGIT_TOKENS - 1))
+    assert len(number) < MAX_DIGIT_TOKENS + 4
     assert json.loads(number) > 3
     assert said('{"type": "string"}', b'"') == b'"' + b"3" * 59
     assert said('{"type": "string", "pattern": "^[0-9]{50}$"}', b'"') == b'"' + b"3" * 50 + b'"'
-    assert len(json.dumps(json.loads(said('{"type": "array", "items": {"type": "integer"}, "maxItems": 1}', b"[")))) < LONGEST + 4
+    assert len(json.dumps(json.loads(said('{"type": "array", "items": {"type": "integer"}, "maxItems": 1}', b"[")))) < MAX_DIGIT_TOKENS + 4

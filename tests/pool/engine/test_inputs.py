@@ -9,8 +9,8 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from holynb.pool.engine.cache import Blocks  # noqa: E402
-from holynb.pool.engine.inputs import DecodeBatch, pack, sampling  # noqa: E402
+from holynb.pool.engine.cache import BlockAllocator  # noqa: E402
+from holynb.pool.engine.inputs import DecodeBatch, pack_prefill, sampling_fields  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import PrefillChunk, Seq, Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
@@ -23,7 +23,7 @@ def seq(number: int, prompt: int, blocks: list[int], **more: object) -> Seq:
     """A sequence whose prompt is in the cache, and whose first token was just sampled."""
     made = Seq(Job(number, tuple(range(prompt)), 50, **more))  # type: ignore[arg-type]
     made.tokens.append(1000 + number)
-    made.blocks, made.cached, made.ready, made.pending = blocks, prompt + 1, True, 1
+    made.blocks, made.cached, made.prefilled, made.pending = blocks, prompt + 1, True, 1
     return made
 
 
@@ -37,40 +37,40 @@ def grow(*seqs: Seq) -> None:
 
 
 def test_rows_are_said_whole_at_first_and_then_only_as_they_grow() -> None:
-    lanes, a, b = DecodeBatch(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9])
-    assert lanes.decode([a, b])
-    assert lanes.said[:, :2].tolist() == [[-1, -1], [1001, 1002], [5, 2], [-1, -1]]
-    assert [lanes.table[i, :2].tolist() for i in (0, 1)] == [[3, 7], [9, 0]]
-    lanes.sampled([a, b], [], 4)
+    decode_batch, a, b = DecodeBatch(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9])
+    assert decode_batch.fill([a, b])
+    assert decode_batch.inputs[:, :2].tolist() == [[-1, -1], [1001, 1002], [5, 2], [-1, -1]]
+    assert [decode_batch.table[i, :2].tolist() for i in (0, 1)] == [[3, 7], [9, 0]]
+    decode_batch.record_sampled([a, b], [], 4)
     grow(a, b)
-    assert not lanes.decode([a, b]), "the same rows: nothing but positions"
-    assert lanes.said[0, :2].tolist() == [0, 1]
-    assert lanes.said[2, :2].tolist() == [6, 3]
+    assert not decode_batch.fill([a, b]), "the same rows: nothing but positions"
+    assert decode_batch.inputs[0, :2].tolist() == [0, 1]
+    assert decode_batch.inputs[2, :2].tolist() == [6, 3]
     grow(a, b)
-    assert not lanes.decode([a, b])
-    assert lanes.said[3, :2].tolist() == [-1, 102], "a row that came to a page's end has a new block"
-    assert lanes.table[1, :2].tolist() == [9, 102]
+    assert not decode_batch.fill([a, b])
+    assert decode_batch.inputs[3, :2].tolist() == [-1, 102], "a row that came to a page's end has a new block"
+    assert decode_batch.table[1, :2].tolist() == [9, 102]
 
 
 def test_a_row_that_goes_takes_its_place_along_and_the_others_keep_their_tokens() -> None:
-    lanes, a, b, c = DecodeBatch(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9]), seq(3, 6, [4, 5], temperature=0.5, seed=-1)
-    lanes.decode([a, b])
-    lanes.sampled([a, b], [c], 4)
+    decode_batch, a, b, c = DecodeBatch(4, 8, PAGE), seq(1, 5, [3, 7]), seq(2, 2, [9]), seq(3, 6, [4, 5], temperature=0.5, seed=-1)
+    decode_batch.fill([a, b])
+    decode_batch.record_sampled([a, b], [c], 4)
     grow(b)
     c.pending = 2
-    assert lanes.decode([c, b])
-    assert lanes.said[0, :2].tolist() == [4, 1], "where each row's token lies since the step before"
-    assert lanes.said[2, :2].tolist() == [6, 3]
-    assert lanes.table[0, :2].tolist() == [4, 5]
-    assert lanes.how[0, :2].view(np.float32).tolist() == [0.5, 0.0]
-    lanes.forget()
+    assert decode_batch.fill([c, b])
+    assert decode_batch.inputs[0, :2].tolist() == [4, 1], "where each row's token lies since the step before"
+    assert decode_batch.inputs[2, :2].tolist() == [6, 3]
+    assert decode_batch.table[0, :2].tolist() == [4, 5]
+    assert decode_batch.sampling[0, :2].view(np.float32).tolist() == [0.5, 0.0]
+    decode_batch.reset()
     a.pending = b.pending = 1
-    assert lanes.decode([a, b]), "after a failure every row comes from the host"
-    assert lanes.said[0, :2].tolist() == [-1, -1]
+    assert decode_batch.fill([a, b]), "after a failure every row comes from the host"
+    assert decode_batch.inputs[0, :2].tolist() == [-1, -1]
 
 
 def test_the_longest_row_comes_first_and_every_row_once() -> None:
-    dice, lanes = random.Random(1), DecodeBatch(16, 64, PAGE)
+    dice, decode_batch = random.Random(1), DecodeBatch(16, 64, PAGE)
     rows: list[Seq] = []
     for step in range(60):
         rows = [r for r in rows if dice.random() > 0.05]
@@ -79,9 +79,9 @@ def test_the_longest_row_comes_first_and_every_row_once() -> None:
             rows.append(seq(step * 100 + len(rows), n, list(range(-(-(n + 1) // PAGE)))))
         if not rows:
             continue
-        lanes.decode(rows)
-        lanes.sampled(rows, [], 16)
-        order, lengths = lanes.order.tolist(), [r.cached for r in rows]
+        decode_batch.fill(rows)
+        decode_batch.record_sampled(rows, [], 16)
+        order, lengths = decode_batch.order.tolist(), [r.cached for r in rows]
         assert sorted(order) == list(range(16))
         assert set(order[: len(rows)]) == set(range(len(rows)))
         assert [lengths[i] for i in order[: len(rows)]] == sorted(lengths, reverse=True)
@@ -90,7 +90,7 @@ def test_the_longest_row_comes_first_and_every_row_once() -> None:
 
 def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
     jobs = [Seq(Job(i, (1, 2, 3), 9, t, p, k, s)) for i, (t, p, k, s) in enumerate([(0.7, 0.9, 40, 2**62 + 5), (-1.0, 1.0, 0, None)])]
-    how = sampling(jobs)
+    how = sampling_fields(jobs)
     assert how[0].view(np.float32).tolist() == [np.float32(0.7), 0.0], "below zero is greedy"
     assert how[1].view(np.float32).tolist() == [np.float32(0.9), 1.0]
     assert how[2].tolist() == [40, 0]
@@ -101,7 +101,7 @@ def test_how_a_row_is_sampled_survives_the_journey_as_bits() -> None:
 def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
     a, b = Seq(Job(1, tuple(range(100, 110)), 9)), Seq(Job(2, (7, 8, 9), 9))
     a.blocks, b.blocks = [5, 2, 8], [1]
-    chunk = pack([PrefillChunk(a, 4, 6), PrefillChunk(b, 0, 3, samples=False)], PAGE, 4)
+    chunk = pack_prefill([PrefillChunk(a, 4, 6), PrefillChunk(b, 0, 3, samples=False)], PAGE, 4)
     assert chunk.tokens[0].tolist() == [*range(104, 110), 7, 8, 9]
     assert chunk.tokens[1].tolist() == [*range(4, 10), 0, 1, 2]
     assert chunk.tokens[2].tolist() == [8, 9, 10, 11, 32, 33, 4, 5, 6]
@@ -114,28 +114,28 @@ def test_chunks_lie_one_after_the_other_with_their_tiles_and_spans() -> None:
 class Device:
     """What a pipeline's first stage does with the integers, over a model that answers with arithmetic: it keeps each lane's last tokens, and reads them from there."""
 
-    def __init__(self, flights: int, rows: int, width: int) -> None:
-        self.lanes = [DecodeBatch(rows, width, PAGE, first=2 * rows * i) for i in range(flights)]
-        self.kept = np.full((flights, 2 * rows), -7)
+    def __init__(self, lanes: int, rows: int, width: int) -> None:
+        self.lanes = [DecodeBatch(rows, width, PAGE, token_offset=2 * rows * i) for i in range(lanes)]
+        self.kept = np.full((lanes, 2 * rows), -7)
         self.rows = rows
         self.from_device = 0
 
     def run(self, step: Step) -> list[int]:
-        lanes, n = self.lanes[step.lane], len(step.decode)
+        decode_batch, n = self.lanes[step.lane], len(step.decode)
         if step.decode:
-            lanes.decode(step.decode, mixed=step.mixed)
+            decode_batch.fill(step.decode, mixed=step.mixed)
         for i, one in enumerate(step.decode):
-            source, known, position, _ = lanes.said[:, i].tolist()
+            source, known, position, _ = decode_batch.inputs[:, i].tolist()
             assert position == one.cached - 1
-            assert lanes.table[i, : len(one.blocks)].tolist() == one.blocks
-            assert lanes.used >= len(one.blocks)
+            assert decode_batch.table[i, : len(one.blocks)].tolist() == one.blocks
+            assert decode_batch.columns >= len(one.blocks)
             assert (self.kept.reshape(-1)[source] if source >= 0 else known) == self.token(one, position)
-            assert lanes.how[0, i] == sampling([one])[0, 0]
+            assert decode_batch.sampling[0, i] == sampling_fields([one])[0, 0]
             self.from_device += source >= 0
-        assert sorted(lanes.order.tolist()) == list(range(self.rows))
+        assert sorted(decode_batch.order.tolist()) == list(range(self.rows))
         prefilled = [r.seq for r in step.prefill if r.samples]
         said = [self.token(s, s.size - 1) for s in step.sampled]
-        places = lanes.sampled(step.decode, prefilled, self.rows)
+        places = decode_batch.record_sampled(step.decode, prefilled, self.rows)
         assert len(places) == n + len(prefilled)
         self.kept[step.lane] = -7
         self.kept[step.lane, places] = said
@@ -148,11 +148,11 @@ class Device:
 
 @pytest.mark.parametrize(("flights", "ahead"), [(1, 1), (2, 1), (2, 2), (3, 3), (4, 4)])
 @pytest.mark.parametrize("seed", range(6))
-def test_every_row_of_every_lane_reads_its_own_token(flights: int, ahead: int, seed: int) -> None:
+def test_every_row_of_every_lane_reads_its_own_token(lanes: int, ahead: int, seed: int) -> None:
     dice = random.Random(seed)
-    blocks = Blocks(16 if seed % 2 else 400, PAGE)  # few: rows are put back and come again with other blocks
-    batch = BatchScheduler(blocks, BatchLimits(batch=12, chunk=24, max_len=80), flights, ahead - flights + 1)
-    device, under_way, decoded, steps = Device(flights, 12, 20), deque[tuple[Step, list[int]]](), 0, 0
+    blocks = BlockAllocator(16 if seed % 2 else 400, PAGE)  # few: rows are put back and come again with other blocks
+    batch = BatchScheduler(blocks, BatchLimits(batch=12, chunk=24, max_len=80), lanes, ahead - lanes + 1)
+    device, under_way, decoded, steps = Device(lanes, 12, 20), deque[tuple[Step, list[int]]](), 0, 0
     left = [
         Job(i, tuple(dice.randrange(3, 90) for _ in range(dice.randrange(1, 20))), dice.randrange(1, 40), dice.random(), seed=i)
         for i in range(50)
@@ -182,19 +182,19 @@ def test_a_row_that_stays_is_not_written_again(monkeypatch: pytest.MonkeyPatch) 
     from holynb.pool.engine import inputs as module
 
     fresh: list[int] = []
-    real = module.sampling
-    monkeypatch.setattr(module, "sampling", lambda seqs: fresh.append(len(seqs)) or real(seqs))
-    batch, device = BatchScheduler(Blocks(400, PAGE), BatchLimits(batch=20, chunk=400, max_len=80), 2), Device(2, 20, 20)
+    real = module.sampling_fields
+    monkeypatch.setattr(module, "sampling_fields", lambda seqs: fresh.append(len(seqs)) or real(seqs))
+    batch, device = BatchScheduler(BlockAllocator(400, PAGE), BatchLimits(batch=20, chunk=400, max_len=80), 2), Device(2, 20, 20)
     for i in range(20):
         batch.add(Job(i, (5, 6, 7), 60, ignore_eos=True))
     under_way: deque[tuple[Step, list[int]]] = deque()
     while not batch.idle:
         step = batch.plan()
         if step is not None:
-            lanes, decode = device.lanes[step.lane], step.decode
+            decode_batch, decode = device.lanes[step.lane], step.decode
             if decode:
-                lanes.decode(decode, mixed=step.mixed)
-            lanes.sampled(decode, [r.seq for r in step.prefill if r.samples], 20)
+                decode_batch.fill(decode, mixed=step.mixed)
+            decode_batch.record_sampled(decode, [r.seq for r in step.prefill if r.samples], 20)
             under_way.append((step, [9] * len(step.sampled)))
         while len(under_way) > (2 if step is not None else 0):
             batch.commit(*under_way.popleft())
@@ -203,16 +203,16 @@ def test_a_row_that_stays_is_not_written_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_schedulers_own_rows_are_what_the_lanes_say() -> None:
     """Rows join, grow and leave as the scheduler has them; what the lanes hold is read back and compared with the sequences themselves."""
-    batch = BatchScheduler(Blocks(60, PAGE), BatchLimits(batch=5, chunk=16, max_len=60))
-    dice, lanes = random.Random(2), DecodeBatch(5, 20, PAGE)
+    batch = BatchScheduler(BlockAllocator(60, PAGE), BatchLimits(batch=5, chunk=16, max_len=60))
+    dice, decode_batch = random.Random(2), DecodeBatch(5, 20, PAGE)
     for i in range(14):
         batch.add(Job(i, tuple(dice.randrange(50) for _ in range(dice.randint(1, 12))), dice.randint(1, 20)))
     while (step := batch.plan()) is not None:
         rows = step.decode
         if rows:
-            lanes.decode(rows)
+            decode_batch.fill(rows)
             for i, one in enumerate(rows):
-                assert lanes.said[2, i] == one.cached - 1
-                assert lanes.table[i, : len(one.blocks)].tolist() == one.blocks
-        lanes.sampled(rows, [r.seq for r in step.prefill if r.samples], 5)
+                assert decode_batch.inputs[2, i] == one.cached - 1
+                assert decode_batch.table[i, : len(one.blocks)].tolist() == one.blocks
+        decode_batch.record_sampled(rows, [r.seq for r in step.prefill if r.samples], 5)
         batch.commit(step, [dice.randrange(50) for _ in step.sampled])

@@ -10,7 +10,7 @@ import tiny
 
 from holynb.errors import UserError
 from holynb.pool.engine.runner import Runner
-from holynb.pool.fit.spec import UnknownModel, parse, read
+from holynb.pool.fit.spec import UnknownModel, parse_spec, read_spec
 from holynb.pool.protocol import Job
 
 pytest.importorskip("torch")
@@ -58,12 +58,12 @@ def test_long_rope_is_scaled(tmp_path: Path) -> None:
 def test_spec_counts_every_weight(tmp_path: Path) -> None:
     for family in tiny.FAMILIES:
         model = tiny.make(family, tmp_path / family)
-        assert read(tmp_path / family).weights == sum(p.numel() for p in model.parameters()), family
+        assert read_spec(tmp_path / family).weights == sum(p.numel() for p in model.parameters()), family
 
 
 def test_unknown_architecture_is_one_clear_line() -> None:
     with pytest.raises(UnknownModel, match=r"MambaForCausalLM.*LlamaForCausalLM.*--engine vllm"):
-        parse({"architectures": ["MambaForCausalLM"]})
+        parse_spec({"architectures": ["MambaForCausalLM"]})
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_unknown_architecture_is_one_clear_line() -> None:
 )
 def test_what_would_change_the_answer_is_refused(change: dict[str, object], says: str) -> None:
     with pytest.raises(UnknownModel, match=says):
-        parse(tiny.SIZES | {"architectures": ["LlamaForCausalLM"]} | change)
+        parse_spec(tiny.SIZES | {"architectures": ["LlamaForCausalLM"]} | change)
 
 
 def test_a_sliding_window_ends_the_context() -> None:
     plain = tiny.SIZES | {"sliding_window": 128}
-    assert parse(plain | {"architectures": ["MistralForCausalLM"]}).max_len == 128
-    assert parse(plain | {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False}).max_len == 512
+    assert parse_spec(plain | {"architectures": ["MistralForCausalLM"]}).max_len == 128
+    assert parse_spec(plain | {"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": False}).max_len == 512
 
 
 def test_missing_files_say_so(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from holynb.pool.engine.pipeline import Alone, Stage  # noqa: E402
+from holynb.pool.engine.pipeline import PipelineStage, SingleStage  # noqa: E402
 from holynb.pool.fit.mesh import Mesh  # noqa: E402
 
 WAIT = 0.05
@@ -22,108 +22,108 @@ class Group:
         self.mesh = mesh
         self.passed: list[Any] = []
 
-    def take_over(self, into: Any) -> Any:
+    def receive_hidden(self, into: Any) -> Any:
         time.sleep(WAIT)
         return into.fill_(7)
 
-    def pass_on(self, hidden: Any) -> None:
+    def send_hidden(self, hidden: Any) -> None:
         self.passed.append(hidden)
 
-    def send_home(self, tokens: Any) -> None:
+    def send_tokens(self, tokens: Any) -> None:
         self.passed.append(tokens)
 
-    def come_home(self, tokens: Any) -> None:
+    def receive_tokens(self, tokens: Any) -> None:
         time.sleep(WAIT)
         tokens.fill_(5)
 
 
-def stage(rank: int, **more: int) -> tuple[Stage, Group]:
+def stage(rank: int, **more: int) -> tuple[PipelineStage, Group]:
     group = Group(Mesh(1, 3, rank, **more))
-    return Stage(group, 8, torch.zeros(1, dtype=torch.float64)), group  # type: ignore[arg-type]
+    return PipelineStage(group, 8, torch.zeros(1, dtype=torch.float64)), group  # type: ignore[arg-type]
 
 
 def test_the_first_makes_the_middle_carries_and_the_last_samples() -> None:
     hidden = torch.ones(4, 8)
     first, sent = stage(0)
     assert (first.first, first.last) == (True, False)
-    assert first.before(4) is None
-    first.after(hidden[::2])
+    assert first.receive_hidden(4) is None
+    first.send_hidden(hidden[::2])
     assert sent.passed[0].is_contiguous()
 
     middle, sent = stage(1)
     assert (middle.first, middle.last) == (False, False)
-    came = middle.before(4)
+    came = middle.receive_hidden(4)
     assert came is not None
     assert (came.shape, came.dtype, float(came.sum())) == ((4, 8), torch.float64, 224.0)
-    middle.after(hidden)
+    middle.send_hidden(hidden)
     assert len(sent.passed) == 1
 
     last, sent = stage(2)
     assert (last.first, last.last) == (False, True)
-    last.after(hidden)
+    last.send_hidden(hidden)
     assert sent.passed == []
 
 
 def test_tokens_go_home_from_device_to_device_and_what_is_sent_stays_as_it_was() -> None:
     last, sent = stage(2)
     tokens = torch.arange(4)
-    last.ids(tokens)
+    last.broadcast_tokens(tokens)
     tokens.fill_(9)
     assert sent.passed[0].tolist() == [0, 1, 2, 3], "the next step writes its own over them"
     for rank in (0, 1):
         other, _ = stage(rank)
-        other.ids(tokens)
+        other.broadcast_tokens(tokens)
         assert tokens.tolist() == [5] * 4
     into = torch.zeros(3, 8)
     middle, _ = stage(1)
-    assert middle.before(3, into) is into
+    assert middle.receive_hidden(3, into) is into
 
 
 def test_its_own_work_counts_waits_do_not_and_rest_is_nobodys() -> None:
     first, _ = stage(0)
     assert first.busy is None, "no work yet"
-    with first.working():
+    with first.timed():
         time.sleep(2 * WAIT)
-    first.ids(torch.zeros(1))
+    first.broadcast_tokens(torch.zeros(1))
     busy = first.busy
     assert busy is not None
     assert 0.3 < busy < 0.95
-    first.rest()
+    first.pause_clock()
     before = first.busy
     time.sleep(2 * WAIT)
     assert first.busy == before, "while there is nothing to do, nothing changes"
-    with first.working():
+    with first.timed():
         pass
     for _ in range(6):
-        first.ids(torch.zeros(1))
+        first.broadcast_tokens(torch.zeros(1))
     busy = first.busy
     assert busy is not None
     assert busy < 0.5
 
 
 def test_what_was_long_ago_counts_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stage, "RECENT", WAIT)
+    monkeypatch.setattr(PipelineStage, "DECAY_S", WAIT)
     first, _ = stage(0)
-    with first.working():
+    with first.timed():
         time.sleep(2 * WAIT)
     assert first.busy == pytest.approx(1.0, abs=0.2)
     for _ in range(6):
-        first.ids(torch.zeros(1))
+        first.broadcast_tokens(torch.zeros(1))
         busy = first.busy
     assert busy is not None
     assert busy < 0.1, "six waits of which each halves the past"
 
 
 def test_as_many_steps_ahead_as_there_are_batches_in_flight() -> None:
-    assert stage(0)[0].ahead == Mesh(1, 3, 0).flights - 1 == 2
-    assert stage(0, micro=5)[0].ahead == 4
+    assert stage(0)[0].lookahead == Mesh(1, 3, 0).lanes - 1 == 2
+    assert stage(0, micro=5)[0].lookahead == 4
 
 
 def test_alone_nothing_comes_in_and_nothing_goes_out() -> None:
-    alone = Alone()
-    assert (alone.first, alone.last, alone.ahead, alone.busy) == (True, True, 0, None)
-    assert alone.before(9) is None
-    alone.after(torch.ones(1))
+    alone = SingleStage()
+    assert (alone.first, alone.last, alone.lookahead, alone.busy) == (True, True, 0, None)
+    assert alone.receive_hidden(9) is None
+    alone.send_hidden(torch.ones(1))
     tokens = torch.tensor([1, 2])
-    alone.ids(tokens)
+    alone.broadcast_tokens(tokens)
     assert tokens.tolist() == [1, 2]

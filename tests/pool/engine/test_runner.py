@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from holynb.errors import UserError
-from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.runner import Runner
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
@@ -29,8 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runner(folder: Path, *, blocks: int | None = None, share: bool = True, **limits: int) -> Runner:
     """A runner with another cache and other limits than the machine would give it."""
     made = Runner(folder)
-    made.blocks = Blocks(blocks or made.blocks.total, made.blocks.size, share=share)
-    made.batch = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
+    made.blocks = BlockAllocator(blocks or made.blocks.total, made.blocks.size, share=share)
+    made.scheduler = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
     return made
 
 
@@ -63,7 +63,7 @@ def test_chunks_batches_and_a_full_cache_change_nothing(folder: Path, limits: di
     assert answers(made, asked) == answers(runner(folder), asked)
     assert made.blocks.free == made.blocks.total
     if "blocks" in limits and "batch" not in limits:
-        assert made.batch.preempted > 0
+        assert made.scheduler.preempted > 0
 
 
 def test_a_shared_head_changes_nothing_and_is_computed_once(folder: Path) -> None:
@@ -111,7 +111,7 @@ def test_out_of_memory_shrinks_keeps_marks_and_grows_back(folder: Path) -> None:
         if troubles and len(step.decode) > 3:
             raise troubles.pop()
 
-    made.trouble = trouble
+    made.before_step = trouble
     said: dict[int, list[int]] = {j.id: [] for j in asked}
     marked, caps = set(), []
     for j in asked:
@@ -134,7 +134,7 @@ def test_another_error_is_not_taken_for_memory(folder: Path) -> None:
     def trouble(step: Step) -> None:
         raise RuntimeError("device-side assert")
 
-    made.trouble = trouble
+    made.before_step = trouble
     made.add(jobs(count=1)[0])
     with pytest.raises(RuntimeError, match="assert"):
         made.step()
@@ -160,7 +160,7 @@ def test_bad_jobs_are_refused(folder: Path) -> None:
 
 
 def test_one_sequence_is_never_longer_than_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Runner, "_room", lambda made, share, itemsize: 5 * made_block(made, itemsize))
+    monkeypatch.setattr(Runner, "_cache_bytes", lambda made, share, itemsize: 5 * made_block(made, itemsize))
     made = Runner(folder, max_len=200)
     assert made.stats()["kv_total"] == made.stats()["max_len"] == 80, "what a server promises, it can keep"
     assert len(answers(made, [Job(0, (5,) * 60, 20, ignore_eos=True)])[0]) == 20
@@ -170,7 +170,7 @@ def test_one_sequence_is_never_longer_than_the_cache(folder: Path, monkeypatch: 
 
 def made_block(made: Runner, itemsize: int) -> int:
     """Bytes of a block of its cache."""
-    return 16 * plan.kv_bytes(made.spec, made.cut, itemsize)
+    return 16 * plan.kv_bytes(made.spec, made.shard, itemsize)
 
 
 def test_dtype_is_chosen_by_what_is_fast(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_stats_add_up(folder: Path) -> None:
     assert said["tokens_in"] == sum(len(j.ids) for j in asked)
     assert said["tokens_out"] == 60
     assert said["weights_bytes"] == made.spec.weights * 4
-    assert said["kv_bytes"] == Runner(folder).blocks.total * 16 * plan.kv_bytes(made.spec, made.cut, 4)
+    assert said["kv_bytes"] == Runner(folder).blocks.total * 16 * plan.kv_bytes(made.spec, made.shard, 4)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -202,7 +202,7 @@ def test_the_plan_counts_what_lies_in_memory(family: str, tmp_path: Path) -> Non
     """Every tensor of the loaded model, also the tied table's second, packed copy, where this processor packs."""
     tiny.make(family, tmp_path)
     made = Runner(tmp_path)
-    weights = made.engine.model.weights  # type: ignore[attr-defined]
+    weights = made.executor.model.weights  # type: ignore[attr-defined]
     tensors = [
         t for part in (*weights.layers, weights) for t in (getattr(part, name) for name in part.__slots__) if isinstance(t, torch.Tensor)
     ]
@@ -210,5 +210,5 @@ def test_the_plan_counts_what_lies_in_memory(family: str, tmp_path: Path) -> Non
         pytest.skip("oneDNN packs nothing here")
     lying = sum(t.numel() * 4 for i, t in enumerate(tensors) if not any(t is other for other in tensors[:i]))
     assert made.weights_bytes == lying
-    assert plan.weights_bytes(made.spec, made.cut, 4) == made.spec.weights * 4
+    assert plan.weights_bytes(made.spec, made.shard, 4) == made.spec.weights * 4
     assert (lying > made.spec.weights * 4) == (family == "llama")

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from holynb.pool.engine.cache import Blocks
+from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Seq, Step
 from holynb.pool.fit.limits import BatchLimits
@@ -19,9 +19,11 @@ def job(n: int, prompt: int = 5, new: int = 4, **more: object) -> Job:
     return Job(n, tuple(range(100 * n, 100 * n + prompt)), new, **more)  # type: ignore[arg-type]
 
 
-def scheduler(blocks: int = 64, size: int = 4, *, share: bool = True, flights: int = 1, unknown: int = 1, **limits: int) -> BatchScheduler:
+def scheduler(
+    blocks: int = 64, size: int = 4, *, share: bool = True, lanes: int = 1, max_pending: int = 1, **limits: int
+) -> BatchScheduler:
     return BatchScheduler(
-        Blocks(blocks, size, share=share), replace(BatchLimits(batch=8, chunk=16, max_len=200), **limits), flights, unknown
+        BlockAllocator(blocks, size, share=share), replace(BatchLimits(batch=8, chunk=16, max_len=200), **limits), lanes, max_pending
     )
 
 
@@ -53,17 +55,17 @@ class Model:
 
 def run(batch: BatchScheduler, ahead: int = 0, steps: int = 10_000, model: Model | None = None) -> dict[int, list[Emit]]:
     """To the end, with `ahead` steps in flight."""
-    model, said, flights = model or Model(batch), {}, []
+    model, said, lanes = model or Model(batch), {}, []
     for _ in range(steps):
         step = batch.plan()
         if step is not None:
-            flights.append((step, model.tokens(step)))
-        elif not flights:
+            lanes.append((step, model.tokens(step)))
+        elif not lanes:
             assert batch.idle
             assert batch.blocks.free == batch.blocks.total
             return said
-        while len(flights) > (ahead if step is not None else 0):
-            for emit in batch.commit(*flights.pop(0)):
+        while len(lanes) > (ahead if step is not None else 0):
+            for emit in batch.commit(*lanes.pop(0)):
                 said.setdefault(emit.id, []).append(emit)
     raise AssertionError("no end in sight")
 
@@ -119,7 +121,7 @@ def test_rows_of_one_template_share_their_head() -> None:
     step = batch.plan()
     assert step is not None
     assert [r.count for r in step.prefill] == [41, 1, 1, 1, 1]
-    assert batch.shared == 160
+    assert batch.tokens_shared == 160
     model = Model(batch)
     first = batch.commit(step, model.tokens(step))
     said = run(batch, model=model)
@@ -191,7 +193,7 @@ def test_memory_trouble_keeps_rows_marks_them_and_grows_back() -> None:
         assert len(batch.running) <= 8
     check(jobs, said)
     assert batch.ooms == 2
-    assert batch.cap > 4, "it grew back"
+    assert batch.batch_cap > 4, "it grew back"
 
 
 def test_one_row_that_never_fits_ends_as_an_error() -> None:
@@ -210,20 +212,20 @@ def test_one_row_that_never_fits_ends_as_an_error() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize(("flights", "ahead"), [(1, 0), (1, 1), (2, 1), (2, 2), (4, 3), (4, 4)])
-def test_any_traffic_comes_out_whole(seed: int, flights: int, ahead: int) -> None:
+def test_any_traffic_comes_out_whole(seed: int, lanes: int, ahead: int) -> None:
     """Arrivals, cancels, shared heads, full caches and failures in any order; on a pipeline the tokens are read as they come, or a step later."""
     dice = random.Random(seed)
     batch = scheduler(
         blocks=dice.choice([12, 20, 60]),
         chunk=dice.choice([3, 16, 64]),
         batch=dice.choice([1, 4, 8]),
-        flights=flights,
-        unknown=ahead - flights + 1,
+        lanes=lanes,
+        max_pending=ahead - lanes + 1,
     )
     heads = [tuple(dice.randrange(50) for _ in range(dice.randrange(20))) for _ in range(3)]
     jobs = [Job(i, (*dice.choice(heads), 60 + i), dice.randrange(1, 20)) for i in range(40)]
-    model, said, gone, flights, left = Model(batch), {}, set(), [], list(jobs)
-    while left or not batch.idle or flights:
+    model, said, gone, lanes, left = Model(batch), {}, set(), [], list(jobs)
+    while left or not batch.idle or lanes:
         while left and dice.random() < 0.5:
             batch.add(left.pop())
         if dice.random() < 0.03:
@@ -231,14 +233,14 @@ def test_any_traffic_comes_out_whole(seed: int, flights: int, ahead: int) -> Non
             batch.cancel(max(gone))
         step = batch.plan()
         if step is not None and dice.random() < 0.05:
-            while flights:
-                gather(said, batch.commit(*flights.pop(0)))
+            while lanes:
+                gather(said, batch.commit(*lanes.pop(0)))
             gather(said, batch.fail(step))
             continue
         if step is not None:
-            flights.append((step, model.tokens(step)))
-        while len(flights) > (ahead if step is not None else 0):
-            gather(said, batch.commit(*flights.pop(0)))
+            lanes.append((step, model.tokens(step)))
+        while len(lanes) > (ahead if step is not None else 0):
+            gather(said, batch.commit(*lanes.pop(0)))
     assert batch.blocks.free == batch.blocks.total
     for j in jobs:
         ends = [e.finish for e in said.get(j.id, []) if e.finish]
@@ -250,18 +252,18 @@ def test_any_traffic_comes_out_whole(seed: int, flights: int, ahead: int) -> Non
 
 
 def test_a_pipelines_batches_take_turns_and_stay_even() -> None:
-    batch = scheduler(blocks=400, batch=64, chunk=400, flights=2)
+    batch = scheduler(blocks=400, batch=64, chunk=400, lanes=2)
     jobs = [job(i, new=40 if i % 2 else 5 + i // 8) for i in range(60)]  # the rows of one lane end early
     for j in jobs:
         batch.add(j)
-    model, said, flights, lanes = Model(batch), {}, [], []
-    while (step := batch.plan()) is not None or flights:
+    model, said, lanes, lanes = Model(batch), {}, [], []
+    while (step := batch.plan()) is not None or lanes:
         if step is not None:
             lanes.append((step.lane, len(step.decode)))
-            flights.append((step, model.tokens(step)))
-        leave = 2 if step is not None else len(flights) - 1
-        while len(flights) > leave:
-            gather(said, batch.commit(*flights.pop(0)))
+            lanes.append((step, model.tokens(step)))
+        leave = 2 if step is not None else len(lanes) - 1
+        while len(lanes) > leave:
+            gather(said, batch.commit(*lanes.pop(0)))
     check(jobs, said)
     decoded = [pair for pair in lanes if pair[1]][4:-6]
     assert all(a[0] != b[0] for a, b in pairwise(decoded)), "one step each, in turn"
@@ -269,14 +271,14 @@ def test_a_pipelines_batches_take_turns_and_stay_even() -> None:
 
 
 def test_one_row_on_a_pipeline_goes_on_as_soon_as_it_can() -> None:
-    for unknown in (0, 1):
-        batch = scheduler(flights=3, unknown=unknown)
+    for max_pending in (0, 1):
+        batch = scheduler(lanes=3, max_pending=max_pending)
         batch.add(job(0, new=6))
-        check([job(0, new=6)], run(batch, 2 + unknown))
+        check([job(0, new=6)], run(batch, 2 + max_pending))
 
 
 def test_a_grammar_on_a_pipeline_waits_for_every_token() -> None:
-    batch = scheduler(flights=2)
+    batch = scheduler(lanes=2)
     batch.add(replace(job(0, new=6), grammar="start: /x/"))
     step = batch.plan()
     assert step is not None

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from holynb.pool.fit import memory
-from holynb.pool.fit.memory import Memory, bf16_is_fast, cpus, device_memory, held
+from holynb.pool.fit.memory import Memory, bf16_is_fast, cpus, device_memory, device_memory_of
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def test_processes_are_weighed_from_outside_and_dead_ones_weigh_nothing() -> Non
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.readline().strip() == b"60000000"
-        seen = held("cpu", [child.pid, 2**22 + 7]).ours
+        seen = device_memory_of("cpu", [child.pid, 2**22 + 7]).ours
         assert seen is not None
         assert seen > 60_000_000
         child.communicate(timeout=20)
-    assert held("cpu", [child.pid]).ours == 0
+    assert device_memory_of("cpu", [child.pid]).ours == 0
 
 
 def test_cores_are_those_this_process_may_use() -> None:
@@ -119,20 +119,20 @@ def test_a_gpu_is_asked_through_nvml_and_renumbered_as_cuda_does(monkeypatch: py
     nvml = Nvml()
     monkeypatch.setitem(sys.modules, "pynvml", nvml)  # type: ignore[arg-type]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert held("cuda:1", [11, 12, 99]) == Memory("cuda:1", 80, 70, 7)
-    assert held("cuda:0", [11]) == Memory("cuda:0", 80, 80, None), "nothing of ours can be told there"
+    assert device_memory_of("cuda:1", [11, 12, 99]) == Memory("cuda:1", 80, 70, 7)
+    assert device_memory_of("cuda:0", [11]) == Memory("cuda:0", 80, 80, None), "nothing of ours can be told there"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-abc")
-    assert held("cuda:0", [12]).ours == 4
-    assert held("cuda:1", [12]).ours == 4
+    assert device_memory_of("cuda:0", [12]).ours == 4
+    assert device_memory_of("cuda:1", [12]).ours == 4
     assert nvml.asked == ["GPU-abc"]
 
 
 def test_a_driver_that_hides_processes_or_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", Nvml(hidden=True))  # type: ignore[arg-type]
-    assert held("cuda:1", [11]) == Memory("cuda:1", 80, 70, None)
+    assert device_memory_of("cuda:1", [11]) == Memory("cuda:1", 80, 70, None)
     with pytest.raises(OSError, match="no such device"):
-        held("cuda:5", [11])
+        device_memory_of("cuda:5", [11])
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(OSError, match="not installed"):
-        held("cuda:0", [11])
+        device_memory_of("cuda:0", [11])

@@ -17,7 +17,7 @@ import gguf_fake
 import pytest
 from pool_fake import byte_model
 
-from holynb.pool.models.weights import WeightsError, folder_of, ready
+from holynb.pool.models.weights import WeightsError, local_folder, resolve_folder
 
 QUIET = lambda stage, share: None  # noqa: E731
 
@@ -108,8 +108,8 @@ def run(model: str, home: Path, **env: str) -> tuple[int, list[dict[str, Any]]]:
 
 def test_a_folder_is_itself(tmp_path: Path) -> None:
     folder = byte_model(tmp_path / "m")
-    assert ready(str(folder), tmp_path) == folder
-    assert folder_of(str(folder), tmp_path, QUIET) == folder
+    assert local_folder(str(folder), tmp_path) == folder
+    assert resolve_folder(str(folder), tmp_path, QUIET) == folder
 
 
 @pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
@@ -117,22 +117,22 @@ def test_a_folder_that_lacks_something_says_what(tmp_path: Path, missing: str) -
     folder = byte_model(tmp_path / "m")
     (folder / missing).unlink()
     with pytest.raises(WeightsError, match=missing.replace("model.", r"\*.")):
-        ready(str(folder), tmp_path)
+        local_folder(str(folder), tmp_path)
 
 
 def test_a_gguf_file_is_converted_once_and_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     gguf_fake.write(path)
-    assert ready(str(path), tmp_path) is None
+    assert local_folder(str(path), tmp_path) is None
     said: list[str] = []
-    folder = folder_of(str(path), tmp_path, lambda stage, share: said.append(stage))
+    folder = resolve_folder(str(path), tmp_path, lambda stage, share: said.append(stage))
     assert set(said) == {"converting tiny.gguf"}
-    assert folder_of(str(path), tmp_path, lambda stage, share: pytest.fail("converted twice")) == folder
+    assert resolve_folder(str(path), tmp_path, lambda stage, share: pytest.fail("converted twice")) == folder
     os.utime(path, (1, 1))
-    assert folder_of(str(path), tmp_path, QUIET) != folder
+    assert resolve_folder(str(path), tmp_path, QUIET) != folder
     path.write_bytes(b"GGUF" + b"\0" * 500)
     with pytest.raises(WeightsError, match=r"tiny\.gguf could not be converted"):
-        folder_of(str(path), tmp_path, QUIET)
+        resolve_folder(str(path), tmp_path, QUIET)
 
 
 def test_a_hub_id_is_fetched_and_only_what_the_pool_reads(tmp_path: Path, hub: str) -> None:
@@ -160,4 +160,4 @@ def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 def test_what_is_nothing_says_what_it_could_be(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="the embedded model"):
-        folder_of("no such thing", tmp_path, QUIET)
+        resolve_folder("no such thing", tmp_path, QUIET)

@@ -138,26 +138,28 @@ def nvml_of(processes: dict[int, int | None]) -> SimpleNamespace:
 def test_a_pool_asks_nvml_what_its_processes_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", nvml_of({1: 11, 20: 13, 21: 17}))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert device_memory.held("cuda:1", [20, 21]) == device_memory.Memory("cuda:1", 80, 38, 30)
-    assert device_memory.held("cuda:0", [20]).ours is None, "no process is named: unknown, not 0"
+    assert device_memory.device_memory_of("cuda:1", [20, 21]) == device_memory.Memory("cuda:1", 80, 38, 30)
+    assert device_memory.device_memory_of("cuda:0", [20]).ours is None, "no process is named: unknown, not 0"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert device_memory.held("cuda:0", [20]) == device_memory.Memory("cuda:0", 80, 38, 13), "the first of those that are visible"
+    assert device_memory.device_memory_of("cuda:0", [20]) == device_memory.Memory("cuda:0", 80, 38, 13), (
+        "the first of those that are visible"
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,0")
-    assert device_memory.held("cuda:0", [1]).ours == 11
+    assert device_memory.device_memory_of("cuda:0", [1]).ours == 11
     with pytest.raises(OSError, match="NVML does not answer: Invalid Argument"):
-        device_memory.held("cuda:7", [1])
+        device_memory.device_memory_of("cuda:7", [1])
     monkeypatch.setitem(sys.modules, "pynvml", nvml_of({20: None}))
-    assert device_memory.held("cuda:1", [20]).ours is None, "a driver that does not say how much"
+    assert device_memory.device_memory_of("cuda:1", [20]).ours is None, "a driver that does not say how much"
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(OSError, match="nvidia-ml-py is not installed"):
-        device_memory.held("cuda:0", [])
+        device_memory.device_memory_of("cuda:0", [])
 
 
 def test_a_pool_asks_the_system_what_its_processes_hold_of_the_ram() -> None:
-    mine = device_memory.held("cpu", [os.getpid(), 2**22 + 1])
+    mine = device_memory.device_memory_of("cpu", [os.getpid(), 2**22 + 1])
     assert mine.ours is not None
     assert 10 * 2**20 < mine.ours < mine.total
-    assert device_memory.held("cpu", []).ours == 0
+    assert device_memory.device_memory_of("cpu", []).ours == 0
 
 
 def test_gpus_are_read_through_nvml_ours_against_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,19 @@
+"""The batch sizes that CUDA graphs are captured for, and kernels compiled for in advance. Numbers only; knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["BATCH_SIZES", "CHUNK_SIZES", "MIXED_BATCH_SIZES", "sizes_up_to"]
+
+#: Rows of a decode batch and tokens of a prefill that are captured; each takes the next larger size.
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 96, 128, 160, 192, 224, 256)
+CHUNK_SIZES = (64, 256, 1024, 2048, 4096, 8192)
+
+#: Rows of a decode batch beside prompt tokens. Few: padding costs next to nothing there, and each pair of sizes has a graph.
+MIXED_BATCH_SIZES = (16, 64, 256)
+
+
+def sizes_up_to(sizes: Sequence[int], limit: int) -> list[int]:
+    """The sizes up to `limit`, which is always one of them."""
+    return [size for size in sizes if size < limit] + [limit]
