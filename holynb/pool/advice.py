@@ -35,16 +35,16 @@ from holynb.pool.models.weights import WeightsError, local_folder
 
 __all__ = ["Advice", "advice", "main", "spec_of"]
 
-#: Lines of a table of ways.
-_MOST = 8
+#: Most ways to start a model that are listed.
+_MAX_FITS = 8
 
-#: Sizes of dense models that people run, in billions of weights.
-_KNOWN = ("0.6B", "1.7B", "4B", "8B", "14B", "32B", "70B", "123B", "405B")
+#: Sizes of dense models that people run, in parameters.
+_COMMON_SIZES = ("0.6B", "1.7B", "4B", "8B", "14B", "32B", "70B", "123B", "405B")
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What the user wants to hold: sizes that must be so (0: any), the dtype (None: any), the longest sequence, the share of memory."""
+    """What the user asks for: sizes that must be so (0: any), the dtype (None: any), the longest sequence, the share of memory."""
 
     dp: int = 0
     tp: int = 0
@@ -59,49 +59,49 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`says` is one line; `ways` are those that fit, the best first."""
+    """`summary` is one line; `fits` are the ways that fit, the best first."""
 
     model: str
     devices: str
-    describe_fit: str
-    ways: tuple[Fit, ...]
+    summary: str
+    fits: tuple[Fit, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        ways = [asdict(w) | {"flags": flags(w).strip()} for w in self.all_fits]
-        return {"model": self.model, "devices": self.devices, "says": self.says, "best": ways[0] if ways else None, "ways": ways}
+        ways = [asdict(w) | {"flags": flags(w).strip()} for w in self.fits]
+        return {"model": self.model, "devices": self.devices, "says": self.summary, "best": ways[0] if ways else None, "ways": ways}
 
 
-def advice(model: str, spec: Spec, device: Device, asked: PlanRequest) -> Advice:
-    """Every way that fits. Raises UserError where the model cannot be divided as asked."""
-    check_divisible(spec, asked.tp or 1, asked.pp or 1)
-    limits = plan.limits_of(spec, cpu=device.cpu, max_len=asked.max_len)
-    own = asked.dtype or best_dtype(spec, cpu=device.cpu)
-    found = _ways(spec, device, own, limits, asked)
-    for other in () if asked.dtype or device.cpu else plan.ITEMSIZE:
+def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advice:
+    """Every way that fits. Raises UserError where the model cannot be divided as request."""
+    check_divisible(spec, request.tp or 1, request.pp or 1)
+    limits = plan.limits_of(spec, cpu=device.cpu, max_len=request.max_len)
+    own = request.dtype or best_dtype(spec, cpu=device.cpu)
+    fits = _fits(spec, device, own, limits, request)
+    for other in () if request.dtype or device.cpu else plan.ITEMSIZE:
         if plan.ITEMSIZE[other] != plan.ITEMSIZE[own] and other != "float16":
-            found += _ways(spec, device, other, limits, asked)[:1]
-    if found:
-        return Advice(model, str(device), f"{model} {describe_fit(spec, device, found[0], found[0].dtype, limits)}.", tuple(found[:_MOST]))
+            fits += _fits(spec, device, other, limits, request)[:1]
+    if fits:
+        return Advice(model, str(device), f"{model} {describe_fit(spec, device, fits[0], fits[0].dtype, limits)}.", tuple(fits[:_MAX_FITS]))
     line = f"{model} {describe_fit(spec, device, None, own, limits)}."
-    if plan.best_fit(spec, device, own, limits, asked.share) is None:
-        line += _largest(device, own, asked)
+    if plan.best_fit(spec, device, own, limits, request.share) is None:
+        line += _largest(device, own, request)
     return Advice(model, str(device), line, ())
 
 
-def _ways(spec: Spec, device: Device, dtype: str, limits: BatchLimits, asked: PlanRequest) -> list[Fit]:
+def _fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, request: PlanRequest) -> list[Fit]:
     """Those that fit, best first: as many devices used as can be, then as many replicas."""
-    found = plan.all_fits(spec, device, dtype, limits, asked.share)
-    if asked.dp:
-        # Fewer replicas than there is room for are fine, where that is what is asked for.
-        found = [replace(f, dp=asked.dp) for f in found if f.dp >= asked.dp]
-    return sorted((f for f in found if asked.allows(f)), key=plan.rank, reverse=True)
+    fits = plan.all_fits(spec, device, dtype, limits, request.share)
+    if request.dp:
+        # Fewer replicas than there is room for are fine if the user wants so.
+        fits = [replace(f, dp=request.dp) for f in fits if f.dp >= request.dp]
+    return sorted((f for f in fits if request.allows(f)), key=plan.preference, reverse=True)
 
 
-def _largest(device: Device, dtype: str, asked: PlanRequest) -> str:
+def _largest(device: Device, dtype: str, request: PlanRequest) -> str:
     """What these devices could run instead."""
-    for size in reversed(_KNOWN):
+    for size in reversed(_COMMON_SIZES):
         spec = plan.spec_of_size(size)
-        if plan.best_fit(spec, device, dtype, plan.limits_of(spec, cpu=device.cpu, max_len=asked.max_len), asked.share):
+        if plan.best_fit(spec, device, dtype, plan.limits_of(spec, cpu=device.cpu, max_len=request.max_len), request.share):
             return f" About {size} is the most that fits on {device} in {dtype}."
     return ""
 
@@ -109,14 +109,14 @@ def _largest(device: Device, dtype: str, asked: PlanRequest) -> str:
 def spec_of(word: str, home: Path) -> tuple[Spec, str]:
     """The sizes of MODEL, read where they can be without fetching, and a remark where they are a guess. Raises UserError."""
     try:
-        found = local_folder(word, home)
+        folder = local_folder(word, home)
     except WeightsError:
-        found = Path(word).expanduser()  # a folder without weights is enough for a plan
-    made = home / "models" / word.replace("/", "--")
-    if found is None and (made / "config.json").is_file():
-        found = made
-    if found is not None:
-        return read_spec(found), ""
+        folder = Path(word).expanduser()  # a folder without weights is enough for a plan
+    downloaded = home / "models" / word.replace("/", "--")
+    if folder is None and (downloaded / "config.json").is_file():
+        folder = downloaded
+    if folder is not None:
+        return read_spec(folder), ""
     path = Path(word).expanduser()
     if path.suffix.lower() == ".gguf" and path.is_file():
         return _of_gguf(path), ""
@@ -136,28 +136,28 @@ def _of_gguf(path: Path) -> Spec:
         raise UserError(str(exc)) from exc
 
 
-def _devices(said: argparse.Namespace) -> Device:
-    """The devices that are asked about: named by their memory, or those of this machine."""
-    if said.gpus:
-        return Device.parse(said.gpus)
-    free = free_gpu_memory() if said.devices is None else []
-    if said.devices and said.devices != "cpu":
-        words = [w.strip().removeprefix("cuda:") for w in said.devices.split(",")]
+def _devices(args: argparse.Namespace) -> Device:
+    """The devices of the plan: named by their memory, or those of this machine."""
+    if args.gpus:
+        return Device.parse(args.gpus)
+    free = free_gpu_memory() if args.devices is None else []
+    if args.devices and args.devices != "cpu":
+        words = [w.strip().removeprefix("cuda:") for w in args.devices.split(",")]
         if not all(w.isdigit() for w in words):
-            raise UserError(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {said.devices!r}.")
+            raise UserError(f"--devices takes cpu or numbers of GPUs such as 0 or 0,1, not {args.devices!r}.")
         for word in words:
-            held = gpu_memory(f"cuda:{word}")
-            if held is None:
+            size = gpu_memory(f"cuda:{word}")
+            if size is None:
                 raise UserError(f"The memory of GPU {word} cannot be asked for; name it with --gpus, such as --gpus 1x24GB.")
-            free.append(held)
+            free.append(size)
     if free:
         return Device(len(free), min(free))
-    ranks = (said.dp or 1) * (said.tp or 1) * (said.pp or 1)
+    ranks = (args.dp or 1) * (args.tp or 1) * (args.pp or 1)
     return Device(ranks, memory.device_memory("cpu").free // ranks, cpu=True)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line: prints lines, or one JSON object. 0 fits, 1 does not, 2 is a mistake in what was asked."""
+    """The command line: prints lines, or one JSON object. 0 fits, 1 does not, 2 is a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python -m holynb.pool.advice", description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--home", type=Path, default=Path())
@@ -169,17 +169,17 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("dp", "tp", "pp"):
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--json", action="store_true")
-    said = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        spec, remark = spec_of(said.model, said.home)
-        asked = PlanRequest(said.dp, said.tp, said.pp, said.dtype, said.max_len, said.memory)
-        found = advice(said.model, spec, _devices(said), asked)
+        spec, remark = spec_of(args.model, args.home)
+        request = PlanRequest(args.dp, args.tp, args.pp, args.dtype, args.max_len, args.memory)
+        result = advice(args.model, spec, _devices(args), request)
     except (UserError, FileNotFoundError) as exc:
-        print(json.dumps({"error": str(exc)}) if said.json else exc, file=sys.stdout if said.json else sys.stderr)
+        print(json.dumps({"error": str(exc)}) if args.json else exc, file=sys.stdout if args.json else sys.stderr)
         return 2
-    found = replace(found, describe_fit=found.says + remark)
-    print(json.dumps(found.as_dict()) if said.json else found.says)
-    return 0 if found.all_fits else 1
+    result = replace(result, summary=result.summary + remark)
+    print(json.dumps(result.as_dict()) if args.json else result.summary)
+    return 0 if result.fits else 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-__all__ = ["Memory", "bf16_is_fast", "cpus", "device_memory", "held"]
+__all__ = ["Memory", "bf16_is_fast", "cpus", "device_memory", "device_memory_of"]
 
 _CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
@@ -64,8 +64,8 @@ def _cpu() -> Memory:
     """The machine's memory, or the container's where that is less."""
     import psutil
 
-    said = psutil.virtual_memory()
-    total, free = int(said.total), int(said.available)
+    machine = psutil.virtual_memory()
+    total, free = int(machine.total), int(machine.available)
     for limit, usage in _CGROUPS:
         try:
             most = int(Path("/sys/fs/cgroup", limit).read_text())
@@ -88,12 +88,12 @@ def _seen(device: str, pids: Collection[int]) -> Memory:
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
-        said = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        usage = pynvml.nvmlDeviceGetMemoryInfo(handle)
         sizes = [p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid in pids]
     except pynvml.NVMLError as exc:
         raise OSError(f"NVML does not answer: {exc}") from exc
     ours = sum(sizes) if sizes and None not in sizes else None
-    return Memory(device, int(said.total), int(said.total) - int(said.used), ours)
+    return Memory(device, int(usage.total), int(usage.total) - int(usage.used), ours)
 
 
 def _gpu(device: str) -> Memory:

@@ -9,22 +9,22 @@ from functools import lru_cache
 from holynb.errors import UserError
 from holynb.pool.fit.spec import Spec
 
-__all__ = ["Cut", "Mesh", "stages"]
+__all__ = ["Mesh", "Shard", "check_divisible", "stage_layers", "tensor_sizes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A rank's share: half-open ranges of layers, query heads, KV heads, MLP columns and vocabulary; whether it embeds and ends."""
+    """A rank's share: half-open ranges of layers, query heads, KV heads, MLP columns and vocabulary; which ends of the model it has."""
 
     layers: tuple[int, int]
     heads: tuple[int, int]
     kv_heads: tuple[int, int]
     inner: tuple[int, int]
     vocab: tuple[int, int]
-    embeds: bool = True
-    ends: bool = True
-    lead: bool = True
-    """The rank of its tensor group that adds biases of row-cut products, so that the sum has them once."""
+    has_embedding: bool = True
+    has_head: bool = True
+    adds_bias: bool = True
+    """One rank of a tensor group adds the biases of row-parallel products, so that the sum has them once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ class Mesh:
             kv_heads=kv,
             inner=(i * spec.inner // t, (i + 1) * spec.inner // t),
             vocab=_vocab(spec.vocab, t, i),
-            embeds=self.stage == 0,
-            ends=self.stage == self.pipe - 1,
-            lead=i == 0,
+            has_embedding=self.stage == 0,
+            has_head=self.stage == self.pipe - 1,
+            adds_bias=i == 0,
         )
 
 
@@ -124,12 +124,12 @@ def _split(costs: tuple[int, ...], parts: int) -> list[tuple[int, int]]:
 
 def _greedy(costs: Sequence[int], most: int, parts: int) -> list[tuple[int, int]]:
     """Fill each part up to `most`, but leave one item for each part still to come."""
-    found: list[tuple[int, int]] = []
+    stages: list[tuple[int, int]] = []
     start = total = 0
     for i, cost in enumerate(costs):
-        left = parts - len(found) - 1
+        left = parts - len(stages) - 1
         if i > start and (total + cost > most or len(costs) - i <= left):
-            found.append((start, i))
+            stages.append((start, i))
             start, total = i, 0
         total += cost
-    return [*found, (start, len(costs))]
+    return [*stages, (start, len(costs))]

@@ -14,15 +14,15 @@ from holynb.pool.fit.spec import Spec
 __all__ = [
     "Device",
     "Fit",
-    "blocks",
+    "all_fits",
+    "best_fit",
+    "block_count",
+    "cache_bytes",
     "fit",
     "kv_bytes",
     "limits_of",
-    "rank",
-    "room",
-    "sized",
-    "suggest",
-    "ways",
+    "preference",
+    "spec_of_size",
     "weights_bytes",
     "work_bytes",
 ]
@@ -132,10 +132,10 @@ class Device:
     @classmethod
     def parse(cls, text: str) -> Device:
         """`4x24GB`, `80GB`. Decimal gigabytes, as devices are sold."""
-        said = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*G(?:i?B)?", text.strip(), re.IGNORECASE)
-        if not said or int(said[1] or 1) < 1:
+        match = re.fullmatch(r"(?:(\d+)\s*[x×*]\s*)?(\d+(?:\.\d+)?)\s*G(?:i?B)?", text.strip(), re.IGNORECASE)
+        if not match or int(match[1] or 1) < 1:
             raise UserError(f"--gpus {text} is not a number of devices and their memory, such as 4x24GB.")
-        return cls(int(said[1] or 1), int(float(said[2]) * 1e9))
+        return cls(int(match[1] or 1), int(float(match[2]) * 1e9))
 
     def __str__(self) -> str:
         return "this CPU" if self.cpu else f"{self.count}x{self.memory / 1e9:g}GB"
@@ -183,18 +183,18 @@ def fit(spec: Spec, device: Device, mesh: Mesh, dtype: str, limits: BatchLimits,
 def all_fits(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> list[Fit]:
     """Every way to divide the model over these devices that fits. A layer over more than eight of them waits more than it computes."""
     total = weights_bytes(spec, Mesh().shard(spec), ITEMSIZE[dtype])
-    tried = [
+    candidates = [
         fit(spec, device, Mesh(t, p), dtype, limits, share=share)
         for t in tensor_sizes(spec)
         for p in range(max(1, int(total / (device.memory * t))), min(spec.layers, device.count // t) + 1)
         if t <= 8
     ]
-    return [f for f in tried if f.fits]
+    return [f for f in candidates if f.fits]
 
 
-def preference(found: Fit) -> tuple[int, int, int, int]:
-    """Larger is better: all devices at work, as many replicas as fit, then tensor before pipeline (every token is faster), then the most cache."""
-    return found.dp * found.tp * found.pp, found.dp, -found.pp, found.kv_tokens
+def preference(fit: Fit) -> tuple[int, int, int, int]:
+    """Sort key, larger is better: devices used, replicas, tensor before pipeline (every token is faster), then KV cache."""
+    return fit.dp * fit.tp * fit.pp, fit.dp, -fit.pp, fit.kv_tokens
 
 
 def best_fit(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share: float = 0.9) -> Fit | None:
@@ -204,10 +204,10 @@ def best_fit(spec: Spec, device: Device, dtype: str, limits: BatchLimits, share:
 
 def spec_of_size(text: str) -> Spec:
     """A dense model of about so many weights (`70B`, `1.76T`), shaped like those people run: for planning without files."""
-    said = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MBT])", text.strip(), re.IGNORECASE)
-    if not said:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MBT])", text.strip(), re.IGNORECASE)
+    if not match:
         raise UserError(f"{text} is neither a folder with config.json nor a size such as 70B.")
-    wanted = float(said[1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[said[2].upper()]
+    wanted = float(match[1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[match[2].upper()]
     shapes = [Spec("LlamaForCausalLM", *s, max_len=8192, tied=s[1] <= 2560, dtype="bfloat16") for s in SHAPES]
     near = min(shapes, key=lambda s: abs(log(s.weights / wanted)))
     layers = max(1, round((wanted - (near.weights - near.layers * near.layer_weights)) / near.layer_weights))

@@ -13,30 +13,30 @@ from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read_spec
 
-__all__ = ["best_dtype", "flags", "forecast", "gpu_memory", "here", "says"]
+__all__ = ["best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory"]
 
 #: GPUs that are looked for in one machine.
 _MOST_GPUS = 64
 
 
 def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> str | None:
-    """One line that says how it fits, `devices` being one a rank and `mesh` how a replica is divided; None where a GPU's memory cannot be asked for.
+    """One line that says how it fits; None if a GPU's memory is not known. `devices`: one per rank; `mesh`: how a replica is divided.
 
     Raises UserError where it does not fit, cannot be divided so, or is not known.
     """
     spec, cpu = read_spec(folder), devices[0] == "cpu"
     mesh.shard(spec)
     # Ranks on the CPU share its memory; of GPUs the one with the least decides.
-    held = [memory.device_memory("cpu").free // len(devices)] if cpu else [gpu_memory(d) for d in dict.fromkeys(devices)]
-    known = [m for m in held if m is not None]
-    if len(known) < len(held):
+    free_bytes = [memory.device_memory("cpu").free // len(devices)] if cpu else [gpu_memory(d) for d in dict.fromkeys(devices)]
+    known = [m for m in free_bytes if m is not None]
+    if len(known) < len(free_bytes):
         return None
     dtype = dtype or best_dtype(spec, cpu=cpu)
     limits = plan.limits_of(spec, cpu=cpu, max_len=max_len)
-    these = plan.Device(len(devices), min(known), cpu=cpu)
-    found = plan.fit(spec, these, mesh, dtype, limits, share=share)
-    line = f"{folder.name} {describe_fit(spec, these, found if found.fits else None, dtype, limits)}"
-    if not found.fits:
+    device = plan.Device(len(devices), min(known), cpu=cpu)
+    result = plan.fit(spec, device, mesh, dtype, limits, share=share)
+    line = f"{folder.name} {describe_fit(spec, device, result if result.fits else None, dtype, limits)}"
+    if not result.fits:
         raise UserError(f"{line}.")
     # GPUs that are as free as the chosen ones could work too.
     free = [] if cpu else [m for m in free_gpu_memory() if m >= 0.9 * min(known)]
@@ -46,11 +46,11 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
 
 def free_gpu_memory() -> list[int]:
     """Free bytes of each GPU of this machine, as far as they can be asked for."""
-    visible, found = os.environ.get("CUDA_VISIBLE_DEVICES"), list[int]()
+    visible, free_bytes = os.environ.get("CUDA_VISIBLE_DEVICES"), list[int]()
     most = _MOST_GPUS if visible is None else len([w for w in visible.split(",") if w.strip() not in ("", "-1")])
-    while len(found) < most and (free := gpu_memory(f"cuda:{len(found)}")) is not None:
-        found.append(free)
-    return found
+    while len(free_bytes) < most and (free := gpu_memory(f"cuda:{len(free_bytes)}")) is not None:
+        free_bytes.append(free)
+    return free_bytes
 
 
 def best_dtype(spec: Spec, *, cpu: bool) -> str:
@@ -58,12 +58,12 @@ def best_dtype(spec: Spec, *, cpu: bool) -> str:
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 
 
-def describe_fit(spec: Spec, device: plan.Device, found: plan.Fit | None, dtype: str, limits: BatchLimits) -> str:
+def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype: str, limits: BatchLimits) -> str:
     """One line for a person: what to start, or what is missing and what would do."""
-    if found:
+    if result:
         return (
-            f"fits on {device} as{flags(found) or ' it is'} in {dtype}: {found.weights / 1e9:.1f} GB of weights a device, "
-            f"{found.kv_tokens:,} tokens of KV cache a replica, ready in about {found.start_s:.0f} s"
+            f"fits on {device} as{flags(result) or ' it is'} in {dtype}: {result.weights / 1e9:.1f} GB of weights a device, "
+            f"{result.kv_tokens:,} tokens of KV cache a replica, ready in about {result.start_s:.0f} s"
         )
     total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
     line = f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB"
@@ -87,9 +87,9 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
     return ""
 
 
-def flags(found: plan.Fit) -> str:
+def flags(fit: plan.Fit) -> str:
     """What to type for it, each flag after a space."""
-    return "".join(f" --{name} {n}" for name, n in (("dp", found.dp), ("tp", found.tp), ("pp", found.pp)) if n > 1)
+    return "".join(f" --{name} {n}" for name, n in (("dp", fit.dp), ("tp", fit.tp), ("pp", fit.pp)) if n > 1)
 
 
 def gpu_memory(device: str) -> int | None:

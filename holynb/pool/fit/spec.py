@@ -13,7 +13,7 @@ from typing import Any
 
 from holynb.errors import UserError
 
-__all__ = ["FAMILIES", "Spec", "UnknownModel", "read"]
+__all__ = ["FAMILIES", "Spec", "UnknownModel", "parse_spec", "read_spec"]
 
 #: Architectures that `model.Decoder` computes, as config.json names them, and for whom they stand.
 FAMILIES: Mapping[str, str] = {
@@ -132,12 +132,12 @@ def _max_len(config: Mapping[str, Any]) -> int:
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Rotary settings, from the old names (rope_theta, rope_scaling) and the new one (rope_parameters)."""
-    said = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    kind = said.pop("rope_type", None) or said.pop("type", None) or "default"
-    said.pop("type", None)
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+    kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
+    rope.pop("type", None)
     if kind not in ROPES:
         raise UnknownModel(f"The native engine knows the rope types {', '.join(ROPES)}, not {kind}. Start this model with --engine vllm.")
-    if said.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0) != 1.0:
+    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0) != 1.0:
         raise UnknownModel("The native engine rotates whole heads, not a part. Start this model with --engine vllm.")
-    theta = said.pop("rope_theta", None) or config.get("rope_theta") or 10000.0
-    return {"type": kind, "theta": float(theta), **said}
+    theta = rope.pop("rope_theta", None) or config.get("rope_theta") or 10000.0
+    return {"type": kind, "theta": float(theta), **rope}

@@ -21,8 +21,8 @@ class BrokenModel(Exception):
 def check(folder: Path) -> None:
     """Raises BrokenModel where the folder cannot be a model's, or a file of it is not whole."""
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
-    found = sorted(folder.glob("*.safetensors"))
-    if not missing and not found:
+    files = sorted(folder.glob("*.safetensors"))
+    if not missing and not files:
         missing = ["*.safetensors"]
     if missing:
         raise BrokenModel(f"{folder} lacks {' and '.join(missing)}; a model folder holds safetensors, config.json and tokenizer.json.")
@@ -34,7 +34,7 @@ def check(folder: Path) -> None:
         if gone := [name for name in shards if not (folder / str(name)).is_file()]:
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             raise BrokenModel(f"{folder} lacks {gone[0]}{more} of the {len(shards)} files that its index names. {_AGAIN}.")
-    for path in found:
+    for path in files:
         _whole(path)
 
 

