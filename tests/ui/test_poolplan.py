@@ -148,17 +148,17 @@ def test_the_panels_button(tmp_path: Path) -> None:
     form.model.value = str(tmp_path / "m")
     for name, value in (("gpus", "2x24GB"), ("tp", "2"), ("port", "8000"), ("micro_batches", "2")):
         form.fields[name].value = value
-    assert form.words("plan") == ["plan", str(tmp_path / "m"), "--tp", "2", "--gpus", "2x24GB"]
-    assert form.words("start") == ["start", str(tmp_path / "m"), "--tp", "2", "--micro-batches", "2", "--port", "8000"]
+    assert form.args("plan") == ["plan", str(tmp_path / "m"), "--tp", "2", "--gpus", "2x24GB"]
+    assert form.args("start") == ["start", str(tmp_path / "m"), "--tp", "2", "--micro-batches", "2", "--port", "8000"]
 
     async def click() -> None:
         form.buttons["Plan"].click()
         async with asyncio.timeout(30):
-            while "fits on" not in form.says.value:  # noqa: ASYNC110 - a widget's value, not an event
+            while "fits on" not in form.message.value:  # noqa: ASYNC110 - a widget's value, not an event
                 await asyncio.sleep(0.02)
 
     asyncio.run(click())
-    assert "as --tp 2" in form.says.value
+    assert "as --tp 2" in form.message.value
     assert not form.buttons["Start"].disabled
 
 

@@ -1,4 +1,4 @@
-"""`%infer panel`, `%infer dash` and `%infer show --replay`: the words that open something to look at or to click on."""
+"""`%infer panel`, `%infer dash` and `%infer show --replay`: the commands that open widgets."""
 
 from __future__ import annotations
 
@@ -16,68 +16,68 @@ if TYPE_CHECKING:
 
 __all__ = ["dash", "panel", "replay"]
 
-EVERY = 0.1
-PANEL = {"--df": Option("df", ("--df",), "NAME", "the DataFrame to take rows from")}
-DASH = {"--beside": Option("beside", ("--beside",), None, "in a tab beside the notebook")}
-REPLAY = {
+TICK_S = 0.1
+PANEL_FLAGS = {"--df": Option("df", ("--df",), "NAME", "the DataFrame to take rows from")}
+DASH_FLAGS = {"--beside": Option("beside", ("--beside",), None, "in a tab beside the notebook")}
+REPLAY_FLAGS = {
     "--replay": Option("replay", ("--replay",), "FILE", "play a recorded run"),
     "--speed": Option("speed", ("--speed",), "X", "times as fast"),
 }
 
 
-def replay(magic: Host, rest: Sequence[str]) -> None:
-    """Play a recording through the live view; where there are no widgets, show how it ended."""
+def replay(magic: Host, args: Sequence[str]) -> None:
+    """Play a recording through the live view; without widgets, show its final output."""
     from holynb.ui.cell import views
     from holynb.ui.live import recording
     from holynb.ui.live.replay import Replay
     from holynb.ui.output import plots
 
-    said, left = grammar.words(rest, REPLAY)
-    if left or "replay" not in said:
+    values, positional = grammar.words(args, REPLAY_FLAGS)
+    if positional or "replay" not in values:
         raise BadOption(f"%infer show --replay FILE [--speed X]; shipped with holynb: {', '.join(recording.shipped())}.")
-    playing = Replay(recording.read(said["replay"]), _speed(said.get("speed", "1")))
+    source = Replay(recording.read(values["replay"]), _parse_speed(values.get("speed", "1")))
     if not detect(magic.shell).widgets:
-        playing.finish()
-        plots.show(views.text_view(magic.shell), playing.report(), "all", magic.shell)
+        source.finish()
+        plots.show(views.text_view(magic.shell), source.report(), "all", magic.shell)
         return
-    _play(playing)
+    _play(source)
 
 
-def _speed(said: str) -> float:
+def _parse_speed(text: str) -> float:
     try:
-        speed = float(said)
+        speed = float(text)
     except ValueError:
         speed = 0.0
     if not 0 < speed < float("inf"):
-        raise BadOption(f"--speed takes a number above 0, not {said!r}.")
+        raise BadOption(f"--speed takes a number above 0, not {text!r}.")
     return speed
 
 
-def _play(playing: Replay) -> None:
+def _play(source: Replay) -> None:
     from holynb.ui.live import timer
     from holynb.ui.live.widget import Live
     from holynb.ui.output import static
 
     page = Live(clicks=True)  # the cell ends at once, so clicks arrive
-    view = page.open(playing)
+    view = page.open(source)
 
     def step() -> bool:
-        playing.advance()
+        source.advance()
         view.tick()
-        if playing.over:
-            page.end(static.bundle(playing.report()))
-        return not playing.over
+        if source.over:
+            page.end(static.bundle(source.report()))
+        return not source.over
 
-    timer.repeat(EVERY, step)
+    timer.repeat(TICK_S, step)
 
 
-def panel(magic: Host, rest: Sequence[str]) -> None:
-    """Open the form: ask, and run pools, without typing a magic."""
-    said, left = grammar.words(rest, PANEL)
-    if left:
-        raise BadOption(f"%infer panel takes --df NAME, and {left[0]!r} is one word too many.")
-    _widgets(magic, "panel", "Write a %%infer cell; %%infer? lists every option.")
-    df = said.get("df")
+def panel(magic: Host, args: Sequence[str]) -> None:
+    """Open the form that sends prompts and runs pools. Raises BadOption without widgets."""
+    values, positional = grammar.words(args, PANEL_FLAGS)
+    if positional:
+        raise BadOption(f"%infer panel takes --df NAME, and {positional[0]!r} is one word too many.")
+    _require_widgets(magic, "panel", "Write a %%infer cell; %%infer? lists every option.")
+    df = values.get("df")
     if df is not None:
         from holynb.results import frame
 
@@ -93,25 +93,25 @@ def panel(magic: Host, rest: Sequence[str]) -> None:
     pools.watch()
 
 
-def dash(magic: Host, rest: Sequence[str]) -> None:
-    """Open the dashboard, in the cell or beside the notebook."""
-    said, left = grammar.words(rest, DASH)
-    if left:
-        raise BadOption(f"%infer dash takes --beside, and {left[0]!r} is one word too many.")
-    _widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")
+def dash(magic: Host, args: Sequence[str]) -> None:
+    """Open the dashboard, in the cell or beside the notebook. Raises BadOption without widgets."""
+    values, positional = grammar.words(args, DASH_FLAGS)
+    if positional:
+        raise BadOption(f"%infer dash takes --beside, and {positional[0]!r} is one word too many.")
+    _require_widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")
     from IPython.display import display
 
     from holynb.ui.cell import sidecar
     from holynb.ui.panel.dash import Dash
 
-    made = Dash()
-    if "beside" not in said:
-        display(made.box)  # type: ignore[no-untyped-call]
-    elif (why := sidecar.show_beside(made.box, "holynb")) is not None:
-        print(why)
-    made.watch()
+    dashboard = Dash()
+    if "beside" not in values:
+        display(dashboard.box)  # type: ignore[no-untyped-call]
+    elif (reason := sidecar.show_beside(dashboard.box, "holynb")) is not None:
+        print(reason)
+    dashboard.watch()
 
 
-def _widgets(magic: Host, word: str, instead: str) -> None:
+def _require_widgets(magic: Host, word: str, instead: str) -> None:
     if not detect(magic.shell).widgets:
         raise BadOption(f"%infer {word} needs a front end with widgets, such as JupyterLab, and there is none here. {instead}")

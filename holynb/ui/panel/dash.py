@@ -1,6 +1,6 @@
-"""`%infer dash`: the session's runs, the pools and their memory, what was spent; live. HTML in ipywidgets, and history as a plotly figure.
+"""`%infer dash`: live tables of the session's runs, the pools and their memory, and spending, with its history as a plotly figure.
 
-Reads the session, the run log and the pools' own words, in a thread where that can take long; touches no engine.
+Reads the session, the run log and the pools' status, in a thread where that can block; knows no engine.
 """
 
 from __future__ import annotations
@@ -23,64 +23,64 @@ if TYPE_CHECKING:
     from holynb.run import SessionRun
     from holynb.runlog import RunRecord
 
-__all__ = ["Dash", "history_figure", "runs_table", "spent_table"]
+__all__ = ["Dash", "history_figure", "runs_table", "spending_table"]
 
-#: Seconds between two looks while a run goes on, and while none does.
-BUSY, IDLE = 0.5, 3.0
-SHOWN_RUNS, SHOWN_DAYS = 12, 14
-CELL = "padding:2px 14px 2px 0;text-align:left;white-space:nowrap"
-NUMBER = "padding:2px 14px 2px 0;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
+#: Refresh intervals: while a run is in progress, and otherwise.
+BUSY_INTERVAL_S, IDLE_INTERVAL_S = 0.5, 3.0
+MAX_RUNS, HISTORY_DAYS = 12, 14
+TEXT_STYLE = "padding:2px 14px 2px 0;text-align:left;white-space:nowrap"
+NUMBER_STYLE = "padding:2px 14px 2px 0;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
 
 
 class Dash:
-    """`box` is shown; `watch` keeps it up to date until it is closed."""
+    """The dashboard. Display `box`; `watch` refreshes it until it is closed."""
 
     def __init__(self) -> None:
-        self.runs, self.pools, self.spent = (w.HTML(layout=w.Layout(width="100%", overflow="auto")) for _ in range(3))
+        self.runs, self.pools, self.spending = (w.HTML(layout=w.Layout(width="100%", overflow="auto")) for _ in range(3))
         self.chart = w.Output(layout=w.Layout(width="100%"))
-        self._drawn: Any = None
-        parts = [heading("Runs"), self.runs, heading("Pools"), self.pools, heading("Spending, last 14 days"), self.spent, self.chart]
+        self._figure: Any = None
+        parts = [heading("Runs"), self.runs, heading("Pools"), self.pools, heading("Spending, last 14 days"), self.spending, self.chart]
         self.box = w.VBox(parts, layout=w.Layout(width="100%", padding="2px 8px 8px 2px"))
 
     def watch(self) -> None:
-        """Look again and again on the kernel's loop."""
+        """Start refreshing on the kernel's event loop."""
         timer.start(self._watch())
 
     async def _watch(self) -> None:
         while self.box.comm is not None:
-            busy = await self.look()
-            await asyncio.sleep(BUSY if busy else IDLE)
+            busy = await self.refresh()
+            await asyncio.sleep(BUSY_INTERVAL_S if busy else IDLE_INTERVAL_S)
 
-    async def look(self) -> bool:
-        """Show how things stand now. Returns whether a run goes on."""
+    async def refresh(self) -> bool:
+        """Update every table and the chart. Returns whether a run is in progress."""
         from holynb import pools, runlog
         from holynb.run import session
 
         runs = session.runs()
-        self.runs.value = await asyncio.to_thread(lambda: runs_table(runs, runlog.log().runs(SHOWN_RUNS), time.time()))
+        self.runs.value = await asyncio.to_thread(lambda: runs_table(runs, runlog.log().runs(MAX_RUNS), time.time()))
         self.pools.value = poolform.table(await asyncio.to_thread(pools.listing))
-        lines = await asyncio.to_thread(_spent)
-        self.spent.value = spent_table(lines)
+        lines = await asyncio.to_thread(_load_spending)
+        self.spending.value = spending_table(lines)
         self._draw(lines)
         return any(not r.done for r in runs)
 
     def _draw(self, lines: Sequence[SpendingLine]) -> None:
-        """The chart, where it is another than before: drawing it is the dearest part."""
+        """Draw the chart if it has changed: drawing is the most expensive part."""
         figure = history_figure(lines)
-        if figure != self._drawn:
-            self._drawn = figure
+        if figure != self._figure:
+            self._figure = figure
             data = {plots.MIME: figure, "text/plain": "spending by day"}
             self.chart.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},) if figure else ()
 
 
 def heading(text: str) -> w.HTML:
-    """A heading of a part."""
+    """The heading of a section."""
     return w.HTML(f'<h4 style="margin:8px 0 2px">{html.escape(text)}</h4>')
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> str:
-    """Words as an HTML table; the last `numbers` columns are figures."""
-    styles = [CELL] * (len(head) - numbers) + [NUMBER] * numbers
+    """Rows as an HTML table; the last `numbers` columns are numeric. Escapes cells, except bars (`<b …`)."""
+    styles = [TEXT_STYLE] * (len(head) - numbers) + [NUMBER_STYLE] * numbers
     lines = [
         "".join(f'<td style="{s}">{c if c.startswith("<b ") else html.escape(c)}</td>' for s, c in zip(styles, row, strict=True))
         for row in rows
@@ -90,27 +90,27 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> s
 
 
 def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: float) -> str:
-    """The session's runs, newest first, with how far they are; then earlier ones from the log."""
+    """The session's runs, newest first, with their progress; then earlier ones from the log."""
     rows = []
-    for run in reversed(session[-SHOWN_RUNS:]):
-        told = run.summary()
+    for run in reversed(session[-MAX_RUNS:]):
+        summary = run.summary()
         state = "stopped" if run.stopped and run.done else "done" if run.done else "stopping" if run.stopped else "running"
-        done = told.n - told.running - told.cancelled
+        done = summary.n - summary.running - summary.cancelled
         rows.append(
             [
                 run.name or run.id,
                 str(run.route),
                 ago(run.started, now),
-                _progress(state, done, told.n),
-                f"{done:,} of {told.n:,}",
-                f"{told.error:,}",
-                _money(told.money(), str(run.route)),
-                seconds(told.elapsed),
+                _progress(state, done, summary.n),
+                f"{done:,} of {summary.n:,}",
+                f"{summary.error:,}",
+                _cost_text(summary.money(), str(run.route)),
+                seconds(summary.elapsed),
             ]
         )
-    known = {r.id for r in session}
-    for r in [r for r in stored if r.id not in known][: max(0, SHOWN_RUNS - len(rows))]:
-        state, took = (r.status, seconds(r.ended - r.started)) if r.ended else ("unfinished", "")
+    session_ids = {r.id for r in session}
+    for r in [r for r in stored if r.id not in session_ids][: max(0, MAX_RUNS - len(rows))]:
+        state, duration = (r.status, seconds(r.ended - r.started)) if r.ended else ("unfinished", "")
         rows.append(
             [
                 r.name or r.id,
@@ -119,8 +119,8 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
                 state,
                 f"{r.ok + r.failed:,} of {r.n:,}",
                 f"{r.failed:,}",
-                _money(dollars(r.cost), r.route),
-                took,
+                _cost_text(dollars(r.cost), r.route),
+                duration,
             ]
         )
     if not rows:
@@ -128,16 +128,16 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
     return table(["Run", "Route", "Started", "State", "Rows", "Failed", "Cost", "Time"], rows, 4)
 
 
-def _money(said: str, route: str) -> str:
-    """Dollars of the simulator are nobody's, and are called so."""
-    return f"{said} simulated" if route.startswith("sim/") and said not in ("", "?", "$?", "$0.00") else said
+def _cost_text(cost: str, route: str) -> str:
+    """`cost`, marked as simulated for routes of the simulator."""
+    return f"{cost} simulated" if route.startswith("sim/") and cost not in ("", "?", "$?", "$0.00") else cost
 
 
-def spent_table(lines: Sequence[SpendingLine]) -> str:
-    """Dollars by route and model, the dearest first; what has no price is said, not summed as nothing."""
+def spending_table(lines: Sequence[SpendingLine]) -> str:
+    """Dollars by route and model, most expensive first; answers of unknown price are counted, not summed as 0."""
     from holynb.pricing import spending
 
-    keys = dict.fromkeys((s.route, s.model) for s in lines if s.route)  # without a route: stopped before anybody had answered
+    keys = dict.fromkeys((s.route, s.model) for s in lines if s.route)  # no route: stopped before the first answer
     sums = [spending.total([s for s in lines if (s.route, s.model) == key], route=key[0], model=key[1]) for key in keys]
     if not sums:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">Nothing was asked yet.</div>'
@@ -148,7 +148,7 @@ def spent_table(lines: Sequence[SpendingLine]) -> str:
             s.model or "?",
             f"{s.rows:,}",
             f"{s.tokens_in:,} + {s.tokens_out:,}",
-            _money(dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else ""), s.route or ""),
+            _cost_text(dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else ""), s.route or ""),
         ]
         for s in sorted(sums, key=lambda s: -(s.cost or 0))
     ]
@@ -156,26 +156,26 @@ def spent_table(lines: Sequence[SpendingLine]) -> str:
 
 
 def history_figure(lines: Sequence[SpendingLine]) -> dict[str, Any]:
-    """Dollars a day by provider, stacked, in plotly's JSON; empty where fewer than two days have a known cost."""
-    known = [s for s in lines if s.cost and s.day]
-    days = sorted({str(s.day) for s in known})
+    """Dollars a day by provider, stacked, in plotly's JSON; empty if fewer than two days have a known cost."""
+    priced = [s for s in lines if s.cost and s.day]
+    days = sorted({str(s.day) for s in priced})
     if len(days) < 2:
         return {}
     data = []
-    for i, provider in enumerate(sorted({s.provider or "?" for s in known})):
-        sums = [float(sum(s.cost or 0 for s in known if str(s.day) == d and (s.provider or "?") == provider)) for d in days]
+    for i, provider in enumerate(sorted({s.provider or "?" for s in priced})):
+        sums = [float(sum(s.cost or 0 for s in priced if str(s.day) == d and (s.provider or "?") == provider)) for d in days]
         colour = COLOURS[i % len(COLOURS)].partition(",")[2].rstrip(")")
         data.append(
             {"type": "bar", "name": provider + " (simulated)" * (provider == "sim"), "x": days, "y": sums, "marker": {"color": colour}}
         )
-    clear = "rgba(0,0,0,0)"
+    transparent = "rgba(0,0,0,0)"
     axis = {"gridcolor": plots.RULE, "zeroline": False}
     layout = {
         "barmode": "stack",
         "height": 220,
         "margin": {"l": 56, "r": 8, "t": 8, "b": 30},
-        "paper_bgcolor": clear,
-        "plot_bgcolor": clear,
+        "paper_bgcolor": transparent,
+        "plot_bgcolor": transparent,
         "font": {"size": 11, "color": plots.INK},
         "showlegend": True,
         "xaxis": {**axis, "type": "category"},
@@ -184,11 +184,11 @@ def history_figure(lines: Sequence[SpendingLine]) -> dict[str, Any]:
     return {"data": data, "layout": layout, "config": plots.CONFIG}
 
 
-def _spent() -> list[SpendingLine]:
+def _load_spending() -> list[SpendingLine]:
     from holynb import runlog
     from holynb.pricing import spending
 
-    return spending.by_day(runlog.log(), since=time.time() - SHOWN_DAYS * 86400)
+    return spending.by_day(runlog.log(), since=time.time() - HISTORY_DAYS * 86400)
 
 
 def _progress(state: str, done: int, n: int) -> str:

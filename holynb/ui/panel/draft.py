@@ -1,4 +1,4 @@
-"""What the panel's fields say, as options and as a `%%infer` cell. Pure; knows no widget."""
+"""The values of the panel's fields, as options and as a `%%infer` cell. Pure; knows no widget."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from holynb.config import BY_NAME
 
 __all__ = ["Draft"]
 
-#: Needs no quotes on a line.
-_PLAIN = re.compile(r"[^\s\"'=<>-][^\s\"']*")
+#: Words that need no quotes.
+_UNQUOTED = re.compile(r"[^\s\"'=<>-][^\s\"']*")
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One thing to ask. `said` is option name → value as typed; `name` is what the result is called, where anybody calls it."""
+    """A job as filled in. `options`: option name → value as typed. `name`: the variable for the result, None for none."""
 
     body: str
     route: str | None = None
-    said: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
 
     def line(self) -> str:
         """The words after `%%infer`."""
         words = [f"{self.name} <<"] if self.name else []
         words += [self.route] if self.route else []
-        for name, value in self.said.items():
+        for name, value in self.options.items():
             option = BY_NAME[name]
             flag = option.flags[-1]
             if option.metavar is None:
@@ -46,8 +46,8 @@ class Draft:
 
 
 def quoted(value: str) -> str:
-    """A value as one word of the line."""
+    """A value as one word of the line; line breaks become spaces."""
     value = " ".join(value.split("\n"))
-    if _PLAIN.fullmatch(value):
+    if _UNQUOTED.fullmatch(value):
         return value
     return f"'{value}'" if "'" not in value else '"' + value.replace('"', '\\"') + '"'

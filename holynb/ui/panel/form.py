@@ -1,4 +1,4 @@
-"""`%infer panel`: the same job without typing a magic. ipywidgets controls over the same plan, run and live view; knows no engine."""
+"""`%infer panel`: a `%%infer` cell as a form. ipywidgets controls over the same plan, run and live view; knows no engine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Form"]
 
-#: What "More" offers, of what this version takes, in the order of the options' table.
-MORE = frozenset(
+#: Options shown under "More", in the order of the table of options.
+MORE_OPTIONS = frozenset(
     {
         "max_tokens",
         "temperature",
@@ -53,18 +53,18 @@ MORE = frozenset(
         "refresh",
     }
 )
-LABEL = {"description_width": "120px"}
-#: The browser's own colour for a hint in an empty field is too dark for a dark page.
-HINTS = "<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}</style>"
+LABEL_STYLE = {"description_width": "120px"}
+#: The browser's default placeholder colour is too dark for a dark page.
+PLACEHOLDER_CSS = "<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}</style>"
 
 
 def wide() -> w.Layout:
-    """As wide as the panel. Made when asked for: a layout is a widget too, and importing this must open nothing."""
+    """A layout as wide as the panel. A function: a layout is a widget too, and importing this module must open none."""
     return w.Layout(width="100%")
 
 
 class Form:
-    """The "Ask" half of the panel. `box` is shown; `run` is the run that was started last."""
+    """The "Ask" tab of the panel. Display `box`; `run` is the latest run."""
 
     def __init__(self, magic: Host, df: str | None = None) -> None:
         self.magic = magic
@@ -75,33 +75,33 @@ class Form:
             options=tuple(routes),
             placeholder="provider/model or an alias; empty: the default",
             description="Route",
-            style=LABEL,
+            style=LABEL_STYLE,
             layout=wide(),
         )
         self.frame = w.Dropdown(
             options=[("none: one prompt", ""), *((f"{n} ({counted(len(f), 'row')})", n) for n, f in frames.items())],
             value=df or "",
             description="Rows from",
-            style=LABEL,
+            style=LABEL_STYLE,
             layout=wide(),
         )
         self.prompt = w.Textarea(
             placeholder="What to ask. With rows: a template, {{ column }} is filled in for each.",
             description="Prompt",
             rows=5,
-            style=LABEL,
+            style=LABEL_STYLE,
             layout=wide(),
         )
         self.columns = w.HBox(layout=w.Layout(flex_flow="row wrap", margin="0 0 4px 128px"))
-        self.system = w.Textarea(placeholder="How to answer (optional)", description="System", rows=2, style=LABEL, layout=wide())
+        self.system = w.Textarea(placeholder="How to answer (optional)", description="System", rows=2, style=LABEL_STYLE, layout=wide())
         self.name = w.Text(
-            value="answers", placeholder="a variable's name", description="Result in", style=LABEL, layout=w.Layout(width="320px")
+            value="answers", placeholder="a variable's name", description="Result in", style=LABEL_STYLE, layout=w.Layout(width="320px")
         )
-        self.more = {o.name: _field(o) for o in candidates.options() if o.name in MORE}
-        self.says = w.HTML(layout=wide())
-        self.cell = w.Textarea(rows=5, layout=wide(), description="Cell", style=LABEL)
-        self.bridge = Bridge(on_inserted=self._inserted)
-        self.stage = RunOutlet()
+        self.more = {o.name: _field(o) for o in candidates.options() if o.name in MORE_OPTIONS}
+        self.message = w.HTML(layout=wide())
+        self.cell = w.Textarea(rows=5, layout=wide(), description="Cell", style=LABEL_STYLE)
+        self.bridge = Bridge(on_inserted=self._on_inserted)
+        self.outlet = RunOutlet()
         self.buttons = {
             word: w.Button(description=word, tooltip=tip, button_style=style, layout=w.Layout(width="auto"))
             for word, tip, style in (
@@ -111,84 +111,82 @@ class Form:
                 ("Insert as %%infer cell", "The same job as a cell below", ""),
             )
         }
-        self.box = self._laid_out()
-        self._wire()
+        self.box = self._layout()
+        self._connect()
 
-    def job(self) -> Draft:
-        """What the fields say now."""
-        said: dict[str, Any] = {}
+    def draft(self) -> Draft:
+        """The current values of the fields."""
+        options: dict[str, Any] = {}
         if self.frame.value:
-            said["df"] = self.frame.value
+            options["df"] = self.frame.value
         if self.system.value.strip():
-            said["system"] = self.system.value.strip()
+            options["system"] = self.system.value.strip()
         for name, control in self.more.items():
             if isinstance(control, w.Checkbox):
                 if control.value:
-                    said[name] = name != "cache"
+                    options[name] = name != "cache"
             elif control.value.strip():
-                said[name] = control.value.strip()
-        return Draft(self.prompt.value, self.route.value.strip() or None, said, self.name.value.strip() or None)
+                options[name] = control.value.strip()
+        return Draft(self.prompt.value, self.route.value.strip() or None, options, self.name.value.strip() or None)
 
-    # -- doing -----------------------------------------------------------------------------------------------------
+    # -- actions -----------------------------------------------------------------------------------------------------
     def send(self, *, dry: bool = False) -> None:
-        """Run, or say what a run would send. A mistake is one line under the buttons."""
+        """Start a run; with `dry`, show what it would send. An error is one line under the buttons."""
         from holynb.ui.commands import preview
 
-        self._say("")
+        self._show_message("")
         try:
-            job = self.job()
-            made = self._plan(job, dry)
+            draft = self.draft()
+            planned = self._plan(draft, dry)
             if dry:
-                self._say(preview.text(made), whole=True)
+                self._show_message(preview.text(planned), verbatim=True)
                 return
-            self.run = self.magic.start(made).run
+            self.run = self.magic.start(planned).run
         except HolynbError as exc:
-            self._say(str(exc), bad=True)
+            self._show_message(str(exc), error=True)
             return
-        self._busy(True)
-        self.stage.show(self.run, lambda: self._ended(job))
+        self._set_busy(True)
+        self.outlet.show(self.run, lambda: self._on_end(draft))
 
-    def _plan(self, job: Draft, dry: bool) -> Any:
+    def _plan(self, draft: Draft, dry: bool) -> Any:
         from holynb.errors import BadPrompt
         from holynb.run import plan, resume
 
-        if not job.body.strip():
+        if not draft.body.strip():
             raise BadPrompt("There is no prompt yet. Write one, then press Run.")
-        if job.name is not None and not job.name.isidentifier():
-            raise BadPrompt(f"{job.name!r} cannot be a variable's name. Call the result something like answers.")
-        made = plan.make(
-            job.body, job.route, Options.parse({**job.said, "dry_run": True} if dry else job.said), variables=self.magic.shell.user_ns
-        )
-        return resume.continued(made)
+        if draft.name is not None and not draft.name.isidentifier():
+            raise BadPrompt(f"{draft.name!r} cannot be a variable's name. Call the result something like answers.")
+        options = Options.parse({**draft.options, "dry_run": True} if dry else draft.options)
+        return resume.continued(plan.make(draft.body, draft.route, options, variables=self.magic.shell.user_ns))
 
-    def _ended(self, job: Draft) -> None:
+    def _on_end(self, draft: Draft) -> None:
         run = self.run
-        self._busy(False)
+        self._set_busy(False)
         if run is None:
             return
         frame = run.frame()
-        if job.name:
-            self.magic.shell.push({job.name: frame})
-        name = f"{job.name} holds" if job.name else "holynb.last.frame() is"
+        if draft.name:
+            self.magic.shell.push({draft.name: frame})
+        subject = f"{draft.name} holds" if draft.name else "holynb.last.frame() is"
         failure = _failure(run)
-        self._say(f"{failure} " * bool(failure) + f"{name} a DataFrame of {counted(len(frame), 'row')}.", bad=bool(failure))
+        self._show_message(f"{failure} " * bool(failure) + f"{subject} a DataFrame of {counted(len(frame), 'row')}.", error=bool(failure))
 
     def _insert(self) -> None:
-        job = self.job()
-        if "\n" in str(job.said.get("system", "")):
-            # A line holds no line break: the text goes into a variable, which the cell names.
-            self.magic.shell.push({"system_prompt": job.said["system"]})
-            rest = {k: v for k, v in job.said.items() if k != "system"}
-            job = replace(job, said={**rest, "system_from": "system_prompt"})
-        self.cell.value = job.cell()
-        self.bridge.insert(job.cell())
+        draft = self.draft()
+        if "\n" in str(draft.options.get("system", "")):
+            # The line of a cell cannot contain a line break: the text goes into a variable, which the cell names.
+            self.magic.shell.push({"system_prompt": draft.options["system"]})
+            others = {k: v for k, v in draft.options.items() if k != "system"}
+            draft = replace(draft, options={**others, "system_from": "system_prompt"})
+        self.cell.value = draft.cell()
+        self.bridge.insert(draft.cell())
 
-    def _inserted(self, done: bool) -> None:
+    def _on_inserted(self, done: bool) -> None:
         self.cell.layout.display = "none" if done else "flex"
-        self._say("Inserted below." if done else "This page cannot insert cells by itself; copy the text into one.")
+        self._show_message("Inserted below." if done else "This page cannot insert cells by itself; copy the text into one.")
 
-    # -- showing ---------------------------------------------------------------------------------------------------
-    def _laid_out(self) -> w.VBox:
+    # -- layout ---------------------------------------------------------------------------------------------------
+    def _layout(self) -> w.VBox:
         grid = w.GridBox(
             list(self.more.values()), layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(290px, 1fr))", grid_gap="2px 12px")
         )
@@ -205,74 +203,79 @@ class Form:
                 self.name,
                 more,
                 row,
-                self.says,
+                self.message,
                 self.cell,
                 self.bridge,
-                self.stage.box,
-                w.HTML(HINTS, layout=w.Layout(display="none")),
+                self.outlet.box,
+                w.HTML(PLACEHOLDER_CSS, layout=w.Layout(display="none")),
             ],
             layout=w.Layout(width="100%", padding="4px 8px 4px 0"),
         )
         return box.add_class("holynb-form")
 
-    def _wire(self) -> None:
-        does: dict[str, Callable[[], None]] = {
+    def _connect(self) -> None:
+        actions: dict[str, Callable[[], None]] = {
             "Run": self.send,
             "Dry run": lambda: self.send(dry=True),
             "Stop": self._stop,
             "Insert as %%infer cell": self._insert,
         }
         for word, button in self.buttons.items():
-            button.on_click(lambda _, do=does[word]: do())
+            button.on_click(lambda _, action=actions[word]: action())
         self.frame.observe(lambda _: self._show_columns(), "value")
         self._show_columns()
-        self._busy(False)
+        self._set_busy(False)
 
     def _stop(self) -> None:
         if self.run is not None:
             self.run.cancel()
 
-    def _busy(self, busy: bool) -> None:
+    def _set_busy(self, busy: bool) -> None:
         for word, button in self.buttons.items():
             button.disabled = busy != (word == "Stop") and word != "Insert as %%infer cell"
 
     def _show_columns(self) -> None:
-        """The columns of the frame; a press writes one into the prompt."""
+        """Show a button for each column of the frame; a click adds the column to the prompt."""
         names = candidates.columns(self.magic.shell.user_ns, self.frame.value)[:24]
-        made = []
+        buttons = []
         for name in names:
             button = w.Button(
                 description=f"{{{{ {name} }}}}", tooltip=f"Add the column {name} to the prompt", layout=w.Layout(width="auto")
             )
-            button.on_click(lambda _, text=button.description: self._add(text))
-            made.append(button)
-        self.columns.children = made
-        self.columns.layout.display = "flex" if made else "none"
+            button.on_click(lambda _, text=button.description: self._add_to_prompt(text))
+            buttons.append(button)
+        self.columns.children = buttons
+        self.columns.layout.display = "flex" if buttons else "none"
 
-    def _add(self, text: str) -> None:
+    def _add_to_prompt(self, text: str) -> None:
         before = self.prompt.value
         self.prompt.value = f"{before}{'' if not before or before[-1:].isspace() else ' '}{text}"
 
-    def _say(self, text: str, *, bad: bool = False, whole: bool = False) -> None:
-        colour = "var(--jp-error-color1,#d32f2f)" if bad else "var(--jp-ui-font-color1,inherit)"
-        space = "pre-wrap;max-height:360px;overflow:auto" if whole else "normal"
-        self.says.value = (
-            f'<div role="status" style="color:{colour};white-space:{space};line-height:1.5">{html.escape(text)}</div>' if text else ""
+    def _show_message(self, text: str, *, error: bool = False, verbatim: bool = False) -> None:
+        colour = "var(--jp-error-color1,#d32f2f)" if error else "var(--jp-ui-font-color1,inherit)"
+        white_space = "pre-wrap;max-height:360px;overflow:auto" if verbatim else "normal"
+        self.message.value = (
+            f'<div role="status" style="color:{colour};white-space:{white_space};line-height:1.5">{html.escape(text)}</div>' if text else ""
         )
 
 
 def _field(option: Any) -> Any:
     """The control of one option."""
-    word = option.flags[-1].removeprefix("--")
+    label = option.flags[-1].removeprefix("--")
     if option.metavar is None:
         return w.Checkbox(
-            value=option.name == "stream", description=word, tooltip=option.help, indent=True, style=LABEL, layout=w.Layout(width="auto")
+            value=option.name == "stream",
+            description=label,
+            tooltip=option.help,
+            indent=True,
+            style=LABEL_STYLE,
+            layout=w.Layout(width="auto"),
         )
     return w.Text(
-        description=word,
+        description=label,
         placeholder=option.metavar,
         tooltip=option.help,
-        style=LABEL,
+        style=LABEL_STYLE,
         layout=w.Layout(width="auto"),
         continuous_update=False,
     )
@@ -281,6 +284,6 @@ def _field(option: Any) -> Any:
 def _failure(run: Run) -> str:
     try:
         run.check()
-    except Exception as exc:  # noqa: BLE001 - a callback has nobody to raise to: it is shown
+    except Exception as exc:  # noqa: BLE001 - a callback has no caller to raise to: the error is shown
         return str(exc)
     return ""

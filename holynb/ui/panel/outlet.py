@@ -1,4 +1,4 @@
-"""A place in a form where a run is watched after the click's callback has returned: the live view while it goes on, then what stays."""
+"""The part of a form that shows a run after the click's callback has returned: the live view while it runs, then the final output."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 __all__ = ["RunOutlet"]
 
-EVERY = 0.1
+TICK_S = 0.1
 
 
 class RunOutlet:
-    """One run at a time. `box` is empty until the first run has gone on for a second, or is over."""
+    """Shows one run at a time. `box` is empty until the first run has lasted a second or ended."""
 
     def __init__(self) -> None:
         self.box = w.VBox(layout=w.Layout(width="100%"))
         self._view: LiveView | None = None
 
-    def show(self, run: Run, then: Callable[[], None]) -> None:
-        """Watch a run on the kernel's loop; `then` is called in the main thread when it is over and shown."""
+    def show(self, run: Run, on_end: Callable[[], None]) -> None:
+        """Follow a run on the kernel's event loop. Calls `on_end` in the main thread once the final output is shown."""
 
         def step() -> bool:
             if run.done:
-                self._leave(run)
-                then()
+                self._show_final(run)
+                on_end()
                 return False
             self._paint(run)
             return True
 
-        timer.repeat(EVERY, step)
+        timer.repeat(TICK_S, step)
 
     def _paint(self, run: Run) -> None:
         if self._view is not None:
@@ -48,7 +48,7 @@ class RunOutlet:
             self._view = LiveView(RunSource(run), clicks=False)  # the form has its own Stop
             self.box.children = [self._view.widget]
 
-    def _leave(self, run: Run) -> None:
+    def _show_final(self, run: Run) -> None:
         self.box.children = [w.HTML(static.as_html(report.of(run)), layout=w.Layout(width="100%"))]
         if self._view is not None:
             self._view.close()

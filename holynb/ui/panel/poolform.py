@@ -1,11 +1,10 @@
-"""The panel's pool half: plan, start, stop and watch local models. ipywidgets over the words of `%infer pool`; knows no device."""
+"""The "Pools" tab of the panel: plan, start, stop and watch local models. ipywidgets over `%infer pool`; knows no device."""
 
 from __future__ import annotations
 
 import asyncio
 import html
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
@@ -20,16 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolForm", "table"]
 
-FIELDS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart", "gpus")
-LABEL = {"description_width": "100px"}
-#: What is a table needs letters of one width.
-_FONT = "font-family:var(--jp-code-font-family,monospace);"
-#: Seconds between two looks at the pools.
-EVERY = 2.0
+FIELD_OPTIONS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart", "gpus")
+LABEL_STYLE = {"description_width": "100px"}
+#: For text in columns.
+_MONOSPACE_CSS = "font-family:var(--jp-code-font-family,monospace);"
+REFRESH_INTERVAL_S = 2.0
 
 
 class PoolForm:
-    """`box` is shown. Starting and stopping happen in a thread, so that the notebook goes on; their words appear under the buttons."""
+    """Display `box`. Pools start and stop in a thread, so that the kernel stays free; messages appear under the buttons."""
 
     def __init__(self) -> None:
         full = w.Layout(width="100%")
@@ -38,7 +36,7 @@ class PoolForm:
             options=("smollm2-135m",),
             placeholder="a folder, a hub id, a GGUF file",
             description="Model",
-            style=LABEL,
+            style=LABEL_STYLE,
             layout=full,
             continuous_update=False,
         )
@@ -47,19 +45,18 @@ class PoolForm:
                 description=o.name.replace("_", "-"),
                 placeholder=o.metavar or "",
                 tooltip=o.help,
-                style=LABEL,
+                style=LABEL_STYLE,
                 layout=w.Layout(width="auto"),
             )
             for o in dict.fromkeys((*pool.START_OPTIONS, *pool.PLAN_OPTIONS))
-            if o.name in FIELDS
+            if o.name in FIELD_OPTIONS
         }
-        self.chosen = w.Dropdown(options=candidates.pools(), description="Pool", style=LABEL, layout=w.Layout(width="320px"))
-        words = ("Plan", "Start", "Stop")
+        self.chosen = w.Dropdown(options=candidates.pools(), description="Pool", style=LABEL_STYLE, layout=w.Layout(width="320px"))
         self.buttons = {
             word: w.Button(description=word, button_style="primary" if word == "Start" else "", layout=w.Layout(width="auto"))
-            for word in words
+            for word in ("Plan", "Start", "Stop")
         }
-        self.says = w.HTML(layout=w.Layout(width="100%"))
+        self.message = w.HTML(layout=w.Layout(width="100%"))
         self.pools = w.HTML(layout=w.Layout(width="100%"))
         grid = w.GridBox(
             [*self.fields.values()], layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(220px, 1fr))", grid_gap="2px 12px")
@@ -67,83 +64,91 @@ class PoolForm:
         starting = w.HBox([b for word, b in self.buttons.items() if word != "Stop"], layout=w.Layout(margin="4px 0"))
         stopping = w.HBox([self.chosen, self.buttons["Stop"]])
         self.box = w.VBox(
-            [self.model, grid, starting, stopping, self.says, self.pools], layout=w.Layout(width="100%", padding="4px 8px 4px 0")
+            [self.model, grid, starting, stopping, self.message, self.pools], layout=w.Layout(width="100%", padding="4px 8px 4px 0")
         )
         for word, button in self.buttons.items():
-            button.on_click(lambda _, word=word: self.do(word.lower()))
+            button.on_click(lambda _, word=word: self.run(word.lower()))
 
-    def words(self, verb: str) -> list[str]:
-        """The words of `%infer pool …` that the fields say."""
+    def args(self, verb: str) -> list[str]:
+        """The arguments of `%infer pool` for the values of the fields."""
         if verb == "stop":
             return ["stop", str(self.chosen.value)] if self.chosen.value else ["stop"]
         options = {o.name for o in (pool.PLAN_OPTIONS if verb == "plan" else pool.START_OPTIONS)}
         filled = {name: field.value.strip() for name, field in self.fields.items() if field.value.strip() and name in options}
-        said = [(f"--{name.replace('_', '-')}", value) for name, value in filled.items()]
-        return [verb, self.model.value.strip() or "smollm2-135m", *(word for pair in said for word in pair)]
+        flags = [(f"--{name.replace('_', '-')}", value) for name, value in filled.items()]
+        return [verb, self.model.value.strip() or "smollm2-135m", *(word for pair in flags for word in pair)]
 
-    def do(self, verb: str) -> None:
-        """Do it in a thread; what it says comes here through the kernel's loop."""
+    def run(self, verb: str) -> None:
+        """Run a command of `%infer pool` in a thread; its messages arrive through the kernel's event loop."""
         loop = asyncio.get_running_loop()
-        words = self.words(verb)
-        self._busy(True)
-        self._say(f"%infer pool {' '.join(words)} …")
+        args = self.args(verb)
+        self._set_busy(True)
+        self._show_message(f"%infer pool {' '.join(args)} …")
 
         def notice(text: str) -> None:
-            loop.call_soon_threadsafe(self._say, text)
+            loop.call_soon_threadsafe(self._show_message, text)
 
         async def work() -> None:
             try:
-                text, _ = await asyncio.to_thread(pool.run, words, notice)
-                self._say(text)
+                text, _ = await asyncio.to_thread(pool.run, args, notice)
+                self._show_message(text)
             except HolynbError as exc:
-                self._say(str(exc), bad=True)
+                self._show_message(str(exc), error=True)
             finally:
-                self._busy(False)
-                await self._look()
+                self._set_busy(False)
+                await self._refresh()
 
         timer.start(work())
 
     def watch(self) -> None:
-        """Look at the pools again and again while the panel is there."""
+        """Start refreshing the table of pools, until the panel is closed."""
         timer.start(self._watch())
 
     async def _watch(self) -> None:
         while self.box.comm is not None:
-            await self._look()
-            await asyncio.sleep(EVERY)
+            await self._refresh()
+            await asyncio.sleep(REFRESH_INTERVAL_S)
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         from holynb import pools
 
-        found = await asyncio.to_thread(pools.listing)
-        self.pools.value = table(found)
-        names = [i.name for i in found]
+        infos = await asyncio.to_thread(pools.listing)
+        self.pools.value = table(infos)
+        names = [i.name for i in infos]
         if tuple(names) != tuple(self.chosen.options):
             self.chosen.options = names
 
-    def _busy(self, busy: bool) -> None:
+    def _set_busy(self, busy: bool) -> None:
         for button in self.buttons.values():
             button.disabled = busy
 
-    def _say(self, text: str, *, bad: bool = False) -> None:
-        colour = "var(--jp-error-color1,#d32f2f)" if bad else "inherit"
-        self.says.value = f'<div role="status" style="white-space:pre-wrap;line-height:1.5;{_FONT if chr(10) in text else ""}color:{colour}">{html.escape(text)}</div>'
+    def _show_message(self, text: str, *, error: bool = False) -> None:
+        colour = "var(--jp-error-color1,#d32f2f)" if error else "inherit"
+        self.message.value = (
+            f'<div role="status" style="white-space:pre-wrap;line-height:1.5;{_MONOSPACE_CSS if chr(10) in text else ""}color:{colour}">'
+            f"{html.escape(text)}</div>"
+        )
 
 
-def table(found: list[PoolInfo]) -> str:
-    """The pools as HTML: state, requests, and memory per device as a bar of ours against others."""
-    if not found:
+def table(infos: list[PoolInfo]) -> str:
+    """The pools as an HTML table: state, requests, and a bar of memory per device, the pool's beside that of others."""
+    if not infos:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">No pool runs. pool/smollm2-135m starts itself on first use.</div>'
     rows = [
-        [f"pool/{i.name}", i.model, _state(i), count(i.requests), f"{count(i.tokens_in)} + {count(i.tokens_out)}", _kv(i)] for i in found
+        [f"pool/{i.name}", i.model, _state(i), count(i.requests), f"{count(i.tokens_in)} + {count(i.tokens_out)}", _kv(i)] for i in infos
     ]
-    says: Callable[[Any], str] = lambda cell: f'<td style="padding:2px 12px 2px 0;text-align:left">{html.escape(str(cell))}</td>'  # noqa: E731
-    lines = ["".join(says(c) for c in row) + f'<td style="min-width:240px">{_memory(i)}</td>' for row, i in zip(rows, found, strict=True)]
+    lines = [
+        "".join(_cell(text) for text in row) + f'<td style="min-width:240px">{_memory(i)}</td>' for row, i in zip(rows, infos, strict=True)
+    ]
     head = "".join(
         f'<th style="padding:2px 12px 2px 0;text-align:left">{h}</th>'
         for h in ("Pool", "Model", "State", "Under way", "Tokens", "KV cache", "Memory")
     )
     return f'<table style="border-collapse:collapse;line-height:1.5"><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
+
+
+def _cell(text: str) -> str:
+    return f'<td style="padding:2px 12px 2px 0;text-align:left">{html.escape(text)}</td>'
 
 
 def _state(info: PoolInfo) -> str:
@@ -153,38 +158,41 @@ def _state(info: PoolInfo) -> str:
 
 
 def _kv(info: PoolInfo) -> str:
-    """How full the KV cache is: a full one makes requests wait."""
+    """How full the KV cache is: a full one delays requests."""
     if info.kv_used is None or not info.kv_total:
         return "?"
     return f"{info.kv_used / info.kv_total:.0%} of {info.kv_total:,} tokens"
 
 
 def _memory(info: PoolInfo) -> str:
-    """A bar per device: weights, KV cache and the rest of ours, then others."""
+    """A bar per device: the pool's weights, KV cache and remainder, then other processes."""
     return "".join(bar(g.device, g.used, g.total, g.ours, dict(g.parts)) for g in info.memory) or "?"
 
 
 def bar(device: str, used: int, total: int, ours: int | None, parts: dict[str, float]) -> str:
-    """One device's memory as a bar with its words."""
+    """One device's memory as a bar with a caption. Sizes in bytes; `ours`: of the pool, None if unknown."""
     gib = 2**30
-    mine = used if ours is None else min(ours, total)
-    split = [(n, parts[n]) for n in ("weights", "kv", "rest") if parts.get(n)] or [("ours", float(mine))]
+    pool_used = used if ours is None else min(ours, total)
+    split = [(n, parts[n]) for n in ("weights", "kv", "rest") if parts.get(n)] or [("ours", float(pool_used))]
     colours = {
         "weights": "var(--jp-brand-color1,#1976d2)",
         "kv": "var(--jp-success-color1,#388e3c)",
         "rest": "var(--jp-brand-color3,#90caf9)",
         "ours": "var(--jp-brand-color1,#1976d2)",
     }
-    pieces = [(colours[n], value / total) for n, value in split] + [("var(--jp-border-color1,#bdbdbd)", max(0.0, used - mine) / total)]
-    drawn = "".join(
-        f'<span style="display:inline-block;height:100%;width:{100 * share:.2f}%;background:{colour}"></span>' for colour, share in pieces
+    segments = [(colours[n], value / total) for n, value in split] + [
+        ("var(--jp-border-color1,#bdbdbd)", max(0.0, used - pool_used) / total)
+    ]
+    bars = "".join(
+        f'<span style="display:inline-block;height:100%;width:{100 * share:.2f}%;background:{colour}"></span>' for colour, share in segments
     )
-    words = (
+    caption = (
         f"{device}: "
         + ", ".join(f"{'KV cache' if n == 'kv' else n} {v / gib:.1f}" for n, v in split)
         + f" · {used / gib:.1f} of {total / gib:.0f} GiB used"
     )
     return (
-        f'<div role="img" aria-label="{html.escape(words)}" style="margin:2px 0"><div style="height:8px;white-space:nowrap;font-size:0;overflow:hidden;'
-        f'border-radius:2px;background:var(--jp-layout-color3,#e0e0e0)">{drawn}</div><small>{html.escape(words)}</small></div>'
+        f'<div role="img" aria-label="{html.escape(caption)}" style="margin:2px 0">'
+        f'<div style="height:8px;white-space:nowrap;font-size:0;overflow:hidden;'
+        f'border-radius:2px;background:var(--jp-layout-color3,#e0e0e0)">{bars}</div><small>{html.escape(caption)}</small></div>'
     )

@@ -39,59 +39,61 @@ def spent(day: int, route: str, cost: str | None, unknown: int = 0) -> SpendingL
 
 def test_it_shows_the_session_the_pools_and_what_was_spent(home: Path) -> None:
     run = holynb.infer(["a", "b"], "sim/echo", name="mine<b>").wait()
-    board = Dash()
-    assert asyncio.run(board.look()) is False
-    assert "mine&lt;b&gt;" in board.runs.value
-    assert "2 of 2" in board.runs.value
-    assert run.summary().money() in board.spent.value
-    assert "No pool runs" in board.pools.value
-    assert board.chart.outputs == (), "one day is no history"
+    dashboard = Dash()
+    assert asyncio.run(dashboard.refresh()) is False
+    assert "mine&lt;b&gt;" in dashboard.runs.value
+    assert "2 of 2" in dashboard.runs.value
+    assert run.summary().money() in dashboard.spending.value
+    assert "No pool runs" in dashboard.pools.value
+    assert dashboard.chart.outputs == (), "one day is no history"
 
 
 def test_a_run_that_goes_on_shows_how_far_it_is(home: Path) -> None:
     run = holynb.infer(["a", "b"], "sim/stream", cache=False)
-    board = Dash()
-    assert asyncio.run(board.look()) is True
-    assert "0 of 2" in board.runs.value
-    assert "running" in board.runs.value
+    dashboard = Dash()
+    assert asyncio.run(dashboard.refresh()) is True
+    assert "0 of 2" in dashboard.runs.value
+    assert "running" in dashboard.runs.value
     run.cancel()
     run.cancel()
     run.wait(10)
-    asyncio.run(board.look())
+    asyncio.run(dashboard.refresh())
     ended = sum(o is not None and o.status != "cancelled" for o in run.rows())
-    assert f"{ended} of 2" in board.runs.value, "rows that were not answered are not done"
-    assert "stopped" in board.runs.value
+    assert f"{ended} of 2" in dashboard.runs.value, "rows that were not answered are not done"
+    assert "stopped" in dashboard.runs.value
 
 
 def test_runs_of_the_log_that_nobody_ended_are_unfinished() -> None:
-    known = [
+    records = [
         RunRecord("r1", None, "sim/echo", 9, 100.0, None, "running", ok=4),
         RunRecord("r2", "n", "sim/echo", 3, 100.0, 130.0, "done", ok=3, failed=0),
     ]
-    said = dash.runs_table([], known, 400.0)
-    assert "unfinished" in said
-    assert "4 of 9" in said
-    assert "30 s" in said
+    page = dash.runs_table([], records, 400.0)
+    assert "unfinished" in page
+    assert "4 of 9" in page
+    assert "30 s" in page
     assert "No run yet" in dash.runs_table([], [], 0.0)
 
 
 def test_spending_says_what_has_no_price() -> None:
-    said = dash.spent_table([spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.50", unknown=3), spent(2, "vllm/y", None, unknown=10)])
-    assert "$2.00 + 3 unknown" in said
-    assert said.index("openai/x") < said.index("vllm/y"), "the dearest first"
-    assert ">?<" in said
-    assert "Nothing was asked" in dash.spent_table([])
+    page = dash.spending_table(
+        [spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.50", unknown=3), spent(2, "vllm/y", None, unknown=10)]
+    )
+    assert "$2.00 + 3 unknown" in page
+    assert page.index("openai/x") < page.index("vllm/y"), "the dearest first"
+    assert ">?<" in page
+    assert "Nothing was asked" in dash.spending_table([])
 
 
 def test_dollars_of_the_simulator_are_called_so() -> None:
-    said = dash.spent_table([spent(1, "openai/x", "1.50"), spent(2, "sim/y", "0.25"), spent(2, "sim/z", None)])
-    assert ">$0.25 simulated<" in said
-    assert said.count("simulated") == 1
-    known = [
+    page = dash.spending_table([spent(1, "openai/x", "1.50"), spent(2, "sim/y", "0.25"), spent(2, "sim/z", None)])
+    assert ">$0.25 simulated<" in page
+    assert page.count("simulated") == 1
+    records = [
         RunRecord("r1", None, "sim/echo", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5")),
         RunRecord("r2", None, "a/b", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5")),
     ]
-    assert dash.runs_table([], known, 400.0).count("simulated") == 1
+    assert dash.runs_table([], records, 400.0).count("simulated") == 1
 
 
 def test_history_is_a_plotly_figure_by_day_and_provider() -> None:
@@ -105,13 +107,13 @@ def test_history_is_a_plotly_figure_by_day_and_provider() -> None:
 
 
 def test_the_chart_is_drawn_again_only_when_it_changed(home: Path) -> None:
-    board = Dash()
+    dashboard = Dash()
     lines = [spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.5")]
-    board._draw(lines)
-    first = board.chart.outputs
+    dashboard._draw(lines)
+    first = dashboard.chart.outputs
     assert plots.MIME in first[0]["data"]
-    board._draw(list(lines))
-    assert board.chart.outputs is first
+    dashboard._draw(list(lines))
+    assert dashboard.chart.outputs is first
 
 
 def test_beside_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

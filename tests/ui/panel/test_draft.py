@@ -9,26 +9,26 @@ from holynb.ui.cell import grammar
 from holynb.ui.panel.draft import Draft, quoted
 
 
-def read(job: Draft) -> tuple[grammar.CellLine, str]:
-    first, _, body = job.cell().partition("\n")
+def read(draft: Draft) -> tuple[grammar.CellLine, str]:
+    first, _, body = draft.cell().partition("\n")
     assert first.startswith("%%infer")
     return grammar.parse(first.removeprefix("%%infer")), body
 
 
 def test_a_job_is_a_cell_that_reads_back() -> None:
-    job = Draft(
+    draft = Draft(
         "Translate {{ text }}\n---\nis fine",
         "sim/echo",
         {"df": "reviews", "system": "Be brief, 한국어로", "max_tokens": "50", "stream": True, "cache": False},
         "out",
     )
-    line, body = read(job)
+    line, body = read(draft)
     assert (
-        job.cell().splitlines()[0]
+        draft.cell().splitlines()[0]
         == "%%infer out << sim/echo --df reviews --system 'Be brief, 한국어로' --max-tokens 50 --stream --no-cache"
     )
-    assert (line.name, line.show, line.route, body) == ("out", False, "sim/echo", job.body)
-    assert line.options == {**job.said}
+    assert (line.name, line.show, line.route, body) == ("out", False, "sim/echo", draft.body)
+    assert line.options == {**draft.options}
 
 
 def test_nothing_said_is_a_bare_cell() -> None:

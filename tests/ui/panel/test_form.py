@@ -55,11 +55,11 @@ def on_a_loop(do: Callable[[], Any], until: Callable[[], bool]) -> None:
     asyncio.run(main())
 
 
-def filled(magic: Any, **said: str) -> Form:
+def filled(magic: Any, **fields: str) -> Form:
     form = Form(magic, "reviews")
-    form.route.value = said.pop("route", "sim/echo")
-    form.prompt.value = said.pop("prompt", "Say {{ text }}")
-    for name, value in said.items():
+    form.route.value = fields.pop("route", "sim/echo")
+    form.prompt.value = fields.pop("prompt", "Say {{ text }}")
+    for name, value in fields.items():
         form.more[name].value = value
     return form
 
@@ -70,8 +70,8 @@ def test_from_the_fields_to_a_frame(magic: Any) -> None:
     answers = magic.shell.user_ns["answers"]
     assert list(answers["text"]) == ["Say good", "Say bad"]
     assert list(answers.index) == ["a", "b"]
-    assert "answers holds a DataFrame of 2 rows." in form.says.value
-    assert "Say good" in form.stage.box.children[0].value
+    assert "answers holds a DataFrame of 2 rows." in form.message.value
+    assert "Say good" in form.outlet.box.children[0].value
     assert form.run.options.max_tokens == 50
 
 
@@ -80,7 +80,7 @@ def test_the_live_view_is_there_while_it_runs_and_stop_stops(magic: Any) -> None
     seen: list[bool] = []
 
     def over() -> bool:
-        live = [c for c in form.stage.box.children if type(c).__name__ == "LiveWidget"]
+        live = [c for c in form.outlet.box.children if type(c).__name__ == "LiveWidget"]
         if live and not seen:
             seen.append(form.buttons["Run"].disabled and not form.buttons["Stop"].disabled)
             form.buttons["Stop"].click()
@@ -106,8 +106,8 @@ def test_the_live_view_is_there_while_it_runs_and_stop_stops(magic: Any) -> None
 def test_a_mistake_is_one_line_and_sends_nothing(magic: Any, fields: dict[str, str], says: str) -> None:
     form = filled(magic, **fields)
     form.send()
-    assert says in form.says.value
-    assert "<script>" not in form.says.value
+    assert says in form.message.value
+    assert "<script>" not in form.message.value
     assert form.run is None
     assert not form.buttons["Run"].disabled
 
@@ -116,7 +116,7 @@ def test_a_result_needs_a_name_that_can_be_one(magic: Any) -> None:
     form = filled(magic)
     form.name.value = "my answers"
     form.send()
-    assert "cannot be a variable" in form.says.value
+    assert "cannot be a variable" in form.message.value
 
 
 def test_one_prompt_without_rows_and_with_a_system_prompt(magic: Any) -> None:
@@ -124,9 +124,9 @@ def test_one_prompt_without_rows_and_with_a_system_prompt(magic: Any) -> None:
     form.prompt.value = "x"
     form.frame.value = ""
     form.system.value = "be brief"
-    job = form.job()
-    assert job.said["system"] == "be brief"
-    assert "df" not in job.said
+    draft = form.draft()
+    assert draft.options["system"] == "be brief"
+    assert "df" not in draft.options
     on_a_loop(form.send, lambda: "answers" in magic.shell.user_ns)
     assert len(magic.shell.user_ns["answers"]) == 1
 
@@ -134,8 +134,8 @@ def test_one_prompt_without_rows_and_with_a_system_prompt(magic: Any) -> None:
 def test_a_dry_run_shows_a_sample_and_sends_nothing(magic: Any) -> None:
     form = filled(magic)
     form.buttons["Dry run"].click()
-    assert "nothing was sent" in form.says.value
-    assert "Say good" in form.says.value
+    assert "nothing was sent" in form.message.value
+    assert "Say good" in form.message.value
     assert form.run is None
     assert session.runs() == [] or all(r.plan.rows.source is not magic.shell.user_ns["reviews"] for r in session.runs())
 
@@ -143,10 +143,10 @@ def test_a_dry_run_shows_a_sample_and_sends_nothing(magic: Any) -> None:
 def test_a_dry_run_says_which_key_is_missing_and_what_it_would_cost(magic: Any) -> None:
     form = filled(magic, route="holysheep/gpt-4.1")
     form.buttons["Dry run"].click()
-    assert "no HOLYSHEEP_API_KEY" in form.says.value
-    assert "Cost, estimated: $" in form.says.value
+    assert "no HOLYSHEEP_API_KEY" in form.message.value
+    assert "Cost, estimated: $" in form.message.value
     form.buttons["Run"].click()
-    assert "%infer key holysheep" in form.says.value
+    assert "%infer key holysheep" in form.message.value
 
 
 def test_the_columns_are_shown_and_a_press_writes_one(magic: Any) -> None:
@@ -193,8 +193,8 @@ def test_the_pool_fields_are_the_words_of_the_magic() -> None:
     form = PoolForm()
     form.fields["dp"].value = "2"
     form.fields["max_len"].value = "2048"
-    assert form.words("start") == ["start", "smollm2-135m", "--dp", "2", "--max-len", "2048"]
-    assert form.words("stop") == ["stop"]
+    assert form.args("start") == ["start", "smollm2-135m", "--dp", "2", "--max-len", "2048"]
+    assert form.args("stop") == ["stop"]
 
 
 def test_starting_happens_in_a_thread_and_its_words_appear(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,19 +223,19 @@ def test_starting_happens_in_a_thread_and_its_words_appear(monkeypatch: pytest.M
     monkeypatch.setattr("holynb.pools.listing", lambda: [info])
     form = PoolForm()
     on_a_loop(lambda: form.buttons["Start"].click(), lambda: "pool/mine" in form.pools.value)
-    assert "is ready" in form.says.value
+    assert "is ready" in form.message.value
     assert threads == [False]
     assert form.chosen.options == ("mine",)
-    on_a_loop(lambda: form.buttons["Stop"].click(), lambda: "there is no pool &lt;b&gt;" in form.says.value)
+    on_a_loop(lambda: form.buttons["Stop"].click(), lambda: "there is no pool &lt;b&gt;" in form.message.value)
     assert not form.buttons["Start"].disabled
 
 
 def test_the_table_of_pools_says_how_full_they_are() -> None:
     g = Gauge("cuda:0", 30 * 2**30, 80 * 2**30, 0.0, 20 * 2**30, {"weights": 12.0 * 2**30, "kv": 8.0 * 2**30})
-    said = table([PoolInfo("<b>", "m", "ready", 1, "h", memory=(g,), kv_used=50, kv_total=200)])
-    assert "25% of 200 tokens" in said
-    assert "weights 12.0, KV cache 8.0 · 30.0 of 80 GiB used" in said
-    assert "<b>" not in said
+    page = table([PoolInfo("<b>", "m", "ready", 1, "h", memory=(g,), kv_used=50, kv_total=200)])
+    assert "25% of 200 tokens" in page
+    assert "weights 12.0, KV cache 8.0 · 30.0 of 80 GiB used" in page
+    assert "<b>" not in page
     assert "No pool runs" in table([])
     assert "starting: loading 40%" in table([PoolInfo("a", "m", "starting", 1, "h", stage="loading", share=0.4)])
 
