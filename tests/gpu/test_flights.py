@@ -73,7 +73,7 @@ def answers(folder: Path, lanes: int, blocks: int) -> dict[int, list[int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("flights", "blocks"), [(2, 64), (3, 64), (2, 9)])
+@pytest.mark.parametrize(("lanes", "blocks"), [(2, 64), (3, 64), (2, 9)])
 def test_the_same_tokens_with_steps_under_way(lanes: int, blocks: int, tmp_path: Path) -> None:
     tiny.make("llama3", tmp_path)
     assert answers(tmp_path, lanes, blocks) == answers(tmp_path, 0, blocks)

@@ -18,7 +18,9 @@ from typing import Any
 from holynb.pool.fit import memory
 from holynb.pool.models import embedded
 from holynb.pool.protocol import RankStats
-from holynb.pool.server import Identity, PoolConfig, ReplicaStats, StartError, lifecycle, parse_args, weights_folder
+from holynb.pool.server import Identity, PoolConfig, ReplicaStats, lifecycle, parse_args
+from holynb.pool.server.lifecycle import StartError
+from holynb.pool.server.prepare import weights_folder
 from holynb.pool.vllm import reaper, upstream
 from holynb.pool.vllm.output import progress, reason, stats
 from holynb.pool.vllm.relay import RelayService, relay

@@ -20,19 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from holynb.pool.server import (
-    ApiError,
-    ClientDisconnected,
-    Events,
-    Metrics,
-    Routes,
-    Service,
-    api,
-    read_json,
-    refuse,
-    run_until_disconnect,
-    sse_event,
-)
+from holynb.pool.server import ApiError, Metrics, Service, api
+from holynb.pool.server.app import Routes, refuse
+from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
 from holynb.pool.vllm import upstream
 from holynb.pool.vllm.upstream import UpstreamError, UpstreamReply
 
