@@ -178,13 +178,13 @@ def replay(runner: Any, size: int, context: int) -> float:
     engine = runner.executor
     width = -(-context // runner.blocks.size)
     table = torch.arange(size * width, dtype=torch.int32).view(size, width) % runner.blocks.total
-    engine.table[:size, :width].copy_(table)
-    said = torch.zeros(4, size, dtype=torch.int32)
-    said[0], said[2], said[3] = torch.arange(size), context - 1, -1
-    engine.said[: 4 * size].copy_(said.view(-1))
-    engine.how.zero_()
-    engine.how[0].view(torch.float32).fill_(0.6)
-    engine.how[1].view(torch.float32).fill_(1.0)
+    engine.decode_table[:size, :width].copy_(table)
+    inputs = torch.zeros(4, size, dtype=torch.int32)
+    inputs[0], inputs[2], inputs[3] = torch.arange(size), context - 1, -1
+    engine.decode_inputs[: 4 * size].copy_(inputs.view(-1))
+    engine.decode_sampling.zero_()
+    engine.decode_sampling[0].view(torch.float32).fill_(0.6)
+    engine.decode_sampling[1].view(torch.float32).fill_(1.0)
     graph = engine.graph(size)
     for _ in range(3):
         graph()
