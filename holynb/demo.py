@@ -65,18 +65,18 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`right` of the `known` topics are correct; always naming `commonest` gets `majority` of them."""
+    """`correct` of `labelled` topics; always naming `commonest` would get `baseline` of them."""
 
-    right: int
-    known: int
-    majority: int
+    correct: int
+    labelled: int
+    baseline: int
     commonest: str
 
     def line(self) -> str:
-        share, base = (100 * n / self.known if self.known else 0.0 for n in (self.right, self.majority))
+        accuracy, base = (100 * n / self.labelled if self.labelled else 0.0 for n in (self.correct, self.baseline))
         return (
-            f"{self.right} of {self.known} topics agree with the distributions' own classifiers ({share:.0f} %); "
-            f"always saying {self.commonest!r} would give {self.majority} ({base:.0f} %)."
+            f"{self.correct} of {self.labelled} topics agree with the distributions' own classifiers ({accuracy:.0f} %); "
+            f"always saying {self.commonest!r} would give {self.baseline} ({base:.0f} %)."
         )
 
 
@@ -105,10 +105,10 @@ def shorten_prompts(sources: Sequence[Distribution]) -> list[dict[str, Any]]:
 
 def score(sources: Sequence[Distribution], answers: Sequence[Any]) -> Score:
     """Compare answers with the distributions' own classifiers. Of two topics either is right; distributions without any do not count."""
-    known = [(s.topics, str(a).strip().lower()) for s, a in zip(sources, answers, strict=True) if s.topics]
-    counts = Counter(topic for topics, _ in known for topic in topics)
-    commonest, majority = counts.most_common(1)[0] if counts else ("", 0)
-    return Score(sum(answer in topics for topics, answer in known), len(known), majority, commonest)
+    labelled = [(s.topics, str(a).strip().lower()) for s, a in zip(sources, answers, strict=True) if s.topics]
+    counts = Counter(topic for topics, _ in labelled for topic in topics)
+    commonest, baseline = counts.most_common(1)[0] if counts else ("", 0)
+    return Score(sum(answer in topics for topics, answer in labelled), len(labelled), baseline, commonest)
 
 
 def main(max_rows: int | None = None, *, keep: bool = False) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""`holynb doctor`: what works on this machine, and the one command that changes what does not. Looks; starts, sends and writes nothing."""
+"""`holynb doctor`: what works on this machine, and the command that fixes what does not. Read-only: starts, sends and writes nothing."""
 
 from __future__ import annotations
 

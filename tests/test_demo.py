@@ -19,8 +19,8 @@ def test_rows_are_the_distributions_of_this_machine() -> None:
     assert "pandas" in [r.name for r in rows]
     assert len({r.name.lower() for r in rows}) == len(rows)
     assert all(r.summary and "\n" not in r.summary and len(r.summary) <= demo.MAX_SUMMARY_CHARS for r in rows)
-    known = [bool(r.topics) for r in rows]
-    assert known == sorted(known, reverse=True), "those that can be scored come first"
+    has_topic = [bool(r.topics) for r in rows]
+    assert has_topic == sorted(has_topic, reverse=True), "those that can be scored come first"
     assert len(demo.rows()) == min(demo.DEFAULT_ROWS, len(rows))
     assert len(demo.rows(5)) == 5
 
@@ -39,7 +39,7 @@ def test_the_score_stands_beside_the_commonest_topic() -> None:
         Distribution("d", "s", ()),
     ]
     result = score(sources, ["web", " Text ", "web", "web"])
-    assert (result.right, result.known, result.majority, result.commonest) == (2, 3, 2, "web")
+    assert (result.correct, result.labelled, result.baseline, result.commonest) == (2, 3, 2, "web")
     assert "2 of 3" in result.line()
     assert "67 %" in result.line()
     assert "'web' would give 2" in result.line()
@@ -48,7 +48,7 @@ def test_the_score_stands_beside_the_commonest_topic() -> None:
 def test_missing_answers_are_wrong_and_nothing_known_is_no_division() -> None:
     import pandas as pd
 
-    assert score([Distribution("a", "s", ("web",))], [pd.NA]).right == 0
+    assert score([Distribution("a", "s", ("web",))], [pd.NA]).correct == 0
     assert "0 of 0" in score([Distribution("a", "s", ())], ["web"]).line()
 
 

@@ -97,26 +97,26 @@ def test_the_file_in_the_repository_is_clean(path: Path) -> None:
 def test_what_the_inside_notebook_says_is_so(books: Books) -> None:
     """Its text speaks of exact sums, of a division that is not, and of rows of which none is lost: held against what its cells give."""
     book = books[next(p for p in NOTEBOOKS if p.stem.startswith("05-"))].result()
-    said = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
-    summed = float(re.search(r"^summed +(\S+)", said, re.MULTILINE)[1])  # type: ignore[index]
-    divided = float(re.search(r"^summed, then divided +(\S+)", said, re.MULTILINE)[1])  # type: ignore[index]
+    text = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
+    summed = float(re.search(r"^summed +(\S+)", text, re.MULTILINE)[1])  # type: ignore[index]
+    divided = float(re.search(r"^summed, then divided +(\S+)", text, re.MULTILINE)[1])  # type: ignore[index]
     assert summed < 1e-4 < 0.1 < divided
-    assert "300 of 300 rows are complete; tokens missing or written twice: 0." in said
-    assert float(re.search(r"against the whole model's: at most (\S+) apart", said)[1]) < 1e-4  # type: ignore[index]
+    assert "300 of 300 rows are complete; tokens missing or written twice: 0." in text
+    assert float(re.search(r"against the whole model's: at most (\S+) apart", text)[1]) < 1e-4  # type: ignore[index]
 
 
 @pytest.mark.timeout(600)
 def test_what_the_failure_lab_says_is_so(books: Books) -> None:
     """Each error is met, and then costs no row; what is left of everything at once is what no attempt cures."""
     book = books[next(p for p in NOTEBOOKS if p.stem.startswith("03-"))].result()
-    said = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
-    assert "no connection to sim/echo within 0.5 s (--connect-timeout)" in said
-    assert re.search(r"^error +1 +12\nok +1 +36$", said, re.MULTILINE) or re.search(r"^ok +1 +36\nerror +1 +12$", said, re.MULTILINE)
-    assert len(re.findall(r"^ok +1 +36\n +2 +12$", said, re.MULTILINE)) == 2, "connecting again, and after a 429"
-    assert int(re.search(r"(\d+) attempts for 48 rows", said)[1]) < 80, "most rows did not wait for the dead route"  # type: ignore[index]
-    assert re.search(r"^sim/echo +ok +48$", said, re.MULTILINE)
-    assert float(re.search(r"1 row · .* · (\d+\.\d) s$", said, re.MULTILINE)[1]) >= 2.9, "three seconds of words, a timeout of one"  # type: ignore[index]
-    assert "48 rows are ok after 96 attempts\n0 of them hold a piece of the first half" in said
-    assert re.search(r"^ok +2 +24$", said, re.MULTILINE), "out of memory"
-    left = re.findall(r"^error +(\w+) +\d+$", said, re.MULTILINE)
-    assert left[-1] == "content_filter"
+    text = "\n".join(str(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs(book))
+    assert "no connection to sim/echo within 0.5 s (--connect-timeout)" in text
+    assert re.search(r"^error +1 +12\nok +1 +36$", text, re.MULTILINE) or re.search(r"^ok +1 +36\nerror +1 +12$", text, re.MULTILINE)
+    assert len(re.findall(r"^ok +1 +36\n +2 +12$", text, re.MULTILINE)) == 2, "connecting again, and after a 429"
+    assert int(re.search(r"(\d+) attempts for 48 rows", text)[1]) < 80, "most rows did not wait for the dead route"  # type: ignore[index]
+    assert re.search(r"^sim/echo +ok +48$", text, re.MULTILINE)
+    assert float(re.search(r"1 row · .* · (\d+\.\d) s$", text, re.MULTILINE)[1]) >= 2.9, "three seconds of words, a timeout of one"  # type: ignore[index]
+    assert "48 rows are ok after 96 attempts\n0 of them hold a piece of the first half" in text
+    assert re.search(r"^ok +2 +24$", text, re.MULTILINE), "out of memory"
+    errors = re.findall(r"^error +(\w+) +\d+$", text, re.MULTILINE)
+    assert errors[-1] == "content_filter"

@@ -50,11 +50,11 @@ def test_ci_runs_exactly_the_readme_command() -> None:
 
 def workflow_steps() -> list[tuple[str, dict[str, str]]]:
     """Every step of every workflow, with the workflow's name."""
-    found = []
+    steps = []
     for path in sorted((ROOT / ".github/workflows").glob("*.y*ml")):
         jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
-        found += [(path.stem, step) for job in jobs.values() for step in job["steps"]]
-    return found
+        steps += [(path.stem, step) for job in jobs.values() for step in job["steps"]]
+    return steps
 
 
 def test_workflows_run_single_commands_of_the_repository() -> None:
@@ -131,10 +131,10 @@ def declared(*extras: str) -> set[str]:
 
 def test_what_is_imported_is_declared() -> None:
     """Everything the packages import comes with Python, from the project, or from a declared dependency."""
-    known = declared("lab", "local", "aws")
+    distributions = declared("lab", "local", "aws")
     used = {(m.name, i.name.partition(".")[0]) for m in modules() for i in m.imports}
     foreign = {(m, n) for m, n in used if n and n not in sys.stdlib_module_names and n not in ("holynb", "kernels_support", *OPTIONAL)}
-    assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in known}
+    assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in distributions}
 
 
 def test_the_core_needs_no_extra() -> None:
@@ -179,20 +179,20 @@ def licence(name: str) -> str:
 
 def closure(roots: set[str]) -> set[str]:
     """Distributions that installing `roots` brings here."""
-    found: set[str] = set()
-    ahead = [Requirement(r) for r in roots]
-    while ahead:
-        one = ahead.pop()
-        name = canonicalize_name(one.name)
-        if name in found:
+    names: set[str] = set()
+    pending = [Requirement(r) for r in roots]
+    while pending:
+        requirement = pending.pop()
+        name = canonicalize_name(requirement.name)
+        if name in names:
             continue
         try:
             needs = [Requirement(r) for r in requires(name) or []]
         except PackageNotFoundError:
             continue
-        found.add(name)
-        ahead += [n for n in needs if n.marker is None or any(n.marker.evaluate({"extra": e}) for e in one.extras or {""})]
-    return found
+        names.add(name)
+        pending += [n for n in needs if n.marker is None or any(n.marker.evaluate({"extra": e}) for e in requirement.extras or {""})]
+    return names
 
 
 def test_licences_allow_what_we_do() -> None:
@@ -210,8 +210,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as built from this tree."""
     out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert completed.returncode == 0, completed.stderr[-2000:]
     return next(out.glob("*.whl"))
 
 
@@ -231,9 +231,9 @@ def test_the_wheel_holds_both_packages_with_their_data(wheel: Path) -> None:
 def test_the_console_script_answers() -> None:
     script = Path(sys.executable).with_name("holynb")
     command = [str(script)] if script.exists() else [sys.executable, "-m", "holynb"]
-    done = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stderr
-    assert all(word in done.stdout for word in ("demo", "doctor", "pool", "kernel"))
+    completed = subprocess.run([*command, "--help"], capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+    assert completed.returncode == 0, completed.stderr
+    assert all(word in completed.stdout for word in ("demo", "doctor", "pool", "kernel"))
 
 
 # -- its types -----------------------------------------------------------------------------------------------------------
@@ -260,8 +260,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = Path(ask(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
     ours = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
     (own / "zz_dependencies.pth").write_text("\n".join(ours) + "\n", encoding="utf-8")
-    found = ask(python, "import holynb, kernels_support; print(holynb.__file__, kernels_support.__file__)").split()
-    assert all(Path(f).is_relative_to(own) for f in found), "the wheel's packages, not this tree's"
+    paths = ask(python, "import holynb, kernels_support; print(holynb.__file__, kernels_support.__file__)").split()
+    assert all(Path(f).is_relative_to(own) for f in paths), "the wheel's packages, not this tree's"
     return python
 
 
@@ -275,9 +275,9 @@ def typed(python: Path, *files: Path) -> str:
     """What mypy --strict says of these files, with the packages of that Python and no configuration of ours."""
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file=", "--no-error-summary"]
     command += ["--python-executable", str(python), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=without_paths(), cwd=python.parent)
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    return done.stdout
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=without_paths(), cwd=python.parent)
+    assert completed.returncode in (0, 1), completed.stdout + completed.stderr
+    return completed.stdout
 
 
 def test_a_program_that_uses_the_wheel_is_checked_by_its_types(installed: Path) -> None:
@@ -290,10 +290,10 @@ def test_a_program_that_uses_the_wheel_is_checked_by_its_types(installed: Path) 
     lines = enumerate(MISUSE.read_text(encoding="utf-8").splitlines(), 1)
     expected = [(number, reason[1]) for number, line in lines if (reason := re.search(r"# refused: ([\w-]+)$", line))]
     assert len(expected) > 5
-    said = typed(installed, USE, MISUSE)
-    refused = [(int(n), why) for n, why in re.findall(rf"{MISUSE.name}:(\d+): error: .*\[([\w-]+)\]$", said, re.MULTILINE)]
-    assert refused == expected, said
-    assert USE.name not in said, said
+    report = typed(installed, USE, MISUSE)
+    refused = [(int(n), why) for n, why in re.findall(rf"{MISUSE.name}:(\d+): error: .*\[([\w-]+)\]$", report, re.MULTILINE)]
+    assert refused == expected, report
+    assert USE.name not in report, report
 
 
 def test_without_its_marker_the_wheel_has_no_types(installed: Path) -> None:
@@ -310,9 +310,9 @@ def test_without_its_marker_the_wheel_has_no_types(installed: Path) -> None:
 
 
 def test_binder_installs_the_pinned_package_on_a_cpu_build_of_torch() -> None:
-    known = yaml.safe_load((ROOT / "binder/environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    assert f"python={PROJECT['requires-python'].removeprefix('>=')}" in known
-    pip = next(d["pip"] for d in known if isinstance(d, dict))
+    dependencies = yaml.safe_load((ROOT / "binder/environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert f"python={PROJECT['requires-python'].removeprefix('>=')}" in dependencies
+    pip = next(d["pip"] for d in dependencies if isinstance(d, dict))
     assert "-c constraints.txt" in pip
     assert "..[lab,local]" in pip
     assert "torch==2.13.0" in pip
@@ -334,5 +334,5 @@ def test_the_badge_opens_the_first_notebook() -> None:
 @pytest.mark.parametrize("command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=["lint", "format", "types"])
 def test_code_is_clean(command: list[str]) -> None:
     pytest.importorskip(command[0])
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+    completed = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert completed.returncode == 0, completed.stdout[-4000:] + completed.stderr[-1000:]

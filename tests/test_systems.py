@@ -86,9 +86,9 @@ def on(system: str, code: str, *args: str) -> str:
         "HOLYNB_POOL_RUNNER": "fake_runner:Runner",
         "PYTHONPATH": os.pathsep.join(map(str, (HERE / "systems", HERE, HERE.parent))),
     }
-    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False, timeout=120, env=env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.splitlines()[-1]
+    completed = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False, timeout=120, env=env)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout.splitlines()[-1]
 
 
 def test_a_pool_on_macos(tmp_path: Path) -> None:

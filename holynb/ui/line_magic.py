@@ -141,7 +141,7 @@ def _show(magic: Host, args: Sequence[str]) -> None:
     if any(token.startswith("--replay") for token in args):
         commands.replay(magic, args)
         return
-    values, positional = grammar.words(args)
+    values, positional = grammar.parse_options(args)
     options = Options.parse(values)
     _refuse_options_except("show", values, {"show"})
     if len(positional) > 1:
@@ -170,7 +170,7 @@ def _stop(_: Host, args: Sequence[str]) -> None:
 def _resume(magic: Host, args: Sequence[str]) -> Any:
     from holynb.run import resume
 
-    values, positional = grammar.words(args)
+    values, positional = grammar.parse_options(args)
     if len(positional) != 1:
         raise BadOption("%infer resume takes the name or the id of one run; %infer runs lists them.")
     _refuse_options_except("resume", values, RESEND_OPTIONS)
@@ -182,7 +182,7 @@ def _resume(magic: Host, args: Sequence[str]) -> Any:
 def _run(magic: Host, args: Sequence[str]) -> Any:
     from holynb.run import resume
 
-    values, positional = grammar.words(args)
+    values, positional = grammar.parse_options(args)
     Options.parse(values)
     if values.get("use"):
         if len(positional) > 1:
@@ -202,7 +202,7 @@ def _run(magic: Host, args: Sequence[str]) -> Any:
 def _models(_: Host, args: Sequence[str]) -> None:
     from holynb.ui.commands import models
 
-    values, positional = grammar.words(args)
+    values, positional = grammar.parse_options(args)
     _refuse_options_except("models", values, {"api_base", "api_key_name"})
     if len(positional) > 1:
         raise BadOption(f"%infer models takes one provider, and {positional[1]!r} is one word too many.")

@@ -10,6 +10,6 @@ from ui.shells import Here, shell
 
 @pytest.fixture
 def here() -> Iterator[Here]:
-    with shell() as made:
-        made.extension_manager.load_extension("holynb")
-        yield Here(made)
+    with shell() as ip:
+        ip.extension_manager.load_extension("holynb")
+        yield Here(ip)

@@ -58,11 +58,11 @@ class Kernel:
         """Send a cell off."""
         return self.client.execute(code, stop_on_error=False)
 
-    def finish(self, sent: str, began: float | None = None) -> Reply:
+    def finish(self, sent: str, started: float | None = None) -> Reply:
         """Wait for a cell's end and give all that it sent."""
-        began = began or time.monotonic()
+        started = started or time.monotonic()
         reply = Reply()
-        while time.monotonic() - began < DEADLINE:
+        while time.monotonic() - started < DEADLINE:
             try:
                 message = self.client.get_iopub_msg(timeout=1)
             except queue.Empty:
@@ -71,10 +71,10 @@ class Kernel:
                 continue
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 break
-            reply.messages.append((time.monotonic() - began, message))
+            reply.messages.append((time.monotonic() - started, message))
         else:
             raise TimeoutError(f"the kernel was still busy after {DEADLINE} s")
-        reply.seconds = time.monotonic() - began
+        reply.seconds = time.monotonic() - started
         while True:
             answer = self.client.get_shell_msg(timeout=DEADLINE)
             if answer["parent_header"].get("msg_id") == sent:

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 
-class Ran:
+class CellResult:
     """What a cell printed and gave."""
 
     def __init__(self, result: Any, out: str, err: str) -> None:
@@ -28,34 +28,34 @@ def shell() -> Iterator[InteractiveShell]:
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"
-    made = InteractiveShell.instance(config=config)
-    assert isinstance(made.history_manager, HistoryManager)
+    ip = InteractiveShell.instance(config=config)
+    assert isinstance(ip.history_manager, HistoryManager)
     try:
-        yield made
+        yield ip
     finally:
-        if "_holynb" in vars(made):
+        if "_holynb" in vars(ip):
             from holynb.ui import magic
 
-            magic.unload(made)
-        made.restore_sys_module_state()
+            magic.unload(ip)
+        ip.restore_sys_module_state()
         InteractiveShell.clear_instance()
 
 
-def run(made: InteractiveShell, cell: str) -> Ran:
+def run(ip: InteractiveShell, cell: str) -> CellResult:
     """Run a cell as a person would, output caught."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        result = made.run_cell(cell, store_history=True)
-    return Ran(result, out.getvalue(), err.getvalue())
+        result = ip.run_cell(cell, store_history=True)
+    return CellResult(result, out.getvalue(), err.getvalue())
 
 
 class Here:
     """A shell with holynb loaded: `here("%infer …")` runs a cell, `here["name"]` is what a name is bound to."""
 
-    def __init__(self, made: InteractiveShell) -> None:
-        self.shell = made
+    def __init__(self, ip: InteractiveShell) -> None:
+        self.shell = ip
 
-    def __call__(self, cell: str) -> Ran:
+    def __call__(self, cell: str) -> CellResult:
         return run(self.shell, cell)
 
     def __getitem__(self, name: str) -> Any:
@@ -66,11 +66,11 @@ class Here:
         return one_line_error(self(cell))
 
 
-def one_line_error(done: Ran) -> str:
+def one_line_error(result: CellResult) -> str:
     """The only thing that was said."""
-    assert done.error is not None
-    assert done.out == ""
-    assert "Traceback" not in done.err
-    (line,) = done.err.strip().splitlines()
+    assert result.error is not None
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    (line,) = result.err.strip().splitlines()
     assert line.startswith("UsageError: ")
     return line

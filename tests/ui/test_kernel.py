@@ -13,49 +13,49 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    with kernel(tmp_path_factory.mktemp("home")) as made:
-        loaded = made("%load_ext holynb")
+    with kernel(tmp_path_factory.mktemp("home")) as loaded_kernel:
+        loaded = loaded_kernel("%load_ext holynb")
         assert (loaded.content["status"], loaded.of("stream", "display_data", "error")) == ("ok", [])
-        yield made
+        yield loaded_kernel
 
 
 def test_the_output_is_the_display_of_the_value(here: Kernel) -> None:
-    done = here("%%infer sim/echo -l\nfirst answer\nsecond <b>answer</b>")
-    assert done.content["status"] == "ok"
-    assert len(done.shown) == 1
-    assert set(done.shown[0]) == {"text/html", "text/plain"}
-    assert done.of("execute_result") == []
-    assert "second &lt;b&gt;answer" in done.shown[0]["text/html"]
+    reply = here("%%infer sim/echo -l\nfirst answer\nsecond <b>answer</b>")
+    assert reply.content["status"] == "ok"
+    assert len(reply.shown) == 1
+    assert set(reply.shown[0]) == {"text/html", "text/plain"}
+    assert reply.of("execute_result") == []
+    assert "second &lt;b&gt;answer" in reply.shown[0]["text/html"]
     assert here.value("type(_).__name__, type(Out[max(Out)]).__name__, _.shape") == "('DataFrame', 'DataFrame', (2, 15))"
     again = here("_")
     assert "dataframe" in again.of("execute_result")[0]["data"]["text/html"]
 
 
 def test_a_short_run_shows_nothing_but_its_end(here: Kernel) -> None:
-    done = here("%%infer sim/echo\nhello")
-    assert len(done.of("display_data")) == 1
-    assert done.of("update_display_data", "clear_output", "stream") == []
+    reply = here("%%infer sim/echo\nhello")
+    assert len(reply.of("display_data")) == 1
+    assert reply.of("update_display_data", "clear_output", "stream") == []
 
 
 def test_progress_is_late_calm_and_replaced_by_the_end(here: Kernel) -> None:
-    done = here("%%infer p << sim/echo -l -p latency=0.25 -c 1\n" + "\n".join(f"row {i}" for i in range(12)))
-    first = done.times("display_data")
-    updates = done.times("update_display_data")
+    reply = here("%%infer p << sim/echo -l -p latency=0.25 -c 1\n" + "\n".join(f"row {i}" for i in range(12)))
+    first = reply.times("display_data")
+    updates = reply.times("update_display_data")
     assert len(first) == 1
     assert first[0] >= 0.99, "nothing flashes in the first second"
-    for start in [t / 10 for t in range(int(done.seconds * 10))]:
+    for start in [t / 10 for t in range(int(reply.seconds * 10))]:
         assert sum(start <= t < start + 1 for t in [*first, *updates]) <= 6, "five redraws a second, and the end"
-    lines = [c["data"]["text/plain"] for c in done.of("display_data", "update_display_data")]
+    lines = [c["data"]["text/plain"] for c in reply.of("display_data", "update_display_data")]
     assert all(" of 12" in line and "rows/s" in line and "left" in line for line in lines[:-1])
-    (final,) = done.shown
+    (final,) = reply.shown
     assert "12 rows" in final["text/plain"]
     assert "data:image/svg+xml" in final["text/html"]
     assert here.value("len(p)") == "12"
 
 
 def test_one_prompt_streams_while_somebody_watches(here: Kernel) -> None:
-    done = here("%%infer one << sim/stream --no-cache --max-tokens 25\ntell me")
-    words = [len(c["data"]["text/plain"].splitlines()[0].split()) for c in done.of("display_data", "update_display_data")[:-1]]
+    reply = here("%%infer one << sim/stream --no-cache --max-tokens 25\ntell me")
+    words = [len(c["data"]["text/plain"].splitlines()[0].split()) for c in reply.of("display_data", "update_display_data")[:-1]]
     assert words == sorted(words)
     assert len(set(words)) > 5
     assert here.value("bool(one.ttft_s[0] < 1 < one.latency_s[0])") == "True"
@@ -64,8 +64,8 @@ def test_one_prompt_streams_while_somebody_watches(here: Kernel) -> None:
 @pytest.mark.parametrize("cell", ["%%time\n%%infer {}", "%%capture c\n%%infer {}", "get_ipython().run_cell('%%infer {}')"])
 def test_nested_it_is_synchronous_and_works(here: Kernel, cell: str) -> None:
     body = "n << sim/echo --no-cache\nnested"
-    done = here(cell.format(body if cell.startswith("%%") else body.replace("\n", "\\n")))
-    assert (done.content["status"], done.of("error")) == ("ok", [])
+    reply = here(cell.format(body if cell.startswith("%%") else body.replace("\n", "\\n")))
+    assert (reply.content["status"], reply.of("error")) == ("ok", [])
     assert here.value("n.text[0]") == "'nested'"
 
 
@@ -125,18 +125,18 @@ def test_after_an_interrupt_the_kernels_own_handler_is_back(here: Kernel) -> Non
 def test_an_interrupted_run_is_resumed_by_name(here: Kernel) -> None:
     rows = "\n".join(f"resumed row {i}" for i in range(12))
     interrupted(here, f"%%infer --name halfway sim/echo -l -c 2 -p latency=0.3\n{rows}", 1.4)
-    done = here("%infer resume halfway -c 12")
-    assert done.content["status"] == "ok"
+    reply = here("%infer resume halfway -c 12")
+    assert reply.content["status"] == "ok"
     assert here.value("_.status.tolist() == ['ok'] * 12") == "True"
     assert 2 <= int(here.value("int(_.cached.sum())")) <= 10
 
 
 def test_mistakes_are_one_line_and_an_error_for_run_all(here: Kernel) -> None:
     for cell in ("%%infer sim/echo --modle x\nhi", "%%infer sim/echo", "%infer some text", "%infer resume nowhere"):
-        done = here(cell)
-        assert done.content["status"] == "error"
-        assert len(done.text.strip().splitlines()) == 1
-        assert done.text.startswith("UsageError: ")
+        reply = here(cell)
+        assert reply.content["status"] == "error"
+        assert len(reply.text.strip().splitlines()) == 1
+        assert reply.text.startswith("UsageError: ")
 
 
 def test_unloading_leaves_no_thread_and_the_kernel_as_it_was(here: Kernel) -> None:

@@ -32,13 +32,13 @@ def here(here: Here) -> Here:
 # -- the value -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("magic", ["%%infer", "%%holynb"])
 def test_a_cell_gives_a_frame_that_is_shown_once(here: Here, magic: str) -> None:
-    done = here(f"{magic} sim/echo\nhello there")
-    assert isinstance(done.value, pd.DataFrame)
-    assert done.value["text"].tolist() == ["hello there"]
-    assert here["_"] is done.value
-    assert here["Out"][1] is done.value
-    assert done.out.count("hello there") == 1
-    assert "finish_reason" not in done.out, "no table of pandas beside the output"
+    result = here(f"{magic} sim/echo\nhello there")
+    assert isinstance(result.value, pd.DataFrame)
+    assert result.value["text"].tolist() == ["hello there"]
+    assert here["_"] is result.value
+    assert here["Out"][1] is result.value
+    assert result.out.count("hello there") == 1
+    assert "finish_reason" not in result.out, "no table of pandas beside the output"
     assert "finish_reason" in here("_.T").out, "and the frame shows as ever afterwards"
 
 
@@ -57,9 +57,9 @@ def test_a_name_binds_silently_or_shown(here: Here) -> None:
 
 
 def test_rows_of_a_frame_keep_its_index(here: Here) -> None:
-    done = here("%%infer sim/echo --df df\nvalue {{ a }} of {{ n }}".replace("{{ n }}", "{{ df | length }}"))
-    assert done.value["text"].tolist() == ["value 1 of 3", "value 2 of 3", "value 3 of 3"]
-    assert done.value.index.tolist() == ["x", "y", "y"]
+    result = here("%%infer sim/echo --df df\nvalue {{ a }} of {{ n }}".replace("{{ n }}", "{{ df | length }}"))
+    assert result.value["text"].tolist() == ["value 1 of 3", "value 2 of 3", "value 3 of 3"]
+    assert result.value.index.tolist() == ["x", "y", "y"]
     into = here("%%infer sim/echo --df df --into said\nvalue {{ a }}").value
     assert into.columns.tolist() == ["a", "said"]
     assert here["df"].columns.tolist() == ["a"]
@@ -73,17 +73,17 @@ def test_notebook_variables_braces_and_raw(here: Here) -> None:
 
 def test_a_body_may_end_in_a_semicolon_hold_magics_and_quotes(here: Here) -> None:
     for magic in ("%%infer", "%%time\n%%infer"):
-        done = here(f'{magic} sim/echo\nit\'s "done";\n%time x\n!ls\n?end')
-        assert done.value["text"][0].strip() == 'it\'s "done";\n%time x\n!ls\n?end'
+        result = here(f'{magic} sim/echo\nit\'s "done";\n%time x\n!ls\n?end')
+        assert result.value["text"][0].strip() == 'it\'s "done";\n%time x\n!ls\n?end'
     silent = here("%%infer sim/echo\nsay this;")
     assert silent.value["text"][0].strip() == "say this;"
     assert "say this;" in silent.out
 
 
 def test_the_synchronous_door_gives_the_same(here: Here) -> None:
-    done = here("r = get_ipython().run_cell_magic('infer', 'sim/echo -l', 'a\\nb')")
+    result = here("r = get_ipython().run_cell_magic('infer', 'sim/echo -l', 'a\\nb')")
     assert here["r"]["text"].tolist() == ["a", "b"]
-    assert done.value is None
+    assert result.value is None
     assert "finish_reason" in here("r.T").out
     timed = here("%%time\n%%infer sim/echo -l\nc words\nd")
     assert timed.value["text"].tolist() == ["c words", "d"]
@@ -99,8 +99,8 @@ def test_the_python_door_and_last(here: Here) -> None:
 
 
 def test_background_gives_the_run(here: Here) -> None:
-    done = here("%%infer r << sim/echo --bg\nx")
-    assert (done.value, done.out) == (None, "")
+    result = here("%%infer r << sim/echo --bg\nx")
+    assert (result.value, result.out) == (None, "")
     assert here["r"].wait(10).frame()["text"].tolist() == ["x"]
     assert here("%%infer sim/echo --bg\nx").value.wait(10).done
 
@@ -163,27 +163,27 @@ def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(here: Here, cell: str, says: str) -> None:
     before = len(holynb.runs)
-    done = here(cell)
-    assert says in one_line_error(done)
-    assert "abcdefghij" not in done.err
+    result = here(cell)
+    assert says in one_line_error(result)
+    assert "abcdefghij" not in result.err
     assert not [r for r in holynb.runs[before:] if r.error is None], "nothing was sent"
 
 
 def test_a_mistake_is_one_line_through_the_synchronous_door_too(here: Here) -> None:
-    done = here("%%time\n%%infer sim/echo --modle x\nhi")
-    assert "UsageError: There is no option --modle" in done.err
-    assert "Traceback" not in done.out + done.err
+    result = here("%%time\n%%infer sim/echo --modle x\nhi")
+    assert "UsageError: There is no option --modle" in result.err
+    assert "Traceback" not in result.out + result.err
 
 
 def test_debug_gives_the_traceback(here: Here) -> None:
-    done = here("%%infer sim/echo --df dff --debug\n{{ a }}")
-    assert "Traceback" in done.out + done.err
-    assert "BadOption" in done.out + done.err
+    result = here("%%infer sim/echo --df dff --debug\n{{ a }}")
+    assert "Traceback" in result.out + result.err
+    assert "BadOption" in result.out + result.err
 
 
 def test_some_failed_rows_are_rows(here: Here) -> None:
-    done = here("%%infer sim/echo -l --retries 0 -p fault=500 --only failed".replace(" --only failed", "") + "\na\nb")
-    assert isinstance(done.error, InferError)
+    result = here("%%infer sim/echo -l --retries 0 -p fault=500 --only failed".replace(" --only failed", "") + "\na\nb")
+    assert isinstance(result.error, InferError)
     mixed = here("%%infer r << sim/flaky -l --retries 0 -p seconds=0\n" + "\n".join(f"row {i}" for i in range(40)))
     frame = here["r"]
     bad = int((frame["status"] == "error").sum())
@@ -199,17 +199,17 @@ def test_some_failed_rows_are_rows(here: Here) -> None:
 
 
 def test_every_row_failed_is_one_line_and_the_frame_is_bound(here: Here) -> None:
-    done = here("%%infer r << sim/echo -l -p fault=401\na\nb")
-    assert isinstance(done.error, InferError)
-    assert "Traceback" not in done.out + done.err
-    assert "InferError: no row could be answered (2 of 2 failed: 2 auth)" in done.out + done.err
+    result = here("%%infer r << sim/echo -l -p fault=401\na\nb")
+    assert isinstance(result.error, InferError)
+    assert "Traceback" not in result.out + result.err
+    assert "InferError: no row could be answered (2 of 2 failed: 2 auth)" in result.out + result.err
     assert here["r"]["error_type"].tolist() == ["auth", "auth"]
 
 
 def test_one_prompt_that_failed_is_told_once(here: Here) -> None:
-    done = here("%%infer r << sim/echo -p fault=401\na")
-    assert isinstance(done.error, InferError)
-    assert (done.out + done.err).count("simulated 401") == 1
+    result = here("%%infer r << sim/echo -p fault=401\na")
+    assert isinstance(result.error, InferError)
+    assert (result.out + result.err).count("simulated 401") == 1
     assert here["r"]["error_type"].tolist() == ["auth"]
     assert "simulated 401" in here("%infer show").out
 
@@ -227,11 +227,11 @@ def test_config_sets_the_default_and_refuses_what_files_would(here: Here) -> Non
 def test_config_is_gone_after_unloading() -> None:
     from holynb.config import settings
 
-    with shell() as made:
-        run(made, "%load_ext holynb")
-        run(made, "%config InferMagic.default = 'sim/echo'")
+    with shell() as ip:
+        run(ip, "%load_ext holynb")
+        run(ip, "%config InferMagic.default = 'sim/echo'")
         assert str(settings.route()) == "sim/echo"
-        run(made, "%unload_ext holynb")
+        run(ip, "%unload_ext holynb")
         assert str(settings.route()) == settings.EMBEDDED
 
 
@@ -316,39 +316,39 @@ def test_models_and_keys(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- loading ---------------------------------------------------------------------------------------------------------------
 def test_loading_and_unloading_leave_nothing() -> None:
-    with shell() as made:
-        tables = {kind: set(made.magics_manager.magics[kind]) for kind in ("line", "cell")}
-        transforms = list(made.input_transformers_cleanup)
-        callbacks = {name: list(made.events.callbacks[name]) for name in made.events.callbacks}
+    with shell() as ip:
+        tables = {kind: set(ip.magics_manager.magics[kind]) for kind in ("line", "cell")}
+        transforms = list(ip.input_transformers_cleanup)
+        callbacks = {name: list(ip.events.callbacks[name]) for name in ip.events.callbacks}
         process = psutil.Process()
         threads = set(threading.enumerate())
         sockets, files = len(process.net_connections()), set(process.open_files())
         for _ in range(2):
-            loaded = run(made, "%load_ext holynb")
+            loaded = run(ip, "%load_ext holynb")
             assert (loaded.out, loaded.err) == ("", "")
-            run(made, "%%infer r << sim/echo\nx")
-            run(made, "%reload_ext holynb")
-            run(made, "%%infer r << sim/stream --bg\nx")
-            gone = run(made, "%unload_ext holynb")
+            run(ip, "%%infer r << sim/echo\nx")
+            run(ip, "%reload_ext holynb")
+            run(ip, "%%infer r << sim/stream --bg\nx")
+            gone = run(ip, "%unload_ext holynb")
             assert (gone.out, gone.err) == ("", "")
-        assert {kind: set(names) for kind, names in made.magics_manager.magics.items()} == tables
-        assert made.input_transformers_cleanup == transforms
-        assert "InferMagic" not in [type(c).__name__ for c in made.configurables]
-        assert {name: list(made.events.callbacks[name]) for name in made.events.callbacks} == callbacks
+        assert {kind: set(names) for kind, names in ip.magics_manager.magics.items()} == tables
+        assert ip.input_transformers_cleanup == transforms
+        assert "InferMagic" not in [type(c).__name__ for c in ip.configurables]
+        assert {name: list(ip.events.callbacks[name]) for name in ip.events.callbacks} == callbacks
         assert set(threading.enumerate()) == threads
         assert len(process.net_connections()) == sockets
         assert not process.children()
         assert {f.path for f in process.open_files()} <= {f.path for f in files}
-        assert "compute_format_data" not in vars(made.displayhook)
+        assert "compute_format_data" not in vars(ip.displayhook)
 
 
 def test_another_magic_of_the_name_comes_back() -> None:
-    with shell() as made:
-        made.register_magic_function(lambda line, cell: "theirs", "cell", "infer")
-        run(made, "%load_ext holynb")
-        assert isinstance(run(made, "%%infer sim/echo\nx").value, pd.DataFrame)
-        run(made, "%unload_ext holynb")
-        assert run(made, "%%infer x\ny").value == "theirs"
+    with shell() as ip:
+        ip.register_magic_function(lambda line, cell: "theirs", "cell", "infer")
+        run(ip, "%load_ext holynb")
+        assert isinstance(run(ip, "%%infer sim/echo\nx").value, pd.DataFrame)
+        run(ip, "%unload_ext holynb")
+        assert run(ip, "%%infer x\ny").value == "theirs"
 
 
 def test_loading_takes_little_time() -> None:
@@ -357,8 +357,10 @@ def test_loading_takes_little_time() -> None:
         "import time, sys\nfrom IPython.core.interactiveshell import InteractiveShell\nip = InteractiveShell.instance()\n"
         "began = time.perf_counter()\nip.run_line_magic('load_ext', 'holynb')\nprint(time.perf_counter() - began)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT, env=environment())
-    assert float(done.stdout.split()[-1]) < 1.5
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT, env=environment()
+    )
+    assert float(result.stdout.split()[-1]) < 1.5
 
 
 def environment() -> dict[str, str]:

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 @pytest.fixture
 def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     monkeypatch.setenv("VSCODE_PID", "1")
-    with kernel(home) as made:
-        assert made("%load_ext holynb").content["status"] == "ok"
-        yield made
+    with kernel(home) as loaded_kernel:
+        assert loaded_kernel("%load_ext holynb").content["status"] == "ok"
+        yield loaded_kernel
 
 
 def test_a_bench_leaves_a_table_and_a_figure_and_no_second_table(here: Kernel) -> None:
@@ -44,8 +44,8 @@ def test_roi_leaves_a_table_and_a_figure(here: Kernel) -> None:
 @pytest.mark.parametrize(("answer", "rows"), [("y", "1"), ("n", "0")])
 def test_confirm_asks_the_person_at_the_page(here: Kernel, answer: str, rows: str) -> None:
     sent = here.start("%%infer r << sim/echo --confirm 0.000001\nhello there")
-    asked = here.client.get_stdin_msg(timeout=DEADLINE)
-    assert "1 row on sim/echo may cost $" in asked["content"]["prompt"]
+    request = here.client.get_stdin_msg(timeout=DEADLINE)
+    assert "1 row on sim/echo may cost $" in request["content"]["prompt"]
     here.client.input(answer)
     reply = here.finish(sent)
     assert reply.content["status"] == ("ok" if rows == "1" else "error")

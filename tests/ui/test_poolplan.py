@@ -96,9 +96,9 @@ def test_a_hub_id_is_judged_by_its_name_until_its_files_are_here(tmp_path: Path)
     spec, remark = advice.spec_of("someone/Model-8B-Instruct", tmp_path)
     assert "Judged by the 8B in its name" in remark
     assert spec.weights == pytest.approx(8e9, rel=0.05)
-    made = tmp_path / "models" / "someone--Model-8B-Instruct"
-    made.mkdir(parents=True)
-    (made / "config.json").write_text(json.dumps({**LLAMA8, "num_hidden_layers": 2}))
+    downloaded = tmp_path / "models" / "someone--Model-8B-Instruct"
+    downloaded.mkdir(parents=True)
+    (downloaded / "config.json").write_text(json.dumps({**LLAMA8, "num_hidden_layers": 2}))
     spec, remark = advice.spec_of("someone/Model-8B-Instruct", tmp_path)
     assert (spec.layers, remark) == (2, "")
 

@@ -15,7 +15,7 @@ from typing import Any
 from holynb.config import PLANNED, TABLE, Option, keys
 from holynb.errors import BadKey, BadOption, closest
 
-__all__ = ["FLAGS", "CellLine", "cell_help", "flag", "options_help", "parse", "split", "words"]
+__all__ = ["FLAGS", "CellLine", "cell_help", "flag", "options_help", "parse", "parse_options", "split"]
 
 FLAGS: Mapping[str, Option] = {flag: option for option in TABLE for flag in option.flags}
 #: Options that people try in order to pass a key.
@@ -38,7 +38,7 @@ class CellLine:
 def parse(line: str, *, route: bool = True) -> CellLine:
     """Parse a line. Raises BadOption (unknown option with the nearest name, missing value) or BadKey (a literal key)."""
     name, show, rest = _binding(line)
-    options, positional = words(split(rest))
+    options, positional = parse_options(split(rest))
     if len(positional) > int(route):
         raise BadOption(_too_many(positional, int(route)))
     return CellLine(name, show, positional[0] if positional else None, options)
@@ -54,7 +54,7 @@ def _too_many(positional: Sequence[str], max_words: int) -> str:
     return f"{word!r} is one word too many: the line takes one route and options. The prompt goes below it."
 
 
-def words(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) -> tuple[dict[str, Any], list[str]]:
+def parse_options(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) -> tuple[dict[str, Any], list[str]]:
     """Split tokens into options (name → value as typed) and positional words. Raises as `parse`."""
     options: dict[str, Any] = {}
     positional: list[str] = []

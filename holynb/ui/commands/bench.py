@@ -49,11 +49,11 @@ HELP = "\n".join(
 )
 
 
-def parse_args(words: Sequence[str], variables: Mapping[str, Any]) -> Bench:
-    """The benchmark that the words of the line describe. `variables`: those of the notebook. Raises UserError."""
+def parse_args(args: Sequence[str], variables: Mapping[str, Any]) -> Bench:
+    """The benchmark that the line describes. `variables`: those of the notebook. Raises UserError."""
     from holynb.run import bench
 
-    values, positional = grammar.words(words, FLAGS)
+    values, positional = grammar.parse_options(args, FLAGS)
     if not positional:
         raise BadOption("%infer bench takes the routes to compare: %infer bench R1,R2. For example: %infer bench sim/echo,sim/stream")
     prompts, per_day = values.pop("prompts", None), values.pop("per_day", bench.REQUESTS_PER_DAY)
@@ -99,11 +99,11 @@ def _column(table: Any, name: str) -> list[str]:
     return [str(v) for v in table[column].dropna().tolist()]
 
 
-def start(magic: Host, words: Sequence[str]) -> LineStep:
+def start(magic: Host, args: Sequence[str]) -> LineStep:
     """Start the first of the runs that the line waits for. The line's value is the frame. Raises UserError before anything is sent."""
     from holynb.run import Run, bench
 
-    benchmark = parse_args(words, magic.shell.user_ns)
+    benchmark = parse_args(args, magic.shell.user_ns)
     plans = bench.plans(benchmark)
     page = _Page(magic.shell, len(plans), quiet=benchmark.options.quiet)
     results: list[Measured] = []
@@ -130,7 +130,6 @@ class _Page:
     """One output for all the runs: a progress line, then the result. Owned by the LineStep that waits."""
 
     interval_s = 0.2
-
     width: int | None = None
 
     def __init__(self, shell: Any, routes: int, *, quiet: bool) -> None:
@@ -140,7 +139,7 @@ class _Page:
         self.quiet = quiet
         self._routes = routes
         self.terminal = getattr(shell, "kernel", None) is None
-        self._notice = views.StatusLine(shell)
+        self._status = views.StatusLine(shell)
         self._handle: Any = None
 
     def paint(self, run: Run) -> None:
@@ -152,7 +151,7 @@ class _Page:
         summary = run.summary()
         line = f"{run.route}, route {self.done + 1} of {self._routes}: {progress(summary, None, None)}"
         if self.terminal:
-            self._notice(line)
+            self._status(line)
         else:
             self._handle = views.display_bundle({"text/plain": line}, self._handle)
 
@@ -161,7 +160,7 @@ class _Page:
         from holynb.ui.cell import views
 
         if self.terminal:
-            self._notice.end("")
+            self._status.end("")
         elif bundle or self._handle is not None:
             self._handle = views.display_bundle(dict(bundle) or {"text/plain": ""}, self._handle)
 

@@ -50,14 +50,14 @@ def _ask_yes_or_no(question: str) -> bool:
 
 
 # -- saved prompts -----------------------------------------------------------------------------------------------------------
-def prompts(_: Host, rest: Sequence[str]) -> None:
+def prompts(_: Host, args: Sequence[str]) -> None:
     """`%infer prompts [NAME] [--remove]`."""
     from holynb.prompts import saved
 
-    names = [w for w in rest if w != "--remove"]
+    names = [w for w in args if w != "--remove"]
     if any(w.startswith("-") for w in names) or len(names) > 1:
-        raise BadOption(f"%infer prompts takes one name and --remove, not {' '.join(rest)!r}.")
-    if "--remove" in rest:
+        raise BadOption(f"%infer prompts takes one name and --remove, not {' '.join(args)!r}.")
+    if "--remove" in args:
         if not names:
             raise BadOption("%infer prompts NAME --remove: say which.")
         print(f"Removed {names[0]}; the file is kept in {saved.remove(names[0])}")
@@ -84,17 +84,17 @@ def _options_text(options: Mapping[str, Any]) -> str:
 
 
 # -- what was spent ------------------------------------------------------------------------------------------------------------
-def cost(_: Host, rest: Sequence[str]) -> None:
+def cost(_: Host, args: Sequence[str]) -> None:
     """`%infer cost [--month]`."""
     from holynb import runlog
     from holynb.pricing import spending
 
-    if list(rest) not in ([], ["--month"]):
-        raise BadOption(f"%infer cost takes --month, not {' '.join(rest)!r}.{closest(rest[-1], ['--month'])}")
+    if list(args) not in ([], ["--month"]):
+        raise BadOption(f"%infer cost takes --month, not {' '.join(args)!r}.{closest(args[-1], ['--month'])}")
     now = dt.datetime.now()  # noqa: DTZ005 - a person's days and months are local ones
     log = runlog.log()
     month = spending.month(log, now)
-    if rest:
+    if args:
         first = dt.datetime.combine(month.first, dt.time())
         lines = spending.by_day(log, first.timestamp())
         by_route = [spending.total([s for s in lines if s.route == r], route=r) for r in dict.fromkeys(s.route for s in lines)]
@@ -141,16 +141,16 @@ def _month_text(month: Month) -> str:
     )
 
 
-def cache(_: Host, rest: Sequence[str]) -> None:
+def cache(_: Host, args: Sequence[str]) -> None:
     """`%infer cache [clear]`."""
     from holynb import runlog
     from holynb.pricing import spending
     from holynb.results import dollars
 
-    if list(rest) not in ([], ["clear"]):
-        raise BadOption(f"%infer cache takes clear, not {' '.join(rest)!r}.{closest(rest[0], ['clear'])}")
+    if list(args) not in ([], ["clear"]):
+        raise BadOption(f"%infer cache takes clear, not {' '.join(args)!r}.{closest(args[0], ['clear'])}")
     log = runlog.log()
-    if rest:
+    if args:
         print(f"{counted(log.clear(), 'answer')} will not be given again. The run log keeps what was said: %infer runs, %infer show RUN.")
         return
     count, cost_usd = spending.reusable_answers(log)
@@ -164,15 +164,15 @@ def cache(_: Host, rest: Sequence[str]) -> None:
 
 
 # -- bench ---------------------------------------------------------------------------------------------------------------------
-def bench(magic: Host, rest: Sequence[str]) -> Any:
+def bench(magic: Host, args: Sequence[str]) -> Any:
     """`%infer bench R1,R2 [options]`: the LineStep to wait for."""
     from holynb.ui.commands.bench import start
 
-    return start(magic, rest)
+    return start(magic, args)
 
 
-def roi(magic: Host, rest: Sequence[str]) -> Any:
+def roi(magic: Host, args: Sequence[str]) -> Any:
     """`%infer roi [ROUTES] [options]`."""
     from holynb.ui.commands.roi import parse_args, show
 
-    return show(magic.shell, parse_args(rest))
+    return show(magic.shell, parse_args(args))

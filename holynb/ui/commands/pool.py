@@ -63,14 +63,14 @@ HELP: Mapping[str, str] = {
 }
 
 
-def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") -> tuple[str, Any]:
+def run(words: Sequence[str], notice: Notice, *, command: str = "%infer pool") -> tuple[str, Any]:
     """Run a command. Returns its output as text and as plain data for `--json`. `command`: its name in messages. Raises UserError."""
-    word, *rest = [*tokens] or ["help"]
+    word, *args = [*words] or ["help"]
     if word in ("help", "--help", "-h"):
         return _help(command), dict(HELP)
     if word not in HELP:
         raise BadOption(f"There is no {command} {word}.{closest(word, HELP)} Known: {', '.join(HELP)}.")
-    if rest and rest[0] in ("help", "--help", "-h"):
+    if args and args[0] in ("help", "--help", "-h"):
         return _help(command, word), HELP[word]
     handler = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
 
@@ -79,16 +79,16 @@ def run(tokens: Sequence[str], notice: Notice, *, command: str = "%infer pool") 
         return text.replace("%infer pool ", f"{command} ")
 
     try:
-        text, data = handler(rest, lambda line: notice(localise(line)))
+        text, data = handler(args, lambda line: notice(localise(line)))
     except UserError as exc:
         raise type(exc)(localise(str(exc))) from exc
     return localise(text), data
 
 
-def _plan(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+def _plan(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    values, positional = grammar.words(rest, {flag: option for option in PLAN_OPTIONS for flag in option.flags})
+    values, positional = grammar.parse_options(args, {flag: option for option in PLAN_OPTIONS for flag in option.flags})
     if len(positional) > 1:
         raise BadOption(f"pool plan takes one model, and {positional[1]!r} is one word too many.")
     model = positional[0] if positional else pools.EMBEDDED
@@ -107,10 +107,10 @@ def _way(way: Mapping[str, Any]) -> list[str]:
     return [way["flags"] or "one replica", way["dtype"], weights, tokens, f"{way['start_s']:.0f} s"]
 
 
-def _start(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
+def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    values, positional = grammar.words(rest, {flag: option for option in START_OPTIONS for flag in option.flags})
+    values, positional = grammar.parse_options(args, {flag: option for option in START_OPTIONS for flag in option.flags})
     if len(positional) > 1:
         raise BadOption(f"pool start takes one model, and {positional[1]!r} is one word too many.")
     background = values.pop("bg", False)
@@ -121,10 +121,10 @@ def _start(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
     return text, info.as_dict()
 
 
-def _list(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
+def _list(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    _refuse_words(rest, "list")
+    _refuse_args(args, "list")
     infos = pools.listing(notice)
     if not infos:
         return "No pool runs. Start one: %infer pool start smollm2-135m", []
@@ -136,10 +136,10 @@ def _list(rest: Sequence[str], notice: Notice) -> tuple[str, Any]:
     return grid(head, lines), [i.as_dict() for i in infos]
 
 
-def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    info = pools.status(_pool_name(rest, "status"))
+    info = pools.status(_pool_name(args, "status"))
     facts = {
         "model": info.model,
         "engine": "vLLM" if info.engine == "vllm" else "",
@@ -161,17 +161,17 @@ def _status(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
     return "\n".join([f"pool/{info.name}", *(f"  {k:<10} {v}" for k, v in facts.items() if v)]), info.as_dict()
 
 
-def _stop(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+def _stop(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    stopped = pools.stop("all" if list(rest) == ["--all"] else _pool_name(rest, "stop"))
+    stopped = pools.stop("all" if list(args) == ["--all"] else _pool_name(args, "stop"))
     return (f"Stopped {', '.join(f'pool/{n}' for n in stopped)}." if stopped else "No pool ran."), stopped
 
 
-def _logs(rest: Sequence[str], _: Notice) -> tuple[str, Any]:
+def _logs(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
-    name, *more = [*rest] or [_pool_name(rest, "logs")]
+    name, *more = [*args] or [_pool_name(args, "logs")]
     if more and not (len(more) == 1 and more[0].isdigit()):
         raise BadOption(f"pool logs takes a pool and a number of lines, not {' '.join(more)!r}.")
     lines = pools.logs(name, int(more[0]) if more else DEFAULT_LOG_LINES)
@@ -202,24 +202,24 @@ def _convert(name: str, value: Any) -> Any:
         raise BadOption(f"{option.flags[-1]} takes {wanted}, not {value!r}.") from exc
 
 
-def _pool_name(rest: Sequence[str], word: str) -> str:
-    """The name given, or that of the only pool. Raises BadOption."""
-    if len(rest) == 1:
-        return rest[0].removeprefix("pool/")
+def _pool_name(args: Sequence[str], word: str) -> str:
+    """The pool that the argument names; without one, the only pool. Raises BadOption."""
+    if len(args) == 1:
+        return args[0].removeprefix("pool/")
     from holynb import pools
 
-    names = [] if rest or word == "logs" else [info.name for info in pools.listing()]
+    names = [] if args or word == "logs" else [info.name for info in pools.listing()]
     if len(names) == 1:
         return names[0]
-    if not rest and word != "logs" and not names:
+    if not args and word != "logs" and not names:
         raise BadOption("No pool runs. Start one: %infer pool start smollm2-135m")
     raise BadOption(f"pool {word} takes the name of one pool; " + (f"these run: {', '.join(names)}." if names else "pool list shows them."))
 
 
-def _refuse_words(rest: Sequence[str], word: str) -> None:
+def _refuse_args(args: Sequence[str], word: str) -> None:
     """Raises BadOption if there are any."""
-    if rest:
-        raise BadOption(f"pool {word} takes nothing more, and {rest[0]!r} is one word too many.")
+    if args:
+        raise BadOption(f"pool {word} takes nothing more, and {args[0]!r} is one word too many.")
 
 
 def _devices(info: PoolInfo) -> str:

@@ -40,12 +40,12 @@ FLAGS_BY_NAME: Mapping[str, Option] = {o.name: o for o in OPTIONS}
 HELP = "\n".join(f"  {o.flags[0] + ' ' + (o.metavar or ''):<28} {o.help}" for o in OPTIONS)
 
 
-def parse_args(words: Sequence[str]) -> Roi:
-    """The comparison that the words of the line describe. Raises UserError."""
+def parse_args(args: Sequence[str]) -> Roi:
+    """The comparison that the line describes. Raises UserError."""
     from holynb.config import settings
     from holynb.pricing import roi
 
-    texts, positional = grammar.words(words, FLAGS)
+    texts, positional = grammar.parse_options(args, FLAGS)
     values = {name: _convert(FLAGS_BY_NAME[name], text) for name, text in texts.items()}
     if positional and "provider" in values:
         raise BadOption("%infer roi takes routes, or --provider NAME for all that it lists, not both.")

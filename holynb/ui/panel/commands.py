@@ -32,7 +32,7 @@ def replay(magic: Host, args: Sequence[str]) -> None:
     from holynb.ui.live.replay import Replay
     from holynb.ui.output import plots
 
-    values, positional = grammar.words(args, REPLAY_FLAGS)
+    values, positional = grammar.parse_options(args, REPLAY_FLAGS)
     if positional or "replay" not in values:
         raise BadOption(f"%infer show --replay FILE [--speed X]; shipped with holynb: {', '.join(recording.shipped())}.")
     source = Replay(recording.read(values["replay"]), _parse_speed(values.get("speed", "1")))
@@ -73,7 +73,7 @@ def _play(source: Replay) -> None:
 
 def panel(magic: Host, args: Sequence[str]) -> None:
     """Open the form that sends prompts and runs pools. Raises BadOption without widgets."""
-    values, positional = grammar.words(args, PANEL_FLAGS)
+    values, positional = grammar.parse_options(args, PANEL_FLAGS)
     if positional:
         raise BadOption(f"%infer panel takes --df NAME, and {positional[0]!r} is one word too many.")
     _require_widgets(magic, "panel", "Write a %%infer cell; %%infer? lists every option.")
@@ -95,7 +95,7 @@ def panel(magic: Host, args: Sequence[str]) -> None:
 
 def dash(magic: Host, args: Sequence[str]) -> None:
     """Open the dashboard, in the cell or beside the notebook. Raises BadOption without widgets."""
-    values, positional = grammar.words(args, DASH_FLAGS)
+    values, positional = grammar.parse_options(args, DASH_FLAGS)
     if positional:
         raise BadOption(f"%infer dash takes --beside, and {positional[0]!r} is one word too many.")
     _require_widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")

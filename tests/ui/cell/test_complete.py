@@ -111,9 +111,9 @@ def test_in_ipython_the_body_is_silent_at_once_and_the_line_is_ours(monkeypatch:
     assert len(shell.Completer.custom_matchers) == 1
     try:
         cell = "%%infer sim/echo\nimport pandas as pd\npd.Da"
-        began = time.perf_counter()
+        started = time.perf_counter()
         assert _all(shell, cell) == []
-        assert time.perf_counter() - began < 0.5
+        assert time.perf_counter() - started < 0.5
         assert _all(shell, "%%infer sim/e") == ["sim/echo"]
         assert "pandas" in _all(shell, "import pand")
     finally:

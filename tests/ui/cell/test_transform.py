@@ -35,17 +35,17 @@ class Recorder:
 
 @pytest.fixture
 def here() -> Iterator[tuple[Any, Recorder]]:
-    with shell() as made:
+    with shell() as ip:
         recorder = Recorder()
-        setattr(made, transform.ATTRIBUTE, recorder)
+        setattr(ip, transform.ATTRIBUTE, recorder)
         for kind in ("line", "cell"):
-            made.magics_manager.magics[kind]["infer"] = recorder.infer
-        installed = transform.install(made)
+            ip.magics_manager.magics[kind]["infer"] = recorder.infer
+        installed = transform.install(ip)
         try:
-            yield made, recorder
+            yield ip, recorder
         finally:
-            transform.remove(made, installed)
-            delattr(made, transform.ATTRIBUTE)
+            transform.remove(ip, installed)
+            delattr(ip, transform.ATTRIBUTE)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def here() -> Iterator[tuple[Any, Recorder]]:
     ],
 )
 def test_what_is_awaited_at_top_level(here: tuple[Any, Recorder], cell: str, call: tuple[str, str, str]) -> None:
-    made, recorder = here
-    assert run(made, cell).error is None
+    ip, recorder = here
+    assert run(ip, cell).error is None
     assert recorder.calls == [call]
 
 
@@ -90,50 +90,50 @@ def test_what_is_not_ours_is_left_alone(cell: str) -> None:
     ],
 )
 def test_nested_in_a_cell_that_runs_the_synchronous_magic_takes_over(here: tuple[Any, Recorder], cell: str) -> None:
-    made, recorder = here
-    done = run(made, cell)
-    assert done.error is None
+    ip, recorder = here
+    result = run(ip, cell)
+    assert result.error is None
     assert recorder.calls == [("sync", "sim/echo", "hello\n")]
-    assert run(made, "%%infer sim/echo\nafter\n").value == "awaited"
+    assert run(ip, "%%infer sim/echo\nafter\n").value == "awaited"
 
 
 def test_run_cell_from_a_callback_of_a_running_loop_is_synchronous(here: tuple[Any, Recorder]) -> None:
-    made, recorder = here
+    ip, recorder = here
 
     async def front_end() -> None:
-        run(made, "%%infer sim/echo\nhello\n")
+        run(ip, "%%infer sim/echo\nhello\n")
 
     asyncio.run(front_end())
     assert [c[0] for c in recorder.calls] == ["sync"]
 
 
 def test_run_cell_in_another_thread_is_synchronous(here: tuple[Any, Recorder]) -> None:
-    made, recorder = here
-    thread = threading.Thread(target=made.run_cell, args=("%%infer sim/echo\nhello\n",))
+    ip, recorder = here
+    thread = threading.Thread(target=ip.run_cell, args=("%%infer sim/echo\nhello\n",))
     thread.start()
     thread.join(10)
     assert [c[0] for c in recorder.calls] == ["sync"]
 
 
 def test_without_autoawait_nothing_is_rewritten(here: tuple[Any, Recorder]) -> None:
-    made, recorder = here
-    made.autoawait = False
-    run(made, "%%infer sim/echo\nhello\n")
+    ip, recorder = here
+    ip.autoawait = False
+    run(ip, "%%infer sim/echo\nhello\n")
     assert [c[0] for c in recorder.calls] == ["sync"]
 
 
 def test_a_terminal_still_sees_an_unfinished_cell(here: tuple[Any, Recorder]) -> None:
-    made, _ = here
-    assert made.input_transformer_manager.check_complete("%%infer sim/echo")[0] == "incomplete"
-    assert made.input_transformer_manager.check_complete("%%infer sim/echo\nhello")[0] == "incomplete"
-    assert made.input_transformer_manager.check_complete("%%infer sim/echo\nhello\n\n")[0] == "complete"
+    ip, _ = here
+    assert ip.input_transformer_manager.check_complete("%%infer sim/echo")[0] == "incomplete"
+    assert ip.input_transformer_manager.check_complete("%%infer sim/echo\nhello")[0] == "incomplete"
+    assert ip.input_transformer_manager.check_complete("%%infer sim/echo\nhello\n\n")[0] == "complete"
 
 
 def test_it_stands_first_and_leaves_nothing() -> None:
-    with shell() as made:
-        before = list(made.input_transformers_cleanup)
-        installed = transform.install(made)
-        assert made.input_transformers_cleanup[0] is installed
-        transform.remove(made, installed)
-        transform.remove(made, installed)
-        assert made.input_transformers_cleanup == before
+    with shell() as ip:
+        before = list(ip.input_transformers_cleanup)
+        installed = transform.install(ip)
+        assert ip.input_transformers_cleanup[0] is installed
+        transform.remove(ip, installed)
+        transform.remove(ip, installed)
+        assert ip.input_transformers_cleanup == before

@@ -47,11 +47,11 @@ def waiting(view: View | None = None) -> tuple[WaitState, Any, Clock]:
 
 
 def pass_time(state: WaitState, clock: Clock, until: float, interrupts: int = 0) -> bool:
-    going = True
-    while clock.now < until and going:
+    waiting_on = True
+    while clock.now < until and waiting_on:
         clock.now += 0.01
-        going = state.poll(interrupts)
-    return going
+        waiting_on = state.poll(interrupts)
+    return waiting_on
 
 
 def test_nothing_is_painted_in_the_first_second_and_at_most_five_times_in_each_after_it() -> None:
@@ -142,10 +142,10 @@ def interrupt(*after: float) -> threading.Thread:
 def test_it_waits_without_interrupts_and_raises_nothing(door: str) -> None:
     run = Slow()
     threading.Timer(0.1, run.ending.set).start()
-    began = time.monotonic()
+    started = time.monotonic()
     state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
     assert state.interrupts == 0
-    assert 0.09 <= time.monotonic() - began < 2
+    assert 0.09 <= time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("door", ["follow", "wait"])
@@ -154,13 +154,13 @@ def test_an_idle_wait_notices_an_interrupt_within_a_tenth_of_a_second(door: str)
     run.dies = True
     before = signal.getsignal(signal.SIGINT)
     thread = interrupt(0.3)
-    began = time.monotonic()
+    started = time.monotonic()
     state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
-    gone = time.monotonic() - began
+    waited_s = time.monotonic() - started
     thread.join()
     assert state.interrupts == 1
     assert run.cancels == 1
-    assert gone < 0.3 + 0.35, "a tick is 0.05 s; the rest is for a busy machine"
+    assert waited_s < 0.3 + 0.35, "a tick is 0.05 s; the rest is for a busy machine"
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -168,12 +168,12 @@ def test_an_idle_wait_notices_an_interrupt_within_a_tenth_of_a_second(door: str)
 def test_a_second_interrupt_ends_a_run_that_would_go_on(door: str) -> None:
     run = Slow()
     thread = interrupt(0.2, 0.3)
-    began = time.monotonic()
+    started = time.monotonic()
     state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
     thread.join()
     assert state.interrupts == 2
     assert run.cancels == 2
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - started < 3
 
 
 def test_a_cancelled_cell_stops_its_run_and_is_not_left_cancelled() -> None:

@@ -24,13 +24,13 @@ BAD = Measured("vllm/x", 4, 0, "connection: <b>refused</b>", steps=1, setup="vll
 
 
 def test_the_value_is_a_frame_and_is_shown_once(here: Here) -> None:
-    done = here("%infer bench sim/echo,sim/stream -n 2 --max-tokens 3")
-    assert isinstance(done.value, pd.DataFrame)
-    assert done.value.index.tolist() == ["sim/echo", "sim/stream"]
-    assert done.out.count("sim/stream") == 1
-    assert "tokens/s" in done.out
-    assert "Dollars of sim/ are simulated." in done.out
-    assert here.shell.user_ns["_"] is done.value
+    result = here("%infer bench sim/echo,sim/stream -n 2 --max-tokens 3")
+    assert isinstance(result.value, pd.DataFrame)
+    assert result.value.index.tolist() == ["sim/echo", "sim/stream"]
+    assert result.out.count("sim/stream") == 1
+    assert "tokens/s" in result.out
+    assert "Dollars of sim/ are simulated." in result.out
+    assert here.shell.user_ns["_"] is result.value
 
 
 def test_inside_time_and_assigned_it_gives_the_same(here: Here) -> None:
@@ -102,8 +102,8 @@ def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture
 def test_an_interrupt_keeps_what_was_measured(here: Here) -> None:
     timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    done = here("%infer bench sim/echo,sim/stream -n 4")
+    result = here("%infer bench sim/echo,sim/stream -n 4")
     timer.join()
-    assert "Interrupted: 1 of 2 routes are measured." in done.out + done.err
-    assert "Traceback" not in done.out + done.err
+    assert "Interrupted: 1 of 2 routes are measured." in result.out + result.err
+    assert "Traceback" not in result.out + result.err
     assert here("1 + 1").value == 2

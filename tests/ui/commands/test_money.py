@@ -17,11 +17,11 @@ from holynb.prompts import saved
 # -- saved prompts -----------------------------------------------------------------------------------------------------------
 def test_a_cell_saves_its_prompt_and_a_line_runs_it(here: Here) -> None:
     here("name = 'Ada'")
-    done = here("%%infer sim/echo -S hello --max-tokens 5\nHello {{ name }}, how are you today?")
-    assert "Saved as hello. %infer run --use hello" in done.out
-    assert done.value["text"][0].startswith("Hello Ada")
+    result = here("%%infer sim/echo -S hello --max-tokens 5\nHello {{ name }}, how are you today?")
+    assert "Saved as hello. %infer run --use hello" in result.out
+    assert result.value["text"][0].startswith("Hello Ada")
     again = here("%infer run --use hello")
-    assert again.value["text"].tolist() == done.value["text"].tolist()
+    assert again.value["text"].tolist() == result.value["text"].tolist()
     assert again.value["finish_reason"].tolist() == ["length"], "the sampling is saved too"
     here("name = 'Grace'")
     assert here("%infer run --use hello sim/stream -q --max-tokens 2").value["route"].tolist() == ["sim/stream"]
@@ -30,10 +30,10 @@ def test_a_cell_saves_its_prompt_and_a_line_runs_it(here: Here) -> None:
 
 
 def test_saving_alone_sends_nothing(here: Here) -> None:
-    done = here("%%infer sim/echo -S later -N\nWhat is {{ not_there_yet }}?")
-    assert done.error is None
-    assert done.value is None
-    assert "Saved as later" in done.out
+    result = here("%%infer sim/echo -S later -N\nWhat is {{ not_there_yet }}?")
+    assert result.error is None
+    assert result.value is None
+    assert "Saved as later" in result.out
     assert saved.load("later").body == "What is {{ not_there_yet }}?"
     assert len(here("%infer runs").out.splitlines()) == 1
     assert "give the prompt a name with -S NAME" in here.refused("%%infer sim/echo -N\nx")
@@ -114,8 +114,8 @@ def test_the_cache_is_counted_and_cleared(here: Here) -> None:
 
 
 def test_price_as_is_in_the_final_line_and_in_the_log(here: Here) -> None:
-    done = here("%%infer sim/echo -l --name priced --price-as openai/gpt-4.1-nano\none two three\nfour five")
-    assert " as openai/gpt-4.1-nano ·" in done.out
+    result = here("%%infer sim/echo -l --name priced --price-as openai/gpt-4.1-nano\none two three\nfour five")
+    assert " as openai/gpt-4.1-nano ·" in result.out
     assert holynb.last.summary().alternative.cost > 0
     from holynb.run import session
 
@@ -137,11 +137,11 @@ def test_confirm_asks_a_person(here: Here, monkeypatch: pytest.MonkeyPatch, answ
     questions: list[str] = []
     monkeypatch.setattr(here.shell._holynb, "can_ask", lambda: True)
     monkeypatch.setattr(builtins, "input", lambda question: questions.append(question) or answer)
-    done = here("%%infer sim/echo --confirm 0.000001\nhello there")
+    result = here("%%infer sim/echo --confirm 0.000001\nhello there")
     assert len(questions) == 1
     assert "1 row on sim/echo may cost $" in questions[0]
-    assert (0 if done.value is None else len(done.value)) == rows
-    assert rows or "Nothing was sent." in done.err
+    assert (0 if result.value is None else len(result.value)) == rows
+    assert rows or "Nothing was sent." in result.err
 
 
 def test_each_word_has_help(here: Here) -> None:
@@ -158,9 +158,9 @@ def test_a_schema_of_the_notebook_is_saved_shown_and_sent_again(here: Here) -> N
     here(MOOD)
     assert "schema=mood," in here("%%infer sim/json --schema mood --show-code\nHow many stars?").out
     assert "Answers are held to mood, in columns: stars." in here("%%infer sim/json --schema mood --dry-run\nHow many stars?").out
-    done = here("%%infer r << sim/json -l --schema mood -S stars --name held -p broken=1\nOne row\nOther row")
-    assert "2 of 2 failed: 2 invalid_output" in done.out
-    assert "the answer does not hold to the schema" in done.out
+    result = here("%%infer r << sim/json -l --schema mood -S stars --name held -p broken=1\nOne row\nOther row")
+    assert "2 of 2 failed: 2 invalid_output" in result.out
+    assert "the answer does not hold to the schema" in result.out
     assert here.shell.user_ns["r"]["stars"].dtype == "Int64", "whatever came"
     used = here("%infer run --use stars -p broken=0").value
     assert used["status"].tolist() == ["ok", "ok"]

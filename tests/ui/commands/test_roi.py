@@ -20,8 +20,8 @@ from holynb.ui.commands import roi, roi_report
 
 
 def test_the_articles_table_to_the_dollar_range(here: Here) -> None:
-    done = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep")
-    lines = {line.split()[0]: line for line in done.out.splitlines() if line.startswith("holysheep/")}
+    result = here("%infer roi --requests-per-day 10000 --tokens 333..667 --provider holysheep")
+    lines = {line.split()[0]: line for line in result.out.splitlines() if line.startswith("holysheep/")}
     for route, span in (
         ("gpt-4.1", "$800 to $1,600"),
         ("claude-sonnet-4", "$1,500 to $3,000"),
@@ -29,24 +29,24 @@ def test_the_articles_table_to_the_dollar_range(here: Here) -> None:
         ("deepseek-v3.2", "$42 to $84"),
     ):
         assert span in lines[f"holysheep/{route}"]
-    assert "100 to 200 million tokens in 30 days" in done.out
-    assert "AWS SageMaker from $5,000, Azure OpenAI from $3,000" in done.out
-    assert "not measured here" in done.out
-    assert here("%infer roi").out.partition("\n")[2] == done.out.partition("\n")[2], "the defaults are the article's"
+    assert "100 to 200 million tokens in 30 days" in result.out
+    assert "AWS SageMaker from $5,000, Azure OpenAI from $3,000" in result.out
+    assert "not measured here" in result.out
+    assert here("%infer roi").out.partition("\n")[2] == result.out.partition("\n")[2], "the defaults are the article's"
 
 
 def test_the_value_is_a_frame_shown_once(here: Here) -> None:
-    done = here("%infer roi --own 4xA100-80GB --per-hour 2.5 --tokens-per-s 9000 --utilisation 0.5")
-    assert isinstance(done.value, pd.DataFrame)
-    assert done.value.index.tolist()[0] == "holysheep/gpt-4.1"
-    gpt = done.value.loc["holysheep/gpt-4.1"]
+    result = here("%infer roi --own 4xA100-80GB --per-hour 2.5 --tokens-per-s 9000 --utilisation 0.5")
+    assert isinstance(result.value, pd.DataFrame)
+    assert result.value.index.tolist()[0] == "holysheep/gpt-4.1"
+    gpt = result.value.loc["holysheep/gpt-4.1"]
     assert gpt["month_high"] == pytest.approx(667 * 10_000 * 30 * 8 / 1e6)
     assert gpt["saving_low"] == pytest.approx(1 - gpt["month_high"] / 7200)
-    assert pd.isna(done.value.loc["holysheep/deepseek-v3.2", "flips_at"]), "full GPUs cost more a token"
-    assert done.out.count("holysheep/gemini") == 2, "in the table, and among the assumed"
-    assert "never" in done.out
-    assert "busy 50% of the time, 9,000 tokens/s: $7,200 a month" in done.out
-    assert "Stay with the API" in done.out
+    assert pd.isna(result.value.loc["holysheep/deepseek-v3.2", "flips_at"]), "full GPUs cost more a token"
+    assert result.out.count("holysheep/gemini") == 2, "in the table, and among the assumed"
+    assert "never" in result.out
+    assert "busy 50% of the time, 9,000 tokens/s: $7,200 a month" in result.out
+    assert "Stay with the API" in result.out
 
 
 def test_own_gpus_by_a_measured_speed(here: Here) -> None:
