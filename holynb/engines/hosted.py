@@ -115,7 +115,12 @@ class Hosted:
     def _url(self, request: Request) -> str:
         return self._wire.url(self.endpoint, request)
 
-    async def _request_headers(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:  # noqa: ARG002 - signed by some wires
+    async def _request_headers(
+        self,
+        url: str,  # noqa: ARG002 - signed by some wires
+        body: bytes,  # noqa: ARG002 - signed by some wires
+        secret: Secret | None,
+    ) -> list[tuple[bytes, bytes]]:
         """The headers, encoded once per key. Cached in a closure, so that a dump of the engine's fields does not show the key."""
         if self._cached_headers is None or secret is not self._secret:
             headers = encoded(self._wire.headers(self.endpoint, secret))

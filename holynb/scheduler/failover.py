@@ -75,8 +75,8 @@ class Queue:
 class EndpointState:
     """One endpoint within a run: engine, limiter and circuit breaker. Owned by the io thread.
 
-    `fatal`: the fault after which nothing more is sent there. `verified` is set once the endpoint has replied. `changed` is set when a probe
-    may have ended.
+    `fatal`: the fault after which nothing more is sent there. `verified` is set once the endpoint has replied.
+    `changed` is set when a probe may have ended.
     """
 
     def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, verified: bool = True) -> None:

@@ -108,7 +108,7 @@ class BlockAllocator:
 
 
 def allocate_kv(shape: tuple[int, int, int, int], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Memory for (layers, KV heads, slots, head size): layers × 2 × heads × slots × size. Head first, so that a run of slots is one view."""
+    """Memory for (layers, KV heads, slots, head size): layers × 2 × heads × slots × size. Heads first: a run of slots is one view."""
     import torch
 
     layers, heads, slots, size = shape

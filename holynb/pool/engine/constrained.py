@@ -86,7 +86,7 @@ class GrammarCompiler:
         self._waiting = [(j, f) for j, f in self._waiting if j.id != job_id]
 
     def take_ready(self, timeout_s: float) -> tuple[list[Job], list[tuple[Job, str]]]:
-        """Jobs whose grammar is compiled, and those whose grammar is invalid, each with the error. Waits up to `timeout_s` for the first."""
+        """Jobs whose grammar is compiled, and those whose grammar is invalid with the error. Waits up to `timeout_s` for the first."""
         if timeout_s and self._waiting:
             wait([f for _, f in self._waiting], timeout_s, FIRST_COMPLETED)
         done = [(j, f) for j, f in self._waiting if f.done()]

@@ -1,4 +1,4 @@
-"""The step executor of a GPU: decode rows and prompt chunks go through the model together, as one CUDA graph, and are read back a step later.
+"""The step executor of a GPU: decode rows and prompt chunks go through the model as one CUDA graph, and are read back a step later.
 
 A CUDA graph (CUDA C++ Programming Guide, "CUDA Graphs") is captured for each size at its first use; smaller batches are padded with
 rows that write nothing. What a graph reads from outside lies in buffers that never move. Inside, our kernels follow each other by
@@ -43,7 +43,7 @@ MIN_HOST_BUFFERS = 12
 
 @dataclass(slots=True)
 class StepInFlight:
-    """A launched step. Its tokens will be at `indices` of `host`, once the copy is `enqueued` and the event `copied` (on a GPU) is reached."""
+    """A launched step. Its tokens are at `indices` of `host` once the copy is `enqueued` and, on a GPU, the event `copied` is reached."""
 
     host: Tensor
     indices: list[int]
@@ -186,7 +186,7 @@ class GraphExecutor:
         return size
 
     def _run(self, rows: int, chunk: int, seqs: list[Seq]) -> None:
-        """Replay a graph, hidden states received before it and sent after it. `seqs` are sampled; if one has a grammar, `rows` or `chunk` is 0."""
+        """Receive hidden states, replay a graph, send hidden states. `seqs` are sampled; if one has a grammar, `rows` or `chunk` is 0."""
         constrained = self.stage.last and any(s.constraint is not None for s in seqs)
         graph, size = self.graph(rows, chunk, sample=not constrained), rows + chunk
         self.stage.receive_hidden(size, self.hidden_in[:size])

@@ -25,7 +25,7 @@ __all__ = ["Group"]
 
 
 class Group:
-    """This rank's connections to the others of its replica. Rank 0 leads: it alone gets jobs. Raises RuntimeError if another rank is gone."""
+    """This rank's connections to the others of its replica. Rank 0 leads: only it gets jobs. Raises RuntimeError if a rank is gone."""
 
     def __init__(self, mesh: Mesh, device: str) -> None:
         # Collectives outside a captured graph never run beside one: NCCL need not pay for that case.

@@ -80,7 +80,7 @@ class Collectives:
     """
 
     def row_parallel_linear(self, buffer: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG002 - others need it
-        """This rank's partial sum, for `add_norm` or `all_reduce` to take next. `buffer`: 1 after attention, 2 after the MLP (0: `embed`)."""
+        """This rank's partial sum, for `add_norm` or `all_reduce`. `buffer`: 1 after attention, 2 after the MLP (0: `embed`)."""
         return linear_split_k(x, weight, bias)
 
     def embed(self, ids: Tensor, table: Tensor) -> Tensor:

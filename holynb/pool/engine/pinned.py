@@ -1,4 +1,4 @@
-"""Pinned host memory for asynchronous copies: integers to a device, tokens back, each step in buffers that no step in flight still needs."""
+"""Pinned host memory for asynchronous copies: integers to a device, tokens back, in buffers that no step in flight needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["PinnedBuffers"]
 
 
 class PinnedBuffers:
-    """A ring of `count` buffer sets: `size` int32 to send and `tokens` to read back. Pinned if `like` is on a GPU, so that copies do not block."""
+    """A ring of `count` buffer sets: `size` int32 to send and `tokens` to read back. Pinned if `like` is on a GPU: copies do not block."""
 
     def __init__(self, size: int, tokens: int, count: int, like: Tensor) -> None:
         def allocate(length: int) -> list[Tensor]:

@@ -89,7 +89,7 @@ def _name(launch: Launch) -> str:
 
 
 class _MetaModel:
-    """A rank's shard of a model as its kernels see it: shapes, types and strides, one layer for all. What is not a kernel of ours is left out.
+    """A rank's shard of a model as its kernels see it: shapes, types and strides, one layer for all. Only our own kernels.
 
     `GraphExecutor` over a `Decoder` on torch's meta device would do the same; but torch's first addition there takes a second.
     """

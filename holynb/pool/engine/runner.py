@@ -216,7 +216,7 @@ class Runner(JobRunner):
         return emits
 
     def _recover(self, step: Step) -> list[Emit]:
-        """After an out-of-memory error: release what torch caches and shrink the batch; a single row that still does not fit ends as an error."""
+        """After an out-of-memory error: empty torch's cache and shrink the batch; a single row that still does not fit ends as an error."""
         import torch
 
         self.executor.reset()

@@ -183,7 +183,7 @@ class BatchScheduler:
             seq.cached += 1
 
     def _grow(self, seq: Seq, step: Step) -> bool:
-        """Allocate one more block for a sequence, preempting the youngest if need be. Returns False if the sequence itself was preempted."""
+        """Allocate a block for a sequence, preempting the youngest if need be. Returns False if the sequence itself was preempted."""
         self._publish(seq, seq.cached, None)
         while not self.blocks.free:
             # A step in flight may still write to these blocks; it does so before any later step reads them.

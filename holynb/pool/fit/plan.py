@@ -27,7 +27,8 @@ __all__ = [
     "work_bytes",
 ]
 
-#: What a CUDA context, its libraries and captured graphs hold beside our tensors. Measured on one H200: 1.5 GB beside 0.6B, 2.5 GB beside 8B, 1 % of the whole more than planned.
+#: What a CUDA context, its libraries and captured graphs hold beside our tensors. Measured on one H200: 1.5 GB beside 0.6B,
+#: 2.5 GB beside 8B, 1 % of the whole more than planned.
 GPU_OVERHEAD_BYTES = 1_200_000_000
 
 #: The same on a CPU: what torch's allocator and oneDNN hold beside our tensors (measured: 60 to 380 MB, SmolLM2, 4 to 64 rows).
@@ -39,8 +40,9 @@ MIN_KV_TOKENS = 4096
 #: Longest sequence where none is asked for and the model could do more.
 DEFAULT_MAX_LEN = 8192
 
-#: Seconds to the first token without the weights, and bytes of weights a second from a warm disk. GPU: 6.0 to 6.5 s at 1.2 GB (one H200, kernels never
-#: compiled), the rate from an earlier version's 9.7 and 12.4 s at 1.2 and 16.4 GB; CPU: from 3.3 to 5.0 s (SmolLM2, 0.5 GB, two shared cores), the rate an estimate.
+#: Seconds to the first token without the weights, and bytes of weights a second from a warm disk. GPU: 6.0 to 6.5 s at 1.2 GB (one H200,
+#: kernels never compiled), the rate from an earlier version's 9.7 and 12.4 s at 1.2 and 16.4 GB; CPU: from 3.3 to 5.0 s (SmolLM2, 0.5 GB,
+#: two shared cores), the rate an estimate.
 STARTUP_S, LOAD_BYTES_PER_S = {"cpu": 3.5, "gpu": 6.1}, {"cpu": 2e9, "gpu": 5.5e9}
 
 #: layers, hidden, inner, heads, KV heads, head size, vocabulary of dense models that people run, small to large.
@@ -90,7 +92,7 @@ def kv_bytes(spec: Spec, shard: Shard, itemsize: int) -> int:
 
 
 def work_bytes(spec: Spec, shard: Shard, limits: BatchLimits, itemsize: int) -> int:
-    """Bytes of what a step needs for itself at its widest: a full chunk and a full batch through one layer, and the logits of a full batch."""
+    """Bytes of a step's activations at most: a full chunk and a full batch through one layer, and the logits of a full batch."""
     size = spec.head_dim
     q, kv = (shard.heads[1] - shard.heads[0]) * size, (shard.kv_heads[1] - shard.kv_heads[0]) * size
     inner = shard.inner[1] - shard.inner[0]

@@ -1,4 +1,4 @@
-"""Whether a model's folder is whole, by what its files say of themselves; before a process is started for it. Reads headers alone; no torch."""
+"""Whether a model's folder is complete, by the headers of its files; before a process is started for it. No torch."""
 
 from __future__ import annotations
 
