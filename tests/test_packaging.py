@@ -141,7 +141,7 @@ def test_the_core_needs_no_extra() -> None:
     """Outside the pool, modules import at their top only what the core installs."""
     core = declared()
     outside = [m for m in modules() if not under(m.name, "holynb.pool", "kernels_support.gpu")]
-    eager = {(m.name, i.name.partition(".")[0]) for m in outside for i in m.imports if not i.lazy}
+    eager = {(m.name, i.name.partition(".")[0]) for m in outside for i in m.imports if i.kind == "eager"}
     foreign = {(m, n) for m, n in eager if n and n not in sys.stdlib_module_names and n not in ("holynb", "kernels_support")}
     assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in core}
 
