@@ -72,7 +72,7 @@ class Advice:
 
 
 def advice(model: str, spec: Spec, device: Device, request: PlanRequest) -> Advice:
-    """Every way that fits. Raises UserError where the model cannot be divided as request."""
+    """Every way that fits the request. Raises UserError if the model cannot be divided so."""
     check_divisible(spec, request.tp or 1, request.pp or 1)
     limits = plan.limits_of(spec, cpu=device.cpu, max_len=request.max_len)
     own = request.dtype or best_dtype(spec, cpu=device.cpu)

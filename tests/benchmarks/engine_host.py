@@ -24,7 +24,7 @@ ROWS, PROMPT, NEW = 256, 128, 128
 
 
 class Anew(DecodeBatch):
-    """DecodeBatch that remember nothing from one step to the next."""
+    """A DecodeBatch that remembers nothing from one step to the next."""
 
     def fill(self, seqs: list[Seq], *, mixed: bool = False) -> bool:
         return super().fill(seqs, mixed=True)
@@ -32,26 +32,26 @@ class Anew(DecodeBatch):
 
 def measure(lanes: int, kind: type[DecodeBatch]) -> dict[str, float]:
     """Microseconds a step of planning, lanes and commit, in the steps that decode alone."""
-    batch = BatchScheduler(BlockAllocator(20_000, 16), BatchLimits(batch=ROWS, chunk=8192, max_len=2112), lanes)
-    lanes = [kind(ROWS, 132, 16, token_offset=2 * ROWS * i) for i in range(lanes)]
+    scheduler = BatchScheduler(BlockAllocator(20_000, 16), BatchLimits(batch=ROWS, chunk=8192, max_len=2112), lanes)
+    decode_batches = [kind(ROWS, 132, 16, token_offset=2 * ROWS * i) for i in range(lanes)]
     for i in range(ROWS):
-        batch.add(Job(i, tuple(range(5, 5 + PROMPT)), NEW, 0.6, ignore_eos=True))
-    under_way: deque[Step] = deque()
+        scheduler.add(Job(i, tuple(range(5, 5 + PROMPT)), NEW, 0.6, ignore_eos=True))
+    in_flight: deque[Step] = deque()
     spent, steps = {"plan": 0.0, "lanes": 0.0, "commit": 0.0}, 0
-    while not batch.idle:
+    while not scheduler.idle:
         times = [time.perf_counter()]
-        step = batch.plan()
+        step = scheduler.plan()
         times.append(time.perf_counter())
         if step is not None:
             if step.decode:
-                lanes[step.lane].fill(step.decode, mixed=step.mixed)
-            lanes[step.lane].record_sampled(step.decode, [r.seq for r in step.prefill if r.samples], ROWS)
+                decode_batches[step.lane].fill(step.decode, mixed=step.mixed)
+            decode_batches[step.lane].record_sampled(step.decode, [r.seq for r in step.prefill if r.samples], ROWS)
         times.append(time.perf_counter())
         if step is not None:
-            under_way.append(step)
-        while len(under_way) > (lanes if step is not None else max(0, len(under_way) - 1)):
-            done = under_way.popleft()
-            batch.commit(done, [7] * len(done.sampled))
+            in_flight.append(step)
+        while len(in_flight) > (lanes if step is not None else max(0, len(in_flight) - 1)):
+            done = in_flight.popleft()
+            scheduler.commit(done, [7] * len(done.sampled))
         times.append(time.perf_counter())
         if step is not None and step.decode and not step.prefill:
             steps += 1

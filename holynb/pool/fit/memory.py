@@ -39,7 +39,7 @@ def device_memory_of(device: str, pids: Collection[int]) -> Memory:
     OSError where there is no NVML.
     """
     if device != "cpu":
-        return _seen(device, pids)
+        return _gpu_by_nvml(device, pids)
     import psutil
 
     sizes = []
@@ -76,7 +76,7 @@ def _cpu() -> Memory:
     return Memory("cpu", total, free, int(psutil.Process().memory_info().rss))
 
 
-def _seen(device: str, pids: Collection[int]) -> Memory:
+def _gpu_by_nvml(device: str, pids: Collection[int]) -> Memory:
     """A GPU through NVML; `cuda:N` counts among those that CUDA_VISIBLE_DEVICES leaves."""
     try:
         import pynvml

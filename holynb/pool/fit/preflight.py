@@ -1,4 +1,4 @@
-"""Said before anything is loaded: whether this model fits on the devices that were chosen, and what would fit if not. No torch."""
+"""Preflight: whether a model fits on the chosen devices, before anything is loaded, and what would fit if not. No torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from holynb.pool.fit.spec import Spec, read_spec
 
 __all__ = ["best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory"]
 
-#: GPUs that are looked for in one machine.
-_MOST_GPUS = 64
+#: Most GPUs of one machine that are looked for.
+_MAX_GPUS = 64
 
 
 def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> str | None:
@@ -47,14 +47,14 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
 def free_gpu_memory() -> list[int]:
     """Free bytes of each GPU of this machine, as far as they can be asked for."""
     visible, free_bytes = os.environ.get("CUDA_VISIBLE_DEVICES"), list[int]()
-    most = _MOST_GPUS if visible is None else len([w for w in visible.split(",") if w.strip() not in ("", "-1")])
+    most = _MAX_GPUS if visible is None else len([w for w in visible.split(",") if w.strip() not in ("", "-1")])
     while len(free_bytes) < most and (free := gpu_memory(f"cuda:{len(free_bytes)}")) is not None:
         free_bytes.append(free)
     return free_bytes
 
 
 def best_dtype(spec: Spec, *, cpu: bool) -> str:
-    """What is computed in where nothing is asked for: the weights' own on a GPU."""
+    """The default dtype to compute in: float32 on CPU, the weights' own on a GPU."""
     return "float32" if cpu else spec.dtype if spec.dtype in plan.ITEMSIZE else "bfloat16"
 
 
@@ -88,7 +88,7 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
 
 
 def flags(fit: plan.Fit) -> str:
-    """What to type for it, each flag after a space."""
+    """The flags of `pool start` for it, a space before each."""
     return "".join(f" --{name} {n}" for name, n in (("dp", fit.dp), ("tp", fit.tp), ("pp", fit.pp)) if n > 1)
 
 

@@ -67,10 +67,6 @@ class Spec:
         """Numbers in the whole model."""
         return self.layers * self.layer_weights + self.vocab * self.hidden * (1 if self.tied else 2) + self.hidden
 
-    def kv_bytes(self, itemsize: int) -> int:
-        """Bytes that one token takes in the KV cache, all layers together."""
-        return self.layers * 2 * self.kv_heads * self.head_dim * itemsize
-
 
 def read_spec(folder: Path) -> Spec:
     """The Spec of the model in `folder`. Raises UnknownModel, FileNotFoundError."""

@@ -9,8 +9,8 @@ from typing import Any
 
 __all__ = ["BrokenModel", "check"]
 
-#: Bytes of the longest header that safetensors' own reader takes.
-_LONGEST_HEADER = 100_000_000
+#: The limit of safetensors' own reader.
+_MAX_HEADER_BYTES = 100_000_000
 _AGAIN = "Fetch the model again"
 
 
@@ -26,19 +26,19 @@ def check(folder: Path) -> None:
         missing = ["*.safetensors"]
     if missing:
         raise BrokenModel(f"{folder} lacks {' and '.join(missing)}; a model folder holds safetensors, config.json and tokenizer.json.")
-    _object(folder / "config.json")
+    _read_object(folder / "config.json")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        named = _object(index).get("weight_map")
+        named = _read_object(index).get("weight_map")
         shards = sorted(set(named.values())) if isinstance(named, dict) else []
         if gone := [name for name in shards if not (folder / str(name)).is_file()]:
             more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
             raise BrokenModel(f"{folder} lacks {gone[0]}{more} of the {len(shards)} files that its index names. {_AGAIN}.")
     for path in files:
-        _whole(path)
+        _check_safetensors(path)
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as exc:
@@ -48,15 +48,15 @@ def _object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _whole(path: Path) -> None:
-    """A safetensors file says in its header where its last tensor ends."""
+def _check_safetensors(path: Path) -> None:
+    """Raises BrokenModel if the file ends before the last tensor of its header does."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
         if head == b"version ":
             raise BrokenModel(f"{path} is a pointer of Git LFS and not the weights. Run git lfs pull in {path.parent}.")
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-        if length > min(size - 8, _LONGEST_HEADER):
+        if length > min(size - 8, _MAX_HEADER_BYTES):
             raise BrokenModel(f"{path} is cut off or no safetensors file ({size:,} bytes). {_AGAIN}.")
         try:
             header = json.loads(file.read(length))

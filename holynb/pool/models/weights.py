@@ -23,8 +23,8 @@ __all__ = ["WeightsError", "local_folder", "main", "resolve_folder"]
 
 Progress = Callable[[str, float | None], None]
 
-#: What of a hub repository the pool can use; other formats of the same weights stay where they are.
-_PATTERNS = [
+#: Files of a hub repository that the pool can use; other formats of the same weights are not downloaded.
+_HUB_PATTERNS = [
     "*.safetensors",
     "*.safetensors.index.json",
     "config.json",
@@ -40,7 +40,7 @@ class WeightsError(Exception):
 
 
 def local_folder(model: str, home: Path) -> Path | None:
-    """The folder, where it needs neither network nor work; None where `folder_of` must be run first."""
+    """The folder, where it needs neither network nor work; None if `resolve_folder` must be called first."""
     path = Path(model).expanduser()
     if path.is_dir():
         return _checked(path)
@@ -77,19 +77,19 @@ def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
 
     stat = path.stat()
     mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:10]
-    kept = home / "models" / f"{path.stem}-{mark}"
-    with Lock(home / "models" / f".{kept.name}.lock"):
-        if kept.is_dir():
-            return kept
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".gguf-", ignore_cleanup_errors=True) as place:
+    folder = home / "models" / f"{path.stem}-{mark}"
+    with Lock(home / "models" / f".{folder.name}.lock"):
+        if folder.is_dir():
+            return folder
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gguf-", ignore_cleanup_errors=True) as place:
             new = Path(place) / "new"
             new.mkdir()
             try:
                 convert(path, new, lambda share: progress(f"converting {path.name}", share))
             except (ConvertError, OSError) as exc:
                 raise WeightsError(f"{path.name} could not be converted: {exc}") from exc
-            new.rename(kept)
-    return kept
+            new.rename(folder)
+    return folder
 
 
 def _from_hub(model: str, home: Path, progress: Progress) -> Path:
@@ -100,9 +100,9 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
     except ImportError as exc:
         raise WeightsError(f"Fetching {model} needs huggingface_hub: pip install 'holynb[local]'.") from exc
     progress(f"fetching {model} from the hub", None)
-    kept = home / "models" / model.replace("/", "--")
+    folder = home / "models" / model.replace("/", "--")
     try:
-        snapshot_download(model, local_dir=kept, allow_patterns=_PATTERNS)
+        snapshot_download(model, local_dir=folder, allow_patterns=_HUB_PATTERNS)
     except HfHubHTTPError as exc:
         status = exc.response.status_code if exc.response is not None else "no answer"
         hint = " A gated model needs HF_TOKEN." if status in {401, 403} else ""
@@ -111,7 +111,7 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
         raise WeightsError(
             f"{model} could not be fetched from the hub: {str(exc).splitlines()[0]} A folder of safetensors works without it."
         ) from exc
-    return _checked(kept)
+    return _checked(folder)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -55,17 +55,17 @@ class Model:
 
 def run(batch: BatchScheduler, ahead: int = 0, steps: int = 10_000, model: Model | None = None) -> dict[int, list[Emit]]:
     """To the end, with `ahead` steps in flight."""
-    model, said, lanes = model or Model(batch), {}, []
+    model, said, in_flight = model or Model(batch), {}, []
     for _ in range(steps):
         step = batch.plan()
         if step is not None:
-            lanes.append((step, model.tokens(step)))
-        elif not lanes:
+            in_flight.append((step, model.tokens(step)))
+        elif not in_flight:
             assert batch.idle
             assert batch.blocks.free == batch.blocks.total
             return said
-        while len(lanes) > (ahead if step is not None else 0):
-            for emit in batch.commit(*lanes.pop(0)):
+        while len(in_flight) > (ahead if step is not None else 0):
+            for emit in batch.commit(*in_flight.pop(0)):
                 said.setdefault(emit.id, []).append(emit)
     raise AssertionError("no end in sight")
 
@@ -224,8 +224,8 @@ def test_any_traffic_comes_out_whole(seed: int, lanes: int, ahead: int) -> None:
     )
     heads = [tuple(dice.randrange(50) for _ in range(dice.randrange(20))) for _ in range(3)]
     jobs = [Job(i, (*dice.choice(heads), 60 + i), dice.randrange(1, 20)) for i in range(40)]
-    model, said, gone, lanes, left = Model(batch), {}, set(), [], list(jobs)
-    while left or not batch.idle or lanes:
+    model, said, gone, in_flight, left = Model(batch), {}, set(), [], list(jobs)
+    while left or not batch.idle or in_flight:
         while left and dice.random() < 0.5:
             batch.add(left.pop())
         if dice.random() < 0.03:
@@ -233,14 +233,14 @@ def test_any_traffic_comes_out_whole(seed: int, lanes: int, ahead: int) -> None:
             batch.cancel(max(gone))
         step = batch.plan()
         if step is not None and dice.random() < 0.05:
-            while lanes:
-                gather(said, batch.commit(*lanes.pop(0)))
+            while in_flight:
+                gather(said, batch.commit(*in_flight.pop(0)))
             gather(said, batch.fail(step))
             continue
         if step is not None:
-            lanes.append((step, model.tokens(step)))
-        while len(lanes) > (ahead if step is not None else 0):
-            gather(said, batch.commit(*lanes.pop(0)))
+            in_flight.append((step, model.tokens(step)))
+        while len(in_flight) > (ahead if step is not None else 0):
+            gather(said, batch.commit(*in_flight.pop(0)))
     assert batch.blocks.free == batch.blocks.total
     for j in jobs:
         ends = [e.finish for e in said.get(j.id, []) if e.finish]
