@@ -88,8 +88,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "__main__",
     ),
     "holynb.pools": (
-        "info | options | vllm_env",
-        "logfiles",
+        "info | options",
+        "environment",
+        "logfiles | vllm_env",
         "client",
         "launch",
     ),

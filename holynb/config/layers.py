@@ -16,6 +16,8 @@ from holynb.errors import BadSetting, closest
 __all__ = ["address_problem", "check", "load", "merge"]
 
 NAMES = ("default", "alias", "provider", "price", "router")
+#: What only the user's own config.toml may say, table → its fields: a project's file that said it would give itself rights.
+OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",)}
 
 #: Fields of a `[provider.NAME]` table: their type and its name in messages. What only one engine understands stands under `options`.
 PROVIDER_FIELDS: Mapping[str, tuple[type, str]] = {
@@ -65,11 +67,20 @@ def merge(merged: dict[str, Any], layer: Mapping[str, Any], origin: str, origins
             origins[f"{name}.{key}"] = origin
 
 
-def check(layer: Mapping[str, Any], origin: str) -> None:
-    """Raises BadSetting for an unknown name, a value of another type, a malformed address or a key."""
+def check(layer: Mapping[str, Any], origin: str, *, own: bool = False) -> None:
+    """Raises BadSetting for an unknown name, a value of another type, a malformed address or a key.
+
+    `own`: the layer is the user's config.toml, which alone may hold the tables of OWN_FIELDS.
+    """
     for name, value in layer.items():
+        if name in OWN_FIELDS:
+            if not own:
+                raise BadSetting(f"{origin}: [{name}] counts only in your own config.toml, in HOLYNB_HOME. Move it there.")
+            _check_own(name, value, origin)
+            continue
         if name not in NAMES:
-            raise BadSetting(f"{origin}: there is no setting {name!r}.{closest(name, NAMES)} Known: {', '.join(NAMES)}.")
+            known = (*NAMES, *OWN_FIELDS) if own else NAMES
+            raise BadSetting(f"{origin}: there is no setting {name!r}.{closest(name, known)} Known: {', '.join(known)}.")
         if name == "default":
             _require(value, str, origin, name, 'a route such as "openai/gpt-4.1"')
             continue
@@ -81,6 +92,16 @@ def check(layer: Mapping[str, Any], origin: str) -> None:
                 _require(inner, Mapping, origin, f"{name}.{key}", f'a table: [{name}."{key}"]')
             if name == "provider":
                 _check_provider(key, inner, origin)
+
+
+def _check_own(name: str, table: Any, origin: str) -> None:
+    _require(table, Mapping, origin, name, f"a table: [{name}]")
+    for field, value in table.items():
+        if field not in OWN_FIELDS[name]:
+            raise BadSetting(f"{origin}: [{name}] has no {field!r}. It takes {', '.join(OWN_FIELDS[name])}.")
+        at = f"{origin}: {name}.{field}"
+        if not isinstance(value, list) or not all(isinstance(word, str) and keys.is_variable_name(word) for word in value):
+            raise BadSetting(f'{at} should be a list of names of environment variables, such as ["MY_SETTING"], never their values.')
 
 
 def _require(value: Any, kind: type, origin: str, key: str, expected: str) -> None:

@@ -43,6 +43,7 @@ class Settings:
     provider: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     price: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     router: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pool: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -75,7 +76,7 @@ def _merged(files: tuple[FileStamp, ...], version: int) -> Settings:  # noqa: AR
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer, origin in [*((layers.load(Path(path)), path) for path, _, _ in files), (_overrides, "%config")]:
-        layers.check(layer, origin)
+        layers.check(layer, origin, own=origin == _config_file())
         layers.merge(merged, layer, origin, origins)
     return Settings(**merged, origins=origins)
 
@@ -101,9 +102,13 @@ def config_paths() -> list[Path]:
     return [Path(path) for path, _, _ in _file_stamps()]
 
 
+def _config_file() -> str:
+    return os.path.join(_home(), "config.toml")  # noqa: PTH118
+
+
 def _file_stamps() -> tuple[FileStamp, ...]:
     """Stamps of config.toml and of the nearest pyproject.toml from the working directory up, where they exist."""
-    paths = [f for f in (_file(os.path.join(_home(), "config.toml")),) if f]  # noqa: PTH118
+    paths = [f for f in (_file(_config_file()),) if f]
     try:
         folder = os.getcwd()  # noqa: PTH109
     except FileNotFoundError:  # the working directory was removed

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import BadOption, BadRoute
-from holynb.pools import client, logfiles
+from holynb.pools import client, environment, logfiles
 from holynb.pools.client import Notice, explain_os_errors
 from holynb.pools.info import PoolInfo, read_status
 from holynb.pools.options import EMBEDDED, PoolOptions
@@ -86,7 +86,7 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     argv = [sys.executable, "-P", "-m", "holynb.pool.advice", _recorded_model(model), "--home", str(client.home()), "--json"]
     for name, value in options.items():
         argv += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **_environment()})
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=_environment(model))
     lines = done.stdout.strip().splitlines()
     result: dict[str, Any] = (
         json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["the plan said nothing"])[-1]}
@@ -120,7 +120,8 @@ def _launch(wanted: PoolOptions) -> None:
         argv += [] if value is None else [flag, str(value)]
     try:
         _check_disk(home / "run")
-        child = spawn(Command(argv, env=_environment(), log=logfiles.create(home, wanted), cwd=home), bound=False)
+        command = Command(argv, inherits=_environment(wanted.model), log=logfiles.create(home, wanted), cwd=home)
+        child = spawn(command, bound=False)
     except OSError as exc:
         raise BadRoute(f"The pool {wanted.pool_name} cannot be started: {shortage.describe(exc)}") from exc
     client.children[child.pid] = child
@@ -159,12 +160,13 @@ def _wait_started(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
         time.sleep(0.05)
 
 
-def _environment() -> dict[str, str]:
-    """PYTHONPATH for the pool, where holynb is not installed but on a path of this process alone."""
+def _environment(model: str) -> dict[str, str]:
+    """The environment of the pool's processes: what they inherit, and PYTHONPATH where holynb is on a path of this process alone."""
+    variables = environment.inherited(model)
     root = str(Path(__file__).resolve().parents[2])
     if "site-packages" in root or "dist-packages" in root:
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *filter(None, [os.environ.get("PYTHONPATH")])]))}
+        return variables
+    return {**variables, "PYTHONPATH": os.pathsep.join(dict.fromkeys([root, *filter(None, [os.environ.get("PYTHONPATH")])]))}
 
 
 def _recorded_model(model: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from holynb.errors import BadOption
+from holynb.pools import environment
 
 __all__ = ["python_with_vllm"]
 
@@ -26,7 +26,7 @@ def python_with_vllm(named: str | None) -> str:
         )
     # Not resolved: the link in an environment's bin is what makes it that environment.
     python = str(path.absolute())
-    env = {k: v for k, v in os.environ.items() if k not in _DROPPED_ENV}
+    env = {k: v for k, v in environment.inherited("").items() if k not in _DROPPED_ENV}
     try:
         done = subprocess.run([python, "-c", _HAS_VLLM], env=env, cwd="/", capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as exc:

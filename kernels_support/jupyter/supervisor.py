@@ -32,10 +32,14 @@ _TAIL_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run. `env` is added to ours; output is appended to `log` (0600), or discarded; `cores`: its CPU affinity."""
+    """What to run. Output is appended to `log` (0600), or discarded; `cores`: its CPU affinity.
+
+    `inherits`: the environment that it gets from us, None being all of ours; `env` is added to it.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    inherits: Mapping[str, str] | None = None
     log: Path | None = None
     cwd: Path | None = None
     cores: frozenset[int] | None = None
@@ -108,7 +112,7 @@ class Child:
 def spawn(command: Command, *, bound: bool) -> Child:
     """Start it in a new session. A bound child gets a control socket and ends when we do. Raises OSError where it cannot start."""
     ours, theirs = socket.socketpair() if bound else (None, None)
-    env = {**os.environ, **command.env}
+    env = {**(os.environ if command.inherits is None else command.inherits), **command.env}
     env.pop(_FD_VARIABLE, None)
     if theirs is not None:
         env |= {_FD_VARIABLE: str(theirs.fileno()), _PARENT_VARIABLE: str(os.getpid())}

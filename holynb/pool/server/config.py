@@ -18,6 +18,9 @@ __all__ = ["RUNNER", "PoolConfig", "load_model", "parse_args", "rank_command"]
 #: The default of --runner.
 RUNNER = "holynb.pool.engine.runner:Runner"
 
+#: What only the process that fetches the weights needs of the server's environment: the model hub's token, and pip's index.
+_FOR_FETCHING = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "PIP_")
+
 
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
@@ -75,7 +78,8 @@ def rank_command(config: PoolConfig, number: int) -> Command:
     if config.size > 1 and sys.platform == "linux":
         # Ranks of one replica are on one machine: their traffic stays on loopback.
         env |= {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
-    return Command(argv, env=env, log=log, cores=_cores(config, number))
+    inherits = {name: value for name, value in os.environ.items() if not name.startswith(_FOR_FETCHING)}
+    return Command(argv, env=env, inherits=inherits, log=log, cores=_cores(config, number))
 
 
 def load_model(config: PoolConfig, folder: Path, number: int, meet: Path) -> LoadModel:

@@ -100,7 +100,7 @@ def ask(prompt: str) -> tuple[str, Any]:
 
 
 def test_it_starts_answers_and_leaves_nothing(model: str, python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_VLLM", "slow")
+    monkeypatch.setenv("VLLM_FAKE", "slow")
     notices: list[str] = []
     info = start(model, str(Path(python).parents[1]), port=0, notice=notices.append)
     assert (info.state, info.max_len, info.devices) == ("ready", 512, ("cpu",))
@@ -181,7 +181,7 @@ def test_a_refusal_is_a_fault_of_its_kind(model: str, python: str) -> None:
 
 
 def test_a_client_that_goes_away_stops_its_row(model: str, python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_VLLM_STEP", "0.05")
+    monkeypatch.setenv("VLLM_FAKE_STEP", "0.05")
     start(model, python)
     connection = raw().connect()
     body = {"model": "mine", "stream": True, "messages": [{"role": "user", "content": "word " * 400}]}
@@ -196,7 +196,7 @@ def test_a_client_that_goes_away_stops_its_row(model: str, python: str, monkeypa
 
 @pytest.mark.parametrize(("fails", "says"), [("oom", "CUDA out of memory"), ("port", "Address already in use")])
 def test_a_start_that_fails_says_why_in_one_line(model: str, python: str, fails: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_VLLM", fails)
+    monkeypatch.setenv("VLLM_FAKE", fails)
     with pytest.raises(BadRoute, match=says) as caught:
         start(model, python)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """`python -m vllm.entrypoints.openai.api_server`: says each prompt back, word by word.
 
-FAKE_VLLM: `oom` and `port` end the start as vLLM does; `slow` takes a second for its weights. In a prompt `!crash` kills the
+VLLM_FAKE: `oom` and `port` end the start as vLLM does; `slow` takes a second for its weights. In a prompt `!crash` kills the
 server, `!engine` its engine's process, `!long` is too long.
 """
 
@@ -43,7 +43,7 @@ def load(options: argparse.Namespace) -> subprocess.Popen[bytes]:
     """What happens before it listens; the process of its engine, which has a worker of its own."""
     log(ROLE + "[api_utils.py:286] non-default args: {{'model': 'x'}}")
     log(ROLE + "[model.py:733] Resolved architecture: LlamaForCausalLM")
-    fails = os.environ.get("FAKE_VLLM", "")
+    fails = os.environ.get("VLLM_FAKE", "")
     engine = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE)
     assert engine.stdout is not None
     engine.stdout.readline()
@@ -143,7 +143,7 @@ class Server:
                     "(APIServer pid={pid}) ERROR 11-23 06:50:00 [async_llm.py:700] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue."
                 )
                 os._exit(1)
-            await asyncio.sleep(float(os.environ.get("FAKE_VLLM_STEP", "0.005")))
+            await asyncio.sleep(float(os.environ.get("VLLM_FAKE_STEP", "0.005")))
             counts["out"] += 1
             yield word
 
