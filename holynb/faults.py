@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from holynb import words
 from holynb.usage import Limits, Usage
 
 __all__ = ["KINDS", "RETRYABLE", "Fault", "HolynbError"]
@@ -33,7 +34,10 @@ RETRYABLE = frozenset({"rate_limit", "timeout", "connection", "truncated", "oom"
 
 
 class HolynbError(Exception):
-    """Root of everything holynb raises on purpose."""
+    """Root of everything holynb raises on purpose. Its message is one line, fit to be shown, whoever wrote the words that it quotes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(words.message(str(message)))
 
 
 class Fault(HolynbError):
@@ -55,7 +59,6 @@ class Fault(HolynbError):
         if kind not in KINDS:
             raise ValueError(f"unknown kind of fault: {kind}")
         self.kind = kind
-        self.message = message
         self.retry = kind in RETRYABLE if retry is None else retry
         self.stops = stops
         self.wait: float | None = facts.pop("wait", None)
@@ -66,3 +69,12 @@ class Fault(HolynbError):
         self.raw: str | None = facts.pop("raw", None)
         if facts:
             raise TypeError(f"unknown facts: {sorted(facts)}")
+
+    @property
+    def message(self) -> str:
+        """The message. Set anew, it is made fit to be shown again."""
+        return str(self.args[0])
+
+    @message.setter
+    def message(self, text: str) -> None:
+        self.args = (words.message(text),)

@@ -1,10 +1,64 @@
-"""Numbers with their nouns, as messages print them."""
+"""Words of messages: numbers with their nouns, and what strangers wrote, made fit to be shown. Pure."""
 
 from __future__ import annotations
 
-__all__ = ["counted"]
+import re
+from urllib.parse import urlsplit
+
+__all__ = ["KEY_SHAPES", "address", "clean", "counted", "message", "plain"]
+
+#: Keys of known providers, anywhere in a text.
+KEY_SHAPES = re.compile(
+    r"(?<![A-Za-z0-9])(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}"
+    r"|hs-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16})"
+)
+#: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
+_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x9b[0-?]*[ -/]*[@-~]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+#: What turns text around: embeddings, overrides and isolates. Arabic and Hebrew are readable without them.
+_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_LINES = re.compile(r"\s*[\n\t\u2028\u2029]\s*")
+#: A user and a password in an address; USER:PASSWORD is what a message says to put there.
+_USER = re.compile(r"\b([a-z][a-z0-9+.-]{0,20}://)(?!USER:PASSWORD@)[^\s/?#'\"<>]*@", re.IGNORECASE)
+#: An address' query, and a fragment that holds a value; an anchor of a page stays.
+_QUERY = re.compile(r"\b(https?://[^\s?#'\"<>]*)(?:\?[\w%&=+.~-][^\s'\"<>)]*|#[^\s'\"<>)]*=[^\s'\"<>)]*)", re.IGNORECASE)
 
 
 def counted(n: int, noun: str) -> str:
     """`1 row`, `2,000 rows`. For nouns whose plural ends in s."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def clean(text: str | None) -> str:
+    """`text` without escape sequences and control characters; line ends become \\n, lone surrogates U+FFFD."""
+    if not text:
+        return ""
+    plain = _CONTROL.sub("", _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def plain(text: str) -> str:
+    """A name or a message of strangers: cleaned, and without characters that turn text around."""
+    return _BIDI.sub("", clean(text))
+
+
+def message(text: str) -> str:
+    """A message, which may quote a server, a file's name or a setting, on one line: cleaned, and without anything that may be a key.
+
+    That is what looks like one, and an address' user, password and query.
+    """
+    line = _LINES.sub(" ", plain(text))
+    if "://" in line:
+        line = _QUERY.sub(r"\1", _USER.sub(r"\1", line))
+    return KEY_SHAPES.sub("***", line)
+
+
+def address(text: str) -> str:
+    """An address without user, password, query and fragment; "" for a text that is none, and may be anything."""
+    try:
+        parts = urlsplit(text.strip())
+    except ValueError:
+        return ""
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return ""
+    return message(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl())

@@ -16,6 +16,7 @@ from typing import Any
 from holynb.errors import BadKey, BadSetting
 from holynb.secret import Secret
 from holynb.types import Endpoint
+from holynb.words import KEY_SHAPES
 
 __all__ = [
     "check",
@@ -50,11 +51,7 @@ PLACEHOLDER = re.compile(
 #: The variable's own name as its value.
 VARIABLE = re.compile(r"[A-Z0-9_]+_(API_?KEY|TOKEN|SECRET)")
 
-#: Keys of known providers, anywhere in a text; and a bare key of no known kind.
-KEY_SHAPES = re.compile(
-    r"(?<![A-Za-z0-9])(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}"
-    r"|hs-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16})"
-)
+#: A bare key of no known kind.
 BARE_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{32,}")
 
 #: Typed in this session: variable → (key, the variable's value then). Written by the main thread.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
-from holynb.engines import codec, http
+from holynb.engines import codec, entry, http
 from holynb.engines.answer import StreamReader
 from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
+from holynb.secret import Mask
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
 
 __all__ = ["Hosted", "Traits", "Wire", "encoded"]
@@ -63,6 +64,8 @@ class Hosted:
         self._wire = wire
         self._client: http.Client | None = None
         self._secret: Secret | None = None
+        self._masked: tuple[Secret, ...] = ()
+        self._mask: Mask | None = None
         self._cached_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
 
     async def ready(self, notice: Callable[[str], None]) -> None:
@@ -86,12 +89,16 @@ class Hosted:
                     raise self._wire.classify(reply.status, reply.headers, await reply.read())
                 if reply.headers.get("content-type", "").startswith(self._wire.streams):
                     answer = self._wire.answer()
+                    mask = self._mask_of(secret)
+                    shown = mask.stream() if mask is not None and request.stream else None
                     while not answer.finished and (data := await reply.chunk()):
                         text = answer.feed(data)
                         if request.stream and text is not None:
-                            yield Delta(text if secret is None else secret.mask_answer(text))
+                            yield Delta(shown.feed(text)) if shown is not None and text else Delta(text)
                     await _drain(reply, answer)
                     completion = answer.end()
+                    if shown is not None and (rest := shown.end()):
+                        yield Delta(rest)
                 else:
                     completion = self._parse_whole(await reply.read())
             finally:
@@ -102,7 +109,7 @@ class Hosted:
             self._adapt(fault, traits)
             self._describe(fault, secret)
             raise fault from None
-        yield Done(completion if secret is None else _without_key(completion, secret), limits)
+        yield entry.admit(Done(completion, limits), self._mask_of(secret))
 
     # -- out -----------------------------------------------------------------------------------------------------------
     async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
@@ -155,11 +162,18 @@ class Hosted:
     # -- messages ------------------------------------------------------------------------------------------------------
     def _describe(self, fault: Fault, secret: Secret | None) -> None:
         """Add the endpoint and what to do next to the fault's message, and mask the key."""
-        message = _with_advice(fault, self.endpoint, keyed=secret is not None)
-        if secret is not None:
-            message = secret.mask(message)
-            fault.raw = secret.mask(fault.raw) if fault.raw is not None else None
-        fault.message, fault.args = message, (message,)
+        fault.message = _with_advice(fault, self.endpoint, keyed=secret is not None)
+        entry.admit_fault(fault, self._mask_of(secret))
+
+    def _secrets(self, secret: Secret | None) -> tuple[Secret, ...]:
+        """What a reply must not tell: all that was sent."""
+        return () if secret is None else (secret,)
+
+    def _mask_of(self, secret: Secret | None) -> Mask | None:
+        secrets = self._secrets(secret)
+        if secrets != self._masked:
+            self._masked, self._mask = secrets, Mask(secrets) if secrets else None
+        return self._mask
 
 
 async def _drain(reply: http.Reply, answer: StreamReader) -> None:
@@ -206,12 +220,6 @@ def _suggestion(endpoint: Endpoint) -> str:
         return suggest.model(endpoint.route, settings.providers(), refused=True)
     except BadSetting:  # the file was changed during the run
         return ""
-
-
-def _without_key(completion: Completion, secret: Secret) -> Completion:
-    """The answer with the key masked, where a server echoes it."""
-    text, model = secret.mask_answer(completion.text), completion.model and secret.mask_answer(completion.model)
-    return completion if text is completion.text and model is completion.model else replace(completion, text=text, model=model)
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

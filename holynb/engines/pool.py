@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 
 from holynb import pools
-from holynb.engines import poolwire
+from holynb.engines import entry, poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
 from holynb.engines.poolwire import ENDED_ON_REQUEST, NO_MEMORY, PoolEnding, StreamFold
@@ -103,7 +103,7 @@ class Pool:
                     elif not answer.admitted:
                         yield Delta("")
             share, started = None if started is None else meter.end(started), None
-            yield Done(answer.completion(share))
+            yield entry.admit(Done(answer.completion(share)), None)
         except PoolEnding as fault:
             raise self._ending_fault(fault) from fault
         finally:

@@ -43,6 +43,7 @@ class SageMaker(Hosted):
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
         super().__init__(endpoint, key, wire(endpoint))
         self._session: Any = None
+        self._signed_with: tuple[Secret, ...] = ()
         self._region = str(endpoint.options.get("region") or "")
 
     async def ready(self, notice: Callable[[str], None]) -> None:  # noqa: ARG002 - as every engine is asked
@@ -78,6 +79,9 @@ class SageMaker(Hosted):
         from botocore.awsrequest import AWSRequest
 
         credentials = self._session.get_credentials().get_frozen_credentials()
+        values = [v for v in (credentials.secret_key, credentials.token, credentials.access_key) if v]
+        if [s.reveal() for s in self._signed_with] != values:  # a role's keys change while it runs
+            self._signed_with = tuple(Secret(v, "AWS key") for v in values)
         # Headers that proxies may change stay unsigned.
         signed = {k: v for k, v in headers.items() if k not in ("user-agent", "accept-encoding")}
         request = AWSRequest("POST", url, headers=signed, data=body)
@@ -88,16 +92,9 @@ class SageMaker(Hosted):
         base = self.endpoint.base_url or f"https://runtime.sagemaker.{self._region}.amazonaws.com"
         return base + self._wire.url(self.endpoint, request)
 
-    def _describe(self, fault: Fault, secret: Secret | None) -> None:
-        """Mask the AWS keys, too: a server's message about a signature may repeat what was signed."""
-        super()._describe(fault, secret)
-        if self._session is not None:
-            credentials = self._session.get_credentials()
-            for value in (credentials.secret_key, credentials.token, credentials.access_key):
-                if value:
-                    fault.message = Secret(value).mask(fault.message)
-                    fault.raw = Secret(value).mask(fault.raw) if fault.raw else fault.raw
-            fault.args = (fault.message,)
+    def _secrets(self, secret: Secret | None) -> tuple[Secret, ...]:
+        """The AWS keys, too: a server's message about a signature may repeat what was signed."""
+        return (*super()._secrets(secret), *self._signed_with)
 
 
 def wire(endpoint: Endpoint) -> Wire:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from holynb.engines import codec, http, openai
+from holynb.engines import codec, entry, http, openai
 from holynb.errors import Fault
+from holynb.secret import Mask
 from holynb.types import Endpoint, Secret
 
 __all__ = ["ServedModel", "ServerLoad", "is_self_hosted", "load", "models", "parse_metrics", "samples"]
@@ -92,7 +93,9 @@ async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[Serve
     listed = value.get("data") if isinstance(value, Mapping) else None
     if not isinstance(listed, list):
         raise Fault("server", f"{endpoint.base_url}/models lists no models.")
-    return [ServedModel(m["id"], _context(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str)]
+    mask = None if secret is None else Mask((secret,))
+    served = (ServedModel(m["id"], _context(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str))
+    return [entry.admit(model, mask) for model in served]
 
 
 async def load(endpoint: Endpoint, secret: Secret | None = None) -> ServerLoad | None:
@@ -160,9 +163,6 @@ async def _get(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
         fault = openai.classify(reply.status, reply.headers, body)
         if reply.status == 404 and urlsplit(endpoint.base_url).path in ("", "/"):
             fault.message += f". Is its address {endpoint.base_url}/v1?"
-            fault.args = (fault.message,)
-        if secret is not None:
-            fault.message = secret.mask(fault.message)
-            fault.args = (fault.message,)
+        entry.admit_fault(fault, None if secret is None else Mask((secret,)))
         raise fault
     return body

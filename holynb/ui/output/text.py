@@ -6,13 +6,13 @@ Model output is data: escape sequences, control characters and lone surrogates n
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from holynb.results import Summary, dollars
+from holynb.words import clean
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
@@ -33,18 +33,7 @@ __all__ = [
     "status",
 ]
 
-#: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
-_ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x9b[0-?]*[ -/]*[@-~]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _BLOCKS = " ▏▎▍▌▋▊▉█"
-
-
-def clean(text: str | None) -> str:
-    """`text` without escape sequences and control characters; line ends become \\n, lone surrogates U+FFFD."""
-    if not text:
-        return ""
-    plain = _CONTROL.sub("", _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def one_line(text: str | None) -> str:

@@ -1,0 +1,80 @@
+"""Where a server's words enter: keys are masked and control characters taken out of every string of an answer, a Fault or a list.
+
+Driven by the fields of what comes in, so that a new one is masked without anybody thinking of it. Knows no wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from holynb import words
+from holynb.errors import Fault
+from holynb.secret import Mask
+
+__all__ = ["admit", "admit_fault"]
+
+T = TypeVar("T")
+
+#: What a model wrote. It keeps its characters, and only a long run of a key is masked; everything else is a name or a message.
+WRITTEN_BY_MODELS = frozenset({"text", "reasoning"})
+#: Types of values without words.
+NUMBERS = (int, float, bool, Decimal, type(None))
+
+
+def admit(value: T, mask: Mask | None) -> T:
+    """A dataclass with every string in it masked and cleaned, at any depth; itself where nothing changes."""
+    changes: dict[str, Any] = {}
+    kind: Any = type(value)
+    for name in _wordy_fields(kind):
+        before = getattr(value, name)
+        after = _admitted(before, mask, written=name in WRITTEN_BY_MODELS)
+        if after is not before:
+            changes[name] = after
+    return replace(value, **changes) if changes else value  # type: ignore[type-var]
+
+
+def admit_fault(fault: Fault, mask: Mask | None) -> None:
+    """Mask and clean every string of a Fault, in place."""
+    if mask is not None:
+        fault.message = mask.message(fault.message)
+    for name, value in vars(fault).items():
+        if name != "kind":
+            setattr(fault, name, _admitted(value, mask))
+    # What a reply was read from stands in the exceptions that led here, JSON's with the whole text.
+    fault.__cause__ = fault.__context__ = None
+
+
+def _admitted(value: Any, mask: Mask | None, *, written: bool = False) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if written:
+            return value if mask is None else mask.answer(value)
+        masked = value if mask is None else mask.name(value)
+        return masked if masked.isprintable() and masked.isascii() else words.plain(masked)
+    if isinstance(value, Mapping):
+        return {_admitted(k, mask): _admitted(v, mask) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_admitted(v, mask, written=written) for v in value)
+    return admit(value, mask) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+@lru_cache
+def _wordy_fields(kind: Any) -> tuple[str, ...]:
+    """The fields of a dataclass that can hold a string: found once, since every answer passes here."""
+    hints = get_type_hints(kind)
+    return tuple(f.name for f in fields(kind) if _holds_words(hints[f.name]))
+
+
+def _holds_words(hint: Any) -> bool:
+    if hint in NUMBERS:
+        return False
+    if is_dataclass(hint):
+        kind: Any = hint
+        return bool(_wordy_fields(kind))
+    parts = get_args(hint)
+    return any(map(_holds_words, parts)) if parts else True
