@@ -121,9 +121,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "current",
     ),
     "holynb.scheduler": (
-        "breaker | budget | quota",
+        "breaker | budget | learned_rate | quota | refusals",
         "limiter",
-        "failover",
+        "failover | registry",
         "retry | validation",
         "attempt",
         "scheduler",

@@ -2,7 +2,8 @@
 
 from holynb.scheduler.budget import Budget, Money
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
-from holynb.scheduler.limiter import Limiter, shared_limiter
+from holynb.scheduler.limiter import Limiter
+from holynb.scheduler.registry import shared_limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
 from holynb.scheduler.validation import ResponseValidator

@@ -25,9 +25,9 @@ DEFAULT_OUTPUT_TOKENS, MIN_ANSWERS = 512, 5
 class WorkItem:
     """A request with its state. `chain` names its tiers in order; `followers` are rows with the same request, which share its answer.
 
-    `faults` restarts at each tier; `attempts`, `usage` and `cost` are totals over all of them. `dropped`: the answer is no longer wanted,
-    and this is the outcome if the item still waits. `repair_messages`: the conversation that asks to repair an invalid answer. Owned by
-    the scheduler.
+    `faults` restarts at each tier, `refusals` counts 429s in a row; `attempts`, `usage` and `cost` are totals. `dropped`: the answer is no
+    longer wanted, and this is the outcome if the item still waits. `repair_messages`: the conversation that asks to repair an invalid answer.
+    Owned by the scheduler.
     """
 
     request: Request
@@ -35,6 +35,7 @@ class WorkItem:
     followers: list[int] = field(default_factory=list)
     attempts: int = 0
     faults: int = 0
+    refusals: int = 0
     exhausted_tiers: set[str] = field(default_factory=set)
     failover_reason: str | None = None
     usage: Usage = field(default_factory=Usage)

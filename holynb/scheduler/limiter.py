@@ -1,8 +1,10 @@
 """Rate limiting of one endpoint and key: a congestion window, the server's own quota, the user's bounds, a shared pause.
 
-The window is AIMD (Chiu and Jain, 1989) with slow start, in RFC 5681's shape, with a 429 in the place of a lost packet. It is the brake for
-servers without quota headers; where headers report the quota, the bucket they feed is the main control and a 429 is the exception. A single
-429 among answers pauses all requests, as the server asked, and changes nothing else: some gateways refuse now and then whatever the rate.
+The window is AIMD (Chiu and Jain, 1989) with slow start, in RFC 5681's shape, with the end of a quota in the place of a lost packet. Where
+headers report the quota, the bucket they feed is the main control and a 429 is the exception.
+
+Gateways also refuse now and then whatever the rate. Such a refusal concerns its row alone, which waits as long as the server asked; all
+others go on. A quota has ended where most of the requests sent around a refused one are refused too: then all pause, and a rate is learned.
 asyncio only; knows no requests, no engines and no retries.
 """
 
@@ -11,50 +13,60 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
+from typing import NamedTuple
 
-from holynb.scheduler.quota import INFINITE, HeaderQuota, LearnedRate, SlidingWindow
+from holynb.scheduler.learned_rate import LearnedRate, Passed
+from holynb.scheduler.quota import INFINITE, HeaderQuota, SlidingWindow
+from holynb.scheduler.refusals import Refusals
 from holynb.types import Limits
 
-__all__ = ["MAX_WAIT_S", "Limiter", "Permit", "shared_limiter"]
+__all__ = ["MAX_WAIT_S", "Limiter", "Pause", "Permit"]
 
 #: Longest wait for a server. A quota that reports a longer one is probed with one request, whose 429 makes the scheduler move on or stop;
 #: a 429 that asks for a longer one is not waited out: the row moves on or ends, saying until when (as the OpenAI SDK does).
 MAX_WAIT_S = 120.0
-#: Upper end of slow start where no headers report the quota: what is in flight when a quota ends is refused together.
-MAX_SLOW_START = 32
-#: Multiplicative decrease for a self-hosted server; 0.5 for any other.
-SELF_HOSTED_DECREASE = 0.7
+#: Slow start: how much an answer widens the window, which makes it four times as wide in a round trip.
+SLOW_START_STEP = 3.0
+#: The window is at least an eighth of what it was when a quota ended.
+LARGEST_DECREASE = 8
+#: Pauses of all where a quota ended and no Retry-After came; they double with each end. A single row's start at half of it.
 BASE_BACKOFF_S, MAX_BACKOFF_S = 1.0, 30.0
-#: A refusal is compared with the first 8 replies to requests in flight with it: an exhausted quota refuses most of them, so at least 4, and
-#: half of those observed.
-MIN_REFUSALS, MAX_WITNESSES = 4, 8
-#: Up to this share of refusals (moving average over about so many requests), single ones are taken for noise and do not shrink the window.
-TOLERATED_REFUSAL_RATE, REFUSAL_RATE_WINDOW = 0.15, 128
+#: A quota has ended where so many requests in a row, in the order of sending, were refused, or so many of the last sixteen. At one refusal
+#: in five by chance, one request in a hundred thousand meets this. Where a rate is known already, three in a row are enough, or two that
+#: ask for a longer wait than one slot of most quotas.
+RUN, MOST = 7, 12
+RUN_AT_KNOWN_RATE, RUN_AT_LONG_WAIT, LONG_WAIT_S = 3, 2, 2.0
+#: After so many in a row nothing is sent for as long as a refusal takes to come back, at most MAX_HOLD_S: what follows is refused too.
+SUSPICIOUS_RUN, MAX_HOLD_S = 4, 0.05
+#: A refusal at nearly as many in flight as when the quota had ended is about their number; the window then grows by one in half a minute.
+CROWDED, MIN_AT_ONCE, PROBES_PER_S = 0.9, 2.0, 1 / 30
+#: Slow start goes on where fewer of the last sixteen were refused: a server may take only so many at once.
+CALM = 5
+#: More than this share of the last hundred is too many, whatever passes in between.
+HIGH_SHARE = 0.35
+#: After so long without the end of a quota, a new run starts as if there had been none: quotas are a minute's.
+FORGOTTEN_AFTER_S = 60.0
+
+
+class Pause(NamedTuple):
+    """What follows from a 429: how long to wait, seconds, and whether all wait or the refused request alone."""
+
+    seconds: float
+    shared: bool
 
 
 @dataclass(slots=True)
 class Permit:
-    """A request's right to be in flight. `sent` and `tokens_sent` are running totals, so that replies can be put in order."""
+    """A request's right to be in flight. `sent` and `tokens_sent` are running totals; `in_flight` is how many were, with itself."""
 
     at: float
     tokens: int
     sent: int
     tokens_sent: int
+    in_flight: int
     held: bool = True
-
-
-@dataclass(slots=True)
-class _Trial:
-    """A refusal that may have been a single one: when it came, its pause, and the replies since to requests that were in flight then."""
-
-    at: float
-    pause: float
-    witnesses: int
-    observed: int = 0
-    refused: int = 0
 
 
 class Limiter:
@@ -79,17 +91,19 @@ class Limiter:
         self._self_hosted = self_hosted
         self.in_flight = 0
         self.latency: float | None = None
-        self._size = float(min(start, cap))
+        self._start = self._size = float(min(start, cap))
         self._rpm, self._tpm = SlidingWindow(rpm) if rpm else None, SlidingWindow(tpm) if tpm else None
-        self._request_quota, self._token_quota, self._learned_rate = HeaderQuota(), HeaderQuota(), LearnedRate()
+        self._request_quota, self._token_quota, self._learned_rate, self._passed = HeaderQuota(), HeaderQuota(), LearnedRate(), Passed()
         self._clock = clock
         self._sent = self._tokens_sent = 0
         self._slow_start = True
-        self._grown_at = self._event_at = self._until = -INFINITE
+        self._grown_at = self._ended_at = self._corrected_at = self._until = -INFINITE
         self._credit = 1.0
-        self._refusals = 0
-        self._refusal_rate = 0.0
-        self._trial: _Trial | None = None
+        self._ends = 0
+        self._least = 1.0
+        self._bounded = False  # by how many the server takes at once
+        self._refusals = Refusals()
+        self._most_at_once = INFINITE
         self._queue = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -128,12 +142,24 @@ class Limiter:
         self.in_flight += 1
         self._sent += 1
         self._tokens_sent += tokens
-        self._learned_rate.record_send(now)
+        self._pace(now)
         if self._rpm:
             self._rpm.take(1, now)
         if self._tpm:
             self._tpm.take(tokens, now)
-        return Permit(now, tokens, self._sent, self._tokens_sent)
+        return Permit(now, tokens, self._sent, self._tokens_sent, self.in_flight)
+
+    def _pace(self, now: float) -> None:
+        """Count a request at the learned rate; forget a rate that is higher than the window allows anyway."""
+        rate = self._learned_rate
+        rate.record_send(now)
+        if rate.rate is not None and self.latency is not None and rate.rate > 2 * self.cap / max(self.latency, 0.001):
+            rate.forget()
+            self._slow_start = True
+
+    def pause_left(self) -> float:
+        """Seconds for which all requests pause."""
+        return max(0.0, self._until - self._clock())
 
     def release(self, permit: Permit) -> None:
         """Return a permit, whatever the result. Idempotent."""
@@ -146,8 +172,8 @@ class Limiter:
     def on_success(self, permit: Permit, limits: Limits | None = None, used: int | None = None) -> None:
         """An answer arrived. `used`: the tokens it took, where the server reported them."""
         now = self._clock()
-        self._refusals = 0
-        self._observe(permit, now, refused=False)
+        self._ends = 0
+        self._passed.record(now)
         latency = now - permit.at
         self.latency = latency if self.latency is None else 0.9 * self.latency + 0.1 * latency
         self._update_quotas(permit, limits, now)
@@ -161,55 +187,89 @@ class Limiter:
         self._update_quotas(permit, limits, self._clock())
         self._changed.set()
 
-    def on_rate_limit(self, permit: Permit, wait: float | None = None, limits: Limits | None = None) -> float:
-        """A 429. All requests pause; where it was not a single one, the window shrinks, once for all that were in flight together.
-
-        Returns the pause in seconds.
-        """
+    def on_rate_limit(self, permit: Permit, wait: float | None = None, limits: Limits | None = None, refusals: int = 1) -> Pause:
+        """A 429. `wait`: its Retry-After, seconds. `refusals`: how often this request was refused in a row."""
         now = self._clock()
         self._update_quotas(permit, limits, now)
-        self._observe(permit, now, refused=True)
-        first = permit.at > self._event_at
-        if first:
-            self._refusals += 1
-        if wait is None:
-            wait = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (self._refusals - 1))
-        # Jitter, upwards only: kernels that share the key must not resume at once.
-        pause = wait * random.uniform(1.0, 1.1)  # noqa: S311 - jitter, not a secret
-        if first:
-            self._event_at = now
-            self._assess_refusal(now, pause)
-        self._until = max(self._until, now + pause)
+        if permit.at <= self._ended_at:
+            # Sent before the quota ended, as far as anybody knew: one of those in flight together, for whom the window shrinks.
+            self._size -= self._size > self._least
+        elif permit.at > self._corrected_at and self._has_ended(permit, wait, now):
+            self._ends += 1
+            pause = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (self._ends - 1)) if wait is None else wait
+            # Jitter, upwards only: kernels that share the key must not resume at once.
+            self._end(now, pause * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
+        else:
+            self._changed.set()
+            backoff = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (refusals - 2)) * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
+            return Pause(backoff if wait is None else wait, shared=False)
         self._changed.set()
-        return max(0.0, self._until - now)
+        return Pause(max(0.0, self._until - now), shared=True)
 
-    def _assess_refusal(self, now: float, pause: float) -> None:
-        """Decide what a first refusal means: near a known quota it is about that; else wait for the replies to those in flight."""
-        self._trial = None
-        scarce = self._request_quota.scarce(self._sent, now) or self._token_quota.scarce(self._tokens_sent, now)
-        if scarce or self._learned_rate.rate is not None or self._refusal_rate > TOLERATED_REFUSAL_RATE:
-            self._decrease(now, pause)
-        elif self.in_flight > MIN_REFUSALS:
-            self._trial = _Trial(now, pause, self.in_flight - 1)
+    def _has_ended(self, permit: Permit, wait: float | None, now: float) -> bool:
+        """Whether a quota has ended, and not this request alone was refused."""
+        if any(quota.scarce(sent, now) for quota, sent in self._quotas()):
+            return True
+        rate, number = self._learned_rate, permit.sent
+        if rate.rate is not None:
+            if permit.in_flight > CROWDED * self._most_at_once:
+                # Refused as soon as so many were in flight again, at whatever rate: the server limits how many it takes at once.
+                rate.forget()
+                self._size, self._credit, self._bounded, self._corrected_at = self._most_at_once, 0.0, True, now
+                self._refusals.clear()
+                return False
+            if rate.record_refusal(now):
+                self._corrected_at = now
+        elif self._bounded:
+            self._size, self._credit = min(self._size, self._most_at_once), 0.0
+        refusals = self._refusals
+        refusals.record(number, permit.in_flight)
+        wanted = RUN if rate.rate is None else RUN_AT_KNOWN_RATE if wait is None or wait < LONG_WAIT_S else RUN_AT_LONG_WAIT
+        run = refusals.run(number, wanted)
+        if run >= wanted or refusals.lately(number) >= MOST:
+            return True
+        if run >= SUSPICIOUS_RUN:
+            self._until = max(self._until, now + min(MAX_HOLD_S, now - permit.at))
+        if rate.rate is None and not self._self_hosted and (share := refusals.share(number)) > HIGH_SHARE + rate.background:
+            # Single ones pass in between: faster than the server serves.
+            rate.start(self._passed.lately(now), now, 0.0, measured=True, share=share)
+        return False
 
-    def _observe(self, permit: Permit, now: float, *, refused: bool) -> None:
-        self._refusal_rate += (refused - self._refusal_rate) / REFUSAL_RATE_WINDOW
-        trial = self._trial
-        if trial is None or permit.at > trial.at:
+    def _end(self, now: float, pause: float) -> None:
+        """All pause. Where no headers told it, the window shrinks to those that were not refused, and a rate is learned or corrected."""
+        fewest = self._refusals.fewest_in_flight(self._sent - 2 * self.cap)
+        self._refusals.clear()
+        self._ended_at, self._until = now, max(self._until, now + pause)
+        scarce = [quota for quota, sent in self._quotas() if quota.scarce(sent, now)]
+        for quota in scarce:
+            quota.record_refusal()
+        if scarce:
             return
-        trial.observed += 1
-        trial.refused += refused
-        if trial.refused >= MIN_REFUSALS and 2 * trial.refused >= trial.observed:
-            self._trial = None
-            self._decrease(now, max(trial.pause, self._until - now))
-        elif trial.observed >= min(MAX_WITNESSES, trial.witnesses):
-            self._trial = None
-
-    def _decrease(self, now: float, pause: float) -> None:
+        if self._learned_rate.rate is None and fewest is not None:
+            self._most_at_once = max(MIN_AT_ONCE, fewest - 1.0)
+        self._bounded = self._self_hosted
         self._slow_start = False
-        self._size = max(1.0, self._size * (SELF_HOSTED_DECREASE if self._self_hosted else 0.5))
-        if not self._self_hosted:
-            self._learned_rate.record_refusal(now, pause)
+        self._least = max(1.0, self._size / LARGEST_DECREASE)
+        self._size = max(self._least, min(self._size, self.in_flight - 1.0))
+        if self._self_hosted:
+            return
+        if self._learned_rate.rate is None:
+            self._learned_rate.start(self._passed.quota(now), now, pause)
+        else:
+            self._learned_rate.exhausted(now, pause)
+
+    def _quotas(self) -> tuple[tuple[HeaderQuota, int], ...]:
+        """The quotas that headers report, each with what was sent in all."""
+        return (self._request_quota, self._sent), (self._token_quota, self._tokens_sent)
+
+    def start_run(self) -> None:
+        """A new run begins: not below the first window, unless a quota ended and its rate is still known."""
+        now = self._clock()
+        if self.in_flight == 0 and now - self._ended_at > FORGOTTEN_AFTER_S:
+            self._learned_rate.forget()
+            self._bounded = False
+        if not self._bounded and self._learned_rate.rate is None:
+            self._size, self._slow_start = max(self._size, self._start), True
 
     def _update_quotas(self, permit: Permit, limits: Limits | None, now: float) -> None:
         if limits is not None:
@@ -217,33 +277,23 @@ class Limiter:
             self._token_quota.update((limits.tokens, limits.tokens_left, limits.tokens_reset), permit.tokens_sent, now)
 
     def _increase(self, now: float) -> None:
-        """Slow start (twice the window in a round trip) until the first decrease; then additive increase by one in a round trip.
+        """Slow start (twice the window in a round trip), also where a learned rate is the brake; after a decrease by one in a round trip.
 
         Additive increase is at most one a second: with short answers a round trip is too short to learn from.
         """
         if self._size >= self.cap or self.in_flight * 2 < self._size:
             return
-        quota_known = self._request_quota.left is not None or self._token_quota.left is not None
-        if self._slow_start and (quota_known or self._self_hosted or self._size < MAX_SLOW_START):
-            self._size = min(float(self.cap), self._size + 1.0)
+        if self._slow_start or self._learned_rate.rate is not None:
+            if self._refusals and self._refusals.lately(self._sent) >= CALM:
+                return
+            self._size = min(float(self.cap), self._size + SLOW_START_STEP)
         elif self._self_hosted:
             self._size = min(float(self.cap), self._size + 1 / self._size)
         else:
             # Answers often arrive in bursts, so elapsed time is saved up, for one step at most.
-            self._credit = min(1.0, self._credit + max(0.0, now - self._grown_at))
+            pace = PROBES_PER_S if self._bounded and self._size >= self._most_at_once else 1.0
+            self._credit = min(1.0, self._credit + pace * max(0.0, now - self._grown_at))
             step = min(1 / self._size, self._credit)
             self._credit -= step
             self._size = min(float(self.cap), self._size + step)
         self._grown_at = now
-
-
-_limiters: WeakValueDictionary[Hashable, Limiter] = WeakValueDictionary()
-
-
-def shared_limiter(key: Hashable, make: Callable[[], Limiter]) -> Limiter:
-    """The limiter of this endpoint and key on this loop, created if there is none: concurrent runs share one quota."""
-    key = (id(asyncio.get_running_loop()), key)
-    limiter = _limiters.get(key)
-    if limiter is None:
-        limiter = _limiters[key] = make()
-    return limiter

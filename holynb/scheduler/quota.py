@@ -1,10 +1,10 @@
-"""Three estimates of when one more request may be sent: a sliding window, a server's headers, a learned rate. Pure; time is an argument."""
+"""Two quotas that are told: a sliding window of the user's, and what a server's headers report. Pure; time is an argument."""
 
 from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["INFINITE", "HeaderQuota", "LearnedRate", "SlidingWindow"]
+__all__ = ["INFINITE", "HeaderQuota", "SlidingWindow"]
 
 INFINITE = float("inf")
 
@@ -46,12 +46,16 @@ class HeaderQuota:
 
     Some servers refill continuously (a token bucket), others at once at the end of a fixed window. The time at which the quota is full
     tells them apart: in a bucket each request postpones it, in a window it stays.
+
+    Where more is used up than was sent from here, others use the quota too: only as large a part of what is left is counted on as was ours.
     """
 
     #: Added to the reported time of a full quota, for clocks and rounding.
     MARGIN_S = 0.1
     #: Shift that a bucket's full time must show before the two are told apart: some servers round to whole seconds.
     MIN_SHIFT_S = 2.0
+    #: Requests over which our part is measured; from this part on the quota is ours alone, since replies overtake each other.
+    COUNTED, ALONE, LEAST_PART = 32, 0.8, 0.1
 
     def __init__(self) -> None:
         self.limit: int | None = None
@@ -62,6 +66,8 @@ class HeaderQuota:
         self._full_at = 0.0
         self._refill_rate = 0.0
         self._used = 0
+        self._own_part = 1.0
+        self._counted: tuple[int, float] = (0, 0.0)  # since our part was measured: sent from here, used up by all
         self._baseline: tuple[float, int, float] | None = None  # first report since the quota was last full: at, used, full at
 
     def update(self, reported: tuple[int | None, int | None, float | None], sent: int, now: float) -> None:
@@ -71,6 +77,7 @@ class HeaderQuota:
             return
         if limit != self.limit:
             self.limit, self.window, self._baseline = limit, False, None
+        self._measure_part(left, sent, now)
         self.left, self._sent, self._at = left, sent, now
         total = limit if limit is not None else left + 1
         used = max(0, total - left)
@@ -80,6 +87,21 @@ class HeaderQuota:
             self._compare(used, reset, now)
         self._refill_rate = 0.0 if self.window or not reset else used / reset
         self._full_at = now + reset * 1.02 + self.MARGIN_S
+
+    def record_refusal(self) -> None:
+        """Refused where some of the quota should have been left for us."""
+        self._own_part, self._counted = max(self.LEAST_PART, 0.75 * min(self._own_part, self.ALONE)), (0, 0.0)
+
+    def _measure_part(self, left: int, sent: int, now: float) -> None:
+        if self.left is None:
+            return
+        own, used = self._counted
+        own, used = own + sent - self._sent, used + self.left - left + self._refill_rate * (now - self._at)
+        if own >= self.COUNTED:
+            part = max(self.LEAST_PART, min(1.0, own / max(used, 1.0)))
+            self._own_part = (self._own_part + (1.0 if part > self.ALONE else part)) / 2
+            own, used = 0, 0.0
+        self._counted = own, used
 
     def _compare(self, used: int, reset: float, now: float) -> None:
         last, self._used = self._used, used
@@ -109,54 +131,9 @@ class HeaderQuota:
         if now >= self._full_at:
             # Full again; what was sent since the last report counts, and the next reply will report.
             return 0.0 if sent - self._sent + needed <= full else self.MARGIN_S
-        available = self.left - (sent - self._sent) + self._refill_rate * (now - self._at)
+        part = self._own_part if self._own_part < self.ALONE else 1.0
+        available = part * (self.left + self._refill_rate * (now - self._at)) - (sent - self._sent)
         if available >= needed:
             return 0.0
-        return min(self._full_at - now, (needed - available) / self._refill_rate if self._refill_rate > 0 else INFINITE)
-
-
-class LearnedRate:
-    """A rate for servers that send a bare 429. What passes between two refusals is the quota, which gives its rate.
-
-    Before the second refusal the rate doubles each second; afterwards it starts just below the measured rate and grows slowly.
-    """
-
-    INITIAL_RATE = 4.0
-    #: However often a server refuses, it is retried after half a minute: a refusal may have another reason than a rate.
-    MIN_RATE = 1 / 30
-    SAFETY_FACTOR, GROWTH_PER_S = 0.95, 1.01
-
-    def __init__(self) -> None:
-        self.rate: float | None = None
-        self._measured = False
-        self._counting_since = 0.0
-        self._passed = 0
-        self._next = 0.0
-        self._at = 0.0
-
-    def record_refusal(self, now: float, wait: float) -> None:
-        """Count a refusal; several among requests in flight together count as one. `wait`: its pause, seconds."""
-        span, passed = now - self._counting_since, self._passed - 1  # without the refused one
-        if self.rate is None:
-            self.rate = self.INITIAL_RATE
-        elif passed > 0 and span > 0.5:
-            self.rate, self._measured = self.SAFETY_FACTOR * passed / span, True
-        else:
-            self.rate /= 2
-        self.rate = max(self.MIN_RATE, self.rate)
-        self._counting_since, self._passed = now, 0
-        self._at = self._next = now + wait
-
-    def delay(self, now: float) -> float:
-        """Seconds until the next request may be sent."""
-        return 0.0 if self.rate is None else max(0.0, self._next - now)
-
-    def record_send(self, now: float) -> None:
-        """Count a request that is sent now."""
-        if self.rate is None:
-            return
-        self._passed += 1
-        self.rate *= (self.GROWTH_PER_S if self._measured else 2.0) ** max(0.0, now - self._at)
-        self._at = now
-        # Unused capacity is not saved up: a burst after a lull would be refused.
-        self._next = max(self._next, now - 1 / self.rate) + 1 / self.rate
+        rate = part * self._refill_rate
+        return min(self._full_at - now, (needed - available) / rate if rate > 0 else INFINITE)

@@ -1,7 +1,7 @@
 """Rows to engines and outcomes back: permits, failover, timeouts, budget, cancellation. asyncio only; gets engines, imports none.
 
-Every row ends exactly once. Each endpoint's dispatcher waits for its permit before it takes an in-flight slot, so one provider's 429 holds
-no slot that another could use; rows left at the end, for whatever reason, are ended there.
+Every row ends exactly once. A dispatcher waits for its endpoint's permit before it takes an in-flight slot, so that a 429 holds no slot
+that another endpoint could use; rows left at the end, for whatever reason, are ended there.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from decimal import Decimal
 from holynb.errors import Fault
 from holynb.journal import EventSink
 from holynb.scheduler import attempt
-from holynb.scheduler.attempt import InFlight, TimedAnswer
+from holynb.scheduler.attempt import InFlight
 from holynb.scheduler.budget import UNBILLED_KINDS, Money
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
-from holynb.scheduler.limiter import Permit
+from holynb.scheduler.limiter import Pause, Permit
 from holynb.scheduler.retry import Policy, exceeds_max_wait, retry_delay
 from holynb.scheduler.validation import ResponseValidator
 from holynb.types import Completion, Ended, Outcome, Paused, Started, Usage
@@ -149,9 +149,10 @@ class Scheduler:
 
     async def _run_attempt(self, item: WorkItem, tier: Tier, endpoint: EndpointState, in_flight: InFlight) -> None:
         """One attempt and what follows from its result."""
-        cost: Decimal | None = None
         try:
-            done, times = await self._send(item, endpoint)
+            item.attempts += 1
+            self._sink.append(Started(item.request.row, item.attempts, str(endpoint.route), time.time()))
+            done, times = await attempt.run(item, endpoint, self._policy.timeouts, self._sink.append_text, self._validator)
             cost = self._record_usage(item, endpoint, done.completion)
             endpoint.record_answer(done.completion.usage.tokens_out)
             endpoint.limiter.on_success(in_flight.permit, done.limits, attempt.total_tokens(done.completion.usage))
@@ -164,7 +165,7 @@ class Scheduler:
         except Fault as fault:
             cost = self._record_usage(item, endpoint, fault) if fault.usage else Decimal(0) if fault.kind in UNBILLED_KINDS else None
             self._money.settle(in_flight.reserved, cost)
-            await self._handle_fault(item, tier, endpoint, fault, self._report_fault(endpoint, fault, in_flight.permit))
+            await self._handle_fault(item, tier, endpoint, fault, self._report_fault(item, endpoint, fault, in_flight.permit))
         except Exception as exc:  # noqa: BLE001 - a fault of ours must end its row and be seen, not hang the run
             self.error = self.error or exc
             self._money.settle(in_flight.reserved, None)
@@ -172,12 +173,6 @@ class Scheduler:
             await self._end(item, attempt.error_outcome(item, endpoint, internal))
         finally:
             self._release(endpoint, in_flight.permit)
-
-    async def _send(self, item: WorkItem, endpoint: EndpointState) -> TimedAnswer:
-        """Send and receive to the end. Raises Fault."""
-        item.attempts += 1
-        self._sink.append(Started(item.request.row, item.attempts, str(endpoint.route), time.time()))
-        return await attempt.run(item, endpoint, self._policy.timeouts, self._sink.append_text, self._validator)
 
     # -- what follows ----------------------------------------------------------------------------------------------
     def _close_circuit(self, tier: Tier, endpoint: EndpointState) -> None:
@@ -190,30 +185,34 @@ class Scheduler:
         if was_open:
             self._tiers.reclaim(tier, len(self._items))
 
-    def _report_fault(self, endpoint: EndpointState, fault: Fault, permit: Permit) -> float | None:
-        """Report the fault to the limiter. Returns the endpoint's pause after a 429, seconds; None for any other fault."""
+    def _report_fault(self, item: WorkItem, endpoint: EndpointState, fault: Fault, permit: Permit) -> Pause | None:
+        """Report the fault to the limiter. Returns what follows from a 429; None for any other fault."""
         if fault.kind == "rate_limit" and not exceeds_max_wait(fault):
-            return endpoint.limiter.on_rate_limit(permit, fault.wait, fault.limits)
+            item.refusals += 1
+            return endpoint.limiter.on_rate_limit(permit, fault.wait, fault.limits, item.refusals)
+        item.refusals = 0
         endpoint.limiter.on_error(permit, fault.limits)
         return None
 
-    async def _handle_fault(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, paused: float | None) -> None:
+    async def _handle_fault(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, pause: Pause | None) -> None:
         """Retry after a wait, fail over to the next tier, or end the row."""
         endpoint.verified.set()
         opened = endpoint.breaker.record_failure(fault.kind, time.monotonic())
         endpoint.probing = False
         endpoint.changed.set()
-        wait = None if self._stopping else paused if paused is not None else retry_delay(item, fault, self._policy)
+        wait = None if self._stopping else pause.seconds if pause else retry_delay(item, fault, self._policy)
         self._sink.append(attempt.failed_event(item, endpoint, fault, wait))
         if wait is None:
             if fault.stops or exceeds_max_wait(fault):
                 await self._disable(tier, endpoint, fault)
             await self._fail_over(item, tier, endpoint, fault)
-        elif fault.kind == "rate_limit":
+        elif pause is not None and pause.shared:
             self._sink.append(Paused(str(endpoint.route), wait, fault.kind, time.time()))
             await self._requeue(item, tier, endpoint, fault, first=True)
         else:
-            later = asyncio.create_task(self._requeue(item, tier, endpoint, fault, wait=wait, first=item.repair_messages is not None))
+            later = asyncio.create_task(
+                self._requeue(item, tier, endpoint, fault, wait=wait, first=pause is not None or item.repair_messages is not None)
+            )
             self._delayed.add(later)
             later.add_done_callback(self._delayed.discard)
         if opened:

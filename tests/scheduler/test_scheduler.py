@@ -77,21 +77,33 @@ def test_waiting_out_a_429_uses_up_no_attempt_of_the_budget():
     engine = Scripted(lambda row, attempt: [Fault("rate_limit", "slow down", wait=0.001)] if attempt <= 8 else [done("ok")])
     journal, _ = drive([engine], 1, Policy(retries=0))
     assert [(o.status, o.attempts) for o in ends(journal)] == [("ok", 9)]
-    assert sum(isinstance(e, Paused) for e in journal.events_since(0)[0]) == 8
+    assert sum(isinstance(e, Failed) and e.wait is not None for e in journal.events_since(0)[0]) == 8
 
 
-def test_one_429_pauses_everybody_at_that_endpoint():
-    async def watch(scheduler: Scheduler) -> None:
-        await asyncio.sleep(0)
+def test_a_single_429_delays_its_own_row_alone():
+    seen: list[tuple[int, float]] = []
 
+    def script(row: int, attempt: int) -> list[Step]:
+        seen.append((row, time.perf_counter()))
+        return [Fault("rate_limit", "wait", wait=0.2)] if len(seen) == 1 else [done("ok")]
+
+    drive([Scripted(script)], 6, cap=1)
+    assert [row for row, _ in seen] == [0, 1, 2, 3, 4, 5, 0]
+    assert seen[-1][1] - seen[0][1] >= 0.19
+    assert seen[-2][1] - seen[0][1] < 0.19
+
+
+def test_when_all_are_refused_everybody_waits():
     seen: list[float] = []
 
     def script(row: int, attempt: int) -> list[Step]:
         seen.append(time.perf_counter())
-        return [Fault("rate_limit", "wait", wait=0.2)] if len(seen) == 1 else [done("ok")]
+        return [0.01, Fault("rate_limit", "wait", wait=0.2)] if len(seen) <= 16 else [done("ok")]
 
-    drive([Scripted(script)], 6, during=watch, cap=1)
-    assert seen[1] - seen[0] >= 0.19
+    journal, _ = drive([Scripted(script)], 40, cap=16)
+    assert {o.status for o in ends(journal)} == {"ok"}
+    assert any(isinstance(e, Paused) for e in journal.events_since(0)[0])
+    assert seen[16] - seen[0] >= 0.19
 
 
 def test_a_wait_that_is_too_long_ends_the_rows_and_sends_nothing_more():

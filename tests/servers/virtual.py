@@ -41,7 +41,8 @@ class Quota:
 
     kind: bucket (refilled all the time) or window (all at once, each minute). headers: whether replies tell the quota. retry_after: what a 429
     says: slot (seconds to one slot), whole (the same, in whole seconds) or None. at_once: most requests under way. moods: the share that is
-    refused for no reason of the sender's, with 0.2 s to wait.
+    refused for no reason of the sender's, with `mood_wait` to wait. refusal: seconds until a 429 comes back (None: as late as an answer); a
+    gateway in front says it, before any model is asked. seed: of all that is left to chance.
     """
 
     limit: int = 600
@@ -54,6 +55,9 @@ class Quota:
     at_once: int | None = None
     whole_seconds: bool = False
     moods: float = 0.0
+    mood_wait: float | None = 0.2
+    refusal: float | None = 0.01
+    seed: int = 7
     served: int = 0
     refused: int = 0
     sent: list[float] = field(default_factory=list)
@@ -61,7 +65,7 @@ class Quota:
 
     def __post_init__(self) -> None:
         self._level, self._at = float(self.limit), 1000.0
-        self._rng = random.Random(7)
+        self._rng = random.Random(self.seed)
 
     async def ask(self, amount: int = 1) -> tuple[bool, float | None, Limits | None]:
         """(answered, what a 429 asks for, what the headers say)."""
@@ -69,17 +73,18 @@ class Quota:
         self.sent.append(now)
         self._refill(now)
         cost = amount if self.per_token else 1
-        self.flying += 1
+        moody = self._rng.random() < self.moods
+        admitted = not moody and self._level >= cost and (self.at_once is None or self.flying < self.at_once)
+        self.flying += admitted
         try:
-            moody = self._rng.random() < self.moods
-            admitted = not moody and self._level >= cost and (self.at_once is None or self.flying <= self.at_once)
             if admitted:
                 self._level -= cost
             limits = self._limits(now) if self.headers else None
-            wait = None if admitted else 0.2 if moody and self.retry_after else self._wait(cost, now)
-            await asyncio.sleep(self.latency * (1 + self._rng.random() * self.jitter) if admitted else self.latency)
+            wait = None if admitted else self.mood_wait if moody and self.retry_after else self._wait(cost, now)
+            seconds = self.latency if admitted or self.refusal is None else self.refusal
+            await asyncio.sleep(seconds * (1 + self._rng.random() * self.jitter))
         finally:
-            self.flying -= 1
+            self.flying -= admitted
         self.served += admitted
         self.refused += not admitted
         return admitted, wait, limits

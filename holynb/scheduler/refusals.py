@@ -1,0 +1,56 @@
+"""The refused among an endpoint's last requests: whether they are single ones, or a quota has ended. Pure; knows no time."""
+
+from __future__ import annotations
+
+__all__ = ["SHARE_WINDOW", "Refusals"]
+
+#: Requests of which the share of refusals is taken.
+SHARE_WINDOW = 128
+#: Requests around a refused one.
+NEIGHBOURS = 16
+
+
+class Refusals:
+    """Which of the last requests were refused, by their numbers in the order of sending.
+
+    Replies overtake each other: a refusal comes back at once and an answer after seconds. So what counts is who was sent beside a refused
+    request, not whose reply came beside its reply.
+    """
+
+    def __init__(self) -> None:
+        self._in_flight: dict[int, int] = {}  # number of a refused request → requests in flight when it was sent
+
+    def __bool__(self) -> bool:
+        return bool(self._in_flight)
+
+    def record(self, number: int, in_flight: int) -> None:
+        """`in_flight`: requests in flight when it was sent, with itself."""
+        if len(self._in_flight) > 2 * SHARE_WINDOW:
+            self._in_flight = {n: count for n, count in self._in_flight.items() if n > number - SHARE_WINDOW}
+        self._in_flight[number] = in_flight
+
+    def clear(self) -> None:
+        self._in_flight.clear()
+
+    def run(self, number: int, wanted: int) -> int:
+        """How many in a row were refused around this one, counted up to about `wanted`."""
+        run = 1
+        for step in (-1, 1):
+            near = number + step
+            while near in self._in_flight and run < wanted:
+                run, near = run + 1, near + step
+        return run
+
+    def lately(self, number: int) -> int:
+        """How many of the last sixteen requests, up to this one, were refused."""
+        return sum(n in self._in_flight for n in range(number - NEIGHBOURS + 1, number + 1))
+
+    def share(self, number: int) -> float:
+        """The refused part of the last SHARE_WINDOW requests, up to this one; 0 where there were not so many yet."""
+        if number <= SHARE_WINDOW:
+            return 0.0
+        return sum(number - SHARE_WINDOW < n <= number for n in self._in_flight) / SHARE_WINDOW
+
+    def fewest_in_flight(self, after: int) -> int | None:
+        """The fewest requests in flight at which one with a number higher than `after` was refused; None where none was."""
+        return min((count for n, count in self._in_flight.items() if n > after), default=None)
