@@ -15,27 +15,20 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import ChainableUndefined, StrictUndefined, Template, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
+from jinja2 import ChainableUndefined, StrictUndefined, Template, TemplateSyntaxError, Undefined, UndefinedError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, LoopContext, Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from holynb.bounded import BoundedEnvironment
+from holynb.bounded.formats import BoundedFormat
 from holynb.errors import BadPrompt, closest
 
-__all__ = ["MAX_CHARS", "Compiled", "TemplateRow", "compiled", "missing", "plain"]
-
-#: Limits of one rendering, about a second of work. A step is one iteration of a loop; a call counts as STEPS_PER_CALL.
-MAX_CHARS = 20_000_000
-MAX_STEPS = 1_000_000
-STEPS_PER_CALL = 10
-#: Largest result of a power, in bits.
-MAX_POWER_BITS = 100_000
+__all__ = ["Compiled", "TemplateRow", "compiled", "missing", "plain"]
 
 #: Types whose methods a template may call: those that change a list or a dict are refused by the immutable sandbox.
 READABLE_TYPES = (str, bytes, numbers.Number, Decimal, list, tuple, dict, set, frozenset, dt.date, dt.time, dt.timedelta, uuid.UUID)
 #: Methods of pandas objects that run code passed to them.
 PANDAS_CODE_METHODS = frozenset({"agg", "aggregate", "apply", "applymap", "eval", "map", "pipe", "query", "transform", "assign"})
-PADDING_METHODS = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs"})
 
 
 def missing(value: Any) -> bool:
@@ -105,30 +98,13 @@ def _unless_missing(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter whose size arguments are bounded, so that it cannot fill the memory."""
-
-    def wrapped(value: Any, *args: Any, **kwargs: Any) -> Any:
-        _refuse_sizes(args, kwargs)
-        return function(value, *args, **kwargs)
-
-    return wrapped
-
-
-def _refuse_sizes(args: Iterable[Any], kwargs: Mapping[str, Any]) -> None:
-    if any(isinstance(a, int) and a > MAX_CHARS for a in (*args, *kwargs.values())):
-        raise SecurityError(f"the text is longer than {MAX_CHARS:,} characters")
-
-
 def _to_json(value: Any, indent: int | None = None) -> str:
     """JSON that is not escaped for HTML and keeps non-ASCII characters."""
     return json.dumps(value, ensure_ascii=False, indent=indent, default=lambda v: None if isinstance(v, Missing) else str(v))
 
 
-class Sandbox(ImmutableSandboxedEnvironment):
-    """The one environment. `steps_left` is the number of steps that the current rendering may still take."""
-
-    intercepted_binops = frozenset({"*", "**"})
+class Sandbox(BoundedEnvironment):
+    """The one environment."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -137,27 +113,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             comment_start_string="{{#",
             comment_end_string="#}}",
-            finalize=lambda value: "" if missing(value) else value,
         )
-        self.steps_left = MAX_STEPS
-        del self.globals["lipsum"]
-        for name in ("int", "float", "format", "round"):
+        for name in ("int", "float", "format", "round", "filesizeformat"):
             self.filters[name] = _unless_missing(self.filters[name])
-        for name in ("center", "indent", "batch", "slice"):
-            self.filters[name] = _bounded(self.filters[name])
-        self.filters.update(tojson=_to_json, counted=self.counted)
+        self.offer(tojson=_to_json)
         self.tests["none"] = lambda value: value is None or isinstance(value, Missing)
 
-    def spend(self, cost: int = 1) -> None:
-        self.steps_left -= cost
-        if self.steps_left < 0:
-            raise SecurityError(f"it takes more than {MAX_STEPS:,} steps. Is there a loop that never ends?")
+    def text(self, value: Any) -> str:
+        return "" if missing(value) else super().text(value)
 
     def counted(self, values: Iterable[Any]) -> Iterator[Any]:
-        """`values`, one step each; every `for` of a template iterates over this."""
-        for value in values:
-            self.spend()
-            yield _value(value)
+        return map(_value, super().counted(values))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, TemplateRow) and attribute in obj:
@@ -167,34 +133,28 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         return _value(super().getitem(obj, argument))
 
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """`*` and `**`, with bounded results."""
-        if isinstance(left, Missing) or isinstance(right, Missing):
+    def call_binop(self, context: Context | None, operator: str, left: Any, right: Any) -> Any:
+        """An operation; with a missing value it is missing too."""
+        if operator != "+" and (isinstance(left, Missing) or isinstance(right, Missing)):
             return NOTHING
-        if operator == "**" and isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > MAX_POWER_BITS:
-            raise SecurityError("the number is too large")
-        for sequence, times in ((left, right), (right, left)):
-            if operator == "*" and isinstance(times, int) and hasattr(sequence, "__len__") and len(sequence) * times > MAX_CHARS:
-                raise SecurityError(f"the text is longer than {MAX_CHARS:,} characters")
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call methods that only read. Raises SecurityError for functions of the notebook."""
-        self.spend(STEPS_PER_CALL)
         if isinstance(obj, Undefined) and not isinstance(obj, Missing):
             return super().call(context, obj, *args, **kwargs)  # says which name is undefined, or what is not allowed
         name = getattr(obj, "__name__", type(obj).__name__)
         if not self._only_reads(obj, name, bool(args or kwargs)):
             raise SecurityError(f"a template reads values and calls no functions ({name}). Compute it in a cell above and use the variable")
-        if name in PADDING_METHODS:
-            _refuse_sizes(args, kwargs)
         return _value(super().call(context, obj, *args, **kwargs))
 
+    def _callable(self, *_: Any) -> bool:
+        return True
+
     def _only_reads(self, obj: Any, name: str, has_arguments: bool) -> bool:
-        if isinstance(obj, Macro | Missing | LoopContext) or any(obj is g for g in self.globals.values()):
+        if isinstance(obj, Macro | Missing | LoopContext | BoundedFormat) or any(obj is g for g in self.globals.values()):
             return True
-        # The sandbox wraps str.format to check its fields.
-        owner = getattr(obj, "__self__", getattr(getattr(obj, "__wrapped__", None), "__self__", None))
+        owner = getattr(obj, "__self__", None)
         home = type(owner).__module__
         if isinstance(owner, (*READABLE_TYPES, LoopContext)) or home == "jinja2.utils":
             return True
@@ -221,9 +181,6 @@ class Compiled:
         try:
             tree = env.parse(text)
             self.names: Collection[str] = meta.find_undeclared_variables(tree)
-            for loop in list(tree.find_all(nodes.For)):
-                loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None, lineno=loop.lineno)
-            tree.set_environment(env)
             self._template: Template = env.from_string(tree)
         except TemplateSyntaxError as exc:
             hint = closest(str(exc.message).rpartition("named '")[2].strip("'."), env.filters) if "No filter" in str(exc.message) else ""
@@ -236,26 +193,15 @@ class Compiled:
 
     def render(self, scope: Mapping[str, Any], suggestions: Iterable[str] = (), where: str = "") -> str:
         """The rendered text. `suggestions`: names to propose for an undefined one; `where`: the row, for messages. Raises BadPrompt."""
-        _sandbox().steps_left = MAX_STEPS
         try:
-            return "".join(self._pieces({name: _value(scope[name]) for name in self.names if name in scope}))
+            return _sandbox().rendered(self._template, {name: _value(scope[name]) for name in self.names if name in scope})
         except UndefinedError as exc:
             reason = _undefined(str(exc.message), scope, suggestions)
-        except RecursionError:
-            reason = "The template calls itself too deeply"
         except SecurityError as exc:
             reason = f"The template cannot be rendered: {exc}"
         except Exception as exc:  # noqa: BLE001 - whatever a value of the notebook raises when it is read
             reason = f"The template failed: {type(exc).__name__}: {exc}"
         raise BadPrompt(f"{reason.rstrip('.')}{where}")
-
-    def _pieces(self, scope: Mapping[str, Any]) -> Iterator[str]:
-        size = 0
-        for piece in self._template.generate(scope):
-            yield piece
-            size += len(piece)
-            if size > MAX_CHARS:
-                raise SecurityError(f"it makes more than {MAX_CHARS:,} characters. Is there a loop that never ends?")
 
 
 @lru_cache(maxsize=64)
