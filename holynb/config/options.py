@@ -160,7 +160,7 @@ TABLE: tuple[Option, ...] = (
     Option("only", ("--only",), "failed", "send only the failed rows of the last run, or the one named", one_of("failed"), group="run log"),
     Option("into", ("--into",), "COLUMN", "the value is a copy of the input plus this column", group="result"),
     _switch("bg", "--bg", help="return at once with the run; results keep arriving"),
-    Option("api_base", ("--api-base",), "URL", "another address for this provider", group="route"),
+    Option("api_base", ("--api-base",), "URL", "another address for every route of this provider", group="route"),
     Option("api_key_name", ("--api-key-name",), "ENV", "the environment variable that holds its key", group="route"),
     Option("show", ("--show",), "WHAT", "all, table, charts or none", one_of("all", "table", "charts", "none"), group="result"),
     _switch("quiet", "-q", "--quiet", help="no progress, no output", group="result"),

@@ -142,11 +142,18 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
 
 
 def reached(routes: Sequence[Route], given: Route, options: Options) -> tuple[Endpoint, ...]:
-    """Every endpoint that some row may ask, the first row's first. The cell's address and key name are those of the route it gives."""
+    """Every endpoint that some row may ask, the first row's first. The cell's address and key name hold for every route of its provider."""
     others = [settings.route(r) for r in (*options.spread, *options.fallback)]
-    return tuple(
-        settings.endpoint(r, *((options.api_base, options.api_key_name) if r == given else ())) for r in dict.fromkeys([*routes, *others])
-    )
+    all_routes = list(dict.fromkeys([*routes, *others]))
+    typed = options.api_base, options.api_key_name
+    if options.api_base is not None:
+        settings.endpoint(given, *typed)  # refused where its provider has no address, also when no row goes there
+        same = [r for r in all_routes if r.provider == given.provider]
+        if "/openai/deployments/" in options.api_base and len(same) > 1:
+            raise BadOption(
+                f"--api-base names one deployment, and {', '.join(map(str, same))} are several. Give the resource's address alone."
+            )
+    return tuple(settings.endpoint(r, *(typed if r.provider == given.provider else ())) for r in all_routes)
 
 
 def _with_schema(requests: Sequence[Request | None], held_to: schema.Schema | None) -> list[Request | None]:

@@ -31,6 +31,7 @@ def text(plan: Plan) -> str:
         f"Dry run: nothing was sent. {counted(forecast.rows, 'row')} would go {_destination(plan)}.",
         f"{counted(forecast.answered, 'row')} answered at no cost: by the run log, or by an equal row." if forecast.answered else "",
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
+        *_address_lines(plan),
         *(
             f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e)}."
             for e in _endpoint_per_provider(plan)
@@ -53,6 +54,18 @@ def _destination(plan: Plan) -> str:
         return "where their task sends them"
     address = plan.targets.endpoints[0].base_url
     return f"to {plan.route}" + (f" at {address}" if address else "")
+
+
+def _address_lines(plan: Plan) -> list[str]:
+    """Where the requests of each route go, where there are several."""
+    endpoints = plan.targets.endpoints
+    return [f"{e.route} goes to {_address(e)}." for e in endpoints] if len(endpoints) > 1 else []
+
+
+def _address(endpoint: Endpoint) -> str:
+    if endpoint.wire in ("pool", "sim"):
+        return "this machine"
+    return endpoint.base_url or "AWS, in the region of your settings"
 
 
 def _endpoint_per_provider(plan: Plan) -> list[Endpoint]:

@@ -1,0 +1,152 @@
+"""`--api-base` holds for every route of its provider in the cell: nothing leaves for an address that the user did not name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from servers.exact import Asked, Exact, Step, reply
+
+import holynb
+from holynb.config import Options, settings
+from holynb.errors import BadOption
+from holynb.run import plan, resume
+from holynb.ui.commands import preview
+
+pytestmark = pytest.mark.usefixtures("keyed")
+
+PROMPTS = ["one", "two", "three"]
+
+
+def answer(asked: Asked, number: int) -> Sequence[Step]:
+    """An answer that names the model; an error where that is called `broken-…`."""
+    model = asked.json["model"]
+    if model.startswith("broken"):
+        return [reply({"error": {"message": "out of order", "type": "server_error"}}, 501)]
+    text = "{}" if model == "weak" else '{"a": 1}'
+    return [reply({"model": model, "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]})]
+
+
+@dataclass
+class Places:
+    """`typed`: the address in the cell; `default`: where the provider is without it; `other`: of another provider, as configured."""
+
+    typed: Exact
+    default: Exact
+    other: Exact
+
+    def run(self, route: str = "openai/first", **options: Any) -> Any:
+        return holynb.infer(PROMPTS, route, api_base=self.typed.base, cache=False, retries=0, **options).wait(60)
+
+    def asked(self, server: Exact) -> set[str]:
+        return {a.json["model"] for a in server.asked}
+
+
+@pytest.fixture
+def places() -> Iterator[Places]:
+    with Exact(answer) as typed, Exact(answer) as default, Exact(answer) as other:
+        settings.override(
+            provider={"openai": {"base": default.base}, "elsewhere": {"base": other.base}},
+            router={
+                "tasks": {
+                    "routes": {"short": "openai/first", "long": "openai/second", "far": "elsewhere/third"},
+                    "rules": [{"task": "short", "any": ["one"]}, {"task": "long", "any": ["two"]}, {"task": "far", "any": ["three"]}],
+                }
+            },
+        )
+        yield Places(typed, default, other)
+        settings.reset()
+
+
+@pytest.mark.parametrize(
+    ("route", "options", "asked"),
+    [
+        ("openai/broken-1", {"fallback": "openai/second"}, {"broken-1", "second"}),
+        ("openai/first", {"spread": "openai/second", "concurrency": 1}, {"first", "second"}),
+        ("openai/first", {"compare": "openai/second,openai/third"}, {"first", "second", "third"}),
+        ("openai/first", {"samples": 2, "compare": "openai/second"}, {"first", "second"}),
+        (None, {"compare": "openai/first,openai/second"}, {"first", "second"}),
+        (
+            "openai/broken-1",
+            {"spread": "openai/broken-2", "fallback": "openai/broken-3,openai/last"},
+            {"broken-1", "broken-2", "broken-3", "last"},
+        ),
+    ],
+)
+def test_every_route_of_the_provider_is_asked_there(places: Places, route: str | None, options: dict[str, Any], asked: set[str]):
+    run = places.run(route, **options)
+    assert set(run.frame()["status"]) == {"ok"}
+    assert not places.default.asked
+    assert places.asked(places.typed) | asked == asked
+    assert len(places.asked(places.typed)) >= min(2, len(asked))
+
+
+def test_a_route_of_another_provider_is_asked_where_it_is(places: Places):
+    run = places.run("openai/broken-1", fallback="openai/broken-2,elsewhere/third")
+    assert set(run.frame()["route"]) == {"elsewhere/third"}
+    assert places.asked(places.other) == {"third"}
+    assert places.asked(places.typed) == {"broken-1", "broken-2"}
+    assert not places.default.asked
+
+
+def test_routes_of_a_router_and_the_stronger_one_are_asked_there(places: Places):
+    places.run("openai/first", router="tasks")
+    assert places.asked(places.typed) == {"first", "second"}
+    assert places.asked(places.other) == {"third"}
+    settings.override(
+        router={
+            "weakly": {
+                "other": "openai/weak",
+                "escalate": "openai/strong",
+                "rules": [{"task": "x", "any": ["zzz"]}],
+                "routes": {"x": "openai/first"},
+            }
+        }
+    )
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    frame = places.run("openai/first", router="weakly", schema=schema).frame()
+    assert set(frame["route"]) == {"openai/strong"}
+    assert not places.default.asked
+
+
+def test_a_run_that_goes_on_asks_there_too(places: Places):
+    with pytest.raises(holynb.InferError):
+        holynb.infer(PROMPTS, "openai/broken-1", api_base=places.typed.base, name="later", retries=0).wait(60)
+    again = holynb.Run(resume.resumed("later", {"fallback": "openai/second"})).start().wait(60)
+    assert set(again.frame()["status"]) == {"ok"}
+    assert "second" in places.asked(places.typed)
+    assert not places.default.asked
+
+
+def test_the_key_of_the_cell_goes_with_its_address(places: Places, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GATEWAY_KEY", "gw-0123456789-abcdef")
+    places.run("openai/broken-1", fallback="openai/second,elsewhere/third", api_key_name="GATEWAY_KEY")
+    assert {a.headers["authorization"] for a in places.typed.asked} == {"Bearer gw-0123456789-abcdef"}
+
+
+def test_a_dry_run_names_the_address_of_each_route(places: Places):
+    options = Options.parse({"api_base": places.typed.base, "fallback": "openai/second,elsewhere/third,sim/echo", "dry_run": True})
+    text = preview.text(plan.make(PROMPTS, "openai/first", options))
+    for line in (
+        f"openai/first goes to {places.typed.base}.",
+        f"openai/second goes to {places.typed.base}.",
+        f"elsewhere/third goes to {places.other.base}.",
+        "sim/echo goes to this machine.",
+    ):
+        assert line in text
+    assert places.default.base not in text
+    assert not places.typed.asked
+
+
+@pytest.mark.parametrize(
+    ("route", "options", "words"),
+    [
+        ("sim/echo", {"fallback": "openai/first"}, "sim has no address"),
+        ("azure/a", {"fallback": "azure/b", "api_base": "https://r.openai.azure.com/openai/deployments/a"}, "names one deployment"),
+    ],
+)
+def test_an_address_that_cannot_hold_is_refused(places: Places, route: str, options: dict[str, Any], words: str):
+    with pytest.raises(BadOption, match=words):
+        plan.make(PROMPTS, route, Options.parse({"api_base": places.typed.base, "dry_run": True, **options}))
