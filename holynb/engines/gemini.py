@@ -165,8 +165,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     _, detail, details = _detail(value)
     fault = to_fault(status, detail, headers, body)
     if fault.kind == "rate_limit":
-        wait = next((quotas.seconds(d.get("retryDelay")) for d in details if "retryDelay" in d), None)
-        fault.wait = max((w for w in (wait, fault.wait) if w is not None), default=None)
+        fault.wait = max((w for w in (*_delays(details), fault.wait) if w is not None), default=None)
     return fault
 
 
@@ -183,14 +182,23 @@ def _detail(value: Mapping[str, Any]) -> tuple[int | None, ErrorDetail, list[Map
         code = "insufficient_quota"
     if kind == "FAILED_PRECONDITION" and "billing" in words.lower():
         code = "billing_error"
+    if kind == "FAILED_PRECONDITION" and "location is not supported" in words:
+        code = "unauthorized"  # no request from here can succeed
     status = number if isinstance(number, int) and 400 <= number < 600 else None
     return status, ErrorDetail(words, code, kind), details
 
 
 def _is_exhausted(words: str, details: list[Mapping[str, Any]]) -> bool:
-    """Whether a quota is unusable today: it is 0, or a daily one without a retry delay."""
-    has_delay = any("retryDelay" in d for d in details) or quotas.retry_in_words(words) is not None
-    return "limit: 0" in words or (not has_delay and any("PerDay" in str(v.get("quotaId", "")) for v in _violations(details)))
+    """Whether a quota is unusable today: it is 0, or a daily one, which may come with a retry delay of seconds that leads nowhere."""
+    if "limit: 0" in words or any("PerDay" in str(v.get("quotaId", "")) for v in _violations(details)):
+        return True
+    return any(wait > quotas.LASTING_S for wait in _delays(details))
+
+
+def _delays(details: list[Mapping[str, Any]]) -> list[float]:
+    """The retry delays among the details, seconds."""
+    delays = (quotas.seconds(d["retryDelay"]) for d in details if isinstance(d.get("retryDelay"), str))
+    return [d for d in delays if d is not None]
 
 
 def _violations(details: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

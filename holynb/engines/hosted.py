@@ -206,15 +206,18 @@ def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
         name = endpoint.key_name or "an environment variable (--api-key-name)"
         return f"{provider} wants a key, and none is set ({words}).{page} and put it in {name}, or use %infer key {provider}."
     if fault.kind == "quota":
-        return f"{provider} says that the credit is used up ({words}). No attempt more was made."
+        return f"{provider} says that the credit or the quota is used up ({words}). No attempt more was made."
     if fault.kind == "not_found":
-        return f"{endpoint.base_url} has no model {endpoint.route.model}, or is not the right address ({words}).{_suggestion(endpoint)}"
+        # Another status than 404 comes from a server that knows its models.
+        doubt = ", or is not the right address" if fault.status == 404 else ""
+        hint = _suggestion(endpoint, address_fits=fault.status != 404 or "model" in words.lower())
+        return f"{endpoint.base_url} has no model {endpoint.route.model}{doubt} ({words}).{hint}"
     return f"{provider} answered {words}"
 
 
-def _suggestion(endpoint: Endpoint) -> str:
+def _suggestion(endpoint: Endpoint, *, address_fits: bool) -> str:
     """What may be meant instead: the address with its version, or another model."""
-    if endpoint.wire == "openai" and urlsplit(endpoint.base_url).path in ("", "/"):
+    if not address_fits and endpoint.wire == "openai" and urlsplit(endpoint.base_url).path in ("", "/"):
         return f" Is it {endpoint.base_url}/v1?"
     try:
         return suggest.model(endpoint.route, settings.providers(), refused=True)

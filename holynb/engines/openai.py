@@ -189,18 +189,29 @@ def _raise_error(value: Mapping[str, Any], *, failed: bool = False) -> None:
 
 
 def _detail(value: Any) -> tuple[ErrorDetail, int | None]:
-    """An error in any of its shapes, and the status it names. vLLM's old form has no `error` around it; some send only text."""
-    error = value.get("error") or value if isinstance(value, Mapping) else value
+    """An error in any of its shapes, and the status it names. vLLM's old form has no `error` around it; some send only text, or a list."""
+    error = (value.get("error") or value.get("errors") or value) if isinstance(value, Mapping) else value
+    error = error[0] if isinstance(error, list) and error else error
     if not isinstance(error, Mapping):
         return ErrorDetail(error if isinstance(error, str) else ""), None
-    meta = error.get("metadata")  # OpenRouter: the message of the provider behind it
-    raw = meta.get("raw") if isinstance(meta, Mapping) else None
-    message = error.get("message") or error.get("detail") or error.get("msg") or ""
-    words = message if isinstance(message, str) else codec.dumps(message).decode()
+    meta = error.get("metadata")  # OpenRouter: the message of the provider behind it, and whose limit it was
+    meta = meta if isinstance(meta, Mapping) else {}
+    raw, source = meta.get("raw"), meta.get("limit_source")
+    words = _words(error.get("message") or error.get("detail") or error.get("msg") or "")
     words = f"{words} ({raw})" if isinstance(raw, str) and raw else words
     code = "" if error.get("code") is None else str(error["code"])
     status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
-    return ErrorDetail(words, code, _text_or_none(error.get("type")) or "", _text_or_none(error.get("param")) or ""), status
+    kind, param = _text_or_none(error.get("type")) or "", _text_or_none(error.get("param")) or ""
+    return ErrorDetail(words, code, kind, param, source if isinstance(source, str) else ""), status
+
+
+def _words(message: Any) -> str:
+    """A message as text. Of a validation error (FastAPI's) without the input that it repeats: a prompt may say anything."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, list):
+        message = [{k: v for k, v in m.items() if k in ("loc", "msg", "type")} if isinstance(m, Mapping) else m for m in message]
+    return codec.dumps(message).decode()
 
 
 def _finish(reason: Any) -> str | None:

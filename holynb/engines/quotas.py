@@ -11,12 +11,16 @@ from math import isfinite
 
 from holynb.types import Limits
 
-__all__ = ["anthropic", "openai", "retry_in_words", "seconds", "wait"]
+__all__ = ["LASTING_S", "anthropic", "openai", "retry_in_words", "seconds", "wait"]
+
+#: A wait from here on is no pace: what is used up is the allowance of a day or longer.
+LASTING_S = 3600.0
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
 _WORDS = re.compile(
-    r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|d|h|m(?!s)|s)\s*)+|\d+(?:\.\d+)?\s*(?:milli)?seconds?)", re.IGNORECASE
+    r"(?:(?:try again|retry)\s+(?:in|after)|please wait)\s+(?:about\s+)?((?:\d+(?:\.\d+)?\s*(?:ms|d|h|m(?!s)|s)\s*)+|\d+(?:\.\d+)?\s*(?:milli)?seconds?)",
+    re.IGNORECASE,
 )
 #: A number from here on is a time since 1970, not a duration: in seconds, or from a thousand times as much in milliseconds.
 _EPOCH = 1e9

@@ -132,7 +132,8 @@ DAY = {
     ("response", "kind", "wait"),
     [
         (gemini_error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", golden.QUOTA, golden.RETRY), "rate_limit", 46.0),
-        (gemini_error(429, "RESOURCE_EXHAUSTED", "Please retry in 10h17m5.72s.", DAY), "rate_limit", 37025.72),
+        (gemini_error(429, "RESOURCE_EXHAUSTED", "Please retry in 10h17m5.72s."), "quota", None),
+        (gemini_error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", DAY, golden.RETRY), "quota", None),
         (gemini_error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", DAY), "quota", None),
         (gemini_error(429, "RESOURCE_EXHAUSTED", "Quota exceeded, limit: 0, model: gemini-3", golden.QUOTA, golden.RETRY), "quota", None),
         (gemini_error(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."), "rate_limit", None),
