@@ -59,6 +59,6 @@ def address(text: str) -> str:
         parts = urlsplit(text.strip())
     except ValueError:
         return ""
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in text.strip()):
         return ""
     return message(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl())

@@ -98,6 +98,7 @@ def test_what_may_be_a_key_is_in_no_message(text: str, shown: str) -> None:
         ("SECRET", ""),
         ("h:8000/v1", ""),
         ("http://[bad", ""),
+        ("http://h SECRET", ""),
         ("ftp://h/SECRET", ""),
     ],
 )

@@ -106,7 +106,17 @@ def _check_own(name: str, table: Any, origin: str) -> None:
 
 def _require(value: Any, kind: type, origin: str, key: str, expected: str) -> None:
     if not isinstance(value, kind) or not str(value).strip():
-        raise BadSetting(f"{origin}: {key} should be {expected}, not {value!r}.")
+        raise BadSetting(f"{origin}: {key} should be {expected}, not {_kind(value)}.")
+
+
+def _kind(value: Any) -> str:
+    """What a value is, instead of the value: somebody may have put a key there."""
+    if isinstance(value, str):
+        return "text" if value.strip() else "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    names = {int: "a number", float: "a number", list: "a list", dict: "a table"}
+    return next((name for kind, name in names.items() if isinstance(value, kind)), "a date or a time")
 
 
 def _check_provider(name: str, table: Mapping[str, Any], origin: str) -> None:
@@ -126,12 +136,16 @@ def _check_provider(name: str, table: Mapping[str, Any], origin: str) -> None:
 
 
 def address_problem(text: str) -> str | None:
-    """What is wrong with a base URL; None for a valid one. A password in it is not repeated."""
+    """What is wrong with a base URL; None for a valid one. Nothing of it is repeated: it may hold a key, or be one."""
+    example = "should be an address such as https://api.example.com/v1"
     try:
         parts = urlsplit(text.strip())
         if parts.username or parts.password:
             return "holds a user or a password, which belong into the key's variable"
-        valid = parts.scheme in ("http", "https") and parts.hostname and not parts.query and parts.port != 0 and " " not in text.strip()
+        if parts.scheme not in ("http", "https"):
+            return f"{example}, and begins with neither http:// nor https://"
+        if parts.query or parts.fragment:
+            return f"{example}, without {'?' if parts.query else '#'} and what follows: a key belongs into the key's variable"
+        return None if parts.hostname and parts.port != 0 and not any(c.isspace() for c in text.strip()) else example
     except ValueError:
-        valid = False
-    return None if valid else f"should be an address such as https://api.example.com/v1, not {text!r}"
+        return example

@@ -18,6 +18,7 @@ from holynb.config import keys, layers, suggest
 from holynb.config.providers import Provider, merged, table, variable_prefix
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
+from holynb.words import address
 
 __all__ = ["EMBEDDED", "Settings", "config_paths", "current", "endpoint", "home", "override", "providers", "reset", "route"]
 
@@ -186,7 +187,9 @@ def _base(route: Route, provider: Provider, api_base: str | None) -> str:
     name = route.provider
     if provider.wire in ("pool", "sim"):
         if api_base is not None:
-            raise BadOption(f"{name} has no address. To reach a server of your own: vllm/{route.model} --api-base {api_base}")
+            raise BadOption(
+                f"{name} has no address. To reach a server of your own: vllm/{route.model} --api-base {address(api_base) or 'URL'}"
+            )
         return ""
     if api_base is not None:
         if problem := layers.address_problem(api_base):

@@ -41,7 +41,7 @@ def connect(endpoint: Endpoint, key: Callable[[], Secret | None]) -> Engine:
         if target is None:
             names = [*WIRES, *plugins]
             near = closest(endpoint.wire, names)
-            raise BadRoute(f"No engine speaks the wire {endpoint.wire!r} of {endpoint.route}.{near} Known: {', '.join(names)}.")
+            raise BadRoute(f"No engine speaks the wire that is set for {endpoint.route}.{near} Known: {', '.join(names)}.")
     module, _, name = target.partition(":")
     engine: Engine = getattr(import_module(module), name)(endpoint, key)
     return engine

@@ -280,6 +280,6 @@ def _in_chunks(headers: Headers, body: bytes) -> tuple[Headers, AsyncIterator[by
 def _host(url: str) -> str:
     """The host alone, for messages: an address may hold a password."""
     try:
-        return urlsplit(url).hostname or url
+        return urlsplit(url).hostname or "the base URL"
     except ValueError:
-        return url
+        return "the base URL"

@@ -104,7 +104,7 @@ def wire(endpoint: Endpoint) -> Wire:
     if custom is not None and not isinstance(custom, Mapping):
         raise BadSetting("[provider.sagemaker.options] request should be a table, with $prompt where the prompt goes.")
     if schema not in ("openai", "tgi"):
-        raise BadSetting(f"[provider.sagemaker.options] schema is openai or tgi, not {schema!r}; any other: request and response.")
+        raise BadSetting("[provider.sagemaker.options] schema is openai or tgi; any other: request and response.")
     template = custom or (TGI if schema == "tgi" else None)
     path = str(options["response"]) if "response" in options else None
     return Wire(

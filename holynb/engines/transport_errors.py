@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
 
 from holynb.errors import Fault
+from holynb.words import address
 
 __all__ = ["is_transport_error", "read_fault", "redirect_fault", "request_fault"]
 
@@ -39,7 +40,7 @@ def request_fault(exc: Exception, host: str, connect: float, proxy: str | None =
     if any(n in names for n in _PROXIES):
         return _proxy(chain, host, proxy)
     if any(n in names for n in _NO_ADDRESS) or isinstance(exc, UnicodeError):
-        return Fault("connection", f"{host!r} is not an address that requests can go to: {_words(exc)}", retry=False, stops=True)
+        return Fault("connection", f"{host} is not an address that requests can go to: {_words(exc)}", retry=False, stops=True)
     if "ServerDisconnectedError" in names or "Server disconnected" in str(exc):
         return Fault("connection", f"{host} closed the connection without an answer.")
     if any(n in names for n in _NOT_HTTP):
@@ -70,7 +71,7 @@ def read_fault(exc: Exception, host: str) -> Fault:
 def redirect_fault(url: str, status: int, location: str) -> Fault:
     """The Fault for a redirect, which is never followed: the key would be sent along."""
     there = urlsplit(urljoin(url, location))
-    to = f"{there.scheme}://{there.netloc}{there.path}" if there.netloc else "nowhere"
+    to = address(there.geturl()) or "nowhere"
     return Fault(
         "connection",
         f"{urlsplit(url).hostname} redirects ({status}) to {to}, and a key never follows a redirect. Set the base URL to the "

@@ -60,7 +60,7 @@ def test_reading_the_table_loads_no_http():
 
 
 def test_a_wire_nobody_speaks_is_named_with_the_nearest():
-    with pytest.raises(BadRoute, match=r"'opemai' of x/y.*Did you mean openai"):
+    with pytest.raises(BadRoute, match=r"the wire that is set for x/y.*Did you mean openai"):
         engines.connect(Endpoint(Route("x", "y"), "opemai"), lambda: None)
 
 

@@ -103,14 +103,14 @@ def test_a_pyproject_without_our_table_says_nothing(project):
     [
         ("default = \nalias = 3", ["config.toml", "not valid TOML", "line 1"]),
         ("defalt = 'sim/echo'", ["config.toml", "'defalt'", "Did you mean default?"]),
-        ("default = 3", ["default should be a route", "not 3"]),
+        ("default = 3", ["default should be a route", "not a number"]),
         ("default = ''", ["default should be a route"]),
         ("alias = 'x'", ["alias should be a table"]),
         ("[alias]\nx = 1", ["alias.x should be a route"]),
         ("[price]\n'a/b' = 3", ["price.a/b should be a table"]),
         ("[provider.acme]\nbsae = 'https://x.example'", ["provider.acme", "'bsae'", "Did you mean base?"]),
         ("[provider.acme]\nbase = 3", ["provider.acme.base should be text"]),
-        ("[provider.acme]\nbase = 'x.example/v1'", ["provider.acme.base should be an address", "x.example/v1"]),
+        ("[provider.acme]\nbase = 'x.example/v1'", ["provider.acme.base should be an address", "neither http:// nor https://"]),
         ("[provider.acme]\nbase = 'https://x.example/v1?a=b'", ["should be an address"]),
         (
             "[provider.acme]\nkey = 'sk-abcdefghijklmnopqrstuvwx'",
@@ -132,6 +132,51 @@ def test_what_does_not_hold_is_named_with_file_and_key(home, text, words):
 def test_a_password_in_an_address_is_not_repeated(home):
     config(home, "[provider.acme]\nbase = 'https://me:hunter2@x.example/v1'")
     assert "hunter2" not in error_line(settings.current)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[provider.acme]\nbase = 'http://h/v1?key=SECRET'",
+        "[provider.acme]\nbase = 'http://h/v1#SECRET'",
+        "[provider.acme]\nbase = 'http://h v1/SECRET'",
+        "[provider.acme]\nbase = 'http://[SECRET/v1'",
+        "[provider.acme]\nbase = 'http://:SECRET@h/v1'",
+        "[provider.acme]\nbase = 'http://h:0/SECRET'",
+        "[provider.acme]\nbase = 'ftp://h/SECRET'",
+        "[provider.acme]\nbase = 'SECRET'",
+        "[provider.acme]\nbase = ['SECRET']",
+        "[provider.acme]\nkey = 'SECRET?'",
+        "[provider.acme]\nkey = { value = 'SECRET' }",
+        "[provider.acme]\nkey_optional = 'SECRET'",
+        "[provider.acme]\nmodels = 'SECRET'",
+        "[provider.acme]\nmodels = { m = 'SECRET' }",
+        "[provider]\nacme = 'SECRET'",
+        "provider = 'SECRET'",
+        "default = ['SECRET']",
+        "[alias]\nfast = ['SECRET']",
+        "price = 'SECRET'",
+        "router = ['SECRET']",
+    ],
+)
+def test_a_value_that_is_refused_is_not_repeated(home, text):
+    """It may be a key, wherever it stands."""
+    config(home, text)
+    line = error_line(settings.current)
+    assert "should be" in line or "holds a user" in line
+    assert "SECRET" not in line
+
+
+@pytest.mark.parametrize(
+    "address", ["http://h/v1?key=SECRET", "http://h/v1#SECRET", "SECRET", "http://SECRET@h/v1", "SECRET://h", "http://h /SECRET"]
+)
+def test_an_address_that_is_refused_is_not_repeated(address, monkeypatch):
+    for route in (Route("openai", "m"), Route("pool", "x"), Route("sim", "echo")):
+        line = error_line(settings.endpoint, route, address)
+        assert "--api-base" in line
+        assert "SECRET" not in line
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    assert "SECRET" not in error_line(settings.endpoint, Route("openai", "m"))
 
 
 def test_files_that_are_no_text_are_one_line(home, project):
