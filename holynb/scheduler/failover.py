@@ -26,8 +26,8 @@ class WorkItem:
     """A request with its state. `chain` names its tiers in order; `followers` are rows with the same request, which share its answer.
 
     `faults` restarts at each tier, `refusals` counts 429s in a row; `attempts`, `usage` and `cost` are totals. `dropped`: the answer is no
-    longer wanted, and this is the outcome if the item still waits. `repair_messages`: the conversation that asks to repair an invalid answer.
-    Owned by the scheduler.
+    longer wanted, and this is the outcome if the item still waits. `repair_messages`: the conversation that asks to repair an answer. Owned by
+    the scheduler.
     """
 
     request: Request
