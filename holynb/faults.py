@@ -47,6 +47,7 @@ class Fault(HolynbError):
     retry:   whether another attempt may go to the same endpoint (default: by kind)
     wait:    the server's Retry-After, seconds; None where it gave none
     stops:   no request can succeed at this endpoint (key refused, credit gone): the scheduler sends no more after the first
+    unreachable: no server took the request (nothing listens, it is ending): where one has answered before, it may come back
     status:  HTTP status, where there was one
     usage:   tokens that the server counted in spite of the failure
     model:   the model as the server named it, where it answered
@@ -64,6 +65,7 @@ class Fault(HolynbError):
         self.wait: float | None = facts.pop("wait", None)
         self.status: int | None = facts.pop("status", None)
         self.usage: Usage | None = facts.pop("usage", None)
+        self.unreachable: bool = facts.pop("unreachable", False)
         self.model: str | None = facts.pop("model", None)
         self.limits: Limits | None = facts.pop("limits", None)
         self.raw: str | None = facts.pop("raw", None)

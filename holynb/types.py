@@ -244,7 +244,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """An endpoint takes no requests for a while (429, overload)."""
+    """An endpoint takes no requests for `seconds`: it refuses them (`rate_limit`), or its server is gone (any other kind of fault)."""
 
     route: str
     seconds: float

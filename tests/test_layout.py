@@ -131,8 +131,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "breaker | budget | learned_rate | quota | refusals",
         "limiter",
         "failover | registry",
-        "retry | validation",
+        "ends | retry | validation",
         "attempt",
+        "recovery",
         "scheduler",
     ),
     "holynb.schema": (

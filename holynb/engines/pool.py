@@ -175,12 +175,14 @@ class Pool:
         if self._restarts(str(fault)):
             return Fault(fault.kind, str(fault), retry=True, status=fault.status, raw=fault.raw)
         words = f"{fault}. Start it: {pools.start_command(self._pool_name)}"
-        return Fault(fault.kind, words, retry=False, stops=True, status=fault.status, raw=fault.raw)
+        away = fault.kind == "connection"  # it may be started again; memory that ran out would run out again
+        return Fault(fault.kind, words, retry=False, stops=True, unreachable=away, status=fault.status, raw=fault.raw)
 
     def _gone_fault(self, why: str) -> Fault:
         """The Fault of a row whose pool is gone: its reason, and the command that starts it."""
         words = f"is not running any more{': ' + why if why else ''}. Start it: {pools.start_command(self._pool_name)}"
-        return Fault("oom" if NO_MEMORY in why else "connection", f"{self.endpoint.route} {words}", retry=False, stops=True)
+        kind = "oom" if NO_MEMORY in why else "connection"
+        return Fault(kind, f"{self.endpoint.route} {words}", retry=False, stops=True, unreachable=kind == "connection")
 
     async def _restart(self) -> None:
         """Start the embedded pool again, which has ended (idle, stopped) since the run began. Raises Fault."""

@@ -19,6 +19,7 @@ __all__ = ["is_transport_error", "read_fault", "redirect_fault", "request_fault"
 _TIMEOUTS = ("ConnectionTimeoutError", "ConnectTimeout", "PoolTimeout", "ServerTimeoutError", "TimeoutError", "WriteTimeout", "ReadTimeout")
 _PROXIES = ("ClientProxyConnectionError", "ClientHttpProxyError", "ProxyError")
 _NOT_HTTP = ("RemoteProtocolError", "ClientResponseError", "BadStatusLine", "BadHttpMessage", "InvalidHeader", "LineTooLong")
+_NO_CONNECTION = ("ConnectError", "ClientConnectorError", "ConnectionRefusedError", "FileNotFoundError")
 _NO_ADDRESS = ("InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError", "UnsupportedProtocol", "UnicodeError")
 
 
@@ -47,14 +48,15 @@ def request_fault(exc: Exception, host: str, connect: float, proxy: str | None =
         return Fault("server", f"{host} answered something that is not HTTP: {_words(exc)}")
     # After the disconnects: httpx-aiohttp reports many other errors as a connect timeout.
     if any(isinstance(e, TimeoutError) for e in chain) or any(type(e).__name__ in _TIMEOUTS for e in chain[-1:]):
-        return Fault("timeout", f"no connection to {host} within {connect:g} s (--connect-timeout)")
+        return Fault("timeout", f"no connection to {host} within {connect:g} s (--connect-timeout)", unreachable=True)
     if any(isinstance(e, ssl.SSLError) for e in chain):
         return Fault(
             "connection", f"the TLS handshake with {host} failed: {_words(exc)}. Does the address begin with the right http or https?"
         )
     if not is_transport_error(exc):
         raise exc
-    return _refused(chain, host) or Fault("connection", f"the connection to {host} failed: {_words(exc)}")
+    unreachable = not names.isdisjoint(_NO_CONNECTION)
+    return _refused(chain, host) or Fault("connection", f"the connection to {host} failed: {_words(exc)}", unreachable=unreachable)
 
 
 def read_fault(exc: Exception, host: str) -> Fault:
@@ -98,7 +100,8 @@ def _certificate(chain: list[BaseException], host: str) -> Fault | None:
 
 def _lookup(chain: list[BaseException], host: str) -> Fault | None:
     failed = any(isinstance(e, socket.gaierror) or type(e).__name__ == "ClientConnectorDNSError" for e in chain)
-    return Fault("connection", f"the name {host} cannot be looked up. Is the address right, and the network up?") if failed else None
+    words = f"the name {host} cannot be looked up. Is the address right, and the network up?"
+    return Fault("connection", words, unreachable=True) if failed else None
 
 
 def _refused(chain: list[BaseException], host: str) -> Fault | None:
@@ -106,9 +109,8 @@ def _refused(chain: list[BaseException], host: str) -> Fault | None:
     port = next((match[1] for e in chain if isinstance(e, ConnectionRefusedError) and (match := re.search(r"', (\d+)", str(e)))), None)
     if port is None:
         return None
-    return Fault(
-        "connection", f"the connection to {host}:{port} failed: nothing listens there. Does the server run, and is --api-base its address?"
-    )
+    words = f"the connection to {host}:{port} failed: nothing listens there. Does the server run, and is --api-base its address?"
+    return Fault("connection", words, unreachable=True)
 
 
 def _proxy(chain: list[BaseException], host: str, proxy: str | None) -> Fault:

@@ -24,6 +24,8 @@ OWN = ("vllm", "ray")
 
 #: (base URL, key) pairs that have answered in this process, so that only the first run probes a key with one request.
 _proven: set[tuple[str, int]] = set()
+#: Routes that have answered in this process, each with its address: where one is gone, it may come back.
+_answered: set[tuple[str, Route]] = set()
 
 
 def engines(plan: Plan) -> dict[Route, Engine]:
@@ -46,7 +48,9 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
         proven = local or plan.targets.secrets.get(route) is None or _mark(plan, engine.endpoint) in _proven
         limiter = partial(Limiter, rpm=plan.options.rpm, tpm=plan.options.tpm, cap=cap, start=cap if own else FIRST_WINDOW, self_hosted=own)
         key = (*_mark(plan, engine.endpoint), str(route), cap, plan.options.rpm, plan.options.tpm)
-        states[route] = EndpointState(route, engine, limiter() if own else shared_limiter(key, limiter), verified=proven)
+        shared = limiter() if own else shared_limiter(key, limiter)
+        answered = (engine.endpoint.base_url, route) in _answered
+        states[route] = EndpointState(route, engine, shared, verified=proven, answered=answered)
     return states
 
 
@@ -91,7 +95,8 @@ def money(options: Options) -> Money:
 
 
 def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:
-    """Remember which keys have answered."""
+    """Remember which keys and routes have answered."""
+    _answered.update((s.engine.endpoint.base_url, s.route) for s in endpoints.values() if s.answered)
     _proven.update(_mark(plan, s.engine.endpoint) for s in endpoints.values() if s.verified.is_set() and s.fatal is None)
 
 

@@ -37,10 +37,11 @@ TimedAnswer = tuple[Done, tuple[float, float | None]]
 
 
 class InFlight(NamedTuple):
-    """What an attempt holds while it is in flight: its permit, and the dollars reserved for it."""
+    """What an attempt holds while it is in flight: its permit, the dollars reserved for it, and whether it probes an open circuit."""
 
     permit: Permit
     reserved: Decimal
+    probe: bool = False
 
 
 def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseValidator | None) -> Request:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -25,9 +24,9 @@ DEFAULT_OUTPUT_TOKENS, MIN_ANSWERS = 512, 5
 class WorkItem:
     """A request with its state. `chain` names its tiers in order; `followers` are rows with the same request, which share its answer.
 
-    `faults` restarts at each tier, `refusals` counts 429s in a row; `attempts`, `usage` and `cost` are totals. `dropped`: the answer is no
-    longer wanted, and this is the outcome if the item still waits. `repair_messages`: the conversation that asks to repair an answer. Owned by
-    the scheduler.
+    `faults` restarts at each tier; `attempts`, `usage` and `cost` are totals over all of them. `tier`: where it waits or is in flight;
+    `refusals` counts 429s in a row there, since `refused_at`. `dropped`: the answer is no longer wanted, and this is the outcome if the
+    item still waits. `repair_messages`: the conversation that asks to repair an invalid answer. Owned by the scheduler.
     """
 
     request: Request
@@ -35,7 +34,10 @@ class WorkItem:
     followers: list[int] = field(default_factory=list)
     attempts: int = 0
     faults: int = 0
+    tier: str | None = None
     refusals: int = 0
+    refused_at: float | None = None
+    last_fault: Fault | None = None
     exhausted_tiers: set[str] = field(default_factory=set)
     failover_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
@@ -76,18 +78,23 @@ class Queue:
 class EndpointState:
     """One endpoint within a run: engine, limiter and circuit breaker. Owned by the io thread.
 
-    `fatal`: the fault after which nothing more is sent there. `verified` is set once the endpoint has replied.
-    `changed` is set when a probe may have ended.
+    `verified` is set once the endpoint has replied: its key is good. `answered`: in this process, so that it may come back where it is
+    gone. `last_fault` and `refused_since` (the first 429) are None after an answer. `fatal`: the fault after which nothing more is sent
+    there. `changed` is set when a probe may have ended.
     """
 
-    def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, verified: bool = True) -> None:
+    def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, verified: bool = True, answered: bool = False) -> None:
         self.route = route
         self.engine = engine
         self.limiter = limiter
         self.breaker = Breaker()
         self.fatal: Fault | None = None
         self.verified = asyncio.Event()
+        self.answered = answered
+        self.last_fault: Fault | None = None
+        self.refused_since: float | None = None
         self.probing = False
+        self.probe_timer: asyncio.TimerHandle | None = None
         self.changed = asyncio.Event()
         self._answers = self._tokens_out = 0
         if verified:
@@ -106,16 +113,6 @@ class EndpointState:
         likely = 2 * self._tokens_out // self._answers + 32 if self._answers >= MIN_ANSWERS else DEFAULT_OUTPUT_TOKENS
         return prompt + min(max_tokens, likely)
 
-    async def wait_until_available(self, clock: Callable[[], float]) -> None:
-        """Wait until the circuit is closed, or half-open with no probe in flight."""
-        while (probe_at := self.breaker.probe_at()) is not None and (self.probing or clock() < probe_at):
-            self.changed.clear()
-            try:
-                async with asyncio.timeout(None if self.probing else probe_at - clock()):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
-
 
 class Tier:
     """One tier of a failover chain: a queue and the equal endpoints that serve it."""
@@ -131,11 +128,43 @@ class Tier:
         faults = [e.fatal for e in self.endpoints]
         return faults[-1] if all(faults) else None
 
-    def open_until(self, now: float) -> float | None:
-        """When the first open circuit of the tier becomes half-open; None where an endpoint is available now."""
-        times = [e.breaker.probe_at() if e.breaker.is_open(now) else now for e in self.endpoints if e.fatal is None]
-        first = min((t for t in times if t is not None), default=now)
-        return first if first > now else None
+    def available(self, now: float) -> bool:
+        """Whether an endpoint takes rows that could go elsewhere: its circuit is closed, or has cooled down."""
+        return any(e.fatal is None and (e.breaker.probe_at(needed=False) or now) <= now for e in self.endpoints)
+
+    def probe_at(self) -> float:
+        """When the next row that waits here can be sent at the earliest."""
+        return min((e.breaker.probe_at(needed=True) or 0.0 for e in self.endpoints if e.fatal is None), default=0.0)
+
+    def alone(self, endpoint: EndpointState) -> bool:
+        """Whether no other endpoint of the tier serves its rows now."""
+        return all(e is endpoint or e.fatal or e.breaker.is_open for e in self.endpoints)
+
+    def sends_at(self, endpoint: EndpointState) -> float | None:
+        """When this endpoint may be sent a row that waits here; None where its circuit is closed."""
+        return endpoint.breaker.probe_at(needed=self.alone(endpoint))
+
+    def may_send(self, endpoint: EndpointState) -> bool:
+        """Whether this endpoint takes a row now: its circuit is closed, or half-open with no probe in flight."""
+        at = self.sends_at(endpoint)
+        return at is None or (not endpoint.probing and asyncio.get_running_loop().time() >= at)
+
+    async def wait_until_available(self, endpoint: EndpointState) -> None:
+        """Wait until `may_send`."""
+        while not self.may_send(endpoint):
+            endpoint.changed.clear()
+            left = (self.sends_at(endpoint) or 0.0) - asyncio.get_running_loop().time()
+            try:
+                # Never less than a timer can tell apart, or rounding makes this a loop without a pause.
+                async with asyncio.timeout(None if endpoint.probing else max(left, 0.001)):
+                    await endpoint.changed.wait()
+            except TimeoutError:
+                continue
+
+    def notify(self) -> None:
+        """Wake those who wait for a circuit of the tier: one that opens changes what the others are needed for."""
+        for endpoint in self.endpoints:
+            endpoint.changed.set()
 
 
 class FailoverChain:
@@ -147,33 +176,49 @@ class FailoverChain:
     def __iter__(self) -> Iterator[Tier]:
         return iter(self._tiers.values())
 
-    def enqueue(self, item: WorkItem, reason: str | None = None) -> bool:
-        """Queue the item at its first available tier, else at the one that becomes available first. Returns False where it has none left.
+    def enqueue(self, item: WorkItem, reason: str | None = None, *, leaving: Tier | None = None) -> bool:
+        """Queue the item at its first available tier, else at the one that can be probed first. Returns False where it has none left.
 
-        `reason` is recorded on the item where it lands below its first tier.
+        `reason` is recorded on the item where it lands below its first tier. `leaving`: a tier that it does not go back to now.
         """
-        now = time.monotonic()
-        next_open: tuple[float, Tier] | None = None
-        for name in item.chain:
-            tier = self._tiers[name]
-            if name in item.exhausted_tiers or tier.fatal:
-                continue
-            until = tier.open_until(now)
-            if until is None:
-                item.failover_reason = reason if reason and name != item.chain[0] else item.failover_reason
-                tier.queue.put(item)
-                return True
-            if next_open is None or until < next_open[0]:
-                next_open = (until, tier)
-        if next_open is not None:
-            next_open[1].queue.put(item)
-        return next_open is not None
+        now = asyncio.get_running_loop().time()
+        left = [t for t in self._left(item) if t is not leaving]
+        available = next((t for t in left if t.available(now)), None)
+        if available is not None and available.name != item.chain[0]:
+            item.failover_reason = reason or item.failover_reason
+        target = available or min(left, key=Tier.probe_at, default=None)
+        if target is not None:
+            self._put(item, target)
+        return target is not None
+
+    def goes_elsewhere(self, item: WorkItem, tier: Tier) -> bool:
+        """Whether another tier of the item's chain is available now."""
+        now = asyncio.get_running_loop().time()
+        return any(t is not tier and t.available(now) for t in self._left(item))
 
     def reclaim(self, tier: Tier, limit: int) -> None:
-        """Move up to `limit` waiting items back to `tier`, where they prefer it to the tier at which they wait."""
+        """Move up to `limit` waiting items to `tier`: those that prefer it to the tier at which they wait, or wait where none is served."""
+        if tier.fatal:
+            return
+        now = asyncio.get_running_loop().time()
         for other in self:
+            stuck = not other.available(now)
             for item in list(other.queue.drain()) if other is not tier else ():
                 eligible = tier.name in item.chain and tier.name not in item.exhausted_tiers
-                reclaimed = limit > 0 and eligible and list(item.chain).index(tier.name) < list(item.chain).index(other.name)
+                preferred = eligible and list(item.chain).index(tier.name) < list(item.chain).index(other.name)
+                reclaimed = limit > 0 and eligible and (preferred or stuck)
                 limit -= reclaimed
-                (tier if reclaimed else other).queue.put(item)
+                self._put(item, tier if reclaimed else other)
+
+    def last_fault(self, item: WorkItem) -> tuple[Route, Fault] | None:
+        """What last failed at an endpoint of the item's chain that has not answered since; None where nothing has."""
+        endpoints = (e for name in item.chain for e in self._tiers[name].endpoints)
+        return next(((e.route, e.last_fault) for e in endpoints if e.last_fault is not None), None)
+
+    def _left(self, item: WorkItem) -> list[Tier]:
+        return [t for name in item.chain if name not in item.exhausted_tiers and not (t := self._tiers[name]).fatal]
+
+    def _put(self, item: WorkItem, tier: Tier) -> None:
+        if item.tier != tier.name:
+            item.tier, item.refusals, item.refused_at = tier.name, 0, None
+        tier.queue.put(item)

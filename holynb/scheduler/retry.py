@@ -22,7 +22,8 @@ class Policy:
     """Limits of a run. `retries` counts attempts after the first that failed; waiting out a 429 is not one.
 
     `max_in_flight` bounds the requests over all endpoints (None: each endpoint's own window). `deadline` and `grace` (for those in flight
-    after a stop) are seconds; `backoff_scale` scales the waits (tests set it to nearly nothing).
+    after a stop) are seconds; `backoff_scale` scales the waits (tests set it to nearly nothing). In seconds, too: `patience` with a server
+    that has answered and is gone, `first_patience` where none ever answered, `refusal_limit` for 429s of a route that is not the last.
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -31,6 +32,9 @@ class Policy:
     max_in_flight: int | None = None
     grace: float = 3.0
     backoff_scale: float = 1.0
+    patience: float = 60.0
+    first_patience: float = 4.0
+    refusal_limit: float = 30.0
 
 
 def retry_delay(item: WorkItem, fault: Fault, policy: Policy) -> float | None:

@@ -194,7 +194,7 @@ def test_nobody_there(flavor: str):
     with Exact([]) as server:
         url = server.base
     error = fault(url)
-    assert (error.kind, error.retry, error.stops) == ("connection", True, False)
+    assert (error.kind, error.retry, error.stops, error.unreachable) == ("connection", True, False, True)
     assert "127.0.0.1" in error.message
 
 
@@ -221,13 +221,14 @@ def test_connecting_has_a_limit(flavor: str):
             sock.close()
     assert error.kind == "timeout"
     assert "within 0.2 s" in error.message
+    assert error.unreachable
 
 
 @pytest.mark.parametrize("steps", [[EOF], [RST]])
 def test_the_connection_ends_without_an_answer(flavor: str, steps: list[str]):
     with Exact(steps) as server:
         error = fault(server.base)
-    assert (error.kind, error.retry) == ("connection", True)
+    assert (error.kind, error.retry, error.unreachable) == ("connection", True, False), "somebody took the request"
 
 
 @pytest.mark.parametrize("end", [EOF, RST])

@@ -278,7 +278,7 @@ def test_a_row_that_meets_a_pool_that_is_ending_hears_why(home: Path) -> None:
         Fault, match=r"pool/bytes is not running any more: the cat sat on it. Start it: %infer pool start MODEL --name bytes"
     ) as caught:
         with_engine(work)
-    assert (caught.value.kind, caught.value.stops) == ("connection", True)
+    assert (caught.value.kind, caught.value.stops, caught.value.unreachable) == ("connection", True, True)
 
 
 def test_a_kernel_with_few_files_loses_no_row(model: str) -> None:

@@ -126,7 +126,7 @@ class Feed:
             again = "" if event.wait is None else f" · again in {seconds(event.wait)}"
             self.in_flight[event.row] = InFlightRow(event.attempt, "retrying", 0, f"{event.kind}: {event.message}{again}")
             self._changed[event.row] = None
-        elif isinstance(event, Paused):
+        elif isinstance(event, Paused) and event.kind == "rate_limit":
             until = event.at - self.info.started + event.seconds
             self._pause = (until, f"{event.route} asked everybody to wait {seconds(event.seconds)} ({event.kind})")
         elif isinstance(event, Ended):

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from holynb.results import Summary
-from holynb.types import Ended, Noted
+from holynb.types import Ended, Noted, Paused
 
 if TYPE_CHECKING:
     from holynb.types import Event, Outcome
@@ -30,7 +30,9 @@ class Totals:
 
     def __init__(self, n: int, began: float = 0.0) -> None:
         self.n = n
-        self.note = ""
+        self._note = ""
+        self._away: dict[str, str] = {}
+        """Route → the kind of fault for which its server is waited for."""
         self._status: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = 0
@@ -44,9 +46,18 @@ class Totals:
         """Fold events that were not folded before."""
         for event in events:
             if isinstance(event, Ended):
+                self._away.pop(event.outcome.route or "", None)
                 self._fold_outcome(event.outcome)
             elif isinstance(event, Noted):
-                self.note = event.text
+                self._note = event.text
+            elif isinstance(event, Paused) and event.kind != "rate_limit":
+                self._away[event.route] = event.kind
+
+    @property
+    def note(self) -> str:
+        """What a person should know now: the servers that are waited for, else the run's last note."""
+        away = [f"waiting for the server of {route} ({kind}): one row asks until it is back" for route, kind in self._away.items()]
+        return "; ".join(away) or self._note
 
     def summary(self, elapsed: float, *, stopped: bool = False) -> Summary:
         """The counts as they stand."""

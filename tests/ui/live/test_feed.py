@@ -196,6 +196,14 @@ def test_a_pause_is_said_while_it_lasts() -> None:
     assert feed.head(3.5)["note"] == "pool is starting"
 
 
+def test_a_server_that_is_gone_is_said_until_a_row_of_it_ends() -> None:
+    feed = Feed(RunInfo(["p"] * 3))
+    feed.fold([Paused(ROUTE, 1.0, "connection", 1.0), Failed(0, 2, ROUTE, "connection", "refused", 2.0, 0.0)], {}, 9.0)
+    assert feed.head(9.0)["note"] == "waiting for the server of sim/flaky (connection): one row asks until it is back"
+    feed.fold([Ended(1, ok(), 9.5)], {}, 9.5)
+    assert feed.head(9.6)["note"] == ""
+
+
 def test_one_answer_is_told_piece_by_piece_and_begins_anew_after_a_failure() -> None:
     feed, page = Feed(RunInfo(["p"])), Page()
     page.update(feed.snapshot(feed.head(0.0), VIEW))

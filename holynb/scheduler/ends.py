@@ -1,0 +1,58 @@
+"""The rows of a run and their ends: each exactly once, its followers with it, whatever happens. asyncio only; no policy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from holynb.journal import EventSink
+from holynb.scheduler.failover import WorkItem
+from holynb.types import Ended, Outcome, Usage
+
+__all__ = ["RowEnds"]
+
+
+class RowEnds:
+    """The items of a run. `finished` is set when every row has ended, or the run is to end without them."""
+
+    def __init__(self, sink: EventSink) -> None:
+        self.items: list[WorkItem] = []
+        self.finished = asyncio.Event()
+        self._sink = sink
+        self._remaining = 0
+
+    def add(self, items: Sequence[WorkItem]) -> None:
+        """Items whose rows are to end."""
+        self.items.extend(items)
+        self._remaining += len(items)
+
+    async def end(self, item: WorkItem, outcome: Outcome) -> None:
+        """End the row and its followers. Returns when the answer is on disk, so that the permit is released only then."""
+        if self._sink.rows[item.request.row] is not None:
+            return
+        writes = [self._sink.append(Ended(item.request.row, outcome, time.time()))]
+        if item.followers:
+            ok = outcome.status == "ok"
+            usage, cost = (outcome.usage, Decimal(0)) if ok else (Usage(), None)
+            shared = replace(outcome, attempts=0, usage=usage, cost=cost, cached=ok)
+            writes += [self._sink.append(Ended(row, shared, time.time())) for row in item.followers]
+        for write in writes:
+            if isinstance(write, Awaitable):
+                await write
+        self._remaining -= 1
+        if self._remaining == 0:
+            self.finished.set()
+
+    def end_unfinished(self, outcome_of: Callable[[WorkItem], Outcome]) -> None:
+        """End every row that has not ended, a cancelled one with its partial text."""
+        for item in self.items:
+            for row in (item.request.row, *item.followers):
+                if self._sink.rows[row] is None:
+                    outcome = outcome_of(item)
+                    if row == item.request.row and item.attempts:
+                        outcome = replace(outcome, route=str(item.request.route), attempts=item.attempts, usage=item.usage, cost=item.cost)
+                    text = self._sink.partial_text(row) if outcome.status == "cancelled" else None
+                    self._sink.append(Ended(row, replace(outcome, text=text), time.time()))
