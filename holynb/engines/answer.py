@@ -1,4 +1,4 @@
-"""A streamed answer: server-sent events folded into text, finish reason and usage. Each wire defines what one event means."""
+"""An answer: server-sent events folded into text, finish reason and usage; how long it may be. Each wire defines what one event means."""
 
 from __future__ import annotations
 
@@ -9,18 +9,53 @@ from holynb.engines import codec
 from holynb.engines.classify import malformed
 from holynb.engines.sse import Event, Splitter, TooLong
 from holynb.errors import Fault
-from holynb.types import Completion, Usage
+from holynb.types import Completion, Sampling, Usage
 
-__all__ = ["StreamReader", "ensure_usable"]
+__all__ = ["StreamReader", "ensure_usable", "max_chars", "max_stream_bytes", "too_long"]
 
+_BOMS_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_NOT_UTF8 = "the server's stream is not UTF-8, and its content-type names no charset"
 _HIGH_SURROGATES = ("\ud800", "\udbff")
+
+#: Characters of an answer for each token that was asked for: more than the longest token of a tokenizer has. CHARS_AT_LEAST leaves room to
+#: servers that count otherwise; MAX_CHARS holds whatever was asked for.
+CHARS_PER_TOKEN, CHARS_AT_LEAST, MAX_CHARS = 256, 2**16, 2**24
+#: Bytes of a stream, thinking and comments included, for each token, and at least.
+BYTES_PER_TOKEN, BYTES_AT_LEAST, MAX_TOKENS = 2**14, 2**26, 2**16
+
+
+def max_chars(sampling: Sampling) -> int:
+    """The longest text that can be an answer to a request of this `max_tokens`, whatever name it has in `-p`."""
+    tokens = _max_tokens(sampling)
+    return MAX_CHARS if tokens is None else min(MAX_CHARS, CHARS_AT_LEAST + CHARS_PER_TOKEN * tokens)
+
+
+def max_stream_bytes(sampling: Sampling) -> int:
+    """The most bytes of a stream."""
+    tokens = _max_tokens(sampling)
+    return BYTES_AT_LEAST + BYTES_PER_TOKEN * min(MAX_TOKENS, MAX_TOKENS if tokens is None else tokens)
+
+
+def _max_tokens(sampling: Sampling) -> int | None:
+    if not sampling.extra:
+        return sampling.max_tokens
+    named = [v for name, v in sampling.extra.items() if "tokens" in name.lower() and isinstance(v, int)]
+    return max([*named, sampling.max_tokens or 0]) if sampling.max_tokens or named else None
+
+
+def too_long(what: str) -> Fault:
+    """The Fault for an answer without end."""
+    return Fault("server", f"the server sent more than {what}, far beyond what max_tokens allows; the rest was not read.", retry=False)
 
 
 class StreamReader(ABC):
-    """Fed with a stream's bytes; one per request. `done`: the server has marked the end of the stream."""
+    """Fed with a stream's bytes; one per request. `done`: the server has marked the end of the stream. `max_chars`: limit for its text."""
 
     def __init__(self) -> None:
         self.done = False
+        self.max_chars = MAX_CHARS
+        self._begun = False
+        self._chars = 0
         self.finish_reason: str | None = None
         self.model: str | None = None
         self.usage = Usage()
@@ -39,6 +74,10 @@ class StreamReader(ABC):
 
     def feed(self, data: bytes) -> str | None:
         """The text in these bytes; "" for progress without text, None for neither. Raises Fault."""
+        if not self._begun:
+            self._begun = True
+            if b"\0" in data[:2] or data.startswith(_BOMS_UTF16):
+                raise malformed(b"", _NOT_UTF8, retry=False)
         try:
             events = self._splitter.feed(data)
         except TooLong as exc:
@@ -67,6 +106,9 @@ class StreamReader(ABC):
         if text:
             text = self._join_surrogates(text)
             self._texts.append(text)
+            self._chars += len(text)
+            if self._chars > self.max_chars:
+                raise too_long(f"{self.max_chars:,} characters")
         return text
 
     def _event(self, event: Event) -> str | None:
@@ -74,7 +116,9 @@ class StreamReader(ABC):
             self.done = True
             return None
         try:
-            chunk = codec.loads(event.data)
+            chunk = codec.loads(event.data, strict=True)
+        except codec.NotUTF8 as exc:
+            raise malformed(b"", _NOT_UTF8, retry=False) from exc
         except ValueError as exc:
             raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
         return self.on_event(event.name, chunk)

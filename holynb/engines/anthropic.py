@@ -98,7 +98,7 @@ def read(value: Any) -> Completion:
     """A whole answer. Raises Fault."""
     if isinstance(value, Mapping):
         if value.get("type") == "error" or value.get("error"):
-            raise to_fault(*_detail(value, 500), {}, codec.dumps(value))
+            raise to_fault(*_detail(value, 500), {}, codec.excerpt(value))
         content = value.get("content")
         if isinstance(content, list):
             text = "".join(
@@ -108,7 +108,7 @@ def read(value: Any) -> Completion:
             finish = FINISH.get(reason, reason) if isinstance(reason, str) else "unknown"
             model = value.get("model")
             return ensure_usable(Completion(codec.mend(text), finish, model if isinstance(model, str) else None, usage(value.get("usage"))))
-    raise malformed(codec.dumps(value), "200, but the answer has no content")
+    raise malformed(codec.excerpt(value), "200, but the answer has no content")
 
 
 class Messages(StreamReader):
@@ -121,10 +121,10 @@ class Messages(StreamReader):
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. message_start counts the input, message_delta the output so far. Raises Fault for an error event."""
         if not isinstance(chunk, Mapping):
-            raise malformed(codec.dumps(chunk), "the server's stream holds an event that is no part of a message")
+            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a message")
         kind = chunk.get("type") or name
         if kind == "error" or chunk.get("error"):
-            raise to_fault(*_detail(chunk, 500), {}, codec.dumps(chunk))
+            raise to_fault(*_detail(chunk, 500), {}, codec.excerpt(chunk))
         if kind == "message_start" and isinstance(message := chunk.get("message"), Mapping):
             self.model = message.get("model") if isinstance(message.get("model"), str) else None
             self._count(message.get("usage"))

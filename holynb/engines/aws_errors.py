@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from holynb.engines import codec, openai
 from holynb.engines.classify import ErrorDetail, readable, to_fault
@@ -39,10 +40,14 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     except ValueError:
         value = None
     value = value if isinstance(value, Mapping) else {"Message": readable(body)}
-    kind = headers.get("x-amzn-errortype", "").split(":")[0] or str(value.get("__type", "")).rpartition("#")[2] or _in_xml(body)
-    message = value.get("OriginalMessage") or value.get("Message") or value.get("message") or ""
+    kind = headers.get("x-amzn-errortype", "").split(":")[0] or _text(value.get("__type")).rpartition("#")[2] or _in_xml(body)
+    message = next((m for name in ("OriginalMessage", "Message", "message") if (m := _text(value.get(name)))), "")
     status = openai.count(value.get("OriginalStatusCode")) or _STATUSES.get(kind, status)
-    return to_fault(status, ErrorDetail(str(message), "", kind), headers, body)
+    return to_fault(status, ErrorDetail(message, "", kind), headers, body)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else codec.excerpt(value).decode() if value else ""
 
 
 def _in_xml(body: bytes) -> str:

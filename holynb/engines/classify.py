@@ -150,7 +150,7 @@ def to_fault(status: int, detail: ErrorDetail, headers: Mapping[str, str], body:
         options["retry"] = should_retry == "true"
     words = " ".join(detail.message.split())[:300] or detail.code or detail.type or "no reason given"
     label = f" {detail.code or detail.type}" if (detail.code or detail.type) and not (detail.code or detail.type).isdigit() else ""
-    raw = body.decode("utf-8", "replace")[:2000] or None
+    raw = body[:8000].decode("utf-8", "replace")[:2000] or None
     return Fault(kind, f"{status}{label}: {words}", status=status, wait=wait, raw=raw, **options)
 
 
@@ -219,10 +219,11 @@ def _number(text: str) -> int:
     return int(text.replace(",", "") or 0)
 
 
-def malformed(body: bytes, why: str) -> Fault:
+def malformed(body: bytes, why: str, *, retry: bool = True) -> Fault:
     """The Fault for a reply that does not parse: HTML, half a JSON, another protocol. A retry may reach a healthy gateway."""
     excerpt = readable(body)
-    return Fault("server", f"{why}: {excerpt}" if excerpt else why, raw=body.decode("utf-8", "replace")[:2000] or None)
+    raw = body[:8000].decode("utf-8", "replace")[:2000] or None
+    return Fault("server", f"{why}: {excerpt}" if excerpt else why, raw=raw, retry=retry)
 
 
 def readable(body: bytes) -> str:

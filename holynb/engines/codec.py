@@ -11,9 +11,14 @@ try:
 except ImportError:  # it is faster, and nothing else
     orjson = None  # type: ignore[assignment]
 
-__all__ = ["dumps", "loads", "mend"]
+__all__ = ["NotUTF8", "dumps", "excerpt", "loads", "mend"]
 
 _LONE = re.compile("[\ud800-\udfff]")
+_BOM = b"\xef\xbb\xbf"
+
+
+class NotUTF8(ValueError):
+    """The bytes are no text in UTF-8, nor in UTF-16 or UTF-32 as JSON may be in."""
 
 
 def dumps(value: Any) -> bytes:
@@ -29,17 +34,39 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def loads(data: bytes) -> Any:
-    """The value. Bytes that are not UTF-8 are replaced, not refused. Raises ValueError for what is no JSON.
+def excerpt(value: Any) -> bytes:
+    """A value as JSON, for messages; empty for one that cannot be written, since it is nested too deeply."""
+    try:
+        return dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return b""
 
-    An integer of more than 64 bits may come as a float, as it does in browsers (RFC 8259, section 6); no field of a wire is that large.
+
+def loads(data: bytes, *, strict: bool = False) -> Any:
+    """The value. Raises ValueError for what is no JSON, or nested too deeply.
+
+    Bytes that are not UTF-8 are replaced; with `strict`, where they may be an answer's, they raise NotUTF8. An integer of more than 64 bits
+    may come as a float, as it does in browsers (RFC 8259, section 6); no field of a wire is that large.
     """
     if orjson is not None:
         try:
             return orjson.loads(data)
         except ValueError:
-            pass  # NaN, lone surrogates and broken UTF-8 are read by the standard library; what is no JSON fails there too
-    return json.loads(data.decode("utf-8", "replace"))
+            pass  # NaN, lone surrogates, a BOM, other encodings and broken UTF-8: read below; what is no JSON fails there too
+    try:
+        return json.loads(_text(data, strict=strict))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _text(data: bytes, *, strict: bool) -> str:
+    data = data.removeprefix(_BOM)
+    try:
+        return data.decode(json.detect_encoding(data))
+    except UnicodeDecodeError as exc:
+        if strict:
+            raise NotUTF8(str(exc)) from None
+        return data.decode("utf-8", "replace")
 
 
 def mend(text: str) -> str:

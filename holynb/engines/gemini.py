@@ -101,7 +101,7 @@ def read(value: Any) -> Completion:
     answer = Generated()
     text = answer.on_event("message", value)
     if answer.finish_reason is None:
-        raise malformed(codec.dumps(value), "200, but the answer has no candidates")
+        raise malformed(codec.excerpt(value), "200, but the answer has no candidates")
     return ensure_usable(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
 
 
@@ -111,10 +111,10 @@ class Generated(StreamReader):
     def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
         if not isinstance(chunk, Mapping):
-            raise malformed(codec.dumps(chunk), "the server answered with something that is no part of an answer")
+            raise malformed(codec.excerpt(chunk), "the server answered with something that is no part of an answer")
         if chunk.get("error") or name == "error":
             status, detail, _ = _detail(chunk)
-            raise to_fault(status or 500, detail, {}, codec.dumps(chunk))
+            raise to_fault(status or 500, detail, {}, codec.excerpt(chunk))
         if isinstance(chunk.get("usageMetadata"), Mapping):
             self.usage = usage(chunk["usageMetadata"])
         model = chunk.get("modelVersion")
@@ -177,7 +177,7 @@ def _detail(value: Mapping[str, Any]) -> tuple[int | None, ErrorDetail, list[Map
     details = [d for d in listed if isinstance(d, Mapping)] if isinstance(listed, list) else []
     message, name, number = error.get("message"), error.get("status"), error.get("code")
     words, kind = message if isinstance(message, str) else "", name if isinstance(name, str) else ""
-    code = next((str(d["reason"]) for d in details if d.get("reason")), "")
+    code = next((d["reason"] for d in details if isinstance(d.get("reason"), str) and d["reason"]), "")
     if kind == "RESOURCE_EXHAUSTED" and _is_exhausted(words, details):
         code = "insufficient_quota"
     if kind == "FAILED_PRECONDITION" and "billing" in words.lower():
@@ -190,7 +190,7 @@ def _detail(value: Mapping[str, Any]) -> tuple[int | None, ErrorDetail, list[Map
 
 def _is_exhausted(words: str, details: list[Mapping[str, Any]]) -> bool:
     """Whether a quota is unusable today: it is 0, or a daily one, which may come with a retry delay of seconds that leads nowhere."""
-    if "limit: 0" in words or any("PerDay" in str(v.get("quotaId", "")) for v in _violations(details)):
+    if "limit: 0" in words or any("PerDay" in quota for quota in _quotas(details)):
         return True
     return any(wait > quotas.LASTING_S for wait in _delays(details))
 
@@ -201,10 +201,13 @@ def _delays(details: list[Mapping[str, Any]]) -> list[float]:
     return [d for d in delays if d is not None]
 
 
-def _violations(details: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+def _quotas(details: list[Mapping[str, Any]]) -> Iterator[str]:
+    """The ids of the quotas that are exceeded."""
     for detail in details:
         listed = detail.get("violations")
-        yield from (v for v in listed if isinstance(v, Mapping)) if isinstance(listed, list) else ()
+        for violation in listed if isinstance(listed, list) else ():
+            if isinstance(violation, Mapping) and isinstance(violation.get("quotaId"), str):
+                yield violation["quotaId"]
 
 
 def no_limits(headers: Mapping[str, str]) -> Limits | None:  # noqa: ARG001 - as every wire is asked

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
 from holynb.engines import codec, entry, http
-from holynb.engines.answer import StreamReader
+from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
 from holynb.secret import Mask
@@ -79,7 +79,7 @@ class Hosted:
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """The answer: Deltas where streamed, then one Done. Raises Fault."""
-        secret, traits = self._key(), self._traits()
+        secret, traits, longest = self._key(), self._traits(), max_chars(request.sampling)
         answer: StreamReader | None = None
         try:
             reply = await self._post(request, traits, secret, timeouts)
@@ -89,10 +89,13 @@ class Hosted:
                     raise self._wire.classify(reply.status, reply.headers, await reply.read())
                 if reply.headers.get("content-type", "").startswith(self._wire.streams):
                     answer = self._wire.answer()
+                    answer.max_chars, left = longest, max_stream_bytes(request.sampling)
                     mask = self._mask_of(secret)
                     shown = mask.stream() if mask is not None and request.stream else None
                     while not answer.finished and (data := await reply.chunk()):
                         text = answer.feed(data)
+                        if (left := left - len(data)) < 0:
+                            raise too_long(f"{max_stream_bytes(request.sampling):,} bytes")
                         if request.stream and text is not None:
                             yield Delta(shown.feed(text)) if shown is not None and text else Delta(text)
                     await _drain(reply, answer)
@@ -101,6 +104,8 @@ class Hosted:
                         yield Delta(rest)
                 else:
                     completion = self._parse_whole(await reply.read())
+                if len(completion.text) > longest:
+                    raise too_long(f"{longest:,} characters")
             finally:
                 await reply.aclose()
         except Fault as fault:
@@ -137,7 +142,9 @@ class Hosted:
     # -- in ------------------------------------------------------------------------------------------------------------
     def _parse_whole(self, body: bytes) -> Completion:
         try:
-            value = codec.loads(body)
+            value = codec.loads(body, strict=True)
+        except codec.NotUTF8 as exc:
+            raise malformed(b"", "200, but its text is not UTF-8, and its content-type names no charset", retry=False) from exc
         except ValueError as exc:
             what = "something that is not JSON" if body.strip() else "nothing"
             raise malformed(body, f"200, but with {what}") from exc

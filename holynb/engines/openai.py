@@ -24,6 +24,8 @@ FINISH: Mapping[str, str] = {"tool_calls": "tool", "function_call": "tool", "max
 
 #: Parameters that are left out once a model has refused them.
 DROPPABLE = ("temperature", "top_p", "stream_options")
+#: A count of tokens from here on is none: sums of such have to stay within a column of the run log.
+MAX_COUNT = 2**53
 REJECTED = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE
 )
@@ -125,7 +127,7 @@ def read(value: Any) -> Completion:
             finish = _finish(reason) or "unknown"
             text = _text(message.get("content")) or (refused if isinstance(refused, str) else "")
             return ensure_usable(Completion(codec.mend(text), "refusal" if refused else finish, _text_or_none(value.get("model")), counts))
-    raise malformed(codec.dumps(value), "200, but the answer has no choices")
+    raise malformed(codec.excerpt(value), "200, but the answer has no choices")
 
 
 class Chat(StreamReader):
@@ -135,7 +137,7 @@ class Chat(StreamReader):
         """A chunk's text; its usage, model and finish reason are kept. Raises Fault for an error in the middle of a 200."""
         # Once per token of every answer: tests for dict and list, which parsed JSON consists of, cost a third of isinstance(…, Mapping).
         if not isinstance(chunk, dict):
-            raise malformed(codec.dumps(chunk), "the server's stream holds an event that is no chunk of an answer")
+            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no chunk of an answer")
         _raise_error(chunk, failed=name == "error")
         if self.model is None:
             self.model = _text_or_none(chunk.get("model"))
@@ -185,7 +187,7 @@ def _raise_error(value: Mapping[str, Any], *, failed: bool = False) -> None:
     """Raise the Fault of an error that came with status 200."""
     if failed or value.get("error") or value.get("object") == "error":
         detail, status = _detail(value)
-        raise to_fault(status or 500, detail, {}, codec.dumps(value))
+        raise to_fault(status or 500, detail, {}, codec.excerpt(value))
 
 
 def _detail(value: Any) -> tuple[ErrorDetail, int | None]:
@@ -199,7 +201,8 @@ def _detail(value: Any) -> tuple[ErrorDetail, int | None]:
     raw, source = meta.get("raw"), meta.get("limit_source")
     words = _words(error.get("message") or error.get("detail") or error.get("msg") or "")
     words = f"{words} ({raw})" if isinstance(raw, str) and raw else words
-    code = "" if error.get("code") is None else str(error["code"])
+    code = error.get("code")
+    code = code if isinstance(code, str) else str(code) if isinstance(code, int) and abs(code) < 2**63 else ""
     status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
     kind, param = _text_or_none(error.get("type")) or "", _text_or_none(error.get("param")) or ""
     return ErrorDetail(words, code, kind, param, source if isinstance(source, str) else ""), status
@@ -211,7 +214,7 @@ def _words(message: Any) -> str:
         return message
     if isinstance(message, list):
         message = [{k: v for k, v in m.items() if k in ("loc", "msg", "type")} if isinstance(m, Mapping) else m for m in message]
-    return codec.dumps(message).decode()
+    return codec.excerpt(message).decode()
 
 
 def _finish(reason: Any) -> str | None:
@@ -240,7 +243,7 @@ def _text_or_none(value: Any) -> str | None:
 
 def count(value: Any) -> int | None:
     """A count of tokens; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT else None
 
 
 WIRE = Wire(url, headers, body, read, Chat, classify, quotas.openai, traits, adapt)

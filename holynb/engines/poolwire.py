@@ -55,7 +55,10 @@ class StreamFold:
         if line == b"data: [DONE]":
             self.over = True
             return None
-        event = json.loads(line[6:])
+        try:
+            event = json.loads(line[6:])
+        except (ValueError, RecursionError) as exc:
+            raise Fault("server", "The pool sent an event that is not JSON.") from exc
         if "error" in event:
             raise fault(event["error"], None)
         self._model = event.get("model") or self._model
@@ -102,7 +105,7 @@ def refusal(body: bytes, status: int) -> Fault:
     """The Fault for a reply that is not 200."""
     try:
         error = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         error = None
     if not isinstance(error, dict):
         error = {"message": f"The pool answered something that is no answer: {body[:200]!r}"}

@@ -34,6 +34,7 @@ TGI = {
         "details": True,
     },
 }
+MAX_LINE_BYTES = 4 * 2**20
 FINISH: Mapping[str, str] = {"eos_token": "stop", "stop_sequence": "stop"}
 
 
@@ -178,7 +179,7 @@ def read(path: str | None, value: Any) -> Completion:
         return openai.read(value)
     text = _at(value, path or ("0.generated_text" if isinstance(value, list) else "generated_text"))
     if not isinstance(text, str):
-        raise malformed(codec.dumps(value), f"200, but there is no text at {path or 'generated_text'}")
+        raise malformed(codec.excerpt(value), f"200, but there is no text at {path or 'generated_text'}")
     first = value[0] if isinstance(value, list) and value else value
     finish, counted = _details(first.get("details") if isinstance(first, Mapping) else None)
     return ensure_usable(Completion(codec.mend(text), finish or "unknown", None, counted))
@@ -233,6 +234,8 @@ class EventStream(openai.Chat):
     def _lines_to_sse(self, payload: bytes) -> bytes:
         """The JSON lines that end within these bytes, as server-sent events."""
         *lines, self._rest = (self._rest + payload).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise Fault("server", f"the server sent a line of more than {MAX_LINE_BYTES:,} bytes, which no model writes.", retry=False)
         return b"".join(b"data:" + line + b"\n\n" for line in lines if line.strip())
 
     def end(self) -> Completion:

@@ -89,7 +89,10 @@ def is_self_hosted(endpoint: Endpoint) -> bool:
 
 async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[ServedModel]:
     """The models of `GET {base}/models`. Raises Fault."""
-    value = codec.loads(await _get(endpoint, f"{endpoint.base_url}/models", secret))
+    try:
+        value = codec.loads(await _get(endpoint, f"{endpoint.base_url}/models", secret))
+    except ValueError as exc:
+        raise Fault("server", f"{endpoint.base_url}/models answered something that is not JSON.") from exc
     listed = value.get("data") if isinstance(value, Mapping) else None
     if not isinstance(listed, list):
         raise Fault("server", f"{endpoint.base_url}/models lists no models.")

@@ -110,6 +110,6 @@ def _failed_generation(raw: str | None) -> str:
     """The answer inside an error's JSON; empty where that is cut off or has none."""
     try:
         generation = json.loads(raw or "")["error"]["failed_generation"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     return generation if isinstance(generation, str) else ""
