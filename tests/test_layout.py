@@ -47,7 +47,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "settings",
     ),
     "holynb.engines": (
-        "aws_frames | codec | direct | entry | environment | meter | poolwire | quotas | sample_json | sse | transport_errors",
+        "aws_frames | codec | direct | encodings | entry | environment | meter | poolwire | quotas | sample_json | sse | transport_errors",
         "classify | http | sim",
         "answer | pool",
         "hosted",

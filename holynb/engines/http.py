@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from holynb.engines import transport_errors
+from holynb.engines import encodings, transport_errors
 from holynb.engines.environment import certificates, named_certificates, no_certificates, proxy_for
 from holynb.errors import Fault
 
@@ -43,20 +43,19 @@ MAX_HEADER_BYTES = 64 * 2**10
 class Reply:
     """A server's reply. Read it whole or in chunks, then `aclose`; its connection is reused only if the body was read to the end."""
 
-    __slots__ = ("_body", "_host", "_raw", "_source", "headers", "status")
+    __slots__ = ("_body", "_host", "_source", "headers", "status")
 
     def __init__(self, status: int, raw: Iterable[tuple[bytes, bytes]], body: Any, host: str) -> None:
         self.status = status
         self.headers: Mapping[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in raw}
-        self._raw, self._body = raw, body
-        self._host = host
+        self._body, self._host = body, host
         self._source: Any = None
 
     async def chunk(self) -> bytes:
-        """The next piece of the body, decompressed; empty at its end. Raises Fault (truncated)."""
+        """The next piece of the body, decompressed and as UTF-8; empty at its end. Raises Fault (truncated; server: it cannot be read)."""
         if self._source is None:
-            compressed = self.headers.get("content-encoding", "identity") != "identity"
-            self._source = aiter(_decompressed(self.status, self._raw, self._body) if compressed else self._body)
+            plain = encodings.is_plain(self.headers)
+            self._source = aiter(self._body) if plain else encodings.text(self.headers, self._body, self._host, strict=self.status == 200)
         try:
             async for piece in self._source:
                 if piece:
@@ -258,13 +257,6 @@ def _request(method: str, url: httpx.URL, headers: Any, content: Any, extensions
     import httpx
 
     return httpx.Request(method, url, headers=headers, content=content, extensions=extensions)
-
-
-def _decompressed(status: int, raw: Any, body: Any) -> AsyncIterator[bytes]:
-    """The chunks of a compressed body, decompressed."""
-    import httpx
-
-    return httpx.Response(status, headers=list(raw), stream=body).aiter_bytes()
 
 
 def _in_chunks(headers: Headers, body: bytes) -> tuple[Headers, AsyncIterator[bytes]]:
