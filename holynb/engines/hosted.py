@@ -79,7 +79,7 @@ class Hosted:
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """The answer: Deltas where streamed, then one Done. Raises Fault."""
-        secret, traits, longest = self._key(), self._traits(), max_chars(request.sampling)
+        secret, traits = self._key(), self._traits()
         answer: StreamReader | None = None
         try:
             reply = await self._post(request, traits, secret, timeouts)
@@ -89,7 +89,7 @@ class Hosted:
                     raise self._wire.classify(reply.status, reply.headers, await reply.read())
                 if reply.headers.get("content-type", "").startswith(self._wire.streams):
                     answer = self._wire.answer()
-                    answer.max_chars, left = longest, max_stream_bytes(request.sampling)
+                    answer.max_chars, left = max_chars(request.sampling), max_stream_bytes(request.sampling)
                     mask = self._mask_of(secret)
                     shown = mask.stream() if mask is not None and request.stream else None
                     while not answer.finished and (data := await reply.chunk()):
@@ -104,8 +104,6 @@ class Hosted:
                         yield Delta(rest)
                 else:
                     completion = self._parse_whole(await reply.read())
-                if len(completion.text) > longest:
-                    raise too_long(f"{longest:,} characters")
             finally:
                 await reply.aclose()
         except Fault as fault:

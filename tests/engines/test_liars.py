@@ -75,15 +75,15 @@ def test_thinking_without_end_is_given_up_by_its_bytes(monkeypatch: pytest.Monke
         assert "sent more than 427,680 bytes" in fault.message
 
 
-def test_a_whole_answer_is_held_to_the_same():
-    whole = json.loads(json.dumps(OPENAI.whole))
-    for length, max_tokens, good in ((70_000, 20, True), (71_000, 20, False), (71_000, 100, True)):
-        whole["choices"][0]["message"]["content"] = "x" * length
-        with Exact([reply(whole)]) as server:
-            if good:
-                assert len(ask(endpoint(server.base), request(sampling={"max_tokens": max_tokens}))[1].text) == length
-            else:
-                assert "70,656 characters" in refuse(endpoint(server.base), request(sampling={"max_tokens": max_tokens})).message
+@pytest.mark.parametrize(("length", "max_tokens", "good"), [(70_000, 20, True), (71_000, 20, False), (71_000, 100, True)])
+def test_a_server_that_counts_otherwise_is_heard_out(length: int, max_tokens: int, good: bool):
+    body = sse(openai_chunk("x" * length), openai_chunk(finish="stop"), "[DONE]")
+    with Exact([streamed(body)]) as server:
+        sent = request(stream=True, sampling={"max_tokens": max_tokens})
+        if good:
+            assert len(ask(endpoint(server.base), sent)[1].text) == length
+        else:
+            assert "70,656 characters" in refuse(endpoint(server.base), sent).message
 
 
 @pytest.mark.parametrize(
