@@ -25,7 +25,7 @@ BYTES_PER_TOKEN, BYTES_AT_LEAST, MAX_TOKENS = 2**14, 2**26, 2**16
 
 
 def max_chars(sampling: Sampling) -> int:
-    """The longest text of a stream, of this `max_tokens`, whatever name it has in `-p`. A body has a length of its own: `http.Reply.read`."""
+    """The longest text of a stream with this `max_tokens`, whatever name it has in `-p`. A whole body has a limit of its own."""
     tokens = _max_tokens(sampling)
     return MAX_CHARS if tokens is None else min(MAX_CHARS, CHARS_AT_LEAST + CHARS_PER_TOKEN * tokens)
 
