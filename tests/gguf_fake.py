@@ -82,6 +82,8 @@ def write(path: Path, family: str = "llama", **changes: Any) -> dict[str, Any]:
     writer.add_token_merges(["a b", "Ġ a"])
     writer.add_eos_token_id(0)
     writer.add_bos_token_id(1)
+    if "tokenizer.eot" in changes:
+        writer.add_eot_token_id(changes["tokenizer.eot"])
     writer.add_chat_template("{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}")
     known = weights()
     for name, values in known.items():

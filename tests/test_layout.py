@@ -82,8 +82,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "weights",
     ),
     "holynb.pool.server": (
-        "api | config | dispatch | grammar | metrics | rank | tokenizer",
-        "http | replica",
+        "api | chat_template | config | control_tokens | dispatch | grammar | metrics | rank",
+        "http | replica | tokenizer",
+        "prompts",
         "detokenize | service | sockets",
         "app | lifecycle",
         "prepare",

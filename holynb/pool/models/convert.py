@@ -55,7 +55,7 @@ def convert(source: Path, folder: Path, progress: _Progress = lambda share: None
     config = _config(facts, tied=all(t.name != "output.weight" for t in reader.tensors))
     _write(folder / "config.json", config)
     _write_tokenizer(folder, facts)
-    _write(folder / "generation_config.json", {"bos_token_id": config["bos_token_id"], "eos_token_id": config["eos_token_id"]})
+    _write(folder / "generation_config.json", {"bos_token_id": config["bos_token_id"], "eos_token_id": _ends(facts)})
     _write_weights(folder / "model.safetensors", reader, config, progress)
 
 
@@ -112,6 +112,12 @@ def _config(facts: dict[str, Any], *, tied: bool) -> dict[str, Any]:
         "eos_token_id": facts.get("tokenizer.ggml.eos_token_id"),
         "torch_dtype": "float32",
     }
+
+
+def _ends(facts: dict[str, Any]) -> Any:
+    """The tokens that end an answer: a model may have one for the end of the text and another for the end of a turn."""
+    ends = list(dict.fromkeys(i for w in ("eos", "eot", "eom") if (i := facts.get(f"tokenizer.ggml.{w}_token_id")) is not None))
+    return ends if len(ends) > 1 else ends[0] if ends else None
 
 
 def _write_tokenizer(folder: Path, facts: dict[str, Any]) -> None:

@@ -117,7 +117,8 @@ class Routes:
 
     async def _begin(self, request: ApiRequest) -> _Answer:
         tokenizer = await self._service.wait_ready()
-        generations = self._service.submit(self._service.jobs(request, tokenizer, await self._grammar(request)))
+        prompts, grammar = await self._service.encode(request, tokenizer), await self._grammar(request)
+        generations = self._service.submit(self._service.jobs(request, prompts, tokenizer, grammar))
         readers = [TextReader(g, tokenizer, request.stop, stream=request.stream) for g in generations]
         head = api.head(request, uuid.uuid4().hex, request.model or self._service.identity.name)
         return _Answer(request, head, generations, readers, time.monotonic())

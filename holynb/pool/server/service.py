@@ -17,8 +17,9 @@ from holynb.pool.protocol import Job
 from holynb.pool.server.api import ApiError, ApiRequest
 from holynb.pool.server.dispatch import PrefixDispatcher
 from holynb.pool.server.metrics import Metrics, ReplicaStats, device_memory
+from holynb.pool.server.prompts import PromptEncoder
 from holynb.pool.server.replica import Generation, GenerationLost, Replica
-from holynb.pool.server.tokenizer import ChatTokenizer, TemplateError
+from holynb.pool.server.tokenizer import ChatTokenizer
 
 __all__ = ["Identity", "Service"]
 
@@ -61,6 +62,7 @@ class Service:
         self._job_ids = itertools.count(1)
         self._parked: list[Generation] = []
         self._dispatcher: PrefixDispatcher[Replica] = PrefixDispatcher()
+        self._prompts = PromptEncoder()
 
     # -- lifecycle -------------------------------------------------------------------------------------------------
     def set_stage(self, stage: str, share: float | None = None) -> None:
@@ -135,10 +137,16 @@ class Service:
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         return self.tokenizer
 
-    def jobs(self, request: ApiRequest, tokenizer: ChatTokenizer, grammar: str | None = None) -> list[Job]:
-        """One per choice, each with its own seed where one is given. Raises ApiError 400 for a prompt too long or with unknown tokens."""
+    async def encode(self, request: ApiRequest, tokenizer: ChatTokenizer) -> list[tuple[int, ...]]:
+        """The ids of each prompt; other requests go on meanwhile. Raises ApiError 400."""
+        return await self._prompts.encode(request, tokenizer, self.max_len)
+
+    def jobs(
+        self, request: ApiRequest, prompts: Sequence[tuple[int, ...]], tokenizer: ChatTokenizer, grammar: str | None = None
+    ) -> list[Job]:
+        """One per choice, each with its own seed where one is given. Raises ApiError 400 for a prompt too long."""
         out: list[Job] = []
-        for ids in self._prompt_ids(request, tokenizer):
+        for ids in prompts:
             room = self.max_len - len(ids)
             if room < 1:
                 raise ApiError(
@@ -212,14 +220,3 @@ class Service:
             raise ApiError(503, f"The pool {self.identity.name} does not run: {self.why}", code="pool_failed")
         job = generation.job
         self._dispatcher.choose(self._replicas, job.ids, len(job.ids) + job.max_new).add(generation)
-
-    def _prompt_ids(self, request: ApiRequest, tokenizer: ChatTokenizer) -> list[tuple[int, ...]]:
-        if not request.chat:
-            prompts = [tuple(tokenizer.encode(p)) if isinstance(p, str) else p for p in request.prompts]
-            if any(not ids or max(ids) >= tokenizer.size for ids in prompts):
-                raise ApiError(400, f"prompt holds no tokens, or ids beyond this model's {tokenizer.size}.", param="prompt")
-            return prompts
-        try:
-            return [tuple(tokenizer.encode_chat(request.messages))]
-        except TemplateError as exc:
-            raise ApiError(400, str(exc), param="messages") from exc

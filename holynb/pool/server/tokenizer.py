@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-__all__ = ["ChatTokenizer", "Detokenizer", "StopStrings", "TemplateError", "TokenizerFileError"]
+from holynb.pool.server.chat_template import ChatTemplate, Message, TemplateError, compiled
+from holynb.pool.server.control_tokens import ControlTokens, Marked, mapped, renamed_tokenizer, strings_of
 
-Message = Mapping[str, Any]
+__all__ = ["ChatTokenizer", "Detokenizer", "StopStrings", "TemplateError", "TokenizerFileError", "strings_of"]
 
 #: Decoded in place of bytes that are not a whole character (yet).
 _REPLACEMENT = "\ufffd"
-
-
-class TemplateError(Exception):
-    """The chat template rejects these messages, or the model has none."""
 
 
 class TokenizerFileError(Exception):
@@ -25,38 +22,67 @@ class TokenizerFileError(Exception):
 
 
 class ChatTokenizer:
-    """One model's tokenizer and chat template. Reads its folder once; all methods are pure and thread-safe. Raises TokenizerFileError."""
+    """One model's tokenizer and chat template. Reads its folder once; all methods are pure and thread-safe. Raises TokenizerFileError.
+
+    Encoding a long text takes seconds, in which other threads go on.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._tokenizer = _tokenizer(folder / "tokenizer.json")
+        self._path = folder / "tokenizer.json"
+        self._tokenizer = _tokenizer(self._path)
         self._config = _json(folder / "tokenizer_config.json")
         config, generation = _json(folder / "config.json"), _json(folder / "generation_config.json")
         self.eos = _ids(generation.get("eos_token_id"), config.get("eos_token_id"), self._id_of(self._config.get("eos_token")))
         self.size: int = max(int(self._tokenizer.get_vocab_size()), int(config.get("vocab_size", 0)))
+        self.longest_token = max((len(word.encode()) for word in self._tokenizer.get_vocab()), default=1)
+        """Bytes of text that one token stands for, at most."""
         self.context: int = int(config.get("max_position_embeddings", 2048))
         self.sampling = {k: generation[k] for k in ("temperature", "top_p", "top_k") if generation.get("do_sample") and k in generation}
-        self._template = _compile(_template_of(folder, self._config))
+        self._template = _compile(_template_of(folder, self._config), self._config)
+        self._controls = self._control_tokens()
+        self._renamed: _Renamed | None = None
+        self._renamed_lock = threading.Lock()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text, with the tokenizer's own special tokens around it (a BOS token, for some)."""
-        return list(self._tokenizer.encode(text).ids)
+        """Ids of plain text, with the tokenizer's own special tokens around it (a BOS token, for some). Control tokens in it are read."""
+        return _encoded(self._tokenizer, text, special=True)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a conversation, with the generation prompt. Raises TemplateError."""
-        return list(self._tokenizer.encode(self.chat(messages), add_special_tokens=False).ids)
+    def encode_chat(self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None) -> list[int]:
+        """Ids of a conversation, with the generation prompt. `variables`: further ones for the template. Raises TemplateError.
 
-    def chat(self, messages: Sequence[Message]) -> str:
+        Control tokens in a message are text: what it says can neither end its turn nor begin another.
+        """
+        variables = variables or {}
+        plain = self.chat(messages, variables)
+        texts = list(strings_of([messages, variables]))
+        if not any(map(self._controls.suspect, texts)):
+            return _encoded(self._tokenizer, plain)
+        marked = self._marked(plain, messages, variables, texts)
+        if not marked.forged:
+            return _encoded(self._tokenizer, marked.text)
+        renamed = self._renamed_tokenizer()
+        return [renamed.ids.get(i, i) for i in _encoded(renamed.tokenizer, marked.renamed(self._controls.names))]
+
+    def _marked(self, plain: str, messages: Sequence[Message], variables: Mapping[str, Any], texts: list[str]) -> Marked:
+        """The conversation with what came from messages marked, by the most thorough way that the template does not notice."""
+        try:
+            mark = self._controls.mark(plain, *texts)
+        except ValueError as exc:
+            raise TemplateError(f"These messages cannot be told from control tokens: {exc}.") from exc
+        for change in self._controls.markings(mark):
+            marked = Marked(self.chat(mapped(messages, change), mapped(variables, change)), mark, self._controls.all)
+            if marked.text == plain:
+                break
+        return marked
+
+    def chat(self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None) -> str:
         """The conversation as rendered by the model's chat template. Raises TemplateError."""
         if self._template is None:
             raise TemplateError(
                 "This model has no chat template: it continues text and holds no conversation. Take its instruct or chat version; "
                 "on a pool with --port, /v1/completions continues text."
             )
-        tokens = {k: _token_text(self._config.get(k)) for k in ("bos_token", "eos_token", "unk_token", "pad_token")}
-        try:
-            return str(self._template.render(messages=list(messages), add_generation_prompt=True, tools=None, documents=None, **tokens))
-        except Exception as exc:  # a template is a program that comes with the model, and may fail in any way
-            raise TemplateError(f"The model's chat template refuses these messages: {exc}") from exc
+        return self._template.render(messages, variables or {})
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out."""
@@ -65,6 +91,34 @@ class ChatTokenizer:
     def _id_of(self, token: Any) -> int | None:
         number = self._tokenizer.token_to_id(_token_text(token)) if token else None
         return None if number is None else int(number)
+
+    def _control_tokens(self) -> ControlTokens:
+        """The tokenizer's special tokens, and of its other added ones those that the chat template names."""
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        source = self._template.source if self._template else ""
+        return ControlTokens(
+            {t.content for t in added if t.special},
+            {t.content for t in added if not t.special and t.content.strip() and t.content in source},
+        )
+
+    def _renamed_tokenizer(self) -> _Renamed:
+        """A second tokenizer, for conversations with control tokens in a message; made when the first of them comes."""
+        with self._renamed_lock:
+            if self._renamed is None:
+                self._renamed = _Renamed(self._tokenizer, self._path, self._controls.names)
+            return self._renamed
+
+
+class _Renamed:
+    """A tokenizer that knows control tokens by secret names, and which ids of it are others in the model."""
+
+    def __init__(self, model: Any, path: Path, names: Mapping[str, str]) -> None:
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_str(renamed_tokenizer(path.read_text(encoding="utf-8"), names))
+        before = {name: token for token, name in names.items()}
+        added = self.tokenizer.get_added_tokens_decoder().items()
+        self.ids: dict[int, int] = {i: int(model.token_to_id(before.get(t.content, t.content))) for i, t in added}
 
 
 class Detokenizer:
@@ -125,9 +179,18 @@ def _tokenizer(path: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as exc:  # the library raises plain Exception
         raise TokenizerFileError(f"{path} is no readable tokenizer ({exc}). Fetch the model again.") from exc
+    # A file may say both; a prompt is neither cut nor filled up.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _encoded(tokenizer: Any, text: str, *, special: bool = False) -> list[int]:
+    """Ids of a text; `special`: with what the tokenizer puts around it. As a batch of one: only then do other threads go on meanwhile."""
+    return list(tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -164,27 +227,10 @@ def _template_of(folder: Path, config: Mapping[str, Any]) -> str | None:
     return template if isinstance(template, str) else None
 
 
-def _compile(source: str | None) -> Any:
-    """The template, compiled in a sandbox with the three functions that templates on the Hugging Face hub expect."""
+def _compile(source: str | None, config: Mapping[str, Any]) -> ChatTemplate | None:
     if source is None:
         return None
-    from jinja2.exceptions import TemplateError as JinjaError
-    from jinja2.exceptions import TemplateSyntaxError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def refuse(message: str) -> NoReturn:
-        raise JinjaError(message)
-
-    def to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().astimezone().strftime(form)
     try:
-        return environment.from_string(source)
-    except TemplateSyntaxError as exc:
-        raise TokenizerFileError(
-            f"the model's chat template is no Jinja (line {exc.lineno}: {exc.message}). Fetch the model again, or mend it."
-        ) from exc
+        return compiled(source, {k: _token_text(config.get(k)) for k in ("bos_token", "eos_token", "unk_token", "pad_token")})
+    except ValueError as exc:
+        raise TokenizerFileError(f"the model's chat template is no Jinja ({exc}). Fetch the model again, or mend it.") from exc

@@ -81,6 +81,10 @@ def test_the_tokenizer_merges_cuts_digits_and_knows_its_special_words(tmp_path: 
     assert text.eos == (0,)
 
 
+def test_an_answer_ends_at_the_end_of_the_text_and_of_its_turn(tmp_path: Path) -> None:
+    assert ChatTokenizer(made(tmp_path, **{"tokenizer.eot": 1})).eos == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

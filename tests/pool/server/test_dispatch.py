@@ -78,7 +78,7 @@ def test_choices_of_one_request_have_seeds_of_64_bits() -> None:
     service.add_replica(replica)  # type: ignore[arg-type]
     service.max_len = 10
     text: Any = SimpleNamespace(size=9, sampling={}, eos=())
-    jobs = service.jobs(ApiRequest(chat=False, model="m", prompts=((1,),), n=4, seed=2**63 - 2), text)
+    jobs = service.jobs(ApiRequest(chat=False, model="m", n=4, seed=2**63 - 2), [(1,)], text)
     service.submit(jobs)
     assert [g.job for g in added] == jobs
     assert len({job.id for job in jobs}) == 4

@@ -1,0 +1,88 @@
+"""A model's chat template, which comes with the model and may be any program: rendered within bounds. Knows Jinja2; no tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+from jinja2 import nodes
+from jinja2.exceptions import TemplateError as JinjaError
+from jinja2.exceptions import TemplateSyntaxError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+
+from holynb.bounded import BoundedEnvironment
+
+__all__ = ["ChatTemplate", "Message", "TemplateError", "compiled"]
+
+Message = Mapping[str, Any]
+
+#: The longest that `strftime_now` formats.
+_MAX_DATE_FORMAT = 200
+
+
+class TemplateError(Exception):
+    """The chat template rejects these messages, or the model has none."""
+
+
+class ChatTemplate:
+    """One compiled template. `tokens`: the model's special tokens by the names that templates use. Raises TemplateSyntaxError."""
+
+    def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
+        self.source = source
+        self._tokens = tokens
+        self._environment = _environment()
+        self._template = self._environment.from_string(source)
+
+    def render(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
+        """The conversation as text, with the generation prompt. `variables`: further ones of this request. Raises TemplateError."""
+        scope = {"add_generation_prompt": True, "tools": None, "documents": None, **self._tokens, **variables, "messages": list(messages)}
+        try:
+            return self._environment.rendered(self._template, scope)
+        except Exception as exc:  # a template is a program that comes with the model, and may fail in any way
+            raise TemplateError(f"The model's chat template refuses these messages: {exc}") from exc
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}…{% endgeneration %}` marks what a model is trained to write; for a prompt it is only what stands inside."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+def _environment() -> BoundedEnvironment:
+    """The sandbox with the functions and blanks that templates on the Hugging Face hub expect."""
+    environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationTag])
+    bounded = environment.filters["tojson"]
+
+    def to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False) -> Any:
+        return bounded(environment, value, indent, ensure_ascii=ensure_ascii, separators=separators, sort_keys=sort_keys)
+
+    environment.offer(tojson=to_json)
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _now
+    return environment
+
+
+def _refuse(message: str) -> NoReturn:
+    raise JinjaError(message)
+
+
+def _now(form: str) -> str:
+    if len(form) > _MAX_DATE_FORMAT:
+        raise JinjaError(f"the format of a date has at most {_MAX_DATE_FORMAT} characters")
+    return datetime.now().astimezone().strftime(form)
+
+
+def compiled(source: str, tokens: Mapping[str, str]) -> ChatTemplate:
+    """The compiled template. Raises ValueError, one line that says where it is no Jinja."""
+    try:
+        return ChatTemplate(source, tokens)
+    except TemplateSyntaxError as exc:
+        raise ValueError(f"line {exc.lineno}: {exc.message}") from exc
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
