@@ -24,7 +24,7 @@ class Breaker:
     """State of one endpoint. `limit` consecutive faults of `kinds` open it; a probe that fails opens it again.
 
     `cooldown` is in seconds; `scale` scales the waits before probes. `failing_since`: the first of these faults after the last answer.
-    `failed_probes`: how many failed since it opened. `refusing`: it is open because the server refuses (429).
+    `failed_probes`: how many failed since it opened. `refusing`: it is open because the server refuses (429). `kind`: of the last fault.
     """
 
     def __init__(self, limit: int = MAX_CONSECUTIVE_FAULTS, cooldown: float = COOLDOWN_S) -> None:
@@ -36,6 +36,7 @@ class Breaker:
         self.failing_since: float | None = None
         self.failed_probes = 0
         self.refusing = False
+        self.kind: str | None = None
         self._hold = 0.0
         self._consecutive = 0
 
@@ -63,6 +64,7 @@ class Breaker:
         """Count a fault of this kind. Returns whether it has just opened the circuit. `certain`: one such fault is proof."""
         if kind not in self.kinds:
             return False
+        self.kind = kind
         self._consecutive += 1
         self.failing_since = now if self.failing_since is None else self.failing_since
         if self.opened_at is not None or not (certain or self._consecutive >= self.limit):

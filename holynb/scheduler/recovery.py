@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,8 @@ __all__ = ["Recovery"]
 GATEWAY_STATUSES = frozenset({502, 521, 522, 523})
 #: Probes that a silent or broken server fails before it is given up: its faults may be a row's own, and each probe asks another row.
 PROBES, FIRST_PROBES = 8, 3
+#: After so long a server that was gone, or refused, is taken to have taken a probe.
+TAKEN_AFTER_S = 2.0
 
 
 class Recovery:
@@ -45,17 +47,34 @@ class Recovery:
     def answered(self, tier: Tier, endpoint: EndpointState) -> None:
         """The endpoint has answered."""
         endpoint.verified.set()
-        endpoint.probing = False
-        endpoint.last_fault = None
+        endpoint.answered, endpoint.last_fault = True, None
+        self._probe_ended(endpoint)
         self._is_there(tier, endpoint)
         tier.notify()
+
+    def probe_sent(self, tier: Tier, endpoint: EndpointState) -> Callable[[int, str], None]:
+        """A probe is on its way. Its answer may take minutes, but that the server took it is known sooner. Returns where its text goes."""
+
+        def is_there() -> None:
+            if endpoint.probing:
+                self._probe_ended(endpoint)
+                self._is_there(tier, endpoint)
+                tier.notify()
+
+        def on_text(row: int, text: str) -> None:
+            is_there()
+            self._sink.append_text(row, text)
+
+        if endpoint.breaker.refusing or endpoint.breaker.kind == "connection":
+            endpoint.probe_timer = asyncio.get_running_loop().call_later(self._policy.backoff_scale * TAKEN_AFTER_S, is_there)
+        return on_text
 
     async def failed(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, in_flight: InFlight) -> None:
         """An attempt failed: see to its endpoint and to its row."""
         endpoint.verified.set()
         item.last_fault = endpoint.last_fault = fault
         if in_flight.probe:
-            endpoint.probing = False
+            self._probe_ended(endpoint)
         if fault.kind == "rate_limit" and not exceeds_max_wait(fault):
             await self._refused(item, tier, endpoint, fault, in_flight)
         else:
@@ -70,9 +89,14 @@ class Recovery:
             if endpoint.probe_timer is not None:
                 endpoint.probe_timer.cancel()
 
+    def _probe_ended(self, endpoint: EndpointState) -> None:
+        endpoint.probing = False
+        if endpoint.probe_timer is not None:
+            endpoint.probe_timer.cancel()
+
     def _is_there(self, tier: Tier, endpoint: EndpointState) -> None:
         """The endpoint serves requests: close its circuit. Where that was open, it gets its rows back."""
-        endpoint.answered, endpoint.refused_since = True, None
+        endpoint.refused_since = None
         was_open = endpoint.breaker.is_open
         endpoint.breaker.record_success()
         if was_open:
@@ -96,7 +120,7 @@ class Recovery:
             await self._fail_over(item, tier, endpoint, fault)
         elif elsewhere and (breaker.refusing or everybody > limit):
             self._tell(item, endpoint, fault, None)
-            if in_flight.probe:
+            if in_flight.probe and breaker.is_open:
                 breaker.record_failed_probe(now)
             breaker.refuse(now, pause.seconds)
             self._arm_probe(tier, endpoint)
@@ -123,10 +147,10 @@ class Recovery:
             fault = _last_word(endpoint, fault)
         waits = self._waits(endpoint, fault)
         wait = None if self.stopping else 0.0 if waits else self._retry_delay(item, endpoint, fault)
-        self._tell(item, endpoint, fault, wait)
+        left = max(0.0, (endpoint.breaker.probe_at(needed=True) or 0.0) - _now())
+        self._tell(item, endpoint, fault, left if waits and stuck else wait)
         if stuck and endpoint.breaker.is_open and (opened or in_flight.probe) and wait is not None:
-            probe_at = endpoint.breaker.probe_at(needed=True) or 0.0
-            self._sink.append(Paused(str(endpoint.route), probe_at - _now(), _kind(fault), time.time()))
+            self._sink.append(Paused(str(endpoint.route), left, _kind(fault), time.time()))
         if wait is None:
             if fault.stops or exceeds_max_wait(fault):
                 await self._disable(tier, endpoint, fault)
@@ -145,11 +169,13 @@ class Recovery:
         """
         breaker, kind = endpoint.breaker, _kind(fault)
         if kind not in breaker.kinds and kind != "truncated":
+            endpoint.answered = True
             self._is_there(tier, endpoint)  # what failed is the request
             return False
         endpoint.answered |= fault.status is not None and kind != "connection"
+        was_open = breaker.is_open
         opened = breaker.record_failure(kind, _now(), certain=certain and endpoint.answered and fault.unreachable)
-        if probe and kind in breaker.kinds:
+        if probe and was_open and kind in breaker.kinds:
             breaker.record_failed_probe(_now())
         if opened or (probe and breaker.is_open):
             self._arm_probe(tier, endpoint)

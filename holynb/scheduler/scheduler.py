@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from holynb.errors import Fault
@@ -171,7 +171,8 @@ class Scheduler:
         """One attempt and what follows from its result."""
         cost: Decimal | None = None
         try:
-            done, times = await self._send(item, endpoint)
+            on_text = self._recovery.probe_sent(tier, endpoint) if in_flight.probe else self._sink.append_text
+            done, times = await self._send(item, endpoint, on_text)
             cost = self._record_usage(item, endpoint, done.completion)
             endpoint.record_answer(done.completion.usage.tokens_out)
             endpoint.limiter.on_success(in_flight.permit, done.limits, attempt.total_tokens(done.completion.usage))
@@ -191,16 +192,16 @@ class Scheduler:
             internal = Fault("internal", f"a fault in holynb: {type(exc).__name__}: {exc}")
             await self._rows.end(item, attempt.error_outcome(item, endpoint, internal))
         finally:
-            if in_flight.probe:
+            if in_flight.probe and endpoint.probing:  # a fault of ours
                 endpoint.probing = False
                 tier.notify()
             self._release(endpoint, in_flight.permit)
 
-    async def _send(self, item: WorkItem, endpoint: EndpointState) -> TimedAnswer:
+    async def _send(self, item: WorkItem, endpoint: EndpointState, on_text: Callable[[int, str], None]) -> TimedAnswer:
         """Send and receive to the end. Raises Fault."""
         item.attempts += 1
         self._sink.append(Started(item.request.row, item.attempts, str(endpoint.route), time.time()))
-        return await attempt.run(item, endpoint, self._policy.timeouts, self._sink.append_text, self._validator)
+        return await attempt.run(item, endpoint, self._policy.timeouts, on_text, self._validator)
 
     def _record_usage(self, item: WorkItem, endpoint: EndpointState, result: Completion | Fault) -> Decimal | None:
         """Add an attempt's tokens and dollars to the item's, and record the payment. Returns the dollars."""

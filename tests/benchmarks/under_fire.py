@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,6 +138,43 @@ def spread() -> str:
     return f"one {alone:.1f} s, two {both:.1f} s: {alone / both:.2f} times as fast, rows shared {shares[0]} : {shares[1]}"
 
 
+def refused() -> str:
+    """A route whose budget is used up says so with a 429 that every client takes for a rate limit; beside it a healthy one."""
+    error = {"error": {"message": "This team is above what it may spend now", "type": "internal_server_error", "code": "429"}}
+    with Exact([LATENCY, reply(error, 429)]) as empty, Exact([LATENCY, reply(ANSWER)]) as alive:
+        os.environ |= {"OPENAI_BASE_URL": empty.base, "DEEPSEEK_BASE_URL": alive.base}
+        frame, seconds = run(2000, fallback=("deepseek/m",))
+    lost = int((frame["status"] != "ok").sum())
+    return f"{seconds:.1f} s, {len(empty.asked)} requests refused, {len(alive.asked)} answered by the next route, {lost} rows lost"
+
+
+def restarted(times: int = 1) -> str:
+    """A server that is killed 1.5 s after its first request and back 6 s later, under 2,000 rows; `times` in all."""
+    lost = sent = twice = 0
+    longest = 0.0
+    for _ in range(times):
+        server = Exact([LATENCY, reply(ANSWER)])
+        restart = threading.Thread(target=_restart, args=(server, 1.5, 6.0))
+        with server:
+            restart.start()
+            frame, seconds = run(2000, api_base=server.base, concurrency=32)
+            restart.join()
+        lost += int((frame["status"] != "ok").sum())
+        sent += int(frame["attempts"].sum())
+        twice += len(server.asked) - len({a.body for a in server.asked})
+        longest = max(longest, seconds)
+    return f"{longest:.1f} s, {lost} of {2000 * times} rows lost, {sent} attempts, {twice} requests seen that were sent before"
+
+
+def _restart(server: Exact, after: float, away: float) -> None:
+    while not server.asked:
+        time.sleep(0.01)
+    time.sleep(after)
+    server.__exit__()
+    time.sleep(away)
+    server.__enter__()
+
+
 def killed() -> str:
     """kill -9 at half of 2,000 rows, 32 at once; the rest from a new process."""
     result = halfway(Path(os.environ["HOLYNB_HOME"]), 2000, 32)
@@ -154,6 +192,9 @@ SCENES: dict[str, Callable[[], str]] = {
     "spread": spread,
     "killed": killed,
     "moods": moods,
+    "refused": refused,
+    "restarted": restarted,
+    "ten-restarts": lambda: restarted(10),
 }
 
 

@@ -182,6 +182,18 @@ def test_a_server_that_restarts_loses_no_row(cap: int, retries: int) -> None:
     assert len(probes) <= 4, "one row asks, the others wait"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_long_answer_of_the_probe_does_not_hold_up_the_others(streamed: bool) -> None:
+    def script(at: float, row: int) -> list[Step]:
+        if 2 < at < 30:
+            return [gone()]
+        return [1.0, *["so ", 10.0] * 5, done("a")] if streamed else [50.0, done("a")]
+
+    rows, _, took = run([Timed(script)], 64, cap=16)
+    assert {o.status for o in rows} == {"ok"}
+    assert took < 52 + 8 + 3 + 3 * 52
+
+
 @pytest.mark.parametrize("rows", [1, 2, 300])
 def test_probes_do_not_count_as_retries_even_where_there_are_none(rows: int) -> None:
     engine = Timed(lambda at, row: [gone()] if at < 40 else [0.1, done("a")])

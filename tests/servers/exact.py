@@ -39,7 +39,10 @@ class Asked:
 
 @dataclass
 class Exact(Threaded):
-    """`with Exact(script) as server:`; `script` is the steps for every request, or a function of (request, its number)."""
+    """`with Exact(script) as server:`; `script` is the steps for every request, or a function of (request, its number).
+
+    It may be entered again: it then listens at the same port.
+    """
 
     script: Sequence[Step] | Callable[[Asked, int], Sequence[Step]]
     tls: ssl.SSLContext | None = None
@@ -56,7 +59,7 @@ class Exact(Threaded):
     async def listen(self) -> asyncio.Server:
         if self.uds:
             return await asyncio.start_unix_server(self.accept, self.uds)
-        server = await asyncio.start_server(self.accept, "127.0.0.1", 0, ssl=self.tls, backlog=1024)
+        server = await asyncio.start_server(self.accept, "127.0.0.1", self.port, ssl=self.tls, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
