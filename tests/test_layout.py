@@ -108,8 +108,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "spending",
     ),
     "holynb.prompts": (
-        "saved | templates | tokens",
-        "chunking | render",
+        "arrays | saved | tokens",
+        "array_methods | chunking | values",
+        "reading | shown",
+        "sandbox",
+        "templates",
+        "render",
     ),
     "holynb.results": ("frame | summary",),
     "holynb.run": (

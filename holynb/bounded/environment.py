@@ -34,7 +34,6 @@ __all__ = ["SECONDS", "BoundedEnvironment", "Stream"]
 
 #: Longest time for one rendering.
 SECONDS = 2.0
-STEPS_PER_CALL = 10
 
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq,
@@ -77,6 +76,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     """An environment whose templates are rendered by `rendered`."""
 
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
+    STEPS_PER_CALL = 10
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"finalize": self.text, **options, "optimized": False})
@@ -122,6 +122,16 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         """Add filters, with their steps counted and the results that they yield one by one, too."""
         self.filters.update({name: self._counted(function, name) for name, function in named.items()})
 
+    def admitted(self, value: Any) -> Any:
+        """A value that a template came by. Here every value is as good as another; an environment may turn some away."""
+        return value
+
+    def argument(self, value: Any) -> Any:
+        """A value on its way into a filter, a comparison or a call."""
+        if isinstance(value, CONTAINERS):
+            self.allowance.spend(measure(value).items // 100)
+        return value
+
     def text(self, value: Any) -> str:
         """What a template prints of a value."""
         if isinstance(value, str):
@@ -145,11 +155,15 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.allowance.make(size, size)
         return text
 
-    def _generate(self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False) -> str:
-        return super()._generate(rewrite.bounded_tree(source), name, filename, defer_init)
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        return rewrite.bounded_tree(super()._parse(source, name, filename))
 
     # -- what the compiled template calls ---------------------------------------------------------------------------------
     def counted(self, values: Iterable[Any]) -> Iterator[Any]:
+        """What a template loops over."""
+        return self.each(values)
+
+    def each(self, values: Iterable[Any]) -> Iterator[Any]:
         """`values`, one step each."""
         allowance = self.allowance
         for value in values:
@@ -158,9 +172,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def compared(self, left: Any, name: str, right: Any) -> Any:
         """A comparison, of values that are not larger than can be compared."""
-        for value in (left, right):
-            if isinstance(value, CONTAINERS):
-                self.allowance.spend(measure(value).items // 100)
+        return self.compare(self.argument(left), name, self.argument(right))
+
+    @staticmethod
+    def compare(left: Any, name: str, right: Any) -> Any:
+        """The comparison itself."""
         return _COMPARE[name](left, right)
 
     def concatenated(self, *values: Any) -> str:
@@ -199,7 +215,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the list, a function of `globals`, a macro, or what belongs to a loop. Raises SecurityError for others."""
-        self.allowance.spend(STEPS_PER_CALL)
+        self.allowance.spend(self.STEPS_PER_CALL)
         if isinstance(obj, LoopContext) and args:
             args = (self.counted(args[0]), *args[1:])
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", type(obj).__name__)
@@ -217,8 +233,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             return BoundedFormat(self, owner, mapping=name == "format_map")(*args, **kwargs)
         return call_method(owner, name, args, kwargs, self.allowance)
 
-    @staticmethod
-    def _methods(owner: Any) -> frozenset[str]:
+    def _methods(self, owner: Any) -> frozenset[str]:
         """The methods that may be called on a value."""
         kind = type(owner)
         return METHODS.get(kind) or next((METHODS[base] for base in kind.__mro__ if base in METHODS), frozenset())
@@ -235,14 +250,11 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
         @wraps(function)
         def counting(*args: Any, **kwargs: Any) -> Any:
-            allowance = self.allowance
-            allowance.spend()
-            for argument in (*args[first:], *kwargs.values()):
-                if isinstance(argument, CONTAINERS):
-                    allowance.spend(measure(argument).items // 100)
-            if reads_text and len(args) > first and not isinstance(args[first], str):
-                args = (*args[:first], self.text(args[first]), *args[first + 1 :])
-            return self._sized(function(*args, **kwargs))
+            self.allowance.spend()
+            read = self.text if reads_text else self.argument
+            value = [read(v) for v in args[first : first + 1]]
+            rest = [self.argument(a) for a in args[first + 1 :]]
+            return self._sized(function(*args[:first], *value, *rest, **{k: self.argument(v) for k, v in kwargs.items()}))
 
         return counting
 
@@ -253,5 +265,5 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         elif isinstance(result, CONTAINERS):
             self.allowance.make(measure(result).items, item=ITEM_BYTES)
         elif isinstance(result, Iterator) and not isinstance(result, Stream | LoopContext | Namespace):
-            return Stream(self.counted(result))
+            return Stream(self.each(result))
         return result

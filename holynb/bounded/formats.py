@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jinja2.sandbox import SandboxedEnvironment, SandboxedFormatter
+from jinja2.sandbox import SandboxedFormatter
 
 from holynb.bounded.allowance import MAX_ITEMS, Allowance, TooMuch
 from holynb.bounded.sizes import check_number
@@ -74,13 +74,15 @@ def _lengths(form: str, values: Any) -> list[int]:
 class _Formatter(SandboxedFormatter):
     """Formats field by field, and stops where the text grows beyond what a step may make."""
 
-    def __init__(self, env: SandboxedEnvironment, allowance: Allowance, text: Text) -> None:
+    def __init__(self, env: Any, allowance: Allowance, text: Text) -> None:
         super().__init__(env)
+        self._admitted = env.admitted
         self._meter, self._text = allowance, text
         self._size = 0
         self.longest = 0
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        value = self._admitted(value)
         check_spec(format_spec)
         check_number(value)
         if isinstance(value, str):

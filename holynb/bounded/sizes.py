@@ -13,7 +13,7 @@ from holynb.bounded.allowance import ITEM_BYTES, MAX_ITEMS, Allowance, TooMuch
 __all__ = ["CONTAINERS", "MAX_DIGITS", "Extent", "check_number", "check_operation", "measure", "whole"]
 
 #: Types that hold other values.
-CONTAINERS: tuple[type, ...] = (list, tuple, dict, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
+CONTAINERS: tuple[Any, ...] = (list, tuple, dict, set, frozenset, type({}.keys()), type({}.values()), type({}.items()))
 _LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
 
 #: Largest integer that arithmetic may make, in bits, and longest text that is read as a number.
