@@ -61,7 +61,8 @@ _LONG = re.compile(
     re.IGNORECASE,
 )
 _SHORT = re.compile(
-    r"\bper[ -](?:\d+ )?(?:min|hour|sec)|/ ?(?:min|hour|s\b|sec)|\b[IO]?(?:RPM|TPM)\b|ByMinute|PerMinute|每(?:分钟|小时|秒)", re.IGNORECASE
+    r"\bper[ -](?:\d+ )?(?:min|hour|sec)|/ ?(?:min(?:ute)?|hour|sec(?:ond)?|s)(?![\w-])|\b[IO]?(?:RPM|TPM)\b|ByMinute|PerMinute|每(?:分钟|小时|秒)",
+    re.IGNORECASE,
 )
 #: OpenRouter's name for a limit on what is under way: it passes as the requests end.
 _IN_FLIGHT = "openrouter_in_flight_budget"
@@ -119,6 +120,7 @@ _TOO_LARGE = re.compile(r"request too large|must be reduced", re.IGNORECASE)
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
+_INPUT = re.compile(r"['\"]input['\"]:")
 #: As much of a message is looked at: a body of megabytes would take the patterns seconds.
 MAX_MESSAGE_CHARS = 10_000
 
@@ -140,15 +142,16 @@ class ErrorDetail:
 
 def to_fault(status: int, detail: ErrorDetail, headers: Mapping[str, str], body: bytes = b"") -> Fault:
     """The Fault for an error. `status` is the HTTP status, or the one named by an error inside a 200."""
-    if len(detail.message) > MAX_MESSAGE_CHARS:
-        detail = replace(detail, message=detail.message[:MAX_MESSAGE_CHARS])
+    # From `input` on, a message of vLLM or FastAPI repeats the request, in which a prompt may say anything.
+    said = detail.message[:MAX_MESSAGE_CHARS]
+    judged = replace(detail, message=_INPUT.split(said, maxsplit=1)[0])
     wait = quotas.wait(headers)
     if wait is None and status == 429:
-        wait = quotas.retry_in_words(detail.message)
-    kind, options = _kind(status, detail, wait)
+        wait = quotas.retry_in_words(judged.message)
+    kind, options = _kind(status, judged, wait)
     if (should_retry := headers.get("x-should-retry", "").lower()) in ("true", "false") and not options.get("stops"):
         options["retry"] = should_retry == "true"
-    words = " ".join(detail.message.split())[:300] or detail.code or detail.type or "no reason given"
+    words = " ".join(said.split())[:300] or detail.code or detail.type or "no reason given"
     label = f" {detail.code or detail.type}" if (detail.code or detail.type) and not (detail.code or detail.type).isdigit() else ""
     raw = body[:8000].decode("utf-8", "replace")[:2000] or None
     return Fault(kind, f"{status}{label}: {words}", status=status, wait=wait, raw=raw, **options)

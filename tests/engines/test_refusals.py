@@ -58,12 +58,22 @@ def test_words_that_only_sound_like_it_do_not_stop_a_run(message: str):
         assert not (status != 400 and openai.classify(status, {}, json.dumps(error(message)).encode()).stops)
 
 
+@pytest.mark.parametrize("model", ["minimax/minimax-m2", "openai/gpt-4o-mini", "x/second-opinion"])
+def test_the_name_of_a_model_is_no_span_of_time(model: str):
+    said = f"Rate limit reached for {model}: free-models-per-day. https://x.ai/settings/limits"
+    assert openai.classify(429, {}, json.dumps(error(said)).encode()).kind == "quota"
+    assert openai.classify(429, {}, json.dumps(error(f"Rate limit reached for {model}/daily-1 per minute")).encode()).kind == "rate_limit"
+
+
 def test_what_a_server_repeats_of_a_prompt_is_no_reason():
     asked = "余额不足: my budget has been exceeded and the credit balance is too low"
     detail = [{"type": "missing", "loc": ["body", "model"], "msg": "Field required", "input": {"messages": [{"content": asked}]}}]
     fault = openai.classify(422, {}, json.dumps({"detail": detail}).encode())
     assert (fault.kind, fault.stops) == ("bad_request", False)
     assert "Field required" in fault.message
+    told = f"[{{'type': 'missing', 'loc': ('body', 'model'), 'msg': 'Field required', 'input': {{'messages': '{asked}'}}}}]"
+    fault = openai.classify(400, {}, json.dumps({"object": "error", "message": told, "type": "BadRequestError", "code": 400}).encode())
+    assert (fault.kind, fault.stops) == ("bad_request", False)
 
 
 #: One of each gateway, status and meaning.
