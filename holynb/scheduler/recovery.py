@@ -142,7 +142,7 @@ class Recovery:
     async def _broken(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, in_flight: InFlight) -> None:
         """Any other fault: what it says about the endpoint, then what the row does."""
         stuck = tier.alone(endpoint) and not self._tiers.goes_elsewhere(item, tier)
-        opened = self._judge(tier, endpoint, fault, certain=stuck, probe=in_flight.probe)
+        opened = self._judge(tier, endpoint, fault, probe=in_flight.probe)
         if stuck and in_flight.probe and self._is_over(endpoint, fault):
             fault = _last_word(endpoint, fault)
         waits = self._waits(endpoint, fault)
@@ -163,10 +163,8 @@ class Recovery:
             for waiting in list(tier.queue.drain()):
                 await self._requeue(waiting, tier, endpoint, fault)
 
-    def _judge(self, tier: Tier, endpoint: EndpointState, fault: Fault, *, certain: bool, probe: bool) -> bool:
-        """Tell the circuit breaker. Returns whether the circuit has just opened. `certain`: rows have nowhere else to go, so that the first
-        request that nobody took opens it.
-        """
+    def _judge(self, tier: Tier, endpoint: EndpointState, fault: Fault, *, probe: bool) -> bool:
+        """Tell the circuit breaker. Returns whether the circuit has just opened: for a server that was there, by one request nobody took."""
         breaker, kind = endpoint.breaker, _kind(fault)
         if kind not in breaker.kinds and kind != "truncated":
             endpoint.answered = True
@@ -174,7 +172,7 @@ class Recovery:
             return False
         endpoint.answered |= fault.status is not None and kind != "connection"
         was_open = breaker.is_open
-        opened = breaker.record_failure(kind, _now(), certain=certain and endpoint.answered and fault.unreachable)
+        opened = breaker.record_failure(kind, _now(), certain=endpoint.answered and fault.unreachable)
         if probe and was_open and kind in breaker.kinds:
             breaker.record_failed_probe(_now())
         if opened or (probe and breaker.is_open):

@@ -239,6 +239,18 @@ def test_two_routes_at_which_nobody_ever_answered_end_soon_too() -> None:
     assert took <= 10
 
 
+@pytest.mark.parametrize(
+    ("steps", "seconds"),
+    [([Fault("server", "boom", status=500)], 150), ([1e6, done("never")], 500), ([Fault("truncated", "cut")], 60)],
+    ids=["broken", "silent", "cut"],
+)
+def test_two_routes_that_fail_otherwise_end_too(steps: list[Step], seconds: float) -> None:
+    engines = [Timed(lambda at, row: steps), Timed(lambda at, row: steps, "b/m")]
+    rows, _, took = run(engines, 300)
+    assert {o.status for o in rows} == {"error"}
+    assert took < seconds
+
+
 def test_two_routes_of_which_one_comes_back() -> None:
     first = Timed(lambda at, row: [gone()] if at > 1 else [0.1, done("a")])
     second = Timed(lambda at, row: [gone()] if 10 < at < 40 else [0.3, done("b")], "b/m")
@@ -247,11 +259,14 @@ def test_two_routes_of_which_one_comes_back() -> None:
     assert took < 40 + 9 + 1000 * 0.3 / 4
 
 
-def test_equal_routes_of_which_one_restarts_serve_on() -> None:
-    engines = [restarting(2.0, 8.0), Timed(lambda at, row: [0.2, done("b")], "b/m")]
-    rows, _, took = run(engines, 400, spread=True, cap=4)
+@pytest.mark.parametrize("spread", [True, False])
+def test_where_another_route_serves_a_restart_costs_nothing(spread: bool) -> None:
+    first = Timed(lambda at, row: [gone()] if 2 < at < 8 else [0.2, done("a")])
+    engines = [first, Timed(lambda at, row: [0.2, done("b")], "b/m")]
+    rows, _, took = run(engines, 400, Policy(retries=0), spread=spread, cap=4)
     assert {o.status for o in rows} == {"ok"}
     assert took < 400 * 0.2 / 4 + 2
+    assert len([at for at in first.at if 2 < at < 8]) == 4, "those of one moment"
 
 
 def test_equal_routes_that_restart_together_lose_no_row() -> None:
