@@ -164,7 +164,7 @@ class Recovery:
                 await self._requeue(waiting, tier, endpoint, fault)
 
     def _judge(self, tier: Tier, endpoint: EndpointState, fault: Fault, *, probe: bool) -> bool:
-        """Tell the circuit breaker. Returns whether the circuit has just opened: for a server that was there, by one request nobody took."""
+        """Tell the circuit breaker. Returns whether it has just opened: for a server that was there, by one request nobody took."""
         breaker, kind = endpoint.breaker, _kind(fault)
         if kind not in breaker.kinds and kind != "truncated":
             endpoint.answered = True
