@@ -7,6 +7,7 @@ polls `count`, and the old handler is restored in any case.
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -18,7 +19,9 @@ __all__ = ["Interrupts"]
 class Interrupts:
     """`with Interrupts() as seen: … seen.count …`. `on_each` is called with the count, in the main thread.
 
-    Outside the main thread, where Python allows no signal handlers, it counts and changes nothing.
+    Outside the main thread, where Python allows no signal handlers, it counts and changes nothing. Nor does it where the process ignores
+    interrupts, as a shell has its background jobs do: they are for the program in front. (ipykernel ignores them between cells, so there
+    they count.)
     """
 
     def __init__(self, on_each: Callable[[int], None] | None = None) -> None:
@@ -33,7 +36,8 @@ class Interrupts:
             self._on_each(self.count)
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN and "ipykernel" not in sys.modules
+        if threading.current_thread() is threading.main_thread() and not ignored:
             self._previous = signal.signal(signal.SIGINT, self._handle)
             self._installed = True
         return self

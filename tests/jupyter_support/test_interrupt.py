@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from kernels_support.jupyter.interrupt import Interrupts
+
+pytestmark = pytest.mark.usefixtures("interruptible")
 
 
 def test_each_one_is_counted_and_said() -> None:
@@ -41,3 +45,16 @@ def test_another_thread_changes_nothing() -> None:
     thread.start()
     thread.join()
     assert during == [before]
+
+
+def test_a_background_job_that_ignores_interrupts_goes_on_ignoring_them() -> None:
+    code = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from kernels_support.jupyter.interrupt import Interrupts
+with Interrupts() as seen:
+    os.kill(os.getpid(), signal.SIGINT)
+assert seen.count == 0
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})

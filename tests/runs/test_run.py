@@ -328,7 +328,8 @@ run.wait()
 @pytest.mark.parametrize("end", ["at its end", "by Ctrl-C"])
 def test_a_program_that_ends_stops_its_runs_and_keeps_what_was_answered(home: Path, end: str):
     code = f"""
-import holynb
+import signal, holynb
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it, and the tests may be one
 run = holynb.infer([f"row {{i}}" for i in range(200)], "sim/echo", p={{"latency": 0.1}}, concurrency=4, name="left")
 while run.summary().ok < 8:
     pass
@@ -336,7 +337,11 @@ print("started", flush=True)
 {"run.wait()" if end == "by Ctrl-C" else ""}
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert child.stdout is not None
     child.stdout.readline()
     if end == "by Ctrl-C":

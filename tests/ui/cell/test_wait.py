@@ -148,6 +148,7 @@ def test_it_waits_without_interrupts_and_raises_nothing(door: str) -> None:
     assert 0.09 <= time.monotonic() - started < 2
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("door", ["follow", "wait"])
 def test_an_idle_wait_notices_an_interrupt_within_a_tenth_of_a_second(door: str) -> None:
     run = Slow()
@@ -164,6 +165,7 @@ def test_an_idle_wait_notices_an_interrupt_within_a_tenth_of_a_second(door: str)
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("door", ["follow", "wait"])
 def test_a_second_interrupt_ends_a_run_that_would_go_on(door: str) -> None:
     run = Slow()

@@ -99,6 +99,7 @@ def test_the_console_says_the_same_and_speaks_json(capsys: pytest.CaptureFixture
     assert "--requests-per-day" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_keeps_what_was_measured(here: Here) -> None:
     timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
