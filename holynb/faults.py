@@ -47,7 +47,7 @@ class Fault(HolynbError):
     retry:   whether another attempt may go to the same endpoint (default: by kind)
     wait:    the server's Retry-After, seconds; None where it gave none
     stops:   no request can succeed at this endpoint (key refused, credit gone): the scheduler sends no more after the first
-    unreachable: no server took the request (nothing listens, it is ending): where one has answered before, it may come back
+    unreachable: no server took the request (nothing listens, it ends, it still loads): where one has answered, it may come back
     status:  HTTP status, where there was one
     usage:   tokens that the server counted in spite of the failure
     model:   the model as the server named it, where it answered

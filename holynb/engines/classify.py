@@ -113,6 +113,8 @@ _NO_SUCH_MODEL = re.compile(
     r"|no 'model_name' with this string|模型不存在|对于模型.{0,100}无可用渠道|模型.{0,100}可用渠道不存在",
     re.IGNORECASE,
 )
+#: llama.cpp and Hugging Face, which listen before their model is loaded.
+_LOADING = re.compile(r"\bloading model\b|\bmodel\b.{0,80}\bloading\b", re.IGNORECASE)
 _OOM = re.compile(r"out of memory|\bOOM\b", re.IGNORECASE)
 #: "Limit 30000, Requested 39252": no wait makes such a request fit.
 _REQUESTED = re.compile(r"limit:? ?([\d,]+).{0,40}?requested:? ?([\d,]+)", re.IGNORECASE | re.DOTALL)
@@ -151,6 +153,8 @@ def to_fault(status: int, detail: ErrorDetail, headers: Mapping[str, str], body:
     kind, options = _kind(status, judged, wait)
     if (should_retry := headers.get("x-should-retry", "").lower()) in ("true", "false") and not options.get("stops"):
         options["retry"] = should_retry == "true"
+    if status == 503 and _LOADING.search(judged.message):
+        options["unreachable"] = True
     words = " ".join(said.split())[:300] or detail.code or detail.type or "no reason given"
     label = f" {detail.code or detail.type}" if (detail.code or detail.type) and not (detail.code or detail.type).isdigit() else ""
     raw = body[:8000].decode("utf-8", "replace")[:2000] or None

@@ -150,7 +150,7 @@ class Recovery:
         left = max(0.0, (endpoint.breaker.probe_at(needed=True) or 0.0) - _now())
         self._tell(item, endpoint, fault, left if waits and stuck else wait)
         if stuck and endpoint.breaker.is_open and (opened or in_flight.probe) and wait is not None:
-            self._sink.append(Paused(str(endpoint.route), left, _kind(fault), time.time()))
+            self._sink.append(Paused(str(endpoint.route), left, _kind(endpoint, fault), time.time()))
         if wait is None:
             if fault.stops or exceeds_max_wait(fault):
                 await self._disable(tier, endpoint, fault)
@@ -165,12 +165,12 @@ class Recovery:
 
     def _judge(self, tier: Tier, endpoint: EndpointState, fault: Fault, *, probe: bool) -> bool:
         """Tell the circuit breaker. Returns whether it has just opened: for a server that was there, by one request nobody took."""
-        breaker, kind = endpoint.breaker, _kind(fault)
+        breaker, kind = endpoint.breaker, _kind(endpoint, fault)
         if kind not in breaker.kinds and kind != "truncated":
             endpoint.answered = True
             self._is_there(tier, endpoint)  # what failed is the request
             return False
-        endpoint.answered |= fault.status is not None and kind != "connection"
+        endpoint.answered |= fault.status is not None and fault.status not in GATEWAY_STATUSES
         was_open = breaker.is_open
         opened = breaker.record_failure(kind, _now(), certain=endpoint.answered and fault.unreachable)
         if probe and was_open and kind in breaker.kinds:
@@ -182,20 +182,20 @@ class Recovery:
     def _waits(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether the row's attempt does not count: a server that has answered is gone, and it failed with it."""
         final = exceeds_max_wait(fault) or ((fault.stops or not fault.retry) and not fault.unreachable)
-        return endpoint.answered and endpoint.breaker.is_open and _kind(fault) in ("connection", "truncated") and not final
+        return endpoint.answered and endpoint.breaker.is_open and _kind(endpoint, fault) in ("connection", "truncated") and not final
 
     def _is_over(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether a server without an answer has been probed for long enough."""
         breaker, policy = endpoint.breaker, self._policy
         until = (breaker.failing_since or 0.0) + (policy.patience if endpoint.answered else policy.first_patience)
         probes = PROBES if endpoint.answered else min(FIRST_PROBES, max(1, policy.retries))
-        enough = _kind(fault) == "connection" or breaker.failed_probes >= probes
+        enough = _kind(endpoint, fault) == "connection" or breaker.failed_probes >= probes
         return breaker.is_open and enough and (breaker.probe_at(needed=True) or 0.0) > until
 
     def _retry_delay(self, item: WorkItem, endpoint: EndpointState, fault: Fault) -> float | None:
         """The row's own wait; at an address where nobody ever answered it is soon over."""
         wait, since = retry_delay(item, fault, self._policy), endpoint.breaker.failing_since
-        if wait is None or since is None or endpoint.answered or _kind(fault) != "connection":
+        if wait is None or since is None or endpoint.answered or _kind(endpoint, fault) != "connection":
             return wait
         return min(wait, max(0.0, since + self._policy.first_patience - _now()))
 
@@ -260,9 +260,13 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _kind(fault: Fault) -> str:
-    """What the fault says about the endpoint: `connection` also where a gateway, or the time it took to connect, says that it is gone."""
-    return "connection" if fault.unreachable or fault.status in GATEWAY_STATUSES else fault.kind
+def _kind(endpoint: EndpointState, fault: Fault) -> str:
+    """What the fault says about the endpoint: `connection` also where a gateway, or the time it took to connect, says that it is gone.
+
+    A 503 of a server that was gone a moment ago: it starts.
+    """
+    starts = fault.status == 503 and endpoint.breaker.is_open and endpoint.breaker.kind == "connection"
+    return "connection" if fault.unreachable or fault.status in GATEWAY_STATUSES or starts else fault.kind
 
 
 def _refusal(endpoint: EndpointState, fault: Fault, waited: float) -> str:

@@ -136,6 +136,20 @@ def test_one_taxonomy(status: int, body: bytes, kind: str, retry: bool, stops: b
     assert (fault.raw or "") == body.decode()
 
 
+@pytest.mark.parametrize(
+    ("body", "loads"),
+    [
+        (error("Loading model", 503, "unavailable_error"), True),  # llama.cpp
+        (b'{"error":"Model org/name is currently loading","estimated_time":20.0}', True),  # Hugging Face
+        (error("The model is overloaded. Please try again later.", 503), False),
+        (error("no healthy upstream"), False),
+    ],
+)
+def test_a_server_that_still_loads_has_taken_no_request(body: bytes, loads: bool):
+    fault = openai.classify(503, {}, body)
+    assert (fault.kind, fault.retry, fault.unreachable) == ("server", True, loads)
+
+
 def test_the_words_of_a_page_are_readable():
     body = b"<html><head><style>h1 { color: red }</style><title>502 Bad Gateway</title></head><body><h1>nginx &amp; co</h1></body></html>"
     assert openai.classify(502, {}, body).message == "502: 502 Bad Gateway nginx & co"

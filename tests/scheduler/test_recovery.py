@@ -286,6 +286,25 @@ def test_a_gateway_whose_server_restarts_is_waited_for() -> None:
     assert [o.status for o in rows].count("ok") >= 495
 
 
+@pytest.mark.parametrize("restarts", [True, False])
+@pytest.mark.parametrize("told", [True, False])
+def test_a_server_that_still_loads_is_waited_for(told: bool, restarts: bool) -> None:
+    """llama.cpp listens before its model is loaded. Whether its 503 says so is known to `engines`."""
+
+    def script(at: float, row: int) -> list[Step]:
+        if restarts and 2 < at < 5:
+            return [gone()]
+        loads = at < 30 if not restarts else 2 < at < 30
+        return [0.02, Fault("server", "503: Loading model", status=503, unreachable=told)] if loads else [0.2, done("a")]
+
+    rows, _, took = run([Timed(script)], 100, cap=8)
+    if told or restarts:
+        assert {o.status for o in rows} == {"ok"}
+        assert took < 45
+    else:
+        assert {o.error_type for o in rows} == {"server"}, "an overload that may last: each row has its retries"
+
+
 def test_a_pool_that_ended_is_waited_for_and_fails_over_at_once_where_it_can() -> None:
     def ended() -> Fault:
         return Fault("connection", "pool/x is not running any more", retry=False, stops=True, unreachable=True)
