@@ -97,7 +97,7 @@ def dtype_name(value: Any) -> str | None:
     pandas, numpy = _libraries()
     if numpy is not None and isinstance(value, numpy.dtype):
         return str(value)
-    own = pandas is not None and type(value).__module__.startswith("pandas.")
+    own = pandas is not None and type(value).__module__.partition(".")[0] == "pandas"
     return str(value) if own and issubclass(type(value), pandas.api.extensions.ExtensionDtype) else None
 
 

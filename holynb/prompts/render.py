@@ -56,10 +56,9 @@ def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]
         prompts = _split(prompts, options) if options.lines else [prompts]
     elif isinstance(prompts, Mapping):
         prompts = [prompts]
-    elif isinstance(prompts, bytes) or not isinstance(prompts, Iterable) or type(prompts).__name__ == "DataFrame":
-        frame = (
-            " With a frame, prompts is a template: infer('… {{ column }} …', df=frame)." if type(prompts).__name__ == "DataFrame" else ""
-        )
+    elif isinstance(prompts, bytes) or not isinstance(prompts, Iterable) or _is_frame(prompts):
+        is_frame = _is_frame(prompts)
+        frame = " With a frame, prompts is a template: infer('… {{ column }} …', df=frame)." if is_frame else ""
         raise BadPrompt(f"prompts is a {type(prompts).__name__}. It should be a string, or a list of strings or dicts.{frame}")
     if options.system_from is not None:
         raise BadOption("system_from names a notebook variable, and only a cell has those. Give the text itself: system=…")
@@ -149,6 +148,10 @@ def _column_hints(text: str, columns: Sequence[str]) -> Iterator[None]:
 def _prompt(text: str, system: str | None, sampling: Sampling | None = None, task: str | None = None) -> Prompt:
     head = (Message("system", system),) if system else ()
     return Prompt((*head, Message("user", text)), sampling or Sampling(), task)
+
+
+def _is_frame(value: Any) -> bool:
+    return any(kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] == "pandas" for kind in type(value).__mro__)
 
 
 def _prompt_from_value(value: Any, system: str | None, i: int) -> Prompt:

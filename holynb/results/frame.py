@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
@@ -87,21 +88,35 @@ def cross_index(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.M
 
 
 def is_frame(value: Any) -> bool:
-    """Whether `value` is a pandas DataFrame, without importing pandas for what cannot be one."""
-    return type(value).__name__ == "DataFrame" and type(value).__module__.startswith("pandas")
+    """Whether `value` is a pandas DataFrame or derives from one, without importing pandas for what cannot be one."""
+    return any(kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] == "pandas" for kind in type(value).__mro__)
 
 
-def select(df: pd.DataFrame, where: str | None, limit: int | None) -> pd.DataFrame:
-    """The rows that match the pandas query `where`, the first `limit` of them. Raises BadOption for an invalid query."""
+def select(df: pd.DataFrame, where: str | None, limit: int | None, variables: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """The rows that match the pandas query `where`, the first `limit` of them; `@name` in it is one of `variables`.
+
+    Raises BadOption for an invalid query.
+    """
     if where is not None:
+        named = {name: _named(where, name, variables or {}) for name in re.findall(r"@\s*(\w+)", where)}
         try:
-            df = df.query(where)
+            df = df.query(where, local_dict=named, global_dict={})
         except Exception as exc:
             words = exc.msg if isinstance(exc, SyntaxError) else exc  # without a file and line that do not exist
             unknown = re.fullmatch(r"name '(\w+)' is not defined", str(words))
             near = f".{closest(unknown[1], [str(c) for c in df.columns])}" if unknown else ""
             raise BadOption(f"--where {where!r} does not hold on this frame: {words}{near}") from exc
     return df if limit is None else df.head(limit)
+
+
+def _named(where: str, name: str, variables: Mapping[str, Any]) -> Any:
+    """The variable that a query calls `@name`. Raises BadOption where there is none, or where it is something to call."""
+    if name not in variables:
+        near = closest(name, [k for k in variables if not k.startswith("_")]) or " Write its value into the expression."
+        raise BadOption(f"--where {where!r}: there is no variable {name!r}.{near}")
+    if callable(variables[name]) or isinstance(variables[name], ModuleType):
+        raise BadOption(f"--where {where!r}: {name} is no value. Compute it in the cell above, e.g. x = …, and write @x.")
+    return variables[name]
 
 
 def records(df: pd.DataFrame) -> list[dict[str, Any]]:

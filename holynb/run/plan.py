@@ -217,7 +217,7 @@ def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
         raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")
     else:
         return None
-    df = frame.select(df, options.where, options.limit)
+    df = frame.select(df, options.where, options.limit, variables)
     if not len(df):
         raise BadOption(f"--where {options.where!r} leaves no row, so there is nothing to send.")
     return df

@@ -202,7 +202,7 @@ FRAME = pd.DataFrame({"city": ["Ulm", "Bonn", None], "sum": [3, 1, 2], "at": pd.
         ("{{ df[['city', 'sum']].to_csv(index=false, sep=';') }}", "city;sum\nUlm;3\nBonn;1\n;2\n"),
         ("{{ df.city.value_counts().index[0] in ('Ulm', 'Bonn') }} {{ df['sum'].quantile(0.5) }} {{ df['sum'].describe()['max'] }} {{ df.nlargest(1, 'sum').city|first }}", "True 2.0 3.0 Ulm"),
         ("{{ df.rename(columns={'sum': 's'}).s.max() }} {{ df.drop(columns=['at']).columns|list }} {{ df.city.isin(['Ulm'])|list }} {{ df.city.unique()|length }}", "3 ['city', 'sum'] [True, False, False] 3"),
-        ("{{ df.dtypes['sum'] }} {{ df['sum'].dtype }} {{ df.index|list }} {{ df.empty }} {{ df['sum'].between(2, 3)|list }} {{ 7 in df.index }}", "int64 int64 [7, 8, 9] False [True, False, True] True"),
+        ("{{ df.dtypes['sum'] }} {{ df.city.dtype }} {{ df.index|list }} {{ df.empty }} {{ df['sum'].between(2, 3)|list }} {{ 7 in df.index }}", f"int64 {FRAME.city.dtype} [7, 8, 9] False [True, False, True] True"),
     ],
 )  # fmt: skip
 def test_frames_are_read(body: str, expected: str) -> None:

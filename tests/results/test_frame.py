@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from decimal import Decimal
 from pathlib import Path
 
@@ -106,6 +107,13 @@ def test_select_queries_and_cuts():
         frame.select(pd.DataFrame({"n": [1]}), "n >", None)
     with pytest.raises(BadOption, match="--where 'm > 4' does not hold"):
         frame.select(df, "m > 4", None)
+    assert frame.select(df, "n > @cutoff", None, {"cutoff": 5})["n"].tolist() == df[df["n"] > 5]["n"].tolist()
+    with pytest.raises(BadOption, match=r"there is no variable 'cutof'\. Did you mean cutoff\?"):
+        frame.select(df, "n > @cutof", None, {"cutoff": 5})
+    with pytest.raises(BadOption, match="Write its value into the expression"):
+        frame.select(df, "n > @re", None)
+    with pytest.raises(BadOption, match="math is no value"):
+        frame.select(df, "n > @math.pi", None, {"math": math})
     with pytest.raises(BadOption, match=r"name 'pric' is not defined\. Did you mean price\?$"):
         frame.select(pd.DataFrame({"price": [1], 3: [2]}), "pric > 4", None)
 
@@ -220,3 +228,14 @@ def test_a_file_that_is_not_utf_8_says_what_to_do(tmp_path: Path):
         (tmp_path / name).write_bytes("Grüße\n".encode("latin-1"))
         with pytest.raises(BadOption, match="is not UTF-8 text"):
             frame.read(str(tmp_path / name))
+
+
+def test_what_derives_from_a_frame_is_one():
+    class Map(pd.DataFrame):
+        @property
+        def _constructor(self):
+            return Map
+
+    frame.check_rows(Map({"place": ["here"]}), "map")
+    assert frame.records(Map({"place": ["here"]})) == [{"place": "here"}]
+    assert not frame.is_frame(type("DataFrame", (), {})())
