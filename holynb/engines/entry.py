@@ -46,6 +46,8 @@ def admit_fault(fault: Fault, mask: Mask | None) -> None:
             setattr(fault, name, _admitted(value, mask))
     # What a reply was read from stands in the exceptions that led here, JSON's with the whole text.
     fault.__cause__ = fault.__context__ = None
+    # A scheduler keeps the last Fault of a row, and its traceback would keep what the frames below held: the server's own words.
+    fault.__traceback__ = None
 
 
 def _admitted(value: Any, mask: Mask | None, *, written: bool = False) -> Any:

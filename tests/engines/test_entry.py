@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import traceback
 from collections.abc import Iterator
 from dataclasses import fields, make_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -130,6 +132,17 @@ def test_no_string_of_a_refusal_tells_the_key(wire: Golden):
     assert told(text) == []
     assert "\\x1b" not in text.partition("'raw'")[0]
     assert "\\u202e" not in text.partition("'raw'")[0]
+
+
+def test_a_fault_that_is_kept_keeps_no_frame_that_read_the_reply(wire: Golden):
+    """A scheduler holds the last Fault of a row, which may stay as long as its run."""
+    error = {"error": {"message": f"You sent {KEY}", "type": "server_error", "code": "x"}}
+    for response in (reply(error), reply(error, 400)):
+        with Exact([response]) as server, pytest.raises(Fault) as caught:
+            ask(endpoint(server.base + wire.path, wire.wire, options=wire.options), request(), key=KEY)
+        modules = {Path(frame.f_code.co_filename).stem for frame, _ in traceback.walk_tb(caught.value.__traceback__)}
+        assert "hosted" in modules
+        assert not modules & {"openai", "anthropic", "gemini", "azure", "aws_errors", "classify", "answer"}
 
 
 def test_names_are_cleaned_and_text_is_not():
