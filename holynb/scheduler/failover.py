@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from holynb.errors import Fault
 from holynb.scheduler.breaker import Breaker
-from holynb.scheduler.limiter import Limiter
+from holynb.scheduler.limiter import MAX_WAIT_S, Limiter
 from holynb.types import Engine, Message, Outcome, Request, Route, Usage
 
 __all__ = ["EndpointState", "FailoverChain", "Queue", "Tier", "WorkItem"]
@@ -216,7 +216,10 @@ class FailoverChain:
         return next(((e.route, e.last_fault) for e in endpoints if e.last_fault is not None), None)
 
     def _left(self, item: WorkItem) -> list[Tier]:
-        return [t for name in item.chain if name not in item.exhausted_tiers and not (t := self._tiers[name]).fatal]
+        """The tiers that may still serve the item, without those that ask for a longer wait than any request is made to wait."""
+        latest = asyncio.get_running_loop().time() + MAX_WAIT_S
+        tiers = (self._tiers[name] for name in item.chain if name not in item.exhausted_tiers)
+        return [t for t in tiers if not t.fatal and t.probe_at() <= latest]
 
     def _put(self, item: WorkItem, tier: Tier) -> None:
         if item.tier != tier.name:

@@ -19,6 +19,7 @@ from holynb.scheduler import attempt
 from holynb.scheduler.attempt import InFlight
 from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
+from holynb.scheduler.limiter import Pause
 from holynb.scheduler.retry import Policy, exceeds_max_wait, retry_delay
 from holynb.types import Paused
 
@@ -75,7 +76,7 @@ class Recovery:
         item.last_fault = endpoint.last_fault = fault
         if in_flight.probe:
             self._probe_ended(endpoint)
-        if fault.kind == "rate_limit" and not exceeds_max_wait(fault):
+        if fault.kind == "rate_limit" and (not exceeds_max_wait(fault) or self._tiers.goes_elsewhere(item, tier)):
             await self._refused(item, tier, endpoint, fault, in_flight)
         else:
             endpoint.limiter.on_error(in_flight.permit, fault.limits)
@@ -112,7 +113,11 @@ class Recovery:
         item.refusals += 1
         item.refused_at = now if item.refused_at is None else item.refused_at
         endpoint.refused_since = now if endpoint.refused_since is None else endpoint.refused_since
-        pause = endpoint.limiter.on_rate_limit(in_flight.permit, fault.wait, fault.limits, item.refusals)
+        if exceeds_max_wait(fault):  # the next run need not wait so long
+            endpoint.limiter.on_error(in_flight.permit, fault.limits)
+            pause = Pause(fault.wait or 0.0, shared=True)
+        else:
+            pause = endpoint.limiter.on_rate_limit(in_flight.permit, fault.wait, fault.limits, item.refusals)
         elsewhere, limit = self._tiers.goes_elsewhere(item, tier), self._policy.refusal_limit
         everybody = now - endpoint.refused_since + (pause.seconds if pause.shared else 0.0)
         if self.stopping:
@@ -124,8 +129,10 @@ class Recovery:
                 breaker.record_failed_probe(now)
             breaker.refuse(now, pause.seconds)
             self._arm_probe(tier, endpoint)
+            reason = _refusal(endpoint, fault, now - endpoint.refused_since)
             for waiting in [item, *tier.queue.drain()]:
-                self._tiers.enqueue(waiting, _refusal(endpoint, fault, now - endpoint.refused_since))
+                if not self._tiers.enqueue(waiting, reason):
+                    await self._rows.end(waiting, attempt.error_outcome(waiting, endpoint, fault))
         elif elsewhere and tier.alone(endpoint) and now - item.refused_at + pause.seconds > limit:
             self._tell(item, endpoint, fault, None)
             self._tiers.enqueue(item, _refusal(endpoint, fault, now - item.refused_at), leaving=tier)

@@ -108,6 +108,25 @@ def test_later_rows_come_back_when_the_route_answers_again() -> None:
     assert 3 <= len(probes) <= 10, "one row at a time, less and less often"
 
 
+def test_a_route_that_asks_for_minutes_is_asked_again_when_they_are_over() -> None:
+    busy = Timed(lambda at, row: [0.1, refusal(200.0 - at) if at < 200 else done("a")])
+    slow = Timed(lambda at, row: [2.0, done("b")], "b/m")
+    rows, _, _ = run([busy, slow], 1000, cap=4)
+    assert {o.status for o in rows} == {"ok"}
+    assert len([at for at in busy.at if at < 200]) == 4
+    assert Counter(o.route for o in rows)["a/m"] > 500
+
+
+def test_rows_end_where_the_last_route_that_is_left_asks_for_minutes() -> None:
+    busy = Timed(lambda at, row: [0.1, refusal(900.0)])
+    dead = Timed(lambda at, row: [0.1, done("b")] if at < 20 else [gone()], "b/m")
+    rows, _, took = run([busy, dead], 2000, cap=4)
+    failed = [o for o in rows if o.status == "error"]
+    assert 1000 < len(failed) < 1300
+    assert {o.error_type for o in failed} == {"connection"}
+    assert took < 90
+
+
 def test_one_row_that_is_always_refused_leaves_alone() -> None:
     busy = Timed(lambda at, row: [0.2, refusal(0.5) if row == 3 else done("a")])
     free = Timed(lambda at, row: [0.2, done("b")], "b/m")
