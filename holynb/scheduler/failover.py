@@ -37,7 +37,7 @@ class WorkItem:
     tier: str | None = None
     refusals: int = 0
     refused_at: float | None = None
-    last_fault: Fault | None = None
+    last_fault: str | None = None
     exhausted_tiers: set[str] = field(default_factory=set)
     failover_reason: str | None = None
     usage: Usage = field(default_factory=Usage)
@@ -91,7 +91,7 @@ class EndpointState:
         self.fatal: Fault | None = None
         self.verified = asyncio.Event()
         self.answered = answered
-        self.last_fault: Fault | None = None
+        self.last_fault: str | None = None
         self.refused_since: float | None = None
         self.probing = False
         self.probe_timer: asyncio.TimerHandle | None = None
@@ -210,7 +210,7 @@ class FailoverChain:
                 limit -= reclaimed
                 self._put(item, tier if reclaimed else other)
 
-    def last_fault(self, item: WorkItem) -> tuple[Route, Fault] | None:
+    def last_fault(self, item: WorkItem) -> tuple[Route, str] | None:
         """What last failed at an endpoint of the item's chain that has not answered since; None where nothing has."""
         endpoints = (e for name in item.chain for e in self._tiers[name].endpoints)
         return next(((e.route, e.last_fault) for e in endpoints if e.last_fault is not None), None)

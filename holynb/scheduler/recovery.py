@@ -73,7 +73,7 @@ class Recovery:
     async def failed(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, in_flight: InFlight) -> None:
         """An attempt failed: see to its endpoint and to its row."""
         endpoint.verified.set()
-        item.last_fault = endpoint.last_fault = fault
+        item.last_fault = endpoint.last_fault = fault.message  # not the fault, whose traceback holds the request
         if in_flight.probe:
             self._probe_ended(endpoint)
         if fault.kind == "rate_limit" and (not exceeds_max_wait(fault) or self._tiers.goes_elsewhere(item, tier)):

@@ -99,9 +99,9 @@ class Scheduler:
             return Outcome("cancelled")
         message = f"not answered within the run's deadline of {self._policy.deadline or 0:g} s (--deadline)"
         if item.last_fault is not None:
-            message += f"; last: {item.last_fault.message}"
+            message += f"; last: {item.last_fault}"
         elif (last := self._tiers.last_fault(item)) is not None:
-            message += f"; last of {last[0]}: {last[1].message}"
+            message += f"; last of {last[0]}: {last[1]}"
         return Outcome("error", error_type="deadline", error=message)
 
     def _find_lone_tiers(self, items: Sequence[WorkItem]) -> None:
