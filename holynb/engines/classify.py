@@ -51,17 +51,17 @@ _QUOTA = re.compile(
     r"|\b(?:balance|credits?|quota) (?:is|are) (?:insufficient|not enough|too low)|credit balance|user quota is not enough"
     r"|\bspend(?:ing)? (?:limit|cap|budget)|billing hard limit|specified (?:API |workspace )?usage limits|\bkey limit exceeded"
     r"|out of credits|not enough credits|requires more credits|all (?:available )?credits|credit limit exceeded"
-    r"|\bbudget has been exceeded|\bexceeded budget|\bcrossed budget|\bExceededBudget\b|\bproxy budget exceeded|\bmax budget\b"
+    r"|\bbudget has been exceeded|\bexceeded budget|\bcrossed budget|\bExceededBudget\b|\bproxy budget exceeded|\bmax budget\b|\bbudget limit exceeded"
     r"|余额不足|额度(?:不足|已?用[尽完]|已?耗尽)|额度失败|配额(?:不足|已?用[尽完])|欠费|请充值",
     re.IGNORECASE,
 )
 #: A limit of a day or a month, which no pause within a run outlasts; and of a minute or an hour, which a pause does.
 _LONG = re.compile(
-    r"\bper[ -](?:day|month|86400 ?s)|/ ?(?:day|month)\b|\b(?:daily|monthly)\b|\b(?:RPD|TPD)\b|ByDay\b|PerDay|每[天日月]|[当今本][天日月]",
+    r"(?<![a-z])per[ _-](?:day|month|86400 ?s)|/ ?(?:day|month)\b|\b(?:daily|monthly)\b|\b(?:RPD|TPD)\b|ByDay\b|每[天日月]|[当今本][天日月]",
     re.IGNORECASE,
 )
 _SHORT = re.compile(
-    r"\bper[ -](?:\d+ )?(?:min|hour|sec)|/ ?(?:min(?:ute)?|hour|sec(?:ond)?|s)(?![\w-])|\b[IO]?(?:RPM|TPM)\b|ByMinute|PerMinute|每(?:分钟|小时|秒)",
+    r"(?<![a-z])per[ _-](?:\d+ )?(?:min|hour|sec)|/ ?(?:min(?:ute)?|hour|sec(?:ond)?|s)(?![\w-])|\b[IO]?(?:RPM|TPM)\b|ByMinute|PerMinute|每(?:分钟|小时|秒)",
     re.IGNORECASE,
 )
 #: OpenRouter's name for a limit on what is under way: it passes as the requests end.
@@ -203,6 +203,8 @@ def _no_credit(status: int, detail: ErrorDetail) -> bool:
 def _lasting(words: str, wait: float | None) -> bool:
     """Whether a rate limit is one of a day or longer: by its name, where no shorter one is named, or by its wait."""
     if wait is not None and wait > quotas.LASTING_S:
+        return True
+    if "PerDay" in words:  # Google's names of quotas, where those of a minute may stand beside them
         return True
     return _LONG.search(words) is not None and _SHORT.search(words) is None
 

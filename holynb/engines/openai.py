@@ -175,6 +175,7 @@ def usage(counts: Any) -> Usage:
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     """The Fault for a reply that is not 200."""
     value = _json(body)
+    value = value[0] if isinstance(value, list) and value else value  # Gemini's compatible endpoint sends its error in a list
     detail, _ = _detail(value)
     if not isinstance(value, Mapping):
         detail = ErrorDetail(readable(body))
@@ -201,11 +202,19 @@ def _detail(value: Any) -> tuple[ErrorDetail, int | None]:
     raw, source = meta.get("raw"), meta.get("limit_source")
     words = _words(error.get("message") or error.get("detail") or error.get("msg") or "")
     words = f"{words} ({raw})" if isinstance(raw, str) and raw else words
+    words = f"{words} ({', '.join(named)})" if (named := _google_quotas(error.get("details"))) else words
     code = error.get("code")
     code = code if isinstance(code, str) else str(code) if isinstance(code, int) and abs(code) < 2**63 else ""
     status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
     kind, param = _text_or_none(error.get("type")) or "", _text_or_none(error.get("param")) or ""
     return ErrorDetail(words, code, kind, param, source if isinstance(source, str) else ""), status
+
+
+def _google_quotas(details: Any) -> list[str]:
+    """The names of the quotas that Gemini's compatible endpoint says are exceeded; its message is the same for a minute's and a day's."""
+    listed = [d["violations"] for d in details if isinstance(d, Mapping) and "violations" in d] if isinstance(details, list) else []
+    violations = [v for several in listed if isinstance(several, list) for v in several]
+    return [v["quotaId"] for v in violations if isinstance(v, Mapping) and isinstance(v.get("quotaId"), str)]
 
 
 def _words(message: Any) -> str:

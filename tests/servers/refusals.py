@@ -1,7 +1,8 @@
 """What real gateways and servers say when they refuse: one row per refusal, with where its text was read.
 
-The texts are as sent, but for names of accounts and keys. `source` is an issue (`owner/repository#number`), a file of a repository, or a page
-of documentation.
+The texts are as sent, but for names of accounts and keys; where a page tells only a status, a code or a phrase, the rest of the body is of that
+gateway's shape. No page of HolySheep's tells its refusals: its rows are those of its kind. `source` is an issue (`owner/repository#number`), a
+file of a repository, or a page of documentation.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ OPENROUTER = [
     ),
     Refusal(
         "openrouter",
-        "anomalyco/opencode#12219",
+        "gptme/gptme#1449",
         403,
         error("Key limit exceeded (monthly limit). Manage it using https://openrouter.ai/settings/keys", 403),
         "quota",
@@ -925,4 +926,74 @@ OTHERS = [
     ),
 ]
 
-REFUSALS = [*LITELLM, *OPENROUTER, *OPENAI, *AZURE, *GEMINI, *ANTHROPIC, *AWS, *RELAYS, *OTHERS]
+MORE = [
+    Refusal(
+        "openrouter",
+        "NousResearch/hermes-agent#45243",
+        403,
+        error("API key budget limit exceeded (daily limit)", 403),
+        "quota",
+    ),
+    Refusal(
+        "ai-gateway",
+        "developers.cloudflare.com/ai-gateway/features/spend-limits",
+        429,
+        {
+            "success": False,
+            "result": [],
+            "messages": [],
+            "error": [{"code": 2045, "message": "Spend limit exceeded: rule 'per-user' (cost limit 0.002 per 3600s, fixed) for a model"}],
+        },
+        "quota",
+    ),
+    Refusal(
+        "ai-gateway",
+        "developers.cloudflare.com/ai-gateway/features/rate-limiting",
+        429,
+        {"code": 2003, "message": "Rate limited"},
+        "rate_limit",
+    ),
+    Refusal(
+        "gemini-compatible",
+        "ai.google.dev/gemini-api/docs/openai",
+        429,
+        [gemini(429, "RESOURCE_EXHAUSTED", _CURRENT_QUOTA, *exhausted(_MINUTE, _DAY))],
+        "quota",
+    ),
+    Refusal(
+        "gemini-compatible",
+        "ai.google.dev/gemini-api/docs/openai",
+        429,
+        [gemini(429, "RESOURCE_EXHAUSTED", f"{_CURRENT_QUOTA} Please retry in 38.5s.", *exhausted(_MINUTE))],
+        "rate_limit",
+        38.5,
+    ),
+    Refusal(
+        "vertex",
+        "felixbinder/introspection_self_prediction#66",
+        429,
+        error(
+            "Quota exceeded for aiplatform.googleapis.com/generate_content_requests_per_minute_per_project_per_base_model with base model: gemini-pro.",
+            429,
+        ),
+        "rate_limit",
+    ),
+    Refusal(
+        "vertex",
+        "cloud.google.com/vertex-ai/docs/generative-ai/quotas-genai",
+        429,
+        error("Quota exceeded for aiplatform.googleapis.com/generate_content_requests_per_day_per_project_per_base_model", 429),
+        "quota",
+    ),
+    Refusal(
+        "azure",
+        "learn.microsoft.com/azure/ai-services/openai/quotas-limits",
+        429,
+        error("Quota exceeded for this deployment. Please retry after 2 hours.", "QuotaExceeded"),
+        "quota",
+        7200.0,
+        wire="azure",
+    ),
+]
+
+REFUSALS = [*LITELLM, *OPENROUTER, *OPENAI, *AZURE, *GEMINI, *ANTHROPIC, *AWS, *RELAYS, *OTHERS, *MORE]
