@@ -56,6 +56,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "sagemaker",
     ),
     "holynb.pool": (
+        "modelfiles",
+        "headers",
         "fit | models",
         "protocol",
         "advice | engine | server | worker",
@@ -72,12 +74,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.fit": (
         "limits | memory | spec",
-        "mesh",
+        "mesh | shapes",
         "plan",
         "preflight",
     ),
     "holynb.pool.models": (
-        "check | convert",
+        "check | gguf_header",
+        "convert",
         "embedded",
         "weights",
     ),
@@ -194,8 +197,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "rotary | sampler",
     ),
     "kernels_support.jupyter": (
-        "capabilities | files | interrupt | lock | shortage | socketdir | spec | wire",
-        "process",
+        "capabilities | files | interrupt | limits | shortage | socketdir | spec | wire",
+        "lock | process",
         "rendezvous | supervisor",
     ),
 }

@@ -19,6 +19,7 @@ from holynb.config.providers import Provider, merged, table, variable_prefix
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
 from holynb.words import address
+from kernels_support.jupyter.files import private_folder
 
 __all__ = ["EMBEDDED", "Settings", "config_paths", "current", "endpoint", "home", "override", "providers", "reset", "route"]
 
@@ -53,7 +54,7 @@ def home() -> Path:
     """The folder of everything holynb keeps: HOLYNB_HOME, else the platform's user data directory. Made 0700. Raises BadSetting."""
     folder = Path(_home())
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
     except OSError as exc:
         raise BadSetting(f"{folder} cannot be used to keep runs and settings: {exc.strerror}. Set HOLYNB_HOME to another folder.") from exc
     return folder

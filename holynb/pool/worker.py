@@ -165,6 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tag", default="holynb-pool")
     parser.add_argument("--runner", default="holynb.pool.engine.runner:Runner")
     args = parser.parse_args(argv)
+    os.umask(0o077)
     return Worker(supervisor.control(), args.runner).run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -20,8 +21,9 @@ from holynb.pools.info import PoolInfo, read_status
 from holynb.pools.options import EMBEDDED, PoolOptions
 from holynb.pools.vllm_env import python_with_vllm
 from kernels_support.jupyter import rendezvous, shortage
+from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.rendezvous import Record
-from kernels_support.jupyter.supervisor import Command, spawn
+from kernels_support.jupyter.supervisor import Child, Command, spawn
 
 __all__ = ["plan", "start"]
 
@@ -35,20 +37,22 @@ _MIN_FREE_BYTES = 64 * 1024
 
 #: Seconds without an answer after which a running pool is no longer waited for.
 _SILENT_S = 20.0
+#: The same before it can be found: a slow disk may take a minute to load it.
+_UNSEEN_S = 120.0
 
 
 @explain_os_errors()
 def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bool = True, **options: Any) -> PoolInfo:
     """Start a pool (options: see PoolOptions) and return when it is ready; with `wait=False` once it can be found.
 
-    Returns the pool that runs already, where it is the same. Raises BadOption, and BadRoute where it cannot start, with its last log line.
+    Returns the pool that runs already, where it is the same. Raises BadOption, and BadRoute where it cannot start, with its last log line;
+    what it had begun is ended then.
     """
     wanted = PoolOptions.parse(model, options)
     record = client.find(wanted.pool_name, notice)
     if record is None:
-        _launch(wanted)
-    else:
-        _check_same(record, wanted)
+        return _wait_started(wanted.pool_name, notice, until_ready=wait, began=_launch(wanted))
+    _check_same(record, wanted)
     return _wait_started(wanted.pool_name, notice, until_ready=wait)
 
 
@@ -96,7 +100,7 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     return {**result, "model": model, "says": result["says"].replace(_recorded_model(model), model)}
 
 
-def _launch(wanted: PoolOptions) -> None:
+def _launch(wanted: PoolOptions) -> Child:
     """Start the server's process. Raises BadRoute where it cannot run here."""
     if not hasattr(socket, "AF_UNIX"):
         raise BadRoute(
@@ -125,20 +129,25 @@ def _launch(wanted: PoolOptions) -> None:
     except OSError as exc:
         raise BadRoute(f"The pool {wanted.pool_name} cannot be started: {shortage.describe(exc)}") from exc
     client.children[child.pid] = child
+    return child
 
 
 def _check_disk(folder: Path) -> None:
     """Raises OSError where the disk is full: the pool itself could not log it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(_MIN_FREE_BYTES))
         file.flush()
         os.fsync(file.fileno())
 
 
-def _wait_started(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
-    """Wait until the pool is found, or ready. Raises BadRoute with its last log line where it ends instead."""
-    progress, run, answered_at = "", client.home() / "run", time.monotonic()
+def _wait_started(name: str, notice: Notice, *, until_ready: bool, began: Child | None = None) -> PoolInfo:
+    """Wait until the pool is found, or ready. Raises BadRoute with its last log line where it ends instead.
+
+    `began`: its process, where this start began it. A start that gives up ends it.
+    """
+    progress, run, started_at = "", client.home() / "run", time.monotonic()
+    answered_at = started_at
     while True:
         # The process is checked before the record: a pool that starts and ends in between would be missed.
         dead = not any(c.alive for c in list(client.children.values()) if name in c.command.argv)
@@ -153,11 +162,26 @@ def _wait_started(name: str, notice: Notice, *, until_ready: bool) -> PoolInfo:
         if info and info.stage and info.state == "starting" and info.progress != progress:
             progress = info.progress
             notice(progress)
+        now = time.monotonic()
         if info is None or info.state != "silent":
-            answered_at = time.monotonic()
-        elif time.monotonic() - answered_at > _SILENT_S:
-            raise BadRoute(f"The pool {name} runs (process {info.pid}) and does not answer. End it: %infer pool stop {name}")
+            answered_at = now
+        if now - answered_at > _SILENT_S or (info is None and now - started_at > _UNSEEN_S):
+            if began is None:
+                raise BadRoute(
+                    f"The pool {name} runs{f' (process {info.pid})' if info else ''} and does not answer. End it: %infer pool stop {name}"
+                )
+            _end(name, began)
+            raise BadRoute(f"The pool {name} did not answer while it started, and was ended. Its log may say more: %infer pool logs {name}")
         time.sleep(0.05)
+
+
+def _end(name: str, child: Child) -> None:
+    """End a pool that this process began, however far it came."""
+    with contextlib.suppress(BadRoute):  # it can be found no more, or not yet
+        client.stop(name)
+    if child.alive:
+        child.stop()
+    client.reap()
 
 
 def _environment(model: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from holynb.pools.options import EMBEDDED, PoolOptions
+from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.supervisor import tail
 
 __all__ = ["create", "end_reason", "files", "last_line", "start_command"]
@@ -26,7 +27,7 @@ def create(home: Path, options: PoolOptions) -> Path:
     for old in files(home, options.pool_name):
         old.unlink(missing_ok=True)
     log = _log(home, options.pool_name)
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(log.parent)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8") as file:
         file.write(f"{_START_LINE}{options.start_command}\n")
     return log

@@ -1,10 +1,11 @@
-"""The limit of open files of this process, raised to what the system grants. Changes no other limit."""
+"""Files of this user alone, and how many may be open."""
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
-__all__ = ["raise_limit"]
+__all__ = ["private_folder", "raise_limit"]
 
 #: OPEN_MAX: what macOS grants at most, even where the hard limit is reported as higher.
 _MACOS_MAX_OPEN_FILES = 10240
@@ -29,3 +30,14 @@ def raise_limit() -> int | None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             return int(wanted)
     return int(soft)
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder, with those above it that are missing, for this user alone (0700) whatever the umask says. Raises OSError.
+
+    `Path.mkdir(parents=True)` gives its mode to the last one only.
+    """
+    if not folder.is_dir():
+        if folder.parent != folder:
+            private_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kernels_support.jupyter.files import private_folder
+
 __all__ = ["Lock"]
 
 _POLL_S = 0.05
@@ -23,7 +25,7 @@ class Lock:
 
     def take(self, seconds: float | None = None) -> bool:
         """Try for `seconds` (None: for ever; 0: once). False where another process held it all the time."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self.path.parent)
         end = None if seconds is None else time.monotonic() + seconds
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -18,6 +18,7 @@ from typing import Any
 from zlib import crc32
 
 from kernels_support.jupyter import shortage, socketdir
+from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import Process, boot_id, host
 
@@ -53,7 +54,7 @@ class Record:
 
 def write(folder: Path, record: Record) -> Path:
     """Write or replace the file of this record, atomically; readable by its owner only."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder)
     path, host_path = _paths(folder, record.name)
     existing = _read(path)
     if host_path.exists() or (existing is not None and not existing.here):

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kernels_support.jupyter.files import private_folder
+from kernels_support.jupyter.limits import unlimited
 from kernels_support.jupyter.process import Process, die_with_parent
 
 __all__ = ["Child", "Command", "control", "spawn", "tail"]
@@ -137,6 +139,7 @@ def spawn(command: Command, *, bound: bool) -> Child:
             os.close(log)
         if theirs is not None:
             theirs.close()
+    unlimited(popen.pid)
     if command.cores and hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(ProcessLookupError):  # it has ended already, and its exit code tells why
             os.sched_setaffinity(popen.pid, command.cores)
@@ -165,5 +168,5 @@ def tail(log: Path | None, lines: int) -> list[str]:
 def _open_log(path: Path | None) -> int:
     if path is None:
         return subprocess.DEVNULL
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(path.parent)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

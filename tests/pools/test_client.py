@@ -21,10 +21,12 @@ from pool_fake import byte_model
 from holynb import pools
 from holynb.errors import BadOption, BadRoute
 from holynb.pools import launch, options
+from holynb.pools.info import PoolInfo, read_status
 from holynb.pools.options import PoolOptions
 from holynb.ui.commands import pool
-from kernels_support.jupyter import rendezvous
+from kernels_support.jupyter import rendezvous, supervisor
 from kernels_support.jupyter.process import Process
+from kernels_support.jupyter.rendezvous import Record
 
 HERE = Path(__file__).parents[1]
 
@@ -190,6 +192,37 @@ def test_a_server_that_hangs_is_stopped_all_the_same(model: str, monkeypatch: py
     assert any("told to end" in line for line in pools.logs("bytes")), "it went on, and ended in order"
     assert pools.listing() == []
     assert not any(psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE for p in (info.pid, *info.ranks))
+
+
+def test_a_start_that_gives_up_ends_what_it_began(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_LOAD", "60")
+    seen: list[Process] = []
+
+    def status(record: Record) -> PoolInfo:
+        """The status; once its rank has started, the server hangs."""
+        info = read_status(record)
+        if record.ranks and not seen:
+            seen.extend([record.process, *record.ranks])
+            os.kill(record.process.pid, signal.SIGSTOP)
+        return info
+
+    monkeypatch.setattr(launch, "read_status", status)
+    monkeypatch.setattr(launch, "_SILENT_S", 0.1)
+    with pytest.raises(BadRoute, match=r"did not answer while it started, and was ended. .*pool logs bytes"):
+        pools.start(model)
+    assert len(seen) == 2
+    assert not any(process.alive for process in seen)
+    assert pools.listing() == []
+
+
+def test_a_start_that_is_never_seen_ends_what_it_began(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_UNSEEN_S", 0.0)
+    monkeypatch.setattr(rendezvous, "find", lambda run, name: None)
+    began: list[Any] = []
+    monkeypatch.setattr(launch, "spawn", lambda *a, **k: began.append(supervisor.spawn(*a, **k)) or began[0])
+    with pytest.raises(BadRoute, match="was ended"):
+        pools.start(model)
+    assert not began[0].alive
 
 
 def test_a_killed_server_is_cleaned_up_and_said(model: str) -> None:

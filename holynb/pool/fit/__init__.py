@@ -5,6 +5,7 @@ from holynb.pool.fit.memory import bf16_is_fast, cpus, device_memory
 from holynb.pool.fit.mesh import Mesh, Shard, check_divisible
 from holynb.pool.fit.plan import Device, Fit
 from holynb.pool.fit.preflight import best_dtype, describe_fit, flags, forecast, free_gpu_memory, gpu_memory
+from holynb.pool.fit.shapes import check_shapes
 from holynb.pool.fit.spec import Spec, parse_spec, read_spec
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "best_dtype",
     "bf16_is_fast",
     "check_divisible",
+    "check_shapes",
     "cpus",
     "describe_fit",
     "device_memory",

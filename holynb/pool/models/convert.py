@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from holynb.pool.modelfiles import real, whole
+from holynb.pool.models.gguf_header import GgufError, check_header
 
 __all__ = ["ConvertError", "config_of", "convert"]
 
@@ -42,6 +46,9 @@ _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, 
 _PLAIN_BYTES = {**_BYTES, "use_regex": False}
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
+#: No size in a header is larger.
+_MAX_SIZE = 2**31 - 1
+
 _Progress = Callable[[float], None]
 
 
@@ -51,18 +58,34 @@ class ConvertError(Exception):
 
 def convert(source: Path, folder: Path, progress: _Progress = lambda share: None) -> None:
     """Fill `folder` (which exists) from `source`. `progress` gets shares from 0 to 1. Raises ConvertError, OSError."""
-    reader, facts = _opened(source)
-    config = _config(facts, tied=all(t.name != "output.weight" for t in reader.tensors))
-    _write(folder / "config.json", config)
-    _write_tokenizer(folder, facts)
-    _write(folder / "generation_config.json", {"bos_token_id": config["bos_token_id"], "eos_token_id": _ends(facts)})
-    _write_weights(folder / "model.safetensors", reader, config, progress)
+    with _explained(source):
+        reader, facts = _opened(source)
+        config = _config(facts, tensors=[t.name for t in reader.tensors])
+        _write(folder / "config.json", config)
+        _write_tokenizer(folder, facts)
+        _write(folder / "generation_config.json", {"bos_token_id": config["bos_token_id"], "eos_token_id": _ends(facts)})
+        _write_weights(folder / "model.safetensors", reader, config, progress)
 
 
 def config_of(source: Path) -> dict[str, Any]:
     """What its config.json would say, read from its header alone. Raises ConvertError, OSError."""
-    reader, facts = _opened(source)
-    return _config(facts, tied=all(t.name != "output.weight" for t in reader.tensors))
+    with _explained(source):
+        reader, facts = _opened(source)
+        return _config(facts, tensors=[t.name for t in reader.tensors])
+
+
+@contextmanager
+def _explained(source: Path) -> Iterator[None]:
+    """Whatever a file that lies makes the libraries raise, as a ConvertError."""
+    try:
+        yield
+    except (ConvertError, OSError):
+        raise
+    except MemoryError as exc:
+        raise ConvertError(f"{source.name} needs more memory than a file of its size may: it is broken, or no model") from exc
+    except Exception as exc:
+        reason = " ".join(str(exc).split())[:200] or type(exc).__name__
+        raise ConvertError(f"{source.name} is not a readable GGUF file: {reason}") from exc
 
 
 def _opened(source: Path) -> tuple[Any, dict[str, Any]]:
@@ -70,44 +93,50 @@ def _opened(source: Path) -> tuple[Any, dict[str, Any]]:
     import gguf
 
     try:
-        reader = gguf.GGUFReader(source)
-    except (ValueError, IndexError) as exc:
-        raise ConvertError(f"{source.name} is not a readable GGUF file: {exc}") from exc
+        check_header(source)
+    except GgufError as exc:
+        raise ConvertError(f"{source.name} is not a readable GGUF file: {exc}. Fetch it again.") from exc
+    reader = gguf.GGUFReader(source)
     return reader, {key: field.contents() for key, field in reader.fields.items()}
 
 
-def _config(facts: dict[str, Any], *, tied: bool) -> dict[str, Any]:
+def _config(facts: dict[str, Any], *, tensors: Collection[str]) -> dict[str, Any]:
     """config.json of what the GGUF header says."""
     family = facts.get("general.architecture")
-    if family not in _FAMILIES:
+    if not isinstance(family, str) or family not in _FAMILIES:
         raise ConvertError(f"GGUF files of the {family} family are not known here; known are {', '.join(_FAMILIES)}.")
     if any(f"{family}.{key}" in facts for key in ("expert_count", "rope.scaling.type")):
         raise ConvertError(f"this {family} GGUF has experts or a scaled rope, which is not known here; use the model's safetensors.")
 
-    def fact(key: str) -> Any:
-        value = facts.get(f"{family}.{key}")
-        if value is None:
-            raise ConvertError(f"the GGUF header lacks {family}.{key}")
-        return value
+    def fact(key: str, default: int | None = None, low: int = 1) -> int:
+        try:
+            return whole(facts, f"{family}.{key}", low, _MAX_SIZE, default)
+        except KeyError:
+            raise ConvertError(f"the GGUF header lacks {family}.{key}") from None
 
-    heads = fact("attention.head_count")
+    words = facts.get("tokenizer.ggml.tokens")
+    if not isinstance(words, list):
+        raise ConvertError("the GGUF header lacks tokenizer.ggml.tokens")
+    heads, layers = fact("attention.head_count"), fact("block_count", low=0)
+    if layers > len(tensors):
+        raise ConvertError(f"the GGUF header promises {layers:,} layers, and the file holds {len(tensors):,} tensors")
     return {
         "architectures": [_FAMILIES[family]],
         "model_type": family,
         "hidden_size": fact("embedding_length"),
         "intermediate_size": fact("feed_forward_length"),
-        "num_hidden_layers": fact("block_count"),
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": facts.get(f"{family}.attention.head_count_kv", heads),
-        "head_dim": facts.get(f"{family}.attention.key_length", fact("embedding_length") // heads),
+        "num_key_value_heads": fact("attention.head_count_kv", heads),
+        "head_dim": fact("attention.key_length", max(1, fact("embedding_length") // heads)),
         "max_position_embeddings": fact("context_length"),
-        "rms_norm_eps": fact("attention.layer_norm_rms_epsilon"),
-        "rope_theta": facts.get(f"{family}.rope.freq_base", 10000.0),
+        "rms_norm_eps": real(facts, f"{family}.attention.layer_norm_rms_epsilon", 0, 1),
+        "rope_theta": real(facts, f"{family}.rope.freq_base", 1e-9, 1e30, 10000.0),
         "hidden_act": "silu",
         "attention_bias": family == "qwen2",
         "mlp_bias": False,
-        "tie_word_embeddings": tied,
-        "vocab_size": len(facts["tokenizer.ggml.tokens"]),
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "vocab_size": len(words),
         "bos_token_id": facts.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": facts.get("tokenizer.ggml.eos_token_id"),
         "torch_dtype": "float32",

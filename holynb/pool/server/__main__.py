@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holynb.errors import UserError
-from holynb.pool.fit import Mesh, forecast
+from holynb.pool.fit import Mesh, check_shapes, forecast, read_spec
 from holynb.pool.server import lifecycle
 from holynb.pool.server.app import application
 from holynb.pool.server.config import RUNNER, PoolConfig, load_model, parse_args, rank_command
@@ -123,6 +123,7 @@ async def _forecast(config: PoolConfig, folder: Path) -> str | None:
         return None
     mesh = Mesh(config.tp, config.pp)
     try:
+        await asyncio.to_thread(lambda: check_shapes(folder, read_spec(folder)))
         return await asyncio.to_thread(
             forecast, folder, config.devices, dtype=config.dtype, max_len=config.max_len, share=config.memory, mesh=mesh
         )

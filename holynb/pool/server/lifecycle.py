@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import time
@@ -21,10 +22,14 @@ from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.service import Service
 from holynb.pool.server.sockets import PoolSockets, PortTaken, bind, serving
 from kernels_support.jupyter import files, rendezvous, shortage, socketdir
+from kernels_support.jupyter.limits import limit_memory
 from kernels_support.jupyter.process import Process
 from kernels_support.jupyter.rendezvous import Record
 
 __all__ = ["PoolBackend", "StartError", "log", "run", "serve"]
+
+#: What a server may take: it holds no weights.
+_SERVER_BYTES = 4 * 10**9
 
 #: Seconds between two checks of the idle clock and of the rendezvous file.
 _CHECK_INTERVAL_S = 1.0
@@ -49,6 +54,8 @@ class PoolBackend(Protocol):
 def run(config: PoolConfig, service: Service, app: ASGIApp, backend_of: Callable[[Record], PoolBackend]) -> int:
     """Run a pool until it ends. Returns the exit code: 0 where it was told to end or idled, 1 where it failed."""
     files.raise_limit()
+    os.umask(0o077)
+    limit_memory(_SERVER_BYTES)
     try:
         return asyncio.run(serve(config, service, app, backend_of))
     except OSError as exc:

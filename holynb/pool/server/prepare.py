@@ -15,6 +15,7 @@ from holynb.pool.models.weights import WeightsError, local_folder
 from holynb.pool.server.config import PoolConfig
 from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.service import Service
+from kernels_support.jupyter.limits import unlimited
 
 __all__ = ["weights_folder"]
 
@@ -32,6 +33,7 @@ async def weights_folder(config: PoolConfig, service: Service) -> Path:
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
+    unlimited(child.pid)
     message: dict[str, Any] = {}
     try:
         assert child.stdout is not None  # noqa: S101 - stdout=PIPE

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from holynb.pool.modelfiles import read_object, read_text, real, truth, whole
 from holynb.pool.server.chat_template import ChatTemplate, Message, TemplateError, compiled
 from holynb.pool.server.control_tokens import ControlTokens, Marked, mapped, renamed_tokenizer, strings_of
 
 __all__ = ["ChatTokenizer", "Detokenizer", "StopStrings", "TemplateError", "TokenizerFileError", "strings_of"]
+
+#: The largest tokenizers have 40 MB, the longest templates 50 kB.
+_MAX_TOKENIZER_BYTES, _MAX_TEMPLATE_BYTES = 256_000_000, 1_000_000
 
 #: Decoded in place of bytes that are not a whole character (yet).
 _REPLACEMENT = "\ufffd"
@@ -33,11 +36,12 @@ class ChatTokenizer:
         self._config = _json(folder / "tokenizer_config.json")
         config, generation = _json(folder / "config.json"), _json(folder / "generation_config.json")
         self.eos = _ids(generation.get("eos_token_id"), config.get("eos_token_id"), self._id_of(self._config.get("eos_token")))
-        self.size: int = max(int(self._tokenizer.get_vocab_size()), int(config.get("vocab_size", 0)))
+        sizes = _checked(folder, config, generation)
+        self.size = sizes.vocab or int(self._tokenizer.get_vocab_size())
+        """Ids of the model's own; the tokenizer may know more."""
         self.longest_token = max((len(word.encode()) for word in self._tokenizer.get_vocab()), default=1)
         """Bytes of text that one token stands for, at most."""
-        self.context: int = int(config.get("max_position_embeddings", 2048))
-        self.sampling = {k: generation[k] for k in ("temperature", "top_p", "top_k") if generation.get("do_sample") and k in generation}
+        self.context, self.sampling = sizes.context, sizes.sampling
         self._template = _compile(_template_of(folder, self._config), self._config)
         self._controls = self._control_tokens()
         self._renamed: _Renamed | None = None
@@ -175,13 +179,41 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
 
 
+class _Sizes(NamedTuple):
+    """What a model's configuration says, as numbers that can be worked with."""
+
+    vocab: int
+    context: int
+    sampling: Mapping[str, float]
+
+
+def _checked(folder: Path, config: Mapping[str, Any], generation: Mapping[str, Any]) -> _Sizes:
+    try:
+        vocab, context = whole(config, "vocab_size", 0, 2**31 - 1, 0), whole(config, "max_position_embeddings", 1, 2**31 - 1, 2048)
+    except ValueError as exc:
+        raise TokenizerFileError(f"{folder / 'config.json'}: {exc}. Fetch the model again, or mend the file.") from exc
+    sampling: dict[str, float] = {}
+    try:
+        if truth(generation, "do_sample"):
+            sampling = {
+                n: real(generation, n, 0, most) for n, most in (("temperature", 100), ("top_p", 1)) if generation.get(n) is not None
+            }
+            sampling |= {"top_k": whole(generation, "top_k", 0, 2**31 - 1)} if generation.get("top_k") is not None else {}
+    except ValueError as exc:
+        raise TokenizerFileError(f"{folder / 'generation_config.json'}: {exc}. Fetch the model again, or mend the file.") from exc
+    return _Sizes(vocab, context, sampling)
+
+
 def _tokenizer(path: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as exc:  # the library raises plain Exception
-        raise TokenizerFileError(f"{path} is no readable tokenizer ({exc}). Fetch the model again.") from exc
+        tokenizer = Tokenizer.from_str(read_text(path, _MAX_TOKENIZER_BYTES))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:  # the library raises plain Exception, and where it panics something that is none
+        reason = " ".join(str(exc).split())[:200]
+        raise TokenizerFileError(f"{path} is no readable tokenizer ({reason}). Fetch the model again.") from exc
     # A file may say both; a prompt is neither cut nor filled up.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -194,11 +226,12 @@ def _encoded(tokenizer: Any, text: str, *, special: bool = False) -> list[int]:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as exc:
+        return read_object(path)
+    except (ValueError, OSError) as exc:
         raise TokenizerFileError(f"{path} is no readable JSON ({exc}). Fetch the model again, or mend the file.") from exc
-    return value if isinstance(value, dict) else {}
 
 
 def _ids(*values: Any) -> tuple[int, ...]:
@@ -206,7 +239,7 @@ def _ids(*values: Any) -> tuple[int, ...]:
     ids: dict[int, None] = {}
     for value in values:
         for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, int):
+            if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31:
                 ids[one] = None
     return tuple(ids)
 
@@ -220,10 +253,13 @@ def _template_of(folder: Path, config: Mapping[str, Any]) -> str | None:
     """The chat template: a file of its own (newer models), or a field; of several named ones, the default."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return read_text(path, _MAX_TEMPLATE_BYTES)
+        except (ValueError, OSError) as exc:
+            raise TokenizerFileError(f"{path} is no readable chat template ({exc}). Fetch the model again, or mend the file.") from exc
     template = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
     if isinstance(template, list):
-        template = next((t.get("template") for t in template if t.get("name") == "default"), None)
+        template = next((t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None)
     return template if isinstance(template, str) else None
 
 

@@ -1,0 +1,61 @@
+"""Whether a model's files hold what its config.json promises, by their headers: before a process is started that would make room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from holynb.errors import UserError
+from holynb.pool.fit.spec import Spec
+from holynb.pool.headers import BrokenModel, read_headers
+
+__all__ = ["check_shapes"]
+
+_AGAIN = "Fetch the model again."
+
+
+def check_shapes(folder: Path, spec: Spec) -> None:
+    """Raises UserError, with the first tensor that is not there or of another shape."""
+    try:
+        tensors = read_headers(folder)
+    except BrokenModel as exc:
+        raise UserError(str(exc)) from exc
+    if spec.layers > len(tensors):  # first: the loop below takes as long as there are layers
+        raise UserError(f"config.json promises {spec.layers:,} layers and the model's files hold {len(tensors):,} tensors. {_AGAIN}")
+    for name, shape in _promised(spec):
+        entry = tensors.get(name)
+        if entry is None:
+            raise UserError(f"The model's files hold no tensor {name}, which its config.json promises. {_AGAIN}")
+        if entry.shape != shape:
+            promised, held = (" × ".join(map(str, sizes)) or "one" for sizes in (shape, entry.shape))
+            raise UserError(
+                f"Of {name} config.json promises {promised} numbers and the model's files hold {held}: they are of two models. {_AGAIN}"
+            )
+
+
+def _promised(spec: Spec) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every tensor that a rank reads, and its shape."""
+    hidden, inner = spec.hidden, spec.inner
+    q, kv = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    yield "model.embed_tokens.weight", (spec.vocab, hidden)
+    yield "model.norm.weight", (hidden,)
+    if not spec.tied:
+        yield "lm_head.weight", (spec.vocab, hidden)
+    matrices = {
+        "self_attn.q_proj": (q, hidden, spec.qkv_bias),
+        "self_attn.k_proj": (kv, hidden, spec.qkv_bias),
+        "self_attn.v_proj": (kv, hidden, spec.qkv_bias),
+        "self_attn.o_proj": (hidden, q, spec.out_bias),
+        "mlp.gate_proj": (inner, hidden, spec.mlp_bias),
+        "mlp.up_proj": (inner, hidden, spec.mlp_bias),
+        "mlp.down_proj": (hidden, inner, spec.mlp_bias),
+    }
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    norms |= {"self_attn.q_norm": spec.head_dim, "self_attn.k_norm": spec.head_dim} if spec.qk_norm else {}
+    for i in range(spec.layers):
+        for name, size in norms.items():
+            yield f"model.layers.{i}.{name}.weight", (size,)
+        for name, (rows, columns, bias) in matrices.items():
+            yield f"model.layers.{i}.{name}.weight", (rows, columns)
+            if bias:
+                yield f"model.layers.{i}.{name}.bias", (rows,)
