@@ -23,6 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bounded | loop | secret | usage | words",
         "faults",
         "errors",
+        "poolfields",
         "pool | types",
         "config | journal | schema",
         "pools | prompts | runlog | scheduler",
@@ -58,16 +59,16 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.pool": (
         "modelfiles",
         "headers",
-        "fit | models",
+        "fit | job | models",
         "protocol",
         "advice | engine | server | worker",
         "vllm",
     ),
     "holynb.pool.engine": (
         "cache | capture | model | pinned | sequence | sizes | symmetric",
-        "allreduce | constrained | inputs | load | scheduler",
-        "group | sample",
-        "pipeline",
+        "allreduce | constrained | inputs | load | logit_rules | scores",
+        "group | sample | scheduler",
+        "apart | pipeline",
         "eager | graphs",
         "executor | precompile",
         "runner",
@@ -85,18 +86,23 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "weights",
     ),
     "holynb.pool.server": (
-        "api | chat_template | config | control_tokens | dispatch | grammar | metrics | rank",
-        "http | replica | tokenizer",
-        "prompts",
-        "detokenize | service | sockets",
-        "app | lifecycle",
-        "prepare",
+        "apierror | chat_template | config | control_tokens | dispatch | guides | metrics | rank",
+        "grammar | http | messages | replica | tokenizer",
+        "api | sockets",
+        "answers | detokenize | jobs | prompts",
+        "logprobs | service",
+        "facts | lifecycle",
+        "app | prepare",
         "__main__",
     ),
     "holynb.pool.vllm": (
         "output | reaper | upstream",
         "relay",
         "__main__",
+    ),
+    "holynb.poolfields": (
+        "checks",
+        "table",
     ),
     "holynb.pools": (
         "info | options",
@@ -120,7 +126,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.results": ("frame | summary",),
     "holynb.run": (
-        "chunk_plan | keys | long_row | routing",
+        "chunk_plan | keys | long_row | request_fields | routing",
         "plan",
         "assembly | pending | session",
         "quote | recorder | resume",
@@ -345,7 +351,7 @@ def test_what_decides_in_the_pool_needs_no_torch() -> None:
 
 def test_the_pool_stands_on_the_ground() -> None:
     """Its processes share with the rest only the nouns and what starts them: everything else goes through a socket."""
-    allowed = ("holynb.pool", "holynb.bounded", "holynb.errors", "holynb.types", "kernels_support")
+    allowed = ("holynb.pool", "holynb.bounded", "holynb.errors", "holynb.poolfields", "holynb.types", "kernels_support")
     inside = [m for m in modules() if under(m.name, "holynb.pool")]
     assert not [
         f"{m.name}:{i.line} imports {i.name}" for m in inside for i in m.imports if under(i.name, "holynb") and not under(i.name, *allowed)

@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Protocol, TypedDict, TypeVar
 
 from holynb.pool.fit import Mesh
+from holynb.pool.job import Job, LogitRules, TokenScore
 from kernels_support.jupyter import wire
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "JobRefused",
     "JobRunner",
     "LoadModel",
+    "LogitRules",
     "Ping",
     "Pong",
     "ProtocolError",
@@ -30,8 +32,11 @@ __all__ = [
     "StatsUpdate",
     "StepOutput",
     "StopRank",
+    "TokenScore",
     "decode",
     "encode",
+    "job_from",
+    "job_values",
 ]
 
 
@@ -39,30 +44,12 @@ class ProtocolError(wire.WireError):
     """The peer sent a frame of an unknown kind, or one whose fields do not fit its kind."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One prompt to continue. `ids` are prompt tokens; `eos` end the answer unless `ignore_eos`; temperature 0 is greedy; top_k 0 is all.
-
-    `grammar` (llguidance's own text) constrains the answer; None: no constraint.
-    """
-
-    id: int
-    ids: tuple[int, ...]
-    max_new: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int | None = None
-    eos: tuple[int, ...] = ()
-    ignore_eos: bool = False
-    grammar: str | None = None
-
-
 @dataclass(slots=True)  # not frozen: one is built for each row of each step, and frozen ones take 2.5 times as long
 class Emit:
     """A step's output for one job: new tokens (without the end token), the finish reason, and a note (`admitted`, `oom`).
 
-    `cached`: with `admitted`, the number of prompt tokens that were in the KV cache.
+    `cached`: with `admitted`, the number of prompt tokens that were in the KV cache. `scores`: where asked for, those of `tokens`, and
+    of the end token after them; `prompt_scores`: those of the prompt's tokens but the first, with the first of `scores`.
     """
 
     id: int
@@ -70,6 +57,8 @@ class Emit:
     finish: str | None = None
     note: str | None = None
     cached: int = 0
+    scores: tuple[TokenScore, ...] = ()
+    prompt_scores: tuple[TokenScore, ...] = ()
 
 
 class RankStats(TypedDict, total=False):
@@ -230,7 +219,7 @@ def encode(frame: Frame) -> wire.Frame:
         return {"t": "step", "e": [_row(emit) for emit in frame.emits]}
     values = _values(frame)
     if isinstance(frame, AddJob):
-        values["job"] = _values(frame.job)
+        values["job"] = job_values(frame.job)
     elif isinstance(frame, LoadModel):
         del values["mesh"]
         if frame.mesh is not None:
@@ -248,11 +237,10 @@ def decode(message: wire.Frame) -> Frame:
         if frame_type is StepOutput:
             # By index: unpacking with a starred rest takes twice as long, in each step for each row.
             rows = message["e"]
-            return StepOutput(tuple([Emit(r[0], tuple(r[1]), r[2], r[3], r[4] if len(r) > 4 else 0) for r in rows]))
+            return StepOutput(tuple([Emit(r[0], tuple(r[1]), r[2], r[3]) if len(r) < 5 else _emit(r) for r in rows]))
         values = {name: value for name, value in message.items() if name != "t"}
         if "job" in values:
-            job = values["job"]
-            values["job"] = _build(Job, {**job, **{name: tuple(job[name]) for name in ("ids", "eos") if name in job}}, "job")
+            values["job"] = job_from(values["job"])
         if "mesh" in values:
             values["mesh"] = _build(Mesh, values["mesh"], "mesh")
         new: Callable[..., Frame] = frame_type
@@ -263,9 +251,42 @@ def decode(message: wire.Frame) -> Frame:
         raise ProtocolError(f"a malformed {kind!r} frame: {exc}") from exc
 
 
+def job_values(job: Job) -> dict[str, Any]:
+    """A job as a JSON-able object. What few jobs have is there only where one has it."""
+    values = _values(job) | {"rules": None if job.rules is None else _values(job.rules)}
+    return {name: value for name, value in values.items() if name not in _RARE or value != _RARE[name]}
+
+
+def job_from(values: Mapping[str, Any]) -> Job:
+    """The job of `job_values`. Raises ProtocolError, TypeError."""
+    if not isinstance(values, dict):
+        raise TypeError(f"a job that is a {type(values).__name__}")
+    rules = values.get("rules")
+    if rules is not None:
+        bias = tuple((token, value) for token, value in rules["bias"])
+        rules = _build(LogitRules, {**rules, "bias": bias, "allowed": tuple(rules["allowed"])}, "job's rules")
+    ids = {name: tuple(values[name]) for name in ("ids", "eos", "stop_ids") if name in values}
+    return _build(Job, {**values, **ids, "rules": rules}, "job")
+
+
+#: Fields that few jobs have, with what all others have.
+_RARE: dict[str, Any] = {"stop_ids": (), "rules": None, "logprobs": None, "prompt_logprobs": False}
+
+
 def _row(emit: Emit) -> list[Any]:
     row = [emit.id, emit.tokens, emit.finish, emit.note]
+    if emit.scores or emit.prompt_scores:
+        return [*row, emit.cached, emit.scores, emit.prompt_scores]
     return [*row, emit.cached] if emit.cached else row
+
+
+def _emit(row: list[Any]) -> Emit:
+    """A row of more than four: with `cached`, and perhaps scores."""
+    return Emit(row[0], tuple(row[1]), *row[2:5], *map(_scores, row[5:]))
+
+
+def _scores(rows: Any) -> tuple[TokenScore, ...]:
+    return tuple((token, own, tuple((other, value) for other, value in top)) for token, own, top in rows)
 
 
 def _values(record: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from holynb.results import frame
 from holynb.run import routing
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
+from holynb.run.request_fields import check_extra
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
 __all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Continued", "Plan", "Rows", "Targets", "check_prices", "code", "make", "reached"]
@@ -200,6 +201,8 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
     longest = POOL_MAX_TOKENS if route.provider == "pool" else HOSTED_MAX_TOKENS
     run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p)
     sampling = prompt.sampling.over(run.over(Sampling(max_tokens=longest)))
+    if sampling.extra:
+        check_extra(sampling.extra, route, schema=options.schema is not None)
     return Request(row, prompt.messages, route, sampling, sample, stream=bool(options.stream))
 
 

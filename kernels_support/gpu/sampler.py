@@ -16,18 +16,20 @@ from kernels_support.gpu.threshold_search import load_logits
 __all__ = ["sample", "sample_into"]
 
 
-def sample(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+def sample(logits: torch.Tensor, params: SamplingParams, min_p: torch.Tensor | None = None) -> torch.Tensor:
     """`sampling.sample_reference`, by Triton: (rows, vocabulary) → (rows,) int32."""
     out = torch.empty(logits.shape[0], dtype=torch.int32, device=logits.device)
-    sample_into(logits, params, out)
+    sample_into(logits, params, out, min_p)
     return out
 
 
-def sample_into(logits: torch.Tensor, params: SamplingParams, out: torch.Tensor) -> None:
-    """`sample` into an existing tensor."""
+def sample_into(logits: torch.Tensor, params: SamplingParams, out: torch.Tensor, min_p: torch.Tensor | None = None) -> None:
+    """`sample` into an existing tensor. `min_p` raises the threshold, by plain torch: the kernels are the same with it and without."""
     rows, vocab = logits.shape
     pieces = triton.cdiv(vocab, PIECE_TOKENS)
     threshold = logit_thresholds(logits, params.temperature, params.top_k, params.top_p)
+    if min_p is not None:
+        threshold = torch.maximum(threshold, logits.float().amax(-1) / params.temperature + min_p.log())
     lse = torch.empty(rows, pieces, dtype=torch.float32, device=logits.device)
     launch_kernel(_piece_lse, (rows, pieces), logits, params.temperature, threshold, lse, vocab, piece_tokens=PIECE_TOKENS, num_warps=4)
     launch_kernel(

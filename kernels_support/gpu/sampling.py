@@ -107,8 +107,12 @@ def threshold_reference(scaled: torch.Tensor, top_k: torch.Tensor, top_p: torch.
     return threshold
 
 
-def sample_reference(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """(rows, vocabulary) → (rows,) int64. Ties go to the smaller token."""
+def sample_reference(logits: torch.Tensor, params: SamplingParams, min_p: torch.Tensor | None = None) -> torch.Tensor:
+    """(rows, vocabulary) → (rows,) int64. Ties go to the smaller token.
+
+    `min_p` (rows,): tokens less probable than that share of the most probable one are dropped, too, as in transformers after top-p
+    (Nguyen et al. 2024, arXiv:2407.01082).
+    """
     tokens = logits.argmax(-1)
     random = (params.temperature > 0).nonzero()[:, 0]
     if not len(random):
@@ -120,6 +124,8 @@ def sample_reference(logits: torch.Tensor, params: SamplingParams) -> torch.Tens
         top_k, top_p = params.top_k[random][cut], params.top_p[random][cut]
         threshold[cut] = threshold_reference(scaled if len(cut) == len(random) else scaled[cut], top_k, top_p)
         scaled.masked_fill_(scaled < threshold, -torch.inf)
+    if min_p is not None:
+        scaled.masked_fill_(scaled < scaled.amax(-1, keepdim=True) + min_p[random, None].log(), -torch.inf)
     tokens[random] = _sample_softmax(scaled, tokens[random], params.seed[random], params.position[random])
     return tokens
 

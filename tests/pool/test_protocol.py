@@ -20,6 +20,7 @@ from holynb.pool.protocol import (
     Job,
     JobRefused,
     LoadModel,
+    LogitRules,
     Ping,
     Pong,
     ProtocolError,
@@ -38,6 +39,18 @@ SHARE = st.floats(0, 2, allow_nan=False)
 STATS = st.fixed_dictionaries(
     {}, optional={"running": NUMBER, "device": st.text(max_size=9), "memory_ours": st.none() | NUMBER, "busy": SHARE}
 )
+RULES = st.builds(
+    LogitRules,
+    repetition_penalty=SHARE,
+    presence_penalty=SHARE,
+    frequency_penalty=SHARE,
+    min_p=SHARE,
+    min_tokens=NUMBER,
+    bias=st.lists(st.tuples(NUMBER, SHARE), max_size=3).map(tuple),
+    allowed=TOKENS,
+)
+TOPS = st.lists(st.tuples(NUMBER, SHARE), max_size=3).map(tuple)
+SCORES = st.lists(st.tuples(NUMBER, SHARE, TOPS), max_size=3).map(tuple)
 JOB = st.builds(
     Job,
     id=NUMBER,
@@ -50,6 +63,10 @@ JOB = st.builds(
     eos=TOKENS,
     ignore_eos=st.booleans(),
     grammar=st.none() | st.text(max_size=20),
+    stop_ids=TOKENS,
+    rules=st.none() | RULES,
+    logprobs=st.none() | NUMBER,
+    prompt_logprobs=st.booleans(),
 )
 EMIT = st.builds(
     Emit,
@@ -58,6 +75,8 @@ EMIT = st.builds(
     finish=st.none() | st.sampled_from(["stop", "length", "error"]),
     note=st.none() | st.text(),
     cached=NUMBER,
+    scores=SCORES,
+    prompt_scores=SCORES,
 )
 MESH = st.builds(Mesh, tensor=NUMBER, pipe=NUMBER, rank=NUMBER, micro=NUMBER, address=st.text())
 FRAMES: dict[type[Frame], st.SearchStrategy[Any]] = {

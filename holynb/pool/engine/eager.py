@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from holynb.pool.engine.model import Decoder, ForwardBatch
 from holynb.pool.engine.pipeline import SingleStage
-from holynb.pool.engine.sample import sample_tokens
+from holynb.pool.engine.sample import CPU, sample_rows, sample_tokens, sampling_params, score
+from holynb.pool.engine.scores import ScoreRow, Scores, score_rows
 from holynb.pool.engine.sequence import PrefillChunk, Step
 from kernels_support.gpu.attention import Span, attend_reference, causal, runs
 
@@ -31,10 +34,20 @@ def forward_batch(rows: list[PrefillChunk], size: int, group: int, like: Tensor)
         blocks = torch.tensor(seq.blocks[row.start // size : (end - 1) // size + 1])
         positions.append(at)
         slots.append(blocks[at // size - row.start // size] * size + at % size)
-        if row.samples:
-            last.append(len(ids) - 1)
+        last += range(len(ids) - row.logit_rows, len(ids))
     picked = None if len(last) == len(ids) else torch.tensor(last, dtype=torch.int64)
     return ForwardBatch(torch.tensor(ids), torch.cat(positions), torch.cat(slots), partial(attend_reference, spans=spans), picked)
+
+
+@dataclass(slots=True)
+class EagerStep:
+    """A step that has run. `tokens`, and `values` (log probabilities of `rows`, with up to `top` alternatives): None on another stage."""
+
+    count: int
+    rows: list[ScoreRow]
+    top: int = 0
+    tokens: Tensor | None = None
+    values: Tensor | None = None
 
 
 class EagerExecutor:
@@ -46,9 +59,10 @@ class EagerExecutor:
         layer = model.weights.layers[0]
         self._group = layer.out.shape[1] // model.spec.head_dim // kv.shape[2]
 
-    def launch(self, step: Step) -> tuple[list[int] | None, int]:
-        """The sampled tokens, in the order of `step.sampled` (None if another stage samples), and their number."""
+    def launch(self, step: Step) -> EagerStep:
+        """Run a step. `read_back` returns its tokens, in the order of `step.sampled`."""
         rows = [PrefillChunk(s, s.cached - 1, 1) for s in step.decode] + step.prefill
+        launched = EagerStep(len(step.sampled), *(([], 0) if step.plain else score_rows(step)))
         with torch.inference_mode():
             batch = forward_batch(rows, self.block, self._group, self.kv)
             hidden = self.stage.receive_hidden(len(batch.ids))
@@ -56,8 +70,23 @@ class EagerExecutor:
                 output = self.model.forward(batch, self.kv, hidden)
             if not self.stage.last:
                 self.stage.send_hidden(output)
-                return None, len(step.sampled)
-            return sample_tokens(output, step.sampled) if step.sampled else [], len(step.sampled)
+            elif step.plain:
+                launched.tokens = sample_tokens(output, step.sampled) if launched.count else None
+            else:
+                self._sample(step, rows, output, launched)
+        return launched
+
+    @staticmethod
+    def _sample(step: Step, rows: list[PrefillChunk], logits: Tensor, launched: EagerStep) -> None:
+        """Sample rows of which some are not plain, and compute log probabilities."""
+        ends = np.cumsum([chunk.logit_rows for chunk in rows])
+        picks = torch.from_numpy(np.array([end - 1 for chunk, end in zip(rows, ends, strict=True) if chunk.samples], np.int64))
+        tokens = torch.zeros(0, dtype=torch.int64)
+        if launched.count:
+            tokens = sample_rows(logits[picks], step.sampled, sampling_params(step.sampled), CPU)
+        launched.tokens = tokens
+        if launched.rows:
+            launched.values = score(logits, tokens, launched.rows, first=0, top=launched.top, device=CPU)
 
     def warm(self) -> int:
         """Nothing to prepare."""
@@ -66,11 +95,20 @@ class EagerExecutor:
     def reset(self) -> None:
         """Nothing to reset: no state is kept from one step to the next."""
 
-    def read_back(self, launched: tuple[list[int] | None, int]) -> list[int]:
+    def read_back(self, launched: EagerStep) -> list[int]:
         """The tokens of a launched step."""
-        sampled, count = launched
-        tokens = torch.zeros(count, dtype=torch.int64) if sampled is None else torch.tensor(sampled, dtype=torch.int64)
-        if count:
+        tokens = torch.zeros(launched.count, dtype=torch.int64) if launched.tokens is None else launched.tokens
+        if launched.count:
             self.stage.broadcast_tokens(tokens)
         ids: list[int] = tokens.tolist()
         return ids
+
+    def scores(self, launched: EagerStep) -> Scores | None:
+        """The log probabilities of a step that was read back; None where none were asked for."""
+        if not launched.rows:
+            return None
+        values = launched.values
+        if values is None:
+            values = torch.zeros(len(launched.rows), 1 + 2 * launched.top, dtype=torch.int32)
+        self.stage.broadcast_tokens(values)
+        return Scores(launched.rows, values.numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from holynb.pool.engine.scores import Scores
 from holynb.pool.engine.sequence import Step
 from holynb.pool.fit import BatchLimits
 
@@ -26,6 +27,9 @@ class StepExecutor(Protocol):
 
     def read_back(self, launched: Any) -> list[int]:
         """Wait for a launched step. Returns its tokens, in the order of `step.sampled`."""
+
+    def scores(self, launched: Any) -> Scores | None:
+        """The log probabilities of a step that was read back and is not plain; None where none were asked for."""
 
     def reset(self) -> None:
         """Forget the failed step."""

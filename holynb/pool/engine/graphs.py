@@ -4,7 +4,8 @@ A CUDA graph (CUDA C++ Programming Guide, "CUDA Graphs") is captured for each si
 rows that write nothing. What a graph reads from outside lies in buffers that never move. Inside, our kernels follow each other by
 programmatic dependent launch (same guide; `kernels_support.gpu.lang`): one may start before the one in front has ended.
 Token ids stay on the device from one step to the next; on a pipeline every stage gets them from the last one's device, so that no
-host stands between two steps. If a row has a grammar, the graph ends at the logits: the host computes the mask at the same time.
+host stands between two steps. If a row is not plain (a grammar, penalties, log probabilities), the graph ends at the logits, and what
+such rows need besides follows it (`apart.py`), without a graph: the host computes masks and counts at the same time.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from holynb.pool.engine.apart import StepScores, device_of, sample_decode, sample_prefill
 from holynb.pool.engine.capture import Capture
-from holynb.pool.engine.constrained import token_masks
 from holynb.pool.engine.inputs import SAMPLING_FIELDS, DecodeBatch, pack_prefill, pad_last, pair_seeds
 from holynb.pool.engine.model import Decoder, ForwardBatch
 from holynb.pool.engine.pinned import PinnedBuffers
 from holynb.pool.engine.pipeline import SingleStage
-from holynb.pool.engine.sequence import PrefillChunk, Seq, Step
+from holynb.pool.engine.scores import Scores
+from holynb.pool.engine.sequence import PrefillChunk, Step
 from holynb.pool.engine.sizes import BATCH_SIZES, CHUNK_SIZES, MIXED_BATCH_SIZES, sizes_up_to
 from holynb.pool.fit import BatchLimits
 from kernels_support.gpu.feeding import DecodeInputs, feed
-from kernels_support.gpu.masking import mask
 from kernels_support.gpu.paged import PREFILL_TILE_QUERIES, Decode, MixedBatch, Prefill, splits
 from kernels_support.gpu.sampler import sample_into
 from kernels_support.gpu.sampling import SamplingParams
@@ -48,6 +48,7 @@ class StepInFlight:
     host: Tensor
     indices: list[int]
     lane: int
+    scores: StepScores | None = None
     enqueued: bool = False
     copied: Any = None
 
@@ -73,6 +74,7 @@ class GraphExecutor:
         self._capture = Capture(blank) if capture and kv.is_cuda else None
         self._graphs: dict[tuple[int, int, bool], Callable[[], None]] = {}
         self._logits: Tensor | None = None
+        self._device = device_of(kv)
         self._unreceived: deque[StepInFlight] = deque()
 
     def _allocate(self, limits: BatchLimits) -> None:
@@ -105,14 +107,15 @@ class GraphExecutor:
             # Before this step's work, or the host would get those tokens only after it.
             self._receive(step.lane)
             # A grammar's mask is computed while the device computes, so those rows do not wait for a chunk. All stages must decide alike.
-            apart = not step.prefill or any(s.job.grammar is not None for s in step.sampled)
+            apart = not step.prefill or not step.plain
+            scores = StepScores.of(step)
             rows = self._send_decode(batch, step, self.batches if apart else self.mixed_batches) if step.decode else 0
             chunk = self._send_prefill(step.prefill) if step.prefill else 0
             if rows and apart:
-                self._run(rows, 0, step.decode)
+                self._run(rows, 0, step, scores)
             if chunk:
-                self._run(0 if apart else rows, chunk, prefilled)
-            launched = StepInFlight(host, batch.record_sampled(step.decode, prefilled, self.rows), step.lane)
+                self._run(0 if apart else rows, chunk, step, scores)
+            launched = StepInFlight(host, batch.record_sampled(step.decode, prefilled, self.rows), step.lane, scores)
             self._unreceived.append(launched)
             if self.stage.last:
                 self._receive(step.lane)
@@ -127,6 +130,10 @@ class GraphExecutor:
         tokens: list[int] = launched.host.numpy()[launched.indices].tolist()
         return tokens
 
+    def scores(self, launched: StepInFlight) -> Scores | None:
+        """The log probabilities of a step that was read back; None where none were asked for."""
+        return None if launched.scores is None else launched.scores.read()
+
     def _receive(self, lane: int) -> None:
         """Bring the lane's last tokens to where its next step reads them."""
         while any(launched.lane == lane for launched in self._unreceived):
@@ -140,6 +147,11 @@ class GraphExecutor:
                 lane_tokens.copy_(self.tokens)
             self.stage.broadcast_tokens(lane_tokens)
             launched.host.copy_(lane_tokens, non_blocking=True)
+            if launched.scores is not None:
+                values = launched.scores.values(lane_tokens)
+                self.stage.broadcast_tokens(values)
+                launched.scores.host = torch.empty(values.shape, dtype=values.dtype, pin_memory=values.is_cuda)
+                launched.scores.host.copy_(values, non_blocking=True)
         launched.enqueued = True
         if self.kv.is_cuda:
             launched.copied = torch.cuda.Event()
@@ -185,29 +197,26 @@ class GraphExecutor:
         self._pinned.send_table(batch.table, self.prefill_table)
         return size
 
-    def _run(self, rows: int, chunk: int, seqs: list[Seq]) -> None:
-        """Receive hidden states, replay a graph, send hidden states. `seqs` are sampled; if one has a grammar, `rows` or `chunk` is 0."""
-        constrained = self.stage.last and any(s.constraint is not None for s in seqs)
-        graph, size = self.graph(rows, chunk, sample=not constrained), rows + chunk
+    def _run(self, rows: int, chunk: int, step: Step, scores: StepScores | None) -> None:
+        """Receive hidden states, replay a graph, send hidden states. Rows that are not plain are sampled after it, by themselves."""
+        seqs = [c.seq for c in step.prefill] if chunk else step.decode
+        plain = bool(rows and chunk) or not self.stage.last or all(s.plain for s in seqs)
+        graph, size = self.graph(rows, chunk, sample=plain), rows + chunk
         self.stage.receive_hidden(size, self.hidden_in[:size])
         with self.stage.timed():
             graph()
         if not self.stage.last:
             # A copy: the next step writes to the buffer, and this send may still be pending.
             self.stage.send_hidden(self.hidden_out[:size].clone())
-        if constrained and rows:
-            self._sample_constrained(seqs, *self._decode_sampler(rows))
-        elif constrained:
-            self._sample_constrained(seqs, *self._prefill_sampler(chunk))
-
-    def _sample_constrained(self, seqs: list[Seq], params: SamplingParams, tokens: Tensor) -> None:
-        """Mask the logits of a graph by the rows' grammars and sample them. The masks are computed while the device is at work."""
-        assert self._logits is not None  # noqa: S101 - a graph has just written them
-        rows = [i for i, s in enumerate(seqs) if s.constraint is not None]
-        masks = token_masks([seqs[i] for i in rows])
-        logits = self._logits[: len(tokens)]
-        mask(logits, self._to_device(np.array(rows, np.int32)), self._to_device(masks))
-        sample_into(logits, params, tokens)
+        if plain or self._logits is None:
+            return
+        if rows:
+            params, into = self._decode_sampler(rows)
+            tokens = sample_decode(self._logits, step.decode, params, self._device, scores)
+        else:
+            params, into = self._prefill_sampler(chunk)
+            tokens = sample_prefill(self._logits, step, params, self._device, scores)
+        into[: len(tokens)].copy_(tokens)
 
     def _decode_sampler(self, rows: int) -> tuple[SamplingParams, Tensor]:
         """The sampling parameters of a decode batch, and where its tokens go."""
@@ -217,11 +226,6 @@ class GraphExecutor:
         """The sampling parameters of a prefill's prompts, and where their tokens go."""
         prompts = min(self.rows, chunk)
         return sampling_params(self.prefill_sampling, self.prefill_sampling[3], prompts), self.tokens[self.rows : self.rows + prompts]
-
-    def _to_device(self, values: np.ndarray[Any, Any]) -> Tensor:
-        """A new tensor on the device. torch keeps the pinned copy until the device has read it."""
-        host = torch.from_numpy(values)
-        return host.pin_memory().to(self.kv.device, non_blocking=True) if self.kv.is_cuda else host
 
     def graph(self, rows: int, chunk: int = 0, *, sample: bool = True) -> Callable[[], None]:
         """The graph of `rows` decode rows, a `chunk` of prompt tokens, or both (0: none). `sample` False: it ends at the logits."""

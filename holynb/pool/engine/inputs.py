@@ -123,7 +123,7 @@ class PrefillBatch:
     """A step's prompt chunks, one after the other. `tokens` (3, tokens): ids, positions, slots.
 
     `tiles` (n, 2), `spans` (rows, 3) and `table` (rows, blocks) are as in `kernels_support.gpu.paged.Prefill`. `last`: indices of the
-    tokens whose logits are sampled; `sampling`: their parameters, as `sampling_fields`.
+    tokens whose logits are wanted; `sampling`: the parameters of those that are sampled, as `sampling_fields`.
     """
 
     tokens: Ints
@@ -153,11 +153,10 @@ def pack_prefill(rows: list[PrefillChunk], page: int, queries: int) -> PrefillBa
         tiles += [(i, q) for q in range(0, row.count, queries)]
         spans.append((at, row.count, end))
         at += row.count
-    samplers = [i for i, r in enumerate(rows) if r.samples]
-    last = np.array([spans[i][0] + spans[i][1] - 1 for i in samplers], np.int32)
-    return PrefillBatch(
-        tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling_fields([rows[i].seq for i in samplers])
-    )
+    ends = [(start + count, r.logit_rows) for (start, count, _), r in zip(spans, rows, strict=True)]
+    last = np.array([i for end, wanted in ends for i in range(end - wanted, end)], np.int32)
+    sampling = sampling_fields([r.seq for r in rows if r.samples])
+    return PrefillBatch(tokens, np.array(tiles, np.int32), np.array(spans, np.int32), last, table, sampling)
 
 
 def pair_seeds(sampling: Ints) -> Ints:

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from holynb.pool.engine.executor import StepExecutor, executor_for
 from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
 from holynb.pool.fit import Mesh, Spec, bf16_is_fast, cpus, device_memory, plan, read_spec
-from holynb.pool.protocol import Emit, Job, JobRunner, RankStats
+from holynb.pool.protocol import Emit, Job, JobRunner, RankStats, job_from, job_values
 from kernels_support.jupyter import shortage
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Runner(JobRunner):
                 elif command == "cancel":
                     self.scheduler.cancel(argument)
                 else:
-                    self._schedule(Job(**argument | {"ids": tuple(argument["ids"]), "eos": tuple(argument["eos"])}))
+                    self._schedule(job_from(argument))
             self._advance()
             after()
         self.group.close()
@@ -143,7 +143,7 @@ class Runner(JobRunner):
         """Schedule a job here and, with the next step, on the other ranks."""
         self._schedule(job)
         if self.group is not None:
-            self._commands.append(["add", {f.name: getattr(job, f.name) for f in fields(Job)}])
+            self._commands.append(["add", job_values(job)])
 
     def _schedule(self, job: Job) -> None:
         seq = self.scheduler.add(job)
@@ -212,7 +212,8 @@ class Runner(JobRunner):
         emits: list[Emit] = []
         while len(self._in_flight) > keep:
             step, launched = self._in_flight.popleft()
-            emits += self.scheduler.commit(step, self.executor.read_back(launched))
+            tokens = self.executor.read_back(launched)
+            emits += self.scheduler.commit(step, tokens, None if step.plain else self.executor.scores(launched))
         return emits
 
     def _recover(self, step: Step) -> list[Emit]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 
 from holynb.pool.engine.cache import BlockAllocator, block_keys
+from holynb.pool.engine.scores import Scores
 from holynb.pool.engine.sequence import PrefillChunk, Seq, Step
 from holynb.pool.fit import BatchLimits
 from holynb.pool.protocol import Emit, Job
@@ -36,7 +37,7 @@ class BatchScheduler:
         self.batch_cap, self.chunk_cap = limits.batch, limits.chunk
         self.ooms = self.preempted = self.tokens_shared = self.tokens_in = self.tokens_out = 0
         self.constrained = 0
-        """Jobs with a grammar: the next step of each needs the token of the one before."""
+        """Jobs with a grammar or penalties: the next step of each needs the token of the one before."""
         self._steps_since_oom = self._next_lane = self._step_count = 0
         self._unbalanced = False
         """Rows joined or left a lane since the lanes were last balanced."""
@@ -63,7 +64,7 @@ class BatchScheduler:
         seq = self._jobs[job.id] = Seq(job)
         self.waiting.append(seq)
         self.tokens_in += len(job.ids)
-        self.constrained += job.grammar is not None
+        self.constrained += job.sequential
         return seq
 
     def cancel(self, job_id: int) -> None:
@@ -112,22 +113,28 @@ class BatchScheduler:
             for seq in fullest[-(difference // 2) :]:
                 seq.lane = target
 
-    def commit(self, step: Step, tokens: list[int]) -> list[Emit]:
-        """Take a step's tokens, in the order of `step.sampled`."""
+    def commit(self, step: Step, tokens: list[int], scores: Scores | None = None) -> list[Emit]:
+        """Take a step's tokens, in the order of `step.sampled`, and what log probabilities were asked of it."""
         emits = [Emit(s.job.id, note="admitted", cached=s.prefix_hits) for s in step.admitted if not s.finished]
-        for seq, token in zip(step.sampled, tokens, strict=True):
+        if scores is not None:
+            scores.keep_prompts()
+        for i, (seq, token) in enumerate(zip(step.sampled, tokens, strict=True)):
             seq.pending -= 1
             if seq.finished:
                 continue
             job = seq.job
             seq.tokens.append(token)
             self.tokens_out += 1
-            stops = token in job.eos and not job.ignore_eos
+            stops = (token in job.eos and not job.ignore_eos) or token in job.stop_ids
             finish = "stop" if stops else "length" if len(seq.tokens) - len(job.ids) >= job.max_new else None
             fault = seq.constraint.fault if seq.constraint is not None else None
             if fault is not None:
                 stops, finish = True, "error"
-            emits.append(Emit(job.id, () if stops else (token,), finish, fault))
+            emit = Emit(job.id, () if stops else (token,), finish, fault)
+            if scores is not None and job.logprobs is not None:
+                emit.scores = (scores.of_token(i, token),)
+                emit.prompt_scores = tuple(seq.prompt_scores) if len(seq.tokens) == len(job.ids) + 1 else ()
+            emits.append(emit)
             if finish:
                 self._finish(seq)
         self._grow_caps()
@@ -198,11 +205,11 @@ class BatchScheduler:
 
     def _plan_prefill(self, step: Step) -> None:
         """Add prompt chunks of running sequences, then of newly admitted ones, up to the token budget."""
-        budget = max(self.blocks.size, self.chunk_cap // self.lanes)
+        budget, most = max(self.blocks.size, self.chunk_cap // self.lanes), self.limits.batch
         for seq in self.running:
-            if budget and not seq.prefilled:
+            if budget and not seq.prefilled and step.logit_rows < most:
                 budget -= self._plan_chunk(seq, budget, step)
-        while budget and self.waiting and len(self.running) < self.batch_cap and not self.waiting[0].pending:
+        while budget and self.waiting and not self.waiting[0].pending and len(self.running) < self.batch_cap and step.logit_rows < most:
             if not self._admit(self.waiting[0]):
                 break
             seq = self.waiting.popleft()
@@ -212,9 +219,12 @@ class BatchScheduler:
 
     def _plan_chunk(self, seq: Seq, budget: int, step: Step) -> int:
         """Add the next tokens of a prompt, `budget` at most. Returns their number."""
-        count = min(budget, seq.size - seq.cached)
+        count, scored = min(budget, seq.size - seq.cached), seq.scores_prompt
+        if scored:  # no more than the device has logits for
+            count = min(count, self.limits.batch - step.logit_rows)
         last = seq.cached + count == seq.size
-        step.prefill.append(PrefillChunk(seq, seq.cached, count, last))
+        step.prefill.append(PrefillChunk(seq, seq.cached, count, last, scored))
+        step.logit_rows += step.prefill[-1].logit_rows
         seq.cached += count
         if last:
             seq.prefilled = True
@@ -226,7 +236,8 @@ class BatchScheduler:
         blocks, size = self.blocks, self.blocks.size
         # Not in `add`: thousands of jobs may come at once, and the device waits for the first of them.
         seq.keys = seq.keys or block_keys(seq.job.ids, size)
-        prefix = blocks.find(seq.keys[: (seq.size - 1) // size])
+        # Log probabilities of a prompt need all of it to go through the model.
+        prefix = [] if seq.scores_prompt else blocks.find(seq.keys[: (seq.size - 1) // size])
         need = -(-seq.size // size) - len(prefix)
         idle = sum(not blocks.refs[b] for b in prefix)
         # One block of growth for each running sequence: without it a full cache admits, preempts and admits again.
@@ -270,7 +281,7 @@ class BatchScheduler:
             self.waiting.remove(seq)
         seq.finished = True
         self._release(seq)
-        self.constrained -= seq.job.grammar is not None
+        self.constrained -= seq.job.sequential
         del self._jobs[seq.job.id]
 
     def _release(self, seq: Seq) -> None:

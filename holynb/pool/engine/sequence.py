@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from holynb.pool.protocol import Job
+from holynb.pool.protocol import Job, TokenScore
 
 __all__ = ["Constraint", "PrefillChunk", "Seq", "Step"]
 
@@ -23,21 +23,26 @@ class Seq:
     their way to) the KV cache; `prefilled`: the whole prompt is. `blocks` is its block table, `keys` the prefix-cache keys of its full
     blocks (computed when it is first admitted); the first `published` blocks can be found under their keys. `prefix_hits`: prompt tokens
     that were in the cache when it was admitted. `lane`: the batch in flight that it decodes with; `last_step`: number of the step that
-    sampled it last. `constraint` restricts the next token; None: unconstrained. `finished`: it ended or was cancelled.
+    sampled it last. `constraint` restricts the next token; None: unconstrained. `plain`: as its job is. `counts`: of
+    its tokens, where penalties need them. `prompt_scores`: log
+    probabilities of the prompt's tokens so far, where asked for. `finished`: it ended or was cancelled.
     """
 
     __slots__ = (
         "blocks",
         "cached",
         "constraint",
+        "counts",
         "finished",
         "job",
         "keys",
         "lane",
         "last_step",
         "pending",
+        "plain",
         "prefilled",
         "prefix_hits",
+        "prompt_scores",
         "published",
         "tokens",
     )
@@ -51,6 +56,9 @@ class Seq:
         self.finished = False
         self.prefilled = False
         self.constraint: Constraint | None = None
+        self.counts: Any = None
+        self.plain = job.plain
+        self.prompt_scores: list[TokenScore] = []
 
     @property
     def size(self) -> int:
@@ -62,22 +70,37 @@ class Seq:
         """Whether all `max_new` tokens are sampled or pending."""
         return self.size - len(self.job.ids) >= self.job.max_new
 
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log probabilities of its prompt are wanted and not all read back."""
+        return self.job.prompt_logprobs and len(self.prompt_scores) < len(self.job.ids) - 1
+
 
 @dataclass(slots=True)
 class PrefillChunk:
-    """Tokens `start` to `start + count` of a sequence go through the model; where `samples`, the last one's logits are sampled."""
+    """Tokens `start` to `start + count` of a sequence go through the model; where `samples`, the last one's logits are sampled.
+
+    `scored`: the logits of all of them are wanted, for the prompt's log probabilities.
+    """
 
     seq: Seq
     start: int
     count: int
     samples: bool = True
+    scored: bool = False
+
+    @property
+    def logit_rows(self) -> int:
+        """How many of its tokens' logits are wanted."""
+        return self.count if self.scored else int(self.samples)
 
 
 @dataclass(slots=True)
 class Step:
     """One forward pass. `published`: blocks that this step published, to be unpublished if it fails.
 
-    `lane`: the batch in flight that it is a step of. `mixed`: a row of `decode` was not in that lane's last step.
+    `lane`: the batch in flight that it is a step of. `mixed`: a row of `decode` was not in that lane's last step. `logit_rows`: how
+    many rows of logits its prompt chunks want.
     """
 
     decode: list[Seq] = field(default_factory=list)
@@ -86,6 +109,12 @@ class Step:
     published: list[int] = field(default_factory=list)
     lane: int = 0
     mixed: bool = False
+    logit_rows: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether all rows are sampled from the logits as they are, and nothing else is asked of them."""
+        return all(s.plain for s in self.decode) and all(c.seq.plain for c in self.prefill)
 
     @property
     def sampled(self) -> list[Seq]:

@@ -17,30 +17,35 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from holynb.pool.server import api
-from holynb.pool.server.api import ApiError, ApiRequest
-from holynb.pool.server.detokenize import TextPiece, TextReader
+from holynb.pool.server import answers
+from holynb.pool.server.answers import Choice
+from holynb.pool.server.api import ApiRequest, parse_request
+from holynb.pool.server.apierror import ApiError, error_body
+from holynb.pool.server.detokenize import TextReader, merged
+from holynb.pool.server.facts import FactRoutes
 from holynb.pool.server.grammar import GrammarCache, GrammarError
 from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
-from holynb.pool.server.metrics import render
+from holynb.pool.server.logprobs import LogprobWriter
 from holynb.pool.server.replica import Generation, GenerationLost, GenerationRefused
 from holynb.pool.server.service import Service
+from holynb.pool.server.tokenizer import ChatTokenizer
 
 __all__ = ["Routes", "application", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A request in flight: its head, its generations and their readers."""
+    """A request in flight: its head, its generations, their readers and what writes their log probabilities."""
 
     request: ApiRequest
     head: dict[str, Any]
     generations: list[Generation]
     readers: list[TextReader]
+    logprobs: list[LogprobWriter]
     began_at: float
 
     @property
@@ -55,14 +60,14 @@ class _Answer:
     def usage(self, tokens_out: int) -> dict[str, Any]:
         """The usage object, with a note where memory ran out under the request."""
         notes = ["oom"] if any("oom" in g.notes for g in self.generations) else []
-        return api.usage(self.tokens_in, tokens_out, self.cached, notes)
+        return answers.usage(self.tokens_in, tokens_out, self.cached, notes)
 
 
-class Routes:
+class Routes(FactRoutes):
     """The handlers over one service."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        super().__init__(service)
         self._grammars = GrammarCache()
 
     async def chat(self, request: Request) -> Response:
@@ -71,30 +76,10 @@ class Routes:
     async def completions(self, request: Request) -> Response:
         return await self._answer(request, chat=False)
 
-    async def models(self, request: Request) -> Response:  # noqa: ARG002 - a handler's signature
-        identity = self._service.identity
-        names = dict.fromkeys((identity.name, identity.model))
-        data = [
-            {"id": n, "object": "model", "created": 0, "owned_by": "holynb-pool", "max_model_len": self._service.max_len} for n in names
-        ]
-        return JSONResponse({"object": "list", "data": data})
-
-    async def health(self, request: Request) -> Response:  # noqa: ARG002
-        health = self._service.health()
-        return JSONResponse(health, 200 if health["state"] == "ready" else 503)
-
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
-        service = self._service
-        return PlainTextResponse(render(service.metrics, service.state, service.stats()), media_type="text/plain; version=0.0.4")
-
     async def _answer(self, request: Request, *, chat: bool) -> Response:
         service = self._service
-        parsed = api.parse_request(await read_json(request), chat=chat)
-        if not service.identity.matches(parsed.model):
-            names = " or ".join(dict.fromkeys((service.identity.name, service.identity.model)))
-            raise ApiError(
-                404, f"The model {parsed.model} does not exist here; this pool serves {names}.", param="model", code="model_not_found"
-            )
+        parsed = parse_request(await read_json(request), chat=chat)
+        self.check_model(parsed.model)
         service.requests += 1
         try:
             answer = await run_until_disconnect(request, self._begin(parsed))
@@ -119,20 +104,24 @@ class Routes:
         tokenizer = await self._service.wait_ready()
         prompts, grammar = await self._service.encode(request, tokenizer), await self._grammar(request)
         generations = self._service.submit(self._service.jobs(request, prompts, tokenizer, grammar))
-        readers = [TextReader(g, tokenizer, request.stop, stream=request.stream) for g in generations]
-        head = api.head(request, uuid.uuid4().hex, request.model or self._service.identity.name)
-        return _Answer(request, head, generations, readers, time.monotonic())
+        echoes = [_echo(request, g, i // request.n, tokenizer) for i, g in enumerate(generations)]
+        readers = [TextReader(g, tokenizer, request, echo) for g, echo in zip(generations, echoes, strict=True)]
+        writers = [LogprobWriter(request, tokenizer, g.job.ids) for g in generations]
+        head = answers.head(request, uuid.uuid4().hex, request.model or self._service.identity.name)
+        return _Answer(request, head, generations, readers, writers, time.monotonic())
 
     async def _grammar(self, request: ApiRequest) -> str | None:
-        """The grammar of the answer. Raises ApiError 400 where the schema cannot be enforced."""
+        """The grammar of the answer. Raises ApiError 400 where the guide cannot be enforced."""
+        guide = request.guide
         try:
-            return None if request.schema is None else await self._grammars.get(request.schema)
+            return None if guide is None else await self._grammars.get(guide)
         except GrammarError as exc:
-            raise ApiError(400, f"response_format: {exc}", param="response_format", code="invalid_schema") from exc
+            param = "" if guide is None else guide.param
+            raise ApiError(400, f"{param}: {exc}", param=param, code="invalid_schema") from exc
 
     async def _whole(self, answer: _Answer) -> dict[str, Any]:
         """All choices; the first one that fails ends the others."""
-        tasks = [asyncio.ensure_future(self._collect(r)) for r in answer.readers]
+        tasks = [asyncio.ensure_future(self._collect(r, w)) for r, w in zip(answer.readers, answer.logprobs, strict=True)]
         try:
             done = await asyncio.gather(*tasks)
         except (GenerationLost, GenerationRefused) as exc:
@@ -145,20 +134,24 @@ class Routes:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for _, finish, _ in done:
+        for (_, finish, _), _ in done:
             self._service.metrics.finish(finish or "stop", time.monotonic() - answer.began_at)
-        usage = answer.usage(sum(tokens for _, _, tokens in done))
-        return api.completion(answer.request, answer.head, [(text, finish) for text, finish, _ in done], usage)
+        usage = answer.usage(sum(tokens for _, tokens in done))
+        return answers.completion(answer.request, answer.head, [choice for choice, _ in done], usage)
 
-    async def _collect(self, reader: TextReader) -> tuple[str, str | None, int]:
-        """Text, finish reason and tokens of one choice."""
+    async def _collect(self, reader: TextReader, logprobs: LogprobWriter) -> tuple[Choice, int]:
+        """One choice, and the number of its tokens."""
         texts: list[str] = []
+        parts: list[dict[str, Any]] = []
         async with aclosing(reader.pieces(self._service.cancel)) as pieces:
             async for piece in pieces:
                 if piece.kind == "again":
                     texts.clear()
-                elif piece.kind == "end":
-                    return "".join(texts), piece.finish, piece.tokens
+                    parts.clear()
+                if (part := logprobs.write(piece)) is not None:
+                    parts.append(part)
+                if piece.kind == "end":
+                    return ("".join(texts), piece.finish, logprobs.join(parts)), piece.tokens
                 texts.append(piece.text)
         raise AssertionError("a reader without an end")  # pragma: no cover
 
@@ -166,18 +159,20 @@ class Routes:
         """The events of a stream. An error after the first byte is an event too, as the SDKs expect it."""
         request, metrics, tokens, ended = answer.request, self._service.metrics, 0, False
         try:
-            async with aclosing(_merged(answer.readers, self._service)) as merged:
-                async for choice, piece in merged:
+            async with aclosing(merged(answer.readers, self._service.cancel)) as pieces:
+                async for choice, piece in pieces:
                     if piece.kind == "quiet":
                         yield b": alive\n\n"
                     elif piece.kind == "admitted":
-                        yield sse_event(api.chunk(request, answer.head, choice, {"role": "assistant", "text": ""}))
+                        yield sse_event(answers.chunk(request, answer.head, choice, {"role": "assistant", "text": ""}))
                     elif piece.kind == "text":
-                        yield sse_event(api.chunk(request, answer.head, choice, {"text": piece.text}))
+                        more = {"text": piece.text, "logprobs": answer.logprobs[choice].write(piece)}
+                        yield sse_event(answers.chunk(request, answer.head, choice, more))
                     elif piece.kind == "end":
                         tokens += piece.tokens
                         metrics.finish(piece.finish or "stop", time.monotonic() - answer.began_at)
-                        yield sse_event(api.chunk(request, answer.head, choice, {"finish": piece.finish}))
+                        more = {"finish": piece.finish, "logprobs": answer.logprobs[choice].write(piece)}
+                        yield sse_event(answers.chunk(request, answer.head, choice, more))
             ended = True
             if request.usage_chunk:
                 kind = "chat.completion.chunk" if request.chat else "text_completion"
@@ -186,44 +181,18 @@ class Routes:
         except (GenerationLost, GenerationRefused) as exc:
             ended = True
             metrics.finish("error", 0.0)
-            yield sse_event(api.error_body(_api_error(exc)))
+            yield sse_event(error_body(_api_error(exc)))
         finally:
             if not ended:
                 metrics.finish("cancelled", 0.0)
 
 
-async def _merged(readers: list[TextReader], service: Service) -> AsyncGenerator[tuple[int, TextPiece], None]:
-    """The pieces of all choices as they come, each with the index of its choice."""
-    if len(readers) == 1:
-        async with aclosing(readers[0].pieces(service.cancel)) as pieces:
-            async for piece in pieces:
-                yield 0, piece
-        return
-    queue: asyncio.Queue[tuple[int, TextPiece | Exception | None]] = asyncio.Queue()
-
-    async def pump(choice: int, reader: TextReader) -> None:
-        try:
-            async with aclosing(reader.pieces(service.cancel)) as pieces:
-                async for piece in pieces:
-                    queue.put_nowait((choice, piece))
-            queue.put_nowait((choice, None))
-        except (GenerationLost, GenerationRefused) as exc:
-            queue.put_nowait((choice, exc))
-
-    tasks, left = [asyncio.create_task(pump(i, r)) for i, r in enumerate(readers)], len(readers)
-    try:
-        while left:
-            choice, item = await queue.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                left -= 1
-            else:
-                yield choice, item
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _echo(request: ApiRequest, generation: Generation, prompt: int, tokenizer: ChatTokenizer) -> str | None:
+    """The prompt's text, where the answer begins with it: as it was sent, or what its tokens say."""
+    if not request.echo:
+        return None
+    sent = request.prompts[prompt]
+    return sent if isinstance(sent, str) and request.truncate is None else tokenizer.decode(generation.job.ids, special=True)
 
 
 def _api_error(exc: GenerationLost | GenerationRefused) -> ApiError:
@@ -241,7 +210,7 @@ async def refuse(request: Request, exc: Exception) -> Response:
         exc = ApiError(exc.status_code, f"{request.method} {request.url.path}: {exc.detail}")
     if not isinstance(exc, ApiError):
         exc = ApiError(500, f"A fault in the pool's server: {type(exc).__name__}: {exc}")
-    return JSONResponse(api.error_body(exc), exc.status, headers)
+    return JSONResponse(error_body(exc), exc.status, headers)
 
 
 def application(service: Service) -> ASGIApp:
@@ -253,6 +222,10 @@ def application(service: Service) -> ASGIApp:
             Route("/v1/chat/completions", routes.chat, methods=["POST"]),
             Route("/v1/completions", routes.completions, methods=["POST"]),
             Route("/v1/models", routes.models),
+            Route("/v1/models/{name:path}", routes.model),
+            Route("/tokenize", routes.tokenize, methods=["POST"]),
+            Route("/apply-template", routes.apply_template, methods=["POST"]),
+            Route("/detokenize", routes.detokenize, methods=["POST"]),
             Route("/health", routes.health),
             Route("/metrics", routes.metrics),
         ],

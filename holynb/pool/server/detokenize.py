@@ -1,17 +1,22 @@
-"""Reads a generation as text while it grows: detokenized, cut at stop strings, joined to about 20 pieces a second. No HTTP."""
+"""Reads generations as text while they grow: detokenized, cut at stop strings, joined to about 20 pieces a second. No HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from holynb.pool.server.replica import Generation
+from holynb.pool.protocol import TokenScore
+from holynb.pool.server.api import ApiRequest
+from holynb.pool.server.replica import Generation, GenerationLost, GenerationRefused
 from holynb.pool.server.tokenizer import ChatTokenizer, Detokenizer, StopStrings
 
-__all__ = ["TextPiece", "TextReader"]
+__all__ = ["TextPiece", "TextReader", "merged"]
+
+Cancel = Callable[[Generation], None]
 
 #: Between two pieces of a stream: 20 a second read as fluent text, and 256 streams of single tokens would overload the server.
 PIECE_INTERVAL_S = 0.05
@@ -21,23 +26,32 @@ KEEPALIVE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """`kind`: quiet (nothing new), admitted (left the queue), again (drop the text so far), text, or end (finish reason, token count)."""
+    """`kind`: quiet (nothing new), admitted (left the queue), again (drop the text so far), text, or end (finish reason, token count).
+
+    `scores`: where asked for, those of the tokens that the text is of; `prompt`: it is the prompt's, whose first token has none.
+    """
 
     kind: str
     text: str = ""
     finish: str | None = None
     tokens: int = 0
+    scores: tuple[TokenScore, ...] = ()
+    prompt: bool = False
 
 
 class TextReader:
-    """Detokenizing reader of one generation. With `stream`, text is yielded as it comes; else only stop strings are watched."""
+    """Detokenizing reader of one generation. A stream's text is yielded as it comes; else only stop strings are watched.
 
-    def __init__(self, generation: Generation, tokenizer: ChatTokenizer, stops: Sequence[str], *, stream: bool) -> None:
+    `echo`: the prompt's text, which comes before the answer's.
+    """
+
+    def __init__(self, generation: Generation, tokenizer: ChatTokenizer, request: ApiRequest, echo: str | None = None) -> None:
         self.generation = generation
         self._tokenizer = tokenizer
-        self._stop_strings = stops
-        self._stream = stream
-        self._interval = 0.0 if stops else PIECE_INTERVAL_S if stream else math.inf
+        self._stop_strings, self._min_tokens, self._stream = request.stop, request.min_tokens, request.stream
+        self._echo = echo
+        self._prompt_only = request.max_tokens == 0
+        self._interval = 0.0 if request.stop else PIECE_INTERVAL_S if request.stream else math.inf
         self._admitted = False
         self._reset()
 
@@ -45,8 +59,11 @@ class TextReader:
         self._detokenizer, self._stops = Detokenizer(self._tokenizer), StopStrings(self._stop_strings)
         self._seen, self._attempt = 0, self.generation.attempts
         self._due = math.inf if self._interval == math.inf else 0.0
+        self._echoed = self._echo is None
+        self._scores: list[TokenScore] = []
+        """Of the tokens whose text is not yielded yet."""
 
-    async def pieces(self, cancel: Callable[[Generation], None]) -> AsyncGenerator[TextPiece, None]:
+    async def pieces(self, cancel: Cancel) -> AsyncGenerator[TextPiece, None]:
         """The pieces; the last one is the end. Raises GenerationLost or GenerationRefused. Closed early, it cancels the row."""
         generation = self.generation
         try:
@@ -63,14 +80,27 @@ class TextReader:
                     continue
                 if generation.error is not None:
                     raise generation.error
+                if not self._echoed:
+                    self._echoed, generation.streamed = True, generation.streamed or self._stream
+                    yield TextPiece("text", self._echo or "", scores=tuple(generation.prompt_scores), prompt=True)
+                if self._prompt_only:
+                    break
                 if text := self._next_text():
-                    yield TextPiece("text", text)
+                    yield TextPiece("text", text, scores=self._take_scores(text))
                 if generation.finish is not None:
                     break
-            yield TextPiece("end", finish="stop" if self._stops.hit else generation.finish, tokens=self._seen)
+            yield self._end()
         finally:
             if not generation.done:
                 cancel(generation)
+
+    def _end(self) -> TextPiece:
+        if self._prompt_only:
+            return TextPiece("end", finish="length")
+        scores = [] if self._stops.hit else self._scores
+        if self._echo is not None and not self._stops.hit:
+            scores = scores + self.generation.scores[self._seen :]  # of the end token: whoever echoes counts on one for each
+        return TextPiece("end", finish="stop" if self._stops.hit else self.generation.finish, tokens=self._seen, scores=tuple(scores))
 
     def _nothing_due(self) -> bool:
         """No new token, or the last piece is too recent."""
@@ -80,11 +110,27 @@ class TextReader:
         """The text of the tokens since the last call."""
         generation = self.generation
         last = generation.finish is not None
-        fresh, self._seen = generation.tokens[self._seen :], len(generation.tokens)
-        text = self._stops.push(self._detokenizer.push(fresh, last=last), last=last)
+        before, self._seen = self._seen, len(generation.tokens)
+        fresh = generation.tokens[before:]
+        self._scores += generation.scores[before : self._seen]
+        # A stop string within the first min_tokens is text.
+        free = max(0, min(self._min_tokens - before, len(fresh)))
+        text = self._detokenizer.push(fresh[:free]) if free else ""
+        text += self._stops.push(self._detokenizer.push(fresh[free:], last=last), last=last)
         generation.streamed = generation.streamed or (self._stream and bool(text))
         self._due = time.monotonic() + self._interval
         return text
+
+    def _take_scores(self, text: str) -> tuple[TokenScore, ...]:
+        """The scores so far; where a stop string has cut the text, those of the tokens that begin before the cut."""
+        scores, self._scores = self._scores, []
+        if self._stops.hit:
+            begin = 0
+            for i, (token, *_) in enumerate(scores):
+                if begin >= len(text):
+                    return tuple(scores[:i])
+                begin += len(self._tokenizer.decode([token]))
+        return tuple(scores)
 
     async def _wait(self) -> bool:
         """Wait for an update of the generation. True where a keep-alive is due."""
@@ -96,3 +142,37 @@ class TextReader:
         except TimeoutError:
             return not pending
         return False
+
+
+async def merged(readers: list[TextReader], cancel: Cancel) -> AsyncGenerator[tuple[int, TextPiece], None]:
+    """The pieces of all choices as they come, each with the index of its choice. Raises GenerationLost or GenerationRefused."""
+    if len(readers) == 1:
+        async with aclosing(readers[0].pieces(cancel)) as pieces:
+            async for piece in pieces:
+                yield 0, piece
+        return
+    queue: asyncio.Queue[tuple[int, TextPiece | Exception | None]] = asyncio.Queue()
+
+    async def pump(choice: int, reader: TextReader) -> None:
+        try:
+            async with aclosing(reader.pieces(cancel)) as pieces:
+                async for piece in pieces:
+                    queue.put_nowait((choice, piece))
+            queue.put_nowait((choice, None))
+        except (GenerationLost, GenerationRefused) as exc:
+            queue.put_nowait((choice, exc))
+
+    tasks, left = [asyncio.create_task(pump(i, r)) for i, r in enumerate(readers)], len(readers)
+    try:
+        while left:
+            choice, item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield choice, item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

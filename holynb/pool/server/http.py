@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, StreamingResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holynb.pool.server import api
-from holynb.pool.server.api import ApiError
+from holynb.pool.server.apierror import ApiError, error_body
 
 __all__ = ["ClientDisconnected", "Events", "read_json", "require_token", "run_until_disconnect", "sse_event"]
 
@@ -52,6 +51,9 @@ def sse_event(value: dict[str, Any]) -> bytes:
 
 async def read_json(request: Request) -> Any:
     """A request's JSON body. Raises ApiError where it is not JSON, ClientDisconnected where the client left before its end."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise ApiError(415, f"The body must be JSON (content-type: application/json), not {kind:.60}.")
     raw = bytearray()
     try:
         async for part in request.stream():
@@ -98,12 +100,28 @@ def require_token(app: ASGIApp, token: str) -> ASGIApp:
     """
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
-        scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), token.encode()):
+        headers = dict(scope["headers"])
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        key = key if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
+        if hmac.compare_digest(key.strip(), token.encode()):
             await app(scope, receive, send)
             return
+        if scope["path"] == "/health" and scope["method"] in ("GET", "HEAD"):
+            await _alive(app, scope, receive, send)
+            return
         message = "This pool's port needs its token as a bearer key, and the one given is not it. Its owner sees it with: holynb pool status --json"
-        error = api.error_body(ApiError(401, message, code="invalid_api_key"))
+        error = error_body(ApiError(401, message, code="invalid_api_key"))
         await JSONResponse(error, 401, {"www-authenticate": "Bearer"})(scope, receive, send)
 
     return guard
+
+
+async def _alive(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """The status of a health check and nothing of what it says: without the token, whether the pool answers requests and no more."""
+
+    async def reduced(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            await JSONResponse({"status": "ok" if status == 200 else "not ready"}, status)(scope, receive, send)
+
+    await app(scope, receive, reduced)

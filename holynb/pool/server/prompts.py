@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from holynb.pool.server.api import ApiError, ApiRequest
+from holynb.pool.server.api import ApiRequest
+from holynb.pool.server.apierror import ApiError
 from holynb.pool.server.tokenizer import ChatTokenizer, TemplateError, strings_of
 
 __all__ = ["PromptEncoder"]
@@ -59,11 +60,11 @@ def _bytes(prompt: object) -> int:
 
 def _encode(request: ApiRequest, tokenizer: ChatTokenizer) -> list[Ids]:
     if request.chat:
-        ids = [tuple(tokenizer.encode_chat(request.messages))]
+        ids = [tuple(tokenizer.encode_chat(request.messages, request.template))]
     else:
-        ids = [tuple(tokenizer.encode(p)) if isinstance(p, str) else p for p in request.prompts]
+        ids = [tuple(tokenizer.encode(p, special=request.special)) if isinstance(p, str) else p for p in request.prompts]
     if any(not one or max(one) >= tokenizer.size for one in ids):
         raise ApiError(
             400, f"The prompt holds no tokens, or ids beyond this model's {tokenizer.size}.", param="messages" if request.chat else "prompt"
         )
-    return ids
+    return ids if request.truncate is None else [one[-request.truncate :] for one in ids]

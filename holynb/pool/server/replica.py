@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from holynb.pool.protocol import AddJob, CancelJob, Emit, Frame, Job, JobRefused, LoadModel, StepOutput, StopRank
+from holynb.pool.protocol import AddJob, CancelJob, Emit, Frame, Job, JobRefused, LoadModel, StepOutput, StopRank, TokenScore
 from holynb.pool.server.metrics import ReplicaStats
 from holynb.pool.server.rank import Rank, root_cause
 from kernels_support.jupyter import shortage
@@ -45,6 +45,9 @@ class Generation:
 
     job: Job
     tokens: list[int] = field(default_factory=list)
+    scores: list[TokenScore] = field(default_factory=list)
+    """Where asked for, one for each of `tokens`, and at the end one for the end token."""
+    prompt_scores: list[TokenScore] = field(default_factory=list)
     finish: str | None = None
     error: GenerationLost | GenerationRefused | None = None
     notes: set[str] = field(default_factory=set)
@@ -80,7 +83,8 @@ class Generation:
 
     def restart(self) -> None:
         """Drop the tokens of a dead replica; another one starts from the prompt."""
-        self.tokens.clear()
+        for what in (self.tokens, self.scores, self.prompt_scores):
+            what.clear()
         self.attempts += 1
         self.notify(time.monotonic(), always=True)
 
@@ -215,6 +219,9 @@ class Replica:
             generation.admitted, generation.cached = True, emit.cached
         if emit.note:
             generation.notes.add(emit.note)
+        if emit.scores:
+            generation.scores += emit.scores
+            generation.prompt_scores += emit.prompt_scores
         if emit.tokens:
             self.on_tokens(generation, len(emit.tokens), generation.last_token_at, now)
             generation.tokens += emit.tokens

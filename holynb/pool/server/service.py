@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holynb.pool.protocol import Job
-from holynb.pool.server.api import ApiError, ApiRequest
+from holynb.pool.server.api import ApiRequest
+from holynb.pool.server.apierror import ApiError
 from holynb.pool.server.dispatch import PrefixDispatcher
+from holynb.pool.server.jobs import check_token_ids, jobs_of, room_for
 from holynb.pool.server.metrics import Metrics, ReplicaStats, device_memory
 from holynb.pool.server.prompts import PromptEncoder
 from holynb.pool.server.replica import Generation, GenerationLost, Replica
@@ -144,34 +146,13 @@ class Service:
     def jobs(
         self, request: ApiRequest, prompts: Sequence[tuple[int, ...]], tokenizer: ChatTokenizer, grammar: str | None = None
     ) -> list[Job]:
-        """One per choice, each with its own seed where one is given. Raises ApiError 400 for a prompt too long."""
+        """One per choice. Raises ApiError 400 for a prompt too long, or where a field names unknown tokens."""
+        check_token_ids(request, tokenizer)
         out: list[Job] = []
+        numbers = zip(self._job_ids, itertools.count(), strict=False)
         for ids in prompts:
-            room = self.max_len - len(ids)
-            if room < 1:
-                raise ApiError(
-                    400,
-                    f"This model's maximum context length is {self.max_len} tokens. However, your messages resulted in {len(ids)} tokens.",
-                    param="messages" if request.chat else "prompt",
-                    code="context_length_exceeded",
-                )
-            default = tokenizer.sampling
-            for _ in range(request.n):
-                # Signed 64 bits: the largest seed is followed by the smallest.
-                seed = None if request.seed is None else (request.seed + len(out) + 2**63) % 2**64 - 2**63
-                job = Job(
-                    next(self._job_ids),
-                    ids,
-                    min(request.max_tokens or room, room),
-                    temperature=float(request.temperature if request.temperature is not None else default.get("temperature", 1.0)),
-                    top_p=float((request.top_p if request.top_p is not None else default.get("top_p", 1.0)) or 1e-6),
-                    top_k=min(max(0, request.top_k if request.top_k is not None else int(default.get("top_k", 0))), 2**31 - 1),
-                    seed=seed,
-                    eos=tokenizer.eos,
-                    ignore_eos=request.ignore_eos,
-                    grammar=grammar,
-                )
-                out.append(job)
+            room = room_for(request, ids, self.max_len)
+            out += jobs_of(request, tokenizer, ids, room, grammar=grammar, numbers=numbers)
         return out
 
     def submit(self, jobs: Sequence[Job]) -> list[Generation]:

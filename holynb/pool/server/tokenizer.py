@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,11 @@ _MAX_TOKENIZER_BYTES, _MAX_TEMPLATE_BYTES = 256_000_000, 1_000_000
 
 #: Decoded in place of bytes that are not a whole character (yet).
 _REPLACEMENT = "\ufffd"
+
+#: Byte-level BPE writes bytes as these characters: printable ones as themselves, the others from 256 on (as GPT-2's encoder.py has it).
+_PRINTED = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
+_BYTE_OF = {chr(b): b for b in _PRINTED} | {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in _PRINTED)}
+_SPACE = next(c for c, b in _BYTE_OF.items() if b == 32)
 
 
 class TokenizerFileError(Exception):
@@ -42,14 +48,15 @@ class ChatTokenizer:
         self.longest_token = max((len(word.encode()) for word in self._tokenizer.get_vocab()), default=1)
         """Bytes of text that one token stands for, at most."""
         self.context, self.sampling = sizes.context, sizes.sampling
+        self._byte_level = self._tokenizer.token_to_id(_SPACE) is not None and self._tokenizer.token_to_id("<0x0A>") is None
         self._template = _compile(_template_of(folder, self._config), self._config)
         self._controls = self._control_tokens()
         self._renamed: _Renamed | None = None
         self._renamed_lock = threading.Lock()
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text, with the tokenizer's own special tokens around it (a BOS token, for some). Control tokens in it are read."""
-        return _encoded(self._tokenizer, text, special=True)
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of plain text; `special`: with the tokenizer's own special tokens around it (BOS, for some). Control tokens in it count."""
+        return _encoded(self._tokenizer, text, special=special)
 
     def encode_chat(self, messages: Sequence[Message], variables: Mapping[str, Any] | None = None) -> list[int]:
         """Ids of a conversation, with the generation prompt. `variables`: further ones for the template. Raises TemplateError.
@@ -88,9 +95,20 @@ class ChatTokenizer:
             )
         return self._template.render(messages, variables or {})
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+    def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
+        """The text of ids; `special`: with that of special tokens."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=not special))
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for, which need not be whole characters; those of its name where it is a special one."""
+        name = self._tokenizer.id_to_token(token)
+        if name is None:  # the model has more than its tokenizer names
+            return b""
+        if self._byte_level and all(c in _BYTE_OF for c in name):
+            return bytes(_BYTE_OF[c] for c in name)
+        if not self._byte_level and re.fullmatch("<0x[0-9A-F]{2}>", name):
+            return bytes([int(name[3:5], 16)])
+        return str(name if self._byte_level else name.replace("\u2581", " ")).encode()
 
     def _id_of(self, token: Any) -> int | None:
         number = self._tokenizer.token_to_id(_token_text(token)) if token else None

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from holynb.pool.server import ApiError, Metrics, Service, api
+from holynb.pool.server import ApiError, Metrics, Service, error_body
 from holynb.pool.server.app import Routes, refuse
 from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
 from holynb.pool.vllm import upstream
@@ -154,10 +154,10 @@ class Relay:
                     yield piece
             outcome = "stop" if complete else "error"
             if not complete:
-                yield sse_event(api.error_body(await self._service.lost_error("its stream ended before its answer did")))
+                yield sse_event(error_body(await self._service.lost_error("its stream ended before its answer did")))
         except (UpstreamError, ApiError) as exc:
             outcome = "error"
-            yield sse_event(api.error_body(exc if isinstance(exc, ApiError) else await self._service.lost_error(str(exc))))
+            yield sse_event(error_body(exc if isinstance(exc, ApiError) else await self._service.lost_error(str(exc))))
         finally:
             timer.finish(outcome)
 

@@ -116,7 +116,7 @@ def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     background = values.pop("bg", False)
     options = {name: _convert(name, value) for name, value in values.items()}
     info = pools.start(positional[0] if positional else pools.EMBEDDED, notice=notice, wait=not background, **options)
-    address = f" and {info.base_url} (token: %infer pool status {info.name})" if info.base_url else ""
+    address = f" and {info.base_url} (its token: holynb pool status {info.name} --json)" if info.base_url else ""
     text = f"pool/{info.name} is {info.state} (pid {info.pid}{_devices(info)}). Ask it with %%infer pool/{info.name}{address}"
     return text, info.as_dict()
 
@@ -157,7 +157,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "why": info.why,
     }
     if info.base_url:
-        facts["its token"] = "in the rendezvous file in HOLYNB_HOME/run, and in: holynb pool status --json"
+        facts["its token"] = f"in the rendezvous file in HOLYNB_HOME/run, and in: holynb pool status {info.name} --json"
     return "\n".join([f"pool/{info.name}", *(f"  {k:<10} {v}" for k, v in facts.items() if v)]), info.as_dict()
 
 

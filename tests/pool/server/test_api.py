@@ -109,8 +109,8 @@ def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
         (chat(stream="yes"), "stream"),
         (chat(n=0), "n"),
         (chat(tools=[{}]), "tools"),
-        (chat(logprobs=True), "logprobs"),
-        (chat(frequency_penalty=1), "frequency_penalty"),
+        (chat(logprobs=3), "logprobs"),
+        (chat(frequency_penalty=3), "frequency_penalty"),
         (chat(response_format={"type": "x"}), "response_format"),
         (chat(temperature=True), "temperature"),
         (chat(response_format={"type": "json_schema", "json_schema": []}), "response_format.json_schema.schema"),
@@ -118,8 +118,8 @@ def test_without_max_tokens_plain_completions_end_after_16(echo: Pool) -> None:
         (chat(response_format={"type": {}}), "response_format"),
         (chat(temperature=10**400), "temperature"),
         (chat(seed=2**63), "seed"),
-        (chat(stream_options=["include_usage"]), "stream_options"),
-        (chat(stream=True, stream_options={"include_usage": "no"}), "include_usage"),
+        (chat(stream=True, stream_options=["include_usage"]), "stream_options"),
+        (chat(stream=True, stream_options={"include_usage": "no"}), "stream_options.include_usage"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": [], "text": "x"}]}]}, "messages.0.content"),
     ],
@@ -235,3 +235,81 @@ def test_models_health_and_metrics(echo: Pool) -> None:
     assert values['holynb_device_memory_bytes{device="cpu",part="weights",replica="0"}'] == "4"
     assert values['holynb_kv_total_tokens{replica="0"}'] == "4000"
     assert int(values['holynb_requests_total{how="stop"}']) > 0
+
+
+def test_a_model_by_its_name(echo: Pool) -> None:
+    assert echo.ask("/v1/models/echo")[1]["id"] == "echo"
+    status, answer = echo.ask("/v1/models/other")
+    assert (status, answer["error"]["code"]) == (404, "model_not_found")
+    folder = echo.ask("/v1/models")[1]["data"][1]["id"]
+    assert echo.ask(f"/v1/models/{folder}")[1]["id"] == folder, "a model's name may have slashes"
+
+
+def test_tokens_of_a_text_and_back(echo: Pool) -> None:
+    _, answer = echo.ask("/tokenize", {"prompt": "hé"})
+    assert answer == {"tokens": [104, 195, 169], "count": 3, "max_model_len": 512}
+    assert echo.ask("/tokenize", {"content": "hi"})[1]["tokens"] == [104, 105]
+    chatted = echo.ask("/tokenize", chat("a"))
+    assert chatted[1]["tokens"] == [97]
+    assert echo.ask("/detokenize", {"tokens": [104, 195, 169, 256]})[1]["prompt"] == "hé<end>"
+    assert echo.ask("/apply-template", chat("a"))[1] == {"prompt": "a"}
+    for path, body in (("/tokenize", {"prompt": 7}), ("/tokenize", {"text": "x"}), ("/detokenize", {"tokens": [999]}), ("/detokenize", {})):
+        status, refused = echo.ask(path, body)
+        assert status == 400, (path, body)
+        assert refused["error"]["param"]
+
+
+def test_an_earlier_turn_may_have_called_a_tool_instead_of_saying_something(echo: Pool) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = {"role": "assistant", "content": None, "tool_calls": [call]}
+    body = {"messages": [{"role": "user", "content": "a"}, said, {"role": "user", "content": "b"}], "tools": [call], "tool_choice": "none"}
+    assert echo.ask(CHAT, body)[1]["choices"][0]["message"]["content"] == "ab"
+    for wrong in ({**said, "tool_calls": []}, {**said, "tool_calls": "f"}, {**said, "tool_calls": [{"id": "1"}]}):
+        assert echo.ask(CHAT, {"messages": [wrong]})[0] == 400
+
+
+def test_two_turns_of_the_assistant_leave_nothing_to_answer(echo: Pool) -> None:
+    said = {"role": "assistant", "content": "x"}
+    assert echo.ask(CHAT, {"messages": [{"role": "user", "content": "a"}, said]})[0] == 200
+    status, answer = echo.ask(CHAT, {"messages": [{"role": "user", "content": "a"}, said, said]})
+    assert (status, answer["error"]["param"]) == (400, "messages")
+
+
+def test_a_body_that_is_said_to_be_no_json(echo: Pool) -> None:
+    for kind, expected in (("application/json; charset=utf-8", 200), ("application/vnd.api+json", 200), ("text/plain", 415)):
+        connection = echo.connect()
+        connection.request("POST", CHAT, json.dumps(chat("a")), {"content-type": kind})
+        answer = connection.getresponse()
+        assert answer.status == expected
+        assert "error" in json.loads(answer.read()) or expected == 200
+        connection.close()
+
+
+def test_the_prompt_comes_first_where_it_is_to_be_echoed(echo: Pool) -> None:
+    for prompt in ("né", list("né".encode())):
+        _, answer = echo.ask("/v1/completions", {"prompt": prompt, "echo": True})
+        assert answer["choices"][0]["text"] == "néné"
+        _, alone = echo.ask("/v1/completions", {"prompt": prompt, "echo": True, "max_tokens": 0})
+        assert (alone["choices"][0]["text"], alone["usage"]["completion_tokens"]) == ("né", 0)
+        events = echo.events("/v1/completions", {"prompt": prompt, "echo": True})
+        assert "".join(e["choices"][0]["text"] for e in events[:-1]) == "néné"
+
+
+def test_a_prompt_is_cut_to_its_end(echo: Pool) -> None:
+    assert echo.ask(CHAT, chat("abcdef", truncate_prompt_tokens=2))[1]["choices"][0]["message"]["content"] == "ef"
+
+
+def test_a_stop_string_within_the_first_tokens_is_text(echo: Pool) -> None:
+    assert echo.ask(CHAT, chat("abXcdXe", stop="X", min_tokens=4))[1]["choices"][0]["message"]["content"] == "abXcd"
+
+
+@pytest.mark.parametrize("field", ["stop_token_ids", "allowed_token_ids"])
+def test_a_token_that_the_model_does_not_have(echo: Pool, field: str) -> None:
+    status, answer = echo.ask(CHAT, chat(**{field: [300]}))
+    assert (status, answer["error"]["param"]) == (400, field)
+    assert echo.ask(CHAT, chat(logit_bias={"300": 1}))[1]["error"]["param"] == "logit_bias"
+
+
+def test_choices_of_a_seed_are_told_apart_and_so_are_prompts(echo: Pool) -> None:
+    _, answer = echo.ask("/v1/completions", {"prompt": ["ab", "cd"], "n": 2, "seed": 2**63 - 1})
+    assert [c["index"] for c in answer["choices"]] == [0, 1, 2, 3]

@@ -12,6 +12,7 @@ from pool_fake import byte_model
 
 from holynb.pool.protocol import Job
 from holynb.pool.server import detokenize
+from holynb.pool.server.api import ApiRequest
 from holynb.pool.server.detokenize import TextPiece, TextReader
 from holynb.pool.server.replica import Generation, GenerationLost
 from holynb.pool.server.tokenizer import ChatTokenizer
@@ -27,7 +28,7 @@ class Scene:
 
     def __init__(self, words: ChatTokenizer, stops: Sequence[str] = (), *, stream: bool = True) -> None:
         self.generation = Generation(Job(1, (1,), 100))
-        self.reader = TextReader(self.generation, words, stops, stream=stream)
+        self.reader = TextReader(self.generation, words, ApiRequest(chat=False, stop=tuple(stops), stream=stream))
         self.cancelled: list[Generation] = []
 
     def write(self, text: str | bytes, finish: str | None = None) -> None:

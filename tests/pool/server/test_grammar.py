@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from holynb.pool.server import grammar
-from holynb.pool.server.grammar import GrammarCache, GrammarError, json_grammar
+from holynb.pool.server.grammar import GrammarCache, GrammarError, grammar_of, json_grammar
+from holynb.pool.server.guides import Guide
 
 pytest.importorskip("llguidance")
 
@@ -41,21 +42,25 @@ def test_without_the_library_one_hears_what_to_install(monkeypatch: pytest.Monke
         json_grammar("{}")
 
 
+def guide(schema: str) -> Guide:
+    return Guide("json", schema, "response_format")
+
+
 def test_rows_that_ask_the_same_are_checked_once_and_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     where: list[int] = []
 
-    def counted(schema: str) -> str:
+    def counted(guide: Guide) -> str:
         where.append(threading.get_ident())
-        return json_grammar(schema)
+        return grammar_of(guide)
 
-    monkeypatch.setattr(grammar, "json_grammar", counted)
+    monkeypatch.setattr(grammar, "grammar_of", counted)
 
     async def main() -> list[Any]:
         cache = GrammarCache()
-        first = asyncio.create_task(cache.get("{}"))
+        first = asyncio.create_task(cache.get(guide("{}")))
         await asyncio.sleep(0)
         first.cancel()  # a client that goes away takes nothing from the others
-        return await asyncio.gather(*(cache.get("{}") for _ in range(20)), cache.get('{"type": 1}'), return_exceptions=True)
+        return await asyncio.gather(*(cache.get(guide("{}")) for _ in range(20)), cache.get(guide('{"type": 1}')), return_exceptions=True)
 
     *same, wrong = asyncio.run(main())
     assert len(set(same)) == 1
@@ -67,12 +72,12 @@ def test_rows_that_ask_the_same_are_checked_once_and_off_the_loop(monkeypatch: p
 def test_only_the_last_ones_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
     monkeypatch.setattr(grammar, "_MAX_CACHED", 2)
-    monkeypatch.setattr(grammar, "json_grammar", lambda schema: compiled.append(schema) or schema)
+    monkeypatch.setattr(grammar, "grammar_of", lambda guide: compiled.append(guide.source) or guide.source)
 
     async def main() -> None:
         cache = GrammarCache()
         for schema in "abacab":
-            await cache.get(schema)
+            await cache.get(guide(schema))
 
     asyncio.run(main())
     assert compiled == ["a", "b", "c", "b"]

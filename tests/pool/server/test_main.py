@@ -306,10 +306,24 @@ def test_the_sdk_sees_errors_as_its_own(client: openai.OpenAI, echo: Pool) -> No
 
 def test_the_port_without_its_token_tells_nothing(echo: Pool) -> None:
     for headers in ({}, {"authorization": "Bearer"}, {"authorization": f"bearer {echo.record.token}x"}):
-        response = httpx.get(f"http://127.0.0.1:{echo.record.port}/health", headers=headers)
+        response = httpx.get(f"http://127.0.0.1:{echo.record.port}/v1/models", headers=headers)
         assert response.status_code == 401
         assert response.json()["error"]["code"] == "invalid_api_key"
         assert "echo" not in response.text
+
+
+def test_health_without_the_token_says_whether_it_answers_and_no_more(echo: Pool) -> None:
+    response = httpx.get(f"http://127.0.0.1:{echo.record.port}/health")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    key = {"authorization": f"Bearer {echo.record.token}"}
+    assert httpx.get(f"http://127.0.0.1:{echo.record.port}/health", headers=key).json()["name"] == "echo"
+    assert httpx.post(f"http://127.0.0.1:{echo.record.port}/health").status_code == 401
+
+
+def test_the_token_may_come_as_an_api_key(echo: Pool) -> None:
+    url = f"http://127.0.0.1:{echo.record.port}/v1/models"
+    assert httpx.get(url, headers={"x-api-key": str(echo.record.token)}).status_code == 200
+    assert httpx.get(url, headers={"x-api-key": "another"}).status_code == 401
 
 
 def test_a_page_in_a_browser_is_told_nothing_by_whatever_name_it_comes(echo: Pool) -> None:

@@ -1,0 +1,80 @@
+"""A request and the ids of one of its prompts → the jobs of its choices. Knows requests and jobs; no replicas, no HTTP."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from holynb.pool.protocol import Job
+from holynb.pool.server.api import ApiRequest
+from holynb.pool.server.apierror import ApiError
+from holynb.pool.server.tokenizer import ChatTokenizer
+
+__all__ = ["check_token_ids", "jobs_of", "room_for"]
+
+#: Instead of a top-p of 0, which is greedy.
+_SMALLEST_TOP_P = 1e-6
+
+
+def check_token_ids(request: ApiRequest, tokenizer: ChatTokenizer) -> None:
+    """Raises ApiError 400 where a field names a token that the model does not have."""
+    rules = request.rules
+    named = {
+        "stop_token_ids": request.stop_ids,
+        "logit_bias": [] if rules is None else [token for token, _ in rules.bias],
+        "allowed_token_ids": () if rules is None else rules.allowed,
+    }
+    for field, ids in named.items():
+        if (beyond := next((i for i in ids if i >= tokenizer.size), None)) is not None:
+            raise ApiError(400, f"{field} names the token {beyond}, and this model has {tokenizer.size} (from 0).", param=field)
+
+
+def room_for(request: ApiRequest, ids: tuple[int, ...], max_len: int) -> int:
+    """How many tokens there may be after these of a prompt. Raises ApiError 400 where there is no room for one."""
+    room = max_len - len(ids)
+    if room < max(1, request.min_tokens):
+        what = "messages" if request.chat else "prompt"
+        least = f", and min_tokens asks for {request.min_tokens} more" if room >= 1 else ""
+        raise ApiError(
+            400,
+            f"This model's maximum context length is {max_len} tokens. However, your {what} resulted in {len(ids)} tokens{least}.",
+            param=what,
+            code="context_length_exceeded",
+        )
+    return room
+
+
+def jobs_of(
+    request: ApiRequest,
+    tokenizer: ChatTokenizer,
+    ids: tuple[int, ...],
+    room: int,
+    *,
+    grammar: str | None,
+    numbers: Iterator[tuple[int, int]],
+) -> list[Job]:
+    """One job per choice. `numbers`: of jobs, and of the request's choices: where a seed is given, each has it plus its own number."""
+    default = tokenizer.sampling
+    out = []
+    for number, choice in itertools.islice(numbers, request.n):
+        # Signed 64 bits: the largest seed is followed by the smallest.
+        seed = None if request.seed is None else (request.seed + choice + 2**63) % 2**64 - 2**63
+        longest = room if request.max_tokens is None else max(1, request.max_tokens)
+        job = Job(
+            number,
+            ids,
+            min(longest, room),
+            temperature=float(request.temperature if request.temperature is not None else default.get("temperature", 1.0)),
+            top_p=float((request.top_p if request.top_p is not None else default.get("top_p", 1.0)) or _SMALLEST_TOP_P),
+            top_k=min(max(0, request.top_k if request.top_k is not None else int(default.get("top_k", 0))), 2**31 - 1),
+            seed=seed,
+            eos=tokenizer.eos,
+            ignore_eos=request.ignore_eos,
+            grammar=grammar,
+            stop_ids=request.stop_ids,
+            rules=request.rules,
+            logprobs=request.logprobs,
+            prompt_logprobs=request.echo and request.logprobs is not None,
+        )
+        out.append(job)
+    return out
