@@ -95,6 +95,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 rewrite.CONCATENATED: self.concatenated,
                 rewrite.COUNTED: self.counted,
                 rewrite.SLICED: self.sliced,
+                rewrite.SPAN: slice,
             }
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pprint
+import random
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -33,6 +34,7 @@ MAX_REREAD = 100_000
 #: What wrapping may take: the sum of the squares of the words' lengths.
 MAX_WORD_SQUARES = 200_000_000
 MAX_INDENT = 32
+_DICE = random.Random()  # noqa: S311 - which item of a list a prompt takes is no secret
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&#39;", '"': "&#34;"}
 
 
@@ -94,6 +96,11 @@ def _trim(env: Any, value: str, chars: Any = None) -> str:
     return str(env.invoke(value, "strip", (chars,), {}))
 
 
+def _random(value: Any) -> Any:
+    """An item by chance, without touching the notebook's own dice."""
+    return _DICE.choice(value)
+
+
 def _striptags(value: str) -> str:
     if len(value) > MAX_REREAD:
         raise TooMuch(f"striptags reads at most {MAX_REREAD:,} characters")
@@ -107,7 +114,9 @@ def _wordwrap(  # noqa: PLR0917 - as Jinja2's own
         raise TooMuch("it wraps words of more than ten thousand characters")
     joint = len(env.newline_sequence if wrapstring is None else wrapstring)
     # Two lines that follow each other are longer than the width together, so that these are all breaks and more.
-    breaks = min(len(value), len(value.splitlines()) + 3 * len(value) // max(whole(width), 1))
+    lines = len(value.splitlines())
+    env.allowance.spend(10 * lines)
+    breaks = min(len(value), lines + 3 * len(value) // max(whole(width), 1))
     env.allowance.make(len(value) + joint * breaks, len(value))
     return filters.do_wordwrap(env, value, int(width), break_long_words, wrapstring, break_on_hyphens)
 
@@ -214,6 +223,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "int": _int,
     "join": pass_environment(_join),
     "pprint": _pprint,
+    "random": _random,
     "replace": pass_environment(_replace),
     "round": _round,
     "safe": _safe,

@@ -10,9 +10,9 @@ from typing import Any, cast
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-__all__ = ["BUILT", "COMPARED", "CONCATENATED", "COUNTED", "SLICED", "bounded_tree"]
+__all__ = ["BUILT", "COMPARED", "CONCATENATED", "COUNTED", "SLICED", "SPAN", "bounded_tree"]
 
-BUILT, COMPARED, CONCATENATED, COUNTED, SLICED = "built ", "compared ", "concatenated ", "counted ", "sliced "
+BUILT, COMPARED, CONCATENATED, COUNTED, SLICED, SPAN = "built ", "compared ", "concatenated ", "counted ", "sliced ", "span "
 
 
 def bounded_tree(tree: nodes.Template) -> nodes.Template:
@@ -23,6 +23,11 @@ def bounded_tree(tree: nodes.Template) -> nodes.Template:
 
 def _filter(name: str, node: nodes.Node, *args: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(cast("nodes.Expr", node), name, list(args), [], None, None, lineno=node.lineno, environment=node.environment)
+
+
+def _bounds(span: nodes.Slice) -> list[nodes.Expr]:
+    none = nodes.Const(None, lineno=span.lineno, environment=span.environment)
+    return [span.start or none, span.stop or none, span.step or none]
 
 
 class _Rewriter(NodeTransformer):
@@ -48,10 +53,11 @@ class _Rewriter(NodeTransformer):
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802 - jinja2 calls it by the node's name
         self.generic_visit(node)
-        if not isinstance(node.arg, nodes.Slice):
-            return node
-        none = nodes.Const(None, lineno=node.lineno, environment=node.environment)
-        return _filter(SLICED, node.node, node.arg.start or none, node.arg.stop or none, node.arg.step or none)
+        if isinstance(node.arg, nodes.Slice):
+            return _filter(SLICED, node.node, *_bounds(node.arg))
+        if isinstance(node.arg, nodes.Tuple):  # Jinja2 parses x[1:2, 0], and makes no Python of it
+            node.arg.items = [_filter(SPAN, *_bounds(i)) if isinstance(i, nodes.Slice) else i for i in node.arg.items]
+        return node
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:  # noqa: N802 - jinja2 calls it by the node's name
         self.generic_visit(node)

@@ -82,7 +82,9 @@ def check_operation(operator: str, left: Any, right: Any, allowance: Allowance) 
             if isinstance(sequence, str | bytes | list | tuple) and isinstance(times, int):
                 allowance.make(len(sequence) * max(times, 0), len(sequence), item=_item(sequence))
         _check_bits(_bits((left, right)))
-    elif operator == "**":
+    elif isinstance(left, Fraction) or isinstance(right, Fraction):
+        _check_bits(_bits((left, right)))
+    if operator == "**":
         exponent = abs(int(right)) if isinstance(right, int | Fraction) else 1
         _check_bits(_bits((left,)) * max(1, exponent) if left not in (0, 1, -1) else 0)
 

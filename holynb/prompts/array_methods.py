@@ -14,7 +14,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 
 from holynb.bounded import CONTAINERS, ITEM_BYTES, MAX_ITEMS, Allowance, TooMuch, check_spec, measure, whole
-from holynb.prompts.arrays import Accessor, check_size, kind_of
+from holynb.prompts.arrays import Accessor, check_objects, check_size, kind_of
 
 __all__ = ["METHODS", "call", "listed", "printed"]
 
@@ -23,7 +23,7 @@ Convert = Callable[[Any], Any]
 _REDUCE = "all any count max mean median min quantile std sum var"
 _READ = f"""
 {_REDUCE} abs between clip cummax cummin cumsum describe diff drop drop_duplicates dropna duplicated fillna get head idxmax idxmin isin isna
-isnull keys mode nlargest notna notnull nsmallest nunique rank reset_index round sample sort_index sort_values tail value_counts
+isnull keys mode nlargest notna notnull nsmallest nunique rank reset_index round sort_index sort_values tail value_counts
 """
 _PRINT = "to_csv to_dict to_html to_json to_markdown to_string"
 _TEXT = """
@@ -41,7 +41,7 @@ METHODS: Mapping[str, frozenset[str]] = {
     "array": frozenset(
         ["all", "any", "argmax", "argmin", "cumsum", "item", "max", "mean", "min", "prod", "round", "std", "sum", "tolist", "var"]
     ),
-    "number": frozenset(["as_integer_ratio", "is_integer", "item", "tolist"]),
+    "number": frozenset({"as_integer_ratio", "is_integer", "item", "round", "tolist"}),
     "moment": frozenset(_MOMENT.split()),
     "str": frozenset(_TEXT.split()),
     "dt": frozenset(["day_name", "isocalendar", "month_name", "normalize", "strftime", "total_seconds"]),
@@ -51,83 +51,44 @@ _ARITHMETIC = frozenset(["abs", "cummax", "cummin", "cumsum", "diff", "mean", "m
 #: Methods whose result is made of Python's objects.
 _LISTING = frozenset(f"{_PRINT} items iterrows itertuples mode to_list tolist unique value_counts".split())
 
-_KEYWORDS = frozenset(
+#: Methods that look at no value.
+_MOVING = frozenset(
     [
-        "ascending",
-        "axis",
-        "by",
-        "columns",
-        "decimals",
-        "drop",
-        "dropna",
-        "errors",
-        "exclude",
-        "frac",
-        "how",
-        "ignore_index",
-        "include",
-        "inclusive",
-        "index",
+        "filter",
+        "get",
+        "head",
         "items",
-        "keep",
-        "labels",
-        "left",
-        "level",
-        "like",
-        "lower",
-        "method",
-        "n",
-        "na",
-        "na_option",
-        "na_position",
-        "name",
-        "normalize",
-        "numeric_only",
-        "pat",
-        "pct",
-        "percentiles",
-        "periods",
-        "q",
-        "random_state",
-        "right",
-        "skipna",
-        "sort",
-        "start",
-        "step",
-        "stop",
-        "subset",
-        "thresh",
-        "upper",
-        "value",
-        "values",
+        "iterrows",
+        "itertuples",
+        "item",
+        "keys",
+        "rename",
+        "reset_index",
+        "select_dtypes",
+        "set_index",
+        "tail",
+        "to_frame",
+        "tolist",
     ]
 )
+
+_READ_KEYWORDS = """
+ascending axis by columns decimals drop dropna errors exclude how ignore_index include inclusive index items keep labels left level like
+lower method n na na_option na_position name normalize numeric_only pat pct percentiles periods q right skipna sort start step stop subset
+thresh upper value values
+"""
+_CSV_KEYWORDS = """
+columns date_format decimal doublequote escapechar float_format header index index_label lineterminator na_rep quotechar quoting sep
+"""
+#: Names of arguments that may be given: of methods that read, and of each that prints.
+_KEYWORDS = frozenset(_READ_KEYWORDS.split())
 _PRINT_KEYWORDS: Mapping[str, frozenset[str]] = {
-    "to_csv": frozenset(
-        [
-            "columns",
-            "date_format",
-            "decimal",
-            "doublequote",
-            "escapechar",
-            "float_format",
-            "header",
-            "index",
-            "index_label",
-            "lineterminator",
-            "na_rep",
-            "quotechar",
-            "quoting",
-            "sep",
-        ]
-    ),
+    "to_csv": frozenset(_CSV_KEYWORDS.split()),
     "to_dict": frozenset({"index", "orient"}),
-    "to_html": frozenset(["bold_rows", "border", "columns", "decimal", "float_format", "header", "index", "justify", "na_rep"]),
-    "to_json": frozenset(["date_format", "date_unit", "double_precision", "force_ascii", "indent", "index", "lines", "orient"]),
-    "to_markdown": frozenset(["floatfmt", "headers", "index", "numalign", "stralign", "tablefmt"]),
-    "to_string": frozenset(
-        ["columns", "decimal", "float_format", "header", "index", "index_names", "justify", "max_rows", "na_rep", "sparsify"]
-    ),
+    "to_html": frozenset({"bold_rows", "border", "columns", "decimal", "float_format", "header", "index", "justify", "na_rep"}),
+    "to_json": frozenset({"date_format", "date_unit", "double_precision", "force_ascii", "indent", "index", "lines", "orient"}),
+    "to_markdown": frozenset({"floatfmt", "headers", "index", "numalign", "stralign", "tablefmt"}),
+    "to_string": frozenset({"columns", "decimal", "float_format", "header", "index", "index_names", "justify", "na_rep", "sparsify"}),
 }
 #: Longest text, and most items, among the arguments of a method.
 MAX_ARGUMENT = 1_000
@@ -146,6 +107,8 @@ def call(owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
         _check_numbers(owner, name, bool(named.get("numeric_only")))
     if name in _LISTING:
         check_size(owner)
+    if name not in _MOVING and kind in ("frame", "series", "index", "array"):
+        check_objects(owner)
     target = owner.target if isinstance(owner, Accessor) else owner
     if name in _PRINT.split() and name != "to_dict":
         target = _printable(owner, allowance, convert, padded=name in ("to_markdown", "to_string"))
@@ -186,7 +149,7 @@ def _argument(value: Any, name: str) -> Any:
     size = measure(value)
     if size.longest > MAX_ARGUMENT or (name != "isin" and size.items > MAX_ARGUMENT):
         raise TooMuch(f"{name} takes at most {MAX_ARGUMENT:,} characters or items")
-    if isinstance(value, int) and abs(value) > MAX_ITEMS and name in ("head", "tail", "quantile", "round", "sample", "value_counts"):
+    if isinstance(value, int) and abs(value) > MAX_ITEMS and name in ("head", "tail", "quantile", "round", "value_counts"):
         whole(value)
     return value
 
@@ -194,7 +157,15 @@ def _argument(value: Any, name: str) -> Any:
 def _check_arguments(kind: str, name: str, args: list[Any], kwargs: Mapping[str, Any]) -> None:
     """Refuse what is not an argument of reading: paths, `inplace`, `out`, functions, patterns, other locales."""
     printing = name in _PRINT_KEYWORDS
-    most = (1 if name == "to_dict" else 0) if printing else 0 if name in ("day_name", "month_name") else 1 if kind == "array" else 2
+    most = (
+        (1 if name == "to_dict" else 0)
+        if printing
+        else 0
+        if name in ("day_name", "month_name")
+        else 1
+        if kind in ("array", "number")
+        else 2
+    )
     known = _KEYWORDS | {"regex"} if name == "contains" else _PRINT_KEYWORDS.get(name, _KEYWORDS)
     unknown = sorted(set(kwargs) - known)
     if len(args) > most or unknown:

@@ -35,6 +35,9 @@ ATTRIBUTES = {
     "dt": frozenset(f"{_TIME} date time".split()),
 }
 
+#: Where the types come from that a column may hold.
+_PLAIN_MODULES = frozenset({"builtins", "datetime", "decimal", "fractions", "numpy", "pandas", "pathlib", "uuid", "zoneinfo"})
+
 #: Says that there is no such attribute or item.
 ABSENT = object()
 
@@ -110,7 +113,7 @@ def converted(value: Any) -> Any:
     if kind == "series":
         return value if type(value) is pandas.Series else pandas.Series(value)
     if kind == "extension" and own:
-        return pandas.Series(value)
+        return value.tolist() if value.size <= MAX_ITEMS else None
     if kind == "array":
         known = value.dtype.kind in "biufcmMSUO" and not issubclass(type(value), numpy.ma.MaskedArray)
         return (value if type(value) is numpy.ndarray else numpy.asarray(value)) if known else None
@@ -125,6 +128,17 @@ def check_size(value: Any) -> None:
     """Refuse to make Python's objects of more than a step may make."""
     if value.size > MAX_ITEMS:
         raise TooMuch(f"it reads more than {MAX_ITEMS:,} values one by one: take head(), or compute it in the cell above")
+
+
+def check_objects(value: Any) -> None:
+    """Refuse a column that holds objects of the notebook: to compare or count them would run their code."""
+    kind = kind_of(value)
+    columns = [value.iloc[:, place] for place in range(value.shape[1])] if kind == "frame" else [value]
+    for column in columns:
+        if getattr(column.dtype, "kind", "") == "O":
+            modules = {t.__module__.partition(".")[0] for t in set(map(type, column.ravel() if kind == "array" else column))}
+            if not modules <= _PLAIN_MODULES:
+                raise SecurityError("a column of objects: compute it in the cell above")
 
 
 # -- parts ---------------------------------------------------------------------------------------------------------------
@@ -186,14 +200,16 @@ def check_operands(operator: str, left: Any, right: Any) -> None:
     """Refuse what would grow or run code: an operation of two arrays that do not match, or of a column of texts or objects."""
     kinds = [kind_of(v) for v in (left, right)]
     arrays = [v for v, kind in zip((left, right), kinds, strict=True) if kind in ("frame", "series", "index", "array")]
-    if not arrays or operator in ("in", "notin"):
-        return
-    if len(arrays) == 2:
+    if operator in ("in", "notin"):
+        arrays = [right] if kinds[1] == "array" else []
+    if len(arrays) == 2 and operator not in ("in", "notin"):
         same = kinds[0] == kinds[1] and left.shape == right.shape
         if not same or (kinds[0] in ("frame", "series") and not left.index.equals(right.index)):
             raise SecurityError("an operation of two columns that do not match: compute it in the cell above")
         if kinds[0] == "frame" and not left.columns.equals(right.columns):
             raise SecurityError("an operation of two frames that do not match: compute it in the cell above")
+    for array in arrays:
+        check_objects(array)
     if operator in ("+", "-", "*", "/", "//", "%", "**"):
         dtypes = [t for a in arrays for t in (a.dtypes if kind_of(a) == "frame" else [a.dtype])]
         if any(getattr(t, "kind", "O") not in "biufcmM" for t in dtypes) or any(isinstance(v, str | bytes) for v in (left, right)):

@@ -24,6 +24,8 @@ __all__ = ["from_values", "render"]
 ROLES = ("system", "developer", "user", "assistant")
 #: Sampling parameters that a row may set; any other column of --params-from is passed through like `-p`.
 SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name != "extra")
+#: How much of a template is read for a hint about its names.
+MAX_HINT_CHARS = 10_000
 DICT_KEYS = ("prompt", "system", "messages", *SAMPLING_FIELDS, "task_type")
 
 
@@ -135,7 +137,7 @@ def _column_hints(text: str, columns: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except BadPrompt as exc:
-        expressions = " ".join(re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL))
+        expressions = " ".join(re.findall(r"\{[{%](.*?)[%}]\}", text[:MAX_HINT_CHARS], re.DOTALL))
         names = [c for c in columns if not c.isidentifier() and c in expressions]
         column = next((c for c in names if f'"{c}"' not in expressions and f"'{c}'" not in expressions), None)
         if column is None:

@@ -117,13 +117,12 @@ class Sandbox(BoundedEnvironment):
     def argument(self, value: Any) -> Any:
         """A value on its way into a filter or a call: a list where it was an array, of items that are admitted."""
         value = self.admitted(value)
-        kind = type(value)
-        if kind in SIMPLE:
+        if type(value) in SIMPLE:
             return value
         if arrays.kind_of(value) in ("array", "index", "series"):
             value = array_methods.listed(value, self.allowance)
-        elif kind in (list, tuple) and not all(type(v) in SIMPLE for v in value):
-            value = kind([v if v is None or isinstance(v, float) else admit(v, "an item") for v in value])
+        if type(value) in (list, tuple) and not all(type(v) in SIMPLE for v in value):
+            value = type(value)([v if v is None or isinstance(v, float) else admit(v, "an item") for v in value])
         return super().argument(value)
 
     def text(self, value: Any) -> str:
@@ -186,9 +185,14 @@ class Sandbox(BoundedEnvironment):
         value = admit(value)
         if isinstance(value, FieldValues | Namespace | dict):
             raise TypeError("a slice is taken of a text, a list or a column")
-        return admit(super().sliced(value, *(None if isinstance(v, Missing) else v for v in (start, stop, step))))
+        bounds = [None if isinstance(v, Missing) else v for v in (start, stop, step)]
+        if isinstance(value, arrays.Indexer) or arrays.kind_of(value) in _ARRAYS:
+            return admit(arrays.item(value, slice(*bounds)))
+        return admit(super().sliced(value, *bounds))
 
     def compared(self, left: Any, name: str, right: Any) -> Any:
+        if type(left) in SIMPLE and type(right) in SIMPLE:
+            return self.compare(left, name, right)
         left, right = self.admitted(left), self.admitted(right)
         if arrays.kind_of(left) in _ARRAYS or arrays.kind_of(right) in _ARRAYS:
             arrays.check_operands(name, left, right)
@@ -197,6 +201,8 @@ class Sandbox(BoundedEnvironment):
 
     def call_binop(self, context: Context | None, operator: str, left: Any, right: Any) -> Any:
         """An operation; with a missing value it is missing too."""
+        if type(left) in SIMPLE and type(right) in SIMPLE:
+            return admit(super().call_binop(context, operator, left, right))
         left, right = self.admitted(left), self.admitted(right)
         if operator == "%" and isinstance(left, str) and _formats_missing(left, right):
             return NOTHING
@@ -238,6 +244,7 @@ class Sandbox(BoundedEnvironment):
             return self._result(result)
         if name in ("format", "format_map"):
             return super().invoke(owner, name, args, kwargs)
+        owner = self.argument(owner) if type(owner) in (list, tuple) else owner
         plain = [None if isinstance(a, Missing) else self.argument(a) for a in args]
         named = {k: None if isinstance(v, Missing) else self.argument(v) for k, v in kwargs.items()}
         if type(owner) not in reading.METHODS:

@@ -12,12 +12,16 @@ from typing import Any
 from jinja2 import Template, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 
-from holynb.bounded import MAX_BYTES
+from holynb.bounded import MAX_BYTES, TooMuch
 from holynb.errors import BadPrompt, closest
 from holynb.prompts.sandbox import Sandbox
-from holynb.prompts.values import SIMPLE, TemplateRow, admit, missing
+from holynb.prompts.values import SIMPLE, TemplateRow, admit, instead, missing
 
 __all__ = ["Compiled", "TemplateRow", "compiled", "missing", "plain"]
+
+
+#: Longest reason in a message: an error of Python's may quote a whole value.
+MAX_REASON = 1_000
 
 
 @lru_cache(maxsize=1)
@@ -43,8 +47,9 @@ class Compiled:
         except TemplateSyntaxError as exc:
             hint = closest(str(exc.message).rpartition("named '")[2].strip("'."), env.filters) if "No filter" in str(exc.message) else ""
             reason = f"line {exc.lineno}: {str(exc.message).rstrip('.')}"
-        except (RecursionError, MemoryError, SyntaxError):  # Python's own, of the code that Jinja2 makes of it
-            reason, hint = "it is nested too deeply", ""
+        except (RecursionError, MemoryError, SyntaxError) as exc:  # Python's own, of the code that Jinja2 makes of it
+            deep = not isinstance(exc, SyntaxError) or "nested" in str(exc.msg)
+            reason, hint = "it is nested too deeply" if deep else f"an expression of it is none of Python's ({exc})", ""
         else:
             return
         raise BadPrompt(f"The template does not parse, {reason}.{hint} --raw sends the body untouched.")
@@ -57,11 +62,14 @@ class Compiled:
             return _sandbox().rendered(self._template, {name: admit(scope[name], name) for name in self.names if name in scope})
         except UndefinedError as exc:
             reason = _undefined(str(exc.message), scope, suggestions)
+        except TooMuch as exc:
+            reason = f"The template cannot be rendered: {exc}"
+            reason = reason if reason.endswith("?") else instead(reason)
         except SecurityError as exc:
             reason = f"The template cannot be rendered: {exc}"
         except Exception as exc:  # noqa: BLE001 - whatever a value of the notebook raises when it is read
             reason = f"The template failed: {type(exc).__name__}: {exc}"
-        raise BadPrompt(f"{reason.rstrip('.')}{where}")
+        raise BadPrompt(f"{reason.rstrip('.')[:MAX_REASON]}{where}")
 
     def _simple(self, scope: Mapping[str, Any]) -> str | None:
         """The text of a template that only names values, where each is a plain text or number; None for all others."""

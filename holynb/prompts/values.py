@@ -35,15 +35,15 @@ def missing(value: Any) -> bool:
     """None, NaN, NaT or NA."""
     if value is None:
         return True
-    if isinstance(value, float):
-        return value != value  # noqa: PLR0124 - NaN is the one value that is not itself
-    if isinstance(value, str | int | list | dict):
+    kind = type(value)  # an object may say of itself that it is of another class
+    if issubclass(kind, float):
+        return bool(float.__ne__(value, value))
+    if issubclass(kind, str | int | list | dict):
         return False
-    if isinstance(value, Decimal):
-        return value.is_nan()
-    kind = type(value)
+    if issubclass(kind, Decimal):
+        return Decimal.is_nan(value)
     if kind.__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
-        return bool(value != value)  # noqa: PLR0124
+        return value.dtype.kind in "fcmM" and bool(value != value)  # noqa: PLR0124 - NaN is the one value that is not itself
     return kind.__name__ in ("NaTType", "NAType")
 
 
@@ -115,7 +115,7 @@ class Method(StrictUndefined):
     __slots__ = ("name", "owner")
 
     def __init__(self, owner: Any, name: str) -> None:
-        super().__init__(f"{name} is a method: write {{{{ ….{name}() }}}}, or choose it by ['{name}'] where it is a key", exc=SecurityError)
+        super().__init__(f"{name} is a method: write {{{{ ….{name}() }}}}", exc=SecurityError)
         self.owner, self.name = owner, name
 
 
@@ -139,10 +139,10 @@ def admit(value: Any, name: str = "a value") -> Any:
     kind = type(value)
     if kind in _EXACT:
         return NOTHING if (kind is float or kind is Decimal) and missing(value) else value
+    if issubclass(kind, Undefined):
+        return value
     if missing(value):
         return NOTHING
-    if isinstance(value, Undefined):
-        return value
     admitted = _converted(value)
     return Refused(instead(f"{name} is {_described(kind)}, and a template reads values only")) if admitted is None else admitted
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ BOOK = "word " * 600_000
 VALUES: dict[str, Any] = {
     "book": BOOK,
     "xs": ["b", "a", "b"],
+    "half": Fraction(1, 2),
     "long": list(range(500_000)),
     "d": {"k": [1, {"z": None}], "items": 3},
     "messages": [{"role": "user", "content": " hi "}, {"role": "assistant", "content": None}],
@@ -91,6 +93,8 @@ BOMBS = [
     "{{ long|tojson(indent=30) }}",
     "{{ book ~ book }}",
     "{{ book + book }}",
+    "{{ ('\n' * 900000)|wordwrap(5) }}",
+    "{% set ns = namespace(t=half) %}{% for i in range(60) %}{% set ns.t = ns.t / (ns.t * ns.t + 1) %}{% endfor %}",
     "{{ range(10**9)|list }}",
     "{{ xs|batch(10**9, 0)|list }}",
     "{{ xs|slice(10**9)|list }}",

@@ -10,6 +10,7 @@ import enum
 import json
 import os
 import pathlib
+import random
 import sys
 import time
 import types
@@ -202,6 +203,8 @@ FRAME = pd.DataFrame({"city": ["Ulm", "Bonn", None], "sum": [3, 1, 2], "at": pd.
         ("{{ df[['city', 'sum']].to_csv(index=false, sep=';') }}", "city;sum\nUlm;3\nBonn;1\n;2\n"),
         ("{{ df.city.value_counts().index[0] in ('Ulm', 'Bonn') }} {{ df['sum'].quantile(0.5) }} {{ df['sum'].describe()['max'] }} {{ df.nlargest(1, 'sum').city|first }}", "True 2.0 3.0 Ulm"),
         ("{{ df.rename(columns={'sum': 's'}).s.max() }} {{ df.drop(columns=['at']).columns|list }} {{ df.city.isin(['Ulm'])|list }} {{ df.city.unique()|length }}", "3 ['city', 'sum'] [True, False, False] 3"),
+        ("{{ df.iloc[:1].city.tolist() }} {{ df.iloc[1:, 1].tolist() }} {{ df.loc[:, 'city'][7] }} {{ df[1:]['sum'].tolist() }} {{ 'Ulm' in df.city.values }}", "['Ulm'] [1, 2] Ulm [1, 2] True"),
+        ("{{ df['sum'].mean().round(1) }} {{ (df['sum'] > 1)|list }} {{ df.loc[df['sum'] > 1, 'city'].tolist() }} {{ df.city.values }}", "2.0 [True, False, True] ['Ulm', nan] ['Ulm', 'Bonn', nan]"),
         ("{{ df.dtypes['sum'] }} {{ df.city.dtype }} {{ df.index|list }} {{ df.empty }} {{ df['sum'].between(2, 3)|list }} {{ 7 in df.index }}", f"int64 {FRAME.city.dtype} [7, 8, 9] False [True, False, True] True"),
     ],
 )  # fmt: skip
@@ -372,6 +375,22 @@ ATTACKS = [
     "{{ dff.to_json() }}",
     "{{ dff.to_dict() }}",
     "{{ dff.f|join }}",
+    "{{ dff.f.max() }}",
+    "{{ dff.f.unique() }}",
+    "{{ dff.f.value_counts() }}",
+    "{{ dff.f.isin([1]) }}",
+    "{{ dff.sort_values('f') }}",
+    "{{ dff.f == 1 }}",
+    "{{ 1 in dff.f.values }}",
+    "{{ dff.f|sort }}",
+    "{{ clients.index(1) }}",
+    "{{ clients.count(1) }}",
+    "{{ clients == clients }}",
+    "{{ 1 in clients }}",
+    "{{ df.sample(1) }}",
+    "{{ df[[system]:] }}",
+    "{{ df.iloc[system:, 0] }}",
+    "{{ l[system:] }}",
     "{{ dff.f.sum() }}",
     "{{ Order }}",
     "{{ Order(number=1) }}",
@@ -726,3 +745,18 @@ def test_json_of_a_value_is_json() -> None:
         "3": True,
         "o": {"number": 1, "lines": []},
     }
+
+
+def test_chance_in_a_template_leaves_the_notebooks_own_alone() -> None:
+    state = random.getstate()
+    assert text("{{ xs|random in xs }}", xs=[1, 2, 3]) == "True"
+    assert random.getstate() == state
+
+
+def test_a_message_is_short_whatever_a_value_holds() -> None:
+    assert len(refusal("{{ d[key].x }}", d={}, key="k" * 100_000)) < 2_000
+    start = time.process_time()
+    (row,) = [{"a-b": 1}]
+    with pytest.raises(BadPrompt):
+        render.render("{{" * 100_000 + "a-b", rows=[row], variables={}, options=Options())
+    assert time.process_time() - start < 5
