@@ -178,20 +178,25 @@ def _pools() -> Iterator[Check]:
 
 
 def _keys() -> Iterator[Check]:
-    from holynb.config import keys, settings
+    from holynb.config import keys, settings, trust
     from holynb.errors import BadRoute
     from holynb.types import Route
 
     for name, provider in settings.providers().items():
         if not provider.key or provider.key_optional:
             continue
-        source = keys.describe_source(settings.endpoint(Route(name, "*"), api_base=provider.base or "https://localhost"))
-        if source.startswith("key in "):
-            try:
-                settings.endpoint(Route(name, "*"))
-            except BadRoute as exc:
-                yield Check(name, "absent", f"{source}, and no address", str(exc))
-                continue
+        address, held = "", None
+        try:
+            endpoint = settings.endpoint(Route(name, "*"))
+            held = keys.refusal(endpoint)
+        except BadRoute as exc:  # no address yet
+            endpoint, address = settings.endpoint(Route(name, "*"), api_base="https://localhost"), str(exc)
+        source = keys.describe_source(endpoint)
+        if address and source.startswith("key in "):
+            yield Check(name, "absent", f"{source}, and no address", address)
+        elif held and source.startswith("key in "):
+            yield Check(name, "broken", source, f"{trust.command(endpoint)} in a notebook" if endpoint.untrusted_file else "")
+        elif source.startswith("key in "):
             yield Check(name, "works", source)
         elif source == f"no {provider.key}":
             yield Check(name, "absent", source, f"%infer key {name} in a notebook, or {provider.key}=… in a .env file")

@@ -111,7 +111,8 @@ class Endpoint:
     """Where a route's requests go. Built by `settings`, read by engines; holds the name of the key's variable, never the key.
 
     `base_url` has no trailing slash and is part of a request's identity; empty for `sim`, and for `pool`, whose address is looked up at
-    the first request.
+    the first request. `address_file`: the file of the project that names it, None where the user or holynb does; `untrusted_file`: one
+    that decides where the key goes, and that the user has not trusted with it.
     """
 
     route: Route
@@ -121,6 +122,8 @@ class Endpoint:
     key_page: str | None = None
     key_optional: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    address_file: str | None = None
+    untrusted_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

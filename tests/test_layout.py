@@ -43,7 +43,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "keys | options | providers",
+        "dotenv | options | providers",
+        "trust",
+        "keys",
         "layers | suggest",
         "settings",
     ),
@@ -169,7 +171,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending",
     ),
     "holynb.ui.commands": (
-        "bench_report | models | pool | roi_report | routing",
+        "bench_report | models | pool | roi_report | routing | trust",
         "bench | preview | roi",
         "money",
     ),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+from holynb.config import dotenv, trust
 from holynb.errors import BadKey, BadSetting
 from holynb.secret import Secret
 from holynb.types import Endpoint
@@ -24,7 +24,8 @@ __all__ = [
     "forget",
     "is_variable_name",
     "looks_like_key",
-    "read_variable",
+    "notices",
+    "refusal",
     "remember",
     "resolve",
     "save_to_keyring",
@@ -62,12 +63,15 @@ _keyring_hangs = threading.Event()
 def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = None) -> Secret | None:
     """The endpoint's key: typed in this session, the environment, `.env`, the system keyring, then `ask` (a hidden prompt).
 
-    None where the endpoint needs none. Raises BadKey where it is missing, a placeholder or malformed.
+    None where the endpoint needs none. Raises BadKey where it is missing, a placeholder or malformed, and BadSetting where a file of
+    the project would have it go to a host that the user has not trusted.
     """
     name = endpoint.key_name
+    secret, origin = (None, None) if name is None else _find(name)
+    if name is None or secret is not None or not endpoint.key_optional:  # without a name: AWS keys, which are found elsewhere
+        _check_address(endpoint, secret)
     if name is None:
         return None
-    secret, origin = _find(name)
     if secret is None and origin is None and not endpoint.key_optional and ask is not None:
         typed = _prompt_for(endpoint, ask)
         if typed is not None:
@@ -78,6 +82,33 @@ def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = N
         raise BadKey(_missing(endpoint, origin))
     check(endpoint, secret, origin or name)
     return secret
+
+
+def refusal(endpoint: Endpoint) -> str | None:
+    """Why the endpoint's key, where there is one, must not go to its address; None where it may."""
+    secret = None if endpoint.key_name is None else _find(endpoint.key_name)[0]
+    return None if secret is None and endpoint.key_optional else trust.refusal(endpoint, _project_file(endpoint, secret))
+
+
+def notices(endpoint: Endpoint) -> list[str]:
+    """What to say of where the endpoint's requests go, and how its key does."""
+    if not endpoint.address_file and not trust.plain_http(endpoint.base_url):
+        return []  # without a look at the keyring
+    secret = None if endpoint.key_name is None else _find(endpoint.key_name)[0]
+    return trust.notices(endpoint, _project_file(endpoint, secret), keyed=secret is not None and not _is_no_key(secret))
+
+
+def _check_address(endpoint: Endpoint, secret: Secret | None) -> None:
+    if problem := trust.refusal(endpoint, _project_file(endpoint, secret)):
+        raise BadSetting(problem)
+
+
+def _project_file(endpoint: Endpoint, secret: Secret | None) -> str | None:
+    """The project's file that names the endpoint's address, where the key stands in it too."""
+    file = dotenv.path()
+    if secret is None or file is None or endpoint.address_file != str(file):
+        return None
+    return str(file) if dotenv.values().get(secret.name) == secret.reveal() else None
 
 
 def check(endpoint: Endpoint, secret: Secret, origin: str | None = None) -> None:
@@ -113,8 +144,10 @@ def describe_source(endpoint: Endpoint) -> str:
         return f"{origin} is empty" if origin else "no key, needs none" if endpoint.key_optional else f"no {endpoint.key_name}"
     if endpoint.key_optional and _is_no_key(secret):
         return f"key in {origin}"
-    problem = _problem(secret)
-    return f"{origin} {problem}" if problem else f"key in {origin}"
+    if problem := _problem(secret):
+        return f"{origin} {problem}"
+    held = trust.refusal(endpoint, _project_file(endpoint, secret))
+    return f"key in {origin}, held back: {held.rstrip('.')}" if held else f"key in {origin}"
 
 
 def save_to_keyring(secret: Secret) -> bool:
@@ -128,14 +161,6 @@ def save_to_keyring(secret: Secret) -> bool:
         return True
 
     return bool(_in_time(put))
-
-
-def read_variable(name: str) -> str | None:
-    """A setting (an address, not a key) from the environment, else from the nearest `.env`. None where it is missing or empty.
-
-    Both, because a gateway's key and its address stand in the same `.env`, and one without the other sends a key elsewhere.
-    """
-    return (os.environ.get(name) or "").strip() or (_dotenv().get(name) or "").strip() or None
 
 
 def is_variable_name(text: str) -> bool:
@@ -169,29 +194,8 @@ def _prompt_for(endpoint: Endpoint, ask: Callable[[Endpoint], str | None]) -> Se
     return None if typed is None else Secret(typed, endpoint.key_name or "key")
 
 
-def _dotenv() -> Mapping[str, str | None]:
-    """The nearest `.env`, from the working directory up. The environment is not touched. Raises BadSetting where it is unreadable."""
-    from dotenv import dotenv_values
-
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:  # the working directory was removed
-        return {}
-    path = next((p for folder in (here, *here.parents) if (p := folder / ".env").is_file()), None)
-    if path is None:
-        return {}
-    try:
-        return dotenv_values(path, encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    except OSError as exc:
-        reason = str(exc.strerror)
-    # Outside the handler: a UnicodeDecodeError carries the file, keys and all.
-    raise BadSetting(f"{path} cannot be read: {reason}.")
-
-
 def _from_dotenv(name: str) -> str | None:
-    return _dotenv().get(name)
+    return dotenv.values().get(name)
 
 
 def _from_keyring(name: str) -> str | None:

@@ -6,18 +6,24 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from holynb.config import keys
-from holynb.config.providers import variable_prefix
+from holynb.config.providers import table, variable_prefix
 from holynb.errors import BadSetting, closest
 
 __all__ = ["address_problem", "check", "load", "merge"]
 
+#: Whose a layer is: the user's config.toml, a file of the project, or what was set in this session.
+Owner = Literal["user", "project", "session"]
+
+#: A name or an IPv4 address; an IPv6 address in brackets.
+_HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])"
+
 NAMES = ("default", "alias", "provider", "price", "router")
 #: What only the user's own config.toml may say, table → its fields: a project's file that said it would give itself rights.
-OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",)}
+OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",), "trust": ("hosts",)}
 
 #: Fields of a `[provider.NAME]` table: their type and its name in messages. What only one engine understands stands under `options`.
 PROVIDER_FIELDS: Mapping[str, tuple[type, str]] = {
@@ -40,13 +46,13 @@ def load(path: Path) -> Mapping[str, Any]:
         raise BadSetting(f"{path} cannot be read: {exc.strerror}.") from exc
     except ValueError as exc:
         raise BadSetting(f"{path} is not valid TOML: {'it is not UTF-8 text' if isinstance(exc, UnicodeError) else exc}.") from exc
-    layer = document if path.name == "config.toml" else _table(document, "tool", path).get("holynb", {})
+    layer = document if path.name == "config.toml" else _subtable(document, "tool", path).get("holynb", {})
     if not isinstance(layer, Mapping):
         raise BadSetting(f"{path}: tool.holynb should be a table.")
     return layer
 
 
-def _table(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+def _subtable(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
     value = document.get(name, {})
     if not isinstance(value, Mapping):
         raise BadSetting(f"{path}: {name} should be a table.")
@@ -60,26 +66,25 @@ def merge(merged: dict[str, Any], layer: Mapping[str, Any], origin: str, origins
             merged[name] = value
             origins[name] = origin
             continue
-        table = merged.setdefault(name, {})
+        entries = merged.setdefault(name, {})
         for key, inner in value.items():
             # A router's rules are ordered, so half of one and half of another would be neither.
-            table[key] = {**table.get(key, {}), **inner} if name in ("provider", "price") else inner
+            entries[key] = {**entries.get(key, {}), **inner} if name in ("provider", "price") else inner
             origins[f"{name}.{key}"] = origin
+            if name == "provider":
+                origins.update({f"provider.{key}.{field}": origin for field in inner})
 
 
-def check(layer: Mapping[str, Any], origin: str, *, own: bool = False) -> None:
-    """Raises BadSetting for an unknown name, a value of another type, a malformed address or a key.
-
-    `own`: the layer is the user's config.toml, which alone may hold the tables of OWN_FIELDS.
-    """
+def check(layer: Mapping[str, Any], origin: str, *, owner: Owner = "session") -> None:
+    """Raises BadSetting for an unknown name, a value of another type, a malformed address, a key, or what is not this owner's to say."""
     for name, value in layer.items():
         if name in OWN_FIELDS:
-            if not own:
+            if owner != "user":
                 raise BadSetting(f"{origin}: [{name}] counts only in your own config.toml, in HOLYNB_HOME. Move it there.")
             _check_own(name, value, origin)
             continue
         if name not in NAMES:
-            known = (*NAMES, *OWN_FIELDS) if own else NAMES
+            known = (*NAMES, *OWN_FIELDS) if owner == "user" else NAMES
             raise BadSetting(f"{origin}: there is no setting {name!r}.{closest(name, known)} Known: {', '.join(known)}.")
         if name == "default":
             _require(value, str, origin, name, 'a route such as "openai/gpt-4.1"')
@@ -92,16 +97,36 @@ def check(layer: Mapping[str, Any], origin: str, *, own: bool = False) -> None:
                 _require(inner, Mapping, origin, f"{name}.{key}", f'a table: [{name}."{key}"]')
             if name == "provider":
                 _check_provider(key, inner, origin)
+    if owner == "project":
+        _check_project(layer, origin)
 
 
-def _check_own(name: str, table: Any, origin: str) -> None:
-    _require(table, Mapping, origin, name, f"a table: [{name}]")
-    for field, value in table.items():
+def _check_own(name: str, fields: Any, origin: str) -> None:
+    """A table of OWN_FIELDS."""
+    _require(fields, Mapping, origin, name, f"a table: [{name}]")
+    for field, value in fields.items():
         if field not in OWN_FIELDS[name]:
             raise BadSetting(f"{origin}: [{name}] has no {field!r}. It takes {', '.join(OWN_FIELDS[name])}.")
-        at = f"{origin}: {name}.{field}"
-        if not isinstance(value, list) or not all(isinstance(word, str) and keys.is_variable_name(word) for word in value):
-            raise BadSetting(f'{at} should be a list of names of environment variables, such as ["MY_SETTING"], never their values.')
+        words = value if isinstance(value, list) and all(isinstance(word, str) for word in value) else [""]
+        if field == "env" and not all(keys.is_variable_name(word) for word in words):
+            expected = 'names of environment variables, such as ["MY_SETTING"], never their values'
+            raise BadSetting(f"{origin}: {name}.{field} should be a list of {expected}.")
+        if field == "hosts" and not all(re.fullmatch(rf"{_HOST}(:\d{{1,5}})?", word) for word in words):
+            raise BadSetting(f'{origin}: {name}.{field} should be a list of hosts, such as ["llm.example.com", "gpu.example.com:8443"].')
+
+
+def _check_project(layer: Mapping[str, Any], origin: str) -> None:
+    """What a project's file may not say: where a route that holynb knows leads instead, and where a person gets a key for it."""
+    for name in layer.get("alias", {}):
+        if name.partition("/")[0] in table() and "/" in name:
+            raise BadSetting(
+                f"{origin}: alias.{name} would send a route of {name.partition('/')[0]} elsewhere. Give the alias another name."
+            )
+    for name, entry in layer.get("provider", {}).items():
+        if "page" in entry and name in table():
+            raise BadSetting(
+                f"{origin}: the page where you get a key of {name} is not the project's to say. Leave out provider.{name}.page."
+            )
 
 
 def _require(value: Any, kind: type, origin: str, key: str, expected: str) -> None:
@@ -119,19 +144,21 @@ def _kind(value: Any) -> str:
     return next((name for kind, name in names.items() if isinstance(value, kind)), "a date or a time")
 
 
-def _check_provider(name: str, table: Mapping[str, Any], origin: str) -> None:
+def _check_provider(name: str, entry: Mapping[str, Any], origin: str) -> None:
     at = f"{origin}: provider.{name}"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise BadSetting(f"{at}: a provider's name is letters, digits, dots and dashes.")
-    for key, value in table.items():
+    for key, value in entry.items():
         if key not in PROVIDER_FIELDS:
             raise BadSetting(f"{at} has no {key!r}.{closest(key, PROVIDER_FIELDS)} It takes {', '.join(PROVIDER_FIELDS)}.")
         _require(value, PROVIDER_FIELDS[key][0], origin, f"provider.{name}.{key}", PROVIDER_FIELDS[key][1])
-    for model, length in table.get("models", {}).items():
+    for model, length in entry.get("models", {}).items():
         _require(length, int, origin, f"provider.{name}.models.{model}", "a context length in tokens, or 0 where it is not known")
-    if "base" in table and (problem := address_problem(table["base"])):
+    if "base" in entry and (problem := address_problem(entry["base"])):
         raise BadSetting(f"{at}.base {problem}.")
-    if "key" in table and not keys.is_variable_name(table["key"]):
+    if not re.fullmatch(r"[a-z0-9-]*", str(entry.get("options", {}).get("region", ""))):
+        raise BadSetting(f"{at}.options.region should be the name of a region such as eu-west-1: it becomes part of an address.")
+    if "key" in entry and not keys.is_variable_name(entry["key"]):
         raise BadSetting(f"{at}.key should be the name of an environment variable such as {variable_prefix(name)}_API_KEY, never a key.")
 
 
@@ -146,6 +173,9 @@ def address_problem(text: str) -> str | None:
             return f"{example}, and begins with neither http:// nor https://"
         if parts.query or parts.fragment:
             return f"{example}, without {'?' if parts.query else '#'} and what follows: a key belongs into the key's variable"
-        return None if parts.hostname and parts.port != 0 and not any(c.isspace() for c in text.strip()) else example
+        # An allow-list: what one parser takes for a path may be another one's host.
+        whole = re.fullmatch(rf"https?://{_HOST}(:\d{{1,5}})?(/[^\s\\?#@<>\"]*)?", text.strip(), re.IGNORECASE)
+        valid = whole and parts.hostname and parts.port != 0
     except ValueError:
-        return example
+        valid = False
+    return None if valid else example

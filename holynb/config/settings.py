@@ -14,14 +14,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from holynb.config import keys, layers, suggest
+from holynb.config import dotenv, keys, layers, suggest, trust
 from holynb.config.providers import Provider, merged, table, variable_prefix
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
 from holynb.words import address
 from kernels_support.jupyter.files import private_folder
 
-__all__ = ["EMBEDDED", "Settings", "config_paths", "current", "endpoint", "home", "override", "providers", "reset", "route"]
+__all__ = ["EMBEDDED", "Settings", "config_paths", "current", "endpoint", "home", "override", "providers", "reset", "route", "steered"]
 
 #: The default: a model that needs no key, no GPU, and no network after its first use.
 EMBEDDED = "pool/smollm2-135m"
@@ -46,6 +46,7 @@ class Settings:
     price: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     router: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pool: Mapping[str, Any] = field(default_factory=dict)
+    trust: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -78,7 +79,7 @@ def _merged(files: tuple[FileStamp, ...], version: int) -> Settings:  # noqa: AR
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer, origin in [*((layers.load(Path(path)), path) for path, _, _ in files), (_overrides, "%config")]:
-        layers.check(layer, origin, own=origin == _config_file())
+        layers.check(layer, origin, owner=_owner(origin))
         layers.merge(merged, layer, origin, origins)
     return Settings(**merged, origins=origins)
 
@@ -152,6 +153,8 @@ def route(text: str | None = None) -> Route:
         visited.append(name)
         name = str(settings.alias[name]).strip()
     available = providers()
+    if keys.looks_like_key(name):
+        raise BadRoute("What stands in the place of a route looks like a key. A route is provider/model, for example openai/gpt-4.1.")
     if "/" not in name:
         if name in available:
             raise BadRoute(f"{name!r} is a provider; a route names its model too: {name}/MODEL.")
@@ -172,7 +175,7 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
         raise BadRoute(f"There is no provider {route.provider!r}.{closest(route.provider, available)}")
     if api_key_name is not None and not keys.is_variable_name(api_key_name):
         raise BadOption("--api-key-name takes the name of the environment variable that holds the key, never the key itself.")
-    base = _base(route, provider, api_base)
+    base, file = _base(route, provider, api_base)
     return Endpoint(
         route,
         provider.wire,
@@ -181,32 +184,74 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
         provider.page or None,
         provider.key_optional and api_key_name is None,
         {"max_tokens": provider.max_tokens, **provider.options},
+        file,
+        _untrusted(provider, base, file, named_key=api_key_name is not None),
     )
 
 
-def _base(route: Route, provider: Provider, api_base: str | None) -> str:
+def steered(api_base: str | None = None) -> list[trust.Grant]:
+    """What files of the project would do with the keys of providers, and are not trusted with. `api_base`: as if a cell named it."""
+    found = []
+    for name in providers():
+        try:
+            at = endpoint(Route(name, "*"), api_base)
+        except (BadRoute, BadOption):  # it has no address yet, or never one
+            continue
+        if at.untrusted_file is not None:
+            found.append(trust.Grant(name, trust.host(at.base_url), at.untrusted_file))
+    return found
+
+
+def _untrusted(provider: Provider, base: str, file: str | None, *, named_key: bool) -> str | None:
+    """The first file of the project that steers this provider's key and is not trusted with it. `file`: that of the address.
+
+    What steers it: the address, the variable that is read, and the wire that says how the key is sent.
+    """
+    steering = [] if provider.name in trust.ONLY_SAID else [file]
+    # Another variable of the same provider, for the provider's own address, is no other key's way out.
+    if not named_key and (file is not None or not provider.key.startswith(f"{variable_prefix(provider.name)}_")):
+        steering.append(_project_origin(provider.name, "key"))
+    steering.append(_project_origin(provider.name, "wire"))
+    hosts, folder = current().trust.get("hosts", ()), home()
+    grants = (trust.Grant(provider.name, trust.host(base), f) for f in dict.fromkeys(steering) if f is not None)
+    return next((g.file for g in grants if not trust.is_granted(folder, g, hosts)), None)
+
+
+def _project_origin(provider: str, field: str) -> str | None:
+    """The project's file that sets this field of a provider; None where the user or holynb does."""
+    origin = current().origins.get(f"provider.{provider}.{field}")
+    return origin if origin is not None and _owner(origin) == "project" else None
+
+
+def _owner(origin: str) -> layers.Owner:
+    return "session" if origin == "%config" else "user" if origin == _config_file() else "project"
+
+
+def _base(route: Route, provider: Provider, api_base: str | None) -> tuple[str, str | None]:
+    """The address, and the file of the project that names it."""
     name = route.provider
     if provider.wire in ("pool", "sim"):
         if api_base is not None:
             raise BadOption(
                 f"{name} has no address. To reach a server of your own: vllm/{route.model} --api-base {address(api_base) or 'URL'}"
             )
-        return ""
+        return "", None
     if api_base is not None:
         if problem := layers.address_problem(api_base):
             raise BadOption(f"--api-base {problem}.")
-        return api_base.strip()
+        return api_base.strip(), None
     variables = (f"{variable_prefix(name)}_BASE_URL", *ADDRESSES.get(name, ()))
     overridden = _overrides.get("provider", {}).get(name, {}).get("base")
     if overridden is None:
         for variable in variables:
-            if value := keys.read_variable(variable):
+            value, file = dotenv.read_variable(variable)
+            if value is not None:
                 if problem := layers.address_problem(value):
                     raise BadSetting(f"{variable} {problem}.")
-                return value
+                return value, file
     base = overridden or provider.base
     if not base and provider.wire != "sagemaker":
         raise BadRoute(
             f"{name} has no address. Set {variables[-1]}, [provider.{name}] base in {home() / 'config.toml'}, or --api-base URL."
         )
-    return str(base).strip()
+    return str(base).strip(), _project_origin(name, "base")

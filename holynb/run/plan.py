@@ -18,7 +18,19 @@ from holynb.run.keys import RequestKeys
 from holynb.run.request_fields import check_extra
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
-__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "Continued", "Plan", "Rows", "Targets", "check_prices", "code", "make", "reached"]
+__all__ = [
+    "HOSTED_MAX_TOKENS",
+    "POOL_MAX_TOKENS",
+    "Continued",
+    "Plan",
+    "Rows",
+    "Targets",
+    "check_prices",
+    "code",
+    "make",
+    "reached",
+    "said",
+]
 
 #: Longest answer where nothing is said (contract section 2).
 HOSTED_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 512
@@ -138,7 +150,7 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
         Targets(endpoints, secrets, given, decisions, escalate),
         options,
         schema=held_to,
-        notes=[*notes, *chunk_notes],
+        notes=[*notes, *chunk_notes, *said(endpoints)],
     )
 
 
@@ -155,6 +167,11 @@ def reached(routes: Sequence[Route], given: Route, options: Options) -> tuple[En
                 f"--api-base names one deployment, and {', '.join(map(str, same))} are several. Give the resource's address alone."
             )
     return tuple(settings.endpoint(r, *(typed if r.provider == given.provider else ())) for r in all_routes)
+
+
+def said(endpoints: Sequence[Endpoint]) -> list[str]:
+    """What a person should know of where requests go: a project's file says so, or a key goes unencrypted."""
+    return list(dict.fromkeys(line for e in endpoints for line in keys.notices(e)))
 
 
 def _with_schema(requests: Sequence[Request | None], held_to: schema.Schema | None) -> list[Request | None]:

@@ -13,7 +13,7 @@ from holynb.errors import BadOption, closest
 from holynb.results import frame
 from holynb.run import session
 from holynb.run.chunk_plan import long_rows
-from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached
+from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, said
 from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
@@ -63,7 +63,9 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     rows, targets = run.plan.rows, run.plan.targets
     endpoints = reached([e.route for e in targets.endpoints], targets.given or run.route, chosen)  # another --fallback may be given now
     check_prices(endpoints, chosen)
-    secrets = {**{e.route: keys.resolve(e) for e in endpoints if e.route not in targets.secrets}, **targets.secrets}
+    # An address that has changed since is held against the user's trust again.
+    same = {e.route for e in endpoints if e in targets.endpoints and e.route in targets.secrets}
+    secrets = {e.route: targets.secrets[e.route] if e.route in same else keys.resolve(e) for e in endpoints}
     long, notes = long_rows(rows.requests, endpoints, chosen, secrets)
     return replace(
         run.plan,
@@ -71,7 +73,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
         targets=replace(targets, endpoints=endpoints, secrets=secrets),
         options=chosen,
         earlier=Continued(run.id, _good(dict(enumerate(run.rows())))),
-        notes=notes,
+        notes=[*notes, *said(endpoints)],
     )
 
 
@@ -111,7 +113,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         chosen,
         Continued(record.id),
         held_to,
-        notes,
+        [*notes, *said(endpoints)],
     )
 
 

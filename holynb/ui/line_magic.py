@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from holynb.config import Options
 from holynb.errors import BadKey, BadOption, closest
 from holynb.ui.cell import grammar
-from holynb.ui.commands import bench, money, roi
+from holynb.ui.commands import bench, money, roi, trust
 from holynb.ui.panel import commands
 from holynb.words import counted
 
@@ -279,6 +279,9 @@ COMMANDS: dict[str, LineCommand] = {
         _models,
     ),
     "key": LineCommand("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
+    "trust": LineCommand(
+        "trust [HOST] [--remove]", "let your key go to an address that a file of the project names; the list of those you let", trust.run
+    ),
     "panel": LineCommand("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", commands.panel),
     "dash": LineCommand("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", commands.dash),
     "pool": LineCommand("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),

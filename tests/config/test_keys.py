@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holynb.config import keys
+from holynb.config import dotenv, keys
 from holynb.errors import BadKey, BadSetting
 from holynb.secret import Secret
 from holynb.types import Endpoint, Route
@@ -254,10 +254,13 @@ def test_where_a_key_comes_from_in_words(place, monkeypatch):
 
 def test_settings_beside_keys_come_from_the_same_places(place, monkeypatch):
     (place / ".env").write_text("ACME_BASE_URL= https://x.example/v1 \nEMPTY=\n")
-    assert keys.read_variable("ACME_BASE_URL") == "https://x.example/v1"
-    assert keys.read_variable("EMPTY") is keys.read_variable("NOWHERE") is None
+    file = str(place / ".env")
+    assert dotenv.read_variable("ACME_BASE_URL") == ("https://x.example/v1", file)
+    assert dotenv.read_variable("EMPTY") == dotenv.read_variable("NOWHERE") == (None, None)
     monkeypatch.setenv("ACME_BASE_URL", "https://y.example/v1")
-    assert keys.read_variable("ACME_BASE_URL") == "https://y.example/v1"
+    assert dotenv.read_variable("ACME_BASE_URL") == ("https://y.example/v1", None)
+    monkeypatch.setenv("ACME_BASE_URL", "https://x.example/v1")
+    assert dotenv.read_variable("ACME_BASE_URL") == ("https://x.example/v1", file), "an editor may have read the file into the environment"
 
 
 # -- a key on a magic's line ---------------------------------------------------------------------------------------------

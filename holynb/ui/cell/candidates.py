@@ -8,7 +8,7 @@ from typing import Any
 
 from holynb.config import TABLE, Option
 
-__all__ = ["columns", "frames", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
+__all__ = ["columns", "frames", "hosts", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
 
 
 def options() -> list[Option]:
@@ -84,6 +84,13 @@ def columns(variables: Mapping[str, Any], name: str | None) -> list[str]:
 def texts(variables: Mapping[str, Any]) -> list[str]:
     """Names of variables that hold text."""
     return [k for k, v in variables.items() if isinstance(v, str) and not k.startswith("_")]
+
+
+def hosts() -> list[str]:
+    """Hosts that `%infer trust` takes: those that files of the project name, then those that are trusted."""
+    from holynb.config import settings, trust
+
+    return list(dict.fromkeys(g.host.removesuffix(":443") for g in (*settings.steered(), *trust.grants(settings.home()))))
 
 
 def keys() -> list[str]:

@@ -159,6 +159,8 @@ class _LineCompleter:
             return [(r, "run") for r in candidates.runs()]
         if words[0] in ("models", "key"):
             return [(p, "provider") for p in candidates.providers()] if len(words) == 1 else []
+        if words[0] == "trust":
+            return [(h, "host") for h in candidates.hosts()] if len(words) == 1 else []
         if words[0] == "help":
             return [(w, "command") for w in self._commands()]
         return [(r, "route") for r in candidates.routes()] if words[0] in ("bench", "roi") else []

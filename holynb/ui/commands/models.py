@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from holynb import loop
 from holynb.config import keys, settings
 from holynb.engines import servers
-from holynb.errors import BadKey, BadOption, BadRoute, Fault, closest
+from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closest
 from holynb.pricing import prices
 from holynb.types import Route
 from holynb.ui.output import grid
@@ -80,6 +80,7 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
         grid(["route", "context", "$/M in", "$/M out"], routes) if routes else "",
         grid(["provider", "address", "key"], addresses, {1: 60, 2: 60}),
         load_line,
+        *(keys.notices(named) if named is not None else ()),
         f"To ask one of them: %%infer {routes[0][0]} --api-base {api_base}" if api_base is not None and routes else "",
         f"Aliases: {', '.join(f'{a} = {r}' for a, r in settings.current().alias.items()) or 'none'}. Without a route: {settings.route()}.",
         "Any other model of a provider is PROVIDER/MODEL; %infer key PROVIDER asks for a key.",
@@ -91,8 +92,8 @@ def _query_server(server: Endpoint) -> tuple[dict[str, int], str]:
     """The models that a server lists → context length in tokens (0: unknown), and a line on its load or why nothing is listed."""
     try:
         secret = keys.resolve(server)
-    except BadKey as exc:
-        return {}, str(exc)
+    except (BadKey, BadSetting) as exc:
+        return {}, f"Nothing is listed: {exc}"
     future = loop.submit(_models_and_load(server, secret))
     try:
         listed, load = future.result(QUERY_TIMEOUT_S)
