@@ -174,7 +174,7 @@ class Recovery:
         """Tell the circuit breaker. Returns whether it has just opened: for a server that was there, by one request nobody took."""
         breaker, kind = endpoint.breaker, _kind(endpoint, fault)
         if kind not in breaker.kinds and kind != "truncated":
-            endpoint.answered = True
+            endpoint.answered |= fault.status not in GATEWAY_STATUSES
             self._is_there(tier, endpoint)  # what failed is the request
             return False
         endpoint.answered |= fault.status is not None and fault.status not in GATEWAY_STATUSES
@@ -272,8 +272,9 @@ def _kind(endpoint: EndpointState, fault: Fault) -> str:
 
     A 503 of a server that was gone a moment ago: it starts.
     """
+    gone = fault.status in GATEWAY_STATUSES and endpoint.answered
     starts = fault.status == 503 and endpoint.breaker.is_open and endpoint.breaker.kind == "connection"
-    return "connection" if fault.unreachable or fault.status in GATEWAY_STATUSES or starts else fault.kind
+    return "connection" if fault.unreachable or gone or starts else fault.kind
 
 
 def _refusal(endpoint: EndpointState, fault: Fault, waited: float) -> str:

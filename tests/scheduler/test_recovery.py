@@ -305,6 +305,13 @@ def test_a_gateway_whose_server_restarts_is_waited_for() -> None:
     assert [o.status for o in rows].count("ok") >= 495
 
 
+def test_a_gateway_that_has_shown_no_server_is_asked_as_often_as_was_said() -> None:
+    engine = Timed(lambda at, row: [0.02, Fault("server", "502: bad gateway", status=502)])
+    rows, _, took = run([engine], 50, Policy(retries=2))
+    assert {(o.error_type, o.error, o.attempts) for o in rows} == {("server", "502: bad gateway", 3)}
+    assert took < 10
+
+
 @pytest.mark.parametrize("restarts", [True, False])
 @pytest.mark.parametrize("told", [True, False])
 def test_a_server_that_still_loads_is_waited_for(told: bool, restarts: bool) -> None:
