@@ -21,7 +21,20 @@ from holynb.types import Endpoint, Route
 from holynb.words import address
 from kernels_support.jupyter.files import private_folder
 
-__all__ = ["EMBEDDED", "Settings", "config_paths", "current", "endpoint", "home", "override", "providers", "reset", "route", "steered"]
+__all__ = [
+    "EMBEDDED",
+    "Settings",
+    "config_paths",
+    "current",
+    "endpoint",
+    "home",
+    "is_of_project",
+    "override",
+    "providers",
+    "reset",
+    "route",
+    "steered",
+]
 
 #: The default: a model that needs no key, no GPU, and no network after its first use.
 EMBEDDED = "pool/smollm2-135m"
@@ -217,10 +230,16 @@ def _untrusted(provider: Provider, base: str, file: str | None, *, named_key: bo
     return next((g.file for g in grants if not trust.is_granted(folder, g, hosts)), None)
 
 
+def is_of_project(name: str) -> bool:
+    """Whether a file of the project set this last: `price.openai/gpt-4.1`."""
+    origin = current().origins.get(name)
+    return origin is not None and _owner(origin) == "project"
+
+
 def _project_origin(provider: str, field: str) -> str | None:
     """The project's file that sets this field of a provider; None where the user or holynb does."""
-    origin = current().origins.get(f"provider.{provider}.{field}")
-    return origin if origin is not None and _owner(origin) == "project" else None
+    name = f"provider.{provider}.{field}"
+    return current().origins[name] if is_of_project(name) else None
 
 
 def _owner(origin: str) -> layers.Owner:

@@ -7,6 +7,7 @@ and no run; that cached rows cost nothing is the caller's to know.
 from __future__ import annotations
 
 import datetime as dt
+import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -116,14 +117,19 @@ def list_price(route: Route, model: str | None = None, at: float | None = None) 
     Raises BadSetting where the user's own price is invalid.
     """
     own_prices = settings.current().price
+    own = None
     if own_prices and (name := _own_name(route, own_prices)) is not None:
-        return _own_price(route, name, own_prices[name])
+        own = _own_price(route, name, own_prices[name])
+        if not settings.is_of_project(f"price.{name}"):
+            return own
     today = dt.datetime.fromtimestamp(time.time() if at is None else at, dt.UTC).date()
-    return (
+    known = (
         _shipped_price(route.provider, model, today)
         or _shipped_price(route.provider, route.model, today)
         or _fallback(route.provider, model or route.model)
     )
+    # --budget rests on prices: a file of the project can set one that is not known, and none that is lower than the one that is.
+    return known if own is None or (known is not None and _is_cheaper(own, known)) else own
 
 
 def price(route: Route, model: str | None, usage: Usage, at: float | None = None) -> Decimal | None:
@@ -143,6 +149,12 @@ def worst_case(route: Route, messages: Sequence[Message], max_tokens: int) -> De
     entry = list_price(route)
     usage = worst_usage(messages, max_tokens)
     return None if entry is None else entry.max_rates(usage.tokens_in or 0).cost(usage)
+
+
+def _is_cheaper(one: Price, other: Price) -> bool:
+    """Whether some of the highest rates of `one` are below those of `other`, or missing."""
+    a, b = one.max_rates(sys.maxsize), other.max_rates(sys.maxsize)
+    return any(x is not None and (y is None or y < x) for x, y in ((b.input, a.input), (b.output, a.output)))
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------

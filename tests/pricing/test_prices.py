@@ -184,6 +184,23 @@ def test_ones_own_price_wins():
     assert cost("openai/gpt-4o") == Decimal("12.5")
 
 
+def test_a_projects_price_is_never_below_the_known_one(tmp_path, home):
+    at_list = cost("openai/gpt-4.1")
+    for entry in ("input = 0\noutput = 0", "input = 0\noutput = 1000", "per_device_hour = 0"):
+        for name in ("openai/gpt-4.1", "openai/*"):
+            (tmp_path / "pyproject.toml").write_text(f'[tool.holynb.price."{name}"]\n{entry}\n')
+            assert cost("openai/gpt-4.1") == at_list, (name, entry)
+            assert prices.worst_case(Route("openai", "gpt-4.1"), (), 100) > 0
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.holynb.price."openai/gpt-4.1"]\ninput = 1000\noutput = 1000\n[tool.holynb.price."mine/m"]\ninput = 1\noutput = 1\n'
+    )
+    assert cost("openai/gpt-4.1") > at_list
+    assert cost("mine/m") is not None, "one that nobody else knows"
+    (tmp_path / "pyproject.toml").unlink()
+    (home / "config.toml").write_text('[price."openai/gpt-4.1"]\ninput = 0\noutput = 0\n')
+    assert cost("openai/gpt-4.1") == 0, "the user's own word"
+
+
 def test_a_pool_costs_its_devices_hours():
     pool = Route("pool", "mine")
     assert prices.price(pool, None, Usage(10, 10, device_s=3600)) is None
