@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import HolynbError
-from holynb.words import counted
+from holynb.words import clean, counted
 
 __all__ = ["Check", "checks", "text"]
 
@@ -60,7 +60,7 @@ def text(results: list[Check]) -> str:
             lines.append(f"{'':17}→ {check.cure}")
     broken = sum(c.state == "broken" for c in results)
     lines.append(f"\n{broken} of {len(results)} are broken." if broken else "\nNothing is broken. Try: holynb demo")
-    return "\n".join(lines)
+    return clean("\n".join(lines))
 
 
 def _run(probe: Callable[[], Iterator[Check]]) -> list[Check]:

@@ -91,8 +91,8 @@ async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[Serve
     """The models of `GET {base}/models`. Raises Fault."""
     try:
         value = codec.loads(await _get(endpoint, f"{endpoint.base_url}/models", secret))
-    except ValueError as exc:
-        raise Fault("server", f"{endpoint.base_url}/models answered something that is not JSON.") from exc
+    except ValueError:
+        raise Fault("server", f"{endpoint.base_url}/models answered something that is not JSON.") from None
     listed = value.get("data") if isinstance(value, Mapping) else None
     if not isinstance(listed, list):
         raise Fault("server", f"{endpoint.base_url}/models lists no models.")
@@ -152,6 +152,15 @@ def _context(model: Mapping[str, Any]) -> int | None:
 
 
 async def _get(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
+    """The body of a page. Raises Fault, in which the key is masked."""
+    try:
+        return await _fetch(endpoint, url, secret)
+    except Fault as fault:
+        entry.admit_fault(fault, None if secret is None else Mask((secret,)))
+        raise fault from None
+
+
+async def _fetch(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
     client = http.borrow(url)
     try:
         headers = [(k.encode(), v.encode()) for k, v in openai.headers(endpoint, secret).items() if k != "content-type"]
@@ -166,6 +175,5 @@ async def _get(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
         fault = openai.classify(reply.status, reply.headers, body)
         if reply.status == 404 and urlsplit(endpoint.base_url).path in ("", "/"):
             fault.message += f". Is its address {endpoint.base_url}/v1?"
-        entry.admit_fault(fault, None if secret is None else Mask((secret,)))
         raise fault
     return body

@@ -17,6 +17,7 @@ from traitlets.config import Configurable
 from holynb.config import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
 from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, transform
+from holynb.words import KEY_SHAPES, clean
 
 if TYPE_CHECKING:
     from holynb.run import Plan, Run
@@ -267,7 +268,8 @@ def _one_line_errors(debug: bool) -> Iterator[None]:
         yield
     except HolynbError as exc:
         if debug:
-            lines = "".join(traceback.format_exception(exc)).splitlines()
+            # Its causes have words of their own, of servers and of whatever else it went through.
+            lines = KEY_SHAPES.sub("***", clean("".join(traceback.format_exception(exc)))).splitlines()
             exc._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
             raise
         if isinstance(exc, InferError | Interrupted):

@@ -43,7 +43,7 @@ LABEL_SHARE = 0.16
 def as_text(results: Sequence[Measured]) -> str:
     """The table for a terminal, with notes below it."""
     lines = [_cells(m) for m in results]
-    return "\n".join([grid(HEADERS, lines, {10: 60}), *_notes(results)])
+    return clean("\n".join([grid(HEADERS, lines, {10: 60}), *_notes(results)]))
 
 
 def as_html(results: Sequence[Measured], *, with_bars: bool = True) -> str:
@@ -111,7 +111,7 @@ def bars_html(results: Sequence[Measured]) -> str:
 def figure(results: Sequence[Measured]) -> dict[str, Any]:
     """The bars side by side as one figure, in plotly's JSON."""
     from holynb.ui.output import COLOURS
-    from holynb.ui.output.plots import CONFIG, INK, RULE
+    from holynb.ui.output.plots import CONFIG, INK, RULE, literal
 
     charts = {t: c for t, c in CHARTS.items() if any(getattr(m, column) is not None for m in results for column, _ in c)}
     data: list[dict[str, Any]] = []
@@ -134,7 +134,7 @@ def figure(results: Sequence[Measured]) -> dict[str, Any]:
                     "type": "bar",
                     "orientation": "h",
                     "name": name or title,
-                    "y": [m.route for m in results],
+                    "y": [literal(m.route) for m in results],
                     "x": [getattr(m, column) for m in results],
                     "marker": {"color": COLOURS[k]},
                     "xaxis": f"x{axis}",

@@ -14,7 +14,7 @@ from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closest
 from holynb.pricing import prices
 from holynb.types import Route
-from holynb.ui.output import grid
+from holynb.ui.output import clean, grid
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -85,7 +85,7 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
         f"Aliases: {', '.join(f'{a} = {r}' for a, r in settings.current().alias.items()) or 'none'}. Without a route: {settings.route()}.",
         "Any other model of a provider is PROVIDER/MODEL; %infer key PROVIDER asks for a key.",
     ]
-    return "\n\n".join(p for p in parts if p)
+    return clean("\n\n".join(p for p in parts if p))
 
 
 def _query_server(server: Endpoint) -> tuple[dict[str, int], str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
-from holynb.ui.output import ago, count, grid
+from holynb.ui.output import ago, clean, count, grid
 
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
@@ -79,10 +79,10 @@ def run(words: Sequence[str], notice: Notice, *, command: str = "%infer pool") -
         return text.replace("%infer pool ", f"{command} ")
 
     try:
-        text, data = handler(args, lambda line: notice(localise(line)))
+        text, data = handler(args, lambda line: notice(clean(localise(line))))
     except UserError as exc:
         raise type(exc)(localise(str(exc))) from exc
-    return localise(text), data
+    return clean(localise(text)), data  # a log holds what others wrote
 
 
 def _plan(args: Sequence[str], _: Notice) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ as SVG, for GitHub, nbconvert and everything else that draws no plotly.
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from holynb.run import SessionRun
     from holynb.ui.output.page import Page
 
-__all__ = ["MIME", "bundle", "figures", "show", "spec"]
+__all__ = ["MIME", "bundle", "figures", "literal", "show", "spec"]
 
 MIME = "application/vnd.plotly.v1+json"
 #: Pixels: a row of charts, the title above each, the ticks below.
@@ -112,7 +113,7 @@ def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", column
         layout[f"legend{suffix}"] = {"orientation": "h", "x": left, "y": high, "xanchor": "left", "yanchor": "bottom", "font": {"size": 10}}
         layout["annotations"].append(
             {
-                "text": f"<b>{chart.title}</b>",
+                "text": f"<b>{literal(chart.title)}</b>",
                 "x": left,
                 "y": high,
                 "yshift": 22,
@@ -124,6 +125,11 @@ def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", column
             }
         )
     return {"data": data, "layout": layout, "config": CONFIG}
+
+
+def literal(text: str) -> str:
+    """A name for plotly, which reads tags in names and titles, links among them."""
+    return html.escape(text, quote=False)
 
 
 def _x_domain(column: int, columns: int) -> tuple[float, float]:
@@ -205,7 +211,7 @@ def _traces(chart: Chart, suffix: str, end: float) -> list[dict[str, Any]]:
         {
             "type": "scatter",
             "mode": "lines" if len(points) > MAX_MARKED_POINTS and points[-1][0] - points[0][0] > end / 20 else "lines+markers",
-            "name": name,
+            "name": literal(name),
             "x": [_round(x) for x, _ in points],
             "y": [_round(y) for _, y in points],
             "line": _line_style(chart, name, i),

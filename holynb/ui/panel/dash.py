@@ -78,11 +78,17 @@ def heading(text: str) -> w.HTML:
     return w.HTML(f'<h4 style="margin:8px 0 2px">{html.escape(text)}</h4>')
 
 
+class Markup(str):
+    """A cell that is HTML already. Told by its type: a model may call itself `<b …`."""
+
+    __slots__ = ()
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> str:
-    """Rows as an HTML table; the last `numbers` columns are numeric. Escapes cells, except bars (`<b …`)."""
+    """Rows as an HTML table; the last `numbers` columns are numeric. Escapes every cell that is not Markup."""
     styles = [TEXT_STYLE] * (len(head) - numbers) + [NUMBER_STYLE] * numbers
     lines = [
-        "".join(f'<td style="{s}">{c if c.startswith("<b ") else html.escape(c)}</td>' for s, c in zip(styles, row, strict=True))
+        "".join(f'<td style="{s}">{c if isinstance(c, Markup) else html.escape(c)}</td>' for s, c in zip(styles, row, strict=True))
         for row in rows
     ]
     top = "".join(f'<th scope="col" style="{s}">{html.escape(h)}</th>' for s, h in zip(styles, head, strict=True))
@@ -166,7 +172,13 @@ def history_figure(lines: Sequence[SpendingLine]) -> dict[str, Any]:
         sums = [float(sum(s.cost or 0 for s in priced if str(s.day) == d and (s.provider or "?") == provider)) for d in days]
         colour = COLOURS[i % len(COLOURS)].partition(",")[2].rstrip(")")
         data.append(
-            {"type": "bar", "name": provider + " (simulated)" * (provider == "sim"), "x": days, "y": sums, "marker": {"color": colour}}
+            {
+                "type": "bar",
+                "name": plots.literal(provider) + " (simulated)" * (provider == "sim"),
+                "x": days,
+                "y": sums,
+                "marker": {"color": colour},
+            }
         )
     transparent = "rgba(0,0,0,0)"
     axis = {"gridcolor": plots.RULE, "zeroline": False}
@@ -196,7 +208,7 @@ def _progress(state: str, done: int, n: int) -> str:
         return state
     share = 100 * done / n if n else 100
     bar = f'<span style="display:inline-block;height:100%;width:{share:.1f}%;background:var(--jp-brand-color1,#1976d2)"></span>'
-    return (
+    return Markup(
         f'<b style="display:inline-block;width:90px;height:8px;margin-right:6px;border-radius:2px;overflow:hidden;font-size:0;'
         f'background:var(--jp-border-color2,#e0e0e0)">{bar}</b>{state}'
     )
