@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.config": (
         "dotenv | options | providers",
-        "trust",
+        "home | trust",
         "keys",
         "layers | suggest",
         "settings",

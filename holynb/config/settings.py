@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from holynb.config import dotenv, keys, layers, suggest, trust
+from holynb.config.home import config_file, home, is_own_config, own_home
 from holynb.config.providers import Provider, merged, table, variable_prefix
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
 from holynb.words import address
-from kernels_support.jupyter.files import private_folder
 
 __all__ = [
     "EMBEDDED",
@@ -30,6 +30,7 @@ __all__ = [
     "home",
     "is_of_project",
     "override",
+    "own_home",
     "providers",
     "reset",
     "route",
@@ -64,24 +65,6 @@ class Settings:
 
 
 # -- the merged settings -----------------------------------------------------------------------------------------------
-def home() -> Path:
-    """The folder of everything holynb keeps: HOLYNB_HOME, else the platform's user data directory. Made 0700. Raises BadSetting."""
-    folder = Path(_home())
-    try:
-        private_folder(folder)
-    except OSError as exc:
-        raise BadSetting(f"{folder} cannot be used to keep runs and settings: {exc.strerror}. Set HOLYNB_HOME to another folder.") from exc
-    return folder
-
-
-def _home() -> str:
-    if folder := os.environ.get("HOLYNB_HOME"):
-        return os.path.expanduser(folder)  # noqa: PTH111 - called with every price: ten times as quick as a Path
-    import platformdirs
-
-    return platformdirs.user_data_dir("holynb", appauthor=False)
-
-
 def current() -> Settings:
     """The settings now: the same object until a file, the working directory or an override changes. Raises BadSetting."""
     return _merged(_file_stamps(), _version)
@@ -118,13 +101,9 @@ def config_paths() -> list[Path]:
     return [Path(path) for path, _, _ in _file_stamps()]
 
 
-def _config_file() -> str:
-    return os.path.join(_home(), "config.toml")  # noqa: PTH118
-
-
 def _file_stamps() -> tuple[FileStamp, ...]:
     """Stamps of config.toml and of the nearest pyproject.toml from the working directory up, where they exist."""
-    paths = [f for f in (_file(_config_file()),) if f]
+    paths = [f for f in (_file(config_file()),) if f]
     try:
         folder = os.getcwd()  # noqa: PTH109
     except FileNotFoundError:  # the working directory was removed
@@ -225,7 +204,7 @@ def _untrusted(provider: Provider, base: str, file: str | None, *, named_key: bo
     if not named_key and (file is not None or not provider.key.startswith(f"{variable_prefix(provider.name)}_")):
         steering.append(_project_origin(provider.name, "key"))
     steering.append(_project_origin(provider.name, "wire"))
-    hosts, folder = current().trust.get("hosts", ()), home()
+    hosts, folder = current().trust.get("hosts", ()), own_home()
     grants = (trust.Grant(provider.name, trust.host(base), f) for f in dict.fromkeys(steering) if f is not None)
     return next((g.file for g in grants if not trust.is_granted(folder, g, hosts)), None)
 
@@ -243,7 +222,7 @@ def _project_origin(provider: str, field: str) -> str | None:
 
 
 def _owner(origin: str) -> layers.Owner:
-    return "session" if origin == "%config" else "user" if origin == _config_file() else "project"
+    return "session" if origin == "%config" else "user" if is_own_config(origin) else "project"
 
 
 def _base(route: Route, provider: Provider, api_base: str | None) -> tuple[str, str | None]:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from holynb.config.providers import table
 from holynb.errors import BadOption, BadSetting
+from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.lock import Lock
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def grants(home: Path) -> Sequence[Grant]:
 def keep(home: Path, *, add: Collection[Grant] = (), remove: Collection[Grant] = ()) -> None:
     """Change what is trusted: read, changed and written as a whole, so that two kernels lose nothing. Raises BadSetting, BadOption."""
     path = home / "trust.toml"
+    private_folder(home)
     with Lock(home / ".trust.lock"):
         now = {*grants(home), *add}.difference(remove)
         lines = [

@@ -226,6 +226,26 @@ def test_an_env_file_changes_neither_proxies_nor_certificates_nor_the_home(
     assert settings.home() == home
 
 
+def test_a_home_that_an_editor_took_from_the_projects_env_file_trusts_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path / "data"))
+    evil = project / "home"
+    evil.mkdir()
+    (project / ".env").write_text(f"HOLYNB_HOME={evil}\n")
+    monkeypatch.setenv("HOLYNB_HOME", str(evil))
+    (evil / "config.toml").write_text('[trust]\nhosts = ["evil.example"]\n')
+    with pytest.raises(BadSetting, match=r"\[trust\] counts only in your own"):
+        settings.current()
+    (evil / "config.toml").write_text(f'[provider.openai]\nbase = "{EVIL}"\n')
+    trust.keep(evil, add=[Grant("openai", "evil.example:443", str(evil / "config.toml"))])
+    refused()
+    trust.keep(settings.own_home(), add=[Grant("openai", "evil.example:443", str(evil / "config.toml"))])
+    assert (tmp_path / "data") in settings.own_home().parents
+    assert resolve() == KEY
+
+
 # -- plain http ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("host", ["llm.example", "8.8.8.8", "0x7f.1", "2130706433", "127.0.0.1.evil.example", "172.32.0.1", "gpu01"])
 def test_the_key_of_a_hosted_provider_crosses_no_network_in_the_clear_for_a_project(project: Path, home: Path, host: str) -> None:

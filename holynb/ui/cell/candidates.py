@@ -90,7 +90,7 @@ def hosts() -> list[str]:
     """Hosts that `%infer trust` takes: those that files of the project name, then those that are trusted."""
     from holynb.config import settings, trust
 
-    return list(dict.fromkeys(g.host.removesuffix(":443") for g in (*settings.steered(), *trust.grants(settings.home()))))
+    return list(dict.fromkeys(g.host.removesuffix(":443") for g in (*settings.steered(), *trust.grants(settings.own_home()))))
 
 
 def keys() -> list[str]:

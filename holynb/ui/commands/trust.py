@@ -34,22 +34,22 @@ def _add(host: str) -> None:
     # A cell may name this address itself, and a file of the project the variable of the key.
     wanted = [g for g in waiting if g.host == host] or settings.steered(f"https://{host}")
     if not wanted:
-        if known := [g for g in trust.grants(settings.home()) if g.host == host]:
+        if known := [g for g in trust.grants(settings.own_home()) if g.host == host]:
             print("\n".join(f"Trusted already: {_line(g)}." for g in known))
             return
         raise BadOption(f"No file of this project sends a key to {host.removesuffix(':443')}.{closest(host, [_shown(g) for g in waiting])}")
     while wanted:  # one file may name the address, and another the variable of the key
-        trust.keep(settings.home(), add=wanted)
+        trust.keep(settings.own_home(), add=wanted)
         print("\n".join(f"From now on {_line(g)}." for g in wanted))
         wanted = [g for g in settings.steered() if g.host == host]
 
 
 def _remove(host: str) -> None:
-    known = [g for g in trust.grants(settings.home()) if g.host == host]
+    known = [g for g in trust.grants(settings.own_home()) if g.host == host]
     if not known:
-        names = [_shown(g) for g in trust.grants(settings.home())]
+        names = [_shown(g) for g in trust.grants(settings.own_home())]
         raise BadOption(f"{host.removesuffix(':443')} is not among what was trusted.{closest(host, names)} %infer trust lists it.")
-    trust.keep(settings.home(), remove=known)
+    trust.keep(settings.own_home(), remove=known)
     print("\n".join(f"No longer: {_line(g)}." for g in known))
 
 
@@ -61,7 +61,7 @@ def _listing() -> str:
 
 
 def _states() -> list[tuple[str, Sequence[Grant]]]:
-    return [("waits for %infer trust HOST", settings.steered()), ("trusted", trust.grants(settings.home()))]
+    return [("waits for %infer trust HOST", settings.steered()), ("trusted", trust.grants(settings.own_home()))]
 
 
 def _host(word: str) -> str:
