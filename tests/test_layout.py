@@ -89,7 +89,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.server": (
         "apierror | chat_template | config | control_tokens | dispatch | guides | metrics | rank",
-        "grammar | http | messages | replica | tokenizer",
+        "connection | grammar | http | messages | replica | tokenizer",
         "api | sockets",
         "answers | detokenize | jobs | prompts",
         "logprobs | service",

@@ -23,6 +23,8 @@ T = TypeVar("T")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 #: A prompt of a million tokens is about 5 MB.
 _MAX_BODY_BYTES = 64 * 1024 * 1024
+#: A body of more values (told by its commas) would be read for seconds, in which no stream goes on.
+_MAX_VALUES = 4_000_000
 
 
 class ClientDisconnected(Exception):
@@ -62,6 +64,8 @@ async def read_json(request: Request) -> Any:
                 raise ApiError(413, f"The body is longer than {_MAX_BODY_BYTES:,} bytes.")
     except ClientDisconnect:
         raise ClientDisconnected from None
+    if raw.count(b",") > _MAX_VALUES:
+        raise ApiError(413, f"The body has more than {_MAX_VALUES:,} values or commas.")
     try:
         value = json.loads(raw.decode("utf-8-sig"))
         if _SURROGATE_ESCAPE.search(raw):

@@ -36,7 +36,7 @@ class PromptEncoder:
         rows = (1 if request.chat else len(request.prompts)) * request.n
         if rows > _MAX_ROWS:
             raise ApiError(400, f"A request asks for at most {_MAX_ROWS:,} answers, not {rows:,}.", param="n" if request.chat else "prompt")
-        longest = max((_bytes(p) for p in ([request.messages] if request.chat else request.prompts)), default=0)
+        longest = max((_bytes(p) for p in ([[request.messages, request.template]] if request.chat else request.prompts)), default=0)
         most = max(_SMALL_BYTES, max_len * tokenizer.longest_token)
         if longest > most:
             raise ApiError(

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from holynb.pool.server.connection import BoundedConnection, PortConnection
 from holynb.pool.server.http import require_token
 
 __all__ = ["PoolSockets", "PortTaken", "bind", "serving"]
@@ -52,13 +53,20 @@ def bind(folder: Path, port: int | None) -> PoolSockets:
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp, sockets: PoolSockets) -> AsyncIterator[None]:
     """Serve `app` on both sockets; on exit, open requests get two seconds."""
-    listeners: list[tuple[ASGIApp, socket.socket]] = [(app, sockets.unix)]
+    listeners: list[tuple[ASGIApp, socket.socket, type[BoundedConnection]]] = [(app, sockets.unix, BoundedConnection)]
     if sockets.tcp is not None:
-        listeners.append((require_token(app, str(sockets.token)), sockets.tcp))
+        listeners.append((require_token(app, str(sockets.token)), sockets.tcp, PortConnection))
     servers = []
-    for served, sock in listeners:
+    for served, sock, connection in listeners:
         config = uvicorn.Config(
-            served, log_level="warning", access_log=False, lifespan="off", ws="none", timeout_graceful_shutdown=2, timeout_keep_alive=75
+            served,
+            http=connection,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=2,
+            timeout_keep_alive=75,
         )
         server = _Uvicorn(config)
         servers.append((server, asyncio.create_task(server.serve(sockets=[sock]))))
@@ -73,7 +81,7 @@ async def serving(app: ASGIApp, sockets: PoolSockets) -> AsyncIterator[None]:
         for server, _ in servers:
             server.should_exit = True
         await asyncio.gather(*(task for _, task in servers), return_exceptions=True)
-        for _, sock in listeners:
+        for _, sock, _ in listeners:
             sock.close()
 
 

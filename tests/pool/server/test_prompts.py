@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -21,27 +22,33 @@ def model(folder: Path, context: int = 512, template: str | None = None) -> str:
 
 
 class Stream(threading.Thread):
-    """A stream of some seconds, and when its pieces came."""
+    """A stream of many seconds, and when its pieces came."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__()
-        self.pool, self.times, self.text = pool, list[float](), ""
-        self.began = threading.Event()
+        self.pool, self.times = pool, list[float]()
+        self.began, self.enough = threading.Event(), threading.Event()
+        self.start()
+        assert self.began.wait(20)
 
     def run(self) -> None:
         connection = self.pool.connect(60)
         body = {"messages": [{"role": "user", "content": "x" * 200}], "max_tokens": 200, "stream": True}
         connection.request("POST", CHAT, json.dumps(body).encode())
         answer = connection.getresponse()
-        while line := answer.readline():
+        while not self.enough.is_set() and (line := answer.readline()):
             if line.startswith(b"data: {"):
                 self.times.append(time.monotonic())
-                self.text += json.loads(line[6:])["choices"][0]["delta"].get("content", "")
                 self.began.set()
         connection.close()
 
-    def longest_gap(self) -> float:
-        return max(b - a for a, b in zip(self.times, self.times[1:], strict=False))
+    def longest_gap(self, since: float) -> float:
+        """The longest time without a piece, from `since` until now; the stream ends."""
+        now = time.monotonic()
+        self.enough.set()
+        self.join(60)
+        times = [since, *(t for t in self.times if since < t < now), now]
+        return max(b - a for a, b in itertools.pairwise(times))
 
 
 def test_a_prompt_that_cannot_fit_is_refused_before_it_is_read_as_tokens(pools: Pools) -> None:
@@ -59,19 +66,13 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_read_as_tokens(pools: 
 
 
 def test_streams_go_on_while_a_long_prompt_is_encoded(pools: Pools, tmp_path: Path) -> None:
-    pool = pools.start("--model", model(tmp_path / "long", 2_500_000), HOLYNB_FAKE_STEP="0.02")
+    pool = pools.start("--model", model(tmp_path / "long", 2_500_000), HOLYNB_FAKE_STEP="0.1")
     stream = Stream(pool)
-    stream.start()
-    assert stream.began.wait(20)
     began = time.monotonic()
     status, answer = pool.ask(CHAT, {"messages": [{"role": "user", "content": "word and " * 450_000}]})
     took = time.monotonic() - began
-    short_began = time.monotonic()
-    stream.join(60)
     assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
-    assert stream.text == "x" * 200
-    assert stream.times[-1] > short_began, "the stream was still going"
-    assert stream.longest_gap() < took / 2
+    assert stream.longest_gap(began) < took / 2
 
 
 @pytest.mark.parametrize(
@@ -84,16 +85,14 @@ def test_streams_go_on_while_a_long_prompt_is_encoded(pools: Pools, tmp_path: Pa
 )
 def test_a_template_that_never_ends_is_refused_and_holds_nobody_up(pools: Pools, tmp_path: Path, template: str) -> None:
     trap = "{% if messages[0].content == 'trap' %}" + template + "{% endif %}{{ messages[0].content }}"
-    pool = pools.start("--model", model(tmp_path / "trap", template=trap), HOLYNB_FAKE_STEP="0.01")
+    pool = pools.start("--model", model(tmp_path / "trap", template=trap), HOLYNB_FAKE_STEP="0.1")
     stream = Stream(pool)
-    stream.start()
-    assert stream.began.wait(20)
+    began = time.monotonic()
     status, answer = pool.ask(CHAT, {"messages": [{"role": "user", "content": "trap"}]})
     assert status == 400
     assert "chat template refuses these messages" in answer["error"]["message"]
     assert pool.ask(CHAT, {"messages": [{"role": "user", "content": "hi"}]})[0] == 200
-    stream.join(60)
-    assert stream.text == "x" * 200
+    assert stream.longest_gap(began) < 5, "a rendering ends within 2 s"
 
 
 def test_a_request_for_too_many_answers_is_refused(pools: Pools) -> None:
