@@ -56,8 +56,9 @@ def _admitted(value: Any, mask: Mask | None, *, written: bool = False) -> Any:
     if isinstance(value, str):
         if written:
             return value if mask is None else mask.answer(value)
-        masked = value if mask is None else mask.name(value)
-        return masked if masked.isprintable() and masked.isascii() else words.plain(masked)
+        # Cleaned first: what is taken out may stand between the characters of a key.
+        plain = value if value.isascii() and value.isprintable() else words.plain(value)
+        return plain if mask is None else mask.name(plain)
     if isinstance(value, Mapping):
         return {_admitted(k, mask): _admitted(v, mask) for k, v in value.items()}
     if isinstance(value, list | tuple):

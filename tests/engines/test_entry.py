@@ -193,6 +193,15 @@ def test_every_string_of_a_fault_is_masked():
     assert fault.kind == "server"
 
 
+@pytest.mark.parametrize("between", ["\x00", "\x1b[0m", "\u202e", "\x9b0m"])
+def test_what_is_taken_out_joins_no_key(between: str):
+    apart = between.join(KEY)
+    fault = Fault("server", apart, raw=apart, model=apart)
+    entry.admit_fault(fault, MASK)
+    done = entry.admit(Done(Completion("t", apart, apart, note=apart)), MASK)
+    assert told(repr((vars(fault), fault.args, done))) == []
+
+
 def test_names_of_models_that_a_server_lists():
     async def listed(base: str) -> Any:
         return await servers.models(endpoint(base), Secret(KEY))
