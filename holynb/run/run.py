@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -23,7 +24,7 @@ from holynb.prompts import saved
 from holynb.results import Summary, frame, summarize
 from holynb.run import assembly, chunk_log, quote, resume, session
 from holynb.run.map_reduce import MapReduce
-from holynb.run.plan import Plan, make
+from holynb.run.plan import Plan, make, said
 from holynb.run.recorder import Recorder
 from holynb.runlog import RunRecord
 from holynb.scheduler import Policy, Scheduler, WorkItem
@@ -58,6 +59,8 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     prompts, route, chosen = saved.apply(prompts, route, checked)
     # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
     plan = make(prompts, route, chosen, variables=None if checked.use is None else {})
+    for line in said(plan.targets.endpoints):
+        warnings.warn(line, stacklevel=2)  # a script shows no notes
     plan = resume.continued(plan)
     quote.check(plan)
     if chosen.save is not None:

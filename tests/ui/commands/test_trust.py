@@ -159,3 +159,12 @@ def test_tab_offers_the_hosts_that_wait(server: Exact) -> None:
 def test_plain_http_is_said_with_the_run(here: Here) -> None:
     dry = here("%%infer openai/m --api-base http://10.0.0.9:8000/v1 --dry-run\nhello")
     assert dry.out.count("The key of openai goes to 10.0.0.9:8000 over plain http") == 1
+
+
+def test_a_script_is_told_where_its_prompts_go(server: Exact, project: Path) -> None:
+    (project / ".env").write_text(f"VLLM_BASE_URL={server.base}/v1\n")
+    with pytest.warns(UserWarning, match=f"vllm is asked at 127.0.0.1:{server.port}: .*, a file of the project, says so"):
+        run = holynb.infer("hello", "vllm/m")
+    assert run.wait().frame()["status"].tolist() == ["ok"]
+    with pytest.warns(UserWarning, match="plain http"):
+        holynb.infer("", "openai/m", api_base="http://10.0.0.9:8000/v1").wait()  # an empty prompt: nothing is sent
