@@ -48,6 +48,10 @@ class Allowance:
         longest = max(given, default=0)
         if size > MAX_BYTES or size > MAX_ITEMS + (longest if longest > MAX_ITEMS else 0):
             raise TooMuch(f"one step of it makes more than {MAX_ITEMS:,} characters or items")
-        self._made += size * item
+        self.hold(size * item)
+
+    def hold(self, size: int) -> None:
+        """Count bytes that a step makes of what is as large itself."""
+        self._made += size
         if self._made > MAX_MADE:
             raise TooMuch(f"its steps make more than {MAX_MADE:,} characters together")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import wraps
 from typing import Any
 
@@ -155,6 +155,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             raise TooMuch(f"it makes more than {MAX_BYTES:,} bytes")
         self.allowance.make(size, size)
         return text
+
+    def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
+        """One dict for all templates: Jinja2's chain of two is read anew for each rendering, a fifth of its time."""
+        return self.globals if d is None else super().make_globals(d)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         return rewrite.bounded_tree(super()._parse(source, name, filename))

@@ -124,12 +124,14 @@ def call(owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
 def printed(value: Any, allowance: Allowance, convert: Convert) -> str:
     """A whole frame or series as a table."""
+    allowance.spend(10)
     table = _printable(value, allowance, convert, padded=True)
     return str(table.to_string() if kind_of(value) == "frame" else table.to_frame().to_string(header=False))
 
 
 def listed(value: Any, allowance: Allowance) -> list[Any]:
     """A series, an index or an array as a list."""
+    allowance.spend(1 + value.size // 100)
     check_size(value)
     allowance.make(value.size, item=ITEM_BYTES)
     return list(value.tolist())

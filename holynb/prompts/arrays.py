@@ -13,7 +13,19 @@ from jinja2.exceptions import SecurityError
 
 from holynb.bounded import MAX_ITEMS, TooMuch
 
-__all__ = ["ABSENT", "Accessor", "Indexer", "attribute", "check_operands", "check_size", "converted", "dtype_name", "item", "kind_of"]
+__all__ = [
+    "ABSENT",
+    "Accessor",
+    "Indexer",
+    "attribute",
+    "check_operands",
+    "check_size",
+    "converted",
+    "dtype_name",
+    "item",
+    "kind_of",
+    "size_of",
+]
 
 _TIME = """
 day day_of_week day_of_year dayofweek dayofyear days_in_month hour is_leap_year is_month_end is_month_start is_quarter_end is_quarter_start
@@ -122,6 +134,14 @@ def converted(value: Any) -> Any:
             return value.item()
         return value if value.dtype.kind in "iufcmM" else None
     return value if kind in ("index", "moment") and own else None
+
+
+def size_of(value: Any) -> int:
+    """Bytes of an array or frame; 0 of any other value."""
+    kind = kind_of(value)
+    if kind == "frame":
+        return int(value.memory_usage().sum())
+    return int(value.nbytes) if kind in ("series", "index", "array") else 0
 
 
 def check_size(value: Any) -> None:

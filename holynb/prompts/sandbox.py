@@ -168,7 +168,13 @@ class Sandbox(BoundedEnvironment):
         if isinstance(obj, Undefined):
             return _read(obj)
         found = reading.item(obj, argument)
-        return self._without(obj, argument) if found is arrays.ABSENT else admit(found, f"[{argument!r:.40}]")
+        return (
+            self._without(obj, argument)
+            if found is arrays.ABSENT
+            else self._array(found)
+            if arrays.kind_of(obj) or isinstance(obj, arrays.Indexer)
+            else admit(found, "an item")
+        )
 
     def _without(self, obj: Any, name: Any) -> Any:
         """The undefined value where `obj` has nothing of that name to read."""
@@ -187,6 +193,7 @@ class Sandbox(BoundedEnvironment):
             raise TypeError("a slice is taken of a text, a list or a column")
         bounds = [None if isinstance(v, Missing) else v for v in (start, stop, step)]
         if isinstance(value, arrays.Indexer) or arrays.kind_of(value) in _ARRAYS:
+            self.allowance.spend()
             return admit(arrays.item(value, slice(*bounds)))
         return admit(super().sliced(value, *bounds))
 
@@ -196,7 +203,7 @@ class Sandbox(BoundedEnvironment):
         left, right = self.admitted(left), self.admitted(right)
         if arrays.kind_of(left) in _ARRAYS or arrays.kind_of(right) in _ARRAYS:
             arrays.check_operands(name, left, right)
-            return admit(self.compare(left, name, right))
+            return self._array(self.compare(left, name, right))
         return super().compared(left, name, right)
 
     def call_binop(self, context: Context | None, operator: str, left: Any, right: Any) -> Any:
@@ -210,13 +217,13 @@ class Sandbox(BoundedEnvironment):
             return self.binop_table[operator](left, right)
         if arrays.kind_of(left) in _ARRAYS or arrays.kind_of(right) in _ARRAYS:
             arrays.check_operands(operator, left, right)
-            return admit(self.binop_table[operator](left, right))
+            return self._array(self.binop_table[operator](left, right))
         return admit(super().call_binop(context, operator, self.argument(left), self.argument(right)))
 
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
         arg = self.admitted(arg)
         arrays.check_operands("-", arg, 0)
-        return admit(super().call_unop(context, operator, arg))
+        return self._array(super().call_unop(context, operator, arg))
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the list, or what a template has of its own: a macro, a loop, `range`."""
@@ -241,7 +248,7 @@ class Sandbox(BoundedEnvironment):
             convert = shown.json_cell if name == "to_json" else shown.text_cell
             given, named = tuple(map(self.admitted, args)), {k: self.admitted(v) for k, v in kwargs.items()}
             result = array_methods.call(owner, name, given, named, allowance=self.allowance, convert=lambda cell: convert(cell, self))
-            return self._result(result)
+            return self._array(self._sized(result))
         if name in ("format", "format_map"):
             return super().invoke(owner, name, args, kwargs)
         owner = self.argument(owner) if type(owner) in (list, tuple) else owner
@@ -252,6 +259,12 @@ class Sandbox(BoundedEnvironment):
         for spec in plain if name == "strftime" else ():
             check_spec(str(spec))
         return self._result(getattr(owner, name)(*plain, **named))
+
+    def _array(self, value: Any) -> Any:
+        """What an operation makes of an array: it is as large as that, and takes its time."""
+        self.allowance.spend()
+        self.allowance.hold(arrays.size_of(value))
+        return admit(value)
 
     def _result(self, value: Any) -> Any:
         return admit(self._sized(value))
