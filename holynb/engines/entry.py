@@ -30,7 +30,8 @@ def admit(value: T, mask: Mask | None) -> T:
     changes: dict[str, Any] = {}
     kind: Any = type(value)
     for name in _wordy_fields(kind):
-        before = getattr(value, name)
+        if (before := getattr(value, name)) is None:
+            continue
         after = _admitted(before, mask, written=name in WRITTEN_BY_MODELS)
         if after is not before:
             changes[name] = after
@@ -51,19 +52,19 @@ def admit_fault(fault: Fault, mask: Mask | None) -> None:
 
 
 def _admitted(value: Any, mask: Mask | None, *, written: bool = False) -> Any:
-    if value is None:
-        return None
     if isinstance(value, str):
         if written:
             return value if mask is None else mask.answer(value)
         # Cleaned first: what is taken out may stand between the characters of a key.
         plain = value if value.isascii() and value.isprintable() else words.plain(value)
         return plain if mask is None else mask.name(plain)
+    if is_dataclass(value) and not isinstance(value, type):
+        return admit(value, mask)
     if isinstance(value, Mapping):
         return {_admitted(k, mask): _admitted(v, mask) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_admitted(v, mask, written=written) for v in value)
-    return admit(value, mask) if is_dataclass(value) and not isinstance(value, type) else value
+    return value
 
 
 @lru_cache
