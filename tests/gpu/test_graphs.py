@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
-from holynb.pool.protocol import Job  # noqa: E402
+from holynb.pool.protocol import Emit, Job, LogitRules  # noqa: E402
 from holynb.pool.server.grammar import json_grammar  # noqa: E402
 
 DEVICE = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -163,6 +164,67 @@ def test_rows_with_a_grammar_among_others(folder: Path) -> None:
     answers(free, jobs(2))
     assert all(sampled for _, sampled in kinds(free))
     assert free.executor._logits is None  # type: ignore[attr-defined]
+
+
+def emits_of(runner: Runner, jobs: list[Job]) -> dict[int, list[Emit]]:
+    said: dict[int, list[Emit]] = {j.id: [] for j in jobs}
+    left = list(jobs)
+    while left or not runner.idle:
+        for job in left[:2]:
+            runner.add(job)
+        left = left[2:]
+        for emit in runner.step():
+            said[emit.id].append(emit)
+    return said
+
+
+RULES = [
+    None,
+    LogitRules(repetition_penalty=1.6),
+    LogitRules(bias=((17, 25.0), (30, -40.0)), min_tokens=4),
+    LogitRules(presence_penalty=1.5, frequency_penalty=0.7, allowed=tuple(range(40, 200))),
+    LogitRules(min_p=0.2),
+]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_rows_with_rules_and_log_probabilities_among_others(folder: Path, temperature: float) -> None:
+    """They say what the plain engine lets them say, with the same log probabilities; the others keep their graphs."""
+    asked = [
+        replace(j, max_new=5, rules=rules, ignore_eos=False, eos=(17,), stop_ids=(44,), temperature=temperature)
+        for j, rules in zip(jobs(5), RULES, strict=True)
+    ]
+    asked[0] = replace(asked[0], logprobs=3, prompt_logprobs=True)
+    asked[2] = replace(asked[2], logprobs=0, prompt_logprobs=True)
+    asked[3] = replace(asked[3], logprobs=2)
+    fast = made(folder, fast=True, chunk=64)
+    ours, theirs = emits_of(fast, asked), emits_of(made(folder, fast=False, chunk=64), asked)
+    for job in asked:
+        one, other = ours[job.id], theirs[job.id]
+        assert [e.tokens for e in one if e.tokens] == [e.tokens for e in other if e.tokens]
+        assert [e.finish for e in one][-1] == [e.finish for e in other][-1]
+        for kind in ("scores", "prompt_scores"):
+            a = [s for e in one for s in getattr(e, kind)]
+            b = [s for e in other for s in getattr(e, kind)]
+            assert [s[0] for s in a] == [s[0] for s in b]
+            assert [s[1] for s in a] == pytest.approx([s[1] for s in b], abs=1e-3)
+            assert [v for s in a for _, v in s[2]] == pytest.approx([v for s in b for _, v in s[2]], abs=1e-3)
+        expected = len(job.ids) - 1 if job.prompt_logprobs else 0
+        assert sum(len(e.prompt_scores) for e in one) == expected
+    assert {("rows", False), ("chunk", False)} <= kinds(fast)
+    assert not any(what == "both" and not sampled for what, sampled in kinds(fast))
+    free = made(folder, fast=True)
+    answers(free, jobs(2))
+    assert all(sampled for _, sampled in kinds(free))
+
+
+@pytest.mark.slow
+def test_rows_with_bias_alone_keep_a_step_in_flight(folder: Path) -> None:
+    """Only what depends on earlier tokens waits for them."""
+    asked = [replace(j, rules=LogitRules(bias=((17, 3.0),)), logprobs=1) for j in jobs(3)]
+    fast = made(folder, fast=True)
+    assert answers(fast, asked) == answers(made(folder, fast=False), asked)
+    assert fast.scheduler.constrained == 0
 
 
 def kinds(runner: Runner) -> set[tuple[str, bool]]:
