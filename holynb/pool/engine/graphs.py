@@ -199,8 +199,8 @@ class GraphExecutor:
 
     def _run(self, rows: int, chunk: int, step: Step, scores: StepScores | None) -> None:
         """Receive hidden states, replay a graph, send hidden states. Rows that are not plain are sampled after it, by themselves."""
-        seqs = [c.seq for c in step.prefill] if chunk else step.decode
-        plain = bool(rows and chunk) or not self.stage.last or all(s.plain for s in seqs)
+        seqs = (c.seq for c in step.prefill) if chunk else step.decode
+        plain = step.plain or not self.stage.last or all(s.plain for s in seqs)
         graph, size = self.graph(rows, chunk, sample=plain), rows + chunk
         self.stage.receive_hidden(size, self.hidden_in[:size])
         with self.stage.timed():

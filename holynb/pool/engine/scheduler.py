@@ -36,8 +36,8 @@ class BatchScheduler:
         self.running: list[Seq] = []
         self.batch_cap, self.chunk_cap = limits.batch, limits.chunk
         self.ooms = self.preempted = self.tokens_shared = self.tokens_in = self.tokens_out = 0
-        self.constrained = 0
-        """Jobs with a grammar or penalties: the next step of each needs the token of the one before."""
+        self.constrained = self.special = 0
+        """Jobs with a grammar or penalties (the next step of each needs the token of the one before), and all that are not plain."""
         self._steps_since_oom = self._next_lane = self._step_count = 0
         self._unbalanced = False
         """Rows joined or left a lane since the lanes were last balanced."""
@@ -64,7 +64,7 @@ class BatchScheduler:
         seq = self._jobs[job.id] = Seq(job)
         self.waiting.append(seq)
         self.tokens_in += len(job.ids)
-        self.constrained += job.sequential
+        self.constrained, self.special = self.constrained + job.sequential, self.special + (not job.plain)
         return seq
 
     def cancel(self, job_id: int) -> None:
@@ -95,6 +95,7 @@ class BatchScheduler:
         self._step_count += 1
         self._last_step[step.lane], self._next_lane = self._step_count, (step.lane + 1) % self.lanes
         self._unbalanced |= bool(step.prefill)
+        step.plain = not self.special or all(s.plain for s in (*step.decode, *(c.seq for c in step.prefill)))
         for seq in step.sampled:
             seq.pending += 1
             seq.lane, seq.last_step = step.lane, self._step_count
@@ -130,11 +131,9 @@ class BatchScheduler:
             fault = seq.constraint.fault if seq.constraint is not None else None
             if fault is not None:
                 stops, finish = True, "error"
-            emit = Emit(job.id, () if stops else (token,), finish, fault)
+            emits.append(Emit(job.id, () if stops else (token,), finish, fault))
             if scores is not None and job.logprobs is not None:
-                emit.scores = (scores.of_token(i, token),)
-                emit.prompt_scores = tuple(seq.prompt_scores) if len(seq.tokens) == len(job.ids) + 1 else ()
-            emits.append(emit)
+                scores.put(emits[-1], seq, i)
             if finish:
                 self._finish(seq)
         self._grow_caps()
@@ -281,7 +280,7 @@ class BatchScheduler:
             self.waiting.remove(seq)
         seq.finished = True
         self._release(seq)
-        self.constrained -= seq.job.sequential
+        self.constrained, self.special = self.constrained - seq.job.sequential, self.special - (not seq.plain)
         del self._jobs[seq.job.id]
 
     def _release(self, seq: Seq) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holynb.pool.engine.sequence import Seq, Step
-from holynb.pool.protocol import TokenScore
+from holynb.pool.protocol import Emit, TokenScore
 
 __all__ = ["ScoreRow", "Scores", "score_rows"]
 
@@ -60,9 +60,11 @@ class Scores:
         self._logs = values.view(np.float32)
         self._sampled = {row.sampled: i for i, row in enumerate(rows) if row.sampled >= 0}
 
-    def of_token(self, sampled: int, token: int) -> TokenScore:
-        """Of a sampled token, by its index among them."""
-        return self._score(self._sampled[sampled], token)
+    def put(self, emit: Emit, seq: Seq, sampled: int) -> None:
+        """Add to an emit those of the token that its sequence has just got, the step's `sampled`th, and with the first one the prompt's."""
+        emit.scores = (self._score(self._sampled[sampled], seq.tokens[-1]),)
+        if len(seq.tokens) == len(seq.job.ids) + 1:
+            emit.prompt_scores = tuple(seq.prompt_scores)
 
     def keep_prompts(self) -> None:
         """Add those of prompts' tokens to their sequences; a prompt that is computed again has some already."""

@@ -23,9 +23,9 @@ class Seq:
     their way to) the KV cache; `prefilled`: the whole prompt is. `blocks` is its block table, `keys` the prefix-cache keys of its full
     blocks (computed when it is first admitted); the first `published` blocks can be found under their keys. `prefix_hits`: prompt tokens
     that were in the cache when it was admitted. `lane`: the batch in flight that it decodes with; `last_step`: number of the step that
-    sampled it last. `constraint` restricts the next token; None: unconstrained. `plain`: as its job is. `counts`: of
-    its tokens, where penalties need them. `prompt_scores`: log
-    probabilities of the prompt's tokens so far, where asked for. `finished`: it ended or was cancelled.
+    sampled it last. `constraint` restricts the next token; None: unconstrained. `plain`: as its job is. `counts`: of its tokens, where
+    penalties need them. `prompt_scores`: log probabilities of the prompt's tokens so far, where asked for. `finished`: it ended or was
+    cancelled.
     """
 
     __slots__ = (
@@ -99,8 +99,8 @@ class PrefillChunk:
 class Step:
     """One forward pass. `published`: blocks that this step published, to be unpublished if it fails.
 
-    `lane`: the batch in flight that it is a step of. `mixed`: a row of `decode` was not in that lane's last step. `logit_rows`: how
-    many rows of logits its prompt chunks want.
+    `lane`: the batch in flight that it is a step of. `mixed`: a row of `decode` was not in that lane's last step. `plain`: all rows
+    are sampled from the logits as they are. `logit_rows`: how many rows of logits its prompt chunks want.
     """
 
     decode: list[Seq] = field(default_factory=list)
@@ -109,12 +109,8 @@ class Step:
     published: list[int] = field(default_factory=list)
     lane: int = 0
     mixed: bool = False
+    plain: bool = True
     logit_rows: int = 0
-
-    @property
-    def plain(self) -> bool:
-        """Whether all rows are sampled from the logits as they are, and nothing else is asked of them."""
-        return all(s.plain for s in self.decode) and all(c.seq.plain for c in self.prefill)
 
     @property
     def sampled(self) -> list[Seq]:
