@@ -109,7 +109,7 @@ def _run_log() -> Iterator[Check]:
         yield Check("run log", "works", "none yet; the first run makes it")
         return
     try:
-        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
         try:
             (runs,) = db.execute("SELECT count(*) FROM runs").fetchone()
         finally:

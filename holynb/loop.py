@@ -1,12 +1,13 @@
 """The io loop: one asyncio loop in a thread of its own, on which all requests run. Knows no prompts and no engines.
 
 ipykernel's loop stalls background tasks once a cell ends, and a busy notebook would slow requests; this loop does neither.
-The thread starts at the first `submit` and ends at `close`; it never prints and never touches a widget.
+The thread starts at the first `submit` and ends at `close`; it never prints and never touches a widget. A forked process begins its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -19,6 +20,8 @@ T = TypeVar("T")
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
+#: Loops of the processes that this one was forked from.
+_left: list[asyncio.AbstractEventLoop] = []
 
 
 def submit(coro: Coroutine[Any, Any, T]) -> Future[T]:
@@ -48,6 +51,21 @@ def close(timeout: float = 10.0) -> None:
     asyncio.run_coroutine_threadsafe(_drain(), loop).result(timeout)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(timeout)
+
+
+def _forget() -> None:
+    """In a process that was forked: the thread is not there, and its lock may be held for ever.
+
+    The loop is left as it is: closing it would take the parent's sockets out of the selector that both share.
+    """
+    global _lock, _loop, _thread
+    if _loop is not None:
+        _left.append(_loop)
+    _lock, _loop, _thread = threading.Lock(), None, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 async def _drain() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Callable
 
 from holynb import pools
@@ -37,6 +38,8 @@ _URL = "http://pool/v1/chat/completions"
 
 #: The meter of each pool by its socket, shared by all runs of this process, as the devices are.
 _meters: dict[str, Meter] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_meters.clear)  # the requests in flight are the parent's
 
 
 class Pool:

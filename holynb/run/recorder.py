@@ -1,12 +1,14 @@
 """One run's side of the run log: a sink in front of its journal, and what the log has for the run when it begins.
 
-Lives on the io thread. A log that fails (disk full, locked, read-only) is reported once, and the run goes on in memory.
+Lives on the io thread. A log that fails (disk full, locked, read-only) is reported once, and the run goes on: the writer keeps what is to
+be written until it can be.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 
@@ -26,11 +28,17 @@ KEYS_PER_TURN = 500
 
 
 class Recorder:
-    """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers."""
+    """A sink: events go to the journal, then to the log. `run`: the run's id; `share`: whether other runs may use its answers.
+
+    `log`: where earlier answers are read, None where it cannot be; `unwritten`: why answers are in memory only, None where none are.
+    """
 
     def __init__(self, journal: Journal, run: str, *, share: bool) -> None:
         self.run = run
         self.log: RunLog | None = None
+        self.unwritten: str | None = None
+        self._log: RunLog | None = None
+        self._said: set[str] = set()
         self._journal = journal
         self._share = share
         self._lease = Lease()
@@ -48,21 +56,21 @@ class Recorder:
     def append(self, event: Event) -> Awaitable[None] | None:
         """To the journal and the log. Returns something to wait for where the event must be on disk first."""
         event = self._journal.add(event)
-        if self.log is None:
+        if self._log is None:
             return None
         if not isinstance(event, Ended):
-            return self.log.record(self.run, event, None, shared=False)
+            return self._log.record(self.run, event, None, shared=False)
         if event.row in self._own:
             return None  # this run's own earlier answer, which stands in the log with what it cost
         if event.row not in self._chunked:
             self._pay_end(event)
-        promise = self.log.record(self.run, event, self._keys[event.row], shared=self._share and not event.outcome.cached)
+        promise = self._log.record(self.run, event, self._keys[event.row], shared=self._share and not event.outcome.cached)
         return None if promise is None else self._guarded(promise)
 
     def record_payment(self, payment: Payment) -> None:
         """What an attempt came to, for the log's days."""
-        if self.log is not None:
-            self.log.record_payment(self.run, payment)
+        if self._log is not None:
+            self._log.record_payment(self.run, payment)
 
     def append_text(self, row: int, text: str) -> None:
         """The journal's."""
@@ -85,42 +93,63 @@ class Recorder:
             plan.keys.chunked(row)
             if row % KEYS_PER_TURN == KEYS_PER_TURN - 1:
                 await asyncio.sleep(0)
-        self.log = log = runlog.log()
+        self.log = self._log = log = runlog.log()
+        log.watch(self._heard)
+        to_other_prompts = 0
+        earlier: Earlier = {}
         try:
             earlier, left = await asyncio.to_thread(self._read, plan, log)
-            self._keys = list(left.keys)
             # A row that --only failed keeps stays this run's own answer, where it is.
             self._own = left.own | (frozenset(plan.earlier.kept) & frozenset(earlier))
             to_other_prompts = await asyncio.to_thread(self._kept_for_other_prompts, plan, log)
-            await log.start(record, self._stored(plan, record), self._displaced(plan, earlier))
-            if to_other_prompts:
-                rows = (
-                    "1 row that --only failed keeps is an answer"
-                    if to_other_prompts == 1
-                    else f"{to_other_prompts:,} rows that --only failed keeps are answers"
-                )
-                self._journal.note(f"{rows} to other prompts than these.", "warning")
         except (sqlite3.Error, OSError) as exc:
             self.give_up(exc)
             left = pending(plan, {}, {})
-            self._keys = list(left.keys)
+            earlier, self._own = {}, frozenset()
+        self._keys = list(left.keys)
+        await self._guarded(log.start(record, self._stored(plan, record), self._displaced(plan, earlier)))
+        own = [(Ended(row, earlier[row][1], time.time()), earlier[row][0]) for row in self._own if row in earlier]
+        log.known(self.run, own, shared=self._share)
+        if to_other_prompts:
+            rows = (
+                "1 row that --only failed keeps is an answer"
+                if to_other_prompts == 1
+                else f"{to_other_prompts:,} rows that --only failed keeps are answers"
+            )
+            self._journal.note(f"{rows} to other prompts than these.", "warning")
         return left
 
     async def finish(self, status: str) -> None:
         """Write how the run ended, after everything else of it is written."""
-        if self.log is not None:
-            await self._guarded(self.log.finish(self.run, status))
+        if self._log is not None:
+            await self._guarded(self._log.finish(self.run, status))
+            self._log.unwatch(self._heard)
         self._lease.release()
 
     def give_up(self, exc: Exception) -> None:
-        """The log cannot be used: reported once, and the run goes on in memory."""
-        if self.log is not None:
-            path, self.log = self.log.path, None
-            self._journal.note(
-                f"The run log {path} cannot be written ({exc.__cause__ or exc}). Answers are kept in memory only: "
-                "save the frame, then free space or set HOLYNB_HOME to another place.",
-                "warning",
-            )
+        """The log cannot be read: reported once, and nothing more is looked up in it."""
+        self.log = None
+        self._heard("trouble", exc)
+
+    def _heard(self, what: str, why: Exception | None) -> None:
+        """What came over the log (`runlog.writer.Tell`), said once each."""
+        if self._log is None:
+            return
+        path, reason = self._log.path, (why.__cause__ or why) if why is not None else ""
+        text = {
+            "trouble": f"The run log {path} cannot be written ({reason}). Answers are kept in memory only, and written as soon as it can be: "
+            "save the frame, then free space or set HOLYNB_HOME to another place.",
+            "full": f"More waits for the run log {path} than is kept: what comes now is not written. Save the frame.",
+            "written": f"The run log {path} can be written again, and what was kept is written.",
+            "replaced": f"The run log {path} was deleted or replaced, or broke. It is begun anew, with all that this run has answered.",
+        }[what]
+        if what in ("trouble", "full"):
+            self.unwritten = text
+        elif what == "written" and "full" not in self._said:
+            self.unwritten = None
+        if what not in self._said:
+            self._said.add(what)
+            self._journal.note(text, "info" if what == "written" else "warning")
 
     # -- rows in chunks --------------------------------------------------------------------------------------------
     def chunk(self, row: int) -> None:
@@ -130,15 +159,15 @@ class Recorder:
 
     def keep_requests(self, beside: str, rows: Iterable[StoredRow]) -> None:
         """Keep requests beside the run's own, under its id with `beside` behind it."""
-        if self.log is not None:
-            self._guarded(self.log.add_requests(f"{self.run}{beside}", rows))
+        if self._log is not None:
+            self._guarded(self._log.add_requests(f"{self.run}{beside}", rows))
 
     def keep_end(self, beside: str, event: Ended, key: str | None) -> Awaitable[None] | None:
         """Keep the end of such a request. Returns something to wait for."""
-        if self.log is None:
+        if self._log is None:
             return None
         self._pay_end(replace(event, row=event.row // PARTS_PER_ROW))
-        promise = self.log.record(f"{self.run}{beside}", event, key, shared=self._share and not event.outcome.cached)
+        promise = self._log.record(f"{self.run}{beside}", event, key, shared=self._share and not event.outcome.cached)
         return None if promise is None else self._guarded(promise)
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -176,8 +205,8 @@ class Recorder:
 
     def _pay_end(self, event: Ended) -> None:
         payment = payment_at_end(event)
-        if self.log is not None and payment is not None:
-            self.log.record_payment(self.run, payment)
+        if self._log is not None and payment is not None:
+            self._log.record_payment(self.run, payment)
 
     def _guarded(self, promise: asyncio.Future[None]) -> asyncio.Future[None]:
         """A future that is done when `promise` is and never fails: a failed write is reported, and the run goes on. Need not be awaited."""
@@ -186,7 +215,7 @@ class Recorder:
         def on_done(done: asyncio.Future[None]) -> None:
             failure = None if done.cancelled() else done.exception()
             if isinstance(failure, Exception):
-                self.give_up(failure)
+                self._heard("trouble", failure)
             if not guarded.done():
                 guarded.set_result(None)
 

@@ -22,11 +22,10 @@ from holynb.journal import EventSink, Journal
 from holynb.pricing import prices
 from holynb.prompts import saved
 from holynb.results import Summary, frame, summarize
-from holynb.run import assembly, chunk_log, quote, resume, session
+from holynb.run import assembly, chunk_log, quote, resume, session, spec
 from holynb.run.map_reduce import MapReduce
 from holynb.run.plan import Plan, make, said
 from holynb.run.recorder import Recorder
-from holynb.runlog import RunRecord
 from holynb.scheduler import Policy, Scheduler, WorkItem
 from holynb.types import Ended, Outcome, Prompt, Request, Route
 from holynb.words import counted
@@ -65,13 +64,16 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     quote.check(plan)
     if chosen.save is not None:
         saved.save_from_options(prompts, route, chosen)
-    return Run(plan).start()
+    run = Run(plan)
+    run.warns = True
+    return run.start()
 
 
 class Run:
     """One run over `n` rows.
 
     `wait()` and `await` return the run, and raise InferError where nothing could be done. `frame()` never raises, at any moment.
+    `warns`: no view shows its notes, so that answers which could not be written into the run log are a Python warning.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -86,6 +88,7 @@ class Run:
         self.error: Exception | None = None
         self.stopped = False
         self.saved: Decimal | None = None
+        self.warns = False
         self.journal = Journal(self.n)
         self._recorder = Recorder(self.journal, self.id, share=plan.options.cache)
         self._future: Future[None] | None = None
@@ -172,6 +175,9 @@ class Run:
 
     def check(self) -> Run:
         """Raise what `wait` raises; else return the run."""
+        if self.warns and self._recorder.unwritten is not None:
+            self.warns = False
+            warnings.warn(self._recorder.unwritten, RuntimeWarning, stacklevel=3)
         if self.error is not None:
             raise self.error
         summary = self.summary()
@@ -180,6 +186,13 @@ class Run:
             kinds = ", ".join(f"{count} {kind}" for kind, count in summary.errors.most_common())
             raise InferError(f"no row could be answered ({summary.error} of {summary.n} failed: {kinds}): {first.error}", self)
         return self
+
+    def leave(self) -> None:
+        """End the wait for a run of the process that this one was forked from: it goes on there, and this one has no part in it."""
+        self._future = Future()
+        self._future.set_exception(
+            HolynbError(f"Run {self.name or self.id} belongs to the process that this one was forked from, and goes on there.")
+        )
 
     def cancel(self) -> None:
         """Stop: no new requests, a short grace for those in flight. A second call ends at once."""
@@ -239,7 +252,7 @@ class Run:
 
     async def _begin(self) -> list[WorkItem]:
         """Write the run down and end the rows that need no request. Returns the others, those that ask the same as one item."""
-        pending = await self._recorder.begin(self.plan, self._record())
+        pending = await self._recorder.begin(self.plan, spec.record(self))
         self.saved = pending.saved
         for row, request in enumerate(self.plan.rows.requests):
             if (kept := self.plan.earlier.kept.get(row)) is not None:
@@ -268,18 +281,6 @@ class Run:
                 text = f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} {prices.how_to_set(endpoint.route)}"
                 self.journal.note(text, "warning")
 
-    def _record(self) -> RunRecord:
-        spec: dict[str, Any] = {"options": {k: v for k, v in _plain(self.options).items() if v is not None}}
-        if self.plan.targets.given is not None:
-            spec["given"] = str(self.plan.targets.given)
-        if self.plan.schema is not None:
-            spec["schema"] = self.plan.schema.document
-        if self.plan.targets.escalate is not None:
-            spec["escalate"] = str(self.plan.targets.escalate)
-        if self.plan.rows.index is not None:
-            spec["index"] = frame.index_spec(self.plan.rows.index)
-        return RunRecord(self.id, self.name, str(self.route), self.n, self.started, spec=spec)
-
     def _sweep(self) -> None:
         """Nothing is left without an end, whatever happened."""
         fault = self.error if isinstance(self.error, Fault) else None
@@ -288,12 +289,3 @@ class Run:
         for row, outcome in enumerate(self.journal.rows):
             if outcome is None:
                 self._settle(row, ending)
-
-
-def _plain(options: Options) -> dict[str, Any]:
-    """The options that differ from the default, as JSON can hold them; the frame itself stays out of the log."""
-    default = Options()
-    changed = {
-        n: getattr(options, n) for n in Options.__slots__ if n not in ("df", "schema") and getattr(options, n) != getattr(default, n)
-    }
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in changed.items()}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
 from holynb import runlog
+from holynb.errors import UserError
 from holynb.journal import Journal
 from holynb.results import Summary
 from holynb.run.plan import Plan
@@ -43,6 +46,7 @@ class SessionRun(Protocol):
     def rows(self) -> list[Outcome | None]: ...
     def summary(self) -> Summary: ...
     def cancel(self) -> None: ...
+    def leave(self) -> None: ...
     def wait(self, timeout: float | None = None) -> object: ...
 
 
@@ -50,10 +54,27 @@ _session: deque[SessionRun] = deque(maxlen=50)
 
 
 def remember(run: SessionRun) -> None:
-    """Add a run to the session's. From the first one on, a program that ends leaves none of them half written."""
+    """Add a run to the session's. From the first one on, a program that ends leaves none of them half written.
+
+    Raises UserError where the program is ending: Python starts no more threads then, and the run would hang or break off.
+    """
+    if sys.is_finalizing() or not threading.main_thread().is_alive():
+        raise UserError("The program is ending, and no run can begin any more. Call infer before its end, and run.wait() for the answers.")
     atexit.unregister(stop_all)
     atexit.register(stop_all)
     _session.append(run)
+
+
+def _leave_all() -> None:
+    """In a process that was forked: the runs that go on are its parent's. A worker that ends must neither stop them nor wait for them."""
+    atexit.unregister(stop_all)
+    for run in _session:
+        if not run.done:
+            run.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)
 
 
 def stop_all() -> None:

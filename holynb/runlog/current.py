@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from holynb.config import settings
@@ -10,6 +11,10 @@ from holynb.runlog.store import RunLog
 __all__ = ["close", "log"]
 
 _logs: dict[Path, RunLog] = {}
+
+if hasattr(os, "register_at_fork"):
+    # A forked process opens the log anew: its parent's thread is not there, and no connection of SQLite's may be carried over a fork.
+    os.register_at_fork(after_in_child=_logs.clear)
 
 
 def log() -> RunLog:

@@ -56,7 +56,10 @@ class StoredRow:
 
 def printable(value: Any) -> Any:
     """`value` without lone surrogates, which SQLite refuses; a broken answer must not lose the whole group of statements."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) and not value.isascii() else value
+    if not isinstance(value, str) or value.isascii():
+        return value
+    text = value.encode("utf-8", "replace").decode("utf-8")
+    return value if text == value else text  # no second copy of an answer
 
 
 def _json(value: Any) -> str:

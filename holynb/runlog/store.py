@@ -6,10 +6,9 @@ Holds no header and no key. Errors are never offered as answers. Written through
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,18 @@ from typing import Any
 from holynb.errors import BadSetting
 from holynb.journal import Payment
 from holynb.runlog import ledger, records, tables
+from holynb.runlog.logfile import connect
 from holynb.runlog.records import RunRecord, StoredRow
-from holynb.runlog.writer import LogWriter, connect
+from holynb.runlog.statements import Statement
+from holynb.runlog.writer import LogWriter
 from holynb.types import Ended, Event, Failed, Outcome
 
 __all__ = ["BrokenLog", "RunLog"]
 
 #: Bound parameters of one query; SQLite's oldest limit is 999.
 KEYS_PER_QUERY = 500
+#: Longest wait at a run's end for a log that another process holds.
+END_WAIT_S = 30.0
 
 
 class BrokenLog(BadSetting, sqlite3.DatabaseError):
@@ -36,63 +39,80 @@ class RunLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer = LogWriter(path, tables.SCHEMA)
+        self._writer = LogWriter(path, tables.SCHEMA, self._tell)
+        self._listeners: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[str, Exception | None], None]]] = {}
 
     # -- writing ---------------------------------------------------------------------------------------------------
+    def watch(self, listener: Callable[[str, Exception | None], None]) -> None:
+        """Call `listener` on this loop with what comes over the log (`writer.Tell`)."""
+        self._listeners[listener] = asyncio.get_running_loop(), listener
+
+    def unwatch(self, listener: Callable[[str, Exception | None], None]) -> None:
+        """End a `watch`. Idempotent."""
+        self._listeners.pop(listener, None)
+
     def start(self, record: RunRecord, rows: Iterable[StoredRow], aside: Iterable[int] = ()) -> asyncio.Future[None]:
-        """Write a run and its requests; the future is done when they are on disk. Call on the io loop.
+        """Write a run and its requests; the future is done when they are on disk, or kept while the log cannot be written.
 
         `aside`: rows of the earlier run whose answers are to other requests: those stay in the cache under another run's id.
         """
-        self.create_file()
-        self._writer.put(
-            "UPDATE answers SET run = run || ? WHERE run = ? AND row = ?", [(f"/{time.time_ns()}", record.id, row) for row in aside]
-        )
-        self._writer.put("DELETE FROM requests WHERE run = ? AND row >= ?", [(record.id, record.n)])
-        self._writer.put(tables.RUN_UPSERT, [records.run_row(record)])
-        return self._write(tables.REQUEST_UPSERT, [records.request_row(record.id, r) for r in rows])
+        moved = [(f"/{time.time_ns()}", record.id, row) for row in aside]
+        self._put(record.id, "UPDATE answers SET run = run || ? WHERE run = ? AND row = ?", moved)
+        self._put(record.id, "DELETE FROM requests WHERE run = ? AND row >= ?", [(record.id, record.n)])
+        self._put(record.id, tables.RUN_UPSERT, [records.run_row(record)])
+        return self._write(record.id, tables.REQUEST_UPSERT, _Requests(record.id, list(rows)), eager=True)
+
+    def known(self, run: str, rows: Iterable[tuple[Ended, str | None]], *, shared: bool) -> None:
+        """What the log has for a run that goes on: written only where the file is replaced before its end, to be paid once all the same."""
+        answers = [records.answer_row(run, event, key, shared=shared) for event, key in rows]
+        self._writer.add(Statement(tables.ANSWER_UPSERT, answers, run=run, replay=True))
+        if shared:
+            offered = "UPDATE answers SET shared = 1 WHERE run = ? AND status = 'ok'"
+            self._writer.add(Statement(offered, [(run,)], run=run, replay=True))
 
     def add_requests(self, run: str, rows: Iterable[StoredRow]) -> asyncio.Future[None]:
         """Write further requests of a run that goes on."""
-        return self._write(tables.REQUEST_UPSERT, [records.request_row(run, r) for r in rows])
+        return self._write(run, tables.REQUEST_UPSERT, _Requests(run, list(rows)))
 
     def record(self, run: str, event: Event, key: str | None, *, shared: bool) -> asyncio.Future[None] | None:
         """Write an event: Ended, which returns a future to wait for, or Failed. Others are not stored."""
         if isinstance(event, Ended):
-            return self._write(tables.ANSWER_UPSERT, [records.answer_row(run, event, key, shared=shared)])
+            return self._write(run, tables.ANSWER_UPSERT, [records.answer_row(run, event, key, shared=shared)], counts=True)
         if isinstance(event, Failed):
-            self._writer.put(tables.ATTEMPT_INSERT, [records.attempt_row(run, event)])
+            self._put(run, tables.ATTEMPT_INSERT, [records.attempt_row(run, event)])
         return None
 
     def record_payment(self, run: str, payment: Payment) -> None:
         """Write a payment; it is on disk before anything recorded after it."""
-        self._writer.put(ledger.INSERT, [tuple(map(records.printable, ledger.to_row(run, payment)))])
+        self._put(run, ledger.INSERT, [tuple(map(records.printable, ledger.to_row(run, payment)))])
 
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
-        """Write how a run ended: done, stopped, failed."""
-        return self._write("UPDATE runs SET status=?, ended=? WHERE id=?", [(status, time.time(), run)])
+        """Write how a run ended: done, stopped, failed. Waits END_WAIT_S for a log that is locked; fails where it cannot be written."""
+        ended, deadline = [(status, time.time(), run)], time.monotonic() + END_WAIT_S
+        sql = "UPDATE runs SET status=?, ended=? WHERE id=?"
+        return self._write(run, sql, ended, durable=True, last=True, deadline=deadline)
 
     def close(self) -> None:
         """Write what is queued; end the writer's thread."""
         self._writer.close()
 
-    def create_file(self) -> None:
-        """Create the file, readable by its owner alone. Idempotent."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+    def _put(self, run: str, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        self._writer.add(Statement(sql, rows, run=run.removesuffix(ledger.PARTS_SUFFIX)))
 
-    def _write(self, sql: str, rows: Sequence[Sequence[Any]]) -> asyncio.Future[None]:
-        """Queue a statement; the future is done when it is on disk, and fails where it cannot be written."""
+    def _write(self, run: str, sql: str, rows: Collection[Sequence[Any]], **facts: Any) -> asyncio.Future[None]:
+        """Queue a statement; the future is done when it is on disk or kept, and fails where neither can be."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
-        def on_commit(failure: Exception | None) -> None:
-            if not loop.is_closed():  # no one waits any more; the statement is written all the same
-                with suppress(RuntimeError):  # closed in between
-                    loop.call_soon_threadsafe(_resolve, future, failure)
+        def on_done(failure: Exception | None) -> None:
+            _call(loop, _resolve, future, failure)
 
-        self._writer.put(sql, rows, on_commit)
+        self._writer.add(Statement(sql, rows, on_done, run.removesuffix(ledger.PARTS_SUFFIX), **facts))
         return future
+
+    def _tell(self, what: str, why: Exception | None) -> None:
+        for loop, listener in list(self._listeners.values()):
+            _call(loop, listener, what, why)
 
     # -- reading ---------------------------------------------------------------------------------------------------
     def cached(self, keys: Sequence[str]) -> dict[str, Outcome]:
@@ -157,7 +177,7 @@ class RunLog:
         with self._broken_log(), ExitStack() as stack:
             names: set[str] = set()
             if self.path.is_file():
-                db = stack.enter_context(closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30.0)))
+                db = stack.enter_context(closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)))
                 names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
             if "answers_key" not in names:
                 db = stack.enter_context(closing(sqlite3.connect(":memory:")))
@@ -175,6 +195,29 @@ class RunLog:
             raise BrokenLog(
                 f"The run log {self.path} cannot be read ({exc}). holynb doctor says what to do; once it is moved away, a new one is begun."
             ) from exc
+
+
+class _Requests:
+    """Requests as rows of the table, made as they are written: a copy of every prompt would stay in memory else."""
+
+    def __init__(self, run: str, rows: list[StoredRow]) -> None:
+        self._run, self._rows = run, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return (records.request_row(self._run, row) for row in self._rows)
+
+    def __contains__(self, row: object) -> bool:
+        return row in list(self)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    """Call it on the loop, from any thread. Not where the loop is closed: no one waits any more."""
+    if not loop.is_closed():
+        with suppress(RuntimeError):  # closed in between
+            loop.call_soon_threadsafe(function, *args)
 
 
 def _resolve(future: asyncio.Future[None], failure: Exception | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,7 @@ _POLL_S = 0.05
 
 
 class Lock:
-    """`with Lock(path): …`, or `take(seconds)` and `free()`; `free(remove=True)` also removes the file."""
+    """`with Lock(path): …`, or `take(seconds)` and `free()`; `free(remove=True)` also removes the file. A forked process holds none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,6 +33,7 @@ class Lock:
             # The owner may have removed the file after we opened and before we locked it: then the lock is on no path any more.
             if _try_lock(file) and _is_same(file, self.path):
                 self._file = file
+                _held.add(self)
                 return True
             os.close(file)
             if end is not None and time.monotonic() >= end:
@@ -47,12 +49,32 @@ class Lock:
         if remove and not removed and os.name == "nt":  # Windows removes no open file, nor one that another process has opened by now
             _unlink(self.path)
 
+    def _leave(self) -> None:
+        """Close the file without a word: the lock stays with the parent, and ends with it, though this process lives on."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
     def __enter__(self) -> Self:
         self.take()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.free()
+
+
+#: The locks of this process.
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    for lock in list(_held):
+        lock._leave()  # noqa: SLF001 - this module's own
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)
 
 
 def _unlink(path: Path) -> bool:

@@ -19,8 +19,9 @@ from holynb import loop, runlog
 from holynb.errors import BadSetting
 from holynb.pricing import spending
 from holynb.run import resume
-from holynb.runlog import RunLog, RunRecord, StoredRow
-from holynb.runlog.writer import LogWriter, connect
+from holynb.runlog import RunLog, RunRecord, StoredRow, tables
+from holynb.runlog.logfile import connect
+from holynb.runlog.writer import LogWriter
 from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
 
 OK = Outcome(
@@ -155,20 +156,41 @@ def test_ten_thousand_keys_are_looked_up(log: RunLog):
     assert len(outcomes) == 1200
 
 
-def test_a_full_disk_is_told_to_whoever_waits(tmp_path: Path):
+def test_a_log_that_cannot_be_written_is_told_at_a_runs_end_and_what_was_to_be_written_is_once_it_can_be(tmp_path: Path):
     log = RunLog(tmp_path / "runs.sqlite")
     write(log)
     log.close()
-    log.path.unlink()
+    log.path.rename(tmp_path / "away")
     log.path.mkdir()  # nothing can be written here, even as root
+    heard = []
 
     async def main() -> None:
+        written = asyncio.Event()
+
+        def listener(what: str, why: Exception | None) -> None:
+            heard.append(what)
+            if what == "written":
+                written.set()
+
+        log.watch(listener)
+        await log.start(RunRecord("r2", None, "a/b", 1, 1.0), [stored(0)])
         promise = log.record("r2", Ended(0, OK, 1.0), "k", shared=True)
         assert promise is not None
         await promise
+        with pytest.raises((sqlite3.Error, OSError)):
+            await log.finish("r2", "done")
+        assert heard == ["trouble"]
+        log.path.rmdir()
+        (tmp_path / "away").rename(log.path)
+        await asyncio.wait_for(written.wait(), 20)
 
-    with pytest.raises((sqlite3.Error, OSError)):
-        asyncio.run(main())
+    asyncio.run(main())
+    assert heard == ["trouble", "written"]
+    assert log.answers("r2") == {0: ("k", OK)}
+    record = log.find("r2")
+    assert record is not None
+    assert record.status == "done"
+    assert log.answers("r1"), "and what was there before is there"
     log.close()
 
 
@@ -209,7 +231,7 @@ def test_several_make_the_same_log_at_once(tmp_path: Path):
 
 def test_the_writers_thread_ends_and_starts_anew(tmp_path: Path):
     before = set(threading.enumerate())
-    writer = LogWriter(tmp_path / "x.sqlite", "CREATE TABLE IF NOT EXISTS t(a)")
+    writer = LogWriter(tmp_path / "x.sqlite", f"{tables.SCHEMA}CREATE TABLE IF NOT EXISTS t(a);")
     done = threading.Event()
     writer.put("INSERT INTO t VALUES(?)", [(1,)], lambda failure: done.set())
     assert done.wait(10)
@@ -254,7 +276,8 @@ def test_a_log_that_is_none_is_one_line_and_a_run_goes_on_without_it(home: Path)
         with pytest.raises(BadSetting, match=r"cannot be read \(file is not a database\)\. holynb doctor says what to do") as caught:
             ask(runlog.log())
         assert isinstance(caught.value, sqlite3.Error), "who can do without a log catches it as what it is"
-    run = holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        run = holynb.infer(["a", "b"], "sim/echo", name="nightly").wait()
     assert run.frame()["status"].tolist() == ["ok", "ok"]
     (warning,) = [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and e.level == "warning"]
     assert warning.startswith(f"The run log {path} cannot be written (file is not a database). Answers are kept in memory only")

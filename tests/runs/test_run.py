@@ -291,7 +291,8 @@ def test_bad_input_is_one_line_and_starts_nothing(args, options, kind, message, 
 def test_a_log_that_cannot_be_written_loses_nothing(home: Path):
     home.mkdir(parents=True)
     (home / "runs.sqlite").mkdir()
-    run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
+    with pytest.warns(RuntimeWarning, match="HOLYNB_HOME"):
+        run = infer(["a", "b"], "sim/echo").wait(DEADLINE)
     assert run.frame()["text"].tolist() == ["a", "b"]
     notes = [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and "run log" in e.text]
     assert len(notes) == 1
