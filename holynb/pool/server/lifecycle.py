@@ -55,6 +55,7 @@ def run(config: PoolConfig, service: Service, app: ASGIApp, backend_of: Callable
     """Run a pool until it ends. Returns the exit code: 0 where it was told to end or idled, 1 where it failed."""
     files.raise_limit()
     os.umask(0o077)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a prompt is one text: a thread for each core would only take memory
     limit_memory(_SERVER_BYTES)
     try:
         return asyncio.run(serve(config, service, app, backend_of))
