@@ -1,5 +1,7 @@
 """Ranks of one replica as processes, for tests: `python ranks.py FOLDER TENSOR PIPE MICRO RANK ADDRESS ENGINE` runs jobs from stdin (JSON), rank 0 prints them.
 
+Of a job with log probabilities these are printed, those of its prompt first, in place of its tokens.
+
 ENGINE `plain` is the CPU's; `kernels` runs the GPU's, by Triton's interpreter where there is no GPU.
 """
 
@@ -102,7 +104,7 @@ def interpreted(folder: Path, mesh: Any) -> Any:
 def main() -> None:
     from holynb.pool.engine.runner import Runner
     from holynb.pool.fit.mesh import Mesh
-    from holynb.pool.protocol import Job
+    from holynb.pool.protocol import job_from
 
     folder, tensor, pipe, micro, rank, address, engine = sys.argv[1:]
     mesh = Mesh(int(tensor), int(pipe), int(rank), int(micro), address)
@@ -119,12 +121,12 @@ def main() -> None:
         runner.follow()
         assert not SUMMED or sum(offset is not None for offset in SUMMED) > len(SUMMED) / 2, "few rows are summed out of the peers' memory"
         return
-    said: dict[int, list[int]] = {}
+    said: dict[int, list[Any]] = {}
     left = json.load(sys.stdin)
     while left or not runner.idle:
         for job in left[:2]:  # they come two at a time, so that rows join and leave
             cancelled = job.pop("cancel", False)
-            runner.add(Job(**job | {"ids": tuple(job["ids"]), "eos": tuple(job.get("eos", ()))}))
+            runner.add(job_from(job))
             said[job["id"]] = []
             if cancelled:
                 for emit in runner.step():
@@ -132,7 +134,7 @@ def main() -> None:
                 runner.cancel(job["id"])
         left = left[2:]
         for emit in runner.step():
-            said[emit.id] += emit.tokens
+            said[emit.id] += [s[1] for s in (*emit.prompt_scores, *emit.scores)] if emit.scores else emit.tokens
     runner.close()
     print(json.dumps(said))
 

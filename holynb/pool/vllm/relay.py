@@ -216,6 +216,7 @@ def relay(service: RelayService) -> ASGIApp:
             Route("/v1/chat/completions", relayed.answer, methods=["POST"]),
             Route("/v1/completions", relayed.answer, methods=["POST"]),
             Route("/v1/models", own.models),
+            Route("/v1/models/{name:path}", own.model),
             Route("/health", own.health),
             Route("/metrics", own.metrics),
         ],

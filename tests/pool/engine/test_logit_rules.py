@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import tiny
 
 torch = pytest.importorskip("torch")
@@ -18,7 +19,7 @@ from holynb.pool.engine.sample import CPU, SamplingDevice, sample_rows, sampling
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Seq  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
-from holynb.pool.protocol import Emit, Job, LogitRules  # noqa: E402
+from holynb.pool.protocol import Emit, Job, LogitRules, job_values  # noqa: E402
 from kernels_support.gpu.sampling import SamplingParams  # noqa: E402
 
 VOCAB = 320
@@ -204,6 +205,24 @@ def test_a_prompts_log_probabilities_are_not_cut_short_by_the_prefix_cache(model
     emitted(made, [Job(1, ids, 2, ignore_eos=True)])
     emits = emitted(made, [Job(2, ids, 2, ignore_eos=True, logprobs=0, prompt_logprobs=True)])[2]
     assert sum(len(e.prompt_scores) for e in emits) == len(ids) - 1
+
+
+@pytest.mark.parametrize("cut", [{"tensor": 2}, {"pipe": 2}])
+def test_a_divided_model_chooses_and_scores_alike(model: tuple[Path, Any], cut: dict[str, int]) -> None:
+    """A pipeline's last stage computes log probabilities, and its first one, on the other end, emits them."""
+    folder, _ = model
+    prompts = [tuple(p) for p in tiny.prompts(4, longest=30)]
+    jobs = [
+        Job(1, prompts[0], 5, rules=LogitRules(repetition_penalty=1.8, bias=((17, 3.0),)), ignore_eos=True),
+        Job(2, prompts[1], 5, logprobs=2, prompt_logprobs=True, ignore_eos=True),
+        Job(3, prompts[2], 5, rules=LogitRules(frequency_penalty=1.5, min_tokens=3), eos=(17,), logprobs=0),
+        Job(4, prompts[3], 5, ignore_eos=True),
+    ]
+    emits = emitted(runner(folder), jobs)
+    said = ranks.answers(folder, [job_values(j) for j in jobs], **cut)
+    for job in jobs:
+        scores = [s[1] for e in emits[job.id] for s in (*e.prompt_scores, *e.scores)]
+        assert said[job.id] == (pytest.approx(scores, abs=1e-3) if scores else tokens(emits[job.id]))
 
 
 def test_only_rows_that_need_more_are_sampled_once_more() -> None:
