@@ -138,7 +138,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench",
     ),
     "holynb.runlog": (
-        "lease | ledger | records | statements",
+        "gate | lease | ledger | records | statements",
         "logfile | replay | tables",
         "writer",
         "store",

@@ -15,7 +15,7 @@ from typing import Any
 
 from holynb.errors import BadSetting
 from holynb.journal import Payment
-from holynb.runlog import ledger, records, tables
+from holynb.runlog import gate, ledger, records, tables
 from holynb.runlog.logfile import connect
 from holynb.runlog.records import RunRecord, StoredRow
 from holynb.runlog.statements import Statement
@@ -156,7 +156,7 @@ class RunLog:
         """Empty the cache: no stored answer is used for new runs. Returns how many there were."""
         if not self.path.exists():
             return 0
-        with self._broken_log(), closing(connect(self.path)) as db:
+        with gate.inside(), self._broken_log(), closing(connect(self.path)) as db:
             return db.execute("UPDATE answers SET shared=0 WHERE shared=1 AND status='ok'").rowcount
 
     def _records(self, clauses: str, args: Sequence[Any]) -> list[RunRecord]:
@@ -174,7 +174,7 @@ class RunLog:
 
         Raises BrokenLog.
         """
-        with self._broken_log(), ExitStack() as stack:
+        with gate.inside(), self._broken_log(), ExitStack() as stack:
             names: set[str] = set()
             if self.path.is_file():
                 db = stack.enter_context(closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)))

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from holynb.runlog import gate
 from holynb.runlog.logfile import BUSY_S, LogFile, is_file_trouble, is_locked
 from holynb.runlog.replay import Written
 from holynb.runlog.statements import Statement
@@ -93,10 +94,12 @@ class _Writing:
         while not self._is_over():
             self._take()
             if self._has_work and time.monotonic() >= self._next_try:
-                self._try()
+                with gate.inside():
+                    self._try()
         for statement in self._waiting:
             statement.done(self._writer.failure)
-        self._file.close()
+        with gate.inside():
+            self._file.close()
 
     @property
     def _has_work(self) -> bool:
@@ -172,9 +175,6 @@ class _Writing:
         self._writer.failure = failure
         if failure is None:
             self._next_try = self._pause = self._kept_bytes = 0
-            if self._told:
-                self._tell("written", None)
-            self._told = False
             return
         if not is_locked(failure):
             self._file.close_in_trouble(failure)
@@ -225,7 +225,10 @@ class _Writing:
         self._unanswered += group
 
     def _answer(self) -> None:
-        """Tell whoever waits for what is on disk."""
+        """Tell whoever waits for what is on disk; first, that nothing waits any more: a run that has ended listens no longer."""
+        if self._told and not self._waiting:
+            self._told = False
+            self._tell("written", None)
         done, self._unanswered = self._unanswered, []
         for statement in done:
             statement.done(None)
