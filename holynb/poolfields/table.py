@@ -182,6 +182,8 @@ def _check_together(body: Mapping[str, Any], *, chat: bool) -> None:
     for name in ("ignore_eos", "min_tokens"):
         if guides and body.get(name):
             raise FieldError(name, f"{name} goes on where {guides[0]} ends: take one of them.")
+    if guides and body.get("allowed_token_ids"):
+        raise FieldError("allowed_token_ids", f"allowed_token_ids may leave no token that {guides[0]} allows: take one of them.")
     if body.get("stream_options") is not None and not body.get("stream"):
         raise FieldError("stream_options", "stream_options needs stream: true.")
     if chat and body.get("top_logprobs") is not None and not body.get("logprobs"):

@@ -134,6 +134,7 @@ def test_fields_of_one_path_alone() -> None:
         ({"guided_choice": ["a"], "guided_regex": "a"}, "guided_choice"),
         ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos"),
         ({"guided_regex": "a", "min_tokens": 2}, "min_tokens"),
+        ({"guided_regex": "a", "allowed_token_ids": [1]}, "allowed_token_ids"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"tools": [{"type": "function"}], "tool_choice": "auto"}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
