@@ -10,7 +10,7 @@ import secrets
 import time
 import warnings
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -164,7 +164,10 @@ class Run:
     def wait(self, timeout: float | None = None) -> Run:
         """Block until every row has ended. Raises TimeoutError, InferError, or what made the run impossible."""
         if self._future is not None:
-            self._future.result(timeout)
+            try:
+                self._future.result(timeout)
+            except CancelledError as exc:  # the program ended before the run had begun
+                raise session.reason(exc) from None
         return self.check()
 
     def __await__(self) -> Generator[Any, None, Run]:
@@ -219,7 +222,7 @@ class Run:
         except asyncio.CancelledError:
             self.stopped = True
         except Exception as exc:  # noqa: BLE001 - kept for wait() to raise; rows must still end
-            self.error = exc
+            self.error = session.reason(exc)
             status = "failed"
         finally:
             self._sweep()

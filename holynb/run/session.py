@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from typing import Protocol
 
 from holynb import runlog
@@ -18,10 +19,14 @@ from holynb.run.plan import Plan
 from holynb.types import Outcome, Prompt, Route
 from holynb.words import counted
 
-__all__ = ["SessionRun", "find", "last", "remember", "runs", "stop_all"]
+__all__ = ["SessionRun", "find", "last", "reason", "remember", "runs", "stop_all"]
 
 #: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
 EXIT_WAIT_S = 4.5
+
+
+#: Why a run cannot begin, or broke off, where Python has begun to end.
+ENDING = "The program is ending, and no run can begin any more. Call infer before its end, and run.wait() for the answers."
 
 
 class SessionRun(Protocol):
@@ -58,17 +63,27 @@ def remember(run: SessionRun) -> None:
 
     Raises UserError where the program is ending: Python starts no more threads then, and the run would hang or break off.
     """
-    if sys.is_finalizing() or not threading.main_thread().is_alive():
-        raise UserError("The program is ending, and no run can begin any more. Call infer before its end, and run.wait() for the answers.")
+    if _is_ending():
+        raise UserError(ENDING)
     atexit.unregister(stop_all)
     atexit.register(stop_all)
     _session.append(run)
 
 
+def reason(failure: Exception) -> Exception:
+    """Why a run broke off: Python's own error for work that it refuses at its end says nothing about what to do."""
+    refused = isinstance(failure, RuntimeError) and "shutdown" in str(failure)
+    return UserError(ENDING) if refused or (isinstance(failure, RuntimeError | CancelledError) and _is_ending()) else failure
+
+
+def _is_ending() -> bool:
+    return sys.is_finalizing() or not threading.main_thread().is_alive()
+
+
 def _leave_all() -> None:
     """In a process that was forked: the runs that go on are its parent's. A worker that ends must neither stop them nor wait for them."""
     atexit.unregister(stop_all)
-    for run in _session:
+    for run in list(_session):
         if not run.done:
             run.leave()
 
@@ -79,7 +94,7 @@ if hasattr(os, "register_at_fork"):
 
 def stop_all() -> None:
     """At exit, stop the runs that go on: answers in flight have a few seconds to end. Prints a line for each run on stderr."""
-    going = [run for run in _session if not run.done]
+    going = [run for run in list(_session) if not run.done]
     for run in going:
         run.cancel()
     for run in going:
