@@ -40,11 +40,22 @@ def certificates(file: str | None, folder: str | None, changed: float) -> ssl.SS
     """The certificates to trust: those named, else certifi's. Raises Fault."""
     import certifi
 
+    _check_key_log()
     try:
         return ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
     except (OSError, ssl.SSLError) as exc:
         source = f"SSL_CERT_FILE names {file}" if file else f"SSL_CERT_DIR names {folder}"
         raise Fault("connection", f"{source}, which holds no certificates.", retry=False, stops=True) from exc
+
+
+def _check_key_log() -> None:
+    """Raise Fault where ssl cannot write the file of TLS secrets that the environment names: it makes no context then."""
+    if path := os.environ.get("SSLKEYLOGFILE"):
+        try:
+            Path(path).open("ab").close()
+        except OSError as exc:
+            text = f"SSLKEYLOGFILE names {path}, which cannot be written: {exc.strerror}. Unset it, or name another file."
+            raise Fault("connection", text, retry=False, stops=True) from exc
 
 
 @lru_cache(maxsize=1)
