@@ -60,25 +60,27 @@ def by_chance(seeds: int) -> None:
 
 
 def quotas(seeds: int) -> None:
-    print("A quota of 600 a minute, 750 rows: seconds in multiples of its optimum (15 s), share refused\n")
+    print("A quota of 600 a minute, 750 rows: seconds in multiples of its optimum (15 s and an answer), share refused\n")
     print("| told | processes | Retry-After | " + " | ".join(f"{1000 * s:g} ms" for s in LATENCIES) + " |\n|---|---|---|---|---|---|")
     for headers, processes, wait in itertools.product((True, False), (1, 2), ("slot", None)):
         cells = []
         for latency in LATENCIES:
             runs = [limited(headers, processes, wait, latency, seed) for seed in range(seeds)]
-            cells.append(f"{statistics.median(s for s, _ in runs) / 15:.2f}, {statistics.median(r for _, r in runs):.1%}")
+            cells.append(f"{statistics.median(s for s, _ in runs):.2f}, {statistics.median(r for _, r in runs):.1%}")
         told = "headers" if headers else "nothing"
         print(f"| {told} | {processes} | {wait or 'none'} | " + " | ".join(cells) + " |", flush=True)
     print()
 
 
 def limited(headers: bool, processes: int, wait: str | None, latency: float, seed: int) -> tuple[float, float]:
+    """Seconds in multiples of the optimum, and the share of requests that was refused."""
     quota = Quota(headers=headers, retry_after=wait, latency=latency, jitter=0.5, refusal=0.002, seed=seed)
 
     async def main() -> Result:
         return await through([limiter(start=16) for _ in range(processes)], quota, 750, alike=False)
 
-    return virtual.run(main).seconds, quota.refused / len(quota.sent)
+    optimum = 15 + latency * (1 + quota.jitter / 2)
+    return virtual.run(main).seconds / optimum, quota.refused / len(quota.sent)
 
 
 # -- sockets -------------------------------------------------------------------------------------------------------------
