@@ -195,13 +195,13 @@ class _Runs:
     def _found(self, text: str) -> list[tuple[int, int]]:
         """Where runs are to be masked, in order; they overlap."""
         length, windows = self._length, self._windows
-        found = [(i + self._shown, i + length) for i in range(len(text) - length + 1) if text[i : i + length] in windows]
+        spans = [(i + self._shown, i + length) for i in range(len(text) - length + 1) if text[i : i + length] in windows]
         for whole in self._wholes:
             at = text.find(whole)
             while at >= 0:
-                found.append((at + self._shown, at + len(whole)))
+                spans.append((at + self._shown, at + len(whole)))
                 at = text.find(whole, at + 1)
-        return sorted(found)
+        return sorted(spans)
 
 
 def _escaped(value: str) -> list[str]:

@@ -183,15 +183,15 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
 
 def steered(api_base: str | None = None) -> list[trust.Grant]:
     """What files of the project would do with the keys of providers, and are not trusted with. `api_base`: as if a cell named it."""
-    found = []
+    grants = []
     for name in providers():
         try:
             at = endpoint(Route(name, "*"), api_base)
         except (BadRoute, BadOption):  # it has no address yet, or never one
             continue
         if at.untrusted_file is not None:
-            found.append(trust.Grant(name, trust.host(at.base_url), at.untrusted_file))
-    return found
+            grants.append(trust.Grant(name, trust.host(at.base_url), at.untrusted_file))
+    return grants
 
 
 def _untrusted(provider: Provider, base: str, file: str | None, *, named_key: bool) -> str | None:

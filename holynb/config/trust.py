@@ -115,8 +115,8 @@ def command(endpoint: Endpoint) -> str:
 def notices(endpoint: Endpoint, key_file: str | None, *, keyed: bool) -> list[str]:
     """What to say of where this endpoint's requests go. `keyed`: a key goes along; `key_file`: the project's file that it stands in."""
     at, provider, lines = host(endpoint.base_url).removesuffix(":443"), endpoint.route.provider, list[str]()
-    said = provider in ONLY_SAID or not keyed
-    if endpoint.address_file not in (None, key_file) and said:
+    only_noted = provider in ONLY_SAID or not keyed
+    if endpoint.address_file not in (None, key_file) and only_noted:
         lines.append(f"{provider} is asked at {at}: {endpoint.address_file}, a file of the project, says so.")
     if keyed and plain_http(endpoint.base_url):
         lines.append(f"The key of {provider} goes to {at} over plain http: anybody on the way can read it.")

@@ -145,8 +145,8 @@ class ErrorDetail:
 def to_fault(status: int, detail: ErrorDetail, headers: Mapping[str, str], body: bytes = b"") -> Fault:
     """The Fault for an error. `status` is the HTTP status, or the one named by an error inside a 200."""
     # From `input` on, a message of vLLM or FastAPI repeats the request, in which a prompt may say anything.
-    said = detail.message[:MAX_MESSAGE_CHARS]
-    judged = replace(detail, message=_INPUT.split(said, maxsplit=1)[0])
+    message = detail.message[:MAX_MESSAGE_CHARS]
+    judged = replace(detail, message=_INPUT.split(message, maxsplit=1)[0])
     wait = quotas.wait(headers)
     if wait is None and status == 429:
         wait = quotas.retry_in_words(judged.message)
@@ -155,7 +155,7 @@ def to_fault(status: int, detail: ErrorDetail, headers: Mapping[str, str], body:
         options["retry"] = should_retry == "true"
     if status == 503 and _LOADING.search(judged.message):
         options["unreachable"] = True
-    words = " ".join(said.split())[:300] or detail.code or detail.type or "no reason given"
+    words = " ".join(message.split())[:300] or detail.code or detail.type or "no reason given"
     label = f" {detail.code or detail.type}" if (detail.code or detail.type) and not (detail.code or detail.type).isdigit() else ""
     raw = body[:8000].decode("utf-8", "replace")[:2000] or None
     return Fault(kind, f"{status}{label}: {words}", status=status, wait=wait, raw=raw, **options)

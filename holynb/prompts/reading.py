@@ -76,14 +76,14 @@ def attribute(value: Any, name: str) -> Any:
 
 def item(value: Any, key: Any) -> Any:
     """`value[key]`, ABSENT where there is none; a text as the key may name an attribute, too."""
-    found = ABSENT
+    entry = ABSENT
     if isinstance(key, CONTAINERS):
         measure(key)
     if arrays.kind_of(value) in ("frame", "series", "index", "array") or isinstance(value, arrays.Indexer):
-        found = arrays.item(value, key)
+        entry = arrays.item(value, key)
     elif not isinstance(key, Undefined):
         try:
-            found = dict.get(value, key, ABSENT) if isinstance(value, dict) else value[key] if isinstance(value, _SEQUENCES) else ABSENT
+            entry = dict.get(value, key, ABSENT) if isinstance(value, dict) else value[key] if isinstance(value, _SEQUENCES) else ABSENT
         except (TypeError, LookupError):
-            found = ABSENT
-    return attribute(value, key) if found is ABSENT and isinstance(key, str) else found
+            entry = ABSENT
+    return attribute(value, key) if entry is ABSENT and isinstance(key, str) else entry

@@ -152,8 +152,8 @@ class Sandbox(BoundedEnvironment):
         obj = admit(obj)
         if isinstance(obj, Undefined):
             return _read(obj)
-        found = reading.attribute(obj, attribute)
-        return self._without(obj, attribute) if found is arrays.ABSENT else admit(found, attribute)
+        entry = reading.attribute(obj, attribute)
+        return self._without(obj, attribute) if entry is arrays.ABSENT else admit(entry, attribute)
 
     def method(self, obj: Any, name: str) -> Any:
         """What `obj.name(…)` calls."""
@@ -167,13 +167,13 @@ class Sandbox(BoundedEnvironment):
             return _read(argument)
         if isinstance(obj, Undefined):
             return _read(obj)
-        found = reading.item(obj, argument)
+        entry = reading.item(obj, argument)
         return (
             self._without(obj, argument)
-            if found is arrays.ABSENT
-            else self._array(found)
+            if entry is arrays.ABSENT
+            else self._array(entry)
             if arrays.kind_of(obj) or isinstance(obj, arrays.Indexer)
-            else admit(found, "an item")
+            else admit(entry, "an item")
         )
 
     def _without(self, obj: Any, name: Any) -> Any:

@@ -65,7 +65,7 @@ def is_file_trouble(exc: Exception) -> bool:
 
 
 class LogFile:
-    """Owned by the writer's thread. `replaced`: whether the last `is_current` found another file, or none, at the path."""
+    """Owned by the writer's thread. `replaced`: whether another file, or none, lay at the path since it was reset."""
 
     def __init__(self, path: Path, schema: str) -> None:
         self.path = path
@@ -89,10 +89,13 @@ class LogFile:
             db.executescript(self._schema)
             self.path.chmod(0o600)
             self._sides = db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+            before = self._identity
             self._identity, self._size = self._look()
         except (sqlite3.Error, OSError):
             db.close()
             raise
+        # The one that `is_current` still saw may have gone since: a folder is deleted file by file.
+        self.replaced |= bool(before) and before[0] != self._identity[0]
         self._db = db
 
     def close(self) -> None:
@@ -165,10 +168,10 @@ class LogFile:
 
     def _stat_side(self, end: str) -> tuple[int, int] | None:
         try:
-            found = Path(f"{self.path}{end}").stat()
+            stat = Path(f"{self.path}{end}").stat()
         except FileNotFoundError:
             return None
-        return found.st_dev, found.st_ino
+        return stat.st_dev, stat.st_ino
 
     def _is_whole(self, size: int) -> bool:
         """Whether a file that has become smaller is still a log (VACUUM elsewhere). What is left of one that is not is moved aside."""
@@ -189,6 +192,7 @@ class LogFile:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.path.exists():
             return
+        self.replaced |= bool(self._identity)  # there was one; a new file may even get its number
         lock = Lock(self.path.with_name(f"{self.path.name}-new"))
         with suppress(OSError):  # the filesystem has no locks
             lock.take(CREATE_S)  # or another process would lose the write-ahead log that it has just begun

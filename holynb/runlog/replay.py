@@ -65,5 +65,5 @@ def _names(run: str) -> tuple[str, str]:
 
 
 def _has(db: sqlite3.Connection, run: str, script: _Script) -> bool:
-    found = db.execute("SELECT count(*) FROM answers WHERE run IN (?, ?) AND at >= ?", (*_names(run), script.since)).fetchone()[0]
-    return found >= len(script.answers) and db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None
+    count = db.execute("SELECT count(*) FROM answers WHERE run IN (?, ?) AND at >= ?", (*_names(run), script.since)).fetchone()[0]
+    return count >= len(script.answers) and db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None

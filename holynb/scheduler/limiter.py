@@ -157,10 +157,6 @@ class Limiter:
             rate.forget()
             self._slow_start = True
 
-    def pause_left(self) -> float:
-        """Seconds for which all requests pause."""
-        return max(0.0, self._until - self._clock())
-
     def release(self, permit: Permit) -> None:
         """Return a permit, whatever the result. Idempotent."""
         if permit.held:

@@ -126,6 +126,20 @@ def test_in_the_middle_of_a_run_it_is_noticed_and_nothing_is_paid_twice(home: Pa
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+def test_a_file_that_goes_after_the_ones_beside_it_counts_as_replaced(tmp_path: Path):
+    path = tmp_path / "runs.sqlite"
+    file = LogFile(path, "CREATE TABLE IF NOT EXISTS t (x);")
+    file.open(1.0)
+    path.with_name(path.name + "-shm").unlink()
+    assert not file.is_current()
+    assert not file.replaced, "the log itself is there yet"
+    file.close()
+    delete(path)
+    file.open(1.0)
+    assert file.replaced
+    file.close()
+
+
 def test_a_run_that_was_resumed_keeps_what_it_had_before(home: Path):
     first = holynb.infer(prompts(30), "sim/echo", name="big", **SLOW).wait(DEADLINE)
     run = holynb.infer(prompts(), "sim/echo", name="big", **SLOW)

@@ -320,7 +320,7 @@ def test_where_a_quota_ends_everybody_pauses_and_a_little_longer_than_asked():
         for permit in permits:
             gate.release(permit)
         assert pauses[-1].shared
-        assert pauses[-1].seconds == pytest.approx(gate.pause_left())
+        assert pauses[-1].seconds == pytest.approx(gate.delay())
         await gate.acquire()
         return loop.time() - start
 

@@ -49,20 +49,20 @@ class FactRoutes:
         text = body.get("prompt") if body.get("prompt") is not None else body.get("content")
         if body.get("messages") is not None:
             prompted = body.get("add_generation_prompt") is not False
-            asked = ApiRequest(chat=True, messages=parse_messages(body["messages"]), template={"add_generation_prompt": prompted})
+            parsed = ApiRequest(chat=True, messages=parse_messages(body["messages"]), template={"add_generation_prompt": prompted})
         elif isinstance(text, str) and text:
-            asked = ApiRequest(chat=False, prompts=(text,), special=body.get("add_special_tokens") is not False)
+            parsed = ApiRequest(chat=False, prompts=(text,), special=body.get("add_special_tokens") is not False)
         else:
             raise ApiError(400, "prompt must be text, and not empty; messages are the tokens of a chat.", param="prompt")
-        (ids,) = await self._service.encode(asked, tokenizer)
+        (ids,) = await self._service.encode(parsed, tokenizer)
         return JSONResponse({"tokens": list(ids), "count": len(ids), "max_model_len": self._service.max_len})
 
     async def apply_template(self, request: Request) -> Response:
         """The text that the model reads for a chat, as llama.cpp's servers tell it."""
         body = await self._body(request, ("messages", "add_generation_prompt", "chat_template_kwargs"))
-        asked = parse_request(body, chat=True)
+        parsed = parse_request(body, chat=True)
         tokenizer = await self._service.wait_ready()
-        (ids,) = await self._service.encode(asked, tokenizer)
+        (ids,) = await self._service.encode(parsed, tokenizer)
         return JSONResponse({"prompt": tokenizer.decode(ids, special=True)})
 
     async def detokenize(self, request: Request) -> Response:
