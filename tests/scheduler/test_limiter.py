@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import itertools
 import statistics
@@ -56,16 +57,17 @@ def test_refusals_that_are_as_slow_as_answers_cost_what_was_in_flight(latency: f
 @pytest.mark.parametrize(("headers", "most"), [(True, 0.01), (False, 0.06)])
 @pytest.mark.parametrize("latency", [0.05, 0.3])
 def test_two_processes_on_one_key(latency: float, headers: bool, most: float):
-    """Each has to find out by itself when the quota ends, where nothing tells."""
-    quota = Quota(headers=headers, latency=latency, jitter=0.5, refusal=0.002)
+    """Each has to find out by itself when the quota ends, where nothing tells: chance decides whose rate is corrected, so many draws count."""
+    quotas = [Quota(headers=headers, latency=latency, jitter=0.5, refusal=0.002, seed=seed) for seed in range(9)]
 
-    async def main() -> Result:
+    async def main(quota: Quota) -> Result:
         return await through([limiter(start=16), limiter(start=16)], quota, 750, alike=False)
 
-    result = virtual.run(main)
-    assert quota.served == 750
-    assert quota.refused <= most * len(quota.sent)
-    assert result.seconds <= 1.2 * OPTIMUM
+    results = [virtual.run(functools.partial(main, quota)) for quota in quotas]
+    assert all(quota.served == 750 for quota in quotas)
+    assert statistics.median(quota.refused / len(quota.sent) for quota in quotas) <= most
+    assert statistics.median(result.seconds for result in results) <= 1.2 * OPTIMUM
+    assert max(result.seconds for result in results) <= 2 * OPTIMUM
 
 
 @pytest.mark.parametrize(
@@ -81,19 +83,20 @@ def test_random_refusals_cost_what_their_own_rows_wait(share: float, retry_after
 def test_a_quota_that_is_lifted_is_noticed_within_a_minute(retry_after: str | None):
     quota = Quota(headers=False, retry_after=retry_after, jitter=0.5)
 
-    async def main() -> tuple[float, float]:
+    async def main() -> tuple[float | None, float]:
         gate, loop = limiter(start=16), asyncio.get_running_loop()
         await through([gate], quota, 900)
-        limited = gate.delay()
+        rate = gate._learned_rate.rate
         quota.limit, quota._level = 10_000_000, 1e7
         lifted = loop.time()
         while gate._learned_rate.rate is not None:
             await through([gate], quota, 50)
             assert loop.time() - lifted < 60
-        return limited, (await through([gate], quota, 3000)).seconds
+        return rate, (await through([gate], quota, 3000)).seconds
 
-    limited, after = virtual.run(main)
-    assert limited > 0
+    rate, after = virtual.run(main)
+    assert rate is not None
+    assert 8 <= rate <= 20
     assert after <= 1.3 * 3000 * 0.05 * 1.25 / 64
 
 
