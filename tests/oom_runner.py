@@ -33,6 +33,13 @@ class Runner(EngineRunner):
         super().follow(after_step)
 
     def _raise_if_named(self) -> None:
-        if self.scheduler.running and self._file.exists() and int(self._file.read_text()) == self.mesh.rank:
+        if self.scheduler.running and self._named() == str(self.mesh.rank):
             self._file.unlink()
             raise MemoryError("can't allocate memory: you tried to allocate 2147483648 bytes. Error code 12 (Cannot allocate memory)")
+
+    def _named(self) -> str | None:
+        # One read and no look before it: the rank that is named takes the file away while the others look.
+        try:
+            return self._file.read_text()
+        except FileNotFoundError:
+            return None

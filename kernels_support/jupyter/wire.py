@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
 
-__all__ = ["MAX_FRAME_BYTES", "Framer", "WireError", "encode", "frames", "read"]
+__all__ = ["MAX_FRAME_BYTES", "Framer", "WireError", "encode", "frames"]
 
 Frame = dict[str, Any]
 
@@ -88,15 +87,3 @@ def frames(sock: socket.socket) -> Iterator[Frame]:
         if not data:
             return
         yield from framer.feed(data)
-
-
-async def read(reader: asyncio.StreamReader) -> Frame | None:
-    """The next frame of an asyncio stream; None once the peer is gone (a partial frame is dropped)."""
-    import asyncio
-
-    try:
-        head = await reader.readexactly(4)
-        size = _size(bytearray(head)) or 0
-        return _decode(await reader.readexactly(size))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 
 import pytest
@@ -50,15 +49,3 @@ def test_blocking_frames_end_with_the_other_side() -> None:
             for frame in FRAMES:
                 theirs.sendall(wire.encode(frame))
         assert list(wire.frames(ours)) == FRAMES
-
-
-def test_asyncio_read_ends_with_none() -> None:
-    async def main() -> list[object]:
-        reader = asyncio.StreamReader()
-        for frame in FRAMES:
-            reader.feed_data(wire.encode(frame))
-        reader.feed_data(b"\x00\x00")
-        reader.feed_eof()
-        return [await wire.read(reader) for _ in range(4)]
-
-    assert asyncio.run(main()) == [*FRAMES, None]

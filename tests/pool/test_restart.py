@@ -92,8 +92,8 @@ def test_a_pool_that_is_told_to_end_starts_nothing_again(pools: Pools) -> None:
     assert not psutil.pid_exists(second) or psutil.Process(second).status() == psutil.STATUS_ZOMBIE
 
 
-def dead(code: int | None, words: str | None = None) -> Any:
-    return SimpleNamespace(child=SimpleNamespace(code=code), error=words)
+def dead(code: int | None, words: str | None = None, *, oom: bool = False) -> Any:
+    return SimpleNamespace(child=SimpleNamespace(code=code), error=words, oom=oom)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,8 @@ def dead(code: int | None, words: str | None = None) -> Any:
         ([dead(None), dead(1, "failed: connection closed by peer"), dead(-11)], 2),
         ([dead(None), dead(None, "could not be started: Too many open files")], 1),
         ([dead(0), dead(None, "sent something that is no frame")], 1),
+        ([dead(1, "failed: FileNotFoundError"), dead(1, "ran out of memory", oom=True)], 1),
+        ([dead(-6), dead(1, "ran out of memory", oom=True)], 1),
     ],
 )
 def test_the_rank_that_ended_the_others_is_named(ranks: list[Rank], number: int) -> None:
@@ -149,6 +151,40 @@ def test_the_reason_is_known_also_where_the_dead_one_takes_its_time(monkeypatch:
 
     assert "rank 0 of 2" in (why := asyncio.run(work()))
     assert "SIGKILL" in why
+
+
+#: A rank that says that memory ran out, and is gone.
+OUT_OF_MEMORY = """
+import os
+from kernels_support.jupyter import supervisor, wire
+sock = supervisor.control()
+next(wire.frames(sock))
+sock.sendall(wire.encode({"t": "failed", "message": "MemoryError", "oom": True}))
+os._exit(1)
+"""
+
+
+def test_what_a_rank_said_is_heard_also_where_a_row_reaches_it_too_late() -> None:
+    """The server writes to a rank that is gone, and only then comes to read its last words."""
+    path = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+
+    async def work() -> tuple[bool, str, int]:
+        ended: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
+        command = Command([sys.executable, "-c", OUT_OF_MEMORY], env=path)
+        replica = Replica(
+            [(command, LoadModel("/nowhere", "cpu", None, None, 0.9))], lambda which, why, left: ended.set_result((why, len(left)))
+        )
+        await replica.start()
+        assert replica.ranks[0].child is not None
+        assert replica.ranks[0].child.wait(20), "the loop stands still meanwhile"
+        replica.add(Generation(Job(1, (5, 6), 40)))
+        said = await asyncio.wait_for(ended, 20)
+        await replica.stop()
+        return replica.oom, *said
+
+    oom, why, left = asyncio.run(work())
+    assert "ran out of memory (MemoryError)" in why
+    assert (oom, left) == (True, 1)
 
 
 def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 from collections.abc import Callable
+from typing import cast
 
 from holynb.pool import protocol
 from holynb.pool.protocol import Frame, LoadModel, Ping, Pong, RankFailed, RankReady, RankStats, StatsUpdate
@@ -33,25 +35,27 @@ class Rank:
         """Its failure was that memory ran out."""
         self.child: Child | None = None
         self._command, self._load, self._on_frame, self._on_end = command, load, on_frame, on_end
-        self._writer: asyncio.StreamWriter | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._connection: _Connection | None = None
+        self._pings: asyncio.Task[None] | None = None
         self._responded = False
 
     async def start(self) -> None:
         """Start the process and send it its load. Raises OSError."""
         self.child = spawn(self._command, bound=True)
-        reader, self._writer = await asyncio.open_connection(sock=self.child.control)
+        control = cast("socket.socket", self.child.control)  # a bound child has one
+        self._connection = connection = _Connection(control, self._on_message, self._on_disconnect)
+        self._pings = asyncio.create_task(self._ping())
+        await asyncio.get_running_loop().create_connection(lambda: connection, sock=control)
         self.send(self._load)
-        self._task = asyncio.create_task(self._read(reader))
 
     def send(self, frame: Frame) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(wire.encode(protocol.encode(frame)))
+        if self._connection is not None:
+            self._connection.send(frame)
 
     def close(self) -> None:
         """End its socket: a rank that lives ends with it."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._connection is not None:
+            self._connection.close()
 
     async def wait_exit(self, grace: float) -> bool:
         """Whether it ends by itself within `grace` seconds."""
@@ -66,12 +70,13 @@ class Rank:
     @property
     def disconnected(self) -> bool:
         """Whether its socket has ended."""
-        return self._task is not None and self._task.done()
+        return self._connection is not None and self._connection.ended.is_set()
 
-    async def drain(self) -> None:
-        """Return when all of its frames have been handled."""
-        if self._task is not None:
-            await self._task
+    async def drain(self, seconds: float | None = None) -> None:
+        """Return when all of its frames have been handled, or after `seconds`."""
+        if self._connection is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._connection.ended.wait(), seconds)
 
     def end_reason(self, *, log: bool) -> str:
         """How it ended, for people; with `log`, its last lines where it sent no error itself."""
@@ -80,15 +85,11 @@ class Rank:
         tail = " | ".join(self.child.tail(3)) if log and not self.error else ""
         return f"process {self.child.pid} {self.error or self.child.how()}{'. Its last lines: ' + tail if tail else ''}"
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        pings = asyncio.create_task(self._ping())
-        try:
-            while (message := await wire.read(reader)) is not None:
-                self._on_message(protocol.decode(message))
-        except wire.WireError as exc:
-            self.error = f"sent something that is no frame: {exc}"
-        finally:
-            pings.cancel()
+    def _on_disconnect(self, error: wire.WireError | None) -> None:
+        if error is not None:
+            self.error = f"sent something that is no frame: {error}"
+        if self._pings is not None:
+            self._pings.cancel()
         self._on_end(self)
 
     async def _ping(self) -> None:
@@ -126,11 +127,57 @@ class Rank:
                 self._on_frame(self, frame)
 
 
+class _Connection(asyncio.Protocol):
+    """The server's end of a rank's socket. Every frame that the rank sent is handled, also where it is gone and a write to it fails first.
+
+    `on_end` is called once, with what was no frame.
+    """
+
+    def __init__(self, sock: socket.socket, on_frame: Callable[[Frame], None], on_end: Callable[[wire.WireError | None], None]) -> None:
+        self.ended = asyncio.Event()
+        self._sock, self._on_frame, self._on_end = sock, on_frame, on_end
+        self._framer = wire.Framer()
+        self._error: wire.WireError | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def send(self, frame: Frame) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(wire.encode(protocol.encode(frame)))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._framer.feed(data):
+                self._on_frame(protocol.decode(message))
+        except wire.WireError as exc:
+            self._error = exc
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why matters less than what it said
+        # asyncio ends the connection where a write fails, and what lies in the socket then may say why the rank died.
+        with contextlib.suppress(OSError):  # nothing is left
+            while self._error is None and (data := self._sock.recv(1 << 16)):
+                self.data_received(data)
+        self.ended.set()
+        self._on_end(self._error)
+
+
 def root_cause(ranks: list[Rank]) -> Rank:
-    """The rank that ended its replica: one killed by a signal before one with an error of its own before one that only lost a peer."""
+    """The rank that ended its replica: out of memory before killed by a signal before an error of its own before a peer that is gone.
+
+    Memory comes first, for the others may fail of it in any way: where a device's peer is gone, libraries end their process by a signal.
+    """
 
     def severity(rank: Rank) -> int:
         code = rank.child.code if rank.child else None
+        if rank.oom:
+            return 5
         if code is not None and code < 0:
             return 4
         if rank.error:

@@ -187,6 +187,7 @@ class Replica:
         # A rank whose socket has ended is dying too; its exit code is not there before its device and the system have released it.
         await asyncio.gather(*(r.wait_exit(_EXIT_GRACE_S) for r in self.ranks if r.disconnected))
         await first.kill()
+        await asyncio.gather(*(r.drain(_PEERS_GRACE_S) for r in self.ranks if r.child is not None and not r.child.alive))
         cause = root_cause(self.ranks)
         prefix = f"rank {self.ranks.index(cause)} of {len(self.ranks)}, " if len(self.ranks) > 1 else ""
         self.oom = cause.oom
