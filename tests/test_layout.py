@@ -59,7 +59,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "sagemaker",
     ),
     "holynb.pool": (
-        "modelfiles",
+        "modelfields | modelfiles",
         "headers",
         "fit | job | models",
         "protocol",

@@ -1,0 +1,103 @@
+"""What becomes of every field of a model's files, as data: used, reset, refused, or without effect. Knows names and values; reads no model.
+
+`modelfields.toml` is the list. Whoever reads a file of a model asks `check` about all of it, so that nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of"]
+
+#: What may become of a field.
+USES = ("used", "reset", "refused", "none")
+
+#: The most of a value that a message shows.
+_SHOWN = 40
+
+
+class FieldRefused(ValueError):
+    """A file says something that would change the answer and that is not done here; one line that names file, field and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelField:
+    """One row: a field of `file`. `unless`: values that change nothing; `families`: for which architectures the row is, none for all."""
+
+    file: str
+    name: str
+    use: str
+    why: str
+    unless: tuple[Any, ...] = ()
+    families: frozenset[str] = frozenset()
+
+    def admits(self, value: Any) -> bool:
+        """Whether a file may say this."""
+        return self.use != "refused" or any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in self.unless)
+
+
+@cache
+def fields_of(file: str) -> tuple[ModelField, ...]:
+    """The rows of one kind of file."""
+    entries: dict[str, dict[str, Any]] = tomllib.loads((files("holynb.pool") / "modelfields.toml").read_text("utf-8"))[file]
+    return tuple(_row(file, name, use, row) for use, rows in entries.items() for name, row in rows.items())
+
+
+def check(file: str, data: Mapping[str, Any], family: str = "") -> list[str]:
+    """The fields of `data` that no row knows, by name. Raises FieldRefused."""
+    unknown = []
+    for name, value in _leaves(file, data):
+        row = _row_of(file, name, family)
+        if row is None:
+            unknown.append(name)
+        elif not row.admits(value):
+            raise FieldRefused(f"{file} says {name} {_quoted(value)}: {row.why}, which is not done here")
+    return unknown
+
+
+def _row(file: str, name: str, use: str, row: str | Mapping[str, Any]) -> ModelField:
+    if isinstance(row, str):
+        return ModelField(file, name, use, row)
+    return ModelField(file, name, use, row["why"], tuple(row.get("unless", ())), frozenset(row.get("families", ())))
+
+
+@cache
+def _index(file: str) -> tuple[dict[str, list[ModelField]], list[tuple[re.Pattern[str], ModelField]], frozenset[str]]:
+    """Rows by name, those with a placeholder as patterns, and the objects that have rows of their own."""
+    exact: dict[str, list[ModelField]] = {}
+    patterns = []
+    for row in fields_of(file):
+        if "{" in row.name:
+            patterns.append((re.compile("[^.]+".join(map(re.escape, re.split(r"\{[^}]*\}", row.name)))), row))
+        else:
+            exact.setdefault(row.name, []).append(row)
+    return exact, patterns, frozenset(row.name.rpartition(".")[0] for row in fields_of(file) if "." in row.name)
+
+
+def _row_of(file: str, name: str, family: str) -> ModelField | None:
+    exact, patterns, _ = _index(file)
+    rows = exact.get(name) or [row for pattern, row in patterns if pattern.fullmatch(name)]
+    return next((row for row in rows if family in row.families), None) or next((row for row in rows if not row.families), None)
+
+
+def _leaves(file: str, data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields that say something, those of an object that has rows of its own one by one."""
+    objects = _index(file)[2]
+    for key, value in data.items():
+        name = prefix + key
+        if isinstance(value, Mapping) and name in objects:
+            yield from _leaves(file, value, f"{name}.")
+        elif value is not None:
+            yield name, value
+
+
+def _quoted(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
