@@ -65,7 +65,10 @@ SETUP_STEPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What to measure. `options`: sampling, timeouts, concurrency of a cell; `per_day`: requests a day that a month is priced for."""
+    """What to measure. `options`: sampling, timeouts, concurrency of a cell; `per_day`: requests a day that a month is priced for.
+
+    The address and the key name among the options hold for the first route's provider, as they hold for that of a cell.
+    """
 
     routes: Sequence[str]
     prompts: Sequence[Any] = PROMPTS
@@ -121,7 +124,9 @@ def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
     rows = bench.options.limit or len(bench.prompts)
     texts = [bench.prompts[i % len(bench.prompts)] for i in range(rows)]
     options = replace(bench.options, limit=None, stream=True, cache=False, max_tokens=bench.options.max_tokens or MAX_TOKENS)
-    return [(plan.make(texts[:1], str(r), options), plan.make(texts, str(r), options)) for r in routes]
+    return [
+        (plan.make(texts[:1], str(r), options, addressed=routes[0]), plan.make(texts, str(r), options, addressed=routes[0])) for r in routes
+    ]
 
 
 def measure(bench: Bench) -> Iterator[Measured]:

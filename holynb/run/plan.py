@@ -55,7 +55,8 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Where rows may go. `endpoints`: all of them, the first row's first; `secrets`: the key of each. `given`: the cell's own route.
+    """Where rows may go. `endpoints`: all of them, the first row's first; `secrets`: the key of each. `given`: the cell's own route,
+    whose provider `--api-base` is about.
 
     `decisions[i]`: why row i goes where it goes, with `--router`; `escalate`: where a row goes from its route whose answer stays invalid.
     """
@@ -113,8 +114,18 @@ class Plan:
         return Timeouts(connect=self.options.connect_timeout, silence=self.options.timeout)
 
 
-def make(what: Any, route: str | None, options: Options, *, variables: Mapping[str, Any] | None = None, ask: Ask | None = None) -> Plan:
+def make(
+    what: Any,
+    route: str | None,
+    options: Options,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    ask: Ask | None = None,
+    addressed: Route | None = None,
+) -> Plan:
     """A plan from a cell's body (`variables` given) or from the `prompts` of `holynb.infer` (a template where a frame is given).
+
+    `addressed`: the route whose provider `--api-base` is about, where that is not the plan's own.
 
     Raises UserError. No request is sent; a socket is opened only for `--chunk auto`, to ask for a context length that nobody publishes.
     """
@@ -133,7 +144,7 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
     # A route that no row goes to needs neither a key nor a pool that runs.
     routes = list(dict.fromkeys(r for p, several in zip(prompts, asked_of, strict=True) if not p.empty for r in several)) or [given]
     escalate = escalate if held_to is not None and any(r != escalate for r in routes) else None
-    endpoints = reached([*routes, *([escalate] if escalate else [])], given, options)
+    endpoints = reached([*routes, *([escalate] if escalate else [])], addressed or given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
     secrets = {} if options.dry_run else {e.route: keys.resolve(e, ask) for e in endpoints}
     check_prices(endpoints, options)
@@ -147,26 +158,26 @@ def make(what: Any, route: str | None, options: Options, *, variables: Mapping[s
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
     return Plan(
         Rows([p for p, _, _ in crossed], requests, index, source, long),
-        Targets(endpoints, secrets, given, decisions, escalate),
+        Targets(endpoints, secrets, addressed or given, decisions, escalate),
         options,
         schema=held_to,
         notes=[*notes, *chunk_notes, *said(endpoints)],
     )
 
 
-def reached(routes: Sequence[Route], given: Route, options: Options) -> tuple[Endpoint, ...]:
-    """Every endpoint that some row may ask, the first row's first. The cell's address and key name hold for every route of its provider."""
+def reached(routes: Sequence[Route], addressed: Route, options: Options) -> tuple[Endpoint, ...]:
+    """Every endpoint that some row may ask, the first row's first. The cell's address and key name hold for `addressed`'s provider."""
     others = [settings.route(r) for r in (*options.spread, *options.fallback)]
     all_routes = list(dict.fromkeys([*routes, *others]))
     typed = options.api_base, options.api_key_name
     if options.api_base is not None:
-        settings.endpoint(given, *typed)  # refused where its provider has no address, also when no row goes there
-        same = [r for r in all_routes if r.provider == given.provider]
+        settings.endpoint(addressed, *typed)  # refused where its provider has no address, also when no row goes there
+        same = [r for r in all_routes if r.provider == addressed.provider]
         if "/openai/deployments/" in options.api_base and len(same) > 1:
             raise BadOption(
                 f"--api-base names one deployment, and {', '.join(map(str, same))} are several. Give the resource's address alone."
             )
-    return tuple(settings.endpoint(r, *(typed if r.provider == given.provider else ())) for r in all_routes)
+    return tuple(settings.endpoint(r, *(typed if r.provider == addressed.provider else ())) for r in all_routes)
 
 
 def said(endpoints: Sequence[Endpoint]) -> list[str]:

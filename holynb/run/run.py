@@ -69,7 +69,7 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     return run.start()
 
 
-class Run:
+class Run(session.InProcess):
     """One run over `n` rows.
 
     `wait()` and `await` return the run, and raise InferError where nothing could be done. `frame()` never raises, at any moment.

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
-from typing import Protocol
+from typing import NoReturn, Protocol, Self
 
 from holynb import runlog
 from holynb.errors import UserError
@@ -19,7 +19,7 @@ from holynb.run.plan import Plan
 from holynb.types import Outcome, Prompt, Route
 from holynb.words import counted
 
-__all__ = ["SessionRun", "find", "last", "reason", "remember", "runs", "stop_all"]
+__all__ = ["InProcess", "SessionRun", "find", "last", "reason", "remember", "runs", "stop_all"]
 
 #: Longest wait at the end of a program for the runs that it leaves, seconds. A kernel that shuts down is given five.
 EXIT_WAIT_S = 4.5
@@ -53,6 +53,19 @@ class SessionRun(Protocol):
     def cancel(self) -> None: ...
     def leave(self) -> None: ...
     def wait(self, timeout: float | None = None) -> object: ...
+
+
+class InProcess:
+    """What goes on in its process: a copy of it is itself, and it is not pickled."""
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Run is never pickled, as it goes on in its process. Take its answers: run.frame(), run.rows() or run.summary().")
 
 
 _session: deque[SessionRun] = deque(maxlen=50)

@@ -12,7 +12,7 @@ from servers.exact import Asked, Exact, Step, reply
 import holynb
 from holynb.config import Options, settings
 from holynb.errors import BadOption
-from holynb.run import plan, resume
+from holynb.run import bench, plan, resume
 from holynb.ui.commands import preview
 
 pytestmark = pytest.mark.usefixtures("keyed")
@@ -150,3 +150,17 @@ def test_a_dry_run_names_the_address_of_each_route(places: Places):
 def test_an_address_that_cannot_hold_is_refused(places: Places, route: str, options: dict[str, Any], words: str):
     with pytest.raises(BadOption, match=words):
         plan.make(PROMPTS, route, Options.parse({"api_base": places.typed.base, "dry_run": True, **options}))
+
+
+def test_a_bench_asks_only_the_provider_of_its_first_route_there(places: Places, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GATEWAY_KEY", "gw-0123456789-abcdef")
+    options = Options.parse({"api_base": places.typed.base, "api_key_name": "GATEWAY_KEY", "retries": 0, "fallback": "openai/last"})
+    routes = ["openai/first", "elsewhere/broken-2", "openai/third", "elsewhere/fourth"]
+    measured = list(bench.measure(bench.Bench(routes, ["one"], options)))
+    assert [m.ok for m in measured] == [1, 1, 1, 1]
+    assert places.asked(places.typed) == {"first", "third", "last"}, "a fallback is its provider's, too"
+    assert places.asked(places.other) == {"broken-2", "fourth"}
+    again = resume.failed_again(options={"fallback": "elsewhere/fifth,openai/sixth"})
+    assert [e.base_url for e in again.targets.endpoints] == [places.other.base, places.typed.base] * 2
+    assert not any("gw-" in str(a.headers) for a in places.other.asked)
+    assert not places.default.asked
