@@ -17,9 +17,9 @@ Mistakes of the user are UserErrors; bugs of ours keep their traceback. A messag
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from holynb.faults import KINDS, RETRYABLE, Fault, HolynbError
+from holynb.faults import KINDS, RETRYABLE, Fault, HolynbError, Portable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +36,7 @@ __all__ = [
     "HolynbError",
     "InferError",
     "Interrupted",
+    "Portable",
     "UserError",
     "closest",
 ]
@@ -69,24 +70,35 @@ class BadSetting(UserError):
     """A setting that does not parse or has an invalid value."""
 
 
-class InferError(HolynbError):
-    """No row could be answered. `.run` holds the run, whose frame has every row and its error."""
+class _WithRun(HolynbError):
+    """Carries a run, which stays in its process: an error that is sent to another one arrives with None there."""
 
     def __init__(self, message: str, run: Any = None) -> None:
         super().__init__(message)
         self.run = run
+
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "run": None}
+
+    def __copy__(self) -> Self:
+        copied = type(self)(str(self), self.run)
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self.__copy__()
+
+
+class InferError(_WithRun):
+    """No row could be answered. `.run` holds the run, whose frame has every row and its error."""
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows one line instead of a traceback."""
         return [f"InferError: {self}"]
 
 
-class Interrupted(HolynbError):
+class Interrupted(_WithRun):
     """The user interrupted the cell. `.run` holds the run with the answers so far."""
-
-    def __init__(self, message: str, run: Any = None) -> None:
-        super().__init__(message)
-        self.run = run
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows one line instead of a traceback."""

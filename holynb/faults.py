@@ -7,7 +7,7 @@ from typing import Any
 from holynb import words
 from holynb.usage import Limits, Usage
 
-__all__ = ["KINDS", "RETRYABLE", "Fault", "HolynbError"]
+__all__ = ["KINDS", "RETRYABLE", "Fault", "HolynbError", "Portable"]
 
 #: Error classes of an attempt; the values of the frame's `error_type`.
 KINDS = (
@@ -33,7 +33,18 @@ KINDS = (
 RETRYABLE = frozenset({"rate_limit", "timeout", "connection", "truncated", "oom", "server", "invalid_output"})
 
 
-class HolynbError(Exception):
+class Portable(Exception):
+    """An exception that pickle and copy bring back as it was, whatever its constructor takes: Python's own gives that `args` alone."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), *self.args), self._state()
+
+    def _state(self) -> dict[str, Any]:
+        """What goes with it into another process."""
+        return self.__dict__
+
+
+class HolynbError(Portable):
     """Root of everything holynb raises on purpose. Its message is one line, fit to be shown, whoever wrote the words that it quotes."""
 
     def __init__(self, message: str = "") -> None:
@@ -80,3 +91,8 @@ class Fault(HolynbError):
     @message.setter
     def message(self, text: str) -> None:
         self.args = (words.message(text),)
+
+
+def _again(cls: type[Portable], *args: object) -> Portable:
+    """An exception without a call of its constructor: what that would set comes with its state."""
+    return cls.__new__(cls, *args)

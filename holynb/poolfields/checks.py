@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from holynb.errors import Portable
+
 __all__ = [
     "MAX_TOP_LOGPROBS",
     "Check",
@@ -39,7 +41,7 @@ Check = Callable[[str, Any], None]
 _QUOTED = 40
 
 
-class FieldError(ValueError):
+class FieldError(Portable, ValueError):
     """A field that is refused. `param` names it, as OpenAI's errors do; `unsupported`: no value of it would do, but a neutral one."""
 
     def __init__(self, param: str, message: str, *, unsupported: bool = False) -> None:

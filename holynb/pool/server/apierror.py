@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from holynb.errors import Portable
+
 __all__ = ["ApiError", "error_body"]
 
 
-class ApiError(Exception):
+class ApiError(Portable):
     """An answer in OpenAI's error shape. `status` is HTTP's."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
