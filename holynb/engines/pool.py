@@ -15,7 +15,7 @@ from holynb import pools
 from holynb.engines import entry, poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
-from holynb.engines.poolwire import ENDED_ON_REQUEST, NO_MEMORY, PoolEnding, StreamFold
+from holynb.engines.poolwire import NO_MEMORY, PoolEnding, StreamFold
 from holynb.errors import BadRoute, Fault, closest
 from holynb.pools import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
@@ -171,7 +171,7 @@ class Pool:
 
     def _restarts(self, why: str) -> bool:
         """Whether a pool that ended for this reason is restarted for a row: the embedded one, unless it was ended on request."""
-        return self._pool_name == pools.EMBEDDED and ENDED_ON_REQUEST not in why
+        return self._pool_name == pools.EMBEDDED and pools.ENDED_ON_REQUEST not in why
 
     def _ending_fault(self, fault: PoolEnding) -> Fault:
         """The Fault of a row that the pool refused because it is ending."""

@@ -9,11 +9,10 @@ from typing import Any
 from holynb.errors import Fault
 from holynb.types import Completion, Request, Usage
 
-__all__ = ["ENDED_ON_REQUEST", "NO_MEMORY", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
+__all__ = ["NO_MEMORY", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
 
-#: Substrings of a pool's reason for its end.
+#: A substring of a pool's reason for its end.
 NO_MEMORY = "ran out of memory"
-ENDED_ON_REQUEST = "told to end"
 
 #: A pool's notes on an answered row → the text for people.
 _NOTES = {"oom": "oom: the pool's memory ran out under this row, which was kept and written to its end"}

@@ -3,10 +3,12 @@
 from holynb.pools.client import end_reason, find, find_status, gauges, listing, logs, start_command, status, stop
 from holynb.pools.info import PoolInfo
 from holynb.pools.launch import plan, start
+from holynb.pools.logfiles import ENDED_ON_REQUEST
 from holynb.pools.options import EMBEDDED
 
 __all__ = [
     "EMBEDDED",
+    "ENDED_ON_REQUEST",
     "PoolInfo",
     "end_reason",
     "find",

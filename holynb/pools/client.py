@@ -78,6 +78,8 @@ def stop(name: str) -> list[str]:
         for rank in ranks:
             rank.wait(5.0)
         rendezvous.listing(run)  # removes what a killed server left
+        if logfiles.ENDED_ON_REQUEST not in logfiles.end_reason(home(), record.name):
+            logfiles.add_end(home(), record.name, f"it was {logfiles.ENDED_ON_REQUEST}, and killed because it did not")
     reap()
     return [r.name for r in records]
 

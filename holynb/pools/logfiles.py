@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from pathlib import Path
@@ -10,7 +11,10 @@ from holynb.pools.options import EMBEDDED, PoolOptions
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.supervisor import tail
 
-__all__ = ["create", "end_reason", "files", "last_line", "start_command"]
+__all__ = ["ENDED_ON_REQUEST", "add_end", "create", "end_reason", "files", "last_line", "start_command"]
+
+#: In the reason of a pool that was stopped. Such a pool starts again only where somebody asks for it.
+ENDED_ON_REQUEST = "told to end"
 
 #: The first line of a log: this, and the start command.
 _START_LINE = "started with: "
@@ -44,6 +48,12 @@ def end_reason(home: Path, name: str) -> str:
     prefix = f"the pool {name} ends: "
     reasons = [line.partition(prefix)[2] for line in tail(_log(home, name), 20) if prefix in line]
     return reasons[-1].strip().rstrip(".") if reasons else ""
+
+
+def add_end(home: Path, name: str, why: str) -> None:
+    """Add why the pool ended to its log, on behalf of a server that was killed before it could. Does nothing where it has no log."""
+    with contextlib.suppress(OSError), os.fdopen(os.open(_log(home, name), os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8") as file:
+        file.write(f"the pool {name} ends: {why}\n")
 
 
 def start_command(home: Path, name_or_model: str) -> str:

@@ -178,6 +178,18 @@ def test_a_pool_outlives_the_kernel_that_started_it_and_its_interrupts(model: st
     assert process is None or process.wait(5)
 
 
+def test_a_server_that_had_to_be_killed_was_told_to_end_as_well(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools.start(model)
+
+    def kill(process: Process, grace: float) -> bool:
+        assert process.signal(signal.SIGKILL), grace
+        return process.wait(5)
+
+    monkeypatch.setattr(Process, "stop", kill)
+    assert pools.stop("bytes") == ["bytes"]
+    assert pools.ENDED_ON_REQUEST in pools.end_reason("bytes"), "or a row of a run would start the embedded pool again, which nobody wants"
+
+
 def test_a_server_that_hangs_is_stopped_all_the_same(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     info = pools.start(model)
     os.kill(info.pid, signal.SIGSTOP)
