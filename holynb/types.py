@@ -99,7 +99,7 @@ class Route:
         """The route that `text` spells. Raises BadRoute."""
         provider, slash, model = text.strip().partition("/")
         if not slash or not provider or not model or any(c.isspace() for c in text.strip()):
-            raise BadRoute(f"{text!r} is not a route. A route is provider/model, for example holysheep/gpt-4.1 or sim/echo.")
+            raise BadRoute(f"{text!r} is not a route. A route is provider/model, for example openai/gpt-6-luna or sim/echo.")
         return cls(provider, model)
 
     def __str__(self) -> str:

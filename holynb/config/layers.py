@@ -87,12 +87,12 @@ def check(layer: Mapping[str, Any], origin: str, *, owner: Owner = "session") ->
             known = (*NAMES, *OWN_FIELDS) if owner == "user" else NAMES
             raise BadSetting(f"{origin}: there is no setting {name!r}.{closest(name, known)} Known: {', '.join(known)}.")
         if name == "default":
-            _require(value, str, origin, name, 'a route such as "openai/gpt-4.1"')
+            _require(value, str, origin, name, 'a route such as "openai/gpt-6-luna"')
             continue
         _require(value, Mapping, origin, name, f"a table: [{name}]" if name == "alias" else f"a table of tables: [{name}.NAME]")
         for key, inner in value.items():
             if name == "alias":
-                _require(inner, str, origin, f"alias.{key}", 'a route such as "openai/gpt-4.1"')
+                _require(inner, str, origin, f"alias.{key}", 'a route such as "openai/gpt-6-luna"')
             else:
                 _require(inner, Mapping, origin, f"{name}.{key}", f'a table: [{name}."{key}"]')
             if name == "provider":

@@ -1,4 +1,4 @@
-"""Providers as data: name, wire, address, key variable, models. Reads one TOML file; knows no HTTP and no settings."""
+"""Providers as data: name, wire, address, key variable, models. Reads providers.toml and the models' table; knows no HTTP, no settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
+
+from holynb.config import models
 
 __all__ = ["Provider", "merged", "table", "variable_prefix"]
 
@@ -32,20 +34,25 @@ class Provider:
 
 @lru_cache(maxsize=1)
 def table() -> Mapping[str, Provider]:
-    """The providers that ship with holynb, by name."""
+    """The providers that ship with holynb, by name; of models only those that no vendor serves."""
     entries = tomllib.loads((files("holynb.config") / "providers.toml").read_text("utf-8"))
     return {name: _merge(Provider(name), entry) for name, entry in entries.items()}
 
 
 def merged(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Provider]:
-    """`table()` with the user's own entries merged over it, field by field; `models` and `options` key by key.
+    """`table()` and the models on offer, with the user's own entries merged over them, field by field; `models` and `options` key by key.
 
     A name that is not in the table is an OpenAI-compatible server whose key may be missing, unless its entry says otherwise.
     """
-    out = dict(table())
+    out = dict(_offering(models.state()))
     for name, entry in own.items():
         out[name] = _merge(out.get(name) or _custom(name), entry)
     return out
+
+
+@lru_cache(maxsize=4)
+def _offering(state: tuple[object, ...]) -> Mapping[str, Provider]:  # noqa: ARG001 - key of the cache: what `offered` depends on
+    return {name: replace(p, models={**models.offered(name), **p.models}) for name, p in table().items()}
 
 
 def _custom(name: str) -> Provider:

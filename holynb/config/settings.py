@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from holynb.config import dotenv, keys, layers, suggest, trust
+from holynb.config import dotenv, keys, layers, models, suggest, trust
 from holynb.config.home import config_file, home, is_own_config, own_home
 from holynb.config.providers import Provider, merged, table, variable_prefix
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
@@ -34,6 +34,7 @@ __all__ = [
     "providers",
     "reset",
     "route",
+    "shutdowns",
     "steered",
 ]
 
@@ -146,7 +147,7 @@ def route(text: str | None = None) -> Route:
         name = str(settings.alias[name]).strip()
     available = providers()
     if keys.looks_like_key(name):
-        raise BadRoute("What stands in the place of a route looks like a key. A route is provider/model, for example openai/gpt-4.1.")
+        raise BadRoute("What stands in the place of a route looks like a key. A route is provider/model, for example openai/gpt-6-luna.")
     if "/" not in name:
         if name in available:
             raise BadRoute(f"{name!r} is a provider; a route names its model too: {name}/MODEL.")
@@ -181,6 +182,13 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
     )
 
 
+def shutdowns(endpoint: Endpoint) -> list[str]:
+    """When this endpoint's model ends, in a sentence; nothing where that is not known, or where the address is not its provider's own."""
+    provider = table().get(endpoint.route.provider)
+    own = provider is not None and endpoint.base_url == provider.base
+    return [line for line in [models.notice(endpoint.route)] if line and own]
+
+
 def steered(api_base: str | None = None) -> list[trust.Grant]:
     """What files of the project would do with the keys of providers, and are not trusted with. `api_base`: as if a cell named it."""
     grants = []
@@ -210,7 +218,7 @@ def _untrusted(provider: Provider, base: str, file: str | None, *, named_key: bo
 
 
 def is_of_project(name: str) -> bool:
-    """Whether a file of the project set this last: `price.openai/gpt-4.1`."""
+    """Whether a file of the project set this last: `price.openai/gpt-6-luna`."""
     origin = current().origins.get(name)
     return origin is not None and _owner(origin) == "project"
 

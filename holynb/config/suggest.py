@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from holynb.config import models
 from holynb.errors import closest
 from holynb.types import Route
 
@@ -42,7 +43,12 @@ def bare(word: str, providers: Mapping[str, Provider], aliases: Iterable[str] = 
 
 
 def model(route: Route, providers: Mapping[str, Provider], *, refused: bool = False) -> str:
-    """For a model that its provider does not list: the nearest that it lists, or `""`. `refused`: the server does not have it."""
+    """For a model that its provider does not list: the nearest that it lists, or `""`. `refused`: the server does not have it.
+
+    Of a model that ends, the server's refusal is most likely that end: then when, and what follows it.
+    """
+    if refused and (end := models.notice(route)):
+        return f" {end}"
     provider = providers.get(route.provider)
     if provider is None or route.model in provider.models:
         return ""

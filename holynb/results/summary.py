@@ -23,7 +23,7 @@ class AlternativeCost:
     unknown: int = 0
 
     def describe(self) -> str:
-        """`$0.42 as openai/gpt-4.1`."""
+        """`$0.42 as openai/gpt-6-luna`."""
         more = f" + {self.unknown:,} unknown" if self.unknown and self.cost is not None else ""
         return f"{'$?' if self.cost is None else dollars(self.cost)}{more} as {self.route}"
 

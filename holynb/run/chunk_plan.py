@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from holynb import pools
-from holynb.config import Options, settings
+from holynb.config import Options, models, settings
 from holynb.errors import BadRoute, Fault
 from holynb.prompts import chunking
 from holynb.types import Endpoint, Prompt, Request, Route, Secret
@@ -51,7 +51,9 @@ def context(endpoint: Endpoint) -> int | None:
         except BadRoute:  # it ended between the two questions
             pass
     provider = settings.providers().get(route.provider)
-    return (provider.models.get(route.model) or None) if provider is not None else None
+    listed = provider.models.get(route.model) if provider is not None else None
+    known = models.find(route.provider, route.model)  # of more models than are on offer
+    return listed or (known.context if known is not None else None)
 
 
 def _listed_context(endpoint: Endpoint, secret: Secret | None) -> int | None:

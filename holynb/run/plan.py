@@ -181,8 +181,8 @@ def reached(routes: Sequence[Route], addressed: Route, options: Options) -> tupl
 
 
 def said(endpoints: Sequence[Endpoint]) -> list[str]:
-    """What a person should know of where requests go: a project's file says so, or a key goes unencrypted."""
-    return list(dict.fromkeys(line for e in endpoints for line in keys.notices(e)))
+    """What a person should know of where requests go: a project's file says so, a key goes unencrypted, or a model ends."""
+    return list(dict.fromkeys(line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e))))
 
 
 def _with_schema(requests: Sequence[Request | None], held_to: schema.Schema | None) -> list[Request | None]:

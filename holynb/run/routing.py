@@ -2,7 +2,7 @@
 
 [router.support]
 column = "kind"                             # the column that names the task; without one the rules, then routing.toml, decide
-other = "holysheep/gpt-4.1-mini"            # where no task is known, or none of `routes`; else the cell's own route
+other = "openai/gpt-6-luna"                 # where no task is known, or none of `routes`; else the cell's own route
 escalate = "strong"                         # where a row goes whose answer is invalid
 rules = [ { task = "refund", any = ["refund", "환불"], shorter = 2000 }, { task = "legal", pattern = "(?i)clause" } ]
 [router.support.routes]

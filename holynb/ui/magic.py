@@ -35,7 +35,7 @@ class InferMagic(Configurable):
     """The magics of one shell. `%config InferMagic` lists the settings of this session, which override both configuration files."""
 
     default = Unicode("", help="Route or alias of cells that name none: provider/model.").tag(config=True)
-    alias = Dict(key_trait=Unicode(), value_trait=Unicode(), help='Names for routes: {"fast": "openai/gpt-4.1-mini"}.').tag(config=True)
+    alias = Dict(key_trait=Unicode(), value_trait=Unicode(), help='Names for routes: {"fast": "openai/gpt-6-luna"}.').tag(config=True)
     provider = Dict(key_trait=Unicode(), help='Addresses: {"mine": {"base": "https://…/v1", "key": "MINE_API_KEY"}}.').tag(config=True)
     price = Dict(key_trait=Unicode(), help='Dollars per million tokens: {"mine/model": {"input": 1, "output": 2}}.').tag(config=True)
     router = Dict(key_trait=Unicode(), help="Rules that choose a route by task type.").tag(config=True)

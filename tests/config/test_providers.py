@@ -49,7 +49,7 @@ def test_own_entries_lie_over_the_table_field_by_field():
     assert table["openai"].base == "https://proxy.example.com/v1"
     assert table["openai"].key == "OPENAI_API_KEY"
     assert table["openai"].models["my-model"] is None
-    assert table["openai"].models["gpt-4.1"] == 1047576
+    assert table["openai"].models["gpt-6-luna"] == 1050000
     assert table["my-box"] == Provider("my-box", base="http://box:8000/v1", key="MY_BOX_API_KEY", key_optional=True)
     assert providers.table()["openai"].base == "https://api.openai.com/v1", "the table itself is left alone"
 

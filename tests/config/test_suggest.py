@@ -15,10 +15,10 @@ from holynb.types import Noted, Route
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
-        ("gpt-4.1", "Did you mean openai/gpt-4.1 or holysheep/gpt-4.1?"),
-        ("GPT-4.1-mini", "Did you mean openai/gpt-4.1-mini or openrouter/openai/gpt-4.1-mini?"),
+        ("gpt-6.1-sol", "Did you mean openai/gpt-6.1-sol?"),
+        ("GPT-6-luna", "Did you mean openai/gpt-6-luna or openrouter/openai/gpt-6-luna?"),
         ("smollm2-135m", "Did you mean pool/smollm2-135m?"),
-        ("claude-sonet-4-5", "Did you mean anthropic/claude-sonnet-4-5?"),
+        ("claude-sonet-5-5", "Did you mean anthropic/claude-sonnet-5-5?"),
         ("opnai", "Did you mean openai?"),
         ("fst", "Did you mean fast?"),
         ("zzzz", ""),
@@ -34,11 +34,11 @@ def test_a_word_without_a_provider(word: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("route", "before", "after"),
     [
-        ("openai/gpt-4.1-minni", "openai/gpt-4.1-mini", "openai/gpt-4.1-mini"),
+        ("openai/gpt-6-lunna", "openai/gpt-6-luna", "openai/gpt-6-luna"),
         ("holysheep/gpt4.1", "holysheep/gpt-4.1", "holysheep/gpt-4.1"),
-        ("anthropic/claude-sonet-4-5", "anthropic/claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
-        ("openai/gpt-4.2", "", "openai/gpt-4.1"),  # it may be new, until the server says that it is not
-        ("openai/gpt-4.1", "", ""),
+        ("anthropic/claude-sonet-5-5", "anthropic/claude-sonnet-5-5", "anthropic/claude-sonnet-5-5"),
+        ("openai/gpt-7-luna", "", "openai/gpt-6-luna"),  # it may be new, until the server says that it is not
+        ("openai/gpt-6-luna", "", ""),
         ("openai/o9-deep", "", ""),
         ("azure/my-gpt", "", ""),
         ("nobody/gpt-4.1", "", ""),
@@ -57,15 +57,15 @@ def test_a_model_of_ones_own_provider_is_known() -> None:
 
 def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
     for option in ("price_as", "budget"):
-        with pytest.raises(BadSetting, match=r"none is known\. Did you mean openai/gpt-4\.1-mini\? Set it in config\.toml"):
+        with pytest.raises(BadSetting, match=r"none is known\. Did you mean openai/gpt-6-luna\? Set it in config\.toml"):
             monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
-            route, value = ("sim/echo", "openai/gtp-4.1-mini") if option == "price_as" else ("openai/gtp-4.1-mini", 1)
+            route, value = ("sim/echo", "openai/gtp-6-luna") if option == "price_as" else ("openai/gtp-6-luna", 1)
             holynb.infer("x", route, **{option: value})
-    estimate = quote.quote(plan.make("x", "openai/gtp-4.1-mini", Options.parse({"dry_run": True})))
-    assert estimate.says() == "? (no price is known for openai/gtp-4.1-mini. Did you mean openai/gpt-4.1-mini?)"
+    estimate = quote.quote(plan.make("x", "openai/gtp-6-luna", Options.parse({"dry_run": True})))
+    assert estimate.says() == "? (no price is known for openai/gtp-6-luna. Did you mean openai/gpt-6-luna?)"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    run = holynb.infer("x", "openai/gtp-4.1-mini", retries=0)
+    run = holynb.infer("x", "openai/gtp-6-luna", retries=0)
     with pytest.raises(holynb.InferError):
         run.wait(30)
     notes = [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted)]
-    assert any("its cost is shown as ?. Did you mean openai/gpt-4.1-mini? Set it" in text for text in notes)
+    assert any("its cost is shown as ?. Did you mean openai/gpt-6-luna? Set it" in text for text in notes)

@@ -45,7 +45,7 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
 @pytest.mark.parametrize(
     ("line", "some"),
     [
-        ("%%infer |", ["fast", "pool/mine", "sim/echo", "openai/gpt-4.1"]),
+        ("%%infer |", ["fast", "pool/mine", "sim/echo", "openai/gpt-6-luna"]),
         ("%%infer sim/|", ["sim/echo", "sim/flaky", "sim/json", "sim/stream"]),
         ("%%infer sim/echo --con|", ["--connect-timeout", "--concurrency"]),
         ("%%infer sim/echo -|", ["-n", "-c", "--df"]),
