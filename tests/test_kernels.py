@@ -15,10 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not made for this system")
-@pytest.mark.parametrize(("files", "least"), [(["tests/gpu/test_graphs.py"], 5), (["tests/gpu", "--ignore=tests/gpu/test_graphs.py"], 60)])
-def test_kernels_say_what_plain_torch_says(files: list[str], least: int) -> None:
+def test_kernels_say_what_plain_torch_says() -> None:
     """All of tests/gpu but what takes the interpreter minutes; on a GPU run them with `-m kernel`."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "kernel and not gpu and not slow", *files]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "kernel and not gpu and not slow", "tests/gpu"]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -31,4 +30,4 @@ def test_kernels_say_what_plain_torch_says(files: list[str], least: int) -> None
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed[1]) >= least, "that many cases there are; fewer means that they were not found"
+    assert int(passed[1]) >= 95, "that many cases there are; fewer means that they were not found"

@@ -34,29 +34,33 @@ LLAMA3 = {
 }
 
 
-def config(family: str) -> Any:
+def config(family: str, **more: int) -> Any:
     """The transformers config of a tiny model."""
     import transformers as t
 
+    sizes = SIZES | more
+
     makers: dict[str, Any] = {
-        "llama": lambda: t.LlamaConfig(**SIZES | {"tie_word_embeddings": True}),
-        "llama3": lambda: t.LlamaConfig(**SIZES, rope_parameters=LLAMA3, head_dim=16),
-        "llama-bias": lambda: t.LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True),
-        "mistral": lambda: t.MistralConfig(**SIZES, sliding_window=None, head_dim=8),
-        "qwen2": lambda: t.Qwen2Config(**SIZES),
-        "qwen3": lambda: t.Qwen3Config(**SIZES, head_dim=32),
-        "qwen3-tied": lambda: t.Qwen3Config(**SIZES | {"tie_word_embeddings": True, "num_key_value_heads": 2}, head_dim=16),
+        "llama": lambda: t.LlamaConfig(**sizes | {"tie_word_embeddings": True}),
+        "llama3": lambda: t.LlamaConfig(**sizes, rope_parameters=LLAMA3, head_dim=16),
+        "llama-bias": lambda: t.LlamaConfig(**sizes, attention_bias=True, mlp_bias=True),
+        "mistral": lambda: t.MistralConfig(**sizes, sliding_window=None, head_dim=8),
+        "qwen2": lambda: t.Qwen2Config(**sizes),
+        "qwen3": lambda: t.Qwen3Config(**sizes, head_dim=32),
+        "qwen3-tied": lambda: t.Qwen3Config(**sizes | {"tie_word_embeddings": True, "num_key_value_heads": 2}, head_dim=16),
     }
     return makers[family]()
 
 
-def make(family: str, folder: Path, *, shard: str | None = None) -> Any:
+def make(family: str, folder: Path, *, shard: str | None = None, layers: int | None = None) -> Any:
     """A random model in `folder` (cut into files of `shard` bytes); returns transformers' own, for answers."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(7)
-    model = AutoModelForCausalLM.from_config(config(family), dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_config(
+        config(family, **({"num_hidden_layers": layers} if layers else {})), dtype=torch.float32
+    ).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             # Norms and biases as trained models have them: not all alike, or a swapped one would not be seen.

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from holynb.pool.vllm import __main__ as vllm
 from holynb.pool.vllm.__main__ import vllm_command
 from holynb.pool.vllm.output import progress, reason, stats
 from holynb.pool.vllm.reaper import members
+from holynb.scheduler import Policy
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
 from kernels_support.jupyter import rendezvous, socketdir
 from kernels_support.jupyter.process import Process
@@ -160,8 +162,9 @@ def test_a_crash_ends_the_row_with_the_reason(model: str, python: str, word: str
     assert says in pools.end_reason("mine")
 
 
-def test_every_row_of_a_lost_vllm_says_why(model: str, python: str) -> None:
+def test_every_row_of_a_lost_vllm_says_why(model: str, python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first row hears it at once; those that come later, and its own second try, find no pool any more and say the same."""
+    monkeypatch.setattr("holynb.run.run.Policy", partial(Policy, patience=3.0))  # it does not come back, however long they wait
     start(model, python)
     run = holynb.infer(["one !engine two", *(f"row {i} " + "word " * 20 for i in range(12))], "pool/mine", concurrency=2, cache=False)
     with pytest.raises(InferError, match="EngineDeadError"):
