@@ -29,7 +29,11 @@ class FieldRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ModelField:
-    """One row: a field of `file`. `unless`: values that change nothing; `families`: for which architectures the row is, none for all."""
+    """One row: a field of `file`.
+
+    `unless`: values that change nothing; `families`: for which architectures the row is, none for all; `when`: it counts only where
+    the file says true for this other field.
+    """
 
     file: str
     name: str
@@ -37,10 +41,13 @@ class ModelField:
     why: str
     unless: tuple[Any, ...] = ()
     families: frozenset[str] = frozenset()
+    when: str = ""
 
-    def admits(self, value: Any) -> bool:
-        """Whether a file may say this."""
-        return self.use != "refused" or any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in self.unless)
+    def admits(self, value: Any, data: Mapping[str, Any]) -> bool:
+        """Whether a file with this data may say this."""
+        if self.use != "refused" or (self.when and not data.get(self.when)):
+            return True
+        return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in self.unless)
 
 
 @cache
@@ -57,15 +64,15 @@ def check(file: str, data: Mapping[str, Any], family: str = "") -> list[str]:
         row = _row_of(file, name, family)
         if row is None:
             unknown.append(name)
-        elif not row.admits(value):
-            raise FieldRefused(f"{file} says {name} {_quoted(value)}: {row.why}, which is not done here")
+        elif not row.admits(value, data):
+            raise FieldRefused(f"{file} says {name} {_quoted(value)} ({row.why}), which is not done here")
     return unknown
 
 
 def _row(file: str, name: str, use: str, row: str | Mapping[str, Any]) -> ModelField:
     if isinstance(row, str):
         return ModelField(file, name, use, row)
-    return ModelField(file, name, use, row["why"], tuple(row.get("unless", ())), frozenset(row.get("families", ())))
+    return ModelField(file, name, use, row["why"], tuple(row.get("unless", ())), frozenset(row.get("families", ())), row.get("when", ""))
 
 
 @cache
@@ -94,7 +101,7 @@ def _leaves(file: str, data: Mapping[str, Any], prefix: str = "") -> Iterator[tu
         name = prefix + key
         if isinstance(value, Mapping) and name in objects:
             yield from _leaves(file, value, f"{name}.")
-        elif value is not None:
+        elif value is not None and value not in ([], {}):
             yield name, value
 
 

@@ -7,8 +7,9 @@ stage without embedding or head takes or returns hidden states.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,8 +109,38 @@ def rope_table(spec: Spec, length: int) -> Tensor:
         freq = freq / rope["factor"]
     elif rope["type"] == "llama3":
         freq = _llama3(freq, rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"])
+    elif rope["type"] == "yarn":
+        freq = _yarn(freq, spec.head_dim, rope)
     angles = torch.arange(length).float()[:, None] * freq[None, :half]
-    return torch.cat((angles.cos(), angles.sin()), -1)
+    return torch.cat((angles.cos(), angles.sin()), -1) * _attention_factor(rope)
+
+
+def _attention_factor(rope: Mapping[str, Any]) -> float:
+    """What yarn multiplies cosines and sines by: more context, sharper attention (Peng et al. 2023, arXiv:2309.00071)."""
+    if rope["type"] != "yarn":
+        return 1.0
+    if rope["attention_factor"] is not None:
+        return float(rope["attention_factor"])
+
+    def scale(by: float) -> float:
+        return 1.0 if rope["factor"] <= 1 else 0.1 * by * math.log(rope["factor"]) + 1.0
+
+    return scale(rope["mscale"]) / scale(rope["mscale_all_dim"]) if rope["mscale"] and rope["mscale_all_dim"] else scale(1)
+
+
+def _yarn(freq: Tensor, size: int, rope: Mapping[str, Any]) -> Tensor:
+    """Dimensions that turn often are kept, those that turn rarely are stretched, those between interpolated."""
+
+    def dimension(turns: float) -> float:
+        return size * math.log(rope["original_max_position_embeddings"] / (turns * 2 * math.pi)) / (2 * math.log(rope["theta"]))
+
+    low, high = dimension(rope["beta_fast"] or 32), dimension(rope["beta_slow"] or 1)
+    if rope["truncate"]:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, size - 1)
+    ramp = ((torch.arange(size // 2, dtype=torch.float32) - low) / (high - low + 0.001 * (low == high))).clamp(0, 1)
+    mixed: Tensor = freq / rope["factor"] * ramp + freq * (1 - ramp)
+    return mixed
 
 
 def _llama3(freq: Tensor, factor: float, low: float, high: float, length: int) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
+from holynb.pool.modelfields import FieldRefused, check
 from holynb.pool.modelfiles import read_object, real, truth, whole
 
 __all__ = ["FAMILIES", "Spec", "UnknownModel", "parse_spec", "read_spec"]
@@ -24,14 +25,26 @@ FAMILIES: Mapping[str, str] = {
 }
 
 #: Ways to stretch rotary positions that we compute. Others change the answer, so they are refused.
-ROPES = ("default", "linear", "llama3")
+ROPES = ("default", "linear", "llama3", "yarn")
 
 #: The numbers that each of them needs.
 _ROPE_NUMBERS: Mapping[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
 }
+
+#: What a family takes a field for that its config.json leaves out; of transformers' configuration classes. (null says: none.)
+_LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
+    "LlamaForCausalLM": {"max_position_embeddings": 2048},
+    "MistralForCausalLM": {"max_position_embeddings": 131072, "num_key_value_heads": 8, "sliding_window": 4096},
+    "Qwen2ForCausalLM": {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096},
+    "Qwen3ForCausalLM": {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096, "head_dim": 128},
+}
+
+_SLIDING, _FULL = "sliding_attention", "full_attention"
+_VLLM = "Start this model with --engine vllm."
 
 #: Largest sizes of a config.json that are taken for a model's, far above those of any there is: what they make is sized by them.
 _MAX_LAYERS, _MAX_HEADS, _MAX_HEAD_DIM = 10_000, 10_000, 100_000
@@ -100,14 +113,26 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     family = names[0]
     if family not in FAMILIES:
         known = "; ".join(f"{name} ({who})" for name, who in FAMILIES.items())
-        raise UnknownModel(f"The native engine does not know {family}. It knows {known}. Start this model with --engine vllm.")
+        raise UnknownModel(f"The native engine does not know {family}. It knows {known}. {_VLLM}")
     if config.get("quantization_config"):
-        raise UnknownModel("The native engine runs no quantized safetensors. Take the plain weights, a GGUF file, or --engine vllm.")
-    if (act := config.get("hidden_act", "silu")) != "silu":
-        raise UnknownModel(f"The native engine knows the activation silu, not {act}. Start this model with --engine vllm.")
+        raise UnknownModel(
+            "config.json says quantization_config, and the native engine runs no quantized safetensors. "
+            "Take the plain weights, a GGUF file, or --engine vllm."
+        )
+    try:
+        check("config.json", config, family)
+    except FieldRefused as exc:
+        raise UnknownModel(f"{exc}. {_VLLM}") from exc
+    if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
+        raise UnknownModel(f"The native engine knows the hidden_act silu, not {act}. {_VLLM}")
+    return _spec({**_LEFT_OUT[family], **config}, family)
+
+
+def _spec(config: Mapping[str, Any], family: str) -> Spec:
+    """The Spec of a config.json that leaves nothing out that its family has a number of its own for."""
     heads, hidden = whole(config, "num_attention_heads", 1, _MAX_HEADS), whole(config, "hidden_size", 1, _MAX_WIDTH)
-    qwen2 = family == "Qwen2ForCausalLM"
-    bias = truth(config, "attention_bias")
+    bias = truth(config, "attention_bias") and family != "Qwen2ForCausalLM"
+    rope = _rope(config)
     return Spec(
         family=family,
         layers=whole(config, "num_hidden_layers", 1, _MAX_LAYERS),
@@ -117,14 +142,14 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
         kv_heads=whole(config, "num_key_value_heads", 1, heads, heads),
         head_dim=whole(config, "head_dim", 1, _MAX_HEAD_DIM, max(1, hidden // heads)),
         vocab=whole(config, "vocab_size", 1, _MAX_VOCAB),
-        max_len=_max_len(config),
+        max_len=_max_len(config, family, rope),
         eps=real(config, "rms_norm_eps", 0, 1, 1e-6),
         tied=truth(config, "tie_word_embeddings"),
         qk_norm=family == "Qwen3ForCausalLM",
-        qkv_bias=qwen2 or bias,
-        out_bias=bias and not qwen2,
+        qkv_bias=bias or family == "Qwen2ForCausalLM",
+        out_bias=bias,
         mlp_bias=truth(config, "mlp_bias"),
-        rope=_rope(config),
+        rope=rope,
         dtype=str(config.get("dtype") or config.get("torch_dtype") or "float32"),
         eos=_ends(config.get("eos_token_id")),
     )
@@ -136,29 +161,56 @@ def _ends(value: Any) -> tuple[int, ...]:
     return tuple(whole({"eos_token_id": one}, "eos_token_id", -1, _MAX_VOCAB) for one in ends)
 
 
-def _max_len(config: Mapping[str, Any]) -> int:
+def _max_len(config: Mapping[str, Any], family: str, rope: Mapping[str, Any]) -> int:
     """Positions the model can use. A sliding window ends there too: inside it, full attention says the same; beyond it, not."""
     length = whole(config, "max_position_embeddings", 1, _MAX_POSITIONS, 2048)
+    if rope["type"] == "yarn":  # what it is stretched to; Qwen's files give the length before
+        length = min(max(length, int(rope["original_max_position_embeddings"] * rope["factor"])), _MAX_POSITIONS)
     window = whole(config, "sliding_window", 0, _MAX_POSITIONS, 0)
-    if window and truth(config, "use_sliding_window", default=config["architectures"][0] == "MistralForCausalLM"):
-        return min(length, window)
-    return length
+    return min(length, window) if window and _slides(config, family) else length
+
+
+def _slides(config: Mapping[str, Any], family: str) -> bool:
+    """Whether a layer attends to a sliding window."""
+    if family == "LlamaForCausalLM":
+        return False
+    if family == "MistralForCausalLM":
+        return True
+    counts, layers = truth(config, "use_sliding_window"), whole(config, "num_hidden_layers", 1, _MAX_LAYERS)
+    kinds = config.get("layer_types")
+    if kinds is None:
+        return counts and whole(config, "max_window_layers", 0, _MAX_LAYERS, 28) < layers
+    if not isinstance(kinds, list) or len(kinds) != layers or (strange := next((k for k in kinds if k not in (_SLIDING, _FULL)), None)):
+        what = f"names {strange!r:.40}" if isinstance(kinds, list) and len(kinds) == layers else f"is no list of {layers} layers"
+        raise UnknownModel(f"config.json's layer_types {what}. The native engine knows {_FULL} and {_SLIDING}. {_VLLM}")
+    if _SLIDING in kinds and not (counts and config.get("sliding_window")):
+        raise ValueError(f"layer_types says {_SLIDING}, and no sliding_window is used")
+    return _SLIDING in kinds
 
 
 def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rotary settings, from the old names (rope_theta, rope_scaling) and the new one (rope_parameters)."""
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    """Rotary settings, from the old names (rope_theta, rope_scaling) and the new one (rope_parameters); transformers takes them so, too."""
+    given = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if not isinstance(given, Mapping):
         raise TypeError("its rope settings are no object")
-    rope = dict(given)
-    kind = rope.pop("rope_type", None) or rope.pop("type", None) or "default"
-    rope.pop("type", None)
+    kind = given.get("rope_type") or given.get("type") or "default"
     if kind not in ROPES:
-        raise UnknownModel(f"The native engine knows the rope types {', '.join(ROPES)}, not {kind}. Start this model with --engine vllm.")
-    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1.0) != 1.0:
-        raise UnknownModel("The native engine rotates whole heads, not a part. Start this model with --engine vllm.")
-    theta = real(rope, "rope_theta", 1e-9, 1e30, real(config, "rope_theta", 1e-9, 1e30, 10000.0))
-    rope.pop("rope_theta", None)
-    for name in _ROPE_NUMBERS[kind]:
-        rope[name] = real(rope, name, 1e-9, 1e12)
-    return {"type": kind, "theta": theta, **rope}
+        raise UnknownModel(f"The native engine knows the rope types {', '.join(ROPES)}, not {kind}. {_VLLM}")
+    theta = real(given, "rope_theta", 1e-9, 1e30, real(config, "rope_theta", 1e-9, 1e30, 10000.0))
+    # As transformers has it: the number beside the rope settings goes before the one in them.
+    trained = config.get("original_max_position_embeddings") or given.get("original_max_position_embeddings")
+    trained = trained or config.get("max_position_embeddings")
+    numbers = {**given, "original_max_position_embeddings": trained}
+    if kind == "yarn" and given.get("factor") is None and "factor" in given:
+        numbers["factor"] = whole(config, "max_position_embeddings", 1, _MAX_POSITIONS) / real(
+            numbers, "original_max_position_embeddings", 1, 1e12
+        )
+    rope = {name: real(numbers, name, 1e-9, 1e12) for name in _ROPE_NUMBERS[kind]}
+    return {"type": kind, "theta": theta, **rope, **(_yarn(given) if kind == "yarn" else {})}
+
+
+def _yarn(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What yarn has beside its two numbers; a 0 is the same as left out, as in transformers."""
+    numbers = {n: real(given, n, 0, 1e12, 0) for n in ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")}
+    factor = None if given.get("attention_factor") is None else real(given, "attention_factor", 0, 1e12)
+    return {**numbers, "attention_factor": factor, "truncate": truth(given, "truncate", default=True)}
