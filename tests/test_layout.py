@@ -176,8 +176,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending",
     ),
     "holynb.ui.commands": (
-        "bench_report | models | pool | roi_report | routing | trust",
-        "bench | preview | roi",
+        "bench_report | model_lines | pool | roi_report | routing | trust",
+        "bench | models | preview | roi",
         "money",
     ),
     "holynb.ui.live": (

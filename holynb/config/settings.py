@@ -29,6 +29,7 @@ __all__ = [
     "endpoint",
     "home",
     "is_of_project",
+    "is_own_address",
     "override",
     "own_home",
     "providers",
@@ -184,9 +185,14 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
 
 def shutdowns(endpoint: Endpoint) -> list[str]:
     """When this endpoint's model ends, in a sentence; nothing where that is not known, or where the address is not its provider's own."""
+    line = models.notice(endpoint.route)
+    return [line] if line and is_own_address(endpoint) else []
+
+
+def is_own_address(endpoint: Endpoint) -> bool:
+    """Whether this is the address that holynb knows of a provider, and no gateway's in its place."""
     provider = table().get(endpoint.route.provider)
-    own = provider is not None and endpoint.base_url == provider.base
-    return [line for line in [models.notice(endpoint.route)] if line and own]
+    return provider is not None and endpoint.base_url == provider.base
 
 
 def steered(api_base: str | None = None) -> list[trust.Grant]:

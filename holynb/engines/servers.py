@@ -5,6 +5,7 @@ The load is read from `/metrics` (Prometheus text) of vLLM, SGLang, llama.cpp, T
 
 from __future__ import annotations
 
+import datetime as dt
 import ipaddress
 import math
 import re
@@ -27,10 +28,12 @@ MAX_PAGE_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model of a server. `context`: its context length in tokens."""
+    """A model of a server. `context`: its context length in tokens. `says_end`: the server tells of an end; None: none is announced."""
 
     id: str
     context: int | None = None
+    says_end: bool = False
+    end: dt.date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,19 @@ async def models(endpoint: Endpoint, secret: Secret | None = None) -> list[Serve
     if not isinstance(listed, list):
         raise Fault("server", f"{endpoint.base_url}/models lists no models.")
     mask = None if secret is None else Mask((secret,))
-    served = (ServedModel(m["id"], _context(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str))
+    served = (ServedModel(m["id"], _context(m), *_end(m)) for m in listed if isinstance(m, Mapping) and isinstance(m.get("id"), str))
     return [entry.admit(model, mask) for model in served]
+
+
+def _end(model: Mapping[str, Any]) -> tuple[bool, dt.date | None]:
+    """Whether the server says when this model ends, and the day: OpenAI's `shutdown_date`, null where none is announced."""
+    day = model.get("shutdown_date", False)
+    if day is None:
+        return True, None
+    try:
+        return True, dt.date.fromisoformat(day)
+    except (TypeError, ValueError):  # absent, or no date
+        return False, None
 
 
 async def load(endpoint: Endpoint, secret: Secret | None = None) -> ServerLoad | None:

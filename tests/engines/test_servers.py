@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -75,6 +76,10 @@ def test_models_with_their_context_lengths():
             {"no": 1},
             7,
             {"id": "e", "max_model_len": 0, "context_window": 9},
+            {"id": "f", "shutdown_date": "2027-01-14"},
+            {"id": "g", "shutdown_date": None},
+            {"id": "h", "shutdown_date": "2027-02-30"},
+            {"id": "i", "shutdown_date": 7},
         ],
     }
     with Exact([reply(listed)]) as server:
@@ -84,6 +89,10 @@ def test_models_with_their_context_lengths():
             ServedModel("c", 2048),
             ServedModel("d"),
             ServedModel("e", 9),
+            ServedModel("f", None, True, dt.date(2027, 1, 14)),
+            ServedModel("g", None, True),
+            ServedModel("h"),
+            ServedModel("i"),
         ]
         assert (server.asked[0].method, server.asked[0].path) == ("GET", "/v1/models")
         assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"

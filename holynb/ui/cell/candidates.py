@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from holynb.config import TABLE, Option
+from holynb.types import Route
 
-__all__ = ["columns", "frames", "hosts", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
+__all__ = ["columns", "end", "frames", "hosts", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
 
 
 def options() -> list[Option]:
@@ -17,8 +18,8 @@ def options() -> list[Option]:
 
 
 def routes() -> dict[str, str]:
-    """Route or alias → its kind: aliases, pools, routes used before, models of the providers; the likeliest first."""
-    from holynb.config import settings
+    """Route or alias → its kind, and when it ends: aliases, pools, routes used before, the providers' models; the likeliest first."""
+    from holynb.config import models, settings
     from holynb.run import session
 
     kinds: dict[str, str] = {alias: f"alias of {route}" for alias, route in settings.current().alias.items()}
@@ -26,7 +27,21 @@ def routes() -> dict[str, str]:
     kinds.update({str(run.route): "used before" for run in reversed(session.runs())})
     for name, provider in settings.providers().items():
         kinds.update({route: name for model in provider.models if (route := f"{name}/{model}") not in kinds})
+    for text in kinds:
+        if end := models.lifecycle(Route.parse(text)) if "/" in text else "":
+            kinds[text] += f", {end}"
     return kinds
+
+
+def end(text: str) -> str:
+    """When the model of a route or an alias ends, in a sentence; empty where that is not known, and for what is no route."""
+    from holynb.config import models, settings
+    from holynb.errors import UserError
+
+    try:
+        return models.notice(settings.route(text)) if text else ""
+    except UserError:  # it is still being typed
+        return ""
 
 
 def providers() -> list[str]:

@@ -1,6 +1,6 @@
-"""`%infer models`: the routes listed by name, their prices, and whether their keys are set.
+"""`%infer models`: the routes listed by name, their prices, when they end, and whether their keys are set.
 
-Sends requests only to a self-hosted server that is named, or to the address given with `--api-base`.
+Sends requests only to a provider that is named and whose key is there, or to the address given with `--api-base`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holynb import loop
-from holynb.config import keys, settings
+from holynb.config import keys, models, settings
 from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closest
-from holynb.pricing import prices
 from holynb.types import Route
+from holynb.ui.commands import model_lines
 from holynb.ui.output import clean, grid
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from holynb.types import Endpoint, Secret
 
 __all__ = ["endpoint", "text"]
@@ -37,6 +35,9 @@ QUERY_TIMEOUT_S = 5.0
 #: The provider taken where only an address or a key's variable is given.
 DEFAULT_PROVIDER = "vllm"
 
+#: So many of a server's models are listed: a gateway has hundreds.
+MAX_LISTED = 150
+
 
 def endpoint(provider: str, api_base: str | None = None, api_key_name: str | None = None) -> Endpoint:
     """The endpoint of a provider, whatever the model. Raises BadRoute, BadOption."""
@@ -47,12 +48,13 @@ def endpoint(provider: str, api_base: str | None = None, api_key_name: str | Non
 
 
 def text(provider: str | None = None, api_base: str | None = None, api_key_name: str | None = None) -> str:
-    """A table of routes and a table of providers; of one provider if it is named, with the load of a self-hosted server.
+    """A table of routes and a table of providers; of one provider if it is named, with all that is known of its models.
 
-    `api_base`: address of an OpenAI-compatible server, whose models are listed. `api_key_name`: the variable of its key. Raises UserError.
+    A named provider is asked what it serves, where its key is there; a self-hosted one for its load too. `api_base`: address of an
+    OpenAI-compatible server, whose models are listed. `api_key_name`: the variable of its key. Raises UserError.
     """
     providers = settings.providers()
-    load_line, named = "", None
+    lines, named = list[str](), None
     if provider is not None or api_base is not None or api_key_name is not None:
         provider = provider or DEFAULT_PROVIDER
         named = endpoint(provider, api_base, api_key_name)
@@ -61,52 +63,56 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
             raise BadOption(
                 f"{provider} has no list of models to ask for. An OpenAI-compatible server has: %infer models --api-base {api_base}"
             )
-        if api_base is not None or servers.is_self_hosted(named):
-            listed, load_line = _query_server(named)
+        if named.wire == "openai":
+            listed, lines = _query_server(named, needed=api_base is not None or servers.is_self_hosted(named))
             # Another address than the provider's does not serve the models configured for it.
-            models = listed if api_base is not None else {**providers[provider].models, **listed}
-            providers[provider] = replace(providers[provider], models=models)
-    routes = []
-    for name, entry in providers.items():
-        for model, context in entry.models.items():
-            price = prices.list_price(Route(name, model))
-            figures = [_dollars(price.input), _dollars(price.output)] if price else ["?", "?"]
-            routes.append([f"{name}/{model}", f"{context:,}" if context else "?", *figures])
+            served = listed if api_base is not None else {**providers[provider].models, **listed}
+            providers[provider] = replace(providers[provider], models=served)
+    routes = [(Route(name, model), context) for name, entry in providers.items() for model, context in entry.models.items()]
     addresses = [
         [name, _address(name, named) or WIRE_ADDRESSES.get(entry.wire, "in config.toml"), _key(name, named)]
         for name, entry in providers.items()
     ]
     parts = [
-        grid(["route", "context", "$/M in", "$/M out"], routes) if routes else "",
+        model_lines.table(routes, whole=named is not None) if routes else "",
         grid(["provider", "address", "key"], addresses, {1: 60, 2: 60}),
-        load_line,
+        *lines,
         *(keys.notices(named) if named is not None else ()),
         f"To ask one of them: %%infer {routes[0][0]} --api-base {api_base}" if api_base is not None and routes else "",
         f"Aliases: {', '.join(f'{a} = {r}' for a, r in settings.current().alias.items()) or 'none'}. Without a route: {settings.route()}.",
-        "Any other model of a provider is PROVIDER/MODEL; %infer key PROVIDER asks for a key.",
+        "Any other model of a provider is PROVIDER/MODEL; %infer key PROVIDER asks for a key; %infer models PROVIDER says all that is known.",
     ]
     return clean("\n\n".join(p for p in parts if p))
 
 
-def _query_server(server: Endpoint) -> tuple[dict[str, int], str]:
-    """The models that a server lists → context length in tokens (0: unknown), and a line on its load or why nothing is listed."""
+def _query_server(server: Endpoint, *, needed: bool) -> tuple[dict[str, int | None], list[str]]:
+    """The models that a server lists → context length in tokens, and lines on its load or why nothing is listed.
+
+    `needed`: a person asked for this server's list; else nothing is said of a key that is missing.
+    """
     try:
         secret = keys.resolve(server)
     except (BadKey, BadSetting) as exc:
-        return {}, f"Nothing is listed: {exc}"
+        return {}, [f"Nothing is listed: {exc}"] if needed else []
     future = loop.submit(_models_and_load(server, secret))
     try:
         listed, load = future.result(QUERY_TIMEOUT_S)
     except Fault as fault:
-        return {}, f"Nothing is listed: {fault.message}"
+        return {}, [f"Nothing is listed: {fault.message}"]
     except TimeoutError:
         future.cancel()
-        return {}, f"Nothing is listed: {server.base_url} did not answer within {QUERY_TIMEOUT_S:g} s."
-    return {m.id: m.context or 0 for m in listed}, _load_line(load)
+        return {}, [f"Nothing is listed: {server.base_url} did not answer within {QUERY_TIMEOUT_S:g} s."]
+    if settings.is_own_address(server):
+        models.announce(server.route.provider, {m.id: m.end for m in listed if m.says_end}, f"{server.base_url}/models")
+    shown = {m.id: m.context for m in listed[:MAX_LISTED]}
+    more = [f"… and {len(listed) - MAX_LISTED:,} more that it serves."] if len(listed) > MAX_LISTED else []
+    return shown, [*more, _load_line(load)]
 
 
 async def _models_and_load(server: Endpoint, secret: Secret | None) -> tuple[list[servers.ServedModel], servers.ServerLoad | None]:
     listed = await servers.models(server, secret)
+    if not servers.is_self_hosted(server):
+        return listed, None
     try:
         return listed, await servers.load(server, secret)
     except Fault:  # it has just listed its models: a server without metrics is not at fault
@@ -138,7 +144,3 @@ def _key(provider: str, named: Endpoint | None) -> str:
         return keys.describe_source(named or endpoint(provider))
     except BadRoute as exc:  # no address yet: the reason belongs in the provider's line, not in place of the list
         return str(exc)
-
-
-def _dollars(value: Decimal | None) -> str:
-    return "?" if value is None else f"{value.normalize():f}"

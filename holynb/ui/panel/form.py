@@ -78,6 +78,7 @@ class Form:
             style=LABEL_STYLE,
             layout=wide(),
         )
+        self.ending = w.HTML(layout=w.Layout(margin="0 0 0 128px", display="none"))
         self.frame = w.Dropdown(
             options=[("none: one prompt", ""), *((f"{n} ({counted(len(f), 'row')})", n) for n, f in frames.items())],
             value=df or "",
@@ -196,6 +197,7 @@ class Form:
         box = w.VBox(
             [
                 self.route,
+                self.ending,
                 self.frame,
                 self.columns,
                 self.prompt,
@@ -223,6 +225,7 @@ class Form:
         for word, button in self.buttons.items():
             button.on_click(lambda _, action=actions[word]: action())
         self.frame.observe(lambda _: self._show_columns(), "value")
+        self.route.observe(lambda _: self._show_end(), "value")
         self._show_columns()
         self._set_busy(False)
 
@@ -233,6 +236,11 @@ class Form:
     def _set_busy(self, busy: bool) -> None:
         for word, button in self.buttons.items():
             button.disabled = busy != (word == "Stop") and word != "Insert as %%infer cell"
+
+    def _show_end(self) -> None:
+        """Say below the route when its model ends."""
+        self.ending.value = html.escape(candidates.end(self.route.value.strip()))
+        self.ending.layout.display = "flex" if self.ending.value else "none"
 
     def _show_columns(self) -> None:
         """Show a button for each column of the frame; a click adds the column to the prompt."""
