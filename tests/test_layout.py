@@ -123,9 +123,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "spending",
     ),
     "holynb.prompts": (
-        "arrays | saved | tokens",
+        "exact | moments | saved | tokens",
+        "arrays",
         "array_methods | chunking | values",
-        "reading | shown",
+        "gaps | reading | shown",
         "sandbox",
         "templates",
         "render",

@@ -15,6 +15,7 @@ from jinja2.exceptions import SecurityError
 
 from holynb.bounded import CONTAINERS, ITEM_BYTES, MAX_ITEMS, Allowance, TooMuch, check_spec, measure, whole
 from holynb.prompts.arrays import Accessor, check_objects, check_size, kind_of
+from holynb.prompts.exact import exact_frame, exact_list
 
 __all__ = ["METHODS", "call", "listed", "printed"]
 
@@ -90,6 +91,8 @@ _PRINT_KEYWORDS: Mapping[str, frozenset[str]] = {
     "to_markdown": frozenset({"floatfmt", "headers", "index", "numalign", "stralign", "tablefmt"}),
     "to_string": frozenset({"columns", "decimal", "float_format", "header", "index", "index_names", "justify", "na_rep", "sparsify"}),
 }
+#: What keeps a method that prints from rounding numbers, or from reading texts as such.
+_DIGITS: Mapping[str, Mapping[str, Any]] = {"to_json": {"double_precision": 15}, "to_markdown": {"disable_numparse": True}}
 #: Longest text, and most items, among the arguments of a method.
 MAX_ARGUMENT = 1_000
 #: What a number or a date is taken to print as, in characters.
@@ -110,8 +113,12 @@ def call(owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     if name not in _MOVING and kind in ("frame", "series", "index", "array"):
         check_objects(owner)
     target = owner.target if isinstance(owner, Accessor) else owner
+    if name in ("tolist", "to_list") and kind in ("series", "index", "array") and not given and not named:
+        return listed(owner, allowance)
     if name in _PRINT.split() and name != "to_dict":
-        target = _printable(owner, allowance, convert, padded=name in ("to_markdown", "to_string"))
+        rounded = name in ("to_csv", "to_json") or not {"decimal", "float_format", "floatfmt"}.isdisjoint(named)
+        target = _printable(owner, allowance, convert, padded=name in ("to_markdown", "to_string"), whole_numbers=not rounded)
+        named = {**({} if rounded and name == "to_markdown" else _DIGITS.get(name, {})), **named}
         if kind == "series" and name == "to_string":
             target, named = target.to_frame(), {"header": False, **named}
     if name == "contains":
@@ -125,7 +132,11 @@ def call(owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 def printed(value: Any, allowance: Allowance, convert: Convert) -> str:
     """A whole frame or series as a table."""
     allowance.spend(10)
-    table = _printable(value, allowance, convert, padded=True)
+    table = _printable(value, allowance, convert, padded=True, whole_numbers=True)
+    if not len(table):  # pandas tells of its own kind: Empty DataFrame
+        return "  ".join(map(str, table.columns)) if kind_of(value) == "frame" else ""
+    if table.index.nlevels > 1:  # pandas leaves out a label that stands above, too
+        table.index = ["  ".join(map(str, label)) for label in table.index.tolist()]
     return str(table.to_string() if kind_of(value) == "frame" else table.to_frame().to_string(header=False))
 
 
@@ -134,7 +145,7 @@ def listed(value: Any, allowance: Allowance) -> list[Any]:
     allowance.spend(1 + value.size // 100)
     check_size(value)
     allowance.make(value.size, item=ITEM_BYTES)
-    return list(value.tolist())
+    return exact_list(value)
 
 
 # -- arguments -------------------------------------------------------------------------------------------------------------
@@ -202,25 +213,44 @@ def _check_numbers(owner: Any, name: str, numeric_only: bool) -> None:
 
 
 # -- printing ----------------------------------------------------------------------------------------------------------------
-def _printable(value: Any, allowance: Allowance, convert: Convert, *, padded: bool) -> Any:
-    """The frame or series with every cell a text, a number or a date. `padded`: each column as wide as its widest cell."""
+def _printable(value: Any, allowance: Allowance, convert: Convert, *, padded: bool, whole_numbers: bool) -> Any:
+    """The frame or series with every cell a text, a number or a date. `padded`: each column as wide as its widest cell; `whole_numbers`:
+    floats as texts of all their digits, where pandas would round them to the six of its display.
+    """
     check_size(value)
-    frame = value.to_frame() if kind_of(value) == "series" else value.copy(deep=False)
+    frame = exact_frame(value.to_frame() if kind_of(value) == "series" else value.copy(deep=False))
     rows, plain, wide, longest = len(frame), 0, 0, 0
+    if whole_numbers and getattr(frame.index.dtype, "kind", "O") == "f":
+        frame.index = [_digits(label) for label in frame.index.tolist()]
     columns = [frame.index.to_series(), *(frame.iloc[:, place] for place in range(frame.shape[1]))]
     for place, column in enumerate(columns, -1):
         lengths = [CELL_CHARS] * rows
-        if getattr(column.dtype, "kind", "O") not in "biufcmM":
+        kind = getattr(column.dtype, "kind", "O")
+        if kind not in "biufcmM" or (whole_numbers and kind == "f"):
             cells = column.tolist()
             converted = [c if isinstance(c, str) else convert(c) for c in cells]
+            if whole_numbers:
+                converted = list(map(_digits, converted))
             lengths = [len(c) if isinstance(c, str) else _length(c) for c in converted]
             if place >= 0 and any(new is not old for new, old in zip(converted, cells, strict=True)):
-                frame.isetitem(place, converted)
+                frame.isetitem(place, _objects(converted, column))
         plain += sum(lengths)
         wide += max(lengths, default=0) * rows
         longest = max(longest, *lengths, 0)
     allowance.make(wide if padded else plain, longest)
     return frame if kind_of(value) == "frame" else frame.iloc[:, 0]
+
+
+def _digits(cell: Any) -> Any:
+    return str(cell) if isinstance(cell, float) and cell == cell else cell  # noqa: PLR0124 - NaN is the one value that is not itself
+
+
+def _objects(cells: list[Any], column: Any) -> Any:
+    """Cells in the place of a column's, as they are: of a list pandas would guess a dtype, and round or widen by that."""
+    objects = column.astype(object)
+    for place, cell in enumerate(cells):
+        objects.iat[place] = cell
+    return objects.array
 
 
 def _length(value: Any) -> int:

@@ -5,6 +5,7 @@ they are not loaded there is nothing to read. The methods are in `array_methods.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 
 from holynb.bounded import MAX_ITEMS, TooMuch
+from holynb.prompts.exact import exact_array, exact_frame, exact_index, exact_series
 
 __all__ = [
     "ABSENT",
@@ -49,6 +51,9 @@ ATTRIBUTES = {
 
 #: Where the types come from that a column may hold.
 _PLAIN_MODULES = frozenset({"builtins", "datetime", "decimal", "fractions", "numpy", "pandas", "pathlib", "uuid", "zoneinfo"})
+
+#: Largest array that is made exact when it is met: about 50 ms.
+MAX_EXACT = 20_000
 
 #: Says that there is no such attribute or item.
 ABSENT = object()
@@ -119,21 +124,53 @@ def dtype_name(value: Any) -> str | None:
 def converted(value: Any) -> Any:
     """An object of numpy or pandas as a template reads it, subclasses as what they derive from; None for any other or refused one."""
     kind, own = kind_of(value), type(value).__module__.partition(".")[0] in ("numpy", "pandas")
-    pandas, numpy = _libraries()
+    pandas, _ = _libraries()
     if kind == "frame":
-        return value if type(value) is pandas.DataFrame else pandas.DataFrame(value)
+        return _exact(value if type(value) is pandas.DataFrame else pandas.DataFrame(value), exact_frame)
     if kind == "series":
-        return value if type(value) is pandas.Series else pandas.Series(value)
+        return _exact(value if type(value) is pandas.Series else pandas.Series(value), exact_series)
     if kind == "extension" and own:
-        return value.tolist() if value.size <= MAX_ITEMS else None
+        return exact_series(pandas.Series(value)).tolist() if value.size <= MAX_ITEMS else None
     if kind == "array":
-        known = value.dtype.kind in "biufcmMSUO" and not issubclass(type(value), numpy.ma.MaskedArray)
-        return (value if type(value) is numpy.ndarray else numpy.asarray(value)) if known else None
+        return _array(value)
     if kind == "number" and own:
-        if value.dtype.kind in "bSU":
-            return value.item()
-        return value if value.dtype.kind in "iufcmM" else None
-    return value if kind in ("index", "moment") and own else None
+        return _scalar(value)
+    return _exact(value, exact_index) if kind == "index" and own else value if kind == "moment" and own else None
+
+
+def _exact(value: Any, exact: Callable[[Any], Any]) -> Any:
+    """Exact where it is small, so that every way out of it is: a large one is made exact where it is listed or printed."""
+    return exact(value) if value.size <= MAX_EXACT else value
+
+
+def _array(value: Any) -> Any:
+    """An array as a plain one of known values, with its fields as dicts, and as a number where it has no dimension."""
+    _, numpy = _libraries()
+    if value.dtype.names is not None and value.size <= MAX_ITEMS:
+        return [_array(v) for v in value] if value.ndim else _scalar(value[()])
+    if value.dtype.kind not in "biufcmMSUO":
+        return None
+    if issubclass(type(value), numpy.ma.MaskedArray):
+        known = numpy.empty(value.size, dtype=object)
+        for place, one in enumerate(exact_array(numpy.asarray(value.data)).ravel()):
+            known[place] = one
+        known = known.reshape(value.shape)
+        known[numpy.ma.getmaskarray(value)] = None
+        return known if known.ndim else known[()]
+    value = value if type(value) is numpy.ndarray else numpy.asarray(value)
+    if value.ndim:
+        return _exact(value, exact_array)
+    return float("nan") if value[()] is None else _scalar(value[()])  # None says that it is refused
+
+
+def _scalar(value: Any) -> Any:
+    """A number of numpy, or what stands for one in Python; the fields of one that has them."""
+    _, numpy = _libraries()
+    if not isinstance(value, numpy.generic):  # of an array of objects
+        return value
+    if value.dtype.names is not None:
+        return {name: value[name] for name in value.dtype.names}
+    return value.item() if value.dtype.kind in "bSU" else value if value.dtype.kind in "iufcmM" else None
 
 
 def size_of(value: Any) -> int:
@@ -170,9 +207,9 @@ def attribute(value: Any, name: str) -> Any:
             return Indexer(value, name)
         if name in _ACCESSORS and kind == "series":
             return Accessor(value, name)
-        if name not in ATTRIBUTES[kind]:
-            labels = value.columns if kind == "frame" else value.index
-            return value[name] if not name.startswith("__") and name in labels else ABSENT
+        labels = value.columns if kind == "frame" else value.index
+        if not name.startswith("__") and name in labels:  # a column called size or name is the column
+            return value[name]
     if name not in ATTRIBUTES[kind]:
         return ABSENT
     if name in ("T", "values"):

@@ -112,8 +112,10 @@ def _render_rows(text: str, rows: Sequence[Mapping[str, Any]], variables: Mappin
     if raw or templates.plain(text):
         return [text] * len(rows)
     columns = list(rows[0]) if rows else []
-    if number := next((n for n in re.findall(r"\{\{-?\s*(\d+)\s*-?\}\}", text) if n in columns), None):
-        raise BadPrompt(f'{{{{ {number} }}}} is a number to a template. The column is {{{{ row["{number}"] }}}}.')
+    if word := next((n for n in re.findall(r"\{\{-?\s*(\d+|[Tt]rue|[Ff]alse|[Nn]one)\s*-?\}\}", text) if n in columns), None):
+        raise BadPrompt(
+            f'{{{{ {word} }}}} is a {"number" if word.isdigit() else "constant"} to a template. The column is {{{{ row["{word}"] }}}}.'
+        )
     with _column_hints(text, columns):
         return _render_template(templates.compiled(text), rows, variables)
 
@@ -121,13 +123,15 @@ def _render_rows(text: str, rows: Sequence[Mapping[str, Any]], variables: Mappin
 def _render_template(template: Compiled, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> list[str]:
     from holynb.prompts import templates
 
-    shared = {name: variables[name] for name in template.names if name in variables}
-    names = [*(rows[0] if rows else ()), *variables]
+    first = rows[0] if rows else {}
+    shared = {name: variables[name] for name in template.names if name in variables and name not in first}
+    names = [*first, *variables]
     uses_row = "row" in template.names
+    lists = not any(map(templates.holds_array, shared.values()))
     texts = []
     for i, row in enumerate(rows):
         scope = {**shared, **({"row": templates.TemplateRow(row)} if uses_row else {}), **{n: row[n] for n in template.names if n in row}}
-        texts.append(template.render(scope, names, f" (row {i})"))
+        texts.append(template.render(scope, names, f" (row {i})", arrays_are_lists=lists))
     return texts
 
 

@@ -6,19 +6,20 @@ may well hold `{#1}`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, Undefined, nodes, pass_environment
+from jinja2 import StrictUndefined, Template, Undefined, nodes, pass_environment
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
+from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from jinja2.runtime import Context
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from holynb.bounded import CONTAINERS, FILTERS, BoundedEnvironment, check_spec, to_json
 from holynb.prompts import array_methods, arrays, reading, shown
-from holynb.prompts.values import NOTHING, SIMPLE, FieldValues, Method, Missing, Refused, admit, instead, missing
+from holynb.prompts.gaps import check_printf, is_gone, of_items, of_numbers
+from holynb.prompts.values import SIMPLE, FieldValues, Method, Missing, Refused, admit, instead
 
 __all__ = ["Sandbox"]
 
@@ -46,34 +47,18 @@ class _Calls(NodeTransformer):
         return node
 
 
-def _unless_missing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that leaves missing values alone (Jinja2's `int` would make them 0)."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return NOTHING if any(_missing(a) for a in args) else function(*args, **kwargs)
-
-    return wrapped
-
-
-def _missing(value: Any) -> bool:
-    return isinstance(value, Missing) or missing(value)
-
-
 def _read(value: Undefined) -> Any:
     """What a part of an undefined value is: nothing, of a missing one; else its error."""
-    return NOTHING if isinstance(value, Missing) else str(value)
+    return value if isinstance(value, Missing) else str(value)
 
 
-def _formats_missing(form: str, values: Any) -> bool:
-    """Whether a missing value would go into the text: nothing is shown for it, as `format` does."""
-    if isinstance(values, Mapping):
-        return any(_missing(v) and f"%({k})" in form for k, v in values.items())
-    return any(map(_missing, values if isinstance(values, tuple) else (values,)))
+def _default(value: Any, *args: Any, **kwargs: Any) -> Any:
+    """Jinja2's, but a method without its parentheses is no missing value."""
+    return str(value) if isinstance(value, Method) else DEFAULT_FILTERS["default"](value, *args, **kwargs)
 
 
 def _to_json(env: Sandbox, value: Any, indent: Any = None) -> str:
-    return to_json(env, shown.as_json(value, env), indent, default=str)
+    return to_json(env, shown.as_json(value, env), indent, allow_nan=False)
 
 
 def _pprint(env: Sandbox, value: Any) -> str:
@@ -93,10 +78,15 @@ class Sandbox(BoundedEnvironment):
             comment_start_string="{{#",
             comment_end_string="#}}",
         )
-        self.offer(**{n: _unless_missing(FILTERS[n]) for n in ("filesizeformat", "float", "format", "int", "round")})
+        known: dict[str, Any] = {**DEFAULT_FILTERS, **FILTERS}
+        self.offer(**{n: of_numbers(n, known[n]) for n in ("abs", "filesizeformat", "float", "format", "int", "round")})
+        self.offer(**{n: of_items(n, known[n]) for n in ("max", "min", "sort", "sum")})
+        self.offer(default=_default, d=_default)
         self.offer(tojson=pass_environment(_to_json), pprint=pass_environment(_pprint))
         self.filters[_METHOD] = self.method
-        self.tests["none"] = _missing
+        self.tests["none"] = is_gone
+        tests: dict[str, Any] = {**self.tests}
+        self.tests.update({n: of_numbers(n, tests[n]) for n in ("divisibleby", "even", "odd")})
         self.tests.pop("callable", None)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -125,12 +115,22 @@ class Sandbox(BoundedEnvironment):
             value = type(value)([v if v is None or isinstance(v, float) else admit(v, "an item") for v in value])
         return super().argument(value)
 
+    def rendered(self, template: Template, scope: Mapping[str, Any], *, arrays_are_lists: bool = False, **limits: Any) -> str:
+        """The text. `arrays_are_lists`: no array of the notebook is among the variables, so that each is a list in a row's cell."""
+        self._rendering.arrays_are_lists = arrays_are_lists
+        return super().rendered(template, scope, **limits)
+
+    @property
+    def arrays_are_lists(self) -> bool:
+        """Whether an array is shown however long it is."""
+        return bool(getattr(self._rendering, "arrays_are_lists", False))
+
     def text(self, value: Any) -> str:
         """What a prompt shows of a value. Raises SecurityError for what is none."""
         if type(value) in SIMPLE and value == value:  # noqa: PLR0124 - NaN is the one value that is not itself
             return str(value)
         value = admit(value)
-        if isinstance(value, CONTAINERS) or arrays.kind_of(value) in ("array", "index"):
+        if isinstance(value, (*CONTAINERS, range)) or arrays.kind_of(value) in ("array", "index"):
             return super().text(shown.as_literal(value, self))
         return shown.as_text(value, self)
 
@@ -143,6 +143,8 @@ class Sandbox(BoundedEnvironment):
         return self.each(values)
 
     def each(self, values: Iterable[Any]) -> Iterator[Any]:
+        if arrays.kind_of(values) in ("index", "series"):
+            values = array_methods.listed(values, self.allowance)
         for value in super().each(values):
             item = admit(value, "an item")
             yield tuple(v if v is None else admit(v, "an item") for v in item) if type(item) is tuple else item
@@ -173,7 +175,7 @@ class Sandbox(BoundedEnvironment):
             if entry is arrays.ABSENT
             else self._array(entry)
             if arrays.kind_of(obj) or isinstance(obj, arrays.Indexer)
-            else admit(entry, "an item")
+            else admit(entry, argument if isinstance(argument, str) else "an item")
         )
 
     def _without(self, obj: Any, name: Any) -> Any:
@@ -211,8 +213,9 @@ class Sandbox(BoundedEnvironment):
         if type(left) in SIMPLE and type(right) in SIMPLE:
             return admit(super().call_binop(context, operator, left, right))
         left, right = self.admitted(left), self.admitted(right)
-        if operator == "%" and isinstance(left, str) and _formats_missing(left, right):
-            return NOTHING
+        if operator == "%" and isinstance(left, str):
+            check_printf(left, right)
+            return admit(super().call_binop(context, operator, left, right if arrays.kind_of(right) else self.argument(right)))
         if isinstance(left, Missing) or isinstance(right, Missing):
             return self.binop_table[operator](left, right)
         if arrays.kind_of(left) in _ARRAYS or arrays.kind_of(right) in _ARRAYS:
@@ -228,7 +231,7 @@ class Sandbox(BoundedEnvironment):
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the list, or what a template has of its own: a macro, a loop, `range`."""
         if isinstance(obj, Missing):
-            return NOTHING
+            return obj
         if isinstance(obj, Method):
             self.allowance.spend(self.STEPS_PER_CALL)
             return self.invoke(obj.owner, obj.name, args, {k: v for k, v in kwargs.items() if k not in ("_loop_vars", "_block_vars")})

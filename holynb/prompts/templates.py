@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, UndefinedError, meta, nodes
@@ -14,19 +15,30 @@ from jinja2.exceptions import SecurityError
 
 from holynb.bounded import MAX_BYTES, TooMuch
 from holynb.errors import BadPrompt, closest
+from holynb.prompts.arrays import kind_of
 from holynb.prompts.sandbox import Sandbox
+from holynb.prompts.shown import LongTable
 from holynb.prompts.values import SIMPLE, TemplateRow, admit, instead, missing
 
-__all__ = ["Compiled", "TemplateRow", "compiled", "missing", "plain"]
+__all__ = ["Compiled", "TemplateRow", "compiled", "holds_array", "missing", "plain"]
 
 
 #: Longest reason in a message: an error of Python's may quote a whole value.
 MAX_REASON = 1_000
+#: Items of a list that are looked at for an array among them.
+MAX_LOOKED_AT = 1_000
 
 
 @lru_cache(maxsize=1)
 def _sandbox() -> Sandbox:
     return Sandbox()
+
+
+def holds_array(value: Any) -> bool:
+    """Whether a value is an array, or a list or dict that holds one near its beginning."""
+    if isinstance(value, dict | list | tuple):
+        return any(map(kind_of, islice(value.values() if isinstance(value, dict) else value, MAX_LOOKED_AT)))
+    return kind_of(value) is not None
 
 
 def plain(text: str) -> bool:
@@ -54,12 +66,17 @@ class Compiled:
             return
         raise BadPrompt(f"The template does not parse, {reason}.{hint} --raw sends the body untouched.")
 
-    def render(self, scope: Mapping[str, Any], suggestions: Iterable[str] = (), where: str = "") -> str:
-        """The rendered text. `suggestions`: names to propose for an undefined one; `where`: the row, for messages. Raises BadPrompt."""
+    def render(self, scope: Mapping[str, Any], suggestions: Iterable[str] = (), where: str = "", *, arrays_are_lists: bool = False) -> str:
+        """The rendered text. `suggestions`: names to propose for an undefined one; `where`: the row, for messages; `arrays_are_lists`: as
+        `Sandbox.rendered` takes it. Raises BadPrompt.
+        """
         try:
             if (text := self._simple(scope)) is not None:
                 return text
-            return _sandbox().rendered(self._template, {name: admit(scope[name], name) for name in self.names if name in scope})
+            values = {name: admit(scope[name], name) for name in self.names if name in scope}
+            return _sandbox().rendered(self._template, values, arrays_are_lists=arrays_are_lists)
+        except LongTable as exc:
+            reason = exc.advice(next((name for name, value in values.items() if value is exc.value), None))
         except UndefinedError as exc:
             reason = _undefined(str(exc.message), scope, suggestions)
         except TooMuch as exc:

@@ -28,7 +28,7 @@ from jinja2.utils import Cycler, Joiner, Namespace
 from holynb.bounded import Stream
 from holynb.prompts import arrays
 
-__all__ = ["NOTHING", "SIMPLE", "FieldValues", "Fields", "Method", "Missing", "Refused", "TemplateRow", "admit", "instead", "missing"]
+__all__ = ["SIMPLE", "FieldValues", "Fields", "Method", "Missing", "Refused", "TemplateRow", "admit", "instead", "lacking", "missing"]
 
 
 def missing(value: Any) -> bool:
@@ -58,18 +58,31 @@ class Fields(tuple[Any, ...]):  # noqa: SLOT001 - the names differ from one to t
 
 
 class FieldValues:
-    """The fields of an object, by name. `plain`: what it is as a text or a number, None where it has to be read by its fields."""
+    """The fields of an object, by name. `plain`: what it is as a plain value, None where it has to be read by its fields."""
 
     __slots__ = ("fields", "kind", "plain")
 
-    def __init__(self, kind: str, fields: Mapping[str, Any], plain: str | float | None = None) -> None:
+    def __init__(self, kind: str, fields: Mapping[str, Any], plain: Any = None) -> None:
         self.kind, self.fields, self.plain = kind, fields, plain
 
 
-class Missing(ChainableUndefined):
-    """A missing value: renders empty; is false, none and undefined (so `default` applies); arithmetic with it is missing too."""
+def lacking(called: str, by: str) -> str:
+    """The reason why a missing value is refused, with what to do. `by`: what would make a text of it."""
+    some = called if called.isidentifier() else "x"
+    return f"{called} is missing, and {by} takes a value: write {some}|default(…), or {{% if {some} is not none %}}"
 
-    __slots__ = ()
+
+class Missing(ChainableUndefined):
+    """A missing value: renders empty; is false, none and undefined (so `default` applies); arithmetic with it is missing too.
+
+    `called`: the column or key that it was read from, for a message; "a value" where that is not known.
+    """
+
+    __slots__ = ("called",)
+
+    def __init__(self, called: str = "a value") -> None:
+        super().__init__()
+        self.called = called
 
     def _propagate(self, *_: Any, **__: Any) -> Missing:
         return self
@@ -87,6 +100,8 @@ class Missing(ChainableUndefined):
         return hash(None)
 
     def __format__(self, spec: str) -> str:
+        if spec:
+            raise SecurityError(lacking(self.called, f"{{:{spec}}}"))
         return ""
 
     __call__ = __neg__ = __pos__ = __abs__ = __round__ = _propagate  # type: ignore[assignment]  # undefined ones raise
@@ -95,9 +110,6 @@ class Missing(ChainableUndefined):
     __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = _propagate  # type: ignore[assignment]
     __mod__ = __rmod__ = __pow__ = __rpow__ = _propagate  # type: ignore[assignment]
     __lt__ = __le__ = __gt__ = __ge__ = _false  # type: ignore[assignment]
-
-
-NOTHING = Missing()
 
 
 class Refused(StrictUndefined):
@@ -135,16 +147,16 @@ _EXACT = SIMPLE | {
 
 
 def admit(value: Any, name: str = "a value") -> Any:
-    """The value as a template may hold it: `NOTHING` where it is missing, `Refused` where it is no value. `name` is for the reason."""
+    """The value as a template may hold it: `Missing` where it is missing, `Refused` where it is no value. `name` is for the reason."""
     kind = type(value)
     if kind in _EXACT:
-        return NOTHING if (kind is float or kind is Decimal) and missing(value) else value
+        return Missing(name) if (kind is float or kind is Decimal) and missing(value) else value
     if issubclass(kind, Undefined):
         return value
     if missing(value):
-        return NOTHING
+        return Missing(name)
     admitted = _converted(value)
-    return Refused(instead(f"{name} is {_described(kind)}, and a template reads values only")) if admitted is None else admitted
+    return Refused(_reason(name, kind)) if admitted is None else admitted
 
 
 _KINDS = (
@@ -159,16 +171,26 @@ def _described(kind: type) -> str:
     return next((name for name, kinds in _KINDS if issubclass(kind, kinds)), f"an object ({kind.__name__})")
 
 
+def _reason(name: str, kind: type) -> str:
+    """Why an object is refused. Where it is of a library that gives pandas' objects, these are what to use."""
+    room = kind.__module__.partition(".")[0]
+    if not hasattr(kind, "to_pandas") or room == "pandas":
+        return instead(f"{name} is {_described(kind)}, and a template reads values only")
+    x = name if name.isidentifier() else "x"
+    return f"{name} is an object ({room}.{kind.__name__}), and a template reads values only: write {x} = {x}.to_pandas() in the cell above"
+
+
 def _converted(value: Any) -> Any:
     """The value as one of the listed types; None where it is none of them."""
     kind = type(value)
     if issubclass(kind, enum.Enum):
         fields = {n: _stored(value).get(f"_{n}_") for n in ("name", "value")}
-        return FieldValues(kind.__name__, fields, fields["value"] if issubclass(kind, str | int | float) else None)
+        plain = fields["value"]  # as JSON's libraries write it
+        return FieldValues(kind.__name__, fields, None if isinstance(admit(plain), Undefined | FieldValues) else plain)
     if (name := arrays.dtype_name(value)) is not None:
         return FieldValues("dtype", {"name": name}, name)
     if (array := arrays.converted(value)) is not None:
-        return array
+        return array if arrays.kind_of(array) else admit(array)
     if issubclass(kind, pathlib.PurePath):
         return _path(value)
     return _builtin(value, kind) if issubclass(kind, _BUILTINS) else _record(value, kind)

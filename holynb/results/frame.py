@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
+from holynb.prompts.exact import exact_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +32,10 @@ READERS = {
     ".json": "read_json",
     ".parquet": "read_parquet",
 }
+
+
+#: A text or a column's name in a query: an @ in it calls no variable.
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`[^`]*`""")
 
 
 def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | None = None) -> pd.DataFrame:
@@ -98,7 +103,7 @@ def select(df: pd.DataFrame, where: str | None, limit: int | None, variables: Ma
     Raises BadOption for an invalid query.
     """
     if where is not None:
-        named = {name: _named(where, name, variables or {}) for name in re.findall(r"@\s*(\w+)", where)}
+        named = {name: _named(where, name, variables or {}) for name in re.findall(r"@\s*(\w+)", _QUOTED.sub("", where))}
         try:
             df = df.query(where, local_dict=named, global_dict={})
         except Exception as exc:
@@ -132,9 +137,7 @@ def records(df: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _values(series: pd.Series[Any]) -> list[Any]:
     missing = series.isna()
-    values = series.tolist()
-    if (dtype := str(series.dtype).lower()) in ("float32", "float16"):  # as the column shows it: 0.1, not 0.10000000149011612
-        values = [float(str(v)) for v in series.to_numpy(dtype=dtype, na_value=float("nan"))]
+    values = exact_list(series)
     return [None if is_missing else v for v, is_missing in zip(values, missing, strict=True)] if missing.any() else values
 
 

