@@ -2,7 +2,7 @@
 
     python tests/benchmarks/under_fire.py [SCENE …]
 
-Each scene starts local HTTP servers of its own and runs `holynb.infer` over real sockets in real time; all of them take about two minutes.
+Each scene starts local HTTP servers of its own and runs `holynb.infer` over real sockets in real time; all of them take about ten minutes.
 """
 
 from __future__ import annotations
@@ -184,6 +184,55 @@ def killed() -> str:
     )
 
 
+def pool_kills(times: int = 20) -> str:
+    """`times` runs of 100 rows on a pool of two replicas of a tiny model; in each, one rank is killed at a random moment."""
+    import psutil
+    import tiny
+    from pool_fake import byte_model
+
+    import holynb
+    from holynb import pools
+
+    folder = byte_model(Path(os.environ["HOLYNB_HOME"]) / "tiny")
+    (folder / "model.safetensors").unlink()
+    tiny.make("llama", folder)
+    info = pools.start(str(folder), name="fire", dp=2, devices="cpu", restart=times)
+    seen, rng, lost, in_flight, longest = {info.pid}, random.Random(20), 0, 0, 0.0
+    try:
+        for _ in range(times):
+            ranks = _both_ranks(info.pid)
+            seen |= {r.pid for r in ranks}
+            start = time.monotonic()
+            work = holynb.infer([f"row {i}" for i in range(100)], "pool/fire", max_tokens=60, temperature=0, cache=False)
+            time.sleep(rng.uniform(0, 0.5))
+            in_flight += sum(o is None for o in work.rows())
+            rng.choice(ranks).kill()
+            lost += int((work.wait(120).frame()["status"] != "ok").sum())
+            longest = max(longest, time.monotonic() - start)
+    finally:
+        seen |= {p.pid for p in psutil.Process(info.pid).children(recursive=True)}
+        pools.stop("fire")
+    left = [p for p in seen if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    return f"{times} kills with {in_flight} rows unanswered, {lost} of {100 * times} rows lost, longest run {longest:.1f} s, {len(left)} processes left"
+
+
+def _both_ranks(server: int) -> list[Any]:
+    """The processes of the pool's two ranks, once both answer."""
+    import psutil
+
+    from holynb import pools
+
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        status = pools.status("fire")
+        if status.state == "ready" and len(status.replicas) == 2:
+            ranks = [p for p in psutil.Process(server).children(recursive=True) if p.pid in status.ranks]
+            if len(ranks) == 2:
+                return ranks
+        time.sleep(0.1)
+    raise TimeoutError("the pool has not come back")
+
+
 SCENES: dict[str, Callable[[], str]] = {
     "quota-told": lambda: quota(headers=True),
     "quota-untold": lambda: quota(headers=False),
@@ -195,6 +244,7 @@ SCENES: dict[str, Callable[[], str]] = {
     "refused": refused,
     "restarted": restarted,
     "ten-restarts": lambda: restarted(10),
+    "pool-kills": pool_kills,
 }
 
 
