@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "bounded | loop | secret | usage | words",
+        "bounded | loop | no_proxy | secret | usage | words",
         "faults",
         "errors",
         "poolfields",
@@ -359,7 +359,7 @@ def test_what_decides_in_the_pool_needs_no_torch() -> None:
 
 def test_the_pool_stands_on_the_ground() -> None:
     """Its processes share with the rest only the nouns and what starts them: everything else goes through a socket."""
-    allowed = ("holynb.pool", "holynb.bounded", "holynb.errors", "holynb.poolfields", "holynb.types", "kernels_support")
+    allowed = ("holynb.pool", "holynb.bounded", "holynb.errors", "holynb.no_proxy", "holynb.poolfields", "holynb.types", "kernels_support")
     inside = [m for m in modules() if under(m.name, "holynb.pool")]
     assert not [
         f"{m.name}:{i.line} imports {i.name}" for m in inside for i in m.imports if under(i.name, "holynb") and not under(i.name, *allowed)

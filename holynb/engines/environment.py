@@ -1,38 +1,34 @@
-"""Proxies and certificates from the environment, which a transport called directly does not read. Opens no socket."""
+"""Certificates from the environment, which a transport called directly does not read. Opens no socket."""
 
 from __future__ import annotations
 
 import os
+import re
 import ssl
-import urllib.request
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from holynb.errors import Fault
 
-__all__ = ["certificates", "named_certificates", "no_certificates", "proxy_for"]
+__all__ = ["certificates", "named_certificates", "no_certificates"]
 
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY (or the system's settings) name for this address."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or not parts.hostname or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+#: How OpenSSL finds a certificate in a folder.
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 def named_certificates() -> tuple[str | None, str | None, float]:
     """SSL_CERT_FILE, SSL_CERT_DIR, and their modification time, so that a corrected file is read again. Raises Fault."""
     file, folder = os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
-    path = file or folder
-    try:
-        return file, folder, Path(path).stat().st_mtime if path else 0.0
-    except OSError as exc:
-        name = "SSL_CERT_FILE" if file else "SSL_CERT_DIR"
-        raise Fault("connection", f"{name} names {path}, which cannot be read: {exc.strerror}.", retry=False, stops=True) from exc
+    changed = 0.0
+    for name, path, is_folder in [("SSL_CERT_FILE", file, False), *(("SSL_CERT_DIR", d, True) for d in (folder or "").split(os.pathsep))]:
+        if path:
+            try:
+                changed = max(changed, Path(path).stat().st_mtime)
+            except OSError as exc:
+                raise _fault(f"{name} names {path}, which cannot be read: {exc.strerror}.") from exc
+            if Path(path).is_dir() is not is_folder:
+                raise _fault(f"{name} names {path}, which is {'no folder' if is_folder else 'a folder, not a file'}.")
+    return file, folder, changed
 
 
 @lru_cache(maxsize=4)
@@ -41,11 +37,31 @@ def certificates(file: str | None, folder: str | None, changed: float) -> ssl.SS
     import certifi
 
     _check_key_log()
+    _check_folders(folder)
+    cafile = file or (None if folder else certifi.where())
+    source = f"SSL_CERT_FILE names {file}" if file else f"SSL_CERT_DIR names {folder}" if folder else f"The package certifi has {cafile}"
     try:
-        return ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
-    except (OSError, ssl.SSLError) as exc:
-        source = f"SSL_CERT_FILE names {file}" if file else f"SSL_CERT_DIR names {folder}"
-        raise Fault("connection", f"{source}, which holds no certificates.", retry=False, stops=True) from exc
+        return ssl.create_default_context(cafile=cafile, capath=folder)
+    except ssl.SSLError as exc:
+        raise _fault(f"{source}, which holds no certificates.") from exc
+    except OSError as exc:
+        raise _fault(f"{source}, which cannot be read: {exc.strerror}.") from exc
+
+
+def _check_folders(folders: str | None) -> None:
+    """Raise Fault where no certificate would be found: OpenSSL looks for them by the hash of their name, and says nothing of others."""
+    if not folders:
+        return
+    try:
+        names = [entry.name for folder in folders.split(os.pathsep) if folder for entry in os.scandir(folder)]
+    except OSError as exc:
+        raise _fault(f"SSL_CERT_DIR names {exc.filename}, which cannot be read: {exc.strerror}.") from exc
+    if not any(map(_HASHED.fullmatch, names)):
+        raise _fault(f"SSL_CERT_DIR names {folders}, which holds no certificate by its hash: openssl rehash {folders}")
+
+
+def _fault(text: str) -> Fault:
+    return Fault("connection", text, retry=False, stops=True)
 
 
 def _check_key_log() -> None:
@@ -54,8 +70,7 @@ def _check_key_log() -> None:
         try:
             Path(path).open("ab").close()
         except OSError as exc:
-            text = f"SSLKEYLOGFILE names {path}, which cannot be written: {exc.strerror}. Unset it, or name another file."
-            raise Fault("connection", text, retry=False, stops=True) from exc
+            raise _fault(f"SSLKEYLOGFILE names {path}, which cannot be written: {exc.strerror}. Unset it, or name another file.") from exc
 
 
 @lru_cache(maxsize=1)

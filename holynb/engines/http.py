@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from holynb.engines import encodings, transport_errors
-from holynb.engines.environment import certificates, named_certificates, no_certificates, proxy_for
+from holynb.engines.environment import certificates, named_certificates, no_certificates
 from holynb.errors import Fault
+from holynb.no_proxy import proxy_for
 
 if TYPE_CHECKING:
     import httpx

@@ -358,7 +358,7 @@ def test_https_goes_through_the_proxys_tunnel_and_it_learns_no_key(
 def test_no_proxy_is_honoured(flavor: str, monkeypatch: pytest.MonkeyPatch):
     with Exact([reply(b"ok")]) as server, Proxy() as proxy:
         monkeypatch.setenv("ALL_PROXY", proxy.url)
-        monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.1")
+        monkeypatch.setenv("NO_PROXY", "example.com,127.0.0.0/8")
         assert asyncio.run(post(server.base)) == (200, b"ok")
         assert not proxy.asked
         assert http.proxy_for("http://api.other.com/v1") == proxy.url

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from holynb.no_proxy import spell_out
 from holynb.pool.models import check, embedded
 from kernels_support.jupyter.limits import limit_memory
 from kernels_support.jupyter.lock import Lock
@@ -106,6 +107,7 @@ def _from_hub(model: str, home: Path, progress: Progress) -> Path:
         raise WeightsError(f"Fetching {model} needs huggingface_hub: pip install 'holynb[local]'.") from exc
     progress(f"fetching {model} from the hub", None)
     folder = home / "models" / model.replace("/", "--")
+    spell_out(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     try:
         snapshot_download(model, local_dir=folder, allow_patterns=_HUB_PATTERNS)
     except HfHubHTTPError as exc:
