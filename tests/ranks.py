@@ -1,57 +1,58 @@
-"""Ranks of one replica as processes, for tests: `python ranks.py FOLDER TENSOR PIPE MICRO RANK ADDRESS ENGINE` runs jobs from stdin (JSON), rank 0 prints them.
+"""Ranks of one replica as processes, for tests: rank 0 runs the jobs and gives back their tokens.
 
-Of a job with log probabilities these are printed, those of its prompt first, in place of its tokens.
+Of a job with log probabilities these are given, those of its prompt first, in place of its tokens.
 
 ENGINE `plain` is the CPU's; `kernels` runs the GPU's, by Triton's interpreter where there is no GPU.
+
+Loading torch takes a process seconds: `python ranks.py` does it once and is forked for each rank. It reads a line of JSON for a replica, and
+answers with one.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import traceback
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 
 def answers(
-    folder: Path, jobs: list[dict[str, Any]], *, tensor: int = 1, pipe: int = 1, micro: int = 0, limit: float = 120, engine: str = "plain"
+    folder: Path, jobs: list[dict[str, Any]], *, tensor: int = 1, pipe: int = 1, micro: int = 0, limit: int = 120, engine: str = "plain"
 ) -> dict[int, list[int]]:
     """The tokens of each job, by so many processes."""
     address = f"file://{folder}/meet-{tensor}-{pipe}-{micro}-{os.getpid()}-{id(jobs)}"
+    asked = {"folder": str(folder), "mesh": [tensor, pipe, micro, address], "engine": engine, "jobs": jobs, "limit": limit}
+    template = loaded()
+    assert template.stdin is not None
+    assert template.stdout is not None
+    template.stdin.write(json.dumps(asked) + "\n")
+    template.stdin.flush()
+    answer = json.loads(template.stdout.readline())
+    assert answer["codes"] == [0] * (tensor * pipe), answer["errors"]
+    return {int(k): v for k, v in answer["said"].items()}
+
+
+@cache
+def loaded() -> subprocess.Popen[str]:
+    """The process that is forked, one for all tests of this one. It ends with us."""
     env = os.environ | {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
     }
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder), str(tensor), str(pipe), str(micro), str(rank), address, engine],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(tensor * pipe)
-    ]
-    try:
-        for process in running[1:]:
-            process.stdin.close()  # type: ignore[union-attr]
-            process.stdin = None
-        out, err = running[0].communicate(json.dumps(jobs), timeout=limit)
-        assert running[0].returncode == 0, err[-2000:]
-        for process in running[1:]:
-            _, err = process.communicate(timeout=30)
-            assert process.returncode == 0, err[-2000:]
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
-    return {int(k): v for k, v in json.loads(out.splitlines()[-1]).items()}
+    template = subprocess.Popen([sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(end, template)
+    return template
+
+
+def end(template: subprocess.Popen[str]) -> None:
+    template.communicate()
 
 
 #: Where each part that was added up lay in the ranks' memory; None: elsewhere, and the library added it.
@@ -101,28 +102,27 @@ def interpreted(folder: Path, mesh: Any) -> Any:
     return runner
 
 
-def main() -> None:
+def rank(asked: dict[str, Any], number: int) -> dict[int, list[Any]] | None:
+    """What one rank does; what rank 0 has to say."""
     from holynb.pool.engine.runner import Runner
     from holynb.pool.fit.mesh import Mesh
     from holynb.pool.protocol import job_from
 
-    folder, tensor, pipe, micro, rank, address, engine = sys.argv[1:]
-    mesh = Mesh(int(tensor), int(pipe), int(rank), int(micro), address)
-    if engine == "kernels":
+    folder, (tensor, pipe, micro, address) = Path(asked["folder"]), asked["mesh"]
+    mesh = Mesh(tensor, pipe, number, micro, address)
+    if asked["engine"] == "kernels":
         import torch
 
         many = torch.cuda.device_count() >= mesh.size
-        runner = (
-            Runner(Path(folder), mesh=mesh, dtype="float32", memory=0.1, device=f"cuda:{rank}") if many else interpreted(Path(folder), mesh)
-        )
+        runner = Runner(folder, mesh=mesh, dtype="float32", memory=0.1, device=f"cuda:{number}") if many else interpreted(folder, mesh)
     else:
-        runner = Runner(Path(folder), mesh=mesh)
-    if rank != "0":
+        runner = Runner(folder, mesh=mesh)
+    if number:
         runner.follow()
         assert not SUMMED or sum(offset is not None for offset in SUMMED) > len(SUMMED) / 2, "few rows are summed out of the peers' memory"
-        return
+        return None
     said: dict[int, list[Any]] = {}
-    left = json.load(sys.stdin)
+    left = asked["jobs"]
     while left or not runner.idle:
         for job in left[:2]:  # they come two at a time, so that rows join and leave
             cancelled = job.pop("cancel", False)
@@ -136,7 +136,41 @@ def main() -> None:
         for emit in runner.step():
             said[emit.id] += [s[1] for s in (*emit.prompt_scores, *emit.scores)] if emit.scores else emit.tokens
     runner.close()
-    print(json.dumps(said))
+    return said
+
+
+def forked(asked: dict[str, Any], number: int, out: Path) -> int:
+    """The process of a rank. What it says, or how it failed, is in files of `out`; it is ended where it takes too long."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.alarm(asked["limit"])
+        said = rank(asked, number)
+        (out / f"{number}.said").write_text(json.dumps(said))
+        code = 0
+    except BaseException:  # noqa: BLE001 - of a fork nothing may go on where its parent was
+        (out / f"{number}.error").write_text(traceback.format_exc())
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    import torch
+
+    import holynb.pool.engine.runner  # noqa: F401 - loaded for the forks
+
+    torch.set_num_threads(1)  # a thread of the pool here would be missing in a fork
+    for line in sys.stdin:
+        asked = json.loads(line)
+        with tempfile.TemporaryDirectory() as folder:
+            out, (tensor, pipe, *_) = Path(folder), asked["mesh"]
+            pids = [forked(asked, number, out) for number in range(tensor * pipe)]
+            codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+            errors = "\n".join(f"{path.name}: {path.read_text()[-2000:]}" for path in sorted(out.glob("*.error")))
+            said = json.loads((out / "0.said").read_text()) if codes[0] == 0 else {}
+        print(json.dumps({"codes": codes, "errors": errors, "said": said}), flush=True)
 
 
 if __name__ == "__main__":
