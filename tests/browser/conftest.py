@@ -1,4 +1,4 @@
-"""One server and one browser for all; a page for each test, which must end without an error and without having asked anybody outside."""
+"""One server, one browser and one tab for all; a notebook for each test, which must end without an error and without having asked anybody outside."""
 
 from __future__ import annotations
 
@@ -41,21 +41,41 @@ def context(window: Any) -> Iterator[Any]:
     profile.close()
 
 
-@pytest.fixture
-def notebook(lab: Lab, context: Any) -> Iterator[Open]:
-    """`notebook(cell, …)` opens a page on a notebook of these cells; the first cell loads the extension. `size` is of the window."""
-    pages: list[Page] = []
+@pytest.fixture(scope="session")
+def tabs() -> Iterator[list[Page]]:
+    """At most one, which tests leave to each other: JupyterLab takes longer to load than most of them."""
+    left: list[Page] = []
+    yield left
+    for page in left:
+        page.close()
 
-    def start(*cells: str, size: tuple[int, int] = (1280, 900)) -> Page:
-        page = Page(lab, context, write_notebook(lab.root / f"n{next(_numbers)}.ipynb", ["%load_ext holynb", *cells]), size)
-        pages.append(page)
+
+@pytest.fixture
+def notebook(request: pytest.FixtureRequest, lab: Lab, context: Any, tabs: list[Page]) -> Iterator[Open]:
+    """`notebook(cell, …)` opens a notebook of these cells; the first cell loads the extension. `size` is of the window.
+
+    `fresh`: in a tab of its own, for who loads it again or weighs it.
+    """
+    pages: list[Page] = []
+    failed = request.session.testsfailed
+
+    def start(*cells: str, size: tuple[int, int] = (1280, 900), fresh: bool = False) -> Page:
+        path = write_notebook(lab.root / f"n{next(_numbers)}.ipynb", ["%load_ext holynb", *cells])
+        pages.append(page := tabs.pop() if tabs and not fresh else Page(lab, context, path, size))
+        if page.path != path:
+            page.show(path, size)
         page.run(0)
         return page
 
     yield start
+    outside, errors = ([what for page in pages for what in getattr(page, name)] for name in ("outside", "errors"))
+    whole = request.session.testsfailed == failed and not errors
     for page in pages:
-        page.close()
+        if whole and not tabs:
+            page.put_away()
+            tabs.append(page)
+        else:
+            page.close()
     lab.end_kernels()
-    for page in pages:
-        assert page.outside == [], "something left the machine"
-        assert page.errors == [], "the page reported errors"
+    assert outside == [], "something left the machine"
+    assert errors == [], "the page reported errors"

@@ -39,6 +39,10 @@ STATE = """() => { const panel = window.jupyterapp.shell.currentWidget; const ke
   const asked = [...document.querySelectorAll('.jp-Notebook .jp-InputPrompt')].filter(e => e.textContent.includes('*')).length;
   return [kernel?.status ?? null, kernel?.connectionStatus ?? null, asked]; }"""
 
+#: Closing by command would ask whether to save.
+AWAY = """() => { const shell = window.jupyterapp.shell; for (const area of ['main', 'down']) [...shell.widgets(area)].forEach(w => w.dispose());
+  shell.collapseLeft(); shell.collapseRight(); return null; }"""
+
 
 def free_port() -> int:
     with socket.socket() as s:
@@ -163,7 +167,24 @@ class Page:
         self.page.on("console", lambda m: self.errors.append(m.text[:300]) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.errors.append(f"pageerror: {str(e)[:300]}"))
         self.page.on("websocket", lambda socket: socket.on("framereceived", self._count))
-        self._open()
+        self.page.goto(f"http://127.0.0.1:{self.lab.port}/lab/tree/{self.path.name}?token={self.lab.token}&reset")
+        self._await_notebook()
+
+    def show(self, path: Path, size: tuple[int, int] = (1280, 900)) -> None:
+        """Another notebook in this tab, whose application is loaded already, as if it were a new one."""
+        self.path = path
+        self.page.set_viewport_size({"width": size[0], "height": size[1]})
+        self.errors.clear()
+        self.outside.clear()
+        self.received = 0
+        self.page.evaluate("path => { window.jupyterapp.commands.execute('docmanager:open', {path}); return null; }", path.name)
+        self._await_notebook()
+
+    def put_away(self) -> None:
+        """Nothing is open any more, and nothing is emulated."""
+        self.page.evaluate(AWAY)
+        self.until(lambda: not self.there(".jp-Notebook"), 20, "an empty tab")
+        self.page.emulate_media(reduced_motion="null", color_scheme="null")
 
     def _refuse(self, route: Any) -> None:
         self.outside.append(route.request.url)
@@ -172,8 +193,7 @@ class Page:
     def _count(self, payload: Any) -> None:
         self.received += len(payload)
 
-    def _open(self) -> None:
-        self.page.goto(f"http://127.0.0.1:{self.lab.port}/lab/tree/{self.path.name}?token={self.lab.token}&reset")
+    def _await_notebook(self) -> None:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         self.until(lambda: self.state()[:2] in (["idle", "connected"], ["busy", "connected"]), 60, "a kernel")
         self.page.evaluate("() => window.jupyterapp.shell.collapseLeft()")

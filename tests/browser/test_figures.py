@@ -20,7 +20,7 @@ def test_opening_kernel_time_and_frames(lab: Any, window: Any) -> None:
 
 
 def test_an_hour_takes_no_more_memory_of_the_page_than_ten_minutes(notebook: Any) -> None:
-    page = notebook(JOB + HOUR, "await hour(600)", "await hour(3600)")
+    page = notebook(JOB + HOUR, "await hour(600)", "await hour(3600)", fresh=True)
     figures = hour(page)
     print(f"\n{figures}")
     assert figures["page_an_hour"] - figures["page_ten_minutes"] < 8, (

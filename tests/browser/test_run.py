@@ -134,7 +134,7 @@ def test_a_second_interrupt_ends_at_once(notebook: Any) -> None:
 
 
 def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
-    page = notebook(ROWS % (30, 30), "%%infer sim/stream --df df --stream --no-cache -c 10" + ASK)
+    page = notebook(ROWS % (30, 30), "%%infer sim/stream --df df --stream --no-cache -c 10" + ASK, fresh=True)
     page.run(1)
     page.start(2)
     live(page)
@@ -151,7 +151,7 @@ def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
 
 
 def test_it_reopens_without_a_kernel_and_exports_without_a_network(notebook: Any, lab: Any) -> None:
-    page = notebook(ROWS % (30, 30), "%%infer sim/flaky --df df --stream --no-cache" + ASK)
+    page = notebook(ROWS % (30, 30), "%%infer sim/flaky --df df --stream --no-cache" + ASK, fresh=True)
     page.run(1)
     page.run(2, 90)
     page.until(lambda: page.there(".js-plotly-plot"), 20)
