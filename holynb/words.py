@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["KEY_SHAPES", "address", "clean", "counted", "message", "plain"]
+__all__ = ["KEY_SHAPES", "address", "clean", "counted", "lines", "message", "plain"]
 
 #: Keys of known providers, anywhere in a text.
 KEY_SHAPES = re.compile(
@@ -27,6 +27,11 @@ _QUERY = re.compile(r"\b(https?://[^\s?#'\"<>]*)(?:\?[\w%&=+.~-][^\s'\"<>)]*|#[^
 def counted(n: int, noun: str) -> str:
     """`1 row`, `2,000 rows`. For nouns whose plural ends in s."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text, which end at \\n, \\r\\n and \\r, and nowhere else: U+2028, U+0085 and a form feed are part of one."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def clean(text: str | None) -> str:

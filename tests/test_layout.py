@@ -25,7 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors",
         "poolfields",
         "pool | types",
-        "config | journal | schema",
+        "config | files | journal | schema",
         "pools | prompts | runlog | scheduler",
         "doctor | engines | pricing",
         "results",
@@ -61,6 +61,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "openai",
         "anthropic | aws_errors | azure | gemini | servers",
         "sagemaker",
+    ),
+    "holynb.files": (
+        "columns | content",
+        "arrow | delimited | jsonrows",
+        "workbook",
+        "reader",
     ),
     "holynb.pool": (
         "modelfields | modelfiles",
@@ -221,7 +227,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 ONLY: dict[str, tuple[str, ...]] = {
     "httpx": ("holynb.engines.http", "holynb.engines.direct"),
     "httpx_aiohttp": ("holynb.engines.http",),
-    "pandas": ("holynb.results.frame",),
+    "pandas": ("holynb.files", "holynb.results.frame"),
     "torch": ("holynb.pool", "kernels_support.gpu"),
     "triton": ("kernels_support.gpu",),
     "ipywidgets": ("holynb.ui",),

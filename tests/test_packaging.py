@@ -131,7 +131,7 @@ def declared(*extras: str) -> set[str]:
 
 def test_what_is_imported_is_declared() -> None:
     """Everything the packages import comes with Python, from the project, or from a declared dependency."""
-    distributions = declared("lab", "local", "aws")
+    distributions = declared("lab", "local", "aws", "files")
     used = {(m.name, i.name.partition(".")[0]) for m in modules() for i in m.imports}
     foreign = {(m, n) for m, n in used if n and n not in sys.stdlib_module_names and n not in ("holynb", "kernels_support", *OPTIONAL)}
     assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in distributions}
@@ -196,7 +196,7 @@ def closure(roots: set[str]) -> set[str]:
 
 
 def test_licences_allow_what_we_do() -> None:
-    named = {name: licence(name) for name in closure(declared("lab", "local", "aws"))}
+    named = {name: licence(name) for name in closure(declared("lab", "local", "aws", "files"))}
     assert {"httpx", "torch", "jupyterlab"} <= named.keys()
     choices = {n: [p for p in re.split(r" OR | \| ", text) if FREE.search(p) and not COPYLEFT.search(p)] for n, text in named.items()}
     assert not {n: named[n] for n, free in choices.items() if not free}

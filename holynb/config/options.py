@@ -133,7 +133,12 @@ def _switch(name: str, *flags: str, help: str, group: str = "run") -> Option:  #
 
 TABLE: tuple[Option, ...] = (
     Option("df", ("--df",), "NAME", "run once per row of this DataFrame; the body is a template"),
-    Option("file", ("--file",), "PATH", "rows from a .csv, .tsv, .jsonl, .json, .parquet or .txt file"),
+    Option(
+        "file",
+        ("--file",),
+        "PATH",
+        "rows from a .csv, .tsv, .json, .jsonl, .txt, .xlsx, .parquet or .feather file; in a CSV only an empty cell is missing",
+    ),
     Option("where", ("--where",), "EXPR", "only the rows for which this pandas query holds"),
     Option("limit", ("-n", "--limit"), "N", "only the first N rows", integer(1)),
     _switch("lines", "-l", "--lines", help="each non-blank line of the body is a prompt", group="rows"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from holynb.config import BY_NAME, Options
 from holynb.errors import BadOption, BadPrompt, closest
 from holynb.types import Message, Prompt, Sampling
+from holynb.words import lines
 
 if TYPE_CHECKING:
     from holynb.prompts.templates import Compiled
@@ -74,7 +75,7 @@ def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]
 def _split(body: str, options: Options) -> list[str]:
     """The prompts in a body, not rendered. Blank ones between two `---` are dropped."""
     if options.lines:
-        return [line.strip() for line in body.splitlines() if line.strip()]
+        return [line.strip(" \t") for line in lines(body) if line.strip()]
     if options.raw:
         return [body.removesuffix("\n").removesuffix("\r")]
     parts = [part.strip("\r\n") for part in re.split(r"^---\r?$", body, flags=re.MULTILINE)]

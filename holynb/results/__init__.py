@@ -1,4 +1,4 @@
-"""Outcomes as a DataFrame, and as counts. The only room that imports pandas."""
+"""Outcomes as a DataFrame, and as counts. Beside `files` the only room that imports pandas."""
 
 from holynb.results.frame import is_frame
 from holynb.results.summary import Summary, dollars, summarize

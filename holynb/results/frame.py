@@ -1,11 +1,10 @@
-"""Rows to DataFrames and back. The only module that imports pandas, and only inside its functions."""
+"""Rows to DataFrames and back. Beside `files` the only module that imports pandas, and only inside its functions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +17,12 @@ if TYPE_CHECKING:
     from holynb.schema import Schema
     from holynb.types import Outcome
 
-__all__ = ["build", "cross_index", "index_spec", "is_frame", "labels", "read", "records", "restore_index", "select", "with_column"]
+__all__ = ["build", "cross_index", "index_spec", "is_frame", "labels", "records", "restore_index", "select", "with_column"]
 
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
 #: Kind of a schema's column → dtype.
 DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
-READERS = {
-    ".csv": "read_csv",
-    ".tsv": "read_csv",
-    ".jsonl": "read_json",
-    ".ndjson": "read_json",
-    ".json": "read_json",
-    ".parquet": "read_parquet",
-}
 
 
 #: A text or a column's name in a query: an @ in it calls no variable.
@@ -139,32 +130,6 @@ def _values(series: pd.Series[Any]) -> list[Any]:
     missing = series.isna()
     values = exact_list(series)
     return [None if is_missing else v for v, is_missing in zip(values, missing, strict=True)] if missing.any() else values
-
-
-def read(path: str) -> pd.DataFrame:
-    """A file as a frame: .csv, .tsv, .jsonl, .json, .parquet; a .txt file has one column, `text`, a row per non-blank line."""
-    import pandas as pd
-
-    where = Path(path).expanduser()
-    if not where.exists():
-        near = closest(where.name, [p.name for p in where.parent.iterdir()] if where.parent.is_dir() else [])
-        raise BadOption(f"There is no file {path!r}.{near}")
-    suffix = where.suffix.lower()
-    try:
-        if suffix in (".txt", ".md"):
-            lines = [line for line in where.read_text("utf-8").splitlines() if line.strip()]
-            return pd.DataFrame({"text": pd.array(lines, dtype="string")})
-        if suffix not in READERS:
-            raise BadOption(f"--file reads {', '.join([*READERS, '.txt'])}, not {suffix or where.name!r}. Read it yourself and use --df.")
-        options: dict[str, dict[str, Any]] = {".tsv": {"sep": "\t"}, ".jsonl": {"lines": True}, ".ndjson": {"lines": True}}
-        frame: pd.DataFrame = getattr(pd, READERS[suffix])(where, **options.get(suffix, {}))
-    except ImportError as exc:
-        raise BadOption(f"Reading {suffix} needs pyarrow: pip install pyarrow") from exc
-    except UnicodeDecodeError as exc:
-        raise BadOption(f"{path!r} is not UTF-8 text. Read it yourself (pandas takes encoding=…) and use --df.") from exc
-    except (ValueError, OSError) as exc:
-        raise BadOption(f"{path!r} could not be read as {suffix}: {exc}") from exc
-    return frame
 
 
 def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:

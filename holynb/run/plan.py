@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holynb import schema
+from holynb import files, schema
 from holynb.config import Options, keys, settings, suggest
 from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
@@ -242,7 +242,7 @@ def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
         df = frame.find_frame(variables or {}, options.df) if isinstance(options.df, str) else options.df
         frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
     elif options.file is not None:
-        df = frame.read(options.file)
+        df = files.read(options.file)
         frame.check_rows(df, options.file)
     elif options.where is not None:
         raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")

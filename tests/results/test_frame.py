@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -118,39 +117,6 @@ def test_select_queries_and_cuts():
         frame.select(pd.DataFrame({"price": [1], 3: [2]}), "pric > 4", None)
 
 
-def test_files_become_frames(tmp_path: Path):
-    df = pd.DataFrame({"a": ["x", "y"], "n": [1, 2]})
-    df.to_csv(tmp_path / "a.csv", index=False)
-    df.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
-    df.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
-    df.to_json(tmp_path / "a.json", orient="records")
-    for name in ("a.csv", "a.tsv", "a.jsonl", "a.json"):
-        assert frame.records(frame.read(str(tmp_path / name))) == frame.records(df)
-    (tmp_path / "a.txt").write_text("one\n\n  \ntwo\n", "utf-8")
-    assert frame.read(str(tmp_path / "a.txt"))["text"].tolist() == ["one", "two"]
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("a.cvs", "There is no file"),
-        ("bad.json", "could not be read as .json"),
-        ("a.xyz", "--file reads .csv"),
-        ("empty.csv", "could not be read"),
-    ],
-)
-def test_a_file_that_gives_no_rows_is_one_line(tmp_path: Path, name: str, message: str):
-    (tmp_path / "a.csv").write_text("a\n1\n")
-    (tmp_path / "bad.json").write_text("{nope")
-    (tmp_path / "a.xyz").write_text("?")
-    (tmp_path / "empty.csv").write_text("")
-    with pytest.raises(BadOption, match=message):
-        frame.read(str(tmp_path / name))
-    if name == "a.cvs":
-        with pytest.raises(BadOption, match=r"Did you mean a\.csv\?"):
-            frame.read(str(tmp_path / name))
-
-
 def test_into_copies_and_never_changes_the_input():
     df = pd.DataFrame({"a": [1, 2]}, index=["x", "x"])
     out = frame.with_column(df, "label", frame.build([OK, BAD], df.index))
@@ -221,13 +187,6 @@ def test_an_index_comes_back_from_the_log_as_it_was(index: pd.Index):
 def test_an_index_of_intervals_comes_back_as_its_words():
     index = pd.interval_range(0, 2, name="span")
     assert frame.restore_index(frame.labels(index), frame.index_spec(index)).equals(pd.Index(["(0, 1]", "(1, 2]"]))
-
-
-def test_a_file_that_is_not_utf_8_says_what_to_do(tmp_path: Path):
-    for name in ("a.csv", "a.txt"):
-        (tmp_path / name).write_bytes("Grüße\n".encode("latin-1"))
-        with pytest.raises(BadOption, match="is not UTF-8 text"):
-            frame.read(str(tmp_path / name))
 
 
 def test_what_derives_from_a_frame_is_one():

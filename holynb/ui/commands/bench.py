@@ -68,6 +68,7 @@ def parse_args(args: Sequence[str], variables: Mapping[str, Any]) -> Bench:
 
 def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
     """The prompts that `--prompts` names: a variable, a saved prompt, or a file, in this order. Raises UserError."""
+    from holynb import files
     from holynb.prompts import render, saved
     from holynb.results import frame
 
@@ -84,7 +85,7 @@ def _prompts(name: str, variables: Mapping[str, Any]) -> Sequence[Any]:
         rendered = render.render(saved.load(name).body, rows=None, variables=variables, options=options)
         return [{"messages": [{"role": m.role, "content": m.content} for m in p.messages]} for p in rendered]
     if Path(name).expanduser().exists():
-        return _column(frame.read(name), name)
+        return _column(files.read(name), name)
     raise BadOption(
         f"--prompts {name}: there is no variable, saved prompt or file of this name.{closest(name, [*saved_names, *variables])}"
     )
