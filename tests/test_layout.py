@@ -98,9 +98,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "weights",
     ),
     "holynb.pool.server": (
-        "apierror | chat_template | config | control_tokens | dispatch | guides | metrics | rank",
-        "connection | grammar | http | messages | replica | tokenizer",
-        "api | sockets",
+        "apierror | chat_template | config | control_tokens | dispatch | generation | guides | metrics | rank | special_tokens",
+        "connection | grammar | http | messages | replica | tokenizer_files",
+        "api | sockets | tokenizer",
         "answers | detokenize | jobs | prompts",
         "logprobs | service",
         "facts | lifecycle",

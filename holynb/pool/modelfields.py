@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of"]
+__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of", "unknown"]
 
 #: What may become of a field.
 USES = ("used", "reset", "refused", "none")
@@ -57,16 +57,19 @@ def fields_of(file: str) -> tuple[ModelField, ...]:
     return tuple(_row(file, name, use, row) for use, rows in entries.items() for name, row in rows.items())
 
 
-def check(file: str, data: Mapping[str, Any], family: str = "") -> list[str]:
-    """The fields of `data` that no row knows, by name. Raises FieldRefused."""
-    unknown = []
+def check(file: str, data: Mapping[str, Any], family: str = "") -> None:
+    """Raises FieldRefused where `data`, the content of such a file, says what is refused."""
     for name, value in _leaves(file, data):
         row = _row_of(file, name, family)
-        if row is None:
-            unknown.append(name)
-        elif not row.admits(value, data):
+        if row is not None and not row.admits(value, data):
             raise FieldRefused(f"{file} says {name} {_quoted(value)} ({row.why}), which is not done here")
-    return unknown
+
+
+def unknown(file: str, data: Mapping[str, Any]) -> list[str]:
+    """The fields of `data` that have no row, for no family."""
+    exact, patterns, _ = _index(file)
+    names = (name for name, _ in _leaves(file, data))
+    return [name for name in names if name not in exact and not any(pattern.fullmatch(name) for pattern, _ in patterns)]
 
 
 def _row(file: str, name: str, use: str, row: str | Mapping[str, Any]) -> ModelField:

@@ -57,6 +57,8 @@ class Replicas:
             tokenizer = await asyncio.to_thread(ChatTokenizer, self._folder)
         except TokenizerFileError as exc:
             raise StartError(str(exc)) from exc
+        for line in tokenizer.unread:
+            lifecycle.log(line)
         for ready in asyncio.as_completed([r.wait_ready() for r in self._replicas.values()]):
             if not await ready:  # the others may still load for minutes
                 why = next((r.end_reason for r in self._replicas.values() if r.end_reason), None)

@@ -38,6 +38,8 @@ class ApiRequest:
     stop_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     rules: LogitRules | None = None
+    given: frozenset[str] = frozenset()
+    """Which of `rules` the request says, even where it says what changes nothing."""
     logprobs: int | None = None
     """Alternatives to give log probabilities of, beside each token's own; None: no log probabilities."""
     echo: bool = False
@@ -83,6 +85,7 @@ def parse_request(body: Any, *, chat: bool) -> ApiRequest:
         stop_ids=tuple(body.get("stop_token_ids") or ()),
         ignore_eos=bool(body.get("ignore_eos")),
         rules=_rules(body),
+        given=frozenset(name for name in ("repetition_penalty", "min_p", "min_tokens") if body.get(name) is not None),
         logprobs=_logprobs(body, chat=chat),
         echo=bool(body.get("echo")),
         ids_for_tokens=bool(body.get("return_tokens_as_token_ids")),

@@ -29,6 +29,7 @@ from holynb.pool.server.detokenize import TextReader, merged
 from holynb.pool.server.facts import FactRoutes
 from holynb.pool.server.grammar import GrammarCache, GrammarError
 from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
+from holynb.pool.server.jobs import completed
 from holynb.pool.server.logprobs import LogprobWriter
 from holynb.pool.server.replica import Generation, GenerationLost, GenerationRefused
 from holynb.pool.server.service import Service
@@ -102,6 +103,7 @@ class Routes(FactRoutes):
 
     async def _begin(self, request: ApiRequest) -> _Answer:
         tokenizer = await self._service.wait_ready()
+        request = completed(request, tokenizer.defaults)
         prompts, grammar = await self._service.encode(request, tokenizer), await self._grammar(request)
         generations = self._service.submit(self._service.jobs(request, prompts, tokenizer, grammar))
         echoes = [_echo(request, g, i // request.n, tokenizer) for i, g in enumerate(generations)]

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
-from holynb.pool.protocol import Job
+from holynb.pool.protocol import Job, LogitRules
 from holynb.pool.server.api import ApiRequest
 from holynb.pool.server.apierror import ApiError
+from holynb.pool.server.generation import GenerationDefaults
 from holynb.pool.server.tokenizer import ChatTokenizer
 
-__all__ = ["check_token_ids", "jobs_of", "room_for"]
+__all__ = ["check_token_ids", "completed", "jobs_of", "room_for"]
 
 #: Instead of a top-p of 0, which is greedy.
 _SMALLEST_TOP_P = 1e-6
+
+
+#: Added to the logits of a token that is never taken; a number that JSON has.
+_NEVER = -1e30
+
+
+def completed(request: ApiRequest, defaults: GenerationDefaults) -> ApiRequest:
+    """The request with the model's own way to answer, where it says nothing itself."""
+    own = request.rules or LogitRules()
+    rules = {name: value for name, value in defaults.rules.items() if name not in request.given}
+    bias = (*own.bias, *((token, _NEVER) for token in defaults.suppressed))
+    filled = replace(own, bias=bias, **rules)  # type: ignore[arg-type]
+    sampling = {name: value for name, value in defaults.sampling.items() if getattr(request, name) is None}
+    stop = tuple(dict.fromkeys((*request.stop, *defaults.stop)))
+    return replace(request, rules=None if filled == LogitRules() else filled, stop=stop, **sampling)  # type: ignore[arg-type]
 
 
 def check_token_ids(request: ApiRequest, tokenizer: ChatTokenizer) -> None:
@@ -54,19 +71,18 @@ def jobs_of(
     numbers: Iterator[tuple[int, int]],
 ) -> list[Job]:
     """One job per choice. `numbers`: of jobs, and of the request's choices: where a seed is given, each has it plus its own number."""
-    default = tokenizer.sampling
+    longest = min(room, tokenizer.defaults.room(len(ids)) if request.max_tokens is None else max(1, request.max_tokens))
     out = []
     for number, choice in itertools.islice(numbers, request.n):
         # Signed 64 bits: the largest seed is followed by the smallest.
         seed = None if request.seed is None else (request.seed + choice + 2**63) % 2**64 - 2**63
-        longest = room if request.max_tokens is None else max(1, request.max_tokens)
         job = Job(
             number,
             ids,
-            min(longest, room),
-            temperature=float(request.temperature if request.temperature is not None else default.get("temperature", 1.0)),
-            top_p=float((request.top_p if request.top_p is not None else default.get("top_p", 1.0)) or _SMALLEST_TOP_P),
-            top_k=min(max(0, request.top_k if request.top_k is not None else int(default.get("top_k", 0))), 2**31 - 1),
+            longest,
+            temperature=float(1.0 if request.temperature is None else request.temperature),
+            top_p=float((1.0 if request.top_p is None else request.top_p) or _SMALLEST_TOP_P),
+            top_k=min(max(0, request.top_k or 0), 2**31 - 1),
             seed=seed,
             eos=tokenizer.eos,
             ignore_eos=request.ignore_eos,

@@ -6,16 +6,13 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from holynb.pool.modelfiles import read_object, read_text, real, truth, whole
-from holynb.pool.server.chat_template import ChatTemplate, Message, TemplateError, compiled
+from holynb.pool.server.chat_template import Message, TemplateError
 from holynb.pool.server.control_tokens import ControlTokens, Marked, mapped, renamed_tokenizer, strings_of
+from holynb.pool.server.tokenizer_files import TokenizerFileError, read_files
 
 __all__ = ["ChatTokenizer", "Detokenizer", "StopStrings", "TemplateError", "TokenizerFileError", "strings_of"]
-
-#: The largest tokenizers have 40 MB, the longest templates 50 kB.
-_MAX_TOKENIZER_BYTES, _MAX_TEMPLATE_BYTES = 256_000_000, 1_000_000
 
 #: Decoded in place of bytes that are not a whole character (yet).
 _REPLACEMENT = "\ufffd"
@@ -26,10 +23,6 @@ _BYTE_OF = {chr(b): b for b in _PRINTED} | {chr(256 + i): b for i, b in enumerat
 _SPACE = next(c for c, b in _BYTE_OF.items() if b == 32)
 
 
-class TokenizerFileError(Exception):
-    """A file of the tokenizer cannot be read; the message names it and says what to do."""
-
-
 class ChatTokenizer:
     """One model's tokenizer and chat template. Reads its folder once; all methods are pure and thread-safe. Raises TokenizerFileError.
 
@@ -37,20 +30,16 @@ class ChatTokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "tokenizer.json"
-        self._tokenizer = _tokenizer(self._path)
-        self._config = _json(folder / "tokenizer_config.json")
-        config, generation = _json(folder / "config.json"), _json(folder / "generation_config.json")
-        self.eos = _ids(generation.get("eos_token_id"), config.get("eos_token_id"), self._id_of(self._config.get("eos_token")))
-        sizes = _checked(folder, config, generation)
-        self.size = sizes.vocab or int(self._tokenizer.get_vocab_size())
+        files = read_files(folder)
+        self._tokenizer = files.tokenizer
+        self.eos, self.context, self.defaults, self.unread = files.eos, files.context, files.defaults, files.unread
+        self.size = files.vocab or int(self._tokenizer.get_vocab_size())
         """Ids of the model's own; the tokenizer may know more."""
         self.longest_token = max((len(word.encode()) for word in self._tokenizer.get_vocab()), default=1)
         """Bytes of text that one token stands for, at most."""
-        self.context, self.sampling = sizes.context, sizes.sampling
         self._byte_level = self._tokenizer.token_to_id(_SPACE) is not None and self._tokenizer.token_to_id("<0x0A>") is None
-        self._template = _compile(_template_of(folder, self._config), self._config)
-        self._controls = self._control_tokens()
+        self._template = files.template
+        self._controls = self._control_tokens(files.controls)
         self._renamed: _Renamed | None = None
         self._renamed_lock = threading.Lock()
 
@@ -110,34 +99,30 @@ class ChatTokenizer:
             return bytes([int(name[3:5], 16)])
         return str(name if self._byte_level else name.replace("\u2581", " ")).encode()
 
-    def _id_of(self, token: Any) -> int | None:
-        number = self._tokenizer.token_to_id(_token_text(token)) if token else None
-        return None if number is None else int(number)
-
-    def _control_tokens(self) -> ControlTokens:
-        """The tokenizer's special tokens, and of its other added ones those that the chat template names."""
+    def _control_tokens(self, listed: frozenset[str]) -> ControlTokens:
+        """The tokenizer's special tokens, and of its other added ones those that the chat template names, or that are listed."""
         added = self._tokenizer.get_added_tokens_decoder().values()
         source = self._template.source if self._template else ""
         return ControlTokens(
             {t.content for t in added if t.special},
-            {t.content for t in added if not t.special and t.content.strip() and t.content in source},
+            {t.content for t in added if not t.special and t.content.strip() and (t.content in source or t.content in listed)},
         )
 
     def _renamed_tokenizer(self) -> _Renamed:
         """A second tokenizer, for conversations with control tokens in a message; made when the first of them comes."""
         with self._renamed_lock:
             if self._renamed is None:
-                self._renamed = _Renamed(self._tokenizer, self._path, self._controls.names)
+                self._renamed = _Renamed(self._tokenizer, self._controls.names)
             return self._renamed
 
 
 class _Renamed:
     """A tokenizer that knows control tokens by secret names, and which ids of it are others in the model."""
 
-    def __init__(self, model: Any, path: Path, names: Mapping[str, str]) -> None:
+    def __init__(self, model: Any, names: Mapping[str, str]) -> None:
         from tokenizers import Tokenizer
 
-        self.tokenizer = Tokenizer.from_str(renamed_tokenizer(path.read_text(encoding="utf-8"), names))
+        self.tokenizer = Tokenizer.from_str(renamed_tokenizer(model.to_str(), names))
         before = {name: token for token, name in names.items()}
         added = self.tokenizer.get_added_tokens_decoder().items()
         self.ids: dict[int, int] = {i: int(model.token_to_id(before.get(t.content, t.content))) for i, t in added}
@@ -197,94 +182,6 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-class _Sizes(NamedTuple):
-    """What a model's configuration says, as numbers that can be worked with."""
-
-    vocab: int
-    context: int
-    sampling: Mapping[str, float]
-
-
-def _checked(folder: Path, config: Mapping[str, Any], generation: Mapping[str, Any]) -> _Sizes:
-    try:
-        vocab, context = whole(config, "vocab_size", 0, 2**31 - 1, 0), whole(config, "max_position_embeddings", 1, 2**31 - 1, 2048)
-    except ValueError as exc:
-        raise TokenizerFileError(f"{folder / 'config.json'}: {exc}. Fetch the model again, or mend the file.") from exc
-    sampling: dict[str, float] = {}
-    try:
-        if truth(generation, "do_sample"):
-            sampling = {
-                n: real(generation, n, 0, most) for n, most in (("temperature", 100), ("top_p", 1)) if generation.get(n) is not None
-            }
-            sampling |= {"top_k": whole(generation, "top_k", 0, 2**31 - 1)} if generation.get("top_k") is not None else {}
-    except ValueError as exc:
-        raise TokenizerFileError(f"{folder / 'generation_config.json'}: {exc}. Fetch the model again, or mend the file.") from exc
-    return _Sizes(vocab, context, sampling)
-
-
-def _tokenizer(path: Path) -> Any:
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_str(read_text(path, _MAX_TOKENIZER_BYTES))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as exc:  # the library raises plain Exception, and where it panics something that is none
-        reason = " ".join(str(exc).split())[:200]
-        raise TokenizerFileError(f"{path} is no readable tokenizer ({reason}). Fetch the model again.") from exc
-    # A file may say both; a prompt is neither cut nor filled up.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def _encoded(tokenizer: Any, text: str, *, special: bool = False) -> list[int]:
     """Ids of a text; `special`: with what the tokenizer puts around it. As a batch of one: only then do other threads go on meanwhile."""
     return list(tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return read_object(path)
-    except (ValueError, OSError) as exc:
-        raise TokenizerFileError(f"{path} is no readable JSON ({exc}). Fetch the model again, or mend the file.") from exc
-
-
-def _ids(*values: Any) -> tuple[int, ...]:
-    """All ids in numbers and lists of numbers, without duplicates."""
-    ids: dict[int, None] = {}
-    for value in values:
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31:
-                ids[one] = None
-    return tuple(ids)
-
-
-def _token_text(token: Any) -> str:
-    """A special token as tokenizer_config.json writes it: a string, or an object with its content."""
-    return str(token.get("content", "") if isinstance(token, Mapping) else token or "")
-
-
-def _template_of(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """The chat template: a file of its own (newer models), or a field; of several named ones, the default."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        try:
-            return read_text(path, _MAX_TEMPLATE_BYTES)
-        except (ValueError, OSError) as exc:
-            raise TokenizerFileError(f"{path} is no readable chat template ({exc}). Fetch the model again, or mend the file.") from exc
-    template = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
-    if isinstance(template, list):
-        template = next((t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"), None)
-    return template if isinstance(template, str) else None
-
-
-def _compile(source: str | None, config: Mapping[str, Any]) -> ChatTemplate | None:
-    if source is None:
-        return None
-    try:
-        return compiled(source, {k: _token_text(config.get(k)) for k in ("bos_token", "eos_token", "unk_token", "pad_token")})
-    except ValueError as exc:
-        raise TokenizerFileError(f"the model's chat template is no Jinja ({exc}). Fetch the model again, or mend it.") from exc

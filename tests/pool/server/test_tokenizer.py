@@ -152,6 +152,6 @@ def test_ends_and_sampling_come_from_the_models_own_files(tmp_path: Path) -> Non
     (place / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9], "do_sample": True, "temperature": 0.2, "top_k": 5}))
     text = ChatTokenizer(place)
     assert text.eos == (7, 9, 256)
-    assert text.sampling == {"temperature": 0.2, "top_k": 5}
+    assert text.defaults.sampling == {"temperature": 0.2, "top_k": 5}
     (place / "generation_config.json").write_text(json.dumps({"temperature": 0.2}))
-    assert ChatTokenizer(place).sampling == {}, "greedy models keep their defaults to themselves"
+    assert ChatTokenizer(place).defaults.sampling == {}, "greedy models keep their defaults to themselves"

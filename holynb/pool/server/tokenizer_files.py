@@ -1,0 +1,183 @@
+"""The files of a model that say how text becomes tokens and how answers begin and end, with all that they say. Knows no requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holynb.pool.modelfields import FieldRefused, check, unknown
+from holynb.pool.modelfiles import read_object, read_text, whole
+from holynb.pool.server.chat_template import ChatTemplate, compiled
+from holynb.pool.server.generation import GenerationDefaults, read_defaults
+from holynb.pool.server.special_tokens import add_named_tokens
+
+__all__ = ["TokenizerFileError", "TokenizerFiles", "read_files"]
+
+#: The largest tokenizers have 40 MB, the longest templates 50 kB.
+_MAX_TOKENIZER_BYTES, _MAX_TEMPLATE_BYTES = 256_000_000, 1_000_000
+_MAX_TEMPLATES = 64
+
+#: What ends an answer where no file says it: of transformers' configuration classes.
+_FAMILY_ENDS = {"LlamaForCausalLM": 2, "MistralForCausalLM": 2}
+
+_AGAIN = "Fetch the model again, or mend the file."
+
+
+class TokenizerFileError(Exception):
+    """A file of the tokenizer cannot be read; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """What the files say. `vocab`: tokens of the model, 0 where it is not said; `controls`: further tokens that no message may forge."""
+
+    tokenizer: Any
+    template: ChatTemplate | None
+    controls: frozenset[str]
+    eos: tuple[int, ...]
+    vocab: int
+    context: int
+    defaults: GenerationDefaults
+    unread: tuple[str, ...]
+    """A line for each file that says what has no row in the list of fields."""
+
+
+def read_files(folder: Path) -> TokenizerFiles:
+    """What a model's folder says of its tokens. Raises TokenizerFileError."""
+    tokenizer = _tokenizer(folder / "tokenizer.json")
+    config, generation = _json(folder / "config.json"), _json(folder / "generation_config.json")
+    own = _json(folder / "tokenizer_config.json")
+    names = _named_tokens(folder, tokenizer, own)
+    vocab, context = _sizes(folder, config)
+    listed = own.get("chat_control_tokens")
+    return TokenizerFiles(
+        tokenizer,
+        _compile(_template_of(folder, own), names),
+        frozenset(one for one in listed if isinstance(one, str)) if isinstance(listed, list) else frozenset(),
+        _ends(generation, config, tokenizer.token_to_id(names["eos_token"]) if "eos_token" in names else None),
+        vocab,
+        context,
+        _defaults(folder, generation, vocab or int(tokenizer.get_vocab_size())),
+        _unread(config, generation, own),
+    )
+
+
+def _sizes(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
+    """Tokens of the vocabulary (0: not said) and of the context."""
+    try:
+        return whole(config, "vocab_size", 0, 2**31 - 1, 0), whole(config, "max_position_embeddings", 1, 2**31 - 1, 2048)
+    except ValueError as exc:
+        raise TokenizerFileError(f"{folder / 'config.json'}: {exc}. {_AGAIN}") from exc
+
+
+def _defaults(folder: Path, generation: Mapping[str, Any], vocab: int) -> GenerationDefaults:
+    try:
+        return read_defaults(generation, vocab)
+    except FieldRefused as exc:
+        raise TokenizerFileError(f"{exc}. Take it out of {folder / 'generation_config.json'} to have answers without it.") from exc
+    except ValueError as exc:
+        raise TokenizerFileError(f"{folder / 'generation_config.json'}: {exc}. {_AGAIN}") from exc
+
+
+def _named_tokens(folder: Path, tokenizer: Any, config: Mapping[str, Any]) -> dict[str, str]:
+    """The special tokens that the files beside tokenizer.json name, added to the tokenizer."""
+    try:
+        check("tokenizer_config.json", config)
+        return add_named_tokens(tokenizer, config, _json(folder / "special_tokens_map.json"), _json(folder / "added_tokens.json"))
+    except FieldRefused as exc:
+        raise TokenizerFileError(f"{exc}. Take it out of {folder / 'tokenizer_config.json'}, or take another model.") from exc
+    except ValueError as exc:
+        raise TokenizerFileError(f"{folder / 'tokenizer_config.json'}: {exc}. {_AGAIN}") from exc
+
+
+def _unread(config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the list of fields does not know, a line for each file. Refusals are for those who read a file."""
+    lines = []
+    for file, data in (("config.json", config), ("generation_config.json", generation), ("tokenizer_config.json", tokenizer)):
+        if names := unknown(file, data):
+            lines.append(f"{file} says {', '.join(names)[:500]}, which nothing here reads")
+    return tuple(lines)
+
+
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(read_text(path, _MAX_TOKENIZER_BYTES))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as exc:  # the library raises plain Exception, and where it panics something that is none
+        reason = " ".join(str(exc).split())[:200]
+        raise TokenizerFileError(f"{path} is no readable tokenizer ({reason}). Fetch the model again.") from exc
+    # A file may say all three; a prompt is neither cut nor filled up, and the same text has the same tokens.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None) is not None:
+        tokenizer.model.dropout = None
+    return tokenizer
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return read_object(path)
+    except (ValueError, OSError) as exc:
+        raise TokenizerFileError(f"{path} is no readable JSON ({exc}). {_AGAIN}") from exc
+
+
+def _ends(generation: Mapping[str, Any], config: Mapping[str, Any], own: int | None) -> tuple[int, ...]:
+    """The tokens that end an answer: those of every file, or else the family's."""
+    ends = _ids(generation.get("eos_token_id"), config.get("eos_token_id"), own)
+    families = config.get("architectures")
+    family = families[0] if isinstance(families, list) and families else None
+    return ends or _ids(_FAMILY_ENDS.get(family) if isinstance(family, str) else None)
+
+
+def _ids(*values: Any) -> tuple[int, ...]:
+    """All ids in numbers and lists of numbers, without duplicates."""
+    ids: dict[int, None] = {}
+    for value in values:
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31:
+                ids[one] = None
+    return tuple(ids)
+
+
+def _template_of(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The chat template: a file of its own (newer models), or a field; of several named ones, the default."""
+    path, more = folder / "chat_template.jinja", sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    named: Any = {file.stem: file for file in more[:_MAX_TEMPLATES]} | ({"default": path} if path.is_file() else {})
+    template: Any = _one_of(folder, named) if named else None
+    if template is not None:
+        try:
+            return read_text(template, _MAX_TEMPLATE_BYTES)
+        except (ValueError, OSError) as exc:
+            raise TokenizerFileError(f"{template} is no readable chat template ({exc}). {_AGAIN}") from exc
+    template = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
+    if isinstance(template, list):
+        template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+    if isinstance(template, Mapping) and template:
+        template = _one_of(folder, template)
+    return template if isinstance(template, str) else None
+
+
+def _one_of(folder: Path, named: Mapping[Any, Any]) -> Any:
+    """The default of several templates: the others are for tools, which a pool does not take."""
+    if "default" not in named:
+        names = ", ".join(str(name)[:40] for name in named)
+        raise TokenizerFileError(
+            f"{folder} has the chat templates {names} and none that is the default. Name the one to use chat_template.jinja."
+        )
+    return named["default"]
+
+
+def _compile(source: str | None, names: Mapping[str, str]) -> ChatTemplate | None:
+    if source is None:
+        return None
+    try:
+        return compiled(source, names)
+    except ValueError as exc:
+        raise TokenizerFileError(f"the model's chat template is no Jinja ({exc}). Fetch the model again, or mend it.") from exc
