@@ -62,6 +62,7 @@ class Fault(HolynbError):
     status:  HTTP status, where there was one
     usage:   tokens that the server counted in spite of the failure
     model:   the model as the server named it, where it answered
+    finish_reason: why its answer ended, where one came and is none
     limits:  quota from the reply's headers
     raw:     the server's error text, masked and cut to 2,000 characters
     """
@@ -78,6 +79,7 @@ class Fault(HolynbError):
         self.usage: Usage | None = facts.pop("usage", None)
         self.unreachable: bool = facts.pop("unreachable", False)
         self.model: str | None = facts.pop("model", None)
+        self.finish_reason: str | None = facts.pop("finish_reason", None)
         self.limits: Limits | None = facts.pop("limits", None)
         self.raw: str | None = facts.pop("raw", None)
         if facts:

@@ -167,13 +167,14 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `model` as the server named it; `finish_reason`: stop, length, content_filter, tool, or its own; `note`: for the user."""
+    """One answer. `model` as the server named it; `finish_reason` in our words; `note`: for the user; `thinking`: tokens went to it."""
 
     text: str
     finish_reason: str
     model: str | None = None
     usage: Usage = field(default_factory=Usage)
     note: str | None = None
+    thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from typing import Any
 
 from holynb.engines import codec
 from holynb.engines.classify import malformed
+from holynb.engines.finish import ADVICE, CONTEXT_FULL, Finish, finish, worse
 from holynb.engines.sse import Event, Splitter, TooLong
 from holynb.errors import Fault
 from holynb.types import Completion, Sampling, Usage
 
-__all__ = ["StreamReader", "ensure_usable", "max_chars", "max_stream_bytes", "too_long"]
+__all__ = ["StreamReader", "conclude", "max_chars", "max_stream_bytes", "too_long"]
 
 _BOMS_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NOT_UTF8 = "the server's stream is not UTF-8, and its content-type names no charset"
@@ -49,14 +50,21 @@ def too_long(what: str) -> Fault:
 
 
 class StreamReader(ABC):
-    """Fed with a stream's bytes; one per request. `done`: the server has marked the end of the stream. `max_chars`: limit for its text."""
+    """Fed with a stream's bytes; one per request. `done`: the server has marked the end of the stream, and what follows is not looked at.
+
+    max_chars: limit for its text. silent_end: this server never sends a finish reason, so that its mark at the end has to do.
+    thinking:  tokens went to thinking. said: the server's own words beside its finish reason.
+    """
 
     def __init__(self) -> None:
         self.done = False
         self.max_chars = MAX_CHARS
+        self.silent_end = False
+        self.thinking = False
+        self.said = ""
         self._begun = False
         self._chars = 0
-        self.finish_reason: str | None = None
+        self.finish: Finish | None = None
         self.model: str | None = None
         self.usage = Usage()
         self._texts: list[str] = []
@@ -66,7 +74,7 @@ class StreamReader(ABC):
     @property
     def finished(self) -> bool:
         """Whether the text is complete. Its usage and the end of the stream may still follow."""
-        return self.done or self.finish_reason is not None
+        return self.done or self.finish is not None
 
     @abstractmethod
     def on_event(self, name: str, chunk: Any) -> str | None:
@@ -91,11 +99,17 @@ class StreamReader(ABC):
         except Fault as fault:
             if fault.status is not None:
                 raise  # the server's last event is an error; half an event only means a cut stream
-        if self.finish_reason is None:
-            raise Fault("truncated", "the stream ended without a finish reason, so the answer is not whole")
+        if self.finish is None and not (self.done and self.silent_end):
+            never = " (of a server that never sends one, [provider.NAME.options] finish_reason = false says so)" if self.done else ""
+            raise Fault("truncated", f"the stream ended without a finish reason, so the answer is not whole{never}")
         if self._pending:
             self._texts.append("\ufffd")
-        return ensure_usable(Completion("".join(self._texts), self.finish_reason, self.model, self.usage))
+        return conclude("".join(self._texts), self.finish, self.model, self.usage, said=self.said, thinking=self.thinking)
+
+    def ended(self, word: Any) -> None:
+        """The server gave this finish reason. Of several the worst counts, else the first."""
+        if (new := finish(word)) is not None and (self.finish is None or worse(new, self.finish)):
+            self.finish = new
 
     def _fold(self, events: list[Event]) -> str | None:
         text: str | None = None
@@ -112,6 +126,8 @@ class StreamReader(ABC):
         return text
 
     def _event(self, event: Event) -> str | None:
+        if self.done:
+            return None  # a second answer in one body
         if event.data == b"[DONE]":
             self.done = True
             return None
@@ -120,6 +136,9 @@ class StreamReader(ABC):
         except codec.NotUTF8 as exc:
             raise malformed(b"", _NOT_UTF8, retry=False) from exc
         except ValueError as exc:
+            if (rest := event.data.strip()) in (b"", b"[DONE]"):
+                self.done = bool(rest)
+                return None  # nothing: relays send that as a sign of life
             raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
         return self.on_event(event.name, chunk)
 
@@ -131,11 +150,24 @@ class StreamReader(ABC):
         return codec.mend(text)
 
 
-def ensure_usable(completion: Completion) -> Completion:
-    """The completion. Raises Fault, with its usage, where the finish reason is an error or a content filter."""
-    usage = completion.usage if completion.usage != Usage() else None
-    if completion.finish_reason == "content_filter":
-        raise Fault("content_filter", "the provider's content filter stopped the answer", usage=usage)
-    if completion.finish_reason == "error":
-        raise Fault("server", "the provider failed in the middle of the answer", usage=usage)
-    return completion
+def conclude(text: str, ended: Finish | None, model: str | None, counted: Usage, *, said: str = "", thinking: bool = False) -> Completion:
+    """The answer, `unknown` where nothing says why it ended. Raises Fault where a filter, a failure or a full context did."""
+    if ended is None:
+        return Completion(text, "unknown", model, counted, thinking=thinking)
+    facts: dict[str, Any] = {"usage": counted if counted != Usage() else None, "model": model, "finish_reason": ended.reason}
+    told_always = ended.reason in ("other", "pause_turn")
+    named = ended.word if told_always or ended.key != ended.reason else ""
+    told = ": ".join(w for w in (named, said[:300]) if w)
+    word = f" ({told})" if told else ""
+    if ended.reason == "content_filter":
+        advice = ADVICE.get(ended.key, "say it in other words, or ask another model")
+        raise Fault("content_filter", f"the provider's content filter stopped the answer{word}: {advice}", **facts)
+    if ended.reason == "error":
+        raise Fault("server", f"the provider failed in the middle of the answer{word}", **facts)
+    if ended.key in CONTEXT_FULL and not text.strip():
+        full = (
+            f"the model's context was full before a word of the answer came{word}; a shorter prompt leaves room, and --chunk auto cuts it"
+        )
+        raise Fault("context_length", full, **facts)
+    note = f'the server\'s finish reason was "{told}"' if told_always else None
+    return Completion(text, ended.reason, model, counted, note, thinking)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holynb.engines import codec, openai, quotas
-from holynb.engines.answer import StreamReader, ensure_usable
+from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
+from holynb.engines.finish import finish
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
@@ -23,15 +24,9 @@ VERSION = "2023-06-01"
 #: Default, since the wire requires one.
 MAX_TOKENS = 2048
 
-FINISH: Mapping[str, str] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool",
-    "refusal": "content_filter",
-}
 DROPPABLE = ("temperature", "top_p")
+#: Types of blocks in which a model thinks.
+THINKING = ("thinking", "redacted_thinking")
 
 
 class Anthropic(Hosted):
@@ -100,14 +95,11 @@ def read(value: Any) -> Completion:
         if value.get("type") == "error" or value.get("error"):
             raise to_fault(*_detail(value, 500), {}, codec.excerpt(value))
         content = value.get("content")
-        if isinstance(content, list):
-            text = "".join(
-                p["text"] for p in content if isinstance(p, Mapping) and p.get("type") == "text" and isinstance(p.get("text"), str)
-            )
-            reason = value.get("stop_reason")
-            finish = FINISH.get(reason, reason) if isinstance(reason, str) else "unknown"
-            model = value.get("model")
-            return ensure_usable(Completion(codec.mend(text), finish, model if isinstance(model, str) else None, usage(value.get("usage"))))
+        if isinstance(content, list | str):
+            blocks = [{"type": "text", "text": content}] if isinstance(content, str) else [b for b in content if isinstance(b, Mapping)]
+            thinking, model = any(b.get("type") in THINKING for b in blocks), value.get("model")
+            text, counted = codec.mend("".join(map(_text, blocks))), usage(value.get("usage"))
+            return conclude(text, finish(value.get("stop_reason")), model if isinstance(model, str) else None, counted, thinking=thinking)
     raise malformed(codec.excerpt(value), "200, but the answer has no content")
 
 
@@ -117,6 +109,7 @@ class Messages(StreamReader):
     def __init__(self) -> None:
         super().__init__()
         self._counts: dict[str, Any] = {}
+        self._begun_message = False
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. message_start counts the input, message_delta the output so far. Raises Fault for an error event."""
@@ -125,24 +118,37 @@ class Messages(StreamReader):
         kind = chunk.get("type") or name
         if kind == "error" or chunk.get("error"):
             raise to_fault(*_detail(chunk, 500), {}, codec.excerpt(chunk))
-        if kind == "message_start" and isinstance(message := chunk.get("message"), Mapping):
+        if kind == "message_start" and self._begun_message:
+            self.done = True  # a second message in one body
+        elif kind == "message_start" and isinstance(message := chunk.get("message"), Mapping):
+            self._begun_message = True
             self.model = message.get("model") if isinstance(message.get("model"), str) else None
             self._count(message.get("usage"))
         elif kind == "message_delta":
             self._count(chunk.get("usage"))
-            reason = (chunk.get("delta") or {}).get("stop_reason")
-            self.finish_reason = FINISH.get(reason, reason) if isinstance(reason, str) else self.finish_reason
+            if isinstance(delta := chunk.get("delta"), Mapping):
+                self.ended(delta.get("stop_reason"))
         elif kind == "message_stop":
             self.done = True
         elif kind == "content_block_delta" and isinstance(delta := chunk.get("delta"), Mapping):
-            text = delta.get("text")
-            return text if delta.get("type") == "text_delta" and isinstance(text, str) else ""  # thinking and tools: progress without text
+            if delta.get("type") == "text_delta" and isinstance(text := delta.get("text"), str):
+                return text
+            self.thinking = self.thinking or delta.get("type") == "thinking_delta"
+            return ""  # thinking and tools: progress without text
+        elif kind == "content_block_start" and isinstance(block := chunk.get("content_block"), Mapping):
+            self.thinking = self.thinking or block.get("type") in THINKING
+            return _text(block) or None  # gateways put a block's text here
         return None
 
     def _count(self, counts: Any) -> None:
         if isinstance(counts, Mapping):
             self._counts.update((k, v) for k, v in counts.items() if v is not None)
             self.usage = usage(self._counts)
+
+
+def _text(block: Mapping[str, Any]) -> str:
+    text = block.get("text")
+    return text if block.get("type") == "text" and isinstance(text, str) else ""
 
 
 def usage(counts: Any) -> Usage:

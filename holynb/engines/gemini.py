@@ -11,32 +11,14 @@ from typing import Any
 from urllib.parse import quote
 
 from holynb.engines import codec, openai, quotas
-from holynb.engines.answer import StreamReader, ensure_usable
+from holynb.engines.answer import StreamReader, conclude
+from holynb.engines.choices import first_choice
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
 
 __all__ = ["WIRE", "Gemini", "Generated", "body", "classify", "read", "usage"]
-
-_FILTERED = (
-    "SAFETY",
-    "RECITATION",
-    "BLOCKLIST",
-    "PROHIBITED_CONTENT",
-    "SPII",
-    "MODEL_ARMOR",
-    "LANGUAGE",
-    "IMAGE_SAFETY",
-    "IMAGE_PROHIBITED_CONTENT",
-)
-_FAILED = ("MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MISSING_THOUGHT_SIGNATURE")
-FINISH: Mapping[str, str] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    **dict.fromkeys(_FILTERED, "content_filter"),
-    **dict.fromkeys(_FAILED, "error"),
-}
 
 #: Parameters (`-p`) at the top of the request; any other belongs to generationConfig.
 TOP_LEVEL_FIELDS = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "serviceTier", "modelArmorConfig")
@@ -100,13 +82,17 @@ def read(value: Any) -> Completion:
     """A whole answer. Raises Fault."""
     answer = Generated()
     text = answer.on_event("message", value)
-    if answer.finish_reason is None:
+    if answer.finish is None and not text:
         raise malformed(codec.excerpt(value), "200, but the answer has no candidates")
-    return ensure_usable(Completion(codec.mend(text or ""), answer.finish_reason, answer.model, answer.usage))
+    return conclude(codec.mend(text or ""), answer.finish, answer.model, answer.usage, said=answer.said, thinking=answer.thinking)
 
 
 class Generated(StreamReader):
     """The reader of a stream of GenerateContentResponse. It has no end marker: the finish reason comes with the last text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._called = False
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
@@ -117,28 +103,34 @@ class Generated(StreamReader):
             raise to_fault(status or 500, detail, {}, codec.excerpt(chunk))
         if isinstance(chunk.get("usageMetadata"), Mapping):
             self.usage = usage(chunk["usageMetadata"])
+            self.thinking = self.thinking or bool(openai.count(chunk["usageMetadata"].get("thoughtsTokenCount")))
         model = chunk.get("modelVersion")
         self.model = model if isinstance(model, str) else self.model
-        candidates = chunk.get("candidates")
-        if not isinstance(candidates, list) or not candidates or not isinstance(candidates[0], Mapping):
-            self._blocked(chunk.get("promptFeedback"))
-            return None
-        reason = candidates[0].get("finishReason")
-        if isinstance(reason, str) and reason != "FINISH_REASON_UNSPECIFIED":
-            self.finish_reason = FINISH.get(reason, reason.lower())
-        return _text(candidates[0].get("content"))
+        if "promptFeedback" in chunk:
+            self._blocked(chunk["promptFeedback"])
+        if (candidate := first_choice(chunk.get("candidates"))) is None:
+            return None  # usage alone, or a second answer, which is ignored
+        text, word = self._text(candidate.get("content")), candidate.get("finishReason")
+        if word is not None:
+            self.ended("tool_calls" if word == "STOP" and self._called else word)
+            self.said = said if isinstance(said := candidate.get("finishMessage"), str) else self.said
+        return text
 
     def _blocked(self, feedback: Any) -> None:
         reason = feedback.get("blockReason") if isinstance(feedback, Mapping) else None
         if reason and reason != "BLOCKED_REASON_UNSPECIFIED":
-            raise Fault("content_filter", f"the prompt was blocked ({reason})", usage=self.usage if self.usage != Usage() else None)
+            blocked = f"the prompt was blocked ({reason}): say it in other words, or set -p safetySettings=[…]"
+            raise Fault("content_filter", blocked, usage=self.usage if self.usage != Usage() else None)
 
-
-def _text(content: Any) -> str | None:
-    parts = content.get("parts") if isinstance(content, Mapping) else None
-    parts = [p for p in parts if isinstance(p, Mapping)] if isinstance(parts, list) else []
-    texts = [p["text"] for p in parts if isinstance(p.get("text"), str) and not p.get("thought")]
-    return "".join(texts) if texts else "" if parts else None
+    def _text(self, content: Any) -> str | None:
+        parts = content.get("parts") if isinstance(content, Mapping) else None
+        parts = [p for p in parts if isinstance(p, Mapping)] if isinstance(parts, list) else []
+        texts = [p["text"] for p in parts if isinstance(p.get("text"), str) and not p.get("thought")]
+        if texts:
+            return "".join(texts)
+        self.thinking = self.thinking or any(p.get("thought") for p in parts)
+        self._called = self._called or any("functionCall" in p for p in parts)
+        return "" if parts else None
 
 
 def usage(counts: Any) -> Usage:

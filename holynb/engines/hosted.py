@@ -90,15 +90,18 @@ class Hosted:
                 if reply.headers.get("content-type", "").startswith(self._wire.streams):
                     answer = self._wire.answer()
                     answer.max_chars, left = max_chars(request.sampling), max_stream_bytes(request.sampling)
+                    answer.silent_end = self.endpoint.options.get("finish_reason") is False
                     mask = self._mask_of(secret)
                     shown = mask.stream() if mask is not None and request.stream else None
-                    while not answer.finished and (data := await reply.chunk()):
+                    until: float | None = None  # a finished stream is read to its end, so that its connection is reused
+                    while data := await (reply.chunk() if until is None else _late_chunk(reply, until)):
                         text = answer.feed(data)
                         if (left := left - len(data)) < 0:
                             raise too_long(f"{max_stream_bytes(request.sampling):,} bytes")
                         if request.stream and text is not None:
                             yield Delta(shown.feed(text)) if shown is not None and text else Delta(text)
-                    await _drain(reply, answer)
+                        if answer.finished and (until is None or text):  # some servers give a reason with every piece
+                            until = asyncio.get_running_loop().time() + DRAIN_S
                     completion = answer.end()
                     if shown is not None and (rest := shown.end()):
                         yield Delta(rest)
@@ -181,21 +184,13 @@ class Hosted:
         return self._mask
 
 
-async def _drain(reply: http.Reply, answer: StreamReader) -> None:
-    """Read a finished stream to its end, so that its connection is reused; the usage may still come."""
+async def _late_chunk(reply: http.Reply, until: float) -> bytes:
+    """What still comes of a finished stream: its usage, perhaps. Nothing where it takes too long, or breaks: the answer is whole."""
     try:
-        async with asyncio.timeout(DRAIN_S):
-            while data := await _next_chunk(reply):
-                answer.feed(data)
-    except TimeoutError:
-        pass  # the answer is whole; only the connection is lost
-
-
-async def _next_chunk(reply: http.Reply) -> bytes:
-    try:
-        return await reply.chunk()
-    except Fault:
-        return b""  # broken after the end of the answer
+        async with asyncio.timeout_at(until):
+            return await reply.chunk()
+    except (TimeoutError, Fault):
+        return b""
 
 
 def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:

@@ -1,26 +1,26 @@
 """The OpenAI wire: chat completions of OpenAI, HolySheep, DeepSeek, OpenRouter, vLLM, Ray Serve and many others. Pure but for the class.
 
 Deviations of real servers are accepted: usage on any chunk or on none, errors inside a 200, codes that are numbers or text or missing, no
-[DONE]. A stream without a finish reason is never an answer.
+[DONE], a number in the place of text. A stream without a finish reason is never an answer, and of several choices the first is.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from holynb.engines import codec, quotas
-from holynb.engines.answer import StreamReader, ensure_usable
+from holynb.engines.answer import StreamReader, conclude
+from holynb.engines.choices import first_choice, text, thought
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
+from holynb.engines.finish import finish
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
 
 __all__ = ["WIRE", "Chat", "OpenAI", "adapt", "body", "classify", "read", "usage"]
-
-#: The server's finish reason → ours.
-FINISH: Mapping[str, str] = {"tool_calls": "tool", "function_call": "tool", "max_tokens": "length", "eos": "stop", "end_turn": "stop"}
 
 #: Parameters that are left out once a model has refused them.
 DROPPABLE = ("temperature", "top_p", "stream_options")
@@ -118,44 +118,69 @@ def adapt(traits: Traits, fault: Fault) -> Traits:
 def read(value: Any) -> Completion:
     """A whole answer. Raises Fault: an error inside a 200, something that is no chat completion, a filtered answer."""
     if isinstance(value, Mapping):
-        _raise_error(value)
+        raise_error(value)
         choices = value.get("choices")
-        if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) and isinstance(choices[0].get("message"), Mapping):
-            choice, message, counts = choices[0], choices[0]["message"], usage(value.get("usage"))
-            reason = choice.get("finish_reason")
-            refused = message.get("refusal")
-            finish = _finish(reason) or "unknown"
-            text = _text(message.get("content")) or (refused if isinstance(refused, str) else "")
-            return ensure_usable(Completion(codec.mend(text), "refusal" if refused else finish, _text_or_none(value.get("model")), counts))
+        choice = choices[0] if isinstance(choices, list) and len(choices) == 1 else first_choice(choices)
+        if isinstance(choice, Mapping) and isinstance(message := choice.get("message"), Mapping):
+            counts, refused = usage(value.get("usage")), _text_or_none(message.get("refusal"))
+            answer = conclude(
+                codec.mend(text(message.get("content")) or refused or ""),
+                finish(choice.get("finish_reason")),
+                _text_or_none(value.get("model")),
+                counts,
+                thinking=thought(message) or _thought_tokens(value.get("usage")),
+            )
+            return replace(answer, finish_reason="refusal") if refused else answer
     raise malformed(codec.excerpt(value), "200, but the answer has no choices")
 
 
 class Chat(StreamReader):
     """The reader of a stream of chat.completion.chunk."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._refused = False
+        self._id: Any = None
+
     def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text; its usage, model and finish reason are kept. Raises Fault for an error in the middle of a 200."""
         # Once per token of every answer: tests for dict and list, which parsed JSON consists of, cost a third of isinstance(…, Mapping).
         if not isinstance(chunk, dict):
             raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no chunk of an answer")
-        _raise_error(chunk, failed=name == "error")
+        raise_error(chunk, failed=name == "error")
         if self.model is None:
             self.model = _text_or_none(chunk.get("model"))
         if (counts := chunk.get("usage")) is not None:
             self.usage = usage(counts)  # the last one counts: some servers send a running total with every chunk
+            self.thinking = self.thinking or _thought_tokens(counts)
         choices = chunk.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choice := choices[0], dict) or choice.get("index"):
-            return None  # usage alone, a content filter's note, or a second answer, which is ignored
+        if not isinstance(choices, list) or not choices or not isinstance(choice := choices[0], dict):
+            return None  # usage alone, or a content filter's note
+        if choice.get("index") and (choice := first_choice(choices)) is None:
+            return None  # a second answer, which is ignored
+        if self.finish is not None and chunk.get("id") != self._id:
+            return None  # a second message in one body
         if (reason := choice.get("finish_reason")) is not None:
-            self.finish_reason = _finish(reason) or self.finish_reason
+            self.ended(reason)
+            self._id = chunk.get("id")
         if not isinstance(delta := choice.get("delta"), dict):
             return None
-        return _text(delta.get("content")) or _text(delta.get("refusal")) or _activity(delta)
+        return text(delta.get("content")) or self._unsaid(delta)
 
+    def end(self) -> Completion:
+        """The whole answer, a refusal marked as one. Raises Fault."""
+        answer = super().end()
+        return replace(answer, finish_reason="refusal") if self._refused else answer
 
-def _activity(delta: dict[str, Any]) -> str | None:
-    """The empty text for progress without text (thinking, a tool call), else None."""
-    return "" if any(delta.get(k) for k in ("reasoning_content", "reasoning", "tool_calls", "function_call")) else None
+    def _unsaid(self, delta: dict[str, Any]) -> str | None:
+        """A refusal; the empty text for progress without text (thinking, a tool call); else None."""
+        if refusal := _text_or_none(delta.get("refusal")):
+            self._refused = True
+            return refusal
+        if thought(delta):
+            self.thinking = True
+            return ""
+        return "" if delta.get("tool_calls") or delta.get("function_call") else None
 
 
 def usage(counts: Any) -> Usage:
@@ -172,6 +197,12 @@ def usage(counts: Any) -> Usage:
     )
 
 
+def _thought_tokens(counts: Any) -> bool:
+    """Whether the usage counts tokens of thinking."""
+    details = counts.get("completion_tokens_details") if isinstance(counts, Mapping) else None
+    return bool(isinstance(details, Mapping) and count(details.get("reasoning_tokens")))
+
+
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     """The Fault for a reply that is not 200."""
     value = _json(body)
@@ -184,7 +215,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     return fault
 
 
-def _raise_error(value: Mapping[str, Any], *, failed: bool = False) -> None:
+def raise_error(value: Mapping[str, Any], *, failed: bool = False) -> None:
     """Raise the Fault of an error that came with status 200."""
     if failed or value.get("error") or value.get("object") == "error":
         detail, status = _detail(value)
@@ -224,19 +255,6 @@ def _words(message: Any) -> str:
     if isinstance(message, list):
         message = [{k: v for k, v in m.items() if k in ("loc", "msg", "type")} if isinstance(m, Mapping) else m for m in message]
     return codec.excerpt(message).decode()
-
-
-def _finish(reason: Any) -> str | None:
-    return FINISH.get(reason, reason) if isinstance(reason, str) and reason else None
-
-
-def _text(content: Any) -> str:
-    """Text, or the text among parts of content."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    return "".join(p["text"] for p in content if isinstance(p, Mapping) and isinstance(p.get("text"), str))
 
 
 def _json(data: bytes) -> Any:

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from holynb.engines.finish import Finish, finish
 from holynb.errors import Fault
 from holynb.types import Completion, Request, Usage
 
@@ -42,21 +43,24 @@ class StreamFold:
         self.admitted = False
         self.over = False
         self._pieces: list[str] = []
-        self._finish: str | None = None
+        self._finish: Finish | None = None
         self._model: str | None = None
         self._usage = Usage()
         self._notes: list[str] = []
+        self._thinking = False
 
     def feed(self, line: bytes) -> str | None:
         """The text of one line; "" where the row only left the queue, None for a line without text. Raises Fault."""
-        if not line.startswith(b"data: "):
+        if self.over or not line.startswith(b"data:"):
             return None
         if line == b"data: [DONE]":
             self.over = True
             return None
         try:
-            event = json.loads(line[6:])
+            event = json.loads(line[5:])
         except (ValueError, RecursionError) as exc:
+            if not line[5:].strip():
+                return None
             raise Fault("server", "The pool sent an event that is not JSON.") from exc
         if "error" in event:
             raise fault(event["error"], None)
@@ -66,9 +70,13 @@ class StreamFold:
             self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
             self._notes = [_NOTES[note] for note in usage.get("notes") or () if note in _NOTES]
         for choice in event.get("choices", []):
+            if choice.get("index"):
+                continue  # a second answer, which is ignored
             self.admitted = True
-            self._finish = choice.get("finish_reason") or self._finish
-            text = choice["delta"].get("content") or ""
+            self._finish = finish(choice.get("finish_reason")) or self._finish
+            delta = choice["delta"]
+            if not (text := delta.get("content") or ""):
+                self._thinking = self._thinking or bool(delta.get("reasoning_content") or delta.get("reasoning"))
             self._pieces.append(text)
             return str(text)
         return None
@@ -77,8 +85,11 @@ class StreamFold:
         """The whole answer, with its share of the devices' time. Raises Fault (truncated) where the stream broke off."""
         if not self.over or self._finish is None:
             raise Fault("truncated", "The pool's stream ended before its answer did.")
-        usage, note = replace(self._usage, device_s=device_s), "; ".join(self._notes) or None
-        return Completion("".join(self._pieces), self._finish, self._model, usage, note)
+        usage, (reason, word, _) = replace(self._usage, device_s=device_s), self._finish
+        if reason in ("error", "content_filter"):  # vLLM's words behind a pool
+            raise Fault("server", f"the pool failed in the middle of the answer ({word})", usage=usage, finish_reason=reason)
+        notes = [*self._notes, *([f'the finish reason was "{word}"'] if reason == "other" else [])]
+        return Completion("".join(self._pieces), reason, self._model, usage, "; ".join(notes) or None, self._thinking)
 
 
 def body(request: Request, model: str) -> bytes:

@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from holynb.engines import aws_frames, codec, openai
-from holynb.engines.answer import ensure_usable
+from holynb.engines.answer import conclude
 from holynb.engines.aws_errors import classify
 from holynb.engines.classify import malformed
+from holynb.engines.finish import Finish, finish
 from holynb.engines.hosted import Hosted, Traits, Wire, encoded
 from holynb.errors import BadKey, BadRoute, BadSetting, Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
@@ -35,7 +36,8 @@ TGI = {
     },
 }
 MAX_LINE_BYTES = 4 * 2**20
-FINISH: Mapping[str, str] = {"eos_token": "stop", "stop_sequence": "stop"}
+#: The end of an answer whose container says nothing of it.
+UNSAID = Finish("unknown", "", "unknown")
 
 
 class SageMaker(Hosted):
@@ -181,8 +183,8 @@ def read(path: str | None, value: Any) -> Completion:
     if not isinstance(text, str):
         raise malformed(codec.excerpt(value), f"200, but there is no text at {path or 'generated_text'}")
     first = value[0] if isinstance(value, list) and value else value
-    finish, counted = _details(first.get("details") if isinstance(first, Mapping) else None)
-    return ensure_usable(Completion(codec.mend(text), finish or "unknown", None, counted))
+    ended, counted = _details(first.get("details") if isinstance(first, Mapping) else None)
+    return conclude(codec.mend(text), ended, None, counted)
 
 
 def _at(value: Any, path: str) -> Any:
@@ -196,13 +198,13 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def _details(details: Any) -> tuple[str | None, Usage]:
+def _details(details: Any) -> tuple[Finish | None, Usage]:
     """TGI's finish reason and token counts."""
     if not isinstance(details, Mapping):
         return None, Usage()
-    reason, prefill = details.get("finish_reason"), details.get("prefill")
+    prefill = details.get("prefill")
     counted = openai.count(details.get("input_length")) or (len(prefill) if isinstance(prefill, list) and prefill else None)
-    return FINISH.get(reason, reason) if isinstance(reason, str) else None, Usage(counted, openai.count(details.get("generated_tokens")))
+    return finish(details.get("finish_reason")), Usage(counted, openai.count(details.get("generated_tokens")))
 
 
 class EventStream(openai.Chat):
@@ -242,19 +244,20 @@ class EventStream(openai.Chat):
         """The whole answer. Text found by its path has no finish reason: there the end of the frames ends the answer. Raises Fault."""
         if self._rest.strip():
             super().feed(b"data:" + self._rest + b"\n\n")
-        if self._path is not None and self.finish_reason is None:
-            self.finish_reason = "unknown"
+        if self._path is not None and self.finish is None:
+            self.finish = UNSAID
         return super().end()
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """The text of OpenAI's chunk, of TGI's token, or at the path."""
         if isinstance(chunk, Mapping) and self._path is not None:
+            openai.raise_error(chunk, failed=name == "error")
             text = _at(chunk, self._path)
             return text if isinstance(text, str) else None
         if isinstance(chunk, Mapping) and isinstance(token := chunk.get("token"), Mapping):
-            finish, counted = _details(chunk.get("details"))
-            if chunk.get("generated_text") is not None or finish:
-                self.finish_reason, self.usage = finish or "unknown", counted
+            ended, counted = _details(chunk.get("details"))
+            if chunk.get("generated_text") is not None or ended:  # the last token has the whole text beside it
+                self.finish, self.usage = ended or self.finish or UNSAID, counted
             return None if token.get("special") else str(token.get("text") or "")
         return super().on_event(name, chunk)
 

@@ -53,6 +53,8 @@ class Summary:
     alternative: AlternativeCost | None = None
     retryable: bool = True
     """Whether failed rows can be sent again; those of a recording cannot."""
+    cut: int = 0
+    """Answers that ended by length before they were whole."""
 
     def failures(self) -> str:
         """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. Without the hint where not `retryable`."""
@@ -61,8 +63,15 @@ class Summary:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
         return f"{self.error} of {self.n} failed: {kinds}." + " %infer run --only failed" * self.retryable
 
+    def cut_off(self) -> str:
+        """`12 of 100 answers ended by length …` where they are more than a tenth, or `""`."""
+        if self.cut * 10 <= self.ok:
+            return ""
+        ended = f"{self.cut:,} of {counted(self.ok, 'answer')} ended by length before {'it was' if self.ok == 1 else 'they were'} whole"
+        return f"{ended}: raise --max-tokens."
+
     def line(self) -> str:
-        """One line for the end of a run."""
+        """One line for the end of a run, one for its failures, one for answers that were cut off."""
         parts = [f"{self.ok:,} of {counted(self.n, 'row')}" if self.ok != self.n else counted(self.n, "row")]
         if self.cached:
             parts.append(f"{self.cached:,} cached" + (f" (saved {dollars(self.saved)})" if self.saved else ""))
@@ -74,7 +83,7 @@ class Summary:
         text = " · ".join(p for p in parts if p)
         if self.stopped:
             text = f"stopped · {text}"
-        return f"{text}\n{self.failures()}" if self.error else text
+        return "\n".join(line for line in (text, self.failures(), self.cut_off()) if line)
 
     def money(self) -> str:
         """`$0.42`, `$0.42 + 3 unknown`, `$?` where no cost is known; `""` where only a pool without a price answered."""
@@ -115,6 +124,7 @@ def summarize(
         elapsed=elapsed,
         errors=Counter(o.error_type or "error" for o in ended if o.status == "error"),
         stopped=stopped,
+        cut=sum(o.status == "ok" and o.finish_reason == "length" for o in ended),
         alternative=None if price_as is None else alternative_cost(fresh, price_as),
     )
 

@@ -10,12 +10,12 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from holynb.prompts import chunking
 from holynb.results import frame
+from holynb.run.pending import from_log
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
 from holynb.runlog import PARTS_PER_ROW, PARTS_SUFFIX, StoredRow
@@ -73,7 +73,7 @@ class ChunkLog:
                 answers = log.cached([key for key in keys if key not in answers]) | answers
             except sqlite3.Error as exc:
                 self._recorder.give_up(exc)
-        return {key: replace(o, attempts=0, cost=Decimal(0), cached=True) for key, o in answers.items()}
+        return {key: from_log(o) for key, o in answers.items()}
 
     def replay(self, request: Request, plan: chunking.ChunkPlan) -> Iterator[ChunkResult]:
         """The chunks of a row whose answer was there already, as far as the log still has theirs."""

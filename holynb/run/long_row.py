@@ -84,10 +84,19 @@ class LongRow:
             return f"putting {len(self.answers):,} answers together"
         return f"{sum(c.outcome is not None for c in self.chunks):,} of {len(self.chunks):,} parts answered"
 
+    def _with_cuts(self, ending: Outcome) -> Outcome:
+        """An answer put together from one that was cut off is cut off itself, and says where."""
+        slots = [s for several in self.rounds for s in several if isinstance(s, ChunkRequest)]
+        cut = [s.name for s in slots if s.outcome is not None and s.outcome.status == "ok" and s.outcome.finish_reason == "length"]
+        if ending.status != "ok" or not cut or len(slots) < 2:
+            return ending
+        note = f"ended by length before it was whole: {', '.join(cut[:3])}{' …' if len(cut) > 3 else ''}; raise --max-tokens"
+        return replace(ending, finish_reason="length", error="; ".join(n for n in (ending.error, note) if n))
+
     def whole(self) -> Outcome:
         """How the row ends, with what all its requests came to."""
         paid = [chunk.outcome for chunk in self.paid if chunk.outcome is not None]
-        ending = self.ending or Outcome("error")
+        ending = self._with_cuts(self.ending or Outcome("error"))
         attempts = self.before.attempts + sum(o.attempts for o in paid)
         cached = ending.status == "ok" and not attempts
         usage, costs = self.before.usage, [o.cost for o in (self.before, *paid) if o.cost is not None]

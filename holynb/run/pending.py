@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from holynb.run.plan import Plan
 from holynb.runlog import RunLog
 from holynb.types import Outcome
 
-__all__ = ["Earlier", "Pending", "own_answers", "pending", "read"]
+__all__ = ["Earlier", "Pending", "from_log", "is_spent", "own_answers", "pending", "read"]
 
 #: Row → (key, outcome) of what a run answered or failed at, as the run log keeps it.
 Earlier = Mapping[int, tuple[str | None, Outcome]]
@@ -35,6 +35,13 @@ class Pending:
     saved: Decimal | None = None
 
 
+def from_log(answer: Outcome) -> Outcome:
+    """An outcome that the log has, for the run that does not send its request: nothing was sent, and nothing paid."""
+    hint = " (from the run log; --refresh asks anew)" if answer.status == "error" else ""
+    words = answer.error if not hint or (answer.error or "").endswith(hint) else f"{answer.error}{hint}"
+    return replace(answer, attempts=0, cost=Decimal(0), cached=True, error=words)
+
+
 def own_answers(plan: Plan, earlier: Earlier) -> dict[int, tuple[str, Outcome]]:
     """Row → (key, outcome) of what the continued run answered and still holds: the same request, an answer that fits the schema."""
     if plan.options.refresh:
@@ -44,7 +51,7 @@ def own_answers(plan: Plan, earlier: Earlier) -> dict[int, tuple[str, Outcome]]:
         for row, (key, outcome) in earlier.items()
         if row < len(plan.rows.requests)
         and key is not None
-        and outcome.status == "ok"
+        and (outcome.status == "ok" or is_spent(outcome))
         and key in (plan.keys.of(row), plan.keys.chunked(row))
     }
     return {row: (key, outcome) for row, (key, outcome) in known.items() if _holds(plan, outcome)}
@@ -80,6 +87,11 @@ def read(plan: Plan, log: RunLog, earlier: Earlier) -> Pending:
     return pending(plan, own, log.cached(list(wanted)))
 
 
+def is_spent(outcome: Outcome) -> bool:
+    """Whether a row ended by length before a word of its answer came, so that the same request would only be paid for again."""
+    return outcome.status == "error" and (outcome.error_type, outcome.finish_reason) == ("truncated", "length")
+
+
 def _holds(plan: Plan, outcome: Outcome) -> bool:
     """Whether an answer holds to the schema. The checks of a pydantic model may have changed where what a server is told has not."""
-    return plan.schema is None or plan.schema.check(outcome.text or "").error is None
+    return plan.schema is None or is_spent(outcome) or plan.schema.check(outcome.text or "").error is None

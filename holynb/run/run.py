@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from holynb.prompts import saved
 from holynb.results import Summary, frame, summarize
 from holynb.run import assembly, chunk_log, quote, resume, session, spec
 from holynb.run.map_reduce import MapReduce
+from holynb.run.pending import from_log
 from holynb.run.plan import Plan, make, said
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Policy, Scheduler, WorkItem
@@ -263,7 +263,7 @@ class Run(session.InProcess):
             elif request is None:
                 self._settle(row, Outcome("skipped"))
             elif (answer := pending.answers.get(row)) is not None:
-                self._settle(row, replace(answer, attempts=0, cost=Decimal(0), cached=True))
+                self._settle(row, from_log(answer))
         chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.targets.endpoints}
         items = []
         for first, *followers in pending.groups:

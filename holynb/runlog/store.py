@@ -116,15 +116,13 @@ class RunLog:
 
     # -- reading ---------------------------------------------------------------------------------------------------
     def cached(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        """The newest shared ok answer of each key that has one, as stored (with its own cost and latency)."""
+        """The newest shared ok answer of each key that has one, as stored (with its own cost and latency).
+
+        Without one, the error of a request that ended by length before a word of its answer came: asked again it would be paid again.
+        """
         with self.reading() as db:
-            outcomes: dict[str, Outcome] = {}
-            for i in range(0, len(keys), KEYS_PER_QUERY):
-                batch = keys[i : i + KEYS_PER_QUERY]
-                where = f"key IN ({','.join('?' * len(batch))}) AND status='ok' AND shared=1"
-                sql = f"SELECT key, {tables.ANSWER_COLUMNS} FROM answers WHERE {where} ORDER BY at"  # noqa: S608
-                outcomes.update((key, records.outcome(columns)) for key, *columns in db.execute(sql, batch))
-            return outcomes
+            spent = _by_key(db, keys, tables.SPENT)
+            return spent | _by_key(db, keys, "status = 'ok'")
 
     def answers(self, run: str) -> dict[int, tuple[str | None, Outcome]]:
         """Row → (key, outcome) of everything a run has answered or failed at."""
@@ -153,10 +151,11 @@ class RunLog:
         return None
 
     def clear(self) -> int:
-        """Empty the cache: no stored answer is used for new runs. Returns how many there were."""
+        """Empty the cache: nothing stored is used for new runs. Returns how many answers there were."""
         if not self.path.exists():
             return 0
         with gate.inside(), self._broken_log(), closing(connect(self.path)) as db:
+            db.execute(f"UPDATE answers SET shared = 0 WHERE {tables.SPENT} AND shared = 1")  # noqa: S608
             return db.execute("UPDATE answers SET shared=0 WHERE shared=1 AND status='ok'").rowcount
 
     def _records(self, clauses: str, args: Sequence[Any]) -> list[RunRecord]:
@@ -195,6 +194,17 @@ class RunLog:
             raise BrokenLog(
                 f"The run log {self.path} cannot be read ({exc}). holynb doctor says what to do; once it is moved away, a new one is begun."
             ) from exc
+
+
+def _by_key(db: sqlite3.Connection, keys: Sequence[str], which: str) -> dict[str, Outcome]:
+    """The newest shared answer of each key among those that `which`, a condition of ours, holds for."""
+    outcomes: dict[str, Outcome] = {}
+    for i in range(0, len(keys), KEYS_PER_QUERY):
+        batch = keys[i : i + KEYS_PER_QUERY]
+        where = f"key IN ({','.join('?' * len(batch))}) AND {which} AND shared = 1"
+        sql = f"SELECT key, {tables.ANSWER_COLUMNS} FROM answers WHERE {where} ORDER BY at"  # noqa: S608
+        outcomes.update((key, records.outcome(columns)) for key, *columns in db.execute(sql, batch))
+    return outcomes
 
 
 class _Requests:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from holynb.runlog import ledger
 
-__all__ = ["ANSWER_COLUMNS", "ANSWER_UPSERT", "ATTEMPT_INSERT", "REQUEST_UPSERT", "RUN_UPSERT", "SCHEMA"]
+__all__ = ["ANSWER_COLUMNS", "ANSWER_UPSERT", "ATTEMPT_INSERT", "REQUEST_UPSERT", "RUN_UPSERT", "SCHEMA", "SPENT"]
 
-TABLES = """
+#: An answer that ended by length before a word of it came. The same request would end the same way, and be paid for again.
+SPENT = "status = 'error' AND error_type = 'truncated' AND finish_reason = 'length'"
+TABLES = f"""
 CREATE TABLE IF NOT EXISTS runs(
   id TEXT PRIMARY KEY, name TEXT, route TEXT NOT NULL, n INTEGER NOT NULL, started REAL NOT NULL, ended REAL,
-  status TEXT NOT NULL DEFAULT 'running', spec TEXT NOT NULL DEFAULT '{}');
+  status TEXT NOT NULL DEFAULT 'running', spec TEXT NOT NULL DEFAULT '{{}}');
 CREATE INDEX IF NOT EXISTS runs_name ON runs(name) WHERE name IS NOT NULL;
 CREATE TABLE IF NOT EXISTS requests(
   run TEXT NOT NULL, row INTEGER NOT NULL, sample INTEGER NOT NULL, key TEXT, label TEXT, body TEXT NOT NULL,
@@ -27,6 +29,7 @@ CREATE TABLE IF NOT EXISTS answers(
   tokens_cached INTEGER, tokens_cache_write INTEGER, cost TEXT, latency_s REAL, ttft_s REAL, finish_reason TEXT,
   cached INTEGER NOT NULL, PRIMARY KEY(run, row)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' AND shared = 1;
+CREATE INDEX IF NOT EXISTS answers_spent ON answers(key, at) WHERE {SPENT} AND shared = 1;
 """
 #: All or nothing: two kernels that open an older log at once must not both fill its payments.
 SCHEMA = f"BEGIN IMMEDIATE;{TABLES}{ledger.TABLE}COMMIT;"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from holynb.errors import Fault
 from holynb.journal import Payment
+from holynb.scheduler import emptiness
 from holynb.scheduler.budget import Money
 from holynb.scheduler.failover import EndpointState, WorkItem
 from holynb.scheduler.limiter import Permit
@@ -52,15 +53,17 @@ def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseVali
 async def run(
     item: WorkItem, endpoint: EndpointState, timeouts: Timeouts, on_text: Callable[[int, str], None], validator: ResponseValidator | None
 ) -> TimedAnswer:
-    """Send, receive, and validate where there is a schema. Raises Fault."""
+    """Send and receive; an empty answer is none, and one that does not hold to the schema. Raises Fault."""
     request = request_for(item, endpoint, validator)
-    if validator is None:
-        return await receive(request, endpoint, timeouts, on_text)
     try:
         timed = await receive(request, endpoint, timeouts, on_text)
+        emptiness.check(item, request, timed[0])
     except Fault as fault:
+        if validator is None:
+            raise
         raise validator.translate(item, endpoint.route, request, fault) from fault
-    validator.check(item, timed[0].completion)
+    if validator is not None:
+        validator.check(item, timed[0].completion)
     return timed
 
 
@@ -113,6 +116,7 @@ def error_outcome(item: WorkItem, endpoint: EndpointState, fault: Fault) -> Outc
         attempts=item.attempts,
         usage=item.usage,
         cost=item.cost,
+        finish_reason=fault.finish_reason,
     )
 
 

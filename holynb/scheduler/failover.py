@@ -26,7 +26,8 @@ class WorkItem:
 
     `faults` restarts at each tier; `attempts`, `usage` and `cost` are totals over all of them. `tier`: where it waits or is in flight;
     `refusals` counts 429s in a row there, since `refused_at`. `dropped`: the answer is no longer wanted, and this is the outcome if the
-    item still waits. `repair_messages`: the conversation that asks to repair an invalid answer. Owned by the scheduler.
+    item still waits. `repair_messages`: the conversation that asks to repair an invalid answer; `empty_answers`: how many
+    in a row came without a word. Owned by the scheduler.
     """
 
     request: Request
@@ -44,6 +45,7 @@ class WorkItem:
     cost: Decimal | None = None
     dropped: Outcome | None = None
     repair_messages: tuple[Message, ...] | None = None
+    empty_answers: int = 0
 
 
 class Queue:

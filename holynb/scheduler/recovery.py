@@ -173,7 +173,8 @@ class Recovery:
     def _judge(self, tier: Tier, endpoint: EndpointState, fault: Fault, *, probe: bool) -> bool:
         """Tell the circuit breaker. Returns whether it has just opened: for a server that was there, by one request nobody took."""
         breaker, kind = endpoint.breaker, _kind(endpoint, fault)
-        if kind not in breaker.kinds and kind != "truncated":
+        whole = fault.finish_reason not in (None, "error")  # an answer came to its end, with nothing in it
+        if (kind not in breaker.kinds and kind != "truncated") or whole:
             endpoint.answered |= fault.status not in GATEWAY_STATUSES
             self._is_there(tier, endpoint)  # what failed is the request
             return False
@@ -248,7 +249,7 @@ class Recovery:
             tier.queue.put(item, first=True)
             return
         item.exhausted_tiers.add(tier.name)
-        item.faults = 0
+        item.faults = item.empty_answers = 0
         if not self.stopping and self._tiers.enqueue(item, f"{endpoint.route}: {fault.message}"):
             return
         if fault.retry and item.followers and not self.stopping:

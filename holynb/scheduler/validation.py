@@ -86,13 +86,19 @@ class ResponseValidator:
             item.faults -= 1  # a repair does not count as a retry
             return Fault("invalid_output", message, retry=True, wait=0.0, **facts)
         item.repair_messages = None
+        self._escalate(item)
+        return Fault("invalid_output", message, retry=False, **facts)
+
+    def _escalate(self, item: WorkItem) -> None:
+        """Where a router names a stronger route, the item may go there after all others."""
         stronger = self.escalations.get(item.request.route)
         if stronger is not None and stronger not in item.chain:
             item.chain = (*item.chain, stronger)
-        return Fault("invalid_output", message, retry=False, **facts)
 
     def translate(self, item: WorkItem, route: Route, sent: Request, fault: Fault) -> Fault:
         """The fault as the scheduler handles it: a server without structured output is retried with the schema in the prompt."""
+        if fault.kind == "invalid_output" and not fault.retry:
+            self._escalate(item)
         if fault.kind not in UNSUPPORTED_KINDS or fault.status is None or sent.schema is None:
             return fault
         if INVALID_GENERATION in fault.message:

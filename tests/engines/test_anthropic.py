@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import anthropic as sdk
 import pytest
@@ -13,6 +13,7 @@ from servers.asking import KEY, ask, endpoint, hear, refuse, request, run
 from servers.exact import Asked, Exact, reply, streamed
 
 from holynb.engines import anthropic, hosted
+from holynb.engines import finish as finishes
 from holynb.errors import Fault
 from holynb.types import Limits, Usage
 
@@ -101,6 +102,12 @@ def test_counts(reported: Any, expected: Usage):
     assert anthropic.usage(reported) == expected
 
 
+def test_every_stop_reason_of_the_vendors_client_has_a_meaning():
+    words = get_args(sdk.types.StopReason)
+    assert "end_turn" in words
+    assert [w for w in words if w not in finishes.ANTHROPIC] == []
+
+
 @pytest.mark.parametrize(
     ("reason", "finish"),
     [
@@ -113,7 +120,7 @@ def test_counts(reported: Any, expected: Usage):
     ],
 )
 def test_finish_reasons(reason: str, finish: str):
-    assert anthropic.read({"content": [], "stop_reason": reason}).finish_reason == finish
+    assert anthropic.read({"content": [{"type": "text", "text": "x"}], "stop_reason": reason}).finish_reason == finish
 
 
 def test_thinking_and_tools_are_signs_of_work_and_pings_are_none():

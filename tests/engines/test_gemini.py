@@ -12,6 +12,7 @@ from servers.asking import KEY, ask, endpoint, refuse, request
 from servers.exact import Exact, reply, sse, streamed
 from servers.golden import gemini_error, gemini_part
 
+from holynb.engines import finish as finishes
 from holynb.engines import gemini
 from holynb.types import Usage
 
@@ -109,6 +110,11 @@ def test_a_blocked_prompt_in_a_stream():
         fault = refuse(endpoint(server.base, "gemini"), request(stream=True))
     assert (fault.kind, fault.usage) == ("content_filter", Usage(4))
     assert "blocked (SAFETY)" in fault.message
+
+
+def test_every_finish_reason_of_the_vendors_client_has_a_meaning():
+    words = [r.value for r in types.FinishReason if r is not types.FinishReason.FINISH_REASON_UNSPECIFIED]
+    assert [w for w in words if w not in finishes.GEMINI] == []
 
 
 @pytest.mark.parametrize(("reason", "finish"), [("STOP", "stop"), ("MAX_TOKENS", "length"), ("OTHER", "other")])

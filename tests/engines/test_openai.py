@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from servers.asking import KEY, ask, endpoint, hear, refuse, request, run
 from servers.exact import END, EOF, RST, Asked, Exact, chunk, reply, sse, stream_head, streamed
 
-from holynb.engines import hosted, openai
+from holynb.engines import finish, hosted, openai
 from holynb.engines.classify import ErrorDetail
 from holynb.errors import Fault
 from holynb.types import Delta, Engine, Limits, Route, Usage
@@ -238,6 +238,13 @@ def test_the_golden_stream_cut_at_every_byte():
     assert fold(*(STREAM[i : i + 1] for i in range(len(STREAM)))) == whole
 
 
+def test_every_finish_reason_of_the_vendors_client_has_a_meaning():
+    known = get_args(ChatCompletionChunk.model_fields["choices"].annotation)[0].model_fields["finish_reason"].annotation
+    words = get_args(get_args(known)[0])
+    assert "stop" in words
+    assert [w for w in words if w not in finish.OPENAI] == []
+
+
 def test_a_stream_that_ends_before_its_finish_reason_is_never_an_answer():
     """Whatever the cut: either the finish reason has come whole, or it is `truncated`."""
     finish = STREAM.index(b'"finish_reason": "stop"')
@@ -285,7 +292,7 @@ def test_a_stream_that_ends_before_its_finish_reason_is_never_an_answer():
             "stop",
             Usage(),
         ),
-        ([part(refusal="No."), part(finish="stop")], "No.", "stop", Usage()),
+        ([part(refusal="No."), part(finish="stop")], "No.", "refusal", Usage()),
     ],
 )
 def test_deviations_of_streams(events: Sequence[Any], text: str, finish: str, counted: Usage):

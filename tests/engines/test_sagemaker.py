@@ -8,12 +8,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.loaders import Loader
 from servers import golden
 from servers.asking import KEY, ask, endpoint, refuse, request
 from servers.exact import END, Exact, chunk, reply, stream_head
 
 from holynb import engines
-from holynb.engines import sagemaker
+from holynb.engines import finish, sagemaker
 from holynb.errors import BadKey, BadSetting
 from holynb.types import Completion, Endpoint, Usage
 
@@ -230,3 +231,10 @@ def test_what_a_server_says_of_a_signature_shows_no_key():
     with Exact([reply({"message": words}, 403, x_amzn_errortype="InvalidSignatureException")]) as server:
         fault = refuse(at(server), build_request())
     assert ACCESS not in fault.message + (fault.raw or "")
+
+
+def test_every_stop_reason_of_bedrock_has_a_meaning():
+    """Gateways in front of it pass its words on."""
+    words = Loader().load_service_model("bedrock-runtime", "service-2")["shapes"]["StopReason"]["enum"]
+    assert "content_filtered" in words
+    assert [w for w in words if w not in {**finish.ANTHROPIC, **finish.BEDROCK}] == []

@@ -101,7 +101,7 @@ def _lines(points_by_name: Mapping[str, Sequence[tuple[float, float]]]) -> list[
 
 
 def line(report: Report) -> str:
-    """The summary line, and one for failures. Dollars of the simulator are marked: they are never taken for real ones."""
+    """The summary line, one for failures, one for answers that were cut off. Dollars of the simulator are marked as such."""
     simulated = [(o.route or "").startswith("sim/") for o in report.rows if o is not None and o.cost]
     if not any(simulated):
         return report.summary.line()
@@ -121,10 +121,11 @@ def reasons(report: Report) -> list[str]:
 
 
 def _summary(report: Report) -> str:
-    summary, _, failures = line(report).partition("\n")
+    summary, *more = line(report).split("\n")
     out = [f'<div class="holynb-head">{safe(summary)} <span class="holynb-note">· {safe(report.title)}</span></div>']
-    if failures:
-        out.append(f'<div class="holynb-head holynb-bad">{safe(failures)}</div>')
+    for said in more:
+        kind = "bad" if said == report.summary.failures() else "note"
+        out.append(f'<div class="holynb-head holynb-{kind}">{safe(said)}</div>')
     if len(report.rows) > 1:
         out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(r)}</div>' for r in reasons(report)]
     out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(n)}</div>' for n in report.notes]
