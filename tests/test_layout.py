@@ -178,7 +178,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "magic",
     ),
     "holynb.ui.cell": (
-        "bridge | candidates | displayhook | grammar | transform | wait",
+        "bridge | candidates | displayhook | grammar | scope | transform | wait",
         "complete | host | sidecar | views",
         "pending",
     ),

@@ -16,7 +16,7 @@ from traitlets.config import Configurable
 
 from holynb.config import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
-from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, transform
+from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, scope, transform
 from holynb.words import KEY_SHAPES, clean
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InferMagic", "Work", "load", "unload"]
 
-MAGIC_NAMES = ("infer", "holynb")
+#: Kind and name of what is registered. IPython takes `%%infer` below other code for a line magic called `%infer`.
+MAGICS = [(kind, name) for name in ("infer", "holynb") for kind, name in (("line", name), ("cell", name), ("line", f"%{name}"))]
 
 #: For a run cancelled by unloading, to log its end.
 UNLOAD_GRACE_S = 5.0
@@ -72,6 +73,12 @@ class InferMagic(Configurable):
 
     infer.__doc__ = grammar.cell_help()
 
+    @no_var_expand
+    def below(self, line: str) -> Any:  # noqa: ARG002 - as a magic takes it
+        raise UsageError(
+            "%%infer goes in the first line of its cell, with comments alone above it: move the code above into a cell of its own."
+        )
+
     async def acell(self, line: str, cell: str) -> Any:
         """`%%infer`, awaited."""
         return await self._follow(line, lambda: self._cell(line, cell))
@@ -108,7 +115,7 @@ class InferMagic(Configurable):
             return None
         if options.no_execute:
             return money.save_prompt(body, route, options)
-        planned = resume.continued(plan.make(body, route, options, variables=self.shell.user_ns, ask=self._ask()))
+        planned = resume.continued(plan.make(body, route, options, variables=scope.variables(self.shell), ask=self._ask()))
         if options.save:
             money.save_prompt(body, route, options)
         if options.dry_run:
@@ -175,7 +182,7 @@ class InferMagic(Configurable):
             work = replace(work, show="none")
         text = self._show(work, state, returned=work.name is None and not state.interrupts and failure is None)
         if state.interrupts:
-            raise Interrupted(_interrupted_message(work), run)
+            raise Interrupted(work.interrupted(), run)
         if failure is not None:
             raise failure
         if work.name is not None:
@@ -205,11 +212,10 @@ def load(shell: Any) -> None:
     """Register the magics, under both names, the transform and the completion. Idempotent."""
     unload(shell)
     magics = InferMagic(shell)
-    for kind in ("line", "cell"):
+    for kind, name in MAGICS:
         table = shell.magics_manager.magics[kind]
-        for name in MAGIC_NAMES:
-            magics.replaced[kind, name] = table.get(name)
-            table[name] = magics.infer
+        magics.replaced[kind, name] = table.get(name)
+        table[name] = magics.below if name.startswith("%") else magics.infer
     shell.configurables.append(magics)
     setattr(shell, transform.ATTRIBUTE, magics)
     complete.install(shell, lambda: shell.user_ns, _commands)
@@ -284,13 +290,3 @@ def _failure(run: Run) -> Exception | None:
     except Exception as exc:  # noqa: BLE001 - raised by the caller, once the output is in its place
         return exc
     return None
-
-
-def _interrupted_message(work: Work) -> str:
-    """The error message of an interrupted cell."""
-    summary = work.run.summary()
-    where = f"{work.name} and holynb.last" if work.name else "holynb.last"
-    rows = f"{summary.n:,} row{'s are' if summary.n != 1 else ' is'}"
-    return (
-        f"Interrupted: {summary.ok:,} of {rows} answered and kept in {where}. %infer resume {work.run.name or work.run.id} sends the rest."
-    )

@@ -365,3 +365,11 @@ def test_loading_takes_little_time() -> None:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(ROOT))}
+
+
+def test_code_above_the_magic_is_told_what_goes_first(here: Here) -> None:
+    for name in ("infer", "holynb"):
+        result = here(f"x = 1\n%%{name} sim/echo\nhello")
+        assert "%%infer goes in the first line of its cell, with comments alone above it" in result.err + result.out
+    result = here("# what customers think\n%%infer out << sim/echo -q\nhello")
+    assert list(here["out"]["text"]) == ["hello"], result.err

@@ -24,6 +24,14 @@ class Work:
     show: str = "all"
     debug: bool = False
 
+    def interrupted(self) -> str:
+        """The error message of its cell when it was interrupted."""
+        summary = self.run.summary()
+        where = f"{self.name} and holynb.last" if self.name else "holynb.last"
+        rows = f"{summary.n:,} row{'s are' if summary.n != 1 else ' is'}"
+        again = f"%infer resume {self.run.name or self.run.id} sends the rest."
+        return f"Interrupted: {summary.ok:,} of {rows} answered and kept in {where}. {again}"
+
 
 @dataclass(frozen=True, slots=True)
 class LineStep:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-__all__ = ["ATTRIBUTE", "AWAITED", "install", "remove", "rewrite"]
+__all__ = ["ATTRIBUTE", "AWAITED", "install", "remove", "rewrite", "uncovered"]
 
 #: Attribute of the shell through which the rewritten cell reaches the magics.
 ATTRIBUTE = "_holynb"
@@ -24,9 +24,19 @@ ATTRIBUTE = "_holynb"
 AWAITED = ("run", "resume", "bench")
 
 _CELL = re.compile(r"%%(?:infer|holynb)(?=[ \t\r\n]|$)(?P<line>[^\r\n]*)")
+_MAGIC = re.compile(r"%%(?:infer|holynb)(?=[ \t\r\n?]|$)")
 _LINE = re.compile(rf"\s*%(?:infer|holynb)[ \t]+(?P<line>(?:{'|'.join(AWAITED)})(?:[ \t][^\r\n]*)?)\s*")
 
 Transform = Callable[[list[str]], list[str]]
+
+
+def uncovered(lines: list[str]) -> list[str]:
+    """The cell without blank lines, comments and a byte order mark above its `%%infer`, which IPython looks for in the first line alone."""
+    cell = [lines[0].removeprefix("\ufeff"), *lines[1:]] if lines else lines
+    first = next((i for i, line in enumerate(cell) if line.strip() and not line.lstrip().startswith("#")), None)
+    if first is None or not _MAGIC.match(cell[first].lstrip(" \t")):
+        return lines
+    return _dedent(cell[first:])
 
 
 def rewrite(lines: list[str]) -> list[str]:
@@ -34,7 +44,7 @@ def rewrite(lines: list[str]) -> list[str]:
     first = next((i for i, line in enumerate(lines) if line.strip()), None)
     if first is None:
         return lines
-    cell = _dedent(lines[first:])
+    cell = _dedent(uncovered(lines[first:]))
     if (match := _CELL.match(cell[0])) is not None:
         return [f"await get_ipython().{ATTRIBUTE}.acell({match['line'].strip()!r}, {''.join(cell[1:])!r})\n"]
     if (match := _LINE.fullmatch("".join(cell))) is not None and not match["line"].rstrip().endswith("?"):
@@ -43,21 +53,22 @@ def rewrite(lines: list[str]) -> list[str]:
 
 
 def install(shell: Any) -> Transform:
-    """Insert the transform before all others. Returns it, for `remove`."""
+    """Insert the transforms before all others. Returns the last of them, for `remove`."""
 
     def transform(lines: list[str]) -> list[str]:
         return rewrite(lines) if _may_await(shell) else lines
 
     # Skipped by `check_complete`, which must see a cell magic, or a terminal would submit it after its first line.
     transform.has_side_effects = True  # type: ignore[attr-defined]
-    shell.input_transformers_cleanup.insert(0, transform)
+    shell.input_transformers_cleanup[:0] = [uncovered, transform]
     return transform
 
 
 def remove(shell: Any, transform: Transform) -> None:
-    """Remove the transform. Idempotent."""
-    if transform in shell.input_transformers_cleanup:
-        shell.input_transformers_cleanup.remove(transform)
+    """Remove the transforms. Idempotent."""
+    for each in (uncovered, transform):
+        if each in shell.input_transformers_cleanup:
+            shell.input_transformers_cleanup.remove(each)
 
 
 def _may_await(shell: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config import Option, Options, integer
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
-from holynb.ui.cell import LineStep, grammar
+from holynb.ui.cell import LineStep, grammar, scope
 from holynb.ui.commands import bench_report
 from holynb.ui.output import progress
 
@@ -104,7 +104,7 @@ def start(magic: Host, args: Sequence[str]) -> LineStep:
     """Start the first of the runs that the line waits for. The line's value is the frame. Raises UserError before anything is sent."""
     from holynb.run import Run, bench
 
-    benchmark = parse_args(args, magic.shell.user_ns)
+    benchmark = parse_args(args, scope.variables(magic.shell))
     plans = bench.plans(benchmark)
     page = _Page(magic.shell, len(plans), quiet=benchmark.options.quiet)
     results: list[Measured] = []

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ui.shells import run, shell
 
 from holynb.ui.cell import transform
@@ -56,6 +58,11 @@ def here() -> Iterator[tuple[Any, Recorder]]:
         ("\n\n%%infer sim/echo\nhello\n", ("awaited", "sim/echo", "hello\n")),
         ("  %%infer sim/echo\n  hello\n    there\n", ("awaited", "sim/echo", "hello\n  there\n")),
         ("%%holynb x\nhello\n", ("awaited", "x", "hello\n")),
+        ("# what customers think\n%%infer x\nhello\n# kept\n", ("awaited", "x", "hello\n# kept\n")),
+        ("\n# %%\n  \n#!python\n# %%infer y\n%%infer x\nhello\n", ("awaited", "x", "hello\n")),
+        ("  # indented\n  %%infer x\n  hello\n", ("awaited", "x", "hello\n")),
+        ("\ufeff%%infer x\nhello\n", ("awaited", "x", "hello\n")),
+        ("\ufeff# a\r\n%%infer x\r\nhello\r\n", ("awaited", "x", "hello\r\n")),
         ("%%infer sim/echo", ("awaited", "sim/echo", "")),
         ('%%infer\nit\'s {x} {{ y }} \\n "quoted";\n', ("awaited", "", 'it\'s {x} {{ y }} \\n "quoted";\n')),
         ("%%infer --system don't\n%time x = 1\n!ls\n%%infer\n?\n", ("awaited", "--system don't", "%time x = 1\n!ls\n%%infer\n?\n")),
@@ -72,7 +79,21 @@ def test_what_is_awaited_at_top_level(here: tuple[Any, Recorder], cell: str, cal
     assert recorder.calls == [call]
 
 
-@pytest.mark.parametrize("cell", ["%%inference\nx\n", "%%infer?\n", "# %%infer\n", "print(1)\n", "%%infers", "%inferno run", ""])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "# a\nprint(1)\n%%infer\n",
+        "# a\n",
+        "# a\n%%inference\nx\n",
+        "%%inference\nx\n",
+        "%%infer?\n",
+        "# %%infer\n",
+        "print(1)\n",
+        "%%infers",
+        "%inferno run",
+        "",
+    ],
+)
 def test_what_is_not_ours_is_left_alone(cell: str) -> None:
     lines = cell.splitlines(keepends=True)
     assert transform.rewrite(lines) == lines
@@ -133,7 +154,31 @@ def test_it_stands_first_and_leaves_nothing() -> None:
     with shell() as ip:
         before = list(ip.input_transformers_cleanup)
         installed = transform.install(ip)
-        assert ip.input_transformers_cleanup[0] is installed
+        assert ip.input_transformers_cleanup[:2] == [transform.uncovered, installed]
         transform.remove(ip, installed)
         transform.remove(ip, installed)
         assert ip.input_transformers_cleanup == before
+
+
+def test_a_comment_above_is_no_hindrance_inside_another_magic(here: tuple[Any, Recorder]) -> None:
+    ip, recorder = here
+    assert run(ip, "%%time\n# a\n%%infer x\nhello\n").error is None
+    assert run(ip, "get_ipython().run_cell('# a\\n%%infer y\\nhello')").error is None
+    assert [call[:2] for call in recorder.calls] == [("sync", "x"), ("sync", "y")]
+
+
+def test_a_terminal_waits_for_the_body_below_a_comment_and_the_magic(here: tuple[Any, Recorder]) -> None:
+    ip, _ = here
+    assert ip.check_complete("# a\n%%infer x\n")[0] == "incomplete"
+    assert ip.check_complete("# a\nx = 1\n")[0] == "complete"
+
+
+LINES = ["%%infer x\n", "# a\n", "\n", "  # b\n", "y = 1\n", "%%time\n", "hello\n", '"""\n', "\ufeff"]
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=6))
+def test_only_what_python_would_skip_is_left_out(lines: list[str]) -> None:
+    kept = transform.uncovered(lines)
+    assert kept == lines or kept[0].startswith("%%infer")
+    dropped = lines[: len(lines) - len(kept)]
+    assert all(not line.strip("\ufeff \n") or line.lstrip("\ufeff ").startswith("#") for line in dropped)
