@@ -16,6 +16,7 @@ from typing import Any
 
 from holynb.errors import HolynbError
 from holynb.words import clean, counted
+from kernels_support.jupyter import ram
 
 __all__ = ["Check", "checks", "text"]
 
@@ -67,8 +68,9 @@ def _run(probe: Callable[[], Iterator[Check]]) -> list[Check]:
     """The checks of a probe; one broken check if it raises."""
     try:
         return list(probe())
-    except (HolynbError, OSError) as exc:
-        return [Check(probe.__name__.strip("_"), "broken", " ".join(str(exc).split()))]
+    except Exception as exc:  # noqa: BLE001 - whatever is broken on this machine, the other checks are made
+        said = str(exc) if isinstance(exc, HolynbError | OSError) else f"{type(exc).__name__}: {exc}"
+        return [Check(probe.__name__.strip("_"), "broken", " ".join(said.split()))]
 
 
 def _python() -> Iterator[Check]:
@@ -142,7 +144,9 @@ def _local() -> Iterator[Check]:
         yield Check("local pool", "absent", f"no {', '.join(missing)}", "pip install 'holynb[local]'")
     else:
         memory = _memory_mb()
-        says = f"torch {_version('torch')}, {os.cpu_count()} cores" + (f", {memory:,.0f} MB of memory free" if memory else "")
+        says = f"torch {_version('torch')}, {os.cpu_count()} cores" + (
+            ", free memory unknown" if memory is None else f", {memory:,.0f} MB of memory free"
+        )
         too_little = memory is not None and memory < MIN_MEMORY_MB
         cure = f"close something: the embedded model needs about {MIN_MEMORY_MB} MB" if too_little else ""
         yield Check("local pool", "broken" if too_little else "works", says, cure)
@@ -248,18 +252,6 @@ def _version(distribution: str) -> str | None:
 
 
 def _memory_mb() -> float | None:
-    """Free memory of this machine or its container (cgroup v2 or v1), in MB."""
-    import psutil
-
-    free: Any = psutil.virtual_memory().available
-    for path, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            limit = Path(path).read_text().strip()
-            if limit.isdigit():
-                free = min(free, int(limit) - int(Path(used).read_text()))
-        except OSError:
-            continue
-    return float(free) / 2**20
+    """Free memory of this machine or its container, in MB; None where the system does not tell."""
+    free = ram.ram().free
+    return None if free is None else free / 2**20

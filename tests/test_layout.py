@@ -217,7 +217,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "rotary | sampler",
     ),
     "kernels_support.jupyter": (
-        "capabilities | files | interrupt | limits | shortage | socketdir | spec | wire",
+        "capabilities | files | interrupt | limits | ram | shortage | socketdir | spec | wire",
         "lock | process",
         "rendezvous | supervisor",
     ),

@@ -90,7 +90,9 @@ def _start(pid: int) -> int | None:
             if shortage.is_inconclusive(exc):
                 raise  # a live process must not be taken for dead because no file could be opened
             return None
-        return None if fields[0] in "ZX" else int(fields[19])
+        started = fields[19] if len(fields) > 19 else ""
+        # Where the system does not tell when it started, its number alone says which it is.
+        return None if fields and fields[0] in "ZX" else int(started) if started.isascii() and started.isdigit() else 0
     import psutil
 
     try:
@@ -105,11 +107,15 @@ def _start(pid: int) -> int | None:
 def boot_id() -> str:
     """Differs for each boot on Linux, where start times count from the boot. Raises OSError where it cannot be read.
 
-    Elsewhere start times are dates, which no boot repeats, and the time of the boot moves with the clock: always "none".
+    Elsewhere start times are dates, which no boot repeats, and the time of the boot moves with the clock: always "none", as on a Linux
+    that has no such file.
     """
     if sys.platform != "linux":
         return "none"
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii", errors="replace").strip() or "none"
+    except (FileNotFoundError, PermissionError):
+        return "none"
 
 
 def host() -> str:

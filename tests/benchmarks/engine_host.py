@@ -5,6 +5,7 @@ python tests/benchmarks/engine_host.py
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections import deque
@@ -61,6 +62,7 @@ def measure(lanes: int, kind: type[DecodeBatch]) -> dict[str, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for lanes in (1, 2, 3, 4):
         for name, kind in {"filled anew": Anew, "kept": DecodeBatch}.items():
             found = measure(lanes, kind)

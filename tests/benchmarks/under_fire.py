@@ -7,6 +7,7 @@ Each scene starts local HTTP servers of its own and runs `holynb.infer` over rea
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import sys
@@ -249,8 +250,13 @@ SCENES: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenes", nargs="*", metavar="SCENE", help=f"of {', '.join(SCENES)}; without one all of them")
+    scenes = parser.parse_args().scenes
+    if unknown := [name for name in scenes if name not in SCENES]:
+        parser.error(f"there is no scene {unknown[0]}: {', '.join(SCENES)}")
     os.environ |= {"OPENAI_API_KEY": "sk-benchmark-0123456789abcdef", "DEEPSEEK_API_KEY": "sk-benchmark-fedcba9876543210"}
-    for name in sys.argv[1:] or SCENES:
+    for name in scenes or SCENES:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
             os.environ["HOLYNB_HOME"] = home
             for variable in ("OPENAI_BASE_URL", "DEEPSEEK_BASE_URL"):

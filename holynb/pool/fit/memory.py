@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-__all__ = ["Memory", "bf16_is_fast", "cpus", "device_memory", "device_memory_of"]
+from kernels_support.jupyter import ram
 
-_CGROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+__all__ = ["Memory", "bf16_is_fast", "cpus", "device_memory", "device_memory_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,7 @@ def device_memory_of(device: str, pids: Collection[int]) -> Memory:
     """
     if device != "cpu":
         return _gpu_by_nvml(device, pids)
-    import psutil
-
-    sizes = []
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
-            sizes.append(int(psutil.Process(pid).memory_info().rss))
-    return replace(_cpu(), ours=sum(sizes))
+    return replace(_cpu(), ours=sum(size for pid in pids if (size := ram.held(pid)) is not None))
 
 
 def cpus() -> int:
@@ -56,24 +49,19 @@ def cpus() -> int:
 
 def bf16_is_fast() -> bool:
     """Whether this processor multiplies bfloat16 in hardware. Without, prefill is several times slower than in float32."""
-    info = Path("/proc/cpuinfo")
-    return info.is_file() and any(flag in info.read_text(encoding="utf-8") for flag in ("avx512_bf16", "amx_bf16"))
+    try:
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(flag in info for flag in ("avx512_bf16", "amx_bf16"))
 
 
 def _cpu() -> Memory:
-    """The machine's memory, or the container's where that is less."""
-    import psutil
-
-    machine = psutil.virtual_memory()
-    total, free = int(machine.total), int(machine.available)
-    for limit, usage in _CGROUPS:
-        try:
-            most = int(Path("/sys/fs/cgroup", limit).read_text())
-            now = int(Path("/sys/fs/cgroup", usage).read_text())
-        except (OSError, ValueError):  # no such cgroup, or `max`: no limit here
-            continue
-        total, free = min(total, most), min(free, max(0, most - now))
-    return Memory("cpu", total, free, int(psutil.Process().memory_info().rss))
+    """The machine's memory, or the container's where that is less. Raises OSError where the system tells of none."""
+    (total, free), ours = ram.ram(), ram.held()
+    if total is None:
+        raise OSError("the system does not tell how much memory this machine has (/proc/meminfo)")
+    return Memory("cpu", total, total - (ours or 0) if free is None else free, ours)
 
 
 def _gpu_by_nvml(device: str, pids: Collection[int]) -> Memory:

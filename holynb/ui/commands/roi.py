@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from holynb.config import Option, integer, number
@@ -78,10 +78,7 @@ def _own_gpus(values: Mapping[str, Any]) -> OwnGpus | None:
     if "per_hour" not in values:
         raise BadOption(f"--own {values['own']} needs --per-hour USD: what one of these devices costs an hour, busy or not.")
     devices, name = roi.parse_own(values["own"])
-    try:
-        hourly = Decimal(str(values["per_hour"]))
-    except InvalidOperation as exc:
-        raise BadOption(f"--per-hour takes dollars, not {values['per_hour']!r}.") from exc
+    hourly = Decimal(str(values["per_hour"]))
     speed, source = _speed(values)
     busy = "" if "utilisation" in values else "how busy is assumed"
     utilisation = values.get("utilisation", DEFAULT_UTILISATION)

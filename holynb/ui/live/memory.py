@@ -6,7 +6,6 @@ Sampled at most twice a second in a thread; appended on the io loop, because the
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from holynb import loop
 from holynb.types import Gauge, Noted
 from holynb.ui.output import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT
 from holynb.words import counted
+from kernels_support.jupyter import ram
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["gpus", "machine", "sample", "watch"]
 
 PAUSE_S = 0.5
-#: Limit and usage of the container (cgroup v2, v1).
-CGROUP_FILES = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 Sampler = Callable[[], Sequence[Gauge | Noted]]
 
@@ -136,20 +134,11 @@ def per_device(gauges: Iterable[Gauge]) -> list[Gauge]:
 
 
 def machine() -> Gauge:
-    """This machine's RAM, or the container's where that is less; ours is what this kernel holds."""
-    import psutil
-
-    ram = psutil.virtual_memory()
-    total, used = int(ram.total), int(ram.total - ram.available)
-    for limit_file, usage_file in CGROUP_FILES:
-        try:
-            container_limit = int(Path("/sys/fs/cgroup", limit_file).read_text(encoding="ascii"))
-            container_used = int(Path("/sys/fs/cgroup", usage_file).read_text(encoding="ascii"))
-        except (OSError, ValueError):  # no such cgroup, or `max`: no limit here
-            continue
-        if container_limit < total:
-            total, used = container_limit, container_used
-    return Gauge("RAM", used, total, time.time(), int(psutil.Process(os.getpid()).memory_info().rss))
+    """This machine's RAM, or the container's where that is less; ours is what this kernel holds. Where the system does not tell more, all."""
+    (total, free), ours = ram.ram(), ram.held()
+    if total is None or free is None:
+        return Gauge("RAM", ours or 0, 0, time.time(), ours)
+    return Gauge("RAM", total - free, total, time.time(), ours)
 
 
 def gpus() -> list[Gauge]:

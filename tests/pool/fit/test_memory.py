@@ -16,6 +16,7 @@ import pytest
 
 from holynb.pool.fit import memory
 from holynb.pool.fit.memory import Memory, bf16_is_fast, cpus, device_memory, device_memory_of
+from kernels_support.jupyter import ram
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def say(limit: str, used: str) -> None:
         (tmp_path / "max").write_text(f"{limit}\n")
         (tmp_path / "now").write_text(f"{used}\n")
-        monkeypatch.setattr(memory, "_CGROUPS", ((str(tmp_path / "nowhere"), "x"), (str(tmp_path / "max"), str(tmp_path / "now"))))
+        monkeypatch.setattr(ram, "CGROUPS", ((str(tmp_path / "nowhere"), "x"), (str(tmp_path / "max"), str(tmp_path / "now"))))
 
     return say
 
