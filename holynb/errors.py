@@ -4,7 +4,8 @@
     ├── UserError          something typed, set or missing: shown as one line that says what to do next, no traceback
     │   ├── BadOption      an option, a value, a combination
     │   ├── BadPrompt      a template, a column, a file, an empty cell
-    │   ├── BadRoute       a provider, a model, a pool that is not running
+    │   ├── BadRoute       a provider, a model
+    │   │   └── NotRunning a pool that is not running
     │   ├── BadKey         a key that is missing, a placeholder, malformed
     │   └── BadSetting     config.toml, pyproject.toml, %config, a price
     ├── Fault              one attempt at one endpoint failed; raised by engines, read by the scheduler
@@ -36,6 +37,7 @@ __all__ = [
     "HolynbError",
     "InferError",
     "Interrupted",
+    "NotRunning",
     "Portable",
     "UserError",
     "closest",
@@ -59,7 +61,11 @@ class BadPrompt(UserError):
 
 
 class BadRoute(UserError):
-    """An unknown provider or model, or a pool that is not running."""
+    """An unknown provider or model, or a pool that cannot be used."""
+
+
+class NotRunning(BadRoute):
+    """A pool that is not running now; it may be started, again or for the first time."""
 
 
 class BadKey(UserError):

@@ -55,8 +55,18 @@ def end(template: subprocess.Popen[str]) -> None:
     template.communicate()
 
 
-#: Where each part that was added up lay in the ranks' memory; None: elsewhere, and the library added it.
-SUMMED: list[int | None] = []
+#: Of each part that was added up: whether its rows fit a buffer of the ranks' memory, and whether it lay there. Else the library added it.
+SUMMED: list[tuple[bool, bool]] = []
+
+
+def check_sums(jobs: int, *, expected: bool) -> None:
+    """What fits is summed out of the peers' memory, and nothing else; `expected`: there were such sums.
+
+    Only the last rows of prompts, picked out for the last norm, lie elsewhere: the norm asks where, and then the sum.
+    """
+    assert all(fits for fits, lay_there in SUMMED if lay_there), SUMMED
+    assert sum(fits and not lay_there for fits, lay_there in SUMMED) <= 2 * jobs, SUMMED
+    assert any(lay_there for _, lay_there in SUMMED) == expected, f"{len(SUMMED)} sums, none out of the peers' memory"
 
 
 def mapped(folder: Path) -> Any:
@@ -76,7 +86,7 @@ def mapped(folder: Path) -> Any:
 
         def offset(self, part: Any) -> int | None:
             found = super().offset(part)
-            SUMMED.append(found)
+            SUMMED.append((part.shape[0] <= self.rows, found is not None))
             return found
 
     return Mapped
@@ -117,9 +127,10 @@ def rank(asked: dict[str, Any], number: int) -> dict[int, list[Any]] | None:
         runner = Runner(folder, mesh=mesh, dtype="float32", memory=0.1, device=f"cuda:{number}") if many else interpreted(folder, mesh)
     else:
         runner = Runner(folder, mesh=mesh)
+    sums, count = tensor > 1 and os.environ.get("TRITON_INTERPRET") == "1", len(asked["jobs"])
     if number:
         runner.follow()
-        assert not SUMMED or sum(offset is not None for offset in SUMMED) > len(SUMMED) / 2, "few rows are summed out of the peers' memory"
+        check_sums(count, expected=sums)
         return None
     said: dict[int, list[Any]] = {}
     left = asked["jobs"]
@@ -136,6 +147,7 @@ def rank(asked: dict[str, Any], number: int) -> dict[int, list[Any]] | None:
         for emit in runner.step():
             said[emit.id] += [s[1] for s in (*emit.prompt_scores, *emit.scores)] if emit.scores else emit.tokens
     runner.close()
+    check_sums(count, expected=sums)
     return said
 
 

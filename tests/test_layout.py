@@ -159,7 +159,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "breaker | budget | learned_rate | quota | refusals",
         "limiter",
         "failover | registry",
-        "emptiness | ends | retry | validation",
+        "emptiness | ends | retry | validation | verdict",
         "attempt",
         "recovery",
         "scheduler",

@@ -16,7 +16,7 @@ from holynb.engines import entry, poolwire
 from holynb.engines.http import Client, Reply
 from holynb.engines.meter import Meter
 from holynb.engines.poolwire import NO_MEMORY, PoolEnding, StreamFold
-from holynb.errors import BadRoute, Fault, closest
+from holynb.errors import BadRoute, Fault, NotRunning, closest
 from holynb.pools import PoolInfo
 from holynb.types import Delta, Done, Endpoint, Request, Secret, Timeouts
 from kernels_support.jupyter import files, shortage
@@ -54,7 +54,7 @@ class Pool:
         self._in_flight = 0
 
     async def ready(self, notice: Callable[[str], None]) -> None:
-        """Wait for a pool that is starting; start the embedded one. Raises BadRoute, with the command, where none runs."""
+        """Wait for a pool that is starting; start the embedded one. Raises NotRunning, with the command, where none runs; BadRoute."""
         loop = asyncio.get_running_loop()
         files.raise_limit()  # a pool takes hundreds of rows at a time
 
@@ -66,7 +66,7 @@ class Pool:
             if info is None and self._pool_name == pools.EMBEDDED:
                 info = await asyncio.to_thread(pools.start, self._pool_name, notice=tell, wait=False)
             if info is None:
-                raise BadRoute(await asyncio.to_thread(self._not_running))
+                raise NotRunning(await asyncio.to_thread(self._not_running))
             await self._until_ready(info, notice)
 
     def _not_running(self) -> str:
@@ -204,9 +204,12 @@ class Pool:
         name, progress, silent_s = self._pool_name, "", 0.0
         while info is None or info.state != "ready":
             silent_s = silent_s + _POLL_S if info is not None and info.state == "silent" else 0.0
-            if info is None or info.state in {"failed", "ended"} or silent_s > _DEAD_AFTER_S:
+            gone = info is None or info.state == "ended"
+            if gone or info.state == "failed" or silent_s > _DEAD_AFTER_S:
                 words = f": {info.why}" if info is not None and info.why else ""
-                raise BadRoute(f"{self.endpoint.route} did not become ready{words}. Its log: %infer pool logs {name}")
+                raise (NotRunning if gone else BadRoute)(
+                    f"{self.endpoint.route} did not become ready{words}. Its log: %infer pool logs {name}"
+                )
             name = info.name
             if info.progress != progress:
                 progress = info.progress

@@ -46,12 +46,19 @@ def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bo
     """Start a pool (options: see PoolOptions) and return when it is ready; with `wait=False` once it can be found.
 
     Returns the pool that runs already, where it is the same. Raises BadOption, and BadRoute where it cannot start, with its last log line;
-    what it had begun is ended then.
+    what it had begun is ended then, also where the wait is interrupted.
     """
     wanted = PoolOptions.parse(model, options)
     record = client.find(wanted.pool_name, notice)
     if record is None:
-        return _wait_started(wanted.pool_name, notice, until_ready=wait, began=_launch(wanted))
+        child = _launch(wanted)
+        try:
+            return _wait_started(wanted.pool_name, notice, until_ready=wait, began=child)
+        except BaseException as exc:
+            if isinstance(exc, KeyboardInterrupt):
+                notice(f"{wanted.pool_name}: interrupted while it started, so it is ended")
+            _end(wanted.pool_name, child)
+            raise
     _check_same(record, wanted)
     return _wait_started(wanted.pool_name, notice, until_ready=wait)
 
@@ -170,18 +177,23 @@ def _wait_started(name: str, notice: Notice, *, until_ready: bool, began: Child 
                 raise BadRoute(
                     f"The pool {name} runs{f' (process {info.pid})' if info else ''} and does not answer. End it: %infer pool stop {name}"
                 )
-            _end(name, began)
             raise BadRoute(f"The pool {name} did not answer while it started, and was ended. Its log may say more: %infer pool logs {name}")
         time.sleep(0.05)
 
 
 def _end(name: str, child: Child) -> None:
-    """End a pool that this process began, however far it came."""
-    with contextlib.suppress(BadRoute):  # it can be found no more, or not yet
-        client.stop(name)
-    if child.alive:
-        child.stop()
-    client.reap()
+    """End a pool that this process began, however far it came; not another's of that name, which was there first."""
+    try:
+        record = rendezvous.find(client.home() / "run", name)
+        if record is not None and record.process.pid == child.pid:
+            with contextlib.suppress(BadRoute):  # it can be found no more
+                client.stop(name)
+        if child.alive:
+            child.stop()
+    finally:  # a second interrupt waits for nothing
+        if child.alive:
+            child.kill()
+        client.reap()
 
 
 def _environment(model: str) -> dict[str, str]:

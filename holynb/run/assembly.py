@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
+from weakref import WeakSet
 
 from holynb.config import Options
+from holynb.errors import NotRunning
 from holynb.pricing import prices
 from holynb.run.plan import HOSTED_MAX_TOKENS, Plan
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
-__all__ = ["chain", "endpoints", "engines", "money", "remember", "tiers", "validator"]
+__all__ = ["chain", "endpoints", "engines", "money", "ready", "remember", "tiers", "validator"]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512
@@ -26,6 +28,8 @@ OWN = ("vllm", "ray")
 _proven: set[tuple[str, int]] = set()
 #: Routes that have answered in this process, each with its address: where one is gone, it may come back.
 _answered: set[tuple[str, Route]] = set()
+#: The endpoints of the runs that go on, which may have answered by now.
+_live: WeakSet[EndpointState] = WeakSet()
 
 
 def engines(plan: Plan) -> dict[Route, Engine]:
@@ -36,6 +40,17 @@ def engines(plan: Plan) -> dict[Route, Engine]:
         return lambda: plan.targets.secrets.get(endpoint.route)
 
     return {e.route: engines.connect(e, key(e)) for e in plan.targets.endpoints}
+
+
+async def ready(engines: Mapping[Route, Engine], notice: Callable[[str], None]) -> None:
+    """Wait until every engine is ready. One whose pool has answered in this process and is gone is waited for by the rows themselves."""
+    for route, engine in engines.items():
+        try:
+            await engine.ready(notice)
+        except NotRunning as exc:
+            if not _has_answered(engine.endpoint.base_url, route):
+                raise
+            notice(f"{exc} It has answered before, so its rows wait for it, for up to a minute.")
 
 
 def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, EndpointState]:
@@ -49,8 +64,9 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
         limiter = partial(Limiter, rpm=plan.options.rpm, tpm=plan.options.tpm, cap=cap, start=cap if own else FIRST_WINDOW, self_hosted=own)
         key = (*_mark(plan, engine.endpoint), str(route), cap, plan.options.rpm, plan.options.tpm)
         shared = limiter() if own else shared_limiter(key, limiter)
-        answered = (engine.endpoint.base_url, route) in _answered
+        answered = _has_answered(engine.endpoint.base_url, route)
         states[route] = EndpointState(route, engine, shared, verified=proven, answered=answered)
+    _live.update(states.values())
     return states
 
 
@@ -98,6 +114,11 @@ def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:
     """Remember which keys and routes have answered."""
     _answered.update((s.engine.endpoint.base_url, s.route) for s in endpoints.values() if s.answered)
     _proven.update(_mark(plan, s.engine.endpoint) for s in endpoints.values() if s.verified.is_set() and s.fatal is None)
+
+
+def _has_answered(base_url: str, route: Route) -> bool:
+    going = (e.answered and (e.engine.endpoint.base_url, e.route) == (base_url, route) for e in list(_live))
+    return (base_url, route) in _answered or any(going)
 
 
 def _name(routes: Sequence[Route]) -> str:

@@ -234,8 +234,7 @@ class Run(session.InProcess):
         engines = assembly.engines(self.plan)
         try:
             if items:
-                for engine in engines.values():
-                    await engine.ready(self.journal.note)
+                await assembly.ready(engines, self.journal.note)
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)

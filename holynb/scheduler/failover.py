@@ -193,6 +193,10 @@ class FailoverChain:
             self._put(item, target)
         return target is not None
 
+    def has_others(self, item: WorkItem, tier: Tier) -> bool:
+        """Whether another tier of the item's chain may serve it, now or within MAX_WAIT_S."""
+        return len(item.chain) > 1 and any(t is not tier for t in self._left(item))
+
     def goes_elsewhere(self, item: WorkItem, tier: Tier) -> bool:
         """Whether another tier of the item's chain is available now."""
         now = asyncio.get_running_loop().time()

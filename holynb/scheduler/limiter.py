@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from holynb.scheduler.learned_rate import LearnedRate, Passed
-from holynb.scheduler.quota import INFINITE, HeaderQuota, SlidingWindow
+from holynb.scheduler.quota import INFINITE, ReportedQuotas, UserBounds
 from holynb.scheduler.refusals import Refusals
 from holynb.types import Limits
 
@@ -33,11 +33,6 @@ SLOW_START_STEP = 3.0
 LARGEST_DECREASE = 8
 #: Pauses of all where a quota ended and no Retry-After came; they double with each end. A single row's start at half of it.
 BASE_BACKOFF_S, MAX_BACKOFF_S = 1.0, 30.0
-#: A quota has ended where so many requests in a row, in the order of sending, were refused, or so many of the last sixteen. At one refusal
-#: in five by chance, one request in a hundred thousand meets this. Where a rate is known already, three in a row are enough, or two that
-#: ask for a longer wait than one slot of most quotas.
-RUN, MOST = 7, 12
-RUN_AT_KNOWN_RATE, RUN_AT_LONG_WAIT, LONG_WAIT_S = 3, 2, 2.0
 #: After so many in a row nothing is sent for as long as a refusal takes to come back, at most MAX_HOLD_S: what follows is refused too.
 SUSPICIOUS_RUN, MAX_HOLD_S = 4, 0.05
 #: A refusal at nearly as many in flight as when the quota had ended is about their number; the window then grows by one in half a minute.
@@ -59,7 +54,7 @@ class Pause(NamedTuple):
 
 @dataclass(slots=True)
 class Permit:
-    """A request's right to be in flight. `sent` and `tokens_sent` are running totals; `in_flight` is how many were, with itself."""
+    """A request's right to be in flight: the `sent`-th, with so many tokens in all; `in_flight` is how many were, with itself."""
 
     at: float
     tokens: int
@@ -92,8 +87,8 @@ class Limiter:
         self.in_flight = 0
         self.latency: float | None = None
         self._start = self._size = float(min(start, cap))
-        self._rpm, self._tpm = SlidingWindow(rpm) if rpm else None, SlidingWindow(tpm) if tpm else None
-        self._request_quota, self._token_quota, self._learned_rate, self._passed = HeaderQuota(), HeaderQuota(), LearnedRate(), Passed()
+        self._bounds = UserBounds(rpm, tpm)
+        self._reported, self._learned_rate, self._passed = ReportedQuotas(), LearnedRate(), Passed()
         self._clock = clock
         self._sent = self._tokens_sent = 0
         self._slow_start = True
@@ -113,10 +108,22 @@ class Limiter:
         return int(self._size + 1e-6)  # the size is a sum of many small steps
 
     # -- permits ---------------------------------------------------------------------------------------------------------
-    async def acquire(self, tokens: int = 0) -> Permit:
-        """Wait for a permit. `tokens`: estimate for prompt and answer. Return it with `release`."""
-        async with self._queue:
+    async def acquire(self, tokens: int = 0, patience: float = INFINITE) -> Permit | None:
+        """Wait for a permit. `tokens`: estimate for prompt and answer. Return it with `release`.
+
+        None, at once, where what the server reports takes longer than `patience` seconds (`quota_wait`), or after so long behind others.
+        """
+        if self.quota_wait(tokens) > patience:
+            return None
+        try:
+            async with asyncio.timeout(None if patience == INFINITE else max(patience, 1.0)):
+                await self._queue.acquire()
+        except TimeoutError:
+            return None
+        try:
             while (wait := self.delay(tokens)) > 0:
+                if self.quota_wait(tokens) > patience:
+                    return None
                 self._changed.clear()
                 try:
                     # Never less than a timer can tell apart, or rounding makes this a loop without a pause.
@@ -125,17 +132,26 @@ class Limiter:
                 except TimeoutError:
                     continue
             return self._take(tokens)
+        finally:
+            self._queue.release()
+
+    def quota_wait(self, tokens: int = 0) -> float:
+        """Seconds until the quota that the server reports has room, as it says, at most MAX_WAIT_S."""
+        return min(MAX_WAIT_S, self._reported.delay(tokens, self._sent_in_all, self._clock()))
+
+    @property
+    def _sent_in_all(self) -> tuple[int, int]:
+        return self._sent, self._tokens_sent
 
     def delay(self, tokens: int = 0) -> float:
         """Seconds until a request may be sent as things stand; infinite where only the end of another one makes room."""
         if self.in_flight >= self.window:
             return INFINITE
         now = self._clock()
-        quota_delay = max(self._request_quota.delay(1, self._sent, now), self._token_quota.delay(tokens, self._tokens_sent, now))
+        quota_delay = self._reported.delay(tokens, self._sent_in_all, now)
         if quota_delay > MAX_WAIT_S:
             quota_delay = INFINITE if self.in_flight else 0.0
-        bounds_delay = max(self._rpm.delay(1, now) if self._rpm else 0.0, self._tpm.delay(tokens, now) if self._tpm else 0.0)
-        return max(self._until - now, quota_delay, bounds_delay, self._learned_rate.delay(now), 0.0)
+        return max(self._until - now, quota_delay, self._bounds.delay(tokens, now), self._learned_rate.delay(now), 0.0)
 
     def _take(self, tokens: int) -> Permit:
         now = self._clock()
@@ -143,10 +159,7 @@ class Limiter:
         self._sent += 1
         self._tokens_sent += tokens
         self._pace(now)
-        if self._rpm:
-            self._rpm.take(1, now)
-        if self._tpm:
-            self._tpm.take(tokens, now)
+        self._bounds.take(tokens, now)
         return Permit(now, tokens, self._sent, self._tokens_sent, self.in_flight)
 
     def _pace(self, now: float) -> None:
@@ -172,21 +185,21 @@ class Limiter:
         self._passed.record(now)
         latency = now - permit.at
         self.latency = latency if self.latency is None else 0.9 * self.latency + 0.1 * latency
-        self._update_quotas(permit, limits, now)
-        if used is not None and self._tpm and used < permit.tokens:
-            self._tpm.take(used - permit.tokens, now)
+        self._reported.update(limits, (permit.sent, permit.tokens_sent), now)
+        if used is not None:
+            self._bounds.correct(permit.tokens, used, now)
         self._increase(now)
         self._changed.set()
 
     def on_error(self, permit: Permit, limits: Limits | None = None) -> None:
         """The request failed for another reason than a quota: the window stays."""
-        self._update_quotas(permit, limits, self._clock())
+        self._reported.update(limits, (permit.sent, permit.tokens_sent), self._clock())
         self._changed.set()
 
     def on_rate_limit(self, permit: Permit, wait: float | None = None, limits: Limits | None = None, refusals: int = 1) -> Pause:
         """A 429. `wait`: its Retry-After, seconds. `refusals`: how often this request was refused in a row."""
         now = self._clock()
-        self._update_quotas(permit, limits, now)
+        self._reported.update(limits, (permit.sent, permit.tokens_sent), now)
         if permit.at <= self._ended_at:
             # Sent before the quota ended, as far as anybody knew: one of those in flight together, for whom the window shrinks.
             self._size -= self._size > self._least
@@ -204,7 +217,7 @@ class Limiter:
 
     def _has_ended(self, permit: Permit, wait: float | None, now: float) -> bool:
         """Whether a quota has ended, and not this request alone was refused."""
-        if any(quota.scarce(sent, now) for quota, sent in self._quotas()):
+        if self._reported.scarce(self._sent_in_all, now):
             return True
         rate, number = self._learned_rate, permit.sent
         if rate.rate is not None:
@@ -220,9 +233,8 @@ class Limiter:
             self._size, self._credit = min(self._size, self._most_at_once), 0.0
         refusals = self._refusals
         refusals.record(number, permit.in_flight)
-        wanted = RUN if rate.rate is None else RUN_AT_KNOWN_RATE if wait is None or wait < LONG_WAIT_S else RUN_AT_LONG_WAIT
-        run = refusals.run(number, wanted)
-        if run >= wanted or refusals.lately(number) >= MOST:
+        run, ended = refusals.judge(number, wait, rate_known=rate.rate is not None)
+        if ended:
             return True
         if run >= SUSPICIOUS_RUN:
             self._until = max(self._until, now + min(MAX_HOLD_S, now - permit.at))
@@ -236,7 +248,7 @@ class Limiter:
         fewest = self._refusals.fewest_in_flight(self._sent - 2 * self.cap)
         self._refusals.clear()
         self._ended_at, self._until = now, max(self._until, now + pause)
-        scarce = [quota for quota, sent in self._quotas() if quota.scarce(sent, now)]
+        scarce = self._reported.scarce(self._sent_in_all, now)
         for quota in scarce:
             quota.record_refusal()
         if scarce:
@@ -254,10 +266,6 @@ class Limiter:
         else:
             self._learned_rate.exhausted(now, pause)
 
-    def _quotas(self) -> tuple[tuple[HeaderQuota, int], ...]:
-        """The quotas that headers report, each with what was sent in all."""
-        return (self._request_quota, self._sent), (self._token_quota, self._tokens_sent)
-
     def start_run(self) -> None:
         """A new run begins: not below the first window, unless a quota ended and its rate is still known."""
         now = self._clock()
@@ -266,11 +274,6 @@ class Limiter:
             self._bounded = False
         if not self._bounded and self._learned_rate.rate is None:
             self._size, self._slow_start = max(self._size, self._start), True
-
-    def _update_quotas(self, permit: Permit, limits: Limits | None, now: float) -> None:
-        if limits is not None:
-            self._request_quota.update((limits.requests, limits.requests_left, limits.requests_reset), permit.sent, now)
-            self._token_quota.update((limits.tokens, limits.tokens_left, limits.tokens_reset), permit.tokens_sent, now)
 
     def _increase(self, now: float) -> None:
         """Slow start (twice the window in a round trip), also where a learned rate is the brake; after a decrease by one in a round trip.

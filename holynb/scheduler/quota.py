@@ -1,10 +1,12 @@
-"""Two quotas that are told: a sliding window of the user's, and what a server's headers report. Pure; time is an argument."""
+"""Quotas that are told: a sliding window of the user's, and those that a server's headers report. Pure; time is an argument."""
 
 from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["INFINITE", "HeaderQuota", "SlidingWindow"]
+from holynb.types import Limits
+
+__all__ = ["INFINITE", "HeaderQuota", "ReportedQuotas", "SlidingWindow", "UserBounds"]
 
 INFINITE = float("inf")
 
@@ -36,6 +38,29 @@ class SlidingWindow:
         """Count `amount`; a negative one corrects an estimate that was too high."""
         self._entries.append((now, amount))
         self._total += amount
+
+
+class UserBounds:
+    """The user's requests and tokens a minute; None: no bound."""
+
+    def __init__(self, rpm: int | None, tpm: int | None) -> None:
+        self._rpm, self._tpm = SlidingWindow(rpm) if rpm else None, SlidingWindow(tpm) if tpm else None
+
+    def delay(self, tokens: int, now: float) -> float:
+        """Seconds until a request of so many tokens fits both."""
+        return max(self._rpm.delay(1, now) if self._rpm else 0.0, self._tpm.delay(tokens, now) if self._tpm else 0.0)
+
+    def take(self, tokens: int, now: float) -> None:
+        """Count a request."""
+        if self._rpm:
+            self._rpm.take(1, now)
+        if self._tpm:
+            self._tpm.take(tokens, now)
+
+    def correct(self, tokens: int, used: int, now: float) -> None:
+        """A request that was counted with so many tokens took `used`: what it did not take is free again."""
+        if self._tpm and used < tokens:
+            self._tpm.take(used - tokens, now)
 
 
 class HeaderQuota:
@@ -137,3 +162,26 @@ class HeaderQuota:
             return 0.0
         rate = part * self._refill_rate
         return min(self._full_at - now, (needed - available) / rate if rate > 0 else INFINITE)
+
+
+class ReportedQuotas:
+    """The quotas that the headers of one server report: of requests and of tokens. `sent`: how many of each were sent in all."""
+
+    def __init__(self) -> None:
+        self._quotas = HeaderQuota(), HeaderQuota()
+
+    def update(self, limits: Limits | None, sent: tuple[int, int], now: float) -> None:
+        """`sent`: up to and with the request that this reply answers."""
+        if limits is None:
+            return
+        requests, tokens = self._quotas
+        requests.update((limits.requests, limits.requests_left, limits.requests_reset), sent[0], now)
+        tokens.update((limits.tokens, limits.tokens_left, limits.tokens_reset), sent[1], now)
+
+    def delay(self, tokens: int, sent: tuple[int, int], now: float) -> float:
+        """Seconds until a request of so many tokens probably has room in both."""
+        return max(quota.delay(amount, total, now) for quota, amount, total in zip(self._quotas, (1, tokens), sent, strict=True))
+
+    def scarce(self, sent: tuple[int, int], now: float) -> list[HeaderQuota]:
+        """Those that a refusal is about."""
+        return [quota for quota, total in zip(self._quotas, sent, strict=True) if quota.scarce(total, now)]

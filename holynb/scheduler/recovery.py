@@ -8,6 +8,7 @@ row probes it, if it has answered before; where there is another route, the rows
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any
 
 from holynb.errors import Fault
 from holynb.journal import EventSink
-from holynb.scheduler import attempt
+from holynb.scheduler import attempt, verdict
 from holynb.scheduler.attempt import InFlight
 from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
@@ -25,10 +26,10 @@ from holynb.types import Paused
 
 __all__ = ["Recovery"]
 
-#: A gateway's statuses for a server behind it that is gone: 502 of nginx and its kin, the others Cloudflare's.
-GATEWAY_STATUSES = frozenset({502, 521, 522, 523})
 #: Probes that a silent or broken server fails before it is given up: its faults may be a row's own, and each probe asks another row.
 PROBES, FIRST_PROBES = 8, 3
+#: How often rows that wait for a quota look whether another route is there again.
+LOOK_AGAIN_S = 1.0
 #: After so long a server that was gone, or refused, is taken to have taken a probe.
 TAKEN_AFTER_S = 2.0
 
@@ -127,15 +128,11 @@ class Recovery:
             self._tell(item, endpoint, fault, None)
             if in_flight.probe and breaker.is_open:
                 breaker.record_failed_probe(now)
-            breaker.refuse(now, pause.seconds)
-            self._arm_probe(tier, endpoint)
-            reason = _refusal(endpoint, fault, now - endpoint.refused_since)
-            for waiting in [item, *tier.queue.drain()]:
-                if not self._tiers.enqueue(waiting, reason):
-                    await self._rows.end(waiting, attempt.error_outcome(waiting, endpoint, fault))
+            tier.queue.put(item, first=True)
+            await self._leave(tier, endpoint, fault, (pause.seconds, verdict.refusal(endpoint, fault, now - endpoint.refused_since)))
         elif elsewhere and tier.alone(endpoint) and now - item.refused_at + pause.seconds > limit:
             self._tell(item, endpoint, fault, None)
-            self._tiers.enqueue(item, _refusal(endpoint, fault, now - item.refused_at), leaving=tier)
+            self._tiers.enqueue(item, verdict.refusal(endpoint, fault, now - item.refused_at), leaving=tier)
         else:
             self._tell(item, endpoint, fault, pause.seconds)
             breaker.record_success()  # there is no other route any more: the limiter paces this one
@@ -145,19 +142,47 @@ class Recovery:
             else:
                 self._later(self._requeue(item, tier, endpoint, fault, wait=pause.seconds, first=True))
 
+    def patience(self, item: WorkItem, tier: Tier, endpoint: EndpointState) -> float:
+        """How long the item may wait for a quota of the endpoint's that its headers report: for ever where there is no other route."""
+        if endpoint.breaker.is_open or not self._tiers.has_others(item, tier):
+            return math.inf
+        return max(0.0, self._policy.refusal_limit - (0.0 if item.refused_at is None else _now() - item.refused_at))
+
+    async def out_of_quota(self, item: WorkItem, tier: Tier, endpoint: EndpointState, hold: float) -> None:
+        """Nothing is left there for `hold` seconds, as its headers say: its rows go elsewhere, as soon as another route takes them."""
+        if hold <= self.patience(item, tier, endpoint):
+            return
+        if not self._tiers.goes_elsewhere(item, tier):
+            await asyncio.sleep(min(hold, LOOK_AGAIN_S))
+            return
+        words = f"nothing is left of its quota, and it is full again in {hold:.0f} s, as its headers say"
+        fault = Fault("rate_limit", words, wait=hold)
+        endpoint.last_fault = fault.message
+        await self._leave(tier, endpoint, fault, (hold, f"{endpoint.route}: {words}"))
+        tier.notify()
+
+    async def _leave(self, tier: Tier, endpoint: EndpointState, fault: Fault, why: tuple[float, str]) -> None:
+        """Open the circuit of an endpoint that takes nothing for so many seconds: what waits there goes elsewhere, for this reason."""
+        hold, reason = why
+        endpoint.breaker.refuse(_now(), hold)
+        self._arm_probe(tier, endpoint)
+        for waiting in list(tier.queue.drain()):
+            if not self._tiers.enqueue(waiting, reason):
+                await self._rows.end(waiting, attempt.error_outcome(waiting, endpoint, fault))
+
     # -- a server that fails ---------------------------------------------------------------------------------------
     async def _broken(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, in_flight: InFlight) -> None:
         """Any other fault: what it says about the endpoint, then what the row does."""
         stuck = tier.alone(endpoint) and not self._tiers.goes_elsewhere(item, tier)
         opened = self._judge(tier, endpoint, fault, probe=in_flight.probe)
         if stuck and in_flight.probe and self._is_over(endpoint, fault):
-            fault = _last_word(endpoint, fault)
+            fault = verdict.last_word(endpoint, fault)
         waits = self._waits(endpoint, fault)
         wait = None if self.stopping else 0.0 if waits else self._retry_delay(item, endpoint, fault)
         left = max(0.0, (endpoint.breaker.probe_at(needed=True) or 0.0) - _now())
         self._tell(item, endpoint, fault, left if waits and stuck else wait)
         if stuck and endpoint.breaker.is_open and (opened or in_flight.probe) and wait is not None:
-            self._sink.append(Paused(str(endpoint.route), left, _kind(endpoint, fault), time.time()))
+            self._sink.append(Paused(str(endpoint.route), left, verdict.kind(endpoint, fault), time.time()))
         if wait is None:
             if fault.stops or exceeds_max_wait(fault):
                 await self._disable(tier, endpoint, fault)
@@ -172,13 +197,13 @@ class Recovery:
 
     def _judge(self, tier: Tier, endpoint: EndpointState, fault: Fault, *, probe: bool) -> bool:
         """Tell the circuit breaker. Returns whether it has just opened: for a server that was there, by one request nobody took."""
-        breaker, kind = endpoint.breaker, _kind(endpoint, fault)
+        breaker, kind = endpoint.breaker, verdict.kind(endpoint, fault)
         whole = fault.finish_reason not in (None, "error")  # an answer came to its end, with nothing in it
         if (kind not in breaker.kinds and kind != "truncated") or whole:
-            endpoint.answered |= fault.status not in GATEWAY_STATUSES
+            endpoint.answered |= fault.status not in verdict.GATEWAY_STATUSES
             self._is_there(tier, endpoint)  # what failed is the request
             return False
-        endpoint.answered |= fault.status is not None and fault.status not in GATEWAY_STATUSES
+        endpoint.answered |= fault.status is not None and fault.status not in verdict.GATEWAY_STATUSES
         was_open = breaker.is_open
         opened = breaker.record_failure(kind, _now(), certain=endpoint.answered and fault.unreachable)
         if probe and was_open and kind in breaker.kinds:
@@ -190,20 +215,20 @@ class Recovery:
     def _waits(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether the row's attempt does not count: a server that has answered is gone, and it failed with it."""
         final = exceeds_max_wait(fault) or ((fault.stops or not fault.retry) and not fault.unreachable)
-        return endpoint.answered and endpoint.breaker.is_open and _kind(endpoint, fault) in ("connection", "truncated") and not final
+        return endpoint.answered and endpoint.breaker.is_open and verdict.kind(endpoint, fault) in ("connection", "truncated") and not final
 
     def _is_over(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether a server without an answer has been probed for long enough."""
         breaker, policy = endpoint.breaker, self._policy
         until = (breaker.failing_since or 0.0) + (policy.patience if endpoint.answered else policy.first_patience)
         probes = PROBES if endpoint.answered else min(FIRST_PROBES, max(1, policy.retries))
-        enough = _kind(endpoint, fault) == "connection" or breaker.failed_probes >= probes
+        enough = verdict.kind(endpoint, fault) == "connection" or breaker.failed_probes >= probes
         return breaker.is_open and enough and (breaker.probe_at(needed=True) or 0.0) > until
 
     def _retry_delay(self, item: WorkItem, endpoint: EndpointState, fault: Fault) -> float | None:
         """The row's own wait; at an address where nobody ever answered it is soon over."""
         wait, since = retry_delay(item, fault, self._policy), endpoint.breaker.failing_since
-        if wait is None or since is None or endpoint.answered or _kind(endpoint, fault) != "connection":
+        if wait is None or since is None or endpoint.answered or verdict.kind(endpoint, fault) != "connection":
             return wait
         return min(wait, max(0.0, since + self._policy.first_patience - _now()))
 
@@ -266,25 +291,3 @@ class Recovery:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _kind(endpoint: EndpointState, fault: Fault) -> str:
-    """What the fault says about the endpoint: `connection` also where a gateway, or the time it took to connect, says that it is gone.
-
-    A 503 of a server that was gone a moment ago: it starts.
-    """
-    gone = fault.status in GATEWAY_STATUSES and endpoint.answered
-    starts = fault.status == 503 and endpoint.breaker.is_open and endpoint.breaker.kind == "connection"
-    return "connection" if fault.unreachable or gone or starts else fault.kind
-
-
-def _refusal(endpoint: EndpointState, fault: Fault, waited: float) -> str:
-    """Why a row leaves an endpoint that refuses it."""
-    return f"{endpoint.route} refused for {waited:.0f} s: {fault.message}" if waited >= 1 else f"{endpoint.route}: {fault.message}"
-
-
-def _last_word(endpoint: EndpointState, fault: Fault) -> Fault:
-    """The fault of the rows that waited for a server which did not come back."""
-    waited = _now() - (endpoint.breaker.failing_since or 0.0)
-    words = f"{endpoint.route} did not come back within {waited:.0f} s: {fault.message}" if endpoint.answered else fault.message
-    return Fault(fault.kind, words, retry=False, stops=True, status=fault.status, raw=fault.raw)

@@ -126,7 +126,11 @@ class Scheduler:
                 tier.queue.pop()
                 await self._rows.end(item, outcome)
                 continue
-            permit = await endpoint.limiter.acquire(endpoint.estimate_tokens(attempt.request_for(item, endpoint, self._validator)))
+            tokens = endpoint.estimate_tokens(attempt.request_for(item, endpoint, self._validator))
+            permit = await endpoint.limiter.acquire(tokens, self._recovery.patience(item, tier, endpoint))
+            if permit is None:
+                await self._recovery.out_of_quota(item, tier, endpoint, endpoint.limiter.quota_wait(tokens))
+                continue
             await self._slots.acquire()
             taken = None
             if tier.queue and not endpoint.fatal and tier.may_send(endpoint):

@@ -227,6 +227,53 @@ def test_a_start_that_gives_up_ends_what_it_began(model: str, monkeypatch: pytes
     assert pools.listing() == []
 
 
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_start_that_is_interrupted_ends_what_it_began(model: str, monkeypatch: pytest.MonkeyPatch, wait: bool) -> None:
+    monkeypatch.setenv("HOLYNB_FAKE_LOAD", "60")
+    seen: list[Process] = []
+    notices: list[str] = []
+
+    def status(record: Record) -> PoolInfo:
+        """The status; the user interrupts once its rank has started, or without --wait at once."""
+        if record.ranks or not wait:
+            seen.extend([record.process, *record.ranks])
+            raise KeyboardInterrupt
+        return read_status(record)
+
+    monkeypatch.setattr(launch, "read_status", status)
+    with pytest.raises(KeyboardInterrupt):
+        pools.start(model, wait=wait, notice=notices.append)
+    assert seen
+    assert not any(process.alive for process in seen)
+    assert pools.listing() == []
+    assert notices[-1] == "bytes: interrupted while it started, so it is ended"
+
+
+def test_ctrl_c_ends_a_start_of_the_command_line(model: str, home: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]), "HOLYNB_FAKE_LOAD": "60"}
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from holynb import cli; sys.exit(cli.main())"
+    command = [sys.executable, "-c", code, "pool", "start", model]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+    deadline = time.monotonic() + 60
+    while not (record := rendezvous.find(home / "run", "bytes")) or not record.ranks:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    started.send_signal(signal.SIGINT)
+    said, _ = started.communicate(timeout=60)
+    assert "it is ended" in said
+    assert "Traceback" not in said
+    assert not any(process.alive for process in (record.process, *record.ranks))
+    assert pools.listing() == []
+
+
+def test_a_start_that_is_interrupted_leaves_the_pool_of_another_that_was_first(model: str) -> None:
+    first = pools.start(model)
+    child = supervisor.spawn(supervisor.Command([sys.executable, "-c", "input()"], inherits=dict(os.environ)), bound=True)
+    launch._end("bytes", child)
+    assert not child.alive
+    assert pools.status("bytes").pid == first.pid
+
+
 def test_a_start_that_is_never_seen_ends_what_it_began(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_UNSEEN_S", 0.0)
     monkeypatch.setattr(rendezvous, "find", lambda run, name: None)

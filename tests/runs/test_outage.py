@@ -14,7 +14,9 @@ from servers.golden import OPENAI
 
 import holynb
 from holynb import pools
-from holynb.types import Paused
+from holynb.errors import NotRunning
+from holynb.run import assembly
+from holynb.types import Noted, Paused
 
 OK = reply(OPENAI.whole)
 
@@ -58,6 +60,40 @@ def test_what_answered_an_earlier_run_is_waited_for_by_the_next() -> None:
         assert not run.done
         server.__enter__()
         assert set(run.wait(20).frame()["status"]) == {"ok"}
+
+
+@pytest.mark.usefixtures("keyed")
+def test_what_answered_a_run_that_still_goes_on_is_waited_for_by_another() -> None:
+    with Exact([0.02, OK]) as server:
+        first = start(server, 300, concurrency=4)
+        answered(first, 20)
+        assert not first.done
+        (endpoint,) = first.plan.targets.endpoints
+        assert assembly._has_answered(endpoint.base_url, endpoint.route)
+        first.wait(30)
+
+
+@pytest.mark.usefixtures("fake_pools")
+def test_a_new_run_waits_for_a_pool_that_has_answered_and_for_one_that_starts(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotRunning, match=r"is not running\. Start it"):
+        holynb.infer(["a"], "pool/bytes", cache=False).wait(20)
+    pools.start(model)
+    assert holynb.infer(["a"], "pool/bytes", cache=False).wait(20).frame()["status"][0] == "ok"
+    pools.stop("bytes")
+    run = holynb.infer(["a", "b"], "pool/bytes", cache=False, retries=0)
+    time.sleep(1.0)
+    assert not run.done
+    assert "has answered before, so its rows wait" in notes(run)
+    monkeypatch.setenv("HOLYNB_FAKE_LOAD", "1.5")
+    pools.start(model, wait=False)
+    late = holynb.infer(["c"], "pool/bytes", cache=False, retries=0)
+    assert set(run.wait(30).frame()["status"]) == {"ok"}
+    assert set(late.wait(30).frame()["status"]) == {"ok"}
+    assert "bytes: loading the weights" in notes(late)
+
+
+def notes(run: holynb.Run) -> str:
+    return "\n".join(e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted))
 
 
 @pytest.mark.usefixtures("keyed")

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from engines_fake import Scripted, Step, done
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduled import drive, ends
+from servers import virtual
 
 from holynb.errors import Fault
 from holynb.journal import Journal
+from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
-from holynb.types import Failed, Outcome, Paused, Started, Timeouts
+from holynb.types import Done, Failed, Limits, Outcome, Paused, Started, Timeouts
 
 GONE = "the connection to h:1 failed: nothing listens there."
 
@@ -134,6 +137,86 @@ def test_one_row_that_is_always_refused_leaves_alone() -> None:
     assert {o.status for o in rows} == {"ok"}
     assert [i for i, o in enumerate(rows) if o.route == "b/m"] == [3]
     assert "refused for" in (rows[3].error or "")
+
+
+def told(text: str, left: int, reset: float, tokens: bool = False) -> Done:
+    """An answer whose headers say what is left of a quota of ten, and when it is full again."""
+    limits = Limits(tokens=10_000, tokens_left=left, tokens_reset=reset) if tokens else Limits(10, left, reset)
+    return replace(done(text), limits=limits)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+@pytest.mark.parametrize("reset", [45.0, 110.0, 3600.0])
+def test_a_quota_that_headers_alone_report_is_not_waited_out_beside_another_route(reset: float, tokens: bool) -> None:
+    def answer(at: float, row: int) -> list[Step]:
+        full = at % reset < 20 and at < 600
+        return [0.1, told("a", 10 if full and at >= 40 else 0, reset - at % reset, tokens)]
+
+    busy, slow = Timed(answer), Timed(lambda at, row: [2.0, done("b")], "b/m")
+    rows, _, _ = run([busy, slow], 400, cap=4)
+    assert {o.status for o in rows} == {"ok"}
+    routes = Counter(o.route for o in rows)
+    assert routes["b/m"] > 50
+    first = [at for at in busy.at if at < min(reset, 120)]
+    assert len(first) <= 8, "those that were in flight before the first headers came"
+    assert routes["a/m"] > len(first), "rows come back when it is full again, or after two minutes"
+    moved = [o.error for o in rows if o.route == "b/m"]
+    assert all("nothing is left of its quota" in (error or "") for error in moved)
+
+
+def test_a_short_wait_for_a_quota_that_headers_report_is_waited_out() -> None:
+    busy = Timed(lambda at, row: [0.1, told("a", 0, 25.0)])
+    free = Timed(lambda at, row: [0.1, done("b")], "b/m")
+    rows, _, took = run([busy, free], 8, cap=2)
+    assert {o.route for o in rows} == {"a/m"}
+    assert took > 10
+
+
+def test_what_a_row_waited_for_refusals_counts_for_a_quota_too() -> None:
+    """Refused for 24 s, then headers that ask for 15 more: it leaves at once."""
+
+    def answer(at: float, row: int) -> list[Step]:
+        return [0.1, refusal(8.0)] if row == 0 else [24.0, told("a", 0, 15.0)]
+
+    busy, free = Timed(answer), Timed(lambda at, row: [0.1, done("b")], "b/m")
+    rows, _, took = run([busy, free], 2, cap=2)
+    assert [o.route for o in rows] == ["b/m", "a/m"]
+    assert took < 30
+
+
+def test_a_quota_that_headers_report_is_left_as_soon_as_another_route_is_there() -> None:
+    busy = Timed(lambda at, row: [0.1, told("a", 0, 100.0 - at)])
+    restarts = Timed(lambda at, row: [0.1, done("b")] if at > 12 else [gone()], "b/m")
+    rows, _, took = run([busy, restarts], 60, cap=4)
+    assert {o.status for o in rows} == {"ok"}
+    assert Counter(o.route for o in rows)["b/m"] > 40
+    assert took < 60
+
+
+def test_without_another_route_a_quota_that_headers_report_is_waited_for() -> None:
+    busy = Timed(lambda at, row: [0.1, told("a", 0 if at < 45 else 10, max(0.0, 50.0 - at))])
+    rows, _, took = run([busy], 20, cap=4)
+    assert {(o.status, o.route) for o in rows} == {("ok", "a/m")}
+    assert 40 < took < 80
+
+
+def test_a_run_behind_anothers_wait_for_the_same_quota_moves_on() -> None:
+    async def main() -> tuple[object, float]:
+        clock = asyncio.get_running_loop().time
+        limiter = Limiter(cap=4, start=4, clock=clock)
+        permit = await limiter.acquire()
+        assert permit is not None
+        limiter.on_success(permit, Limits(1, 0, 100.0))
+        limiter.release(permit)
+        first = asyncio.create_task(limiter.acquire())
+        await asyncio.sleep(1)
+        began = clock()
+        second = await limiter.acquire(0, 30.0)
+        took = clock() - began
+        first.cancel()
+        return second, took
+
+    assert virtual.run(main) == (None, 0.0)
 
 
 def test_without_another_route_it_is_waited_for_and_the_end_says_why() -> None:

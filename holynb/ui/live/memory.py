@@ -134,7 +134,7 @@ def per_device(gauges: Iterable[Gauge]) -> list[Gauge]:
 
 
 def machine() -> Gauge:
-    """This machine's RAM, or the container's where that is less; ours is what this kernel holds. Where the system does not tell more, all."""
+    """This machine's RAM, or the container's where that is less; ours is what this kernel holds. `total` 0: nobody tells."""
     (total, free), ours = ram.ram(), ram.held()
     if total is None or free is None:
         return Gauge("RAM", ours or 0, 0, time.time(), ours)
