@@ -100,9 +100,28 @@ def select(df: pd.DataFrame, where: str | None, limit: int | None, variables: Ma
         except Exception as exc:
             words = exc.msg if isinstance(exc, SyntaxError) else exc  # without a file and line that do not exist
             unknown = re.fullmatch(r"name '(\w+)' is not defined", str(words))
-            near = f".{closest(unknown[1], [str(c) for c in df.columns])}" if unknown else ""
+            near = f".{closest(unknown[1], [str(c) for c in df.columns])}" if unknown else text_hint(df, where)
             raise BadOption(f"--where {where!r} does not hold on this frame: {words}{near}") from exc
     return df if limit is None else df.head(limit)
+
+
+def text_hint(df: pd.DataFrame, where: str) -> str:
+    """What to write instead where a query names a column that holds numbers as text; empty where it names none."""
+    for name in sorted(map(str, df.columns), key=len, reverse=True):  # `unit price` before price
+        if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", where) or f"{name}.astype" in where or f"`{name}`.astype" in where:
+            continue
+        texts = [v for v in df[name].tolist() if isinstance(v, str)] if (df.columns == name).sum() == 1 else []
+        if texts and _numeric(texts):
+            column = name if name.isidentifier() else f"`{name}`"
+            return f". {name} holds text, {texts[0]!r}: compare it with text, or as numbers: {column}.astype('float')"
+    return ""
+
+
+def _numeric(texts: Sequence[str]) -> bool:
+    try:
+        return all(float(text) is not None for text in texts)
+    except ValueError:
+        return False
 
 
 def _named(where: str, name: str, variables: Mapping[str, Any]) -> Any:

@@ -248,10 +248,11 @@ def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
         raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")
     else:
         return None
-    df = frame.select(df, options.where, options.limit, variables)
-    if not len(df):
-        raise BadOption(f"--where {options.where!r} leaves no row, so there is nothing to send.")
-    return df
+    chosen = frame.select(df, options.where, options.limit, variables)
+    if not len(chosen):
+        hint = frame.text_hint(df, options.where or "").removeprefix(".")
+        raise BadOption(f"--where {options.where!r} leaves no row, so there is nothing to send.{hint}")
+    return chosen
 
 
 def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None) -> list[Prompt]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +69,7 @@ class Schema:
         if isinstance(validated, str):
             return CheckedAnswer(error=validated)
         cells = {c.name: _cell(validated[0], c) for c in self.columns}
-        oversized = [name for name, cell in cells.items() if isinstance(cell, int) and not -(2**63) <= cell < 2**63]
+        oversized = [c.name for c in self.columns if not _holds(c, cells[c.name])]
         return CheckedAnswer(error=f"{oversized[0]} is too large a number") if oversized else CheckedAnswer(validated[0], cells)
 
     def _validate(self, value: Any) -> str | tuple[Any]:
@@ -197,7 +199,16 @@ def _cell(value: Any, column: Column) -> Any:
     cell = value if column.key is None else value.get(column.key) if isinstance(value, Mapping) else None
     if column.kind == "integer" and isinstance(cell, float):
         return int(cell)
-    return float(cell) if column.kind == "number" and isinstance(cell, int) and not isinstance(cell, bool) else cell
+    return (
+        float(cell) if column.kind == "number" and _holds(column, cell) and isinstance(cell, int) and not isinstance(cell, bool) else cell
+    )
+
+
+def _holds(column: Column, cell: Any) -> bool:
+    """Whether the column's dtype holds a number as it is: 64 bits a whole one, a float no infinity and no integer that it would round."""
+    if column.kind == "number" and isinstance(cell, int | float):
+        return math.isfinite(cell) if isinstance(cell, float) else abs(cell) <= sys.float_info.max and int(float(cell)) == cell
+    return not isinstance(cell, int) or column.kind == "json" or -(2**63) <= cell < 2**63
 
 
 def _describe_errors(errors: Iterable[tuple[Sequence[Any], Any]]) -> str:

@@ -198,3 +198,16 @@ def test_what_derives_from_a_frame_is_one():
     frame.check_rows(Map({"place": ["here"]}), "map")
     assert frame.records(Map({"place": ["here"]})) == [{"place": "here"}]
     assert not frame.is_frame(type("DataFrame", (), {})())
+
+
+def test_a_query_of_numbers_that_are_text_is_answered_with_what_to_write():
+    df = pd.DataFrame({"price": ["9.90", None, "12.00"], "unit price": ["1.10", "2", "3"], "word": ["a", "b", "c"], "n": [1, 2, 3]})
+    with pytest.raises(
+        BadOption, match=r"price holds text, '9\.90': compare it with text, or as numbers: price\.astype\('float'\)$"
+    ) as caught:
+        frame.select(df, "price > 5", None)
+    instead = str(caught.value).rpartition(": ")[2]
+    assert frame.select(df, f"{instead} > 10", None)["n"].tolist() == [3]
+    instead = frame.text_hint(df, "`unit price` == 2").rpartition(": ")[2]
+    assert frame.select(df, f"{instead} == 2", None)["n"].tolist() == [2]
+    assert not frame.text_hint(df, "word == 2 and n > 3 and price.astype('float') > 5 and prices > 1")

@@ -281,6 +281,15 @@ class Odd(BaseModel, arbitrary_types_allowed=True):
 
 
 # -- what is no schema -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("answer", ["9007199254740993", "12345678901234567891", "1e400", "-1e400", "1" + "0" * 400])
+def test_a_number_that_its_column_would_change_is_no_answer(answer: str):
+    amount = schema.load({"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]})
+    assert amount.check(f'{{"x": {answer}}}').error == "x is too large a number"
+    assert amount.check('{"x": 100000000000000000000}').cells == {"x": 1e20}
+    anything = schema.load({"type": "object", "properties": {"x": {"type": ["integer", "string"]}}, "required": ["x"]})
+    assert anything.check('{"x": 12345678901234567891}').cells == {"x": 12345678901234567891}
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
