@@ -12,11 +12,12 @@ from typing import Any
 
 from holynb.pool.modelfiles import read_object
 
-__all__ = ["BrokenModel", "TensorEntry", "read_header", "read_headers", "weight_files"]
+__all__ = ["BrokenModel", "TensorEntry", "read_header", "read_headers", "same_bytes", "weight_files"]
 
 #: Less than the limit of safetensors' own reader (100 MB), and some hundred thousand tensors.
 _MAX_HEADER_BYTES = 32_000_000
 _MAX_DIMENSIONS = 16
+_PIECE_BYTES = 1 << 20
 AGAIN = "Fetch the model again"
 
 _BITS = {
@@ -65,8 +66,29 @@ def read_headers(folder: Path) -> dict[str, TensorEntry]:
     return tensors
 
 
+def same_bytes(folder: Path, first: str, second: str) -> bool:
+    """Whether two tensors of a model are alike, byte for byte and of one kind. Raises BrokenModel, OSError."""
+    places = [(path, *span) for name in (first, second) for path in weight_files(folder) for span in [_spans(path).get(name)] if span]
+    if len(places) < 2 or places[0][1] != places[1][1]:
+        return False
+    (one, _, start, stop), (other, _, begin, _) = places
+    with one.open("rb") as left, other.open("rb") as right:
+        left.seek(start)
+        right.seek(begin)
+        for at in range(start, stop, _PIECE_BYTES):
+            count = min(_PIECE_BYTES, stop - at)
+            if left.read(count) != right.read(count):
+                return False
+    return True
+
+
 def read_header(path: Path) -> Mapping[str, TensorEntry]:
     """The tensors of a file, which together fill it. Raises BrokenModel, OSError."""
+    return {name: entry for name, (entry, _, _) in _spans(path).items()}
+
+
+def _spans(path: Path) -> dict[str, tuple[TensorEntry, int, int]]:
+    """The tensors of a file, and where in it their bytes begin and end. Raises BrokenModel, OSError."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
@@ -90,7 +112,7 @@ def read_header(path: Path) -> Mapping[str, TensorEntry]:
         end = stop
     if size < 8 + length + end:
         raise BrokenModel(f"{path} is cut off: {size:,} of {8 + length + end:,} bytes are there. {AGAIN}.")
-    return {name: entry for name, (entry, _, _) in spans.items()}
+    return {name: (entry, 8 + length + start, 8 + length + stop) for name, (entry, start, stop) in spans.items()}
 
 
 def _span(entry: Any) -> tuple[TensorEntry, int, int]:

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of", "unknown"]
+__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of", "unknown", "use_of"]
 
 #: What may become of a field.
 USES = ("used", "reset", "refused", "none")
@@ -70,6 +70,12 @@ def unknown(file: str, data: Mapping[str, Any]) -> list[str]:
     exact, patterns, _ = _index(file)
     names = (name for name, _ in _leaves(file, data))
     return [name for name in names if name not in exact and not any(pattern.fullmatch(name) for pattern, _ in patterns)]
+
+
+def use_of(file: str, name: str, family: str = "") -> str | None:
+    """What becomes of a field; None where it has no row."""
+    row = _row_of(file, name, family)
+    return None if row is None else row.use
 
 
 def _row(file: str, name: str, use: str, row: str | Mapping[str, Any]) -> ModelField:

@@ -8,6 +8,7 @@ from pathlib import Path
 from holynb.errors import UserError
 from holynb.pool.fit.spec import Spec
 from holynb.pool.headers import BrokenModel, read_headers
+from holynb.pool.modelfields import use_of
 
 __all__ = ["check_shapes"]
 
@@ -15,14 +16,15 @@ _AGAIN = "Fetch the model again."
 
 
 def check_shapes(folder: Path, spec: Spec) -> None:
-    """Raises UserError, with the first tensor that is not there or of another shape."""
+    """Raises UserError, with the first tensor that is not there, of another shape, or that nothing would be computed with."""
     try:
         tensors = read_headers(folder)
     except BrokenModel as exc:
         raise UserError(str(exc)) from exc
     if spec.layers > len(tensors):  # first: the loop below takes as long as there are layers
         raise UserError(f"config.json promises {spec.layers:,} layers and the model's files hold {len(tensors):,} tensors. {_AGAIN}")
-    for name, shape in _promised(spec):
+    promised_shapes = dict(_promised(spec))
+    for name, shape in promised_shapes.items():
         entry = tensors.get(name)
         if entry is None:
             raise UserError(f"The model's files hold no tensor {name}, which its config.json promises. {_AGAIN}")
@@ -30,6 +32,13 @@ def check_shapes(folder: Path, spec: Spec) -> None:
             promised, held = (" × ".join(map(str, sizes)) or "one" for sizes in (shape, entry.shape))
             raise UserError(
                 f"Of {name} config.json promises {promised} numbers and the model's files hold {held}: they are of two models. {_AGAIN}"
+            )
+    passed_over = {"lm_head.weight"} if spec.tied else set()
+    for name in sorted(tensors.keys() - promised_shapes.keys() - passed_over):
+        if use_of("safetensors", name) != "reset":
+            raise UserError(
+                f"The model's files hold the tensor {name:.100}, which its config.json does not promise: {spec.family} would pass it over. "
+                "Start this model with --engine vllm, or mend its config.json."
             )
 
 

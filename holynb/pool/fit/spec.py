@@ -6,11 +6,12 @@ The families differ in few switches (biases, QK-norm, tied head, rope scaling), 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from holynb.errors import UserError
+from holynb.pool.headers import BrokenModel, read_headers, same_bytes
 from holynb.pool.modelfields import FieldRefused, check
 from holynb.pool.modelfiles import read_object, real, truth, whole
 
@@ -98,11 +99,22 @@ def read_spec(folder: Path) -> Spec:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no config.json, so it is no model. Name a folder with config.json and *.safetensors.")
     try:
-        return parse_spec(read_object(path))
+        return _untied(folder, parse_spec(read_object(path)))
     except KeyError as exc:
         raise UnknownModel(f"{path} says no {exc.args[0]}, which its family has. Fetch the model again, or mend the file.") from exc
     except (ValueError, TypeError, AttributeError) as exc:
         raise UnknownModel(f"{path} is no readable config.json ({exc}). Fetch the model again, or mend the file.") from exc
+
+
+def _untied(folder: Path, spec: Spec) -> Spec:
+    """A model whose files hold a head of its own has it, whatever tie_word_embeddings says: as transformers decides."""
+    try:
+        own = (
+            spec.tied and "lm_head.weight" in read_headers(folder) and not same_bytes(folder, "lm_head.weight", "model.embed_tokens.weight")
+        )
+    except (BrokenModel, OSError):  # whoever reads the weights says so
+        return spec
+    return replace(spec, tied=False) if own else spec
 
 
 def parse_spec(config: Mapping[str, Any]) -> Spec:

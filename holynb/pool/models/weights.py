@@ -36,6 +36,8 @@ _HUB_PATTERNS = [
     "config.json",
     "generation_config.json",
     "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "*.jinja",
     "chat_template*",
 ]

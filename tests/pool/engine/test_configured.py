@@ -13,6 +13,7 @@ import pytest
 import tiny
 
 from holynb.pool.engine.runner import Runner
+from holynb.pool.fit import check_shapes, read_spec
 from holynb.pool.fit.spec import UnknownModel, parse_spec
 from holynb.pool.modelfields import ModelField, fields_of
 from holynb.pool.protocol import Job
@@ -134,6 +135,28 @@ def test_a_field_says_what_it_says_in_transformers(family: str, change: dict[str
     assert said == tokens
     assert len(came) == len(want)
     assert max(math.fabs(a - b) for a, b in zip(came, want, strict=True)) < 2e-4
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["a head of its own", "a copy"])
+def test_a_head_beside_a_tied_embedding_is_used_as_in_transformers(own: bool, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    place = folder_of("Llama", {"tie_word_embeddings": True}, tmp_path)
+    tensors = load_file(place / "model.safetensors")
+    head = tensors["model.embed_tokens.weight"].flip(0).contiguous() if own else tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors | {"lm_head.weight": head}, place / "model.safetensors", metadata={"format": "pt"})
+    assert read_spec(place).tied is not own
+    check_shapes(place, read_spec(place))
+    want, tokens = reference(place)
+    came, said = answered(place)
+    assert said == tokens
+    assert max(math.fabs(a - b) for a, b in zip(came, want, strict=True)) < 2e-4
+
+
+def test_dtype_in_both_spellings() -> None:
+    least = {**tiny.SIZES, "architectures": ["LlamaForCausalLM"]}
+    assert parse_spec({**least, "torch_dtype": "bfloat16"}).dtype == "bfloat16"
+    assert parse_spec({**least, "dtype": "float16", "torch_dtype": "bfloat16"}).dtype == "float16"
 
 
 @pytest.mark.parametrize("family", KINDS)

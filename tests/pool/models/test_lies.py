@@ -117,6 +117,25 @@ def test_a_config_that_lies(model: Path, changed: dict[str, Any], says: str) -> 
     assert says in refused(lambda: check_shapes(model, read_spec(model)), UserError)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.layers.1.self_attn.q_norm.weight",
+        "score.weight",
+        "model.layers.0.mlp.up_proj.weight_scale",
+    ],
+)
+def test_a_tensor_that_nothing_would_be_computed_with_is_named(model: Path, name: str) -> None:
+    safetensors(model / "model.safetensors", tensors(CONFIG) | {name: (8,)})
+    assert name in refused(lambda: check_shapes(model, read_spec(model)), UserError)
+
+
+def test_frequencies_that_config_says_are_passed_over(model: Path) -> None:
+    safetensors(model / "model.safetensors", tensors(CONFIG) | {"model.layers.0.self_attn.rotary_emb.inv_freq": (2,)})
+    check_shapes(model, read_spec(model))
+
+
 @pytest.mark.parametrize("name", ["config.json", INDEX])
 def test_json_that_is_nested_without_end_or_too_long(model: Path, name: str) -> None:
     for content, says in ((DEEP, "nested too deeply"), (" " * 65_000_000 + "{}", "at most 64,000,000 are read")):
