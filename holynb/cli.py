@@ -1,4 +1,4 @@
-"""The console command: `holynb demo | pool … | bench … | kernel install|uninstall | doctor`. Parses and prints; the work is elsewhere."""
+"""The console command: `holynb demo | pool | bench | prices | models | kernel | doctor`. Parses and prints; the work is elsewhere."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args[:1] == ["pool"]:
             # Parsed as `%infer pool`, which has its own help and messages.
             return _pool(args[1:])
+        if args[:1] in (["prices"], ["models"]):
+            # As `%infer prices` and `%infer models`.
+            return _tables(args[0], args[1:])
         if args[:1] == ["bench"]:
             # Parsed as `%infer bench`; its options are those of a cell.
             return _bench(args[1:])
@@ -58,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("bench", help="the same prompts over several routes, side by side (--json for machines)")
 
+    commands.add_parser("prices", help="how old the prices are; update: newer ones without a new release, shown before they are taken")
+
+    commands.add_parser("models", help="routes with their prices and when they end; update: as for prices")
+
     kernel = commands.add_parser("kernel", help="a kernel in Jupyter's launcher that starts with holynb loaded")
     kernel.add_argument("word", choices=["install", "uninstall"])
     kernel.set_defaults(handler=_kernel)
@@ -92,6 +99,18 @@ def _pool(args: list[str]) -> int:
     as_json = "--json" in args
     text, data = pool.run([a for a in args if a != "--json"], _ignore_notice if as_json else _print_notice, command="holynb pool")
     print(json.dumps(data, default=str) if as_json else text)
+    return 0
+
+
+def _tables(word: str, args: list[str]) -> int:
+    from holynb.ui.commands import models
+
+    if {"-h", "--help"} & set(args):
+        print(
+            f"usage: holynb {word} update [--take] [--from ADDRESS] [--remove]\n\nNewer {word} without a new release: shown first, then taken."
+        )
+        return 0
+    print(models.command(word, args).replace("%infer ", "holynb "))
     return 0
 
 

@@ -56,7 +56,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.engines": (
         "aws_frames | codec | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
         "classify | http | poolwire | sim",
-        "answer | choices | pool",
+        "answer | choices | pages | pool",
         "hosted",
         "openai",
         "anthropic | aws_errors | azure | gemini | servers",
@@ -124,8 +124,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "launch",
     ),
     "holynb.pricing": (
+        "price_entries",
         "prices",
-        "estimate | roi",
+        "estimate | foreign | roi",
         "spending",
     ),
     "holynb.prompts": (
@@ -183,9 +184,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "pending",
     ),
     "holynb.ui.commands": (
-        "bench_report | model_lines | pool | roi_report | routing | trust",
-        "bench | models | preview | roi",
-        "money",
+        "bench_report | model_lines | pool | roi_report | routing | table_diff | trust",
+        "bench | preview | roi | updates",
+        "models | money",
     ),
     "holynb.ui.live": (
         "protocol",

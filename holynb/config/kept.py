@@ -27,16 +27,15 @@ Stamp = tuple[str, int, int]
 #: A stamp is looked up again after so many seconds: prices are asked for with every row.
 STAMP_S = 1.0
 
-#: Name and folder → (time it was looked up, stamp).
-_stamps: dict[tuple[str, str | None], tuple[float, Stamp | None]] = {}
+#: Name → (time it was looked up, stamp).
+_stamps: dict[str, tuple[float, Stamp | None]] = {}
 
 
 def stamp(name: str) -> Stamp | None:
     """What tells this version of a kept table from others; None where there is none."""
-    key, now = (name, os.environ.get("HOLYNB_HOME")), time.monotonic()
-    known = _stamps.get(key)
+    known, now = _stamps.get(name), time.monotonic()
     if known is None or now - known[0] > STAMP_S:
-        known = _stamps[key] = now, _look(own_home() / name)
+        known = _stamps[name] = now, _look(own_home() / name)
     return known[1]
 
 
@@ -79,12 +78,17 @@ def write(name: str, value: Mapping[str, Any]) -> Path:
     try:
         private_folder(folder)
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f".{name}", encoding="utf-8", delete=False) as file:  # 0600
-            json.dump(value, file, ensure_ascii=False, default=str)
+            json.dump(value, file, ensure_ascii=False, default=_plain)
         os.replace(file.name, folder / name)  # noqa: PTH105 - a Path of the same words
     except OSError as exc:
         raise BadSetting(f"{folder} cannot be written: {exc.strerror}.") from exc
     _stamps.clear()
     return folder / name
+
+
+def _plain(value: Any) -> Any:
+    """A figure as JSON has it: the shortest float that reads as the same decimal."""
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def remove(name: str) -> bool:

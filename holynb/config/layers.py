@@ -23,7 +23,7 @@ _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])"
 
 NAMES = ("default", "alias", "provider", "price", "router")
 #: What only the user's own config.toml may say, table → its fields: a project's file that said it would give itself rights.
-OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",), "trust": ("hosts",)}
+OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",), "trust": ("hosts",), "update": ("prices", "models")}
 
 #: Fields of a `[provider.NAME]` table: their type and its name in messages. What only one engine understands stands under `options`.
 PROVIDER_FIELDS: Mapping[str, tuple[type, str]] = {
@@ -107,6 +107,11 @@ def _check_own(name: str, fields: Any, origin: str) -> None:
     for field, value in fields.items():
         if field not in OWN_FIELDS[name]:
             raise BadSetting(f"{origin}: [{name}] has no {field!r}. It takes {', '.join(OWN_FIELDS[name])}.")
+        if name == "update":
+            _require(value, str, origin, f"{name}.{field}", "the address or the file of a table")
+            if "://" in value and (problem := address_problem(value)):
+                raise BadSetting(f"{origin}: {name}.{field} {problem}.")
+            continue
         words = value if isinstance(value, list) and all(isinstance(word, str) for word in value) else [""]
         if field == "env" and not all(keys.is_variable_name(word) for word in words):
             expected = 'names of environment variables, such as ["MY_SETTING"], never their values'

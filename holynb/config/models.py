@@ -17,7 +17,7 @@ from holynb.config import kept
 from holynb.config.model_entries import KnownModel, Reading, Shutdown, entry
 from holynb.types import Route
 
-__all__ = ["FILE_NAME", "announce", "find", "forget", "lifecycle", "notice", "offered", "shipped", "state", "today"]
+__all__ = ["FILE_NAME", "announce", "find", "forget", "lifecycle", "merged", "notice", "offered", "shipped", "state", "today"]
 
 #: Where an update is kept, in HOLYNB_HOME.
 FILE_NAME = "models.json"
@@ -45,10 +45,10 @@ def _find(provider: str, model: str, stamp: kept.Stamp | None) -> KnownModel | N
     ours, theirs = (next((e for e in table if e.provider == provider and e.fits(model)), None) for table in (shipped(), _updated(stamp)))
     if ours is None or theirs is None:
         return ours or theirs
-    return _merged(ours, theirs)
+    return merged(ours, theirs)
 
 
-def _merged(ours: KnownModel, theirs: KnownModel) -> KnownModel:
+def merged(ours: KnownModel, theirs: KnownModel) -> KnownModel:
     """An update's figures over ours where they are as good and read later; what only one of both knows, from it."""
     newer = theirs.reading.reported <= ours.reading.reported and theirs.reading.date > ours.reading.date
     first, second = (theirs, ours) if newer else (ours, theirs)

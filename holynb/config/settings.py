@@ -63,6 +63,7 @@ class Settings:
     router: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pool: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, Any] = field(default_factory=dict)
+    update: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from holynb.config import Options
@@ -199,14 +200,10 @@ def _run(magic: Host, args: Sequence[str]) -> Any:
 
 
 # -- models, keys, pools -------------------------------------------------------------------------------------------------
-def _models(_: Host, args: Sequence[str]) -> None:
+def _print_tables(word: str, _: Host, args: Sequence[str]) -> None:
     from holynb.ui.commands import models
 
-    values, positional = grammar.parse_options(args)
-    _refuse_options_except("models", values, {"api_base", "api_key_name"})
-    if len(positional) > 1:
-        raise BadOption(f"%infer models takes one provider, and {positional[1]!r} is one word too many.")
-    print(models.text(positional[0] if positional else None, **values))
+    print(models.command(word, args))
 
 
 def _key(magic: Host, args: Sequence[str]) -> None:
@@ -274,9 +271,14 @@ COMMANDS: dict[str, LineCommand] = {
         "run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run
     ),
     "models": LineCommand(
-        "models [PROVIDER] [--api-base URL]",
-        "routes with their prices, and where each key comes from; what a server of yours serves",
-        _models,
+        "models [PROVIDER] [--api-base URL] | update [--take]",
+        "routes with their prices, when they end, and where each key comes from; what a server of yours serves",
+        partial(_print_tables, "models"),
+    ),
+    "prices": LineCommand(
+        "prices [update] [--take] [--from ADDRESS] [--remove]",
+        "how old prices are; update: read newer ones and show what changes; --take: take them",
+        partial(_print_tables, "prices"),
     ),
     "key": LineCommand("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
     "trust": LineCommand(

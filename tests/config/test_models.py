@@ -28,6 +28,7 @@ THINKING = {"field": "reasoning_effort", "values": ["low", "high"]}
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    kept._stamps.clear()
     yield tmp_path
     models.forget()
     kept.remove(models.FILE_NAME)

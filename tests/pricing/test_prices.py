@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from holynb.config import settings
 from holynb.errors import BadSetting
 from holynb.pricing import prices
+from holynb.pricing.price_entries import read_entry
 from holynb.types import Message, Route, Usage
 
 MILLION = 1_000_000
@@ -257,16 +258,16 @@ GOOD: dict[str, Any] = {
     ],
 )
 def test_an_entry_that_cannot_be(change, words):
-    assert prices._entry(GOOD, "prices.toml, entry 3").input == 1
+    assert read_entry(GOOD, "prices.toml, entry 3").input == 1
     with pytest.raises(BadSetting) as caught:
-        prices._entry({**GOOD, **change}, "prices.toml, entry 3")
+        read_entry({**GOOD, **change}, "prices.toml, entry 3")
     assert words in str(caught.value)
     assert "entry 3" in str(caught.value)
 
 
 def test_an_entry_that_lacks_something():
     with pytest.raises(BadSetting, match="date, source missing"):
-        prices._entry({k: v for k, v in GOOD.items() if k not in ("date", "source")}, "x")
+        read_entry({k: v for k, v in GOOD.items() if k not in ("date", "source")}, "x")
 
 
 # -- genai-prices, where it is installed -----------------------------------------------------------------------------------

@@ -13,13 +13,16 @@ from holynb.config import keys, models, settings
 from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closest
 from holynb.types import Route
-from holynb.ui.commands import model_lines
+from holynb.ui.cell import grammar
+from holynb.ui.commands import model_lines, updates
 from holynb.ui.output import clean, grid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from holynb.types import Endpoint, Secret
 
-__all__ = ["endpoint", "text"]
+__all__ = ["command", "endpoint", "text"]
 
 #: Wire → the address shown where the provider has none of its own.
 WIRE_ADDRESSES = {
@@ -37,6 +40,20 @@ DEFAULT_PROVIDER = "vllm"
 
 #: So many of a server's models are listed: a gateway has hundreds.
 MAX_LISTED = 150
+
+
+def command(word: str, args: Sequence[str]) -> str:
+    """What `%infer models …` and `%infer prices …` print. Raises UserError."""
+    if word == "prices":
+        return updates.run("prices", args)
+    if args[:1] == ["update"]:
+        return updates.run("models", args)
+    values, positional = grammar.parse_options(args)
+    for name in values.keys() - {"api_base", "api_key_name"}:
+        raise BadOption(f"%infer models does not take {grammar.flag(name)}. It takes --api-base, --api-key-name, and update.")
+    if len(positional) > 1:
+        raise BadOption(f"%infer models takes one provider, and {positional[1]!r} is one word too many.")
+    return text(positional[0] if positional else None, **values)
 
 
 def endpoint(provider: str, api_base: str | None = None, api_key_name: str | None = None) -> Endpoint:

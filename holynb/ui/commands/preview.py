@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holynb.config import keys
+from holynb.config import keys, models
+from holynb.pricing import prices
 from holynb.run import quote
 from holynb.ui.commands import routing
 from holynb.ui.output import clean, clip, seconds
@@ -18,6 +19,8 @@ __all__ = ["text"]
 
 SAMPLE_ROWS = 3
 MAX_MESSAGE_CHARS = 600
+#: Prices and what is known of models are said to be old after so many days.
+MAX_DAYS = 60
 #: From so many rows on, sending a few first is suggested: their answers narrow the estimate.
 MIN_ROWS_FOR_TRIAL = 50
 
@@ -37,6 +40,7 @@ def text(plan: Plan) -> str:
             for e in _endpoint_per_provider(plan)
         ),
         *_estimate_lines(forecast, plan),
+        *_ages(plan),
         *routing.lines(plan),
         f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
         *plan.notes,
@@ -71,6 +75,22 @@ def _address(endpoint: Endpoint) -> str:
 def _endpoint_per_provider(plan: Plan) -> list[Endpoint]:
     """The first endpoint of each provider: endpoints of one provider share its key."""
     return list({e.route.provider: e for e in reversed(plan.targets.endpoints)}.values())[::-1]
+
+
+def _ages(plan: Plan) -> list[str]:
+    """How old the oldest of the tables is that this plan rests on, where it is old."""
+    routes = [e.route for e in plan.targets.endpoints if e.wire not in ("pool", "sim")]
+    priced = [(price.date, route) for route in routes if (price := prices.list_price(route)) is not None and price.date is not None]
+    known = [
+        model.reading.date for route in routes if (model := models.find(route.provider, route.model)) is not None and not model.article
+    ]
+    lines = []
+    if priced and (days := (models.today() - min(priced)[0]).days) > MAX_DAYS:
+        day, route = min(priced, key=lambda pair: pair[0])
+        lines.append(f"The price of {route} was read {day}, {days} days ago: %infer prices update.")
+    if known and (days := (models.today() - min(known)).days) > MAX_DAYS:
+        lines.append(f"What is known of models was read {min(known)}, {days} days ago: %infer models update.")
+    return lines
 
 
 def _estimate_lines(forecast: Quote, plan: Plan) -> list[str]:

@@ -1,0 +1,198 @@
+"""An entry of a table of prices: its rates, tiers and hours, and the checks that each figure passes. Reads no file, looks nothing up.
+
+prices.toml says what each field means. An unknown figure is None, never 0.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from holynb.errors import BadSetting, closest
+from holynb.types import Route, Usage
+
+__all__ = ["MILLION", "Price", "Rates", "own_price", "read_entry"]
+
+MILLION = Decimal(1_000_000)
+RATE_NAMES = ("input", "output", "cached", "cache_write")
+OWN_FIELDS = (*RATE_NAMES, "per_device_hour", "date", "source")
+ENTRY_FIELDS = ("provider", "models", *RATE_NAMES, "tiers", "peak", "since", "date", "source", "assumed")
+REQUIRED_FIELDS = ("provider", "models", "input", "output", "date", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Dollars per million tokens. `cached` and `cache_write` are `input` where None."""
+
+    input: Decimal | None = None
+    output: Decimal | None = None
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+
+    def cost(self, usage: Usage) -> Decimal | None:
+        """Dollars of `usage`; None where its tokens or their rate are unknown."""
+        if usage.tokens_in is None or usage.tokens_out is None or self.input is None or self.output is None:
+            return None
+        cached, cache_writes = usage.tokens_cached or 0, usage.tokens_cache_write or 0
+        uncached = max(0, usage.tokens_in - cached - cache_writes)
+        cached_rate = self.input if self.cached is None else self.cached
+        write_rate = self.input if self.cache_write is None else self.cache_write
+        return (uncached * self.input + cached * cached_rate + cache_writes * write_rate + usage.tokens_out * self.output) / MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Other rates at certain hours: [from, to) in UTC; Monday to Friday only where `weekdays`."""
+
+    hours: tuple[tuple[int, int], ...]
+    weekdays: bool
+    rates: Rates
+
+    def applies(self, at: float) -> bool:
+        when = dt.datetime.fromtimestamp(at, dt.UTC)
+        return not (self.weekdays and when.weekday() > 4) and any(start <= when.hour < end for start, end in self.hours)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One entry. `rates` up to the first tier; `tiers`: (tokens of input above which they apply, rates), ascending. `source` is a URL."""
+
+    provider: str
+    models: tuple[str, ...]
+    rates: Rates
+    tiers: tuple[tuple[int, Rates], ...] = ()
+    peak: Peak | None = None
+    since: dt.date | None = None
+    per_device_hour: Decimal | None = None
+    date: dt.date | None = None
+    source: str = ""
+    assumed: str = ""
+
+    @property
+    def input(self) -> Decimal | None:
+        return self.rates.input
+
+    @property
+    def output(self) -> Decimal | None:
+        return self.rates.output
+
+    def rates_for(self, tokens_in: int, at: float | None = None) -> Rates:
+        """The rates of a request of this size at this time (seconds since 1970; None: now)."""
+        if self.peak is not None and self.peak.applies(time.time() if at is None else at):
+            return self.peak.rates
+        return next((rates for above, rates in reversed(self.tiers) if tokens_in > above), self.rates)
+
+    def cost(self, usage: Usage, at: float | None = None) -> Decimal | None:
+        """Dollars of one answer; for a pool with a price per hour, of its device time."""
+        if self.per_device_hour is not None and usage.device_s is not None:
+            return self.per_device_hour * Decimal(str(usage.device_s)) / 3600
+        return None if usage.tokens_in is None else self.rates_for(usage.tokens_in, at).cost(usage)
+
+    def max_rates(self, tokens_in: int) -> Rates:
+        """The highest rates of a request of at most this size, at any hour, cached or not."""
+        candidates = [self.rates, *([self.peak.rates] if self.peak else []), *(rates for above, rates in self.tiers if tokens_in > above)]
+        if any(r.input is None or r.output is None for r in candidates):
+            return Rates()
+        max_input = max(x for r in candidates for x in (r.input, r.cached, r.cache_write) if x is not None)
+        return Rates(max_input, max(r.output for r in candidates if r.output is not None))
+
+
+# -- reading and checking ----------------------------------------------------------------------------------------------
+def own_price(route: Route, name: str, entry: Mapping[str, Any]) -> Price:
+    where = f'[price."{name}"]'
+    for key in entry:
+        if key not in OWN_FIELDS:
+            raise BadSetting(f"{where} has no {key!r}.{closest(key, OWN_FIELDS)} It takes {', '.join(OWN_FIELDS)}.")
+    if ("input" in entry) != ("output" in entry):
+        raise BadSetting(f"{where} needs both input and output, in dollars per million tokens.")
+    per_device_hour = _amount(entry["per_device_hour"], f"{where}: per_device_hour") if "per_device_hour" in entry else None
+    date = _date(entry["date"], f"{where}: date") if "date" in entry else None
+    if date is not None and date > dt.date.today() + dt.timedelta(days=1):  # noqa: DTZ011 - a day where the person is; one more for clocks
+        raise BadSetting(f"{where}: date is {date}, which is still to come; it says when the price was read.")
+    return Price(
+        route.provider,
+        (route.model,),
+        _rates(entry, where),
+        per_device_hour=per_device_hour,
+        date=date,
+        source=str(entry.get("source", where)),
+    )
+
+
+def read_entry(entry: Mapping[str, Any], where: str) -> Price:
+    """The price of an entry of prices.toml, or of an update. Raises BadSetting, in one line that names the entry and the field."""
+    for name in entry:
+        if name not in ENTRY_FIELDS:
+            raise BadSetting(f"{where}: there is no {name!r}.{closest(name, ENTRY_FIELDS)}")
+    if missing := [name for name in REQUIRED_FIELDS if name not in entry]:
+        raise BadSetting(f"{where}: {', '.join(missing)} missing.")
+    for name in ("since", "date"):
+        if name in entry:
+            _date(entry[name], f"{where}: {name}")
+    base = _rates(entry, where)
+    return Price(
+        _text(entry["provider"], f"{where}: provider"),
+        tuple(_text(m, f"{where}: models") for m in _list(entry["models"], f"{where}: models")),
+        base,
+        tuple(_tier(base, t, f"{where}: tiers") for t in _list(entry.get("tiers", ()), f"{where}: tiers")),
+        None if entry.get("peak") is None else _peak(base, entry["peak"], f"{where}: peak"),
+        entry.get("since"),
+        None,
+        entry["date"],
+        _text(entry["source"], f"{where}: source"),
+        entry.get("assumed", ""),
+    )
+
+
+def _tier(base: Rates, tier: Any, where: str) -> tuple[int, Rates]:
+    if not isinstance(tier, Mapping) or type(tier.get("above")) is not int or tier["above"] < 0:
+        raise BadSetting(f"{where}: above should be a number of tokens.")
+    return tier["above"], _override_rates(base, tier, where)
+
+
+def _peak(base: Rates, peak: Any, where: str) -> Peak:
+    hours = peak.get("hours") if isinstance(peak, Mapping) else None
+    if not isinstance(hours, list) or not all(
+        isinstance(p, list) and len(p) == 2 and all(type(h) is int and 0 <= h <= 24 for h in p) for p in hours
+    ):
+        raise BadSetting(f"{where}: hours should be a list of [from, to) in UTC.")
+    return Peak(tuple((a, b) for a, b in hours), bool(peak.get("weekdays")), _override_rates(base, peak, where))
+
+
+def _rates(entry: Mapping[str, Any], where: str) -> Rates:
+    return Rates(**{name: _amount(entry[name], f"{where}: {name}") for name in RATE_NAMES if name in entry})
+
+
+def _override_rates(base: Rates, entry: Mapping[str, Any], where: str) -> Rates:
+    return replace(base, **{name: _amount(entry[name], f"{where}: {name}") for name in RATE_NAMES if name in entry})
+
+
+def _date(value: Any, where: str) -> dt.date:
+    if not isinstance(value, dt.date) or isinstance(value, dt.datetime):
+        raise BadSetting(f"{where} should be a date such as 2026-11-23, without quotes, not {value!r}.")
+    return value
+
+
+def _amount(value: Any, where: str) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise BadSetting(f"{where} should be a number of dollars, not {value!r}.")
+    amount = Decimal(str(value))
+    if not amount.is_finite() or amount < 0:
+        raise BadSetting(f"{where} is {value}; a price is a number of dollars from 0.")
+    return amount
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise BadSetting(f"{where} should be text.")
+    return value
+
+
+def _list(value: Any, where: str) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise BadSetting(f"{where} should be a list.")
+    return value
