@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+import inspect
 import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -53,6 +54,15 @@ def classes() -> Iterator[type]:
             yield from (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == found.name)
 
 
+def given(cls: type[BaseException]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments for its constructor: from the table, else a value of its kind for each parameter that has to be given."""
+    own = "__init__" in {name for base in cls.__mro__ if base.__module__.startswith("holynb.") for name in vars(base)}
+    wanted = [
+        p for p in (inspect.signature(cls).parameters.values() if own else ()) if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    return GIVEN.get(cls.__name__, (tuple(7 if p.annotation in ("int", "float") else p.name for p in wanted) or ("what went wrong",), {}))
+
+
 @pytest.fixture(scope="module")
 def every() -> list[type]:
     return sorted(set(classes()), key=lambda c: (c.__module__, c.__qualname__))
@@ -62,7 +72,7 @@ def test_every_exception_comes_back_as_it_was(every: list[type]):
     errors = [c for c in every if issubclass(c, BaseException)]
     assert {Fault, HolynbError, InferError, Interrupted} < set(errors)
     for cls in errors:
-        args, facts = GIVEN.get(cls.__name__, (("what went wrong",), {}))
+        args, facts = given(cls)
         error = cls(*args, **facts)
         error.add_note("while it was tried")
         for way in WAYS:

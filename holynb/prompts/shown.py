@@ -13,6 +13,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 
 from holynb.bounded import CONTAINERS, MAX_ITEMS, Allowance, Stream, TooMuch
+from holynb.errors import Portable
 from holynb.prompts import array_methods, arrays
 from holynb.prompts.moments import moment_text
 from holynb.prompts.values import SIMPLE, FieldValues, Missing, admit, instead, missing
@@ -39,7 +40,7 @@ class Shows(Protocol):
     def text(self, value: Any) -> str: ...
 
 
-class LongTable(SecurityError):
+class LongTable(Portable, SecurityError):
     """A frame, column or array that is longer than what goes into a prompt by its name alone."""
 
     def __init__(self, value: Any, extent: str, most: str) -> None:
