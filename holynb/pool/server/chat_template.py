@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
 from jinja2 import nodes
+from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.exceptions import TemplateError as JinjaError
-from jinja2.exceptions import TemplateSyntaxError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.utils import Namespace
 
 from holynb.bounded import BoundedEnvironment
 
@@ -54,6 +55,41 @@ class _GenerationTag(Extension):
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
+class _TemplateDict:
+    """`dict` of chat templates: makes one, and nothing else of the type can be reached."""
+
+    def __call__(self, *args: Any, **values: Any) -> dict[Any, Any]:
+        return dict(*args, **values)
+
+    @staticmethod
+    def fromkeys(keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
+        return dict.fromkeys(keys, value)
+
+    def __str__(self) -> str:
+        return "dict"
+
+
+class _TemplateNamespace(Namespace):
+    """`namespace` of chat templates, which keeps no name that begins with an underscore."""
+
+    def __init__(*args: Any, **values: Any) -> None:
+        # As Jinja2 has it: without a name, so that `namespace(self=…)` works.
+        self, *rest = args
+        names = dict(*rest, **values)
+        for name in names:
+            _check_kept(name)
+        Namespace.__init__(self, names)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_kept(name)
+        super().__setitem__(name, value)
+
+
+def _check_kept(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace keeps no name that begins with an underscore ({name:.40})")
+
+
 def _environment() -> BoundedEnvironment:
     """The sandbox with the functions and blanks that templates on the Hugging Face hub expect."""
     environment = BoundedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _GenerationTag])
@@ -65,6 +101,8 @@ def _environment() -> BoundedEnvironment:
     environment.offer(tojson=to_json)
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = _now
+    # A method of a global is called where it is a global itself; no template can write this name.
+    environment.globals |= {"dict": _TemplateDict(), "dict.fromkeys": _TemplateDict.fromkeys, "namespace": _TemplateNamespace}
     return environment
 
 
@@ -75,7 +113,7 @@ def _refuse(message: str) -> NoReturn:
 def _now(form: str) -> str:
     if len(form) > _MAX_DATE_FORMAT:
         raise JinjaError(f"the format of a date has at most {_MAX_DATE_FORMAT} characters")
-    return datetime.now().astimezone().strftime(form)
+    return datetime.now().strftime(form)  # noqa: DTZ005 - as transformers: a template that writes the zone writes none
 
 
 def compiled(source: str, tokens: Mapping[str, str]) -> ChatTemplate:
@@ -84,5 +122,7 @@ def compiled(source: str, tokens: Mapping[str, str]) -> ChatTemplate:
         return ChatTemplate(source, tokens)
     except TemplateSyntaxError as exc:
         raise ValueError(f"line {exc.lineno}: {exc.message}") from exc
+    except SyntaxError as exc:  # of the Python that it is compiled to: {% break %} outside of a loop
+        raise ValueError(str(exc.msg)) from exc
     except RecursionError as exc:
         raise ValueError("it is nested too deeply") from exc
