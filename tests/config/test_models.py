@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from holynb.errors import BadSetting
 from holynb.pricing import prices
 from holynb.types import Route
 
-ROOT = Path(__file__).resolve().parents[2]
 DAY = dt.date(2026, 11, 28)
 GOOD = {"provider": "openai", "models": ["gpt-9"], "date": dt.date(2026, 11, 28), "source": "https://example.com"}
 THINKING = {"field": "reasoning_effort", "values": ["low", "high"]}
@@ -232,14 +230,3 @@ def test_a_part_has_its_entrys_reading_but_for_what_it_says_itself() -> None:
     assert (model.thinking.reading.reported, model.thinking.reading.source) == (True, "https://b.c")
     with pytest.raises(BadSetting, match="source missing"):
         entry({k: v for k, v in GOOD.items() if k != "source"}, "x")
-
-
-# -- names that ship -------------------------------------------------------------------------------------------------------
-def test_names_in_routing_toml_lived_when_the_table_was_read() -> None:
-    document = tomllib.loads((ROOT / "holynb/run/routing.toml").read_text("utf-8"))
-    read_on = max(m.reading.date for m in models.shipped())
-    for provider, pair in document["models"].items():
-        for name in pair.values():
-            known = models.find(provider, name)
-            assert known is not None, f"{provider}/{name}"
-            assert known.article or known.end is None, models.lifecycle(Route(provider, name), read_on)
