@@ -157,7 +157,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "current",
     ),
     "holynb.scheduler": (
-        "breaker | budget | learned_rate | quota | refusals",
+        "breaker | budget | learned_rate | quota | refusals | token_estimate",
         "limiter",
         "failover | registry",
         "emptiness | ends | retry | validation | verdict",

@@ -11,13 +11,10 @@ from decimal import Decimal
 from holynb.errors import Fault
 from holynb.scheduler.breaker import Breaker
 from holynb.scheduler.limiter import MAX_WAIT_S, Limiter
+from holynb.scheduler.token_estimate import TokenEstimate
 from holynb.types import Engine, Message, Outcome, Request, Route, Usage
 
 __all__ = ["EndpointState", "FailoverChain", "Queue", "Tier", "WorkItem"]
-
-
-#: Assumed length of an answer in tokens, until MIN_ANSWERS have arrived and their mean is used.
-DEFAULT_OUTPUT_TOKENS, MIN_ANSWERS = 512, 5
 
 
 @dataclass(slots=True)
@@ -98,22 +95,9 @@ class EndpointState:
         self.probing = False
         self.probe_timer: asyncio.TimerHandle | None = None
         self.changed = asyncio.Event()
-        self._answers = self._tokens_out = 0
+        self.tokens = TokenEstimate()
         if verified:
             self.verified.set()
-
-    def record_answer(self, tokens_out: int | None) -> None:
-        """Count an answer's length, for the estimate of the next ones."""
-        if tokens_out is not None:
-            self._answers += 1
-            self._tokens_out += tokens_out
-
-    def estimate_tokens(self, request: Request) -> int:
-        """Tokens a request will probably count for: a quarter of its characters, plus twice the mean answer so far (at most max_tokens)."""
-        prompt = sum(len(m.content) for m in request.messages) // 4 + 8
-        max_tokens = request.sampling.max_tokens or DEFAULT_OUTPUT_TOKENS
-        likely = 2 * self._tokens_out // self._answers + 32 if self._answers >= MIN_ANSWERS else DEFAULT_OUTPUT_TOKENS
-        return prompt + min(max_tokens, likely)
 
 
 class Tier:

@@ -126,7 +126,7 @@ class Scheduler:
                 tier.queue.pop()
                 await self._rows.end(item, outcome)
                 continue
-            tokens = endpoint.estimate_tokens(attempt.request_for(item, endpoint, self._validator))
+            tokens = endpoint.tokens.of(attempt.request_for(item, endpoint, self._validator))
             permit = await endpoint.limiter.acquire(tokens, self._recovery.patience(item, tier, endpoint))
             if permit is None:
                 await self._recovery.out_of_quota(item, tier, endpoint, endpoint.limiter.quota_wait(tokens))
@@ -178,7 +178,8 @@ class Scheduler:
             on_text = self._recovery.probe_sent(tier, endpoint) if in_flight.probe else self._sink.append_text
             done, times = await self._send(item, endpoint, on_text)
             cost = self._record_usage(item, endpoint, done.completion)
-            endpoint.record_answer(done.completion.usage.tokens_out)
+            sent = attempt.request_for(item, endpoint, self._validator) if endpoint.tokens.wants_prompts else None
+            endpoint.tokens.record(done.completion.usage, sent)
             endpoint.limiter.on_success(in_flight.permit, done.limits, attempt.total_tokens(done.completion.usage))
             self._recovery.answered(tier, endpoint)
             self._money.settle(in_flight.reserved, cost)
