@@ -60,7 +60,7 @@ def workflow_steps() -> list[tuple[str, dict[str, str]]]:
 def test_workflows_run_single_commands_of_the_repository() -> None:
     """What CI does can be done by hand: each step is a script of ours, but for GitHub's own two, which bring the checkout and Python."""
     runs = [(name, step["run"]) for name, step in workflow_steps() if "run" in step]
-    assert {name for name, _ in runs} == {"ci", "packages"}
+    assert {name for name, _ in runs} == {"ci", "models", "packages"}
     for name, command in runs:
         words = shlex.split(command)
         assert len(command.splitlines()) == 1, name
@@ -94,7 +94,9 @@ def test_the_projects_addresses_name_the_readmes_owner() -> None:
     assert f"https://github.com/{badge[1]}/security/advisories/new" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", [".ci/run", "tests/run", "tests/binder_check", "tests/build_check", "binder/postBuild", "binder/start"])
+@pytest.mark.parametrize(
+    "path", [".ci/run", "tests/run", "tests/binder_check", "tests/build_check", "tests/models_check", "binder/postBuild", "binder/start"]
+)
 def test_scripts_are_executable_and_parse(path: str) -> None:
     script = ROOT / path
     assert os.access(script, os.X_OK)

@@ -22,11 +22,11 @@ def path() -> Path | None:
 
 def values() -> Mapping[str, str | None]:
     """What stands in it. Raises BadSetting where it is unreadable."""
-    from dotenv import dotenv_values
-
     file = path()
     if file is None:
         return {}
+    from dotenv import dotenv_values
+
     try:
         return dotenv_values(file, encoding="utf-8-sig")
     except UnicodeDecodeError:
