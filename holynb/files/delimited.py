@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from holynb.files.content import Unreadable
+from holynb.words import counted
 
 __all__ = ["cells", "unique"]
 
@@ -116,10 +117,12 @@ def _rows(text: str, delimiter: str) -> Generator[tuple[int, list[str]], None, N
 
 def _fitted(row: list[str], n: int, line: int) -> list[str]:
     """A row of `n` cells: missing ones at its end are empty, empty ones too many are dropped."""
-    if len(row) > n and any(row[n:]):
+    if len(row) == n:
+        return row
+    if any(row[n:]):
         raise Unreadable(
-            f"has {len(row)} cells in line {line}, and {n} names in its first. Put quotes around a cell that holds what divides them, "
-            "or read it yourself and use --df."
+            f"has {counted(len(row), 'cell')} in line {line}, and {counted(n, 'name')} in its first. Put quotes around a cell that holds "
+            "what divides them, or read it yourself and use --df."
         )
     return row[:n] + [""] * (n - len(row))
 
