@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["KEY_SHAPES", "address", "clean", "counted", "lines", "message", "plain"]
+__all__ = ["KEY_SHAPES", "address", "clean", "counted", "kind_of", "lines", "message", "plain"]
 
 #: Keys of known providers, anywhere in a text.
 KEY_SHAPES = re.compile(
@@ -27,6 +27,16 @@ _QUERY = re.compile(r"\b(https?://[^\s?#'\"<>]*)(?:\?[\w%&=+.~-][^\s'\"<>)]*|#[^
 def counted(n: int, noun: str) -> str:
     """`1 row`, `2,000 rows`. For nouns whose plural ends in s."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def kind_of(value: object) -> str:
+    """What a setting's value is, instead of the value: somebody may have put a key there."""
+    if isinstance(value, str):
+        return "text" if value.strip() else "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    names = {int: "a number", float: "a number", list: "a list", dict: "a table"}
+    return next((name for kind, name in names.items() if isinstance(value, kind)), "a date or a time")
 
 
 def lines(text: str) -> list[str]:

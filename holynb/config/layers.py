@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from holynb.config import keys
 from holynb.config.providers import table, variable_prefix
 from holynb.errors import BadSetting, closest
+from holynb.words import kind_of
 
 __all__ = ["address_problem", "check", "load", "merge"]
 
@@ -136,17 +137,7 @@ def _check_project(layer: Mapping[str, Any], origin: str) -> None:
 
 def _require(value: Any, kind: type, origin: str, key: str, expected: str) -> None:
     if not isinstance(value, kind) or not str(value).strip():
-        raise BadSetting(f"{origin}: {key} should be {expected}, not {_kind(value)}.")
-
-
-def _kind(value: Any) -> str:
-    """What a value is, instead of the value: somebody may have put a key there."""
-    if isinstance(value, str):
-        return "text" if value.strip() else "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    names = {int: "a number", float: "a number", list: "a list", dict: "a table"}
-    return next((name for kind, name in names.items() if isinstance(value, kind)), "a date or a time")
+        raise BadSetting(f"{origin}: {key} should be {expected}, not {kind_of(value)}.")
 
 
 def _check_provider(name: str, entry: Mapping[str, Any], origin: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from holynb.errors import BadSetting, closest
 from holynb.types import Route, Usage
+from holynb.words import kind_of
 
 __all__ = ["MILLION", "Price", "Rates", "own_price", "read_entry"]
 
@@ -173,13 +174,13 @@ def _override_rates(base: Rates, entry: Mapping[str, Any], where: str) -> Rates:
 
 def _date(value: Any, where: str) -> dt.date:
     if not isinstance(value, dt.date) or isinstance(value, dt.datetime):
-        raise BadSetting(f"{where} should be a date such as 2026-11-23, without quotes, not {value!r}.")
+        raise BadSetting(f"{where} should be a date such as 2026-11-23, without quotes, not {kind_of(value)}.")
     return value
 
 
 def _amount(value: Any, where: str) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise BadSetting(f"{where} should be a number of dollars, not {value!r}.")
+        raise BadSetting(f"{where} should be a number of dollars, not {kind_of(value)}.")
     amount = Decimal(str(value))
     if not amount.is_finite() or amount < 0:
         raise BadSetting(f"{where} is {value}; a price is a number of dollars from 0.")

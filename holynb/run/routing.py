@@ -25,6 +25,7 @@ from holynb.errors import BadOption, BadSetting, closest
 from holynb.pricing import prices
 from holynb.prompts import tokens
 from holynb.types import Prompt, Route, Usage
+from holynb.words import kind_of
 
 __all__ = ["Decision", "Router", "Rule", "classify", "decide", "load", "saving", "unused"]
 
@@ -199,7 +200,7 @@ def _parsed(name: str, table: Mapping[str, Any]) -> Router:
             raise BadSetting(f"{where} has no {key!r}.{closest(key, FIELDS)} It takes {', '.join(FIELDS)}.")
     for key in ("column", "other", "escalate"):
         if key in table and (not isinstance(table[key], str) or not table[key].strip()):
-            raise BadSetting(f"{where} {key} should be text, not {table[key]!r}.")
+            raise BadSetting(f"{where} {key} should be text, not {kind_of(table[key])}.")
     routes, rules = table.get("routes", {}), table.get("rules", [])
     if not isinstance(routes, Mapping) or not all(isinstance(r, str) for r in routes.values()):
         raise BadSetting(f'{where} routes should be a table of task = "provider/model".')
@@ -235,7 +236,7 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
 def _words(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     words = table.get(key, [])
     if isinstance(words, str) or not isinstance(words, Sequence) or not all(isinstance(w, str) and w for w in words):
-        raise BadSetting(f"{where}: {key} should be a list of words, not {words!r}.")
+        raise BadSetting(f'{where}: {key} should be a list of words, such as ["refund", "money back"].')
     return tuple(w.casefold() for w in words)
 
 
@@ -244,14 +245,18 @@ def _pattern(table: Mapping[str, Any], where: str) -> re.Pattern[str] | None:
         return None
     try:
         return re.compile(table["pattern"], re.IGNORECASE)
-    except (re.error, TypeError) as exc:
-        raise BadSetting(f"{where}: pattern {table['pattern']!r} is not a regular expression: {exc}.") from exc
+    except re.error as exc:  # says what is wrong and where, and does not repeat the pattern
+        raise BadSetting(f"{where}: pattern is not a regular expression: {exc}.") from None
+    except TypeError:
+        raise BadSetting(f"{where}: pattern should be text, not {kind_of(table['pattern'])}.") from None
 
 
 def _length(table: Mapping[str, Any], key: str, where: str) -> int | None:
     value = table.get(key)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise BadSetting(f"{where}: {key} should be a number of characters, not {value!r}.")
+        raise BadSetting(
+            f"{where}: {key} should be a number of characters from 0{'' if type(value) is int else f', not {kind_of(value)}'}."
+        )
     return value
 
 
