@@ -95,6 +95,7 @@ def read(value: Any) -> Completion:
         if value.get("type") == "error" or value.get("error"):
             raise to_fault(*_detail(value, 500), {}, codec.excerpt(value))
         content = value.get("content")
+        content = [] if content is None and "stop_reason" in value else content
         if isinstance(content, list | str):
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else [b for b in content if isinstance(b, Mapping)]
             thinking, model = any(b.get("type") in THINKING for b in blocks), value.get("model")

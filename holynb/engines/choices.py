@@ -17,6 +17,8 @@ TEXT_PARTS = (None, "text", "output_text")
 def first_choice(choices: Any) -> Mapping[str, Any] | None:
     """The choice of index 0, or that has none; of several that come in any order the others are other answers."""
     listed = choices if isinstance(choices, list) else ()
+    if listed and isinstance(first := listed[0], dict) and not first.get("index"):
+        return first  # nearly always, and once per piece of an answer
     return next((c for c in listed if isinstance(c, Mapping) and c.get("index") in (0, None, "0")), None)
 
 

@@ -93,6 +93,7 @@ class Generated(StreamReader):
     def __init__(self) -> None:
         super().__init__()
         self._called = False
+        self._id: Any = None
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
@@ -110,9 +111,12 @@ class Generated(StreamReader):
             self._blocked(chunk["promptFeedback"])
         if (candidate := first_choice(chunk.get("candidates"))) is None:
             return None  # usage alone, or a second answer, which is ignored
+        if self.finish is not None and chunk.get("responseId") != self._id:
+            return None  # a second message in one body
         text, word = self._text(candidate.get("content")), candidate.get("finishReason")
         if word is not None:
             self.ended("tool_calls" if word == "STOP" and self._called else word)
+            self._id = chunk.get("responseId")
             self.said = said if isinstance(said := candidate.get("finishMessage"), str) else self.said
         return text
 

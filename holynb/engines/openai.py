@@ -139,7 +139,7 @@ class Chat(StreamReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._refused = False
+        self._refused = self._in_pieces = False
         self._id: Any = None
 
     def on_event(self, name: str, chunk: Any) -> str | None:
@@ -164,7 +164,10 @@ class Chat(StreamReader):
             self.ended(reason)
             self._id = chunk.get("id")
         if not isinstance(delta := choice.get("delta"), dict):
-            return None
+            delta = choice.get("message")  # a gateway's only event: the answer as it would be whole
+            if self._in_pieces or not isinstance(delta, dict):
+                return None
+        self._in_pieces = True
         return text(delta.get("content")) or self._unsaid(delta)
 
     def end(self) -> Completion:

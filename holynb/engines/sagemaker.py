@@ -255,6 +255,8 @@ class EventStream(openai.Chat):
             text = _at(chunk, self._path)
             return text if isinstance(text, str) else None
         if isinstance(chunk, Mapping) and isinstance(token := chunk.get("token"), Mapping):
+            if self.finish is not None:
+                return None  # a second answer in one body
             ended, counted = _details(chunk.get("details"))
             if chunk.get("generated_text") is not None or ended:  # the last token has the whole text beside it
                 self.finish, self.usage = ended or self.finish or UNSAID, counted

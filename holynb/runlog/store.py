@@ -1,6 +1,7 @@
 """The run log: every request, attempt and answer of every run, in one SQLite file. Cache, resume and history are queries of it.
 
-Holds no header and no key. Errors are never offered as answers. Written through `writer`, read on connections of the caller's.
+Holds no header and no key. Of errors only those are offered again that the same request would pay for again (`cached`).
+Written through `writer`, read on connections of the caller's.
 """
 
 from __future__ import annotations
@@ -121,7 +122,9 @@ class RunLog:
         Without one, the error of a request that ended by length before a word of its answer came: asked again it would be paid again.
         """
         with self.reading() as db:
-            spent = _by_key(db, keys, tables.SPENT)
+            # An older log has neither such rows nor their index.
+            indexed = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers_spent'").fetchone()
+            spent = _by_key(db, keys, tables.SPENT) if indexed else {}
             return spent | _by_key(db, keys, "status = 'ok'")
 
     def answers(self, run: str) -> dict[int, tuple[str | None, Outcome]]:

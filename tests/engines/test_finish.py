@@ -382,6 +382,19 @@ def test_a_second_message_in_one_body_is_another_answer():
         assert (answer.text, answer.finish_reason) == ("tea", "stop")
 
 
+def test_a_second_message_of_gemini_and_of_a_container_is_another_answer():
+    second = {**gemini_part(" x", "MAX_TOKENS"), "responseId": "second"}
+    assert fed(gemini.Generated(), sse(gemini_part("te", "STOP"), gemini_part("a", "STOP"), second)).text == "tea"
+    answer = fed(sagemaker.EventStream(), tgi_stream(("tea", "eos_token")) + tgi_stream((" x", "length")))
+    assert (answer.text, answer.finish_reason) == ("tea", "stop")
+
+
+def test_an_answer_that_comes_whole_as_the_only_event_is_read_and_one_repeated_at_the_end_is_not():
+    whole = openai_whole("tea", "stop")
+    assert fed(openai.Chat(), sse(whole, "[DONE]")).text == "tea"
+    assert fed(openai.Chat(), sse(openai_chunk("te"), openai_chunk("a"), whole, "[DONE]")).text == "tea"
+
+
 def test_a_message_without_its_stop_event_is_whole_once_its_reason_is_there():
     data = anthropic_stream(("tea", "end_turn")).partition(b"event: message_stop")[0]
     assert fed(anthropic.Messages(), data).text == "tea"
@@ -399,6 +412,7 @@ def test_text_in_the_start_of_a_block_counts():
     delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}
     assert fed(anthropic.Messages(), anthropic_events(start, delta, end)).text == "tea"
     assert anthropic.read({"content": "tea", "stop_reason": "end_turn"}).text == "tea"
+    assert anthropic.read({"content": None, "stop_reason": "end_turn"}).text == ""
 
 
 @pytest.mark.parametrize(

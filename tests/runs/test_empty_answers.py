@@ -13,7 +13,7 @@ from servers.reader import book
 import holynb
 from holynb import loop, runlog
 from holynb.config.options import Options
-from holynb.run import plan, quote, session
+from holynb.run import plan, quote, resume, session
 
 ROUTE = "openai/gpt-4.1-mini"
 USED = {"prompt_tokens": 20, "completion_tokens": 512, "completion_tokens_details": {"reasoning_tokens": 512}}
@@ -131,6 +131,19 @@ def test_run_all_under_one_name_pays_once():
     assert [str(r["error"]).count("from the run log") for r in rows] == [0, 1, 1, 1]
     stored = runlog.log().answers(runlog.log().find("n").id)  # type: ignore[union-attr]
     assert [(o.attempts, o.cached) for _, o in stored.values()] == [(1, False)]
+
+
+def test_only_failed_and_resume_send_what_may_be_answered():
+    def script(request: Asked) -> Sequence[Step]:
+        return THOUGHT_AWAY(request) if request.json["messages"][-1]["content"] == "a" else [reply({"error": {"message": "odd"}}, 400)]
+
+    with serving(script) as server:
+        ask(server, ["a", "b"], name="n", retries=0)
+        for again in (resume.failed_again(), resume.resumed("n")):
+            with pytest.raises(holynb.InferError):
+                holynb.Run(again).start().wait(30)
+    assert [a.json["messages"][-1]["content"] for a in server.asked].count("a") == 1
+    assert len(server.asked) == 4
 
 
 def test_without_the_cache_it_is_asked_again():
