@@ -92,7 +92,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "preflight",
     ),
     "holynb.pool.models": (
-        "check | gguf_header",
+        "check | gguf_facts | gguf_header | gguf_pretokenizers",
+        "gguf_config | gguf_tensors | gguf_vocabulary",
         "convert",
         "embedded",
         "weights",

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of", "unknown", "use_of"]
+__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of", "row_of", "unknown", "use_of"]
 
 #: What may become of a field.
 USES = ("used", "reset", "refused", "none")
@@ -60,7 +60,7 @@ def fields_of(file: str) -> tuple[ModelField, ...]:
 def check(file: str, data: Mapping[str, Any], family: str = "") -> None:
     """Raises FieldRefused where `data`, the content of such a file, says what is refused."""
     for name, value in _leaves(file, data):
-        row = _row_of(file, name, family)
+        row = row_of(file, name, family)
         if row is not None and not row.admits(value, data):
             raise FieldRefused(f"{file} says {name} {_quoted(value)} ({row.why}), which is not done here")
 
@@ -74,7 +74,7 @@ def unknown(file: str, data: Mapping[str, Any]) -> list[str]:
 
 def use_of(file: str, name: str, family: str = "") -> str | None:
     """What becomes of a field; None where it has no row."""
-    row = _row_of(file, name, family)
+    row = row_of(file, name, family)
     return None if row is None else row.use
 
 
@@ -97,7 +97,8 @@ def _index(file: str) -> tuple[dict[str, list[ModelField]], list[tuple[re.Patter
     return exact, patterns, frozenset(row.name.rpartition(".")[0] for row in fields_of(file) if "." in row.name)
 
 
-def _row_of(file: str, name: str, family: str) -> ModelField | None:
+def row_of(file: str, name: str, family: str = "") -> ModelField | None:
+    """The row of a field for this family; None where there is none."""
     exact, patterns, _ = _index(file)
     rows = exact.get(name) or [row for pattern, row in patterns if pattern.fullmatch(name)]
     return next((row for row in rows if family in row.families), None) or next((row for row in rows if not row.families), None)

@@ -107,6 +107,8 @@ def rope_table(spec: Spec, length: int) -> Tensor:
     freq = 1.0 / (rope["theta"] ** (torch.arange(0, spec.head_dim, 2, dtype=torch.int64).float() / spec.head_dim))
     if rope["type"] == "linear":
         freq = freq / rope["factor"]
+    elif rope["type"] == "longrope":
+        freq = freq / torch.tensor(rope["factors"])
     elif rope["type"] == "llama3":
         freq = _llama3(freq, rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"])
     elif rope["type"] == "yarn":

@@ -26,7 +26,7 @@ FAMILIES: Mapping[str, str] = {
 }
 
 #: Ways to stretch rotary positions that we compute. Others change the answer, so they are refused.
-ROPES = ("default", "linear", "llama3", "yarn")
+ROPES = ("default", "linear", "llama3", "yarn", "longrope")
 
 #: The numbers that each of them needs.
 _ROPE_NUMBERS: Mapping[str, tuple[str, ...]] = {
@@ -34,6 +34,7 @@ _ROPE_NUMBERS: Mapping[str, tuple[str, ...]] = {
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     "yarn": ("factor", "original_max_position_embeddings"),
+    "longrope": (),
 }
 
 #: What a family takes a field for that its config.json leaves out; of transformers' configuration classes. (null says: none.)
@@ -144,7 +145,9 @@ def _spec(config: Mapping[str, Any], family: str) -> Spec:
     """The Spec of a config.json that leaves nothing out that its family has a number of its own for."""
     heads, hidden = whole(config, "num_attention_heads", 1, _MAX_HEADS), whole(config, "hidden_size", 1, _MAX_WIDTH)
     bias = truth(config, "attention_bias") and family != "Qwen2ForCausalLM"
-    rope = _rope(config)
+    head_dim, rope = whole(config, "head_dim", 1, _MAX_HEAD_DIM, max(1, hidden // heads)), _rope(config)
+    if len(rope.get("factors", ())) not in {0, head_dim // 2}:
+        raise ValueError(f"short_factor has {len(rope['factors']):,} numbers for a head of {head_dim:,}")
     return Spec(
         family=family,
         layers=whole(config, "num_hidden_layers", 1, _MAX_LAYERS),
@@ -152,7 +155,7 @@ def _spec(config: Mapping[str, Any], family: str) -> Spec:
         inner=whole(config, "intermediate_size", 1, _MAX_WIDTH),
         heads=heads,
         kv_heads=whole(config, "num_key_value_heads", 1, heads, heads),
-        head_dim=whole(config, "head_dim", 1, _MAX_HEAD_DIM, max(1, hidden // heads)),
+        head_dim=head_dim,
         vocab=whole(config, "vocab_size", 1, _MAX_VOCAB),
         max_len=_max_len(config, family, rope),
         eps=real(config, "rms_norm_eps", 0, 1, 1e-6),
@@ -218,7 +221,16 @@ def _rope(config: Mapping[str, Any]) -> Mapping[str, Any]:
             numbers, "original_max_position_embeddings", 1, 1e12
         )
     rope = {name: real(numbers, name, 1e-9, 1e12) for name in _ROPE_NUMBERS[kind]}
-    return {"type": kind, "theta": theta, **rope, **(_yarn(given) if kind == "yarn" else {})}
+    more = _yarn(given) if kind == "yarn" else _one_set(given) if kind == "longrope" else {}
+    return {"type": kind, "theta": theta, **rope, **more}
+
+
+def _one_set(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What each frequency is divided by, whatever the length: a set of its own for long texts would turn what is cached already."""
+    factors = given.get("short_factor")
+    if not isinstance(factors, list) or given.get("long_factor") != factors or given.get("attention_factor") != 1:
+        raise UnknownModel(f"The native engine knows longrope with the same short_factor and long_factor, and attention_factor 1. {_VLLM}")
+    return {"factors": tuple(real({"short_factor": one}, "short_factor", 1e-6, 1e12) for one in factors)}
 
 
 def _yarn(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -36,7 +36,6 @@ class _Header:
         from gguf.constants import GGML_QUANT_SIZES
 
         self._file, self._size = file, size
-        self._order = "<"
         self._items = 0
         self._alignment = 32
         self._blocks = {int(kind): sizes for kind, sizes in GGML_QUANT_SIZES.items()}
@@ -47,8 +46,7 @@ class _Header:
             raise GgufError("it does not begin as one")
         version = self._number("I")
         if version & 0xFFFF == 0:  # the bytes of a number the other way round
-            self._order = ">"
-            version = int.from_bytes(version.to_bytes(4, "little"), "big")
+            raise GgufError("it is written for big-endian machines; there is one for little-endian ones of most models")
         if version not in (2, 3):
             raise GgufError(f"its version is {version}; known are 2 and 3")
         tensors, facts = self._number("Q"), self._number("Q")
@@ -125,7 +123,7 @@ class _Header:
         return ascii(self._bytes(size).decode("utf-8", "replace"))[1:-1][:100]
 
     def _number(self, kind: str) -> int:
-        number: int = struct.unpack(self._order + kind, self._bytes(struct.calcsize(self._order + kind)))[0]
+        number: int = struct.unpack(f"<{kind}", self._bytes(struct.calcsize(f"<{kind}")))[0]
         return number
 
     def _bytes(self, size: int) -> bytes:

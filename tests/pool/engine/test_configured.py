@@ -43,6 +43,13 @@ ROPES: dict[str, dict[str, Any]] = {
     "yarn, its attention": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "attention_factor": 0.7},
     "yarn, its scales": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "mscale": 0.7, "mscale_all_dim": 1.3},
     "yarn, not rounded": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "truncate": False},
+    "longrope of one set": {
+        "rope_type": "longrope",
+        "short_factor": [1.0, 1.5, 3.0, 8.0],
+        "long_factor": [1.0, 1.5, 3.0, 8.0],
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": 64,
+    },
 }
 WINDOW = {"sliding_window": 32, "use_sliding_window": True}
 
@@ -220,6 +227,7 @@ def test_what_is_not_computed_is_refused_by_name(row: ModelField) -> None:
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "rope_parameters.full_attention"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
+        ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}}, "short_factor and long_factor"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
         ({"layer_types": ["chunked_attention"] * 4}, "layer_types"),
         ({"layer_types": ["full_attention"]}, "layer_types"),
