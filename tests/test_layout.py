@@ -167,6 +167,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "scheduler",
     ),
     "holynb.schema": (
+        "keywords",
+        "drafts",
         "normalize",
         "schema",
     ),

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from holynb.errors import BadOption, closest
+from holynb.schema.drafts import beside, modern
+from holynb.schema.keywords import KEYWORDS, SUBSCHEMA_KEYWORDS, SUBSCHEMA_LIST_KEYWORDS, SUBSCHEMA_MAP_KEYWORDS, subschemas
 
 __all__ = ["Column", "columns", "is_nullable", "is_object", "resolve", "to_strict", "validator"]
 
@@ -35,62 +38,6 @@ RESERVED_COLUMNS = frozenset(
     }
 )
 
-SUBSCHEMA_KEYWORDS = (
-    "items",
-    "additionalItems",
-    "contains",
-    "additionalProperties",
-    "propertyNames",
-    "not",
-    "if",
-    "then",
-    "else",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-)
-SUBSCHEMA_LIST_KEYWORDS = ("allOf", "anyOf", "oneOf", "prefixItems")
-SUBSCHEMA_MAP_KEYWORDS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
-PLAIN_KEYWORDS = (
-    "$schema",
-    "$id",
-    "$ref",
-    "$comment",
-    "$anchor",
-    "title",
-    "description",
-    "default",
-    "examples",
-    "example",
-    "deprecated",
-    "readOnly",
-    "writeOnly",
-    "type",
-    "enum",
-    "const",
-    "format",
-    "discriminator",
-    "required",
-    "dependentRequired",
-    "minProperties",
-    "maxProperties",
-    "minItems",
-    "maxItems",
-    "uniqueItems",
-    "minContains",
-    "maxContains",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "contentEncoding",
-    "contentMediaType",
-)
-KEYWORDS = (*SUBSCHEMA_KEYWORDS, *SUBSCHEMA_LIST_KEYWORDS, *SUBSCHEMA_MAP_KEYWORDS, *PLAIN_KEYWORDS)
-
 #: Most nodes of a schema once its references are resolved.
 MAX_NODES = 5000
 COLUMN_KINDS: Mapping[str, str] = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean"}
@@ -110,6 +57,7 @@ def resolve(source: Any, where: str) -> Mapping[str, Any]:
     """The schema with its references resolved. Raises BadOption, its message beginning with `where`, for an invalid or infinite schema."""
     if not isinstance(source, Mapping):
         raise BadOption(f"{where} is a {type(source).__name__}, not a JSON Schema (a dict) or a pydantic model.")
+    source = modern(source, where)
     _check_keywords(source, where)
     document: dict[str, Any] = _resolve(source, source, where, (), [0])
     document = {k: v for k, v in document.items() if k not in ("$schema", "$id")}
@@ -136,18 +84,8 @@ def _check_keywords(node: Any, where: str) -> None:
     for key, value in node.items():
         if key not in KEYWORDS and not str(key).startswith("x-"):
             raise BadOption(f"{where} is not a JSON Schema: there is no keyword {key!r}.{closest(str(key), KEYWORDS)}")
-        for part in _subschemas(key, value):
+        for part in subschemas(key, value):
             _check_keywords(part, where)
-
-
-def _subschemas(key: str, value: Any) -> Iterator[Any]:
-    """The subschemas in a keyword's value."""
-    if key in SUBSCHEMA_MAP_KEYWORDS and isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, list) and (key in SUBSCHEMA_LIST_KEYWORDS or key in SUBSCHEMA_KEYWORDS):
-        yield from value
-    elif key in SUBSCHEMA_KEYWORDS:
-        yield value
 
 
 def _resolve(node: Any, root: Mapping[str, Any], where: str, open_refs: tuple[str, ...], size: list[int]) -> Any:
@@ -157,31 +95,38 @@ def _resolve(node: Any, root: Mapping[str, Any], where: str, open_refs: tuple[st
         raise BadOption(f"{where} has more than {MAX_NODES:,} parts once its references are written out.")
     if not isinstance(node, Mapping):
         return node
-    resolved: dict[str, Any] = {}
+    resolved: Mapping[str, Any] = {}
     if (ref := node.get("$ref")) is not None:
         if ref in open_refs:
             raise BadOption(f"{where} contains itself ({ref}), so its answers have no fixed columns. Give the nested part a fixed depth.")
-        resolved |= _resolve(_target(ref, root, where), root, where, (*open_refs, str(ref)), size)
+        target = _resolve(_target(ref, root, where), root, where, (*open_refs, str(ref)), size)
+        resolved = target if isinstance(target, Mapping) else {} if target else {"not": {}}
+    own: dict[str, Any] = {}
     for key, value in node.items():
         if key in ("$ref", "$defs", "definitions"):
             continue
         if key in SUBSCHEMA_MAP_KEYWORDS and isinstance(value, Mapping):
-            resolved[key] = {k: _resolve(v, root, where, open_refs, size) for k, v in value.items()}
+            own[key] = {k: _resolve(v, root, where, open_refs, size) for k, v in value.items()}
         elif isinstance(value, list) and (key in SUBSCHEMA_LIST_KEYWORDS or key in SUBSCHEMA_KEYWORDS):
-            resolved[key] = [_resolve(v, root, where, open_refs, size) for v in value]
+            own[key] = [_resolve(v, root, where, open_refs, size) for v in value]
         else:
-            resolved[key] = _resolve(value, root, where, open_refs, size) if key in SUBSCHEMA_KEYWORDS else value
-    return resolved
+            own[key] = _resolve(value, root, where, open_refs, size) if key in SUBSCHEMA_KEYWORDS else value
+    return beside(resolved, own, where) if resolved else own
 
 
-def _target(ref: Any, root: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    if ref == "#":
+def _target(ref: Any, root: Mapping[str, Any], where: str) -> Any:
+    if not isinstance(ref, str):
+        raise BadOption(f"{where}: $ref is a {type(ref).__name__}, not a text.")
+    own = str(root.get("$id", "")).rstrip("#")
+    pointer = ref.removeprefix(own) if own and ref.startswith((f"{own}#", own)) else ref
+    if pointer in ("#", ""):
         return root
-    node: Any = root if isinstance(ref, str) and ref.startswith("#/") else None
-    for step in str(ref)[2:].split("/") if node is not None else ():
-        name = step.replace("~1", "/").replace("~0", "~")
-        node = node.get(name) if isinstance(node, Mapping) else None
-    if not isinstance(node, Mapping):
+    node: Any = root if pointer.startswith("#/") else None
+    for step in pointer[2:].split("/") if node is not None else ():
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        inside = node[int(name)] if isinstance(node, list) and name.isdecimal() and int(name) < len(node) else None
+        node = node.get(name) if isinstance(node, Mapping) else inside
+    if not isinstance(node, Mapping | bool):
         raise BadOption(f"{where}: $ref {ref!r} points to nothing in the schema; only #/… within it is followed.")
     return node
 

@@ -185,7 +185,8 @@ def _without_nulls(value: Any, node: Any) -> Any:
     if not isinstance(node, Mapping):
         return value
     if isinstance(value, list):
-        return [_without_nulls(v, node.get("items")) for v in value]
+        first = node.get("prefixItems", ())
+        return [_without_nulls(v, first[i] if i < len(first) else node.get("items")) for i, v in enumerate(value)]
     if not isinstance(value, dict):
         return value
     properties, needed = node.get("properties", {}), node.get("required", ())
