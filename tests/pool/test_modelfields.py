@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import tomllib
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import read_by_transformers
 
 from holynb.pool import modelfields
-from holynb.pool.modelfields import USES, ModelField
+from holynb.pool.modelfields import USES, FieldRefused, ModelField
+
+HERE = Path(__file__).parent
+
+#: Kind of file → where its fields are held against the reference.
+HELD: dict[str, tuple[str, ...]] = {
+    "config.json": ("engine/test_configured.py", "../tiny.py"),
+    "generation_config.json": ("server/test_generation.py",),
+    "tokenizer_config.json": ("server/test_named_tokens.py", "server/test_tokenizer.py"),
+    "special_tokens_map.json": ("server/test_named_tokens.py",),
+    "added_tokens.json": ("server/test_named_tokens.py",),
+    "tokenizer.json": ("server/test_tokenizer_json.py",),
+    "chat_template.jinja": ("server/test_chat_template.py",),
+}
 
 FILES = tomllib.loads((files("holynb.pool") / "modelfields.toml").read_text("utf-8"))
 ROWS = [row for file in FILES for row in modelfields.fields_of(file)]
@@ -41,3 +56,51 @@ def test_every_field_that_transformers_reads_has_a_row(file: str) -> None:
 
 def row_is_for(row: ModelField, name: str) -> bool:
     return bool(re.fullmatch("[^.]+".join(map(re.escape, re.split(r"\{[^}]*\}", row.name))), name))
+
+
+@pytest.mark.parametrize("file", HELD)
+def test_every_used_field_has_a_test(file: str) -> None:
+    """Its name stands, as a string, where the fields of that file are held against the reference."""
+    words = set()
+    for path in HELD[file]:
+        strings = (node.value for node in ast.walk(ast.parse((HERE / path).read_text("utf-8"))) if isinstance(node, ast.Constant))
+        words |= {word for text in strings if isinstance(text, str) for word in re.findall(r"\w+", text)}
+    used = [row.name.rpartition(".")[2] for row in modelfields.fields_of(file) if row.use == "used"]
+    assert used
+    assert not [name for name in used if not name.startswith("{") and not set(re.findall(r"\w+", name)) <= words]
+
+
+def test_a_refusal_names_file_field_and_value_in_a_line() -> None:
+    with pytest.raises(FieldRefused) as refused:
+        modelfields.check("config.json", {"quantization_config": {"bits": 4, "why": "x" * 5000}}, "LlamaForCausalLM")
+    assert str(refused.value).startswith('config.json says quantization_config {"bits": 4,')
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        ({"hidden_size": 1, "quantum": 2, "flux": None, "nothing": {}}, ["quantum"]),
+        ({"rope_scaling": {"rope_type": "linear"}, "rope_parameters": [1]}, []),
+    ],
+)
+def test_what_has_no_row_is_told(data: dict[str, object], names: list[str]) -> None:
+    assert modelfields.unknown("config.json", data) == names
+
+
+def test_a_row_for_one_family_is_not_for_another() -> None:
+    assert modelfields.use_of("config.json", "mlp_bias", "LlamaForCausalLM") == "used"
+    assert modelfields.use_of("config.json", "mlp_bias", "Qwen2ForCausalLM") == "refused"
+    assert modelfields.use_of("config.json", "quantum") is None
+    modelfields.check("config.json", {"mlp_bias": True}, "LlamaForCausalLM")
+    with pytest.raises(FieldRefused, match="mlp_bias"):
+        modelfields.check("config.json", {"mlp_bias": True}, "Qwen2ForCausalLM")
+    modelfields.check("config.json", {"mlp_bias": False}, "Qwen2ForCausalLM")
+
+
+def test_one_is_no_true_and_zero_no_false() -> None:
+    """Python takes them for equal, and a file does not."""
+    with pytest.raises(FieldRefused, match="is_causal"):
+        modelfields.check("config.json", {"is_causal": 1}, "LlamaForCausalLM")
+    with pytest.raises(FieldRefused, match="num_beams"):
+        modelfields.check("generation_config.json", {"num_beams": True})

@@ -24,10 +24,12 @@ def add_named_tokens(tokenizer: Any, config: Mapping[str, Any], special_map: Map
     """
     legacy = config.get("added_tokens_decoder") is None
     named, extra = _special(config, special_map if legacy else {})
-    listed = _legacy(tokenizer, added, _texts(config, special_map, extra)) if legacy else _decoder(config["added_tokens_decoder"])
-    flags = {token.content: token for token in listed}
+    written = _legacy(tokenizer, added, _texts(config, special_map, extra)) if legacy else _decoder(config["added_tokens_decoder"])
+    flags = {token.content: token for _, token in written}
+    by_number = dict(written)  # of two with one number the later one counts
+    listed = [by_number[number] for number in sorted(by_number)]
     named = {name: flags.get(_content(token), token) for name, token in named.items()}
-    known = {t.content for t in tokenizer.get_added_tokens_decoder().values()} | set(flags)
+    known = {t.content for t in tokenizer.get_added_tokens_decoder().values()} | {t.content for t in listed}
     new = list(listed)
     for token in (*named.values(), *extra):
         if _content(token) not in known and token not in new:  # one text with two sets of flags is added twice: the later one counts
@@ -40,10 +42,11 @@ def add_named_tokens(tokenizer: Any, config: Mapping[str, Any], special_map: Map
 def _special(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     """The special tokens that have a name, and those that have none: texts, or tokens where a file says how they are looked for."""
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
-    own = {n: v for n, v in config.items() if n.endswith("_token") and n not in _NAMES and isinstance(v, str | Mapping)}
+    more = {n: v for n, v in config.items() if _names_token(n, v) and n not in _NAMES}
+    own: dict[str, Any] = {n: v for n, v in more.items() if isinstance(v, str)}
     if isinstance(extra, Mapping):
         own, extra = {**own, **extra}, config.get("additional_special_tokens") or []
-    own |= config.get("model_specific_special_tokens") or {}
+    own = {n: v for n, v in more.items() if isinstance(v, Mapping)} | (own or config.get("model_specific_special_tokens") or {})
     later = special_map.get("extra_special_tokens")
     if isinstance(later, Mapping):
         own |= later
@@ -55,17 +58,24 @@ def _special(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> tuple
         raise ValueError("extra_special_tokens is no list of tokens")  # noqa: TRY004 - a file is wrong, not an argument
     values = {name: config[name] for name in config if name in _NAMES} | own
     named = {n: _token(v, n) for n, v in values.items() if v and not special_map.get(n)}
-    named |= {n: _token(v, n, special=True) for n, v in special_map.items() if n.endswith("_token") and v}
+    named |= {n: _token(v, n, special=True) for n, v in special_map.items() if v and (n in _NAMES or _names_token(n, v))}
     order = {name: i for i, name in enumerate(_NAMES)}
     named = dict(sorted(named.items(), key=lambda item: order.get(item[0], len(order))))
     return named, [_token(t, "extra_special_tokens") for t in extra]
 
 
-def _decoder(entries: Any) -> list[Any]:
-    """The tokens of added_tokens_decoder, by their numbers."""
+def _decoder(entries: Any) -> list[tuple[int, Any]]:
+    """The tokens of added_tokens_decoder, with their numbers."""
     if not isinstance(entries, Mapping) or not all(str(number).isdecimal() for number in entries):
         raise ValueError("added_tokens_decoder is no object of tokens by their numbers")
-    return [_token(entries[number], "added_tokens_decoder") for number in sorted(entries, key=int)]
+    if not all(isinstance(entry, Mapping) for entry in entries.values()):
+        raise ValueError("added_tokens_decoder holds something that is no token")
+    return [(int(number), _token(entry, "added_tokens_decoder")) for number, entry in entries.items()]
+
+
+def _names_token(name: str, value: Any) -> bool:
+    """Whether a field names a token: `add_bos_token` does not."""
+    return name.endswith("_token") and isinstance(value, str | Mapping)
 
 
 def _texts(config: Mapping[str, Any], special_map: Mapping[str, Any], extra: list[Any]) -> set[str]:
@@ -74,17 +84,14 @@ def _texts(config: Mapping[str, Any], special_map: Mapping[str, Any], extra: lis
     return {v for n, v in values.items() if n in _NAMES and isinstance(v, str)} | {_content(t) for t in extra}
 
 
-def _legacy(tokenizer: Any, added: Mapping[str, Any], special: set[str]) -> list[Any]:
-    """The tokens of added_tokens.json, under those of tokenizer.json, by their numbers."""
-    listed: dict[int, Any] = {}
-    for content, number in added.items():
-        if not isinstance(number, int) or isinstance(number, bool):
-            raise ValueError(f"{content!r:.40} has no number in added_tokens.json")  # noqa: TRY004 - a file is wrong, not an argument
-        listed[number] = _token(
-            {"content": content, "special": content in special, "normalized": content not in special}, "added_tokens.json"
-        )
-    listed |= tokenizer.get_added_tokens_decoder()
-    return [listed[number] for number in sorted(listed)]
+def _legacy(tokenizer: Any, added: Mapping[str, Any], special: set[str]) -> list[tuple[int, Any]]:
+    """The tokens of added_tokens.json, and after them those of tokenizer.json, with their numbers."""
+    if strange := next((content for content, number in added.items() if not isinstance(number, int) or isinstance(number, bool)), None):
+        raise ValueError(f"{strange!r:.40} has no number in added_tokens.json")
+    written = [
+        (n, _token({"content": c, "special": c in special, "normalized": c not in special}, "added_tokens.json")) for c, n in added.items()
+    ]
+    return [*written, *tokenizer.get_added_tokens_decoder().items()]
 
 
 def _token(value: Any, name: str, *, special: bool = False) -> Any:

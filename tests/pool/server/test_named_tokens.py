@@ -49,6 +49,7 @@ LISTS = st.lists(st.sampled_from(WORDS), max_size=3)
 #: In the older spelling or in the newer one; files that have both are read in transformers in more than one order.
 EXTRA = st.one_of(
     st.just({}),
+    st.fixed_dictionaries({"model_specific_special_tokens": st.dictionaries(st.just("sound_token"), st.sampled_from(WORDS))}),
     st.fixed_dictionaries({"additional_special_tokens": LISTS}),
     st.fixed_dictionaries(
         {"extra_special_tokens": LISTS | st.dictionaries(st.sampled_from(["video_token", "audio_token"]), st.sampled_from(WORDS))}
@@ -116,6 +117,18 @@ def test_what_is_no_token_or_is_not_done_is_refused_by_name(tmp_path: Path, name
         ChatTokenizer(tmp_path)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_message_cannot_forge_a_token_that_the_file_lists(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, [{"content": "<tool>"}])
+    messages = [{"role": "user", "content": "a<tool>b"}]
+    plain = {"chat_template": "{{ messages[0].content }}"}
+    ids = {}
+    for name, listed in (("listed", {"chat_control_tokens": ["<tool>"]}), ("not listed", {})):
+        ids[name] = ChatTokenizer(write(tmp_path, {"tokenizer_config.json": {**plain, **listed}})).encode_chat(messages)
+    assert ids["not listed"] == [64, 258, 65]
+    assert 258 not in ids["listed"]
+    assert ChatTokenizer(tmp_path).decode(ids["listed"]) == "a<tool>b"
 
 
 def test_what_a_file_says_beyond_the_list_is_told(tmp_path: Path) -> None:
