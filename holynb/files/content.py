@@ -30,7 +30,10 @@ class Unreadable(ValueError):
 
 def decoded(data: bytes) -> str:
     """The text of a file: UTF-8, or what its byte order mark says; the mark is no part of it. Raises Unreadable."""
-    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
+    if encoding is None and len(data) >= 8 and any(data[:64:2]) != any(data[1:64:2]):
+        raise Unreadable("is not UTF-8 text: every second byte is zero, as in UTF-16 without its byte order mark. Save it as UTF-8.")
+    encoding = encoding or "utf-8"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as exc:

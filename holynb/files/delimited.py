@@ -128,8 +128,8 @@ def _fitted(row: list[str], n: int, line: int) -> list[str]:
 
 
 def _delimiter(text: str) -> str:
-    """What divides the cells: a comma; a semicolon (Excel in much of Europe) or a tab, where the header and the first row say so."""
-    heads = {d: _head(text, d) for d in ",;\t"}
+    """What divides the cells: a comma; a semicolon (Excel in much of Europe), a tab or a bar, where the header and the first row say so."""
+    heads = {d: _head(text, d) for d in ",;\t|"}
     best = max(heads, key=lambda d: len(heads[d][0]) if heads[d] else 0)
     return best if len({len(row) for row in heads[best]}) == 1 else ","
 

@@ -32,7 +32,7 @@ def of_lines(text: str) -> Table:
     rows = []
     for number, line in enumerate(lines(text), 1):
         if line.strip():
-            rows.append(_value(line.removeprefix("\ufeff"), f"in line {number}"))  # files put together have a mark inside
+            rows.append(_value(line.removeprefix("\ufeff"), number))  # files put together have a mark inside
     return _of_rows(rows)
 
 
@@ -54,11 +54,12 @@ def document(text: str) -> Table:
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
-def _value(text: str, where: str) -> Any:
+def _value(line: str, number: int) -> Any:
     try:
-        return _DECODER.decode(text)
+        return _DECODER.decode(line)
     except (ValueError, RecursionError) as exc:
-        raise Unreadable(_described(exc, where)) from None
+        hint = " JSON Lines have a value in each line; one document is a .json file." if number == 1 else ""
+        raise Unreadable(_described(exc, f"in line {number}") + hint) from None
 
 
 def _described(exc: Exception, where: str) -> str:

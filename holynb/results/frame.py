@@ -168,16 +168,18 @@ def check_into(source: Any, column: str) -> None:
         raise BadOption(f"--into {column!r}: the input already has a column of this name. Choose another; the input is never changed.")
 
 
-def check_rows(df: Any, name: str) -> None:
+def check_rows(df: Any, name: str, option: str = "--df") -> None:
     """Raise BadOption or BadPrompt for what is not a frame, has no rows, or has columns that no prompt can name."""
     if not is_frame(df):
-        raise BadOption(f"--df {name} is a {type(df).__name__}, not a DataFrame.")
+        raise BadOption(f"{option} {name} is a {type(df).__name__}, not a DataFrame.")
     if not len(df):
-        raise BadPrompt(f"--df {name} has no rows, so there is nothing to send.")
+        raise BadPrompt(f"{option} {name} has no rows, so there is nothing to send.")
     if df.columns.nlevels > 1:
+        frame = name if option == "--df" else "df"
         raise BadOption(
-            f"--df {name} has columns of {df.columns.nlevels} levels, and a prompt names a column by one word. Make them one: "
-            f"{name}.columns = ['_'.join(map(str, c)) for c in {name}.columns]"
+            f"{option} {name} has columns of {df.columns.nlevels} levels, and a prompt names a column by one word. "
+            f"{'' if option == '--df' else 'Read it yourself and use --df. '}Make them one: "
+            f"{frame}.columns = ['_'.join(map(str, c)) for c in {frame}.columns]"
         )
 
 

@@ -243,7 +243,7 @@ def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
         frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
     elif options.file is not None:
         df = files.read(options.file)
-        frame.check_rows(df, options.file)
+        frame.check_rows(df, options.file, "--file")
     elif options.where is not None:
         raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")
     else:

@@ -121,7 +121,7 @@ def test_a_csv_of_pandas_is_written_back_the_same(tmp_path: Path, rows: list[dic
     st.sampled_from(["\n", "\r\n", "\r"]),
 )
 def test_lines_of_text(tmp_path: Path, lines: list[str], end: str):
-    assume(any(line.strip() for line in lines) and not lines[0].startswith("\ufeff"))
+    assume(any(line.strip() for line in lines) and not lines[0].startswith("\ufeff") and lines.count("\0") < 2)
     path = tmp_path / "a.txt"
     path.write_bytes(end.join(lines).encode())
     same(path, [{"text": line} for line in lines if line.strip()])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from holynb import loop, runlog
+from holynb.errors import BadPrompt
 from holynb.run import resume, session
 from holynb.run.run import Run, infer
 from holynb.ui.output import report, static
@@ -90,3 +91,10 @@ def test_sampling_of_a_row_is_a_number(tmp_path: Path):
     first, second = (r.sampling for r in run.plan.rows.requests if r is not None)
     assert (first.temperature, first.seed, first.extra) == (0.5, 7, {"presence_penalty": 0.5})
     assert (second.temperature, second.seed, second.extra) == (None, 9007199254740993, {})
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "a,b\n"), ("a.txt", "\n \n"), ("a.json", "{}")])
+def test_a_file_without_rows_sends_nothing(tmp_path: Path, name: str, text: str):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadPrompt, match=f"^--file .*{name} has no rows, so there is nothing to send"):
+        infer("{{ a }}", "sim/echo", file=str(tmp_path / name))
