@@ -9,13 +9,17 @@ __all__ = ["Limits", "Usage"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of an attempt. `tokens_in` includes cached and cache writes, `tokens_out` reasoning; `device_s`: a pool's device-seconds."""
+    """Tokens of an attempt. `tokens_in` includes cached and cache writes, `tokens_out` reasoning; `device_s`: a pool's device-seconds.
+
+    `tokens_cache_write_1h`: those of `tokens_cache_write` that were written for an hour, which costs more than for minutes.
+    """
 
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_cached: int | None = None
     tokens_cache_write: int | None = None
     device_s: float | None = None
+    tokens_cache_write_1h: int | None = None
 
     def __add__(self, other: Usage) -> Usage:
         """Field by field; a field that is None on one side takes the other's value."""

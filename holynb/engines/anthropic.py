@@ -160,7 +160,9 @@ def usage(counts: Any) -> Usage:
         openai.count(counts.get(k)) for k in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     )
     total = None if uncached is None else uncached + (cached or 0) + (written or 0)
-    return Usage(total, out, cached, written)
+    by_age = counts.get("cache_creation")
+    for_an_hour = openai.count(by_age.get("ephemeral_1h_input_tokens")) if isinstance(by_age, Mapping) else None
+    return Usage(total, out, cached, written, tokens_cache_write_1h=for_an_hour)
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:

@@ -39,12 +39,19 @@ PROVIDERS = {
     "deepseek": "deepseek",
     "openrouter": "openrouter",
 }
-GENAI_RATES = {"input": "input_mtok", "output": "output_mtok", "cached": "cache_read_mtok", "cache_write": "cache_write_mtok"}
+GENAI_RATES = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cached": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+}
 LITELLM_RATES = {
     "input": "input_cost_per_token",
     "output": "output_cost_per_token",
     "cached": "cache_read_input_token_cost",
     "cache_write": "cache_creation_input_token_cost",
+    "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
 }
 LITELLM_TIER = re.compile(r"_above_(\d{1,6})k_tokens")
 #: What litellm says of models that answer in text.
@@ -239,7 +246,11 @@ def _check(entry: Mapping[str, Any], kind: Kind, name: str) -> None:
     if kind == "prices":
         price = read_entry(prices.dated(entry), name)
         rates = [price.rates, *(rates for _, rates in price.tiers), *([price.peak.rates] if price.peak else [])]
-        if any(amount is not None and amount > MAX_DOLLARS for r in rates for amount in (r.input, r.output, r.cached, r.cache_write)):
+        if any(
+            amount is not None and amount > MAX_DOLLARS
+            for r in rates
+            for amount in (r.input, r.output, r.cached, r.cache_write, r.cache_write_1h)
+        ):
             raise _Unreadable(f"a price is above ${MAX_DOLLARS:,} per million tokens")
     else:
         model_entries.entry(entry, name)

@@ -19,7 +19,7 @@ from holynb.words import kind_of
 __all__ = ["MILLION", "Price", "Rates", "own_price", "read_entry"]
 
 MILLION = Decimal(1_000_000)
-RATE_NAMES = ("input", "output", "cached", "cache_write")
+RATE_NAMES = ("input", "output", "cached", "cache_write", "cache_write_1h")
 OWN_FIELDS = (*RATE_NAMES, "per_device_hour", "date", "source")
 ENTRY_FIELDS = ("provider", "models", *RATE_NAMES, "tiers", "peak", "since", "date", "source", "assumed")
 REQUIRED_FIELDS = ("provider", "models", "input", "output", "date", "source")
@@ -27,22 +27,26 @@ REQUIRED_FIELDS = ("provider", "models", "input", "output", "date", "source")
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Dollars per million tokens. `cached` and `cache_write` are `input` where None."""
+    """Dollars per million tokens. `cached` and `cache_write` are `input` where None, `cache_write_1h` is `cache_write`."""
 
     input: Decimal | None = None
     output: Decimal | None = None
     cached: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
 
     def cost(self, usage: Usage) -> Decimal | None:
         """Dollars of `usage`; None where its tokens or their rate are unknown."""
         if usage.tokens_in is None or usage.tokens_out is None or self.input is None or self.output is None:
             return None
         cached, cache_writes = usage.tokens_cached or 0, usage.tokens_cache_write or 0
+        for_an_hour = min(usage.tokens_cache_write_1h or 0, cache_writes)
         uncached = max(0, usage.tokens_in - cached - cache_writes)
         cached_rate = self.input if self.cached is None else self.cached
         write_rate = self.input if self.cache_write is None else self.cache_write
-        return (uncached * self.input + cached * cached_rate + cache_writes * write_rate + usage.tokens_out * self.output) / MILLION
+        hour_rate = write_rate if self.cache_write_1h is None else self.cache_write_1h
+        written = (cache_writes - for_an_hour) * write_rate + for_an_hour * hour_rate
+        return (uncached * self.input + cached * cached_rate + written + usage.tokens_out * self.output) / MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +97,13 @@ class Price:
             return self.per_device_hour * Decimal(str(usage.device_s)) / 3600
         return None if usage.tokens_in is None else self.rates_for(usage.tokens_in, at).cost(usage)
 
-    def max_rates(self, tokens_in: int) -> Rates:
-        """The highest rates of a request of at most this size, at any hour, cached or not."""
+    def max_rates(self, tokens_in: int, *, for_an_hour: bool = False) -> Rates:
+        """The highest rates of a request of at most this size, at any hour, cached or not. `for_an_hour`: it asks to be cached so long."""
         candidates = [self.rates, *([self.peak.rates] if self.peak else []), *(rates for above, rates in self.tiers if tokens_in > above)]
         if any(r.input is None or r.output is None for r in candidates):
             return Rates()
-        max_input = max(x for r in candidates for x in (r.input, r.cached, r.cache_write) if x is not None)
+        rates = [x for r in candidates for x in (r.input, r.cached, r.cache_write, r.cache_write_1h if for_an_hour else None)]
+        max_input = max(x for x in rates if x is not None)
         return Rates(max_input, max(r.output for r in candidates if r.output is not None))
 
 

@@ -80,11 +80,17 @@ def worst_usage(messages: Sequence[Message], max_tokens: int) -> Usage:
     return Usage(size + OVERHEAD_TOKENS, max_tokens)
 
 
-def worst_case(route: Route, messages: Sequence[Message], max_tokens: int) -> Decimal | None:
-    """Upper bound of one attempt's dollars: `worst_usage` at the highest rates. None where there is no price."""
+def worst_case(route: Route, messages: Sequence[Message], max_tokens: int, extra: Mapping[str, Any] | None = None) -> Decimal | None:
+    """Upper bound of one attempt's dollars: `worst_usage` at the highest rates. None where there is no price. `extra`: its own fields."""
     entry = list_price(route)
     usage = worst_usage(messages, max_tokens)
-    return None if entry is None else entry.max_rates(usage.tokens_in or 0).cost(usage)
+    return None if entry is None else entry.max_rates(usage.tokens_in or 0, for_an_hour=_for_an_hour(extra or {})).cost(usage)
+
+
+def _for_an_hour(extra: Mapping[str, Any]) -> bool:
+    """Whether these fields of a request ask Anthropic to cache it for an hour."""
+    control = extra.get("cache_control")
+    return isinstance(control, Mapping) and control.get("ttl") == "1h"
 
 
 def _is_cheaper(one: Price, other: Price) -> bool:
@@ -159,6 +165,7 @@ def _fallback(provider: str, model: str) -> Price | None:
         "output": quote.output_mtok,
         "cached": quote.cache_read_mtok,
         "cache_write": quote.cache_write_mtok,
+        "cache_write_1h": getattr(quote, "cache_write_1h_mtok", None),  # not in every version
     }
     base = {k: getattr(v, "base", v) for k, v in columns.items()}
     if base["input"] is None or base["output"] is None:

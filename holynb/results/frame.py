@@ -50,7 +50,7 @@ def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | No
         "status": pd.Categorical(column("status"), categories=STATUS),
         **{name: pd.array(column(name), dtype="string") for name in STRINGS},
         "attempts": pd.array(column("attempts"), dtype="Int64"),
-        **{name: pd.array(usage(name), dtype="Int64") for name in ("tokens_in", "tokens_out", "tokens_cached")},
+        **{name: pd.array(usage(name), dtype="Int64") for name in ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write")},
         **{name: floats(column(name)) for name in ("cost", "latency_s", "ttft_s")},
         "finish_reason": pd.array(column("finish_reason"), dtype="string"),
         "cached": pd.array(column("cached"), dtype="boolean"),

@@ -105,7 +105,7 @@ def money(options: Options) -> Money:
     def worst(request: Request, route: Route) -> Decimal | None:
         if route.provider == "pool":
             return Decimal(0)
-        return prices.worst_case(route, request.messages, request.sampling.max_tokens or HOSTED_MAX_TOKENS)
+        return prices.worst_case(route, request.messages, request.sampling.max_tokens or HOSTED_MAX_TOKENS, request.sampling.extra)
 
     return Money(price, worst, Budget(Decimal(str(options.budget))))
 

@@ -30,6 +30,7 @@ RESERVED_COLUMNS = frozenset(
         "tokens_in",
         "tokens_out",
         "tokens_cached",
+        "tokens_cache_write",
         "cost",
         "latency_s",
         "ttft_s",

@@ -92,6 +92,16 @@ def test_the_sdk_reads_the_golden_stream():
     ("reported", "expected"),
     [
         ({"input_tokens": 5, "output_tokens": 2}, Usage(5, 2)),
+        (
+            {
+                "input_tokens": 5,
+                "output_tokens": 2,
+                "cache_creation_input_tokens": 9,
+                "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 7},
+            },
+            Usage(14, 2, None, 9, tokens_cache_write_1h=7),
+        ),
+        ({"input_tokens": 5, "output_tokens": 2, "cache_creation": [7]}, Usage(5, 2)),
         ({"input_tokens": 5, "output_tokens": 2, "cache_read_input_tokens": 0, "cache_creation_input_tokens": None}, Usage(5, 2, 0)),
         ({"output_tokens": 2}, Usage(None, 2)),
         ({}, Usage()),

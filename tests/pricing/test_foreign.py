@@ -36,13 +36,14 @@ def genai(provider: str = "openai", **model: Any) -> list[Any]:
     return [{"id": provider, "models": [{"id": "gpt-9", "match": {"equals": "gpt-9"}, **model}]}]
 
 
+HOUR = {"cache_write_1h_mtok": 0.2}
 PLAIN = {"input_mtok": 0.1, "output_mtok": 0.5, "cache_read_mtok": 0.01, "cache_write_mtok": 0.125}
 
 
 # -- genai-prices ----------------------------------------------------------------------------------------------------------
 def test_genai_prices_figures_are_kept_to_the_cent() -> None:
-    price = first_price(genai(prices=PLAIN))
-    assert (price.input, price.output, price.rates.cached, price.rates.cache_write) == tuple(map(Decimal, ("0.1", "0.5", "0.01", "0.125")))
+    price = first_price(genai(prices={**PLAIN, **HOUR}))
+    assert price.rates == prices.Rates(*map(Decimal, ("0.1", "0.5", "0.01", "0.125", "0.2")))
     assert (price.provider, price.models, price.date, price.source) == ("openai", ("gpt-9",), DAY, SOURCE)
 
 
@@ -116,9 +117,9 @@ LITELLM: dict[str, Any] = {
 
 def test_litellms_prices() -> None:
     sonnet, flash = (read_entry(prices.dated(json.loads(json.dumps(e), parse_float=Decimal)), "x") for e in read(LITELLM).entries)
-    rates = prices.Rates(Decimal(3), Decimal(15), Decimal("0.3"), Decimal("3.75"))
+    rates = prices.Rates(Decimal(3), Decimal(15), Decimal("0.3"), Decimal("3.75"), Decimal(6))
     assert (sonnet.provider, sonnet.models, sonnet.rates) == ("anthropic", ("claude-sonnet-4-5",), rates)
-    assert sonnet.tiers == ((200000, prices.Rates(Decimal(6), Decimal("22.5"), Decimal("0.6"), Decimal("7.5"))),)
+    assert sonnet.tiers == ((200000, prices.Rates(Decimal(6), Decimal("22.5"), Decimal("0.6"), Decimal("7.5"), Decimal(12))),)
     assert (flash.provider, flash.models, flash.input) == ("gemini", ("gemini-3.8-flash",), Decimal("0.75"))
 
 

@@ -106,6 +106,25 @@ def test_cached_and_written_tokens_are_part_of_the_input():
     assert cost("openai/gpt-4.1", 10, 0, tokens_cached=15) == Decimal("0.0000075")  # more cached than counted: never negative
 
 
+def test_what_is_cached_for_an_hour_costs_more_than_for_minutes():
+    # 100k in: 40k written, of which 30k for an hour at 6 and 10k at 3.75; 60k plain at 3
+    dollars = cost("anthropic/claude-sonnet-4-6", 100_000, 0, tokens_cache_write=40_000, tokens_cache_write_1h=30_000)
+    assert dollars == Decimal("0.18") + Decimal("0.0375") + Decimal("0.18")
+    more = cost("anthropic/claude-sonnet-4-6", 100_000, 0, tokens_cache_write=40_000, tokens_cache_write_1h=90_000)
+    assert more == Decimal("0.24") + Decimal("0.18"), "never more for an hour than was written at all"
+    assert cost("openai/gpt-6-luna", 1000, 0, tokens_cache_write=1000, tokens_cache_write_1h=1000) == Decimal("0.000125")
+
+
+def test_a_budget_reserves_an_hours_price_where_the_request_asks_for_an_hour():
+    route, message = Route("anthropic", "claude-haiku-5-5"), [Message("user", "x")]
+    plain, minutes, hour = (
+        prices.worst_case(route, message, 0, extra)
+        for extra in (None, {"cache_control": {"type": "ephemeral"}}, {"cache_control": {"ttl": "1h"}})
+    )
+    assert plain == minutes == 65 * Decimal("0.125") / MILLION
+    assert hour == 65 * Decimal("0.2") / MILLION
+
+
 def test_a_long_prompt_moves_the_whole_request_to_the_next_tier():
     assert cost("gemini/gemini-2.5-pro", 200_000, 1_000) == Decimal("0.25") + Decimal("0.01")
     assert cost("gemini/gemini-2.5-pro", 200_001, 1_000) == Decimal("0.5000025") + Decimal("0.015")

@@ -71,7 +71,13 @@ def _rates_text(price: Any) -> str:
 
 
 def _rates_line(rates: Any) -> str:
-    named = [(rates.input, "in"), (rates.output, "out"), (rates.cached, "cached"), (rates.cache_write, "written")]
+    named = [
+        (rates.input, "in"),
+        (rates.output, "out"),
+        (rates.cached, "cached"),
+        (rates.cache_write, "written"),
+        (rates.cache_write_1h, "written for an hour"),
+    ]
     return ", ".join(f"${amount.normalize():f} {word}" for amount, word in named if amount is not None)
 
 
