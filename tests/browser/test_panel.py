@@ -64,6 +64,11 @@ def test_insert_writes_the_same_job_as_a_cell(notebook: Any) -> None:
     assert "hello" in page.run(2) or "1 row" in page.text(2)
 
 
+#: The tables of the dashboard that are wider than their place, each with its width and that.
+SIDEWAYS = """() => [...document.querySelectorAll('.jp-OutputArea table')].map(t => t.closest('.widget-html, .jupyter-widgets'))
+  .filter(e => e && e.clientWidth && e.scrollWidth > e.clientWidth).map(e => [e.scrollWidth, e.clientWidth])"""
+
+
 def test_the_dashboard_shows_runs_pools_and_spending(notebook: Any) -> None:
     page = notebook("%%infer sim/echo --name first --no-cache\nhello", "%infer dash", "%%infer sim/stream --name second --no-cache\nhello")
     page.run(1)
@@ -73,6 +78,11 @@ def test_the_dashboard_shows_runs_pools_and_spending(notebook: Any) -> None:
     page.until(lambda: "second" in page.text(2) and "running" in page.text(2), 15, "the run that goes on")
     page.idle()
     page.picture("dashboard")
+    size = page.page.viewport_size
+    page.page.set_viewport_size({"width": 600, "height": size["height"]})
+    page.until(lambda: page.page.evaluate(SIDEWAYS) == [], 10, "tables that nobody has to scroll sideways")
+    page.picture("dashboard-narrow")
+    page.page.set_viewport_size(size)
 
 
 def test_beside_says_in_a_line_where_it_is(notebook: Any) -> None:

@@ -28,8 +28,9 @@ __all__ = ["Dash", "history_figure", "runs_table", "spending_table"]
 #: Refresh intervals: while a run is in progress, and otherwise.
 BUSY_INTERVAL_S, IDLE_INTERVAL_S = 0.5, 3.0
 MAX_RUNS, HISTORY_DAYS = 12, 14
-TEXT_STYLE = "padding:2px 14px 2px 0;text-align:left;white-space:nowrap"
-NUMBER_STYLE = "padding:2px 14px 2px 0;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums"
+#: Where there is little room names break anywhere and figures between their words, so that nobody has to scroll sideways.
+TEXT_STYLE = "padding:2px 10px 2px 0;text-align:left;vertical-align:top;white-space:normal;overflow-wrap:anywhere;min-width:3em"
+NUMBER_STYLE = "padding:2px 10px 2px 0;text-align:right;vertical-align:top;white-space:normal;font-variant-numeric:tabular-nums"
 
 
 class Dash:
@@ -91,7 +92,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> s
         "".join(f'<td style="{s}">{c if isinstance(c, Markup) else html.escape(c)}</td>' for s, c in zip(styles, row, strict=True))
         for row in rows
     ]
-    top = "".join(f'<th scope="col" style="{s}">{html.escape(h)}</th>' for s, h in zip(styles, head, strict=True))
+    top = "".join(f'<th scope="col" style="{s};overflow-wrap:normal">{html.escape(h)}</th>' for s, h in zip(styles, head, strict=True))
     return f'<table style="border-collapse:collapse;line-height:1.5"><tr>{top}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 
 
@@ -209,6 +210,6 @@ def _progress(state: str, done: int, n: int) -> str:
     share = 100 * done / n if n else 100
     bar = f'<span style="display:inline-block;height:100%;width:{share:.1f}%;background:var(--jp-brand-color1,#1976d2)"></span>'
     return Markup(
-        f'<b style="display:inline-block;width:90px;height:8px;margin-right:6px;border-radius:2px;overflow:hidden;font-size:0;'
+        f'<b style="display:inline-block;width:60px;height:8px;margin-right:6px;border-radius:2px;overflow:hidden;font-size:0;'
         f'background:var(--jp-border-color2,#e0e0e0)">{bar}</b>{state}'
     )

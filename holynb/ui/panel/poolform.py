@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PoolForm", "table"]
 
+#: As the cells of `dash`: names break anywhere where there is little room.
+CELL_STYLE = "padding:2px 10px 2px 0;text-align:left;vertical-align:top"
+NAME_STYLE = ";overflow-wrap:anywhere;min-width:4em"
+
 FIELD_OPTIONS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart", "gpus")
 LABEL_STYLE = {"description_width": "100px"}
 #: For text in columns.
@@ -138,17 +142,16 @@ def table(infos: list[PoolInfo]) -> str:
         [f"pool/{i.name}", i.model, _state(i), count(i.requests), f"{count(i.tokens_in)} + {count(i.tokens_out)}", _kv(i)] for i in infos
     ]
     lines = [
-        "".join(_cell(text) for text in row) + f'<td style="min-width:240px">{_memory(i)}</td>' for row, i in zip(rows, infos, strict=True)
+        "".join(_cell(text, name=column < 2) for column, text in enumerate(row))
+        + f'<td style="width:240px;min-width:110px;vertical-align:top">{_memory(i)}</td>'
+        for row, i in zip(rows, infos, strict=True)
     ]
-    head = "".join(
-        f'<th style="padding:2px 12px 2px 0;text-align:left">{h}</th>'
-        for h in ("Pool", "Model", "State", "Under way", "Tokens", "KV cache", "Memory")
-    )
+    head = "".join(f'<th style="{CELL_STYLE}">{h}</th>' for h in ("Pool", "Model", "State", "Under way", "Tokens", "KV cache", "Memory"))
     return f'<table style="border-collapse:collapse;line-height:1.5"><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 
 
-def _cell(text: str) -> str:
-    return f'<td style="padding:2px 12px 2px 0;text-align:left">{html.escape(text)}</td>'
+def _cell(text: str, *, name: bool) -> str:
+    return f'<td style="{CELL_STYLE}{NAME_STYLE if name else ""}">{html.escape(text)}</td>'
 
 
 def _state(info: PoolInfo) -> str:
