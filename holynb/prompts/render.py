@@ -148,7 +148,12 @@ def _column_hints(text: str, columns: Sequence[str]) -> Iterator[None]:
         if column is None:
             raise
         hint = "name it otherwise" if "row" in columns else f'write {{{{ row["{column}"] }}}}'
-        raise BadPrompt(f"{str(exc).rstrip('.')}. For the column {column!r} {hint}.") from None
+        from holynb.prompts.templates import UNTOUCHED
+
+        reason = str(exc)
+        if reason.startswith("There is no"):  # the column is what was meant
+            reason = reason.removesuffix(f" {UNTOUCHED}")
+        raise BadPrompt(f"{reason.rstrip('.')}. For the column {column!r} {hint}.") from None
 
 
 # -- one prompt --------------------------------------------------------------------------------------------------------

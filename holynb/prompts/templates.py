@@ -25,6 +25,12 @@ __all__ = ["Compiled", "TemplateRow", "compiled", "holds_array", "missing", "pla
 
 #: Longest reason in a message: an error of Python's may quote a whole value.
 MAX_REASON = 1_000
+#: How a message ends where the body was hardly meant as a template.
+UNTOUCHED = "--raw sends the body untouched."
+#: Braces of GitHub's workflows, of Handlebars and Mustache: a text that has them was hardly written for us.
+FOREIGN = ("${{", "{{{", "{{/", "{{#", "{{>", "{{-")
+#: How the message ends where no name is near the one that was meant.
+NOWHERE = " }}"
 #: Items of a list that are looked at for an array among them.
 MAX_LOOKED_AT = 1_000
 
@@ -51,6 +57,7 @@ class Compiled:
 
     def __init__(self, text: str) -> None:
         env = _sandbox()
+        self._foreign = any(mark in text for mark in FOREIGN)
         try:
             tree = env.parse(text)
             self.names: Collection[str] = meta.find_undeclared_variables(tree)
@@ -64,7 +71,7 @@ class Compiled:
             reason, hint = "it is nested too deeply" if deep else f"an expression of it is none of Python's ({exc})", ""
         else:
             return
-        raise BadPrompt(f"The template does not parse, {reason}.{hint} --raw sends the body untouched.")
+        raise BadPrompt(f"The template does not parse, {reason}.{hint} {UNTOUCHED}")
 
     def render(self, scope: Mapping[str, Any], suggestions: Iterable[str] = (), where: str = "", *, arrays_are_lists: bool = False) -> str:
         """The rendered text. `suggestions`: names to propose for an undefined one; `where`: the row, for messages; `arrays_are_lists`: as
@@ -86,7 +93,8 @@ class Compiled:
             reason = f"The template cannot be rendered: {exc}"
         except Exception as exc:  # noqa: BLE001 - whatever a value of the notebook raises when it is read
             reason = f"The template failed: {type(exc).__name__}: {exc}"
-        raise BadPrompt(f"{reason.rstrip('.')[:MAX_REASON]}{where}")
+        reason = f"{reason.rstrip('.')[:MAX_REASON]}{where}"
+        raise BadPrompt(f"{reason}. {UNTOUCHED}" if self._foreign or reason.endswith(NOWHERE + where) else reason)
 
     def _simple(self, scope: Mapping[str, Any]) -> str | None:
         """The text of a template that only names values, where each is a plain text or number; None for all others."""

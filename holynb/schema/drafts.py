@@ -38,8 +38,8 @@ _TOGETHER = (
 
 def modern(source: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """The schema in the words of 2020-12. Raises BadOption, its message beginning with `where`, for what it cannot say."""
-    found = _DRAFT.search(str(source.get("$schema", "")))
-    draft = int(found[1]) if found else None
+    match = _DRAFT.search(str(source.get("$schema", "")))
+    draft = int(match[1]) if match else None
     if draft is not None and draft < OLDEST:
         raise BadOption(f"{where} is of draft-0{draft}, which is not read: write it in a draft from 4 to 2020-12.")
     if draft is not None and draft > LAST_NUMBERED:
@@ -142,28 +142,28 @@ def _nullable(node: dict[str, Any], where: str) -> dict[str, Any]:
         return rest
     kinds = rest.get("type")
     if not isinstance(kinds, str | list) or "const" in rest or "not" in rest or "$ref" in rest:
-        told = {key: rest.pop(key) for key in list(rest) if key in ANNOTATIONS}
-        return {**told, "anyOf": [rest, {"type": "null"}]}
+        notes = {key: rest.pop(key) for key in list(rest) if key in ANNOTATIONS}
+        return {**notes, "anyOf": [rest, {"type": "null"}]}
     rest["type"] = list(dict.fromkeys([*([kinds] if isinstance(kinds, str) else kinds), "null"]))
     if isinstance(rest.get("enum"), list) and None not in rest["enum"]:
         rest["enum"] = [*rest["enum"], None]
     if any(key in rest for key in ("allOf", "anyOf", "oneOf", "if")):
-        told = {key: rest.pop(key) for key in list(rest) if key in ANNOTATIONS}
+        notes = {key: rest.pop(key) for key in list(rest) if key in ANNOTATIONS}
         rest["type"] = kinds
-        return {**told, "anyOf": [rest, {"type": "null"}]}
+        return {**notes, "anyOf": [rest, {"type": "null"}]}
     return rest
 
 
 # -- beside a reference ------------------------------------------------------------------------------------------------------
 def beside(target: Mapping[str, Any], own: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What a reference points to, and what stands beside it, as one schema: both hold. Raises BadOption where one word cannot say both."""
-    said = [key for key in own if key not in ANNOTATIONS and not key.startswith("x-")]
+    words = [key for key in own if key not in ANNOTATIONS and not key.startswith("x-")]
     for group in _TOGETHER:
-        mine, theirs = group & set(said), group & set(target)
+        mine, theirs = group & set(words), group & set(target)
         if mine and theirs and (mine | theirs != {"properties"} or set(own["properties"]) & set(target["properties"])):
             raise BadOption(f"{where} has {min(mine)!r} beside a $ref to what has {min(theirs)!r}: write them in one place.")
     merged = {**target, **own}
-    for key in said:
+    for key in words:
         if key in target and target[key] != own[key]:
             merged[key] = _both(key, target[key], own[key], where)
     return merged

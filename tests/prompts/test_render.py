@@ -367,3 +367,23 @@ def test_ten_thousand_rows_are_rendered_at_once():
     assert len(prompts) == 10_000
     assert prompts[9].text.endswith("(4)  7")
     assert time.monotonic() - start < 10  # 0.2 s on two quiet cores
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "token: ${{ secrets.TOKEN }}", "${{ name.x }}", "${{ name|int.x }}", "{{{ name }}}", "{{{{raw}}}}", "{{#each items}}{{this}}{{/each}}",
+        "{{> partial}}", "{{/if}}", "{{^a}}", "{{- end }}", "{{ .Values.image }}", "{{ $json.name }}", "style={{ color: 'red' }}",
+        "\\newcommand{{arg}}", "{% load static %}", "{% x", "{%", "{{ name", "{{ name }", "{{}}", "{% if name %}x", "{{# c",
+    ],
+)  # fmt: skip
+def test_braces_of_others_are_told_of_raw(body):
+    """`${{ … }}` is GitHub's; `{{{` and `{{#` are of Handlebars. What is only a misspelt name of ours is answered with the name."""
+    assert line(texts, body, name="Kim").endswith(" --raw sends the body untouched.")
+    assert line(texts, body, [{"name": "Kim"}]).endswith(" --raw sends the body untouched.")
+    assert texts(body, None, Options(raw=True), name="Kim") == [body]
+
+
+def test_a_price_in_dollars_and_a_misspelt_name_are_ours():
+    assert texts("It costs ${{ price }}.", [{"price": 3}]) == ["It costs $3."]
+    assert line(texts, "{{ prize }}", [{"price": 3}]).endswith("Did you mean price? (row 0)")

@@ -21,10 +21,10 @@ def variables(shell: Any) -> Mapping[str, Any]:
     while frame is not None and frame.f_locals is not frame.f_globals:
         scopes.append(frame.f_locals)
         frame = _around(frame)
-    found = {**own, **(caller.f_globals if caller.f_globals is not own else {})}
+    visible = {**own, **(caller.f_globals if caller.f_globals is not own else {})}
     for scope in reversed(scopes):
-        found.update({name: value for name, value in scope.items() if not name.startswith(".")})  # .0 is what a comprehension runs over
-    return found
+        visible.update({name: value for name, value in scope.items() if not name.startswith(".")})  # .0 is what a comprehension runs over
+    return visible
 
 
 def _caller() -> FrameType | None:
