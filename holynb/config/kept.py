@@ -49,8 +49,8 @@ def _look(path: Path) -> Stamp | None:
 
 def read(name: str) -> Mapping[str, Any] | None:
     """A kept document whole, with its `source` and `date`; None where there is none. Raises BadSetting."""
-    found = _look(own_home() / name)
-    return None if found is None else document(found)
+    version = _look(own_home() / name)
+    return None if version is None else document(version)
 
 
 def document(of: Stamp) -> Mapping[str, Any]:
@@ -68,8 +68,8 @@ def document(of: Stamp) -> Mapping[str, Any]:
 
 def entries(of: Stamp) -> Sequence[Mapping[str, Any]]:
     """The entries of a kept table. Raises BadSetting."""
-    found: Sequence[Mapping[str, Any]] = document(of)["entries"]
-    return found
+    listed: Sequence[Mapping[str, Any]] = document(of)["entries"]
+    return listed
 
 
 def write(name: str, value: Mapping[str, Any]) -> Path:

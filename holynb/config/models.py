@@ -55,7 +55,7 @@ def merged(ours: KnownModel, theirs: KnownModel) -> KnownModel:
     figures = {
         n: getattr(first, n) if getattr(first, n) is not None else getattr(second, n) for n in ("context", "output", "images", "thinks")
     }
-    return replace(ours, **figures, thinking=ours.thinking or theirs.thinking, end=_later_end(ours.end, theirs.end), reading=first.reading)
+    return replace(ours, **figures, thinking=first.thinking or second.thinking, end=_later_end(ours.end, theirs.end), reading=first.reading)
 
 
 def _later_end(ours: Shutdown | None, theirs: Shutdown | None) -> Shutdown | None:
