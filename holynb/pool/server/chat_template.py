@@ -19,6 +19,9 @@ __all__ = ["ChatTemplate", "Message", "TemplateError", "compiled"]
 
 Message = Mapping[str, Any]
 
+#: The names that requests have for what a model thought, the usual one first.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+
 #: The longest that `strftime_now` formats.
 _MAX_DATE_FORMAT = 200
 
@@ -38,11 +41,25 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
         """The conversation as text, with the generation prompt. `variables`: further ones of this request. Raises TemplateError."""
-        scope = {"add_generation_prompt": True, "tools": None, "documents": None, **self._tokens, **variables, "messages": list(messages)}
+        scope = {
+            "add_generation_prompt": True,
+            "tools": None,
+            "documents": None,
+            **self._tokens,
+            **variables,
+            "messages": [_as_read(m) for m in messages],
+        }
         try:
             return self._environment.rendered(self._template, scope)
         except Exception as exc:  # a template is a program that comes with the model, and may fail in any way
             raise TemplateError(f"The model's chat template refuses these messages: {exc}") from exc
+
+
+def _as_read(message: Message) -> Message:
+    """A message as transformers hands it to a template: nothing that is null, and reasoning by every name that templates have for it."""
+    given = {name: value for name, value in message.items() if value is not None}
+    thought = next((given[name] for name in _REASONING if name in given), None)
+    return given if thought is None else {"thinking": thought, **given, "reasoning_content": thought}
 
 
 class _GenerationTag(Extension):

@@ -225,6 +225,11 @@ def test_what_is_not_computed_is_refused_by_name(row: ModelField) -> None:
     ("change", "says"),
     [
         ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"logit_scale": 0.5}, "logit_scale"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+        ({"attention_multiplier": 0.1}, "attention_multiplier"),
+        ({"num_experts": 8}, "num_experts"),
+        ({"mlp_bias": True}, "mlp_bias"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "rope_parameters.full_attention"),
         ({"rope_scaling": {"rope_type": "longrope", "factor": 2.0}}, "longrope"),
         ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}}, "short_factor and long_factor"),

@@ -61,6 +61,24 @@ def test_it_writes_what_it_writes_in_transformers(field: str, template: str) -> 
     assert compiled(template, NAMES).render(MESSAGES, {}) == theirs(template, MESSAGES)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"reasoning": "why"},
+        {"thinking": "why"},
+        {"reasoning_content": "why", "thinking": "other"},
+        {"reasoning_content": None},
+        {"name": None, "n": 1},
+    ],
+    ids=str,
+)
+def test_a_message_has_the_fields_that_it_has_in_transformers(more: dict[str, Any]) -> None:
+    template = "{% for m in messages %}{{ m | tojson(sort_keys=true) }}{{ m.thinking }}{{ m.name is defined }}{% endfor %}"
+    messages = [{"role": "assistant", "content": "x", **more}]
+    shown = [{k: v for k, v in m.items() if v is not None} for m in messages]  # as apply_chat_template does before it renders
+    assert compiled(template, NAMES).render(messages, {}) == theirs(template, shown)
+
+
 def test_every_word_of_templates_in_the_list_is_shown() -> None:
     assert {row.name for row in fields_of("chat_template.jinja") if row.use == "used"} <= set(TEMPLATES)
 

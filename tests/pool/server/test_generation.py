@@ -164,3 +164,23 @@ def test_what_is_not_done_is_refused_by_name(row: ModelField) -> None:
 def test_what_is_no_value_of_a_field_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         read_defaults(wrong, 100)
+
+
+def test_a_pool_answers_as_the_file_says_where_a_request_says_nothing(tmp_path: Path) -> None:
+    from pool_fake import Pools, byte_model
+
+    said = {"max_new_tokens": 5, "stop_strings": ["END"], "suppress_tokens": [7], "repetition_penalty": 1.2, "mood": "good"}
+    (byte_model(tmp_path / "bytes") / "generation_config.json").write_text(json.dumps(said))
+    pools = Pools(tmp_path)
+    try:
+        pool = pools.start()
+        for text, more, want in (
+            ("abcdefgh", {}, ("abcde", "length")),
+            ("abcdefgh", {"max_tokens": 7}, ("abcdefg", "length")),
+            ("abENDcd", {"max_tokens": 20}, ("ab", "stop")),
+        ):
+            _, answer = pool.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": text}], **more})
+            assert (answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"]) == want
+        assert "generation_config.json says mood, which nothing here reads" in pool.log()
+    finally:
+        pools.end()
