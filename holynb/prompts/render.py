@@ -6,10 +6,12 @@ money by accident. With rows it is one template, rendered once per row: columns 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from holynb.config import BY_NAME, Options
@@ -259,12 +261,10 @@ def _sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
         value = row[name]
         if _missing(value) or (isinstance(value, str) and not value.strip()):
             continue
-        value = value.item() if hasattr(value, "item") else value  # numpy's numbers
+        value = value if isinstance(value, str | int | float) and not hasattr(value, "dtype") else _of_json(value, name, i)
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # pandas makes whole numbers floats where one is missing
         if name not in SAMPLING_FIELDS:
-            if not isinstance(value, str | int | float | list | dict):
-                raise BadPrompt(f"Row {i}: {name} is a {type(value).__name__}, which a request cannot hold.")
             extra[name] = value
             continue
         convert = BY_NAME[name].convert
@@ -274,6 +274,15 @@ def _sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
             expected = getattr(convert, "__name__", "another value")
             raise BadPrompt(f"Row {i}: {name} takes {expected}, not {value!r}.") from None
     return Sampling(**sampling, extra=extra)
+
+
+def _of_json(value: Any, name: str, i: int) -> Any:
+    """A number of numpy, a list or a dict as JSON has it, with all that is inside."""
+    if not isinstance(value, list | tuple | dict | Decimal) and not hasattr(value, "dtype"):
+        raise BadPrompt(f"Row {i}: {name} is a {type(value).__name__}, which a request cannot hold.")
+    from holynb.prompts import templates
+
+    return json.loads(templates.compiled("{{ value|tojson }}").render({"value": value}, where=f" (row {i}: {name})"))
 
 
 def _task_type(value: Any, where: str = "") -> str | None:

@@ -171,7 +171,9 @@ def check_into(source: Any, column: str) -> None:
 def check_rows(df: Any, name: str, option: str = "--df") -> None:
     """Raise BadOption or BadPrompt for what is not a frame, has no rows, or has columns that no prompt can name."""
     if not is_frame(df):
-        raise BadOption(f"{option} {name} is a {type(df).__name__}, not a DataFrame.")
+        kind = type(df).__name__ if not hasattr(df, "to_pandas") else f"{type(df).__module__.partition('.')[0]}.{type(df).__name__}"
+        hint = f" of pandas: write {name} = {name}.to_pandas()" if hasattr(df, "to_pandas") else ""
+        raise BadOption(f"{option} {name} is a {kind}, not a DataFrame{hint}.")
     if not len(df):
         raise BadPrompt(f"{option} {name} has no rows, so there is nothing to send.")
     if df.columns.nlevels > 1:

@@ -433,3 +433,36 @@ def test_where_reads_variables_and_leaves_texts_alone() -> None:
     assert frame.select(df, 'mail == "it\'s @home" or `a@b` == 2', None).index.tolist() == [1]
     with pytest.raises(BadOption, match="Did you mean cutoff"):
         frame.select(df, "x > @cutof", None, {"cutoff": 3})
+
+
+# -- columns that become parameters ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (np.float32(0.7), 0.7), (np.int64(3), 3), (np.bool_(True), True), (np.array([1, 2]), [1, 2]), (Decimal("0.5"), 0.5),
+        ({"a": np.float32(0.1), "b": [pd.NA, dt.date(2025, 1, 2)]}, {"a": 0.1, "b": [None, "2025-01-02"]}), ((np.int8(1),), [1]), ("x", "x"),
+    ],
+)  # fmt: skip
+def test_a_parameter_from_a_column_is_what_json_holds(cell: Any, expected: Any) -> None:
+    """A request is JSON: numpy's values inside a dict would have failed once it was sent."""
+    options = Options(params_from=["top_k", "temperature"])
+    (prompt,) = render.render("hi", rows=[{"top_k": cell, "temperature": np.float32(0.7)}], variables={}, options=options)
+    assert prompt.sampling.extra == {"top_k": expected}
+    assert type(prompt.sampling.extra["top_k"]) is type(expected)
+    assert prompt.sampling.temperature == 0.7
+
+
+@pytest.mark.parametrize("cell", [pd.Timestamp("2025-01-02"), {1}, object(), {"f": len}])
+def test_a_parameter_that_json_cannot_hold_is_refused(cell: Any) -> None:
+    with pytest.raises(BadPrompt, match=r"[Rr]ow 0: top_k"):
+        render.render("hi", rows=[{"top_k": cell}], variables={}, options=Options(params_from=["top_k"]))
+
+
+def test_frames_of_other_libraries_are_told_apart() -> None:
+    class Frame:
+        def to_pandas(self) -> Any: ...
+
+    Frame.__module__, Frame.__qualname__ = "polars.dataframe.frame", "DataFrame"
+    Frame.__name__ = "DataFrame"
+    with pytest.raises(BadOption, match=r"--df sales is a polars.DataFrame, not a DataFrame of pandas: write sales = sales.to_pandas\(\)"):
+        frame.check_rows(Frame(), "sales")
