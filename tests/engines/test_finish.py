@@ -366,7 +366,8 @@ def test_a_second_candidate_is_not_mixed_into_the_first():
 def test_text_after_the_reason_is_the_answers_until_the_stream_is_marked_as_ended():
     late = sse(openai_chunk("te", "stop"), openai_chunk("a", "stop"), "[DONE]", openai_chunk(" and more", "length"), "[DONE]")
     assert fed(openai.Chat(), late).text == "tea"
-    with Exact([stream_head(), chunk(late), END]) as server:
+    first, rest = late.split(b"\n\n", 1)
+    with Exact([stream_head(), chunk(first + b"\n\n"), 0.1, chunk(rest), END]) as server:
         deltas, answer = ask(at(server, "openai"), request(stream=True))
     assert ("".join(deltas), answer.text) == ("tea", "tea"), "what was shown is what is kept"
     assert pooled(late).text == "tea"

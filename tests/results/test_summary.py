@@ -25,6 +25,16 @@ def test_the_failures_line_is_the_contracts():
     assert summary.line().endswith(summary.failures())
 
 
+def test_answers_that_were_cut_off_are_told_where_they_are_more_than_a_tenth():
+    cut = [replace(ok(), finish_reason="length")]
+    summary = summarize([ok()] * 9 + cut * 2 + [failed("timeout")], 3.0)
+    assert summary.cut_off() == "2 of 11 answers ended by length before they were whole: raise --max-tokens."
+    assert summary.line().split("\n")[1:] == [summary.failures(), summary.cut_off()]
+    assert summarize([ok()] * 9 + cut, 3.0).cut_off() == ""
+    assert summarize(cut, 3.0).cut_off() == "1 of 1 answer ended by length before it was whole: raise --max-tokens."
+    assert summarize([], 3.0).cut_off() == summarize([ok(), replace(failed("truncated"), finish_reason="length")], 3.0).cut_off() == ""
+
+
 def test_counts_tokens_and_money():
     summary = summarize([ok(), ok(), Outcome("skipped"), Outcome("cancelled"), None], 2.0)
     assert (summary.n, summary.ok, summary.skipped, summary.cancelled, summary.running) == (5, 2, 1, 1, 1)

@@ -15,6 +15,8 @@ from holynb.errors import Fault
 from holynb.scheduler import emptiness
 from holynb.scheduler.failover import WorkItem
 from holynb.scheduler.retry import Policy
+from holynb.scheduler.validation import ResponseValidator
+from holynb.schema import load
 from holynb.types import Completion, Done, Message, Request, Route, Sampling, Usage
 
 
@@ -124,3 +126,13 @@ def test_each_route_is_asked_once_more_on_its_own():
     )
     (row,) = ends(drive([first, second], 1)[0])
     assert (row.text, row.attempts, first.seen[0], second.seen[0]) == ("tea", 4, 2, 2)
+
+
+def test_what_stays_empty_goes_to_the_stronger_route_of_a_router():
+    asked = request(0)
+    item = WorkItem(asked, ("test/model",))
+    validator = ResponseValidator(load({"type": "object"}), escalations={asked.route: "strong"})
+    validator.translate(item, asked.route, asked, Fault("invalid_output", "empty", retry=True))
+    assert item.chain == ("test/model",)
+    validator.translate(item, asked.route, asked, Fault("invalid_output", "empty", retry=False))
+    assert item.chain == ("test/model", "strong")

@@ -35,7 +35,7 @@ class Totals:
         """Route → the kind of fault for which its server is waited for."""
         self._status: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = 0
+        self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = self._cut = 0
         self._paid: Decimal | None = None
         self._cached_cost: Decimal | None = None
         """Cost of rows from the log; like a summary, it is left out where other rows have no price."""
@@ -80,6 +80,7 @@ class Totals:
             elapsed,
             self._errors,
             stopped,
+            cut=self._cut,
         )
 
     def speed(self, now: float) -> tuple[float | None, float | None]:
@@ -98,6 +99,7 @@ class Totals:
         if outcome.status == "error":
             self._errors[outcome.error_type or "error"] += 1
         self._cached += outcome.cached
+        self._cut += outcome.status == "ok" and outcome.finish_reason == "length"
         if not outcome.cached:
             self._answered += outcome.status != "skipped"
             self._tokens_in += outcome.usage.tokens_in or 0

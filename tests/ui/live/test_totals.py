@@ -20,6 +20,7 @@ OUTCOMES = st.sampled_from(
         ok(cost=None, route="pool/x"),
         ok(cached=True, attempts=0, cost=Decimal(0)),
         ok(usage=Usage()),
+        replace(ok(), finish_reason="length"),
         failed(),
         failed("quota", cost=Decimal("0.2")),
         Outcome("cancelled", attempts=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 
@@ -50,6 +51,15 @@ def page(html: str) -> Page:
     read = Page(html)
     assert read.open == []
     return read
+
+
+def test_that_answers_were_cut_off_is_a_line_of_its_own() -> None:
+    rows = record([replace(ok("a"), finish_reason="length"), failed("timeout"), ok("b")])
+    told = "1 of 2 answers ended by length before they were whole: raise --max-tokens."
+    assert f"\n{told}" in as_text(rows)
+    html = as_html(rows)
+    assert f'<div class="holynb-head holynb-note">{told}</div>' in html
+    assert re.search(r'<div class="holynb-head holynb-bad">1 of 3 failed: 1 timeout\.[^<]*</div>', html)
 
 
 def test_one_prompt_shows_its_answer_in_full() -> None:
