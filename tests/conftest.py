@@ -11,6 +11,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ def keyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(f"{name}_API_KEY", KEY)
     yield
     loop.close()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run waits a fiftieth of its time before it tries again: for tests of what is tried, not of when."""
+    from holynb.scheduler import Policy
+
+    monkeypatch.setattr("holynb.run.run.Policy", partial(Policy, backoff_scale=0.02))
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def first_time(bad: Sequence[Step], good: Sequence[Step] = (OK,)) -> Callable[[A
 # -- answers that are none -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("quick_retries")
 @pytest.mark.parametrize(
     "bad",
     [

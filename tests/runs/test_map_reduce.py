@@ -183,6 +183,7 @@ def test_a_piece_that_fails_fails_its_row_and_only_what_is_missing_is_asked_agai
         assert third.frame()["cost"].tolist() == [0, 0]
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_passing_fault_of_a_piece_is_tried_again():
     with Exact(Reader(before=broken_at("2", times=2))) as server:
         run = ask(server, [f"{QUESTION}\n\n{book(5)}"], chunk="1500")

@@ -156,6 +156,7 @@ def test_resume_from_the_log_alone_sends_the_rest():
         resume.resumed("nightl")
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_only_failed_replaces_the_failed_rows_and_keeps_the_rest():
     prompts = [f"row {i}" for i in range(40)]
     run = infer(prompts, "sim/flaky", cache=False, retries=0, timeout=0.3).wait(DEADLINE)
@@ -187,6 +188,7 @@ def test_a_fallback_answers_and_the_frame_says_who_and_why():
     assert frame[frame["route"] == "sim/flaky"]["error"].isna().all()
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_compare_and_samples_are_long_form_on_two_more_levels():
     df = pd.DataFrame({"text": ["a", "b"]}, index=["x", "y"])
     run = infer("{{ text }}", "sim/echo", df=df, compare="sim/flaky", samples=2, timeout=0.5).wait(DEADLINE)
@@ -422,6 +424,7 @@ def test_a_mistake_in_a_call_is_one_line_in_ipython() -> None:
     assert ran.out.strip() == "BadOption: There is no option 'max_tokns'. Did you mean max_tokens? %infer help lists them."
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_what_the_budget_or_a_route_refused_is_sent_again_with_another() -> None:
     run = infer(["one", "two"], "sim/stream", budget=0.0001, max_tokens=20)
     with pytest.raises(InferError, match="raise --budget"):

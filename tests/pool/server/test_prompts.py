@@ -67,12 +67,16 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_read_as_tokens(pools: 
 
 def test_streams_go_on_while_a_long_prompt_is_encoded(pools: Pools, tmp_path: Path) -> None:
     pool = pools.start("--model", model(tmp_path / "long", 2_500_000), HOLYNB_FAKE_STEP="0.1")
-    stream = Stream(pool)
-    began = time.monotonic()
-    status, answer = pool.ask(CHAT, {"messages": [{"role": "user", "content": "word and " * 450_000}]})
-    took = time.monotonic() - began
-    assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
-    assert stream.longest_gap(began) < took / 2
+    body = json.dumps({"messages": [{"role": "user", "content": "word and " * 450_000}]}).encode()
+    shares = []
+    while not shares or (shares[-1] >= 0.5 and len(shares) < 4):  # a busy machine may hold a stream up once; a server that encodes, each time
+        stream = Stream(pool)
+        began = time.monotonic()
+        status, answer = pool.ask(CHAT, body)
+        took = time.monotonic() - began
+        assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
+        shares.append(stream.longest_gap(began) / took)
+    assert shares[-1] < 0.5, shares
 
 
 @pytest.mark.parametrize(
