@@ -64,8 +64,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.files": (
         "columns | content",
-        "arrow | delimited | jsonrows",
-        "workbook",
+        "delimited | jsonrows",
+        "arrow | workbook",
         "reader",
     ),
     "holynb.pool": (

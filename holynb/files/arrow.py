@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb.files.content import Unreadable
+from holynb.files.delimited import unique
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,22 +16,33 @@ __all__ = ["frame"]
 
 def frame(path: Path) -> pd.DataFrame:
     """The frame in a file, with the index that pandas wrote. Raises Unreadable; ValueError and OSError of pyarrow's."""
-    try:
-        if path.suffix.lower() == ".parquet":
-            from pyarrow.parquet import read_table
-        else:
-            from pyarrow.feather import read_table
-    except ImportError:
-        raise Unreadable("needs pyarrow: pip install pyarrow") from None
-    table = _with_times(read_table(path))
-    made: pd.DataFrame = table.to_pandas()
+    table = _with_times(_table(path))
+    if len(set(table.column_names)) < len(table.column_names):
+        table = table.rename_columns(unique(table.column_names))
+    rows: pd.DataFrame = table.to_pandas()
     named = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(name, str)]
     columns = [column for name, column in zip(table.column_names, table.columns, strict=True) if name not in named]
     for place, column in enumerate(columns):
         if (exact := _exact(column)) is not None:
-            exact.index = made.index
-            made.isetitem(place, exact)
-    return made
+            exact.index = rows.index
+            rows.isetitem(place, exact)
+    return rows
+
+
+def _table(path: Path) -> Any:
+    try:
+        if path.suffix.lower() != ".parquet":
+            from pyarrow.feather import read_table
+        elif path.is_dir():  # a data set in parts
+            from pyarrow.parquet import read_table
+        else:  # without the columns that `read_table` makes of a folder's name, such as year=2026
+            from pyarrow.parquet import ParquetFile
+
+            with ParquetFile(path) as file:
+                return file.read()
+    except ImportError:
+        raise Unreadable("needs pyarrow: pip install pyarrow") from None
+    return read_table(path)
 
 
 def _with_times(table: Any) -> Any:

@@ -15,8 +15,8 @@ def table(columns: Mapping[str, Sequence[Any]], index: list[Any] | None = None) 
     """A frame of columns of one length. None is a missing value, and changes no other."""
     import pandas as pd
 
-    made = pd.DataFrame({name: column(values) for name, values in columns.items()})
-    return made if index is None or list(index) == list(range(len(made))) else made.set_axis(pd.Index(index), axis=0)
+    frame = pd.DataFrame({name: column(values) for name, values in columns.items()})
+    return frame if index is None or list(index) == list(range(len(frame))) else frame.set_axis(pd.Index(index), axis=0)
 
 
 def column(values: Sequence[Any]) -> pd.Series[Any]:

@@ -24,8 +24,8 @@ _LONGEST = 2**31 - 1  # where C's long is narrow
 
 def cells(text: str, delimiter: str | None) -> dict[str, list[Any]]:
     """The columns of a CSV by name; what divides its cells is found where `delimiter` is None. Raises Unreadable."""
-    if delimiter is None and (said := _SEP.match(text)):
-        delimiter, text = said[1], text[said.end() :]
+    if delimiter is None and (named := _SEP.match(text)):
+        delimiter, text = named[1], text[named.end() :]
     with _any_length(text), closing(_rows(text, delimiter or _delimiter(text))) as rows:
         if (first := next(rows, None)) is None:
             raise Unreadable("is empty: it has no line with the names of its columns.")

@@ -326,6 +326,21 @@ def test_the_index_that_pandas_wrote_is_the_frames(tmp_path: Path):
         assert str(came["c"].dtype) == "category"
 
 
+def test_columns_are_those_of_the_file(tmp_path: Path):
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array(["x"])], ["a", "a"])
+    (tmp_path / "year=2026").mkdir()
+    parquet.write_table(twice, tmp_path / "year=2026" / "a.parquet")
+    feather.write_feather(twice, tmp_path / "a.arrow")
+    for name in ("year=2026/a.parquet", "a.arrow"):
+        assert frame.records(files.read(str(tmp_path / name))) == [{"a": 1, "a.1": "x"}]
+    parts = pa.table({"part": ["x", "y"], "n": [1, None]})
+    parquet.write_to_dataset(parts, tmp_path / "parts.parquet", partition_cols=["part"])
+    assert frame.records(files.read(str(tmp_path / "parts.parquet"))) == [{"n": 1, "part": "x"}, {"n": None, "part": "y"}]
+
+
 def test_what_is_no_parquet_is_one_line(tmp_path: Path):
     pytest.importorskip("pyarrow")
     for name in ("a.parquet", "a.feather"):
