@@ -121,6 +121,8 @@ def read(value: Any) -> Completion:
         raise_error(value)
         choices = value.get("choices")
         choice = choices[0] if isinstance(choices, list) and len(choices) == 1 else first_choice(choices)
+        if isinstance(choice, Mapping):
+            raise_error(choice)
         if isinstance(choice, Mapping) and isinstance(message := choice.get("message"), Mapping):
             counts, refused = usage(value.get("usage")), _text_or_none(message.get("refusal"))
             answer = conclude(
@@ -161,6 +163,7 @@ class Chat(StreamReader):
         if self.finish is not None and chunk.get("id") != self._id:
             return None  # a second message in one body
         if (reason := choice.get("finish_reason")) is not None:
+            raise_error(choice)  # OpenRouter: what the provider behind it said
             self.ended(reason)
             self._id = chunk.get("id")
         if not isinstance(delta := choice.get("delta"), dict):

@@ -500,6 +500,16 @@ def test_an_error_among_texts_found_by_a_path_is_one():
 # -- thinking ------------------------------------------------------------------------------------------------------------
 
 
+def test_an_error_beside_a_choice_is_told():
+    """OpenRouter, openrouter.ai/docs/api-reference/errors: the provider behind it failed in the middle."""
+    choice = {"index": 0, "delta": {"content": ""}, "message": {"content": "half"}, "finish_reason": "error"}
+    value = {"choices": [{**choice, "error": {"code": 502, "message": "Provider disconnected"}}]}
+    for attempt in (lambda: openai.read(value), lambda: fed(openai.Chat(), sse(openai_chunk("half"), value, "[DONE]"))):
+        with pytest.raises(Fault, match="502: Provider disconnected") as caught:
+            attempt()
+        assert (caught.value.kind, caught.value.retry, caught.value.status) == ("server", True, 502)
+
+
 def test_that_tokens_went_to_thinking_is_known_on_every_wire():
     counted = {"prompt_tokens": 1, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 5}}
     thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}
