@@ -53,8 +53,13 @@ class ModelField:
 @cache
 def fields_of(file: str) -> tuple[ModelField, ...]:
     """The rows of one kind of file."""
-    entries: dict[str, dict[str, Any]] = tomllib.loads((files("holynb.pool") / "modelfields.toml").read_text("utf-8"))[file]
-    return tuple(_row(file, name, use, row) for use, rows in entries.items() for name, row in rows.items())
+    return tuple(_row(file, name, use, row) for use, rows in _table()[file].items() for name, row in rows.items())
+
+
+@cache
+def _table() -> dict[str, dict[str, dict[str, Any]]]:
+    """The list as it is written: rows by file and use."""
+    return tomllib.loads((files("holynb.pool") / "modelfields.toml").read_text("utf-8"))
 
 
 def check(file: str, data: Mapping[str, Any], family: str = "") -> None:

@@ -12,6 +12,10 @@ __all__ = ["BrokenModel", "check"]
 
 def check(folder: Path) -> None:
     """Raises BrokenModel where the folder cannot be a model's, or a file of it is not whole."""
+    if (folder / "adapter_config.json").is_file():
+        raise BrokenModel(
+            f"{folder} holds an adapter (adapter_config.json), which is not applied here. Merge it into its model, or move it away."
+        )
     missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     files = sorted(folder.glob("*.safetensors"))
     if not missing and not files:

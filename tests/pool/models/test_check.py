@@ -37,6 +37,13 @@ def test_a_whole_folder_is_let_through(model: Path) -> None:
     check(model)
 
 
+def test_an_adapter_is_named_before_what_it_lacks(model: Path) -> None:
+    (model / "adapter_config.json").write_text("{}")
+    (model / "config.json").unlink()
+    with pytest.raises(BrokenModel, match=r"adapter_config\.json.*Merge it into its model"):
+        check(model)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
