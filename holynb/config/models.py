@@ -17,7 +17,21 @@ from holynb.config import kept
 from holynb.config.model_entries import KnownModel, Reading, Shutdown, entry
 from holynb.types import Route
 
-__all__ = ["FILE_NAME", "announce", "find", "forget", "lifecycle", "merged", "notice", "offered", "shipped", "state", "today"]
+__all__ = [
+    "FILE_NAME",
+    "announce",
+    "find",
+    "forget",
+    "lifecycle",
+    "merged",
+    "names",
+    "notice",
+    "offered",
+    "serving",
+    "shipped",
+    "state",
+    "today",
+]
 
 #: Where an update is kept, in HOLYNB_HOME.
 FILE_NAME = "models.json"
@@ -65,6 +79,18 @@ def _later_end(ours: Shutdown | None, theirs: Shutdown | None) -> Shutdown | Non
     newer = theirs.reading.reported <= ours.reading.reported and theirs.reading.date > ours.reading.date
     end, other = (theirs, ours) if newer else (ours, theirs)
     return replace(end, successor=end.successor or other.successor, rerouted=ours.rerouted or theirs.rerouted)
+
+
+def serving(provider: str, model: str, day: dt.date) -> str:
+    """The model that answers under this name on a day: its successor, at its price, where the vendor has rerouted it."""
+    known = find(provider, model)
+    end = known.end if known is not None else None
+    return end.successor if end is not None and end.rerouted and end.successor and end.on <= day else model
+
+
+def names(provider: str) -> list[str]:
+    """The models of a provider that ship in the table, each by its plainest name, on offer or not."""
+    return [e.models[0].rstrip("*") for e in shipped() if e.provider == provider and not set(e.models[0].rstrip("*")) & set("*?[")]
 
 
 def offered(provider: str, day: dt.date | None = None) -> dict[str, int | None]:

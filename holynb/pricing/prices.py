@@ -19,7 +19,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from holynb.config import kept, settings
+from holynb.config import kept, models, settings
 from holynb.pricing.price_entries import MILLION, Price, Rates, own_price, read_entry
 from holynb.types import Message, Route, Usage
 
@@ -61,7 +61,7 @@ def list_price(route: Route, model: str | None = None, at: float | None = None) 
     today, stamp = dt.datetime.fromtimestamp(time.time() if at is None else at, dt.UTC).date(), kept.stamp(FILE_NAME)
     known = (
         _listed_price(route.provider, model, today, stamp)
-        or _listed_price(route.provider, route.model, today, stamp)
+        or _listed_price(route.provider, models.serving(route.provider, route.model, today), today, stamp)
         or _fallback(route.provider, model or route.model)
     )
     # --budget rests on prices: a file of the project can set one that is not known, and none that is lower than the one that is.

@@ -37,7 +37,8 @@ def nothing_overridden(tmp_path, monkeypatch):
 def cost(
     route: str, tokens_in: int = MILLION, tokens_out: int = MILLION, /, model: str | None = None, at: float | None = None, **more
 ) -> Decimal | None:
-    return prices.price(Route.parse(route), model, Usage(tokens_in, tokens_out, **more), at)
+    """At a fixed time where none is given: prices change by the calendar."""
+    return prices.price(Route.parse(route), model, Usage(tokens_in, tokens_out, **more), WEDNESDAY.timestamp() if at is None else at)
 
 
 def hour(h: int) -> float:
@@ -145,6 +146,13 @@ def test_hours_and_dates():
     assert cost("deepseek/deepseek-v4-pro", MILLION, 0, at=SATURDAY) == off
     before, after = (dt.datetime(y, m, d, tzinfo=dt.UTC).timestamp() for y, m, d in ((2026, 12, 31), (2027, 1, 1)))
     assert [cost("gemini/gemini-3.8-flash", MILLION, 0, at=at) for at in (before, after)] == [Decimal("0.75"), Decimal("1.5")]
+
+
+def test_a_rerouted_model_costs_what_its_successor_costs():
+    before, after = (dt.datetime(*day, tzinfo=dt.UTC).timestamp() for day in ((2026, 11, 30), (2026, 12, 1)))
+    assert [cost("gemini/gemini-2.5-pro", MILLION // 10, 0, at=at) for at in (before, after)] == [Decimal("0.125"), Decimal("0.075")]
+    assert cost("gemini/gemini-2.5-pro", MILLION // 10, 0, at=dt.datetime(2027, 1, 2, tzinfo=dt.UTC).timestamp()) == Decimal("0.15")
+    assert cost("openai/gpt-4.1", MILLION // 10, 0, at=dt.datetime(2027, 2, 1, tzinfo=dt.UTC).timestamp()) == Decimal("0.2"), "it refuses"
 
 
 def test_the_servers_word_for_the_model_counts_first():

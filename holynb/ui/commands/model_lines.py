@@ -43,7 +43,9 @@ def _thinks(model: KnownModel | None) -> str:
     if control is None:
         return "yes" if model.thinks else "no"
     levels = (
-        [f"from {control.budget[0]:,} tokens"] if control.budget else [" to ".join(dict.fromkeys((control.values[0], control.values[-1])))]
+        [f"from {control.budget[0]:,} tokens" if control.budget[0] > 1 else "any number of tokens"]
+        if control.budget
+        else [" to ".join(dict.fromkeys((control.values[0], control.values[-1])))]
     )
     off = ["off"] if isinstance(control.off, dict) else []
     return f"{control.default or '?'}; {', '.join([*off, *levels])}"

@@ -85,6 +85,9 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
             # Another address than the provider's does not serve the models configured for it.
             served = listed if api_base is not None else {**providers[provider].models, **listed}
             providers[provider] = replace(providers[provider], models=served)
+        if api_base is None:
+            known = dict.fromkeys(models.names(provider))
+            providers[provider] = replace(providers[provider], models={**providers[provider].models, **known, **providers[provider].models})
     routes = [(Route(name, model), context) for name, entry in providers.items() for model, context in entry.models.items()]
     addresses = [
         [name, _address(name, named) or WIRE_ADDRESSES.get(entry.wire, "in config.toml"), _key(name, named)]

@@ -65,6 +65,8 @@ def test_a_named_provider_shows_all_that_is_known_and_where_it_was_read() -> Non
     assert "Read at developers.openai.com (2026-11-28). Reported by dev.to" in text
     assert "off; off, from 1,024 tokens" in line(models.text("anthropic"), "anthropic/claude-haiku-4-5")
     assert "are those of the article" in models.text("holysheep")
+    assert line(text, "openai/gpt-5").endswith("ends 2026-12-11; successor openai/gpt-6.1-sol"), "also what is not on offer"
+    assert line(models.text("anthropic"), "anthropic/claude-opus-4-1").endswith("ended 2026-08-05; successor anthropic/claude-opus-4-8")
     assert "article" not in text
 
 
