@@ -56,7 +56,7 @@ def read_files(folder: Path) -> TokenizerFiles:
         tokenizer,
         _compile(_template_of(folder, own), names),
         frozenset(one for one in listed if isinstance(one, str)) if isinstance(listed, list) else frozenset(),
-        _ends(generation, config, tokenizer.token_to_id(names["eos_token"]) if "eos_token" in names else None),
+        _ends(folder, generation, config, tokenizer.token_to_id(names["eos_token"]) if "eos_token" in names else None),
         vocab,
         context,
         _defaults(folder, generation, vocab or int(tokenizer.get_vocab_size())),
@@ -128,22 +128,23 @@ def _json(path: Path) -> dict[str, Any]:
         raise TokenizerFileError(f"{path} is no readable JSON ({exc}). {_AGAIN}") from exc
 
 
-def _ends(generation: Mapping[str, Any], config: Mapping[str, Any], own: int | None) -> tuple[int, ...]:
+def _ends(folder: Path, generation: Mapping[str, Any], config: Mapping[str, Any], own: int | None) -> tuple[int, ...]:
     """The tokens that end an answer: those of every file, or else the family's."""
-    ends = _ids(generation.get("eos_token_id"), config.get("eos_token_id"), own)
+    ends = dict.fromkeys([*_ids(folder / "generation_config.json", generation), *_ids(folder / "config.json", config)])
+    if own is not None:
+        ends[own] = None
     families = config.get("architectures")
     family = families[0] if isinstance(families, list) and families else None
-    return ends or _ids(_FAMILY_ENDS.get(family) if isinstance(family, str) else None)
+    return tuple(ends) or ((_FAMILY_ENDS[family],) if isinstance(family, str) and family in _FAMILY_ENDS else ())
 
 
-def _ids(*values: Any) -> tuple[int, ...]:
-    """All ids in numbers and lists of numbers, without duplicates."""
-    ids: dict[int, None] = {}
-    for value in values:
-        for one in value if isinstance(value, list) else [value]:
-            if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < 2**31:
-                ids[one] = None
-    return tuple(ids)
+def _ids(path: Path, data: Mapping[str, Any]) -> list[int]:
+    """The end tokens that a file says: none, one, or a list. A number that no token has (-1) ends nothing."""
+    value = data.get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if any(not isinstance(one, int) or isinstance(one, bool) for one in ids):
+        raise TokenizerFileError(f"{path}: eos_token_id is no number of a token, and no list of such. {_AGAIN}")
+    return [one for one in ids if 0 <= one < 2**31]
 
 
 def _template_of(folder: Path, config: Mapping[str, Any]) -> str | None:

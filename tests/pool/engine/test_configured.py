@@ -55,7 +55,11 @@ WINDOW = {"sliding_window": 32, "use_sliding_window": True}
 
 #: What is set, in which families, and what its config.json says; `...`: a field that is left out.
 CASES: list[tuple[str, str, dict[str, Any]]] = [
-    *(("Llama Mistral Qwen2 Qwen3", f"rope_parameters {name}", {"rope_parameters": rope}) for name, rope in ROPES.items()),
+    *(
+        ("Llama Mistral Qwen2 Qwen3", f"rope_parameters {name}", {"rope_parameters": ROPES[name]})
+        for name in ("default", "linear", "llama3", "yarn")
+    ),
+    *(("Llama", f"rope_parameters {name}", {"rope_parameters": rope}) for name, rope in ROPES.items() if " " in name),
     (
         "Llama Qwen3",
         "rope_scaling before rope_parameters",

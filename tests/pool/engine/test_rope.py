@@ -58,7 +58,7 @@ ROPES = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     rope=ROPES,
     spelling=st.sampled_from(["rope_scaling", "rope_parameters"]),

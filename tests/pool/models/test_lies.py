@@ -193,6 +193,8 @@ def test_a_header_of_weights_that_lies(model: Path, header: Any) -> None:
         ("generation_config.json", {"do_sample": True, "temperature": "hot"}, "temperature"),
         ("generation_config.json", {"do_sample": True, "top_k": 1e99}, "top_k"),
         ("generation_config.json", {"do_sample": "yes"}, "do_sample"),
+        ("generation_config.json", {"eos_token_id": [7, "x"]}, "generation_config.json: eos_token_id"),
+        ("config.json", {"eos_token_id": True}, "config.json: eos_token_id"),
         ("tokenizer_config.json", [1], "no JSON object"),
     ],
 )
@@ -204,7 +206,7 @@ def test_a_tokenizers_file_that_lies(model: Path, name: str, content: Any, says:
 
 
 def test_ids_that_are_none_end_nothing(model: Path) -> None:
-    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": [True, -1, 2**40, "x", 7]}))
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": [-1, 2**40, 7]}))
     assert ChatTokenizer(model).eos == (7, 256)
 
 

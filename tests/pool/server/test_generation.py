@@ -130,6 +130,29 @@ def test_a_file_that_does_not_sample_keeps_its_sampling_to_itself(said: dict[str
     assert read_defaults({"do_sample": True, "min_p": 0.1}, 100).rules == {"min_p": 0.1}
 
 
+@pytest.mark.parametrize(
+    ("config", "generation", "ends"),
+    [
+        ({"eos_token_id": 9}, {"eos_token_id": [7, 9]}, (7, 9, 256)),
+        ({}, {}, (256,)),
+        ({"architectures": ["LlamaForCausalLM"]}, {}, (256,)),
+        ({"architectures": ["LlamaForCausalLM"], "eos_token_id": None}, {"eos_token_id": -1}, (256,)),
+    ],
+)
+def test_an_answer_ends_where_any_file_says_so(
+    tmp_path: Path, config: dict[str, Any], generation: dict[str, Any], ends: tuple[int, ...]
+) -> None:
+    from pool_fake import byte_model
+
+    folder = byte_model(tmp_path)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    assert ChatTokenizer(folder).eos == ends
+    (folder / "tokenizer_config.json").write_text("{}")
+    family = (2,) if "architectures" in config else ()
+    assert ChatTokenizer(folder).eos == (ends[:-1] or family), "where no file says one, the family does"
+
+
 def test_a_stop_string_of_the_file_ends_an_answer_as_a_requests_own() -> None:
     assert read_defaults({"stop_strings": "END"}, 9).stop == ("END",)
     assert read_defaults({"stop_strings": ["a", "b"]}, 9).stop == ("a", "b")
