@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from holynb.ui.cell import grammar
+from holynb.ui.cell import grammar, transform
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -58,7 +58,11 @@ def suggest(
     text: str, row: int, column: int, token: str, *, variables: Callable[[], Mapping[str, Any]], commands: Callable[[], Iterable[str]]
 ) -> list[tuple[str, str]] | None:
     """(completion, kind) for the word before the cursor. Empty: no match, and other matchers stay silent. None: leave it to IPython."""
-    lines = text.split("\n")
+    whole = text.split("\n")
+    lines = transform.uncovered(whole)
+    row -= len(whole) - len(lines)  # comments above the magic
+    if row < 0:
+        return None
     head = lines[0].lstrip() if lines else ""
     name = head.lstrip("%").split(" ", 1)[0].rstrip("?")
     if name not in MAGIC_NAMES or not head.startswith("%"):
@@ -66,7 +70,7 @@ def suggest(
     cell = head.startswith("%%")
     if row > 0:
         return [] if cell else None
-    before = lines[0][:column].lstrip()
+    before = whole[-len(lines)][:column].removeprefix("\ufeff").lstrip()
     if " " not in before:
         return None  # the magic's own name: IPython knows it
     typed = before.removesuffix(token)

@@ -69,7 +69,9 @@ def test_streams_go_on_while_a_long_prompt_is_encoded(pools: Pools, tmp_path: Pa
     pool = pools.start("--model", model(tmp_path / "long", 2_500_000), HOLYNB_FAKE_STEP="0.1")
     body = json.dumps({"messages": [{"role": "user", "content": "word and " * 450_000}]}).encode()
     shares = []
-    while not shares or (shares[-1] >= 0.5 and len(shares) < 4):  # a busy machine may hold a stream up once; a server that encodes, each time
+    while not shares or (
+        shares[-1] >= 0.5 and len(shares) < 4
+    ):  # a busy machine may hold a stream up once; a server that encodes, each time
         stream = Stream(pool)
         began = time.monotonic()
         status, answer = pool.ask(CHAT, body)

@@ -126,3 +126,14 @@ def _all(shell: Any, text: str) -> list[str]:
 
     with provisionalcompleter():
         return [c.text for c in shell.Completer.completions(text, len(text))]
+
+
+def test_a_comment_above_the_magic_is_not_in_the_way() -> None:
+    def at(row: int, column: int, token: str) -> list[str] | None:
+        text = "# what customers think\n\n  %%infer sim/echo --df r\n  reviews"
+        given = complete.suggest(text, row, column, token, variables=lambda: VARIABLES, commands=lambda: COMMANDS)
+        return None if given is None else [t for t, _ in given]
+
+    assert at(2, len("  %%infer sim/echo --df r"), "r") == ["reviews"]
+    assert at(3, 3, "r") == []
+    assert at(0, 3, "w") is None
