@@ -39,6 +39,9 @@ WILD = (
     "1 12 123 1234 12345 1a2b3c v1.2.3-rc4 +49-30-1234567",
 )
 
+#: For pieces alone: runs of spaces, before, between and after.
+RUNS = tuple(" " * n + "a" + " " * (n + 1) + "b " + " " * (n // 2) for n in (1, 2, 3, 5, 7, 15, 16, 17, 18, 31, 33, 40))
+
 #: Without those names: what is made of letters is no control token.
 _PLAIN = [re.sub("<[|]?[a-z]+[|]?>", "", text) for text in WILD]
 
@@ -100,14 +103,16 @@ def pieces() -> dict[str, Any]:
     chars = sorted({c for s in sequences for c in s if " " < c < "\u0400" or c == "▁"})
     known = [[c for c in s if c in chars] for s in sequences]
     merged = [left + right for left, right in _learned(known)]
+    runs = ["▁" * n for n in range(2, 17)]  # as Llama 2 has them, after all others and none before another
+    merged = [word for word in merged if word not in runs]
     head, user = ["<unk>", "<s>", "</s>"], ["<|turn|>", "<user>"]
-    words = head + [f"<0x{b:02X}>" for b in range(256)] + merged + chars + user
+    words = head + [f"<0x{b:02X}>" for b in range(256)] + merged + chars + runs + user
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.tokens": words,
-        "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * (len(merged) + len(chars)) + [3, 4],
-        "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(merged) + len(chars))] + [-1000.0] * 2,
+        "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * (len(merged) + len(chars) + len(runs)) + [3, 4],
+        "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(merged) + len(chars))] + [-1e9] * len(runs) + [-1000.0] * 2,
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
@@ -156,6 +161,11 @@ class Row:
         }
         said = self.vocabulary() | sizes | self.keys
         return {f"{self.family}{k}" if k.startswith(".") else k: v for k, v in said.items() if v is not None}
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is cut of it."""
+        return WILD + (RUNS if self.vocabulary is pieces else ())
 
     def weights(self) -> Tensors:
         """Its tensors, float32."""

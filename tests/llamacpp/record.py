@@ -72,13 +72,13 @@ class Server:
         forced = [(i, {"prompt": [5, 6], "n_predict": 2, "temperature": 0, "logit_bias": [[i, 1000.0]]}) for i in range(words - 6, words)]
         return [i for i, body in forced if self.post("/completion", body)["stop_type"] == "eos"]
 
-    def cut(self) -> dict[str, list[list[int]]]:
+    def cut(self, texts: tuple[str, ...]) -> dict[str, list[list[int]]]:
         """Token ids of every text, with and without what begins and ends it."""
 
         def ids(text: str, special: bool) -> list[int]:
             return self.post("/tokenize", {"content": text, "add_special": special, "parse_special": True})["tokens"]
 
-        return {"plain": [ids(text, False) for text in files.WILD], "special": [ids(text, True) for text in files.WILD[:2]]}
+        return {"plain": [ids(text, False) for text in texts], "special": [ids(text, True) for text in texts[:2]]}
 
 
 def ask(kind: str, name: str) -> Any:
@@ -92,7 +92,7 @@ def ask(kind: str, name: str) -> Any:
         return server.computed()
     if kind == "ends":
         return server.ends(len(row.facts()["tokenizer.ggml.tokens"]))
-    return server.cut() if kind in ("cut", "pre") else "taken"
+    return server.cut(row.texts) if kind in ("cut", "pre") else "taken"
 
 
 def recorded(kind: str, name: str) -> Any:

@@ -122,6 +122,14 @@ CUT: dict[str, Row] = {
     "pieces without add_bos_token": Row(vocabulary=pieces, keys={"tokenizer.ggml.add_bos_token": False}),
     "pieces, add_eos_token": Row(vocabulary=pieces, keys={"tokenizer.ggml.add_eos_token": True}),
     "pieces without ids": Row(vocabulary=pieces, keys={f"tokenizer.ggml.{w}_token_id": None for w in ("bos", "eos", "unknown")}),
+    "general.name of a Phi-3": Row(
+        vocabulary=pieces,
+        keys={
+            "general.name": "My Phi-3 mini",
+            "tokenizer.ggml.tokens": [w.replace("<user>", "<|endoftext|>") for w in pieces()["tokenizer.ggml.tokens"]],
+        },
+    ),
+    "general.name": Row(vocabulary=pieces, keys={"general.name": "A model"}),
     "no pre": Row(keys={"tokenizer.ggml.pre": None}),
     "add_bos_token": Row(keys={"tokenizer.ggml.add_bos_token": True}),
     "add_eos_token": Row(keys={"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True}),

@@ -115,9 +115,13 @@ class Vocabulary:
 
         model = self._pieces() if self._model == "llama" else self._merged_bytes()
         tokenizer = Tokenizer(model)
-        control = [AddedToken(w, normalized=False, special=True) for w, k in self._typed() if k in (_Kind.CONTROL, _Kind.UNKNOWN)]
+
+        def added(word: str, *, special: bool) -> AddedToken:
+            return AddedToken(word, normalized=False, special=special, rstrip=self._takes_spaces(word))
+
+        control = [added(w, special=True) for w, k in self._typed() if k in (_Kind.CONTROL, _Kind.UNKNOWN)]
         tokenizer.add_special_tokens(control)
-        tokenizer.add_tokens([AddedToken(w, normalized=False) for w, k in self._typed() if k == _Kind.USER_DEFINED])
+        tokenizer.add_tokens([added(w, special=False) for w, k in self._typed() if k == _Kind.USER_DEFINED])
         made: dict[str, Any] = json.loads(tokenizer.to_str())
         return made | self._steps() | {"post_processor": self._post_processor()}
 
@@ -135,6 +139,11 @@ class Vocabulary:
         elif template is not None:
             known["chat_template"] = template
         return known
+
+    def _takes_spaces(self, word: str) -> bool:
+        """Whether a control token takes the spaces after it: those of Phi-3 do, whose GGUF files do not say so but in their name."""
+        name = (self._facts.text("general.name") or "").lower()
+        return ("phi-3" in name or "phi3" in name) and word not in ("<unk>", "<s>", "<|endoftext|>")
 
     def _typed(self) -> list[tuple[str, int]]:
         return list(zip(self._words, self._kinds, strict=True))
@@ -181,18 +190,17 @@ class Vocabulary:
             raise ConvertError(f"tokenizer.ggml.tokens has none for the byte 0x{missing:02X}")
         joined = [i for i, kind in enumerate(self._kinds) if kind in (_Kind.NORMAL, _Kind.UNUSED) and len(self._words[i]) > 1]
         merges = []
-        seen: dict[float, str] = {}
-        for i in sorted(joined, key=lambda i: (-scores[i], i)):
-            word = self._words[i]
+        tied: dict[float, str] = {}
+        for i in joined:
+            word, score = self._words[i], scores[i]
             splits = [(word[:n], word[n:]) for n in range(1, len(word)) if word[:n] in self._ids and word[n:] in self._ids]
-            if splits and scores[i] in seen:
-                other = seen[scores[i]]
-                raise ConvertError(
-                    f"tokenizer.ggml.scores are the same for {other!r:.40} and {word!r:.40}: they do not say which comes first"
-                )
-            seen |= {scores[i]: word} if splits else {}
-            merges += splits
-        return models.BPE(self._ids, merges, fuse_unk=True, byte_fallback=True)
+            if splits and set(tied.setdefault(score, word) + word) != {word[0]} and tied[score] != word:
+                raise ConvertError(f"tokenizer.ggml.scores are the same for {tied[score]!r:.40} and {word!r:.40}: which comes first?")
+            merges += [(score, left, right) for left, right in splits]
+        # Of equals the leftmost is joined first. Only runs of one character may be equal (Llama's spaces): the longest on the left grows.
+        merges.sort(key=lambda merge: (-merge[0], -len(merge[1])))
+        pairs = [(left, right) for _, left, right in merges]
+        return models.BPE(self._ids, pairs, fuse_unk=True, byte_fallback=True)
 
     def _steps(self) -> dict[str, Any]:
         """What is done to a text before and after."""

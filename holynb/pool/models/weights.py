@@ -29,6 +29,9 @@ Progress = Callable[[str, float | None], None]
 #: What a converter may take beside three times its file: the interpreter, numpy and the largest header.
 _CONVERTER_BYTES = 4 * 10**9
 
+#: How GGUF files are read: another number makes another folder of the same file, so that none stays that was read otherwise.
+_READING = 2
+
 #: Files of a hub repository that the pool can use; other formats of the same weights are not downloaded.
 _HUB_PATTERNS = [
     "*.safetensors",
@@ -84,7 +87,7 @@ def _from_gguf(path: Path, home: Path, progress: Progress) -> Path:
     from holynb.pool.models.convert import ConvertError, convert
 
     stat = path.stat()
-    mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:10]
+    mark = hashlib.sha256(f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{_READING}".encode()).hexdigest()[:10]
     folder = home / "models" / f"{path.stem}-{mark}"
     with Lock(home / "models" / f".{folder.name}.lock"):
         if folder.is_dir():
