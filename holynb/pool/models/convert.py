@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from holynb.pool.models.gguf_config import FAMILIES, config_of_facts, generation_of_facts
-from holynb.pool.models.gguf_facts import ConvertError, Facts
+from holynb.pool.models.gguf_facts import ConvertError, Facts, shown
 from holynb.pool.models.gguf_header import GgufError, check_header
 from holynb.pool.models.gguf_tensors import Piece, check_tensors, pieces_of, rope_factors
 from holynb.pool.models.gguf_vocabulary import Vocabulary
@@ -69,9 +69,9 @@ def _opened(source: Path) -> tuple[Any, Facts]:
     facts = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("GGUF.")}
     family = facts.get("general.architecture")
     if not isinstance(family, str) or family not in FAMILIES:
-        raise ConvertError(f"GGUF files of the {family} family are not known here; known are {', '.join(FAMILIES)}.")
+        raise ConvertError(f"GGUF files of the {shown(family)} family are not known here; known are {', '.join(FAMILIES)}.")
     if (parts := facts.get("split.count")) not in (None, 0, 1):
-        raise ConvertError(f"it is one of {parts} parts of a model; join them with llama-gguf-split --merge FIRST-PART WHOLE.gguf")
+        raise ConvertError(f"it is one of {shown(parts)} parts of a model; join them with llama-gguf-split --merge FIRST-PART WHOLE.gguf")
     known = Facts(facts, family)
     known.check()
     check_tensors([tensor.name for tensor in reader.tensors], family)

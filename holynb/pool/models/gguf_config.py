@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from holynb.pool.models.gguf_facts import ConvertError, Facts
+from holynb.pool.models.gguf_facts import ConvertError, Facts, shown
 
 __all__ = ["FAMILIES", "config_of_facts", "generation_of_facts"]
 
@@ -80,7 +80,9 @@ def _rope(facts: Facts, size: int, factors: Sequence[float] | None) -> dict[str,
     kind = facts.text(f"{facts.family}.rope.scaling.type", "linear")
     if kind not in {"none", "linear", "yarn"} or (kind == "yarn" and factors is not None):
         with_factors = " beside rope_freqs.weight" if factors is not None else ""
-        raise ConvertError(f"{facts.family}.rope.scaling.type is {kind}{with_factors}, which is not done here; use the model's safetensors")
+        raise ConvertError(
+            f"{facts.family}.rope.scaling.type is {shown(kind)}{with_factors}, which is not done here; use the model's safetensors"
+        )
     if kind == "yarn":
         return {"rope_type": "yarn", **rope, "factor": factor, "original_max_position_embeddings": trained}
     factor = 1.0 if kind == "none" else factor

@@ -8,7 +8,7 @@ from typing import Any
 from holynb.pool.modelfields import FieldRefused, check, fields_of, unknown
 from holynb.pool.modelfiles import real, truth, whole
 
-__all__ = ["ConvertError", "Facts"]
+__all__ = ["ConvertError", "Facts", "shown"]
 
 #: No size in a header is larger.
 MAX_SIZE = 2**31 - 1
@@ -16,6 +16,11 @@ MAX_SIZE = 2**31 - 1
 
 class ConvertError(Exception):
     """This GGUF file is none that can be converted; the message says why."""
+
+
+def shown(name: object) -> str:
+    """A word of a file as a message shows it: one line, never long."""
+    return ascii(str(name))[1:-1][:100]
 
 
 class Facts:
@@ -29,7 +34,7 @@ class Facts:
         rooms = {row.name.partition(".")[0] for row in fields_of("gguf")} | {self.family}
         strange = [name for name in self._facts if name.partition(".")[0] not in rooms] + unknown("gguf", self._facts)
         if strange:
-            raise ConvertError(f"this gguf says {strange[0]}, which is not known here; use the model's safetensors")
+            raise ConvertError(f"this gguf says {shown(strange[0])}, which is not known here; use the model's safetensors")
         try:
             check("gguf", self._facts, self.family)
         except FieldRefused as exc:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holynb.pool.modelfields import row_of
-from holynb.pool.models.gguf_facts import ConvertError
+from holynb.pool.models.gguf_facts import ConvertError, shown
 
 __all__ = ["Piece", "check_tensors", "pieces_of", "rope_factors"]
 
@@ -73,7 +73,7 @@ def check_tensors(names: Iterable[str], family: str) -> None:
         row = row_of("gguf tensors", name, family)
         if row is None or row.use == "refused":
             why = f" ({row.why})" if row else ""
-            raise ConvertError(f"the GGUF file holds a tensor {name}{why}, which is not known here; use the model's safetensors")
+            raise ConvertError(f"the GGUF file holds a tensor {shown(name)}{why}, which is not known here; use the model's safetensors")
 
 
 def rope_factors(tensors: Iterable[Any]) -> list[float] | None:

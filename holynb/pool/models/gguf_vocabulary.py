@@ -81,10 +81,10 @@ class Vocabulary:
         self._facts = facts
         self._model = facts.text("tokenizer.ggml.model")
         if self._model not in ("gpt2", "llama"):
-            raise ConvertError(f"this GGUF holds a {self._model!r} tokenizer, which is not known here; {_USE_SAFETENSORS}.")
+            raise ConvertError(f"this GGUF holds a {self._model!r:.60} tokenizer, which is not known here; {_USE_SAFETENSORS}.")
         self._pre = str(facts.text("tokenizer.ggml.pre", "default"))
         if self._model == "gpt2" and self._pre not in PRE_TOKENIZERS:
-            raise ConvertError(f"this GGUF cuts text the {self._pre!r} way, which is not known here; {_USE_SAFETENSORS}.")
+            raise ConvertError(f"this GGUF cuts text the {self._pre!r:.60} way, which is not known here; {_USE_SAFETENSORS}.")
         self._words = [word or f"[EMPTY_{i}]" for i, word in enumerate(facts.items("tokenizer.ggml.tokens", str) or [])]
         self._ids = {word: i for i, word in enumerate(self._words)}
         if len(self._ids) < len(self._words):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from holynb.pool.fit.spec import parse_spec
 from holynb.pool.modelfields import ModelField, fields_of, row_of
@@ -238,6 +242,20 @@ def test_a_temperature_of_zero_is_no_sampling() -> None:
     assert not {"do_sample", "temperature", "top_k"} & made.keys()
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [{"a\nb" * 200: 1}, {"general.architecture": "a\nb" * 200}, {".rope.scaling.type": "a\nb" * 200}, {"split.count": "a\nb" * 200}],
+    ids=lambda keys: ascii(next(iter(keys)))[:20],
+)
+def test_a_refusal_is_one_short_line_whatever_the_file_says(keys: dict[str, Any], tmp_path: Path) -> None:
+    row = files.Row(keys=SMALL | keys)
+    row.write(tmp_path / "x.gguf")
+    with pytest.raises(ConvertError) as caught:
+        convert(tmp_path / "x.gguf", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
 def test_weights_that_no_reader_unpacks_are_named(tmp_path: Path) -> None:
     row = files.Row()
     row.write(tmp_path / "x.gguf")
@@ -260,3 +278,42 @@ def test_a_file_of_a_big_endian_machine_is_refused(tmp_path: Path) -> None:
     writer.close()
     with pytest.raises(ConvertError, match="big-endian"):
         convert(tmp_path / "x.gguf", tmp_path)
+
+
+_VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 2**40)
+    | st.floats()
+    | st.text(max_size=9)
+    | st.lists(st.integers(-3, 2**40) | st.text(max_size=3) | st.floats(), max_size=6)
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted({r.name for r in fields_of("gguf")})), _VALUES, max_size=3))
+def test_whatever_a_header_says_it_is_read_or_refused_in_one_line(said: dict[str, Any]) -> None:
+    row = files.Row(keys=SMALL | {n.replace("{family}", "").replace("{name}", "x").replace("{part}", "y"): v for n, v in said.items()})
+    facts = Facts(row.facts(), "llama")
+    try:
+        facts.check()
+        config, vocabulary = config_of_facts(facts, ["token_embd.weight"] * 40), Vocabulary(facts)
+        made = [config, generation_of_facts(facts, config, vocabulary.ends), vocabulary.tokenizer(), vocabulary.tokenizer_config()]
+    except (ConvertError, ValueError) as exc:
+        assert "\n" not in str(exc)
+        assert len(str(exc)) < 400
+    else:
+        json.dumps(made)
+
+
+@cache
+def tokenizer_of(vocabulary: Any) -> Tokenizer:
+    return Tokenizer.from_str(json.dumps(Vocabulary(Facts(files.Row(vocabulary=vocabulary).facts(), "llama")).tokenizer()))
+
+
+@pytest.mark.parametrize("vocabulary", [files.merged_bytes, files.pieces])
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_a_text_comes_back_from_its_tokens(vocabulary: Any, text: str) -> None:
+    tokenizer = tokenizer_of(vocabulary)
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text.replace("\u2581", " " if vocabulary is files.pieces else "\u2581")
