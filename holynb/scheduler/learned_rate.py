@@ -63,6 +63,8 @@ class LearnedRate:
     #: Share of refusals beyond the background at which the rate is taken for too high; what part of the last share counts as no fewer,
     #: while the rate is at most so many times that after the last correction.
     TOLERATED_SHARE, NO_FEWER, SAME_RATE = 0.02, 0.7, 1.05
+    #: What is refused so soon after a correction was taken by another process that has not corrected its rate yet; at worst it falls so far.
+    SETTLING_S, LARGEST_DROP = 1.6, 0.85
 
     def __init__(self) -> None:
         self.rate: float | None = None
@@ -90,7 +92,8 @@ class LearnedRate:
             return
         span, passed = now - self.since, self._sent - self._refused
         if passed > 0 and span > 0.5:
-            self.rate, self._measured = self.SAFETY_FACTOR * passed / span, True
+            least = self.LARGEST_DROP * self.rate if self._measured and span < self.SETTLING_S else 0.0
+            self.rate, self._measured = max(self.SAFETY_FACTOR * passed / span, least), True
         else:
             self.rate = min(self.rate / 2, max(self._minutes_rate, self.rate / 8))
         self.rate = max(self.MIN_RATE, self.rate)
@@ -106,9 +109,10 @@ class LearnedRate:
             return False
         if not self._measured:
             self.exhausted(now, 0.0)
+            self._next = now + 1 / self.rate  # nothing is left: the next one at once would be refused too
             return True
         share = self._refused / self._sent
-        if self._refused < 2 or share <= self.background + self.TOLERATED_SHARE:
+        if self._refused < 2 or span < self.SETTLING_S or share <= self.background + self.TOLERATED_SHARE:
             return False
         if share >= self.NO_FEWER * self._last_share > 0 and self.rate <= self.SAME_RATE * self._began_at_rate:
             self.background = max(self.background, share)
@@ -116,6 +120,7 @@ class LearnedRate:
         rate = self.SAFETY_FACTOR * self._sent * (1 - max(0.0, share - self.background)) / span
         self.rate = max(self.MIN_RATE, min(self.rate, rate))
         self._begin(self.rate, now, 0.0)
+        self._next = now + 1 / self.rate
         return True
 
     def _begin(self, rate: float, now: float, wait: float) -> None:

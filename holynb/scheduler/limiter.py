@@ -33,8 +33,8 @@ SLOW_START_STEP = 3.0
 LARGEST_DECREASE = 8
 #: Pauses of all where a quota ended and no Retry-After came; they double with each end. A single row's start at half of it.
 BASE_BACKOFF_S, MAX_BACKOFF_S = 1.0, 30.0
-#: After so many in a row nothing is sent for as long as a refusal takes to come back, at most MAX_HOLD_S: what follows is refused too.
-SUSPICIOUS_RUN, MAX_HOLD_S = 4, 0.05
+#: Where a quota may have ended nothing is sent for as long as a refusal takes to come back, at most so long: what follows is refused too.
+MAX_HOLD_S = 0.05
 #: A refusal at nearly as many in flight as when the quota had ended is about their number; the window then grows by one in half a minute.
 CROWDED, MIN_AT_ONCE, PROBES_PER_S = 0.9, 2.0, 1 / 30
 #: Slow start goes on where fewer of the last sixteen were refused: a server may take only so many at once.
@@ -98,7 +98,7 @@ class Limiter:
         self._least = 1.0
         self._bounded = False  # by how many the server takes at once
         self._refusals = Refusals()
-        self._most_at_once = INFINITE
+        self._most_at_once, self._emptied = INFINITE, True  # whether fewer were in flight since
         self._queue = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -175,6 +175,7 @@ class Limiter:
         if permit.held:
             permit.held = False
             self.in_flight -= 1
+            self._emptied |= self.in_flight < CROWDED * self._most_at_once
             self._changed.set()
 
     # -- feedback --------------------------------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ class Limiter:
             return True
         rate, number = self._learned_rate, permit.sent
         if rate.rate is not None:
-            if permit.in_flight > CROWDED * self._most_at_once:
+            if self._emptied and permit.in_flight > CROWDED * self._most_at_once:
                 # Refused as soon as so many were in flight again, at whatever rate: the server limits how many it takes at once.
                 rate.forget()
                 self._size, self._credit, self._bounded, self._corrected_at = self._most_at_once, 0.0, True, now
@@ -233,10 +234,10 @@ class Limiter:
             self._size, self._credit = min(self._size, self._most_at_once), 0.0
         refusals = self._refusals
         refusals.record(number, permit.in_flight)
-        run, ended = refusals.judge(number, wait, rate_known=rate.rate is not None)
+        ended, suspicious = refusals.judge(number, wait, rate_known=rate.rate is not None)
         if ended:
             return True
-        if run >= SUSPICIOUS_RUN:
+        if suspicious:
             self._until = max(self._until, now + min(MAX_HOLD_S, now - permit.at))
         if rate.rate is None and not self._self_hosted and (share := refusals.share(number)) > HIGH_SHARE + rate.background:
             # Single ones pass in between: faster than the server serves.
@@ -254,7 +255,7 @@ class Limiter:
         if scarce:
             return
         if self._learned_rate.rate is None and fewest is not None:
-            self._most_at_once = max(MIN_AT_ONCE, fewest - 1.0)
+            self._most_at_once, self._emptied = max(MIN_AT_ONCE, fewest - 1.0), False
         self._bounded = self._self_hosted
         self._slow_start = False
         self._least = max(1.0, self._size / LARGEST_DECREASE)

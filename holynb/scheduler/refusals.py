@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["SHARE_WINDOW", "Refusals"]
 
 #: Requests of which the share of refusals is taken.
 SHARE_WINDOW = 128
 #: Requests around a refused one.
 NEIGHBOURS = 16
-#: A quota has ended where so many requests in a row, in the order of sending, were refused, or so many of the last sixteen. At one refusal
-#: in five by chance, one request in a hundred thousand meets this. Where a rate is known already, three in a row are enough, or two that
-#: ask for a longer wait than one slot of most quotas.
-RUN, MOST = 7, 12
+#: A quota has ended where so many requests in a row, in the order of sending, were refused that one request in a hundred thousand meets this
+#: by chance: seven where one in five is refused, three where hardly any is. Or so many of the last sixteen. Where a rate is known already,
+#: three in a row are enough, or two that ask for a longer wait than one slot of most quotas.
+BY_CHANCE, LEAST_RUN, RUN, MOST = 1e-5, 3, 7, 12
+#: After so many in a row, or nearly as many as tell, it may have ended.
+SUSPICIOUS_RUN = 4
+#: Before anything is known, one in five; it counts as much as so many requests.
+PRIOR_SHARE, PRIOR_REQUESTS = 0.2, 10
 RUN_AT_KNOWN_RATE, RUN_AT_LONG_WAIT, LONG_WAIT_S = 3, 2, 2.0
 
 
@@ -24,6 +30,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self._in_flight: dict[int, int] = {}  # number of a refused request → requests in flight when it was sent
+        self._since = 0  # the number from which on refusals are remembered
 
     def __bool__(self) -> bool:
         return bool(self._in_flight)
@@ -35,13 +42,24 @@ class Refusals:
         self._in_flight[number] = in_flight
 
     def clear(self) -> None:
+        self._since = max(self._in_flight, default=self._since)
         self._in_flight.clear()
 
-    def judge(self, number: int, wait: float | None, *, rate_known: bool) -> tuple[int, bool]:
-        """How many in a row were refused around this one, and whether a quota has ended. `wait`: its Retry-After, seconds."""
-        wanted = RUN if not rate_known else RUN_AT_KNOWN_RATE if wait is None or wait < LONG_WAIT_S else RUN_AT_LONG_WAIT
-        run = self._run(number, wanted)
-        return run, run >= wanted or self.lately(number) >= MOST
+    def judge(self, number: int, wait: float | None, *, rate_known: bool) -> tuple[bool, bool]:
+        """Whether a quota has ended, and whether it may have: so many in a row were refused. `wait`: this one's Retry-After, seconds."""
+        run = self._run(number, RUN)
+        if not rate_known:
+            wanted = self._telling_run(number, run)
+        else:
+            wanted = RUN_AT_KNOWN_RATE if wait is None or wait < LONG_WAIT_S else RUN_AT_LONG_WAIT
+        return run >= wanted or self.lately(number) >= MOST, run >= min(SUSPICIOUS_RUN, wanted - 2)
+
+    def _telling_run(self, number: int, run: int) -> int:
+        """How many refused in a row are no chance, by how many were refused besides this run."""
+        requests = min(number - self._since, SHARE_WINDOW) - run
+        besides = sum(n > number - SHARE_WINDOW for n in self._in_flight) - run
+        share = (max(0, besides) + PRIOR_SHARE * PRIOR_REQUESTS) / (max(0, requests) + PRIOR_REQUESTS)
+        return min(RUN, max(LEAST_RUN, math.ceil(math.log(BY_CHANCE) / math.log(min(share, 0.99)))))
 
     def _run(self, number: int, wanted: int) -> int:
         """How many in a row were refused around this one, counted up to about `wanted`."""

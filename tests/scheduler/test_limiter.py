@@ -54,7 +54,7 @@ def test_refusals_that_are_as_slow_as_answers_cost_what_was_in_flight(latency: f
     assert result.seconds <= 1.2 * OPTIMUM
 
 
-@pytest.mark.parametrize(("headers", "most"), [(True, 0.01), (False, 0.06)])
+@pytest.mark.parametrize(("headers", "most"), [(True, 0.01), (False, 0.025)])
 @pytest.mark.parametrize("latency", [0.05, 0.3])
 def test_two_processes_on_one_key(latency: float, headers: bool, most: float):
     """Each has to find out by itself when the quota ends, where nothing tells: chance decides whose rate is corrected, so many draws count."""
@@ -68,6 +68,16 @@ def test_two_processes_on_one_key(latency: float, headers: bool, most: float):
     assert statistics.median(quota.refused / len(quota.sent) for quota in quotas) <= most
     assert statistics.median(result.seconds for result in results) <= 1.2 * OPTIMUM
     assert max(result.seconds for result in results) <= 2 * OPTIMUM
+
+
+@pytest.mark.parametrize(("limit", "rows", "most"), [(60, 120, 0.1), (120, 240, 0.06), (300, 500, 0.03)])
+@pytest.mark.parametrize("retry_after", ["slot", None])
+def test_a_small_quota_that_nothing_tells(limit: int, rows: int, most: float, retry_after: str | None):
+    """What is refused when it ends is a larger part of it, since less is known by then."""
+    quotas = [Quota(limit, headers=False, retry_after=retry_after, jitter=0.5, refusal=0.002, seed=seed) for seed in range(5)]
+    results = [drive(quota, rows, start=16) for quota in quotas]
+    assert statistics.median(quota.refused / len(quota.sent) for quota in quotas) <= most
+    assert statistics.median(result.seconds for result in results) <= 1.1 * (rows - limit) * 60 / limit
 
 
 @pytest.mark.parametrize(
