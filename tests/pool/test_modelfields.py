@@ -104,3 +104,50 @@ def test_one_is_no_true_and_zero_no_false() -> None:
         modelfields.check("config.json", {"is_causal": 1}, "LlamaForCausalLM")
     with pytest.raises(FieldRefused, match="num_beams"):
         modelfields.check("generation_config.json", {"num_beams": True})
+
+
+#: What files of models that many people start say, as far as it is not only sizes.
+COMMON: dict[str, list[dict[str, object]]] = {
+    "config.json": [
+        {
+            "attention_bias": False,
+            "mlp_bias": False,
+            "pretraining_tp": 1,
+            "use_cache": True,
+            "rope_scaling": None,
+            "torch_dtype": "bfloat16",
+        },
+        {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}, "rope_theta": 100000},
+        {"max_window_layers": 28, "sliding_window": 131072, "use_sliding_window": False, "use_mrope": False},
+        {"auto_map": {"AutoModelForCausalLM": "modeling.Own"}, "rope_scaling": {"type": "yarn", "factor": 16.0, "finetuned": True}},
+        {"chunk_size_feed_forward": 0, "is_encoder_decoder": False, "pruned_heads": {}, "torchscript": False, "bad_words_ids": None},
+    ],
+    "generation_config.json": [
+        {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": [2, 3], "do_sample": True, "temperature": 0.6, "top_p": 0.9},
+        {"pad_token_id": 1, "repetition_penalty": 1.05, "top_k": 20, "max_length": 4096, "transformers_version": "4.37.0"},
+        {"num_beams": 1, "typical_p": 1.0, "diversity_penalty": 0.0, "guidance_scale": 1, "no_repeat_ngram_size": 0, "do_sample": True},
+    ],
+    "tokenizer_config.json": [
+        {"add_bos_token": True, "add_eos_token": False, "legacy": False, "sp_model_kwargs": {}, "use_default_system_prompt": False},
+        {
+            "split_special_tokens": False,
+            "errors": "replace",
+            "add_prefix_space": False,
+            "model_max_length": 131072,
+            "image_token": "<image>",
+        },
+        {
+            "clean_up_tokenization_spaces": True,
+            "model_input_names": ["input_ids"],
+            "from_slow": True,
+            "spaces_between_special_tokens": False,
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("family", ["LlamaForCausalLM", "Qwen2ForCausalLM"])
+@pytest.mark.parametrize(("file", "data"), [(file, data) for file, many in COMMON.items() for data in many])
+def test_what_common_models_say_is_known_and_not_refused(file: str, data: dict[str, object], family: str) -> None:
+    modelfields.check(file, data, family)
+    assert modelfields.unknown(file, data) == []
