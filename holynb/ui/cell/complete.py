@@ -17,6 +17,7 @@ __all__ = ["install", "remove", "suggest"]
 
 MAGIC_NAMES = ("infer", "holynb")
 FILE_OPTIONS = ("file", "schema")
+UPDATE_FLAGS = ("--take", "--from", "--remove")
 ROUTE_OPTIONS = ("fallback", "spread", "compare", "price_as")
 
 
@@ -98,6 +99,8 @@ class _LineCompleter:
             last = words[-2]  # a list that goes on: R1,R2
         if last in flags and flags[last].metavar is not None:
             return self._values(flags[last].name, flags[last])
+        if not cell and words[:2] in (["models", "update"], ["prices", "update"]):
+            return [(flag, "option") for flag in UPDATE_FLAGS]
         if token.startswith("-"):
             return [(flag, "option") for flag in flags if flag.startswith("--") or len(token) < 2]
         if not cell:
@@ -161,8 +164,9 @@ class _LineCompleter:
             return [(w, "command") for w in verbs] if len(words) == 1 else [(p, "pool") for p in candidates.pools()]
         if words[0] in ("show", "stop", "resume", "run"):
             return [(r, "run") for r in candidates.runs()]
-        if words[0] in ("models", "key"):
-            return [(p, "provider") for p in candidates.providers()] if len(words) == 1 else []
+        if words[0] in ("models", "key", "prices"):
+            names = [] if words[0] == "prices" else [(p, "provider") for p in candidates.providers()]
+            return [*names, *([] if words[0] == "key" else [("update", "command")])] if len(words) == 1 else []
         if words[0] == "trust":
             return [(h, "host") for h in candidates.hosts()] if len(words) == 1 else []
         if words[0] == "help":

@@ -46,6 +46,11 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
     ("line", "some"),
     [
         ("%%infer |", ["fast", "pool/mine", "sim/echo", "openai/gpt-6-luna"]),
+        ("%infer models up|", ["update"]),
+        ("%infer models open|", ["openai"]),
+        ("%infer prices |", ["update"]),
+        ("%infer prices update --t|", ["--take"]),
+        ("%infer models update |", ["--take", "--from", "--remove"]),
         ("%%infer sim/|", ["sim/echo", "sim/flaky", "sim/json", "sim/stream"]),
         ("%%infer sim/echo --con|", ["--connect-timeout", "--concurrency"]),
         ("%%infer sim/echo -|", ["-n", "-c", "--df"]),
