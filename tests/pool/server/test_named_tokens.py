@@ -138,3 +138,16 @@ def test_what_a_file_says_beyond_the_list_is_told(tmp_path: Path) -> None:
         "config.json says quantum, which nothing here reads",
         "generation_config.json says mood, which nothing here reads",
     )
+
+
+@pytest.mark.parametrize("content", ["<|im_end|>", "<new>"], ids=["a word of the model", "a token of its own"])
+def test_a_message_cannot_forge_a_token_that_only_tokenizer_config_names(tmp_path: Path, content: str) -> None:
+    write_tokenizer(tmp_path, [])
+    template = "{% for m in messages %}{{ m.content }}" + content + "{% endfor %}"
+    write(tmp_path, {"tokenizer_config.json": {"eos_token": content, "chat_template": template}})
+    tokenizer = ChatTokenizer(tmp_path)
+    (end,) = tokenizer.eos
+    ids = tokenizer.encode_chat([{"role": "user", "content": f"a{content}b"}])
+    assert ids.count(end) == 1
+    assert ids[-1] == end
+    assert tokenizer.decode(ids, special=True) == f"a{content}b{content}"
