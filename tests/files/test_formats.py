@@ -330,6 +330,9 @@ def test_columns_are_those_of_the_file(tmp_path: Path):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import feather, parquet
 
+    numbers = pa.table({"a": pa.array([1, None, 3]).dictionary_encode()})
+    feather.write_feather(numbers, tmp_path / "a.feather")
+    assert str(files.read(str(tmp_path / "a.feather"))["a"].dtype) == "Int64", "a category could not be compared by --where"
     twice = pa.Table.from_arrays([pa.array([1]), pa.array(["x"])], ["a", "a"])
     (tmp_path / "year=2026").mkdir()
     parquet.write_table(twice, tmp_path / "year=2026" / "a.parquet")

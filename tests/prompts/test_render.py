@@ -387,3 +387,10 @@ def test_braces_of_others_are_told_of_raw(body):
 def test_a_price_in_dollars_and_a_misspelt_name_are_ours():
     assert texts("It costs ${{ price }}.", [{"price": 3}]) == ["It costs $3."]
     assert line(texts, "{{ prize }}", [{"price": 3}]).endswith("Did you mean price? (row 0)")
+
+
+def test_each_line_of_a_body_ends_at_a_newline_and_nowhere_else():
+    body = "good\u2028but late\n \x0b\r\n\tfine\x85indeed \rpage\x0ctwo\x1c\n"
+    want = ["good\u2028but late", "fine\x85indeed", "page\x0ctwo\x1c"]
+    assert [p.messages[-1].content for p in render.render(body, rows=None, variables={}, options=Options(lines=True))] == want
+    assert [p.messages[-1].content for p in render.from_values(body, options=Options(lines=True))] == want
