@@ -54,24 +54,28 @@ def tabs() -> Iterator[list[Page]]:
 def notebook(request: pytest.FixtureRequest, lab: Lab, context: Any, tabs: list[Page]) -> Iterator[Open]:
     """`notebook(cell, …)` opens a notebook of these cells; the first cell loads the extension. `size` is of the window.
 
-    `fresh`: in a tab of its own, for who loads it again or weighs it.
+    `fresh`: in a tab of its own and the only one, for who loads it again or weighs it. `loads`: no, where one of the cells loads it. `name` of the file.
     """
-    pages: list[Page] = []
+    pages, only = list[Page](), list[Page]()
     failed = request.session.testsfailed
 
-    def start(*cells: str, size: tuple[int, int] = (1280, 900), fresh: bool = False) -> Page:
-        path = write_notebook(lab.root / f"n{next(_numbers)}.ipynb", ["%load_ext holynb", *cells])
-        pages.append(page := tabs.pop() if tabs and not fresh else Page(lab, context, path, size))
+    def start(*cells: str, size: tuple[int, int] = (1280, 900), fresh: bool = False, loads: bool = True, name: str = "") -> Page:
+        path = write_notebook(lab.root / f"{name or next(_numbers)}.ipynb", ["%load_ext holynb", *cells] if loads else cells)
+        while fresh and tabs:  # two that are open share JupyterLab's memory of what was open
+            tabs.pop().close()
+        pages.append(page := tabs.pop() if tabs else Page(lab, context, path, size))
+        only.extend([page] * fresh)
         if page.path != path:
             page.show(path, size)
-        page.run(0)
+        if loads:
+            page.run(0)
         return page
 
     yield start
     outside, errors = ([what for page in pages for what in getattr(page, name)] for name in ("outside", "errors"))
     whole = request.session.testsfailed == failed and not errors
     for page in pages:
-        if whole and not tabs:
+        if whole and not tabs and page not in only:
             page.put_away()
             tabs.append(page)
         else:

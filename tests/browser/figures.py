@@ -99,13 +99,11 @@ READ = """() => { cancelAnimationFrame(window.raf_); const f = window.frames_.sl
     long: window.long_.length, first: window.first_}; }"""
 
 
-def once(lab: Lab, window: Any, way: str, mbit: float | None = None) -> dict[str, Any]:
-    """One way to show the job, on a page of its own."""
-    context = window.new_context(viewport={"width": 1280, "height": 900})
-    page = Page(lab, context, write_notebook(lab.root / f"{way}{mbit or ''}.ipynb", [JOB, f"await measured({way})"]))
-    page.run(0)
+def once(page: Page, way: str, cell: int, mbit: float | None = None) -> dict[str, Any]:
+    """One way to show the job, in a cell that awaits `measured(way)`. The notebook's first cell is JOB."""
+    page.run(1)
     if mbit:
-        network = context.new_cdp_session(page.page)
+        network = page.page.context.new_cdp_session(page.page)
         network.send("Network.enable")
         rate = mbit * 1e6 / 8
         network.send(
@@ -113,25 +111,21 @@ def once(lab: Lab, window: Any, way: str, mbit: float | None = None) -> dict[str
         )
     before = page.received
     page.page.evaluate(WATCH)
-    page.start(1)
+    page.start(cell)
     opened = None
     if way != "nobody":
         page.until(lambda: page.page.evaluate("() => window.first_"), 120, "the first picture")
         opened = page.received - before
     page.idle(180)
     seen = page.page.evaluate(READ)
-    out = {
+    return {
         "way": way,
-        "kernel_share": float(page.text(1).split("CPU")[-1].split()[0]),
+        "kernel_share": float(page.text(cell).split("CPU")[-1].split()[0]),
         "opening_kB": opened and opened / 1000,
         "all_kB": (page.received - before) / 1000,
         **seen,
-        "errors": page.errors,
+        "errors": list(page.errors),
     }
-    page.close()
-    context.close()
-    lab.end_kernels()
-    return out
 
 
 #: An hour in a few seconds: a row a second, a tick a second, paced below what the server lets through. "RSS" is the kernel's.
@@ -216,7 +210,7 @@ def saved(page: Page) -> dict[str, float]:
     return {"saved_kB": page.path.stat().st_size / 1000}
 
 
-def alone(lab: Lab, window: Any, name: str, measure: Callable[[Page], dict[str, float]], cells: list[str]) -> dict[str, Any]:
+def alone(lab: Lab, window: Any, name: str, measure: Callable[[Page], dict[str, Any]], cells: list[str]) -> dict[str, Any]:
     """A measurement in a notebook of its own."""
     context = window.new_context()
     page = Page(lab, context, write_notebook(lab.root / f"{name}.ipynb", ["%load_ext holynb", *cells]))
@@ -240,11 +234,10 @@ def main() -> None:
         with sync_playwright() as started:
             window = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             for way, mbit in (("nobody", None), ("ours", None), ("plotly", None), ("ours", args.mbit)):
-                print(
-                    json.dumps(
-                        {k: round(v, 3) if isinstance(v, float) else v for k, v in {**once(lab, window, way, mbit), "mbit": mbit}.items()}
-                    )
+                figures = alone(
+                    lab, window, f"{way}{mbit or ''}", lambda page, w=way, m=mbit: once(page, w, 2, m), [JOB, f"await measured({way})"]
                 )
+                print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in {**figures, "mbit": mbit}.items()}))
             rows = 'import pandas as pd; df = pd.DataFrame({"x": [f"a review of some length, number {i}" for i in range(100)]})'
             asked_100 = [rows, "%%infer sim/stream --df df --no-cache -c 100 --max-tokens 200\nSay what you think of {{ x }}"]
             for name, measure, cells in (

@@ -173,6 +173,7 @@ class Page:
     def show(self, path: Path, size: tuple[int, int] = (1280, 900)) -> None:
         """Another notebook in this tab, whose application is loaded already, as if it were a new one."""
         self.path = path
+        self.page.bring_to_front()  # what is behind another is not drawn
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.errors.clear()
         self.outside.clear()

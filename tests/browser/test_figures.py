@@ -10,8 +10,9 @@ from browser.figures import HOUR, JOB, hour, once
 pytestmark = pytest.mark.browser
 
 
-def test_opening_kernel_time_and_frames(lab: Any, window: Any) -> None:
-    nobody, ours = once(lab, window, "nobody"), once(lab, window, "ours")
+def test_opening_kernel_time_and_frames(notebook: Any) -> None:
+    page = notebook(JOB, "await measured(nobody)", "await measured(ours)")
+    nobody, ours = once(page, "nobody", 2), once(page, "ours", 3)
     print(f"\n{nobody}\n{ours}")
     assert ours["errors"] == []
     assert ours["opening_kB"] <= 130, "100 and what is sent until a slow machine has looked"

@@ -77,7 +77,7 @@ STYLE = "([selector, name]) => getComputedStyle(document.querySelector(selector)
 
 def test_on_a_narrow_page_what_stays_is_legible(notebook: Any) -> None:
     """JupyterLab breaks what is preformatted anywhere, in letters of one width; four charts in 560 pixels lie over each other."""
-    one, three = "%%infer sim/stream --max-tokens 15\nOne?", "%%infer sim/stream --max-tokens 15 --lines\nTwo?\nThree?\nFour?"
+    one, three = "%%infer sim/stream --max-tokens 15\nOne?", "%%infer sim/stream --max-tokens 40 --lines\nTwo?\nThree?\nFour?"
     page = notebook(one, three, size=(700, 900))
     page.start(1)
     page.until(lambda: page.there(".hn pre.hn-answer"), 20, "the answer as it comes")

@@ -93,9 +93,16 @@ function render({ model, el }) {
   model.on("msg:custom", onMessage);
   const first = model.get("first");
   if (first?.kind) onMessage(first);
-  ready();
+  // It is drawn before it stands in the page, where it has no width yet: a page that is loaded already is quick enough for that.
+  let opening = 0;
+  const open = (tries) => {
+    if (el.clientWidth || !tries) ready();
+    else opening = setTimeout(open, 20, tries - 1);
+  };
+  open(10);
 
   return () => {
+    clearTimeout(opening);
     cancelAnimationFrame(frame);
     watch.disconnect();
     document.removeEventListener("visibilitychange", paint);
