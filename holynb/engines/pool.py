@@ -204,10 +204,9 @@ class Pool:
         name, progress, silent_s = self._pool_name, "", 0.0
         while info is None or info.state != "ready":
             silent_s = silent_s + _POLL_S if info is not None and info.state == "silent" else 0.0
-            gone = info is None or info.state == "ended"
-            if gone or info.state == "failed" or silent_s > _DEAD_AFTER_S:
+            if info is None or info.state in {"failed", "ended"} or silent_s > _DEAD_AFTER_S:
                 words = f": {info.why}" if info is not None and info.why else ""
-                raise (NotRunning if gone else BadRoute)(
+                raise (NotRunning if info is None or info.state == "ended" else BadRoute)(
                     f"{self.endpoint.route} did not become ready{words}. Its log: %infer pool logs {name}"
                 )
             name = info.name

@@ -1,8 +1,8 @@
 """How many tokens a request will count for at one endpoint, before it is sent. Learns from what the server counted; knows no tokenizer.
 
-A token of today's vocabularies is about four bytes of UTF-8, in every script: four letters, or a syllable or sign and a third. On five texts
-each in English, Korean, Chinese and Japanese 0.23 a byte is within 30 % of what o200k counts (GPT-4o and later). Older ones make up to twice
-as many of the last three; so from the first answers on, what the server itself counted decides.
+A token of today's vocabularies is about four bytes of UTF-8, in every script: four letters, or a syllable or sign and a third. On five
+texts each in English, Korean, Chinese and Japanese 0.23 a byte is within 30 % of what o200k counts (GPT-4o and later). Older ones make up
+to twice as many of the last three; so from the first answers on, what the server itself counted decides.
 """
 
 from __future__ import annotations
