@@ -50,7 +50,7 @@ _QUOTA = re.compile(
     r"insufficient[ _](?:user[ _]|account[ _]|paid[ _])?(?:quota|balance|credits?|funds)"
     r"|\b(?:balance|credits?|quota) (?:is|are) (?:insufficient|not enough|too low)|credit balance|user quota is not enough"
     r"|\bspend(?:ing)? (?:limit|cap|budget)|billing hard limit|specified (?:API |workspace )?usage limits|\bkey limit exceeded"
-    r"|out of credits|not enough credits|requires more credits|all (?:available )?credits|credit limit exceeded"
+    r"|out of call volume quota|out of credits|not enough credits|requires more credits|all (?:available )?credits|credit limit exceeded"
     r"|\bbudget has been exceeded|\bexceeded budget|\bcrossed budget|\bExceededBudget\b|\bproxy budget exceeded|\bmax budget\b|\bbudget limit exceeded"
     r"|余额不足|额度(?:不足|已?用[尽完]|已?耗尽)|额度失败|配额(?:不足|已?用[尽完])|欠费|请充值",
     re.IGNORECASE,
@@ -109,7 +109,7 @@ _NO_MODEL = re.compile(
 )
 #: Phrases that mean it whatever the status: gateways send them with 400, 422 and 503.
 _NO_SUCH_MODEL = re.compile(
-    r"\binvalid model(?: name)?\b|\bmodel not exist\b|\bmodel identifier is invalid|no healthy deployments for this model"
+    r"\binvalid model(?: name)?\b|\bnot a valid model id\b|\bmodel not exist\b|\bmodel identifier is invalid|no healthy deployments for this model"
     r"|no 'model_name' with this string|模型不存在|对于模型.{0,100}无可用渠道|模型.{0,100}可用渠道不存在",
     re.IGNORECASE,
 )

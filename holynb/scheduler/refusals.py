@@ -11,8 +11,8 @@ SHARE_WINDOW = 128
 #: Requests around a refused one.
 NEIGHBOURS = 16
 #: A quota has ended where so many requests in a row, in the order of sending, were refused that one request in a hundred thousand meets
-#: this by chance: seven where one in five is refused, three where hardly any is. Or so many of the last sixteen. Where a rate is known already,
-#: three in a row are enough, or two that ask for a longer wait than one slot of most quotas.
+#: this by chance: seven where one in five is refused, three where hardly any is. Or so many of the last sixteen. Where a rate is known
+#: already, three in a row are enough, or two that ask for a longer wait than one slot of most quotas.
 BY_CHANCE, LEAST_RUN, RUN, MOST = 1e-5, 3, 7, 12
 #: After so many in a row, or nearly as many as tell, it may have ended.
 SUSPICIOUS_RUN = 4

@@ -260,6 +260,21 @@ OPENROUTER = [
     ),
     Refusal(
         "openrouter",
+        "RightNow-AI/openfang#697",
+        400,
+        {"error": {"message": "healer-alpha is not a valid model ID", "code": 400}, "user_id": "user_1"},
+        "not_found",
+    ),
+    Refusal(
+        "azure-api-management",
+        "MicrosoftDocs/azure-docs#16282",
+        403,
+        {"statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 5.03:23:11"},
+        "quota",
+        wire="azure",
+    ),
+    Refusal(
+        "openrouter",
         "Gitlawb/openclaude#936",
         429,
         error(
