@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from holynb import no_proxy
 from holynb.config import keys, settings, trust
 from holynb.config.trust import Grant
 from holynb.engines import environment
@@ -221,7 +222,7 @@ def test_an_env_file_changes_neither_proxies_nor_certificates_nor_the_home(
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     (project / ".env").write_text("HTTPS_PROXY=http://evil.example:1\nSSL_CERT_FILE=/evil.pem\nHOLYNB_HOME=/evil\nSSL_CERT_DIR=/evil\n")
-    assert environment.proxy_for("https://api.openai.com/v1") is None
+    assert no_proxy.proxy_for("https://api.openai.com/v1") is None
     assert environment.named_certificates() == (None, None, 0.0)
     assert settings.home() == home
 

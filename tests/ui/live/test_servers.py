@@ -202,7 +202,7 @@ def test_an_address_without_its_version_is_seen(here: Callable[[str], str]) -> N
         ("--api-base nonsense", "--api-base should be an address"),
         ("vllm ray", "'ray' is one word too many"),
         ("--api-bse http://x/v1", "There is no option --api-bse. Did you mean --api-base?"),
-        ("vllm --timeout 3", "%infer models does not take --timeout. It takes --api-base, --api-key-name."),
+        ("vllm --timeout 3", "%infer models does not take --timeout. It takes --api-base, --api-key-name, and update."),
         ("vlm --api-base http://x/v1", "There is no provider 'vlm'. Did you mean vllm?"),
         ("anthropic --api-base http://x", "anthropic has no list of models to ask for"),
         ("sim --api-base http://x/v1", "sim has no address"),
