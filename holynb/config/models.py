@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 
-from holynb.config import kept
+from holynb.config import update_files
 from holynb.config.model_entries import KnownModel, Reading, Shutdown, entry
 from holynb.types import Route
 
@@ -43,7 +43,7 @@ _announced: dict[tuple[str, str], Shutdown | None] = {}
 # -- looking up ----------------------------------------------------------------------------------------------------------
 def find(provider: str, model: str) -> KnownModel | None:
     """What is known of a model; None: nothing."""
-    known = _find(provider, model, kept.stamp(FILE_NAME))
+    known = _find(provider, model, update_files.stamp(FILE_NAME))
     key = provider, model
     if key not in _announced:
         return known
@@ -55,7 +55,7 @@ def find(provider: str, model: str) -> KnownModel | None:
 
 
 @lru_cache(maxsize=1024)
-def _find(provider: str, model: str, stamp: kept.Stamp | None) -> KnownModel | None:
+def _find(provider: str, model: str, stamp: update_files.Stamp | None) -> KnownModel | None:
     ours, theirs = (next((e for e in table if e.provider == provider and e.fits(model)), None) for table in (shipped(), _updated(stamp)))
     if ours is None or theirs is None:
         return ours or theirs
@@ -96,14 +96,14 @@ def names(provider: str) -> list[str]:
 def offered(provider: str, day: dt.date | None = None) -> dict[str, int | None]:
     """The models of a provider that are offered by name, those that end last and those that have ended not at all → context length."""
     day = day or today()
-    named = [(n, find(provider, n)) for n in _offers(kept.stamp(FILE_NAME)).get(provider, ())]
+    named = [(n, find(provider, n)) for n in _offers(update_files.stamp(FILE_NAME)).get(provider, ())]
     living = [(n, m) for n, m in named if m is not None and (m.end is None or m.end.on > day)]
     return {n: m.context for n, m in sorted(living, key=lambda pair: pair[1].end is not None)}
 
 
 def state() -> tuple[object, ...]:
     """What `offered` depends on: equal as long as its answers are."""
-    return kept.stamp(FILE_NAME), today(), tuple(_announced.items())
+    return update_files.stamp(FILE_NAME), today(), tuple(_announced.items())
 
 
 def today() -> dt.date:
@@ -112,7 +112,7 @@ def today() -> dt.date:
 
 
 @lru_cache(maxsize=4)
-def _offers(stamp: kept.Stamp | None) -> dict[str, tuple[str, ...]]:
+def _offers(stamp: update_files.Stamp | None) -> dict[str, tuple[str, ...]]:
     names: dict[str, dict[str, None]] = {}
     for e in (*shipped(), *_updated(stamp)):
         names.setdefault(e.provider, {}).update(dict.fromkeys(e.offer))
@@ -160,6 +160,6 @@ def shipped() -> tuple[KnownModel, ...]:
 
 
 @lru_cache(maxsize=4)
-def _updated(stamp: kept.Stamp | None) -> tuple[KnownModel, ...]:
+def _updated(stamp: update_files.Stamp | None) -> tuple[KnownModel, ...]:
     """The models of the update that was taken. Raises BadSetting."""
-    return () if stamp is None else tuple(entry(e, f"{FILE_NAME}, entry {i}") for i, e in enumerate(kept.entries(stamp), 1))
+    return () if stamp is None else tuple(entry(e, f"{FILE_NAME}, entry {i}") for i, e in enumerate(update_files.entries(stamp), 1))

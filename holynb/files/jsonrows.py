@@ -103,10 +103,8 @@ def _of_rows(rows: Sequence[Any]) -> Table:
         return Table({"text": list(rows)})
     if not all(named):
         other = named.index(False)
-        kind = "array" if isinstance(rows[other], list) else "value"
-        raise Unreadable(
-            f'has an {kind} in place of row {other}, and rows are objects: {{"column": value, …}}.'.replace("an value", "a value")
-        )
+        what = "an array" if isinstance(rows[other], list) else "a value"
+        raise Unreadable(f'has {what} in place of row {other}, and rows are objects: {{"column": value, …}}.')
     names = dict.fromkeys(name for row in rows for name in row)
     return Table({name: [row.get(name) for row in rows] for name in names})
 

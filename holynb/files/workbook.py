@@ -31,7 +31,7 @@ def cells(data: bytes) -> dict[str, list[Any]]:
         if any(value is None for row in rows for value in row):
             _refuse_uncomputed(rows, _rows(load_workbook, data, computed=False))
     except (zipfile.BadZipFile, KeyError, TypeError, EOFError, OSError) as exc:  # whatever is in the archive
-        raise Unreadable(f"is no workbook that openpyxl reads: {exc}. Save it again as .xlsx.") from exc
+        raise Unreadable(f"is not a workbook that openpyxl reads: {exc}. Save it again as .xlsx.") from exc
     rows = [row for row in rows if any(value is not None for value in row)]
     if not rows:
         raise Unreadable("has nothing in its first sheet.")

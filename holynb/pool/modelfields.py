@@ -14,10 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["USES", "FieldRefused", "ModelField", "check", "fields_of", "row_of", "unknown", "use_of"]
-
-#: What may become of a field.
-USES = ("used", "reset", "refused", "none")
+__all__ = ["FieldRefused", "ModelField", "check", "fields_of", "row_of", "unknown", "use_of"]
 
 #: The most of a value that a message shows.
 _SHOWN = 40
@@ -31,8 +28,8 @@ class FieldRefused(ValueError):
 class ModelField:
     """One row: a field of `file`.
 
-    `unless`: values that change nothing; `families`: for which architectures the row is, none for all; `when`: it counts only where
-    the file says true for this other field.
+    `use`: used, reset, refused or none; `unless`: values that change nothing; `families`: for which architectures the row is, none for
+    all; `when`: it counts only where the file says true for this other field.
     """
 
     file: str

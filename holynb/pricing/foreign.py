@@ -78,7 +78,7 @@ def read(body: bytes, kind: Kind, source: str, date: dt.date) -> ForeignTable:
     document = _document(body, source)
     shape, entries, left_out = _shape_of(document), list[Mapping[str, Any]](), list[str]()
     if shape is None:
-        raise BadSetting(f"{source} is no table of {kind}. Known are those of genai-prices (data.json), of litellm, and of holynb.")
+        raise BadSetting(f"{source} is not a table of {kind}. Those of genai-prices (data.json), litellm and holynb are read.")
     for name, raw in _raw_entries(shape, document, kind, {"date": str(date), "source": source, "reported": True}):
         try:
             for entry in [raw] if isinstance(raw, Mapping) else raw:
@@ -101,7 +101,7 @@ def _document(body: bytes, source: str) -> Any:
     for reader in readers:
         with suppress(ValueError, RecursionError, ArithmeticError):
             return reader(body.decode("utf-8-sig"))
-    raise BadSetting(f"{source} is neither JSON nor TOML, so it is no table.")
+    raise BadSetting(f"{source} is neither JSON nor TOML, so it holds no table.")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -19,7 +19,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from holynb.config import kept, models, settings
+from holynb.config import models, settings, update_files
 from holynb.pricing.price_entries import MILLION, Price, Rates, own_price, read_entry
 from holynb.types import Message, Route, Usage
 
@@ -58,7 +58,7 @@ def list_price(route: Route, model: str | None = None, at: float | None = None) 
         own = own_price(route, name, own_prices[name])
         if not settings.is_of_project(f"price.{name}"):
             return own
-    today, stamp = dt.datetime.fromtimestamp(time.time() if at is None else at, dt.UTC).date(), kept.stamp(FILE_NAME)
+    today, stamp = dt.datetime.fromtimestamp(time.time() if at is None else at, dt.UTC).date(), update_files.stamp(FILE_NAME)
     known = (
         _listed_price(route.provider, model, today, stamp)
         or _listed_price(route.provider, models.serving(route.provider, route.model, today), today, stamp)
@@ -108,9 +108,13 @@ def table() -> tuple[Price, ...]:
 
 
 @lru_cache(maxsize=4)
-def updated(stamp: kept.Stamp | None) -> tuple[Price, ...]:
+def updated(stamp: update_files.Stamp | None) -> tuple[Price, ...]:
     """The prices of the update that was taken. Raises BadSetting."""
-    return () if stamp is None else tuple(read_entry(dated(e), f"{FILE_NAME}, entry {i}") for i, e in enumerate(kept.entries(stamp), 1))
+    return (
+        ()
+        if stamp is None
+        else tuple(read_entry(dated(e), f"{FILE_NAME}, entry {i}") for i, e in enumerate(update_files.entries(stamp), 1))
+    )
 
 
 def dated(entry: Any) -> dict[str, Any]:
@@ -123,7 +127,7 @@ def dated(entry: Any) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4096)
-def _listed_price(provider: str, model: str | None, today: dt.date, stamp: kept.Stamp | None) -> Price | None:
+def _listed_price(provider: str, model: str | None, today: dt.date, stamp: update_files.Stamp | None) -> Price | None:
     """What ships or what an update brought, whichever was read later."""
     # Azure bills like OpenAI; the route's model is a deployment's name, so the price is found by the model that the server names.
     provider = "openai" if provider == "azure" else provider

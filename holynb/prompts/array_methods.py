@@ -15,7 +15,7 @@ from jinja2.exceptions import SecurityError
 
 from holynb.bounded import CONTAINERS, ITEM_BYTES, MAX_ITEMS, Allowance, TooMuch, check_spec, measure, whole
 from holynb.prompts.arrays import Accessor, check_objects, check_size, kind_of
-from holynb.prompts.exact import exact_frame, exact_list
+from holynb.prompts.exact_floats import exact_frame, exact_list
 
 __all__ = ["METHODS", "call", "listed", "printed"]
 

@@ -13,7 +13,7 @@ from jinja2 import Undefined
 from jinja2.exceptions import SecurityError
 
 from holynb.bounded import MAX_ITEMS, TooMuch
-from holynb.prompts.exact import exact_array, exact_frame, exact_index, exact_series
+from holynb.prompts.exact_floats import exact_array, exact_frame, exact_index, exact_series
 
 __all__ = [
     "ABSENT",

@@ -18,7 +18,7 @@ from jinja2.visitor import NodeTransformer
 
 from holynb.bounded import CONTAINERS, FILTERS, BoundedEnvironment, check_spec, to_json
 from holynb.prompts import array_methods, arrays, reading, shown
-from holynb.prompts.gaps import check_printf, is_gone, of_items, of_numbers
+from holynb.prompts.missing_values import check_printf, is_gone, of_items, of_numbers
 from holynb.prompts.values import SIMPLE, FieldValues, Method, Missing, Refused, admit, instead
 
 __all__ = ["Sandbox"]

@@ -15,7 +15,7 @@ from jinja2.exceptions import SecurityError
 from holynb.bounded import CONTAINERS, MAX_ITEMS, Allowance, Stream, TooMuch
 from holynb.errors import Portable
 from holynb.prompts import array_methods, arrays
-from holynb.prompts.moments import moment_text
+from holynb.prompts.datetimes import datetime_text
 from holynb.prompts.values import SIMPLE, FieldValues, Missing, admit, instead, missing
 
 __all__ = ["MAX_CHARS", "MAX_ROWS", "LongTable", "as_json", "as_literal", "as_text", "json_cell", "text_cell"]
@@ -96,7 +96,7 @@ def as_text(value: Any, env: Shows) -> str:
         written_out = value.is_finite() and int(value.as_tuple().exponent) > 0 and value.adjusted() <= MAX_ZEROS
         return format(value, "f") if written_out else str(value)
     if kind in ("number", "moment"):
-        return moment_text(value, env.text)
+        return datetime_text(value, env.text)
     if not type(value).__module__.startswith(("jinja2", "holynb")):
         return str(value)
     raise SecurityError(instead(f"{type(value).__name__} is no text"))

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
-from holynb.prompts.exact import exact_list
+from holynb.prompts.exact_floats import exact_list
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from holynb.errors import Fault
 from holynb.journal import Payment
-from holynb.scheduler import emptiness
+from holynb.scheduler import empty_answers
 from holynb.scheduler.budget import Money
 from holynb.scheduler.failover import EndpointState, WorkItem
 from holynb.scheduler.limiter import Permit
@@ -53,11 +53,11 @@ def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseVali
 async def run(
     item: WorkItem, endpoint: EndpointState, timeouts: Timeouts, on_text: Callable[[int, str], None], validator: ResponseValidator | None
 ) -> TimedAnswer:
-    """Send and receive; an empty answer is none, and one that does not hold to the schema. Raises Fault."""
+    """Send, receive and check. Raises Fault, also for an empty answer and one that does not fit the schema."""
     request = request_for(item, endpoint, validator)
     try:
         timed = await receive(request, endpoint, timeouts, on_text)
-        emptiness.check(item, request, timed[0])
+        empty_answers.check(item, request, timed[0])
     except Fault as fault:
         if validator is None:
             raise

@@ -63,7 +63,7 @@ class LearnedRate:
     #: Share of refusals beyond the background at which the rate is taken for too high; what part of the last share counts as no fewer,
     #: while the rate is at most so many times that after the last correction.
     TOLERATED_SHARE, NO_FEWER, SAME_RATE = 0.02, 0.7, 1.05
-    #: What is refused so soon after a correction was taken by another process, whose rate is not corrected yet; at worst it falls so far.
+    #: Refusals so soon after a correction are of another process, whose rate is not corrected yet: this rate keeps at least so much.
     SETTLING_S, LARGEST_DROP = 1.6, 0.85
 
     def __init__(self) -> None:

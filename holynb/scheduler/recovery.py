@@ -16,7 +16,7 @@ from typing import Any
 
 from holynb.errors import Fault
 from holynb.journal import EventSink
-from holynb.scheduler import attempt, verdict
+from holynb.scheduler import attempt, endpoint_faults
 from holynb.scheduler.attempt import InFlight
 from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
@@ -129,10 +129,12 @@ class Recovery:
             if in_flight.probe and breaker.is_open:
                 breaker.record_failed_probe(now)
             tier.queue.put(item, first=True)
-            await self._leave(tier, endpoint, fault, (pause.seconds, verdict.refusal(endpoint, fault, now - endpoint.refused_since)))
+            await self._leave(
+                tier, endpoint, fault, (pause.seconds, endpoint_faults.refusal(endpoint, fault, now - endpoint.refused_since))
+            )
         elif elsewhere and tier.alone(endpoint) and now - item.refused_at + pause.seconds > limit:
             self._tell(item, endpoint, fault, None)
-            self._tiers.enqueue(item, verdict.refusal(endpoint, fault, now - item.refused_at), leaving=tier)
+            self._tiers.enqueue(item, endpoint_faults.refusal(endpoint, fault, now - item.refused_at), leaving=tier)
         else:
             self._tell(item, endpoint, fault, pause.seconds)
             breaker.record_success()  # there is no other route any more: the limiter paces this one
@@ -176,13 +178,13 @@ class Recovery:
         stuck = tier.alone(endpoint) and not self._tiers.goes_elsewhere(item, tier)
         opened = self._judge(tier, endpoint, fault, probe=in_flight.probe)
         if stuck and in_flight.probe and self._is_over(endpoint, fault):
-            fault = verdict.last_word(endpoint, fault)
+            fault = endpoint_faults.last_word(endpoint, fault)
         waits = self._waits(endpoint, fault)
         wait = None if self.stopping else 0.0 if waits else self._retry_delay(item, endpoint, fault)
         left = max(0.0, (endpoint.breaker.probe_at(needed=True) or 0.0) - _now())
         self._tell(item, endpoint, fault, left if waits and stuck else wait)
         if stuck and endpoint.breaker.is_open and (opened or in_flight.probe) and wait is not None:
-            self._sink.append(Paused(str(endpoint.route), left, verdict.kind(endpoint, fault), time.time()))
+            self._sink.append(Paused(str(endpoint.route), left, endpoint_faults.kind(endpoint, fault), time.time()))
         if wait is None:
             if fault.stops or exceeds_max_wait(fault):
                 await self._disable(tier, endpoint, fault)
@@ -197,13 +199,13 @@ class Recovery:
 
     def _judge(self, tier: Tier, endpoint: EndpointState, fault: Fault, *, probe: bool) -> bool:
         """Tell the circuit breaker. Returns whether it has just opened: for a server that was there, by one request nobody took."""
-        breaker, kind = endpoint.breaker, verdict.kind(endpoint, fault)
+        breaker, kind = endpoint.breaker, endpoint_faults.kind(endpoint, fault)
         whole = fault.finish_reason not in (None, "error")  # an answer came to its end, with nothing in it
         if (kind not in breaker.kinds and kind != "truncated") or whole:
-            endpoint.answered |= fault.status not in verdict.GATEWAY_STATUSES
+            endpoint.answered |= fault.status not in endpoint_faults.GATEWAY_STATUSES
             self._is_there(tier, endpoint)  # what failed is the request
             return False
-        endpoint.answered |= fault.status is not None and fault.status not in verdict.GATEWAY_STATUSES
+        endpoint.answered |= fault.status is not None and fault.status not in endpoint_faults.GATEWAY_STATUSES
         was_open = breaker.is_open
         opened = breaker.record_failure(kind, _now(), certain=endpoint.answered and fault.unreachable)
         if probe and was_open and kind in breaker.kinds:
@@ -215,20 +217,25 @@ class Recovery:
     def _waits(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether the row's attempt does not count: a server that has answered is gone, and it failed with it."""
         final = exceeds_max_wait(fault) or ((fault.stops or not fault.retry) and not fault.unreachable)
-        return endpoint.answered and endpoint.breaker.is_open and verdict.kind(endpoint, fault) in ("connection", "truncated") and not final
+        return (
+            endpoint.answered
+            and endpoint.breaker.is_open
+            and endpoint_faults.kind(endpoint, fault) in ("connection", "truncated")
+            and not final
+        )
 
     def _is_over(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether a server without an answer has been probed for long enough."""
         breaker, policy = endpoint.breaker, self._policy
         until = (breaker.failing_since or 0.0) + (policy.patience if endpoint.answered else policy.first_patience)
         probes = PROBES if endpoint.answered else min(FIRST_PROBES, max(1, policy.retries))
-        enough = verdict.kind(endpoint, fault) == "connection" or breaker.failed_probes >= probes
+        enough = endpoint_faults.kind(endpoint, fault) == "connection" or breaker.failed_probes >= probes
         return breaker.is_open and enough and (breaker.probe_at(needed=True) or 0.0) > until
 
     def _retry_delay(self, item: WorkItem, endpoint: EndpointState, fault: Fault) -> float | None:
         """The row's own wait; at an address where nobody ever answered it is soon over."""
         wait, since = retry_delay(item, fault, self._policy), endpoint.breaker.failing_since
-        if wait is None or since is None or endpoint.answered or verdict.kind(endpoint, fault) != "connection":
+        if wait is None or since is None or endpoint.answered or endpoint_faults.kind(endpoint, fault) != "connection":
             return wait
         return min(wait, max(0.0, since + self._policy.first_patience - _now()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CGROUPS", "Ram", "held", "ram"]
+__all__ = ["CGROUPS", "Ram", "ram", "resident"]
 
 #: Limit and usage of the container (cgroup v2, v1).
 CGROUPS = (
@@ -33,8 +33,8 @@ def ram() -> Ram:
     return Ram(total, free)
 
 
-def held(pid: int | None = None) -> int | None:
-    """Bytes that a process (this one without `pid`) holds; None where it is gone or the system does not tell."""
+def resident(pid: int | None = None) -> int | None:
+    """Resident bytes of a process (this one without `pid`); None where it is gone or the system does not tell."""
     import psutil
 
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from holynb.config import kept, models, providers, settings, suggest
+from holynb.config import models, providers, settings, suggest, update_files
 from holynb.config.model_entries import entry
 from holynb.errors import BadSetting
 from holynb.pricing import prices
@@ -26,10 +26,10 @@ THINKING = {"field": "reasoning_effort", "values": ["low", "high"]}
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    kept._stamps.clear()
+    update_files._stamps.clear()
     yield tmp_path
     models.forget()
-    kept.remove(models.FILE_NAME)
+    update_files.remove(models.FILE_NAME)
 
 
 # -- the table that ships ------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_a_servers_own_word_counts_above_the_table() -> None:
 
 # -- an update over it -----------------------------------------------------------------------------------------------------
 def update(*entries: dict[str, Any]) -> None:
-    kept.write(
+    update_files.write(
         models.FILE_NAME,
         {"entries": [{"date": "2026-12-20", "source": "https://example.com/t.json", "reported": True, **e} for e in entries]},
     )
@@ -166,7 +166,7 @@ def test_a_fact_stands_against_a_later_report_and_a_report_against_an_earlier_on
     assert known is not None
     assert (known.context, known.thinks) == (1047576, False)
     assert settings.providers()["openai"].models["gpt-9"] == 5000
-    kept.remove(models.FILE_NAME)
+    update_files.remove(models.FILE_NAME)
     assert "gpt-9" not in settings.providers()["openai"].models
 
 
@@ -175,14 +175,14 @@ def test_a_table_of_the_project_is_not_the_users(home: Path, monkeypatch: pytest
     (home / ".env").write_text(f"HOLYNB_HOME={home}\n", encoding="utf-8")
     (home / models.FILE_NAME).write_text(json.dumps({"entries": [{**GOOD, "date": "2026-11-28", "offer": ["gpt-9"]}]}), encoding="utf-8")
     monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
-    kept._stamps.clear()
+    update_files._stamps.clear()
     assert models.find("openai", "gpt-9") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"entries": 5}', "\x00", '{"entries": [1]}'])
 def test_a_broken_table_is_one_line_that_says_how_to_be_rid_of_it(home: Path, text: str) -> None:
     (home / models.FILE_NAME).write_text(text, encoding="utf-8")
-    kept._stamps.clear()
+    update_files._stamps.clear()
     with pytest.raises(BadSetting) as raised:
         models.find("openai", "gpt-4.1")
     assert "\n" not in str(raised.value)

@@ -191,7 +191,7 @@ def test_a_formula_is_its_value_or_said_to_have_none(tmp_path: Path):
 def test_what_is_no_workbook_is_one_line(tmp_path: Path, body: bytes):
     pytest.importorskip("openpyxl")
     (tmp_path / "a.xlsx").write_bytes(body)
-    with pytest.raises(BadOption, match="is no workbook that openpyxl reads"):
+    with pytest.raises(BadOption, match="is not a workbook that openpyxl reads"):
         files.read(str(tmp_path / "a.xlsx"))
 
 

@@ -87,7 +87,7 @@ def test_a_machine_that_tells_nothing_is_unknown(container: Container, failure: 
     container(("max", "5"))
     with monkeypatch.context() as patched:
         patched.setattr(psutil, "Process", fail)
-        assert ram.held() is None
+        assert ram.resident() is None
         assert (live.machine().used, live.machine().total, live.machine().ours) == (0, 0, None)
 
 
@@ -96,8 +96,8 @@ def test_the_real_one_has_some() -> None:
     assert total is not None
     assert free is not None
     assert 0 < free <= total
-    assert 10**6 < (ram.held() or 0) < total
-    assert ram.held(2**22 + 1) is None
+    assert 10**6 < (ram.resident() or 0) < total
+    assert ram.resident(2**22 + 1) is None
 
 
 def texts(monkeypatch: pytest.MonkeyPatch, text: str | OSError) -> None:

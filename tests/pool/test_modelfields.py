@@ -13,7 +13,7 @@ import pytest
 import read_by_transformers
 
 from holynb.pool import modelfields
-from holynb.pool.modelfields import USES, FieldRefused, ModelField
+from holynb.pool.modelfields import FieldRefused, ModelField
 
 HERE = Path(__file__).parent
 
@@ -33,7 +33,7 @@ ROWS = [row for file in FILES for row in modelfields.fields_of(file)]
 
 
 def test_a_row_has_a_use_and_a_reason() -> None:
-    assert {row.use for row in ROWS} == set(USES)
+    assert {row.use for row in ROWS} == {"used", "reset", "refused", "none"}
     assert not [row for row in ROWS if not row.why.strip()]
     assert not [row for row in ROWS if (row.unless or row.when) and row.use != "refused"]
 

@@ -105,7 +105,7 @@ def dead(code: int | None, words: str | None = None, *, oom: bool = False) -> An
         ([dead(1, "failed: NCCL error"), dead(1, "failed: NCCL error")], 0),
         ([dead(None), dead(1, "failed: connection closed by peer"), dead(-11)], 2),
         ([dead(None), dead(None, "could not be started: Too many open files")], 1),
-        ([dead(0), dead(None, "sent something that is no frame")], 1),
+        ([dead(0), dead(None, "sent something that is not a frame")], 1),
         ([dead(1, "failed: FileNotFoundError"), dead(1, "ran out of memory", oom=True)], 1),
         ([dead(-6), dead(1, "ran out of memory", oom=True)], 1),
     ],

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadPrompt
 from holynb.prompts import render
-from holynb.prompts.exact import exact_array
+from holynb.prompts.exact_floats import exact_array
 from holynb.results import frame
 
 

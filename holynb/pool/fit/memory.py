@@ -39,7 +39,7 @@ def device_memory_of(device: str, pids: Collection[int]) -> Memory:
     """
     if device != "cpu":
         return _gpu_by_nvml(device, pids)
-    return replace(_cpu(), ours=sum(size for pid in pids if (size := ram.held(pid)) is not None))
+    return replace(_cpu(), ours=sum(size for pid in pids if (size := ram.resident(pid)) is not None))
 
 
 def cpus() -> int:
@@ -58,7 +58,7 @@ def bf16_is_fast() -> bool:
 
 def _cpu() -> Memory:
     """The machine's memory, or the container's where that is less. Raises OSError where the system tells of none."""
-    (total, free), ours = ram.ram(), ram.held()
+    (total, free), ours = ram.ram(), ram.resident()
     if total is None:
         raise OSError("the system does not tell how much memory this machine has (/proc/meminfo)")
     return Memory("cpu", total, total - (ours or 0) if free is None else free, ours)

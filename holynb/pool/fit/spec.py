@@ -104,7 +104,7 @@ def read_spec(folder: Path) -> Spec:
     except KeyError as exc:
         raise UnknownModel(f"{path} says no {exc.args[0]}, which its family has. Fetch the model again, or mend the file.") from exc
     except (ValueError, TypeError, AttributeError) as exc:
-        raise UnknownModel(f"{path} is no readable config.json ({exc}). Fetch the model again, or mend the file.") from exc
+        raise UnknownModel(f"{path} is not a readable config.json ({exc}). Fetch the model again, or mend the file.") from exc
 
 
 def _untied(folder: Path, spec: Spec) -> Spec:
@@ -122,7 +122,7 @@ def parse_spec(config: Mapping[str, Any]) -> Spec:
     """The Spec that a config.json's content says."""
     names = config.get("architectures") or ["a config.json that names no architecture"]
     if not isinstance(names, list) or not isinstance(names[0], str):
-        raise TypeError("architectures is no list of names")
+        raise TypeError("architectures is not a list of names")
     family = names[0]
     if family not in FAMILIES:
         known = "; ".join(f"{name} ({who})" for name, who in FAMILIES.items())
@@ -196,7 +196,7 @@ def _slides(config: Mapping[str, Any], family: str) -> bool:
     if kinds is None:
         return counts and whole(config, "max_window_layers", 0, _MAX_LAYERS, 28) < layers
     if not isinstance(kinds, list) or len(kinds) != layers or (strange := next((k for k in kinds if k not in (_SLIDING, _FULL)), None)):
-        what = f"names {strange!r:.40}" if isinstance(kinds, list) and len(kinds) == layers else f"is no list of {layers} layers"
+        what = f"names {strange!r:.40}" if isinstance(kinds, list) and len(kinds) == layers else f"is not a list of {layers} layers"
         raise UnknownModel(f"config.json's layer_types {what}. The native engine knows {_FULL} and {_SLIDING}. {_VLLM}")
     if _SLIDING in kinds and not (counts and config.get("sliding_window")):
         raise ValueError(f"layer_types says {_SLIDING}, and no sliding_window is used")

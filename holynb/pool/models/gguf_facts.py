@@ -80,14 +80,14 @@ class Facts:
         """A text, by its whole name."""
         value = self._facts.get(name)
         if value is not None and not isinstance(value, str):
-            raise ConvertError(f"{name} is no text")
+            raise ConvertError(f"{name} is not text")
         return default if value is None else value
 
     def items(self, name: str, kind: type | tuple[type, ...]) -> list[Any] | None:
         """A list, by its whole name; None where there is none."""
         value = self._facts.get(name)
         if value is not None and not (isinstance(value, list) and all(isinstance(one, kind) for one in value)):
-            raise ConvertError(f"{name} is no list of {'texts' if kind is str else 'numbers'}")
+            raise ConvertError(f"{name} is not a list of {'texts' if kind is str else 'numbers'}")
         return value
 
     def token(self, word: str, count: int, default: int | None = None) -> int | None:

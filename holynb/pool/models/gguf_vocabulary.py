@@ -101,8 +101,8 @@ class Vocabulary:
             "bos": facts.truth("tokenizer.ggml.add_bos_token", default=bos),
             "eos": facts.truth("tokenizer.ggml.add_eos_token", default=False),
         }
-        self._ends = self._found_ends()
-        self._kinds = self._found_kinds()
+        self._ends = self._read_ends()
+        self._kinds = self._read_kinds()
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -148,7 +148,7 @@ class Vocabulary:
     def _typed(self) -> list[tuple[str, int]]:
         return list(zip(self._words, self._kinds, strict=True))
 
-    def _found_kinds(self) -> Sequence[int]:
+    def _read_kinds(self) -> Sequence[int]:
         kinds = self._facts.items("tokenizer.ggml.token_type", int) or [_Kind.NORMAL] * len(self._words)
         if len(kinds) < len(self._words):
             raise ConvertError(f"tokenizer.ggml.token_type has {len(kinds):,} numbers for {len(self._words):,} tokens")
@@ -157,7 +157,7 @@ class Vocabulary:
     def _ends_by_name(self, i: int) -> bool:
         return self._words[i] in _ENDS or self._words[i] in _FILLING
 
-    def _found_ends(self) -> tuple[int, ...]:
+    def _read_ends(self) -> tuple[int, ...]:
         said: list[int | None] = [self._special["eos"]]
         said += [self._facts.token(word, len(self._words)) for word in _END_WORDS[1:]]
         said += self._facts.items("tokenizer.ggml.eos_token_ids", int) or []

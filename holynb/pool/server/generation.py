@@ -64,12 +64,12 @@ def read_defaults(data: Mapping[str, Any], vocab: int) -> GenerationDefaults:
 def _ids(data: Mapping[str, Any], name: str) -> list[int]:
     ids = data.get(name) or []
     if not isinstance(ids, list):
-        raise ValueError(f"{name} is no list of tokens")  # noqa: TRY004 - a file is wrong, not an argument
+        raise ValueError(f"{name} is not a list of tokens")  # noqa: TRY004 - a file is wrong, not an argument
     return [whole({name: one}, name, 0, _MAX) for one in ids]
 
 
 def _stops(value: Any) -> tuple[str, ...]:
     stops = [value] if isinstance(value, str) else value or []
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise ValueError(f"stop_strings is no list of at most {_MAX_STOPS} texts, none empty")
+        raise ValueError(f"stop_strings is not a list of at most {_MAX_STOPS} non-empty texts")
     return tuple(stops)

@@ -87,7 +87,7 @@ class Rank:
 
     def _on_disconnect(self, error: wire.WireError | None) -> None:
         if error is not None:
-            self.error = f"sent something that is no frame: {error}"
+            self.error = f"sent something that is not a frame: {error}"
         if self._pings is not None:
             self._pings.cancel()
         self._on_end(self)

@@ -55,7 +55,7 @@ def _special(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> tuple
     elif not extra:
         extra = special_map.get("additional_special_tokens") or []
     if not isinstance(extra, list):
-        raise ValueError("extra_special_tokens is no list of tokens")  # noqa: TRY004 - a file is wrong, not an argument
+        raise ValueError("extra_special_tokens is not a list of tokens")  # noqa: TRY004 - a file is wrong, not an argument
     values = {name: config[name] for name in config if name in _NAMES} | own
     named = {n: _token(v, n) for n, v in values.items() if v and not special_map.get(n)}
     named |= {n: _token(v, n, special=True) for n, v in special_map.items() if v and (n in _NAMES or _names_token(n, v))}
@@ -67,9 +67,9 @@ def _special(config: Mapping[str, Any], special_map: Mapping[str, Any]) -> tuple
 def _decoder(entries: Any) -> list[tuple[int, Any]]:
     """The tokens of added_tokens_decoder, with their numbers."""
     if not isinstance(entries, Mapping) or not all(str(number).isdecimal() for number in entries):
-        raise ValueError("added_tokens_decoder is no object of tokens by their numbers")
+        raise ValueError("added_tokens_decoder is not an object of tokens by their ids")
     if not all(isinstance(entry, Mapping) for entry in entries.values()):
-        raise ValueError("added_tokens_decoder holds something that is no token")
+        raise ValueError("added_tokens_decoder holds something that is not a token")
     return [(int(number), _token(entry, "added_tokens_decoder")) for number, entry in entries.items()]
 
 
@@ -87,7 +87,7 @@ def _texts(config: Mapping[str, Any], special_map: Mapping[str, Any], extra: lis
 def _legacy(tokenizer: Any, added: Mapping[str, Any], special: set[str]) -> list[tuple[int, Any]]:
     """The tokens of added_tokens.json, and after them those of tokenizer.json, with their numbers."""
     if strange := next((content for content, number in added.items() if not isinstance(number, int) or isinstance(number, bool)), None):
-        raise ValueError(f"{strange!r:.40} has no number in added_tokens.json")
+        raise ValueError(f"{strange!r:.40} has no id in added_tokens.json")
     written = [
         (n, _token({"content": c, "special": c in special, "normalized": c not in special}, "added_tokens.json")) for c, n in added.items()
     ]
@@ -102,7 +102,7 @@ def _token(value: Any, name: str, *, special: bool = False) -> Any:
         return value
     flags = {flag: value[flag] for flag in _FLAGS if value.get(flag) is not None} if isinstance(value, Mapping) else {}
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str) or not all(isinstance(v, bool) for v in flags.values()):
-        raise ValueError(f"{name} holds something that is no token")
+        raise ValueError(f"{name} holds something that is not a token")
     return AddedToken(value["content"], **(flags | ({"special": True} if special else {})))
 
 

@@ -110,7 +110,7 @@ def _tokenizer(path: Path) -> Any:
         raise
     except BaseException as exc:  # the library raises plain Exception, and where it panics something that is none
         reason = " ".join(str(exc).split())[:200]
-        raise TokenizerFileError(f"{path} is no readable tokenizer ({reason}). Fetch the model again.") from exc
+        raise TokenizerFileError(f"{path} is not a readable tokenizer ({reason}). Fetch the model again.") from exc
     # A file may say all three; a prompt is neither cut nor filled up, and the same text has the same tokens.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -125,7 +125,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return read_object(path)
     except (ValueError, OSError) as exc:
-        raise TokenizerFileError(f"{path} is no readable JSON ({exc}). {_AGAIN}") from exc
+        raise TokenizerFileError(f"{path} is not readable JSON ({exc}). {_AGAIN}") from exc
 
 
 def _ends(folder: Path, generation: Mapping[str, Any], config: Mapping[str, Any], own: int | None) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ def _ids(path: Path, data: Mapping[str, Any]) -> list[int]:
     value = data.get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if any(not isinstance(one, int) or isinstance(one, bool) for one in ids):
-        raise TokenizerFileError(f"{path}: eos_token_id is no number of a token, and no list of such. {_AGAIN}")
+        raise TokenizerFileError(f"{path}: eos_token_id is neither a token id nor a list of token ids. {_AGAIN}")
     return [one for one in ids if 0 <= one < 2**31]
 
 
@@ -156,7 +156,7 @@ def _template_of(folder: Path, config: Mapping[str, Any]) -> str | None:
         try:
             return read_text(template, _MAX_TEMPLATE_BYTES)
         except (ValueError, OSError) as exc:
-            raise TokenizerFileError(f"{template} is no readable chat template ({exc}). {_AGAIN}") from exc
+            raise TokenizerFileError(f"{template} is not a readable chat template ({exc}). {_AGAIN}") from exc
     template = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
     if isinstance(template, list):
         template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
@@ -181,4 +181,4 @@ def _compile(source: str | None, names: Mapping[str, str]) -> ChatTemplate | Non
     try:
         return compiled(source, names)
     except ValueError as exc:
-        raise TokenizerFileError(f"the model's chat template is no Jinja ({exc}). Fetch the model again, or mend it.") from exc
+        raise TokenizerFileError(f"the model's chat template is not valid Jinja ({exc}). Fetch the model again, or mend it.") from exc

@@ -31,14 +31,14 @@ def _caller() -> FrameType | None:
     """The frame that called IPython's `run_cell_magic` or `run_line_magic`; None where the cell itself is what runs."""
     from IPython.core.interactiveshell import InteractiveShell
 
-    doors = {_code(getattr(InteractiveShell, name, None)) for name in ("run_cell_magic", "run_line_magic", "magic")} - {None}
+    entry_points = {_code(getattr(InteractiveShell, name, None)) for name in ("run_cell_magic", "run_line_magic", "magic")} - {None}
     cell = _code(InteractiveShell.run_code)
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the way to it
-    while frame is not None and frame.f_code not in doors:
+    while frame is not None and frame.f_code not in entry_points:
         if frame.f_code is cell:
             return None
         frame = frame.f_back
-    while frame is not None and frame.f_code in doors:
+    while frame is not None and frame.f_code in entry_points:
         frame = frame.f_back
     return frame
 

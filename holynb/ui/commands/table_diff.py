@@ -40,7 +40,7 @@ def text(kind: Kind, table: ForeignTable, source: str) -> str:
     lines.append(f"{len(changes):,} changed, {len(new):,} new{names}, {same:,} the same.")
     if table.left_out:
         reasons = "; ".join(clip(reason, 160) for reason in table.left_out[:MAX_REASONS])
-        lines.append(f"{_entries(len(table.left_out))} left out, which cannot be: {reasons}.")
+        lines.append(f"{_entries(len(table.left_out))} left out as invalid: {reasons}.")
     return clean("\n".join(lines))
 
 

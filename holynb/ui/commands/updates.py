@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb import loop
-from holynb.config import kept, models, settings
+from holynb.config import models, settings, update_files
 from holynb.config.layers import address_problem
 from holynb.engines import pages
 from holynb.errors import BadOption, BadSetting, Fault, closest
@@ -36,16 +36,16 @@ FLAGS = ("--take", "--from", "--remove")
 def run(kind: Kind, args: Sequence[str]) -> str:
     """What `%infer prices …`, or `%infer models update …`, prints. Raises UserError."""
     if not args:
-        return _standing(kind)
+        return _state(kind)
     if args[0] != "update":
         raise BadOption(f"%infer {kind} takes update, not {args[0]!r}.{closest(args[0], ['update'])}")
     address, flags = _parse(kind, list(args[1:]))
     if "--remove" in flags:
-        there = [kept.remove(FILES[kind]), kept.remove(_waiting(kind))]
+        there = [update_files.remove(FILES[kind]), update_files.remove(_waiting(kind))]
         return (
             f"Removed. The {kind} that ship with holynb count again." if there[0] else f"No update of {kind} was taken: nothing to remove."
         )
-    waiting = kept.read(_waiting(kind))
+    waiting = update_files.read(_waiting(kind))
     if "--take" in flags and waiting is not None and address in (None, waiting.get("source")):
         return _take(kind, waiting)
     table, source = _fetched(kind, address or settings.current().update.get(kind) or ADDRESSES[kind])
@@ -53,7 +53,7 @@ def run(kind: Kind, args: Sequence[str]) -> str:
     shown = table_diff.text(kind, table, source)
     if "--take" in flags:
         return f"{shown}\n{_take(kind, document)}"
-    kept.write(_waiting(kind), document)
+    update_files.write(_waiting(kind), document)
     return f"{shown}\nNothing is taken yet. %infer {kind} update --take takes what is shown here."
 
 
@@ -62,10 +62,10 @@ def _waiting(kind: Kind) -> str:
 
 
 def _take(kind: Kind, document: Mapping[str, Any]) -> str:
-    path = kept.write(FILES[kind], document)
-    kept.remove(_waiting(kind))
+    path = update_files.write(FILES[kind], document)
+    update_files.remove(_waiting(kind))
     count = len(document["entries"])
-    return clean(f"Taken: {count:,} {kind} of {document.get('source')}, kept in {path}. %infer {kind} update --remove goes back.")
+    return clean(f"Taken: {count:,} {kind} of {document.get('source')}, kept in {path}. %infer {kind} update --remove undoes it.")
 
 
 def _parse(kind: Kind, words: list[str]) -> tuple[str | None, set[str]]:
@@ -104,17 +104,17 @@ def _fetched(kind: Kind, address: str) -> tuple[ForeignTable, str]:
 
 
 # -- what there is -----------------------------------------------------------------------------------------------------------
-def _standing(kind: Kind) -> str:
+def _state(kind: Kind) -> str:
     """Which tables count now, and how old they are."""
     shipped = prices.table() if kind == "prices" else models.shipped()
     days = sorted(day for e in shipped if (day := _read_on(e)) is not None)
-    taken = kept.read(FILES[kind])
+    taken = update_files.read(FILES[kind])
     lines = [
-        f"{len(shipped):,} {kind} ship with holynb, read {days[0]} to {days[-1]}.",
+        f"{len(shipped):,} {kind} ship with holynb, read between {days[0]} and {days[-1]}.",
         "No update was taken."
         if taken is None
-        else f"An update of {len(taken['entries']):,} was read {taken.get('date')} at {taken.get('source')}; of two, the one that was read later counts.",
-        f"%infer {kind} update reads {settings.current().update.get(kind) or ADDRESSES[kind]} and shows what is different.",
+        else f"An update of {len(taken['entries']):,} was read {taken.get('date')} from {taken.get('source')}; where both have an entry, the later reading counts.",
+        f"%infer {kind} update reads {settings.current().update.get(kind) or ADDRESSES[kind]} and shows what would change.",
         f'--from ADDRESS, or [update] {kind} = "ADDRESS" in your config.toml, reads another.',
     ]
     return clean("\n".join(lines))

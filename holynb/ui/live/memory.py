@@ -135,7 +135,7 @@ def per_device(gauges: Iterable[Gauge]) -> list[Gauge]:
 
 def machine() -> Gauge:
     """This machine's RAM, or the container's where that is less; ours is what this kernel holds. `total` 0: nobody tells."""
-    (total, free), ours = ram.ram(), ram.held()
+    (total, free), ours = ram.ram(), ram.resident()
     if total is None or free is None:
         return Gauge("RAM", ours or 0, 0, time.time(), ours)
     return Gauge("RAM", total - free, total, time.time(), ours)

@@ -72,7 +72,7 @@ def test_a_shard_that_is_missing_is_named(model: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", INDEX])
-@pytest.mark.parametrize(("content", "says"), [("{", "no readable JSON"), ("[]", "holds no JSON object")])
+@pytest.mark.parametrize(("content", "says"), [("{", "is not readable JSON"), ("[]", "holds no JSON object")])
 def test_json_that_is_none(model: Path, name: str, content: str, says: str) -> None:
     (model / name).write_text(content)
     with pytest.raises(BrokenModel, match=says):
@@ -84,8 +84,8 @@ def test_json_that_is_none(model: Path, name: str, content: str, says: str) -> N
     [
         ({"hidden_size": None}, "says no hidden_size"),
         ({"architectures": None}, "names no architecture"),
-        ({"hidden_size": "many"}, "no readable config.json"),
-        ({"max_position_embeddings": [1]}, "no readable config.json"),
+        ({"hidden_size": "many"}, "is not a readable config.json"),
+        ({"max_position_embeddings": [1]}, "is not a readable config.json"),
     ],
 )
 def test_a_config_that_says_too_little_is_one_line(tmp_path: Path, changed: dict[str, Any], says: str) -> None:

@@ -159,7 +159,7 @@ def test_a_key_without_a_row_is_refused_by_name(name: str) -> None:
         ({".attention.value_length": 8}, "llama.attention.value_length is 8 and not the 16"),
         ({".rope.dimension_count": 8}, "llama.rope.dimension_count is 8"),
         ({".rope.scaling.type": "longrope"}, "llama.rope.scaling.type is longrope"),
-        ({".rope.scaling.type": 3}, "llama.rope.scaling.type is no text"),
+        ({".rope.scaling.type": 3}, "llama.rope.scaling.type is not text"),
         ({".attention.head_count_kv": [2, 4]}, "llama.attention.head_count_kv differs from layer to layer"),
         ({".feed_forward_length": [96, 48]}, "llama.feed_forward_length differs from layer to layer"),
         ({".attention.layer_norm_rms_epsilon": None}, "lacks llama.attention.layer_norm_rms_epsilon"),
@@ -170,7 +170,7 @@ def test_a_key_without_a_row_is_refused_by_name(name: str) -> None:
         ({"tokenizer.ggml.eos_token_ids": [2, 70_000]}, "tokenizer.ggml.eos_token_ids has 70000"),
         ({"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": None}, "there is no tokenizer.ggml.bos_token_id"),
         ({"tokenizer.ggml.add_bos_token": "yes"}, "tokenizer.ggml.add_bos_token"),
-        ({"tokenizer.ggml.tokens": [1, 2]}, "tokenizer.ggml.tokens is no list of texts"),
+        ({"tokenizer.ggml.tokens": [1, 2]}, "tokenizer.ggml.tokens is not a list of texts"),
         ({"tokenizer.ggml.model": "bert"}, "a 'bert' tokenizer"),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_whole_model_is_let_through(model: Path) -> None:
         ({"rope_scaling": {"rope_type": "linear", "factor": float("nan")}}, "factor is NaN"),
         ({"tie_word_embeddings": "false"}, "tie_word_embeddings"),
         ({"eos_token_id": ["</s>"]}, "eos_token_id"),
-        ({"architectures": {"a": 1}}, "architectures is no list"),
+        ({"architectures": {"a": 1}}, "architectures is not a list"),
     ],
 )
 def test_a_config_that_lies(model: Path, changed: dict[str, Any], says: str) -> None:

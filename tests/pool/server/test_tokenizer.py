@@ -134,9 +134,9 @@ def test_a_model_without_a_template_names_the_other_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("tokenizer.json", "{", r"tokenizer.json is no readable tokenizer .*Fetch the model again"),
-        ("tokenizer_config.json", "{", r"tokenizer_config.json is no readable JSON .*Fetch the model again"),
-        ("chat_template.jinja", "x\n{% for m in messages %}{{ m", r"chat template is no Jinja \(line 2: .*Fetch the model again"),
+        ("tokenizer.json", "{", r"tokenizer.json is not a readable tokenizer .*Fetch the model again"),
+        ("tokenizer_config.json", "{", r"tokenizer_config.json is not readable JSON .*Fetch the model again"),
+        ("chat_template.jinja", "x\n{% for m in messages %}{{ m", r"chat template is not valid Jinja \(line 2: .*Fetch the model again"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, says: str) -> None:

@@ -166,5 +166,5 @@ def test_merges_never_drop_out(tmp_path_factory: pytest.TempPathFactory, dropout
 def test_what_the_library_does_not_know_is_refused(fields: dict[str, Any], tmp_path: Path) -> None:
     from holynb.pool.server.tokenizer import TokenizerFileError
 
-    with pytest.raises(TokenizerFileError, match=r"tokenizer\.json is no readable tokenizer"):
+    with pytest.raises(TokenizerFileError, match=r"tokenizer\.json is not a readable tokenizer"):
         ChatTokenizer(write(tmp_path, fields))

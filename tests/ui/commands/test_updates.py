@@ -14,7 +14,7 @@ import pytest
 from servers.exact import Exact, reply
 
 from holynb import cli
-from holynb.config import kept, models, settings
+from holynb.config import models, settings, update_files
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadSetting
 from holynb.pricing import foreign, prices
@@ -53,10 +53,10 @@ LUNA = Route("openai", "gpt-6-luna")
 def day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models, "today", lambda: dt.date(2026, 12, 24))
-    kept._stamps.clear()
+    update_files._stamps.clear()
     yield
     settings.reset()
-    kept._stamps.clear()
+    update_files._stamps.clear()
 
 
 def luna_costs() -> Decimal | None:
@@ -77,7 +77,7 @@ def test_it_is_shown_first_and_taken_only_then(table: Path, home: Path) -> None:
     assert "openai/gpt-6-luna  $0.1 in, $0.5 out" in shown
     assert "→  $0.2 in, $1 out" in shown
     assert "1 changed, 1 new (openai/gpt-9), 1 the same." in shown
-    assert "1 entry left out, which cannot be: openai/broken: input_mtok should be a number" in shown
+    assert "1 entry left out as invalid: openai/broken: input_mtok should be a number" in shown
     assert "Nothing is taken yet" in shown
     assert luna_costs() == Decimal("0.1")
     table.write_text("not that any more", encoding="utf-8")  # just what was shown is taken
@@ -121,7 +121,7 @@ def test_it_comes_from_an_address_that_the_user_sets(home: Path) -> None:
     [
         (reply("<html>not found</html>", 404), "answered 404"),
         (reply("<html>hello</html>"), "neither JSON nor TOML"),
-        (reply({"a": 1}), "is no table of prices"),
+        (reply({"a": 1}), "is not a table of prices"),
         (reply(b"", 302), "redirects"),
     ],
 )

@@ -1,6 +1,6 @@
-"""Tables that an update brought, kept in the user's own HOLYNB_HOME: read, written, removed. Knows not what stands in them.
+"""The files of updates: newer tables of prices and models, kept in the user's own HOLYNB_HOME. Knows nothing of what is in them.
 
-A file of a project may name HOLYNB_HOME, but no table of prices: `own_home` is where the user's own word lies.
+A project's file may set HOLYNB_HOME, but must not bring a table of prices with it: hence `own_home`.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["moment_text"]
+__all__ = ["datetime_text"]
 
 
-def moment_text(value: Any, text: Callable[[Any], str]) -> str:
+def datetime_text(value: Any, text: Callable[[Any], str]) -> str:
     """A number, date or interval as pandas writes it: no `T`, no zeros of nanoseconds. `text`: of what bounds an interval."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     if kind == "M":

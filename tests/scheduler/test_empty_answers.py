@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scheduled import FAST, drive, ends, request
 
 from holynb.errors import Fault
-from holynb.scheduler import emptiness
+from holynb.scheduler import empty_answers
 from holynb.scheduler.failover import WorkItem
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.validation import ResponseValidator
@@ -27,7 +27,7 @@ def ended(reason: str, text: str = "", **more: Any) -> Done:
 def refused(answer: Done, **sampling: Any) -> Fault:
     asked = Request(0, (Message("user", "x"),), Route("a", "b"), Sampling(**sampling))
     with pytest.raises(Fault) as caught:
-        emptiness.check(WorkItem(asked, ("a",)), asked, answer)
+        empty_answers.check(WorkItem(asked, ("a",)), asked, answer)
     return caught.value
 
 
@@ -75,7 +75,7 @@ def test_white_space_is_nothing(text: str):
 def test_anything_else_is_an_answer(text: str):
     asked = request(0)
     for reason in ("stop", "length", "tool", "other", "unknown"):
-        emptiness.check(WorkItem(asked, ("a",)), asked, ended(reason, text))
+        empty_answers.check(WorkItem(asked, ("a",)), asked, ended(reason, text))
 
 
 @pytest.mark.parametrize("reason", ["stop", "other", "unknown", "pause_turn"])
