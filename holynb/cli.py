@@ -61,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("bench", help="the same prompts over several routes, side by side (--json for machines)")
 
-    commands.add_parser("prices", help="how old the prices are; update: newer ones without a new release, shown before they are taken")
+    commands.add_parser("prices", help="how old the prices are; update: read newer ones and show what would change; --take: take them")
 
-    commands.add_parser("models", help="routes with their prices and when they end; update: as for prices")
+    commands.add_parser("models", help="routes with their prices and when they end; update: read newer facts, as for prices")
 
     kernel = commands.add_parser("kernel", help="a kernel in Jupyter's launcher that starts with holynb loaded")
     kernel.add_argument("word", choices=["install", "uninstall"])
@@ -106,8 +106,10 @@ def _tables(word: str, args: list[str]) -> int:
     from holynb.ui.commands import models
 
     if {"-h", "--help"} & set(args):
+        first = f"holynb {word}{' [PROVIDER] [--api-base URL]' if word == 'models' else ''}"
         print(
-            f"usage: holynb {word} update [--take] [--from ADDRESS] [--remove]\n\nNewer {word} without a new release: shown first, then taken."
+            f"usage: {first}\n       holynb {word} update [--take] [--from ADDRESS] [--remove]\n\n"
+            f"update: read newer {word} and show what would change; --take: take them; --remove: go back to those that ship."
         )
         return 0
     print(models.command(word, args).replace("%infer ", "holynb "))

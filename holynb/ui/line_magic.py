@@ -271,13 +271,13 @@ COMMANDS: dict[str, LineCommand] = {
         "run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run
     ),
     "models": LineCommand(
-        "models [PROVIDER] [--api-base URL] | update [--take]",
-        "routes with their prices, when they end, and where each key comes from; what a server of yours serves",
+        "models [PROVIDER] [--api-base URL] | update [--take] [--from ADDRESS] [--remove]",
+        "routes with their prices, when they end, and where each key comes from; what a server of yours serves; update: as for prices",
         partial(_print_tables, "models"),
     ),
     "prices": LineCommand(
         "prices [update] [--take] [--from ADDRESS] [--remove]",
-        "how old prices are; update: read newer ones and show what changes; --take: take them",
+        "how old prices are; update: read newer ones and show what would change; --take: take them; --remove: go back",
         partial(_print_tables, "prices"),
     ),
     "key": LineCommand("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
