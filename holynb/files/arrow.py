@@ -69,6 +69,8 @@ def _exact(column: Any) -> Any:
         return None if texts else _series(column.cast(kind.value_type))
     if column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):  # a gap makes them floats and objects
         return column.to_pandas(types_mapper=_nullable().get)
+    if getattr(kind, "extension_name", "").startswith("pandas."):  # a period is no number, an interval no object
+        return None
     if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):  # pandas makes arrays of them, and 3 a 3.0 beside a gap
         return pd.Series([_plain(value, kind) for value in column.to_pylist()], dtype=object)
     return None

@@ -307,6 +307,17 @@ def test_types_of_arrow_that_pandas_changes(tmp_path: Path):
     assert {k: type(v) for k, v in came[2].items() if k in ("i", "d")} == {"i": int, "d": int}
 
 
+def test_what_pandas_wrote_with_types_of_its_own_is_read_with_them(tmp_path: Path):
+    pytest.importorskip("pyarrow")
+    columns = {"month": pd.period_range("2026-01", periods=2, freq="M"), "span": pd.interval_range(0, 2)}
+    pd.DataFrame(columns).to_parquet(tmp_path / "a.parquet")
+    came = frame.records(files.read(str(tmp_path / "a.parquet")))
+    assert [{k: str(v) for k, v in row.items()} for row in came] == [
+        {"month": "2026-01", "span": "(0, 1]"},
+        {"month": "2026-02", "span": "(1, 2]"},
+    ]
+
+
 def test_the_index_that_pandas_wrote_is_the_frames(tmp_path: Path):
     pytest.importorskip("pyarrow")
     path = str(tmp_path / "a.parquet")
