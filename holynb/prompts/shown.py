@@ -93,8 +93,7 @@ def as_text(value: Any, env: Shows) -> str:
     if isinstance(value, bytes):
         return _decoded(value)
     if isinstance(value, Decimal):
-        written_out = value.is_finite() and int(value.as_tuple().exponent) > 0 and value.adjusted() <= MAX_ZEROS
-        return format(value, "f") if written_out else str(value)
+        return format(value, "f") if value.is_finite() and abs(value.adjusted()) <= MAX_ZEROS else str(value)
     if kind in ("number", "moment"):
         return datetime_text(value, env.text)
     if not type(value).__module__.startswith(("jinja2", "holynb")):
