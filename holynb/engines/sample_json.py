@@ -21,15 +21,31 @@ def sample_json(schema: Any, draw: int) -> Any:
     for word in ("anyOf", "oneOf"):
         if schema.get(word):
             return sample_json(schema[word][0], draw)
+    if schema.get("allOf"):
+        return sample_json(_together(schema), draw)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     return _of_type(kind[0] if isinstance(kind, list) else kind, schema, draw)
+
+
+def _together(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema and those of its `allOf` as one. Of a limit that two of them have the later one counts."""
+    parts = [part for part in schema["allOf"] if isinstance(part, Mapping)]
+    merged = {key: value for part in (schema, *parts) for key, value in part.items() if part is not schema or key != "allOf"}
+    properties: dict[str, Any] = {}
+    for part in (schema, *parts):
+        for name, own in part.get("properties", {}).items():
+            properties[name] = {"allOf": [properties[name], own]} if name in properties else own
+    return {**merged, "properties": properties} if properties else merged
 
 
 def _of_type(kind: str, schema: Mapping[str, Any], draw: int) -> Any:
     if kind == "object":
         return {name: sample_json(part, draw // 7 + 3 * i) for i, (name, part) in enumerate(schema.get("properties", {}).items())}
     if kind == "array":
-        return [sample_json(schema.get("items", {}), draw + i) for i in range(max(1, schema.get("minItems", 1)))]
+        first, further = schema.get("prefixItems", ()), schema.get("items", {})
+        n = max(len(first) or 1, schema.get("minItems", 1))
+        parts = [*first, *[further] * (0 if further is False else n - len(first))][: schema.get("maxItems", n)]
+        return [sample_json(part, draw + i) for i, part in enumerate(parts)]
     if kind in ("integer", "number"):
         low = schema.get("minimum", schema.get("exclusiveMinimum", -1) + 1)
         high = schema.get("maximum", schema.get("exclusiveMaximum", low + 10) - 1)

@@ -432,7 +432,16 @@ def test_who_takes_a_schema(wire: str, options: dict[str, Any], takes: bool) -> 
 
 
 @pytest.mark.parametrize(
-    "schema", [REVIEW, {"type": "array", "items": {"type": "number", "minimum": 3}}, {"enum": ["a", "b"]}, {"type": "boolean"}]
+    "schema",
+    [
+        REVIEW,
+        {"type": "array", "items": {"type": "number", "minimum": 3}},
+        {"enum": ["a", "b"]},
+        {"type": "boolean"},
+        {"type": "array", "items": [{"type": "integer"}, {"type": "string"}], "additionalItems": False},
+        {"type": "array", "items": [{"type": "integer"}], "additionalItems": {"type": "string"}, "minItems": 3, "maxItems": 4},
+        {"allOf": [{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}, {"properties": {"n": {"minimum": 3}}}]},
+    ],
 )
 def test_what_the_simulator_makes_up_fits(schema: dict[str, Any]) -> None:
     held = load(schema)
