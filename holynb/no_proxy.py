@@ -51,6 +51,7 @@ def bypasses(entries: str, host: str, port: int) -> bool:
 def _names(entry: str, host: str, port: int, address: Address | None) -> bool:
     if entry == "*":
         return True
+    entry = entry.rpartition("://")[2].rstrip("/")  # an address in place of a name: http://example.com/
     if "/" in entry:
         return address is not None and _in_range(address, entry)
     name, only = _divided(entry)

@@ -191,6 +191,9 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
 
     if url is None:
         return None
+    if not _is_address(url):  # and is not shown: of `http://me:pass#word@host` all before the # is taken for the address
+        words = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no address: it should look like http://proxy.example:3128, with %23 for # and %2F for /."
+        raise Fault("connection", words, retry=False, stops=True)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise Fault(
@@ -202,6 +205,14 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return httpx.Proxy(bare, headers={"Proxy-Authorization": "Basic " + base64.b64encode(pair.encode()).decode("ascii")})
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and not any(c.isspace() for c in parts.netloc)
+    except ValueError:  # of a port, or of brackets
+        return False
 
 
 def _direct(context: ssl.SSLContext, _: httpx.Proxy | None, uds: str | None) -> httpx.AsyncBaseTransport:

@@ -35,8 +35,8 @@ def request_fault(exc: Exception, host: str, connect: float, proxy: str | None =
     if isinstance(exc, Fault):
         return exc
     names, chain = _names(exc), list(_chain(exc))
-    for classify in (_certificate, _lookup):
-        if (fault := classify(chain, host)) is not None:
+    for classify, whose in ((_certificate, host), (_lookup, host if proxy is None else _at(proxy))):
+        if (fault := classify(chain, whose)) is not None:  # behind a proxy only its own name is looked up here
             return fault
     if any(n in names for n in _PROXIES):
         return _proxy(chain, host, proxy)
@@ -114,7 +114,7 @@ def _refused(chain: list[BaseException], host: str) -> Fault | None:
 
 
 def _proxy(chain: list[BaseException], host: str, proxy: str | None) -> Fault:
-    at = urlsplit(proxy or "").netloc.rpartition("@")[2] or "of the environment"
+    at = _at(proxy)
     status = next((s for e in chain if isinstance(s := getattr(e, "status", None), int) and s), None)
     if status == 407 or any("407" in str(e) for e in chain):
         return Fault(
@@ -122,6 +122,10 @@ def _proxy(chain: list[BaseException], host: str, proxy: str | None) -> Fault:
         )
     reason = f"it answered {status}" if status else _words(chain[0])
     return Fault("connection", f"the proxy {at} does not lead to {host}: {reason}")
+
+
+def _at(proxy: str | None) -> str:
+    return urlsplit(proxy or "").netloc.rpartition("@")[2] or "of the environment"
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:

@@ -382,3 +382,19 @@ def test_a_proxy_that_is_down_or_of_another_kind(flavor: str, monkeypatch: pytes
     assert error.kind == "connection"
     monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:1")
     assert "only http and https proxies" in fault("http://127.0.0.1:1/v1").message
+
+
+@pytest.mark.parametrize("proxy", ["not a url", "http://127.0.0.1:99999", "http://me:secret#1@127.0.0.1:9", "http://[::1", "http://"])
+def test_a_proxy_that_is_no_address_is_not_the_servers_fault(proxy: str, flavor: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    error = fault("http://127.0.0.1:1/v1")
+    assert "HTTP_PROXY" in error.message
+    assert "secret" not in error.message
+    assert error.stops
+
+
+def test_a_proxys_name_that_cannot_be_looked_up_is_the_one_that_is_told(flavor: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://me:secret@nowhere.invalid:3128")
+    error = fault("http://127.0.0.1:1/v1")
+    assert "nowhere.invalid:3128" in error.message
+    assert "secret" not in error.message
