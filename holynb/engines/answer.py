@@ -18,6 +18,9 @@ _BOMS_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NOT_UTF8 = "the server's stream is not UTF-8, and its content-type names no charset"
 _HIGH_SURROGATES = ("\ud800", "\udbff")
 
+#: Names of events that only say that the server still works, whatever they carry.
+SIGNS_OF_LIFE = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+
 #: Characters of an answer for each token that was asked for: more than the longest token of a tokenizer has. CHARS_AT_LEAST leaves room to
 #: servers that count otherwise; MAX_CHARS holds whatever was asked for.
 CHARS_PER_TOKEN, CHARS_AT_LEAST, MAX_CHARS = 256, 2**16, 2**24
@@ -131,6 +134,8 @@ class StreamReader(ABC):
         if event.data == b"[DONE]":
             self.done = True
             return None
+        if event.name in SIGNS_OF_LIFE:
+            return None
         try:
             chunk = codec.loads(event.data, strict=True)
         except codec.NotUTF8 as exc:
@@ -140,7 +145,7 @@ class StreamReader(ABC):
                 self.done = bool(rest)
                 return None  # nothing: relays send that as a sign of life
             raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
-        return self.on_event(event.name, chunk)
+        return None if chunk is None or chunk == "" else self.on_event(event.name, chunk)
 
     def _join_surrogates(self, text: str) -> str:
         """Hold back half a surrogate pair at the end: some servers send the other half in the next event."""

@@ -8,7 +8,7 @@ from typing import Any
 from holynb.engines import codec
 from holynb.engines.classify import malformed
 
-__all__ = ["first_choice", "text", "thought"]
+__all__ = ["called", "first_choice", "text", "thought"]
 
 #: Types of the parts of a content that are its text. Thinking comes as a part, too (Mistral).
 TEXT_PARTS = (None, "text", "output_text")
@@ -28,6 +28,11 @@ def thought(message: Mapping[str, Any]) -> bool:
     parts = content if isinstance(content, list) else ()
     as_part = any(isinstance(p, Mapping) and p.get("type") not in TEXT_PARTS for p in parts)
     return as_part or bool(message.get("reasoning_content") or message.get("reasoning") or message.get("reasoning_details"))
+
+
+def called(message: Mapping[str, Any]) -> bool:
+    """Whether a message, or a piece of one, calls a tool."""
+    return bool(message.get("tool_calls") or message.get("function_call"))
 
 
 def text(content: Any) -> str:

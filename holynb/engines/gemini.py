@@ -22,6 +22,8 @@ __all__ = ["WIRE", "Gemini", "Generated", "body", "classify", "read", "usage"]
 
 #: Parameters (`-p`) at the top of the request; any other belongs to generationConfig.
 TOP_LEVEL_FIELDS = ("safetySettings", "tools", "toolConfig", "cachedContent", "labels", "serviceTier", "modelArmorConfig")
+#: Reasons for a block that say there was none: of the API and of python-genai.
+UNBLOCKED = ("BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED")
 
 
 class Gemini(Hosted):
@@ -102,9 +104,9 @@ class Generated(StreamReader):
         if chunk.get("error") or name == "error":
             status, detail, _ = _detail(chunk)
             raise to_fault(status or 500, detail, {}, codec.excerpt(chunk))
-        if isinstance(chunk.get("usageMetadata"), Mapping):
-            self.usage = usage(chunk["usageMetadata"])
-            self.thinking = self.thinking or bool(openai.count(chunk["usageMetadata"].get("thoughtsTokenCount")))
+        if isinstance(counts := chunk.get("usageMetadata"), Mapping) and counts:
+            self.usage = usage(counts)
+            self.thinking = self.thinking or bool(openai.count(counts.get("thoughtsTokenCount")))
         model = chunk.get("modelVersion")
         self.model = model if isinstance(model, str) else self.model
         if "promptFeedback" in chunk:
@@ -122,7 +124,7 @@ class Generated(StreamReader):
 
     def _blocked(self, feedback: Any) -> None:
         reason = feedback.get("blockReason") if isinstance(feedback, Mapping) else None
-        if reason and reason != "BLOCKED_REASON_UNSPECIFIED":
+        if reason and reason not in UNBLOCKED:
             blocked = f"the prompt was blocked ({reason}): say it in other words, or set -p safetySettings=[…]"
             raise Fault("content_filter", blocked, usage=self.usage if self.usage != Usage() else None)
 

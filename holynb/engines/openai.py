@@ -13,7 +13,7 @@ from typing import Any
 
 from holynb.engines import codec, quotas
 from holynb.engines.answer import StreamReader, conclude
-from holynb.engines.choices import first_choice, text, thought
+from holynb.engines.choices import called, first_choice, text, thought
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Hosted, Traits, Wire
@@ -132,7 +132,7 @@ def read(value: Any) -> Completion:
                 counts,
                 thinking=thought(message) or _thought_tokens(value.get("usage")),
             )
-            return replace(answer, finish_reason="refusal") if refused else answer
+            return replace(answer, finish_reason="refusal") if refused else _told_of_tools(answer, called=called(message))
     raise malformed(codec.excerpt(value), "200, but the answer has no choices")
 
 
@@ -141,7 +141,7 @@ class Chat(StreamReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._refused = self._in_pieces = False
+        self._refused = self._called = self._in_pieces = False
         self._id: Any = None
 
     def on_event(self, name: str, chunk: Any) -> str | None:
@@ -152,7 +152,7 @@ class Chat(StreamReader):
         raise_error(chunk, failed=name == "error")
         if self.model is None:
             self.model = _text_or_none(chunk.get("model"))
-        if (counts := chunk.get("usage")) is not None:
+        if counts := chunk.get("usage"):
             self.usage = usage(counts)  # the last one counts: some servers send a running total with every chunk
             self.thinking = self.thinking or _thought_tokens(counts)
         choices = chunk.get("choices")
@@ -166,7 +166,7 @@ class Chat(StreamReader):
             raise_error(choice)  # OpenRouter: what the provider behind it said
             self.ended(reason)
             self._id = chunk.get("id")
-        if not isinstance(delta := choice.get("delta"), dict):
+        if not (delta := choice.get("delta")) or not isinstance(delta, dict):
             delta = choice.get("message")  # a gateway's only event: the answer as it would be whole
             if self._in_pieces or not isinstance(delta, dict):
                 return None
@@ -176,7 +176,7 @@ class Chat(StreamReader):
     def end(self) -> Completion:
         """The whole answer, a refusal marked as one. Raises Fault."""
         answer = super().end()
-        return replace(answer, finish_reason="refusal") if self._refused else answer
+        return replace(answer, finish_reason="refusal") if self._refused else _told_of_tools(answer, called=self._called)
 
     def _unsaid(self, delta: dict[str, Any]) -> str | None:
         """A refusal; the empty text for progress without text (thinking, a tool call); else None."""
@@ -186,7 +186,16 @@ class Chat(StreamReader):
         if thought(delta):
             self.thinking = True
             return ""
-        return "" if delta.get("tool_calls") or delta.get("function_call") else None
+        if called(delta):
+            self._called = True
+            return ""
+        return None
+
+
+def _told_of_tools(answer: Completion, *, called: bool) -> Completion:
+    """The answer; one that is nothing but the call of a tool ended by it. A tool that was asked for by name ends in `stop`."""
+    only_called = called and answer.finish_reason in ("stop", "unknown") and not answer.text.strip()
+    return replace(answer, finish_reason="tool") if only_called else answer
 
 
 def usage(counts: Any) -> Usage:

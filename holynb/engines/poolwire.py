@@ -62,6 +62,8 @@ class StreamFold:
             if not line[5:].strip():
                 return None
             raise Fault("server", "The pool sent an event that is not JSON.") from exc
+        if event is None or event == "":
+            return None
         if "error" in event:
             raise fault(event["error"], None)
         self._model = event.get("model") or self._model

@@ -292,9 +292,23 @@ def test_without_its_mark_at_the_end_such_a_stream_is_cut_all_the_same():
 
 
 @pytest.mark.parametrize(
-    "nothing", [b"data:\n\n", b"data: \n\n", b"data:  \t\n\n", b"data:\ndata:\n\n", b"event: ping\ndata:\n\n", b": hello\n\n"]
+    "nothing",
+    [
+        b"data:\n\n",
+        b"data: \n\n",
+        b"data:  \t\n\n",
+        b"data:\ndata:\n\n",
+        b"event: ping\ndata:\n\n",
+        b": hello\n\n",
+        b"data: null\n\n",
+        b'data: ""\n\n',
+        b"event: ping\ndata: still here\n\n",
+        b'event: keep-alive\ndata: {"type": "ping"}\n\n',
+    ],
 )
 def test_an_event_with_nothing_is_a_sign_of_life(wire: Spoken, nothing: bytes):
+    if wire.name == "pool" and nothing.startswith(b"event: ping\ndata: "):
+        return  # a pool names no events
     if wire.name in ("sagemaker", "tgi"):
         events = b"".join(nothing + e + b"\n\n" for e in openai_stream(("t", None), ("ea", "stop")).split(b"\n\n") if e) + nothing
         assert wire.fold(frames(events)).text == "tea"
@@ -461,6 +475,27 @@ def test_a_refusal_is_one_streamed_or_not():
         assert (answer.text, answer.finish_reason) == ("No.", "refusal")
 
 
+@pytest.mark.parametrize("call", [{"tool_calls": [{"index": 0}]}, {"function_call": {"name": "f"}}])
+@pytest.mark.parametrize("word", ["stop", "tool_calls"])
+def test_nothing_but_the_call_of_a_tool_ended_by_it(call: dict[str, Any], word: str):
+    """vLLM and OpenAI end with `stop` where the tool was asked for by name."""
+    for content, reason in ((None, "tool"), ("", "tool"), ("tea", "tool" if word == "tool_calls" else "stop")):
+        message = {"content": content, **call}
+        whole = {"choices": [{"index": 0, "message": message, "finish_reason": word}]}
+        pieces = [{"choices": [{"index": 0, "delta": {"content": content}}]}, {"choices": [{"index": 0, "delta": call}]}]
+        answers = (openai.read(whole), fed(openai.Chat(), sse(*pieces, openai_chunk(finish=word))))
+        assert {a.finish_reason for a in answers} == {reason}
+
+
+def test_counts_of_nothing_leave_those_that_came():
+    counts = {"prompt_tokens": 5, "completion_tokens": 7}
+    answer = fed(openai.Chat(), sse({**openai_chunk("tea", "stop"), "usage": counts}, {"choices": [], "usage": {}}))
+    assert (answer.usage.tokens_in, answer.usage.tokens_out) == (5, 7)
+    last = gemini_part("", "STOP") | {"usageMetadata": {}}
+    answer = fed(gemini.Generated(), sse(gemini_part("tea") | {"usageMetadata": {"promptTokenCount": 5}}, last))
+    assert answer.usage.tokens_in == 5
+
+
 # -- Gemini's and SageMaker's own ----------------------------------------------------------------------------------------
 
 
@@ -471,6 +506,11 @@ def test_a_blocked_prompt_says_so_whatever_its_candidates(candidates: Any):
         with pytest.raises(Fault, match=r"PROHIBITED_CONTENT.*other words") as caught:
             attempt()
         assert caught.value.kind == "content_filter"
+
+
+@pytest.mark.parametrize("reason", [None, "", "BLOCK_REASON_UNSPECIFIED", "BLOCKED_REASON_UNSPECIFIED"])
+def test_a_reason_that_says_nothing_blocks_no_prompt(reason: str | None):
+    assert gemini.read(gemini_part("tea", "STOP") | {"promptFeedback": {"blockReason": reason}}).text == "tea"
 
 
 def test_what_gemini_says_beside_its_reason_is_told():
