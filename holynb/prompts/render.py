@@ -77,7 +77,7 @@ def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]
 def _split(body: str, options: Options) -> list[str]:
     """The prompts in a body, not rendered. Blank ones between two `---` are dropped."""
     if options.lines:
-        return [line.strip(" \t") for line in lines(body) if line.strip()]
+        return [line.strip(" \t") for line in lines(body.removeprefix("\ufeff")) if line.strip()]
     if options.raw:
         return [body.removesuffix("\n").removesuffix("\r")]
     parts = [part.strip("\r\n") for part in re.split(r"^---\r?$", body, flags=re.MULTILINE)]

@@ -390,7 +390,7 @@ def test_a_price_in_dollars_and_a_misspelt_name_are_ours():
 
 
 def test_each_line_of_a_body_ends_at_a_newline_and_nowhere_else():
-    body = "good\u2028but late\n \x0b\r\n\tfine\x85indeed \rpage\x0ctwo\x1c\n"
+    body = "\ufeffgood\u2028but late\n \x0b\r\n\tfine\x85indeed \rpage\x0ctwo\x1c\n"
     want = ["good\u2028but late", "fine\x85indeed", "page\x0ctwo\x1c"]
     assert [p.messages[-1].content for p in render.render(body, rows=None, variables={}, options=Options(lines=True))] == want
     assert [p.messages[-1].content for p in render.from_values(body, options=Options(lines=True))] == want
