@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from holynb.engines.codec import mend
 from holynb.engines.sample_json import sample_json
 from holynb.errors import BadRoute, Fault, closest
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts, Usage
@@ -187,7 +188,7 @@ def _make_fault(name: str, wait: float) -> Fault:
 
 
 def _prompt(request: Request) -> str:
-    return next((m.content for m in reversed(request.messages) if m.role == "user"), "")
+    return mend(next((m.content for m in reversed(request.messages) if m.role == "user"), ""))
 
 
 def _draw(request: Request, attempt: int = 0) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,10 +145,11 @@ def _from_object(source: Any, name: str) -> Schema:
 def _candidates(text: str, as_text: bool) -> Iterator[Any]:
     """Values that an answer may mean: all of it as JSON, else the JSON within it; with `as_text` the text itself, too."""
     bare = text.strip()
+    whole = _ESCAPES.sub(lambda match: match[0] if match[1] is None else r"\ufffd", bare)
     try:
-        values = [DECODER.decode(bare)]
+        values = [DECODER.decode(whole)]
     except (ValueError, RecursionError):
-        values = list(_embedded_json(bare))
+        values = list(_embedded_json(whole))
     yield from values
     if as_text and bare:
         yield bare
@@ -171,6 +173,10 @@ def _embedded_json(text: str) -> Iterator[Any]:
         elif text[at] in "}]":
             depth = max(0, depth - 1)
         at += 1
+
+
+#: Escapes of JSON's texts; the group is half of a surrogate pair without the other, which no column of text holds.
+_ESCAPES = re.compile(r"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
 
 
 def _no_constant(name: str) -> Any:

@@ -57,6 +57,10 @@ def test_the_echo_is_the_prompt(text: str):
     assert answer.finish_reason == "stop"
 
 
+def test_half_of_a_surrogate_pair_is_mended_as_in_every_engines_answer():
+    assert ask("echo", request("a\ud83d b\ud83d\ude00"))[1].text == "a\ufffd b😀"
+
+
 def test_a_long_prompt_comes_back_whole_and_a_small_limit_cuts_it():
     long = "word " * 20_000
     assert ask("echo", request(long, max_tokens=2048))[1].text == long

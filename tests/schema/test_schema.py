@@ -125,6 +125,8 @@ def test_an_answer_that_is_one_value():
         assert word.check(text).cells == {"value": "yes"}
     assert "is not one of" in word.check("perhaps").error
     assert schema.load({"type": "string"}).check("42").cells == {"value": "42"}
+    halves = r'{"value": "a\\ud83d \ud83d\uD83D\uDE00 \udE00"}'  # of surrogate pairs, which no column of text holds
+    assert schema.load({"type": "string"}).check(halves).cells == {"value": "a\\ud83d \ufffd😀 \ufffd"}
     assert schema.load({"type": "array", "items": {"type": "integer"}}).check("[1, 2]").cells == {"value": [1, 2]}
 
 
