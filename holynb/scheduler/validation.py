@@ -30,6 +30,8 @@ SCHEMA_UNSUPPORTED = re.compile(
 )
 #: The kinds of fault that carry such a message: OpenRouter answers 404, Ollama 500.
 UNSUPPORTED_KINDS = ("bad_request", "not_found", "server")
+#: Finish reasons that say why an answer is none of the schema.
+_WHY = {"length": " (it was cut off: --max-tokens)", "refusal": " (the model refused to answer)"}
 #: Groq's error code for a generation that it validated itself, found invalid and returns inside the error.
 INVALID_GENERATION = "json_validate_failed"
 
@@ -75,7 +77,7 @@ class ResponseValidator:
         problem = self.schema.check(completion.text).error if item.request.schema is not None else None
         if problem is None:
             return
-        cut = " (it was cut off: --max-tokens)" if completion.finish_reason == "length" else ""
+        cut = _WHY.get(completion.finish_reason, "")
         facts: dict[str, Any] = {"usage": completion.usage, "model": completion.model, "raw": completion.text[:2000]}
         raise self._invalid_output(item, completion.text, problem, f"the answer does not hold to the schema{cut}: {problem}", facts)
 

@@ -17,11 +17,12 @@ from holynb import runlog
 from holynb.config import settings
 from holynb.config.options import Options
 from holynb.engines.sample_json import sample_json
-from holynb.errors import BadOption, InferError
+from holynb.errors import BadOption, Fault, InferError
 from holynb.run import plan, quote, resume, session
-from holynb.scheduler.validation import supports_schema
+from holynb.scheduler.failover import WorkItem
+from holynb.scheduler.validation import ResponseValidator, supports_schema
 from holynb.schema import load
-from holynb.types import Endpoint, Route
+from holynb.types import Completion, Endpoint, Message, Request, Route, Sampling
 
 REVIEW = {
     "type": "object",
@@ -208,6 +209,13 @@ REFUSALS: dict[str, tuple[int, Any]] = {
     "vllm": (400, error("The provided JSON schema contains features not supported by xgrammar.", type="BadRequestError", code=400)),
     "anthropic": (400, error("The specified schema produces a constraint that has too many states for serving.")),
 }
+
+
+def test_an_answer_that_is_none_of_the_schema_says_why_it_is_not() -> None:
+    asked = Request(0, (Message("user", "x"),), Route("a", "b"), Sampling(), schema=REVIEW)
+    for reason, why in (("stop", "schema: "), ("length", "--max-tokens"), ("refusal", "the model refused")):
+        with pytest.raises(Fault, match=why):
+            ResponseValidator(load(REVIEW)).check(WorkItem(asked, ("a",)), Completion("I cannot", reason, "m"))
 
 
 @pytest.mark.parametrize(("status", "body"), REFUSALS.values(), ids=REFUSALS)

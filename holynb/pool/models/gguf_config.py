@@ -56,7 +56,7 @@ def config_of_facts(facts: Facts, tensors: Collection[str], rope_factors: Sequen
 def generation_of_facts(facts: Facts, config: Mapping[str, Any], ends: Sequence[int]) -> dict[str, Any]:
     """generation_config.json. `ends`: the tokens that end an answer."""
     said = {ours: facts.number(f"general.sampling.{theirs}") for theirs, ours in _SAMPLING.items()}
-    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    given: dict[str, Any] = {name: _within(name, value) for name, value in said.items() if value is not None}
     if given.get("temperature") == 0:  # always the likeliest token, which other settings do not change
         given = {name: value for name, value in given.items() if name == "repetition_penalty"}
     elif given:
@@ -66,6 +66,13 @@ def generation_of_facts(facts: Facts, config: Mapping[str, Any], ends: Sequence[
         given["suppress_tokens"] = never
     end = list(ends) if len(ends) > 1 else ends[0] if ends else None
     return {"bos_token_id": config["bos_token_id"], "eos_token_id": end, **given}
+
+
+def _within(name: str, value: float) -> float:
+    """A setting as generation_config.json may say it: llama.cpp takes what is below nothing as nothing, and a share above all as all."""
+    if name == "repetition_penalty":
+        return value
+    return min(max(value, 0), 1) if name in ("top_p", "min_p") else max(value, 0)
 
 
 def _any(tensors: Collection[str], *names: str) -> bool:

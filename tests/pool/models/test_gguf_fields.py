@@ -28,6 +28,7 @@ from holynb.pool.models.gguf_config import config_of_facts, generation_of_facts 
 from holynb.pool.models.gguf_facts import Facts  # noqa: E402
 from holynb.pool.models.gguf_tensors import check_tensors  # noqa: E402
 from holynb.pool.models.gguf_vocabulary import Vocabulary  # noqa: E402
+from holynb.pool.server.generation import read_defaults  # noqa: E402
 
 LOADER: dict[str, Any] = json.loads((HERE / "loader.json").read_text("utf-8"))
 KEYS = [(family, name) for family, names in LOADER["keys"].items() for name in names]
@@ -231,6 +232,26 @@ def test_sampling() -> None:
     names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
     assert made["do_sample"] is True
     assert [made[name] for name in names] == list(said.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "made"),
+    [
+        ({"top_k": -1}, {"do_sample": True, "top_k": 0}),
+        ({"top_p": 1.5, "min_p": -1.0}, {"do_sample": True, "top_p": 1, "min_p": 0}),
+        ({"temp": -1.0, "top_k": 20, "penalty_repeat": 1.5}, {"repetition_penalty": 1.5}),
+    ],
+)
+def test_sampling_that_is_set_to_none(said: dict[str, Any], made: dict[str, Any]) -> None:
+    """llama.cpp's words for a step that is left out; a negative temperature always takes the likeliest token."""
+    found = read(files.Row(keys=SMALL | {f"general.sampling.{name}": value for name, value in said.items()}))[1]
+    assert {name: value for name, value in found.items() if not name.endswith("_token_id")} == made
+    assert read_defaults(found, 100)
+
+
+def test_a_way_to_sample_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ConvertError, match=r"general\.sampling\.typical_p"):
+        read(files.Row(keys=SMALL | {"general.sampling.typical_p": 0.5}))
 
 
 def test_tokens_that_are_never_taken() -> None:
