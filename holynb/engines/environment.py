@@ -27,7 +27,7 @@ def named_certificates() -> tuple[str | None, str | None, float]:
             except OSError as exc:
                 raise _fault(f"{name} names {path}, which cannot be read: {exc.strerror}.") from exc
             if Path(path).is_dir() is not is_folder:
-                raise _fault(f"{name} names {path}, which is {'no folder' if is_folder else 'a folder, not a file'}.")
+                raise _fault(f"{name} names {path}, which is {'not a folder' if is_folder else 'a folder, not a file'}.")
     return file, folder, changed
 
 

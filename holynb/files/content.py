@@ -94,7 +94,7 @@ def _zst(data: bytes) -> bytes:
         except zstandard.ZstdError as exc:
             raise OSError(str(exc)) from None
         if not frame.eof:
-            raise EOFError("it ends before its end, as a download that was cut off does")
+            raise EOFError("it ends too early, like a download that was cut off")
         data = frame.unused_data
     return b"".join(pieces)
 

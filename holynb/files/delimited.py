@@ -109,7 +109,7 @@ def _rows(text: str, delimiter: str) -> Generator[tuple[int, list[str]], None, N
         if "unexpected end" in str(exc):
             reason = f"has a quote in the row that begins in line {begin}, and no other that closes it"
         else:
-            reason = f"goes on behind a closing quote in line {reader.line_num}, where {delimiter!r} should be"
+            reason = f"continues after a closing quote in line {reader.line_num}, where {delimiter!r} should be"
         raise Unreadable(
             f'{reason}. A quote inside a quoted cell is written twice (""). Mend it, or read it yourself and use --df.'
         ) from exc
@@ -122,7 +122,7 @@ def _fitted(row: list[str], n: int, line: int) -> list[str]:
     if any(row[n:]):
         raise Unreadable(
             f"has {counted(len(row), 'cell')} in line {line}, and {counted(n, 'name')} in its first. Put quotes around a cell that holds "
-            "what divides them, or read it yourself and use --df."
+            "the delimiter, or read it yourself and use --df."
         )
     return row[:n] + [""] * (n - len(row))
 

@@ -64,7 +64,7 @@ def check(file: str, data: Mapping[str, Any], family: str = "") -> None:
     for name, value in _leaves(file, data):
         row = row_of(file, name, family)
         if row is not None and not row.admits(value, data):
-            raise FieldRefused(f"{file} says {name} {_quoted(value)} ({row.why}), which is not done here")
+            raise FieldRefused(f"{file} says {name} {_quoted(value)} ({row.why}), which is not supported")
 
 
 def unknown(file: str, data: Mapping[str, Any]) -> list[str]:

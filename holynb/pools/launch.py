@@ -56,7 +56,7 @@ def start(model: str = EMBEDDED, *, notice: Notice = lambda text: None, wait: bo
             return _wait_started(wanted.pool_name, notice, until_ready=wait, began=child)
         except BaseException as exc:
             if isinstance(exc, KeyboardInterrupt):
-                notice(f"{wanted.pool_name}: interrupted while it started, so it is ended")
+                notice(f"{wanted.pool_name}: interrupted while it started, so it is stopped")
             _end(wanted.pool_name, child)
             raise
     _check_same(record, wanted)

@@ -58,6 +58,7 @@ class Peak:
     rates: Rates
 
     def applies(self, at: float) -> bool:
+        """Whether the rates hold at this time, in seconds since 1970."""
         when = dt.datetime.fromtimestamp(at, dt.UTC)
         return not (self.weekdays and when.weekday() > 4) and any(start <= when.hour < end for start, end in self.hours)
 
@@ -109,6 +110,7 @@ class Price:
 
 # -- reading and checking ----------------------------------------------------------------------------------------------
 def own_price(route: Route, name: str, entry: Mapping[str, Any]) -> Price:
+    """The price of a `[price."NAME"]` table of the user's settings. Raises BadSetting."""
     where = f'[price."{name}"]'
     for key in entry:
         if key not in OWN_FIELDS:

@@ -110,7 +110,7 @@ def _decoded(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise SecurityError(instead("bytes that are not UTF-8 are no text")) from None
+        raise SecurityError(instead("bytes that are not UTF-8 are not text")) from None
 
 
 def _check_rows(value: Any) -> None:
@@ -176,7 +176,7 @@ def _records(frame: Any, env: Shows) -> list[dict[Any, Any]]:
     names = array_methods.listed(frame.columns, env.allowance)
     columns = [array_methods.listed(frame.iloc[:, place], env.allowance) for place in range(len(names))]
     if len(set(names)) < len(names):
-        raise SecurityError(instead("two columns of the frame have one name"))
+        raise SecurityError(instead("two columns of the frame have the same name"))
     return [as_json(dict(zip(names, row, strict=True)), env) for row in zip(*columns, strict=True)]
 
 

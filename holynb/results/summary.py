@@ -54,7 +54,7 @@ class Summary:
     retryable: bool = True
     """Whether failed rows can be sent again; those of a recording cannot."""
     cut: int = 0
-    """Answers that ended by length before they were whole."""
+    """Answers that were cut off at the token limit."""
 
     def failures(self) -> str:
         """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. Without the hint where not `retryable`."""
@@ -64,11 +64,11 @@ class Summary:
         return f"{self.error} of {self.n} failed: {kinds}." + " %infer run --only failed" * self.retryable
 
     def cut_off(self) -> str:
-        """`12 of 100 answers ended by length …` where they are more than a tenth, or `""`."""
+        """`12 of 100 answers were cut off …` where they are more than a tenth, or `""`."""
         if self.cut * 10 <= self.ok:
             return ""
-        ended = f"{self.cut:,} of {counted(self.ok, 'answer')} ended by length before {'it was' if self.ok == 1 else 'they were'} whole"
-        return f"{ended}: raise --max-tokens."
+        verb = "was" if self.cut == 1 else "were"
+        return f"{self.cut:,} of {counted(self.ok, 'answer')} {verb} cut off at the token limit: raise --max-tokens."
 
     def line(self) -> str:
         """One line for the end of a run, one for its failures, one for answers that were cut off."""

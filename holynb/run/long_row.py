@@ -90,7 +90,7 @@ class LongRow:
         cut = [s.name for s in slots if s.outcome is not None and s.outcome.status == "ok" and s.outcome.finish_reason == "length"]
         if ending.status != "ok" or not cut or len(slots) < 2:
             return ending
-        note = f"ended by length before it was whole: {', '.join(cut[:3])}{' …' if len(cut) > 3 else ''}; raise --max-tokens"
+        note = f"cut off at the token limit: {', '.join(cut[:3])}{' …' if len(cut) > 3 else ''}; raise --max-tokens"
         return replace(ending, finish_reason="length", error="; ".join(n for n in (ending.error, note) if n))
 
     def whole(self) -> Outcome:

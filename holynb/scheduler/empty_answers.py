@@ -37,7 +37,7 @@ def check(item: WorkItem, request: Request, done: Done) -> None:
 
 
 def _cut(sampling: Sampling, tokens_out: int | None, *, thinking: bool) -> str:
-    """What happened to an answer that ended by length before a word of it came, and the line to change."""
+    """What happened to an answer that reached the token limit before its first word, and what to change."""
     named = {n: v for n, v in sampling.extra.items() if "tokens" in n.lower() and isinstance(v, int) and not isinstance(v, bool)}
     name, limit = next(iter(named.items()), (None, sampling.max_tokens))
     more = ROOMY_TOKENS if limit is None or limit < ROOMY_TOKENS else 2 * limit
@@ -45,4 +45,4 @@ def _cut(sampling: Sampling, tokens_out: int | None, *, thinking: bool) -> str:
     spent = tokens_out or limit
     if thinking:
         return f"all {spent or 'its'} tokens went to thinking; {change}"
-    return f"the answer ended by length{f', after {spent} tokens,' if spent else ''} before a word of it came; {change}"
+    return f"the token limit was reached{f', after {spent} tokens,' if spent else ''} before the answer began; {change}"

@@ -157,7 +157,7 @@ class Recovery:
         if not self._tiers.goes_elsewhere(item, tier):
             await asyncio.sleep(min(hold, LOOK_AGAIN_S))
             return
-        words = f"nothing is left of its quota for {hold:.0f} s, as its headers say"
+        words = f"its headers say that its quota is used up for {hold:.0f} s"
         fault = Fault("rate_limit", words, wait=hold)
         endpoint.last_fault = fault.message
         await self._leave(tier, endpoint, fault, (hold, f"{endpoint.route}: {words}"))

@@ -63,7 +63,7 @@ def _node(node: Any, where: str, draft: int | None, depth: int) -> Any:
     if isinstance(inner.get("id"), str):  # what `$id` was called until draft-06
         inner.setdefault("$id", inner.pop("id"))
     if depth and "$id" in inner and not str(inner["$id"]).startswith("#") and _refers(inner):
-        raise BadOption(f"{where}: a part of it has an $id and a $ref, which would count from there: leave the $id out.")
+        raise BadOption(f"{where}: a part of it has an $id, against which its $ref would be resolved: leave the $id out.")
     for translate in (_tuple, _limits, _dependencies, _nullable):
         inner = translate(inner, where)
     return inner

@@ -50,7 +50,7 @@ def test_each_fault_of_a_named_certificate_is_said(tmp_path: Path, monkeypatch: 
     assert said(monkeypatch, SSL_CERT_FILE=str(tmp_path)) == f"SSL_CERT_FILE names {tmp_path}, which is a folder, not a file."
     assert said(monkeypatch, SSL_CERT_FILE=str(text)) == f"SSL_CERT_FILE names {text}, which holds no certificates."
     assert said(monkeypatch, SSL_CERT_DIR=str(gone)) == f"SSL_CERT_DIR names {gone}, which cannot be read: No such file or directory."
-    assert said(monkeypatch, SSL_CERT_DIR=str(text)) == f"SSL_CERT_DIR names {text}, which is no folder."
+    assert said(monkeypatch, SSL_CERT_DIR=str(text)) == f"SSL_CERT_DIR names {text}, which is not a folder."
     assert "holds no certificate by its hash: openssl rehash" in said(monkeypatch, SSL_CERT_DIR=str(tmp_path))
     assert (
         said(monkeypatch, SSL_CERT_DIR=f"{tmp_path}:{gone}")

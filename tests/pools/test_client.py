@@ -246,7 +246,7 @@ def test_a_start_that_is_interrupted_ends_what_it_began(model: str, monkeypatch:
     assert seen
     assert not any(process.alive for process in seen)
     assert pools.listing() == []
-    assert notices[-1] == "bytes: interrupted while it started, so it is ended"
+    assert notices[-1] == "bytes: interrupted while it started, so it is stopped"
 
 
 def test_ctrl_c_ends_a_start_of_the_command_line(model: str, home: Path) -> None:
@@ -260,7 +260,7 @@ def test_ctrl_c_ends_a_start_of_the_command_line(model: str, home: Path) -> None
         time.sleep(0.02)
     started.send_signal(signal.SIGINT)
     said, _ = started.communicate(timeout=60)
-    assert "it is ended" in said
+    assert "it is stopped" in said
     assert "Traceback" not in said
     assert not any(process.alive for process in (record.process, *record.ranks))
     assert pools.listing() == []

@@ -28,10 +28,10 @@ def test_the_failures_line_is_the_contracts():
 def test_answers_that_were_cut_off_are_told_where_they_are_more_than_a_tenth():
     cut = [replace(ok(), finish_reason="length")]
     summary = summarize([ok()] * 9 + cut * 2 + [failed("timeout")], 3.0)
-    assert summary.cut_off() == "2 of 11 answers ended by length before they were whole: raise --max-tokens."
+    assert summary.cut_off() == "2 of 11 answers were cut off at the token limit: raise --max-tokens."
     assert summary.line().split("\n")[1:] == [summary.failures(), summary.cut_off()]
     assert summarize([ok()] * 9 + cut, 3.0).cut_off() == ""
-    assert summarize(cut, 3.0).cut_off() == "1 of 1 answer ended by length before it was whole: raise --max-tokens."
+    assert summarize(cut, 3.0).cut_off() == "1 of 1 answer was cut off at the token limit: raise --max-tokens."
     assert summarize([], 3.0).cut_off() == summarize([ok(), replace(failed("truncated"), finish_reason="length")], 3.0).cut_off() == ""
 
 

@@ -217,5 +217,5 @@ def test_a_run_of_which_more_than_a_tenth_was_cut_off_says_so():
         run = ask(server, list("abcdefghijklmnopqrs"))
         fewer = ask(server, list("bcdefghijklmnopqrstu"))
     assert set(run.frame()["status"]) == {"ok"}
-    assert run.summary().line().endswith("\n2 of 19 answers ended by length before they were whole: raise --max-tokens.")
+    assert run.summary().line().endswith("\n2 of 19 answers were cut off at the token limit: raise --max-tokens.")
     assert "length" not in fewer.summary().line()

@@ -43,7 +43,7 @@ def refused(answer: Done, **sampling: Any) -> Fault:
             {"max_tokens": 2048, "extra": {"max_completion_tokens": 5}},
             "all 5 tokens went to thinking; -p max_completion_tokens=4096",
         ),
-        (ended("length"), {"max_tokens": 16}, "the answer ended by length, after 16 tokens, before a word of it came; --max-tokens 4096"),
+        (ended("length"), {"max_tokens": 16}, "the token limit was reached, after 16 tokens, before the answer began; --max-tokens 4096"),
     ],
 )
 def test_an_answer_that_length_ended_before_its_first_word(answer: Done, sampling: dict[str, Any], message: str):

@@ -161,7 +161,7 @@ def test_a_quota_that_headers_alone_report_is_not_waited_out_beside_another_rout
     assert len(first) <= 8, "those that were in flight before the first headers came"
     assert routes["a/m"] > len(first), "rows come back when it is full again, or after two minutes"
     moved = [o.error for o in rows if o.route == "b/m"]
-    assert all("nothing is left of its quota" in (error or "") for error in moved)
+    assert all("that its quota is used up" in (error or "") for error in moved)
 
 
 def test_a_short_wait_for_a_quota_that_headers_report_is_waited_out() -> None:

@@ -81,7 +81,7 @@ def test_a_word_of_an_older_draft_is_written_as_today(schema: dict[str, Any], wr
         ({"dependencies": {"a": ["b"]}, "dependentRequired": {"a": ["c"]}}, "in dependencies and in dependentRequired"),
         ({"properties": {"x": {"$dynamicRef": "#x"}}}, "$dynamicRef, which is not followed: write $ref"),
         ({"properties": {"x": {"$recursiveRef": "#"}}}, "$recursiveRef, which is not followed"),
-        ({"properties": {"x": {"$id": "https://a.example/x", "$ref": "#/definitions/n"}}}, "an $id and a $ref"),
+        ({"properties": {"x": {"$id": "https://a.example/x", "$ref": "#/definitions/n"}}}, "has an $id, against which"),
         ({"$schema": D7, "properties": {"x": {"$ref": "#/definitions/n", "minimum": 3}}}, "draft-07 ignores 'minimum' beside a $ref"),
         ({"properties": {"x": {"$ref": "#/definitions/o", "properties": {"a": {"type": "null"}}}}}, "'properties' beside a $ref"),
         ({"properties": {"x": {"$ref": "#/definitions/o", "type": "string"}}}, "'type' beside a $ref to what says it otherwise"),

@@ -37,7 +37,7 @@ def check_shapes(folder: Path, spec: Spec) -> None:
     for name in sorted(tensors.keys() - promised_shapes.keys() - passed_over):
         if use_of("safetensors", name) != "reset":
             raise UserError(
-                f"The model's files hold the tensor {name:.100}, which its config.json does not promise: {spec.family} would pass it over. "
+                f"The model's files hold the tensor {name:.100}, which its config.json does not announce: {spec.family} would ignore it. "
                 "Start this model with --engine vllm, or mend its config.json."
             )
 

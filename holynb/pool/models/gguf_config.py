@@ -28,7 +28,7 @@ def config_of_facts(facts: Facts, tensors: Collection[str], rope_factors: Sequen
     size = facts.whole("attention.key_length", max(1, hidden // heads))
     for name in ("attention.value_length", "rope.dimension_count"):
         if (other := facts.whole(name, size)) != size:
-            raise ConvertError(f"{family}.{name} is {other:,} and not the {size:,} of a head's keys, which is not done here")
+            raise ConvertError(f"{family}.{name} is {other:,} and not the {size:,} of a head's keys, which is not supported")
     context = facts.whole("context_length")
     return {
         "architectures": [FAMILIES[family]],
@@ -88,7 +88,7 @@ def _rope(facts: Facts, size: int, factors: Sequence[float] | None) -> dict[str,
     if kind not in {"none", "linear", "yarn"} or (kind == "yarn" and factors is not None):
         with_factors = " beside rope_freqs.weight" if factors is not None else ""
         raise ConvertError(
-            f"{facts.family}.rope.scaling.type is {shown(kind)}{with_factors}, which is not done here; use the model's safetensors"
+            f"{facts.family}.rope.scaling.type is {shown(kind)}{with_factors}, which is not supported; use the model's safetensors"
         )
     if kind == "yarn":
         return {"rope_type": "yarn", **rope, "factor": factor, "original_max_position_embeddings": trained}

@@ -15,7 +15,7 @@ MAX_SIZE = 2**31 - 1
 
 
 class ConvertError(Exception):
-    """This GGUF file is none that can be converted; the message says why."""
+    """This GGUF file cannot be converted; the message says why."""
 
 
 def shown(name: object) -> str:
@@ -24,7 +24,7 @@ def shown(name: object) -> str:
 
 
 class Facts:
-    """What a header says, by name. Raises ConvertError, with the name, where it says what is no such thing."""
+    """What a header says, by name. Raises ConvertError, which names the fact, where its value is of the wrong type."""
 
     def __init__(self, facts: Mapping[str, Any], family: str) -> None:
         self._facts, self.family = facts, family
@@ -34,7 +34,7 @@ class Facts:
         rooms = {row.name.partition(".")[0] for row in fields_of("gguf")} | {self.family}
         strange = [name for name in self._facts if name.partition(".")[0] not in rooms] + unknown("gguf", self._facts)
         if strange:
-            raise ConvertError(f"this gguf says {shown(strange[0])}, which is not known here; use the model's safetensors")
+            raise ConvertError(f"this gguf says {shown(strange[0])}, which is not supported; use the model's safetensors")
         try:
             check("gguf", self._facts, self.family)
         except FieldRefused as exc:
@@ -56,7 +56,7 @@ class Facts:
         value = self._facts.get(name)
         if isinstance(value, list):
             if not value or any(one != value[0] for one in value):
-                raise ConvertError(f"{name} differs from layer to layer, which is not done here; use the model's safetensors")
+                raise ConvertError(f"{name} differs from layer to layer, which is not supported; use the model's safetensors")
             value = value[0]
         try:
             number: float = kind({name: value}, name, low, high, default)

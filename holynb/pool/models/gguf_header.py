@@ -20,7 +20,7 @@ _MAX_ITEMS = 4_000_000
 
 
 class GgufError(Exception):
-    """The file is none that can be read; the message says where."""
+    """The file cannot be read; the message says where."""
 
 
 def check_header(path: Path) -> None:

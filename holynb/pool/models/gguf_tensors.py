@@ -73,7 +73,7 @@ def check_tensors(names: Iterable[str], family: str) -> None:
         row = row_of("gguf tensors", name, family)
         if row is None or row.use == "refused":
             why = f" ({row.why})" if row else ""
-            raise ConvertError(f"the GGUF file holds a tensor {shown(name)}{why}, which is not known here; use the model's safetensors")
+            raise ConvertError(f"the GGUF file holds a tensor {shown(name)}{why}, which is not supported; use the model's safetensors")
 
 
 def rope_factors(tensors: Iterable[Any]) -> list[float] | None:
@@ -122,7 +122,7 @@ def _dequantized(tensor: Any) -> Any:
     import numpy as np
 
     if (kind := tensor.tensor_type.name) not in _KINDS:
-        raise ConvertError(f"{tensor.name} is quantized as {kind}, which is not known here; take another quantization of the model")
+        raise ConvertError(f"{tensor.name} is quantized as {kind}, which is not supported; take another quantization of the model")
     return np.ascontiguousarray(gguf.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32)
 
 

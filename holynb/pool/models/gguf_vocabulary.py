@@ -17,7 +17,7 @@ from holynb.pool.models.gguf_pretokenizers import PRE_TOKENIZERS
 
 __all__ = ["Vocabulary"]
 
-_USE_SAFETENSORS = "use the model's safetensors folder"
+_USE_SAFETENSORS = "use the model's safetensors"
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 _SPACE = "\u2581"
 
@@ -81,10 +81,10 @@ class Vocabulary:
         self._facts = facts
         self._model = facts.text("tokenizer.ggml.model")
         if self._model not in ("gpt2", "llama"):
-            raise ConvertError(f"this GGUF holds a {self._model!r:.60} tokenizer, which is not known here; {_USE_SAFETENSORS}.")
+            raise ConvertError(f"this GGUF holds a {self._model!r:.60} tokenizer, which is not supported; {_USE_SAFETENSORS}")
         self._pre = str(facts.text("tokenizer.ggml.pre", "default"))
         if self._model == "gpt2" and self._pre not in PRE_TOKENIZERS:
-            raise ConvertError(f"this GGUF cuts text the {self._pre!r:.60} way, which is not known here; {_USE_SAFETENSORS}.")
+            raise ConvertError(f"this GGUF cuts text the {self._pre!r:.60} way, which is not supported; {_USE_SAFETENSORS}")
         self._words = [word or f"[EMPTY_{i}]" for i, word in enumerate(facts.items("tokenizer.ggml.tokens", str) or [])]
         self._ids = {word: i for i, word in enumerate(self._words)}
         if len(self._ids) < len(self._words):

@@ -97,7 +97,7 @@ def _unread(config: Mapping[str, Any], generation: Mapping[str, Any], tokenizer:
     lines = []
     for file, data in (("config.json", config), ("generation_config.json", generation), ("tokenizer_config.json", tokenizer)):
         if names := unknown(file, data):
-            lines.append(f"{file} says {', '.join(names)[:500]}, which nothing here reads")
+            lines.append(f"{file} says {', '.join(names)[:500]}, which the pool does not know")
     return tuple(lines)
 
 
@@ -169,9 +169,7 @@ def _one_of(folder: Path, named: Mapping[Any, Any]) -> Any:
     """The default of several templates: the others are for tools, which a pool does not take."""
     if "default" not in named:
         names = ", ".join(str(name)[:40] for name in named)
-        raise TokenizerFileError(
-            f"{folder} has the chat templates {names} and none that is the default. Name the one to use chat_template.jinja."
-        )
+        raise TokenizerFileError(f"{folder} has the chat templates {names}, and no default. Save the one to use as chat_template.jinja.")
     return named["default"]
 
 

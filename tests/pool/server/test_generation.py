@@ -204,6 +204,6 @@ def test_a_pool_answers_as_the_file_says_where_a_request_says_nothing(tmp_path: 
         ):
             _, answer = pool.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": text}], **more})
             assert (answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"]) == want
-        assert "generation_config.json says mood, which nothing here reads" in pool.log()
+        assert "generation_config.json says mood, which the pool does not know" in pool.log()
     finally:
         pools.end()

@@ -135,8 +135,8 @@ def test_what_a_file_says_beyond_the_list_is_told(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, [])
     write(tmp_path, {"config.json": {"hidden_size": 8, "quantum": 1, "vocab_size": 300}, "generation_config.json": {"mood": "good"}})
     assert ChatTokenizer(tmp_path).unread == (
-        "config.json says quantum, which nothing here reads",
-        "generation_config.json says mood, which nothing here reads",
+        "config.json says quantum, which the pool does not know",
+        "generation_config.json says mood, which the pool does not know",
     )
 
 

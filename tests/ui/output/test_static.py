@@ -55,7 +55,7 @@ def page(html: str) -> Page:
 
 def test_that_answers_were_cut_off_is_a_line_of_its_own() -> None:
     rows = record([replace(ok("a"), finish_reason="length"), failed("timeout"), ok("b")])
-    told = "1 of 2 answers ended by length before they were whole: raise --max-tokens."
+    told = "1 of 2 answers was cut off at the token limit: raise --max-tokens."
     assert f"\n{told}" in as_text(rows)
     html = as_html(rows)
     assert f'<div class="holynb-head holynb-note">{told}</div>' in html
