@@ -157,7 +157,8 @@ def _template_of(folder: Path, config: Mapping[str, Any]) -> str | None:
             return read_text(template, _MAX_TEMPLATE_BYTES)
         except (ValueError, OSError) as exc:
             raise TokenizerFileError(f"{template} is not a readable chat template ({exc}). {_AGAIN}") from exc
-    template = _json(folder / "chat_template.json").get("chat_template") or config.get("chat_template")
+    # The older file is a processor's: transformers' tokenizers read the field, and never that file.
+    template = config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
     if isinstance(template, list):
         template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
     if isinstance(template, Mapping) and template:

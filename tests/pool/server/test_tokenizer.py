@@ -100,6 +100,8 @@ def test_templates_of_all_three_places(tmp_path: Path) -> None:
     )
     assert ChatTokenizer(place).chat(MESSAGES) == "list hi"
     (place / "chat_template.json").write_text(json.dumps({"chat_template": "json"}))
+    assert ChatTokenizer(place).chat(MESSAGES) == "list hi"
+    (place / "tokenizer_config.json").write_text("{}")
     assert ChatTokenizer(place).chat(MESSAGES) == "json"
     (place / "chat_template.jinja").write_text(
         "{% for m in messages %}\n  {% if true %}\n{{ m | tojson }}{{ bos_token }}{% break %}{% endif %}{% endfor %}"
