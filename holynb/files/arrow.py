@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["frame"]
 
+#: How an Arrow stream begins, which the library datasets keeps its caches in; a file of Arrow's begins with its name.
+_STREAM = b"\xff\xff\xff\xff"
+
 
 def frame(path: Path) -> pd.DataFrame:
     """The frame in a file, with the index that pandas wrote. Raises Unreadable; ValueError and OSError of pyarrow's."""
@@ -32,7 +35,13 @@ def frame(path: Path) -> pd.DataFrame:
 def _table(path: Path) -> Any:
     try:
         if path.suffix.lower() != ".parquet":
+            from pyarrow import ipc
             from pyarrow.feather import read_table
+
+            with path.open("rb") as stream:
+                if stream.read(4) == _STREAM:
+                    stream.seek(0)
+                    return ipc.open_stream(stream).read_all()
         elif path.is_dir():  # a data set in parts
             from pyarrow.parquet import read_table
         else:  # without the columns that `read_table` makes of a folder's name, such as year=2026

@@ -6,7 +6,6 @@ import datetime as dt
 import io
 import re
 import warnings
-import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +29,9 @@ def cells(data: bytes) -> dict[str, list[Any]]:
         rows = _rows(load_workbook, data, computed=True)
         if any(value is None for row in rows for value in row):
             _refuse_uncomputed(rows, _rows(load_workbook, data, computed=False))
-    except (zipfile.BadZipFile, KeyError, TypeError, EOFError, OSError) as exc:  # whatever is in the archive
+    except Unreadable:
+        raise
+    except Exception as exc:  # whatever is in the archive, openpyxl and the XML parser raise what they come across
         raise Unreadable(f"is not a workbook that openpyxl reads: {exc}. Save it again as .xlsx.") from exc
     rows = [row for row in rows if any(value is not None for value in row)]
     if not rows:

@@ -195,6 +195,17 @@ def test_what_is_no_workbook_is_one_line(tmp_path: Path, body: bytes):
         files.read(str(tmp_path / "a.xlsx"))
 
 
+@pytest.mark.parametrize("part", ["xl/workbook.xml", "xl/worksheets/sheet1.xml"])
+def test_a_workbook_with_a_broken_part_is_one_line(tmp_path: Path, part: str):
+    pytest.importorskip("openpyxl")
+    pd.DataFrame({"a": [1]}).to_excel(tmp_path / "whole.xlsx", index=False)
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as broken:
+        for name in whole.namelist():
+            broken.writestr(name, whole.read(name)[: -9 if name == part else None])
+    with pytest.raises(BadOption, match="is not a workbook that openpyxl reads"):
+        files.read(str(tmp_path / "a.xlsx"))
+
+
 # -- Parquet and Feather -------------------------------------------------------------------------------------------------
 def arrow_types() -> dict[str, Any]:
     """Types of Arrow by name, each with a strategy of its values."""
@@ -344,6 +355,9 @@ def test_columns_are_those_of_the_file(tmp_path: Path):
     numbers = pa.table({"a": pa.array([1, None, 3]).dictionary_encode()})
     feather.write_feather(numbers, tmp_path / "a.feather")
     assert str(files.read(str(tmp_path / "a.feather"))["a"].dtype) == "Int64", "a category could not be compared by --where"
+    with pa.ipc.new_stream(tmp_path / "stream.arrow", numbers.schema) as stream:  # as the library datasets writes its caches
+        stream.write_table(numbers)
+    assert frame.records(files.read(str(tmp_path / "stream.arrow"))) == [{"a": 1}, {"a": None}, {"a": 3}]
     twice = pa.Table.from_arrays([pa.array([1]), pa.array(["x"])], ["a", "a"])
     (tmp_path / "year=2026").mkdir()
     parquet.write_table(twice, tmp_path / "year=2026" / "a.parquet")
