@@ -66,6 +66,7 @@ class StreamReader(ABC):
         self.thinking = False
         self.said = ""
         self._begun = False
+        self._went_on = False  # text came after a finish reason
         self._chars = 0
         self.finish: Finish | None = None
         self.model: str | None = None
@@ -76,8 +77,13 @@ class StreamReader(ABC):
 
     @property
     def finished(self) -> bool:
-        """Whether the text is complete. Its usage and the end of the stream may still follow."""
-        return self.done or self.finish is not None
+        """Whether the text is complete. Its usage and the end of the stream may still follow.
+
+        Relays give `stop` with pieces before the first word, or with every piece: such a reason says nothing.
+        """
+        if self.finish is None or self._went_on:
+            return self.done
+        return self.done or bool(self._chars) or self.finish.reason != "stop"
 
     @abstractmethod
     def on_event(self, name: str, chunk: Any) -> str | None:
@@ -117,8 +123,10 @@ class StreamReader(ABC):
     def _fold(self, events: list[Event]) -> str | None:
         text: str | None = None
         for event in events:
+            ended = self.finish is not None
             piece = self._event(event)
             if piece is not None:
+                self._went_on = self._went_on or (ended and piece != "")
                 text = piece if text is None else text + piece
         if text:
             text = self._join_surrogates(text)

@@ -100,7 +100,9 @@ class Hosted:
                             raise too_long(f"{max_stream_bytes(request.sampling):,} bytes")
                         if request.stream and text is not None:
                             yield Delta(shown.feed(text)) if shown is not None and text else Delta(text)
-                        if answer.finished and (until is None or text):  # some servers give a reason with every piece
+                        if not answer.finished:
+                            until = None  # its text goes on after a reason
+                        elif until is None:
                             until = asyncio.get_running_loop().time() + DRAIN_S
                     completion = answer.end()
                     if shown is not None and (rest := shown.end()):

@@ -355,6 +355,14 @@ def test_a_finished_stream_that_stays_open_is_left_after_a_while(last: bytes, mo
         assert ask(endpoint(server.base), request(stream=True))[1].usage == Usage(20, 7, 16)
 
 
+@pytest.mark.parametrize("first", [[part(finish="stop")], [part("t", finish="stop"), part("e", finish="stop")]])
+def test_a_reason_that_comes_before_the_last_word_ends_nothing(first: list[Any], monkeypatch: pytest.MonkeyPatch):
+    """Relays of Gemini give `stop` with every piece, or with empty ones while a model still thinks."""
+    monkeypatch.setattr(hosted, "DRAIN_S", 0.05)
+    with Exact([stream_head(), chunk(sse(*first)), 0.2, chunk(sse(part("a", finish="stop"), "[DONE]")), END]) as server:
+        assert ask(endpoint(server.base), request(stream=True))[1].text == ("a" if len(first) == 1 else "tea")
+
+
 def test_a_break_after_the_last_word_costs_nothing():
     with Exact([stream_head(), chunk(STREAM), 0.05, RST]) as server:
         assert ask(endpoint(server.base), request(stream=True))[1].text == "안녕하세요 🍵"
