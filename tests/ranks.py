@@ -127,7 +127,9 @@ def rank(asked: dict[str, Any], number: int) -> dict[int, list[Any]] | None:
         runner = Runner(folder, mesh=mesh, dtype="float32", memory=0.1, device=f"cuda:{number}") if many else interpreted(folder, mesh)
     else:
         runner = Runner(folder, mesh=mesh)
-    sums, count = tensor > 1 and os.environ.get("TRITON_INTERPRET") == "1", len(asked["jobs"])
+    # Another test may have set the variable for this process; the engine in torch sums by the library all the same.
+    sums = tensor > 1 and asked["engine"] == "kernels" and os.environ.get("TRITON_INTERPRET") == "1"
+    count = len(asked["jobs"])
     if number:
         runner.follow()
         check_sums(count, expected=sums)

@@ -189,7 +189,7 @@ def test_what_models_say_is_text(notebook: Any) -> None:
         "it cost $5, not $6",
         "\ud83d half",
     ]
-    rows = f"import pandas as pd, json\ndf = pd.DataFrame({{'x': [*json.loads({json.dumps(json.dumps(hostile))}), 'x' * 1_000_000]}})"
+    rows = f"import pandas as pd, json\ndf = pd.DataFrame({{'x': [*json.loads({json.dumps(json.dumps(hostile))}), 'x' * 1_000_000]}}, dtype=object)"
     page = notebook(rows, "%%infer sim/echo --df df --no-cache -p latency=5 --max-tokens 5000000\n{{ x }}")
     page.run(1)
     page.start(2)

@@ -322,7 +322,7 @@ def test_loading_and_unloading_leave_nothing() -> None:
         callbacks = {name: list(ip.events.callbacks[name]) for name in ip.events.callbacks}
         process = psutil.Process()
         threads = set(threading.enumerate())
-        sockets, files = len(process.net_connections()), set(process.open_files())
+        sockets, files, children = len(process.net_connections()), set(process.open_files()), process.children()
         for _ in range(2):
             loaded = run(ip, "%load_ext holynb")
             assert (loaded.out, loaded.err) == ("", "")
@@ -337,7 +337,7 @@ def test_loading_and_unloading_leave_nothing() -> None:
         assert {name: list(ip.events.callbacks[name]) for name in ip.events.callbacks} == callbacks
         assert set(threading.enumerate()) == threads
         assert len(process.net_connections()) == sockets
-        assert not process.children()
+        assert process.children() == children
         assert {f.path for f in process.open_files()} <= {f.path for f in files}
         assert "compute_format_data" not in vars(ip.displayhook)
 

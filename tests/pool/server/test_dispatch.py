@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from holynb.pool.server import dispatch
 from holynb.pool.server.api import ApiRequest
 from holynb.pool.server.dispatch import PrefixDispatcher
+from holynb.pool.server.generation import GenerationDefaults
 from holynb.pool.server.service import Identity, Service
 
 HEAD = list(range(40))
@@ -77,7 +78,7 @@ def test_choices_of_one_request_have_seeds_of_64_bits() -> None:
     replica = SimpleNamespace(outstanding=0, stats={}, add=added.append)
     service.add_replica(replica)  # type: ignore[arg-type]
     service.max_len = 10
-    text: Any = SimpleNamespace(size=9, sampling={}, eos=())
+    text: Any = SimpleNamespace(size=9, sampling={}, eos=(), defaults=GenerationDefaults())
     jobs = service.jobs(ApiRequest(chat=False, model="m", n=4, seed=2**63 - 2), [(1,)], text)
     service.submit(jobs)
     assert [g.job for g in added] == jobs
