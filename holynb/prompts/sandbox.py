@@ -255,8 +255,8 @@ class Sandbox(BoundedEnvironment):
         if name in ("format", "format_map"):
             return super().invoke(owner, name, args, kwargs)
         owner = self.argument(owner) if type(owner) in (list, tuple) else owner
-        plain = [None if isinstance(a, Missing) else self.argument(a) for a in args]
-        named = {k: None if isinstance(v, Missing) else self.argument(v) for k, v in kwargs.items()}
+        plain = [None if a is None or isinstance(a, Missing) else self.argument(a) for a in args]
+        named = {k: None if v is None or isinstance(v, Missing) else self.argument(v) for k, v in kwargs.items()}
         if type(owner) not in reading.METHODS:
             return self._result(super().invoke(owner, name, tuple(plain), named))
         for spec in plain if name == "strftime" else ():

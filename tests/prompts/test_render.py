@@ -6,6 +6,7 @@ import json
 import math
 import time
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,6 +102,23 @@ def test_columns_come_before_variables():
 def test_names_that_are_no_identifiers():
     rows = [{"unit price": 3, "단가": 4, "items": 5, "a-b": None}]
     assert texts("{{ row['unit price'] }} {{ 단가 }} {{ row.items }} {{ row['a-b'] }}|", rows, row="a variable") == ["3 4 5 |"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ s|trim }} {{ t|trim('ho') }} {{ s.strip() }} {{ s.strip(none) }} {{ s|lower|trim }}",
+        "{{ w.split() }} {{ w.split(none, 1) }} {{ w.rsplit(none, 1) }} {{ w.split(sep=none) }} {{ w.split(maxsplit=1) }}",
+        "{{ t|replace('l', 'L') }} {{ t|replace('l', 'L', 1) }} {{ t.replace('l', 'L', 1) }} {{ t|center(9) }} {{ w|truncate(9, true, '~', 0) }}",
+        "{{ w|wordwrap(5) }} {{ w|indent('> ', true) }} {{ l|sort(reverse=true) }} {{ l|batch(2, 0)|list }} {{ l|slice(2)|list }}",
+        "{{ r|map(attribute='g')|join(',') }} {{ r|selectattr('v', '>', 1)|list|length }} {{ r|sum('v', 10) }} {{ r|max(attribute='v') }}",
+        "{{ '0x1F'|int(0, 16) }} {{ 'x'|float(1.5) }} {{ f|round(1, 'floor') }} {{ d|dictsort(by='value') }} {{ d.get('q', 'D') }}",
+    ],
+)
+def test_filters_and_methods_give_what_they_give_in_jinja2(body: str):
+    rows = [{"g": "x", "v": 1}, {"g": "y", "v": 2}]
+    values = {"s": "  Hello  ", "t": "hello", "w": "one two three", "l": [3, 1, 2], "r": rows, "f": -2.567, "d": {"b": 1, "a": 2}}
+    assert texts(body, [values]) == [jinja2.Template(body).render(values)]
 
 
 def test_statements_loops_and_filters():
