@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from holynb.engines.finish import Finish, finish
+from holynb.engines.finish import Finish, finish, worse
 from holynb.errors import Fault
 from holynb.types import Completion, Request, Usage
 
@@ -64,19 +64,22 @@ class StreamFold:
             raise Fault("server", "The pool sent an event that is not JSON.") from exc
         if event is None or event == "":
             return None
-        if "error" in event:
-            raise fault(event["error"], None)
+        if not isinstance(event, dict):
+            raise Fault("server", "The pool sent an event that is no part of an answer.")
+        if error := event.get("error"):
+            raise fault(error if isinstance(error, dict) else {"message": error}, None)
         self._model = event.get("model") or self._model
         if usage := event.get("usage"):
             details = usage.get("prompt_tokens_details") or {}
             self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
             self._notes = [_NOTES[note] for note in usage.get("notes") or () if note in _NOTES]
-        for choice in event.get("choices", []):
+        for choice in event.get("choices") or ():
             if choice.get("index"):
                 continue  # a second answer, which is ignored
             self.admitted = True
-            self._finish = finish(choice.get("finish_reason")) or self._finish
-            delta = choice["delta"]
+            if (ended := finish(choice.get("finish_reason"))) and (self._finish is None or worse(ended, self._finish)):
+                self._finish = ended
+            delta = choice.get("delta") or {}
             if not (text := delta.get("content") or ""):
                 self._thinking = self._thinking or bool(delta.get("reasoning_content") or delta.get("reasoning"))
             self._pieces.append(text)

@@ -362,6 +362,24 @@ def test_a_second_choice_of_a_pool_is_not_mixed_in():
     assert (answer.text, answer.finish_reason) == ("tea", "stop")
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"choices": None},
+        {"choices": [{"index": 0, "delta": None, "finish_reason": None}]},
+        {"choices": [{"index": 0}]},
+        {"choices": [], "error": None, "usage": None},
+    ],
+)
+def test_what_a_pool_leaves_out_is_none(odd: dict[str, Any]):
+    """vLLM's chunks come through a pool as they are."""
+    events = [odd, {"choices": [{"index": 0, "delta": {"content": "tea"}, "finish_reason": "length"}]}, odd, openai_chunk(finish="stop")]
+    answer = pooled(sse(*events, "[DONE]"))
+    assert (answer.text, answer.finish_reason) == ("tea", "length")
+    with pytest.raises(Fault, match="no part of an answer"):
+        pooled(sse([odd]))
+
+
 def test_of_whole_choices_the_first_counts_wherever_it_stands():
     tea, x = openai_whole("tea", "stop")["choices"][0], {**openai_whole("x", "length")["choices"][0], "index": 1}
     assert openai.read({"choices": [x, tea]}).text == openai.read({"choices": [tea, x]}).text == "tea"
