@@ -1,27 +1,17 @@
-"""A cell in JupyterLab, as a person sees it: it fills, can be stopped, survives a reload, and leaves something that needs no kernel."""
+"""A cell in JupyterLab, as a person sees it: it fills, can be stopped, and leaves something that needs no kernel."""
 
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+from browser.cells import ASK, ROWS, STREAM, live
 
 pytestmark = pytest.mark.browser
 
-ROWS = 'import pandas as pd\ndf = pd.DataFrame({"x": [f"review {i}" for i in range(%d)]}, index=[f"r{i}" for i in range(%d)])'
-STREAM = "%%infer sim/stream --df df --stream --no-cache"
-ASK = "\nSay what you think of {{ x }}"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-
-
-def live(page: Any) -> None:
-    page.until(lambda: page.there(".hn .hn-sizer .hn-row"), 20, "the live view")
 
 
 def kinds(saved: dict[str, Any], cell: int) -> list[set[str]]:
@@ -132,54 +122,6 @@ def test_a_second_interrupt_ends_at_once(notebook: Any) -> None:
     assert "Interrupted" in page.text(2)
 
 
-def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
-    page = notebook(
-        ROWS % (45, 45), "%%infer sim/stream --df df --stream --no-cache -c 10" + ASK, fresh=True
-    )  # a busy machine loads for longer than fewer take
-    page.run(1)
-    page.start(2)
-    live(page)
-    page.until(lambda: "10 of 45" in page.find(".hn-done").inner_text(), 20, "ten rows")
-    page.save()
-    page.reload()
-    page.until(
-        lambda: page.there(".hn .hn-is-running") or "45 of 45" in page.find(".hn-done").first.inner_text(), 30, "the view after the reload"
-    )
-    page.until(lambda: page.find(".hn-is-ok").count() >= 1, 10, "rows from before the reload")
-    page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 40, "the end")
-    assert "45 of 45" in page.find(".hn-done").inner_text()
-    page.errors = [e for e in page.errors if "WebSocket" not in e and "Failed to load resource" not in e]
-
-
-def test_it_reopens_without_a_kernel_and_exports_without_a_network(notebook: Any, lab: Any) -> None:
-    page = notebook(ROWS % (30, 30), "%%infer sim/flaky --df df --stream --no-cache" + ASK, fresh=True)
-    page.run(1)
-    page.run(2, 90)
-    page.until(lambda: page.there(".js-plotly-plot"), 20)
-    page.save()
-    lab.end_kernels()
-    page.errors = [e for e in page.errors if "kernel" not in e.lower() and "404" not in e and "WebSocket" not in e]
-    page.reload()
-    page.until(lambda: page.there(".jp-OutputArea-output"), 30, "the output, reopened")
-    page.find(".jp-Notebook .jp-Cell").nth(2).evaluate("e => e.scrollIntoView({block: 'end'})")  # what is out of sight is drawn later
-    page.until(lambda: page.there(".jp-RenderedPlotly img, .jp-RenderedPlotly .main-svg"), 30, "the charts, reopened")
-    assert "…3" in page.text(2)
-    assert "Error displaying widget" not in page.text(2)
-    page.picture("reopened")
-    html = lab.home / "out.html"
-    subprocess.run(
-        [sys.executable, "-m", "nbconvert", "--to", "html", "--output", str(html), str(page.path)],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    body = html.read_text(encoding="utf-8")
-    body = body[body.index("<main") :] if "<main" in body else body[body.index("<body") :]
-    assert "…3" in body
-    assert body.count("data:image/svg+xml") + body.count("image/png") >= 1
-    assert not re.findall(r"<script[^>]+src=", body)
-
-
 def test_what_models_say_is_text(notebook: Any) -> None:
     hostile = [
         "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>",
@@ -212,26 +154,6 @@ def test_what_models_say_is_text(notebook: Any) -> None:
     assert "\x1b" not in page.text(2)
     page.save()
     assert page.path.stat().st_size < 150_000
-
-
-def test_the_korean_notebook_runs_as_its_reader_runs_it(notebook: Any) -> None:
-    book = json.loads((Path(__file__).parents[2] / "notebooks/04-korean-start.ipynb").read_text(encoding="utf-8"))
-    code = ["".join(c["source"]) for c in book["cells"] if c["cell_type"] == "code"]
-    page = notebook(*code, name="한국어 시작", loads=False)
-    for cell in range(len(code)):
-        page.start(cell)
-    page.until(lambda: page.there(".hn .hn-said"), 20, "the live view")
-    page.picture("korean")
-    page.idle(90)
-    shown = [page.text(cell) for cell in range(len(code))]
-    first = next(i for i, c in enumerate(code) if c.startswith("%%infer"))
-    assert "분산 추론이 무엇인지" in shown[first]
-    assert any("holysheep/gemini-2.5-flash" in s and "classification" in s for s in shown), "routed by what it asks"
-    page.ask("i => { window.jupyterapp.shell.currentWidget.content.scrollToItem(i); return null; }", len(code) - 1)  # drawn once in sight
-    page.until(lambda: "$800 to $1,600" in page.text(len(code) - 1), 10, "the table of prices")
-    assert page.say("print(list(답.status), len(분류))") == "['ok', 'ok', 'ok'] 24"
-    page.find(".jp-Notebook .jp-Cell").nth(first).evaluate("e => e.scrollIntoView({block: 'start'})")
-    page.picture("korean-end")
 
 
 @pytest.mark.parametrize(
