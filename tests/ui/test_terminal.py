@@ -46,7 +46,7 @@ def test_a_cell_in_a_terminal(terminal: pexpect.spawn) -> None:
 
 def test_progress_is_one_line_and_an_interrupt_keeps_what_is_there(terminal: pexpect.spawn) -> None:
     said(terminal, "%load_ext holynb")
-    for line in ("%%infer cut << sim/echo -l -c 1 -p latency=0.3", *(f"row {i}" for i in range(20)), "", ""):
+    for line in ("%%infer cut << sim/echo -l -c 1 -p latency=0.6", *(f"row {i}" for i in range(20)), "", ""):
         terminal.sendline(line)
     terminal.expect(r"rows/s")
     terminal.sendintr()
