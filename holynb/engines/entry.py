@@ -5,6 +5,7 @@ Driven by the fields of what comes in, so that a new one is masked without anybo
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from decimal import Decimal
@@ -61,9 +62,12 @@ def _admitted(value: Any, mask: Mask | None, *, written: bool = False) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return admit(value, mask)
     if isinstance(value, Mapping):
-        return {_admitted(k, mask): _admitted(v, mask) for k, v in value.items()}
+        pairs = [(_admitted(k, mask), _admitted(v, mask)) for k, v in value.items()]
+        same = all(k is was and v is value[was] for (k, v), was in zip(pairs, value, strict=True))
+        return value if same else dict(pairs)
     if isinstance(value, list | tuple):
-        return type(value)(_admitted(v, mask, written=written) for v in value)
+        items = [_admitted(v, mask, written=written) for v in value]
+        return value if all(map(operator.is_, items, value)) else type(value)(items)
     return value
 
 
