@@ -91,7 +91,7 @@ class Mask:
             known = self.message(text)
             if len(self._names) < MAX_NAMES and len(text) <= MAX_NAME_CHARS:
                 self._names[text] = known
-        return known
+        return text if known == text else known  # the same object, so that nothing around it is built anew
 
     def answer(self, text: str) -> str:
         """`text` itself where no key is in it, else with any run of 16 or more of its characters replaced by its first three and `***`.

@@ -158,6 +158,13 @@ def test_what_needs_nothing_is_the_same_object():
     assert entry.admit(done, None) is done
 
 
+def test_a_name_that_was_seen_before_builds_nothing_anew():
+    mask = Mask([Secret("sk-secret-0123456789")])
+    for _ in range(2):  # a reader makes each reply's strings anew
+        done = Done(Completion("text", "stop", json.loads('"gpt-6-luna"'), Usage(1, 2)), Limits())
+        assert entry.admit(done, mask) is done
+
+
 def test_every_string_of_what_enters_is_masked():
     """The types as they are today: whoever adds a field need not think of it."""
     for kind in (Completion, Delta, Limits, Usage, servers.ServedModel, servers.ServerLoad):
