@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from holynb.types import Ended, Event, Failed, Noted, Outcome, Usage
+from holynb.events import Ended, Event, Failed, Noted
+from holynb.types import Outcome, Usage
 
 __all__ = ["EventSink", "Journal", "Payment", "payment_at_end"]
 

@@ -1,4 +1,4 @@
-"""The types that every room shares: prompts, routes, requests, completions, outcomes and events. Standard library only.
+"""The types that every room shares: prompts, routes, requests, completions and outcomes. Standard library only.
 
 Everything here is a frozen dataclass or a protocol. Times are in seconds; `at` is `time.time()`; an unknown value is None, never 0.
 """
@@ -17,30 +17,27 @@ from holynb.secret import Secret
 from holynb.usage import Limits, Usage
 
 __all__ = [
+    "THINK_LEVELS",
     "Completion",
     "Delta",
     "Done",
-    "Ended",
     "Endpoint",
     "Engine",
-    "Event",
-    "Failed",
-    "Gauge",
     "Limits",
-    "Load",
     "Message",
-    "Noted",
     "Outcome",
-    "Paused",
     "Prompt",
     "Request",
     "Route",
     "Sampling",
     "Secret",
-    "Started",
     "Timeouts",
     "Usage",
 ]
+
+
+#: The levels of `Sampling.think`, least first.
+THINK_LEVELS = ("off", "low", "medium", "high", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling parameters. None: not set here (the run's value, then the provider's own, applies). `extra` is sent as it is (`-p`)."""
+    """Sampling parameters. None: not set here (the run's value, then the provider's own, applies). `extra` is sent as it is (`-p`).
+
+    `think`: how much the model thinks first, one of THINK_LEVELS or a number of tokens; each wire sends the nearest that its model can.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -61,6 +61,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    think: str | int | None = None
 
     def over(self, base: Sampling) -> Sampling:
         """These values where set, `base`'s elsewhere. `extra` is merged key by key."""
@@ -136,7 +137,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One row on its way to one route."""
+    """One row on its way to one route. `tiers`: the provider's service tiers to ask, in order; no part of the identity."""
 
     row: int
     messages: tuple[Message, ...]
@@ -145,6 +146,7 @@ class Request:
     sample: int = 0
     stream: bool = False
     schema: Mapping[str, Any] | None = None
+    tiers: tuple[str, ...] = ()
 
     def key(self, base_url: str) -> str:
         """The request's identity as hex SHA-256: address, requested route, messages, sampling, schema and sample number.
@@ -152,7 +154,9 @@ class Request:
         `base_url` is the endpoint's (`''` for sim and pool), so a gateway and the provider behind it never share answers.
         """
         s = self.sampling
-        sampling = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
+        sampling: list[Any] = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
+        if s.think is not None:
+            sampling.append(s.think)  # keys of requests without it stay what they were
         identity = [base_url, str(self.route), [[m.role, m.content] for m in self.messages], sampling, self.sample, self.schema]
         text = json.dumps(identity, ensure_ascii=False, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -160,14 +164,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer. An empty one means that the server is at work, and resets the silence timeout."""
+    """A piece of an answer, or of what is thought before it. An empty one means that the server is at work; each resets the timeout."""
 
     text: str
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `model` as the server named it; `finish_reason` in our words; `note`: for the user; `thinking`: tokens went to it."""
+    """One answer. `model` as the server named it; `finish_reason` in our words; `note`: for the user; `thinking`: tokens went to it.
+
+    `reasoning`: what was thought, None where the server does not say it; `tier`: the service tier that the server says it used.
+    """
 
     text: str
     finish_reason: str
@@ -175,6 +183,8 @@ class Completion:
     usage: Usage = field(default_factory=Usage)
     note: str | None = None
     thinking: bool = False
+    reasoning: str | None = None
+    tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,82 +229,4 @@ class Outcome:
     ttft_s: float | None = None
     finish_reason: str | None = None
     cached: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """An attempt is sent."""
-
-    row: int
-    attempt: int
-    route: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An attempt ended without an answer. `wait` is the pause before the next one; None where there is none. `raw` is masked and cut."""
-
-    row: int
-    attempt: int
-    route: str
-    kind: str
-    message: str
-    at: float
-    wait: float | None = None
-    usage: Usage | None = None
-    raw: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """An endpoint takes no requests for `seconds`: it refuses them (`rate_limit`), or its server is gone (any other kind of fault)."""
-
-    route: str
-    seconds: float
-    kind: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The end of a row. Exactly one per row, whatever happens."""
-
-    row: int
-    outcome: Outcome
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """A note for the user: a pool is starting, the log cannot be written, a price is unknown."""
-
-    text: str
-    at: float
-    level: str = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Gauge:
-    """Memory of one device, in bytes; `total` 0: unknown. `ours`: held by this run's workers; `parts` splits it (weights, kv, rest)."""
-
-    device: str
-    used: int
-    total: int
-    at: float
-    ours: int | None = None
-    parts: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Load that a self-hosted server reports: requests running and waiting, the share of its KV cache in use (0 to 1)."""
-
-    route: str
-    at: float
-    running: int | None = None
-    waiting: int | None = None
-    kv: float | None = None
-
-
-Event = Started | Failed | Paused | Ended | Noted | Gauge | Load
+    reasoning: str | None = None

@@ -11,6 +11,7 @@ __all__ = ["Limits", "Usage"]
 class Usage:
     """Tokens of an attempt. `tokens_in` includes cached and cache writes, `tokens_out` reasoning; `device_s`: a pool's device-seconds.
 
+    `tokens_reasoning`: those of `tokens_out` that were thought; None where the server does not split them.
     `tokens_cache_write_1h`: those of `tokens_cache_write` that were written for an hour, which costs more than for minutes.
     """
 
@@ -20,6 +21,7 @@ class Usage:
     tokens_cache_write: int | None = None
     device_s: float | None = None
     tokens_cache_write_1h: int | None = None
+    tokens_reasoning: int | None = None
 
     def __add__(self, other: Usage) -> Usage:
         """Field by field; a field that is None on one side takes the other's value."""

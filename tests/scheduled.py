@@ -11,12 +11,13 @@ from typing import Any
 from engines_fake import Scripted
 from servers import virtual
 
+from holynb.events import Ended
 from holynb.journal import Journal
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Money, Scheduler
-from holynb.types import Ended, Message, Outcome, Request, Route, Timeouts
+from holynb.types import Message, Outcome, Request, Route, Timeouts
 
 FAST = Policy(Timeouts(silence=0.3), retries=3, grace=0.1)
 

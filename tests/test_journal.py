@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from holynb.events import Ended, Failed, Noted, Started
 from holynb.journal import Journal
-from holynb.types import Ended, Failed, Noted, Outcome, Started
+from holynb.types import Outcome
 
 
 def ended(row: int, text: str = "x") -> Ended:

@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors",
         "poolfields",
         "pool | types",
+        "events",
         "config | files | journal | schema",
         "pools | prompts | runlog | scheduler",
         "doctor | engines | pricing",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from holynb.errors import BadRoute, closest
+from holynb.events import Gauge
 from holynb.pools import logfiles
 from holynb.pools.info import PoolInfo, read_status
-from holynb.types import Gauge
 from kernels_support.jupyter import rendezvous, shortage, socketdir
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, tail

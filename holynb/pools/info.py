@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from holynb.types import Gauge, Secret
+from holynb.events import Gauge
+from holynb.types import Secret
 from kernels_support.jupyter.rendezvous import Record
 
 __all__ = ["PoolInfo", "read_status"]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config import Options, settings
 from holynb.errors import BadOption, BadPrompt, HolynbError
+from holynb.events import Ended, Started
 from holynb.results import frame
 from holynb.run import chunk_plan, plan
 from holynb.run.run import Run
-from holynb.types import Ended, Endpoint, Outcome, Started
+from holynb.types import Endpoint, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

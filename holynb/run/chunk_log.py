@@ -13,13 +13,14 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from holynb.events import Ended
 from holynb.prompts import chunking
 from holynb.results import frame
 from holynb.run.pending import from_log
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
 from holynb.runlog import PARTS_PER_ROW, PARTS_SUFFIX, StoredRow
-from holynb.types import Ended, Outcome, Prompt, Request
+from holynb.types import Outcome, Prompt, Request
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 
 from holynb.errors import BadOption
+from holynb.events import Ended, Event, Failed, Started
 from holynb.journal import EventSink, Journal, Payment
 from holynb.prompts import chunking
 from holynb.run.chunk_log import ChunkLog, ChunkResult
 from holynb.run.long_row import ChunkDraft, ChunkRequest, LongRow
 from holynb.run.plan import Plan
 from holynb.scheduler import WorkItem
-from holynb.types import Ended, Event, Failed, Outcome, Prompt, Started
+from holynb.types import Outcome, Prompt
 
 __all__ = ["MapReduce"]
 

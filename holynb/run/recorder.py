@@ -14,12 +14,13 @@ from dataclasses import replace
 
 from holynb import runlog
 from holynb.config import settings
+from holynb.events import Ended, Event
 from holynb.journal import Journal, Payment, payment_at_end
 from holynb.results import frame
 from holynb.run.pending import Earlier, Pending, pending, read
 from holynb.run.plan import Plan
 from holynb.runlog import PARTS_PER_ROW, Lease, RunLog, RunRecord, StoredRow
-from holynb.types import Ended, Event, Outcome, Sampling
+from holynb.types import Outcome, Sampling
 
 __all__ = ["Recorder"]
 

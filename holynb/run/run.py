@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from holynb import loop
 from holynb.config import Options, settings, suggest
 from holynb.errors import BadOption, Fault, HolynbError, InferError
+from holynb.events import Ended
 from holynb.journal import EventSink, Journal
 from holynb.pricing import prices
 from holynb.prompts import saved
@@ -27,7 +28,7 @@ from holynb.run.pending import from_log
 from holynb.run.plan import Plan, make, said
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Policy, Scheduler, WorkItem
-from holynb.types import Ended, Outcome, Prompt, Request, Route
+from holynb.types import Outcome, Prompt, Request, Route
 from holynb.words import counted
 
 if TYPE_CHECKING:

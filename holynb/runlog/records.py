@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from holynb.types import Ended, Failed, Message, Outcome, Sampling, Usage
+from holynb.events import Ended, Failed
+from holynb.types import Message, Outcome, Sampling, Usage
 
 __all__ = [
     "RunRecord",

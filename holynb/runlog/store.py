@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from holynb.errors import BadSetting
+from holynb.events import Ended, Event, Failed
 from holynb.journal import Payment
 from holynb.runlog import gate, ledger, records, tables
 from holynb.runlog.logfile import connect
 from holynb.runlog.records import RunRecord, StoredRow
 from holynb.runlog.statements import Statement
 from holynb.runlog.writer import LogWriter
-from holynb.types import Ended, Event, Failed, Outcome
+from holynb.types import Outcome
 
 __all__ = ["BrokenLog", "RunLog"]
 

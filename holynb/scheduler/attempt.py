@@ -10,13 +10,14 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from holynb.errors import Fault
+from holynb.events import Failed
 from holynb.journal import Payment
 from holynb.scheduler import empty_answers
 from holynb.scheduler.budget import Money
 from holynb.scheduler.failover import EndpointState, WorkItem
 from holynb.scheduler.limiter import Permit
 from holynb.scheduler.validation import ResponseValidator
-from holynb.types import Completion, Done, Failed, Outcome, Request, Route, Timeouts, Usage
+from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Usage
 
 __all__ = [
     "InFlight",

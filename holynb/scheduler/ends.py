@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from holynb.events import Ended
 from holynb.journal import EventSink
 from holynb.scheduler.failover import WorkItem
-from holynb.types import Ended, Outcome, Usage
+from holynb.types import Outcome, Usage
 
 __all__ = ["RowEnds"]
 

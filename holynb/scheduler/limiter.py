@@ -90,6 +90,7 @@ class Limiter:
         self._bounds = UserBounds(rpm, tpm)
         self._reported, self._learned_rate, self._passed = ReportedQuotas(), LearnedRate(), Passed()
         self._clock = clock
+        self.rng = random.Random()  # noqa: S311 - jitter of pauses, not a secret
         self._sent = self._tokens_sent = 0
         self._slow_start = True
         self._grown_at = self._ended_at = self._corrected_at = self._until = -INFINITE
@@ -208,10 +209,10 @@ class Limiter:
             self._ends += 1
             pause = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (self._ends - 1)) if wait is None else wait
             # Jitter, upwards only: kernels that share the key must not resume at once.
-            self._end(now, pause * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
+            self._end(now, pause * self.rng.uniform(1.0, 1.1))
         else:
             self._changed.set()
-            backoff = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (refusals - 2)) * random.uniform(0.75, 1.0)  # noqa: S311 - jitter
+            backoff = min(MAX_BACKOFF_S, BASE_BACKOFF_S * 2.0 ** (refusals - 2)) * self.rng.uniform(0.75, 1.0)
             return Pause(backoff if wait is None else wait, shared=False)
         self._changed.set()
         return Pause(max(0.0, self._until - now), shared=True)

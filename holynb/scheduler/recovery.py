@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from holynb.errors import Fault
+from holynb.events import Paused
 from holynb.journal import EventSink
 from holynb.scheduler import attempt, endpoint_faults
 from holynb.scheduler.attempt import InFlight
@@ -22,7 +23,6 @@ from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
 from holynb.scheduler.limiter import Pause
 from holynb.scheduler.retry import Policy, exceeds_max_wait, retry_delay
-from holynb.types import Paused
 
 __all__ = ["Recovery"]
 

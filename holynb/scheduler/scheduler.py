@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from holynb.errors import Fault
+from holynb.events import Started
 from holynb.journal import EventSink
 from holynb.scheduler import attempt
 from holynb.scheduler.attempt import InFlight, TimedAnswer
@@ -23,7 +24,7 @@ from holynb.scheduler.limiter import Permit
 from holynb.scheduler.recovery import Recovery
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.validation import ResponseValidator
-from holynb.types import Completion, Outcome, Started
+from holynb.types import Completion, Outcome
 
 __all__ = ["Scheduler"]
 

@@ -234,7 +234,7 @@ def main() -> int:
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         from holynb import pools
-        from holynb.types import Noted
+        from holynb.events import Noted
         from holynb.ui.live import recording
 
         path = str(model(Path(folder) / "model", "tiny" if said.cpu else "8b"))

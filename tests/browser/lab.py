@@ -154,13 +154,17 @@ class Lab:
 
 
 class Page:
-    """One notebook in one tab. `errors` are the page's own, `outside` what tried to leave the machine, `received` bytes over the socket."""
+    """One notebook in one tab. `errors` are the page's own, `outside` what tried to leave the machine, `received` bytes over the socket.
+
+    `opened` is `received` after the first message of a view: None until then.
+    """
 
     def __init__(self, lab: Lab, context: Any, path: Path, size: tuple[int, int] = (1280, 900)) -> None:
         self.lab, self.path = lab, path
         self.errors: list[str] = []
         self.outside: list[str] = []
         self.received = 0
+        self.opened: int | None = None
         self.page = context.new_page()
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.page.route(lambda url: not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:")), self._refuse)
@@ -193,6 +197,8 @@ class Page:
 
     def _count(self, payload: Any) -> None:
         self.received += len(payload)
+        if self.opened is None and (b'"custom"' if isinstance(payload, bytes) else '"custom"') in payload:
+            self.opened = self.received
 
     def _await_notebook(self) -> None:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)

@@ -8,8 +8,9 @@ import holynb
 from holynb.config import settings, suggest
 from holynb.config.options import Options
 from holynb.errors import BadRoute, BadSetting
+from holynb.events import Noted
 from holynb.run import plan, quote
-from holynb.types import Noted, Route
+from holynb.types import Route
 
 
 @pytest.mark.parametrize(

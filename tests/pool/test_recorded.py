@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from holynb.types import Ended, Gauge
+from holynb.events import Ended, Gauge
 from holynb.ui.live import recording
 from holynb.ui.live.replay import Replay
 

@@ -16,9 +16,10 @@ import pytest
 
 import holynb
 from holynb import runlog
+from holynb.events import Ended, Noted
 from holynb.run.run import Run
 from holynb.runlog import RunLog, RunRecord, logfile, store, writer
-from holynb.types import Ended, Noted, Outcome, Usage
+from holynb.types import Outcome, Usage
 
 pytestmark = pytest.mark.usefixtures("ended")
 DEADLINE = 60.0

@@ -14,10 +14,10 @@ from layout import ROOT
 
 from holynb import loop, runlog
 from holynb.errors import BadOption
+from holynb.events import Started
 from holynb.run import session
 from holynb.run.run import Run, infer
 from holynb.runlog import lease
-from holynb.types import Started
 
 DEADLINE = 30
 ROWS = [f"row {i}" for i in range(40)]

@@ -17,9 +17,9 @@ import pytest
 
 import holynb
 from holynb import runlog
+from holynb.events import Noted, Started
 from holynb.run.run import Run
 from holynb.runlog.logfile import LogFile, connect
-from holynb.types import Noted, Started
 
 pytestmark = pytest.mark.usefixtures("ended")
 DEADLINE = 60.0

@@ -17,12 +17,13 @@ import pytest
 import holynb
 from holynb import loop, runlog
 from holynb.errors import BadSetting
+from holynb.events import Ended, Failed, Noted
 from holynb.pricing import spending
 from holynb.run import resume
 from holynb.runlog import RunLog, RunRecord, StoredRow, tables
 from holynb.runlog.logfile import connect
 from holynb.runlog.writer import LogWriter
-from holynb.types import Ended, Failed, Message, Noted, Outcome, Sampling, Usage
+from holynb.types import Message, Outcome, Sampling, Usage
 
 OK = Outcome(
     "ok",

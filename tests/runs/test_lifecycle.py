@@ -11,7 +11,7 @@ from servers.exact import Exact, reply
 
 import holynb
 from holynb.config import models, settings
-from holynb.types import Noted
+from holynb.events import Noted
 
 ENDS = "openai/gpt-4.1 is reported to end 2027-01-14; successor openai/gpt-6-luna."
 ANSWER = reply(

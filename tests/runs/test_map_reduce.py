@@ -26,10 +26,10 @@ import holynb
 from holynb import runlog
 from holynb.config.options import Options
 from holynb.errors import BadOption
+from holynb.events import Ended, Started
 from holynb.pricing import spending
 from holynb.prompts import chunking
 from holynb.run import plan, quote, resume
-from holynb.types import Ended, Started
 from holynb.ui.commands import preview
 
 ROUTE = "openai/gpt-4.1-mini"

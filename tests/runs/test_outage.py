@@ -15,8 +15,8 @@ from servers.golden import OPENAI
 import holynb
 from holynb import pools
 from holynb.errors import NotRunning
+from holynb.events import Noted, Paused
 from holynb.run import assembly
-from holynb.types import Noted, Paused
 
 OK = reply(OPENAI.whole)
 

@@ -21,10 +21,10 @@ from servers.golden import OPENAI
 import holynb
 from holynb import loop, runlog
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
+from holynb.events import Noted, Started
 from holynb.pricing import spending
 from holynb.run import resume, session
 from holynb.run.run import Run, infer
-from holynb.types import Noted, Started
 
 DEADLINE = 30
 

@@ -17,11 +17,12 @@ from scheduled import drive, ends
 from servers import virtual
 
 from holynb.errors import Fault
+from holynb.events import Failed, Paused, Started
 from holynb.journal import Journal
 from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
-from holynb.types import Done, Failed, Limits, Outcome, Paused, Started, Timeouts
+from holynb.types import Done, Limits, Outcome, Timeouts
 
 GONE = "the connection to h:1 failed: nothing listens there."
 

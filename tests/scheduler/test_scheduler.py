@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from scheduled import FAST, drive, ends, request
 
 from holynb.errors import KINDS, Fault
+from holynb.events import Failed, Paused, Started
 from holynb.scheduler.failover import WorkItem
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
-from holynb.types import Failed, Paused, Started, Timeouts
+from holynb.types import Timeouts
 
 
 def test_the_next_route_has_all_retries_of_its_own():

@@ -24,7 +24,10 @@ class Result:
 
 
 def limiter(**options: Any) -> Limiter:
-    return Limiter(clock=asyncio.get_running_loop().time, **options)
+    loop = asyncio.get_running_loop()
+    gate = Limiter(clock=loop.time, **options)
+    gate.rng = loop.rng  # type: ignore[attr-defined]
+    return gate
 
 
 def drive(quota: Quota, rows: int, *, tokens: Callable[[int], int] = lambda row: 1, runs: int = 1, **options: Any) -> Result:

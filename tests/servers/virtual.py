@@ -19,6 +19,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._now = 1000.0
+        self.rng = random.Random(0)  # of what the code under test leaves to chance: the same in every run
 
     def time(self) -> float:
         return self._now

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from holynb.events import Ended, Event
 from holynb.journal import Journal
 from holynb.results.summary import Summary, summarize
-from holynb.types import Ended, Event, Message, Outcome, Prompt, Usage
+from holynb.types import Message, Outcome, Prompt, Usage
 from holynb.ui.output.report import Report
 
 

@@ -18,12 +18,12 @@ from ui.facts import failed, ok, record
 
 from holynb import doctor, pools
 from holynb.errors import BadOption
+from holynb.events import Gauge, Load
 from holynb.pools import PoolInfo
 from holynb.pricing.spending import SpendingLine
 from holynb.run.bench import Measured
 from holynb.runlog import RunRecord
 from holynb.schema import load
-from holynb.types import Gauge, Load
 from holynb.ui.commands import bench_report, models, pool
 from holynb.ui.output import plots, static
 from holynb.ui.panel import dash, poolform

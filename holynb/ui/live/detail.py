@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from holynb.events import Ended, Event, Failed, Started
 from holynb.results import dollars
-from holynb.types import Ended, Event, Failed, Outcome, Started
+from holynb.types import Outcome
 from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
 from holynb.ui.output import clean, count, seconds
 

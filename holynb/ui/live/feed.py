@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from holynb.events import Ended, Event, Failed, Paused, Started
 from holynb.results import dollars
-from holynb.types import Ended, Event, Failed, Outcome, Paused, Started
+from holynb.types import Outcome
 from holynb.ui.live.protocol import (
     Answer,
     DeltaMessage,

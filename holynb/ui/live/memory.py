@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb import loop
-from holynb.types import Gauge, Noted
+from holynb.events import Gauge, Noted
 from holynb.ui.output import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT
 from holynb.words import counted
 from kernels_support.jupyter import ram

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
-from holynb.types import Ended, Event, Failed, Gauge, Load, Message, Noted, Outcome, Paused, Started, Usage
+from holynb.events import Ended, Event, Failed, Gauge, Load, Noted, Paused, Started
+from holynb.types import Message, Outcome, Usage
 
 if TYPE_CHECKING:
     from holynb.run import Run

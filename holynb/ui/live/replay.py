@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from holynb.events import Ended, Failed, Noted
 from holynb.journal import Journal
 from holynb.results import summarize
-from holynb.types import Ended, Failed, Message, Noted
+from holynb.types import Message
 from holynb.ui.live.feed import RunInfo
 from holynb.ui.live.protocol import RunState
 from holynb.ui.live.recording import Recording

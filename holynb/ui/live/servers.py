@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from holynb import loop
 from holynb.engines import servers
 from holynb.errors import Fault
-from holynb.types import Gauge, Load
+from holynb.events import Gauge, Load
 
 if TYPE_CHECKING:
     from holynb.run import Run

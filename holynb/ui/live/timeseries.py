@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from holynb.types import Ended, Event, Failed, Gauge, Load, Noted, Outcome
+from holynb.events import Ended, Event, Failed, Gauge, Load, Noted
+from holynb.types import Outcome
 from holynb.ui.live.buckets import Buckets
 from holynb.ui.output import combined_load, mark_name, percentile
 

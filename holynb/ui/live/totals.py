@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from holynb.events import Ended, Noted, Paused
 from holynb.results import Summary
-from holynb.types import Ended, Noted, Paused
 
 if TYPE_CHECKING:
-    from holynb.types import Event, Outcome
+    from holynb.events import Event
+    from holynb.types import Outcome
 
 __all__ = ["Totals"]
 

@@ -10,7 +10,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from holynb.types import Failed, Noted
+from holynb.events import Failed, Noted
 from holynb.ui.output import report, series, static, svg
 
 if TYPE_CHECKING:

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption
-from holynb.types import Noted, Prompt
+from holynb.events import Noted
+from holynb.types import Prompt
 from holynb.ui.output import series
 from holynb.ui.output.text import clip, one_line, shared_prefix
 
 if TYPE_CHECKING:
+    from holynb.events import Event
     from holynb.results import Summary
     from holynb.run import SessionRun
     from holynb.schema import Schema
-    from holynb.types import Event, Outcome
+    from holynb.types import Outcome
 
 __all__ = ["MAX_ROWS", "Report", "error_text", "load", "notes", "of", "prompt_labels", "title", "variants"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from holynb.types import Ended, Failed, Gauge, Load, Noted
+from holynb.events import Ended, Failed, Gauge, Load, Noted
 from holynb.ui.output.text import percentile
 
 if TYPE_CHECKING:
-    from holynb.types import Event, Outcome
+    from holynb.events import Event
+    from holynb.types import Outcome
 
 __all__ = [
     "OUT_OF_MEMORY_TEXT",

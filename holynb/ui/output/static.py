@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from holynb.events import Failed, Noted
 from holynb.results import dollars
-from holynb.types import Failed, Noted
 from holynb.ui.output import compared, series, svg
 from holynb.ui.output.html import PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Paused, Started, Usage
+from holynb.events import Ended, Event, Failed, Gauge, Noted, Paused, Started
+from holynb.types import Outcome, Usage
 from holynb.ui.live import feed as feeds
 from holynb.ui.live.buckets import Buckets, Merge
 from holynb.ui.live.feed import Feed, RunInfo

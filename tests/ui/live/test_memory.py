@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from holynb import loop
+from holynb.events import Gauge, Noted
 from holynb.journal import Journal
 from holynb.pool.fit import memory as device_memory
 from holynb.pools.info import PoolInfo
-from holynb.types import Endpoint, Gauge, Noted, Route
+from holynb.types import Endpoint, Route
 from holynb.ui.live import memory
 
 

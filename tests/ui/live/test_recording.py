@@ -13,7 +13,7 @@ import pytest
 
 import holynb
 from holynb.errors import BadOption
-from holynb.types import Ended, Failed, Gauge, Noted
+from holynb.events import Ended, Failed, Gauge, Noted
 from holynb.ui.live import recording
 from holynb.ui.live.feed import Feed
 from holynb.ui.live.recording import RecordedStep, Recording

@@ -16,7 +16,8 @@ import holynb
 from holynb import loop
 from holynb.engines import servers as engine_servers
 from holynb.engines.servers import ServerLoad
-from holynb.types import Endpoint, Gauge, Load, Route
+from holynb.events import Gauge, Load
+from holynb.types import Endpoint, Route
 from holynb.ui.live import recording, servers
 from holynb.ui.live.timeseries import TimeSeries
 from holynb.ui.output import series

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ui.facts import failed, ok
 
+from holynb.events import Ended, Noted
 from holynb.results.summary import summarize
-from holynb.types import Ended, Noted, Outcome, Usage
+from holynb.types import Outcome, Usage
 from holynb.ui.live.totals import SPEED_WINDOW_S, Totals
 
 OUTCOMES = st.sampled_from(

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from holynb.errors import BadRoute
+from holynb.events import Ended, Failed, Started
 from holynb.journal import Journal
-from holynb.types import Ended, Failed, Message, Outcome, Started, Usage
+from holynb.types import Message, Outcome, Usage
 from holynb.ui.live import widget as lives
 from holynb.ui.live.detail import detail
 from holynb.ui.live.feed import RunInfo

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from holynb.events import Ended, Event, Failed, Gauge, Noted, Started
 from holynb.results.summary import summarize
-from holynb.types import Ended, Event, Failed, Gauge, Noted, Outcome, Started, Usage
+from holynb.types import Outcome, Usage
 from holynb.ui.output import plots, report, series, static
 
 

@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 from ui.facts import failed, ok
 
-from holynb.types import Ended, Failed, Gauge, Noted, Outcome, Usage
+from holynb.events import Ended, Failed, Gauge, Noted
+from holynb.types import Outcome, Usage
 from holynb.ui.live import memory
 from holynb.ui.output import series
 from holynb.ui.output.series import MAX_PERCENTILES

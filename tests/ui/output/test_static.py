@@ -11,7 +11,8 @@ from html.parser import HTMLParser
 import pytest
 from ui.facts import failed, ok, record
 
-from holynb.types import Ended, Gauge, Outcome
+from holynb.events import Ended, Gauge
+from holynb.types import Outcome
 from holynb.ui.output.report import MAX_ROWS
 from holynb.ui.output.static import as_html, as_text, bundle, charts
 

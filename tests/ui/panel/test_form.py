@@ -16,9 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from holynb import loop, runlog
 from holynb.config import settings
 from holynb.errors import BadOption
+from holynb.events import Gauge
 from holynb.pools.info import PoolInfo
 from holynb.run import session
-from holynb.types import Gauge
 from holynb.ui import magic as magics
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
