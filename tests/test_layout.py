@@ -44,7 +44,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "dotenv | model_entries | options",
+        "converters | dotenv | model_entries",
+        "options",
         "home",
         "update_files",
         "models",

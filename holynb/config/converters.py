@@ -1,0 +1,113 @@
+"""What converts the value of an option: each takes what was typed or given, and raises ValueError with what it should be.
+
+Standard library only. The name of a converter is what an error says the option takes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from holynb.errors import BadOption
+
+__all__ = ["chunk_size", "duration", "integer", "key_value", "names", "number", "one_of", "texts"]
+
+
+def integer(low: int) -> Callable[[Any], int]:
+    """A converter for integers of at least `low`."""
+
+    def convert(value: Any) -> int:
+        parsed = int(str(value).replace("_", "").replace(",", "")) if not isinstance(value, bool) else low - 1
+        if parsed < low:
+            raise ValueError(f"a whole number from {low}")
+        return parsed
+
+    convert.__name__ = f"a whole number from {low}"
+    return convert
+
+
+def number(low: float, high: float = math.inf, *, open_low: bool = False) -> Callable[[Any], float]:
+    """A converter for finite numbers between `low` and `high`."""
+    expected = f"a number {'above' if open_low else 'from'} {low:g}" + (f" to {high:g}" if high < math.inf else "")
+
+    def convert(value: Any) -> float:
+        parsed = float(value) if not isinstance(value, bool) else math.nan
+        if not math.isfinite(parsed) or parsed < low or parsed > high or (open_low and parsed == low):
+            raise ValueError(expected)
+        return parsed
+
+    convert.__name__ = expected
+    return convert
+
+
+def duration(value: Any) -> float:
+    """Seconds from `90`, `90s`, `15m`, `2h`, `1h30m` or `1d`."""
+    text = str(value).strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", text)
+    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", "", text).strip():
+        raise ValueError("a duration such as 90, 90s, 15m or 1h30m")
+    unit = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+    seconds = sum(float(n) * unit[u] for n, u in parts)
+    if seconds <= 0:
+        raise ValueError("a duration above zero")
+    return seconds
+
+
+def key_value(values: Any) -> dict[str, Any]:
+    """`["k=v", …]` or a mapping. Values are JSON where they parse as JSON, else text."""
+    import json
+
+    if isinstance(values, Mapping):
+        return dict(values)
+    pairs: dict[str, Any] = {}
+    for item in _several(values, "KEY=VALUE"):
+        name, equals, value = str(item).partition("=")
+        if not equals or not name.strip():
+            raise BadOption(f"-p takes KEY=VALUE, such as -p top_k=20, not {item!r}.")
+        try:
+            pairs[name.strip()] = json.loads(value)
+        except ValueError:
+            pairs[name.strip()] = value
+    return pairs
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """`a,b` or a sequence of names."""
+    parts = value.split(",") if isinstance(value, str) else _several(value, "names, a,b or a list of them")
+    return tuple(s for p in parts if (s := str(p).strip()))
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """One text or several, unchanged."""
+    return tuple(str(v) for v in _several(value, "one text, or a list of texts"))
+
+
+def _several(value: Any, expected: str) -> Iterable[Any]:
+    """A text as a list of one, an iterable as it is. Raises ValueError(expected) for anything else."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
+        raise ValueError(expected)  # noqa: TRY004 - converters raise ValueError for any invalid value
+    return value
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    """A converter for a closed set of words."""
+
+    def convert(value: Any) -> str:
+        if str(value) not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return str(value)
+
+    convert.__name__ = f"one of {', '.join(words)}"
+    return convert
+
+
+def chunk_size(value: Any) -> str:
+    """`auto`, or a number of tokens."""
+    text = str(value).strip().replace("_", "").replace(",", "")
+    if text != "auto" and not (text.isdecimal() and text.isascii() and int(text) >= 64):
+        raise ValueError("auto, or a number of tokens from 64")
+    return text
