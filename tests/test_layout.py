@@ -57,6 +57,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.engines": (
         "aws_frames | codec | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
+        "dialects",
+        "thinking",
         "classify | http | poolwire | sim",
         "answer | choices | pages | pool",
         "hosted",

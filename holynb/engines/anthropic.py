@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from holynb.engines import codec, openai, quotas
+from holynb.engines import codec, openai, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.finish import finish
@@ -62,6 +62,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
         payload["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
     if request.stream:
         payload["stream"] = True
+    thinking.apply(payload, request, traits, "anthropic")
     payload.update(s.extra)
     return payload
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -65,4 +66,4 @@ def _filtered_categories(body: bytes) -> list[str]:
     return [f"{name} {verdict['severity']}" if isinstance(verdict.get("severity"), str) else name for name, verdict in categories]
 
 
-WIRE = replace(openai.WIRE, url=url, headers=headers, classify=classify)
+WIRE = replace(openai.WIRE, url=url, headers=headers, body=partial(openai.body, wire="azure"), classify=classify)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from holynb.engines import codec, openai, quotas
+from holynb.engines import codec, openai, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.choices import first_choice
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
@@ -49,8 +49,8 @@ def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
     return headers if secret is None else headers | {"x-goog-api-key": secret.reveal()}
 
 
-def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:  # noqa: ARG001 - as every wire is asked
-    """The request's JSON."""
+def body(request: Request, traits: Traits = frozenset(), wire: str = "gemini") -> dict[str, Any]:
+    """The request's JSON. `wire`: whose way of asking for thinking it is."""
     s = request.sampling
     turns = [
         {"role": "model" if m.role == "assistant" else "user", "parts": [{"text": m.content}]}
@@ -67,7 +67,9 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:  # n
         "seed": s.seed,
         "stopSequences": list(s.stop) or None,
     }
-    config: dict[str, Any] = {name: value for name, value in optional.items() if value is not None}
+    payload["generationConfig"] = {name: value for name, value in optional.items() if value is not None}
+    thinking.apply(payload, request, traits, wire)
+    config: dict[str, Any] = payload.pop("generationConfig")
     if request.schema is not None:
         config |= {"responseMimeType": "application/json", "responseJsonSchema": request.schema}
     for name, value in s.extra.items():

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
-from holynb.engines import codec, entry, http
+from holynb.engines import codec, entry, http, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
@@ -67,9 +67,12 @@ class Hosted:
         self._masked: tuple[Secret, ...] = ()
         self._mask: Mask | None = None
         self._cached_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
+        self._notice: Callable[[str], None] | None = None
+        self._noticed: set[str] = set()
 
     async def ready(self, notice: Callable[[str], None]) -> None:
-        """Nothing to prepare: the first request opens the first connection."""
+        """Nothing to prepare: the first request opens the first connection. `notice` gets what its answers teach."""
+        self._notice = notice
 
     async def aclose(self) -> None:
         """Give the connections back. The engine can be used again."""
@@ -80,6 +83,8 @@ class Hosted:
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """The answer: Deltas where streamed, then one Done. Raises Fault."""
         secret, traits = self._key(), self._traits()
+        if traits and request.sampling.think is not None:
+            self._tell_of_thinking(request, traits)
         answer: StreamReader | None = None
         try:
             reply = await self._post(request, traits, secret, timeouts)
@@ -114,7 +119,7 @@ class Hosted:
         except Fault as fault:
             if answer is not None and fault.usage is None and answer.usage != type(answer.usage)():
                 fault.usage = answer.usage
-            self._adapt(fault, traits)
+            self._adapt(fault, traits, request)
             self._describe(fault, secret)
             raise fault from None
         yield entry.admit(Done(completion, limits), self._mask_of(secret))
@@ -158,16 +163,28 @@ class Hosted:
         traits = _traits_by_model.get((self.endpoint.base_url, self.endpoint.route.model))
         return self._wire.traits(self.endpoint) if traits is None else traits
 
-    def _adapt(self, fault: Fault, used: Traits) -> None:
+    def _adapt(self, fault: Fault, used: Traits, request: Request) -> None:
         """After a refusal that changes the traits, mark the fault as retryable at once: the next request is written differently."""
         if fault.kind != "bad_request":
             return
         current = self._traits()
         if current == used:
             # Requests in flight together are all refused; only the first changes the traits.
-            current = _traits_by_model[self.endpoint.base_url, self.endpoint.route.model] = self._wire.adapt(used, fault)
+            current = self._wire.adapt(used, fault)
+            if current == used:
+                current = thinking.learned(used, fault, request, self.endpoint.wire)
+            _traits_by_model[self.endpoint.base_url, self.endpoint.route.model] = current
         if current != used:
             fault.retry, fault.wait = True, 0.0
+
+    def _tell_of_thinking(self, request: Request, traits: Traits) -> None:
+        """Say once a run what is sent of `--think` now that a refusal has taught it; what is known before, the plan says."""
+        words = thinking.wanted(request, self.endpoint.wire, traits).note
+        if self._notice is None or words is None or words in self._noticed:
+            return
+        self._noticed.add(words)
+        if words != thinking.note(request, self.endpoint.wire):
+            self._notice(words)
 
     # -- messages ------------------------------------------------------------------------------------------------------
     def _describe(self, fault: Fault, secret: Secret | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from holynb.engines import codec, quotas
+from holynb.engines import codec, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.choices import called, first_choice, text, thought
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
@@ -61,8 +61,11 @@ def traits(endpoint: Endpoint) -> Traits:
     return frozenset({"max_completion_tokens"} if endpoint.options.get("max_tokens") == "max_completion_tokens" else ())
 
 
-def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
-    """The request's JSON. `traits`: `max_completion_tokens` (the new name of max_tokens), `no X` for each of DROPPABLE."""
+def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -> dict[str, Any]:
+    """The request's JSON. `traits`: `max_completion_tokens` (the new name of max_tokens), `no X` for each of DROPPABLE.
+
+    `wire`: whose way of asking for thinking it is, where another wire has the rest of this body.
+    """
     s = request.sampling
     max_tokens = "max_completion_tokens" if "max_completion_tokens" in traits else "max_tokens"
     payload: dict[str, Any] = {"model": request.route.model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
@@ -78,6 +81,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     for name in DROPPABLE:
         if f"no {name}" in traits:
             payload.pop(name, None)
+    thinking.apply(payload, request, traits, wire)
     if not {"max_tokens", "max_completion_tokens"}.isdisjoint(s.extra):
         payload.pop(max_tokens, None)  # -p names it as this server wants it; both names at once are refused
     payload.update(s.extra)

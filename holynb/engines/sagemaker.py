@@ -140,7 +140,7 @@ def body(template: Mapping[str, Any] | None, request: Request, traits: Traits = 
     """The container's JSON; OpenAI's without a template."""
     if template is None:
         # The endpoint has one model, which its container knows under another name (`-p model=…` where it insists).
-        return {k: v for k, v in openai.body(request, traits).items() if k != "model" or "model" in request.sampling.extra}
+        return {k: v for k, v in openai.body(request, traits, "sagemaker").items() if k != "model" or "model" in request.sampling.extra}
     s = request.sampling
     values: dict[str, Any] = {
         "prompt": "\n\n".join(m.content for m in request.messages if m.role != "system"),

@@ -1,0 +1,163 @@
+"""How each wire is told how much to think: its fields, as data. Knows no request, no model's own entry (models.toml), no level of ours."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from holynb.config.model_entries import Reading, ThinkingControl
+
+__all__ = ["Dialect", "dialect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One wire's way, or one provider's. All paths are into the request's JSON: "output_config.effort".
+
+    usual:     for a model of which nothing is known.
+    known:     model pattern → how it is told here, whoever serves it.
+    models_of: a provider of models.toml whose models this wire serves under their own names.
+    paths:     the beginning of a path in models.toml → what it is on this wire ("" fits every path).
+    thoughts:  fields that ask for what was thought.
+    sampling:  name in `Sampling` → path, for what a thinking model may refuse.
+    budget_field: where a number of tokens goes on a wire that takes levels too.
+    """
+
+    usual: ThinkingControl
+    known: Mapping[str, ThinkingControl] = field(default_factory=dict)
+    models_of: str | None = None
+    paths: Mapping[str, str] = field(default_factory=dict)
+    thoughts: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, str] = field(default_factory=lambda: {"temperature": "temperature", "top_p": "top_p", "seed": "seed"})
+    budget_field: str | None = None
+
+    def path(self, path: str) -> str:
+        """A path of models.toml on this wire."""
+        for begin, here in self.paths.items():
+            if not begin or path == begin or path.startswith(f"{begin}."):
+                return here + path[len(begin) :]
+        return path
+
+    def places(self, names: Iterable[str]) -> dict[str, str]:
+        """Where these fields of `Sampling` stand in a request."""
+        return {name: self.sampling.get(name, name) for name in names}
+
+    def by_name(self, model: str) -> ThinkingControl | None:
+        """How a model of this name is told, whoever serves it."""
+        name = model.lower()
+        return next((control for pattern, control in self.known.items() if fnmatchcase(name, pattern)), None)
+
+
+def _read(source: str, *, reported: bool = False) -> Reading:
+    return Reading(dt.date(2026, 11, 28), source, reported)
+
+
+_EFFORT = ThinkingControl(
+    "reasoning_effort",
+    _read("https://learn.microsoft.com/azure/ai-foundry/openai/how-to/reasoning"),
+    ("low", "medium", "high"),
+    off={"reasoning_effort": "none"},
+)
+_OPENAI = Dialect(_EFFORT)
+_OPENROUTER = Dialect(
+    ThinkingControl(
+        "reasoning.effort",
+        _read("https://openrouter.ai/docs/use-cases/reasoning-tokens"),
+        ("minimal", "low", "medium", "high", "xhigh", "max"),
+        off={"reasoning.effort": "none"},
+    ),
+    budget_field="reasoning.max_tokens",
+)
+_DEEPSEEK = Dialect(
+    ThinkingControl(
+        "reasoning_effort",
+        _read("https://api-docs.deepseek.com/guides/thinking_mode/"),
+        ("low", "high", "max"),
+        on={"thinking.type": "enabled"},
+        off={"thinking.type": "disabled"},
+        refuses=("temperature", "top_p"),
+    )
+)
+#: gpt-oss always thinks: its effort stands in the system message that its template writes.
+_GPT_OSS = ThinkingControl(
+    "reasoning_effort", _read("https://github.com/openai/gpt-oss"), ("low", "medium", "high"), default="medium", off=False
+)
+_SWITCH = "chat_template_kwargs.enable_thinking"
+#: Of vLLM, SGLang and Ray Serve: levels reach the chat template, and the templates of Qwen3 and its kin know a switch alone.
+_SERVED = Dialect(
+    ThinkingControl(
+        "reasoning_effort",
+        _read("https://docs.vllm.ai/en/latest/features/reasoning_outputs/"),
+        ("low", "medium", "high"),
+        on={_SWITCH: True},
+        off={_SWITCH: False},
+    ),
+    known={"*gpt-oss*": _GPT_OSS},
+    budget_field="thinking_token_budget",
+)
+_POOL = Dialect(replace(_SERVED.usual, on={}), known=_SERVED.known, budget_field="thinking_budget")
+_ANTHROPIC = Dialect(
+    ThinkingControl(
+        "output_config.effort",
+        _read("https://github.com/anthropics/skills/blob/main/skills/claude-api/shared/model-migration.md"),
+        ("low", "medium", "high", "max"),
+        on={"thinking.type": "adaptive"},
+        off={"thinking.type": "disabled"},
+    ),
+    models_of="anthropic",
+    thoughts={"thinking.display": "summarized"},
+)
+_GEMINI_FIELD = "generationConfig.thinkingConfig"
+_GEMINI = Dialect(
+    ThinkingControl(f"{_GEMINI_FIELD}.thinkingLevel", _read("https://ai.google.dev/gemini-api/docs/thinking"), ("low", "medium", "high")),
+    models_of="gemini",
+    thoughts={f"{_GEMINI_FIELD}.includeThoughts": True},
+    sampling={n: f"generationConfig.{p}" for n, p in (("temperature", "temperature"), ("top_p", "topP"), ("seed", "seed"))},
+)
+_RESPONSES = Dialect(
+    replace(_EFFORT, field="reasoning.effort", off={"reasoning.effort": "none"}),
+    models_of="openai",
+    paths={"reasoning_effort": "reasoning.effort"},
+    thoughts={"reasoning.summary": "auto"},
+)
+#: Converse passes a model's own fields on under this name, and has temperature and top_p in inferenceConfig.
+_BEDROCK = Dialect(
+    replace(
+        _ANTHROPIC.usual,
+        field="additionalModelRequestFields.output_config.effort",
+        on={"additionalModelRequestFields.thinking.type": "adaptive"},
+        off={"additionalModelRequestFields.thinking.type": "disabled"},
+    ),
+    models_of="anthropic",
+    paths={"": "additionalModelRequestFields."},
+    sampling={"temperature": "inferenceConfig.temperature", "top_p": "inferenceConfig.topP"},
+)
+
+#: By wire.
+_WIRES: Mapping[str, Dialect] = {
+    "openai": _OPENAI,
+    "azure": replace(_OPENAI, models_of="openai"),
+    "responses": _RESPONSES,
+    "anthropic": _ANTHROPIC,
+    "gemini": _GEMINI,
+    "vertex": _GEMINI,
+    "bedrock": _BEDROCK,
+    "sagemaker": _SERVED,
+    "pool": _POOL,
+}
+#: By provider, of those that speak the openai wire in their own way.
+_PROVIDERS: Mapping[str, Dialect] = {
+    "openrouter": _OPENROUTER,
+    "deepseek": _DEEPSEEK,
+    "vllm": _SERVED,
+    "ray": _SERVED,
+    "sglang": replace(_SERVED, budget_field="chat_template_kwargs.thinking_budget"),
+}
+
+
+def dialect(provider: str, wire: str) -> Dialect | None:
+    """How this provider is told on this wire; None where there is no way."""
+    return (_PROVIDERS.get(provider) if wire == "openai" else None) or _WIRES.get(wire)

@@ -1,0 +1,280 @@
+"""`--think`: what is sent so that a model thinks as much as was asked, and the words where it cannot. Pure; knows no wire's JSON.
+
+One meaning on every wire: `off` is no thinking, `low` to `max` are levels, a number is tokens. A model that has not what is asked gets
+the nearest that it has. What each takes is data: models.toml for known models, dialects.py for the wires.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from holynb.config import models, update_files
+from holynb.config.model_entries import ThinkingControl
+from holynb.engines.dialects import Dialect, dialect
+from holynb.errors import Fault
+from holynb.types import Request, Route
+
+__all__ = ["Traits", "Wanted", "apply", "learned", "note", "put", "wanted"]
+
+#: What was learned of a model, as engines keep it. Of thinking: `no think` (its field), `no off`, `no budget`, `no thoughts`,
+#: `think=low,high` (what it takes); of sampling, as every wire writes it: `no temperature`.
+Traits = frozenset[str]
+
+#: The words of levels on all wires, least first.
+WORDS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+#: Tokens that a level stands for, on a model that takes a number, and the other way round: those that Google publishes for its own
+#: (https://ai.google.dev/gemini-api/docs/openai), and more for max.
+LEVEL_TOKENS: Mapping[str, int] = {"low": 1_024, "medium": 8_192, "high": 24_576, "max": 65_536}
+#: The share of --max-tokens that thinking may take, since both are counted together: OpenRouter's
+#: (https://openrouter.ai/docs/use-cases/reasoning-tokens).
+LEVEL_SHARES: Mapping[str, float] = {"low": 0.2, "medium": 0.5, "high": 0.8, "max": 0.95}
+MOST_SHARE = 0.95
+
+#: Fields of `Sampling` that a model may refuse while it thinks.
+SAMPLING = ("temperature", "top_p", "seed")
+
+_QUOTED = re.compile(r"['\"`](\w+)['\"`]")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is sent. `fields`: path → value; `leaves_out`: name in `Sampling` → path; `note`: in words, where it is not what was asked."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    leaves_out: Mapping[str, str] = field(default_factory=dict)
+    note: str | None = None
+
+
+NOTHING = Wanted()
+
+
+def apply(payload: dict[str, Any], request: Request, traits: Traits, wire: str) -> None:
+    """Write into the JSON of a request what its `think` wants, and take out what its model refuses while it thinks."""
+    s = request.sampling
+    if s.think is None and s.temperature is None and s.top_p is None:
+        return
+    want = wanted(request, wire, traits)
+    if want is NOTHING:
+        return
+    for path, value in want.fields.items():
+        put(payload, path, value)
+    for path in want.leaves_out.values():
+        _remove(payload, path)
+
+
+class _Ask(NamedTuple):
+    """What of a request decides what is sent. `sets`: the sampling fields of it that have a value."""
+
+    route: Route
+    wire: str
+    think: str | int | None
+    max_tokens: int | None
+    sets: tuple[str, ...]
+
+
+def wanted(request: Request, wire: str, traits: Traits = frozenset()) -> Wanted:
+    """What this request sends of thinking on this wire."""
+    s = request.sampling
+    ask = _Ask(request.route, wire, s.think, s.max_tokens, tuple(n for n in SAMPLING if getattr(s, n) is not None))
+    return _wanted(ask, traits, update_files.stamp(models.FILE_NAME))
+
+
+def note(request: Request, wire: str) -> str | None:
+    """What a person should know before this request is sent."""
+    return wanted(request, wire).note
+
+
+@lru_cache(maxsize=4096)
+def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Wanted:  # noqa: ARG001 - what is known of models
+    route, think = ask.route, ask.think
+    way = dialect(route.provider, ask.wire)
+    if way is None:
+        return NOTHING if think in (None, "off") else Wanted(note=f"{route} has no way to be told how much to think: --think is left out.")
+    control, own, thinks = _control(route, way)
+    if think is None:
+        left = tuple(n for n in ask.sets if n in control.refuses) if own and control.default not in (None, "off") else ()
+        return Wanted(leaves_out=way.places(left), note=_left_words(route, left, off=bool(control.off))) if left else NOTHING
+    if thinks is False:
+        return NOTHING if think == "off" else Wanted(note=f"{route} does not think: --think {think} is left out.")
+    if "no think" in traits:
+        return Wanted(note=f"{route} does not take {control.field}, so --think {think} is left out.")
+    if listed := next((t.removeprefix("think=").split(",") for t in traits if t.startswith("think=")), None):
+        control = _as_listed(control, listed)
+    if "no off" in traits:
+        control = replace(control, off=False)
+    if "no budget" in traits:
+        way = replace(way, budget_field=None)
+    want = _asked(ask, way, control, think)
+    if "no thoughts" in traits:
+        want = replace(want, fields={p: v for p, v in want.fields.items() if p not in way.thoughts})
+    left = () if _is_off(control, want.fields) else tuple(n for n in ask.sets if n in control.refuses or f"no {n}" in traits)
+    words = " ".join(w for w in (want.note, _left_words(route, left, off=bool(control.off)) if left else None) if w)
+    return replace(want, leaves_out=way.places(left), note=words or None)
+
+
+# -- what a model takes ------------------------------------------------------------------------------------------------
+def _control(route: Route, way: Dialect) -> tuple[ThinkingControl, bool, bool | None]:
+    """How a model is told on this wire, whether that is known of the model itself, and whether it thinks at all."""
+    known = models.find(route.provider, route.model)
+    if known is None and way.models_of is not None:
+        known = models.find(way.models_of, route.model)
+    if known is not None and known.thinking is not None:
+        return _here(known.thinking, way), True, True
+    if (named := way.by_name(route.model)) is not None:
+        return named, True, True
+    return way.usual, False, None if known is None else known.thinks
+
+
+def _here(control: ThinkingControl, way: Dialect) -> ThinkingControl:
+    """A known model's control, with the paths of this wire."""
+    if not way.paths:
+        return control
+    off = {way.path(p): v for p, v in control.off.items()} if isinstance(control.off, Mapping) else control.off
+    return replace(control, field=way.path(control.field), on={way.path(p): v for p, v in control.on.items()}, off=off)
+
+
+def _as_listed(control: ThinkingControl, listed: Iterable[str]) -> ThinkingControl:
+    """The control of a model whose refusal listed what it takes."""
+    values = tuple(sorted((v for v in listed if v != "none"), key=_rank))
+    off = {control.field: "none"} if "none" in listed else False if control.off == {control.field: "none"} else control.off
+    return replace(control, values=values, off=off) if values else control
+
+
+def _is_off(control: ThinkingControl, fields: Mapping[str, Any]) -> bool:
+    return isinstance(control.off, Mapping) and dict(fields) == dict(control.off)
+
+
+# -- the nearest -------------------------------------------------------------------------------------------------------
+def _asked(ask: _Ask, way: Dialect, control: ThinkingControl, think: str | int) -> Wanted:
+    if think == "off":
+        return _off(ask.route, control)
+    if control.budget is not None:
+        return _budget(ask, way, control, control.budget)
+    if isinstance(think, int) and way.budget_field is not None:
+        return _budget(ask, way, replace(control, field=way.budget_field), (1, 0))
+    value = _nearest(control.values, think)
+    return Wanted(_on(way, {**control.on, control.field: value}), note=_level_words(ask.route, control, think, value))
+
+
+def _off(route: Route, control: ThinkingControl) -> Wanted:
+    """No thinking, or as little as there is."""
+    if isinstance(control.off, Mapping):
+        return Wanted(dict(control.off))
+    why = "always thinks" if control.off is False else "is not known to have a way to answer without thinking"
+    if control.budget is not None:
+        least = max(1, control.budget[0])
+        return Wanted({**control.on, control.field: least}, note=f"{route} {why}: --think off is sent as {least:,} tokens, the least.")
+    value = min(control.values, key=_rank)
+    return Wanted({**control.on, control.field: value}, note=f"{route} {why}: --think off is sent as {value}, the least.")
+
+
+def _budget(ask: _Ask, way: Dialect, control: ThinkingControl, limits: tuple[int, int]) -> Wanted:
+    """A number of tokens, for a model that takes one. It is part of --max-tokens, and leaves room for the answer."""
+    (least, most), route, think, room = limits, ask.route, ask.think, ask.max_tokens
+    tokens = think if isinstance(think, int) else most if think == "max" and most else LEVEL_TOKENS[str(think)]
+    if room is not None and least >= room:
+        off = dict(control.off) if isinstance(control.off, Mapping) else {}
+        none = f"{route} thinks {least:,} tokens or more, and --max-tokens {room} has no room for them: --think {think} is left out."
+        return Wanted(off, note=none)
+    share = MOST_SHARE if isinstance(think, int) else LEVEL_SHARES[str(think)]
+    ours = tokens if room is None else min(tokens, max(1, int(room * share)))
+    tokens = max(least, min(ours, most or ours))
+    words = None
+    if isinstance(think, int) and tokens != think:
+        held = f"--max-tokens {room} holds both, thoughts and answer"
+        why = f"{least:,} is its least" if tokens > ours else f"{most:,} is its most" if tokens < ours else held
+        words = f"{route} thinks {tokens:,} tokens instead of {think:,}: {why}."
+    return Wanted(_on(way, {**control.on, control.field: tokens}), note=words)
+
+
+def _on(way: Dialect, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request that thinks: what was thought is asked for along with it."""
+    return {**fields, **way.thoughts}
+
+
+def _nearest(values: tuple[str, ...], think: str | int) -> str:
+    """The value nearest to a level; of two as near the one that thinks more."""
+    if isinstance(think, int):
+        tokens = think
+        think = min(LEVEL_TOKENS, key=lambda level: abs(math.log(tokens / LEVEL_TOKENS[level])))
+    at = _rank(think)
+    return min(values, key=lambda v: (abs(_rank(v) - at), -_rank(v)))
+
+
+def _rank(word: str) -> int:
+    """The place of a level's word; one that no other wire has stands in the middle."""
+    return WORDS.index(word) if word in WORDS else WORDS.index("medium")
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+def _level_words(route: Route, control: ThinkingControl, think: str | int, value: str) -> str | None:
+    if isinstance(think, int):
+        return f"{route} takes levels of thinking and no number of tokens: --think {think} is sent as {value}."
+    if value == think or (think == "max" and value == max(control.values, key=_rank)):
+        return None
+    return f"{route} thinks {', '.join(control.values)}: --think {think} is sent as {value}, the nearest."
+
+
+def _left_words(route: Route, names: tuple[str, ...], *, off: bool) -> str:
+    keeps = "; --think off keeps it" if off else ""
+    return f"{route} takes no {' and no '.join(names)} while it thinks: left out{keeps}."
+
+
+# -- what a refusal teaches --------------------------------------------------------------------------------------------
+def learned(traits: Traits, fault: Fault, request: Request, wire: str) -> Traits:
+    """Traits after a refused request that asked for thinking; the same where the refusal is about something else."""
+    if request.sampling.think is None or fault.kind != "bad_request":
+        return traits
+    want, way = wanted(request, wire, traits), dialect(request.route.provider, wire)
+    if way is None or not want.fields:
+        return traits
+    said = fault.message.lower()
+    named = set(re.findall(r"[a-z0-9_]+", said)) | {w.replace("_", "") for w in re.findall(r"[a-z0-9_]+", said)}
+    s = request.sampling
+    for name in SAMPLING:  # "`temperature` may only be set to 1 when thinking is enabled"
+        if name in named and getattr(s, name) is not None and name not in want.leaves_out:
+            return traits | {f"no {name}"}
+    thoughts = [p for p in way.thoughts if p in want.fields]
+    if any(_last(p) in named for p in thoughts):
+        return traits | {"no thoughts"}
+    control = _control(request.route, way)[0]
+    sent = want.fields.get(control.field)
+    listed = [w for w in _QUOTED.findall(said) if w in WORDS and w != sent]
+    if isinstance(sent, str) and listed and not any(t.startswith("think=") for t in traits):
+        return traits | {f"think={','.join(dict.fromkeys(listed))}"}
+    if not any(_last(p) in named for p in want.fields) and not re.search(r"think|reason|effort", said):
+        return traits
+    if way.budget_field in want.fields and "no budget" not in traits:
+        return traits | {"no budget"}
+    if s.think == "off" and "no off" not in traits and _is_off(control, want.fields):
+        return traits | {"no off"}
+    return traits | {"no think"}
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2].lower()
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+def put(payload: dict[str, Any], path: str, value: Any) -> None:
+    """Write a value at a path; what stands beside it stays."""
+    *steps, last = path.split(".")
+    for step in steps:
+        inner = payload.get(step)
+        payload[step] = payload = dict(inner) if isinstance(inner, Mapping) else {}
+    payload[last] = value
+
+
+def _remove(payload: dict[str, Any], path: str) -> None:
+    *steps, last = path.split(".")
+    for step in steps:
+        inner = payload.get(step)
+        if not isinstance(inner, dict):
+            return
+        payload = inner
+    payload.pop(last, None)

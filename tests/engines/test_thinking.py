@@ -1,0 +1,216 @@
+"""`--think`: what each wire sends for each level, what a model cannot do, and what a refusal teaches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holynb.engines import anthropic, azure, gemini, openai, thinking
+from holynb.errors import Fault
+from holynb.types import Message, Request, Route, Sampling
+
+BODIES = {"openai": openai.body, "azure": azure.WIRE.body, "anthropic": anthropic.body, "gemini": gemini.body}
+MESSAGES = (Message("user", "hi"),)
+
+
+def asked(route: str, think: Any, **sampling: Any) -> Request:
+    return Request(0, MESSAGES, Route.parse(route), Sampling(max_tokens=sampling.pop("max_tokens", 8192), think=think, **sampling))
+
+
+def sent(route: str, think: Any, wire: str = "openai", traits: thinking.Traits = frozenset(), **sampling: Any) -> Any:
+    """The request's JSON without what every request has."""
+    body = BODIES[wire](asked(route, think, **sampling), traits)
+    return {k: v for k, v in body.items() if k not in ("model", "messages", "contents", "max_tokens")}
+
+
+def gem(**thinking_config: Any) -> dict[str, Any]:
+    return {"generationConfig": {"maxOutputTokens": 8192, "thinkingConfig": thinking_config}}
+
+
+def adaptive(effort: str) -> dict[str, Any]:
+    return {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": effort}}
+
+
+def enabled(tokens: int) -> dict[str, Any]:
+    return {"thinking": {"type": "enabled", "budget_tokens": tokens, "display": "summarized"}}
+
+
+def effort(word: str, **more: Any) -> dict[str, Any]:
+    return {"reasoning_effort": word, **more}
+
+
+OFF = {"chat_template_kwargs": {"enable_thinking": False}}
+ON = {"chat_template_kwargs": {"enable_thinking": True}}
+DS = {"thinking": {"type": "enabled"}}
+
+#: Route, wire → what is sent for off, low, medium, high, max and 4000.
+TABLE: dict[tuple[str, str], list[dict[str, Any]]] = {
+    ("openai/gpt-6-luna", "openai"): [effort(w) for w in ("none", "low", "medium", "high", "max", "medium")],
+    ("openai/gpt-6.1-sol", "openai"): [effort(w) for w in ("low", "low", "medium", "high", "max", "medium")],
+    ("openai/gpt-4.1", "openai"): [{}] * 6,
+    ("azure/gpt-6-luna", "azure"): [effort(w) for w in ("none", "low", "medium", "high", "max", "medium")],
+    ("azure/my-deployment", "azure"): [effort(w) for w in ("none", "low", "medium", "high", "high", "medium")],
+    ("gateway/some-model", "openai"): [effort(w) for w in ("none", "low", "medium", "high", "high", "medium")],
+    ("deepseek/deepseek-flash", "openai"): [
+        {"thinking": {"type": "disabled"}},
+        *(effort(w, **DS) for w in ("low", "high", "high", "max", "high")),
+    ],
+    ("openrouter/anthropic/claude-sonnet-5.5", "openai"): [
+        *({"reasoning": {"effort": w}} for w in ("none", "low", "medium", "high", "max")),
+        {"reasoning": {"max_tokens": 4000}},
+    ],
+    ("vllm/Qwen/Qwen3-8B", "openai"): [
+        OFF,
+        *(effort(w, **ON) for w in ("low", "medium", "high", "high")),
+        {**ON, "thinking_token_budget": 4000},
+    ],
+    ("ray/openai/gpt-oss-20b", "openai"): [
+        *(effort(w) for w in ("low", "low", "medium", "high", "high")),
+        {"thinking_token_budget": 4000},
+    ],
+    ("anthropic/claude-sonnet-5-5", "anthropic"): [
+        {"thinking": {"type": "between_tools"}},
+        *(adaptive(w) for w in ("low", "medium", "high", "max", "medium")),
+    ],
+    ("anthropic/claude-opus-5-5", "anthropic"): [
+        {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
+        *(adaptive(w) for w in ("low", "medium", "high", "max", "medium")),
+    ],
+    ("anthropic/claude-opus-4-6", "anthropic"): [
+        {"thinking": {"type": "disabled"}},
+        *(adaptive(w) for w in ("low", "medium", "high", "max", "medium")),
+    ],
+    ("anthropic/claude-haiku-4-5", "anthropic"): [
+        {"thinking": {"type": "disabled"}},
+        *(enabled(n) for n in (1024, 4096, 6553, 7782, 4000)),
+    ],
+    ("gemini/gemini-3.8-flash", "gemini"): [
+        gem(thinkingLevel="low"),
+        *(gem(thinkingLevel=w, includeThoughts=True) for w in ("low", "medium", "high", "high", "medium")),
+    ],
+    ("gemini/gemini-2.5-flash", "gemini"): [
+        gem(thinkingBudget=0),
+        *(gem(thinkingBudget=n, includeThoughts=True) for n in (1024, 4096, 6553, 7782, 4000)),
+    ],
+}
+LEVELS = ("off", "low", "medium", "high", "max", 4000)
+
+
+@pytest.mark.parametrize(("route", "wire"), TABLE, ids=lambda v: str(v).replace("/", "-"))
+def test_each_wire_sends_each_level_in_its_own_field(route, wire):
+    assert [sent(route, think, wire) for think in LEVELS] == TABLE[route, wire]
+    assert sent(route, None, wire) in ({}, {"generationConfig": {"maxOutputTokens": 8192}})
+
+
+@pytest.mark.parametrize(
+    ("route", "wire", "think", "words"),
+    [
+        ("openai/gpt-4.1", "openai", "high", "openai/gpt-4.1 does not think: --think high is left out."),
+        ("openai/gpt-4.1", "openai", "off", None),
+        ("openai/gpt-6-luna", "openai", "high", None),
+        ("openai/gpt-6.1-sol", "openai", "off", "openai/gpt-6.1-sol always thinks: --think off is sent as low, the least."),
+        ("gemini/gemini-3.8-flash", "gemini", "max", None),
+        (
+            "deepseek/deepseek-flash",
+            "openai",
+            "medium",
+            "deepseek/deepseek-flash thinks low, high, max: --think medium is sent as high, the nearest.",
+        ),
+        (
+            "openai/gpt-6-luna",
+            "openai",
+            12000,
+            "openai/gpt-6-luna takes levels of thinking and no number of tokens: --think 12000 is sent as medium.",
+        ),
+        ("sim/echo", "sim", "high", "sim/echo has no way to be told how much to think: --think is left out."),
+        ("sim/echo", "sim", "off", None),
+    ],
+)
+def test_what_a_model_cannot_do_is_said_in_one_line(route, wire, think, words):
+    assert thinking.note(asked(route, think), wire) == words
+
+
+def test_a_number_of_tokens_leaves_room_for_the_answer():
+    haiku = "anthropic/claude-haiku-4-5"
+    assert sent(haiku, 8000, "anthropic", max_tokens=2000) == enabled(1900)
+    assert "1,900 tokens instead of 8,000: --max-tokens 2000 holds both, thoughts and answer." in str(
+        thinking.note(asked(haiku, 8000, max_tokens=2000), "anthropic")
+    )
+    assert sent(haiku, 100, "anthropic") == enabled(1024)
+    assert "1,024 is its least" in str(thinking.note(asked(haiku, 100), "anthropic"))
+    assert sent(haiku, "high", "anthropic", max_tokens=1024) == {"thinking": {"type": "disabled"}}
+    assert "--max-tokens 1024 has no room for them" in str(thinking.note(asked(haiku, "high", max_tokens=1024), "anthropic"))
+
+
+def test_sampling_that_a_thinking_model_refuses_is_left_out_with_a_note():
+    flash = "deepseek/deepseek-flash"
+    assert "temperature" not in sent(flash, "high", temperature=0.5)
+    assert "temperature" not in sent(flash, None, temperature=0.5)  # it thinks by default
+    assert sent(flash, "off", temperature=0.5)["temperature"] == 0.5
+    assert "takes no temperature while it thinks" in str(thinking.note(asked(flash, None, temperature=0.5), "openai"))
+    assert sent("openai/gpt-4.1", None, temperature=0.5) == {"temperature": 0.5}
+
+
+def test_a_schema_and_thinking_share_output_config():
+    request = asked("anthropic/claude-opus-4-6", "low")
+    body = anthropic.body(Request(0, MESSAGES, request.route, request.sampling, schema={"type": "object"}))
+    assert body["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "low"}
+
+
+def test_p_is_stronger_than_think():
+    assert sent("openai/gpt-6-luna", "low", extra={"reasoning_effort": "high"}) == effort("high")
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------------
+def taught(words: str, route: str, think: Any, wire: str = "openai", before: thinking.Traits = frozenset(), **sampling: Any) -> Any:
+    request = asked(route, think, **sampling)
+    traits = thinking.learned(before, Fault("bad_request", words, status=400), request, wire)
+    return traits - before, sent(route, think, wire, traits, **sampling) if wire in BODIES else None
+
+
+def test_a_value_that_a_model_does_not_take_is_followed_by_the_nearest_that_it_lists():
+    # openai/openai-agents-python#2089
+    words = "Unsupported value: 'none' is not supported with the 'o9' model. Supported values are: 'low', 'medium', and 'high'."
+    traits, body = taught(words, "gateway/o9", "off")
+    assert (traits, body) == ({"think=low,medium,high"}, effort("low"))
+
+
+def test_a_field_that_a_server_does_not_know_is_left_out():
+    traits, body = taught("Unrecognized request argument supplied: reasoning_effort", "gateway/m", "high")
+    assert (traits, body) == ({"no think"}, {})
+
+
+def test_a_model_that_cannot_be_switched_off_thinks_as_little_as_it_can():
+    # As Opus 5.5 says it, of a model whose entry is not known.
+    words = '"thinking.type.disabled" is not supported for this model. Use "thinking.type.adaptive" and "output_config.effort".'
+    traits, body = taught(words, "anthropic/claude-opus-9", "off", "anthropic")
+    assert traits == {"no off"}
+    assert body == {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}
+
+
+def test_thoughts_that_are_not_given_are_not_asked_for_again():
+    traits, body = taught("thinking.display: Extra inputs are not permitted", "anthropic/claude-opus-4-6", "low", "anthropic")
+    assert traits == {"no thoughts"}
+    assert body == {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}
+
+
+def test_a_temperature_that_thinking_does_not_go_with_is_left_out():
+    words = "`temperature` may only be set to 1 when thinking is enabled."
+    traits, body = taught(words, "anthropic/claude-opus-4-6", "low", "anthropic", temperature=0.2)
+    assert (traits, body) == ({"no temperature"}, adaptive("low"))
+
+
+def test_a_budget_that_a_server_does_not_take_becomes_a_level():
+    traits, body = taught("thinking_token_budget is set but reasoning_config is not configured.", "vllm/Qwen/Qwen3-8B", 4000)
+    assert (traits, body) == ({"no budget"}, effort("medium", **ON))
+
+
+@pytest.mark.parametrize("words", ["Invalid 'messages[0].content': too long", "n must be 1", ""])
+def test_a_refusal_of_something_else_teaches_nothing_of_thinking(words):
+    assert taught(words, "gateway/m", "high")[0] == frozenset()
+
+
+def test_without_the_option_nothing_is_learned():
+    fault = Fault("bad_request", "Unrecognized request argument supplied: reasoning_effort", status=400)
+    assert thinking.learned(frozenset(), fault, asked("gateway/m", None), "openai") == frozenset()
