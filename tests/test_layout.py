@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "bounded | loop | no_proxy | secret | usage | words",
+        "bounded | loop | no_proxy | secret | thoughts | usage | words",
         "faults",
         "errors",
         "poolfields",
