@@ -24,7 +24,7 @@ class Tags:
 #: Qwen3's and DeepSeek-R1's; Mistral's.
 TAGS = (Tags("<think>", "</think>"), Tags("[THINK]", "[/THINK]"))
 
-#: Marks of harmony, the format of gpt-oss: `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…<|return|>`.
+#: Marks of harmony, gpt-oss' format: `<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>…<|return|>`.
 HARMONY = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>", "<|call|>", "<|constrain|>")
 _MESSAGE = "<|message|>"
 #: What a message's head begins with, and what ends its body.
@@ -48,7 +48,7 @@ class ThoughtSplitter(Protocol):
     answering: bool
 
     def push(self, piece: str, *, last: bool = False) -> tuple[str, str]:
-        """What is certainly thought, and what is certainly text, of what has come so far and was not returned. Both without outer blanks."""
+        """What is certainly thought, and what is certainly text, of what has come and was not returned yet. Both without outer blanks."""
 
 
 class TagSplitter:
