@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-__all__ = ["Limits", "Usage"]
+__all__ = ["NO_USAGE", "Limits", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,14 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """Field by field; a field that is None on one side takes the other's value."""
+        if self is NO_USAGE:
+            return other
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return Usage(*(b if a is None else a if b is None else a + b for a, b in pairs))
+
+
+#: Nothing counted yet.
+NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)

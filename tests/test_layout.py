@@ -155,14 +155,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench",
     ),
     "holynb.runlog": (
-        "gate | lease | ledger | records | statements",
+        "gate | lease | ledger | promises | records | statements",
         "logfile | replay | tables",
         "writer",
         "store",
         "current",
     ),
     "holynb.scheduler": (
-        "breaker | budget | learned_rate | quota | refusals | token_estimate",
+        "breaker | budget | learned_rate | quota | refusals | token_estimate | waiting",
         "limiter",
         "failover | registry",
         "empty_answers | endpoint_faults | ends | retry | validation",

@@ -65,8 +65,8 @@ class Recorder:
             return None  # this run's own earlier answer, which stands in the log with what it cost
         if event.row not in self._chunked:
             self._pay_end(event)
-        promise = self._log.record(self.run, event, self._keys[event.row], shared=self._share and not event.outcome.cached)
-        return None if promise is None else self._guarded(promise)
+        shared = self._share and not event.outcome.cached
+        return self._log.record(self.run, event, self._keys[event.row], shared=shared, failed=self._write_failed)
 
     def record_payment(self, payment: Payment) -> None:
         """What an attempt came to, for the log's days."""
@@ -168,8 +168,8 @@ class Recorder:
         if self._log is None:
             return None
         self._pay_end(replace(event, row=event.row // PARTS_PER_ROW))
-        promise = self._log.record(f"{self.run}{beside}", event, key, shared=self._share and not event.outcome.cached)
-        return None if promise is None else self._guarded(promise)
+        shared = self._share and not event.outcome.cached
+        return self._log.record(f"{self.run}{beside}", event, key, shared=shared, failed=self._write_failed)
 
     # -- inside ----------------------------------------------------------------------------------------------------
     def _read(self, plan: Plan, log: RunLog) -> tuple[Earlier, Pending]:
@@ -208,6 +208,9 @@ class Recorder:
         payment = payment_at_end(event)
         if self._log is not None and payment is not None:
             self._log.record_payment(self.run, payment)
+
+    def _write_failed(self, failure: Exception) -> None:
+        self._heard("trouble", failure)
 
     def _guarded(self, promise: asyncio.Future[None]) -> asyncio.Future[None]:
         """A future that is done when `promise` is and never fails: a failed write is reported, and the run goes on. Need not be awaited."""

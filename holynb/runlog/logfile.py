@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
-from holynb.runlog.statements import Statement
+from holynb.runlog.statements import Statement, batches
 from kernels_support.jupyter.lock import Lock
 
 __all__ = ["BUSY_S", "LogFile", "connect", "is_file_trouble", "is_locked"]
@@ -69,12 +69,14 @@ class LogFile:
 
     def __init__(self, path: Path, schema: str) -> None:
         self.path = path
+        self._names = tuple(f"{path}{end}" for end in ("", "-wal", "-shm"))
         self.replaced = False
         self._schema = schema
         self._db: sqlite3.Connection | None = None
         self._identity: tuple[tuple[int, int] | None, ...] = ()
         self._size = 0
         self._sides = True
+        self._busy_s = BUSY_S
 
     @property
     def is_open(self) -> bool:
@@ -91,6 +93,7 @@ class LogFile:
             self._sides = db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
             before = self._identity
             self._identity, self._size = self._look()
+            self._busy_s = busy_s
         except (sqlite3.Error, OSError):
             db.close()
             raise
@@ -114,8 +117,9 @@ class LogFile:
 
     def wait_for_others(self, seconds: float) -> None:
         """How long a statement waits for another process."""
-        if self._db is not None:
+        if self._db is not None and seconds != self._busy_s:
             self._db.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+            self._busy_s = seconds
 
     def is_current(self) -> bool:
         """Whether what is written now is found at the path. A file that was cut off is moved aside, and then is not."""
@@ -139,8 +143,8 @@ class LogFile:
         """Write them in one transaction."""
 
         def write(db: sqlite3.Connection) -> None:
-            for statement in statements:
-                db.executemany(statement.sql, statement.rows)
+            for sql, rows in batches(statements):
+                db.executemany(sql, rows)
 
         self.transaction(write)
 
@@ -162,16 +166,9 @@ class LogFile:
 
     def _look(self) -> tuple[tuple[tuple[int, int] | None, ...], int]:
         """Which files lie at the path and beside it, and the size of the first."""
-        main = self.path.stat()
-        sides = (self._stat_side(end) for end in ("-wal", "-shm")) if self._sides else ()
+        main = os.stat(self._names[0])  # noqa: PTH116 - three for every group of rows: Path's own costs as much again
+        sides = (_stat_side(name) for name in self._names[1:]) if self._sides else ()
         return ((main.st_dev, main.st_ino), *sides), main.st_size
-
-    def _stat_side(self, end: str) -> tuple[int, int] | None:
-        try:
-            stat = Path(f"{self.path}{end}").stat()
-        except FileNotFoundError:
-            return None
-        return stat.st_dev, stat.st_ino
 
     def _is_whole(self, size: int) -> bool:
         """Whether a file that has become smaller is still a log (VACUUM elsewhere). What is left of one that is not is moved aside."""
@@ -205,6 +202,14 @@ class LogFile:
             pass
         finally:
             lock.free(remove=True)
+
+
+def _stat_side(name: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(name)  # noqa: PTH116 - as above
+    except FileNotFoundError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _plus(one: str | None, other: str | None) -> str | None:

@@ -7,10 +7,11 @@ Written through `writer`, read on connections of the caller's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from holynb.events import Ended, Event, Failed
 from holynb.journal import Payment
 from holynb.runlog import gate, ledger, records, tables
 from holynb.runlog.logfile import connect
+from holynb.runlog.promises import Failed as OnFailure
+from holynb.runlog.promises import Promises, call
 from holynb.runlog.records import RunRecord, StoredRow
 from holynb.runlog.statements import Statement
 from holynb.runlog.writer import LogWriter
@@ -42,6 +45,7 @@ class RunLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer = LogWriter(path, tables.SCHEMA, self._tell)
+        self._promises: Promises | None = None
         self._listeners: dict[object, tuple[asyncio.AbstractEventLoop, Callable[[str, Exception | None], None]]] = {}
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -76,10 +80,16 @@ class RunLog:
         """Write further requests of a run that goes on."""
         return self._write(run, tables.REQUEST_UPSERT, _Requests(run, list(rows)))
 
-    def record(self, run: str, event: Event, key: str | None, *, shared: bool) -> asyncio.Future[None] | None:
-        """Write an event: Ended, which returns a future to wait for, or Failed. Others are not stored."""
+    def record(
+        self, run: str, event: Event, key: str | None, *, shared: bool, failed: OnFailure | None = None
+    ) -> asyncio.Future[None] | None:
+        """Write an event: Ended, which returns a future to wait for, or Failed. Others are not stored.
+
+        failed: told why it could not be written, and the future does not fail then.
+        """
         if isinstance(event, Ended):
-            return self._write(run, tables.ANSWER_UPSERT, [records.answer_row(run, event, key, shared=shared)], counts=True)
+            row = records.answer_row(run, event, key, shared=shared)
+            return self._write(run, tables.ANSWER_UPSERT, [row], failed, counts=True)
         if isinstance(event, Failed):
             self._put(run, tables.ATTEMPT_INSERT, [records.attempt_row(run, event)])
         return None
@@ -101,20 +111,21 @@ class RunLog:
     def _put(self, run: str, sql: str, rows: list[tuple[Any, ...]]) -> None:
         self._writer.add(Statement(sql, rows, run=run.removesuffix(ledger.PARTS_SUFFIX)))
 
-    def _write(self, run: str, sql: str, rows: Collection[Sequence[Any]], **facts: Any) -> asyncio.Future[None]:
+    def _write(
+        self, run: str, sql: str, rows: Collection[Sequence[Any]], failed: OnFailure | None = None, **facts: Any
+    ) -> asyncio.Future[None]:
         """Queue a statement; the future is done when it is on disk or kept, and fails where neither can be."""
-        loop = asyncio.get_running_loop()
+        loop, promises = asyncio.get_running_loop(), self._promises
+        if promises is None or promises.loop is not loop:
+            promises = self._promises = Promises(loop)
         future: asyncio.Future[None] = loop.create_future()
-
-        def on_done(failure: Exception | None) -> None:
-            _call(loop, _resolve, future, failure)
-
-        self._writer.add(Statement(sql, rows, on_done, run.removesuffix(ledger.PARTS_SUFFIX), **facts))
+        resolve = functools.partial(promises.resolve, future, failed)
+        self._writer.add(Statement(sql, rows, resolve, run.removesuffix(ledger.PARTS_SUFFIX), **facts))
         return future
 
     def _tell(self, what: str, why: Exception | None) -> None:
         for loop, listener in list(self._listeners.values()):
-            _call(loop, listener, what, why)
+            call(loop, listener, what, why)
 
     # -- reading ---------------------------------------------------------------------------------------------------
     def cached(self, keys: Sequence[str]) -> dict[str, Outcome]:
@@ -225,19 +236,3 @@ class _Requests:
 
     def __contains__(self, row: object) -> bool:
         return row in list(self)
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    """Call it on the loop, from any thread. Not where the loop is closed: no one waits any more."""
-    if not loop.is_closed():
-        with suppress(RuntimeError):  # closed in between
-            loop.call_soon_threadsafe(function, *args)
-
-
-def _resolve(future: asyncio.Future[None], failure: Exception | None) -> None:
-    if future.done():
-        return
-    if failure is None:
-        future.set_result(None)
-    else:
-        future.set_exception(failure)

@@ -27,6 +27,8 @@ MAX_STATEMENTS_PER_COMMIT = 512
 PATIENCE_S = 10.0
 #: How long a try waits that follows one that failed, and the pauses between tries.
 RETRY_BUSY_S, FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 0.25, 5.0
+#: What was written is looked for at once; before that, only where nobody has looked for so long. A look costs as much as some rows.
+LOOK_AGAIN_S = 0.05
 #: What is kept while the log cannot be written.
 MAX_KEPT_BYTES = 64 * 2**20
 
@@ -87,6 +89,7 @@ class _Writing:
         self._kept_bytes = 0
         self._opened = self._told = False
         self._next_try = self._pause = 0.0
+        self._looked_at = float("-inf")
         self._ends_at: float | None = None
 
     def serve(self) -> None:
@@ -164,8 +167,9 @@ class _Writing:
         known = self._writer.failure
         busy_s = PATIENCE_S if known is None and self._ends_at is None else RETRY_BUSY_S
         try:
-            self._renew(busy_s)
-            self._answer()
+            if known is not None or time.monotonic() - self._looked_at > LOOK_AGAIN_S:
+                self._renew(busy_s)
+                self._answer()
             while self._waiting:
                 self._commit(list(islice(self._waiting, MAX_STATEMENTS_PER_COMMIT)))
                 self._renew(busy_s)  # replaced just now: what was written lies in a file that is gone
@@ -205,6 +209,7 @@ class _Writing:
                 self._tell("replaced", None)
             self._file.replaced, self._opened = False, True
         self._file.wait_for_others(busy_s)
+        self._looked_at = time.monotonic()
 
     def _commit(self, group: list[Statement]) -> None:
         """Write a group, without the statements that are themselves at fault."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
@@ -31,7 +31,6 @@ __all__ = [
     "run",
     "total_tokens",
     "unsent_outcome",
-    "wait_at_most",
 ]
 
 #: An answer with its latency and its TTFT (None where it was not streamed), seconds.
@@ -156,12 +155,3 @@ def ok_outcome(item: WorkItem, route: Route, completion: Completion, times: tupl
 def total_tokens(usage: Usage) -> int | None:
     """Tokens in and out; None where the server did not report both."""
     return None if usage.tokens_in is None or usage.tokens_out is None else usage.tokens_in + usage.tokens_out
-
-
-async def wait_at_most(awaitable: Awaitable[object], seconds: float) -> None:
-    """Await for at most `seconds`. (`asyncio.wait_for` swallows a cancellation in Python 3.11 when both come in one tick.)"""
-    try:
-        async with asyncio.timeout(seconds):
-            await awaitable
-    except TimeoutError:
-        return

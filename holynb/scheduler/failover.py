@@ -12,7 +12,9 @@ from holynb.errors import Fault
 from holynb.scheduler.breaker import Breaker
 from holynb.scheduler.limiter import MAX_WAIT_S, Limiter
 from holynb.scheduler.token_estimate import TokenEstimate
+from holynb.scheduler.waiting import within
 from holynb.types import Engine, Message, Outcome, Request, Route, Usage
+from holynb.usage import NO_USAGE
 
 __all__ = ["EndpointState", "FailoverChain", "Queue", "Tier", "WorkItem"]
 
@@ -38,7 +40,7 @@ class WorkItem:
     last_fault: str | None = None
     exhausted_tiers: set[str] = field(default_factory=set)
     failover_reason: str | None = None
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = NO_USAGE
     cost: Decimal | None = None
     dropped: Outcome | None = None
     repair_messages: tuple[Message, ...] | None = None
@@ -114,6 +116,11 @@ class Tier:
         faults = [e.fatal for e in self.endpoints]
         return faults[-1] if all(faults) else None
 
+    @property
+    def closed(self) -> bool:
+        """Whether the circuit of an endpoint is closed, and no fault is fatal to it."""
+        return any(e.fatal is None and not e.breaker.is_open for e in self.endpoints)
+
     def available(self, now: float) -> bool:
         """Whether an endpoint takes rows that could go elsewhere: its circuit is closed, or has cooled down."""
         return any(e.fatal is None and (e.breaker.probe_at(needed=False) or now) <= now for e in self.endpoints)
@@ -128,6 +135,8 @@ class Tier:
 
     def sends_at(self, endpoint: EndpointState) -> float | None:
         """When this endpoint may be sent a row that waits here; None where its circuit is closed."""
+        if not endpoint.breaker.is_open:
+            return None
         return endpoint.breaker.probe_at(needed=self.alone(endpoint))
 
     def may_send(self, endpoint: EndpointState) -> bool:
@@ -140,12 +149,8 @@ class Tier:
         while not self.may_send(endpoint):
             endpoint.changed.clear()
             left = (self.sends_at(endpoint) or 0.0) - asyncio.get_running_loop().time()
-            try:
-                # Never less than a timer can tell apart, or rounding makes this a loop without a pause.
-                async with asyncio.timeout(None if endpoint.probing else max(left, 0.001)):
-                    await endpoint.changed.wait()
-            except TimeoutError:
-                continue
+            # Never less than a timer can tell apart, or rounding makes this a loop without a pause.
+            await within(endpoint.changed.wait(), None if endpoint.probing else max(left, 0.001))
 
     def notify(self) -> None:
         """Wake those who wait for a circuit of the tier: one that opens changes what the others are needed for."""
@@ -167,6 +172,10 @@ class FailoverChain:
 
         `reason` is recorded on the item where it lands below its first tier. `leaving`: a tier that it does not go back to now.
         """
+        first = self._tiers[item.chain[0]]
+        if first.closed and first is not leaving and not item.exhausted_tiers:
+            self._put(item, first)  # as nearly every row is
+            return True
         now = asyncio.get_running_loop().time()
         left = [t for t in self._left(item) if t is not leaving]
         available = next((t for t in left if t.available(now)), None)

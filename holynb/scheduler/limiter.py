@@ -20,6 +20,7 @@ from typing import NamedTuple
 from holynb.scheduler.learned_rate import LearnedRate, Passed
 from holynb.scheduler.quota import INFINITE, ReportedQuotas, UserBounds
 from holynb.scheduler.refusals import Refusals
+from holynb.scheduler.waiting import within
 from holynb.types import Limits
 
 __all__ = ["MAX_WAIT_S", "Limiter", "Pause", "Permit"]
@@ -114,24 +115,17 @@ class Limiter:
 
         None, at once, where what the server reports takes longer than `patience` seconds (`quota_wait`), or after so long behind others.
         """
-        if self.quota_wait(tokens) > patience:
-            return None
-        try:
-            async with asyncio.timeout(None if patience == INFINITE else max(patience, 1.0)):
-                await self._queue.acquire()
-        except TimeoutError:
+        if patience == INFINITE:
+            await self._queue.acquire()
+        elif self.quota_wait(tokens) > patience or not await within(self._queue.acquire(), max(patience, 1.0)):
             return None
         try:
             while (wait := self.delay(tokens)) > 0:
                 if self.quota_wait(tokens) > patience:
                     return None
                 self._changed.clear()
-                try:
-                    # Never less than a timer can tell apart, or rounding makes this a loop without a pause.
-                    async with asyncio.timeout(None if wait == INFINITE else max(wait, 0.001)):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+                # Never less than a timer can tell apart, or rounding makes this a loop without a pause.
+                await within(self._changed.wait(), None if wait == INFINITE else max(wait, 0.001))
             return self._take(tokens)
         finally:
             self._queue.release()

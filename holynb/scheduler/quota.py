@@ -48,6 +48,8 @@ class UserBounds:
 
     def delay(self, tokens: int, now: float) -> float:
         """Seconds until a request of so many tokens fits both."""
+        if self._rpm is None and self._tpm is None:
+            return 0.0
         return max(self._rpm.delay(1, now) if self._rpm else 0.0, self._tpm.delay(tokens, now) if self._tpm else 0.0)
 
     def take(self, tokens: int, now: float) -> None:
@@ -169,18 +171,23 @@ class ReportedQuotas:
 
     def __init__(self) -> None:
         self._quotas = HeaderQuota(), HeaderQuota()
+        self._known = False
 
     def update(self, limits: Limits | None, sent: tuple[int, int], now: float) -> None:
         """`sent`: up to and with the request that this reply answers."""
         if limits is None:
             return
+        self._known = True
         requests, tokens = self._quotas
         requests.update((limits.requests, limits.requests_left, limits.requests_reset), sent[0], now)
         tokens.update((limits.tokens, limits.tokens_left, limits.tokens_reset), sent[1], now)
 
     def delay(self, tokens: int, sent: tuple[int, int], now: float) -> float:
         """Seconds until a request of so many tokens probably has room in both."""
-        return max(quota.delay(amount, total, now) for quota, amount, total in zip(self._quotas, (1, tokens), sent, strict=True))
+        if not self._known:
+            return 0.0
+        of_requests, of_tokens = self._quotas
+        return max(of_requests.delay(1, sent[0], now), of_tokens.delay(tokens, sent[1], now))
 
     def scarce(self, sent: tuple[int, int], now: float) -> list[HeaderQuota]:
         """Those that a refusal is about."""

@@ -24,6 +24,7 @@ from holynb.scheduler.limiter import Permit
 from holynb.scheduler.recovery import Recovery
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.validation import ResponseValidator
+from holynb.scheduler.waiting import within
 from holynb.types import Completion, Outcome
 
 __all__ = ["Scheduler"]
@@ -144,7 +145,7 @@ class Scheduler:
             self._tasks.add(task)
             task.add_done_callback(self._attempt_ended)
             if not endpoint.verified.is_set():
-                await attempt.wait_at_most(endpoint.verified.wait(), VERIFY_WAIT_S)
+                await within(endpoint.verified.wait(), VERIFY_WAIT_S)
                 endpoint.verified.set()
 
     async def _take_next(self, tier: Tier, endpoint: EndpointState) -> tuple[WorkItem, Decimal] | None:

@@ -55,4 +55,8 @@ class TokenEstimate:
 
 def _size(request: Request) -> int:
     """Bytes of the prompt in UTF-8."""
-    return sum(len(t) if t.isascii() else len(t.encode("utf-8", "surrogatepass")) for t in (m.content for m in request.messages))
+    size = 0
+    for message in request.messages:
+        content = message.content
+        size += len(content) if content.isascii() else len(content.encode("utf-8", "surrogatepass"))
+    return size
