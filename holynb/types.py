@@ -164,10 +164,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer, or of what is thought before it. An empty one means that the server is at work; each resets the timeout."""
+    """A piece of an answer, or of what is thought before it. An empty one means that the server is at work; each resets the timeout.
+
+    `tokens_reasoning`: tokens thought so far, where the server counts while it thinks.
+    """
 
     text: str
     reasoning: str = ""
+    tokens_reasoning: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

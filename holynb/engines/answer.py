@@ -24,6 +24,8 @@ SIGNS_OF_LIFE = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep
 #: Characters of an answer for each token that was asked for: more than the longest token of a tokenizer has. CHARS_AT_LEAST leaves room to
 #: servers that count otherwise; MAX_CHARS holds whatever was asked for.
 CHARS_PER_TOKEN, CHARS_AT_LEAST, MAX_CHARS = 256, 2**16, 2**24
+#: Characters that text and thoughts may have together, at least: some servers do not count what is thought as part of max_tokens.
+WHOLE_CHARS_AT_LEAST = 2**20
 #: Bytes of a stream, thinking and comments included, for each token, and at least.
 BYTES_PER_TOKEN, BYTES_AT_LEAST, MAX_TOKENS = 2**14, 2**26, 2**16
 
@@ -57,6 +59,7 @@ class StreamReader(ABC):
 
     max_chars: limit for its text. silent_end: this server never sends a finish reason, so that its mark at the end has to do.
     thinking:  tokens went to thinking. said: the server's own words beside its finish reason.
+    unseen:    thoughts that `take_thoughts` has not given yet.
     """
 
     def __init__(self) -> None:
@@ -65,6 +68,10 @@ class StreamReader(ABC):
         self.silent_end = False
         self.thinking = False
         self.said = ""
+        self.unseen: list[str] = []
+        self._thoughts: list[str] = []
+        self._half_thought = ""
+        self._thought_chars = 0
         self._begun = False
         self._went_on = False  # text came after a finish reason
         self._chars = 0
@@ -84,6 +91,29 @@ class StreamReader(ABC):
         if self.finish is None or self._went_on:
             return self.done
         return self.done or bool(self._chars) or self.finish.reason != "stop"
+
+    @property
+    def thoughts(self) -> str | None:
+        """What was thought: "" where tokens went to thinking and the server does not say it, None where none did."""
+        return "".join(self._thoughts) if self._thoughts else "" if self.thinking else None
+
+    def think(self, piece: str) -> str | None:
+        """A piece of what the model thinks. Returns what `on_event` does: a piece without a word says no more than a keep-alive."""
+        if not piece:
+            return None
+        self.thinking = True
+        piece, self._half_thought = _whole(self._half_thought + piece)
+        self._thoughts.append(piece)
+        self.unseen.append(piece)
+        self._thought_chars += len(piece)
+        if self._chars + self._thought_chars > (most := max(self.max_chars, WHOLE_CHARS_AT_LEAST)):
+            raise too_long(f"{most:,} characters")
+        return ""
+
+    def take_thoughts(self) -> str:
+        """What was thought since the last call."""
+        new, self.unseen = "".join(self.unseen), []
+        return new
 
     @abstractmethod
     def on_event(self, name: str, chunk: Any) -> str | None:
@@ -113,7 +143,9 @@ class StreamReader(ABC):
             raise Fault("truncated", f"the stream ended without a finish reason, so the answer is not whole{never}")
         if self._pending:
             self._texts.append("\ufffd")
-        return conclude("".join(self._texts), self.finish, self.model, self.usage, said=self.said, thinking=self.thinking)
+        if self._half_thought:
+            self._thoughts.append("\ufffd")
+        return conclude("".join(self._texts), self.finish, self.model, self.usage, said=self.said, thoughts=self.thoughts)
 
     def ended(self, word: Any) -> None:
         """The server gave this finish reason. Of several the worst counts, else the first."""
@@ -129,7 +161,7 @@ class StreamReader(ABC):
                 self._went_on = self._went_on or (ended and piece != "")
                 text = piece if text is None else text + piece
         if text:
-            text = self._join_surrogates(text)
+            text, self._pending = _whole(self._pending + text if self._pending else text)
             self._texts.append(text)
             self._chars += len(text)
             if self._chars > self.max_chars:
@@ -155,18 +187,25 @@ class StreamReader(ABC):
             raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
         return None if chunk is None or chunk == "" else self.on_event(event.name, chunk)
 
-    def _join_surrogates(self, text: str) -> str:
-        """Hold back half a surrogate pair at the end: some servers send the other half in the next event."""
-        text, self._pending = self._pending + text, ""
-        if _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1]:
-            text, self._pending = text[:-1], text[-1]
-        return codec.mend(text)
+
+def _whole(text: str) -> tuple[str, str]:
+    """The text, and half a surrogate pair at its end, held back: some servers send the other half in the next event."""
+    if _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1]:
+        return codec.mend(text[:-1]), text[-1]
+    return codec.mend(text), ""
 
 
-def conclude(text: str, ended: Finish | None, model: str | None, counted: Usage, *, said: str = "", thinking: bool = False) -> Completion:
-    """The answer, `unknown` where nothing says why it ended. Raises Fault where a filter, a failure or a full context did."""
+def conclude(
+    text: str, ended: Finish | None, model: str | None, counted: Usage, *, said: str = "", thoughts: str | None = None
+) -> Completion:
+    """The answer, `unknown` where nothing says why it ended. Raises Fault where a filter, a failure or a full context did.
+
+    `thoughts`: "" where tokens went to thinking and the server does not say it.
+    """
+    reasoning = thoughts if thoughts and not thoughts.isspace() else None
+    thinking = thoughts is not None or bool(counted.tokens_reasoning)
     if ended is None:
-        return Completion(text, "unknown", model, counted, thinking=thinking)
+        return Completion(text, "unknown", model, counted, None, thinking, reasoning)
     facts: dict[str, Any] = {"usage": counted if counted != Usage() else None, "model": model, "finish_reason": ended.reason}
     told_always = ended.reason in ("other", "pause_turn")
     named = ended.word if told_always or ended.key != ended.reason else ""
@@ -183,4 +222,4 @@ def conclude(text: str, ended: Finish | None, model: str | None, counted: Usage,
         )
         raise Fault("context_length", full, **facts)
     note = f'the server\'s finish reason was "{told}"' if told_always else None
-    return Completion(text, ended.reason, model, counted, note, thinking)
+    return Completion(text, ended.reason, model, counted, note, thinking, reasoning)

@@ -6,7 +6,7 @@ Particulars: max_tokens is required, the system prompt is a field of its own, in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holynb.engines import codec, openai, quotas, thinking
@@ -27,6 +27,8 @@ MAX_TOKENS = 2048
 DROPPABLE = ("temperature", "top_p")
 #: Types of blocks in which a model thinks.
 THINKING = ("thinking", "redacted_thinking")
+#: What stands between the thoughts of two blocks.
+GAP = "\n\n"
 
 
 class Anthropic(Hosted):
@@ -99,9 +101,9 @@ def read(value: Any) -> Completion:
         content = [] if content is None and "stop_reason" in value else content
         if isinstance(content, list | str):
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else [b for b in content if isinstance(b, Mapping)]
-            thinking, model = any(b.get("type") in THINKING for b in blocks), value.get("model")
-            text, counted = codec.mend("".join(map(_text, blocks))), usage(value.get("usage"))
-            return conclude(text, finish(value.get("stop_reason")), model if isinstance(model, str) else None, counted, thinking=thinking)
+            model = model if isinstance(model := value.get("model"), str) else None
+            text, thoughts = codec.mend("".join(map(_text, blocks))), _thoughts(blocks)
+            return conclude(text, finish(value.get("stop_reason")), model, usage(value.get("usage")), thoughts=thoughts)
     raise malformed(codec.excerpt(value), "200, but the answer has no content")
 
 
@@ -112,6 +114,7 @@ class Messages(StreamReader):
         super().__init__()
         self._counts: dict[str, Any] = {}
         self._begun_message = False
+        self._gap = ""  # between two blocks of thinking
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. message_start counts the input, message_delta the output so far. Raises Fault for an error event."""
@@ -135,12 +138,20 @@ class Messages(StreamReader):
         elif kind == "content_block_delta" and isinstance(delta := chunk.get("delta"), Mapping):
             if delta.get("type") == "text_delta" and isinstance(text := delta.get("text"), str):
                 return text
-            self.thinking = self.thinking or delta.get("type") == "thinking_delta"
-            return ""  # thinking and tools: progress without text
+            if delta.get("type") == "thinking_delta":
+                return self._think(delta)
+            return ""  # signatures and tools: progress without text
         elif kind == "content_block_start" and isinstance(block := chunk.get("content_block"), Mapping):
-            self.thinking = self.thinking or block.get("type") in THINKING
+            if block.get("type") in THINKING:
+                self.thinking, self._gap = True, GAP if self._thoughts else ""
+                return self._think(block)
             return _text(block) or None  # gateways put a block's text here
         return None
+
+    def _think(self, piece: Mapping[str, Any]) -> str | None:
+        words = _thought(piece)
+        self.thinking, self._gap, gap = True, "" if words else self._gap, self._gap
+        return self.think(gap + words) if words else None
 
     def _count(self, counts: Any) -> None:
         if isinstance(counts, Mapping):
@@ -153,8 +164,19 @@ def _text(block: Mapping[str, Any]) -> str:
     return text if block.get("type") == "text" and isinstance(text, str) else ""
 
 
+def _thought(block: Mapping[str, Any]) -> str:
+    """The words of a block of thinking, or of a piece of one; a redacted one has none, and neither has one that is omitted."""
+    words = block.get("thinking")
+    return words if isinstance(words, str) else ""
+
+
+def _thoughts(blocks: Sequence[Mapping[str, Any]]) -> str | None:
+    thinking = [_thought(b) for b in blocks if b.get("type") in THINKING]
+    return codec.mend(GAP.join(filter(None, thinking))) if thinking else None
+
+
 def usage(counts: Any) -> Usage:
-    """Token counts. `input_tokens` excludes tokens read from and written to the cache, so the three are added."""
+    """Token counts. `input_tokens` excludes tokens read from and written to the cache, so the three are added; `output_tokens` is all."""
     if not isinstance(counts, Mapping):
         return Usage()
     uncached, out, cached, written = (
@@ -163,7 +185,9 @@ def usage(counts: Any) -> Usage:
     total = None if uncached is None else uncached + (cached or 0) + (written or 0)
     by_age = counts.get("cache_creation")
     for_an_hour = openai.count(by_age.get("ephemeral_1h_input_tokens")) if isinstance(by_age, Mapping) else None
-    return Usage(total, out, cached, written, tokens_cache_write_1h=for_an_hour)
+    split = counts.get("output_tokens_details")
+    thought = openai.count(split.get("thinking_tokens")) if isinstance(split, Mapping) else None
+    return Usage(total, out, cached, written, tokens_cache_write_1h=for_an_hour, tokens_reasoning=thought)
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:

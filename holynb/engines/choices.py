@@ -1,4 +1,4 @@
-"""Choices of OpenAI's shape: which of several is the first, its text, whether it thinks. Knows no request and no stream."""
+"""Choices of OpenAI's shape: which of several is the first, its text, what it thinks. Knows no request and no stream."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 from holynb.engines import codec
 from holynb.engines.classify import malformed
 
-__all__ = ["called", "first_choice", "text", "thought"]
+__all__ = ["at_work", "called", "first_choice", "may_think", "text", "thoughts"]
 
 #: Types of the parts of a content that are its text. Thinking comes as a part, too (Mistral).
 TEXT_PARTS = (None, "text", "output_text")
+THINKING_PARTS = ("thinking", "reasoning")
+#: Where a part of thoughts has its words; an encrypted one has none.
+WORDS = ("text", "thinking", "summary", "content")
 
 
 def first_choice(choices: Any) -> Mapping[str, Any] | None:
@@ -22,12 +25,41 @@ def first_choice(choices: Any) -> Mapping[str, Any] | None:
     return next((c for c in listed if isinstance(c, Mapping) and c.get("index") in (0, None, "0")), None)
 
 
-def thought(message: Mapping[str, Any]) -> bool:
-    """Whether a message, or a piece of one, holds thinking."""
+def may_think(delta: dict[str, Any]) -> bool:
+    """Whether a piece whose content is text may think besides. Once per token of many answers."""
+    return bool(delta.get("reasoning_content") or delta.get("reasoning") or delta.get("reasoning_details"))
+
+
+def thoughts(message: Mapping[str, Any]) -> str | None:
+    """What a message, or a piece of one, thinks: "" where it thinks and does not say it, None where it does not think.
+
+    Some servers fill several fields with the same: DeepSeek's and its many followers', vLLM's and OpenRouter's, OpenRouter's in parts.
+    """
+    said = message.get("reasoning_content") or message.get("reasoning") or message.get("reasoning_details")
+    if said.__class__ is str:
+        return said
+    if said:
+        return _words(said)
     content = message.get("content")
-    parts = content if isinstance(content, list) else ()
-    as_part = any(isinstance(p, Mapping) and p.get("type") not in TEXT_PARTS for p in parts)
-    return as_part or bool(message.get("reasoning_content") or message.get("reasoning") or message.get("reasoning_details"))
+    parts = [p for p in content if isinstance(p, Mapping) and p.get("type") in THINKING_PARTS] if isinstance(content, list) else ()
+    return _words(parts) if parts else None
+
+
+def _words(value: Any, depth: int = 4) -> str:
+    """The words of thoughts in parts."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and depth:
+        return "".join(_words(v, depth - 1) for v in value)
+    if isinstance(value, Mapping) and depth:
+        return _words(next((value[k] for k in WORDS if value.get(k)), ""), depth - 1)
+    return ""
+
+
+def at_work(message: Mapping[str, Any]) -> bool:
+    """Whether a piece of a message holds something that is neither text nor thinking, as a reference does."""
+    content = message.get("content")
+    return isinstance(content, list) and any(isinstance(p, Mapping) and p.get("type") not in TEXT_PARTS for p in content)
 
 
 def called(message: Mapping[str, Any]) -> bool:

@@ -88,7 +88,7 @@ def read(value: Any) -> Completion:
     text = answer.on_event("message", value)
     if answer.finish is None and not text:
         raise malformed(codec.excerpt(value), "200, but the answer has no candidates")
-    return conclude(codec.mend(text or ""), answer.finish, answer.model, answer.usage, said=answer.said, thinking=answer.thinking)
+    return conclude(codec.mend(text or ""), answer.finish, answer.model, answer.usage, said=answer.said, thoughts=answer.thoughts)
 
 
 class Generated(StreamReader):
@@ -100,21 +100,23 @@ class Generated(StreamReader):
         self._id: Any = None
 
     def on_event(self, name: str, chunk: Any) -> str | None:
-        """A chunk's text without its thoughts. Raises Fault for an error, and for a prompt that was blocked."""
+        """A chunk's text; its thoughts are kept beside. Raises Fault for an error, and for a prompt that was blocked."""
         if not isinstance(chunk, Mapping):
             raise malformed(codec.excerpt(chunk), "the server answered with something that is no part of an answer")
         if chunk.get("error") or name == "error":
             status, detail, _ = _detail(chunk)
             raise to_fault(status or 500, detail, {}, codec.excerpt(chunk))
+        progress: str | None = None
         if isinstance(counts := chunk.get("usageMetadata"), Mapping) and counts:
-            self.usage = usage(counts)
-            self.thinking = self.thinking or bool(openai.count(counts.get("thoughtsTokenCount")))
+            before, self.usage = self.usage.tokens_reasoning, usage(counts)
+            if self.usage.tokens_reasoning and self.usage.tokens_reasoning != before:
+                progress, self.thinking = "", True  # its count grows, whether or not it says what it thinks
         model = chunk.get("modelVersion")
         self.model = model if isinstance(model, str) else self.model
         if "promptFeedback" in chunk:
             self._blocked(chunk["promptFeedback"])
         if (candidate := first_choice(chunk.get("candidates"))) is None:
-            return None  # usage alone, or a second answer, which is ignored
+            return progress  # usage alone, or a second answer, which is ignored
         if self.finish is not None and chunk.get("responseId") != self._id:
             return None  # a second message in one body
         text, word = self._text(candidate.get("content")), candidate.get("finishReason")
@@ -122,7 +124,7 @@ class Generated(StreamReader):
             self.ended("tool_calls" if word == "STOP" and self._called else word)
             self._id = chunk.get("responseId")
             self.said = said if isinstance(said := candidate.get("finishMessage"), str) else self.said
-        return text
+        return progress if text is None else text
 
     def _blocked(self, feedback: Any) -> None:
         reason = feedback.get("blockReason") if isinstance(feedback, Mapping) else None
@@ -133,16 +135,18 @@ class Generated(StreamReader):
     def _text(self, content: Any) -> str | None:
         parts = content.get("parts") if isinstance(content, Mapping) else None
         parts = [p for p in parts if isinstance(p, Mapping)] if isinstance(parts, list) else []
+        if any(p.get("thought") for p in parts):
+            self.thinking = True
+            self.think("".join(p["text"] for p in parts if p.get("thought") and isinstance(p.get("text"), str)))
         texts = [p["text"] for p in parts if isinstance(p.get("text"), str) and not p.get("thought")]
         if texts:
             return "".join(texts)
-        self.thinking = self.thinking or any(p.get("thought") for p in parts)
         self._called = self._called or any("functionCall" in p for p in parts)
         return "" if parts else None
 
 
 def usage(counts: Any) -> Usage:
-    """Token counts. Thoughts are billed as output; what tools put into the prompt, as input."""
+    """Token counts. Thoughts are counted beside the candidates and billed as output; what tools put into the prompt, as input."""
     if not isinstance(counts, Mapping):
         return Usage()
     prompt, tools, out, thoughts, cached = (
@@ -150,7 +154,7 @@ def usage(counts: Any) -> Usage:
         for k in ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "cachedContentTokenCount")
     )
     both = None if out is None and thoughts is None else (out or 0) + (thoughts or 0)
-    return Usage(None if prompt is None else prompt + (tools or 0), both, cached)
+    return Usage(None if prompt is None else prompt + (tools or 0), both, cached, tokens_reasoning=thoughts)
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:

@@ -17,7 +17,7 @@ from holynb.engines import codec, entry, http, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
-from holynb.secret import Mask
+from holynb.secret import AnswerStream, Mask
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
 
 __all__ = ["Hosted", "Traits", "Wire", "encoded"]
@@ -97,21 +97,22 @@ class Hosted:
                     answer.max_chars, left = max_chars(request.sampling), max_stream_bytes(request.sampling)
                     answer.silent_end = self.endpoint.options.get("finish_reason") is False
                     mask = self._mask_of(secret)
-                    shown = mask.stream() if mask is not None and request.stream else None
+                    shown, thoughts = (mask.stream(), mask.stream()) if mask is not None and request.stream else (None, None)
                     until: float | None = None  # a finished stream is read to its end, so that its connection is reused
                     while data := await (reply.chunk() if until is None else _late_chunk(reply, until)):
                         text = answer.feed(data)
                         if (left := left - len(data)) < 0:
                             raise too_long(f"{max_stream_bytes(request.sampling):,} bytes")
                         if request.stream and text is not None:
-                            yield Delta(shown.feed(text)) if shown is not None and text else Delta(text)
+                            piece = shown.feed(text) if shown is not None and text else text
+                            yield Delta(piece) if text and not answer.unseen else _thinking(piece, answer, thoughts)
                         if not answer.finished:
                             until = None  # its text goes on after a reason
                         elif until is None:
                             until = asyncio.get_running_loop().time() + DRAIN_S
                     completion = answer.end()
-                    if shown is not None and (rest := shown.end()):
-                        yield Delta(rest)
+                    if shown is not None and thoughts is not None and any(rest := (shown.end(), thoughts.end())):
+                        yield Delta(*rest)
                 else:
                     completion = self._parse_whole(await reply.read())
             finally:
@@ -201,6 +202,12 @@ class Hosted:
         if secrets != self._masked:
             self._masked, self._mask = secrets, Mask(secrets) if secrets else None
         return self._mask
+
+
+def _thinking(text: str, answer: StreamReader, mask: AnswerStream | None) -> Delta:
+    """A piece with what was thought since the last one, and how many tokens that was so far, where the server keeps count."""
+    thoughts = answer.take_thoughts()
+    return Delta(text, mask.feed(thoughts) if mask is not None and thoughts else thoughts, answer.usage.tokens_reasoning)
 
 
 async def _late_chunk(reply: http.Reply, until: float) -> bytes:

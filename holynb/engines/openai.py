@@ -13,19 +13,18 @@ from typing import Any
 
 from holynb.engines import codec, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
-from holynb.engines.choices import called, first_choice, text, thought
+from holynb.engines.choices import at_work, called, first_choice, may_think, text, thoughts
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
+from holynb.engines.counts import count, usage
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
-from holynb.types import Completion, Endpoint, Request, Secret, Usage
+from holynb.types import Completion, Endpoint, Request, Secret
 
-__all__ = ["WIRE", "Chat", "OpenAI", "adapt", "body", "classify", "read", "usage"]
+__all__ = ["WIRE", "Chat", "OpenAI", "adapt", "body", "classify", "count", "read", "usage"]
 
 #: Parameters that are left out once a model has refused them.
 DROPPABLE = ("temperature", "top_p", "stream_options")
-#: A count of tokens from here on is none: sums of such have to stay within a column of the run log.
-MAX_COUNT = 2**53
 REJECTED = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE
 )
@@ -134,7 +133,7 @@ def read(value: Any) -> Completion:
                 finish(choice.get("finish_reason")),
                 _text_or_none(value.get("model")),
                 counts,
-                thinking=thought(message) or _thought_tokens(value.get("usage")),
+                thoughts=None if (thought := thoughts(message)) is None else codec.mend(thought),
             )
             return replace(answer, finish_reason="refusal") if refused else _told_of_tools(answer, called=called(message))
     raise malformed(codec.excerpt(value), "200, but the answer has no choices")
@@ -158,7 +157,6 @@ class Chat(StreamReader):
             self.model = _text_or_none(chunk.get("model"))
         if counts := chunk.get("usage"):
             self.usage = usage(counts)  # the last one counts: some servers send a running total with every chunk
-            self.thinking = self.thinking or _thought_tokens(counts)
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choice := choices[0], dict):
             return None  # usage alone, or a content filter's note
@@ -175,51 +173,39 @@ class Chat(StreamReader):
             if self._in_pieces or not isinstance(delta, dict):
                 return None
         self._in_pieces = True
-        return text(delta.get("content")) or self._unsaid(delta)
+        content = delta.get("content")
+        if content and content.__class__ is str and (len(delta) == 1 or not may_think(delta)):
+            return content  # nearly always
+        thought = thoughts(delta)
+        at_it = None if thought is None else self.think(thought) if thought else self._unseen_thought()
+        said = text(content) or self._unsaid(delta)
+        return at_it if said is None else said
 
     def end(self) -> Completion:
         """The whole answer, a refusal marked as one. Raises Fault."""
         answer = super().end()
         return replace(answer, finish_reason="refusal") if self._refused else _told_of_tools(answer, called=self._called)
 
+    def _unseen_thought(self) -> str:
+        """A thought that is not said: progress without text."""
+        self.thinking = True
+        return ""
+
     def _unsaid(self, delta: dict[str, Any]) -> str | None:
-        """A refusal; the empty text for progress without text (thinking, a tool call); else None."""
+        """A refusal; the empty text for progress without text (a tool call); else None."""
         if refusal := _text_or_none(delta.get("refusal")):
             self._refused = True
             return refusal
-        if thought(delta):
-            self.thinking = True
-            return ""
         if called(delta):
             self._called = True
             return ""
-        return None
+        return "" if at_work(delta) else None
 
 
 def _told_of_tools(answer: Completion, *, called: bool) -> Completion:
     """The answer; one that is nothing but the call of a tool ended by it. A tool that was asked for by name ends in `stop`."""
     only_called = called and answer.finish_reason in ("stop", "unknown") and not answer.text.strip()
     return replace(answer, finish_reason="tool") if only_called else answer
-
-
-def usage(counts: Any) -> Usage:
-    """Token counts, None where not reported. The prompt's include cached tokens, the completion's reasoning: nothing is added."""
-    if not isinstance(counts, Mapping):
-        return Usage()
-    details = counts.get("prompt_tokens_details")
-    details = details if isinstance(details, Mapping) else {}
-    cached = count(details.get("cached_tokens"))
-    if cached is None:
-        cached = count(counts.get("prompt_cache_hit_tokens"))  # DeepSeek
-    return Usage(
-        count(counts.get("prompt_tokens")), count(counts.get("completion_tokens")), cached, count(details.get("cache_write_tokens"))
-    )
-
-
-def _thought_tokens(counts: Any) -> bool:
-    """Whether the usage counts tokens of thinking."""
-    details = counts.get("completion_tokens_details") if isinstance(counts, Mapping) else None
-    return bool(isinstance(details, Mapping) and count(details.get("reasoning_tokens")))
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
@@ -285,11 +271,6 @@ def _json(data: bytes) -> Any:
 
 def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def count(value: Any) -> int | None:
-    """A count of tokens; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT else None
 
 
 WIRE = Wire(url, headers, body, read, Chat, classify, quotas.openai, traits, adapt)

@@ -102,7 +102,7 @@ class Pool:
                     if answer.admitted and started is None:
                         started = meter.begin()
                     if text is not None:
-                        yield Delta(text if request.stream else "")
+                        yield Delta(text, answer.thought) if request.stream else Delta("")
                     elif not answer.admitted:
                         yield Delta("")
             share, started = None if started is None else meter.end(started), None

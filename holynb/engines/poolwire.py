@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from holynb.engines import choices
+from holynb.engines.counts import usage
 from holynb.engines.finish import Finish, finish, worse
 from holynb.errors import Fault
 from holynb.types import Completion, Request, Usage
@@ -37,11 +39,16 @@ class PoolEnding(Fault):
 
 
 class StreamFold:
-    """The reader of one stream. `admitted`: the row has left the pool's queue; `over`: the stream has ended."""
+    """The reader of one stream. `admitted`: the row has left the pool's queue; `over`: the stream has ended.
+
+    `thought`: what the last line that `feed` read thinks.
+    """
 
     def __init__(self) -> None:
         self.admitted = False
         self.over = False
+        self.thought = ""
+        self._thoughts: list[str] = []
         self._pieces: list[str] = []
         self._finish: Finish | None = None
         self._model: str | None = None
@@ -51,6 +58,7 @@ class StreamFold:
 
     def feed(self, line: bytes) -> str | None:
         """The text of one line; "" where the row only left the queue, None for a line without text. Raises Fault."""
+        self.thought = ""
         if self.over or not line.startswith(b"data:"):
             return None
         if line == b"data: [DONE]":
@@ -69,10 +77,9 @@ class StreamFold:
         if error := event.get("error"):
             raise fault(error if isinstance(error, dict) else {"message": error}, None)
         self._model = event.get("model") or self._model
-        if usage := event.get("usage"):
-            details = usage.get("prompt_tokens_details") or {}
-            self._usage = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
-            self._notes = [_NOTES[note] for note in usage.get("notes") or () if note in _NOTES]
+        if counts := event.get("usage"):
+            self._usage = usage(counts)
+            self._notes = [_NOTES[note] for note in counts.get("notes") or () if note in _NOTES]
         for choice in event.get("choices") or ():
             if choice.get("index"):
                 continue  # a second answer, which is ignored
@@ -80,8 +87,10 @@ class StreamFold:
             if (ended := finish(choice.get("finish_reason"))) and (self._finish is None or worse(ended, self._finish)):
                 self._finish = ended
             delta = choice.get("delta") or {}
-            if not (text := delta.get("content") or ""):
-                self._thinking = self._thinking or bool(delta.get("reasoning_content") or delta.get("reasoning"))
+            text = delta.get("content") or ""
+            if (len(delta) > 1 or not text) and (thought := choices.thoughts(delta)) is not None:
+                self._thinking, self.thought = True, thought
+                self._thoughts.append(thought)
             self._pieces.append(text)
             return str(text)
         return None
@@ -90,11 +99,13 @@ class StreamFold:
         """The whole answer, with its share of the devices' time. Raises Fault (truncated) where the stream broke off."""
         if not self.over or self._finish is None:
             raise Fault("truncated", "The pool's stream ended before its answer did.")
-        usage, (reason, word, _) = replace(self._usage, device_s=device_s), self._finish
+        counted, (reason, word, _) = replace(self._usage, device_s=device_s), self._finish
         if reason in ("error", "content_filter"):  # vLLM's words behind a pool
-            raise Fault("server", f"the pool failed in the middle of the answer ({word})", usage=usage, finish_reason=reason)
+            raise Fault("server", f"the pool failed in the middle of the answer ({word})", usage=counted, finish_reason=reason)
         notes = [*self._notes, *([f'the finish reason was "{word}"'] if reason == "other" else [])]
-        return Completion("".join(self._pieces), reason, self._model, usage, "; ".join(notes) or None, self._thinking)
+        thoughts, thinking = "".join(self._thoughts), self._thinking or bool(counted.tokens_reasoning)
+        reasoning = thoughts if thoughts.strip() else None
+        return Completion("".join(self._pieces), reason, self._model, counted, "; ".join(notes) or None, thinking, reasoning)
 
 
 def body(request: Request, model: str) -> bytes:

@@ -94,7 +94,7 @@ def test_a_filtered_completion_is_an_error_and_costs():
     }
     with Exact([reply(value)]) as server:
         fault = refuse(endpoint(server.base, "azure"))
-    assert (fault.kind, fault.usage) == ("content_filter", Usage(20, 7, 16))
+    assert (fault.kind, fault.usage) == ("content_filter", Usage(20, 7, 16, tokens_reasoning=3))
 
 
 def test_a_deployment_that_is_not_there():

@@ -88,8 +88,8 @@ def test_what_p_says_goes_where_it_belongs():
     ("reported", "expected"),
     [
         ({"promptTokenCount": 1, "candidatesTokenCount": 2}, Usage(1, 2)),
-        ({"promptTokenCount": 1, "thoughtsTokenCount": 3}, Usage(1, 3)),
-        ({"promptTokenCount": 1, "candidatesTokenCount": 50, "thoughtsTokenCount": 30}, Usage(1, 80)),
+        ({"promptTokenCount": 1, "thoughtsTokenCount": 3}, Usage(1, 3, tokens_reasoning=3)),
+        ({"promptTokenCount": 1, "candidatesTokenCount": 50, "thoughtsTokenCount": 30}, Usage(1, 80, tokens_reasoning=30)),
         ({"promptTokenCount": 1}, Usage(1)),
         (None, Usage()),
     ],
@@ -102,7 +102,7 @@ def test_thoughts_are_billed_as_output(reported: Any, expected: Usage):
 def test_filtered_answers_are_errors(reason: str):
     with Exact([streamed(sse(gemini_part("half"), gemini_part(None, reason, usageMetadata=golden._META)))]) as server:
         fault = refuse(endpoint(server.base, "gemini"), request(stream=True))
-    assert (fault.kind, fault.usage) == ("content_filter", Usage(20, 7, 16))
+    assert (fault.kind, fault.usage) == ("content_filter", Usage(20, 7, 16, tokens_reasoning=3))
 
 
 def test_a_blocked_prompt_in_a_stream():

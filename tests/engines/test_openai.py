@@ -160,7 +160,7 @@ def test_a_whole_answer():
     assert deltas == []
     assert done.completion.text == "안녕하세요 🍵"
     assert (done.completion.finish_reason, done.completion.model) == ("stop", "gpt-4.1-mini-2025-04-14")
-    assert done.completion.usage == Usage(20, 7, 16, None)
+    assert done.completion.usage == Usage(20, 7, 16, tokens_reasoning=3)
     assert done.limits == Limits(600, 599, 0.1)
 
 
@@ -228,7 +228,7 @@ def test_a_stream():
         deltas, result = ask(endpoint(server.base), request(stream=True))
         assert server.asked[0].json["stream_options"] == {"include_usage": True}
     assert "".join(deltas) == result.text == "안녕하세요 🍵"
-    assert (result.finish_reason, result.model, result.usage) == ("stop", "gpt-4.1-mini-2025-04-14", Usage(20, 7, 16))
+    assert (result.finish_reason, result.model, result.usage) == ("stop", "gpt-4.1-mini-2025-04-14", Usage(20, 7, 16, tokens_reasoning=3))
 
 
 def test_the_golden_stream_cut_at_every_byte():
@@ -352,7 +352,7 @@ def test_streams_leave_their_connection_to_the_next_request():
 def test_a_finished_stream_that_stays_open_is_left_after_a_while(last: bytes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hosted, "DRAIN_S", 0.1)
     with Exact([stream_head(), chunk(sse(part("a"), part(finish="stop"), USED) + last), 60.0]) as server:
-        assert ask(endpoint(server.base), request(stream=True))[1].usage == Usage(20, 7, 16)
+        assert ask(endpoint(server.base), request(stream=True))[1].usage == Usage(20, 7, 16, tokens_reasoning=3)
 
 
 @pytest.mark.parametrize("first", [[part(finish="stop")], [part("t", finish="stop"), part("e", finish="stop")]])
@@ -389,7 +389,7 @@ def test_a_cut_stream_is_truncated(end: Any):
 def test_done_without_a_finish_reason_is_truncated_and_keeps_its_usage():
     with Exact([streamed(sse(part("half"), USED, "[DONE]"))]) as server:
         fault = refuse(endpoint(server.base), request(stream=True))
-    assert (fault.kind, fault.usage) == ("truncated", Usage(20, 7, 16))
+    assert (fault.kind, fault.usage) == ("truncated", Usage(20, 7, 16, tokens_reasoning=3))
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ def test_an_error_in_the_middle_of_a_stream(event: bytes, kind: str):
 def test_a_filtered_stream_is_no_answer_and_says_what_it_cost():
     with Exact([streamed(sse(part("half"), part(finish="content_filter"), USED, "[DONE]"))]) as server:
         fault = refuse(endpoint(server.base), request(stream=True))
-    assert (fault.kind, fault.retry, fault.usage) == ("content_filter", False, Usage(20, 7, 16))
+    assert (fault.kind, fault.retry, fault.usage) == ("content_filter", False, Usage(20, 7, 16, tokens_reasoning=3))
 
 
 def test_an_error_after_usage_keeps_the_usage():

@@ -134,7 +134,7 @@ def sagemaker(aws: Moto, monkeypatch: pytest.MonkeyPatch, secret: str) -> Any:
 def test_aws_takes_our_signature(aws: Moto, monkeypatch: pytest.MonkeyPatch):
     aws.answer(json.dumps(OPENAI.whole))
     answer = ask(sagemaker(aws, monkeypatch, aws.secret), request("안녕? / ü", model="my-endpoint"))[1]
-    assert (answer.text, answer.usage) == (TEXT, Usage(20, 7, 16))
+    assert (answer.text, answer.usage) == (TEXT, Usage(20, 7, 16, tokens_reasoning=3))
 
 
 def test_aws_refuses_a_wrong_secret_and_neither_is_shown(aws: Moto, monkeypatch: pytest.MonkeyPatch):

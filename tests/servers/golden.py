@@ -85,7 +85,7 @@ OPENAI = Golden(
         {**openai_chunk(), "choices": [], "usage": _USED},
         "[DONE]",
     ),
-    Usage(20, 7, 16),
+    Usage(20, 7, 16, tokens_reasoning=3),
     openai_error(429, "Rate limit reached for requests", "rate_limit_exceeded", "requests", retry_after="7"),
     7.0,
     openai_error(401, "Incorrect API key provided: {key}", "invalid_api_key", "invalid_request_error"),
@@ -137,7 +137,7 @@ AZURE = Golden(
         {**openai_chunk(), "choices": [], "usage": _USED},
         "[DONE]",
     ),
-    Usage(20, 7, 16),
+    Usage(20, 7, 16, tokens_reasoning=3),
     reply(
         {
             "error": {
@@ -255,7 +255,7 @@ GEMINI = Golden(
         *(gemini_part(p, usageMetadata={"promptTokenCount": 18}) for p in PIECES[:-1]),
         gemini_part(PIECES[-1], "STOP", usageMetadata=_META),
     ),
-    Usage(20, 7, 16),
+    Usage(20, 7, 16, tokens_reasoning=3),
     gemini_error(
         429,
         "RESOURCE_EXHAUSTED",
@@ -303,7 +303,7 @@ SAGEMAKER = Golden(
     "sagemaker",
     OPENAI.whole,
     frames(OPENAI.stream),
-    Usage(20, 7, 16),
+    Usage(20, 7, 16, tokens_reasoning=3),
     reply({"message": "Rate exceeded"}, 400, x_amzn_errortype="ThrottlingException:http://internal.amazon.com/"),
     None,
     reply({"message": "The security token included in the request is invalid. {key}"}, 403, x_amzn_errortype="UnrecognizedClientException"),
