@@ -86,6 +86,11 @@ class Fault(HolynbError):
             raise TypeError(f"unknown facts: {sorted(facts)}")
 
     @property
+    def spent(self) -> bool:
+        """Whether an answer ended by length before a word of it came, so that the same request would only be paid for again."""
+        return (self.kind, self.finish_reason) == ("truncated", "length")
+
+    @property
     def message(self) -> str:
         """The message. Set anew, it is made fit to be shown again."""
         return str(self.args[0])

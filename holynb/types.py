@@ -137,7 +137,9 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One row on its way to one route. `tiers`: the provider's service tiers to ask, in order; no part of the identity."""
+    """One row on its way to one route. No part of the identity are `tiers`, the provider's service tiers to ask, in order, and
+    `default_limit`: nobody said how long the answer may be, so that another route it moves to has its own default.
+    """
 
     row: int
     messages: tuple[Message, ...]
@@ -147,6 +149,7 @@ class Request:
     stream: bool = False
     schema: Mapping[str, Any] | None = None
     tiers: tuple[str, ...] = ()
+    default_limit: bool = False
 
     def key(self, base_url: str) -> str:
         """The request's identity as hex SHA-256: address, requested route, messages, sampling, schema and sample number.

@@ -50,6 +50,7 @@ def drive(
                 Limiter(cap=cap, start=cap, self_hosted=True, clock=clock),
                 verified=options.get("verified", True),
                 answered=options.get("answered", False),
+                traits=options.get("traits", {}).get(str(e.endpoint.route)),
             )
             for e in engines
         ]

@@ -45,7 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.config": (
         "converters | dotenv | model_entries",
-        "options",
+        "model_traits | options",
         "home",
         "update_files",
         "models",
@@ -148,7 +148,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "chunk_plan | keys | long_row | request_fields | routing",
         "plan",
         "assembly | pending | session",
-        "quote | recorder | resume | spec",
+        "quote | recorder | reservation | resume | spec",
         "chunk_log",
         "map_reduce",
         "run",

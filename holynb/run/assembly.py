@@ -9,9 +9,10 @@ from functools import partial
 from weakref import WeakSet
 
 from holynb.config import Options
+from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import NotRunning
 from holynb.pricing import prices
-from holynb.run.plan import HOSTED_MAX_TOKENS, Plan
+from holynb.run.plan import Plan, traits
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
@@ -65,7 +66,7 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
         key = (*_mark(plan, engine.endpoint), str(route), cap, plan.options.rpm, plan.options.tpm)
         shared = limiter() if own else shared_limiter(key, limiter)
         answered = _has_answered(engine.endpoint.base_url, route)
-        states[route] = EndpointState(route, engine, shared, verified=proven, answered=answered)
+        states[route] = EndpointState(route, engine, shared, verified=proven, answered=answered, traits=traits(route))
     _live.update(states.values())
     return states
 

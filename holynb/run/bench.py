@@ -13,12 +13,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from holynb.config import Options, settings
+from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import BadOption, BadPrompt, HolynbError
 from holynb.events import Ended, Started
 from holynb.results import frame
 from holynb.run import chunk_plan, plan
 from holynb.run.run import Run
-from holynb.types import Endpoint, Outcome
+from holynb.types import Endpoint, Outcome, Route
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,10 +125,17 @@ def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
         raise BadPrompt("A bench needs prompts, and there is none.")
     rows = bench.options.limit or len(bench.prompts)
     texts = [bench.prompts[i % len(bench.prompts)] for i in range(rows)]
-    options = replace(bench.options, limit=None, stream=True, cache=False, max_tokens=bench.options.max_tokens or MAX_TOKENS)
-    return [
-        (plan.make(texts[:1], str(r), options, addressed=routes[0]), plan.make(texts, str(r), options, addressed=routes[0])) for r in routes
-    ]
+    made = []
+    for route in routes:
+        options = replace(bench.options, limit=None, stream=True, cache=False, max_tokens=bench.options.max_tokens or _limit(route))
+        cold, whole = (plan.make(some, str(route), options, addressed=routes[0]) for some in (texts[:1], texts))
+        made.append((cold, whole))
+    return made
+
+
+def _limit(route: Route) -> int | None:
+    """The longest answer by default. A model that thinks gets its own: in so few tokens it would come to none."""
+    return None if plan.traits(route).longest() > HOSTED_MAX_TOKENS else MAX_TOKENS
 
 
 def measure(bench: Bench) -> Iterator[Measured]:

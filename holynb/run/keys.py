@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.types import Request, Route
 
 __all__ = ["RequestKeys", "chunked_key"]
@@ -28,6 +30,7 @@ class RequestKeys:
         self._chunk, self._long = chunk, long
         self._whole: dict[int, str] = {}
         self._chunked: dict[int, str] = {}
+        self._older: dict[int, tuple[str, ...]] = {}
 
     def whole(self, row: int) -> str | None:
         """The key of the row asked in one request; None where it asks nothing."""
@@ -46,3 +49,23 @@ class RequestKeys:
     def of(self, row: int) -> str | None:
         """The key of the row as this plan asks it."""
         return self.chunked(row) if row in self._long else self.whole(row)
+
+    def older(self, row: int) -> tuple[str, ...]:
+        """The keys under which an answer to this row stands in a log of a holynb that gave models that think no longer answers by default.
+
+        None where somebody said how long, or how much is thought, which that one could not be told.
+        """
+        if row not in self._older:
+            self._older[row] = self._find_older(row)
+        return self._older[row]
+
+    def _find_older(self, row: int) -> tuple[str, ...]:
+        request = self._requests[row]
+        if request is None or not request.default_limit or request.sampling.think is not None:
+            return ()
+        if request.sampling.max_tokens in (None, HOSTED_MAX_TOKENS) or request.route.provider == "pool":
+            return ()
+        asked = replace(request, sampling=replace(request.sampling, max_tokens=HOSTED_MAX_TOKENS))
+        address = self._addresses[request.route]
+        chunked = () if self._chunk is None else (chunked_key(asked, address, self._chunk),)
+        return chunked if row in self._long else (asked.key(address), *chunked)

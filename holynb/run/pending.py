@@ -52,7 +52,7 @@ def own_answers(plan: Plan, earlier: Earlier) -> dict[int, tuple[str, Outcome]]:
         if row < len(plan.rows.requests)
         and key is not None
         and (outcome.status == "ok" or is_spent(outcome))
-        and key in (plan.keys.of(row), plan.keys.chunked(row))
+        and (key in (plan.keys.of(row), plan.keys.chunked(row)) or (outcome.status == "ok" and key in plan.keys.older(row)))
     }
     return {row: (key, outcome) for row, (key, outcome) in known.items() if _holds(plan, outcome)}
 
@@ -69,6 +69,11 @@ def pending(plan: Plan, own: Mapping[int, tuple[str, Outcome]], shared: Mapping[
             if key is not None and key in shared and _holds(plan, shared[key]):
                 answers[row], keys[row] = shared[key], key
                 break
+        if shared and row not in answers:  # what was cut short there may be whole now; what was answered counts
+            for key in plan.keys.older(row):
+                if key in shared and shared[key].status == "ok" and _holds(plan, shared[key]):
+                    answers[row], keys[row] = shared[key], key
+                    break
     groups: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         if key is not None and row not in answers and row not in plan.earlier.kept:
@@ -83,7 +88,9 @@ def read(plan: Plan, log: RunLog, earlier: Earlier) -> Pending:
     if not plan.options.cache or plan.options.refresh:
         return pending(plan, own, {})
     rows = [row for row in range(len(plan.rows.requests)) if row not in own]
-    wanted = dict.fromkeys(key for row in rows for key in (plan.keys.of(row), plan.keys.chunked(row)) if key is not None)
+    wanted = dict.fromkeys(
+        key for row in rows for key in (plan.keys.of(row), plan.keys.chunked(row), *plan.keys.older(row)) if key is not None
+    )
     return pending(plan, own, log.cached(list(wanted)))
 
 
@@ -93,5 +100,10 @@ def is_spent(outcome: Outcome) -> bool:
 
 
 def _holds(plan: Plan, outcome: Outcome) -> bool:
-    """Whether an answer holds to the schema. The checks of a pydantic model may have changed where what a server is told has not."""
-    return plan.schema is None or is_spent(outcome) or plan.schema.check(outcome.text or "").error is None
+    """Whether this is an answer that holds to the schema, or a spent one. An older log calls an empty one ok; and the checks of a
+    pydantic model may have changed where what a server is told has not.
+    """
+    if is_spent(outcome):
+        return True
+    text = outcome.text or ""
+    return bool(text.strip()) and (plan.schema is None or plan.schema.check(text).error is None)

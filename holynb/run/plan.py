@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb import files, schema
-from holynb.config import Options, keys, settings, suggest
+from holynb.config import Options, keys, models, settings, suggest
+from holynb.config.model_traits import ModelTraits
+from holynb.engines.dialects import dialect
 from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
@@ -19,8 +21,6 @@ from holynb.run.request_fields import check_extra
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
 __all__ = [
-    "HOSTED_MAX_TOKENS",
-    "POOL_MAX_TOKENS",
     "Continued",
     "Plan",
     "Rows",
@@ -30,10 +30,8 @@ __all__ = [
     "make",
     "reached",
     "said",
+    "traits",
 ]
-
-#: Longest answer where nothing is said (contract section 2).
-HOSTED_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 512
 
 #: What `ask` gets: the endpoint whose key is missing. Returns the key, or None.
 Ask = Callable[[Endpoint], str | None]
@@ -154,7 +152,8 @@ def make(
             raise BadOption("--into takes one answer a row; --compare and --samples make several. Leave one of them out.")
         index = frame.cross_index(index, len(prompts), [str(r) for r in asked_of[0]], options.samples or 1)
     crossed = [(p, r, k) for p, several in zip(prompts, asked_of, strict=True) for r in several for k in range(options.samples or 1)]
-    requests = _with_schema([request(i, p, r, options, k) for i, (p, r, k) in enumerate(crossed)], held_to)
+    known = {r: traits(r) for r in dict.fromkeys(r for several in asked_of for r in several)}
+    requests = _with_schema([request(i, p, r, options, k, known=known[r]) for i, (p, r, k) in enumerate(crossed)], held_to)
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
     return Plan(
         Rows([p for p, _, _ in crossed], requests, index, source, long),
@@ -222,16 +221,27 @@ def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
             raise BadSetting(f"--budget needs a price for {route}, and none is known.{near} {prices.how_to_set(route)}")
 
 
-def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int = 0) -> Request | None:
-    """The request of one row; None where its prompt is empty and so nothing is asked."""
+def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int, *, known: ModelTraits) -> Request | None:
+    """The request of one row; None where its prompt is empty and so nothing is asked. `known`: of the route's model."""
     if prompt.empty:
         return None
-    longest = POOL_MAX_TOKENS if route.provider == "pool" else HOSTED_MAX_TOKENS
     run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p)
-    sampling = prompt.sampling.over(run.over(Sampling(max_tokens=longest)))
+    sampling = prompt.sampling.over(run)
+    unsaid = sampling.max_tokens is None
+    if unsaid:
+        sampling = replace(sampling, max_tokens=known.longest(sampling.think))
     if sampling.extra:
         check_extra(sampling.extra, route, schema=options.schema is not None)
-    return Request(row, prompt.messages, route, sampling, sample, stream=bool(options.stream))
+    return Request(row, prompt.messages, route, sampling, sample, stream=bool(options.stream), default_limit=unsaid)
+
+
+def traits(route: Route) -> ModelTraits:
+    """What follows from what is known of a route's model; of another's model that its wire serves under the same name, as Azure does."""
+    known = models.find(route.provider, route.model)
+    if known is None and (provider := settings.providers().get(route.provider)) is not None:
+        way = dialect(route.provider, provider.wire)
+        known = models.find(way.models_of, route.model) if way is not None and way.models_of is not None else None
+    return ModelTraits(known, pool=route.provider == "pool")
 
 
 def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:

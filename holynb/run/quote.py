@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from holynb import runlog
@@ -31,13 +31,14 @@ LEAD_CHARS = 24
 class Quote:
     """What will be sent (`estimate`, whose rows are requests) for how many `rows`.
 
-    `answered`: rows that the log, an earlier run or an equal row answers. `free`: every route is a pool.
+    `answered`: rows that the log, an earlier run or an equal row answers. `free`: every route is a pool. `due`: the requests themselves.
     """
 
     estimate: Estimate
     rows: int
     answered: int
     free: bool
+    due: Sequence[Request] = field(default=(), repr=False)
 
     @property
     def range(self) -> tuple[Decimal, Decimal] | None:
@@ -67,7 +68,7 @@ def quote(plan: Plan) -> Quote:
         due, seen = [r for r in plan.rows.requests if r is not None], []
     rest = [r for r in due if r.route.provider != "pool"]
     known = sum(r is not None for r in plan.rows.requests) - len(due)
-    return Quote(_estimated(plan, rest or due, _well_measured(seen)), len(rest or due), known, not rest)
+    return Quote(_estimated(plan, rest or due, _well_measured(seen)), len(rest or due), known, not rest, rest or due)
 
 
 def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:

@@ -13,7 +13,7 @@ from holynb.errors import BadOption, closest
 from holynb.results import frame
 from holynb.run import session
 from holynb.run.chunk_plan import long_rows
-from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, said
+from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, said, traits
 from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
@@ -96,7 +96,8 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         if not r.messages:
             continue
         route = first if r.route is None else settings.route(r.route)
-        requests[r.row] = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held_to.wire if held_to else None)
+        request = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held_to.wire if held_to else None)
+        requests[r.row] = replace(request, default_limit=_is_default(request, chosen))
     escalate = settings.route(record.spec["escalate"]) if held_to and "escalate" in record.spec else None
     routes = [r.route for r in requests if r] + ([escalate] if escalate else [])
     endpoints = reached(list(dict.fromkeys([first, *routes])), given, chosen)
@@ -115,6 +116,12 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         held_to,
         [*notes, *said(endpoints)],
     )
+
+
+def _is_default(request: Request, options: Options) -> bool:
+    """Whether nobody said how long the answer may be: the log keeps the number alone."""
+    sampling = request.sampling
+    return options.max_tokens is None and sampling.max_tokens == traits(request.route).longest(sampling.think)
 
 
 def _newest() -> str:
@@ -136,4 +143,7 @@ def _earlier(name: str | None) -> tuple[str, dict[int, Outcome | None]]:
 
 
 def _good(outcomes: Mapping[int, Outcome | None]) -> dict[int, Outcome]:
-    return {row: o for row, o in outcomes.items() if o is not None and o.status in ("ok", "skipped")}
+    """Those that need no other: skipped, and ok with a text; in an older log, one without is ok, too."""
+    return {
+        row: o for row, o in outcomes.items() if o is not None and (o.status == "skipped" or (o.status == "ok" and (o.text or "").strip()))
+    }

@@ -47,7 +47,10 @@ class InFlight(NamedTuple):
 
 def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseValidator | None) -> Request:
     """An item's request as sent to this endpoint."""
-    return item.request if validator is None else validator.prepare(item.request, endpoint.route, item.repair_messages)
+    request = item.request
+    if request.default_limit and request.route != endpoint.route:  # moved: what is the default there may be more than this one takes
+        request = replace(request, sampling=replace(request.sampling, max_tokens=endpoint.traits.longest(request.sampling.think)))
+    return request if validator is None else validator.prepare(request, endpoint.route, item.repair_messages)
 
 
 async def run(
@@ -57,7 +60,7 @@ async def run(
     request = request_for(item, endpoint, validator)
     try:
         timed = await receive(request, endpoint, timeouts, on_text)
-        empty_answers.check(item, request, timed[0])
+        empty_answers.check(item, request, timed[0], endpoint.traits)
     except Fault as fault:
         if validator is None:
             raise
@@ -130,7 +133,7 @@ def unsent_outcome(item: WorkItem, endpoint: EndpointState, money: Money) -> Out
     """The outcome of an item that must not wait for a permit: dropped, or beyond the budget for good. None for any other."""
     if item.dropped is not None:
         return replace(item.dropped, attempts=item.attempts, usage=item.usage, cost=item.cost)
-    fault = money.check(item.request, endpoint.route)
+    fault = money.check(request_for(item, endpoint, None), endpoint.route) if money.budget is not None else None
     return error_outcome(item, endpoint, fault) if fault else None
 
 

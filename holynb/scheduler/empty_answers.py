@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from holynb.config.model_traits import ModelTraits
 from holynb.errors import Fault
 from holynb.scheduler.failover import WorkItem
-from holynb.types import Done, Request, Sampling, Usage
+from holynb.types import Completion, Done, Request, Sampling, Usage
 
 __all__ = ["check"]
 
@@ -14,8 +15,8 @@ __all__ = ["check"]
 ROOMY_TOKENS = 4096
 
 
-def check(item: WorkItem, request: Request, done: Done) -> None:
-    """Raises Fault for an answer that holds nothing but white space.
+def check(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> None:
+    """Raises Fault for an answer that holds nothing but white space. `traits`: of the model that gave it.
 
     Ended by length it is `truncated`, and asked again would be the same; otherwise it is `invalid_output`, and is asked once more.
     """
@@ -23,11 +24,12 @@ def check(item: WorkItem, request: Request, done: Done) -> None:
     if answer.text and not answer.text.isspace():
         item.empty_answers = 0
         return
+    item.thought = answer.thinking
     counted = answer.usage if answer.usage != Usage() else None
     facts: dict[str, Any] = {"usage": counted, "model": answer.model, "limits": done.limits, "finish_reason": answer.finish_reason}
     why = f" ({answer.note})" if answer.note else ""
     if answer.finish_reason == "length":
-        raise Fault("truncated", _cut(request.sampling, answer.usage.tokens_out, thinking=answer.thinking), retry=False, **facts)
+        raise Fault("truncated", _cut(request.sampling, answer, traits), retry=False, **facts)
     if answer.finish_reason == "tool":
         words = "the model called a tool and wrote no answer; holynb runs no tools: leave them out (-p tools, -p tool_choice)"
         raise Fault("invalid_output", words, retry=False, **facts)
@@ -36,13 +38,24 @@ def check(item: WorkItem, request: Request, done: Done) -> None:
     raise Fault("invalid_output", words, retry=not again, wait=0.0, **facts)
 
 
-def _cut(sampling: Sampling, tokens_out: int | None, *, thinking: bool) -> str:
+def _cut(sampling: Sampling, answer: Completion, traits: ModelTraits) -> str:
     """What happened to an answer that reached the token limit before its first word, and what to change."""
     named = {n: v for n, v in sampling.extra.items() if "tokens" in n.lower() and isinstance(v, int) and not isinstance(v, bool)}
     name, limit = next(iter(named.items()), (None, sampling.max_tokens))
-    more = ROOMY_TOKENS if limit is None or limit < ROOMY_TOKENS else 2 * limit
-    change = f"--max-tokens {more}" if name is None else f"-p {name}={more}"
-    spent = tokens_out or limit
-    if thinking:
+    quieter = traits.quieter(sampling.think) if answer.thinking else None
+    changes = [_more(name, limit, traits), f"--think {quieter}" if quieter else ""]
+    change = " or ".join(c for c in changes if c) or "shorten the prompt, or ask another model"
+    spent = answer.usage.tokens_out or limit
+    if answer.thinking:
         return f"all {spent or 'its'} tokens went to thinking; {change}"
     return f"the token limit was reached{f', after {spent} tokens,' if spent else ''} before the answer began; {change}"
+
+
+def _more(name: str | None, limit: int | None, traits: ModelTraits) -> str:
+    """`--max-tokens 4096`; nothing where the model answers no longer than it may already."""
+    more = ROOMY_TOKENS if limit is None or limit < ROOMY_TOKENS else 2 * limit
+    most = traits.model.output if traits.model is not None else None
+    if most is not None and limit is not None and limit >= most:
+        return ""
+    more = more if most is None else min(more, most)
+    return f"--max-tokens {more}" if name is None else f"-p {name}={more}"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from holynb.config.model_traits import ModelTraits
 from holynb.errors import Fault
 from holynb.scheduler.breaker import Breaker
 from holynb.scheduler.limiter import MAX_WAIT_S, Limiter
@@ -26,7 +27,7 @@ class WorkItem:
     `faults` restarts at each tier; `attempts`, `usage` and `cost` are totals over all of them. `tier`: where it waits or is in flight;
     `refusals` counts 429s in a row there, since `refused_at`. `dropped`: the answer is no longer wanted, and this is the outcome if the
     item still waits. `repair_messages`: the conversation that asks to repair an invalid answer; `empty_answers`: how many
-    in a row came without a word. Owned by the scheduler.
+    in a row came without a word; `thought`: the last answer is known to have been thought about. Owned by the scheduler.
     """
 
     request: Request
@@ -45,6 +46,7 @@ class WorkItem:
     dropped: Outcome | None = None
     repair_messages: tuple[Message, ...] | None = None
     empty_answers: int = 0
+    thought: bool = False
 
 
 class Queue:
@@ -81,13 +83,23 @@ class EndpointState:
 
     `verified` is set once the endpoint has replied: its key is good. `answered`: in this process, so that it may come back where it is
     gone. `last_fault` and `refused_since` (the first 429) are None after an answer. `fatal`: the fault after which nothing more is sent
-    there. `changed` is set when a probe may have ended.
+    there. `changed` is set when a probe may have ended. `traits`: what its model thinks, and how long it answers.
     """
 
-    def __init__(self, route: Route, engine: Engine, limiter: Limiter, *, verified: bool = True, answered: bool = False) -> None:
+    def __init__(
+        self,
+        route: Route,
+        engine: Engine,
+        limiter: Limiter,
+        *,
+        verified: bool = True,
+        answered: bool = False,
+        traits: ModelTraits | None = None,
+    ) -> None:
         self.route = route
         self.engine = engine
         self.limiter = limiter
+        self.traits = traits or ModelTraits()
         self.breaker = Breaker()
         self.fatal: Fault | None = None
         self.verified = asyncio.Event()
@@ -194,6 +206,15 @@ class FailoverChain:
         """Whether another tier of the item's chain is available now."""
         now = asyncio.get_running_loop().time()
         return any(t is not tier and t.available(now) for t in self._left(item))
+
+    def no_quieter(self, item: WorkItem, endpoint: EndpointState) -> set[str]:
+        """The tiers of the item's chain that would think as long about it as this endpoint did, which came to no answer."""
+        think = item.request.sampling.think
+        return {
+            name
+            for name in item.chain
+            if not all(e.traits.thinks_less(endpoint.traits, think, thought=item.thought) for e in self._tiers[name].endpoints)
+        }
 
     def reclaim(self, tier: Tier, limit: int) -> None:
         """Move up to `limit` waiting items to `tier`: those that prefer it to the tier at which they wait, or wait where none is served."""

@@ -280,7 +280,7 @@ class Recovery:
         if fault.stops and tier.fatal is None and not self.stopping:
             tier.queue.put(item, first=True)
             return
-        item.exhausted_tiers.add(tier.name)
+        item.exhausted_tiers |= {tier.name, *(self._tiers.no_quieter(item, endpoint) if fault.spent else ())}
         item.faults = item.empty_answers = 0
         if not self.stopping and self._tiers.enqueue(item, f"{endpoint.route}: {fault.message}"):
             return

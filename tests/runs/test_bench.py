@@ -111,3 +111,12 @@ def test_a_pool_starts_in_the_cold_row_and_says_its_context(model: str) -> None:
     assert (m.ok, m.error) == (4, None)
     assert m.context == pools.status("tiny").max_len
     assert m.cost_1000 is None, "no price for its devices is set"
+
+
+@pytest.mark.usefixtures("keyed")
+def test_a_model_that_thinks_has_room_to_answer() -> None:
+    """64 tokens are fewer than it thinks."""
+    limits = {}
+    for cold, _ in plans(Bench(["openai/gpt-6-luna", "openai/gpt-4.1-mini", "sim/echo"], ["hello"])):
+        limits[str(cold.route)] = [r.sampling.max_tokens for r in cold.rows.requests if r is not None]
+    assert limits == {"openai/gpt-6-luna": [8192], "openai/gpt-4.1-mini": [64], "sim/echo": [64]}

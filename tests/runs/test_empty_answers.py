@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from servers.exact import Asked, Exact, Step, reply, sse, streamed
-from servers.golden import openai_chunk
+from servers.golden import anthropic_events, gemini_part, openai_chunk
 from servers.reader import book
 
 import holynb
@@ -15,9 +15,9 @@ from holynb import loop, runlog
 from holynb.config.options import Options
 from holynb.run import plan, quote, resume, session
 
-ROUTE = "openai/gpt-4.1-mini"
+ROUTE = "openai/gpt-6-luna"
 USED = {"prompt_tokens": 20, "completion_tokens": 512, "completion_tokens_details": {"reasoning_tokens": 512}}
-SPENT = "all 512 tokens went to thinking; --max-tokens 4096"
+SPENT = "all 512 tokens went to thinking; --max-tokens 4096 or --think low"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 pytestmark = pytest.mark.usefixtures("keyed")
 
@@ -66,6 +66,94 @@ def test_thought_away_is_truncated_and_asked_once(stream: bool, schema: Any):
     assert (row["tokens_in"], row["tokens_out"]) == (20, 512)
     assert row["cost"] > 0, "what was thought is billed"
     assert len(server.asked) == 1
+
+
+ANTHROPIC = {"type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None, "usage": {"input_tokens": 20}}
+BLOCK = {"type": "thinking", "thinking": "hm", "signature": "x"}
+ENDED = {"stop_reason": "max_tokens"}, {"output_tokens": 512}
+
+
+def anthropic_away(request: Asked) -> Sequence[Step]:
+    reason, counts = ENDED
+    if not request.json.get("stream"):
+        return [reply({**ANTHROPIC, **reason, "content": [BLOCK], "usage": {**ANTHROPIC["usage"], **counts}})]
+    start = {"type": "content_block_start", "index": 0, "content_block": {**BLOCK, "thinking": ""}}
+    end = {"type": "message_delta", "delta": reason, "usage": counts}
+    return [streamed(anthropic_events({"type": "message_start", "message": ANTHROPIC}, start, end, {"type": "message_stop"}))]
+
+
+def gemini_away(request: Asked) -> Sequence[Step]:
+    counts = {"promptTokenCount": 20, "thoughtsTokenCount": 512}
+    away = gemini_part(None, "MAX_TOKENS", usageMetadata=counts)
+    return [streamed(sse(away))] if ":streamGenerateContent" in request.path else [reply(away)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("schema", [None, SCHEMA])
+@pytest.mark.parametrize(
+    ("route", "away", "words"),
+    [
+        ("anthropic/claude-haiku-5-5", anthropic_away, SPENT),
+        ("gemini/gemini-3.8-flash", gemini_away, SPENT),
+        ("gemini/gemini-3.5-flash-lite", gemini_away, "all 512 tokens went to thinking; --max-tokens 4096"),  # it thinks no less
+    ],
+)
+def test_thought_away_on_the_other_wires(route: str, away: Callable[[Asked], Sequence[Step]], words: str, stream: bool, schema: Any):
+    with serving(away) as server:
+        run = holynb.infer(["Say tea."], route, api_base=server.base, max_tokens=512, stream=stream, schema=schema)
+        with pytest.raises(holynb.InferError, match="went to thinking"):
+            run.wait(30)
+    row = run.frame().iloc[0]
+    assert (row["error_type"], row["error"], row["tokens_out"], row["attempts"]) == ("truncated", words, 512, 1)
+
+
+def test_a_repair_that_was_thought_away_is_truncated():
+    said = [answer('{"n": "tea"}'), THOUGHT_AWAY]
+    with Exact(lambda request, number: said[number](request)) as server:
+        row = ask(server, schema=SCHEMA).frame().iloc[0]
+    assert (row["error_type"], row["error"], row["attempts"]) == ("truncated", SPENT, 2)
+
+
+def test_of_routes_compared_the_one_that_answers_does():
+    def script(request: Asked) -> Sequence[Step]:
+        return (THOUGHT_AWAY if request.json["model"] == "gpt-6-luna" else answer("tea"))(request)
+
+    with serving(script) as server:
+        frame = ask(server, compare=["openai/gpt-4.1-mini"]).frame()
+        assert frame["status"].tolist() == ["error", "ok"]
+        assert frame["error"].iloc[0] == SPENT
+        ask(server, compare=["openai/gpt-4.1-mini"])
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("fallback", "moved"),
+    [("openai/gpt-4.1-mini", True), ("openai/gpt-6-sol", False), ("openai/nobody-knows-it", False)],
+)
+def test_it_moves_to_a_route_that_thinks_less(fallback: str, moved: bool):
+    def script(request: Asked) -> Sequence[Step]:
+        return (THOUGHT_AWAY if request.json["model"] == "gpt-6-luna" else answer("tea"))(request)
+
+    with serving(script) as server:
+        row = ask(server, fallback=[fallback]).frame().iloc[0]
+    if moved:
+        assert (row["status"], row["text"], row["route"]) == ("ok", "tea", fallback)
+        assert row["error"] == f"moved: openai/gpt-6-luna: {SPENT}"
+    else:
+        assert (row["error_type"], row["route"], row["attempts"]) == ("truncated", "openai/gpt-6-luna", 1)
+
+
+def test_the_default_is_the_model_s_and_a_fallback_s_its_own():
+    refused = reply({"error": {"message": "no", "type": "invalid_request_error"}}, 400)
+
+    def script(request: Asked) -> Sequence[Step]:
+        return [refused] if request.json["model"] == "gpt-6-luna" else answer("tea")(request)
+
+    with serving(script) as server:
+        ask(server, max_tokens=None, fallback=["openai/gpt-4.1-mini"])
+        ask(server, max_tokens=100, fallback=["openai/gpt-4.1-mini"])
+    limits = [a.json.get("max_completion_tokens") or a.json.get("max_tokens") for a in server.asked]
+    assert limits == [8192, 2048, 100, 100]
 
 
 @pytest.mark.parametrize("stream", [False, True])

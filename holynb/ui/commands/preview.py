@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from holynb.config import keys, models
 from holynb.pricing import prices
-from holynb.run import quote
+from holynb.run import quote, reservation
 from holynb.ui.commands import routing
 from holynb.ui.output import clean, clip, seconds
 from holynb.words import counted
@@ -40,6 +40,7 @@ def text(plan: Plan) -> str:
             for e in _endpoint_per_provider(plan)
         ),
         *_estimate_lines(forecast, plan),
+        reservation.line(plan, forecast.due),
         *_ages(plan),
         *routing.lines(plan),
         f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",

@@ -82,3 +82,42 @@ def test_limits_of_the_users_own_say_how_long() -> None:
 
 def test_a_pool_costs_nothing() -> None:
     assert "Cost: none: your own devices." in dry_run("hello", "pool/smollm2-135m")
+
+
+def row(route: str, budget: float | None, rows: int = 20, **options: object) -> str:
+    lines = dry_run("\n".join(f"row {i}" for i in range(rows)), route, budget=budget, lines=True, dry_run=True, **options).splitlines()
+    return next((line for line in lines if line.startswith("The budget")), "")
+
+
+@pytest.mark.usefixtures("home", "no_project")
+def test_a_budget_that_holds_few_rows_because_the_model_thinks_is_told() -> None:
+    """Arithmetic by hand: deepseek-v4-pro takes 70 bytes and more at $1.74 and 8,192 tokens at $3.48 a million, so $0.0286 a row."""
+    from holynb.pricing import prices
+    from holynb.types import Message, Route
+
+    one = prices.worst_case(Route("deepseek", "deepseek-v4-pro"), (Message("user", "row 19"),), 8192)
+    short = prices.worst_case(Route("deepseek", "deepseek-v4-pro"), (Message("user", "row 19"),), 2048)
+    assert one is not None
+    assert short is not None
+    told = row("deepseek/deepseek-v4-pro", float(one * 3))
+    assert "holds 3 rows at once: deepseek/deepseek-v4-pro thinks, so each reserves an answer of 8,192 tokens" in told
+    assert told.endswith(f"With --think low --max-tokens 2048 it holds {int(one * 3 // short)}.")
+    assert "holds no row: " in row("deepseek/deepseek-v4-pro", float(one) * 0.9)
+
+
+@pytest.mark.usefixtures("home", "no_project")
+@pytest.mark.parametrize(
+    ("route", "budget", "options"),
+    [
+        ("deepseek/deepseek-v4-pro", None, {}),
+        ("deepseek/deepseek-v4-pro", 100, {}),  # it holds all
+        ("deepseek/deepseek-v4-pro", 0.1, {"max_tokens": 8192}),  # as somebody said
+        ("deepseek/deepseek-v4-pro", 0.1, {"rows": 2}),  # there are no more
+        ("deepseek/deepseek-v4-pro", 0.1, {"concurrency": 2}),
+        ("deepseek/deepseek-v4-pro", 0.00001, {}),  # a shorter answer does not fit either
+        ("openai/gpt-4.1-mini", 0.01, {}),  # it does not think
+        ("anthropic/claude-haiku-4-5", 0.01, {}),  # not unless it is told to
+    ],
+)
+def test_where_thinking_holds_nothing_back_nothing_is_said(route: str, budget: float | None, options: dict[str, object]) -> None:
+    assert row(route, budget, **options) == ""  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+"""What follows from what is known of a model: how much it thinks when it is told something or nothing, and how long it may answer.
+
+Pure: reads no table, sends nothing. How a wire says a level is the wires' affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from holynb.config.model_entries import KnownModel, ThinkingControl
+
+__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "THINKING_MAX_TOKENS", "EffortRange", "ModelTraits"]
+
+#: Longest answer where nothing is said (contract section 2); of models that think, thoughts included.
+HOSTED_MAX_TOKENS, THINKING_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 8192, 512
+
+#: Levels of `--think` and the words that vendors have for theirs, by how much is thought. "off" thinks nothing.
+RANKS: Mapping[str, int] = {"off": 0, "none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5, "max": 6}
+
+
+class EffortRange(NamedTuple):
+    """How much a model thinks, in RANKS: at least and at most. One number where that is known."""
+
+    least: int
+    most: int
+
+
+NOTHING, SOMETHING, UNKNOWN = EffortRange(0, 0), EffortRange(1, 6), EffortRange(0, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """Of one route. `model`: None where nothing is known of it. `pool`: it runs in a pool, whose answers are shorter by default."""
+
+    model: KnownModel | None = None
+    pool: bool = False
+
+    def thinks(self, think: str | int | None = None) -> EffortRange:
+        """How much it thinks with this `--think`; None: with nothing sent."""
+        if self.model is None or self.model.thinks is None:
+            return UNKNOWN
+        if not self.model.thinks:
+            return NOTHING
+        control = self.model.thinking
+        if control is None:
+            return SOMETHING
+        return _by_itself(control) if think is None else _told(control, think)
+
+    def thinks_less(self, than: ModelTraits, think: str | int | None = None, *, thought: bool = False) -> bool:
+        """Whether this model surely thinks less than the other with the same `--think`. `thought`: the other was seen to think."""
+        least = than.thinks(think).least
+        return self.thinks(think).most < (max(least, 1) if thought else least)
+
+    def quieter(self, think: str | int | None = None) -> str | None:
+        """The `--think` that makes it think less than it does with this one: low, off where that is no less; None where nothing does."""
+        words = () if think in ("off", 0) else ("off",) if think == "low" else ("low", "off")
+        return next((word for word in words if self.thinks(word).least < self.thinks(think).most), None)
+
+    def longest(self, think: str | int | None = None) -> int:
+        """The longest answer where nobody says one, in tokens. With a number of tokens to think, there is room for an answer after them."""
+        if self.pool:
+            return POOL_MAX_TOKENS
+        if self.model is None or self.model.thinks is None or self.thinks(think) == NOTHING:
+            return HOSTED_MAX_TOKENS
+        roomy = max(THINKING_MAX_TOKENS, think + HOSTED_MAX_TOKENS) if isinstance(think, int) else THINKING_MAX_TOKENS
+        return min(self.model.output or roomy, roomy)
+
+
+def _by_itself(control: ThinkingControl) -> EffortRange:
+    if control.default is None:
+        return UNKNOWN
+    if control.default == "on":
+        return SOMETHING
+    rank = RANKS.get(control.default)
+    return SOMETHING if rank is None else EffortRange(rank, rank)
+
+
+def _told(control: ThinkingControl, think: str | int) -> EffortRange:
+    """What comes nearest to `think` of what it can do."""
+    ranks = sorted(RANKS[v] for v in control.values if v in RANKS) or list(range(1, 7))
+    if think in ("off", 0):
+        if isinstance(control.off, Mapping):
+            return NOTHING
+        return EffortRange(ranks[0] if control.off is False else 0, ranks[0])
+    wanted = RANKS.get(think) if isinstance(think, str) else None
+    if wanted is None:
+        return SOMETHING  # so many tokens
+    nearest = min(ranks, key=lambda rank: (abs(rank - wanted), -rank))  # as it is sent: of two as near the one that thinks more
+    return EffortRange(nearest, nearest)
