@@ -28,13 +28,15 @@ NUMBERS = (int, float, bool, Decimal, type(None))
 
 def admit(value: T, mask: Mask | None) -> T:
     """A dataclass with every string in it masked and cleaned, at any depth; itself where nothing changes."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] | None = None
     kind: Any = type(value)
-    for name in _wordy_fields(kind):
-        if (before := getattr(value, name)) is None:
+    for name, written, nested in _wordy_fields(kind):
+        before = getattr(value, name)
+        if before is None:
             continue
-        after = _admitted(before, mask, written=name in WRITTEN_BY_MODELS)
+        after = admit(before, mask) if nested else _admitted(before, mask, written=written)
         if after is not before:
+            changes = changes or {}
             changes[name] = after
     return replace(value, **changes) if changes else value  # type: ignore[type-var]
 
@@ -72,10 +74,13 @@ def _admitted(value: Any, mask: Mask | None, *, written: bool = False) -> Any:
 
 
 @lru_cache
-def _wordy_fields(kind: Any) -> tuple[str, ...]:
-    """The fields of a dataclass that can hold a string: found once, since every answer passes here."""
+def _wordy_fields(kind: Any) -> tuple[tuple[str, bool, bool], ...]:
+    """The fields of a dataclass that can hold a string, whether a model writes them, and whether they are a dataclass themselves.
+
+    Found once, since every answer passes here.
+    """
     hints = get_type_hints(kind)
-    return tuple(f.name for f in fields(kind) if _holds_words(hints[f.name]))
+    return tuple((f.name, f.name in WRITTEN_BY_MODELS, is_dataclass(hints[f.name])) for f in fields(kind) if _holds_words(hints[f.name]))
 
 
 def _holds_words(hint: Any) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from math import isfinite
 
 from holynb.types import Limits
@@ -61,34 +62,42 @@ def retry_in_words(message: str) -> float | None:
 
 def openai(headers: Mapping[str, str]) -> Limits | None:
     """x-ratelimit-{limit,remaining,reset}-{requests,tokens}."""
-    return _limits(headers, "x-ratelimit-{0}-requests", "x-ratelimit-{0}-tokens")
+    return _limits(headers, _names("x-ratelimit-{0}-requests"), _names("x-ratelimit-{0}-tokens"))
 
 
 def anthropic(headers: Mapping[str, str]) -> Limits | None:
     """anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}; of the token limits, the server names the tightest."""
     tokens = "tokens" if "anthropic-ratelimit-tokens-limit" in headers else "input-tokens"
-    return _limits(headers, "anthropic-ratelimit-requests-{0}", f"anthropic-ratelimit-{tokens}-{{0}}")
+    return _limits(headers, _names("anthropic-ratelimit-requests-{0}"), _names(f"anthropic-ratelimit-{tokens}-{{0}}"))
 
 
-def _limits(headers: Mapping[str, str], requests: str, tokens: str) -> Limits | None:
-    if requests.format("remaining") not in headers and tokens.format("remaining") not in headers:
-        return None
-    limits = Limits(*_triple(headers, requests), *_triple(headers, tokens))
-    return None if limits == Limits() else limits
+@lru_cache
+def _names(pattern: str) -> tuple[str, str, str]:
+    """The headers of one quota."""
+    return pattern.format("limit"), pattern.format("remaining"), pattern.format("reset")
 
 
-def _triple(headers: Mapping[str, str], name: str) -> tuple[int | None, int | None, float | None]:
+def _limits(headers: Mapping[str, str], requests: tuple[str, str, str], tokens: tuple[str, str, str]) -> Limits | None:
+    of_requests, of_tokens = _triple(headers, requests), _triple(headers, tokens)
+    return None if of_requests is of_tokens is _NOTHING else Limits(*of_requests, *of_tokens)
+
+
+_NOTHING = (None, None, None)
+
+
+def _triple(headers: Mapping[str, str], names: tuple[str, str, str]) -> tuple[int | None, int | None, float | None]:
     """Limit, remaining, seconds until full. Azure sends -1 and 0 where there is no limit, so those are ignored."""
-    limit, left = _whole(headers.get(name.format("limit"))), _whole(headers.get(name.format("remaining")))
-    reset = seconds(headers.get(name.format("reset")))
-    if (limit is not None and limit <= 0) or left is None or left < 0 or (limit is None and left == 0 and reset is None):
-        return None, None, None
+    if (left := _whole(headers.get(names[1]))) is None:
+        return _NOTHING
+    limit, reset = _whole(headers.get(names[0])), seconds(headers.get(names[2]))
+    if (limit is not None and limit <= 0) or left < 0 or (limit is None and left == 0 and reset is None):
+        return _NOTHING
     return limit, left, reset
 
 
 def _whole(text: str | None) -> int | None:
     try:
-        return int(float(text)) if text else None
+        return None if not text else int(text) if text.isdecimal() and len(text) < 16 else int(float(text))
     except (ValueError, OverflowError):
         return None
 
