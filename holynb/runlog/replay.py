@@ -8,21 +8,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from holynb.runlog.ledger import PARTS_SUFFIX
-from holynb.runlog.statements import Statement
+from holynb.runlog.statements import Batch, Statement, merged
 
 __all__ = ["Written"]
 
 
 @dataclass(slots=True)
 class _Script:
-    """`written`: a run's statements, in order; `after`: those for a new file alone; `answers`: rows that the log must have of it.
+    """`written`: what a run wrote, in order; `after`: what is for a new file alone; `answers`: rows that the log must have under its names.
 
     `since`: when the run went on; what the log has of it from before stays.
     """
 
-    written: list[Statement] = field(default_factory=list)
-    after: list[Statement] = field(default_factory=list)
-    answers: set[tuple[object, object]] = field(default_factory=set)
+    written: list[Batch] = field(default_factory=list)
+    after: list[Batch] = field(default_factory=list)
+    answers: dict[object, set[object]] = field(default_factory=dict)
     since: float = field(default_factory=time.time)
 
 
@@ -34,13 +34,11 @@ class Written:
 
     def add(self, statements: Iterable[Statement]) -> None:
         """These are on disk, or, with `replay`, are for a new file alone."""
-        for statement in statements:
-            if statement.run is None:
-                continue
-            script = self._runs.setdefault(statement.run, _Script())
-            (script.after if statement.replay else script.written).append(statement)
-            if statement.counts and not statement.replay:
-                script.answers.update((row[0], row[1]) for row in statement.rows)
+        for (run, replay), of_run in _by_run(statements).items():
+            script = self._runs.setdefault(run, _Script())
+            (script.after if replay else script.written).extend(merged(of_run))
+            for name, row, *_ in (row for s in of_run if s.counts and not replay for row in s.rows):
+                script.answers.setdefault(name, set()).add(row)
 
     def end(self, statements: Iterable[Statement]) -> None:
         """Forget the runs that ended with one of these."""
@@ -55,9 +53,17 @@ class Written:
             # A copy of the file may hold a part of it: added to, its tokens and dollars would count twice.
             for table in ("answers", "attempts", "payments"):
                 db.execute(f"DELETE FROM {table} WHERE run IN (?, ?) AND at >= ?", (*_names(run), script.since))  # noqa: S608 - names of ours
-            for statement in (*script.written, *script.after):
-                db.executemany(statement.sql, statement.rows)
+            for sql, rows in (*script.written, *script.after):
+                db.executemany(sql, rows)
         return bool(missing) or db.execute("SELECT 1 FROM runs LIMIT 1").fetchone() is None
+
+
+def _by_run(statements: Iterable[Statement]) -> dict[tuple[str, bool], list[Statement]]:
+    groups: dict[tuple[str, bool], list[Statement]] = {}
+    for statement in statements:
+        if statement.run is not None:
+            groups.setdefault((statement.run, statement.replay), []).append(statement)
+    return groups
 
 
 def _names(run: str) -> tuple[str, str]:
@@ -66,4 +72,4 @@ def _names(run: str) -> tuple[str, str]:
 
 def _has(db: sqlite3.Connection, run: str, script: _Script) -> bool:
     count = db.execute("SELECT count(*) FROM answers WHERE run IN (?, ?) AND at >= ?", (*_names(run), script.since)).fetchone()[0]
-    return count >= len(script.answers) and db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None
+    return count >= sum(map(len, script.answers.values())) and db.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is not None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-__all__ = ["Statement", "batches"]
+__all__ = ["Batch", "Statement", "batches", "merged"]
+
+#: SQL, and the rows that it is executed for.
+Batch = tuple[str, Collection[Sequence[Any]]]
 
 #: An INSERT of one row, in its parts: up to its values, its table, the values, and what follows.
 _INSERT = re.compile(r"(INSERT(?: OR REPLACE)? INTO (\w+)(?:\([\w, ]+\))? VALUES)(\(\?(?:,\?)*\))(.*)", re.DOTALL)
@@ -62,33 +65,38 @@ class Statement:
         return sum(len(value) if isinstance(value, str) else 16 for row in self.rows for value in row)
 
 
-def batches(statements: Sequence[Statement]) -> Iterator[tuple[str, Collection[Sequence[Any]]]]:
-    """The same as SQL with its rows, in fewer steps: rows of one INSERT together. What it changes in any table stays in order."""
+def batches(statements: Iterable[Statement]) -> Iterator[Batch]:
+    """The same in fewer steps: rows of one INSERT together, many in one statement."""
+    for sql, rows in merged(statements):
+        yield from _wide(sql, rows) if isinstance(rows, list) else [(sql, rows)]
+
+
+def merged(statements: Iterable[Statement]) -> Iterator[Batch]:
+    """The same as SQL with its rows, those of one INSERT together. What changes in any one table stays in order."""
     inserts: dict[str, list[Sequence[Any]]] = {}
     tables: set[str] = set()
     for statement in statements:
         insert, rows = _insert(statement.sql), statement.rows
         if insert is None or not isinstance(rows, list):
-            yield from _together(inserts)
+            yield from inserts.items()
             inserts, tables = {}, set()
             yield statement.sql, rows
         else:
             if statement.sql not in inserts and insert[0] in tables:
-                yield from _together(inserts)
+                yield from inserts.items()
                 inserts, tables = {}, set()
             inserts.setdefault(statement.sql, []).extend(rows)
             tables.add(insert[0])
-    yield from _together(inserts)
+    yield from inserts.items()
 
 
-def _together(inserts: dict[str, list[Sequence[Any]]]) -> Iterator[tuple[str, list[Sequence[Any]]]]:
-    for sql, rows in inserts.items():
-        insert = _insert(sql)
-        many = len(rows) // ROWS_PER_INSERT * ROWS_PER_INSERT if insert is not None and insert[1] else 0
-        if insert is not None and many:
-            yield insert[1], [tuple(chain.from_iterable(rows[i : i + ROWS_PER_INSERT])) for i in range(0, many, ROWS_PER_INSERT)]
-        if rows[many:]:
-            yield sql, rows[many:]
+def _wide(sql: str, rows: list[Sequence[Any]]) -> Iterator[Batch]:
+    insert = _insert(sql)
+    many = len(rows) // ROWS_PER_INSERT * ROWS_PER_INSERT if insert is not None and insert[1] else 0
+    if insert is not None and many:
+        yield insert[1], [tuple(chain.from_iterable(rows[i : i + ROWS_PER_INSERT])) for i in range(0, many, ROWS_PER_INSERT)]
+    if rows[many:]:
+        yield sql, rows[many:]
 
 
 @lru_cache(maxsize=64)
