@@ -63,8 +63,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "answer | choices | pages",
         "hosted | poolwire",
         "openai | pool",
-        "anthropic | aws_errors | azure | gemini | servers",
-        "sagemaker",
+        "anthropic | aws_errors | gemini | responses | servers",
+        "protocols | sagemaker",
+        "azure",
     ),
     "holynb.files": (
         "columns | content",

@@ -17,7 +17,20 @@ from holynb.errors import BadSetting, closest
 __all__ = ["KnownModel", "Reading", "Shutdown", "ThinkingControl", "day", "entry"]
 
 READING_FIELDS = ("date", "source", "reported")
-ENTRY_FIELDS = ("provider", "models", "offer", "context", "output", "images", "thinks", "thinking", "end", "article", *READING_FIELDS)
+ENTRY_FIELDS = (
+    "provider",
+    "models",
+    "offer",
+    "context",
+    "output",
+    "images",
+    "thinks",
+    "wire",
+    "thinking",
+    "end",
+    "article",
+    *READING_FIELDS,
+)
 THINKING_FIELDS = ("field", "values", "budget", "default", "on", "off", "refuses", *READING_FIELDS)
 END_FIELDS = ("on", "successor", "rerouted", *READING_FIELDS)
 REQUIRED_FIELDS = ("provider", "models", "date", "source")
@@ -66,7 +79,10 @@ class ThinkingControl:
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """One entry. `models`: patterns; `offer`: names; `thinks`: None where it is not known. `article`: of the article's list of prices."""
+    """One entry. `models`: patterns; `offer`: names; `thinks`: None where it is not known. `article`: of the article's list of prices.
+
+    `wire`: the one that it is asked over, None where that is its provider's.
+    """
 
     provider: str
     models: tuple[str, ...]
@@ -79,6 +95,7 @@ class KnownModel:
     thinking: ThinkingControl | None = None
     end: Shutdown | None = None
     article: bool = False
+    wire: str | None = None
 
     def fits(self, model: str) -> bool:
         return any(fnmatchcase(model.lower(), pattern) for pattern in self.models)
@@ -105,6 +122,7 @@ def entry(raw: Mapping[str, Any], where: str) -> KnownModel:
         thinking=None if thinking is None else _thinking(thinking, reading, f"{where}: thinking"),
         end=None if raw.get("end") is None else _end(raw["end"], reading, f"{where}: end"),
         article=_flag(raw.get("article"), f"{where}: article") or False,
+        wire=_wire(raw.get("wire"), f"{where}: wire"),
     )
 
 
@@ -163,6 +181,12 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise BadSetting(f"{where} should be a list.")
     return tuple(_text(v, where) for v in value)
+
+
+def _wire(value: Any, where: str) -> str | None:
+    if value not in (None, "responses"):
+        raise BadSetting(f'{where} should be "responses" or left out, not {value!r}.')
+    return None if value is None else str(value)
 
 
 def _flag(value: Any, where: str) -> bool | None:

@@ -12,7 +12,14 @@ from typing import Any
 
 from holynb.config import models
 
-__all__ = ["Provider", "merged", "table", "variable_prefix"]
+__all__ = ["LACKING", "OPENAI_WIRES", "RESPONSES", "Provider", "merged", "table", "variable_prefix"]
+
+#: A wire of chat completions → the wire of OpenAI's Responses at the same servers.
+RESPONSES: Mapping[str, str] = {"openai": "responses", "azure": "azure-responses"}
+#: What OpenAI's Responses has no field for: a request with it is refused, since leaving it out would change the answer unsaid.
+LACKING = ("stop", "seed")
+#: The wires of servers that list their models as OpenAI does, at `{base}/models`.
+OPENAI_WIRES = ("openai", "responses")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from holynb.config import dotenv, keys, layers, models, suggest, trust
 from holynb.config.home import config_file, home, is_own_config, own_home
-from holynb.config.providers import Provider, merged, table, variable_prefix
+from holynb.config.providers import RESPONSES, Provider, merged, table, variable_prefix
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
 from holynb.words import address
@@ -44,6 +44,9 @@ EMBEDDED = "pool/smollm2-135m"
 
 #: Address variables that do not follow <PROVIDER>_BASE_URL.
 ADDRESSES: Mapping[str, tuple[str, ...]] = {"azure": ("AZURE_OPENAI_ENDPOINT",)}
+
+#: Where the version of Azure's older form is looked up, where no option sets it: as many projects name it, then as OpenAI's SDK does.
+API_VERSIONS = ("AZURE_OPENAI_API_VERSION", "OPENAI_API_VERSION")
 
 #: Path, mtime in ns and size of a file: what tells a changed one.
 FileStamp = tuple[str, int, int]
@@ -173,15 +176,34 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
     base, file = _base(route, provider, api_base)
     return Endpoint(
         route,
-        provider.wire,
+        _wire(route, provider, base),
         base.rstrip("/"),
         api_key_name or provider.key or None,
         provider.page or None,
         provider.key_optional and api_key_name is None,
-        {"max_tokens": provider.max_tokens, **provider.options},
+        {"max_tokens": provider.max_tokens, **_api_version(provider), **provider.options},
         file,
         _untrusted(provider, base, file, named_key=api_key_name is not None),
     )
+
+
+def _wire(route: Route, provider: Provider, base: str) -> str:
+    """The wire of a route: its provider's, but Responses for a model that has no chat completions where the vendor itself is asked."""
+    shipped = table().get(route.provider)
+    if shipped is not None and provider.wire == "responses":
+        return RESPONSES.get(shipped.wire, provider.wire)  # `wire = "responses"` of azure keeps its addresses and headers
+    if provider.wire not in RESPONSES or (provider.wire == "openai" and (shipped is None or base.rstrip("/") != shipped.base)):
+        return provider.wire
+    # A deployment of Azure mostly has its model's name; a server that knows better says so, and is asked again.
+    known = models.find("openai", route.model) if route.provider in ("openai", "azure") else None
+    return RESPONSES[provider.wire] if known is not None and known.wire == "responses" else provider.wire
+
+
+def _api_version(provider: Provider) -> dict[str, str]:
+    """The version that the environment asks Azure for."""
+    if provider.wire not in ("azure", "azure-responses"):
+        return {}
+    return next(({"api_version": value} for name in API_VERSIONS if (value := dotenv.read_variable(name)[0])), {})
 
 
 def shutdowns(endpoint: Endpoint) -> list[str]:

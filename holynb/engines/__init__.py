@@ -19,8 +19,10 @@ GROUP = "holynb.engines"
 
 #: Wire → its engine, as `module:Class`.
 WIRES = {
-    "openai": "holynb.engines.openai:OpenAI",
+    "openai": "holynb.engines.protocols:OpenAI",
+    "responses": "holynb.engines.responses:Responses",
     "azure": "holynb.engines.azure:Azure",
+    "azure-responses": "holynb.engines.azure:AzureResponses",
     "anthropic": "holynb.engines.anthropic:Anthropic",
     "gemini": "holynb.engines.gemini:Gemini",
     "sagemaker": "holynb.engines.sagemaker:SageMaker",

@@ -1,45 +1,69 @@
-"""The Azure OpenAI wire: OpenAI's chat completions at a deployment's address, with `api-key` and content filter categories. Pure.
+"""The Azure OpenAI wires: OpenAI's protocols at a resource's address, with `api-key` and content filter categories.
 
-A base that ends in /v1 (`…/openai/v1`) is the newer form: no api-version, and the model is the deployment's name. Any other base is the
-resource's: `{base}/openai/deployments/{deployment}/chat/completions?api-version=…`, the version from OPENAI_API_VERSION or the provider's
-options.
+`{resource}/openai/v1` needs no api-version, and the model is the deployment's name. The older form,
+`{resource}/openai/deployments/{deployment}/chat/completions?api-version=…`, is used where a version is set or the base names a deployment.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from holynb.engines import codec, openai
+from holynb.engines import codec, openai, responses
 from holynb.engines.hosted import Hosted
+from holynb.engines.protocols import either
 from holynb.errors import Fault
 from holynb.types import Endpoint, Request, Secret
 
-__all__ = ["API_VERSION", "WIRE", "Azure", "classify", "headers", "url"]
+__all__ = ["API_VERSION", "WIRE", "Azure", "AzureResponses", "classify", "headers", "url"]
 
 #: The last generally available version of the older form.
 API_VERSION = "2024-10-21"
+#: Versions that are the newer form, and what goes along with them: its preview alone is asked for by name.
+NEWER = {"v1": "", "latest": "", "preview": "?api-version=preview"}
 
 
 class Azure(Hosted):
     """A deployment of an Azure OpenAI resource."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
-        version = endpoint.options.get("api_version") or os.environ.get("OPENAI_API_VERSION") or API_VERSION
-        super().__init__(replace(endpoint, options={**endpoint.options, "api_version": version}), key, WIRE)
+        super().__init__(endpoint, key, either(WIRE, RESPONSES))
+
+
+class AzureResponses(Hosted):
+    """A deployment of a model that has no chat completions."""
+
+    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
+        super().__init__(endpoint, key, RESPONSES)
 
 
 def url(endpoint: Endpoint, request: Request) -> str:
-    base = endpoint.base_url.removesuffix("/chat/completions")
+    base, version = _resource(endpoint)
+    if version in NEWER:
+        return f"{base}/v1/chat/completions{NEWER[version]}"
+    if "/deployments/" not in base:
+        base = f"{base}/deployments/{quote(request.route.model, safe='')}"
+    return f"{base}/chat/completions?api-version={quote(version, safe='')}"
+
+
+def responses_url(endpoint: Endpoint, request: Request) -> str:  # noqa: ARG001 - the deployment is named in the body
+    base, version = _resource(endpoint)
+    base = base.partition("/deployments/")[0]
+    return f"{base}/v1/responses{NEWER[version]}" if version in NEWER else f"{base}/responses?api-version={quote(version, safe='')}"
+
+
+def _resource(endpoint: Endpoint) -> tuple[str, str]:
+    """The address up to `/openai`, or to its deployment, and the version: `v1` where none is set and no deployment is named."""
+    base = endpoint.base_url.removesuffix("/chat/completions").removesuffix("/responses")
+    version = str(endpoint.options.get("api_version") or "")
     if base.endswith("/v1"):
-        return f"{base}/chat/completions"
-    if "/openai/deployments/" not in base:
-        base = f"{base.removesuffix('/openai')}/openai/deployments/{quote(request.route.model, safe='')}"
-    return f"{base}/chat/completions?api-version={quote(str(endpoint.options.get('api_version', API_VERSION)), safe='')}"
+        return base.removesuffix("/v1"), version if version in NEWER else "v1"
+    if "/openai/deployments/" in base:
+        return base, API_VERSION if version in ("", *NEWER) else version
+    return f"{base.removesuffix('/openai')}/openai", version or "v1"
 
 
 def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
@@ -67,3 +91,4 @@ def _filtered_categories(body: bytes) -> list[str]:
 
 
 WIRE = replace(openai.WIRE, url=url, headers=headers, body=partial(openai.body, wire="azure"), classify=classify)
+RESPONSES = replace(responses.WIRE, url=responses_url, headers=headers, classify=classify)

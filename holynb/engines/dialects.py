@@ -141,6 +141,7 @@ _WIRES: Mapping[str, Dialect] = {
     "openai": _OPENAI,
     "azure": replace(_OPENAI, models_of="openai"),
     "responses": _RESPONSES,
+    "azure-responses": _RESPONSES,
     "anthropic": _ANTHROPIC,
     "gemini": _GEMINI,
     "vertex": _GEMINI,

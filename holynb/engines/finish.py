@@ -19,6 +19,7 @@ __all__ = [
     "CONTEXT_FULL",
     "GEMINI",
     "OPENAI",
+    "RESPONSES",
     "SAYS_NOTHING",
     "SERVERS",
     "TGI",
@@ -33,6 +34,15 @@ OPENAI: Mapping[str, str] = {
     "length": "length",
     "tool_calls": "tool",
     "function_call": "tool",
+    "content_filter": "content_filter",
+}
+#: openai-python 2.54, types/responses/response_status.py and IncompleteDetails: a status, or what made a response incomplete.
+RESPONSES: Mapping[str, str] = {
+    "completed": "stop",
+    "incomplete": "length",  # without a reason beside it: aimock
+    "failed": "error",
+    "cancelled": "error",
+    "max_output_tokens": "length",
     "content_filter": "content_filter",
 }
 #: anthropic-sdk-python 2.12, types/stop_reason.py.
@@ -87,12 +97,10 @@ SERVERS: Mapping[str, str] = {
     "error": "error",  # Mistral; OpenRouter, openrouter.ai/docs; vLLM, v1/engine/__init__.py
     "abort": "error",  # vLLM; SGLang
     "aborted": "error",
-    "cancelled": "error",
     "network_error": "error",  # Zhipu, docs.bigmodel.cn; anomalyco/opencode#44376
     "sensitive": "content_filter",  # Zhipu; anomalyco/opencode#44092
     "eos": "stop",  # Together, and relays of it
     "complete": "stop",  # Cohere, docs.cohere.com/reference/chat
-    "max_output_tokens": "length",  # OpenAI's Responses, incomplete_details
     "error_toxic": "content_filter",
     "tool_call": "tool",
 }
@@ -151,5 +159,5 @@ def _key(word: str) -> str:
 
 
 _MEANING: Mapping[str, str] = {
-    _key(word): reason for table in (SERVERS, BEDROCK, TGI, GEMINI, ANTHROPIC, OPENAI) for word, reason in table.items()
+    _key(word): reason for table in (SERVERS, BEDROCK, TGI, GEMINI, ANTHROPIC, RESPONSES, OPENAI) for word, reason in table.items()
 }

@@ -13,6 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
+from holynb.config import settings, suggest
+from holynb.config.providers import OPENAI_WIRES
 from holynb.engines import codec, entry, http, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
@@ -24,6 +26,13 @@ __all__ = ["Hosted", "Traits", "Wire", "encoded"]
 
 #: Longest wait for the end of a finished stream. Breaking it off costs the connection, and with https a handshake for the next request.
 DRAIN_S = 2.0
+
+#: What may be right where an address is not there, by wire.
+ELSEWHERE = {
+    "responses": 'A server without /responses is asked for chat completions by [provider.{provider}] wire = "openai".',
+    "azure": 'A gateway that knows the older form alone is asked by [provider.{provider}.options] api_version = "2024-10-21".',
+    "azure-responses": 'Responses of the older form are asked by [provider.{provider}.options] api_version = "2025-04-01-preview".',
+}
 
 #: What a model at an address was found to accept or refuse, in terms of its wire.
 Traits = frozenset[str]
@@ -41,6 +50,8 @@ class Wire:
     classify: status (not 200), headers, body → Fault.
     adapt:    traits and the Fault of a refused request → traits for the next one; the same where the fault says nothing about them.
     streams:  the content types that `answer` reads.
+    other:    a trait, and the wire that models with it are asked over.
+    name:     what it is called where it is not the endpoint's own.
     """
 
     url: Callable[[Endpoint, Request], str]
@@ -53,6 +64,12 @@ class Wire:
     traits: Callable[[Endpoint], Traits] = lambda endpoint: frozenset()
     adapt: Callable[[Traits, Fault], Traits] = lambda traits, fault: traits
     streams: tuple[str, ...] = ("text/event-stream",)
+    other: tuple[str, Wire] | None = None
+    name: str | None = None
+
+    def of(self, traits: Traits) -> Wire:
+        """The wire of a model with these traits."""
+        return self.other[1] if self.other is not None and self.other[0] in traits else self
 
 
 class Hosted:
@@ -82,18 +99,19 @@ class Hosted:
 
     async def send(self, request: Request, timeouts: Timeouts) -> AsyncGenerator[Delta | Done, None]:
         """The answer: Deltas where streamed, then one Done. Raises Fault."""
-        secret, traits = self._key(), self._traits()
+        secret, traits = await self._authorized(), self._traits()
+        wire = self._wire.of(traits)
         if traits and request.sampling.think is not None:
             self._tell_of_thinking(request, traits)
         answer: StreamReader | None = None
         try:
             reply = await self._post(request, traits, secret, timeouts)
             try:
-                limits = self._wire.limits(reply.headers)
+                limits = wire.limits(reply.headers)
                 if reply.status != 200:
-                    raise self._wire.classify(reply.status, reply.headers, await reply.read())
-                if reply.headers.get("content-type", "").startswith(self._wire.streams):
-                    answer = self._wire.answer()
+                    raise wire.classify(reply.status, reply.headers, await reply.read())
+                if reply.headers.get("content-type", "").startswith(wire.streams):
+                    answer = wire.answer()
                     answer.max_chars, left = max_chars(request.sampling), max_stream_bytes(request.sampling)
                     answer.silent_end = self.endpoint.options.get("finish_reason") is False
                     mask = self._mask_of(secret)
@@ -114,7 +132,7 @@ class Hosted:
                     if shown is not None and thoughts is not None and any(rest := (shown.end(), thoughts.end())):
                         yield Delta(*rest)
                 else:
-                    completion = self._parse_whole(await reply.read())
+                    completion = wire.read(_parsed(await reply.read()))
             finally:
                 await reply.aclose()
         except Fault as fault:
@@ -127,14 +145,19 @@ class Hosted:
 
     # -- out -----------------------------------------------------------------------------------------------------------
     async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
-        url = self._url(request)
-        body = codec.dumps(self._wire.body(request, traits))
+        wire = self._wire.of(traits)
+        url = self._url(request, wire)
+        body = codec.dumps(wire.body(request, traits))
         if self._client is None:
             self._client = http.borrow(url)
         return await self._client.send("POST", url, await self._request_headers(url, body, secret), body, connect=timeouts.connect)
 
-    def _url(self, request: Request) -> str:
-        return self._wire.url(self.endpoint, request)
+    async def _authorized(self) -> Secret | None:
+        """What goes along with a request, None for nothing. Raises Fault."""
+        return self._key()
+
+    def _url(self, request: Request, wire: Wire) -> str:
+        return wire.url(self.endpoint, request)
 
     async def _request_headers(
         self,
@@ -148,17 +171,6 @@ class Hosted:
             self._cached_headers, self._secret = lambda: headers, secret
         return self._cached_headers()
 
-    # -- in ------------------------------------------------------------------------------------------------------------
-    def _parse_whole(self, body: bytes) -> Completion:
-        try:
-            value = codec.loads(body, strict=True)
-        except codec.NotUTF8 as exc:
-            raise malformed(b"", "200, but its text is not UTF-8, and its content-type names no charset", retry=False) from exc
-        except ValueError as exc:
-            what = "something that is not JSON" if body.strip() else "nothing"
-            raise malformed(body, f"200, but with {what}") from exc
-        return self._wire.read(value)
-
     # -- traits --------------------------------------------------------------------------------------------------------
     def _traits(self) -> Traits:
         traits = _traits_by_model.get((self.endpoint.base_url, self.endpoint.route.model))
@@ -166,21 +178,22 @@ class Hosted:
 
     def _adapt(self, fault: Fault, used: Traits, request: Request) -> None:
         """After a refusal that changes the traits, mark the fault as retryable at once: the next request is written differently."""
-        if fault.kind != "bad_request":
+        if fault.kind not in ("bad_request", "not_found"):
             return
         current = self._traits()
         if current == used:
             # Requests in flight together are all refused; only the first changes the traits.
-            current = self._wire.adapt(used, fault)
+            wire = self._wire.of(used)
+            current = wire.adapt(used, fault)
             if current == used:
-                current = thinking.learned(used, fault, request, self.endpoint.wire)
+                current = thinking.learned(used, fault, request, wire.name or self.endpoint.wire)
             _traits_by_model[self.endpoint.base_url, self.endpoint.route.model] = current
         if current != used:
-            fault.retry, fault.wait = True, 0.0
+            fault.retry, fault.stops, fault.wait = True, False, 0.0
 
     def _tell_of_thinking(self, request: Request, traits: Traits) -> None:
         """Say once a run what is sent of `--think` now that a refusal has taught it; what is known before, the plan says."""
-        words = thinking.wanted(request, self.endpoint.wire, traits).note
+        words = thinking.wanted(request, self._wire.of(traits).name or self.endpoint.wire, traits).note
         if self._notice is None or words is None or words in self._noticed:
             return
         self._noticed.add(words)
@@ -208,6 +221,17 @@ def _thinking(text: str, answer: StreamReader, mask: AnswerStream | None) -> Del
     """A piece with what was thought since the last one, and how many tokens that was so far, where the server keeps count."""
     thoughts = answer.take_thoughts()
     return Delta(text, mask.feed(thoughts) if mask is not None and thoughts else thoughts, answer.usage.tokens_reasoning)
+
+
+def _parsed(body: bytes) -> Any:
+    """The JSON of a whole answer. Raises Fault."""
+    try:
+        return codec.loads(body, strict=True)
+    except codec.NotUTF8 as exc:
+        raise malformed(b"", "200, but its text is not UTF-8, and its content-type names no charset", retry=False) from exc
+    except ValueError as exc:
+        what = "something that is not JSON" if body.strip() else "nothing"
+        raise malformed(body, f"200, but with {what}") from exc
 
 
 async def _late_chunk(reply: http.Reply, until: float) -> bytes:
@@ -243,8 +267,10 @@ def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
 
 def _suggestion(endpoint: Endpoint, *, address_fits: bool) -> str:
     """What may be meant instead: the address with its version, or another model."""
-    if not address_fits and endpoint.wire == "openai" and urlsplit(endpoint.base_url).path in ("", "/"):
+    if not address_fits and endpoint.wire in OPENAI_WIRES and urlsplit(endpoint.base_url).path in ("", "/"):
         return f" Is it {endpoint.base_url}/v1?"
+    if not address_fits and (elsewhere := ELSEWHERE.get(endpoint.wire)):
+        return f" {elsewhere.format(provider=endpoint.route.provider)}"
     try:
         return suggest.model(endpoint.route, settings.providers(), refused=True)
     except BadSetting:  # the file was changed during the run

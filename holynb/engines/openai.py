@@ -1,4 +1,4 @@
-"""The OpenAI wire: chat completions of OpenAI, HolySheep, DeepSeek, OpenRouter, vLLM, Ray Serve and many others. Pure but for the class.
+"""The OpenAI wire: chat completions of OpenAI, HolySheep, DeepSeek, OpenRouter, vLLM, Ray Serve and many others. Pure.
 
 Deviations of real servers are accepted: usage on any chunk or on none, errors inside a 200, codes that are numbers or text or missing, no
 [DONE], a number in the place of text. A stream without a finish reason is never an answer, and of several choices the first is.
@@ -7,7 +7,7 @@ Deviations of real servers are accepted: usage on any chunk or on none, errors i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,24 +17,17 @@ from holynb.engines.choices import at_work, called, first_choice, may_think, tex
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.counts import count, usage
 from holynb.engines.finish import finish
-from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.hosted import Traits, Wire
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret
 
-__all__ = ["WIRE", "Chat", "OpenAI", "adapt", "body", "classify", "count", "read", "usage"]
+__all__ = ["WIRE", "Chat", "adapt", "body", "classify", "count", "detail_of", "read", "usage"]
 
 #: Parameters that are left out once a model has refused them.
 DROPPABLE = ("temperature", "top_p", "stream_options")
 REJECTED = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|deprecated|use '?max", re.IGNORECASE
 )
-
-
-class OpenAI(Hosted):
-    """An OpenAI-compatible server."""
-
-    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
-        super().__init__(endpoint, key, WIRE)
 
 
 # -- out -----------------------------------------------------------------------------------------------------------------
@@ -104,8 +97,7 @@ def strict(schema: Any) -> bool:
 
 def adapt(traits: Traits, fault: Fault) -> Traits:
     """Traits after a refused request. The name of max_tokens is swapped once; refused under both names, it stays refused."""
-    value = _json((fault.raw or "").encode())
-    detail = ErrorDetail(fault.message) if value is None else _detail(value)[0]
+    detail = detail_of(fault)
     if not (REJECTED.search(detail.message) or detail.code.startswith("unsupported")):
         return traits
     named = {detail.param} if detail.param else set(re.findall(r"\w+", detail.message))
@@ -113,6 +105,12 @@ def adapt(traits: Traits, fault: Fault) -> Traits:
     if used in named and "swapped" not in traits:
         return (traits ^ {"max_completion_tokens"}) | {"swapped"}
     return traits | {f"no {name}" for name in DROPPABLE if name in named}
+
+
+def detail_of(fault: Fault) -> ErrorDetail:
+    """The fields of the error that a Fault was made of."""
+    value = _json((fault.raw or "").encode())
+    return ErrorDetail(fault.message) if value is None else _detail(value)[0]
 
 
 # -- in ------------------------------------------------------------------------------------------------------------------

@@ -91,9 +91,9 @@ class SageMaker(Hosted):
         SigV4Auth(credentials, "sagemaker", self._region).add_auth(request)
         return {**headers, **{k.lower(): v for k, v in request.headers.items()}}
 
-    def _url(self, request: Request) -> str:
+    def _url(self, request: Request, wire: Wire) -> str:
         base = self.endpoint.base_url or f"https://runtime.sagemaker.{self._region}.amazonaws.com"
-        return base + self._wire.url(self.endpoint, request)
+        return base + wire.url(self.endpoint, request)
 
     def _secrets(self, secret: Secret | None) -> tuple[Secret, ...]:
         """The AWS keys, too: a server's message about a signature may repeat what was signed."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from holynb.config.providers import OPENAI_WIRES
 from holynb.engines import codec, entry, http, openai
 from holynb.errors import Fault
 from holynb.secret import Mask
@@ -81,8 +82,8 @@ _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(\{.*\})?\s+(\S+)")
 
 def is_self_hosted(endpoint: Endpoint) -> bool:
     """Whether this server is self-hosted: `vllm/`, `ray/`, and every OpenAI-compatible address on this machine or its network."""
-    if endpoint.wire != "openai" or endpoint.route.provider in ("vllm", "ray"):
-        return endpoint.wire == "openai"
+    if endpoint.wire not in OPENAI_WIRES or endpoint.route.provider in ("vllm", "ray"):
+        return endpoint.wire in OPENAI_WIRES
     host = urlsplit(endpoint.base_url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_private

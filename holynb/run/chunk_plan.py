@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from holynb import pools
 from holynb.config import Options, models, settings
+from holynb.config.providers import OPENAI_WIRES
 from holynb.errors import BadRoute, Fault
 from holynb.prompts import chunking
 from holynb.types import Endpoint, Prompt, Request, Route, Secret
@@ -58,7 +59,7 @@ def context(endpoint: Endpoint) -> int | None:
 
 def _listed_context(endpoint: Endpoint, secret: Secret | None) -> int | None:
     """The context length that a server's own list of models gives; None where there is no such list, or nobody answers."""
-    if endpoint.wire != "openai":
+    if endpoint.wire not in OPENAI_WIRES:
         return None
     from holynb import loop
     from holynb.engines import servers

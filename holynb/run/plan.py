@@ -17,7 +17,7 @@ from holynb.results import frame
 from holynb.run import routing
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
-from holynb.run.request_fields import check_extra
+from holynb.run.request_fields import check_extra, check_wires
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
 __all__ = [
@@ -154,6 +154,7 @@ def make(
     crossed = [(p, r, k) for p, several in zip(prompts, asked_of, strict=True) for r in several for k in range(options.samples or 1)]
     known = {r: traits(r) for r in dict.fromkeys(r for several in asked_of for r in several)}
     requests = _with_schema([request(i, p, r, options, k, known=known[r]) for i, (p, r, k) in enumerate(crossed)], held_to)
+    check_wires(endpoints, requests)
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
     return Plan(
         Rows([p for p, _, _ in crossed], requests, index, source, long),

@@ -1,15 +1,28 @@
-"""Fields that `-p`, or columns, add to a request: refused before anything is sent where the server would drop or refuse them."""
+"""Fields of a request that its route cannot do: refused before anything is sent, where they would be dropped or refused later."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holynb import poolfields, pools
+from holynb.config.providers import LACKING, RESPONSES
 from holynb.errors import BadOption, BadRoute
-from holynb.types import Route
+from holynb.types import Endpoint, Request, Route
 
-__all__ = ["check_extra"]
+__all__ = ["check_extra", "check_wires"]
+
+
+def check_wires(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> None:
+    """Raises BadOption where a row asks for what OpenAI's Responses has no field for, and some endpoint is asked over it."""
+    route = next((e.route for e in endpoints if e.wire in RESPONSES.values()), None)
+    if route is None:
+        return
+    for name in LACKING:
+        if any(r is not None and getattr(r.sampling, name) not in (None, ()) for r in requests):
+            raise BadOption(
+                f"--{name} cannot be said to {route}: it is asked over OpenAI's Responses, which has no field for it. Leave it out."
+            )
 
 
 def check_extra(extra: Mapping[str, Any], route: Route, *, schema: bool) -> None:

@@ -271,3 +271,54 @@ def test_endpoints_that_cannot_be(home, monkeypatch):
     assert "no provider 'opena'" in error_line(settings.endpoint, Route("opena", "m"))
     monkeypatch.setenv("OPENAI_BASE_URL", "gateway")
     assert "OPENAI_BASE_URL should be an address" in error_line(settings.endpoint, Route("openai", "m"))
+
+
+# -- the wire ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("route", "wire"),
+    [
+        ("openai/gpt-4.1-mini", "openai"),
+        ("openai/o3-pro", "responses"),
+        ("openai/o3-pro-2025-06-10", "responses"),
+        ("openai/gpt-5-codex", "responses"),
+        ("openai/a-model-that-nobody-knows", "openai"),
+        ("azure/gpt-5-pro", "azure-responses"),
+        ("azure/my-deployment", "azure"),
+        ("openrouter/o3-pro", "openai"),
+        ("anthropic/o3-pro", "anthropic"),
+    ],
+)
+def test_a_model_without_chat_completions_is_asked_over_responses(route, wire, monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com")
+    assert settings.endpoint(Route.parse(route)).wire == wire
+
+
+def test_a_gateway_in_the_vendors_place_is_asked_as_before(monkeypatch):
+    """It may know chat completions alone; what it says of a model is learned from its refusal."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.example.com/v1")
+    assert settings.endpoint(Route("openai", "o3-pro")).wire == "openai"
+    assert settings.endpoint(Route("openai", "o3-pro"), "https://api.openai.com/v1/").wire == "responses"
+
+
+def test_the_wire_that_is_set_keeps_the_providers_addresses_and_headers(home, monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com")
+    own = '[provider.mine]\nbase = "https://llm.example.com/v1"\nwire = "responses"'
+    config(home, f'[provider.openai]\nwire = "responses"\n[provider.azure]\nwire = "responses"\n{own}')
+    wires = [settings.endpoint(Route(name, "m")).wire for name in ("openai", "azure", "mine")]
+    assert wires == ["responses", "azure-responses", "responses"]
+
+
+def test_azures_version_is_the_options_or_the_environments(home, monkeypatch):
+    def version(name: str = "azure"):
+        return settings.endpoint(Route(name, "dep")).options.get("api_version")
+
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com")
+    for name in settings.API_VERSIONS:
+        monkeypatch.delenv(name, raising=False)
+    assert version() is None
+    monkeypatch.setenv("OPENAI_API_VERSION", "2025-03-01-preview")
+    assert (version(), version("openai")) == ("2025-03-01-preview", None)
+    monkeypatch.setenv("AZURE_OPENAI_API_VERSION", "2024-10-21")
+    assert version() == "2024-10-21"
+    config(home, '[provider.azure.options]\napi_version = "v1"')
+    assert version() == "v1"

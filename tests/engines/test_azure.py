@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from openai import AzureOpenAI
+from openai import AzureOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 from servers import golden
 from servers.asking import KEY, ask, endpoint, refuse, request
@@ -17,36 +17,60 @@ from holynb.types import Usage
 MESSAGES = [{"role": "user", "content": "안녕?"}]
 
 
+OLD = "2024-10-21"
+RESOURCE = "https://r.openai.azure.com"
+
+
 @pytest.mark.parametrize(
-    ("base", "options", "path"),
+    ("base", "version", "chat", "answers"),
     [
+        ("", None, "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("/openai", None, "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("/openai/v1", None, "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("/openai/v1", "2025-01-01", "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("/openai/v1/chat/completions", None, "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("/openai/v1/responses", None, "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("", "v1", "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("", "latest", "/openai/v1/chat/completions", "/openai/v1/responses"),
+        ("", "preview", "/openai/v1/chat/completions?api-version=preview", "/openai/v1/responses?api-version=preview"),
         (
-            "https://r.openai.azure.com",
-            {},
-            "https://r.openai.azure.com/openai/deployments/my%20dep/chat/completions?api-version=2024-10-21",
+            "",
+            "2025-01-01&x",
+            "/openai/deployments/my%20dep/chat/completions?api-version=2025-01-01%26x",
+            "/openai/responses?api-version=2025-01-01%26x",
         ),
         (
-            "https://r.openai.azure.com/openai",
-            {"api_version": "2025-01-01"},
-            "https://r.openai.azure.com/openai/deployments/my%20dep/chat/completions?api-version=2025-01-01",
+            "/openai/deployments/other",
+            None,
+            f"/openai/deployments/other/chat/completions?api-version={OLD}",
+            f"/openai/responses?api-version={OLD}",
         ),
-        (
-            "https://r.openai.azure.com/openai/deployments/other",
-            {},
-            "https://r.openai.azure.com/openai/deployments/other/chat/completions?api-version=2024-10-21",
-        ),
-        ("https://r.openai.azure.com/openai/v1", {}, "https://r.openai.azure.com/openai/v1/chat/completions"),
     ],
 )
-def test_addresses(base: str, options: dict[str, str], path: str):
-    assert azure.url(endpoint(base, "azure", options=options), request(model="my dep")) == path
+def test_addresses(base: str, version: str | None, chat: str, answers: str):
+    where = endpoint(RESOURCE + base, "azure", options={"api_version": version} if version else {})
+    sent = request(model="my dep")
+    assert azure.url(where, sent) == RESOURCE + chat
+    assert azure.responses_url(where, sent) == RESOURCE + answers
 
 
-def test_the_version_of_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OPENAI_API_VERSION", "2025-03-01-preview")
-    with Exact([reply(golden.AZURE.whole)]) as server:
-        ask(endpoint(server.base, "azure", model="dep"))
-        assert server.asked[0].path == "/openai/deployments/gpt-4.1-mini/chat/completions?api-version=2025-03-01-preview"
+@pytest.mark.parametrize("version", [None, OLD])
+def test_the_sdk_asks_at_the_same_addresses(version: str | None):
+    def client(base: str) -> OpenAI:
+        if version is None:
+            return OpenAI(api_key=KEY, base_url=f"{base}/openai/v1/", max_retries=0)
+        return AzureOpenAI(api_key=KEY, azure_endpoint=base, api_version=version, max_retries=0)
+
+    options = {"api_version": version} if version else {}
+    with Exact(lambda asked, _: [reply(golden.RESPONSES.whole if "/responses" in asked.path else golden.AZURE.whole)]) as server:
+        theirs = client(server.base)
+        theirs.chat.completions.create(model="dep", messages=MESSAGES)  # type: ignore[call-overload]
+        theirs.responses.create(model="dep", input="x")
+        theirs.close()
+        for wire in ("azure", "azure-responses"):
+            ask(endpoint(server.base, wire, options=options), request(model="dep"))
+    paths = [asked.path for asked in server.asked]
+    assert paths[:2] == paths[2:]
 
 
 def test_the_key_is_a_header_of_its_own():
@@ -58,10 +82,11 @@ def test_the_key_is_a_header_of_its_own():
 
 def test_the_sdk_asks_the_same_and_reads_the_same():
     with Exact([reply(golden.AZURE.whole)]) as server:
-        client = AzureOpenAI(api_key=KEY, azure_endpoint=server.base, api_version="2024-10-21", max_retries=0)
+        client = AzureOpenAI(api_key=KEY, azure_endpoint=server.base, api_version=OLD, max_retries=0)
         theirs = client.chat.completions.create(model="gpt-4.1-mini", messages=MESSAGES, max_tokens=9, temperature=0.5)  # type: ignore[arg-type]
         client.close()
-        ours = ask(endpoint(server.base, "azure"), request(sampling={"max_tokens": 9, "temperature": 0.5}))[1]
+        where = endpoint(server.base, "azure", options={"api_version": OLD})
+        ours = ask(where, request(sampling={"max_tokens": 9, "temperature": 0.5}))[1]
         first, second = server.asked
     assert (first.path, first.json) == (second.path, second.json)
     assert theirs.usage is not None
@@ -72,7 +97,7 @@ def test_the_sdk_reads_the_golden_stream():
     for event in golden.AZURE.stream.split(b"\n\n")[:-2]:
         ChatCompletionChunk.model_construct(**json.loads(event.removeprefix(b"data: ")))
     with Exact(golden.AZURE.streamed()) as server:
-        client = AzureOpenAI(api_key=KEY, azure_endpoint=server.base, api_version="2024-10-21", max_retries=0)
+        client = AzureOpenAI(api_key=KEY, azure_endpoint=server.base, api_version=OLD, max_retries=0)
         stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
         text = "".join(c.choices[0].delta.content or "" for c in stream if c.choices and c.choices[0].delta)
         client.close()
@@ -108,3 +133,9 @@ def test_a_deployment_that_is_not_there():
 def test_limits_that_are_none_count_for_nothing():
     with Exact([golden.AZURE.limited]) as server:
         assert refuse(endpoint(server.base, "azure")).limits is None
+
+
+def test_a_gateway_that_knows_the_older_form_alone_is_told_how_to_ask_it():
+    with Exact([reply({"error": {"code": "404", "message": "Resource not found"}}, 404)]) as server:
+        fault = refuse(endpoint(server.base, "azure"))
+    assert '[provider.azure.options] api_version = "2024-10-21"' in fault.message

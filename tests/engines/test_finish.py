@@ -16,9 +16,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from servers.asking import ask, endpoint, request
 from servers.exact import END, Exact, chunk, reply, sse, stream_head, streamed
-from servers.golden import anthropic_events, frames, gemini_part, openai_chunk
+from servers.golden import (
+    anthropic_events,
+    frames,
+    gemini_part,
+    openai_chunk,
+    response,
+    response_delta,
+    response_events,
+    response_message,
+)
 
-from holynb.engines import anthropic, azure, finish, gemini, openai, sagemaker
+from holynb.engines import anthropic, azure, finish, gemini, openai, responses, sagemaker
 from holynb.engines.poolwire import StreamFold
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint
@@ -59,6 +68,15 @@ def openai_whole(text: Any, word: Any) -> Any:
     return {"model": "m", "choices": [{"index": 0, "message": {"content": text}, "finish_reason": word}]}
 
 
+def responses_stream(*pieces: tuple[str | None, Any]) -> bytes:
+    ended = response(pieces[-1][1])
+    return response_events(*(response_delta(t) for t, _ in pieces if t), {"type": "response.completed", "response": ended})
+
+
+def responses_whole(text: str, word: Any) -> dict[str, Any]:
+    return response(word, response_message(text))
+
+
 def fed(reader: Any, data: bytes) -> Completion:
     reader.feed(data)
     answer = reader.end()
@@ -95,6 +113,7 @@ class Spoken:
 
 WIRES = (
     Spoken("openai", openai_stream, lambda data: fed(openai.Chat(), data), openai_whole, openai.read),
+    Spoken("responses", responses_stream, lambda data: fed(responses.ResponseEvents(), data), responses_whole, responses.read, "completed"),
     Spoken("azure", openai_stream, lambda data: fed(azure.WIRE.answer(), data), openai_whole, azure.WIRE.read),
     Spoken(
         "anthropic",
@@ -224,7 +243,7 @@ def test_a_filter_or_a_failure_is_no_answer_and_says_why(wire: Spoken, text: str
 
 
 def test_one_spelling_has_one_meaning_whichever_wire_it_came_over():
-    tables = (finish.OPENAI, finish.ANTHROPIC, finish.GEMINI, finish.TGI, finish.BEDROCK, finish.SERVERS)
+    tables = (finish.OPENAI, finish.RESPONSES, finish.ANTHROPIC, finish.GEMINI, finish.TGI, finish.BEDROCK, finish.SERVERS)
     assert [w for t in tables for w, reason in t.items() if finish.finish(w).reason != reason] == []  # type: ignore[union-attr]
 
 
@@ -253,13 +272,13 @@ def test_any_value_is_a_reason_of_ours_or_none(word: Any):
 )
 def test_of_several_reasons_the_worst_counts(words: Sequence[str], reason: str):
     pieces = [(text, word) for text, word in zip("tea", [*words, *words][:3], strict=False)][: len(words)]
-    for one in (WIRES[0], WIRES[2], WIRES[3]):
+    for one in (w for w in WIRES if w.name in ("openai", "anthropic", "gemini")):
         answer = one.fold(one.stream(*pieces))
         assert (answer.text, answer.finish_reason) == ("tea"[: len(words)], reason)
 
 
 def test_a_late_filter_counts(wire: Spoken):
-    if wire.name in ("tgi", "pool"):
+    if wire.name in ("responses", "tgi", "pool"):
         pytest.skip("one end each")
     with pytest.raises(Fault, match="content filter"):
         wire.fold(wire.stream(("tea", wire.stop), (None, "content_filter")))

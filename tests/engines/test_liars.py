@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from servers.asking import KEY, ask, endpoint, refuse, request
 from servers.exact import END, Exact, Step, chunk, reply, sse, stream_head, streamed
-from servers.golden import OPENAI, WIRES, Golden, frame, frames, gemini_part, openai_chunk
+from servers.golden import OPENAI, WIRES, Golden, frame, frames, gemini_part, openai_chunk, response_delta
 
 import holynb
 from holynb.engines import answer, codec, openai, poolwire, servers
@@ -50,6 +50,8 @@ def piece(wire: Golden, text: str) -> bytes:
     """A part of a streamed answer."""
     if wire.wire == "anthropic":
         return event(wire, {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
+    if wire.wire.endswith("responses"):
+        return event(wire, response_delta(text))
     return event(wire, gemini_part(text) if wire.wire == "gemini" else openai_chunk(text))
 
 

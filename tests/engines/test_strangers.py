@@ -47,11 +47,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aimock]:
         yield found
 
 
-@pytest.fixture(params=["openai", "azure", "azure-v1", "anthropic", "gemini"])
+@pytest.fixture(
+    params=["openai", "responses", "azure", "azure-v1", "azure-old", "azure-responses", "azure-responses-old", "anthropic", "gemini"]
+)
 def where(request: pytest.FixtureRequest, server: Aimock) -> Endpoint:
-    wire, _, form = request.param.partition("-")
-    base = server.base + {"openai": "/v1", "azure": "/openai/v1" if form else ""}.get(wire, "")
-    return endpoint(base, wire)
+    wire, old = request.param.removesuffix("-old").removesuffix("-v1"), request.param.endswith("-old")
+    base = server.base + {"openai": "/v1", "responses": "/v1", "azure-v1": "/openai/v1"}.get(request.param, "")
+    return endpoint(base, wire, options={"api_version": "2025-04-01-preview"} if old else {})
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -6,7 +6,7 @@ import binascii
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from servers.exact import END, chunk, reply, sse, stream_head
@@ -94,6 +94,71 @@ OPENAI = Golden(
     openai_error(500, "The server had an error while processing your request", None, "server_error"),
 )
 
+# -- Responses -----------------------------------------------------------------------------------------------------------
+
+
+def response_events(*events: dict[str, Any]) -> bytes:
+    return b"".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events)
+
+
+def response(status: str | None = "completed", *output: dict[str, Any], **more: Any) -> dict[str, Any]:
+    whole = {"id": "resp_1", "object": "response", "created_at": 1, "status": status, "error": None, "incomplete_details": None}
+    return whole | {"model": MODEL, "output": list(output), "instructions": None, "service_tier": "default", "usage": None} | more
+
+
+def response_message(*texts: str) -> dict[str, Any]:
+    parts = [{"type": "output_text", "text": t, "annotations": [], "logprobs": []} for t in texts]
+    return {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": parts}
+
+
+def response_delta(text: str, kind: str = "output_text", **more: Any) -> dict[str, Any]:
+    place = {"item_id": "msg_1", "output_index": 1, "content_index": 0}
+    return {"type": f"response.{kind}.delta", "sequence_number": 9, **place, "delta": text, "obfuscation": "x7"} | more
+
+
+_THOUGHT_ITEM = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "gAAA"}
+_RESPONSE_USED = {
+    "input_tokens": 20,
+    "input_tokens_details": {"cached_tokens": 16, "cache_write_tokens": 0},
+    "output_tokens": 7,
+    "output_tokens_details": {"reasoning_tokens": 3},
+    "total_tokens": 27,
+}
+_RESPONSE = response("completed", _THOUGHT_ITEM, response_message(TEXT), usage=_RESPONSE_USED)
+
+RESPONSES = Golden(
+    "responses",
+    _RESPONSE,
+    response_events(
+        {"type": "response.created", "sequence_number": 0, "response": response("in_progress")},
+        {"type": "response.in_progress", "sequence_number": 1, "response": response("in_progress")},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**_THOUGHT_ITEM, "summary": []}},
+        {"type": "response.reasoning_summary_part.added", "summary_index": 0, "part": {"type": "summary_text", "text": ""}},
+        response_delta("hm", "reasoning_summary_text", output_index=0, summary_index=0),
+        {"type": "response.reasoning_summary_text.done", "summary_index": 0, "text": "hm"},
+        {"type": "response.output_item.done", "output_index": 0, "item": _THOUGHT_ITEM},
+        {"type": "response.output_item.added", "output_index": 1, "item": {**response_message(), "status": "in_progress"}},
+        {"type": "response.content_part.added", "content_index": 0, "part": {"type": "output_text", "text": "", "annotations": []}},
+        *(response_delta(p) for p in PIECES),
+        {"type": "response.output_text.done", "content_index": 0, "text": TEXT, "logprobs": []},
+        {"type": "response.content_part.done", "content_index": 0, "part": {"type": "output_text", "text": TEXT, "annotations": []}},
+        {"type": "response.output_item.done", "output_index": 1, "item": response_message(TEXT)},
+        {"type": "response.completed", "sequence_number": 20, "response": _RESPONSE},
+    ),
+    Usage(20, 7, 16, 0, tokens_reasoning=3),
+    OPENAI.limited,
+    7.0,
+    OPENAI.refused,
+    openai_error(
+        400,
+        "Your input exceeds the context window of this model. Please adjust your input and try again.",
+        "context_length_exceeded",
+        "invalid_request_error",
+    ),
+    reply(response("incomplete", response_message("half"), incomplete_details={"reason": "content_filter"}, usage=_RESPONSE_USED)),
+    reply(response("failed", error={"code": "server_error", "message": "The model produced an error."}, usage=_RESPONSE_USED)),
+)
+
 _FILTER = {
     "hate": {"filtered": True, "severity": "high"},
     "jailbreak": {"detected": True, "filtered": True},
@@ -156,6 +221,7 @@ AZURE = Golden(
     reply({"error": {"code": "InternalServerError", "message": "Backend returned unexpected response."}}, 500),
     path="",
 )
+AZURE_RESPONSES = replace(RESPONSES, wire="azure-responses", limited=AZURE.limited, wait=37.0, refused=AZURE.refused, path="")
 
 
 # -- Anthropic -----------------------------------------------------------------------------------------------------------
@@ -325,4 +391,4 @@ SAGEMAKER = Golden(
     path="",
 )
 
-WIRES = (OPENAI, AZURE, ANTHROPIC, GEMINI, SAGEMAKER)
+WIRES = (OPENAI, RESPONSES, AZURE, AZURE_RESPONSES, ANTHROPIC, GEMINI, SAGEMAKER)

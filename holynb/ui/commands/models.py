@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from holynb import loop
 from holynb.config import keys, models, settings
+from holynb.config.providers import OPENAI_WIRES
 from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closest
 from holynb.types import Route
@@ -76,11 +77,11 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
         provider = provider or DEFAULT_PROVIDER
         named = endpoint(provider, api_base, api_key_name)
         providers = {provider: providers[provider]}
-        if api_base is not None and named.wire != "openai":
+        if api_base is not None and named.wire not in OPENAI_WIRES:
             raise BadOption(
                 f"{provider} has no list of models to ask for. An OpenAI-compatible server has: %infer models --api-base {api_base}"
             )
-        if named.wire == "openai":
+        if named.wire in OPENAI_WIRES:
             listed, lines = _query_server(named, needed=api_base is not None or servers.is_self_hosted(named))
             # Another address than the provider's does not serve the models configured for it.
             served = listed if api_base is not None else {**providers[provider].models, **listed}
