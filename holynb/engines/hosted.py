@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
-from holynb.config import settings, suggest
 from holynb.config.providers import OPENAI_WIRES
 from holynb.engines import codec, entry, http, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long

@@ -134,11 +134,11 @@ def read(value: Any) -> Completion:
         raise Fault(
             "bad_request", "the server works on it in the background, where no answer is fetched: leave out -p background", retry=False
         )
-    said, counted = _Output(output), value.get("usage")
+    parsed, counted = _Output(output), value.get("usage")
     answer = conclude(
-        codec.mend(said.text), finish(_word(value)), _text_or_none(value.get("model")), usage(counted), thinking=said.thinking
+        codec.mend(parsed.text), finish(_word(value)), _text_or_none(value.get("model")), usage(counted), thinking=parsed.thinking
     )
-    return _told(answer, said, value)
+    return _completed(answer, parsed, value)
 
 
 class _Output:
@@ -174,7 +174,7 @@ class ResponseEvents(StreamReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said = _Output()
+        self._output = _Output()
         self._in_pieces = False
         self._response: Mapping[str, Any] = {}
 
@@ -184,7 +184,7 @@ class ResponseEvents(StreamReader):
             raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a response")
         if kind in ("response.output_text.delta", "response.refusal.delta"):
             self._in_pieces = True
-            self._said.refused = self._said.refused or kind == "response.refusal.delta"
+            self._output.refused = self._output.refused or kind == "response.refusal.delta"
             return text(chunk.get("delta"))
         openai.raise_error(chunk, failed=kind == "error")
         if isinstance(response := chunk.get("response"), dict):
@@ -192,7 +192,7 @@ class ResponseEvents(StreamReader):
         if kind.startswith("response.reasoning"):
             return self._on_thought(kind, chunk)
         if kind.startswith("response.output_item") and isinstance(item := chunk.get("item"), dict):
-            self._said.called = self._said.called or item.get("type") in CALLS
+            self._output.called = self._output.called or item.get("type") in CALLS
             self.thinking = self.thinking or item.get("type") == "reasoning"
             return None
         if not kind.startswith("response."):
@@ -212,23 +212,23 @@ class ResponseEvents(StreamReader):
         output = response.get("output")
         if self._in_pieces or not isinstance(output, list):
             return None
-        self._said = _Output(output)  # a gateway's only event
-        return self._said.text or None
+        self._output = _Output(output)  # a gateway's only event
+        return self._output.text or None
 
     def _on_thought(self, kind: str, chunk: dict[str, Any]) -> str | None:
         self.thinking = True
-        if kind == "response.reasoning_summary_part.added" and self._said.thoughts:
-            self._said.thoughts.append("")
+        if kind == "response.reasoning_summary_part.added" and self._output.thoughts:
+            self._output.thoughts.append("")
         if not kind.endswith(".delta") or not isinstance(delta := chunk.get("delta"), str):
             return None
-        if not self._said.thoughts:
-            self._said.thoughts.append("")
-        self._said.thoughts[-1] += delta
+        if not self._output.thoughts:
+            self._output.thoughts.append("")
+        self._output.thoughts[-1] += delta
         return ""
 
     def end(self) -> Completion:
         """The whole answer, a refusal marked as one. Raises Fault."""
-        return _told(super().end(), self._said, self._response)
+        return _completed(super().end(), self._output, self._response)
 
 
 def _word(response: Mapping[str, Any], otherwise: str | None = None) -> Any:
@@ -238,11 +238,11 @@ def _word(response: Mapping[str, Any], otherwise: str | None = None) -> Any:
     return reason if finish(reason) else status
 
 
-def _told(answer: Completion, said: _Output, response: Mapping[str, Any]) -> Completion:
+def _completed(answer: Completion, output: _Output, response: Mapping[str, Any]) -> Completion:
     """The answer with what stands beside its text. One that is nothing but the call of a tool ended by it."""
-    only_called = said.called and answer.finish_reason in ("stop", "unknown") and not answer.text.strip()
-    reason = "refusal" if said.refused else "tool" if only_called else answer.finish_reason
-    thoughts = codec.mend("\n\n".join(filter(None, said.thoughts))) or None
+    only_called = output.called and answer.finish_reason in ("stop", "unknown") and not answer.text.strip()
+    reason = "refusal" if output.refused else "tool" if only_called else answer.finish_reason
+    thoughts = codec.mend("\n\n".join(filter(None, output.thoughts))) or None
     thinking = answer.thinking or bool(answer.usage.tokens_reasoning)
     tier = _text_or_none(response.get("service_tier"))
     return replace(answer, finish_reason=reason, reasoning=thoughts, tier=tier, thinking=thinking)

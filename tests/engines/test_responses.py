@@ -127,7 +127,7 @@ def test_a_reasoning_field_of_ones_own_lies_over_it():
 
 
 def test_a_server_that_shows_no_summaries_is_asked_for_none_from_then_on():
-    refused = openai_error(400, "Your organization must be verified to generate reasoning summaries.", "unsupported_value", param="reasoning.summary")
+    refused = openai_error(400, "Your organization must be verified to generate reasoning summaries.", "unsupported_value")
 
     async def two(engine: Any) -> None:
         with pytest.raises(Fault) as caught:
