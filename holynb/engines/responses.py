@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from holynb.config.providers import LACKING
-from holynb.engines import codec, openai, quotas, thinking
+from holynb.engines import codec, counts, openai, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.choices import text
 from holynb.engines.classify import ErrorDetail, malformed, to_fault
@@ -29,6 +29,15 @@ DROPPABLE = ("temperature", "top_p")
 SHARED = ("text", "reasoning")
 #: Statuses of a response that is not over: what `background` leaves behind.
 UNFINISHED = ("queued", "in_progress")
+#: What stands between two parts of a summary.
+BETWEEN = "\n\n"
+#: Names of counts → chat completions'.
+NAMES: Mapping[str, str] = {
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
+    "input_tokens_details": "prompt_tokens_details",
+    "output_tokens_details": "completion_tokens_details",
+}
 #: Items that ask the caller to run something.
 CALLS = ("function_call", "custom_tool_call", "computer_call", "local_shell_call")
 #: Events that end a stream.
@@ -134,10 +143,8 @@ def read(value: Any) -> Completion:
         raise Fault(
             "bad_request", "the server works on it in the background, where no answer is fetched: leave out -p background", retry=False
         )
-    parsed, counted = _Output(output), value.get("usage")
-    answer = conclude(
-        codec.mend(parsed.text), finish(_word(value)), _text_or_none(value.get("model")), usage(counted), thinking=parsed.thinking
-    )
+    parsed, model = _Output(output), _text_or_none(value.get("model"))
+    answer = conclude(codec.mend(parsed.text), finish(_word(value)), model, usage(value.get("usage")), thoughts=parsed.thoughts)
     return _completed(answer, parsed, value)
 
 
@@ -145,8 +152,9 @@ class _Output:
     """The items of a response: what is said, what was thought, and what the caller is asked to do."""
 
     def __init__(self, items: Iterable[Any] = ()) -> None:
-        self.text, self.thoughts = "", list[str]()
-        self.refused = self.called = self.thinking = False
+        self.text = ""
+        self.thoughts: str | None = None
+        self.refused = self.called = False
         for item in items:
             if isinstance(item, Mapping):
                 self._add(item)
@@ -162,9 +170,9 @@ class _Output:
                 else:
                     self.text += text([part] if isinstance(part, Mapping) else part)
         elif kind == "reasoning":
-            self.thinking = True
             parts = [p for name in ("summary", "content") if isinstance(listed := item.get(name), list) for p in listed]
-            self.thoughts += [t for p in parts if isinstance(p, Mapping) and (t := _text_or_none(p.get("text")))]
+            words = [t for p in parts if isinstance(p, Mapping) and (t := _text_or_none(p.get("text")))]
+            self.thoughts = codec.mend(BETWEEN.join(filter(None, (self.thoughts, *words))))
         elif kind in CALLS:
             self.called = True
 
@@ -202,8 +210,8 @@ class ResponseEvents(StreamReader):
     def _on_response(self, kind: str, response: dict[str, Any]) -> str | None:
         """What an event about the whole response says: which model answers, and at the end how it went."""
         self.model = self.model or _text_or_none(response.get("model"))
-        if counts := response.get("usage"):
-            self.usage = usage(counts)
+        if reported := response.get("usage"):
+            self.usage = usage(reported)
         if (ended := kind.removeprefix("response.")) not in ENDS:
             return None
         _raise_failed(response, failed=ended == "failed")
@@ -213,18 +221,15 @@ class ResponseEvents(StreamReader):
         if self._in_pieces or not isinstance(output, list):
             return None
         self._output = _Output(output)  # a gateway's only event
+        if self.thoughts is None and self._output.thoughts:
+            self.think(self._output.thoughts)
         return self._output.text or None
 
     def _on_thought(self, kind: str, chunk: dict[str, Any]) -> str | None:
         self.thinking = True
-        if kind == "response.reasoning_summary_part.added" and self._output.thoughts:
-            self._output.thoughts.append("")
-        if not kind.endswith(".delta") or not isinstance(delta := chunk.get("delta"), str):
-            return None
-        if not self._output.thoughts:
-            self._output.thoughts.append("")
-        self._output.thoughts[-1] += delta
-        return ""
+        if kind == "response.reasoning_summary_part.added":
+            return self.think(BETWEEN) if self.thoughts else None
+        return self.think(delta) if kind.endswith(".delta") and isinstance(delta := chunk.get("delta"), str) else None
 
     def end(self) -> Completion:
         """The whole answer, a refusal marked as one. Raises Fault."""
@@ -242,10 +247,7 @@ def _completed(answer: Completion, output: _Output, response: Mapping[str, Any])
     """The answer with what stands beside its text. One that is nothing but the call of a tool ended by it."""
     only_called = output.called and answer.finish_reason in ("stop", "unknown") and not answer.text.strip()
     reason = "refusal" if output.refused else "tool" if only_called else answer.finish_reason
-    thoughts = codec.mend("\n\n".join(filter(None, output.thoughts))) or None
-    thinking = answer.thinking or bool(answer.usage.tokens_reasoning)
-    tier = _text_or_none(response.get("service_tier"))
-    return replace(answer, finish_reason=reason, reasoning=thoughts, tier=tier, thinking=thinking)
+    return replace(answer, finish_reason=reason, tier=_text_or_none(response.get("service_tier")))
 
 
 def _raise_failed(response: Mapping[str, Any], *, failed: bool = False) -> None:
@@ -261,20 +263,9 @@ def _raise_failed(response: Mapping[str, Any], *, failed: bool = False) -> None:
     raise fault
 
 
-def usage(counts: Any) -> Usage:
-    """Token counts, None where not reported. Input includes cached tokens, output reasoning: nothing is added."""
-    if not isinstance(counts, Mapping):
-        return Usage()
-    of_input, of_output = (
-        {} if not isinstance(d := counts.get(n), Mapping) else d for n in ("input_tokens_details", "output_tokens_details")
-    )
-    return Usage(
-        openai.count(counts.get("input_tokens")),
-        openai.count(counts.get("output_tokens")),
-        openai.count(of_input.get("cached_tokens")),
-        openai.count(of_input.get("cache_write_tokens")),
-        tokens_reasoning=openai.count(of_output.get("reasoning_tokens")),
-    )
+def usage(reported: Any) -> Usage:
+    """Token counts, None where not reported: chat completions' under other names."""
+    return counts.usage({NAMES.get(k, k): v for k, v in reported.items()} if isinstance(reported, Mapping) else None)
 
 
 def _text_or_none(value: Any) -> str | None:
