@@ -195,6 +195,10 @@ def _whole(text: str) -> tuple[str, str]:
     return codec.mend(text), ""
 
 
+#: Finish reasons that leave nothing to say.
+_AS_IT_SHOULD = frozenset({"stop", "length", "end_turn", "max_tokens"})
+
+
 def conclude(
     text: str, ended: Finish | None, model: str | None, counted: Usage, *, said: str = "", thoughts: str | None = None
 ) -> Completion:
@@ -204,8 +208,8 @@ def conclude(
     """
     reasoning = thoughts if thoughts and not thoughts.isspace() else None
     thinking = thoughts is not None or bool(counted.tokens_reasoning)
-    if ended is None:
-        return Completion(text, "unknown", model, counted, None, thinking, reasoning)
+    if ended is None or ended.key in _AS_IT_SHOULD:
+        return Completion(text, ended.reason if ended else "unknown", model, counted, None, thinking, reasoning)
     facts: dict[str, Any] = {"usage": counted if counted != Usage() else None, "model": model, "finish_reason": ended.reason}
     told_always = ended.reason in ("other", "pause_turn")
     named = ended.word if told_always or ended.key != ended.reason else ""

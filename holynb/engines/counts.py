@@ -15,14 +15,16 @@ MAX_COUNT = 2**53
 
 def count(value: Any) -> int | None:
     """A count of tokens; None for anything else."""
+    if value is None:
+        return None
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT else None
 
 
 def usage(counts: Any) -> Usage:
     """Token counts, None where not reported. The prompt's include cached tokens."""
-    if not isinstance(counts, Mapping):
+    if not isinstance(counts, dict):  # of parsed JSON
         return Usage()
-    prompt, out, total = (count(counts.get(k)) for k in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    prompt, out, total = count(counts.get("prompt_tokens")), count(counts.get("completion_tokens")), count(counts.get("total_tokens"))
     details = _details(counts, "prompt_tokens_details")
     cached, written = count(details.get("cached_tokens")), count(details.get("cache_write_tokens"))
     if cached is None:
@@ -48,6 +50,9 @@ def _beside(out: int, thought: int, beside: int) -> int:
     return max(0, beside)
 
 
+_NO_DETAILS: Mapping[str, Any] = {}
+
+
 def _details(counts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     details = counts.get(name)
-    return details if isinstance(details, Mapping) else {}
+    return details if isinstance(details, dict) else _NO_DETAILS
