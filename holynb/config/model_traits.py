@@ -44,8 +44,8 @@ class ModelTraits:
         if not self.model.thinks:
             return NOTHING
         control = self.model.thinking
-        if control is None:
-            return SOMETHING
+        if control is None:  # it can; whether it does by itself is not known
+            return UNKNOWN if think in (None, "off", 0) else SOMETHING
         return _by_itself(control) if think is None else _told(control, think)
 
     def thinks_less(self, than: ModelTraits, think: str | int | None = None, *, thought: bool = False) -> bool:

@@ -11,12 +11,11 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from holynb.config import model_entries
+from holynb.config import model_entries, models
 from holynb.errors import BadSetting
 from holynb.pricing import prices
 from holynb.pricing.price_entries import MILLION, read_entry
@@ -58,6 +57,20 @@ LITELLM_TIER = re.compile(r"_above_(\d{1,6})k_tokens")
 LITELLM_MODES = ("chat", "responses")
 
 
+#: A line that no JSON has.
+TOML_LINE = re.compile(r"^\s*(\[\[\w+\]\]|\w+\s*=)", re.MULTILINE)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+READERS: Mapping[str, Callable[[str], Any]] = {
+    "JSON": lambda text: json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant),
+    "TOML": lambda text: tomllib.loads(text, parse_float=Decimal),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignTable:
     """What was read. `entries`: of our shape, as JSON has them; `left_out`: why each entry that cannot be was passed over."""
@@ -76,36 +89,41 @@ def read(body: bytes, kind: Kind, source: str, date: dt.date) -> ForeignTable:
     if len(body) > MAX_BYTES:
         raise BadSetting(f"{source} has more than {MAX_BYTES // 2**20} MiB, which no table of {kind} has.")
     document = _document(body, source)
-    shape, entries, left_out = _shape_of(document), list[Mapping[str, Any]](), list[str]()
+    shape, entries, left_out = _shape_of(document), dict[tuple[Any, ...], Mapping[str, Any]](), list[str]()
     if shape is None:
         raise BadSetting(f"{source} is not a table of {kind}. Those of genai-prices (data.json), litellm and holynb are read.")
     for name, raw in _raw_entries(shape, document, kind, {"date": str(date), "source": source, "reported": True}):
         try:
             for entry in [raw] if isinstance(raw, Mapping) else raw:
                 _check(entry, kind, name)
-                entries.append(_plain(entry))
+                # litellm has some models twice, under NAME and under PROVIDER/NAME; of equal patterns the first counts.
+                entries.setdefault((entry["provider"], tuple(entry["models"]), str(entry.get("since"))), _plain(entry))
         except (_Unreadable, BadSetting, ArithmeticError) as exc:
-            left_out.append(str(exc) if name in str(exc) else f"{name}: {exc}")
+            why = str(exc).removesuffix(".")
+            left_out.append(why if name in why else f"{name}: {why}")
         if len(entries) > MAX_ENTRIES:
             raise BadSetting(f"{source} has more than {MAX_ENTRIES:,} entries, which no table of {kind} has.")
     if not entries:
         raise BadSetting(f"{source} holds no {kind} of a provider that is known here{f' ({left_out[0]})' if left_out else ''}.")
-    return ForeignTable(shape, entries, left_out)
+    return ForeignTable(shape, list(entries.values()), left_out)
 
 
 def _document(body: bytes, source: str) -> Any:
-    readers: tuple[Callable[[str], Any], ...] = (
-        lambda text: json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant),
-        lambda text: tomllib.loads(text, parse_float=Decimal),
-    )
-    for reader in readers:
-        with suppress(ValueError, RecursionError, ArithmeticError):
-            return reader(body.decode("utf-8-sig"))
+    """Its JSON or TOML. Raises BadSetting, with what is wrong where it is meant to be one of them."""
+    why: dict[str, Exception] = {}
+    try:
+        text = body.decode("utf-8-sig")
+        for name, reader in READERS.items():
+            try:
+                return reader(text)
+            except (ValueError, RecursionError, ArithmeticError) as exc:
+                why[name] = exc
+    except UnicodeDecodeError:
+        text = ""
+    meant = "TOML" if TOML_LINE.search(text) else "JSON" if text.lstrip()[:1] in ("{", "[") else ""
+    if type(why.get(meant)) in (json.JSONDecodeError, tomllib.TOMLDecodeError, ValueError):
+        raise BadSetting(f"{source} cannot be read as {meant}: {why[meant]}.")
     raise BadSetting(f"{source} is neither JSON nor TOML, so it holds no table.")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
 
 
 def _shape_of(document: Any) -> str | None:
@@ -158,11 +176,15 @@ def _litellm_price(name: str, entry: Mapping[str, Any], reading: Mapping[str, An
 
 
 def _litellm_model(name: str, entry: Mapping[str, Any], reading: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    known: dict[str, Any] = {"context": entry.get("max_input_tokens"), "output": entry.get("max_output_tokens")}
+    names = _litellm_names(name, entry)
+    ours = next((m for m in models.shipped() if m.provider == names["provider"] and m.fits(name.rpartition("/")[2])), None)
+    known: dict[str, Any] = {"output": entry.get("max_output_tokens")}
+    if ours is None or ours.context is None:  # of some models it is what is left beside the longest answer: it replaces no figure
+        known["context"] = entry.get("max_input_tokens")
     known |= {ours: True for ours, key in (("images", "supports_vision"), ("thinks", "supports_reasoning")) if entry.get(key) is True}
     if entry.get("deprecation_date") is not None:
         known["end"] = {"on": entry["deprecation_date"]}
-    yield {**_litellm_names(name, entry), **{k: v for k, v in known.items() if v is not None}, **reading}
+    yield {**names, **{k: v for k, v in known.items() if v is not None}, **reading}
 
 
 # -- genai-prices ----------------------------------------------------------------------------------------------------------

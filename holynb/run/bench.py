@@ -125,12 +125,12 @@ def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
         raise BadPrompt("A bench needs prompts, and there is none.")
     rows = bench.options.limit or len(bench.prompts)
     texts = [bench.prompts[i % len(bench.prompts)] for i in range(rows)]
-    made = []
+    pairs = []
     for route in routes:
         options = replace(bench.options, limit=None, stream=True, cache=False, max_tokens=bench.options.max_tokens or _limit(route))
         cold, whole = (plan.make(some, str(route), options, addressed=routes[0]) for some in (texts[:1], texts))
-        made.append((cold, whole))
-    return made
+        pairs.append((cold, whole))
+    return pairs
 
 
 def _limit(route: Route) -> int | None:

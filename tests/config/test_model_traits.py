@@ -25,7 +25,7 @@ def model(thinks: bool | None = None, output: int | None = 128_000, **control: o
 
 UNKNOWN, NOT_KNOWN_TO = ModelTraits(), model()
 NEVER = model(thinks=False)
-ALWAYS = model(thinks=True)
+CAN = model(thinks=True)
 MEDIUM = model(values=LEVELS, default="medium", off=OFF)
 HIGH = model(values=("low", "medium", "high", "xhigh", "max"), default="high", off=False)
 SOMEHOW = model(values=LEVELS, off=OFF)
@@ -42,7 +42,9 @@ ON = model(values=LEVELS, default="on")
         (NOT_KNOWN_TO, None, (0, 6)),
         (NEVER, None, (0, 0)),
         (NEVER, "high", (0, 0)),
-        (ALWAYS, "off", (1, 6)),
+        (CAN, None, (0, 6)),
+        (CAN, "off", (0, 6)),
+        (CAN, "low", (1, 6)),
         (MEDIUM, None, (3, 3)),
         (MEDIUM, "low", (2, 2)),
         (MEDIUM, "max", (4, 4)),
@@ -101,6 +103,7 @@ def test_which_of_two_thinks_less(this: ModelTraits, than: ModelTraits, think: s
         (UNKNOWN, "high", 2048),
         (NEVER, None, 2048),
         (NOT_KNOWN_TO, None, 2048),
+        (CAN, None, 8192),
         (MEDIUM, None, 8192),
         (MEDIUM, "low", 8192),
         (MEDIUM, "off", 2048),
@@ -148,7 +151,7 @@ controls = st.builds(
     default=st.none() | st.sampled_from(["on", "off"]),
     off=st.sampled_from([None, False, OFF]),
 )
-anybody = st.sampled_from([UNKNOWN, NEVER, ALWAYS, NOT_KNOWN_TO]) | controls
+anybody = st.sampled_from([UNKNOWN, NEVER, CAN, NOT_KNOWN_TO]) | controls
 told = st.none() | st.sampled_from(THINK_LEVELS) | st.integers(0, 10**6)
 
 
@@ -179,6 +182,8 @@ def test_every_level_that_ships_has_a_rank() -> None:
     [
         ("openai/gpt-6-luna", 8192),
         ("openai/gpt-4.1-mini", 2048),
+        ("openai/gpt-5-mini", 8192),
+        ("openai/gpt-5.1", 2048),  # it does not think unless it is told to
         ("anthropic/claude-opus-5-5", 8192),
         ("anthropic/claude-haiku-4-5", 2048),
         ("gemini/gemini-2.5-flash", 8192),

@@ -126,10 +126,23 @@ def test_litellms_prices() -> None:
 def test_litellms_models_are_reports() -> None:
     entries = read(LITELLM, "models").entries
     sonnet = model_entries.entry(json.loads(json.dumps(entries[0])), "x")
-    assert (sonnet.context, sonnet.output, sonnet.images, sonnet.thinks, sonnet.thinking) == (200000, 64000, True, True, None)
+    assert (sonnet.context, sonnet.output, sonnet.images, sonnet.thinks, sonnet.thinking) == (None, 64000, True, True, None)
     assert sonnet.end is not None
     assert (sonnet.end.on, sonnet.end.reading.reported, sonnet.end.reading.source) == (dt.date(2026, 9, 29), True, SOURCE)
     assert model_entries.entry(entries[1], "x").images is None, "what is not said is not known"
+
+
+def test_litellms_longest_input_replaces_no_context() -> None:
+    """Of OpenAI's newer models it is the context without the longest answer: 922,000 of 1,050,000 (model_prices_and_context_window.json)."""
+    luna = {"litellm_provider": "openai", "mode": "chat", "max_input_tokens": 922000, "max_output_tokens": 128000}
+    known, new = read({"gpt-6-luna": luna, "gpt-9": luna}, "models").entries
+    assert ("context" in known, new["context"], known["output"]) == (False, 922000, 128000)
+
+
+def test_a_model_that_litellm_has_twice_is_one() -> None:
+    entry = {"litellm_provider": "deepseek", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}
+    (only,) = read({"deepseek-flash": entry, "deepseek/deepseek-flash": {**entry, "input_cost_per_token": 5e-06}}).entries
+    assert (only["models"], only["input"]) == (["deepseek-flash"], 1)
 
 
 # -- our own shape ---------------------------------------------------------------------------------------------------------
@@ -171,6 +184,20 @@ def test_what_is_no_table_is_one_line(body: bytes, kind: str) -> None:
     assert len(str(raised.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'[[model]]\nprovider = "openai"\ndate = 2027-02-30', "cannot be read as TOML: Invalid date or datetime (at line 3, column 8)."),
+        (b'{"a": 1', "cannot be read as JSON: Expecting ',' delimiter: line 1 column 8 (char 7)."),
+        (b"<html>404</html>", "is neither JSON nor TOML, so it holds no table."),
+    ],
+)
+def test_where_it_breaks_off_is_said(body: bytes, words: str) -> None:
+    with pytest.raises(BadSetting) as raised:
+        read(body)
+    assert str(raised.value) == f"{SOURCE} {words}"
+
+
 def test_a_table_too_large_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "MAX_BYTES", 10)
     with pytest.raises(BadSetting, match="more than 0 MiB"):
@@ -178,7 +205,7 @@ def test_a_table_too_large_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.undo()
     monkeypatch.setattr(foreign, "MAX_ENTRIES", 1)
     with pytest.raises(BadSetting, match="more than 1 entries"):
-        read([*genai(prices=PLAIN), *genai(prices=PLAIN), *genai(prices=PLAIN)])
+        read([*genai(id="a", prices=PLAIN), *genai(id="b", prices=PLAIN)])
 
 
 @pytest.mark.parametrize(

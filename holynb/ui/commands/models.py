@@ -54,6 +54,8 @@ def command(word: str, args: Sequence[str]) -> str:
         raise BadOption(f"%infer models does not take {grammar.flag(name)}. It takes --api-base, --api-key-name, and update.")
     if len(positional) > 1:
         raise BadOption(f"%infer models takes one provider, and {positional[1]!r} is one word too many.")
+    if positional and positional[0] not in settings.providers() and (hint := closest(positional[0], ["update"])):
+        raise BadOption(f"%infer models takes a provider or update, not {positional[0]!r}.{hint}")
     return text(positional[0] if positional else None, **values)
 
 

@@ -11,6 +11,8 @@ from holynb.types import Route
 from holynb.ui.output import clean, clip, grid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from holynb.pricing.foreign import ForeignTable, Kind
 
 __all__ = ["text"]
@@ -22,7 +24,7 @@ MAX_CHANGES, MAX_NAMES, MAX_REASONS = 60, 12, 3
 def text(kind: Kind, table: ForeignTable, source: str) -> str:
     """The difference between what counts now and this table."""
     changes, new, same = list[list[str]](), list[str](), 0
-    for raw in table.entries:
+    for raw in _counting(table.entries):
         before, after, name = (_price if kind == "prices" else _model)(raw)
         if before is None:
             new.append(name)
@@ -42,6 +44,16 @@ def text(kind: Kind, table: ForeignTable, source: str) -> str:
         reasons = "; ".join(clip(reason, 160) for reason in table.left_out[:MAX_REASONS])
         lines.append(f"{_entries(len(table.left_out))} left out as invalid: {reasons}.")
     return clean("\n".join(lines))
+
+
+def _counting(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that count now or will: of the prices of one model, none that a later one has followed."""
+    today, latest = str(models.today()), dict[tuple[str, ...], str]()
+    for raw in entries:
+        if (since := str(raw.get("since") or "")) <= today:
+            key = raw["provider"], *raw["models"]
+            latest[key] = max(latest.get(key, ""), since)
+    return [raw for raw in entries if str(raw.get("since") or "") >= latest.get((raw["provider"], *raw["models"]), "")]
 
 
 def _entries(count: int) -> str:

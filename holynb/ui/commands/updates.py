@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-#: Where a table is read from, unless `[update]` of the user's config.toml or `--from` says otherwise.
+#: Where a table is read from, unless `[update]` of the user's config.toml or `--from` says otherwise. genai-prices' first files,
+#: prices/data.json among them, are frozen.
 ADDRESSES: Mapping[str, str] = {
-    "prices": "https://raw.githubusercontent.com/pydantic/genai-prices/main/prices/data.json",
+    "prices": "https://raw.githubusercontent.com/pydantic/genai-prices/main/prices/new_data/v2/data.json",
     "models": "https://raw.githubusercontent.com/BerriAI/litellm/main/model_prices_and_context_window.json",
 }
 FILES: Mapping[str, str] = {"prices": prices.FILE_NAME, "models": models.FILE_NAME}

@@ -16,10 +16,11 @@ from servers.exact import Exact, reply
 from holynb import cli
 from holynb.config import models, settings, update_files
 from holynb.config.options import Options
-from holynb.errors import BadOption, BadSetting
+from holynb.errors import BadOption, BadRoute, BadSetting
 from holynb.pricing import foreign, prices
 from holynb.run import plan
 from holynb.types import Route, Usage
+from holynb.ui.commands import models as commands
 from holynb.ui.commands import preview, updates
 
 GENAI = [
@@ -90,6 +91,27 @@ def test_it_is_shown_first_and_taken_only_then(table: Path, home: Path) -> None:
     assert "Removed" in updates.run("prices", ["update", "--remove"])
     assert luna_costs() == Decimal("0.1")
     assert "nothing to remove" in updates.run("prices", ["update", "--remove"])
+
+
+def test_a_price_that_a_later_one_has_followed_is_no_change(tmp_path: Path) -> None:
+    """genai-prices keeps what o3 once cost; what counts is its price since then. One that is still to come is shown with its day."""
+    then, since, soon = ({"input_mtok": a, "output_mtok": b} for a, b in ((10, 40), (2, 8), (3, 9)))
+    dated = [
+        {"prices": then},
+        {"constraint": {"start_date": "2025-06-10"}, "prices": since},
+        {"constraint": {"start_date": "2027-06-10"}, "prices": soon},
+    ]
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([{"id": "openai", "models": [{"id": "o3", "match": {"equals": "o3"}, "prices": dated}]}]), encoding="utf-8")
+    shown = updates.run("prices", ["update", "--from", str(path)])
+    assert "$10" not in shown
+    assert "openai/o3 from 2027-06-10  $2 in, $8 out" in shown
+    assert "$3 in, $9 out" in shown
+
+
+def test_the_addresses_are_those_that_are_kept_up() -> None:
+    """genai-prices froze its first files in 2026 ("no longer receive provider, model or price updates")."""
+    assert updates.ADDRESSES["prices"].endswith("/genai-prices/main/prices/new_data/v2/data.json")
 
 
 def test_what_was_read_later_counts(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +186,13 @@ def test_a_models_update_adds_what_is_not_known_and_reports_ends(tmp_path: Path)
 def test_slips_of_the_pen(words: list[str], hint: str) -> None:
     with pytest.raises(BadOption, match=hint):
         updates.run("prices", words)
+
+
+def test_a_slip_of_the_pen_in_models_is_no_provider() -> None:
+    with pytest.raises(BadOption, match=r"takes a provider or update, not 'updaet'\. Did you mean update"):
+        commands.command("models", ["updaet"])
+    with pytest.raises(BadRoute, match="Did you mean openai"):
+        commands.command("models", ["opena"])
 
 
 def test_an_address_of_the_project_is_refused(tmp_path: Path) -> None:
