@@ -146,7 +146,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.results": ("frame | summary",),
     "holynb.run": (
-        "chunk_plan | keys | long_row | request_fields | routing",
+        "chunk_plan | keys | long_row | request_fields | routing | thinking_notes",
         "plan",
         "assembly | pending | session",
         "quote | recorder | reservation | resume | spec",

@@ -88,6 +88,31 @@ def test_anything_that_changes_the_answer_changes_the_key(changes: dict[str, obj
     assert request().key("u") != request().key("v")
 
 
+@pytest.mark.parametrize(
+    ("base", "route", "sampling", "sample", "schema", "key"),
+    [
+        (
+            *("https://api.openai.com/v1", "openai/gpt-6-luna", Sampling(max_tokens=5), 0, None),
+            "76260fceb17613b35b7599a16ff2a45ce69ca8c517ab5279ba08f5645d36b04c",
+        ),
+        (
+            *("https://api.anthropic.com", "anthropic/claude-sonnet-5-5"),
+            *(Sampling(2048, 0.2, 0.9, ("END",), 7, {"top_k": 20, "a": 1}), 0, None),
+            "e97b66e93e335a556f1628674737d2ce275ef28f1909908409291915079c739f",
+        ),
+        ("", "pool/smollm2-135m", Sampling(max_tokens=512), 2, None, "5b4c6b92fc3007a1d1c3316dcdcf0861e44f9959460f14697532cbdc06234b5f"),
+        ("", "sim/echo", Sampling(), 0, {"type": "object"}, "0bc9d7e48d33932b83cf8599caafd529686974e54b115ab9cde1a617da3d3d77"),
+    ],
+)
+def test_keys_are_those_that_older_run_logs_hold(base: str, route: str, sampling: Sampling, sample: int, schema: object, key: str):
+    """Recorded with holynb before it had `think` and tiers."""
+    messages = (Message("system", "Answer in one word."), Message("user", "Is it good?"))
+    asked = Request(3, messages, Route.parse(route), sampling, sample, schema=schema, tiers=("flex",))
+    assert asked.key(base) == key
+    thinking = {replace(asked, sampling=replace(sampling, think=t)).key(base) for t in ("off", "low", 4000)}
+    assert len(thinking | {key}) == 4, "how much it thinks is part of what is asked"
+
+
 def test_a_key_of_broken_text_is_a_key():
     assert len(request(messages=(Message("user", "\ud800 half"),)).key("u")) == 64
 

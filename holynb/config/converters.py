@@ -11,8 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from holynb.errors import BadOption
+from holynb.types import THINK_LEVELS
 
-__all__ = ["chunk_size", "duration", "integer", "key_value", "names", "number", "one_of", "texts"]
+__all__ = ["chunk_size", "duration", "integer", "key_value", "names", "number", "one_of", "texts", "think"]
+
+#: More tokens than any model thinks: above it, a number is a slip of the pen.
+MAX_THINK_TOKENS = 100_000_000
+#: What `--think` takes.
+THINK_VALUES = f"{', '.join(THINK_LEVELS)}, or a number of tokens from 1"
 
 
 def integer(low: int) -> Callable[[Any], int]:
@@ -111,3 +117,19 @@ def chunk_size(value: Any) -> str:
     if text != "auto" and not (text.isdecimal() and text.isascii() and int(text) >= 64):
         raise ValueError("auto, or a number of tokens from 64")
     return text
+
+
+def think(value: Any) -> str | int:
+    """A level of thinking, or a number of tokens."""
+    if isinstance(value, str) and value.strip() in THINK_LEVELS:
+        return value.strip()
+    try:
+        tokens = integer(1)(value)
+    except ValueError:
+        tokens = 0
+    if not 0 < tokens <= MAX_THINK_TOKENS:
+        raise ValueError(THINK_VALUES)
+    return tokens
+
+
+think.__name__ = THINK_VALUES

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from holynb.config.converters import chunk_size, duration, integer, key_value, names, number, one_of, texts
+from holynb.config.converters import chunk_size, duration, integer, key_value, names, number, one_of, texts, think
 from holynb.errors import BadOption, closest
 
 __all__ = ["BY_NAME", "PLANNED", "TABLE", "Option", "Options"]
@@ -58,6 +58,7 @@ TABLE: tuple[Option, ...] = (
     Option("top_p", ("--top-p",), "X", "nucleus sampling", number(0, 1, open_low=True), group="sampling"),
     Option("stop", ("--stop",), "TEXT", "stop string; may be given again", texts, repeatable=True, group="sampling"),
     Option("seed", ("--seed",), "N", "sampling seed", integer(0), group="sampling"),
+    Option("think", ("--think",), "LEVEL|N", "thinking before the answer: off, low, medium, high, max, or tokens", think, group="sampling"),
     Option("p", ("-p",), "KEY=VALUE", "any other field of the request; may be given again", key_value, repeatable=True, group="sampling"),
     Option("params_from", ("--params-from",), "COL,…", "sampling values per row, from columns of these names", names, group="sampling"),
     Option("concurrency", ("-c", "--concurrency"), "N", "most requests at once; below it, adapts by itself", integer(1), group="run"),
@@ -137,6 +138,7 @@ class Options:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    think: str | int | None = None
     p: Mapping[str, Any] = field(default_factory=dict)
     params_from: tuple[str, ...] = ()
     concurrency: int | None = None

@@ -1,4 +1,4 @@
-"""How each wire is told how much to think: its fields, as data. Knows no request, no model's own entry (models.toml), no level of ours."""
+"""How a model is told how much to think: the fields of each wire, as data, and a known model's own. Knows no request, no level of ours."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
-from holynb.config.model_entries import Reading, ThinkingControl
+from holynb.config import models
+from holynb.config.model_entries import KnownModel, Reading, ThinkingControl
+from holynb.types import Route
 
-__all__ = ["Dialect", "dialect"]
+__all__ = ["Dialect", "Guidance", "dialect", "guidance", "known_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +164,40 @@ _PROVIDERS: Mapping[str, Dialect] = {
 def dialect(provider: str, wire: str) -> Dialect | None:
     """How this provider is told on this wire; None where there is no way."""
     return (_PROVIDERS.get(provider) if wire == "openai" else None) or _WIRES.get(wire)
+
+
+def known_model(route: Route, wire: str) -> KnownModel | None:
+    """What is known of a route's model, or of the model that this wire serves under another's name, as Azure does."""
+    way, known = dialect(route.provider, wire), models.find(route.provider, route.model)
+    return models.find(way.models_of, route.model) if known is None and way is not None and way.models_of is not None else known
+
+
+class Guidance(NamedTuple):
+    """How a model is told on a wire. `thinks`: None where that is not known; `by_default`: where nothing is sent, too."""
+
+    way: Dialect
+    control: ThinkingControl
+    thinks: bool | None
+    by_default: bool
+
+
+def guidance(route: Route, wire: str) -> Guidance | None:
+    """How this model is told on this wire: as its own entry says, or its name, or as the wire usually is; None where there is no way."""
+    way = dialect(route.provider, wire)
+    if way is None:
+        return None
+    known = known_model(route, wire)
+    own = way.by_name(route.model)
+    if known is not None and known.thinking is not None:
+        own = _here(known.thinking, way)
+    if own is None:
+        return Guidance(way, way.usual, None if known is None else known.thinks, by_default=False)
+    return Guidance(way, own, thinks=True, by_default=own.default not in (None, "off"))
+
+
+def _here(control: ThinkingControl, way: Dialect) -> ThinkingControl:
+    """A known model's control, with the paths of this wire."""
+    if not way.paths:
+        return control
+    off = {way.path(p): v for p, v in control.off.items()} if isinstance(control.off, Mapping) else control.off
+    return replace(control, field=way.path(control.field), on={way.path(p): v for p, v in control.on.items()}, off=off)

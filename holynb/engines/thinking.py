@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from holynb.config import models, update_files
 from holynb.config.model_entries import ThinkingControl
-from holynb.engines.dialects import Dialect, dialect
+from holynb.engines.dialects import Dialect, guidance
 from holynb.errors import Fault
 from holynb.types import Request, Route
 
@@ -92,14 +92,14 @@ def note(request: Request, wire: str) -> str | None:
 @lru_cache(maxsize=4096)
 def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Wanted:  # noqa: ARG001 - what is known of models
     route, think = ask.route, ask.think
-    way = dialect(route.provider, ask.wire)
-    if way is None:
+    known = guidance(route, ask.wire)
+    if known is None:
         return NOTHING if think in (None, "off") else Wanted(note=f"{route} has no way to be told how much to think: --think is left out.")
-    control, own, thinks = _control(route, way)
+    way, control = known.way, known.control
     if think is None:
-        left = tuple(n for n in ask.sets if n in control.refuses) if own and control.default not in (None, "off") else ()
+        left = tuple(n for n in ask.sets if n in control.refuses) if known.by_default else ()
         return Wanted(leaves_out=way.places(left), note=_left_words(route, left, off=bool(control.off))) if left else NOTHING
-    if thinks is False:
+    if known.thinks is False:
         return NOTHING if think == "off" else Wanted(note=f"{route} does not think: --think {think} is left out.")
     if "no think" in traits:
         return Wanted(note=f"{route} does not take {control.field}, so --think {think} is left out.")
@@ -118,26 +118,6 @@ def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Want
 
 
 # -- what a model takes ------------------------------------------------------------------------------------------------
-def _control(route: Route, way: Dialect) -> tuple[ThinkingControl, bool, bool | None]:
-    """How a model is told on this wire, whether that is known of the model itself, and whether it thinks at all."""
-    known = models.find(route.provider, route.model)
-    if known is None and way.models_of is not None:
-        known = models.find(way.models_of, route.model)
-    if known is not None and known.thinking is not None:
-        return _here(known.thinking, way), True, True
-    if (named := way.by_name(route.model)) is not None:
-        return named, True, True
-    return way.usual, False, None if known is None else known.thinks
-
-
-def _here(control: ThinkingControl, way: Dialect) -> ThinkingControl:
-    """A known model's control, with the paths of this wire."""
-    if not way.paths:
-        return control
-    off = {way.path(p): v for p, v in control.off.items()} if isinstance(control.off, Mapping) else control.off
-    return replace(control, field=way.path(control.field), on={way.path(p): v for p, v in control.on.items()}, off=off)
-
-
 def _as_listed(control: ThinkingControl, listed: Iterable[str]) -> ThinkingControl:
     """The control of a model whose refusal listed what it takes."""
     values = tuple(sorted((v for v in listed if v != "none"), key=_rank))
@@ -230,11 +210,12 @@ def learned(traits: Traits, fault: Fault, request: Request, wire: str) -> Traits
     """Traits after a refused request that asked for thinking; the same where the refusal is about something else."""
     if request.sampling.think is None or fault.kind != "bad_request":
         return traits
-    want, way = wanted(request, wire, traits), dialect(request.route.provider, wire)
-    if way is None or not want.fields:
+    want, known = wanted(request, wire, traits), guidance(request.route, wire)
+    if known is None or not want.fields:
         return traits
-    said = fault.message.lower()
-    named = set(re.findall(r"[a-z0-9_]+", said)) | {w.replace("_", "") for w in re.findall(r"[a-z0-9_]+", said)}
+    way, control = known.way, known.control
+    refusal = fault.message.lower()
+    named = set(re.findall(r"[a-z0-9_]+", refusal)) | {w.replace("_", "") for w in re.findall(r"[a-z0-9_]+", refusal)}
     s = request.sampling
     for name in SAMPLING:  # "`temperature` may only be set to 1 when thinking is enabled"
         if name in named and getattr(s, name) is not None and name not in want.leaves_out:
@@ -242,12 +223,11 @@ def learned(traits: Traits, fault: Fault, request: Request, wire: str) -> Traits
     thoughts = [p for p in way.thoughts if p in want.fields]
     if any(_last(p) in named for p in thoughts):
         return traits | {"no thoughts"}
-    control = _control(request.route, way)[0]
     sent = want.fields.get(control.field)
-    listed = [w for w in _QUOTED.findall(said) if w in WORDS and w != sent]
+    listed = [w for w in _QUOTED.findall(refusal) if w in WORDS and w != sent]
     if isinstance(sent, str) and listed and not any(t.startswith("think=") for t in traits):
         return traits | {f"think={','.join(dict.fromkeys(listed))}"}
-    if not any(_last(p) in named for p in want.fields) and not re.search(r"think|reason|effort", said):
+    if not any(_last(p) in named for p in want.fields) and not re.search(r"think|reason|effort", refusal):
         return traits
     if way.budget_field in want.fields and "no budget" not in traits:
         return traits | {"no budget"}

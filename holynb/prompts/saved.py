@@ -33,6 +33,7 @@ SAVED_OPTIONS = (
     "top_p",
     "stop",
     "seed",
+    "think",
     "p",
     "params_from",
     "schema",

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from holynb import files, schema
-from holynb.config import Options, keys, models, settings, suggest
+from holynb.config import Options, keys, settings, suggest
 from holynb.config.model_traits import ModelTraits
-from holynb.engines.dialects import dialect
+from holynb.engines.dialects import known_model
 from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
 from holynb.results import frame
-from holynb.run import routing
+from holynb.run import routing, thinking_notes
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
 from holynb.run.request_fields import check_extra, check_wires
@@ -161,7 +161,7 @@ def make(
         Targets(endpoints, secrets, addressed or given, decisions, escalate),
         options,
         schema=held_to,
-        notes=[*notes, *chunk_notes, *said(endpoints)],
+        notes=[*notes, *chunk_notes, *said(endpoints, requests)],
     )
 
 
@@ -180,9 +180,10 @@ def reached(routes: Sequence[Route], addressed: Route, options: Options) -> tupl
     return tuple(settings.endpoint(r, *(typed if r.provider == addressed.provider else ())) for r in all_routes)
 
 
-def said(endpoints: Sequence[Endpoint]) -> list[str]:
-    """What a person should know of where requests go: a project's file says so, a key goes unencrypted, or a model ends."""
-    return list(dict.fromkeys(line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e))))
+def said(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> list[str]:
+    """What a person should know of where requests go: a project's file says so, a key goes unencrypted, a model ends, or cannot think."""
+    of_each = (line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e)))
+    return list(dict.fromkeys((*of_each, *thinking_notes.notes(requests, endpoints))))
 
 
 def _with_schema(requests: Sequence[Request | None], held_to: schema.Schema | None) -> list[Request | None]:
@@ -226,7 +227,7 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
     """The request of one row; None where its prompt is empty and so nothing is asked. `known`: of the route's model."""
     if prompt.empty:
         return None
-    run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p)
+    run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p, options.think)
     sampling = prompt.sampling.over(run)
     unsaid = sampling.max_tokens is None
     if unsaid:
@@ -238,10 +239,8 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
 
 def traits(route: Route) -> ModelTraits:
     """What follows from what is known of a route's model; of another's model that its wire serves under the same name, as Azure does."""
-    known = models.find(route.provider, route.model)
-    if known is None and (provider := settings.providers().get(route.provider)) is not None:
-        way = dialect(route.provider, provider.wire)
-        known = models.find(way.models_of, route.model) if way is not None and way.models_of is not None else None
+    provider = settings.providers().get(route.provider)
+    known = known_model(route, provider.wire if provider is not None else "")
     return ModelTraits(known, pool=route.provider == "pool")
 
 

@@ -73,7 +73,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
         targets=replace(targets, endpoints=endpoints, secrets=secrets),
         options=chosen,
         earlier=Continued(run.id, _good(dict(enumerate(run.rows())))),
-        notes=[*notes, *said(endpoints)],
+        notes=[*notes, *said(endpoints, rows.requests)],
     )
 
 
@@ -114,7 +114,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         chosen,
         Continued(record.id),
         held_to,
-        [*notes, *said(endpoints)],
+        [*notes, *said(endpoints, requests)],
     )
 
 

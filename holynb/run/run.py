@@ -59,7 +59,7 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     prompts, route, chosen = saved.apply(prompts, route, checked)
     # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
     plan = make(prompts, route, chosen, variables=None if checked.use is None else {})
-    for line in said(plan.targets.endpoints):
+    for line in said(plan.targets.endpoints, plan.rows.requests):
         warnings.warn(line, stacklevel=2)  # a script shows no notes
     plan = resume.continued(plan)
     quote.check(plan)

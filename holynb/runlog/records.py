@@ -96,6 +96,7 @@ def _body(r: StoredRow) -> str:
             "stop": list(s.stop),
             "seed": s.seed,
             "extra": dict(s.extra),
+            **({} if s.think is None else {"think": s.think}),
         }
     )
 

@@ -32,12 +32,24 @@ def test_values_are_converted():
 
 
 @pytest.mark.parametrize(
+    ("given", "think"),
+    [("off", "off"), (" high ", "high"), ("max", "max"), (4000, 4000), ("12_000", 12000), ("4,096", 4096), (None, None)],
+)
+def test_think_is_a_level_or_a_number_of_tokens(given: object, think: object):
+    assert Options.parse({"think": given}).think == think
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"modle": 1}, "There is no option 'modle'"),
         ({"max_token": 1}, "Did you mean max_tokens?"),
         ({"max_tokens": 0}, "--max-tokens takes a whole number from 1, not 0"),
         ({"max_tokens": True}, "--max-tokens takes a whole number from 1, not True"),
+        *(
+            ({"think": v}, f"--think takes off, low, medium, high, max, or a number of tokens from 1, not {v!r}")
+            for v in (True, False, 0, -1, "0", "HIGH", "12k", "", 1.5, float("nan"), "none", ["low"], 10**9)
+        ),
         ({"max_tokens": "many"}, "--max-tokens takes a whole number from 1, not 'many'"),
         ({"temperature": "hot"}, "--temperature takes a number from 0 to 5, not 'hot'"),
         ({"temperature": float("nan")}, "--temperature takes a number"),

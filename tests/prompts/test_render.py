@@ -311,10 +311,20 @@ def test_sampling_from_columns():
     assert json.dumps(second.sampling.extra)
 
 
+def test_thinking_from_a_column_and_from_a_dict():
+    rows = [{"think": v} for v in ("low", 4000.0, "off", math.nan, None, "", np.int64(7))]
+    prompts = cell("x", rows, Options(params_from=("think",), think="high"))
+    assert [p.sampling.think for p in prompts] == ["low", 4000, "off", None, None, None, 7], "a missing value is not set here"
+    assert render.from_values([{"prompt": "x", "think": "max"}])[0].sampling.think == "max"
+
+
 def test_sampling_that_cannot_be():
     assert "Did you mean max_tokens?" in line(cell, "x", [{"max_tokens": 1}], Options(params_from=("max_token",)))
     assert "Row 1: max_tokens takes a whole number from 1, not -3" in line(
         cell, "x", [{"max_tokens": 1}, {"max_tokens": -3}], Options(params_from=("max_tokens",))
+    )
+    assert "Row 1: think takes off, low, medium, high, max, or a number of tokens from 1, not 'lots'" in line(
+        cell, "x", [{"think": "low"}, {"think": "lots"}], Options(params_from=("think",))
     )
     assert "Row 0: when is a Timestamp" in line(cell, "x", [{"when": pd.Timestamp(0)}], Options(params_from=("when",)))
     assert "add --df" in line(cell, "x", None, Options(params_from=("a",)))

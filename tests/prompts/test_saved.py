@@ -24,6 +24,7 @@ EVERYTHING = {
     "top_p": 0.5,
     "stop": ["END", "\n"],
     "seed": 7,
+    "think": "high",
     "lines": True,
     "p": ["logprobs=true", 'response_format={"type": "json_object"}', "x.y=1.5"],
     "params_from": "a,b",

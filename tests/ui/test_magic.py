@@ -111,8 +111,8 @@ def test_dry_run_and_show_code_send_nothing(here: Here) -> None:
     assert dry.value is None
     for part in ("nothing was sent", "3 rows", "value 1", "Cost, estimated: $", "needs no key"):
         assert part in dry.out
-    code = here("%%infer sim/echo --show-code --max-tokens 7 --df df\nvalue {{ a }}")
-    assert "max_tokens=7" in code.out
+    code = here("%%infer sim/echo --show-code --max-tokens 7 --think off --df df\nvalue {{ a }}")
+    assert "max_tokens=7,\n    think='off'," in code.out
     assert len(holynb.runs) == before
     assert here(code.out).error is None
     assert here["frame"]["text"].tolist() == ["value 1", "value 2", "value 3"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from holynb.types import THINK_LEVELS
 from holynb.ui.cell import grammar, transform
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class _LineCompleter:
             "save": candidates.prompts,
             "system_from": lambda: candidates.texts(self._variables()),
             "api_key_name": candidates.keys,
+            "think": lambda: THINK_LEVELS,
         }
         words = readers[name]() if name in readers else _choices(option)
         return [(w, name) for w in words]

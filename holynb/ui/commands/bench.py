@@ -27,6 +27,7 @@ CELL_OPTIONS = (
     "top_p",
     "stop",
     "seed",
+    "think",
     "p",
     "concurrency",
     "timeout",

@@ -11,6 +11,7 @@ import ipywidgets as w
 
 from holynb.config import Options
 from holynb.errors import HolynbError
+from holynb.types import THINK_LEVELS
 from holynb.ui.cell import Host, candidates
 from holynb.ui.cell.bridge import Bridge
 from holynb.ui.panel.draft import Draft
@@ -31,6 +32,7 @@ MORE_OPTIONS = frozenset(
         "top_p",
         "seed",
         "stop",
+        "think",
         "concurrency",
         "limit",
         "where",
@@ -279,14 +281,15 @@ def _field(option: Any) -> Any:
             style=LABEL_STYLE,
             layout=w.Layout(width="auto"),
         )
-    return w.Text(
-        description=label,
-        placeholder=option.metavar,
-        tooltip=option.help,
-        style=LABEL_STYLE,
-        layout=w.Layout(width="auto"),
-        continuous_update=False,
-    )
+    looks = {
+        "description": label,
+        "placeholder": option.metavar,
+        "tooltip": option.help,
+        "style": LABEL_STYLE,
+        "layout": w.Layout(width="auto"),
+        "continuous_update": False,
+    }
+    return w.Combobox(options=THINK_LEVELS, **looks) if option.name == "think" else w.Text(**looks)
 
 
 def _failure(run: Run) -> str:

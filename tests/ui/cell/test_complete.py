@@ -54,6 +54,7 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
         ("%%infer sim/|", ["sim/echo", "sim/flaky", "sim/json", "sim/stream"]),
         ("%%infer sim/echo --con|", ["--connect-timeout", "--concurrency"]),
         ("%%infer sim/echo -|", ["-n", "-c", "--df"]),
+        ("%%infer sim/echo --think |", ["off", "low", "medium", "high", "max"]),
         ("%%infer sim/echo --df |", ["reviews"]),
         ("%%infer sim/echo --df=r|", ["reviews"]),
         ("%%infer --df reviews |", ["sim/echo"]),

@@ -112,6 +112,17 @@ def test_a_mistake_is_one_line_and_sends_nothing(magic: Any, fields: dict[str, s
     assert not form.buttons["Run"].disabled
 
 
+def test_how_much_it_thinks_is_chosen_or_typed(magic: Any) -> None:
+    form = filled(magic, think="high")
+    assert form.more["think"].options == ("off", "low", "medium", "high", "max")
+    assert "--df reviews --think high" in form.draft().line()
+    form.more["think"].value = "4000"
+    assert form.draft().options["think"] == "4000"
+    form.more["think"].value = "12k"
+    form.send()
+    assert "--think takes off, low, medium, high, max, or a number of tokens from 1" in form.message.value
+
+
 def test_a_result_needs_a_name_that_can_be_one(magic: Any) -> None:
     form = filled(magic)
     form.name.value = "my answers"

@@ -1,0 +1,66 @@
+"""What to say of thinking before a run: where a model cannot do what was asked, and where its thoughts may use up a short answer. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from holynb.engines import thinking
+from holynb.engines.dialects import guidance
+from holynb.types import Endpoint, Request, Sampling
+
+__all__ = ["notes"]
+
+#: A longest answer of so many tokens, or fewer, may go to thinking as a whole.
+SHORT_TOKENS = 64
+
+
+def notes(requests: Iterable[Request | None], endpoints: Sequence[Endpoint]) -> list[str]:
+    """Lines for a person, for every route that some row may come to; one of a kind for each."""
+    kinds: dict[tuple[object, ...], Request] = {}
+    for r in requests:
+        if r is not None:
+            s = r.sampling
+            short = s.max_tokens is not None and s.max_tokens <= SHORT_TOKENS
+            kinds.setdefault((s.think, short, s.temperature is None, s.top_p is None, s.seed is None, *s.extra), r)
+    lines: dict[tuple[object, ...], str] = {}
+    for endpoint in endpoints:
+        for kind, request in kinds.items():
+            row = replace(request, route=endpoint.route)
+            for about, line in (("think", thinking.note(row, endpoint.wire)), ("short", _short(row.sampling, endpoint))):
+                if line is not None:
+                    lines.setdefault((endpoint.route, kind[0], about), line)
+            if (line := _twice(row, endpoint.wire)) is not None:
+                lines.setdefault(("twice", kind[0]), line)
+    return list(dict.fromkeys(lines.values()))
+
+
+def _short(sampling: Sampling, endpoint: Endpoint) -> str | None:
+    """A line where the thoughts of a model that thinks unasked may use up the tokens of its answer."""
+    if sampling.think is not None or sampling.max_tokens is None or sampling.max_tokens > SHORT_TOKENS:
+        return None
+    known = guidance(endpoint.route, endpoint.wire)
+    if known is None or not known.by_default:
+        return None
+    off = known.control.off
+    paths = [known.control.field, *(off if isinstance(off, Mapping) else ())]
+    if _named(paths, sampling.extra):
+        return None
+    what = f"{endpoint.route} thinks before it answers, which --max-tokens {sampling.max_tokens} may not be enough for"
+    if off is False:
+        return f"{what}: it cannot be switched off, so give more, or --think low."
+    return f"{what}: --think off has it answer at once."
+
+
+def _twice(request: Request, wire: str) -> str | None:
+    """A line where `-p` says what `--think` says too."""
+    if request.sampling.think is None or not request.sampling.extra:
+        return None
+    named = _named(thinking.wanted(request, wire).fields, request.sampling.extra)
+    return f"-p {named} is sent as it is, and stands above --think {request.sampling.think}." if named else None
+
+
+def _named(paths: Iterable[str], extra: Mapping[str, object]) -> str | None:
+    """The name in `-p` under which one of these fields is given."""
+    steps = {step for path in paths for step in path.split(".")}
+    return next((name for name in extra if name in steps), None)
