@@ -14,7 +14,7 @@ from typing import Any
 
 from holynb.errors import BadSetting, closest
 
-__all__ = ["KnownModel", "Reading", "Shutdown", "ThinkingControl", "day", "entry"]
+__all__ = ["KnownModel", "Reading", "Shutdown", "ThinkingControl", "day", "entry", "text"]
 
 READING_FIELDS = ("date", "source", "reported")
 ENTRY_FIELDS = (
@@ -107,11 +107,11 @@ def entry(raw: Mapping[str, Any], where: str) -> KnownModel:
     if missing := [name for name in REQUIRED_FIELDS if name not in raw]:
         raise BadSetting(f"{where}: {', '.join(missing)} missing.")
     reading = Reading(
-        day(raw["date"], f"{where}: date"), _text(raw["source"], f"{where}: source"), _flag(raw.get("reported"), where) or False
+        day(raw["date"], f"{where}: date"), text(raw["source"], f"{where}: source"), _flag(raw.get("reported"), where) or False
     )
     thinking = raw.get("thinking")
     return KnownModel(
-        _text(raw["provider"], f"{where}: provider"),
+        text(raw["provider"], f"{where}: provider"),
         _texts(raw["models"], f"{where}: models"),
         reading,
         _texts(raw.get("offer", ()), f"{where}: offer"),
@@ -133,7 +133,7 @@ def _thinking(raw: Any, reading: Reading, where: str) -> ThinkingControl:
     values, budget, off = _texts(raw.get("values", ()), f"{where}: values"), raw.get("budget"), raw.get("off")
     if budget is not None and (not isinstance(budget, list) or len(budget) != 2 or not all(type(n) is int and n >= 0 for n in budget)):
         raise BadSetting(f"{where}: budget should be [least, most] tokens, not {budget!r}.")
-    default = None if raw.get("default") is None else _text(raw["default"], f"{where}: default")
+    default = None if raw.get("default") is None else text(raw["default"], f"{where}: default")
     if default not in (None, "on", "off", *values):
         raise BadSetting(f"{where}: default {default!r} is none of its values, on, or off.")
     if off is not None and off is not False and not (isinstance(off, Mapping) and off):
@@ -143,14 +143,14 @@ def _thinking(raw: Any, reading: Reading, where: str) -> ThinkingControl:
         raise BadSetting(f"{where}: on should be a table of fields, not {on!r}.")
     refuses = _texts(raw.get("refuses", ()), f"{where}: refuses")
     limits = None if budget is None else (budget[0], budget[1])
-    return ThinkingControl(_text(raw["field"], f"{where}: field"), _reading(raw, reading, where), values, limits, default, on, off, refuses)
+    return ThinkingControl(text(raw["field"], f"{where}: field"), _reading(raw, reading, where), values, limits, default, on, off, refuses)
 
 
 def _end(raw: Any, reading: Reading, where: str) -> Shutdown:
     _check_names(raw, END_FIELDS, where)
     if "on" not in raw:
         raise BadSetting(f"{where}: on missing.")
-    successor = None if raw.get("successor") is None else _text(raw["successor"], f"{where}: successor")
+    successor = None if raw.get("successor") is None else text(raw["successor"], f"{where}: successor")
     on, rerouted = day(raw["on"], f"{where}: on"), _flag(raw.get("rerouted"), f"{where}: rerouted") or False
     return Shutdown(on, _reading(raw, reading, where), successor, rerouted)
 
@@ -158,7 +158,7 @@ def _end(raw: Any, reading: Reading, where: str) -> Shutdown:
 def _reading(raw: Mapping[str, Any], of_entry: Reading, where: str) -> Reading:
     """The reading of a part of an entry: the entry's, but for what it says itself."""
     date = day(raw["date"], f"{where}: date") if "date" in raw else of_entry.date
-    source = _text(raw["source"], f"{where}: source") if "source" in raw else of_entry.source
+    source = text(raw["source"], f"{where}: source") if "source" in raw else of_entry.source
     reported = _flag(raw.get("reported"), f"{where}: reported")
     return Reading(date, source, of_entry.reported if reported is None else reported)
 
@@ -171,7 +171,8 @@ def _check_names(raw: Any, known: Iterable[str], where: str) -> None:
             raise BadSetting(f"{where}: there is no {name!r}.{closest(str(name), known)}")
 
 
-def _text(value: Any, where: str) -> str:
+def text(value: Any, where: str) -> str:
+    """A table's field as text on one line. Raises BadSetting."""
     if not isinstance(value, str) or not value.strip() or len(value) > 300 or not value.isprintable():
         raise BadSetting(f"{where} should be text on one line.")
     return value
@@ -180,7 +181,7 @@ def _text(value: Any, where: str) -> str:
 def _texts(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise BadSetting(f"{where} should be a list.")
-    return tuple(_text(v, where) for v in value)
+    return tuple(text(v, where) for v in value)
 
 
 def _wire(value: Any, where: str) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from holynb.config.model_entries import text
 from holynb.errors import BadSetting, closest
 from holynb.types import Route, Usage
 from holynb.words import kind_of
@@ -143,15 +144,15 @@ def read_entry(entry: Mapping[str, Any], where: str) -> Price:
             _date(entry[name], f"{where}: {name}")
     base = _rates(entry, where)
     return Price(
-        _text(entry["provider"], f"{where}: provider"),
-        tuple(_text(m, f"{where}: models") for m in _list(entry["models"], f"{where}: models")),
+        text(entry["provider"], f"{where}: provider"),
+        tuple(text(m, f"{where}: models") for m in _list(entry["models"], f"{where}: models")),
         base,
         tuple(_tier(base, t, f"{where}: tiers") for t in _list(entry.get("tiers", ()), f"{where}: tiers")),
         None if entry.get("peak") is None else _peak(base, entry["peak"], f"{where}: peak"),
         entry.get("since"),
         None,
         entry["date"],
-        _text(entry["source"], f"{where}: source"),
+        text(entry["source"], f"{where}: source"),
         entry.get("assumed", ""),
     )
 
@@ -192,12 +193,6 @@ def _amount(value: Any, where: str) -> Decimal:
     if not amount.is_finite() or amount < 0:
         raise BadSetting(f"{where} is {value}; a price is a number of dollars from 0.")
     return amount
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise BadSetting(f"{where} should be text.")
-    return value
 
 
 def _list(value: Any, where: str) -> list[Any] | tuple[Any, ...]:

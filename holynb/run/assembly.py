@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from weakref import WeakSet
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
-from holynb.config import Options
+from holynb.config import Options, settings
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import NotRunning
 from holynb.pricing import prices
@@ -27,10 +28,11 @@ OWN = ("vllm", "ray")
 
 #: (base URL, key) pairs that have answered in this process, so that only the first run probes a key with one request.
 _proven: set[tuple[str, int]] = set()
-#: Routes that have answered in this process, each with its address: where one is gone, it may come back.
-_answered: set[tuple[str, Route]] = set()
-#: The endpoints of the runs that go on, which may have answered by now.
-_live: WeakSet[EndpointState] = WeakSet()
+#: Routes that have answered in this process, each with its address: where one is gone, it may come back. A pool is known by its name
+#: alone, which is another pool's in another HOLYNB_HOME.
+_answered: set[tuple[Path, str, Route]] = set()
+#: The endpoints of the runs that go on, which may have answered by now, each with its HOLYNB_HOME.
+_live: WeakKeyDictionary[EndpointState, Path] = WeakKeyDictionary()
 
 
 def engines(plan: Plan) -> dict[Route, Engine]:
@@ -67,7 +69,7 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
         shared = limiter() if own else shared_limiter(key, limiter)
         answered = _has_answered(engine.endpoint.base_url, route)
         states[route] = EndpointState(route, engine, shared, verified=proven, answered=answered, traits=traits(route))
-    _live.update(states.values())
+    _live.update(dict.fromkeys(states.values(), settings.home()))
     return states
 
 
@@ -113,13 +115,13 @@ def money(options: Options) -> Money:
 
 def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:
     """Remember which keys and routes have answered."""
-    _answered.update((s.engine.endpoint.base_url, s.route) for s in endpoints.values() if s.answered)
+    _answered.update((_live.get(s, settings.home()), s.engine.endpoint.base_url, s.route) for s in endpoints.values() if s.answered)
     _proven.update(_mark(plan, s.engine.endpoint) for s in endpoints.values() if s.verified.is_set() and s.fatal is None)
 
 
 def _has_answered(base_url: str, route: Route) -> bool:
-    going = (e.answered and (e.engine.endpoint.base_url, e.route) == (base_url, route) for e in list(_live))
-    return (base_url, route) in _answered or any(going)
+    mark = settings.home(), base_url, route
+    return mark in _answered or any(e.answered and (home, e.engine.endpoint.base_url, e.route) == mark for e, home in list(_live.items()))
 
 
 def _name(routes: Sequence[Route]) -> str:

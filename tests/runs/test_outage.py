@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from holynb import pools
 from holynb.errors import NotRunning
 from holynb.events import Noted, Paused
 from holynb.run import assembly
+from holynb.types import Route
 
 OK = reply(OPENAI.whole)
 
@@ -139,3 +141,12 @@ def test_a_pool_that_is_started_again_loses_no_row(model: str, monkeypatch: pyte
     pools.start(model)
     frame = run.wait(40).frame()
     assert set(frame["status"]) == {"ok"}
+
+
+def test_what_answered_in_another_home_is_not_waited_for_in_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`pool/x` is another pool there."""
+    route = Route("sim", "echo")
+    holynb.infer("hi", str(route)).wait(30)
+    assert assembly._has_answered("", route)
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path / "other"))
+    assert not assembly._has_answered("", route)
