@@ -47,7 +47,7 @@ def checks() -> list[Check]:
     """Every check, in the order in which a cell depends on them."""
     return [
         check
-        for probe in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys, _sagemaker)
+        for probe in (_python, _home, _settings, _run_log, _jupyter, _local, _weights, _gpu, _pools, _keys, _aws)
         for check in _run(probe)
     ]
 
@@ -208,40 +208,48 @@ def _keys() -> Iterator[Check]:
             yield Check(name, "broken", source, f"%infer key {name} in a notebook, or set {provider.key} anew")
 
 
-def _sagemaker() -> Iterator[Check]:
-    """The AWS region and credentials. A role of this machine is fetched over the network, so it is not looked up here."""
-    from holynb.config import settings
+def _aws() -> Iterator[Check]:
+    """The region and the credentials of the AWS chain. A role of this machine is fetched over the network, so it is not looked up here."""
+    from holynb.config import aws_chain, keys, settings
+    from holynb.types import Route
 
-    if _version("botocore") is None:
-        yield Check("sagemaker", "absent", "no botocore, which signs the requests", "pip install 'holynb[aws]'")
-        return
-    from botocore.exceptions import BotoCoreError
-    from botocore.session import get_session
-
-    session = get_session()
-    try:
-        region = settings.providers()["sagemaker"].options.get("region") or session.get_config_variable("region")
-        source = _aws_keys(session)
-    except BotoCoreError as exc:
-        yield Check("sagemaker", "broken", str(exc), "export AWS_PROFILE=… (a profile of ~/.aws/config), or unset AWS_PROFILE")
-        return
-    where = source or "no AWS keys here (a role of this machine is found when a request is signed)"
-    says = f"{f'region {region}' if region else 'no region'}, {where}"
-    if not region:
-        yield Check("sagemaker", "absent", says, "export AWS_DEFAULT_REGION=…, or [provider.sagemaker.options] region in config.toml")
-    elif source is None:
-        yield Check("sagemaker", "absent", says, "export AWS_PROFILE=…, or AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…")
-    else:
-        yield Check("sagemaker", "works", says)
+    for name in ("sagemaker", "bedrock"):
+        provider = settings.providers()[name]
+        region = str(provider.options.get("region") or "")
+        token = keys.describe_source(settings.endpoint(Route(name, "*"))) if provider.key else ""
+        if token.startswith("key in ") or (provider.key and provider.key in token):  # a token of its own comes before the chain
+            yield _token(name, token, aws_chain.region(region))
+        elif _version("botocore") is None:
+            yield Check(name, "absent", "no botocore, which signs the requests", aws_chain.EXTRA)
+        else:
+            yield _chain(name, aws_chain.look(region))
 
 
-def _aws_keys(session: Any) -> str | None:
-    """Where the AWS credential chain finds keys without a request; None if it finds none."""
-    if os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY"):
-        return "keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    profile, name = session.get_scoped_config(), session.profile or "default"  # files under ~/.aws; raises for an unknown profile
-    sources = ("aws_access_key_id", "role_arn", "sso_session", "sso_start_url", "credential_process", "web_identity_token_file")
-    return f"keys by the profile {name}" if any(profile.get(key) for key in sources) else None
+def _token(name: str, source: str, region: str | None) -> Check:
+    says = f"{_region_words(region)}, {source}"
+    if not source.startswith("key in "):
+        return Check(name, "broken", says, f"%infer key {name} in a notebook, or set its variable anew")
+    return Check(name, "works", says) if region else Check(name, "absent", says, _no_region(name))
+
+
+def _chain(name: str, chain: Any) -> Check:
+    if chain.problem:
+        return Check(name, "broken", chain.problem, "export AWS_PROFILE=… (a profile of ~/.aws/config), or unset AWS_PROFILE")
+    where = chain.keys or "no AWS keys here (a role of this machine is chain when a request is signed)"
+    says = f"{_region_words(chain.region)}, {where}"
+    if not chain.region:
+        return Check(name, "absent", says, _no_region(name))
+    if chain.keys is None:
+        return Check(name, "absent", says, "export AWS_PROFILE=…, or AWS_ACCESS_KEY_ID=… and AWS_SECRET_ACCESS_KEY=…")
+    return Check(name, "works", says)
+
+
+def _region_words(region: str | None) -> str:
+    return f"region {region}" if region else "no region"
+
+
+def _no_region(name: str) -> str:
+    return f"export AWS_DEFAULT_REGION=…, or [provider.{name}.options] region in config.toml"
 
 
 def _version(distribution: str) -> str | None:

@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "converters | dotenv | model_entries",
+        "aws_chain | converters | dotenv | model_entries",
         "model_traits | options",
         "home",
         "update_files",
@@ -64,8 +64,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "hosted | poolwire",
         "openai | pool",
         "anthropic | aws_errors | gemini | responses | servers",
-        "protocols | sagemaker",
-        "azure",
+        "aws_hosted | protocols",
+        "azure | bedrock | sagemaker",
     ),
     "holynb.files": (
         "columns | content",

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from holynb.config import dotenv, trust
+from holynb.config import aws_chain, dotenv, trust
+from holynb.config.providers import CHAINS
 from holynb.errors import BadKey, BadSetting
 from holynb.secret import Secret
 from holynb.types import Endpoint
@@ -22,6 +23,7 @@ __all__ = [
     "check",
     "describe_source",
     "forget",
+    "is_set",
     "is_variable_name",
     "looks_like_key",
     "notices",
@@ -68,8 +70,8 @@ def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = N
     """
     name = endpoint.key_name
     secret, origin = (None, None) if name is None else _find(name)
-    if name is None or secret is not None or not endpoint.key_optional:  # without a name: AWS keys, which are found elsewhere
-        _check_address(endpoint, secret)
+    if name is None or secret is not None or not endpoint.key_optional or endpoint.wire in CHAINS:
+        _check_address(endpoint, secret)  # of what a chain finds, too
     if name is None:
         return None
     if secret is None and origin is None and not endpoint.key_optional and ask is not None:
@@ -87,7 +89,8 @@ def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = N
 def refusal(endpoint: Endpoint) -> str | None:
     """Why the endpoint's key, where there is one, must not go to its address; None where it may."""
     secret = None if endpoint.key_name is None else _find(endpoint.key_name)[0]
-    return None if secret is None and endpoint.key_optional else trust.refusal(endpoint, _project_file(endpoint, secret))
+    unkeyed = secret is None and endpoint.key_optional and endpoint.wire not in CHAINS
+    return None if unkeyed else trust.refusal(endpoint, _project_file(endpoint, secret))
 
 
 def notices(endpoint: Endpoint) -> list[str]:
@@ -135,11 +138,19 @@ def forget(name: str | None = None) -> None:
         _typed.pop(name, None)
 
 
+def is_set(name: str) -> bool:
+    """Whether there is a key of this name, good or bad."""
+    return _find(name) != (None, None)
+
+
 def describe_source(endpoint: Endpoint) -> str:
     """Where the key comes from or what is wrong with it, in a few words for lists. Never prompts."""
+    chained = CHAINS.get(endpoint.wire) == "AWS"
     if endpoint.key_name is None:
-        return "needs no key"
+        return aws_chain.describe(_region(endpoint)) if chained else "needs no key"
     secret, origin = _find(endpoint.key_name)
+    if secret is None and origin is None and chained:
+        return aws_chain.describe(_region(endpoint))
     if secret is None:
         return f"{origin} is empty" if origin else "no key, needs none" if endpoint.key_optional else f"no {endpoint.key_name}"
     if endpoint.key_optional and _is_no_key(secret):
@@ -148,6 +159,10 @@ def describe_source(endpoint: Endpoint) -> str:
         return f"{origin} {problem}"
     held = trust.refusal(endpoint, _project_file(endpoint, secret))
     return f"key in {origin}, held back: {held.rstrip('.')}" if held else f"key in {origin}"
+
+
+def _region(endpoint: Endpoint) -> str:
+    return aws_chain.region_of_arn(endpoint.route.model) or str(endpoint.options.get("region") or "")
 
 
 def save_to_keyring(secret: Secret) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from holynb.config import models
 
-__all__ = ["LACKING", "OPENAI_WIRES", "RESPONSES", "Provider", "merged", "table", "variable_prefix"]
+__all__ = ["CHAINS", "LACKING", "OPENAI_WIRES", "RESPONSES", "Provider", "merged", "table", "variable_prefix"]
 
 #: A wire of chat completions → the wire of OpenAI's Responses at the same servers.
 RESPONSES: Mapping[str, str] = {"openai": "responses", "azure": "azure-responses"}
@@ -20,6 +20,8 @@ RESPONSES: Mapping[str, str] = {"openai": "responses", "azure": "azure-responses
 LACKING = ("stop", "seed")
 #: The wires of servers that list their models as OpenAI does, at `{base}/models`.
 OPENAI_WIRES = ("openai", "responses")
+#: Wire → whose chain of credentials signs its requests, where no key is set. So an address decides where they go as it does for a key.
+CHAINS: Mapping[str, str] = {"sagemaker": "AWS", "bedrock": "AWS"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from holynb.config import dotenv, keys, layers, models, suggest, trust
 from holynb.config.home import config_file, home, is_own_config, own_home
-from holynb.config.providers import RESPONSES, Provider, merged, table, variable_prefix
+from holynb.config.providers import CHAINS, RESPONSES, Provider, merged, table, variable_prefix
 from holynb.errors import BadOption, BadRoute, BadSetting, closest
 from holynb.types import Endpoint, Route
 from holynb.words import address
@@ -43,7 +43,11 @@ __all__ = [
 EMBEDDED = "pool/smollm2-135m"
 
 #: Address variables that do not follow <PROVIDER>_BASE_URL.
-ADDRESSES: Mapping[str, tuple[str, ...]] = {"azure": ("AZURE_OPENAI_ENDPOINT",)}
+ADDRESSES: Mapping[str, tuple[str, ...]] = {
+    "azure": ("AZURE_OPENAI_ENDPOINT",),
+    "bedrock": ("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_ENDPOINT_URL"),
+    "sagemaker": ("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", "AWS_ENDPOINT_URL"),
+}
 
 #: Where the version of Azure's older form is looked up, where no option sets it: as many projects name it, then as OpenAI's SDK does.
 API_VERSIONS = ("AZURE_OPENAI_API_VERSION", "OPENAI_API_VERSION")
@@ -285,7 +289,7 @@ def _base(route: Route, provider: Provider, api_base: str | None) -> tuple[str, 
                     raise BadSetting(f"{variable} {problem}.")
                 return value, file
     base = overridden or provider.base
-    if not base and provider.wire != "sagemaker":
+    if not base and provider.wire not in CHAINS:  # their addresses follow from a region
         raise BadRoute(
             f"{name} has no address. Set {variables[-1]}, [provider.{name}] base in {home() / 'config.toml'}, or --api-base URL."
         )

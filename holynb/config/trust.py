@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from holynb.config.providers import table
+from holynb.config.providers import CHAINS, table
 from holynb.errors import BadOption, BadSetting
 from kernels_support.jupyter.files import private_folder
 from kernels_support.jupyter.lock import Lock
@@ -86,7 +86,7 @@ def _ip(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def _is_hosted(provider: str) -> bool:
     """Whether holynb itself knows this provider as one that is reached over the internet, with a key."""
     entry = table().get(provider)
-    return entry is not None and entry.wire not in ("pool", "sim") and not entry.key_optional
+    return entry is not None and entry.wire not in ("pool", "sim") and (entry.wire in CHAINS or not entry.key_optional)
 
 
 # -- what is refused, and what is said -----------------------------------------------------------------------------------

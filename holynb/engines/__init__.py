@@ -26,6 +26,7 @@ WIRES = {
     "anthropic": "holynb.engines.anthropic:Anthropic",
     "gemini": "holynb.engines.gemini:Gemini",
     "sagemaker": "holynb.engines.sagemaker:SageMaker",
+    "bedrock": "holynb.engines.bedrock:Bedrock",
     "pool": "holynb.engines.pool:Pool",
     "sim": "holynb.engines.sim:Sim",
 }

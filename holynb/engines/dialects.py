@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -22,6 +23,7 @@ class Dialect:
     usual:     for a model of which nothing is known.
     known:     model pattern → how it is told here, whoever serves it.
     models_of: a provider of models.toml whose models this wire serves under their own names.
+    strips:    what stands before such a name here, as a regular expression.
     paths:     the beginning of a path in models.toml → what it is on this wire ("" fits every path).
     thoughts:  fields that ask for what was thought.
     sampling:  name in `Sampling` → path, for what a thinking model may refuse.
@@ -31,6 +33,7 @@ class Dialect:
     usual: ThinkingControl
     known: Mapping[str, ThinkingControl] = field(default_factory=dict)
     models_of: str | None = None
+    strips: str = ""
     paths: Mapping[str, str] = field(default_factory=dict)
     thoughts: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, str] = field(default_factory=lambda: {"temperature": "temperature", "top_p": "top_p", "seed": "seed"})
@@ -42,6 +45,10 @@ class Dialect:
             if not begin or path == begin or path.startswith(f"{begin}."):
                 return here + path[len(begin) :]
         return path
+
+    def own_name(self, model: str) -> str:
+        """The model's name as its vendor spells it."""
+        return re.sub(self.strips, "", model) if self.strips else model
 
     def places(self, names: Iterable[str]) -> dict[str, str]:
         """Where these fields of `Sampling` stand in a request."""
@@ -125,16 +132,34 @@ _RESPONSES = Dialect(
     paths={"reasoning_effort": "reasoning.effort"},
     thoughts={"reasoning.summary": "auto"},
 )
-#: Converse passes a model's own fields on under this name, and has temperature and top_p in inferenceConfig.
+_MODEL_FIELDS = "additionalModelRequestFields."
+_CLAUDE_THERE = replace(
+    _ANTHROPIC.usual,
+    field=f"{_MODEL_FIELDS}output_config.effort",
+    on={f"{_MODEL_FIELDS}thinking.type": "adaptive"},
+    off={f"{_MODEL_FIELDS}thinking.type": "disabled"},
+)
+#: Its high effort refuses maxTokens, too, and so would have no end that --budget could hold.
+_NOVA = ThinkingControl(
+    f"{_MODEL_FIELDS}reasoningConfig.maxReasoningEffort",
+    _read("https://docs.aws.amazon.com/nova/latest/nova2-userguide/extended-thinking.html"),
+    ("low", "medium"),
+    default="off",
+    on={f"{_MODEL_FIELDS}reasoningConfig.type": "enabled"},
+    off={f"{_MODEL_FIELDS}reasoningConfig.type": "disabled"},
+)
+#: Converse passes a model's own fields on under one name, has temperature and top_p in inferenceConfig, and an effort of its own.
 _BEDROCK = Dialect(
-    replace(
-        _ANTHROPIC.usual,
-        field="additionalModelRequestFields.output_config.effort",
-        on={"additionalModelRequestFields.thinking.type": "adaptive"},
-        off={"additionalModelRequestFields.thinking.type": "disabled"},
+    ThinkingControl(
+        "outputConfig.effort",
+        _read("https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_OutputConfig.html"),
+        ("low", "medium", "high", "xhigh", "max"),
     ),
+    known={"*claude*": _CLAUDE_THERE, "*nova-2*": _NOVA, "*gpt-oss*": replace(_GPT_OSS, field=f"{_MODEL_FIELDS}reasoning_effort")},
     models_of="anthropic",
-    paths={"": "additionalModelRequestFields."},
+    strips=r"^.*anthropic\.",
+    paths={"": _MODEL_FIELDS},
+    thoughts={f"{_MODEL_FIELDS}thinking.display": "summarized"},
     sampling={"temperature": "inferenceConfig.temperature", "top_p": "inferenceConfig.topP"},
 )
 
@@ -169,7 +194,10 @@ def dialect(provider: str, wire: str) -> Dialect | None:
 def known_model(route: Route, wire: str) -> KnownModel | None:
     """What is known of a route's model, or of the model that this wire serves under another's name, as Azure does."""
     way, known = dialect(route.provider, wire), models.find(route.provider, route.model)
-    return models.find(way.models_of, route.model) if known is None and way is not None and way.models_of is not None else known
+    if way is None or way.models_of is None or (known is not None and (known.thinking is not None or known.thinks is not None)):
+        return known
+    vendors = models.find(way.models_of, way.own_name(route.model))
+    return vendors or known if known is None or vendors is None else replace(known, thinking=vendors.thinking, thinks=vendors.thinks)
 
 
 class Guidance(NamedTuple):

@@ -83,7 +83,7 @@ GEMINI: Mapping[str, str] = {
 }
 #: text-generation-inference, router/src/lib.rs, FinishReason: of SageMaker's containers, and of DJL after it.
 TGI: Mapping[str, str] = {"length": "length", "eos_token": "stop", "stop_sequence": "stop"}
-#: botocore 1.44, bedrock-runtime, StopReason: through gateways in front of it.
+#: botocore 1.44, bedrock-runtime, StopReason; the rest are Anthropic's words.
 BEDROCK: Mapping[str, str] = {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
@@ -114,6 +114,7 @@ ADVICE: Mapping[str, str] = {
     "language": "it does not serve this language; ask another model",
     "pup_limited_disabled": "the account is limited for its prohibited uses; only the provider can lift that",
     "safety": "say it in other words, or ask another model; -p safetySettings=[…] sets the filter of gemini/",
+    "guardrail_intervened": "a guardrail of the AWS account stopped it; say it in other words, or change the guardrail",
     "refusal": "the model refused; say it in other words, or ask another model",
 }
 #: How long a word may be: longer ones are no words, and messages quote them.

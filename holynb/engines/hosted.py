@@ -202,8 +202,12 @@ class Hosted:
     # -- messages ------------------------------------------------------------------------------------------------------
     def _describe(self, fault: Fault, secret: Secret | None) -> None:
         """Add the endpoint and what to do next to the fault's message, and mask the key."""
-        fault.message = _with_advice(fault, self.endpoint, keyed=secret is not None)
+        fault.message = self._advise(fault, secret)
         entry.admit_fault(fault, self._mask_of(secret))
+
+    def _advise(self, fault: Fault, secret: Secret | None) -> str:
+        """The fault's message with the endpoint, and what to do next."""
+        return _with_advice(fault, self.endpoint, keyed=secret is not None)
 
     def _secrets(self, secret: Secret | None) -> tuple[Secret, ...]:
         """What a reply must not tell: all that was sent."""

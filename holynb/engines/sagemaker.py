@@ -7,7 +7,6 @@ which $prompt, $system, $messages, $max_tokens, $temperature, $top_p, $stop and 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -15,11 +14,12 @@ from urllib.parse import quote
 
 from holynb.engines import aws_frames, codec, openai
 from holynb.engines.answer import conclude
-from holynb.engines.aws_errors import classify
+from holynb.engines.aws_errors import classify, of_frame
+from holynb.engines.aws_hosted import AwsHosted, AwsService
 from holynb.engines.classify import malformed
 from holynb.engines.finish import Finish, finish
-from holynb.engines.hosted import Hosted, Traits, Wire, encoded
-from holynb.errors import BadKey, BadRoute, BadSetting, Fault
+from holynb.engines.hosted import Traits, Wire
+from holynb.errors import BadSetting, Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
 
 __all__ = ["EventStream", "SageMaker", "body", "classify", "read", "wire"]
@@ -36,68 +36,16 @@ TGI = {
     },
 }
 MAX_LINE_BYTES = 4 * 2**20
+SERVICE = AwsService("sagemaker", "runtime.sagemaker", always_fips="us-gov-")
 #: The end of an answer whose container says nothing of it.
 UNSAID = Finish("unknown", "", "unknown")
 
 
-class SageMaker(Hosted):
+class SageMaker(AwsHosted):
     """One endpoint of SageMaker runtime."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
-        super().__init__(endpoint, key, wire(endpoint))
-        self._session: Any = None
-        self._signed_with: tuple[Secret, ...] = ()
-        self._region = str(endpoint.options.get("region") or "")
-
-    async def ready(self, notice: Callable[[str], None]) -> None:  # noqa: ARG002 - as every engine is asked
-        """Find region and keys, perhaps from the machine's metadata service. Raises BadKey, BadSetting, BadRoute."""
-        if self._session is None:
-            await asyncio.to_thread(self._find_credentials)
-
-    def _find_credentials(self) -> None:
-        try:
-            from botocore.session import get_session
-        except ImportError as exc:
-            raise BadRoute("sagemaker/… signs its requests with botocore: pip install 'holynb[aws]'") from exc
-        session = get_session()
-        region = self._region or session.get_config_variable("region")
-        if not region:
-            raise BadSetting("sagemaker/… needs a region: set AWS_DEFAULT_REGION, or [provider.sagemaker.options] region in config.toml.")
-        if session.get_credentials() is None:
-            raise BadKey("No AWS keys were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, and run the cell again.")
-        self._region, self._session = region, session
-
-    async def _request_headers(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:
-        """Signed headers. In another thread, since the keys of a role are fetched again when they expire. Raises Fault."""
-        from botocore.exceptions import BotoCoreError
-
-        await self.ready(lambda text: None)
-        try:
-            return encoded(await asyncio.to_thread(self._signed, url, body, self._wire.headers(self.endpoint, secret)))
-        except BotoCoreError as exc:
-            raise Fault("auth", f"the AWS keys cannot be used: {exc}", stops=True) from exc
-
-    def _signed(self, url: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, str]:
-        from botocore.auth import SigV4Auth
-        from botocore.awsrequest import AWSRequest
-
-        credentials = self._session.get_credentials().get_frozen_credentials()
-        values = [v for v in (credentials.secret_key, credentials.token, credentials.access_key) if v]
-        if [s.reveal() for s in self._signed_with] != values:  # a role's keys change while it runs
-            self._signed_with = tuple(Secret(v, "AWS key") for v in values)
-        # Headers that proxies may change stay unsigned.
-        signed = {k: v for k, v in headers.items() if k not in ("user-agent", "accept-encoding")}
-        request = AWSRequest("POST", url, headers=signed, data=body)
-        SigV4Auth(credentials, "sagemaker", self._region).add_auth(request)
-        return {**headers, **{k.lower(): v for k, v in request.headers.items()}}
-
-    def _url(self, request: Request, wire: Wire) -> str:
-        base = self.endpoint.base_url or f"https://runtime.sagemaker.{self._region}.amazonaws.com"
-        return base + wire.url(self.endpoint, request)
-
-    def _secrets(self, secret: Secret | None) -> tuple[Secret, ...]:
-        """The AWS keys, too: a server's message about a signature may repeat what was signed."""
-        return (*super()._secrets(secret), *self._signed_with)
+        super().__init__(endpoint, key, wire(endpoint), SERVICE)
 
 
 def wire(endpoint: Endpoint) -> Wire:
@@ -228,7 +176,7 @@ class EventStream(openai.Chat):
     def _sse(self, frame: aws_frames.Frame) -> bytes:
         """A frame's payload as server-sent events. Raises Fault for a frame that is an error."""
         if frame.error or frame.status != 200:
-            raise classify(frame.status, {"x-amzn-errortype": frame.error}, frame.payload)
+            raise of_frame(frame)
         if self._json_lines is None and frame.payload.strip():
             self._json_lines = frame.payload.lstrip().startswith((b"{", b"["))
         return self._lines_to_sse(frame.payload) if self._json_lines else frame.payload

@@ -173,8 +173,9 @@ def _budget(ask: _Ask, way: Dialect, control: ThinkingControl, limits: tuple[int
 
 
 def _on(way: Dialect, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a request that thinks: what was thought is asked for along with it."""
-    return {**fields, **way.thoughts}
+    """The fields of a request that thinks: what was thought is asked for along with it, where a field beside it is sent."""
+    beside = {path.rpartition(".")[0] for path in fields}
+    return {**fields, **{path: v for path, v in way.thoughts.items() if path.rpartition(".")[0] in beside}}
 
 
 def _nearest(values: tuple[str, ...], think: str | int) -> str:

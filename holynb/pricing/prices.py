@@ -159,7 +159,7 @@ def _fallback(provider: str, model: str) -> Price | None:
         genai = import_module("genai_prices")
     except ImportError:
         return None
-    name = {"gemini": "google", "azure": "openai"}.get(provider, provider)
+    name = {"gemini": "google", "azure": "openai", "bedrock": "aws"}.get(provider, provider)
     try:
         quote = genai.calc_price(genai.Usage(input_tokens=1, output_tokens=1), model_ref=model, provider_id=name).model_price
     except LookupError:

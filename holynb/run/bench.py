@@ -62,6 +62,11 @@ SETUP_STEPS: dict[str, tuple[str, ...]] = {
         "a model deployed to an endpoint on GPUs that you pay by the hour",
         "its request schema and response path in config.toml",
     ),
+    "bedrock": (
+        "an AWS account, with access to the model in its region",
+        "AWS_BEARER_TOKEN_BEDROCK, or AWS credentials and pip install 'holynb[aws]'",
+        "AWS_DEFAULT_REGION",
+    ),
 }
 
 

@@ -18,6 +18,9 @@ from servers.asking import ask, endpoint, request
 from servers.exact import END, Exact, chunk, reply, sse, stream_head, streamed
 from servers.golden import (
     anthropic_events,
+    bedrock_delta,
+    bedrock_frame,
+    frame,
     frames,
     gemini_part,
     openai_chunk,
@@ -27,7 +30,7 @@ from servers.golden import (
     response_message,
 )
 
-from holynb.engines import anthropic, azure, finish, gemini, openai, responses, sagemaker
+from holynb.engines import anthropic, azure, bedrock, finish, gemini, openai, responses, sagemaker
 from holynb.engines.poolwire import StreamFold
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint
@@ -62,6 +65,14 @@ def tgi_stream(*pieces: Piece) -> bytes:
             for text, word in pieces
         )
     )
+
+
+def bedrock_stream(*pieces: Piece) -> bytes:
+    events = [bedrock_frame("messageStart", {"role": "assistant"})]
+    for text, word in pieces:
+        events += [] if text is None else [bedrock_delta({"text": text})]
+        events += [] if word is None else [bedrock_frame("messageStop", {"stopReason": word})]
+    return b"".join([*events, bedrock_frame("metadata", {"usage": {"inputTokens": 1, "outputTokens": 2}})])
 
 
 def openai_whole(text: Any, word: Any) -> Any:
@@ -138,6 +149,14 @@ WIRES = (
         lambda text, word: [{"generated_text": text, "details": {"finish_reason": word}}],
         lambda value: sagemaker.read(None, value),
         "eos_token",
+    ),
+    Spoken(
+        "bedrock",
+        bedrock_stream,
+        lambda data: fed(bedrock.Converse(), data),
+        lambda text, word: {"output": {"message": {"role": "assistant", "content": [{"text": text}]}}, "stopReason": word},
+        bedrock.read,
+        "end_turn",
     ),
     Spoken("pool", openai_stream, pooled),
 )
@@ -328,6 +347,10 @@ def test_without_its_mark_at_the_end_such_a_stream_is_cut_all_the_same():
 def test_an_event_with_nothing_is_a_sign_of_life(wire: Spoken, nothing: bytes):
     if wire.name == "pool" and nothing.startswith(b"event: ping\ndata: "):
         return  # a pool names no events
+    if wire.name == "bedrock":
+        empty = [frame(b"", event_type="contentBlockDelta"), frame(b"null", event_type="metadata"), bedrock_frame("ping", {})]
+        assert wire.fold(b"".join([*empty, bedrock_stream(("tea", "end_turn")), *empty])).text == "tea"
+        return
     if wire.name in ("sagemaker", "tgi"):
         events = b"".join(nothing + e + b"\n\n" for e in openai_stream(("t", None), ("ea", "stop")).split(b"\n\n") if e) + nothing
         assert wire.fold(frames(events)).text == "tea"
@@ -603,6 +626,8 @@ def test_that_tokens_went_to_thinking_is_known_on_every_wire():
         anthropic.read({"content": [{"type": "redacted_thinking", "data": "x"}], "stop_reason": "max_tokens"}),
         fed(anthropic.Messages(), anthropic_events(block, {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}})),
         gemini.read(part),
+        bedrock.read({"output": {"message": {"content": [{"reasoningContent": {"redactedContent": "eA=="}}]}}, "stopReason": "max_tokens"}),
+        fed(bedrock.Converse(), bedrock_delta({"reasoningContent": {"text": "hm"}}) + bedrock_stream((None, "max_tokens"))),
         gemini.read({**gemini_part(None, "MAX_TOKENS"), "usageMetadata": {"thoughtsTokenCount": 5}}),
     ]
     assert [(a.text, a.finish_reason, a.thinking) for a in answers] == [("", "length", True)] * len(answers)

@@ -25,6 +25,7 @@ def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Gol
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA" + "TESTTESTTEST1234")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     return request.param  # type: ignore[no-any-return]
 
 
@@ -40,6 +41,8 @@ def at(server: Exact, wire: Golden) -> Endpoint:
 
 def event(wire: Golden, value: Any) -> bytes:
     """One event of a stream of this wire."""
+    if wire.wire == "bedrock":
+        return frame(json.dumps(value).encode(), event_type="contentBlockDelta")
     return frame(sse(value)) if wire.wire == "sagemaker" else sse(value)
 
 
@@ -52,6 +55,8 @@ def piece(wire: Golden, text: str) -> bytes:
         return event(wire, {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}})
     if wire.wire.endswith("responses"):
         return event(wire, response_delta(text))
+    if wire.wire == "bedrock":
+        return event(wire, {"delta": {"text": text}})
     return event(wire, gemini_part(text) if wire.wire == "gemini" else openai_chunk(text))
 
 
@@ -112,6 +117,12 @@ def test_a_line_of_json_without_end(monkeypatch: pytest.MonkeyPatch):
             reader.feed(frames(b'{"text": "' + b"x" * 100, size=200))
 
 
+def nested(wire: Golden, deep: bytes) -> bytes:
+    if wire.wire == "bedrock":
+        return frame(deep, event_type="contentBlockDelta")
+    return (frame if wire.wire == "sagemaker" else bytes)(b"data: " + deep + b"\n\n")
+
+
 # -- nested without end ------------------------------------------------------------------------------------------------------
 
 
@@ -124,7 +135,7 @@ def test_json_nested_without_end_is_malformed_in_every_reader(wire: Golden, eith
     responses = [
         reply(deep, content_type="application/json"),
         reply(deep, 400, content_type="application/json", x_amzn_errortype="ModelError"),
-        stream_head(wire.kind) + chunk((frame if wire.wire == "sagemaker" else bytes)(b"data: " + deep + b"\n\n")) + END,
+        stream_head(wire.kind) + chunk(nested(wire, deep)) + END,
     ]
     for response in responses:
         with Exact([response]) as server:
@@ -138,7 +149,7 @@ def test_json_nested_without_end_is_malformed_in_every_reader(wire: Golden, eith
             + END
         ]
     ) as server:
-        if wire.wire == "sagemaker":
+        if wire.wire in ("sagemaker", "bedrock"):
             assert refuse(at(server, wire)).kind == "bad_request"
 
 

@@ -12,7 +12,7 @@ from servers.refusals import REFUSALS, Refusal, error
 import holynb
 from holynb.engines import anthropic, aws_errors, azure, gemini, openai
 
-CLASSIFY = {"openai": openai, "azure": azure, "gemini": gemini, "anthropic": anthropic, "sagemaker": aws_errors}
+CLASSIFY = {"openai": openai, "azure": azure, "gemini": gemini, "anthropic": anthropic, "sagemaker": aws_errors, "bedrock": aws_errors}
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from holynb.engines import anthropic, azure, gemini, openai, thinking
+from holynb.engines import anthropic, azure, bedrock, gemini, openai, thinking
 from holynb.errors import Fault
 from holynb.types import Message, Request, Route, Sampling
 
-BODIES = {"openai": openai.body, "azure": azure.WIRE.body, "anthropic": anthropic.body, "gemini": gemini.body}
+BODIES = {"openai": openai.body, "azure": azure.WIRE.body, "anthropic": anthropic.body, "gemini": gemini.body, "bedrock": bedrock.body}
 MESSAGES = (Message("user", "hi"),)
 
 
@@ -94,13 +94,42 @@ TABLE: dict[tuple[str, str], list[dict[str, Any]]] = {
         *(gem(thinkingBudget=n, includeThoughts=True) for n in (1024, 4096, 6553, 7782, 4000)),
     ],
 }
+CONVERSE = {"inferenceConfig": {"maxTokens": 8192}}
+
+
+def own(fields: dict[str, Any]) -> dict[str, Any]:
+    """Converse with fields of the model's own."""
+    return {**CONVERSE, "additionalModelRequestFields": fields}
+
+
+def nova(effort: str) -> dict[str, Any]:
+    return own({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}})
+
+
+_CLAUDE = [own({"thinking": {"type": "disabled"}}), *(own(adaptive(w)) for w in ("low", "medium", "high", "max", "medium"))]
+_OLDER_CLAUDE = [own({"thinking": {"type": "disabled"}}), *(own(enabled(n)) for n in (1024, 4096, 6553, 7782, 4000))]
+_PROFILE = "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-opus-4-6-v1"
+TABLE |= {
+    ("bedrock/global.anthropic.claude-opus-4-6-v1", "bedrock"): _CLAUDE,
+    (f"bedrock/{_PROFILE}", "bedrock"): _CLAUDE,
+    ("bedrock/us.anthropic.claude-sonnet-5-5", "bedrock"): [own({"thinking": {"type": "between_tools"}}), *_CLAUDE[1:]],
+    ("bedrock/us.anthropic.claude-haiku-4-5-20251001-v1:0", "bedrock"): _OLDER_CLAUDE,
+    ("bedrock/us.amazon.nova-2-lite-v1:0", "bedrock"): [
+        own({"reasoningConfig": {"type": "disabled"}}),
+        *(nova(w) for w in ("low", "medium", "medium", "medium", "medium")),
+    ],
+    ("bedrock/openai.gpt-oss-120b-1:0", "bedrock"): [own(effort(w)) for w in ("low", "low", "medium", "high", "high", "medium")],
+    ("bedrock/some.model-v1:0", "bedrock"): [
+        {**CONVERSE, "outputConfig": {"effort": w}} for w in ("low", "low", "medium", "high", "max", "medium")
+    ],
+}
 LEVELS = ("off", "low", "medium", "high", "max", 4000)
 
 
 @pytest.mark.parametrize(("route", "wire"), TABLE, ids=lambda v: str(v).replace("/", "-"))
 def test_each_wire_sends_each_level_in_its_own_field(route, wire):
     assert [sent(route, think, wire) for think in LEVELS] == TABLE[route, wire]
-    assert sent(route, None, wire) in ({}, {"generationConfig": {"maxOutputTokens": 8192}})
+    assert sent(route, None, wire) in ({}, {"generationConfig": {"maxOutputTokens": 8192}}, CONVERSE)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ def keys_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA" + "TESTTESTTEST1234")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
 
 
 def at(server: Exact, wire: Golden, **options: Any) -> Endpoint:
@@ -202,6 +203,12 @@ def test_a_server_that_is_none(wire: Golden, response: bytes, kind: str):
 
 def test_an_error_in_the_middle_of_a_200(wire: Golden):
     """As an event of the wire, after half of the answer."""
+    if wire.wire == "bedrock":
+        broken = golden.bedrock_exception("serviceUnavailableException", {"message": "The service isn't currently available."})
+        with Exact([stream_head(wire.kind), chunk(b"".join((*golden.BEDROCK_EVENTS[:6], broken))), END]) as server:
+            fault = refuse(at(server, wire), request(stream=True))
+        assert (fault.kind, fault.retry, fault.status) == ("server", True, 503)
+        return
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded", "code": 529}}
     event = f"event: error\ndata: {json.dumps(error)}\n\n".encode()
     text = golden.OPENAI.stream if wire.wire == "sagemaker" else wire.stream

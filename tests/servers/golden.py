@@ -347,7 +347,7 @@ GEMINI = Golden(
 
 
 def frame(payload: bytes, **headers: str) -> bytes:
-    """One message of AWS's event stream: lengths and CRC, headers as strings, payload, CRC."""
+    """One message of AWS's event stream: lengths and CRC, headers as text, payload, CRC."""
     headers = {"event_type": "PayloadPart", "content_type": "application/octet-stream", "message_type": "event"} | headers
     if headers["message_type"] != "event":
         del headers["event_type"]
@@ -391,4 +391,72 @@ SAGEMAKER = Golden(
     path="",
 )
 
-WIRES = (OPENAI, RESPONSES, AZURE, AZURE_RESPONSES, ANTHROPIC, GEMINI, SAGEMAKER)
+
+# -- Bedrock -------------------------------------------------------------------------------------------------------------
+
+
+def bedrock_frame(event: str, value: Any) -> bytes:
+    """One event of ConverseStream, padded as AWS pads it."""
+    return frame(json.dumps(value | {"p": "abcdefgh"}).encode(), event_type=event, content_type="application/json")
+
+
+def bedrock_delta(delta: Mapping[str, Any], block: int = 0) -> bytes:
+    return bedrock_frame("contentBlockDelta", {"contentBlockIndex": block, "delta": delta})
+
+
+def bedrock_exception(name: str, value: Any) -> bytes:
+    return frame(json.dumps(value).encode(), message_type="exception", exception_type=name, content_type="application/json")
+
+
+def bedrock_error(status: int, name: str, message: str) -> bytes:
+    return reply({"message": message}, status, x_amzn_errortype=f"{name}:http://internal.amazon.com/coral/com.amazon.bedrock/")
+
+
+_COUNTS = {
+    "inputTokens": 4,
+    "outputTokens": 7,
+    "totalTokens": 27,
+    "cacheReadInputTokens": 10,
+    "cacheWriteInputTokens": 6,
+    "cacheDetails": [{"ttl": "1h", "inputTokens": 2}, {"ttl": "5m", "inputTokens": 4}],
+}
+BEDROCK_EVENTS = (
+    bedrock_frame("messageStart", {"role": "assistant"}),
+    bedrock_delta({"reasoningContent": {"text": "hm"}}),
+    bedrock_delta({"reasoningContent": {"signature": "sig"}}),
+    bedrock_frame("contentBlockStop", {"contentBlockIndex": 0}),
+    *(bedrock_delta({"text": piece}, 1) for piece in PIECES),
+    bedrock_frame("contentBlockStop", {"contentBlockIndex": 1}),
+    bedrock_frame("messageStop", {"stopReason": "end_turn"}),
+    bedrock_frame("metadata", {"usage": _COUNTS, "metrics": {"latencyMs": 551}}),
+)
+
+BEDROCK = Golden(
+    "bedrock",
+    {
+        "output": {
+            "message": {
+                "role": "assistant",
+                "content": [{"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig"}}}, {"text": TEXT}],
+            }
+        },
+        "stopReason": "end_turn",
+        "usage": _COUNTS,
+        "metrics": {"latencyMs": 551},
+    },
+    b"".join(BEDROCK_EVENTS),
+    Usage(20, 7, 10, 6, tokens_cache_write_1h=2),
+    bedrock_error(429, "ThrottlingException", "Too many tokens, please wait before trying again."),
+    None,
+    reply({"Message": "Authentication failed: Please make sure your API Key is valid. {key}"}, 403),
+    bedrock_error(
+        400, "ValidationException", "The model returned the following errors: prompt is too long: 210000 tokens > 200000 maximum"
+    ),
+    bedrock_error(400, "ValidationException", "Output blocked by content filtering policy"),
+    bedrock_error(500, "InternalServerException", "The system encountered an unexpected error during processing. Try your request again."),
+    kind="application/vnd.amazon.eventstream",
+    model=None,
+    path="",
+)
+
+WIRES = (OPENAI, RESPONSES, AZURE, AZURE_RESPONSES, ANTHROPIC, GEMINI, SAGEMAKER, BEDROCK)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from holynb import loop
 from holynb.config import keys, models, settings
-from holynb.config.providers import OPENAI_WIRES
+from holynb.config.providers import CHAINS, OPENAI_WIRES
 from holynb.engines import servers
 from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closest
 from holynb.types import Route
@@ -31,6 +31,7 @@ WIRE_ADDRESSES = {
     "sim": "on this machine",
     "azure": "your resource, in AZURE_OPENAI_ENDPOINT",
     "sagemaker": "endpoints of your AWS account",
+    "bedrock": "your region of AWS",
 }
 
 #: Timeout of the requests for a server's models and load.
@@ -161,8 +162,9 @@ def _address(provider: str, named: Endpoint | None) -> str:
 
 
 def _key(provider: str, named: Endpoint | None) -> str:
-    if settings.providers()[provider].wire == "sagemaker":
-        return "AWS credentials"  # found when a request is signed, by the provider's own chain
+    entry = settings.providers()[provider]
+    if entry.wire in CHAINS and not (entry.key and keys.is_set(entry.key)):
+        return f"{CHAINS[entry.wire]} credentials"  # found when a request is signed
     try:
         return keys.describe_source(named or endpoint(provider))
     except BadRoute as exc:  # no address yet: the reason belongs in the provider's line, not in place of the list
