@@ -63,6 +63,7 @@ class Fault(HolynbError):
     usage:   tokens that the server counted in spite of the failure
     model:   the model as the server named it, where it answered
     finish_reason: why its answer ended, where one came and is none
+    reasoning: what was thought before it ended so
     limits:  quota from the reply's headers
     raw:     the server's error text, masked and cut to 2,000 characters
     """
@@ -80,6 +81,7 @@ class Fault(HolynbError):
         self.unreachable: bool = facts.pop("unreachable", False)
         self.model: str | None = facts.pop("model", None)
         self.finish_reason: str | None = facts.pop("finish_reason", None)
+        self.reasoning: str | None = facts.pop("reasoning", None)
         self.limits: Limits | None = facts.pop("limits", None)
         self.raw: str | None = facts.pop("raw", None)
         if facts:

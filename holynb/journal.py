@@ -15,7 +15,7 @@ from typing import Protocol
 from holynb.events import Ended, Event, Failed, Noted
 from holynb.types import Outcome, Usage
 
-__all__ = ["EventSink", "Journal", "Payment", "payment_at_end"]
+__all__ = ["EventSink", "Journal", "Payment", "Thinking", "payment_at_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,23 @@ class EventSink(Protocol):
     def append_text(self, row: int, text: str) -> None:
         """Add a piece to the answer of a row in flight."""
 
+    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
+        """Add a piece to what a row in flight thinks. `tokens`: how many it was so far, where the server counts while it thinks."""
+
     def partial_text(self, row: int) -> str | None:
         """The text so far of a row in flight; None where there is none."""
+
+    def partial_thoughts(self, row: int) -> str | None:
+        """What a row in flight has thought so far; None where nothing of it is known."""
+
+
+@dataclass(slots=True)
+class Thinking:
+    """What a row in flight thinks: its pieces, their characters, and the tokens that the server has counted."""
+
+    pieces: list[str]
+    chars: int = 0
+    tokens: int | None = None
 
 
 #: An event older than the one before it by more than this many seconds means that the wall clock was set back, not that a thread was late.
@@ -73,6 +88,7 @@ class Journal:
         self.rows: list[Outcome | None] = [None] * n
         self._events: list[Event] = []
         self._texts: dict[int, list[str]] = {}
+        self._thinking: dict[int, Thinking] = {}
         self.ended = 0
         self._last_at = self._clock_offset = 0.0
 
@@ -96,11 +112,15 @@ class Journal:
                 raise RuntimeError(f"row {event.row} ended twice")
             self.rows[event.row] = event.outcome
             self.ended += 1
-            self._texts.pop(event.row, None)
+            self._forget(event.row)
         elif isinstance(event, Failed):
-            self._texts.pop(event.row, None)
+            self._forget(event.row)
         self._events.append(event)
         return event
+
+    def _forget(self, row: int) -> None:
+        self._texts.pop(row, None)
+        self._thinking.pop(row, None)
 
     def record_payment(self, payment: Payment) -> None:
         """Nothing: payments are for the run log. Readers see the sum in the row's end."""
@@ -112,6 +132,14 @@ class Journal:
             self._texts[row] = [text]
         else:
             parts.append(text)
+
+    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
+        """Add a piece to what a row in flight thinks."""
+        thinking = self._thinking.setdefault(row, Thinking([]))
+        if text:
+            thinking.pieces.append(text)
+        thinking.chars += len(text)
+        thinking.tokens = thinking.tokens if tokens is None else tokens
 
     def replace_text(self, row: int, text: str) -> None:
         """Show `text` for a row in flight, in place of all before it. The number of pieces still grows, so that readers see a change."""
@@ -126,6 +154,11 @@ class Journal:
         parts = self._texts.get(row)
         return "".join(parts) if parts else None
 
+    def partial_thoughts(self, row: int) -> str | None:
+        """What a row in flight has thought so far; None where nothing of it is known."""
+        thinking = self._thinking.get(row)
+        return "".join(thinking.pieces) or None if thinking else None
+
     # -- reading: any thread -------------------------------------------------------------------------------------------
     def events_since(self, cursor: int) -> tuple[list[Event], int]:
         """The events after `cursor` (0 at first) and the next cursor. Never blocks."""
@@ -135,6 +168,10 @@ class Journal:
     def partial_texts(self) -> dict[int, str]:
         """The text so far of every row in flight."""
         return {row: "".join(parts) for row, parts in list(self._texts.items())}
+
+    def thinking(self) -> dict[int, tuple[int, int | None]]:
+        """For each row in flight that thinks, or has: characters and tokens of it so far. Cheap at any length."""
+        return {row: (t.chars, t.tokens) for row, t in list(self._thinking.items())}
 
     def text_tails(self, max_chars: int) -> dict[int, tuple[int, str]]:
         """For each row in flight: number of pieces, and the last of them, `max_chars` characters or a little more. Cheap at any length."""

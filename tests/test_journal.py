@@ -116,3 +116,17 @@ def test_times_go_on_where_the_wall_clock_is_set_back() -> None:
     assert [e.at for e in journal.events_since(0)[0]] == [1000.0, 999.8, 1001.0, 1001.0, 1002.0, 2601.0], (
         "a thread that was late is not a clock"
     )
+
+
+def test_thoughts_of_rows_in_flight_stand_apart_from_their_text():
+    journal = Journal(2)
+    journal.append_thoughts(0, "hm ", None)
+    journal.append_thoughts(0, "", 40)
+    journal.append_thoughts(0, "so", None)
+    assert journal.partial_texts() == {}
+    assert (journal.partial_thoughts(0), journal.partial_thoughts(1), journal.thinking()) == ("hm so", None, {0: (5, 40)})
+    journal.append_thoughts(1, "", 7)
+    assert (journal.partial_thoughts(1), journal.thinking()[1]) == (None, (0, 7))
+    journal.append(Failed(0, 1, "a/b", "server", "x", 1.0))
+    journal.append(Ended(1, Outcome("ok", "x"), 2.0))
+    assert (journal.partial_thoughts(0), journal.thinking()) == (None, {})

@@ -157,7 +157,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.runlog": (
         "gate | lease | ledger | promises | records | statements",
-        "logfile | replay | tables",
+        "replay | tables",
+        "logfile",
         "writer",
         "store",
         "current",

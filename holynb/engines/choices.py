@@ -35,11 +35,11 @@ def thoughts(message: Mapping[str, Any]) -> str | None:
 
     Some servers fill several fields with the same: DeepSeek's and its many followers', vLLM's and OpenRouter's, OpenRouter's in parts.
     """
-    said = message.get("reasoning_content") or message.get("reasoning") or message.get("reasoning_details")
-    if said.__class__ is str:
-        return said
-    if said:
-        return _words(said)
+    thought = message.get("reasoning_content") or message.get("reasoning") or message.get("reasoning_details")
+    if thought.__class__ is str:
+        return thought
+    if thought:
+        return _words(thought)
     content = message.get("content")
     parts = [p for p in content if isinstance(p, Mapping) and p.get("type") in THINKING_PARTS] if isinstance(content, list) else ()
     return _words(parts) if parts else None

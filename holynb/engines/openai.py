@@ -177,8 +177,8 @@ class Chat(StreamReader):
             return content  # nearly always
         thought = thoughts(delta)
         at_it = None if thought is None else self.think(thought) if thought else self._unseen_thought()
-        said = text(content) or self._unsaid(delta)
-        return at_it if said is None else said
+        words = text(content) or self._unsaid(delta)
+        return at_it if words is None else words
 
     def end(self) -> Completion:
         """The whole answer, a refusal marked as one. Raises Fault."""

@@ -21,6 +21,7 @@ __all__ = ["build", "cross_index", "index_spec", "is_frame", "labels", "records"
 
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
+TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
 #: Kind of a schema's column → dtype.
 DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
 
@@ -50,10 +51,11 @@ def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | No
         "status": pd.Categorical(column("status"), categories=STATUS),
         **{name: pd.array(column(name), dtype="string") for name in STRINGS},
         "attempts": pd.array(column("attempts"), dtype="Int64"),
-        **{name: pd.array(usage(name), dtype="Int64") for name in ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write")},
+        **{name: pd.array(usage(name), dtype="Int64") for name in TOKENS},
         **{name: floats(column(name)) for name in ("cost", "latency_s", "ttft_s")},
         "finish_reason": pd.array(column("finish_reason"), dtype="string"),
         "cached": pd.array(column("cached"), dtype="boolean"),
+        "reasoning": pd.array(column("reasoning"), dtype="string"),
         **(schema_columns(rows, schema) if schema is not None else {}),
     }
     return pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index)

@@ -100,6 +100,17 @@ class MapReduce:
             chunk.has_text = True
             self._journal.append_text(chunk.rows[0].request.row, text)
 
+    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
+        """What a chunk thinks is shown where its text is to be the row's answer."""
+        chunk = self._chunks.get(row)
+        if chunk is None or chunk.last:
+            self._journal.append_thoughts(row if chunk is None else chunk.rows[0].request.row, text, tokens)
+
+    def partial_thoughts(self, row: int) -> str | None:
+        """What was thought so far before a row's answer."""
+        chunk = self._chunks.get(row)
+        return self._journal.partial_thoughts(row) if chunk is None else None
+
     def partial_text(self, row: int) -> str | None:
         """The text so far of a row's answer."""
         chunk = self._chunks.get(row)

@@ -77,9 +77,17 @@ class Recorder:
         """The journal's."""
         self._journal.append_text(row, text)
 
+    def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
+        """The journal's."""
+        self._journal.append_thoughts(row, text, tokens)
+
     def partial_text(self, row: int) -> str | None:
         """The journal's."""
         return self._journal.partial_text(row)
+
+    def partial_thoughts(self, row: int) -> str | None:
+        """The journal's."""
+        return self._journal.partial_thoughts(row)
 
     # -- a run -----------------------------------------------------------------------------------------------------
     async def begin(self, plan: Plan, record: RunRecord) -> Pending:

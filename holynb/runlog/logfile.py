@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
+from holynb.runlog import tables
 from holynb.runlog.statements import Statement, batches
 from kernels_support.jupyter.lock import Lock
 
@@ -89,6 +90,7 @@ class LogFile:
         try:
             db.create_function("plus", 2, _plus, deterministic=True)
             db.executescript(self._schema)
+            tables.add_missing(db)
             self.path.chmod(0o600)
             self._sides = db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
             before = self._identity

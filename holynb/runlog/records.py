@@ -133,13 +133,16 @@ def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tupl
         o.ttft_s,
         o.finish_reason,
         int(o.cached),
+        o.reasoning,
+        u.tokens_reasoning,
     )
     return tuple(map(printable, row))
 
 
 def outcome(columns: Sequence[Any]) -> Outcome:
     """An outcome from ANSWER_COLUMNS."""
-    status, text, error_type, error, route, model, attempts, t_in, t_out, t_cached, t_write, cost, latency, ttft, finish, cached = columns
+    status, text, error_type, error, route, model, attempts, t_in, t_out, t_cached, t_write, cost, *more = columns
+    latency, ttft, finish, cached, reasoning, t_reasoning = more
     return Outcome(
         status,
         text,
@@ -148,12 +151,13 @@ def outcome(columns: Sequence[Any]) -> Outcome:
         route,
         model,
         attempts,
-        Usage(t_in, t_out, t_cached, t_write),
+        Usage(t_in, t_out, t_cached, t_write, tokens_reasoning=t_reasoning),
         None if cost is None else Decimal(cost),
         latency,
         ttft,
         finish,
         bool(cached),
+        reasoning,
     )
 
 

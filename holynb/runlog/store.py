@@ -196,8 +196,10 @@ class RunLog:
             if "answers_key" not in names:
                 db = stack.enter_context(closing(sqlite3.connect(":memory:")))
                 db.executescript(tables.SCHEMA)
-            elif "payments" not in names:
-                db.execute(ledger.LEGACY_VIEW)
+            else:
+                tables.view_missing(db)
+                if "payments" not in names:
+                    db.execute(ledger.LEGACY_VIEW)
             yield db
 
     @contextmanager

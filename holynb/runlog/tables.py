@@ -1,13 +1,25 @@
-"""The run log's tables and the statements that write them. SQL only; knows no connection.
+"""The run log's tables and the statements that write them. SQL only; opens no connection.
 
 The statement ANSWER_UPSERT needs the function `plus`, which the writer defines (`writer`).
 """
 
 from __future__ import annotations
 
+import sqlite3
+
 from holynb.runlog import ledger
 
-__all__ = ["ANSWER_COLUMNS", "ANSWER_UPSERT", "ATTEMPT_INSERT", "REQUEST_UPSERT", "RUN_UPSERT", "SCHEMA", "SPENT"]
+__all__ = [
+    "ANSWER_COLUMNS",
+    "ANSWER_UPSERT",
+    "ATTEMPT_INSERT",
+    "REQUEST_UPSERT",
+    "RUN_UPSERT",
+    "SCHEMA",
+    "SPENT",
+    "add_missing",
+    "view_missing",
+]
 
 #: An answer that ended by length before a word of it came. The same request would end the same way, and be paid for again.
 SPENT = "status = 'error' AND error_type = 'truncated' AND finish_reason = 'length'"
@@ -27,7 +39,7 @@ CREATE TABLE IF NOT EXISTS answers(
   run TEXT NOT NULL, row INTEGER NOT NULL, key TEXT, shared INTEGER NOT NULL, at REAL NOT NULL, status TEXT NOT NULL,
   text TEXT, error_type TEXT, error TEXT, route TEXT, model TEXT, attempts INTEGER NOT NULL, tokens_in INTEGER, tokens_out INTEGER,
   tokens_cached INTEGER, tokens_cache_write INTEGER, cost TEXT, latency_s REAL, ttft_s REAL, finish_reason TEXT,
-  cached INTEGER NOT NULL, PRIMARY KEY(run, row)) WITHOUT ROWID;
+  cached INTEGER NOT NULL, reasoning TEXT, tokens_reasoning INTEGER, PRIMARY KEY(run, row)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' AND shared = 1;
 CREATE INDEX IF NOT EXISTS answers_spent ON answers(key, at) WHERE {SPENT} AND shared = 1;
 """
@@ -39,21 +51,48 @@ SCHEMA = f"BEGIN IMMEDIATE;{TABLES}{ledger.TABLE}COMMIT;"
 ADD_TOKENS = ", ".join(
     f"{n}=CASE WHEN answers.cached OR excluded.cached THEN excluded.{n} "
     f"ELSE coalesce(answers.{n}+excluded.{n}, excluded.{n}, answers.{n}) END"
-    for n in ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write")
+    for n in ("tokens_in", "tokens_out", "tokens_cached", "tokens_cache_write", "tokens_reasoning")
 )
-ANSWER_UPSERT = f"""INSERT INTO answers VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+#: What `records.outcome` takes.
+ANSWER_COLUMNS = (
+    "status, text, error_type, error, route, model, attempts, tokens_in, tokens_out, tokens_cached, tokens_cache_write, cost, "
+    "latency_s, ttft_s, finish_reason, cached, reasoning, tokens_reasoning"
+)
+#: Columns that logs had not from the beginning.
+ADDED = {"answers": {"reasoning": "TEXT", "tokens_reasoning": "INTEGER"}}
+ANSWER_UPSERT = f"""INSERT INTO answers(run, row, key, shared, at, {ANSWER_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT(run, row) DO UPDATE SET key=excluded.key, shared=excluded.shared, at=excluded.at, status=excluded.status, text=excluded.text,
 error_type=excluded.error_type, error=excluded.error, route=excluded.route, model=excluded.model,
 attempts=answers.attempts+excluded.attempts, {ADD_TOKENS}, cost=plus(answers.cost, excluded.cost), latency_s=excluded.latency_s,
-ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached"""
+ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached, reasoning=excluded.reasoning"""
 REQUEST_UPSERT = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"
 ATTEMPT_INSERT = "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?,?)"
 RUN_UPSERT = (
     "INSERT INTO runs(id, name, route, n, started, spec) VALUES(?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET "
     "status='running', ended=NULL, n=excluded.n, route=excluded.route, spec=excluded.spec"
 )
-#: What `records.outcome` takes.
-ANSWER_COLUMNS = (
-    "status, text, error_type, error, route, model, attempts, tokens_in, tokens_out, tokens_cached, tokens_cache_write, cost, "
-    "latency_s, ttft_s, finish_reason, cached"
-)
+
+
+def missing(db: sqlite3.Connection) -> dict[str, dict[str, str]]:
+    """Columns that the tables of an older log lack, by table, with their types."""
+    have = {table: {row[1] for row in db.execute(f"PRAGMA main.table_info({table})")} for table in ADDED}
+    lacking = {table: {n: kind for n, kind in columns.items() if n not in have[table]} for table, columns in ADDED.items()}
+    return {table: columns for table, columns in lacking.items() if columns and have[table]}
+
+
+def add_missing(db: sqlite3.Connection) -> None:
+    """Give an older log the columns that it lacks; another kernel may be about to do the same."""
+    if not missing(db):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for table, columns in missing(db).items():
+        for name, kind in columns.items():
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    db.execute("COMMIT")
+
+
+def view_missing(db: sqlite3.Connection) -> None:
+    """The same for a reader of an older log, which may not write to it."""
+    for table, columns in missing(db).items():
+        empty = ", ".join(f"NULL AS {name}" for name in columns)
+        db.execute(f"CREATE TEMP VIEW {table} AS SELECT *, {empty} FROM main.{table}")  # noqa: S608 - names of ours

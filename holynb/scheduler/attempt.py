@@ -21,6 +21,7 @@ from holynb.types import Completion, Done, Outcome, Request, Route, Timeouts, Us
 
 __all__ = [
     "InFlight",
+    "Pieces",
     "TimedAnswer",
     "error_outcome",
     "failed_event",
@@ -45,6 +46,26 @@ class InFlight(NamedTuple):
     probe: bool = False
 
 
+class Pieces(NamedTuple):
+    """Where the pieces of an answer go, with its row's number; of what is thought, also how many tokens it was so far (None: not told)."""
+
+    text: Callable[[int, str], None]
+    thoughts: Callable[[int, str, int | None], None]
+
+    def after(self, first: Callable[[], None]) -> Pieces:
+        """The same; `first` is called before each piece."""
+
+        def text(row: int, text: str) -> None:
+            first()
+            self.text(row, text)
+
+        def thoughts(row: int, text: str, tokens: int | None) -> None:
+            first()
+            self.thoughts(row, text, tokens)
+
+        return Pieces(text, thoughts)
+
+
 def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseValidator | None) -> Request:
     """An item's request as sent to this endpoint."""
     request = item.request
@@ -54,12 +75,12 @@ def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseVali
 
 
 async def run(
-    item: WorkItem, endpoint: EndpointState, timeouts: Timeouts, on_text: Callable[[int, str], None], validator: ResponseValidator | None
+    item: WorkItem, endpoint: EndpointState, timeouts: Timeouts, pieces: Pieces, validator: ResponseValidator | None
 ) -> TimedAnswer:
     """Send, receive and check. Raises Fault, also for an empty answer and one that does not fit the schema."""
     request = request_for(item, endpoint, validator)
     try:
-        timed = await receive(request, endpoint, timeouts, on_text)
+        timed = await receive(request, endpoint, timeouts, pieces)
         empty_answers.check(item, request, timed[0], endpoint.traits)
     except Fault as fault:
         if validator is None:
@@ -70,8 +91,10 @@ async def run(
     return timed
 
 
-async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts, on_text: Callable[[int, str], None]) -> TimedAnswer:
-    """Send and receive the answer. Each Delta resets the silence timeout; the engine's keep-alives do not reach it. Raises Fault."""
+async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts, pieces: Pieces) -> TimedAnswer:
+    """Send and receive the answer. Each Delta resets the silence timeout, also one that is thought; the engine's keep-alives do not reach
+    it. The first token is the text's. Raises Fault.
+    """
     silence, now = timeouts.silence, asyncio.get_running_loop().time
     done: Done | None = None
     first: float | None = None
@@ -89,7 +112,9 @@ async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts,
                 timer.reschedule(now() + silence)
                 if item.text:
                     first = first or time.perf_counter()
-                    on_text(request.row, item.text)
+                    pieces.text(request.row, item.text)
+                if item.reasoning or item.tokens_reasoning:
+                    pieces.thoughts(request.row, item.reasoning, item.tokens_reasoning)
     except TimeoutError:
         if done is None:
             raise Fault("timeout", f"no content from {endpoint.route} for {silence:g} s (--timeout)") from None
@@ -120,6 +145,7 @@ def error_outcome(item: WorkItem, endpoint: EndpointState, fault: Fault) -> Outc
         usage=item.usage,
         cost=item.cost,
         finish_reason=fault.finish_reason,
+        reasoning=fault.reasoning,
     )
 
 
@@ -152,6 +178,7 @@ def ok_outcome(item: WorkItem, route: Route, completion: Completion, times: tupl
         latency_s=times[0],
         ttft_s=times[1],
         finish_reason=completion.finish_reason,
+        reasoning=completion.reasoning,
     )
 
 

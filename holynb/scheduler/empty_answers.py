@@ -27,6 +27,7 @@ def check(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> 
     item.thought = answer.thinking
     counted = answer.usage if answer.usage != Usage() else None
     facts: dict[str, Any] = {"usage": counted, "model": answer.model, "limits": done.limits, "finish_reason": answer.finish_reason}
+    facts["reasoning"] = answer.reasoning
     why = f" ({answer.note})" if answer.note else ""
     if answer.finish_reason == "length":
         raise Fault("truncated", _cut(request.sampling, answer, traits), retry=False, **facts)

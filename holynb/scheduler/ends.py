@@ -48,12 +48,13 @@ class RowEnds:
             self.finished.set()
 
     def end_unfinished(self, outcome_of: Callable[[WorkItem], Outcome]) -> None:
-        """End every row that has not ended, a cancelled one with its partial text."""
+        """End every row that has not ended, a cancelled one with its partial text and thoughts."""
         for item in self.items:
             for row in (item.request.row, *item.followers):
                 if self._sink.rows[row] is None:
                     outcome = outcome_of(item)
                     if row == item.request.row and item.attempts:
                         outcome = replace(outcome, route=str(item.request.route), attempts=item.attempts, usage=item.usage, cost=item.cost)
-                    text = self._sink.partial_text(row) if outcome.status == "cancelled" else None
-                    self._sink.append(Ended(row, replace(outcome, text=text), time.time()))
+                    cancelled = outcome.status == "cancelled"
+                    text, thoughts = (self._sink.partial_text(row), self._sink.partial_thoughts(row)) if cancelled else (None, None)
+                    self._sink.append(Ended(row, replace(outcome, text=text, reasoning=thoughts), time.time()))

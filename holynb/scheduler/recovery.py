@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from holynb.errors import Fault
 from holynb.events import Paused
 from holynb.journal import EventSink
 from holynb.scheduler import attempt, endpoint_faults
-from holynb.scheduler.attempt import InFlight
+from holynb.scheduler.attempt import InFlight, Pieces
 from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
 from holynb.scheduler.limiter import Pause
@@ -54,8 +54,8 @@ class Recovery:
         self._is_there(tier, endpoint)
         tier.notify()
 
-    def probe_sent(self, tier: Tier, endpoint: EndpointState) -> Callable[[int, str], None]:
-        """A probe is on its way. Its answer may take minutes, but that the server took it is known sooner. Returns where its text goes."""
+    def probe_sent(self, tier: Tier, endpoint: EndpointState, pieces: Pieces) -> Pieces:
+        """A probe is on its way. Its answer may take minutes, but that the server took it is known sooner. Returns where its pieces go."""
 
         def is_there() -> None:
             if endpoint.probing:
@@ -63,13 +63,9 @@ class Recovery:
                 self._is_there(tier, endpoint)
                 tier.notify()
 
-        def on_text(row: int, text: str) -> None:
-            is_there()
-            self._sink.append_text(row, text)
-
         if endpoint.breaker.refusing or endpoint.breaker.kind == "connection":
             endpoint.probe_timer = asyncio.get_running_loop().call_later(self._policy.backoff_scale * TAKEN_AFTER_S, is_there)
-        return on_text
+        return pieces.after(is_there)
 
     async def failed(self, item: WorkItem, tier: Tier, endpoint: EndpointState, fault: Fault, in_flight: InFlight) -> None:
         """An attempt failed: see to its endpoint and to its row."""

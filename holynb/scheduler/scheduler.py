@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from holynb.errors import Fault
@@ -177,8 +177,9 @@ class Scheduler:
         """One attempt and what follows from its result."""
         cost: Decimal | None = None
         try:
-            on_text = self._recovery.probe_sent(tier, endpoint) if in_flight.probe else self._sink.append_text
-            done, times = await self._send(item, endpoint, on_text)
+            pieces = attempt.Pieces(self._sink.append_text, self._sink.append_thoughts)
+            pieces = self._recovery.probe_sent(tier, endpoint, pieces) if in_flight.probe else pieces
+            done, times = await self._send(item, endpoint, pieces)
             cost = self._record_usage(item, endpoint, done.completion)
             sent = attempt.request_for(item, endpoint, self._validator) if endpoint.tokens.wants_prompts else None
             endpoint.tokens.record(done.completion.usage, sent)
@@ -204,11 +205,11 @@ class Scheduler:
                 tier.notify()
             self._release(endpoint, in_flight.permit)
 
-    async def _send(self, item: WorkItem, endpoint: EndpointState, on_text: Callable[[int, str], None]) -> TimedAnswer:
+    async def _send(self, item: WorkItem, endpoint: EndpointState, pieces: attempt.Pieces) -> TimedAnswer:
         """Send and receive to the end. Raises Fault."""
         item.attempts += 1
         self._sink.append(Started(item.request.row, item.attempts, str(endpoint.route), time.time()))
-        return await attempt.run(item, endpoint, self._policy.timeouts, on_text, self._validator)
+        return await attempt.run(item, endpoint, self._policy.timeouts, pieces, self._validator)
 
     def _record_usage(self, item: WorkItem, endpoint: EndpointState, result: Completion | Fault) -> Decimal | None:
         """Add an attempt's tokens and dollars to the item's, and record the payment. Returns the dollars."""

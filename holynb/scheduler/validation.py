@@ -79,6 +79,7 @@ class ResponseValidator:
             return
         cut = _WHY.get(completion.finish_reason, "")
         facts: dict[str, Any] = {"usage": completion.usage, "model": completion.model, "raw": completion.text[:2000]}
+        facts["reasoning"] = completion.reasoning
         raise self._invalid_output(item, completion.text, problem, f"the answer does not hold to the schema{cut}: {problem}", facts)
 
     def _invalid_output(self, item: WorkItem, text: str, problem: str, message: str, facts: Mapping[str, Any]) -> Fault:

@@ -30,12 +30,14 @@ RESERVED_COLUMNS = frozenset(
         "tokens_in",
         "tokens_out",
         "tokens_cached",
+        "tokens_reasoning",
         "tokens_cache_write",
         "cost",
         "latency_s",
         "ttft_s",
         "finish_reason",
         "cached",
+        "reasoning",
     }
 )
 

@@ -29,12 +29,14 @@ DTYPES = {
     "tokens_in": "Int64",
     "tokens_out": "Int64",
     "tokens_cached": "Int64",
+    "tokens_reasoning": "Int64",
     "tokens_cache_write": "Int64",
     "cost": "Float64",
     "latency_s": "Float64",
     "ttft_s": "Float64",
     "finish_reason": "string",
     "cached": "boolean",
+    "reasoning": "string",
 }
 
 

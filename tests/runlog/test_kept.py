@@ -191,12 +191,24 @@ def test_an_older_log_is_read_and_written(home: Path):
     assert {r.name for r in runlog.log().runs()} == {"old", "new"}
 
 
-def test_a_log_of_a_newer_holynb_is_left_as_it_is_and_said(home: Path):
+def test_a_log_of_a_newer_holynb_with_more_columns_is_written(home: Path):
     from holynb.runlog import tables
 
     with closing(sqlite3.connect(home / "runs.sqlite")) as db:
         db.executescript(tables.SCHEMA)
         db.execute("ALTER TABLE answers ADD COLUMN colour TEXT")
+        db.commit()
+    run = holynb.infer("a", "sim/echo", name="new").wait(DEADLINE)
+    assert run.frame()["status"].tolist() == ["ok"]
+    assert [o.text for _, o in runlog.log().answers(run.id).values()] == ["a"]
+
+
+def test_a_log_of_a_newer_holynb_with_other_columns_is_left_as_it_is_and_said(home: Path):
+    from holynb.runlog import tables
+
+    with closing(sqlite3.connect(home / "runs.sqlite")) as db:
+        db.executescript(tables.SCHEMA)
+        db.execute("ALTER TABLE answers RENAME COLUMN text TO words")
         db.commit()
     with pytest.warns(RuntimeWarning, match="cannot be written"):
         run = holynb.infer("a", "sim/echo", name="new").wait(DEADLINE)
