@@ -65,6 +65,8 @@ class Fault(HolynbError):
     finish_reason: why its answer ended, where one came and is none
     reasoning: what was thought before it ended so
     limits:  quota from the reply's headers
+    tier:    the service tier that the server says it used, where tokens were counted
+    tier_refused: the service tier that was asked, where it has no room now (`rate_limit`) or does not serve the model (`bad_request`)
     raw:     the server's error text, masked and cut to 2,000 characters
     """
 
@@ -83,6 +85,8 @@ class Fault(HolynbError):
         self.finish_reason: str | None = facts.pop("finish_reason", None)
         self.reasoning: str | None = facts.pop("reasoning", None)
         self.limits: Limits | None = facts.pop("limits", None)
+        self.tier: str | None = facts.pop("tier", None)
+        self.tier_refused: str = facts.pop("tier_refused", "")
         self.raw: str | None = facts.pop("raw", None)
         if facts:
             raise TypeError(f"unknown facts: {sorted(facts)}")

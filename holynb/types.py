@@ -17,6 +17,7 @@ from holynb.secret import Secret
 from holynb.usage import Limits, Usage
 
 __all__ = [
+    "SERVICE_TIERS",
     "THINK_LEVELS",
     "Completion",
     "Delta",
@@ -38,6 +39,9 @@ __all__ = [
 
 #: The levels of `Sampling.think`, least first.
 THINK_LEVELS = ("off", "low", "medium", "high", "max")
+
+#: The service tiers that can be asked for, cheapest first.
+SERVICE_TIERS = ("flex", "standard", "priority")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +133,18 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `connect`: until the socket is connected. `silence`: longest wait without content; of a whole answer if not streamed."""
+    """Seconds. `connect`: until the socket is connected. `silence`: longest wait without content; of a whole answer if not streamed.
+
+    `flex`: the longest silence at the service tier that answers when there is room; None: as at any other.
+    """
 
     connect: float = 10.0
     silence: float = 60.0
+    flex: float | None = None
+
+    def longest_silence(self, tiers: tuple[str, ...]) -> float:
+        """Of a request that asks for these service tiers."""
+        return self.flex if self.flex is not None and tiers[:1] == ("flex",) else self.silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +233,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a row ended. `attempts` is the number of requests that servers received; `cost` is over all of them, in dollars."""
+    """How a row ended. `attempts` is the number of requests that servers received; `cost` is over all of them, in dollars.
+
+    `tier`: the service tier that served the answer, None where the server does not say it.
+    """
 
     status: str
     text: str | None = None
@@ -237,3 +252,4 @@ class Outcome:
     finish_reason: str | None = None
     cached: bool = False
     reasoning: str | None = None
+    tier: str | None = None

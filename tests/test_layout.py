@@ -57,7 +57,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.engines": (
         "aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
-        "dialects",
+        "dialects | service_tiers",
         "thinking",
         "classify | http | sim",
         "answer | choices | pages",
@@ -146,7 +146,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.results": ("frame | summary",),
     "holynb.run": (
-        "chunk_plan | keys | long_row | request_fields | routing | thinking_notes",
+        "chunk_plan | keys | long_row | request_fields | routing | service_tiers | thinking_notes",
         "plan",
         "assembly | pending | session",
         "quote | recorder | reservation | resume | spec",
@@ -167,7 +167,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "breaker | budget | learned_rate | quota | refusals | token_estimate | waiting",
         "limiter",
         "failover | registry",
-        "empty_answers | endpoint_faults | ends | retry | validation",
+        "empty_answers | endpoint_faults | ends | retry | service_order | validation",
         "attempt",
         "recovery",
         "scheduler",

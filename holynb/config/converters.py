@@ -13,7 +13,7 @@ from typing import Any
 from holynb.errors import BadOption
 from holynb.types import THINK_LEVELS
 
-__all__ = ["chunk_size", "duration", "integer", "key_value", "names", "number", "one_of", "texts", "think"]
+__all__ = ["chunk_size", "duration", "integer", "key_value", "names", "number", "one_of", "several_of", "texts", "think"]
 
 #: More tokens than any model thinks: above it, a number is a slip of the pen.
 MAX_THINK_TOKENS = 100_000_000
@@ -108,6 +108,19 @@ def one_of(*words: str) -> Callable[[Any], str]:
         return str(value)
 
     convert.__name__ = f"one of {', '.join(words)}"
+    return convert
+
+
+def several_of(*words: str) -> Callable[[Any], tuple[str, ...]]:
+    """A converter for some of a closed set of words, in the order given, each once."""
+
+    def convert(value: Any) -> tuple[str, ...]:
+        given = names(value) if isinstance(value, str | list | tuple) else ()
+        if not given or len(set(given)) != len(given) or not set(given) <= set(words):
+            raise ValueError(convert.__name__)
+        return given
+
+    convert.__name__ = f"{', '.join(words)}, or several of them in order such as {','.join(words[:2])}"
     return convert
 
 

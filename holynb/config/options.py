@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from holynb.config.converters import chunk_size, duration, integer, key_value, names, number, one_of, texts, think
+from holynb.config.converters import chunk_size, duration, integer, key_value, names, number, one_of, several_of, texts, think
 from holynb.errors import BadOption, closest
+from holynb.types import SERVICE_TIERS
 
 __all__ = ["BY_NAME", "PLANNED", "TABLE", "Option", "Options"]
 
@@ -62,7 +63,14 @@ TABLE: tuple[Option, ...] = (
     Option("p", ("-p",), "KEY=VALUE", "any other field of the request; may be given again", key_value, repeatable=True, group="sampling"),
     Option("params_from", ("--params-from",), "COL,…", "sampling values per row, from columns of these names", names, group="sampling"),
     Option("concurrency", ("-c", "--concurrency"), "N", "most requests at once; below it, adapts by itself", integer(1), group="run"),
-    Option("timeout", ("--timeout",), "S", "longest silence without content, seconds (60)", number(0, open_low=True), group="run"),
+    Option(
+        "timeout",
+        ("--timeout",),
+        "S",
+        "longest silence without content, seconds (60; 900 at --tier flex)",
+        number(0, open_low=True),
+        group="run",
+    ),
     Option("connect_timeout", ("--connect-timeout",), "S", "longest wait to connect, seconds (10)", number(0, open_low=True), group="run"),
     Option("deadline", ("--deadline",), "DURATION", "longest time for the whole run: 90, 15m, 1h30m", duration, group="run"),
     Option(
@@ -99,6 +107,14 @@ TABLE: tuple[Option, ...] = (
     ),
     Option("spread", ("--spread",), "R1,R2", "equal routes to share the rows over", names, group="route"),
     _switch("dry_run", "--dry-run", help="show a sample, tokens and cost; send no row"),
+    Option(
+        "tier",
+        ("--tier",),
+        "T,…",
+        "service tier: flex (cheaper, slower), standard or priority; flex,standard: the next where one has no room",
+        several_of(*SERVICE_TIERS),
+        group="route",
+    ),
     Option("router", ("--router",), "NAME", "route by task type: a named set of rules or a column", group="route"),
     Option("schema", ("--schema",), "NAME|FILE", "JSON Schema or pydantic model: typed columns", group="result"),
     Option("compare", ("--compare",), "R1,R2", "every prompt on each of these routes too", names, group="route"),
@@ -142,7 +158,7 @@ class Options:
     p: Mapping[str, Any] = field(default_factory=dict)
     params_from: tuple[str, ...] = ()
     concurrency: int | None = None
-    timeout: float = 60.0
+    timeout: float | None = None
     connect_timeout: float = 10.0
     deadline: float | None = None
     retries: int = 3
@@ -165,6 +181,7 @@ class Options:
     fallback: tuple[str, ...] = ()
     spread: tuple[str, ...] = ()
     dry_run: bool = False
+    tier: tuple[str, ...] = ()
     router: str | None = None
     schema: Any = None
     compare: tuple[str, ...] = ()

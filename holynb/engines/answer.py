@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 from holynb.engines import codec
@@ -58,7 +59,7 @@ class StreamReader(ABC):
     """Fed with a stream's bytes; one per request. `done`: the server has marked the end of the stream, and what follows is not looked at.
 
     max_chars: limit for its text. silent_end: this server never sends a finish reason, so that its mark at the end has to do.
-    thinking:  tokens went to thinking. said: the server's own words beside its finish reason.
+    thinking:  tokens went to thinking. said: the server's own words beside its finish reason. tier: its word for the service tier.
     unseen:    thoughts that `take_thoughts` has not given yet.
     """
 
@@ -72,6 +73,7 @@ class StreamReader(ABC):
         self._thoughts: list[str] = []
         self._half_thought = ""
         self._thought_chars = 0
+        self.tier: str | None = None
         self._begun = False
         self._went_on = False  # text came after a finish reason
         self._chars = 0
@@ -145,7 +147,8 @@ class StreamReader(ABC):
             self._texts.append("\ufffd")
         if self._half_thought:
             self._thoughts.append("\ufffd")
-        return conclude("".join(self._texts), self.finish, self.model, self.usage, said=self.said, thoughts=self.thoughts)
+        answer = conclude("".join(self._texts), self.finish, self.model, self.usage, said=self.said, thoughts=self.thoughts)
+        return answer if self.tier is None else replace(answer, tier=self.tier)
 
     def ended(self, word: Any) -> None:
         """The server gave this finish reason. Of several the worst counts, else the first."""

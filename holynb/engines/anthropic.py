@@ -7,6 +7,7 @@ Particulars: max_tokens is required, the system prompt is a field of its own, in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from holynb.engines import codec, openai, quotas, thinking
@@ -65,6 +66,8 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     if request.stream:
         payload["stream"] = True
     thinking.apply(payload, request, traits, "anthropic")
+    if request.tiers:
+        payload["service_tier"] = request.tiers[0]
     payload.update(s.extra)
     return payload
 
@@ -103,7 +106,8 @@ def read(value: Any) -> Completion:
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else [b for b in content if isinstance(b, Mapping)]
             model = model if isinstance(model := value.get("model"), str) else None
             text, thoughts = codec.mend("".join(map(_text, blocks))), _thoughts(blocks)
-            return conclude(text, finish(value.get("stop_reason")), model, usage(value.get("usage")), thoughts=thoughts)
+            answer = conclude(text, finish(value.get("stop_reason")), model, usage(value.get("usage")), thoughts=thoughts)
+            return replace(answer, tier=_tier(value.get("usage")))
     raise malformed(codec.excerpt(value), "200, but the answer has no content")
 
 
@@ -157,6 +161,7 @@ class Messages(StreamReader):
         if isinstance(counts, Mapping):
             self._counts.update((k, v) for k, v in counts.items() if v is not None)
             self.usage = usage(self._counts)
+            self.tier = _tier(self._counts)
 
 
 def _text(block: Mapping[str, Any]) -> str:
@@ -173,6 +178,12 @@ def _thought(block: Mapping[str, Any]) -> str:
 def _thoughts(blocks: Sequence[Mapping[str, Any]]) -> str | None:
     thinking = [_thought(b) for b in blocks if b.get("type") in THINKING]
     return codec.mend(GAP.join(filter(None, thinking))) if thinking else None
+
+
+def _tier(counts: Any) -> str | None:
+    """The service tier, which is counted among the tokens."""
+    tier = counts.get("service_tier") if isinstance(counts, Mapping) else None
+    return tier if isinstance(tier, str) else None
 
 
 def usage(counts: Any) -> Usage:

@@ -7,6 +7,7 @@ without candidates, the retry delay is in the body, and a minute's quota and an 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from holynb.engines.choices import first_choice
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
 from holynb.errors import Fault
-from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
+from holynb.types import SERVICE_TIERS, Completion, Endpoint, Limits, Request, Secret, Usage
 
 __all__ = ["WIRE", "Gemini", "Generated", "body", "classify", "read", "usage"]
 
@@ -76,6 +77,8 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "gemini") -
         (payload if name in TOP_LEVEL_FIELDS else config)[name] = value
     if config:
         payload["generationConfig"] = config
+    if request.tiers:
+        payload.setdefault("serviceTier", request.tiers[0])
     return payload
 
 
@@ -88,7 +91,8 @@ def read(value: Any) -> Completion:
     text = answer.on_event("message", value)
     if answer.finish is None and not text:
         raise malformed(codec.excerpt(value), "200, but the answer has no candidates")
-    return conclude(codec.mend(text or ""), answer.finish, answer.model, answer.usage, said=answer.said, thoughts=answer.thoughts)
+    completion = conclude(codec.mend(text or ""), answer.finish, answer.model, answer.usage, said=answer.said, thoughts=answer.thoughts)
+    return replace(completion, tier=answer.tier)
 
 
 class Generated(StreamReader):
@@ -111,6 +115,8 @@ class Generated(StreamReader):
             before, self.usage = self.usage.tokens_reasoning, usage(counts)
             if self.usage.tokens_reasoning and self.usage.tokens_reasoning != before:
                 progress, self.thinking = "", True  # its count grows, whether or not it says what it thinks
+            tier = counts.get("serviceTier") or counts.get("trafficType")  # of Vertex
+            self.tier = tier if isinstance(tier, str) else self.tier
         model = chunk.get("modelVersion")
         self.model = model if isinstance(model, str) else self.model
         if "promptFeedback" in chunk:
@@ -219,4 +225,10 @@ def no_limits(headers: Mapping[str, str]) -> Limits | None:  # noqa: ARG001 - as
     return None
 
 
-WIRE = Wire(url, headers, body, read, Generated, classify, no_limits)
+def tier(headers: Mapping[str, str]) -> str | None:
+    """The service tier. Older versions name it among the headers alone, and relays put other words there (`paid`)."""
+    word = headers.get("x-gemini-service-tier", "").lower()
+    return word if word in SERVICE_TIERS else None
+
+
+WIRE = Wire(url, headers, body, read, Generated, classify, no_limits, tier=tier)

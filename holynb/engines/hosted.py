@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
 from holynb.config.providers import OPENAI_WIRES
-from holynb.engines import codec, entry, http, thinking
+from holynb.engines import codec, entry, http, service_tiers, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
@@ -51,6 +51,7 @@ class Wire:
     streams:  the content types that `answer` reads.
     other:    a trait, and the wire that models with it are asked over.
     name:     what it is called where it is not the endpoint's own.
+    tier:     the service tier that a reply's headers name, for servers that do not name it in the answer.
     """
 
     url: Callable[[Endpoint, Request], str]
@@ -65,6 +66,7 @@ class Wire:
     streams: tuple[str, ...] = ("text/event-stream",)
     other: tuple[str, Wire] | None = None
     name: str | None = None
+    tier: Callable[[Mapping[str, str]], str | None] = lambda headers: None
 
     def of(self, traits: Traits) -> Wire:
         """The wire of a model with these traits."""
@@ -103,8 +105,9 @@ class Hosted:
         if traits and request.sampling.think is not None:
             self._tell_of_thinking(request, traits)
         answer: StreamReader | None = None
+        tiers = request.tiers
         try:
-            reply = await self._post(request, traits, secret, timeouts)
+            reply = await self._post(service_tiers.worded(request, self.endpoint) if tiers else request, traits, secret, timeouts)
             try:
                 limits = wire.limits(reply.headers)
                 if reply.status != 200:
@@ -132,11 +135,15 @@ class Hosted:
                         yield Delta(*rest)
                 else:
                     completion = wire.read(_parsed(await reply.read()))
+                completion = service_tiers.named(completion, wire.tier(reply.headers), self.endpoint, tiers)
             finally:
                 await reply.aclose()
         except Fault as fault:
             if answer is not None and fault.usage is None and answer.usage != type(answer.usage)():
                 fault.usage = answer.usage
+            if fault.usage is not None:
+                fault.tier = service_tiers.served(None if answer is None else answer.tier, self.endpoint, tiers)
+            service_tiers.mark(fault, tiers)
             self._adapt(fault, traits, request)
             self._describe(fault, secret)
             raise fault from None

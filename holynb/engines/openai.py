@@ -70,6 +70,8 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
         payload["response_format"] = {"type": "json_schema", "json_schema": shape}
     if request.stream:
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
+    if request.tiers:
+        payload["service_tier"] = request.tiers[0]
     for name in DROPPABLE:
         if f"no {name}" in traits:
             payload.pop(name, None)
@@ -134,6 +136,7 @@ def read(value: Any) -> Completion:
                 counts,
                 thoughts=None if (thought := thoughts(message)) is None else codec.mend(thought),
             )
+            answer = replace(answer, tier=tier) if (tier := _text_or_none(value.get("service_tier"))) else answer
             return replace(answer, finish_reason="refusal") if refused else _told_of_tools(answer, called=called(message))
     raise malformed(codec.excerpt(value), "200, but the answer has no choices")
 
@@ -154,6 +157,8 @@ class Chat(StreamReader):
         raise_error(chunk, failed=name == "error")
         if self.model is None:
             self.model = _text_or_none(chunk.get("model"))
+        if (tier := chunk.get("service_tier")) is not None:
+            self.tier = _text_or_none(tier)  # the last one counts: the first chunks may still say auto
         if counts := chunk.get("usage"):
             self.usage = usage(counts)  # the last one counts: some servers send a running total with every chunk
         choices = chunk.get("choices")

@@ -104,7 +104,7 @@ class Sim:
                 yield Delta(word)
         text, finish = "".join(words[:limit]), "stop" if len(words) <= limit else "length"
         usage = Usage(sum(len(tokens(m.content)) for m in request.messages), len(words[:limit]), 0)
-        yield Done(Completion(text, finish, f"sim-{self.endpoint.route.model}", usage))
+        yield Done(Completion(text, finish, f"sim-{self.endpoint.route.model}", usage, tier=request.tiers[0] if request.tiers else None))
 
     def _words(self, request: Request) -> tuple[list[str], int]:
         """The whole answer as tokens, and how many of them `max_tokens` allows."""

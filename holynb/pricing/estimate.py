@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -61,8 +61,12 @@ class _Measurement:
     n: int
 
 
-def estimate(requests: Iterable[Request | None], measured_answers: Iterable[MeasuredAnswer] = ()) -> Estimate:
-    """The estimate for these requests. None is a row that is not sent."""
+def estimate(
+    requests: Iterable[Request | None],
+    measured_answers: Iterable[MeasuredAnswer] = (),
+    billed: Callable[[Route], Sequence[str]] = lambda route: (),
+) -> Estimate:
+    """The estimate for these requests. None is a row that is not sent. `billed`: the service tiers a route's answers may be billed at."""
     sent = [r for r in requests if r is not None]
     by_route: dict[Route, list[MeasuredAnswer]] = {}
     for answer in measured_answers:
@@ -72,12 +76,15 @@ def estimate(requests: Iterable[Request | None], measured_answers: Iterable[Meas
         rows[request.route] = rows.get(request.route, 0) + 1
     measurements = {route: _measure(by_route.get(route, ()), n) for route, n in rows.items()}
     ranges = [_range(request, measurements[request.route]) for request in sent]
-    unpriced = tuple(route for route in rows if prices.price(route, None, Usage(1, 1)) is None)
+    tiers: dict[Route, Sequence[str | None]] = {route: billed(route) or (None,) for route in rows}
+    unpriced = tuple(route for route in rows if any(prices.price(route, None, Usage(1, 1), tier=t) is None for t in tiers[route]))
     return Estimate(
         len(sent),
         (sum(low.tokens_in or 0 for low, _ in ranges), sum(high.tokens_in or 0 for _, high in ranges)),
         (sum(low.tokens_out or 0 for low, _ in ranges), sum(high.tokens_out or 0 for _, high in ranges)),
-        None if unpriced else (_total_cost(sent, [low for low, _ in ranges]), _total_cost(sent, [high for _, high in ranges])),
+        None
+        if unpriced
+        else (_total_cost(sent, [low for low, _ in ranges], tiers, min), _total_cost(sent, [high for _, high in ranges], tiers, max)),
         unpriced,
         sum(m.n for m in measurements.values() if m is not None),
     )
@@ -120,6 +127,12 @@ def _mean_range(values: Sequence[float], rows: int) -> tuple[float, float]:
     return max(0.0, middle - spread), middle + spread
 
 
-def _total_cost(requests: Sequence[Request], usages: Sequence[Usage]) -> Decimal:
-    costs = (prices.price(r.route, None, u) for r, u in zip(requests, usages, strict=True))
-    return sum((c for c in costs if c is not None), Decimal(0))
+def _total_cost(
+    requests: Sequence[Request],
+    usages: Sequence[Usage],
+    tiers: Mapping[Route, Sequence[str | None]],
+    choose: Callable[[list[Decimal]], Decimal],
+) -> Decimal:
+    """The sum over the requests, each at the tier that `choose` takes of those it may be billed at."""
+    priced = ([prices.price(r.route, None, u, tier=t) for t in tiers[r.route]] for r, u in zip(requests, usages, strict=True))
+    return sum((choose(known) for costs in priced if (known := [c for c in costs if c is not None])), Decimal(0))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -17,12 +17,15 @@ from holynb.errors import BadSetting, closest
 from holynb.types import Route, Usage
 from holynb.words import kind_of
 
-__all__ = ["MILLION", "Price", "Rates", "own_price", "read_entry"]
+__all__ = ["MILLION", "TIER_NAMES", "Price", "Rates", "own_price", "read_entry"]
 
 MILLION = Decimal(1_000_000)
 RATE_NAMES = ("input", "output", "cached", "cache_write", "cache_write_1h")
-OWN_FIELDS = (*RATE_NAMES, "per_device_hour", "date", "source")
-ENTRY_FIELDS = ("provider", "models", *RATE_NAMES, "tiers", "peak", "since", "date", "source", "assumed")
+#: The service tiers that have prices of their own; the standard one's are the entry's.
+TIER_NAMES = ("flex", "priority")
+OWN_FIELDS = (*RATE_NAMES, *TIER_NAMES, "per_device_hour", "date", "source")
+ENTRY_FIELDS = ("provider", "models", *RATE_NAMES, *TIER_NAMES, "tiers", "peak", "since", "date", "source", "assumed")
+TIER_FIELDS = (*RATE_NAMES, "tiers", "date", "source", "assumed")
 REQUIRED_FIELDS = ("provider", "models", "input", "output", "date", "source")
 
 
@@ -66,7 +69,10 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """One entry. `rates` up to the first tier; `tiers`: (tokens of input above which they apply, rates), ascending. `source` is a URL."""
+    """One entry. `rates` up to the first tier; `tiers`: (tokens of input above which they apply, rates), ascending. `source` is a URL.
+
+    `service`: service tier → the price of a request that was served at it; at any other it is not known.
+    """
 
     provider: str
     models: tuple[str, ...]
@@ -78,6 +84,7 @@ class Price:
     date: dt.date | None = None
     source: str = ""
     assumed: str = ""
+    service: Mapping[str, Price] = field(default_factory=dict)
 
     @property
     def input(self) -> Decimal | None:
@@ -93,14 +100,38 @@ class Price:
             return self.peak.rates
         return next((rates for above, rates in reversed(self.tiers) if tokens_in > above), self.rates)
 
-    def cost(self, usage: Usage, at: float | None = None) -> Decimal | None:
-        """Dollars of one answer; for a pool with a price per hour, of its device time."""
+    def cost(self, usage: Usage, at: float | None = None, tier: str | None = None) -> Decimal | None:
+        """Dollars of one answer, served at this service tier; for a pool with a price per hour, of its device time."""
+        if tier is not None and tier != "standard":
+            priced = self.service.get(tier)
+            return None if priced is None or self._goes_beyond(priced, usage) else priced.cost(usage, at)
         if self.per_device_hour is not None and usage.device_s is not None:
             return self.per_device_hour * Decimal(str(usage.device_s)) / 3600
         return None if usage.tokens_in is None else self.rates_for(usage.tokens_in, at).cost(usage)
 
-    def max_rates(self, tokens_in: int, *, for_an_hour: bool = False) -> Rates:
-        """The highest rates of a request of at most this size, at any hour, cached or not. `for_an_hour`: it asks to be cached so long."""
+    def _goes_beyond(self, priced: Price, usage: Usage) -> bool:
+        """Whether a service tier's price says nothing of this usage: of a size, or of a cache, that the standard one prices apart."""
+        size = usage.tokens_in or 0
+        if self.tiers and not priced.tiers and size > self.tiers[0][0]:
+            return True
+        ours, theirs = self.rates_for(size), priced.rates_for(size)
+        parts = (
+            (usage.tokens_cached, ours.cached, theirs.cached),
+            (usage.tokens_cache_write, ours.cache_write, theirs.cache_write),
+            (usage.tokens_cache_write_1h, ours.cache_write_1h, theirs.cache_write_1h),
+        )
+        return any(tokens and own is not None and other is None for tokens, own, other in parts)
+
+    def max_rates(self, tokens_in: int, *, for_an_hour: bool = False, service: Sequence[str] = ()) -> Rates:
+        """The highest rates of a request of at most this size, at any hour, cached or not. `for_an_hour`: it asks to be cached so long.
+
+        `service`: the service tiers at which it may be served; none: the standard one. Unknown where one of them has no price.
+        """
+        if any(tier != "standard" for tier in service):
+            prices = [self if tier == "standard" else self.service.get(tier) for tier in service]
+            whole = [None if p is None else p.max_rates(tokens_in, for_an_hour=for_an_hour) for p in prices]
+            pairs = [(r.input, r.output) for r in whole if r is not None and r.input is not None and r.output is not None]
+            return Rates(max(i for i, _ in pairs), max(o for _, o in pairs)) if len(pairs) == len(service) else Rates()
         candidates = [self.rates, *([self.peak.rates] if self.peak else []), *(rates for above, rates in self.tiers if tokens_in > above)]
         if any(r.input is None or r.output is None for r in candidates):
             return Rates()
@@ -129,6 +160,7 @@ def own_price(route: Route, name: str, entry: Mapping[str, Any]) -> Price:
         per_device_hour=per_device_hour,
         date=date,
         source=str(entry.get("source", where)),
+        service=_service(entry, where),
     )
 
 
@@ -154,6 +186,30 @@ def read_entry(entry: Mapping[str, Any], where: str) -> Price:
         entry["date"],
         text(entry["source"], f"{where}: source"),
         entry.get("assumed", ""),
+        _service(entry, where),
+    )
+
+
+def _service(entry: Mapping[str, Any], where: str) -> dict[str, Price]:
+    """The prices at service tiers that an entry has; their date and source are the entry's where they have none of their own."""
+    return {name: _at_tier(entry, entry[name], f"{where}: {name}") for name in TIER_NAMES if name in entry}
+
+
+def _at_tier(entry: Mapping[str, Any], tier: Any, where: str) -> Price:
+    if not isinstance(tier, Mapping) or not {"input", "output"} <= tier.keys():
+        raise BadSetting(f"{where} should be a table with input and output, in dollars per million tokens.")
+    for name in tier:
+        if name not in TIER_FIELDS:
+            raise BadSetting(f"{where}: there is no {name!r}.{closest(name, TIER_FIELDS)}")
+    base = _rates(tier, where)
+    return Price(
+        "",
+        (),
+        base,
+        tuple(_tier(base, t, f"{where}: tiers") for t in _list(tier.get("tiers", ()), f"{where}: tiers")),
+        date=_date(tier["date"], f"{where}: date") if "date" in tier else entry.get("date"),
+        source=str(tier.get("source", entry.get("source", where))),
+        assumed=str(tier.get("assumed", "")),
     )
 
 

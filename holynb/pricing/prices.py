@@ -12,6 +12,7 @@ import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -20,7 +21,7 @@ from importlib.resources import files
 from typing import Any
 
 from holynb.config import models, settings, update_files
-from holynb.pricing.price_entries import MILLION, Price, Rates, own_price, read_entry
+from holynb.pricing.price_entries import MILLION, TIER_NAMES, Price, Rates, own_price, read_entry
 from holynb.types import Message, Route, Usage
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "dated",
     "how_to_set",
     "list_price",
+    "no_tier_price",
     "price",
     "table",
     "updated",
@@ -68,10 +70,13 @@ def list_price(route: Route, model: str | None = None, at: float | None = None) 
     return known if own is None or (known is not None and _is_cheaper(own, known)) else own
 
 
-def price(route: Route, model: str | None, usage: Usage, at: float | None = None) -> Decimal | None:
-    """Dollars of one answer; `model` as the server named it, `at`: time of the request (None: now). None where unknown."""
+def price(route: Route, model: str | None, usage: Usage, at: float | None = None, tier: str | None = None) -> Decimal | None:
+    """Dollars of one answer; `model` as the server named it, `at`: time of the request (None: now). None where unknown.
+
+    `tier`: the service tier that the reply names.
+    """
     entry = list_price(route, model, at)
-    return None if entry is None else entry.cost(usage, at)
+    return None if entry is None else entry.cost(usage, at, tier)
 
 
 def worst_usage(messages: Sequence[Message], max_tokens: int) -> Usage:
@@ -80,11 +85,27 @@ def worst_usage(messages: Sequence[Message], max_tokens: int) -> Usage:
     return Usage(size + OVERHEAD_TOKENS, max_tokens)
 
 
-def worst_case(route: Route, messages: Sequence[Message], max_tokens: int, extra: Mapping[str, Any] | None = None) -> Decimal | None:
-    """Upper bound of one attempt's dollars: `worst_usage` at the highest rates. None where there is no price. `extra`: its own fields."""
-    entry = list_price(route)
+def worst_case(
+    route: Route, messages: Sequence[Message], max_tokens: int, extra: Mapping[str, Any] | None = None, tiers: Sequence[str] = ()
+) -> Decimal | None:
+    """Upper bound of one attempt's dollars: `worst_usage` at the highest rates. None where there is no price. `extra`: its own fields.
+
+    `tiers`: the service tiers that it may be billed at; none: what `extra` asks for, else the standard one.
+    """
+    entry, extra = list_price(route), extra or {}
     usage = worst_usage(messages, max_tokens)
-    return None if entry is None else entry.max_rates(usage.tokens_in or 0, for_an_hour=_for_an_hour(extra or {})).cost(usage)
+    return (
+        None
+        if entry is None
+        else entry.max_rates(usage.tokens_in or 0, for_an_hour=_for_an_hour(extra), service=_named_tiers(extra) or tiers).cost(usage)
+    )
+
+
+def _named_tiers(extra: Mapping[str, Any]) -> tuple[str, ...]:
+    """The tiers that a request may be billed at which names one with `-p`: that one, or the standard one."""
+    word = extra.get("service_tier", extra.get("serviceTier"))
+    tier = {"fast": "priority"}.get(word, word) if isinstance(word, str) else None
+    return (tier, "standard") if tier in TIER_NAMES else ()
 
 
 def _for_an_hour(extra: Mapping[str, Any]) -> bool:
@@ -96,7 +117,8 @@ def _for_an_hour(extra: Mapping[str, Any]) -> bool:
 def _is_cheaper(one: Price, other: Price) -> bool:
     """Whether some of the highest rates of `one` are below those of `other`, or missing."""
     a, b = one.max_rates(sys.maxsize), other.max_rates(sys.maxsize)
-    return any(x is not None and (y is None or y < x) for x, y in ((b.input, a.input), (b.output, a.output)))
+    standard = any(x is not None and (y is None or y < x) for x, y in ((b.input, a.input), (b.output, a.output)))
+    return standard or any(tier in other.service and _is_cheaper(own, other.service[tier]) for tier, own in one.service.items())
 
 
 # -- sources -----------------------------------------------------------------------------------------------------------
@@ -130,11 +152,12 @@ def dated(entry: Any) -> dict[str, Any]:
 def _listed_price(provider: str, model: str | None, today: dt.date, stamp: update_files.Stamp | None) -> Price | None:
     """What ships or what an update brought, whichever was read later."""
     # Azure bills like OpenAI; the route's model is a deployment's name, so the price is found by the model that the server names.
-    provider = "openai" if provider == "azure" else provider
-    ours, theirs = (_in_force(entries, provider, model, today) for entries in (table(), updated(stamp)))
-    if ours is None or theirs is None:
-        return ours or theirs
-    return theirs if (theirs.date or dt.date.min) > (ours.date or dt.date.min) else ours
+    listed_under = "openai" if provider == "azure" else provider
+    ours, theirs = (_in_force(entries, listed_under, model, today) for entries in (table(), updated(stamp)))
+    later = ours or theirs if ours is None or theirs is None else max(ours, theirs, key=lambda e: e.date or dt.date.min)
+    if later is None or provider != "azure":
+        return later
+    return replace(later, service={tier: p for tier, p in later.service.items() if tier == "flex"})  # its own pages give no other
 
 
 def _in_force(entries: Sequence[Price], provider: str, model: str | None, today: dt.date) -> Price | None:
@@ -184,6 +207,15 @@ def _tier_price(column: Any, start: int) -> Decimal | None:
     return price
 
 
-def how_to_set(route: Route) -> str:
+def no_tier_price(route: Route, tier: str) -> str:
+    """A warning: an answer was served at a tier whose price, for what it used, is not known."""
+    if tier == "unsaid":
+        return f"{route} does not say at which service tier it answered, so the cost is shown as ?."
+    return f"No price is known for {route} at its {tier} tier, so its cost is shown as ?. {how_to_set(route, tier)}".strip()
+
+
+def how_to_set(route: Route, tier: str = "standard") -> str:
     """How to set an unknown price, for the end of a message."""
-    return f'Set it in config.toml: [price."{route}"] input = …, output = … (dollars per million tokens)'
+    if tier in TIER_NAMES:
+        return f'Set it in config.toml: [price."{route}"] input = …, output = …, {tier} = {{ input = …, output = … }}'
+    return "" if tier != "standard" else f'Set it in config.toml: [price."{route}"] input = …, output = … (dollars per million tokens)'

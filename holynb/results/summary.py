@@ -55,6 +55,8 @@ class Summary:
     """Whether failed rows can be sent again; those of a recording cannot."""
     cut: int = 0
     """Answers that were cut off at the token limit."""
+    tiers: Counter[str] = field(default_factory=Counter)
+    """Answers by the service tier that their servers name."""
 
     def failures(self) -> str:
         """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. Without the hint where not `retryable`."""
@@ -70,6 +72,12 @@ class Summary:
         verb = "was" if self.cut == 1 else "were"
         return f"{self.cut:,} of {counted(self.ok, 'answer')} {verb} cut off at the token limit: raise --max-tokens."
 
+    def service(self) -> str:
+        """`12 at flex, 3 at standard` where several service tiers answered, `at flex` where another than the standard one did, or `""`."""
+        if len(self.tiers) > 1:
+            return ", ".join(f"{count:,} at {tier}" for tier, count in self.tiers.most_common())
+        return next((f"at {tier}" for tier in self.tiers if tier != "standard"), "")
+
     def line(self) -> str:
         """One line for the end of a run, one for its failures, one for answers that were cut off."""
         parts = [f"{self.ok:,} of {counted(self.n, 'row')}" if self.ok != self.n else counted(self.n, "row")]
@@ -78,6 +86,7 @@ class Summary:
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
         parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens")
         parts.append(self.money())
+        parts.append(self.service())
         parts.append(self.alternative.describe() if self.alternative else "")
         parts.append(f"{self.elapsed:.1f} s")
         text = " · ".join(p for p in parts if p)
@@ -125,6 +134,7 @@ def summarize(
         errors=Counter(o.error_type or "error" for o in ended if o.status == "error"),
         stopped=stopped,
         cut=sum(o.status == "ok" and o.finish_reason == "length" for o in ended),
+        tiers=Counter(o.tier for o in fresh if o.tier and o.status == "ok"),
         alternative=None if price_as is None else alternative_cost(fresh, price_as),
     )
 

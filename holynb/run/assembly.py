@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from holynb.config import Options, settings
+from holynb.config import settings
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import NotRunning
 from holynb.pricing import prices
+from holynb.run import service_tiers
 from holynb.run.plan import Plan, traits
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
@@ -69,6 +70,7 @@ def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, Endpoi
         shared = limiter() if own else shared_limiter(key, limiter)
         answered = _has_answered(engine.endpoint.base_url, route)
         states[route] = EndpointState(route, engine, shared, verified=proven, answered=answered, traits=traits(route))
+        states[route].service_tiers = service_tiers.offered(engine.endpoint, plan.options.tier)
     _live.update(dict.fromkeys(states.values(), settings.home()))
     return states
 
@@ -99,18 +101,21 @@ def validator(plan: Plan) -> ResponseValidator | None:
     return ResponseValidator.of(plan.schema, plan.targets.endpoints, stronger)
 
 
-def money(options: Options) -> Money:
-    """Prices, and the budget where there is one. A pool spends nothing."""
-    price = _Prices()
-    if options.budget is None:
+def money(plan: Plan, notice: Callable[[str], None]) -> Money:
+    """Prices, and the budget where there is one. A pool spends nothing. `notice`: told once of each service tier that has no price."""
+    price, endpoints = _Prices(notice), {e.route: e for e in plan.targets.endpoints}
+    if plan.options.budget is None:
         return Money(price)
 
     def worst(request: Request, route: Route) -> Decimal | None:
         if route.provider == "pool":
             return Decimal(0)
-        return prices.worst_case(route, request.messages, request.sampling.max_tokens or HOSTED_MAX_TOKENS, request.sampling.extra)
+        longest, extra = request.sampling.max_tokens or HOSTED_MAX_TOKENS, request.sampling.extra
+        first = service_tiers.offered(endpoints[route], request.tiers)[:1] if request.tiers else ()
+        tiers = service_tiers.billed(endpoints[route], first) if first else ()
+        return prices.worst_case(route, request.messages, longest, extra, tiers)
 
-    return Money(price, worst, Budget(Decimal(str(options.budget))))
+    return Money(price, worst, Budget(Decimal(str(plan.options.budget))))
 
 
 def remember(plan: Plan, endpoints: Mapping[Route, EndpointState]) -> None:
@@ -138,15 +143,23 @@ class _Prices:
 
     FRESH_S = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+        self._unpriced: set[tuple[Route, str]] = set()
         self._known: dict[tuple[Route, str | None], prices.Price | None] = {}
         self._at = 0.0
 
-    def __call__(self, route: Route, model: str | None, usage: Usage) -> Decimal | None:
+    def __call__(self, route: Route, model: str | None, usage: Usage, tier: str | None = None) -> Decimal | None:
         now = time.time()
         if not 0 <= now - self._at <= self.FRESH_S:  # a clock may be set back
             self._known, self._at = {}, now
         if (route, model) not in self._known:
             self._known[route, model] = prices.list_price(route, model, now)
         listed = self._known[route, model]
-        return None if listed is None else listed.cost(usage, now)
+        if listed is None:
+            return None
+        cost = listed.cost(usage, now, tier)
+        if cost is None and tier is not None and (route, tier) not in self._unpriced and listed.cost(usage, now) is not None:
+            self._unpriced.add((route, tier))
+            self._notice(prices.no_tier_price(route, tier))
+        return cost

@@ -14,7 +14,7 @@ from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
 from holynb.results import frame
-from holynb.run import routing, thinking_notes
+from holynb.run import routing, service_tiers, thinking_notes
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
 from holynb.run.request_fields import check_extra, check_wires
@@ -109,7 +109,12 @@ class Plan:
 
     @property
     def timeouts(self) -> Timeouts:
-        return Timeouts(connect=self.options.connect_timeout, silence=self.options.timeout)
+        return service_tiers.timeouts(self.options)
+
+    def billed(self, route: Route) -> tuple[str, ...]:
+        """The service tiers that a request to `route` may be billed at; empty without `--tier`."""
+        at = next((e for e in self.targets.endpoints if e.route == route), None)
+        return () if at is None else service_tiers.billed(at, service_tiers.offered(at, self.options.tier))
 
 
 def make(
@@ -144,6 +149,7 @@ def make(
     escalate = escalate if held_to is not None and any(r != escalate for r in routes) else None
     endpoints = reached([*routes, *([escalate] if escalate else [])], addressed or given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
+    service_tiers.check(endpoints, options.tier)
     secrets = {} if options.dry_run else {e.route: keys.resolve(e, ask) for e in endpoints}
     check_prices(endpoints, options)
     index = None if source is None else source.index
@@ -221,6 +227,7 @@ def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
         if prices.worst_case(route, (), 1) is None:
             near = suggest.model(route, settings.providers())
             raise BadSetting(f"--budget needs a price for {route}, and none is known.{near} {prices.how_to_set(route)}")
+    service_tiers.check_prices(endpoints, options.tier)
 
 
 def request(row: int, prompt: Prompt, route: Route, options: Options, sample: int, *, known: ModelTraits) -> Request | None:
@@ -234,7 +241,7 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
         sampling = replace(sampling, max_tokens=known.longest(sampling.think))
     if sampling.extra:
         check_extra(sampling.extra, route, schema=options.schema is not None)
-    return Request(row, prompt.messages, route, sampling, sample, stream=bool(options.stream), default_limit=unsaid)
+    return Request(row, prompt.messages, route, sampling, sample, bool(options.stream), tiers=options.tier, default_limit=unsaid)
 
 
 def traits(route: Route) -> ModelTraits:

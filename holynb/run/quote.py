@@ -95,11 +95,11 @@ def _estimated(plan: Plan, rows: Sequence[Request], seen: Sequence[MeasuredAnswe
         rows = [validator.prepare(r, r.route) for r in rows]
     long = [r for r in rows if r.row in plan.rows.long]
     parts = [replace(r, messages=p.messages) for r in long for p in plan.rows.long[r.row].parts]
-    first = estimate([*(r for r in rows if r.row not in plan.rows.long), *parts], seen)
+    first = estimate([*(r for r in rows if r.row not in plan.rows.long), *parts], seen, plan.billed)
     if not parts:
         return first
     answers = estimate(parts, seen).tokens_out
-    low, high = (estimate(list(_joining(plan, long, out // len(parts))), seen) for out in answers)
+    low, high = (estimate(list(_joining(plan, long, out // len(parts))), seen, plan.billed) for out in answers)
     return replace(
         first,
         rows=first.rows + high.rows,

@@ -241,7 +241,7 @@ class Run(session.InProcess):
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._recorder
             tiers = assembly.tiers(self.plan, endpoints)
-            self._scheduler = Scheduler(tiers, policy, sink, assembly.money(self.options), assembly.validator(self.plan))
+            self._scheduler = Scheduler(tiers, policy, sink, assembly.money(self.plan, self._warn_of), assembly.validator(self.plan))
             if self._map_reduce is not None:
                 items = await self._map_reduce.begin(items)
                 self._map_reduce.add = self._scheduler.add
@@ -274,6 +274,9 @@ class Run(session.InProcess):
 
     def _settle(self, row: int, outcome: Outcome) -> None:
         self._recorder.append(Ended(row, outcome, time.time()))
+
+    def _warn_of(self, text: str) -> None:
+        self.journal.note(text, "warning")
 
     def _warn(self) -> None:
         for text in self.plan.notes:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from holynb.errors import Fault
 from holynb.events import Failed
 from holynb.journal import Payment
-from holynb.scheduler import empty_answers
+from holynb.scheduler import empty_answers, service_order
 from holynb.scheduler.budget import Money
 from holynb.scheduler.failover import EndpointState, WorkItem
 from holynb.scheduler.limiter import Permit
@@ -71,6 +71,8 @@ def request_for(item: WorkItem, endpoint: EndpointState, validator: ResponseVali
     request = item.request
     if request.default_limit and request.route != endpoint.route:  # moved: what is the default there may be more than this one takes
         request = replace(request, sampling=replace(request.sampling, max_tokens=endpoint.traits.longest(request.sampling.think)))
+    if request.tiers:
+        request = service_order.at_its_tier(request, item, endpoint)
     return request if validator is None else validator.prepare(request, endpoint.route, item.repair_messages)
 
 
@@ -95,7 +97,7 @@ async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts,
     """Send and receive the answer. Each Delta resets the silence timeout, also one that is thought; the engine's keep-alives do not reach
     it. The first token is the text's. Raises Fault.
     """
-    silence, now = timeouts.silence, asyncio.get_running_loop().time
+    silence, now = timeouts.longest_silence(request.tiers), asyncio.get_running_loop().time
     done: Done | None = None
     first: float | None = None
     if request.route != endpoint.route:
@@ -128,7 +130,7 @@ async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts,
 def record_usage(item: WorkItem, route: Route, money: Money, result: Completion | Fault) -> Payment:
     """Add the tokens and dollars of an attempt, answered or not, to the item's. Returns the payment."""
     usage = result.usage or Usage()
-    cost = money.price(route, result.model, usage)
+    cost = money.price(route, result.model, usage) if result.tier is None else money.price(route, result.model, usage, result.tier)
     item.usage = item.usage + usage
     item.cost = cost if item.cost is None else item.cost if cost is None else item.cost + cost
     kind = "attempt" if isinstance(result, Fault) else "answer"
@@ -165,6 +167,7 @@ def unsent_outcome(item: WorkItem, endpoint: EndpointState, money: Money) -> Out
 
 def ok_outcome(item: WorkItem, route: Route, completion: Completion, times: tuple[float, float | None]) -> Outcome:
     notes = [f"moved: {item.failover_reason}"] if item.failover_reason else []
+    notes += [f"{completion.tier} tier: the one asked first was refused"] if item.service_tier and completion.tier else []
     notes += [completion.note] if completion.note else []
     return Outcome(
         "ok",
@@ -179,6 +182,7 @@ def ok_outcome(item: WorkItem, route: Route, completion: Completion, times: tupl
         ttft_s=times[1],
         finish_reason=completion.finish_reason,
         reasoning=completion.reasoning,
+        tier=completion.tier,
     )
 
 

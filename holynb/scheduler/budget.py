@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from holynb.errors import Fault
-from holynb.types import Request, Route, Usage
+from holynb.types import Request, Route
 
 __all__ = ["UNBILLED_KINDS", "Budget", "Money"]
 
@@ -52,11 +52,14 @@ class Budget:
 
 
 class Money:
-    """What attempts cost: `price` of an answer, `worst_case` of a request (None: unknown), and the run's budget, if it has one."""
+    """What attempts cost: `price` of an answer, `worst_case` of a request (None: unknown), and the run's budget, if it has one.
+
+    `price` takes the route, the model as the server named it, the usage and, where a reply names it, the service tier.
+    """
 
     def __init__(
         self,
-        price: Callable[[Route, str | None, Usage], Decimal | None],
+        price: Callable[..., Decimal | None],
         worst_case: Callable[[Request, Route], Decimal | None] = lambda request, route: Decimal(0),
         budget: Budget | None = None,
     ) -> None:

@@ -27,7 +27,8 @@ class WorkItem:
     `faults` restarts at each tier; `attempts`, `usage` and `cost` are totals over all of them. `tier`: where it waits or is in flight;
     `refusals` counts 429s in a row there, since `refused_at`. `dropped`: the answer is no longer wanted, and this is the outcome if the
     item still waits. `repair_messages`: the conversation that asks to repair an invalid answer; `empty_answers`: how many
-    in a row came without a word; `thought`: the last answer is known to have been thought about. Owned by the scheduler.
+    in a row came without a word; `thought`: the last answer is known to have been thought about; `service_tier`: how many of its service
+    tiers were refused. Owned by the scheduler.
     """
 
     request: Request
@@ -47,6 +48,7 @@ class WorkItem:
     repair_messages: tuple[Message, ...] | None = None
     empty_answers: int = 0
     thought: bool = False
+    service_tier: int = 0
 
 
 class Queue:
@@ -83,7 +85,8 @@ class EndpointState:
 
     `verified` is set once the endpoint has replied: its key is good. `answered`: in this process, so that it may come back where it is
     gone. `last_fault` and `refused_since` (the first 429) are None after an answer. `fatal`: the fault after which nothing more is sent
-    there. `changed` is set when a probe may have ended. `traits`: what its model thinks, and how long it answers.
+    there. `changed` is set when a probe may have ended. `traits`: what its model thinks, and how long it answers. `service_tiers`: those
+    to ask there, in order.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class EndpointState:
         traits: ModelTraits | None = None,
     ) -> None:
         self.route = route
+        self.service_tiers: tuple[str, ...] = ()
         self.engine = engine
         self.limiter = limiter
         self.traits = traits or ModelTraits()
@@ -243,5 +247,5 @@ class FailoverChain:
 
     def _put(self, item: WorkItem, tier: Tier) -> None:
         if item.tier != tier.name:
-            item.tier, item.refusals, item.refused_at = tier.name, 0, None
+            item.tier, item.refusals, item.refused_at, item.service_tier = tier.name, 0, None, 0
         tier.queue.put(item)

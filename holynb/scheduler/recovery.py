@@ -17,7 +17,7 @@ from typing import Any
 from holynb.errors import Fault
 from holynb.events import Paused
 from holynb.journal import EventSink
-from holynb.scheduler import attempt, endpoint_faults
+from holynb.scheduler import attempt, endpoint_faults, service_order
 from holynb.scheduler.attempt import InFlight, Pieces
 from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
@@ -73,7 +73,12 @@ class Recovery:
         item.last_fault = endpoint.last_fault = fault.message  # not the fault, whose traceback holds the request
         if in_flight.probe:
             self._probe_ended(endpoint)
-        if fault.kind == "rate_limit" and (not exceeds_max_wait(fault) or self._tiers.goes_elsewhere(item, tier)):
+        if fault.tier_refused and not self.stopping and service_order.moves_on(item, endpoint, fault):
+            endpoint.limiter.on_error(in_flight.permit, fault.limits)
+            self._is_there(tier, endpoint)
+            self._tell(item, endpoint, fault, 0.0)
+            tier.queue.put(item, first=True)  # at the next service tier, which counts as no retry
+        elif fault.kind == "rate_limit" and (not exceeds_max_wait(fault) or self._tiers.goes_elsewhere(item, tier)):
             await self._refused(item, tier, endpoint, fault, in_flight)
         else:
             endpoint.limiter.on_error(in_flight.permit, fault.limits)
@@ -83,9 +88,8 @@ class Recovery:
 
     def close(self) -> None:
         """Forget the probes that are due."""
-        for endpoint in (e for tier in self._tiers for e in tier.endpoints):
-            if endpoint.probe_timer is not None:
-                endpoint.probe_timer.cancel()
+        for timer in (e.probe_timer for tier in self._tiers for e in tier.endpoints if e.probe_timer is not None):
+            timer.cancel()
 
     def _probe_ended(self, endpoint: EndpointState) -> None:
         endpoint.probing = False
@@ -213,12 +217,8 @@ class Recovery:
     def _waits(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether the row's attempt does not count: a server that has answered is gone, and it failed with it."""
         final = exceeds_max_wait(fault) or ((fault.stops or not fault.retry) and not fault.unreachable)
-        return (
-            endpoint.answered
-            and endpoint.breaker.is_open
-            and endpoint_faults.kind(endpoint, fault) in ("connection", "truncated")
-            and not final
-        )
+        gone = endpoint_faults.kind(endpoint, fault) in ("connection", "truncated")
+        return endpoint.answered and endpoint.breaker.is_open and gone and not final
 
     def _is_over(self, endpoint: EndpointState, fault: Fault) -> bool:
         """Whether a server without an answer has been probed for long enough."""

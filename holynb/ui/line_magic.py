@@ -39,6 +39,7 @@ RESEND_OPTIONS = frozenset(
         "timeout",
         "connect_timeout",
         "deadline",
+        "tier",
         "concurrency",
         "rpm",
         "tpm",

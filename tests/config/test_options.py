@@ -20,7 +20,7 @@ def test_the_table_and_the_options_name_the_same_things():
 
 def test_defaults_are_the_contracts():
     o = Options.parse({})
-    assert (o.timeout, o.connect_timeout, o.retries, o.cache, o.show) == (60.0, 10.0, 3, True, "all")
+    assert (o.timeout, o.connect_timeout, o.retries, o.cache, o.show) == (None, 10.0, 3, True, "all")
 
 
 def test_values_are_converted():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from holynb.types import THINK_LEVELS
+from holynb.types import SERVICE_TIERS, THINK_LEVELS
 from holynb.ui.cell import grammar, transform
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ class _LineCompleter:
             "system_from": lambda: candidates.texts(self._variables()),
             "api_key_name": candidates.keys,
             "think": lambda: THINK_LEVELS,
+            "tier": lambda: SERVICE_TIERS,
         }
         words = readers[name]() if name in readers else _choices(option)
         return [(w, name) for w in words]

@@ -68,6 +68,7 @@ def _facts(outcome: Outcome | None) -> str:
         outcome.route,
         outcome.model,
         outcome.finish_reason,
+        f"{outcome.tier} tier" if outcome.tier else None,
         f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
         ("cost unknown" if outcome.cost is None else dollars(outcome.cost)) if sent else None,
         seconds(outcome.latency_s) if outcome.latency_s is not None else None,

@@ -20,7 +20,6 @@ from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run import Run
-    from holynb.ui.cell import Host
 
 __all__ = ["Form"]
 
@@ -43,6 +42,7 @@ MORE_OPTIONS = frozenset(
         "tpm",
         "budget",
         "price_as",
+        "tier",
         "fallback",
         "spread",
         "compare",
