@@ -64,7 +64,7 @@ class ModelTraits:
             return POOL_MAX_TOKENS
         if self.model is None or self.model.thinks is None or self.thinks(think) == NOTHING:
             return HOSTED_MAX_TOKENS
-        roomy = max(THINKING_MAX_TOKENS, think + HOSTED_MAX_TOKENS) if isinstance(think, int) else THINKING_MAX_TOKENS
+        roomy = max(THINKING_MAX_TOKENS, think + max(HOSTED_MAX_TOKENS, think // 16)) if isinstance(think, int) else THINKING_MAX_TOKENS
         return min(self.model.output or roomy, roomy)
 
 

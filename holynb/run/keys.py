@@ -65,7 +65,7 @@ class RequestKeys:
             return ()
         if request.sampling.max_tokens in (None, HOSTED_MAX_TOKENS) or request.route.provider == "pool":
             return ()
-        older = replace(request, sampling=replace(request.sampling, max_tokens=HOSTED_MAX_TOKENS))
+        then = replace(request, sampling=replace(request.sampling, max_tokens=HOSTED_MAX_TOKENS))
         address = self._addresses[request.route]
-        chunked = () if self._chunk is None else (chunked_key(older, address, self._chunk),)
-        return chunked if row in self._long else (older.key(address), *chunked)
+        chunked = () if self._chunk is None else (chunked_key(then, address, self._chunk),)
+        return chunked if row in self._long else (then.key(address), *chunked)

@@ -88,10 +88,10 @@ def read(plan: Plan, log: RunLog, earlier: Earlier) -> Pending:
     if not plan.options.cache or plan.options.refresh:
         return pending(plan, own, {})
     rows = [row for row in range(len(plan.rows.requests)) if row not in own]
-    wanted = dict.fromkeys(
-        key for row in rows for key in (plan.keys.of(row), plan.keys.chunked(row), *plan.keys.older(row)) if key is not None
-    )
-    return pending(plan, own, log.cached(list(wanted)))
+    keys = {row: [key for key in (plan.keys.of(row), plan.keys.chunked(row)) if key is not None] for row in rows}
+    shared = log.cached(list(dict.fromkeys(key for several in keys.values() for key in several)))
+    older = dict.fromkeys(key for row in rows if shared.keys().isdisjoint(keys[row]) for key in plan.keys.older(row))
+    return pending(plan, own, shared | (log.cached(list(older)) if older else {}))
 
 
 def is_spent(outcome: Outcome) -> bool:

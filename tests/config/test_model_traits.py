@@ -114,6 +114,7 @@ def test_which_of_two_thinks_less(this: ModelTraits, than: ModelTraits, think: s
         (model(values=LEVELS, default="medium", output=None), None, 8192),
         (MEDIUM, 500, 8192),
         (MEDIUM, 16_000, 18_048),  # what is thought, and an answer of usual length
+        (MEDIUM, 100_000, 106_250),  # 95 % of what both may have
         (model(values=LEVELS, output=10_000), 16_000, 10_000),
         (ModelTraits(pool=True), None, 512),
         (ModelTraits(pool=True), "high", 512),

@@ -126,6 +126,16 @@ def test_of_routes_compared_the_one_that_answers_does():
         assert len(server.asked) == 2
 
 
+def test_a_router_does_not_send_it_to_the_stronger_route():
+    """Its stronger route thinks no less."""
+    prompts = [{"prompt": "Is it tea?", "task_type": "classification"}]
+    with serving(THOUGHT_AWAY) as server:
+        run = holynb.infer(prompts, ROUTE, router="task_type", schema=SCHEMA, api_base=server.base, max_tokens=512)
+        with pytest.raises(holynb.InferError, match="went to thinking"):
+            run.wait(30)
+    assert [a.json["model"] for a in server.asked] == ["gpt-6-luna"]
+
+
 @pytest.mark.parametrize(
     ("fallback", "moved"),
     [("openai/gpt-4.1-mini", True), ("openai/gpt-6-sol", False), ("openai/nobody-knows-it", False)],

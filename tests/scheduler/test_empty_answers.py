@@ -97,7 +97,7 @@ def test_what_is_named_would_help(traits: ModelTraits, think: str | int | None, 
 def test_only_options_that_there_are_are_named():
     from holynb.config.options import TABLE
 
-    options = {f"--{row.name.replace('_', '-')}" for row in TABLE} | {"--think"}
+    options = {f"--{row.name.replace('_', '-')}" for row in TABLE}
     for answer in (ended("length", thinking=True), ended("length"), ended("tool"), ended("stop")):
         words = refused(answer, max_tokens=512).message.replace(";", " ").replace(",", " ").split()
         assert {w for w in words if w.startswith("--")} <= options
