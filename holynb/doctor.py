@@ -196,11 +196,12 @@ def _keys() -> Iterator[Check]:
         except BadRoute as exc:  # no address yet
             endpoint, address = settings.endpoint(Route(name, "*"), api_base="https://localhost"), str(exc)
         source = keys.describe_source(endpoint)
-        if address and source.startswith("key in "):
+        there = source.startswith(("key in ", "no key, "))  # a key, or a login in its place
+        if address and there:
             yield Check(name, "absent", f"{source}, and no address", address)
-        elif held and source.startswith("key in "):
+        elif there and (held or ", held back: " in source):
             yield Check(name, "broken", source, f"{trust.command(endpoint)} in a notebook" if endpoint.untrusted_file else "")
-        elif source.startswith("key in "):
+        elif there:
             yield Check(name, "works", source)
         elif source == f"no {provider.key}":
             yield Check(name, "absent", source, f"%infer key {name} in a notebook, or {provider.key}=… in a .env file")

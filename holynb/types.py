@@ -117,7 +117,7 @@ class Endpoint:
 
     `base_url` has no trailing slash and is part of a request's identity; empty for `sim`, and for `pool`, whose address is looked up at
     the first request. `address_file`: the file of the project that names it, None where the user or holynb does; `untrusted_file`: one
-    that decides where the key goes, and that the user has not trusted with it.
+    that decides where the key goes, and that the user has not trusted with it. `login`: what stands in for a key that is not set.
     """
 
     route: Route
@@ -129,6 +129,7 @@ class Endpoint:
     options: Mapping[str, Any] = field(default_factory=dict)
     address_file: str | None = None
     untrusted_file: str | None = None
+    login: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

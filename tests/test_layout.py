@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "aws_chain | converters | dotenv | model_entries",
+        "aws_chain | converters | dotenv | logins | model_entries",
         "model_traits | options",
         "home",
         "update_files",
@@ -57,9 +57,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.engines": (
         "aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
-        "dialects | service_tiers",
+        "dialects | service_tiers | tokens",
         "thinking",
-        "classify | http | sim",
+        "classify | entra | http | sim",
         "answer | choices | pages",
         "hosted | poolwire",
         "openai | pool",

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from holynb.config import aws_chain, dotenv, trust
+from holynb.config import aws_chain, dotenv, logins, trust
 from holynb.config.providers import CHAINS
 from holynb.errors import BadKey, BadSetting
 from holynb.secret import Secret
@@ -65,7 +65,7 @@ _keyring_hangs = threading.Event()
 def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = None) -> Secret | None:
     """The endpoint's key: typed in this session, the environment, `.env`, the system keyring, then `ask` (a hidden prompt).
 
-    None where the endpoint needs none. Raises BadKey where it is missing, a placeholder or malformed, and BadSetting where a file of
+    None where the endpoint needs none, or a login stands in for it. Raises BadKey where it is missing, a placeholder or malformed, and BadSetting where a file of
     the project would have it go to a host that the user has not trusted.
     """
     name = endpoint.key_name
@@ -73,6 +73,10 @@ def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = N
     if name is None or secret is not None or not endpoint.key_optional or endpoint.wire in CHAINS:
         _check_address(endpoint, secret)  # of what a chain finds, too
     if name is None:
+        return None
+    if secret is None and (login := logins.available(endpoint)) is not None:
+        if problem := logins.refusal(endpoint, login):
+            raise BadSetting(problem)
         return None
     if secret is None and origin is None and not endpoint.key_optional and ask is not None:
         typed = _prompt_for(endpoint, ask)
@@ -98,7 +102,8 @@ def notices(endpoint: Endpoint) -> list[str]:
     if not endpoint.address_file and not trust.plain_http(endpoint.base_url):
         return []  # without a look at the keyring
     secret = None if endpoint.key_name is None else _find(endpoint.key_name)[0]
-    return trust.notices(endpoint, _project_file(endpoint, secret), keyed=secret is not None and not _is_no_key(secret))
+    keyed = logins.available(endpoint) is not None if secret is None else not _is_no_key(secret)
+    return trust.notices(endpoint, _project_file(endpoint, secret), keyed=keyed)
 
 
 def _check_address(endpoint: Endpoint, secret: Secret | None) -> None:
@@ -151,6 +156,10 @@ def describe_source(endpoint: Endpoint) -> str:
     secret, origin = _find(endpoint.key_name)
     if secret is None and origin is None and chained:
         return aws_chain.describe(_region(endpoint))
+    if secret is None and (login := logins.available(endpoint)) is not None:
+        problem = trust.refusal(endpoint, None) or logins.refusal(endpoint, login)
+        how = f"no key, {login.title} login by {login.package}"
+        return f"{how}, held back: {problem.rstrip('.')}" if problem else how
     if secret is None:
         return f"{origin} is empty" if origin else "no key, needs none" if endpoint.key_optional else f"no {endpoint.key_name}"
     if endpoint.key_optional and _is_no_key(secret):
@@ -286,4 +295,6 @@ def _missing(endpoint: Endpoint, empty: str | None) -> str:
 
 def _cure(endpoint: Endpoint) -> str:
     page = f" A key: {endpoint.key_page}" if endpoint.key_page else ""
-    return f"Set {endpoint.key_name} in the environment or a .env file, or run %infer key {endpoint.route.provider}.{page}"
+    login = logins.LOGINS.get(endpoint.login or "")
+    other = "" if login is None else f" Or log in with {login.title}: pip install {login.package}, then {login.cure}."
+    return f"Set {endpoint.key_name} in the environment or a .env file, or run %infer key {endpoint.route.provider}.{page}{other}"

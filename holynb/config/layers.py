@@ -10,6 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from holynb.config import keys
+from holynb.config.logins import LOGINS
 from holynb.config.providers import table, variable_prefix
 from holynb.errors import BadSetting, closest
 from holynb.words import kind_of
@@ -34,6 +35,7 @@ PROVIDER_FIELDS: Mapping[str, tuple[type, str]] = {
     "page": (str, "text"),
     "max_tokens": (str, "the name of a field"),
     "key_optional": (bool, "true or false"),
+    "login": (str, "the name of a login"),
     "models": (Mapping, "a table"),
     "options": (Mapping, "a table"),
 }
@@ -154,8 +156,17 @@ def _check_provider(name: str, entry: Mapping[str, Any], origin: str) -> None:
         raise BadSetting(f"{at}.base {problem}.")
     if not re.fullmatch(r"[a-z0-9-]*", str(entry.get("options", {}).get("region", ""))):
         raise BadSetting(f"{at}.options.region should be the name of a region such as eu-west-1: it becomes part of an address.")
+    if (login := entry.get("login", "")) and login not in LOGINS:
+        raise BadSetting(f"{at}.login: there is no {login!r}. It is one of {', '.join(LOGINS)}, or left out.")
+    if (scope := entry.get("options", {}).get("scope")) is not None and not _is_scope(scope):
+        raise BadSetting(f"{at}.options.scope should be one of Azure's, such as https://cognitiveservices.azure.us/.default")
     if "key" in entry and not keys.is_variable_name(entry["key"]):
         raise BadSetting(f"{at}.key should be the name of an environment variable such as {variable_prefix(name)}_API_KEY, never a key.")
+
+
+def _is_scope(scope: Any) -> bool:
+    """Whether a token of this scope opens AI services alone."""
+    return isinstance(scope, str) and re.fullmatch(r"https://(ai|cognitiveservices)\.azure\.(com|us|cn)/\.default", scope) is not None
 
 
 def address_problem(text: str) -> str | None:

@@ -35,6 +35,7 @@ class Provider:
     page: str = ""
     max_tokens: str = "max_tokens"
     key_optional: bool = False
+    login: str = ""
     models: Mapping[str, int | None] = field(default_factory=dict)
     """Model → context length in tokens, None where it is not published."""
     options: Mapping[str, Any] = field(default_factory=dict)

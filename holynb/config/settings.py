@@ -188,6 +188,7 @@ def endpoint(route: Route, api_base: str | None = None, api_key_name: str | None
         {"max_tokens": provider.max_tokens, **_api_version(provider), **provider.options},
         file,
         _untrusted(provider, base, file, named_key=api_key_name is not None),
+        provider.login or None if api_key_name is None else None,
     )
 
 
@@ -238,13 +239,13 @@ def steered(api_base: str | None = None) -> list[trust.Grant]:
 def _untrusted(provider: Provider, base: str, file: str | None, *, named_key: bool) -> str | None:
     """The first file of the project that steers this provider's key and is not trusted with it. `file`: that of the address.
 
-    What steers it: the address, the variable that is read, and the wire that says how the key is sent.
+    What steers it: the address, the variable or the login that is read, and the wire that says how the key is sent.
     """
     steering = [] if provider.name in trust.ONLY_SAID else [file]
     # Another variable of the same provider, for the provider's own address, is no other key's way out.
     if not named_key and (file is not None or not provider.key.startswith(f"{variable_prefix(provider.name)}_")):
         steering.append(_project_origin(provider.name, "key"))
-    steering.append(_project_origin(provider.name, "wire"))
+    steering += [_project_origin(provider.name, "wire"), _project_origin(provider.name, "login")]
     hosts, folder = current().trust.get("hosts", ()), own_home()
     grants = (trust.Grant(provider.name, trust.host(base), f) for f in dict.fromkeys(steering) if f is not None)
     return next((g.file for g in grants if not trust.is_granted(folder, g, hosts)), None)

@@ -1,0 +1,57 @@
+"""Tokens of a login: fetched in a thread, one fetch for all who wait, kept until shortly before they expire. Knows no vendor, no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holynb.errors import Fault
+from holynb.types import Secret
+
+__all__ = ["Token", "Tokens"]
+
+#: Seconds before its end from which on a token is fetched anew: a request may wait that long before it is read.
+MARGIN_S = 300.0
+#: Longest wait for a token: a login that asks the machine's own identity may ask an address that does not answer.
+FETCH_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token, and when it ends (seconds since 1970)."""
+
+    secret: Secret
+    expires: float
+
+
+class Tokens:
+    """The tokens of one engine. Owned by the io loop. `fetch` runs in a thread and raises Fault, in one line that says what to do."""
+
+    def __init__(self, fetch: Callable[[], Token], title: str) -> None:
+        self._fetch, self._title = fetch, title
+        self._token: Token | None = None
+        self._fetching: asyncio.Future[Token] | None = None
+
+    async def get(self) -> Secret:
+        """A token that holds for some minutes. Raises Fault."""
+        token = self._token
+        if token is None or token.expires - time.time() < MARGIN_S:
+            token = self._token = await self._one_fetch()
+        return token.secret
+
+    def forget(self, secret: Secret) -> None:
+        """Drop this token: it was refused, and whoever logs in again has another."""
+        if self._token is not None and self._token.secret is secret:
+            self._token = None
+
+    async def _one_fetch(self) -> Token:
+        """The fetch that is under way, or a new one. Who gives up waiting does not end it for the others."""
+        if self._fetching is None or self._fetching.done():
+            self._fetching = asyncio.ensure_future(asyncio.to_thread(self._fetch))
+        try:
+            async with asyncio.timeout(FETCH_S):
+                return await asyncio.shield(self._fetching)
+        except TimeoutError:
+            raise Fault("connection", f"the {self._title} login gave no token within {FETCH_S:g} s.") from None
