@@ -26,7 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Import name → distribution, where they differ.
 CALLED = {"IPython": "ipython", "dotenv": "python-dotenv", "pynvml": "nvidia-ml-py"}
 #: Imported where present, with another way where not.
-OPTIONAL = {"keyring", "orjson", "uvloop", "msgpack", "pynvml", "triton", "pydantic", "pyarrow", "genai_prices", "sidecar"}
+OPTIONAL = {"keyring", "orjson", "uvloop", "msgpack", "pynvml", "triton", "pydantic", "pyarrow", "genai_prices", "sidecar", "azure"}
 
 
 def commands() -> list[str]:

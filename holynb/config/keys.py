@@ -65,8 +65,8 @@ _keyring_hangs = threading.Event()
 def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = None) -> Secret | None:
     """The endpoint's key: typed in this session, the environment, `.env`, the system keyring, then `ask` (a hidden prompt).
 
-    None where the endpoint needs none, or a login stands in for it. Raises BadKey where it is missing, a placeholder or malformed, and BadSetting where a file of
-    the project would have it go to a host that the user has not trusted.
+    None where the endpoint needs none, or a login stands in for it. Raises BadKey where it is missing, a placeholder or malformed, and
+    BadSetting where a file of the project would have it go to a host that the user has not trusted.
     """
     name = endpoint.key_name
     secret, origin = (None, None) if name is None else _find(name)
