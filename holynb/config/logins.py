@@ -49,7 +49,7 @@ def available(endpoint: Endpoint) -> Login | None:
 
 
 def refusal(endpoint: Endpoint, login: Login) -> str | None:
-    """Why a token must not go to this address; None where it may. It opens more than one resource: a project's file names no host for it."""
+    """Why a token must not go to this address; None where it may. It opens more than one resource, so a project names no host for it."""
     host, provider = (urlsplit(endpoint.base_url).hostname or ""), endpoint.route.provider
     if endpoint.address_file is None or (host.endswith(login.hosts) and endpoint.base_url.startswith("https://")):
         return None
