@@ -132,7 +132,7 @@ class ChannelSplitter:
         """start, head (of a later message), thought, text, or plain: it is no harmony."""
         self._rest = ""
         self._blanks: list[str] = []
-        self._said: set[str] = set()
+        self._begun: set[str] = set()
 
     def push(self, piece: str, *, last: bool = False) -> tuple[str, str]:
         if self.answering:
@@ -174,8 +174,8 @@ class ChannelSplitter:
         """Inside of a message; returns what is left to look at."""
         at, end = len(piece), ""
         if "<" in piece:
-            found = _END.search(piece)
-            at, end = (found.start(), found[0]) if found else (_may_begin(piece, *_ENDS), "")
+            match = _END.search(piece)
+            at, end = (match.start(), match[0]) if match else (_may_begin(piece, *_ENDS), "")
         out[self._where] += self._spaced(piece[:at])
         if not end:
             self._rest = piece[at:]
@@ -190,8 +190,8 @@ class ChannelSplitter:
             self._blanks.append(words)
             return ""
         blanks, self._blanks = self._blanks, [words[len(kept) :]]
-        if self._where not in self._said:
-            self._said.add(self._where)
+        if self._where not in self._begun:
+            self._begun.add(self._where)
             return kept.lstrip()
         return "".join([*blanks, kept])
 

@@ -82,7 +82,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "vllm",
     ),
     "holynb.pool.engine": (
-        "cache | capture | model | pinned | sequence | sizes | symmetric",
+        "cache | capture | model | pinned | sizes | symmetric | thinking",
+        "sequence",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "group | sample | scheduler",
         "apart | pipeline",
@@ -105,8 +106,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.server": (
         "apierror | chat_template | config | control_tokens | dispatch | generation | guides | metrics | rank | special_tokens",
-        "connection | grammar | http | messages | replica | tokenizer_files",
+        "connection | grammar | http | messages | replica | thinking | tokenizer_files",
         "api | sockets | tokenizer",
+        "answertext | effort",
         "answers | detokenize | jobs | prompts",
         "logprobs | service",
         "facts | lifecycle",
@@ -375,7 +377,8 @@ def test_what_decides_in_the_pool_needs_no_torch() -> None:
 
 def test_the_pool_stands_on_the_ground() -> None:
     """Its processes share with the rest only the nouns and what starts them: everything else goes through a socket."""
-    allowed = ("holynb.pool", "holynb.bounded", "holynb.errors", "holynb.no_proxy", "holynb.poolfields", "holynb.types", "kernels_support")
+    ground = ("bounded", "errors", "no_proxy", "poolfields", "thoughts", "types")
+    allowed = ("holynb.pool", "kernels_support", *(f"holynb.{name}" for name in ground))
     inside = [m for m in modules() if under(m.name, "holynb.pool")]
     assert not [
         f"{m.name}:{i.line} imports {i.name}" for m in inside for i in m.imports if under(i.name, "holynb") and not under(i.name, *allowed)

@@ -18,7 +18,15 @@ __all__ = ["NO_MEMORY", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
 NO_MEMORY = "ran out of memory"
 
 #: A pool's notes on an answered row → the text for people.
-_NOTES = {"oom": "oom: the pool's memory ran out under this row, which was kept and written to its end"}
+_NOTES = {
+    "oom": "oom: the pool's memory ran out under this row, which was kept and written to its end",
+    "thinks_not": "the pool's model does not think: its chat template knows no thinking",
+    "thinks_always": "the pool's model always thinks: its chat template has no way to leave it out",
+    "thinks_little": "the pool's model always thinks: it thought with the least effort that its chat template takes",
+    "closed_at_once": "the pool's model always thinks: what it began to think was closed at once",
+    "no_levels": "the chat template of the pool's model takes no level of thinking: it thought as much as it does by itself",
+    "no_budget": "the tags of the pool's model are no tokens of their own: what it thought was not ended after so many",
+}
 
 #: The server's error codes → kinds of Fault.
 _KINDS = {

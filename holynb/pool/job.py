@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Job", "LogitRules", "TokenScore"]
+__all__ = ["Job", "LogitRules", "Thinking", "TokenScore"]
 
 #: A token, its log probability, and the most probable tokens at its place with theirs, the most probable first.
 TokenScore = tuple[int, float, tuple[tuple[int, float], ...]]
@@ -35,12 +35,27 @@ class LogitRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Thinking:
+    """How a row thinks before its answer, in tokens. `begins`: the one that begins it, at the answer's head; None: the prompt ends with it.
+
+    `blanks` may stand before that one. After `ends` the answer begins. Once `budget` tokens were thought, `closing` follows; None: never.
+    """
+
+    begins: int | None
+    ends: tuple[int, ...]
+    closing: tuple[int, ...]
+    budget: int | None = None
+    blanks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One prompt to continue. `ids` are prompt tokens; `eos` end the answer unless `ignore_eos`, `stop_ids` end it in any case.
 
     Temperature 0 is greedy; top_k 0 is all. `grammar` (llguidance's own text) constrains the answer; None: no constraint.
     `logprobs`: alternatives whose log probability is emitted with each token and its own, before anything changed the logits; None:
-    no log probabilities. `prompt_logprobs`: those of the prompt's tokens, too.
+    no log probabilities. `prompt_logprobs`: those of the prompt's tokens, too. `thinking`: its grammar begins after it, and it may be
+    ended; None: nothing depends on whether the row thinks.
     """
 
     id: int
@@ -57,6 +72,7 @@ class Job:
     rules: LogitRules | None = None
     logprobs: int | None = None
     prompt_logprobs: bool = False
+    thinking: Thinking | None = None
 
     @property
     def sequential(self) -> bool:

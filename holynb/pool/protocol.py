@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, ClassVar, Protocol, TypedDict, TypeVar
+from typing import Any, ClassVar, Protocol, TypedDict, TypeVar, get_args
 
 from holynb.pool.fit import Mesh
-from holynb.pool.job import Job, LogitRules, TokenScore
+from holynb.pool.job import Job, LogitRules, Thinking, TokenScore
 from kernels_support.jupyter import wire
 
 __all__ = [
@@ -205,10 +205,7 @@ class Pong:
 
 Frame = LoadModel | AddJob | CancelJob | StopRank | Ping | RankReady | RankFailed | StepOutput | JobRefused | StatsUpdate | Pong
 
-_FRAMES: dict[object, type[Frame]] = {
-    frame_type.kind: frame_type
-    for frame_type in (LoadModel, AddJob, CancelJob, StopRank, Ping, RankReady, RankFailed, StepOutput, JobRefused, StatsUpdate, Pong)
-}
+_FRAMES: dict[object, type[Frame]] = {frame_type.kind: frame_type for frame_type in get_args(Frame)}
 
 T = TypeVar("T")
 
@@ -253,7 +250,7 @@ def decode(message: wire.Frame) -> Frame:
 
 def job_values(job: Job) -> dict[str, Any]:
     """A job as a JSON-able object. What few jobs have is there only where one has it."""
-    values = _values(job) | {"rules": None if job.rules is None else _values(job.rules)}
+    values = _values(job) | {n: None if (more := getattr(job, n)) is None else _values(more) for n in ("rules", "thinking")}
     return {name: value for name, value in values.items() if name not in _RARE or value != _RARE[name]}
 
 
@@ -261,16 +258,15 @@ def job_from(values: Mapping[str, Any]) -> Job:
     """The job of `job_values`. Raises ProtocolError, TypeError."""
     if not isinstance(values, dict):
         raise TypeError(f"a job that is a {type(values).__name__}")
-    rules = values.get("rules")
-    if rules is not None:
-        bias = tuple((token, value) for token, value in rules["bias"])
-        rules = _build(LogitRules, {**rules, "bias": bias, "allowed": tuple(rules["allowed"])}, "job's rules")
-    ids = {name: tuple(values[name]) for name in ("ids", "eos", "stop_ids") if name in values}
-    return _build(Job, {**values, **ids, "rules": rules}, "job")
+    if (rules := values.get("rules")) is not None:
+        rules = _build(LogitRules, {**rules, **_tuples(rules, "allowed"), "bias": tuple(map(tuple, rules["bias"]))}, "job's rules")
+    if (thinking := values.get("thinking")) is not None:
+        thinking = _build(Thinking, thinking | _tuples(thinking, "ends", "closing", "blanks"), "job's thinking")
+    return _build(Job, {**values, **_tuples(values, "ids", "eos", "stop_ids"), "rules": rules, "thinking": thinking}, "job")
 
 
 #: Fields that few jobs have, with what all others have.
-_RARE: dict[str, Any] = {"stop_ids": (), "rules": None, "logprobs": None, "prompt_logprobs": False}
+_RARE: dict[str, Any] = {"stop_ids": (), "rules": None, "logprobs": None, "prompt_logprobs": False, "thinking": None}
 
 
 def _row(emit: Emit) -> list[Any]:
@@ -283,6 +279,10 @@ def _row(emit: Emit) -> list[Any]:
 def _emit(row: list[Any]) -> Emit:
     """A row of more than four: with `cached`, and perhaps scores."""
     return Emit(row[0], tuple(row[1]), *row[2:5], *map(_scores, row[5:]))
+
+
+def _tuples(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: tuple(values[name]) for name in names if name in values}
 
 
 def _scores(rows: Any) -> tuple[TokenScore, ...]:

@@ -20,6 +20,7 @@ __all__ = [
     "logprobs_count",
     "mapping",
     "number",
+    "one_of",
     "response_format",
     "schema",
     "stop",
@@ -62,6 +63,16 @@ def number(low: float, high: float = math.inf, *, whole: bool = False, above: bo
         fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not fits or not low <= value <= high or (above and value == low) or value == math.inf:
             raise _must(name, expected, value)
+
+    return check
+
+
+def one_of(*words: str) -> Check:
+    """One of these words."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, str) or value not in words:
+            raise _must(name, f"one of {', '.join(words)}", value)
 
     return check
 
@@ -124,6 +135,8 @@ def template_kwargs(name: str, value: Any) -> None:
     for key in value:
         if key in ("messages", "tools", "documents", "chat_template", "tokenize") or str(key).endswith("_token"):
             raise FieldError(name, f"{name} may not set {key}: it is what the pool itself gives the template.")
+    if not isinstance(value.get("enable_thinking", False), bool | None):
+        raise _must(f"{name}.enable_thinking", "true or false", value["enable_thinking"])
 
 
 def schema(name: str, value: Any) -> None:

@@ -62,6 +62,9 @@ FIELDS: Mapping[bool, Mapping[str, Check]] = {
         "logprobs": checks.flag,
         "top_logprobs": checks.number(0, checks.MAX_TOP_LOGPROBS, whole=True),
         "chat_template_kwargs": checks.template_kwargs,
+        "reasoning_effort": checks.one_of("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        "thinking_budget": checks.number(0, whole=True),
+        "thinking_token_budget": checks.number(-1, whole=True),
         "add_generation_prompt": checks.flag,
     },
     False: {
@@ -105,7 +108,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "prompt_cache_key": (ANY,),
     "prompt_cache_retention": (ANY,),
     "prompt_logprobs": (False,),
-    "reasoning_effort": (),
     "request_id": (ANY,),
     "return_token_ids": (False,),
     "safety_identifier": (ANY,),

@@ -28,6 +28,7 @@ from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
+from holynb.pool.job import Thinking  # noqa: E402
 from holynb.pool.protocol import Emit, Job, LogitRules  # noqa: E402
 from holynb.pool.server.grammar import json_grammar  # noqa: E402
 
@@ -229,6 +230,29 @@ def test_rows_with_bias_alone_keep_a_step_in_flight(folder: Path) -> None:
     fast = made(folder, fast=True)
     assert answers(fast, asked) == answers(made(folder, fast=False), asked)
     assert fast.scheduler.constrained == 0
+
+
+def test_thoughts_end_where_the_plain_engine_ends_them(folder: Path) -> None:
+    """With a step in flight a row's last token is not known yet: near the end of its thought it is waited for, and only then."""
+    asked = [
+        Job(
+            i,
+            tuple(p),
+            16,
+            0.8 * (i % 2),
+            seed=i,
+            ignore_eos=True,
+            thinking=Thinking(None, (301,), (10, 301, 10), 4 * i) if i < 3 else None,
+        )
+        for i, p in enumerate(tiny.prompts(4, longest=20))
+    ]
+    plain, fast = made(folder, fast=False), made(folder, fast=True)
+    waited: list[bool] = []
+    fast.before_step = lambda step: waited.append(bool(fast.scheduler.constrained))
+    expected = answers(plain, asked)
+    assert answers(fast, asked) == expected
+    assert [expected[i][4 * i : 4 * i + 3] for i in range(3)] == [[10, 301, 10]] * 3
+    assert 0 < waited.count(True) < len(waited)
 
 
 def kinds(runner: Runner) -> set[tuple[str, bool]]:

@@ -48,15 +48,21 @@ class GrammarState:
 
 
 def token_masks(seqs: Sequence[Seq]) -> NDArray[np.int32]:
-    """(rows, vocabulary / 32): a bit for each token that the row may take next. All rows have a constraint and no pending tokens."""
+    """(rows, vocabulary / 32): a bit for each token that the row may take next. All rows have a constraint and no pending tokens.
+
+    Before its first token, a row may also begin to think.
+    """
     states = [s.constraint for s in seqs if isinstance(s.constraint, GrammarState)]
     for seq, state in zip(seqs, states, strict=True):
-        state.advance(seq.tokens[len(seq.job.ids) :])
+        state.advance(seq.answer)
     owner = states[0].owner
     out = owner.masks([g.matcher for g in states])
     for row, state in zip(out, states, strict=True):
         if state.digits >= MAX_DIGIT_TOKENS:
             owner.forbid_digits(row)
+    for row, seq in zip(out, seqs, strict=True):
+        if seq.thought is not None and (begins := seq.thought.begins) is not None:
+            row.view("uint32")[begins // 32] |= 1 << begins % 32
     return out
 
 

@@ -69,10 +69,12 @@ def sample_tokens(logits: Tensor, seqs: Sequence[Seq]) -> Tensor:
 def sample_rows(logits: Tensor, seqs: Sequence[Seq], params: SamplingParams, device: SamplingDevice) -> Tensor:
     """One token for each row of logits. Changes the rows that have a grammar and neither rules nor log probabilities.
 
-    Rows whose logits are changed and needed as they were, or in float32, are sampled once more from a copy.
+    Rows whose logits are changed and needed as they were, or in float32, are sampled once more from a copy. What is thought follows no
+    grammar; where a thought is being closed, the token is the one that is forced.
     """
-    constrained = [i for i, s in enumerate(seqs) if s.constraint is not None]
+    constrained = [i for i, s in enumerate(seqs) if s.constraint is not None and not (s.thought and s.thought.thinking)]
     apart = [i for i, s in enumerate(seqs) if s.job.rules is not None or (s.constraint is not None and s.job.logprobs is not None)]
+    forced = [(i, s.thought.forced) for i, s in enumerate(seqs) if s.thought is not None and s.thought.forced is not None]
     masks = dict(zip(constrained, token_masks([seqs[i] for i in constrained]), strict=True)) if constrained else {}
     _mask(logits, {i: words for i, words in masks.items() if i not in set(apart)}, device)
     tokens = device.sample(logits, params, None)
@@ -83,6 +85,9 @@ def sample_rows(logits: Tensor, seqs: Sequence[Seq], params: SamplingParams, dev
         apply_rules(changed, chosen, device.send)
         theirs = SamplingParams(*(getattr(params, f.name).index_select(0, rows) for f in fields(SamplingParams)))
         tokens[rows] = device.sample(changed, theirs, min_p_of(chosen, device.send)).to(tokens.dtype)
+    if forced:
+        places, ids = (np.array(column, np.int64) for column in zip(*forced, strict=True))
+        tokens[device.send(places)] = device.send(ids).to(tokens.dtype)
     return tokens
 
 

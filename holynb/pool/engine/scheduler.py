@@ -13,7 +13,7 @@ from collections import deque
 
 from holynb.pool.engine.cache import BlockAllocator, block_keys
 from holynb.pool.engine.scores import Scores
-from holynb.pool.engine.sequence import PrefillChunk, Seq, Step
+from holynb.pool.engine.sequence import PrefillChunk, Seq, Step, check_room
 from holynb.pool.fit import BatchLimits
 from holynb.pool.protocol import Emit, Job
 
@@ -37,7 +37,7 @@ class BatchScheduler:
         self.batch_cap, self.chunk_cap = limits.batch, limits.chunk
         self.ooms = self.preempted = self.tokens_shared = self.tokens_in = self.tokens_out = 0
         self.constrained = self.special = 0
-        """Jobs with a grammar or penalties (the next step of each needs the token of the one before), and all that are not plain."""
+        """Rows that are sequential (the next step of each needs the token of the one before), and all that are not plain."""
         self._steps_since_oom = self._next_lane = self._step_count = 0
         self._unbalanced = False
         """Rows joined or left a lane since the lanes were last balanced."""
@@ -46,15 +46,7 @@ class BatchScheduler:
 
     def check(self, job: Job) -> None:
         """Raises ValueError, with the sizes, if the job can never fit."""
-        n, cache_tokens = len(job.ids), self.blocks.total * self.blocks.size
-        if not n or job.max_new < 1:
-            raise ValueError(f"nothing to do: {n} prompt tokens, {job.max_new} to write; both must be at least 1")
-        if n + job.max_new > self.limits.max_len:
-            raise ValueError(
-                f"{n} prompt tokens and {job.max_new} to write are more than the {self.limits.max_len} that one sequence can have"
-            )
-        if n + job.max_new > cache_tokens:
-            raise ValueError(f"{n} prompt tokens and {job.max_new} to write are more than the {cache_tokens} that the KV cache holds")
+        check_room(job, self.limits.max_len, self.blocks.total * self.blocks.size)
         if job.id in self._jobs:
             raise ValueError(f"job {job.id} is here already")
 
@@ -64,7 +56,8 @@ class BatchScheduler:
         seq = self._jobs[job.id] = Seq(job)
         self.waiting.append(seq)
         self.tokens_in += len(job.ids)
-        self.constrained, self.special = self.constrained + job.sequential, self.special + (not job.plain)
+        seq.watch(self.max_pending + 2)
+        self._count(seq, 1)
         return seq
 
     def cancel(self, job_id: int) -> None:
@@ -126,6 +119,10 @@ class BatchScheduler:
             job = seq.job
             seq.tokens.append(token)
             self.tokens_out += 1
+            if seq.thought is not None:
+                self._count(seq, -1)  # before a token may be forced, each is known before the next, as under a grammar
+                seq.think(token, self.max_pending + 2)
+                self._count(seq, 1)
             stops = (token in job.eos and not job.ignore_eos) or token in job.stop_ids
             finish = "stop" if stops else "length" if len(seq.tokens) - len(job.ids) >= job.max_new else None
             fault = seq.constraint.fault if seq.constraint is not None else None
@@ -280,8 +277,11 @@ class BatchScheduler:
             self.waiting.remove(seq)
         seq.finished = True
         self._release(seq)
-        self.constrained, self.special = self.constrained - seq.job.sequential, self.special - (not seq.plain)
+        self._count(seq, -1)
         del self._jobs[seq.job.id]
+
+    def _count(self, seq: Seq, by: int) -> None:
+        self.constrained, self.special = self.constrained + by * seq.sequential, self.special + by * (not seq.plain)
 
     def _release(self, seq: Seq) -> None:
         for block in seq.blocks:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from holynb.pool.engine.thinking import ThoughtState
 from holynb.pool.protocol import Job, TokenScore
 
-__all__ = ["Constraint", "PrefillChunk", "Seq", "Step"]
+__all__ = ["Constraint", "PrefillChunk", "Seq", "Step", "check_room"]
 
 
 class Constraint(Protocol):
@@ -23,9 +24,9 @@ class Seq:
     their way to) the KV cache; `prefilled`: the whole prompt is. `blocks` is its block table, `keys` the prefix-cache keys of its full
     blocks (computed when it is first admitted); the first `published` blocks can be found under their keys. `prefix_hits`: prompt tokens
     that were in the cache when it was admitted. `lane`: the batch in flight that it decodes with; `last_step`: number of the step that
-    sampled it last. `constraint` restricts the next token; None: unconstrained. `plain`: as its job is. `counts`: of its tokens, where
-    penalties need them. `prompt_scores`: log probabilities of the prompt's tokens so far, where asked for. `finished`: it ended or was
-    cancelled.
+    sampled it last. `constraint` restricts the next token; None: unconstrained. `plain` and `sequential`: as its job is, or no more or
+    so where its thinking may have to be ended soon (`thought`). `counts`: of its tokens, where penalties need them. `prompt_scores`: log
+    probabilities of the prompt's tokens so far, where asked for. `finished`: it ended or was cancelled.
     """
 
     __slots__ = (
@@ -44,6 +45,8 @@ class Seq:
         "prefix_hits",
         "prompt_scores",
         "published",
+        "sequential",
+        "thought",
         "tokens",
     )
 
@@ -57,8 +60,28 @@ class Seq:
         self.prefilled = False
         self.constraint: Constraint | None = None
         self.counts: Any = None
-        self.plain = job.plain
+        self.thought = None if job.thinking is None else ThoughtState(job.thinking)
         self.prompt_scores: list[TokenScore] = []
+        self.watch(0)
+
+    def watch(self, margin: int) -> None:
+        """Set `plain` and `sequential`. `margin`: so many tokens are chosen before the first of them is known, with it."""
+        near = self.thought is not None and self.thought.near(margin)
+        self.plain, self.sequential = self.job.plain and not near, self.job.sequential or near
+
+    def think(self, token: int, margin: int) -> None:
+        """A token came, of a row whose thinking is followed."""
+        if self.thought is not None:
+            self.thought.take(token)
+            self.watch(margin)
+
+    @property
+    def answer(self) -> list[int]:
+        """The known tokens of the answer itself, without those that were thought."""
+        if self.thought is None:
+            return self.tokens[len(self.job.ids) :]
+        inside = self.thought.thinking or self.thought.begins is not None
+        return [] if inside else self.tokens[len(self.job.ids) + self.thought.thought :]
 
     @property
     def size(self) -> int:
@@ -74,6 +97,17 @@ class Seq:
     def scores_prompt(self) -> bool:
         """Whether log probabilities of its prompt are wanted and not all read back."""
         return self.job.prompt_logprobs and len(self.prompt_scores) < len(self.job.ids) - 1
+
+
+def check_room(job: Job, max_len: int, cache: int) -> None:
+    """Raises ValueError, with the sizes, if a job can never fit: in one sequence, or in the tokens of the KV cache."""
+    n = len(job.ids)
+    if not n or job.max_new < 1:
+        raise ValueError(f"nothing to do: {n} prompt tokens, {job.max_new} to write; both must be at least 1")
+    if n + job.max_new > max_len:
+        raise ValueError(f"{n} prompt tokens and {job.max_new} to write are more than the {max_len} that one sequence can have")
+    if n + job.max_new > cache:
+        raise ValueError(f"{n} prompt tokens and {job.max_new} to write are more than the {cache} that the KV cache holds")
 
 
 @dataclass(slots=True)

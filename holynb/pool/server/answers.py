@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -11,8 +12,21 @@ from holynb.pool.server.api import ApiRequest
 
 __all__ = ["Choice", "chunk", "completion", "head", "usage"]
 
-#: Text, finish reason and log probabilities of one choice.
-Choice = tuple[str, str | None, Any]
+
+@dataclass(slots=True)
+class Choice:
+    """One whole answer: its text, what was thought before it, and how many tokens it has and the thought has."""
+
+    text: str = ""
+    thought: str = ""
+    finish: str | None = None
+    logprobs: Any = None
+    tokens: int = 0
+    thought_tokens: int = 0
+
+
+#: Parts of a piece → fields of a delta, under the name that DeepSeek's API has for thoughts.
+_DELTA = {"role": "role", "thought": "reasoning_content", "text": "content"}
 
 
 def _version() -> str:
@@ -27,29 +41,37 @@ _FINGERPRINT = f"holynb-{_version()}"
 
 
 def chunk(request: ApiRequest, head: Mapping[str, Any], choice: int, piece: Mapping[str, Any]) -> dict[str, Any]:
-    """A chunk of a stream. `piece` has text, finish (the last one) or role (the first one), and logprobs where asked for."""
+    """A chunk of a stream. `piece` has text, thought, finish (the last one) or role (the first one), and logprobs where asked for."""
     item = {"index": choice, "logprobs": piece.get("logprobs"), "finish_reason": piece.get("finish")}
     if not request.chat:
         item["text"] = piece.get("text", "")
     else:
-        item["delta"] = {k: v for k, v in (("role", piece.get("role")), ("content", piece.get("text"))) if v is not None}
+        item["delta"] = {name: v for part, name in _DELTA.items() if (v := piece.get(part)) is not None}
     return {**head, "object": "chat.completion.chunk" if request.chat else "text_completion", "choices": [item]}
 
 
 def completion(request: ApiRequest, head: Mapping[str, Any], choices: Sequence[Choice], usage: Mapping[str, Any]) -> dict[str, Any]:
     """A whole response."""
     items: list[dict[str, Any]] = [
-        {"index": i, "finish_reason": finish, "logprobs": logprobs}
-        | ({"message": {"role": "assistant", "content": text, "refusal": None}} if request.chat else {"text": text})
-        for i, (text, finish, logprobs) in enumerate(choices)
+        {"index": i, "finish_reason": c.finish, "logprobs": c.logprobs} | ({"message": _message(c)} if request.chat else {"text": c.text})
+        for i, c in enumerate(choices)
     ]
     return {**head, "object": "chat.completion" if request.chat else "text_completion", "choices": items, "usage": dict(usage)}
 
 
-def usage(tokens_in: int, tokens_out: int, cached: int, notes: Sequence[str] = ()) -> dict[str, Any]:
-    """The usage object. `cached`: prompt tokens that were in the KV cache. `notes` is ours, and there only where it is not empty."""
+def _message(choice: Choice) -> dict[str, Any]:
+    message = {"role": "assistant", "content": choice.text, "refusal": None}
+    return message | ({"reasoning_content": choice.thought} if choice.thought else {})
+
+
+def usage(tokens_in: int, tokens_out: int, cached: int, *, thought: int | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
+    """The usage object. `cached`: prompt tokens that were in the KV cache. `thought`: tokens before the answer, tags included.
+
+    None: thoughts are not told from the text. `notes` is ours, and there only where it is not empty.
+    """
     total = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
-    return {**total, "prompt_tokens_details": {"cached_tokens": cached}} | ({"notes": list(notes)} if notes else {})
+    details = {} if thought is None else {"completion_tokens_details": {"reasoning_tokens": thought}}
+    return {**total, "prompt_tokens_details": {"cached_tokens": cached}, **details} | ({"notes": list(notes)} if notes else {})
 
 
 def head(request: ApiRequest, number: str, model: str) -> dict[str, Any]:

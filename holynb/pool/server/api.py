@@ -23,6 +23,12 @@ class ApiRequest:
     messages: tuple[Message, ...] = ()
     template: Mapping[str, Any] = field(default_factory=dict)
     """What the chat template gets beside the messages."""
+    effort: str | None = None
+    """How much the model is to think."""
+    budget: int | None = None
+    """Tokens after which a thought is ended."""
+    notes: tuple[str, ...] = ()
+    """What is not as it was asked for."""
     prompts: tuple[str | tuple[int, ...], ...] = ()
     special: bool = True
     """The tokenizer puts its own special tokens around a prompt that is text."""
@@ -72,6 +78,8 @@ def parse_request(body: Any, *, chat: bool) -> ApiRequest:
         chat,
         messages=parse_messages(body.get("messages")) if chat else (),
         template=_template(body),
+        effort=body.get("reasoning_effort"),
+        budget=_budget(body),
         prompts=() if chat else parse_prompts(body.get("prompt")),
         special=body.get("add_special_tokens") is not False,
         truncate=body.get("truncate_prompt_tokens"),
@@ -104,6 +112,12 @@ def _first(*values: Any) -> Any:
 def _template(body: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(body.get("chat_template_kwargs") or {})
     return values if body.get("add_generation_prompt") is None else values | {"add_generation_prompt": body["add_generation_prompt"]}
+
+
+def _budget(body: Mapping[str, Any]) -> int | None:
+    """The budget; by the name that vLLM has for it, -1 is none."""
+    value = _first(body.get("thinking_budget"), body.get("thinking_token_budget"))
+    return None if value == -1 else value
 
 
 def _logprobs(body: Mapping[str, Any], *, chat: bool) -> int | None:

@@ -26,6 +26,7 @@ from holynb.pool.server.answers import Choice
 from holynb.pool.server.api import ApiRequest, parse_request
 from holynb.pool.server.apierror import ApiError, error_body
 from holynb.pool.server.detokenize import TextReader, merged
+from holynb.pool.server.effort import with_thinking
 from holynb.pool.server.facts import FactRoutes
 from holynb.pool.server.grammar import GrammarCache, GrammarError
 from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
@@ -48,6 +49,8 @@ class _Answer:
     readers: list[TextReader]
     logprobs: list[LogprobWriter]
     began_at: float
+    splits: bool
+    """What is thought is told from the text."""
 
     @property
     def tokens_in(self) -> int:
@@ -58,10 +61,10 @@ class _Answer:
         """Of these, how many were in the KV cache when their row was admitted."""
         return sum(g.cached for g in self.generations[:: self.request.n])
 
-    def usage(self, tokens_out: int) -> dict[str, Any]:
-        """The usage object, with a note where memory ran out under the request."""
-        notes = ["oom"] if any("oom" in g.notes for g in self.generations) else []
-        return answers.usage(self.tokens_in, tokens_out, self.cached, notes)
+    def usage(self, tokens_out: int, thought: int) -> dict[str, Any]:
+        """The usage object, with a note where memory ran out under the request, or it was not done to the letter."""
+        notes = [*self.request.notes, *(["oom"] if any("oom" in g.notes for g in self.generations) else [])]
+        return answers.usage(self.tokens_in, tokens_out, self.cached, thought=thought if self.splits else None, notes=notes)
 
 
 class Routes(FactRoutes):
@@ -103,14 +106,15 @@ class Routes(FactRoutes):
 
     async def _begin(self, request: ApiRequest) -> _Answer:
         tokenizer = await self._service.wait_ready()
-        request = completed(request, tokenizer.defaults)
+        request = completed(with_thinking(request, tokenizer), tokenizer.defaults)
         prompts, grammar = await self._service.encode(request, tokenizer), await self._grammar(request)
         generations = self._service.submit(self._service.jobs(request, prompts, tokenizer, grammar))
         echoes = [_echo(request, g, i // request.n, tokenizer) for i, g in enumerate(generations)]
         readers = [TextReader(g, tokenizer, request, echo) for g, echo in zip(generations, echoes, strict=True)]
         writers = [LogprobWriter(request, tokenizer, g.job.ids) for g in generations]
         head = answers.head(request, uuid.uuid4().hex, request.model or self._service.identity.name)
-        return _Answer(request, head, generations, readers, writers, time.monotonic())
+        splits = request.chat and tokenizer.thinking is not None
+        return _Answer(request, head, generations, readers, writers, time.monotonic(), splits)
 
     async def _grammar(self, request: ApiRequest) -> str | None:
         """The grammar of the answer. Raises ApiError 400 where the guide cannot be enforced."""
@@ -136,30 +140,32 @@ class Routes(FactRoutes):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for (_, finish, _), _ in done:
-            self._service.metrics.finish(finish or "stop", time.monotonic() - answer.began_at)
-        usage = answer.usage(sum(tokens for _, tokens in done))
-        return answers.completion(answer.request, answer.head, [choice for choice, _ in done], usage)
+        for choice in done:
+            self._service.metrics.finish(choice.finish or "stop", time.monotonic() - answer.began_at)
+        usage = answer.usage(sum(c.tokens for c in done), sum(c.thought_tokens for c in done))
+        return answers.completion(answer.request, answer.head, done, usage)
 
-    async def _collect(self, reader: TextReader, logprobs: LogprobWriter) -> tuple[Choice, int]:
-        """One choice, and the number of its tokens."""
-        texts: list[str] = []
+    async def _collect(self, reader: TextReader, logprobs: LogprobWriter) -> Choice:
+        """One whole choice."""
+        texts: dict[str, list[str]] = {"text": [], "thought": []}
         parts: list[dict[str, Any]] = []
         async with aclosing(reader.pieces(self._service.cancel)) as pieces:
             async for piece in pieces:
                 if piece.kind == "again":
-                    texts.clear()
+                    texts = {"text": [], "thought": []}
                     parts.clear()
                 if (part := logprobs.write(piece)) is not None:
                     parts.append(part)
                 if piece.kind == "end":
-                    return ("".join(texts), piece.finish, logprobs.join(parts)), piece.tokens
-                texts.append(piece.text)
+                    text, thought = "".join(texts["text"]), "".join(texts["thought"])
+                    return Choice(text, thought, piece.finish, logprobs.join(parts), piece.tokens, piece.thought)
+                if piece.kind in texts:
+                    texts[piece.kind].append(piece.text)
         raise AssertionError("a reader without an end")  # pragma: no cover
 
     async def _stream(self, answer: _Answer) -> AsyncGenerator[bytes, None]:
         """The events of a stream. An error after the first byte is an event too, as the SDKs expect it."""
-        request, metrics, tokens, ended = answer.request, self._service.metrics, 0, False
+        request, metrics, tokens, thought, ended = answer.request, self._service.metrics, 0, 0, False
         try:
             async with aclosing(merged(answer.readers, self._service.cancel)) as pieces:
                 async for choice, piece in pieces:
@@ -167,18 +173,20 @@ class Routes(FactRoutes):
                         yield b": alive\n\n"
                     elif piece.kind == "admitted":
                         yield sse_event(answers.chunk(request, answer.head, choice, {"role": "assistant", "text": ""}))
+                    elif piece.kind == "thought":
+                        yield sse_event(answers.chunk(request, answer.head, choice, {"thought": piece.text}))
                     elif piece.kind == "text":
                         more = {"text": piece.text, "logprobs": answer.logprobs[choice].write(piece)}
                         yield sse_event(answers.chunk(request, answer.head, choice, more))
                     elif piece.kind == "end":
-                        tokens += piece.tokens
+                        tokens, thought = tokens + piece.tokens, thought + piece.thought
                         metrics.finish(piece.finish or "stop", time.monotonic() - answer.began_at)
                         more = {"finish": piece.finish, "logprobs": answer.logprobs[choice].write(piece)}
                         yield sse_event(answers.chunk(request, answer.head, choice, more))
             ended = True
             if request.usage_chunk:
                 kind = "chat.completion.chunk" if request.chat else "text_completion"
-                yield sse_event({**answer.head, "object": kind, "choices": [], "usage": answer.usage(tokens)})
+                yield sse_event({**answer.head, "object": kind, "choices": [], "usage": answer.usage(tokens, thought)})
             yield b"data: [DONE]\n\n"
         except (GenerationLost, GenerationRefused) as exc:
             ended = True

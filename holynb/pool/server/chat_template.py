@@ -10,6 +10,7 @@ from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.ext import Extension
+from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.utils import Namespace
 
@@ -38,6 +39,8 @@ class ChatTemplate:
         self._tokens = tokens
         self._environment = _environment()
         self._template = self._environment.from_string(source)
+        self.variables = frozenset(find_undeclared_variables(self._environment.parse(source)))
+        """The names that it reads without giving them a value itself."""
 
     def render(self, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
         """The conversation as text, with the generation prompt. `variables`: further ones of this request. Raises TemplateError."""

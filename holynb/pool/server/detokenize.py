@@ -1,4 +1,4 @@
-"""Reads generations as text while they grow: detokenized, cut at stop strings, joined to about 20 pieces a second. No HTTP."""
+"""Reads generations as text while they grow: thoughts apart, cut at stop strings, joined to about 20 pieces a second. No HTTP."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from holynb.pool.protocol import TokenScore
+from holynb.pool.server.answertext import AnswerText
 from holynb.pool.server.api import ApiRequest
 from holynb.pool.server.replica import Generation, GenerationLost, GenerationRefused
-from holynb.pool.server.tokenizer import ChatTokenizer, Detokenizer, StopStrings
+from holynb.pool.server.tokenizer import ChatTokenizer, StopStrings
 
 __all__ = ["TextPiece", "TextReader", "merged"]
 
@@ -26,28 +27,30 @@ KEEPALIVE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """`kind`: quiet (nothing new), admitted (left the queue), again (drop the text so far), text, or end (finish reason, token count).
+    """`kind`: quiet (nothing new), admitted (left the queue), again (drop the text so far), thought, text, or end (finish reason, tokens).
 
-    `scores`: where asked for, those of the tokens that the text is of; `prompt`: it is the prompt's, whose first token has none.
+    `thought`: at the end, how many of the tokens were thought. `scores`: where asked for, those of the tokens that the text is of, never
+    of a thought; `prompt`: it is the prompt's, whose first token has none.
     """
 
     kind: str
     text: str = ""
     finish: str | None = None
     tokens: int = 0
+    thought: int = 0
     scores: tuple[TokenScore, ...] = ()
     prompt: bool = False
 
 
 class TextReader:
-    """Detokenizing reader of one generation. A stream's text is yielded as it comes; else only stop strings are watched.
+    """Detokenizing reader of one generation. A stream's text is yielded as it comes; else only stop strings are watched, in the answer.
 
     `echo`: the prompt's text, which comes before the answer's.
     """
 
     def __init__(self, generation: Generation, tokenizer: ChatTokenizer, request: ApiRequest, echo: str | None = None) -> None:
         self.generation = generation
-        self._tokenizer = tokenizer
+        self._tokenizer, self._split = tokenizer, request.chat
         self._stop_strings, self._min_tokens, self._stream = request.stop, request.min_tokens, request.stream
         self._echo = echo
         self._prompt_only = request.max_tokens == 0
@@ -56,7 +59,9 @@ class TextReader:
         self._reset()
 
     def _reset(self) -> None:
-        self._detokenizer, self._stops = Detokenizer(self._tokenizer), StopStrings(self._stop_strings)
+        job = self.generation.job
+        self._answer = AnswerText(self._tokenizer, job.ids, split=self._split, guided=job.grammar is not None)
+        self._stops, self._begun = StopStrings(self._stop_strings), False
         self._seen, self._attempt = 0, self.generation.attempts
         self._due = math.inf if self._interval == math.inf else 0.0
         self._echoed = self._echo is None
@@ -85,7 +90,10 @@ class TextReader:
                     yield TextPiece("text", self._echo or "", scores=tuple(generation.prompt_scores), prompt=True)
                 if self._prompt_only:
                     break
-                if text := self._next_text():
+                thought, text = self._next()
+                if thought:
+                    yield TextPiece("thought", thought)
+                if text:
                     yield TextPiece("text", text, scores=self._take_scores(text))
                 if generation.finish is not None:
                     break
@@ -97,17 +105,18 @@ class TextReader:
     def _end(self) -> TextPiece:
         if self._prompt_only:
             return TextPiece("end", finish="length")
-        scores = [] if self._stops.hit else self._scores
+        scores = [] if self._stops.hit else self._own_scores()
         if self._echo is not None and not self._stops.hit:
             scores = scores + self.generation.scores[self._seen :]  # of the end token: whoever echoes counts on one for each
-        return TextPiece("end", finish="stop" if self._stops.hit else self.generation.finish, tokens=self._seen, scores=tuple(scores))
+        finish = "stop" if self._stops.hit else self.generation.finish
+        return TextPiece("end", finish=finish, tokens=self._seen, thought=self._answer.thought, scores=tuple(scores))
 
     def _nothing_due(self) -> bool:
         """No new token, or the last piece is too recent."""
         return not self.generation.done and (len(self.generation.tokens) <= self._seen or time.monotonic() < self._due)
 
-    def _next_text(self) -> str:
-        """The text of the tokens since the last call."""
+    def _next(self) -> tuple[str, str]:
+        """The thought and the text of the tokens since the last call."""
         generation = self.generation
         last = generation.finish is not None
         before, self._seen = self._seen, len(generation.tokens)
@@ -115,15 +124,25 @@ class TextReader:
         self._scores += generation.scores[before : self._seen]
         # A stop string within the first min_tokens is text.
         free = max(0, min(self._min_tokens - before, len(fresh)))
-        text = self._detokenizer.push(fresh[:free]) if free else ""
-        text += self._stops.push(self._detokenizer.push(fresh[free:], last=last), last=last)
-        generation.streamed = generation.streamed or (self._stream and bool(text))
+        thought, text = self._answer.push(fresh[:free]) if free else ("", "")
+        more, answer = self._answer.push(fresh[free:], last=last)
+        thought, text = thought + more, text + self._stops.push(answer, last=last)
+        generation.streamed = generation.streamed or (self._stream and bool(text or thought))
         self._due = time.monotonic() + self._interval
-        return text
+        return thought, text
+
+    def _own_scores(self) -> list[TokenScore]:
+        """Those of the scores that wait which are of tokens of the answer itself."""
+        scores, thought = self._scores, self._answer.thought
+        if thought and not self._begun:
+            scores = scores[max(0, thought - self._seen + len(scores)) :]
+            while scores and self._tokenizer.decode([scores[0][0]]).isspace():
+                scores = scores[1:]  # what stands between a thought and the text is neither
+        return scores
 
     def _take_scores(self, text: str) -> tuple[TokenScore, ...]:
         """The scores so far; where a stop string has cut the text, those of the tokens that begin before the cut."""
-        scores, self._scores = self._scores, []
+        scores, self._scores, self._begun = self._own_scores(), [], True
         if self._stops.hit:
             begin = 0
             for i, (token, *_) in enumerate(scores):

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from holynb.pool.server.api import ApiRequest, parse_request
 from holynb.pool.server.apierror import ApiError
+from holynb.pool.server.effort import with_thinking
 from holynb.pool.server.http import read_json
 from holynb.pool.server.messages import parse_messages
 from holynb.pool.server.metrics import render
@@ -59,9 +60,9 @@ class FactRoutes:
 
     async def apply_template(self, request: Request) -> Response:
         """The text that the model reads for a chat, as llama.cpp's servers tell it."""
-        body = await self._body(request, ("messages", "add_generation_prompt", "chat_template_kwargs"))
-        parsed = parse_request(body, chat=True)
+        body = await self._body(request, ("messages", "add_generation_prompt", "chat_template_kwargs", "reasoning_effort"))
         tokenizer = await self._service.wait_ready()
+        parsed = with_thinking(parse_request(body, chat=True), tokenizer)
         (ids,) = await self._service.encode(parsed, tokenizer)
         return JSONResponse({"prompt": tokenizer.decode(ids, special=True)})
 

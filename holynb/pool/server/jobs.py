@@ -72,6 +72,9 @@ def jobs_of(
 ) -> list[Job]:
     """One job per choice. `numbers`: of jobs, and of the request's choices: where a seed is given, each has it plus its own number."""
     longest = min(room, tokenizer.defaults.room(len(ids)) if request.max_tokens is None else max(1, request.max_tokens))
+    thinking = None
+    if request.chat and tokenizer.thinking is not None:
+        thinking = tokenizer.thinking.followed(tokenizer.prompt_ends(ids), request.budget, guided=grammar is not None)
     out = []
     for number, choice in itertools.islice(numbers, request.n):
         # Signed 64 bits: the largest seed is followed by the smallest.
@@ -91,6 +94,7 @@ def jobs_of(
             rules=request.rules,
             logprobs=request.logprobs,
             prompt_logprobs=request.echo and request.logprobs is not None,
+            thinking=thinking,
         )
         out.append(job)
     return out

@@ -10,6 +10,7 @@ from typing import Any
 
 from holynb.pool.server.chat_template import Message, TemplateError
 from holynb.pool.server.control_tokens import ControlTokens, Marked, mapped, renamed_tokenizer, strings_of
+from holynb.pool.server.thinking import model_thinking, tail_of
 from holynb.pool.server.tokenizer_files import TokenizerFileError, read_files
 
 __all__ = ["ChatTokenizer", "Detokenizer", "StopStrings", "TemplateError", "TokenizerFileError", "strings_of"]
@@ -39,6 +40,7 @@ class ChatTokenizer:
         """Bytes of text that one token stands for, at most."""
         self._byte_level = self._tokenizer.token_to_id(_SPACE) is not None and self._tokenizer.token_to_id("<0x0A>") is None
         self._template = files.template
+        self.thinking = model_thinking(files.template, self._tokenizer)
         self._controls = self._control_tokens(files.controls)
         self._renamed: _Renamed | None = None
         self._renamed_lock = threading.Lock()
@@ -87,6 +89,10 @@ class ChatTokenizer:
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of ids; `special`: with that of special tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=not special))
+
+    def prompt_ends(self, ids: Sequence[int]) -> str:
+        """Whether a prompt ends in a thought: `begun`, `closed`, or ""."""
+        return "" if self.thinking is None else tail_of(self.thinking, ids, self._tokenizer)
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that a token stands for, which need not be whole characters; those of its name where it is a special one."""

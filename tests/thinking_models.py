@@ -1,0 +1,52 @@
+"""Models that think, with a tokenizer of bytes: Qwen3's template, DeepSeek-R1's, Mistral's and gpt-oss', cut down to what matters for thinking.
+
+Ids 0 to 255 are bytes, 256 ends an answer, and the tags come from 257 on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pool_fake import byte_model
+
+TURNS = "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
+
+QWEN3 = (
+    "{%- for m in messages %}{%- set content = m.content %}"
+    "{%- if m.role == 'assistant' and '</think>' in content %}{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- endif %}"
+    "{{- '<|im_start|>' + m.role + '\n' + content + '<|im_end|>\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}"
+)
+R1 = TURNS + "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n<think>\n' }}{%- endif %}"
+SWITCHED = (  # DeepSeek-V3.1's variable, off by default
+    "{% if not thinking is defined %}{% set thinking = false %}{% endif %}" + TURNS + "{{- '<think>' if thinking else '</think>' }}"
+)
+MISTRAL = "{{ bos_token }}{%- for m in messages %}{{- '[INST]' + m.content + '[/INST]' }}{%- endfor %}{# [THINK]…[/THINK] #}"
+HARMONY = (
+    "{%- if reasoning_effort is not defined %}{%- set reasoning_effort = 'medium' %}{%- endif %}"
+    "{{- '<|start|>system<|message|>Reasoning: ' + reasoning_effort + '<|end|>' }}"
+    "{%- for m in messages %}{{- '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}{# <|channel|> #}"
+)
+TURN_TOKENS = ("<|im_start|>", "<|im_end|>")
+THINK_TOKENS = ("<think>", "</think>")
+MISTRAL_TOKENS = ("[THINK]", "[/THINK]", "[INST]", "[/INST]")
+HARMONY_TOKENS = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|constrain|>")
+
+
+def thinking_model(folder: Path, template: str = QWEN3, tokens: Sequence[str] = THINK_TOKENS, *, special: bool = False) -> Path:
+    """A folder as of `byte_model`, with this template and further tokens. Qwen3's tags are no special tokens; Mistral's and harmony's are."""
+    from tokenizers import AddedToken, Tokenizer
+
+    byte_model(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken(t, special=special, normalized=False) for t in tokens])
+    if template in (QWEN3, R1, SWITCHED):
+        tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in TURN_TOKENS])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "<end>", "bos_token": "<end>"}))
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 512, "vocab_size": 320}))
+    return folder
