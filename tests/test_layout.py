@@ -190,7 +190,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "magic",
     ),
     "holynb.ui.cell": (
-        "bridge | candidates | displayhook | grammar | scope | transform | wait",
+        "bridge | candidates | displayhook | grammar | question | scope | transform | wait",
         "complete | host | sidecar | views",
         "pending",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,9 +32,6 @@ __all__ = [
     "said",
     "traits",
 ]
-
-#: What `ask` gets: the endpoint whose key is missing. Returns the key, or None.
-Ask = Callable[[Endpoint], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,6 @@ def make(
     options: Options,
     *,
     variables: Mapping[str, Any] | None = None,
-    ask: Ask | None = None,
     addressed: Route | None = None,
 ) -> Plan:
     """A plan from a cell's body (`variables` given) or from the `prompts` of `holynb.infer` (a template where a frame is given).
@@ -150,7 +146,7 @@ def make(
     endpoints = reached([*routes, *([escalate] if escalate else [])], addressed or given, options)
     # A dry run says what a key is missing, among the rest; what a job costs is often asked before there is one.
     service_tiers.check(endpoints, options.tier)
-    secrets = {} if options.dry_run else {e.route: keys.resolve(e, ask) for e in endpoints}
+    secrets = {} if options.dry_run else {e.route: keys.resolve(e) for e in endpoints}
     check_prices(endpoints, options)
     index = None if source is None else source.index
     if options.compare or options.samples:

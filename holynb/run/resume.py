@@ -18,7 +18,10 @@ from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
 
-__all__ = ["continued", "failed_again", "resumed", "stored"]
+__all__ = ["continued", "failed_again", "resumed", "stored", "unfinished"]
+
+#: How many runs back one that did not end is looked for.
+LOOKED_THROUGH = 50
 
 
 def stored(name: str) -> RunRecord:
@@ -116,6 +119,16 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         held_to,
         [*notes, *said(endpoints, requests)],
     )
+
+
+def unfinished() -> str:
+    """The id of the newest run that was stopped or killed before its end, and that nobody continues now. Raises BadOption."""
+    running = {run.id for run in session.runs() if not run.done}
+    for record in runlog.log().runs(LOOKED_THROUGH):
+        ended_early = record.ended is None or record.status == "stopped"
+        if ended_early and record.id not in running and not runlog.Lease.is_held(settings.home(), record.id):
+            return record.id
+    raise BadOption("No run was stopped before its end. %infer runs lists them, %infer resume RUN sends what one of them lacks.")
 
 
 def _is_default(request: Request, options: Options) -> bool:

@@ -33,7 +33,7 @@ class Lease:
         Raises BadOption where it is still held.
         """
         for word in dict.fromkeys(filter(None, (run, name))):
-            lock = Lock(home / "turns" / hashlib.sha256(word.encode()).hexdigest()[:16])
+            lock = _lock(home, word)
             with suppress(OSError):
                 if not await _acquire(lock, 0 if begins else WAIT_S):
                     self.release()
@@ -43,10 +43,25 @@ class Lease:
                     )
                 self._locks.append(lock)
 
+    @staticmethod
+    def is_held(home: Path, run: str) -> bool:
+        """Whether a process continues this run now. False where the filesystem cannot tell."""
+        lock = _lock(home, run)
+        try:
+            free = lock.take(0)
+        except OSError:
+            return False
+        lock.free(remove=True)
+        return not free
+
     def release(self) -> None:
         """Let others continue the run. Idempotent."""
         while self._locks:
             self._locks.pop().free(remove=True)
+
+
+def _lock(home: Path, word: str) -> Lock:
+    return Lock(home / "turns" / hashlib.sha256(word.encode()).hexdigest()[:16])
 
 
 async def _acquire(lock: Lock, seconds: float) -> bool:

@@ -87,7 +87,7 @@ class _Writing:
         self._waiting: deque[Statement] = deque()
         self._unanswered: list[Statement] = []
         self._kept_bytes = 0
-        self._opened = self._told = False
+        self._opened = self._reported = False
         self._next_try = self._pause = 0.0
         self._looked_at = float("-inf")
         self._ends_at: float | None = None
@@ -145,7 +145,7 @@ class _Writing:
                 self._next_try = 0.0
             if not statement.durable:
                 self._keep(statement)
-            self._told = self._told and not statement.eager
+            self._reported = self._reported and not statement.eager
 
     def _keep(self, statement: Statement) -> None:
         """Keep what cannot be written now, and let whoever waits for it go on; past the bound it is dropped, and said."""
@@ -184,8 +184,8 @@ class _Writing:
             self._file.close_in_trouble(failure)
         self._pause = min(max(self._pause * 2, FIRST_PAUSE_S), LAST_PAUSE_S)
         self._next_try = time.monotonic() + self._pause
-        if not self._told:
-            self._told = True
+        if not self._reported:
+            self._reported = True
             self._tell("trouble", failure)
         for statement in [s for s in self._waiting if known is None or s.durable]:
             self._keep(statement)
@@ -231,8 +231,8 @@ class _Writing:
 
     def _answer(self) -> None:
         """Tell whoever waits for what is on disk; first, that nothing waits any more: a run that has ended listens no longer."""
-        if self._told and not self._waiting:
-            self._told = False
+        if self._reported and not self._waiting:
+            self._reported = False
             self._tell("written", None)
         done, self._unanswered = self._unanswered, []
         for statement in done:

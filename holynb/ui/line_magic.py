@@ -173,11 +173,11 @@ def _resume(magic: Host, args: Sequence[str]) -> Any:
     from holynb.run import resume
 
     values, positional = grammar.parse_options(args)
-    if len(positional) != 1:
-        raise BadOption("%infer resume takes the name or the id of one run; %infer runs lists them.")
+    if len(positional) > 1:
+        raise BadOption("%infer resume takes the name or the id of one run, or nothing: the last unfinished one.")
     _refuse_options_except("resume", values, RESEND_OPTIONS)
     Options.parse(values)
-    plan = resume.resumed(positional[0], values)
+    plan = resume.resumed(positional[0] if positional else resume.unfinished(), values)
     return magic.start(plan, None, plan.options.show)
 
 
@@ -267,7 +267,9 @@ COMMANDS: dict[str, LineCommand] = {
         "show [RUN] [--show WHAT] | --replay FILE [--speed X]", "any run again, of this session or of the run log; or a recorded one", _show
     ),
     "stop": LineCommand("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
-    "resume": LineCommand("resume RUN [options]", "send what a run still lacks, from the run log alone", _resume),
+    "resume": LineCommand(
+        "resume [RUN] [options]", "send what a run still lacks, from the run log alone (default: the last unfinished one)", _resume
+    ),
     "run": LineCommand(
         "run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run
     ),

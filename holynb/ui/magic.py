@@ -115,7 +115,7 @@ class InferMagic(Configurable):
             return None
         if options.no_execute:
             return money.save_prompt(body, route, options)
-        planned = resume.continued(plan.make(body, route, options, variables=scope.variables(self.shell), ask=self._ask()))
+        planned = resume.continued(plan.make(body, route, options, variables=scope.variables(self.shell)))
         if options.save:
             money.save_prompt(body, route, options)
         if options.dry_run:
@@ -154,14 +154,6 @@ class InferMagic(Configurable):
         if plan.options.stream is not None or len(plan.rows.requests) != 1 or not self.can_ask():
             return plan
         return replace(plan, rows=replace(plan.rows, requests=[r and replace(r, stream=True) for r in plan.rows.requests]))
-
-    def _ask(self) -> Callable[[Any], str | None] | None:
-        """How to ask for a missing key; None if the user cannot be asked."""
-        if not self.can_ask():
-            return None
-        from holynb.ui.line_magic import ask_key
-
-        return ask_key
 
     def can_ask(self) -> bool:
         """Whether the user can be asked for input."""

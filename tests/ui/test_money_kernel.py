@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,3 +51,38 @@ def test_confirm_asks_the_person_at_the_page(here: Kernel, answer: str, rows: st
     reply = here.finish(sent)
     assert reply.content["status"] == ("ok" if rows == "1" else "error")
     assert here.value("len(r) if 'r' in globals() else 0") == rows
+
+
+@pytest.mark.parametrize(
+    "cell", ["%%infer r << sim/echo --confirm 0.000001\nhello there", "%%time\n%%infer sim/echo --confirm 0.000001\nhello"]
+)
+def test_an_interrupt_ends_the_question_at_once(here: Kernel, cell: str) -> None:
+    sent = here.start(cell)
+    here.client.get_stdin_msg(timeout=DEADLINE)
+    time.sleep(0.3)  # until the kernel waits for the answer
+    interrupted = time.monotonic()
+    here.manager.interrupt_kernel()
+    reply = here.finish(sent, interrupted)
+    assert reply.seconds < 2
+    assert "Interrupted: nothing was sent. A higher --confirm says yes beforehand" in reply.content["evalue"]
+    assert here("%infer runs").text.startswith("There is no run yet")
+    assert here.value("1 + 1") == "2"
+
+
+def test_a_question_that_nobody_answers_ends_and_names_the_flag(here: Kernel) -> None:
+    here("import holynb.ui.cell.question as q; q.yes_or_no.__defaults__ = (0.5,)")
+    sent = here.start("%%infer r << sim/echo --confirm 0.000001\nhello there")
+    here.client.get_stdin_msg(timeout=DEADLINE)
+    reply = here.finish(sent)
+    assert "No answer came within 0.5 s: nothing was sent. A higher --confirm" in reply.content["evalue"]
+    assert here.value("1 + 1") == "2"
+
+
+def test_a_missing_key_is_never_asked_for_in_a_cell(here: Kernel) -> None:
+    """A Run All of three cells goes on to its end, and says what asks for the key."""
+    started = time.monotonic()
+    sent = [here.start(code) for code in ("%%infer openai/gpt-6-luna\nhello", "2", "3")]
+    first, *rest = [here.finish(cell) for cell in sent]
+    assert time.monotonic() - started < 5
+    assert "run %infer key openai" in first.content["evalue"]
+    assert [r.content["status"] for r in rest] == ["ok", "ok"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
+from holynb.ui.cell.question import yes_or_no
 from holynb.ui.output import ago, clean, grid, one_line
 from holynb.words import counted
 
@@ -42,11 +44,8 @@ def confirm_cost(plan: Plan, can_ask: Callable[[], bool]) -> None:
     from holynb.run import quote
 
     if plan.options.confirm is not None:
-        quote.check(plan, _ask_yes_or_no if can_ask() else None)
-
-
-def _ask_yes_or_no(question: str) -> bool:
-    return input(question).strip().lower() in ("y", "yes")
+        flag = "A higher --confirm says yes beforehand; --budget is a hard cap."
+        quote.check(plan, functools.partial(yes_or_no, flag=flag) if can_ask() else None)
 
 
 # -- saved prompts -----------------------------------------------------------------------------------------------------------
