@@ -68,7 +68,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     thinking.apply(payload, request, traits, "anthropic")
     if request.tiers:
         payload["service_tier"] = request.tiers[0]
-    payload.update(s.extra)
+    thinking.add(payload, s.extra)
     return payload
 
 

@@ -87,6 +87,7 @@ class Hosted:
         self._cached_headers: Callable[[], list[tuple[bytes, bytes]]] | None = None
         self._notice: Callable[[str], None] | None = None
         self._noticed: set[str] = set()
+        self._seen: Traits = frozenset()
 
     async def ready(self, notice: Callable[[str], None]) -> None:
         """Nothing to prepare: the first request opens the first connection. `notice` gets what its answers teach."""
@@ -102,8 +103,8 @@ class Hosted:
         """The answer: Deltas where streamed, then one Done. Raises Fault."""
         secret, traits = await self._authorized(), self._traits()
         wire = self._wire.of(traits)
-        if traits and request.sampling.think is not None:
-            self._tell_of_thinking(request, traits)
+        if traits != self._seen or (traits and request.sampling.think is not None):
+            self._tell(request, traits)
         answer: StreamReader | None = None
         tiers = request.tiers
         try:
@@ -197,14 +198,17 @@ class Hosted:
         if current != used:
             fault.retry, fault.stops, fault.wait = True, False, 0.0
 
-    def _tell_of_thinking(self, request: Request, traits: Traits) -> None:
-        """Say once a run what is sent of `--think` now that a refusal has taught it; what is known before, the plan says."""
-        words = thinking.wanted(request, self._wire.of(traits).name or self.endpoint.wire, traits).note
-        if self._notice is None or words is None or words in self._noticed:
-            return
-        self._noticed.add(words)
-        if words != thinking.note(request, self.endpoint.wire):
-            self._notice(words)
+    def _tell(self, request: Request, traits: Traits) -> None:
+        """Say once a run what its requests leave out since a refusal taught it; what was known before, the plan says."""
+        self._seen, spoken = traits, self._wire.of(traits).name or self.endpoint.wire
+        refused = [n for n in ("temperature", "top_p") if f"no {n}" in traits and getattr(request.sampling, n) is not None]
+        lines = [f"{self.endpoint.route} does not take {name}, so it is left out." for name in refused]
+        if (words := thinking.note(request, spoken, traits)) is not None and words != thinking.note(request, spoken):
+            lines.append(words)
+        for line in lines:
+            if self._notice is not None and line not in self._noticed:
+                self._noticed.add(line)
+                self._notice(line)
 
     # -- messages ------------------------------------------------------------------------------------------------------
     def _describe(self, fault: Fault, secret: Secret | None) -> None:

@@ -78,7 +78,7 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
     thinking.apply(payload, request, traits, wire)
     if not {"max_tokens", "max_completion_tokens"}.isdisjoint(s.extra):
         payload.pop(max_tokens, None)  # -p names it as this server wants it; both names at once are refused
-    payload.update(s.extra)
+    thinking.add(payload, s.extra)
     return payload
 
 

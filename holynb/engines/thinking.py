@@ -19,7 +19,7 @@ from holynb.engines.dialects import Dialect, guidance
 from holynb.errors import Fault
 from holynb.types import Request, Route
 
-__all__ = ["Traits", "Wanted", "apply", "learned", "note", "put", "wanted"]
+__all__ = ["Traits", "Wanted", "add", "apply", "learned", "note", "put", "wanted"]
 
 #: What was learned of a model, as engines keep it. Of thinking: `no think` (its field), `no off`, `no budget`, `no thoughts`,
 #: `think=low,high` (what it takes); of sampling, as every wire writes it: `no temperature`.
@@ -37,7 +37,11 @@ MOST_SHARE = 0.95
 
 #: Fields of `Sampling` that a model may refuse while it thinks.
 SAMPLING = ("temperature", "top_p", "seed")
+#: Tables of a request of which thinking is one field among others.
+TABLES = ("chat_template_kwargs", "output_config", "reasoning")
 
+#: Words of a refusal that is about thinking.
+_ABOUT_THINKING = re.compile(r"think|reasoning|effort|chat_template_kwargs")
 _QUOTED = re.compile(r"['\"`](\w+)['\"`]")
 
 
@@ -84,9 +88,16 @@ def wanted(request: Request, wire: str, traits: Traits = frozenset()) -> Wanted:
     return _wanted(ask, traits, update_files.stamp(models.FILE_NAME))
 
 
-def note(request: Request, wire: str) -> str | None:
-    """What a person should know before this request is sent."""
-    return wanted(request, wire).note
+def note(request: Request, wire: str, traits: Traits = frozenset()) -> str | None:
+    """What a person should know of this request."""
+    return wanted(request, wire, traits).note
+
+
+def add(payload: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Write `-p` into the JSON of a request, over what is there; of a table that holds more than thinking, key by key."""
+    for name, value in extra.items():
+        ours = payload.get(name) if name in TABLES else None
+        payload[name] = {**ours, **value} if isinstance(ours, Mapping) and isinstance(value, Mapping) else value
 
 
 @lru_cache(maxsize=4096)
@@ -112,7 +123,7 @@ def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Want
     want = _asked(ask, way, control, think)
     if "no thoughts" in traits:
         want = replace(want, fields={p: v for p, v in want.fields.items() if p not in way.thoughts})
-    left = () if _is_off(control, want.fields) else tuple(n for n in ask.sets if n in control.refuses or f"no {n}" in traits)
+    left = () if want.fields == _way_off(way, control) else tuple(n for n in ask.sets if n in control.refuses or f"no {n}" in traits)
     words = " ".join(w for w in (want.note, _left_words(route, left, off=bool(control.off)) if left else None) if w)
     return replace(want, leaves_out=way.places(left), note=words or None)
 
@@ -125,14 +136,16 @@ def _as_listed(control: ThinkingControl, listed: Iterable[str]) -> ThinkingContr
     return replace(control, values=values, off=off) if values else control
 
 
-def _is_off(control: ThinkingControl, fields: Mapping[str, Any]) -> bool:
-    return isinstance(control.off, Mapping) and dict(fields) == dict(control.off)
+def _way_off(way: Dialect, control: ThinkingControl) -> Mapping[str, Any] | bool | None:
+    if control.off is None:
+        return {} if control.default == "off" else way.usual.off
+    return control.off
 
 
 # -- the nearest -------------------------------------------------------------------------------------------------------
 def _asked(ask: _Ask, way: Dialect, control: ThinkingControl, think: str | int) -> Wanted:
     if think == "off":
-        return _off(ask.route, control)
+        return _off(ask.route, way, control)
     if control.budget is not None:
         return _budget(ask, way, control, control.budget)
     if isinstance(think, int) and way.budget_field is not None:
@@ -141,11 +154,12 @@ def _asked(ask: _Ask, way: Dialect, control: ThinkingControl, think: str | int) 
     return Wanted(_on(way, {**control.on, control.field: value}), note=_level_words(ask.route, control, think, value))
 
 
-def _off(route: Route, control: ThinkingControl) -> Wanted:
-    """No thinking, or as little as there is."""
-    if isinstance(control.off, Mapping):
-        return Wanted(dict(control.off))
-    why = "always thinks" if control.off is False else "is not known to have a way to answer without thinking"
+def _off(route: Route, way: Dialect, control: ThinkingControl) -> Wanted:
+    """No thinking, or as little as there is. Where it is not known how: the wire's usual way, or nothing where nothing is thought then."""
+    off = _way_off(way, control)
+    if isinstance(off, Mapping):
+        return Wanted(dict(off))
+    why = "always thinks" if off is False else "is not known to have a way to answer without thinking"
     if control.budget is not None:
         least = max(1, control.budget[0])
         return Wanted({**control.on, control.field: least}, note=f"{route} {why}: --think off is sent as {least:,} tokens, the least.")
@@ -215,30 +229,26 @@ def learned(traits: Traits, fault: Fault, request: Request, wire: str) -> Traits
     if known is None or not want.fields:
         return traits
     way, control = known.way, known.control
-    refusal = fault.message.lower()
-    named = set(re.findall(r"[a-z0-9_]+", refusal)) | {w.replace("_", "") for w in re.findall(r"[a-z0-9_]+", refusal)}
-    s = request.sampling
+    s, refusal = request.sampling, fault.message.lower()
+    about = _ABOUT_THINKING.search(refusal)
     for name in SAMPLING:  # "`temperature` may only be set to 1 when thinking is enabled"
-        if name in named and getattr(s, name) is not None and name not in want.leaves_out:
+        at = refusal.find(name)
+        if at >= 0 and getattr(s, name) is not None and name not in want.leaves_out and (about is None or at < about.start()):
             return traits | {f"no {name}"}
-    thoughts = [p for p in way.thoughts if p in want.fields]
-    if any(_last(p) in named for p in thoughts):
+    words = {w.replace("_", "") for w in re.findall(r"\w+", refusal)}
+    if any(path in want.fields and path.rpartition(".")[2].lower() in words for path in way.thoughts):
         return traits | {"no thoughts"}
     sent = want.fields.get(control.field)
     listed = [w for w in _QUOTED.findall(refusal) if w in WORDS and w != sent]
     if isinstance(sent, str) and listed and not any(t.startswith("think=") for t in traits):
         return traits | {f"think={','.join(dict.fromkeys(listed))}"}
-    if not any(_last(p) in named for p in want.fields) and not re.search(r"think|reason|effort", refusal):
+    if about is None:
         return traits
     if way.budget_field in want.fields and "no budget" not in traits:
         return traits | {"no budget"}
-    if s.think == "off" and "no off" not in traits and _is_off(control, want.fields):
+    if s.think == "off" and "no off" not in traits and want.note is None:
         return traits | {"no off"}
     return traits | {"no think"}
-
-
-def _last(path: str) -> str:
-    return path.rpartition(".")[2].lower()
 
 
 # -- paths -------------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def _short(sampling: Sampling, endpoint: Endpoint) -> str | None:
         return None
     off = known.control.off
     paths = [known.control.field, *(off if isinstance(off, Mapping) else ())]
-    if _named(paths, sampling.extra):
+    if any(step in sampling.extra for path in paths for step in path.split(".")):
         return None
     what = f"{endpoint.route} thinks before it answers, which --max-tokens {sampling.max_tokens} may not be enough for"
     if off is False:
@@ -56,11 +56,18 @@ def _twice(request: Request, wire: str) -> str | None:
     """A line where `-p` says what `--think` says too."""
     if request.sampling.think is None or not request.sampling.extra:
         return None
-    named = _named(thinking.wanted(request, wire).fields, request.sampling.extra)
-    return f"-p {named} is sent as it is, and stands above --think {request.sampling.think}." if named else None
+    named = next((path for path in thinking.wanted(request, wire).fields if _given(path.split("."), request.sampling.extra)), None)
+    if named is None:
+        return None
+    name = next(step for step in named.split(".") if step in request.sampling.extra)
+    return f"-p {name} is sent as it is, and stands above --think {request.sampling.think}."
 
 
-def _named(paths: Iterable[str], extra: Mapping[str, object]) -> str | None:
-    """The name in `-p` under which one of these fields is given."""
-    steps = {step for path in paths for step in path.split(".")}
-    return next((name for name in extra if name in steps), None)
+def _given(steps: Sequence[str], extra: Mapping[str, object]) -> bool:
+    """Whether `-p` holds the field of this path, or a whole in its place."""
+    at = next((i for i, step in enumerate(steps) if step in extra), None)
+    if at is None:
+        return False
+    inner, rest = extra[steps[at]], steps[at + 1 :]
+    merged = bool(rest) and steps[at] in thinking.TABLES and isinstance(inner, Mapping)
+    return not merged or (isinstance(inner, Mapping) and rest[0] in inner)

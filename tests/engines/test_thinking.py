@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from holynb.config import models
 from holynb.engines import anthropic, azure, bedrock, gemini, openai, thinking
 from holynb.errors import Fault
-from holynb.types import Message, Request, Route, Sampling
+from holynb.types import THINK_LEVELS, Message, Request, Route, Sampling
 
 BODIES = {"openai": openai.body, "azure": azure.WIRE.body, "anthropic": anthropic.body, "gemini": gemini.body, "bedrock": bedrock.body}
 MESSAGES = (Message("user", "hi"),)
@@ -187,8 +191,85 @@ def test_a_schema_and_thinking_share_output_config():
     assert body["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}, "effort": "low"}
 
 
-def test_p_is_stronger_than_think():
+def test_p_is_stronger_than_think_and_stands_beside_it():
     assert sent("openai/gpt-6-luna", "low", extra={"reasoning_effort": "high"}) == effort("high")
+    qwen = sent("vllm/Qwen/Qwen3-8B", "off", extra={"chat_template_kwargs": {"date": "today"}})
+    assert qwen == {"chat_template_kwargs": {"enable_thinking": False, "date": "today"}}
+    assert sent("openrouter/x/y", "low", extra={"reasoning": {"exclude": True}}) == {"reasoning": {"effort": "low", "exclude": True}}
+    claude = sent("anthropic/claude-opus-4-6", "low", "anthropic", extra={"thinking": {"type": "disabled"}})
+    assert claude["thinking"] == {"type": "disabled"}
+
+
+def test_what_is_not_known_to_be_off_is_tried_the_wires_way():
+    assert sent("anthropic/claude-sonnet-5", "off", "anthropic") == {"thinking": {"type": "disabled"}}
+    assert sent("anthropic/claude-opus-4-8", "off", "anthropic") == {}, "it thinks only where it is asked to"
+    assert thinking.note(asked("anthropic/claude-opus-4-8", "off"), "anthropic") is None
+
+
+KNOWN = sorted({(e.provider, e.models[0].rstrip("*")) for e in models.shipped()})
+ROUTES = [*(Route(*r) for r in KNOWN), *(Route(p, "anything") for p in ("openai", "anthropic", "gemini", "vllm", "mine", "openrouter"))]
+WIRE_OF = {"anthropic": "anthropic", "gemini": "gemini"}
+TRAITS = st.frozensets(
+    st.sampled_from(["no think", "no off", "no budget", "no thoughts", "no temperature", "think=low,high", "think=none"])
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(ROUTES),
+    st.one_of(st.none(), st.sampled_from(THINK_LEVELS), st.integers(1, 10**8)),
+    st.integers(1, 200_000),
+    st.one_of(st.none(), st.floats(0, 2)),
+    TRAITS,
+)
+def test_whatever_is_asked_a_request_can_be_written_and_its_budget_fits(route, think, max_tokens, temperature, traits):
+    wire = WIRE_OF.get(route.provider, "openai")
+    request = Request(0, MESSAGES, route, Sampling(max_tokens, temperature, think=think))
+    body = BODIES[wire](request, traits)
+    assert json.loads(json.dumps(body)) == body
+    if think is None:
+        assert not {"thinking", "reasoning", "reasoning_effort", "chat_template_kwargs"} & set(body)
+        assert "thinkingConfig" not in body.get("generationConfig", {})
+    budget = body.get("thinking", {}).get("budget_tokens")
+    assert budget is None or 1024 <= budget < max_tokens
+    gemini_config = body.get("generationConfig", {}).get("thinkingConfig", {})
+    assert not {"thinkingLevel", "thinkingBudget"} <= set(gemini_config), "both together are refused"
+    words = thinking.note(request, wire, traits)
+    assert words is None or (str(route) in words and "\n" not in words)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(ROUTES), st.one_of(st.sampled_from(THINK_LEVELS), st.integers(1, 10**6)), st.text(max_size=80))
+def test_refusals_end_after_a_few(route, think, words):
+    """Whatever a server says, each refusal teaches something new or nothing: a row is not sent for ever."""
+    wire, traits = WIRE_OF.get(route.provider, "openai"), frozenset()
+    fault = Fault("bad_request", f"{words} thinking display 'low' reasoning_effort temperature", status=400)
+    request = Request(0, MESSAGES, route, Sampling(4096, 0.5, think=think))
+    for _ in range(8):
+        before, traits = traits, thinking.learned(traits, fault, request, wire)
+        if traits == before:
+            break
+    assert traits == before
+
+
+@pytest.mark.parametrize("think", LEVELS)
+def test_the_vendors_own_types_hold_what_is_sent(think):
+    """Names and places are those of google-genai, anthropic and openai."""
+    from google.genai import types
+
+    for model in ("gemini-3.8-flash", "gemini-2.5-flash"):
+        config = sent(f"gemini/{model}", think, "gemini")["generationConfig"]["thinkingConfig"]
+        typed = types.ThinkingConfig.model_validate(config)
+        assert typed.model_dump(exclude_none=True, by_alias=True, mode="json") == {
+            k: v.upper() if k == "thinkingLevel" else v for k, v in config.items()
+        }
+    from anthropic.types import message_create_params
+    from openai.types.chat import completion_create_params
+
+    allowed = message_create_params.MessageCreateParamsBase.__annotations__
+    for model in ("claude-sonnet-5-5", "claude-haiku-4-5", "claude-opus-4-6"):
+        assert set(sent(f"anthropic/{model}", think, "anthropic")) <= set(allowed)
+    assert set(sent("openai/gpt-6-luna", think)) <= set(completion_create_params.CompletionCreateParamsBase.__annotations__)
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------------
@@ -235,7 +316,7 @@ def test_a_budget_that_a_server_does_not_take_becomes_a_level():
     assert (traits, body) == ({"no budget"}, effort("medium", **ON))
 
 
-@pytest.mark.parametrize("words", ["Invalid 'messages[0].content': too long", "n must be 1", ""])
+@pytest.mark.parametrize("words", ["Invalid 'messages[0].content': too long", "n must be 1", "", "messages.0.content.0.type: unknown"])
 def test_a_refusal_of_something_else_teaches_nothing_of_thinking(words):
     assert taught(words, "gateway/m", "high")[0] == frozenset()
 
