@@ -94,6 +94,8 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     if request.schema is not None:
         shape = {"type": "json_schema", "name": "answer", "schema": request.schema, "strict": openai.strict(request.schema)}
         payload["text"] = {"format": shape}
+    if request.tiers:
+        payload["service_tier"] = request.tiers[0]
     if request.stream:
         payload["stream"] = True
     for name in DROPPABLE:
@@ -145,7 +147,8 @@ def read(value: Any) -> Completion:
         )
     parsed, model = _Output(output), _text_or_none(value.get("model"))
     answer = conclude(codec.mend(parsed.text), finish(_word(value)), model, usage(value.get("usage")), thoughts=parsed.thoughts)
-    return _completed(answer, parsed, value)
+    tier = _text_or_none(value.get("service_tier"))
+    return _completed(answer if tier is None else replace(answer, tier=tier), parsed)
 
 
 class _Output:
@@ -184,7 +187,6 @@ class ResponseEvents(StreamReader):
         super().__init__()
         self._output = _Output()
         self._in_pieces = False
-        self._response: Mapping[str, Any] = {}
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. The last event has the usage and says how the answer ended. Raises Fault for one that failed."""
@@ -210,13 +212,15 @@ class ResponseEvents(StreamReader):
     def _on_response(self, kind: str, response: dict[str, Any]) -> str | None:
         """What an event about the whole response says: which model answers, and at the end how it went."""
         self.model = self.model or _text_or_none(response.get("model"))
+        if (tier := _text_or_none(response.get("service_tier"))) is not None:
+            self.tier = tier  # the last one counts: the first events may still say auto
         if reported := response.get("usage"):
             self.usage = usage(reported)
         if (ended := kind.removeprefix("response.")) not in ENDS:
             return None
         _raise_failed(response, failed=ended == "failed")
         self.ended(_word(response, ended))
-        self.done, self._response = True, response
+        self.done = True
         output = response.get("output")
         if self._in_pieces or not isinstance(output, list):
             return None
@@ -233,7 +237,7 @@ class ResponseEvents(StreamReader):
 
     def end(self) -> Completion:
         """The whole answer, a refusal marked as one. Raises Fault."""
-        return _completed(super().end(), self._output, self._response)
+        return _completed(super().end(), self._output)
 
 
 def _word(response: Mapping[str, Any], otherwise: str | None = None) -> Any:
@@ -243,11 +247,11 @@ def _word(response: Mapping[str, Any], otherwise: str | None = None) -> Any:
     return reason if finish(reason) else status
 
 
-def _completed(answer: Completion, output: _Output, response: Mapping[str, Any]) -> Completion:
-    """The answer with what stands beside its text. One that is nothing but the call of a tool ended by it."""
+def _completed(answer: Completion, output: _Output) -> Completion:
+    """The answer, a refusal marked as one. One that is nothing but the call of a tool ended by it."""
     only_called = output.called and answer.finish_reason in ("stop", "unknown") and not answer.text.strip()
     reason = "refusal" if output.refused else "tool" if only_called else answer.finish_reason
-    return replace(answer, finish_reason=reason, tier=_text_or_none(response.get("service_tier")))
+    return answer if reason == answer.finish_reason else replace(answer, finish_reason=reason)
 
 
 def _raise_failed(response: Mapping[str, Any], *, failed: bool = False) -> None:

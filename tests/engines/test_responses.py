@@ -232,6 +232,9 @@ def test_the_tier_that_served_it():
     assert read(response_message("x"), service_tier="flex").tier == "flex"
     assert stream(response_delta("x"), completed(service_tier="priority")).tier == "priority"
     assert read(response_message("x"), service_tier=None).tier is None
+    assert responses.body(request(tiers=("flex",)))["service_tier"] == "flex"
+    created = {"type": "response.created", "response": response("in_progress", service_tier="auto")}
+    assert stream(created, response_delta("x"), completed(service_tier="default")).tier == "default"
 
 
 def test_a_cut_answer_has_its_length_as_reason_and_its_usage():

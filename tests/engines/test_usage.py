@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from servers import golden
 from servers.exact import sse
 
-from holynb.engines import anthropic, counts, gemini, openai
+from holynb.engines import anthropic, counts, gemini, openai, responses
 from holynb.engines.poolwire import StreamFold
 from holynb.pricing.price_entries import Price, Rates
 from holynb.types import Completion, Usage
@@ -261,6 +261,34 @@ SHAPES = [
         {"input": "0.75", "output": "3.75"},
         (7 * Decimal("0.75") + 2 * Decimal("3.75")) / M,
     ),
+    Shape(
+        "OpenAI's Responses, developers.openai.com/api/docs/guides/reasoning: reasoning is counted in the output",
+        "responses",
+        {
+            "input_tokens": 75,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 1186,
+            "output_tokens_details": {"reasoning_tokens": 1024},
+            "total_tokens": 1261,
+        },
+        used(75, 1186, 1024, 0),
+        {"input": "15", "output": "120"},
+        (75 * Decimal(15) + 1186 * 120) / M,
+    ),
+    Shape(
+        "OpenAI's Responses, openai-python 2.54, types/responses/response_usage.py: cache writes, too",
+        "responses",
+        {
+            "input_tokens": 5000,
+            "input_tokens_details": {"cached_tokens": 2000, "cache_write_tokens": 1000},
+            "output_tokens": 100,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 5100,
+        },
+        used(5000, 100, 0, 2000, tokens_cache_write=1000),
+        {"input": "2", "cached": "0.2", "cache_write": "2.5", "output": "8"},
+        (2000 * Decimal(2) + 2000 * Decimal("0.2") + 1000 * Decimal("2.5") + 100 * 8) / M,
+    ),
 ]
 
 
@@ -269,6 +297,8 @@ def whole(wire: str, counted: Mapping[str, Any]) -> Completion:
         return anthropic.read({"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn", "usage": counted})
     if wire == "gemini":
         return gemini.read(golden.gemini_part("x", "STOP", usageMetadata=counted))
+    if wire == "responses":
+        return responses.read(golden.response("completed", golden.response_message("x"), usage=counted))
     return openai.read({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": counted})
 
 
@@ -285,6 +315,11 @@ def streamed(wire: str, counted: Mapping[str, Any]) -> Completion:
         reader.feed(
             sse(golden.gemini_part("x", usageMetadata={"promptTokenCount": 1}), golden.gemini_part("", "STOP", usageMetadata=counted))
         )
+        return reader.end()  # type: ignore[no-any-return]
+    if wire == "responses":
+        reader = responses.ResponseEvents()
+        ended = {"type": "response.completed", "response": golden.response("completed", usage=counted)}
+        reader.feed(golden.response_events(golden.response_delta("x"), ended))
         return reader.end()  # type: ignore[no-any-return]
     stream = sse(
         golden.openai_chunk("x"), golden.openai_chunk(finish="stop"), {**golden.openai_chunk(), "choices": [], "usage": counted}, "[DONE]"
@@ -311,7 +346,7 @@ def test_what_is_billed_as_output_and_what_of_it_was_thought(shape: Shape):
 
 def test_there_are_twenty_shapes_of_every_wire():
     assert len(SHAPES) >= 20
-    assert {s.wire for s in SHAPES} == {"openai", "anthropic", "gemini", "pool"}
+    assert {s.wire for s in SHAPES} == {"openai", "responses", "anthropic", "gemini", "pool"}
 
 
 def test_cached_tokens_that_a_relay_leaves_out_of_the_prompt_are_no_output():
