@@ -141,6 +141,24 @@ def test_a_profile_is_read_and_nobody_is_asked(aws: Path, monkeypatch: pytest.Mo
     assert (check.state, "wrok" in check.says, "AWS_PROFILE" in check.cure) == ("broken", True, True)
 
 
+def test_bedrock_is_looked_at_as_sagemaker_is_and_takes_a_token(aws: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (by_name()["bedrock"].state, by_name()["bedrock"].says) == (by_name()["sagemaker"].state, by_name()["sagemaker"].says)
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSK-0123456789abcdef")
+    check = by_name()["bedrock"]
+    assert (check.state, check.says, check.cure.partition("=")[0]) == (
+        "absent",
+        "no region, key in AWS_BEARER_TOKEN_BEDROCK",
+        "export AWS_DEFAULT_REGION",
+    )
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    check = by_name()["bedrock"]
+    assert (check.state, check.says, check.cure) == ("works", "region eu-west-1, key in AWS_BEARER_TOKEN_BEDROCK", ""), "no botocore"
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "YOUR_KEY_HERE")
+    check = by_name()["bedrock"]
+    assert (check.state, "placeholder" in check.says, "%infer key bedrock" in check.cure) == ("broken", True, True)
+
+
 def test_without_botocore_sagemaker_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_version", lambda name: None)
     assert by_name()["sagemaker"].cure == "pip install 'holynb[aws]'"

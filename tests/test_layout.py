@@ -44,8 +44,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "aws_chain | converters | dotenv | logins | model_entries",
-        "model_traits | options",
+        "converters | dotenv | logins | model_entries",
+        "aws_chain | model_traits | options",
         "home",
         "update_files",
         "models",

@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from holynb.config import dotenv
+
 __all__ = ["EXTRA", "Chain", "describe", "installed", "look", "region", "region_of_arn", "uses_fips"]
 
 #: What brings botocore.
@@ -69,8 +71,8 @@ def describe(configured: str = "") -> str:
 def region(configured: str = "", session: Any = None) -> str | None:
     """The region of config.toml, else what botocore's `session` says, else the environment's and the profile's. Raises BotoCoreError."""
     name = configured or (session.get_config_variable("region") if session is not None else _region_of_files())
-    # Lambda and the SDKs of other languages set this one, which botocore does not read.
-    return name or os.environ.get("AWS_REGION") or None
+    # A .env file is not botocore's; Lambda and the SDKs of other languages set the second, which botocore does not read either.
+    return name or dotenv.read_variable("AWS_DEFAULT_REGION")[0] or dotenv.read_variable("AWS_REGION")[0]
 
 
 def region_of_arn(model: str) -> str:

@@ -87,6 +87,8 @@ def _turns(request: Request) -> list[dict[str, str]]:
 def adapt(traits: Traits, fault: Fault) -> Traits:
     """Drop the sampling parameters that a refusal names: newer models take none."""
     message = fault.message.lower()
+    if "cannot both be specified" in message:
+        return traits | {"no top_p"}
     if not openai.REJECTED.search(message):
         return traits
     return traits | {f"no {name}" for name in DROPPABLE if name in message}

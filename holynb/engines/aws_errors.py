@@ -117,10 +117,14 @@ def of_frame(frame: Frame) -> Fault:
 def _fault(name: str, value: Mapping[str, Any], meant: int, sent: int | None, reply: tuple[Mapping[str, str], bytes]) -> Fault:
     """`meant`: the status where its name says none; `sent`: what the message shows, None within a stream; `reply`: headers and body."""
     kind = name[:1].upper() + name[1:]
+    error = value.get("error")  # a gateway's shape, in the place of AWS's
+    inner = error if isinstance(error, Mapping) else {}
+    value, code = {**inner, **value}, _text(inner.get("code"))
+    kind = kind or _text(inner.get("type"))
     message = next((m for f in ("OriginalMessage", "originalMessage", "Message", "message") if (m := _text(value.get(f)))), "")
     original = openai.count(value.get("OriginalStatusCode")) or openai.count(value.get("originalStatusCode"))
     meant = original or (404 if _NO_MODEL.search(message[:2000]) else _STATUSES.get(kind, meant))
-    fault = to_fault(meant, ErrorDetail(message, "", kind), *reply)
+    fault = to_fault(meant, ErrorDetail(message, code, kind), *reply)
     if sent is not None and original is None and sent != meant:
         fault.message = f"{sent}{fault.message.removeprefix(str(meant))}"  # the number that the server sent
     return fault
@@ -128,9 +132,11 @@ def _fault(name: str, value: Mapping[str, Any], meant: int, sent: int | None, re
 
 def advice(fault: Fault, endpoint: Endpoint, region: str, *, keyed: bool) -> str | None:
     """The message of a Fault with what to do next; None where AWS has no words of its own. `keyed`: by a bearer token."""
-    if fault.status is None or fault.kind not in _ADVICE:
+    if fault.status is None or fault.kind not in _ADVICE or (fault.kind == "not_found" and endpoint.wire != "bedrock"):
         return None
     words, sentence = fault.message, None
+    if "ModelError" in words:  # a container's own refusal
+        return f"{endpoint.route.provider} answered {words}"
     for pattern, template in _ADVICE[fault.kind]:
         if re.search(pattern, words, re.IGNORECASE):
             sentence = template

@@ -157,6 +157,26 @@ def test_providers_without_an_address_of_their_own_are_said(
     assert line == f"{provider} is asked at gpu.example:8443: {project / '.env'}, a file of the project, says so."
 
 
+def test_keys_of_a_chain_are_held_where_no_key_of_their_own_is_set(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What botocore finds goes along as an access key and a session token, whatever signs it."""
+    assert resolve("bedrock") is None
+    for file in ("pyproject.toml", ".env"):
+        if file == ".env":
+            (project / "pyproject.toml").unlink()
+            (project / file).write_text(f"AWS_ENDPOINT_URL_BEDROCK_RUNTIME={EVIL}\n")
+        else:
+            pyproject(project, f'[provider.bedrock]\nbase = "{EVIL}"\n')
+        refused("bedrock")
+        monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", KEY)
+        refused("bedrock")
+        monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "http://127.0.0.1:9")
+    assert resolve("bedrock") is None, "the user's own"
+    assert settings.endpoint(Route("bedrock", "m")).base_url == "http://127.0.0.1:9"
+    monkeypatch.setenv("BEDROCK_BASE_URL", "http://127.0.0.1:8")
+    assert settings.endpoint(Route("bedrock", "m")).base_url == "http://127.0.0.1:8"
+
+
 def test_aws_keys_are_held_as_well(project: Path) -> None:
     assert resolve("sagemaker") is None
     pyproject(project, f'[provider.sagemaker]\nbase = "{EVIL}"\n')

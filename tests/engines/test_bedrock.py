@@ -25,6 +25,7 @@ from servers.asking import KEY, ask, endpoint, refuse, request, run
 from servers.exact import END, Asked, Exact, chunk, reply, stream_head
 from servers.golden import BEDROCK, bedrock_delta, bedrock_error, bedrock_exception, bedrock_frame
 
+import holynb
 from holynb.engines import bedrock
 from holynb.errors import BadKey, BadSetting, Fault
 from holynb.types import Endpoint, Usage
@@ -401,6 +402,32 @@ def test_an_error_of_the_stream_itself_is_in_its_headers():
     assert "the machine broke" in fault.message
 
 
+def test_what_was_thought_stands_beside_the_answer():
+    with Exact(BEDROCK.streamed()) as server:
+        assert ask(at(server.base), asked(stream=True))[1].reasoning == "hm"
+    assert bedrock.read(BEDROCK.whole).reasoning == "hm"
+
+
+REASONED = [
+    ([{"redactedContent": "eA=="}], None),
+    ([{"text": "[REDACTED]"}], None),
+    ([{"text": "a"}, {"redactedContent": "eA=="}, {"text": "b"}], "a\n\nb"),
+    ([{"signature": "s"}, 3, None], None),
+]
+
+
+@pytest.mark.parametrize(("pieces", "expected"), REASONED)
+def test_thoughts_in_several_blocks_or_hidden(pieces: list[Any], expected: str | None):
+    """Nova thinks in secret and says so in a word; Claude's older thoughts come encrypted."""
+    blocks = [{"reasoningContent": {"reasoningText": p} if isinstance(p, dict) and "text" in p else p} for p in pieces]
+    whole = bedrock.read({"output": {"message": {"content": [*blocks, {"text": "tea"}]}}, "stopReason": "end_turn"})
+    reader = bedrock.Converse()
+    reader.feed(b"".join(bedrock_delta({"reasoningContent": p}, block) for block, p in enumerate(pieces)))
+    reader.feed(bedrock_delta({"text": "tea"}, 9) + bedrock_frame("messageStop", {"stopReason": "end_turn"}))
+    for answer in (whole, reader.end()):
+        assert (answer.text, answer.reasoning, answer.thinking) == ("tea", expected, True)
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------------
 
 ADVICE = [
@@ -477,3 +504,26 @@ def test_what_a_model_does_not_take_is_learned_once(message: str, trait: str):
         assert "system" not in second.json
         assert second.json["messages"][0]["content"] == [{"text": "Be brief.\n\nhi"}]
     assert second.path.endswith("/converse" if whole else "/converse-stream")
+
+
+# -- a run -----------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_with_a_schema_that_the_model_does_not_take_are_asked_in_words(monkeypatch: pytest.MonkeyPatch):
+    """The first refusal is learned, the schema goes into the prompt, and every row is signed and answered."""
+    refused = bedrock_error(400, "ValidationException", "This model doesn't support the outputConfig.textFormat field.")
+    answer = {**BEDROCK.whole, "output": {"message": {"role": "assistant", "content": [{"text": '{"n": 7}'}]}}}
+
+    def script(came: Asked, _: int) -> list[Any]:
+        return [refused if "outputConfig" in came.json else reply(answer)]
+
+    with Exact(script) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", server.base)
+        schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        run_ = holynb.infer([f"row {i}" for i in range(3)], f"bedrock/{PROFILE}", schema=schema, cache=False, concurrency=1).wait(60)
+        bodies = [a.json for a in server.asked]
+    frame = run_.frame()
+    assert list(frame["n"]) == [7, 7, 7]
+    assert (list(frame["tokens_in"]), list(frame["tokens_cached"])) == ([20] * 3, [10] * 3)
+    assert ["outputConfig" in b for b in bodies] == [True, False, False, False]
+    assert '"n"' in bodies[1]["system"][0]["text"]

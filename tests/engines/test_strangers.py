@@ -1,4 +1,4 @@
-"""Servers that nobody here wrote: aimock for OpenAI, Azure, Anthropic and Gemini, moto for SageMaker's signatures."""
+"""Servers that nobody here wrote: aimock for OpenAI, Azure, Anthropic, Gemini and Bedrock, moto for SageMaker's signatures."""
 
 from __future__ import annotations
 
@@ -48,7 +48,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aimock]:
 
 
 @pytest.fixture(
-    params=["openai", "responses", "azure", "azure-v1", "azure-old", "azure-responses", "azure-responses-old", "anthropic", "gemini"]
+    params=[
+        "openai",
+        "responses",
+        "azure",
+        "azure-v1",
+        "azure-old",
+        "azure-responses",
+        "azure-responses-old",
+        "anthropic",
+        "gemini",
+        "bedrock",
+    ]
 )
 def where(request: pytest.FixtureRequest, server: Aimock) -> Endpoint:
     wire, old = request.param.removesuffix("-old").removesuffix("-v1"), request.param.endswith("-old")

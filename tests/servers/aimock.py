@@ -1,4 +1,4 @@
-"""aimock: an OpenAI, Azure, Anthropic and Gemini server that nobody here wrote. https://www.npmjs.com/package/@copilotkit/aimock"""
+"""aimock: an OpenAI, Azure, Anthropic, Gemini and Bedrock server that nobody here wrote. https://www.npmjs.com/package/@copilotkit/aimock"""
 
 from __future__ import annotations
 

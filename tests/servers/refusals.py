@@ -705,6 +705,105 @@ AWS = [
         headers={"x-amzn-errortype": "ValidationException"},
         wire="sagemaker",
     ),
+    *(
+        Refusal("bedrock", source, status, {"message": message}, kind, headers={"x-amzn-errortype": f"{name}:http://x/"}, wire="bedrock")
+        for source, status, name, message, kind in (
+            (
+                "langchain-ai/langchain-aws#1019",
+                400,
+                "ValidationException",
+                (
+                    "Invocation of model ID amazon.nova-2-lite-v1:0 with on-demand throughput isn’t supported. Retry your request with the ID or "
+                    "ARN of an inference profile that contains this model."
+                ),
+                "not_found",
+            ),
+            (
+                "truera/trulens#779",
+                404,
+                "ResourceNotFoundException",
+                "Could not resolve the foundation model from the provided model identifier.",
+                "not_found",
+            ),
+            (
+                "obot-platform/obot#6747",
+                404,
+                "ResourceNotFoundException",
+                (
+                    "Model use case details have not been submitted for this account. Fill out the Anthropic use case details form before using "
+                    "the model. If you have already filled out the form, try again in 15 minutes."
+                ),
+                "not_found",
+            ),
+            (
+                "aws-samples/amazon-bedrock-workshop#386",
+                404,
+                "ResourceNotFoundException",
+                (
+                    "Access denied. This Model is marked by provider as Legacy and you have not been actively using the model in the last 15 days. "
+                    "Please upgrade to an active model on Amazon Bedrock"
+                ),
+                "not_found",
+            ),
+            (
+                "langgenius/dify#2829",
+                403,
+                "AccessDeniedException",
+                "You don't have access to the model with the specified model ID.",
+                "auth",
+            ),
+            (
+                "aws-samples/sample-host-openclaw-on-amazon-bedrock-agentcore#41",
+                403,
+                "AccessDeniedException",
+                (
+                    "Model access is denied due to IAM user or service role is not authorized to perform the required AWS Marketplace actions "
+                    "(aws-marketplace:ViewSubscriptions, aws-marketplace:Subscribe) to enable access to this model."
+                ),
+                "auth",
+            ),
+            ("vercel/ai#4163", 403, "UnrecognizedClientException", "The security token included in the request is invalid.", "auth"),
+            (
+                "aws-samples/amazon-bedrock-client-for-mac#112",
+                400,
+                "ValidationException",
+                "The model is unsupported for streaming.",
+                "bad_request",
+            ),
+            (
+                "NousResearch/hermes-agent#111043",
+                400,
+                "ValidationException",
+                "This model doesn't support the temperature field. Remove temperature and try again.",
+                "bad_request",
+            ),
+            (
+                "aws-samples/bedrock-access-gateway#191",
+                400,
+                "ValidationException",
+                (
+                    "The model returned the following errors: `temperature` and `top_p` cannot both be specified for this model. Please use only "
+                    "one."
+                ),
+                "bad_request",
+            ),
+            (
+                "RooCodeInc/Roo-Code#248",
+                400,
+                "ValidationException",
+                "The maximum tokens you requested exceed the model limit of 4096. Try again with a maximum tokens value lower than 4096.",
+                "bad_request",
+            ),
+        )
+    ),
+    Refusal(
+        "bedrock",
+        "anomalyco/opencode#47073",
+        403,
+        {"Message": "Authentication failed: Please make sure your API Key is valid."},
+        "auth",
+        wire="bedrock",
+    ),
 ]
 
 RELAYS = [

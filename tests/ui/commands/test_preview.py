@@ -42,6 +42,24 @@ def test_where_it_would_go_and_with_which_key(monkeypatch: pytest.MonkeyPatch) -
     assert "a-key-that" not in text
 
 
+def test_which_aws_keys_would_sign_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    for route in ("bedrock/m", "sagemaker/m"):
+        assert "Key: no AWS keys here (a role of this machine is found when a request is signed), no region: set" in dry_run("hi", route)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-EXAMPLEKEY")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    text = dry_run("hi", "bedrock/arn:aws:bedrock:us-east-1::foundation-model/x.y")
+    assert "Key: keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, region us-east-1." in text
+    assert "EXAMPLE" not in text
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSK-0123456789abcdef")
+    assert "Key: key in AWS_BEARER_TOKEN_BEDROCK." in dry_run("hi", "bedrock/m")
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK")
+    monkeypatch.setattr("holynb.config.aws_chain.installed", lambda: False)
+    assert "Key: AWS keys need botocore: pip install 'holynb[aws]'." in dry_run("hi", "bedrock/m")
+
+
 def test_an_unknown_price_is_a_question_mark() -> None:
     assert "Cost: ?" in dry_run("hello", "vllm/some-model")
 
