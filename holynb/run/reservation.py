@@ -7,8 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
-from holynb.pricing import prices
 from holynb.results import dollars
+from holynb.run import assembly
 from holynb.run.plan import Plan, traits
 from holynb.types import Request
 from holynb.words import counted
@@ -24,10 +24,11 @@ def line(plan: Plan, due: Iterable[Request]) -> str:
     if plan.options.budget is None:
         return ""
     long = [r for r in due if r.default_limit and (r.sampling.max_tokens or 0) > HOSTED_MAX_TOKENS and r.route.provider != "pool"]
-    dearest = max(long, key=lambda r: _reserved(r) or Decimal(0), default=None)
-    if dearest is None or not (each := _reserved(dearest)):
+    worst_case = assembly.money(plan, lambda _: None).worst_case
+    dearest = max(long, key=lambda r: worst_case(r, r.route) or Decimal(0), default=None)
+    if dearest is None or not (each := worst_case(dearest, dearest.route)):
         return ""
-    shorter = _reserved(replace(dearest, sampling=replace(dearest.sampling, max_tokens=HOSTED_MAX_TOKENS)))
+    shorter = worst_case(replace(dearest, sampling=replace(dearest.sampling, max_tokens=HOSTED_MAX_TOKENS)), dearest.route)
     budget, cap = Decimal(str(plan.options.budget)), min(len(long), plan.options.concurrency or FEW, FEW)
     now, then = (int(budget // amount) for amount in (each, shorter or each))
     if now >= cap or then <= now:
@@ -39,8 +40,3 @@ def line(plan: Plan, due: Iterable[Request]) -> str:
         f"The budget of {dollars(budget)} holds {rows}: {dearest.route} thinks, so each reserves an answer of "
         f"{dearest.sampling.max_tokens or 0:,} tokens ({dollars(each)}). With {less} {HOSTED_MAX_TOKENS} it holds {then:,}."
     )
-
-
-def _reserved(request: Request) -> Decimal | None:
-    """Dollars that the budget sets aside for it."""
-    return prices.worst_case(request.route, request.messages, request.sampling.max_tokens or HOSTED_MAX_TOKENS, request.sampling.extra)

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.usefixtures("keyed")
 def fresh() -> Iterator[None]:
     session._session.clear()
     yield
+    session._session.clear()
     loop.close()
     runlog.close()
 

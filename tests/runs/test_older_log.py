@@ -30,6 +30,7 @@ def older_log(home: Path) -> Iterator[None]:
     with closing(sqlite3.connect(runlog.log().path)) as db:
         db.executescript((Path(__file__).parent / "older_log.sql").read_text("utf-8"))
     yield
+    session._session.clear()
     loop.close()
     runlog.close()
 
