@@ -274,7 +274,8 @@ def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
     if fault.kind == "not_found":
         # Another status than 404 comes from a server that knows its models.
         doubt = ", or is not the right address" if fault.status == 404 else ""
-        hint = _suggestion(endpoint, address_fits=fault.status != 404 or "model" in words.lower())
+        names_it = any(word in words.lower() for word in ("model", "deployment"))
+        hint = _suggestion(endpoint, address_fits=fault.status != 404 or names_it)
         return f"{endpoint.base_url} has no model {endpoint.route.model}{doubt} ({words}).{hint}"
     return f"{provider} answered {words}"
 
@@ -283,7 +284,7 @@ def _suggestion(endpoint: Endpoint, *, address_fits: bool) -> str:
     """What may be meant instead: the address with its version, or another model."""
     if not address_fits and endpoint.wire in OPENAI_WIRES and urlsplit(endpoint.base_url).path in ("", "/"):
         return f" Is it {endpoint.base_url}/v1?"
-    if not address_fits and (elsewhere := ELSEWHERE.get(endpoint.wire)):
+    if not address_fits and not endpoint.options.get("api_version") and (elsewhere := ELSEWHERE.get(endpoint.wire)):
         return f" {elsewhere.format(provider=endpoint.route.provider)}"
     try:
         return suggest.model(endpoint.route, settings.providers(), refused=True)

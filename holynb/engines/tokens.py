@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +51,11 @@ class Tokens:
         """The fetch that is under way, or a new one. Who gives up waiting does not end it for the others."""
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.ensure_future(asyncio.to_thread(self._fetch))
+            self._fetching.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to hear of it
         try:
             async with asyncio.timeout(FETCH_S):
                 return await asyncio.shield(self._fetching)
+        except Fault as fault:
+            raise copy.copy(fault) from None  # each row has its own, which its scheduler writes on
         except TimeoutError:
             raise Fault("connection", f"the {self._title} login gave no token within {FETCH_S:g} s.") from None

@@ -130,6 +130,19 @@ def test_a_deployment_that_is_not_there():
     assert "gpt-5" in fault.message
 
 
+@pytest.mark.parametrize(
+    ("error", "options"),
+    [
+        ({"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist."}, {}),
+        ({"code": "404", "message": "Resource not found"}, {"api_version": OLD}),
+    ],
+)
+def test_the_older_form_is_named_only_where_it_may_help(error: dict[str, str], options: dict[str, str]):
+    with Exact([reply({"error": error}, 404)]) as server:
+        fault = refuse(endpoint(server.base, "azure", options=options))
+    assert "older form" not in fault.message
+
+
 def test_limits_that_are_none_count_for_nothing():
     with Exact([golden.AZURE.limited]) as server:
         assert refuse(endpoint(server.base, "azure")).limits is None

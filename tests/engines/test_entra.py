@@ -254,6 +254,33 @@ def test_who_stops_waiting_ends_no_fetch_of_others():
     assert fetched == [1]
 
 
+def test_a_fetch_that_fails_is_told_to_each_who_waits_and_to_nobody_else():
+    go, unheard = threading.Event(), list[Any]()
+
+    def fetch() -> Token:
+        go.wait(5)
+        raise Fault("auth", "nobody is logged in")
+
+    async def three() -> list[Any]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+        held = Tokens(fetch, "Entra ID")
+        waits = [asyncio.ensure_future(held.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        waits[0].cancel()
+        go.set()
+        told = await asyncio.gather(*waits, return_exceptions=True)
+        alone = asyncio.ensure_future(held.get())  # and it is tried again
+        await asyncio.sleep(0)
+        alone.cancel()
+        await asyncio.gather(alone, return_exceptions=True)
+        return told[1:]
+
+    first, second = asyncio.run(three())
+    assert (first.kind, str(first), str(second)) == ("auth", "nobody is logged in", "nobody is logged in")
+    assert first is not second
+    assert unheard == []
+
+
 # -- what is told --------------------------------------------------------------------------------------------------------
 
 
