@@ -107,7 +107,8 @@ _SERVED = Dialect(
     known={"*gpt-oss*": _GPT_OSS},
     budget_field="thinking_token_budget",
 )
-_POOL = Dialect(replace(_SERVED.usual, on={}), known=_SERVED.known, budget_field="thinking_budget")
+#: Our own pool looks into its model's template by itself, and says where a model cannot do it.
+_POOL = Dialect(replace(_SERVED.usual, values=("low", "medium", "high", "max"), on={}), budget_field="thinking_budget")
 _ANTHROPIC = Dialect(
     ThinkingControl(
         "output_config.effort",
@@ -175,6 +176,7 @@ _WIRES: Mapping[str, Dialect] = {
     "bedrock": _BEDROCK,
     "sagemaker": _SERVED,
     "pool": _POOL,
+    "vllm": _SERVED,  # a pool of vLLM's
 }
 #: By provider, of those that speak the openai wire in their own way.
 _PROVIDERS: Mapping[str, Dialect] = {

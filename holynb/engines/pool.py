@@ -133,7 +133,7 @@ class Pool:
         client = self._clients.get(str(record.socket))
         if client is None:
             client = self._clients[str(record.socket)] = Client(uds=str(record.socket))
-        body = poolwire.body(request, record.name)
+        body = poolwire.body(request, record.name, vllm=record.facts.get("engine") == "vllm")
         if (meter := _meters.get(str(record.socket))) is None:
             # Two ranks on one device count once; a machine's CPUs count as one device.
             meter = _meters[str(record.socket)] = Meter(len(set(record.facts.get("devices", ()))) or 1)

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from holynb.engines import choices
+from holynb.engines import choices, thinking
 from holynb.engines.counts import usage
 from holynb.engines.finish import Finish, finish, worse
 from holynb.errors import Fault
@@ -116,8 +116,8 @@ class StreamFold:
         return Completion("".join(self._pieces), reason, self._model, counted, "; ".join(notes) or None, thinking, reasoning)
 
 
-def body(request: Request, model: str) -> bytes:
-    """The request's JSON. Always streamed, so that a row in the pool's queue can be told from a silent one."""
+def body(request: Request, model: str, *, vllm: bool = False) -> bytes:
+    """The request's JSON. Always streamed, so that a row in the pool's queue can be told from a silent one. `vllm`: of a pool of vLLM's."""
     s = request.sampling
     optional = {
         "max_tokens": s.max_tokens,
@@ -127,7 +127,9 @@ def body(request: Request, model: str) -> bytes:
         "stop": list(s.stop) or None,
     }
     body: dict[str, Any] = {"model": model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
-    body |= {name: value for name, value in optional.items() if value is not None} | dict(s.extra)
+    body |= {name: value for name, value in optional.items() if value is not None}
+    thinking.apply(body, request, frozenset(), "vllm" if vllm else "pool")
+    thinking.add(body, s.extra)
     if request.schema is not None:
         schema = {"name": "answer", "schema": request.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}

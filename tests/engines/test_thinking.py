@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from holynb import poolfields
 from holynb.config import models
-from holynb.engines import anthropic, azure, bedrock, gemini, openai, thinking
+from holynb.engines import anthropic, azure, bedrock, gemini, openai, poolwire, responses, sagemaker, thinking
 from holynb.errors import Fault
 from holynb.types import THINK_LEVELS, Message, Request, Route, Sampling
 
-BODIES = {"openai": openai.body, "azure": azure.WIRE.body, "anthropic": anthropic.body, "gemini": gemini.body, "bedrock": bedrock.body}
+
+def pool_body(request: Request, traits: thinking.Traits, *, vllm: bool = False) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(poolwire.body(request, "some", vllm=vllm))
+    return {name: value for name, value in body.items() if not name.startswith("stream")}
+
+
+BODIES: dict[str, Any] = {
+    "openai": openai.body,
+    "azure": azure.WIRE.body,
+    "responses": responses.body,
+    "anthropic": anthropic.body,
+    "gemini": gemini.body,
+    "bedrock": bedrock.body,
+    "pool": pool_body,
+    "vllm": partial(pool_body, vllm=True),
+    "sagemaker": partial(sagemaker.body, None),
+}
 MESSAGES = (Message("user", "hi"),)
 
 
@@ -25,7 +43,9 @@ def asked(route: str, think: Any, **sampling: Any) -> Request:
 def sent(route: str, think: Any, wire: str = "openai", traits: thinking.Traits = frozenset(), **sampling: Any) -> Any:
     """The request's JSON without what every request has."""
     body = BODIES[wire](asked(route, think, **sampling), traits)
-    return {k: v for k, v in body.items() if k not in ("model", "messages", "contents", "max_tokens")}
+    return {
+        k: v for k, v in body.items() if k not in ("model", "messages", "contents", "max_tokens", "input", "store", "max_output_tokens")
+    }
 
 
 def gem(**thinking_config: Any) -> dict[str, Any]:
@@ -68,6 +88,29 @@ TABLE: dict[tuple[str, str], list[dict[str, Any]]] = {
         OFF,
         *(effort(w, **ON) for w in ("low", "medium", "high", "high")),
         {**ON, "thinking_token_budget": 4000},
+    ],
+    ("pool/Qwen/Qwen3-0.6B", "pool"): [
+        OFF,
+        *(effort(w) for w in ("low", "medium", "high", "max")),
+        {"thinking_budget": 4000},
+    ],
+    ("pool/Qwen/Qwen3-8B", "vllm"): [
+        OFF,
+        *(effort(w, **ON) for w in ("low", "medium", "high", "high")),
+        {**ON, "thinking_token_budget": 4000},
+    ],
+    ("sagemaker/my-endpoint", "sagemaker"): [
+        OFF,
+        *(effort(w, **ON) for w in ("low", "medium", "high", "high")),
+        {**ON, "thinking_token_budget": 4000},
+    ],
+    ("openai/gpt-5.6-pro", "responses"): [
+        {"reasoning": {"effort": "none"}},
+        *({"reasoning": {"effort": w, "summary": "auto"}} for w in ("low", "medium", "high", "high", "medium")),
+    ],
+    ("openai/gpt-6-luna", "responses"): [
+        {"reasoning": {"effort": "none"}},
+        *({"reasoning": {"effort": w, "summary": "auto"}} for w in ("low", "medium", "high", "max", "medium")),
     ],
     ("ray/openai/gpt-oss-20b", "openai"): [
         *(effort(w) for w in ("low", "low", "medium", "high", "high")),
@@ -250,6 +293,14 @@ def test_refusals_end_after_a_few(route, think, words):
         if traits == before:
             break
     assert traits == before
+
+
+@pytest.mark.parametrize("think", LEVELS)
+def test_a_pool_takes_what_is_sent(think):
+    body = json.loads(poolwire.body(asked("pool/some", think), "some"))
+    poolfields.check(body, chat=True)
+    merged = pool_body(asked("pool/some", "off", extra={"chat_template_kwargs": {"date": "today"}}), frozenset())
+    assert merged["chat_template_kwargs"] == {"enable_thinking": False, "date": "today"}
 
 
 @pytest.mark.parametrize("think", LEVELS)
