@@ -96,6 +96,15 @@ def test_its_run_goes_on_with_what_it_has():
     assert [r.sampling.max_tokens for r in resume.resumed("old").rows.requests if r is not None] == [2048] * 3, "as it was asked"
 
 
+def test_a_run_that_went_on_goes_on_again():
+    """Its requests stand in the log as they would be sent now, its answers under the keys that they had."""
+    run = holynb.infer(["tea", "cut"], ROUTE, api_base=BASE, name="old").wait(30)
+    assert run.frame()["text"].tolist() == ["Tea.", "Te"]
+    again = resume.resumed("old")
+    assert [r.sampling.max_tokens for r in again.rows.requests if r is not None] == [8192, 8192]
+    assert holynb.Run(again).start().wait(30).frame()["text"].tolist() == ["Tea.", "Te"]
+
+
 def test_an_empty_answer_that_was_called_ok_is_a_failed_row():
     kept = resume.continued(made(["empty"], only="failed", resume="older")).earlier.kept
     assert kept == {}
