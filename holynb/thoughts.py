@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["HARMONY", "TAGS", "ChannelSplitter", "TagSplitter", "Tags", "ThoughtSplitter"]
+__all__ = ["HARMONY", "TAGS", "ChannelSplitter", "HeadSplitter", "TagSplitter", "Tags", "ThoughtSplitter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,14 @@ class ThoughtSplitter(Protocol):
     can be thought.
     """
 
-    thinking: bool
-    closings: int
-    answering: bool
+    @property
+    def thinking(self) -> bool: ...
+
+    @property
+    def closings(self) -> int: ...
+
+    @property
+    def answering(self) -> bool: ...
 
     def push(self, piece: str, *, last: bool = False) -> tuple[str, str]:
         """What is certainly thought, and what is certainly text, of what has come and was not returned yet. Both without outer blanks."""
@@ -194,6 +199,35 @@ class ChannelSplitter:
             self._begun.add(self._where)
             return kept.lstrip()
         return "".join([*blanks, kept])
+
+
+class HeadSplitter:
+    """For a server of which nothing is known: what stands at the head of an answer says how its thoughts are marked, if they are."""
+
+    def __init__(self) -> None:
+        self._head = ""
+        self._way: ThoughtSplitter | None = None
+
+    @property
+    def thinking(self) -> bool:
+        return self._way is not None and self._way.thinking
+
+    @property
+    def closings(self) -> int:
+        return 0 if self._way is None else self._way.closings
+
+    @property
+    def answering(self) -> bool:
+        return self._way is not None and self._way.answering
+
+    def push(self, piece: str, *, last: bool = False) -> tuple[str, str]:
+        if self._way is None:
+            self._head += piece
+            piece, words = self._head, self._head[:_MAX_HEAD].lstrip()[: len(_HEADS[0])]
+            if not last and len(self._head) < _MAX_HEAD and any(h.startswith(words) for h in _HEADS) and words not in _HEADS:
+                return "", ""
+            self._way, self._head = ChannelSplitter() if words.startswith(_HEADS) else TagSplitter(), ""
+        return self._way.push(piece, last=last)
 
 
 def _may_begin(text: str, *tags: str) -> int:

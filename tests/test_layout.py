@@ -60,7 +60,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "dialects | service_tiers | tokens",
         "thinking",
         "classify | entra | http | sim",
-        "answer | choices | pages",
+        "answer | choices | pages | tags",
         "hosted | poolwire",
         "openai | pool",
         "anthropic | aws_errors | gemini | responses | servers",

@@ -9,10 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holynb.thoughts import TAGS, ChannelSplitter, Tags, TagSplitter, ThoughtSplitter
+from holynb.thoughts import TAGS, ChannelSplitter, HeadSplitter, Tags, TagSplitter, ThoughtSplitter
 
 Make = Callable[[], ThoughtSplitter]
-MAKERS: dict[str, Make] = {"tags": TagSplitter, "begun": lambda: TagSplitter(TAGS[:1], begun=True), "channels": ChannelSplitter}
+MAKERS: dict[str, Make] = {
+    "tags": TagSplitter,
+    "begun": lambda: TagSplitter(TAGS[:1], begun=True),
+    "channels": ChannelSplitter,
+    "head": HeadSplitter,
+}
 
 THINK = "<think>\nOne and one.\n</think>\n\nTwo."
 ANALYSIS = "<|channel|>analysis<|message|>One and one.<|end|><|start|>assistant<|channel|>final<|message|>Two.<|return|>"
@@ -57,6 +62,8 @@ SPLITS: list[tuple[str, str, str, str]] = [
     ("channels", "<|channel|>" + "x" * 600, "", "<|channel|>" + "x" * 600),
     ("channels", "  <|chan", "", "  <|chan"),
 ]
+# Whichever of the two it is, is seen at the head.
+SPLITS += [("head", *case) for how, *case in SPLITS if how in ("tags", "channels")]
 
 
 def split(make: Make, pieces: Iterable[str]) -> tuple[str, str]:
@@ -82,10 +89,10 @@ MARKS = ["<|channel|>", "analysis", "final", "<|message|>", "<|end|>", "<|start|
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_text_with_any_cuts_is_split_as_the_whole_text(how: str, data: st.DataObject) -> None:
-    words = MARKS if how == "channels" else WORDS
+    words = {"channels": MARKS, "head": WORDS + MARKS}.get(how, WORDS)
     text = "".join(data.draw(st.lists(st.sampled_from(words), max_size=14)))
     if data.draw(st.booleans()):
-        text = (THINK[:8] if how != "channels" else ANALYSIS[:30]) + text
+        text = data.draw(st.sampled_from([THINK[:8], ANALYSIS[:30]])) + text
     whole = split(MAKERS[how], [text])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     assert split(MAKERS[how], [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]) == whole

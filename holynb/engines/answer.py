@@ -11,6 +11,7 @@ from holynb.engines.classify import malformed
 from holynb.engines.finish import ADVICE, CONTEXT_FULL, Finish, finish, worse
 from holynb.engines.sse import Event, Splitter, TooLong
 from holynb.errors import Fault
+from holynb.thoughts import ThoughtSplitter
 from holynb.types import Completion, Sampling, Usage
 
 __all__ = ["StreamReader", "conclude", "max_chars", "max_stream_bytes", "too_long"]
@@ -60,7 +61,7 @@ class StreamReader(ABC):
 
     max_chars: limit for its text. silent_end: this server never sends a finish reason, so that its mark at the end has to do.
     thinking:  tokens went to thinking. said: the server's own words beside its finish reason. tier: its word for the service tier.
-    unseen:    thoughts that `take_thoughts` has not given yet.
+    unseen:    thoughts that `take_thoughts` has not given yet. tags: tells apart the thoughts that this server may leave in its text.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class StreamReader(ABC):
         self.thinking = False
         self.said = ""
         self.unseen: list[str] = []
+        self.tags: ThoughtSplitter | None = None
         self._thoughts: list[str] = []
         self._half_thought = ""
         self._thought_chars = 0
@@ -145,6 +147,8 @@ class StreamReader(ABC):
             raise Fault("truncated", f"the stream ended without a finish reason, so the answer is not whole{never}")
         if self._pending:
             self._texts.append("\ufffd")
+        if self.tags is not None:
+            self._texts.append(self._apart("", last=True))
         if self._half_thought:
             self._thoughts.append("\ufffd")
         answer = conclude("".join(self._texts), self.finish, self.model, self.usage, said=self.said, thoughts=self.thoughts)
@@ -163,12 +167,27 @@ class StreamReader(ABC):
             if piece is not None:
                 self._went_on = self._went_on or (ended and piece != "")
                 text = piece if text is None else text + piece
+        if text and self.tags is not None:
+            text = self._apart(text)
         if text:
             text, self._pending = _whole(self._pending + text if self._pending else text)
             self._texts.append(text)
             self._chars += len(text)
             if self._chars > self.max_chars:
                 raise too_long(f"{self.max_chars:,} characters")
+        return text
+
+    def _apart(self, text: str, *, last: bool = False) -> str:
+        """The text without thoughts that the server has left in it."""
+        tags = self.tags
+        if tags is None or (self.thinking and not (tags.thinking or tags.closings)):
+            self.tags = None  # the server tells them apart itself
+            return text
+        thought, text = tags.push(text, last=last)
+        self.think(thought)
+        self.thinking = self.thinking or tags.thinking
+        if tags.answering:
+            self.tags = None
         return text
 
     def _event(self, event: Event) -> str | None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from holynb.config import settings, suggest
 from holynb.config.providers import OPENAI_WIRES
-from holynb.engines import codec, entry, http, service_tiers, thinking
+from holynb.engines import codec, entry, http, service_tiers, tags, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
 from holynb.errors import BadSetting, Fault
@@ -117,6 +117,7 @@ class Hosted:
                     answer = wire.answer()
                     answer.max_chars, left = max_chars(request.sampling), max_stream_bytes(request.sampling)
                     answer.silent_end = self.endpoint.options.get("finish_reason") is False
+                    answer.tags = tags.splitter_for(self.endpoint)
                     mask = self._mask_of(secret)
                     shown, thoughts = (mask.stream(), mask.stream()) if mask is not None and request.stream else (None, None)
                     until: float | None = None  # a finished stream is read to its end, so that its connection is reused
@@ -135,7 +136,7 @@ class Hosted:
                     if shown is not None and thoughts is not None and any(rest := (shown.end(), thoughts.end())):
                         yield Delta(*rest)
                 else:
-                    completion = wire.read(_parsed(await reply.read()))
+                    completion = tags.apart(wire.read(_parsed(await reply.read())), self.endpoint)
                 completion = service_tiers.named(completion, wire.tier(reply.headers), self.endpoint, tiers)
             finally:
                 await reply.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Job", "LogitRules", "Thinking", "TokenScore"]
+__all__ = ["Job", "JobThinking", "LogitRules", "TokenScore"]
 
 #: A token, its log probability, and the most probable tokens at its place with theirs, the most probable first.
 TokenScore = tuple[int, float, tuple[tuple[int, float], ...]]
@@ -35,7 +35,7 @@ class LogitRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Thinking:
+class JobThinking:
     """How a row thinks before its answer, in tokens. `begins`: the one that begins it, at the answer's head; None: the prompt ends with it.
 
     `blanks` may stand before that one. After `ends` the answer begins. Once `budget` tokens were thought, `closing` follows; None: never.
@@ -72,7 +72,7 @@ class Job:
     rules: LogitRules | None = None
     logprobs: int | None = None
     prompt_logprobs: bool = False
-    thinking: Thinking | None = None
+    thinking: JobThinking | None = None
 
     @property
     def sequential(self) -> bool:

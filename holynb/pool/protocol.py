@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Protocol, TypedDict, TypeVar, get_args
 
 from holynb.pool.fit import Mesh
-from holynb.pool.job import Job, LogitRules, Thinking, TokenScore
+from holynb.pool.job import Job, JobThinking, LogitRules, TokenScore
 from kernels_support.jupyter import wire
 
 __all__ = [
@@ -261,7 +261,7 @@ def job_from(values: Mapping[str, Any]) -> Job:
     if (rules := values.get("rules")) is not None:
         rules = _build(LogitRules, {**rules, **_tuples(rules, "allowed"), "bias": tuple(map(tuple, rules["bias"]))}, "job's rules")
     if (thinking := values.get("thinking")) is not None:
-        thinking = _build(Thinking, thinking | _tuples(thinking, "ends", "closing", "blanks"), "job's thinking")
+        thinking = _build(JobThinking, thinking | _tuples(thinking, "ends", "closing", "blanks"), "job's thinking")
     return _build(Job, {**values, **_tuples(values, "ids", "eos", "stop_ids"), "rules": rules, "thinking": thinking}, "job")
 
 

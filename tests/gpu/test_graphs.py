@@ -28,7 +28,7 @@ from holynb.pool.engine.runner import Runner  # noqa: E402
 from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
 from holynb.pool.engine.sequence import Step  # noqa: E402
 from holynb.pool.fit.limits import BatchLimits  # noqa: E402
-from holynb.pool.job import Thinking  # noqa: E402
+from holynb.pool.job import JobThinking  # noqa: E402
 from holynb.pool.protocol import Emit, Job, LogitRules  # noqa: E402
 from holynb.pool.server.grammar import json_grammar  # noqa: E402
 
@@ -242,7 +242,7 @@ def test_thoughts_end_where_the_plain_engine_ends_them(folder: Path) -> None:
             0.8 * (i % 2),
             seed=i,
             ignore_eos=True,
-            thinking=Thinking(None, (301,), (10, 301, 10), 4 * i) if i < 3 else None,
+            thinking=JobThinking(None, (301,), (10, 301, 10), 4 * i) if i < 3 else None,
         )
         for i, p in enumerate(tiny.prompts(4, longest=20))
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from holynb.pool.job import Thinking
+from holynb.pool.job import JobThinking
 
 __all__ = ["ThoughtState"]
 
@@ -21,7 +21,7 @@ class ThoughtState:
 
     __slots__ = ("_closing", "_count", "_job", "_spent", "_tail", "begins", "forced", "thinking", "thought")
 
-    def __init__(self, job: Thinking) -> None:
+    def __init__(self, job: JobThinking) -> None:
         self._job = job
         self._count = self._spent = self.thought = 0
         self._tail: deque[int] = deque(maxlen=max(len(job.ends), len(job.closing)))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb.pool.job import Thinking
+from holynb.pool.job import JobThinking
 from holynb.pool.server.chat_template import ChatTemplate
 from holynb.thoughts import HARMONY, TAGS, ChannelSplitter, Tags, TagSplitter, ThoughtSplitter
 
@@ -34,7 +34,7 @@ _TAIL = 16
 class ModelThinking:
     """`tags`: as the splitter is given them; None: harmony's channels. `marks`: the tokens that are marks, and what stands for each.
 
-    `begins`, `ends`, `closing`, `blanks`: as in `job.Thinking`; no `ends`: the tags are no tokens, and a rank cannot follow the thought.
+    `begins`, `ends`, `closing`, `blanks`: as in `job.JobThinking`; no `ends`: the tags are no tokens, and a rank cannot follow the thought.
     `head`: tokens before a thought that belong to it. `switches`: variables of the template that turn it off; `efforts`: the levels that
     the template's `reasoning_effort` takes, or none.
     """
@@ -58,13 +58,13 @@ class ModelThinking:
         """For one answer; `begun`: its prompt ends with the opening tag."""
         return ChannelSplitter() if self.tags is None else TagSplitter((self.tags,), begun=begun)
 
-    def followed(self, prompt_ends: str, budget: int | None, *, guided: bool) -> Thinking | None:
+    def followed(self, prompt_ends: str, budget: int | None, *, guided: bool) -> JobThinking | None:
         """What a rank has to follow, where a thought is to be ended or a grammar begins behind it. `prompt_ends`: see `tail_of`."""
         if not self.ends or prompt_ends == "closed" or (budget is None and not guided):
             return None
         begins = None if prompt_ends == "begun" else self.begins
         budget = None if budget is None else budget + self.head
-        return Thinking(begins, self.ends, self.closing, budget, () if guided else self.blanks)
+        return JobThinking(begins, self.ends, self.closing, budget, () if guided else self.blanks)
 
 
 def tail_of(model: ModelThinking, ids: Sequence[int], tokenizer: Any) -> str:

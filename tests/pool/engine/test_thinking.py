@@ -19,7 +19,7 @@ from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Seq, Step
 from holynb.pool.engine.thinking import ThoughtState
 from holynb.pool.fit.limits import BatchLimits
-from holynb.pool.job import Thinking
+from holynb.pool.job import JobThinking
 from holynb.pool.protocol import Job, LogitRules, job_from, job_values
 from holynb.pool.server.grammar import json_grammar
 
@@ -27,11 +27,11 @@ OPEN, CLOSE, END = 300, 301, 256
 CLOSING = (10, CLOSE, 10, 10)
 
 
-def thinking(budget: int | None, **more: Any) -> Thinking:
-    return Thinking(**{"begins": None, "ends": (CLOSE,), "closing": CLOSING, "budget": budget} | more)
+def thinking(budget: int | None, **more: Any) -> JobThinking:
+    return JobThinking(**{"begins": None, "ends": (CLOSE,), "closing": CLOSING, "budget": budget} | more)
 
 
-def walk(job: Thinking, tokens: list[int]) -> tuple[list[int], ThoughtState]:
+def walk(job: JobThinking, tokens: list[int]) -> tuple[list[int], ThoughtState]:
     """The tokens as they come: those asked for, unless another one is forced."""
     state, said = ThoughtState(job), []
     for token in tokens:
@@ -187,7 +187,7 @@ SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required
         (thinking(3, begins=OPEN), ((OPEN, -60.0),), 0),
     ],
 )
-def test_a_grammar_begins_behind_the_thought(folder: Path, thought: Thinking, bias: Any, length: int) -> None:
+def test_a_grammar_begins_behind_the_thought(folder: Path, thought: JobThinking, bias: Any, length: int) -> None:
     """Given by the prompt, begun and ended, begun and closed by itself, and none."""
     pytest.importorskip("llguidance")
     grammar, rules = json_grammar(json.dumps(SCHEMA)), LogitRules(bias=bias)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pool_fake import byte_model
 
 from holynb.engines import poolwire
-from holynb.pool.job import Thinking
+from holynb.pool.job import JobThinking
 from holynb.pool.server import effort
 from holynb.pool.server.answertext import AnswerText
 from holynb.pool.server.api import ApiRequest, parse_request
@@ -143,7 +143,7 @@ def test_the_effort_stands_where_the_template_writes_it(known: dict[str, ChatTok
     assert "Reasoning: high" in known["harmony"].chat(request.messages, request.template)
 
 
-def jobs(known: ChatTokenizer, body: dict[str, Any], grammar: str | None = None) -> Thinking | None:
+def jobs(known: ChatTokenizer, body: dict[str, Any], grammar: str | None = None) -> JobThinking | None:
     """What the rank is told of thinking."""
     request = with_thinking(parse_request({"messages": list(ASK), **body}, chat=True), known)
     ids = tuple(known.encode_chat(request.messages, request.template))
@@ -156,10 +156,10 @@ def test_a_rank_follows_a_thought_only_where_it_must(known: dict[str, ChatTokeni
     closing = (10, CLOSE, 10, 10)
     assert jobs(known["qwen3"], {}) is None
     assert jobs(known["none"], {"thinking_budget": 5}) is None
-    assert jobs(known["qwen3"], {"thinking_budget": 5}) == Thinking(OPEN, (CLOSE,), closing, 5, (32, 10, 9))
-    assert jobs(known["r1"], {"thinking_budget": 5}) == Thinking(None, (CLOSE,), closing, 5, (32, 10, 9))
-    assert jobs(known["r1"], off) == Thinking(None, (CLOSE,), closing, 0, (32, 10, 9))
-    assert jobs(known["qwen3"], {}, "a grammar") == Thinking(OPEN, (CLOSE,), closing)
+    assert jobs(known["qwen3"], {"thinking_budget": 5}) == JobThinking(OPEN, (CLOSE,), closing, 5, (32, 10, 9))
+    assert jobs(known["r1"], {"thinking_budget": 5}) == JobThinking(None, (CLOSE,), closing, 5, (32, 10, 9))
+    assert jobs(known["r1"], off) == JobThinking(None, (CLOSE,), closing, 0, (32, 10, 9))
+    assert jobs(known["qwen3"], {}, "a grammar") == JobThinking(OPEN, (CLOSE,), closing)
     assert jobs(known["qwen3"], off, "a grammar") is None, "nothing is thought: the grammar begins at once"
     assert jobs(known["text tags"], {}, "a grammar") is None
     harmony = jobs(known["harmony"], {"thinking_budget": 5})
