@@ -15,7 +15,7 @@ from typing import Protocol
 from holynb.events import Ended, Event, Failed, Noted
 from holynb.types import Outcome, Usage
 
-__all__ = ["EventSink", "Journal", "Payment", "Thinking", "payment_at_end"]
+__all__ = ["EventSink", "Journal", "PartialThought", "Payment", "payment_at_end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class EventSink(Protocol):
 
 
 @dataclass(slots=True)
-class Thinking:
+class PartialThought:
     """What a row in flight thinks: its pieces, their characters, and the tokens that the server has counted."""
 
     pieces: list[str]
@@ -88,7 +88,7 @@ class Journal:
         self.rows: list[Outcome | None] = [None] * n
         self._events: list[Event] = []
         self._texts: dict[int, list[str]] = {}
-        self._thinking: dict[int, Thinking] = {}
+        self._thinking: dict[int, PartialThought] = {}
         self.ended = 0
         self._last_at = self._clock_offset = 0.0
 
@@ -135,7 +135,7 @@ class Journal:
 
     def append_thoughts(self, row: int, text: str, tokens: int | None) -> None:
         """Add a piece to what a row in flight thinks."""
-        thinking = self._thinking.setdefault(row, Thinking([]))
+        thinking = self._thinking.setdefault(row, PartialThought([]))
         if text:
             thinking.pieces.append(text)
         thinking.chars += len(text)

@@ -192,10 +192,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.ui.cell": (
         "bridge | candidates | displayhook | grammar | question | scope | transform | wait",
         "complete | host | sidecar | views",
-        "pending",
+        "pending | rundisplay",
     ),
     "holynb.ui.commands": (
-        "bench_report | model_lines | pool | roi_report | routing | table_diff | trust",
+        "bench_report | history | model_lines | pool | roi_report | routing | table_diff | trust",
         "bench | preview | roi | updates",
         "models | money",
     ),

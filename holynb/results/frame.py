@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "cross_index", "index_spec", "is_frame", "labels", "records", "restore_index", "select", "with_column"]
 
+#: The name in `.attrs` of a result.
+ORIGIN = "holynb"
 STATUS = ["ok", "error", "cancelled", "skipped"]
 STRINGS = ("error_type", "error", "route", "model")
 TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
@@ -30,8 +32,12 @@ DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean"
 _QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`[^`]*`""")
 
 
-def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | None = None) -> pd.DataFrame:
+def build(
+    rows: Sequence[Outcome | None], index: Any = None, schema: Schema | None = None, origin: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
     """The result: one line per row, in input order, on `index` (default 0…n-1), with the columns of `schema` last.
+
+    origin: JSON types that say where it comes from, kept as `.attrs["holynb"]`: pandas takes them along, and into a Parquet file.
 
     Dtypes never depend on the outcome: string, category, Int64, Float64, boolean. A row that has not ended has NA everywhere.
     """
@@ -58,7 +64,7 @@ def build(rows: Sequence[Outcome | None], index: Any = None, schema: Schema | No
         "reasoning": pd.array(column("reasoning"), dtype="string"),
         **(schema_columns(rows, schema) if schema is not None else {}),
     }
-    return pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index)
+    return _signed(pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index), origin)
 
 
 def schema_columns(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
@@ -159,7 +165,20 @@ def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: S
     copy[column] = texts["text"].array
     for name in extra:  # existing columns are not overwritten
         copy[f"{column}_{name}" if name in copy.columns else name] = texts[name].array
-    return copy
+    return _signed(copy, texts.attrs.get(ORIGIN))
+
+
+def _signed(df: pd.DataFrame, origin: Mapping[str, Any] | None) -> pd.DataFrame:
+    if origin is not None:
+        df.attrs = {**df.attrs, ORIGIN: dict(origin)}
+    return df
+
+
+def origin_of(value: Any) -> str | None:
+    """The id of the run that a frame is the result of; None for any other value."""
+    origin = value.attrs.get(ORIGIN) if is_frame(value) else None
+    run = origin.get("run") if isinstance(origin, dict) else None
+    return run if isinstance(run, str) else None
 
 
 def check_into(source: Any, column: str) -> None:

@@ -87,9 +87,8 @@ class Run(session.InProcess):
         self._duration: float | None = None
         self.ended: float | None = None
         self.error: Exception | None = None
-        self.stopped = False
+        self.stopped = self.warns = False
         self.saved: Decimal | None = None
-        self.warns = False
         self.journal = Journal(self.n)
         self._recorder = Recorder(self.journal, self.id, share=plan.options.cache)
         self._future: Future[None] | None = None
@@ -131,15 +130,14 @@ class Run(session.InProcess):
 
     def frame(self) -> pd.DataFrame:
         """The result so far, in input order, on the input's index; with `--into`, a copy of the input plus that column. Never raises."""
-        result = self.result()
-        if self.options.into is not None and self.plan.rows.source is not None:
-            columns = self.plan.schema.columns if self.plan.schema else ()
-            return frame.with_column(self.plan.rows.source, self.options.into, result, [c.name for c in columns])
-        return result
+        result, source, into = self.result(), self.plan.rows.source, self.options.into
+        if into is None or source is None:
+            return result
+        return frame.with_column(source, into, result, [c.name for c in self.plan.schema.columns] if self.plan.schema else ())
 
     def result(self) -> pd.DataFrame:
         """All columns of the result, whatever `--into` says."""
-        return frame.build(self.rows(), self.plan.rows.index, self.plan.schema)
+        return frame.build(self.rows(), self.plan.rows.index, self.plan.schema, spec.origin(self))
 
     def chunks(self) -> pd.DataFrame:
         """The chunks of the rows that `--chunk` asks in chunks: each prompt, and the columns of its result; by row, round and part."""
@@ -150,10 +148,15 @@ class Run(session.InProcess):
         return summarize(self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=self.plan.price_as)
 
     def plot(self) -> Any:
-        """The run's charts as plotly figures, by name."""
-        from holynb.ui import figures
+        """The run's charts as plotly figures, by name; as the value of a cell they are drawn side by side."""
+        from holynb import ui
 
-        return figures(self)
+        return ui.figures(self)
+
+    def _ipython_display_(self) -> None:
+        from holynb import ui
+
+        ui.show(self)
 
     # -- doing -----------------------------------------------------------------------------------------------------
     def start(self) -> Run:

@@ -9,7 +9,7 @@ from holynb.results import frame
 from holynb.run.session import SessionRun
 from holynb.runlog import RunRecord
 
-__all__ = ["record"]
+__all__ = ["origin", "record"]
 
 
 def record(run: SessionRun) -> RunRecord:
@@ -25,6 +25,13 @@ def record(run: SessionRun) -> RunRecord:
     if plan.rows.index is not None:
         spec["index"] = frame.index_spec(plan.rows.index)
     return RunRecord(run.id, run.name, str(plan.route), run.n, run.started, spec=spec)
+
+
+def origin(run: SessionRun) -> dict[str, Any]:
+    """Where a frame of the run's results comes from, in JSON's types."""
+    cost = run.summary().cost
+    facts = {"run": run.id, "name": run.name, "route": str(run.plan.route), "started": run.started}
+    return facts | {"cost": None if cost is None else float(cost)}
 
 
 def _plain(options: Options) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from holynb.config import Options
 from holynb.errors import BadKey, BadOption, closest
 from holynb.ui.cell import grammar
-from holynb.ui.commands import bench, money, roi, trust
+from holynb.ui.commands import bench, history, money, roi, trust
 from holynb.ui.panel import commands
 from holynb.words import counted
 
@@ -113,30 +112,8 @@ def _status(_: Host, args: Sequence[str]) -> None:
     print(pool.run(["list"], print)[0])
 
 
-def _runs(_: Host, args: Sequence[str]) -> None:
-    from holynb import runlog
-    from holynb.results import dollars
-    from holynb.run import session
-    from holynb.ui.output import ago, grid
-
-    if args and not (len(args) == 1 and args[0].isdigit()):
-        raise BadOption(f"%infer runs takes how many to list, not {' '.join(args)!r}.")
-    records = runlog.log().runs(int(args[0]) if args else 20)
-    if not records:
-        print("There is no run yet. Start one with %%infer.")
-        return
-    head = ["run", "name", "route", "status", "rows", "ok", "failed", "cost", "started"]
-    running = {run.id for run in session.runs() if not run.done}
-    # A run without an end that is not of this session was killed, or runs in another kernel: the log cannot tell the two apart.
-    status = {r.id: r.status if r.ended or r.id in running else "unfinished" for r in records}
-    lines = [
-        [r.id, r.name or "", r.route, status[r.id], f"{r.n:,}", f"{r.ok:,}", f"{r.failed:,}", dollars(r.cost), ago(r.started, time.time())]
-        for r in records
-    ]
-    print(grid(head, lines))
-
-
 def _show(magic: Host, args: Sequence[str]) -> None:
+    from holynb.results import frame
     from holynb.ui.cell import views
     from holynb.ui.output import plots, report
 
@@ -148,7 +125,8 @@ def _show(magic: Host, args: Sequence[str]) -> None:
     _refuse_options_except("show", values, {"show"})
     if len(positional) > 1:
         raise BadOption(f"%infer show takes one run, and {positional[1]!r} is one word too many.")
-    run = report.load(positional[0] if positional else None)
+    named = frame.origin_of(magic.shell.user_ns.get(positional[0])) if positional else None  # a result says which run it is of
+    run = report.load(named or (positional[0] if positional else None))
     plots.show(views.text_view(magic.shell), run, options.show, magic.shell)
 
 
@@ -262,9 +240,11 @@ def _refuse_options_except(word: str, values: Mapping[str, Any], allowed: Collec
 COMMANDS: dict[str, LineCommand] = {
     "help": LineCommand("help [COMMAND]", "this list, or one command", _help),
     "status": LineCommand("status", "runs that go on, and local pools", _status),
-    "runs": LineCommand("runs [N]", "the newest runs of the run log", _runs),
+    "runs": LineCommand("runs [N]", "the newest runs of the run log", history.runs),
     "show": LineCommand(
-        "show [RUN] [--show WHAT] | --replay FILE [--speed X]", "any run again, of this session or of the run log; or a recorded one", _show
+        "show [RUN|FRAME] [--show WHAT] | --replay FILE [--speed X]",
+        "any run again, of this session or of the run log; or a recorded one",
+        _show,
     ),
     "stop": LineCommand("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
     "resume": LineCommand(

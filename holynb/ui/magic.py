@@ -135,7 +135,7 @@ class InferMagic(Configurable):
     def start(self, plan: Plan, name: str | None = None, show: str = "all") -> Any:
         """Start a planned run. Returns a Work to wait for; with `--bg` the run itself, or None where it is bound to `name`."""
         from holynb.run import Run
-        from holynb.ui.cell import views
+        from holynb.ui.cell import rundisplay, views
         from holynb.ui.live import memory, servers
 
         run = Run(self._with_streaming(plan)).start()
@@ -145,6 +145,8 @@ class InferMagic(Configurable):
             if name is None:
                 return run
             self.shell.push({name: run})
+            if not plan.options.quiet and show != "none":
+                rundisplay.show(run, self.shell)
             return None
         quiet = plan.options.quiet
         return Work(run, views.select_view(self.shell, quiet=quiet), name, "none" if quiet else show, plan.options.debug)

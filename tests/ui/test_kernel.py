@@ -26,7 +26,7 @@ def test_the_output_is_the_display_of_the_value(here: Kernel) -> None:
     assert set(reply.shown[0]) == {"text/html", "text/plain"}
     assert reply.of("execute_result") == []
     assert "second &lt;b&gt;answer" in reply.shown[0]["text/html"]
-    assert here.value("type(_).__name__, type(Out[max(Out)]).__name__, _.shape") == "('DataFrame', 'DataFrame', (2, 16))"
+    assert here.value("type(_).__name__, type(Out[max(Out)]).__name__, _.shape") == "('DataFrame', 'DataFrame', (2, 18))"
     again = here("_")
     assert "dataframe" in again.of("execute_result")[0]["data"]["text/html"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holynb.run import SessionRun
     from holynb.ui.output.page import Page
 
-__all__ = ["MIME", "bundle", "figures", "literal", "show", "spec"]
+__all__ = ["MIME", "Figures", "bundle", "figures", "literal", "show", "spec"]
 
 MIME = "application/vnd.plotly.v1+json"
 #: Pixels: a row of charts, the title above each, the ticks below.
@@ -176,7 +176,21 @@ def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:
     display(figure, raw=True)  # type: ignore[no-untyped-call]
 
 
-def figures(run: SessionRun) -> dict[str, Any]:
+class Figures(dict[str, Any]):
+    """Figures by name, which the value of a cell draws side by side."""
+
+    def __init__(self, figures_by_name: Mapping[str, Any], drawing: Mapping[str, Any]) -> None:
+        super().__init__(figures_by_name)
+        self._drawing = dict(drawing)
+
+    def __repr__(self) -> str:
+        return f"<charts of a holynb run: {', '.join(self) or 'none, as fewer than two rows have ended'}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's protocol
+        return self._drawing | {"text/plain": repr(self)}
+
+
+def figures(run: SessionRun) -> Figures:
     """The charts of a run by name (cost, latency, tokens, server, memory) as `plotly.graph_objects.Figure`; those that can be drawn now."""
     import plotly.graph_objects as go
 
@@ -187,7 +201,7 @@ def figures(run: SessionRun) -> dict[str, Any]:
         figure = go.Figure(data=plot["data"], layout=plot["layout"])
         figure.update_layout(height=360, margin={"t": 60}, xaxis_domain=[0, 1])
         out[name] = figure
-    return out
+    return Figures(out, bundle(run_report))
 
 
 def _memory(run_report: report.Report) -> Chart:

@@ -1,0 +1,47 @@
+"""A run as the value of a cell: the live view while it goes on, on the kernel's own loop, then the final output in its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from holynb.ui.cell import views
+from holynb.ui.live import timer
+from holynb.ui.output import plots, report, static
+from holynb.words import counted
+from kernels_support.jupyter.capabilities import detect
+
+if TYPE_CHECKING:
+    from holynb.run import Run
+
+__all__ = ["show"]
+
+
+def show(run: Run, shell: Any) -> None:
+    """Show it. Returns at once; where no front end could follow a run that goes on, one line says what can."""
+    if run.done:
+        plots.show(views.text_view(shell), report.of(run), run.options.show, shell)
+        return
+    if not detect(shell).widgets:
+        print(line(run))
+        return
+    from holynb.ui.live.widget import Live
+
+    page = Live(clicks=True)  # the cell ends at once, so clicks arrive
+    page.paint(run)
+
+    def step() -> bool:
+        if run.done:
+            page.end(static.bundle(report.of(run), run.options.show))
+            return False
+        page.paint(run)
+        return True
+
+    timer.repeat(page.interval_s, step)
+
+
+def line(run: Run) -> str:
+    """A run that goes on, in one line, with the commands that show, stop and resume it."""
+    name, summary = run.name or run.id, run.summary()
+    ended = summary.n - summary.running
+    commands = " · ".join(f"%infer {word} {name}" for word in ("show", "stop", "resume"))
+    return f"Run {name} on {run.route}: {ended:,} of {counted(summary.n, 'row')}. {commands}"

@@ -1,0 +1,37 @@
+"""`%infer runs`: the newest runs of the run log, those that go on among them. Reads; sends nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from holynb.errors import BadOption
+
+if TYPE_CHECKING:
+    from holynb.ui.cell import Host
+
+__all__ = ["runs"]
+
+
+def runs(_: Host, args: Sequence[str]) -> None:
+    from holynb import runlog
+    from holynb.results import dollars
+    from holynb.run import session
+    from holynb.ui.output import ago, grid
+
+    if args and not (len(args) == 1 and args[0].isdigit()):
+        raise BadOption(f"%infer runs takes how many to list, not {' '.join(args)!r}.")
+    records = runlog.log().runs(int(args[0]) if args else 20)
+    if not records:
+        print("There is no run yet. Start one with %%infer.")
+        return
+    head = ["run", "name", "route", "status", "rows", "ok", "failed", "cost", "started"]
+    running = {run.id for run in session.runs() if not run.done}
+    # A run without an end that is not of this session was killed, or runs in another kernel: the log cannot tell the two apart.
+    status = {r.id: r.status if r.ended or r.id in running else "unfinished" for r in records}
+    lines = [
+        [r.id, r.name or "", r.route, status[r.id], f"{r.n:,}", f"{r.ok:,}", f"{r.failed:,}", dollars(r.cost), ago(r.started, time.time())]
+        for r in records
+    ]
+    print(grid(head, lines))
