@@ -119,8 +119,8 @@ def _fault(name: str, value: Mapping[str, Any], meant: int, sent: int | None, re
     kind = name[:1].upper() + name[1:]
     error = value.get("error")  # a gateway's shape, in the place of AWS's
     inner = error if isinstance(error, Mapping) else {}
-    value, code = {**inner, **value}, _text(inner.get("code"))
-    kind = kind or _text(inner.get("type"))
+    code, kind = (c if isinstance(c, str) else "" for c in (inner.get("code"), kind or inner.get("type")))
+    value = {**inner, **value}
     message = next((m for f in ("OriginalMessage", "originalMessage", "Message", "message") if (m := _text(value.get(f)))), "")
     original = openai.count(value.get("OriginalStatusCode")) or openai.count(value.get("originalStatusCode"))
     meant = original or (404 if _NO_MODEL.search(message[:2000]) else _STATUSES.get(kind, meant))

@@ -8,6 +8,7 @@ additionalModelRequestFields: `-p NAME=VALUE` puts it there, unless NAME is a fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -41,12 +42,8 @@ TOP_LEVEL_FIELDS = (
     "toolConfig",
 )
 INFERENCE_FIELDS = ("maxTokens", "temperature", "topP", "stopSequences")
-#: Parameters that are left out once a model has refused them, by every name that a refusal gives them.
-DROPPABLE: Mapping[str, tuple[str, ...]] = {
-    "temperature": ("temperature",),
-    "topP": ("topp", "top_p"),
-    "stopSequences": ("stopsequences", "stop_sequences"),
-}
+#: Name in `Sampling` → what a refusal calls it: left out once a model has refused it. Without `stop` an answer would be another one.
+DROPPABLE: Mapping[str, tuple[str, ...]] = {"temperature": ("temperature",), "top_p": ("topp", "top_p")}
 #: What stands between the thoughts of two blocks.
 GAP = "\n\n"
 #: What Nova sends in the place of what it thought.
@@ -80,7 +77,7 @@ def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
 def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     """The request's JSON. Consecutive turns of one role are joined, since roles must alternate; the wire has no seed.
 
-    `traits`: `no X` for each of DROPPABLE, and `no system`: the model takes no system prompt, so that it stands before the first turn.
+    `traits`: `no X` for each of DROPPABLE; `no system`: the model takes no system prompt, so that it stands before the first turn.
     """
     s = request.sampling
     system = "\n\n".join(m.content for m in request.messages if m.role == "system" and m.content.strip())
@@ -90,11 +87,14 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     payload: dict[str, Any] = {"messages": [{"role": role, "content": [{"text": text}]} for text, role in turns]}
     if system and "no system" not in traits:
         payload["system"] = [{"text": system}]
-    optional = {"maxTokens": s.max_tokens, "temperature": s.temperature, "topP": s.top_p, "stopSequences": list(s.stop) or None}
-    payload[INFERENCE] = {name: value for name, value in optional.items() if value is not None and f"no {name}" not in traits}
+    temperature, top_p = (None if f"no {name}" in traits else getattr(s, name) for name in DROPPABLE)
+    optional = {"maxTokens": s.max_tokens, "temperature": temperature, "topP": top_p, "stopSequences": list(s.stop) or None}
+    payload[INFERENCE] = {name: value for name, value in optional.items() if value is not None}
     if request.schema is not None:
         shape = {"schema": codec.dumps(request.schema).decode(), "name": "answer"}
         payload["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": shape}}}
+    if request.tiers:
+        payload["serviceTier"] = {"type": request.tiers[0]}
     thinking.apply(payload, request, traits, "bedrock")
     for name, value in s.extra.items():
         _set(payload, name, value)
@@ -110,7 +110,8 @@ def _set(payload: dict[str, Any], name: str, value: Any) -> None:
         payload[name] = {**there, **value} if isinstance(there, Mapping) and isinstance(value, Mapping) else value
     else:
         place = INFERENCE if name in INFERENCE_FIELDS else MODEL_FIELDS
-        payload[place] = {**payload.get(place, {}), name: value}
+        payload[place] = dict(payload.get(place, {}))
+        thinking.add(payload[place], {name: value})
 
 
 def _turns(request: Request) -> list[tuple[str, str]]:
@@ -130,7 +131,7 @@ def adapt(traits: Traits, fault: Fault) -> Traits:
     """What the refusal says the model does not take: a sampling parameter, a system prompt, streams."""
     words = fault.message.lower()
     if "cannot both be specified" in words:
-        return traits | {"no topP"}
+        return traits | {"no top_p"}
     if not (openai.REJECTED.search(words) or "doesn't support" in words or "doesn’t support" in words):
         return traits
     if "stream" in words:
@@ -153,7 +154,8 @@ def read(value: Any) -> Completion:
     text = codec.mend("".join(b["text"] for b in blocks if isinstance(b.get("text"), str)))
     thinking = [b["reasoningContent"] for b in blocks if "reasoningContent" in b]
     thoughts = codec.mend(GAP.join(filter(None, (_thought(t) for t in thinking)))) if thinking else None
-    return conclude(text, finish(value.get("stopReason")), _model(value), usage(value.get("usage")), thoughts=thoughts)
+    answer = conclude(text, finish(value.get("stopReason")), _model(value), usage(value.get("usage")), thoughts=thoughts)
+    return replace(answer, tier=_tier(value))
 
 
 def _thought(reasoning: Any) -> str:
@@ -194,7 +196,7 @@ class Converse(StreamReader):
         elif name == "messageStop":
             self.ended(chunk.get("stopReason"))
         elif name == "metadata":
-            self.usage, self.model = usage(chunk.get("usage")), _model(chunk)
+            self.usage, self.model, self.tier = usage(chunk.get("usage")), _model(chunk), _tier(chunk)
         elif name == "contentBlockDelta" and isinstance(delta := chunk.get("delta"), Mapping):
             if isinstance(text := delta.get("text"), str):
                 return text
@@ -215,6 +217,13 @@ def _model(value: Mapping[str, Any]) -> str | None:
     for name in ("trace", "promptRouter", "invokedModelId"):
         value = value.get(name) if isinstance(value, Mapping) else None  # type: ignore[assignment]
     return value if isinstance(value, str) else None
+
+
+def _tier(value: Mapping[str, Any]) -> str | None:
+    """Bedrock's word for the service tier."""
+    tier = value.get("serviceTier")
+    word = tier.get("type") if isinstance(tier, Mapping) else None
+    return word if isinstance(word, str) else None
 
 
 def usage(counts: Any) -> Usage:

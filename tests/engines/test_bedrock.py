@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_every_body_is_a_request_of_converse(model: str, extra: dict[str, Any], 
     """By botocore's own check of the parameters: a field in the wrong place, or of the wrong type, is none."""
     sampling = {"max_tokens": 4096, "temperature": 0.5, "top_p": 0.5, "stop": ("x",), "extra": extra, "think": think}
     sent = asked(model, sampling=sampling, schema={"type": "object"})
-    for traits in (frozenset(), frozenset({"no temperature", "no topP", "no stopSequences", "no system", "no think"})):
+    for traits in (frozenset(), frozenset({"no temperature", "no top_p", "no system", "no think"})):
         body = bedrock.body(sent, traits)
         assert ParamValidator().validate({"modelId": model, **body}, converse_shape()).generate_report() == ""
 
@@ -476,7 +477,6 @@ LEARNED = [
     ("The model returned the following errors: `temperature` is deprecated for this model.", "no temperature"),
     ("The model returned the following errors: `temperature` and `top_p` cannot both be specified for this model. Please use only one.",
      "no topP"),
-    ("This model doesn't support the stopSequences field. Remove stopSequences and try again.", "no stopSequences"),
     ("This model doesn't support system messages. Try again without system messages or use a model that supports system messages.", "no system"),
     ("The model is unsupported for streaming.", "no stream"),
 ]  # fmt: skip
@@ -498,12 +498,37 @@ def test_what_a_model_does_not_take_is_learned_once(message: str, trait: str):
         assert (fault.kind, fault.retry, fault.wait) == ("bad_request", True, 0.0)
         assert ask(at(server.base), sent)[1].text == golden.TEXT
         first, second = server.asked
-    assert trait.removeprefix("no ") not in second.json.get("inferenceConfig", {})
+    if trait in ("no temperature", "no top_p"):
+        assert {"temperature", "topP"} - set(second.json["inferenceConfig"]) == {{"no top_p": "topP"}.get(trait, "temperature")}
+    assert second.json["inferenceConfig"]["stopSequences"] == ["x"]
     assert first.json["system"] == [{"text": "Be brief."}]
     if trait == "no system":
         assert "system" not in second.json
         assert second.json["messages"][0]["content"] == [{"text": "Be brief.\n\nhi"}]
     assert second.path.endswith("/converse" if whole else "/converse-stream")
+
+
+def test_a_stop_sequence_is_never_left_out():
+    message = "This model doesn't support the stopSequences field. Remove stopSequences and try again."
+    with Exact([bedrock_error(400, "ValidationException", message)]) as server:
+        fault = refuse(at(server.base), asked(sampling={"stop": ("x",)}))
+    assert (fault.kind, fault.retry) == ("bad_request", False)
+
+
+# -- service tiers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stream", "word", "tier"), [(False, "flex", "flex"), (True, "flex", "flex"), (True, "default", "standard")])
+def test_a_service_tier_is_asked_for_and_the_one_that_served_is_told(stream: bool, word: str, tier: str):
+    where = at("", tiers={"flex": "flex", "standard": "default", "priority": "priority"})
+    stop = golden.bedrock_frame("messageStop", {"stopReason": "end_turn"})
+    last = golden.bedrock_frame("metadata", {"usage": {}, "serviceTier": {"type": word}})
+    streamed = [stream_head(BEDROCK.kind), chunk(bedrock_delta({"text": "x"}) + stop + last), END]
+    with Exact(streamed if stream else [reply({**BEDROCK.whole, "serviceTier": {"type": word}})]) as server:
+        answer = ask(replace(where, base_url=server.base), asked(stream=stream, tiers=("flex",)))[1]
+        sent = server.asked[0].json
+    assert sent["serviceTier"] == {"type": "flex"}
+    assert answer.tier == tier
 
 
 # -- a run -----------------------------------------------------------------------------------------------------------------
