@@ -59,9 +59,12 @@ NOTHING = Wanted()
 
 def apply(payload: dict[str, Any], request: Request, traits: Traits, wire: str) -> None:
     """Write into the JSON of a request what its `think` wants, and take out what its model refuses while it thinks."""
-    s = request.sampling
-    if s.think is None and s.temperature is None and s.top_p is None:
-        return
+    s, route = request.sampling, request.route
+    if s.think is None and (
+        (s.temperature is None and s.top_p is None)
+        or not _refused_unasked(route.provider, route.model, wire, update_files.stamp(models.FILE_NAME))
+    ):
+        return  # nearly every request: tested before anything is built
     want = wanted(request, wire, traits)
     if want is NOTHING:
         return
@@ -100,15 +103,23 @@ def add(payload: dict[str, Any], extra: Mapping[str, Any]) -> None:
         payload[name] = {**ours, **value} if isinstance(ours, Mapping) and isinstance(value, Mapping) else value
 
 
+@lru_cache(maxsize=1024)
+def _refused_unasked(provider: str, model: str, wire: str, stamp: update_files.Stamp | None) -> tuple[str, ...]:  # noqa: ARG001
+    """The sampling fields that a model refuses although nobody asks it to think: it does by default. `stamp`: of what is known of models."""
+    known = guidance(Route(provider, model), wire)
+    return known.control.refuses if known is not None and known.by_default else ()
+
+
 @lru_cache(maxsize=4096)
-def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Wanted:  # noqa: ARG001 - what is known of models
+def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Wanted:
     route, think = ask.route, ask.think
     known = guidance(route, ask.wire)
     if known is None:
         return NOTHING if think in (None, "off") else Wanted(note=f"{route} has no way to be told how much to think: --think is left out.")
     way, control = known.way, known.control
     if think is None:
-        left = tuple(n for n in ask.sets if n in control.refuses) if known.by_default else ()
+        refuses = _refused_unasked(route.provider, route.model, ask.wire, stamp)
+        left = tuple(n for n in ask.sets if n in refuses)
         return Wanted(leaves_out=way.places(left), note=_left_words(route, left, off=bool(control.off))) if left else NOTHING
     if known.thinks is False:
         return NOTHING if think == "off" else Wanted(note=f"{route} does not think: --think {think} is left out.")
