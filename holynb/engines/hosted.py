@@ -207,8 +207,8 @@ class Hosted:
         if (words := thinking.note(request, spoken, traits)) is not None and words != thinking.note(request, spoken):
             lines.append(words)
         for line in lines:
-            if self._notice is not None and line not in self._noticed:
-                self._noticed.add(line)
+            if self._notice is not None and (gist := thinking.gist(line)) not in self._noticed:
+                self._noticed.add(gist)
                 self._notice(line)
 
     # -- messages ------------------------------------------------------------------------------------------------------

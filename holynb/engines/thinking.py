@@ -19,10 +19,10 @@ from holynb.engines.dialects import Dialect, guidance
 from holynb.errors import Fault
 from holynb.types import Request, Route
 
-__all__ = ["Traits", "Wanted", "add", "apply", "learned", "note", "put", "wanted"]
+__all__ = ["Traits", "Wanted", "add", "apply", "gist", "learned", "note", "put", "wanted"]
 
-#: What was learned of a model, as engines keep it. Of thinking: `no think` (its field), `no off`, `no budget`, `no thoughts`,
-#: `think=low,high` (what it takes); of sampling, as every wire writes it: `no temperature`.
+#: What was learned of a model, as engines keep it. Of thinking: `no think` (its field), `no on`, `no off`, `no budget`,
+#: `no thoughts`, `think=low,high` (what it takes); of sampling, as every wire writes it: `no temperature`.
 Traits = frozenset[str]
 
 #: The words of levels on all wires, least first.
@@ -42,6 +42,7 @@ TABLES = ("chat_template_kwargs", "output_config", "reasoning")
 
 #: Words of a refusal that is about thinking.
 _ABOUT_THINKING = re.compile(r"think|reasoning|effort|chat_template_kwargs")
+_LEVELS = re.compile(r"--think \w+|\d[\d,]*")
 _QUOTED = re.compile(r"['\"`](\w+)['\"`]")
 
 
@@ -96,6 +97,11 @@ def note(request: Request, wire: str, traits: Traits = frozenset()) -> str | Non
     return wanted(request, wire, traits).note
 
 
+def gist(line: str) -> str:
+    """What makes two notes one: they are the same but for levels and numbers of tokens."""
+    return _LEVELS.sub("", line)
+
+
 def add(payload: dict[str, Any], extra: Mapping[str, Any]) -> None:
     """Write `-p` into the JSON of a request, over what is there; of a table that holds more than thinking, key by key."""
     for name, value in extra.items():
@@ -105,7 +111,7 @@ def add(payload: dict[str, Any], extra: Mapping[str, Any]) -> None:
 
 @lru_cache(maxsize=1024)
 def _refused_unasked(provider: str, model: str, wire: str, stamp: update_files.Stamp | None) -> tuple[str, ...]:  # noqa: ARG001
-    """The sampling fields that a model refuses although nobody asks it to think: it does by default. `stamp`: of what is known of models."""
+    """The sampling fields that a model refuses unasked, since it thinks by default. `stamp`: of what is known of models."""
     known = guidance(Route(provider, model), wire)
     return known.control.refuses if known is not None and known.by_default else ()
 
@@ -123,8 +129,6 @@ def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Want
         return Wanted(leaves_out=way.places(left), note=_left_words(route, left, off=bool(control.off))) if left else NOTHING
     if known.thinks is False:
         return NOTHING if think == "off" else Wanted(note=f"{route} does not think: --think {think} is left out.")
-    if "no think" in traits:
-        return Wanted(note=f"{route} does not take {control.field}, so --think {think} is left out.")
     if listed := next((t.removeprefix("think=").split(",") for t in traits if t.startswith("think=")), None):
         control = _as_listed(control, listed)
     if "no off" in traits:
@@ -132,6 +136,8 @@ def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Want
     if "no budget" in traits:
         way = replace(way, budget_field=None)
     want = _asked(ask, way, control, think)
+    if "no think" in traits and control.field in want.fields:
+        want = _without_level(ask, way, control, traits)
     if "no thoughts" in traits:
         want = replace(want, fields={p: v for p, v in want.fields.items() if p not in way.thoughts})
     left = () if want.fields == _way_off(way, control) else tuple(n for n in ask.sets if n in control.refuses or f"no {n}" in traits)
@@ -145,6 +151,14 @@ def _as_listed(control: ThinkingControl, listed: Iterable[str]) -> ThinkingContr
     values = tuple(sorted((v for v in listed if v != "none"), key=_rank))
     off = {control.field: "none"} if "none" in listed else False if control.off == {control.field: "none"} else control.off
     return replace(control, values=values, off=off) if values else control
+
+
+def _without_level(ask: _Ask, way: Dialect, control: ThinkingControl, traits: Traits) -> Wanted:
+    """What is left for a model that was found not to take its field: thinking is asked for, but not how much."""
+    words = f"{ask.route} does not take {control.field}"
+    if ask.think == "off" or not control.on or "no on" in traits:
+        return Wanted(note=f"{words}, so --think {ask.think} is left out.")
+    return Wanted(_on(way, {**control.on}), note=f"{words}, so --think {ask.think} is sent without how much.")
 
 
 def _way_off(way: Dialect, control: ThinkingControl) -> Mapping[str, Any] | bool | None:
@@ -259,7 +273,7 @@ def learned(traits: Traits, fault: Fault, request: Request, wire: str) -> Traits
         return traits | {"no budget"}
     if s.think == "off" and "no off" not in traits and want.note is None:
         return traits | {"no off"}
-    return traits | {"no think"}
+    return traits | {"no on" if "no think" in traits else "no think"}
 
 
 # -- paths -------------------------------------------------------------------------------------------------------------

@@ -46,11 +46,14 @@ def engines(plan: Plan) -> dict[Route, Engine]:
     return {e.route: engines.connect(e, key(e)) for e in plan.targets.endpoints}
 
 
-async def ready(engines: Mapping[Route, Engine], notice: Callable[[str], None]) -> None:
-    """Wait until every engine is ready. One whose pool has answered in this process and is gone is waited for by the rows themselves."""
+async def ready(engines: Mapping[Route, Engine], notice: Callable[..., None]) -> None:
+    """Wait until every engine is ready. One whose pool has answered in this process and is gone is waited for by the rows themselves.
+
+    `notice` takes a text and a level. What a pool tells is how it starts; what a hosted engine does, that it sends other than was asked.
+    """
     for route, engine in engines.items():
         try:
-            await engine.ready(notice)
+            await engine.ready(notice if engine.endpoint.wire == "pool" else partial(notice, level="warning"))
         except NotRunning as exc:
             if not _has_answered(engine.endpoint.base_url, route):
                 raise

@@ -23,16 +23,14 @@ def notes(requests: Iterable[Request | None], endpoints: Sequence[Endpoint]) -> 
             s = r.sampling
             short = s.max_tokens is not None and s.max_tokens <= SHORT_TOKENS
             kinds.setdefault((s.think, short, s.temperature is None, s.top_p is None, s.seed is None, *s.extra), r)
-    lines: dict[tuple[object, ...], str] = {}
+    lines: dict[str, str] = {}
     for endpoint in endpoints:
-        for kind, request in kinds.items():
+        for request in kinds.values():
             row = replace(request, route=endpoint.route)
-            for about, line in (("think", thinking.note(row, endpoint.wire)), ("short", _short(row.sampling, endpoint))):
+            for line in (thinking.note(row, endpoint.wire), _short(row.sampling, endpoint), _twice(row, endpoint.wire)):
                 if line is not None:
-                    lines.setdefault((endpoint.route, kind[0], about), line)
-            if (line := _twice(row, endpoint.wire)) is not None:
-                lines.setdefault(("twice", kind[0]), line)
-    return list(dict.fromkeys(lines.values()))
+                    lines.setdefault(thinking.gist(line), line)
+    return list(lines.values())
 
 
 def _short(sampling: Sampling, endpoint: Endpoint) -> str | None:

@@ -253,7 +253,7 @@ KNOWN = sorted({(e.provider, e.models[0].rstrip("*")) for e in models.shipped()}
 ROUTES = [*(Route(*r) for r in KNOWN), *(Route(p, "anything") for p in ("openai", "anthropic", "gemini", "vllm", "mine", "openrouter"))]
 WIRE_OF = {"anthropic": "anthropic", "gemini": "gemini"}
 TRAITS = st.frozensets(
-    st.sampled_from(["no think", "no off", "no budget", "no thoughts", "no temperature", "think=low,high", "think=none"])
+    st.sampled_from(["no think", "no on", "no off", "no budget", "no thoughts", "no temperature", "think=low,high", "think=none"])
 )
 
 
@@ -340,6 +340,16 @@ def test_a_value_that_a_model_does_not_take_is_followed_by_the_nearest_that_it_l
 def test_a_field_that_a_server_does_not_know_is_left_out():
     traits, body = taught("Unrecognized request argument supplied: reasoning_effort", "gateway/m", "high")
     assert (traits, body) == ({"no think"}, {})
+
+
+def test_a_server_without_levels_still_thinks_and_still_does_not():
+    qwen, words = "vllm/Qwen/Qwen3-8B", "reasoning_effort: Extra inputs are not permitted"
+    traits, body = taught(words, qwen, "high")
+    assert (traits, body) == ({"no think"}, ON)
+    assert sent(qwen, "off", traits=traits) == OFF
+    assert "is sent without how much." in str(thinking.note(asked(qwen, "high"), "openai", traits))
+    more, body = taught("chat_template_kwargs is not supported", qwen, "high", before=traits)
+    assert (more, body) == ({"no on"}, {})
 
 
 def test_a_model_that_cannot_be_switched_off_thinks_as_little_as_it_can():

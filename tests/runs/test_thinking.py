@@ -50,7 +50,8 @@ def ask(server: Exact, prompts: Any = ("Say tea.",), route: str = ROUTE, **said:
 
 
 def noted(run: holynb.Run) -> list[str]:
-    return [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and "think" in e.text]
+    """Its notes about thinking, which stay below the result: warnings."""
+    return [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and "think" in e.text and e.level == "warning"]
 
 
 def planned(route: str, **said: Any) -> plan.Plan:
@@ -76,6 +77,14 @@ def test_what_a_model_cannot_do_is_one_note_of_the_run_and_of_the_dry_run():
     assert noted(run) == [line]
     assert preview.text(planned("openai/gpt-4.1", think="high")).count(line) == 1
     assert "left out" not in preview.text(planned(ROUTE, think="high"))
+
+
+def test_rows_of_many_levels_get_one_note_a_kind():
+    import pandas as pd
+
+    rows = pd.DataFrame({"think": ["low", "high", 100, 200, 3000]})
+    made = plan.make("x", "openai/gpt-4.1", Options.parse({"df": rows, "params_from": "think", "dry_run": True}), variables={})
+    assert [n for n in made.notes if "think" in n] == ["openai/gpt-4.1 does not think: --think low is left out."]
 
 
 def test_every_route_that_a_row_may_come_to_is_looked_at():
@@ -113,12 +122,21 @@ def test_p_stands_above_think_and_says_so():
 
 def test_a_field_that_a_server_refuses_is_learned_once_and_said_once_a_run():
     line = "vllm/some does not take reasoning_effort, so --think high is left out."
-    with taking("reasoning_effort") as server:
+    with taking("reasoning_effort", "chat_template_kwargs") as server:
         first = ask(server, ("one", "two", "three", "four"), "vllm/some", think="high", concurrency=1)
         second = ask(server, ("five", "six"), "vllm/some", think="high")
         assert list(first.frame()["status"]) == ["ok"] * 4
-        assert ["reasoning_effort" in a.json for a in server.asked] == [True, *[False] * 6]
-    assert (noted(first), noted(second)) == ([line], [line])
+        assert ["reasoning_effort" in a.json for a in server.asked] == [True, *[False] * 7]
+        assert ["chat_template_kwargs" in a.json for a in server.asked] == [True, True, *[False] * 6]
+    assert (noted(first)[-1], noted(second)) == (line, [line])
+
+
+def test_a_temperature_that_a_server_refuses_is_said_once_a_run():
+    line = "vllm/warm does not take temperature, so it is left out."
+    with taking("temperature") as server:
+        runs = [ask(server, (f"one {i}", f"two {i}"), "vllm/warm", temperature=0.2) for i in range(2)]
+        assert sum("temperature" in a.json for a in server.asked) <= 2, "learned by the rows that were under way together"
+    assert [[e.text for e in r.journal.events_since(0)[0] if isinstance(e, Noted)].count(line) for r in runs] == [1, 1]
 
 
 def test_an_answer_that_was_thought_about_is_another_answer():
