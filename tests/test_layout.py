@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "converters | dotenv | logins | model_entries",
+        "converters | dotenv | logins | model_entries | vertex_models",
         "aws_chain | model_traits | options",
         "home",
         "update_files",
@@ -59,12 +59,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
         "dialects | service_tiers | tokens",
         "thinking",
-        "classify | entra | http | sim",
+        "classify | entra | google_login | http | sim",
         "answer | choices | pages | tags",
         "hosted | poolwire",
         "openai | pool",
         "anthropic | aws_errors | gemini | responses | servers",
-        "aws_hosted | protocols",
+        "aws_hosted | protocols | vertex",
         "azure | bedrock | sagemaker",
     ),
     "holynb.files": (

@@ -39,6 +39,7 @@ LOGINS = {
         "az login",
         (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com", ".openai.azure.us", ".cognitiveservices.azure.us"),
     ),
+    "google": Login("Google Cloud", "google-auth", "google.auth", "gcloud auth application-default login", (".googleapis.com",)),
 }
 
 

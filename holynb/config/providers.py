@@ -21,7 +21,7 @@ LACKING = ("stop", "seed")
 #: The wires of servers that list their models as OpenAI does, at `{base}/models`.
 OPENAI_WIRES = ("openai", "responses")
 #: Wire → whose chain of credentials signs its requests, where no key is set. So an address decides where they go as it does for a key.
-CHAINS: Mapping[str, str] = {"sagemaker": "AWS", "bedrock": "AWS"}
+CHAINS: Mapping[str, str] = {"sagemaker": "AWS", "bedrock": "AWS", "vertex": "Google"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ WIRES = {
     "azure-responses": "holynb.engines.azure:AzureResponses",
     "anthropic": "holynb.engines.anthropic:Anthropic",
     "gemini": "holynb.engines.gemini:Gemini",
+    "vertex": "holynb.engines.vertex:Vertex",
     "sagemaker": "holynb.engines.sagemaker:SageMaker",
     "bedrock": "holynb.engines.bedrock:Bedrock",
     "pool": "holynb.engines.pool:Pool",

@@ -152,10 +152,10 @@ def dated(entry: Any) -> dict[str, Any]:
 def _listed_price(provider: str, model: str | None, today: dt.date, stamp: update_files.Stamp | None) -> Price | None:
     """What ships or what an update brought, whichever was read later."""
     # Azure bills like OpenAI; the route's model is a deployment's name, so the price is found by the model that the server names.
-    listed_under = "openai" if provider == "azure" else provider
+    listed_under = {"azure": "openai", "vertex": "gemini"}.get(provider, provider)
     ours, theirs = (_in_force(entries, listed_under, model, today) for entries in (table(), updated(stamp)))
     later = ours or theirs if ours is None or theirs is None else max(ours, theirs, key=lambda e: e.date or dt.date.min)
-    if later is None or provider != "azure":
+    if later is None or provider not in ("azure", "vertex"):
         return later
     return replace(later, service={tier: p for tier, p in later.service.items() if tier == "flex"})  # its own pages give no other
 
@@ -182,7 +182,7 @@ def _fallback(provider: str, model: str) -> Price | None:
         genai = import_module("genai_prices")
     except ImportError:
         return None
-    name = {"gemini": "google", "azure": "openai", "bedrock": "aws"}.get(provider, provider)
+    name = {"gemini": "google", "azure": "openai", "bedrock": "aws", "vertex": "google"}.get(provider, provider)
     try:
         quote = genai.calc_price(genai.Usage(input_tokens=1, output_tokens=1), model_ref=model, provider_id=name).model_price
     except LookupError:

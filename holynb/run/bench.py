@@ -56,6 +56,12 @@ SETUP_STEPS: dict[str, tuple[str, ...]] = {
     "vllm": ("a machine with GPUs that the model fits on", "vllm serve MODEL", "VLLM_BASE_URL, or --api-base"),
     "ray": ("a cluster with GPUs", "an LLMConfig, and serve run", "RAY_BASE_URL, or --api-base"),
     "azure": ("an Azure subscription and an OpenAI resource", "a deployment of the model", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"),
+    "vertex": (
+        "a Google Cloud project, with the Vertex AI API",
+        "pip install 'holynb[google]'",
+        "gcloud auth application-default login",
+        "GOOGLE_CLOUD_PROJECT",
+    ),
     "sagemaker": (
         "an AWS account and its credentials",
         "pip install 'holynb[aws]'",

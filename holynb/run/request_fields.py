@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holynb import poolfields, pools
+from holynb.config import vertex_models
 from holynb.config.providers import LACKING, RESPONSES
 from holynb.errors import BadOption, BadRoute
 from holynb.types import Endpoint, Request, Route
@@ -14,7 +15,12 @@ __all__ = ["check_extra", "check_wires"]
 
 
 def check_wires(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> None:
-    """Raises BadOption where a row asks for what OpenAI's Responses has no field for, and some endpoint is asked over it."""
+    """Raises BadOption where a row asks for what OpenAI's Responses has no field for, and some endpoint is asked over it.
+
+    Raises BadRoute for a model that its wire does not serve.
+    """
+    for vertex in (e.route for e in endpoints if e.wire == "vertex"):
+        vertex_models.path(vertex)
     route = next((e.route for e in endpoints if e.wire in RESPONSES.values()), None)
     if route is None:
         return

@@ -20,7 +20,7 @@ from holynb.types import Completion, Endpoint, Message, Request, Route
 __all__ = ["ResponseValidator", "supports_schema"]
 
 #: The wires that carry a schema beside the prompt.
-NATIVE_WIRES = ("openai", "responses", "azure", "azure-responses", "anthropic", "gemini", "bedrock", "pool")
+NATIVE_WIRES = ("openai", "responses", "azure", "azure-responses", "anthropic", "gemini", "vertex", "bedrock", "pool")
 #: Error messages of servers that do not support structured output, or not this schema. Grammars and samplers are llama.cpp's and TGI's
 #: words, "requested parameters" OpenRouter's, "JSON mode" Google's, "for format" Ollama's.
 SCHEMA_UNSUPPORTED = re.compile(

@@ -18,23 +18,32 @@ from holynb.types import Completion, Endpoint
 FIELDS = {
     "openai": ("service_tier", {"flex": "flex", "standard": "default", "priority": "priority"}),
     "azure": ("service_tier", {"flex": "flex", "standard": "default", "priority": "priority"}),
+    "responses": ("service_tier", {"flex": "flex", "standard": "default", "priority": "priority"}),
+    "azure-responses": ("service_tier", {"flex": "flex", "standard": "default", "priority": "priority"}),
     "anthropic": ("service_tier", {"standard": "standard_only", "priority": "auto"}),
+    "bedrock": ("serviceTier", {"flex": {"type": "flex"}, "standard": {"type": "default"}, "priority": {"type": "priority"}}),
     "gemini": ("serviceTier", {"flex": "flex", "standard": "standard", "priority": "priority"}),
 }
 CASES = [(wire, tier, word) for wire, (_, words) in FIELDS.items() for tier, word in words.items()]
 WIRES = {w.wire: w for w in golden.WIRES}
+PROVIDERS = {"responses": "openai", "azure-responses": "azure"}
+
+
+@pytest.fixture(autouse=True)
+def keys_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
 
 
 def at(base: str, wire: str) -> Endpoint:
     """An endpoint with the options that ship for its provider."""
-    return endpoint(base + WIRES[wire].path, wire, options=providers.table()[wire].options)
+    return endpoint(base + WIRES[wire].path, wire, options=providers.table()[PROVIDERS.get(wire, wire)].options)
 
 
 def saying(wire: str, tier: object) -> Any:
     """The wire's golden answer, naming this tier where its servers do."""
     value = json.loads(json.dumps(WIRES[wire].whole))
     place = {"anthropic": "usage", "gemini": "usageMetadata"}.get(wire)
-    (value[place] if place else value)["serviceTier" if wire == "gemini" else "service_tier"] = tier
+    (value[place] if place else value)[FIELDS[wire][0]] = {"type": tier} if wire == "bedrock" else tier
     return value
 
 
@@ -44,7 +53,7 @@ def answered(wire: str, tier: object, *, asked: tuple[str, ...] = (), headers: M
 
 
 @pytest.mark.parametrize(("wire", "tier", "word"), CASES)
-def test_each_tier_goes_out_in_the_words_of_its_provider(wire: str, tier: str, word: str) -> None:
+def test_each_tier_goes_out_in_the_words_of_its_provider(wire: str, tier: str, word: object) -> None:
     with Exact([reply(WIRES[wire].whole)]) as server:
         ask(at(server.base, wire), request(tiers=(tier,)))
         ask(at(server.base, wire), request())
@@ -81,6 +90,9 @@ def test_what_p_says_wins() -> None:
         ("anthropic", "standard", "standard"),
         ("anthropic", "priority", "priority"),
         ("anthropic", "batch", "batch"),
+        ("bedrock", "default", "standard"),
+        ("bedrock", "reserved", "reserved"),
+        ("responses", "flex", "flex"),
         ("gemini", "FLEX", "flex"),
         ("gemini", "standard", "standard"),
         ("gemini", "unspecified", None),
@@ -108,7 +120,7 @@ def test_a_provider_with_one_tier_has_one_price_whatever_it_says() -> None:
     assert answer.tier is None
 
 
-@pytest.mark.parametrize("wire", FIELDS)
+@pytest.mark.parametrize("wire", ["openai", "azure", "anthropic", "gemini"])
 def test_a_stream_names_it_too(wire: str) -> None:
     stream = WIRES[wire].stream
     if wire in ("openai", "azure"):

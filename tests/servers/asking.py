@@ -16,7 +16,8 @@ KEY = "sk-test-0123456789abcdef"
 
 
 def endpoint(base: str, wire: str = "openai", **options: Any) -> Endpoint:
-    route = Route(options.pop("provider", wire), options.pop("model", "gpt-4.1-mini"))
+    model = "gemini-3.8-flash" if wire == "vertex" else "gpt-4.1-mini"  # the one wire that looks at the name
+    route = Route(options.pop("provider", wire), options.pop("model", model))
     known = {"key_name": f"{wire.upper()}_API_KEY", "key_page": "https://example.com/keys"} | options
     return Endpoint(route, wire, base, **known)
 

@@ -343,6 +343,9 @@ GEMINI = Golden(
 )
 
 
+VERTEX = replace(GEMINI, wire="vertex", options={"project": "my-project"})
+
+
 # -- SageMaker -----------------------------------------------------------------------------------------------------------
 
 
@@ -459,4 +462,4 @@ BEDROCK = Golden(
     path="",
 )
 
-WIRES = (OPENAI, RESPONSES, AZURE, AZURE_RESPONSES, ANTHROPIC, GEMINI, SAGEMAKER, BEDROCK)
+WIRES = (OPENAI, RESPONSES, AZURE, AZURE_RESPONSES, ANTHROPIC, GEMINI, VERTEX, SAGEMAKER, BEDROCK)

@@ -30,6 +30,7 @@ WIRE_ADDRESSES = {
     "pool": "on this machine",
     "sim": "on this machine",
     "azure": "your resource, in AZURE_OPENAI_ENDPOINT",
+    "vertex": "your project of Google Cloud",
     "sagemaker": "endpoints of your AWS account",
     "bedrock": "your region of AWS",
 }

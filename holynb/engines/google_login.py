@@ -1,0 +1,62 @@
+"""Google Cloud's application default credentials, by google-auth: a token, and the project that they name. Blocks; knows no wire."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from holynb.config.logins import LOGINS
+from holynb.engines.tokens import Token
+from holynb.errors import Fault
+from holynb.types import Secret
+
+__all__ = ["NAME", "SCOPE", "Credentials"]
+
+#: The name of such a Secret.
+NAME = "the Google Cloud token"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+#: Seconds that a token is taken to hold whose end is not told.
+UNTOLD_S = 600.0
+
+
+@dataclass(slots=True)
+class Credentials:
+    """What the login of this machine gives. `project` and `quota_project` are known after the first `fetch`."""
+
+    provider: str
+    project: str | None = None
+    quota_project: str | None = None
+
+    def fetch(self) -> Token:
+        """A token. Raises Fault."""
+        try:
+            import google.auth
+            from google.auth import exceptions
+            from google.auth.transport.requests import Request
+        except ImportError as exc:
+            raise self._fault(f"google-auth cannot be loaded: {exc}; pip install 'holynb[google]'") from None
+        try:
+            credentials, self.project = google.auth.default(scopes=[SCOPE])
+            credentials.refresh(Request())  # type: ignore[no-untyped-call]
+        except exceptions.DefaultCredentialsError as exc:
+            raise self._fault(_first_words(exc)) from None
+        except (exceptions.GoogleAuthError, OSError, ValueError) as exc:
+            away = isinstance(exc, exceptions.TransportError) and not isinstance(exc, exceptions.RefreshError)
+            raise self._fault(_first_words(exc), away=away) from None
+        self.quota_project = getattr(credentials, "quota_project_id", None)
+        ends = getattr(credentials, "expiry", None)  # UTC, and says so nowhere
+        now = dt.datetime.now(dt.UTC)
+        return Token(
+            Secret(str(credentials.token), NAME), (ends.replace(tzinfo=dt.UTC) if ends else now).timestamp() + (0 if ends else UNTOLD_S)
+        )
+
+    def _fault(self, reason: str, *, away: bool = False) -> Fault:
+        login = LOGINS["google"]
+        words = f"{self.provider}: the {login.title} login gave no token ({reason.rstrip('.')}). Run {login.cure} in a terminal."
+        return Fault("connection" if away else "auth", words, stops=not away)
+
+
+def _first_words(exc: Exception) -> str:
+    """The first sentence: what follows is advice, and a refused refresh repeats the server's answer."""
+    words = " ".join(str(exc.args[0] if exc.args else exc).split())
+    return words.partition(". ")[0][:200] or type(exc).__name__

@@ -1,0 +1,120 @@
+"""Gemini through Google Vertex: the Gemini wire's bodies at a project's address, with a token of the Google Cloud login.
+
+Project and location: `[provider.vertex.options]`, else GOOGLE_CLOUD_PROJECT and GOOGLE_CLOUD_LOCATION, else the login's project, and
+`global`. A service tier is a header here, and only the global location knows it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from holynb.config import vertex_models
+from holynb.engines import codec, entry, gemini, google_login, http
+from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.tokens import Tokens
+from holynb.errors import BadKey, BadSetting, Fault
+from holynb.types import Endpoint, Request, Secret, Timeouts
+
+__all__ = ["WIRE", "Vertex", "address", "location"]
+
+#: Locations that are several regions, with an address of their own (as python-genai has them).
+MULTI_REGIONS = ("us", "eu")
+TIER_HEADER = b"x-vertex-ai-llm-shared-request-type"
+
+
+class Vertex(Hosted):
+    """A project's models of Google."""
+
+    def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
+        self._place = vertex_models.path(endpoint.route)
+        super().__init__(endpoint, key, WIRE)
+        self._login = google_login.Credentials(endpoint.route.provider)
+        self._tokens = Tokens(self._login.fetch, "Google Cloud")
+
+    async def ready(self, notice: Callable[[str], None]) -> None:
+        """Log in where no token is set, and find the project. Raises BadKey, BadSetting."""
+        await super().ready(notice)
+        try:
+            await self._authorized()
+        except Fault as fault:
+            if fault.kind == "auth":  # else its server is away, which the rows may outlast
+                raise BadKey(fault.message) from None
+        else:
+            self._project()
+        location(self.endpoint)
+
+    async def _authorized(self) -> Secret | None:
+        secret = self._key()
+        return secret if secret is not None else await self._tokens.get()
+
+    def _project(self) -> str:
+        provider, options = self.endpoint.route.provider, self.endpoint.options
+        project = options.get("project") or os.environ.get("GOOGLE_CLOUD_PROJECT") or self._login.project
+        if not project or not re.fullmatch(r"[\w.:-]+", str(project)):
+            raise BadSetting(
+                f"{provider}/… needs the project of Google Cloud: set GOOGLE_CLOUD_PROJECT, or [provider.{provider}.options] project "
+                "in config.toml."
+            )
+        return str(project)
+
+    def _url(self, request: Request, wire: Wire) -> str:  # noqa: ARG002 - as every wire is asked
+        place = f"projects/{self._project()}/locations/{location(self.endpoint)}/{self._place}"
+        verb = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
+        return f"{self.endpoint.base_url or address(location(self.endpoint))}/v1/{place}:{verb}"
+
+    async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
+        if request.tiers and location(self.endpoint) != "global":
+            where = f"this one is asked at {location(self.endpoint)}: set GOOGLE_CLOUD_LOCATION=global, or leave --tier out"
+            raise Fault("bad_request", f"Vertex has other service tiers at the global location alone, and {where}", stops=True)
+        try:
+            url = self._url(request, self._wire)
+        except BadSetting as exc:  # the login's server was away when the run began, and its project is not known
+            raise Fault("bad_request", str(exc), stops=True) from None
+        body = codec.dumps(self._wire.body(replace(request, tiers=()), traits))
+        headers = await self._request_headers(url, body, secret)
+        headers = [*headers, (TIER_HEADER, request.tiers[0].encode())] if request.tiers else headers
+        if self._client is None:
+            self._client = http.borrow(url)
+        return await self._client.send("POST", url, headers, body, connect=timeouts.connect)
+
+    async def _request_headers(self, url: str, body: bytes, secret: Secret | None) -> list[tuple[bytes, bytes]]:
+        headers = await super()._request_headers(url, body, secret)
+        payer = self._login.quota_project
+        return [*headers, (b"x-goog-user-project", payer.encode())] if payer else headers
+
+    def _describe(self, fault: Fault, secret: Secret | None) -> None:
+        if fault.kind != "auth" or secret is None or secret.name != google_login.NAME:
+            super()._describe(fault, secret)
+            return
+        self._tokens.forget(secret)
+        fault.message = (
+            f"{self.endpoint.route.provider} refused the Google Cloud login ({fault.message}). It needs the role Vertex AI User in the "
+            "project; gcloud auth application-default login logs in as somebody else."
+        )
+        entry.admit_fault(fault, self._mask_of(secret))
+
+
+def location(endpoint: Endpoint) -> str:
+    """Where the model is asked. Raises BadSetting."""
+    place = str(endpoint.options.get("location") or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global")
+    if not re.fullmatch(r"[a-z0-9-]+", place):
+        raise BadSetting(f"{place[:60]!r} is not the name of a location such as global or europe-west4, and vertex/… would be asked there.")
+    return place
+
+
+def address(place: str) -> str:
+    """The address of a location."""
+    if place == "global":
+        return "https://aiplatform.googleapis.com"
+    return f"https://aiplatform.{place}.rep.googleapis.com" if place in MULTI_REGIONS else f"https://{place}-aiplatform.googleapis.com"
+
+
+def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
+    base = gemini.headers(endpoint, None)
+    return base if secret is None else base | {"authorization": f"Bearer {secret.reveal()}"}
+
+
+WIRE = replace(gemini.WIRE, headers=headers)
