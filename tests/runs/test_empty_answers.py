@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from servers.exact import Asked, Exact, Step, reply, sse, streamed
-from servers.golden import anthropic_events, gemini_part, openai_chunk
+from servers.golden import anthropic_events, gemini_part, openai_chunk, response, response_events
 from servers.reader import book
 
 import holynb
 from holynb import loop, runlog
+from holynb.config import settings
 from holynb.config.options import Options
 from holynb.run import plan, quote, resume, session
 
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("keyed")
 def fresh() -> Iterator[None]:
     session._session.clear()
     yield
+    settings.reset()
     session._session.clear()
     loop.close()
     runlog.close()
@@ -89,11 +91,22 @@ def gemini_away(request: Asked) -> Sequence[Step]:
     return [streamed(sse(away))] if ":streamGenerateContent" in request.path else [reply(away)]
 
 
+def responses_away(request: Asked) -> Sequence[Step]:
+    counts = {"input_tokens": 20, "output_tokens": 512, "output_tokens_details": {"reasoning_tokens": 512}, "total_tokens": 532}
+    thought = {"id": "rs_1", "type": "reasoning", "summary": []}
+    away = response("incomplete", thought, incomplete_details={"reason": "max_output_tokens"}, usage=counts)
+    if not request.json.get("stream"):
+        return [reply(away)]
+    return [streamed(response_events({"type": "response.incomplete", "sequence_number": 1, "response": away}))]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("schema", [None, SCHEMA])
 @pytest.mark.parametrize(
     ("route", "away", "words"),
     [
+        ("openai/o3-pro", responses_away, SPENT),
+        ("openai/gpt-5-pro", responses_away, "all 512 tokens went to thinking; --max-tokens 4096"),  # it thinks no less
         ("anthropic/claude-haiku-5-5", anthropic_away, SPENT),
         ("gemini/gemini-3.8-flash", gemini_away, SPENT),
         ("gemini/gemini-3.5-flash-lite", gemini_away, "all 512 tokens went to thinking; --max-tokens 4096"),  # it thinks no less
@@ -101,6 +114,8 @@ def gemini_away(request: Asked) -> Sequence[Step]:
 )
 def test_thought_away_on_the_other_wires(route: str, away: Callable[[Asked], Sequence[Step]], words: str, stream: bool, schema: Any):
     with serving(away) as server:
+        if away is responses_away:
+            settings.override(provider={"openai": {"wire": "responses"}})
         run = holynb.infer(["Say tea."], route, api_base=server.base, max_tokens=512, stream=stream, schema=schema)
         with pytest.raises(holynb.InferError, match="went to thinking"):
             run.wait(30)
