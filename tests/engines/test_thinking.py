@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holynb import poolfields
 from holynb.config import models
-from holynb.engines import anthropic, azure, bedrock, gemini, openai, poolwire, responses, sagemaker, thinking
+from holynb.engines import anthropic, azure, bedrock, gemini, openai, poolwire, responses, sagemaker, thinking, vertex
 from holynb.errors import Fault
 from holynb.types import THINK_LEVELS, Message, Request, Route, Sampling
 
@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
     "pool": pool_body,
     "vllm": partial(pool_body, vllm=True),
     "sagemaker": partial(sagemaker.body, None),
+    "vertex": vertex.WIRE.body,
 }
 MESSAGES = (Message("user", "hi"),)
 
@@ -76,6 +77,20 @@ TABLE: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("azure/gpt-6-luna", "azure"): [effort(w) for w in ("none", "low", "medium", "high", "max", "medium")],
     ("azure/my-deployment", "azure"): [effort(w) for w in ("none", "low", "medium", "high", "high", "medium")],
     ("gateway/some-model", "openai"): [effort(w) for w in ("none", "low", "medium", "high", "high", "medium")],
+    ("xai/grok-4.3", "openai"): [effort(w) for w in ("none", "low", "medium", "high", "high", "medium")],
+    ("sglang/Qwen/Qwen3-8B", "openai"): [
+        OFF,
+        *(effort(w, **ON) for w in ("low", "medium", "high", "high")),
+        {"chat_template_kwargs": {"enable_thinking": True, "thinking_budget": 4000}},
+    ],
+    ("vertex/gemini-2.5-pro", "vertex"): [
+        gem(thinkingBudget=128),
+        *(gem(thinkingBudget=n, includeThoughts=True) for n in (1024, 4096, 6553, 7782, 4000)),
+    ],
+    ("vertex/gemini-3.5-flash-lite", "vertex"): [
+        gem(thinkingLevel="minimal"),
+        *(gem(thinkingLevel=w, includeThoughts=True) for w in ("low", "medium", "high", "high", "medium")),
+    ],
     ("deepseek/deepseek-flash", "openai"): [
         {"thinking": {"type": "disabled"}},
         *(effort(w, **DS) for w in ("low", "high", "high", "max", "high")),
