@@ -10,7 +10,8 @@ __all__ = ["KEY_SHAPES", "address", "clean", "counted", "kind_of", "lines", "mes
 #: Keys of known providers, anywhere in a text.
 KEY_SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(sk-[A-Za-z0-9_-]{16,}|AIza[A-Za-z0-9_-]{30,}|hf_[A-Za-z0-9]{20,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}"
-    r"|hs-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16})"
+    r"|hs-[A-Za-z0-9_-]{20,}|nvapi-[A-Za-z0-9_-]{20,}|pplx-[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|r8_[A-Za-z0-9]{20,}|A[KS]IA[A-Z0-9]{16}"
+    r"|(?:ABSK|bedrock-api-key-)[A-Za-z0-9+/=_-]{20,})"
 )
 #: CSI (colours, cursor), OSC (titles, links) and the two-byte escapes.
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|\x9b[0-?]*[ -/]*[@-~]")

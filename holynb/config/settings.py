@@ -283,7 +283,8 @@ def _base(route: Route, provider: Provider, api_base: str | None) -> tuple[str, 
     variables = (f"{variable_prefix(name)}_BASE_URL", *ADDRESSES.get(name, ()))
     overridden = _overrides.get("provider", {}).get(name, {}).get("base")
     if overridden is None:
-        for variable in variables:
+        unheeded = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true"
+        for variable in (v for v in variables if not (unheeded and v.startswith("AWS_"))):
             value, file = dotenv.read_variable(variable)
             if value is not None:
                 if problem := layers.address_problem(value):

@@ -96,8 +96,6 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     if request.tiers:
         payload["serviceTier"] = {"type": request.tiers[0]}
     thinking.apply(payload, request, traits, "bedrock")
-    if request.tiers:
-        payload["serviceTier"] = {"type": request.tiers[0]}
     for name, value in s.extra.items():
         _set(payload, name, value)
     if not payload[INFERENCE]:
@@ -212,12 +210,6 @@ class Converse(StreamReader):
         gap = GAP if self._thoughts and block != self._thinking_block else ""
         self._thinking_block = block
         return self.think(gap + words)
-
-
-def _tier(value: Mapping[str, Any]) -> str | None:
-    tier = value.get("serviceTier")
-    word = tier.get("type") if isinstance(tier, Mapping) else None
-    return word if isinstance(word, str) else None
 
 
 def _model(value: Mapping[str, Any]) -> str | None:

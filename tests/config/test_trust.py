@@ -173,6 +173,9 @@ def test_keys_of_a_chain_are_held_where_no_key_of_their_own_is_set(project: Path
     monkeypatch.setenv("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "http://127.0.0.1:9")
     assert resolve("bedrock") is None, "the user's own"
     assert settings.endpoint(Route("bedrock", "m")).base_url == "http://127.0.0.1:9"
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+        assert settings.endpoint(Route("bedrock", "m")).base_url == ""
     monkeypatch.setenv("BEDROCK_BASE_URL", "http://127.0.0.1:8")
     assert settings.endpoint(Route("bedrock", "m")).base_url == "http://127.0.0.1:8"
 

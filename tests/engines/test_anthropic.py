@@ -217,3 +217,11 @@ def test_newer_models_take_no_temperature():
 
     with Exact(script) as server:
         assert run(twice, endpoint(server.base, "anthropic")) == golden.TEXT
+
+
+def test_of_two_that_exclude_each_other_one_is_left_out():
+    """Claude 4.5, as relays and Bedrock pass it on: aws-samples/bedrock-access-gateway#191."""
+    message = "`temperature` and `top_p` cannot both be specified for this model. Please use only one."
+    learned = anthropic.WIRE.adapt(frozenset(), Fault("bad_request", message, status=400))
+    body = anthropic.body(request(sampling={"temperature": 0.5, "top_p": 0.5}), learned)
+    assert ("temperature" in body, "top_p" in body) == (True, False)
