@@ -116,7 +116,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "__main__",
     ),
     "holynb.pool.vllm": (
-        "output | reaper | upstream",
+        "apart | output | reaper | upstream",
         "relay",
         "__main__",
     ),

@@ -13,7 +13,7 @@ from holynb.pool.server.chat_template import ChatTemplate, compiled
 from holynb.pool.server.generation import GenerationDefaults, read_defaults
 from holynb.pool.server.special_tokens import add_named_tokens
 
-__all__ = ["TokenizerFileError", "TokenizerFiles", "read_files"]
+__all__ = ["TokenizerFileError", "TokenizerFiles", "read_files", "template_source"]
 
 #: The largest tokenizers have 40 MB, the longest templates 50 kB.
 _MAX_TOKENIZER_BYTES, _MAX_TEMPLATE_BYTES = 256_000_000, 1_000_000
@@ -62,6 +62,11 @@ def read_files(folder: Path) -> TokenizerFiles:
         _defaults(folder, generation, vocab or int(tokenizer.get_vocab_size())),
         _unread(config, generation, own),
     )
+
+
+def template_source(folder: Path) -> str | None:
+    """The chat template of a folder; None where it has none. Raises TokenizerFileError."""
+    return _template_of(folder, _json(folder / "tokenizer_config.json"))
 
 
 def _sizes(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:

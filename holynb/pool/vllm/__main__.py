@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from holynb.pool.fit import memory
+from holynb.pool.modelfiles import read_text
 from holynb.pool.models import embedded
 from holynb.pool.protocol import RankStats
 from holynb.pool.server import Identity, PoolConfig, ReplicaStats, lifecycle, parse_args
 from holynb.pool.server.lifecycle import StartError
 from holynb.pool.server.prepare import weights_folder
+from holynb.pool.server.tokenizer_files import TokenizerFileError, template_source
 from holynb.pool.vllm import reaper, upstream
 from holynb.pool.vllm.output import progress, reason, stats
 from holynb.pool.vllm.relay import RelayService, relay
@@ -29,7 +31,7 @@ from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.rendezvous import Record
 from kernels_support.jupyter.supervisor import Child, Command, spawn
 
-__all__ = ["VllmProcess", "VllmService", "main", "vllm_command"]
+__all__ = ["VllmProcess", "VllmService", "main", "reasoning_parser", "vllm_command"]
 
 #: Seconds between two polls of a vLLM that starts, and of the metrics of one that serves.
 _START_POLL_S, _STATS_POLL_S = 0.2, 1.0
@@ -37,6 +39,8 @@ _START_POLL_S, _STATS_POLL_S = 0.2, 1.0
 _PAGE_TIMEOUT_S, _HUNG_S = 5.0, 30.0
 #: Seconds within which the process ends after a broken connection, where its end was the reason.
 _EXIT_GRACE_S = 3.0
+#: The largest tokenizers have 40 MB.
+_MAX_TOKENIZER_BYTES = 256_000_000
 #: Defaults of vLLM's environment: no usage reports unless the user sets them, and 4 GiB of KV cache on CPU.
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_CPU_KVCACHE_SPACE": "4", "PYTHONUNBUFFERED": "1"}
 
@@ -92,7 +96,26 @@ def vllm_command(python: str, model: str, config: PoolConfig, socket: Path) -> l
         argv += [flag, str(value)] if value > 1 else []
     argv += ["--dtype", config.dtype] if config.dtype else []
     argv += ["--max-model-len", str(config.max_len)] if config.max_len else []
+    parser = reasoning_parser(Path(model))
+    argv += ["--reasoning-parser", parser] if parser else []
     return argv if "cpu" in config.devices else [*argv, "--gpu-memory-utilization", str(config.memory)]
+
+
+def reasoning_parser(folder: Path) -> str | None:
+    """VLLM's parser for what this model thinks, by which it also holds a budget; None for a folder of which that is not certain.
+
+    Those of tags need the tags to be tokens. What no parser takes out, the relay does, where it stands at the head of an answer.
+    """
+    try:
+        template, tokens = template_source(folder) or "", folder / "tokenizer.json"
+        named = tokens.is_file() and '"</think>"' in read_text(tokens, _MAX_TOKENIZER_BYTES)
+    except (TokenizerFileError, ValueError, OSError):
+        return None
+    if "<|channel|>" in template:
+        return "openai_gptoss"
+    if not named or not ("<think>" in template or "</think>" in template):
+        return None
+    return "qwen3" if "enable_thinking" in template else "deepseek_r1"
 
 
 class VllmProcess:

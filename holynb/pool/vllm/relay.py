@@ -24,6 +24,7 @@ from holynb.pool.server import ApiError, Metrics, Service, error_body
 from holynb.pool.server.app import Routes, refuse
 from holynb.pool.server.http import ClientDisconnected, Events, read_json, run_until_disconnect, sse_event
 from holynb.pool.vllm import upstream
+from holynb.pool.vllm.apart import ThoughtsApart
 from holynb.pool.vllm.upstream import UpstreamError, UpstreamReply
 
 __all__ = ["RelayService", "relay"]
@@ -93,16 +94,18 @@ class Relay:
             raise ApiError(404, f"The model {name} does not exist here.", param="model", code="model_not_found")
         relayed = json.dumps({**payload, "model": service.served_model}).encode()
         timer = _RequestTimer(service.metrics, time.monotonic())
+        # Completions are raw, here too.
+        apart = ThoughtsApart(payload.get("n") or 1) if request.url.path.endswith("/chat/completions") else None
         service.requests += 1
         try:
             reply = await run_until_disconnect(request, self._send(request.url.path, relayed, timer))
             if payload.get("stream"):
-                return Events(self._stream(reply, timer), lambda: self._close(reply))
+                return Events(self._stream(reply, timer, apart), lambda: self._close(reply))
         except BaseException:
             self._finish()
             raise
         try:
-            return await run_until_disconnect(request, self._whole(reply, timer))
+            return await run_until_disconnect(request, self._whole(reply, timer, apart))
         finally:
             self._close(reply)
 
@@ -130,19 +133,19 @@ class Relay:
             timer.finish("error")
             raise await self._service.lost_error(str(exc)) from exc
 
-    async def _whole(self, reply: UpstreamReply, timer: _RequestTimer) -> Response:
+    async def _whole(self, reply: UpstreamReply, timer: _RequestTimer, apart: ThoughtsApart | None) -> Response:
         outcome = "cancelled"
         try:
             body = await reply.read()
             outcome = "stop"
-            return Response(body, reply.status, media_type="application/json")
+            return Response(body if apart is None else apart.whole(body), reply.status, media_type="application/json")
         except UpstreamError as exc:
             outcome = "error"
             raise await self._service.lost_error(str(exc)) from exc
         finally:
             timer.finish(outcome)
 
-    async def _stream(self, reply: UpstreamReply, timer: _RequestTimer) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, reply: UpstreamReply, timer: _RequestTimer, apart: ThoughtsApart | None) -> AsyncGenerator[bytes, None]:
         """The server's events, and keep-alives while it is silent: the row may be in its queue for long."""
         outcome, complete = "cancelled", False
         try:
@@ -151,7 +154,7 @@ class Relay:
                     if piece.startswith(b"data: {"):
                         timer.tokens()
                     complete = complete or piece.startswith(b"data: [DONE]")
-                    yield piece
+                    yield piece if apart is None else apart.event(piece)
             outcome = "stop" if complete else "error"
             if not complete:
                 yield sse_event(error_body(await self._service.lost_error("its stream ended before its answer did")))

@@ -30,7 +30,7 @@ def log(line: str) -> None:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    for flag in ("--model", "--uds", "--served-model-name", "--dtype"):
+    for flag in ("--model", "--uds", "--served-model-name", "--dtype", "--reasoning-parser"):
         parser.add_argument(flag)
     for flag in ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size"):
         parser.add_argument(flag, type=int, default=1)
