@@ -6,9 +6,12 @@ Ids 0 to 255 are bytes, 256 ends an answer, and the tags come from 257 on.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import tiny
 from pool_fake import byte_model
 
 TURNS = "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
@@ -50,3 +53,33 @@ def thinking_model(folder: Path, template: str = QWEN3, tokens: Sequence[str] = 
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": "<end>", "bos_token": "<end>"}))
     (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 512, "vocab_size": 320}))
     return folder
+
+
+def random_thinker(folder: Path) -> Path:
+    """A tiny random model of Qwen3's kind with Qwen3's template, whose tokens are bytes and tags."""
+    words = thinking_model(folder / "words")
+    tiny.make("qwen3", folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(words / file, folder / file)
+    return folder
+
+
+#: What makes a random model begin to think, and go on for a while: its logits of the two tags.
+BEGINS = {"257": 25, "258": 20}
+
+
+def asked_of_random(count: int) -> list[dict[str, Any]]:
+    """So many chats: thinking as it comes, with thinking off, and with a budget of 9 tokens; tags more and less probable."""
+    kinds: list[dict[str, Any]] = [{}, {"chat_template_kwargs": {"enable_thinking": False}}, {"thinking_budget": 9}]
+    return [
+        {
+            "messages": [{"role": "user", "content": "One"}],
+            "temperature": 1,
+            "seed": i,
+            "max_tokens": 40,
+            "ignore_eos": True,
+            "logit_bias": BEGINS if i % 2 else {"257": 5, "258": 5},
+            **kinds[i % 3],
+        }
+        for i in range(count)
+    ]

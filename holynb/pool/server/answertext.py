@@ -1,4 +1,4 @@
-"""The tokens of one answer → what is thought and what is words, as text, and how many tokens the thought has. Knows tokens; no streams."""
+"""The tokens of one answer → what is thought and what is said, as text, and how many tokens the thought has. Knows tokens; no streams."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class AnswerText:
         self._splitter = None
         self._seen = self._closed = 0
         self._at_head = True
-        """Only blanks have come: a thought may begin, as the rank that follows it sees it, too."""
+        """Only blanks have come, and the prompt has not ended a thought: one may begin, as the rank that follows it sees it, too."""
         if self._model is not None:
-            begun = tokenizer.prompt_ends(prompt) == "begun"
-            if not guided or self._model.ends:  # a grammar that cannot wait for the thought's end leaves no room for one
-                self._splitter = self._model.splitter(begun=begun)
+            ends = tokenizer.prompt_ends(prompt)
+            self._at_head = ends != "closed"
+            # A grammar that cannot wait for the thought's end leaves no room for one; tags that are no tokens are text behind it.
+            if self._model.ends or not (guided or ends == "closed"):
+                self._splitter = self._model.splitter(begun=ends == "begun")
 
     @property
     def thinking(self) -> bool:

@@ -232,6 +232,17 @@ def test_what_only_looks_like_a_tag_is_text(known: dict[str, ChatTokenizer]) -> 
     assert split(tokenizer, spelt, ()) == ("", "</think> <think>", 0)
 
 
+def test_where_the_template_ends_the_thought_nothing_is_thought(known: dict[str, ChatTokenizer]) -> None:
+    tokenizer = known["qwen3"]
+    prompt = tokenizer.encode_chat(ASK, {"enable_thinking": False})
+    ids = ids_of(tokenizer, "<think>One</think>Two")
+    assert split(tokenizer, ids, (), prompt) == ("", "OneTwo", 0)
+    assert split(tokenizer, ids, range(1, len(ids)), prompt) == ("", "OneTwo", 0)
+    tokenizer = known["text tags"]
+    closed = ids_of(tokenizer, "<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    assert split(tokenizer, ids_of(tokenizer, "<think>One</think>Two"), (), closed) == ("", "<think>One</think>Two", 0)
+
+
 def test_completions_are_raw(known: dict[str, ChatTokenizer]) -> None:
     answer = AnswerText(known["qwen3"], (65,), split=False, guided=False)
     assert answer.push(ids_of(known["qwen3"], THOUGHT), last=True) == ("", THOUGHT)
