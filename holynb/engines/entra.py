@@ -18,6 +18,8 @@ NAME = "the Entra ID token"
 #: What a token is for: at `/openai/v1` (learn.microsoft.com/azure/foundry/openai/how-to/reasoning), and at the older form's deployments.
 SCOPE = "https://ai.azure.com/.default"
 SCOPE_OF_DEPLOYMENTS = "https://cognitiveservices.azure.com/.default"
+#: Without a handler of its own, azure-identity's warning goes to stderr: the message below, in ten lines.
+QUIET = logging.NullHandler()
 
 
 def fetch(endpoint: Endpoint, scope: str) -> Token:
@@ -29,7 +31,7 @@ def fetch(endpoint: Endpoint, scope: str) -> Token:
         from azure.identity import DefaultAzureCredential
     except ImportError as exc:
         raise _fault(endpoint, f"azure-identity cannot be loaded: {exc}") from None
-    logging.getLogger("azure.identity").addHandler(logging.NullHandler())  # what it warns of without one is the message below, in ten lines
+    logging.getLogger("azure.identity").addHandler(QUIET)
     try:
         with DefaultAzureCredential() as credential:
             token = credential.get_token(scope)

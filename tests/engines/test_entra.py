@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sys
 import threading
@@ -20,7 +21,7 @@ from servers.exact import Exact, reply
 import holynb
 from holynb import doctor
 from holynb.config import keys, settings
-from holynb.engines import azure, tokens
+from holynb.engines import azure, entra, tokens
 from holynb.engines.tokens import Token, Tokens
 from holynb.errors import BadKey, BadSetting, Fault
 from holynb.types import Endpoint, Route, Secret
@@ -167,6 +168,7 @@ def test_nobody_is_logged_in(identity: Any, capfd: pytest.CaptureFixture[str]):
         r"no token \(DefaultAzureCredential failed .*\)\. Run az login in a terminal, or set AZURE_OPENAI_API_KEY\.", str(fault)
     )
     assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("azure.identity").handlers == [entra.QUIET]
 
 
 def test_a_login_that_was_tried_says_why_it_failed_and_no_secret(identity: Any, monkeypatch: pytest.MonkeyPatch):

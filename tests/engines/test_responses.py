@@ -245,6 +245,15 @@ def test_a_cut_answer_has_its_length_as_reason_and_its_usage():
         assert (answer.text, answer.finish_reason, answer.usage) == ("half", "length", RESPONSES.usage)
 
 
+def test_what_made_an_answer_incomplete_counts_before_that_it_is():
+    filtered = {"incomplete_details": {"reason": "content_filter"}, "usage": golden._RESPONSE_USED}
+    with pytest.raises(Fault) as whole:
+        read(response_message("half"), status="incomplete", **filtered)
+    with pytest.raises(Fault) as piecewise:
+        stream(response_delta("half"), {"type": "response.incomplete", "response": response("incomplete", **filtered)})
+    assert [(f.kind, f.usage) for f in (whole.value, piecewise.value)] == [("content_filter", RESPONSES.usage)] * 2
+
+
 def test_an_incomplete_answer_that_does_not_say_why_was_cut():
     for details in (None, {}, {"reason": None}, "odd"):
         answer = read(response_message("half"), status="incomplete", incomplete_details=details)
