@@ -46,6 +46,10 @@ class AnswerText:
         if splitter is None or model is None:
             self._seen += len(ids)
             return "", self._detokenizer.push(ids, last=last)
+        if model.marks and model.marks.keys().isdisjoint(ids):  # nearly always
+            self._seen += len(ids)
+            self._at_head = self._at_head and all(i in model.blanks for i in ids)
+            return splitter.push(self._detokenizer.push(ids, last=last), last=last)
         thoughts, text = "", ""
         for part, mark in self._parts(ids):
             closings = splitter.closings
