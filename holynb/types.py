@@ -206,6 +206,10 @@ class Completion:
     reasoning: str | None = None
     tier: str | None = None
 
+    def on_tier(self, tier: str | None) -> Completion:
+        """The same, served on this tier. For every answer: `replace` takes twice as long."""
+        return Completion(self.text, self.finish_reason, self.model, self.usage, self.note, self.thinking, self.reasoning, tier)
+
 
 @dataclass(frozen=True, slots=True)
 class Done:

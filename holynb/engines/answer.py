@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import Any
 
 from holynb.engines import codec
@@ -152,7 +151,7 @@ class StreamReader(ABC):
         if self._half_thought:
             self._thoughts.append("\ufffd")
         answer = conclude("".join(self._texts), self.finish, self.model, self.usage, said=self.said, thoughts=self.thoughts)
-        return answer if self.tier is None else replace(answer, tier=self.tier)
+        return answer if self.tier is None else answer.on_tier(self.tier)
 
     def ended(self, word: Any) -> None:
         """The server gave this finish reason. Of several the worst counts, else the first."""

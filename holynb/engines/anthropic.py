@@ -7,7 +7,6 @@ Particulars: max_tokens is required, the system prompt is a field of its own, in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from holynb.engines import codec, openai, quotas, thinking
@@ -109,7 +108,7 @@ def read(value: Any) -> Completion:
             model = model if isinstance(model := value.get("model"), str) else None
             text, thoughts = codec.mend("".join(map(_text, blocks))), _thoughts(blocks)
             answer = conclude(text, finish(value.get("stop_reason")), model, usage(value.get("usage")), thoughts=thoughts)
-            return replace(answer, tier=_tier(value.get("usage")))
+            return answer.on_tier(_tier(value.get("usage")))
     raise malformed(codec.excerpt(value), "200, but the answer has no content")
 
 

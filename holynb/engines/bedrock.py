@@ -8,7 +8,6 @@ additionalModelRequestFields: `-p NAME=VALUE` puts it there, unless NAME is a fi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -155,7 +154,7 @@ def read(value: Any) -> Completion:
     thinking = [b["reasoningContent"] for b in blocks if "reasoningContent" in b]
     thoughts = codec.mend(GAP.join(filter(None, (_thought(t) for t in thinking)))) if thinking else None
     answer = conclude(text, finish(value.get("stopReason")), _model(value), usage(value.get("usage")), thoughts=thoughts)
-    return replace(answer, tier=_tier(value))
+    return answer.on_tier(_tier(value))
 
 
 def _thought(reasoning: Any) -> str:

@@ -7,7 +7,6 @@ without candidates, the retry delay is in the body, and a minute's quota and an 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -92,7 +91,7 @@ def read(value: Any) -> Completion:
     if answer.finish is None and not text:
         raise malformed(codec.excerpt(value), "200, but the answer has no candidates")
     completion = conclude(codec.mend(text or ""), answer.finish, answer.model, answer.usage, said=answer.said, thoughts=answer.thoughts)
-    return replace(completion, tier=answer.tier)
+    return completion.on_tier(answer.tier)
 
 
 class Generated(StreamReader):

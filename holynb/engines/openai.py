@@ -136,7 +136,7 @@ def read(value: Any) -> Completion:
                 counts,
                 thoughts=None if (thought := thoughts(message)) is None else codec.mend(thought),
             )
-            answer = replace(answer, tier=tier) if (tier := _text_or_none(value.get("service_tier"))) else answer
+            answer = answer.on_tier(tier) if (tier := _text_or_none(value.get("service_tier"))) else answer
             return replace(answer, finish_reason="refusal") if refused else _told_of_tools(answer, called=called(message))
     raise malformed(codec.excerpt(value), "200, but the answer has no choices")
 

@@ -148,7 +148,7 @@ def read(value: Any) -> Completion:
     parsed, model = _Output(output), _text_or_none(value.get("model"))
     answer = conclude(codec.mend(parsed.text), finish(_word(value)), model, usage(value.get("usage")), thoughts=parsed.thoughts)
     tier = _text_or_none(value.get("service_tier"))
-    return _completed(answer if tier is None else replace(answer, tier=tier), parsed)
+    return _completed(answer if tier is None else answer.on_tier(tier), parsed)
 
 
 class _Output:

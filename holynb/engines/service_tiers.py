@@ -60,7 +60,7 @@ def served(word: Any, endpoint: Endpoint, tiers: tuple[str, ...]) -> str | None:
 def named(completion: Completion, word: str | None, endpoint: Endpoint, tiers: tuple[str, ...]) -> Completion:
     """The answer with the tier that it, or else this word of its headers, names."""
     tier = served(completion.tier or word, endpoint, tiers)
-    return completion if tier == completion.tier else replace(completion, tier=tier)
+    return completion if tier == completion.tier else completion.on_tier(tier)
 
 
 def mark(fault: Fault, tiers: tuple[str, ...]) -> None:
