@@ -1,4 +1,4 @@
-"""Chat answers of a server that leaves thoughts in their text → with the thoughts in `reasoning_content`. Knows OpenAI's JSON; no sockets."""
+"""Chat answers of a server that leaves thoughts in their text → with them in `reasoning_content`. Knows OpenAI's JSON; no sockets."""
 
 from __future__ import annotations
 
