@@ -32,18 +32,22 @@ NOTHING, SOMETHING, UNKNOWN = EffortRange(0, 0), EffortRange(1, 6), EffortRange(
 
 @dataclass(frozen=True, slots=True)
 class ModelTraits:
-    """Of one route. `model`: None where nothing is known of it. `pool`: it runs in a pool, whose answers are shorter by default."""
+    """Of one route. `model`: None where nothing is known of it. `pool`: it runs in a pool, whose answers are shorter by default.
+
+    `control`: how it is told to think, where that is known by its name alone, as of gpt-oss.
+    """
 
     model: KnownModel | None = None
     pool: bool = False
+    control: ThinkingControl | None = None
 
     def thinks(self, think: str | int | None = None) -> EffortRange:
         """How much it thinks with this `--think`; None: with nothing sent."""
-        if self.model is None or self.model.thinks is None:
+        control = self.control or (self.model.thinking if self.model is not None else None)
+        if control is None and (self.model is None or self.model.thinks is None):
             return UNKNOWN
-        if not self.model.thinks:
+        if control is None and self.model is not None and not self.model.thinks:
             return NOTHING
-        control = self.model.thinking
         if control is None:  # it can; whether it does by itself is not known
             return UNKNOWN if think in (None, "off", 0) else SOMETHING
         return _by_itself(control) if think is None else _told(control, think)
@@ -62,7 +66,8 @@ class ModelTraits:
         """The longest answer where nobody says one, in tokens. With a number of tokens to think, there is room for an answer after them."""
         if self.pool:
             return POOL_MAX_TOKENS
-        if self.model is None or self.model.thinks is None or self.thinks(think) == NOTHING:
+        able = self.model is not None and (self.model.thinks is not None or self.control is not None)
+        if self.model is None or not able or self.thinks(think) == NOTHING:
             return HOSTED_MAX_TOKENS
         roomy = max(THINKING_MAX_TOKENS, think + max(HOSTED_MAX_TOKENS, think // 16)) if isinstance(think, int) else THINKING_MAX_TOKENS
         return min(self.model.output or roomy, roomy)

@@ -9,7 +9,7 @@ from typing import Any
 from holynb import files, schema
 from holynb.config import Options, keys, settings, suggest
 from holynb.config.model_traits import ModelTraits
-from holynb.engines.dialects import known_model
+from holynb.engines.dialects import guidance, known_model
 from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
@@ -243,8 +243,9 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
 def traits(route: Route) -> ModelTraits:
     """What follows from what is known of a route's model; of another's model that its wire serves under the same name, as Azure does."""
     provider = settings.providers().get(route.provider)
-    known = known_model(route, provider.wire if provider is not None else "")
-    return ModelTraits(known, pool=route.provider == "pool")
+    wire = provider.wire if provider is not None else ""
+    known, told = known_model(route, wire), guidance(route, wire)
+    return ModelTraits(known, pool=route.provider == "pool", control=told.control if told is not None and told.thinks else None)
 
 
 def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from holynb.config import models
 from holynb.config.model_entries import KnownModel, Reading, ThinkingControl
 from holynb.config.model_traits import RANKS, EffortRange, ModelTraits
+from holynb.run.plan import traits
 from holynb.types import THINK_LEVELS, Route
 
 READING = Reading(dt.date(2026, 11, 28), "https://example.com")
@@ -176,6 +177,22 @@ def test_every_level_that_ships_has_a_rank() -> None:
     for shipped in models.shipped():
         if shipped.thinking is not None:
             assert set(shipped.thinking.values) <= RANKS.keys(), f"{shipped.provider} {shipped.models[0]}"
+
+
+@pytest.mark.parametrize(
+    ("route", "least", "tokens"),
+    [
+        ("azure/gpt-6-luna", 3, 8192),
+        ("vertex/gemini-3.8-flash", 3, 8192),
+        ("bedrock/openai.gpt-oss-20b-1:0", 3, 8192),
+        ("vllm/openai/gpt-oss-20b", 3, 2048),  # how much it takes is its user's affair
+        ("vllm/Qwen3-8B", 0, 2048),
+        ("azure/my-deployment", 0, 2048),
+    ],
+)
+def test_models_that_others_serve(route: str, least: int, tokens: int) -> None:
+    of = traits(Route.parse(route))
+    assert (of.thinks().least, of.longest()) == (least, tokens)
 
 
 @pytest.mark.parametrize(
