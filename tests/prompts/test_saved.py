@@ -33,6 +33,7 @@ EVERYTHING = {
 
 def test_a_prompt_comes_back_as_it_was(home: Path) -> None:
     options = Options.parse({**EVERYTHING, "df": "frame", "limit": 3, "name": "run", "budget": 2})
+    assert set(EVERYTHING) <= set(saved.SAVED_OPTIONS)
     prompt = saved.save("summarise", "Shorten {{ text }}.\n\nIn one line.", "sim/echo", options)
     assert prompt.path == home / "prompts" / "summarise.toml"
     body, route, back = saved.apply("", None, Options.parse({"use": "summarise"}))
