@@ -201,7 +201,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.live": (
         "protocol",
-        "buckets | memory | recording | servers | timer | totals",
+        "buckets | in_flight | memory | only_row | recording | servers | timer | totals",
         "timeseries",
         "feed",
         "replay | source",

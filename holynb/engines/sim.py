@@ -9,8 +9,8 @@ On every model `-p fault=F` injects a fault: 429, 401, quota, 500, connect, slow
 context_length. `connect` lasts as long as `--connect-timeout`; `-p at=MODEL` limits a fault to one model, to fail over from.
 `-p times=N`: how many attempts of a row it hits (default 1; 401, quota, content_filter and context_length: all).
 `-p retry_after=S`: the wait of a 429 (0.2). `-p seconds=S`: duration of slow (1) and stall (an hour). `-p latency=S`: a pause before every
-answer (0). A token is a word or a punctuation mark. `max_tokens` cuts answers; the echo only below 2048, the default of hosted routes, so
-that a long prompt comes back whole.
+answer (0). `-p thoughts=N`: N words of thinking before it. A token is a word or a punctuation mark. `max_tokens` cuts answers; the echo
+only below 2048, the default of hosted routes, so that a long prompt comes back whole.
 """
 
 from __future__ import annotations
@@ -97,14 +97,18 @@ class Sim:
         words, limit = self._words(request)
         start, clock = asyncio.get_running_loop().time(), asyncio.get_running_loop().time
         pace = 1 / WORDS_PER_S if self.endpoint.route.model == "stream" else 0.0
-        for i, word in enumerate(words[:limit], 1):
+        thoughts = _thoughts(request)[:limit]
+        whole, n = [*thoughts, *words], len(thoughts)
+        for i, word in enumerate(whole[:limit], 1):
             if pace:
                 await asyncio.sleep(start + i * pace - clock())
             if request.stream:
-                yield Delta(word)
-        text, finish = "".join(words[:limit]), "stop" if len(words) <= limit else "length"
-        usage = Usage(sum(len(tokens(m.content)) for m in request.messages), len(words[:limit]), 0)
-        yield Done(Completion(text, finish, f"sim-{self.endpoint.route.model}", usage, tier=request.tiers[0] if request.tiers else None))
+                yield Delta(word) if i > n else Delta("", word, i)
+        text, finish = "".join(whole[n:limit]), "stop" if len(whole) <= limit else "length"
+        thought = n if "thoughts" in request.sampling.extra else None
+        usage = Usage(sum(len(tokens(m.content)) for m in request.messages), len(whole[:limit]), 0, tokens_reasoning=thought)
+        model, tier = f"sim-{self.endpoint.route.model}", request.tiers[0] if request.tiers else None
+        yield Done(Completion(text, finish, model, usage, None, n > 0, "".join(thoughts) or None, tier))
 
     def _words(self, request: Request) -> tuple[list[str], int]:
         """The whole answer as tokens, and how many of them `max_tokens` allows."""
@@ -113,7 +117,7 @@ class Sim:
             return tokens(_json(request)), longest
         if self.endpoint.route.model == "echo":
             words = tokens(_prompt(request))
-            return words, longest if longest < ECHO_LIMIT else len(words)
+            return words, longest if longest < ECHO_LIMIT else len(words) + len(_thoughts(request))
         start, count = _draw(request), WORDS if self.endpoint.route.model == "stream" else FLAKY_WORDS
         chosen = [STORY[(start + i) % len(STORY)] for i in range(count)]
         return [word if i == 0 else f" {word}" for i, word in enumerate(chosen)], longest
@@ -138,6 +142,11 @@ class Sim:
         if at is not None and at not in MODELS:
             raise Fault("bad_request", f"-p at={at}: the simulator has {', '.join(MODELS)}.{closest(str(at), MODELS)}", stops=True)
         return at in (None, self.endpoint.route.model)
+
+
+def _thoughts(request: Request) -> list[str]:
+    """The words that it is asked to think first."""
+    return [f" {STORY[i % len(STORY)]}" if i else STORY[0] for i in range(int(_number(request, "thoughts", 0.0)))]
 
 
 def tokens(text: str) -> list[str]:

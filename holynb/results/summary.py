@@ -53,6 +53,8 @@ class Summary:
     alternative: AlternativeCost | None = None
     retryable: bool = True
     """Whether failed rows can be sent again; those of a recording cannot."""
+    tokens_reasoning: int = 0
+    """Those of `tokens_out` that are known to have been thought."""
     cut: int = 0
     """Answers that were cut off at the token limit."""
     tiers: Counter[str] = field(default_factory=Counter)
@@ -84,7 +86,8 @@ class Summary:
         if self.cached:
             parts.append(f"{self.cached:,} cached" + (f" (saved {dollars(self.saved)})" if self.saved else ""))
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
-        parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens")
+        thought = f" ({self.tokens_reasoning:,} thought)" if self.tokens_reasoning else ""
+        parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens{thought}")
         parts.append(self.money())
         parts.append(self.service())
         parts.append(self.alternative.describe() if self.alternative else "")
@@ -130,6 +133,7 @@ def summarize(
         saved=saved,
         tokens_in=sum(o.usage.tokens_in or 0 for o in fresh),
         tokens_out=sum(o.usage.tokens_out or 0 for o in fresh),
+        tokens_reasoning=sum(o.usage.tokens_reasoning or 0 for o in fresh),
         elapsed=elapsed,
         errors=Counter(o.error_type or "error" for o in ended if o.status == "error"),
         stopped=stopped,

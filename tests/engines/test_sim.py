@@ -209,3 +209,16 @@ def test_flaky_meets_everything_in_its_share_and_is_the_same_each_time(monkeypat
 def test_an_unknown_model_is_named_before_anything_is_sent():
     with pytest.raises(BadRoute, match=r"sim/ecko.*Did you mean echo"):
         connect("ecko")
+
+
+def test_it_thinks_first_where_it_is_asked_to():
+    async def heard() -> list[Delta | Done]:
+        return [item async for item in connect("echo").send(request("tea", stream=True, extra={"thoughts": 3}), Timeouts())]
+
+    *deltas, done = asyncio.run(heard())
+    assert deltas == [Delta("", "a", 1), Delta("", " prompt", 2), Delta("", " set", 3), Delta("tea")]
+    assert isinstance(done, Done)
+    assert (done.completion.text, done.completion.reasoning, done.completion.thinking) == ("tea", "a prompt set", True)
+    assert (done.completion.usage.tokens_out, done.completion.usage.tokens_reasoning) == (4, 3)
+    text, cut = ask("echo", request("tea", max_tokens=2, extra={"thoughts": 3}))
+    assert (text, cut.text, cut.finish_reason, cut.reasoning) == ([], "", "length", "a prompt")

@@ -1,5 +1,14 @@
 // One row in full: prompt, answer, attempts, the server's words. Requested from the kernel; until it answers, what the table has.
 
+/** What a model thinks, folded: its summary and its text. */
+function makeThoughts() {
+  const node = make("details", "hn-thoughts");
+  const about = make("summary");
+  const said = make("pre", null, "", { dir: "auto", tabindex: "0" });
+  node.append(about, said);
+  return { node, about, said };
+}
+
 /** hooks: close(). */
 function makeDetail(hooks) {
   const node = make("section", "hn-detail", null, { "aria-label": "One row in full" });
@@ -15,11 +24,38 @@ function makeDetail(hooks) {
     hooks.close();
     event.stopPropagation();
   });
-  let row = -1, filled = false;
+  let row = -1, filled = false, shape = "", unfolded = false, parts = [];
 
-  function part(title, text, name = "") {
-    const box = make("div", `hn-part ${name}`);
-    box.append(make("h4", null, title), make("pre", null, text, { dir: "auto", tabindex: "0" }));
+  /** A text under its title; what was thought is folded, and stays open while its row goes on. */
+  function part({ title, text, kind }) {
+    if (kind === "thought") {
+      const { node: box, about, said } = makeThoughts();
+      box.classList.add("hn-part");
+      box.open = unfolded;
+      box.addEventListener("toggle", () => (unfolded = box.open));
+      return filledPart({ box, head: about, said }, title, text);
+    }
+    const box = make("div", `hn-part ${kind ? `hn-is-${kind}` : ""}`);
+    const [head, said] = [make("h4"), make("pre", null, "", { dir: "auto", tabindex: "0" })];
+    box.append(head, said);
+    return filledPart({ box, head, said }, title, text);
+  }
+
+  function filledPart(it, title, text) {
+    say(it.head, title);
+    say(it.said, text);
+    return it;
+  }
+
+  function attemptList(attempts) {
+    const box = make("div", "hn-part hn-attempts");
+    const rows = make("ol");
+    for (const { at, text } of attempts) {
+      const item = make("li");
+      item.append(make("span", "hn-soft", at), " ", make("span", null, text, { dir: "auto" }));
+      rows.append(item);
+    }
+    box.append(make("h4", null, "Attempts"), rows);
     return box;
   }
 
@@ -29,12 +65,15 @@ function makeDetail(hooks) {
     filled: () => filled,
     /** What the table has of a row: its label, its prompt and its line. */
     open({ label, prompt, line }) {
+      if (row !== line.row) unfolded = false;
       row = line.row;
       filled = false;
       show(node, true);
       say(title, `Row ${label}`);
       say(facts, line.status);
-      body.replaceChildren(part("Prompt", prompt), part(line.failed ? "Error" : "Answer", line.text));
+      shape = "";
+      const first = [{ title: "Prompt", text: prompt }, { title: line.failed ? "Error" : "Answer", text: line.text }];
+      body.replaceChildren(...first.map((p) => part(p).box));
     },
     /** message: DetailMessage. */
     fill(message) {
@@ -42,20 +81,13 @@ function makeDetail(hooks) {
       filled = true;
       say(title, `Row ${message.label}`);
       say(facts, message.facts);
-      const parts = message.parts.map(({ title, text, kind }) => part(title, text, kind ? `hn-is-${kind}` : ""));
-      if (message.attempts.length) {
-        const box = make("div", "hn-part hn-attempts");
-        const rows = make("ol");
-        for (const { at, text } of message.attempts) {
-          const item = make("li");
-          item.append(make("span", "hn-soft", at), " ", make("span", null, text, { dir: "auto" }));
-          rows.append(item);
-        }
-        box.append(make("h4", null, "Attempts"), rows);
-        parts.push(box);
-      }
+      // What stands there is kept: a row that goes on is filled several times a second, while somebody clicks or selects in it.
+      const now = JSON.stringify([message.parts.map((p) => p.kind), message.attempts.length]);
+      if (now === shape) return message.parts.forEach(({ title, text }, i) => filledPart(parts[i], title, text));
+      shape = now;
+      parts = message.parts.map(part);
       const top = body.scrollTop;
-      body.replaceChildren(...parts);
+      body.replaceChildren(...parts.map((p) => p.box), ...(message.attempts.length ? [attemptList(message.attempts)] : []));
       body.scrollTop = top;
     },
     close() {

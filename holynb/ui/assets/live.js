@@ -13,10 +13,11 @@ function render({ model, el }) {
   const visible = throttle(300, (first, last) => send(toKernel.visible(first, last)));
   const table = makeTable({ open: openDetail, visible });
   const single = make("pre", "hn-answer", "", { dir: "auto", tabindex: "0", role: "log", "aria-label": "Answer" });
+  const thoughts = makeThoughts();
   const left = make("div", "hn-left");
   const body = make("div", "hn-body");
   let charts = null, seq = -1, frame = 0, inSight = true;
-  left.append(table.node, single, detail.node);
+  left.append(table.node, thoughts.node, single, detail.node);
   body.append(left);
   root.append(head.node, body);
   el.append(root);
@@ -48,7 +49,8 @@ function render({ model, el }) {
     root.dataset.state = message.head.state;
     if (message.points) charts?.update(message.points);
     charts?.priced(message.head.cost !== "?");
-    if (message.answer) updateAnswer(message.answer);
+    if (message.answer) grow(single, message.answer);
+    if (message.thoughts) updateThoughts(message.thoughts);
     if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) send(toKernel.detail(detail.row()));
     paint();
   }
@@ -59,6 +61,7 @@ function render({ model, el }) {
     head.begin(message);
     show(table.node, n !== 1 && message.view.parts !== "charts");
     show(single, n === 1 && message.view.parts !== "charts");
+    show(thoughts.node, false);
     if (!charts && message.view.parts !== "table") {
       charts = makeCharts(message.as_route);
       body.append(charts.node);
@@ -67,11 +70,17 @@ function render({ model, el }) {
     root.style.setProperty("--hn-rows", Math.max(5, Math.min(n, 13)));
   }
 
-  function updateAnswer({ text, append }) {
-    const atEnd = single.scrollHeight - single.scrollTop - single.clientHeight < 30;
-    if (append) single.append(document.createTextNode(text));
-    else single.textContent = text;
-    if (atEnd) single.scrollTop = single.scrollHeight;
+  function grow(node, { text, append }) {
+    const atEnd = node.scrollHeight - node.scrollTop - node.clientHeight < 30;
+    if (append) node.append(document.createTextNode(text));
+    else node.textContent = text;
+    if (atEnd) node.scrollTop = node.scrollHeight;
+  }
+
+  function updateThoughts(piece) {
+    show(thoughts.node, piece.summary !== "" && !single.hidden);
+    say(thoughts.about, piece.summary);
+    grow(thoughts.said, piece);
   }
 
   /** At most one frame however many messages came, and none out of sight. */

@@ -4,7 +4,7 @@ const ROW_PX = 28; // as in live.css
 const COLUMNS = [["", "n"], ["Prompt", ""], ["Answer", ""], ["Status", ""], ["Tokens", "n hn-wide"], ["Cost", "n hn-wide"], ["Time", "n"]];
 const FILTERS = {
   all: () => true,
-  running: (r) => !r.failed && (r.status === "running" || r.status === "retrying"),
+  running: (r) => !r.failed && ["thinking", "running", "retrying"].includes(r.status),
   failed: (r) => r.failed,
   done: (r) => !r.failed && (r.status === "ok" || r.status === "cached"),
 };

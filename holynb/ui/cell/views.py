@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holynb.ui.cell.wait import QUIET_S, View
 from holynb.ui.live import Totals
-from holynb.ui.output import Page, clean, clip, one_line, progress
+from holynb.ui.output import Page, clean, clip, one_line, progress, thinking
 from kernels_support.jupyter.capabilities import detect
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class _ProgressText:
         return progress(totals.summary(run.elapsed, stopped=run.stopped), rate, tokens, totals.note)
 
 
+def _thinking(run: Run) -> str:
+    """What the only row does before it says anything; empty where it does not think, or rows are many."""
+    counts = run.journal.thinking().get(0) if run.n == 1 and not run.journal.partial_texts() else None
+    return thinking(*counts) if counts is not None else ""
+
+
 class TextView:
     """A notebook's output, updated in place."""
 
@@ -74,6 +80,8 @@ class TextView:
         line = self._progress.line(run)
         if run.n == 1 and (partial := run.journal.partial_texts().get(0)):
             line = f"{clean(partial)[-MAX_PARTIAL_CHARS:]}\n\n{line}"
+        elif thinks := _thinking(run):
+            line = f"{thinks}\n\n{line}"
         self._put({"text/plain": line})
 
     def end(self, bundle: Mapping[str, str]) -> None:
@@ -96,6 +104,8 @@ class TerminalView:
 
     def paint(self, run: Run) -> None:
         line = self._progress.line(run)
+        if thinks := _thinking(run):
+            line = f"{thinks} · {line}"
         if sys.stderr.isatty():
             sys.stderr.write("\r" + clip(line, shutil.get_terminal_size().columns - 1) + "\x1b[K")
             sys.stderr.flush()

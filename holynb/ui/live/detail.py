@@ -9,7 +9,7 @@ from holynb.events import Ended, Event, Failed, Started
 from holynb.results import dollars
 from holynb.types import Outcome
 from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
-from holynb.ui.output import clean, count, seconds
+from holynb.ui.output import clean, count, seconds, thinking, thought
 
 if TYPE_CHECKING:
     from holynb.ui.live.source import ViewSource
@@ -39,9 +39,13 @@ def _parts(source: ViewSource, row: int, events: list[Started | Failed | Ended])
     for message in source.messages(row):
         yield _part(ROLE_TITLES.get(message.role, "Earlier answer"), message.content)
     if outcome is None:
+        if thoughts := source.journal.partial_thoughts(row):
+            yield _part(thinking(*source.journal.thinking().get(row, (len(thoughts), None))), thoughts, "thought")
         if text := source.journal.partial_text(row):
             yield _part("Answer so far", text)
     else:
+        if outcome.reasoning:
+            yield _part(thought(outcome), outcome.reasoning, "thought")
         if outcome.text or outcome.status == "ok":
             yield _part("Answer", outcome.text or "")
         if outcome.error and outcome.error_type is not None:
@@ -70,6 +74,7 @@ def _facts(outcome: Outcome | None) -> str:
         outcome.finish_reason,
         f"{outcome.tier} tier" if outcome.tier else None,
         f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
+        f"{u.tokens_reasoning:,} of them thought" if sent and u.tokens_reasoning else None,
         ("cost unknown" if outcome.cost is None else dollars(outcome.cost)) if sent else None,
         seconds(outcome.latency_s) if outcome.latency_s is not None else None,
         f"first token {seconds(outcome.ttft_s)}" if outcome.ttft_s is not None else None,

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 
 from holynb.events import Ended, Event, Failed, Paused, Started
 from holynb.results import dollars
 from holynb.types import Outcome
+from holynb.ui.live.in_flight import InFlightRow
+from holynb.ui.live.only_row import OnlyRow
 from holynb.ui.live.protocol import (
     Answer,
     DeltaMessage,
@@ -24,18 +27,19 @@ from holynb.ui.live.protocol import (
     Row,
     RunState,
     SnapshotMessage,
+    Thoughts,
     Update,
     ViewOptions,
     encode_row,
 )
 from holynb.ui.live.timeseries import Price, TimeSeries
 from holynb.ui.live.totals import Totals
-from holynb.ui.output import clean, clip, one_line, price, seconds, shared_prefix, status
+from holynb.ui.output import clip, one_line, price, seconds, shared_prefix, status
 
 __all__ = ["Feed", "RunInfo", "Tails"]
 
-#: Characters in the table: of a prompt, of an ended answer, of the end of a running one.
-PROMPT_CHARS, ANSWER_CHARS, TAIL_CHARS = 120, 200, 140
+#: Characters in the table: of a prompt, of an ended answer.
+PROMPT_CHARS, ANSWER_CHARS = 120, 200
 LABEL_CHARS, NOTE_CHARS = 40, 300
 #: Characters of rows, and rows in flight whose text is refreshed, per message: the server drops messages above 1 MB a second.
 MAX_MESSAGE_CHARS, MAX_STREAMED_ROWS = 40_000, 64
@@ -45,13 +49,14 @@ MAX_FIRST_MESSAGE_CHARS = 6_000
 ROW_OVERHEAD_CHARS, PROMPT_OVERHEAD_CHARS = 40, 10
 #: A page's visible range is cut to this many rows.
 MAX_VISIBLE_ROWS = 200
-#: A single answer is shown whole up to here, then in pages of this many characters.
-PAGE_CHARS = 60_000
 MAX_ERROR_KINDS = 4
 UNLIMITED = 10**12
 
 #: Row → how many pieces of its answer came, and the last characters of them (all of them where there is one row).
 Tails = Mapping[int, tuple[int, str]]
+#: Row → characters and tokens (None: not counted) of what it thinks.
+Thinking = Mapping[int, tuple[int, int | None]]
+NO_THOUGHTS: Thinking = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +73,6 @@ class RunInfo:
     def label(self, row: int) -> str:
         value = row if self.labels is None else self.labels[row]
         return clip(one_line(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)), LABEL_CHARS)
-
-
-@dataclass(slots=True)
-class InFlightRow:
-    """A row that has started and not ended. `status` is running or retrying; `tail` is text, or why it retries."""
-
-    attempt: int
-    status: str = "running"
-    pieces: int = 0
-    tail: str = ""
 
 
 class Feed:
@@ -99,22 +94,31 @@ class Feed:
         self._streamed: dict[int, None] = {}
         self._prompts_sent = 0
         self._visible = range(0)
-        self._answer_sent = ""
+        self._only = OnlyRow()
+        self._thoughts = ""
         self._prefix_chars = shared_prefix(info.prompts)
         self._simulated = False
 
     # -- folding ---------------------------------------------------------------------------------------------------
-    def fold(self, events: Sequence[Event], tails: Tails, at: float) -> None:
-        """Fold events since the last call and the text of rows in flight, `at` seconds into the run."""
+    def fold(self, events: Sequence[Event], tails: Tails, at: float, thinking: Thinking = NO_THOUGHTS, thoughts: str = "") -> None:
+        """Fold events since the last call and the text of rows in flight, `at` seconds into the run.
+
+        `thinking`: characters and tokens of what rows in flight think; `thoughts`: what the only row has thought so far.
+        """
+        self._thoughts = thoughts
         for event in events:
             self.series.fold(event)
             self._fold_event(event)
         self.totals.fold(events)
+        for row, counts in thinking.items():
+            current = self.in_flight.get(row)
+            if current is not None and current.thinks(counts):
+                self._streamed[row] = None
         pieces_by_row = {}
         for row, (pieces, tail) in tails.items():
             current = self.in_flight.get(row)
             if current is not None and current.pieces != pieces:
-                self.in_flight[row] = InFlightRow(current.attempt, "running", pieces, tail)
+                self.in_flight[row] = InFlightRow(current.attempt, "running", pieces, tail, current.thought)
                 self._streamed[row] = None
                 pieces_by_row[row] = pieces
         self.series.sample(at, pieces_by_row)
@@ -172,7 +176,8 @@ class Feed:
 
     def snapshot(self, head: Head, view: ViewOptions, *, whole: bool = False) -> SnapshotMessage:
         """All that a page needs to begin; deltas continue from here. `whole`: nothing is left for deltas."""
-        self._prompts_sent, self._answer_sent = 0, ""
+        self._prompts_sent = 0
+        self._only.reset()
         self._streamed.clear()
         self._failed = {i: None for i, o in enumerate(self.outcomes) if o is not None and o.status == "error"}
         ended = {i: None for i, o in enumerate(self.outcomes) if o is not None and o.status != "error"}
@@ -205,10 +210,7 @@ class Feed:
         outcome = self.outcomes[row]
         if outcome is None:
             current = self.in_flight.get(row)
-            if current is None:
-                return Row(row)
-            text = one_line(current.tail[-TAIL_CHARS:] if current.pieces else current.tail)
-            return Row(row, current.status, text=text, attempts=current.attempt)
+            return Row(row) if current is None else current.line(row)
         failed, sent = outcome.status == "error", outcome.attempts or outcome.cached
         tokens = outcome.usage.tokens_out
         return Row(
@@ -231,6 +233,7 @@ class Feed:
             "rows": list(self._rows(max_chars)),
             "prompts": list(self._prompts(max_chars)),
             "answer": self._answer() if self.n == 1 else None,
+            "thoughts": self._thoughts_of_one() if self.n == 1 else None,
             "points": points,
         }
 
@@ -270,16 +273,12 @@ class Feed:
         return {"first": rows.start, "labels": labels, "prompts": prompts}
 
     def _answer(self) -> Answer | None:
-        """The only answer: what was added to it, or all of it where it began anew. None where nothing changed."""
         outcome, current = self.outcomes[0], self.in_flight.get(0)
-        full = (outcome.text or "") if outcome is not None else current.tail if current and current.pieces else ""
-        text = clean(full[max(0, len(full) // PAGE_CHARS - 1) * PAGE_CHARS :])
-        sent, self._answer_sent = self._answer_sent, text
-        if text == sent:
-            return None
-        if sent and text.startswith(sent):
-            return {"text": text[len(sent) :], "append": True}
-        return {"text": text, "append": False}
+        return self._only.answer((outcome.text or "") if outcome is not None else current.tail if current and current.pieces else "")
+
+    def _thoughts_of_one(self) -> Thoughts | None:
+        current = self.in_flight.get(0)
+        return self._only.thoughts(self.outcomes[0], self._thoughts, current.thought if current else None)
 
 
 def _preview(text: str | None, width: int = ANSWER_CHARS) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "RunState",
     "SnapshotMessage",
     "StopRequest",
+    "Thoughts",
     "Update",
     "ViewOptions",
     "VisibleRange",
@@ -41,7 +42,7 @@ RunState = Literal["running", "stopping", "stopped", "done"]
 # -- kernel to page ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. `status` is waiting, running, retrying, how the row ended, or the kind of its failure."""
+    """A line of the table. `status` is waiting, thinking, running, retrying, how the row ended, or the kind of its failure."""
 
     row: int
     status: str = "waiting"
@@ -112,6 +113,12 @@ class Answer(TypedDict):
     append: bool
 
 
+class Thoughts(Answer):
+    """What a run's only row thinks or has thought. `summary`: how much that is; `text` is empty where it is not told."""
+
+    summary: str
+
+
 class Points(TypedDict):
     """Columns of the charts from bucket `first` on; `size` buckets of `width` seconds in all. charts: chart → column → values."""
 
@@ -129,6 +136,7 @@ class Update(TypedDict):
     rows: list[EncodedRow]
     prompts: list[PromptRange]
     answer: Answer | None
+    thoughts: Thoughts | None
     points: Points | None
 
 
@@ -157,7 +165,7 @@ class SnapshotMessage(Update):
 
 
 class DetailPart(TypedDict):
-    """One text of a row in full. kind: failed, raw (a server's own words), or empty."""
+    """One text of a row in full. kind: failed, raw (a server's own words), thought (folded), or empty."""
 
     title: str
     text: str

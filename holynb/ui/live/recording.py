@@ -1,6 +1,7 @@
 """Recordings of runs: written during the run, read back as timed events. JSON lines, gzipped where the name ends in .gz.
 
-The first line holds the prompts; each other line has a time `t` in seconds and either an event (`e`) or pieces of answers (`say`).
+The first line holds the prompts; each other line has a time `t` in seconds and either an event (`e`), or pieces of answers (`say`), or of
+what is thought (`think`).
 Holds prompts and answers as the run log does, and no key.
 """
 
@@ -39,11 +40,12 @@ EVENT_TYPES: Mapping[str, type] = {
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
-    """At `t` seconds: an event (its `at` counts from 0), or pieces of answers by row."""
+    """At `t` seconds: an event (its `at` counts from 0), or pieces of answers by row, or of thoughts, with the tokens so far."""
 
     t: float
     event: Event | None = None
     pieces: Sequence[tuple[int, str]] = ()
+    thoughts: Sequence[tuple[int, str, int | None]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ def record(run: Run, path: Path, pause: float = 0.1) -> None:
 
 def _lines(run: Run, pause: float) -> Iterator[dict[str, Any]]:
     cursor, written = 0, dict[int, int]()  # characters by row
+    thought = dict[int, tuple[int, int | None]]()  # characters and tokens by row
     over = False
     while not over:
         over = run.done  # read first, so that the last round misses nothing
@@ -93,6 +96,15 @@ def _lines(run: Run, pause: float) -> Iterator[dict[str, Any]]:
         if pieces:
             yield {"t": at, "say": pieces}
         written = {row: len(text) for row, text in live.items()}
+        thinking = run.journal.thinking()
+        thoughts = [
+            (row, (run.journal.partial_thoughts(row) or "")[thought.get(row, (0, None))[0] : counts[0]], counts[1])
+            for row, counts in thinking.items()
+            if counts != thought.get(row)
+        ]
+        if thoughts:
+            yield {"t": at, "think": thoughts}
+        thought = thinking
         yield from (_encode(e, e.at - run.started) for e in events)
         if not over:
             time.sleep(pause)
@@ -152,6 +164,7 @@ def _check_head(head: Any, name: str) -> None:
 
 def _check_rows(steps: Sequence[RecordedStep], n: int) -> None:
     rows = {getattr(s.event, "row", 0) for s in steps} | {row for s in steps for row, _ in s.pieces}
+    rows |= {row for s in steps for row, _, _ in s.thoughts}
     ended = [s.event.row for s in steps if isinstance(s.event, Ended)]
     if rows and not 0 <= min(rows) <= max(rows) < max(n, 1):
         raise ValueError(f"it speaks of row {max(rows)}, and has {n}")
@@ -164,6 +177,8 @@ def _step(line: Mapping[str, Any]) -> RecordedStep | None:
     t = float(line["t"])
     if "say" in line:
         return RecordedStep(t, pieces=[(int(row), str(text)) for row, text in line["say"]])
+    if "think" in line:
+        return RecordedStep(t, thoughts=[(int(row), str(text), None if n is None else int(n)) for row, text, n in line["think"]])
     event_type = EVENT_TYPES.get(line.get("e", ""))
     if event_type is None:
         return None

@@ -76,6 +76,8 @@ class Replay:
                 self.journal.append(step.event)
             for row, text in step.pieces:
                 self.journal.append_text(row, text)
+            for row, text, tokens in step.thoughts:
+                self.journal.append_thoughts(row, text, tokens)
             self._next += 1
 
     def finish(self) -> None:
@@ -94,5 +96,5 @@ class Replay:
 
 def _silence(recording: Recording) -> float:
     """Seconds to skip at the beginning, where requests are out and nothing has been answered."""
-    first = next((s.t for s in recording.steps if s.pieces or isinstance(s.event, Ended | Failed | Noted)), 0.0)
+    first = next((s.t for s in recording.steps if s.pieces or s.thoughts or isinstance(s.event, Ended | Failed | Noted)), 0.0)
     return round(first - LEAD_IN_S, 1) if first > MAX_SILENCE_S else 0.0

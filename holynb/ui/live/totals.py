@@ -36,7 +36,7 @@ class Totals:
         """Route → the kind of fault for which its server is waited for."""
         self._status: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
-        self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = self._cut = 0
+        self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = self._cut = self._thought = 0
         self._paid: Decimal | None = None
         self._cached_cost: Decimal | None = None
         """Cost of rows from the log; like a summary, it is left out where other rows have no price."""
@@ -81,6 +81,7 @@ class Totals:
             elapsed,
             self._errors,
             stopped,
+            tokens_reasoning=self._thought,
             cut=self._cut,
         )
 
@@ -105,6 +106,7 @@ class Totals:
             self._answered += outcome.status != "skipped"
             self._tokens_in += outcome.usage.tokens_in or 0
             self._tokens_out += outcome.usage.tokens_out or 0
+            self._thought += outcome.usage.tokens_reasoning or 0
         if outcome.cost is not None and outcome.cached:
             self._cached_cost = (self._cached_cost or Decimal(0)) + outcome.cost
         elif outcome.cost is not None:

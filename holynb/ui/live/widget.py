@@ -16,7 +16,8 @@ import anywidget
 import traitlets
 
 from holynb.ui.live.detail import detail
-from holynb.ui.live.feed import TAIL_CHARS, UNLIMITED, Feed
+from holynb.ui.live.feed import UNLIMITED, Feed
+from holynb.ui.live.in_flight import TAIL_CHARS
 from holynb.ui.live.protocol import (
     DetailRequest,
     Head,
@@ -104,7 +105,8 @@ class LiveView:
     def _fold_new(self) -> None:
         events, self._cursor = self.source.journal.events_since(self._cursor)
         max_chars = TAIL_CHARS if self.feed.n != 1 else UNLIMITED
-        self.feed.fold(events, self.source.journal.text_tails(max_chars), self.source.elapsed)
+        journal, thoughts = self.source.journal, self.source.journal.partial_thoughts(0) if self.feed.n == 1 else None
+        self.feed.fold(events, journal.text_tails(max_chars), self.source.elapsed, journal.thinking(), thoughts or "")
 
     def _head(self) -> Head:
         return self.feed.head(self.source.elapsed, self.source.state)

@@ -3,7 +3,22 @@
 from holynb.ui.output.page import Page
 from holynb.ui.output.series import OUT_OF_MEMORY_TEXT, RECOVERED_TEXT, combined_load, mark_name
 from holynb.ui.output.svg import COLOURS
-from holynb.ui.output.text import ago, clean, clip, count, grid, one_line, percentile, price, progress, seconds, shared_prefix, status
+from holynb.ui.output.text import (
+    ago,
+    clean,
+    clip,
+    count,
+    grid,
+    one_line,
+    percentile,
+    price,
+    progress,
+    seconds,
+    shared_prefix,
+    status,
+    thinking,
+    thought,
+)
 
 __all__ = [
     "COLOURS",
@@ -24,4 +39,6 @@ __all__ = [
     "seconds",
     "shared_prefix",
     "status",
+    "thinking",
+    "thought",
 ]

@@ -88,7 +88,8 @@ def _facts(outcome: Outcome | None) -> str:
     if outcome is None or not (outcome.attempts or outcome.cached):
         return ""
     latency = "" if outcome.latency_s is None else seconds(outcome.latency_s)
-    tokens = f"{count(outcome.usage.tokens_out)} tokens" if outcome.status == "ok" else ""
+    thought = f" ({outcome.usage.tokens_reasoning:,} thought)" if outcome.usage.tokens_reasoning else ""
+    tokens = f"{count(outcome.usage.tokens_out)} tokens{thought}" if outcome.status == "ok" else ""
     return " · ".join(
         p for p in ("cached" if outcome.cached else "", tokens, price(outcome) if outcome.cost is not None else "", latency) if p
     )

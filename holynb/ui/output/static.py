@@ -13,7 +13,7 @@ from holynb.results import dollars
 from holynb.ui.output import compared, series, svg
 from holynb.ui.output.html import PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
-from holynb.ui.output.text import clean, clip, count, grid, one_line, price, seconds, status
+from holynb.ui.output.text import clean, clip, count, grid, one_line, price, seconds, status, thought
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
@@ -23,6 +23,8 @@ __all__ = ["OPEN_TAG", "STYLE", "as_html", "as_text", "bundle", "charts"]
 #: Of a table: bytes in all, characters of an answer in a cell, rows in plain text.
 MAX_TABLE_BYTES, MAX_ANSWER_CHARS, MAX_TEXT_ROWS = 90_000, 400, 10
 MAX_LABEL_CHARS, MAX_ERROR_CHARS, MAX_ERROR_KINDS = 40, 300, 3
+#: Of what was thought before a single answer.
+MAX_THOUGHT_CHARS = 50_000
 
 #: Around all HTML of holynb. Two dollar signs are prices, not a formula: the classes keep MathJax 2, 3 and 4 away.
 OPEN_TAG = '<div class="holynb tex2jax_ignore mathjax_ignore">'
@@ -42,6 +44,10 @@ white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;backgro
 .holynb .holynb-rows td.k{white-space:nowrap}
 .holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end!important}
 .holynb .holynb-rows td.n{white-space:nowrap}
+.holynb-thoughts{margin:0 0 6px;color:var(--jp-ui-font-color2,#808080)}
+.holynb-thoughts>summary{cursor:pointer}
+.holynb .holynb-thoughts>pre{margin:4px 0 0;padding:0 0 0 10px;border:0;border-left:2px solid var(--jp-border-color2,#9e9e9e60);white-space:pre-wrap;
+overflow-wrap:anywhere;word-break:normal;font-family:inherit;font-size:13px;background:transparent;color:inherit}
 .holynb pre.holynb-answer{white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:0 0 6px;
 font-family:inherit;font-size:14px;background:transparent;color:inherit}
 </style>"""
@@ -133,14 +139,24 @@ def _summary(report: Report) -> str:
 
 
 def _answer(report: Report) -> str:
-    """One prompt: its answer in full."""
+    """One prompt: its answer in full, and what was thought before it, folded."""
     outcome = report.rows[0]
     style = "white-space:pre-wrap"
     text = safe(outcome.text) if outcome is not None and outcome.text else ""
     body = f'<pre class="holynb-answer" dir="auto" style="{style}">{text}</pre>' if text else ""
     if outcome is not None and outcome.status not in ("ok", "cancelled"):
         body += f'<div class="holynb-bad" dir="auto">{safe(error_text(outcome))}</div>'
-    return f'<div style="flex:1 1 460px;min-width:0">{body}</div>'
+    return f'<div style="flex:1 1 460px;min-width:0">{_thoughts(outcome)}{body}</div>'
+
+
+def _thoughts(outcome: Outcome | None) -> str:
+    """What was thought, folded: it is opened without a script."""
+    if outcome is None or not outcome.reasoning:
+        return ""
+    text, left = outcome.reasoning[:MAX_THOUGHT_CHARS], len(outcome.reasoning) - MAX_THOUGHT_CHARS
+    more = f"\n… and {left:,} more characters; the value holds them all." if left > 0 else ""
+    body = f'<pre dir="auto" style="white-space:pre-wrap">{safe(text)}{more}</pre>'
+    return f'<details class="holynb-thoughts"><summary>{safe(thought(outcome))}</summary>{body}</details>'
 
 
 def _html_table(report: Report) -> str:

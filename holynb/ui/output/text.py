@@ -31,6 +31,8 @@ __all__ = [
     "seconds",
     "shared_prefix",
     "status",
+    "thinking",
+    "thought",
 ]
 
 _BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -67,6 +69,17 @@ def seconds(value: float | None) -> str:
 def count(value: int | None) -> str:
     """`1,234`; `?` where unknown."""
     return "?" if value is None else f"{value:,}"
+
+
+def thinking(chars: int, tokens: int | None) -> str:
+    """`thinking … 412 tokens` of a row that does; characters where the server does not count while it thinks."""
+    return "thinking …" + (f" {tokens:,} tokens" if tokens else f" {chars:,} characters" if chars else "")
+
+
+def thought(outcome: Outcome) -> str:
+    """`thought · 412 tokens` of a row that has; characters of what was said of it where the tokens are not known."""
+    tokens, chars = outcome.usage.tokens_reasoning, len(outcome.reasoning or "")
+    return "thought" + (f" · {tokens:,} tokens" if tokens else f" · {chars:,} characters" if chars else "")
 
 
 def ago(then: float, now: float) -> str:

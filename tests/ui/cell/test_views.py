@@ -150,3 +150,16 @@ def test_a_notice_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     status.end("ready")
     assert tty.getvalue() == "\rloading weights\x1b[K\r\x1b[K"
     assert capsys.readouterr().out == "ready\n"
+
+
+def test_the_only_row_says_that_it_thinks_until_it_answers(page: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    tty, run = Tty(), FakeRun(1)
+    monkeypatch.setattr(sys, "stderr", tty)
+    run.journal.append_thoughts(0, "hm", 412)
+    TextView().paint(run)  # type: ignore[arg-type]
+    TerminalView().paint(run)  # type: ignore[arg-type]
+    assert page.bundles[0]["text/plain"].startswith("thinking … 412 tokens\n\n")
+    assert tty.getvalue().startswith("\rthinking … 412 tokens · ")
+    run.journal.append_text(0, "Tea")
+    TextView().paint(run)  # type: ignore[arg-type]
+    assert page.bundles[-1]["text/plain"].startswith("Tea\n\n")

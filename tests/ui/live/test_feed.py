@@ -14,6 +14,7 @@ from holynb.types import Outcome, Usage
 from holynb.ui.live import feed as feeds
 from holynb.ui.live.buckets import Buckets, Merge
 from holynb.ui.live.feed import Feed, RunInfo
+from holynb.ui.live.only_row import PAGE_CHARS
 from holynb.ui.live.protocol import Row, ViewOptions
 from holynb.ui.output.text import shared_prefix
 
@@ -41,7 +42,7 @@ class Page:
         self.prompts: dict[int, str] = {}
         self.charts: dict[str, dict[str, list[Any]]] = {}
         self.head: dict[str, Any] = {}
-        self.answer = ""
+        self.answer = self.thoughts = self.summary = ""
 
     def update(self, message: Any) -> Page:
         message = json.loads(json.dumps(message))
@@ -58,6 +59,9 @@ class Page:
                     self.charts[chart][name] = [*before, *values]
         if answer := message["answer"]:
             self.answer = self.answer + answer["text"] if answer["append"] else answer["text"]
+        if thoughts := message["thoughts"]:
+            self.thoughts = self.thoughts + thoughts["text"] if thoughts["append"] else thoughts["text"]
+            self.summary = thoughts["summary"]
         return self
 
 
@@ -108,7 +112,7 @@ def test_snapshot_and_deltas_are_the_fold_at_any_moment(script: list[Any]) -> No
     for step in script:
         if isinstance(step, tuple):
             live[step[0]] = live.get(step[0], "") + step[1]
-            feed.fold([], {r: (len(t), t) for r, t in live.items() if t}, clock)
+            feed.fold([], {r: (len(t), t) for r, t in live.items() if t}, clock, {step[0]: (len(step[1]), None)})
         elif isinstance(step, str):
             if step == "scroll":
                 feed.set_visible(3, 6)
@@ -216,7 +220,54 @@ def test_one_answer_is_told_piece_by_piece_and_begins_anew_after_a_failure() -> 
     feed.fold([Failed(0, 1, ROUTE, "connection", "cut", 0.4, 0.1)], {}, 0.4)
     assert feed.delta(feed.head(0.4))["answer"] == {"text": "", "append": False}
     feed.fold([Ended(0, ok("\x1b[31mred\x1b[0m" + "x" * 300_000), 0.5)], {}, 0.5)
-    assert len(page.update(feed.delta(feed.head(0.5))).answer) <= 2 * feeds.PAGE_CHARS
+    assert len(page.update(feed.delta(feed.head(0.5))).answer) <= 2 * PAGE_CHARS
+
+
+def test_a_row_that_thinks_says_so_and_how_much_until_it_answers() -> None:
+    feed, page = Feed(RunInfo(["a", "b"])), Page()
+    page.update(feed.snapshot(feed.head(0.0), VIEW))
+
+    def told(row: int) -> tuple[str, str]:
+        drain(page, feed)
+        return page.rows[row].status, page.rows[row].text
+
+    feed.fold([Started(0, 1, ROUTE, 0.1), Started(1, 1, ROUTE, 0.1)], {}, 0.2, {0: (0, 412), 1: (1640, None)})
+    assert (told(0), told(1)) == (("thinking", "thinking … 412 tokens"), ("thinking", "thinking … 1,640 characters"))
+    feed.fold([], {0: (1, "Tea")}, 0.3, {0: (0, 512), 1: (1640, None)})
+    assert (told(0), told(1)[0]) == (("running", "Tea"), "thinking")
+    feed.fold([], {0: (2, "Tea.")}, 0.4, {0: (0, 600), 1: (0, None)})
+    assert (told(0), told(1)) == (("running", "Tea."), ("thinking", "thinking …"))
+    feed.fold([Failed(1, 1, ROUTE, "server", "gone", 0.5, 1.0)], {}, 0.5)
+    assert told(1)[0] == "retrying"
+    feed.fold([Started(1, 2, ROUTE, 0.6)], {}, 0.6, {1: (2, None)})
+    assert told(1) == ("thinking", "thinking … 2 characters")
+    shows(page, feed)
+
+
+def test_the_only_row_shows_what_it_thinks_apart_from_its_answer() -> None:
+    feed, page = Feed(RunInfo(["a"])), Page()
+    page.update(feed.snapshot(feed.head(0.0), VIEW))
+    feed.fold([Started(0, 1, ROUTE, 0.1)], {}, 0.2, {0: (2, None)}, "hm")
+    page.update(feed.delta(feed.head(0.2)))
+    assert (page.thoughts, page.summary, page.answer) == ("hm", "thinking … 2 characters", "")
+    feed.fold([], {0: (1, "Tea")}, 0.3, {0: (5, None)}, "hm\x1b[31m so")
+    message = feed.delta(feed.head(0.3))
+    assert message["thoughts"] == {"text": " so", "append": True, "summary": "thinking … 5 characters"}
+    page.update(message)
+    assert feed.delta(feed.head(0.4))["thoughts"] is None
+    feed.fold([Ended(0, ok("Tea.", usage=Usage(3, 9, tokens_reasoning=7), reasoning="hm so"), 0.5)], {}, 0.5)
+    page.update(feed.delta(feed.head(0.5)))
+    assert (page.thoughts, page.summary, page.answer) == ("hm so", "thought · 7 tokens", "Tea.")
+    late = Page().update(feed.snapshot(feed.head(0.6), VIEW, whole=True))
+    assert (late.thoughts, late.summary, late.answer) == (page.thoughts, page.summary, page.answer)
+
+
+def test_a_row_without_thoughts_shows_none() -> None:
+    feed = Feed(RunInfo(["a"]))
+    feed.fold([Started(0, 1, ROUTE, 0.1)], {0: (1, "Tea")}, 0.2)
+    assert feed.delta(feed.head(0.2))["thoughts"] is None
+    feed.fold([Ended(0, ok("Tea.", usage=Usage(3, 9, tokens_reasoning=7)), 0.5)], {}, 0.5)
+    assert feed.delta(feed.head(0.5))["thoughts"] is None
 
 
 def test_what_models_say_is_cleaned_and_cut() -> None:

@@ -55,6 +55,19 @@ def test_pieces_of_answers_are_kept(home: Path) -> None:
     assert len(text.split()) >= 4
 
 
+def test_thoughts_are_kept(home: Path) -> None:
+    path = home / "run.jsonl"
+    run = holynb.infer("tea", "sim/stream", stream=True, max_tokens=8, p={"thoughts": 6})
+    recording.record(run, path, pause=0.05)
+    back = recording.read(str(path))
+    thoughts = [t for s in back.steps for t in s.thoughts]
+    assert "".join(text for _, text, _ in thoughts) == run.result()["reasoning"][0][: sum(len(t[1]) for t in thoughts)] != ""
+    assert [n for *_, n in thoughts] == sorted(n for *_, n in thoughts)
+    playing = Replay(back)
+    playing.finish()
+    assert playing.report().rows[0].reasoning == run.result()["reasoning"][0]  # type: ignore[union-attr]
+
+
 def test_the_shipped_recording_is_of_a_run_where_much_goes_wrong() -> None:
     back = recording.read("flaky")
     kinds = {s.event.kind for s in back.steps if isinstance(s.event, Failed)}

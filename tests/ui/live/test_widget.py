@@ -169,6 +169,21 @@ def test_an_answer_with_a_note_is_no_error() -> None:
     assert detail(source, 1)["parts"][-1] == {"title": "Error", "text": "timeout: too slow", "kind": "failed"}
 
 
+def test_what_a_row_thinks_stands_apart_and_how_much_is_said() -> None:
+    source = WrittenSource(2)
+    source.journal.append(Started(0, 1, "sim/echo", 0.1))
+    source.journal.append_thoughts(0, "hm\x1b[31m", 412)
+    source.journal.append_text(0, "Te")
+    assert detail(source, 0)["parts"][-2:] == [
+        {"title": "thinking … 412 tokens", "text": "hm", "kind": "thought"},
+        {"title": "Answer so far", "text": "Te", "kind": ""},
+    ]
+    source.journal.append(Ended(0, replace(OK, usage=Usage(3, 700, tokens_reasoning=650), reasoning="hm so"), 1.0))
+    full = detail(source, 0)
+    assert full["parts"][-2] == {"title": "thought · 650 tokens", "text": "hm so", "kind": "thought"}
+    assert "3 + 700 tokens · 650 of them thought" in full["facts"]
+
+
 def test_a_megabyte_of_answer_is_cut_and_says_so() -> None:
     source = WrittenSource(1)
     source.journal.append(Ended(0, Outcome("ok", "x" * 1_000_000, attempts=1), 1.0))

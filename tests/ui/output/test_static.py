@@ -12,8 +12,9 @@ import pytest
 from ui.facts import failed, ok, record
 
 from holynb.events import Ended, Gauge
-from holynb.types import Outcome
-from holynb.ui.output.report import MAX_ROWS
+from holynb.results import summarize
+from holynb.types import Outcome, Usage
+from holynb.ui.output.report import MAX_ROWS, Report
 from holynb.ui.output.static import as_html, as_text, bundle, charts
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31mred\x1b[0m \ud800 &amp; "quoted"'
@@ -253,3 +254,36 @@ def test_rows_that_went_to_several_routes_say_which() -> None:
     assert (html.count(">a/x<"), html.count(">b/y<")) == (1, 2)
     assert "a/x" in as_text(shown).splitlines()[1].split()
     assert ">route<" not in as_html(record([ok(route="a/x"), failed(route="a/x")]))
+
+
+def test_what_was_thought_is_folded_above_the_answer_and_escaped():
+    outcome = Outcome(
+        "ok",
+        "Tea.",
+        route="a/b",
+        attempts=1,
+        usage=Usage(9, 700, tokens_reasoning=650),
+        cost=Decimal(0),
+        reasoning="<script>\x1b[31mhm</script>",
+    )
+    report = one(outcome)
+    html = as_html(report)
+    assert '<details class="holynb-thoughts"><summary>thought · 650 tokens</summary>' in html
+    assert "&lt;script&gt;hm&lt;/script&gt;" in html
+    assert html.index("<details") < html.index("Tea.")
+    assert " open" not in html[html.index("<details") : html.index("<summary")]
+    text = as_text(report)
+    assert text.startswith("Tea.")
+    assert "9 + 700 tokens (650 thought)" in text
+    assert "script" not in text
+
+
+def test_thoughts_of_which_the_tokens_are_not_known_are_counted_in_characters_and_cut():
+    html = as_html(one(Outcome("ok", "Tea.", reasoning="x" * 60_000)))
+    assert "<summary>thought · 60,000 characters</summary>" in html
+    assert "… and 10,000 more characters; the value holds them all." in html
+    assert "<details" not in as_html(one(Outcome("ok", "Tea.", usage=Usage(1, 9, tokens_reasoning=7))))
+
+
+def one(outcome: Outcome) -> Report:
+    return Report("r on a/b", ["p"], [outcome], summarize([outcome], 1.0))
