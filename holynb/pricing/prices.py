@@ -155,6 +155,8 @@ def _listed_price(provider: str, model: str | None, today: dt.date, stamp: updat
     listed_under = {"azure": "openai", "vertex": "gemini"}.get(provider, provider)
     ours, theirs = (_in_force(entries, listed_under, model, today) for entries in (table(), updated(stamp)))
     later = ours or theirs if ours is None or theirs is None else max(ours, theirs, key=lambda e: e.date or dt.date.min)
+    if later is not None and later is theirs and ours is not None and not later.service and later.rates == ours.rates:
+        later = replace(later, service=ours.service)  # a table that says nothing of service tiers, and nothing new of the standard one
     if later is None or provider not in ("azure", "vertex"):
         return later
     return replace(later, service={tier: p for tier, p in later.service.items() if tier == "flex"})  # its own pages give no other

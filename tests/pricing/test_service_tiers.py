@@ -126,6 +126,20 @@ def test_the_estimate_is_from_the_cheapest_to_the_dearest() -> None:
     assert estimate([request], billed=lambda route: ("flex", "scale")).unpriced == (LUNA,)
 
 
+@pytest.mark.parametrize(("output", "kept"), [("0.5", True), ("0.6", False)])
+def test_an_update_that_says_nothing_of_tiers_leaves_them_while_the_standard_price_stays(monkeypatch, output: str, kept: bool) -> None:
+    ours = prices.list_price(LUNA)
+    rates = {"input": "0.1", "cached": "0.01", "cache_write": "0.125", "output": output}
+    entry = {"provider": "openai", "models": ["gpt-6-luna"], "date": dt.date(2027, 1, 1), "source": "https://x"}
+    theirs = read_entry({**entry, **{k: Decimal(v) for k, v in rates.items()}}, "prices.json, entry 1")
+    monkeypatch.setattr(prices, "updated", lambda stamp: (theirs,))
+    prices._listed_price.cache_clear()
+    taken = prices.list_price(LUNA)
+    prices._listed_price.cache_clear()
+    assert taken.date == dt.date(2027, 1, 1)
+    assert taken.service == (ours.service if kept else {})
+
+
 # -- entries ----------------------------------------------------------------------------------------------------------------
 GOOD = {"provider": "p", "models": ["m"], "input": 1, "output": 2, "date": dt.date(2026, 11, 1), "source": "https://x"}
 
