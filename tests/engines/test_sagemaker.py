@@ -233,6 +233,22 @@ def test_what_a_server_says_of_a_signature_shows_no_key():
     assert ACCESS not in fault.message + (fault.raw or "")
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "value", "words"),
+    [
+        (403, "ExpiredTokenException", {"message": "The security token included in the request is expired"}, "aws sso login"),
+        (403, "UnrecognizedClientException", {"message": "The security token included in the request is invalid."}, "refused the AWS keys"),
+        (403, "AccessDeniedException", {"message": "User: u is not authorized to perform: sagemaker:InvokeEndpoint"}, "to the policy"),
+        (424, "ModelError", {"OriginalStatusCode": 401, "OriginalMessage": "no token"}, "sagemaker answered 401 ModelError: no token"),
+    ],
+)
+def test_whose_keys_were_refused_is_said(status: int, kind: str, value: Any, words: str):
+    """They are AWS's, which no %infer key sets; or those of a container, which AWS passes on."""
+    with Exact([reply(value, status, x_amzn_errortype=kind)]) as server:
+        fault = refuse(at(server), build_request())
+    assert (fault.kind, words in fault.message, "%infer key" in fault.message) == ("auth", True, False)
+
+
 def test_every_stop_reason_of_bedrock_has_a_meaning():
     """Gateways in front of it pass its words on."""
     words = Loader().load_service_model("bedrock-runtime", "service-2")["shapes"]["StopReason"]["enum"]
