@@ -356,7 +356,7 @@ def test_a_projects_file_sends_a_token_to_azures_own_hosts_alone(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('login = "okta"', "there is no 'okta'. It is one of entra, or left out."),
+        ('login = "okta"', "there is no 'okta'. It is one of entra"),
         ('options = { scope = "https://management.azure.com/.default" }', "scope should be one of Azure's"),
         ("options = { scope = 7 }", "scope should be one of Azure's"),
         ("login = 7", "login should be the name of a login"),

@@ -57,7 +57,7 @@ def piece(wire: Golden, text: str) -> bytes:
         return event(wire, response_delta(text))
     if wire.wire == "bedrock":
         return event(wire, {"delta": {"text": text}})
-    return event(wire, gemini_part(text) if wire.wire == "gemini" else openai_chunk(text))
+    return event(wire, gemini_part(text) if wire.wire in ("gemini", "vertex") else openai_chunk(text))
 
 
 def without_end(wire: Golden, part: bytes, times: int) -> Sequence[Step]:
