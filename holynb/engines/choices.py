@@ -8,7 +8,7 @@ from typing import Any
 from holynb.engines import codec
 from holynb.engines.classify import malformed
 
-__all__ = ["at_work", "called", "first_choice", "may_think", "text", "thoughts"]
+__all__ = ["at_work", "called", "first_choice", "text", "thoughts"]
 
 #: Types of the parts of a content that are its text. Thinking comes as a part, too (Mistral).
 TEXT_PARTS = (None, "text", "output_text")
@@ -23,11 +23,6 @@ def first_choice(choices: Any) -> Mapping[str, Any] | None:
     if listed and isinstance(first := listed[0], dict) and not first.get("index"):
         return first  # nearly always, and once per piece of an answer
     return next((c for c in listed if isinstance(c, Mapping) and c.get("index") in (0, None, "0")), None)
-
-
-def may_think(delta: dict[str, Any]) -> bool:
-    """Whether a piece whose content is text may think besides. Once per token of many answers."""
-    return bool(delta.get("reasoning_content") or delta.get("reasoning") or delta.get("reasoning_details"))
 
 
 def thoughts(message: Mapping[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from holynb.engines import codec, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
-from holynb.engines.choices import at_work, called, first_choice, may_think, text, thoughts
+from holynb.engines.choices import at_work, called, first_choice, text, thoughts
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.counts import count, usage
 from holynb.engines.finish import finish
@@ -178,12 +178,13 @@ class Chat(StreamReader):
                 return None
         self._in_pieces = True
         content = delta.get("content")
-        if content and content.__class__ is str and (len(delta) == 1 or not may_think(delta)):
-            return content  # nearly always
+        words = content if content.__class__ is str else ""
+        if words and (len(delta) == 1 or not (delta.get("reasoning_content") or delta.get("reasoning") or delta.get("reasoning_details"))):
+            return words  # nearly always
         thought = thoughts(delta)
         at_it = None if thought is None else self.think(thought) if thought else self._unseen_thought()
-        words = text(content) or self._unsaid(delta)
-        return at_it if words is None else words
+        piece = text(content) or self._unsaid(delta)
+        return at_it if piece is None else piece
 
     def end(self) -> Completion:
         """The whole answer, a refusal marked as one. Raises Fault."""
