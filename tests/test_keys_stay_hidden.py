@@ -237,7 +237,8 @@ def executed(case: Case, place: Path, home: Path, server: Exact) -> Asking:
         env["PYTHON_KEYRING_BACKEND"] = "drawer.Drawer"
     words = {"ROUTE": f"{case.provider}/m", "PROVIDER": case.provider, "VARIABLE": case.variable}
     cells = []
-    for source in CELLS:
+    asks = ["%infer key PROVIDER"] if case.origin == "prompt" else []
+    for source in [CELLS[0], *asks, *CELLS[1:]]:
         for word, meant in words.items():
             source = source.replace(word, meant)
         cells.append(nbformat.v4.new_code_cell(source))

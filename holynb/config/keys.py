@@ -62,8 +62,8 @@ _typed: dict[str, tuple[Secret, str | None]] = {}
 _keyring_hangs = threading.Event()
 
 
-def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = None) -> Secret | None:
-    """The endpoint's key: typed in this session, the environment, `.env`, the system keyring, then `ask` (a hidden prompt).
+def resolve(endpoint: Endpoint) -> Secret | None:
+    """The endpoint's key: typed in this session, the environment, `.env`, the system keyring.
 
     None where the endpoint needs none, or a login stands in for it. Raises BadKey where it is missing, a placeholder or malformed, and
     BadSetting where a file of the project would have it go to a host that the user has not trusted.
@@ -78,10 +78,6 @@ def resolve(endpoint: Endpoint, ask: Callable[[Endpoint], str | None] | None = N
         if problem := logins.refusal(endpoint, login):
             raise BadSetting(problem)
         return None
-    if secret is None and origin is None and not endpoint.key_optional and ask is not None:
-        typed = _prompt_for(endpoint, ask)
-        if typed is not None:
-            return remember(endpoint, typed)
     if secret is None:
         if origin is None and endpoint.key_optional:
             return None
@@ -211,11 +207,6 @@ def _find(name: str) -> tuple[Secret | None, str | None]:
         if value is not None and empty is None:
             empty = place
     return None, empty
-
-
-def _prompt_for(endpoint: Endpoint, ask: Callable[[Endpoint], str | None]) -> Secret | None:
-    typed = ask(endpoint)
-    return None if typed is None else Secret(typed, endpoint.key_name or "key")
 
 
 def _from_dotenv(name: str) -> str | None:

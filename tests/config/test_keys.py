@@ -34,10 +34,10 @@ def place(tmp_path, monkeypatch):
     keys.forget()
 
 
-def error_line(endpoint=NEEDED, ask=None) -> str:
+def error_line(endpoint=NEEDED) -> str:
     """The line of the BadKey; the whole traceback, locals too, is searched for what must not be there."""
     with pytest.raises(BadKey) as caught:
-        keys.resolve(endpoint, ask)
+        keys.resolve(endpoint)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -54,15 +54,13 @@ def everything(error: BaseException | None) -> str:
 
 
 # -- where ---------------------------------------------------------------------------------------------------------------
-def test_the_environment_then_dotenv_then_keyring_then_a_prompt(place, monkeypatch):
-    prompted = []
+def test_the_environment_then_dotenv_then_keyring(place, monkeypatch):
     monkeypatch.setattr(keys, "_keyring", Drawer)
-    assert keys.resolve(NEEDED, lambda e: prompted.append(e) or "typed-key-9999").reveal() == "keyring-key-77"
+    assert keys.resolve(NEEDED).reveal() == "keyring-key-77"
     (place.parent / ".env").write_text(f"OTHER=1\nACME_API_KEY={GOOD}\n")
     assert keys.resolve(NEEDED).reveal() == GOOD
     monkeypatch.setenv("ACME_API_KEY", "environment-key-1")
     assert keys.resolve(NEEDED).reveal() == "environment-key-1"
-    assert prompted == []
     assert "OTHER" not in os.environ
 
 
@@ -89,7 +87,7 @@ def test_the_nearest_dotenv_counts(place):
 
 
 def test_a_typed_key_holds_until_the_variable_changes(monkeypatch):
-    assert keys.resolve(NEEDED, lambda e: GOOD).reveal() == GOOD
+    assert keys.remember(NEEDED, Secret(GOOD, "ACME_API_KEY")).reveal() == GOOD
     assert keys.resolve(NEEDED).reveal() == GOOD
     monkeypatch.setenv("ACME_API_KEY", "set-afterwards-1")
     assert keys.resolve(NEEDED).reveal() == "set-afterwards-1"
@@ -101,7 +99,7 @@ def test_a_typed_key_holds_until_the_variable_changes(monkeypatch):
 
 def test_who_needs_none_gets_none():
     assert keys.resolve(Endpoint(Route("sim", "echo"), "sim")) is None
-    assert keys.resolve(OPTIONAL, lambda e: pytest.fail("asked")) is None
+    assert keys.resolve(OPTIONAL) is None
 
 
 def test_an_optional_key_is_sent_where_there_is_one(monkeypatch):
@@ -149,7 +147,6 @@ def test_missing(place):
     assert "acme needs a key, and ACME_API_KEY is not set" in line
     assert PAGE in line
     assert "%infer key acme" in line
-    assert error_line(ask=lambda e: None) == line
 
 
 @pytest.mark.parametrize(
@@ -233,9 +230,10 @@ def test_nothing_shows_a_key(place, monkeypatch, value, how):
         monkeypatch.setenv("ACME_API_KEY", value)
     elif how == "dotenv":
         (place / ".env").write_text(f'ACME_API_KEY="{value}"', "utf-8")
+    typed = Secret(value, "ACME_API_KEY")
     with pytest.raises(BadKey) as caught:
-        keys.resolve(NEEDED, lambda e: value)
-    assert "resolve" in [f.f_code.co_name for f, _ in traceback.walk_tb(caught.value.__traceback__)]
+        keys.remember(NEEDED, typed) if how == "typed" else keys.resolve(NEEDED)
+    assert ("remember" if how == "typed" else "resolve") in [f.f_code.co_name for f, _ in traceback.walk_tb(caught.value.__traceback__)]
     assert "nter2" not in everything(caught.value)
 
 
