@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from layout import ROOT, Function, Module, containers, cycles, imports_of_all_kinds, is_package, modules, read, siblings, under
+from layout import ROOT, Function, Module, containers, cycles, imports_of_all_kinds, is_package, modules, read, siblings, statements, under
 
 #: Package → its rooms and modules in layers, from the ground up. A module may import what stands in a layer below its own; what stands
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
@@ -463,7 +463,7 @@ SHARED_CLASS_NAMES: dict[str, str] = {}
 def test_no_two_public_classes_share_a_name() -> None:
     homes: dict[str, list[str]] = {}
     for m in modules():
-        for node in ast.walk(m.tree):
+        for node in statements(m.tree):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 homes.setdefault(node.name, []).append(m.name)
     assert len(SHARED_CLASS_NAMES) <= 10
