@@ -80,6 +80,12 @@ def test_what_a_server_repeats_of_a_prompt_is_no_reason():
 RUNS = list({str(r): r for r in REFUSALS if r.wire == "openai" and r.stops}.values())
 
 
+@pytest.fixture(autouse=True)
+def a_slow_machine_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request has the endpoint to itself until it is answered, however late that is."""
+    monkeypatch.setattr("holynb.scheduler.scheduler.VERIFY_WAIT_S", 30.0)
+
+
 @pytest.mark.usefixtures("keyed")
 @pytest.mark.parametrize("refusal", RUNS, ids=str)
 def test_a_run_of_twenty_rows_sends_one_request(refusal: Refusal):
