@@ -52,15 +52,13 @@ def config(family: str, **more: int) -> Any:
     return makers[family]()
 
 
-def make(family: str, folder: Path, *, shard: str | None = None, layers: int | None = None) -> Any:
-    """A random model in `folder` (cut into files of `shard` bytes); returns transformers' own, for answers."""
+def make(family: str, folder: Path, *, shard: str | None = None, **more: int) -> Any:
+    """A random model in `folder` (cut into files of `shard` bytes), its sizes SIZES but for `more`; returns transformers' own, for answers."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(7)
-    model = AutoModelForCausalLM.from_config(
-        config(family, **({"num_hidden_layers": layers} if layers else {})), dtype=torch.float32
-    ).eval()
+    model = AutoModelForCausalLM.from_config(config(family, **more), dtype=torch.float32).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             # Norms and biases as trained models have them: not all alike, or a swapped one would not be seen.

@@ -253,7 +253,8 @@ def test_the_threshold_search_ends_on_nan_and_infinite_logits(max_candidates: in
         top_k, top_p = torch.full((rows,), k, dtype=torch.int32, device=DEVICE), torch.full((rows,), p, device=DEVICE)
         said = nucleus.logit_thresholds(logits, torch.ones(rows, device=DEVICE), top_k, top_p, max_candidates)
         assert (said[-2:].cpu() <= torch.tensor([1.0, 0.0])).all(), "what is a number stays in"
-        assert sampler.sample(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
+        if max_candidates == nucleus.MAX_CANDIDATES:  # the sampler's own: one look at it is enough
+            assert sampler.sample(logits, choice(rows, top_k=k, top_p=p)).max() < logits.shape[1]
 
 
 def test_sampling_follows_the_distribution() -> None:
