@@ -42,8 +42,8 @@ def keyed(response: bytes) -> bytes:
     return re.sub(rb"content-length: \d+", b"content-length: %d" % len(body), head) + b"\r\n\r\n" + body
 
 
-def fold(wire: Golden, *pieces: bytes) -> Any:
-    answer = engine_of(wire)._wire.answer()
+def fold(engine: hosted.Hosted, *pieces: bytes) -> Any:
+    answer = engine._wire.answer()
     for piece in pieces:
         answer.feed(piece)
     return answer.end()
@@ -88,16 +88,17 @@ def test_text_comes_piece_by_piece(wire: Golden):
 
 
 def test_the_golden_stream_cut_at_every_position(wire: Golden):
-    whole = fold(wire, wire.stream)
+    engine = engine_of(wire)
+    whole = fold(engine, wire.stream)
     for i in range(len(wire.stream) + 1):
-        assert fold(wire, wire.stream[:i], wire.stream[i:]) == whole, i
+        assert fold(engine, wire.stream[:i], wire.stream[i:]) == whole, i
 
 
 def test_what_ends_early_is_truncated_or_whole_and_never_in_between(wire: Golden):
-    ended = False
+    engine, ended = engine_of(wire), False
     for i in range(len(wire.stream) + 1):
         try:
-            answer = fold(wire, wire.stream[:i])
+            answer = fold(engine, wire.stream[:i])
         except Fault as fault:
             assert fault.kind == "truncated", (i, fault)
             assert not ended, "once the finish reason is there, it stays"
