@@ -236,8 +236,7 @@ def _token(name: str, source: str, region: str | None) -> Check:
 def _chain(name: str, chain: Any) -> Check:
     if chain.problem:
         return Check(name, "broken", chain.problem, "export AWS_PROFILE=… (a profile of ~/.aws/config), or unset AWS_PROFILE")
-    where = chain.keys or "no AWS keys here (a role of this machine is chain when a request is signed)"
-    says = f"{_region_words(chain.region)}, {where}"
+    says = f"{_region_words(chain.region)}, {chain.where}"
     if not chain.region:
         return Check(name, "absent", says, _no_region(name))
     if chain.keys is None:

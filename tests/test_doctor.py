@@ -117,7 +117,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_sagemaker_says_what_it_lacks_one_after_the_other(aws: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = by_name()["sagemaker"]
     assert (check.state, check.cure.partition("=")[0]) == ("absent", "export AWS_DEFAULT_REGION")
-    assert check.says.startswith("no region, no AWS keys here")
+    assert check.says == "no region, no AWS keys here (a role of this machine is found when a request is signed)"
     (home / "config.toml").write_text('[provider.sagemaker.options]\nregion = "eu-west-1"')
     check = by_name()["sagemaker"]
     assert (check.state, check.says.partition(",")[0], check.cure.partition("=")[0]) == ("absent", "region eu-west-1", "export AWS_PROFILE")

@@ -39,6 +39,11 @@ class Chain:
     keys: str | None = None
     problem: str | None = None
 
+    @property
+    def where(self) -> str:
+        """`keys`, or what it means that there are none."""
+        return self.keys or "no AWS keys here (a role of this machine is found when a request is signed)"
+
 
 def installed() -> bool:
     """Whether botocore is there."""
@@ -64,8 +69,7 @@ def describe(configured: str = "") -> str:
     chain = look(configured)
     if chain.problem:
         return f"no AWS keys: {chain.problem.rstrip('.')}"
-    where = chain.keys or "no AWS keys here (a role of this machine is found when a request is signed)"
-    return f"{where}, {f'region {chain.region}' if chain.region else 'no region: set AWS_DEFAULT_REGION'}"
+    return f"{chain.where}, {f'region {chain.region}' if chain.region else 'no region: set AWS_DEFAULT_REGION'}"
 
 
 def region(configured: str = "", session: Any = None) -> str | None:
