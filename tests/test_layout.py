@@ -62,7 +62,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "classify | entra | google_login | http | sim",
         "answer | choices | pages | tags",
         "hosted | poolwire",
-        "openai | pool",
+        "logged_in | openai | pool",
         "anthropic | aws_errors | gemini | responses | servers",
         "aws_hosted | protocols | vertex",
         "azure | bedrock | sagemaker",

@@ -50,7 +50,7 @@ class ModelTraits:
             return NOTHING
         if control is None:  # it can; whether it does by itself is not known
             return UNKNOWN if think in (None, "off", 0) else SOMETHING
-        return _by_itself(control) if think is None else _told(control, think)
+        return _by_itself(control) if think is None else _when_told(control, think)
 
     def thinks_less(self, than: ModelTraits, think: str | int | None = None, *, thought: bool = False) -> bool:
         """Whether this model surely thinks less than the other with the same `--think`. `thought`: the other was seen to think."""
@@ -82,7 +82,7 @@ def _by_itself(control: ThinkingControl) -> EffortRange:
     return SOMETHING if rank is None else EffortRange(rank, rank)
 
 
-def _told(control: ThinkingControl, think: str | int) -> EffortRange:
+def _when_told(control: ThinkingControl, think: str | int) -> EffortRange:
     """What comes nearest to `think` of what it can do."""
     ranks = sorted(RANKS[v] for v in control.values if v in RANKS) or list(range(1, 7))
     if think in ("off", 0):

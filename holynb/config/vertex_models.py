@@ -28,4 +28,4 @@ def path(route: Route) -> str:
         return f"publishers/google/models/{quote(name, safe='@')}"
     near = next((routes for family, routes in ELSEWHERE.items() if family in name.lower()), "another provider")
     use = near.format(model=name.rpartition("/")[2].partition("@")[0])
-    raise BadRoute(f"{route.provider}/… asks Gemini alone, and {route.model} is none: use {use}.")
+    raise BadRoute(f"{route.provider}/… serves Gemini models only, and {route.model} is not one: use {use}.")

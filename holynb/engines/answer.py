@@ -13,11 +13,14 @@ from holynb.errors import Fault
 from holynb.thoughts import ThoughtSplitter
 from holynb.types import Completion, Sampling, Usage
 
-__all__ = ["StreamReader", "conclude", "max_chars", "max_stream_bytes", "too_long"]
+__all__ = ["THOUGHT_GAP", "StreamReader", "conclude", "max_chars", "max_stream_bytes", "too_long"]
 
 _BOMS_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NOT_UTF8 = "the server's stream is not UTF-8, and its content-type names no charset"
 _HIGH_SURROGATES = ("\ud800", "\udbff")
+
+#: What stands between two parts of what was thought, where a wire sends it in parts.
+THOUGHT_GAP = "\n\n"
 
 #: Names of events that only say that the server still works, whatever they carry.
 SIGNS_OF_LIFE = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from holynb.engines import codec, openai, quotas, thinking
-from holynb.engines.answer import StreamReader, conclude
+from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Hosted, Traits, Wire
@@ -27,8 +27,6 @@ MAX_TOKENS = 2048
 DROPPABLE = ("temperature", "top_p")
 #: Types of blocks in which a model thinks.
 THINKING = ("thinking", "redacted_thinking")
-#: What stands between the thoughts of two blocks.
-GAP = "\n\n"
 
 
 class Anthropic(Hosted):
@@ -148,7 +146,7 @@ class Messages(StreamReader):
             return ""  # signatures and tools: progress without text
         elif kind == "content_block_start" and isinstance(block := chunk.get("content_block"), Mapping):
             if block.get("type") in THINKING:
-                self.thinking, self._gap = True, GAP if self._thoughts else ""
+                self.thinking, self._gap = True, THOUGHT_GAP if self._thoughts else ""
                 return self._think(block)
             return _text(block) or None  # gateways put a block's text here
         return None
@@ -178,7 +176,7 @@ def _thought(block: Mapping[str, Any]) -> str:
 
 def _thoughts(blocks: Sequence[Mapping[str, Any]]) -> str | None:
     thinking = [_thought(b) for b in blocks if b.get("type") in THINKING]
-    return codec.mend(GAP.join(filter(None, thinking))) if thinking else None
+    return codec.mend(THOUGHT_GAP.join(filter(None, thinking))) if thinking else None
 
 
 def _tier(counts: Any) -> str | None:

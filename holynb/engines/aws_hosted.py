@@ -29,7 +29,7 @@ _SUFFIXES: Mapping[str, str] = {
     "us-isof-": "csp.hci.ic.gov",
     "eu-isoe-": "cloud.adc-e.uk",
 }
-#: Headers that proxies may change stay unsigned.
+#: Headers that proxies may change, and so stay unsigned.
 _UNSIGNED = ("user-agent", "accept-encoding")
 
 
@@ -85,7 +85,7 @@ class AwsHosted(Hosted):
         named = aws_chain.region_of_arn(self.endpoint.route.model)
         region = named or aws_chain.region(str(options.get("region") or ""), session) or ""
         if region and not re.fullmatch(r"[a-z0-9-]+", region):
-            raise BadSetting(f"{region[:60]!r} is not the name of a region such as eu-west-1, and {provider}/… would be asked there.")
+            raise BadSetting(f"{region[:60]!r} is not the name of a region: set AWS_DEFAULT_REGION to one such as eu-west-1.")
         if not region and (session is not None or not self.endpoint.base_url):  # a token for a given address needs none
             raise BadSetting(
                 f"{provider}/… needs a region: set AWS_DEFAULT_REGION, or [provider.{provider}.options] region in config.toml."
@@ -157,5 +157,9 @@ def _unusable(exc: Exception) -> str:
     """Why the chain gives no keys, and what to do."""
     words = " ".join(str(exc).split()).rstrip(".")
     ended = re.search(r"\bsso\b|token", words, re.IGNORECASE)
-    cure = "aws sso login, and run the cell again" if ended else "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    cure = (
+        "run aws sso login in a terminal, then the cell again"
+        if ended
+        else "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
     return f"The AWS keys cannot be used ({words}): {cure}."

@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from holynb.engines import codec, entra, entry, openai, responses
-from holynb.engines.hosted import Hosted, Wire
+from holynb.engines import codec, entra, openai, responses
+from holynb.engines.hosted import Wire
+from holynb.engines.logged_in import LoggedIn
 from holynb.engines.protocols import either
 from holynb.engines.tokens import Tokens
-from holynb.errors import BadKey, Fault
+from holynb.errors import Fault
 from holynb.types import Endpoint, Request, Secret
 
 __all__ = ["API_VERSION", "WIRE", "Azure", "AzureResponses", "classify", "headers", "url"]
@@ -27,36 +28,18 @@ API_VERSION = "2024-10-21"
 NEWER = {"v1": "", "latest": "", "preview": "?api-version=preview"}
 
 
-class Azure(Hosted):
+class Azure(LoggedIn):
     """A deployment of an Azure OpenAI resource, reached with a key, or with a token of Entra ID where none is set."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None], wire: Wire | None = None) -> None:
-        super().__init__(endpoint, key, wire or either(WIRE, RESPONSES))
-        self._tokens = Tokens(lambda: entra.fetch(endpoint, scope(endpoint)), "Entra ID") if endpoint.login == "entra" else None
+        tokens = Tokens(lambda: entra.fetch(endpoint, scope(endpoint)), "Entra ID") if endpoint.login == "entra" else None
+        super().__init__(endpoint, key, wire or either(WIRE, RESPONSES), tokens, entra.NAME)
 
-    async def ready(self, notice: Callable[[str], None]) -> None:
-        """Log in where there is no key, so that a login that fails is said once and not for each row. Raises BadKey."""
-        await super().ready(notice)
-        try:
-            await self._authorized()
-        except Fault as fault:
-            if fault.kind == "auth":  # else its server is away, which the rows may outlast
-                raise BadKey(fault.message) from None
-
-    async def _authorized(self) -> Secret | None:
-        secret = self._key()
-        return secret if secret is not None or self._tokens is None else await self._tokens.get()
-
-    def _describe(self, fault: Fault, secret: Secret | None) -> None:
-        if fault.kind != "auth" or secret is None or secret.name != entra.NAME or self._tokens is None:
-            super()._describe(fault, secret)
-            return
-        self._tokens.forget(secret)
-        fault.message = (
-            f"{self.endpoint.route.provider} refused the Entra ID login ({fault.message}). It needs the role Cognitive Services OpenAI User "
-            f"at this resource; az login logs in as somebody else, and a key in {self.endpoint.key_name} is used before it."
+    def _login_refused(self, words: str) -> str:
+        return (
+            f"{self.endpoint.route.provider} refused the Entra ID login ({words}). It needs the role Cognitive Services OpenAI User at this "
+            f"resource. Run az login to log in as somebody else, or set a key in {self.endpoint.key_name}, which is used first."
         )
-        entry.admit_fault(fault, self._mask_of(secret))
 
 
 class AzureResponses(Azure):

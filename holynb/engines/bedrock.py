@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from holynb.engines import aws_errors, aws_frames, codec, openai, thinking
-from holynb.engines.answer import StreamReader, conclude
+from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.aws_hosted import AwsHosted, AwsService
 from holynb.engines.classify import malformed
 from holynb.engines.finish import finish
@@ -43,8 +43,6 @@ TOP_LEVEL_FIELDS = (
 INFERENCE_FIELDS = ("maxTokens", "temperature", "topP", "stopSequences")
 #: Name in `Sampling` → what a refusal calls it: left out once a model has refused it. Without `stop` an answer would be another one.
 DROPPABLE: Mapping[str, tuple[str, ...]] = {"temperature": ("temperature",), "top_p": ("topp", "top_p")}
-#: What stands between the thoughts of two blocks.
-GAP = "\n\n"
 #: What Nova sends in the place of what it thought.
 REDACTED = "[REDACTED]"
 
@@ -151,8 +149,8 @@ def read(value: Any) -> Completion:
         raise malformed(codec.excerpt(value), "200, but the answer has no message")
     blocks = [b for b in content if isinstance(b, Mapping)]
     text = codec.mend("".join(b["text"] for b in blocks if isinstance(b.get("text"), str)))
-    thinking = [b["reasoningContent"] for b in blocks if "reasoningContent" in b]
-    thoughts = codec.mend(GAP.join(filter(None, (_thought(t) for t in thinking)))) if thinking else None
+    reasoning = [b["reasoningContent"] for b in blocks if "reasoningContent" in b]
+    thoughts = codec.mend(THOUGHT_GAP.join(filter(None, map(_thought, reasoning)))) if reasoning else None
     answer = conclude(text, finish(value.get("stopReason")), _model(value), usage(value.get("usage")), thoughts=thoughts)
     return answer.on_tier(_tier(value))
 
@@ -206,13 +204,13 @@ class Converse(StreamReader):
         self.thinking, words = True, _thought(piece)
         if not words:
             return ""  # a signature, or what is redacted
-        gap = GAP if self._thoughts and block != self._thinking_block else ""
+        gap = THOUGHT_GAP if self._thoughts and block != self._thinking_block else ""
         self._thinking_block = block
         return self.think(gap + words)
 
 
 def _model(value: Mapping[str, Any]) -> str | None:
-    """The model that a prompt router chose; Bedrock names none else."""
+    """The model that a prompt router chose; Bedrock names a model in no other case."""
     for name in ("trace", "promptRouter", "invokedModelId"):
         value = value.get(name) if isinstance(value, Mapping) else None  # type: ignore[assignment]
     return value if isinstance(value, str) else None
@@ -240,7 +238,7 @@ def usage(counts: Any) -> Usage:
 
 
 def no_limits(headers: Mapping[str, str]) -> Limits | None:  # noqa: ARG001 - as every wire is asked
-    """None: this server sends no quota headers."""
+    """None: Bedrock sends no quota headers."""
     return None
 
 

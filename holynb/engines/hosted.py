@@ -17,6 +17,7 @@ from holynb.config.providers import OPENAI_WIRES
 from holynb.engines import codec, entry, http, service_tiers, tags, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
+from holynb.engines.thinking import Traits
 from holynb.errors import BadSetting, Fault
 from holynb.secret import AnswerStream, Mask
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
@@ -32,9 +33,6 @@ ELSEWHERE = {
     "azure": 'A gateway that knows the older form alone is asked by [provider.{provider}.options] api_version = "2024-10-21".',
     "azure-responses": 'Responses of the older form are asked by [provider.{provider}.options] api_version = "2025-04-01-preview".',
 }
-
-#: What a model at an address was found to accept or refuse, in terms of its wire.
-Traits = frozenset[str]
 
 #: (base URL, model) → its traits. Written by the io loop; a refusal is learned once per session, not once per row.
 _traits_by_model: dict[tuple[str, str], Traits] = {}

@@ -128,15 +128,15 @@ def read(value: Any) -> Completion:
         if isinstance(choice, dict):
             raise_error(choice)
         if isinstance(choice, dict) and isinstance(message := choice.get("message"), dict):
-            counts, refused = usage(value.get("usage")), _text_or_none(message.get("refusal"))
+            counts, refused = usage(value.get("usage")), text_or_none(message.get("refusal"))
             answer = conclude(
                 codec.mend(text(message.get("content")) or refused or ""),
                 finish(choice.get("finish_reason")),
-                _text_or_none(value.get("model")),
+                text_or_none(value.get("model")),
                 counts,
                 thoughts=None if (thought := thoughts(message)) is None else codec.mend(thought),
             )
-            answer = answer.on_tier(tier) if (tier := _text_or_none(value.get("service_tier"))) else answer
+            answer = answer.on_tier(tier) if (tier := text_or_none(value.get("service_tier"))) else answer
             return replace(answer, finish_reason="refusal") if refused else _told_of_tools(answer, called=called(message))
     raise malformed(codec.excerpt(value), "200, but the answer has no choices")
 
@@ -156,9 +156,9 @@ class Chat(StreamReader):
             raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no chunk of an answer")
         raise_error(chunk, failed=name == "error")
         if self.model is None:
-            self.model = _text_or_none(chunk.get("model"))
+            self.model = text_or_none(chunk.get("model"))
         if (tier := chunk.get("service_tier")) is not None:
-            self.tier = _text_or_none(tier)  # the last one counts: the first chunks may still say auto
+            self.tier = text_or_none(tier)  # the last one counts: the first chunks may still say auto
         if counts := chunk.get("usage"):
             self.usage = usage(counts)  # the last one counts: some servers send a running total with every chunk
         choices = chunk.get("choices")
@@ -198,7 +198,7 @@ class Chat(StreamReader):
 
     def _unsaid(self, delta: dict[str, Any]) -> str | None:
         """A refusal; the empty text for progress without text (a tool call); else None."""
-        if refusal := _text_or_none(delta.get("refusal")):
+        if refusal := text_or_none(delta.get("refusal")):
             self._refused = True
             return refusal
         if called(delta):
@@ -247,7 +247,7 @@ def _detail(value: Any) -> tuple[ErrorDetail, int | None]:
     code = error.get("code")
     code = code if isinstance(code, str) else str(code) if isinstance(code, int) and abs(code) < 2**63 else ""
     status = int(code) if code.isdigit() and 400 <= int(code) < 600 else None
-    kind, param = _text_or_none(error.get("type")) or "", _text_or_none(error.get("param")) or ""
+    kind, param = text_or_none(error.get("type")) or "", text_or_none(error.get("param")) or ""
     return ErrorDetail(words, code, kind, param, source if isinstance(source, str) else ""), status
 
 
@@ -274,7 +274,7 @@ def _json(data: bytes) -> Any:
         return None
 
 
-def _text_or_none(value: Any) -> str | None:
+def text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from holynb.config.providers import LACKING
 from holynb.engines import codec, counts, openai, quotas, thinking
-from holynb.engines.answer import StreamReader, conclude
+from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.choices import text
 from holynb.engines.classify import ErrorDetail, malformed, to_fault
 from holynb.engines.finish import finish
@@ -25,12 +25,8 @@ __all__ = ["WIRE", "ResponseEvents", "Responses", "adapt", "body", "read", "usag
 
 #: Parameters that are left out once a model has refused them.
 DROPPABLE = ("temperature", "top_p")
-#: Tables of the body that `-p` completes rather than replaces: `-p text.verbosity` must not cost the schema beside it.
-SHARED = ("text", "reasoning")
 #: Statuses of a response that is not over: what `background` leaves behind.
 UNFINISHED = ("queued", "in_progress")
-#: What stands between two parts of a summary.
-BETWEEN = "\n\n"
 #: Names of counts → chat completions'.
 NAMES: Mapping[str, str] = {
     "input_tokens": "prompt_tokens",
@@ -86,7 +82,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     """The request's JSON. `traits`: `no X` for each of DROPPABLE. Raises Fault for what the wire cannot say."""
     s = request.sampling
     if lacking := [f"--{name}" for name in LACKING if getattr(s, name) not in (None, ())]:
-        problem = f"OpenAI's Responses, over which {request.route.model} is asked, has no {' and no '.join(lacking)}: leave it out"
+        problem = f"{request.route.model} is asked over OpenAI's Responses, which has no {' and no '.join(lacking)}: run the cell without"
         raise Fault("bad_request", problem, retry=False)
     payload: dict[str, Any] = {"model": request.route.model, **_prompt(request), "store": False}
     optional = {"max_output_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p}
@@ -102,11 +98,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
         if f"no {name}" in traits:
             payload.pop(name, None)
     thinking.apply(payload, request, traits, "responses")
-    ours = {name: payload[name] for name in SHARED if name in payload}
-    payload.update(s.extra)
-    for name, table in ours.items():
-        if isinstance(theirs := payload[name], Mapping):
-            payload[name] = {**table, **theirs}
+    thinking.add(payload, s.extra)
     return payload
 
 
@@ -143,11 +135,13 @@ def read(value: Any) -> Completion:
         raise malformed(codec.excerpt(value), "200, but the answer has no output")
     if value.get("status") in UNFINISHED:
         raise Fault(
-            "bad_request", "the server works on it in the background, where no answer is fetched: leave out -p background", retry=False
+            "bad_request",
+            "the server answers it in the background, and holynb does not fetch it later: leave out -p background",
+            retry=False,
         )
-    parsed, model = _Output(output), _text_or_none(value.get("model"))
+    parsed, model = _Output(output), openai.text_or_none(value.get("model"))
     answer = conclude(codec.mend(parsed.text), finish(_word(value)), model, usage(value.get("usage")), thoughts=parsed.thoughts)
-    tier = _text_or_none(value.get("service_tier"))
+    tier = openai.text_or_none(value.get("service_tier"))
     return _completed(answer if tier is None else answer.on_tier(tier), parsed)
 
 
@@ -167,15 +161,15 @@ class _Output:
         if kind == "message":
             content = item.get("content")
             for part in content if isinstance(content, list) else [content]:
-                if isinstance(part, Mapping) and (refusal := _text_or_none(part.get("refusal"))):
+                if isinstance(part, Mapping) and (refusal := openai.text_or_none(part.get("refusal"))):
                     self.refused = True
                     self.text += refusal
                 else:
                     self.text += text([part] if isinstance(part, Mapping) else part)
         elif kind == "reasoning":
             parts = [p for name in ("summary", "content") if isinstance(listed := item.get(name), list) for p in listed]
-            words = [t for p in parts if isinstance(p, Mapping) and (t := _text_or_none(p.get("text")))]
-            self.thoughts = codec.mend(BETWEEN.join(filter(None, (self.thoughts, *words))))
+            words = [t for p in parts if isinstance(p, Mapping) and (t := openai.text_or_none(p.get("text")))]
+            self.thoughts = codec.mend(THOUGHT_GAP.join(filter(None, (self.thoughts, *words))))
         elif kind in CALLS:
             self.called = True
 
@@ -211,8 +205,8 @@ class ResponseEvents(StreamReader):
 
     def _on_response(self, kind: str, response: dict[str, Any]) -> str | None:
         """What an event about the whole response says: which model answers, and at the end how it went."""
-        self.model = self.model or _text_or_none(response.get("model"))
-        if (tier := _text_or_none(response.get("service_tier"))) is not None:
+        self.model = self.model or openai.text_or_none(response.get("model"))
+        if (tier := openai.text_or_none(response.get("service_tier"))) is not None:
             self.tier = tier  # the last one counts: the first events may still say auto
         if reported := response.get("usage"):
             self.usage = usage(reported)
@@ -232,7 +226,7 @@ class ResponseEvents(StreamReader):
     def _on_thought(self, kind: str, chunk: dict[str, Any]) -> str | None:
         self.thinking = True
         if kind == "response.reasoning_summary_part.added":
-            return self.think(BETWEEN) if self.thoughts else None
+            return self.think(THOUGHT_GAP) if self.thoughts else None
         return self.think(delta) if kind.endswith(".delta") and isinstance(delta := chunk.get("delta"), str) else None
 
     def end(self) -> Completion:
@@ -260,7 +254,7 @@ def _raise_failed(response: Mapping[str, Any], *, failed: bool = False) -> None:
         return
     error = response.get("error")
     error = error if isinstance(error, Mapping) else {}
-    code, words = _text_or_none(error.get("code")) or "", _text_or_none(error.get("message")) or "the response failed"
+    code, words = openai.text_or_none(error.get("code")) or "", openai.text_or_none(error.get("message")) or "the response failed"
     fault = to_fault(400 if code in OF_THE_REQUEST else 500, ErrorDetail(words, code), {}, codec.excerpt(response))
     counted = usage(response.get("usage"))
     fault.usage = None if counted == Usage() else counted
@@ -270,10 +264,6 @@ def _raise_failed(response: Mapping[str, Any], *, failed: bool = False) -> None:
 def usage(reported: Any) -> Usage:
     """Token counts, None where not reported: chat completions' under other names."""
     return counts.usage({NAMES.get(k, k): v for k, v in reported.items()} if isinstance(reported, Mapping) else None)
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 WIRE = Wire(url, openai.headers, body, read, ResponseEvents, openai.classify, quotas.openai, adapt=adapt, name="responses")

@@ -21,8 +21,8 @@ from holynb.types import Request, Route
 
 __all__ = ["Traits", "Wanted", "add", "apply", "gist", "learned", "note", "put", "wanted"]
 
-#: What was learned of a model, as engines keep it. Of thinking: `no think` (its field), `no on`, `no off`, `no budget`,
-#: `no thoughts`, `think=low,high` (what it takes); of sampling, as every wire writes it: `no temperature`.
+#: What a model at an address was found to accept or refuse, in terms of its wire. Of thinking: `no think` (its field), `no on`,
+#: `no off`, `no budget`, `no thoughts`, `think=low,high` (what it takes); of sampling, as every wire writes it: `no temperature`.
 Traits = frozenset[str]
 
 #: The words of levels on all wires, least first.
@@ -37,8 +37,8 @@ MOST_SHARE = 0.95
 
 #: Fields of `Sampling` that a model may refuse while it thinks.
 SAMPLING = ("temperature", "top_p", "seed")
-#: Tables of a request of which thinking is one field among others.
-TABLES = ("chat_template_kwargs", "output_config", "reasoning")
+#: Tables of a request that we write into: `-p` adds its keys to them, or `-p text={"verbosity": "low"}` would cost the schema beside it.
+TABLES = ("chat_template_kwargs", "output_config", "reasoning", "text")
 
 #: Words of a refusal that is about thinking.
 _ABOUT_THINKING = re.compile(r"think|reasoning|effort|chat_template_kwargs")
@@ -103,7 +103,7 @@ def gist(line: str) -> str:
 
 
 def add(payload: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    """Write `-p` into the JSON of a request, over what is there; of a table that holds more than thinking, key by key."""
+    """Write `-p` into the JSON of a request, over what is there; of TABLES key by key."""
     for name, value in extra.items():
         ours = payload.get(name) if name in TABLES else None
         payload[name] = {**ours, **value} if isinstance(ours, Mapping) and isinstance(value, Mapping) else value
@@ -158,7 +158,7 @@ def _without_level(ask: _Ask, way: Dialect, control: ThinkingControl, traits: Tr
     words = f"{ask.route} does not take {control.field}"
     if ask.think == "off" or not control.on or "no on" in traits:
         return Wanted(note=f"{words}, so --think {ask.think} is left out.")
-    return Wanted(_on(way, {**control.on}), note=f"{words}, so --think {ask.think} is sent without how much.")
+    return Wanted(_on(way, {**control.on}), note=f"{words}, so --think {ask.think} only turns thinking on.")
 
 
 def _way_off(way: Dialect, control: ThinkingControl) -> Mapping[str, Any] | bool | None:
@@ -237,7 +237,7 @@ def _level_words(route: Route, control: ThinkingControl, think: str | int, value
         return f"{route} takes levels of thinking and no number of tokens: --think {think} is sent as {value}."
     if value == think or (think == "max" and value == max(control.values, key=_rank)):
         return None
-    return f"{route} thinks {', '.join(control.values)}: --think {think} is sent as {value}, the nearest."
+    return f"{route} takes {', '.join(control.values)}: --think {think} is sent as {value}, the nearest."
 
 
 def _left_words(route: Route, names: tuple[str, ...], *, off: bool) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from holynb.config import vertex_models
-from holynb.engines import codec, entry, gemini, google_login, http
-from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines import codec, gemini, google_login, http
+from holynb.engines.hosted import Traits, Wire
+from holynb.engines.logged_in import LoggedIn
 from holynb.engines.tokens import Tokens
-from holynb.errors import BadKey, BadSetting, Fault
+from holynb.errors import BadSetting, Fault
 from holynb.types import Endpoint, Request, Secret, Timeouts
 
 __all__ = ["WIRE", "Vertex", "address", "location"]
@@ -25,30 +26,21 @@ MULTI_REGIONS = ("us", "eu")
 TIER_HEADER = b"x-vertex-ai-llm-shared-request-type"
 
 
-class Vertex(Hosted):
+class Vertex(LoggedIn):
     """A project's models of Google."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
         self._place = vertex_models.path(endpoint.route)
-        super().__init__(endpoint, key, WIRE)
         self._login = google_login.Credentials(endpoint.route.provider)
-        self._tokens = Tokens(self._login.fetch, "Google Cloud")
+        super().__init__(endpoint, key, WIRE, Tokens(self._login.fetch, "Google Cloud"), google_login.NAME)
 
     async def ready(self, notice: Callable[[str], None]) -> None:
-        """Log in where no token is set, and find the project. Raises BadKey, BadSetting."""
+        """Log in where no token is set, and find project and location. Raises BadKey, BadSetting."""
         await super().ready(notice)
-        try:
-            await self._authorized()
-        except Fault as fault:
-            if fault.kind == "auth":  # else its server is away, which the rows may outlast
-                raise BadKey(fault.message) from None
-        else:
-            self._project()
         location(self.endpoint)
 
-    async def _authorized(self) -> Secret | None:
-        secret = self._key()
-        return secret if secret is not None else await self._tokens.get()
+    def _check_login(self) -> None:
+        self._project()  # the login's, where none is set
 
     def _project(self) -> str:
         provider, options = self.endpoint.route.provider, self.endpoint.options
@@ -67,8 +59,8 @@ class Vertex(Hosted):
 
     async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
         if request.tiers and location(self.endpoint) != "global":
-            where = f"this one is asked at {location(self.endpoint)}: set GOOGLE_CLOUD_LOCATION=global, or leave --tier out"
-            raise Fault("bad_request", f"Vertex has other service tiers at the global location alone, and {where}", stops=True)
+            where = f"this run asks at {location(self.endpoint)}: set GOOGLE_CLOUD_LOCATION=global, or leave --tier out"
+            raise Fault("bad_request", f"Vertex offers service tiers at the global location only, and {where}", stops=True)
         try:
             url = self._url(request, self._wire)
         except BadSetting as exc:  # the login's server was away when the run began, and its project is not known
@@ -85,23 +77,18 @@ class Vertex(Hosted):
         payer = self._login.quota_project
         return [*headers, (b"x-goog-user-project", payer.encode())] if payer else headers
 
-    def _describe(self, fault: Fault, secret: Secret | None) -> None:
-        if fault.kind != "auth" or secret is None or secret.name != google_login.NAME:
-            super()._describe(fault, secret)
-            return
-        self._tokens.forget(secret)
-        fault.message = (
-            f"{self.endpoint.route.provider} refused the Google Cloud login ({fault.message}). It needs the role Vertex AI User in the "
-            "project; gcloud auth application-default login logs in as somebody else."
+    def _login_refused(self, words: str) -> str:
+        return (
+            f"{self.endpoint.route.provider} refused the Google Cloud login ({words}). It needs the role Vertex AI User in the project. "
+            "Run gcloud auth application-default login to log in as somebody else."
         )
-        entry.admit_fault(fault, self._mask_of(secret))
 
 
 def location(endpoint: Endpoint) -> str:
     """Where the model is asked. Raises BadSetting."""
     place = str(endpoint.options.get("location") or os.environ.get("GOOGLE_CLOUD_LOCATION") or "global")
     if not re.fullmatch(r"[a-z0-9-]+", place):
-        raise BadSetting(f"{place[:60]!r} is not the name of a location such as global or europe-west4, and vertex/… would be asked there.")
+        raise BadSetting(f"{place[:60]!r} is not the name of a location. Set GOOGLE_CLOUD_LOCATION to one such as global or europe-west4.")
     return place
 
 

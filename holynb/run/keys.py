@@ -51,9 +51,9 @@ class RequestKeys:
         return self.chunked(row) if row in self._long else self.whole(row)
 
     def older(self, row: int) -> tuple[str, ...]:
-        """The keys under which an answer to this row stands in a log of a holynb that gave models that think no longer answers by default.
+        """The keys under which a log of an older holynb may hold an answer to this row: there all models had the same longest answer.
 
-        None where somebody said how long, or how much is thought, which that one could not be told.
+        Empty where a longest answer or `--think` was given: the first changes no key, the second had none then.
         """
         if row not in self._older:
             self._older[row] = self._find_older(row)

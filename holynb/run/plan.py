@@ -29,7 +29,7 @@ __all__ = [
     "code",
     "make",
     "reached",
-    "said",
+    "route_notes",
     "traits",
 ]
 
@@ -163,7 +163,7 @@ def make(
         Targets(endpoints, secrets, addressed or given, decisions, escalate),
         options,
         schema=held_to,
-        notes=[*notes, *chunk_notes, *said(endpoints, requests)],
+        notes=[*notes, *chunk_notes, *route_notes(endpoints, requests)],
     )
 
 
@@ -182,7 +182,7 @@ def reached(routes: Sequence[Route], addressed: Route, options: Options) -> tupl
     return tuple(settings.endpoint(r, *(typed if r.provider == addressed.provider else ())) for r in all_routes)
 
 
-def said(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> list[str]:
+def route_notes(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> list[str]:
     """What a person should know of where requests go: a project's file says so, a key goes unencrypted, a model ends, or cannot think."""
     of_each = (line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e)))
     return list(dict.fromkeys((*of_each, *thinking_notes.notes(requests, endpoints))))
@@ -244,8 +244,8 @@ def traits(route: Route) -> ModelTraits:
     """What follows from what is known of a route's model; of another's model that its wire serves under the same name, as Azure does."""
     provider = settings.providers().get(route.provider)
     wire = provider.wire if provider is not None else ""
-    known, told = known_model(route, wire), guidance(route, wire)
-    return ModelTraits(known, pool=route.provider == "pool", control=told.control if told is not None and told.thinks else None)
+    known, guide = known_model(route, wire), guidance(route, wire)
+    return ModelTraits(known, pool=route.provider == "pool", control=guide.control if guide is not None and guide.thinks else None)
 
 
 def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:

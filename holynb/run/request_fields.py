@@ -27,7 +27,7 @@ def check_wires(endpoints: Sequence[Endpoint], requests: Sequence[Request | None
     for name in LACKING:
         if any(r is not None and getattr(r.sampling, name) not in (None, ()) for r in requests):
             raise BadOption(
-                f"--{name} cannot be said to {route}: it is asked over OpenAI's Responses, which has no field for it. Leave it out."
+                f"--{name} cannot be sent to {route}: it is asked over OpenAI's Responses, which has no field for it. Leave it out."
             )
 
 

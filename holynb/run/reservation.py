@@ -15,12 +15,12 @@ from holynb.words import counted
 
 __all__ = ["line"]
 
-#: Fewer rows at once are said: a provider takes more, so the run is slower than it need be.
+#: With fewer rows at once a line says so: a provider takes more, so the run is slower than it need be.
 FEW = 8
 
 
 def line(plan: Plan, due: Iterable[Request]) -> str:
-    """That the default answer of a model that thinks holds rows back which a shorter one would not; empty where it does not."""
+    """What to say where the long default answer of a model that thinks lets the budget hold fewer rows; empty where it does not."""
     if plan.options.budget is None:
         return ""
     long = [r for r in due if r.default_limit and (r.sampling.max_tokens or 0) > HOSTED_MAX_TOKENS and r.route.provider != "pool"]

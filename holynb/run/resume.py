@@ -13,7 +13,7 @@ from holynb.errors import BadOption, closest
 from holynb.results import frame
 from holynb.run import session
 from holynb.run.chunk_plan import long_rows
-from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, said, traits
+from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
 from holynb.runlog import BrokenLog, RunRecord
 from holynb.types import Outcome, Prompt, Request
 from holynb.words import counted
@@ -76,7 +76,7 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
         targets=replace(targets, endpoints=endpoints, secrets=secrets),
         options=chosen,
         earlier=Continued(run.id, _good(dict(enumerate(run.rows())))),
-        notes=[*notes, *said(endpoints, rows.requests)],
+        notes=[*notes, *route_notes(endpoints, rows.requests)],
     )
 
 
@@ -117,7 +117,7 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         chosen,
         Continued(record.id),
         held_to,
-        [*notes, *said(endpoints, requests)],
+        [*notes, *route_notes(endpoints, requests)],
     )
 
 

@@ -25,7 +25,7 @@ from holynb.results import Summary, frame, summarize
 from holynb.run import assembly, chunk_log, quote, resume, session, spec
 from holynb.run.map_reduce import MapReduce
 from holynb.run.pending import from_log
-from holynb.run.plan import Plan, make, said
+from holynb.run.plan import Plan, make, route_notes
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Policy, Scheduler, WorkItem
 from holynb.types import Outcome, Prompt, Request, Route
@@ -59,7 +59,7 @@ def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: 
     prompts, route, chosen = saved.apply(prompts, route, checked)
     # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
     plan = make(prompts, route, chosen, variables=None if checked.use is None else {})
-    for line in said(plan.targets.endpoints, plan.rows.requests):
+    for line in route_notes(plan.targets.endpoints, plan.rows.requests):
         warnings.warn(line, stacklevel=2)  # a script shows no notes
     plan = resume.continued(plan)
     quote.check(plan)

@@ -44,10 +44,10 @@ def _short(sampling: Sampling, endpoint: Endpoint) -> str | None:
     paths = [known.control.field, *(off if isinstance(off, Mapping) else ())]
     if any(step in sampling.extra for path in paths for step in path.split(".")):
         return None
-    what = f"{endpoint.route} thinks before it answers, which --max-tokens {sampling.max_tokens} may not be enough for"
+    what = f"{endpoint.route} thinks before it answers, and --max-tokens {sampling.max_tokens} may not be enough for both"
     if off is False:
-        return f"{what}: it cannot be switched off, so give more, or --think low."
-    return f"{what}: --think off has it answer at once."
+        return f"{what}: thinking cannot be switched off, so allow more tokens, or add --think low."
+    return f"{what}: with --think off it answers at once."
 
 
 def _twice(request: Request, wire: str) -> str | None:
@@ -58,11 +58,11 @@ def _twice(request: Request, wire: str) -> str | None:
     if named is None:
         return None
     name = next(step for step in named.split(".") if step in request.sampling.extra)
-    return f"-p {name} is sent as it is, and stands above --think {request.sampling.think}."
+    return f"-p {name} is sent as it is, and overrides --think {request.sampling.think}."
 
 
 def _given(steps: Sequence[str], extra: Mapping[str, object]) -> bool:
-    """Whether `-p` holds the field of this path, or a whole in its place."""
+    """Whether `-p` holds the field of this path, or a table in its place."""
     at = next((i for i, step in enumerate(steps) if step in extra), None)
     if at is None:
         return False

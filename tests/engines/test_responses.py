@@ -147,13 +147,13 @@ def test_what_it_cannot_say_is_refused_and_nothing_is_sent(field: str, value: An
         fault = refuse(endpoint(f"{server.base}/v1", "responses"), request(sampling={field: value}))
         assert server.asked == []
     assert (fault.kind, fault.retry, fault.stops) == ("bad_request", False, False)
-    assert f"has no --{field}: leave it out" in fault.message
+    assert f"has no --{field}: run the cell without" in fault.message
 
 
 @pytest.mark.parametrize("option", [{"stop": ["x"]}, {"seed": 7}])
 def test_a_plan_says_it_before_the_first_row(option: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(BadOption, match=rf"--{next(iter(option))} cannot be said to openai/o3-pro"):
+    with pytest.raises(BadOption, match=rf"--{next(iter(option))} cannot be sent to openai/o3-pro"):
         holynb.infer(["a"], "openai/o3-pro", **option)
 
 

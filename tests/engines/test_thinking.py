@@ -206,7 +206,7 @@ def test_each_wire_sends_each_level_in_its_own_field(route, wire):
             "deepseek/deepseek-flash",
             "openai",
             "medium",
-            "deepseek/deepseek-flash thinks low, high, max: --think medium is sent as high, the nearest.",
+            "deepseek/deepseek-flash takes low, high, max: --think medium is sent as high, the nearest.",
         ),
         (
             "openai/gpt-6-luna",
@@ -362,7 +362,7 @@ def test_a_server_without_levels_still_thinks_and_still_does_not():
     traits, body = taught(words, qwen, "high")
     assert (traits, body) == ({"no think"}, ON)
     assert sent(qwen, "off", traits=traits) == OFF
-    assert "is sent without how much." in str(thinking.note(asked(qwen, "high"), "openai", traits))
+    assert "only turns thinking on." in str(thinking.note(asked(qwen, "high"), "openai", traits))
     more, body = taught("chat_template_kwargs is not supported", qwen, "high", before=traits)
     assert (more, body) == ({"no on"}, {})
 

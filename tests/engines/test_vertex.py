@@ -195,11 +195,11 @@ def test_a_location_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ("claude-sonnet-5@20260101", "claude-sonnet-5@20260101 is none: use anthropic/claude-sonnet-5 or bedrock/MODEL."),
+        ("claude-sonnet-5@20260101", "claude-sonnet-5@20260101 is not one: use anthropic/claude-sonnet-5 or bedrock/MODEL."),
         ("publishers/anthropic/models/claude-opus-5", "use anthropic/claude-opus-5 or bedrock/MODEL."),
         ("meta/llama-4-maverick", "use openrouter/MODEL or bedrock/MODEL."),
-        ("gemini-3/../../x", "is none: use another provider."),
-        ("text-bison", "is none: use another provider."),
+        ("gemini-3/../../x", "is not one: use another provider."),
+        ("text-bison", "is not one: use another provider."),
     ],
 )
 def test_models_of_others_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, model: str, says: str) -> None:

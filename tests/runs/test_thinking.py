@@ -95,8 +95,11 @@ def test_every_route_that_a_row_may_come_to_is_looked_at():
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ({"max_tokens": 5}, "openai/gpt-6-luna thinks before it answers, which --max-tokens 5 may not be enough for: --think off has it"),
-        ({"max_tokens": 64}, "--think off has it answer at once."),
+        (
+            {"max_tokens": 5},
+            "openai/gpt-6-luna thinks before it answers, and --max-tokens 5 may not be enough for both: with --think off it",
+        ),
+        ({"max_tokens": 64}, "with --think off it answers at once."),
         ({"max_tokens": 65}, None),
         ({"max_tokens": 5, "think": "off"}, None),
         ({"max_tokens": 5, "think": "low"}, None),
@@ -111,13 +114,16 @@ def test_a_short_answer_of_a_model_that_thinks_unasked_gets_a_line(said: Any, wo
 
 
 def test_a_short_answer_of_a_model_that_always_thinks():
-    assert any("it cannot be switched off, so give more, or --think low." in n for n in planned("openai/gpt-6.1-sol", max_tokens=5).notes)
+    assert any(
+        "thinking cannot be switched off, so allow more tokens, or add --think low." in n
+        for n in planned("openai/gpt-6.1-sol", max_tokens=5).notes
+    )
     assert not [n for n in planned("openai/gpt-4.1", max_tokens=5).notes if "think" in n]
 
 
 def test_p_stands_above_think_and_says_so():
     notes = planned(ROUTE, think="low", p=["reasoning_effort=high"]).notes
-    assert "-p reasoning_effort is sent as it is, and stands above --think low." in notes
+    assert "-p reasoning_effort is sent as it is, and overrides --think low." in notes
 
 
 def test_a_field_that_a_server_refuses_is_learned_once_and_said_once_a_run():
