@@ -1,6 +1,6 @@
 """The types that every room shares: prompts, routes, requests, completions and outcomes. Standard library only.
 
-Everything here is a frozen dataclass or a protocol. Times are in seconds; `at` is `time.time()`; an unknown value is None, never 0.
+Everything here is immutable or a protocol. Times are in seconds; `at` is `time.time()`; an unknown value is None, never 0.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from holynb.errors import BadRoute
 from holynb.secret import Secret
@@ -178,11 +178,10 @@ class Request:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(NamedTuple):
     """A piece of an answer, or of what is thought before it. An empty one means that the server is at work; each resets the timeout.
 
-    `tokens_reasoning`: tokens thought so far, where the server counts while it thinks.
+    `tokens_reasoning`: tokens thought so far, where the server counts while it thinks. A tuple, as one is made for every token.
     """
 
     text: str

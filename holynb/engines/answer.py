@@ -167,7 +167,8 @@ class StreamReader(ABC):
             ended = self.finish is not None
             piece = self._event(event)
             if piece is not None:
-                self._went_on = self._went_on or (ended and piece != "")
+                if ended and piece:
+                    self._went_on = True
                 text = piece if text is None else text + piece
         if text and self.tags is not None:
             text = self._apart(text)
@@ -209,11 +210,15 @@ class StreamReader(ABC):
                 self.done = bool(rest)
                 return None  # nothing: relays send that as a sign of life
             raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
+        if chunk.__class__ is dict:
+            return self.on_event(event.name, chunk)  # nearly always, and once per piece of an answer
         return None if chunk is None or chunk == "" else self.on_event(event.name, chunk)
 
 
 def _whole(text: str) -> tuple[str, str]:
     """The text, and half a surrogate pair at its end, held back: some servers send the other half in the next event."""
+    if text.isascii():
+        return text, ""
     if _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1]:
         return codec.mend(text[:-1]), text[-1]
     return codec.mend(text), ""

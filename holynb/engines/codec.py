@@ -71,6 +71,6 @@ def _text(data: bytes, *, strict: bool) -> str:
 
 def mend(text: str) -> str:
     """`text` with surrogate pairs joined and lone ones replaced, so that it can be written anywhere."""
-    if _LONE.search(text) is None:
+    if text.isascii() or _LONE.search(text) is None:
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
