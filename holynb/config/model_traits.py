@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 from holynb.config.model_entries import KnownModel, ThinkingControl
 
-__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "THINKING_MAX_TOKENS", "EffortRange", "ModelTraits"]
+__all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "SHORT_TOKENS", "THINKING_MAX_TOKENS", "EffortRange", "ModelTraits"]
 
 #: Longest answer where nothing is said (contract section 2); of models that think, thoughts included.
 HOSTED_MAX_TOKENS, THINKING_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 8192, 512
+
+#: A longest answer of so many tokens, or fewer, may go to thinking as a whole.
+SHORT_TOKENS = 64
 
 #: Levels of `--think` and the words that vendors have for theirs, by how much is thought. "off" thinks nothing.
 RANKS: Mapping[str, int] = {"off": 0, "none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5, "max": 6}
@@ -57,9 +60,14 @@ class ModelTraits:
         least = than.thinks(think).least
         return self.thinks(think).most < (max(least, 1) if thought else least)
 
-    def quieter(self, think: str | int | None = None) -> str | None:
-        """The `--think` that makes it think less than it does with this one: low, off where that is no less; None where nothing does."""
+    def quieter(self, think: str | int | None = None, *, short: bool = False) -> str | None:
+        """The `--think` that makes it think less than it does with this one: low, off where that is no less; None where nothing does.
+
+        `short`: the answer has so few tokens that low may use them up too, so off comes first, unless it is known to be none.
+        """
         words = () if think in ("off", 0) else ("off",) if think == "low" else ("low", "off")
+        if short and not self.thinks("off").least:
+            words = words[::-1]
         return next((word for word in words if self.thinks(word).least < self.thinks(think).most), None)
 
     def longest(self, think: str | int | None = None) -> int:
@@ -69,6 +77,10 @@ class ModelTraits:
         able = self.model is not None and (self.model.thinks is not None or self.control is not None)
         if self.model is None or not able or self.thinks(think) == NOTHING:
             return HOSTED_MAX_TOKENS
+        control = self.control or self.model.thinking
+        most = control.budget[1] if control is not None and control.budget is not None else 0
+        if isinstance(think, int) and most:
+            think = min(think, most)  # as it is sent
         roomy = max(THINKING_MAX_TOKENS, think + max(HOSTED_MAX_TOKENS, think // 16)) if isinstance(think, int) else THINKING_MAX_TOKENS
         return min(self.model.output or roomy, roomy)
 

@@ -52,9 +52,12 @@ class Pool:
         self._clients: dict[str, Client] = {}
         self._starting = asyncio.Lock()
         self._in_flight = 0
+        self._notice: Callable[..., None] | None = None
+        self._told = set[str]()
 
-    async def ready(self, notice: Callable[[str], None]) -> None:
+    async def ready(self, notice: Callable[..., None]) -> None:
         """Wait for a pool that is starting; start the embedded one. Raises NotRunning, with the command, where none runs; BadRoute."""
+        self._notice = notice
         loop = asyncio.get_running_loop()
         files.raise_limit()  # a pool takes hundreds of rows at a time
 
@@ -106,13 +109,22 @@ class Pool:
                     elif not answer.admitted:
                         yield Delta("")
             share, started = None if started is None else meter.end(started), None
-            yield entry.admit(Done(answer.completion(share)), None)
+            done = entry.admit(Done(answer.completion(share)), None)
+            self._tell(answer)
+            yield done
         except PoolEnding as fault:
             raise self._ending_fault(fault) from fault
         finally:
             if started is not None:
                 meter.end(started)
             await reply.aclose()
+
+    def _tell(self, answer: StreamFold) -> None:
+        """Say once a run where its model cannot think as it was asked: only the pool knows, so no plan can."""
+        for line in answer.thinking_lines(self.endpoint.route):
+            if self._notice is not None and line not in self._told:
+                self._told.add(line)
+                self._notice(line, level="warning")
 
     async def aclose(self) -> None:
         clients, self._clients = self._clients, {}

@@ -10,7 +10,7 @@ from holynb.engines import choices, thinking
 from holynb.engines.counts import usage
 from holynb.engines.finish import Finish, finish, worse
 from holynb.errors import Fault
-from holynb.types import Completion, Request, Usage
+from holynb.types import Completion, Request, Route, Usage
 
 __all__ = ["NO_MEMORY", "PoolEnding", "StreamFold", "body", "fault", "refusal"]
 
@@ -87,7 +87,7 @@ class StreamFold:
         self._model = event.get("model") or self._model
         if counts := event.get("usage"):
             self._usage = usage(counts)
-            self._notes = [_NOTES[note] for note in counts.get("notes") or () if note in _NOTES]
+            self._notes = [note for note in counts.get("notes") or () if note in _NOTES]
         for choice in event.get("choices") or ():
             if choice.get("index"):
                 continue  # a second answer, which is ignored
@@ -103,6 +103,11 @@ class StreamFold:
             return str(text)
         return None
 
+    def thinking_lines(self, route: Route) -> list[str]:
+        """What its notes say of thinking, as lines about the route: they hold for every row that asks for as much."""
+        words = [_NOTES[note] for note in self._notes if note != "oom"]
+        return [f"{w[0].upper()}{w[1:]}.".replace("The pool's model", str(route)).replace("the pool's model", str(route)) for w in words]
+
     def completion(self, device_s: float | None = None) -> Completion:
         """The whole answer, with its share of the devices' time. Raises Fault (truncated) where the stream broke off."""
         if not self.over or self._finish is None:
@@ -110,7 +115,7 @@ class StreamFold:
         counted, (reason, word, _) = replace(self._usage, device_s=device_s), self._finish
         if reason in ("error", "content_filter"):  # vLLM's words behind a pool
             raise Fault("server", f"the pool failed in the middle of the answer ({word})", usage=counted, finish_reason=reason)
-        notes = [*self._notes, *([f'the finish reason was "{word}"'] if reason == "other" else [])]
+        notes = [*(_NOTES[note] for note in self._notes), *([f'the finish reason was "{word}"'] if reason == "other" else [])]
         thoughts, thinking = "".join(self._thoughts), self._thinking or bool(counted.tokens_reasoning)
         reasoning = thoughts if thoughts.strip() else None
         return Completion("".join(self._pieces), reason, self._model, counted, "; ".join(notes) or None, thinking, reasoning)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from holynb.config.model_traits import SHORT_TOKENS
 from holynb.engines import thinking
 from holynb.engines.dialects import guidance
 from holynb.types import Endpoint, Request, Sampling
 
 __all__ = ["notes"]
-
-#: A longest answer of so many tokens, or fewer, may go to thinking as a whole.
-SHORT_TOKENS = 64
 
 
 def notes(requests: Iterable[Request | None], endpoints: Sequence[Endpoint]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holynb.config.model_traits import ModelTraits
+from holynb.config.model_traits import SHORT_TOKENS, ModelTraits
 from holynb.errors import Fault
 from holynb.scheduler.failover import WorkItem
 from holynb.types import Completion, Done, Request, Sampling, Usage
@@ -43,7 +43,8 @@ def _cut(sampling: Sampling, answer: Completion, traits: ModelTraits) -> str:
     """What happened to an answer that reached the token limit before its first word, and what to change."""
     named = {n: v for n, v in sampling.extra.items() if "tokens" in n.lower() and isinstance(v, int) and not isinstance(v, bool)}
     name, limit = next(iter(named.items()), (None, sampling.max_tokens))
-    quieter = traits.quieter(sampling.think) if answer.thinking else None
+    short = limit is not None and limit <= SHORT_TOKENS
+    quieter = traits.quieter(sampling.think, short=short) if answer.thinking else None
     changes = [_more(name, limit, traits), f"--think {quieter}" if quieter else ""]
     change = " or ".join(c for c in changes if c) or "shorten the prompt, or ask another model"
     spent = answer.usage.tokens_out or limit

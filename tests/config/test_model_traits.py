@@ -117,6 +117,8 @@ def test_which_of_two_thinks_less(this: ModelTraits, than: ModelTraits, think: s
         (MEDIUM, 16_000, 18_048),  # what is thought, and an answer of usual length
         (MEDIUM, 100_000, 106_250),  # 95 % of what both may have
         (model(values=LEVELS, output=10_000), 16_000, 10_000),
+        (model(budget=(1, 24_576), output=None), 99_999, 26_624),  # what is sent is its most
+        (model(budget=(1024, 0), output=None), 99_999, 106_248),  # its most is not published
         (ModelTraits(pool=True), None, 512),
         (ModelTraits(pool=True), "high", 512),
     ],

@@ -18,6 +18,7 @@ from holynb import pools
 from holynb.engines import poolwire
 from holynb.engines.pool import Pool
 from holynb.errors import BadRoute, Fault
+from holynb.events import Noted
 from holynb.types import Delta, Done, Endpoint, Message, Request, Route, Sampling, Timeouts
 from kernels_support.jupyter import rendezvous
 from kernels_support.jupyter.process import Process
@@ -305,3 +306,11 @@ def test_the_mark_is_in_the_frame_and_in_the_log(model: str) -> None:
     again = holynb.infer(["a !tight row", "a row"], str(ROUTE)).wait().frame()
     assert again["cached"].tolist() == [True, True]
     assert again["error"][0] == frame["error"][0], "the log keeps it"
+
+
+def test_what_the_pool_s_model_cannot_do_is_said_once_below_the_result(model: str) -> None:
+    pools.start(model)
+    run = holynb.infer(["a row", "another", "a !tight row"], str(ROUTE), think="low").wait()
+    said = [(e.level, e.text) for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and "think" in e.text]
+    assert said == [("warning", "pool/bytes does not think: its chat template knows no thinking.")]
+    assert run.frame()["error"].str.contains("does not think").all(), "each row has it too, and the log keeps it"

@@ -62,7 +62,7 @@ def refused(answer: Done, traits: ModelTraits = NOTHING_KNOWN, **sampling: Any) 
         (
             ended("length", usage=Usage(9, 5), thinking=True),
             {"max_tokens": 2048, "extra": {"max_completion_tokens": 5}},
-            "all 5 tokens went to thinking; -p max_completion_tokens=4096 or --think low",
+            "all 5 tokens went to thinking; -p max_completion_tokens=4096 or --think off",
         ),
         (ended("length"), {"max_tokens": 16}, "the token limit was reached, after 16 tokens, before the answer began; --max-tokens 4096"),
     ],
@@ -92,6 +92,21 @@ def test_an_answer_that_length_ended_before_its_first_word(answer: Done, samplin
 def test_what_is_named_would_help(traits: ModelTraits, think: str | int | None, change: str):
     fault = refused(ended("length", usage=Usage(9, 512), thinking=True), traits, max_tokens=512, think=think)
     assert fault.message == f"all 512 tokens went to thinking; {change}"
+
+
+@pytest.mark.parametrize(
+    ("traits", "think", "change"),
+    [
+        (thinker(), None, "--max-tokens 4096 or --think off"),
+        (thinker(), "high", "--max-tokens 4096 or --think off"),
+        (thinker(), "off", "--max-tokens 4096"),
+        (thinker(off=False), None, "--max-tokens 4096 or --think low"),
+        (NOTHING_KNOWN, None, "--max-tokens 4096 or --think off"),
+    ],
+)
+def test_a_limit_of_a_few_words_wants_no_thinking_at_all(traits: ModelTraits, think: str | None, change: str):
+    fault = refused(ended("length", usage=Usage(9, 64), thinking=True), traits, max_tokens=64, think=think)
+    assert fault.message == f"all 64 tokens went to thinking; {change}"
 
 
 def test_only_options_that_there_are_are_named():
