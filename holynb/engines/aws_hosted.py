@@ -9,13 +9,14 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from holynb.config import aws_chain
 from holynb.engines import http
 from holynb.engines.aws_errors import advice
 from holynb.engines.hosted import Hosted, Traits, Wire, encoded
-from holynb.errors import BadKey, BadRoute, BadSetting, Fault
+from holynb.engines.tokens import FETCH_S
+from holynb.errors import BadKey, BadRoute, BadSetting, Fault, UserError
 from holynb.types import Endpoint, Request, Secret, Timeouts
 
 __all__ = ["AwsHosted", "AwsService"]
@@ -29,6 +30,9 @@ _SUFFIXES: Mapping[str, str] = {
     "us-isof-": "csp.hci.ic.gov",
     "eu-isoe-": "cloud.adc-e.uk",
 }
+#: Errors of botocore that say that whoever has the keys was not reached; the class of a metadata service's is the third.
+_AWAY = ("HTTPClientError", "ConnectionError", "MetadataRetrievalError")
+T = TypeVar("T")
 #: Headers that proxies may change, and so stay unsigned.
 _UNSIGNED = ("user-agent", "accept-encoding")
 
@@ -67,14 +71,17 @@ class AwsHosted(Hosted):
     async def ready(self, notice: Callable[[str], None]) -> None:
         """Find region and keys, perhaps from the machine's metadata service. Raises BadKey, BadSetting, BadRoute."""
         await super().ready(notice)
-        await self._prepare()
+        try:
+            await self._prepare()
+        except Fault as fault:
+            raise BadKey(fault.message) from None
 
     async def _prepare(self) -> None:
         if self._token(self._key()) is not None:
             if not self._region:
                 self._find_region(None)
         elif self._session is None:
-            await asyncio.to_thread(self._find_credentials)
+            await _in_time(self._find_credentials)
 
     def _token(self, secret: Secret | None) -> Secret | None:
         return secret if self._service.bearer else None
@@ -95,18 +102,13 @@ class AwsHosted(Hosted):
     def _find_credentials(self) -> None:
         provider = self.endpoint.route.provider
         try:
-            from botocore.exceptions import BotoCoreError
             from botocore.session import get_session
         except ImportError as exc:
             token = f", or set {self.endpoint.key_name}, which needs no botocore" if self.endpoint.key_name else ""
             raise BadRoute(f"{provider}/… signs its requests with botocore: {aws_chain.EXTRA}{token}.") from exc
-        session = get_session()
-        try:
-            self._find_region(session)
-            has_keys = session.get_credentials() is not None
-        except BotoCoreError as exc:  # a profile that is not there, a sign-in that has ended
-            raise BadKey(_unusable(exc)) from None
-        if not has_keys:
+        session = _told(get_session)
+        _told(lambda: self._find_region(session))
+        if _told(session.get_credentials) is None:
             token = f", or {self.endpoint.key_name}" if self.endpoint.key_name else ""
             raise BadKey(
                 f"No AWS keys were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE{token}, and run the cell again."
@@ -121,19 +123,16 @@ class AwsHosted(Hosted):
         """Signed headers. In another thread, since the keys of a role are fetched again when they expire. Raises Fault."""
         if self._token(secret) is not None:
             return await super()._request_headers(url, body, secret)
-        from botocore.exceptions import BotoCoreError
-
-        try:
-            return encoded(await asyncio.to_thread(self._signed, url, body, self._wire.headers(self.endpoint, None)))
-        except BotoCoreError as exc:
-            raise Fault("auth", _unusable(exc), stops=True) from exc
+        return await _in_time(lambda: encoded(self._signed(url, body, self._wire.headers(self.endpoint, None))))
 
     def _signed(self, url: str, body: bytes, headers: Mapping[str, str]) -> Mapping[str, str]:
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
-        credentials = self._session.get_credentials().get_frozen_credentials()
-        values = [v for v in (credentials.secret_key, credentials.token, credentials.access_key) if v]
+        credentials = _told(lambda: self._session.get_credentials().get_frozen_credentials())
+        values = [credentials.secret_key, credentials.access_key, *([credentials.token] if credentials.token else [])]
+        if not all(isinstance(v, str) and v and v.isascii() and v.isprintable() for v in values):
+            raise _unusable("there is something in them that no key has")  # they go into headers
         if [s.reveal() for s in self._signed_with] != values:  # a role's keys change while it runs
             self._signed_with = tuple(Secret(v, "AWS key") for v in values)
         signed = {k: v for k, v in headers.items() if k not in _UNSIGNED}
@@ -153,13 +152,34 @@ class AwsHosted(Hosted):
         return advice(fault, self.endpoint, self._region, keyed=self._token(secret) is not None) or super()._advise(fault, secret)
 
 
-def _unusable(exc: Exception) -> str:
+async def _in_time(work: Callable[[], T]) -> T:
+    """What needs the chain's keys, in another thread: a sign-in, or a program of the profile, may wait for what never comes."""
+    try:
+        async with asyncio.timeout(FETCH_S):
+            return await asyncio.to_thread(work)
+    except TimeoutError:
+        words = f"The AWS keys did not come within {FETCH_S:g} s: what the profile asks for them does not answer."
+        raise Fault("connection", words) from None
+
+
+def _told(ask: Callable[[], T]) -> T:
+    """What the chain answers. Raises Fault: a role, a program of the profile and a damaged file raise more than botocore's own errors."""
+    try:
+        return ask()
+    except UserError:
+        raise
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - ClientError, OSError, ValueError, TypeError and others were seen
+        away = any(base.__name__ in _AWAY for base in type(exc).__mro__)
+        raise _unusable(str(exc) or type(exc).__name__, away=away) from None
+
+
+def _unusable(reason: str, *, away: bool = False) -> Fault:
     """Why the chain gives no keys, and what to do."""
-    words = " ".join(str(exc).split()).rstrip(".")
+    words = " ".join(reason.split()).rstrip(".")[:400]
     ended = re.search(r"\bsso\b|token", words, re.IGNORECASE)
     cure = (
         "run aws sso login in a terminal, then the cell again"
         if ended
         else "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )
-    return f"The AWS keys cannot be used ({words}): {cure}."
+    return Fault("connection" if away else "auth", f"The AWS keys cannot be used ({words}): {cure}.", stops=not away)

@@ -29,18 +29,18 @@ def fetch(endpoint: Endpoint, scope: str) -> Token:
     """
     try:
         from azure.identity import DefaultAzureCredential
-    except ImportError as exc:
-        raise _fault(endpoint, f"azure-identity cannot be loaded: {exc}") from None
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - of the packages that it imports, too
+        raise _fault(endpoint, f"azure-identity cannot be loaded: {_reason(exc)}") from None
     logging.getLogger("azure.identity").addHandler(QUIET)
     try:
         with DefaultAzureCredential() as credential:
             token = credential.get_token(scope)
-        return Token(Secret(str(token.token), NAME), float(token.expires_on))
-    except Exception as exc:  # noqa: BLE001 - each credential raises its own, and its transport's besides
+        return Token.read(token.token, NAME, float(token.expires_on))
+    except (Exception, SystemExit) as exc:  # noqa: BLE001 - each credential raises its own, and its transport's besides
         raise _fault(endpoint, _reason(exc), away=_is_away(exc)) from None
 
 
-def _reason(exc: Exception) -> str:
+def _reason(exc: BaseException) -> str:
     """What went wrong: of all the ways that were tried the first that failed, where others were only not there."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     reason = next((line for line in lines[1:] if ": Authentication failed" in line), lines[0] if lines else type(exc).__name__)
@@ -48,7 +48,7 @@ def _reason(exc: Exception) -> str:
     return Secret(client_secret).mask(reason)[:300] if client_secret else reason[:300]
 
 
-def _is_away(exc: Exception) -> bool:
+def _is_away(exc: BaseException) -> bool:
     """Whether the login's own server was not reached."""
     return any(base.__name__ in ("ServiceRequestError", "ServiceResponseError") for base in type(exc).__mro__)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from dataclasses import dataclass
 
 from holynb.config.logins import LOGINS
 from holynb.engines.tokens import Token
 from holynb.errors import Fault
-from holynb.types import Secret
 
 __all__ = ["NAME", "SCOPE", "Credentials"]
 
@@ -33,22 +33,22 @@ class Credentials:
             import google.auth
             from google.auth import exceptions
             from google.auth.transport.requests import Request
-        except ImportError as exc:
-            raise self._fault(f"google-auth cannot be loaded: {exc}; pip install 'holynb[google]'") from None
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - of the packages that it imports, too
+            raise self._fault(f"google-auth cannot be loaded: {_first_words(exc)}; pip install 'holynb[google]'") from None
         try:
             credentials, self.project = google.auth.default(scopes=[SCOPE])
             credentials.refresh(Request())  # type: ignore[no-untyped-call]
+            self.quota_project = getattr(credentials, "quota_project_id", None)
+            ends = getattr(credentials, "expiry", None)  # UTC, and says so nowhere
+            expires = ends.replace(tzinfo=dt.UTC).timestamp() if ends else time.time() + UNTOLD_S
+            return Token.read(credentials.token, NAME, expires)
         except exceptions.DefaultCredentialsError as exc:
             raise self._fault(_first_words(exc)) from None
         except (exceptions.GoogleAuthError, OSError, ValueError) as exc:
             away = isinstance(exc, exceptions.TransportError) and not isinstance(exc, exceptions.RefreshError)
             raise self._fault(_first_words(exc), away=away) from None
-        self.quota_project = getattr(credentials, "quota_project_id", None)
-        ends = getattr(credentials, "expiry", None)  # UTC, and says so nowhere
-        now = dt.datetime.now(dt.UTC)
-        return Token(
-            Secret(str(credentials.token), NAME), (ends.replace(tzinfo=dt.UTC) if ends else now).timestamp() + (0 if ends else UNTOLD_S)
-        )
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - what a damaged file of credentials makes of google-auth's own code
+            raise self._fault(f"google-auth cannot read it: {type(exc).__name__}: {_first_words(exc)}") from None
 
     def _fault(self, reason: str, *, away: bool = False) -> Fault:
         login = LOGINS["google"]
@@ -56,7 +56,7 @@ class Credentials:
         return Fault("connection" if away else "auth", words, stops=not away)
 
 
-def _first_words(exc: Exception) -> str:
+def _first_words(exc: BaseException) -> str:
     """The first sentence: what follows is advice, and a refused refresh repeats the server's answer."""
     words = " ".join(str(exc.args[0] if exc.args else exc).split())
     return words.partition(". ")[0][:200] or type(exc).__name__

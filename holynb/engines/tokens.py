@@ -7,6 +7,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from holynb.errors import Fault
 from holynb.types import Secret
@@ -19,12 +20,25 @@ MARGIN_S = 300.0
 FETCH_S = 60.0
 
 
+#: How long a token's text may be: a header's longest line.
+MAX_CHARS = 2**16
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token, and when it ends (seconds since 1970)."""
 
     secret: Secret
     expires: float
+
+    @classmethod
+    def read(cls, text: Any, name: str, expires: float) -> Token:
+        """From what a login gave. Raises ValueError, which does not show it, where that can be no token: it would go into a header."""
+        if not isinstance(text, str) or not text:
+            raise ValueError("what it gave is no text")
+        if len(text) > MAX_CHARS or not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("there are characters in it that no token has, or too many")
+        return cls(Secret(text, name), expires)
 
 
 class Tokens:

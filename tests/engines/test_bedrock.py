@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,12 +23,12 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 from servers import golden
-from servers.asking import KEY, ask, endpoint, refuse, request, run
+from servers.asking import KEY, ask, endpoint, hear, refuse, request, run
 from servers.exact import END, Asked, Exact, chunk, reply, stream_head
 from servers.golden import BEDROCK, bedrock_delta, bedrock_error, bedrock_exception, bedrock_frame
 
 import holynb
-from holynb.engines import bedrock
+from holynb.engines import aws_hosted, bedrock
 from holynb.errors import BadKey, BadSetting, Fault
 from holynb.types import Endpoint, Usage
 
@@ -552,3 +553,87 @@ def test_rows_with_a_schema_that_the_model_does_not_take_are_asked_in_words(monk
     assert (list(frame["tokens_in"]), list(frame["tokens_cached"])) == ([20] * 3, [10] * 3)
     assert ["outputConfig" in b for b in bodies] == [True, False, False, False]
     assert '"n"' in bodies[1]["system"][0]["text"]
+
+
+# -- a chain that gives no keys ------------------------------------------------------------------------------------------
+
+
+def program(folder: Path, says: str) -> str:
+    """A profile whose keys come from a program that says this."""
+    path = folder / "program"
+    path.write_text(f"#!/bin/sh\ncat <<'EOF'\n{says}\nEOF\n")
+    path.chmod(0o755)
+    return f"credential_process = {path}"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "no JSON",
+        "[]",
+        json.dumps({"Version": 1, "AccessKeyId": 5, "SecretAccessKey": 7}),
+        json.dumps({"Version": 1, "AccessKeyId": None, "SecretAccessKey": KEY}),
+        json.dumps({"Version": 1, "AccessKeyId": "AKIA\nx: y", "SecretAccessKey": KEY}),
+        json.dumps({"Version": 1, "AccessKeyId": ACCESS, "SecretAccessKey": KEY, "SessionToken": "토큰"}),
+        json.dumps({"Version": 1, "AccessKeyId": ACCESS, "SecretAccessKey": KEY, "Expiration": "soon"}),
+        json.dumps({"Version": 1, "AccessKeyId": ACCESS, "SecretAccessKey": KEY, "Expiration": "2001-01-01T00:00:00Z"}),
+    ],
+)
+def test_a_program_that_gives_no_keys_is_no_fault_of_holynb(says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    error = chain_error(program(tmp_path, says), tmp_path, monkeypatch)
+    assert re.search(r"The AWS keys cannot be used \(.+\): set AWS_PROFILE", error), error
+    assert KEY not in error
+
+
+@pytest.mark.parametrize("text", ["credential_process = /nonexistent", "credential_process = 'unbalanced", "credential_process ="])
+def test_a_program_that_does_not_start_is_said(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert "The AWS keys cannot be used (" in chain_error(text, tmp_path, monkeypatch)
+
+
+def test_a_role_that_may_not_be_assumed_and_a_token_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    role = "role_arn = arn:aws:iam::123456789012:role/x"
+    error = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>not authorized to perform: sts:AssumeRole</Message></Error></ErrorResponse>"
+    with Exact([reply(error, 403, content_type="text/xml")]) as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.base)
+        assert "not authorized to perform: sts:AssumeRole" in chain_error(f"{role}\nsource_profile = other", tmp_path, monkeypatch)
+    missing = chain_error(f"{role}\nweb_identity_token_file = /nonexistent", tmp_path, monkeypatch)
+    assert "No such file or directory: '/nonexistent'" in missing
+
+
+def test_a_program_that_does_not_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(aws_hosted, "FETCH_S", 0.2)
+    assert "did not come within 0.2 s" in chain_error("credential_process = sleep 1", tmp_path, monkeypatch)
+
+
+def test_whoever_has_the_keys_may_be_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Keys of a role that end in the middle of a run, while STS cannot be reached: rows are tried again, and the run goes on."""
+    from botocore.exceptions import EndpointConnectionError
+
+    def away(self: Any) -> Any:
+        raise EndpointConnectionError(endpoint_url="https://sts.eu-west-1.amazonaws.com")
+
+    monkeypatch.setattr(Credentials, "get_frozen_credentials", away)
+    fault = refuse(at("http://127.0.0.1:9"), asked(), key=None)
+    assert (fault.kind, fault.retry, fault.stops) == ("connection", True, False)
+
+
+def chain_error(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a run says whose profile is this."""
+    config = tmp_path / "config"
+    config.write_text(f"[profile p]\n{text}\n[profile other]\naws_access_key_id = {ACCESS}\naws_secret_access_key = {KEY}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "p")
+
+    async def begin(engine: Any) -> None:
+        await engine.ready(print)
+        await hear(engine, asked())
+
+    with Exact([reply(BEDROCK.whole)]) as server:
+        with pytest.raises((BadKey, Fault)) as caught:
+            run(begin, at(server.base), key=None)
+        assert server.asked == []
+    if isinstance(caught.value, Fault):
+        assert (caught.value.kind, caught.value.stops) == ("auth", True)
+    return str(caught.value)

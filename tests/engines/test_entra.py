@@ -385,3 +385,22 @@ def test_doctor_tells_it(identity: Any, monkeypatch: pytest.MonkeyPatch):
     assert check() == ("absent", "no key, Entra ID login by azure-identity, and no address")
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com")
     assert check() == ("works", "no key, Entra ID login by azure-identity")
+
+
+@pytest.mark.parametrize("fails", [SystemExit(3), KeyError("x")])
+def test_a_login_that_fails_in_its_own_way_is_said(identity: Any, fails: Any):
+    identity.fails = fails
+    fault = refuse(at("http://127.0.0.1:9"), key=None)
+    assert (fault.kind, fault.stops) == ("auth", True)
+    assert "Run az login in a terminal" in fault.message
+
+
+@pytest.mark.parametrize("token", ["", None, 5, f"{TOKEN}\r\nx: y", f"{TOKEN}토큰"])
+def test_what_is_no_token_is_never_sent(identity: Any, monkeypatch: pytest.MonkeyPatch, token: Any):
+    given = identity.AccessToken(token, time.time() + 3600)
+    monkeypatch.setattr(identity.DefaultAzureCredential, "get_token", lambda self, *scopes: given)
+    with Exact([reply(golden.AZURE.whole)]) as server:
+        fault = refuse(at(server.base), key=None)
+        assert server.asked == []
+    assert (fault.kind, fault.stops) == ("auth", True)
+    assert TOKEN not in f"{fault.message} {fault.raw}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from pathlib import Path
 from typing import Any
 
 import google.auth
@@ -267,3 +268,30 @@ def test_a_login_whose_server_was_away_and_that_names_no_project(monkeypatch: py
     assert (fault.kind, fault.stops) == ("bad_request", True)
     assert "GOOGLE_CLOUD_PROJECT" in fault.message
     assert not server.asked
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"type": "impersonated_service_account"}'])
+def test_a_damaged_file_of_credentials_is_said(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adc.json").write_text(text)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "adc.json"))
+    fault = refuse(at(None), key=None)
+    assert (fault.kind, fault.stops) == ("auth", True)
+    assert "gave no token (google-auth cannot read it: " in fault.message
+
+
+@pytest.mark.parametrize("fails", [KeyError("x"), SystemExit(3), RuntimeError("a\nb")])
+def test_a_login_that_fails_in_its_own_way_is_said(fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged_in(monkeypatch, Login(fails=fails))
+    fault = refuse(at(None), key=None)
+    assert (fault.kind, fault.stops) == ("auth", True)
+    assert type(fails).__name__ in fault.message
+
+
+@pytest.mark.parametrize("token", ["", None, 5, f"{KEY}\r\nx: y", f"{KEY}토큰", "a b", "x" * 2**17])
+def test_what_is_no_token_is_never_sent(token: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    login = logged_in(monkeypatch, Login())
+    monkeypatch.setattr(login, "refresh", lambda request: setattr(login, "token", token))
+    with Exact([reply(golden.VERTEX.whole)]) as server:
+        fault = refuse(at(server), key=None)
+        assert server.asked == []
+    assert (fault.kind, fault.stops) == ("auth", True)
