@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from holynb.config.model_entries import KnownModel, ThinkingControl
+from holynb.efforts import EFFORTS, nearest, rank
 
 __all__ = ["HOSTED_MAX_TOKENS", "POOL_MAX_TOKENS", "SHORT_TOKENS", "THINKING_MAX_TOKENS", "EffortRange", "ModelTraits"]
 
@@ -19,16 +20,16 @@ HOSTED_MAX_TOKENS, THINKING_MAX_TOKENS, POOL_MAX_TOKENS = 2048, 8192, 512
 #: A longest answer of so many tokens, or fewer, may go to thinking as a whole.
 SHORT_TOKENS = 64
 
-#: Levels of `--think` and the words that vendors have for theirs, by how much is thought. "off" thinks nothing.
-RANKS: Mapping[str, int] = {"off": 0, "none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5, "max": 6}
-
 
 class EffortRange(NamedTuple):
-    """How much a model thinks, in RANKS: at least and at most. One number where that is known."""
+    """How much a model thinks, by its rank among EFFORTS: at least and at most. One number where that is known."""
 
     least: int
     most: int
 
+
+#: What a model may think by default, where that is a level.
+LEVELS = ("off", *EFFORTS)
 
 NOTHING, SOMETHING, UNKNOWN = EffortRange(0, 0), EffortRange(1, 6), EffortRange(0, 6)
 
@@ -90,19 +91,19 @@ def _by_itself(control: ThinkingControl) -> EffortRange:
         return UNKNOWN
     if control.default == "on":
         return SOMETHING
-    rank = RANKS.get(control.default)
-    return SOMETHING if rank is None else EffortRange(rank, rank)
+    return _exactly(control.default) if control.default in LEVELS else SOMETHING
 
 
 def _when_told(control: ThinkingControl, think: str | int) -> EffortRange:
-    """What comes nearest to `think` of what it can do."""
-    ranks = sorted(RANKS[v] for v in control.values if v in RANKS) or list(range(1, 7))
+    """What comes nearest to `think` of what it can do, as it is sent."""
+    values = [v for v in control.values if v in EFFORTS] or EFFORTS[1:]
     if think in ("off", 0):
         if isinstance(control.off, Mapping):
             return NOTHING
-        return EffortRange(ranks[0] if control.off is False else 0, ranks[0])
-    wanted = RANKS.get(think) if isinstance(think, str) else None
-    if wanted is None:
-        return SOMETHING  # so many tokens
-    nearest = min(ranks, key=lambda rank: (abs(rank - wanted), -rank))  # as it is sent: of two as near the one that thinks more
-    return EffortRange(nearest, nearest)
+        least = min(map(rank, values))
+        return EffortRange(least if control.off is False else 0, least)
+    return _exactly(nearest(values, think)) if isinstance(think, str) else SOMETHING  # so many tokens
+
+
+def _exactly(level: str) -> EffortRange:
+    return NOTHING if level == "off" else EffortRange(rank(level), rank(level))

@@ -23,9 +23,9 @@ _NOTES = {
     "thinks_not": "the pool's model does not think: its chat template knows no thinking",
     "thinks_always": "the pool's model always thinks: its chat template has no way to leave it out",
     "thinks_little": "the pool's model always thinks: it thought with the least effort that its chat template takes",
-    "closed_at_once": "the pool's model always thinks: what it began to think was closed at once",
+    "closed_at_once": "the pool's model always thinks: its thought was ended at once",
     "no_levels": "the chat template of the pool's model takes no level of thinking: it thought as much as it does by itself",
-    "no_budget": "the tags of the pool's model are no tokens of their own: what it thought was not ended after so many",
+    "no_budget": "the pool's model has no tokens for its tags, so its thinking was not held to the budget",
 }
 
 #: The server's error codes → kinds of Fault.

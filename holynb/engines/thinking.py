@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from holynb.config import models, update_files
 from holynb.config.model_entries import ThinkingControl
+from holynb.efforts import EFFORTS, nearest, rank
 from holynb.engines.dialects import Dialect, guidance
 from holynb.errors import Fault
 from holynb.types import Request, Route
@@ -25,8 +26,6 @@ __all__ = ["Traits", "Wanted", "add", "apply", "gist", "learned", "note", "put",
 #: `no off`, `no budget`, `no thoughts`, `think=low,high` (what it takes); of sampling, as every wire writes it: `no temperature`.
 Traits = frozenset[str]
 
-#: The words of levels on all wires, least first.
-WORDS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 #: Tokens that a level stands for, on a model that takes a number, and the other way round: those that Google publishes for its own
 #: (https://ai.google.dev/gemini-api/docs/openai), and more for max.
 LEVEL_TOKENS: Mapping[str, int] = {"low": 1_024, "medium": 8_192, "high": 24_576, "max": 65_536}
@@ -148,7 +147,7 @@ def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Want
 # -- what a model takes ------------------------------------------------------------------------------------------------
 def _as_listed(control: ThinkingControl, listed: Iterable[str]) -> ThinkingControl:
     """The control of a model whose refusal listed what it takes."""
-    values = tuple(sorted((v for v in listed if v != "none"), key=_rank))
+    values = tuple(sorted((v for v in listed if v != "none"), key=rank))
     off = {control.field: "none"} if "none" in listed else False if control.off == {control.field: "none"} else control.off
     return replace(control, values=values, off=off) if values else control
 
@@ -175,7 +174,7 @@ def _asked(ask: _Ask, way: Dialect, control: ThinkingControl, think: str | int) 
         return _budget(ask, way, control, control.budget)
     if isinstance(think, int) and way.budget_field is not None:
         return _budget(ask, way, replace(control, field=way.budget_field), (1, 0))
-    value = _nearest(control.values, think)
+    value = nearest(control.values, think if isinstance(think, str) else _level_of(think))
     return Wanted(_on(way, {**control.on, control.field: value}), note=_level_words(ask.route, control, think, value))
 
 
@@ -188,7 +187,7 @@ def _off(route: Route, way: Dialect, control: ThinkingControl) -> Wanted:
     if control.budget is not None:
         least = max(1, control.budget[0])
         return Wanted({**control.on, control.field: least}, note=f"{route} {why}: --think off is sent as {least:,} tokens, the least.")
-    value = min(control.values, key=_rank)
+    value = min(control.values, key=rank)
     return Wanted({**control.on, control.field: value}, note=f"{route} {why}: --think off is sent as {value}, the least.")
 
 
@@ -217,25 +216,16 @@ def _on(way: Dialect, fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, **{path: v for path, v in way.thoughts.items() if path.rpartition(".")[0] in beside}}
 
 
-def _nearest(values: tuple[str, ...], think: str | int) -> str:
-    """The value nearest to a level; of two as near the one that thinks more."""
-    if isinstance(think, int):
-        tokens = think
-        think = min(LEVEL_TOKENS, key=lambda level: abs(math.log(tokens / LEVEL_TOKENS[level])))
-    at = _rank(think)
-    return min(values, key=lambda v: (abs(_rank(v) - at), -_rank(v)))
-
-
-def _rank(word: str) -> int:
-    """The place of a level's word; one that no other wire has stands in the middle."""
-    return WORDS.index(word) if word in WORDS else WORDS.index("medium")
+def _level_of(tokens: int) -> str:
+    """The level that stands for about so many tokens."""
+    return min(LEVEL_TOKENS, key=lambda level: abs(math.log(tokens / LEVEL_TOKENS[level])))
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
 def _level_words(route: Route, control: ThinkingControl, think: str | int, value: str) -> str | None:
     if isinstance(think, int):
         return f"{route} takes levels of thinking and no number of tokens: --think {think} is sent as {value}."
-    if value == think or (think == "max" and value == max(control.values, key=_rank)):
+    if value == think or (think == "max" and value == max(control.values, key=rank)):
         return None
     return f"{route} takes {', '.join(control.values)}: --think {think} is sent as {value}, the nearest."
 
@@ -264,7 +254,7 @@ def learned(traits: Traits, fault: Fault, request: Request, wire: str) -> Traits
     if any(path in want.fields and path.rpartition(".")[2].lower() in words for path in way.thoughts):
         return traits | {"no thoughts"}
     sent = want.fields.get(control.field)
-    listed = [w for w in _QUOTED.findall(refusal) if w in WORDS and w != sent]
+    listed = [w for w in _QUOTED.findall(refusal) if w in EFFORTS and w != sent]
     if isinstance(sent, str) and listed and not any(t.startswith("think=") for t in traits):
         return traits | {f"think={','.join(dict.fromkeys(listed))}"}
     if about is None:

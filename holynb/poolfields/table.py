@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from holynb.efforts import EFFORTS
 from holynb.errors import closest
 from holynb.poolfields import checks
 from holynb.poolfields.checks import Check, FieldError
@@ -62,7 +63,7 @@ FIELDS: Mapping[bool, Mapping[str, Check]] = {
         "logprobs": checks.flag,
         "top_logprobs": checks.number(0, checks.MAX_TOP_LOGPROBS, whole=True),
         "chat_template_kwargs": checks.template_kwargs,
-        "reasoning_effort": checks.one_of("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+        "reasoning_effort": checks.one_of(*EFFORTS),
         "thinking_budget": checks.number(0, whole=True),
         "thinking_token_budget": checks.number(-1, whole=True),
         "add_generation_prompt": checks.flag,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from holynb.config import models
 from holynb.config.model_entries import KnownModel, Reading, ThinkingControl
-from holynb.config.model_traits import RANKS, EffortRange, ModelTraits
+from holynb.config.model_traits import EffortRange, ModelTraits
+from holynb.efforts import EFFORTS
 from holynb.run.plan import traits
 from holynb.types import THINK_LEVELS, Route
 
@@ -151,7 +152,7 @@ def test_what_makes_it_think_less(traits: ModelTraits, think: str | int | None, 
 
 controls = st.builds(
     model,
-    values=st.lists(st.sampled_from([w for w in RANKS if w not in ("off", "none")]), min_size=1, unique=True).map(tuple),
+    values=st.lists(st.sampled_from(EFFORTS[1:]), min_size=1, unique=True).map(tuple),
     default=st.none() | st.sampled_from(["on", "off"]),
     off=st.sampled_from([None, False, OFF]),
 )
@@ -178,7 +179,7 @@ def test_a_span_is_one(traits: ModelTraits, think: str | int | None) -> None:
 def test_every_level_that_ships_has_a_rank() -> None:
     for shipped in models.shipped():
         if shipped.thinking is not None:
-            assert set(shipped.thinking.values) <= RANKS.keys(), f"{shipped.provider} {shipped.models[0]}"
+            assert set(shipped.thinking.values) <= set(EFFORTS), f"{shipped.provider} {shipped.models[0]}"
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from holynb import efforts
+from holynb.efforts import EFFORTS
 from holynb.pool.job import JobThinking
 from holynb.pool.server.chat_template import ChatTemplate
 from holynb.thoughts import HARMONY, TAGS, ChannelSplitter, Tags, TagSplitter, ThoughtSplitter
 
-__all__ = ["EFFORTS", "ModelThinking", "model_thinking", "tail_of"]
+__all__ = ["ModelThinking", "model_thinking", "tail_of"]
 
-#: The levels that requests name, least first.
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 #: Those that gpt-oss was trained with; its template writes whatever it is given.
 _HARMONY_EFFORTS = ("low", "medium", "high")
 #: A template's variables that turn thinking on and off: most templates'; DeepSeek's, Granite's.
@@ -50,9 +50,8 @@ class ModelThinking:
     efforts: tuple[str, ...] = ()
 
     def nearest(self, effort: str) -> str:
-        """Of the levels there are the one nearest to this; of two as near the one that thinks more."""
-        at = EFFORTS.index(effort)
-        return min(self.efforts, key=lambda e: (abs(EFFORTS.index(e) - at), -EFFORTS.index(e)))
+        """Of the levels there are the one nearest to this."""
+        return efforts.nearest(self.efforts, effort)
 
     def splitter(self, *, begun: bool) -> ThoughtSplitter:
         """For one answer; `begun`: its prompt ends with the opening tag."""
