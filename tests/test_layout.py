@@ -57,7 +57,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.engines": (
         "aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
-        "dialects | service_tiers | tokens",
+        "dialects | place | service_tiers | tokens",
         "thinking",
         "classify | entra | google_login | http | sim",
         "answer | choices | pages | tags",

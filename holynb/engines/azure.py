@@ -15,6 +15,7 @@ from urllib.parse import quote
 from holynb.engines import codec, entra, openai, responses
 from holynb.engines.hosted import Wire
 from holynb.engines.logged_in import LoggedIn
+from holynb.engines.place import in_path
 from holynb.engines.protocols import either
 from holynb.engines.tokens import Tokens
 from holynb.errors import Fault
@@ -60,7 +61,7 @@ def url(endpoint: Endpoint, request: Request) -> str:
     if version in NEWER:
         return f"{base}/v1/chat/completions{NEWER[version]}"
     if "/deployments/" not in base:
-        base = f"{base}/deployments/{quote(request.route.model, safe='')}"
+        base = f"{base}/deployments/{in_path(request.route.model)}"
     return f"{base}/chat/completions?api-version={quote(version, safe='')}"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from holynb.engines import aws_errors, aws_frames, codec, openai, thinking
 from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
@@ -17,6 +16,7 @@ from holynb.engines.aws_hosted import AwsHosted, AwsService
 from holynb.engines.classify import malformed
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Traits, Wire
+from holynb.engines.place import in_path
 from holynb.engines.sse import Event
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
@@ -63,7 +63,7 @@ class Bedrock(AwsHosted):
 
 def url(endpoint: Endpoint, request: Request) -> str:
     """The path; the host depends on the region. The model is encoded as botocore does it: `:` and `/` of an ARN, too."""
-    model = quote(endpoint.route.model, safe="-._~")
+    model = in_path(endpoint.route.model)
     return f"/model/{model}/converse-stream" if request.stream else f"/model/{model}/converse"
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from holynb.engines import codec, openai, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.choices import first_choice
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.place import in_path
 from holynb.errors import Fault
 from holynb.types import SERVICE_TIERS, Completion, Endpoint, Limits, Request, Secret, Usage
 
@@ -39,7 +39,7 @@ class Gemini(Hosted):
 def url(endpoint: Endpoint, request: Request) -> str:
     base = endpoint.base_url
     base = base if base.endswith(("/v1beta", "/v1")) else f"{base}/v1beta"
-    model = quote(request.route.model.removeprefix("models/"), safe="/:@")
+    model = in_path(request.route.model.removeprefix("models/"), "/:@")
     place = model if model.startswith("tunedModels/") else f"models/{model}"
     return f"{base}/{place}:streamGenerateContent?alt=sse" if request.stream else f"{base}/{place}:generateContent"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from holynb.config.logins import LOGINS
 from holynb.engines.tokens import Token
@@ -38,7 +39,7 @@ class Credentials:
         try:
             credentials, self.project = google.auth.default(scopes=[SCOPE])
             credentials.refresh(Request())  # type: ignore[no-untyped-call]
-            self.quota_project = getattr(credentials, "quota_project_id", None)
+            self.quota_project = _payer(credentials)
             ends = getattr(credentials, "expiry", None)  # UTC, and says so nowhere
             expires = ends.replace(tzinfo=dt.UTC).timestamp() if ends else time.time() + UNTOLD_S
             return Token.read(credentials.token, NAME, expires)
@@ -54,6 +55,14 @@ class Credentials:
         login = LOGINS["google"]
         words = f"{self.provider}: the {login.title} login gave no token ({reason.rstrip('.')}). Run {login.cure} in a terminal."
         return Fault("connection" if away else "auth", words, stops=not away)
+
+
+def _payer(credentials: Any) -> str | None:
+    """The project that pays, which goes into a header. Raises ValueError."""
+    payer = getattr(credentials, "quota_project_id", None)
+    if payer is None or (isinstance(payer, str) and payer.isascii() and payer.isprintable()):
+        return payer
+    raise ValueError("its quota_project_id is no project's name")
 
 
 def _first_words(exc: BaseException) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from holynb.engines import aws_frames, codec, openai
 from holynb.engines.answer import conclude
@@ -19,6 +18,7 @@ from holynb.engines.aws_hosted import AwsHosted, AwsService
 from holynb.engines.classify import malformed
 from holynb.engines.finish import Finish, finish
 from holynb.engines.hosted import Traits, Wire
+from holynb.engines.place import in_path
 from holynb.errors import BadSetting, Fault
 from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
 
@@ -75,7 +75,7 @@ def wire(endpoint: Endpoint) -> Wire:
 
 def url(endpoint: Endpoint, request: Request) -> str:
     """The path; the host depends on the region."""
-    name = quote(endpoint.route.model, safe="")
+    name = in_path(endpoint.route.model)
     return f"/endpoints/{name}/invocations-response-stream" if request.stream else f"/endpoints/{name}/invocations"
 
 

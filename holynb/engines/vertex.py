@@ -45,7 +45,7 @@ class Vertex(LoggedIn):
     def _project(self) -> str:
         provider, options = self.endpoint.route.provider, self.endpoint.options
         project = options.get("project") or os.environ.get("GOOGLE_CLOUD_PROJECT") or self._login.project
-        if not project or not re.fullmatch(r"[\w.:-]+", str(project)):
+        if not project or not re.fullmatch(r"(?=.*[A-Za-z0-9])[A-Za-z0-9.:_-]+", str(project)):
             raise BadSetting(
                 f"{provider}/… needs the project of Google Cloud: set GOOGLE_CLOUD_PROJECT, or [provider.{provider}.options] project "
                 "in config.toml."

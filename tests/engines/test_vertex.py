@@ -295,3 +295,18 @@ def test_what_is_no_token_is_never_sent(token: Any, monkeypatch: pytest.MonkeyPa
         fault = refuse(at(server), key=None)
         assert server.asked == []
     assert (fault.kind, fault.stops) == ("auth", True)
+
+
+@pytest.mark.parametrize("project", ["..", ".", "a/b", "a\n", "한", "-"])
+def test_a_project_that_would_lead_elsewhere_is_none(project: str) -> None:
+    with Exact([reply(golden.VERTEX.whole)]) as server:
+        assert "needs the project of Google Cloud" in refuse(at(server, project=project)).message
+        assert server.asked == []
+
+
+@pytest.mark.parametrize("payer", [5, "a\r\nx: y", "한"])
+def test_a_payer_that_is_no_project_is_said(payer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged_in(monkeypatch, Login(payer=payer))
+    fault = refuse(at(None), key=None)
+    assert (fault.kind, fault.stops) == ("auth", True)
+    assert "quota_project_id is no project's name" in fault.message
