@@ -112,8 +112,16 @@ def _status(_: Host, args: Sequence[str]) -> None:
     print(pool.run(["list"], print)[0])
 
 
-def _show(magic: Host, args: Sequence[str]) -> None:
+def _meant(magic: Host, word: str) -> str:
+    """The id of the run that a variable of this name holds, or whose result it holds; else the word as it is: a run's name or id."""
     from holynb.results import frame
+    from holynb.run import Run
+
+    held = magic.shell.user_ns.get(word)
+    return (held.id if isinstance(held, Run) else frame.origin_of(held)) or word
+
+
+def _show(magic: Host, args: Sequence[str]) -> None:
     from holynb.ui.cell import views
     from holynb.ui.output import plots, report
 
@@ -125,17 +133,16 @@ def _show(magic: Host, args: Sequence[str]) -> None:
     _refuse_options_except("show", values, {"show"})
     if len(positional) > 1:
         raise BadOption(f"%infer show takes one run, and {positional[1]!r} is one word too many.")
-    named = frame.origin_of(magic.shell.user_ns.get(positional[0])) if positional else None  # a result says which run it is of
-    run = report.load(named or (positional[0] if positional else None))
+    run = report.load(_meant(magic, positional[0]) if positional else None)
     plots.show(views.text_view(magic.shell), run, options.show, magic.shell)
 
 
-def _stop(_: Host, args: Sequence[str]) -> None:
+def _stop(magic: Host, args: Sequence[str]) -> None:
     from holynb.run import session
 
     running = [r for r in session.runs() if not r.done]
     if args:
-        chosen = [r for r in running if args[0] in (r.id, r.name)]
+        chosen = [r for r in running if _meant(magic, args[0]) in (r.id, r.name)]
         if not chosen:
             names = [name for r in running for name in (r.name, r.id) if name]
             raise BadOption(f"No run {args[0]!r} goes on in this session.{closest(args[0], names)} %infer status shows those that do.")
@@ -155,7 +162,7 @@ def _resume(magic: Host, args: Sequence[str]) -> Any:
         raise BadOption("%infer resume takes the name or the id of one run, or nothing: the last unfinished one.")
     _refuse_options_except("resume", values, RESEND_OPTIONS)
     Options.parse(values)
-    plan = resume.resumed(positional[0] if positional else resume.unfinished(), values)
+    plan = resume.resumed(_meant(magic, positional[0]) if positional else resume.unfinished(), values)
     return magic.start(plan, None, plan.options.show)
 
 
@@ -174,7 +181,7 @@ def _run(magic: Host, args: Sequence[str]) -> Any:
             "Cells start with %%infer."
         )
     _refuse_options_except("run", values, RESEND_OPTIONS)
-    plan = resume.failed_again(positional[0] if positional else None, values)
+    plan = resume.failed_again(_meant(magic, positional[0]) if positional else None, values)
     return magic.start(plan, None, plan.options.show)
 
 
@@ -242,8 +249,8 @@ COMMANDS: dict[str, LineCommand] = {
     "status": LineCommand("status", "runs that go on, and local pools", _status),
     "runs": LineCommand("runs [N]", "the newest runs of the run log", history.runs),
     "show": LineCommand(
-        "show [RUN|FRAME] [--show WHAT] | --replay FILE [--speed X]",
-        "any run again, of this session or of the run log; or a recorded one",
+        "show [RUN|VARIABLE] [--show WHAT] | --replay FILE [--speed X]",
+        "any run again, of this session or of the run log (also by the variable that holds it or its result); or a recorded one",
         _show,
     ),
     "stop": LineCommand("stop [RUN]", "stop a run that goes on in the background, or all", _stop),

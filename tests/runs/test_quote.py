@@ -73,6 +73,8 @@ def test_confirm_fails_where_nobody_can_answer_and_names_the_flag() -> None:
         holynb.infer(TEXTS, "sim/echo", confirm=0.01)
     assert "\n" not in str(caught.value)
     assert runlog.log().runs() == [], "nothing was started"
+    with pytest.raises(BadOption, match=r"above --confirm 0\.00001, and"):
+        holynb.infer(TEXTS, "sim/echo", confirm=0.00001)
     with pytest.raises(BadOption, match="no price is known for vllm/mine"):
         holynb.infer(TEXTS, "vllm/mine", confirm=100)
     assert holynb.infer(TEXTS[:2], "sim/echo", confirm=5).wait().summary().ok == 2

@@ -270,6 +270,20 @@ def test_runs_show_and_resume_read_the_log(here: Here) -> None:
     assert again.value["cached"].all(), "nothing was sent again"
 
 
+def test_a_variable_names_the_run_that_it_holds(here: Here) -> None:
+    here("%%infer held << sim/echo -l --bg\nfirst answer\nsecond answer")
+    held = here.shell.user_ns["held"].wait(20)
+    here("%%infer later << sim/echo\nanother")
+    assert "first answer" in here("%infer show held").out
+    for again in ("resume held", "run --only failed held"):
+        assert here(f"%infer {again}").value.wait(20).frame()["text"].tolist() == ["first answer", "second answer"], again
+    here("%%infer slow << sim/stream -l --bg --max-tokens 400\none\ntwo")
+    slow = here.shell.user_ns["slow"]
+    assert f"Stopping {slow.id}" in here("%infer stop slow").out
+    assert slow.wait(20).stopped
+    assert held.done
+
+
 def test_status_and_stop(here: Here) -> None:
     assert "No run goes on" in here("%infer status").out
     assert "No run goes on" in here("%infer stop").out

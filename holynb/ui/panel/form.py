@@ -11,7 +11,7 @@ import ipywidgets as w
 
 from holynb.config import Options
 from holynb.errors import HolynbError
-from holynb.types import THINK_LEVELS
+from holynb.types import SERVICE_TIERS, THINK_LEVELS
 from holynb.ui.cell import Host, candidates
 from holynb.ui.cell.bridge import Bridge
 from holynb.ui.panel.draft import Draft
@@ -55,6 +55,11 @@ MORE_OPTIONS = frozenset(
         "refresh",
     }
 )
+#: What these options offer, where others may be typed too; and what stands in the empty field, which their metavar says too shortly.
+CHOICES = {
+    "think": (THINK_LEVELS, f"{THINK_LEVELS[0]} to {THINK_LEVELS[-1]}, or tokens"),
+    "tier": ((*SERVICE_TIERS, ",".join(SERVICE_TIERS[:2])), "flex, standard or priority"),
+}
 LABEL_STYLE = {"description_width": "120px"}
 #: The browser's default placeholder colour is too dark for a dark page.
 PLACEHOLDER_CSS = "<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}</style>"
@@ -272,24 +277,13 @@ class Form:
 def _field(option: Any) -> Any:
     """The control of one option."""
     label = option.flags[-1].removeprefix("--")
+    looks = {"description": label, "tooltip": option.help, "style": LABEL_STYLE, "layout": w.Layout(width="auto")}
     if option.metavar is None:
-        return w.Checkbox(
-            value=option.name == "stream",
-            description=label,
-            tooltip=option.help,
-            indent=True,
-            style=LABEL_STYLE,
-            layout=w.Layout(width="auto"),
-        )
-    looks = {
-        "description": label,
-        "placeholder": option.metavar,
-        "tooltip": option.help,
-        "style": LABEL_STYLE,
-        "layout": w.Layout(width="auto"),
-        "continuous_update": False,
-    }
-    return w.Combobox(options=THINK_LEVELS, **looks) if option.name == "think" else w.Text(**looks)
+        return w.Checkbox(value=option.name == "stream", indent=True, **looks)
+    offered, example = CHOICES.get(option.name, ((), option.metavar))
+    if offered:
+        return w.Combobox(options=offered, placeholder=example, continuous_update=False, **looks)
+    return w.Text(placeholder=example, continuous_update=False, **looks)
 
 
 def _failure(run: Run) -> str:

@@ -112,6 +112,16 @@ def test_a_mistake_is_one_line_and_sends_nothing(magic: Any, fields: dict[str, s
     assert not form.buttons["Run"].disabled
 
 
+def test_a_tier_is_chosen_or_several_are_typed(magic: Any) -> None:
+    form = filled(magic, tier="flex,standard")
+    assert form.more["tier"].options == ("flex", "standard", "priority", "flex,standard")
+    assert form.more["tier"].placeholder == "flex, standard or priority"
+    assert "--tier flex,standard" in form.draft().line()
+    form.more["tier"].value = "cheap"
+    form.send()
+    assert "--tier takes flex, standard, priority" in form.message.value
+
+
 def test_how_much_it_thinks_is_chosen_or_typed(magic: Any) -> None:
     form = filled(magic, think="high")
     assert form.more["think"].options == ("off", "low", "medium", "high", "max")
