@@ -106,9 +106,9 @@ class AwsHosted(Hosted):
         except ImportError as exc:
             token = f", or set {self.endpoint.key_name}, which needs no botocore" if self.endpoint.key_name else ""
             raise BadRoute(f"{provider}/… signs its requests with botocore: {aws_chain.EXTRA}{token}.") from exc
-        session = _told(get_session)
-        _told(lambda: self._find_region(session))
-        if _told(session.get_credentials) is None:
+        session = _ask_chain(get_session)
+        _ask_chain(lambda: self._find_region(session))
+        if _ask_chain(session.get_credentials) is None:
             token = f", or {self.endpoint.key_name}" if self.endpoint.key_name else ""
             raise BadKey(
                 f"No AWS keys were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE{token}, and run the cell again."
@@ -129,7 +129,7 @@ class AwsHosted(Hosted):
         from botocore.auth import SigV4Auth
         from botocore.awsrequest import AWSRequest
 
-        credentials = _told(lambda: self._session.get_credentials().get_frozen_credentials())
+        credentials = _ask_chain(lambda: self._session.get_credentials().get_frozen_credentials())
         values = [credentials.secret_key, credentials.access_key, *([credentials.token] if credentials.token else [])]
         if not all(isinstance(v, str) and v and v.isascii() and v.isprintable() for v in values):
             raise _unusable("there is something in them that no key has")  # they go into headers
@@ -158,11 +158,14 @@ async def _in_time(work: Callable[[], T]) -> T:
         async with asyncio.timeout(FETCH_S):
             return await asyncio.to_thread(work)
     except TimeoutError:
-        words = f"The AWS keys did not come within {FETCH_S:g} s: what the profile asks for them does not answer."
+        words = (
+            f"The AWS keys did not come within {FETCH_S:g} s: what the profile asks for them does not answer. Sign in again, or set "
+            "AWS_PROFILE to another."
+        )
         raise Fault("connection", words) from None
 
 
-def _told(ask: Callable[[], T]) -> T:
+def _ask_chain(ask: Callable[[], T]) -> T:
     """What the chain answers. Raises Fault: a role, a program of the profile and a damaged file raise more than botocore's own errors."""
     try:
         return ask()
