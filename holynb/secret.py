@@ -39,16 +39,9 @@ class Secret:
 
     def mask(self, text: str) -> str:
         """`text` with this key, and any run of 8 or more of its characters, replaced by `***`."""
-        return self._own_mask().message(text)
-
-    def mask_answer(self, answer: str) -> str:
-        """`answer` itself where this key is not in it, else masked."""
-        return self._own_mask().answer(answer)
-
-    def _own_mask(self) -> Mask:
         if self._mask is None:
             self._mask = Mask((self,))
-        return self._mask
+        return self._mask.message(text)
 
     def __repr__(self) -> str:
         return f"Secret({self.name})"
