@@ -111,7 +111,7 @@ TABLE: tuple[Option, ...] = (
         "tier",
         ("--tier",),
         "T,…",
-        "service tier: flex (cheaper, slower), standard or priority; flex,standard: the next where one has no room",
+        "service tier: flex (cheaper, slower), standard or priority; flex,standard: the next where one is full",
         several_of(*SERVICE_TIERS),
         group="route",
     ),

@@ -1,7 +1,7 @@
 """`--think`: what is sent so that a model thinks as much as was asked, and the words where it cannot. Pure; knows no wire's JSON.
 
 One meaning on every wire: `off` is no thinking, `low` to `max` are levels, a number is tokens. A model that cannot do what is
-the nearest that it has. What each takes is data: models.toml for known models, dialects.py for the wires.
+asked gets the nearest it can. What each takes is data: models.toml for known models, dialects.py for the wires.
 """
 
 from __future__ import annotations
