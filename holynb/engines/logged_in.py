@@ -43,7 +43,8 @@ class LoggedIn(Hosted, ABC):
         if fault.kind != "auth" or self._tokens is None or secret is None or secret.name != self._token_name:
             super()._describe(fault, secret)
             return
-        self._tokens.forget(secret)
+        if self._tokens.forget(secret):
+            fault.retry, fault.stops, fault.wait = True, False, 0.0
         fault.message = self._login_refused(fault.message)
         entry.admit_fault(fault, self._mask_of(secret))
 

@@ -16,6 +16,8 @@ __all__ = ["Token", "Tokens"]
 
 #: Seconds before its end from which on a token is fetched anew: a request may wait that long before it is read.
 MARGIN_S = 300.0
+#: Seconds for which a token is new: one that is refused then is refused for who it names, and a later one ended early or was taken back.
+FRESH_S = 60.0
 #: Longest wait for a token: a login that asks the machine's own identity may ask an address that does not answer.
 FETCH_S = 60.0
 
@@ -47,19 +49,23 @@ class Tokens:
     def __init__(self, fetch: Callable[[], Token], title: str) -> None:
         self._fetch, self._title = fetch, title
         self._token: Token | None = None
+        self._fetched, self._renewable = 0.0, False
         self._fetching: asyncio.Future[Token] | None = None
 
     async def get(self) -> Secret:
         """A token that holds for some minutes. Raises Fault."""
         token = self._token
         if token is None or token.expires - time.time() < MARGIN_S:
-            token = self._token = await self._one_fetch()
+            token = await self._one_fetch()
+            if token is not self._token:
+                self._token, self._fetched = token, time.monotonic()
         return token.secret
 
-    def forget(self, secret: Secret) -> None:
-        """Drop this token: it was refused, and whoever logs in again has another."""
-        if self._token is not None and self._token.secret is secret:
-            self._token = None
+    def forget(self, secret: Secret) -> bool:
+        """Drop this token: it was refused. Returns whether another may be taken: it was held for a while before."""
+        if self._token is not None and self._token.secret is secret:  # else another row has dropped it
+            self._token, self._renewable = None, time.monotonic() - self._fetched > FRESH_S
+        return self._renewable
 
     async def _one_fetch(self) -> Token:
         """The fetch that is under way, or a new one. Who gives up waiting does not end it for the others."""

@@ -23,7 +23,7 @@ from holynb import doctor
 from holynb.config import keys, settings
 from holynb.engines import azure, entra, tokens
 from holynb.engines.tokens import Token, Tokens
-from holynb.errors import BadKey, BadSetting, Fault
+from holynb.errors import BadKey, BadSetting, Fault, InferError
 from holynb.types import Endpoint, Route, Secret
 
 TOKEN = "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9." + "Zq7RwX2vK9mTb4YhNc8L" * 4
@@ -404,3 +404,55 @@ def test_what_is_no_token_is_never_sent(identity: Any, monkeypatch: pytest.Monke
         assert server.asked == []
     assert (fault.kind, fault.stops) == ("auth", True)
     assert TOKEN not in f"{fault.message} {fault.raw}"
+
+
+@pytest.mark.parametrize("refused", [1, 9])
+def test_a_token_that_ends_early_is_fetched_anew_in_the_middle_of_a_run(identity: Any, monkeypatch: pytest.MonkeyPatch, refused: int):
+    """It was taken back, or this machine's clock is behind: the rows in flight are asked again with the next one, which is refused or not."""
+
+    def answer(asked: Any, n: int) -> list[bytes]:
+        return [reply({"error": {"code": "invalid", "message": "expired"}}, 401) if 4 <= n < 4 + refused else reply(golden.AZURE.whole)]
+
+    async def rows(engine: Any) -> list[tuple[bool, bool]]:
+        await asyncio.gather(*(hear(engine, request(row=i)) for i in range(4)))
+        monkeypatch.setattr(tokens, "FRESH_S", -1.0)  # the token is an old one by now
+        faults = []
+        for i in range(2):
+            try:
+                await hear(engine, request(row=i))
+            except Fault as fault:
+                faults.append((fault.retry, fault.stops))
+            monkeypatch.setattr(tokens, "FRESH_S", 60.0)
+        return faults
+
+    with Exact(answer) as server:
+        faults = run(rows, at(server.base), key=None)
+    assert faults == [(True, False), (False, True)][: 1 if refused == 1 else 2]
+    assert len(identity.asked) == 2
+
+
+def test_a_run_outlasts_its_token(identity: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "")
+    settings.reset()
+    identity.later = iter(range(1, 9))
+    given = lambda self, *scopes: identity.AccessToken(f"{TOKEN}{next(identity.later)}", time.time() + 3600)  # noqa: E731
+    monkeypatch.setattr(identity.DefaultAzureCredential, "get_token", given)
+    monkeypatch.setattr(tokens, "FRESH_S", 0.0)
+
+    def answer(asked: Any, n: int) -> list[bytes]:
+        old = n >= 5 and asked.headers["authorization"].endswith("1")
+        return [reply({"error": {"code": "invalid", "message": "expired"}}, 401) if old else reply(golden.AZURE.whole)]
+
+    with Exact(answer) as server:
+        ended = holynb.infer([f"row {i}" for i in range(40)], "azure/gpt-5.4", api_base=server.base).wait()
+    assert {o.status for o in ended.rows()} == {"ok"}
+
+
+def test_a_run_whose_first_token_is_refused_ends_at_once(identity: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "")
+    settings.reset()
+    with Exact([reply({"error": {"code": "PermissionDenied", "message": "no role"}}, 401)]) as server:
+        with pytest.raises(InferError, match="Cognitive Services OpenAI User"):
+            holynb.infer([f"row {i}" for i in range(40)], "azure/gpt-5.4", api_base=server.base).wait()
+        assert len(server.asked) < 40, "only what was in flight"
+    assert len(identity.asked) == 1
