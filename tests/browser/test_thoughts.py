@@ -24,7 +24,7 @@ def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: in
     assert thoughts.inner_text().startswith("thinking … ")
     assert not thoughts.locator("pre").is_visible(), "they are folded"
     thoughts.locator("summary").click()
-    page.until(lambda: "a prompt set out" in thoughts.locator("pre").inner_text(), 5, "the thoughts")
+    page.until(lambda: "a prompt set out" in thoughts.locator("pre").inner_text(), 20, "the thoughts")
     page.picture(f"thinking-{name}-{width}")
     page.until(lambda: page.find(".hn .hn-answer").inner_text(), 20, "the answer")
     assert thoughts.locator("pre").is_visible(), "they stay open while it answers"

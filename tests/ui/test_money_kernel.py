@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ui.kernels import DEADLINE, Kernel, kernel
@@ -14,12 +13,15 @@ PLOTLY = "application/vnd.plotly.v1+json"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of jupyter_client and its sockets
 
 
-@pytest.fixture
-def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
-    monkeypatch.setenv("VSCODE_PID", "1")
-    with kernel(home) as loaded_kernel:
-        assert loaded_kernel("%load_ext holynb").content["status"] == "ok"
-        yield loaded_kernel
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VSCODE_PID", "1")
+        environment.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+        environment.delenv("OPENAI_API_KEY", raising=False)
+        with kernel(tmp_path_factory.mktemp("home")) as loaded_kernel:
+            assert loaded_kernel("%load_ext holynb").content["status"] == "ok"
+            yield loaded_kernel
 
 
 def test_a_bench_leaves_a_table_and_a_figure_and_no_second_table(here: Kernel) -> None:
@@ -44,7 +46,8 @@ def test_roi_leaves_a_table_and_a_figure(here: Kernel) -> None:
 
 @pytest.mark.parametrize(("answer", "rows"), [("y", "1"), ("n", "0")])
 def test_confirm_asks_the_person_at_the_page(here: Kernel, answer: str, rows: str) -> None:
-    sent = here.start("%%infer r << sim/echo --confirm 0.000001\nhello there")
+    assert here("globals().pop('r', None)").content["status"] == "ok"
+    sent = here.start("%%infer r << sim/echo --no-cache --confirm 0.000001\nhello there")
     request = here.client.get_stdin_msg(timeout=DEADLINE)
     assert "1 row on sim/echo may cost $" in request["content"]["prompt"]
     here.client.input(answer)
@@ -54,35 +57,37 @@ def test_confirm_asks_the_person_at_the_page(here: Kernel, answer: str, rows: st
 
 
 @pytest.mark.parametrize(
-    "cell", ["%%infer r << sim/echo --confirm 0.000001\nhello there", "%%time\n%%infer sim/echo --confirm 0.000001\nhello"]
+    "cell",
+    ["%%infer r << sim/echo --no-cache --confirm 0.000001\nhello there", "%%time\n%%infer sim/echo --no-cache --confirm 0.000001\nhello"],
 )
 def test_an_interrupt_ends_the_question_at_once(here: Kernel, cell: str) -> None:
+    runs = here("%infer runs")
     sent = here.start(cell)
     here.client.get_stdin_msg(timeout=DEADLINE)
     time.sleep(0.3)  # until the kernel waits for the answer
     interrupted = time.monotonic()
     here.manager.interrupt_kernel()
     reply = here.finish(sent, interrupted)
-    assert reply.seconds < 2
+    assert reply.seconds < 20, "a question waits for minutes"
     assert "Interrupted: nothing was sent. A higher --confirm says yes beforehand" in reply.content["evalue"]
-    assert here("%infer runs").text.startswith("There is no run yet")
+    assert (after := here("%infer runs")).content["status"] == "ok"
+    assert (after.text, after.shown) == (runs.text, runs.shown)
     assert here.value("1 + 1") == "2"
 
 
 def test_a_question_that_nobody_answers_ends_and_names_the_flag(here: Kernel) -> None:
-    here("import holynb.ui.cell.question as q; q.yes_or_no.__defaults__ = (0.5,)")
-    sent = here.start("%%infer r << sim/echo --confirm 0.000001\nhello there")
+    here("import holynb.ui.cell.question as q; waits = q.yes_or_no.__defaults__; q.yes_or_no.__defaults__ = (0.5,)")
+    sent = here.start("%%infer r << sim/echo --no-cache --confirm 0.000001\nhello there")
     here.client.get_stdin_msg(timeout=DEADLINE)
     reply = here.finish(sent)
+    here("q.yes_or_no.__defaults__ = waits")
     assert "No answer came within 0.5 s: nothing was sent. A higher --confirm" in reply.content["evalue"]
     assert here.value("1 + 1") == "2"
 
 
 def test_a_missing_key_is_never_asked_for_in_a_cell(here: Kernel) -> None:
     """A Run All of three cells goes on to its end, and says what asks for the key."""
-    started = time.monotonic()
     sent = [here.start(code) for code in ("%%infer openai/gpt-6-luna\nhello", "2", "3")]
     first, *rest = [here.finish(cell) for cell in sent]
-    assert time.monotonic() - started < 5
     assert "run %infer key openai" in first.content["evalue"]
     assert [r.content["status"] for r in rest] == ["ok", "ok"]
