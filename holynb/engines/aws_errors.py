@@ -60,18 +60,21 @@ _PROFILE = (
     "{provider} serves {model} through an inference profile only ({words}). Its name is the model's with a group of regions before it "
     "({provider}/{group}.{name}, {provider}/global.{name}); aws bedrock list-inference-profiles lists those of your region."
 )
-_FORM = "{provider} wants to know first what {model} is for ({words}). Fill in the form once for the account: the Bedrock console, Model catalog."
+_FORM = (
+    "{provider} wants to know first what {model} is for ({words}). Fill in its form once for the account, in the Bedrock console under "
+    "Model catalog."
+)
 _UNKNOWN = "{provider} has no model {model} in {region} ({words}). aws bedrock list-foundation-models lists those of a region."
 _MARKETPLACE = (
-    "{provider} may not take out the subscription for {model} ({words}). Somebody with the rights of AWS Marketplace asks it once, or adds "
-    "aws-marketplace:Subscribe and ViewSubscriptions to this role."
+    "{provider} may not take out the subscription for {model} ({words}). Have somebody with AWS Marketplace rights ask the model once, "
+    "or add aws-marketplace:Subscribe and aws-marketplace:ViewSubscriptions to this role."
 )
 _NOT_GRANTED = (
     "{provider} does not let this account use {model} ({words}). Ask for access in the Bedrock console of {region} (Model catalog), "
     "or name another model."
 )
 _NOT_ALLOWED = "The AWS keys may not do this ({words}). Add that action to the policy of the user or role, or set AWS_PROFILE to another."
-_CLOCK = "{provider} refused the signature for its time ({words}). Set this machine's clock right, and run the cell again."
+_CLOCK = "{provider} refused the signature because of its time ({words}). Set this machine's clock right, and run the cell again."
 _EXPIRED = "The AWS keys have expired ({words}). Sign in again (aws sso login) or set new ones, and run the cell again."
 _BEARER = (
     "{provider} refused the key in {key} ({words}). It may have expired, or be one of another region than {region}. Get one at {page}, then "
