@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "converters | dotenv | logins | model_entries | vertex_models",
+        "converters | dotenv | logins | model_entries | option_words | vertex_models",
         "aws_chain | model_traits | options",
         "home",
         "update_files",

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from holynb.config.converters import chunk_size, duration, integer, key_value, names, number, one_of, several_of, texts, think
-from holynb.errors import BadOption, closest
+from holynb.config.option_words import nearest
+from holynb.errors import BadOption
 from holynb.types import SERVICE_TIERS
 
 __all__ = ["BY_NAME", "PLANNED", "TABLE", "Option", "Options"]
@@ -201,7 +202,7 @@ class Options:
         checked: dict[str, Any] = {}
         for name, value in values.items():
             if name not in names:
-                raise BadOption(f"There is no option {name!r}.{closest(name, names)} %infer help lists them.")
+                raise BadOption(f"There is no option {name!r}.{nearest(name, names)} %infer help lists them.")
             checked[name] = _checked(BY_NAME[name], value)
         return cls(**{k: v for k, v in checked.items() if v is not None})
 

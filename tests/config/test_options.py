@@ -44,6 +44,8 @@ def test_think_is_a_level_or_a_number_of_tokens(given: object, think: object):
     [
         ({"modle": 1}, "There is no option 'modle'"),
         ({"max_token": 1}, "Did you mean max_tokens?"),
+        ({"reasoning_effort": "low"}, "There is no option 'reasoning_effort'. Did you mean think? %infer help lists them."),
+        ({"service_tier": "flex"}, "Did you mean tier?"),
         ({"max_tokens": 0}, "--max-tokens takes a whole number from 1, not 0"),
         ({"max_tokens": True}, "--max-tokens takes a whole number from 1, not True"),
         *(

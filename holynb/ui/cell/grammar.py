@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from holynb.config import PLANNED, TABLE, Option, keys
-from holynb.errors import BadKey, BadOption, closest
+from holynb.config import PLANNED, TABLE, Option, keys, option_words
+from holynb.errors import BadKey, BadOption
 
 __all__ = ["FLAGS", "CellLine", "cell_help", "flag", "options_help", "parse", "parse_options", "split"]
 
@@ -147,7 +147,7 @@ def _option(flag: str, flags: Mapping[str, Option]) -> Option:
     if flag in PLANNED:
         raise BadOption(f"{flag}: {PLANNED[flag]}.")
     where = "%%infer? lists them." if flags is FLAGS else f"Known: {', '.join(dict.fromkeys(o.flags[-1] for o in flags.values()))}."
-    raise BadOption(f"There is no option {flag}.{closest(flag, flags)} {where}")
+    raise BadOption(f"There is no option {flag}.{option_words.nearest(flag, flags)} {where}")
 
 
 def _refuse_key(token: str) -> None:

@@ -86,6 +86,9 @@ def test_negative_numbers_and_dashes_are_values() -> None:
     [
         ("--modle x", "There is no option --modle"),
         ("--max-token 5", "Did you mean --max-tokens"),
+        ("--reasoning-effort low", "There is no option --reasoning-effort. Did you mean --think."),
+        ("--service_tier flex", "Did you mean --tier?"),
+        ("--max-completion-tokens 5", "Did you mean --max-tokens?"),
         ("--concurency 5", "Did you mean --concurrency"),
         ("--df", "--df needs a value"),
         ("--df --stream", "--df needs a value"),
