@@ -39,7 +39,7 @@ Books = dict[Path, Future[nbformat.NotebookNode]]
 @pytest.fixture(scope="module")
 def books(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
     """The notebooks that this module's chosen tests ask for, by path, as they are run: three at a time, for most of a run is waiting for its servers."""
-    mine = [i for i in request.session.items if i.path == request.path]
+    mine = [i for i in request.session.items if i.path == request.path and "books" in i.fixturenames]
     chosen = {p for p in NOTEBOOKS if any(getattr(i, "callspec", None) is None or i.callspec.params["path"] == p for i in mine)}
     place = tmp_path_factory.mktemp("books")
     with ThreadPoolExecutor(3) as threads:

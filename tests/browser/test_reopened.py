@@ -28,8 +28,8 @@ def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
     page.until(
         lambda: page.there(".hn .hn-is-running") or "45 of 45" in page.find(".hn-done").first.inner_text(), 30, "the view after the reload"
     )
-    page.until(lambda: page.find(".hn-is-ok").count() >= 1, 10, "rows from before the reload")
-    page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 40, "the end")
+    page.until(lambda: page.find(".hn-is-ok").count() >= 1, 30, "rows from before the reload")
+    page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 90, "the end")
     assert "45 of 45" in page.find(".hn-done").inner_text()
     page.errors = [e for e in page.errors if "WebSocket" not in e and "Failed to load resource" not in e]
 
