@@ -42,9 +42,9 @@ def displayed(here: Kernel, sent: str, seconds: float = 20) -> list[dict[str, st
 @pytest.mark.parametrize(
     "code",
     [
-        "holynb.infer(['one', 'two'], 'sim/stream', max_tokens=3)",
-        "run = holynb.infer(['one', 'two'], 'sim/stream', max_tokens=3)\nrun",
-        "%%infer sim/stream --bg -l --max-tokens 3\none\ntwo",
+        "holynb.infer(['one', 'two'], 'sim/stream', max_tokens=3, cache=False)",
+        "run = holynb.infer(['one', 'two'], 'sim/stream', max_tokens=3, cache=False)\nrun",
+        "%%infer sim/stream --bg -l --max-tokens 3 --no-cache\none\ntwo",
         "%%infer kept << sim/stream --bg -l --max-tokens 3 --no-cache\none\ntwo",
     ],
 )
@@ -54,6 +54,15 @@ def test_a_run_is_live_and_then_what_stays(here: Kernel, code: str) -> None:
     assert WIDGET in shown[0]
     assert "2 rows" in shown[-1]["text/html"]
     assert WIDGET not in shown[-1]
+
+
+def test_a_run_that_the_log_answers_opens_no_live_view(here: Kernel) -> None:
+    again = "holynb.infer(['one', 'two'], 'sim/echo', system='again')"
+    here(f"{again}.wait()")
+    shown = displayed(here, here.start(again))
+    assert len(shown) == 1, "nothing is put in its place"
+    assert WIDGET not in shown[0]
+    assert "2 cached" in shown[0]["text/html"]
 
 
 def test_a_run_that_is_done_is_its_final_output_and_its_plot_draws(here: Kernel) -> None:

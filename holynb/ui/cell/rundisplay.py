@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from holynb.ui.cell import views
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["show"]
 
+#: A run that the run log answers is done sooner, and needs no live view: a page fails to open one that is gone before it has read it.
+GRACE_S, LOOK_S = 0.15, 0.01
+
 
 def show(run: Run, shell: Any) -> None:
-    """Show it. Returns at once; where no front end could follow a run that goes on, one line says what can."""
+    """Show it. Returns almost at once; where no front end could follow a run that goes on, one line says what can."""
+    end = time.monotonic() + GRACE_S
+    while not run.done and time.monotonic() < end:
+        time.sleep(LOOK_S)
     if run.done:
         plots.show(views.text_view(shell), report.of(run), run.options.show, shell)
         return
