@@ -193,7 +193,9 @@ class Converse(StreamReader):
         elif name == "messageStop":
             self.ended(chunk.get("stopReason"))
         elif name == "metadata":
-            self.usage, self.model, self.tier = usage(chunk.get("usage")), _model(chunk), _tier(chunk)
+            if isinstance(counted := chunk.get("usage"), Mapping) and counted:  # a later event may say less
+                self.usage = usage(counted)
+            self.model, self.tier = _model(chunk) or self.model, _tier(chunk) or self.tier
         elif name == "contentBlockDelta" and isinstance(delta := chunk.get("delta"), Mapping):
             if isinstance(text := delta.get("text"), str):
                 return text

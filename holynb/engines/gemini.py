@@ -101,6 +101,7 @@ class Generated(StreamReader):
         super().__init__()
         self._called = False
         self._id: Any = None
+        self._counts: dict[str, Any] = {}
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text; its thoughts are kept beside. Raises Fault for an error, and for a prompt that was blocked."""
@@ -111,7 +112,8 @@ class Generated(StreamReader):
             raise to_fault(status or 500, detail, {}, codec.excerpt(chunk))
         progress: str | None = None
         if isinstance(counts := chunk.get("usageMetadata"), Mapping) and counts:
-            before, self.usage = self.usage.tokens_reasoning, usage(counts)
+            self._counts.update((name, n) for name, n in counts.items() if n is not None)  # a later chunk may leave some out
+            before, self.usage = self.usage.tokens_reasoning, usage(self._counts)
             if self.usage.tokens_reasoning and self.usage.tokens_reasoning != before:
                 progress, self.thinking = "", True  # its count grows, whether or not it says what it thinks
             tier = counts.get("serviceTier") or counts.get("trafficType")  # of Vertex

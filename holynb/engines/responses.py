@@ -181,15 +181,17 @@ class ResponseEvents(StreamReader):
         super().__init__()
         self._output = _Output()
         self._in_pieces = False
+        self._items: list[Any] = []  # that have ended: a gateway's last event may leave them out
 
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. The last event has the usage and says how the answer ended. Raises Fault for one that failed."""
         if not isinstance(chunk, dict) or not isinstance(kind := chunk.get("type") or name, str):
             raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a response")
         if kind in ("response.output_text.delta", "response.refusal.delta"):
-            self._in_pieces = True
-            self._output.refused = self._output.refused or kind == "response.refusal.delta"
-            return text(chunk.get("delta"))
+            if piece := text(chunk.get("delta")):  # an empty one promises no more of them
+                self._in_pieces = True
+                self._output.refused = self._output.refused or kind == "response.refusal.delta"
+            return piece
         openai.raise_error(chunk, failed=kind == "error")
         if isinstance(response := chunk.get("response"), dict):
             return self._on_response(kind, response)
@@ -198,6 +200,8 @@ class ResponseEvents(StreamReader):
         if kind.startswith("response.output_item") and isinstance(item := chunk.get("item"), dict):
             self._output.called = self._output.called or item.get("type") in CALLS
             self.thinking = self.thinking or item.get("type") == "reasoning"
+            if kind == "response.output_item.done":
+                self._items.append(item)
             return None
         if not kind.startswith("response."):
             raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a response")
@@ -208,7 +212,7 @@ class ResponseEvents(StreamReader):
         self.model = self.model or openai.text_or_none(response.get("model"))
         if (tier := openai.text_or_none(response.get("service_tier"))) is not None:
             self.tier = tier  # the last one counts: the first events may still say auto
-        if reported := response.get("usage"):
+        if isinstance(reported := response.get("usage"), Mapping) and reported:
             self.usage = usage(reported)
         if (ended := kind.removeprefix("response.")) not in ENDS:
             return None
@@ -216,12 +220,16 @@ class ResponseEvents(StreamReader):
         self.ended(_word(response, ended))
         self.done = True
         output = response.get("output")
-        if self._in_pieces or not isinstance(output, list):
+        items: list[Any] = output if isinstance(output, list) and output else self._items
+        if self._in_pieces:
+            items = [] if self.thoughts else [i for i in items if isinstance(i, Mapping) and i.get("type") == "reasoning"]
+        whole = _Output(items)  # of a gateway that sends no pieces, or none of the thoughts
+        if not self.thoughts and whole.thoughts:
+            self.think(whole.thoughts)
+        if self._in_pieces:
             return None
-        self._output = _Output(output)  # a gateway's only event
-        if self.thoughts is None and self._output.thoughts:
-            self.think(self._output.thoughts)
-        return self._output.text or None
+        self._output = whole
+        return whole.text or None
 
     def _on_thought(self, kind: str, chunk: dict[str, Any]) -> str | None:
         self.thinking = True

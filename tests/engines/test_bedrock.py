@@ -555,6 +555,15 @@ def test_rows_with_a_schema_that_the_model_does_not_take_are_asked_in_words(monk
     assert '"n"' in bodies[1]["system"][0]["text"]
 
 
+@pytest.mark.parametrize("later", [{}, {"metrics": {"latencyMs": 5}}, {"usage": {}}, {"usage": None}, {"usage": 5}])
+def test_what_a_stream_cost_outlasts_a_later_event_that_says_less(later: dict[str, Any]):
+    first = {"usage": {"inputTokens": 5, "outputTokens": 9}, "serviceTier": {"type": "flex"}}
+    reader = bedrock.Converse()
+    for name, event in (("messageStop", {"stopReason": "end_turn"}), ("metadata", first), ("metadata", later)):
+        reader.on_event(name, event)
+    assert (reader.usage, reader.tier) == (Usage(5, 9), "flex")
+
+
 # -- a chain that gives no keys ------------------------------------------------------------------------------------------
 
 

@@ -161,3 +161,11 @@ def test_refusals(response: bytes, kind: str, wait: float | None):
         fault = refuse(endpoint(server.base, "gemini"))
     assert (fault.kind, fault.wait if fault.kind == "rate_limit" else None) == (kind, wait)
     assert fault.stops is (kind in ("quota", "auth", "not_found"))
+
+
+def test_what_a_stream_cost_outlasts_a_later_chunk_that_says_less():
+    reader = gemini.Generated()
+    full = {"promptTokenCount": 5, "candidatesTokenCount": 2, "thoughtsTokenCount": 7}
+    for counts in (full, {"promptTokenCount": 5, "candidatesTokenCount": 4, "thoughtsTokenCount": None}, {"totalTokenCount": 16}):
+        reader.on_event("message", {"usageMetadata": counts})
+    assert reader.usage == Usage(5, 11, tokens_reasoning=7)

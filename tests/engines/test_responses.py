@@ -435,3 +435,35 @@ def test_a_stream_of_such_a_model_is_streamed():
     with Exact([streamed(RESPONSES.stream)]) as server:
         deltas, answer = ask(endpoint(f"{server.base}/v1", "responses"), request(stream=True))
     assert ("".join(deltas), answer.reasoning) == (TEXT, "hm")
+
+
+# -- a gateway that leaves pieces out ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nothing", ["", None, []])
+@pytest.mark.parametrize("kind", ["output_text", "refusal"])
+def test_an_empty_piece_costs_no_answer(nothing: Any, kind: str):
+    answer = stream(response_delta(nothing, kind), completed(response_message(TEXT)))
+    assert (answer.text, answer.finish_reason) == (TEXT, "stop")
+
+
+@pytest.mark.parametrize("output", [[], None])
+def test_items_that_came_count_where_the_last_event_leaves_them_out(output: Any):
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    done = [{"type": "response.output_item.done", "item": item} for item in (thought, response_message(TEXT))]
+    answer = stream(*done, {"type": "response.completed", "response": response() | {"output": output}})
+    assert (answer.text, answer.reasoning, answer.finish_reason) == (TEXT, "hm", "stop")
+
+
+def test_thoughts_that_come_with_the_last_event_alone_are_kept():
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    answer = stream(response_delta("a"), completed(thought, response_message("a")))
+    assert (answer.text, answer.reasoning) == ("a", "hm")
+    told = stream(response_delta("hm", "reasoning_summary_text"), response_delta("a"), completed(thought, response_message("a")))
+    assert (told.text, told.reasoning) == ("a", "hm")
+
+
+@pytest.mark.parametrize("later", [None, {}, 5, []])
+def test_what_a_stream_cost_outlasts_a_later_event_that_says_less(later: Any):
+    counted = {"type": "response.in_progress", "response": response("in_progress", usage={"input_tokens": 5, "output_tokens": 9})}
+    assert stream(counted, response_delta("a"), completed(usage=later)).usage == Usage(5, 9)
