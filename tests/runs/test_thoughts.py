@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,7 @@ import holynb
 from holynb import loop, runlog
 from holynb.engines import hosted
 from holynb.run import session
+from holynb.scheduler import Policy
 
 DEADLINE = 30.0
 USED = {"prompt_tokens": 9, "completion_tokens": 700, "total_tokens": 709, "completion_tokens_details": {"reasoning_tokens": 650}}
@@ -106,7 +108,8 @@ def test_it_is_not_carried_by_into():
     assert thought(run.result()) == [("tea", "hm", 650)]
 
 
-def test_a_stopped_row_keeps_what_it_had_thought():
+def test_a_stopped_row_keeps_what_it_had_thought(monkeypatch):
+    monkeypatch.setattr("holynb.run.run.Policy", partial(Policy, grace=0.1))
     first = sse({**openai_chunk(), "choices": [{"index": 0, "delta": {"reasoning_content": "half a "}}]})
     with Exact([stream_head(), chunk(first), chunk(first), 20.0, END]) as server:
         run = infer(server, stream=True)
