@@ -188,8 +188,7 @@ def _end(name: str, child: Child) -> None:
         if record is not None and record.process.pid == child.pid:
             with contextlib.suppress(BadRoute):  # it can be found no more
                 client.stop(name)
-        if child.alive:
-            child.stop()
+        child.stop()
     finally:  # a second interrupt waits for nothing
         if child.alive:
             child.kill()

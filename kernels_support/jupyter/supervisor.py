@@ -86,6 +86,8 @@ class Child:
 
     def kill(self) -> None:
         """Kill it with its group, and wait until it is reaped."""
+        if self.control is not None:
+            self.control.close()
         if self.alive and hasattr(os, "killpg"):
             os.killpg(self.pid, signal.SIGKILL)
         elif self.alive:

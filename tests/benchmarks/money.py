@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -145,9 +145,9 @@ def budgets(runs: int, seed: int = 1) -> list[Figure]:
     rows: list[tuple[float, float, float, bool]] = []
     kept, real = {}, assembly.money
 
-    def money(options: Options) -> Money:
-        kept[options.name] = real(options)
-        return kept[options.name]
+    def money(planned: plan.Plan, notice: Callable[[str], None]) -> Money:
+        kept[planned.options.name] = real(planned, notice)
+        return kept[planned.options.name]
 
     assembly.money = money
     try:

@@ -79,11 +79,11 @@ def test_wherever_the_users_key_lies(project: Path, monkeypatch: pytest.MonkeyPa
     refused()
 
 
-def test_nobody_is_asked_for_a_key_that_would_go_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_missing_would_not_go_there_either(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     pyproject(project, f'[provider.openai]\nbase = "{EVIL}"\n')
     with pytest.raises(BadSetting, match="%infer trust"):
-        keys.resolve(settings.endpoint(Route("openai", "m")), lambda endpoint: pytest.fail("asked"))
+        keys.resolve(settings.endpoint(Route("openai", "m")))
 
 
 def test_a_key_beside_its_address_goes_there(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -268,9 +268,17 @@ def test_ctrl_c_ends_a_start_of_the_command_line(model: str, home: Path) -> None
 
 def test_a_start_that_is_interrupted_leaves_the_pool_of_another_that_was_first(model: str) -> None:
     first = pools.start(model)
-    child = supervisor.spawn(supervisor.Command([sys.executable, "-c", "input()"], inherits=dict(os.environ)), bound=True)
+    child = supervisor.spawn(
+        supervisor.Command([sys.executable, "-c", "import time; time.sleep(60)"], inherits=dict(os.environ)), bound=True
+    )
     launch._end("bytes", child)
     assert not child.alive
+    ended = supervisor.spawn(supervisor.Command([sys.executable, "-c", ""], inherits=dict(os.environ)), bound=True)
+    assert ended.wait(30)
+    launch._end("bytes", ended)
+    for one in (child, ended):
+        assert one.control is not None
+        assert one.control.fileno() == -1, "nothing of it stays open, also where it had ended by itself"
     assert pools.status("bytes").pid == first.pid
 
 

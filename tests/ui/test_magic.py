@@ -99,7 +99,7 @@ def test_the_python_door_and_last(here: Here) -> None:
 
 
 def test_background_gives_the_run(here: Here) -> None:
-    result = here("%%infer r << sim/echo --bg\nx")
+    result = here("%%infer r << sim/echo --bg -p latency=1\nx")
     assert result.value is None
     assert "%infer stop" in result.out, "one line, where no front end could follow it"
     assert here["r"].wait(10).frame()["text"].tolist() == ["x"]

@@ -126,7 +126,7 @@ def test_price_as_is_in_the_final_line_and_in_the_log(here: Here) -> None:
 
 def test_confirm_where_nobody_can_answer(here: Here) -> None:
     line = here.refused("%%infer sim/echo --confirm 0.000001\nhello there")
-    assert "--confirm 1e-06" in line
+    assert "--confirm 0.000001" in line
     assert "nobody can be asked here" in line
     assert here("%infer runs").out.startswith("There is no run yet")
     assert here("%%infer sim/echo --confirm 5\nhello there").value["status"].tolist() == ["ok"]
