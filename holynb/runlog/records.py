@@ -55,10 +55,12 @@ class StoredRow:
     route: str | None = None
 
 
-def printable(value: Any) -> Any:
-    """`value` without lone surrogates, which SQLite refuses; a broken answer must not lose the whole group of statements."""
-    if not isinstance(value, str) or value.isascii():
-        return value
+def printable(row: Sequence[Any]) -> tuple[Any, ...]:
+    """`row` without lone surrogates, which SQLite refuses; a broken answer must not lose the whole group of statements."""
+    return tuple([_printable(value) if isinstance(value, str) and not value.isascii() else value for value in row])
+
+
+def _printable(value: str) -> str:
     text = value.encode("utf-8", "replace").decode("utf-8")
     return value if text == value else text  # no second copy of an answer
 
@@ -80,8 +82,8 @@ def request_row(run: str, r: StoredRow) -> tuple[Any, ...]:
 def attempt_row(run: str, event: Failed) -> tuple[Any, ...]:
     """Parameters of ATTEMPT_INSERT."""
     u = event.usage or Usage()
-    row = (run, event.row, event.attempt, event.route, event.at, event.kind, event.message, event.wait, u.tokens_in, u.tokens_out)
-    return (*map(printable, row), printable(event.raw))
+    what = (event.route, event.at, event.kind, event.message, event.wait)
+    return printable((run, event.row, event.attempt, *what, u.tokens_in, u.tokens_out, event.raw))
 
 
 def _body(r: StoredRow) -> str:
@@ -136,7 +138,7 @@ def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tupl
         o.reasoning,
         u.tokens_reasoning,
     )
-    return tuple(map(printable, row))
+    return printable(row)
 
 
 def outcome(columns: Sequence[Any]) -> Outcome:

@@ -96,7 +96,7 @@ class RunLog:
 
     def record_payment(self, run: str, payment: Payment) -> None:
         """Write a payment; it is on disk before anything recorded after it."""
-        self._put(run, ledger.INSERT, [tuple(map(records.printable, ledger.to_row(run, payment)))])
+        self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment))])
 
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
         """Write how a run ended: done, stopped, failed. Waits END_WAIT_S for a log that is locked; fails where it cannot be written."""
