@@ -24,6 +24,8 @@ __all__ = ["BUSY_S", "LogFile", "connect", "is_file_trouble", "is_locked"]
 T = TypeVar("T")
 
 BUSY_S = 30.0
+#: Fewer are written as they are: there is little to put together.
+FEW_STATEMENTS = 4
 #: Longest wait for another process that creates the same file.
 CREATE_S = 5.0
 
@@ -145,7 +147,8 @@ class LogFile:
         """Write them in one transaction."""
 
         def write(db: sqlite3.Connection) -> None:
-            for sql, rows in batches(statements):
+            steps = ((s.sql, s.rows) for s in statements) if len(statements) < FEW_STATEMENTS else batches(statements)
+            for sql, rows in steps:
                 db.executemany(sql, rows)
 
         self.transaction(write)

@@ -27,7 +27,8 @@ MAX_STATEMENTS_PER_COMMIT = 512
 PATIENCE_S = 10.0
 #: How long a try waits that follows one that failed, and the pauses between tries.
 RETRY_BUSY_S, FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 0.25, 5.0
-#: What was written is looked for at once; before that, only where nobody has looked for so long. A look costs as much as some rows.
+#: How often it is looked whether the file is still the one at its path, and whenever a run ends: what a run has written is kept until
+#: then, so it is found missing in time. A look costs as much as some rows.
 LOOK_AGAIN_S = 0.05
 #: What is kept while the log cannot be written.
 MAX_KEPT_BYTES = 64 * 2**20
@@ -167,12 +168,14 @@ class _Writing:
         known = self._writer.failure
         busy_s = PATIENCE_S if known is None and self._ends_at is None else RETRY_BUSY_S
         try:
-            if known is not None or time.monotonic() - self._looked_at > LOOK_AGAIN_S:
+            if known is not None or self._look_is_due:
                 self._renew(busy_s)
                 self._answer()
             while self._waiting:
-                self._commit(list(islice(self._waiting, MAX_STATEMENTS_PER_COMMIT)))
-                self._renew(busy_s)  # replaced just now: what was written lies in a file that is gone
+                group = list(islice(self._waiting, MAX_STATEMENTS_PER_COMMIT))
+                self._commit(group)
+                if self._look_is_due or any(s.last or s.durable for s in group):
+                    self._renew(busy_s)  # replaced just now: what was written lies in a file that is gone
                 self._answer()
         except Exception as exc:  # noqa: BLE001 - a thread that ends here would leave every row waiting for ever
             failure = exc
@@ -192,6 +195,10 @@ class _Writing:
         for statement in self._unanswered:  # they are written again with the rest of their run
             if not statement.durable:
                 statement.done(None)
+
+    @property
+    def _look_is_due(self) -> bool:
+        return time.monotonic() - self._looked_at > LOOK_AGAIN_S
 
     def _renew(self, busy_s: float) -> None:
         """Open the file where it is not open, or another one lies at its path by now; write into it again what it lacks."""
