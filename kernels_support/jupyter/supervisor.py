@@ -85,9 +85,7 @@ class Child:
         return self.code
 
     def kill(self) -> None:
-        """Kill it with its group, and wait until it is reaped."""
-        if self.control is not None:
-            self.control.close()
+        """Kill it with its group, and wait until it is reaped. Its socket stays, so that whoever reads from it learns of the end."""
         if self.alive and hasattr(os, "killpg"):
             os.killpg(self.pid, signal.SIGKILL)
         elif self.alive:
