@@ -217,8 +217,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plots",
     ),
     "holynb.ui.panel": (
-        "draft | outlet | poolform",
-        "dash | form",
+        "draft | outlet | pooltable",
+        "dash | form | poolform",
         "commands",
     ),
     "kernels_support": ("gpu | jupyter",),

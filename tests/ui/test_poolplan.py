@@ -18,7 +18,8 @@ from holynb.pool import advice
 from holynb.pool.fit import memory, preflight
 from holynb.pools.info import PoolInfo
 from holynb.ui.commands import pool
-from holynb.ui.panel.poolform import PoolForm, table
+from holynb.ui.panel.poolform import PoolForm
+from holynb.ui.panel.pooltable import table
 
 LLAMA8 = {
     "architectures": ["LlamaForCausalLM"],

@@ -26,7 +26,7 @@ from holynb.runlog import RunRecord
 from holynb.schema import load
 from holynb.ui.commands import bench_report, models, pool
 from holynb.ui.output import plots, static
-from holynb.ui.panel import dash, poolform
+from holynb.ui.panel import dash, pooltable
 
 IMAGE = "<img src=x onerror=alert(1)>"
 #: The last begins as our own bars in tables do.
@@ -84,7 +84,7 @@ def dashboard(evil: str) -> Iterator[str]:
     yield dash.runs_table([], [RunRecord(evil, evil, evil, 9, 100.0, None, evil, ok=4)], 400.0)
     yield dash.spending_table([SpendingLine(dt.date(2026, 11, 1), evil, evil, 10, 1, 0, 100, 50, Decimal(1), 0)])
     info = PoolInfo(evil, evil, evil, 1, evil, stage=evil, devices=(evil,), memory=(Gauge(evil, 10, 100, 0.0),), why=evil)
-    yield poolform.table([info])
+    yield pooltable.table([info])
 
 
 def benchmark(evil: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ import ipywidgets as w
 from holynb.results import dollars
 from holynb.ui.live import timer
 from holynb.ui.output import COLOURS, ago, plots, seconds
-from holynb.ui.panel import poolform
+from holynb.ui.panel import pooltable
 
 if TYPE_CHECKING:
     from holynb.pricing import SpendingLine
@@ -59,7 +59,7 @@ class Dash:
 
         runs = session.runs()
         self.runs.value = await asyncio.to_thread(lambda: runs_table(runs, runlog.log().runs(MAX_RUNS), time.time()))
-        self.pools.value = poolform.table(await asyncio.to_thread(pools.listing))
+        self.pools.value = pooltable.table(await asyncio.to_thread(pools.listing))
         lines = await asyncio.to_thread(_load_spending)
         self.spending.value = spending_table(lines)
         self._draw(lines)

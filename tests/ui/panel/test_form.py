@@ -24,7 +24,8 @@ from holynb.ui.commands import pool
 from holynb.ui.live import timer
 from holynb.ui.panel import commands
 from holynb.ui.panel.form import Form
-from holynb.ui.panel.poolform import PoolForm, table
+from holynb.ui.panel.poolform import PoolForm
+from holynb.ui.panel.pooltable import table
 
 
 @pytest.fixture
