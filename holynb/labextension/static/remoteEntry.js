@@ -58,37 +58,68 @@
     return true;
   }
 
+  /** Tabs of the side panel: the one whose content shows is marked, and arrow keys go from one to the next. */
+  function tabs(words, open) {
+    const list = document.createElement("div");
+    list.setAttribute("role", "tablist");
+    list.setAttribute("aria-label", "holynb");
+    list.style.cssText = "display:flex;gap:2px;border-bottom:1px solid var(--jp-border-color1)";
+    const buttons = Object.entries(words).map(([word, label]) => {
+      const button = document.createElement("button");
+      button.id = `holynb-side-${word}`;
+      button.setAttribute("role", "tab");
+      button.setAttribute("aria-controls", "holynb-side-content");
+      button.textContent = label;
+      button.style.cssText = "border:0;background:none;color:var(--jp-ui-font-color1);font:inherit;padding:6px 12px;cursor:pointer";
+      button.addEventListener("click", () => open(word));
+      list.append(button);
+      return button;
+    });
+    list.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const at = buttons.indexOf(document.activeElement);
+      if (step && at >= 0) buttons[(at + step + buttons.length) % buttons.length].focus();
+    });
+    const mark = (word) =>
+      buttons.forEach((button, i) => {
+        const chosen = button.id === `holynb-side-${word}`;
+        button.setAttribute("aria-selected", String(chosen));
+        button.tabIndex = chosen || (!word && i === 0) ? 0 : -1;
+        button.style.fontWeight = chosen ? "600" : "400";
+        button.style.boxShadow = chosen ? "inset 0 -3px 0 var(--jp-brand-color1)" : "none";
+      });
+    mark("");
+    return { list, mark };
+  }
+
   function sidePanel(tracker, { Panel, Widget }, { SimplifiedOutputArea, OutputAreaModel }, { LabIcon }) {
     const side = new Panel();
     side.id = "holynb-side";
     side.title.caption = "holynb";
     side.title.icon = new LabIcon({ name: "holynb:icon", svgstr: ICON });
-    side.node.style.overflow = "auto";
-    side.node.style.padding = "8px";
-    side.node.style.minWidth = "440px";
+    side.node.style.cssText += "overflow:auto;padding:4px 8px 8px;min-width:300px;background:var(--jp-layout-color1);font-size:13px";
     const bar = new Widget();
-    bar.node.style.cssText = "display:flex;gap:6px;margin-bottom:8px;align-items:baseline";
-    const says = document.createElement("span");
+    const says = document.createElement("div");
+    says.setAttribute("role", "status");
+    says.style.cssText = "padding:6px 2px;color:var(--jp-ui-font-color1)";
     let area = null;
     const open = (word) => {
       const panel = tracker.currentWidget;
       says.textContent = panel ? "" : "Open a notebook first: its kernel does the work.";
       if (!panel) return;
+      mark(word);
       area?.dispose();
       area = new SimplifiedOutputArea({ model: new OutputAreaModel({ trusted: true }), rendermime: panel.content.rendermime });
+      area.node.id = "holynb-side-content";
+      area.node.setAttribute("role", "tabpanel");
+      area.node.setAttribute("aria-labelledby", `holynb-side-${word}`);
       side.addWidget(area);
       const code = `${LOAD}\n%infer ${word}`;
       const asked = SimplifiedOutputArea.execute(code, area, panel.sessionContext, { cellId: "holynb-side", deletedCells: [] });
       asked.catch((error) => (says.textContent = String(error.message ?? error)));
     };
-    for (const [label, word] of [["Dashboard", "dash"], ["Ask", "panel"]]) {
-      const button = document.createElement("button");
-      button.className = "jp-mod-styled jp-mod-minimal";
-      button.textContent = label;
-      button.addEventListener("click", () => open(word));
-      bar.node.append(button);
-    }
-    bar.node.append(says);
+    const { list, mark } = tabs({ dash: "Dashboard", panel: "Ask" }, open);
+    bar.node.append(list, says);
     side.addWidget(bar);
     return { side, open };
   }
