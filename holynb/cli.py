@@ -52,25 +52,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(handler=_help)
     commands = parser.add_subparsers(metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="the main job end to end on the embedded model: no key, no GPU")
+    demo = commands.add_parser("demo", help="a complete example on the embedded model: no key and no GPU needed")
     demo.add_argument("-n", "--rows", type=int, default=None, metavar="N", help="at most N rows")
     demo.add_argument("--keep", action="store_true", help="leave the pool running afterwards")
     demo.set_defaults(handler=_demo)
 
-    commands.add_parser("pool", help="plan, start, list, status, stop, logs: local models in processes of their own (--json for machines)")
+    commands.add_parser("pool", help="local models in their own processes: plan, start, list, status, stop, logs (--json for scripts)")
 
-    commands.add_parser("bench", help="the same prompts over several routes, side by side (--json for machines)")
+    commands.add_parser("bench", help="compare routes on the same prompts (--json for scripts)")
 
-    commands.add_parser("prices", help="how old the prices are; update: read newer ones and show what would change; --take: take them")
+    commands.add_parser("prices", help="how old the prices are; update: fetch newer ones and show what would change; --take: apply them")
 
-    commands.add_parser("models", help="routes with their prices and when they end; update: read newer facts, as for prices")
+    commands.add_parser("models", help="routes with their prices and end dates; update: as for prices")
 
-    kernel = commands.add_parser("kernel", help="a kernel in Jupyter's launcher that starts with holynb loaded")
+    kernel = commands.add_parser("kernel", help="install or uninstall a Jupyter kernel that starts with holynb loaded")
     kernel.add_argument("word", choices=["install", "uninstall"])
     kernel.set_defaults(handler=_kernel)
 
-    doctor = commands.add_parser("doctor", help="what works on this machine, and the one command that changes what does not")
-    doctor.add_argument("--json", action="store_true", help="for machines")
+    doctor = commands.add_parser("doctor", help="check what works on this machine, with the command that fixes what does not")
+    doctor.add_argument("--json", action="store_true", help="output for scripts")
     doctor.set_defaults(handler=_doctor)
     return parser
 
@@ -109,7 +109,7 @@ def _tables(word: str, args: list[str]) -> int:
         first = f"holynb {word}{' [PROVIDER] [--api-base URL]' if word == 'models' else ''}"
         print(
             f"usage: {first}\n       holynb {word} update [--take] [--from ADDRESS] [--remove]\n\n"
-            f"update: read newer {word} and show what would change; --take: take them; --remove: go back to those that ship."
+            f"update: fetch newer {word} and show what would change; --take: apply them; --remove: go back to the shipped ones."
         )
         return 0
     print(models.command(word, args).replace("%infer ", "holynb "))
@@ -153,11 +153,11 @@ def _kernel(args: argparse.Namespace) -> int:
             print(f"Installed the kernel 'Python 3 (holynb)' in {path}. Remove it: holynb kernel uninstall")
         else:
             path = spec.uninstall("holynb")
-            print(f"Removed {path}." if path else "There is no holynb kernel here.")
+            print(f"Removed {path}." if path else "No holynb kernel is installed.")
     except ImportError as exc:
         raise BadOption("Kernels need Jupyter: pip install 'holynb[lab]'") from exc
     except OSError as exc:
-        raise BadOption(f"The kernel's folder cannot be written: {exc}. Use an environment of your own: python -m venv .venv") from exc
+        raise BadOption(f"Cannot write to the kernel's folder: {exc}. Use your own environment: python -m venv .venv") from exc
     return 0
 
 

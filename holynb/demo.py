@@ -75,8 +75,8 @@ class Score:
     def line(self) -> str:
         accuracy, base = (100 * n / self.labelled if self.labelled else 0.0 for n in (self.correct, self.baseline))
         return (
-            f"{self.correct} of {self.labelled} topics agree with the distributions' own classifiers ({accuracy:.0f} %); "
-            f"always saying {self.commonest!r} would give {self.baseline} ({base:.0f} %)."
+            f"{self.correct} of {self.labelled} topics match the packages' own classifiers ({accuracy:.0f} %); "
+            f"always saying {self.commonest!r} would match {self.baseline} ({base:.0f} %)."
         )
 
 
@@ -117,17 +117,19 @@ def main(max_rows: int | None = None, *, keep: bool = False) -> pd.DataFrame:
 
     started = time.monotonic()
     sources = rows(max_rows)
-    print(f"{len(sources)} summaries of distributions installed here; {sum(bool(s.topics) for s in sources)} name a topic of their own.")
-    print("\n1. A local pool with the embedded model, SmolLM2-135M-Instruct (Apache-2.0), in a process of its own")
+    print(
+        f"{len(sources)} summaries of packages installed here; {sum(bool(s.topics) for s in sources)} of these packages name their topic."
+    )
+    print("\n1. A local pool with the embedded model, SmolLM2-135M-Instruct (Apache-2.0), in its own process")
     info = pools.start(pools.EMBEDDED, notice=_print_indented, name=POOL_NAME, port=0)
     try:
         frame = _run_tasks(sources, info)
     finally:
         if keep:
-            print(f"\nThe pool goes on: holynb pool stop {POOL_NAME}")
+            print(f"\nThe pool keeps running. To stop it: holynb pool stop {POOL_NAME}")
         else:
             pools.stop(POOL_NAME)
-    print("\n5. Failures, from a simulator that needs no network")
+    print("\n5. Failures and retries, with the built-in simulator")
     _show_failures()
     print(f"\nDone in {time.monotonic() - started:.0f} s. In a notebook: %load_ext holynb, then %%infer?")
     return frame
@@ -135,7 +137,7 @@ def main(max_rows: int | None = None, *, keep: bool = False) -> pd.DataFrame:
 
 def _run_tasks(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
     print(f"   ready: pid {info.pid}, on {', '.join(info.devices)}, and at {info.base_url}")
-    print(f"\n2. Shorten and label, as pool/{info.name}")
+    print(f"\n2. Shorten and label the summaries with pool/{info.name}")
     shorts, topics = _shorten_and_label(sources, f"pool/{info.name}")
     frame = shorts.frame()[["text"]].rename(columns={"text": "short"})
     frame.insert(0, "name", [s.name for s in sources])
@@ -143,7 +145,7 @@ def _run_tasks(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
     frame["own"] = ["/".join(s.topics) for s in sources]
     print(
         grid(
-            ["name", "summary", "short", "topic", "own topic"],
+            ["name", "summary", "short", "topic", "known topic"],
             [
                 [s.name, s.summary, short, topic, "/".join(s.topics)]
                 for s, short, topic in list(zip(sources, frame["short"], frame["topic"], strict=True))[:12]
@@ -156,8 +158,8 @@ def _run_tasks(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
     print(f"   {_shortening_line(sources, list(frame['short']))}")
 
     print(
-        "\n3. The same over HTTP, through the OpenAI wire, with a token, "
-        f"priced at ${INVENTED_PRICE['input']} and ${INVENTED_PRICE['output']} per million tokens (invented)"
+        "\n3. The same over HTTP, through the OpenAI protocol, with a token, "
+        f"priced at ${INVENTED_PRICE['input']} and ${INVENTED_PRICE['output']} per million tokens (made-up prices)"
     )
     route = _add_provider(info)
     shorts, topics = _shorten_and_label(sources, route)
@@ -165,7 +167,7 @@ def _run_tasks(sources: Sequence[Distribution], info: PoolInfo) -> pd.DataFrame:
     same = int((http_topics["text"] == frame["topic"]).sum()) + int((shorts.frame()["text"] == frame["short"]).sum())
     print(f"   {same} of {2 * len(sources)} answers are the same as before. {score(sources, list(http_topics['text'])).line()}")
 
-    print("\n4. The same topics again: answered from the run log")
+    print("\n4. The topics again: answered from the run log, nothing is sent")
     again = _infer(topic_prompts(sources), route, max_tokens=4)
     again.wait()
     print(f"   {again.summary().line()}")
@@ -177,7 +179,7 @@ def _shorten_and_label(sources: Sequence[Distribution], route: str) -> tuple[Run
     """Both tasks at once, not answered from the run log: the two runs share the pool's batches."""
     shorts = _infer(shorten_prompts(sources), route, max_tokens=16, refresh=True)
     topics = _infer(topic_prompts(sources), route, max_tokens=4, refresh=True)
-    for name, run in (("short forms", shorts), ("topics", topics)):
+    for name, run in (("shortened", shorts), ("topics", topics)):
         run.wait()
         print(f"   {name}: {run.summary().line()}")
     return shorts, topics
@@ -219,7 +221,7 @@ def _shortening_line(sources: Sequence[Distribution], shorts: Sequence[Any]) -> 
     pairs = [(s.summary.strip(" ."), str(t).strip(" .")) for s, t in zip(sources, shorts, strict=True)]
     shorter = [(long, short) for long, short in pairs if len(short) < len(long)]
     extractive = sum(set(short.lower().split()) <= set(long.lower().split()) for long, short in shorter)
-    return f"{len(shorter)} of {len(pairs)} short forms are shorter than the summary, {extractive} of them in its own words alone."
+    return f"{len(shorter)} of {len(pairs)} shortened texts are shorter than the summary, {extractive} of them using only its words."
 
 
 def _messages(system: str | None, question: str, examples: Sequence[tuple[str, str]], text: str) -> list[dict[str, str]]:

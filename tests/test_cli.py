@@ -105,13 +105,13 @@ def test_the_kernel_is_installed_and_removed(tmp_path: Path, monkeypatch: pytest
     assert cli.main(["kernel", "uninstall"]) == 0
     assert not place.exists()
     assert cli.main(["kernel", "uninstall"]) == 0
-    assert "There is no holynb kernel here." in capsys.readouterr().out
+    assert "No holynb kernel is installed." in capsys.readouterr().out
 
 
 def test_an_environment_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "prefix", "/proc/nowhere")
     assert cli.main(["kernel", "install"]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "Cannot write to" in capsys.readouterr().err
 
 
 def test_interrupts_and_failures_have_their_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

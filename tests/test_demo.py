@@ -42,7 +42,7 @@ def test_the_score_stands_beside_the_commonest_topic() -> None:
     assert (result.correct, result.labelled, result.baseline, result.commonest) == (2, 3, 2, "web")
     assert "2 of 3" in result.line()
     assert "67 %" in result.line()
-    assert "'web' would give 2" in result.line()
+    assert "'web' would match 2" in result.line()
 
 
 def test_missing_answers_are_wrong_and_nothing_known_is_no_division() -> None:
@@ -83,7 +83,7 @@ def test_the_whole_demo_ends_in_a_frame_and_leaves_no_pool(fake_model: str, caps
     assert "12 of 12 answers are the same as before" in out
     assert "6 cached (saved $" in out
     assert "of 40 failed" in out
-    assert "topics agree with the distributions' own classifiers" in out
+    assert "topics match the packages' own classifiers" in out
     assert "replaced-by-the-demo" not in out
     assert pools.listing() == []
 

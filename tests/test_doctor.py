@@ -95,7 +95,7 @@ def test_it_writes_and_starts_nothing(home: Path) -> None:
 
 def test_a_key_without_an_address_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "a-real-looking-key-0123456789")
-    assert (by_name()["azure"].state, by_name()["azure"].says) == ("absent", "key in AZURE_OPENAI_API_KEY, and no address")
+    assert (by_name()["azure"].state, by_name()["azure"].says) == ("absent", "key in AZURE_OPENAI_API_KEY, but no address")
     assert "AZURE_OPENAI_ENDPOINT" in by_name()["azure"].cure
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com")
     assert by_name()["azure"].state == "works"
@@ -117,7 +117,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_sagemaker_says_what_it_lacks_one_after_the_other(aws: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check = by_name()["sagemaker"]
     assert (check.state, check.cure.partition("=")[0]) == ("absent", "export AWS_DEFAULT_REGION")
-    assert check.says == "no region, no AWS keys here (a role of this machine is found when a request is signed)"
+    assert check.says == "no region, no AWS keys found (a role of this machine is looked up when a request is signed)"
     (home / "config.toml").write_text('[provider.sagemaker.options]\nregion = "eu-west-1"')
     check = by_name()["sagemaker"]
     assert (check.state, check.says.partition(",")[0], check.cure.partition("=")[0]) == ("absent", "region eu-west-1", "export AWS_PROFILE")
@@ -135,7 +135,7 @@ def test_a_profile_is_read_and_nobody_is_asked(aws: Path, monkeypatch: pytest.Mo
     aws.write_text(f"[profile work]\nregion = us-east-2\n{settings}\n")
     monkeypatch.setenv("AWS_PROFILE", "work")
     check = by_name()["sagemaker"]
-    assert (check.state, check.says) == ("works", "region us-east-2, keys by the profile work")
+    assert (check.state, check.says) == ("works", "region us-east-2, keys of the profile work")
     monkeypatch.setenv("AWS_PROFILE", "wrok")
     check = by_name()["sagemaker"]
     assert (check.state, "wrok" in check.says, "AWS_PROFILE" in check.cure) == ("broken", True, True)

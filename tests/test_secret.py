@@ -28,7 +28,7 @@ FORMS = {
 PIECES = st.lists(
     st.one_of(
         st.builds(lambda a, b: KEY[min(a, b) : max(a, b)], st.integers(0, len(KEY)), st.integers(0, len(KEY))),
-        st.sampled_from([KEY, *FORMS.values(), "sk-", "s", "sk-proj-", "A key: ", "\n", "🍵", KEY[:20] + KEY]),
+        st.sampled_from([KEY, *FORMS.values(), "sk-", "s", "sk-proj-", "Get one: ", "\n", "🍵", KEY[:20] + KEY]),
         st.text(max_size=12),
     ),
     max_size=8,

@@ -63,7 +63,7 @@ for ask in (lambda: pools.start(), lambda: holynb.infer(["a"], "pool/smollm2-135
     try:
         ask()
     except holynb.errors.BadRoute as exc:
-        assert str(exc) == "The local pool needs Unix sockets, which this system's Python has not. Hosted routes work; for pools on Windows use WSL.", exc
+        assert str(exc) == "The local pool needs Unix sockets, which this system's Python lacks. Hosted routes work; for pools on Windows use WSL.", exc
     else:
         raise AssertionError("a pool without Unix sockets")
 sys.platform = "linux"  # IPython has parts of its own for Windows, which load there alone

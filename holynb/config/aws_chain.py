@@ -42,7 +42,7 @@ class Chain:
     @property
     def where(self) -> str:
         """`keys`, or what it means that there are none."""
-        return self.keys or "no AWS keys here (a role of this machine is found when a request is signed)"
+        return self.keys or "no AWS keys found (a role of this machine is looked up when a request is signed)"
 
 
 def installed() -> bool:
@@ -115,4 +115,4 @@ def _keys(session: Any) -> str | None:
     if os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY"):
         return "keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     profile, name = session.get_scoped_config(), session.profile or "default"
-    return f"keys by the profile {name}" if any(profile.get(key) for key in _SOURCES) else None
+    return f"keys of the profile {name}" if any(profile.get(key) for key in _SOURCES) else None

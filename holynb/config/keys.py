@@ -125,7 +125,7 @@ def check(endpoint: Endpoint, secret: Secret, origin: str | None = None) -> None
 
 def remember(endpoint: Endpoint, secret: Secret) -> Secret:
     """Use a typed key for this session; a later change of the environment variable wins over it. Raises BadKey."""
-    check(endpoint, secret, "What was typed")
+    check(endpoint, secret, "What you typed")
     name = endpoint.key_name or secret.name
     _typed[name] = (secret, os.environ.get(name))
     return secret
@@ -148,7 +148,7 @@ def describe_source(endpoint: Endpoint) -> str:
     """Where the key comes from or what is wrong with it, in a few words for lists. Never prompts."""
     chained = CHAINS.get(endpoint.wire) == "AWS"
     if endpoint.key_name is None:
-        return aws_chain.describe(_region(endpoint)) if chained else "needs no key"
+        return aws_chain.describe(_region(endpoint)) if chained else "not needed"
     secret, origin = _find(endpoint.key_name)
     if secret is None and origin is None and chained:
         return aws_chain.describe(_region(endpoint))
@@ -157,7 +157,7 @@ def describe_source(endpoint: Endpoint) -> str:
         how = f"no key, {login.title} login by {login.package}"
         return f"{how}, held back: {problem.rstrip('.')}" if problem else how
     if secret is None:
-        return f"{origin} is empty" if origin else "no key, needs none" if endpoint.key_optional else f"no {endpoint.key_name}"
+        return f"{origin} is empty" if origin else "no key, not needed" if endpoint.key_optional else f"no {endpoint.key_name}"
     if endpoint.key_optional and _is_no_key(secret):
         return f"key in {origin}"
     if problem := _problem(secret):
@@ -267,11 +267,11 @@ def _problem(secret: Secret) -> str | None:
     if not text:
         return "is empty"
     if any(c.isspace() for c in text):
-        return "is malformed: there is white space in it"
+        return "is malformed: it contains white space"
     if any(c in "'\"`‘’“”" for c in text):
-        return "is malformed: there are quotes in it"
+        return "is malformed: it contains quotes"
     if not text.isascii() or not text.isprintable():
-        return "is malformed: there are characters in it that no key has"
+        return "is malformed: it contains characters that no key has"
     return f"is malformed: shorter than {MIN_KEY_CHARS} characters" if len(text) < MIN_KEY_CHARS else None
 
 
@@ -280,12 +280,12 @@ def _is_no_key(secret: Secret) -> bool:
 
 
 def _missing(endpoint: Endpoint, empty: str | None) -> str:
-    problem = f"{empty} is empty" if empty else f"{endpoint.route.provider} needs a key, and {endpoint.key_name} is not set"
+    problem = f"{empty} is empty" if empty else f"{endpoint.route.provider} needs a key, but {endpoint.key_name} is not set"
     return f"{problem}. {_cure(endpoint)}"
 
 
 def _cure(endpoint: Endpoint) -> str:
-    page = f" A key: {endpoint.key_page}" if endpoint.key_page else ""
+    page = f" Get one: {endpoint.key_page}" if endpoint.key_page else ""
     login = logins.LOGINS.get(endpoint.login or "")
     other = "" if login is None else f" Or log in with {login.title}: pip install {login.package}, then {login.cure}."
     return f"Set {endpoint.key_name} in the environment or a .env file, or run %infer key {endpoint.route.provider}.{page}{other}"

@@ -83,7 +83,7 @@ def check(layer: Mapping[str, Any], origin: str, *, owner: Owner = "session") ->
     for name, value in layer.items():
         if name in OWN_FIELDS:
             if owner != "user":
-                raise BadSetting(f"{origin}: [{name}] counts only in your own config.toml, in HOLYNB_HOME. Move it there.")
+                raise BadSetting(f"{origin}: [{name}] is read only from your own config.toml, in HOLYNB_HOME. Move it there.")
             _check_own(name, value, origin)
             continue
         if name not in NAMES:
@@ -133,7 +133,7 @@ def _check_project(layer: Mapping[str, Any], origin: str) -> None:
     for name, entry in layer.get("provider", {}).items():
         if "page" in entry and name in table():
             raise BadSetting(
-                f"{origin}: the page where you get a key of {name} is not the project's to say. Leave out provider.{name}.page."
+                f"{origin}: the page where you get a key of {name} cannot be set by a project. Leave out provider.{name}.page."
             )
 
 
@@ -175,11 +175,11 @@ def address_problem(text: str) -> str | None:
     try:
         parts = urlsplit(text.strip())
         if parts.username or parts.password:
-            return "holds a user or a password, which belong into the key's variable"
+            return "holds a user or a password, which belong in the key's variable"
         if parts.scheme not in ("http", "https"):
-            return f"{example}, and begins with neither http:// nor https://"
+            return f"{example}, starting with http:// or https://"
         if parts.query or parts.fragment:
-            return f"{example}, without {'?' if parts.query else '#'} and what follows: a key belongs into the key's variable"
+            return f"{example}, without {'?' if parts.query else '#'} and what follows: a key belongs in the key's variable"
         # An allow-list: what one parser takes for a path may be another one's host.
         whole = re.fullmatch(rf"https?://{_HOST}(:\d{{1,5}})?(/[^\s\\?#@<>\"]*)?", text.strip(), re.IGNORECASE)
         valid = whole and parts.hostname and parts.port != 0

@@ -55,6 +55,6 @@ def refusal(endpoint: Endpoint, login: Login) -> str | None:
     if endpoint.address_file is None or (host.endswith(login.hosts) and endpoint.base_url.startswith("https://")):
         return None
     return (
-        f"{endpoint.address_file}, a file of the project, has {provider} asked at {host}, and a token of your {login.title} login would go "
-        "there: nothing was sent. If it may, give the address yourself: --api-base URL, or the environment."
+        f"{endpoint.address_file}, a project file, points {provider} at {host}, and a token of your {login.title} login would go "
+        "there; nothing was sent. To allow it, give the address yourself: --api-base URL, or in the environment."
     )

@@ -156,16 +156,16 @@ def route(text: str | None = None) -> Route:
         name = str(settings.alias[name]).strip()
     available = providers()
     if keys.looks_like_key(name):
-        raise BadRoute("What stands in the place of a route looks like a key. A route is provider/model, for example openai/gpt-6-luna.")
+        raise BadRoute("The route looks like an API key. A route is provider/model, for example openai/gpt-6-luna.")
     if "/" not in name:
         if name in available:
-            raise BadRoute(f"{name!r} is a provider; a route names its model too: {name}/MODEL.")
+            raise BadRoute(f"{name!r} is a provider, not a route; add a model: {name}/MODEL.")
         raise BadRoute(f"{name!r} is neither an alias nor a route (provider/model).{suggest.bare(name, available, settings.alias)}")
     parsed = Route.parse(name)
     if parsed.provider not in available:
         raise BadRoute(
             f"There is no provider {parsed.provider!r}.{closest(parsed.provider, available)} Known: {', '.join(sorted(available))}; "
-            f'your own: [provider.{parsed.provider}] base = "https://…/v1" in {home() / "config.toml"}.'
+            f'to add your own: [provider.{parsed.provider}] base = "https://…/v1" in {home() / "config.toml"}.'
         )
     return parsed
 

@@ -94,15 +94,15 @@ def refusal(endpoint: Endpoint, key_file: str | None) -> str | None:
     """Why this endpoint's key must not go to its address; None where it may. `key_file`: the project's file that the key stands in."""
     at, provider = host(endpoint.base_url), endpoint.route.provider
     if endpoint.untrusted_file not in (None, key_file):
-        what = "the address" if endpoint.address_file == endpoint.untrusted_file else "where the key is found"
+        what = "the address" if endpoint.address_file == endpoint.untrusted_file else "the key's variable"
         return (
-            f"{endpoint.untrusted_file}, a file of the project, says {what} of {provider}, and the key is not from that file: nothing was "
-            f"sent to {at.removesuffix(':443')}. If your key may go there: {command(endpoint)} (or [trust] hosts in your config.toml)."
+            f"{endpoint.untrusted_file}, a project file, sets {what} of {provider}, but your key is not from that file; nothing was "
+            f"sent to {at.removesuffix(':443')}. To let your key go there: {command(endpoint)} (or [trust] hosts in your config.toml)."
         )
     if endpoint.address_file and _is_hosted(provider) and plain_http(endpoint.base_url) and not _is_private(endpoint.base_url):
         return (
-            f"{endpoint.address_file}, a file of the project, sends the key of {provider} to {at} over plain http, where anybody on the way "
-            "reads it: nothing was sent. Use https there, or give the address yourself: --api-base URL."
+            f"{endpoint.address_file}, a project file, sends the key of {provider} to {at} over plain http, where anyone on the network "
+            "can read it; nothing was sent. Use https, or give the address yourself: --api-base URL."
         )
     return None
 
@@ -117,9 +117,9 @@ def notices(endpoint: Endpoint, key_file: str | None, *, keyed: bool) -> list[st
     at, provider, lines = host(endpoint.base_url).removesuffix(":443"), endpoint.route.provider, list[str]()
     only_noted = provider in ONLY_SAID or not keyed
     if endpoint.address_file not in (None, key_file) and only_noted:
-        lines.append(f"{provider} is asked at {at}: {endpoint.address_file}, a file of the project, says so.")
+        lines.append(f"{provider} is reached at {at}, as {endpoint.address_file}, a project file, says.")
     if keyed and plain_http(endpoint.base_url):
-        lines.append(f"The key of {provider} goes to {at} over plain http: anybody on the way can read it.")
+        lines.append(f"The key of {provider} goes to {at} over plain http: anyone on the network can read it.")
     return lines
 
 

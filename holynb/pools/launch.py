@@ -111,7 +111,7 @@ def _launch(wanted: PoolOptions) -> Child:
     """Start the server's process. Raises BadRoute where it cannot run here."""
     if not hasattr(socket, "AF_UNIX"):
         raise BadRoute(
-            "The local pool needs Unix sockets, which this system's Python has not. Hosted routes work; for pools on Windows use WSL."
+            "The local pool needs Unix sockets, which this system's Python lacks. Hosted routes work; for pools on Windows use WSL."
         )
     uses_vllm = wanted.engine == "vllm"
     missing = [name for name in _REQUIRED if importlib.util.find_spec(name) is None and not (uses_vllm and name in _NATIVE_ONLY)]

@@ -144,7 +144,7 @@ def test_no_keyring_on_this_machine(monkeypatch):
 # -- what is wrong -------------------------------------------------------------------------------------------------------
 def test_missing(place):
     line = error_line()
-    assert "acme needs a key, and ACME_API_KEY is not set" in line
+    assert "acme needs a key, but ACME_API_KEY is not set" in line
     assert PAGE in line
     assert "%infer key acme" in line
 
@@ -240,8 +240,8 @@ def test_nothing_shows_a_key(place, monkeypatch, value, how):
 # -- what is shown -------------------------------------------------------------------------------------------------------
 def test_where_a_key_comes_from_in_words(place, monkeypatch):
     assert keys.describe_source(NEEDED) == "no ACME_API_KEY"
-    assert keys.describe_source(OPTIONAL) == "no key, needs none"
-    assert keys.describe_source(Endpoint(Route("sim", "echo"), "sim")) == "needs no key"
+    assert keys.describe_source(OPTIONAL) == "no key, not needed"
+    assert keys.describe_source(Endpoint(Route("sim", "echo"), "sim")) == "not needed"
     (place / ".env").write_text("ACME_API_KEY=\n")
     assert keys.describe_source(NEEDED) == "ACME_API_KEY in .env is empty"
     (place / ".env").write_text(f"ACME_API_KEY={GOOD}\n")

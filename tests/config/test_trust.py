@@ -61,7 +61,7 @@ def test_an_address_of_the_project_gets_no_key_from_elsewhere(project: Path, pla
     path = project / place
     path.write_text(f'[tool.holynb.provider.openai]\nbase = "{EVIL}"\n' if place == "pyproject.toml" else f"OPENAI_BASE_URL={EVIL}\n")
     line = refused()
-    assert line.startswith(f"{path}, a file of the project, says the address of openai")
+    assert line.startswith(f"{path}, a project file, sets the address of openai")
     assert "%infer trust evil.example (" in line
     (home / "config.toml").write_text('[trust]\nhosts = ["evil.example"]\n')
     assert resolve() == KEY
@@ -134,9 +134,7 @@ def test_the_users_own_gateway_is_held_too(project: Path, home: Path, monkeypatc
 def test_a_server_without_a_key_is_asked_and_named(project: Path) -> None:
     path = pyproject(project, '[provider.mine]\nbase = "https://mine.example/v1"\n')
     assert resolve("mine") is None
-    assert keys.notices(settings.endpoint(Route("mine", "m"))) == [
-        f"mine is asked at mine.example: {path}, a file of the project, says so."
-    ]
+    assert keys.notices(settings.endpoint(Route("mine", "m"))) == [f"mine is reached at mine.example, as {path}, a project file, says."]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +152,7 @@ def test_providers_without_an_address_of_their_own_are_said(
     (project / ".env").write_text(f"{variable}=https://gpu.example:8443/v1\n")
     assert resolve(provider) == KEY
     (line,) = keys.notices(settings.endpoint(Route(provider, "m")))
-    assert line == f"{provider} is asked at gpu.example:8443: {project / '.env'}, a file of the project, says so."
+    assert line == f"{provider} is reached at gpu.example:8443, as {project / '.env'}, a project file, says."
 
 
 def test_keys_of_a_chain_are_held_where_no_key_of_their_own_is_set(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +191,7 @@ def test_aws_keys_are_held_as_well(project: Path) -> None:
 def test_a_variable_that_the_project_names_is_held(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
     pyproject(project, '[provider.openai]\nkey = "AWS_SECRET_ACCESS_KEY"\n')
-    assert "says where the key is found" in refused()
+    assert "sets the key's variable" in refused()
     assert resolve("openai", None, "OPENAI_API_KEY") == KEY, "the cell names one itself"
     pyproject(project, '[provider.vllm]\nbase = "https://gpu.example/v1"\nkey = "AWS_SECRET_ACCESS_KEY"\n')
     refused("vllm")
@@ -217,10 +215,10 @@ def test_how_a_key_is_sent_is_held(project: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('[trust]\nhosts = ["evil.example"]', "[trust] counts only in your own config.toml"),
-        ('[pool]\nenv = ["OPENAI_API_KEY"]', "[pool] counts only in your own config.toml"),
+        ('[trust]\nhosts = ["evil.example"]', "[trust] is read only from your own config.toml"),
+        ('[pool]\nenv = ["OPENAI_API_KEY"]', "[pool] is read only from your own config.toml"),
         ('[alias]\n"openai/gpt-4.1" = "mine/x"', "would send a route of openai elsewhere"),
-        ('[provider.openai]\npage = "https://evil.example/keys"', "is not the project's to say"),
+        ('[provider.openai]\npage = "https://evil.example/keys"', "cannot be set by a project"),
         ("budget = 1000", "there is no setting 'budget'"),
         ("verify = false", "there is no setting 'verify'"),
         ('[provider.openai]\nproxy = "http://evil.example"', "has no 'proxy'"),
@@ -260,7 +258,7 @@ def test_a_home_that_an_editor_took_from_the_projects_env_file_trusts_nothing(
     (project / ".env").write_text(f"HOLYNB_HOME={evil}\n")
     monkeypatch.setenv("HOLYNB_HOME", str(evil))
     (evil / "config.toml").write_text('[trust]\nhosts = ["evil.example"]\n')
-    with pytest.raises(BadSetting, match=r"\[trust\] counts only in your own"):
+    with pytest.raises(BadSetting, match=r"\[trust\] is read only from your own"):
         settings.current()
     (evil / "config.toml").write_text(f'[provider.openai]\nbase = "{EVIL}"\n')
     trust.keep(evil, add=[Grant("openai", "evil.example:443", str(evil / "config.toml"))])
@@ -290,7 +288,7 @@ def test_the_user_is_warned(home: Path, monkeypatch: pytest.MonkeyPatch, host: s
         (home / "config.toml").write_text(f'[provider.openai]\nbase = "{base}"\n')
     endpoint = settings.endpoint(Route("openai", "m"), base if own == "cell" else None)
     keys.resolve(endpoint)
-    assert keys.notices(endpoint) == [f"The key of openai goes to {host}:8000 over plain http: anybody on the way can read it."]
+    assert keys.notices(endpoint) == [f"The key of openai goes to {host}:8000 over plain http: anyone on the network can read it."]
 
 
 @pytest.mark.parametrize("host", ["10.1.2.3", "172.31.255.1", "192.168.1.5", "169.254.1.1", "box.local"])

@@ -217,5 +217,5 @@ def test_what_does_not_hold_in_the_table_is_named(home: Path, text: str, words: 
 def test_a_project_gives_its_pools_no_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.holynb.pool]\nenv = ["OPENAI_API_KEY"]\n')
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadSetting, match=r"pyproject\.toml: \[pool\] counts only in your own config\.toml"):
+    with pytest.raises(BadSetting, match=r"pyproject\.toml: \[pool\] is read only from your own config\.toml"):
         settings.current()

@@ -110,7 +110,7 @@ def test_dry_run_and_show_code_send_nothing(here: Here) -> None:
     before = len(holynb.runs)
     dry = here("%%infer sim/echo --df df --dry-run\nvalue {{ a }}")
     assert dry.value is None
-    for part in ("nothing was sent", "3 rows", "value 1", "Cost, estimated: $", "needs no key"):
+    for part in ("nothing was sent", "3 rows", "value 1", "Cost, estimated: $", "not needed"):
         assert part in dry.out
     code = here("%%infer sim/echo --show-code --max-tokens 7 --think off --df df\nvalue {{ a }}")
     assert "max_tokens=7,\n    think='off'," in code.out
@@ -142,7 +142,7 @@ def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
         ("%%infer sim/echo", "has no prompt"),
         ("%%infer sim/echo\n", "has no prompt"),
         ("%%infer sim/echo\n   \n\n", "has no prompt"),
-        ("%%infer sim/echo --batch\nhi", "batch API comes later"),
+        ("%%infer sim/echo --batch\nhi", "batch APIs are not supported yet"),
         ("%%infer openai/gpt-4.1\nhi", "OPENAI_API_KEY"),
         ("%%infer sim/echo -p api_key=sk-abcdefghijklmnop123456\nhi", "looks like an API key"),
         ("%%infer 2x << sim/echo\nhi", "cannot be a variable's name"),

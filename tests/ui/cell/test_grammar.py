@@ -96,7 +96,7 @@ def test_negative_numbers_and_dashes_are_values() -> None:
         ("sim/echo hello there", "'hello' is one word too many"),
         ('sim/echo "hello there', 'A quote is opened and not closed: "hello there'),
         ("x = sim/echo", "To name the result, write << after the name: x << sim/echo"),
-        ("--batch", "batch API comes later"),
+        ("--batch", "batch APIs are not supported yet"),
         ("--audit 5%", "second opinion"),
     ],
 )

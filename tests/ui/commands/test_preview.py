@@ -46,7 +46,9 @@ def test_which_aws_keys_would_sign_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/nonexistent")
     for route in ("bedrock/m", "sagemaker/m"):
-        assert "Key: no AWS keys here (a role of this machine is found when a request is signed), no region: set" in dry_run("hi", route)
+        assert "Key: no AWS keys found (a role of this machine is looked up when a request is signed), no region: set" in dry_run(
+            "hi", route
+        )
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI-EXAMPLEKEY")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")

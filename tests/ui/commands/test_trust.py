@@ -46,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Exact, ende
 def test_nothing_reaches_it_before_and_everything_after(here: Here, server: Exact, project: Path) -> None:
     host = f"127.0.0.1:{server.port}"
     line = here.refused("%%infer openai/m\nhello")
-    assert f"{project / '.env'}, a file of the project" in line
+    assert f"{project / '.env'}, a project file" in line
     assert f"%infer trust {host} " in line
     for cell in (
         "%%infer sim/flaky --fallback openai/m\nhello",
@@ -111,7 +111,7 @@ def test_a_cells_own_address_with_a_variable_of_the_projects(
     (project / ".env").unlink()
     (project / "pyproject.toml").write_text('[tool.holynb.provider.openai]\nkey = "DEPLOY_TOKEN"\n')
     cell = f"%%infer openai/m --api-base {server.base}/v1\nhello"
-    assert "where the key is found" in here.refused(cell)
+    assert "the key's variable" in here.refused(cell)
     assert server.connections == 0
     here(f"%infer trust 127.0.0.1:{server.port}")
     assert here(cell).value["status"].tolist() == ["ok"]
@@ -163,7 +163,7 @@ def test_plain_http_is_said_with_the_run(here: Here) -> None:
 
 def test_a_script_is_told_where_its_prompts_go(server: Exact, project: Path) -> None:
     (project / ".env").write_text(f"VLLM_BASE_URL={server.base}/v1\n")
-    with pytest.warns(UserWarning, match=f"vllm is asked at 127.0.0.1:{server.port}: .*, a file of the project, says so"):
+    with pytest.warns(UserWarning, match=f"vllm is reached at 127.0.0.1:{server.port}, as .*, a project file, says"):
         run = holynb.infer("hello", "vllm/m")
     assert run.wait().frame()["status"].tolist() == ["ok"]
     with pytest.warns(UserWarning, match="plain http"):

@@ -197,7 +197,7 @@ def test_a_slip_of_the_pen_in_models_is_no_provider() -> None:
 
 def test_an_address_of_the_project_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.holynb.update]\nprices = "https://evil.example.com/t.json"\n', encoding="utf-8")
-    with pytest.raises(BadSetting, match=r"counts only in your own config\.toml"):
+    with pytest.raises(BadSetting, match=r"is read only from your own config\.toml"):
         updates.run("prices", ["update"])
 
 
