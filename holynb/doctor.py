@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from holynb import units
 from holynb.errors import HolynbError
 from holynb.words import clean, counted
 from kernels_support.jupyter import ram
@@ -92,7 +93,7 @@ def _home() -> Iterator[Check]:
         says = f"{home}: {free:,.0f} MB free, but the embedded model needs {MIN_DISK_MB}"
         yield Check("home", "broken", says, "export HOLYNB_HOME=/a/folder/on/a/larger/disk")
     else:
-        yield Check("home", "works", f"{home} ({free / 1024:,.0f} GB free)")
+        yield Check("home", "works", f"{home} ({units.memory(free * 2**20)} free)")
 
 
 def _settings() -> Iterator[Check]:
@@ -119,7 +120,7 @@ def _run_log() -> Iterator[Check]:
     except sqlite3.Error as exc:
         yield Check("run log", "broken", f"{path}: {exc}", f"mv {path} {path}.broken")
         return
-    yield Check("run log", "works", f"{counted(runs, 'run')}, {path.stat().st_size / 2**20:.1f} MB")
+    yield Check("run log", "works", f"{counted(runs, 'run')}, {units.memory(path.stat().st_size)}")
 
 
 def _jupyter() -> Iterator[Check]:

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
             "4x24GB",
             ("does not fit on 4x24GB in bfloat16: the weights alone are 139 GB", "It would on 8x24GB, as --tp 8", "About 32B"),
         ),
-        ("1.76T", "8x80GB", ("does not fit on 8x80GB", "3521 GB", "It would on 56x80GB, as --tp 8 --pp 7", "About 123B")),
+        ("1.76T", "8x80GB", ("does not fit on 8x80GB", "3,520 GB", "It would on 56x80GB, as --tp 8 --pp 7", "About 123B")),
         ("70B", "8x80GB", ("fits on 8x80GB as --dp 2 --tp 4", "--pp 8")),
         ("8B", "2x12GB", ("fits on 2x12GB as --tp 2",)),
     ],
@@ -132,7 +132,7 @@ def test_on_this_machine_the_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, c
     assert "name it with --gpus" in capsys.readouterr().err
     monkeypatch.setattr(memory, "device_memory", lambda device: memory.Memory("cpu", 64 * 10**9, 60 * 10**9))
     assert advice.main(["8B", "--devices", "cpu", "--tp", "2"]) == 0
-    assert "8B fits on this CPU as --tp 2 in float32: 16.0 GB" in capsys.readouterr().out, "two ranks share what is free"
+    assert "8B fits on this CPU as --tp 2 in float32: 16 GB" in capsys.readouterr().out, "two ranks share what is free"
     assert advice.main(["70B", "--devices", "cpu"]) == 1
     assert "does not fit on this CPU in float32" in capsys.readouterr().out
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from math import log
 
+from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh, Shard, tensor_sizes
@@ -117,7 +118,7 @@ def block_count(space: int, block: int, limits: BatchLimits, size: int) -> int:
     count = min(space // block, limits.batch * -(-limits.max_len // size))
     if count < 2:
         raise UserError(
-            f"After the weights {max(space, 0) / 1e9:.2f} GB are left for the KV cache, and {size} tokens take {block / 1e9:.3f} GB. "
+            f"After the weights {units.memory(max(space, 0))} are left for the KV cache, and {size} tokens take {units.memory(block)}. "
             "Take a smaller model or --max-len, a larger --memory, or divide the model with --tp or --pp."
         )
     return count

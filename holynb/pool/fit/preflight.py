@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from holynb import units
 from holynb.errors import UserError
 from holynb.pool.fit import memory, plan
 from holynb.pool.fit.limits import BatchLimits
@@ -62,11 +63,11 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
     """One line for a person: what to start, or what is missing and what would do."""
     if result:
         return (
-            f"fits on {device} as{flags(result) or ' it is'} in {dtype}: {result.weights / 1e9:.1f} GB of weights a device, "
+            f"fits on {device} as{flags(result) or ' it is'} in {dtype}: {units.memory(result.weights)} of weights a device, "
             f"{result.kv_tokens:,} tokens of KV cache a replica, ready in about {result.start_s:.0f} s"
         )
     total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
-    line = f"does not fit on {device} in {dtype}: the weights alone are {total / 1e9:.0f} GB"
+    line = f"does not fit on {device} in {dtype}: the weights alone are {units.memory(total)}"
     would = _would(spec, device, dtype, limits)
     return f"{line}. It would {would}" if would else line
 

@@ -21,7 +21,6 @@ const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"], ["recovered", "--hn-c3"]]
 const MIN_OTHERS_SHARE = 0.02; // what others hold of a device is shown from this share of it on, as in series.py
 const COLOURS = ["--hn-c1", "--hn-c3", "--hn-c5", "--hn-c6", "--hn-c2", "--hn-c4"];
 const HEIGHT_PX = 84;
-const BINARY_STEPS = Array.from({ length: 24 }, (_, i) => 2 ** (20 + i)); // gridlines at whole MiB and GiB
 
 function makeCharts(asRoute) {
   const node = make("div", "hn-charts");
@@ -114,7 +113,7 @@ function makeChart(name, parent, asRoute) {
       axes: [
         { ...axis, size: 18, space: 54, grid: { show: false }, values: (u, ticks) => ticks.map(write.clock) },
         {
-          ...axis, size: 52, space: 26, grid, ...(name === "memory" ? { incrs: BINARY_STEPS } : {}),
+          ...axis, size: 52, space: 26, grid,
           values: (u, ticks) => ticks.map((v) => spec.write(v)),
         },
       ],

@@ -45,9 +45,8 @@ const write = {
     if (v < 3600) return `${Math.floor(v / 60)}:${String(Math.round(v % 60)).padStart(2, "0")}`;
     return `${Math.floor(v / 3600)}:${String(Math.round((v % 3600) / 60)).padStart(2, "0")}h`;
   },
-  count: (v) => (v >= 100 ? Math.round(v) : +v.toPrecision(2)).toLocaleString("en"),
-  bytes(v) {
-    if (v === 0) return "0";
-    return v >= 2 ** 30 ? `${(v / 2 ** 30).toFixed(v >= 10 * 2 ** 30 ? 0 : 1)} GiB` : `${Math.round(v / 2 ** 20)} MiB`;
-  },
+  /** Three digits, as units.three_digits says them. */
+  count: (v) => (+v.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 9 }),
+  /** As units.memory says them. */
+  bytes: (v) => (v >= 1e8 ? `${write.count(v / 1e9)} GB` : v ? `${Math.round(v / 1e6).toLocaleString("en")} MB` : "0 GB"),
 };

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from holynb import loop
+from holynb import loop, units
 from holynb.config import keys, models, settings
 from holynb.config.providers import CHAINS, OPENAI_WIRES
 from holynb.engines import servers
@@ -150,7 +150,7 @@ def _load_line(load: servers.ServerLoad | None) -> str:
     figures = [(load.running, "running"), (load.waiting, "waiting")]
     words = [f"{n:,} {word}" for n, word in figures if n is not None]
     words += [f"{load.kv:.0%} of its KV cache in use"] if load.kv is not None else []
-    words += [f"{load.memory / 2**30:.1f} GiB of memory"] if load.memory is not None else []
+    words += [f"{units.memory(load.memory)} of memory"] if load.memory is not None else []
     return f"Now: {', '.join(words)}."
 
 

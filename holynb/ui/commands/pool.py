@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
@@ -103,7 +104,7 @@ def _plan(args: Sequence[str], _: Notice) -> tuple[str, Any]:
 
 
 def _way(way: Mapping[str, Any]) -> list[str]:
-    weights, tokens = f"{way['weights'] / 1e9:.1f} GB", f"{way['kv_tokens']:,}"
+    weights, tokens = units.memory(way["weights"]), f"{way['kv_tokens']:,}"
     return [way["flags"] or "one replica", way["dtype"], weights, tokens, f"{way['start_s']:.0f} s"]
 
 
@@ -232,4 +233,4 @@ def stages(info: PoolInfo) -> list[str]:
 
 
 def _memory(info: PoolInfo) -> str:
-    return ", ".join(f"{g.device} {(g.used if g.ours is None else g.ours) / 2**20:,.0f} MiB" for g in info.memory) or "?"
+    return ", ".join(f"{g.device} {units.memory(g.used if g.ours is None else g.ours)}" for g in info.memory) or "?"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.results import dollars
 from holynb.ui.output import clean, grid
+from holynb.units import three_digits
 
 if TYPE_CHECKING:
     from holynb.pricing import OwnGpus, Roi, RoiLine, Workload
@@ -107,7 +108,7 @@ def _notes(roi: Roi) -> list[str]:
     notes = []
     if roi.own is not None:
         own = roi.own
-        speed = "" if own.tokens_per_s is None else f", {own.tokens_per_s:,.0f} tokens/s"
+        speed = "" if own.tokens_per_s is None else f", {three_digits(own.tokens_per_s)} tokens/s"
         sets = own.sets(roi.load.month[1], roi.load.days)
         needed = f", {sets} such sets for this load" if sets > 1 else ""
         at_best = f", at best ${float(roi.own_per_million):,.4g} per million tokens" if roi.own_per_million is not None else ""

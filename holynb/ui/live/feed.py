@@ -35,6 +35,7 @@ from holynb.ui.live.protocol import (
 from holynb.ui.live.timeseries import Price, TimeSeries
 from holynb.ui.live.totals import Totals
 from holynb.ui.output import clip, one_line, price, seconds, shared_prefix, status
+from holynb.units import three_digits
 
 __all__ = ["Feed", "RunInfo", "Tails"]
 
@@ -163,8 +164,8 @@ class Feed:
             "in_flight": len(self.in_flight),
             "elapsed": seconds(elapsed),
             "eta": seconds(summary.running / rate) if rate and summary.running else "",
-            "rows_s": f"{rate:,.1f}" if rate else "",
-            "tokens_s": f"{tokens:,.0f}" if tokens else "",
+            "rows_s": three_digits(rate) if rate else "",
+            "tokens_s": three_digits(tokens) if tokens else "",
             "cost": dollars(summary.cost if summary.cost is not None else None if summary.unknown_cost else Decimal(0)),
             "unknown_cost": summary.unknown_cost if summary.cost is not None else 0,
             "as_cost": dollars(self.series.elsewhere) if self.info.as_route else "",

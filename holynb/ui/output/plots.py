@@ -205,12 +205,11 @@ def figures(run: SessionRun) -> Figures:
 
 
 def _memory(run_report: report.Report) -> Chart:
-    """Memory per device, in the unit that fits the largest."""
+    """Memory per device, in GB."""
     devices = {n: p for n, p in series.memory(run_report.events, run_report.started).items() if len(p) > 1}
-    unit, suffix = (2**30, " GiB") if max((y for p in devices.values() for _, y in p), default=0) >= 2**30 else (2**20, " MiB")
     title = "Memory" if len(devices) != 1 else f"Memory: {next(iter(devices))}"
     marks = series.marks(run_report.events, run_report.started, Noted)
-    return Chart(title, {n: [(x, y / unit) for x, y in p] for n, p in devices.items()}, marks, suffix=suffix)
+    return Chart(title, {n: [(x, y / 1e9) for x, y in p] for n, p in devices.items()}, marks, suffix=" GB")
 
 
 def _x_unit(run_report: report.Report) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars
 from holynb.ui.output import compared, series, svg
@@ -92,12 +93,10 @@ def charts(report: Report) -> dict[str, str]:
         "cost": svg.chart(title, _lines({"total": series.cost(ended)}), dollars, format_x),
         "latency": svg.chart("Latency", _lines(series.latency(ended)), seconds, format_x),
         "tokens": svg.chart(
-            "Tokens/s", _lines({"": series.tokens(events, started)}), lambda v: f"{v:,.0f}", format_x, series.marks(events, started, Failed)
+            "Tokens/s", _lines({"": series.tokens(events, started)}), units.three_digits, format_x, series.marks(events, started, Failed)
         ),
-        "server": svg.chart("Server", _lines(series.load(events, started)), lambda v: f"{v:.0f}", format_x),
-        "memory": svg.chart(
-            "Memory", _lines(series.memory(events, started)), _format_bytes, format_x, series.marks(events, started, Noted)
-        ),
+        "server": svg.chart("Server", _lines(series.load(events, started)), units.three_digits, format_x),
+        "memory": svg.chart("Memory", _lines(series.memory(events, started)), units.memory, format_x, series.marks(events, started, Noted)),
     }
     return {name: drawing for name, drawing in svgs.items() if drawing}
 
@@ -231,7 +230,3 @@ def _tokens(outcome: Outcome | None) -> str:
 
 def _time(outcome: Outcome | None) -> str:
     return "" if outcome is None or outcome.latency_s is None else seconds(outcome.latency_s)
-
-
-def _format_bytes(value: float) -> str:
-    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

@@ -12,6 +12,7 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from holynb.results import Summary, dollars
+from holynb.units import three_digits
 from holynb.words import clean
 
 if TYPE_CHECKING:
@@ -121,9 +122,9 @@ def progress(summary: Summary, rate: float | None, tokens: float | None, note: s
     if rate and summary.running:
         parts.append(f"{seconds(summary.running / rate)} left")
     if rate:
-        parts.append(f"{rate:,.1f} rows/s")
+        parts.append(f"{three_digits(rate)} rows/s")
     if tokens:
-        parts.append(f"{tokens:,.0f} tokens/s")
+        parts.append(f"{three_digits(tokens)} tokens/s")
     if summary.cost is not None or summary.unknown_cost:
         parts.append(summary.money())
     if summary.error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from holynb.ui.commands import pool
 from holynb.ui.output import count
+from holynb.units import memory
 
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
@@ -58,7 +59,6 @@ def _memory(info: PoolInfo) -> str:
 
 def bar(device: str, used: int, total: int, ours: int | None, parts: dict[str, float]) -> str:
     """One device's memory as a bar with a caption. Sizes in bytes; `ours`: of the pool, None if unknown."""
-    gib = 2**30
     pool_used = used if ours is None else min(ours, total)
     split = [(n, parts[n]) for n in ("weights", "kv", "rest") if parts.get(n)] or [("ours", float(pool_used))]
     colours = {
@@ -75,8 +75,8 @@ def bar(device: str, used: int, total: int, ours: int | None, parts: dict[str, f
     )
     caption = (
         f"{device}: "
-        + ", ".join(f"{'KV cache' if n == 'kv' else n} {v / gib:.1f}" for n, v in split)
-        + f" · {used / gib:.1f} of {total / gib:.0f} GiB used"
+        + ", ".join(f"{'KV cache' if n == 'kv' else n} {memory(v)}" for n, v in split)
+        + f" · {memory(used)} of {memory(total)} used"
     )
     return (
         f'<div role="img" aria-label="{html.escape(caption)}" style="margin:2px 0">'

@@ -63,7 +63,7 @@ def test_shares_add_up_to_the_model() -> None:
     ("asked", "code", "says"),
     [
         (["70B", "--gpus", "4x24GB"], 1, "does not fit on 4x24GB"),
-        (["1.76T", "--gpus", "8x80GB"], 1, "weights alone are 352"),
+        (["1.76T", "--gpus", "8x80GB"], 1, "weights alone are 3,52"),
         (["8B", "--gpus", "24GB"], 0, "fits on 1x24GB"),
         (["0.6B", "--gpus", "2x80GB"], 0, "--dp 2"),
         (["70B", "--gpus", "8x80GB"], 0, "--dp"),

@@ -191,7 +191,7 @@ def test_the_head_says_how_long_it_will_take() -> None:
     for at in range(1, 11):
         feed.fold([Ended(at - 1, ok(), at)], {}, at)
         head = feed.head(float(at))
-    assert (head["rows_s"], head["eta"]) == ("1.0", "20 s")
+    assert (head["rows_s"], head["eta"]) == ("1", "20 s")
 
 
 def test_a_pause_is_said_while_it_lasts() -> None:

@@ -167,7 +167,7 @@ def test_a_named_server_lists_its_models_and_how_it_is(here: Callable[[str], str
     assert "vllm/Qwen/Qwen3-8B  40,960" in out
     assert "vllm/tiny           ?" in out
     assert f"{server.base}/v1" in out
-    assert "Now: 16 running, 3 waiting, 50% of its KV cache in use, 3.0 GiB of memory." in out
+    assert "Now: 16 running, 3 waiting, 50% of its KV cache in use, 3.22 GB of memory." in out
 
 
 def test_a_server_at_an_address_lists_its_models(here: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:

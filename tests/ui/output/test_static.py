@@ -179,7 +179,7 @@ def test_charts_show_what_is_known_and_nothing_else() -> None:
     events = [Ended(i, ok(), 100.0 + i) for i in range(5)]
     gauges = [Gauge("cpu", 900, 2**34, 100.0 + i, ours=2**29) for i in range(5)]
     assert list(charts(record([ok()] * 5, events=[*events, *gauges]))) == ["cost", "latency", "tokens", "memory"]
-    assert "512 MiB" in charts(record([ok()] * 5, events=[*events, *gauges]))["memory"]
+    assert "0.537 GB" in charts(record([ok()] * 5, events=[*events, *gauges]))["memory"]
     assert list(charts(record([ok(cost=None, ttft_s=None)] * 5))) == ["latency", "tokens"]
     assert "TTFT" not in charts(record([ok(cost=None, ttft_s=None)] * 5))["latency"]
     assert charts(record([ok()])) == {}

@@ -256,7 +256,7 @@ def test_the_table_of_pools_says_how_full_they_are() -> None:
     g = Gauge("cuda:0", 30 * 2**30, 80 * 2**30, 0.0, 20 * 2**30, {"weights": 12.0 * 2**30, "kv": 8.0 * 2**30})
     page = table([PoolInfo("<b>", "m", "ready", 1, "h", memory=(g,), kv_used=50, kv_total=200)])
     assert "25% of 200 tokens" in page
-    assert "weights 12.0, KV cache 8.0 · 30.0 of 80 GiB used" in page
+    assert "weights 12.9 GB, KV cache 8.59 GB · 32.2 GB of 85.9 GB used" in page
     assert "<b>" not in page
     assert "No pool runs" in table([])
     assert "starting: loading 40%" in table([PoolInfo("a", "m", "starting", 1, "h", stage="loading", share=0.4)])
