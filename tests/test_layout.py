@@ -211,7 +211,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.ui.output": (
         "page | svg | text",
         "bars | html | series",
-        "report",
+        "markdown | report",
+        "formats",
         "compared",
         "static",
         "plots",

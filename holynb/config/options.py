@@ -97,6 +97,14 @@ TABLE: tuple[Option, ...] = (
     Option("api_base", ("--api-base",), "URL", "another address for all routes of this provider", group="route"),
     Option("api_key_name", ("--api-key-name",), "ENV", "the environment variable that holds its key", group="route"),
     Option("show", ("--show",), "WHAT", "all, table, charts or none", one_of("all", "table", "charts", "none"), group="result"),
+    Option(
+        "format",
+        ("--format",),
+        "HOW",
+        "how one answer, or a row in full, is shown: text, markdown, code or json",
+        one_of("text", "markdown", "code", "json"),
+        group="result",
+    ),
     _switch("quiet", "-q", "--quiet", help="no progress, no output", group="result"),
     _switch("debug", "--debug", help="show the traceback of an error", group="result"),
     _switch("show_code", "--show-code", help="print the equivalent Python and send nothing", group="result"),
@@ -178,6 +186,7 @@ class Options:
     api_base: str | None = None
     api_key_name: str | None = None
     show: str = "all"
+    format: str = "text"
     quiet: bool = False
     debug: bool = False
     show_code: bool = False

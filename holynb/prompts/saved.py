@@ -39,6 +39,7 @@ SAVED_OPTIONS = (
     "schema",
     "chunk",
     "router",
+    "format",
 )
 
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")

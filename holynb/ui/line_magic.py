@@ -45,6 +45,7 @@ RESEND_OPTIONS = frozenset(
         "fallback",
         "budget",
         "show",
+        "format",
         "quiet",
         "debug",
         "bg",

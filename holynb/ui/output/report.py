@@ -36,6 +36,7 @@ class Report:
     """A run as facts: of this session, of the run log, of a recording. `labels` are index labels, None for 0…n-1.
 
     variants: the routes or samples that each prompt was sent to, where there are several. Its rows follow each other, in this order.
+    format: how one answer is shown, as `--format` says.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Report:
     notes: Sequence[str] = field(default=())
     schema: Schema | None = None
     variants: tuple[str, ...] = ()
+    format: str = "text"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -101,6 +103,7 @@ def of(run: SessionRun) -> Report:
         notes(events),
         run.plan.schema,
         run_variants,
+        run.plan.options.format,
     )
 
 
@@ -144,7 +147,17 @@ def _from_log(name: str) -> Report:
     )
     answer_schema = schema.load(stored.spec["schema"]) if "schema" in stored.spec else None
     notes = _unfinished(stored.status, rows, stored.name or stored.id)
-    return Report(f"{stored.name or stored.id} on {stored.route}", prompts, rows, summary, (), labels, stored.started, notes, answer_schema)
+    return Report(
+        f"{stored.name or stored.id} on {stored.route}",
+        prompts,
+        rows,
+        summary,
+        labels=labels,
+        started=stored.started,
+        notes=notes,
+        schema=answer_schema,
+        format=stored.spec.get("options", {}).get("format", "text"),
+    )
 
 
 def _unfinished(status: str, rows: list[Outcome | None], name: str) -> list[str]:

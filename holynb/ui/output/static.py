@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars
-from holynb.ui.output import compared, series, svg
+from holynb.ui.output import compared, formats, series, svg
 from holynb.ui.output.html import PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
 from holynb.ui.output.text import clean, clip, count, grid, one_line, price, seconds, status, thought
@@ -140,9 +140,7 @@ def _summary(report: Report) -> str:
 def _answer(report: Report) -> str:
     """One prompt: its answer in full, and what was thought before it, folded."""
     outcome = report.rows[0]
-    style = "white-space:pre-wrap"
-    text = safe(outcome.text) if outcome is not None and outcome.text else ""
-    body = f'<pre class="holynb-answer" dir="auto" style="{style}">{text}</pre>' if text else ""
+    body = formats.switched(outcome.text, report.format) if outcome is not None and outcome.text else ""
     if outcome is not None and outcome.status not in ("ok", "cancelled"):
         body += f'<div class="holynb-bad" dir="auto">{safe(error_text(outcome))}</div>'
     return f'<div style="flex:1 1 460px;min-width:0">{_thoughts(outcome)}{body}</div>'
@@ -199,7 +197,7 @@ def _plain_answer(report: Report) -> str:
     outcome = report.rows[0]
     if outcome is None:
         return ""
-    return clean(outcome.text) if outcome.status in ("ok", "cancelled") else error_text(outcome)
+    return formats.as_text(outcome.text or "", report.format) if outcome.status in ("ok", "cancelled") else error_text(outcome)
 
 
 def _plain_table(report: Report) -> str:

@@ -53,6 +53,7 @@ MORE_OPTIONS = frozenset(
         "stream",
         "cache",
         "refresh",
+        "format",
     }
 )
 #: What these options offer, where others may be typed too; and what stands in the empty field, which their metavar says too shortly.

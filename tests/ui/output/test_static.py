@@ -287,3 +287,13 @@ def test_thoughts_of_which_the_tokens_are_not_known_are_counted_in_characters_an
 
 def one(outcome: Outcome) -> Report:
     return Report("r on a/b", ["p"], [outcome], summarize([outcome], 1.0))
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"), [("text", "<pre class"), ("markdown", '<div class="holynb-markdown"><h3'), ("code", "<pre class")]
+)
+def test_one_answer_is_shown_as_it_was_asked_for(how: str, shown: str) -> None:
+    final = bundle(record([ok("# a\n```\nprint(1)\n```")], format=how))
+    assert f'<div class="holynb-shown">{shown}' in final["text/html"]
+    assert final["text/plain"].startswith("print(1)\n" if how == "code" else "# a\n```")
+    assert ("<code>print(1)</code>" in final["text/html"]) == (how == "code")
