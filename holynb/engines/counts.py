@@ -15,9 +15,7 @@ MAX_COUNT = 2**53
 
 def count(value: Any) -> int | None:
     """A count of tokens; None for anything else."""
-    if value is None:
-        return None
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_COUNT else None
+    return value if value.__class__ is int and 0 <= value < MAX_COUNT else None
 
 
 def usage(counts: Any) -> Usage:

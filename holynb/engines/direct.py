@@ -17,7 +17,7 @@ from typing import Any, cast
 import httptools
 import httpx
 
-__all__ = ["DirectTransport"]
+__all__ = ["DirectTransport", "target_of"]
 
 #: Unread bytes from which on the connection is not read until they are taken.
 HIGH_WATER_BYTES = 2**18
@@ -26,6 +26,8 @@ MAX_HEADER_BYTES = 2**16
 
 Key = tuple[str, str, int]
 Pairs = list[tuple[bytes, bytes]]
+#: Where a request goes: the connection's key, and its path with the query.
+Target = tuple[Key, bytes]
 
 
 class DirectTransport(httpx.AsyncBaseTransport):
@@ -40,20 +42,20 @@ class DirectTransport(httpx.AsyncBaseTransport):
         """Send, and return once the headers are there. Raises httpx.ConnectTimeout, ConnectError, RemoteProtocolError, ReadError."""
         body = b"".join(request.stream) if isinstance(request.stream, httpx.ByteStream) else cast("AsyncIterable[bytes]", request.stream)
         seconds = request.extensions.get("timeout", {}).get("connect")
-        status, headers, stream = await self.send_raw(request.method, request.url, request.headers.raw, body, seconds)
+        status, headers, stream = await self.send_raw(request.method, target_of(request.url), request.headers.raw, body, seconds)
         return httpx.Response(status, headers=headers, stream=stream)
 
     async def send_raw(
-        self, method: str, url: httpx.URL, headers: Pairs, body: bytes | AsyncIterable[bytes], seconds: float | None
+        self, method: str, target: Target, headers: Pairs, body: bytes | AsyncIterable[bytes], seconds: float | None
     ) -> tuple[int, Pairs, _Body]:
         """The same without httpx's objects, whose construction costs as much as sending. Returns status, headers, body.
 
         `headers` must include host and the length of the body.
         """
-        key = (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80))
+        key, path = target
         connection = self._take(key) or await self._connect(key, seconds)
         try:
-            await connection.write(method, url.raw_path, headers, body)
+            await connection.write(method, path, headers, body)
             await connection.wait_for_headers()
         except BaseException:
             connection.abort()
@@ -110,6 +112,11 @@ class DirectTransport(httpx.AsyncBaseTransport):
         except OSError as exc:
             raise httpx.ConnectError(str(exc)) from exc
         return connection
+
+
+def target_of(url: httpx.URL) -> Target:
+    """Where requests to `url` go. Kept by whoever sends many there: a URL puts its parts together each time it is asked."""
+    return (url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)), url.raw_path
 
 
 def _is_address(host: str) -> bool:

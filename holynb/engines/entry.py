@@ -34,7 +34,10 @@ def admit(value: T, mask: Mask | None) -> T:
         before = getattr(value, name)
         if before is None:
             continue
-        after = admit(before, mask) if nested else _admitted(before, mask, written=written)
+        if before.__class__ is str:
+            after = _words(before, mask, written=written)
+        else:
+            after = admit(before, mask) if nested else _admitted(before, mask, written=written)
         if after is not before:
             changes = changes or {}
             changes[name] = after
@@ -54,13 +57,17 @@ def admit_fault(fault: Fault, mask: Mask | None) -> None:
     fault.__traceback__ = None
 
 
+def _words(value: str, mask: Mask | None, *, written: bool) -> str:
+    if written:
+        return value if mask is None else mask.answer(value)
+    # Cleaned first: what is taken out may stand between the characters of a key.
+    plain = value if value.isascii() and value.isprintable() else words.plain(value)
+    return plain if mask is None else mask.name(plain)
+
+
 def _admitted(value: Any, mask: Mask | None, *, written: bool = False) -> Any:
     if isinstance(value, str):
-        if written:
-            return value if mask is None else mask.answer(value)
-        # Cleaned first: what is taken out may stand between the characters of a key.
-        plain = value if value.isascii() and value.isprintable() else words.plain(value)
-        return plain if mask is None else mask.name(plain)
+        return _words(value, mask, written=written)
     if is_dataclass(value) and not isinstance(value, type):
         return admit(value, mask)
     if isinstance(value, Mapping):

@@ -14,7 +14,7 @@ import logging
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from holynb.engines import encodings, transport_errors
@@ -42,13 +42,13 @@ MAX_HEADER_BYTES = 64 * 2**10
 
 
 class Reply:
-    """A server's reply. Read it whole or in chunks, then `aclose`; its connection is reused only if the body was read to the end."""
+    """A reply; `raw` names are lower case. Read it whole or in chunks, then `aclose`: a connection is reused only if all of it was read."""
 
     __slots__ = ("_body", "_host", "_source", "headers", "status")
 
     def __init__(self, status: int, raw: Iterable[tuple[bytes, bytes]], body: Any, host: str) -> None:
         self.status = status
-        self.headers: Mapping[str, str] = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in raw}
+        self.headers: Mapping[str, str] = {k.decode("latin-1"): v.decode("latin-1") for k, v in raw}
         self._body, self._host = body, host
         self._source: Any = None
 
@@ -102,7 +102,7 @@ class Client:
             words = f"HOLYNB_HTTP is {self._flavor!r}; it takes direct (the default), aiohttp or httpx."
             raise Fault("connection", words, stops=True, retry=False)
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
-        self._addresses: dict[str, httpx.URL] = {}
+        self._addresses: dict[str, _Address] = {}
         self.users = 0
 
     async def send(self, method: str, url: str, headers: Headers, body: bytes | None = None, *, connect: float = 10.0) -> Reply:
@@ -123,20 +123,20 @@ class Client:
         return reply
 
     async def _exchange(
-        self, method: str, address: httpx.URL, headers: list[tuple[bytes, bytes]], body: bytes | None, connect: float
+        self, method: str, address: _Address, headers: list[tuple[bytes, bytes]], body: bytes | None, connect: float
     ) -> Reply:
-        transport = self._transport(address.scheme)
+        transport = self._transport(address.url.scheme)
         small = body is None or len(body) < CHUNK_FROM_BYTES
         if small and hasattr(transport, "send_raw"):
             size = [] if body is None else [(b"content-length", b"%d" % len(body))]
-            host = [(b"host", address.netloc), *headers, *size]
-            status, raw, stream = await transport.send_raw(method, address, host, body or b"", connect)
-            return Reply(status, raw, stream, address.host)
+            host = [address.host_header, *headers, *size]
+            status, raw, stream = await transport.send_raw(method, address.target, host, body or b"", connect)
+            return Reply(status, raw, stream, address.url.host)
         timeout = {"connect": connect, "pool": connect, "read": None, "write": None}
         headers_out, content = (headers, body) if small or body is None else _in_chunks(headers, body)
-        request = _request(method, address, list(headers_out), content, {"timeout": timeout})
+        request = _request(method, address.url, list(headers_out), content, {"timeout": timeout})
         response = await transport.handle_async_request(request)
-        return Reply(response.status_code, response.headers.raw, response.stream, address.host)
+        return Reply(response.status_code, [(k.lower(), v) for k, v in response.headers.raw], response.stream, address.url.host)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -256,13 +256,24 @@ def _is_foreign_record(record: logging.LogRecord) -> bool:
     return not (record.threadName or "").startswith("holynb")
 
 
-def _address(url: str) -> httpx.URL:
+class _Address(NamedTuple):
+    """A URL, and what each request to it says again."""
+
+    url: httpx.URL
+    host_header: tuple[bytes, bytes]
+    target: tuple[tuple[str, str, int], bytes]
+
+
+def _address(url: str) -> _Address:
     import httpx
+
+    from holynb.engines.direct import target_of
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in parts.netloc):
         raise httpx.UnsupportedProtocol("it should look like https://api.example.com/v1")
-    return httpx.URL(url)
+    address = httpx.URL(url)
+    return _Address(address, (b"host", address.netloc), target_of(address))
 
 
 def _request(method: str, url: httpx.URL, headers: Any, content: Any, extensions: Any) -> httpx.Request:

@@ -44,6 +44,8 @@ class Rates:
         if usage.tokens_in is None or usage.tokens_out is None or self.input is None or self.output is None:
             return None
         cached, cache_writes = usage.tokens_cached or 0, usage.tokens_cache_write or 0
+        if not cached and not cache_writes:  # most answers
+            return (usage.tokens_in * self.input + usage.tokens_out * self.output) / MILLION
         for_an_hour = min(usage.tokens_cache_write_1h or 0, cache_writes)
         uncached = max(0, usage.tokens_in - cached - cache_writes)
         cached_rate = self.input if self.cached is None else self.cached

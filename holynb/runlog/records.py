@@ -57,7 +57,7 @@ class StoredRow:
 
 def printable(row: Sequence[Any]) -> tuple[Any, ...]:
     """`row` without lone surrogates, which SQLite refuses; a broken answer must not lose the whole group of statements."""
-    return tuple([_printable(value) if isinstance(value, str) and not value.isascii() else value for value in row])
+    return tuple([_printable(value) if value.__class__ is str and not value.isascii() else value for value in row])
 
 
 def _printable(value: str) -> str:
@@ -65,8 +65,8 @@ def _printable(value: str) -> str:
     return value if text == value else text  # no second copy of an answer
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True, default=str)
+#: JSON in ASCII. Made once: `json.dumps` makes an encoder for each row, which costs more than the row.
+_json = json.JSONEncoder(default=str).encode
 
 
 def run_row(record: RunRecord) -> tuple[Any, ...]:
@@ -76,7 +76,7 @@ def run_row(record: RunRecord) -> tuple[Any, ...]:
 
 def request_row(run: str, r: StoredRow) -> tuple[Any, ...]:
     """Parameters of REQUEST_UPSERT."""
-    return (run, r.row, r.sample, r.key, _json(r.label), _body(r))
+    return (run, r.row, r.sample, r.key, str(r.label) if r.label.__class__ is int else _json(r.label), _body(r))
 
 
 def attempt_row(run: str, event: Failed) -> tuple[Any, ...]:
