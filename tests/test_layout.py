@@ -146,7 +146,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "templates",
         "render",
     ),
-    "holynb.results": ("frame | summary",),
+    "holynb.results": ("costs | frame", "summary"),
     "holynb.run": (
         "chunk_plan | keys | long_row | request_fields | routing | service_tiers | thinking_notes",
         "plan",

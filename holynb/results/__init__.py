@@ -1,6 +1,7 @@
 """Outcomes as a DataFrame, and as counts. Beside `files` the only room that imports pandas."""
 
+from holynb.results.costs import captioned, cost_text, dollars, is_pool, is_simulated
 from holynb.results.frame import is_frame
-from holynb.results.summary import Summary, dollars, summarize
+from holynb.results.summary import Summary, is_unsettled, summarize
 
-__all__ = ["Summary", "dollars", "is_frame", "summarize"]
+__all__ = ["Summary", "captioned", "cost_text", "dollars", "is_frame", "is_pool", "is_simulated", "is_unsettled", "summarize"]

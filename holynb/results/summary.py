@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from holynb.pricing import prices
+from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
+from holynb.scheduler.budget import UNBILLED_KINDS
 from holynb.types import Outcome, Route
 from holynb.words import counted
 
-__all__ = ["AlternativeCost", "Summary", "alternative_cost", "dollars", "summarize"]
+__all__ = ["AlternativeCost", "Summary", "alternative_cost", "is_unsettled", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,7 @@ class AlternativeCost:
 
     def describe(self) -> str:
         """`$0.42 as openai/gpt-6-luna`."""
-        more = f" + {self.unknown:,} unknown" if self.unknown and self.cost is not None else ""
-        return f"{'$?' if self.cost is None else dollars(self.cost)}{more} as {self.route}"
+        return f"{captioned(cost_text(self.cost, unknown=self.unknown))} as {self.route}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,10 @@ class Summary:
     """Answers that were cut off at the token limit."""
     tiers: Counter[str] = field(default_factory=Counter)
     """Answers by the service tier that their servers name."""
+    simulated: Decimal | None = None
+    """What of `cost` the simulator's answers are."""
+    unsettled: int = 0
+    """Rows that were sent and have no answer and no cost, though their server may bill one."""
 
     def failures(self) -> str:
         """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. Without the hint where not `retryable`."""
@@ -88,7 +93,7 @@ class Summary:
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
         thought = f" ({self.tokens_reasoning:,} thought)" if self.tokens_reasoning else ""
         parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens{thought}")
-        parts.append(self.money())
+        parts.append(captioned(self.money()))
         parts.append(self.service())
         parts.append(self.alternative.describe() if self.alternative else "")
         parts.append(f"{self.elapsed:.1f} s")
@@ -98,10 +103,12 @@ class Summary:
         return "\n".join(line for line in (text, self.failures(), self.cut_off()) if line)
 
     def money(self) -> str:
-        """`$0.42`, `$0.42 + 3 unknown`, `$?` where no cost is known; `""` where only a pool without a price answered."""
-        if self.cost is None:
-            return "$?" if self.unknown_cost else "" if self.ok else dollars(Decimal(0))
-        return dollars(self.cost) + (f" + {self.unknown_cost:,} unknown" if self.unknown_cost else "")
+        """`$0.42`, `$0.42 partly simulated + 3 unknown`, `?` where no cost is known, `free` where only a pool without a price answered."""
+        if not self.cost:  # 0 is of rows that nothing was paid for, which do not tell what the others cost
+            unknown = self.unknown_cost or (self.unsettled and not (self.cost is None and self.ok))
+            return UNKNOWN if unknown else FREE if self.cost is None and self.ok else dollars(0)
+        mark = f" {'' if self.simulated == self.cost else 'partly '}{SIMULATED}" if self.simulated else ""
+        return dollars(self.cost) + mark + (f" + {self.unknown_cost:,} unknown" if self.unknown_cost else "")
 
 
 def summarize(
@@ -129,7 +136,7 @@ def summarize(
         cached=sum(o.cached for o in ended),
         running=len(rows) - len(ended),
         cost=sum(costs, Decimal(0)) if costs else None,
-        unknown_cost=sum(not (o.route or "").startswith("pool/") for o in unpriced),
+        unknown_cost=sum(not is_pool(o.route) for o in unpriced),
         saved=saved,
         tokens_in=sum(o.usage.tokens_in or 0 for o in fresh),
         tokens_out=sum(o.usage.tokens_out or 0 for o in fresh),
@@ -140,7 +147,16 @@ def summarize(
         cut=sum(o.status == "ok" and o.finish_reason == "length" for o in ended),
         tiers=Counter(o.tier for o in fresh if o.tier and o.status == "ok"),
         alternative=None if price_as is None else alternative_cost(fresh, price_as),
+        simulated=sum((o.cost for o in ended if o.cost is not None and is_simulated(o.route)), Decimal(0)) or None,
+        unsettled=sum(map(is_unsettled, ended)),
     )
+
+
+def is_unsettled(outcome: Outcome) -> bool:
+    """Whether a row was sent and has no answer and no cost, though its server may bill one: it was stopped, or failed at work."""
+    if outcome.cost is not None or not outcome.attempts or outcome.status not in ("error", "cancelled") or is_pool(outcome.route):
+        return False
+    return outcome.status == "cancelled" or outcome.error_type not in UNBILLED_KINDS
 
 
 def alternative_cost(outcomes: Sequence[Outcome], route: Route) -> AlternativeCost:
@@ -151,16 +167,3 @@ def alternative_cost(outcomes: Sequence[Outcome], route: Route) -> AlternativeCo
     known = [c for c in costs if c is not None]
     total = sum(known, Decimal(0)) if known or not costs else None
     return AlternativeCost(route, total, len(costs) - len(known))
-
-
-def dollars(amount: Decimal | float | None) -> str:
-    """`$0.000123`, `$0.42`, `$1,234.00`; `?` where unknown. Small sums keep two significant digits."""
-    if amount is None:
-        return "?"
-    value = float(amount)
-    if value == 0 or abs(value) >= 0.1:
-        return f"${value:,.2f}"
-    digits = 2
-    while digits < 8 and abs(value) < 10 ** -(digits - 1):
-        digits += 1
-    return f"${value:.{digits}f}"

@@ -27,7 +27,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as stored. `ok`, `failed` and `cost` are counted from its answers; `cost` is None where no answer has one."""
+    """A run as stored. `ok`, `failed`, `cost` and `unknown` are counted from its answers; `unknown` ones have no cost, and `cost` is None
+    where they are all that may have been paid.
+    """
 
     id: str
     name: str | None
@@ -40,6 +42,7 @@ class RunRecord:
     ok: int = 0
     failed: int = 0
     cost: Decimal | None = None
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ def outcome(columns: Sequence[Any]) -> Outcome:
 
 def run_record(row: Sequence[Any]) -> RunRecord:
     """A run from its columns and the counts and costs of its answers."""
-    id_, name, route, n, started, ended, status, spec, ok, failed, costs = row
+    id_, name, route, n, started, ended, status, spec, ok, failed, costs, unknown = row
     cost = sum((Decimal(c) for c in costs.split(",")), Decimal()) if costs else None
-    return RunRecord(id_, name, route, n, started, ended, status, json.loads(spec), ok, failed, cost)
+    # Rows that the log answered cost nothing: their 0 must not make an unknown cost look known.
+    known = None if unknown and not cost else cost
+    return RunRecord(id_, name, route, n, started, ended, status, json.loads(spec), ok or 0, failed or 0, known, unknown or 0)

@@ -174,11 +174,9 @@ class RunLog:
             return db.execute("UPDATE answers SET shared=0 WHERE shared=1 AND status='ok'").rowcount
 
     def _records(self, clauses: str, args: Sequence[Any]) -> list[RunRecord]:
-        sql = (  # noqa: S608 - `clauses` is one of ours
-            "SELECT id, name, route, n, started, ended, status, spec, (SELECT count(*) FROM answers a WHERE a.run=r.id AND a.status='ok'), "
-            "(SELECT count(*) FROM answers a WHERE a.run=r.id AND a.status='error'), "
-            "(SELECT group_concat(cost) FROM answers a WHERE a.run=r.id) FROM runs r "
-        ) + clauses
+        counts = ("sum(a.status='ok')", "sum(a.status='error')", "group_concat(a.cost)", "sum(a.status='ok' AND a.cost IS NULL)")
+        columns = ", ".join(f"(SELECT {count} FROM answers a WHERE a.run=r.id)" for count in counts)  # noqa: S608 - of ours, as `clauses` is
+        sql = f"SELECT id, name, route, n, started, ended, status, spec, {columns} FROM runs r {clauses}"  # noqa: S608
         with self.reading() as db:
             return [records.run_record(row) for row in db.execute(sql, args)]
 

@@ -37,7 +37,8 @@ class RowEnds:
         writes = [self._sink.append(Ended(item.request.row, outcome, time.time()))]
         if item.followers:
             ok = outcome.status == "ok"
-            usage, cost = (outcome.usage, Decimal(0)) if ok else (Usage(), None)
+            # What an unknown cost is shared with costs as little known: 0 would make it look like a sum.
+            usage, cost = (outcome.usage, None if outcome.cost is None else Decimal(0)) if ok else (Usage(), None)
             shared = replace(outcome, attempts=0, usage=usage, cost=cost, cached=ok)
             writes += [self._sink.append(Ended(row, shared, time.time())) for row in item.followers]
         for write in writes:

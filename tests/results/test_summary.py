@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from holynb.results.summary import AlternativeCost, dollars, summarize
+from holynb.results.summary import AlternativeCost, summarize
 from holynb.types import Outcome, Route, Usage
 
 
@@ -44,23 +44,43 @@ def test_counts_tokens_and_money():
 
 
 def test_unknown_cost_is_shown_not_summed_as_zero():
-    assert summarize([ok(None)], 1.0).money() == "$?"
+    assert summarize([ok(None)], 1.0).money() == "?"
+    assert " · cost ? · " in summarize([ok(None)], 1.0).line()
     assert summarize([ok(), ok(None), ok(None)], 1.0).money() == "$0.10 + 2 unknown"
     assert summarize([Outcome("skipped")], 1.0).money() == "$0.00"
 
 
+@pytest.mark.parametrize("kind", ["timeout", "server", "malformed"])
+def test_a_row_that_failed_at_work_may_be_billed(kind: str):
+    assert summarize([replace(failed(kind), attempts=2)], 1.0).money() == "?"
+    assert summarize([replace(failed(kind), attempts=2, route="pool/x")], 1.0).money() == "$0.00"
+    assert summarize([replace(failed(kind), attempts=0)], 1.0).money() == "$0.00", "never sent"
+
+
+def test_a_row_that_was_stopped_under_way_may_be_billed_and_a_refused_one_is_not():
+    assert summarize([Outcome("cancelled", "half", route="a/b", attempts=1)], 1.0).money() == "?"
+    assert summarize([Outcome("cancelled")], 1.0).money() == "$0.00"
+    assert summarize([replace(failed("auth"), attempts=1)], 1.0).money() == "$0.00"
+
+
+def test_dollars_of_the_simulator_are_told_apart():
+    assert summarize([ok(route="sim/echo")], 1.0).money() == "$0.10 simulated"
+    assert summarize([ok(route="sim/echo"), ok(route="a/b"), ok(None, route="a/b")], 1.0).money() == "$0.20 partly simulated + 1 unknown"
+
+
 def test_a_pool_without_a_price_has_no_dollars_to_show():
     summary = summarize([ok(None, route="pool/x")], 1.0)
-    assert (summary.unknown_cost, summary.money()) == (0, "")
+    assert (summary.unknown_cost, summary.money()) == (0, "free")
     assert "$" not in summary.line()
 
 
 def test_cached_rows_do_not_make_a_pools_time_cost_nothing():
     cached = Outcome("ok", "x", route="pool/x", usage=Usage(10, 5), cost=Decimal(0), cached=True)
     summary = summarize([cached, cached, ok(None, route="pool/x")], 1.0)
-    assert (summary.cost, summary.unknown_cost, summary.money()) == (None, 0, "")
+    assert (summary.cost, summary.unknown_cost, summary.money()) == (None, 0, "free")
     assert summarize([cached, ok("0.1"), ok(None)], 1.0).money() == "$0.10 + 1 unknown"
-    assert summarize([cached, failed("timeout")], 1.0).money() == "$0.00"
+    assert summarize([cached, failed("auth")], 1.0).money() == "$0.00"
+    assert summarize([cached, failed("timeout")], 1.0).money() == "?", "four attempts may be billed"
 
 
 def test_cached_rows_cost_nothing_and_say_what_they_saved():
@@ -74,21 +94,6 @@ def test_a_stopped_run_says_so():
     assert "stopped" in summarize([ok(), None], 1.0, stopped=True).line()
 
 
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [
-        (None, "?"),
-        (0, "$0.00"),
-        (Decimal("0.42"), "$0.42"),
-        (Decimal("1234"), "$1,234.00"),
-        (Decimal("0.0123"), "$0.012"),
-        (Decimal("0.000123"), "$0.00012"),
-    ],
-)
-def test_dollars(amount: Decimal | None, text: str):
-    assert dollars(amount) == text
-
-
 def test_what_it_would_have_cost_elsewhere():
     route = Route("openai", "gpt-4.1")
     counted, uncounted = replace(ok(), usage=Usage(1_000_000, 100_000)), replace(ok(), usage=Usage())
@@ -96,6 +101,6 @@ def test_what_it_would_have_cost_elsewhere():
     assert summary.alternative == AlternativeCost(route, Decimal("5.6"), 0), "2.00 in, 8.00 out, for the two that were paid for"
     assert "· $5.60 as openai/gpt-4.1 ·" in summary.line()
     assert summarize([counted, uncounted], 1.0, price_as=route).alternative.describe() == "$2.80 + 1 unknown as openai/gpt-4.1"
-    assert summarize([uncounted], 1.0, price_as=route).alternative.describe() == "$? as openai/gpt-4.1"
+    assert summarize([uncounted], 1.0, price_as=route).alternative.describe() == "cost ? as openai/gpt-4.1"
     assert summarize([], 1.0, price_as=route).alternative.describe() == "$0.00 as openai/gpt-4.1"
     assert summarize([counted], 1.0).alternative is None

@@ -95,6 +95,15 @@ def test_runs_are_found_by_id_name_and_beginning(log: RunLog):
     assert log.find("nope") is None
 
 
+def test_rows_of_the_log_do_not_make_an_unknown_cost_known(log: RunLog):
+    free, unknown = replace(OK, attempts=0, cost=Decimal(0), cached=True), replace(OK, cost=None)
+    write(log, "some", {0: free, 1: unknown})
+    write(log, "both", {0: OK, 1: free, 2: unknown, 3: unknown})
+    write(log, "log", {0: free})
+    counted = {r.id: (r.ok, r.cost, r.unknown) for r in log.runs()}
+    assert counted == {"some": (2, None, 1), "both": (4, Decimal("0.00012"), 2), "log": (1, Decimal(0), 0)}
+
+
 def test_errors_are_never_offered(log: RunLog):
     write(log, outcomes={0: Outcome("error", error_type="server", error="x", attempts=1)})
     assert log.cached(["k0"]) == {}

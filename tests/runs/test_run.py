@@ -371,7 +371,7 @@ def test_an_unknown_price_is_said_once_and_shown_as_unknown():
         run = infer(["a", "b"], "vllm/m", api_base=server.base).wait(DEADLINE)
     assert len([e for e in run.journal.events_since(0)[0] if isinstance(e, Noted) and "No price is known for vllm/m" in e.text]) == 1
     assert (run.summary().cost, run.summary().unknown_cost) == (None, 2)
-    assert "$?" in run.summary().line()
+    assert " · cost ? · " in run.summary().line()
     assert run.frame()["cost"].isna().all()
 
 

@@ -15,6 +15,7 @@ from scheduled import FAST, drive, ends, request
 
 from holynb.errors import KINDS, Fault
 from holynb.events import Failed, Paused, Started
+from holynb.scheduler.budget import Money
 from holynb.scheduler.failover import WorkItem
 from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
@@ -325,6 +326,12 @@ def test_rows_that_ask_the_same_share_one_answer():
     rows = ends(journal)
     assert [o.text for o in rows] == ["same"] * 3
     assert [(o.attempts, o.cost, o.cached) for o in rows] == [(1, Decimal("0.5"), False), (0, 0, True), (0, 0, True)]
+
+
+def test_what_shares_an_answer_of_unknown_cost_has_none_either():
+    items = [WorkItem(request(0), ("test/model",), followers=[1, 2])]
+    journal, _ = drive([Scripted(always(done("same", tokens_out=4)))], 3, items=items, money=Money(lambda *a: None))
+    assert [(o.cost, o.cached) for o in ends(journal)] == [(None, False), (None, True), (None, True)]
 
 
 def test_a_row_that_failed_by_bad_luck_does_not_fail_those_that_ask_the_same():

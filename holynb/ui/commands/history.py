@@ -16,7 +16,7 @@ __all__ = ["runs"]
 
 def runs(_: Host, args: Sequence[str]) -> None:
     from holynb import runlog
-    from holynb.results import dollars
+    from holynb.results import cost_text
     from holynb.run import session
     from holynb.ui.output import ago, grid
 
@@ -31,7 +31,17 @@ def runs(_: Host, args: Sequence[str]) -> None:
     # A run without an end that is not of this session was killed, or runs in another kernel: the log cannot tell the two apart.
     status = {r.id: r.status if r.ended or r.id in running else "unfinished" for r in records}
     lines = [
-        [r.id, r.name or "", r.route, status[r.id], f"{r.n:,}", f"{r.ok:,}", f"{r.failed:,}", dollars(r.cost), ago(r.started, time.time())]
+        [
+            r.id,
+            r.name or "",
+            r.route,
+            status[r.id],
+            f"{r.n:,}",
+            f"{r.ok:,}",
+            f"{r.failed:,}",
+            cost_text(r.cost, r.route, unknown=r.unknown),
+            ago(r.started, time.time()),
+        ]
         for r in records
     ]
     print(grid(head, lines))

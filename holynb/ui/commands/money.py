@@ -112,18 +112,15 @@ def _table(lines: Sequence[SpendingLine], *, day: bool) -> str:
     rows = []
     for s in lines:
         names = [str(s.day), s.route or "?", s.model or ""] if day else [s.route or "?"]
-        rows.append([*names, *(f"{n:,}" for n in (s.rows, s.failed, s.cached, s.tokens_in, s.tokens_out)), _cost_text(s)])
+        rows.append([*names, *(f"{n:,}" for n in (s.rows, s.failed, s.cached, s.tokens_in, s.tokens_out)), _spent(s)])
     return grid(head, rows)
 
 
-def _cost_text(line: SpendingLine) -> str:
-    """`$0.42`, `$0.42 + 3 unknown` or `? (3 unknown)`; empty if only a pool without a price answered. Simulated dollars are marked."""
-    from holynb.results import dollars
+def _spent(line: SpendingLine) -> str:
+    """What a line cost; nothing where nothing was answered."""
+    from holynb.results import cost_text
 
-    simulated = " simulated" if line.provider == "sim" and line.cost else ""
-    if line.cost is None:
-        return f"? ({line.unknown:,} unknown)" if line.unknown else ""
-    return dollars(line.cost) + simulated + (f" + {line.unknown:,} unknown" if line.unknown else "")
+    return cost_text(line.cost, line.route, unknown=line.unknown) if line.cost is not None or line.unknown or line.rows else ""
 
 
 def _month_text(month: Month) -> str:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Noted, Paused
-from holynb.results import Summary
+from holynb.results import Summary, is_pool, is_simulated, is_unsettled
 
 if TYPE_CHECKING:
     from holynb.events import Event
@@ -40,6 +40,8 @@ class Totals:
         self._paid: Decimal | None = None
         self._cached_cost: Decimal | None = None
         """Cost of rows from the log; like a summary, it is left out where other rows have no price."""
+        self._simulated = Decimal(0)
+        self._unsettled = 0
         self._samples = deque([(began, 0, 0)])
         """Time, answered rows, answered tokens."""
 
@@ -83,6 +85,8 @@ class Totals:
             stopped,
             tokens_reasoning=self._thought,
             cut=self._cut,
+            simulated=self._simulated or None,
+            unsettled=self._unsettled,
         )
 
     def speed(self, now: float) -> tuple[float | None, float | None]:
@@ -113,4 +117,7 @@ class Totals:
             self._paid = (self._paid or Decimal(0)) + outcome.cost
         elif (outcome.attempts or outcome.cached) and outcome.status == "ok":
             self._unpriced += 1
-            self._unknown += not (outcome.route or "").startswith("pool/")
+            self._unknown += not is_pool(outcome.route)
+        if outcome.cost is not None and is_simulated(outcome.route):
+            self._simulated += outcome.cost
+        self._unsettled += is_unsettled(outcome)

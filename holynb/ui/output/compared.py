@@ -61,14 +61,13 @@ def _more(shown: int, n: int) -> str:
 
 
 def _column_summary(rows: Sequence[Outcome | None]) -> str:
-    """`20 of 20 · $0.0035 · p50 2.0 s`. Dollars of the simulator are marked."""
+    """`20 of 20 · $0.0035 · p50 2.0 s`."""
     summary = summarize(rows, 0.0)
     latencies = [o.latency_s for o in rows if o is not None and o.status == "ok" and o.latency_s is not None]
     p50 = percentile(latencies, 0.5)
-    money = summary.money()
-    if summary.cost and all((o.route or "").startswith("sim/") for o in rows if o and o.cost):
-        money += " simulated"
-    return " · ".join(p for p in (f"{summary.ok:,} of {summary.n:,}", money, f"p50 {seconds(p50)}" if p50 is not None else "") if p)
+    return " · ".join(
+        p for p in (f"{summary.ok:,} of {summary.n:,}", summary.money(), f"p50 {seconds(p50)}" if p50 is not None else "") if p
+    )
 
 
 def _answer_text(outcome: Outcome | None) -> str:

@@ -74,7 +74,7 @@ def as_text(report: Report, show: str = "all") -> str:
     parts = []
     if show in ("all", "table"):
         parts.append(_plain_answer(report) if len(report.rows) == 1 else _plain_table(report))
-    parts += [line(report), *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
+    parts += [report.summary.line(), *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
     return "\n".join(p for p in parts if p)
 
 
@@ -105,16 +105,6 @@ def _lines(points_by_name: Mapping[str, Sequence[tuple[float, float]]]) -> list[
     return [svg.Series(name, points) for name, points in points_by_name.items()]
 
 
-def line(report: Report) -> str:
-    """The summary line, one for failures, one for answers that were cut off. Dollars of the simulator are marked as such."""
-    simulated = [(o.route or "").startswith("sim/") for o in report.rows if o is not None and o.cost]
-    if not any(simulated):
-        return report.summary.line()
-    money = report.summary.money()
-    marked = f"{money} {'' if all(simulated) else 'partly '}simulated"
-    return " · ".join(marked if part == money else part for part in report.summary.line().split(" · "))
-
-
 def reasons(report: Report) -> list[str]:
     """The first message of each kind of failure, the commonest first."""
     first: dict[str, str] = {}
@@ -126,7 +116,7 @@ def reasons(report: Report) -> list[str]:
 
 
 def _summary(report: Report) -> str:
-    summary, *more = line(report).split("\n")
+    summary, *more = report.summary.line().split("\n")
     out = [f'<div class="holynb-head">{safe(summary)} <span class="holynb-note">· {safe(report.title)}</span></div>']
     for said in more:
         kind = "bad" if said == report.summary.failures() else "note"

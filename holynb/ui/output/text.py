@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
-from holynb.results import Summary, dollars
+from holynb.results import Summary, captioned, cost_text
 from holynb.units import three_digits
 from holynb.words import clean
 
@@ -125,8 +125,8 @@ def progress(summary: Summary, rate: float | None, tokens: float | None, note: s
         parts.append(f"{three_digits(rate)} rows/s")
     if tokens:
         parts.append(f"{three_digits(tokens)} tokens/s")
-    if summary.cost is not None or summary.unknown_cost:
-        parts.append(summary.money())
+    if summary.cost is not None or summary.unknown_cost or summary.ok:
+        parts.append(captioned(summary.money()))
     if summary.error:
         parts.append(f"{summary.error:,} failed")
     parts += [f"{seconds(summary.elapsed)} so far" if not rate else "", "stopping" if summary.stopped else "", one_line(note)]
@@ -148,10 +148,10 @@ def status(outcome: Outcome | None) -> str:
 
 
 def price(outcome: Outcome | None) -> str:
-    """What a row cost; nothing where nothing was sent."""
+    """What a row cost, in a column whose caption tells simulated dollars; nothing where nothing was sent."""
     if outcome is None or outcome.status == "skipped" or not (outcome.attempts or outcome.cached):
         return ""
-    return dollars(outcome.cost)
+    return cost_text(outcome.cost, outcome.route, mark=False)
 
 
 def _columns(text: str) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from holynb.results import dollars
+from holynb.results import cost_text
 from holynb.ui.live import timer
 from holynb.ui.output import COLOURS, ago, plots, seconds
 from holynb.ui.panel import pooltable
@@ -111,7 +111,7 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
                 _progress(state, done, summary.n),
                 f"{done:,} of {summary.n:,}",
                 f"{summary.error:,}",
-                _cost_text(summary.money(), str(run.route)),
+                summary.money(),
                 seconds(summary.elapsed),
             ]
         )
@@ -126,18 +126,13 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
                 state,
                 f"{r.ok + r.failed:,} of {r.n:,}",
                 f"{r.failed:,}",
-                _cost_text(dollars(r.cost), r.route),
+                cost_text(r.cost, r.route, unknown=r.unknown),
                 duration,
             ]
         )
     if not rows:
         return '<div style="color:var(--jp-ui-font-color2,#808080)">No run yet.</div>'
     return table(["Run", "Route", "Started", "State", "Rows", "Failed", "Cost", "Time"], rows, 4)
-
-
-def _cost_text(cost: str, route: str) -> str:
-    """`cost`, marked as simulated for routes of the simulator."""
-    return f"{cost} simulated" if route.startswith("sim/") and cost not in ("", "?", "$?", "$0.00") else cost
 
 
 def spending_table(lines: Sequence[SpendingLine]) -> str:
@@ -155,7 +150,7 @@ def spending_table(lines: Sequence[SpendingLine]) -> str:
             s.model or "?",
             f"{s.rows:,}",
             f"{s.tokens_in:,} + {s.tokens_out:,}",
-            _cost_text(dollars(s.cost) + (f" + {s.unknown:,} unknown" if s.unknown and s.cost is not None else ""), s.route or ""),
+            cost_text(s.cost, s.route, unknown=s.unknown),
         ]
         for s in sorted(sums, key=lambda s: -(s.cost or 0))
     ]

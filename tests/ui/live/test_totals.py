@@ -22,6 +22,8 @@ OUTCOMES = st.sampled_from(
         ok(cached=True, attempts=0, cost=Decimal(0)),
         ok(usage=Usage()),
         replace(ok(), finish_reason="length"),
+        ok(cost=Decimal("0.3"), route="openai/x"),
+        failed("timeout"),
         failed(),
         failed("quota", cost=Decimal("0.2")),
         Outcome("cancelled", attempts=1),

@@ -1,0 +1,51 @@
+"""How a cost is said, once for every room: dollars, `?` where it is unknown, `free`, or marked as simulated. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from holynb.types import Route
+
+__all__ = ["FREE", "SIMULATED", "UNKNOWN", "captioned", "cost_text", "dollars", "is_pool", "is_simulated"]
+
+UNKNOWN, FREE, SIMULATED = "?", "free", "simulated"
+
+
+def cost_text(amount: Decimal | float | None, route: Route | str | None = None, *, unknown: int = 0, mark: bool = True) -> str:
+    """`$0.42`, `$0.42 + 3 unknown`, `$0.42 simulated`, `free` of a pool without a price, `?` where none is known, never `$0.00`.
+
+    route: of all answers that are summed, if they have one. unknown: how many answers beside them have no known cost.
+    mark: whether simulated dollars are told apart; not in a column whose heading or caption says so.
+    """
+    if amount is None:
+        return FREE if is_pool(route) else UNKNOWN
+    simulated = f" {SIMULATED}" if mark and amount and is_simulated(route) else ""
+    return dollars(amount) + simulated + (f" + {unknown:,} unknown" if unknown else "")
+
+
+def captioned(text: str) -> str:
+    """A cost as a part of a line, where nothing says that it is one: `cost ?`, and dollars as they are."""
+    return f"cost {text}" if text == UNKNOWN else text
+
+
+def is_pool(route: Route | str | None) -> bool:
+    """Whether a pool of one's own answers: what it costs is device time, and nothing where that has no price."""
+    return str(route or "").startswith("pool/")
+
+
+def is_simulated(route: Route | str | None) -> bool:
+    """Whether the simulator answers, whose dollars nobody is billed."""
+    return str(route or "").startswith("sim/")
+
+
+def dollars(amount: Decimal | float | None) -> str:
+    """`$0.000123`, `$0.42`, `$1,234.00`; `?` where unknown. Small sums keep two significant digits."""
+    if amount is None:
+        return UNKNOWN
+    value = float(amount)
+    if value == 0 or abs(value) >= 0.1:
+        return f"${value:,.2f}"
+    digits = 2
+    while digits < 8 and abs(value) < 10 ** -(digits - 1):
+        digits += 1
+    return f"${value:.{digits}f}"
