@@ -95,7 +95,7 @@ def looks_marked(text: str) -> bool:
 
 
 def indented(text: str) -> str | None:
-    """JSON with a value a line, each spelled as it was: digits, escapes and repeated names stay. None where it is not JSON, or is too much."""
+    """JSON with a value a line, each spelled as it was (digits, escapes, repeated names). None where it is not JSON, or is too much."""
     if len(text) > MAX_JSON_CHARS:
         return None
     text = clean(text)
