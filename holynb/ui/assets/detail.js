@@ -9,14 +9,15 @@ function makeThoughts() {
   return { node, about, said };
 }
 
-/** hooks: close(). */
+/** hooks: close(), show(row, format). */
 function makeDetail(hooks) {
   const node = make("section", "hn-detail", null, { "aria-label": "One row in full" });
   node.hidden = true;
   const bar = make("div", "hn-bar");
   const title = make("strong", "hn-title");
   const facts = make("span", "hn-soft");
-  bar.append(title, facts, make("span", "hn-gap"), button("hn-button", "Close", () => hooks.close(), { "aria-label": "Close the row" }));
+  const formats = makeFormats((format) => hooks.show(row, format));
+  bar.append(title, facts, make("span", "hn-gap"), formats.node, button("hn-button", "Close", () => hooks.close(), { "aria-label": "Close the row" }));
   const body = make("div", "hn-detail-body");
   node.append(bar, body);
   node.addEventListener("keydown", (event) => {
@@ -27,7 +28,7 @@ function makeDetail(hooks) {
   let row = -1, filled = false, shape = "", unfolded = false, parts = [];
 
   /** A text under its title; what was thought is folded, and stays open while its row goes on. */
-  function part({ title, text, kind }) {
+  function part({ title, text, kind, html }) {
     if (kind === "thought") {
       const { node: box, about, said } = makeThoughts();
       box.classList.add("hn-part");
@@ -36,14 +37,15 @@ function makeDetail(hooks) {
       return filledPart({ box, head: about, said }, title, text);
     }
     const box = make("div", `hn-part ${kind ? `hn-is-${kind}` : ""}`);
-    const [head, said] = [make("h4"), make("pre", null, "", { dir: "auto", tabindex: "0" })];
+    const [head, said] = [make("h4"), make(html ? "div" : "pre", null, "", { dir: "auto", tabindex: "0" })];
     box.append(head, said);
-    return filledPart({ box, head, said }, title, text);
+    return filledPart({ box, head, said }, title, text, html);
   }
 
-  function filledPart(it, title, text) {
+  function filledPart(it, title, text, html) {
     say(it.head, title);
-    say(it.said, text);
+    if (html) sayRendered(it.said, html);
+    else say(it.said, text);
     return it;
   }
 
@@ -62,6 +64,7 @@ function makeDetail(hooks) {
   return {
     node,
     row: () => row,
+    picked: formats.picked,
     filled: () => filled,
     /** What the table has of a row: its label, its prompt and its line. */
     open({ label, prompt, line }) {
@@ -79,11 +82,12 @@ function makeDetail(hooks) {
     fill(message) {
       if (message.row !== row) return;
       filled = true;
+      formats.update(message.format);
       say(title, `Row ${message.label}`);
       say(facts, message.facts);
       // What stands there is kept: a row that goes on is filled several times a second, while somebody clicks or selects in it.
-      const now = JSON.stringify([message.parts.map((p) => p.kind), message.attempts.length]);
-      if (now === shape) return message.parts.forEach(({ title, text }, i) => filledPart(parts[i], title, text));
+      const now = JSON.stringify([message.parts.map((p) => [p.kind, !p.html]), message.attempts.length]);
+      if (now === shape) return message.parts.forEach((p, i) => filledPart(parts[i], p.title, p.text, p.html));
       shape = now;
       parts = message.parts.map(part);
       const top = body.scrollTop;

@@ -9,22 +9,33 @@ function render({ model, el }) {
   const send = (message) => model.send(message);
   const ready = () => send(toKernel.ready(page, seq, el.clientWidth));
   const head = makeHead({ stop: () => send(toKernel.stop()) });
-  const detail = makeDetail({ close: closeDetail });
+  const detail = makeDetail({ close: closeDetail, show: (row, format) => send(toKernel.detail(row, format)) });
   const visible = throttle(300, (first, last) => send(toKernel.visible(first, last)));
   const table = makeTable({ open: openDetail, visible });
   const single = make("pre", "hn-answer", "", { dir: "auto", tabindex: "0", role: "log", "aria-label": "Answer" });
+  const rendered = make("div", "hn-rendered", "", { dir: "auto", tabindex: "0", role: "region", "aria-label": "Answer" });
+  const formats = makeFormats((format) => send(toKernel.detail(0, format)));
   const thoughts = makeThoughts();
   const left = make("div", "hn-left");
   const body = make("div", "hn-body");
   let charts = null, seq = -1, frame = 0, inSight = true;
-  left.append(table.node, thoughts.node, single, detail.node);
+  left.append(table.node, thoughts.node, formats.node, single, rendered, detail.node);
   body.append(left);
   root.append(head.node, body);
   el.append(root);
 
   function openDetail(row) {
     detail.open(table.row(row));
-    send(toKernel.detail(row));
+    send(toKernel.detail(row, detail.picked()));
+  }
+
+  /** A run's only answer as somebody asked for it; text where it is none of that. */
+  function showOnly(message) {
+    const html = message.parts.find((p) => p.html)?.html ?? "";
+    formats.update(message.format);
+    sayRendered(rendered, html);
+    show(rendered, html !== "");
+    show(single, html === "");
   }
 
   function fillDetail(message) {
@@ -39,7 +50,7 @@ function render({ model, el }) {
   }
 
   function onMessage(message) {
-    if (message.kind === "detail") return fillDetail(message);
+    if (message.kind === "detail") return formats.node.hidden ? fillDetail(message) : showOnly(message);
     if (message.kind === "delta" && message.seq !== seq + 1) return message.seq > seq && seq >= 0 ? ready() : undefined;
     if (message.kind === "snapshot") begin(message);
     seq = message.seq;
@@ -51,8 +62,16 @@ function render({ model, el }) {
     charts?.priced(message.head.cost !== "?");
     if (message.answer) grow(single, message.answer);
     if (message.thoughts) updateThoughts(message.thoughts);
-    if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) send(toKernel.detail(detail.row()));
+    if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) send(toKernel.detail(detail.row(), detail.picked()));
+    offerFormats(message.head);
     paint();
+  }
+
+  /** While the only answer grows it is text. */
+  function offerFormats({ n, state }) {
+    const offers = n === 1 && !["running", "stopping"].includes(state) && !(single.hidden && rendered.hidden);
+    if (offers && formats.node.hidden) send(toKernel.detail(0, formats.picked()));
+    show(formats.node, offers);
   }
 
   function begin(message) {
@@ -61,7 +80,7 @@ function render({ model, el }) {
     head.begin(message);
     show(table.node, n !== 1 && message.view.parts !== "charts");
     show(single, n === 1 && message.view.parts !== "charts");
-    show(thoughts.node, false);
+    for (const node of [thoughts.node, formats.node, rendered]) show(node, false);
     if (!charts && message.view.parts !== "table") {
       charts = makeCharts(message.as_route);
       body.append(charts.node);

@@ -1,4 +1,4 @@
-// Small pieces for the rest. Text of prompts, models and servers reaches the page through textContent alone.
+// Small pieces for the rest. Text of prompts, models and servers reaches the page through textContent alone; formats.js has the exception.
 
 function make(tag, name, text, attributes) {
   const node = document.createElement(tag);

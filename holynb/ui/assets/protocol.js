@@ -16,6 +16,6 @@ function waitingRow(row) {
 const toKernel = {
   ready: (page, seq, width) => ({ cmd: "ready", page, seq, width }),
   stop: () => ({ cmd: "stop" }),
-  detail: (row) => ({ cmd: "detail", row }),
+  detail: (row, format) => ({ cmd: "detail", row, format }),
   visible: (first, last) => ({ cmd: "visible", first, last }),
 };

@@ -9,7 +9,7 @@ from holynb.events import Ended, Event, Failed, Started
 from holynb.results import dollars
 from holynb.types import Outcome
 from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
-from holynb.ui.output import clean, count, seconds, thinking, thought
+from holynb.ui.output import clean, count, formats, seconds, thinking, thought
 
 if TYPE_CHECKING:
     from holynb.ui.live.source import ViewSource
@@ -18,18 +18,21 @@ __all__ = ["detail"]
 
 #: Characters of one text; the value holds the rest.
 MAX_TEXT_CHARS = 100_000
+ANSWER_TITLE = "Answer"
 ROLE_TITLES = {"system": "System", "user": "Prompt"}
 
 
-def detail(source: ViewSource, row: int) -> DetailMessage:
-    """The message with one row in full, as it stands."""
+def detail(source: ViewSource, row: int, how: str | None = None) -> DetailMessage:
+    """The message with one row in full, as it stands. how: the answer is shown; None: as the run's `--format` says."""
+    how = how or source.info.format
     events = [e for e in source.journal.events_since(0)[0] if isinstance(e, Started | Failed | Ended) and e.row == row]
     return {
         "kind": "detail",
         "row": row,
         "label": source.info.label(row),
         "facts": _facts(source.journal.rows[row]),
-        "parts": list(_parts(source, row, events)),
+        "format": how,
+        "parts": [_rendered(part, how) for part in _parts(source, row, events)],
         "attempts": [AttemptLine(at=seconds(max(0.0, e.at - source.info.started)), text=_attempt_text(e)) for e in events],
     }
 
@@ -47,7 +50,7 @@ def _parts(source: ViewSource, row: int, events: list[Started | Failed | Ended])
         if outcome.reasoning:
             yield _part(thought(outcome), outcome.reasoning, "thought")
         if outcome.text or outcome.status == "ok":
-            yield _part("Answer", outcome.text or "")
+            yield _part(ANSWER_TITLE, outcome.text or "")
         if outcome.error and outcome.error_type is not None:
             yield _part("Error", f"{outcome.error_type}: {outcome.error}", "failed")
         elif outcome.error:  # an answer may have a note: that it moved, or went through an out-of-memory
@@ -55,6 +58,13 @@ def _parts(source: ViewSource, row: int, events: list[Started | Failed | Ended])
     for e in events:
         if isinstance(e, Failed) and e.raw:
             yield _part(f"The server's words, attempt {e.attempt}", e.raw, "raw")
+
+
+def _rendered(part: DetailPart, how: str) -> DetailPart:
+    """A part, with its HTML where it is an answer that is shown otherwise than as text."""
+    if how == "text" or part["title"] != ANSWER_TITLE or not part["text"]:
+        return part
+    return {**part, "html": formats.STYLE + formats.as_html(part["text"], how)}
 
 
 def _part(title: str, text: str, kind: str = "") -> DetailPart:

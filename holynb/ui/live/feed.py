@@ -62,7 +62,10 @@ NO_THOUGHTS: Thinking = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run as a view needs it. `labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`."""
+    """A run as a view needs it. `labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`.
+
+    format: how an answer in full is shown.
+    """
 
     prompts: Sequence[str]
     labels: Sequence[object] | None = None
@@ -70,6 +73,7 @@ class RunInfo:
     title: str = ""
     as_route: str | None = None
     price_as: Price | None = None
+    format: str = "text"
 
     def label(self, row: int) -> str:
         value = row if self.labels is None else self.labels[row]

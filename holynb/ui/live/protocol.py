@@ -7,11 +7,12 @@ tests/ui/live/test_protocol.py holds the two together. Strings in messages are c
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict, get_args
 
 __all__ = [
     "ROW_FIELDS",
     "Answer",
+    "AnswerFormat",
     "AttemptLine",
     "DeltaMessage",
     "DetailMessage",
@@ -36,6 +37,7 @@ __all__ = [
     "parse_page_message",
 ]
 
+AnswerFormat = Literal["text", "markdown", "code", "json"]
 RunState = Literal["running", "stopping", "stopped", "done"]
 
 
@@ -165,11 +167,15 @@ class SnapshotMessage(Update):
 
 
 class DetailPart(TypedDict):
-    """One text of a row in full. kind: failed, raw (a server's own words), thought (folded), or empty."""
+    """One text of a row in full. kind: failed, raw (a server's own words), thought (folded), or empty.
+
+    html: an answer as somebody asked to see it, by the allow-list of `ui/output/markdown.py`; the page shows it in place of the text.
+    """
 
     title: str
     text: str
     kind: str
+    html: NotRequired[str]
 
 
 class AttemptLine(TypedDict):
@@ -180,12 +186,13 @@ class AttemptLine(TypedDict):
 
 
 class DetailMessage(TypedDict):
-    """One row in full, for a DetailRequest."""
+    """One row in full, for a DetailRequest. format: how its answer is shown."""
 
     kind: Literal["detail"]
     row: int
     label: str
     facts: str
+    format: str
     parts: list[DetailPart]
     attempts: list[AttemptLine]
 
@@ -207,9 +214,10 @@ class StopRequest:
 
 @dataclass(frozen=True, slots=True)
 class DetailRequest:
-    """A row was opened."""
+    """A row was opened. format: how its answer shall be shown; None: as the run's own `--format` says."""
 
     row: int
+    format: AnswerFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +239,9 @@ def parse_page_message(content: object) -> PageMessage | None:
             return PageReady(page, seq, width if isinstance(width, int) and width > 0 else None)
         case {"cmd": "stop"}:
             return StopRequest()
-        case {"cmd": "detail", "row": int(row)}:
-            return DetailRequest(row)
+        case {"cmd": "detail", "row": int(row), **rest}:
+            known = get_args(AnswerFormat)
+            return DetailRequest(row, next((name for name in known if name == rest.get("format")), None))
         case {"cmd": "visible", "first": int(first), "last": int(last)}:
             return VisibleRange(first, last)
     return None

@@ -53,7 +53,7 @@ class RunSource:
         if variants:
             labels = [(*_levels(label), variants[i % len(variants)]) for i, label in enumerate(report.prompt_labels(index))]
         title = report.title(run).replace(" on ", " · ", 1)
-        self.info = RunInfo([p.text for p in run.prompts], labels, run.started, title, *_price_as(run))
+        self.info = RunInfo([p.text for p in run.prompts], labels, run.started, title, *_price_as(run), run.options.format)
 
     @property
     def elapsed(self) -> float:

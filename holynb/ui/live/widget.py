@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Live", "LiveView", "asset"]
 
 #: Joined into one ES module, in this order. uPlot is Leon Sorokin's, MIT (assets/uplot.LICENSE).
-SCRIPTS = ("uplot.js", "page.js", "protocol.js", "charts.js", "table.js", "detail.js", "head.js", "live.js")
+SCRIPTS = ("uplot.js", "page.js", "protocol.js", "charts.js", "table.js", "formats.js", "detail.js", "head.js", "live.js")
 #: Until a page has said that it is ready, and no longer than this, each message is a snapshot: it may not have been listening yet.
 OPENING_S = 4.0
 
@@ -128,8 +128,8 @@ class LiveView:
                     self.widget.send(self._snapshot())
                 elif seq != self.feed.seq:
                     self._snapshot_due = True
-            case DetailRequest(row) if 0 <= row < self.feed.n:
-                self.widget.send(detail(self.source, row))
+            case DetailRequest(row, how) if 0 <= row < self.feed.n:
+                self.widget.send(detail(self.source, row, how))
             case VisibleRange(first, last):
                 self.feed.set_visible(first, last)
 

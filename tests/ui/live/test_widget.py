@@ -184,6 +184,28 @@ def test_what_a_row_thinks_stands_apart_and_how_much_is_said() -> None:
     assert "3 + 700 tokens · 650 of them thought" in full["facts"]
 
 
+def test_an_answer_in_full_is_rendered_by_the_kernel_as_it_is_asked_for() -> None:
+    source = WrittenSource(2)
+    source.journal.append(Ended(0, replace(OK, text="# a\n<script>"), 1.0))
+    view, sent = view_of(source)
+    for more in ({}, {"format": "markdown"}, {"format": "code"}):
+        receive(view, cmd="detail", row=0, **more)
+    assert [m["format"] for m in sent] == ["text", "markdown", "code"]
+    assert [("html" in p, p["title"]) for p in sent[0]["parts"]] == [(False, "System"), (False, "Prompt"), (False, "Answer")]
+    assert "<h3" in sent[1]["parts"][-1]["html"]
+    assert "<code># a\n&lt;script&gt;</code>" in sent[2]["parts"][-1]["html"]
+    assert ["html" in p for p in sent[1]["parts"]] == [False, False, True], "what a person typed stays as it was typed"
+
+
+def test_an_answer_that_grows_is_text() -> None:
+    source = WrittenSource(1)
+    source.info = replace(source.info, format="markdown")
+    source.journal.append_text(0, "# a")
+    assert detail(source, 0)["parts"][-1] == {"title": "Answer so far", "text": "# a", "kind": ""}
+    source.journal.append(Ended(0, replace(OK, text="# a"), 1.0))
+    assert "<h3" in detail(source, 0)["parts"][-1]["html"]
+
+
 def test_a_megabyte_of_answer_is_cut_and_says_so() -> None:
     source = WrittenSource(1)
     source.journal.append(Ended(0, Outcome("ok", "x" * 1_000_000, attempts=1), 1.0))
@@ -215,7 +237,7 @@ class Shown:
 
 
 def a_run(show: str = "all") -> Any:
-    options = SimpleNamespace(show=show, price_as=None)
+    options = SimpleNamespace(show=show, price_as=None, format="text")
     plan = SimpleNamespace(rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]))
     prompts = [SimpleNamespace(text="hi", messages=(Message("user", "hi"),))] * 2
     return SimpleNamespace(
@@ -294,9 +316,16 @@ def test_opening_is_under_a_hundred_kilobytes() -> None:
     assert len(json.dumps({k: v for k, v in state.items() if k in ("_esm", "_css", "first", "_anywidget_id")})) < 100_000
 
 
-def test_model_text_reaches_the_page_through_text_content_alone() -> None:
-    own = "\n".join(lives.asset(s) for s in lives.SCRIPTS if s != "uplot.js")
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", own)
+def test_model_text_reaches_the_page_through_text_content_or_what_the_kernel_rendered() -> None:
+    own = {
+        s: re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", lives.asset(s))
+        for s in lives.SCRIPTS
+        if s != "uplot.js"
+    }
+    assert {s: found for s, found in own.items() if found} == {"formats.js": ["innerHTML"]}
+    assert re.findall(r"sayRendered\((.*)\)", lives.asset("live.js", "detail.js")) == ["rendered, html", "it.said, html"], (
+        "html of a message"
+    )
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
