@@ -62,9 +62,10 @@ def write_notebook(path: Path, cells: Sequence[str]) -> Path:
 
 
 class Lab:
-    """A JupyterLab server of its own, with holynb from this tree. Ends with everything it started."""
+    """A JupyterLab server of its own, with holynb from a tree, this one by default. Ends with everything it started."""
 
-    def __init__(self) -> None:
+    def __init__(self, tree: Path = ROOT) -> None:
+        self.tree = tree
         self.home = Path(tempfile.mkdtemp(prefix="holynb-lab-"))
         self.root = self.home / "notebooks"
         self.port, self.token = free_port(), secrets.token_hex(16)
@@ -94,7 +95,7 @@ class Lab:
             folder = self.home / "settings" / package
             folder.mkdir(parents=True)
             (folder / f"{name}.jupyterlab-settings").write_text(json.dumps(value), encoding="utf-8")
-        shutil.copytree(ROOT / "holynb" / "labextension", self.home / "labextensions" / "holynb")
+        shutil.copytree(self.tree / "holynb" / "labextension", self.home / "labextensions" / "holynb")
 
     def _environment(self) -> dict[str, str]:
         environment = {k: v for k, v in os.environ.items() if not k.endswith(("_KEY", "_TOKEN", "_BASE_URL"))}
@@ -111,7 +112,7 @@ class Lab:
             **environment,
             **{k: str(self.home / v) for k, v in names.items()},
             "JUPYTER_PLATFORM_DIRS": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join([str(self.tree), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
 
     def _await(self) -> None:
@@ -154,7 +155,8 @@ class Lab:
 
 
 class Page:
-    """One notebook in one tab. `errors` are the page's own, `outside` what tried to leave the machine, `received` bytes over the socket.
+    """One notebook in one tab. `errors` are the page's own, `outside` what tried to leave the machine, `downloads` the files that it handed
+    out, `received` bytes over the socket.
 
     `opened` is `received` after the first message of a view: None until then.
     """
@@ -163,6 +165,7 @@ class Page:
         self.lab, self.path = lab, path
         self.errors: list[str] = []
         self.outside: list[str] = []
+        self.downloads: list[Any] = []
         self.received = 0
         self.opened: int | None = None
         self.page = context.new_page()
@@ -170,6 +173,7 @@ class Page:
         self.page.route(lambda url: not url.startswith((f"http://127.0.0.1:{lab.port}", "data:", "blob:")), self._refuse)
         self.page.on("console", lambda m: self.errors.append(m.text[:300]) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.errors.append(f"pageerror: {str(e)[:300]}"))
+        self.page.on("download", lambda file: self.downloads.append(file))  # a method of a list has no room for what playwright notes on it
         self.page.on("websocket", lambda socket: socket.on("framereceived", self._count))
         self.page.goto(f"http://127.0.0.1:{self.lab.port}/lab/tree/{self.path.name}?token={self.lab.token}&reset")
         self._await_notebook()
@@ -181,6 +185,7 @@ class Page:
         self.page.set_viewport_size({"width": size[0], "height": size[1]})
         self.errors.clear()
         self.outside.clear()
+        self.downloads.clear()
         self.received = 0
         self.page.evaluate("path => { window.jupyterapp.commands.execute('docmanager:open', {path}); return null; }", path.name)
         self._await_notebook()

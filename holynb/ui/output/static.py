@@ -41,6 +41,7 @@ STYLE = """<style>
 .holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start!important;vertical-align:top;padding:3px 8px;border:0;
 border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
+.holynb .holynb-rows tbody tr:nth-child(n):not(:hover){background:transparent}
 .holynb .holynb-rows th{white-space:normal;overflow-wrap:normal}
 .holynb .holynb-rows td.k{white-space:nowrap}
 .holynb .holynb-rows td.n,.holynb .holynb-rows th.n{text-align:end!important}

@@ -62,8 +62,10 @@ CHOICES = {
     "tier": ((*SERVICE_TIERS, ",".join(SERVICE_TIERS[:2])), "flex, standard or priority"),
 }
 LABEL_STYLE = {"description_width": "120px"}
-#: The browser's default placeholder colour is too dark for a dark page.
-PLACEHOLDER_CSS = "<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}</style>"
+#: The browser's default placeholder colour is too dark for a dark page; ipywidgets' tabs and heads, too faint for what they stand on.
+CONTRAST_CSS = """<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}
+.holynb-form .jupyter-widget-Collapse-header,
+.jupyter-widgets.widget-tab:has(.holynb-form)>.lm-TabBar .lm-TabBar-tab{color:var(--jp-ui-font-color1,inherit)}</style>"""
 
 
 def wide() -> w.Layout:
@@ -217,7 +219,7 @@ class Form:
                 self.cell,
                 self.bridge,
                 self.outlet.box,
-                w.HTML(PLACEHOLDER_CSS, layout=w.Layout(display="none")),
+                w.HTML(CONTRAST_CSS, layout=w.Layout(display="none")),
             ],
             layout=w.Layout(width="100%", padding="4px 8px 4px 0"),
         )
