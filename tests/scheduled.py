@@ -57,7 +57,7 @@ def drive(
         for endpoint in endpoints:
             endpoint.breaker.cooldown = options.get("cooldown", 30.0 if no_time else 0.1)
         tiers = [Tier("all", endpoints)] if options.get("spread") else [Tier(str(endpoint.route), [endpoint]) for endpoint in endpoints]
-        money = options.get("money") or Money(lambda route, model, usage: Decimal("0.5"))
+        money = options.get("money") or Money(lambda route, model, usage, tier: Decimal("0.5"))
         scheduler = Scheduler(tiers, policy if no_time else replace(policy, backoff_scale=0.002), journal, money)
         chain = tuple(tier.name for tier in tiers)
         items = options.get("items") or [WorkItem(request(i), chain) for i in range(n)]

@@ -130,7 +130,7 @@ async def receive(request: Request, endpoint: EndpointState, timeouts: Timeouts,
 def record_usage(item: WorkItem, route: Route, money: Money, result: Completion | Fault) -> Payment:
     """Add the tokens and dollars of an attempt, answered or not, to the item's. Returns the payment."""
     usage = result.usage or Usage()
-    cost = money.price(route, result.model, usage) if result.tier is None else money.price(route, result.model, usage, result.tier)
+    cost = money.price(route, result.model, usage, result.tier)
     item.usage = item.usage + usage
     item.cost = cost if item.cost is None else item.cost if cost is None else item.cost + cost
     kind = "attempt" if isinstance(result, Fault) else "answer"

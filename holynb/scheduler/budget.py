@@ -11,7 +11,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from holynb.errors import Fault
-from holynb.types import Request, Route
+from holynb.types import Request, Route, Usage
 
 __all__ = ["UNBILLED_KINDS", "Budget", "Money"]
 
@@ -51,15 +51,16 @@ class Budget:
         self._changed.set()
 
 
-class Money:
-    """What attempts cost: `price` of an answer, `worst_case` of a request (None: unknown), and the run's budget, if it has one.
+#: Dollars of an answer of a route: the model as the server named it, its usage, and the service tier where the reply names one.
+Price = Callable[[Route, str | None, Usage, str | None], Decimal | None]
 
-    `price` takes the route, the model as the server named it, the usage and, where a reply names it, the service tier.
-    """
+
+class Money:
+    """What attempts cost: `price` of an answer, `worst_case` of a request (None: unknown), and the run's budget, if it has one."""
 
     def __init__(
         self,
-        price: Callable[..., Decimal | None],
+        price: Price,
         worst_case: Callable[[Request, Route], Decimal | None] = lambda request, route: Decimal(0),
         budget: Budget | None = None,
     ) -> None:

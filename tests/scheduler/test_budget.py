@@ -49,7 +49,7 @@ def test_unknown_usage_counts_as_what_was_set_aside_and_an_overrun_is_reported()
 def test_what_nothing_was_set_aside_for_spends_nothing_of_a_budget():
     """A pool's time has its price an hour, and `--budget` holds what others bill."""
     budget = Budget(Decimal(1))
-    money = Money(lambda route, model, usage: None, budget=budget)
+    money = Money(lambda route, model, usage, tier: None, budget=budget)
     money.settle(Decimal(0), Decimal("0.75"))
     assert (budget.spent, budget.reserved, budget.overrun) == (0, 0, 0)
     money.settle(Decimal(0), None)
@@ -79,7 +79,7 @@ def test_never_over_and_nearly_all_of_it_used(seed: int):
         return Budget(cap)
 
     budget = asyncio.run(main())
-    money = Money(lambda route, model, usage: unit * (usage.tokens_in or 0), lambda request, route: unit * worst[request.row], budget)
+    money = Money(lambda route, model, usage, tier: unit * (usage.tokens_in or 0), lambda request, route: unit * worst[request.row], budget)
     journal, _ = drive([Scripted(script)], n, Policy(retries=5), money=money, cap=rng.randint(1, 16))
     rows = ends(journal)
     assert sum(paid) <= cap

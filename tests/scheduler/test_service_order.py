@@ -63,7 +63,7 @@ def drive(engine: AtTiers, n: int, order: tuple[str, ...], policy: Policy = FAST
         others = [EndpointState(e.endpoint.route, e, Limiter(cap=8, clock=asyncio.get_running_loop().time)) for e in more.get("others", ())]
         tiers = [Tier("first", [endpoint]), *(Tier(str(o.route), [o]) for o in others)]
         price = {"flex": Decimal(1), "standard": Decimal(2)}
-        money = Money(lambda route, model, usage, tier=None: price.get(tier or "standard"))
+        money = Money(lambda route, model, usage, tier: price.get(tier or "standard"))
         scheduler = Scheduler(tiers, policy, journal, money)
         items = [WorkItem(replace(request(i), tiers=order), tuple(t.name for t in tiers)) for i in range(n)]
         async with asyncio.timeout(7200):
