@@ -32,7 +32,7 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
     ("words", "says"),
     [
         (["pool", "lst"], "Did you mean list"),
-        (["pool", "stop", "nope"], "There is no running pool 'nope'. No pool runs."),
+        (["pool", "stop", "nope"], "There is no running pool 'nope'. No pool is running."),
         (["pool", "status", "nope"], "Start it: holynb pool start MODEL --name nope"),
         (["pool", "start", "--name", "all"], "cannot be called all"),
         (["pool", "start", "x", "--dpp", "2"], "There is no option --dpp"),
@@ -41,8 +41,8 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
         (["pool", "list", "x"], "one word too many"),
         (["pool", "logs"], "the name of one pool"),
         (["pool", "stop", "a", "b"], "the name of one pool"),
-        (["pool", "stop"], "No pool runs. Start one: holynb pool start smollm2-135m"),
-        (["pool", "status"], "No pool runs. Start one: holynb pool start smollm2-135m"),
+        (["pool", "stop"], "No pool is running. Start one: holynb pool start smollm2-135m"),
+        (["pool", "status"], "No pool is running. Start one: holynb pool start smollm2-135m"),
         (["pool", "logs", "a", "b"], "a number of lines"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_mistake_of_the_user_is_one_line(words: list[str], says: str, capsys: 
 @pytest.mark.usefixtures("fake_pools")
 def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["pool", "list"]) == 0
-    assert capsys.readouterr().out == "No pool runs. Start one: holynb pool start smollm2-135m\n"
+    assert capsys.readouterr().out == "No pool is running. Start one: holynb pool start smollm2-135m\n"
     assert cli.main(["pool", "start", model, "--name", "mine", "--port", "0"]) == 0
     streams = capsys.readouterr()
     assert "pool/mine is ready" in streams.out
@@ -78,7 +78,7 @@ def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) 
     assert cli.main(["pool", "logs", "mine", "5"]) == 0
     assert "ready: mine" in capsys.readouterr().out
     assert cli.main(["pool", "stop", "mime"]) == 2
-    assert "Did you mean mine? These run: pool/mine." in capsys.readouterr().err
+    assert "Did you mean mine? Running: pool/mine." in capsys.readouterr().err
     assert cli.main(["pool", "stop", "mine"]) == 0
     assert capsys.readouterr().out == "Stopped pool/mine.\n"
     for every in ("all", "--all"):

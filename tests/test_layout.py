@@ -20,7 +20,7 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "bounded | efforts | loop | no_proxy | secret | thoughts | units | usage | words",
+        "bounded | efforts | loop | no_proxy | secret | thoughts | translation | units | usage | words",
         "faults",
         "errors",
         "poolfields",
@@ -54,6 +54,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "keys",
         "layers | suggest",
         "settings",
+        "language",
     ),
     "holynb.engines": (
         "aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",

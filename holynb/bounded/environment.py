@@ -107,7 +107,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         try:
             return self.concat(template.generate(scope))
         except RecursionError:
-            raise TooMuch("it calls itself too deeply") from None
+            raise TooMuch("it calls itself too often") from None
         finally:
             self._rendering.allowance = before
 
@@ -227,13 +227,13 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         if self._methods(owner) and not isinstance(obj, Undefined):
             return self.invoke(owner, name, args, {k: v for k, v in kwargs.items() if k not in ("_loop_vars", "_block_vars")})
         if not self._callable(obj, owner, name):
-            raise SecurityError(f"a template calls no function of that kind ({name})")
+            raise SecurityError(f"a template cannot call such a function ({name})")
         return self._sized(super().call(context, obj, *args, **kwargs))
 
     def invoke(self, owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """`owner.name(…)` for a plain value. Raises SecurityError where the method is not allowed."""
         if name not in self._methods(owner):
-            raise SecurityError(f"a template does not call {name} of a {type(owner).__name__}")
+            raise SecurityError(f"a template cannot call {name} of a {type(owner).__name__}")
         if name in ("format", "format_map"):
             return BoundedFormat(self, owner, mapping=name == "format_map")(*args, **kwargs)
         return call_method(owner, name, args, kwargs, self.allowance)

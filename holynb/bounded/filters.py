@@ -135,7 +135,7 @@ def _short(value: Any) -> Any:
     """A number, or a text that is not too long to be read as one."""
     check_number(value)
     if isinstance(value, str | bytes) and len(value) > MAX_DIGITS:
-        raise TooMuch(f"a text of more than {MAX_DIGITS:,} characters is no number")
+        raise TooMuch(f"a text of more than {MAX_DIGITS:,} characters is not a number")
     return value
 
 

@@ -134,7 +134,7 @@ class StreamReader(ABC):
         try:
             events = self._splitter.feed(data)
         except TooLong as exc:
-            raise Fault("server", f"the server sent {exc} in its stream, which no model writes.", retry=False) from exc
+            raise Fault("server", f"the server sent {exc} in its stream, which is more than any model writes.", retry=False) from exc
         return self._fold(events)
 
     def end(self) -> Completion:
@@ -145,7 +145,7 @@ class StreamReader(ABC):
             if fault.status is not None:
                 raise  # the server's last event is an error; half an event only means a cut stream
         if self.finish is None and not (self.done and self.silent_end):
-            never = " (of a server that never sends one, [provider.NAME.options] finish_reason = false says so)" if self.done else ""
+            never = " (for a server that never sends one, set [provider.NAME.options] finish_reason = false)" if self.done else ""
             raise Fault("truncated", f"the stream ended without a finish reason, so the answer is not whole{never}")
         if self._pending:
             self._texts.append("\ufffd")
@@ -245,14 +245,12 @@ def conclude(
     told = ": ".join(w for w in (named, said[:300]) if w)
     word = f" ({told})" if told else ""
     if ended.reason == "content_filter":
-        advice = ADVICE.get(ended.key, "say it in other words, or ask another model")
+        advice = ADVICE.get(ended.key, "rephrase the prompt, or use another model")
         raise Fault("content_filter", f"the provider's content filter stopped the answer{word}: {advice}", **facts)
     if ended.reason == "error":
         raise Fault("server", f"the provider failed in the middle of the answer{word}", **facts)
     if ended.key in CONTEXT_FULL and not text.strip():
-        full = (
-            f"the model's context was full before a word of the answer came{word}; a shorter prompt leaves room, and --chunk auto cuts it"
-        )
+        full = f"the model's context was full before the answer began{word}; shorten the prompt, or split it with --chunk auto"
         raise Fault("context_length", full, **facts)
     note = f'the server\'s finish reason was "{told}"' if told_always else None
     return Completion(text, ended.reason, model, counted, note, thinking, reasoning)

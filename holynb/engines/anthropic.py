@@ -122,7 +122,7 @@ class Messages(StreamReader):
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. message_start counts the input, message_delta the output so far. Raises Fault for an error event."""
         if not isinstance(chunk, Mapping):
-            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a message")
+            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that does not belong to a message")
         kind = chunk.get("type") or name
         if kind == "error" or chunk.get("error"):
             raise to_fault(*_detail(chunk, 500), {}, codec.excerpt(chunk))

@@ -61,20 +61,22 @@ _PROFILE = (
     "({provider}/{group}.{name}, {provider}/global.{name}); aws bedrock list-inference-profiles lists those of your region."
 )
 _FORM = (
-    "{provider} wants to know first what {model} is for ({words}). Fill in its form once for the account, in the Bedrock console under "
+    "{provider} requires a use-case form before {model} ({words}). Fill it in once for the account, in the Bedrock console under "
     "Model catalog."
 )
 _UNKNOWN = "{provider} has no model {model} in {region} ({words}). aws bedrock list-foundation-models lists those of a region."
 _MARKETPLACE = (
-    "{provider} may not take out the subscription for {model} ({words}). Have somebody with AWS Marketplace rights ask the model once, "
+    "{provider} could not subscribe to {model} for you ({words}). Let someone with AWS Marketplace rights call the model once, "
     "or add aws-marketplace:Subscribe and aws-marketplace:ViewSubscriptions to this role."
 )
 _NOT_GRANTED = (
     "{provider} does not let this account use {model} ({words}). Ask for access in the Bedrock console of {region} (Model catalog), "
     "or name another model."
 )
-_NOT_ALLOWED = "The AWS keys may not do this ({words}). Add that action to the policy of the user or role, or set AWS_PROFILE to another."
-_CLOCK = "{provider} refused the signature because of its time ({words}). Set this machine's clock right, and run the cell again."
+_NOT_ALLOWED = (
+    "The AWS keys are not allowed to do this ({words}). Add that action to the policy of the user or role, or set AWS_PROFILE to another."
+)
+_CLOCK = "{provider} refused the signature because of its time ({words}). Correct this machine's clock, and run the cell again."
 _EXPIRED = "The AWS keys have expired ({words}). Sign in again (aws sso login) or set new ones, and run the cell again."
 _BEARER = (
     "{provider} refused the key in {key} ({words}). It may have expired, or be one of another region than {region}. Get one at {page}, then "

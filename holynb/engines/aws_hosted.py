@@ -132,7 +132,7 @@ class AwsHosted(Hosted):
         credentials = _ask_chain(lambda: self._session.get_credentials().get_frozen_credentials())
         values = [credentials.secret_key, credentials.access_key, *([credentials.token] if credentials.token else [])]
         if not all(isinstance(v, str) and v and v.isascii() and v.isprintable() for v in values):
-            raise _unusable("there is something in them that no key has")  # they go into headers
+            raise _unusable("they contain characters that no key has")  # they go into headers
         if [s.reveal() for s in self._signed_with] != values:  # a role's keys change while it runs
             self._signed_with = tuple(Secret(v, "AWS key") for v in values)
         signed = {k: v for k, v in headers.items() if k not in _UNSIGNED}
@@ -159,7 +159,7 @@ async def _in_time(work: Callable[[], T]) -> T:
             return await asyncio.to_thread(work)
     except TimeoutError:
         words = (
-            f"The AWS keys did not come within {FETCH_S:g} s: what the profile asks for them does not answer. Sign in again, or set "
+            f"The AWS keys did not come within {FETCH_S:g} s: the source that the profile names does not answer. Sign in again, or set "
             "AWS_PROFILE to another."
         )
         raise Fault("connection", words) from None

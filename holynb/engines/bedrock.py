@@ -186,7 +186,7 @@ class Converse(StreamReader):
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text; "" for tools and for what is thought, which is kept beside."""
         if not isinstance(chunk, Mapping):
-            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a message")
+            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that does not belong to a message")
         if name == "messageStart":
             self.done = self._begun_message  # a second message in one body
             self._begun_message = True

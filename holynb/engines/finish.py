@@ -110,12 +110,12 @@ SAYS_NOTHING = frozenset({"", "null", "none", "nil", "undefined", "unspecified"}
 CONTEXT_FULL = frozenset({"model_context_window_exceeded", "model_length"})
 #: What to change after a word that means a filter; the same words go with every wire.
 ADVICE: Mapping[str, str] = {
-    "recitation": "it repeated a source word for word; ask for it in other words, or raise --temperature",
-    "language": "it does not serve this language; ask another model",
-    "pup_limited_disabled": "the account is limited for its prohibited uses; only the provider can lift that",
-    "safety": "say it in other words, or ask another model; -p safetySettings=[…] sets the filter of gemini/",
-    "guardrail_intervened": "a guardrail of the AWS account stopped it; say it in other words, or change the guardrail",
-    "refusal": "the model refused; say it in other words, or ask another model",
+    "recitation": "it repeated a source word for word; rephrase the prompt, or raise --temperature",
+    "language": "it does not support this language; use another model",
+    "pup_limited_disabled": "the account is restricted for prohibited uses; only the provider can lift that",
+    "safety": "rephrase the prompt, or use another model; -p safetySettings=[…] sets the filter of gemini/",
+    "guardrail_intervened": "a guardrail of the AWS account stopped it; rephrase the prompt, or change the guardrail",
+    "refusal": "the model refused; rephrase the prompt, or use another model",
 }
 #: How long a word may be: longer ones are no words, and messages quote them.
 MAX_CHARS = 60

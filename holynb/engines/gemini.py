@@ -106,7 +106,7 @@ class Generated(StreamReader):
     def on_event(self, name: str, chunk: Any) -> str | None:
         """A chunk's text; its thoughts are kept beside. Raises Fault for an error, and for a prompt that was blocked."""
         if not isinstance(chunk, Mapping):
-            raise malformed(codec.excerpt(chunk), "the server answered with something that is no part of an answer")
+            raise malformed(codec.excerpt(chunk), "the server answered with something that does not belong to an answer")
         if chunk.get("error") or name == "error":
             status, detail, _ = _detail(chunk)
             raise to_fault(status or 500, detail, {}, codec.excerpt(chunk))
@@ -136,7 +136,7 @@ class Generated(StreamReader):
     def _blocked(self, feedback: Any) -> None:
         reason = feedback.get("blockReason") if isinstance(feedback, Mapping) else None
         if reason and reason not in UNBLOCKED:
-            blocked = f"the prompt was blocked ({reason}): say it in other words, or set -p safetySettings=[…]"
+            blocked = f"the prompt was blocked ({reason}): rephrase it, or set -p safetySettings=[…]"
             raise Fault("content_filter", blocked, usage=self.usage if self.usage != Usage() else None)
 
     def _text(self, content: Any) -> str | None:

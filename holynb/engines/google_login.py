@@ -62,7 +62,7 @@ def _payer(credentials: Any) -> str | None:
     payer = getattr(credentials, "quota_project_id", None)
     if payer is None or (isinstance(payer, str) and payer.isascii() and payer.isprintable()):
         return payer
-    raise ValueError("its quota_project_id is no project's name")
+    raise ValueError("its quota_project_id is not the name of a project")
 
 
 def _first_words(exc: BaseException) -> str:

@@ -267,9 +267,9 @@ def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
         return f"{provider} refused the key in {endpoint.key_name} ({words}).{page}, then set it with %infer key {provider}."
     if fault.kind == "auth":
         name = endpoint.key_name or "an environment variable (--api-key-name)"
-        return f"{provider} wants a key, and none is set ({words}).{page} and put it in {name}, or use %infer key {provider}."
+        return f"{provider} needs a key, but none is set ({words}).{page} and put it in {name}, or run %infer key {provider}."
     if fault.kind == "quota":
-        return f"{provider} says that the credit or the quota is used up ({words}). No attempt more was made."
+        return f"{provider} reports that the credit or quota is used up ({words}). It was not asked again."
     if fault.kind == "not_found":
         # Another status than 404 comes from a server that knows its models.
         doubt = ", or is not the right address" if fault.status == 404 else ""
@@ -282,7 +282,7 @@ def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
 def _suggestion(endpoint: Endpoint, *, address_fits: bool) -> str:
     """What may be meant instead: the address with its version, or another model."""
     if not address_fits and endpoint.wire in OPENAI_WIRES and urlsplit(endpoint.base_url).path in ("", "/"):
-        return f" Is it {endpoint.base_url}/v1?"
+        return f" Should it be {endpoint.base_url}/v1?"
     if not address_fits and not endpoint.options.get("api_version") and (elsewhere := ELSEWHERE.get(endpoint.wire)):
         return f" {elsewhere.format(provider=endpoint.route.provider)}"
     try:

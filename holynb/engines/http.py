@@ -77,7 +77,7 @@ class Reply:
         while piece := await self.chunk():
             size += len(piece)
             if size > max_bytes:
-                raise Fault("server", f"{self._host} answered more than {max_bytes / 2**20:,.0f} MiB, which no model writes.", retry=False)
+                raise Fault("server", f"{self._host} answered more than {max_bytes / 2**20:,.0f} MiB, as no model does.", retry=False)
             parts.append(piece)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -192,12 +192,12 @@ def _proxy(url: str | None) -> httpx.Proxy | None:
     if url is None:
         return None
     if not _is_address(url):  # and is not shown: of `http://me:pass#word@host` all before the # is taken for the address
-        words = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is no address: it should look like http://proxy.example:3128, with %23 for # and %2F for /."
+        words = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is not an address: it should look like http://proxy.example:3128, with %23 for # and %2F for /."
         raise Fault("connection", words, retry=False, stops=True)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
         raise Fault(
-            "connection", f"The proxy of the environment is {parts.scheme}://…; only http and https proxies work.", retry=False, stops=True
+            "connection", f"The environment's proxy is {parts.scheme}://…; only http and https proxies work.", retry=False, stops=True
         )
     if parts.username is None:
         return httpx.Proxy(url)

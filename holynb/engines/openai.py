@@ -153,7 +153,7 @@ class Chat(StreamReader):
         """A chunk's text; its usage, model and finish reason are kept. Raises Fault for an error in the middle of a 200."""
         # Once per token of every answer: tests for dict and list, which parsed JSON consists of, cost a third of isinstance(…, Mapping).
         if not isinstance(chunk, dict):
-            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no chunk of an answer")
+            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is not a chunk of an answer")
         raise_error(chunk, failed=name == "error")
         if self.model is None:
             self.model = text_or_none(chunk.get("model"))

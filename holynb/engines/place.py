@@ -16,4 +16,4 @@ def in_path(name: str, safe: str = "") -> str:
             return quote(name, safe=safe)
         except UnicodeEncodeError:  # half a character
             pass
-    raise Fault("bad_request", f"{name[:60]!a} can be no model's name in an address", retry=False, stops=True)
+    raise Fault("bad_request", f"{name[:60]!a} cannot be a model's name in an address", retry=False, stops=True)

@@ -247,7 +247,7 @@ async def _live_lines(reply: Reply, pause: float, answer: StreamFold) -> AsyncGe
         return
     except TimeoutError:
         if not answer.over:
-            raise Fault("timeout", f"the pool gave no sign of life for {_DEAD_AFTER_S:g} s; %infer pool status shows how it is") from None
+            raise Fault("timeout", f"the pool did not respond for {_DEAD_AFTER_S:g} s; see %infer pool status") from None
     finally:
         await lines.aclose()
 

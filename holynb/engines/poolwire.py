@@ -81,7 +81,7 @@ class StreamFold:
         if event is None or event == "":
             return None
         if not isinstance(event, dict):
-            raise Fault("server", "The pool sent an event that is no part of an answer.")
+            raise Fault("server", "The pool sent an event that does not belong to an answer.")
         if error := event.get("error"):
             raise fault(error if isinstance(error, dict) else {"message": error}, None)
         self._model = event.get("model") or self._model
@@ -149,7 +149,7 @@ def refusal(body: bytes, status: int) -> Fault:
     except (ValueError, KeyError, TypeError, RecursionError):
         error = None
     if not isinstance(error, dict):
-        error = {"message": f"The pool answered something that is no answer: {body[:200]!r}"}
+        error = {"message": f"The pool sent something that is not an answer: {body[:200]!r}"}
     return fault(error, status)
 
 

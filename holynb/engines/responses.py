@@ -82,7 +82,7 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     """The request's JSON. `traits`: `no X` for each of DROPPABLE. Raises Fault for what the wire cannot say."""
     s = request.sampling
     if lacking := [f"--{name}" for name in LACKING if getattr(s, name) not in (None, ())]:
-        problem = f"{request.route.model} is asked over OpenAI's Responses, which has no {' and no '.join(lacking)}: run the cell without"
+        problem = f"{request.route.model} uses OpenAI's Responses API, which has no {' and no '.join(lacking)}: run the cell without"
         raise Fault("bad_request", problem, retry=False)
     payload: dict[str, Any] = {"model": request.route.model, **_prompt(request), "store": False}
     optional = {"max_output_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p}
@@ -127,7 +127,7 @@ def adapt(traits: Traits, fault: Fault) -> Traits:
 def read(value: Any) -> Completion:
     """A whole answer. Raises Fault: one that failed, one that is still at work, something that is no response."""
     if not isinstance(value, Mapping):
-        raise malformed(codec.excerpt(value), "200, but the answer is no response")
+        raise malformed(codec.excerpt(value), "200, but the answer is not a response")
     _raise_failed(value)
     openai.raise_error(value, failed=value.get("type") == "error")
     output = value.get("output")
@@ -136,7 +136,7 @@ def read(value: Any) -> Completion:
     if value.get("status") in UNFINISHED:
         raise Fault(
             "bad_request",
-            "the server answers it in the background, and holynb does not fetch it later: leave out -p background",
+            "the server answers in the background, which holynb does not fetch: leave out -p background",
             retry=False,
         )
     parsed, model = _Output(output), openai.text_or_none(value.get("model"))
@@ -186,7 +186,7 @@ class ResponseEvents(StreamReader):
     def on_event(self, name: str, chunk: Any) -> str | None:
         """An event's text. The last event has the usage and says how the answer ended. Raises Fault for one that failed."""
         if not isinstance(chunk, dict) or not isinstance(kind := chunk.get("type") or name, str):
-            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a response")
+            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that does not belong to a response")
         if kind in ("response.output_text.delta", "response.refusal.delta"):
             if piece := text(chunk.get("delta")):  # an empty one promises no more of them
                 self._in_pieces = True
@@ -204,7 +204,7 @@ class ResponseEvents(StreamReader):
                 self._items.append(item)
             return None
         if not kind.startswith("response."):
-            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is no part of a response")
+            raise malformed(codec.excerpt(chunk), "the server's stream holds an event that does not belong to a response")
         return "" if kind.startswith(_AT_WORK) else None  # progress without text
 
     def _on_response(self, kind: str, response: dict[str, Any]) -> str | None:

@@ -185,7 +185,9 @@ class EventStream(openai.Chat):
         """The JSON lines that end within these bytes, as server-sent events."""
         *lines, self._rest = (self._rest + payload).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
-            raise Fault("server", f"the server sent a line of more than {MAX_LINE_BYTES:,} bytes, which no model writes.", retry=False)
+            raise Fault(
+                "server", f"the server sent a line of more than {MAX_LINE_BYTES:,} bytes, which is more than any model writes.", retry=False
+            )
         return b"".join(b"data:" + line + b"\n\n" for line in lines if line.strip())
 
     def end(self) -> Completion:

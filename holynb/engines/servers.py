@@ -189,6 +189,6 @@ async def _fetch(endpoint: Endpoint, url: str, secret: Secret | None) -> bytes:
     if reply.status != 200:
         fault = openai.classify(reply.status, reply.headers, body)
         if reply.status == 404 and urlsplit(endpoint.base_url).path in ("", "/"):
-            fault.message += f". Is its address {endpoint.base_url}/v1?"
+            fault.message += f". Should the address be {endpoint.base_url}/v1?"
         raise fault
     return body

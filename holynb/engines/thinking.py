@@ -120,7 +120,7 @@ def _wanted(ask: _Ask, traits: Traits, stamp: update_files.Stamp | None) -> Want
     route, think = ask.route, ask.think
     known = guidance(route, ask.wire)
     if known is None:
-        return NOTHING if think in (None, "off") else Wanted(note=f"{route} has no way to be told how much to think: --think is left out.")
+        return NOTHING if think in (None, "off") else Wanted(note=f"{route} has no setting for thinking: --think is left out.")
     way, control = known.way, known.control
     if think is None:
         refuses = _refused_unasked(route.provider, route.model, ask.wire, stamp)
@@ -186,9 +186,9 @@ def _off(route: Route, way: Dialect, control: ThinkingControl) -> Wanted:
     why = "always thinks" if off is False else "is not known to have a way to answer without thinking"
     if control.budget is not None:
         least = max(1, control.budget[0])
-        return Wanted({**control.on, control.field: least}, note=f"{route} {why}: --think off is sent as {least:,} tokens, the least.")
+        return Wanted({**control.on, control.field: least}, note=f"{route} {why}: --think off is sent as {least:,} tokens, the minimum.")
     value = min(control.values, key=rank)
-    return Wanted({**control.on, control.field: value}, note=f"{route} {why}: --think off is sent as {value}, the least.")
+    return Wanted({**control.on, control.field: value}, note=f"{route} {why}: --think off is sent as {value}, the lowest.")
 
 
 def _budget(ask: _Ask, way: Dialect, control: ThinkingControl, limits: tuple[int, int]) -> Wanted:
@@ -205,7 +205,7 @@ def _budget(ask: _Ask, way: Dialect, control: ThinkingControl, limits: tuple[int
     words = None
     if isinstance(think, int) and tokens != think:
         held = f"--max-tokens {room} holds both, thoughts and answer"
-        why = f"{least:,} is its least" if tokens > ours else f"{most:,} is its most" if tokens < ours else held
+        why = f"{least:,} is its minimum" if tokens > ours else f"{most:,} is its maximum" if tokens < ours else held
         words = f"{route} thinks {tokens:,} tokens instead of {think:,}: {why}."
     return Wanted(_on(way, {**control.on, control.field: tokens}), note=words)
 
@@ -224,7 +224,7 @@ def _level_of(tokens: int) -> str:
 # -- words -------------------------------------------------------------------------------------------------------------
 def _level_words(route: Route, control: ThinkingControl, think: str | int, value: str) -> str | None:
     if isinstance(think, int):
-        return f"{route} takes levels of thinking and no number of tokens: --think {think} is sent as {value}."
+        return f"{route} takes thinking levels, not a number of tokens: --think {think} is sent as {value}."
     if value == think or (think == "max" and value == max(control.values, key=rank)):
         return None
     return f"{route} takes {', '.join(control.values)}: --think {think} is sent as {value}, the nearest."

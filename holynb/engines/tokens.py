@@ -37,9 +37,9 @@ class Token:
     def read(cls, text: Any, name: str, expires: float) -> Token:
         """From what a login gave. Raises ValueError, which does not show it, where that can be no token: it would go into a header."""
         if not isinstance(text, str) or not text:
-            raise ValueError("what it gave is no text")
+            raise ValueError("what it returned is not text")
         if len(text) > MAX_CHARS or not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("there are characters in it that no token has, or too many")
+            raise ValueError("it contains characters that no token has, or too many")
         return cls(Secret(text, name), expires)
 
 

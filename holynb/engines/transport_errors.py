@@ -51,7 +51,7 @@ def request_fault(exc: Exception, host: str, connect: float, proxy: str | None =
         return Fault("timeout", f"no connection to {host} within {connect:g} s (--connect-timeout)", unreachable=True)
     if any(isinstance(e, ssl.SSLError) for e in chain):
         return Fault(
-            "connection", f"the TLS handshake with {host} failed: {_words(exc)}. Does the address begin with the right http or https?"
+            "connection", f"the TLS handshake with {host} failed: {_words(exc)}. Check whether the address should begin with http or https."
         )
     if not is_transport_error(exc):
         raise exc
@@ -100,7 +100,7 @@ def _certificate(chain: list[BaseException], host: str) -> Fault | None:
 
 def _lookup(chain: list[BaseException], host: str) -> Fault | None:
     failed = any(isinstance(e, socket.gaierror) or type(e).__name__ == "ClientConnectorDNSError" for e in chain)
-    words = f"the name {host} cannot be looked up. Is the address right, and the network up?"
+    words = f"the host {host} was not found. Check the address, and your network."
     return Fault("connection", words, unreachable=True) if failed else None
 
 
@@ -109,7 +109,7 @@ def _refused(chain: list[BaseException], host: str) -> Fault | None:
     port = next((match[1] for e in chain if isinstance(e, ConnectionRefusedError) and (match := re.search(r"', (\d+)", str(e)))), None)
     if port is None:
         return None
-    words = f"the connection to {host}:{port} failed: nothing listens there. Does the server run, and is --api-base its address?"
+    words = f"the connection to {host}:{port} failed: nothing is listening there. Is the server running, and is --api-base its address?"
     return Fault("connection", words, unreachable=True)
 
 
@@ -118,7 +118,7 @@ def _proxy(chain: list[BaseException], host: str, proxy: str | None) -> Fault:
     status = next((s for e in chain if isinstance(s := getattr(e, "status", None), int) and s), None)
     if status == 407 or any("407" in str(e) for e in chain):
         return Fault(
-            "connection", f"the proxy {at} wants a user and a password: HTTPS_PROXY=http://USER:PASSWORD@{at}", retry=False, stops=True
+            "connection", f"the proxy {at} requires a user and a password: HTTPS_PROXY=http://USER:PASSWORD@{at}", retry=False, stops=True
         )
     reason = f"it answered {status}" if status else _words(chain[0])
     return Fault("connection", f"the proxy {at} does not lead to {host}: {reason}")

@@ -107,11 +107,11 @@ def _rows(text: str, delimiter: str) -> Generator[tuple[int, list[str]], None, N
             begin = reader.line_num + 1
     except csv.Error as exc:
         if "unexpected end" in str(exc):
-            reason = f"has a quote in the row that begins in line {begin}, and no other that closes it"
+            reason = f"has an unclosed quote in the row that begins in line {begin}"
         else:
             reason = f"continues after a closing quote in line {reader.line_num}, where {delimiter!r} should be"
         raise Unreadable(
-            f'{reason}. A quote inside a quoted cell is written twice (""). Mend it, or read it yourself and use --df.'
+            f'{reason}. A quote inside a quoted cell is written twice (""). Fix it, or read it yourself and use --df.'
         ) from exc
 
 

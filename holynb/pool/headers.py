@@ -50,7 +50,7 @@ def weight_files(folder: Path) -> list[Path]:
     try:
         named = read_object(index).get("weight_map")
     except (ValueError, OSError) as exc:
-        raise BrokenModel(f"{index} is not readable JSON ({exc}). {AGAIN}, or mend the file.") from exc
+        raise BrokenModel(f"{index} is not readable JSON ({exc}). {AGAIN}, or fix the file.") from exc
     if not isinstance(named, dict) or not named:
         raise BrokenModel(f"{index} has no weight_map, an object that says which file holds which tensor. {AGAIN}.")
     if strange := next((n for n in named.values() if not isinstance(n, str) or n in {"", ".", ".."} or Path(n).name != n), None):

@@ -33,7 +33,7 @@ def explain_os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise BadRoute(f"The pools cannot be looked at or changed now: {shortage.describe(exc)}") from exc
+        raise BadRoute(f"Pools cannot be read or changed now: {shortage.describe(exc)}") from exc
 
 
 @explain_os_errors()
@@ -89,7 +89,7 @@ def logs(name: str, n: int = 50) -> list[str]:
     record = find(name)
     files = logfiles.files(home(), record.name if record else name)
     if not files:
-        raise BadRoute(f"There is no log of a pool named {name}. %infer pool list shows those that run.")
+        raise BadRoute(f"There is no log of a pool named {name}. %infer pool list shows the running ones.")
     lines: list[str] = []
     for file in files:
         lines += [f"== {file.name}", *tail(file, n)]
@@ -126,9 +126,9 @@ def _require(name: str, *, wanted: bool = True) -> Record:
     records = rendezvous.listing(home() / "run")[0]
     if (remote := next((r for r in records if r.name == name and not r.here), None)) is not None:
         machine = f"the machine {remote.host}, which shares this home folder"
-        raise BadRoute(f"pool/{name} is of {machine}: go there. If that is no more, remove the file of the pool in {home() / 'run'}.")
+        raise BadRoute(f"pool/{name} is of {machine}: go there. If that machine is gone, remove the pool's file in {home() / 'run'}.")
     running = [r.name for r in records if r.here]
-    others = f"These run: {', '.join(f'pool/{n}' for n in running)}." if running else "No pool runs."
+    others = f"Running: {', '.join(f'pool/{n}' for n in running)}." if running else "No pool is running."
     advice = f"Start it: {start_command(name)}" if wanted else others
     raise BadRoute(f"There is no running pool {name!r}.{closest(name, running)} {advice}")
 

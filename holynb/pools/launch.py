@@ -67,16 +67,16 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
     """Raises BadOption where the pool that runs under this name has other options."""
     advice = f"Choose another --name, or: %infer pool stop {record.name}"
     if record.facts.get("model") != _recorded_model(wanted.model):
-        raise BadOption(f"A pool named {record.name} already runs {record.facts.get('model')}. {advice}")
+        raise BadOption(f"A pool named {record.name} is already running {record.facts.get('model')}. {advice}")
     if wanted.port is not None and (record.port is None or wanted.port not in (0, record.port)):
         actual = "no port" if record.port is None else f"port {record.port}"
-        raise BadOption(f"The pool {record.name} already runs, with {actual}. {advice}")
+        raise BadOption(f"The pool {record.name} is already running, with {actual}. {advice}")
     if wanted.engine != record.facts.get("engine", "native"):
-        raise BadOption(f"The pool {record.name} already runs, by the engine {record.facts.get('engine', 'native')}. {advice}")
+        raise BadOption(f"The pool {record.name} is already running, with the engine {record.facts.get('engine', 'native')}. {advice}")
     actual_flags = {flag: record.facts.get(flag, 1) for flag in ("dp", "tp", "pp")}
     if actual_flags != {flag: getattr(wanted, flag) for flag in actual_flags}:
         raise BadOption(
-            f"The pool {record.name} already runs, as {' '.join(f'--{flag} {n}' for flag, n in actual_flags.items())}. {advice}"
+            f"The pool {record.name} is already running, as {' '.join(f'--{flag} {n}' for flag, n in actual_flags.items())}. {advice}"
         )
     for flag, value in (
         ("dtype", wanted.dtype),
@@ -86,7 +86,7 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
         actual_value = record.facts.get(flag)
         if value is not None and value != actual_value:
             text = ", ".join(actual_value) if isinstance(actual_value, list) else actual_value or "the default"
-            raise BadOption(f"The pool {record.name} already runs, and its --{flag.replace('_', '-')} is {text}. {advice}")
+            raise BadOption(f"The pool {record.name} is already running, and its --{flag.replace('_', '-')} is {text}. {advice}")
 
 
 def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120, env=_environment(model))
     lines = done.stdout.strip().splitlines()
     result: dict[str, Any] = (
-        json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["the plan said nothing"])[-1]}
+        json.loads(lines[-1]) if lines else {"error": (done.stderr.strip().splitlines() or ["the plan printed nothing"])[-1]}
     )
     if "error" in result:
         raise BadOption(str(result["error"]))
@@ -164,7 +164,7 @@ def _wait_started(name: str, notice: Notice, *, until_ready: bool, began: Child 
             return info
         if info is None and dead:
             client.reap()
-            reason = logfiles.last_line(client.home(), name) or "it said nothing"
+            reason = logfiles.last_line(client.home(), name) or "it printed nothing"
             raise BadRoute(f"The pool {name} did not start: {reason} (%infer pool logs {name})")
         if info and info.stage and info.state == "starting" and info.progress != progress:
             progress = info.progress
@@ -175,7 +175,7 @@ def _wait_started(name: str, notice: Notice, *, until_ready: bool, began: Child 
         if now - answered_at > _SILENT_S or (info is None and now - started_at > _UNSEEN_S):
             if began is None:
                 raise BadRoute(
-                    f"The pool {name} runs{f' (process {info.pid})' if info else ''} and does not answer. End it: %infer pool stop {name}"
+                    f"The pool {name} runs{f' (process {info.pid})' if info else ''} but does not answer. End it: %infer pool stop {name}"
                 )
             raise BadRoute(f"The pool {name} did not answer while it started, and was ended. Its log may say more: %infer pool logs {name}")
         time.sleep(0.05)

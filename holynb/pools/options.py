@@ -75,7 +75,7 @@ class PoolOptions:
         if self.engine not in ("native", "vllm"):
             raise BadOption(f"--engine takes native or vllm, not {self.engine!r}.")
         if self.on is not None:
-            raise BadOption(f"--on {self.on} is not available: a pool runs on this machine's devices. Leave it out.")
+            raise BadOption(f"--on {self.on} is not supported: a pool runs on this machine's devices. Leave it out.")
         if self.engine == "native" and self.python is not None:
             raise BadOption("--python belongs to --engine vllm: it names the Python of the environment that has vLLM.")
         for flag, value in (("--restart", self.restart), ("--micro-batches", self.micro_batches)):
@@ -92,7 +92,7 @@ class PoolOptions:
                 f"--dp {self.dp} × --tp {self.tp} × --pp {self.pp} are {self.ranks} processes; a pool has {_MAX['dp']} at most."
             )
         if self.micro_batches is not None and self.pp == 1:
-            raise BadOption("--micro-batches belongs to --pp: a model in one stage has one batch under way.")
+            raise BadOption("--micro-batches belongs to --pp: a model in one stage has one batch in flight.")
         if self.micro_batches is not None and not self.pp <= self.micro_batches <= _MAX["pp"]:
             raise BadOption(
                 f"--micro-batches takes {self.pp} (as many as stages, so that each has work) to {_MAX['pp']}, not {self.micro_batches}."
@@ -137,13 +137,13 @@ class PoolOptions:
         if len(numbers) != ranks:
             only = f" Try --dp {len(numbers)}." if self.tp * self.pp == 1 else ""
             raise BadOption(
-                f"--devices names {len(numbers)} and {wants} wants {ranks}: each replica has a device for each slice of each stage.{only}"
+                f"--devices names {len(numbers)}, but {wants} needs {ranks}: each replica has a device for each slice of each stage.{only}"
             )
         if self.engine == "native" and _torch_is_cpu_only():
-            raise BadOption(f"--devices {self.devices}: the torch that is installed here has only the CPU. Take --devices cpu.")
+            raise BadOption(f"--devices {self.devices}: the installed torch supports only the CPU. Use --devices cpu.")
         if self.devices is None and ranks > gpus:
             raise BadOption(
-                f"{wants} wants {ranks} GPUs, and there {'is' if gpus == 1 else 'are'} {gpus} here. Name --devices, or take fewer."
+                f"{wants} wants {ranks} GPUs, and there {'is' if gpus == 1 else 'are'} {gpus} here. Set --devices, or use fewer."
             )
         return ",".join(f"cuda:{w}" for w in numbers)
 

@@ -21,9 +21,7 @@ def python_with_vllm(named: str | None) -> str:
     path = Path(named or sys.executable).expanduser()
     path = next((p for p in (path / "bin" / "python", path / "Scripts" / "python.exe") if p.is_file()), path)
     if not path.is_file():
-        raise BadOption(
-            f"--python {named}: there is no such Python. Name that of the environment that has vLLM, such as /opt/vllm/bin/python."
-        )
+        raise BadOption(f"--python {named}: there is no such Python. Give that of the environment with vLLM, such as /opt/vllm/bin/python.")
     # Not resolved: the link in an environment's bin is what makes it that environment.
     python = str(path.absolute())
     env = {k: v for k, v in environment.inherited("").items() if k not in _DROPPED_ENV}
@@ -38,5 +36,5 @@ def python_with_vllm(named: str | None) -> str:
         )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
-        raise BadOption(f"--python {named}: it is no Python that runs: {last[:200]}")
+        raise BadOption(f"--python {named}: it is not a working Python: {last[:200]}")
     return python

@@ -159,7 +159,7 @@ def _break_even_requests(load: Workload, per_token: Decimal, own: OwnGpus) -> in
 def _advice(load: Workload, lines: Sequence[RoiLine], own: OwnGpus | None, own_month: Range | None) -> str:
     priced = [line for line in lines if line.month is not None]
     if not priced:
-        return 'No price is known for these routes, so nothing can be advised: set [price."ROUTE"] in config.toml.'
+        return 'No price is known for these routes, so no advice is possible: set [price."ROUTE"] in config.toml.'
     cheapest = min(priced, key=lambda line: _high_end(line.month))
     monthly = _dollar_range(cheapest.month)
     if own is None or own_month is None:
@@ -168,8 +168,8 @@ def _advice(load: Workload, lines: Sequence[RoiLine], own: OwnGpus | None, own_m
             return f"{cheapest.route} costs {monthly} a month; --own 4xA100-80GB --per-hour USD compares it with GPUs of your own."
         times = f"{_high_end(dearest.month) / _high_end(cheapest.month):.2g}" if _high_end(cheapest.month) else "many"
         return (
-            f"Send to {cheapest.route} what it answers well enough ({monthly} a month), because {dearest.route} costs {times} times as "
-            "much for the same tokens; --own compares both with GPUs of your own."
+            f"Use {cheapest.route} where its quality suffices ({monthly} a month): {dearest.route} costs {times} × as much for "
+            "the same tokens; --own compares both with GPUs of your own."
         )
     # At the middle of the load, as the table's break-even is: so the two never disagree.
     costlier = [line for line in priced if sum(line.month or ()) > sum(own_month)]

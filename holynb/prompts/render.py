@@ -46,7 +46,7 @@ def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Ma
         system = _system(options, variables)
         return [_prompt(_render_text(part, variables, options.raw), system) for part in _split(body, options)]
     if options.lines:
-        raise BadOption("-l makes each line a prompt, and with --df or --file the body is one template for each row. Leave -l out.")
+        raise BadOption("-l makes each line a prompt, but with --df or --file the body is one template for all rows. Leave -l out.")
     return _per_row(body, rows, variables, options)
 
 
@@ -178,9 +178,7 @@ def _prompt_from_value(value: Any, system: str | None, i: int) -> Prompt:
         raise BadPrompt(f"Prompt {i} is a {type(value).__name__}. A prompt is a string or a dict with 'prompt' or 'messages'.")
     for key in value:
         if key not in DICT_KEYS:
-            raise BadPrompt(
-                f"Prompt {i} has the key {key!r}, which is not one.{closest(str(key), DICT_KEYS)} Known: {', '.join(DICT_KEYS)}."
-            )
+            raise BadPrompt(f"Prompt {i} has an unknown key {key!r}.{closest(str(key), DICT_KEYS)} Known: {', '.join(DICT_KEYS)}.")
     if ("prompt" in value) == ("messages" in value):
         raise BadPrompt(f"Prompt {i} needs either 'prompt' or 'messages', not {'both' if 'prompt' in value else 'neither'}.")
     system_text = _as_text(value.get("system", system), f"Prompt {i}: system") or None
@@ -237,7 +235,7 @@ def _system(options: Options, variables: Mapping[str, Any], *, render: bool = Tr
     if options.system_from is None:
         return _render_text(options.system, variables, options.raw) if options.system and render else options.system
     if options.system is not None:
-        raise BadOption("--system and --system-from both say the system prompt. Give one of them.")
+        raise BadOption("--system and --system-from both set the system prompt. Use one of them.")
     if options.system_from not in variables:
         near = closest(options.system_from, [k for k in variables if not k.startswith("_")])
         raise BadOption(f"--system-from {options.system_from}: there is no such variable.{near}")

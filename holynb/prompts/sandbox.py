@@ -94,7 +94,7 @@ class Sandbox(BoundedEnvironment):
         tree = super()._parse(source, name, filename)
         for kind, tag in _TAGS.items():
             if (node := next(tree.find_all(kind), None)) is not None:
-                raise TemplateSyntaxError(f"a prompt is one template, without {{% {tag} %}}", node.lineno)
+                raise TemplateSyntaxError(f"a prompt is a single template, without {{% {tag} %}}", node.lineno)
         _Calls().visit(tree)
         tree.set_environment(self)
         return tree
@@ -184,7 +184,7 @@ class Sandbox(BoundedEnvironment):
             if name in self._methods(obj):
                 return Method(obj, name)
             if name.startswith("__") or (hasattr(type(obj), name) and not isinstance(obj, FieldValues | Namespace)):
-                return Refused(instead(f"a template does not read {name} of a {type(obj).__name__}"))
+                return Refused(instead(f"a template cannot read {name} of a {type(obj).__name__}"))
         if isinstance(obj, FieldValues):
             return self.undefined(f"'{obj.kind} object' has no attribute '{name}'")
         return self.undefined(obj=obj, name=name)
@@ -238,7 +238,7 @@ class Sandbox(BoundedEnvironment):
         if isinstance(obj, Undefined):
             return _read(obj)
         if not self._callable(obj, None, ""):
-            raise SecurityError(instead("a template calls no functions"))
+            raise SecurityError(instead("a template cannot call functions"))
         return admit(super().call(context, obj, *args, **kwargs))
 
     def invoke(self, owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -135,7 +135,7 @@ def apply(prompts: Any, route: str | None, options: Options) -> tuple[Any, str |
     if options.use is None:
         return prompts, route, options
     if prompts is not None and (not isinstance(prompts, str) or prompts.strip()):
-        raise BadOption(f"--use {options.use} brings its own prompt, and one is given too. Leave one of them out.")
+        raise BadOption(f"--use {options.use} brings its own prompt, but the cell has one too. Leave one of them out.")
     prompt = load(options.use)
     default = Options()
     try:
@@ -206,7 +206,7 @@ def _read(path: Path) -> SavedPrompt:
             raise BadSetting(f"{path} has no {key!r}.{closest(key, fields)} It takes {', '.join(fields)}.")
     body, route, options, at = (document.get(k) for k in ("body", "route", "options", "saved"))
     if not isinstance(body, str) or not body.strip():
-        raise BadSetting(f"{path} should hold the prompt: body = '''…'''")
+        raise BadSetting(f"{path} needs the prompt: body = '''…'''")
     if not isinstance(route, str | None) or not isinstance(options, Mapping | None):
         raise BadSetting(f'{path}: route should be text ("provider/model"), and [options] a table.')
     for key in options or {}:

@@ -86,7 +86,7 @@ def as_text(value: Any, env: Shows) -> str:
         return _checked(value, array_methods.printed(value, env.allowance, lambda cell: text_cell(cell, env)))
     if isinstance(value, FieldValues):
         if value.plain is None:
-            raise SecurityError(f"{value.kind} is an object: write its fields, for example {{{{ ….{next(iter(value.fields), 'name')} }}}}")
+            raise SecurityError(f"{value.kind} is an object: name its fields, for example {{{{ ….{next(iter(value.fields), 'name')} }}}}")
         return env.text(value.plain)
     if isinstance(value, Stream):
         raise SecurityError("a filter gives its values one by one: end it with |list or |join(', ')")

@@ -71,7 +71,7 @@ class Compiled:
             reason, hint = "it is nested too deeply" if deep else f"an expression of it is none of Python's ({exc})", ""
         else:
             return
-        raise BadPrompt(f"The template does not parse, {reason}.{hint} {UNTOUCHED}")
+        raise BadPrompt(f"The template has a syntax error, {reason}.{hint} {UNTOUCHED}")
 
     def render(self, scope: Mapping[str, Any], suggestions: Iterable[str] = (), where: str = "", *, arrays_are_lists: bool = False) -> str:
         """The rendered text. `suggestions`: names to propose for an undefined one; `where`: the row, for messages; `arrays_are_lists`: as

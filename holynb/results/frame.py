@@ -109,7 +109,7 @@ def select(df: pd.DataFrame, where: str | None, limit: int | None, variables: Ma
             words = exc.msg if isinstance(exc, SyntaxError) else exc  # without a file and line that do not exist
             unknown = re.fullmatch(r"name '(\w+)' is not defined", str(words))
             near = f".{closest(unknown[1], [str(c) for c in df.columns])}" if unknown else text_hint(df, where)
-            raise BadOption(f"--where {where!r} does not hold on this frame: {words}{near}") from exc
+            raise BadOption(f"--where {where!r} cannot be evaluated on this frame: {words}{near}") from exc
     return df if limit is None else df.head(limit)
 
 
@@ -138,7 +138,7 @@ def _named(where: str, name: str, variables: Mapping[str, Any]) -> Any:
         near = closest(name, [k for k in variables if not k.startswith("_")]) or " Write its value into the expression."
         raise BadOption(f"--where {where!r}: there is no variable {name!r}.{near}")
     if callable(variables[name]) or isinstance(variables[name], ModuleType):
-        raise BadOption(f"--where {where!r}: {name} is no value. Compute it in the cell above, e.g. x = …, and write @x.")
+        raise BadOption(f"--where {where!r}: {name} is not a value. Compute it in the cell above, e.g. x = …, and write @x.")
     return variables[name]
 
 

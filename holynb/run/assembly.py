@@ -57,7 +57,7 @@ async def ready(engines: Mapping[Route, Engine], notice: Callable[..., None]) ->
         except NotRunning as exc:
             if not _has_answered(engine.endpoint.base_url, route):
                 raise
-            notice(f"{exc} It has answered before, so its rows wait for it, for up to a minute.")
+            notice(f"{exc} It has answered before, so its rows wait up to a minute for it.")
 
 
 def endpoints(plan: Plan, engines: Mapping[Route, Engine]) -> dict[Route, EndpointState]:

@@ -133,7 +133,7 @@ def plans(bench: Bench) -> list[tuple[Plan, Plan]]:
     if not routes:
         raise BadOption("A bench needs routes: R1,R2 (provider/model, or aliases).")
     if not bench.prompts:
-        raise BadPrompt("A bench needs prompts, and there is none.")
+        raise BadPrompt("A bench needs at least one prompt.")
     rows = bench.options.limit or len(bench.prompts)
     texts = [bench.prompts[i % len(bench.prompts)] for i in range(rows)]
     pairs = []

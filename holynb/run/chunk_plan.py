@@ -38,7 +38,7 @@ def long_rows(
     notes = [f"{len(long):,} of {counted(len(sized), 'row')}: longer than {sizes} tokens, so asked in {count:,} parts (--chunk)."]
     unknown = ", ".join(str(route) for route, length in lengths.items() if length is None)
     if unknown:
-        notes.append(f"The context length of {unknown} is not known, so parts are short. --chunk N says how long.")
+        notes.append(f"The context length of {unknown} is not known, so parts are short. --chunk N sets their length.")
     return long, notes
 
 

@@ -196,7 +196,7 @@ class MapReduce:
             if chunk.outcome is None and self.add(chunk.item):
                 long.open.add(chunk.request.row)
             elif chunk.outcome is None:
-                chunk.outcome = Outcome("error", error_type="connection", error="not sent: every route of this row has been given up")
+                chunk.outcome = Outcome("error", error_type="connection", error="not sent: all routes of this row have been given up")
                 self._by_key.pop(chunk.key, None)
         return slots
 

@@ -37,7 +37,7 @@ class Pending:
 
 def from_log(answer: Outcome) -> Outcome:
     """An outcome that the log has, for the run that does not send its request: nothing was sent, and nothing paid."""
-    hint = " (from the run log; --refresh asks anew)" if answer.status == "error" else ""
+    hint = " (from the run log; --refresh asks again)" if answer.status == "error" else ""
     words = answer.error if not hint or (answer.error or "").endswith(hint) else f"{answer.error}{hint}"
     return replace(answer, attempts=0, cost=Decimal(0), cached=True, error=words)
 

@@ -200,7 +200,7 @@ def _routed(
     if options.router is None:
         return [], [], None
     if conflicts := [f"--{name}" for name in ("compare", "samples", "spread") if getattr(options, name)]:
-        raise BadOption(f"--router chooses one route a row, and {conflicts[0]} asks for several. Leave one of them out.")
+        raise BadOption(f"--router chooses one route per row, but {conflicts[0]} asks for several. Leave one of them out.")
     router = routing.load(options.router, [] if source is None else [str(c) for c in source.columns])
     decisions = [routing.decide(router, prompt, given) for prompt in prompts]
     tasks = dict.fromkeys(rule.task for rule in routing.unused(router, decisions))
@@ -251,7 +251,7 @@ def traits(route: Route) -> ModelTraits:
 def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
     """The frame the rows come from, None where there is none."""
     if options.df is not None and options.file is not None:
-        raise BadOption("--df and --file both name the rows. Give one of them.")
+        raise BadOption("--df and --file both give the rows. Use one of them.")
     if options.df is not None:
         df = frame.find_frame(variables or {}, options.df) if isinstance(options.df, str) else options.df
         frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
@@ -265,7 +265,7 @@ def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
     chosen = frame.select(df, options.where, options.limit, variables)
     if not len(chosen):
         hint = frame.text_hint(df, options.where or "").removeprefix(".")
-        raise BadOption(f"--where {options.where!r} leaves no row, so there is nothing to send.{hint}")
+        raise BadOption(f"--where {options.where!r} matches no row, so there is nothing to send.{hint}")
     return chosen
 
 

@@ -83,7 +83,7 @@ def check(plan: Plan, ask: Callable[[str], bool] | None = None) -> None:
     if ask is None:
         plain = format(Decimal(f"{limit:g}"), "f")  # 0.00001, as it was written, and not 1e-05
         raise BadOption(
-            f"{rows} may cost {estimated.says()}, which is above --confirm {plain}, and nobody can be asked here. "
+            f"{rows} may cost {estimated.says()}, which is above --confirm {plain}, and there is no way to ask here. "
             "Raise --confirm, or leave it out and set --budget."
         )
     if not ask(f"{rows} may cost {estimated.says()}. Send them? [y/N] "):

@@ -121,11 +121,11 @@ class Recorder:
         log.known(self.run, own, shared=self._share)
         if to_other_prompts:
             rows = (
-                "1 row that --only failed keeps is an answer"
+                "1 row that --only failed keeps was answered"
                 if to_other_prompts == 1
-                else f"{to_other_prompts:,} rows that --only failed keeps are answers"
+                else f"{to_other_prompts:,} rows that --only failed keeps were answered"
             )
-            self._journal.note(f"{rows} to other prompts than these.", "warning")
+            self._journal.note(f"{rows} for other prompts than these.", "warning")
         return left
 
     async def finish(self, status: str) -> None:
@@ -148,9 +148,9 @@ class Recorder:
         text = {
             "trouble": f"The run log {path} cannot be written ({reason}). Answers are kept in memory only, and written as soon as it can be: "
             "save the frame, then free space or set HOLYNB_HOME to another place.",
-            "full": f"More waits for the run log {path} than is kept: what comes now is not written. Save the frame.",
-            "written": f"The run log {path} can be written again, and what was kept is written.",
-            "replaced": f"The run log {path} was deleted or replaced, or broke. It is begun anew, with all that this run has answered.",
+            "full": f"Too much is waiting for the run log {path}: what comes now is not written. Save the frame.",
+            "written": f"The run log {path} can be written again; what was kept is written.",
+            "replaced": f"The run log {path} was deleted, replaced or damaged. A new one was begun, with all answers of this run.",
         }[what]
         if what in ("trouble", "full"):
             self.unwritten = text

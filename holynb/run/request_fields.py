@@ -26,9 +26,7 @@ def check_wires(endpoints: Sequence[Endpoint], requests: Sequence[Request | None
         return
     for name in LACKING:
         if any(r is not None and getattr(r.sampling, name) not in (None, ()) for r in requests):
-            raise BadOption(
-                f"--{name} cannot be sent to {route}: it is asked over OpenAI's Responses, which has no field for it. Leave it out."
-            )
+            raise BadOption(f"--{name} cannot be sent to {route}: it uses OpenAI's Responses API, which has no field for it. Leave it out.")
 
 
 def check_extra(extra: Mapping[str, Any], route: Route, *, schema: bool) -> None:

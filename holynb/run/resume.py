@@ -85,7 +85,9 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
     record = stored(name)
     rows = runlog.log().requests(record.id)
     if any(r.route is None for r in rows) and any(record.spec.get("options", {}).get(n) for n in ("router", "compare")):
-        raise BadOption(f"{name} is of an older holynb, which did not keep where each row went. Run its cell again with --resume {name}.")
+        raise BadOption(
+            f"{name} was made by an older holynb, which did not keep where each row went. Run its cell again with --resume {name}."
+        )
     stored_options = {
         k: v for k, v in record.spec.get("options", {}).items() if k not in ("only", "resume", "into", "file", "where", "limit")
     }
@@ -128,7 +130,7 @@ def unfinished() -> str:
         ended_early = record.ended is None or record.status == "stopped"
         if ended_early and record.id not in running and not runlog.Lease.is_held(settings.home(), record.id):
             return record.id
-    raise BadOption("No run was stopped before its end. %infer runs lists them, %infer resume RUN sends what one of them lacks.")
+    raise BadOption("There is no unfinished run. %infer runs lists all; %infer resume RUN sends what one of them lacks.")
 
 
 def _is_default(request: Request, options: Options) -> bool:

@@ -198,7 +198,7 @@ class Run(session.InProcess):
         """End the wait for a run of the process that this one was forked from: it goes on there, and this one has no part in it."""
         self._future = Future()
         self._future.set_exception(
-            HolynbError(f"Run {self.name or self.id} belongs to the process that this one was forked from, and goes on there.")
+            HolynbError(f"Run {self.name or self.id} belongs to the process that this one was forked from, and continues there.")
         )
 
     def cancel(self) -> None:

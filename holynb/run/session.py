@@ -26,7 +26,7 @@ EXIT_WAIT_S = 4.5
 
 
 #: Why a run cannot begin, or broke off, where Python has begun to end.
-ENDING = "The program is ending, and no run can begin any more. Call infer before its end, and run.wait() for the answers."
+ENDING = "The program is ending, so no new run can start. Call infer earlier, and run.wait() for the answers."
 
 
 class SessionRun(Protocol):
@@ -118,7 +118,7 @@ def stop_all() -> None:
         summary, name = run.summary(), run.name or run.id
         answered = f"{summary.ok:,} of {counted(summary.n, 'row')} answered"
         advice = f' run.wait() waits for the rest; resume="{name}" sends it.' if summary.ok else " run.wait() waits for them."
-        print(f"holynb: the program ended while {name} went on, so it was stopped, with {answered}.{advice}", file=sys.stderr)
+        print(f"holynb: the program ended during {name}, so it was stopped, with {answered}.{advice}", file=sys.stderr)
     runlog.close()
 
 

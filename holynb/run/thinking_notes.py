@@ -44,7 +44,7 @@ def _short(sampling: Sampling, endpoint: Endpoint) -> str | None:
         return None
     what = f"{endpoint.route} thinks before it answers, and --max-tokens {sampling.max_tokens} may not be enough for both"
     if off is False:
-        return f"{what}: thinking cannot be switched off, so allow more tokens, or add --think low."
+        return f"{what}: its thinking cannot be switched off, so allow more tokens, or add --think low."
     return f"{what}: with --think off it answers at once."
 
 
@@ -56,7 +56,7 @@ def _twice(request: Request, wire: str) -> str | None:
     if named is None:
         return None
     name = next(step for step in named.split(".") if step in request.sampling.extra)
-    return f"-p {name} is sent as it is, and overrides --think {request.sampling.think}."
+    return f"-p {name} is sent unchanged, and overrides --think {request.sampling.think}."
 
 
 def _given(steps: Sequence[str], extra: Mapping[str, object]) -> bool:

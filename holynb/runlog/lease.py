@@ -38,7 +38,7 @@ class Lease:
                 if not await _acquire(lock, 0 if begins else WAIT_S):
                     self.release()
                     raise BadOption(
-                        f"Run {name or run} goes on in another cell or kernel, and its rows would be paid twice. Wait for its end, or stop it there "
+                        f"Run {name or run} is active in another cell or kernel, and its rows would be paid twice. Wait until it ends, or stop it there "
                         f"(%infer stop {name or run}); this cell then sends what is left."
                     )
                 self._locks.append(lock)

@@ -84,10 +84,10 @@ class Money:
     def refusal(self, worst_case: Decimal | None) -> Fault:
         """The Fault of an attempt that the budget does not cover."""
         if self.budget is None or worst_case is None:
-            return Fault("budget", 'not sent: its price is not known, so no budget can hold it ([price."ROUTE"] in config.toml)')
+            return Fault("budget", 'not sent: its price is not known, so no budget can cover it ([price."ROUTE"] in config.toml)')
         left = self.budget.cap - self.budget.spent
         cap = f"{self.budget.cap.normalize():f}"
         return Fault(
             "budget",
-            f"not sent: it could cost up to ${worst_case:.6f}, and ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens",
+            f"not sent: it could cost up to ${worst_case:.6f}, but only ${left:.6f} of the budget of ${cap} is left: raise --budget, or lower --max-tokens",
         )

@@ -32,10 +32,10 @@ def check(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> 
     if answer.finish_reason == "length":
         raise Fault("truncated", _cut(request.sampling, answer, traits), retry=False, **facts)
     if answer.finish_reason == "tool":
-        words = "the model called a tool and wrote no answer; holynb runs no tools: leave them out (-p tools, -p tool_choice)"
+        words = "the model called a tool and wrote no answer; holynb does not run tools: leave them out (-p tools, -p tool_choice)"
         raise Fault("invalid_output", words, retry=False, **facts)
     item.empty_answers += 1
-    again, words = item.empty_answers > 1, f"the answer is empty{why}; change the prompt, or ask another model"
+    again, words = item.empty_answers > 1, f"the answer is empty{why}; change the prompt, or use another model"
     raise Fault("invalid_output", words, retry=not again, wait=0.0, **facts)
 
 
@@ -46,7 +46,7 @@ def _cut(sampling: Sampling, answer: Completion, traits: ModelTraits) -> str:
     short = limit is not None and limit <= SHORT_TOKENS
     quieter = traits.quieter(sampling.think, short=short) if answer.thinking else None
     changes = [_more(name, limit, traits), f"--think {quieter}" if quieter else ""]
-    change = " or ".join(c for c in changes if c) or "shorten the prompt, or ask another model"
+    change = " or ".join(c for c in changes if c) or "shorten the prompt, or use another model"
     spent = answer.usage.tokens_out or limit
     if answer.thinking:
         return f"all {spent or 'its'} tokens went to thinking; {change}"

@@ -80,7 +80,7 @@ class ResponseValidator:
         cut = _WHY.get(completion.finish_reason, "")
         facts: dict[str, Any] = {"usage": completion.usage, "model": completion.model, "raw": completion.text[:2000]}
         facts["reasoning"] = completion.reasoning
-        raise self._invalid_output(item, completion.text, problem, f"the answer does not hold to the schema{cut}: {problem}", facts)
+        raise self._invalid_output(item, completion.text, problem, f"the answer does not match the schema{cut}: {problem}", facts)
 
     def _invalid_output(self, item: WorkItem, text: str, problem: str, message: str, facts: Mapping[str, Any]) -> Fault:
         """The Fault of an invalid answer: the first is retried with a repair, the second ends the row or moves it on."""
@@ -106,7 +106,7 @@ class ResponseValidator:
             return fault
         if INVALID_GENERATION in fault.message:
             facts = {"status": fault.status, "raw": fault.raw, "usage": fault.usage}
-            return self._invalid_output(item, _failed_generation(fault.raw), "it is not JSON of the schema", fault.message, facts)
+            return self._invalid_output(item, _failed_generation(fault.raw), "it is not JSON that matches the schema", fault.message, facts)
         if not SCHEMA_UNSUPPORTED.search(fault.message):
             return fault
         self.prompted_routes.add(route)

@@ -65,7 +65,7 @@ def resolve(source: Any, where: str) -> Mapping[str, Any]:
     document: dict[str, Any] = _resolve(source, source, where, (), [0])
     document = {k: v for k, v in document.items() if k not in ("$schema", "$id")}
     if not any(k in document for k in ("type", "properties", "enum", "const", "items", *SUBSCHEMA_LIST_KEYWORDS)):
-        raise BadOption(f"{where} says nothing of an answer: it has no type and no properties.")
+        raise BadOption(f"{where} describes no answer: it has neither type nor properties.")
     _check_schema(document, where)
     return document
 

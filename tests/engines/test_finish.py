@@ -418,7 +418,7 @@ def test_what_a_pool_leaves_out_is_none(odd: dict[str, Any]):
     events = [odd, {"choices": [{"index": 0, "delta": {"content": "tea"}, "finish_reason": "length"}]}, odd, openai_chunk(finish="stop")]
     answer = pooled(sse(*events, "[DONE]"))
     assert (answer.text, answer.finish_reason) == ("tea", "length")
-    with pytest.raises(Fault, match="no part of an answer"):
+    with pytest.raises(Fault, match="does not belong to an answer"):
         pooled(sse([odd]))
 
 

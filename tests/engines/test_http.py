@@ -370,7 +370,7 @@ def test_a_proxy_that_wants_a_password(flavor: str, tls: ssl.SSLContext, trusted
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:wrong-password@127.0.0.1:{proxy.port}")
         error = fault(server.base)
     assert (error.kind, error.stops) == ("connection", True)
-    assert "wants a user and a password" in error.message
+    assert "requires a user and a password" in error.message
     assert "wrong-password" not in error.message
 
 

@@ -489,7 +489,7 @@ def test_a_wrong_address_says_so():
         fault = refuse(endpoint(server.base))
         assert (fault.kind, fault.stops) == ("not_found", True)
         assert f"{server.base} has no model gpt-4.1-mini, or is not the right address" in fault.message
-        assert fault.message.endswith(f"Is it {server.base}/v1?")
+        assert fault.message.endswith(f"Should it be {server.base}/v1?")
         fault = refuse(endpoint(f"{server.base}/v1"))
         assert "(404: 404 Not Found)." in fault.message
 

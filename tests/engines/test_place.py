@@ -24,7 +24,7 @@ def test_a_name_that_would_lead_elsewhere_is_refused(
         fault = refuse(endpoint(server.base, wire, model=name, options=options), request(model=name))
         assert server.asked == []
     assert (fault.kind, fault.retry, fault.stops) == ("bad_request", False, True)
-    assert "can be no model's name in an address" in fault.message
+    assert "cannot be a model's name in an address" in fault.message
     fault.message.encode()
 
 

@@ -237,7 +237,7 @@ def test_a_frozen_pool_is_noticed(model: str, monkeypatch: pytest.MonkeyPatch) -
             if isinstance(item, Delta) and item.text:
                 os.kill(info.pid, signal.SIGSTOP)
 
-    with pytest.raises(Fault, match="sign of life"):
+    with pytest.raises(Fault, match="did not respond"):
         with_engine(work)
 
 

@@ -309,7 +309,7 @@ def test_another_protocol_is_told():
         with pytest.raises(Fault, match="200, but"):
             responses.read(value)
     reader = responses.ResponseEvents()
-    with pytest.raises(Fault, match="no part of a response"):
+    with pytest.raises(Fault, match="does not belong to a response"):
         reader.feed(OPENAI.stream)
 
 

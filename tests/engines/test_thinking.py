@@ -212,9 +212,9 @@ def test_each_wire_sends_each_level_in_its_own_field(route, wire):
             "openai/gpt-6-luna",
             "openai",
             12000,
-            "openai/gpt-6-luna takes levels of thinking and no number of tokens: --think 12000 is sent as medium.",
+            "openai/gpt-6-luna takes thinking levels, not a number of tokens: --think 12000 is sent as medium.",
         ),
-        ("sim/echo", "sim", "high", "sim/echo has no way to be told how much to think: --think is left out."),
+        ("sim/echo", "sim", "high", "sim/echo has no setting for thinking: --think is left out."),
         ("sim/echo", "sim", "off", None),
     ],
 )

@@ -309,4 +309,4 @@ def test_a_payer_that_is_no_project_is_said(payer: Any, monkeypatch: pytest.Monk
     logged_in(monkeypatch, Login(payer=payer))
     fault = refuse(at(None), key=None)
     assert (fault.kind, fault.stops) == ("auth", True)
-    assert "quota_project_id is no project's name" in fault.message
+    assert "quota_project_id is not the name of a project" in fault.message

@@ -250,7 +250,7 @@ def test_zstandard_is_read_whole_or_not_at_all(tmp_path: Path):
         ("a.csv", b"", "is empty: it has no line with the names"),
         ("a.csv", b"a,b\n1,2,3\n", r"has 3 cells in line 2, and 2 names in its first\. Put quotes"),
         ("a.csv", b"text\nHello, world\n", r"has 2 cells in line 2, and 1 name in its first"),
-        ("a.csv", b'a,b\nx,y\n"x,y\nz,w\n', "has a quote in the row that begins in line 3, and no other that closes it"),
+        ("a.csv", b'a,b\nx,y\n"x,y\nz,w\n', "has an unclosed quote in the row that begins in line 3"),
         ("a.csv", b'a,b\n"x" y,z\n', r"continues after a closing quote in line 2, where ',' should be\..*written twice"),
         ("a.json", b"", "is empty"),
         ("a.jsonl", b"\n", "has no rows"),

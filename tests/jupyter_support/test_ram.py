@@ -80,7 +80,7 @@ def test_a_machine_that_tells_nothing_is_unknown(container: Container, failure: 
     monkeypatch.setattr(psutil, "virtual_memory", fail)
     assert ram.ram() == Ram(None, None)
     assert "free memory unknown" in next(doctor._local()).says
-    with pytest.raises(OSError, match="does not say how much memory"):
+    with pytest.raises(OSError, match="does not report how much memory"):
         device_memory("cpu")
     container((str(2 * GB), str(GB)))
     assert ram.ram() == Ram(2 * GB, GB), "its container does"

@@ -215,7 +215,7 @@ def test_a_rank_that_is_stopped_is_ended_and_its_rows_hear_why(monkeypatch: pyte
 
     replica, (which, why, left) = asyncio.run(work())
     assert which is replica
-    assert "gave no sign of life for 0.5 s: it was stopped, or hung" in why
+    assert "did not respond for 0.5 s (stopped or hung)" in why
     assert len(left) == 1
     assert replica.ranks[0].child is not None
     assert replica.ranks[0].child.code == -signal.SIGKILL

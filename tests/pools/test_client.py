@@ -70,7 +70,7 @@ def test_the_same_pool_is_not_started_twice(model: str, tmp_path: Path) -> None:
     first = pools.start(model)
     assert first.name == "bytes"
     assert pools.start(model).pid == first.pid
-    with pytest.raises(BadOption, match="already runs"):
+    with pytest.raises(BadOption, match="already running"):
         pools.start(str(byte_model(tmp_path / "other" / "bytes")))
     with pytest.raises(BadOption, match="with no port"):
         pools.start(model, port=0)

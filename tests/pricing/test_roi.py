@@ -102,7 +102,7 @@ def test_the_advice_and_the_flip_agree() -> None:
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        (None, ["deepseek-v3.2", "$42 to $84", "36 times as much"]),
+        (None, ["deepseek-v3.2", "$42 to $84", "36 × as much"]),
         (A100S, ["Stay with the API", "$5,800", "cheaper from about 910,000 requests a day"]),
         (OwnGpus(4, "A100-80GB", Decimal(2), 2500), ["Stay with the API", "even fully used a token of theirs costs more"]),
         (

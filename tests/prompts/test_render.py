@@ -154,8 +154,8 @@ def test_a_frame_as_it_comes():
         ("{{ tpoic }}", ["Did you mean topic?"]),
         ("{{ zzz }}", ["There is no column or variable 'zzz' for {{ zzz }}"]),
         ("{{ review.colour }}", ["There is no 'colour'"]),
-        ("{{ review", ["does not parse", "--raw"]),
-        ("{% for x in y %}", ["does not parse"]),
+        ("{{ review", ["has a syntax error", "--raw"]),
+        ("{% for x in y %}", ["has a syntax error"]),
         ("{{ review|uper }}", ["No filter named 'uper'", "Did you mean upper?"]),
         ("{{ 1 / 0 }}", ["ZeroDivisionError", "(row 0)"]),
         ("{% include 'x' %}", ["without {% include %}"]),
@@ -296,7 +296,7 @@ def test_a_system_prompt_from_a_variable_is_sent_as_it_is():
     assert cell("x", [{"a": 1}], options, rules="{{ kept }}")[0].messages[0] == Message("system", "{{ kept }}")
     assert "Did you mean rules?" in line(cell, "x", None, Options(system_from="ruels"), rules="r")
     assert "is a int" in line(cell, "x", None, options, rules=3)
-    assert "Give one of them" in line(cell, "x", None, Options(system="a", system_from="rules"), rules="r")
+    assert "Use one of them" in line(cell, "x", None, Options(system="a", system_from="rules"), rules="r")
 
 
 def test_sampling_from_columns():

@@ -135,8 +135,8 @@ def test_mistakes_are_one_line(home: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("body = 3", "should hold the prompt"),
-        ("route = 'sim/echo'", "should hold the prompt"),
+        ("body = 3", "needs the prompt"),
+        ("route = 'sim/echo'", "needs the prompt"),
         ("body = 'x'\nroute = 3", "should be text"),
         ("body = 'x'\nbudy = 'y'", "Did you mean body"),
         ("body = 'x'\noptions = 3", "a table"),

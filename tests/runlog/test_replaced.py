@@ -113,7 +113,7 @@ def test_in_the_middle_of_a_run_it_is_noticed_and_nothing_is_paid_twice(home: Pa
     harm(home / "runs.sqlite")
     run.wait(DEADLINE)
     assert run.frame()["text"].tolist() == prompts()
-    times = len(said(run, "was deleted or replaced, or broke. It is begun anew"))
+    times = len(said(run, "was deleted, replaced or damaged. A new one was begun"))
     assert times == lost or (lost is None and times <= 1), "the copy may lack what was answered while it was made"
     code = "import holynb, sys; r = holynb.infer([f'row {i}' for i in range(60)], 'sim/echo', p={'latency': 0.05}).wait()\nprint(r.frame()['attempts'].sum())"
     assert in_another_process(code) == "0\n", "another kernel finds all of it"

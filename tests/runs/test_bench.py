@@ -72,7 +72,7 @@ def test_mistakes_are_found_before_anything_is_sent() -> None:
         plans(Bench(["sim/echo", "nowhere/x"]))
     with pytest.raises(BadOption, match="needs routes"):
         plans(Bench([]))
-    with pytest.raises(BadPrompt, match="needs prompts"):
+    with pytest.raises(BadPrompt, match="needs at least one prompt"):
         plans(Bench(["sim/echo"], []))
     assert runlog.log().runs() == []
 

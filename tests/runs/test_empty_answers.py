@@ -223,7 +223,7 @@ def test_the_same_request_comes_back_from_the_log_as_that_error():
             0,
             True,
         )
-        assert row["error"] == f"{SPENT} (from the run log; --refresh asks anew)"
+        assert row["error"] == f"{SPENT} (from the run log; --refresh asks again)"
         assert row["cost"] == 0
         assert again.saved is not None
         assert again.saved > 0
@@ -310,7 +310,7 @@ def test_a_part_that_was_thought_away_ends_its_row_and_is_not_paid_again():
     assert (first["status"], first["error_type"], first["finish_reason"]) == ("error", "truncated", "length")
     assert first["error"].startswith("part ")
     assert first["error"].endswith(SPENT)
-    assert again["error"] == f"{first['error']} (from the run log; --refresh asks anew)"
+    assert again["error"] == f"{first['error']} (from the run log; --refresh asks again)"
 
 
 def test_a_part_that_was_cut_off_makes_its_row_one_that_was():

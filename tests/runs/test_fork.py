@@ -127,7 +127,7 @@ print(run.summary().ok)
     )
     assert done.stdout.splitlines() == [
         "['ok']",
-        "Run parents belongs to the process that this one was forked from, and goes on there.",
+        "Run parents belongs to the process that this one was forked from, and continues there.",
         "200",
     ]
     assert done.stderr == ""

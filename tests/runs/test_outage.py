@@ -104,7 +104,7 @@ def test_where_nobody_ever_answered_one_line_says_so_within_seconds() -> None:
         pass
     began = time.monotonic()
     run = start(server, 200)
-    with pytest.raises(holynb.InferError, match=r"200 of 200 failed: 200 connection.*nothing listens there"):
+    with pytest.raises(holynb.InferError, match=r"200 of 200 failed: 200 connection.*nothing is listening there"):
         run.wait(20)
     assert time.monotonic() - began < 8
     assert len(set(run.frame()["error"])) == 1

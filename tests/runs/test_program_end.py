@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 DEADLINE = 60.0
-CLEAR = "The program is ending, and no run can begin any more. Call infer before its end, and run.wait() for the answers."
+CLEAR = "The program is ending, so no new run can start. Call infer earlier, and run.wait() for the answers."
 HEAD = """
 import atexit, threading, time
 import holynb

@@ -69,7 +69,7 @@ def test_pools_cost_nothing_and_an_unknown_price_is_said() -> None:
 
 
 def test_confirm_fails_where_nobody_can_answer_and_names_the_flag() -> None:
-    with pytest.raises(BadOption, match=r"200 rows on sim/echo may cost \$.* above --confirm 0.01, and nobody can be asked") as caught:
+    with pytest.raises(BadOption, match=r"200 rows on sim/echo may cost \$.* above --confirm 0.01, and there is no way to ask") as caught:
         holynb.infer(TEXTS, "sim/echo", confirm=0.01)
     assert "\n" not in str(caught.value)
     assert runlog.log().runs() == [], "nothing was started"

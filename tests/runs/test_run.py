@@ -463,7 +463,7 @@ def test_only_failed_says_which_answers_are_to_other_prompts() -> None:
     second = infer(["a", "b, put otherwise", "c, put otherwise"], "sim/echo", name="n", only="failed").wait(DEADLINE)
     assert second.frame()["text"].tolist() == ["a", "b", "c"]
     told = [e.text for e in second.journal.events_since(0)[0] if isinstance(e, Noted)]
-    assert told == ["2 rows that --only failed keeps are answers to other prompts than these."]
+    assert told == ["2 rows that --only failed keeps were answered for other prompts than these."]
     assert [r.messages[-1].content for r in runlog.log().requests(first.id)] == ["a", "b", "c"], "an answer stands beside what it answers"
 
 

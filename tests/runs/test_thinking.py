@@ -115,7 +115,7 @@ def test_a_short_answer_of_a_model_that_thinks_unasked_gets_a_line(said: Any, wo
 
 def test_a_short_answer_of_a_model_that_always_thinks():
     assert any(
-        "thinking cannot be switched off, so allow more tokens, or add --think low." in n
+        "its thinking cannot be switched off, so allow more tokens, or add --think low." in n
         for n in planned("openai/gpt-6.1-sol", max_tokens=5).notes
     )
     assert not [n for n in planned("openai/gpt-4.1", max_tokens=5).notes if "think" in n]
@@ -123,7 +123,7 @@ def test_a_short_answer_of_a_model_that_always_thinks():
 
 def test_p_stands_above_think_and_says_so():
     notes = planned(ROUTE, think="low", p=["reasoning_effort=high"]).notes
-    assert "-p reasoning_effort is sent as it is, and overrides --think low." in notes
+    assert "-p reasoning_effort is sent unchanged, and overrides --think low." in notes
 
 
 def test_a_field_that_a_server_refuses_is_learned_once_and_said_once_a_run():

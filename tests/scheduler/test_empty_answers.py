@@ -86,7 +86,7 @@ def test_an_answer_that_length_ended_before_its_first_word(answer: Done, samplin
         (thinker(off=False), "low", "--max-tokens 4096"),
         (thinker(output=1000), None, "--max-tokens 1000 or --think low"),
         (thinker(output=512), None, "--think low"),
-        (thinker(output=512, off=False), "low", "shorten the prompt, or ask another model"),
+        (thinker(output=512, off=False), "low", "shorten the prompt, or use another model"),
     ],
 )
 def test_what_is_named_would_help(traits: ModelTraits, think: str | int | None, change: str):
@@ -142,7 +142,7 @@ def test_an_empty_answer_is_asked_for_once_more(reason: str):
     journal, _ = drive([engine], 1)
     (row,) = ends(journal)
     assert (row.status, row.text, row.error_type, row.finish_reason, row.attempts) == ("error", None, "invalid_output", reason, 2)
-    assert "change the prompt, or ask another model" in (row.error or "")
+    assert "change the prompt, or use another model" in (row.error or "")
     assert ("(OTHER)" in (row.error or "")) == (reason == "other")
     assert row.usage == Usage(6, 2), "both were counted"
 

@@ -24,7 +24,7 @@ from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
 from holynb.types import Done, Limits, Outcome, Timeouts
 
-GONE = "the connection to h:1 failed: nothing listens there."
+GONE = "the connection to h:1 failed: nothing is listening there."
 
 
 def now() -> float:

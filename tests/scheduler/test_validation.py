@@ -304,7 +304,7 @@ def test_it_moves_on_to_the_fallback_and_begins_anew_there() -> None:
         frame = ask(["hello"], fallback=("theirs/clerk",)).wait().frame()
     assert (len(weak.bodies), len(strong.bodies)) == (2, 2)
     assert frame[["status", "route", "attempts", "label"]].iloc[0].tolist() == ["ok", "theirs/clerk", 4, "positive"]
-    assert "does not hold to the schema" in frame.error[0]
+    assert "does not match the schema" in frame.error[0]
 
 
 def test_a_router_escalates_what_stays_invalid() -> None:

@@ -297,8 +297,8 @@ def test_a_number_that_its_column_would_change_is_no_answer(answer: str):
     [
         (3, "is a int, not a JSON Schema"),
         ([REVIEW], "is a list, not a JSON Schema"),
-        ({}, "says nothing of an answer"),
-        ({"title": "x"}, "says nothing of an answer"),
+        ({}, "describes no answer"),
+        ({"title": "x"}, "describes no answer"),
         ({"type": "objekt"}, "is not a JSON Schema at type"),
         ({"type": "object", "properties": []}, "is not a JSON Schema"),
         ({"type": "object", "required": "a"}, "is not a JSON Schema"),

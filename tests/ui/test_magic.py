@@ -150,7 +150,7 @@ def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
         ("%infer some text", "write it below %%infer"),
         ("%infer statsu", "Did you mean stat"),
         ("%infer dash", "needs a front end with widgets"),
-        ("%infer resume", "No run was stopped before its end"),
+        ("%infer resume", "There is no unfinished run"),
         ("%infer resume a b", "takes the name or the id of one run, or nothing"),
         ("%infer resume nope", "There is no run 'nope'"),
         ("%infer run", "--only failed"),
@@ -307,7 +307,7 @@ def test_a_run_that_was_killed_is_unfinished_and_one_that_goes_on_is_running(her
     lines = {line.split()[1]: line.split()[3] for line in here("%infer runs").out.splitlines()[1:]}
     assert lines == {"dead": "unfinished", "alive": "running"}
     assert here("%infer resume").value["text"].tolist() == ["x"], "the one that nobody continues"
-    assert "No run was stopped" in here.refused("%infer resume")
+    assert "no unfinished run" in here.refused("%infer resume")
     here("%infer stop alive")
 
 

@@ -60,7 +60,7 @@ def _cpu() -> Memory:
     """The machine's memory, or the container's where that is less. Raises OSError where the system tells of none."""
     (total, free), ours = ram.ram(), ram.resident()
     if total is None:
-        raise OSError("the system does not say how much memory this machine has (/proc/meminfo)")
+        raise OSError("the system does not report how much memory this machine has (/proc/meminfo)")
     return Memory("cpu", total, total - (ours or 0) if free is None else free, ours)
 
 

@@ -38,7 +38,7 @@ def check_shapes(folder: Path, spec: Spec) -> None:
         if use_of("safetensors", name) != "reset":
             raise UserError(
                 f"The model's files hold the tensor {name:.100}, which its config.json does not announce: {spec.family} would ignore it. "
-                "Start this model with --engine vllm, or mend its config.json."
+                "Start this model with --engine vllm, or fix its config.json."
             )
 
 

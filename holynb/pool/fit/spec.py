@@ -102,9 +102,9 @@ def read_spec(folder: Path) -> Spec:
     try:
         return _untied(folder, parse_spec(read_object(path)))
     except KeyError as exc:
-        raise UnknownModel(f"{path} says no {exc.args[0]}, which its family has. Fetch the model again, or mend the file.") from exc
+        raise UnknownModel(f"{path} says no {exc.args[0]}, which its family has. Fetch the model again, or fix the file.") from exc
     except (ValueError, TypeError, AttributeError) as exc:
-        raise UnknownModel(f"{path} is not a readable config.json ({exc}). Fetch the model again, or mend the file.") from exc
+        raise UnknownModel(f"{path} is not a readable config.json ({exc}). Fetch the model again, or fix the file.") from exc
 
 
 def _untied(folder: Path, spec: Spec) -> Spec:

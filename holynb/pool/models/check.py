@@ -26,7 +26,7 @@ def check(folder: Path) -> None:
     try:
         read_object(path)
     except ValueError as exc:
-        raise BrokenModel(f"{path} is not readable JSON ({exc}). {AGAIN}, or mend the file.") from exc
+        raise BrokenModel(f"{path} is not readable JSON ({exc}). {AGAIN}, or fix the file.") from exc
     shards = weight_files(folder)
     if gone := [shard.name for shard in shards if not shard.is_file()]:
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""

@@ -127,7 +127,7 @@ async def _watch(config: PoolConfig, service: Service) -> None:
     while True:
         await asyncio.sleep(min(_CHECK_INTERVAL_S, config.idle))
         if service.requests == 0 and service.state == "ready" and time.monotonic() - service.used_at >= config.idle:
-            service.end(f"nobody used it for {config.idle:g} s")
+            service.end(f"it was idle for {config.idle:g} s")
         with contextlib.suppress(OSError):  # no file can be opened now (many requests): not a sign that it is gone
             missed = missed + 1 if rendezvous.find(config.run, config.name) is None else 0
             if missed > 1:

@@ -105,7 +105,7 @@ class Rank:
             self.send(Ping())
             await asyncio.sleep(_PING_INTERVAL_S)
             missed = 0 if self._responded else missed + 1
-        self.error = f"gave no sign of life for {_PING_INTERVAL_S * _MAX_MISSED_PINGS:g} s: it was stopped, or hung, and is ended"
+        self.error = f"did not respond for {_PING_INTERVAL_S * _MAX_MISSED_PINGS:g} s (stopped or hung), and is ended"
         await self.kill()
         self.close()
 

@@ -230,7 +230,7 @@ class Replica:
         if emit.finish == "error":
             code = "oom" if "oom" in generation.notes else "server_error"
             messages = {
-                "oom": f"The device's memory does not hold this row, even alone. {_OOM_ADVICE}.",
+                "oom": f"This row does not fit in the device's memory, even alone. {_OOM_ADVICE}.",
                 "server_error": f"The rank gave this row up: {emit.note}.",
             }
             self._fail_generation(emit.id, GenerationLost(messages[code], code))

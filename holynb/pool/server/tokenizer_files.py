@@ -22,7 +22,7 @@ _MAX_TEMPLATES = 64
 #: What ends an answer where no file says it: of transformers' configuration classes.
 _FAMILY_ENDS = {"LlamaForCausalLM": 2, "MistralForCausalLM": 2}
 
-_AGAIN = "Fetch the model again, or mend the file."
+_AGAIN = "Fetch the model again, or fix the file."
 
 
 class TokenizerFileError(Exception):
@@ -185,4 +185,4 @@ def _compile(source: str | None, names: Mapping[str, str]) -> ChatTemplate | Non
     try:
         return compiled(source, names)
     except ValueError as exc:
-        raise TokenizerFileError(f"the model's chat template is not valid Jinja ({exc}). Fetch the model again, or mend it.") from exc
+        raise TokenizerFileError(f"the model's chat template is not valid Jinja ({exc}). Fetch the model again, or fix it.") from exc

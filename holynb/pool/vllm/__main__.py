@@ -142,7 +142,7 @@ class VllmProcess:
                 last_page_at = time.monotonic()
             elif time.monotonic() - last_page_at > _HUNG_S:
                 # It keeps its socket open: rows would wait for ever.
-                service.fail(f"vLLM gave no sign of life for {_HUNG_S:g} s: it was stopped, or hung, and is ended")
+                service.fail(f"vLLM did not respond for {_HUNG_S:g} s (stopped or hung), and is ended")
                 return
             await asyncio.sleep(_STATS_POLL_S)
         await asyncio.sleep(0)  # rows that broke off read `exit_reason` first

@@ -76,7 +76,7 @@ def test_it_ends_when_nobody_uses_it(home: Path, capfd: pytest.CaptureFixture[st
 
     code, stub, service = live(home, during, idle=0.2)
     assert (code, stub.stops, service.state) == (0, 1, "ended")
-    assert capfd.readouterr().out == "the pool n ends: nobody used it for 0.2 s\n"
+    assert capfd.readouterr().out == "the pool n ends: it was idle for 0.2 s\n"
 
 
 def test_it_ends_when_its_record_is_gone(home: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -108,7 +108,7 @@ def test_a_budget_of_nothing_sends_nothing_and_says_so() -> None:
 
 def test_what_cannot_be_together() -> None:
     for beside in ({"compare": "sim/stream"}, {"samples": 2}, {"spread": "sim/stream"}):
-        with pytest.raises(BadOption, match="chooses one route a row"):
+        with pytest.raises(BadOption, match="chooses one route per row"):
             holynb.infer("a", "sim/echo", router="mine", **beside)
 
 

@@ -233,4 +233,4 @@ def test_a_server_that_is_down_or_refuses_is_a_line(here: Callable[[str], str], 
     assert "Nothing is listed: " in refused
     assert "***" in refused
     assert key not in refused
-    assert " failed: nothing listens there. Does the server run" in here("%infer models vllm")
+    assert " failed: nothing is listening there. Is the server running" in here("%infer models vllm")
