@@ -382,7 +382,7 @@ def test_doctor_tells_it(identity: Any, monkeypatch: pytest.MonkeyPatch):
         return next((c.state, c.says) for c in doctor.checks() if c.name == "azure")
 
     monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
-    assert check() == ("absent", "no key, Entra ID login by azure-identity, and no address")
+    assert check() == ("absent", "no key, Entra ID login by azure-identity, but no address")
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com")
     assert check() == ("works", "no key, Entra ID login by azure-identity")
 

@@ -201,7 +201,7 @@ def test_nobody_there(flavor: str):
 def test_a_name_that_does_not_exist(flavor: str):
     error = fault("https://no-such-host.invalid/v1")
     assert error.kind == "connection"
-    assert "no-such-host.invalid cannot be looked up" in error.message
+    assert "the host no-such-host.invalid was not found" in error.message
 
 
 def test_connecting_has_a_limit(flavor: str):

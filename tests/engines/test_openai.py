@@ -480,7 +480,7 @@ def test_a_refused_key_names_its_variable_and_the_page_and_nothing_of_it():
 def test_a_server_that_wants_a_key_where_none_was_set():
     with Exact([reply({"error": "Unauthorized"}, 401)]) as server:
         fault = refuse(endpoint(server.base, provider="vllm", key_name="VLLM_API_KEY"), key=None)
-    assert "vllm wants a key, and none is set" in fault.message
+    assert "vllm needs a key, but none is set" in fault.message
     assert "VLLM_API_KEY" in fault.message
 
 

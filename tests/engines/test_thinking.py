@@ -200,7 +200,7 @@ def test_each_wire_sends_each_level_in_its_own_field(route, wire):
         ("openai/gpt-4.1", "openai", "high", "openai/gpt-4.1 does not think: --think high is left out."),
         ("openai/gpt-4.1", "openai", "off", None),
         ("openai/gpt-6-luna", "openai", "high", None),
-        ("openai/gpt-6.1-sol", "openai", "off", "openai/gpt-6.1-sol always thinks: --think off is sent as low, the least."),
+        ("openai/gpt-6.1-sol", "openai", "off", "openai/gpt-6.1-sol always thinks: --think off is sent as low, the lowest."),
         ("gemini/gemini-3.8-flash", "gemini", "max", None),
         (
             "deepseek/deepseek-flash",
@@ -229,7 +229,7 @@ def test_a_number_of_tokens_leaves_room_for_the_answer():
         thinking.note(asked(haiku, 8000, max_tokens=2000), "anthropic")
     )
     assert sent(haiku, 100, "anthropic") == enabled(1024)
-    assert "1,024 is its least" in str(thinking.note(asked(haiku, 100), "anthropic"))
+    assert "1,024 is its minimum" in str(thinking.note(asked(haiku, 100), "anthropic"))
     assert sent(haiku, "high", "anthropic", max_tokens=1024) == {"thinking": {"type": "disabled"}}
     assert "--max-tokens 1024 has no room for them" in str(thinking.note(asked(haiku, "high", max_tokens=1024), "anthropic"))
 

@@ -140,7 +140,7 @@ def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
 
 def test_a_gpu_is_refused_where_torch_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "_torch_is_cpu_only", lambda: True)
-    with pytest.raises(BadOption, match=r"--devices 1: the torch .* has only the CPU\. Take --devices cpu"):
+    with pytest.raises(BadOption, match=r"--devices 1: the installed torch supports only the CPU\. Use --devices cpu"):
         _ = PoolOptions.parse("m", {"devices": "1"}).device_list
     assert PoolOptions.parse("m", {"devices": "cpu"}).device_list == "cpu"
     assert PoolOptions.parse("m", {}).device_list == "cpu"
@@ -389,7 +389,7 @@ def test_another_machines_pool_is_shown_as_such(home: Path) -> None:
     rendezvous.write(home / "run", rendezvous.Record("far", Process(1, 1), host="elsewhere", facts={"model": "m"}))
     assert [(i.name, i.state, i.host) for i in pools.listing()] == [("far", "elsewhere", "elsewhere")]
     for ask in (pools.stop, pools.status):
-        with pytest.raises(BadRoute, match=r"is of the machine elsewhere, .* remove the file of the pool in .*run"):
+        with pytest.raises(BadRoute, match=r"is of the machine elsewhere, .* remove the pool's file in .*run"):
             ask("far")
     (home / "run" / "far.json").unlink()
 

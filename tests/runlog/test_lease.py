@@ -58,7 +58,7 @@ def test_a_run_that_goes_on_in_another_kernel_is_not_paid_twice(home: Path) -> N
         try:
             assert child.stdout.readline() == "goes on\n"
             run = infer(ROWS, "sim/echo", name="big", cache=False, p={"latency": 0.5})
-            with pytest.raises(BadOption, match=r"Run big goes on in another cell or kernel.*%infer stop big"):
+            with pytest.raises(BadOption, match=r"Run big is active in another cell or kernel.*%infer stop big"):
                 run.wait(DEADLINE)
             assert sent(run) == 0
             record = runlog.log().find("big")
@@ -78,7 +78,7 @@ def test_the_same_in_one_session_and_by_its_id() -> None:
     while runlog.log().find(going.id) is None:
         assert time.monotonic() < end
         time.sleep(0.01)
-    with pytest.raises(BadOption, match=f"Run {going.id} goes on"):
+    with pytest.raises(BadOption, match=f"Run {going.id} is active"):
         infer(ROWS, "sim/echo", cache=False, resume=going.id, p={"latency": 0.3}).wait(DEADLINE)
     assert going.wait(DEADLINE).summary().ok == 40
     again = infer(ROWS, "sim/echo", cache=False, resume=going.id, p={"latency": 0.3}).wait(DEADLINE)

@@ -157,7 +157,7 @@ def test_before_the_next_run_it_is_noticed_and_forgets_everything(home: Path):
     delete(home / "runs.sqlite")
     run = holynb.infer(prompts(3), "sim/echo").wait(DEADLINE)
     assert sent(run) == 3
-    assert len(said(run, "was deleted or replaced")) == 1
+    assert len(said(run, "was deleted, replaced")) == 1
     again = holynb.infer(prompts(3), "sim/echo").wait(DEADLINE)
     assert sent(again) == 0
     assert said(again, "deleted or replaced") == []

@@ -354,7 +354,7 @@ print("started", flush=True)
     assert record.status == "stopped"
     assert 8 <= record.ok < 200
     last = told.decode().splitlines()[-1]
-    assert last.startswith(f"holynb: the program ended while left went on, so it was stopped, with {record.ok} of 200 rows answered.")
+    assert last.startswith(f"holynb: the program ended during left, so it was stopped, with {record.ok} of 200 rows answered.")
     run = infer([f"row {i}" for i in range(200)], "sim/echo", p={"latency": 0.1}, resume="left").wait(DEADLINE)
     assert sent(run) == 200 - record.ok
 

@@ -16,7 +16,7 @@ from holynb.run import plan, resume, session
 from holynb.ui.commands import preview
 
 ROUTE = "openai/gpt-6-luna"
-pytestmark = [pytest.mark.usefixtures("keyed"), pytest.mark.filterwarnings("ignore:.*takes levels of thinking:UserWarning")]
+pytestmark = [pytest.mark.usefixtures("keyed"), pytest.mark.filterwarnings("ignore:.*takes thinking levels:UserWarning")]
 
 
 @pytest.fixture(autouse=True)

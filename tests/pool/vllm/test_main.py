@@ -179,7 +179,7 @@ def test_a_refusal_is_a_fault_of_its_kind(model: str, python: str) -> None:
     with pytest.raises(Fault) as caught:
         ask("!long")
     assert caught.value.kind == "context_length"
-    with pytest.raises(BadOption, match="already runs, by the engine vllm"):
+    with pytest.raises(BadOption, match="already running, with the engine vllm"):
         pools.start(model, name="mine")
 
 

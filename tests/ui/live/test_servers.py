@@ -193,7 +193,7 @@ def test_an_address_without_its_version_is_seen(here: Callable[[str], str]) -> N
     ) as server:
         wrong = here(f"%infer models --api-base {server.base}/")
         right = here(f"%infer models --api-base {server.base}/v1/")
-    assert f"Nothing is listed: 404: Not Found. Is its address {server.base}/v1?" in wrong
+    assert f"Nothing is listed: 404: Not Found. Should the address be {server.base}/v1?" in wrong
     assert "vllm/Qwen/Qwen3-8B" in right
 
 
