@@ -16,10 +16,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from pyarrow import feather, parquet
 
 from holynb import files
 from holynb.config import Options
@@ -147,7 +150,6 @@ SHEET = (
 @SOME
 @given(st.lists(st.tuples(st.text(string.ascii_letters, min_size=1), SHEET), min_size=1, max_size=8))
 def test_workbooks(tmp_path: Path, rows: list[tuple[str, Any]]):
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in [("a", "b"), *rows]:
         book.active.append(row)
@@ -156,7 +158,6 @@ def test_workbooks(tmp_path: Path, rows: list[tuple[str, Any]]):
 
 
 def test_cells_of_a_workbook_are_what_excel_shows(tmp_path: Path):
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     sheet = book.active
     for row in [[], ["zip", "n", "n", None, 7], [714, 3.0, 0.1, None, "00714"], [None] * 5, [501, 1e20, 2.5, "x_x000D_y", dt.time(3, 4)]]:
@@ -170,7 +171,6 @@ def test_cells_of_a_workbook_are_what_excel_shows(tmp_path: Path):
 
 
 def test_a_formula_is_its_value_or_said_to_have_none(tmp_path: Path):
-    openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
     for row in [["a", "b"], [1, "=A2+1"], [2, None]]:
         book.active.append(row)
@@ -189,7 +189,6 @@ def test_a_formula_is_its_value_or_said_to_have_none(tmp_path: Path):
 
 @pytest.mark.parametrize("body", [b"", b"PK", b"a,b\n1,2\n"])
 def test_what_is_no_workbook_is_one_line(tmp_path: Path, body: bytes):
-    pytest.importorskip("openpyxl")
     (tmp_path / "a.xlsx").write_bytes(body)
     with pytest.raises(BadOption, match="is not a workbook that openpyxl reads"):
         files.read(str(tmp_path / "a.xlsx"))
@@ -197,7 +196,6 @@ def test_what_is_no_workbook_is_one_line(tmp_path: Path, body: bytes):
 
 @pytest.mark.parametrize("part", ["xl/workbook.xml", "xl/worksheets/sheet1.xml"])
 def test_a_workbook_with_a_broken_part_is_one_line(tmp_path: Path, part: str):
-    pytest.importorskip("openpyxl")
     pd.DataFrame({"a": [1]}).to_excel(tmp_path / "whole.xlsx", index=False)
     with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as broken:
         for name in whole.namelist():
@@ -249,9 +247,6 @@ def arrow_types() -> dict[str, Any]:
 @SOME
 @given(st.data())
 def test_parquet_and_feather(tmp_path: Path, data: st.DataObject):
-    pa = pytest.importorskip("pyarrow")
-    from pyarrow import feather, parquet
-
     kinds = arrow_types()
     chosen = [data.draw(st.sampled_from(sorted(kinds))) for _ in range(3)]
     drawn = {f"c{i}": data.draw(st.lists(kinds[name][1] | st.none(), min_size=3, max_size=3)) for i, name in enumerate(chosen)}
@@ -287,9 +282,6 @@ def expected(value: Any) -> Any:
 
 
 def test_types_of_arrow_that_pandas_changes(tmp_path: Path):
-    pa = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
     columns = {
         "i": pa.array([1, None, 9007199254740993]),
         "d": pa.array([1, None, 3]).dictionary_encode(),
@@ -319,7 +311,6 @@ def test_types_of_arrow_that_pandas_changes(tmp_path: Path):
 
 
 def test_what_pandas_wrote_with_types_of_its_own_is_read_with_them(tmp_path: Path):
-    pytest.importorskip("pyarrow")
     columns = {"month": pd.period_range("2026-01", periods=2, freq="M"), "span": pd.interval_range(0, 2)}
     pd.DataFrame(columns).to_parquet(tmp_path / "a.parquet")
     came = frame.records(files.read(str(tmp_path / "a.parquet")))
@@ -330,7 +321,6 @@ def test_what_pandas_wrote_with_types_of_its_own_is_read_with_them(tmp_path: Pat
 
 
 def test_the_index_that_pandas_wrote_is_the_frames(tmp_path: Path):
-    pytest.importorskip("pyarrow")
     path = str(tmp_path / "a.parquet")
     for index in (
         pd.Index(["r1", "r2"], name="id"),
@@ -349,9 +339,6 @@ def test_the_index_that_pandas_wrote_is_the_frames(tmp_path: Path):
 
 
 def test_columns_are_those_of_the_file(tmp_path: Path):
-    pa = pytest.importorskip("pyarrow")
-    from pyarrow import feather, parquet
-
     numbers = pa.table({"a": pa.array([1, None, 3]).dictionary_encode()})
     feather.write_feather(numbers, tmp_path / "a.feather")
     assert str(files.read(str(tmp_path / "a.feather"))["a"].dtype) == "Int64", "a category could not be compared by --where"
@@ -370,7 +357,6 @@ def test_columns_are_those_of_the_file(tmp_path: Path):
 
 
 def test_what_is_no_parquet_is_one_line(tmp_path: Path):
-    pytest.importorskip("pyarrow")
     for name in ("a.parquet", "a.feather"):
         (tmp_path / name).write_bytes(b"a,b\n1,2\n")
         with pytest.raises(BadOption, match="could not be read: ") as caught:

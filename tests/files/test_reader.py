@@ -27,6 +27,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import zstandard
 
 from holynb import files
 from holynb.errors import BadOption
@@ -229,7 +230,6 @@ def test_packed_files_are_unpacked(tmp_path: Path, name: str):
 
 
 def test_zstandard_is_read_whole_or_not_at_all(tmp_path: Path):
-    zstandard = pytest.importorskip("zstandard")
     frames = [zstandard.compress(f'{{"a": "{n:03}"}}\n'.encode()) for n in range(3)]
     assert column(tmp_path / "a.jsonl.zst", b"".join(frames)) == ["000", "001", "002"]
     for broken in (b"".join(frames)[:-4], b"nothing of the kind"):

@@ -317,9 +317,8 @@ def test_genai_prices_is_asked_last(monkeypatch):
 
 
 def test_our_figures_are_those_of_genai_prices(monkeypatch):
-    """Where it is installed. DeepSeek's V3 names follow DeepSeek's own page instead."""
+    """DeepSeek's V3 names follow DeepSeek's own page instead."""
     monkeypatch.delitem(sys.modules, "genai_prices")
-    pytest.importorskip("genai_prices")
     names = {"gemini": "gemini", "openai": "openai", "anthropic": "anthropic", "deepseek": "deepseek"}
     differ = []
     for e in (e for e in prices.table() if e.provider in names and e.since is None and e.peak is None and e.models[0] != "deepseek-chat"):

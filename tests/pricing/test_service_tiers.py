@@ -6,6 +6,7 @@ import datetime as dt
 from decimal import Decimal
 
 import pytest
+from genai_prices import data
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,7 +69,6 @@ def test_flex_is_never_dearer_nor_priority_cheaper_than_the_standard_tier() -> N
 
 
 def test_our_figures_are_those_of_genai_prices() -> None:
-    data = pytest.importorskip("genai_prices.data")
     models = {m.id: m for p in data.providers if p.id == "openai" for m in p.models}
     columns = {"input": "input_mtok", "output": "output_mtok", "cached": "cache_read_mtok", "cache_write": "cache_write_mtok"}
     seen = 0

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,7 +136,6 @@ def test_a_value_is_written_as_a_person_would(value: Any, plain: str, as_json: s
 
 
 def arrow_columns() -> list[tuple[Any, Any, str]]:
-    pa = pytest.importorskip("pyarrow")
     kinds = [
         ([0.1, None], pa.float32(), "[0.1, null]"),
         ([0.1], pa.float16(), "[0.1]"),

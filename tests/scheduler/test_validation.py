@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pydantic
 import pytest
 from servers.exact import Asked, Exact, Step, reply
 
@@ -387,7 +388,6 @@ def test_rows_in_parts_hold_to_it_too() -> None:
 
 
 def test_pydantic_models_are_schemas() -> None:
-    pydantic = pytest.importorskip("pydantic")
     model = pydantic.create_model("Answer", label=(str, ...), stars=(int, pydantic.Field(ge=1, le=5)))
     frame = holynb.infer(["x"], "sim/json", schema=model).wait().frame()
     assert 1 <= frame.stars[0] <= 5
@@ -492,8 +492,6 @@ def test_a_resumed_run_escalates_too(home: Path) -> None:
 
 
 def test_an_answer_of_the_log_is_held_to_the_model_as_it_is_now() -> None:
-    pydantic = pytest.importorskip("pydantic")
-
     def model(most: int) -> Any:
         def check(cls: Any, value: int) -> int:
             if value > most:

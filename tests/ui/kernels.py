@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ class Reply:
     content: dict[str, Any] = field(default_factory=dict)
     messages: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     seconds: float = 0.0
+    ended: bool = False
 
     def of(self, *types: str) -> list[dict[str, Any]]:
         return [m["content"] for _, m in self.messages if m["msg_type"] in types]
@@ -37,6 +38,13 @@ class Reply:
     def text(self) -> str:
         """What was printed."""
         return "".join(c["text"] for c in self.of("stream"))
+
+    @property
+    def latest(self) -> str:
+        """What was shown or printed last, as text."""
+        for content in reversed(self.of("stream", "display_data", "update_display_data")):
+            return str(content["text"] if "text" in content else content["data"].get("text/plain", ""))
+        return ""
 
     @property
     def shown(self) -> list[dict[str, str]]:
@@ -58,10 +66,10 @@ class Kernel:
         """Send a cell off."""
         return self.client.execute(code, stop_on_error=False)
 
-    def finish(self, sent: str, started: float | None = None) -> Reply:
-        """Wait for a cell's end and give all that it sent."""
-        started = started or time.monotonic()
-        reply = Reply()
+    def until(self, sent: str, holds: Callable[[Reply], object], reply: Reply | None = None) -> Reply:
+        """Read what a cell sends until `holds` of all that came, or the cell ends."""
+        reply = reply or Reply()
+        started = time.monotonic() - reply.seconds
         while time.monotonic() - started < DEADLINE:
             try:
                 message = self.client.get_iopub_msg(timeout=1)
@@ -69,12 +77,18 @@ class Kernel:
                 continue
             if message["parent_header"].get("msg_id") != sent:
                 continue
+            reply.seconds = time.monotonic() - started
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
-                break
-            reply.messages.append((time.monotonic() - started, message))
-        else:
-            raise TimeoutError(f"the kernel was still busy after {DEADLINE} s")
-        reply.seconds = time.monotonic() - started
+                reply.ended = True
+                return reply
+            reply.messages.append((reply.seconds, message))
+            if holds(reply):
+                return reply
+        raise TimeoutError(f"the kernel was still busy after {DEADLINE} s")
+
+    def finish(self, sent: str, reply: Reply | None = None) -> Reply:
+        """Wait for a cell's end and give all that it sent. `reply`: what came so far."""
+        reply = self.until(sent, lambda _: False, reply)
         while True:
             answer = self.client.get_shell_msg(timeout=DEADLINE)
             if answer["parent_header"].get("msg_id") == sent:

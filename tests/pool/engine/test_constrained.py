@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import ranks
 import tiny
@@ -23,7 +24,6 @@ from holynb.pool.protocol import Emit, Job
 from holynb.pool.server.grammar import json_grammar
 
 torch = pytest.importorskip("torch")
-np = pytest.importorskip("numpy")
 pytest.importorskip("llguidance")
 
 END = 256

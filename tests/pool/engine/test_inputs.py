@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 from collections import deque
 
+import numpy as np
 import pytest
 
-np = pytest.importorskip("numpy")
-
-from holynb.pool.engine.cache import BlockAllocator  # noqa: E402
-from holynb.pool.engine.inputs import DecodeBatch, pack_prefill, sampling_fields  # noqa: E402
-from holynb.pool.engine.scheduler import BatchScheduler  # noqa: E402
-from holynb.pool.engine.sequence import PrefillChunk, Seq, Step  # noqa: E402
-from holynb.pool.fit.limits import BatchLimits  # noqa: E402
-from holynb.pool.protocol import Job  # noqa: E402
+from holynb.pool.engine.cache import BlockAllocator
+from holynb.pool.engine.inputs import DecodeBatch, pack_prefill, sampling_fields
+from holynb.pool.engine.scheduler import BatchScheduler
+from holynb.pool.engine.sequence import PrefillChunk, Seq, Step
+from holynb.pool.fit.limits import BatchLimits
+from holynb.pool.protocol import Job
 
 PAGE = 4
 

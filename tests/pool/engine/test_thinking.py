@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import ranks
 import tiny
@@ -208,7 +209,6 @@ def test_a_grammar_begins_behind_the_thought(folder: Path, thought: JobThinking,
 
 
 def test_before_its_first_token_a_row_may_also_begin_to_think() -> None:
-    np = pytest.importorskip("numpy")
     from holynb.pool.engine import constrained
 
     class Owner:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import combinations, pairwise
 from types import SimpleNamespace
-from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 
 from holynb.events import Ended, Event, Failed, Gauge, Noted, Started
@@ -91,7 +91,6 @@ def test_no_plotly_is_imported_for_what_stays() -> None:
 
 
 def test_plotly_takes_what_is_written_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    go: Any = pytest.importorskip("plotly.graph_objects")
     monkeypatch.setattr(report, "of", lambda run: record())
     drawn = plots.figures(SimpleNamespace())  # type: ignore[arg-type]
     assert list(drawn) == ["cost", "latency", "tokens", "memory"]

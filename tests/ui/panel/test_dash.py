@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 
 import holynb
@@ -102,7 +103,6 @@ def test_history_is_a_plotly_figure_by_day_and_provider() -> None:
     )
     assert {t["name"]: t["y"] for t in figure["data"]} == {"openai": [1.5, 0.5], "sim (simulated)": [0.0, 0.25]}
     assert dash.history_figure([spent(1, "openai/x", "1.50")]) == {}
-    go: Any = pytest.importorskip("plotly.graph_objects")
     go.Figure(data=figure["data"], layout=figure["layout"])
 
 
