@@ -10,15 +10,35 @@ from browser.colours import contrast
 
 pytestmark = pytest.mark.browser
 
+#: A model says no more than the file allows, so that a busy machine sees each state, too.
+HELD = """
+import asyncio, holynb.engines.sim as sim
+from pathlib import Path
+send = sim.Sim.send
+async def held(self, request, timeouts):
+    said = 0
+    async for event in send(self, request, timeouts):
+        while said >= int(Path("allowed").read_text() or 0): await asyncio.sleep(0.05)
+        said += 1
+        yield event
+sim.Sim.send = held
+"""
 THINKS = "%%infer sim/stream --stream --no-cache -p thoughts={n}{more}\nSay what you think of it"
+
+
+def allow(page: Any, words: int) -> None:
+    """So many words of each row, from now on."""
+    (page.path.parent / "allowed").write_text(str(words), encoding="utf-8")
 
 
 @pytest.mark.parametrize(("theme", "width"), [("JupyterLab Light", 1280), ("JupyterLab Dark", 620)])
 def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: int) -> None:
-    page = notebook(THINKS.format(n=20, more=" --max-tokens 25"), size=(width, 900))
+    page = notebook(HELD, THINKS.format(n=20, more=" --max-tokens 25"), size=(width, 900))
     name = theme.rsplit(maxsplit=1)[-1].lower()
     page.theme(theme)
-    page.start(1)
+    page.run(1)
+    allow(page, 10)
+    page.start(2)
     thoughts = page.find(".hn .hn-thoughts:not(.hn-part)")
     page.until(lambda: thoughts.is_visible() and "tokens" in thoughts.inner_text(), 20, "the summary of its thoughts")
     assert thoughts.inner_text().startswith("thinking … ")
@@ -26,6 +46,7 @@ def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: in
     thoughts.locator("summary").click()
     page.until(lambda: "a prompt set out" in thoughts.locator("pre").inner_text(), 20, "the thoughts")
     page.picture(f"thinking-{name}-{width}")
+    allow(page, 23)
     page.until(lambda: page.find(".hn .hn-answer").inner_text(), 20, "the answer")
     assert thoughts.locator("pre").is_visible(), "they stay open while it answers"
     ink, back = page.ask(
@@ -33,6 +54,7 @@ def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: in
         getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor]"""
     )
     assert contrast(ink, back) >= 4.5
+    allow(page, 99)
     page.idle()
     kept = page.find(".holynb-thoughts")
     page.until(kept.is_visible, 10, "what stays")
@@ -42,14 +64,15 @@ def test_one_prompt_thinks_and_then_answers(notebook: Any, theme: str, width: in
     kept.locator("summary").click()
     assert kept.locator("pre").inner_text().startswith("a prompt set out")
     page.picture(f"thought-open-{name}-{width}")
-    assert "(20 thought)" in page.text(1)
+    assert "(20 thought)" in page.text(2)
 
 
 def test_rows_that_think_say_so_and_one_in_full_shows_it_folded(notebook: Any) -> None:
     cell = THINKS.format(n=30, more=" --max-tokens 32 --df df") + " {{ x }}"
-    page = notebook(ROWS % (6, 6), cell, size=(620, 900))
+    page = notebook(ROWS % (6, 6) + HELD, cell, size=(620, 900))
     page.theme("JupyterLab Dark")
     page.run(1)
+    allow(page, 8)
     page.start(2)
     row = page.find(".hn .hn-is-thinking").first
     page.until(lambda: page.there(".hn .hn-is-thinking") and "tokens" in row.inner_text(), 20, "a row that thinks")
@@ -61,7 +84,9 @@ def test_rows_that_think_say_so_and_one_in_full_shows_it_folded(notebook: Any) -
     assert not part.locator("pre").is_visible()
     part.locator("summary").click()
     before = part.locator("pre").inner_text()
+    allow(page, 20)
     page.until(lambda: part.locator("pre").inner_text() > before, 10, "more of what it thinks")
     assert part.locator("pre").is_visible(), "it stays open while it grows"
     page.picture("row-in-full-dark-620")
+    allow(page, 99)
     page.idle()
