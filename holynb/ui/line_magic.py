@@ -61,6 +61,9 @@ def run(magic: Host, line: str) -> Any:
             print(help_text(word))
             return None
         return COMMANDS[word].run(magic, args)
+    if not args and word.rstrip("?") in COMMANDS:
+        print(help_text(word.rstrip("?")))
+        return None
     # `%infer some text` is a prompt in the wrong place rather than a misspelt command.
     hint = closest(word, [c for c in COMMANDS if c[0] == word[0] or not args])
     raise BadOption(

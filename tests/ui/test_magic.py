@@ -148,6 +148,9 @@ def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
         ("%%infer 2x << sim/echo\nhi", "cannot be a variable's name"),
         ("%%infer sim/echo --resume nope\nhi", "There is no run 'nope'"),
         ("%infer some text", "write it below %%infer"),
+        ("%infer what is a cache?", "write it below %%infer"),
+        ("x = 1\n%infer what's a cache?", "write it below %%infer"),
+        ("%%infer a= vllm/mock\nhi", "<< is missing after a=. Write a= << vllm/mock"),
         ("%infer statsu", "Did you mean stat"),
         ("%infer dash", "needs a front end with widgets"),
         ("%infer resume", "There is no unfinished run"),
@@ -246,6 +249,7 @@ def test_help_prints_every_option(here: Here) -> None:
     for word in COMMANDS:
         assert f"%infer {word}" in listed
         assert COMMANDS[word].help in here(f"%infer help {word}").out
+        assert COMMANDS[word].help in here(f"%infer {word}?").out
         assert COMMANDS[word].help in here(f"%infer {word} --help").out or word == "help"
     assert here("%infer").out == listed
     # A long usage has its own line: what each does stands in one column, and is found there.

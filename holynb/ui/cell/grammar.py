@@ -22,6 +22,7 @@ FLAGS: Mapping[str, Option] = {flag: option for option in TABLE for flag in opti
 KEY_FLAGS = ("key", "api-key", "apikey", "token", "api-token")
 
 _BIND = re.compile(r"\s*(?P<name>[^\s=<\"']+)\s*(?P<show>=?)\s*<<(?=\s|$)")
+_UNMARKED = re.compile(r"(?P<name>[^\s=<\"'/]+)\s*(?P<sign>=(?!=)|<{1,2}(?!<)) ?(?P<rest>[^=<]*)$")
 _WORD = re.compile(r"""\s*(?P<head>[^\s"'=]*=)?(?:"(?P<double>(?:\\"|[^"])*?)"|'(?P<single>.*?)')(?=\s|$)|\s*(?P<plain>\S+)""", re.DOTALL)
 
 
@@ -39,6 +40,8 @@ def parse(line: str, *, route: bool = True) -> CellLine:
     """Parse a line. Raises BadOption (unknown option with the nearest name, missing value) or BadKey (a literal key)."""
     name, show, rest = _binding(line)
     options, positional = parse_options(split(rest))
+    if route and (meant := _unmarked_name(positional)):
+        raise BadOption(meant)
     if len(positional) > int(route):
         raise BadOption(_too_many(positional, int(route)))
     return CellLine(name, show, positional[0] if positional else None, options)
@@ -49,9 +52,19 @@ def _too_many(positional: Sequence[str], max_words: int) -> str:
     word = positional[max_words]
     if word[0] in "\"'":
         return f"A quote is opened and not closed: {' '.join(positional[max_words:])}"
-    if word in ("=", "<") and positional[0].isidentifier():
-        return f"To name the result, write << after the name: {positional[0]} << {' '.join(positional[max_words + 1 :])}".rstrip()
     return f"{word!r} is one word too many: the line takes one route and options. The prompt goes below it."
+
+
+def _unmarked_name(positional: Sequence[str]) -> str | None:
+    """What to write where a name stands before the route without its `<<`: `a= vllm/m`, `a = vllm/m`, `a <<vllm/m`, `a=vllm/m`."""
+    match = _UNMARKED.match(" ".join(positional))
+    if match is None or not match["name"].isidentifier():
+        return None
+    name, rest = match["name"], match["rest"]
+    if match["sign"] == "=":
+        shown, kept = f"{name}= << {rest}".rstrip(), f"{name} << {rest}".rstrip()
+        return f"<< is missing after {name}=. Write {shown} to name the result and show it, or {kept} to name it alone."
+    return f"To name the result, write << between two spaces: {name} << {rest}".rstrip()
 
 
 def parse_options(tokens: Sequence[str], flags: Mapping[str, Option] = FLAGS) -> tuple[dict[str, Any], list[str]]:

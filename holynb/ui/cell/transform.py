@@ -12,11 +12,12 @@ import asyncio
 import inspect
 import re
 import threading
+import tokenize
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-__all__ = ["ATTRIBUTE", "AWAITED", "install", "remove", "rewrite", "uncovered"]
+__all__ = ["ATTRIBUTE", "AWAITED", "install", "remove", "rewrite", "unasked", "uncovered"]
 
 #: Attribute of the shell through which the rewritten cell reaches the magics.
 ATTRIBUTE = "_holynb"
@@ -26,6 +27,9 @@ AWAITED = ("run", "resume", "bench")
 _CELL = re.compile(r"%%(?:infer|holynb)(?=[ \t\r\n]|$)(?P<line>[^\r\n]*)")
 _MAGIC = re.compile(r"%%(?:infer|holynb)(?=[ \t\r\n?]|$)")
 _LINE = re.compile(rf"\s*%(?:infer|holynb)[ \t]+(?P<line>(?:{'|'.join(AWAITED)})(?:[ \t][^\r\n]*)?)\s*")
+
+#: A line that IPython would take for a question about its last word, and answer itself.
+_ASKED = re.compile(r"(?P<indent>[ \t]*)%(?P<name>infer|holynb)[ \t]+(?P<line>[^\r\n]*[^?\s][ \t]*\?{1,2})\s*")
 
 Transform = Callable[[list[str]], list[str]]
 
@@ -52,21 +56,42 @@ def rewrite(lines: list[str]) -> list[str]:
     return lines
 
 
+def unasked(lines: list[str]) -> list[str]:
+    """The cell with `%infer some words?` as a call of the magic, which says what to do with it."""
+    first = next((line.lstrip() for line in lines if line.strip()), "")
+    if first.startswith("%%"):
+        return lines
+    matches = {i: match for i, line in enumerate(lines) if (match := _ASKED.fullmatch(line)) and not _in_a_string(lines[:i])}
+    calls = {i: f"{m['indent']}get_ipython().run_line_magic({m['name']!r}, {m['line']!r})\n" for i, m in matches.items()}
+    return [calls.get(i, line) for i, line in enumerate(lines)]
+
+
+def _in_a_string(before: list[str]) -> bool:
+    """Whether these lines end inside a string of several lines."""
+    try:
+        list(tokenize.generate_tokens(iter(before).__next__))
+    except tokenize.TokenError as exc:
+        return "string" in str(exc)
+    except SyntaxError:  # magics among them
+        pass
+    return False
+
+
 def install(shell: Any) -> Transform:
-    """Insert the transforms before all others. Returns the last of them, for `remove`."""
+    """Insert the transforms before all others. Returns the one of this shell, for `remove`."""
 
     def transform(lines: list[str]) -> list[str]:
         return rewrite(lines) if _may_await(shell) else lines
 
     # Skipped by `check_complete`, which must see a cell magic, or a terminal would submit it after its first line.
     transform.has_side_effects = True  # type: ignore[attr-defined]
-    shell.input_transformers_cleanup[:0] = [uncovered, transform]
+    shell.input_transformers_cleanup[:0] = [uncovered, transform, unasked]
     return transform
 
 
 def remove(shell: Any, transform: Transform) -> None:
     """Remove the transforms. Idempotent."""
-    for each in (uncovered, transform):
+    for each in (uncovered, transform, unasked):
         if each in shell.input_transformers_cleanup:
             shell.input_transformers_cleanup.remove(each)
 

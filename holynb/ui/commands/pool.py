@@ -118,6 +118,8 @@ def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     options = {name: _convert(name, value) for name, value in values.items()}
     info = pools.start(positional[0] if positional else pools.EMBEDDED, notice=notice, wait=not background, **options)
     address = f" and {info.base_url} (its token: holynb pool status {info.name} --json)" if info.base_url else ""
+    if not address and "port" in options:
+        address = f". Its port and token, once it is ready, in a terminal: holynb pool status {info.name} --json"
     text = f"pool/{info.name} is {info.state} (pid {info.pid}{_devices(info)}). Ask it with %%infer pool/{info.name}{address}"
     return text, info.as_dict()
 

@@ -80,6 +80,47 @@ def test_what_is_awaited_at_top_level(here: tuple[Any, Recorder], cell: str, cal
 
 
 @pytest.mark.parametrize(
+    ("cell", "line"),
+    [
+        ("%infer what is a cache?", "what is a cache?"),
+        ("%infer what's a cache?", "what's a cache?"),
+        ("  %infer what is a cache ?  \n\n", "what is a cache ?"),
+        ("x = 1\n%holynb why??\n", "why??"),
+        ("!true\nif True:\n    %infer what?\n", "what?"),
+        ("%infer run it?", "run it?"),
+        ("%infer 한국어로 설명해 줄래?", "한국어로 설명해 줄래?"),
+    ],
+)
+def test_a_question_to_infer_is_not_one_to_ipython(here: tuple[Any, Recorder], cell: str, line: str) -> None:
+    ip, recorder = here
+    for name in ("infer", "holynb"):
+        ip.magics_manager.magics["line"][name] = recorder.infer
+    try:
+        assert run(ip, cell).error is None
+    finally:
+        del ip.magics_manager.magics["line"]["holynb"]
+    assert recorder.calls == [("sync line", line, "")]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%infer?",
+        "%infer??",
+        "%infer status",
+        "%%infer\n%infer what?\n",
+        'x = """\n%infer what is it?\n"""\n',
+        "# %infer what?",
+        "%inference what?",
+        "%infer ?",
+    ],
+)
+def test_other_questions_are_left_to_ipython(cell: str) -> None:
+    lines = cell.splitlines(keepends=True)
+    assert transform.unasked(lines) == lines
+
+
+@pytest.mark.parametrize(
     "cell",
     [
         "# a\nprint(1)\n%%infer\n",
