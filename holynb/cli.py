@@ -103,7 +103,9 @@ def _pool(args: list[str]) -> int:
 
 
 def _tables(word: str, args: list[str]) -> int:
+    from holynb.ui.cell import said
     from holynb.ui.commands import models
+    from holynb.ui.output import listing
 
     if {"-h", "--help"} & set(args):
         first = f"holynb {word}{' [PROVIDER] [--api-base URL]' if word == 'models' else ''}"
@@ -112,7 +114,7 @@ def _tables(word: str, args: list[str]) -> int:
             f"update: fetch newer {word} and show what would change; --take: apply them; --remove: go back to the shipped ones."
         )
         return 0
-    print(models.command(word, args).replace("%infer ", "holynb "))
+    print(listing.as_text(models.command(word, args), said.terminal_width(), models.GAP).replace("%infer ", "holynb "))
     return 0
 
 
@@ -126,6 +128,7 @@ def _ignore_notice(text: str) -> None:
 
 def _bench(args: list[str]) -> int:
     from holynb.run import measure
+    from holynb.ui.cell import said
     from holynb.ui.commands import bench, bench_report
 
     if not args or {"-h", "--help"} & set(args):
@@ -140,7 +143,7 @@ def _bench(args: list[str]) -> int:
             _print_notice(
                 f"{result.route}: {result.ok:,} of {counted(result.rows, 'row')} answered" + (f" ({result.error})" if result.error else "")
             )
-    print(json.dumps([asdict(m) for m in results]) if as_json else bench_report.as_text(results))
+    print(json.dumps([asdict(m) for m in results]) if as_json else bench_report.as_text(results, said.terminal_width()))
     return int(not any(m.ok for m in results))
 
 

@@ -193,7 +193,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.ui.cell": (
         "bridge | candidates | displayhook | grammar | question | scope | transform | wait",
         "complete | host | sidecar | views",
-        "pending | rundisplay",
+        "pending | rundisplay | said",
     ),
     "holynb.ui.commands": (
         "bench_report | history | model_lines | pool | roi_report | routing | table_diff | trust",
@@ -211,7 +211,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.output": (
         "page | svg | text",
-        "bars | html | series",
+        "bars | html | listing | series",
         "markdown | report",
         "formats",
         "compared",

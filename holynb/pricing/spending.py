@@ -39,6 +39,8 @@ class SpendingLine:
     tokens_out: int = 0
     cost: Decimal | None = None
     unknown: int = 0
+    tokens_reasoning: int | None = None
+    """Those of `tokens_out` that are known to have been thought; None where no server said."""
 
     @property
     def provider(self) -> str | None:
@@ -76,7 +78,7 @@ def by_day(log: RunLog, since: float | None = None, until: float | None = None) 
         SELECT date(at, 'unixepoch', 'localtime') AS day, route, model,
                sum(what IN ('answer', 'error', 'cached')), sum(what = 'error'), sum(what = 'cached'),
                sum(tokens_in), sum(tokens_out), dollars(cost),
-               sum(cost IS NULL AND what IN ('answer', 'attempt') AND coalesce(route, '') NOT LIKE 'pool/%')
+               sum(cost IS NULL AND what IN ('answer', 'attempt') AND coalesce(route, '') NOT LIKE 'pool/%'), sum(tokens_reasoning)
         FROM payments WHERE at >= ? AND at < ? GROUP BY day, route, model"""
     with log.reading() as db:
         db.create_aggregate("dollars", 1, _DecimalSum)  # type: ignore[arg-type]  # finalize returns str | None, both of which SQLite takes
@@ -88,6 +90,7 @@ def by_day(log: RunLog, since: float | None = None, until: float | None = None) 
 def total(lines: Sequence[SpendingLine], *, day: dt.date | None = None, route: str | None = None, model: str | None = None) -> SpendingLine:
     """The sum of lines, under the given names."""
     costs = [s.cost for s in lines if s.cost is not None]
+    thoughts = [s.tokens_reasoning for s in lines if s.tokens_reasoning is not None]
     return SpendingLine(
         day,
         route,
@@ -99,6 +102,7 @@ def total(lines: Sequence[SpendingLine], *, day: dt.date | None = None, route: s
         sum(s.tokens_out for s in lines),
         sum(costs, Decimal(0)) if costs else None,
         sum(s.unknown for s in lines),
+        sum(thoughts) if thoughts else None,
     )
 
 
@@ -183,7 +187,19 @@ def _merge_unanswered(lines: Sequence[SpendingLine]) -> list[SpendingLine]:
 
 
 def _to_line(day: str, route: str | None, model: str | None, *counts: int | str | None) -> SpendingLine:
-    rows, failed, cached, tokens_in, tokens_out, cost, unknown = counts
+    rows, failed, cached, tokens_in, tokens_out, cost, unknown, thought = counts
     dollars = None if cost is None else Decimal(cost)
     totals = [int(c or 0) for c in (rows, failed, cached, tokens_in, tokens_out, unknown)]
-    return SpendingLine(dt.date.fromisoformat(day), route, model, totals[0], totals[1], totals[2], totals[3], totals[4], dollars, totals[5])
+    return SpendingLine(
+        dt.date.fromisoformat(day),
+        route,
+        model,
+        totals[0],
+        totals[1],
+        totals[2],
+        totals[3],
+        totals[4],
+        dollars,
+        totals[5],
+        None if thought is None else int(thought),
+    )

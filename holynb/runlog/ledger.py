@@ -30,17 +30,17 @@ COLUMNS = "run, row, at, route, model, what, tokens_in, tokens_out, cost"
 TABLE = f"""
 CREATE TABLE IF NOT EXISTS payments(
   run TEXT NOT NULL, row INTEGER NOT NULL, at REAL NOT NULL, route TEXT, model TEXT, what TEXT NOT NULL,
-  tokens_in INTEGER, tokens_out INTEGER, cost TEXT);
+  tokens_in INTEGER, tokens_out INTEGER, cost TEXT, tokens_reasoning INTEGER);
 CREATE INDEX IF NOT EXISTS payments_at ON payments(at);
 INSERT INTO payments({COLUMNS}) SELECT * FROM ({LEGACY_PAYMENTS}) WHERE (SELECT user_version FROM pragma_user_version) < 1;
 PRAGMA user_version = 1;
 """  # noqa: S608
 #: The same for a reader of an older log, which may not write to it.
-LEGACY_VIEW = f"CREATE TEMP VIEW payments({COLUMNS}) AS {LEGACY_PAYMENTS}"
-INSERT = f"INSERT INTO payments({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)"
+LEGACY_VIEW = f"CREATE TEMP VIEW payments({COLUMNS}, tokens_reasoning) AS SELECT *, NULL FROM ({LEGACY_PAYMENTS})"  # noqa: S608
+INSERT = f"INSERT INTO payments({COLUMNS}, tokens_reasoning) VALUES(?,?,?,?,?,?,?,?,?,?)"
 
 
 def to_row(run: str, payment: Payment) -> Sequence[Any]:
     """Parameters of INSERT."""
     u, cost = payment.usage, None if payment.cost is None else str(payment.cost)
-    return (run, payment.row, payment.at, payment.route, payment.model, payment.what, u.tokens_in, u.tokens_out, cost)
+    return (run, payment.row, payment.at, payment.route, payment.model, payment.what, u.tokens_in, u.tokens_out, cost, u.tokens_reasoning)

@@ -59,7 +59,7 @@ ANSWER_COLUMNS = (
     "latency_s, ttft_s, finish_reason, cached, reasoning, tokens_reasoning"
 )
 #: Columns that logs had not from the beginning.
-ADDED = {"answers": {"reasoning": "TEXT", "tokens_reasoning": "INTEGER"}}
+ADDED = {"answers": {"reasoning": "TEXT", "tokens_reasoning": "INTEGER"}, "payments": {"tokens_reasoning": "INTEGER"}}
 ANSWER_UPSERT = f"""INSERT INTO answers(run, row, key, shared, at, {ANSWER_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT(run, row) DO UPDATE SET key=excluded.key, shared=excluded.shared, at=excluded.at, status=excluded.status, text=excluded.text,
 error_type=excluded.error_type, error=excluded.error, route=excluded.route, model=excluded.model,

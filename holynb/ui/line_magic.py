@@ -190,10 +190,11 @@ def _run(magic: Host, args: Sequence[str]) -> Any:
 
 
 # -- models, keys, pools -------------------------------------------------------------------------------------------------
-def _print_tables(word: str, _: Host, args: Sequence[str]) -> None:
+def _show_tables(word: str, magic: Host, args: Sequence[str]) -> None:
+    from holynb.ui.cell import said
     from holynb.ui.commands import models
 
-    print(models.command(word, args))
+    said.show(magic.shell, *models.command(word, args), gap=models.GAP)
 
 
 def _key(magic: Host, args: Sequence[str]) -> None:
@@ -267,12 +268,12 @@ COMMANDS: dict[str, LineCommand] = {
     "models": LineCommand(
         "models [PROVIDER] [--api-base URL] | update [--take] [--from ADDRESS] [--remove]",
         "routes with their prices, when they end, and where each key comes from; what a server of yours serves; update: as for prices",
-        partial(_print_tables, "models"),
+        partial(_show_tables, "models"),
     ),
     "prices": LineCommand(
         "prices [update] [--take] [--from ADDRESS] [--remove]",
         "how old prices are; update: read newer ones and show what would change; --take: take them; --remove: go back",
-        partial(_print_tables, "prices"),
+        partial(_show_tables, "prices"),
     ),
     "key": LineCommand("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
     "trust": LineCommand(

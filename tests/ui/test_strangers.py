@@ -25,7 +25,8 @@ from holynb.run.bench import Measured
 from holynb.runlog import RunRecord
 from holynb.schema import load
 from holynb.ui.commands import bench_report, models, pool
-from holynb.ui.output import plots, static
+from holynb.ui.output import listing, plots, static
+from holynb.ui.output.listing import Listing
 from holynb.ui.panel import dash, pooltable
 
 IMAGE = "<img src=x onerror=alert(1)>"
@@ -107,8 +108,14 @@ def test_the_search_finds_what_it_looks_for() -> None:
 
 
 def test_a_bar_of_our_own_is_still_drawn() -> None:
-    page = dash.table(["a", "b"], [["x", dash._progress("running", 1, 2)]], 1)
+    page = listing.table(Listing(["a", "b"], [["x", dash._progress("running", 1, 2)]]))
     assert "width:50.0%" in page
+
+
+def test_a_providers_name_is_text(evil: str) -> None:
+    page = dash.history([SpendingLine(dt.date(2026, 11, d), f"{evil}/m", "m", 1, 1, 0, 1, 1, Decimal(1), 0) for d in (1, 2)])
+    assert alive(page) == []
+    assert "$1.00" in page
 
 
 def test_plotly_reads_no_tags_in_names(evil: str) -> None:
@@ -116,8 +123,6 @@ def test_plotly_reads_no_tags_in_names(evil: str) -> None:
     chart = plots.Chart(evil, {evil: [(0.0, 1.0), (1.0, 2.0)]}, {})
     figures = [
         plots.spec({"memory": chart}),
-        bench_report.figure([Measured(evil, 3, 3, tokens_per_s=1.0)]),
-        dash.history_figure([SpendingLine(dt.date(2026, 11, d), f"{evil}/m", "m", 1, 1, 0, 1, 1, Decimal(1), 0) for d in (1, 2)]),
     ]
     for figure in figures:
         text = json.dumps(figure)

@@ -97,7 +97,7 @@
     side.id = "holynb-side";
     side.title.caption = "holynb";
     side.title.icon = new LabIcon({ name: "holynb:icon", svgstr: ICON });
-    side.node.style.cssText += "overflow:auto;padding:4px 8px 8px;min-width:300px;background:var(--jp-layout-color1);font-size:13px";
+    side.node.style.cssText += "overflow:auto;padding:4px 8px 8px;min-width:400px;background:var(--jp-layout-color1);font-size:13px";
     const bar = new Widget();
     const says = document.createElement("div");
     says.setAttribute("role", "status");

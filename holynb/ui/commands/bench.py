@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config import Option, Options, integer
 from holynb.errors import BadOption, BadPrompt, Interrupted, closest
-from holynb.ui.cell import LineStep, grammar, scope
+from holynb.ui.cell import LineStep, grammar, said, scope
 from holynb.ui.commands import bench_report
 from holynb.ui.output import progress
 
@@ -169,25 +169,15 @@ class _Page:
 
 def _show_result(magic: Host, page: _Page, results: Sequence[Measured]) -> Any:
     """Show the results. Returns the frame, which the display hook then does not show a second time."""
-    from IPython.display import display
-
     from holynb.run import bench
     from holynb.ui.cell import displayhook
-    from holynb.ui.output.plots import MIME
-    from holynb.ui.output.static import OPEN_TAG
-    from kernels_support.jupyter.capabilities import detect
 
     frame = bench.table(results)
     if page.quiet or not results or page.terminal:
         page.end({})
         if results and not page.quiet:
-            displayhook.replace_display(magic.shell, frame, bench_report.as_text(results))
+            displayhook.replace_display(magic.shell, frame, bench_report.as_text(results, said.terminal_width()))
         return frame
-    widgets = detect(magic.shell).widgets
-    page.end({"text/html": bench_report.as_html(results, with_bars=not widgets), "text/plain": bench_report.as_text(results)})
-    if widgets:
-        svg = f"{OPEN_TAG}{bench_report.bars_html(results)}</div>"
-        figure = {MIME: bench_report.figure(results), "text/html": svg, "text/plain": "Bars of the table above."}
-        display(figure, raw=True)  # type: ignore[no-untyped-call]
+    page.end({"text/html": bench_report.as_html(results), "text/plain": bench_report.as_text(results)})
     displayhook.replace_display(magic.shell, frame)
     return frame

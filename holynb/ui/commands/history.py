@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["runs"]
 
 
-def runs(_: Host, args: Sequence[str]) -> None:
+def runs(magic: Host, args: Sequence[str]) -> None:
     from holynb import runlog
     from holynb.results import cost_text
     from holynb.run import session
-    from holynb.ui.output import ago, grid
+    from holynb.ui.cell import said
+    from holynb.ui.output import ago
+    from holynb.ui.output.listing import Listing
 
     if args and not (len(args) == 1 and args[0].isdigit()):
         raise BadOption(f"%infer runs takes how many to list, not {' '.join(args)!r}.")
@@ -44,4 +46,4 @@ def runs(_: Host, args: Sequence[str]) -> None:
         ]
         for r in records
     ]
-    print(grid(head, lines))
+    said.show(magic.shell, Listing(head, lines, numbers={4, 5, 6, 7}))

@@ -9,17 +9,18 @@ from urllib.parse import urlsplit
 from holynb.config import models
 from holynb.pricing import prices
 from holynb.types import Route
-from holynb.ui.output import grid
+from holynb.ui.output.listing import Listing
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from holynb.config.model_entries import KnownModel, Reading
+    from holynb.ui.output.listing import Part
 
-__all__ = ["table"]
+__all__ = ["parts"]
 
 
-def table(routes: Sequence[tuple[Route, int | None]], *, whole: bool) -> str:
+def parts(routes: Sequence[tuple[Route, int | None]], *, whole: bool) -> list[Part]:
     """A line for each route and its context length. `whole`: all that is known, and below it where that was read."""
     known = [models.find(route.provider, route.model) for route, _ in routes]
     head = ["route", "context", *(["longest answer", "thinks", "images"] if whole else []), "$/M in", "$/M out", ""]
@@ -31,8 +32,9 @@ def table(routes: Sequence[tuple[Route, int | None]], *, whole: bool) -> str:
         dollars = [_dollars(price.input), _dollars(price.output)] if price else ["?", "?"]
         lines.append([str(route), _tokens(length), *figures, *dollars, models.lifecycle(route)])
     ending = len(head) - 1
-    shown = grid(head, lines, {0: 60, ending: 110})
-    return "\n\n".join(p for p in (shown, _sources([m for m in known if m is not None]) if whole else "") if p)
+    numbers = {i for i, name in enumerate(head) if name in ("context", "longest answer", "$/M in", "$/M out")}
+    shown = Listing(head, lines, numbers, prose={i for i, name in enumerate(head) if name == "thinks"} | {ending}, wide={ending})
+    return [shown, *([_sources([m for m in known if m is not None])] if whole else ())]
 
 
 def _thinks(model: KnownModel | None) -> str:

@@ -16,14 +16,16 @@ from holynb.errors import BadKey, BadOption, BadRoute, BadSetting, Fault, closes
 from holynb.types import Route
 from holynb.ui.cell import grammar
 from holynb.ui.commands import model_lines, updates
-from holynb.ui.output import clean, grid
+from holynb.ui.output import listing
+from holynb.ui.output.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from holynb.types import Endpoint, Secret
+    from holynb.ui.output.listing import Part
 
-__all__ = ["command", "endpoint", "text"]
+__all__ = ["GAP", "command", "endpoint", "parts", "text"]
 
 #: Wire → the address shown where the provider has none of its own.
 WIRE_ADDRESSES = {
@@ -38,6 +40,9 @@ WIRE_ADDRESSES = {
 #: Timeout of the requests for a server's models and load.
 QUERY_TIMEOUT_S = 5.0
 
+#: Between the tables and the lines.
+GAP = "\n\n"
+
 #: The provider taken where only an address or a key's variable is given.
 DEFAULT_PROVIDER = "vllm"
 
@@ -45,12 +50,12 @@ DEFAULT_PROVIDER = "vllm"
 MAX_LISTED = 150
 
 
-def command(word: str, args: Sequence[str]) -> str:
-    """What `%infer models …` and `%infer prices …` print. Raises UserError."""
+def command(word: str, args: Sequence[str]) -> list[Part]:
+    """What `%infer models …` and `%infer prices …` say. Raises UserError."""
     if word == "prices":
-        return updates.run("prices", args)
+        return [updates.run("prices", args)]
     if args[:1] == ["update"]:
-        return updates.run("models", args)
+        return [updates.run("models", args)]
     values, positional = grammar.parse_options(args)
     for name in values.keys() - {"api_base", "api_key_name"}:
         raise BadOption(f"%infer models does not take {grammar.flag(name)}. It takes --api-base, --api-key-name, and update.")
@@ -58,7 +63,7 @@ def command(word: str, args: Sequence[str]) -> str:
         raise BadOption(f"%infer models takes one provider, and {positional[1]!r} is one word too many.")
     if positional and positional[0] not in settings.providers() and (hint := closest(positional[0], ["update"])):
         raise BadOption(f"%infer models takes a provider or update, not {positional[0]!r}.{hint}")
-    return text(positional[0] if positional else None, **values)
+    return parts(positional[0] if positional else None, **values)
 
 
 def endpoint(provider: str, api_base: str | None = None, api_key_name: str | None = None) -> Endpoint:
@@ -70,6 +75,11 @@ def endpoint(provider: str, api_base: str | None = None, api_key_name: str | Non
 
 
 def text(provider: str | None = None, api_base: str | None = None, api_key_name: str | None = None) -> str:
+    """The same as text. Raises UserError."""
+    return listing.as_text(parts(provider, api_base, api_key_name), gap=GAP)
+
+
+def parts(provider: str | None = None, api_base: str | None = None, api_key_name: str | None = None) -> list[Part]:
     """A table of routes and a table of providers; of one provider if it is named, with all that is known of its models.
 
     A named provider is asked what it serves, where its key is there; a self-hosted one for its load too. `api_base`: address of an
@@ -98,16 +108,15 @@ def text(provider: str | None = None, api_base: str | None = None, api_key_name:
         [name, _address(name, named) or WIRE_ADDRESSES.get(entry.wire, "in config.toml"), _key(name, named)]
         for name, entry in providers.items()
     ]
-    parts = [
-        model_lines.table(routes, whole=named is not None) if routes else "",
-        grid(["provider", "address", "key"], addresses, {1: 60, 2: 60}),
+    return [
+        *(model_lines.parts(routes, whole=named is not None) if routes else ()),
+        Listing(["provider", "address", "key"], addresses, prose={2}),
         *lines,
         *(keys.notices(named) if named is not None else ()),
         f"To ask one of them: %%infer {routes[0][0]} --api-base {api_base}" if api_base is not None and routes else "",
         f"Aliases: {', '.join(f'{a} = {r}' for a, r in settings.current().alias.items()) or 'none'}. Without a route: {settings.route()}.",
         "Any other model of a provider is PROVIDER/MODEL; %infer key PROVIDER asks for a key; %infer models PROVIDER says all that is known.",
     ]
-    return clean("\n\n".join(p for p in parts if p))
 
 
 def _query_server(server: Endpoint, *, needed: bool) -> tuple[dict[str, int | None], list[str]]:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, closest
+from holynb.ui.cell import said
 from holynb.ui.cell.question import yes_or_no
-from holynb.ui.output import ago, clean, grid, one_line
+from holynb.ui.output import ago, clean, count, one_line
+from holynb.ui.output.listing import Listing
 from holynb.words import counted
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def confirm_cost(plan: Plan, can_ask: Callable[[], bool]) -> None:
 
 
 # -- saved prompts -----------------------------------------------------------------------------------------------------------
-def prompts(_: Host, args: Sequence[str]) -> None:
+def prompts(magic: Host, args: Sequence[str]) -> None:
     """`%infer prompts [NAME] [--remove]`."""
     from holynb.prompts import saved
 
@@ -70,7 +72,7 @@ def prompts(_: Host, args: Sequence[str]) -> None:
         return
     now = dt.datetime.now(dt.UTC).timestamp()
     lines = [[s.name, s.route or "", _options_text(s.options), ago(s.at.timestamp(), now) if s.at else "?", s.body] for s in listing]
-    print(grid(["name", "route", "options", "saved", "prompt"], lines, {4: 60}))
+    said.show(magic.shell, Listing(["name", "route", "options", "saved", "prompt"], lines, prose={2, 4}, wide={4}))
 
 
 def _prompt_text(prompt: SavedPrompt) -> str:
@@ -83,7 +85,7 @@ def _options_text(options: Mapping[str, Any]) -> str:
 
 
 # -- what was spent ------------------------------------------------------------------------------------------------------------
-def cost(_: Host, args: Sequence[str]) -> None:
+def cost(magic: Host, args: Sequence[str]) -> None:
     """`%infer cost [--month]`."""
     from holynb import runlog
     from holynb.pricing import spending
@@ -99,21 +101,24 @@ def cost(_: Host, args: Sequence[str]) -> None:
         by_route = [spending.total([s for s in lines if s.route == r], route=r) for r in dict.fromkeys(s.route for s in lines)]
         by_route.sort(key=lambda s: s.cost or -1, reverse=True)
         everything = spending.total([s for s in lines if s.provider != "sim"], route="all but sim")
-        print(_table([*by_route, everything], day=False) if lines else "Nothing was asked this month.")
+        shown = _table([*by_route, everything], day=False) if lines else "Nothing was asked this month."
     else:
         since = dt.datetime.combine(now.date() - dt.timedelta(days=DAYS_LISTED - 1), dt.time())
         lines = spending.by_day(log, since.timestamp())
-        print(_table(lines, day=True) if lines else f"Nothing was asked in the last {DAYS_LISTED} days.")
-    print(_month_text(month))
+        shown = _table(lines, day=True) if lines else f"Nothing was asked in the last {DAYS_LISTED} days."
+    said.show(magic.shell, shown, _month_text(month))
 
 
-def _table(lines: Sequence[SpendingLine], *, day: bool) -> str:
-    head = [*(["day"] if day else []), "route", *(["model"] if day else []), "rows", "failed", "cached", "tokens in", "tokens out", "cost"]
+def _table(lines: Sequence[SpendingLine], *, day: bool) -> Listing:
+    thought = any(s.tokens_reasoning is not None for s in lines)
+    counts = ["rows", "failed", "cached", "tokens in", "tokens out", *(["thought"] if thought else [])]
     rows = []
     for s in lines:
         names = [str(s.day), s.route or "?", s.model or ""] if day else [s.route or "?"]
-        rows.append([*names, *(f"{n:,}" for n in (s.rows, s.failed, s.cached, s.tokens_in, s.tokens_out)), _spent(s)])
-    return grid(head, rows)
+        figures = [s.rows, s.failed, s.cached, s.tokens_in, s.tokens_out, *([s.tokens_reasoning] if thought else [])]
+        rows.append([*names, *map(count, figures), _spent(s)])
+    names = ["day", "route", "model"] if day else ["route"]
+    return Listing([*names, *counts, "cost"], rows, range(len(names), len(names) + len(counts) + 1))
 
 
 def _spent(line: SpendingLine) -> str:

@@ -117,14 +117,14 @@ def show(shell: Any, roi: Roi) -> Any:
     """Show the table, and the figure where widgets work. Returns the frame, which the display hook then does not show a second time."""
     from IPython.display import display
 
-    from holynb.ui.cell import displayhook, views
+    from holynb.ui.cell import displayhook, said, views
     from holynb.ui.output.plots import MIME
     from kernels_support.jupyter.capabilities import detect
 
     frame = roi_report.table(roi)
     page = views.text_view(shell)
     if isinstance(page, views.TerminalView):
-        displayhook.replace_display(shell, frame, roi_report.as_text(roi))
+        displayhook.replace_display(shell, frame, roi_report.as_text(roi, said.terminal_width()))
         return frame
     page.end({"text/html": roi_report.as_html(roi), "text/plain": roi_report.as_text(roi)})
     if detect(shell).widgets and any(line.month for line in roi.lines):

@@ -8,14 +8,21 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from holynb.results import dollars
-from holynb.ui.output import clean, grid
+from holynb.ui.output import clean, listing
+from holynb.ui.output.listing import Listing, Markup
 from holynb.units import three_digits
 
 if TYPE_CHECKING:
     from holynb.pricing import OwnGpus, Roi, RoiLine, Workload
+    from holynb.ui.output.listing import Part
 
-__all__ = ["as_html", "as_text", "figure", "table"]
+__all__ = ["as_html", "as_text", "figure", "parts", "table"]
 
+#: plotly knows no colours of the page: its text takes them here, where the output below is ours.
+PLOT_STYLE = (
+    "<style>.jp-OutputArea-child:has(.holynb-list)~.jp-OutputArea-child .js-plotly-plot .main-svg text"
+    "{fill:var(--jp-ui-font-color1)!important}</style>"
+)
 HEADERS = ("route", "$/M in", "$/M out", "a month", "saved against own", "own cheaper from")
 #: Column of the frame → dtype, which does not depend on the values.
 COLUMNS = {
@@ -55,25 +62,21 @@ def table(roi: Roi) -> Any:
     return frame.from_columns({name: (dtype, [row[i] for row in rows]) for i, (name, dtype) in enumerate(COLUMNS.items())}, "route")
 
 
-def as_text(roi: Roi) -> str:
-    """The table for a terminal, with its assumptions and the advice."""
-    return "\n".join([_title(roi.load), grid(_headers(roi.own), [_cells(line, roi.own) for line in roi.lines]), *_notes(roi), roi.advice])
+def parts(roi: Roi) -> list[Part]:
+    """The table, with its assumptions and the advice."""
+    rows = [_cells(line, roi.own) for line in roi.lines]
+    return [_title(roi.load), Listing(_headers(roi.own), rows, range(1, 6)), *_notes(roi), roi.advice]
+
+
+def as_text(roi: Roi, width: int | None = None) -> str:
+    """The same for a terminal of so many columns."""
+    return listing.as_text(parts(roi), width)
 
 
 def as_html(roi: Roi) -> str:
     """The same as an HTML fragment."""
-    from holynb.ui.output.static import OPEN_TAG, STYLE
-
-    def row(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag} class={'n' if i else 'k'}>{html.escape(clean(c))}</{tag}>" for i, c in enumerate(cells)) + "</tr>"
-
-    body = "".join(row("td", _cells(line, roi.own)) for line in roi.lines)
-    notes = "".join(f'<div class="holynb-head holynb-note">{html.escape(clean(n))}</div>' for n in _notes(roi))
-    return (
-        f'{OPEN_TAG}{STYLE}<div class="holynb-head">{html.escape(_title(roi.load))}</div><div class="holynb-rows"><table>'
-        f"<thead>{row('th', _headers(roi.own))}</thead><tbody>{body}</tbody></table></div>{notes}"
-        f'<div class="holynb-head"><b>{html.escape(clean(roi.advice))}</b></div></div>'
-    )
+    *above, advice = parts(roi)
+    return PLOT_STYLE + listing.as_html([*above, Markup(f'<div style="font-weight:600">{html.escape(clean(str(advice)))}</div>')])
 
 
 def _title(load: Workload) -> str:

@@ -1,4 +1,4 @@
-"""Horizontal bars as inline SVG, readable on light and dark pages without a script. Pure; knows names and figures."""
+"""Horizontal bars in HTML, whose text takes the page's colours and whose lengths take its width. Pure; knows names and figures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from holynb.ui.output.svg import COLOURS, INK
-from holynb.ui.output.text import clip
+from holynb.ui.output.svg import COLOURS
+from holynb.ui.output.text import clean, clip
 
-__all__ = ["Bar", "chart"]
+__all__ = ["Bar", "Stack", "chart", "side_by_side", "stacked"]
 
-#: Pixels: the whole, room for labels and for values, a bar with its gap, room for the title.
-WIDTH, LABEL_WIDTH, VALUE_WIDTH, BAR_HEIGHT, TOP = 380, 170, 56, 16, 20
-MAX_LABEL_CHARS = 28
+MAX_LABEL_CHARS = 40
+LINE = (
+    '<div style="display:grid;grid-template-columns:minmax(3em,11em) minmax(3em,1fr) minmax(4.5em,max-content);gap:0 8px;align-items:center">'
+    '<span style="overflow-wrap:anywhere" dir="auto">{label}</span>'
+    '<span style="display:flex;height:10px" aria-hidden="true">{segments}</span>'
+    '<span style="text-align:end;font-variant-numeric:tabular-nums">{value}</span></div>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +29,59 @@ class Bar:
     colour: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One bar of several values, in the order of the key."""
+
+    name: str
+    values: Sequence[float]
+
+
 def chart(title: str, bars: Sequence[Bar], format_value: Callable[[float], str]) -> str:
-    """An SVG of bars from 0, `?` for unknown values. `""` where all are."""
+    """Bars from 0 under a title, `?` for unknown values. `""` where all are."""
     values = [b.value for b in bars if b.value is not None]
     if not values:
         return ""
     top = max(values) or 1.0
-    height = TOP + BAR_HEIGHT * len(bars) + 4
-    label = html.escape(f"{title}: " + ", ".join(f"{b.name} {'?' if b.value is None else format_value(b.value)}" for b in bars))
-    parts = [
-        (
-            f'<svg class="holynb-chart" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-            f'xmlns="http://www.w3.org/2000/svg" font-family="system-ui,sans-serif" font-size="11"><title>{label}</title>'
-            f'<text x="2" y="13" font-weight="600" style="fill:{INK}" fill="#808080">{html.escape(title)}</text>'
-        )
-    ]
-    for i, bar in enumerate(bars):
-        y = TOP + BAR_HEIGHT * i
-        colour = COLOURS[bar.colour % len(COLOURS)]
-        length = 0.0 if bar.value is None else max(bar.value, 0.0) / top * (WIDTH - LABEL_WIDTH - VALUE_WIDTH)
-        value = "?" if bar.value is None else html.escape(format_value(bar.value))
-        ink = f'style="fill:{INK}" fill="#808080"'
-        parts.append(
-            f'<text x="2" y="{y + 11}" {ink}>{html.escape(clip(bar.name, MAX_LABEL_CHARS))}</text>'
-            f'<rect x="{LABEL_WIDTH}" y="{y + 2}" width="{length:.1f}" height="{BAR_HEIGHT - 5}" style="fill:{colour}" '
-            f'fill="{colour.partition(",")[2].rstrip(")")}"/>'
-            f'<text x="{LABEL_WIDTH + length + 4:.1f}" y="{y + 11}" {ink}>{value}</text>'
-        )
-    return "".join([*parts, "</svg>"])
+    lines = [_line(b.name, [(b.colour, max(b.value or 0.0, 0.0) / top)], "?" if b.value is None else format_value(b.value)) for b in bars]
+    return _block(title, "", lines)
+
+
+def stacked(title: str, key: Sequence[str], stacks: Sequence[Stack], format_value: Callable[[float], str]) -> str:
+    """Bars of several values each, the sum at their ends. `key` names the values. `""` where there is nothing above 0."""
+    top = max((sum(s.values) for s in stacks), default=0.0)
+    if top <= 0:
+        return ""
+    lines = [_line(s.name, [(i, v / top) for i, v in enumerate(s.values) if v > 0], format_value(sum(s.values))) for s in stacks]
+    return _block(title, _key(key), lines)
+
+
+def side_by_side(charts: Sequence[str]) -> str:
+    """Charts beside each other, and below each other where the page is narrow."""
+    shown = "".join(f'<div style="flex:1 1 260px;min-width:0">{c}</div>' for c in charts if c)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px 24px;font-size:12px;margin:8px 0">{shown}</div>' if shown else ""
+
+
+def _block(title: str, key: str, lines: Sequence[str]) -> str:
+    head = f'<div style="font-weight:600;margin-bottom:2px">{html.escape(clean(title))}</div>' if title else ""
+    return f'<div class="holynb-bars" style="line-height:1.45">{head}{key}{"".join(lines)}</div>'
+
+
+def _key(names: Sequence[str]) -> str:
+    marks = "".join(
+        f'<span style="white-space:nowrap">{_swatch(i)} <span dir="auto">{html.escape(clean(n))}</span></span>' for i, n in enumerate(names)
+    )
+    return f'<div style="display:flex;flex-wrap:wrap;gap:0 14px">{marks}</div>'
+
+
+def _swatch(i: int) -> str:
+    return f'<span aria-hidden="true" style="display:inline-block;width:10px;height:10px;border-radius:2px;background:{_colour(i)}"></span>'
+
+
+def _colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def _line(name: str, segments: Sequence[tuple[int, float]], value: str) -> str:
+    spans = "".join(f'<span style="width:{100 * share:.2f}%;min-width:1px;background:{_colour(i)}"></span>' for i, share in segments)
+    return LINE.format(label=html.escape(clip(clean(name), MAX_LABEL_CHARS)), segments=spans, value=html.escape(clean(value)))

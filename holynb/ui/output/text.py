@@ -6,8 +6,7 @@ Model output is data: escape sequences, control characters and lone surrogates n
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,8 @@ __all__ = [
     "bar",
     "clean",
     "clip",
+    "clip_columns",
+    "columns",
     "count",
     "grid",
     "one_line",
@@ -133,11 +134,37 @@ def progress(summary: Summary, rate: float | None, tokens: float | None, note: s
     return " · ".join(p for p in parts if p)
 
 
-def grid(head: Sequence[str], lines: Sequence[Sequence[str]], widths: Mapping[int, int] | None = None) -> str:
-    """Columns under their heads, padded to terminal columns. `widths` caps columns by index."""
-    cells = [[clip(one_line(c), (widths or {}).get(i, 40)) for i, c in enumerate(line)] for line in [head, *lines]]
-    wide = [max(_columns(line[i]) for line in cells) for i in range(len(head))]
-    return "\n".join("  ".join(c + " " * (w - _columns(c)) for c, w in zip(line, wide, strict=True)).rstrip() for line in cells)
+def grid(
+    head: Sequence[str], lines: Sequence[Sequence[str]], widths: Mapping[int, int] | None = None, numbers: Collection[int] = ()
+) -> str:
+    """Columns under their heads, padded to terminal columns; `numbers` at their ends. `widths` caps columns by index."""
+    cells = [[clip_columns(one_line(c), (widths or {}).get(i, 40)) for i, c in enumerate(line)] for line in [head, *lines]]
+    wide = [max(columns(line[i]) for line in cells) for i in range(len(head))]
+
+    def padded(i: int, text: str) -> str:
+        space = " " * (wide[i] - columns(text))
+        return space + text if i in numbers else text + space
+
+    return "\n".join("  ".join(padded(i, c) for i, c in enumerate(line)).rstrip() for line in cells)
+
+
+def columns(text: str) -> int:
+    """Columns that `text` takes in a terminal: two for a wide character, one for an emoji's parts together and none for an accent."""
+    if text.isascii():
+        return len(text)
+    from wcwidth import wcswidth
+
+    return max(0, wcswidth(clean(text).replace("\n", " ").replace("\t", " ")))
+
+
+def clip_columns(text: str, width: int) -> str:
+    """As `clip`, by columns of a terminal."""
+    if columns(text) <= width:
+        return text
+    end = min(len(text), width)
+    while end and columns(text[:end]) > width - 1:
+        end -= 1
+    return text[:end].rstrip() + "…"
 
 
 def status(outcome: Outcome | None) -> str:
@@ -152,11 +179,6 @@ def price(outcome: Outcome | None) -> str:
     if outcome is None or outcome.status == "skipped" or not (outcome.attempts or outcome.cached):
         return ""
     return cost_text(outcome.cost, outcome.route, mark=False)
-
-
-def _columns(text: str) -> int:
-    """Terminal columns: wide East Asian characters take two, combining ones none."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def shared_prefix(prompts: Sequence[str], min_chars: int = 12) -> int:

@@ -6,7 +6,8 @@ import html
 from typing import TYPE_CHECKING
 
 from holynb.ui.commands import pool
-from holynb.ui.output import count
+from holynb.ui.output import count, listing
+from holynb.ui.output.listing import Listing, Markup
 from holynb.units import memory
 
 if TYPE_CHECKING:
@@ -14,29 +15,25 @@ if TYPE_CHECKING:
 
 __all__ = ["bar", "table"]
 
-#: As the cells of `dash`: names break anywhere where there is little room.
-CELL_STYLE = "padding:2px 10px 2px 0;text-align:left;vertical-align:top"
-NAME_STYLE = ";overflow-wrap:anywhere;min-width:4em"
-
 
 def table(infos: list[PoolInfo]) -> str:
     """The pools as an HTML table: state, requests, and a bar of memory per device, the pool's beside that of others."""
     if not infos:
-        return '<div style="color:var(--jp-ui-font-color2,#808080)">No pool runs. pool/smollm2-135m starts itself on first use.</div>'
+        return '<div style="color:var(--jp-ui-font-color2,#6b6b6b)">No pool runs. pool/smollm2-135m starts itself on first use.</div>'
+    head = ("Pool", "State", "Model", "In flight", "Tokens", "KV cache", "Memory")
     rows = [
-        [f"pool/{i.name}", i.model, _state(i), count(i.requests), f"{count(i.tokens_in)} + {count(i.tokens_out)}", _kv(i)] for i in infos
+        [
+            f"pool/{i.name}",
+            _state(i),
+            i.model,
+            count(i.requests),
+            f"{count(i.tokens_in)} + {count(i.tokens_out)}",
+            _kv(i),
+            Markup(_memory(i)),
+        ]
+        for i in infos
     ]
-    lines = [
-        "".join(_cell(text, name=column < 2) for column, text in enumerate(row))
-        + f'<td style="width:240px;min-width:110px;vertical-align:top">{_memory(i)}</td>'
-        for row, i in zip(rows, infos, strict=True)
-    ]
-    head = "".join(f'<th style="{CELL_STYLE}">{h}</th>' for h in ("Pool", "Model", "State", "Under way", "Tokens", "KV cache", "Memory"))
-    return f'<table style="border-collapse:collapse;line-height:1.5"><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
-
-
-def _cell(text: str, *, name: bool) -> str:
-    return f'<td style="{CELL_STYLE}{NAME_STYLE if name else ""}">{html.escape(text)}</td>'
+    return listing.as_html([Listing(head, rows, {3, 4}, prose={1, 6}, wide={6})])
 
 
 def _state(info: PoolInfo) -> str:
@@ -79,7 +76,7 @@ def bar(device: str, used: int, total: int, ours: int | None, parts: dict[str, f
         + f" · {memory(used)} of {memory(total)} used"
     )
     return (
-        f'<div role="img" aria-label="{html.escape(caption)}" style="margin:2px 0">'
+        f'<div role="img" aria-label="{html.escape(caption)}" style="margin:2px 0;min-width:170px">'
         f'<div style="height:8px;white-space:nowrap;font-size:0;overflow:hidden;'
         f'border-radius:2px;background:var(--jp-layout-color3,#e0e0e0)">{bars}</div><small>{html.escape(caption)}</small></div>'
     )

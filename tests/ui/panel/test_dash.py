@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import pytest
 
 import holynb
@@ -18,7 +18,6 @@ from holynb.pricing.spending import SpendingLine
 from holynb.run import session
 from holynb.runlog import RunRecord
 from holynb.ui.cell import sidecar
-from holynb.ui.output import plots
 from holynb.ui.panel import dash
 from holynb.ui.panel.dash import Dash
 
@@ -46,7 +45,7 @@ def test_it_shows_the_session_the_pools_and_what_was_spent(home: Path) -> None:
     assert "2 of 2" in dashboard.runs.value
     assert run.summary().money() in dashboard.spending.value
     assert "No pool runs" in dashboard.pools.value
-    assert dashboard.chart.outputs == (), "one day is no history"
+    assert dashboard.chart.value == "", "one day is no history"
 
 
 def test_a_run_that_goes_on_shows_how_far_it_is(home: Path) -> None:
@@ -97,23 +96,11 @@ def test_dollars_of_the_simulator_are_called_so() -> None:
     assert dash.runs_table([], records, 400.0).count("simulated") == 1
 
 
-def test_history_is_a_plotly_figure_by_day_and_provider() -> None:
-    figure = dash.history_figure(
-        [spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.5"), spent(2, "sim/y", "0.25"), spent(3, "vllm/z", None)]
-    )
-    assert {t["name"]: t["y"] for t in figure["data"]} == {"openai": [1.5, 0.5], "sim (simulated)": [0.0, 0.25]}
-    assert dash.history_figure([spent(1, "openai/x", "1.50")]) == {}
-    go.Figure(data=figure["data"], layout=figure["layout"])
-
-
-def test_the_chart_is_drawn_again_only_when_it_changed(home: Path) -> None:
-    dashboard = Dash()
-    lines = [spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.5")]
-    dashboard._draw(lines)
-    first = dashboard.chart.outputs
-    assert plots.MIME in first[0]["data"]
-    dashboard._draw(list(lines))
-    assert dashboard.chart.outputs is first
+def test_history_is_bars_by_day_and_provider() -> None:
+    page = dash.history([spent(1, "openai/x", "1.50"), spent(2, "openai/x", "0.5"), spent(2, "sim/y", "0.25"), spent(3, "vllm/z", None)])
+    shown = [t.strip() for t in re.split(r"<[^>]*>", page) if t.strip()]
+    assert shown == ["Dollars a day", "openai", "sim (simulated)", "2026-11-01", "$1.50", "2026-11-02", "$0.75"]
+    assert dash.history([spent(1, "openai/x", "1.50")]) == "", "one day is no history"
 
 
 def test_beside_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

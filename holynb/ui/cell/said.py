@@ -1,0 +1,28 @@
+"""Shows what a command says: lines and tables, as HTML beside text where there is a kernel, as text that fits in a terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from holynb.ui.cell import views
+from holynb.ui.output import listing
+
+if TYPE_CHECKING:
+    from holynb.ui.output.listing import Part
+
+__all__ = ["show", "terminal_width"]
+
+
+def show(shell: Any, *parts: Part, gap: str = "\n") -> None:
+    """Print lines of text; display them with their tables where a page may show these."""
+    if getattr(shell, "kernel", None) is None or all(isinstance(p, str) for p in parts):
+        print(listing.as_text(parts, terminal_width(), gap))
+    else:
+        views.display_bundle({"text/html": listing.as_html(parts), "text/plain": listing.as_text(parts, gap=gap)})
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that is written to; None where it is none, and lines may be of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
