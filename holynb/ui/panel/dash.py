@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from holynb.results import cost_text
+from holynb.results import cost_text, dollars
 from holynb.ui.live import timer
 from holynb.ui.output import ago, bars, listing, seconds
 from holynb.ui.output.listing import Listing, Markup
@@ -82,7 +82,7 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
                 _progress(state, done, summary.n),
                 f"{done:,} of {summary.n:,}",
                 f"{summary.error:,}",
-                summary.money(),
+                summary.money() if done or run.done else "",  # nothing is known yet
                 seconds(summary.elapsed),
                 str(run.route),
                 ago(run.started, now),
