@@ -173,16 +173,16 @@ class Journal:
         """For each row in flight that thinks, or has: characters and tokens of it so far. Cheap at any length."""
         return {row: (t.chars, t.tokens) for row, t in list(self._thinking.items())}
 
-    def text_tails(self, max_chars: int) -> dict[int, tuple[int, str]]:
-        """For each row in flight: number of pieces, and the last of them, `max_chars` characters or a little more. Cheap at any length."""
-        return {row: (len(parts), _tail(parts, max_chars)) for row, parts in list(self._texts.items())}
+    def text_starts(self, max_chars: int) -> dict[int, tuple[int, str]]:
+        """For each row in flight: number of pieces, and the first of them, `max_chars` characters or a little more. Cheap at any length."""
+        return {row: (len(parts), _start(parts, max_chars)) for row, parts in list(self._texts.items())}
 
 
-def _tail(parts: list[str], max_chars: int) -> str:
-    tail: list[str] = []
-    for part in reversed(parts):
-        tail.append(part)
+def _start(parts: list[str], max_chars: int) -> str:
+    start: list[str] = []
+    for part in parts:
+        start.append(part)
         max_chars -= len(part)
         if max_chars <= 0:
             break
-    return "".join(reversed(tail))
+    return "".join(start)

@@ -90,22 +90,22 @@ def test_a_reader_in_another_thread_sees_every_event_in_order():
     assert seen == list(range(n))
 
 
-def test_tails_are_the_ends_of_what_rows_in_flight_said() -> None:
+def test_starts_are_the_beginnings_of_what_rows_in_flight_said() -> None:
     journal = Journal(2)
     for piece in ("Once ", "upon ", "a ", "time"):
         journal.append_text(0, piece)
     journal.append_text(1, "x" * 50)
-    assert journal.text_tails(5) == {0: (4, "a time"), 1: (1, "x" * 50)}
-    assert journal.text_tails(10**9)[0] == (4, "Once upon a time")
+    assert journal.text_starts(7) == {0: (4, "Once upon "), 1: (1, "x" * 50)}
+    assert journal.text_starts(10**9)[0] == (4, "Once upon a time")
 
 
 def test_a_line_in_place_of_an_answer_is_replaced_by_the_next_and_counted() -> None:
     """The count is how a view knows that there is something new."""
     journal = Journal(1)
     journal.replace_text(0, "in 4 parts")
-    assert journal.text_tails(99) == {0: (1, "in 4 parts")}
+    assert journal.text_starts(99) == {0: (1, "in 4 parts")}
     journal.replace_text(0, "1 of 4 parts")
-    assert journal.text_tails(99) == {0: (2, "1 of 4 parts")}
+    assert journal.text_starts(99) == {0: (2, "1 of 4 parts")}
     assert journal.partial_text(0) == "1 of 4 parts"
 
 

@@ -204,6 +204,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "protocol",
         "buckets | in_flight | memory | only_row | recording | servers | timer | totals",
         "timeseries",
+        "runinfo",
+        "heading",
         "feed",
         "replay | source",
         "detail",

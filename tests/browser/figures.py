@@ -24,7 +24,7 @@ import asyncio, json, threading, time
 from holynb.journal import Journal
 from holynb.events import Ended, Gauge, Started
 from holynb.types import Message, Outcome, Usage
-from holynb.ui.live.feed import RunInfo
+from holynb.ui.live.runinfo import RunInfo
 
 class Job:
     "64 rows that stream 2,000 tokens a second together; a row ends after 100 tokens and another takes its place."
@@ -75,7 +75,7 @@ async def plotly(job):
     while job.state == "running":
         await asyncio.sleep(0.2)
         events, cursor = job.journal.events_since(cursor)
-        feed.fold(events, job.journal.text_tails(140), job.elapsed)
+        feed.fold(events, job.journal.text_starts(140), job.elapsed)
         shown = [feed.row(r) for r in feed.in_flight]
         table.value = "<table>" + "".join(f"<tr><td>{r.row}</td><td>{html.escape(r.text)}</td></tr>" for r in shown) + "</table>"
         charts = feed.series.points.all()["charts"]

@@ -36,7 +36,7 @@ def told(text: str) -> list[str]:
 
 
 def tail(run: Run) -> str:
-    return "".join(text for _, text in run.journal.text_tails(1000).values())
+    return "".join(text for _, text in run.journal.text_starts(1000).values())
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7])

@@ -10,13 +10,15 @@ const CHARTS = {
     title: "Latency", write: write.seconds,
     lines: [["p50", "p50", "--hn-c1"], ["p95", "p95", "--hn-c2"], ["ttft", "TTFT", "--hn-c3"]],
   },
-  rate: { title: "Tokens/s", write: write.count, lines: [["tokens", "tokens/s", "--hn-c1", { fill: true }]] },
+  rate: { title: "Tokens/s", write: write.count, lines: [["tokens", "this run", "--hn-c1", { fill: true }]] },
   server: {
     title: "Server", write: write.count,
     lines: [["running", "running", "--hn-c1", { fill: true }], ["waiting", "waiting", "--hn-c2"], ["KV %", "KV %", "--hn-c3"]],
   },
   memory: { title: "Memory", write: write.bytes, lines: null },
 };
+/** A chart of one dot, or of nothing spent, says nothing that its figure does not. */
+const drawable = (values) => values?.filter((v) => v != null).length > 1;
 const MARKS = [["429", "--hn-c2"], ["OOM", "--hn-c4"], ["recovered", "--hn-c3"]];
 const MIN_OTHERS_SHARE = 0.02; // what others hold of a device is shown from this share of it on, as in series.py
 const COLOURS = ["--hn-c1", "--hn-c3", "--hn-c5", "--hn-c6", "--hn-c2", "--hn-c4"];
@@ -39,6 +41,7 @@ function makeCharts(asRoute) {
   return {
     node,
     reset: () => Object.assign(points, { size: 0, columns: {} }),
+    simulated: (yes) => charts.cost.call(yes ? "Cost (simulated)" : "Cost"),
     /** newest: Points. */
     update(newest) {
       Object.assign(points, { width: newest.width, size: newest.size });
@@ -49,10 +52,10 @@ function makeCharts(asRoute) {
     },
     paint() {
       const xs = Array.from({ length: points.size }, (_, i) => (i + 1) * points.width);
-      for (const [name, chart] of Object.entries(charts)) chart.paint(xs, points.columns[name] ?? {});
+      const shown = Object.entries(charts).filter(([name, chart]) => chart.take(points.columns[name] ?? {}));
+      show(node, shown.length > 0); // before they are drawn: what is hidden has no width
+      for (const [, chart] of shown) chart.paint(xs);
     },
-    /** Whether answers have a price: a chart that waits for one that will not come says so. */
-    priced: (yes) => charts.cost.wait(yes ? "nothing yet" : "no price is known"),
     close() {
       resized.disconnect();
       themed.disconnect();
@@ -66,17 +69,22 @@ function makeChart(name, parent, asRoute) {
   const node = make("figure", `hn-chart hn-chart-${name}`, null, { role: "img" });
   const caption = make("figcaption", "hn-caption");
   const legend = make("span", "hn-legend");
-  caption.append(make("span", "hn-title", spec.title), legend);
+  const title = make("span", "hn-title", spec.title);
+  caption.append(title, legend);
   const box = make("div", "hn-plot");
-  const none = make("div", "hn-none", "nothing yet");
-  box.append(none);
   node.append(caption, box);
+  node.hidden = true;
   let plot = null, lines = [], data = [[]], columns = {}, signature = "";
   const colour = (v) => getComputedStyle(parent).getPropertyValue(v).trim() || "#888";
 
   function linesOf(columns) {
     if (spec.lines) {
-      const drawn = spec.lines.filter(([c]) => columns[c]?.some((v) => v != null));
+      // Side by side, each route has a line of its own, named after it.
+      const routes = Object.keys(columns).filter((c) => c.startsWith(`${name}|`));
+      const own = routes.map((c, i) => [c, c.slice(name.length + 1), COLOURS[i % COLOURS.length]]);
+      const drawn = [...own, ...spec.lines].filter(([c]) => drawable(columns[c]));
+      if (name === "cost" && !drawn.some(([c]) => columns[c].some((v) => v > 0))) return [];
+      if (name === "latency") say(title, own.length ? "Latency, p50" : spec.title);
       return drawn.map(([c, w, k, x]) => [c, c === "as" && asRoute ? `as ${asRoute}` : w, k, x]);
     }
     const devices = [...new Set(Object.keys(columns).filter((c) => c.includes("|")).map((c) => c.slice(0, c.lastIndexOf("|"))))];
@@ -88,7 +96,7 @@ function makeChart(name, parent, asRoute) {
       const allLine = [`${device}|all`, name, ours && alone ? "--hn-c0" : k, { dash: ours ? [3, 3] : undefined }];
       const all = (!ours || alone || shared(columns, device)) && allLine;
       const weights = alone && columns[`${device}|weights`] && [`${device}|weights`, "weights", "--hn-c5", { dash: [2, 2] }];
-      return [ours, weights, all].filter(Boolean);
+      return [ours, weights, all].filter((line) => line && drawable(columns[line[0]]));
     });
   }
 
@@ -100,7 +108,6 @@ function makeChart(name, parent, asRoute) {
 
   function build() {
     plot?.destroy();
-    show(none, false);
     const axis = { stroke: () => colour("--hn-ink"), font: "10px system-ui, sans-serif", ticks: { show: false }, gap: 3 };
     const grid = { stroke: () => colour("--hn-rule"), width: 1 };
     plot = new uPlot({
@@ -113,7 +120,7 @@ function makeChart(name, parent, asRoute) {
       axes: [
         { ...axis, size: 18, space: 54, grid: { show: false }, values: (u, ticks) => ticks.map(write.clock) },
         {
-          ...axis, size: 52, space: 26, grid,
+          ...axis, size: (u, ticks) => 10 + 6 * Math.max(2, ...(ticks ?? []).map((t) => t?.length ?? 0)), space: 26, grid,
           values: (u, ticks) => ticks.map((v) => spec.write(v)),
         },
       ],
@@ -165,7 +172,7 @@ function makeChart(name, parent, asRoute) {
       const ofTotal = column.endsWith("|all") && total ? ` of ${write.bytes(total)}` : "";
       const one = values[i] == null ? "–" : spec.write(values[i]) + ofTotal;
       const parts = column.endsWith("|ours") ? split(column.slice(0, -5), i) : "";
-      const text = lines.length > 1 || name === "memory" ? `${word} ${one}${parts}` : one;
+      const text = `${word} ${one}${parts}`;
       labels.push(text);
       return [text, k];
     });
@@ -179,18 +186,22 @@ function makeChart(name, parent, asRoute) {
       say(chip, text);
       chip.style.setProperty("--hn-k", `var(${k})`);
     });
-    node.setAttribute("aria-label", `${spec.title}: ${labels.join(", ") || "nothing yet"}`);
+    node.setAttribute("aria-label", `${title.textContent}: ${labels.join(", ")}`);
   }
 
   return {
     node,
-    paint(xs, newest) {
+    /** The newest columns. Returns whether there is anything to draw. */
+    take(newest) {
       columns = newest;
       lines = linesOf(columns);
-      show(node, !["memory", "server"].includes(name) || lines.length > 0);
+      show(node, lines.length > 0);
+      return lines.length > 0;
+    },
+    paint(xs) {
       data = [xs, ...lines.map(([c]) => columns[c])];
       const now = lines.map(([c]) => c).join();
-      if (lines.length && (now !== signature || !plot)) {
+      if (now !== signature || !plot) {
         signature = now;
         build();
       } else plot?.setData(data);
@@ -200,7 +211,7 @@ function makeChart(name, parent, asRoute) {
       const width = box.clientWidth;
       if (plot && width && Math.abs(plot.width - width) > 1) plot.setSize({ width, height: HEIGHT_PX });
     },
-    wait: (text) => say(none, text),
+    call: (text) => say(title, text),
     theme: () => plot?.redraw(false),
     close: () => plot?.destroy(),
   };

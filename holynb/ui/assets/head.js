@@ -10,6 +10,7 @@ function makeHead(hooks) {
   const node = make("div", "hn-head");
   const line = make("div", "hn-line");
   const title = make("span", "hn-run", "", { dir: "auto" });
+  const by = make("span", "hn-by", "", { dir: "auto" });
   const badge = make("span", "hn-badge");
   const figures = make("div", "hn-figures");
   const stop = button("hn-button hn-stop", "Stop", () => hooks.stop());
@@ -28,10 +29,10 @@ function makeHead(hooks) {
     figures.append(box);
   }
   const done = make("span", "hn-done");
-  line.append(done, figures, make("span", "hn-gap"), badge, title, stop);
+  line.append(done, figures, make("span", "hn-gap"), badge, title, by, stop);
   node.append(line, track, note, live);
   show(badge, false);
-  let announced = 0;
+  let announced = 0, spoken = "";
 
   return {
     node,
@@ -47,15 +48,16 @@ function makeHead(hooks) {
       say(done, `${head.ended.toLocaleString("en")} of ${head.n.toLocaleString("en")}`);
       const running = head.state === "running" || head.state === "stopping";
       for (const [name] of FIGURES) {
-        const text = name === "cost" && head.unknown_cost ? `${head.cost} + ${head.unknown_cost.toLocaleString("en")} unknown` : head[name];
-        show(slots[name].box, Boolean(text) && (running || name !== "eta"));
-        say(slots[name].value, text || "–");
+        show(slots[name].box, Boolean(head[name]));
+        say(slots[name].value, head[name]);
       }
-      say(slots.cost.word, head.simulated ? "cost, simulated" : "cost");
+      say(by, head.by);
+      if (by.title !== head.by) by.title = head.by;
       good.style.width = `${head.n ? (100 * (head.ended - head.failed)) / head.n : 0}%`;
       bad.style.width = `${head.n ? (100 * head.failed) / head.n : 0}%`;
       track.setAttribute("aria-valuemax", head.n);
       track.setAttribute("aria-valuenow", head.ended);
+      track.setAttribute("aria-valuetext", done.textContent);
       const kinds = head.errors.map(({ kind, n }) => `${n} ${kind}`).join(", ");
       say(failures, head.failed ? `${head.failed.toLocaleString("en")} failed: ${kinds}` : "");
       say(remark, head.note);
@@ -63,9 +65,12 @@ function makeHead(hooks) {
       if (head.state === "stopping") say(stop, "Stop now");
       if (!running) show(stop, false);
       node.dataset.state = head.state;
-      if (Date.now() - announced > 10_000 || !running) { // a screen reader reads it now and then, not ten times a second
-        announced = Date.now();
-        say(live, `${head.ended} of ${head.n} rows, ${head.failed} failed${running ? "" : `, ${head.state}`}`);
+      // A screen reader is told what is seen, now and then, not ten times a second; at once where a run stops or ends.
+      if (Date.now() - announced > 10_000 || head.state !== spoken) {
+        [announced, spoken] = [Date.now(), head.state];
+        const figures = FIGURES.map(([name]) => head[name] && `${head[name]} ${slots[name].word.textContent}`);
+        const words = [done.textContent, failures.textContent, ...figures, head.note, running ? "" : head.state];
+        say(live, words.filter(Boolean).join(", "));
       }
     },
   };

@@ -59,7 +59,7 @@ function render({ model, el }) {
     head.update(message.head);
     root.dataset.state = message.head.state;
     if (message.points) charts?.update(message.points);
-    charts?.priced(message.head.cost !== "?");
+    charts?.simulated(message.head.simulated);
     if (message.answer) grow(single, message.answer);
     if (message.thoughts) updateThoughts(message.thoughts);
     if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) send(toKernel.detail(detail.row(), detail.picked()));
@@ -136,6 +136,7 @@ function render({ model, el }) {
     document.removeEventListener("visibilitychange", paint);
     model.off("msg:custom", onMessage);
     charts?.close();
+    table.close();
   };
 }
 

@@ -1,31 +1,37 @@
 // A virtualised table: of ten thousand rows only those in sight are in the page. Rows are those of protocol.js.
 
-const ROW_PX = 28; // as in live.css
-const COLUMNS = [["", "n"], ["Prompt", ""], ["Answer", ""], ["Status", ""], ["Tokens", "n hn-wide"], ["Cost", "n hn-wide"], ["Time", "n"]];
+const HEADS_PX = 28; // as in live.css
+/** Up to which width of the table it looks how, and how high its rows are, as in live.css: two lines where a row has no room for both texts. */
+const FITS = [["stack", 440, 46], ["narrow", 700, 28], ["mid", 1000, 28], ["wide", Infinity, 28]];
+/** As the result's columns are called. */
+const COLUMNS = ["", "prompt", "text", "status", "tokens_in", "tokens_out", "cost", "latency_s"];
+const TEXTS = ["prompt", "text", "status"];
+const GLYPHS = { ok: "✓", error: "!", cancelled: "–", skipped: "–", running: "…", thinking: "…", retrying: "↻", waiting: "" };
 const FILTERS = {
   all: () => true,
-  running: (r) => !r.failed && ["thinking", "running", "retrying"].includes(r.status),
+  running: (r) => ["thinking", "running", "retrying"].includes(r.status),
   failed: (r) => r.failed,
-  done: (r) => !r.failed && (r.status === "ok" || r.status === "cached"),
+  done: (r) => r.status === "ok",
 };
 const WAITING = waitingRow(-1);
 
-/** Column → the field of a row that it is sorted by. */
-const SORT_FIELDS = { 3: "status", 4: "tokens", 5: "cost", 6: "time" };
+/** The first column that rows are sorted by; so are all behind it. */
+const FIRST_SORTED = 3;
 const UNIT_S = { h: 3600, min: 60, s: 1, ms: 0.001 };
 
-/** What a row is sorted by: a number, or its status, failures apart from others; null where there is nothing. */
+/** What a row is sorted by: a number, or its status, failures by their kind; null where there is nothing. */
 function sortKey(row, field) {
   const text = row?.[field];
   if (!text || text === "?") return null;
-  if (field === "status") return row.failed ? `!${text}` : text;
-  if (field !== "time") return Number(text.replace(/[$,]/g, ""));
+  if (field === "status") return row.failed ? `!${row.text}` : text;
+  if (field !== "latency_s") return /\d/.test(text) ? Number(text.replace(/[^\d.]/g, "")) : null;
   return [...text.matchAll(/([\d.]+) (h|min|ms|s)/g)].reduce((sum, [, n, unit]) => sum + n * UNIT_S[unit], 0);
 }
 
 /** hooks: open(row) a row was chosen, visible(first, last) rows came into sight. */
 function makeTable(hooks) {
   const data = { n: 0, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0, labelChars: 4, sharedPrefix: "" };
+  let [fit, rowPx] = ["", 28];
   Object.assign(data, { order: "input", filter: "all", follow: true, chosen: -1, find: "", by: 0, down: true });
   const node = make("div", "hn-table");
   const bar = make("div", "hn-bar", null, { role: "toolbar", "aria-label": "Rows to show" });
@@ -34,35 +40,48 @@ function makeTable(hooks) {
   const head = make("div", "hn-row hn-heads", null, { role: "row", "aria-rowindex": "1" });
   const sizer = make("div", "hn-sizer", null, { role: "rowgroup" });
   const empty = make("div", "hn-empty");
-  const heads = COLUMNS.map(([title, name], column) => {
-    const field = SORT_FIELDS[column];
-    const headRole = { role: "columnheader", ...(title ? {} : { "aria-label": "Row" }) };
-    const cell = make("div", `hn-cell ${name}`, field ? null : title, headRole);
-    if (field) cell.append(button("hn-sort", title, () => sort(column), { title: `Sort by ${field}` }));
+  const kind = (name) => `hn-cell hn-col-${name || "row"}${TEXTS.includes(name) ? "" : " n"}`;
+  const heads = COLUMNS.map((name, column) => {
+    const sorted = column >= FIRST_SORTED;
+    const headRole = { role: "columnheader", "aria-colindex": column + 1, ...(name ? {} : { "aria-label": "Row" }) };
+    const cell = make("div", kind(name), sorted ? null : name, headRole);
+    if (sorted) cell.append(button("hn-sort", name, () => sort(column), { title: `Sort by ${name}` }));
     head.append(cell);
     return cell;
   });
   scroller.append(head, sizer, empty);
 
   const tabs = {};
-  for (const [name, word] of [["all", "All"], ["running", "Active"], ["done", "Done"], ["failed", "Failed"]]) {
+  const [filters, tools] = [make("div", "hn-group"), make("div", "hn-group hn-tools")];
+  for (const [name, word, glyph] of [["all", "All"], ["running", "Active", "…"], ["done", "Done", "✓"], ["failed", "Failed", "!"]]) {
     const count = make("span", "hn-count", "0");
-    const tab = button(`hn-tab hn-tab-${name}`, word + " ", () => pick({ filter: name }), { "aria-pressed": "false" });
-    tab.append(count);
+    const tab = button(`hn-tab hn-tab-${name}`, null, () => pick({ filter: name }), { "aria-pressed": "false", title: word });
+    tab.append(make("span", glyph ? "hn-spare" : "", `${word} `), make("span", "hn-short", glyph, { "aria-hidden": "true" }), count);
     tabs[name] = { tab, count };
-    bar.append(tab);
+    filters.append(tab);
   }
-  const gap = make("span", "hn-gap");
   const turnOrder = () => pick({ order: data.order === "newest" ? "input" : "newest", by: 0 });
-  const newest = button("hn-tab", "Newest first", turnOrder, { "aria-pressed": "false" });
+  const newest = button("hn-tab", "Newest", turnOrder, { "aria-pressed": "false", title: "Newest first" });
+  newest.append(make("span", "hn-spare", " first"));
   const turnFollow = () => pick({ follow: !data.follow, ...(data.follow ? {} : { by: 0, find: (find.value = "") }) });
   const followTitle = "Keep the rows that are being answered in sight";
   const follow = button("hn-tab", "Follow", turnFollow, { "aria-pressed": "true", title: followTitle });
   const findLabel = "Find rows by prompt, answer or label";
   const find = make("input", "hn-find", null, { type: "search", placeholder: "Find", "aria-label": findLabel });
   find.addEventListener("input", () => pick({ find: find.value.trim().toLowerCase(), follow: false }));
-  bar.append(find, gap, newest, follow);
-  node.append(bar, scroller);
+  tools.append(find, newest, follow);
+  bar.append(filters, tools);
+  const shared = make("div", "hn-shared");
+  const beginning = make("span", null, "", { dir: "auto" });
+  shared.append("All prompts begin: ", beginning);
+  node.append(bar, shared, scroller);
+  const resized = new ResizeObserver(() => {
+    const [name, , px] = FITS.find(([, upTo]) => node.clientWidth < upTo);
+    if (!node.clientWidth || fit === name) return;
+    [fit, rowPx] = [node.dataset.fit = name, px];
+    if (data.n) paint();
+  });
+  resized.observe(node);
 
   function pick(change) {
     Object.assign(data, change);
@@ -78,14 +97,14 @@ function makeTable(hooks) {
   }
 
   function matches(row) {
-    const prompt = (data.prompts[row] ?? "").replace(/^…/, data.sharedPrefix + " ");
+    const prompt = `${data.sharedPrefix} ${data.prompts[row] ?? ""}`;
     const text = `${data.labels?.[row] ?? row}\n${prompt}\n${line(row).text}\n${line(row).status}`;
     return text.toLowerCase().includes(data.find);
   }
 
   /** Rows by a column; those that have nothing there come last. */
   function ordered(rows) {
-    const key = new Map(rows.map((r) => [r, sortKey(data.rows[r], SORT_FIELDS[data.by])]));
+    const key = new Map(rows.map((r) => [r, sortKey(data.rows[r], COLUMNS[data.by])]));
     const turn = data.down ? -1 : 1;
     return rows.sort((a, b) => {
       const [x, y] = [key.get(a), key.get(b)];
@@ -124,37 +143,42 @@ function makeTable(hooks) {
   function element(i) {
     if (pool[i]) return pool[i];
     const row = make("div", "hn-row", null, { role: "row" });
-    const cells = COLUMNS.map(([, name]) => make("div", `hn-cell ${name}`, "", { role: "gridcell" }));
+    const cells = COLUMNS.map((name, c) => make("div", kind(name), "", { role: "gridcell", "aria-colindex": c + 1 }));
     cells[2].append(make("span", "hn-said"));
+    cells[3].append(make("span", "hn-state"));
+    const glyph = make("span", "hn-glyph", "", { "aria-hidden": "true" });
     const words = cells.map((c) => c.firstChild ?? c);
+    cells[3].prepend(glyph);
     for (const c of [1, 2]) words[c].dir = "auto";
     row.append(...cells);
     row.addEventListener("click", () => choose(row.index, true));
     sizer.append(row);
-    return (pool[i] = Object.assign(row, { words, index: -1 }));
+    return (pool[i] = Object.assign(row, { words, glyph, index: -1 }));
   }
 
   function fill(node, place, row) {
-    const { status, failed, text, tokens, cost, time, attempts } = line(row);
+    const { status, cached, text, tokens_in, tokens_out, cost, latency_s, attempts } = line(row);
     node.index = row;
-    node.style.transform = `translateY(${place * ROW_PX}px)`;
-    const name = `hn-row hn-is-${failed ? "failed" : status}${row === data.chosen ? " hn-chosen" : ""}`;
+    node.style.transform = `translateY(${place * rowPx}px)`;
+    const name = `hn-row hn-is-${status}${cached ? " hn-is-cached" : ""}${row === data.chosen ? " hn-chosen" : ""}`;
     if (node.className !== name) node.className = name;
     node.setAttribute("aria-rowindex", place + 2);
     node.setAttribute("aria-selected", row === data.chosen);
     node.id = `${data.id}-${row}`;
-    const tried = attempts > 1 ? `${status} ×${attempts}` : status;
-    const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, tried, tokens, cost, time];
+    const state = [status, attempts > 1 && `×${attempts}`, cached && "cached"].filter(Boolean).join(" ");
+    const texts = [data.labels?.[row] ?? String(row), data.prompts[row] ?? "…", text, state, tokens_in, tokens_out, cost, latency_s];
     texts.forEach((t, c) => say(node.words[c], t));
+    say(node.glyph, GLYPHS[status] ?? "");
+    if (node.glyph.parentNode.title !== state) node.glyph.parentNode.title = state;
   }
 
   function paint() {
     const rows = list();
-    const height = rows.length * ROW_PX;
+    const height = rows.length * rowPx;
     if (sizer.style.height !== `${height}px`) sizer.style.height = `${height}px`;
     if (data.follow) toNewest(rows);
-    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_PX) - 2);
-    const last = Math.min(rows.length, first + Math.ceil((scroller.clientHeight || 300) / ROW_PX) + 4);
+    const first = Math.max(0, Math.floor(scroller.scrollTop / rowPx) - 2);
+    const last = Math.min(rows.length, first + Math.ceil((scroller.clientHeight || 300) / rowPx) + 4);
     for (let place = first; place < last; place++) fill(element(place - first), place, rows[place]);
     for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
     show(empty, rows.length === 0);
@@ -163,7 +187,7 @@ function makeTable(hooks) {
     scroller.setAttribute("aria-rowcount", rows.length + 1);
     for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
     const direction = data.down ? "descending" : "ascending";
-    heads.forEach((cell, c) => SORT_FIELDS[c] && cell.setAttribute("aria-sort", data.by === c ? direction : "none"));
+    heads.forEach((cell, c) => c >= FIRST_SORTED && cell.setAttribute("aria-sort", data.by === c ? direction : "none"));
     newest.setAttribute("aria-pressed", data.order === "newest");
     follow.setAttribute("aria-pressed", data.follow);
     if (rows.length && data.order === "input" && data.filter === "all" && !data.find && !data.by) hooks.visible(first, last);
@@ -173,8 +197,8 @@ function makeTable(hooks) {
   function toNewest(rows) {
     let top = 0;
     if (data.order === "input") {
-      const room = scroller.clientHeight - ROW_PX;
-      top = Math.max(0, (rows.lastIndexOf(data.last) + 2) * ROW_PX - room);
+      const room = scroller.clientHeight - HEADS_PX;
+      top = Math.max(0, (rows.lastIndexOf(data.last) + 2) * rowPx - room);
     }
     if (Math.abs(scroller.scrollTop - top) > 1) scroller.scrollTop = top;
   }
@@ -185,7 +209,7 @@ function makeTable(hooks) {
     data.follow = false;
     const place = list().indexOf(row);
     if (place >= 0) {
-      const [top, bottom] = [place * ROW_PX, (place + 2) * ROW_PX];
+      const [top, bottom] = [place * rowPx, (place + 1) * rowPx + HEADS_PX];
       if (top < scroller.scrollTop) scroller.scrollTop = top;
       if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
     }
@@ -200,7 +224,7 @@ function makeTable(hooks) {
   scroller.addEventListener("keydown", (event) => {
     if (event.target !== scroller) return; // a head's own button
     const rows = list();
-    const page = Math.max(1, Math.floor(scroller.clientHeight / ROW_PX) - 1);
+    const page = Math.max(1, Math.floor(scroller.clientHeight / rowPx) - 1);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -rows.length, End: rows.length }[event.key];
     if (step !== undefined && rows.length) {
       const here = rows.indexOf(data.chosen);
@@ -215,9 +239,15 @@ function makeTable(hooks) {
     node,
     paint,
     chosen: () => data.chosen,
-    row: (i) => ({ label: data.labels?.[i] ?? String(i), prompt: data.prompts[i] ?? "", line: data.rows[i] ?? waitingRow(i) }),
+    row: (i) => {
+      const prompt = `${data.sharedPrefix} ${data.prompts[i] ?? ""}`.trimStart();
+      return { label: data.labels?.[i] ?? String(i), prompt, line: data.rows[i] ?? waitingRow(i) };
+    },
     choose,
+    close: () => resized.disconnect(),
     reset(n, id, sharedPrefix) {
+      say(beginning, sharedPrefix);
+      show(shared, sharedPrefix !== "");
       Object.assign(data, { n, id, sharedPrefix, rows: [], prompts: [], labels: null, ended: [], list: null, last: 0 });
     },
     /** rows: decoded; ranges: PromptRange; head: Head. */
@@ -232,7 +262,7 @@ function makeTable(hooks) {
         const before = line(row.row);
         data.rows[row.row] = row;
         if (FILTERS.running(row)) data.last = Math.max(data.last, row.row);
-        else if (before.status !== row.status || before.failed !== row.failed) data.ended.push(row.row);
+        else if (before.status !== row.status) data.ended.push(row.row);
         if (data.order === "newest" || data.filter !== "all" || data.find || data.by) data.list = null;
       }
       const { n, in_flight, ok, failed } = head;

@@ -7,20 +7,17 @@ rows open at once. Every string is cleaned and cut here, and numbers that a pers
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from types import MappingProxyType
 
-from holynb.events import Ended, Event, Failed, Paused, Started
-from holynb.results import dollars
+from holynb.events import Ended, Event, Failed, Started
 from holynb.types import Outcome
-from holynb.ui.live.in_flight import InFlightRow
+from holynb.ui.live.heading import Heading
+from holynb.ui.live.in_flight import InFlightRow, preview
 from holynb.ui.live.only_row import OnlyRow
 from holynb.ui.live.protocol import (
     Answer,
     DeltaMessage,
     EncodedRow,
-    ErrorCount,
     Head,
     Points,
     PromptRange,
@@ -32,16 +29,15 @@ from holynb.ui.live.protocol import (
     ViewOptions,
     encode_row,
 )
-from holynb.ui.live.timeseries import Price, TimeSeries
+from holynb.ui.live.runinfo import RunInfo
+from holynb.ui.live.timeseries import TimeSeries
 from holynb.ui.live.totals import Totals
-from holynb.ui.output import clip, one_line, price, seconds, shared_prefix, status
-from holynb.units import three_digits
+from holynb.ui.output import count, one_line, price, seconds, shared_prefix
 
-__all__ = ["Feed", "RunInfo", "Tails"]
+__all__ = ["Feed", "Starts"]
 
-#: Characters in the table: of a prompt, of an ended answer.
-PROMPT_CHARS, ANSWER_CHARS = 120, 200
-LABEL_CHARS, NOTE_CHARS = 40, 300
+#: Characters of a prompt in the table, and of the beginning that all share, above it: its first and its last ones.
+PROMPT_CHARS, PREFIX_CHARS = 120, 300
 #: Characters of rows, and rows in flight whose text is refreshed, per message: the server drops messages above 1 MB a second.
 MAX_MESSAGE_CHARS, MAX_STREAMED_ROWS = 40_000, 64
 #: The first message is smaller, so that the first picture does not wait for rows out of sight on a slow line.
@@ -50,34 +46,13 @@ MAX_FIRST_MESSAGE_CHARS = 6_000
 ROW_OVERHEAD_CHARS, PROMPT_OVERHEAD_CHARS = 40, 10
 #: A page's visible range is cut to this many rows.
 MAX_VISIBLE_ROWS = 200
-MAX_ERROR_KINDS = 4
 UNLIMITED = 10**12
 
-#: Row → how many pieces of its answer came, and the last characters of them (all of them where there is one row).
-Tails = Mapping[int, tuple[int, str]]
+#: Row → how many pieces of its answer came, and its first characters (all of them where there is one row).
+Starts = Mapping[int, tuple[int, str]]
 #: Row → characters and tokens (None: not counted) of what it thinks.
 Thinking = Mapping[int, tuple[int, int | None]]
 NO_THOUGHTS: Thinking = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class RunInfo:
-    """A run as a view needs it. `labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`.
-
-    format: how an answer in full is shown.
-    """
-
-    prompts: Sequence[str]
-    labels: Sequence[object] | None = None
-    started: float = 0.0
-    title: str = ""
-    as_route: str | None = None
-    price_as: Price | None = None
-    format: str = "text"
-
-    def label(self, row: int) -> str:
-        value = row if self.labels is None else self.labels[row]
-        return clip(one_line(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)), LABEL_CHARS)
 
 
 class Feed:
@@ -88,11 +63,11 @@ class Feed:
         self.n = len(info.prompts)
         self.outcomes: list[Outcome | None] = [None] * self.n
         self.in_flight: dict[int, InFlightRow] = {}
-        self.series = TimeSeries(info.started, info.price_as)
+        self.series = TimeSeries(info.started, info.price_as, info.compared)
         self.totals = Totals(self.n)
         self.seq = 0
         """Of the last message."""
-        self._pause: tuple[float, str] = (0.0, "")
+        self._heading = Heading(info)
         # Rows to send, in order: dicts are ordered sets.
         self._failed: dict[int, None] = {}
         self._changed: dict[int, None] = {}
@@ -102,10 +77,9 @@ class Feed:
         self._only = OnlyRow()
         self._thoughts = ""
         self._prefix_chars = shared_prefix(info.prompts)
-        self._simulated = False
 
     # -- folding ---------------------------------------------------------------------------------------------------
-    def fold(self, events: Sequence[Event], tails: Tails, at: float, thinking: Thinking = NO_THOUGHTS, thoughts: str = "") -> None:
+    def fold(self, events: Sequence[Event], starts: Starts, at: float, thinking: Thinking = NO_THOUGHTS, thoughts: str = "") -> None:
         """Fold events since the last call and the text of rows in flight, `at` seconds into the run.
 
         `thinking`: characters and tokens of what rows in flight think; `thoughts`: what the only row has thought so far.
@@ -113,6 +87,7 @@ class Feed:
         self._thoughts = thoughts
         for event in events:
             self.series.fold(event)
+            self._heading.fold(event)
             self._fold_event(event)
         self.totals.fold(events)
         for row, counts in thinking.items():
@@ -120,11 +95,12 @@ class Feed:
             if current is not None and current.thinks(counts):
                 self._streamed[row] = None
         pieces_by_row = {}
-        for row, (pieces, tail) in tails.items():
+        for row, (pieces, text) in starts.items():
             current = self.in_flight.get(row)
             if current is not None and current.pieces != pieces:
-                self.in_flight[row] = InFlightRow(current.attempt, "running", pieces, tail, current.thought)
-                self._streamed[row] = None
+                if text != current.text or not current.pieces:  # what comes after the beginning is not shown here
+                    self._streamed[row] = None
+                self.in_flight[row] = InFlightRow(current.attempt, "running", pieces, text, current.thought)
                 pieces_by_row[row] = pieces
         self.series.sample(at, pieces_by_row)
 
@@ -136,15 +112,11 @@ class Feed:
             again = "" if event.wait is None else f" · again in {seconds(event.wait)}"
             self.in_flight[event.row] = InFlightRow(event.attempt, "retrying", 0, f"{event.kind}: {event.message}{again}")
             self._changed[event.row] = None
-        elif isinstance(event, Paused) and event.kind == "rate_limit":
-            until = event.at - self.info.started + event.seconds
-            self._pause = (until, f"{event.route} asked everybody to wait {seconds(event.seconds)} ({event.kind})")
         elif isinstance(event, Ended):
             self.in_flight.pop(event.row, None)
             self._streamed.pop(event.row, None)
             self._changed.pop(event.row, None)
             self.outcomes[event.row] = event.outcome
-            self._simulated |= (event.outcome.route or "").startswith("sim/")
             (self._failed if event.outcome.status == "error" else self._changed)[event.row] = None
 
     # -- messages --------------------------------------------------------------------------------------------------
@@ -154,30 +126,7 @@ class Feed:
 
     def head(self, elapsed: float, state: RunState = "running") -> Head:
         """The numbers above the table, `elapsed` seconds into the run."""
-        summary = self.totals.summary(elapsed)
-        rate, tokens = self.totals.speed(elapsed)[0], self.series.token_rate()
-        paused = elapsed < self._pause[0] and state == "running"
-        return {
-            "n": summary.n,
-            "ended": summary.n - summary.running,
-            "ok": summary.ok,
-            "failed": summary.error,
-            "cached": summary.cached,
-            "cancelled": summary.cancelled,
-            "skipped": summary.skipped,
-            "in_flight": len(self.in_flight),
-            "elapsed": seconds(elapsed),
-            "eta": seconds(summary.running / rate) if rate and summary.running else "",
-            "rows_s": three_digits(rate) if rate else "",
-            "tokens_s": three_digits(tokens) if tokens else "",
-            "cost": dollars(summary.cost if summary.cost is not None else None if summary.unknown_cost else Decimal(0)),
-            "unknown_cost": summary.unknown_cost if summary.cost is not None else 0,
-            "as_cost": dollars(self.series.elsewhere) if self.info.as_route else "",
-            "errors": [ErrorCount(kind=kind, n=n) for kind, n in summary.errors.most_common(MAX_ERROR_KINDS)],
-            "simulated": self._simulated,
-            "state": state,
-            "note": self._pause[1] if paused else clip(one_line(self.totals.note), NOTE_CHARS),
-        }
+        return self._heading.head(self.totals, self.series, len(self.in_flight), elapsed, state)
 
     def snapshot(self, head: Head, view: ViewOptions, *, whole: bool = False) -> SnapshotMessage:
         """All that a page needs to begin; deltas continue from here. `whole`: nothing is left for deltas."""
@@ -198,8 +147,9 @@ class Feed:
         }
 
     def _shared_prefix(self) -> str:
-        """The end of what all prompts begin with, which their column leaves out: a search for a word looks in it too."""
-        return one_line(self.info.prompts[0][: self._prefix_chars])[-PROMPT_CHARS:] if self._prefix_chars else ""
+        """What all prompts begin with. It stands above the table, not in each row; a search looks in it too."""
+        text = one_line(self.info.prompts[0][: self._prefix_chars]) if self._prefix_chars else ""
+        return text if len(text) <= 2 * PREFIX_CHARS else f"{text[:PREFIX_CHARS]} … {text[-PREFIX_CHARS:]}"
 
     def delta(self, head: Head) -> DeltaMessage:
         """What changed since the last message."""
@@ -216,14 +166,15 @@ class Feed:
         if outcome is None:
             current = self.in_flight.get(row)
             return Row(row) if current is None else current.line(row)
-        failed, sent = outcome.status == "error", outcome.attempts or outcome.cached
-        tokens = outcome.usage.tokens_out
+        sent, usage = outcome.attempts or outcome.cached, outcome.usage
+        failure = f"{outcome.error_type or 'error'}: {outcome.error or ''}" if outcome.status == "error" else None
         return Row(
             row,
-            status(outcome),
-            failed,
-            _preview(outcome.error if failed else outcome.text),
-            "" if not sent else "?" if tokens is None else f"{tokens:,}",
+            outcome.status,
+            outcome.cached,
+            preview(outcome.text if failure is None else failure),
+            count(usage.tokens_in) if sent else "",
+            count(usage.tokens_out) if sent else "",
             price(outcome) if sent else "",
             "" if outcome.latency_s is None else seconds(outcome.latency_s),
             outcome.attempts,
@@ -273,19 +224,13 @@ class Feed:
 
     def _prompt_range(self, rows: range) -> PromptRange:
         labels = None if self.info.labels is None else [self.info.label(r) for r in rows]
-        cut = "…" if self._prefix_chars else ""
-        prompts = [cut + _preview(self.info.prompts[r][self._prefix_chars :], PROMPT_CHARS) for r in rows]
+        prompts = [preview(self.info.prompts[r][self._prefix_chars :], PROMPT_CHARS) for r in rows]
         return {"first": rows.start, "labels": labels, "prompts": prompts}
 
     def _answer(self) -> Answer | None:
         outcome, current = self.outcomes[0], self.in_flight.get(0)
-        return self._only.answer((outcome.text or "") if outcome is not None else current.tail if current and current.pieces else "")
+        return self._only.answer((outcome.text or "") if outcome is not None else current.text if current and current.pieces else "")
 
     def _thoughts_of_one(self) -> Thoughts | None:
         current = self.in_flight.get(0)
         return self._only.thoughts(self.outcomes[0], self._thoughts, current.thought if current else None)
-
-
-def _preview(text: str | None, width: int = ANSWER_CHARS) -> str:
-    """The beginning of a text on one line; a megabyte costs no more than a page."""
-    return clip(one_line((text or "")[: width * 4]), width)

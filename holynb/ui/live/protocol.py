@@ -44,15 +44,19 @@ RunState = Literal["running", "stopping", "stopped", "done"]
 # -- kernel to page ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. `status` is waiting, thinking, running, retrying, how the row ended, or the kind of its failure."""
+    """A line of the table, in the words of the result's columns. Before a row ends, `status` is waiting, thinking, running or retrying.
+
+    `text` of a row that failed is the kind of its fault and the message.
+    """
 
     row: int
     status: str = "waiting"
-    failed: bool = False
+    cached: bool = False
     text: str = ""
-    tokens: str = ""
+    tokens_in: str = ""
+    tokens_out: str = ""
     cost: str = ""
-    time: str = ""
+    latency_s: str = ""
     attempts: int = 0
 
 
@@ -89,13 +93,13 @@ class Head(TypedDict):
     rows_s: str
     tokens_s: str
     cost: str
-    unknown_cost: int
-    """Answered rows without a known price, where others have one."""
     as_cost: str
     """What the answers would have cost on `as_route`."""
     errors: list[ErrorCount]
     """The commonest first."""
     simulated: bool
+    by: str
+    """The routes that were asked; where others answered, which ones, and how many rows."""
     state: RunState
     note: str
 

@@ -10,9 +10,9 @@ from holynb.events import Ended, Failed, Noted
 from holynb.journal import Journal
 from holynb.results import summarize
 from holynb.types import Message
-from holynb.ui.live.feed import RunInfo
 from holynb.ui.live.protocol import RunState
 from holynb.ui.live.recording import Recording
+from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.output import seconds
 from holynb.ui.output.report import Report
 from holynb.ui.output.report import notes as notes_of

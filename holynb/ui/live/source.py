@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from holynb.ui.live.feed import RunInfo
+from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.output import report
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class RunSource:
     label = ""
 
     def __init__(self, run: Run) -> None:
+        from holynb.config import settings
         from holynb.results import frame
+        from holynb.scheduler import Policy
 
         self.run = run
         self.journal = run.journal
@@ -52,8 +54,19 @@ class RunSource:
         labels: Sequence[object] | None = None if index is None else frame.labels(index)
         if variants:
             labels = [(*_levels(label), variants[i % len(variants)]) for i, label in enumerate(report.prompt_labels(index))]
-        title = report.title(run).replace(" on ", " · ", 1)
-        self.info = RunInfo([p.text for p in run.prompts], labels, run.started, title, *_price_as(run), run.options.format)
+        compared = report.compared_routes(run.plan.rows.index)
+        self.info = RunInfo(
+            [p.text for p in run.prompts],
+            labels,
+            run.started,
+            run.name or run.id,
+            *_price_as(run),
+            run.options.format,
+            asked=tuple(dict.fromkeys(compared)) or (str(run.route),),
+            compared=compared,
+            fallbacks=frozenset(str(settings.route(r)) for r in run.options.fallback),
+            grace_s=Policy().grace,
+        )
 
     @property
     def elapsed(self) -> float:

@@ -37,6 +37,8 @@ class Totals:
         self._status: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._cached = self._tokens_in = self._tokens_out = self._unpriced = self._unknown = self._answered = self._cut = self._thought = 0
+        self.answered_by: Counter[str] = Counter()
+        """Rows by the route that answered them."""
         self._paid: Decimal | None = None
         self._cached_cost: Decimal | None = None
         """Cost of rows from the log; like a summary, it is left out where other rows have no price."""
@@ -104,6 +106,8 @@ class Totals:
         self._status[outcome.status] += 1
         if outcome.status == "error":
             self._errors[outcome.error_type or "error"] += 1
+        if outcome.status == "ok" and outcome.route:
+            self.answered_by[outcome.route] += 1
         self._cached += outcome.cached
         self._cut += outcome.status == "ok" and outcome.finish_reason == "length"
         if not outcome.cached:

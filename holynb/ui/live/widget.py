@@ -6,6 +6,7 @@ plain HTML: a widget that is saved in a notebook shows an error when the noteboo
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -17,7 +18,7 @@ import traitlets
 
 from holynb.ui.live.detail import detail
 from holynb.ui.live.feed import UNLIMITED, Feed
-from holynb.ui.live.in_flight import TAIL_CHARS
+from holynb.ui.live.in_flight import ANSWER_CHARS
 from holynb.ui.live.protocol import (
     DetailRequest,
     Head,
@@ -43,10 +44,14 @@ OPENING_S = 4.0
 
 @cache
 def asset(*names: str) -> str:
-    """Files of `assets` as one text, without indentation and lines of comment: it is sent for every view."""
+    """Files of `assets` as one text, without what only a reader of the source needs: it is sent for every view."""
     text = "\n".join((resources.files("holynb.ui") / "assets" / name).read_text(encoding="utf-8") for name in names)
+    if all(name.endswith(".css") for name in names):
+        return re.sub(r"\s*([{};])\s*|(?<=[,:])\s+", r"\1", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).replace(";}", "}").strip()
     lines = (line.strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith(("//", "/** ")))
+    kept = (line for line in lines if line and not line.startswith(("//", "/** ")))
+    # A comment at a line's end ends with the line; elsewhere what stands before says that it goes on.
+    return "".join(line if line.endswith((";", "{", ",", "(", "[")) and "//" not in line else f"{line}\n" for line in kept)
 
 
 class LiveWidget(anywidget.AnyWidget):
@@ -104,9 +109,9 @@ class LiveView:
     # -- inside ----------------------------------------------------------------------------------------------------
     def _fold_new(self) -> None:
         events, self._cursor = self.source.journal.events_since(self._cursor)
-        max_chars = TAIL_CHARS if self.feed.n != 1 else UNLIMITED
+        max_chars = ANSWER_CHARS if self.feed.n != 1 else UNLIMITED
         journal, thoughts = self.source.journal, self.source.journal.partial_thoughts(0) if self.feed.n == 1 else None
-        self.feed.fold(events, journal.text_tails(max_chars), self.source.elapsed, journal.thinking(), thoughts or "")
+        self.feed.fold(events, journal.text_starts(max_chars), self.source.elapsed, journal.thinking(), thoughts or "")
 
     def _head(self) -> Head:
         return self.feed.head(self.source.elapsed, self.source.state)

@@ -15,7 +15,6 @@ from holynb.ui.output.text import (
     progress,
     seconds,
     shared_prefix,
-    status,
     thinking,
     thought,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "progress",
     "seconds",
     "shared_prefix",
-    "status",
     "thinking",
     "thought",
 ]

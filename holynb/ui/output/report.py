@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from holynb.schema import Schema
     from holynb.types import Outcome
 
-__all__ = ["MAX_ROWS", "Report", "error_text", "load", "notes", "of", "prompt_labels", "title", "variants"]
+__all__ = ["MAX_ROWS", "Report", "compared_routes", "error_text", "load", "notes", "of", "prompt_labels", "title", "variants"]
 
 #: Rows of a table, characters of a prompt in a cell.
 MAX_ROWS, MAX_PROMPT_CHARS = 50, 160
@@ -179,6 +179,15 @@ def variants(index: Any) -> tuple[str, ...]:
     if len(samples) == 1:
         return tuple(str(r) for r, _ in pairs)
     return tuple(f"sample {k}" if len(routes) == 1 else f"{r}, sample {k}" for r, k in pairs)
+
+
+def compared_routes(index: Any) -> tuple[str, ...]:
+    """The route of each of the rows of one prompt, which follow each other, where `--compare` sent it to several; else `()`."""
+    if not variants(index):
+        return ()
+    pairs = list(dict.fromkeys(label[-2:] for label in index.tolist()))
+    routes = tuple(str(route) for route, _ in pairs)
+    return routes if len(set(routes)) > 1 else ()
 
 
 def prompt_labels(index: Any) -> list[object]:

@@ -13,18 +13,19 @@ from holynb.events import Ended, Event, Failed, Gauge, Noted, Paused, Started
 from holynb.types import Outcome, Usage
 from holynb.ui.live import feed as feeds
 from holynb.ui.live.buckets import Buckets, Merge
-from holynb.ui.live.feed import Feed, RunInfo
+from holynb.ui.live.feed import Feed
 from holynb.ui.live.only_row import PAGE_CHARS
 from holynb.ui.live.protocol import Row, ViewOptions
+from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.output.text import shared_prefix
 
 ROUTE = "sim/flaky"
 VIEW = ViewOptions(can_stop=True, recorded="", parts="all")
 
 
-def ok(text: str = "fine", **more: Any) -> Outcome:
+def ok(text: str = "fine", *, route: str = ROUTE, **more: Any) -> Outcome:
     facts = {"attempts": 1, "usage": Usage(3, 5), "cost": Decimal("0.25"), "latency_s": 1.5, "ttft_s": 0.2, **more}
-    return Outcome("ok", text, route=ROUTE, **facts)
+    return Outcome("ok", text, route=route, **facts)
 
 
 BAD = Outcome("error", error_type="timeout", error="nothing for 60 s", attempts=2)
@@ -136,7 +137,7 @@ def test_ten_thousand_rows_open_with_a_small_message_and_arrive_in_bounded_ones(
     page = Page()
     first = feed.snapshot(feed.head(1.0), VIEW)
     assert len(json.dumps(first)) < 3 * feeds.MAX_MESSAGE_CHARS
-    assert [(r.status, r.failed) for r in map(decode, first["rows"][:10])] == [("timeout", True)] * 10, "failed rows come first"
+    assert [r.status for r in map(decode, first["rows"][:10])] == ["error"] * 10, "failed rows come first"
     page.update(first)
     sizes = []
     while not feed.drained:
@@ -175,7 +176,8 @@ def test_the_head_counts_and_never_shows_unknown_as_nothing() -> None:
     feed.fold([Ended(0, ok(), 2.0), Ended(1, BAD, 2.0), Ended(2, ok(cost=None), 2.0), Started(3, 1, ROUTE, 2.0)], {}, 4.0)
     head = feed.head(4.0)
     assert (head["n"], head["ended"], head["ok"], head["failed"], head["in_flight"]) == (6, 3, 2, 1, 1)
-    assert (head["cost"], head["unknown_cost"], head["errors"]) == ("$0.25", 1, [{"kind": "timeout", "n": 1}])
+    assert (head["cost"], head["errors"]) == ("$0.25 simulated + 1 unknown", [{"kind": "timeout", "n": 1}])
+    assert Feed(RunInfo(["p"])).head(1.0)["cost"] == "", "before anything has ended, nothing is known"
     nothing_known = Feed(RunInfo(["p"] * 2))
     nothing_known.fold([Ended(0, ok(cost=None), 2.0)], {}, 2.0)
     assert nothing_known.head(2.0)["cost"] == "?"
@@ -325,7 +327,9 @@ def test_an_hour_takes_no_more_room_than_a_minute() -> None:
         feed.delta(feed.head(second + 1))
         if second in (70, 3599):
             sizes.append(
-                sum(len(c) for c in feed.series.points._columns.values()) + len(feed.totals._samples) + len(feed.series._rate_samples)
+                sum(len(c) for c in feed.series.points._columns.values())
+                + len(feed.totals._samples)
+                + sum(len(lane._rate_samples) for lane in feed.series._lanes)
             )
     assert sizes[1] <= sizes[0] * 2
     points = feed.series.points.all()
@@ -352,7 +356,75 @@ def test_buckets_keep_sums_and_peaks_whatever_they_join(values: list[tuple[float
 
 def test_a_beginning_that_all_prompts_share_is_left_out_of_the_column() -> None:
     prompts = ["Classify this review: good film", "Classify this review: gone home"]
-    assert Page().update(Feed(RunInfo(prompts)).snapshot({}, VIEW)).prompts == {0: "…good film", 1: "…gone home"}
+    assert Page().update(Feed(RunInfo(prompts)).snapshot({}, VIEW)).prompts == {0: "good film", 1: "gone home"}
     assert shared_prefix(["the same question", "the same question"]) == 0
     assert shared_prefix(["Classify this review: good film"]) == 0
     assert shared_prefix([]) == 0
+
+
+def test_the_head_names_the_routes_that_answered() -> None:
+    """After a fallback it is not the route that gave none."""
+    info = RunInfo(["p"] * 9, asked=("sim/stream",), fallbacks=frozenset({"sim/echo"}))
+    feed = Feed(info)
+    assert feed.head(1.0)["by"] == "sim/stream"
+    feed.fold([Ended(0, BAD, 1.0)], {}, 1.0)
+    assert feed.head(1.0)["by"] == "sim/stream"
+    feed.fold([Ended(i, ok(route="sim/echo"), 1.0) for i in (1, 2)], {}, 1.0)
+    assert feed.head(1.0)["by"] == "2 by fallback sim/echo"
+    feed.fold([Ended(3, ok(route="sim/stream"), 1.0), Ended(4, ok(route="sim/spread"), 1.0)], {}, 1.0)
+    assert feed.head(1.0)["by"] == "2 by fallback sim/echo, 1 by sim/stream, 1 by sim/spread"
+    recorded = Feed(RunInfo(["p"]))
+    recorded.fold([Ended(0, ok(), 1.0)], {}, 1.0)
+    assert recorded.head(1.0)["by"] == ROUTE
+
+
+def test_after_a_stop_the_head_says_how_long_it_takes_at_most_and_no_time_left() -> None:
+    feed = Feed(RunInfo(["p"] * 30, grace_s=5.0))
+    feed.head(0.0)
+    feed.fold([Ended(i, ok(), i) for i in range(1, 5)] + [Started(i, 1, ROUTE, 5.0) for i in range(10, 14)], {}, 5.0)
+    assert feed.head(5.0)["eta"]
+    stopping = feed.head(5.2, "stopping")
+    assert (stopping["eta"], stopping["note"]) == ("", "stopping: 4 rows in flight, 5 s at most")
+    assert feed.head(8.0, "stopping")["note"] == "stopping: 4 rows in flight, 3 s at most"
+    assert feed.head(11.0, "stopping")["note"] == "stopping: 4 rows in flight"
+    assert feed.head(11.0, "stopped")["note"] == ""
+
+
+def test_routes_side_by_side_have_a_line_each_in_every_chart() -> None:
+    feed = Feed(RunInfo(["p"] * 4, asked=("a/x", "b/y"), compared=("a/x", "b/y")))
+    ends = [Ended(i, ok(route="ab"[i % 2] + "/" + "xy"[i % 2], latency_s=1.0 + i % 2, cost=Decimal(1 + i % 2)), 1.0 + i) for i in range(4)]
+    for event in ends:
+        feed.fold([event], {}, event.at)
+    charts = feed.series.points.all()["charts"]
+    assert {chart: set(columns) for chart, columns in charts.items()} == {
+        name: {f"{name}|a/x", f"{name}|b/y"} for name in ("cost", "latency", "rate")
+    }
+    assert [charts["latency"][f"latency|{r}"][-1] for r in ("a/x", "b/y")] == [1.0, 2.0]
+    assert [charts["cost"][f"cost|{r}"][-1] for r in ("a/x", "b/y")] == [2.0, 4.0]
+
+
+def test_an_answer_that_grows_shows_its_beginning_and_is_not_sent_again_for_what_comes_after_it() -> None:
+    feed, page = Feed(RunInfo(["p", "q"])), Page()
+    page.update(feed.snapshot(feed.head(0.0), VIEW))
+    feed.fold([Started(0, 1, ROUTE, 0.1)], {0: (1, "Once upon")}, 0.2)
+    assert drain(page, feed).rows[0].text == "Once upon"
+    whole = "Once upon a time " * 20
+    feed.fold([], {0: (2, whole)}, 0.3)
+    assert drain(page, feed).rows[0].text.startswith("Once upon a time Once")
+    feed.fold([], {0: (3, whole)}, 0.4)
+    assert feed.delta(feed.head(0.4))["rows"] == []
+
+
+def test_rows_say_what_the_result_holds() -> None:
+    feed = Feed(RunInfo(["p", "q", "r"]))
+    feed.fold([Ended(0, ok(cached=True), 1.0), Ended(1, BAD, 1.0), Ended(2, Outcome("skipped"), 1.0)], {}, 1.0)
+    assert [(feed.row(r).status, feed.row(r).cached) for r in range(3)] == [("ok", True), ("error", False), ("skipped", False)]
+    assert feed.row(1).text == "timeout: nothing for 60 s"
+    assert (feed.row(0).tokens_in, feed.row(0).tokens_out, feed.row(2).tokens_in) == ("3", "5", "")
+
+
+def test_the_common_beginning_is_told_once_and_of_a_long_one_both_ends() -> None:
+    first = Feed(RunInfo(["Classify this review: good film", "Classify this review: gone home"])).snapshot({}, VIEW)
+    assert first["shared_prefix"] == "Classify this review:"
+    long = Feed(RunInfo([f"one {'word ' * 500}two {i}" for i in range(2)])).snapshot({}, VIEW)["shared_prefix"]
+    assert long.startswith("one word") and long.endswith("word two") and len(long) < 700

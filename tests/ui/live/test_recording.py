@@ -189,7 +189,7 @@ def test_the_view_of_a_recording_is_the_view_of_the_run() -> None:
         clock.now += 0.5
         slow.advance()
         events, cursor = slow.journal.events_since(cursor)
-        feed.fold(events, slow.journal.text_tails(100), slow.elapsed)
+        feed.fold(events, slow.journal.text_starts(100), slow.elapsed)
     fast.finish()
     whole = Feed(fast.info)
     whole.fold(fast.journal.events_since(0)[0], {}, fast.elapsed)

@@ -16,7 +16,7 @@ from holynb.journal import Journal
 from holynb.types import Message, Outcome, Usage
 from holynb.ui.live import widget as lives
 from holynb.ui.live.detail import detail
-from holynb.ui.live.feed import RunInfo
+from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.live.source import RunSource
 from holynb.ui.live.widget import Live, LiveView
 
@@ -66,7 +66,7 @@ def test_the_first_picture_comes_with_the_widget() -> None:
     source.journal.append(Ended(1, OK, 0.5))
     view, _ = view_of(source)
     assert view.widget.first["head"]["ended"] == 1
-    assert view.widget.first["rows"] == [[1, "ok", False, "fine", "5", "?", "0.50 s", 2]]
+    assert view.widget.first["rows"] == [[1, "ok", False, "fine", "3", "5", "?", "0.50 s", 2]]
 
 
 def test_one_message_a_tick_and_only_what_changed() -> None:
@@ -237,7 +237,7 @@ class Shown:
 
 
 def a_run(show: str = "all") -> Any:
-    options = SimpleNamespace(show=show, price_as=None, format="text")
+    options = SimpleNamespace(show=show, price_as=None, format="text", fallback=())
     plan = SimpleNamespace(rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]))
     prompts = [SimpleNamespace(text="hi", messages=(Message("user", "hi"),))] * 2
     return SimpleNamespace(
@@ -294,7 +294,7 @@ def test_a_run_that_never_painted_shows_only_its_end(monkeypatch: pytest.MonkeyP
 def test_the_source_of_a_run_says_how_it_stands() -> None:
     run = a_run()
     source = RunSource(run)
-    assert source.info.title == "r · sim/echo"
+    assert (source.info.title, source.info.asked) == ("r", ("sim/echo",))
     states = []
     for done, stopped in ((False, False), (False, True), (True, True), (True, False)):
         run.done, run.stopped = done, stopped
@@ -323,7 +323,7 @@ def test_model_text_reaches_the_page_through_text_content_or_what_the_kernel_ren
         if s != "uplot.js"
     }
     assert {s: found for s, found in own.items() if found} == {"formats.js": ["innerHTML"]}
-    assert re.findall(r"sayRendered\((.*)\)", lives.asset("live.js", "detail.js")) == ["rendered, html", "it.said, html"], (
+    assert re.findall(r"sayRendered\(([^)]*)\)", lives.asset("live.js", "detail.js")) == ["rendered, html", "it.said, html"], (
         "html of a message"
     )
 

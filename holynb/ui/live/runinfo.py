@@ -1,0 +1,38 @@
+"""A run as a view needs it before anything has happened. Frozen facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holynb.ui.live.timeseries import Price
+from holynb.ui.output import clip, one_line
+
+__all__ = ["RunInfo"]
+
+LABEL_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """`labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`; `grace_s`: for rows in flight after a stop.
+
+    format: how an answer in full is shown. `asked` are the routes that rows ask first; `compared` those of the rows of one prompt, which
+    follow each other, where several stand side by side.
+    """
+
+    prompts: Sequence[str]
+    labels: Sequence[object] | None = None
+    started: float = 0.0
+    title: str = ""
+    as_route: str | None = None
+    price_as: Price | None = None
+    format: str = "text"
+    asked: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
+    fallbacks: frozenset[str] = frozenset()
+    grace_s: float = 0.0
+
+    def label(self, row: int) -> str:
+        value = row if self.labels is None else self.labels[row]
+        return clip(one_line(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)), LABEL_CHARS)
