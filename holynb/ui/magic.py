@@ -142,10 +142,13 @@ class InferMagic(Configurable):
         memory.watch(run)
         servers.watch(run)
         if plan.options.bg:
+            shown = not plan.options.quiet and show != "none"
             if name is None:
+                if not shown:
+                    displayhook.replace_display(self.shell, run)
                 return run
             self.shell.push({name: run})
-            if not plan.options.quiet and show != "none":
+            if shown:
                 rundisplay.show(run, self.shell)
             return None
         quiet = plan.options.quiet
@@ -187,14 +190,12 @@ class InferMagic(Configurable):
     def _show(self, work: Work, state: WaitState, *, returned: bool) -> str | None:
         """Show the final output. A terminal shows the returned value after `Out[n]`, so its text is returned there instead."""
         from holynb.ui.cell import views
-        from holynb.ui.output import plots, report, static
+        from holynb.ui.output import plots, static
 
         if work.show == "none":
             work.page.end({})
             return None
-        record = report.of(work.run)
-        if state.view_error is not None:
-            record = replace(record, notes=[*record.notes, f"Progress could not be shown: {state.view_error!r}"])
+        record = state.report()
         if returned and isinstance(work.page, views.TerminalView):
             work.page.clear()
             return static.bundle(record, work.show)["text/plain"]

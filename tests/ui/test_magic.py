@@ -53,6 +53,9 @@ def test_a_name_binds_silently_or_shown(here: Here) -> None:
     assert "first words" in shown.out
     assert here("%%infer t << sim/echo -q\nx").out == ""
     assert here("%%infer t << sim/echo --show none\nx").out == ""
+    for quiet in ("-q", "--show none"):
+        kept = here(f"%%infer sim/stream --max-tokens 2 --no-cache --bg {quiet}\nx")
+        assert (kept.out, kept.err, kept.value.n) == ("", "", 1), "in the background and without a name too"
     assert "shown all the same" in here("%%infer t << sim/echo --show table -l\nshown all the same\nb").out
 
 

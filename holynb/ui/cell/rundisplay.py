@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from holynb.ui.cell import views
+from holynb.ui.cell.wait import WaitState
 from holynb.ui.live import timer
 from holynb.ui.output import plots, report, static
 from holynb.words import counted
@@ -17,31 +18,32 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 #: A run that the run log answers is done sooner, and needs no live view: a page fails to open one that is gone before it has read it.
-GRACE_S, LOOK_S = 0.15, 0.01
+GRACE_S = 0.15
 
 
 def show(run: Run, shell: Any) -> None:
-    """Show it. Returns almost at once; where no front end could follow a run that goes on, one line says what can."""
-    end = time.monotonic() + GRACE_S
-    while not run.done and time.monotonic() < end:
-        time.sleep(LOOK_S)
+    """Show it. Returns almost at once; where no view follows a run that goes on, one line says what can."""
+    with suppress(Exception):  # how it ended is shown below
+        run.wait(GRACE_S)
     if run.done:
         plots.show(views.text_view(shell), report.of(run), run.options.show, shell)
         return
-    if not detect(shell).widgets:
+    if not detect(shell).widgets or run.options.show == "none":
         print(line(run))
         return
     from holynb.ui.live.widget import Live
 
     page = Live(clicks=True)  # the cell ends at once, so clicks arrive
-    page.paint(run)
+    state = WaitState(run, page, quiet_s=0.0)
+    state.poll(0)  # in the cell, whose output it is
+    if state.view_error is not None:
+        print(line(run))
 
     def step() -> bool:
-        if run.done:
-            page.end(static.bundle(report.of(run), run.options.show))
-            return False
-        page.paint(run)
-        return True
+        if state.poll(0):
+            return True
+        page.end(static.bundle(state.report(), run.options.show))
+        return False
 
     timer.repeat(page.interval_s, step)
 

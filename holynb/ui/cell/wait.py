@@ -10,12 +10,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from kernels_support.jupyter.interrupt import Interrupts
 
 if TYPE_CHECKING:
     from holynb.run import Run
+    from holynb.ui.output.report import Report
 
 __all__ = ["View", "WaitState", "follow", "wait"]
 
@@ -38,13 +40,13 @@ class View(Protocol):
 class WaitState:
     """What a waiting cell does at each poll. `interrupts` counts them; `view_error` is the exception of a view that failed."""
 
-    def __init__(self, run: Run, view: View | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, run: Run, view: View | None, clock: Callable[[], float] = time.monotonic, *, quiet_s: float = QUIET_S) -> None:
         self.run = run
         self.interrupts = 0
         self.view_error: Exception | None = None
         self._view = view
         self._clock = clock
-        self._next_paint = clock() + QUIET_S
+        self._next_paint = clock() + quiet_s
         self._deadline: float | None = None
 
     def poll(self, interrupts: int) -> bool:
@@ -62,6 +64,15 @@ class WaitState:
         if self._view is not None and now >= self._next_paint:
             self._paint(self._view)
         return True
+
+    def report(self) -> Report:
+        """The run as facts, also that its progress could not be shown."""
+        from holynb.ui.output import report
+
+        facts = report.of(self.run)
+        if self.view_error is None:
+            return facts
+        return replace(facts, notes=[*facts.notes, f"Progress could not be shown: {self.view_error!r}"])
 
     def _paint(self, view: View) -> None:
         try:
