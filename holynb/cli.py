@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler: Callable[[argparse.Namespace], int] = namespace.handler
         return handler(namespace)
     except UserError as exc:
-        print(f"holynb: {exc}", file=sys.stderr)
+        print(f"holynb: {_said(exc)}", file=sys.stderr)
         return 2
     except HolynbError as exc:
-        print(f"holynb: {exc}", file=sys.stderr)
+        print(f"holynb: {_said(exc)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -44,6 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `holynb … | head` closed the pipe. Without this, Python reports the broken pipe again at exit.
         sys.stderr.close()
         return 0
+
+
+def _said(error: HolynbError) -> str:
+    """An error in the user's language."""
+    from holynb import translation
+    from holynb.config import language
+
+    translation.choose(language.chosen)
+    return translation.say(str(error))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
 from holynb.faults import KINDS, RETRYABLE, Fault, HolynbError, Portable
+from holynb.translation import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +50,7 @@ class UserError(HolynbError):
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows one line instead of a traceback, where `holynb.infer` is called in a cell."""
-        return [f"{type(self).__name__}: {self}"]
+        return [f"{type(self).__name__}: {say(str(self))}"]
 
 
 class BadOption(UserError):
@@ -100,7 +101,7 @@ class InferError(_WithRun):
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows one line instead of a traceback."""
-        return [f"InferError: {self}"]
+        return [f"InferError: {say(str(self))}"]
 
 
 class Interrupted(_WithRun):
@@ -108,7 +109,7 @@ class Interrupted(_WithRun):
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows one line instead of a traceback."""
-        return [str(self)]
+        return [say(str(self))]
 
 
 def closest(word: str, words: Iterable[str]) -> str:

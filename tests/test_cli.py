@@ -37,8 +37,8 @@ def test_a_word_that_is_none_is_a_usage_message(words: list[str], capsys: pytest
         (["pool", "start", "--name", "all"], "cannot be called all"),
         (["pool", "start", "x", "--dpp", "2"], "There is no option --dpp"),
         (["pool", "start", "x", "--dp", "two"], "--dp takes a whole number"),
-        (["pool", "start", "x", "y"], "one word too many"),
-        (["pool", "list", "x"], "one word too many"),
+        (["pool", "start", "x", "y"], "unexpected argument 'y'"),
+        (["pool", "list", "x"], "takes no more arguments; unexpected: 'x'"),
         (["pool", "logs"], "the name of one pool"),
         (["pool", "stop", "a", "b"], "the name of one pool"),
         (["pool", "stop"], "No pool is running. Start one: holynb pool start smollm2-135m"),
@@ -83,7 +83,7 @@ def test_pools_from_the_console(model: str, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "Stopped pool/mine.\n"
     for every in ("all", "--all"):
         assert cli.main(["pool", "stop", every]) == 0
-        assert capsys.readouterr().out == "No pool ran.\n"
+        assert capsys.readouterr().out == "No pool was running.\n"
 
 
 def test_help_of_pool_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -221,7 +221,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plots",
     ),
     "holynb.ui.panel": (
-        "draft | outlet | pooltable",
+        "draft | localized | outlet | pooltable",
         "dash | form | poolform",
         "commands",
     ),

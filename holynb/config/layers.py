@@ -25,7 +25,10 @@ _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])"
 
 NAMES = ("default", "alias", "provider", "price", "router")
 #: What only the user's own config.toml may say, table → its fields: a project's file that said it would give itself rights.
-OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",), "trust": ("hosts",), "update": ("prices", "models")}
+OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",), "trust": ("hosts",), "update": ("prices", "models"), "ui": ("language",)}
+
+#: What `[ui] language` may be.
+LANGUAGES = ("en", "ko")
 
 #: Fields of a `[provider.NAME]` table: their type and its name in messages. What only one engine understands stands under `options`.
 PROVIDER_FIELDS: Mapping[str, tuple[type, str]] = {
@@ -110,6 +113,10 @@ def _check_own(name: str, fields: Any, origin: str) -> None:
     for field, value in fields.items():
         if field not in OWN_FIELDS[name]:
             raise BadSetting(f"{origin}: [{name}] has no {field!r}. It takes {', '.join(OWN_FIELDS[name])}.")
+        if name == "ui":
+            if value not in LANGUAGES:
+                raise BadSetting(f'{origin}: {name}.{field} should be "en" or "ko", not {kind_of(value)}.')
+            continue
         if name == "update":
             _require(value, str, origin, f"{name}.{field}", "the address or the file of a table")
             if "://" in value and (problem := address_problem(value)):

@@ -71,6 +71,7 @@ class Settings:
     pool: Mapping[str, Any] = field(default_factory=dict)
     trust: Mapping[str, Any] = field(default_factory=dict)
     update: Mapping[str, str] = field(default_factory=dict)
+    ui: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 

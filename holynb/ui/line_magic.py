@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config import Options
 from holynb.errors import BadKey, BadOption, closest
+from holynb.translation import say
 from holynb.ui.cell import grammar
 from holynb.ui.commands import bench, history, money, roi, trust
 from holynb.ui.panel import commands
@@ -76,9 +77,9 @@ def help_text(word: str | None = None) -> str:
     if word is not None:
         if word not in COMMANDS:
             raise BadOption(f"There is no command %infer {word}.{closest(word, COMMANDS)}")
-        return f"%infer {COMMANDS[word].usage}\n  {COMMANDS[word].help}"
-    lines = [_help_line(c.usage, c.help.partition("\n")[0]) for c in COMMANDS.values()]
-    return "\n".join(["%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option.", *lines])
+        return f"%infer {COMMANDS[word].usage}\n  {say(COMMANDS[word].help)}"
+    lines = [_help_line(c.usage, say(c.help.partition("\n")[0])) for c in COMMANDS.values()]
+    return "\n".join([say("%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option."), *lines])
 
 
 def _help_line(usage: str, summary: str) -> str:
@@ -112,8 +113,8 @@ def _status(_: Host, args: Sequence[str]) -> None:
             f" · {summary.money()} · {summary.elapsed:.0f} s"
         )
     if not running:
-        print("No run goes on.")
-    print(pool.run(["list"], print)[0])
+        print(say("No run is active."))
+    print(say(pool.run(["list"], print)[0]))
 
 
 def _meant(magic: Host, word: str) -> str:
@@ -136,7 +137,7 @@ def _show(magic: Host, args: Sequence[str]) -> None:
     options = Options.parse(values)
     _refuse_options_except("show", values, {"show"})
     if len(positional) > 1:
-        raise BadOption(f"%infer show takes one run, and {positional[1]!r} is one word too many.")
+        raise BadOption(f"%infer show takes one run; unexpected argument {positional[1]!r}.")
     run = report.load(_meant(magic, positional[0]) if positional else None)
     plots.show(views.text_view(magic.shell), run, options.show, magic.shell)
 
@@ -149,13 +150,13 @@ def _stop(magic: Host, args: Sequence[str]) -> None:
         chosen = [r for r in running if _meant(magic, args[0]) in (r.id, r.name)]
         if not chosen:
             names = [name for r in running for name in (r.name, r.id) if name]
-            raise BadOption(f"No run {args[0]!r} goes on in this session.{closest(args[0], names)} %infer status shows those that do.")
+            raise BadOption(f"No run {args[0]!r} is active in this session.{closest(args[0], names)} %infer status shows the active ones.")
         running = chosen
     for run in running:
         run.cancel()
-        print(f"Stopping {run.name or run.id}: no new requests; what is in flight has 3 seconds. %infer show {run.name or run.id}")
+        print(say(f"Stopping {run.name or run.id}: no new requests; those in flight have 3 seconds. %infer show {run.name or run.id}"))
     if not running:
-        print("No run goes on in this session.")
+        print(say("No run is active in this session."))
 
 
 def _resume(magic: Host, args: Sequence[str]) -> Any:
@@ -177,7 +178,7 @@ def _run(magic: Host, args: Sequence[str]) -> Any:
     Options.parse(values)
     if values.get("use"):
         if len(positional) > 1:
-            raise BadOption(f"{positional[1]!r} is one word too many: %infer run --use NAME takes one route and options.")
+            raise BadOption(f"Unexpected argument {positional[1]!r}: %infer run --use NAME takes one route and options.")
         return magic.send(grammar.CellLine(route=positional[0] if positional else None, options=values), "")
     if values.pop("only", None) is None or len(positional) > 1:
         raise BadOption(
@@ -206,10 +207,10 @@ def _key(magic: Host, args: Sequence[str]) -> None:
         raise BadOption("%infer key takes one provider, for example: %infer key openai. It asks for the key; never write it on the line.")
     endpoint = models.endpoint(args[0])
     if endpoint.key_name is None:
-        print(f"{args[0]} needs no key: nothing is asked for, and its routes work as they are.")
+        print(f"{args[0]} needs no key: its routes work as they are.")
         return
     if not magic.can_ask():
-        raise BadKey(f"Nobody can be asked here. Set {endpoint.key_name} in the environment or in a .env file.")
+        raise BadKey(f"There is no way to ask here. Set {endpoint.key_name} in the environment or a .env file.")
     key = ask_key(endpoint)
     if key is None:
         print(f"Nothing was typed. {endpoint.route.provider}: {keys.describe_source(endpoint)}.")
@@ -220,7 +221,7 @@ def _key(magic: Host, args: Sequence[str]) -> None:
         if keys.save_to_keyring(secret)
         else "for this session (there is no system keyring here; a .env file lasts longer)"
     )
-    print(f"{endpoint.key_name} is kept {storage}.")
+    print(say(f"{endpoint.key_name} is kept {storage}."))
 
 
 def _pool(magic: Host, args: Sequence[str]) -> None:
@@ -238,7 +239,7 @@ def _pool(magic: Host, args: Sequence[str]) -> None:
 
 def _refuse_args(word: str, args: Sequence[str]) -> None:
     if args:
-        raise BadOption(f"%infer {word} takes nothing more, and {shlex.join(args)} was given.")
+        raise BadOption(f"%infer {word} takes no arguments; unexpected: {shlex.join(args)}.")
 
 
 def _refuse_options_except(word: str, values: Mapping[str, Any], allowed: Collection[str]) -> None:
@@ -251,42 +252,38 @@ def _refuse_options_except(word: str, values: Mapping[str, Any], allowed: Collec
 
 COMMANDS: dict[str, LineCommand] = {
     "help": LineCommand("help [COMMAND]", "this list, or one command", _help),
-    "status": LineCommand("status", "runs that go on, and local pools", _status),
-    "runs": LineCommand("runs [N]", "the newest runs of the run log", history.runs),
+    "status": LineCommand("status", "active runs and local pools", _status),
+    "runs": LineCommand("runs [N]", "the newest runs in the run log", history.runs),
     "show": LineCommand(
         "show [RUN|VARIABLE] [--show WHAT] | --replay FILE [--speed X]",
-        "any run again, of this session or of the run log (also by the variable that holds it or its result); or a recorded one",
+        "show a run again, from this session or the run log (or by a variable that holds it or its result), or a recorded one",
         _show,
     ),
-    "stop": LineCommand("stop [RUN]", "stop a run that goes on in the background, or all", _stop),
-    "resume": LineCommand(
-        "resume [RUN] [options]", "send what a run still lacks, from the run log alone (default: the last unfinished one)", _resume
-    ),
+    "stop": LineCommand("stop [RUN]", "stop one background run, or all", _stop),
+    "resume": LineCommand("resume [RUN] [options]", "send the rows that a run still lacks (default: the last unfinished run)", _resume),
     "run": LineCommand(
-        "run --only failed [RUN] | --use NAME", "a run's failed rows again (the value is the whole frame), or a saved prompt", _run
+        "run --only failed [RUN] | --use NAME", "send a run's failed rows again (the value is the whole frame), or run a saved prompt", _run
     ),
     "models": LineCommand(
         "models [PROVIDER] [--api-base URL] | update [--take] [--from ADDRESS] [--remove]",
-        "routes with their prices, when they end, and where each key comes from; what a server of yours serves; update: as for prices",
+        "routes with prices, end dates and where each key comes from; what your own server offers; update: as for prices",
         partial(_show_tables, "models"),
     ),
     "prices": LineCommand(
         "prices [update] [--take] [--from ADDRESS] [--remove]",
-        "how old prices are; update: read newer ones and show what would change; --take: take them; --remove: go back",
+        "how old prices are; update: fetch newer ones and show what would change; --take: apply them; --remove: go back",
         partial(_show_tables, "prices"),
     ),
-    "key": LineCommand("key PROVIDER", "type a provider's key, unseen; kept in the system keyring where there is one", _key),
+    "key": LineCommand("key PROVIDER", "enter a provider's key without echo; kept in the system keyring if there is one", _key),
     "trust": LineCommand(
-        "trust [HOST] [--remove]", "let your key go to an address that a file of the project names; the list of those you let", trust.run
+        "trust [HOST] [--remove]", "let your key go to an address that a project file names; list the trusted ones", trust.run
     ),
-    "panel": LineCommand("panel [--df NAME]", "the same job without typing a magic: a form to ask with, and one for pools", commands.panel),
-    "dash": LineCommand("dash [--beside]", "runs, pools with their memory, and spending, live; --beside the notebook", commands.dash),
-    "pool": LineCommand("pool plan|start|list|status|stop|logs", "local models in processes of their own; %infer pool help", _pool),
-    "prompts": LineCommand("prompts [NAME] [--remove]", "saved prompts, or one in full; %%infer --save NAME saves one", money.prompts),
-    "cost": LineCommand("cost [--month]", "what was spent, by day and route; this month so far and where it leads", money.cost),
-    "cache": LineCommand(
-        "cache [clear]", "answers that the run log gives again instead of asking; clear: give none of them again", money.cache
-    ),
-    "bench": LineCommand("bench R1,R2 [options]", f"the same prompts over several routes, side by side\n{bench.HELP}", money.bench),
-    "roi": LineCommand("roi [R1,R2] [options]", f"API prices against your own GPUs, a month of a given load\n{roi.HELP}", money.roi),
+    "panel": LineCommand("panel [--df NAME]", "a form for the same job without typing a magic, and one for pools", commands.panel),
+    "dash": LineCommand("dash [--beside]", "a live view of runs, pools and spending; --beside: next to the notebook", commands.dash),
+    "pool": LineCommand("pool plan|start|list|status|stop|logs", "local models in their own processes; see %infer pool help", _pool),
+    "prompts": LineCommand("prompts [NAME] [--remove]", "list saved prompts, or show one; %%infer --save NAME saves one", money.prompts),
+    "cost": LineCommand("cost [--month]", "what was spent, by day and route, and this month's projection", money.cost),
+    "cache": LineCommand("cache [clear]", "answers that the run log can reuse; clear: reuse none of them", money.cache),
+    "bench": LineCommand("bench R1,R2 [options]", f"compare routes on the same prompts, side by side\n{bench.HELP}", money.bench),
+    "roi": LineCommand("roi [R1,R2] [options]", f"compare API prices with your own GPUs, per month at a given load\n{roi.HELP}", money.roi),
 }

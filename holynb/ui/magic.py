@@ -16,6 +16,7 @@ from traitlets.config import Configurable
 
 from holynb.config import Options
 from holynb.errors import BadPrompt, HolynbError, InferError, Interrupted, UserError
+from holynb.translation import choose, say
 from holynb.ui.cell import LineStep, Work, complete, displayhook, grammar, scope, transform
 from holynb.words import KEY_SHAPES, clean
 
@@ -75,9 +76,7 @@ class InferMagic(Configurable):
 
     @no_var_expand
     def below(self, line: str) -> Any:  # noqa: ARG002 - as a magic takes it
-        raise UsageError(
-            "%%infer goes in the first line of its cell, with comments alone above it: move the code above into a cell of its own."
-        )
+        raise UsageError("%%infer goes in the first line of its cell, below comments only: move the code above it into its own cell.")
 
     async def acell(self, line: str, cell: str) -> Any:
         """`%%infer`, awaited."""
@@ -121,7 +120,7 @@ class InferMagic(Configurable):
         if options.dry_run:
             from holynb.ui.commands import preview
 
-            print(preview.text(planned))
+            print(say(preview.text(planned)))
             return None
         money.confirm_cost(planned, can_ask=self.can_ask)
         show = "charts" if line.name and not line.show and "show" not in line.options else options.show
@@ -214,6 +213,13 @@ def load(shell: Any) -> None:
     shell.configurables.append(magics)
     setattr(shell, transform.ATTRIBUTE, magics)
     complete.install(shell, lambda: shell.user_ns, _commands)
+    choose(_language)
+
+
+def _language() -> str:
+    from holynb.config import language
+
+    return language.chosen()
 
 
 def _commands() -> Collection[str]:
@@ -244,6 +250,7 @@ def unload(shell: Any) -> None:
 
 def _end_runs() -> None:
     """End runs, threads and settings of modules that are loaded: unloading imports nothing."""
+    choose(None)
     if (timer := sys.modules.get("holynb.ui.live.timer")) is not None:
         timer.stop()
     if (session := sys.modules.get("holynb.run.session")) is not None:
@@ -275,7 +282,7 @@ def _one_line_errors(debug: bool) -> Iterator[None]:
             raise
         if isinstance(exc, InferError | Interrupted):
             raise
-        raise UsageError(" ".join(str(exc).split())) from None
+        raise UsageError(say(" ".join(str(exc).split()))) from None
 
 
 def _failure(run: Run) -> Exception | None:

@@ -229,13 +229,13 @@ def test_words_of_one_wire_are_read_on_every_other(wire: Spoken):
 
 
 NO_ANSWER = (
-    ("content_filter", "content_filter", "other words"),
+    ("content_filter", "content_filter", "rephrase"),
     ("SAFETY", "content_filter", "safetySettings"),
     ("RECITATION", "content_filter", "--temperature"),
     ("refusal", "content_filter", "another model"),
     ("LANGUAGE", "content_filter", "another model"),
-    ("guardrail_intervened", "content_filter", "other words"),
-    ("sensitive", "content_filter", "other words"),
+    ("guardrail_intervened", "content_filter", "rephrase"),
+    ("sensitive", "content_filter", "rephrase"),
     ("MALFORMED_FUNCTION_CALL", "server", ""),
     ("insufficient_system_resource", "server", ""),
     ("abort", "server", ""),
@@ -563,7 +563,7 @@ def test_counts_of_nothing_leave_those_that_came():
 def test_a_blocked_prompt_says_so_whatever_its_candidates(candidates: Any):
     blocked = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, **candidates}
     for attempt in (lambda: gemini.read(blocked), lambda: gemini.Generated().feed(sse(blocked))):
-        with pytest.raises(Fault, match=r"PROHIBITED_CONTENT.*other words") as caught:
+        with pytest.raises(Fault, match=r"PROHIBITED_CONTENT.*rephrase") as caught:
             attempt()
         assert caught.value.kind == "content_filter"
 

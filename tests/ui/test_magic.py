@@ -164,9 +164,9 @@ def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
         ("%infer resume x --df y", "does not take --df"),
         ("%infer run --only failed nope", "There is no run 'nope'"),
         ("%infer show nope", "There is no run 'nope'"),
-        ("%infer stop nope", "No run 'nope' goes on"),
+        ("%infer stop nope", "No run 'nope' is active"),
         ("%infer key nobody", "There is no provider 'nobody'"),
-        ("%infer key openai", "Nobody can be asked here"),
+        ("%infer key openai", "no way to ask here"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(here: Here, cell: str, says: str) -> None:
@@ -292,8 +292,8 @@ def test_a_variable_names_the_run_that_it_holds(here: Here) -> None:
 
 
 def test_status_and_stop(here: Here) -> None:
-    assert "No run goes on" in here("%infer status").out
-    assert "No run goes on" in here("%infer stop").out
+    assert "No run is active" in here("%infer status").out
+    assert "No run is active" in here("%infer stop").out
     here("%%infer r << sim/stream --bg --name long\nx")
     assert "run long on sim/stream: 0 of 1 row " in here("%infer status").out
     assert "Stopping long" in here("%infer stop long").out
@@ -395,6 +395,6 @@ def environment() -> dict[str, str]:
 def test_code_above_the_magic_is_told_what_goes_first(here: Here) -> None:
     for name in ("infer", "holynb"):
         result = here(f"x = 1\n%%{name} sim/echo\nhello")
-        assert "%%infer goes in the first line of its cell, with comments alone above it" in result.err + result.out
+        assert "%%infer goes in the first line of its cell, below comments only" in result.err + result.out
     result = here("# what customers think\n%%infer out << sim/echo -q\nhello")
     assert list(here["out"]["text"]) == ["hello"], result.err

@@ -109,7 +109,7 @@ def test_a_hub_id_is_judged_by_its_name_until_its_files_are_here(tmp_path: Path)
     [
         (("nonsense",), "neither a folder"),
         (("8B", "--gpus", "many"), "4x24GB"),
-        (("8B", "9B"), "one word too many"),
+        (("8B", "9B"), "unexpected argument"),
         (("8B", "--tp", "x"), "whole number"),
         (("8B", "--port", "1"), "no option --port"),
         (("8B", "--devices", "gpu"), "numbers of GPUs"),

@@ -51,8 +51,8 @@ def _too_many(positional: Sequence[str], max_words: int) -> str:
     """The error message for a line with more words than a route and options."""
     word = positional[max_words]
     if word[0] in "\"'":
-        return f"A quote is opened and not closed: {' '.join(positional[max_words:])}"
-    return f"{word!r} is one word too many: the line takes one route and options. The prompt goes below it."
+        return f"A quote is not closed: {' '.join(positional[max_words:])}"
+    return f"Unexpected argument {word!r}: the line takes one route and options. The prompt goes below it."
 
 
 def _unmarked_name(positional: Sequence[str]) -> str | None:
@@ -154,9 +154,7 @@ def _option(flag: str, flags: Mapping[str, Option]) -> Option:
     if flag in flags:
         return flags[flag]
     if flag.lstrip("-").replace("_", "-") in KEY_FLAGS:
-        raise BadKey(
-            f"{flag}: a key does not go on the line, because a notebook keeps its lines. Use %infer key PROVIDER, or --api-key-name ENV."
-        )
+        raise BadKey(f"{flag}: do not write a key on the line, the notebook would keep it. Use %infer key PROVIDER, or --api-key-name ENV.")
     if flag in PLANNED:
         raise BadOption(f"{flag}: {PLANNED[flag]}.")
     where = "%%infer? lists them." if flags is FLAGS else f"Known: {', '.join(dict.fromkeys(o.flags[-1] for o in flags.values()))}."
@@ -166,4 +164,4 @@ def _option(flag: str, flags: Mapping[str, Option]) -> Option:
 def _refuse_key(token: str) -> None:
     """Raises BadKey for a token that looks like a key: typed into a cell, it would be saved with the notebook."""
     if keys.looks_like_key(token) or keys.looks_like_key(token.rpartition("=")[2]):
-        raise BadKey("This line holds what looks like an API key, and a notebook keeps its lines. Take it out and use %infer key PROVIDER.")
+        raise BadKey("This line holds what looks like an API key, and the notebook would keep it. Remove it and use %infer key PROVIDER.")

@@ -29,7 +29,7 @@ def yes_or_no(question: str, flag: str, wait_s: float = WAIT_S) -> bool:
     except KeyboardInterrupt:
         pass
     except EOFError:
-        raise BadOption(f"Nobody can be asked here, and nothing was sent. {flag}") from None
+        raise BadOption(f"There is no way to ask here, so nothing was sent. {flag}") from None
     why = f"No answer came within {wait_s:g} s" if overdue.is_set() else "Interrupted"
     raise BadOption(f"{why}: nothing was sent. {flag}")
 

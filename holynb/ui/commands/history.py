@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from holynb.errors import BadOption
+from holynb.translation import say
 
 if TYPE_CHECKING:
     from holynb.ui.cell import Host
@@ -26,7 +27,7 @@ def runs(magic: Host, args: Sequence[str]) -> None:
         raise BadOption(f"%infer runs takes how many to list, not {' '.join(args)!r}.")
     records = runlog.log().runs(int(args[0]) if args else 20)
     if not records:
-        print("There is no run yet. Start one with %%infer.")
+        print(say("There is no run yet. Start one with %%infer."))
         return
     head = ["run", "name", "route", "status", "rows", "ok", "failed", "cost", "started"]
     running = {run.id for run in session.runs() if not run.done}

@@ -59,9 +59,7 @@ def _sources(known: Iterable[KnownModel]) -> str:
     facts, reports = ([r for r in readings if r.reported is reported] for reported in (False, True))
     says = [f"Read at {_sites(facts)}." if facts else "", f"Reported by {_sites(reports)}." if reports else ""]
     if any(m.article for m in known):
-        says.append(
-            "Models and prices are those of the article that holynb began with; the server's own list is asked where its key is set."
-        )
+        says.append("Models and prices are those of the article that holynb began with; with its key set, the server's own list is shown.")
     return " ".join(s for s in says if s)
 
 

@@ -60,7 +60,7 @@ def command(word: str, args: Sequence[str]) -> list[Part]:
     for name in values.keys() - {"api_base", "api_key_name"}:
         raise BadOption(f"%infer models does not take {grammar.flag(name)}. It takes --api-base, --api-key-name, and update.")
     if len(positional) > 1:
-        raise BadOption(f"%infer models takes one provider, and {positional[1]!r} is one word too many.")
+        raise BadOption(f"%infer models takes one provider; unexpected argument {positional[1]!r}.")
     if positional and positional[0] not in settings.providers() and (hint := closest(positional[0], ["update"])):
         raise BadOption(f"%infer models takes a provider or update, not {positional[0]!r}.{hint}")
     return parts(positional[0] if positional else None, **values)
@@ -92,9 +92,7 @@ def parts(provider: str | None = None, api_base: str | None = None, api_key_name
         named = endpoint(provider, api_base, api_key_name)
         providers = {provider: providers[provider]}
         if api_base is not None and named.wire not in OPENAI_WIRES:
-            raise BadOption(
-                f"{provider} has no list of models to ask for. An OpenAI-compatible server has: %infer models --api-base {api_base}"
-            )
+            raise BadOption(f"{provider} has no list of models. To ask an OpenAI-compatible server: %infer models --api-base {api_base}")
         if named.wire in OPENAI_WIRES:
             listed, lines = _query_server(named, needed=api_base is not None or servers.is_self_hosted(named))
             # Another address than the provider's does not serve the models configured for it.

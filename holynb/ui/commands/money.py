@@ -34,7 +34,7 @@ def save_prompt(body: str, route: str | None, options: Options) -> None:
     from holynb.prompts import saved
 
     if options.save is None:
-        raise BadOption("-N runs nothing and only saves: give the prompt a name with -S NAME.")
+        raise BadOption("-N only saves the prompt: give it a name with -S NAME.")
     prompt = saved.save_from_options(body, route, options)
     if not options.quiet:
         before = ", in place of an earlier one that is kept in prompts/before" if prompt.replaced else ""
@@ -101,11 +101,11 @@ def cost(magic: Host, args: Sequence[str]) -> None:
         by_route = [spending.total([s for s in lines if s.route == r], route=r) for r in dict.fromkeys(s.route for s in lines)]
         by_route.sort(key=lambda s: s.cost or -1, reverse=True)
         everything = spending.total([s for s in lines if s.provider != "sim"], route="all but sim")
-        shown = _table([*by_route, everything], day=False) if lines else "Nothing was asked this month."
+        shown = _table([*by_route, everything], day=False) if lines else "No requests this month."
     else:
         since = dt.datetime.combine(now.date() - dt.timedelta(days=DAYS_LISTED - 1), dt.time())
         lines = spending.by_day(log, since.timestamp())
-        shown = _table(lines, day=True) if lines else f"Nothing was asked in the last {DAYS_LISTED} days."
+        shown = _table(lines, day=True) if lines else f"No requests in the last {DAYS_LISTED} days."
     said.show(magic.shell, shown, _month_text(month))
 
 
@@ -132,7 +132,7 @@ def _month_text(month: Month) -> str:
     from holynb.results import dollars
 
     name = f"{month.first:%B %Y}"
-    simulated = f" Simulated, and so nobody's money: {dollars(month.simulated.cost)}." if month.simulated.cost else ""
+    simulated = f" Simulated, not billed: {dollars(month.simulated.cost)}." if month.simulated.cost else ""
     if month.per_day is None:
         return f"{name}: {'nothing with a known price' if month.so_far.rows else 'nothing'} spent so far.{simulated}"
     unknown = f", and {counted(month.so_far.unknown, 'answer')} of unknown price" if month.so_far.unknown else ""
@@ -152,13 +152,13 @@ def cache(_: Host, args: Sequence[str]) -> None:
         raise BadOption(f"%infer cache takes clear, not {' '.join(args)!r}.{closest(args[0], ['clear'])}")
     log = runlog.log()
     if args:
-        print(f"{counted(log.clear(), 'answer')} will not be given again. The run log keeps what was said: %infer runs, %infer show RUN.")
+        print(f"{counted(log.clear(), 'answer')} will not be reused. The run log keeps them: %infer runs, %infer show RUN.")
         return
     count, cost_usd = spending.reusable_answers(log)
     size_bytes = sum(p.stat().st_size for p in log.path.parent.glob(f"{log.path.name}*"))
-    paid = f" {'It' if count == 1 else 'They'} cost {dollars(cost_usd)} when asked." if cost_usd else ""
+    paid = f" {'It' if count == 1 else 'They'} cost {dollars(cost_usd)} when first asked." if cost_usd else ""
     print(
-        f"{counted(count, 'answer')} {'is' if count == 1 else 'are'} given again instead of asking.{paid}\n"
+        f"{counted(count, 'answer')} can be reused instead of asking again.{paid}\n"
         f"Run log: {log.path.name} in HOLYNB_HOME, {size_bytes / 2**10:,.0f} KiB. "
         "%infer cache clear forgets the answers, not the runs."
     )

@@ -22,21 +22,21 @@ Notice = Callable[[str], None]
 
 #: The options of `pool start`. `holynb.pools` refuses those that this version does not support, and explains why.
 START_OPTIONS: tuple[Option, ...] = (
-    Option("name", ("--name",), "N", "what it is called in pool/N (default: the model's last word)"),
+    Option("name", ("--name",), "N", "its name in pool/NAME (default: the last word of MODEL)"),
     Option("dp", ("--dp",), "D", "replicas", int),
     Option("tp", ("--tp",), "T", "devices a layer is spread over", int),
     Option("pp", ("--pp",), "P", "stages the layers are spread over", int),
-    Option("micro_batches", ("--micro-batches",), "M", "batches under way in a pipeline (as many as stages)", int),
-    Option("devices", ("--devices",), "cpu|0,1,…", "where (default: the first GPU, else cpu)"),
+    Option("micro_batches", ("--micro-batches",), "M", "batches in flight in a pipeline (as many as stages)", int),
+    Option("devices", ("--devices",), "cpu|0,1,…", "where it runs (default: the first GPU, else cpu)"),
     Option("dtype", ("--dtype",), "TYPE", "float32, float16 or bfloat16"),
     Option("max_len", ("--max-len",), "N", "longest prompt and answer together, in tokens", int),
     Option("memory", ("--memory",), "X", "share of a device's memory to use (0.9)", float),
     Option("port", ("--port",), "P", "also serve on this loopback port, with a token (0: any free one)", int),
-    Option("idle", ("--idle",), "DURATION", "end by itself after this long without a request (30m)", duration),
-    Option("restart", ("--restart",), "N", "start a replica that dies again, up to N times (0)", int),
-    Option("engine", ("--engine",), "native|vllm", "what decodes: our own engine, or a vLLM that you have in an environment of its own"),
+    Option("idle", ("--idle",), "DURATION", "stop after this long without a request (30m)", duration),
+    Option("restart", ("--restart",), "N", "restart a replica that dies, up to N times (0)", int),
+    Option("engine", ("--engine",), "native|vllm", "native (holynb's own engine), or a vLLM installed in another environment"),
     Option("python", ("--python",), "PATH", "with --engine vllm: the Python of that environment, or its folder"),
-    Option("on", ("--on",), "WHERE", "more than this machine: not available"),
+    Option("on", ("--on",), "WHERE", "more than this machine: not supported"),
     Option("bg", ("--bg",), None, "return at once; requests to a starting pool wait"),
 )
 
@@ -54,12 +54,12 @@ HELP: Mapping[str, str] = {
         "plan MODEL [--gpus NxSIZE] [options]: which dp, tp, pp and dtype fit, and the best; loads nothing. MODEL also: a size such as 70B."
     ),
     "start": (
-        "start MODEL [options]: load a model and return when it answers. "
+        "start MODEL [options]: load a model, and return when it is ready. "
         "MODEL: a folder of safetensors, a hub id, a GGUF file, smollm2-135m."
     ),
     "list": "list: all pools of this machine, with their state and memory.",
     "status": "status NAME: one pool in full.",
-    "stop": "stop NAME|--all: end it, or all of them, and give the memory back.",
+    "stop": "stop NAME|--all: stop one pool or all of them, and free their memory.",
     "logs": "logs NAME [N]: the last N lines (50) that it wrote.",
 }
 
@@ -91,7 +91,7 @@ def _plan(args: Sequence[str], _: Notice) -> tuple[str, Any]:
 
     values, positional = grammar.parse_options(args, {flag: option for option in PLAN_OPTIONS for flag in option.flags})
     if len(positional) > 1:
-        raise BadOption(f"pool plan takes one model, and {positional[1]!r} is one word too many.")
+        raise BadOption(f"pool plan takes one model; unexpected argument {positional[1]!r}.")
     model = positional[0] if positional else pools.EMBEDDED
     plan = pools.plan(model, **{name: _convert(name, value) for name, value in values.items()})
     lines = [plan["says"]]
@@ -113,7 +113,7 @@ def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
 
     values, positional = grammar.parse_options(args, {flag: option for option in START_OPTIONS for flag in option.flags})
     if len(positional) > 1:
-        raise BadOption(f"pool start takes one model, and {positional[1]!r} is one word too many.")
+        raise BadOption(f"pool start takes one model; unexpected argument {positional[1]!r}.")
     background = values.pop("bg", False)
     options = {name: _convert(name, value) for name, value in values.items()}
     info = pools.start(positional[0] if positional else pools.EMBEDDED, notice=notice, wait=not background, **options)
@@ -130,8 +130,8 @@ def _list(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     _refuse_args(args, "list")
     infos = pools.listing(notice)
     if not infos:
-        return "No pool runs. Start one: %infer pool start smollm2-135m", []
-    head = ["pool", "model", "state", "pid", "memory", "under way", "started"]
+        return "No pool is running. Start one: %infer pool start smollm2-135m", []
+    head = ["pool", "model", "state", "pid", "memory", "in flight", "started"]
     lines = [
         [f"pool/{i.name}", i.model, i.state, str(i.pid), _memory(i), count(i.requests), ago(i.started, time.time()) if i.started else "?"]
         for i in infos
@@ -152,7 +152,7 @@ def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         "devices": ", ".join(info.devices),
         "memory": _memory(info),
         "longest": f"{count(info.max_len)} tokens",
-        "requests": f"{count(info.requests)} under way",
+        "requests": f"{count(info.requests)} in flight",
         "tokens": f"{count(info.tokens_in)} + {count(info.tokens_out)}",
         "stages": "; ".join(stages(info)),
         "address": info.base_url,
@@ -168,7 +168,7 @@ def _stop(args: Sequence[str], _: Notice) -> tuple[str, Any]:
     from holynb import pools
 
     stopped = pools.stop("all" if list(args) == ["--all"] else _pool_name(args, "stop"))
-    return (f"Stopped {', '.join(f'pool/{n}' for n in stopped)}." if stopped else "No pool ran."), stopped
+    return (f"Stopped {', '.join(f'pool/{n}' for n in stopped)}." if stopped else "No pool was running."), stopped
 
 
 def _logs(args: Sequence[str], _: Notice) -> tuple[str, Any]:
@@ -215,14 +215,14 @@ def _pool_name(args: Sequence[str], word: str) -> str:
     if len(names) == 1:
         return names[0]
     if not args and word != "logs" and not names:
-        raise BadOption("No pool runs. Start one: %infer pool start smollm2-135m")
+        raise BadOption("No pool is running. Start one: %infer pool start smollm2-135m")
     raise BadOption(f"pool {word} takes the name of one pool; " + (f"these run: {', '.join(names)}." if names else "pool list shows them."))
 
 
 def _refuse_args(args: Sequence[str], word: str) -> None:
     """Raises BadOption if there are any."""
     if args:
-        raise BadOption(f"pool {word} takes nothing more, and {args[0]!r} is one word too many.")
+        raise BadOption(f"pool {word} takes no more arguments; unexpected: {args[0]!r}.")
 
 
 def _devices(info: PoolInfo) -> str:

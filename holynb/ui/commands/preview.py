@@ -32,18 +32,18 @@ def text(plan: Plan) -> str:
     forecast = quote.quote(plan)
     lines = [
         f"Dry run: nothing was sent. {counted(forecast.rows, 'row')} would go {_destination(plan)}.",
-        f"{counted(forecast.answered, 'row')} answered at no cost: by the run log, or by an equal row." if forecast.answered else "",
+        f"{counted(forecast.answered, 'row')} answered at no cost, from the run log or by an identical row." if forecast.answered else "",
         f"{counted(skipped, 'row')} empty after rendering, and would be skipped." if skipped else "",
         *_address_lines(plan),
         *(
-            f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e)}."
+            f"Key{f' of {e.route.provider}' if len(plan.targets.endpoints) > 1 else ''}: {keys.describe_source(e).removeprefix('key in ')}."
             for e in _endpoint_per_provider(plan)
         ),
         *_estimate_lines(forecast, plan),
         reservation.line(plan, forecast.due),
         *_ages(plan),
         *routing.lines(plan),
-        f"Answers are held to {plan.schema.name}, in columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
+        f"Answers must match {plan.schema.name}; its columns: {', '.join(c.name for c in plan.schema.columns)}." if plan.schema else "",
         *plan.notes,
     ]
     for request in requests[:SAMPLE_ROWS]:
@@ -115,5 +115,5 @@ def _estimate_lines(forecast: Quote, plan: Plan) -> list[str]:
         f"Time, at --rpm and --tpm: {seconds(duration_s)} or more." if duration_s else "",
         ""
         if estimate.measured or forecast.rows < MIN_ROWS_FOR_TRIAL or forecast.free
-        else "A few rows sent first (-n 20) make this narrow: they are kept, and teach the rest.",
+        else "To narrow this down, send a few rows first (-n 20): their answers are kept.",
     ]

@@ -98,7 +98,7 @@ def _speed(values: Mapping[str, Any]) -> tuple[float | None, str]:
     if "measured" not in values:
         return values.get("speed"), "" if "speed" in values else "speed not measured, taken to be enough"
     if "speed" in values:
-        raise BadOption("--measured and --tokens-per-s both say the speed. Give one of them.")
+        raise BadOption("--measured and --tokens-per-s both set the speed. Use one of them.")
     route = settings.route(values["measured"])
     speed = spending.speed(runlog.log(), route)
     if speed is None:

@@ -48,7 +48,7 @@ def _remove(host: str) -> None:
     known = [g for g in trust.grants(settings.own_home()) if g.host == host]
     if not known:
         names = [_shown(g) for g in trust.grants(settings.own_home())]
-        raise BadOption(f"{host.removesuffix(':443')} is not among what was trusted.{closest(host, names)} %infer trust lists it.")
+        raise BadOption(f"{host.removesuffix(':443')} is not trusted.{closest(host, names)} %infer trust lists what is.")
     trust.keep(settings.own_home(), remove=known)
     print("\n".join(f"No longer: {_line(g)}." for g in known))
 

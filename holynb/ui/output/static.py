@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars
+from holynb.translation import say
 from holynb.ui.output import compared, formats, series, svg
 from holynb.ui.output.html import PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
@@ -75,8 +76,8 @@ def as_text(report: Report, show: str = "all") -> str:
     parts = []
     if show in ("all", "table"):
         parts.append(_plain_answer(report) if len(report.rows) == 1 else _plain_table(report))
-    parts += [report.summary.line(), *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
-    return "\n".join(p for p in parts if p)
+    lines = [report.summary.line(), *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
+    return "\n".join(p for p in (*parts, *map(say, lines)) if p)
 
 
 def charts(report: Report) -> dict[str, str]:
@@ -121,10 +122,10 @@ def _summary(report: Report) -> str:
     out = [f'<div class="holynb-head">{safe(summary)} <span class="holynb-note">· {safe(report.title)}</span></div>']
     for said in more:
         kind = "bad" if said == report.summary.failures() else "note"
-        out.append(f'<div class="holynb-head holynb-{kind}">{safe(said)}</div>')
+        out.append(f'<div class="holynb-head holynb-{kind}">{safe(say(said))}</div>')
     if len(report.rows) > 1:
-        out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(r)}</div>' for r in reasons(report)]
-    out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(n)}</div>' for n in report.notes]
+        out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(say(r))}</div>' for r in reasons(report)]
+    out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(say(n))}</div>' for n in report.notes]
     return "".join(out)
 
 

@@ -75,7 +75,7 @@ def panel(magic: Host, args: Sequence[str]) -> None:
     """Open the form that sends prompts and runs pools. Raises BadOption without widgets."""
     values, positional = grammar.parse_options(args, PANEL_FLAGS)
     if positional:
-        raise BadOption(f"%infer panel takes --df NAME, and {positional[0]!r} is one word too many.")
+        raise BadOption(f"%infer panel takes --df NAME; unexpected argument {positional[0]!r}.")
     _require_widgets(magic, "panel", "Write a %%infer cell; %%infer? lists every option.")
     df = values.get("df")
     if df is not None:
@@ -86,10 +86,13 @@ def panel(magic: Host, args: Sequence[str]) -> None:
     from IPython.display import display
 
     from holynb.ui.panel.form import Form
+    from holynb.ui.panel.localized import localize
     from holynb.ui.panel.poolform import PoolForm
 
     form, pools = Form(magic, df), PoolForm()
-    display(w.Tab([form.box, pools.box], titles=("Ask", "Pools")))  # type: ignore[no-untyped-call]
+    tabs = w.Tab([form.box, pools.box], titles=("Ask", "Pools"))  # type: ignore[no-untyped-call]
+    localize(tabs)
+    display(tabs)  # type: ignore[no-untyped-call]
     pools.watch()
 
 
@@ -97,7 +100,7 @@ def dash(magic: Host, args: Sequence[str]) -> None:
     """Open the dashboard, in the cell or beside the notebook. Raises BadOption without widgets."""
     values, positional = grammar.parse_options(args, DASH_FLAGS)
     if positional:
-        raise BadOption(f"%infer dash takes --beside, and {positional[0]!r} is one word too many.")
+        raise BadOption(f"%infer dash takes --beside; unexpected argument {positional[0]!r}.")
     _require_widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")
     from IPython.display import display
 
@@ -114,4 +117,4 @@ def dash(magic: Host, args: Sequence[str]) -> None:
 
 def _require_widgets(magic: Host, word: str, instead: str) -> None:
     if not detect(magic.shell).widgets:
-        raise BadOption(f"%infer {word} needs a front end with widgets, such as JupyterLab, and there is none here. {instead}")
+        raise BadOption(f"%infer {word} needs a front end with widgets, such as JupyterLab. {instead}")

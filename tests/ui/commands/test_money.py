@@ -36,7 +36,7 @@ def test_saving_alone_sends_nothing(here: Here) -> None:
     assert "Saved as later" in result.out
     assert saved.load("later").body == "What is {{ not_there_yet }}?"
     assert len(here("%infer runs").out.splitlines()) == 1
-    assert "give the prompt a name with -S NAME" in here.refused("%%infer sim/echo -N\nx")
+    assert "give it a name with -S NAME" in here.refused("%%infer sim/echo -N\nx")
 
 
 def test_saving_again_says_what_became_of_the_one_before(here: Here) -> None:
@@ -69,7 +69,7 @@ def test_prompts_are_listed_shown_and_removed(here: Here) -> None:
 def test_use_with_a_prompt_of_its_own_is_refused(here: Here) -> None:
     here("%%infer sim/echo -S a -N\none")
     assert "brings its own prompt" in here.refused("%%infer --use a\nanother")
-    assert "one word too many" in here.refused("%infer run --use a sim/echo more")
+    assert "Unexpected argument 'more'" in here.refused("%infer run --use a sim/echo more")
     assert "no saved prompt" in here.refused("%infer run --use nothing")
 
 
@@ -90,13 +90,13 @@ def test_python_uses_and_saves_them_too(here: Here) -> None:
 
 # -- money ---------------------------------------------------------------------------------------------------------------------
 def test_cost_by_day_and_by_month(here: Here, home: Path) -> None:
-    assert "Nothing was asked in the last 14 days." in here("%infer cost").out
+    assert "No requests in the last 14 days." in here("%infer cost").out
     here("%%infer sim/echo -l -q\none two three\nfour five six")
     here("%%infer sim/echo -l -q\none two three\nfour five six")
     days = here("%infer cost").out
     assert days.splitlines()[0].split() == ["day", "route", "model", "rows", "failed", "cached", "tokens", "in", "tokens", "out", "cost"]
     assert "simulated" in days
-    assert "nobody's money" in days
+    assert "Simulated, not billed" in days
     month = here("%infer cost --month").out
     assert [line.split()[0] for line in month.splitlines()[:3]] == ["route", "sim/echo", "all"]
     assert month.splitlines()[1].split()[1:4] == ["4", "0", "2"]
@@ -106,8 +106,8 @@ def test_cost_by_day_and_by_month(here: Here, home: Path) -> None:
 
 def test_the_cache_is_counted_and_cleared(here: Here) -> None:
     here("%%infer sim/echo -l -q\none\ntwo")
-    assert here("%infer cache").out.startswith("2 answers are given again")
-    assert here("%infer cache clear").out.startswith("2 answers will not be given again")
+    assert here("%infer cache").out.startswith("2 answers can be reused")
+    assert here("%infer cache clear").out.startswith("2 answers will not be reused")
     assert here("%infer cache").out.startswith("0 answers")
     assert here("%%infer sim/echo -l -q\none\ntwo").value["cached"].tolist() == [False, False]
     assert "Did you mean clear?" in here.refused("%infer cache cleer")
@@ -157,7 +157,7 @@ MOOD = 'mood = {"type": "object", "properties": {"stars": {"type": "integer", "m
 def test_a_schema_of_the_notebook_is_saved_shown_and_sent_again(here: Here) -> None:
     here(MOOD)
     assert "schema=mood," in here("%%infer sim/json --schema mood --show-code\nHow many stars?").out
-    assert "Answers are held to mood, in columns: stars." in here("%%infer sim/json --schema mood --dry-run\nHow many stars?").out
+    assert "Answers must match mood; its columns: stars." in here("%%infer sim/json --schema mood --dry-run\nHow many stars?").out
     result = here("%%infer r << sim/json -l --schema mood -S stars --name held -p broken=1\nOne row\nOther row")
     assert "2 of 2 failed: 2 invalid_output" in result.out
     assert "the answer does not match the schema" in result.out

@@ -38,7 +38,7 @@ def test_where_it_would_go_and_with_which_key(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("OPENAI_API_KEY", "a-key-that-is-not-shown-0123456789")
     text = dry_run("hello", "openai/gpt-4.1")
     assert "https://api.openai.com/v1" in text
-    assert "Key: key in OPENAI_API_KEY" in text
+    assert "Key: OPENAI_API_KEY" in text
     assert "a-key-that" not in text
 
 
@@ -56,7 +56,7 @@ def test_which_aws_keys_would_sign_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Key: keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, region us-east-1." in text
     assert "EXAMPLE" not in text
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "ABSK-0123456789abcdef")
-    assert "Key: key in AWS_BEARER_TOKEN_BEDROCK." in dry_run("hi", "bedrock/m")
+    assert "Key: AWS_BEARER_TOKEN_BEDROCK." in dry_run("hi", "bedrock/m")
     monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK")
     monkeypatch.setattr("holynb.config.aws_chain.installed", lambda: False)
     assert "Key: AWS keys need botocore: pip install 'holynb[aws]'." in dry_run("hi", "bedrock/m")
@@ -85,11 +85,11 @@ def test_the_estimate_holds_the_real_count_of_known_texts() -> None:
 
 def test_rows_sent_first_are_told_and_make_it_narrow() -> None:
     texts = "\n".join(f"Say number {i} again" for i in range(100))
-    assert "A few rows sent first (-n 20)" in dry_run(texts, "sim/echo", lines=True)
+    assert "send a few rows first (-n 20)" in dry_run(texts, "sim/echo", lines=True)
     holynb.infer(texts, "sim/echo", lines=True, limit=20).wait()
     text = dry_run(texts, "sim/echo", lines=True)
     assert "80 rows would go to sim/echo." in text
-    assert "20 rows answered at no cost: by the run log, or by an equal row." in text
+    assert "20 rows answered at no cost, from the run log or by an identical row." in text
     assert "Tokens, estimated from 20 answers of the same kind: " in text
     assert "sent first" not in text
 

@@ -101,7 +101,7 @@ def test_routes_of_ones_own_and_unknown_prices(here: Here) -> None:
         ("--provider nowhere", "no prices are listed"),
         ("openai/gpt-4.1 --provider openai", "not both"),
         ("--onw 3", "Did you mean --own"),
-        ("--own 1xA --per-hour 1 --measured sim/echo --tokens-per-s 3", "Give one of them"),
+        ("--own 1xA --per-hour 1 --measured sim/echo --tokens-per-s 3", "Use one of them"),
         ("nowhere/x", "no provider"),
     ],
 )

@@ -100,7 +100,7 @@ def test_what_is_no_host_of_this_project_is_refused(here: Here, server: Exact, h
     assert "takes one host" in here.refused("%infer trust --remove")
     assert "is no host" in here.refused("%infer trust https://")
     assert "is no host" in here.refused("%infer trust h:port")
-    assert "not among what was trusted" in here.refused("%infer trust other.example --remove")
+    assert "other.example is not trusted" in here.refused("%infer trust other.example --remove")
     assert not (home / "trust.toml").exists()
 
 

@@ -199,7 +199,7 @@ def test_the_head_says_how_long_it_will_take() -> None:
 def test_a_pause_is_said_while_it_lasts() -> None:
     feed = Feed(RunInfo(["p"]))
     feed.fold([Noted("pool is starting", 0.5), Paused(ROUTE, 2.0, "rate_limit", 1.0)], {}, 1.1)
-    assert feed.head(1.2)["note"] == "sim/flaky asked everybody to wait 2.0 s (rate_limit)"
+    assert feed.head(1.2)["note"] == "sim/flaky asked all rows to wait 2.0 s (rate_limit)"
     assert feed.head(3.5)["note"] == "pool is starting"
 
 

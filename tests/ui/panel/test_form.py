@@ -268,5 +268,5 @@ def test_without_widgets_the_panel_says_what_to_do_instead() -> None:
     for word, instead in ((commands.panel, "%%infer cell"), (commands.dash, "%infer status")):
         with pytest.raises(BadOption, match=f"widgets.*{instead}"):
             word(plain, [])
-        with pytest.raises(BadOption, match="one word too many"):
+        with pytest.raises(BadOption, match="unexpected argument"):
             word(plain, ["extra"])

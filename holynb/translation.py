@@ -1,0 +1,83 @@
+"""What a person reads, in Korean where that is chosen, with the English behind it in brackets, so that it can be searched for.
+
+All code writes and raises English; whoever shows it asks here. Knows no settings: `choose` takes who knows the language. The table,
+`ko.toml`, is read when something is first to be said in Korean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["choose", "say", "table"]
+
+_chosen: Callable[[], str] | None = None
+
+#: The sections of the table: labels of the panel, summaries of `%infer help`, messages, and pieces that stand in messages.
+SECTIONS = ("label", "help", "message", "part")
+#: `{name}`; other braces stand for themselves.
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_SENTENCE_END = re.compile(r"(?<=[.?]) ")
+
+
+def choose(language: Callable[[], str] | None) -> None:
+    """Say everything in the language that this names, now and whenever it names another; None: in English."""
+    global _chosen  # noqa: PLW0603 - one process speaks one language
+    _chosen = language
+
+
+def say(text: str) -> str:
+    """`text` as it is to be shown: unchanged in English; what the table knows of it, line by line, in Korean."""
+    if _chosen is None or _chosen() != "ko" or not text:
+        return text
+    return "\n".join(f"{korean} ({line})" if (korean := _korean(line.strip())) else line for line in text.split("\n"))
+
+
+def table() -> Mapping[str, Mapping[str, str]]:
+    """Section → English → Korean, with the same {placeholders} in both, but for those that begin with _: Korean has no plural."""
+    import tomllib
+
+    with (Path(__file__).parent / "ko.toml").open("rb") as file:
+        document = tomllib.load(file)
+    return {section: {entry["en"]: entry["ko"] for entry in document.get(section, [])} for section in SECTIONS}
+
+
+def _korean(line: str) -> str | None:
+    """The Korean of a whole line; None where the table does not know it."""
+    exact, patterns = _compiled()
+    if line in exact:
+        return exact[line]
+    for pattern, korean in patterns:
+        if match := pattern.fullmatch(line):
+            return _PLACEHOLDER.sub(lambda placeholder, match=match: _piece(match[placeholder[1]]), korean)
+    return None
+
+
+def _piece(value: str) -> str:
+    """What stands in the place of a placeholder: a message of its own, or a name, a number, a server's words."""
+    if korean := _korean(value.strip()):
+        return value.replace(value.strip(), korean)
+    return " ".join(_korean(sentence) or sentence for sentence in _SENTENCE_END.split(value))
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> tuple[dict[str, str], list[tuple[re.Pattern[str], str]]]:
+    """Lines that are the same every time, and patterns of those that are not."""
+    lines = {en: ko for section in table().values() for en, ko in section.items()}
+    exact = {en: ko for en, ko in lines.items() if "{" not in en}
+    return exact, [(_pattern(en), ko) for en, ko in lines.items() if "{" in en]
+
+
+def _pattern(english: str) -> re.Pattern[str]:
+    """A line with any text in the place of each placeholder, a number in that of {n}, the same where the name is the same."""
+    words, seen = [], set[str]()
+    for i, word in enumerate(_PLACEHOLDER.split(english)):
+        if i % 2 == 0:
+            words.append(re.escape(word))
+        else:
+            kind = "[0-9,]+" if word == "n" else ".*?"
+            words.append(f"(?P={word})" if word in seen else f"(?P<{word}>{kind})")
+            seen.add(word)
+    return re.compile("".join(words))

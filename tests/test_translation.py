@@ -1,0 +1,193 @@
+"""Korean stands before the English, which stays as the code says it: one table, the same placeholders, every line of it said somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from layout import ROOT
+
+from holynb import cli, translation
+from holynb.config import Options, keys, language, settings
+from holynb.errors import BadSetting, HolynbError, InferError
+from holynb.run import plan, resume
+from holynb.types import Endpoint, Route
+from holynb.ui import line_magic
+from holynb.ui.cell import grammar
+
+TABLE = translation.table()
+ENTRIES = [(section, en, ko) for section, lines in TABLE.items() for en, ko in lines.items()]
+PLACEHOLDER = re.compile(r"\{\w+\}")
+HANGUL = re.compile(r"[가-힣]")
+
+
+@pytest.fixture
+def korean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    translation.choose(lambda: "ko")
+    yield
+    translation.choose(None)
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOLYNB_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def said(text: str) -> str:
+    """The Korean of a line; it fails where there is none, or where the English does not stand behind it."""
+    shown = translation.say(text)
+    assert shown.endswith(f" ({text})"), text
+    assert HANGUL.search(shown.removesuffix(f" ({text})"))
+    return shown
+
+
+# -- the table -----------------------------------------------------------------------------------------------------------
+def code_strings() -> set[str]:
+    """All strings of the code, {} in the place of what an f-string fills in."""
+    out = set()
+    paths = [p for p in (ROOT / "holynb").rglob("*.py") if not {"pool", "bounded", "runlog"} & set(p.parts) or "fit" in p.parts]
+    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            out.add(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            out.add("".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values))
+    return out
+
+
+def test_placeholders_are_the_same_in_both() -> None:
+    assert not [en for _, en, ko in ENTRIES if {p for p in PLACEHOLDER.findall(en) if p[1] != "_"} != set(PLACEHOLDER.findall(ko))]
+    assert not [en for _, en, ko in ENTRIES if not HANGUL.search(ko) or HANGUL.search(en)]
+
+
+def test_no_line_stands_twice() -> None:
+    lines = [en for _, en, _ in ENTRIES]
+    assert len(lines) == len(set(lines))
+    assert len(TABLE["message"]) >= 30
+
+
+def test_every_english_line_is_what_the_code_says() -> None:
+    """A message that was changed there and not here would be said in English alone."""
+    strings = "\0".join(code_strings())
+    gone = []
+    for _, en, _ in ENTRIES:
+        if PLACEHOLDER.sub("{}", en) not in strings:  # it is put together of pieces there
+            sentences = [s.strip(" .,:;?()") for piece in PLACEHOLDER.split(en) for s in re.split(r"(?<=[.?:]) ", piece)]
+            gone += [f"{s!r} of {en!r}" for s in sentences if len(s) > 3 and s not in strings]
+    assert not gone
+
+
+def test_every_command_of_the_help_has_its_korean() -> None:
+    assert {c.help.partition("\n")[0] for c in line_magic.COMMANDS.values()} - set(TABLE["help"]) == set()
+
+
+# -- what is said --------------------------------------------------------------------------------------------------------
+def error_of(make: Any) -> str:
+    with pytest.raises(HolynbError) as caught:
+        make()
+    return str(caught.value)
+
+
+MISTAKES = {
+    "no key": lambda: keys.resolve(
+        Endpoint(Route("openai", "m"), "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "https://x.example/keys")
+    ),
+    "a route that is none": lambda: settings.route("gpt"),
+    "a provider alone": lambda: settings.route("openai"),
+    "an unknown provider": lambda: settings.route("opnai/gpt"),
+    "an unknown option": lambda: grammar.parse("sim/echo --teperature 1"),
+    "a word too many": lambda: grammar.parse("sim/echo hello there"),
+    "a key on the line": lambda: grammar.parse("openai/m sk-abcdefghijklmnopqrstuvwxyz0123456789"),
+    "a value": lambda: grammar.parse("sim/echo --max-tokens many") and plan.make("x", "sim/echo", Options.parse({"max_tokens": "many"})),
+    "a missing variable": lambda: plan.make("{{ txt }}", "sim/echo", Options(), variables={"text": "x"}),
+    "no frame": lambda: plan.make("{{ txt }}", "sim/echo", Options(df="reviews"), variables={}),
+    "no file": lambda: plan.make("{{ txt }}", "sim/echo", Options(file="reviews.csv"), variables={}),
+    "no price": lambda: plan.make("x", "vllm/m", Options(budget=1, api_base="http://127.0.0.1:1/v1"), variables={}),
+    "nothing to resume": resume.unfinished,
+    "no such run": lambda: resume.resumed("nope", {}),
+}
+
+
+@pytest.mark.usefixtures("korean")
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_of_the_first_hour_is_said_in_korean(name: str) -> None:
+    line = said(error_of(MISTAKES[name]))
+    assert "Did you mean" not in line.partition(" (")[0], "a suggestion is said in Korean too"
+    assert "\n" not in line
+
+
+@pytest.mark.usefixtures("korean")
+def test_what_ends_a_run_is_said_in_korean() -> None:
+    refused = "openai refused the key in OPENAI_API_KEY (401: no). Get one at https://x.example/keys, then set it with %infer key openai."
+    assert "거부했습니다" in said(f"no row could be answered (3 of 3 failed: 3 auth): {refused}").partition(" (no row")[0]
+    assert said("7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed").startswith("200개 행 중 7개 실패")
+    assert said("Interrupted: 3 of 7 rows are answered and kept in holynb.last. %infer resume r1 sends the rest.").startswith("중단됨")
+    assert translation.say("1 ok\n3 of 4 failed: 3 auth. %infer run --only failed").startswith("1 ok\n4개 행 중 3개 실패")
+    assert InferError(refused)._render_traceback_() == [f"InferError: {said(refused)}"]
+    for text in ("", "an answer", "키", "There is no spoon."):
+        assert translation.say(text) == text, "what the table does not know stays"
+
+
+@pytest.mark.usefixtures("korean")
+def test_the_help_is_said_in_korean() -> None:
+    lines = line_magic.help_text()
+    assert all(f"({c.help.partition(chr(10))[0]})" in lines for c in line_magic.COMMANDS.values())
+    assert "진행 중인 실행" in line_magic.help_text("status")
+
+
+# -- who asks for it -----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("variables", "setting", "chosen"),
+    [
+        ({}, "", "en"),
+        ({"LANG": "ko_KR.UTF-8"}, "", "ko"),
+        ({"LANG": "ko_KR.UTF-8", "LC_ALL": "C.UTF-8"}, "", "en"),
+        ({"LANG": "en_US.UTF-8", "LC_MESSAGES": "ko_KR"}, "", "ko"),
+        ({"LANG": "ko_KR.UTF-8"}, "en", "en"),
+        ({"LANG": "kok_IN"}, "", "en"),
+        ({}, "ko", "ko"),
+        ({"HOLYNB_LANGUAGE": "en"}, "ko", "en"),
+        ({"HOLYNB_LANGUAGE": "ko"}, "en", "ko"),
+    ],
+)
+def test_the_variable_wins_over_the_setting_and_that_over_the_locale(
+    variables: dict[str, str], setting: str, chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if setting:
+        (tmp_path / "config.toml").write_text(f'[ui]\nlanguage = "{setting}"\n')
+    assert language.chosen() == chosen
+
+
+def test_a_language_that_is_not_there_is_a_bad_setting_and_no_trouble_for_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('[ui]\nlanguage = "de"\n')
+    with pytest.raises(BadSetting, match=r'ui\.language should be "en" or "ko"'):
+        settings.current()
+    assert language.chosen() == "en"
+
+
+def test_english_reads_no_table_and_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translation, "table", lambda: pytest.fail("the table was read"))
+    translation._compiled.cache_clear()
+    translation.choose(language.chosen)
+    try:
+        text = "7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed"
+        assert translation.say(text) is text
+    finally:
+        translation.choose(None)
+
+
+def test_the_console_asks_the_same_setting(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LANG", "ko_KR.UTF-8")
+    try:
+        assert cli.main(["bench", "opnai/gpt"]) == 2
+    finally:
+        translation.choose(None)
+    assert capsys.readouterr().err.startswith("holynb: 'opnai'(이)라는 제공자가 없습니다.")
