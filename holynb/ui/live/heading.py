@@ -41,7 +41,7 @@ class Heading:
         """Fold an event."""
         if isinstance(event, Paused) and event.kind == "rate_limit":
             until = event.at - self._info.started + event.seconds
-            self._pause = (until, f"{event.route} asked everybody to wait {seconds(event.seconds)} ({event.kind})")
+            self._pause = (until, f"{event.route} asked all rows to wait {seconds(event.seconds)} ({event.kind})")
         elif isinstance(event, Ended):
             self._simulated |= is_simulated(event.outcome.route)
 
