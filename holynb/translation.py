@@ -51,8 +51,12 @@ def _korean(line: str) -> str | None:
         return exact[line]
     for pattern, korean in patterns:
         if match := pattern.fullmatch(line):
-            return _PLACEHOLDER.sub(lambda placeholder, match=match: _piece(match[placeholder[1]]), korean)
+            return _filled(korean, match.groupdict())
     return None
+
+
+def _filled(korean: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda placeholder: _piece(values[placeholder[1]]), korean)
 
 
 def _piece(value: str) -> str:

@@ -51,9 +51,9 @@ def folder(tmp_path: Path) -> Path:
         (
             "70B",
             "4x24GB",
-            ("does not fit on 4x24GB in bfloat16: the weights alone are 139 GB", "It would on 8x24GB, as --tp 8", "About 32B"),
+            ("does not fit on 4x24GB in bfloat16: the weights alone are 139 GB", "It would fit on 8x24GB, as --tp 8", "About 32B"),
         ),
-        ("1.76T", "8x80GB", ("does not fit on 8x80GB", "3,520 GB", "It would on 56x80GB, as --tp 8 --pp 7", "About 123B")),
+        ("1.76T", "8x80GB", ("does not fit on 8x80GB", "3,520 GB", "It would fit on 56x80GB, as --tp 8 --pp 7", "About 123B")),
         ("70B", "8x80GB", ("fits on 8x80GB as --dp 2 --tp 4", "--pp 8")),
         ("8B", "2x12GB", ("fits on 2x12GB as --tp 2",)),
     ],
@@ -80,7 +80,7 @@ def test_sizes_that_are_asked_for_are_held(folder: Path) -> None:
     text, data = plan(str(folder), "--gpus", "2x12GB", "--dp", "2")
     assert data["ways"] == []
     assert "does not fit on 2x12GB in bfloat16" in text
-    assert "It would as --tp 2" in text
+    assert "It would fit as --tp 2" in text
     assert "is the most" not in text
     with pytest.raises(BadOption, match="--tp can be 1, 2, 4, 8, 16, 32"):
         plan(str(folder), "--gpus", "4x24GB", "--tp", "3")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from holynb import units
@@ -14,14 +14,22 @@ from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.fit.mesh import Mesh
 from holynb.pool.fit.spec import Spec, read_spec
 
-__all__ = ["best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory"]
+__all__ = ["Forecast", "best_dtype", "describe_fit", "flags", "forecast", "free_gpu_memory", "gpu_memory"]
 
 #: Most GPUs of one machine that are looked for.
 _MAX_GPUS = 64
 
 
-def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> str | None:
-    """One line that says how it fits; None if a GPU's memory is not known. `devices`: one per rank; `mesh`: how a replica is divided.
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a person reads while the model loads, and what its log says of how it fits."""
+
+    loading: str
+    details: str
+
+
+def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len: int | None, share: float, mesh: Mesh) -> Forecast | None:
+    """How it fits; None if a GPU's memory is not known. `devices`: one per rank; `mesh`: how a replica is divided.
 
     Raises UserError where it does not fit, cannot be divided so, or is not known.
     """
@@ -42,7 +50,8 @@ def forecast(folder: Path, devices: Sequence[str], *, dtype: str | None, max_len
     # GPUs that are as free as the chosen ones could work too.
     free = [] if cpu else [m for m in free_gpu_memory() if m >= 0.9 * min(known)]
     more = plan.best_fit(spec, plan.Device(len(free), min(free)), dtype, limits, share) if len(free) > len(devices) else None
-    return f"{line}; with all {len(free)} free GPUs:{flags(more)}" if more else line
+    others = f"; with all {len(free)} free GPUs:{flags(more)}" if more else ""
+    return Forecast(f"loading {folder.name} ({units.memory(result.weights)}), about {result.start_s:.0f} s{others}", f"{line}{others}")
 
 
 def free_gpu_memory() -> list[int]:
@@ -63,13 +72,13 @@ def describe_fit(spec: Spec, device: plan.Device, result: plan.Fit | None, dtype
     """One line for a person: what to start, or what is missing and what would do."""
     if result:
         return (
-            f"fits on {device} as{flags(result) or ' it is'} in {dtype}: {units.memory(result.weights)} of weights a device, "
-            f"{result.kv_tokens:,} tokens of KV cache a replica, ready in about {result.start_s:.0f} s"
+            f"fits on {device}{' as' * bool(flags(result))}{flags(result)} in {dtype}: {units.memory(result.weights)} of weights per device, "
+            f"{result.kv_tokens:,} tokens of KV cache per replica, ready in about {result.start_s:.0f} s"
         )
     total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
     line = f"does not fit on {device} in {dtype}: the weights alone are {units.memory(total)}"
     would = _would(spec, device, dtype, limits)
-    return f"{line}. It would {would}" if would else line
+    return f"{line}. It would fit {would}" if would else line
 
 
 def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> str:
@@ -79,7 +88,7 @@ def _would(spec: Spec, device: plan.Device, dtype: str, limits: BatchLimits) -> 
     if other := plan.best_fit(spec, device, dtype, limits):
         return f"as{flags(other) or ' one replica on one device'}"
     if plan.ITEMSIZE[dtype] > 2 and (half := plan.best_fit(spec, device, "bfloat16", limits)):
-        return f"in bfloat16, as{flags(half) or ' it is'}"
+        return f"in bfloat16{', as' * bool(flags(half))}{flags(half)}"
     total = plan.weights_bytes(spec, Mesh().shard(spec), plan.ITEMSIZE[dtype])
     fewest = max(device.count + 1, int(total / (0.9 * device.memory)))
     for count in range(fewest, 2 * fewest + 8):

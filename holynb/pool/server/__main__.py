@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from holynb.errors import UserError
-from holynb.pool.fit import Mesh, check_shapes, forecast, read_spec
+from holynb.pool.fit import Forecast, Mesh, check_shapes, forecast, read_spec
 from holynb.pool.server import lifecycle
 from holynb.pool.server.app import application
 from holynb.pool.server.config import RUNNER, PoolConfig, load_model, parse_args, rank_command
@@ -47,9 +47,9 @@ class Replicas:
         config, service = self._config, self._service
         self._folder = await weights_folder(config, service)
         service.set_stage("loading the weights")
-        if (line := await _forecast(config, self._folder)) is not None:
-            service.set_stage(f"loading the weights: {line}")
-            lifecycle.log(line)
+        if (fit := await _forecast(config, self._folder)) is not None:
+            service.set_stage(fit.loading)
+            lifecycle.log(fit.details)
         for number in range(config.dp):
             service.add_replica(await self._launch(number))
         self._write_record()
@@ -119,8 +119,8 @@ class Replicas:
             lifecycle.log(f"replica {number} was started again")
 
 
-async def _forecast(config: PoolConfig, folder: Path) -> str | None:
-    """One line on how the model fits these devices. Raises StartError where it does not fit, cannot be divided so, or is unknown."""
+async def _forecast(config: PoolConfig, folder: Path) -> Forecast | None:
+    """How the model fits these devices. Raises StartError where it does not fit, cannot be divided so, or is unknown."""
     if config.runner != RUNNER:
         return None
     mesh = Mesh(config.tp, config.pp)

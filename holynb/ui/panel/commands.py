@@ -90,7 +90,7 @@ def panel(magic: Host, args: Sequence[str]) -> None:
     from holynb.ui.panel.poolform import PoolForm
 
     form, pools = Form(magic, df), PoolForm()
-    tabs = w.Tab([form.box, pools.box], titles=("Ask", "Pools"))  # type: ignore[no-untyped-call]
+    tabs = w.Tab([form.box, pools.box], titles=("Ask", "Pools"))
     localize(tabs)
     display(tabs)  # type: ignore[no-untyped-call]
     pools.watch()

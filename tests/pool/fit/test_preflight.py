@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,15 +45,18 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def ask(folder: Path, *devices: str, mesh: Mesh = Mesh()) -> str | None:  # noqa: B008 - it never changes
-    return forecast(folder, devices or ("cuda:0",), dtype=None, max_len=4096, share=0.9, mesh=mesh)
+    fit = forecast(folder, devices or ("cuda:0",), dtype=None, max_len=4096, share=0.9, mesh=mesh)
+    return fit and fit.details
 
 
 def test_what_fits_says_with_what(folder: Path, gpu: Any) -> None:
     gpu(80_000_000_000)
     line = ask(folder)
     assert line is not None
-    assert line.startswith("llama-8b fits on 1x80GB")
-    assert "16.1 GB of weights" in line
+    assert line.startswith("llama-8b fits on 1x80GB in bfloat16: 16.1 GB of weights per device, ")
+    fit = forecast(folder, ("cuda:0",), dtype=None, max_len=4096, share=0.9, mesh=Mesh())
+    assert fit is not None
+    assert re.match(r"loading llama-8b \(16\.1 GB\), about \d+ s", fit.loading)
 
 
 def test_what_does_not_fit_says_what_would(folder: Path, gpu: Any) -> None:
