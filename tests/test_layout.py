@@ -72,7 +72,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "columns | content",
         "delimited | jsonrows",
         "arrow | workbook",
-        "reader",
+        "reader | tables",
     ),
     "holynb.pool": (
         "modelfields | modelfiles",
@@ -156,7 +156,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "chunk_log",
         "map_reduce",
         "run",
-        "bench",
+        "bench | function",
     ),
     "holynb.runlog": (
         "gate | lease | ledger | promises | records | statements",

@@ -35,7 +35,7 @@ def _switch(name: str, *flags: str, help: str, group: str = "run") -> Option:  #
 
 
 TABLE: tuple[Option, ...] = (
-    Option("df", ("--df",), "NAME", "run once per row of this DataFrame; the body is a template"),
+    Option("df", ("--df",), "NAME", "run once per row of this DataFrame or other table; the body is a template"),
     Option(
         "file",
         ("--file",),

@@ -1,4 +1,4 @@
-"""Parquet and Feather as frames, each value as Arrow has it. Needs pyarrow."""
+"""Arrow's tables, and Parquet and Feather, as frames, each value as Arrow has it. Needs pyarrow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from holynb.files.delimited import unique
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["frame"]
+__all__ = ["frame", "frame_of"]
 
 #: How an Arrow stream begins, which the library datasets keeps its caches in; a file of Arrow's begins with its name.
 _STREAM = b"\xff\xff\xff\xff"
@@ -19,7 +19,12 @@ _STREAM = b"\xff\xff\xff\xff"
 
 def frame(path: Path) -> pd.DataFrame:
     """The frame in a file, with the index that pandas wrote. Raises Unreadable; ValueError and OSError of pyarrow's."""
-    table = _with_times(_table(path))
+    return frame_of(_table(path))
+
+
+def frame_of(table: Any) -> pd.DataFrame:
+    """The frame of an Arrow table, with the index that pandas wrote. Raises ValueError of pyarrow's."""
+    table = _with_times(table)
     if len(set(table.column_names)) < len(table.column_names):
         table = table.rename_columns(unique(table.column_names))
     rows: pd.DataFrame = table.to_pandas()

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
+from holynb.files import is_table
 from holynb.prompts.exact_floats import exact_list
 
 if TYPE_CHECKING:
@@ -162,10 +163,19 @@ def _values(series: pd.Series[Any]) -> list[Any]:
 def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
     """A copy of `source` with `column` and the result's `extra` columns added by position. The source is never changed."""
     copy = source.copy()
-    copy[column] = texts["text"].array
-    for name in extra:  # existing columns are not overwritten
-        copy[f"{column}_{name}" if name in copy.columns else name] = texts[name].array
+    for name, values in added(source, column, texts, extra).items():
+        copy[name] = values.array
     return _signed(copy, texts.attrs.get(ORIGIN))
+
+
+def added(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns that `with_column` adds to `source`, under their names there: no column that is there is overwritten."""
+    taken, columns = {*source.columns, column}, {column: texts["text"]}
+    for name in extra:
+        named = f"{column}_{name}" if name in taken else name
+        taken.add(named)
+        columns[named] = texts[name]
+    return type(texts)(columns)
 
 
 def _signed(df: pd.DataFrame, origin: Mapping[str, Any] | None) -> pd.DataFrame:
@@ -192,9 +202,13 @@ def check_into(source: Any, column: str) -> None:
 def check_rows(df: Any, name: str, option: str = "--df") -> None:
     """Raise BadOption or BadPrompt for what is not a frame, has no rows, or has columns that no prompt can name."""
     if not is_frame(df):
-        kind = type(df).__name__ if not hasattr(df, "to_pandas") else f"{type(df).__module__.partition('.')[0]}.{type(df).__name__}"
-        hint = f" of pandas: write {name} = {name}.to_pandas()" if hasattr(df, "to_pandas") else ""
-        raise BadOption(f"{option} {name} is a {kind}, not a DataFrame{hint}.")
+        package = type(df).__module__.partition(".")[0]
+        kind = type(df).__name__ if package == "builtins" else f"{package}.{type(df).__name__}"
+        if isinstance(df, Mapping) and any(is_frame(v) or is_table(v) for v in df.values()):  # such as a DatasetDict
+            part = next(repr(k) for k, v in df.items() if is_frame(v) or is_table(v))
+            raise BadOption(f"{option} {name} is a {kind} of several tables. Name one of them: part = {name}[{part}], then {option} part.")
+        hint = f" Write {name} = {name}.to_pandas()." if hasattr(df, "to_pandas") else ""
+        raise BadOption(f"{option} {name} is a {kind}, not a DataFrame or another table.{hint}")
     if not len(df):
         raise BadPrompt(f"{option} {name} has no rows, so there is nothing to send.")
     if df.columns.nlevels > 1:
@@ -252,7 +266,7 @@ def find_frame(frames: Mapping[str, Any], name: str) -> Any:
     """The DataFrame called `name` among notebook variables. Raises BadOption with the closest name."""
     if name in frames:
         return frames[name]
-    names = [k for k, v in frames.items() if not k.startswith("_") and is_frame(v)]
+    names = [k for k, v in frames.items() if not k.startswith("_") and (is_frame(v) or is_table(v))]
     raise BadOption(f"There is no DataFrame called {name!r}.{closest(name, names)}" + (f" Known: {', '.join(names[:8])}." if names else ""))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from holynb.config import settings
+from holynb.config import settings, suggest
 from holynb.config.model_traits import HOSTED_MAX_TOKENS
 from holynb.errors import NotRunning
 from holynb.pricing import prices
@@ -18,7 +18,7 @@ from holynb.run.plan import Plan, traits
 from holynb.scheduler import Budget, EndpointState, Limiter, Money, ResponseValidator, Tier, shared_limiter
 from holynb.types import Endpoint, Engine, Request, Route, Secret, Usage
 
-__all__ = ["chain", "endpoints", "engines", "money", "ready", "remember", "tiers", "validator"]
+__all__ = ["chain", "endpoints", "engines", "money", "ready", "remember", "tiers", "unpriced", "validator"]
 
 #: Most requests at once where nothing is said. A pool queues by itself, and a full queue makes full batches.
 HOSTED_CAP, POOL_CAP = 64, 512
@@ -102,6 +102,14 @@ def validator(plan: Plan) -> ResponseValidator | None:
         else {}
     )
     return ResponseValidator.of(plan.schema, plan.targets.endpoints, stronger)
+
+
+def unpriced(plan: Plan) -> Iterator[str]:
+    """What to say of each route whose cost will not be known."""
+    for endpoint in plan.targets.endpoints:
+        if endpoint.wire not in ("pool", "sim") and prices.list_price(endpoint.route, None) is None:
+            near = suggest.model(endpoint.route, settings.providers())
+            yield f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} {prices.how_to_set(endpoint.route)}"
 
 
 def money(plan: Plan, notice: Callable[[str], None]) -> Money:

@@ -38,7 +38,7 @@ __all__ = [
 class Rows:
     """What is asked. `requests[i]` is None where row i is skipped; `index` and `source`: the input's index, and the input itself.
 
-    `long`: the rows that `--chunk` asks in chunks.
+    `long`: the rows that `--chunk` asks in chunks. `given`: the input where it is another library's table, of which `source` is made.
     """
 
     prompts: Sequence[Prompt]
@@ -46,6 +46,7 @@ class Rows:
     index: Any = None
     source: Any = None
     long: Mapping[int, chunking.ChunkPlan] = field(default_factory=dict)
+    given: files.Given | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def make(
 
     Raises UserError. No request is sent; a socket is opened only for `--chunk auto`, to ask for a context length that nobody publishes.
     """
-    source = _source(options, variables)
+    source, table = _source(options, variables)
     if options.into is not None:
         frame.check_into(source, options.into)
     prompts = _prompts(what, options, source, variables)
@@ -159,7 +160,7 @@ def make(
     check_wires(endpoints, requests)
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
     return Plan(
-        Rows([p for p, _, _ in crossed], requests, index, source, long),
+        Rows([p for p, _, _ in crossed], requests, index, source, long, table),
         Targets(endpoints, secrets, addressed or given, decisions, escalate),
         options,
         schema=held_to,
@@ -248,12 +249,15 @@ def traits(route: Route) -> ModelTraits:
     return ModelTraits(known, pool=route.provider == "pool", control=guide.control if guide is not None and guide.thinks else None)
 
 
-def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
-    """The frame the rows come from, None where there is none."""
+def _source(options: Options, variables: Mapping[str, Any] | None) -> tuple[Any, files.Given | None]:
+    """The frame the rows come from, None where there is none; and the table of another library that it is made of."""
+    table = None
     if options.df is not None and options.file is not None:
         raise BadOption("--df and --file both give the rows. Use one of them.")
     if options.df is not None:
         df = frame.find_frame(variables or {}, options.df) if isinstance(options.df, str) else options.df
+        if (table := files.given(df)) is not None:
+            df = table.frame()
         frame.check_rows(df, options.df if isinstance(options.df, str) else "df")
     elif options.file is not None:
         df = files.read(options.file)
@@ -261,12 +265,12 @@ def _source(options: Options, variables: Mapping[str, Any] | None) -> Any:
     elif options.where is not None:
         raise BadOption("--where chooses rows of a frame: add --df NAME or --file PATH.")
     else:
-        return None
+        return None, None
     chosen = frame.select(df, options.where, options.limit, variables)
     if not len(chosen):
         hint = frame.text_hint(df, options.where or "").removeprefix(".")
         raise BadOption(f"--where {options.where!r} matches no row, so there is nothing to send.{hint}")
-    return chosen
+    return chosen, table and table.chosen(chosen.index)
 
 
 def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, Any] | None) -> list[Prompt]:

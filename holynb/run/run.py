@@ -14,18 +14,16 @@ from concurrent.futures import CancelledError, Future
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb import loop
-from holynb.config import Options, settings, suggest
-from holynb.errors import BadOption, Fault, HolynbError, InferError
+from holynb import files, loop
+from holynb.config import Options
+from holynb.errors import Fault, HolynbError, InferError
 from holynb.events import Ended
 from holynb.journal import EventSink, Journal
-from holynb.pricing import prices
-from holynb.prompts import saved
 from holynb.results import Summary, frame, summarize
-from holynb.run import assembly, chunk_log, quote, resume, session, spec
+from holynb.run import assembly, chunk_log, session, spec
 from holynb.run.map_reduce import MapReduce
 from holynb.run.pending import from_log
-from holynb.run.plan import Plan, make, route_notes
+from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
 from holynb.scheduler import Policy, Scheduler, WorkItem
 from holynb.types import Outcome, Prompt, Request, Route
@@ -34,40 +32,7 @@ from holynb.words import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "infer"]
-
-
-def infer(prompts: Any, route: str | None = None, *, df: Any = None, **options: Any) -> Run:
-    """Send prompts; returns at once with the run.
-
-    prompts: a string, a list of strings or of dicts (`prompt`, `system`, `messages`, `max_tokens`, `temperature`, `task_type`), or, with
-             `df`, a template (`{{ column }}`) that is rendered once per row.
-    route:   `provider/model` or an alias; without it the configured default, else the embedded model.
-    options: the options of a cell with underscores (`max_tokens=100`, `cache=False`); `%infer help` lists them.
-
-    Raises UserError before anything is sent. `run.wait()` or `await run`, then `run.frame()`.
-    """
-    checked = Options.parse({**options, "df": df})
-    if checked.dry_run or checked.show_code:
-        raise BadOption(
-            "infer() starts a run; dry_run and show_code belong to a cell: %%infer --dry-run. (holynb.run.plan.make sends nothing.)"
-        )
-    if checked.no_execute:
-        raise BadOption(
-            "infer() returns a run, so no_execute has no meaning here: holynb.prompts.saved.save(name, prompt, route, Options(…))."
-        )
-    prompts, route, chosen = saved.apply(prompts, route, checked)
-    # A saved prompt is a cell's body, so it is rendered as one; a string given here is sent as it is.
-    plan = make(prompts, route, chosen, variables=None if checked.use is None else {})
-    for line in route_notes(plan.targets.endpoints, plan.rows.requests):
-        warnings.warn(line, stacklevel=2)  # a script shows no notes
-    plan = resume.continued(plan)
-    quote.check(plan)
-    if chosen.save is not None:
-        saved.save_from_options(prompts, route, chosen)
-    run = Run(plan)
-    run.warns = True
-    return run.start()
+__all__ = ["Run"]
 
 
 class Run(session.InProcess):
@@ -131,13 +96,29 @@ class Run(session.InProcess):
     def frame(self) -> pd.DataFrame:
         """The result so far, in input order, on the input's index; with `--into`, a copy of the input plus that column. Never raises."""
         result, source, into = self.result(), self.plan.rows.source, self.options.into
-        if into is None or source is None:
-            return result
-        return frame.with_column(source, into, result, [c.name for c in self.plan.schema.columns] if self.plan.schema else ())
+        return result if into is None or source is None else frame.with_column(source, into, result, self._extra)
 
     def result(self) -> pd.DataFrame:
         """All columns of the result, whatever `--into` says."""
         return frame.build(self.rows(), self.plan.rows.index, self.plan.schema, spec.origin(self))
+
+    def table(self) -> Any:
+        """The same as `frame()` as an Arrow table. Needs pyarrow."""
+        return files.to_arrow(self.frame())
+
+    def value(self) -> Any:
+        """What a cell gives: `frame()`, or the same as the kind of table that the rows came from, such as polars."""
+        given, source, into = self.plan.rows.given, self.plan.rows.source, self.options.into
+        if given is None:
+            return self.frame()
+        if into is not None:
+            return given.with_columns(frame.added(source, into, self.result(), self._extra))
+        result = self.result()  # on an index of places, which says something only where a row is asked several times
+        return given.like(files.to_arrow(result if result.index.nlevels > 1 else result.reset_index(drop=True)))
+
+    @property
+    def _extra(self) -> list[str]:
+        return [c.name for c in self.plan.schema.columns] if self.plan.schema else []
 
     def chunks(self) -> pd.DataFrame:
         """The chunks of the rows that `--chunk` asks in chunks: each prompt, and the columns of its result; by row, round and part."""
@@ -282,13 +263,8 @@ class Run(session.InProcess):
         self.journal.note(text, "warning")
 
     def _warn(self) -> None:
-        for text in self.plan.notes:
-            self.journal.note(text, "warning")
-        for endpoint in self.plan.targets.endpoints:
-            if endpoint.wire not in ("pool", "sim") and prices.list_price(endpoint.route, None) is None:
-                near = suggest.model(endpoint.route, settings.providers())
-                text = f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} {prices.how_to_set(endpoint.route)}"
-                self.journal.note(text, "warning")
+        for text in (*self.plan.notes, *assembly.unpriced(self.plan)):
+            self._warn_of(text)
 
     def _sweep(self) -> None:
         """Nothing is left without an end, whatever happened."""

@@ -169,7 +169,7 @@ class InferMagic(Configurable):
     def _finish(self, work: Work, state: WaitState) -> Any:
         """Bind, show, then raise or return: NAME holds the frame first, whatever the outcome."""
         run = work.run
-        frame = run.frame()
+        frame = run.value()
         if work.name is not None:
             self.shell.push({work.name: frame})
         failure = _failure(run)

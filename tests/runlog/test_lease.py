@@ -15,8 +15,7 @@ from layout import ROOT
 from holynb import loop, runlog
 from holynb.errors import BadOption
 from holynb.events import Started
-from holynb.run import session
-from holynb.run.run import Run, infer
+from holynb.run import Run, infer, session
 from holynb.runlog import lease
 
 DEADLINE = 30

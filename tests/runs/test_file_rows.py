@@ -9,8 +9,7 @@ import pytest
 
 from holynb import loop, runlog
 from holynb.errors import BadPrompt
-from holynb.run import resume, session
-from holynb.run.run import Run, infer
+from holynb.run import Run, infer, resume, session
 from holynb.ui.output import report, static
 
 DEADLINE = 30

@@ -23,8 +23,7 @@ from holynb import loop, runlog
 from holynb.errors import BadKey, BadOption, BadPrompt, BadRoute, BadSetting, InferError
 from holynb.events import Noted, Started
 from holynb.pricing import spending
-from holynb.run import resume, session
-from holynb.run.run import Run, infer
+from holynb.run import Run, infer, resume, session
 
 DEADLINE = 30
 

@@ -12,8 +12,7 @@ from servers.exact import Exact, chunk, sse, stream_head
 from servers.golden import openai_chunk
 
 from holynb import loop, runlog
-from holynb.run import session
-from holynb.run.run import Run, infer
+from holynb.run import Run, infer, session
 from holynb.ui.output import report, static
 
 DEADLINE = 10

@@ -84,16 +84,19 @@ def routers() -> list[str]:
 
 
 def frames(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Name → DataFrame, of the notebook's public variables."""
+    """Name → DataFrame or another library's table, of the notebook's public variables."""
+    from holynb.files import is_table
     from holynb.results import is_frame
 
-    return {k: v for k, v in variables.items() if not k.startswith("_") and is_frame(v)}
+    return {k: v for k, v in variables.items() if not k.startswith("_") and (is_frame(v) or is_table(v))}
 
 
 def columns(variables: Mapping[str, Any], name: str | None) -> list[str]:
     """The columns of the frame called `name`."""
+    from holynb.files import column_names
+
     frame = frames(variables).get(name or "")
-    return [] if frame is None else [str(c) for c in frame.columns]
+    return [] if frame is None else column_names(frame)
 
 
 def texts(variables: Mapping[str, Any]) -> list[str]:

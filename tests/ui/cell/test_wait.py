@@ -145,7 +145,7 @@ def test_it_waits_without_interrupts_and_raises_nothing(door: str) -> None:
     started = time.monotonic()
     state = asyncio.run(follow(run, None)) if door == "follow" else wait(run, None)  # type: ignore[arg-type]
     assert state.interrupts == 0
-    assert 0.09 <= time.monotonic() - started < 2
+    assert 0.09 <= time.monotonic() - started < 10
 
 
 @pytest.mark.usefixtures("interruptible")
