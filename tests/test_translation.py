@@ -57,7 +57,7 @@ def code_strings() -> set[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             out.add(node.value)
         elif isinstance(node, ast.JoinedStr):
-            out.add("".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values))
+            out.add("".join(str(v.value) if isinstance(v, ast.Constant) else "{}" for v in node.values))
     return out
 
 

@@ -143,7 +143,7 @@ class PoolOptions:
             raise BadOption(f"--devices {self.devices}: the installed torch supports only the CPU. Use --devices cpu.")
         if self.devices is None and ranks > gpus:
             raise BadOption(
-                f"{wants} wants {ranks} GPUs, and there {'is' if gpus == 1 else 'are'} {gpus} here. Set --devices, or use fewer."
+                f"{wants} needs {ranks} GPUs, but there {'is' if gpus == 1 else 'are'} {gpus} here. Set --devices, or use fewer."
             )
         return ",".join(f"cuda:{w}" for w in numbers)
 

@@ -125,8 +125,8 @@ def test_devices_on_a_machine_of_two_gpus(monkeypatch: pytest.MonkeyPatch, value
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"dp": 3}, "--dp 3 wants 3 GPUs, and there are 2"),
-        ({"dp": 2, "tp": 2}, "--dp 2 × --tp 2 wants 4 GPUs"),
+        ({"dp": 3}, "--dp 3 needs 3 GPUs, but there are 2"),
+        ({"dp": 2, "tp": 2}, "--dp 2 × --tp 2 needs 4 GPUs"),
         ({"pp": 2, "devices": "0"}, "names 1, but --pp 2 needs 2"),
         ({"dp": 2, "devices": "0"}, "Try --dp 1"),
     ],
