@@ -115,13 +115,12 @@ def _tables(word: str, args: list[str]) -> int:
     from holynb.ui.cell import said
     from holynb.ui.commands import models
     from holynb.ui.output import listing
+    from holynb.ui.output.helplines import wrapped
 
     if {"-h", "--help"} & set(args):
         first = f"holynb {word}{' [PROVIDER] [--api-base URL]' if word == 'models' else ''}"
-        print(
-            f"usage: {first}\n       holynb {word} update [--take] [--from ADDRESS] [--remove]\n\n"
-            f"update: fetch newer {word} and show what would change; --take: apply them; --remove: go back to the shipped ones."
-        )
+        what = wrapped(f"update: fetch newer {word} and show what would change; --take: apply them; --remove: go back to the shipped ones.")
+        print(f"usage: {first}\n       holynb {word} update [--take] [--from ADDRESS] [--remove]\n\n{what}")
         return 0
     print(listing.as_text(models.command(word, args), said.terminal_width(), models.GAP).replace("%infer ", "holynb "))
     return 0

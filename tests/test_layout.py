@@ -213,7 +213,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.output": (
         "page | svg | text",
-        "bars | html | listing | series",
+        "bars | helplines | html | listing | series",
         "markdown | report",
         "formats",
         "compared",

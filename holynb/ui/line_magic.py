@@ -13,6 +13,7 @@ from holynb.errors import BadKey, BadOption, closest
 from holynb.translation import say
 from holynb.ui.cell import grammar
 from holynb.ui.commands import bench, history, money, roi, trust
+from holynb.ui.output.helplines import entry, wrapped
 from holynb.ui.panel import commands
 from holynb.words import counted
 
@@ -31,6 +32,9 @@ class LineCommand:
     help: str
     run: Callable[[Host, Sequence[str]], Any]
 
+
+#: Where what a command does begins, in the list of all.
+SUMMARY_COLUMN = 34
 
 #: Options of `resume` and `run --only`: how the requests of an earlier run are sent, not what they contain.
 RESEND_OPTIONS = frozenset(
@@ -77,14 +81,11 @@ def help_text(word: str | None = None) -> str:
     if word is not None:
         if word not in COMMANDS:
             raise BadOption(f"There is no command %infer {word}.{closest(word, COMMANDS)}")
-        return f"%infer {COMMANDS[word].usage}\n  {say(COMMANDS[word].help)}"
-    lines = [_help_line(c.usage, say(c.help.partition("\n")[0])) for c in COMMANDS.values()]
-    return "\n".join([say("%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option."), *lines])
-
-
-def _help_line(usage: str, summary: str) -> str:
-    """One command of the list; on two lines if its usage is wider than the column, so that summaries stay aligned."""
-    return f"  %infer {usage:<32} {summary}" if len(usage) <= 32 else f"  %infer {usage}\n{'':<42}{summary}"
+        summary, newline, options = say(COMMANDS[word].help).partition("\n")
+        return f"{wrapped(f'%infer {COMMANDS[word].usage}', '', '      ')}\n{wrapped(summary, '  ')}{newline}{options}"
+    head = say("%%infer [NAME <<] [ROUTE] [options], and the prompt below it. %%infer? prints every option.")
+    lines = [entry(f"%infer {c.usage}", say(c.help.partition("\n")[0]), SUMMARY_COLUMN) for c in COMMANDS.values()]
+    return "\n".join([wrapped(head), *lines])
 
 
 def ask_key(endpoint: Endpoint) -> str | None:

@@ -14,10 +14,13 @@ from typing import Any
 
 from holynb.config import PLANNED, TABLE, Option, keys, option_words
 from holynb.errors import BadKey, BadOption
+from holynb.ui.output.helplines import entry, wrapped
 
 __all__ = ["FLAGS", "CellLine", "cell_help", "flag", "options_help", "parse", "parse_options", "split"]
 
 FLAGS: Mapping[str, Option] = {flag: option for option in TABLE for flag in option.flags}
+#: Where what an option does begins, in help.
+OPTION_COLUMN = 31
 #: Options that people try in order to pass a key.
 KEY_FLAGS = ("key", "api-key", "apikey", "token", "api-token")
 
@@ -108,13 +111,13 @@ def split(line: str) -> list[str]:
 
 def cell_help(command: str = "%%infer") -> str:
     """The text of `%%infer?`: the grammar and every option."""
-    return (
-        f"{command} [NAME << | NAME= <<] [ROUTE] [options]\nprompt\n\n"
+    prose = (
         "Send the body to a model; the value is a pandas DataFrame with a row per prompt.\n"
         "A line of exactly --- separates prompts; -l makes each non-blank line one; --df NAME renders the body once per row.\n"
         "{{ name }} reads a notebook variable, or a column with --df. ROUTE is provider/model or an alias.\n"
-        f"NAME << binds the value silently, NAME= << binds and shows it.\n\n{options_help()}"
+        "NAME << binds the value silently, NAME= << binds and shows it."
     )
+    return f"{command} [NAME << | NAME= <<] [ROUTE] [options]\nprompt\n\n{wrapped(prose)}\n\n{options_help()}"
 
 
 def flag(name: str) -> str:
@@ -129,7 +132,7 @@ def options_help() -> str:
         out.append(f"{group}:")
         for option in (o for o in TABLE if o.group == group):
             syntax = ", ".join(option.flags) + (f" {option.metavar}" if option.metavar else "")
-            out.append(f"  {syntax:<28} {option.help}")
+            out.append(entry(syntax, option.help, OPTION_COLUMN))
     return "\n".join(out) + "\n"
 
 

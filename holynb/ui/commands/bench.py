@@ -11,6 +11,7 @@ from holynb.errors import BadOption, BadPrompt, Interrupted, closest
 from holynb.ui.cell import LineStep, grammar, said, scope
 from holynb.ui.commands import bench_report
 from holynb.ui.output import progress
+from holynb.ui.output.helplines import entry
 
 if TYPE_CHECKING:
     from holynb.run import Bench, Measured, Run
@@ -45,7 +46,7 @@ FLAGS: Mapping[str, Option] = {
     **{f: o for o in BENCH_OPTIONS for f in o.flags},
 }
 HELP = "\n".join(
-    f"  {', '.join(o.flags) + (f' {o.metavar}' if o.metavar else ''):<28} {o.help}"
+    entry(", ".join(o.flags) + (f" {o.metavar}" if o.metavar else ""), o.help, grammar.OPTION_COLUMN)
     for o in dict.fromkeys((*BENCH_OPTIONS, *FLAGS.values()))
 )
 

@@ -12,6 +12,7 @@ from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
 from holynb.ui.output import ago, clean, count, grid
+from holynb.ui.output.helplines import entry, wrapped
 
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
@@ -45,6 +46,9 @@ PLAN_OPTIONS: tuple[Option, ...] = (
     Option("gpus", ("--gpus",), "NxSIZE", "plan for these devices instead of this machine's, such as 4x24GB"),
     *(o for o in START_OPTIONS if o.name in {"dp", "tp", "pp", "devices", "dtype", "max_len", "memory"}),
 )
+
+#: Where what an option does begins, in help.
+OPTION_COLUMN = 25
 
 #: Lines that `pool logs` shows by default.
 DEFAULT_LOG_LINES = 50
@@ -182,7 +186,7 @@ def _logs(args: Sequence[str], _: Notice) -> tuple[str, Any]:
 
 
 def _help(command: str, word: str | None = None) -> str:
-    lines = [f"{command} {HELP[word]}"] if word else [f"{command} {line}" for line in HELP.values()]
+    lines = [wrapped(f"{command} {line}", "", "    ") for line in ([HELP[word]] if word else HELP.values())]
     if word in (None, "start"):
         lines += ["", "Options of start:", *map(_option_help, START_OPTIONS)]
     if word == "plan":
@@ -191,7 +195,7 @@ def _help(command: str, word: str | None = None) -> str:
 
 
 def _option_help(option: Option) -> str:
-    return f"  {', '.join(option.flags) + (f' {option.metavar}' if option.metavar else ''):<20} {option.help}"
+    return entry(", ".join(option.flags) + (f" {option.metavar}" if option.metavar else ""), option.help, OPTION_COLUMN)
 
 
 def _convert(name: str, value: Any) -> Any:

@@ -10,6 +10,7 @@ from holynb.config import Option, integer, number
 from holynb.errors import BadOption, closest
 from holynb.ui.cell import grammar
 from holynb.ui.commands import roi_report
+from holynb.ui.output.helplines import entry
 
 if TYPE_CHECKING:
     from holynb.pricing import OwnGpus, Roi
@@ -37,7 +38,7 @@ OPTIONS = (
 )
 FLAGS: Mapping[str, Option] = {f: o for o in OPTIONS for f in o.flags}
 FLAGS_BY_NAME: Mapping[str, Option] = {o.name: o for o in OPTIONS}
-HELP = "\n".join(f"  {o.flags[0] + ' ' + (o.metavar or ''):<28} {o.help}" for o in OPTIONS)
+HELP = "\n".join(entry(f"{o.flags[0]} {o.metavar or ''}".strip(), o.help, grammar.OPTION_COLUMN) for o in OPTIONS)
 
 
 def parse_args(args: Sequence[str]) -> Roi:
