@@ -19,7 +19,9 @@ _chosen: Callable[[], str] | None = None
 SECTIONS = ("label", "help", "message", "part")
 #: `{name}`; other braces stand for themselves.
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_SENTENCE_END = re.compile(r"(?<=[.?]) ")
+#: Placeholders that stand for less than any text.
+_KINDS = {"n": "[0-9,]+", "route": r"\S+"}
+_SENTENCE_END = re.compile(r"(?<=[.?]) (?=[A-Z%-])")
 
 
 def choose(language: Callable[[], str] | None) -> None:
@@ -61,9 +63,9 @@ def _filled(korean: str, values: Mapping[str, str]) -> str:
 
 def _piece(value: str) -> str:
     """What stands in the place of a placeholder: a message of its own, or a name, a number, a server's words."""
-    if korean := _korean(value.strip()):
-        return value.replace(value.strip(), korean)
-    return " ".join(_korean(sentence) or sentence for sentence in _SENTENCE_END.split(value))
+    text = value.lstrip()
+    korean = _korean(text) or " ".join(_korean(sentence) or sentence for sentence in _SENTENCE_END.split(text))
+    return value.removesuffix(text) + korean
 
 
 @lru_cache(maxsize=1)
@@ -75,13 +77,12 @@ def _compiled() -> tuple[dict[str, str], list[tuple[re.Pattern[str], str]]]:
 
 
 def _pattern(english: str) -> re.Pattern[str]:
-    """A line with any text in the place of each placeholder, a number in that of {n}, the same where the name is the same."""
+    """A line with any text in the place of each placeholder, the same where the name is the same."""
     words, seen = [], set[str]()
     for i, word in enumerate(_PLACEHOLDER.split(english)):
         if i % 2 == 0:
             words.append(re.escape(word))
         else:
-            kind = "[0-9,]+" if word == "n" else ".*?"
-            words.append(f"(?P={word})" if word in seen else f"(?P<{word}>{kind})")
+            words.append(f"(?P={word})" if word in seen else f"(?P<{word}>{_KINDS.get(word, '.*?')})")
             seen.add(word)
     return re.compile("".join(words))

@@ -130,6 +130,10 @@ def test_what_ends_a_run_is_said_in_korean() -> None:
     assert said("Interrupted: 3 of 7 rows are answered and kept in holynb.last. %infer resume r1 sends the rest.").startswith("중단됨")
     assert translation.say("1 ok\n3 of 4 failed: 3 auth. %infer run --only failed").startswith("1 ok\n4개 행 중 3개 실패")
     assert InferError(refused)._render_traceback_() == [f"InferError: {said(refused)}"]
+    column = "There is no column or variable 'txt' for {{ txt }}. Did you mean text? --raw sends the body untouched."
+    assert said(column).startswith(
+        "{{ txt }}에 쓸 열이나 변수 'txt'이(가) 없습니다. 혹시 text인가요? --raw를 쓰면 본문을 그대로 보냅니다. ("
+    )
     for text in ("", "an answer", "키", "There is no spoon."):
         assert translation.say(text) == text, "what the table does not know stays"
 
