@@ -221,7 +221,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plots",
     ),
     "holynb.ui.panel": (
-        "draft | localized | outlet | pooltable",
+        "disclosure | draft | localized | outlet | pooltable",
         "dash | form | poolform",
         "commands",
     ),

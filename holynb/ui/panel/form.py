@@ -14,6 +14,7 @@ from holynb.errors import HolynbError
 from holynb.types import SERVICE_TIERS, THINK_LEVELS
 from holynb.ui.cell import Host, candidates
 from holynb.ui.cell.bridge import Bridge
+from holynb.ui.panel.disclosure import unfolding
 from holynb.ui.panel.draft import Draft
 from holynb.ui.panel.outlet import RunOutlet
 from holynb.words import counted
@@ -62,9 +63,8 @@ CHOICES = {
     "tier": ((*SERVICE_TIERS, ",".join(SERVICE_TIERS[:2])), "flex, standard or priority"),
 }
 LABEL_STYLE = {"description_width": "120px"}
-#: The browser's default placeholder colour is too dark for a dark page; ipywidgets' tabs and heads, too faint for what they stand on.
+#: The browser's default placeholder colour is too dark for a dark page; ipywidgets' tabs, too faint for what they stand on.
 CONTRAST_CSS = """<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}
-.holynb-form .jupyter-widget-Collapse-header,
 .jupyter-widgets.widget-tab:has(.holynb-form)>.lm-TabBar .lm-TabBar-tab{color:var(--jp-ui-font-color1,inherit)}</style>"""
 
 
@@ -201,7 +201,7 @@ class Form:
         grid = w.GridBox(
             list(self.more.values()), layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(290px, 1fr))", grid_gap="2px 12px")
         )
-        more = w.Accordion([grid], titles=("More: sampling, limits, money",), selected_index=None)
+        unfold = unfolding(grid, "More: sampling, limits, money")
         self.cell.layout.display = "none"
         row = w.HBox([*self.buttons.values()], layout=w.Layout(flex_flow="row wrap", margin="4px 0"))
         box = w.VBox(
@@ -213,7 +213,8 @@ class Form:
                 self.prompt,
                 self.system,
                 self.name,
-                more,
+                unfold,
+                grid,
                 row,
                 self.message,
                 self.cell,
