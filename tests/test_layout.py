@@ -191,7 +191,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "magic",
     ),
     "holynb.ui.cell": (
-        "bridge | candidates | displayhook | grammar | question | scope | transform | wait",
+        "bridge | candidates | displayhook | grammar | question | scope | transform | wait | wirefields",
         "complete | host | sidecar | views",
         "pending | rundisplay | said",
     ),

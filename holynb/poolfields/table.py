@@ -14,7 +14,7 @@ from holynb.errors import closest
 from holynb.poolfields import checks
 from holynb.poolfields.checks import Check, FieldError
 
-__all__ = ["FIELDS", "GUIDES", "NEUTRAL", "check", "check_cell"]
+__all__ = ["FIELDS", "GUIDES", "NEUTRAL", "cell_fields", "check", "check_cell"]
 
 MAX_CHOICES = 128
 MAX_SEED = 2**63 - 1
@@ -161,6 +161,11 @@ def check_cell(extra: Mapping[str, Any], *, schema: bool) -> None:
     if schema and (guide := next((g for g in GUIDES if _guides(extra, g)), None)):
         raise FieldError(guide, f"-p {guide} and --schema both say what the answer must look like. Leave one of them out.")
     check(extra, chat=True)
+
+
+def cell_fields() -> dict[str, bool]:
+    """The fields that a cell's `-p` can set on a pool → whether each is a switch."""
+    return {name: kind is checks.flag for name, kind in FIELDS[True].items() if name not in _SAID_OTHERWISE}
 
 
 def _is_neutral(body: Mapping[str, Any], name: str, value: Any) -> bool:

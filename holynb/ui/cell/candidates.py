@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from holynb.config import TABLE, Option
 from holynb.types import Route
+from holynb.words import clean
 
-__all__ = ["columns", "end", "frames", "hosts", "keys", "options", "pools", "prompts", "providers", "routers", "routes", "runs", "texts"]
+__all__ = [
+    "columns",
+    "end",
+    "frames",
+    "hosts",
+    "in_template",
+    "keys",
+    "options",
+    "pools",
+    "prompts",
+    "providers",
+    "routers",
+    "routes",
+    "runs",
+    "schemas",
+    "texts",
+]
+
+#: Of a folder, of a frame, of a column's name: a key press must not wait.
+MAX_FILES, MAX_COLUMNS, MAX_NAME_CHARS = 2_000, 1_000, 120
+#: What a template reads as something else than a name.
+TEMPLATE_WORDS = frozenset(["and", "else", "false", "False", "if", "in", "is", "none", "None", "not", "or", "true", "True", "loop"])
 
 
 def options() -> list[Option]:
@@ -97,6 +122,36 @@ def columns(variables: Mapping[str, Any], name: str | None) -> list[str]:
 
     frame = frames(variables).get(name or "")
     return [] if frame is None else column_names(frame)
+
+
+def schemas(variables: Mapping[str, Any], typed: str) -> list[str]:
+    """What `--schema` takes: variables that hold a JSON Schema or a pydantic model, and the .json files and folders where `typed` is."""
+    held = [k for k, v in _own(variables).items() if isinstance(v, dict) or (isinstance(v, type) and hasattr(v, "model_json_schema"))]
+    folder = typed[: typed.rfind("/") + 1]
+    try:
+        with os.scandir(Path(folder or ".").expanduser()) as found:
+            entries = sorted((e.name, e.is_dir()) for e in islice(found, MAX_FILES) if not e.name.startswith("."))
+    except OSError:
+        entries = []
+    return [*held, *(f"{folder}{name}{'/' * is_folder}" for name, is_folder in entries if is_folder or name.endswith(".json"))]
+
+
+def in_template(variables: Mapping[str, Any], frame: str | None) -> list[tuple[str, str]]:
+    """What a template may name → its kind: the frame's columns, as each has to be written, then variables that are no frames."""
+    names = [c for c in columns(variables, frame)[:MAX_COLUMNS] if len(c) <= MAX_NAME_CHARS]
+    found = [(name if _is_plain(name) else f"row[{json.dumps(name, ensure_ascii=False)}]", "column") for name in names]
+    held = [k for k, v in _own(variables).items() if isinstance(v, str | int | float | list | tuple | dict)]
+    return [*found, *((k, "variable") for k in held if k not in names)]
+
+
+def _own(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a person made, and not IPython."""
+    return {k: v for k, v in variables.items() if not k.startswith("_") and k not in ("In", "Out")}
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a template reads it as a name."""
+    return name.isidentifier() and name not in TEMPLATE_WORDS and name == clean(name)
 
 
 def texts(variables: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Completion of a `%%infer` line: routes, options, columns, names of frames, runs and pools. In the cell's body it offers nothing.
+"""Completion of a `%%infer` line: routes, options, columns, names of frames, runs and pools. In the body: what a template may name.
 
 A matcher of IPython's completer. Without it jedi would parse prose as Python, which was measured to take seconds per key press.
 """
@@ -6,10 +6,11 @@ A matcher of IPython's completer. Without it jedi would parse prose as Python, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from holynb.types import SERVICE_TIERS, THINK_LEVELS
-from holynb.ui.cell import grammar, transform
+from holynb.ui.cell import grammar, transform, wirefields
 
 if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext, SimpleMatcherResult
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["install", "remove", "suggest"]
 
 MAGIC_NAMES = ("infer", "holynb")
-FILE_OPTIONS = ("file", "schema")
+FILE_OPTIONS = ("file",)
 UPDATE_FLAGS = ("--take", "--from", "--remove")
 ROUTE_OPTIONS = ("fallback", "spread", "compare", "price_as")
 
@@ -71,7 +72,8 @@ def suggest(
         return None
     cell = head.startswith("%%")
     if row > 0:
-        return [] if cell else None
+        here = whole[len(whole) - len(lines) + row][:column] if row < len(lines) else ""
+        return _in_body(here, token, lines[0], variables) if cell else None
     before = whole[-len(lines)][:column].removeprefix("\ufeff").lstrip()
     if " " not in before:
         return None  # the magic's own name: IPython knows it
@@ -79,9 +81,43 @@ def suggest(
     words = grammar.split(typed)[1:]
     if typed.endswith("="):
         words = [*words[:-1], words[-1].removesuffix("=")] if words else words
+    if typed.endswith("=") and words[-2:-1] == ["-p"]:
+        field = words.pop()
+        return [(v, "value") for v in wirefields.values(_route(grammar.split(lines[0])[1:]), field) if v.startswith(token)]
     completer = _LineCompleter(variables, commands, grammar.split(lines[0])[1:])
     suggestions = completer.complete(words, token, cell=cell)
     return None if suggestions is None else [(t, k) for t, k in suggestions if t.lower().startswith(token.lower())]
+
+
+def _in_body(here: str, token: str, line: str, variables: Callable[[], Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What a template may name at the end of `here`, inside `{{ … }}` or `{% … %}`; nothing elsewhere, where the body is prose."""
+    from holynb.ui.cell import candidates
+
+    start = max(here.rfind("{{"), here.rfind("{%"))
+    inside = here[start + 2 :]
+    words = grammar.split(line)[1:]
+    if start < 0 or "}}" in inside or "%}" in inside or "--raw" in words or "." in token:
+        return []
+    if inside.removesuffix(token).rstrip().endswith(("|", '"', "'")):  # a filter, a string
+        return []
+    offered = candidates.in_template(variables(), _frame(words))
+    return [(t, k) for t, k in offered if t.lower().startswith(token.lower()) or t.lower().startswith(f'row["{token.lower()}')]
+
+
+def _frame(words: list[str]) -> str | None:
+    """The name that `--df` gives."""
+    frame = next((b for a, b in pairwise(words) if a == "--df"), None)
+    return next((w.removeprefix("--df=") for w in words if w.startswith("--df=")), frame)
+
+
+def _route(words: list[str]) -> str | None:
+    """The route of a line, as typed; None where it has none."""
+    valued = {flag for flag, option in grammar.FLAGS.items() if option.metavar is not None}
+    for i, word in enumerate(words):
+        named = i + 1 < len(words) and words[i + 1] in ("<<", "=", "=<<")
+        if not word.startswith("-") and "<<" not in word and not named and (i == 0 or words[i - 1] not in valued):
+            return word
+    return None
 
 
 class _LineCompleter:
@@ -99,7 +135,7 @@ class _LineCompleter:
         if "," in last and len(words) > 1 and words[-2] in flags:
             last = words[-2]  # a list that goes on: R1,R2
         if last in flags and flags[last].metavar is not None:
-            return self._values(flags[last].name, flags[last])
+            return self._values(flags[last].name, flags[last], token)
         if not cell and words[:2] in (["models", "update"], ["prices", "update"]):
             return [(flag, "option") for flag in UPDATE_FLAGS]
         if token.startswith("-"):
@@ -125,7 +161,7 @@ class _LineCompleter:
         """Whether word i is the NAME of `NAME <<`."""
         return i + 1 < len(words) and words[i + 1] in ("<<", "=", "=<<")
 
-    def _values(self, name: str, option: Any) -> Iterable[tuple[str, str]] | None:
+    def _values(self, name: str, option: Any, token: str) -> Iterable[tuple[str, str]] | None:
         from holynb.ui.cell import candidates
 
         if name in FILE_OPTIONS:
@@ -135,6 +171,8 @@ class _LineCompleter:
         readers: Mapping[str, Callable[[], Iterable[str]]] = {
             "df": lambda: candidates.frames(self._variables()),
             "into": lambda: (),
+            "p": lambda: [f"{field}=" for field in wirefields.names(_route(self._line))],
+            "schema": lambda: candidates.schemas(self._variables(), token),
             "params_from": self._columns,
             "where": self._columns,
             "router": lambda: [*candidates.routers(), *self._columns()],
@@ -153,9 +191,7 @@ class _LineCompleter:
     def _columns(self) -> list[str]:
         from holynb.ui.cell import candidates
 
-        frame = next((b for a, b in zip(self._line, self._line[1:], strict=False) if a == "--df"), None)
-        frame = next((w.removeprefix("--df=") for w in self._line if w.startswith("--df=")), frame)
-        return candidates.columns(self._variables(), frame)
+        return candidates.columns(self._variables(), _frame(self._line))
 
     def _line_words(self, words: list[str]) -> Iterable[tuple[str, str]]:
         from holynb.ui.cell import candidates

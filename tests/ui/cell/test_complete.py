@@ -23,12 +23,33 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.json").write_text("{}", encoding="utf-8")
     settings.override(alias={"fast": "sim/stream"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "review.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "deep.json").write_text("{}", encoding="utf-8")
     yield tmp_path
     runlog.close()
     settings.reset()
 
 
-VARIABLES = {"reviews": pd.DataFrame({"text": [1], "task_type": [2], "best_of": [3]}), "tone": "be kind", "_x": pd.DataFrame(), "n": 3}
+class Review:
+    """As a pydantic model looks."""
+
+    @staticmethod
+    def model_json_schema() -> dict[str, Any]:
+        return {}
+
+
+WEIRD = pd.DataFrame([[1] * 6], columns=["a b", 'say "hi"', "none", 0, "x\ny", "한글"])
+VARIABLES = {
+    "weird": WEIRD,
+    "Review": Review,
+    "stars": {"type": "object"},
+    "reviews": pd.DataFrame({"text": [1], "task_type": [2], "best_of": [3]}),
+    "tone": "be kind",
+    "_x": pd.DataFrame(),
+    "n": 3,
+}
 
 
 def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
@@ -66,6 +87,20 @@ def offered(line: str, body: str = "prompt", row: int = 0) -> list[str] | None:
         ("%%infer answers << s|", ["sim/echo"]),
         ("%%infer sim/| --df reviews", ["sim/echo"]),
         ("%%holynb sim/e|", ["sim/echo"]),
+        ("%%infer sim/echo -p |", ["fault=", "latency=", "thoughts="]),
+        ("%%infer sim/echo -p fa|", ["fault="]),
+        ("%%infer sim/echo -p fault=|", ["429", "stall", "oom"]),
+        ("%%infer sim/echo -p fault=4|", ["429", "401"]),
+        ("%%infer fast -p ti|", ["times="]),
+        ("%%infer -p | pool/mine", ["top_k=", "min_p=", "ignore_eos=", "chat_template_kwargs="]),
+        ("%%infer pool/mine -p ignore_eos=|", ["true", "false"]),
+        ("%%infer pool/mine -p reasoning_effort=|", ["low", "high"]),
+        ("%%infer kept << gemini/gemini-2.5-pro -p sa|", ["safetySettings="]),
+        ("%%infer bedrock/x -p perf|", ["performanceConfig="]),
+        ("%%infer anthropic/x -p out|", ["output_config="]),
+        ("%%infer openai/x -p ver|", ["verbosity="]),
+        ("%%infer sim/echo --schema |", ["Review", "stars", "review.json", "more/"]),
+        ("%%infer sim/echo --schema more/|", ["more/deep.json"]),
         ("%infer |", ["models", "show", "pool"]),
         ("%infer sh|", ["show"]),
         ("%infer pool st|", ["start", "status", "stop"]),
@@ -80,6 +115,60 @@ def test_what_fits_is_offered(line: str, some: list[str]) -> None:
     suggestions = offered(line)
     assert suggestions is not None
     assert set(some) <= set(suggestions)
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "some"),
+    [
+        ("%%infer sim/echo --df reviews", "Is {{ te", ["text"]),
+        ("%%infer sim/echo --df reviews", "Is {{ ", ["text", "task_type", "best_of", "tone", "n"]),
+        ("%%infer sim/echo --df=reviews", "Is {{", ["text"]),
+        ("%%infer sim/echo --df reviews", "{{ text }} and {{ ta", ["task_type"]),
+        ("%%infer sim/echo --df reviews", "{% if ta", ["task_type"]),
+        ("%%infer sim/echo", "Say {{ to", ["tone"]),
+        ("%%infer sim/echo --df weird", "{{ ", ['row["a b"]', 'row["say \\"hi\\""]', 'row["none"]', 'row["0"]', 'row["x\\ny"]', "한글"]),
+        ("%%infer sim/echo --df weird", "{{ say", ['row["say \\"hi\\""]']),
+    ],
+)
+def test_what_a_template_may_name_is_offered_in_its_braces(line: str, body: str, some: list[str]) -> None:
+    suggestions = in_body(line, body)
+    assert suggestions is not None
+    assert set(some) <= set(suggestions)
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        ("%%infer sim/echo --df reviews", "a te"),
+        ("%%infer sim/echo --df reviews", "{{ text }} te"),
+        ("%%infer sim/echo --df reviews", "{ te"),
+        ("%%infer sim/echo --df reviews --raw", "{{ te"),
+        ("%%infer sim/echo --df reviews", "{{ text | te"),
+        ("%%infer sim/echo --df reviews", "{{ row.te"),
+        ("%%infer sim/echo --df reviews", '{{ "te'),
+        ("%%infer sim/echo --df nothing", "{{ te"),
+    ],
+)
+def test_prose_is_left_alone(line: str, body: str) -> None:
+    assert in_body(line, body) == []
+
+
+def test_a_very_wide_frame_does_not_hold_up_a_key() -> None:
+    wide = {"wide": pd.DataFrame([[0] * 10_001], columns=[*map(str, range(10_000)), "x" * 1_000_000])}
+    began = time.perf_counter()
+    suggestions = in_body("%%infer sim/echo --df wide", "{{ ", wide)
+    assert time.perf_counter() - began < 0.5
+    assert suggestions is not None
+    assert max(map(len, suggestions)) < 200
+    assert len(suggestions) <= 1_000
+
+
+def in_body(line: str, body: str, variables: Any = None) -> list[str] | None:
+    token = next((body[i:] for i in range(len(body), -1, -1) if i == 0 or body[i - 1] in ' {[("'), "")
+    found = complete.suggest(
+        f"{line}\nfirst\n{body}", 2, len(body), token, variables=lambda: variables or VARIABLES, commands=lambda: COMMANDS
+    )
+    return None if found is None else [t for t, _ in found]
 
 
 @pytest.mark.parametrize(
