@@ -24,9 +24,28 @@ EXTRAS = PROJECT["optional-dependencies"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Import name → distribution, where they differ.
-CALLED = {"IPython": "ipython", "dotenv": "python-dotenv", "pynvml": "nvidia-ml-py", "google": "google-auth"}
+CALLED = {
+    "IPython": "ipython",
+    "dotenv": "python-dotenv",
+    "pynvml": "nvidia-ml-py",
+    "google": "google-auth",
+    "markdown_it": "markdown-it-py",
+}
 #: Imported where present, with another way where not.
-OPTIONAL = {"keyring", "orjson", "uvloop", "msgpack", "pynvml", "triton", "pydantic", "pyarrow", "genai_prices", "sidecar", "azure"}
+OPTIONAL = {
+    "keyring",
+    "orjson",
+    "uvloop",
+    "msgpack",
+    "pynvml",
+    "triton",
+    "pydantic",
+    "pyarrow",
+    "genai_prices",
+    "sidecar",
+    "azure",
+    "duckdb",
+}
 
 
 def commands() -> list[str]:
