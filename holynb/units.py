@@ -1,10 +1,10 @@
-"""How measured figures are said, the same everywhere: three digits, memory in GB. Pure; assets/page.js says them alike in the page."""
+"""How measured figures are said, the same everywhere: rates, memory, durations. Pure; assets/page.js says them alike in the page."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["memory", "three_digits"]
+__all__ = ["memory", "seconds", "three_digits"]
 
 #: Memory below this is said in MB.
 _LEAST_GB = 0.1
@@ -24,3 +24,21 @@ def memory(size: float) -> str:
     """Bytes as `24 GB`, `0.18 GB`, `64 MB`: powers of ten, as sizes of models and of disks are."""
     gigabytes = size / 1e9
     return f"{three_digits(gigabytes)} GB" if gigabytes >= _LEAST_GB else f"{size / 1e6:,.0f} MB" if size else "0 GB"
+
+
+def seconds(value: float | None) -> str:
+    """`0 s`, `4.2 ms`, `0.42 s`, `12 s`, `3 min 20 s`, `2 h 5 min`; `?` where unknown."""
+    if value is None or not math.isfinite(value):
+        return "?"
+    if 0 < value < 0.0995:
+        return f"{value * 1000:.{1 if value < 0.00995 else 0}f} ms"
+    if not value:
+        return "0 s"
+    if value < 9.95:
+        return f"{value:.2f} s" if value < 0.995 else f"{value:.1f} s"
+    whole = round(value)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

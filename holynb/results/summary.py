@@ -11,6 +11,7 @@ from holynb.pricing import prices
 from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
 from holynb.scheduler.budget import UNBILLED_KINDS
 from holynb.types import Outcome, Route
+from holynb.units import seconds
 from holynb.words import counted
 
 __all__ = ["AlternativeCost", "Summary", "alternative_cost", "is_unsettled", "summarize"]
@@ -96,7 +97,7 @@ class Summary:
         parts.append(captioned(self.money()))
         parts.append(self.service())
         parts.append(self.alternative.describe() if self.alternative else "")
-        parts.append(f"{self.elapsed:.1f} s")
+        parts.append(f"{self.elapsed:.1f} s" if self.elapsed >= 1 else seconds(self.elapsed))
         text = " · ".join(p for p in parts if p)
         if self.stopped:
             text = f"stopped · {text}"

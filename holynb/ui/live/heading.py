@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from holynb.events import Ended, Event, Paused
 from holynb.results import dollars, is_simulated
 from holynb.ui.live.protocol import ErrorCount, Head, RunState
-from holynb.ui.output import clip, one_line, seconds
+from holynb.ui.output import clip, one_line, report, seconds
 from holynb.units import three_digits
 from holynb.words import counted
 
@@ -88,8 +88,5 @@ def _cost(summary: Summary) -> str:
 
 
 def _by(info: RunInfo, answered: Sequence[tuple[str, int]]) -> str:
-    """Who answers: `sim/stream`; after a fallback `4 by sim/stream, 44 by fallback sim/echo`, without a route that gave none."""
-    asked = info.asked or [route for route, _ in answered[:1]]  # a recording does not tell
-    if all(route in asked for route, _ in answered):
-        return ", ".join(asked)
-    return ", ".join(f"{n:,} by {'fallback ' if route in info.fallbacks else ''}{route}" for route, n in answered)
+    """Who answers. A recording does not tell who was asked."""
+    return report.answered_by(info.asked or [route for route, _ in answered[:1]], info.fallbacks, answered)

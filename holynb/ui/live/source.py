@@ -44,7 +44,6 @@ class RunSource:
     label = ""
 
     def __init__(self, run: Run) -> None:
-        from holynb.config import settings
         from holynb.results import frame
         from holynb.scheduler import Policy
 
@@ -64,7 +63,7 @@ class RunSource:
             run.options.format,
             asked=tuple(dict.fromkeys(compared)) or (str(run.route),),
             compared=compared,
-            fallbacks=frozenset(str(settings.route(r)) for r in run.options.fallback),
+            fallbacks=report.fallbacks(run),
             grace_s=Policy().grace,
         )
 

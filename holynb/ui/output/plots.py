@@ -50,24 +50,28 @@ class Chart:
     suffix: str = ""
 
 
-def charts(run_report: report.Report) -> dict[str, Chart]:
-    """Charts by name: cost, latency, tokens, server, memory. Those without values are left out; all are, with fewer than two rows."""
+def charts(run_report: report.Report, least_s: float = static.LEAST_CHARTED_S) -> dict[str, Chart]:
+    """Charts by name: cost, latency, tokens, server, memory. Those without a line are left out; all are, with fewer than two rows.
+
+    least_s: seconds that the run took at least.
+    """
     ended = series.ends(run_report.events, run_report.rows, run_report.started)
-    if len(ended) < 2:
+    if len(ended) < 2 or run_report.summary.elapsed < least_s:
         return {}
     simulated = " (simulated)" if any((o.route or "").startswith("sim/") for _, o in ended) else ""
+    lines = series.by_route(run_report.events, run_report.rows, run_report.started, run_report.compared)
     charts_by_name = {
-        "cost": Chart(f"Cost{simulated}", {"cost": series.cost(ended)}, {}, prefix="$"),
-        "latency": Chart("Latency", series.latency(ended), {}, suffix=" s"),
+        "cost": Chart(f"Cost{simulated}", lines["cost"], {}, prefix="$"),
+        "latency": Chart("Latency, p50" if run_report.compared else "Latency", lines["latency"], {}, suffix=" s"),
         "tokens": Chart(
             "Tokens/s",
-            {"tokens/s": series.tokens(run_report.events, run_report.started)},
+            lines["tokens"],
             series.marks(run_report.events, run_report.started, Failed),
         ),
         "server": Chart("Server", series.load(run_report.events, run_report.started), {}),
         "memory": _memory(run_report),
     }
-    return {name: chart for name, chart in charts_by_name.items() if any(chart.lines.values())}
+    return {name: chart for name, chart in charts_by_name.items() if any(len(points) > 1 for points in chart.lines.values())}
 
 
 def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", columns: int = 0) -> dict[str, Any]:
@@ -196,7 +200,7 @@ def figures(run: SessionRun) -> Figures:
 
     run_report = report.of(run)
     out = {}
-    for name, chart in charts(run_report).items():
+    for name, chart in charts(run_report, least_s=0.0).items():
         plot = spec({name: chart}, x_unit=_x_unit(run_report))
         figure = go.Figure(data=plot["data"], layout=plot["layout"])
         figure.update_layout(height=360, margin={"t": 60}, xaxis_domain=[0, 1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,20 @@ if TYPE_CHECKING:
     from holynb.schema import Schema
     from holynb.types import Outcome
 
-__all__ = ["MAX_ROWS", "Report", "compared_routes", "error_text", "load", "notes", "of", "prompt_labels", "title", "variants"]
+__all__ = [
+    "MAX_ROWS",
+    "Report",
+    "answered_by",
+    "compared_routes",
+    "error_text",
+    "fallbacks",
+    "load",
+    "notes",
+    "of",
+    "prompt_labels",
+    "title",
+    "variants",
+]
 
 #: Rows of a table, characters of a prompt in a cell.
 MAX_ROWS, MAX_PROMPT_CHARS = 50, 160
@@ -50,6 +63,8 @@ class Report:
     schema: Schema | None = None
     variants: tuple[str, ...] = ()
     format: str = "text"
+    compared: tuple[str, ...] = ()
+    """The routes of the rows of one prompt, as `compared_routes` has them."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -104,6 +119,7 @@ def of(run: SessionRun) -> Report:
         run.plan.schema,
         run_variants,
         run.plan.options.format,
+        compared_routes(index),
     )
 
 
@@ -198,10 +214,26 @@ def prompt_labels(index: Any) -> list[object]:
 
 
 def title(run: SessionRun) -> str:
-    """`NAME on ROUTE, …`."""
+    """`NAME on ROUTE, …`; where others answered, `NAME, 48 by fallback ROUTE`."""
     index = run.plan.rows.index
-    routes = dict.fromkeys(str(label[-2]) for label in index.tolist()) if variants(index) else [str(run.route)]
-    return f"{run.name or run.id} on {', '.join(routes)}"
+    asked = list(dict.fromkeys(str(label[-2]) for label in index.tolist())) if variants(index) else [str(run.route)]
+    answered = Counter(o.route for o in run.rows() if o is not None and o.status == "ok" and o.route)
+    by = answered_by(asked, fallbacks(run), answered.most_common())
+    return f"{run.name or run.id}{', ' if by[:1].isdecimal() else ' on '}{by}"
+
+
+def fallbacks(run: SessionRun) -> frozenset[str]:
+    """The routes of `--fallback`."""
+    from holynb.config import settings
+
+    return frozenset(str(settings.route(r)) for r in run.plan.options.fallback)
+
+
+def answered_by(asked: Sequence[str], fallbacks: Collection[str], answered: Sequence[tuple[str, int]]) -> str:
+    """Who answers: `sim/stream`; after a fallback `4 by sim/stream, 44 by fallback sim/echo`, without a route that gave none."""
+    if all(route in asked for route, _ in answered):
+        return ", ".join(asked)
+    return ", ".join(f"{n:,} by {'fallback ' if route in fallbacks else ''}{route}" for route, n in answered)
 
 
 def notes(events: Sequence[Event]) -> list[str]:

@@ -16,6 +16,7 @@ __all__ = [
     "OUT_OF_MEMORY_TEXT",
     "RECOVERED_TEXT",
     "Ends",
+    "by_route",
     "combined_load",
     "cost",
     "ends",
@@ -48,6 +49,23 @@ def ends(events: Sequence[Event], rows: Sequence[Outcome | None], started: float
     """Rows that a server answered or failed, in order of their end; by index where `events` holds no ends."""
     timed = [(e.at - started, e.outcome) for e in events if isinstance(e, Ended) and e.outcome.attempts]
     return timed or [(float(i), o) for i, o in enumerate(rows) if o is not None and o.attempts]
+
+
+def by_route(
+    events: Sequence[Event], rows: Sequence[Outcome | None], started: float, compared: Sequence[str] = ()
+) -> dict[str, dict[str, list[Point]]]:
+    """Lines of cost, latency and tokens. Of routes that rows ask in turn (`compared`) each has one, named after it; its latency is p50."""
+    if not compared:
+        ended = ends(events, rows, started)
+        return {"cost": {"this run": cost(ended)}, "latency": latency(ended), "tokens": {"this run": tokens(events, started)}}
+    out: dict[str, dict[str, list[Point]]] = {"cost": {}, "latency": {}, "tokens": {}}
+    for route in dict.fromkeys(compared):
+        mine = {row for row in range(len(rows)) if compared[row % len(compared)] == route}
+        own = [e for e in events if isinstance(e, Ended) and e.row in mine]
+        ended = ends(own, [o if row in mine else None for row, o in enumerate(rows)], started)
+        out["cost"][route], out["latency"][route] = cost(ended), latency(ended).get("p50", [])
+        out["tokens"][route] = tokens(own, started)
+    return out
 
 
 def cost(ended: Ends) -> list[Point]:

@@ -25,6 +25,8 @@ __all__ = ["OPEN_TAG", "STYLE", "as_html", "as_text", "bundle", "charts"]
 #: Of a table: bytes in all, characters of an answer in a cell, rows in plain text.
 MAX_TABLE_BYTES, MAX_ANSWER_CHARS, MAX_TEXT_ROWS = 90_000, 400, 10
 MAX_LABEL_CHARS, MAX_ERROR_CHARS, MAX_ERROR_KINDS = 40, 300, 3
+#: A run that took less has no charts.
+LEAST_CHARTED_S = 1.0
 #: Of what was thought before a single answer.
 MAX_THOUGHT_CHARS = 50_000
 
@@ -81,22 +83,21 @@ def as_text(report: Report, show: str = "all") -> str:
 
 
 def charts(report: Report) -> dict[str, str]:
-    """SVGs by name: cost, latency, tokens, server, memory. Those of unknown values are left out; all are, with fewer than two rows."""
+    """SVGs by name: cost, latency, tokens, server, memory, but those of unknown values or of one dot; none of fewer than two rows."""
     events, started = report.events, report.started
     ended = series.ends(events, report.rows, started)
-    if len(ended) < 2:
+    if len(ended) < 2 or report.summary.elapsed < LEAST_CHARTED_S:
         return {}
+    lines = series.by_route(events, report.rows, started, report.compared)
 
     def format_x(x: float) -> str:
         return seconds(x) if events else f"row {x:.0f}"
 
     title = "Cost, dollars" + (" (simulated)" if any((o.route or "").startswith("sim/") for _, o in ended) else "")
     svgs = {
-        "cost": svg.chart(title, _lines({"total": series.cost(ended)}), dollars, format_x),
-        "latency": svg.chart("Latency", _lines(series.latency(ended)), seconds, format_x),
-        "tokens": svg.chart(
-            "Tokens/s", _lines({"": series.tokens(events, started)}), units.three_digits, format_x, series.marks(events, started, Failed)
-        ),
+        "cost": svg.chart(title, _lines(lines["cost"]), dollars, format_x),
+        "latency": svg.chart("Latency, p50" if report.compared else "Latency", _lines(lines["latency"]), seconds, format_x),
+        "tokens": svg.chart("Tokens/s", _lines(lines["tokens"]), units.three_digits, format_x, series.marks(events, started, Failed)),
         "server": svg.chart("Server", _lines(series.load(events, started)), units.three_digits, format_x),
         "memory": svg.chart("Memory", _lines(series.memory(events, started)), units.memory, format_x, series.marks(events, started, Noted)),
     }
@@ -104,7 +105,7 @@ def charts(report: Report) -> dict[str, str]:
 
 
 def _lines(points_by_name: Mapping[str, Sequence[tuple[float, float]]]) -> list[svg.Series]:
-    return [svg.Series(name, points) for name, points in points_by_name.items()]
+    return [svg.Series(name, points) for name, points in points_by_name.items() if len(points) > 1]
 
 
 def reasons(report: Report) -> list[str]:

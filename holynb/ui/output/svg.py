@@ -31,6 +31,7 @@ MAX_POINTS = 90
 #: Pixels, as the margins below.
 WIDTH, HEIGHT = 280, 118
 LEFT, RIGHT, TOP, BOTTOM = 6, 52, 22, 16
+MAX_NAME_CHARS = 9
 
 Point = tuple[float, float]
 
@@ -66,8 +67,9 @@ def chart(
     last = ", ".join(f"{s.name} {format_y(s.points[-1][1])}" for s in lines)
     parts = [_open_svg(title, last), _axes(title, format_y(top), format_x(low), format_x(high))]
     label_ys = _spread([float(place(s.points[-1]).split(",")[1]) for s in lines])
-    for i, (line, label_y) in enumerate(zip(lines, label_ys, strict=True)):
-        parts += _line(line, [place(p) for p in line.points], COLOURS[i % len(COLOURS)], label_y)
+    labels = _short([s.name for s in lines])
+    for i, (line, label, label_y) in enumerate(zip(lines, labels, label_ys, strict=True)):
+        parts += _line(label, [place(p) for p in line.points], COLOURS[i % len(COLOURS)], label_y)
     parts += [
         _marks(name, {round(float(place((x, top)).split(",")[0])) for x in at if low <= x <= high}) for name, at in (marks or {}).items()
     ]
@@ -115,7 +117,7 @@ def _axes(title: str, top: str, first: str, last: str) -> str:
     )
 
 
-def _line(line: Series, places: Sequence[str], colour: str, label_y: float) -> list[str]:
+def _line(label: str, places: Sequence[str], colour: str, label_y: float) -> list[str]:
     plain = colour.partition(",")[2].rstrip(")")
     if len(places) == 1:
         x, y = places[0].split(",")
@@ -125,8 +127,15 @@ def _line(line: Series, places: Sequence[str], colour: str, label_y: float) -> l
             f'<polyline points="{" ".join(places)}" fill="none" style="stroke:{colour}" stroke="{plain}" stroke-width="1.6" '
             'stroke-linejoin="round"/>'
         )
-    name = f'<text x="{WIDTH - RIGHT + 4}" y="{label_y + 3:.1f}" style="fill:{colour}" fill="{plain}">{html.escape(line.name)}</text>'
+    name = f'<text x="{WIDTH - RIGHT + 4}" y="{label_y + 3:.1f}" style="fill:{colour}" fill="{plain}">{html.escape(label)}</text>'
     return [mark, name]
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names with room beside the chart: of routes the model, where that tells them apart. The picture's label has the whole ones."""
+    models = [name.rpartition("/")[2] for name in names]
+    shown = models if len(set(models)) == len(names) else names
+    return [name if len(name) <= MAX_NAME_CHARS else f"{name[: MAX_NAME_CHARS - 1]}…" for name in shown]
 
 
 def _marks(name: str, xs: set[int]) -> str:

@@ -11,7 +11,7 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from holynb.results import Summary, captioned, cost_text
-from holynb.units import three_digits
+from holynb.units import seconds, three_digits
 from holynb.words import clean
 
 if TYPE_CHECKING:
@@ -48,24 +48,6 @@ def one_line(text: str | None) -> str:
 def clip(text: str, width: int) -> str:
     """At most `width` characters, the last of them … where something was cut."""
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"
-
-
-def seconds(value: float | None) -> str:
-    """`0 s`, `4.2 ms`, `0.42 s`, `12 s`, `3 min 20 s`, `2 h 5 min`; `?` where unknown."""
-    if value is None or not math.isfinite(value):
-        return "?"
-    if 0 < value < 0.0995:
-        return f"{value * 1000:.{1 if value < 0.00995 else 0}f} ms"
-    if not value:
-        return "0 s"
-    if value < 9.95:
-        return f"{value:.2f} s" if value < 0.995 else f"{value:.1f} s"
-    whole = round(value)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def count(value: int | None) -> str:

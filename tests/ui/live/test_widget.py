@@ -238,7 +238,7 @@ class Shown:
 
 def a_run(show: str = "all") -> Any:
     options = SimpleNamespace(show=show, price_as=None, format="text", fallback=())
-    plan = SimpleNamespace(rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]))
+    plan = SimpleNamespace(rows=SimpleNamespace(index=None), targets=SimpleNamespace(endpoints=[]), options=options)
     prompts = [SimpleNamespace(text="hi", messages=(Message("user", "hi"),))] * 2
     return SimpleNamespace(
         n=2,

@@ -40,7 +40,7 @@ def test_the_charts_are_one_figure_side_by_side() -> None:
     figure = plots.spec(drawn)
     domains = [figure["layout"][f"xaxis{i}"]["domain"] for i in ("", "2", "3", "4")]
     assert all(a[1] < b[0] for a, b in pairwise(domains)), "no two charts overlap"
-    assert {t["name"] for t in figure["data"]} == {"cost", "p50", "p95", "TTFT", "tokens/s", "429", "OOM", "GPU 0", "GPU 0 all"}
+    assert {t["name"] for t in figure["data"]} == {"this run", "p50", "p95", "TTFT", "429", "OOM", "GPU 0", "GPU 0 all"}
     cost = figure["data"][0]
     assert (cost["x"][-1], cost["y"][-1]) == (3.4, 0.03)
     assert "simulated" in figure["layout"]["annotations"][0]["text"]

@@ -297,3 +297,21 @@ def test_one_answer_is_shown_as_it_was_asked_for(how: str, shown: str) -> None:
     assert f'<div class="holynb-shown">{shown}' in final["text/html"]
     assert final["text/plain"].startswith("print(1)\n" if how == "code" else "# a\n```")
     assert ("<code>print(1)</code>" in final["text/html"]) == (how == "code")
+
+
+def test_nothing_is_charted_of_a_run_under_a_second_nor_of_one_dot() -> None:
+    brief = summarize([ok()] * 5, 0.42)
+    assert charts(record([ok()] * 5, summary=brief)) == {}
+    assert brief.line().endswith(" · 0.42 s"), "and its time is not 0.0 s, nor 0.4"
+    gauges = [Gauge("cpu", 900, 2**34, 100.0, ours=2**29)]
+    events = [Ended(i, ok(ttft_s=None), 100.0 + i) for i in range(5)]
+    assert list(charts(record([ok(ttft_s=None)] * 5, events=[*events, *gauges]))) == ["cost", "latency", "tokens"]
+
+
+def test_routes_side_by_side_have_a_line_each() -> None:
+    rows = [ok(route=r, latency_s=w) for _ in range(4) for r, w in (("sim/echo", 0.5), ("openai/gpt-4.1-mini", 2.0))]
+    drawn = charts(record(rows, compared=("sim/echo", "openai/gpt-4.1-mini")))
+    assert {name: picture.count("<polyline") for name, picture in drawn.items()} == {"cost": 2, "latency": 2, "tokens": 2}
+    assert 'aria-label="Latency, p50: sim/echo 0.50 s, openai/gpt-4.1-mini 2.0 s"' in drawn["latency"]
+    assert ">echo</text>" in drawn["cost"]
+    assert ">gpt-4.1-…</text>" in drawn["cost"]
