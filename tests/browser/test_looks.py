@@ -166,7 +166,7 @@ def test_rows_are_found_by_their_words_and_sorted_by_their_figures(notebook: Any
     find.fill("in one sentence. Review 2")
     page.until(lambda: 5 < shown.count() < 15, 5, "words of what all prompts begin with, which no row shows, and of its own")
     find.fill("nobody says this")
-    page.until(lambda: "No row holds that" in page.find(".hn-empty").inner_text(), 5, "an empty table")
+    page.until(lambda: "No matching rows" in page.find(".hn-empty").inner_text(), 5, "an empty table")
     find.fill("")
     head = page.page.get_by_role("columnheader", name="latency_s")
     cost = ".hn-sizer .hn-row:not([hidden]) .hn-cell:nth-child(8)"

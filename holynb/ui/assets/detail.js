@@ -11,7 +11,7 @@ function makeThoughts() {
 
 /** hooks: close(), show(row, format). */
 function makeDetail(hooks) {
-  const node = make("section", "hn-detail", null, { "aria-label": "One row in full" });
+  const node = make("section", "hn-detail", null, { "aria-label": "Row details" });
   node.hidden = true;
   const bar = make("div", "hn-bar");
   const title = make("strong", "hn-title");

@@ -64,7 +64,7 @@ function makeTable(hooks) {
   const newest = button("hn-tab", "Newest", turnOrder, { "aria-pressed": "false", title: "Newest first" });
   newest.append(make("span", "hn-spare", " first"));
   const turnFollow = () => pick({ follow: !data.follow, ...(data.follow ? {} : { by: 0, find: (find.value = "") }) });
-  const followTitle = "Keep the rows that are being answered in sight";
+  const followTitle = "Keep rows in progress in view";
   const follow = button("hn-tab", "Follow", turnFollow, { "aria-pressed": "true", title: followTitle });
   const findLabel = "Find rows by prompt, answer or label";
   const find = make("input", "hn-find", null, { type: "search", placeholder: "Find", "aria-label": findLabel });
@@ -183,7 +183,7 @@ function makeTable(hooks) {
     for (let i = 0; i < pool.length; i++) show(pool[i], i < last - first);
     show(empty, rows.length === 0);
     const filterWord = { all: "here", running: "active", failed: "failed", done: "done" }[data.filter];
-    say(empty, data.n === 0 ? "No rows." : data.find ? "No row holds that." : `No row is ${filterWord} now.`);
+    say(empty, data.n === 0 ? "No rows." : data.find ? "No matching rows." : `No rows are ${filterWord} now.`);
     scroller.setAttribute("aria-rowcount", rows.length + 1);
     for (const [name, { tab }] of Object.entries(tabs)) tab.setAttribute("aria-pressed", name === data.filter);
     const direction = data.down ? "descending" : "ascending";
