@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
-from servers import golden
+from servers import aws, golden
 from servers.asking import KEY, ask, endpoint, hear, refuse, request, run
 from servers.exact import END, Asked, Exact, chunk, reply, stream_head
 from servers.golden import BEDROCK, bedrock_delta, bedrock_error, bedrock_exception, bedrock_frame
@@ -32,7 +32,7 @@ from holynb.engines import aws_hosted, bedrock
 from holynb.errors import BadKey, BadSetting, Fault
 from holynb.types import Endpoint, Usage
 
-ACCESS, TOKEN = "AKIA" + "TESTTESTTEST1234", "session-" + KEY[::-1]
+TOKEN = "session-" + KEY[::-1]
 MODEL = "us.anthropic.claude-opus-4-6-v1"
 PROFILE = "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-opus-4-6-v1"
 MODELS = (
@@ -47,12 +47,7 @@ MODELS = (
 
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    aws.set_keys(monkeypatch)
 
 
 def at(base: str, model: str = MODEL, **options: Any) -> Endpoint:
@@ -152,7 +147,7 @@ def signature_of(came: Asked, base: str, token: str | None = None) -> str:
     names = came.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
     again = AWSRequest("POST", base + came.path, headers={n: came.headers[n] for n in names if n != "host"}, data=came.body)
     again.context["timestamp"] = came.headers["x-amz-date"]
-    auth = SigV4Auth(Credentials(ACCESS, KEY, token), "bedrock", "eu-west-1")
+    auth = SigV4Auth(Credentials(aws.ACCESS, KEY, token), "bedrock", "eu-west-1")
     return str(auth.signature(auth.string_to_sign(again, auth.canonical_request(again)), again))
 
 
@@ -172,7 +167,7 @@ def test_the_signature_is_botocores_own(model: str, token: str | None, monkeypat
         came = server.asked[0].headers
         assert KEY not in str(came)
         assert came.get("x-amz-security-token") == token
-        assert f"Credential={ACCESS}/" in came["authorization"]
+        assert f"Credential={aws.ACCESS}/" in came["authorization"]
         assert "/eu-west-1/bedrock/aws4_request" in came["authorization"]
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY[::-1])
         fault = refuse(at(server.base, model), asked(model), key=None)
@@ -223,7 +218,7 @@ def test_without_botocore_a_token_works_and_keys_say_what_is_missing():
 
 def test_no_string_of_a_stream_tells_a_key(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
-    secrets = (KEY, TOKEN, ACCESS)
+    secrets = (KEY, TOKEN, aws.ACCESS)
     said = " ".join(secrets)
     frames = [
         bedrock_delta({"text": said}) + bedrock_frame("messageStop", {"stopReason": f"x {KEY}"}),
@@ -583,9 +578,9 @@ def program(folder: Path, says: str) -> str:
         json.dumps({"Version": 1, "AccessKeyId": 5, "SecretAccessKey": 7}),
         json.dumps({"Version": 1, "AccessKeyId": None, "SecretAccessKey": KEY}),
         json.dumps({"Version": 1, "AccessKeyId": "AKIA\nx: y", "SecretAccessKey": KEY}),
-        json.dumps({"Version": 1, "AccessKeyId": ACCESS, "SecretAccessKey": KEY, "SessionToken": "토큰"}),
-        json.dumps({"Version": 1, "AccessKeyId": ACCESS, "SecretAccessKey": KEY, "Expiration": "soon"}),
-        json.dumps({"Version": 1, "AccessKeyId": ACCESS, "SecretAccessKey": KEY, "Expiration": "2001-01-01T00:00:00Z"}),
+        json.dumps({"Version": 1, "AccessKeyId": aws.ACCESS, "SecretAccessKey": KEY, "SessionToken": "토큰"}),
+        json.dumps({"Version": 1, "AccessKeyId": aws.ACCESS, "SecretAccessKey": KEY, "Expiration": "soon"}),
+        json.dumps({"Version": 1, "AccessKeyId": aws.ACCESS, "SecretAccessKey": KEY, "Expiration": "2001-01-01T00:00:00Z"}),
     ],
 )
 def test_a_program_that_gives_no_keys_is_no_fault_of_holynb(says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -629,7 +624,7 @@ def test_whoever_has_the_keys_may_be_away_for_a_while(tmp_path: Path, monkeypatc
 def chain_error(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """What a run says whose profile is this."""
     config = tmp_path / "config"
-    config.write_text(f"[profile p]\n{text}\n[profile other]\naws_access_key_id = {ACCESS}\naws_secret_access_key = {KEY}\n")
+    config.write_text(f"[profile p]\n{text}\n[profile other]\naws_access_key_id = {aws.ACCESS}\naws_secret_access_key = {KEY}\n")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))

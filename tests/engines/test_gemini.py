@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google import genai
 from google.genai import types
-from servers import golden
+from servers import golden, google_sdk
 from servers.asking import KEY, ask, endpoint, refuse, request
 from servers.exact import Exact, reply, sse, streamed
 from servers.golden import gemini_error, gemini_part
@@ -15,8 +15,6 @@ from servers.golden import gemini_error, gemini_part
 from holynb.engines import finish as finishes
 from holynb.engines import gemini
 from holynb.types import Usage
-
-SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
 
 
 def client(server: Exact) -> genai.Client:
@@ -28,28 +26,8 @@ def client(server: Exact) -> genai.Client:
 def test_the_sdk_asks_the_same_and_reads_the_same(stream: bool):
     steps = golden.GEMINI.streamed() if stream else [reply(golden.GEMINI.whole)]
     with Exact(steps) as server:
-        config = types.GenerateContentConfig(
-            system_instruction="Be brief.",
-            max_output_tokens=9,
-            temperature=0.5,
-            top_p=0.9,
-            seed=7,
-            stop_sequences=["END"],
-            response_mime_type="application/json",
-            response_json_schema=SCHEMA,
-        )
-        theirs = client(server)
-        if stream:
-            text = "".join(
-                c.text or "" for c in theirs.models.generate_content_stream(model="gemini-2.5-flash", contents="안녕?", config=config)
-            )
-        else:
-            text = str(theirs.models.generate_content(model="gemini-2.5-flash", contents="안녕?", config=config).text)
-        theirs.close()
-        sampling = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ("END",)}
-        sent = request(
-            messages=[("system", "Be brief."), ("user", "안녕?")], sampling=sampling, schema=SCHEMA, stream=stream, model="gemini-2.5-flash"
-        )
+        text = google_sdk.said(client(server), "gemini-2.5-flash", stream=stream)
+        sent = request(**google_sdk.ASKED, stream=stream, model="gemini-2.5-flash")
         ours = ask(endpoint(server.base, "gemini"), sent)[1]
         first, second = server.asked
     assert (first.method, first.path.replace("%3A", ":")) == (second.method, second.path)

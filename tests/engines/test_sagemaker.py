@@ -9,7 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.loaders import Loader
-from servers import golden
+from servers import aws, golden
 from servers.asking import KEY, ask, endpoint, refuse, request
 from servers.exact import END, Exact, chunk, reply, stream_head
 
@@ -18,17 +18,12 @@ from holynb.engines import finish, sagemaker
 from holynb.errors import BadKey, BadSetting
 from holynb.types import Completion, Endpoint, Usage
 
-ACCESS = "AKIA" + "TESTTESTTEST1234"
 REGION = {"region": "eu-west-1"}
 
 
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    aws.set_keys(monkeypatch, region=None)
 
 
 def at(server: Exact, **options: Any) -> Endpoint:
@@ -69,7 +64,7 @@ def test_the_signature_is_botocores_own():
         ask(at(server, headers={"X-Amzn-SageMaker-Target-Variant": "blue"}), build_request())
         came = server.asked[0]
     signature = came.headers["authorization"]
-    assert signature.startswith(f"AWS4-HMAC-SHA256 Credential={ACCESS}/")
+    assert signature.startswith(f"AWS4-HMAC-SHA256 Credential={aws.ACCESS}/")
     assert "/eu-west-1/sagemaker/aws4_request" in signature
     names = signature.partition("SignedHeaders=")[2].partition(",")[0].split(";")
     assert {"host", "content-type", "x-amz-date", "x-amzn-sagemaker-target-variant"} <= set(names)
@@ -77,7 +72,7 @@ def test_the_signature_is_botocores_own():
         "POST", server.base + came.path, headers={n: came.headers[n] for n in names if n not in ("host", "x-amz-date")}, data=came.body
     )
     again.context["timestamp"] = came.headers["x-amz-date"]
-    auth = SigV4Auth(Credentials(ACCESS, KEY), "sagemaker", "eu-west-1")
+    auth = SigV4Auth(Credentials(aws.ACCESS, KEY), "sagemaker", "eu-west-1")
     again.headers["X-Amz-Date"] = came.headers["x-amz-date"]
     canonical = auth.canonical_request(again)
     assert auth.signature(auth.string_to_sign(again, canonical), again) == signature.rpartition("Signature=")[2]
@@ -227,10 +222,10 @@ def test_refusals(status: int, kind: str, value: Any, ours: str):
 
 
 def test_what_a_server_says_of_a_signature_shows_no_key():
-    words = f"The Canonical String for this request should have been 'POST {KEY} {ACCESS}'"
+    words = f"The Canonical String for this request should have been 'POST {KEY} {aws.ACCESS}'"
     with Exact([reply({"message": words}, 403, x_amzn_errortype="InvalidSignatureException")]) as server:
         fault = refuse(at(server), build_request())
-    assert ACCESS not in fault.message + (fault.raw or "")
+    assert aws.ACCESS not in fault.message + (fault.raw or "")
 
 
 @pytest.mark.parametrize(

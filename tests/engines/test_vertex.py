@@ -13,7 +13,7 @@ from google import genai
 from google.auth import exceptions
 from google.auth.credentials import Credentials
 from google.genai import types
-from servers import golden
+from servers import golden, google_sdk
 from servers.asking import KEY, ask, endpoint, refuse, request
 from servers.exact import Exact, reply
 
@@ -24,7 +24,6 @@ from holynb.errors import BadRoute, BadSetting, InferError, UserError
 from holynb.types import Endpoint, Route
 
 MODEL = "gemini-3.8-flash"
-SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
 
 
 class Login(Credentials):  # type: ignore[misc]
@@ -68,27 +67,11 @@ def test_the_sdk_asks_the_same_and_reads_the_same(stream: bool, place: str) -> N
     with Exact(steps) as server:
         login = Login(payer="who-pays")
         login.refresh(None)
-        config = types.GenerateContentConfig(
-            system_instruction="Be brief.",
-            max_output_tokens=9,
-            temperature=0.5,
-            top_p=0.9,
-            seed=7,
-            stop_sequences=["END"],
-            response_mime_type="application/json",
-            response_json_schema=SCHEMA,
-        )
         http = types.HttpOptions(base_url=server.base, api_version="v1", headers={"X-Vertex-AI-LLM-Shared-Request-Type": "flex"})
         theirs = genai.Client(vertexai=True, project="p-1", location=place, credentials=login, http_options=http)
-        if stream:
-            chunks = theirs.models.generate_content_stream(model=MODEL, contents="안녕?", config=config)
-            text = "".join(c.text or "" for c in chunks)
-        else:
-            text = str(theirs.models.generate_content(model=MODEL, contents="안녕?", config=config).text)
-        theirs.close()
-        sampling = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ("END",)}
+        text = google_sdk.said(theirs, MODEL, stream=stream)
         tiers = ("flex",) if place == "global" else ()
-        sent = request(messages=(("system", "Be brief."), ("user", "안녕?")), sampling=sampling, schema=SCHEMA, stream=stream, tiers=tiers)
+        sent = request(**google_sdk.ASKED, stream=stream, tiers=tiers)
         deltas, answer = ask(at(server, project="p-1", location=place), sent)
     (their, our) = server.asked
     ours, theirs_body = json.loads(our.body), json.loads(their.body)

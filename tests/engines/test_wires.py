@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from servers import golden
+from servers import aws, golden
 from servers.asking import KEY, ask, endpoint, hear, refuse, request, run
 from servers.exact import END, EOF, RST, Exact, chunk, reply, stream_head
 from servers.golden import PIECES, TEXT, Golden
@@ -25,10 +25,7 @@ def wire(request: pytest.FixtureRequest) -> Golden:
 
 @pytest.fixture(autouse=True)
 def keys_of_aws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA" + "TESTTESTTEST1234")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    aws.set_keys(monkeypatch)
 
 
 def at(server: Exact, wire: Golden, **options: Any) -> Endpoint:
