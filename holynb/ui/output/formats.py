@@ -48,7 +48,8 @@ STYLE = """<style>
 .holynb-markdown :is(th,td){padding:3px 10px;border:1px solid var(--jp-border-color2,#9e9e9e60);background:transparent;overflow-wrap:normal}
 .holynb-markdown code,pre.holynb-code>code{font:13px/1.4 var(--jp-code-font-family,monospace);background:var(--jp-layout-color2,#80808018);color:inherit;padding:0 3px}
 .holynb-markdown pre.holynb-code,pre.holynb-code{margin:.4em 0;padding:6px 10px;overflow:auto;white-space:pre;background:var(--jp-layout-color2,#80808018);color:inherit}
-pre.holynb-code>code{background:none;padding:0;white-space:pre}
+pre.holynb-code>code{background:none!important;padding:0!important;white-space:pre}
+.holynb-markdown li>:is(ul,ol){margin:0}
 .holynb-markdown a{color:var(--jp-content-link-color,#1976d2);text-decoration:underline}
 .holynb-address,.holynb-markdown .holynb-note{color:var(--jp-ui-font-color2,#808080);font-size:12px;overflow-wrap:anywhere}
 </style>"""
