@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import jsonschema
 import numpy as np
+import one_rank
 import pytest
 import ranks
 import tiny
-from pool_fake import byte_model
+from one_rank import answers
 
-from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.constrained import MAX_DIGIT_TOKENS, GrammarCompiler, token_masks
-from holynb.pool.engine.runner import Runner
-from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Seq, Step
-from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.protocol import Emit, Job
 from holynb.pool.server.grammar import json_grammar
 
@@ -27,6 +25,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("llguidance")
 
 END = 256
+runner = partial(one_rank.runner, blocks=200)
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -42,33 +41,12 @@ SCHEMA = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random model whose first 256 tokens are bytes."""
-    path = tmp_path_factory.mktemp("model")
-    byte_model(path)
-    tiny.make("qwen3", path)
-    return path
+    return one_rank.bytes_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def grammar() -> str:
     return json_grammar(json.dumps(SCHEMA))
-
-
-def runner(folder: Path, *, blocks: int = 200, **limits: int) -> Runner:
-    made = Runner(folder)
-    made.blocks = BlockAllocator(blocks, made.blocks.size)
-    made.scheduler = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
-    return made
-
-
-def answers(made: Runner, jobs: list[Job]) -> dict[int, list[int]]:
-    said: dict[int, list[int]] = {j.id: [] for j in jobs}
-    for job in jobs:
-        made.add(job)
-    while not made.idle:
-        for emit in made.step():
-            said[emit.id] += emit.tokens
-    return said
 
 
 def jobs(grammar: str, temperature: float = 0.9) -> list[Job]:

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import tiny
+from one_rank import answers, runner
 
 from holynb.errors import UserError
-from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.runner import Runner
-from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Step
 from holynb.pool.fit import plan
-from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.protocol import Emit, Job
 
 torch = pytest.importorskip("torch")
@@ -24,24 +22,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
     tiny.make("qwen3", path)
     return path
-
-
-def runner(folder: Path, *, blocks: int | None = None, share: bool = True, **limits: int) -> Runner:
-    """A runner with another cache and other limits than the machine would give it."""
-    made = Runner(folder)
-    made.blocks = BlockAllocator(blocks or made.blocks.total, made.blocks.size, share=share)
-    made.scheduler = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
-    return made
-
-
-def answers(made: Runner, jobs: list[Job]) -> dict[int, list[int]]:
-    said: dict[int, list[int]] = {j.id: [] for j in jobs}
-    for j in jobs:
-        made.add(j)
-    while not made.idle:
-        for emit in made.step():
-            said[emit.id] += emit.tokens
-    return said
 
 
 def jobs(temperature: float = 0.0, count: int = 7, **more: object) -> list[Job]:

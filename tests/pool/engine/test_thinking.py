@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
+import one_rank
 import pytest
 import ranks
 import tiny
-from pool_fake import byte_model
 
-from holynb.pool.engine.cache import BlockAllocator
 from holynb.pool.engine.runner import Runner
-from holynb.pool.engine.scheduler import BatchScheduler
 from holynb.pool.engine.sequence import Seq, Step
 from holynb.pool.engine.thinking import ThoughtState
-from holynb.pool.fit.limits import BatchLimits
 from holynb.pool.job import JobThinking
 from holynb.pool.protocol import Job, LogitRules, job_from, job_values
 from holynb.pool.server.grammar import json_grammar
@@ -91,30 +89,16 @@ def test_thinking_goes_to_the_ranks_and_back() -> None:
 
 # -- with a model ------------------------------------------------------------------------------------------------------
 torch = pytest.importorskip("torch")
+runner = partial(one_rank.runner, blocks=200)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model")
-    byte_model(path)
-    tiny.make("qwen3", path)
-    return path
-
-
-def runner(folder: Path, *, blocks: int = 200, **limits: int) -> Runner:
-    made = Runner(folder)
-    made.blocks = BlockAllocator(blocks, made.blocks.size)
-    made.scheduler = BatchScheduler(made.blocks, BatchLimits(**{"batch": 64, "chunk": 512, "max_len": 512} | limits))
-    return made
+    return one_rank.bytes_model(tmp_path_factory.mktemp("model"))
 
 
 def answers(made: Runner, jobs: list[Job]) -> dict[int, list[int]]:
-    said: dict[int, list[int]] = {j.id: [] for j in jobs}
-    for job in jobs:
-        made.add(job)
-    while not made.idle:
-        for emit in made.step():
-            said[emit.id] += emit.tokens
+    said = one_rank.answers(made, jobs)
     assert (made.scheduler.constrained, made.scheduler.special) == (0, 0)
     return said
 
