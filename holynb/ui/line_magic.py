@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -136,10 +136,11 @@ def _show(magic: Host, args: Sequence[str]) -> None:
         return
     values, positional = grammar.parse_options(args)
     options = Options.parse(values)
-    _refuse_options_except("show", values, {"show"})
+    _refuse_options_except("show", values, {"show", "format"})
     if len(positional) > 1:
         raise BadOption(f"%infer show takes one run; unexpected argument {positional[1]!r}.")
     run = report.load(_meant(magic, positional[0]) if positional else None)
+    run = replace(run, format=options.format) if "format" in values else run
     plots.show(views.text_view(magic.shell), run, options.show, magic.shell)
 
 
@@ -256,7 +257,7 @@ COMMANDS: dict[str, LineCommand] = {
     "status": LineCommand("status", "active runs and local pools", _status),
     "runs": LineCommand("runs [N]", "the newest runs in the run log", history.runs),
     "show": LineCommand(
-        "show [RUN|VARIABLE] [--show WHAT] | --replay FILE [--speed X]",
+        "show [RUN|VAR] [--show WHAT] [--format HOW] | --replay FILE [--speed X]",
         "show a run again, from this session or the run log (or by a variable that holds it or its result), or a recorded one",
         _show,
     ),

@@ -259,6 +259,14 @@ def test_help_prints_every_option(here: Here) -> None:
     assert [c.help for c in COMMANDS.values() if c.help.partition("\n")[0] not in column] == []
 
 
+def test_one_answer_is_shown_as_its_format_says_and_again_in_another(here: Here) -> None:
+    body = 'Here:\n```json\n{"a":[1,2]}\n```\n'
+    assert '{"a":[1,2]}\n1 row' in here(f"%%infer c << sim/echo --format code --name coded --show all\n{body}").out
+    assert "```json" in here("%infer show coded --format text").out
+    assert '{\n  "a": [\n    1,' in here('%%infer sim/echo --format json\n{"a":[1,2]}').out
+    assert "--format takes one of text, markdown, code, json" in one_line_error(here("%%infer sim/echo --format html\nhi"))
+
+
 def test_runs_show_and_resume_read_the_log(here: Here) -> None:
     here("%%infer r << sim/echo -l --name mine\nfirst answer\nsecond answer")
     assert "mine" in here("%infer runs").out
