@@ -216,7 +216,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bars | helplines | html | listing | series",
         "markdown | report",
         "formats",
-        "compared",
+        "compared | rows",
         "static",
         "plots",
     ),

@@ -2,6 +2,6 @@
 
 from holynb.results.costs import captioned, cost_text, dollars, is_pool, is_simulated
 from holynb.results.frame import is_frame
-from holynb.results.summary import Summary, is_unsettled, summarize
+from holynb.results.summary import Summary, is_unsettled, refused_by, summarize
 
-__all__ = ["Summary", "captioned", "cost_text", "dollars", "is_frame", "is_pool", "is_simulated", "is_unsettled", "summarize"]
+__all__ = ["Summary", "captioned", "cost_text", "dollars", "is_frame", "is_pool", "is_simulated", "is_unsettled", "refused_by", "summarize"]

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from holynb.schema import Schema
     from holynb.types import Outcome
 
-__all__ = ["build", "cross_index", "index_spec", "is_frame", "labels", "records", "restore_index", "select", "with_column"]
+__all__ = [
+    "build",
+    "cross_index",
+    "index_spec",
+    "is_frame",
+    "labels",
+    "records",
+    "restore_index",
+    "select",
+    "texts_of_row",
+    "with_column",
+]
 
 #: The name in `.attrs` of a result.
 ORIGIN = "holynb"
@@ -176,6 +187,14 @@ def added(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequenc
         taken.add(named)
         columns[named] = texts[name]
     return type(texts)(columns)
+
+
+def texts_of_row(source: pd.DataFrame, row: int) -> list[str]:
+    """The cells of a row as text; empty where there is nothing."""
+    import pandas as pd
+
+    cells = [source.iloc[row, i] for i in range(source.shape[1])]
+    return ["" if pd.api.types.is_scalar(cell) and pd.isna(cell) else str(cell) for cell in cells]
 
 
 def _signed(df: pd.DataFrame, origin: Mapping[str, Any] | None) -> pd.DataFrame:

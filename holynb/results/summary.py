@@ -14,7 +14,7 @@ from holynb.types import Outcome, Route
 from holynb.units import seconds
 from holynb.words import counted
 
-__all__ = ["AlternativeCost", "Summary", "alternative_cost", "is_unsettled", "summarize"]
+__all__ = ["AlternativeCost", "Summary", "alternative_cost", "is_unsettled", "refused_by", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class Summary:
     """Answers by the service tier that their servers name."""
     simulated: Decimal | None = None
     """What of `cost` the simulator's answers are."""
+    refused: frozenset[str] = frozenset()
+    """Providers whose key was refused."""
     unsettled: int = 0
     """Rows that were sent and have no answer and no cost, though their server may bill one."""
 
@@ -71,7 +73,18 @@ class Summary:
         if not self.error:
             return ""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
-        return f"{self.error} of {self.n} failed: {kinds}." + " %infer run --only failed" * self.retryable
+        return f"{self.error} of {self.n} failed: {kinds}." + f" {self.remedy()}" * self.retryable
+
+    def nothing_answered(self, reason: str | None) -> str:
+        """That every row failed, the first for this reason, and what to do where it is the key."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
+        said = f"no row could be answered ({self.error} of {self.n} failed: {kinds}): {reason}"
+        return f"{said.rstrip('.')}. {self.remedy()}" if self.refused else said
+
+    def remedy(self) -> str:
+        """What to do about the failures: a key that was refused is set anew first."""
+        keys = [f"%infer key {provider}" for provider in sorted(self.refused)] if set(self.errors) == {"auth"} else []
+        return ", then ".join([*keys, "%infer run --only failed"])
 
     def cut_off(self) -> str:
         """`12 of 100 answers were cut off …` where they are more than a tenth, or `""`."""
@@ -149,8 +162,16 @@ def summarize(
         tiers=Counter(o.tier for o in fresh if o.tier and o.status == "ok"),
         alternative=None if price_as is None else alternative_cost(fresh, price_as),
         simulated=sum((o.cost for o in ended if o.cost is not None and is_simulated(o.route)), Decimal(0)) or None,
+        refused=frozenset(p for o in ended if (p := refused_by(o))),
         unsettled=sum(map(is_unsettled, ended)),
     )
+
+
+def refused_by(outcome: Outcome) -> str | None:
+    """The provider that refused the row's key; the simulator has none."""
+    if outcome.status != "error" or outcome.error_type != "auth" or is_simulated(outcome.route) or is_pool(outcome.route):
+        return None
+    return (outcome.route or "").partition("/")[0] or None
 
 
 def is_unsettled(outcome: Outcome) -> bool:

@@ -171,8 +171,7 @@ class Run(session.InProcess):
         summary = self.summary()
         if summary.error and summary.error + summary.skipped == summary.n:
             first = next(o for o in self.journal.rows if o is not None and o.status == "error")
-            kinds = ", ".join(f"{count} {kind}" for kind, count in summary.errors.most_common())
-            raise InferError(f"no row could be answered ({summary.error} of {summary.n} failed: {kinds}): {first.error}", self)
+            raise InferError(summary.nothing_answered(first.error), self)
         return self
 
     def leave(self) -> None:

@@ -168,13 +168,15 @@ class InferMagic(Configurable):
     # -- after the run -------------------------------------------------------------------------------------------------
     def _finish(self, work: Work, state: WaitState) -> Any:
         """Bind, show, then raise or return: NAME holds the frame first, whatever the outcome."""
+        from holynb.ui.output import report
+
         run = work.run
         frame = run.value()
         if work.name is not None:
             self.shell.push({work.name: frame})
         failure = _failure(run)
-        if isinstance(failure, UserError) or (failure is not None and run.n == 1):
-            # Nothing was sent, or the error is that of the only prompt: there is nothing else to show.
+        if isinstance(failure, UserError) or (failure is not None and (run.n == 1 or report.of(run).failed_alike)):
+            # Nothing was sent, or the error is that of all rows: there is nothing else to show.
             work = replace(work, show="none")
         text = self._show(work, state, returned=work.name is None and not state.interrupts and failure is None)
         if state.interrupts:
@@ -194,7 +196,8 @@ class InferMagic(Configurable):
         if work.show == "none":
             work.page.end({})
             return None
-        record = state.report()
+        # Another library's table is asked otherwise.
+        record = replace(state.report(), value=work.name if work.name and work.run.plan.rows.given is None else "")
         if returned and isinstance(work.page, views.TerminalView):
             work.page.clear()
             return static.bundle(record, work.show)["text/plain"]

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Noted, Paused
-from holynb.results import Summary, is_pool, is_simulated, is_unsettled
+from holynb.results import Summary, is_pool, is_simulated, is_unsettled, refused_by
 
 if TYPE_CHECKING:
     from holynb.events import Event
@@ -44,6 +44,7 @@ class Totals:
         """Cost of rows from the log; like a summary, it is left out where other rows have no price."""
         self._simulated = Decimal(0)
         self._unsettled = 0
+        self._refused: set[str] = set()
         self._samples = deque([(began, 0, 0)])
         """Time, answered rows, answered tokens."""
 
@@ -88,6 +89,7 @@ class Totals:
             tokens_reasoning=self._thought,
             cut=self._cut,
             simulated=self._simulated or None,
+            refused=frozenset(self._refused),
             unsettled=self._unsettled,
         )
 
@@ -106,6 +108,7 @@ class Totals:
         self._status[outcome.status] += 1
         if outcome.status == "error":
             self._errors[outcome.error_type or "error"] += 1
+            self._refused |= {provider for provider in [refused_by(outcome)] if provider}
         if outcome.status == "ok" and outcome.route:
             self.answered_by[outcome.route] += 1
         self._cached += outcome.cached

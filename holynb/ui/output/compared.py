@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from holynb.results import summarize
 from holynb.ui.output.html import PROSE_STYLE, safe
-from holynb.ui.output.report import Report
-from holynb.ui.output.text import clean, clip, count, grid, one_line, percentile, price, seconds, status
+from holynb.ui.output.report import Report, error_text
+from holynb.ui.output.text import clean, clip, count, grid, percentile, price, seconds, status
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
@@ -73,7 +73,7 @@ def _column_summary(rows: Sequence[Outcome | None]) -> str:
 def _answer_text(outcome: Outcome | None) -> str:
     if outcome is None or outcome.status in ("ok", "cancelled"):
         return "" if outcome is None else clean(outcome.text)
-    return f"{status(outcome)}: {one_line(outcome.error)}" if outcome.status == "error" else status(outcome)
+    return error_text(outcome) if outcome.status == "error" else status(outcome)
 
 
 def _cell(outcome: Outcome | None, max_chars: int) -> str:

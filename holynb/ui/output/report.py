@@ -38,8 +38,12 @@ __all__ = [
 
 #: Rows of a table, characters of a prompt in a cell.
 MAX_ROWS, MAX_PROMPT_CHARS = 50, 160
+#: Of an error, on its one line.
+MAX_ERROR_CHARS = 4_000
 #: With more columns in its schema, answers are shown as text.
 MAX_SCHEMA_COLUMNS = 6
+#: Of a frame that answers go into; the value has the others.
+MAX_INPUT_COLUMNS = 4
 #: The index levels that `--compare` and `--samples` add.
 VARIANT_LEVELS = ["asked_route", "sample"]
 
@@ -49,7 +53,8 @@ class Report:
     """A run as facts: of this session, of the run log, of a recording. `labels` are index labels, None for 0…n-1.
 
     variants: the routes or samples that each prompt was sent to, where there are several. Its rows follow each other, in this order.
-    format: how one answer is shown, as `--format` says.
+    format: how one answer is shown, as `--format` says. run: its name or id. value: the variable that holds its frame, if one does;
+    into: the column that `--into` names there, beside those of `source`.
     """
 
     title: str
@@ -65,31 +70,72 @@ class Report:
     format: str = "text"
     compared: tuple[str, ...] = ()
     """The routes of the rows of one prompt, as `compared_routes` has them."""
+    run: str = ""
+    value: str = ""
+    into: str = ""
+    source: Any = None
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of answers: the schema's, or text."""
+        """Columns of answers: the schema's, or text, under the name that `--into` gives it."""
         names = () if self.schema is None else tuple(c.name for c in self.schema.columns)
-        return names if 0 < len(names) <= MAX_SCHEMA_COLUMNS else ("text",)
+        return names if 0 < len(names) <= MAX_SCHEMA_COLUMNS else (self.into or "text",)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns of what was asked: the prompt, or where answers go into a frame the frame's own."""
+        return ("prompt",) if self.source is None else tuple(str(name) for name in self.source.columns[:MAX_INPUT_COLUMNS])
+
+    def input_cells(self, row: int, prompt: str) -> list[str]:
+        """A row's values of `inputs`."""
+        from holynb.results import frame
+
+        return [prompt] if self.source is None else frame.texts_of_row(self.source, row)[:MAX_INPUT_COLUMNS]
 
     @property
     def route_column(self) -> tuple[str, ...]:
         """`("route",)` where rows have several, else `()`."""
         return ("route",) if len({o.route for o in self.rows if o is not None and o.route}) > 1 else ()
 
+    @property
+    def failed_alike(self) -> bool:
+        """Whether every one of several rows failed for one reason, so that a table would say it again and again."""
+        first = self.rows[0] if len(self.rows) > 1 else None
+        if first is None or first.status != "error":
+            return False
+        return all(o is not None and (o.status, o.error_type, o.error) == ("error", first.error_type, first.error) for o in self.rows)
+
     def answer_cells(self, outcome: Outcome | None) -> list[str]:
         """A row's answer: a value for each of `columns`, or one text for all of them."""
         if outcome is None or outcome.status == "error":
             return ["" if outcome is None else error_text(outcome)]
         values = self.schema.check(outcome.text or "").cells if self.schema is not None and outcome.status == "ok" else {}
-        return [_value_text(values.get(name)) for name in self.columns] if values and self.columns != ("text",) else [outcome.text or ""]
+        return (
+            [_value_text(values.get(name)) for name in self.columns]
+            if values and self.columns != (self.into or "text",)
+            else [outcome.text or ""]
+        )
 
     def prompt_previews(self, step: int = 1) -> list[str]:
         """Every `step`-th prompt, on one line, without the beginning that all share: it would fill the column and tell nothing."""
         start = shared_prefix(self.prompts)
-        cut = "…" if start else ""
-        shown = self.prompts[::step][:MAX_ROWS]
-        return [clip(cut + one_line(text[start : start + 8 * MAX_PROMPT_CHARS]), MAX_PROMPT_CHARS) for text in shown]
+        return [_preview(text, start) for text in self.prompts[::step][:MAX_ROWS]]
+
+    def prompt_preview(self, row: int) -> str:
+        """One prompt, on one line, with its beginning."""
+        return _preview(self.prompts[row], 0)
+
+    def code(self, row: int, column: str) -> str:
+        """The line of code that shows a text of a row in full."""
+        if not self.value or column not in self.columns_of_value:
+            return f"%infer show {self.run}".rstrip()
+        name = json.dumps(self.into if self.into and column == "text" else column, ensure_ascii=False)
+        return f"{self.value}.loc[{row}, {name}]" if self.labels is None else f"{self.value}[{name}].iloc[{row}]"
+
+    @property
+    def columns_of_value(self) -> tuple[str, ...]:
+        """The texts of a row that the value of its cell has."""
+        return ("text",) if self.into else ("text", "error", "reasoning")
 
     def label(self, row: int) -> str:
         return f"{self.prompt_label(row)}, {self.variants[row % len(self.variants)]}" if self.variants else self.prompt_label(row)
@@ -120,6 +166,9 @@ def of(run: SessionRun) -> Report:
         run_variants,
         run.plan.options.format,
         compared_routes(index),
+        run=run.name or run.id,
+        into=run.plan.options.into or "",
+        source=run.plan.rows.source if run.plan.options.into else None,
     )
 
 
@@ -173,6 +222,7 @@ def _from_log(name: str) -> Report:
         notes=notes,
         schema=answer_schema,
         format=stored.spec.get("options", {}).get("format", "text"),
+        run=stored.name or stored.id,
     )
 
 
@@ -245,7 +295,12 @@ def error_text(outcome: Outcome) -> str:
     """`kind: message` of a row without an answer."""
     if outcome.status == "skipped":
         return "skipped: the prompt is empty"
-    return f"{outcome.error_type or outcome.status}: {one_line(outcome.error)}"
+    return f"{outcome.error_type or outcome.status}: {one_line((outcome.error or '')[:MAX_ERROR_CHARS])}"
+
+
+def _preview(prompt: str, start: int) -> str:
+    """A prompt on one line, from `start` on."""
+    return clip(("…" if start else "") + one_line(prompt[start : start + 8 * MAX_PROMPT_CHARS]), MAX_PROMPT_CHARS)
 
 
 def _value_text(value: Any) -> str:

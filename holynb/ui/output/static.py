@@ -12,19 +12,19 @@ from holynb import units
 from holynb.events import Failed, Noted
 from holynb.results import dollars
 from holynb.translation import say
-from holynb.ui.output import compared, formats, series, svg
-from holynb.ui.output.html import PROSE_STYLE, number_cell, safe
+from holynb.ui.output import compared, formats, rows, series, svg
+from holynb.ui.output.html import safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
-from holynb.ui.output.text import clean, clip, count, grid, one_line, price, seconds, status, thought
+from holynb.ui.output.text import clean, clip, grid, one_line, price, seconds, status, thought
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
 
 __all__ = ["OPEN_TAG", "STYLE", "as_html", "as_text", "bundle", "charts"]
 
-#: Of a table: bytes in all, characters of an answer in a cell, rows in plain text.
-MAX_TABLE_BYTES, MAX_ANSWER_CHARS, MAX_TEXT_ROWS = 90_000, 400, 10
-MAX_LABEL_CHARS, MAX_ERROR_CHARS, MAX_ERROR_KINDS = 40, 300, 3
+#: Of a table: bytes of answers side by side, rows in plain text.
+MAX_TABLE_BYTES, MAX_TEXT_ROWS = 90_000, 10
+MAX_ERROR_CHARS, MAX_ERROR_KINDS = 300, 3
 #: A run that took less has no charts.
 LEAST_CHARTED_S = 1.0
 #: Of what was thought before a single answer.
@@ -66,7 +66,7 @@ def bundle(report: Report, show: str = "all") -> dict[str, str]:
 def as_html(report: Report, show: str = "all") -> str:
     """As HTML: the summary, the answer or the table, the charts."""
     body = []
-    if show in ("all", "table"):
+    if show in ("all", "table") and not report.failed_alike:
         body.append(_answer(report) if len(report.rows) == 1 else _html_table(report))
     if show in ("all", "charts") and (svgs := charts(report)):
         body.append(f'<div class="holynb-charts">{"".join(map(svg.picture, svgs.values()))}</div>')
@@ -76,7 +76,7 @@ def as_html(report: Report, show: str = "all") -> str:
 def as_text(report: Report, show: str = "all") -> str:
     """The same for a terminal."""
     parts = []
-    if show in ("all", "table"):
+    if show in ("all", "table") and not report.failed_alike:
         parts.append(_plain_answer(report) if len(report.rows) == 1 else _plain_table(report))
     lines = [report.summary.line(), *(reasons(report) if len(report.rows) > 1 else ()), *(clean(n) for n in report.notes)]
     return "\n".join(p for p in (*parts, *map(say, lines)) if p)
@@ -152,38 +152,7 @@ def _thoughts(outcome: Outcome | None) -> str:
 def _html_table(report: Report) -> str:
     if 1 < len(report.variants) <= compared.MAX_COLUMNS and report.schema is None:
         return compared.as_html(report, MAX_ROWS, MAX_TABLE_BYTES)
-    names = "".join(
-        f"<th{PROSE_STYLE if name not in ('status', 'route') else ''}>{safe(name)}</th>"
-        for name in ("prompt", *report.columns, "status", *report.route_column)
-    )
-    head = f'<tr><th class="n"></th>{names}<th class="n">tokens</th><th class="n">cost</th><th class="n">time</th></tr>'
-    out: list[str] = []
-    size = 0
-    for row, prompt in zip(range(len(report.rows)), report.prompt_previews(), strict=False):
-        line = _row(report, row, prompt)
-        size += len(line.encode())
-        if size > MAX_TABLE_BYTES:
-            break
-        out.append(line)
-    more = _more(len(out), len(report.rows))
-    note = f'<div class="holynb-note">{more}</div>' if more else ""
-    return f'<div class="holynb-rows"><table><thead>{head}</thead><tbody>{"".join(out)}</tbody></table>{note}</div>'
-
-
-def _row(report: Report, row: int, prompt: str) -> str:
-    outcome = report.rows[row]
-    failed = outcome is not None and outcome.status == "error"
-    cells = report.answer_cells(outcome)
-    answer_class, status_class = (' class="holynb-bad"', "k holynb-bad") if failed else ("", "k")
-    colspan = f' colspan="{len(report.columns)}"' if len(cells) < len(report.columns) else ""
-    texts = [clip(clean(c[: 8 * MAX_ANSWER_CHARS]).strip(), MAX_ANSWER_CHARS // len(cells)) for c in cells]
-    answer = "".join(f'<td dir="auto"{answer_class}{PROSE_STYLE}{colspan}>{safe(text)}</td>' for text in texts)
-    route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if report.route_column else ""
-    numbers = "".join(number_cell(n) for n in (_tokens(outcome), price(outcome), _time(outcome)))
-    return (
-        f'<tr><td class="n">{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
-        f'{answer}<td class="{status_class}">{safe(status(outcome))}</td>{route}{numbers}</tr>'
-    )
+    return rows.as_html(report)
 
 
 def _plain_answer(report: Report) -> str:
@@ -198,26 +167,14 @@ def _plain_table(report: Report) -> str:
         return compared.as_text(report, MAX_TEXT_ROWS)
     lines = []
     for row, (prompt, outcome) in enumerate(zip(report.prompt_previews(), report.rows[:MAX_TEXT_ROWS], strict=False)):
+        asked = report.input_cells(row, prompt)
         cells = report.answer_cells(outcome)
         cells += [""] * (len(report.columns) - len(cells))
         route = [outcome.route or "" if outcome else ""] if report.route_column else []
-        lines.append([report.label(row), prompt, *cells, status(outcome), *route, _tokens(outcome), price(outcome), _time(outcome)])
-    widths = {0: 16, 1: 32, **{2 + i: 48 // len(report.columns) for i in range(len(report.columns))}}
-    table = grid(["", "prompt", *report.columns, "status", *report.route_column, "tokens", "cost", "time"], lines, widths)
-    more = _more(len(lines), len(report.rows))
+        numbers = [*rows.token_counts(outcome), price(outcome), rows.latency(outcome)]
+        lines.append([report.label(row), *asked, *cells, status(outcome), *route, *numbers])
+    asks, answers = len(report.inputs), len(report.columns)
+    widths = {0: 16, **{1 + i: 32 // asks for i in range(asks)}, **{1 + asks + i: 48 // answers for i in range(answers)}}
+    table = grid(["", *report.inputs, *report.columns, "status", *report.route_column, *rows.NUMBERS], lines, widths)
+    more = rows.more_rows(len(lines), len(report.rows))
     return f"{table}\n{more}\n" if more else f"{table}\n"
-
-
-def _more(shown: int, n: int) -> str:
-    return f"… and {n - shown:,} more of {n:,} rows; the value holds them all." if shown < n else ""
-
-
-def _tokens(outcome: Outcome | None) -> str:
-    """`in + out`; nothing where nothing was sent."""
-    if outcome is None or not (outcome.attempts or outcome.cached):
-        return ""
-    return f"{count(outcome.usage.tokens_in)} + {count(outcome.usage.tokens_out)}"
-
-
-def _time(outcome: Outcome | None) -> str:
-    return "" if outcome is None or outcome.latency_s is None else seconds(outcome.latency_s)

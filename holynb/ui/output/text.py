@@ -150,10 +150,8 @@ def clip_columns(text: str, width: int) -> str:
 
 
 def status(outcome: Outcome | None) -> str:
-    """A row's status in a word or two."""
-    if outcome is None:
-        return "running"
-    return (outcome.error_type or "error") if outcome.status == "error" else "cached" if outcome.cached else outcome.status
+    """A row's status, by the frame's word."""
+    return "running" if outcome is None else outcome.status
 
 
 def price(outcome: Outcome | None) -> str:
