@@ -125,18 +125,6 @@ class Report:
         """One prompt, on one line, with its beginning."""
         return _preview(self.prompts[row], 0)
 
-    def code(self, row: int, column: str) -> str:
-        """The line of code that shows a text of a row in full."""
-        if not self.value or column not in self.columns_of_value:
-            return f"%infer show {self.run}".rstrip()
-        name = json.dumps(self.into if self.into and column == "text" else column, ensure_ascii=False)
-        return f"{self.value}.loc[{row}, {name}]" if self.labels is None else f"{self.value}[{name}].iloc[{row}]"
-
-    @property
-    def columns_of_value(self) -> tuple[str, ...]:
-        """The texts of a row that the value of its cell has."""
-        return ("text",) if self.into else ("text", "error", "reasoning")
-
     def label(self, row: int) -> str:
         return f"{self.prompt_label(row)}, {self.variants[row % len(self.variants)]}" if self.variants else self.prompt_label(row)
 

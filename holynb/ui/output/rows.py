@@ -5,6 +5,7 @@ What does not fit is cut, never left out in silence: a line says which code show
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -166,18 +167,18 @@ def _short(text: str, most: int) -> str:
 def _full(report: Report, row: int, most: int) -> str:
     """The row in full, up to `most` characters of each text."""
     outcome = report.rows[row]
-    parts = [_part("prompt", report.prompts[row], most, report.code(row, "prompt"))]
+    parts = [_part("prompt", report.prompts[row], most, _code(report, row, "prompt"))]
     if outcome is not None:
         if outcome.reasoning:
-            folded = _cut(outcome.reasoning, most, report.code(row, "reasoning"))
+            folded = _cut(outcome.reasoning, most, _code(report, row, "reasoning"))
             parts.append(f'<details><summary class="holynb-note">{safe(thought(outcome))}</summary>{folded}</details>')
         if outcome.status == "error":
             said = f"{outcome.error_type or outcome.status}: {outcome.error or ''}"
-            parts.append(_part("error", said, most, report.code(row, "error")))
+            parts.append(_part("error", said, most, _code(report, row, "error")))
         elif outcome.error:  # an answer's note: that it moved, or was repaired
-            parts.append(_part("note", outcome.error, most, report.code(row, "error")))
+            parts.append(_part("note", outcome.error, most, _code(report, row, "error")))
         if outcome.text:
-            parts.append(_part("text", outcome.text, most, report.code(row, "text"), report.format))
+            parts.append(_part("text", outcome.text, most, _code(report, row, "text"), report.format))
     return f'<div class="holynb-full">{"".join(parts)}<div class="holynb-note">{safe(_facts(outcome))}</div></div>'
 
 
@@ -193,6 +194,15 @@ def _cut(text: str, most: int, code: str) -> str:
 def _rest(text: str, most: int, code: str) -> str:
     left = len(text) - most
     return f'<span class="holynb-note">… {left:,} more characters: <code>{safe(code)}</code></span>' if left > 0 else ""
+
+
+def _code(report: Report, row: int, column: str) -> str:
+    """The line of code that shows a text of a row in full: of the variable that holds it, where one does."""
+    if not report.value or column not in (("text",) if report.into else ("text", "error", "reasoning")):
+        return f"%infer show {report.run}".rstrip()
+    name = json.dumps(report.into if report.into and column == "text" else column, ensure_ascii=False)
+    # A label of one's own may stand there twice, and .loc would give both.
+    return f"{report.value}.loc[{row}, {name}]" if report.labels is None else f"{report.value}[{name}].iloc[{row}]"
 
 
 def _facts(outcome: Outcome | None) -> str:
