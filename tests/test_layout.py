@@ -83,7 +83,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "vllm",
     ),
     "holynb.pool.engine": (
-        "cache | capture | model | pinned | sizes | symmetric | thinking",
+        "cache | capture | model | pinned | sizes | symmetric | thought_state",
         "sequence",
         "allreduce | constrained | inputs | load | logit_rules | scores",
         "group | sample | scheduler",
@@ -107,7 +107,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.pool.server": (
         "apierror | chat_template | config | control_tokens | dispatch | generation | guides | metrics | rank | special_tokens",
-        "connection | grammar | http | messages | replica | thinking | tokenizer_files",
+        "connection | grammar | http | messages | model_thinking | replica | tokenizer_files",
         "api | sockets | tokenizer",
         "answertext | effort",
         "answers | detokenize | jobs | prompts",

@@ -29,7 +29,7 @@ class EffortRange(NamedTuple):
 
 
 #: What a model may think by default, where that is a level.
-LEVELS = ("off", *EFFORTS)
+DEFAULTS = ("off", *EFFORTS)
 
 NOTHING, SOMETHING, UNKNOWN = EffortRange(0, 0), EffortRange(1, 6), EffortRange(0, 6)
 
@@ -91,7 +91,7 @@ def _by_itself(control: ThinkingControl) -> EffortRange:
         return UNKNOWN
     if control.default == "on":
         return SOMETHING
-    return _exactly(control.default) if control.default in LEVELS else SOMETHING
+    return _exactly(control.default) if control.default in DEFAULTS else SOMETHING
 
 
 def _when_told(control: ThinkingControl, think: str | int) -> EffortRange:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from holynb.pool.engine.thinking import ThoughtState
+from holynb.pool.engine.thought_state import ThoughtState
 from holynb.pool.protocol import Job, TokenScore
 
 __all__ = ["Constraint", "PrefillChunk", "Seq", "Step", "check_room"]

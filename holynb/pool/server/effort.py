@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from holynb.pool.server.api import ApiRequest
-from holynb.pool.server.thinking import ModelThinking
+from holynb.pool.server.model_thinking import ModelThinking
 from holynb.pool.server.tokenizer import ChatTokenizer
 
 __all__ = ["with_thinking"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from holynb.pool.server.chat_template import Message, TemplateError
 from holynb.pool.server.control_tokens import ControlTokens, Marked, mapped, renamed_tokenizer, strings_of
-from holynb.pool.server.thinking import model_thinking, tail_of
+from holynb.pool.server.model_thinking import model_thinking, tail_of
 from holynb.pool.server.tokenizer_files import TokenizerFileError, read_files
 
 __all__ = ["ChatTokenizer", "Detokenizer", "StopStrings", "TemplateError", "TokenizerFileError", "strings_of"]

@@ -17,7 +17,7 @@ import tiny
 
 from holynb.pool.engine.runner import Runner
 from holynb.pool.engine.sequence import Seq, Step
-from holynb.pool.engine.thinking import ThoughtState
+from holynb.pool.engine.thought_state import ThoughtState
 from holynb.pool.job import JobThinking
 from holynb.pool.protocol import Job, LogitRules, job_from, job_values
 from holynb.pool.server.grammar import json_grammar
