@@ -111,3 +111,27 @@ def test_a_row_in_full_is_rendered_where_somebody_asks_for_it(notebook: Any) -> 
     page.find(".hn-detail .hn-formats").select_option("text")
     page.until(lambda: not page.there(".hn-detail .holynb-markdown"), 10, "the answer as text")
     page.idle()
+
+
+ONLY = """import holynb
+from holynb.ui.live.source import RunSource
+from holynb.ui.live.widget import LiveView
+view = LiveView(RunSource(holynb.infer(answer, 'sim/echo').wait(20)))
+view.widget"""
+
+
+def test_the_only_answer_of_a_view_that_stayed_can_be_rendered(notebook: Any) -> None:
+    page = notebook(SETUP, ONLY, size=(1100, 1000))
+    page.run(1)
+    page.run(2)
+    choice = page.find(".hn-left > .hn-formats")
+    page.until(choice.is_visible, 20, "the choice")
+    assert page.find(".hn-answer").is_visible()
+    choice.select_option("markdown")
+    page.until(lambda: page.there(".hn-rendered .holynb-markdown"), 10, "the answer as Markdown")
+    assert "A heading" in looked_at(page.page, ".hn-rendered .holynb-markdown")
+    assert not page.find(".hn-answer").is_visible()
+    page.picture("markdown-only")
+    choice.select_option("text")
+    page.until(page.find(".hn-answer").is_visible, 10, "the answer as text")
+    assert not page.find(".hn-rendered").is_visible()
