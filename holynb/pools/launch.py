@@ -86,7 +86,7 @@ def _check_same(record: Record, wanted: PoolOptions) -> None:
         actual_value = record.facts.get(flag)
         if value is not None and value != actual_value:
             text = ", ".join(actual_value) if isinstance(actual_value, list) else actual_value or "the default"
-            raise BadOption(f"The pool {record.name} is already running, and its --{flag.replace('_', '-')} is {text}. {advice}")
+            raise BadOption(f"The pool {record.name} is already running, but its --{flag.replace('_', '-')} is {text}. {advice}")
 
 
 def plan(model: str = EMBEDDED, **options: Any) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
     """A budget needs a price for every route that could be asked (`pool` spends nothing), `--price-as` for the one it names."""
     if options.price_as and prices.price(other := settings.route(options.price_as), None, Usage(1, 1)) is None:
         raise BadSetting(
-            f"--price-as needs a price for {other}, and none is known."
+            f"--price-as needs a price for {other}, but none is known."
             f"{suggest.model(other, settings.providers())} {prices.how_to_set(other)}"
         )
     for endpoint in endpoints:
@@ -223,7 +223,7 @@ def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
     for route in (e.route for e in endpoints if e.wire != "pool"):
         if prices.worst_case(route, (), 1) is None:
             near = suggest.model(route, settings.providers())
-            raise BadSetting(f"--budget needs a price for {route}, and none is known.{near} {prices.how_to_set(route)}")
+            raise BadSetting(f"--budget needs a price for {route}, but none is known.{near} {prices.how_to_set(route)}")
     service_tiers.check_prices(endpoints, options.tier)
 
 

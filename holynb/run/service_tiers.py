@@ -41,7 +41,7 @@ def check_prices(endpoints: Sequence[Endpoint], tiers: Sequence[str]) -> None:
         for tier in billed(endpoint, offered(endpoint, tiers)):
             if prices.worst_case(endpoint.route, (), 1, tiers=(tier,)) is None:
                 where = f"{endpoint.route} at its {tier} tier"
-                raise BadSetting(f"--budget needs a price for {where}, and none is known. {prices.how_to_set(endpoint.route, tier)}")
+                raise BadSetting(f"--budget needs a price for {where}, but none is known. {prices.how_to_set(endpoint.route, tier)}")
 
 
 def timeouts(options: Options) -> Timeouts:

@@ -65,7 +65,7 @@ class InProcess:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a Run is never pickled, as it goes on in its process. Take its answers: run.frame(), run.rows() or run.summary().")
+        raise TypeError("a Run cannot be pickled, as it lives in its process. Take its answers: run.frame(), run.rows() or run.summary().")
 
 
 _session: deque[SessionRun] = deque(maxlen=50)

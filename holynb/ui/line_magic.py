@@ -72,7 +72,7 @@ def run(magic: Host, line: str) -> Any:
     # `%infer some text` is a prompt in the wrong place rather than a misspelt command.
     hint = closest(word, [c for c in COMMANDS if c[0] == word[0] or not args])
     raise BadOption(
-        f"%infer takes a command, and {word!r} is none.{hint} To send a prompt write it below %%infer; %infer help lists the commands."
+        f"%infer takes a command, but {word!r} is not one.{hint} To send a prompt write it below %%infer; %infer help lists the commands."
     )
 
 

@@ -145,7 +145,7 @@ def test_the_longest_silence() -> None:
 
 
 def test_a_budget_holds_the_dearest_and_refuses_what_has_no_price() -> None:
-    with pytest.raises(BadSetting, match=r"--budget needs a price for openai/gpt-4\.1 at its flex tier, and none is known\. Set it in"):
+    with pytest.raises(BadSetting, match=r"--budget needs a price for openai/gpt-4\.1 at its flex tier, but none is known\. Set it in"):
         holynb.infer(["x"], "openai/gpt-4.1", tier="flex", budget=1)
     with pytest.raises(BadSetting, match="anthropic/claude-sonnet-5 at its priority tier"):
         holynb.infer(["x"], "anthropic/claude-sonnet-5", tier="priority", budget=1)

@@ -158,7 +158,7 @@ def test_a_servers_list_of_models_is_text(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_server_that_lists_nothing_is_one_line(body: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOLYNB_HOME", str(tmp_path))
     with Exact([reply(body)]) as server:
-        assert "Nothing is listed" in models.text(api_base=f"{server.base}/v1")
+        assert "Models cannot be listed" in models.text(api_base=f"{server.base}/v1")
 
 
 def test_a_refused_word_moves_no_cursor() -> None:

@@ -125,15 +125,15 @@ def _query_server(server: Endpoint, *, needed: bool) -> tuple[dict[str, int | No
     try:
         secret = keys.resolve(server)
     except (BadKey, BadSetting) as exc:
-        return {}, [f"Nothing is listed: {exc}"] if needed else []
+        return {}, [f"Models cannot be listed: {exc}"] if needed else []
     future = loop.submit(_models_and_load(server, secret))
     try:
         listed, load = future.result(QUERY_TIMEOUT_S)
     except Fault as fault:
-        return {}, [f"Nothing is listed: {fault.message}"]
+        return {}, [f"Models cannot be listed: {fault.message}"]
     except TimeoutError:
         future.cancel()
-        return {}, [f"Nothing is listed: {server.base_url} did not answer within {QUERY_TIMEOUT_S:g} s."]
+        return {}, [f"Models cannot be listed: {server.base_url} did not answer within {QUERY_TIMEOUT_S:g} s."]
     if settings.is_own_address(server):
         models.announce(server.route.provider, {m.id: m.end for m in listed if m.says_end}, f"{server.base_url}/models")
     shown = {m.id: m.context for m in listed[:MAX_LISTED]}

@@ -37,7 +37,7 @@ def save_prompt(body: str, route: str | None, options: Options) -> None:
         raise BadOption("-N only saves the prompt: give it a name with -S NAME.")
     prompt = saved.save_from_options(body, route, options)
     if not options.quiet:
-        before = ", in place of an earlier one that is kept in prompts/before" if prompt.replaced else ""
+        before = ", replacing an earlier one, which is kept in prompts/before" if prompt.replaced else ""
         print(f"Saved as {prompt.name}{before}. %infer run --use {prompt.name}")
 
 

@@ -71,7 +71,7 @@ def _host(word: str) -> str:
     except ValueError:
         host = ":"
     if not host.partition(":")[0]:
-        raise BadOption(f"{word!r} is no host. %infer trust takes one such as llm.example.com or llm.example.com:8443.")
+        raise BadOption(f"{word!r} is not a host. %infer trust takes one such as llm.example.com or llm.example.com:8443.")
     return host
 
 

@@ -118,7 +118,7 @@ class Form:
             for word, tip, style in (
                 ("Run", "Send the prompts", "primary"),
                 ("Dry run", "Show a sample, tokens and cost; send nothing", ""),
-                ("Stop", "No new requests; what is in flight has 3 seconds", "danger"),
+                ("Stop", "No new requests; those in flight have 3 seconds", "danger"),
                 ("Insert as %%infer cell", "The same job as a cell below", ""),
             )
         }

@@ -73,7 +73,7 @@ def test_a_named_provider_shows_all_that_is_known_and_where_it_was_read() -> Non
 def test_a_provider_is_asked_where_its_key_is_there_and_only_then(hosted: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with Exact([reply(LIST)]) as server:
         settings.override(provider={"openai": {"base": f"{server.base}/v1"}})
-        assert "Nothing is listed" not in models.text("openai")
+        assert "Models cannot be listed" not in models.text("openai")
         assert not server.asked
         monkeypatch.setenv("OPENAI_API_KEY", "a-real-looking-key-0123456789")
         text = models.text("openai")
@@ -112,7 +112,7 @@ def test_a_provider_that_lists_nothing_leaves_what_is_known(answer: bytes, monke
     with Exact([answer]) as server:
         settings.override(provider={"deepseek": {"base": f"{server.base}/v1"}})
         text = models.text("deepseek")
-    assert "Nothing is listed: " in text
+    assert "Models cannot be listed: " in text
     assert "deepseek/deepseek-flash" in text
 
 

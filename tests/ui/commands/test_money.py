@@ -42,7 +42,7 @@ def test_saving_alone_sends_nothing(here: Here) -> None:
 def test_saving_again_says_what_became_of_the_one_before(here: Here) -> None:
     here("%%infer sim/echo -S a -N\none")
     assert "in place of" not in here("%%infer sim/echo -S a -N\none").out
-    assert "in place of an earlier one that is kept" in here("%%infer sim/echo -S a -N\ntwo").out
+    assert "replacing an earlier one, which is kept" in here("%%infer sim/echo -S a -N\ntwo").out
     assert here("%%infer r << sim/echo -S a -q\nthree").out == ""
 
 

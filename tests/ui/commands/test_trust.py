@@ -98,8 +98,8 @@ def test_what_is_no_host_of_this_project_is_refused(here: Here, server: Exact, h
     assert f"Did you mean 127.0.0.1:{server.port}?" in here.refused("%infer trust 127.0.0.1:1")
     assert "takes one host" in here.refused("%infer trust a b")
     assert "takes one host" in here.refused("%infer trust --remove")
-    assert "is no host" in here.refused("%infer trust https://")
-    assert "is no host" in here.refused("%infer trust h:port")
+    assert "is not a host" in here.refused("%infer trust https://")
+    assert "is not a host" in here.refused("%infer trust h:port")
     assert "other.example is not trusted" in here.refused("%infer trust other.example --remove")
     assert not (home / "trust.toml").exists()
 

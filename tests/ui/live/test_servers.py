@@ -165,7 +165,7 @@ def test_a_named_server_lists_its_models_and_how_it_is(here: Callable[[str], str
         here("%infer models")
         assert len(server.asked) == 2, "the whole list asks nobody"
     assert "vllm/Qwen/Qwen3-8B   40,960" in out
-    assert "vllm/tiny           ?" in out
+    assert "vllm/tiny                 ?" in out
     assert f"{server.base}/v1" in out
     assert "Now: 16 running, 3 waiting, 50% of its KV cache in use, 3.22 GB of memory." in out
 
@@ -193,7 +193,7 @@ def test_an_address_without_its_version_is_seen(here: Callable[[str], str]) -> N
     ) as server:
         wrong = here(f"%infer models --api-base {server.base}/")
         right = here(f"%infer models --api-base {server.base}/v1/")
-    assert f"Nothing is listed: 404: Not Found. Should the address be {server.base}/v1?" in wrong
+    assert f"Models cannot be listed: 404: Not Found. Should the address be {server.base}/v1?" in wrong
     assert "vllm/Qwen/Qwen3-8B" in right
 
 
@@ -230,7 +230,7 @@ def test_a_server_that_is_down_or_refuses_is_a_line(here: Callable[[str], str], 
     with Exact([reply({"error": {"message": f"bad key {key}"}}, 401)]) as server:
         monkeypatch.setenv("VLLM_BASE_URL", f"{server.base}/v1")
         refused = here("%infer models vllm")
-    assert "Nothing is listed: " in refused
+    assert "Models cannot be listed: " in refused
     assert "***" in refused
     assert key not in refused
     assert " failed: nothing is listening there. Is the server running" in here("%infer models vllm")
