@@ -232,3 +232,24 @@ def test_ten_thousand_rows_open_at_once(notebook: Any) -> None:
     page.find(".hn-stop").click()
     page.find(".hn-stop").click()
     page.idle(30)
+
+
+#: How far below its row's top the first line of each cell stands.
+BASELINES = """cells => [...document.querySelectorAll(cells)].map(cell => { if (!cell.textContent || !cell.offsetWidth) return null;
+    const probe = document.createElement('span'); probe.style.cssText = 'display:inline-block;width:0;height:0';
+    (cell.querySelector('summary, .hn-said, .hn-state') ?? cell).prepend(probe);
+    const y = probe.getBoundingClientRect().bottom - cell.parentNode.getBoundingClientRect().top; probe.remove();
+    return Math.round(y * 10) / 10; }).filter(y => y !== null)"""
+
+
+def test_rows_of_every_script_share_the_baseline(notebook: Any) -> None:
+    """JupyterLab sets the line height of a table's cells to normal: a font that is taller than the others then moves its cell down."""
+    mixed = ["배송이 빨라요", "plain latin", "日本語のレビュー", "🎉 great", "שלום"]
+    page = notebook(f"mixed = {mixed!r}", "%%infer sim/echo --df mixed -p latency=3 --no-cache\n{{ text }}")
+    page.run(1)
+    page.say("import pandas as pd; mixed = pd.DataFrame({'text': mixed})")
+    page.start(2)
+    page.until(lambda: page.there(".hn .hn-sizer .hn-row"), 20, "the live view")
+    assert len(set(page.ask(BASELINES, ".hn-sizer .hn-row:not([hidden]) .hn-cell"))) == 1
+    page.idle()
+    assert len(set(page.ask(BASELINES, ".holynb-rows tbody td"))) == 1

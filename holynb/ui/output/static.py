@@ -41,7 +41,7 @@ STYLE = """<style>
 .holynb-rows{flex:3 1 460px;min-width:0;max-height:430px;overflow:auto}
 .holynb-charts{flex:1 1 290px;display:flex;flex-wrap:wrap;gap:6px}
 .holynb table{border-collapse:collapse;width:100%;font-size:12px;table-layout:auto}
-.holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start!important;vertical-align:top;padding:3px 8px;border:0;
+.holynb .holynb-rows th,.holynb .holynb-rows td{text-align:start!important;vertical-align:baseline!important;line-height:1.4;padding:3px 8px;border:0;
 border-bottom:1px solid var(--jp-border-color2,#9e9e9e60);
 white-space:pre-wrap;overflow-wrap:anywhere;min-width:3em;max-width:34em;background:transparent}
 .holynb .holynb-rows tbody tr:nth-child(n):not(:hover){background:transparent}
