@@ -78,8 +78,8 @@ class Summary:
     def nothing_answered(self, reason: str | None) -> str:
         """That every row failed, the first for this reason, and what to do where it is the key."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.errors.most_common())
-        said = f"no row could be answered ({self.error} of {self.n} failed: {kinds}): {reason}"
-        return f"{said.rstrip('.')}. {self.remedy()}" if self.refused else said
+        line = f"no row could be answered ({self.error} of {self.n} failed: {kinds}): {reason}"
+        return f"{line.rstrip('.')}. {self.remedy()}" if self.refused else line
 
     def remedy(self) -> str:
         """What to do about the failures: a key that was refused is set anew first."""

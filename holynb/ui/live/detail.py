@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Event, Failed, Started
-from holynb.results import dollars
+from holynb.results import captioned, cost_text
 from holynb.types import Outcome
 from holynb.ui.live.protocol import AttemptLine, DetailMessage, DetailPart
 from holynb.ui.output import clean, count, formats, seconds, thinking, thought
@@ -78,14 +78,15 @@ def _facts(outcome: Outcome | None) -> str:
         return "not ended"
     u, sent = outcome.usage, outcome.attempts or outcome.cached
     facts = [
-        "cached" if outcome.cached else outcome.status,
+        outcome.status,
+        "from the run log" if outcome.cached else None,
         outcome.route,
         outcome.model,
         outcome.finish_reason,
         f"{outcome.tier} tier" if outcome.tier else None,
         f"{count(u.tokens_in)} + {count(u.tokens_out)} tokens" if sent and (u.tokens_in, u.tokens_out) != (None, None) else None,
         f"{u.tokens_reasoning:,} of them thought" if sent and u.tokens_reasoning else None,
-        ("cost unknown" if outcome.cost is None else dollars(outcome.cost)) if sent else None,
+        captioned(cost_text(outcome.cost, outcome.route)) if sent else None,
         seconds(outcome.latency_s) if outcome.latency_s is not None else None,
         f"first token {seconds(outcome.ttft_s)}" if outcome.ttft_s is not None else None,
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from holynb.results import cost_text
 from holynb.ui.output import formats
 from holynb.ui.output.html import PROSE_STYLE, number_cell, safe
-from holynb.ui.output.report import Report
+from holynb.ui.output.report import MAX_PROMPT_CHARS, Report
 from holynb.ui.output.text import clean, clip, count, one_line, price, seconds, status, thought
 
 if TYPE_CHECKING:
@@ -140,18 +140,18 @@ def _row(report: Report, row: int, prompt: str, limits: tuple[int, int]) -> str:
     bad = " holynb-bad" if _failed(outcome) else ""
     answers = report.answer_cells(outcome)
     cells = [_short(cell, most // len(answers)) for cell in answers]
-    inputs = [_short(cell, most // len(report.inputs)) for cell in report.input_cells(row, prompt)]
+    inputs = [_short(cell, min(most, MAX_PROMPT_CHARS) // len(report.inputs)) for cell in report.input_cells(row, prompt)]
     # The row opens where there is most room: in its only answer, else in what was asked.
     place = cells if len(cells) == 1 and cells[0] else inputs
     if full:
         place[0] = _opens(place[0], _full(report, row, full))
     colspan = f' colspan="{len(report.columns)}"' if len(cells) < len(report.columns) else ""
-    asked = "".join(f'<td class="p" dir="auto"{PROSE_STYLE}>{text}</td>' for text in inputs)
+    input_html = "".join(f'<td class="p" dir="auto"{PROSE_STYLE}>{text}</td>' for text in inputs)
     answer = "".join(f'<td class="p{bad}" dir="auto"{PROSE_STYLE}{colspan}>{text}</td>' for text in cells)
     route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if report.route_column else ""
     numbers = "".join(number_cell(n) for n in [*token_counts(outcome), price(outcome), latency(outcome)])
     return (
-        f'<tr><td class="n">{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td>{asked}'
+        f'<tr><td class="n">{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td>{input_html}'
         f'{answer}<td class="k{bad}">{safe(status(outcome))}</td>{route}{numbers}</tr>'
     )
 
@@ -173,8 +173,8 @@ def _full(report: Report, row: int, most: int) -> str:
             folded = _cut(outcome.reasoning, most, _code(report, row, "reasoning"))
             parts.append(f'<details><summary class="holynb-note">{safe(thought(outcome))}</summary>{folded}</details>')
         if outcome.status == "error":
-            said = f"{outcome.error_type or outcome.status}: {outcome.error or ''}"
-            parts.append(_part("error", said, most, _code(report, row, "error")))
+            reason = f"{outcome.error_type or outcome.status}: {outcome.error or ''}"
+            parts.append(_part("error", reason, most, _code(report, row, "error")))
         elif outcome.error:  # an answer's note: that it moved, or was repaired
             parts.append(_part("note", outcome.error, most, _code(report, row, "error")))
         if outcome.text:

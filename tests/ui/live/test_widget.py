@@ -157,7 +157,7 @@ def test_a_row_in_full_has_its_attempts_and_the_servers_words() -> None:
     ]
     source.journal.append(Ended(1, OK, 1.0))
     full = detail(source, 1)
-    assert full["facts"] == "ok · sim/echo · sim-echo · stop · 3 + 5 tokens · cost unknown · 0.50 s · first token 0.10 s"
+    assert full["facts"] == "ok · sim/echo · sim-echo · stop · 3 + 5 tokens · cost ? · 0.50 s · first token 0.10 s"
     assert {"title": "Answer", "text": "fine", "kind": ""} in full["parts"]
 
 
