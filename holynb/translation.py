@@ -64,7 +64,8 @@ def _filled(korean: str, values: Mapping[str, str]) -> str:
 def _piece(value: str) -> str:
     """What stands in the place of a placeholder: a message of its own, or a name, a number, a server's words."""
     text = value.lstrip()
-    korean = _korean(text) or " ".join(_korean(sentence) or sentence for sentence in _SENTENCE_END.split(text))
+    korean = _korean(text) or (_korean(f"{text}.") or "").removesuffix(".")
+    korean = korean or " ".join(_korean(sentence) or sentence for sentence in _SENTENCE_END.split(text))
     return value.removesuffix(text) + korean
 
 

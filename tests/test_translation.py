@@ -126,6 +126,10 @@ def test_a_mistake_of_the_first_hour_is_said_in_korean(name: str) -> None:
 def test_what_ends_a_run_is_said_in_korean() -> None:
     refused = "openai refused the key in OPENAI_API_KEY (401: no). Get one at https://x.example/keys, then set it with %infer key openai."
     assert "거부했습니다" in said(f"no row could be answered (3 of 3 failed: 3 auth): {refused}").partition(" (no row")[0]
+    again = "%infer key openai, then %infer run --only failed"
+    both = said(f"no row could be answered (3 of 3 failed: 3 auth): {refused} {again}")
+    assert "키를 거부했습니다" in both
+    assert "다음 단계: %infer key openai" in both
     assert said("7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed").startswith("200개 행 중 7개 실패")
     assert said("Interrupted: 3 of 7 rows are answered and kept in holynb.last. %infer resume r1 sends the rest.").startswith("중단됨")
     assert translation.say("1 ok\n3 of 4 failed: 3 auth. %infer run --only failed").startswith("1 ok\n4개 행 중 3개 실패")

@@ -121,9 +121,9 @@ def reasons(report: Report) -> list[str]:
 def _summary(report: Report) -> str:
     summary, *more = report.summary.line().split("\n")
     out = [f'<div class="holynb-head">{safe(summary)} <span class="holynb-note">· {safe(report.title)}</span></div>']
-    for said in more:
-        kind = "bad" if said == report.summary.failures() else "note"
-        out.append(f'<div class="holynb-head holynb-{kind}">{safe(say(said))}</div>')
+    for line in more:
+        kind = "bad" if line == report.summary.failures() else "note"
+        out.append(f'<div class="holynb-head holynb-{kind}">{safe(say(line))}</div>')
     if len(report.rows) > 1:
         out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(say(r))}</div>' for r in reasons(report)]
     out += [f'<div class="holynb-head holynb-note" dir="auto">{safe(say(n))}</div>' for n in report.notes]

@@ -16,8 +16,8 @@ def localize(box: Any) -> None:
     """Say the labels of every widget in `box` in the language that is chosen; in English nothing is touched."""
     for widget in widgets(box):
         for name in LABELS:
-            if (text := getattr(widget, name, None)) and (said := say(text)) != text:
-                setattr(widget, name, said)
+            if (text := getattr(widget, name, None)) and (shown := say(text)) != text:
+                setattr(widget, name, shown)
         if titles := getattr(widget, "titles", ()):
             widget.titles = tuple(map(say, titles))
 
