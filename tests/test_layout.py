@@ -202,13 +202,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.live": (
         "protocol",
-        "buckets | in_flight | memory | only_row | recording | servers | timer | totals",
+        "assets | buckets | in_flight | memory | only_row | recording | servers | timer | totals",
         "timeseries",
         "runinfo",
         "heading",
         "feed",
         "replay | source",
-        "detail",
+        "detail | standin",
         "widget",
     ),
     "holynb.ui.output": (

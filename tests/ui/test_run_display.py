@@ -24,7 +24,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("VSCODE_PID", "1")
         with kernel(tmp_path_factory.mktemp("home")) as loaded:
-            assert loaded("%load_ext holynb\nimport holynb").content["status"] == "ok"
+            assert loaded("%load_ext holynb\nimport holynb, holynb.ui.live.widget").content["status"] == "ok"
             yield loaded
 
 

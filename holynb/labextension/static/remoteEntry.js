@@ -1,4 +1,4 @@
-// holynb in JupyterLab and Notebook 7: %%infer bodies shown as Markdown, a side panel, commands. Written by hand: a module federation
+// holynb in JupyterLab and Notebook 7: %%infer bodies shown as prose, the kernel's end told to views, a side panel, commands. Written by hand: a module federation
 // container is an object with init and get, and everything it needs is shared by the page. Everything of holynb works without this file.
 (() => {
   "use strict";
@@ -46,6 +46,88 @@
     };
     tracker.forEach((panel) => watch(null, panel));
     tracker.widgetAdded.connect(watch);
+  }
+
+  /** [what is marked in a prompt, how]: Jinja's comments, blocks and values, each within a line. */
+  const MARKS = [[/\{#.*?#\}/, "comment"], [/\{%.*?%\}/, "keyword"], [/\{\{.*?\}\}/, "variable"]];
+
+  /** Marks in the prompts of %%infer cells, as an extension of every editor; nothing in other cells. */
+  function templateMarks({ Decoration, EditorView, MatchDecorator, ViewPlugin }) {
+    const looks = MARKS.map(([, name]) => Decoration.mark({ class: `holynb-${name}` }));
+    const decorator = new MatchDecorator({
+      regexp: new RegExp(MARKS.map(([pattern]) => `(${pattern.source})`).join("|"), "g"),
+      decoration: (match) => looks[match.slice(1).findIndex((found) => found != null)],
+    });
+    const isPrompt = (view) => HEAD.test(view.state.doc.sliceString(0, 200).trimStart());
+    const plugin = ViewPlugin.fromClass(
+      class {
+        constructor(view) {
+          this.decorations = isPrompt(view) ? decorator.createDeco(view) : Decoration.none;
+        }
+        update(update) {
+          if (!update.docChanged && !update.viewportChanged) return;
+          const before = this.decorations;
+          if (!isPrompt(update.view)) this.decorations = Decoration.none;
+          else this.decorations = before.size ? decorator.updateDeco(update, before) : decorator.createDeco(update.view);
+        }
+      },
+      { decorations: (plugin) => plugin.decorations },
+    );
+    const theme = EditorView.baseTheme({
+      ".holynb-variable, .holynb-variable *": { color: "var(--jp-mirror-editor-variable-2-color, #05a) !important", fontWeight: "600" },
+      ".holynb-keyword, .holynb-keyword *": { color: "var(--jp-mirror-editor-keyword-color, #008000) !important", fontWeight: "600" },
+      ".holynb-comment, .holynb-comment *": { color: "var(--jp-mirror-editor-comment-color, #408080) !important", fontStyle: "italic" },
+    });
+    return [plugin, theme];
+  }
+
+  /** What views listen to (ui/assets/connection.js): their kernel was restarted, has died, is out of reach, or is there again. */
+  function watchKernels(tracker, inside) {
+    const tell = (panel, state) => {
+      for (const node of [...panel.content.widgets.map((cell) => cell.node), ...inside(panel)]) // a cell out of sight may not be in the page
+        node.querySelectorAll(".hn-watched").forEach((view) => view.dispatchEvent(new CustomEvent("holynb:kernel", { detail: state })));
+    };
+    const said = { restarting: "restarted", autorestarting: "restarted", dead: "dead", terminating: "dead" };
+    const watch = (_, panel) => {
+      const context = panel.sessionContext;
+      context.statusChanged.connect((_, status) => said[status] && tell(panel, said[status]));
+      context.connectionStatusChanged.connect((_, status) => tell(panel, status === "connected" ? "connected" : "lost"));
+      context.kernelChanged.connect((_, { oldValue, newValue }) => oldValue && tell(panel, newValue ? "restarted" : "dead"));
+    };
+    window.holynbTells = (view) => Boolean(view.closest(".jp-NotebookPanel, #holynb-side"));
+    tracker.forEach((panel) => watch(null, panel));
+    tracker.widgetAdded.connect(watch);
+    // A widget whose kernel is gone says "model not found"; the sentence beside it says more (ui/live/standin.py).
+    const style = document.createElement("style");
+    const gone = ".jp-OutputArea-child:not(:has(>.jp-OutputArea-output>.lm-Widget))";
+    style.textContent = `${gone}:has(+.jp-OutputArea-child .holynb-standin){display:none}`;
+    document.head.append(style);
+  }
+
+  /** Asks which recording to play: one that ships, or a file. Resolves to the arguments of `%infer show`, "" where it is cancelled. */
+  async function chooseRecording({ Dialog, showDialog }, Widget, kernel) {
+    const code = "__import__('holynb.ui.live.recording', fromlist=['shipped']).shipped()";
+    const asked = kernel?.requestExecute({ code: "", silent: true, store_history: false, user_expressions: { names: code } }).done;
+    const late = new Promise((resolve) => setTimeout(resolve, 2000)); // a kernel that is busy does not answer
+    const reply = await Promise.race([asked, late]);
+    const names = reply?.content?.user_expressions?.names?.data?.["text/plain"]?.match(/[\w-]+/g) ?? [];
+    const body = new Widget();
+    const [choice, file] = [document.createElement("select"), document.createElement("input")];
+    for (const name of [...names, ""]) choice.append(new Option(name || "a file …", name));
+    for (const [field, label] of [[choice, "Recording"], [file, "File (.jsonl.gz), as the kernel finds it"]]) {
+      const line = document.createElement("label");
+      field.className = "jp-mod-styled";
+      line.style.cssText = "display:block;margin-bottom:8px";
+      line.append(label, document.createElement("br"), field);
+      body.node.append(line);
+    }
+    const fit = () => (file.parentElement.hidden = choice.value !== "");
+    choice.addEventListener("change", fit);
+    fit();
+    body.getValue = () => choice.value || file.value.trim();
+    const buttons = [Dialog.cancelButton(), Dialog.okButton({ label: "Play" })];
+    const { button, value } = await showDialog({ title: "Play a recorded run", body, buttons });
+    return button.accept && value ? `show --replay "${value.replace(/["\\]/g, "\\$&")}"` : "";
   }
 
   /** A code cell below the active one of the notebook in front. Returns whether there is one. */
@@ -102,13 +184,14 @@
     const says = document.createElement("div");
     says.setAttribute("role", "status");
     says.style.cssText = "padding:6px 2px;color:var(--jp-ui-font-color1)";
-    let area = null;
+    let area = null, source = null;
     const open = (word) => {
       const panel = tracker.currentWidget;
       says.textContent = panel ? "" : "Open a notebook first: its kernel does the work.";
       if (!panel) return;
       mark(word);
       area?.dispose();
+      source = panel;
       area = new SimplifiedOutputArea({ model: new OutputAreaModel({ trusted: true }), rendermime: panel.content.rendermime });
       area.node.id = "holynb-side-content";
       area.node.setAttribute("role", "tabpanel");
@@ -121,29 +204,38 @@
     const { list, mark } = tabs({ dash: "Dashboard", panel: "Ask" }, open);
     bar.node.append(list, says);
     side.addWidget(bar);
-    return { side, open };
+    /** What shows the work of this notebook's kernel. */
+    const inside = (panel) => (panel === source ? [side.node] : []);
+    return { side, open, inside };
   }
 
-  function activate(app, tracker, palette, parts) {
+  function activate(app, tracker, { palette, editors }, { apputils, codemirror, view, parts }) {
     prose(tracker);
+    if (editors && view) {
+      const extension = codemirror.EditorExtensionRegistry.createImmutableExtension(templateMarks(view));
+      editors.addExtension({ name: "holynb:marks", factory: () => extension });
+    }
     window.addEventListener("holynb:insert", (event) => {
       if (insert(tracker, event.detail.source)) event.preventDefault();
     });
-    const { side, open } = sidePanel(tracker, ...parts);
+    const { side, open, inside } = sidePanel(tracker, ...parts);
+    watchKernels(tracker, inside);
     app.shell.add(side, "right", { rank: 900 });
+    const beside = (words) => words && (app.shell.activateById(side.id), open(words));
     const run = (source) => {
       tracker.currentWidget?.sessionContext.session?.kernel?.requestExecute({ code: LOAD, silent: true, store_history: false });
       return insert(tracker, source) && app.commands.execute("notebook:run-cell");
     };
+    const kernel = () => tracker.currentWidget?.sessionContext.session?.kernel;
     const commands = {
       "holynb:cell": ["Insert a %%infer cell", () => insert(tracker, "%%infer \n")],
-      "holynb:panel": ["Panel: ask without typing a magic", () => run("%infer panel")],
-      "holynb:dashboard": ["Dashboard in the side panel", () => (app.shell.activateById(side.id), open("dash"))],
-      "holynb:replay": ["Play a recorded run", () => run("%infer show --replay flaky")],
+      "holynb:panel": ["Open the panel: ask without typing a magic", () => run("%infer panel")],
+      "holynb:dashboard": ["Open the dashboard in the side panel", () => beside("dash")],
+      "holynb:replay": ["Play a recorded run", async () => beside(await chooseRecording(apputils, parts[0].Widget, kernel()))],
     };
     for (const [id, [label, execute]] of Object.entries(commands)) {
       app.commands.addCommand(id, { label, execute });
-      palette?.addItem({ command: id, category: "holynb" });
+      palette?.addItem({ command: id, category: "holynb: infer" }); // the palette searches categories too
     }
   }
 
@@ -151,13 +243,15 @@
     const [notebook, apputils, ...parts] = await Promise.all(
       ["@jupyterlab/notebook", "@jupyterlab/apputils", "@lumino/widgets", "@jupyterlab/outputarea", "@jupyterlab/ui-components"].map(shared),
     );
+    // Only the marks in prompts need these: a page without them has no marks.
+    const [codemirror, view] = await Promise.all(["@jupyterlab/codemirror", "@codemirror/view"].map((name) => shared(name).catch(() => null)));
     const plugin = {
       id: "holynb:plugin",
-      description: "%%infer cells as prose, a side panel, commands.",
+      description: "%%infer cells as prose, the kernel's end told to views, a side panel, commands.",
       autoStart: true,
       requires: [notebook.INotebookTracker],
-      optional: [apputils.ICommandPalette],
-      activate: (app, tracker, palette) => activate(app, tracker, palette, parts),
+      optional: [apputils.ICommandPalette, codemirror?.IEditorExtensionRegistry].filter(Boolean),
+      activate: (app, tracker, palette, editors) => activate(app, tracker, { palette, editors }, { apputils, codemirror, view, parts }),
     };
     return () => ({ __esModule: true, default: plugin });
   }

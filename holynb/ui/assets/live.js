@@ -9,6 +9,7 @@ function render({ model, el }) {
   const send = (message) => model.send(message);
   const ready = () => send(toKernel.ready(page, seq, el.clientWidth));
   const head = makeHead({ stop: () => send(toKernel.stop()) });
+  const connection = makeConnection(root);
   const detail = makeDetail({ close: closeDetail, show: (row, format) => send(toKernel.detail(row, format)) });
   const visible = throttle(300, (first, last) => send(toKernel.visible(first, last)));
   const table = makeTable({ open: openDetail, visible });
@@ -21,7 +22,7 @@ function render({ model, el }) {
   let charts = null, seq = -1, frame = 0, inSight = true;
   left.append(table.node, thoughts.node, formats.node, single, rendered, detail.node);
   body.append(left);
-  root.append(head.node, body);
+  root.append(connection.node, head.node, body);
   el.append(root);
 
   function openDetail(row) {
@@ -64,6 +65,7 @@ function render({ model, el }) {
     if (message.thoughts) updateThoughts(message.thoughts);
     if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) send(toKernel.detail(detail.row(), detail.picked()));
     offerFormats(message.head);
+    connection.heard(message.head.state === "running" || message.head.state === "stopping");
     paint();
   }
 
@@ -78,6 +80,7 @@ function render({ model, el }) {
     const n = message.head.n;
     table.reset(n, id, message.shared_prefix);
     head.begin(message);
+    connection.begin(message.view);
     show(table.node, n !== 1 && message.view.parts !== "charts");
     show(single, n === 1 && message.view.parts !== "charts");
     for (const node of [thoughts.node, formats.node, rendered]) show(node, false);
@@ -137,6 +140,7 @@ function render({ model, el }) {
     model.off("msg:custom", onMessage);
     charts?.close();
     table.close();
+    connection.close();
   };
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import anywidget
 
-from holynb.ui.live.widget import asset
+from holynb.ui.live.assets import asset
 
 __all__ = ["Bridge"]
 

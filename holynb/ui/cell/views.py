@@ -39,9 +39,9 @@ class QuietView:
     def paint(self, run: Run) -> None:
         """Nothing."""
 
-    def end(self, bundle: Mapping[str, str]) -> None:
+    def end(self, bundle: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> None:
         if bundle:
-            self._inner.end(bundle)
+            self._inner.end(bundle, below)
 
 
 class _ProgressText:
@@ -84,11 +84,13 @@ class TextView:
             line = f"{thinks}\n\n{line}"
         self._put({"text/plain": line})
 
-    def end(self, bundle: Mapping[str, str]) -> None:
+    def end(self, bundle: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> None:
         if bundle or self._handle is not None:
             self._put(dict(bundle) or {"text/plain": ""})
+        if below:
+            display_bundle(dict(below))
 
-    def _put(self, bundle: dict[str, str]) -> None:
+    def _put(self, bundle: dict[str, Any]) -> None:
         self._handle = display_bundle(bundle, self._handle)
 
 
@@ -111,10 +113,11 @@ class TerminalView:
             sys.stderr.flush()
             self._drawn = True
 
-    def end(self, bundle: Mapping[str, str]) -> None:
+    def end(self, bundle: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> None:
         self.clear()
-        if text := bundle.get("text/plain"):
-            print(text)
+        for part in (bundle, below or {}):
+            if text := part.get("text/plain"):
+                print(text)
 
     def clear(self) -> None:
         """Erase the progress line."""
@@ -180,7 +183,7 @@ class StatusLine:
         self._handle = display_bundle({"text/plain": text}, self._handle)
 
 
-def display_bundle(bundle: dict[str, str], handle: Any = None) -> Any:
+def display_bundle(bundle: dict[str, Any], handle: Any = None) -> Any:
     """Display a MIME bundle, or update the display of `handle`. Returns the display handle."""
     from IPython.display import display
 

@@ -158,7 +158,7 @@ class _Page:
         else:
             self._handle = views.display_bundle({"text/plain": line}, self._handle)
 
-    def end(self, bundle: Mapping[str, str]) -> None:
+    def end(self, bundle: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> None:
         """Replace the progress line with `bundle`; remove it if that is empty or the terminal prints the value itself."""
         from holynb.ui.cell import views
 
@@ -166,6 +166,8 @@ class _Page:
             self._status.end("")
         elif bundle or self._handle is not None:
             self._handle = views.display_bundle(dict(bundle) or {"text/plain": ""}, self._handle)
+        if below:
+            views.display_bundle(dict(below))
 
 
 def _show_result(magic: Host, page: _Page, results: Sequence[Measured]) -> Any:

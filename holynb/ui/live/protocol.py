@@ -153,11 +153,18 @@ class DeltaMessage(Update):
 
 
 class ViewOptions(TypedDict):
-    """How a view is shown, whatever its run does. `recorded` marks a recording; `parts` is all, table or charts."""
+    """How a view is shown, whatever its run does. `recorded` marks a recording; `parts` is all, table or charts.
+
+    standin: the id of the sentence that a saved notebook shows in the view's place. again: what to type once the kernel is gone; then: what
+    that does.
+    """
 
     can_stop: bool
     recorded: str
     parts: str
+    standin: str
+    again: str
+    then: str
 
 
 class SnapshotMessage(Update):

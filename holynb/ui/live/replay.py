@@ -29,6 +29,8 @@ class Replay:
     Times are the recording's: a silent beginning is skipped, and `label` tells where playing starts.
     """
 
+    name = ""
+
     def __init__(self, recording: Recording, speed: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         prompts = [next((m.content for m in reversed(messages) if m.role == "user"), "") for messages in recording.messages]
         self.recording = recording

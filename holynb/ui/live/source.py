@@ -19,10 +19,11 @@ __all__ = ["RunSource", "ViewSource"]
 
 
 class ViewSource(Protocol):
-    """A run as a view sees it. `label` is what a recording is marked with; `elapsed` is in seconds."""
+    """A run as a view sees it. label: what a recording is marked with. name: what `%infer show` knows a run by. `elapsed` is in seconds."""
 
     info: RunInfo
     label: str
+    name: str
 
     @property
     def journal(self) -> Journal: ...
@@ -48,6 +49,7 @@ class RunSource:
         from holynb.scheduler import Policy
 
         self.run = run
+        self.name = run.name or run.id
         self.journal = run.journal
         index, variants = run.plan.rows.index, report.variants(run.plan.rows.index)
         labels: Sequence[object] | None = None if index is None else frame.labels(index)

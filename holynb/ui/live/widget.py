@@ -1,21 +1,19 @@
 """The live view: one widget with a table and charts, sent what changed in one message a tick. Reads a source; touches no engine.
 
 It is opened by the cell that waits (`Live`, a page of `views`), or by a form that holds its widget. At its end its output is replaced by
-plain HTML: a widget that is saved in a notebook shows an error when the notebook is opened again.
+plain HTML; until then a sentence stands in for it in a notebook that is saved (`standin`).
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
+from holynb.ui.live.assets import asset, squeeze
 from holynb.ui.live.detail import detail
 from holynb.ui.live.feed import UNLIMITED, Feed
 from holynb.ui.live.in_flight import ANSWER_CHARS
@@ -30,6 +28,8 @@ from holynb.ui.live.protocol import (
     parse_page_message,
 )
 from holynb.ui.live.source import RunSource, ViewSource
+from holynb.ui.live.standin import StandIn
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -37,28 +37,16 @@ if TYPE_CHECKING:
 __all__ = ["Live", "LiveView", "asset"]
 
 #: Joined into one ES module, in this order. uPlot is Leon Sorokin's, MIT (assets/uplot.LICENSE).
-SCRIPTS = ("uplot.js", "page.js", "protocol.js", "charts.js", "table.js", "formats.js", "detail.js", "head.js", "live.js")
+SCRIPTS = ("uplot.js", "page.js", "connection.js", "protocol.js", "charts.js", "table.js", "formats.js", "detail.js", "head.js", "live.js")
 #: Until a page has said that it is ready, and no longer than this, each message is a snapshot: it may not have been listening yet.
 OPENING_S = 4.0
-
-
-@cache
-def asset(*names: str) -> str:
-    """Files of `assets` as one text, without what only a reader of the source needs: it is sent for every view."""
-    text = "\n".join((resources.files("holynb.ui") / "assets" / name).read_text(encoding="utf-8") for name in names)
-    if all(name.endswith(".css") for name in names):
-        return re.sub(r"\s*([{};])\s*|(?<=[,:])\s+", r"\1", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).replace(";}", "}").strip()
-    lines = (line.strip() for line in text.splitlines())
-    kept = (line for line in lines if line and not line.startswith(("//", "/** ")))
-    # A comment at a line's end ends with the line; elsewhere what stands before says that it goes on.
-    return "".join(line if line.endswith((";", "{", ",", "(", "[")) and "//" not in line else f"{line}\n" for line in kept)
 
 
 class LiveWidget(anywidget.AnyWidget):
     """What the page draws. `first` is the snapshot of the moment it opened."""
 
-    _esm = asset(*SCRIPTS)
-    _css = asset("live.css")
+    _esm = asset(SCRIPTS[0]) + "\n" + squeeze(asset(*SCRIPTS[1:]))
+    _css = asset("live.css", "connection.css")
     first = traitlets.Dict().tag(sync=True)
 
 
@@ -72,6 +60,7 @@ class LiveView:
     def __init__(self, source: ViewSource, *, clicks: bool = True, parts: str = "all", clock: Callable[[], float] = time.monotonic) -> None:
         self.source = source
         self.feed = Feed(source.info)
+        self.standin = StandIn(self._sentence)
         self.pages: set[str] = set()
         self.width: int | None = None
         """CSS pixels, of the page that last said so."""
@@ -95,12 +84,14 @@ class LiveView:
             self.widget.send(self._snapshot())
         else:
             self.widget.send(self.feed.delta(self._head()))
+        self.standin.renew()
 
     def finish(self) -> None:
         """Send everything, now and to each page that opens later."""
         self._fold_new()
         self._over = True
         self.widget.send(self._snapshot())
+        self.standin.say_last()
 
     def close(self) -> None:
         """Take the widget away."""
@@ -118,8 +109,34 @@ class LiveView:
 
     def _snapshot(self) -> SnapshotMessage:
         over = self.source.state in ("done", "stopped")
-        view = ViewOptions(can_stop=self._clicks and not over, recorded=self.source.label, parts=self._parts)
+        again, then = self._again(over=over)
+        view = ViewOptions(
+            can_stop=self._clicks and not over,
+            recorded=self.source.label,
+            parts=self._parts,
+            standin=self.standin.id,
+            again=again,
+            then=then,
+        )
         return self.feed.snapshot(self._head(), view, whole=self._over)
+
+    def _again(self, *, over: bool) -> tuple[str, str]:
+        """The command that helps where the kernel is gone, and what it does; empty for a recording."""
+        name = self.source.name
+        if not name:
+            return "", ""
+        return (f"%infer show {name}", "shows the run") if over else (f"%infer resume {name}", "goes on with the run")
+
+    def _sentence(self) -> str:
+        """What a notebook that is saved now says in the place of this view."""
+        head = self._head()
+        if not self.source.name:
+            return f"A recording of {self.source.info.title} was played here. Run the cell again to play it."
+        rest = "" if self.source.state == "done" else f" `%infer resume {self.source.name}` goes on with it."
+        return (
+            f"Run {self.source.info.title}: {head['ended']:,} of {counted(head['n'], 'row')} done at {time.strftime('%Y-%m-%d %H:%M:%S')}. "
+            f"`%infer show {self.source.name}` shows it.{rest}"
+        )
 
     def _on_message(self, _widget: Any, content: object, _buffers: Any) -> None:
         """A message of the page. Never raises into the kernel's message loop for what a page may send."""
@@ -163,20 +180,27 @@ class Live:
 
     def open(self, source: ViewSource, parts: str = "all") -> LiveView:
         """Show a source. The caller ticks the view."""
-        self._view = LiveView(source, clicks=self._clicks, parts=parts)
-        self._put(mimebundle(self._view.widget))
-        return self._view
+        view = self._view = LiveView(source, clicks=self._clicks, parts=parts)
+        self._put(view.standin.bundle(view.widget))
+        view.standin.open()
+        return view
 
-    def end(self, bundle: Mapping[str, str]) -> None:
+    def end(self, bundle: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> None:
         """Put the final output in the place of the view. A page that was reloaded has lost that place: there the view stays, complete."""
         view, self._view = self._view, None
-        if view is not None and len(view.pages) > 1:
-            view.finish()
-            return
-        if bundle or self._handle is not None:
+        stays = view is not None and len(view.pages) > 1 and _finished(view)
+        if not stays and (bundle or self._handle is not None):
             self._put(dict(bundle) or {"text/plain": ""})
-        if view is not None:
+        placed = view is not None and not stays and view.standin.end(below)
+        if below and not placed:
+            self._show_below(below)
+        if view is not None and not stays:
             view.close()
+
+    def _show_below(self, bundle: Mapping[str, Any]) -> None:
+        from IPython.display import display
+
+        display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]
 
     def _put(self, bundle: Mapping[str, Any]) -> None:
         from IPython.display import display
@@ -187,7 +211,10 @@ class Live:
             self._handle.update(dict(bundle), raw=True)
 
 
-def mimebundle(widget: Any) -> dict[str, Any]:
-    """What shows a widget, for `display(…, raw=True)`: only that gives a handle which can replace it."""
-    bundle = widget._repr_mimebundle_()  # IPython's protocol
-    return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+def _finished(view: LiveView) -> bool:
+    """Whether it could be finished: a view that fails must not cost the final output."""
+    try:
+        view.finish()
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["Page"]
 
 
 class Page(Protocol):
-    """What takes the final output. `end` is called once, in the main thread; an empty bundle leaves nothing.
+    """What takes the final output. `end` is called once, in the main thread; an empty bundle leaves nothing. below: an output under it.
 
     width: of the page in CSS pixels, where the page has said so.
     """
@@ -17,4 +17,4 @@ class Page(Protocol):
     @property
     def width(self) -> int | None: ...
 
-    def end(self, bundle: Mapping[str, str]) -> None: ...
+    def end(self, bundle: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> None: ...

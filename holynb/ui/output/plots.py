@@ -174,10 +174,7 @@ def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:
     if not figure:
         page.end(static.bundle(run_report, parts))
         return
-    from IPython.display import display
-
-    page.end(static.bundle(run_report, "table" if parts == "all" else "none"))
-    display(figure, raw=True)  # type: ignore[no-untyped-call]
+    page.end(static.bundle(run_report, "table" if parts == "all" else "none"), figure)
 
 
 class Figures(dict[str, Any]):

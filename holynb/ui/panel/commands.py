@@ -83,8 +83,8 @@ def panel(magic: Host, args: Sequence[str]) -> None:
 
         frame.find_frame(magic.shell.user_ns, df)
     import ipywidgets as w
-    from IPython.display import display
 
+    from holynb.ui.live import standin
     from holynb.ui.panel.form import Form
     from holynb.ui.panel.localized import localize
     from holynb.ui.panel.poolform import PoolForm
@@ -92,7 +92,7 @@ def panel(magic: Host, args: Sequence[str]) -> None:
     form, pools = Form(magic, df), PoolForm()
     tabs = w.Tab([form.box, pools.box], titles=("Ask", "Pools"))
     localize(tabs)
-    display(tabs)  # type: ignore[no-untyped-call]
+    standin.show(tabs, "The panel", f"%infer panel{f' --df {df}' if df else ''}")
     pools.watch()
 
 
@@ -102,15 +102,14 @@ def dash(magic: Host, args: Sequence[str]) -> None:
     if positional:
         raise BadOption(f"%infer dash takes --beside; unexpected argument {positional[0]!r}.")
     _require_widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")
-    from IPython.display import display
-
     from holynb.ui.cell import sidecar
+    from holynb.ui.live import standin
     from holynb.ui.panel.dash import Dash
 
     dashboard = Dash()
     if "beside" not in values:
-        display(dashboard.box)  # type: ignore[no-untyped-call]
-    elif (reason := sidecar.show_beside(dashboard.box, "holynb")) is not None:
+        standin.show(dashboard.box, "The dashboard", "%infer dash")
+    elif (reason := sidecar.show_beside(dashboard.box, "The dashboard", "%infer dash --beside")) is not None:
         print(reason)
     dashboard.watch()
 

@@ -29,6 +29,7 @@ class WrittenSource:
     """A source that a test writes."""
 
     label = ""
+    name = "a-run"
 
     def __init__(self, n: int = 3) -> None:
         self.info = RunInfo([f"prompt {i}" for i in range(n)], title="a run")
@@ -231,7 +232,7 @@ class Shown:
         monkeypatch.setattr("IPython.display.display", self.display)
 
     def display(self, bundle: Any, **more: Any) -> Any:
-        assert more == {"raw": True, "display_id": True}
+        assert more in ({"raw": True, "display_id": True}, {"raw": True})
         self.bundles.append(bundle)
         return SimpleNamespace(update=lambda b, raw: self.bundles.append(b))
 
@@ -262,8 +263,9 @@ def test_the_view_is_replaced_by_what_stays(monkeypatch: pytest.MonkeyPatch) -> 
     page.paint(run)
     view = page._view
     page.end({"text/html": "<b>static</b>"})
-    assert ["application/vnd.jupyter.widget-view+json" in b for b in shown.bundles] == [True, False]
-    assert shown.bundles[-1] == {"text/html": "<b>static</b>"}
+    assert ["application/vnd.jupyter.widget-view+json" in b for b in shown.bundles] == [True, False, False, False]
+    assert shown.bundles[2] == {"text/html": "<b>static</b>"}
+    assert shown.bundles[3] == {"text/html": "", "text/plain": ""}, "nothing of the sentence stays"
     assert view is not None
     assert view.widget.comm is None, "the widget is closed: nothing of it is saved"
 
@@ -275,9 +277,34 @@ def test_after_a_reload_the_view_stays_with_everything(monkeypatch: pytest.Monke
     assert view is not None
     receive(view, cmd="ready", page="a", seq=1)
     receive(view, cmd="ready", page="b", seq=1)
+    for row in (0, 1):
+        run.journal.append(Ended(row, OK, 1.0))
+    run.done = True
     page.end({"text/html": "static"})
-    assert len(shown.bundles) == 1
+    assert [b.get("text/html") for b in shown.bundles].count("static") == 0
+    assert "2 of 2 rows done" in shown.bundles[-1]["text/plain"]
     assert view.widget.comm is not None
+
+
+def test_charts_take_the_place_of_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, page = Shown(monkeypatch), Live(clicks=True)
+    page.paint(a_run())
+    page.end({"text/html": "static"}, {"text/html": "charts"})
+    assert shown.bundles[-2:] == [{"text/html": "static"}, {"text/html": "charts"}]
+    page = Live(clicks=True)
+    page.end({"text/html": "static"}, {"text/html": "charts"})
+    assert shown.bundles[-2:] == [{"text/html": "static"}, {"text/html": "charts"}], "where no view was opened too"
+
+
+def test_a_view_that_fails_leaves_the_final_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, page = Shown(monkeypatch), Live(clicks=True)
+    page.paint(a_run())
+    view = page._view
+    assert view is not None
+    view.pages = {"a", "b"}
+    view.feed.snapshot = lambda *_, **__: 1 / 0
+    page.end({"text/html": "static"})
+    assert {"text/html": "static"} in shown.bundles
 
 
 def test_a_run_that_never_painted_shows_only_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,6 +334,20 @@ def test_price_as_an_unknown_route_is_a_mistake_of_the_user() -> None:
     run.options.price_as = "no route"
     with pytest.raises(BadRoute, match="no route"):
         RunSource(run)
+
+
+def test_a_view_says_what_helps_when_its_kernel_is_gone() -> None:
+    source = WrittenSource()
+    view, sent = view_of(source)
+    view.tick()
+    assert [sent[-1]["view"][k] for k in ("again", "then")] == ["%infer resume a-run", "goes on with the run"]
+    assert sent[-1]["view"]["standin"] == view.standin.id
+    source.state = "done"
+    view.finish()
+    assert sent[-1]["view"]["again"] == "%infer show a-run"
+    source.name = ""
+    view.finish()
+    assert sent[-1]["view"]["again"] == "", "a recording"
 
 
 # -- what is sent to the page ------------------------------------------------------------------------------------------

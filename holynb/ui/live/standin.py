@@ -1,0 +1,137 @@
+"""What stands in for a widget that has no kernel any more: one sentence, in the widget's own output and in a small one beside it.
+
+GitHub and readers of text show the sentence of the widget's own output. JupyterLab, Notebook 7 and nbconvert prefer the widget, which says
+"model not found" once it is gone: for them there is the second output, hidden by the page of a widget that lives (assets/connection.js).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anywidget
+import ipywidgets as w
+import traitlets
+
+from holynb.ui.live import timer
+from holynb.ui.live.assets import asset
+from holynb.ui.output import clean, static
+
+__all__ = ["Pulse", "StandIn", "mimebundle", "show", "watched"]
+
+#: The second output is empty until a page has surely drawn the widget, and then says what is so now, no more often than this.
+FIRST_S, RENEW_S = 1.5, 10.0
+BEAT_S = 1.0
+#: Takes away what is said above the sentence, unless it is a widget: "model not found", or the same sentence again. JupyterLab, Notebook 7
+#: and nbconvert share these names.
+NO_ERROR = ".jp-OutputArea-child:not(:has(>.jp-OutputArea-output>.lm-Widget)):has(+.jp-OutputArea-child .holynb-standin){display:none}"
+COMMAND = re.compile(r"`([^`]*)`")
+
+
+class StandIn:
+    """The sentence of one widget, in two outputs. `sentence()` says it as it is now; commands stand between backticks.
+
+    `id` is in the class of the second output: the page of the widget hides it by that.
+    """
+
+    def __init__(self, sentence: Callable[[], str], *, identity: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self.id = identity or secrets.token_hex(4)
+        self._sentence = sentence
+        self._clock = clock
+        self._due = clock() + FIRST_S
+        self._shown: str | None = None
+        self._handle: Any = None
+
+    def bundle(self, widget: Any) -> dict[str, Any]:
+        """What shows the widget, with the sentence for those who cannot."""
+        return {**mimebundle(widget), **_spoken(self._sentence())}
+
+    def open(self) -> None:
+        """Make the second output, empty, below the widget's."""
+        from IPython.display import display
+
+        self._handle = display({"text/html": "", "text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+
+    def renew(self) -> bool:
+        """Say what is so now, when that is due. Returns whether it is."""
+        if self._handle is None or self._clock() < self._due:
+            return False
+        self._due = self._clock() + RENEW_S
+        if (sentence := self._sentence()) != self._shown:
+            self._shown = sentence
+            self._handle.update(_spoken(sentence, f"holynb-standin holynb-standin-{self.id}", NO_ERROR), raw=True)
+        return True
+
+    def say_last(self) -> None:
+        """Say how it ended."""
+        self._due = self._clock()
+        self.renew()
+
+    def end(self, bundle: Mapping[str, Any] | None = None) -> bool:
+        """Put something else in the place of the second output, or nothing. Returns whether there is such a place."""
+        if self._handle is not None:
+            self._handle.update(dict(bundle or {"text/html": "", "text/plain": ""}), raw=True)
+        return self._handle is not None
+
+
+class Pulse(anywidget.AnyWidget):
+    """Without a face while its kernel answers; then it says so, and takes the widgets beside it out of reach. First in their box.
+
+    A page that hears from its front end how the kernel is needs nothing else. Any other asks for a beat, once a second, until it is closed.
+    """
+
+    _esm = asset("page.js", "connection.js", "pulse.js")
+    _css = asset("connection.css")
+    about = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, about: Mapping[str, str]) -> None:
+        super().__init__(about=dict(about))
+        self._beats = False
+        self.on_msg(self._on_message)
+
+    def _on_message(self, _widget: Any, content: object, _buffers: Any) -> None:
+        if content == {"cmd": "beat"} and not self._beats:
+            self._beats = True
+            timer.repeat(BEAT_S, self._beat)
+
+    def _beat(self) -> bool:
+        if self.comm is None:
+            return False
+        self.send({})
+        return True
+
+
+def show(widget: w.Widget, what: str, again: str) -> None:
+    """Display a widget that stays (a form, a dashboard) with its sentence. what: "The panel"; again: the command that opens it again."""
+    from IPython.display import display
+
+    standin = StandIn(lambda: f"{what} was open here. `{again}` opens it again.")
+    display(standin.bundle(watched(widget, again, standin.id)), raw=True)  # type: ignore[no-untyped-call]
+    standin.open()
+
+    timer.repeat(FIRST_S, lambda: not standin.renew())
+
+
+def watched(widget: w.Widget, again: str, identity: str = "") -> w.VBox:
+    """The widget in a box that says so when its kernel is gone. identity: of the sentence that the page hides until then."""
+    pulse = Pulse({"standin": identity, "again": again, "then": "opens it again"})
+    return w.VBox([pulse, widget], layout=w.Layout(width="100%"))
+
+
+def mimebundle(widget: Any) -> dict[str, Any]:
+    """What shows a widget, for `display(…, raw=True)`: only that gives a handle which can replace it."""
+    bundle = widget._repr_mimebundle_()  # IPython's protocol
+    return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+
+
+def _spoken(sentence: str, name: str = "", style: str = "") -> dict[str, str]:
+    text = COMMAND.sub(r"<code>\1</code>", html.escape(clean(sentence)))
+    styles = f"<style>{style}</style>" if style else ""
+    return {
+        "text/html": f'{static.OPEN_TAG}{styles}<div class="{name}" dir="auto">{text}</div></div>',
+        "text/plain": clean(sentence).replace("`", ""),
+    }

@@ -1,0 +1,114 @@
+"""A view whose kernel is gone, or says nothing, and what a notebook that was saved meanwhile shows to who opens it again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from browser.cells import ASK, ROWS, STREAM, live
+
+pytestmark = pytest.mark.browser
+
+SAID = "() => [...document.querySelectorAll('.hn-kernel:not([hidden])')].map(e => e.innerText)"
+SEEN = """() => [...window.jupyterapp.shell.currentWidget.node.querySelectorAll('.jp-OutputArea-child')].filter(e => e.offsetHeight > 0)
+    .map(e => e.innerText)"""
+#: Notes when the front end says that the kernel restarts, and when the view says so.
+NOTE = """() => { const context = window.jupyterapp.shell.currentWidget.sessionContext; window.noted = {};
+    context.statusChanged.connect((_, s) => { if (/restarting/.test(s)) window.noted.front ??= performance.now(); });
+    new MutationObserver(() => { if (document.querySelector('.hn-kernel:not([hidden])')) window.noted.view ??= performance.now(); })
+        .observe(document.body, {subtree: true, attributes: true, childList: true}); return null; }"""
+
+
+def test_a_saved_notebook_says_what_was_there_and_a_restart_is_told(notebook: Any, lab: Any) -> None:
+    page = notebook(ROWS % (90, 90), "%infer dash", STREAM + " -c 4 --max-tokens 60 --bg" + ASK, "%infer panel", size=(1280, 2000))
+    for cell in (1, 2, 3, 4):
+        page.run(cell)
+    live(page)
+    page.until(lambda: page.there(".holynb-standin") == 3, 20, "the sentences")
+    assert not any("opens it again" in text or "infer show" in text for text in page.ask(SEEN)), "hidden while there is a kernel"
+    saved = page.save()
+    for cell, said in ((2, "%infer dash opens it again."), (3, "goes on with it."), (4, "%infer panel opens it again.")):
+        outputs = saved["cells"][cell]["outputs"]
+        assert ["".join(o["data"]["text/plain"]).endswith(said) for o in outputs] == [True, True], outputs
+    run = page.find(".hn-run").inner_text().split(" ")[0]
+
+    page.ask(NOTE)
+    page.ask("() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); return null; }")
+    told = page.until(lambda: len(said := page.ask(SAID)) == 3 and said, 20, "what the views say")
+    assert f"The kernel was restarted. %infer resume {run} goes on with the run." in " ".join(told[1].split())
+    noted = page.ask("() => window.noted")
+    assert noted["view"] - noted["front"] < 2000
+    assert page.find(".hn-stop").is_disabled()
+    assert page.ask("() => document.querySelectorAll('.widget-tab[inert], .jupyter-widget-tab[inert]').length") == 1, (
+        "the panel is out of reach"
+    )
+    page.picture("restarted")
+    page.find(".hn .hn-kernel button").click()
+    assert (
+        page.ask("() => window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource()") == f"%infer resume {run}"
+    )
+    page.idle()
+    page.errors.clear()
+
+    again = lab.root / "again.ipynb"
+    again.write_text(json.dumps(saved), encoding="utf-8")
+    page.show(again)
+    page.until(lambda: sum("opens it again." in text for text in page.ask(SEEN)) == 2, 20, "the sentences")
+    page.until(lambda: not any("Loading" in text for text in page.ask(SEEN)), 20, "the widgets that are not there")
+    seen = page.ask(SEEN)
+    assert not any("Error displaying" in text for text in seen), seen
+    assert sum(f"%infer resume {run} goes on with it." in text for text in seen) == 1
+    assert sum("opens it again." in text for text in seen) == 2
+    page.picture("reopened-unfinished")
+    page.errors = [e for e in page.errors if "widget model not found" not in e]
+
+    out = lab.home / "unfinished.html"
+    shutil.copy(again, lab.home / "unfinished.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--output", str(out), str(lab.home / "unfinished.ipynb")]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    html = out.read_text(encoding="utf-8")
+    assert "object at 0x" not in html
+    assert "children=(" not in html
+
+
+def test_a_kernel_that_says_nothing_is_doubted_until_it_speaks(notebook: Any) -> None:
+    """Without holynb's extension of JupyterLab; its seconds are hundredths here."""
+    page = notebook(ROWS % (60, 60), STREAM + " -c 4 --max-tokens 60 --bg" + ASK, "import time; time.sleep(3)", fresh=True)
+    page.ask("""() => { window.holynbTells = undefined; const real = window.setInterval;
+        window.setInterval = (call, pause, ...more) => real(call, pause === 1000 ? 60 : pause, ...more); return null; }""")
+    page.run(1)
+    page.run(2)
+    live(page)
+    page.start(3)
+    page.until(lambda: any("No word from the kernel for 15 s" in said for said in page.ask(SAID)), 10, "the doubt")
+    assert page.find(".hn-stop").is_disabled()
+    assert not page.find(".hn-figure-eta").is_visible(), "nothing looks alive"
+    page.idle()
+    page.until(lambda: not page.ask(SAID), 10, "its end")
+    assert page.find(".hn-stop").is_enabled()
+
+
+def test_a_prompt_is_marked_as_a_template_and_the_palette_finds_everything(notebook: Any) -> None:
+    page = notebook("%%infer sim/echo\nDon't {{ x }} {# why #} {% if y %}z", "d = {'a': {'b': 1}}  # {{ x }}")
+    marks = page.ask("""() => [...window.jupyterapp.shell.currentWidget.content.widgets].map(cell =>
+        [...cell.node.querySelectorAll('.holynb-variable, .holynb-keyword, .holynb-comment')].map(e => [e.className, e.textContent]))""")
+    assert marks[1] == [["holynb-variable", "{{ x }}"], ["holynb-comment", "{# why #}"], ["holynb-keyword", "{% if y %}"]]
+    assert marks[2] == [], "Python stays as it is"
+    page.command("apputils:activate-command-palette")
+    page.page.keyboard.type("infer")
+    found = page.until(lambda: page.find(".lm-CommandPalette-itemLabel").all_inner_texts(), 5, "the palette")
+    assert {"Play a recorded run", "Insert a %%infer cell", "Open the dashboard in the side panel"} <= set(found)
+    page.page.keyboard.press("Escape")
+    cells = page.cells()
+    page.ask("() => { window.jupyterapp.commands.execute('holynb:replay'); return null; }")
+    page.until(lambda: page.there(".jp-Dialog select"), 10, "the dialog")
+    assert page.find(".jp-Dialog option").all_inner_texts()[-1] == "a file …"
+    page.find(".jp-Dialog select").select_option("flaky")
+    page.picture("choose-recording")
+    page.find(".jp-Dialog .jp-mod-accept").click()
+    page.until(lambda: page.there("#holynb-side .hn-badge"), 20, "the recording")
+    assert page.cells() == cells, "nothing is written into the notebook"
