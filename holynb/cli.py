@@ -103,11 +103,13 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _pool(args: list[str]) -> int:
+    from holynb.ui.cell import said
     from holynb.ui.commands import pool
+    from holynb.ui.output import listing
 
     as_json = "--json" in args
-    text, data = pool.run([a for a in args if a != "--json"], _ignore_notice if as_json else _print_notice, command="holynb pool")
-    print(json.dumps(data, default=str) if as_json else text)
+    parts, data = pool.answer([a for a in args if a != "--json"], _ignore_notice if as_json else _print_notice, command="holynb pool")
+    print(json.dumps(data, default=str) if as_json else listing.as_text(parts, said.terminal_width()))
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config import Options
 from holynb.errors import BadKey, BadOption, closest
+from holynb.results import captioned
 from holynb.translation import say
 from holynb.ui.cell import grammar
 from holynb.ui.commands import bench, history, money, roi, trust
@@ -101,21 +102,23 @@ def _help(_: Host, args: Sequence[str]) -> None:
     print(help_text(args[0] if args else None))
 
 
-def _status(_: Host, args: Sequence[str]) -> None:
+def _status(magic: Host, args: Sequence[str]) -> None:
     from holynb.run import session
+    from holynb.ui.cell import said
     from holynb.ui.commands import pool
+    from holynb.ui.output import seconds
 
     _refuse_args("status", args)
-    running = [r for r in session.runs() if not r.done]
-    for run in running:
+    lines = []
+    for run in (r for r in session.runs() if not r.done):
         summary = run.summary()
-        print(
-            f"run {run.name or run.id} on {run.route}: {summary.n - summary.running:,} of {counted(summary.n, 'row')}"
-            f" · {summary.money()} · {summary.elapsed:.0f} s"
+        done = summary.n - summary.running
+        lines.append(
+            f"run {run.name or run.id} on {run.route}: {done:,} of {counted(summary.n, 'row')}"
+            + "".join(f" · {part}" for part in (captioned(summary.money()) if done else "", seconds(summary.elapsed)) if part)
         )
-    if not running:
-        print(say("No run is active."))
-    print(say(pool.run(["list"], print)[0]))
+    parts, _ = pool.answer(["list"], print)
+    said.show(magic.shell, *(lines or [say("No run is active.")]), *(say(p) if isinstance(p, str) else p for p in parts))
 
 
 def _meant(magic: Host, word: str) -> str:
@@ -227,16 +230,21 @@ def _key(magic: Host, args: Sequence[str]) -> None:
 
 
 def _pool(magic: Host, args: Sequence[str]) -> None:
-    from holynb.ui.cell import views
+    from holynb.ui.cell import said, views
     from holynb.ui.commands import pool
+    from holynb.ui.output import listing
 
     status = views.StatusLine(magic.shell, at_once=True)
     try:
-        text, _ = pool.run(args, status)
+        parts, _ = pool.answer(args, status)
     except BaseException:
         status.end("")
         raise
-    status.end(text)
+    if all(isinstance(p, str) for p in parts):
+        status.end(listing.as_text(parts))
+    else:
+        status.end("")
+        said.show(magic.shell, *parts)
 
 
 def _refuse_args(word: str, args: Sequence[str]) -> None:

@@ -175,5 +175,5 @@ def _key(provider: str, named: Endpoint | None) -> str:
         return f"{CHAINS[entry.wire]} credentials"  # found when a request is signed
     try:
         return keys.describe_source(named or endpoint(provider))
-    except BadRoute as exc:  # no address yet: the reason belongs in the provider's line, not in place of the list
-        return str(exc)
+    except BadRoute:  # that is said in the provider's line, not in place of the list; its address' column says where one is set
+        return "no address yet"

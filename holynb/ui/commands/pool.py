@@ -11,13 +11,15 @@ from holynb import units
 from holynb.config import Option, duration
 from holynb.errors import BadOption, UserError, closest
 from holynb.ui.cell import grammar
-from holynb.ui.output import ago, clean, count, grid
+from holynb.ui.output import ago, clean, count, listing
 from holynb.ui.output.helplines import entry, wrapped
+from holynb.ui.output.listing import Listing
 
 if TYPE_CHECKING:
     from holynb.pools import PoolInfo
+    from holynb.ui.output.listing import Part
 
-__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "run", "stages"]
+__all__ = ["HELP", "PLAN_OPTIONS", "START_OPTIONS", "answer", "run", "stages"]
 
 Notice = Callable[[str], None]
 
@@ -70,27 +72,36 @@ HELP: Mapping[str, str] = {
 
 def run(words: Sequence[str], notice: Notice, *, command: str = "%infer pool") -> tuple[str, Any]:
     """Run a command. Returns its output as text and as plain data for `--json`. `command`: its name in messages. Raises UserError."""
+    parts, data = answer(words, notice, command=command)
+    return listing.as_text(parts), data
+
+
+def answer(words: Sequence[str], notice: Notice, *, command: str = "%infer pool") -> tuple[list[Part], Any]:
+    """As `run`, with its output in lines and tables."""
     word, *args = [*words] or ["help"]
     if word in ("help", "--help", "-h"):
-        return _help(command), dict(HELP)
+        return [_help(command)], dict(HELP)
     if word not in HELP:
         raise BadOption(f"There is no {command} {word}.{closest(word, HELP)} Known: {', '.join(HELP)}.")
     if args and args[0] in ("help", "--help", "-h"):
-        return _help(command, word), HELP[word]
-    handler = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}[word]
+        return [_help(command, word)], HELP[word]
+    handlers: Mapping[str, Callable[[Sequence[str], Notice], tuple[str | list[Part], Any]]]
+    handlers = {"plan": _plan, "start": _start, "list": _list, "status": _status, "stop": _stop, "logs": _logs}
+    handler = handlers[word]
 
     def localise(text: str) -> str:
         """Write the commands that the text suggests as they are typed where it is read."""
         return text.replace("%infer pool ", f"{command} ")
 
     try:
-        text, data = handler(args, lambda line: notice(clean(localise(line))))
+        said, data = handler(args, lambda line: notice(clean(localise(line))))
     except UserError as exc:
         raise type(exc)(localise(str(exc))) from exc
-    return clean(localise(text)), data  # a log holds what others wrote
+    parts: Sequence[Part] = [said] if isinstance(said, str) else said
+    return [clean(localise(p)) if isinstance(p, str) else p for p in parts], data  # a log holds what others wrote
 
 
-def _plan(args: Sequence[str], _: Notice) -> tuple[str, Any]:
+def _plan(args: Sequence[str], _: Notice) -> tuple[list[Part], Any]:
     from holynb import pools
 
     values, positional = grammar.parse_options(args, {flag: option for option in PLAN_OPTIONS for flag in option.flags})
@@ -98,13 +109,13 @@ def _plan(args: Sequence[str], _: Notice) -> tuple[str, Any]:
         raise BadOption(f"pool plan takes one model; unexpected argument {positional[1]!r}.")
     model = positional[0] if positional else pools.EMBEDDED
     plan = pools.plan(model, **{name: _convert(name, value) for name, value in values.items()})
-    lines = [plan["says"]]
+    parts: list[Part] = [plan["says"]]
     if len(plan["ways"]) > 1:
         head = ["as", "dtype", "weights a device", "KV tokens a replica", "ready in about"]
-        lines += ["", grid(head, [_way(w) for w in plan["ways"]])]
+        parts += [" ", Listing(head, [_way(w) for w in plan["ways"]], {2, 3, 4})]
     if plan["ways"] and not re.fullmatch(r"[\d.]+\s*[MBTmbt]", model):
-        lines += ["", f"Start it: %infer pool start {model}{' ' if plan['ways'][0]['flags'] else ''}{plan['ways'][0]['flags']}"]
-    return "\n".join(lines), plan
+        parts += [" ", f"Start it: %infer pool start {model}{' ' if plan['ways'][0]['flags'] else ''}{plan['ways'][0]['flags']}"]
+    return parts, plan
 
 
 def _way(way: Mapping[str, Any]) -> list[str]:
@@ -128,7 +139,7 @@ def _start(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
     return text, info.as_dict()
 
 
-def _list(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
+def _list(args: Sequence[str], notice: Notice) -> tuple[str | list[Part], Any]:
     from holynb import pools
 
     _refuse_args(args, "list")
@@ -140,7 +151,7 @@ def _list(args: Sequence[str], notice: Notice) -> tuple[str, Any]:
         [f"pool/{i.name}", i.model, i.state, str(i.pid), _memory(i), count(i.requests), ago(i.started, time.time()) if i.started else "?"]
         for i in infos
     ]
-    return grid(head, lines), [i.as_dict() for i in infos]
+    return [Listing(head, lines, {3, 5})], [i.as_dict() for i in infos]
 
 
 def _status(args: Sequence[str], _: Notice) -> tuple[str, Any]:

@@ -65,7 +65,7 @@ Part = str | Listing
 
 def as_text(parts: Sequence[Part], width: int | None = None, gap: str = "\n") -> str:
     """The parts as text, with `gap` between them. `width`: columns of the terminal; a table that is wider is written row by row."""
-    return gap.join(clean(p) if isinstance(p, str) else _table(p, width) for p in parts if p and not isinstance(p, Markup))
+    return gap.join(clean(p).rstrip(" ") if isinstance(p, str) else _table(p, width) for p in parts if p and not isinstance(p, Markup))
 
 
 def _table(table: Listing, width: int | None) -> str:
@@ -103,6 +103,8 @@ def as_html(parts: Sequence[Part], *, styled: bool = True) -> str:
 
 
 def _paragraph(text: str) -> str:
+    if not text.strip():
+        return ""
     return f'<div dir="auto" style="margin:6px 0;line-height:1.45;white-space:pre-wrap;overflow-wrap:anywhere">{html.escape(clean(text).strip())}</div>'
 
 
