@@ -97,8 +97,8 @@ def bars_html(results: Sequence[Measured]) -> str:
             bars.chart(
                 title,
                 [bars.Bar(f"{m.route} {name}".strip(), getattr(m, column), k) for m in results for k, (column, name) in enumerate(columns)],
-                said,
+                written,
             )
-            for title, (said, columns) in CHARTS.items()
+            for title, (written, columns) in CHARTS.items()
         ]
     )

@@ -94,10 +94,10 @@ def answer(words: Sequence[str], notice: Notice, *, command: str = "%infer pool"
         return text.replace("%infer pool ", f"{command} ")
 
     try:
-        said, data = handler(args, lambda line: notice(clean(localise(line))))
+        output, data = handler(args, lambda line: notice(clean(localise(line))))
     except UserError as exc:
         raise type(exc)(localise(str(exc))) from exc
-    parts: Sequence[Part] = [said] if isinstance(said, str) else said
+    parts: Sequence[Part] = [output] if isinstance(output, str) else output
     return [clean(localise(p)) if isinstance(p, str) else p for p in parts], data  # a log holds what others wrote
 
 
