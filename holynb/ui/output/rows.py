@@ -41,7 +41,7 @@ max-width:calc(100% - 1.2em)}
 .holynb-row[open]>summary::after{content:"less"}
 .holynb-full>div{margin:0 0 6px}
 .holynb-rows{container-type:inline-size}
-@container (max-width:620px){
+@container (max-width:820px){
 .holynb .holynb-rows table,.holynb .holynb-rows tbody{display:block}
 .holynb .holynb-rows thead{display:none}
 .holynb .holynb-rows tr{display:flex;flex-wrap:wrap;gap:0 10px;padding:4px 0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60)}
