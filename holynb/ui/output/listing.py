@@ -13,7 +13,7 @@ __all__ = ["Listing", "Markup", "Part", "as_html", "as_text"]
 #: Of a cell in text: columns of a terminal.
 MAX_CELL_COLUMNS = 60
 #: What a character and the padding of a cell take at most, in pixels: a table is as wide as its longest cells, or its rows are stacked.
-CHARACTER_PX, PADDING_PX = 6.6, 12
+CHARACTER_PX, PADDING_PX = 6.9, 12
 #: A cell of prose is wrapped before its table is stacked, but not below so many characters.
 MIN_PROSE_CHARS = 24
 #: Widths at which rows are stacked are rounded up to these steps, so that tables of a page share their styles.
@@ -125,14 +125,14 @@ def breadth(table: Listing) -> int:
 
 
 def table(of: Listing) -> str:
-    """The table alone. Roles are written out, since a table that is laid out otherwise loses its own."""
+    """The table alone. Roles are written out, since a table that is laid out otherwise loses its own; one that scrolls can be reached by keys."""
     head = "".join(
         f'<th role="columnheader" scope="col"{_class(of, i)}>{html.escape(h)}</th>' if h else f'<td role="cell"{_class(of, i)}></td>'
         for i, h in enumerate(of.head)
     )
     body = "".join(f'<tr role="row">{"".join(_cell(of, i, c) for i, c in enumerate(row))}</tr>' for row in of.rows)
     return (
-        f'<div class="holynb-list" style="overflow-x:auto"><table role="table" class="hs{breadth(of)}"><thead role="rowgroup"><tr role="row">{head}</tr>'
+        f'<div class="holynb-list" style="overflow-x:auto" tabindex="0"><table role="table" class="hs{breadth(of)}"><thead role="rowgroup"><tr role="row">{head}</tr>'
         f'</thead><tbody role="rowgroup">{body}</tbody></table></div>'
     )
 

@@ -38,6 +38,7 @@ def test_html_escapes_labels_each_figure_and_keeps_the_roles_of_a_table() -> Non
     assert re.findall(r'data-label="([^"]*)"', page) == ["rows", "cost", "rows", "cost"], "a head that is empty labels nothing"
     assert [page.count(f'role="{role}"') for role in ("table", "row", "columnheader", "rowheader")] == [1, 3, 3, 2]
     assert ">$0.10<" in page
+    assert 'tabindex="0"' in page, "what scrolls can be reached by keys"
 
 
 def test_rows_are_stacked_below_the_width_that_the_table_needs() -> None:
