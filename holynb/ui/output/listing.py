@@ -125,7 +125,7 @@ def breadth(table: Listing) -> int:
 
 
 def table(of: Listing) -> str:
-    """The table alone. Roles are written out, since a table that is laid out otherwise loses its own; one that scrolls can be reached by keys."""
+    """The table alone. Roles are written out, since one laid out otherwise loses its own; what scrolls can be reached by keys."""
     head = "".join(
         f'<th role="columnheader" scope="col"{_class(of, i)}>{html.escape(h)}</th>' if h else f'<td role="cell"{_class(of, i)}></td>'
         for i, h in enumerate(of.head)
