@@ -89,4 +89,4 @@ def _cost(summary: Summary) -> str:
 
 def _by(info: RunInfo, answered: Sequence[tuple[str, int]]) -> str:
     """Who answers. A recording does not tell who was asked."""
-    return report.answered_by(info.asked or [route for route, _ in answered[:1]], info.fallbacks, answered)
+    return report.answered_by(info.first_routes or [route for route, _ in answered[:1]], info.fallbacks, answered)

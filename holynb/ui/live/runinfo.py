@@ -17,7 +17,7 @@ LABEL_CHARS = 40
 class RunInfo:
     """`labels` are index labels, None for 0…n-1; `price_as` prices an outcome at `as_route`; `grace_s`: for rows in flight after a stop.
 
-    format: how an answer in full is shown. `asked` are the routes that rows ask first; `compared` those of the rows of one prompt, which
+    format: how an answer in full is shown. `first_routes` are those that rows ask first; `compared` those of the rows of one prompt, which
     follow each other, where several stand side by side.
     """
 
@@ -28,7 +28,7 @@ class RunInfo:
     as_route: str | None = None
     price_as: Price | None = None
     format: str = "text"
-    asked: tuple[str, ...] = ()
+    first_routes: tuple[str, ...] = ()
     compared: tuple[str, ...] = ()
     fallbacks: frozenset[str] = frozenset()
     grace_s: float = 0.0

@@ -63,7 +63,7 @@ class RunSource:
             run.name or run.id,
             *_price_as(run),
             run.options.format,
-            asked=tuple(dict.fromkeys(compared)) or (str(run.route),),
+            first_routes=tuple(dict.fromkeys(compared)) or (str(run.route),),
             compared=compared,
             fallbacks=report.fallbacks(run),
             grace_s=Policy().grace,

@@ -254,9 +254,9 @@ def prompt_labels(index: Any) -> list[object]:
 def title(run: SessionRun) -> str:
     """`NAME on ROUTE, …`; where others answered, `NAME, 48 by fallback ROUTE`."""
     index = run.plan.rows.index
-    asked = list(dict.fromkeys(str(label[-2]) for label in index.tolist())) if variants(index) else [str(run.route)]
+    first = list(dict.fromkeys(str(label[-2]) for label in index.tolist())) if variants(index) else [str(run.route)]
     answered = Counter(o.route for o in run.rows() if o is not None and o.status == "ok" and o.route)
-    by = answered_by(asked, fallbacks(run), answered.most_common())
+    by = answered_by(first, fallbacks(run), answered.most_common())
     return f"{run.name or run.id}{', ' if by[:1].isdecimal() else ' on '}{by}"
 
 
@@ -267,10 +267,10 @@ def fallbacks(run: SessionRun) -> frozenset[str]:
     return frozenset(str(settings.route(r)) for r in run.plan.options.fallback)
 
 
-def answered_by(asked: Sequence[str], fallbacks: Collection[str], answered: Sequence[tuple[str, int]]) -> str:
+def answered_by(first: Sequence[str], fallbacks: Collection[str], answered: Sequence[tuple[str, int]]) -> str:
     """Who answers: `sim/stream`; after a fallback `4 by sim/stream, 44 by fallback sim/echo`, without a route that gave none."""
-    if all(route in asked for route, _ in answered):
-        return ", ".join(asked)
+    if all(route in first for route, _ in answered):
+        return ", ".join(first)
     return ", ".join(f"{n:,} by {'fallback ' if route in fallbacks else ''}{route}" for route, n in answered)
 
 

@@ -364,7 +364,7 @@ def test_a_beginning_that_all_prompts_share_is_left_out_of_the_column() -> None:
 
 def test_the_head_names_the_routes_that_answered() -> None:
     """After a fallback it is not the route that gave none."""
-    info = RunInfo(["p"] * 9, asked=("sim/stream",), fallbacks=frozenset({"sim/echo"}))
+    info = RunInfo(["p"] * 9, first_routes=("sim/stream",), fallbacks=frozenset({"sim/echo"}))
     feed = Feed(info)
     assert feed.head(1.0)["by"] == "sim/stream"
     feed.fold([Ended(0, BAD, 1.0)], {}, 1.0)
@@ -391,7 +391,7 @@ def test_after_a_stop_the_head_says_how_long_it_takes_at_most_and_no_time_left()
 
 
 def test_routes_side_by_side_have_a_line_each_in_every_chart() -> None:
-    feed = Feed(RunInfo(["p"] * 4, asked=("a/x", "b/y"), compared=("a/x", "b/y")))
+    feed = Feed(RunInfo(["p"] * 4, first_routes=("a/x", "b/y"), compared=("a/x", "b/y")))
     ends = [Ended(i, ok(route="ab"[i % 2] + "/" + "xy"[i % 2], latency_s=1.0 + i % 2, cost=Decimal(1 + i % 2)), 1.0 + i) for i in range(4)]
     for event in ends:
         feed.fold([event], {}, event.at)

@@ -321,7 +321,7 @@ def test_a_run_that_never_painted_shows_only_its_end(monkeypatch: pytest.MonkeyP
 def test_the_source_of_a_run_says_how_it_stands() -> None:
     run = a_run()
     source = RunSource(run)
-    assert (source.info.title, source.info.asked) == ("r", ("sim/echo",))
+    assert (source.info.title, source.info.first_routes) == ("r", ("sim/echo",))
     states = []
     for done, stopped in ((False, False), (False, True), (True, True), (True, False)):
         run.done, run.stopped = done, stopped

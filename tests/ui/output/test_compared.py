@@ -52,7 +52,7 @@ def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
     assert len([line for line in text.splitlines() if line.startswith("r")]) == 3
     view = RunSource(run).info
     assert [view.label(i) for i in (0, 1)] == ["r1, sim/echo", "r1, sim/stream"]
-    assert view.asked == view.compared == shown.compared == ("sim/echo", "sim/stream")
+    assert view.first_routes == view.compared == shown.compared == ("sim/echo", "sim/stream")
 
 
 def test_more_than_there_is_room_for_have_a_line_each() -> None:
