@@ -221,7 +221,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plots",
     ),
     "holynb.ui.panel": (
-        "disclosure | draft | localized | outlet | pooltable",
+        "columns | disclosure | draft | localized | note | outlet | pooltable",
+        "more",
         "dash | form | poolform",
         "commands",
     ),

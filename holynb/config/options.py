@@ -28,6 +28,8 @@ class Option:
     convert: Callable[[Any], Any] | None = None
     repeatable: bool = False
     group: str = "rows"
+    #: What stands in an empty field of a form: what is counted there, or an example.
+    unit: str = ""
 
 
 def _switch(name: str, *flags: str, help: str, group: str = "run") -> Option:  # noqa: A002
@@ -42,8 +44,8 @@ TABLE: tuple[Option, ...] = (
         "PATH",
         "rows from a .csv, .tsv, .json, .jsonl, .txt, .xlsx, .parquet or .feather file; in a CSV only an empty cell is missing",
     ),
-    Option("where", ("--where",), "EXPR", "only the rows that match this pandas query"),
-    Option("limit", ("-n", "--limit"), "N", "only the first N rows", integer(1)),
+    Option("where", ("--where",), "EXPR", "only the rows that match this pandas query", unit="e.g. stars > 3"),
+    Option("limit", ("-n", "--limit"), "N", "only the first N rows", integer(1), unit="rows; all"),
     _switch("lines", "-l", "--lines", help="each non-blank line of the body is a prompt", group="rows"),
     _switch("raw", "--raw", help="send the body as it is, without templating", group="rows"),
     Option("system", ("--system",), "TEXT", "system prompt", group="prompt"),
@@ -55,17 +57,26 @@ TABLE: tuple[Option, ...] = (
         "longest answer, in tokens (hosted 2048, models that think 8192, pool 512)",
         integer(1),
         group="sampling",
+        unit="tokens",
     ),
-    Option("temperature", ("--temperature",), "X", "sampling temperature", number(0, 5), group="sampling"),
-    Option("top_p", ("--top-p",), "X", "nucleus sampling", number(0, 1, open_low=True), group="sampling"),
-    Option("stop", ("--stop",), "TEXT", "stop string; may be repeated", texts, repeatable=True, group="sampling"),
-    Option("seed", ("--seed",), "N", "sampling seed", integer(0), group="sampling"),
+    Option("temperature", ("--temperature",), "X", "sampling temperature", number(0, 5), group="sampling", unit="0 to 5"),
+    Option("top_p", ("--top-p",), "X", "nucleus sampling", number(0, 1, open_low=True), group="sampling", unit="above 0, to 1"),
+    Option("stop", ("--stop",), "TEXT", "stop string; may be repeated", texts, repeatable=True, group="sampling", unit="text"),
+    Option("seed", ("--seed",), "N", "sampling seed", integer(0), group="sampling", unit="a whole number"),
     Option(
         "think", ("--think",), "LEVEL|N", "how much the model thinks first: off, low, medium, high, max, or tokens", think, group="sampling"
     ),
     Option("p", ("-p",), "KEY=VALUE", "any other field of the request; may be repeated", key_value, repeatable=True, group="sampling"),
     Option("params_from", ("--params-from",), "COL,…", "sampling values per row, from columns of these names", names, group="sampling"),
-    Option("concurrency", ("-c", "--concurrency"), "N", "most requests in flight; adapts by itself below that", integer(1), group="run"),
+    Option(
+        "concurrency",
+        ("-c", "--concurrency"),
+        "N",
+        "most requests in flight; adapts by itself below that",
+        integer(1),
+        group="run",
+        unit="requests",
+    ),
     Option(
         "timeout",
         ("--timeout",),
@@ -73,11 +84,12 @@ TABLE: tuple[Option, ...] = (
         "longest wait for new content, in seconds (60; 900 at --tier flex)",
         number(0, open_low=True),
         group="run",
+        unit="seconds",
     ),
     Option(
         "connect_timeout", ("--connect-timeout",), "S", "longest wait to connect, in seconds (10)", number(0, open_low=True), group="run"
     ),
-    Option("deadline", ("--deadline",), "DURATION", "time limit of the whole run: 90, 15m, 1h30m", duration, group="run"),
+    Option("deadline", ("--deadline",), "DURATION", "time limit of the whole run: 90, 15m, 1h30m", duration, group="run", unit="e.g. 15m"),
     Option(
         "retries",
         ("--retries",),
@@ -85,6 +97,7 @@ TABLE: tuple[Option, ...] = (
         "retries after a failed attempt (3); waiting for a 429 or a restarting server does not count",
         integer(0),
         group="run",
+        unit="retries; 3",
     ),
     _switch("stream", "--stream", help="stream the answers"),
     Option("cache", ("--no-cache",), None, "do not reuse answers of the run log, nor offer these for reuse", group="run log"),
@@ -108,8 +121,18 @@ TABLE: tuple[Option, ...] = (
     _switch("quiet", "-q", "--quiet", help="no progress, no output", group="result"),
     _switch("debug", "--debug", help="show the traceback of an error", group="result"),
     _switch("show_code", "--show-code", help="print the equivalent Python and send nothing", group="result"),
-    Option("rpm", ("--rpm",), "N", "most requests a minute, on top of the server's own limit", integer(1), group="limits"),
-    Option("tpm", ("--tpm",), "N", "most tokens a minute, on top of the server's own limit", integer(1), group="limits"),
+    Option(
+        "rpm",
+        ("--rpm",),
+        "N",
+        "most requests a minute, on top of the server's own limit",
+        integer(1),
+        group="limits",
+        unit="requests a minute",
+    ),
+    Option(
+        "tpm", ("--tpm",), "N", "most tokens a minute, on top of the server's own limit", integer(1), group="limits", unit="tokens a minute"
+    ),
     Option(
         "fallback",
         ("--fallback",),
@@ -117,8 +140,9 @@ TABLE: tuple[Option, ...] = (
         "routes to try next, in order, when one fails or refuses a row for 30 s",
         names,
         group="route",
+        unit="routes, with commas",
     ),
-    Option("spread", ("--spread",), "R1,R2", "equal routes to spread the rows over", names, group="route"),
+    Option("spread", ("--spread",), "R1,R2", "equal routes to spread the rows over", names, group="route", unit="routes, with commas"),
     _switch("dry_run", "--dry-run", help="show a sample, tokens and cost; send nothing"),
     Option(
         "tier",
@@ -128,14 +152,37 @@ TABLE: tuple[Option, ...] = (
         several_of(*SERVICE_TIERS),
         group="route",
     ),
-    Option("router", ("--router",), "NAME", "route by task type: a named set of rules or a column", group="route"),
-    Option("schema", ("--schema",), "NAME|FILE", "JSON Schema or pydantic model: typed columns", group="result"),
-    Option("compare", ("--compare",), "R1,R2", "send every prompt to each of these routes too", names, group="route"),
-    Option("samples", ("--samples",), "K", "K answers to each prompt", integer(1), group="sampling"),
-    Option("budget", ("--budget",), "USD", "hard cap on what the run may spend, in dollars", number(0), group="money"),
+    Option("router", ("--router",), "NAME", "route by task type: a named set of rules or a column", group="route", unit="a router's name"),
+    Option(
+        "schema",
+        ("--schema",),
+        "NAME|FILE",
+        "JSON Schema or pydantic model: typed columns",
+        group="result",
+        unit="a variable or a .json file",
+    ),
+    Option(
+        "compare",
+        ("--compare",),
+        "R1,R2",
+        "send every prompt to each of these routes too",
+        names,
+        group="route",
+        unit="routes, with commas",
+    ),
+    Option("samples", ("--samples",), "K", "K answers to each prompt", integer(1), group="sampling", unit="answers; 1"),
+    Option("budget", ("--budget",), "USD", "hard cap on what the run may spend, in dollars", number(0), group="money", unit="dollars"),
     Option("confirm", ("--confirm",), "USD", "ask before a run that is estimated above this", number(0), group="money"),
-    Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost on this route", group="money"),
-    Option("chunk", ("--chunk",), "auto|N", "split prompts that are too long and join the answers", chunk_size, group="prompt"),
+    Option("price_as", ("--price-as",), "ROUTE", "also show what the run would have cost on this route", group="money", unit="a route"),
+    Option(
+        "chunk",
+        ("--chunk",),
+        "auto|N",
+        "split prompts that are too long and join the answers",
+        chunk_size,
+        group="prompt",
+        unit="auto, or tokens",
+    ),
     Option("save", ("-S", "--save"), "NAME", "save this prompt", group="prompt"),
     Option("use", ("--use",), "NAME", "use a saved prompt as the body", group="prompt"),
     _switch("no_execute", "-N", "--no-execute", help="with --save: save without running", group="prompt"),

@@ -51,7 +51,7 @@ def test_a_mistake_in_the_form_is_one_line(notebook: Any) -> None:
     page.run(1)
     page.page.get_by_placeholder("What to ask").fill("{{ nobody }}")
     page.page.get_by_role("button", name="Run", exact=True).click()
-    page.until(lambda: "nobody" in page.find("[role=status]").first.inner_text(), 10, "the mistake")
+    page.until(lambda: "nobody" in page.find(".holynb-form").inner_text() and page.there(".holynb-wrong") == 1, 10, "the mistake")
 
 
 def test_insert_writes_the_same_job_as_a_cell(notebook: Any) -> None:

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from holynb.config import Options
-from holynb.errors import HolynbError
-from holynb.types import SERVICE_TIERS, THINK_LEVELS
+from holynb.config import BY_NAME, Options
+from holynb.errors import BadPrompt, BadRoute, HolynbError
 from holynb.ui.cell import Host, candidates
 from holynb.ui.cell.bridge import Bridge
+from holynb.ui.live.widget import asset
+from holynb.ui.panel.columns import Columns
 from holynb.ui.panel.disclosure import unfolding
 from holynb.ui.panel.draft import Draft
+from holynb.ui.panel.more import More
+from holynb.ui.panel.note import Note
 from holynb.ui.panel.outlet import RunOutlet
 from holynb.words import counted
 
@@ -24,48 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Form"]
 
-#: Options shown under "More", in the order of the table of options.
-MORE_OPTIONS = frozenset(
-    {
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "seed",
-        "stop",
-        "think",
-        "concurrency",
-        "limit",
-        "where",
-        "retries",
-        "timeout",
-        "deadline",
-        "rpm",
-        "tpm",
-        "budget",
-        "price_as",
-        "tier",
-        "fallback",
-        "spread",
-        "compare",
-        "samples",
-        "router",
-        "schema",
-        "chunk",
-        "stream",
-        "cache",
-        "refresh",
-        "format",
-    }
-)
-#: What these options offer, where others may be typed too; and what stands in the empty field, which their metavar says too shortly.
-CHOICES = {
-    "think": (THINK_LEVELS, f"{THINK_LEVELS[0]} to {THINK_LEVELS[-1]}, or tokens"),
-    "tier": ((*SERVICE_TIERS, ",".join(SERVICE_TIERS[:2])), "flex, standard or priority"),
-}
 LABEL_STYLE = {"description_width": "120px"}
-#: The browser's default placeholder colour is too dark for a dark page; ipywidgets' tabs, too faint for what they stand on.
-CONTRAST_CSS = """<style>.holynb-form ::placeholder{color:var(--jp-ui-font-color2,#808080);opacity:1}
-.jupyter-widgets.widget-tab:has(.holynb-form)>.lm-TabBar .lm-TabBar-tab{color:var(--jp-ui-font-color1,inherit)}</style>"""
 
 
 def wide() -> w.Layout:
@@ -102,13 +64,15 @@ class Form:
             rows=5,
             style=LABEL_STYLE,
             layout=wide(),
-        )
-        self.columns = w.HBox(layout=w.Layout(flex_flow="row wrap", margin="0 0 4px 128px"))
+        ).add_class("holynb-prompt")
+        self.columns = Columns()
         self.system = w.Textarea(placeholder="How to answer (optional)", description="System", rows=2, style=LABEL_STYLE, layout=wide())
         self.name = w.Text(
             value="answers", placeholder="a variable's name", description="Result in", style=LABEL_STYLE, layout=w.Layout(width="320px")
         )
-        self.more = {o.name: _field(o) for o in candidates.options() if o.name in MORE_OPTIONS}
+        self.section = More()
+        self.more = self.section.fields
+        self.notes = {name: Note() for name in ("route", "prompt", "name")} | self.section.notes
         self.message = w.HTML(layout=wide())
         self.cell = w.Textarea(rows=5, layout=wide(), description="Cell", style=LABEL_STYLE)
         self.bridge = Bridge(on_inserted=self._on_inserted)
@@ -132,20 +96,17 @@ class Form:
             options["df"] = self.frame.value
         if self.system.value.strip():
             options["system"] = self.system.value.strip()
-        for name, control in self.more.items():
-            if isinstance(control, w.Checkbox):
-                if control.value:
-                    options[name] = name != "cache"
-            elif control.value.strip():
-                options[name] = control.value.strip()
+        options |= self.section.values()
         return Draft(self.prompt.value, self.route.value.strip() or None, options, self.name.value.strip() or None)
 
     # -- actions -----------------------------------------------------------------------------------------------------
     def send(self, *, dry: bool = False) -> None:
-        """Start a run; with `dry`, show what it would send. An error is one line under the buttons."""
+        """Start a run; with `dry`, show what it would send. An error is one line at its field, or under the buttons."""
         from holynb.ui.commands import preview
 
         self._show_message("")
+        for note in self.notes.values():
+            note.clear()
         try:
             draft = self.draft()
             planned = self._plan(draft, dry)
@@ -154,13 +115,36 @@ class Form:
                 return
             self.run = self.magic.start(planned).run
         except HolynbError as exc:
-            self._show_message(str(exc), error=True)
+            self._show_mistake(exc)
             return
         self._set_busy(True)
         self.outlet.show(self.run, lambda: self._on_end(draft))
 
+    def _show_mistake(self, exc: HolynbError) -> None:
+        """Say it at the field where it was made; what belongs to no field, below the buttons."""
+        place = self._place(exc)
+        if place is None:
+            self._show_message(str(exc), error=True)
+            return
+        self.notes[place].wrong(str(exc))
+        if place in self.more:
+            self.unfold.value = True
+
+    def _place(self, exc: HolynbError) -> str | None:
+        """The field that a mistake is about."""
+        flag = str(exc).split(" ", 1)[0]
+        for name in self.more:
+            if flag in BY_NAME[name].flags:
+                return name
+        if isinstance(exc, BadPrompt):
+            return "name" if self._has_bad_name() else "prompt"
+        return "route" if isinstance(exc, BadRoute) else None
+
+    def _has_bad_name(self) -> bool:
+        name = self.name.value.strip()
+        return bool(self.prompt.value.strip()) and bool(name) and not name.isidentifier()
+
     def _plan(self, draft: Draft, dry: bool) -> Any:
-        from holynb.errors import BadPrompt
         from holynb.run import plan, resume
 
         if not draft.body.strip():
@@ -198,29 +182,30 @@ class Form:
 
     # -- layout ---------------------------------------------------------------------------------------------------
     def _layout(self) -> w.VBox:
-        grid = w.GridBox(
-            list(self.more.values()), layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(290px, 1fr))", grid_gap="2px 12px")
-        )
-        unfold = unfolding(grid, "More: sampling, limits, money")
+        self.unfold = unfolding(self.section.box, "More: sampling, limits, money, output")
         self.cell.layout.display = "none"
         row = w.HBox([*self.buttons.values()], layout=w.Layout(flex_flow="row wrap", margin="4px 0"))
+        row.add_class("holynb-actions")
         box = w.VBox(
             [
                 self.route,
                 self.ending,
+                self.notes["route"].box,
                 self.frame,
                 self.columns,
                 self.prompt,
+                self.notes["prompt"].box,
                 self.system,
                 self.name,
-                unfold,
-                grid,
+                self.notes["name"].box,
+                self.unfold,
+                self.section.box,
                 row,
                 self.message,
                 self.cell,
                 self.bridge,
                 self.outlet.box,
-                w.HTML(CONTRAST_CSS, layout=w.Layout(display="none")),
+                w.HTML(f"<style>{asset('panel.css')}</style>", layout=w.Layout(display="none")),
             ],
             layout=w.Layout(width="100%", padding="4px 8px 4px 0"),
         )
@@ -254,21 +239,9 @@ class Form:
         self.ending.layout.display = "flex" if self.ending.value else "none"
 
     def _show_columns(self) -> None:
-        """Show a button for each column of the frame; a click adds the column to the prompt."""
-        names = candidates.columns(self.magic.shell.user_ns, self.frame.value)[:24]
-        buttons = []
-        for name in names:
-            button = w.Button(
-                description=f"{{{{ {name} }}}}", tooltip=f"Add the column {name} to the prompt", layout=w.Layout(width="auto")
-            )
-            button.on_click(lambda _, text=button.description: self._add_to_prompt(text))
-            buttons.append(button)
-        self.columns.children = buttons
-        self.columns.layout.display = "flex" if buttons else "none"
-
-    def _add_to_prompt(self, text: str) -> None:
-        before = self.prompt.value
-        self.prompt.value = f"{before}{'' if not before or before[-1:].isspace() else ' '}{text}"
+        """Offer the columns of the frame."""
+        in_template = candidates.in_template(self.magic.shell.user_ns, self.frame.value or None)
+        self.columns.names = [name for name, kind in in_template if kind == "column"]
 
     def _show_message(self, text: str, *, error: bool = False, verbatim: bool = False) -> None:
         colour = "var(--jp-error-color1,#d32f2f)" if error else "var(--jp-ui-font-color1,inherit)"
@@ -276,18 +249,6 @@ class Form:
         self.message.value = (
             f'<div role="status" style="color:{colour};white-space:{white_space};line-height:1.5">{html.escape(text)}</div>' if text else ""
         )
-
-
-def _field(option: Any) -> Any:
-    """The control of one option."""
-    label = option.flags[-1].removeprefix("--")
-    looks = {"description": label, "tooltip": option.help, "style": LABEL_STYLE, "layout": w.Layout(width="auto")}
-    if option.metavar is None:
-        return w.Checkbox(value=option.name == "stream", indent=True, **looks)
-    offered, example = CHOICES.get(option.name, ((), option.metavar))
-    if offered:
-        return w.Combobox(options=offered, placeholder=example, continuous_update=False, **looks)
-    return w.Text(placeholder=example, continuous_update=False, **looks)
 
 
 def _failure(run: Run) -> str:

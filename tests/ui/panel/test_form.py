@@ -65,6 +65,11 @@ def filled(magic: Any, **fields: str) -> Form:
     return form
 
 
+def mistakes(form: Form) -> str:
+    """What is said to be wrong, at a field or below the buttons."""
+    return " ".join([*(n.box.value for n in form.notes.values() if "holynb-wrong" in n.box.value), form.message.value])
+
+
 def test_from_the_fields_to_a_frame(magic: Any) -> None:
     form = filled(magic, max_tokens="50")
     on_a_loop(lambda: form.buttons["Run"].click(), lambda: "answers" in magic.shell.user_ns)
@@ -107,8 +112,8 @@ def test_the_live_view_is_there_while_it_runs_and_stop_stops(magic: Any) -> None
 def test_a_mistake_is_one_line_and_sends_nothing(magic: Any, fields: dict[str, str], says: str) -> None:
     form = filled(magic, **fields)
     form.send()
-    assert says in form.message.value
-    assert "<script>" not in form.message.value
+    assert says in mistakes(form)
+    assert "<script>" not in mistakes(form)
     assert form.run is None
     assert not form.buttons["Run"].disabled
 
@@ -120,7 +125,7 @@ def test_a_tier_is_chosen_or_several_are_typed(magic: Any) -> None:
     assert "--tier flex,standard" in form.draft().line()
     form.more["tier"].value = "cheap"
     form.send()
-    assert "--tier takes flex, standard, priority" in form.message.value
+    assert "--tier takes flex, standard, priority" in form.notes["tier"].box.value
 
 
 def test_how_much_it_thinks_is_chosen_or_typed(magic: Any) -> None:
@@ -131,14 +136,14 @@ def test_how_much_it_thinks_is_chosen_or_typed(magic: Any) -> None:
     assert form.draft().options["think"] == "4000"
     form.more["think"].value = "12k"
     form.send()
-    assert "--think takes off, low, medium, high, max, or a number of tokens from 1" in form.message.value
+    assert "--think takes off, low, medium, high, max, or a number of tokens from 1" in form.notes["think"].box.value
 
 
 def test_a_result_needs_a_name_that_can_be_one(magic: Any) -> None:
     form = filled(magic)
     form.name.value = "my answers"
     form.send()
-    assert "cannot be a variable" in form.message.value
+    assert "cannot be a variable" in form.notes["name"].box.value
 
 
 def test_one_prompt_without_rows_and_with_a_system_prompt(magic: Any) -> None:
@@ -171,14 +176,39 @@ def test_a_dry_run_says_which_key_is_missing_and_what_it_would_cost(magic: Any) 
     assert "%infer key holysheep" in form.message.value
 
 
-def test_the_columns_are_shown_and_a_press_writes_one(magic: Any) -> None:
+def test_all_columns_are_offered_as_a_template_names_them(magic: Any) -> None:
+    magic.shell.user_ns["wide"] = pd.DataFrame([range(31)], columns=[*(f"c{i}" for i in range(30)), "two words"])
     form = Form(magic, "reviews")
-    assert [b.description for b in form.columns.children] == ["{{ text }}", "{{ stars }}"]
-    form.prompt.value = "Rate:"
-    form.columns.children[0].click()
-    assert form.prompt.value == "Rate: {{ text }}"
+    assert form.columns.names == ["text", "stars"]
+    magic.shell.user_ns["reviews"] = magic.shell.user_ns["wide"]
+    form._show_columns()
+    assert form.columns.names == [*(f"c{i}" for i in range(30)), 'row["two words"]']
     form.frame.value = ""
-    assert form.columns.children == ()
+    assert form.columns.names == []
+
+
+def test_nothing_is_sent_that_was_not_chosen(magic: Any) -> None:
+    assert Form(magic, "reviews").draft().options == {"df": "reviews"}
+
+
+def test_every_field_under_more_has_a_sentence_and_says_its_unit(magic: Any) -> None:
+    form = Form(magic)
+    assert all(note.sentence.endswith(".") for name, note in form.notes.items() if name in form.more)
+    assert {form.more[name].placeholder for name in ("max_tokens", "budget", "timeout")} == {"tokens", "dollars", "seconds"}
+    assert all(field.placeholder for field in form.more.values() if hasattr(field, "placeholder"))
+    assert "format" in form.more
+
+
+def test_a_mistake_is_said_at_its_field_and_goes_away_once_mended(magic: Any) -> None:
+    form = filled(magic, max_tokens="many")
+    form.send(dry=True)
+    assert 'role="alert"' in form.notes["max_tokens"].box.value
+    assert form.message.value == ""
+    assert form.unfold.value, "the section with the field is open"
+    form.more["max_tokens"].value = ""
+    form.send(dry=True)
+    assert not any("holynb-wrong" in n.box.value for n in form.notes.values())
+    assert "nothing was sent" in form.message.value
 
 
 def test_only_options_are_offered(magic: Any) -> None:
@@ -194,7 +224,7 @@ def test_insert_gives_the_cell_to_the_page_or_to_be_copied(magic: Any) -> None:
     sent: list[Any] = []
     form.bridge.send = sent.append
     form.buttons["Insert as %%infer cell"].click()
-    assert sent == [{"kind": "insert", "source": "%%infer answers << sim/echo --df reviews --stream\nSay {{ text }}"}]
+    assert sent == [{"kind": "insert", "source": "%%infer answers << sim/echo --df reviews\nSay {{ text }}"}]
     form.bridge._on_message(form.bridge, {"cmd": "inserted", "done": False}, [])
     assert form.cell.layout.display == "flex"
     assert form.cell.value == sent[0]["source"]
