@@ -88,6 +88,18 @@ def test_resuming_does_not_lose_or_double_what_was_spent() -> None:
     assert (line.rows, line.cost) == (4, first)
 
 
+def test_what_was_thought_is_counted_where_a_server_says_it(home: Path) -> None:
+    run = holynb.infer(["a", "b"], "sim/echo", p={"thoughts": 5}).wait()
+    told = [o.usage.tokens_reasoning for o in run.rows() if o is not None]
+    assert all(told)
+    run_rows(2)  # of which nothing is said
+    (line,) = spending.by_day(runlog.log())
+    assert (line.rows, line.tokens_reasoning) == (4, sum(filter(None, told)))
+    older(home)
+    (line,) = spending.by_day(runlog.log())  # payments that an older holynb left did not keep it
+    assert (line.rows, line.tokens_reasoning) == (4, None)
+
+
 def test_unknown_is_counted_never_zero(home: Path) -> None:
     run_rows(4)
     change(home, "UPDATE answers SET cost = NULL, route = 'vllm/mine'")
