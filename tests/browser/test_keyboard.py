@@ -139,5 +139,5 @@ def test_the_live_table_is_sorted_opened_and_stopped_by_keyboard(notebook: Any) 
     keys = reader(page, 1, ".hn")
     keys.go('"Stop')
     keys.press("Enter")
-    page.until(lambda: page.find(".hn-head").get_attribute("data-state") != "running" or not page.there(".hn"), 10, "the end")
+    page.until(lambda: page.ask("() => document.querySelector('.hn-head')?.dataset.state ?? 'gone'") != "running", 10, "the end")
     assert page.cells() == 2, "no key of ours reached the notebook"
