@@ -149,10 +149,10 @@ def _y_domain(row: int, rows: int) -> tuple[float, float]:
     return max(0.0, top - (ROW_HEIGHT - TITLE_HEIGHT - TICKS_HEIGHT) / plots_height), top
 
 
-def bundle(run_report: report.Report, *, width: int | None = None) -> dict[str, Any]:
+def bundle(run_report: report.Report, *, width: int | None = None, least_s: float = static.LEAST_CHARTED_S) -> dict[str, Any]:
     """Mime types → the charts: plotly's, and the same as SVG in HTML. Empty where there are none. width: of the page, CSS pixels."""
-    charts_by_name = charts(run_report)
-    svgs = static.charts(run_report)
+    charts_by_name = charts(run_report, least_s)
+    svgs = static.charts(run_report, least_s)
     if not charts_by_name or not svgs:
         return {}
     style = "display:flex;flex-wrap:wrap;gap:12px"
@@ -202,7 +202,7 @@ def figures(run: SessionRun) -> Figures:
         figure = go.Figure(data=plot["data"], layout=plot["layout"])
         figure.update_layout(height=360, margin={"t": 60}, xaxis_domain=[0, 1])
         out[name] = figure
-    return Figures(out, bundle(run_report))
+    return Figures(out, bundle(run_report, least_s=0.0))
 
 
 def _memory(run_report: report.Report) -> Chart:

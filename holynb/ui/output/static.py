@@ -82,11 +82,14 @@ def as_text(report: Report, show: str = "all") -> str:
     return "\n".join(p for p in (*parts, *map(say, lines)) if p)
 
 
-def charts(report: Report) -> dict[str, str]:
-    """SVGs by name: cost, latency, tokens, server, memory, but those of unknown values or of one dot; none of fewer than two rows."""
+def charts(report: Report, least_s: float = LEAST_CHARTED_S) -> dict[str, str]:
+    """SVGs by name: cost, latency, tokens, server, memory, but those of unknown values or of one dot; none of fewer than two rows.
+
+    least_s: seconds that the run took at least.
+    """
     events, started = report.events, report.started
     ended = series.ends(events, report.rows, started)
-    if len(ended) < 2 or report.summary.elapsed < LEAST_CHARTED_S:
+    if len(ended) < 2 or report.summary.elapsed < least_s:
         return {}
     lines = series.by_route(events, report.rows, started, report.compared)
 
