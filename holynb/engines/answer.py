@@ -164,10 +164,10 @@ class StreamReader(ABC):
     def _fold(self, events: list[Event]) -> str | None:
         text: str | None = None
         for event in events:
-            ended = self.finish is not None
+            ended = self.finish
             piece = self._event(event)
             if piece is not None:
-                if ended and piece:
+                if piece and ended is not None:
                     self._went_on = True
                 text = piece if text is None else text + piece
         if text and self.tags is not None:
@@ -196,23 +196,24 @@ class StreamReader(ABC):
     def _event(self, event: Event) -> str | None:
         if self.done:
             return None  # a second answer in one body
-        if event.data == b"[DONE]":
+        name, data = event
+        if data == b"[DONE]":
             self.done = True
             return None
-        if event.name in SIGNS_OF_LIFE:
+        if name != "message" and name in SIGNS_OF_LIFE:
             return None
         try:
-            chunk = codec.loads(event.data, strict=True)
+            chunk = codec.loads(data, strict=True)
         except codec.NotUTF8 as exc:
             raise malformed(b"", _NOT_UTF8, retry=False) from exc
         except ValueError as exc:
-            if (rest := event.data.strip()) in (b"", b"[DONE]"):
+            if (rest := data.strip()) in (b"", b"[DONE]"):
                 self.done = bool(rest)
                 return None  # nothing: relays send that as a sign of life
-            raise malformed(event.data, "the server's stream holds an event that is not JSON") from exc
+            raise malformed(data, "the server's stream holds an event that is not JSON") from exc
         if chunk.__class__ is dict:
-            return self.on_event(event.name, chunk)  # nearly always, and once per piece of an answer
-        return None if chunk is None or chunk == "" else self.on_event(event.name, chunk)
+            return self.on_event(name, chunk)  # nearly always, and once per piece of an answer
+        return None if chunk is None or chunk == "" else self.on_event(name, chunk)
 
 
 def _whole(text: str) -> tuple[str, str]:

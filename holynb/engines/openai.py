@@ -154,7 +154,8 @@ class Chat(StreamReader):
         # Once per token of every answer: tests for dict and list, which parsed JSON consists of, cost a third of isinstance(…, Mapping).
         if not isinstance(chunk, dict):
             raise malformed(codec.excerpt(chunk), "the server's stream holds an event that is not a chunk of an answer")
-        raise_error(chunk, failed=name == "error")
+        if "error" in chunk or name == "error" or chunk.get("object") == "error":
+            raise_error(chunk, failed=name == "error")
         if self.model is None:
             self.model = text_or_none(chunk.get("model"))
         if (tier := chunk.get("service_tier")) is not None:
