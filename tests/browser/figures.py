@@ -28,7 +28,7 @@ from holynb.ui.live.runinfo import RunInfo
 
 class Job:
     "64 rows that stream 2,000 tokens a second together; a row ends after 100 tokens and another takes its place."
-    label, state = "", "running"
+    label, name, state = "", "", "running"
     def __init__(self, seconds, n=64, rate=2000, rows=2000):
         self.journal, self.seconds, self.n, self.rate = Journal(rows), seconds, n, rate
         self.started = time.time()

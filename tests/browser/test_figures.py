@@ -15,7 +15,7 @@ def test_opening_kernel_time_and_frames(notebook: Any) -> None:
     nobody, ours = once(page, "nobody", 2), once(page, "ours", 3)
     print(f"\n{nobody}\n{ours}")
     assert ours["errors"] == []
-    assert 60 < ours["opening_kB"] <= 125, "the view itself takes 100"
+    assert 40 < ours["opening_kB"] <= 90, "the view itself takes 60"
     assert ours["kernel_share"] - nobody["kernel_share"] <= 0.10, "twice of what it takes on a quiet machine"
     assert ours["frames"] > 30, "the page kept drawing"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from holynb.ui.live.assets import asset, squeeze
+from holynb.ui.live.assets import asset, packed
 from holynb.ui.live.detail import detail
 from holynb.ui.live.feed import UNLIMITED, Feed
 from holynb.ui.live.in_flight import ANSWER_CHARS
@@ -45,7 +45,7 @@ OPENING_S = 4.0
 class LiveWidget(anywidget.AnyWidget):
     """What the page draws. `first` is the snapshot of the moment it opened."""
 
-    _esm = asset(SCRIPTS[0]) + "\n" + squeeze(asset(*SCRIPTS[1:]))
+    _esm = packed(asset(*SCRIPTS))
     _css = asset("live.css", "connection.css")
     first = traitlets.Dict().tag(sync=True)
 

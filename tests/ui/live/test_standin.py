@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import ipywidgets as w
@@ -107,17 +106,3 @@ def test_a_pulse_beats_only_for_a_page_that_asked_and_until_it_is_closed(monkeyp
 
     asyncio.run(scene())
     assert beats[:3] == [{}, {}, {}]
-
-
-def test_what_is_sent_is_the_script_without_its_spaces() -> None:
-    from holynb.ui.live.assets import asset, squeeze
-    from holynb.ui.live.widget import SCRIPTS, LiveWidget
-
-    script = asset(*SCRIPTS[1:])
-    squeezed = squeeze(script)
-    assert squeezed in LiveWidget._esm
-    assert len(squeezed) < 0.95 * len(script)
-    bare = [re.sub(r"\s", "", s) for s in (re.sub(r" *(?<![:\"'`/])// .*", "", script), squeezed)]
-    assert bare[0] == bare[1]
-    tricky = "say(`a, ${b ? `(c, d)` : \"e, f\"} = g`, /h, [/, i]/g, 'j = k') // l = m\nn = o - -p"
-    assert squeeze(tricky) == "say(`a, ${b ? `(c, d)` : \"e, f\"} = g`,/h, [/, i]/g,'j = k')\nn=o - -p"

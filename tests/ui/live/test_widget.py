@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -351,10 +353,17 @@ def test_a_view_says_what_helps_when_its_kernel_is_gone() -> None:
 
 
 # -- what is sent to the page ------------------------------------------------------------------------------------------
-def test_opening_is_under_a_hundred_kilobytes() -> None:
+def test_opening_is_under_seventy_kilobytes() -> None:
     view, _ = view_of(WrittenSource(100))
     state = view.widget.get_state()
-    assert len(json.dumps({k: v for k, v in state.items() if k in ("_esm", "_css", "first", "_anywidget_id")})) < 100_000
+    assert len(json.dumps({k: v for k, v in state.items() if k in ("_esm", "_css", "first", "_anywidget_id")})) < 70_000
+
+
+def test_the_page_imports_the_scripts_as_they_are() -> None:
+    """Whether a browser takes them out is held by every test of the live view in one."""
+    (held,) = re.findall(r'inflate\("([A-Za-z0-9+/=]+)"\)', lives.LiveWidget._esm)
+    assert zlib.decompress(base64.b64decode(held)).decode() == lives.asset(*lives.SCRIPTS)
+    assert "Leon Sorokin" in lives.LiveWidget._esm, "MIT asks for it in every copy"
 
 
 def test_model_text_reaches_the_page_through_text_content_or_what_the_kernel_rendered() -> None:
