@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -73,6 +76,53 @@ def test_a_saved_notebook_says_what_was_there_and_a_restart_is_told(notebook: An
     html = out.read_text(encoding="utf-8")
     assert "object at 0x" not in html
     assert "children=(" not in html
+
+
+def test_a_cut_a_crash_and_a_shutdown_are_told_and_a_reload_finds_the_run(notebook: Any, lab: Any) -> None:
+    page = notebook(ROWS % (90, 90), STREAM + " -c 4 --max-tokens 60 --bg" + ASK, "%infer dash", "import os; os.getpid()", fresh=True)
+    for cell in (1, 2, 3):
+        page.run(cell)
+    pid = int(page.run(4))
+    live(page)
+    page.save()
+    cut, sockets = False, []
+
+    def connect(socket: Any) -> None:
+        if cut:
+            socket.close(code=1011)
+        else:
+            socket.connect_to_server()
+            sockets.append(socket)
+
+    page.page.route_web_socket("**/channels*", connect)
+    page.reload()
+    live(page)
+    page.until(lambda: re.match(r"[1-9]\d* of 90", page.find(".hn-done").inner_text()), 20, "the run that goes on")
+    assert page.ask(SAID) == []
+    assert not any("infer show" in text or "opens it again" in text for text in page.ask(SEEN)), "hidden while there is a kernel"
+
+    cut = True
+    for socket in sockets:
+        socket.close(code=1011)
+    page.until(lambda: ["No connection" in said for said in page.ask(SAID)] == [True, True], 2, "the loss")
+    assert page.find(".hn-stop").is_disabled()
+    done, cut = page.find(".hn-done").inner_text(), False
+    page.until(lambda: not page.ask(SAID), 20, "the connection")
+    page.until(lambda: page.find(".hn-done").inner_text() != done, 20, "rows that ended since")
+    assert page.find(".hn-stop").is_enabled()
+
+    page.ask(NOTE)
+    os.kill(pid, signal.SIGKILL)
+    page.until(lambda: ["was restarted" in said for said in page.ask(SAID)] == [True, True], 20, "the kernel's end")
+    noted = page.ask("() => window.noted")
+    assert noted["view"] - noted["front"] < 2000
+    page.idle()
+    page.run(0)
+    page.run(3)
+    page.until(lambda: len(page.ask(SAID)) == 1, 10, "the new dashboard")
+    page.ask("() => { window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); return null; }")
+    page.until(lambda: any("was shut down. %infer dash opens it again." in " ".join(said.split()) for said in page.ask(SAID)), 5, "its end")
+    page.errors.clear()
 
 
 def test_a_kernel_that_says_nothing_is_doubted_until_it_speaks(notebook: Any) -> None:

@@ -81,18 +81,18 @@
     return [plugin, theme];
   }
 
-  /** What views listen to (ui/assets/connection.js): their kernel was restarted, has died, is out of reach, or is there again. */
+  /** What views listen to (ui/assets/connection.js): their kernel was restarted, shut down, has died, is out of reach, or is there again. */
   function watchKernels(tracker, inside) {
     const tell = (panel, state) => {
       for (const node of [...panel.content.widgets.map((cell) => cell.node), ...inside(panel)]) // a cell out of sight may not be in the page
         node.querySelectorAll(".hn-watched").forEach((view) => view.dispatchEvent(new CustomEvent("holynb:kernel", { detail: state })));
     };
-    const said = { restarting: "restarted", autorestarting: "restarted", dead: "dead", terminating: "dead" };
+    const said = { restarting: "restarted", autorestarting: "restarted", dead: "dead", terminating: "shut" };
     const watch = (_, panel) => {
       const context = panel.sessionContext;
       context.statusChanged.connect((_, status) => said[status] && tell(panel, said[status]));
       context.connectionStatusChanged.connect((_, status) => tell(panel, status === "connected" ? "connected" : "lost"));
-      context.kernelChanged.connect((_, { oldValue, newValue }) => oldValue && tell(panel, newValue ? "restarted" : "dead"));
+      context.kernelChanged.connect((_, { oldValue, newValue }) => oldValue && tell(panel, newValue ? "restarted" : "shut"));
     };
     window.holynbTells = (view) => Boolean(view.closest(".jp-NotebookPanel, #holynb-side"));
     tracker.forEach((panel) => watch(null, panel));

@@ -2,9 +2,10 @@
 // (holynb:kernel); elsewhere a kernel that has not spoken for 15 s is taken for silent, until it speaks again.
 
 const SILENT_S = 15;
-/** What is said of the kernel. Of the first two there is no way back. */
+/** What is said of the kernel. Of the first three there is no way back. */
 const KERNEL = {
   restarted: "The kernel was restarted.",
+  shut: "The kernel was shut down.",
   dead: "The kernel has died.",
   lost: "No connection to the kernel: what is shown may be old.",
   silent: `No word from the kernel for ${SILENT_S} s: it is busy, or gone.`,
@@ -22,7 +23,7 @@ function makeConnection(root, changed = () => {}) {
   root.classList.add("hn-watched");
 
   const announce = (name, detail) => !window.dispatchEvent(new CustomEvent(name, { detail, cancelable: true }));
-  const final = () => state === "restarted" || state === "dead";
+  const final = () => ["restarted", "shut", "dead"].includes(state);
   /** Whether the front end will say how the kernel is. After a lost connection nobody knows whose kernel answers. */
   const told = () => !doubted && Boolean(window.holynbTells?.(root));
 
