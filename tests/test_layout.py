@@ -221,8 +221,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "plots",
     ),
     "holynb.ui.panel": (
-        "columns | disclosure | draft | localized | note | outlet | pooltable",
-        "more",
+        "columns | disclosure | draft | localized | note | offers | outlet | pooltable",
+        "more | picker",
         "dash | form | poolform",
         "commands",
     ),

@@ -11,10 +11,10 @@ pytestmark = pytest.mark.browser
 
 FRAME = 'import pandas as pd\nreviews = pd.DataFrame({"text": ["good film", "dull film"], "stars": [5, 1]})'
 
-#: What a mouse may press and Tab does not come to: `reached` are ids that were put on what had the focus.
+#: What a mouse may press and Tab does not come to, but for the keys of plotly's charts, which are not ours: `reached` are ids that were put on what had the focus.
 OUT_OF_REACH = """where => [...document.querySelectorAll(where + ' *')].filter(e => {
     const box = e.getBoundingClientRect();
-    return getComputedStyle(e).cursor === 'pointer' && box.width && box.height && !e.closest('[data-reached], :disabled, .hn-sizer, .hn-heads');
+    return getComputedStyle(e).cursor === 'pointer' && box.width && box.height && !e.closest('[data-reached], :disabled, .hn-sizer, .hn-heads, .js-plotly-plot');
   }).map(e => e.outerHTML.slice(0, 120))"""
 REACHED = "where => { const e = document.activeElement; if (!e.closest(where)) return false; e.dataset.reached = 'yes'; return true; }"
 

@@ -30,6 +30,59 @@ def test_from_the_form_to_a_frame_without_a_magic(notebook: Any) -> None:
     assert page.say("print(list(answers.status), len(answers.text[0].split()))") == "['ok', 'ok', 'ok'] 60"
 
 
+WIDE = 'import pandas as pd\nwide = pd.DataFrame([range(30)], columns=[f"column {i}" for i in range(29)] + ["text"])'
+
+
+def test_a_column_is_searched_and_written_where_the_cursor_stands(notebook: Any) -> None:
+    page = notebook(WIDE, "%infer panel --df wide")
+    page.run(1)
+    page.run(2)
+    prompt = page.page.get_by_placeholder("What to ask")
+    prompt.fill("Is this  good?")
+    page.ask("() => { document.querySelector('.holynb-prompt textarea').setSelectionRange(8, 8); return null; }")
+    search = page.page.get_by_placeholder("Search columns")
+    search.fill("nothing")
+    page.until(lambda: "No such column" in page.text(2), 5, "an empty search")
+    search.fill("tex")
+    page.until(lambda: page.there(".holynb-columns button") == 1, 5, "the column")
+    search.press("Enter")
+    assert prompt.input_value() == "Is this {{ text }} good?"
+    prompt.focus()
+    page.page.keyboard.type("!")
+    assert prompt.input_value() == "Is this {{ text }}! good?", "the cursor stands behind it"
+
+
+def test_a_model_is_picked_by_keyboard_with_its_price_and_key(notebook: Any) -> None:
+    page = notebook("%infer panel")
+    page.run(1)
+    route = page.page.get_by_role("combobox", name="Route")
+    route.focus()
+    page.page.keyboard.press("ArrowDown")
+    page.until(lambda: page.there(".holynb-picker [role=option]") > 30, 10, "the models")
+    assert route.get_attribute("aria-expanded") == "true"
+    assert page.find(".holynb-picker [role=listbox]").bounding_box()["height"] <= 12 * 25
+    page.picture("picker")
+    page.page.keyboard.type("openai 4o")
+    assert page.find(".holynb-picker [role=option]").first.inner_text().split()[0] == "openai/gpt-4o"
+    page.page.keyboard.press("ArrowDown")
+    chosen = page.find(f"#{route.get_attribute('aria-activedescendant')}")
+    assert "$2.50 in" in chosen.inner_text()
+    assert "no OPENAI_API_KEY" in chosen.inner_text()
+    page.page.keyboard.press("Enter")
+    assert route.input_value() == "openai/gpt-4o"
+    assert route.get_attribute("aria-expanded") == "false"
+    facts = "$2.50 in, $10.00 out per million tokens; 128,000 tokens of context; no OPENAI_API_KEY: %infer key openai asks for it."
+    page.until(lambda: facts in page.text(1), 5, "what is known of it")
+    page.page.keyboard.press("ArrowUp")
+    page.page.keyboard.press("Escape")
+    assert (route.get_attribute("aria-expanded"), route.input_value()) == ("false", "openai/gpt-4o")
+    route.fill("vllm/some-model-of-mine")
+    page.page.keyboard.press("Enter")
+    page.until(lambda: "price unknown" in page.text(1), 5, "a model that is in no list")
+    assert page.page.evaluate("() => document.activeElement.getAttribute('role')") == "combobox", "the focus stays in the field"
+    assert page.cells() == 2
+
+
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_hints_in_empty_fields_are_legible(notebook: Any, theme: str) -> None:
     page = notebook("%infer panel")

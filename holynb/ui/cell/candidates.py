@@ -15,7 +15,6 @@ from holynb.words import clean
 
 __all__ = [
     "columns",
-    "end",
     "frames",
     "hosts",
     "in_template",
@@ -56,17 +55,6 @@ def routes() -> dict[str, str]:
         if end := models.lifecycle(Route.parse(text)) if "/" in text else "":
             kinds[text] += f", {end}"
     return kinds
-
-
-def end(text: str) -> str:
-    """When the model of a route or an alias ends, in a sentence; empty where that is not known, and for what is no route."""
-    from holynb.config import models, settings
-    from holynb.errors import UserError
-
-    try:
-        return models.notice(settings.route(text)) if text else ""
-    except UserError:  # it is still being typed
-        return ""
 
 
 def providers() -> list[str]:

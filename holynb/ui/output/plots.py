@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holynb.run import SessionRun
     from holynb.ui.output.page import Page
 
-__all__ = ["MIME", "Figures", "bundle", "figures", "literal", "show", "spec"]
+__all__ = ["MIME", "Figures", "bundle", "bundles", "figures", "literal", "show", "spec"]
 
 MIME = "application/vnd.plotly.v1+json"
 #: Pixels: a row of charts, the title above each, the ticks below.
@@ -170,11 +170,16 @@ def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:
     """
     from kernels_support.jupyter.capabilities import detect
 
-    figure = bundle(run_report, width=page.width) if parts != "table" and detect(shell).widgets else {}
+    output, figure = bundles(run_report, parts, width=page.width) if detect(shell).widgets else (static.bundle(run_report, parts), {})
+    page.end(output, figure or None)
+
+
+def bundles(run_report: report.Report, parts: str = "all", *, width: int | None = None) -> tuple[dict[str, str], dict[str, Any]]:
+    """The final output where widgets work: its own bundle, and that of the charts below it, empty without any."""
+    figure = bundle(run_report, width=width) if parts != "table" else {}
     if not figure:
-        page.end(static.bundle(run_report, parts))
-        return
-    page.end(static.bundle(run_report, "table" if parts == "all" else "none"), figure)
+        return static.bundle(run_report, parts), {}
+    return static.bundle(run_report, "table" if parts == "all" else "none"), figure
 
 
 class Figures(dict[str, Any]):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from holynb.config import BY_NAME, Options
-from holynb.errors import BadPrompt, BadRoute, HolynbError
+from holynb.errors import BadKey, BadPrompt, BadRoute, HolynbError
+from holynb.translation import say
 from holynb.ui.cell import Host, candidates
 from holynb.ui.cell.bridge import Bridge
 from holynb.ui.live.widget import asset
@@ -20,6 +21,7 @@ from holynb.ui.panel.draft import Draft
 from holynb.ui.panel.more import More
 from holynb.ui.panel.note import Note
 from holynb.ui.panel.outlet import RunOutlet
+from holynb.ui.panel.picker import Picker
 from holynb.words import counted
 
 if TYPE_CHECKING:
@@ -41,16 +43,9 @@ class Form:
     def __init__(self, magic: Host, df: str | None = None) -> None:
         self.magic = magic
         self.run: Run | None = None
-        routes = candidates.routes()
         frames = candidates.frames(magic.shell.user_ns)
-        self.route = w.Combobox(
-            options=tuple(routes),
-            placeholder="provider/model or an alias; empty: the default",
-            description="Route",
-            style=LABEL_STYLE,
-            layout=wide(),
-        )
-        self.ending = w.HTML(layout=w.Layout(margin="0 0 0 128px", display="none"))
+        self.route = Picker("Route", "provider/model or an alias; empty: the default")
+        self.facts = Note()
         self.frame = w.Dropdown(
             options=[("none: one prompt", ""), *((f"{n} ({counted(len(f), 'row')})", n) for n, f in frames.items())],
             value=df or "",
@@ -74,6 +69,7 @@ class Form:
         self.more = self.section.fields
         self.notes = {name: Note() for name in ("route", "prompt", "name")} | self.section.notes
         self.message = w.HTML(layout=wide())
+        self.state = w.HTML().add_class("holynb-state")
         self.cell = w.Textarea(rows=5, layout=wide(), description="Cell", style=LABEL_STYLE)
         self.bridge = Bridge(on_inserted=self._on_inserted)
         self.outlet = RunOutlet()
@@ -102,23 +98,34 @@ class Form:
     # -- actions -----------------------------------------------------------------------------------------------------
     def send(self, *, dry: bool = False) -> None:
         """Start a run; with `dry`, show what it would send. An error is one line at its field, or under the buttons."""
-        from holynb.ui.commands import preview
-
+        if self.buttons["Run"].disabled:  # a second click, which came before the page knew
+            return
         self._show_message("")
         for note in self.notes.values():
             note.clear()
+        self._set_state("Preparing …")
+        self._show_facts(again=True)
+        running = False
         try:
-            draft = self.draft()
-            planned = self._plan(draft, dry)
-            if dry:
-                self._show_message(preview.text(planned), verbatim=True)
-                return
-            self.run = self.magic.start(planned).run
+            running = self._send(self.draft(), dry)
         except HolynbError as exc:
             self._show_mistake(exc)
-            return
-        self._set_busy(True)
+        finally:
+            if not running:
+                self._set_state("")
+
+    def _send(self, draft: Draft, dry: bool) -> bool:
+        """Whether a run goes on now. Raises HolynbError."""
+        from holynb.ui.commands import preview
+
+        planned = self._plan(draft, dry)
+        if dry:
+            self._show_message(preview.text(planned), verbatim=True)
+            return False
+        self.run = self.magic.start(planned).run
+        self._set_state(f"Running {counted(self.run.n, 'prompt')}; Run is off until this ends or is stopped.", stops=True)
         self.outlet.show(self.run, lambda: self._on_end(draft))
+        return True
 
     def _show_mistake(self, exc: HolynbError) -> None:
         """Say it at the field where it was made; what belongs to no field, below the buttons."""
@@ -138,7 +145,7 @@ class Form:
                 return name
         if isinstance(exc, BadPrompt):
             return "name" if self._has_bad_name() else "prompt"
-        return "route" if isinstance(exc, BadRoute) else None
+        return "route" if isinstance(exc, BadKey | BadRoute) else None
 
     def _has_bad_name(self) -> bool:
         name = self.name.value.strip()
@@ -156,7 +163,7 @@ class Form:
 
     def _on_end(self, draft: Draft) -> None:
         run = self.run
-        self._set_busy(False)
+        self._set_state("")
         if run is None:
             return
         frame = run.frame()
@@ -184,12 +191,12 @@ class Form:
     def _layout(self) -> w.VBox:
         self.unfold = unfolding(self.section.box, "More: sampling, limits, money, output")
         self.cell.layout.display = "none"
-        row = w.HBox([*self.buttons.values()], layout=w.Layout(flex_flow="row wrap", margin="4px 0"))
+        row = w.HBox([*self.buttons.values(), self.state], layout=w.Layout(flex_flow="row wrap", align_items="center", margin="4px 0"))
         row.add_class("holynb-actions")
         box = w.VBox(
             [
                 self.route,
-                self.ending,
+                self.facts.box,
                 self.notes["route"].box,
                 self.frame,
                 self.columns,
@@ -221,22 +228,24 @@ class Form:
         for word, button in self.buttons.items():
             button.on_click(lambda _, action=actions[word]: action())
         self.frame.observe(lambda _: self._show_columns(), "value")
-        self.route.observe(lambda _: self._show_end(), "value")
+        self.route.observe(lambda _: self._show_facts(), ["value", "offers"])
         self._show_columns()
-        self._set_busy(False)
+        self._set_state("")
 
     def _stop(self) -> None:
         if self.run is not None:
             self.run.cancel()
 
-    def _set_busy(self, busy: bool) -> None:
+    def _set_state(self, text: str, *, stops: bool = False) -> None:
+        """What the form is doing, beside the buttons, which are off meanwhile; empty: nothing. stops: whether it can be stopped."""
+        self.state.value = f'<div role="status">{html.escape(say(text))}</div>' if text else ""
         for word, button in self.buttons.items():
-            button.disabled = busy != (word == "Stop") and word != "Insert as %%infer cell"
+            button.disabled = not stops if word == "Stop" else bool(text) and word != "Insert as %%infer cell"
 
-    def _show_end(self) -> None:
-        """Say below the route when its model ends."""
-        self.ending.value = html.escape(candidates.end(self.route.value.strip()))
-        self.ending.layout.display = "flex" if self.ending.value else "none"
+    def _show_facts(self, *, again: bool = False) -> None:
+        """Say below the route what is known of its model."""
+        self.facts.sentence = self.route.facts(again=again)
+        self.facts.clear()
 
     def _show_columns(self) -> None:
         """Offer the columns of the frame."""

@@ -46,7 +46,7 @@ class More:
                 cells.append(w.VBox([self.fields[option.name], self.notes[option.name].box]))
             grid = w.GridBox(cells, layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(290px, 1fr))", grid_gap="2px 12px"))
             sections += [w.HTML(f'<div role="heading" aria-level="4">{html.escape(say(title))}</div>').add_class("holynb-section"), grid]
-        self.box = w.VBox(sections, layout=w.Layout(width="100%"))
+        self.box = w.VBox(sections, layout=w.Layout(width="100%")).add_class("holynb-more")
 
     def values(self) -> dict[str, Any]:
         """Option → what was typed or ticked."""
@@ -69,7 +69,7 @@ def _field(option: Option) -> Any:
     label = option.flags[-1].removeprefix("--")
     looks = {"description": label, "tooltip": option.help, "style": LABEL_STYLE, "layout": w.Layout(width="auto")}
     if option.metavar is None:
-        return w.Checkbox(value=False, indent=True, **looks)
+        return w.Checkbox(value=False, indent=False, **looks)
     offered, example = CHOICES.get(option.name, ((), option.unit))
     if offered:
         return w.Combobox(options=offered, placeholder=example, continuous_update=False, **looks)

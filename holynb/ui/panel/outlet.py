@@ -11,7 +11,7 @@ from holynb.ui.cell import QUIET_S
 from holynb.ui.live import timer
 from holynb.ui.live.source import RunSource
 from holynb.ui.live.widget import LiveView
-from holynb.ui.output import report, static
+from holynb.ui.output import plots, report
 
 if TYPE_CHECKING:
     from holynb.run import Run
@@ -49,7 +49,10 @@ class RunOutlet:
             self.box.children = [self._view.widget]
 
     def _show_final(self, run: Run) -> None:
-        self.box.children = [w.HTML(static.as_html(report.of(run)), layout=w.Layout(width="100%"))]
+        """As a cell would: the table and, below it, its charts."""
+        shown = plots.bundles(report.of(run), run.options.show, width=self._view.width if self._view is not None else None)
+        outputs = [{"output_type": "display_data", "data": data, "metadata": {}} for data in shown if data]
+        self.box.children = [w.Output(outputs=outputs, layout=w.Layout(width="100%"))]
         if self._view is not None:
             self._view.close()
             self._view = None

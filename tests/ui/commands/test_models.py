@@ -19,6 +19,7 @@ from holynb.run import plan
 from holynb.types import Route
 from holynb.ui.cell import candidates
 from holynb.ui.commands import models, preview
+from holynb.ui.panel import offers
 
 LIST = {
     "data": [
@@ -134,8 +135,8 @@ def test_completion_says_it_beside_the_name() -> None:
     assert kinds["openai/gpt-4.1"] == "openai, reported to end 2027-01-14; successor openai/gpt-6-luna"
     assert list(kinds).index("openai/gpt-6-luna") < list(kinds).index("openai/gpt-4.1")
     settings.override(alias={"old": "openai/gpt-4.1"})
-    assert candidates.end("old") == known.notice(Route("openai", "gpt-4.1"))
-    assert [candidates.end(text) for text in ("", "openai", "openai/", "nobody/x", "openai/gpt-6-luna")] == [""] * 5
+    assert offers.facts("old", {}).endswith(known.notice(Route("openai", "gpt-4.1")))
+    assert [offers.facts(text, {}) for text in ("openai", "openai/", "nobody/x")] == [""] * 3
 
 
 def test_the_panel_says_it_below_the_route() -> None:
@@ -145,7 +146,9 @@ def test_the_panel_says_it_below_the_route() -> None:
 
     form = Form(SimpleNamespace(shell=SimpleNamespace(user_ns={})))
     form.route.value = "openai/gpt-4.1"
-    assert form.ending.value == "openai/gpt-4.1 is reported to end 2027-01-14; successor openai/gpt-6-luna."
-    assert form.ending.layout.display == "flex"
+    assert "openai/gpt-4.1 is reported to end 2027-01-14; successor openai/gpt-6-luna." in form.facts.box.value
+    assert form.facts.box.layout.display == "flex"
     form.route.value = "openai/gpt-6-luna"
-    assert (form.ending.value, form.ending.layout.display) == ("", "none")
+    assert "end" not in form.facts.box.value
+    form.route.value = "neither"
+    assert (form.facts.box.value, form.facts.box.layout.display) == ("", "none")

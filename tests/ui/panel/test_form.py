@@ -77,7 +77,7 @@ def test_from_the_fields_to_a_frame(magic: Any) -> None:
     assert list(answers["text"]) == ["Say good", "Say bad"]
     assert list(answers.index) == ["a", "b"]
     assert "answers holds a DataFrame of 2 rows." in form.message.value
-    assert "Say good" in form.outlet.box.children[0].value
+    assert "Say good" in form.outlet.box.children[0].outputs[0]["data"]["text/html"]
     assert form.run.options.max_tokens == 50
 
 
@@ -97,6 +97,38 @@ def test_the_live_view_is_there_while_it_runs_and_stop_stops(magic: Any) -> None
     assert form.run.stopped
     assert form.buttons["Stop"].disabled
     assert not form.buttons["Run"].disabled
+
+
+def test_what_the_form_is_doing_is_said_and_a_second_click_sends_nothing(magic: Any) -> None:
+    form = filled(magic, route="sim/stream")
+    said: list[str] = []
+    form.state.observe(lambda change: said.append(change["new"]), "value")
+
+    def twice() -> None:
+        form.send()
+        run = form.run
+        form.send()
+        assert form.run is run
+        assert "Running 2 prompts" in form.state.value
+        form.buttons["Stop"].click()
+
+    on_a_loop(twice, lambda: "answers" in magic.shell.user_ns)
+    assert "Preparing" in said[0]
+    assert form.state.value == ""
+
+
+def test_what_stays_is_what_a_cell_leaves_charts_included(magic: Any) -> None:
+    form = filled(magic)
+    on_a_loop(form.send, lambda: "answers" in magic.shell.user_ns)
+    assert [set(o["data"]) for o in form.outlet.box.children[0].outputs] == [{"text/html", "text/plain"}]
+    form.route.value = "sim/stream"
+    form.more["max_tokens"].value = "12"
+    del magic.shell.user_ns["answers"]
+    on_a_loop(form.send, lambda: "answers" in magic.shell.user_ns)
+    table, charts = form.outlet.box.children[0].outputs
+    assert "holynb-rows" in table["data"]["text/html"]
+    assert "application/vnd.plotly.v1+json" in charts["data"]
+    assert "<img" in charts["data"]["text/html"]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +205,7 @@ def test_a_dry_run_says_which_key_is_missing_and_what_it_would_cost(magic: Any) 
     assert "no HOLYSHEEP_API_KEY" in form.message.value
     assert "Cost, estimated: $" in form.message.value
     form.buttons["Run"].click()
-    assert "%infer key holysheep" in form.message.value
+    assert "%infer key holysheep" in form.notes["route"].box.value
 
 
 def test_all_columns_are_offered_as_a_template_names_them(magic: Any) -> None:
