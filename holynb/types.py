@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from holynb.errors import BadRoute
@@ -108,7 +109,13 @@ class Route:
         return cls(provider, model)
 
     def __str__(self) -> str:
-        return f"{self.provider}/{self.model}"
+        return _spelled(self.provider, self.model)
+
+
+@lru_cache(maxsize=256)
+def _spelled(provider: str, model: str) -> str:
+    """One text for all rows of a route: each names it in its events, its outcome and its payments."""
+    return f"{provider}/{model}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from sys import intern
 from typing import Any
 
 from holynb.engines import codec
@@ -236,6 +237,7 @@ def conclude(
 
     `thoughts`: "" where tokens went to thinking and the server does not say it.
     """
+    model = model and intern(model)  # every answer names it, and every row keeps it
     reasoning = thoughts if thoughts and not thoughts.isspace() else None
     thinking = thoughts is not None or bool(counted.tokens_reasoning)
     if ended is None or ended.key in _AS_IT_SHOULD:
