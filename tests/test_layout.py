@@ -193,7 +193,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "holynb.ui.cell": (
         "bridge | candidates | displayhook | grammar | question | scope | transform | wait | wirefields",
         "complete | host | sidecar | views",
-        "pending | rundisplay | said",
+        "pending | rundisplay | said | shown",
     ),
     "holynb.ui.commands": (
         "bench_report | history | model_lines | pool | roi_report | routing | table_diff | trust",
@@ -208,7 +208,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "heading",
         "feed",
         "replay | source",
-        "detail | standin",
+        "detail | export | standin",
         "widget",
     ),
     "holynb.ui.output": (

@@ -131,8 +131,8 @@ def _meant(magic: Host, word: str) -> str:
 
 
 def _show(magic: Host, args: Sequence[str]) -> None:
-    from holynb.ui.cell import views
-    from holynb.ui.output import plots, report
+    from holynb.ui.cell import shown
+    from holynb.ui.output import report
 
     if any(token.startswith("--replay") for token in args):
         commands.replay(magic, args)
@@ -144,7 +144,7 @@ def _show(magic: Host, args: Sequence[str]) -> None:
         raise BadOption(f"%infer show takes one run; unexpected argument {positional[1]!r}.")
     run = report.load(_meant(magic, positional[0]) if positional else None)
     run = replace(run, format=options.format) if "format" in values else run
-    plots.show(views.text_view(magic.shell), run, options.show, magic.shell)
+    shown.show(run, options.show, magic.shell)
 
 
 def _stop(magic: Host, args: Sequence[str]) -> None:

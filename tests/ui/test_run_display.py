@@ -77,8 +77,10 @@ def test_a_run_that_is_done_is_its_final_output_and_its_plot_draws(here: Kernel)
 def test_a_frame_finds_its_run(here: Kernel) -> None:
     here("%%infer first << sim/echo -l\nalpha\nbeta")
     here("%%infer second << sim/echo -l\ngamma\ndelta")
-    assert "alpha" in here("%infer show first").text + str(here("%infer show first").shown)
-    assert "gamma" in str(here("%infer show second").shown)
+    ids = here("print(first.attrs['holynb']['run'], second.attrs['holynb']['run'])").text.split()
+    assert ids[0] != ids[1]
+    for name, run in zip(("first", "second"), ids, strict=True):
+        assert f"Run {run}: 2 of 2 rows" in here(f"%infer show {name}").shown[0]["text/plain"]
 
 
 def test_where_no_front_end_can_follow_one_line_says_what_can(capsys: pytest.CaptureFixture[str]) -> None:

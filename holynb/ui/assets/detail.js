@@ -70,6 +70,7 @@ function makeDetail(hooks) {
     open({ label, prompt, line }) {
       if (row !== line.row) unfolded = false;
       row = line.row;
+      node.setAttribute("aria-label", `Details of row ${label}`);
       filled = false;
       show(node, true);
       say(title, `Row ${label}`);

@@ -10,9 +10,12 @@ function render({ model, el }) {
   const ready = () => send(toKernel.ready(page, seq, el.clientWidth));
   const head = makeHead({ stop: () => send(toKernel.stop()) });
   const connection = makeConnection(root);
-  const detail = makeDetail({ close: closeDetail, show: (row, format) => send(toKernel.detail(row, format)) });
+  const showAs = (row, format) => send(toKernel.detail(row, format));
+  const detail = makeDetail({ close: closeDetail, show: showAs });
   const visible = throttle(300, (first, last) => send(toKernel.visible(first, last)));
   const table = makeTable({ open: openDetail, visible });
+  // Of a run that is shown again; one that goes on is sent without it.
+  const again = typeof makeAgain === "function" ? makeAgain({ send, table, detail, showAs, toTable }) : null;
   const single = make("pre", "hn-answer", "", { dir: "auto", tabindex: "0", role: "log", "aria-label": "Answer" });
   const rendered = make("div", "hn-rendered", "", { dir: "auto", tabindex: "0", role: "region", "aria-label": "Answer" });
   const formats = makeFormats((format) => send(toKernel.detail(0, format)));
@@ -20,7 +23,8 @@ function render({ model, el }) {
   const left = make("div", "hn-left");
   const body = make("div", "hn-body");
   let charts = null, seq = -1, frame = 0, inSight = true;
-  left.append(table.node, thoughts.node, formats.node, single, rendered, detail.node);
+  left.append(table.node, thoughts.node, formats.node, single, rendered, again?.pair.node ?? detail.node);
+  if (again) table.node.after(again.bar.node);
   body.append(left);
   root.append(connection.node, head.node, body);
   el.append(root);
@@ -42,16 +46,22 @@ function render({ model, el }) {
   function fillDetail(message) {
     const first = !detail.filled();
     detail.fill(message);
+    again?.pair.fill(message);
     if (first) detail.node.scrollIntoView({ block: "nearest" });
   }
 
   function closeDetail() {
     detail.close();
+    toTable();
+  }
+
+  function toTable() {
     table.node.querySelector(".hn-scroll").focus({ preventScroll: true });
   }
 
   function onMessage(message) {
     if (message.kind === "detail") return formats.node.hidden ? fillDetail(message) : showOnly(message);
+    if (message.kind === "exported") return void again?.bar.done(message);
     if (message.kind === "delta" && message.seq !== seq + 1) return message.seq > seq && seq >= 0 ? ready() : undefined;
     if (message.kind === "snapshot") begin(message);
     seq = message.seq;
@@ -63,7 +73,8 @@ function render({ model, el }) {
     charts?.simulated(message.head.simulated);
     if (message.answer) grow(single, message.answer);
     if (message.thoughts) updateThoughts(message.thoughts);
-    if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) send(toKernel.detail(detail.row(), detail.picked()));
+    if (detail.row() >= 0 && rows.some((r) => r.row === detail.row())) showAs(detail.row(), detail.picked());
+    again?.pair.update(rows);
     offerFormats(message.head);
     connection.heard(message.head.state === "running" || message.head.state === "stopping");
     paint();
@@ -81,6 +92,7 @@ function render({ model, el }) {
     table.reset(n, id, message.shared_prefix);
     head.begin(message);
     connection.begin(message.view);
+    again?.bar.begin(message.view);
     show(table.node, n !== 1 && message.view.parts !== "charts");
     show(single, n === 1 && message.view.parts !== "charts");
     for (const node of [thoughts.node, formats.node, rendered]) show(node, false);

@@ -239,6 +239,8 @@ function makeTable(hooks) {
     node,
     paint,
     chosen: () => data.chosen,
+    /** The rows that the filter and the search leave, in the order in which they are shown. */
+    listed: () => list(),
     row: (i) => {
       const prompt = `${data.sharedPrefix} ${data.prompts[i] ?? ""}`.trimStart();
       return { label: data.labels?.[i] ?? String(i), prompt, line: data.rows[i] ?? waitingRow(i) };

@@ -1,13 +1,13 @@
 """What the kernel and the page exchange over the widget's comm, as types. Knows no run, no event and no widget.
 
-Kernel to page: SnapshotMessage, DeltaMessage, DetailMessage. Page to kernel: PageMessage. The page's half is assets/protocol.js;
-tests/ui/live/test_protocol.py holds the two together. Strings in messages are cleaned, cut and formatted for reading.
+Kernel to page: SnapshotMessage, DeltaMessage, DetailMessage, ExportedMessage. Page to kernel: PageMessage. The page's half is
+assets/protocol.js; tests/ui/live/test_protocol.py holds the two together. Strings in messages are cleaned, cut and formatted for reading.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, NotRequired, TypedDict, get_args
+from typing import Literal, NotRequired, TypedDict, cast, get_args
 
 __all__ = [
     "ROW_FIELDS",
@@ -20,6 +20,9 @@ __all__ = [
     "DetailRequest",
     "EncodedRow",
     "ErrorCount",
+    "ExportKind",
+    "ExportRequest",
+    "ExportedMessage",
     "Head",
     "PageMessage",
     "PageReady",
@@ -39,6 +42,7 @@ __all__ = [
 
 AnswerFormat = Literal["text", "markdown", "code", "json"]
 RunState = Literal["running", "stopping", "stopped", "done"]
+ExportKind = Literal["copy", "csv", "parquet"]
 
 
 # -- kernel to page ----------------------------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ class ViewOptions(TypedDict):
     """How a view is shown, whatever its run does. `recorded` marks a recording; `parts` is all, table or charts.
 
     standin: the id of the sentence that a saved notebook shows in the view's place. again: what to type once the kernel is gone; then: what
-    that does.
+    that does. no_parquet: why rows cannot be taken out as such a file.
     """
 
     can_stop: bool
@@ -165,6 +169,7 @@ class ViewOptions(TypedDict):
     standin: str
     again: str
     then: str
+    no_parquet: str
 
 
 class SnapshotMessage(Update):
@@ -208,6 +213,16 @@ class DetailMessage(TypedDict):
     attempts: list[AttemptLine]
 
 
+class ExportedMessage(TypedDict):
+    """What became of an ExportRequest, `said` for reading. text: what the page shall copy."""
+
+    kind: Literal["exported"]
+    what: ExportKind
+    said: str
+    text: str
+    failed: bool
+
+
 # -- page to kernel ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class PageReady:
@@ -239,7 +254,16 @@ class VisibleRange:
     last: int
 
 
-PageMessage = PageReady | StopRequest | DetailRequest | VisibleRange
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """Rows shall be taken out. safe: no cell is a formula. rows: those that the table shows, in its order; a file has all of them."""
+
+    what: ExportKind
+    safe: bool = False
+    rows: tuple[int, ...] = ()
+
+
+PageMessage = PageReady | StopRequest | DetailRequest | VisibleRange | ExportRequest
 
 
 def parse_page_message(content: object) -> PageMessage | None:
@@ -255,4 +279,8 @@ def parse_page_message(content: object) -> PageMessage | None:
             return DetailRequest(row, next((name for name in known if name == rest.get("format")), None))
         case {"cmd": "visible", "first": int(first), "last": int(last)}:
             return VisibleRange(first, last)
+        case {"cmd": "export", "what": str(what), **rest} if what in get_args(ExportKind):
+            rows = rest.get("rows")
+            listed = tuple(row for row in rows if type(row) is int) if isinstance(rows, list) else ()
+            return ExportRequest(cast("ExportKind", what), rest.get("safe") is True, listed)
     return None

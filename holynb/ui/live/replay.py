@@ -1,10 +1,13 @@
-"""A recording played through the live view, in its own time or faster, marked as recorded. Sends no request."""
+"""What a live view shows beside a run of this session: a recording that plays in its own time or faster, marked as recorded, and a run of
+the run log. Sends no request.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from holynb.events import Ended, Failed, Noted
 from holynb.journal import Journal
@@ -17,10 +20,59 @@ from holynb.ui.output import seconds
 from holynb.ui.output.report import Report
 from holynb.ui.output.report import notes as notes_of
 
-__all__ = ["Replay"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Logged", "Replay"]
 
 #: Seconds of the recording: after a longer silence at its beginning, playing starts so long before the first text.
 MAX_SILENCE_S, LEAD_IN_S = 3.0, 1.0
+
+
+class Logged:
+    """A run of the run log as a source. When its rows ended is not known: it has no charts."""
+
+    label = ""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.name = report.run
+        self.elapsed = report.summary.elapsed
+        self.journal = Journal(len(report.rows))
+        self.info = RunInfo(report.prompts, report.labels, report.started, report.run, format=report.format)
+        at = report.started + self.elapsed
+        for row, outcome in enumerate(report.rows):
+            if outcome is not None:
+                self.journal.append(Ended(row, outcome, at))
+        for note in report.notes:
+            self.journal.append(Noted(note, at, "warning"))
+        self._messages: dict[int, Sequence[Message]] | None = None
+
+    @property
+    def state(self) -> RunState:
+        return "stopped" if self.report.summary.stopped or None in self.report.rows else "done"
+
+    def messages(self, row: int) -> Sequence[Message]:
+        from holynb import runlog
+        from holynb.run import resume
+
+        if self._messages is None:
+            self._messages = {r.row: r.messages for r in runlog.log().requests(resume.stored(self.name).id)}
+        return self._messages.get(row, ())
+
+    def cancel(self) -> None:
+        """It is not this session's to stop."""
+
+    def frame(self) -> pd.DataFrame:
+        """The result, on the index that the run had."""
+        from holynb.results import frame
+        from holynb.run import resume
+
+        stored = resume.stored(self.name)
+        index = frame.restore_index(list(self.report.labels or ()), stored.spec.get("index"))
+        facts = {"run": stored.id, "name": stored.name, "route": str(stored.route), "started": stored.started}
+        origin = facts | {"cost": None if stored.cost is None else float(stored.cost)}
+        return frame.build(self.report.rows, index, self.report.schema, origin)
 
 
 class Replay:

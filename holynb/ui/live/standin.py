@@ -35,16 +35,29 @@ COMMAND = re.compile(r"`([^`]*)`")
 class StandIn:
     """The sentence of one widget, in two outputs. `sentence()` says it as it is now; commands stand between backticks.
 
-    `id` is in the class of the second output: the page of the widget hides it by that.
+    `id` is in the class of the second output: the page of the widget hides it by that. stays: what is said there in place of the sentence.
     """
 
-    def __init__(self, sentence: Callable[[], str], *, identity: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        sentence: Callable[[], str],
+        *,
+        stays: Callable[[], Mapping[str, str]] | None = None,
+        identity: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.id = identity or secrets.token_hex(4)
+        self._stays = stays
         self._sentence = sentence
         self._clock = clock
         self._due = clock() + FIRST_S
         self._shown: str | None = None
         self._handle: Any = None
+
+    @property
+    def said(self) -> bool:
+        """Whether the second output says something."""
+        return self._shown is not None
 
     def bundle(self, widget: Any) -> dict[str, Any]:
         """What shows the widget, with the sentence for those who cannot."""
@@ -63,7 +76,9 @@ class StandIn:
         self._due = self._clock() + RENEW_S
         if (sentence := self._sentence()) != self._shown:
             self._shown = sentence
-            self._handle.update(_spoken(sentence, f"holynb-standin holynb-standin-{self.id}", NO_ERROR), raw=True)
+            name = f"holynb-standin holynb-standin-{self.id}"
+            whole = self._stays() if self._stays is not None else None
+            self._handle.update(_spoken(sentence, name, NO_ERROR) if whole is None else _hideable(whole, name), raw=True)
         return True
 
     def say_last(self) -> None:
@@ -126,6 +141,10 @@ def mimebundle(widget: Any) -> dict[str, Any]:
     """What shows a widget, for `display(…, raw=True)`: only that gives a handle which can replace it."""
     bundle = widget._repr_mimebundle_()  # IPython's protocol
     return dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+
+
+def _hideable(bundle: Mapping[str, str], name: str) -> dict[str, str]:
+    return {**bundle, "text/html": f'<style>{NO_ERROR}</style><div class="{name}">{bundle["text/html"]}</div>'}
 
 
 def _spoken(sentence: str, name: str = "", style: str = "") -> dict[str, str]:

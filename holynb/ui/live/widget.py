@@ -15,10 +15,12 @@ import traitlets
 
 from holynb.ui.live.assets import asset, packed
 from holynb.ui.live.detail import detail
+from holynb.ui.live.export import Export, missing_for_parquet
 from holynb.ui.live.feed import UNLIMITED, Feed
 from holynb.ui.live.in_flight import ANSWER_CHARS
 from holynb.ui.live.protocol import (
     DetailRequest,
+    ExportRequest,
     Head,
     PageReady,
     SnapshotMessage,
@@ -37,7 +39,20 @@ if TYPE_CHECKING:
 __all__ = ["Live", "LiveView", "asset"]
 
 #: Joined into one ES module, in this order. uPlot is Leon Sorokin's, MIT (assets/uplot.LICENSE).
-SCRIPTS = ("uplot.js", "page.js", "connection.js", "protocol.js", "charts.js", "table.js", "formats.js", "detail.js", "head.js", "live.js")
+SCRIPTS = (
+    "uplot.js",
+    "page.js",
+    "connection.js",
+    "protocol.js",
+    "charts.js",
+    "table.js",
+    "formats.js",
+    "detail.js",
+    "head.js",
+    "live.js",
+)
+#: More of them, of a run that is shown again.
+AGAIN = ("export.js", "compare.js", "again.js")
 #: Until a page has said that it is ready, and no longer than this, each message is a snapshot: it may not have been listening yet.
 OPENING_S = 4.0
 
@@ -50,29 +65,49 @@ class LiveWidget(anywidget.AnyWidget):
     first = traitlets.Dict().tag(sync=True)
 
 
+class AgainWidget(LiveWidget):
+    """The same for a run that is shown again: its rows can be compared and taken out."""
+
+    _esm = asset(SCRIPTS[0]) + "\n" + squeeze(asset(*SCRIPTS[1:-1], *AGAIN, SCRIPTS[-1]))
+    _css = asset("live.css", "connection.css", "export.css")
+
+
 class LiveView:
     """One view of one source. `tick` and `finish` in the main thread; the page's messages may come in any.
 
     clicks: whether a click reaches the kernel while the run goes on; without it no Stop is offered.
     parts:  all, table or charts.
+    export: what the rows can be taken out by. stays: what a saved notebook shows in place of the sentence.
     """
 
-    def __init__(self, source: ViewSource, *, clicks: bool = True, parts: str = "all", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        source: ViewSource,
+        *,
+        clicks: bool = True,
+        parts: str = "all",
+        export: Export | None = None,
+        stays: Callable[[], Mapping[str, str]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.source = source
         self.feed = Feed(source.info)
-        self.standin = StandIn(self._sentence)
+        self.standin = StandIn(self._sentence, stays=stays)
+        self.wake: Callable[[], None] = lambda: None
+        """Called when a tick is due of a view that nobody ticks any more; in any thread."""
         self.pages: set[str] = set()
         self.width: int | None = None
         """CSS pixels, of the page that last said so."""
         self._clicks = clicks
         self._parts = parts
+        self._export = export
         self._cursor = 0
         self._clock = clock
         self._opened = clock()
         self._snapshot_due = False
         self._over = False
         self._fold_new()
-        self.widget = LiveWidget(first=self._snapshot())
+        self.widget = (LiveWidget if export is None else AgainWidget)(first=self._snapshot())
         self.widget.on_msg(self._on_message)
 
     def tick(self) -> None:
@@ -85,6 +120,11 @@ class LiveView:
         else:
             self.widget.send(self.feed.delta(self._head()))
         self.standin.renew()
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to send until a page asks, or the run goes on."""
+        return self.source.state in ("done", "stopped") and self.feed.drained and not self._snapshot_due and self.standin.said
 
     def finish(self) -> None:
         """Send everything, now and to each page that opens later."""
@@ -117,6 +157,7 @@ class LiveView:
             standin=self.standin.id,
             again=again,
             then=then,
+            no_parquet=missing_for_parquet() if self._export is not None else "",
         )
         return self.feed.snapshot(self._head(), view, whole=self._over)
 
@@ -150,10 +191,13 @@ class LiveView:
                     self.widget.send(self._snapshot())
                 elif seq != self.feed.seq:
                     self._snapshot_due = True
+                    self.wake()
             case DetailRequest(row, how) if 0 <= row < self.feed.n:
                 self.widget.send(detail(self.source, row, how))
             case VisibleRange(first, last):
                 self.feed.set_visible(first, last)
+            case ExportRequest(what, safe, rows) if self._export is not None:
+                self.widget.send(self._export.answer(what, [r for r in rows if 0 <= r < self.feed.n], safe=safe))
 
 
 class Live:
@@ -178,9 +222,11 @@ class Live:
         elif run.options.show != "none":
             self.open(RunSource(run), run.options.show)
 
-    def open(self, source: ViewSource, parts: str = "all") -> LiveView:
+    def open(
+        self, source: ViewSource, parts: str = "all", export: Export | None = None, stays: Callable[[], Mapping[str, str]] | None = None
+    ) -> LiveView:
         """Show a source. The caller ticks the view."""
-        view = self._view = LiveView(source, clicks=self._clicks, parts=parts)
+        view = self._view = LiveView(source, clicks=self._clicks, parts=parts, export=export, stays=stays)
         self._put(view.standin.bundle(view.widget))
         view.standin.open()
         return view

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["MIME", "Figures", "bundle", "bundles", "figures", "literal", "show", "spec"]
 
 MIME = "application/vnd.plotly.v1+json"
-#: Pixels: a row of charts, the title above each, the ticks below.
-ROW_HEIGHT, TITLE_HEIGHT, TICKS_HEIGHT = 250, 44, 30
+#: Pixels: a row of charts, the title and the key above each, the ticks below. Where two stand side by side a key may take two lines.
+ROW_HEIGHT, TITLE_HEIGHT, LOW_KEY_HEIGHT, TICKS_HEIGHT = 250, 44, 22, 30
+TALL_TITLE_HEIGHT, TALL_KEY_HEIGHT = 64, 42
 MAX_POINTS = 160
-#: On a narrower page, in CSS pixels, charts stand in rows of two. As in live.css.
-NARROW_WIDTH = 760
+#: On a page that is narrower, in CSS pixels, or whose width nobody knows, charts stand in rows of two, as in live.css; on a very narrow one
+#: below each other.
+NARROW_WIDTH, VERY_NARROW_WIDTH = 760, 460
 #: Lines of so few points get markers, as do those within a twentieth of the x axis: without, they would be hard to see.
 MAX_MARKED_POINTS = 12
 #: Legible on white and on near black.
@@ -78,9 +80,10 @@ def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", column
     """Charts side by side as one figure in plotly's JSON. x_unit: seconds or rows. columns: charts in a row, 0 for all of them."""
     columns = min(columns or len(charts_by_name), len(charts_by_name)) or 1
     rows = -(-len(charts_by_name) // columns) or 1
+    title_height, key_height = (TALL_TITLE_HEIGHT, TALL_KEY_HEIGHT) if columns == 2 else (TITLE_HEIGHT, LOW_KEY_HEIGHT)
     layout: dict[str, Any] = {
         "height": rows * ROW_HEIGHT,
-        "margin": {"l": 48, "r": 8, "t": TITLE_HEIGHT, "b": TICKS_HEIGHT},
+        "margin": {"l": 48, "r": 8, "t": title_height, "b": TICKS_HEIGHT},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"size": 11, "color": INK},
@@ -94,7 +97,7 @@ def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", column
         suffix = "" if i == 0 else str(i + 1)
         data += _traces(chart, suffix, end)
         axis = {"gridcolor": RULE, "zeroline": False, "linecolor": RULE, "fixedrange": False}
-        (left, right), (low, high) = _x_domain(i % columns, columns), _y_domain(i // columns, rows)
+        (left, right), (low, high) = _x_domain(i % columns, columns), _y_domain(i // columns, rows, title_height)
         ticks = " s" if x_unit == "seconds" else ""
         layout[f"xaxis{suffix}"] = {
             **axis,
@@ -120,7 +123,7 @@ def spec(charts_by_name: Mapping[str, Chart], *, x_unit: str = "seconds", column
                 "text": f"<b>{literal(chart.title)}</b>",
                 "x": left,
                 "y": high,
-                "yshift": 22,
+                "yshift": key_height,
                 "xref": "paper",
                 "yref": "paper",
                 "xanchor": "left",
@@ -142,11 +145,11 @@ def _x_domain(column: int, columns: int) -> tuple[float, float]:
     return column / columns + (gap if column else 0), (column + 1) / columns - 0.01
 
 
-def _y_domain(row: int, rows: int) -> tuple[float, float]:
+def _y_domain(row: int, rows: int, title_height: int) -> tuple[float, float]:
     """A row's share of the height, from below. Titles and ticks have the same room in each row."""
-    plots_height = rows * ROW_HEIGHT - TITLE_HEIGHT - TICKS_HEIGHT
+    plots_height = rows * ROW_HEIGHT - title_height - TICKS_HEIGHT
     top = 1 - row * ROW_HEIGHT / plots_height
-    return max(0.0, top - (ROW_HEIGHT - TITLE_HEIGHT - TICKS_HEIGHT) / plots_height), top
+    return max(0.0, top - (ROW_HEIGHT - title_height - TICKS_HEIGHT) / plots_height), top
 
 
 def bundle(run_report: report.Report, *, width: int | None = None, least_s: float = static.LEAST_CHARTED_S) -> dict[str, Any]:
@@ -157,10 +160,15 @@ def bundle(run_report: report.Report, *, width: int | None = None, least_s: floa
         return {}
     style = "display:flex;flex-wrap:wrap;gap:12px"
     return {
-        MIME: spec(charts_by_name, x_unit=_x_unit(run_report), columns=2 if width and width < NARROW_WIDTH else 0),
+        MIME: spec(charts_by_name, x_unit=_x_unit(run_report), columns=_columns(width)),
         "text/html": f'{static.OPEN_TAG}<div style="{style}">{"".join(map(svg.picture, svgs.values()))}</div></div>',
         "text/plain": f"Charts: {', '.join(charts_by_name)}. run.plot() gives them as plotly figures.",
     }
+
+
+def _columns(width: int | None) -> int:
+    """Charts in a row; 0 for all."""
+    return 2 if width is None else 1 if width < VERY_NARROW_WIDTH else 2 if width < NARROW_WIDTH else 0
 
 
 def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:

@@ -14,6 +14,8 @@ from holynb.ui.live.protocol import (
     DeltaMessage,
     DetailMessage,
     DetailRequest,
+    ExportedMessage,
+    ExportRequest,
     Head,
     PageReady,
     Row,
@@ -23,7 +25,7 @@ from holynb.ui.live.protocol import (
     encode_row,
     parse_page_message,
 )
-from holynb.ui.live.widget import SCRIPTS, asset
+from holynb.ui.live.widget import AGAIN, SCRIPTS, asset
 
 
 def test_rows_are_encoded_and_decoded_in_the_same_order() -> None:
@@ -37,9 +39,9 @@ def test_rows_are_encoded_and_decoded_in_the_same_order() -> None:
 
 
 def test_the_page_reads_no_field_that_no_message_has() -> None:
-    own = asset(*(name for name in SCRIPTS if name != "uplot.js"))
+    own = asset(*(name for name in (*SCRIPTS, *AGAIN) if name != "uplot.js"))
     assert set(re.findall(r"\bhead\.([a-z_]+)\b(?! *\()", own)) <= {*Head.__annotations__, "node"}
-    sent = {name for kind in (SnapshotMessage, DeltaMessage, DetailMessage) for name in kind.__annotations__}
+    sent = {name for kind in (SnapshotMessage, DeltaMessage, DetailMessage, ExportedMessage) for name in kind.__annotations__}
     assert set(re.findall(r"\bmessage\.([a-z_]+)\b", own)) <= sent
 
 
@@ -57,6 +59,9 @@ def test_the_page_reads_no_field_that_no_message_has() -> None:
         ({"cmd": "visible", "first": 2, "last": 9}, VisibleRange(2, 9)),
         ({"cmd": "visible", "first": 2}, None),
         ({"cmd": "detail", "row": "7"}, None),
+        ({"cmd": "export", "what": "csv", "safe": True, "rows": []}, ExportRequest("csv", safe=True)),
+        ({"cmd": "export", "what": "copy", "safe": "yes", "rows": [3, "4", True, 1]}, ExportRequest("copy", rows=(3, 1))),
+        ({"cmd": "export", "what": "exe"}, None),
         ({"cmd": "format"}, None),
         ("stop", None),
         (None, None),

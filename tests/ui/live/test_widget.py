@@ -352,6 +352,20 @@ def test_a_view_says_what_helps_when_its_kernel_is_gone() -> None:
     assert sent[-1]["view"]["again"] == "", "a recording"
 
 
+def test_a_run_that_is_shown_again_can_be_taken_out_and_no_other() -> None:
+    asked: list[Any] = []
+    export = SimpleNamespace(answer=lambda what, rows, *, safe: asked.append((what, rows, safe)) or {"kind": "exported"})
+    view, sent = view_of(WrittenSource(), export=export)
+    receive(view, cmd="export", what="copy", rows=[2, 0, 7, -1])
+    receive(view, cmd="export", what="csv", safe=True)
+    assert asked == [("copy", [2, 0], False), ("csv", [], True)]
+    assert sent == [{"kind": "exported"}] * 2
+    assert "no_parquet" in view.widget.first["view"]
+    other, sent = view_of(WrittenSource())
+    receive(other, cmd="export", what="csv")
+    assert sent == []
+
+
 # -- what is sent to the page ------------------------------------------------------------------------------------------
 def test_opening_is_under_seventy_kilobytes() -> None:
     view, _ = view_of(WrittenSource(100))
@@ -366,10 +380,31 @@ def test_the_page_imports_the_scripts_as_they_are() -> None:
     assert "Leon Sorokin" in lives.LiveWidget._esm, "MIT asks for it in every copy"
 
 
+def test_a_run_of_ten_thousand_rows_is_shown_again_in_small_messages() -> None:
+    source = WrittenSource(10_000)
+    source.state = "done"
+    for row in range(10_000):
+        source.journal.append(Ended(row, replace(OK, text=f"answer {row} " * 20), 0.5))
+    view, sent = view_of(source, export=SimpleNamespace())
+    state = view.widget.get_state()
+    opening = len(json.dumps({k: v for k, v in state.items() if k in ("_esm", "_css", "first", "_anywidget_id")}))
+    assert opening < 120_000
+    receive(view, cmd="ready", page="a", seq=1)
+    while not view.feed.drained:
+        view.tick()
+    assert max(len(json.dumps(m)) for m in sent) < 150_000
+    assert len({row[0] for m in (view.widget.first, *sent) for row in m["rows"]}) == 10_000
+    assert not view.settled, "what a notebook keeps is not said yet"
+    view.standin._shown = "said"
+    assert view.settled
+    receive(view, cmd="ready", page="b", seq=1)
+    assert not view.settled, "a page that was loaded again is sent all of it"
+
+
 def test_model_text_reaches_the_page_through_text_content_or_what_the_kernel_rendered() -> None:
     own = {
         s: re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", lives.asset(s))
-        for s in lives.SCRIPTS
+        for s in (*lives.SCRIPTS, *lives.AGAIN)
         if s != "uplot.js"
     }
     assert {s: found for s, found in own.items() if found} == {"formats.js": ["innerHTML"]}
@@ -379,7 +414,7 @@ def test_model_text_reaches_the_page_through_text_content_or_what_the_kernel_ren
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    own = "\n".join(lives.asset(s) for s in (*lives.SCRIPTS, "live.css") if s != "uplot.js")
+    own = "\n".join(lives.asset(s) for s in (*lives.SCRIPTS, *lives.AGAIN, "live.css", "export.css") if s != "uplot.js")
     assert not re.search(r"https?://|@import|\bimport\b|url\(", own)
     assert set(re.findall(r"https?://[^\s*\"')]+", lives.asset("uplot.js"))) <= {"https://github.com/leeoniya/uPlot"}
 
