@@ -68,7 +68,7 @@ class LiveWidget(anywidget.AnyWidget):
 class AgainWidget(LiveWidget):
     """The same for a run that is shown again: its rows can be compared and taken out."""
 
-    _esm = asset(SCRIPTS[0]) + "\n" + squeeze(asset(*SCRIPTS[1:-1], *AGAIN, SCRIPTS[-1]))
+    _esm = packed(asset(*SCRIPTS[:-1], *AGAIN, SCRIPTS[-1]))
     _css = asset("live.css", "connection.css", "export.css")
 
 
