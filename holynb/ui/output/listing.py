@@ -27,6 +27,8 @@ font-weight:400;white-space:normal;overflow-wrap:anywhere;max-width:44em}
 .holynb-list .n{text-align:end!important;white-space:nowrap;font-variant-numeric:tabular-nums}
 .holynb-list .k{white-space:nowrap}
 .holynb-list tbody tr{border-top:1px solid var(--jp-border-color2,#9e9e9e60)}"""
+#: On each cell of text: a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets tables flush right.
+LEFT = ' style="text-align:left"'
 #: Below the width of the table: a card a row, its name above, each figure behind its label.
 STACKED = """@container (max-width:{px}px){{.holynb-list .hs{px},.hs{px} tbody{{display:block}}
 .holynb-list .hs{px} thead{{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}}
@@ -139,7 +141,7 @@ def table(of: Listing) -> str:
 
 def _class(of: Listing, i: int, *more: str) -> str:
     words = [*(["n"] if i in of.numbers else ["k"] if i not in of.prose else []), *(["w"] if i in of.wide else []), *more]
-    return f' class="{" ".join(words)}"' if words else ""
+    return (f' class="{" ".join(words)}"' if words else "") + ("" if i in of.numbers else LEFT)
 
 
 def _cell(of: Listing, i: int, text: str) -> str:

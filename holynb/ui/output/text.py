@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from holynb.results import Summary, captioned, cost_text
 from holynb.units import seconds, three_digits
-from holynb.words import clean
+from holynb.words import clean, plain
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
@@ -41,8 +41,8 @@ _BLOCKS = " ▏▎▍▌▋▊▉█"
 
 
 def one_line(text: str | None) -> str:
-    """`text` cleaned, on one line."""
-    return " ".join(clean(text).split())
+    """`text` cleaned, on one line, without characters that would turn what stands beside it around."""
+    return " ".join(plain(text or "").split())
 
 
 def clip(text: str, width: int) -> str:

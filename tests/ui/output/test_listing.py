@@ -45,3 +45,9 @@ def test_rows_are_stacked_below_the_width_that_the_table_needs() -> None:
     narrow, broad = Listing(["a", "b"], [["1", "2"]]), Listing(["a"] * 9, [["words and words"] * 9])
     assert listing.breadth(narrow) < 100 < 900 < listing.breadth(broad)
     assert listing.style([narrow, narrow, broad]).count("@container") == 2
+
+
+def test_text_stands_left_where_no_style_sheet_is_kept() -> None:
+    page = re.sub(r"<style>.*?</style>", "", listing.as_html([WIDE]), flags=re.DOTALL)
+    cells = re.findall(r"<t[hd] [^>]*>", page)
+    assert ["text-align:left" in c for c in cells] == [True, False, False, True] * 3

@@ -32,6 +32,7 @@ def test_clean_leaves_only_text(raw: str | None, safe: str) -> None:
 
 def test_one_line_and_clip() -> None:
     assert one_line(" a\n b\t c ") == "a b c"
+    assert one_line("\u202egnp.exe\u202c \u2067b\u2069") == "gnp.exe b", "nothing turns the rest of the line around"
     assert clip("abcdef", 6) == "abcdef"
     assert clip("abcdefg", 6) == "abcde…"
 
