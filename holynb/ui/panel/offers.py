@@ -50,6 +50,8 @@ def listing(known: dict[str, Access]) -> list[list[str]]:
     """Route or alias, price, context, key, end: those that can be asked now first. Fills `known`, the access of each provider."""
     lines, later = list[list[str]](), list[list[str]]()
     for text in list(candidates.routes())[:MAX_OFFERS]:
+        if clip(clean(text), MAX_CHARS) != text:  # what is picked has to be the name
+            continue
         try:
             route = settings.route(text)
             line = [

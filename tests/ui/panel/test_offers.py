@@ -49,10 +49,11 @@ def test_the_facts_of_a_model_are_a_sentence() -> None:
     assert missing == "price unknown; no OPENAI_API_KEY: %infer key openai asks for it."
 
 
-def test_an_alias_that_leads_nowhere_is_no_offer_and_what_is_wild_is_clipped() -> None:
+def test_an_alias_that_leads_nowhere_is_no_offer_nor_is_a_name_too_long() -> None:
     settings.override(alias={"round": "round", "x" * 500: "sim/echo"})
     lines = offers.listing({})
     assert "round" not in [of[0] for of in lines]
+    assert not [of for of in lines if of[0].startswith("xx")], "what is cut is no name"
     assert max(len(part) for of in lines for part in of) <= offers.MAX_CHARS
 
 
