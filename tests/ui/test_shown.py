@@ -62,16 +62,17 @@ def test_a_run_of_the_log_gives_the_same_frame_and_its_messages(here: Kernel) ->
     here("%%infer other << sim/echo -l --name typed --no-cache --system 'be brief' --schema {'a':'string'}\n=one\ntwo")
     code = """
 from holynb.run import session
+from holynb.ui.live.detail import detail
 from holynb.ui.live.replay import Logged
 from holynb.ui.output import report
 run = session.find('mine'); session._session.remove(run)
 logged = Logged(report.load('mine'))
 import pandas as pd
 pd.testing.assert_frame_equal(logged.frame(), kept)
-print(logged.state, logged.frame().attrs == kept.attrs, [m.content for m in logged.messages(0)], logged.info.label(1))
+print(logged.state, logged.frame().attrs == kept.attrs, [m.content for m in logged.messages(0)], logged.info.label(1), detail(logged, 0)["attempts"])
 session._session.append(run)
 """
-    assert here(code).text.strip() == "done True ['=one'] 1"
+    assert here(code).text.strip() == "done True ['=one'] 1 []"
 
 
 def test_older_tables_are_closed(here: Kernel) -> None:

@@ -33,7 +33,9 @@ def detail(source: ViewSource, row: int, how: str | None = None) -> DetailMessag
         "facts": _facts(source.journal.rows[row]),
         "format": how,
         "parts": [_rendered(part, how) for part in _parts(source, row, events)],
-        "attempts": [AttemptLine(at=seconds(max(0.0, e.at - source.info.started)), text=_attempt_text(e)) for e in events],
+        "attempts": [
+            AttemptLine(at=seconds(max(0.0, e.at - source.info.started)), text=_attempt_text(e)) for e in events if source.info.timed
+        ],
     }
 
 

@@ -39,7 +39,7 @@ class Logged:
         self.name = report.run
         self.elapsed = report.summary.elapsed
         self.journal = Journal(len(report.rows))
-        self.info = RunInfo(report.prompts, report.labels, report.started, report.run, format=report.format)
+        self.info = RunInfo(report.prompts, report.labels, report.started, report.run, format=report.format, timed=False)
         at = report.started + self.elapsed
         for row, outcome in enumerate(report.rows):
             if outcome is not None:

@@ -32,6 +32,8 @@ class RunInfo:
     compared: tuple[str, ...] = ()
     fallbacks: frozenset[str] = frozenset()
     grace_s: float = 0.0
+    timed: bool = True
+    """Whether it is known when its rows began and ended."""
 
     def label(self, row: int) -> str:
         value = row if self.labels is None else self.labels[row]
