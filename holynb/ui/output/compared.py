@@ -21,6 +21,17 @@ MAX_COLUMNS = 4
 HTML_ANSWER_CHARS, TEXT_ANSWER_CHARS = 1000, 96
 MAX_LABEL_CHARS = 40
 NOTE_STYLE = 'class="holynb-note" style="font-weight:normal"'
+#: A class of its own: a page's style sheets reach every output, and the columns of a run without comparison are others.
+STYLE = """<style>
+.holynb-rows.holynb-compared{container-type:inline-size}
+@container (max-width:560px){
+.holynb .holynb-rows.holynb-compared :is(table,tbody,tr,td){display:block}
+.holynb .holynb-rows.holynb-compared thead{display:none}
+.holynb .holynb-rows.holynb-compared tr{padding:4px 0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60)}
+.holynb .holynb-rows.holynb-compared :is(td,td.n){border:0;padding:1px 8px;min-width:0;max-width:none;text-align:start!important}
+.holynb .holynb-rows.holynb-compared td[data-of]::before{content:attr(data-of);display:block;color:var(--jp-ui-font-color2,#808080)}
+}
+</style>"""
 
 
 def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
@@ -35,7 +46,7 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
         label, outcomes = clip(report.prompt_label(i * n), MAX_LABEL_CHARS), report.rows[i * n : (i + 1) * n]
         lines.append(
             f'<tr><td class="n">{safe(label)}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
-            + "".join(_cell(o, HTML_ANSWER_CHARS // n) for o in outcomes)
+            + "".join(_cell(o, name, HTML_ANSWER_CHARS // n) for o, name in zip(outcomes, report.variants, strict=True))
             + "</tr>"
         )
         if sum(len(line.encode()) for line in lines) > max_bytes:
@@ -43,7 +54,9 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
     more = _more(len(lines), len(report.rows) // n)
     note = f'<div class="holynb-note">{more}</div>' if more else ""
     names = f'<tr><th class="n"></th><th{PROSE_STYLE}>prompt</th>{head}</tr>'
-    return f'<div class="holynb-rows"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
+    return (
+        f'{STYLE}<div class="holynb-rows holynb-compared"><table><thead>{names}</thead><tbody>{"".join(lines)}</tbody></table>{note}</div>'
+    )
 
 
 def as_text(report: Report, max_prompts: int) -> str:
@@ -76,11 +89,11 @@ def _answer_text(outcome: Outcome | None) -> str:
     return error_text(outcome) if outcome.status == "error" else status(outcome)
 
 
-def _cell(outcome: Outcome | None, max_chars: int) -> str:
+def _cell(outcome: Outcome | None, name: str, max_chars: int) -> str:
     css_class = ' class="holynb-bad"' if outcome is not None and outcome.status == "error" else ""
     text = safe(clip(_answer_text(outcome)[: 8 * max_chars].strip(), max_chars))
     note = f'<div class="holynb-note" style="white-space:nowrap;font-size:11px">{safe(_facts(outcome))}</div>'
-    return f'<td dir="auto"{css_class}{PROSE_STYLE}>{text}{note}</td>'
+    return f'<td dir="auto" data-of="{safe(name)}"{css_class}{PROSE_STYLE}>{text}{note}</td>'
 
 
 def _facts(outcome: Outcome | None) -> str:
@@ -88,7 +101,9 @@ def _facts(outcome: Outcome | None) -> str:
         return ""
     latency = "" if outcome.latency_s is None else seconds(outcome.latency_s)
     thought = f" ({outcome.usage.tokens_reasoning:,} thought)" if outcome.usage.tokens_reasoning else ""
-    tokens = f"{count(outcome.usage.tokens_out)} tokens{thought}" if outcome.status == "ok" else ""
+    tokens = (
+        f"{count(outcome.usage.tokens_out)} token{'' if outcome.usage.tokens_out == 1 else 's'}{thought}" if outcome.status == "ok" else ""
+    )
     return " · ".join(
         p for p in ("cached" if outcome.cached else "", tokens, price(outcome) if outcome.cost is not None else "", latency) if p
     )

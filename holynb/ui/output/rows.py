@@ -42,18 +42,18 @@ max-width:calc(100% - 1.2em)}
 .holynb-full>div{margin:0 0 6px}
 .holynb-rows{container-type:inline-size}
 @container (max-width:820px){
-.holynb .holynb-rows table,.holynb .holynb-rows tbody{display:block}
-.holynb .holynb-rows thead{display:none}
-.holynb .holynb-rows tr{display:flex;flex-wrap:wrap;gap:0 10px;padding:4px 0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60)}
-.holynb .holynb-rows td{border:0;padding:1px 8px;min-width:0;max-width:none}
-.holynb .holynb-rows td.p{flex:1 0 100%;box-sizing:border-box}
-.holynb .holynb-rows td.n{text-align:start!important}
-.holynb .holynb-rows td.n:nth-last-child(-n+4):not(:empty)::before{color:var(--jp-ui-font-color2,#808080)}
-.holynb .holynb-rows td.n:nth-last-child(4)::before{content:"tokens_in "}
-.holynb .holynb-rows td.n:nth-last-child(3)::before{content:"tokens_out "}
-.holynb .holynb-rows td.n:nth-last-child(2)::before{content:"cost "}
-.holynb .holynb-rows td.n:nth-last-child(1)::before{content:"latency_s "}
-.holynb .holynb-rows td:empty{display:none}
+.holynb .holynb-rows:not(.holynb-compared) table,.holynb .holynb-rows:not(.holynb-compared) tbody{display:block}
+.holynb .holynb-rows:not(.holynb-compared) thead{display:none}
+.holynb .holynb-rows:not(.holynb-compared) tr{display:flex;flex-wrap:wrap;gap:0 10px;padding:4px 0;border-bottom:1px solid var(--jp-border-color2,#9e9e9e60)}
+.holynb .holynb-rows:not(.holynb-compared) td{border:0;padding:1px 8px;min-width:0;max-width:none}
+.holynb .holynb-rows:not(.holynb-compared) td.p{flex:1 0 100%;box-sizing:border-box}
+.holynb .holynb-rows:not(.holynb-compared) td.n{text-align:start!important}
+.holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(-n+4):not(:empty)::before{color:var(--jp-ui-font-color2,#808080)}
+.holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(4)::before{content:"tokens_in "}
+.holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(3)::before{content:"tokens_out "}
+.holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(2)::before{content:"cost "}
+.holynb .holynb-rows:not(.holynb-compared) td.n:nth-last-child(1)::before{content:"latency_s "}
+.holynb .holynb-rows:not(.holynb-compared) td:empty{display:none}
 }
 </style>"""
 

@@ -105,7 +105,7 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
         )
     if not rows:
         return _nothing("No run yet.")
-    return _html(Listing(["Run", "State", "Rows", "Failed", "Cost", "Time", "Route", "Started"], rows, {2, 3, 4, 5}))
+    return _html(Listing(["Run", "Status", "Rows", "Failed", "Cost", "Time", "Route", "Started"], rows, {2, 3, 4, 5}))
 
 
 def spending_table(lines: Sequence[SpendingLine]) -> str:

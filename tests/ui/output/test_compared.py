@@ -10,7 +10,7 @@ import pytest
 import holynb
 from holynb.results.frame import cross_index
 from holynb.ui.live.source import RunSource
-from holynb.ui.output import compared, report, static
+from holynb.ui.output import compared, report, rows, static
 
 pytestmark = pytest.mark.usefixtures("no_project", "ended")
 
@@ -53,6 +53,19 @@ def test_each_prompt_is_one_line_and_text_is_escaped() -> None:
     view = RunSource(run).info
     assert [view.label(i) for i in (0, 1)] == ["r1, sim/echo", "r1, sim/stream"]
     assert view.first_routes == view.compared == shown.compared == ("sim/echo", "sim/stream")
+
+
+def test_a_narrow_page_names_each_answer_by_its_route_and_no_other_runs_columns() -> None:
+    run = holynb.infer(["One"], "sim/echo", compare="sim/echo,sim/stream", max_tokens=4).wait()
+    html = static.as_html(report.of(run))
+    assert re.findall(r'data-of="([^"]*)"', html) == ["sim/echo", "sim/stream"]
+    assert "content:attr(data-of)" in html
+    assert ">1 token · $" in html, "one is no plural"
+    assert '<div class="holynb-rows holynb-compared">' in html
+    labels = [line for line in rows.STYLE.splitlines() if "content:" in line and "::before" in line]
+    assert labels and all(":not(.holynb-compared)" in line for line in labels), (
+        "the style of another cell's rows must not name these columns"
+    )
 
 
 def test_more_than_there_is_room_for_have_a_line_each() -> None:
