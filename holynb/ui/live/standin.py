@@ -1,7 +1,8 @@
-"""What stands in for a widget that has no kernel any more: one sentence, in the widget's own output and in a small one beside it.
+"""What stands in for a widget that has no kernel any more: one sentence, in a small output beside the widget's own.
 
-GitHub and readers of text show the sentence of the widget's own output. JupyterLab, Notebook 7 and nbconvert prefer the widget, which says
-"model not found" once it is gone: for them there is the second output, hidden by the page of a widget that lives (assets/connection.js).
+JupyterLab, Notebook 7 and nbconvert prefer the widget of the widget's own output, which says "model not found" once it is gone; the second
+output is hidden by the page of a widget that lives (assets/connection.js). GitHub and VS Code show the HTML of both: in the widget's own
+it has no words, so that the sentence stands once. Readers of text find it in either.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ BEAT_S = 1.0
 #: Takes away what is said above the sentence, unless it is a widget: "model not found", or the same sentence again. JupyterLab, Notebook 7
 #: and nbconvert share these names.
 NO_ERROR = ".jp-OutputArea-child:not(:has(>.jp-OutputArea-output>.lm-Widget)):has(+.jp-OutputArea-child .holynb-standin){display:none}"
+#: HTML that shows nothing, where none at all would have the text shown in its place.
+NO_WORDS = "<div></div>"
 COMMAND = re.compile(r"`([^`]*)`")
 
 
 class StandIn:
-    """The sentence of one widget, in two outputs. `sentence()` says it as it is now; commands stand between backticks.
+    """The sentence of one widget, as text in its own output and as HTML in one beside it.
 
-    `id` is in the class of the second output: the page of the widget hides it by that. stays: what is said there in place of the sentence.
+    `sentence()` says it as it is now; commands stand between backticks. `id` is in the class of the second output: the
+    page of the widget hides it by that. stays: what is said there in place of the sentence.
     """
 
     def __init__(
@@ -60,8 +64,8 @@ class StandIn:
         return self._shown is not None
 
     def bundle(self, widget: Any) -> dict[str, Any]:
-        """What shows the widget, with the sentence for those who cannot."""
-        return {**mimebundle(widget), **_spoken(self._sentence())}
+        """What shows the widget; the sentence is its text, for those who read nothing else."""
+        return {**mimebundle(widget), "text/html": NO_WORDS, "text/plain": _spoken(self._sentence())["text/plain"]}
 
     def open(self) -> None:
         """Make the second output, empty, below the widget's."""

@@ -37,11 +37,19 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_the_widgets_own_output_has_the_sentence_and_no_repr(shown: list[Any]) -> None:
-    standin.StandIn(lambda: "`%infer show <b>` shows it.").bundle(w.VBox())
     bundle = StandIn(lambda: "`%infer show <b>` shows it.").bundle(w.VBox())
     assert VIEW in bundle
     assert bundle["text/plain"] == "%infer show <b> shows it."
-    assert "<code>%infer show &lt;b&gt;</code> shows it." in bundle["text/html"]
+    assert bundle["text/html"] == standin.NO_WORDS, "GitHub shows the HTML of both outputs"
+
+
+def test_the_sentence_is_html_in_the_output_beside_the_widget(shown: list[Any]) -> None:
+    now = [0.0]
+    it = StandIn(lambda: "`%infer show <b>` shows it.", clock=lambda: now[0])
+    it.open()
+    now[0] = FIRST_S
+    it.renew()
+    assert "<code>%infer show &lt;b&gt;</code> shows it." in shown[-1]["text/html"]
 
 
 def test_it_is_empty_at_first_and_renewed_no_more_often_than_every_ten_seconds(shown: list[Any]) -> None:
