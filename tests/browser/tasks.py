@@ -199,7 +199,7 @@ def read_and_type(hands: Hands) -> None:
 def chosen_with_its_price(hands: Hands) -> bool:
     value = hands.page.ask("() => [...document.querySelectorAll('.holynb-form input')].map(e => e.value)")
     return f"openai/{MODEL}" in value and bool(
-        hands.page.ask("() => /0\\.1\\b[^]*0\\.5\\b/.test(document.querySelector('.jp-Notebook').innerText)")
+        hands.page.ask("() => /0\\.10?\\b[^]*0\\.50?\\b/.test(document.querySelector('.jp-Notebook').innerText)")
     )
 
 
