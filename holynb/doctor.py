@@ -86,14 +86,14 @@ def _home() -> Iterator[Check]:
     from holynb.config import settings
 
     home = settings.home()
-    free = shutil.disk_usage(home).free / 2**20
+    free = shutil.disk_usage(home).free
     if not os.access(home, os.W_OK):
         yield Check("home", "broken", f"{home} cannot be written", "export HOLYNB_HOME=/another/folder")
-    elif free < MIN_DISK_MB:
-        says = f"{home}: {free:,.0f} MB free, but the embedded model needs {MIN_DISK_MB}"
+    elif free < MIN_DISK_MB * 1e6:
+        says = f"{home}: {units.memory(free)} free, but the embedded model needs {units.memory(MIN_DISK_MB * 1e6)}"
         yield Check("home", "broken", says, "export HOLYNB_HOME=/a/folder/on/a/larger/disk")
     else:
-        yield Check("home", "works", f"{home} ({units.memory(free * 2**20)} free)")
+        yield Check("home", "works", f"{home} ({units.memory(free)} free)")
 
 
 def _settings() -> Iterator[Check]:
@@ -144,12 +144,12 @@ def _local() -> Iterator[Check]:
     elif missing:
         yield Check("local pool", "absent", f"no {', '.join(missing)}", "pip install 'holynb[local]'")
     else:
-        memory = _memory_mb()
+        memory = _free_memory()
         says = f"torch {_version('torch')}, {os.cpu_count()} cores" + (
-            ", free memory unknown" if memory is None else f", {memory:,.0f} MB of memory free"
+            ", free memory unknown" if memory is None else f", {units.memory(memory)} of memory free"
         )
-        too_little = memory is not None and memory < MIN_MEMORY_MB
-        cure = f"close something: the embedded model needs about {MIN_MEMORY_MB} MB" if too_little else ""
+        too_little = memory is not None and memory < MIN_MEMORY_MB * 1e6
+        cure = f"close something: the embedded model needs about {units.memory(MIN_MEMORY_MB * 1e6)}" if too_little else ""
         yield Check("local pool", "broken" if too_little else "works", says, cure)
 
 
@@ -260,7 +260,6 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _memory_mb() -> float | None:
-    """Free memory of this machine or its container, in MB; None where the system does not tell."""
-    free = ram.ram().free
-    return None if free is None else free / 2**20
+def _free_memory() -> int | None:
+    """Free memory of this machine or its container, in bytes; None where the system does not tell."""
+    return ram.ram().free

@@ -7,7 +7,7 @@ from typing import Any
 from holynb import words
 from holynb.usage import Limits, Usage
 
-__all__ = ["KINDS", "RETRYABLE", "Fault", "HolynbError", "Portable"]
+__all__ = ["KINDS", "RETRYABLE", "UNBILLED_KINDS", "Fault", "HolynbError", "Portable"]
 
 #: Error classes of an attempt; the values of the frame's `error_type`.
 KINDS = (
@@ -31,6 +31,11 @@ KINDS = (
 
 #: Kinds for which another attempt at the same endpoint may succeed.
 RETRYABLE = frozenset({"rate_limit", "timeout", "connection", "truncated", "oom", "server", "invalid_output"})
+
+#: Faults that a server answers before it does any work: they cost nothing. After any other, unknown usage counts as the whole reservation.
+UNBILLED_KINDS = frozenset(
+    {"rate_limit", "quota", "auth", "context_length", "bad_request", "not_found", "connection", "budget", "content_filter"}
+)
 
 
 class Portable(Exception):

@@ -21,9 +21,11 @@ def three_digits(value: float) -> str:
 
 
 def memory(size: float) -> str:
-    """Bytes as `24 GB`, `0.18 GB`, `64 MB`: powers of ten, as sizes of models and of disks are."""
+    """Bytes as `24 GB`, `0.18 GB`, `64 MB`, `86 kB`: powers of ten, as sizes of models and of disks are."""
     gigabytes = size / 1e9
-    return f"{three_digits(gigabytes)} GB" if gigabytes >= _LEAST_GB else f"{size / 1e6:,.0f} MB" if size else "0 GB"
+    if not size or gigabytes >= _LEAST_GB:
+        return f"{three_digits(gigabytes)} GB"
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
 
 
 def seconds(value: float | None) -> str:

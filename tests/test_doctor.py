@@ -75,7 +75,7 @@ def test_little_disk_and_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
-    monkeypatch.setattr(doctor, "_memory_mb", lambda: 300.0)
+    monkeypatch.setattr(doctor, "_free_memory", lambda: 300_000_000)
     results = by_name()
     assert (results["home"].state, results["local pool"].state) == ("broken", "broken")
     assert "HOLYNB_HOME" in results["home"].cure

@@ -222,7 +222,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.ui.panel": (
         "columns | disclosure | draft | localized | note | offers | outlet | pooltable",
-        "more | picker",
+        "more | picker | poolfields",
+        "poolfit",
         "dash | form | poolform",
         "commands",
     ),

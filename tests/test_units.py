@@ -46,6 +46,7 @@ def test_it_is_the_figure_to_half_a_digit(value: float) -> None:
         (64e6, "64 MB"),
         (0, "0 GB"),
         (99.9e6, "100 MB"),
+        (86_016, "86 kB"),
     ],
 )
 def test_memory(size: float, said: str) -> None:

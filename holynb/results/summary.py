@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from holynb.faults import UNBILLED_KINDS
 from holynb.pricing import prices
 from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
-from holynb.scheduler.budget import UNBILLED_KINDS
 from holynb.types import Outcome, Route
 from holynb.units import seconds
 from holynb.words import counted

@@ -168,8 +168,9 @@ def outcome(columns: Sequence[Any]) -> Outcome:
 
 def run_record(row: Sequence[Any]) -> RunRecord:
     """A run from its columns and the counts and costs of its answers."""
-    id_, name, route, n, started, ended, status, spec, ok, failed, costs, unknown = row
+    id_, name, route, n, started, ended, status, spec, ok, failed, costs, unknown, unsettled = row
     cost = sum((Decimal(c) for c in costs.split(",")), Decimal()) if costs else None
-    # Rows that the log answered cost nothing: their 0 must not make an unknown cost look known.
-    known = None if unknown and not cost else cost
-    return RunRecord(id_, name, route, n, started, ended, status, json.loads(spec), ok or 0, failed or 0, known, unknown or 0)
+    if not cost:
+        # Rows that the log answered cost nothing: their 0 must not make an unknown cost look known. Refusals alone cost nothing, as known.
+        cost = None if unknown or unsettled or (ok and cost is None) or not (ok or failed) else Decimal()
+    return RunRecord(id_, name, route, n, started, ended, status, json.loads(spec), ok or 0, failed or 0, cost, unknown or 0)

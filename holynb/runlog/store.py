@@ -174,7 +174,13 @@ class RunLog:
             return db.execute("UPDATE answers SET shared=0 WHERE shared=1 AND status='ok'").rowcount
 
     def _records(self, clauses: str, args: Sequence[Any]) -> list[RunRecord]:
-        counts = ("sum(a.status='ok')", "sum(a.status='error')", "group_concat(a.cost)", "sum(a.status='ok' AND a.cost IS NULL)")
+        counts = (
+            "sum(a.status='ok')",
+            "sum(a.status='error')",
+            "group_concat(a.cost)",
+            "sum(a.status='ok' AND a.cost IS NULL)",
+            f"sum({tables.UNSETTLED})",
+        )
         columns = ", ".join(f"(SELECT {count} FROM answers a WHERE a.run=r.id)" for count in counts)  # noqa: S608 - of ours, as `clauses` is
         sql = f"SELECT id, name, route, n, started, ended, status, spec, {columns} FROM runs r {clauses}"  # noqa: S608
         with self.reading() as db:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from holynb.faults import UNBILLED_KINDS
 from holynb.runlog import ledger
 
 __all__ = [
@@ -17,12 +18,18 @@ __all__ = [
     "RUN_UPSERT",
     "SCHEMA",
     "SPENT",
+    "UNSETTLED",
     "add_missing",
     "view_missing",
 ]
 
 #: An answer that ended by length before a word of it came. The same request would end the same way, and be paid for again.
 SPENT = "status = 'error' AND error_type = 'truncated' AND finish_reason = 'length'"
+#: A row that was sent and has no answer and no cost, though its server may bill one, as results.summary.is_unsettled tells.
+UNSETTLED = (
+    "cost IS NULL AND coalesce(attempts, 0) > 0 AND coalesce(route, '') NOT LIKE 'pool/%' AND (status = 'cancelled' OR status = 'error' AND "
+    f"coalesce(error_type, '') NOT IN ({', '.join(repr(kind) for kind in sorted(UNBILLED_KINDS))}))"
+)
 TABLES = f"""
 CREATE TABLE IF NOT EXISTS runs(
   id TEXT PRIMARY KEY, name TEXT, route TEXT NOT NULL, n INTEGER NOT NULL, started REAL NOT NULL, ended REAL,

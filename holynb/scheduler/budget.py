@@ -13,12 +13,7 @@ from decimal import Decimal
 from holynb.errors import Fault
 from holynb.types import Request, Route, Usage
 
-__all__ = ["UNBILLED_KINDS", "Budget", "Money"]
-
-#: Faults that a server answers before it does any work: they cost nothing. After any other, unknown usage counts as the whole reservation.
-UNBILLED_KINDS = frozenset(
-    {"rate_limit", "quota", "auth", "context_length", "bad_request", "not_found", "connection", "budget", "content_filter"}
-)
+__all__ = ["Budget", "Money"]
 
 
 class Budget:

@@ -13,11 +13,12 @@ from decimal import Decimal
 
 from holynb.errors import Fault
 from holynb.events import Started
+from holynb.faults import UNBILLED_KINDS
 from holynb.journal import EventSink
 from holynb.scheduler import attempt
 from holynb.scheduler.attempt import InFlight, TimedAnswer
 from holynb.scheduler.breaker import ABSENT_KINDS
-from holynb.scheduler.budget import UNBILLED_KINDS, Money
+from holynb.scheduler.budget import Money
 from holynb.scheduler.ends import RowEnds
 from holynb.scheduler.failover import EndpointState, FailoverChain, Tier, WorkItem
 from holynb.scheduler.limiter import Permit

@@ -172,7 +172,7 @@ def _resume(magic: Host, args: Sequence[str]) -> Any:
         raise BadOption("%infer resume takes the name or the id of one run, or nothing: the last unfinished one.")
     _refuse_options_except("resume", values, RESEND_OPTIONS)
     Options.parse(values)
-    plan = resume.resumed(_meant(magic, positional[0]) if positional else resume.unfinished(), values)
+    plan = resume.resumed(_meant(magic, positional[0]) if positional else history.unfinished(), values)
     return magic.start(plan, None, plan.options.show)
 
 

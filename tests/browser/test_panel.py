@@ -104,7 +104,21 @@ def test_a_mistake_in_the_form_is_one_line(notebook: Any) -> None:
     page.run(1)
     page.page.get_by_placeholder("What to ask").fill("{{ nobody }}")
     page.page.get_by_role("button", name="Run", exact=True).click()
-    page.until(lambda: "nobody" in page.find(".holynb-form").inner_text() and page.there(".holynb-wrong") == 1, 10, "the mistake")
+    page.until(lambda: "nobody" in page.find(".holynb-form").first.inner_text() and page.there(".holynb-wrong") == 1, 10, "the mistake")
+
+
+def test_the_pools_tab_says_what_fits_and_keeps_start_in_view(notebook: Any) -> None:
+    page = notebook("%infer panel")
+    page.run(1)
+    page.page.get_by_role("tab", name="Pools").click()
+    field = page.page.get_by_role("textbox", name="gpus")
+    field.fill("1x24GB")
+    page.page.get_by_role("combobox", name="Model").last.fill("70B")
+    page.until(lambda: "does not fit" in page.text(1), 20, "the plan")
+    field.fill("8x80GB")
+    page.until(lambda: "KV tokens a replica" in page.text(1), 20, "the ways that fit")
+    page.picture("panel-pools")
+    assert page.page.get_by_role("button", name="Start", exact=True).is_visible()
 
 
 def test_insert_writes_the_same_job_as_a_cell(notebook: Any) -> None:

@@ -130,7 +130,7 @@ def test_what_breaks_one_check_leaves_the_others(monkeypatch: pytest.MonkeyPatch
     def broken() -> float:
         raise ZeroDivisionError("of no use")
 
-    monkeypatch.setattr(doctor, "_memory_mb", broken)
+    monkeypatch.setattr(doctor, "_free_memory", broken)
     checks = {c.name: c for c in doctor.checks()}
     assert (checks["local"].state, checks["local"].says) == ("broken", "ZeroDivisionError: of no use")
     assert "Python" in checks

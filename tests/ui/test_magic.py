@@ -285,6 +285,11 @@ def test_runs_show_and_resume_read_the_log(here: Here) -> None:
     assert again.value["cached"].all(), "nothing was sent again"
 
 
+def test_a_run_that_was_refused_everywhere_cost_nothing_in_the_list_either(here: Here) -> None:
+    here("%%infer sim/echo --name refused -p fault=auth --retries 0\nx")
+    assert "$0.00" in next(line for line in here("%infer runs").out.splitlines() if "refused" in line)
+
+
 def test_a_variable_names_the_run_that_it_holds(here: Here) -> None:
     here("%%infer held << sim/echo -l --bg\nfirst answer\nsecond answer")
     held = here.shell.user_ns["held"].wait(20)
@@ -321,7 +326,9 @@ def test_a_run_that_was_killed_is_unfinished_and_one_that_goes_on_is_running(her
         time.sleep(0.01)
     lines = {line.split()[1]: line.split()[3] for line in here("%infer runs").out.splitlines()[1:]}
     assert lines == {"dead": "unfinished", "alive": "running"}
-    assert here("%infer resume").value["text"].tolist() == ["x"], "the one that nobody continues"
+    again = here("%infer resume")
+    assert again.value["text"].tolist() == ["x"], "the one that nobody continues"
+    assert re.search(r"Resuming dead \(\S+\): 0 of 1 row left\.", again.out)
     assert "no unfinished run" in here.refused("%infer resume")
     here("%infer stop alive")
 

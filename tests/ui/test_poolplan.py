@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from holynb.pool import advice
 from holynb.pool.fit import memory, preflight
 from holynb.pools.info import PoolInfo
 from holynb.ui.commands import pool
+from holynb.ui.live import timer
 from holynb.ui.panel.poolform import PoolForm
 from holynb.ui.panel.pooltable import table
 
@@ -142,7 +144,7 @@ def test_from_the_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["best"]["tp"] == 1
 
 
-def test_the_panels_button(tmp_path: Path) -> None:
+def test_the_panel_says_what_fits(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"], **tiny.SIZES}))
     form = PoolForm()
@@ -152,15 +154,26 @@ def test_the_panels_button(tmp_path: Path) -> None:
     assert form.args("plan") == ["plan", str(tmp_path / "m"), "--tp", "2", "--gpus", "2x24GB"]
     assert form.args("start") == ["start", str(tmp_path / "m"), "--tp", "2", "--micro-batches", "2", "--port", "8000"]
 
-    async def click() -> None:
-        form.buttons["Plan"].click()
+    async def until(shown: Callable[[], bool]) -> None:
         async with asyncio.timeout(30):
-            while "fits on" not in form.message.value:  # noqa: ASYNC110 - a widget's value, not an event
+            while not shown():  # noqa: ASYNC110 - a widget's value, not an event
                 await asyncio.sleep(0.02)
 
-    asyncio.run(click())
-    assert "as --tp 2" in form.message.value
-    assert not form.buttons["Start"].disabled
+    async def typed() -> None:
+        form.watch()
+        await until(lambda: "as --tp 2" in form.fit.box.value)
+        form.fields["tp"].value = "3"
+        await until(lambda: "holynb-wrong" in form.section.notes["tp"].box.value + form.section.notes["model"].box.value)
+        assert "What fits: " in form.section.notes["tp"].box.value + form.section.notes["model"].box.value
+        form.model.value, form.fields["tp"].value, form.fields["gpus"].value = "70B", "1", "8x24GB"
+        await until(lambda: "does not fit" in form.fit.box.value)
+        assert "As these it would fit" in form.fit.box.value
+        assert "--tp 8" in form.fit.box.value
+        assert "holynb-wrong" not in form.section.notes["tp"].box.value
+        timer.stop()
+
+    asyncio.run(typed())
+    assert not form.start.disabled
 
 
 def test_a_pipelines_stages_are_shown_where_pools_are() -> None:

@@ -48,5 +48,5 @@ const write = {
   /** Three digits, as units.three_digits says them. */
   count: (v) => (+v.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 9 }),
   /** As units.memory says them. */
-  bytes: (v) => (v >= 1e8 ? `${write.count(v / 1e9)} GB` : v ? `${Math.round(v / 1e6).toLocaleString("en")} MB` : "0 GB"),
+  bytes: (v) => (v >= 1e8 ? `${write.count(v / 1e9)} GB` : v >= 1e6 ? `${Math.round(v / 1e6).toLocaleString("en")} MB` : v ? `${Math.round(v / 1e3)} kB` : "0 GB"),
 };

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from holynb.errors import BadOption
 from holynb.translation import say
+from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.ui.cell import Host
 
-__all__ = ["runs"]
+__all__ = ["runs", "unfinished"]
 
 
 def runs(magic: Host, args: Sequence[str]) -> None:
@@ -48,3 +49,15 @@ def runs(magic: Host, args: Sequence[str]) -> None:
         for r in records
     ]
     said.show(magic.shell, Listing(head, lines, numbers={4, 5, 6, 7}))
+
+
+def unfinished() -> str:
+    """The id of the last run that did not end, saying which it is: nobody named it. Raises BadOption."""
+    from holynb import runlog
+    from holynb.run import resume
+
+    record = resume.stored(resume.unfinished())
+    done = sum(outcome.status == "ok" for _, outcome in runlog.log().answers(record.id).values())
+    name = f"{record.name} ({record.id})" if record.name else record.id
+    print(f"Resuming {name}: {max(record.n - done, 0):,} of {counted(record.n, 'row')} left.")
+    return record.id

@@ -53,9 +53,9 @@ MAX_LISTED = 150
 def command(word: str, args: Sequence[str]) -> list[Part]:
     """What `%infer models …` and `%infer prices …` say. Raises UserError."""
     if word == "prices":
-        return [updates.run("prices", args)]
+        return updates.answer("prices", args)
     if args[:1] == ["update"]:
-        return [updates.run("models", args)]
+        return updates.answer("models", args)
     values, positional = grammar.parse_options(args)
     for name in values.keys() - {"api_base", "api_key_name"}:
         raise BadOption(f"%infer models does not take {grammar.flag(name)}. It takes --api-base, --api-key-name, and update.")

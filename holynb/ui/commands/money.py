@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from holynb import units
 from holynb.errors import BadOption, closest
 from holynb.ui.cell import said
 from holynb.ui.cell.question import yes_or_no
@@ -159,7 +160,7 @@ def cache(_: Host, args: Sequence[str]) -> None:
     paid = f" {'It' if count == 1 else 'They'} cost {dollars(cost_usd)} when first asked." if cost_usd else ""
     print(
         f"{counted(count, 'answer')} can be reused instead of asking again.{paid}\n"
-        f"Run log: {log.path.name} in HOLYNB_HOME, {size_bytes / 2**10:,.0f} KiB. "
+        f"Run log: {log.path.name} in HOLYNB_HOME, {units.memory(size_bytes)}. "
         "%infer cache clear forgets the answers, not the runs."
     )
 

@@ -8,20 +8,22 @@ from holynb.config import model_entries, models
 from holynb.pricing import prices
 from holynb.pricing.price_entries import read_entry
 from holynb.types import Route
-from holynb.ui.output import clean, clip, grid
+from holynb.ui.output import clean, clip
+from holynb.ui.output.listing import Listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from holynb.pricing.foreign import ForeignTable, Kind
+    from holynb.ui.output.listing import Part
 
-__all__ = ["text"]
+__all__ = ["parts"]
 
 #: So many changes are shown in full, so many new names, and so many reasons of what was left out.
 MAX_CHANGES, MAX_NAMES, MAX_REASONS = 60, 12, 3
 
 
-def text(kind: Kind, table: ForeignTable, source: str) -> str:
+def parts(kind: Kind, table: ForeignTable, source: str) -> list[Part]:
     """The difference between what counts now and this table."""
     changes, new, same = list[list[str]](), list[str](), 0
     for raw in _counting(table.entries):
@@ -31,19 +33,17 @@ def text(kind: Kind, table: ForeignTable, source: str) -> str:
         elif before == after:
             same += 1
         else:
-            changes.append([name, before, "→", after])
-    lines = [f"{_entries(len(table.entries))} of {source} (as {table.shape} has them), against what counts now:"]
-    if changes:
-        lines.append(
-            grid(["  " + kind[:-1], "now", "", "then"], [[f"  {c[0]}", *c[1:]] for c in changes[:MAX_CHANGES]], {0: 60, 1: 110, 3: 110})
-        )
-    lines += [f"  … and {len(changes) - MAX_CHANGES:,} more changes."] if len(changes) > MAX_CHANGES else []
+            changes.append([name, before, after])
+    shown = Listing([kind[:-1], "now", "then"], changes[:MAX_CHANGES], prose={1, 2})
+    above = clean(f"{_entries(len(table.entries))} of {source} (as {table.shape} has them), against what counts now:")
+    lines = list[str]()
+    lines += [f"… and {len(changes) - MAX_CHANGES:,} more changes."] if len(changes) > MAX_CHANGES else []
     names = f" ({', '.join(new[:MAX_NAMES])}{', …' if len(new) > MAX_NAMES else ''})" if new else ""
     lines.append(f"{len(changes):,} changed, {len(new):,} new{names}, {same:,} the same.")
     if table.left_out:
         reasons = "; ".join(clip(reason, 160) for reason in table.left_out[:MAX_REASONS])
         lines.append(f"{_entries(len(table.left_out))} left out as invalid: {reasons}.")
-    return clean("\n".join(lines))
+    return [above, *([shown] if changes else []), clean("\n".join(lines))]
 
 
 def _counting(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from holynb.config import settings, trust
 from holynb.config.trust import Grant
 from holynb.errors import BadOption, closest
-from holynb.ui.output import clean, grid
+from holynb.ui.cell import said
+from holynb.ui.output import clean
+from holynb.ui.output.listing import Listing, Part
 
 if TYPE_CHECKING:
     from holynb.ui.cell import Host
@@ -16,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
-def run(_: Host, args: Sequence[str]) -> None:
+def run(magic: Host, args: Sequence[str]) -> None:
     """`%infer trust [HOST] [--remove]`. Raises BadOption."""
     hosts = [word for word in args if word != "--remove"]
     if len(hosts) > 1 or any(word.startswith("-") for word in hosts) or (not hosts and args):
         raise BadOption(f"%infer trust takes one host and --remove, not {' '.join(args)!r}.")
     if not hosts:
-        print(_listing())
+        said.show(magic.shell, *_listing())
     elif "--remove" in args:
         _remove(_host(hosts[0]))
     else:
@@ -53,11 +55,13 @@ def _remove(host: str) -> None:
     print("\n".join(f"No longer: {_line(g)}." for g in known))
 
 
-def _listing() -> str:
+def _listing() -> list[Part]:
     rows = [[_shown(g), g.provider, state, clean(g.file)] for state, grants in _states() for g in grants]
     own = settings.current().trust.get("hosts", ())
-    lines = [grid(["host", "key of", "", "named by"], rows, {3: 1000})] if rows else ["No file of a project sends a key anywhere."]
-    return "\n".join([*lines, *([f"Trusted by your config.toml, whoever names them: {', '.join(own)}."] if own else [])])
+    return [
+        Listing(["host", "key of", "", "named by"], rows, prose={3}) if rows else "No file of a project sends a key anywhere.",
+        f"Trusted by your config.toml, whoever names them: {', '.join(own)}." if own else "",
+    ]
 
 
 def _states() -> list[tuple[str, Sequence[Grant]]]:

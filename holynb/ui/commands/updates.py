@@ -17,12 +17,13 @@ from holynb.engines import pages
 from holynb.errors import BadOption, BadSetting, Fault, closest
 from holynb.pricing import foreign, prices
 from holynb.ui.commands import table_diff
-from holynb.ui.output import clean
+from holynb.ui.output import clean, listing
 
 if TYPE_CHECKING:
     from holynb.pricing.foreign import ForeignTable, Kind
+    from holynb.ui.output.listing import Part
 
-__all__ = ["run"]
+__all__ = ["answer", "run"]
 
 #: Where a table is read from, unless `[update]` of the user's config.toml or `--from` says otherwise. genai-prices' first files,
 #: prices/data.json among them, are frozen.
@@ -35,27 +36,32 @@ FLAGS = ("--take", "--from", "--remove")
 
 
 def run(kind: Kind, args: Sequence[str]) -> str:
-    """What `%infer prices …`, or `%infer models update …`, prints. Raises UserError."""
+    """What `%infer prices …`, or `%infer models update …`, prints in a terminal. Raises UserError."""
+    return listing.as_text(answer(kind, args))
+
+
+def answer(kind: Kind, args: Sequence[str]) -> list[Part]:
+    """The same in lines and tables. Raises UserError."""
     if not args:
-        return _state(kind)
+        return [_state(kind)]
     if args[0] != "update":
         raise BadOption(f"%infer {kind} takes update, not {args[0]!r}.{closest(args[0], ['update'])}")
     address, flags = _parse(kind, list(args[1:]))
     if "--remove" in flags:
         there = [update_files.remove(FILES[kind]), update_files.remove(_waiting(kind))]
-        return (
+        return [
             f"Removed. The {kind} that ship with holynb count again." if there[0] else f"No update of {kind} was taken: nothing to remove."
-        )
+        ]
     waiting = update_files.read(_waiting(kind))
     if "--take" in flags and waiting is not None and address in (None, waiting.get("source")):
-        return _take(kind, waiting)
+        return [_take(kind, waiting)]
     table, source = _fetched(kind, address or settings.current().update.get(kind) or ADDRESSES[kind])
     document = {"source": source, "date": str(models.today()), "shape": table.shape, "entries": table.entries}
-    shown = table_diff.text(kind, table, source)
+    shown = table_diff.parts(kind, table, source)
     if "--take" in flags:
-        return f"{shown}\n{_take(kind, document)}"
+        return [*shown, _take(kind, document)]
     update_files.write(_waiting(kind), document)
-    return f"{shown}\nNothing is taken yet. %infer {kind} update --take takes what is shown here."
+    return [*shown, f"Nothing is taken yet. %infer {kind} update --take takes what is shown here."]
 
 
 def _waiting(kind: Kind) -> str:

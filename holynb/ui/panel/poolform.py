@@ -4,81 +4,77 @@ from __future__ import annotations
 
 import asyncio
 import html
+from collections.abc import Callable
 
 import ipywidgets as w
 
 from holynb.errors import HolynbError
-from holynb.ui.cell import candidates
+from holynb.pools import PoolInfo
+from holynb.translation import say
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
 from holynb.ui.panel import pooltable
+from holynb.ui.panel.poolfields import PoolFields
+from holynb.ui.panel.poolfit import PoolFit
 
 __all__ = ["PoolForm"]
 
-FIELD_OPTIONS = ("name", "devices", "dp", "tp", "pp", "micro_batches", "dtype", "max_len", "memory", "port", "restart", "gpus")
-LABEL_STYLE = {"description_width": "100px"}
 #: For text in columns.
 _MONOSPACE_CSS = "font-family:var(--jp-code-font-family,monospace);"
 REFRESH_INTERVAL_S = 2.0
 
 
 class PoolForm:
-    """Display `box`. Pools start and stop in a thread, so that the kernel stays free; messages appear under the buttons."""
+    """Display `box`. Pools start and stop in a thread, so that the kernel stays free; messages appear beside the button."""
 
     def __init__(self) -> None:
-        full = w.Layout(width="100%")
-        self.model = w.Combobox(
-            value="smollm2-135m",
-            options=("smollm2-135m",),
-            placeholder="a folder, a hub id, a GGUF file",
-            description="Model",
-            style=LABEL_STYLE,
-            layout=full,
-            continuous_update=False,
+        self.fit = PoolFit()
+        self.section = PoolFields(self._on_change)
+        self.model, self.fields = self.section.model, self.section.fields
+        self.start = w.Button(
+            description="Start", tooltip="Load the model and serve it", button_style="primary", layout=w.Layout(width="auto")
         )
-        self.fields = {
-            o.name: w.Text(
-                description=o.name.replace("_", "-"),
-                placeholder=o.metavar or "",
-                tooltip=o.help,
-                style=LABEL_STYLE,
-                layout=w.Layout(width="auto"),
-            )
-            for o in dict.fromkeys((*pool.START_OPTIONS, *pool.PLAN_OPTIONS))
-            if o.name in FIELD_OPTIONS
-        }
-        self.chosen = w.Dropdown(options=candidates.pools(), description="Pool", style=LABEL_STYLE, layout=w.Layout(width="320px"))
-        self.buttons = {
-            word: w.Button(description=word, button_style="primary" if word == "Start" else "", layout=w.Layout(width="auto"))
-            for word in ("Plan", "Start", "Stop")
-        }
-        self.message = w.HTML(layout=w.Layout(width="100%"))
-        self.pools = w.HTML(layout=w.Layout(width="100%"))
-        grid = w.GridBox(
-            [*self.fields.values()], layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(220px, 1fr))", grid_gap="2px 12px")
-        )
-        starting = w.HBox([b for word, b in self.buttons.items() if word != "Stop"], layout=w.Layout(margin="4px 0"))
-        stopping = w.HBox([self.chosen, self.buttons["Stop"]])
+        self.message = w.HTML(layout=w.Layout(flex="1 1 0", width="auto", min_width="0"))
+        self.pools = w.VBox(layout=w.Layout(width="100%"))
+        self._running: dict[str, tuple[w.VBox, w.HTML]] = {}
+        self._watching = False
+        row = w.HBox([self.start, self.message], layout=w.Layout(flex_flow="row wrap", margin="4px 0")).add_class("holynb-actions")
         self.box = w.VBox(
-            [self.model, grid, starting, stopping, self.message, self.pools], layout=w.Layout(width="100%", padding="4px 8px 4px 0")
-        )
-        for word, button in self.buttons.items():
-            button.on_click(lambda _, word=word: self.run(word.lower()))
+            [self.section.box, self.fit.box, row, _heading("Pools of this machine"), self.pools],
+            layout=w.Layout(width="100%", padding="4px 8px 4px 0"),
+        ).add_class("holynb-form")
+        self.start.on_click(lambda _: self._start())
 
     def args(self, verb: str) -> list[str]:
         """The arguments of `%infer pool` for the values of the fields."""
-        if verb == "stop":
-            return ["stop", str(self.chosen.value)] if self.chosen.value else ["stop"]
-        options = {o.name for o in (pool.PLAN_OPTIONS if verb == "plan" else pool.START_OPTIONS)}
-        filled = {name: field.value.strip() for name, field in self.fields.items() if field.value.strip() and name in options}
-        flags = [(f"--{name.replace('_', '-')}", value) for name, value in filled.items()]
-        return [verb, self.model.value.strip() or "smollm2-135m", *(word for pair in flags for word in pair)]
+        return self.section.args(verb)
 
-    def run(self, verb: str) -> None:
+    def watch(self) -> None:
+        """Say what fits, and start refreshing the table of pools, until the panel is closed."""
+        self._watching = True
+        self._on_change()
+        timer.start(self._watch())
+
+    def _on_change(self) -> None:
+        if getattr(self, "_watching", False):
+            self.fit.check(self.section)
+
+    def _start(self) -> None:
+        """Start the pool. A mistake appears at its field."""
+        self.section.clear()
+        self._run(self.args("start"), self.start, "Starting …", self._show_mistake)
+
+    def _stop(self, name: str, button: w.Button) -> None:
+        self._run(["stop", name], button, "Stopping …", lambda text: self._show_message(text, error=True))
+
+    def _show_mistake(self, text: str) -> None:
+        self._show_message("")
+        self.section.show_mistake(text)
+
+    def _run(self, args: list[str], button: w.Button, busy: str, on_error: Callable[[str], None]) -> None:
         """Run a command of `%infer pool` in a thread; its messages arrive through the kernel's event loop."""
         loop = asyncio.get_running_loop()
-        args = self.args(verb)
-        self._set_busy(True)
+        word, button.description, button.disabled, button.icon = button.description, say(busy), True, "spinner"
         self._show_message(f"%infer pool {' '.join(args)} …")
 
         def notice(text: str) -> None:
@@ -89,16 +85,12 @@ class PoolForm:
                 text, _ = await asyncio.to_thread(pool.run, args, notice)
                 self._show_message(text)
             except HolynbError as exc:
-                self._show_message(str(exc), error=True)
+                on_error(str(exc))
             finally:
-                self._set_busy(False)
+                button.description, button.disabled, button.icon = word, False, ""
                 await self._refresh()
 
         timer.start(work())
-
-    def watch(self) -> None:
-        """Start refreshing the table of pools, until the panel is closed."""
-        timer.start(self._watch())
 
     async def _watch(self) -> None:
         while self.box.comm is not None:
@@ -108,19 +100,30 @@ class PoolForm:
     async def _refresh(self) -> None:
         from holynb import pools
 
-        infos = await asyncio.to_thread(pools.listing)
-        self.pools.value = pooltable.table(infos)
-        names = [i.name for i in infos]
-        if tuple(names) != tuple(self.chosen.options):
-            self.chosen.options = names
+        self._show_pools(await asyncio.to_thread(pools.listing))
 
-    def _set_busy(self, busy: bool) -> None:
-        for button in self.buttons.values():
-            button.disabled = busy
+    def _show_pools(self, infos: list[PoolInfo]) -> None:
+        """Each pool with its Stop. What stands there stays the same widget: a key that is about to press it must not lose it."""
+        before = [*self._running]
+        self._running = {i.name: self._running.get(i.name) or self._entry(i.name) for i in infos}
+        for info in infos:
+            page = self._running[info.name][1]
+            if page.value != (now := pooltable.table([info])):
+                page.value = now
+        if before != [*self._running] or not self.pools.children:
+            self.pools.children = [box for box, _ in self._running.values()] or [w.HTML(pooltable.table([]))]
+
+    def _entry(self, name: str) -> tuple[w.VBox, w.HTML]:
+        stop = w.Button(description=f"{say('Stop')} pool/{name}", layout=w.Layout(width="auto", align_self="flex-start"))
+        stop.on_click(lambda button: self._stop(name, button))
+        page = w.HTML(layout=w.Layout(width="100%"))
+        return w.VBox([page, stop], layout=w.Layout(width="100%", margin="0 0 8px")), page
 
     def _show_message(self, text: str, *, error: bool = False) -> None:
-        colour = "var(--jp-error-color1,#d32f2f)" if error else "inherit"
-        self.message.value = (
-            f'<div role="status" style="white-space:pre-wrap;line-height:1.5;{_MONOSPACE_CSS if chr(10) in text else ""}color:{colour}">'
-            f"{html.escape(text)}</div>"
-        )
+        looks = 'role="alert" class="holynb-wrong" ' if error else 'role="status" '
+        mono = _MONOSPACE_CSS if "\n" in text else ""
+        self.message.value = f'<div {looks}style="white-space:pre-wrap;line-height:1.5;{mono}">{html.escape(text)}</div>' if text else ""
+
+
+def _heading(text: str) -> w.HTML:
+    return w.HTML(f'<div role="heading" aria-level="4">{html.escape(say(text))}</div>').add_class("holynb-section")

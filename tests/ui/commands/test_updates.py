@@ -76,7 +76,7 @@ def table(tmp_path: Path) -> Path:
 def test_it_is_shown_first_and_taken_only_then(table: Path, home: Path) -> None:
     shown = updates.run("prices", ["update", "--from", str(table)])
     assert "openai/gpt-6-luna  $0.1 in, $0.5 out" in shown
-    assert "→  $0.2 in, $1 out" in shown
+    assert "  $0.2 in, $1 out" in shown
     assert "1 changed, 1 new (openai/gpt-9), 1 the same." in shown
     assert "1 entry left out as invalid: openai/broken: input_mtok should be a number" in shown
     assert "Nothing is taken yet" in shown
@@ -167,7 +167,7 @@ def test_a_models_update_adds_what_is_not_known_and_reports_ends(tmp_path: Path)
     path = tmp_path / "models.json.txt"
     path.write_text(json.dumps(LITELLM), encoding="utf-8")
     shown = updates.run("models", ["update", "--from", str(path)])
-    assert "openai/gpt-6-luna  context 1,050,000, answer 128,000, images, thinks  →" in shown
+    assert "openai/gpt-6-luna  context 1,050,000, answer 128,000, images, thinks  " in shown
     assert "reported to end 2028-01-01" in shown
     updates.run("models", ["update", "--take"])
     assert models.lifecycle(LUNA) == "reported to end 2028-01-01"

@@ -22,7 +22,7 @@ from holynb.run import session
 from holynb.ui import magic as magics
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
-from holynb.ui.panel import commands
+from holynb.ui.panel import commands, poolfields
 from holynb.ui.panel.form import Form
 from holynb.ui.panel.poolform import PoolForm
 from holynb.ui.panel.pooltable import table
@@ -278,7 +278,11 @@ def test_the_pool_fields_are_the_words_of_the_magic() -> None:
     form.fields["dp"].value = "2"
     form.fields["max_len"].value = "2048"
     assert form.args("start") == ["start", "smollm2-135m", "--dp", "2", "--max-len", "2048"]
-    assert form.args("stop") == ["stop"]
+    assert "--python" not in form.args("start")
+    form.fields["engine"].value, form.fields["python"].value, form.fields["restart"].value = "vllm", "/opt/v", "2"
+    assert form.args("start")[4:] == ["--max-len", "2048", "--engine", "vllm", "--python", "/opt/v"], (
+        "what the other engine has no use for is left out"
+    )
 
 
 def test_starting_happens_in_a_thread_and_its_words_appear(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,12 +310,47 @@ def test_starting_happens_in_a_thread_and_its_words_appear(monkeypatch: pytest.M
     monkeypatch.setattr(pool, "run", run)
     monkeypatch.setattr("holynb.pools.listing", lambda: [info])
     form = PoolForm()
-    on_a_loop(lambda: form.buttons["Start"].click(), lambda: "pool/mine" in form.pools.value)
+    on_a_loop(lambda: form.start.click(), lambda: len(form.pools.children) == 1)
     assert "is ready" in form.message.value
     assert threads == [False]
-    assert form.chosen.options == ("mine",)
-    on_a_loop(lambda: form.buttons["Stop"].click(), lambda: "there is no pool &lt;b&gt;" in form.message.value)
-    assert not form.buttons["Start"].disabled
+    page, stop = form.pools.children[0].children
+    assert "pool/mine" in page.value
+    assert stop.description == "Stop pool/mine"
+    on_a_loop(lambda: stop.click(), lambda: "there is no pool &lt;b&gt;" in form.message.value)
+    assert 'role="alert"' in form.message.value
+    assert form.pools.children[0].children[1] is stop, "a refresh leaves the button where it is"
+
+
+def test_a_start_that_is_refused_says_so_at_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(words: list[str], notice: Callable[[str], None]) -> tuple[str, None]:
+        raise BadOption("--port takes a number from 1 to 65535, or 0 for a free one, not 99999.")
+
+    monkeypatch.setattr(pool, "run", run)
+    monkeypatch.setattr("holynb.pools.listing", list)
+    form = PoolForm()
+
+    def press() -> None:
+        form.start.click()
+        assert form.start.disabled
+        assert form.start.description == "Starting …"
+
+    on_a_loop(press, lambda: not form.start.disabled and bool(form.pools.children))
+    assert 'role="alert"' in form.section.notes["port"].box.value
+    assert form.message.value == ""
+    assert form.start.description == "Start"
+    assert "No pool runs" in form.pools.children[0].value
+
+
+def test_models_that_were_fetched_or_lie_beside_the_notebook_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from holynb.config import settings
+
+    monkeypatch.setattr(settings, "home", lambda: tmp_path / "fresh")
+    for folder in (tmp_path / "fresh" / "models" / "org--name", tmp_path / "mine"):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+    (tmp_path / "small.gguf").touch()
+    monkeypatch.chdir(tmp_path)
+    assert poolfields.known_models() == ["smollm2-135m", "org/name", "./mine", "./small.gguf"]
 
 
 def test_the_table_of_pools_says_how_full_they_are() -> None:
