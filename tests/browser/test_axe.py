@@ -71,7 +71,7 @@ def test_axe_finds_nothing_serious_in_light_and_dark(notebook: Any) -> None:
             found[theme], colours = findings(page, everything, *rules)
             assert colours > 100, "axe has looked at the words"
             page.page.get_by_role("tab", name="Pools").click()
-            page.until(lambda: page.page.get_by_role("button", name="Plan").is_visible(), 10, "the form of pools")
+            page.until(lambda: page.page.get_by_role("button", name="Start", exact=True).is_visible(), 10, "the form of pools")
             found[f"{theme}, pools"], _ = findings(page, pools, *rules)
             page.page.get_by_role("tab", name="Ask").click()
     finally:

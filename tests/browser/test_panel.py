@@ -118,7 +118,8 @@ def test_the_pools_tab_says_what_fits_and_keeps_start_in_view(notebook: Any) -> 
     field.fill("8x80GB")
     page.until(lambda: "KV tokens a replica" in page.text(1), 20, "the ways that fit")
     page.picture("panel-pools")
-    assert page.page.get_by_role("button", name="Start", exact=True).is_visible()
+    place = page.page.get_by_role("button", name="Start", exact=True).bounding_box()
+    assert place["y"] + place["height"] <= page.page.viewport_size["height"], place
 
 
 def test_insert_writes_the_same_job_as_a_cell(notebook: Any) -> None:

@@ -27,27 +27,27 @@ class PoolFit:
 
     def __init__(self) -> None:
         self.box = w.HTML(layout=w.Layout(width="100%"))
-        self._asked = 0
+        self._checks = 0
 
     def check(self, fields: PoolFields) -> None:
         """Say what fits once the fields have been at rest. Only the latest check is shown. Needs a running loop."""
-        self._asked += 1
-        timer.start(self._check(fields, self._asked))
+        self._checks += 1
+        timer.start(self._check(fields, self._checks))
 
-    async def _check(self, fields: PoolFields, asked: int) -> None:
+    async def _check(self, fields: PoolFields, number: int) -> None:
         await asyncio.sleep(PAUSE_S)
-        if asked != self._asked:
+        if number != self._checks:
             return
         args, open_args = fields.args("plan"), fields.args("plan", DIVISION)
         try:
             parts, plan = await asyncio.to_thread(_planned, args, open_args)
         except HolynbError as exc:
-            if asked == self._asked:
+            if number == self._checks:
                 fields.clear()
                 fields.show_mistake(str(exc))
                 self.box.value = ""
             return
-        if asked == self._asked:
+        if number == self._checks:
             fields.clear()
             fields.offer_devices(plan["devices"])
             if fields.fields["engine"].value == "vllm":
@@ -64,11 +64,11 @@ def _planned(args: list[str], open_args: list[str]) -> tuple[list[Part], Any]:
     except HolynbError as exc:  # it cannot be divided so: what could be is said with the mistake
         if args == open_args:
             raise
-        others, other = _plan(open_args)
-        best = other["best"]
+        _, open_plan = _plan(open_args)
+        best = open_plan["best"]
         raise type(exc)(f"{exc} {_suggestion(best)}" if best else str(exc)) from exc
-    others, other = _plan(open_args)
-    return ([*parts, "As these it would fit:", *others[1:]], plan) if other["ways"] else (parts, plan)
+    open_parts, open_plan = _plan(open_args)
+    return ([*parts, "As these it would fit:", *open_parts[1:]], plan) if open_plan["ways"] else (parts, plan)
 
 
 def _suggestion(best: dict[str, Any]) -> str:
