@@ -53,7 +53,7 @@ slow = holynb.infer(["a"], "sim/echo", name="one", cache=False, p={"latency": 60
 try:
     holynb.infer(["a"], "sim/echo", name="one", cache=False, p={"latency": 60}).wait()
 except holynb.errors.BadOption as exc:
-    assert "goes on in another cell or kernel" in str(exc)
+    assert "is active in another cell or kernel" in str(exc)
 else:
     raise AssertionError("one run twice at once")
 slow.cancel(), slow.cancel()

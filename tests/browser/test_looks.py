@@ -104,7 +104,7 @@ HEIGHTS = "() => [...document.querySelectorAll('.js-plotly-plot')].map(e => [e.o
 def test_charts_stay_when_the_window_changes_its_size(notebook: Any) -> None:
     """plotly gives a responsive chart a share of its container, which has no height of its own: it was gone after the first change."""
     page = notebook(
-        "%%infer sim/stream --lines --no-cache --max-tokens 15\nOne?\nTwo?\nThree?",
+        "%%infer sim/stream --lines --no-cache --max-tokens 30\nOne?\nTwo?\nThree?",
         "%infer roi --requests-per-day 10000 --tokens 333..667",
         size=(1280, 900),
     )
@@ -237,7 +237,7 @@ def test_ten_thousand_rows_open_at_once(notebook: Any) -> None:
 #: How far below its row's top the first line of each cell stands.
 BASELINES = """cells => [...document.querySelectorAll(cells)].map(cell => { if (!cell.textContent || !cell.offsetWidth) return null;
     const probe = document.createElement('span'); probe.style.cssText = 'display:inline-block;width:0;height:0';
-    (cell.querySelector('summary, .hn-said, .hn-state') ?? cell).prepend(probe);
+    (cell.querySelector('summary > span, .hn-said, .hn-state') ?? cell).prepend(probe);
     const y = probe.getBoundingClientRect().bottom - cell.parentNode.getBoundingClientRect().top; probe.remove();
     return Math.round(y * 10) / 10; }).filter(y => y !== null)"""
 

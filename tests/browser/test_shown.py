@@ -51,6 +51,7 @@ def test_it_is_sorted_compared_copied_and_written(notebook: Any, lab: Any) -> No
     assert len(copied) == 12, "what the search leaves, and a head"
     assert all("\t'=review 2" in line for line in copied[1:])
     page.picture("shown-again")
+    page.until(lambda: page.there(".holynb-standin"), 10, "what stays, hidden below the table")
     saved = page.save()
     kept = saved["cells"][3]["outputs"][1]["data"]
     assert "30 rows" in "".join(kept["text/plain"]), "a reader without widgets sees it, too"

@@ -467,5 +467,7 @@ def test_frames_of_other_libraries_are_told_apart() -> None:
 
     Frame.__module__, Frame.__qualname__ = "polars.dataframe.frame", "DataFrame"
     Frame.__name__ = "DataFrame"
-    with pytest.raises(BadOption, match=r"--df sales is a polars.DataFrame, not a DataFrame of pandas: write sales = sales.to_pandas\(\)"):
+    with pytest.raises(
+        BadOption, match=r"--df sales is a polars.DataFrame, not a DataFrame or another table. Write sales = sales.to_pandas\(\)."
+    ):
         frame.check_rows(Frame(), "sales")

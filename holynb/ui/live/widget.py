@@ -80,6 +80,9 @@ class LiveView:
     export: what the rows can be taken out by. stays: what a saved notebook shows in place of the sentence.
     """
 
+    last_width: int | None = None
+    """CSS pixels, of the page that said so last, whichever view it drew."""
+
     def __init__(
         self,
         source: ViewSource,
@@ -186,7 +189,8 @@ class LiveView:
                 self.source.cancel()
             case PageReady(page, seq, width):
                 self.pages.add(page)
-                self.width = width or self.width
+                if width:
+                    self.width = LiveView.last_width = width
                 if self._over:
                     self.widget.send(self._snapshot())
                 elif seq != self.feed.seq:
@@ -212,8 +216,8 @@ class Live:
 
     @property
     def width(self) -> int | None:
-        """Of the view, in CSS pixels, as its page said."""
-        return None if self._view is None else self._view.width
+        """In CSS pixels, as the view's page said, or the last one that did: a run may end before its own is drawn."""
+        return (None if self._view is None else self._view.width) or LiveView.last_width
 
     def paint(self, run: Run) -> None:
         """Open, then one message a call."""

@@ -26,8 +26,8 @@ MIME = "application/vnd.plotly.v1+json"
 ROW_HEIGHT, TITLE_HEIGHT, LOW_KEY_HEIGHT, TICKS_HEIGHT = 250, 44, 22, 30
 TALL_TITLE_HEIGHT, TALL_KEY_HEIGHT = 64, 42
 MAX_POINTS = 160
-#: On a page that is narrower, in CSS pixels, charts stand in rows of two, as in live.css; below each other on a very narrow one, and where
-#: nobody knows its width.
+#: On a page that is narrower, in CSS pixels, charts stand in rows of two, as in live.css, also where nobody knows
+#: its width; below each other on a very narrow one.
 NARROW_WIDTH, VERY_NARROW_WIDTH = 760, 460
 #: Lines of so few points get markers, as do those within a twentieth of the x axis: without, they would be hard to see.
 MAX_MARKED_POINTS = 12
@@ -168,7 +168,9 @@ def bundle(run_report: report.Report, *, width: int | None = None, least_s: floa
 
 def _columns(width: int | None) -> int:
     """Charts in a row; 0 for all."""
-    return 1 if width is None or width < VERY_NARROW_WIDTH else 2 if width < NARROW_WIDTH else 0
+    if width is None:
+        return 2
+    return 1 if width < VERY_NARROW_WIDTH else 2 if width < NARROW_WIDTH else 0
 
 
 def show(page: Page, run_report: report.Report, parts: str, shell: Any) -> None:

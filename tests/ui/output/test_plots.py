@@ -56,7 +56,7 @@ def test_on_a_narrow_page_two_stand_side_by_side() -> None:
         assert x[1] < u[0] or u[1] < x[0] or y[1] < v[0] or v[1] < y[0], "no two charts overlap"
     assert all(0 <= low < high <= 1 for place in places for low, high in place)
     assert plots.bundle(record(), width=559)[plots.MIME]["layout"]["height"] == layout["height"]
-    assert plots.bundle(record())[plots.MIME]["layout"]["height"] == 2 * layout["height"], "where nobody knows how wide it is"
+    assert plots.bundle(record())[plots.MIME]["layout"]["height"] == layout["height"], "where nobody knows how wide it is"
     assert plots.bundle(record(), width=1200)[plots.MIME] == plots.spec(drawn)
     assert plots.bundle(record(), width=300)[plots.MIME]["layout"]["height"] == 2 * layout["height"]
     title, key = layout["annotations"][0], layout["legend"]
