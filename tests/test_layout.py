@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.config": (
         "converters | dotenv | logins | model_entries | option_words | vertex_models",
+        "option_table",
         "aws_chain | model_traits | options",
         "home",
         "update_files",

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from holynb.config.options import PLANNED, TABLE, Options, duration, key_value
+from holynb.config.converters import duration, key_value
+from holynb.config.options import PLANNED, TABLE, Options
 from holynb.errors import BadOption
 
 
