@@ -148,7 +148,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "templates",
         "render",
     ),
-    "holynb.results": ("costs | frame", "summary"),
+    "holynb.results": ("columns | costs", "frame", "summary"),
     "holynb.run": (
         "chunk_plan | keys | long_row | request_fields | routing | service_tiers | thinking_notes",
         "plan",
@@ -246,7 +246,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 ONLY: dict[str, tuple[str, ...]] = {
     "httpx": ("holynb.engines.http", "holynb.engines.direct"),
     "httpx_aiohttp": ("holynb.engines.http",),
-    "pandas": ("holynb.files", "holynb.results.frame"),
+    "pandas": ("holynb.files", "holynb.results.frame", "holynb.results.columns"),
     "torch": ("holynb.pool", "kernels_support.gpu"),
     "triton": ("kernels_support.gpu",),
     "ipywidgets": ("holynb.ui",),

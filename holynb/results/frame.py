@@ -1,16 +1,16 @@
-"""Rows to DataFrames and back. Beside `files` the only module that imports pandas, and only inside its functions."""
+"""Rows to DataFrames and back. Beside `files` and `columns` the only module that imports pandas, and only inside its functions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
 from holynb.files import is_table
 from holynb.prompts.exact_floats import exact_list
+from holynb.results import columns as result_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,13 +33,6 @@ __all__ = [
 
 #: The name in `.attrs` of a result.
 ORIGIN = "holynb"
-STATUS = ["ok", "error", "cancelled", "skipped"]
-STRINGS = ("error_type", "error", "route", "model")
-TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "tokens_cache_write")
-#: Kind of a schema's column → dtype.
-DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
-
-
 #: A text or a column's name in a query: an @ in it calls no variable.
 _QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`[^`]*`""")
 
@@ -55,41 +48,8 @@ def build(
     """
     import pandas as pd
 
-    def column(name: str) -> list[Any]:
-        return [None if o is None else getattr(o, name) for o in rows]
-
-    def usage(name: str) -> list[Any]:
-        return [None if o is None else getattr(o.usage, name) for o in rows]
-
-    def floats(values: list[Any]) -> Any:
-        return pd.array([None if v is None else float(v) for v in values], dtype="Float64")
-
-    data = {
-        "text": pd.array(column("text"), dtype="string"),
-        "status": pd.Categorical(column("status"), categories=STATUS),
-        **{name: pd.array(column(name), dtype="string") for name in STRINGS},
-        "attempts": pd.array(column("attempts"), dtype="Int64"),
-        **{name: pd.array(usage(name), dtype="Int64") for name in TOKENS},
-        **{name: floats(column(name)) for name in ("cost", "latency_s", "ttft_s")},
-        "finish_reason": pd.array(column("finish_reason"), dtype="string"),
-        "cached": pd.array(column("cached"), dtype="boolean"),
-        "reasoning": pd.array(column("reasoning"), dtype="string"),
-        **(schema_columns(rows, schema) if schema is not None else {}),
-    }
+    data = result_columns.of(rows, schema)
     return _signed(pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index), origin)
-
-
-def schema_columns(rows: Sequence[Outcome | None], schema: Schema) -> dict[str, Any]:
-    """The answers' values by column; NA where there is none. Nested values are in a column of objects."""
-    import pandas as pd
-
-    cells = [schema.check(o.text or "").cells if o is not None and o.status == "ok" else {} for o in rows]
-    values = {c.name: [cell.get(c.name) for cell in cells] for c in schema.columns}
-    for name in (c.name for c in schema.columns if c.kind == "json"):
-        values[name] = [
-            deepcopy(v) if isinstance(v, list | dict) else v for v in values[name]
-        ]  # the caller may change its frame; answers are cached
-    return {c.name: pd.Series(values[c.name], dtype=DTYPES[c.kind]).array for c in schema.columns}
 
 
 def cross_index(index: Any, n: int, routes: Sequence[str], samples: int) -> pd.MultiIndex:
