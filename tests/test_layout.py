@@ -58,7 +58,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "language",
     ),
     "holynb.engines": (
-        "aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
+        "advice | aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
         "dialects | place | service_tiers | tokens",
         "thinking",
         "classify | entra | google_login | http | sim",

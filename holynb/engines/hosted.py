@@ -10,15 +10,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from holynb.config import settings, suggest
-from holynb.config.providers import OPENAI_WIRES
-from holynb.engines import codec, entry, http, service_tiers, tags, thinking
+from holynb.engines import advice, codec, entry, http, service_tiers, tags, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
 from holynb.engines.thinking import Traits
-from holynb.errors import BadSetting, Fault
+from holynb.errors import Fault
 from holynb.secret import AnswerStream, Mask
 from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts
 
@@ -26,13 +23,6 @@ __all__ = ["Hosted", "Traits", "Wire", "encoded"]
 
 #: Longest wait for the end of a finished stream. Breaking it off costs the connection, and with https a handshake for the next request.
 DRAIN_S = 2.0
-
-#: What may be right where an address is not there, by wire.
-ELSEWHERE = {
-    "responses": 'A server without /responses is asked for chat completions by [provider.{provider}] wire = "openai".',
-    "azure": 'A gateway that knows the older form alone is asked by [provider.{provider}.options] api_version = "2024-10-21".',
-    "azure-responses": 'Responses of the older form are asked by [provider.{provider}.options] api_version = "2025-04-01-preview".',
-}
 
 #: (base URL, model) → its traits. Written by the io loop; a refusal is learned once per session, not once per row.
 _traits_by_model: dict[tuple[str, str], Traits] = {}
@@ -177,6 +167,52 @@ class Hosted:
             self._cached_headers, self._secret = lambda: headers, secret
         return self._cached_headers()
 
+    # -- beside answers that come one by one ---------------------------------------------------------------------------
+    def written(self, request: Request) -> tuple[str, dict[str, Any]]:
+        """The address and the JSON with which this request would be sent now."""
+        wire = self._wire.of(traits := self._traits())
+        return self._url(request, wire), wire.body(request, traits)
+
+    def heard(self, value: Any) -> Completion:
+        """A whole answer from its JSON, as `send` gives it. Raises Fault."""
+        try:
+            return entry.admit(tags.apart(self._wire.of(self._traits()).read(value), self.endpoint), self._mask)
+        except Fault as fault:
+            self._describe(fault, self._secret)
+            raise fault from None
+
+    def refused(self, request: Request, status: int, value: Any) -> Fault:
+        """The Fault of a request that was refused with this JSON. What it teaches is learned: the next one is written differently."""
+        traits = self._traits()
+        fault = self._wire.of(traits).classify(status, {}, codec.dumps(value))
+        self._adapt(fault, traits, request)
+        self._describe(fault, self._secret)
+        return fault
+
+    async def call(self, method: str, url: str, body: bytes | None = None, content_type: str = "", limit_s: float = 60.0) -> http.Reply:
+        """The reply to a request that asks no model; to be closed. Raises Fault for any status but 2xx."""
+        secret = await self._authorized()
+        self._mask_of(secret)
+        headers = [(n, v) for n, v in await self._request_headers(url, body or b"", secret) if n != b"content-type" or body is not None]
+        if content_type:
+            headers = [(n, content_type.encode() if n == b"content-type" else v) for n, v in headers]
+        try:
+            if self._client is None:
+                self._client = http.borrow(url)
+            async with asyncio.timeout(limit_s):
+                reply = await self._client.send(method, url, headers, body)
+                if reply.status // 100 == 2:
+                    return reply
+                try:
+                    raise self._wire.classify(reply.status, reply.headers, await reply.read())
+                finally:
+                    await reply.aclose()
+        except TimeoutError:
+            raise Fault("timeout", f"{self.endpoint.route.provider} did not answer within {limit_s:g} s") from None
+        except Fault as fault:
+            self._describe(fault, secret)
+            raise fault from None
+
     # -- traits --------------------------------------------------------------------------------------------------------
     def _traits(self) -> Traits:
         traits = _traits_by_model.get((self.endpoint.base_url, self.endpoint.route.model))
@@ -217,7 +253,7 @@ class Hosted:
 
     def _advise(self, fault: Fault, secret: Secret | None) -> str:
         """The fault's message with the endpoint, and what to do next."""
-        return _with_advice(fault, self.endpoint, keyed=secret is not None)
+        return advice.with_advice(fault, self.endpoint, keyed=secret is not None)
 
     def _secrets(self, secret: Secret | None) -> tuple[Secret, ...]:
         """What a reply must not tell: all that was sent."""
@@ -254,41 +290,6 @@ async def _late_chunk(reply: http.Reply, until: float) -> bytes:
             return await reply.chunk()
     except (TimeoutError, Fault):
         return b""
-
-
-def _with_advice(fault: Fault, endpoint: Endpoint, *, keyed: bool) -> str:
-    provider, words = endpoint.route.provider, fault.message
-    if fault.kind == "connection" or (fault.status is None and fault.kind == "timeout"):
-        return words
-    if fault.status is None:
-        return f"{provider}: {words}"
-    page = f" Get one at {endpoint.key_page}" if endpoint.key_page else " Get one"
-    if fault.kind == "auth" and keyed:
-        return f"{provider} refused the key in {endpoint.key_name} ({words}).{page}, then set it with %infer key {provider}."
-    if fault.kind == "auth":
-        name = endpoint.key_name or "an environment variable (--api-key-name)"
-        return f"{provider} needs a key, but none is set ({words}).{page} and put it in {name}, or run %infer key {provider}."
-    if fault.kind == "quota":
-        return f"{provider} reports that the credit or quota is used up ({words}). It was not asked again."
-    if fault.kind == "not_found":
-        # Another status than 404 comes from a server that knows its models.
-        doubt = ", or is not the right address" if fault.status == 404 else ""
-        names_it = any(word in words.lower() for word in ("model", "deployment"))
-        hint = _suggestion(endpoint, address_fits=fault.status != 404 or names_it)
-        return f"{endpoint.base_url} has no model {endpoint.route.model}{doubt} ({words}).{hint}"
-    return f"{provider} answered {words}"
-
-
-def _suggestion(endpoint: Endpoint, *, address_fits: bool) -> str:
-    """What may be meant instead: the address with its version, or another model."""
-    if not address_fits and endpoint.wire in OPENAI_WIRES and urlsplit(endpoint.base_url).path in ("", "/"):
-        return f" Should it be {endpoint.base_url}/v1?"
-    if not address_fits and not endpoint.options.get("api_version") and (elsewhere := ELSEWHERE.get(endpoint.wire)):
-        return f" {elsewhere.format(provider=endpoint.route.provider)}"
-    try:
-        return suggest.model(endpoint.route, settings.providers(), refused=True)
-    except BadSetting:  # the file was changed during the run
-        return ""
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
