@@ -150,7 +150,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.results": ("columns | costs", "frame", "summary"),
     "holynb.run": (
-        "chunk_plan | keys | long_row | request_fields | routing | service_tiers | thinking_notes",
+        "chunk_plan | keys | long_row | pythoncode | request_fields | routing | service_tiers | thinking_notes",
         "plan",
         "assembly | pending | session",
         "quote | recorder | reservation | resume | spec",

@@ -26,7 +26,6 @@ __all__ = [
     "Rows",
     "Targets",
     "check_prices",
-    "code",
     "make",
     "reached",
     "route_notes",
@@ -285,16 +284,3 @@ def _prompts(what: Any, options: Options, source: Any, variables: Mapping[str, A
     else:
         prompts = render.from_values(what, options=options)
     return prompts if options.limit is None else prompts[: options.limit]
-
-
-def code(plan_body: Any, route: str | None, options: Options) -> str:
-    """The plain Python that does what the cell does (`--show-code`)."""
-    default = Options()
-    changed = {n: getattr(options, n) for n in Options.__slots__ if getattr(options, n) != getattr(default, n)}
-    args = [repr(plan_body), *([repr(route)] if route else [])]
-    for name, value in changed.items():
-        if name not in ("show_code", "show", "quiet", "debug"):
-            bare = isinstance(value, str) and (name == "df" or (name == "schema" and value.isidentifier()))
-            args.append(f"{name}={value if bare else repr(value)}")
-    joined = ",\n    ".join(args)
-    return f"import holynb\n\nrun = holynb.infer(\n    {joined},\n)\nframe = run.wait().frame()\n"

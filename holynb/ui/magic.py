@@ -102,7 +102,7 @@ class InferMagic(Configurable):
     def send(self, line: grammar.CellLine, body: str) -> Any:
         """Run a cell. Returns a Work to wait for, or the value (`--bg`, `--show-code`, `--dry-run`, `--no-execute`)."""
         from holynb.prompts import saved
-        from holynb.run import plan, resume
+        from holynb.run import plan, pythoncode, resume
         from holynb.ui.commands import money
 
         body, route, options = saved.apply(body, line.route, Options.parse(line.options))
@@ -110,7 +110,7 @@ class InferMagic(Configurable):
             raise BadPrompt("This cell has no prompt. Write it on the lines below %%infer.")
         body = body.removesuffix("\n") if options.show_code or options.save else body
         if options.show_code:
-            print(plan.code(body, route, options))
+            print(pythoncode.code(body, route, options))
             return None
         if options.no_execute:
             return money.save_prompt(body, route, options)

@@ -14,7 +14,7 @@ import holynb
 from holynb.config.options import Options
 from holynb.errors import BadOption, BadSetting, InferError
 from holynb.events import Noted
-from holynb.run import plan, quote
+from holynb.run import plan, pythoncode, quote
 from holynb.types import Message, Request, Route
 from holynb.ui.commands import preview
 from holynb.ui.live import detail
@@ -173,4 +173,4 @@ def test_a_dry_run_shows_the_range() -> None:
 
 
 def test_show_code_says_it() -> None:
-    assert "tier=('flex', 'standard')" in plan.code("x", "openai/gpt-6-luna", Options.parse({"tier": "flex,standard"}))
+    assert "tier=('flex', 'standard')" in pythoncode.code("x", "openai/gpt-6-luna", Options.parse({"tier": "flex,standard"}))

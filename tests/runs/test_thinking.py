@@ -12,7 +12,7 @@ import holynb
 from holynb import loop, runlog
 from holynb.config.options import Options
 from holynb.events import Noted
-from holynb.run import plan, resume, session
+from holynb.run import plan, pythoncode, resume, session
 from holynb.ui.commands import preview
 
 ROUTE = "openai/gpt-6-luna"
@@ -157,5 +157,5 @@ def test_an_answer_that_was_thought_about_is_another_answer():
 
 
 def test_the_code_of_a_cell_names_it():
-    assert "think='low'," in plan.code("x", ROUTE, Options.parse({"think": "low"}))
-    assert "think=4000," in plan.code("x", ROUTE, Options.parse({"think": "4000"}))
+    assert "think='low'," in pythoncode.code("x", ROUTE, Options.parse({"think": "low"}))
+    assert "think=4000," in pythoncode.code("x", ROUTE, Options.parse({"think": "4000"}))

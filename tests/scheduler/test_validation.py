@@ -19,7 +19,7 @@ from holynb.config import settings
 from holynb.config.options import Options
 from holynb.engines.sample_json import sample_json
 from holynb.errors import BadOption, Fault, InferError
-from holynb.run import plan, quote, resume, session
+from holynb.run import plan, pythoncode, quote, resume, session
 from holynb.scheduler.failover import WorkItem
 from holynb.scheduler.validation import ResponseValidator, supports_schema
 from holynb.schema import load
@@ -417,8 +417,8 @@ def test_the_estimate_counts_the_words() -> None:
 
 
 def test_the_code_names_the_schema() -> None:
-    assert "schema=Review," in plan.code("x", "sim/json", Options.parse({"schema": "Review"}))
-    assert "schema='review.json'," in plan.code("x", "sim/json", Options.parse({"schema": "review.json"}))
+    assert "schema=Review," in pythoncode.code("x", "sim/json", Options.parse({"schema": "Review"}))
+    assert "schema='review.json'," in pythoncode.code("x", "sim/json", Options.parse({"schema": "review.json"}))
 
 
 @pytest.mark.parametrize(
