@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-FRAME = 'import pandas as pd\nreviews = pd.DataFrame({"text": ["good film", "dull film"], "stars": [5, 1]})'
+FRAME = 'import pandas as pd\nreviews = pd.DataFrame({"text": [f"film {i}" for i in range(12)], "stars": [5, 1] * 6})'
 
 #: What a mouse may press and Tab does not come to, but for the keys of plotly's charts, which are not ours: `reached` are ids that were put on what had the focus.
 OUT_OF_REACH = """where => [...document.querySelectorAll(where + ' *')].filter(e => {
@@ -92,13 +92,19 @@ def test_the_panel_is_filled_in_run_and_stopped_by_keyboard(notebook: Any) -> No
     keys.go('"Prompt"')
     assert page.ask("() => document.activeElement.value") == "{{ text }}"
     page.page.keyboard.type(" good?")
+    keys.go("More: ")
+    keys.press("Enter")
+    page.until(lambda: page.find(".widget-tab .holynb-more").is_visible(), 20, "the options")
+    keys.go("concurrency")
+    page.page.keyboard.type("1")  # six seconds a row: it goes on until it is stopped
     keys.go('"Run"')
     keys.press("Enter")
     page.until(lambda: page.there(".hn .hn-is-running"), 20, "the live view")
     keys = reader(page, 2, ".widget-tab")
     keys.go('"Stop"')
     keys.press("Enter")
-    page.until(lambda: "stopped" in page.text(2), 20, "the end")
+    run = page.find(".widget-tab").get_by_role("button", name="Run", exact=True)
+    page.until(lambda: run.is_enabled() and "stopped" in page.text(2), 30, "the end")
     assert page.cells() == 3, "no key of ours reached the notebook"
     keys = reader(page, 2, ".widget-tab")
     told = keys.through()

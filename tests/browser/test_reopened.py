@@ -31,7 +31,7 @@ def test_after_a_reload_the_view_is_back_with_everything(notebook: Any) -> None:
     page.until(lambda: page.find(".hn-is-ok").count() >= 1, 30, "rows from before the reload")
     page.until(lambda: page.find(".hn-head").first.get_attribute("data-state") == "done", 90, "the end")
     assert "45 of 45" in page.find(".hn-done").inner_text()
-    page.errors = [e for e in page.errors if "WebSocket" not in e and "Failed to load resource" not in e]
+    page.expect("WebSocket", "Failed to load resource")
 
 
 def test_it_reopens_without_a_kernel_and_exports_without_a_network(notebook: Any, lab: Any) -> None:
@@ -41,7 +41,7 @@ def test_it_reopens_without_a_kernel_and_exports_without_a_network(notebook: Any
     page.until(lambda: page.there(".js-plotly-plot"), 20)
     page.save()
     lab.end_kernels()
-    page.errors = [e for e in page.errors if "kernel" not in e.lower() and "404" not in e and "WebSocket" not in e]
+    page.expect("ernel", "404", "WebSocket")
     page.reload()
     page.until(lambda: page.there(".jp-OutputArea-output"), 30, "the output, reopened")
     page.find(".jp-Notebook .jp-Cell").nth(2).evaluate("e => e.scrollIntoView({block: 'end'})")  # what is out of sight is drawn later
