@@ -58,6 +58,10 @@ def test_words_and_axes_are_legible_in_every_theme(notebook: Any, theme: str) ->
     page.theme("JupyterLab Light")
 
 
+CUT_HEADS = """() => [...document.querySelectorAll('.hn-heads .hn-cell')]
+  .filter(e => e.clientWidth > 14 && e.scrollWidth > e.clientWidth).length"""
+
+
 def test_it_is_two_columns_and_one_where_there_is_no_room(notebook: Any) -> None:
     page = playing(notebook, size=(1280, 900))
     box = "s => { const b = document.querySelector('.hn ' + s).getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]; }"
@@ -71,6 +75,12 @@ def test_it_is_two_columns_and_one_where_there_is_no_room(notebook: Any) -> None
     page.picture("live-narrow")
     wide = page.ask("() => { const e = document.querySelector('.hn'); return e.scrollWidth - e.clientWidth; }")
     assert wide <= 1, "nothing sticks out"
+    page.page.set_viewport_size({"width": 300, "height": 900})
+    page.until(lambda: page.find(".hn-table").get_attribute("data-fit") == "stack", 5, "rows of two lines")
+    cut = page.ask(
+        "() => [...document.querySelectorAll('.hn-heads .hn-cell')].filter(e => e.clientWidth > 14 && e.scrollWidth > e.clientWidth).length"
+    )
+    assert cut == 0, "a head is whole, or not there"
 
 
 STYLE = "([selector, name]) => getComputedStyle(document.querySelector(selector))[name]"

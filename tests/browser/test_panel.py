@@ -107,6 +107,16 @@ def test_a_mistake_in_the_form_is_one_line(notebook: Any) -> None:
     page.until(lambda: "nobody" in page.find(".holynb-form").first.inner_text() and page.there(".holynb-wrong") == 1, 10, "the mistake")
 
 
+#: Where the buttons that start something end, of the tab that shows.
+BUTTONS = """() => [...document.querySelectorAll('.holynb-form > .holynb-actions .mod-primary')].filter(e => e.offsetHeight)
+  .map(e => e.getBoundingClientRect().bottom)"""
+#: Fields that what holds them cuts at its right edge.
+CUT = """() => [...document.querySelectorAll('.holynb-form :is(input, select, textarea)')].filter(e => { const own = e.getBoundingClientRect();
+  for (let box = e.parentElement; !box.matches('.holynb-form'); box = box.parentElement)
+    if (own.width && getComputedStyle(box).overflowX !== 'visible' && own.right > box.getBoundingClientRect().right) return true; })
+  .map(e => e.placeholder)"""
+
+
 def test_the_pools_tab_says_what_fits_and_keeps_start_in_view(notebook: Any) -> None:
     page = notebook("%infer panel")
     page.run(1)
@@ -118,8 +128,16 @@ def test_the_pools_tab_says_what_fits_and_keeps_start_in_view(notebook: Any) -> 
     field.fill("8x80GB")
     page.until(lambda: "KV tokens a replica" in page.text(1), 20, "the ways that fit")
     page.picture("panel-pools")
-    place = page.page.get_by_role("button", name="Start", exact=True).bounding_box()
-    assert place["y"] + place["height"] <= page.page.viewport_size["height"], place
+    for name, width in (("Pools", 1280), ("Ask", 1280), ("Pools", 600)):
+        page.page.set_viewport_size({"width": width, "height": 480})
+        page.page.get_by_role("tab", name=name).click()
+        page.ask("() => { document.querySelector('.jp-WindowedPanel-outer').scrollTo(0, 0); return null; }")
+        page.page.wait_for_timeout(300)
+        places = page.ask(BUTTONS)
+        assert places, name
+        assert max(places) <= 480 - 24, f"the buttons of {name} are in view at the end of a low window"
+    cut = page.ask(CUT)
+    assert not cut, "fields stand whole in what holds them"
 
 
 def test_insert_writes_the_same_job_as_a_cell(notebook: Any) -> None:

@@ -21,6 +21,9 @@ def test_it_is_sorted_compared_copied_and_written(notebook: Any, lab: Any) -> No
         page.run(cell)
     rows = page.find(".hn .hn-sizer .hn-row:not([hidden])")
     page.until(lambda: rows.count() >= 10, 20, "the table")
+    head = page.find(".hn-head").first
+    assert " in all" in head.inner_text(), "a run that has ended took so long"
+    assert "so far" not in head.inner_text()
     by_tokens = page.find(".hn [role=columnheader]").filter(has_text="latency_s")
     by_tokens.get_by_role("button").click()
     page.until(lambda: by_tokens.get_attribute("aria-sort") == "descending", 5, "the order")

@@ -51,6 +51,7 @@ function makeHead(hooks) {
         show(slots[name].box, Boolean(head[name]));
         say(slots[name].value, head[name]);
       }
+      say(slots.elapsed.word, running ? "so far" : "in all");
       say(by, head.by);
       if (by.title !== head.by) by.title = head.by;
       good.style.width = `${head.n ? (100 * (head.ended - head.failed)) / head.n : 0}%`;

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from holynb.results import summarize
-from holynb.ui.output.html import PROSE_STYLE, safe
+from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, safe
 from holynb.ui.output.report import Report, error_text
 from holynb.ui.output.text import clean, clip, count, grid, percentile, price, seconds, status
 
@@ -45,7 +45,7 @@ def as_html(report: Report, max_prompts: int, max_bytes: int) -> str:
     for i, prompt in enumerate(report.prompt_previews(n)[:max_prompts]):
         label, outcomes = clip(report.prompt_label(i * n), MAX_LABEL_CHARS), report.rows[i * n : (i + 1) * n]
         lines.append(
-            f'<tr><td class="n">{safe(label)}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
+            f'<tr><td class="n"{CELL_STYLE}>{safe(label)}</td><td dir="auto"{PROSE_STYLE}>{safe(prompt)}</td>'
             + "".join(_cell(o, name, HTML_ANSWER_CHARS // n) for o, name in zip(outcomes, report.variants, strict=True))
             + "</tr>"
         )

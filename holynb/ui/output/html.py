@@ -6,11 +6,12 @@ import html
 
 from holynb.ui.output.text import clean
 
-__all__ = ["PROSE_STYLE", "number_cell", "safe"]
+__all__ = ["CELL_STYLE", "PROSE_STYLE", "number_cell", "safe"]
 
-#: On each cell, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets tables flush right. It drops
-#: `start`.
-PROSE_STYLE = ' style="text-align:left;white-space:pre-wrap"'
+#: On each cell, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets the cells of a table flush right
+#: and in the middle, where they would stand far below the beginning of a row that is opened. It drops `start`.
+CELL_STYLE = ' style="vertical-align:top"'
+PROSE_STYLE = ' style="vertical-align:top;text-align:left;white-space:pre-wrap"'
 
 
 def safe(text: str | None) -> str:
@@ -20,4 +21,4 @@ def safe(text: str | None) -> str:
 
 def number_cell(text: str) -> str:
     """A cell with a number and its unit, on one line."""
-    return f'<td class="n">{safe(text).replace(" ", "&nbsp;")}</td>'
+    return f'<td class="n"{CELL_STYLE}>{safe(text).replace(" ", "&nbsp;")}</td>'

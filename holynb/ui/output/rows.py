@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from holynb.results import cost_text
 from holynb.ui.output import formats
-from holynb.ui.output.html import PROSE_STYLE, number_cell, safe
+from holynb.ui.output.html import CELL_STYLE, PROSE_STYLE, number_cell, safe
 from holynb.ui.output.report import MAX_PROMPT_CHARS, Report
 from holynb.ui.output.text import clean, clip, count, one_line, price, seconds, status, thought
 
@@ -148,11 +148,11 @@ def _row(report: Report, row: int, prompt: str, limits: tuple[int, int]) -> str:
     colspan = f' colspan="{len(report.columns)}"' if len(cells) < len(report.columns) else ""
     input_html = "".join(f'<td class="p" dir="auto"{PROSE_STYLE}>{text}</td>' for text in inputs)
     answer = "".join(f'<td class="p{bad}" dir="auto"{PROSE_STYLE}{colspan}>{text}</td>' for text in cells)
-    route = f'<td class="k">{safe(outcome.route if outcome else "")}</td>' if report.route_column else ""
+    route = f'<td class="k"{CELL_STYLE}>{safe(outcome.route if outcome else "")}</td>' if report.route_column else ""
     numbers = "".join(number_cell(n) for n in [*token_counts(outcome), price(outcome), latency(outcome)])
     return (
-        f'<tr><td class="n">{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td>{input_html}'
-        f'{answer}<td class="k{bad}">{safe(status(outcome))}</td>{route}{numbers}</tr>'
+        f'<tr><td class="n"{CELL_STYLE}>{safe(clip(report.label(row), MAX_LABEL_CHARS))}</td>{input_html}'
+        f'{answer}<td class="k{bad}"{CELL_STYLE}>{safe(status(outcome))}</td>{route}{numbers}</tr>'
     )
 
 

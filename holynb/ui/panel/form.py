@@ -47,7 +47,7 @@ class Form:
         self.route = Picker("Route", "provider/model or an alias; empty: the default")
         self.facts = Note()
         self.frame = w.Dropdown(
-            options=[("none: one prompt", ""), *((f"{n} ({counted(len(f), 'row')})", n) for n, f in frames.items())],
+            options=[(say("none: one prompt"), ""), *((f"{n}: {say(counted(len(f), 'row'))}", n) for n, f in frames.items())],
             value=df or "",
             description="Rows from",
             style=LABEL_STYLE,

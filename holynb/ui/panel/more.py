@@ -10,7 +10,7 @@ import ipywidgets as w
 from holynb.config import BY_NAME, Option
 from holynb.translation import say
 from holynb.types import SERVICE_TIERS, THINK_LEVELS
-from holynb.ui.panel.note import Note
+from holynb.ui.panel.note import Note, sentence
 
 __all__ = ["MORE_OPTIONS", "More"]
 
@@ -42,9 +42,11 @@ class More:
             cells = []
             for option in map(BY_NAME.__getitem__, names):
                 self.fields[option.name] = _field(option)
-                self.notes[option.name] = Note(_sentence(option))
+                self.notes[option.name] = Note(sentence(option.help))
                 cells.append(w.VBox([self.fields[option.name], self.notes[option.name].box]))
-            grid = w.GridBox(cells, layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(290px, 1fr))", grid_gap="2px 12px"))
+            grid = w.GridBox(
+                cells, layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(min(290px, 100%), 1fr))", grid_gap="2px 12px")
+            )
             sections += [w.HTML(f'<div role="heading" aria-level="4">{html.escape(say(title))}</div>').add_class("holynb-section"), grid]
         self.box = w.VBox(sections, layout=w.Layout(width="100%")).add_class("holynb-more")
 
@@ -58,11 +60,6 @@ class More:
             elif control.value.strip():
                 chosen[name] = control.value.strip()
         return chosen
-
-
-def _sentence(option: Option) -> str:
-    text = say(option.help)
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _field(option: Option) -> Any:

@@ -6,7 +6,16 @@ import html
 
 import ipywidgets as w
 
-__all__ = ["Note"]
+from holynb.translation import say
+
+__all__ = ["Note", "sentence"]
+
+
+def sentence(text: str) -> str:
+    """What an option is for, in the user's language. A name or a value that stands first is not written large."""
+    shown = say(text)
+    first = shown.split(" ", 1)[0].strip(",;:")
+    return f"{shown[:1].upper() if first.isalpha() else shown[:1]}{shown[1:]}."
 
 
 class Note:

@@ -12,7 +12,7 @@ import ipywidgets as w
 
 from holynb.translation import say
 from holynb.ui.commands import pool
-from holynb.ui.panel.note import Note
+from holynb.ui.panel.note import Note, sentence
 
 __all__ = ["MODEL", "PoolFields", "known_models"]
 
@@ -40,7 +40,7 @@ EXAMPLES = {
     "micro_batches": "as many as stages",
     "max_len": "what the model can",
     "memory": "0.9",
-    "port": "none: this machine's kernels only",
+    "port": "this machine only",
     "idle": "30m",
     "restart": "0",
     "python": "/opt/vllm/bin/python",
@@ -59,7 +59,7 @@ class PoolFields:
             placeholder="a folder, a GGUF file, a hub id",
             description="Model",
             style=LABEL_STYLE,
-            layout=w.Layout(width="100%"),
+            layout=w.Layout(width="auto"),
         )
         self.fields: dict[str, Any] = {}
         self.notes = {
@@ -71,18 +71,19 @@ class PoolFields:
                 continue
             looks = {"description": option.name.replace("_", "-"), "style": LABEL_STYLE, "layout": w.Layout(width="auto")}
             field: Any = (
-                w.Dropdown(options=CHOICES[option.name], value="", **looks)
+                w.Dropdown(options=[(say(shown), typed) for shown, typed in CHOICES[option.name]], value="", **looks)
                 if option.name in CHOICES
                 else w.Combobox(options=("cpu",), placeholder=EXAMPLES["devices"], **looks)
                 if option.name == "devices"
                 else w.Text(placeholder=EXAMPLES.get(option.name, ""), **looks)
             )
             self.fields[option.name] = field
-            self.notes[option.name] = Note(_sentence(option.help))
+            self.notes[option.name] = Note(sentence(option.help))
             cells[option.name] = w.VBox([field, self.notes[option.name].box])
         self._cells = cells
         grid = w.GridBox(
-            [*cells.values()], layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(290px, 1fr))", grid_gap="2px 12px")
+            [*cells.values()],
+            layout=w.Layout(grid_template_columns="repeat(auto-fill, minmax(min(290px, 100%), 1fr))", grid_gap="2px 12px"),
         )
         self.box = w.VBox([self.model, self.notes["model"].box, grid], layout=w.Layout(width="100%"))
         for field in (self.model, *self.fields.values()):
@@ -125,11 +126,6 @@ class PoolFields:
         for names, shown in ((VLLM_ONLY, vllm), (NATIVE_ONLY, not vllm)):
             for name in names:
                 self._cells[name].layout.display = "flex" if shown else "none"
-
-
-def _sentence(text: str) -> str:
-    shown = say(text)
-    return f"{shown[:1].upper()}{shown[1:]}."
 
 
 def known_models() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from holynb.translation import say
 from holynb.ui.commands import pool
 from holynb.ui.output import count, listing
 from holynb.ui.output.listing import Listing, Markup
@@ -19,7 +20,8 @@ __all__ = ["bar", "table"]
 def table(infos: list[PoolInfo]) -> str:
     """The pools as an HTML table: state, requests, and a bar of memory per device, the pool's beside that of others."""
     if not infos:
-        return '<div style="color:var(--jp-ui-font-color2,#6b6b6b)">No pool runs. pool/smollm2-135m starts itself on first use.</div>'
+        none = say("No pool runs. pool/smollm2-135m starts itself on first use.")
+        return f'<div style="color:var(--jp-ui-font-color2,#6b6b6b)">{html.escape(none)}</div>'
     head = ("Pool", "State", "Model", "In flight", "Tokens", "KV cache", "Memory")
     rows = [
         [

@@ -37,6 +37,16 @@ def test_a_row_opens_with_prompt_answer_thoughts_attempts_and_cost() -> None:
     assert not page(html).tags["script"]
 
 
+def test_where_no_style_sheet_is_kept_the_cells_of_an_opened_row_begin_beside_it() -> None:
+    """JupyterLab sets cells in the middle, and keeps each cell's own style in a notebook that is not trusted."""
+    one = record([ok("yes"), failed("timeout", "no answer")], ["q", "r"])
+    two = record([ok("yes"), ok("no")], ["q"], variants=("a/x", "b/y"))
+    for html in (as_html(one), as_html(two)):
+        cells = re.findall("<td[^>]*>", html)
+        assert len(cells) >= 4
+        assert all("vertical-align:top" in cell for cell in cells)
+
+
 def test_what_is_longer_says_the_code_that_shows_it() -> None:
     long = "x" * 5_000
     named = record([ok(long), failed("server", long)], value="labels", run="r1", labels=None)

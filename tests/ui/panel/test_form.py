@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ipywidgets as w
 import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from holynb import loop, runlog
+from holynb import loop, runlog, translation
 from holynb.config import settings
 from holynb.errors import BadOption
 from holynb.events import Gauge
@@ -22,7 +24,7 @@ from holynb.run import session
 from holynb.ui import magic as magics
 from holynb.ui.commands import pool
 from holynb.ui.live import timer
-from holynb.ui.panel import commands, poolfields
+from holynb.ui.panel import commands, localized, note, poolfields
 from holynb.ui.panel.form import Form
 from holynb.ui.panel.poolform import PoolForm
 from holynb.ui.panel.pooltable import table
@@ -371,3 +373,30 @@ def test_without_widgets_the_panel_says_what_to_do_instead() -> None:
             word(plain, [])
         with pytest.raises(BadOption, match="unexpected argument"):
             word(plain, ["extra"])
+
+
+#: What is typed, or is a number or a place: the same in every language.
+TYPED = re.compile(r"[a-z][a-z-]*|[\d.]+m?|/\S+|\u200b")
+
+
+def test_in_korean_the_pools_tab_and_every_choice_are_korean(magic: Any) -> None:
+    translation.choose(lambda: "ko")
+    try:
+        form, pools = Form(magic, "reviews"), PoolForm()
+        pools._show_pools([])
+        both = w.Tab([form.box, pools.box])
+        localized.localize(both)
+    finally:
+        translation.choose(None)
+    entries = [text for field in localized.widgets(both) if isinstance(field, w.Dropdown) for text in field._options_labels]
+    assert "reviews: 2개 행 (2 rows)" in entries
+    shown = [getattr(field, name, None) for field in localized.widgets(pools.box) for name in localized.LABELS]
+    pages = [re.sub("<.*?>", "", field.value) for field in localized.widgets(pools.box) if isinstance(field, w.HTML)]
+    english = [text for text in (*entries, *shown, *pages) if text and not re.search("[가-힣]", text) and not TYPED.fullmatch(text)]
+    assert english == []
+
+
+def test_a_sentence_begins_large_but_for_what_is_typed_so() -> None:
+    assert note.sentence("replicas") == "Replicas."
+    assert note.sentence("float32, float16 or bfloat16") == "float32, float16 or bfloat16."
+    assert note.sentence("--tier of it") == "--tier of it."
