@@ -512,6 +512,12 @@ def test_a_name_says_what_a_thing_is() -> None:
     assert vague.total() <= MAX_VAGUE_NAMES, vague.most_common()
 
 
+def test_sizes_have_one_unit() -> None:
+    """A person reads MB and GB, powers of ten; the units of memory chips stand beside them in no message."""
+    strings = ((m.name, n.value) for m in modules() for n in ast.walk(m.tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    assert not [name for name, text in strings if re.search(r"\b[KMG]iB\b", text)]
+
+
 def test_lines_stay_short() -> None:
     long = [
         f"{m.name}:{number}: {len(line)}"

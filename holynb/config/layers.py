@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from holynb.config import keys
 from holynb.config.logins import LOGINS
-from holynb.config.providers import table, variable_prefix
+from holynb.config.providers import PROVIDER_NAME, table, variable_prefix
 from holynb.errors import BadSetting, closest
 from holynb.words import kind_of
 
@@ -150,9 +150,9 @@ def _require(value: Any, kind: type, origin: str, key: str, expected: str) -> No
 
 
 def _check_provider(name: str, entry: Mapping[str, Any], origin: str) -> None:
+    if not PROVIDER_NAME.fullmatch(name):
+        raise BadSetting(f"{origin}: {name[:80]!r} cannot be a provider's name, which is letters, digits, dots and dashes.")
     at = f"{origin}: provider.{name}"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise BadSetting(f"{at}: a provider's name is letters, digits, dots and dashes.")
     for key, value in entry.items():
         if key not in PROVIDER_FIELDS:
             raise BadSetting(f"{at} has no {key!r}.{closest(key, PROVIDER_FIELDS)} It takes {', '.join(PROVIDER_FIELDS)}.")

@@ -12,8 +12,10 @@ from typing import Any
 
 from holynb.config import models
 
-__all__ = ["CHAINS", "LACKING", "OPENAI_WIRES", "RESPONSES", "Provider", "merged", "table", "variable_prefix"]
+__all__ = ["CHAINS", "LACKING", "OPENAI_WIRES", "PROVIDER_NAME", "RESPONSES", "Provider", "merged", "table", "variable_prefix"]
 
+#: What a provider may be called.
+PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: A wire of chat completions → the wire of OpenAI's Responses at the same servers.
 RESPONSES: Mapping[str, str] = {"openai": "responses", "azure": "azure-responses"}
 #: What OpenAI's Responses has no field for: a request with it is refused, since leaving it out would change the answer unsaid.

@@ -165,8 +165,8 @@ def route(text: str | None = None) -> Route:
     parsed = Route.parse(name)
     if parsed.provider not in available:
         raise BadRoute(
-            f"There is no provider {parsed.provider!r}.{closest(parsed.provider, available)} Known: {', '.join(sorted(available))}; "
-            f'to add your own: [provider.{parsed.provider}] base = "https://…/v1" in {home() / "config.toml"}.'
+            f"There is no provider {parsed.provider[:80]!r}.{closest(parsed.provider, available)} Known: {', '.join(sorted(available))}; "
+            f"to add your own: {suggest.entry(parsed.provider)} in {home() / 'config.toml'}."
         )
     return parsed
 

@@ -12,13 +12,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from holynb.config import models
+from holynb.config.providers import PROVIDER_NAME
 from holynb.errors import closest
 from holynb.types import Route
 
 if TYPE_CHECKING:
     from holynb.config.providers import Provider
 
-__all__ = ["bare", "model", "routes"]
+__all__ = ["bare", "entry", "model", "routes"]
 
 #: Least similarity of two models' names, as `difflib` measures it.
 MIN_SIMILARITY = 0.75
@@ -27,6 +28,12 @@ MIN_SIMILARITY = 0.75
 def routes(providers: Mapping[str, Provider]) -> list[str]:
     """Every listed model as a route."""
     return [f"{name}/{model}" for name, provider in providers.items() for model in provider.models]
+
+
+def entry(name: str) -> str:
+    """The line that makes a provider of one's own, to be copied: of a word that cannot be a provider's name it says NAME."""
+    key = "NAME" if not PROVIDER_NAME.fullmatch(name) else f'"{name}"' if "." in name else name
+    return f'[provider.{key}] base = "https://…/v1"'
 
 
 def bare(word: str, providers: Mapping[str, Provider], aliases: Iterable[str] = ()) -> str:

@@ -64,7 +64,7 @@ _SHORT = re.compile(
     r"(?<![a-z])per[ _-](?:\d+ )?(?:min|hour|sec)|/ ?(?:min(?:ute)?|hour|sec(?:ond)?|s)(?![\w-])|\b[IO]?(?:RPM|TPM)\b|ByMinute|PerMinute|每(?:分钟|小时|秒)",
     re.IGNORECASE,
 )
-#: OpenRouter's name for a limit on what is under way: it passes as the requests end.
+#: OpenRouter's name for a limit on what is in flight: it passes as the requests end.
 _IN_FLIGHT = "openrouter_in_flight_budget"
 _RATE_CODES = frozenset(
     {

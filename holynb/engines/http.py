@@ -21,6 +21,7 @@ from holynb.engines import encodings, transport_errors
 from holynb.engines.environment import certificates, named_certificates, no_certificates
 from holynb.errors import Fault
 from holynb.no_proxy import proxy_for
+from holynb.units import memory
 
 if TYPE_CHECKING:
     import httpx
@@ -31,7 +32,7 @@ __all__ = ["Client", "Reply", "borrow", "give_back"]
 Headers = Iterable[tuple[bytes, bytes]]
 
 #: Limit for a body that is read whole.
-MAX_BODY_BYTES = 64 * 2**20
+MAX_BODY_BYTES = 64_000_000
 #: Idle connections close before servers close them (Node and uvicorn: 5 s); else a request may be sent on one that is being closed.
 KEEPALIVE_S = 4.0
 #: From this size on a body is sent in chunks: aiohttp warns that a large one would block the loop.
@@ -72,12 +73,11 @@ class Reply:
 
     async def read(self, max_bytes: int = MAX_BODY_BYTES) -> bytes:
         """The whole body. Raises Fault: truncated, or server where it is longer than `max_bytes`."""
-        parts: list[bytes] = []
-        size = 0
+        parts, size = list[bytes](), 0
         while piece := await self.chunk():
             size += len(piece)
             if size > max_bytes:
-                raise Fault("server", f"{self._host} answered more than {max_bytes / 2**20:,.0f} MiB, as no model does.", retry=False)
+                raise Fault("server", f"{self._host} answered more than {memory(max_bytes)}, as no model does.", retry=False)
             parts.append(piece)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -24,7 +24,7 @@ __all__ = ["ServedModel", "ServerLoad", "is_self_hosted", "load", "models", "par
 
 #: Seconds to connect; short, since no request waits for it.
 CONNECT_S = 3.0
-MAX_PAGE_BYTES = 4 * 2**20
+MAX_PAGE_BYTES = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)

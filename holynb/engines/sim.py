@@ -26,9 +26,9 @@ from typing import Any
 from holynb.engines.codec import mend
 from holynb.engines.sample_json import sample_json
 from holynb.errors import BadRoute, Fault, closest
-from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Secret, Timeouts, Usage
+from holynb.types import Completion, Delta, Done, Endpoint, Limits, Request, Route, Secret, Timeouts, Usage
 
-__all__ = ["FAULTS", "FLAKY", "MODELS", "Sim", "tokens"]
+__all__ = ["FAULTS", "FLAKY", "MODELS", "Sim", "check", "tokens"]
 
 MODELS = ("echo", "stream", "flaky", "json")
 
@@ -64,13 +64,17 @@ STORY = (  # noqa: SIM905 - prose reads better as prose
 ).split()
 
 
+def check(route: Route) -> None:
+    """Raises BadRoute for a model that the simulator does not have."""
+    if route.model not in MODELS:
+        raise BadRoute(f"There is no {route}.{closest(route.model, MODELS)} The simulator has {', '.join(f'sim/{m}' for m in MODELS)}.")
+
+
 class Sim:
     """An engine without a server. One per run: it counts each row's attempts, so that a fault can end. Owned by the io loop."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:  # noqa: ARG002 - as every engine is made
-        if endpoint.route.model not in MODELS:
-            near = closest(endpoint.route.model, MODELS)
-            raise BadRoute(f"There is no {endpoint.route}.{near} The simulator has {', '.join(f'sim/{m}' for m in MODELS)}.")
+        check(endpoint.route)
         self.endpoint = endpoint
         self._attempts: Counter[tuple[int, int]] = Counter()
 

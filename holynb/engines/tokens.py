@@ -68,7 +68,7 @@ class Tokens:
         return self._renewable
 
     async def _one_fetch(self) -> Token:
-        """The fetch that is under way, or a new one. Who gives up waiting does not end it for the others."""
+        """The fetch that is in flight, or a new one. Who gives up waiting does not end it for the others."""
         if self._fetching is None or self._fetching.done():
             self._fetching = asyncio.ensure_future(asyncio.to_thread(self._fetch))
             self._fetching.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to hear of it

@@ -19,12 +19,13 @@ from holynb.config import model_entries, models
 from holynb.errors import BadSetting
 from holynb.pricing import prices
 from holynb.pricing.price_entries import MILLION, read_entry
+from holynb.units import memory
 
 __all__ = ["MAX_BYTES", "ForeignTable", "Kind", "read"]
 
 Kind = Literal["prices", "models"]
 
-MAX_BYTES, MAX_ENTRIES = 32 * 2**20, 50_000
+MAX_BYTES, MAX_ENTRIES = 32_000_000, 50_000
 MAX_NAME_CHARS, MAX_NAMES = 200, 50
 #: Dollars per million tokens above which a figure is a slip of the pen.
 MAX_DOLLARS = 100_000
@@ -87,7 +88,7 @@ class _Unreadable(Exception):
 def read(body: bytes, kind: Kind, source: str, date: dt.date) -> ForeignTable:
     """The entries of a table that was read on `date` at `source`. Raises BadSetting, in one line, where it is no such table."""
     if len(body) > MAX_BYTES:
-        raise BadSetting(f"{source} has more than {MAX_BYTES // 2**20} MiB, which no table of {kind} has.")
+        raise BadSetting(f"{source} has more than {memory(MAX_BYTES)}, which no table of {kind} has.")
     document = _document(body, source)
     shape, entries, left_out = _shape_of(document), dict[tuple[Any, ...], Mapping[str, Any]](), list[str]()
     if shape is None:

@@ -11,16 +11,25 @@ __all__ = ["FREE", "SIMULATED", "UNKNOWN", "captioned", "cost_text", "dollars", 
 UNKNOWN, FREE, SIMULATED = "?", "free", "simulated"
 
 
-def cost_text(amount: Decimal | float | None, route: Route | str | None = None, *, unknown: int = 0, mark: bool = True) -> str:
+def cost_text(
+    amount: Decimal | float | None,
+    route: Route | str | None = None,
+    *,
+    unknown: int = 0,
+    mark: bool = True,
+    simulated: Decimal | None = None,
+) -> str:
     """`$0.42`, `$0.42 + 3 unknown`, `$0.42 simulated`, `free` of a pool without a price, `?` where none is known, never `$0.00`.
 
     route: of all answers that are summed, if they have one. unknown: how many answers beside them have no known cost.
-    mark: whether simulated dollars are told apart; not in a column whose heading or caption says so.
+    mark: whether simulated dollars are told apart; not in a column whose heading or caption says so. simulated: how many of them are,
+    where answers are summed that need not have one route.
     """
     if amount is None:
         return FREE if is_pool(route) else UNKNOWN
-    simulated = f" {SIMULATED}" if mark and amount and is_simulated(route) else ""
-    return dollars(amount) + simulated + (f" + {unknown:,} unknown" if unknown else "")
+    share = simulated if simulated is not None else amount if is_simulated(route) else 0
+    word = f" {'' if share == amount else 'partly '}{SIMULATED}" if mark and amount and share else ""
+    return dollars(amount) + word + (f" + {unknown:,} unknown" if unknown else "")
 
 
 def captioned(text: str) -> str:

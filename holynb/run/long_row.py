@@ -53,7 +53,7 @@ class ChunkRequest:
 
 @dataclass(slots=True, eq=False)
 class LongRow:
-    """A row under way. `slots` is this round in order: chunks, and answers that pass as they are; `open` the chunks that have not ended.
+    """A row in flight. `slots` is this round in order: chunks, and answers that pass as they are; `open` the chunks that have not ended.
 
     `paid` are all the chunks that it began itself; `before` is what was spent on it whole; `ending` how it ends once nothing is open.
     """

@@ -21,6 +21,10 @@ def check_wires(endpoints: Sequence[Endpoint], requests: Sequence[Request | None
     """
     for vertex in (e.route for e in endpoints if e.wire == "vertex"):
         vertex_models.path(vertex)
+    for simulated in (e.route for e in endpoints if e.wire == "sim"):
+        from holynb.engines import sim
+
+        sim.check(simulated)
     route = next((e.route for e in endpoints if e.wire in RESPONSES.values()), None)
     if route is None:
         return

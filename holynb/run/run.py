@@ -214,9 +214,9 @@ class Run(session.InProcess):
             await self._recorder.finish("stopped" if self.stopped else status)
 
     async def _execute(self) -> None:
-        items = await self._begin()
-        engines = assembly.engines(self.plan)
+        engines = assembly.engines(self.plan)  # one that cannot be made leaves no run in the log
         try:
+            items = await self._begin()
             if items:
                 await assembly.ready(engines, self.journal.note)
             endpoints = assembly.endpoints(self.plan, engines)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from holynb.config import Options
+from holynb.config import Options, settings
 from holynb.results import frame
+from holynb.run.plan import Plan
 from holynb.run.session import SessionRun
 from holynb.runlog import RunRecord
+from holynb.types import Route
 
-__all__ = ["origin", "record"]
+__all__ = ["origin", "record", "routes"]
 
 
 def record(run: SessionRun) -> RunRecord:
@@ -18,6 +21,8 @@ def record(run: SessionRun) -> RunRecord:
     spec: dict[str, Any] = {"options": {k: v for k, v in _plain(plan.options).items() if v is not None}}
     if plan.targets.given is not None:
         spec["given"] = str(plan.targets.given)
+    if len(_first_routes(plan)) > 1:
+        spec["asked"] = list(map(str, _first_routes(plan)))
     if plan.schema is not None:
         spec["schema"] = plan.schema.document
     if plan.targets.escalate is not None:
@@ -25,6 +30,18 @@ def record(run: SessionRun) -> RunRecord:
     if plan.rows.index is not None:
         spec["index"] = frame.index_spec(plan.rows.index)
     return RunRecord(run.id, run.name, str(plan.route), run.n, run.started, spec=spec)
+
+
+def routes(plan: Plan) -> str:
+    """Every route that rows go to first, as a person reads them."""
+    return ", ".join(map(str, _first_routes(plan)))
+
+
+def _first_routes(plan: Plan) -> Sequence[Route]:
+    """Every route that rows go to first: several with `--compare` and `--router`, which may send a row on to one of its own."""
+    others = {settings.route(r) for r in (*plan.options.spread, *plan.options.fallback)}
+    routed = (e.route for e in plan.targets.endpoints if plan.targets.decisions and e.route not in others)
+    return list(dict.fromkeys((plan.route, *routed, *map(settings.route, plan.options.compare))))
 
 
 def origin(run: SessionRun) -> dict[str, Any]:

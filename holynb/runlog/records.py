@@ -28,7 +28,8 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """A run as stored. `ok`, `failed`, `cost` and `unknown` are counted from its answers; `unknown` ones have no cost, and `cost` is None
-    where they are all that may have been paid.
+    where they are all that may have been paid; `simulated` of `cost` is the simulator's, None where nobody counted. `route`: where the
+    first row goes first.
     """
 
     id: str
@@ -43,6 +44,13 @@ class RunRecord:
     failed: int = 0
     cost: Decimal | None = None
     unknown: int = 0
+    simulated: Decimal | None = None
+
+    @property
+    def routes(self) -> str:
+        """Every route that rows go to first, as a person reads them: several of a comparison."""
+        first = self.spec.get("asked") or [self.route, *(self.spec.get("options", {}).get("compare") or ())]  # older logs have no `asked`
+        return ", ".join(dict.fromkeys(map(str, first)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +176,11 @@ def outcome(columns: Sequence[Any]) -> Outcome:
 
 def run_record(row: Sequence[Any]) -> RunRecord:
     """A run from its columns and the counts and costs of its answers."""
-    id_, name, route, n, started, ended, status, spec, ok, failed, costs, unknown, unsettled = row
-    cost = sum((Decimal(c) for c in costs.split(",")), Decimal()) if costs else None
+    id_, name, route, n, started, ended, status, spec, ok, failed, costs, unknown, unsettled, simulated = row
+    cost, of_sim = (sum((Decimal(c) for c in parts.split(",")), Decimal()) if parts else None for parts in (costs, simulated))
     if not cost:
         # Rows that the log answered cost nothing: their 0 must not make an unknown cost look known. Refusals alone cost nothing, as known.
         cost = None if unknown or unsettled or (ok and cost is None) or not (ok or failed) else Decimal()
-    return RunRecord(id_, name, route, n, started, ended, status, json.loads(spec), ok or 0, failed or 0, cost, unknown or 0)
+    return RunRecord(
+        id_, name, route, n, started, ended, status, json.loads(spec), ok or 0, failed or 0, cost, unknown or 0, of_sim or Decimal()
+    )

@@ -180,6 +180,7 @@ class RunLog:
             "group_concat(a.cost)",
             "sum(a.status='ok' AND a.cost IS NULL)",
             f"sum({tables.UNSETTLED})",
+            "group_concat(CASE WHEN a.route LIKE 'sim/%' THEN a.cost END)",
         )
         columns = ", ".join(f"(SELECT {count} FROM answers a WHERE a.run=r.id)" for count in counts)  # noqa: S608 - of ours, as `clauses` is
         sql = f"SELECT id, name, route, n, started, ended, status, spec, {columns} FROM runs r {clauses}"  # noqa: S608

@@ -103,7 +103,7 @@ def _help(_: Host, args: Sequence[str]) -> None:
 
 
 def _status(magic: Host, args: Sequence[str]) -> None:
-    from holynb.run import session
+    from holynb.run import session, spec
     from holynb.ui.cell import said
     from holynb.ui.commands import pool
     from holynb.ui.output import seconds
@@ -114,7 +114,7 @@ def _status(magic: Host, args: Sequence[str]) -> None:
         summary = run.summary()
         done = summary.n - summary.running
         lines.append(
-            f"run {run.name or run.id} on {run.route}: {done:,} of {counted(summary.n, 'row')}"
+            f"run {run.name or run.id} on {spec.routes(run.plan)}: {done:,} of {counted(summary.n, 'row')}"
             + "".join(f" · {part}" for part in (captioned(summary.money()) if done else "", seconds(summary.elapsed)) if part)
         )
     parts, _ = pool.answer(["list"], print)

@@ -118,7 +118,7 @@ def test_a_pyproject_without_our_table_says_nothing(project):
         ),
         ("[provider.acme]\nkey_optional = 'yes'", ["key_optional should be true or false"]),
         ("[provider.acme]\nmodels = { a = 'long' }", ["provider.acme.models.a should be a context length"]),
-        ("[provider.'a b']\nbase = 'https://x.example'", ["a provider's name is letters"]),
+        ("[provider.'a b']\nbase = 'https://x.example'", ["'a b' cannot be a provider's name, which is letters"]),
     ],
 )
 def test_what_does_not_hold_is_named_with_file_and_key(home, text, words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
 import holynb
@@ -70,3 +72,13 @@ def test_where_no_price_is_known_the_model_may_be_misspelt(monkeypatch: pytest.M
         run.wait(30)
     notes = [e.text for e in run.journal.events_since(0)[0] if isinstance(e, Noted)]
     assert any("its cost is shown as ?. Did you mean openai/gpt-6-luna? Set it" in text for text in notes)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)<", "\x1b[31mred", "a\u202eb", "evil'\"]", "한글", "x" * 500 + "!"])
+def test_no_name_that_cannot_be_a_providers_stands_in_what_is_to_be_copied(name: str) -> None:
+    with pytest.raises(BadRoute) as caught:
+        settings.route(f"{name}/m")
+    assert '[provider.NAME] base = "https://…/v1"' in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert "[provider.my-gateway] base" in suggest.entry("my-gateway")
+    assert tomllib.loads(suggest.entry("a.b").replace("] ", "]\n")) == {"provider": {"a.b": {"base": "https://…/v1"}}}

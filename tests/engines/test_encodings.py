@@ -108,7 +108,7 @@ def test_a_small_body_does_not_unpack_to_gigabytes_at_once():
     pieces = unpacked({"content-encoding": "gzip"}, bomb)
     assert max(map(len, pieces)) <= encodings.STEP_BYTES
     with Exact([reply(bomb, content_encoding="gzip")]) as server:
-        assert "more than 64 MiB" in refuse(endpoint(server.base)).message
+        assert "more than 64 MB" in refuse(endpoint(server.base)).message
 
 
 def test_a_body_that_is_not_what_it_says():

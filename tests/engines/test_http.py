@@ -255,10 +255,10 @@ def test_nonsense_in_the_headers_is_survived_or_named(flavor: str):
 
 
 def test_a_body_without_end_is_not_read_for_ever(flavor: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http.Reply.read, "__defaults__", (2**20,))
+    monkeypatch.setattr(http.Reply.read, "__defaults__", (2_000_000,))
     with Exact([stream_head(), *[chunk(b"x" * 2**16)] * 64, END]) as server:
         error = fault(server.base)
-    assert "more than 1 MiB" in error.message
+    assert "more than 2 MB" in error.message
     assert not error.retry
 
 

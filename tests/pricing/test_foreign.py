@@ -200,7 +200,7 @@ def test_where_it_breaks_off_is_said(body: bytes, words: str) -> None:
 
 def test_a_table_too_large_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "MAX_BYTES", 10)
-    with pytest.raises(BadSetting, match="more than 0 MiB"):
+    with pytest.raises(BadSetting, match="more than 0 kB"):
         read(b'{"a": "bcdefgh"}')
     monkeypatch.undo()
     monkeypatch.setattr(foreign, "MAX_ENTRIES", 1)

@@ -88,7 +88,7 @@ def render(metrics: Metrics, state: str, replicas: Iterable[ReplicaStats]) -> st
         ("weights_bytes", "holynb_weights_bytes", "bytes of weights"),
         ("kv_bytes", "holynb_kv_bytes", "bytes of the KV cache"),
         ("oom", "holynb_oom_events", "times the batch shrank for lack of memory"),
-        ("flights", "holynb_pipeline_batches", "batches under way at a time"),
+        ("flights", "holynb_pipeline_batches", "batches in flight at a time"),
     )
     for key, name, help_text in gauges:
         values = [(f'{{replica="{i}"}}', value) for i, s in numbered if isinstance(value := s.get(key), int | float)]

@@ -50,7 +50,9 @@ def show(run: Run, shell: Any) -> None:
 
 def line(run: Run) -> str:
     """A run that goes on, in one line, with the commands that show, stop and resume it."""
+    from holynb.run import spec
+
     name, summary = run.name or run.id, run.summary()
     ended = summary.n - summary.running
     commands = " · ".join(f"%infer {word} {name}" for word in ("show", "stop", "resume"))
-    return f"Run {name} on {run.route}: {ended:,} of {counted(summary.n, 'row')}. {commands}"
+    return f"Run {name} on {spec.routes(run.plan)}: {ended:,} of {counted(summary.n, 'row')}. {commands}"

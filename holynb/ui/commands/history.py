@@ -38,12 +38,12 @@ def runs(magic: Host, args: Sequence[str]) -> None:
         [
             r.id,
             r.name or "",
-            r.route,
+            r.routes,
             status[r.id],
             f"{r.n:,}",
             f"{r.ok:,}",
             f"{r.failed:,}",
-            cost_text(r.cost, r.route, unknown=r.unknown),
+            cost_text(r.cost, r.route, unknown=r.unknown, simulated=r.simulated),
             ago(r.started, time.time()),
         ]
         for r in records

@@ -18,6 +18,7 @@ from holynb.errors import BadOption, BadSetting, Fault, closest
 from holynb.pricing import foreign, prices
 from holynb.ui.commands import table_diff
 from holynb.ui.output import clean, listing
+from holynb.units import memory
 
 if TYPE_CHECKING:
     from holynb.pricing.foreign import ForeignTable, Kind
@@ -103,7 +104,7 @@ def _fetched(kind: Kind, address: str) -> tuple[ForeignTable, str]:
     path = Path(address).expanduser().absolute()
     try:
         if path.stat().st_size > foreign.MAX_BYTES:
-            raise BadSetting(f"{path} has more than {foreign.MAX_BYTES // 2**20} MiB, which no table of {kind} has.")
+            raise BadSetting(f"{path} has more than {memory(foreign.MAX_BYTES)}, which no table of {kind} has.")
         body = path.read_bytes()
     except OSError as exc:
         raise BadSetting(f"{path} cannot be read: {exc.strerror}.") from exc

@@ -8,8 +8,8 @@ from holynb.ui.output.text import clean
 
 __all__ = ["CELL_STYLE", "PROSE_STYLE", "number_cell", "safe"]
 
-#: On each cell, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets the cells of a table flush right
-#: and in the middle, where they would stand far below the beginning of a row that is opened. It drops `start`.
+#: On each cell, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets cells flush right and
+#: in the middle, which is far below the beginning of a row that is opened. It drops `start`.
 CELL_STYLE = ' style="vertical-align:top"'
 PROSE_STYLE = ' style="vertical-align:top;text-align:left;white-space:pre-wrap"'
 

@@ -201,7 +201,7 @@ def _from_log(name: str) -> Report:
     answer_schema = schema.load(stored.spec["schema"]) if "schema" in stored.spec else None
     notes = _unfinished(stored.status, rows, stored.name or stored.id)
     return Report(
-        f"{stored.name or stored.id} on {stored.route}",
+        f"{stored.name or stored.id} on {stored.routes}",
         prompts,
         rows,
         summary,

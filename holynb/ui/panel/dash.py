@@ -71,6 +71,8 @@ def heading(text: str) -> w.HTML:
 
 def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: float) -> str:
     """The session's runs, newest first, with their progress; then earlier ones from the log."""
+    from holynb.run import spec
+
     rows = []
     for run in reversed(session[-MAX_RUNS:]):
         summary = run.summary()
@@ -84,7 +86,7 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
                 f"{summary.error:,}",
                 summary.money() if done or run.done else "",  # nothing is known yet
                 seconds(summary.elapsed),
-                str(run.route),
+                spec.routes(run.plan),
                 ago(run.started, now),
             ]
         )
@@ -97,9 +99,9 @@ def runs_table(session: Sequence[SessionRun], stored: Sequence[RunRecord], now: 
                 state,
                 f"{r.ok + r.failed:,} of {r.n:,}",
                 f"{r.failed:,}",
-                cost_text(r.cost, r.route, unknown=r.unknown),
+                cost_text(r.cost, r.route, unknown=r.unknown, simulated=r.simulated),
                 duration,
-                r.route,
+                r.routes,
                 ago(r.started, now),
             ]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 import holynb
 from holynb import loop, runlog
 from holynb.config import settings
+from holynb.engines import sim
+from holynb.errors import BadRoute, BadSetting
 from holynb.pricing.spending import SpendingLine
 from holynb.run import session
 from holynb.runlog import RunRecord
@@ -95,6 +98,35 @@ def test_dollars_of_the_simulator_are_called_so() -> None:
         RunRecord("r2", None, "a/b", 9, 100.0, 130.0, "done", ok=9, cost=Decimal("0.5")),
     ]
     assert dash.runs_table([], records, 400.0).count("simulated") == 1
+
+
+def test_a_comparison_names_all_its_routes_and_tells_simulated_dollars_apart(home: Path) -> None:
+    run = holynb.infer(["a", "b"], "sim/echo", compare="sim/json,sim/echo", name="both").wait()
+    (stored,) = runlog.log().runs()
+    assert stored.cost == stored.simulated == run.summary().cost
+    old = replace(stored, spec={"options": {"compare": ["sim/json"]}})  # before it was kept
+    for page in (dash.runs_table([run], [], 0.0), dash.runs_table([], [stored], 0.0), dash.runs_table([], [old], 0.0)):
+        assert ">sim/echo, sim/json<" in page
+        assert "partly" not in page
+    billed = replace(stored, cost=Decimal("0.5"), simulated=Decimal("0.1"))
+    assert ">$0.50 partly simulated<" in dash.runs_table([], [billed], 0.0)
+    assert "simulated" not in dash.runs_table([], [replace(billed, simulated=Decimal())], 0.0)
+
+
+@pytest.mark.parametrize("more", [{}, {"compare": "sim/nonsense"}, {"fallback": "sim/nonsense"}])
+def test_a_route_that_does_not_exist_leaves_no_run(home: Path, more: dict[str, Any]) -> None:
+    with pytest.raises(BadRoute, match=r"There is no sim/nonsense\. The simulator has sim/echo"):
+        holynb.infer(["a"], "sim/echo" if more else "sim/nonsense", **more)
+    assert session.runs() == []
+    assert runlog.log().runs() == []
+
+
+def test_an_engine_that_cannot_be_made_leaves_no_run_in_the_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sim, "check", lambda route: None if route.model == "echo" else pytest.fail("not asked"))
+    monkeypatch.setattr(sim.Sim, "__init__", lambda *_: (_ for _ in ()).throw(BadSetting("no region")))
+    with pytest.raises(BadSetting):
+        holynb.infer(["a"], "sim/echo").wait().check()
+    assert runlog.log().runs() == []
 
 
 def test_history_is_bars_by_day_and_provider() -> None:
