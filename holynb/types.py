@@ -23,6 +23,7 @@ __all__ = [
     "Completion",
     "Delta",
     "Done",
+    "Embedding",
     "Endpoint",
     "Engine",
     "Limits",
@@ -156,6 +157,13 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """That a request asks for vectors, one for each of its messages. `dimensions`: of each; None: as many as the model's own have."""
+
+    dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One row on its way to one route. No part of the identity are `tiers`, the provider's service tiers to ask, in order, and
     `default_limit`: nobody said how long the answer may be, so that another route it moves to has its own default.
@@ -170,6 +178,7 @@ class Request:
     schema: Mapping[str, Any] | None = None
     tiers: tuple[str, ...] = ()
     default_limit: bool = False
+    embedding: Embedding | None = None
 
     def key(self, base_url: str) -> str:
         """The request's identity as hex SHA-256: address, requested route, messages, sampling, schema and sample number.
@@ -181,6 +190,8 @@ class Request:
         if s.think is not None:
             sampling.append(s.think)  # keys of requests without it stay what they were
         identity = [base_url, str(self.route), [[m.role, m.content] for m in self.messages], sampling, self.sample, self.schema]
+        if self.embedding is not None:
+            identity.append({"embedding": self.embedding.dimensions})
         text = json.dumps(identity, ensure_ascii=False, separators=(",", ":"), default=str)
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -201,6 +212,7 @@ class Completion:
     """One answer. `model` as the server named it; `finish_reason` in our words; `note`: for the user; `thinking`: tokens went to it.
 
     `reasoning`: what was thought, None where the server does not say it; `tier`: the service tier that the server says it used.
+    `vectors`: of an `embedding`, one for each of its messages, in float32 of little-endian bytes.
     """
 
     text: str
@@ -211,10 +223,13 @@ class Completion:
     thinking: bool = False
     reasoning: str | None = None
     tier: str | None = None
+    vectors: tuple[bytes, ...] | None = None
 
     def on_tier(self, tier: str | None) -> Completion:
         """The same, served on this tier. For every answer: `replace` takes twice as long."""
-        return Completion(self.text, self.finish_reason, self.model, self.usage, self.note, self.thinking, self.reasoning, tier)
+        return Completion(
+            self.text, self.finish_reason, self.model, self.usage, self.note, self.thinking, self.reasoning, tier, self.vectors
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +261,8 @@ class Engine(Protocol):
 class Outcome:
     """How a row ended. `attempts` is the number of requests that servers received; `cost` is over all of them, in dollars.
 
-    `tier`: the service tier that served the answer, None where the server does not say it.
+    `tier`: the service tier that served the answer, None where the server does not say it. `vector`: of `--embed`, in float32 of
+    little-endian bytes (of a request for several texts, theirs one after the other); `text` then says in words what it is.
     """
 
     status: str
@@ -264,3 +280,4 @@ class Outcome:
     cached: bool = False
     reasoning: str | None = None
     tier: str | None = None
+    vector: bytes | None = None

@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "environment",
     ),
     "holynb.config": (
-        "converters | dotenv | logins | model_entries | option_words | vertex_models",
+        "converters | dotenv | embedding_models | logins | model_entries | option_words | vertex_models",
         "option_table",
         "aws_chain | model_traits | options",
         "home",
@@ -68,6 +68,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "anthropic | aws_errors | gemini | responses | servers",
         "aws_hosted | protocols | vertex",
         "azure | bedrock | sagemaker",
+        "embeddings",
+    ),
+    "holynb.engines.embeddings": (
+        "sim_wire | vectors",
+        "cohere_wire | gemini_wire | ollama_wire | openai_wire",
+        "azure_wire | bedrock_wire | pool_wire",
     ),
     "holynb.files": (
         "columns | content",
@@ -124,7 +130,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.poolfields": (
         "checks",
-        "table",
+        "embeddings | table",
     ),
     "holynb.pools": (
         "info | options",
@@ -148,12 +154,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "templates",
         "render",
     ),
-    "holynb.results": ("columns | costs", "frame", "summary"),
+    "holynb.results": ("costs | vectors", "columns", "frame", "summary"),
     "holynb.run": (
-        "chunk_plan | keys | long_row | pythoncode | request_fields | routing | service_tiers | thinking_notes",
+        "chunk_plan | embedding | keys | long_row | pythoncode | request_fields | routing | service_tiers | shares | thinking_notes",
         "plan",
         "assembly | pending | session",
-        "quote | recorder | reservation | resume | spec",
+        "packs | quote | recorder | reservation | resume | spec",
         "chunk_log",
         "map_reduce",
         "run",
@@ -246,7 +252,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 ONLY: dict[str, tuple[str, ...]] = {
     "httpx": ("holynb.engines.http", "holynb.engines.direct"),
     "httpx_aiohttp": ("holynb.engines.http",),
-    "pandas": ("holynb.files", "holynb.results.frame", "holynb.results.columns"),
+    "pandas": ("holynb.files", "holynb.results.frame", "holynb.results.columns", "holynb.results.vectors"),
     "torch": ("holynb.pool", "kernels_support.gpu"),
     "triton": ("kernels_support.gpu",),
     "ipywidgets": ("holynb.ui",),

@@ -156,6 +156,16 @@ TABLE: tuple[Option, ...] = (
         group="result",
         unit="a variable or a .json file",
     ),
+    _switch("embed", "--embed", help="vectors instead of answers: a column `embedding`, and run.vectors()", group="result"),
+    Option(
+        "dimensions",
+        ("--dimensions",),
+        "N",
+        "with --embed: how many numbers each vector has, where the model can be asked",
+        integer(1),
+        group="result",
+        unit="numbers",
+    ),
     Option(
         "compare",
         ("--compare",),

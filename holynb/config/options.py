@@ -64,6 +64,8 @@ class Options:
     tier: tuple[str, ...] = ()
     router: str | None = None
     schema: Any = None
+    embed: bool = False
+    dimensions: int | None = None
     compare: tuple[str, ...] = ()
     samples: int | None = None
     budget: float | None = None

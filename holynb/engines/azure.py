@@ -21,7 +21,7 @@ from holynb.engines.tokens import Tokens
 from holynb.errors import Fault
 from holynb.types import Endpoint, Request, Secret
 
-__all__ = ["API_VERSION", "WIRE", "Azure", "AzureResponses", "classify", "headers", "url"]
+__all__ = ["API_VERSION", "WIRE", "Azure", "AzureResponses", "classify", "headers", "resource", "url"]
 
 #: The last generally available version of the older form.
 API_VERSION = "2024-10-21"
@@ -53,11 +53,11 @@ class AzureResponses(Azure):
 def scope(endpoint: Endpoint) -> str:
     """What a token has to be for."""
     own = endpoint.options.get("scope")
-    return str(own) if own else entra.SCOPE if _resource(endpoint)[1] in NEWER else entra.SCOPE_OF_DEPLOYMENTS
+    return str(own) if own else entra.SCOPE if resource(endpoint)[1] in NEWER else entra.SCOPE_OF_DEPLOYMENTS
 
 
 def url(endpoint: Endpoint, request: Request) -> str:
-    base, version = _resource(endpoint)
+    base, version = resource(endpoint)
     if version in NEWER:
         return f"{base}/v1/chat/completions{NEWER[version]}"
     if "/deployments/" not in base:
@@ -66,14 +66,14 @@ def url(endpoint: Endpoint, request: Request) -> str:
 
 
 def responses_url(endpoint: Endpoint, request: Request) -> str:  # noqa: ARG001 - the deployment is named in the body
-    base, version = _resource(endpoint)
+    base, version = resource(endpoint)
     base = base.partition("/deployments/")[0]
     return f"{base}/v1/responses{NEWER[version]}" if version in NEWER else f"{base}/responses?api-version={quote(version, safe='')}"
 
 
-def _resource(endpoint: Endpoint) -> tuple[str, str]:
+def resource(endpoint: Endpoint) -> tuple[str, str]:
     """The address up to `/openai`, or to its deployment, and the version: `v1` where none is set and no deployment is named."""
-    base = endpoint.base_url.removesuffix("/chat/completions").removesuffix("/responses")
+    base = endpoint.base_url.removesuffix("/chat/completions").removesuffix("/responses").removesuffix("/embeddings")
     version = str(endpoint.options.get("api_version") or "")
     if base.endswith("/v1"):
         return base.removesuffix("/v1"), version if version in NEWER else "v1"

@@ -23,7 +23,7 @@ T = TypeVar("T")
 #: What a model wrote. It keeps its characters, and only a long run of a key is masked; everything else is a name or a message.
 WRITTEN_BY_MODELS = frozenset({"text", "reasoning"})
 #: Types of values without words.
-NUMBERS = (int, float, bool, Decimal, type(None))
+NUMBERS = (int, float, bool, bytes, Decimal, type(None), ...)
 
 
 def admit(value: T, mask: Mask | None) -> T:

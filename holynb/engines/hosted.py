@@ -40,6 +40,7 @@ class Wire:
     other:    a trait, and the wire that models with it are asked over.
     name:     what it is called where it is not the endpoint's own.
     tier:     the service tier that a reply's headers name, for servers that do not name it in the answer.
+    counted:  an answer with the usage that they name, likewise.
     """
 
     url: Callable[[Endpoint, Request], str]
@@ -55,6 +56,7 @@ class Wire:
     other: tuple[str, Wire] | None = None
     name: str | None = None
     tier: Callable[[Mapping[str, str]], str | None] = lambda headers: None
+    counted: Callable[[Completion, Mapping[str, str]], Completion] = lambda completion, headers: completion
 
     def of(self, traits: Traits) -> Wire:
         """The wire of a model with these traits."""
@@ -125,6 +127,7 @@ class Hosted:
                         yield Delta(*rest)
                 else:
                     completion = tags.apart(wire.read(_parsed(await reply.read())), self.endpoint)
+                    completion = wire.counted(completion, reply.headers)
                 completion = service_tiers.named(completion, wire.tier(reply.headers), self.endpoint, tiers)
             finally:
                 await reply.aclose()

@@ -34,7 +34,6 @@ _DRAIN_S = 1.0
 _RECORD_GRACE_S = 2.0
 #: Pause of rows where no further file can be opened: those in flight end and release theirs.
 _OUT_OF_FILES_WAIT_S = 0.5
-_URL = "http://pool/v1/chat/completions"
 
 #: The meter of each pool by its socket, shared by all runs of this process, as the devices are.
 _meters: dict[str, Meter] = {}
@@ -44,6 +43,8 @@ if hasattr(os, "register_at_fork"):
 
 class Pool:
     """One pool's endpoint. Owned by the io loop. Finds a pool of the same name again after its restart."""
+
+    path = "/v1/chat/completions"
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None]) -> None:
         self.endpoint = endpoint
@@ -145,17 +146,20 @@ class Pool:
         client = self._clients.get(str(record.socket))
         if client is None:
             client = self._clients[str(record.socket)] = Client(uds=str(record.socket))
-        body = poolwire.body(request, record.name, vllm=record.facts.get("engine") == "vllm")
+        body = self._body(request, record.name, vllm=record.facts.get("engine") == "vllm")
         if (meter := _meters.get(str(record.socket))) is None:
             # Two ranks on one device count once; a machine's CPUs count as one device.
             meter = _meters[str(record.socket)] = Meter(len(set(record.facts.get("devices", ()))) or 1)
         headers = [(b"host", b"pool"), (b"content-type", b"application/json")]
         try:
-            return await client.send("POST", _URL, headers, body, connect=timeouts.connect), meter
+            return await client.send("POST", f"http://pool{self.path}", headers, body, connect=timeouts.connect), meter
         except Fault as fault:
             if fault.kind == "connection" and self._pool_name != pools.EMBEDDED and await self._is_ending():
                 raise self._gone_fault(await asyncio.to_thread(pools.end_reason, self._name)) from fault
             raise
+
+    def _body(self, request: Request, name: str, *, vllm: bool) -> bytes:
+        return poolwire.body(request, name, vllm=vllm)
 
     async def _record(self) -> Record | None:
         """The pool's current record. Raises Fault where it cannot be read."""

@@ -20,6 +20,8 @@ __all__ = ["Estimate", "MeasuredAnswer", "estimate"]
 
 #: Tokens that a chat template adds to a message, lowest and highest: some bring a system prompt of their own.
 TEMPLATE_TOKENS = (3, 40)
+#: What is put around a text that is embedded: nothing, or a mark at its beginning and its end.
+MARK_TOKENS = (0, 2)
 #: Fewest answers that are used, and the standard errors of the range to each side (99 %, were they normally distributed).
 MIN_ANSWERS, RANGE_SIGMAS = 3, 2.6
 #: Least half-width of a range, as a share of its middle: the rows measured are not the rows to come.
@@ -92,10 +94,11 @@ def estimate(
 
 def _range(request: Request, measurement: _Measurement | None) -> tuple[Usage, Usage]:
     max_tokens = request.sampling.max_tokens or 0
+    around = TEMPLATE_TOKENS if request.embedding is None else MARK_TOKENS
     if measurement is None:
         low, high = (
             sum(count(m.content) + overhead for m in request.messages)
-            for count, overhead in ((tokens.count_low, TEMPLATE_TOKENS[0]), (tokens.count_high, TEMPLATE_TOKENS[1]))
+            for count, overhead in ((tokens.count_low, around[0]), (tokens.count_high, around[1]))
         )
         return Usage(low, min(1, max_tokens)), Usage(high, max_tokens)
     typical = _typical_tokens(request.messages)

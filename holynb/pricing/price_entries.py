@@ -93,6 +93,11 @@ class Price:
         return self.rates.input
 
     @property
+    def embeds(self) -> bool:
+        """Whether it is of a model that embeds: a vector has no tokens of output, and costs nothing for them."""
+        return self.rates.output == 0
+
+    @property
     def output(self) -> Decimal | None:
         return self.rates.output
 

@@ -79,21 +79,30 @@ def price(route: Route, model: str | None, usage: Usage, at: float | None = None
     return None if entry is None else entry.cost(usage, at, tier)
 
 
-def worst_usage(messages: Sequence[Message], max_tokens: int) -> Usage:
-    """Upper bound of any tokenizer's count: a token per byte of the messages, OVERHEAD_TOKENS, and the longest answer."""
+def worst_usage(messages: Sequence[Message], max_tokens: int, texts: int = 1) -> Usage:
+    """Upper bound of any tokenizer's count: a token per byte of the messages, OVERHEAD_TOKENS, and the longest answer.
+
+    `texts`: how many the server reads, each of which it adds to: several where it embeds them.
+    """
     size = sum(len(m.content.encode("utf-8", "surrogatepass")) for m in messages)
-    return Usage(size + OVERHEAD_TOKENS, max_tokens)
+    return Usage(size + OVERHEAD_TOKENS * texts, max_tokens)
 
 
 def worst_case(
-    route: Route, messages: Sequence[Message], max_tokens: int, extra: Mapping[str, Any] | None = None, tiers: Sequence[str] = ()
+    route: Route,
+    messages: Sequence[Message],
+    max_tokens: int,
+    extra: Mapping[str, Any] | None = None,
+    tiers: Sequence[str] = (),
+    *,
+    texts: int = 1,
 ) -> Decimal | None:
     """Upper bound of one attempt's dollars: `worst_usage` at the highest rates. None where there is no price. `extra`: its own fields.
 
     `tiers`: the service tiers that it may be billed at; none: what `extra` asks for, else the standard one.
     """
     entry, extra = list_price(route), extra or {}
-    usage = worst_usage(messages, max_tokens)
+    usage = worst_usage(messages, max_tokens, texts)
     return (
         None
         if entry is None
@@ -197,6 +206,8 @@ def _fallback(provider: str, model: str) -> Price | None:
         "cache_write_1h": getattr(quote, "cache_write_1h_mtok", None),  # not in every version
     }
     base = {k: getattr(v, "base", v) for k, v in columns.items()}
+    if base["output"] is None and "embed" in model.lower():
+        base["output"] = Decimal(0)
     if base["input"] is None or base["output"] is None:
         return None
     starts = sorted({t.start for v in columns.values() for t in getattr(v, "tiers", ())})

@@ -247,9 +247,13 @@ def parse_own(text: str) -> tuple[int, str]:
 
 
 def listed_routes(provider: str) -> list[Route]:
-    """The routes of a provider that prices.toml lists, each once. Raises BadOption where there are none."""
+    """The routes of a provider that prices.toml lists and that answer, each once. Raises BadOption where there are none."""
     provider = "openai" if provider == "azure" else provider
-    names = [re.sub(r"\[.*?\]|[*?]", "", entry.models[0]).rstrip("-") for entry in prices.table() if entry.provider == provider]
+    names = [
+        re.sub(r"\[.*?\]|[*?]", "", entry.models[0]).rstrip("-")
+        for entry in prices.table()
+        if entry.provider == provider and not entry.embeds
+    ]
     if not [name for name in names if name]:
         providers = ", ".join(dict.fromkeys(e.provider for e in prices.table() if e.provider != "sim"))
         raise BadOption(f"--provider {provider}: no prices are listed for it. Known: {providers}; or name routes that have a [price].")

@@ -37,6 +37,8 @@ SAVED_OPTIONS = (
     "p",
     "params_from",
     "schema",
+    "embed",
+    "dimensions",
     "chunk",
     "router",
     "format",

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from holynb.results import vectors
+
 if TYPE_CHECKING:
     from holynb.schema import Schema
-    from holynb.types import Outcome
+    from holynb.types import Embedding, Outcome
 
 __all__ = ["of", "of_schema"]
 
@@ -19,8 +21,11 @@ TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning", "token
 DTYPES = {"string": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean", "json": "object"}
 
 
-def of(rows: Sequence[Outcome | None], schema: Schema | None = None) -> dict[str, Any]:
-    """The columns of these rows as arrays by name, those of `schema` last. Dtypes never depend on the outcome."""
+def of(rows: Sequence[Outcome | None], schema: Schema | None = None, embedding: Embedding | None = None) -> dict[str, Any]:
+    """The columns of these rows as arrays by name, those of `schema` last. Dtypes never depend on the outcome.
+
+    `embedding`: the answers are vectors, and what a row says in words of its own is no text of a model.
+    """
     import pandas as pd
 
     def column(name: str) -> list[Any]:
@@ -33,7 +38,7 @@ def of(rows: Sequence[Outcome | None], schema: Schema | None = None) -> dict[str
         return pd.array([None if v is None else float(v) for v in values], dtype="Float64")
 
     return {
-        "text": pd.array(column("text"), dtype="string"),
+        "text": pd.array(column("text") if embedding is None else [None] * len(rows), dtype="string"),
         "status": pd.Categorical(column("status"), categories=STATUS),
         **{name: pd.array(column(name), dtype="string") for name in STRINGS},
         "attempts": pd.array(column("attempts"), dtype="Int64"),
@@ -42,6 +47,7 @@ def of(rows: Sequence[Outcome | None], schema: Schema | None = None) -> dict[str
         "finish_reason": pd.array(column("finish_reason"), dtype="string"),
         "cached": pd.array(column("cached"), dtype="boolean"),
         "reasoning": pd.array(column("reasoning"), dtype="string"),
+        **({"embedding": vectors.column(rows, embedding)} if embedding is not None else {}),
         **(of_schema(rows, schema) if schema is not None else {}),
     }
 

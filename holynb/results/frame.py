@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from holynb.schema import Schema
-    from holynb.types import Outcome
+    from holynb.types import Embedding, Outcome
 
 __all__ = [
     "build",
@@ -38,9 +38,15 @@ _QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|`[^`]*`""")
 
 
 def build(
-    rows: Sequence[Outcome | None], index: Any = None, schema: Schema | None = None, origin: Mapping[str, Any] | None = None
+    rows: Sequence[Outcome | None],
+    index: Any = None,
+    schema: Schema | None = None,
+    origin: Mapping[str, Any] | None = None,
+    embedding: Embedding | None = None,
 ) -> pd.DataFrame:
     """The result: one line per row, in input order, on `index` (default 0…n-1), with the columns of `schema` last.
+
+    embedding: its answers are vectors, in a column of their own.
 
     origin: JSON types that say where it comes from, kept as `.attrs["holynb"]`: pandas takes them along, and into a Parquet file.
 
@@ -48,7 +54,7 @@ def build(
     """
     import pandas as pd
 
-    data = result_columns.of(rows, schema)
+    data = result_columns.of(rows, schema, embedding)
     return _signed(pd.DataFrame(data, index=pd.RangeIndex(len(rows)) if index is None else index), origin)
 
 
@@ -141,7 +147,7 @@ def with_column(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: S
 
 def added(source: pd.DataFrame, column: str, texts: pd.DataFrame, extra: Sequence[str] = ()) -> pd.DataFrame:
     """The columns that `with_column` adds to `source`, under their names there: no column that is there is overwritten."""
-    taken, columns = {*source.columns, column}, {column: texts["text"]}
+    taken, columns = {*source.columns, column}, {column: texts["embedding" if "embedding" in texts else "text"]}
     for name in extra:
         named = f"{column}_{name}" if name in taken else name
         taken.add(named)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from holynb.faults import UNBILLED_KINDS
 from holynb.pricing import prices
 from holynb.results.costs import FREE, SIMULATED, UNKNOWN, captioned, cost_text, dollars, is_pool, is_simulated
+from holynb.results.vectors import described
 from holynb.types import Outcome, Route
 from holynb.units import seconds
 from holynb.words import counted
@@ -67,6 +68,8 @@ class Summary:
     """Providers whose key was refused."""
     unsettled: int = 0
     """Rows that were sent and have no answer and no cost, though their server may bill one."""
+    vectors: str = ""
+    """What the vectors of `--embed` are: `1,536 dimensions, normalized`."""
 
     def failures(self) -> str:
         """`7 of 200 failed: 5 timeout, 2 content_filter. %infer run --only failed`, or `""`. Without the hint where not `retryable`."""
@@ -106,7 +109,8 @@ class Summary:
             parts.append(f"{self.cached:,} cached" + (f" (saved {dollars(self.saved)})" if self.saved else ""))
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
         thought = f" ({self.tokens_reasoning:,} thought)" if self.tokens_reasoning else ""
-        parts.append(f"{self.tokens_in:,} + {self.tokens_out:,} tokens{thought}")
+        parts.append(self.vectors)
+        parts.append(f"{self.tokens_in:,}{'' if self.vectors else f' + {self.tokens_out:,}'} tokens{thought}")
         parts.append(captioned(self.money()))
         parts.append(self.service())
         parts.append(self.alternative.describe() if self.alternative else "")
@@ -164,6 +168,7 @@ def summarize(
         simulated=sum((o.cost for o in ended if o.cost is not None and is_simulated(o.route)), Decimal(0)) or None,
         refused=frozenset(p for o in ended if (p := refused_by(o))),
         unsettled=sum(map(is_unsettled, ended)),
+        vectors=described(ended),
     )
 
 

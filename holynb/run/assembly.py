@@ -38,12 +38,13 @@ _live: WeakKeyDictionary[EndpointState, Path] = WeakKeyDictionary()
 
 def engines(plan: Plan) -> dict[Route, Engine]:
     """An engine for each endpoint."""
-    from holynb import engines
+    from holynb.engines import connect, embeddings
 
     def key(endpoint: Endpoint) -> Callable[[], Secret | None]:
         return lambda: plan.targets.secrets.get(endpoint.route)
 
-    return {e.route: engines.connect(e, key(e)) for e in plan.targets.endpoints}
+    reach = embeddings.connect if plan.options.embed else connect
+    return {e.route: reach(e, key(e)) for e in plan.targets.endpoints}
 
 
 async def ready(engines: Mapping[Route, Engine], notice: Callable[..., None]) -> None:
@@ -122,6 +123,8 @@ def money(plan: Plan, notice: Callable[[str], None]) -> Money:
         if route.provider == "pool":
             return Decimal(0)
         longest, extra = request.sampling.max_tokens or HOSTED_MAX_TOKENS, request.sampling.extra
+        if request.embedding is not None:
+            return prices.worst_case(route, request.messages, 0, texts=len(request.messages))
         first = service_tiers.offered(endpoints[route], request.tiers)[:1] if request.tiers else ()
         tiers = service_tiers.billed(endpoints[route], first) if first else ()
         return prices.worst_case(route, request.messages, longest, extra, tiers)

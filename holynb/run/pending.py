@@ -105,5 +105,7 @@ def _holds(plan: Plan, outcome: Outcome) -> bool:
     """
     if is_spent(outcome):
         return True
+    if plan.options.embed:
+        return outcome.vector is not None
     text = outcome.text or ""
     return bool(text.strip()) and (plan.schema is None or plan.schema.check(text).error is None)

@@ -14,7 +14,7 @@ from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
 from holynb.results import frame
-from holynb.run import routing, service_tiers, thinking_notes
+from holynb.run import embedding, routing, service_tiers, thinking_notes
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
 from holynb.run.request_fields import check_extra, check_wires
@@ -128,6 +128,7 @@ def make(
 
     Raises UserError. No request is sent; a socket is opened only for `--chunk auto`, to ask for a context length that nobody publishes.
     """
+    embedding.check(options)
     source, table = _source(options, variables)
     if options.into is not None:
         frame.check_into(source, options.into)
@@ -179,13 +180,15 @@ def reached(routes: Sequence[Route], addressed: Route, options: Options) -> tupl
             raise BadOption(
                 f"--api-base names one deployment, and {', '.join(map(str, same))} are several. Give the resource's address alone."
             )
-    return tuple(settings.endpoint(r, *(typed if r.provider == addressed.provider else ())) for r in all_routes)
+    endpoints = tuple(settings.endpoint(r, *(typed if r.provider == addressed.provider else ())) for r in all_routes)
+    embedding.check_endpoints(endpoints, options)
+    return endpoints
 
 
 def route_notes(endpoints: Sequence[Endpoint], requests: Sequence[Request | None]) -> list[str]:
     """What a person should know of where requests go: a project's file says so, a key goes unencrypted, a model ends, or cannot think."""
     of_each = (line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e)))
-    return list(dict.fromkeys((*of_each, *thinking_notes.notes(requests, endpoints))))
+    return list(dict.fromkeys((*of_each, *thinking_notes.notes(requests, endpoints), *embedding.notes(endpoints, requests))))
 
 
 def _with_schema(requests: Sequence[Request | None], held_to: schema.Schema | None) -> list[Request | None]:
@@ -230,6 +233,8 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
     """The request of one row; None where its prompt is empty and so nothing is asked. `known`: of the route's model."""
     if prompt.empty:
         return None
+    if options.embed:
+        return embedding.request(row, prompt, route, options)
     run = Sampling(options.max_tokens, options.temperature, options.top_p, options.stop, options.seed, options.p, options.think)
     sampling = prompt.sampling.over(run)
     unsaid = sampling.max_tokens is None

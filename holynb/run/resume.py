@@ -11,7 +11,7 @@ from holynb import runlog, schema
 from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
-from holynb.run import session
+from holynb.run import embedding, session
 from holynb.run.chunk_plan import long_rows
 from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
 from holynb.runlog import BrokenLog, RunRecord
@@ -101,7 +101,16 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         if not r.messages:
             continue
         route = first if r.route is None else settings.route(r.route)
-        request = Request(r.row, r.messages, route, r.sampling, r.sample, bool(chosen.stream), held_to.wire if held_to else None)
+        request = Request(
+            r.row,
+            r.messages,
+            route,
+            r.sampling,
+            r.sample,
+            bool(chosen.stream),
+            held_to.wire if held_to else None,
+            embedding=embedding.of(chosen),
+        )
         requests[r.row] = replace(request, default_limit=_is_default(request, chosen))
     escalate = settings.route(record.spec["escalate"]) if held_to and "escalate" in record.spec else None
     routes = [r.route for r in requests if r] + ([escalate] if escalate else [])
@@ -136,6 +145,8 @@ def unfinished() -> str:
 def _is_default(request: Request, options: Options) -> bool:
     """Whether nobody said how long the answer may be: the log keeps the number alone."""
     sampling = request.sampling
+    if request.embedding is not None:
+        return False
     return options.max_tokens is None and sampling.max_tokens == traits(request.route).longest(sampling.think)
 
 

@@ -19,9 +19,10 @@ from holynb.config import Options
 from holynb.errors import Fault, HolynbError, InferError
 from holynb.events import Ended
 from holynb.journal import EventSink, Journal
-from holynb.results import Summary, frame, summarize
-from holynb.run import assembly, chunk_log, session, spec
+from holynb.results import Summary, frame, summarize, vectors
+from holynb.run import assembly, chunk_log, embedding, session, spec
 from holynb.run.map_reduce import MapReduce
+from holynb.run.packs import Packs
 from holynb.run.pending import from_log
 from holynb.run.plan import Plan
 from holynb.run.recorder import Recorder
@@ -61,6 +62,7 @@ class Run(session.InProcess):
         self._scheduler: Scheduler | None = None
         chunks = chunk_log.ChunkLog(plan, self._recorder)
         self._map_reduce = MapReduce(plan, self.journal, self._recorder, chunks) if plan.options.chunk else None
+        self._packs = Packs(plan, self._recorder) if plan.options.embed else None
 
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
@@ -100,7 +102,11 @@ class Run(session.InProcess):
 
     def result(self) -> pd.DataFrame:
         """All columns of the result, whatever `--into` says."""
-        return frame.build(self.rows(), self.plan.rows.index, self.plan.schema, spec.origin(self))
+        return frame.build(self.rows(), self.plan.rows.index, self.plan.schema, spec.origin(self), embedding.of(self.options))
+
+    def vectors(self) -> Any:
+        """The vectors of `--embed` as float32 (rows, dimensions), NaN where a row has none. Never raises for a run with `--embed`."""
+        return vectors.matrix(self.rows(), embedding.of(self.options))
 
     def table(self) -> Any:
         """The same as `frame()` as an Arrow table. Needs pyarrow."""
@@ -222,12 +228,15 @@ class Run(session.InProcess):
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
-            sink: EventSink = self._map_reduce or self._recorder
+            sink: EventSink = self._map_reduce or self._packs or self._recorder
             tiers = assembly.tiers(self.plan, endpoints)
             self._scheduler = Scheduler(tiers, policy, sink, assembly.money(self.plan, self._warn_of), assembly.validator(self.plan))
             if self._map_reduce is not None:
                 items = await self._map_reduce.begin(items)
                 self._map_reduce.add = self._scheduler.add
+            elif self._packs is not None:
+                items = self._packs.begin(items)
+                self._packs.add = self._scheduler.add
             if not self.stopped:
                 await self._scheduler.run(items)
             self.error = self._scheduler.error

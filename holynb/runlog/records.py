@@ -148,6 +148,7 @@ def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tupl
         int(o.cached),
         o.reasoning,
         u.tokens_reasoning,
+        o.vector,
     )
     return printable(row)
 
@@ -155,7 +156,7 @@ def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tupl
 def outcome(columns: Sequence[Any]) -> Outcome:
     """An outcome from ANSWER_COLUMNS."""
     status, text, error_type, error, route, model, attempts, t_in, t_out, t_cached, t_write, cost, *more = columns
-    latency, ttft, finish, cached, reasoning, t_reasoning = more
+    latency, ttft, finish, cached, reasoning, t_reasoning, vector = more
     return Outcome(
         status,
         text,
@@ -171,6 +172,7 @@ def outcome(columns: Sequence[Any]) -> Outcome:
         finish,
         bool(cached),
         reasoning,
+        vector=vector,
     )
 
 

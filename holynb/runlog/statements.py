@@ -62,7 +62,7 @@ class Statement:
         """About how many bytes of memory it holds."""
         if not isinstance(self.rows, list):
             return SHARED_ROW_BYTES * len(self.rows)
-        return sum(len(value) if isinstance(value, str) else 16 for row in self.rows for value in row)
+        return sum(len(value) if isinstance(value, str | bytes) else 16 for row in self.rows for value in row)
 
 
 def batches(statements: Iterable[Statement]) -> Iterator[Batch]:

@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS answers(
   run TEXT NOT NULL, row INTEGER NOT NULL, key TEXT, shared INTEGER NOT NULL, at REAL NOT NULL, status TEXT NOT NULL,
   text TEXT, error_type TEXT, error TEXT, route TEXT, model TEXT, attempts INTEGER NOT NULL, tokens_in INTEGER, tokens_out INTEGER,
   tokens_cached INTEGER, tokens_cache_write INTEGER, cost TEXT, latency_s REAL, ttft_s REAL, finish_reason TEXT,
-  cached INTEGER NOT NULL, reasoning TEXT, tokens_reasoning INTEGER, PRIMARY KEY(run, row)) WITHOUT ROWID;
+  cached INTEGER NOT NULL, reasoning TEXT, tokens_reasoning INTEGER, vector BLOB, PRIMARY KEY(run, row)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS answers_key ON answers(key, at) WHERE status = 'ok' AND shared = 1;
 CREATE INDEX IF NOT EXISTS answers_spent ON answers(key, at) WHERE {SPENT} AND shared = 1;
 """
@@ -63,15 +63,16 @@ ADD_TOKENS = ", ".join(
 #: What `records.outcome` takes.
 ANSWER_COLUMNS = (
     "status, text, error_type, error, route, model, attempts, tokens_in, tokens_out, tokens_cached, tokens_cache_write, cost, "
-    "latency_s, ttft_s, finish_reason, cached, reasoning, tokens_reasoning"
+    "latency_s, ttft_s, finish_reason, cached, reasoning, tokens_reasoning, vector"
 )
 #: Columns that logs had not from the beginning.
-ADDED = {"answers": {"reasoning": "TEXT", "tokens_reasoning": "INTEGER"}, "payments": {"tokens_reasoning": "INTEGER"}}
-ANSWER_UPSERT = f"""INSERT INTO answers(run, row, key, shared, at, {ANSWER_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+ADDED = {"answers": {"reasoning": "TEXT", "tokens_reasoning": "INTEGER", "vector": "BLOB"}, "payments": {"tokens_reasoning": "INTEGER"}}
+ANSWER_UPSERT = f"""INSERT INTO answers(run, row, key, shared, at, {ANSWER_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT(run, row) DO UPDATE SET key=excluded.key, shared=excluded.shared, at=excluded.at, status=excluded.status, text=excluded.text,
 error_type=excluded.error_type, error=excluded.error, route=excluded.route, model=excluded.model,
 attempts=answers.attempts+excluded.attempts, {ADD_TOKENS}, cost=plus(answers.cost, excluded.cost), latency_s=excluded.latency_s,
-ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached, reasoning=excluded.reasoning"""
+ttft_s=excluded.ttft_s, finish_reason=excluded.finish_reason, cached=excluded.cached, reasoning=excluded.reasoning,
+vector=excluded.vector"""
 REQUEST_UPSERT = "INSERT OR REPLACE INTO requests VALUES(?,?,?,?,?,?)"
 ATTEMPT_INSERT = "INSERT INTO attempts VALUES(?,?,?,?,?,?,?,?,?,?,?)"
 RUN_UPSERT = (

@@ -1,6 +1,7 @@
 """Rows to endpoints and outcomes back: limits, quotas, retries, failover, budget, validation. asyncio only; imports no engine."""
 
 from holynb.scheduler.budget import Budget, Money
+from holynb.scheduler.ends import shared_outcome
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.registry import shared_limiter
@@ -8,4 +9,16 @@ from holynb.scheduler.retry import Policy
 from holynb.scheduler.scheduler import Scheduler
 from holynb.scheduler.validation import ResponseValidator
 
-__all__ = ["Budget", "EndpointState", "Limiter", "Money", "Policy", "ResponseValidator", "Scheduler", "Tier", "WorkItem", "shared_limiter"]
+__all__ = [
+    "Budget",
+    "EndpointState",
+    "Limiter",
+    "Money",
+    "Policy",
+    "ResponseValidator",
+    "Scheduler",
+    "Tier",
+    "WorkItem",
+    "shared_limiter",
+    "shared_outcome",
+]

@@ -183,6 +183,7 @@ def ok_outcome(item: WorkItem, route: Route, completion: Completion, times: tupl
         finish_reason=completion.finish_reason,
         reasoning=completion.reasoning,
         tier=completion.tier,
+        vector=None if completion.vectors is None else b"".join(completion.vectors),
     )
 
 

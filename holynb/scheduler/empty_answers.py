@@ -8,6 +8,7 @@ from holynb.config.model_traits import SHORT_TOKENS, ModelTraits
 from holynb.errors import Fault
 from holynb.scheduler.failover import WorkItem
 from holynb.types import Completion, Done, Request, Sampling, Usage
+from holynb.words import counted
 
 __all__ = ["check"]
 
@@ -21,12 +22,15 @@ def check(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> 
     Ended by length it is `truncated`, and asked again would be the same; otherwise it is `invalid_output`, and is asked once more.
     """
     answer = done.completion
+    if answer.vectors is not None:
+        _check_vectors(request, answer)
+        return
     if answer.text and not answer.text.isspace():
         item.empty_answers = 0
         return
     item.thought = answer.thinking
-    counted = answer.usage if answer.usage != Usage() else None
-    facts: dict[str, Any] = {"usage": counted, "model": answer.model, "limits": done.limits, "finish_reason": answer.finish_reason}
+    usage = answer.usage if answer.usage != Usage() else None
+    facts: dict[str, Any] = {"usage": usage, "model": answer.model, "limits": done.limits, "finish_reason": answer.finish_reason}
     facts["reasoning"] = answer.reasoning
     why = f" ({answer.note})" if answer.note else ""
     if answer.finish_reason == "length":
@@ -37,6 +41,17 @@ def check(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> 
     item.empty_answers += 1
     again, words = item.empty_answers > 1, f"the answer is empty{why}; change the prompt, or use another model"
     raise Fault("invalid_output", words, retry=not again, wait=0.0, **facts)
+
+
+def _check_vectors(request: Request, answer: Completion) -> None:
+    """Raises Fault where there is not one for each text, all of one length: the wrong row would have the wrong one."""
+    vectors, texts = answer.vectors or (), len(request.messages)
+    sizes = {len(v) // 4 for v in vectors}
+    facts: dict[str, Any] = {"usage": answer.usage if answer.usage != Usage() else None, "model": answer.model}
+    if len(vectors) != texts:
+        raise Fault("server", f"the server sent {counted(len(vectors), 'vector')} for {counted(texts, 'text')}", **facts)
+    if len(sizes) != 1 or 0 in sizes:
+        raise Fault("server", f"the server sent vectors of {' and '.join(map(str, sorted(sizes)))} numbers", **facts)
 
 
 def _cut(sampling: Sampling, answer: Completion, traits: ModelTraits) -> str:

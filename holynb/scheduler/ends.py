@@ -13,7 +13,15 @@ from holynb.journal import EventSink
 from holynb.scheduler.failover import WorkItem
 from holynb.types import Outcome, Usage
 
-__all__ = ["RowEnds"]
+__all__ = ["RowEnds", "shared_outcome"]
+
+
+def shared_outcome(outcome: Outcome) -> Outcome:
+    """How a row ends that asked the same as one which ended so: it was not sent, and costs nothing."""
+    ok = outcome.status == "ok"
+    # What an unknown cost is shared with costs as little known: 0 would make it look like a sum.
+    usage, cost = (outcome.usage, None if outcome.cost is None else Decimal(0)) if ok else (Usage(), None)
+    return replace(outcome, attempts=0, usage=usage, cost=cost, cached=ok)
 
 
 class RowEnds:
@@ -36,10 +44,7 @@ class RowEnds:
             return
         writes = [self._sink.append(Ended(item.request.row, outcome, time.time()))]
         if item.followers:
-            ok = outcome.status == "ok"
-            # What an unknown cost is shared with costs as little known: 0 would make it look like a sum.
-            usage, cost = (outcome.usage, None if outcome.cost is None else Decimal(0)) if ok else (Usage(), None)
-            shared = replace(outcome, attempts=0, usage=usage, cost=cost, cached=ok)
+            shared = shared_outcome(outcome)
             writes += [self._sink.append(Ended(row, shared, time.time())) for row in item.followers]
         for write in writes:
             if isinstance(write, Awaitable):

@@ -48,6 +48,8 @@ class TokenEstimate:
             prompt = size * min(MOST_PER_BYTE, self._tokens_in / self._prompt_bytes)
         else:
             prompt = PER_BYTE * size + CHAT
+        if request.embedding is not None:
+            return int(prompt)  # a vector is no answer in tokens
         max_tokens = request.sampling.max_tokens or DEFAULT_OUTPUT_TOKENS
         likely = 2 * self._tokens_out // self._answers + 32 if self._answers >= MIN_ANSWERS else DEFAULT_OUTPUT_TOKENS
         return int(prompt) + min(max_tokens, likely)

@@ -19,7 +19,7 @@ SECTIONS = {
     "Limits": ("limit", "where", "concurrency", "rpm", "tpm", "retries", "timeout", "deadline"),
     "Money": ("budget", "price_as", "tier"),
     "Routes": ("fallback", "spread", "compare", "router"),
-    "Output": ("format", "schema", "chunk", "stream", "cache", "refresh"),
+    "Output": ("format", "schema", "embed", "dimensions", "chunk", "stream", "cache", "refresh"),
 }
 MORE_OPTIONS = frozenset(name for names in SECTIONS.values() for name in names)
 #: What these options offer, where others may be typed too; and what stands in the empty field.

@@ -1,0 +1,74 @@
+"""Vectors of `--embed`: as a column of Arrow's fixed-size lists, as a matrix, and in words. Imports what is heavy in functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holynb.types import Embedding, Outcome
+
+__all__ = ["column", "described", "matrix"]
+
+#: Vectors that are measured to say whether all are normalized, and how far a length may be from 1.
+MEASURED, TOLERANCE = 256, 1e-3
+
+
+def column(rows: Sequence[Outcome | None], embedding: Embedding) -> Any:
+    """A pandas array of fixed-size lists of float32; NA for a row without a vector. Where none is known, their length is not either."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    size = _size(rows, embedding)
+    if not size:
+        return pd.array([None] * len(rows), dtype=pd.ArrowDtype(pa.list_(pa.float32())))
+    missing = np.array([_of(o, size) is None for o in rows], dtype=bool)
+    blank = bytes(4 * size)
+    flat = pa.py_buffer(b"".join(_of(o, size) or blank for o in rows))
+    values = pa.Array.from_buffers(pa.float32(), len(rows) * size, [None, flat])
+    lists = pa.FixedSizeListArray.from_arrays(values, size, mask=pa.array(missing))
+    return pd.arrays.ArrowExtensionArray(lists)
+
+
+def matrix(rows: Sequence[Outcome | None], embedding: Embedding | None) -> Any:
+    """float32 (rows, dimensions), a row of NaN where there is no vector."""
+    import numpy as np
+
+    size = _size(rows, embedding)
+    out = np.full((len(rows), size), np.nan, dtype=np.float32)
+    for i, o in enumerate(rows):
+        if (vector := _of(o, size)) is not None:
+            out[i] = np.frombuffer(vector, "<f4")
+    return out
+
+
+def described(rows: Sequence[Outcome | None]) -> str:
+    """`1,536 dimensions, normalized`, or how long the vectors are; empty where there are none."""
+    known = [o.vector for o in rows if o is not None and o.vector]
+    if not known:
+        return ""
+    import numpy as np
+
+    sample = known[:: max(1, len(known) // MEASURED)]
+    norms = np.array([float(np.linalg.norm(np.frombuffer(v, "<f4"))) for v in sample])
+    low, high = float(norms.min()), float(norms.max())
+    each = f"{len(known[0]) // 4:,} dimensions"
+    if low >= 1 - TOLERANCE and high <= 1 + TOLERANCE:
+        return f"{each}, normalized"
+    return (
+        f"{each}, not normalized (norm {low:.3g})"
+        if f"{low:.3g}" == f"{high:.3g}"
+        else f"{each}, not normalized (norm {low:.3g} to {high:.3g})"
+    )
+
+
+def _size(rows: Sequence[Outcome | None], embedding: Embedding | None) -> int:
+    known = next((len(o.vector) // 4 for o in rows if o is not None and o.vector), 0)
+    return known or (embedding.dimensions if embedding is not None else None) or 0
+
+
+def _of(outcome: Outcome | None, size: int) -> bytes | None:
+    """A row's vector; None where it has none of this length."""
+    vector = None if outcome is None or outcome.status != "ok" else outcome.vector
+    return vector if vector is not None and len(vector) == 4 * size else None
