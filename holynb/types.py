@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from holynb.attached import Attachment
 from holynb.errors import BadRoute
 from holynb.secret import Secret
 from holynb.usage import Limits, Usage
@@ -20,6 +21,7 @@ from holynb.usage import Limits, Usage
 __all__ = [
     "SERVICE_TIERS",
     "THINK_LEVELS",
+    "Attachment",
     "Completion",
     "Delta",
     "Done",
@@ -48,10 +50,17 @@ SERVICE_TIERS = ("flex", "standard", "priority")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat. `role` is system, user or assistant."""
+    """One turn of a chat. `role` is system, user or assistant. `attachments`: in the order in which they go along."""
 
     role: str
     content: str
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def identity(self) -> list[Any]:
+        """What makes two turns the same; of one without attachments, what it was before there were any."""
+        known = [self.role, self.content]
+        return [*known, [a.identity for a in self.attachments]] if self.attachments else known
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +99,8 @@ class Prompt:
 
     @property
     def empty(self) -> bool:
-        """Whether no user or assistant turn holds anything but white space."""
-        return not any(m.content.strip() for m in self.messages if m.role != "system")
+        """Whether no user or assistant turn holds anything but white space, nor an attachment."""
+        return not any(m.content.strip() or m.attachments for m in self.messages if m.role != "system")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -166,7 +175,8 @@ class Embedding:
 @dataclass(frozen=True, slots=True)
 class Request:
     """One row on its way to one route. No part of the identity are `tiers`, the provider's service tiers to ask, in order, and
-    `default_limit`: nobody said how long the answer may be, so that another route it moves to has its own default.
+    `default_limit`: nobody said how long the answer may be, so that another route it moves to has its own default; and `attach_urls`:
+    addresses of attachments go out as they are, where the wire takes them.
     """
 
     row: int
@@ -179,6 +189,12 @@ class Request:
     tiers: tuple[str, ...] = ()
     default_limit: bool = False
     embedding: Embedding | None = None
+    attach_urls: bool = False
+
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """Those of all turns."""
+        return tuple([a for m in self.messages if m.attachments for a in m.attachments])
 
     def key(self, base_url: str) -> str:
         """The request's identity as hex SHA-256: address, requested route, messages, sampling, schema and sample number.
@@ -189,7 +205,7 @@ class Request:
         sampling: list[Any] = [s.max_tokens, s.temperature, s.top_p, list(s.stop), s.seed, dict(sorted(s.extra.items()))]
         if s.think is not None:
             sampling.append(s.think)  # keys of requests without it stay what they were
-        identity = [base_url, str(self.route), [[m.role, m.content] for m in self.messages], sampling, self.sample, self.schema]
+        identity = [base_url, str(self.route), [m.identity for m in self.messages], sampling, self.sample, self.schema]
         if self.embedding is not None:
             identity.append({"embedding": self.embedding.dimensions})
         text = json.dumps(identity, ensure_ascii=False, separators=(",", ":"), default=str)

@@ -20,13 +20,13 @@ from layout import ROOT, Function, Module, containers, cycles, imports_of_all_ki
 #: beside it in one layer it may not. Imports inside functions and for types alone count too. A new module needs a place here.
 LAYERS: dict[str, tuple[str, ...]] = {
     "holynb": (
-        "bounded | efforts | loop | no_proxy | secret | thoughts | translation | units | usage | words",
+        "attached | bounded | efforts | loop | no_proxy | secret | thoughts | translation | units | usage | words",
         "faults",
         "errors",
         "poolfields",
         "pool | types",
         "events",
-        "config | files | journal | schema",
+        "attachments | config | files | journal | schema",
         "pools | prompts | runlog | scheduler",
         "doctor | engines | pricing",
         "results",
@@ -42,6 +42,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "formats | methods",
         "filters",
         "environment",
+    ),
+    "holynb.attachments": (
+        "kinds | measures | pillow | png | tokens",
+        "sources",
+        "cells | content",
     ),
     "holynb.config": (
         "converters | dotenv | embedding_models | logins | model_entries | option_words | vertex_models",
@@ -59,8 +64,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "holynb.engines": (
         "advice | aws_frames | codec | counts | direct | encodings | entry | environment | finish | meter | quotas | sample_json | sse | transport_errors",
-        "dialects | place | service_tiers | tokens",
-        "thinking",
+        "dialects | fetching | parts | place | service_tiers | tokens",
+        "loading | thinking",
         "classify | entra | google_login | http | sim",
         "answer | choices | pages | tags",
         "hosted | poolwire",
@@ -146,17 +151,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "spending",
     ),
     "holynb.prompts": (
-        "datetimes | exact_floats | saved | tokens",
+        "attaching | datetimes | exact_floats | saved | tokens",
         "arrays",
-        "array_methods | chunking | values",
+        "array_methods | attach_calls | chunking | values",
         "missing_values | reading | shown",
         "sandbox",
         "templates",
+        "row_fields",
         "render",
     ),
     "holynb.results": ("costs | vectors", "columns", "frame", "summary"),
     "holynb.run": (
-        "chunk_plan | embedding | keys | long_row | pythoncode | request_fields | routing | service_tiers | shares | thinking_notes",
+        "attaching | chunk_plan | embedding | keys | long_row | pythoncode | request_fields | routing | service_tiers | shares | thinking_notes",
         "plan",
         "assembly | pending | session",
         "packs | quote | recorder | reservation | resume | spec",

@@ -26,6 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Import name → distribution, where they differ.
 CALLED = {
     "IPython": "ipython",
+    "PIL": "pillow",
     "dotenv": "python-dotenv",
     "pynvml": "nvidia-ml-py",
     "google": "google-auth",
@@ -152,7 +153,7 @@ def declared(*extras: str) -> set[str]:
 
 def test_what_is_imported_is_declared() -> None:
     """Everything the packages import comes with Python, from the project, or from a declared dependency."""
-    distributions = declared("lab", "local", "aws", "google", "files")
+    distributions = declared("lab", "local", "aws", "google", "files", "images")
     used = {(m.name, i.name.partition(".")[0]) for m in modules() for i in m.imports}
     foreign = {(m, n) for m, n in used if n and n not in sys.stdlib_module_names and n not in ("holynb", "kernels_support", *OPTIONAL)}
     assert not {(m, n) for m, n in foreign if canonicalize_name(CALLED.get(n, n)) not in distributions}

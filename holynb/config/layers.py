@@ -25,7 +25,13 @@ _HOST = r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])"
 
 NAMES = ("default", "alias", "provider", "price", "router")
 #: What only the user's own config.toml may say, table → its fields: a project's file that said it would give itself rights.
-OWN_FIELDS: Mapping[str, tuple[str, ...]] = {"pool": ("env",), "trust": ("hosts",), "update": ("prices", "models"), "ui": ("language",)}
+OWN_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "pool": ("env",),
+    "trust": ("hosts",),
+    "attach": ("hosts",),
+    "update": ("prices", "models"),
+    "ui": ("language",),
+}
 
 #: What `[ui] language` may be.
 LANGUAGES = ("en", "ko")

@@ -43,6 +43,16 @@ TABLE: tuple[Option, ...] = (
     Option("limit", ("-n", "--limit"), "N", "only the first N rows", integer(1), unit="rows; all"),
     _switch("lines", "-l", "--lines", help="each non-blank line of the body is a prompt", group="rows"),
     _switch("raw", "--raw", help="send the body as it is, without templating", group="rows"),
+    Option(
+        "attach",
+        ("--attach",),
+        "COL,…",
+        "pictures, PDFs or sounds of these columns go along; {{ attach(COL) }} says where in the prompt",
+        names,
+        unit="columns",
+    ),
+    _switch("attach_urls", "--attach-urls", help="send an attachment's address where the provider fetches it itself", group="rows"),
+    Option("attach_max", ("--attach-max",), "PX", "scale pictures down to this longest side (needs pillow)", integer(16), unit="pixels"),
     Option("system", ("--system",), "TEXT", "system prompt", group="prompt"),
     Option("system_from", ("--system-from",), "VAR", "system prompt from a notebook variable", group="prompt"),
     Option(

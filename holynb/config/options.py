@@ -26,6 +26,9 @@ class Options:
     limit: int | None = None
     lines: bool = False
     raw: bool = False
+    attach: tuple[str, ...] = ()
+    attach_urls: bool = False
+    attach_max: int | None = None
     system: str | None = None
     system_from: str | None = None
     max_tokens: int | None = None

@@ -72,6 +72,7 @@ class Settings:
     trust: Mapping[str, Any] = field(default_factory=dict)
     update: Mapping[str, str] = field(default_factory=dict)
     ui: Mapping[str, str] = field(default_factory=dict)
+    attach: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 

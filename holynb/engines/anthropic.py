@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from holynb.engines import codec, openai, quotas, thinking
+from holynb.engines import codec, openai, parts, quotas, thinking
 from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.parts import Part
 from holynb.errors import Fault
 from holynb.types import Completion, Endpoint, Request, Secret, Usage
 
@@ -69,16 +70,35 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     return payload
 
 
-def _turns(request: Request) -> list[dict[str, str]]:
-    turns: list[dict[str, str]] = []
+def _turns(request: Request) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
     for message in request.messages:
         if message.role == "system":
             continue
+        content = parts.content(message, _text_block, _block) if message.attachments else message.content
         if turns and turns[-1]["role"] == message.role:
-            turns[-1]["content"] += f"\n\n{message.content}"
+            before = turns[-1]["content"]
+            if isinstance(before, str) and isinstance(content, str):
+                turns[-1]["content"] = f"{before}\n\n{content}"
+            else:
+                turns[-1]["content"] = [*_blocks(before), *_blocks(content)]
         else:
-            turns.append({"role": message.role, "content": message.content})
+            turns.append({"role": message.role, "content": content})
     return turns
+
+
+def _blocks(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return content if isinstance(content, list) else [_text_block(content)]
+
+
+def _text_block(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _block(part: Part) -> dict[str, Any]:
+    """A picture or a PDF; its vendor says that it should come before the text."""
+    source = {"type": "url", "url": part.url} if part.url else {"type": "base64", "media_type": part.kind, "data": part.base64}
+    return {"type": "document" if part.group == "pdf" else "image", "source": source}
 
 
 def adapt(traits: Traits, fault: Fault) -> Traits:

@@ -7,19 +7,21 @@ additionalModelRequestFields: `-p NAME=VALUE` puts it there, unless NAME is a fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from holynb.engines import aws_errors, aws_frames, codec, openai, thinking
+from holynb.engines import aws_errors, aws_frames, codec, openai, parts, thinking
 from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.aws_hosted import AwsHosted, AwsService
 from holynb.engines.classify import malformed
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Traits, Wire
+from holynb.engines.parts import Part
 from holynb.engines.place import in_path
 from holynb.engines.sse import Event
 from holynb.errors import Fault
-from holynb.types import Completion, Endpoint, Limits, Request, Secret, Usage
+from holynb.types import Completion, Endpoint, Limits, Message, Request, Secret, Usage
 
 __all__ = ["WIRE", "Bedrock", "Converse", "body", "read", "usage"]
 
@@ -80,8 +82,8 @@ def body(request: Request, traits: Traits = frozenset()) -> dict[str, Any]:
     system = "\n\n".join(m.content for m in request.messages if m.role == "system" and m.content.strip())
     turns = _turns(request)
     if system and "no system" in traits and turns:
-        turns[0] = f"{system}\n\n{turns[0][0]}", turns[0][1]
-    payload: dict[str, Any] = {"messages": [{"role": role, "content": [{"text": text}]} for text, role in turns]}
+        turns[0] = _joined([{"text": system}], turns[0][0]), turns[0][1]
+    payload: dict[str, Any] = {"messages": [{"role": role, "content": content} for content, role in turns]}
     if system and "no system" not in traits:
         payload["system"] = [{"text": system}]
     temperature, top_p = (None if f"no {name}" in traits else getattr(s, name) for name in DROPPABLE)
@@ -111,17 +113,38 @@ def _set(payload: dict[str, Any], name: str, value: Any) -> None:
         thinking.add(payload[place], {name: value})
 
 
-def _turns(request: Request) -> list[tuple[str, str]]:
-    """(text, role) of each turn."""
-    turns: list[tuple[str, str]] = []
+def _turns(request: Request) -> list[tuple[list[dict[str, Any]], str]]:
+    """(content, role) of each turn."""
+    turns: list[tuple[list[dict[str, Any]], str]] = []
     for message in request.messages:
         if message.role == "system":
             continue
+        content = _content(message)
         if turns and turns[-1][1] == message.role:
-            turns[-1] = f"{turns[-1][0]}\n\n{message.content}", message.role
+            turns[-1] = _joined(turns[-1][0], content), message.role
         else:
-            turns.append((message.content, message.role))
+            turns.append((content, message.role))
     return turns
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    if not message.attachments:
+        return [{"text": message.content}]
+    numbers = itertools.count(1)
+    return parts.content(message, lambda text: {"text": text}, lambda part: _block(part, numbers))
+
+
+def _joined(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two contents as one; texts that meet are one text."""
+    if "text" in first[-1] and "text" in second[0]:
+        return [*first[:-1], {"text": f"{first[-1]['text']}\n\n{second[0]['text']}"}, *second[1:]]
+    return [*first, *second]
+
+
+def _block(part: Part, numbers: Iterator[int]) -> dict[str, Any]:
+    """A part. A document has to have a name, and AWS asks for one that says nothing: a model may read it as an instruction."""
+    block = {"format": part.short, "source": {"bytes": part.base64}}
+    return {"document": {**block, "name": f"document {next(numbers)}"}} if part.group == "pdf" else {part.group: block}
 
 
 def adapt(traits: Traits, fault: Fault) -> Traits:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from holynb.engines import codec, openai, quotas, thinking
+from holynb.engines import codec, openai, parts, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.choices import first_choice
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.parts import Part
 from holynb.engines.place import in_path
 from holynb.errors import Fault
-from holynb.types import SERVICE_TIERS, Completion, Endpoint, Limits, Request, Secret, Usage
+from holynb.types import SERVICE_TIERS, Completion, Endpoint, Limits, Message, Request, Secret, Usage
 
 __all__ = ["WIRE", "Gemini", "Generated", "body", "classify", "read", "usage"]
 
@@ -52,11 +53,7 @@ def headers(endpoint: Endpoint, secret: Secret | None) -> dict[str, str]:
 def body(request: Request, traits: Traits = frozenset(), wire: str = "gemini") -> dict[str, Any]:
     """The request's JSON. `wire`: whose way of asking for thinking it is."""
     s = request.sampling
-    turns = [
-        {"role": "model" if m.role == "assistant" else "user", "parts": [{"text": m.content}]}
-        for m in request.messages
-        if m.role != "system"
-    ]
+    turns = [{"role": "model" if m.role == "assistant" else "user", "parts": _parts(m)} for m in request.messages if m.role != "system"]
     payload: dict[str, Any] = {"contents": turns}
     if system := [{"text": m.content} for m in request.messages if m.role == "system"]:
         payload["systemInstruction"] = {"parts": system}
@@ -79,6 +76,18 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "gemini") -
     if request.tiers:
         payload.setdefault("serviceTier", request.tiers[0])
     return payload
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    if not message.attachments:
+        return [{"text": message.content}]
+    return parts.content(message, lambda text: {"text": text}, _part)
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if part.url:
+        return {"fileData": {"mimeType": part.kind, "fileUri": part.url}}
+    return {"inlineData": {"mimeType": part.kind, "data": part.base64}}
 
 
 # -- in ------------------------------------------------------------------------------------------------------------------

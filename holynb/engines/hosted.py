@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from holynb.engines import advice, codec, entry, http, service_tiers, tags, thinking
+from holynb.engines import advice, codec, entry, http, loading, service_tiers, tags, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
 from holynb.engines.classify import malformed
 from holynb.engines.thinking import Traits
@@ -146,10 +146,10 @@ class Hosted:
     async def _post(self, request: Request, traits: Traits, secret: Secret | None, timeouts: Timeouts) -> http.Reply:
         wire = self._wire.of(traits)
         url = self._url(request, wire)
-        body = codec.dumps(wire.body(request, traits))
         if self._client is None:
             self._client = http.borrow(url)
-        return await self._client.send("POST", url, await self._request_headers(url, body, secret), body, connect=timeouts.connect)
+        async with loading.written(request, wire.name or self.endpoint.wire, lambda r: codec.dumps(wire.body(r, traits))) as body:
+            return await self._client.send("POST", url, await self._request_headers(url, body, secret), body, connect=timeouts.connect)
 
     async def _authorized(self) -> Secret | None:
         """What goes along with a request, None for nothing. Raises Fault."""

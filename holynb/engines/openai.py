@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from holynb.engines import codec, quotas, thinking
+from holynb.engines import codec, parts, quotas, thinking
 from holynb.engines.answer import StreamReader, conclude
 from holynb.engines.choices import at_work, called, first_choice, text, thoughts
 from holynb.engines.classify import ErrorDetail, malformed, readable, to_fault
 from holynb.engines.counts import count, usage
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Traits, Wire
+from holynb.engines.parts import Part
 from holynb.errors import Fault
-from holynb.types import Completion, Endpoint, Request, Secret
+from holynb.types import Completion, Endpoint, Message, Request, Secret
 
 __all__ = ["WIRE", "Chat", "adapt", "body", "classify", "count", "detail_of", "read", "usage"]
 
@@ -60,7 +61,7 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
     """
     s = request.sampling
     max_tokens = "max_completion_tokens" if "max_completion_tokens" in traits else "max_tokens"
-    payload: dict[str, Any] = {"model": request.route.model, "messages": [{"role": m.role, "content": m.content} for m in request.messages]}
+    payload: dict[str, Any] = {"model": request.route.model, "messages": [_turn(m) for m in request.messages]}
     optional = {max_tokens: s.max_tokens, "temperature": s.temperature, "top_p": s.top_p, "seed": s.seed}
     payload.update((name, value) for name, value in optional.items() if value is not None)
     if s.stop:
@@ -80,6 +81,22 @@ def body(request: Request, traits: Traits = frozenset(), wire: str = "openai") -
         payload.pop(max_tokens, None)  # -p names it as this server wants it; both names at once are refused
     thinking.add(payload, s.extra)
     return payload
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    if not message.attachments:
+        return {"role": message.role, "content": message.content}
+    # A document comes before what is asked of it, a picture after, as in OpenAI's own examples.
+    pieces = parts.content(message, lambda text: {"type": "text", "text": text}, _part, first=lambda part: part.group == "pdf")
+    return {"role": message.role, "content": pieces}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if part.group == "image":
+        return {"type": "image_url", "image_url": {"url": part.address}}
+    if part.group == "pdf":
+        return {"type": "file", "file": {"filename": parts.file_name(part), "file_data": part.address}}
+    return {"type": "input_audio", "input_audio": {"data": part.base64, "format": part.short}}
 
 
 def strict(schema: Any) -> bool:

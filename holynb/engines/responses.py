@@ -12,14 +12,15 @@ from dataclasses import replace
 from typing import Any
 
 from holynb.config.providers import LACKING
-from holynb.engines import codec, counts, openai, quotas, thinking
+from holynb.engines import codec, counts, openai, parts, quotas, thinking
 from holynb.engines.answer import THOUGHT_GAP, StreamReader, conclude
 from holynb.engines.choices import text
 from holynb.engines.classify import ErrorDetail, malformed, to_fault
 from holynb.engines.finish import finish
 from holynb.engines.hosted import Hosted, Traits, Wire
+from holynb.engines.parts import Part
 from holynb.errors import Fault
-from holynb.types import Completion, Endpoint, Request, Secret, Usage
+from holynb.types import Completion, Endpoint, Message, Request, Secret, Usage
 
 __all__ = ["WIRE", "ResponseEvents", "Responses", "adapt", "body", "read", "usage"]
 
@@ -106,8 +107,20 @@ def _prompt(request: Request) -> dict[str, Any]:
     """A first system turn as `instructions`, the others in their order. `-p instructions` leaves all of them in their order."""
     messages = request.messages
     instructed = bool(messages) and messages[0].role == "system" and "instructions" not in request.sampling.extra
-    turns = [{"role": m.role, "content": m.content} for m in (messages[1:] if instructed else messages)]
+    turns = [{"role": m.role, "content": _content(m) if m.attachments else m.content} for m in (messages[1:] if instructed else messages)]
     return {"instructions": messages[0].content, "input": turns} if instructed else {"input": turns}
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    return parts.content(message, lambda text: {"type": "input_text", "text": text}, _part, first=lambda part: part.group == "pdf")
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if part.group == "image":
+        return {"type": "input_image", "image_url": part.address, "detail": "auto"}
+    if part.url:
+        return {"type": "input_file", "file_url": part.url}
+    return {"type": "input_file", "filename": parts.file_name(part), "file_data": part.address}
 
 
 def adapt(traits: Traits, fault: Fault) -> Traits:

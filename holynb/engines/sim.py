@@ -23,6 +23,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from holynb import attachments
+from holynb.engines import loading
 from holynb.engines.codec import mend
 from holynb.engines.sample_json import sample_json
 from holynb.errors import BadRoute, Fault, closest
@@ -91,6 +93,7 @@ class Sim:
         if fault == "connect":
             await asyncio.sleep(timeouts.connect)
             raise Fault("timeout", f"simulated: no connection to {self.endpoint.route} within {timeouts.connect:g} s (--connect-timeout)")
+        seen = await _seen(request)
         await asyncio.sleep(_number(request, "latency", 0.0))
         if fault in ("cut", "stall") and request.stream:
             yield Delta("half an ")
@@ -110,7 +113,7 @@ class Sim:
                 yield Delta(word) if i > n else Delta("", word, i)
         text, finish = "".join(whole[n:limit]), "stop" if len(whole) <= limit else "length"
         thought = n if "thoughts" in request.sampling.extra else None
-        usage = Usage(sum(len(tokens(m.content)) for m in request.messages), len(whole[:limit]), 0, tokens_reasoning=thought)
+        usage = Usage(sum(len(tokens(m.content)) for m in request.messages) + seen, len(whole[:limit]), 0, tokens_reasoning=thought)
         model, tier = f"sim-{self.endpoint.route.model}", request.tiers[0] if request.tiers else None
         yield Done(Completion(text, finish, model, usage, None, n > 0, "".join(thoughts) or None, tier))
 
@@ -146,6 +149,14 @@ class Sim:
         if at is not None and at not in MODELS:
             raise Fault("bad_request", f"-p at={at}: the simulator has {', '.join(MODELS)}.{closest(str(at), MODELS)}", stops=True)
         return at in (None, self.endpoint.route.model)
+
+
+async def _seen(request: Request) -> int:
+    """Tokens of the attachments, each read as for any server. Raises Fault."""
+    if not (attached := request.attachments):
+        return 0
+    async with loading.written(request, "sim", lambda r: sum(len(a.source.data) for a in r.attachments)):
+        return sum(attachments.tokens("echo", a)[1] for a in attached)
 
 
 def _thoughts(request: Request) -> list[str]:

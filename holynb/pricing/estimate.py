@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from holynb import attachments
 from holynb.pricing import prices
 from holynb.prompts import tokens
 from holynb.types import Message, Request, Route, Usage
@@ -100,21 +101,29 @@ def _range(request: Request, measurement: _Measurement | None) -> tuple[Usage, U
             sum(count(m.content) + overhead for m in request.messages)
             for count, overhead in ((tokens.count_low, around[0]), (tokens.count_high, around[1]))
         )
-        return Usage(low, min(1, max_tokens)), Usage(high, max_tokens)
-    typical = _typical_tokens(request.messages)
+        seen = _attached(request.route, request.messages)
+        return Usage(low + seen[0], min(1, max_tokens)), Usage(high + seen[1], max_tokens)
+    typical = _typical_tokens(request.route, request.messages)
     ends = [
         Usage(round(typical * r), min(round(a), max_tokens or round(a))) for r, a in zip(measurement.ratio, measurement.answer, strict=True)
     ]
     return ends[0], ends[1]
 
 
-def _typical_tokens(messages: Sequence[Message]) -> int:
-    return sum(tokens.count_typical(m.content) + TEMPLATE_TOKENS[0] for m in messages)
+def _typical_tokens(route: Route, messages: Sequence[Message]) -> int:
+    text = sum(tokens.count_typical(m.content) + TEMPLATE_TOKENS[0] for m in messages)
+    return text + sum(_attached(route, messages)) // 2
+
+
+def _attached(route: Route, messages: Sequence[Message]) -> tuple[int, int]:
+    """The fewest and the most tokens of the messages' attachments, by the rule of the model's vendor."""
+    counts = [attachments.tokens(route.model, a) for m in messages for a in m.attachments]
+    return sum(low for low, _ in counts), sum(high for _, high in counts)
 
 
 def _measure(answers: Sequence[MeasuredAnswer], rows: int) -> _Measurement | None:
     counts = [(s, s.usage.tokens_in, s.usage.tokens_out) for s in answers]
-    ratios = [a / max(1, _typical_tokens(s.messages)) for s, a, _ in counts if a is not None]
+    ratios = [a / max(1, _typical_tokens(s.route, s.messages)) for s, a, _ in counts if a is not None]
     lengths = [float(b) for _, _, b in counts if b is not None]
     if min(len(ratios), len(lengths)) < MIN_ANSWERS:
         return None

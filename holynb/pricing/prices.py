@@ -20,6 +20,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
+from holynb import attachments
 from holynb.config import models, settings, update_files
 from holynb.pricing.price_entries import MILLION, TIER_NAMES, Price, Rates, own_price, read_entry
 from holynb.types import Message, Route, Usage
@@ -79,13 +80,13 @@ def price(route: Route, model: str | None, usage: Usage, at: float | None = None
     return None if entry is None else entry.cost(usage, at, tier)
 
 
-def worst_usage(messages: Sequence[Message], max_tokens: int, texts: int = 1) -> Usage:
-    """Upper bound of any tokenizer's count: a token per byte of the messages, OVERHEAD_TOKENS, and the longest answer.
-
-    `texts`: how many the server reads, each of which it adds to: several where it embeds them.
+def worst_usage(messages: Sequence[Message], max_tokens: int, texts: int = 1, model: str = "") -> Usage:
+    """Upper bound of any tokenizer's count: a token per byte of the messages, OVERHEAD_TOKENS, and the longest answer; of attachments, the
+    most that the rule of the model's vendor gives. `texts`: how many the server reads, each of which it adds to: several where it embeds.
     """
     size = sum(len(m.content.encode("utf-8", "surrogatepass")) for m in messages)
-    return Usage(size + OVERHEAD_TOKENS * texts, max_tokens)
+    attached = sum(attachments.tokens(model, a)[1] for m in messages for a in m.attachments)
+    return Usage(size + attached + OVERHEAD_TOKENS * texts, max_tokens)
 
 
 def worst_case(
@@ -102,7 +103,7 @@ def worst_case(
     `tiers`: the service tiers that it may be billed at; none: what `extra` asks for, else the standard one.
     """
     entry, extra = list_price(route), extra or {}
-    usage = worst_usage(messages, max_tokens, texts)
+    usage = worst_usage(messages, max_tokens, texts, route.model)
     return (
         None
         if entry is None

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from holynb.pricing.estimate import MeasuredAnswer
-from holynb.runlog import PARTS_SUFFIX, WITHOUT_PARTS, RunLog
-from holynb.types import Message, Route, Usage
+from holynb.runlog import PARTS_SUFFIX, WITHOUT_PARTS, RunLog, messages
+from holynb.types import Route, Usage
 
 __all__ = ["Month", "Speed", "SpendingLine", "by_day", "month", "recent_answers", "reusable_answers", "speed", "total"]
 
@@ -142,7 +142,7 @@ def recent_answers(log: RunLog, route: Route, limit: int = 400) -> list[Measured
         ORDER BY a.at DESC LIMIT ?2"""  # noqa: S608
     with log.reading() as db:
         rows = db.execute(sql, (str(route), limit)).fetchall()
-    return [MeasuredAnswer(route, tuple(Message(*m) for m in json.loads(body)["messages"]), Usage(a, b)) for body, a, b in rows]
+    return [MeasuredAnswer(route, messages(json.loads(body)["messages"]), Usage(a, b)) for body, a, b in rows]
 
 
 def speed(log: RunLog, route: Route, rows: int = 8) -> Speed | None:

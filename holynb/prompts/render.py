@@ -6,16 +6,15 @@ money by accident. With rows it is one template, rendered once per row: columns 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from holynb.config import BY_NAME, Options
+from holynb.config import Options
 from holynb.errors import BadOption, BadPrompt, closest
+from holynb.prompts import attaching
+from holynb.prompts.row_fields import SAMPLING_FIELDS, missing, sampling, task_type
 from holynb.types import Message, Prompt, Sampling
 from holynb.words import lines
 
@@ -25,11 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["from_values", "render"]
 
 ROLES = ("system", "developer", "user", "assistant")
-#: Sampling parameters that a row may set; any other column of --params-from is passed through like `-p`.
-SAMPLING_FIELDS = tuple(f.name for f in fields(Sampling) if f.name != "extra")
 #: How much of a template is read for a hint about its names.
 MAX_HINT_CHARS = 10_000
-DICT_KEYS = ("prompt", "system", "messages", *SAMPLING_FIELDS, "task_type")
+DICT_KEYS = ("prompt", "system", "messages", "attach", *SAMPLING_FIELDS, "task_type")
 
 
 def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Mapping[str, Any], options: Options) -> list[Prompt]:
@@ -44,7 +41,12 @@ def render(body: str, *, rows: Sequence[Mapping[str, Any]] | None, variables: Ma
         if options.params_from:
             raise BadOption("--params-from takes its values from the columns of a frame: add --df NAME or --file PATH.")
         system = _system(options, variables)
-        return [_prompt(_render_text(part, variables, options.raw), system) for part in _split(body, options)]
+        parts = _split(body, options)
+        prompts = [_prompt(_render_text(part, variables, options.raw), system) for part in parts]
+        names = [_attached(part, options) for part in parts]
+        if not options.attach and not any(names):
+            return prompts
+        return [attaching.attached([p], (), variables, of, options)[0] for p, of in zip(prompts, names, strict=True)]
     if options.lines:
         raise BadOption("-l makes each line a prompt, but with --df or --file the body is one template for all rows. Leave -l out.")
     return _per_row(body, rows, variables, options)
@@ -67,7 +69,9 @@ def from_values(prompts: Any, *, options: Options | None = None) -> list[Prompt]
         raise BadPrompt(f"prompts is a {type(prompts).__name__}. It should be a string, or a list of strings or dicts.{frame}")
     if options.system_from is not None:
         raise BadOption("system_from names a notebook variable, and only a cell has those. Give the text itself: system=…")
-    parsed = [_prompt_from_value(prompt, options.system, i) for i, prompt in enumerate(prompts)]
+    if options.attach:
+        raise BadOption("attach names columns, and there is no frame. Without one: {'prompt': …, 'attach': 'photo.jpg'}.")
+    parsed = [_prompt_from_value(prompt, options, i) for i, prompt in enumerate(prompts)]
     if not parsed:
         raise BadPrompt("There is no prompt to send: the list is empty.")
     return parsed
@@ -102,10 +106,19 @@ def _per_row(body: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[st
     systems = _render_rows(system_template or "", rows, variables, options.raw or options.system is None)
     column = options.router if options.router in columns else "task_type"
     where = f": {column}" if options.router else ""
-    return [
-        _prompt(text, system or None, _sampling(row, options.params_from, i), _task_type(row.get(column), where and f"Row {i}{where}"))
+    prompts = [
+        _prompt(text, system or None, sampling(row, options.params_from, i), task_type(row.get(column), where and f"Row {i}{where}"))
         for i, (row, text, system) in enumerate(zip(rows, texts, systems, strict=True))
     ]
+    names = _attached(text, options)
+    return attaching.attached(prompts, rows, variables, names, options) if names or options.attach else prompts
+
+
+def _attached(text: str, options: Options) -> tuple[str, ...]:
+    """The columns that a template attaches itself."""
+    from holynb.prompts import templates
+
+    return () if options.raw or templates.plain(text) or "attach(" not in text else templates.compiled(text).attached
 
 
 def _render_rows(text: str, rows: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], raw: bool) -> list[str]:
@@ -168,12 +181,16 @@ def _is_frame(value: Any) -> bool:
     return any(kind.__name__ == "DataFrame" and kind.__module__.partition(".")[0] == "pandas" for kind in type(value).__mro__)
 
 
-def _prompt_from_value(value: Any, system: str | None, i: int) -> Prompt:
+def _prompt_from_value(value: Any, options: Options, i: int) -> Prompt:
     """The prompt of one element of the list passed to `holynb.infer`."""
+    system = options.system
+    if isinstance(value, Mapping) and (files := value.get("attach")) is not None:
+        rest = {k: v for k, v in value.items() if k != "attach"}
+        return attaching.attached_value(_prompt_from_value(rest, options, i), files, options)
     if isinstance(value, str):
         return _prompt(value, system)
     if not isinstance(value, Mapping):
-        if _missing(value):
+        if missing(value):
             return _prompt("", system)
         raise BadPrompt(f"Prompt {i} is a {type(value).__name__}. A prompt is a string or a dict with 'prompt' or 'messages'.")
     for key in value:
@@ -182,15 +199,13 @@ def _prompt_from_value(value: Any, system: str | None, i: int) -> Prompt:
     if ("prompt" in value) == ("messages" in value):
         raise BadPrompt(f"Prompt {i} needs either 'prompt' or 'messages', not {'both' if 'prompt' in value else 'neither'}.")
     system_text = _as_text(value.get("system", system), f"Prompt {i}: system") or None
-    sampling, task = (
-        _sampling(value, [k for k in SAMPLING_FIELDS if k in value], i),
-        _task_type(value.get("task_type"), f"Prompt {i}: task_type"),
-    )
+    own = sampling(value, [k for k in SAMPLING_FIELDS if k in value], i)
+    task = task_type(value.get("task_type"), f"Prompt {i}: task_type")
     if "prompt" in value:
-        return _prompt(_as_text(value["prompt"], f"Prompt {i}: prompt"), system_text, sampling, task)
+        return _prompt(_as_text(value["prompt"], f"Prompt {i}: prompt"), system_text, own, task)
     messages = _messages(value["messages"], i)
     head = (Message("system", system_text),) if system_text and messages[0].role not in ("system", "developer") else ()
-    return Prompt((*head, *messages), sampling, task)
+    return Prompt((*head, *messages), own, task)
 
 
 def _messages(value: Any, i: int) -> tuple[Message, ...]:
@@ -215,23 +230,17 @@ def _message(value: Any, i: int) -> Message:
 
 
 def _as_text(value: Any, what: str) -> str:
-    if _missing(value):
+    if missing(value):
         return ""
     if not isinstance(value, str):
         raise BadPrompt(f"{what} should be text, not {type(value).__name__}.")
     return value
 
 
-def _missing(value: Any) -> bool:
-    if value is None or isinstance(value, str):  # nearly all values; saves importing the template engine
-        return value is None
-    from holynb.prompts import templates
-
-    return templates.missing(value)
-
-
-# -- system prompt, sampling, task -------------------------------------------------------------------------------------
+# -- system prompt and columns -----------------------------------------------------------------------------------------
 def _system(options: Options, variables: Mapping[str, Any], *, render: bool = True) -> str | None:
+    if options.system is not None and _attached(options.system, options):
+        raise BadPrompt("A system prompt has no attachments: write {{ attach(…) }} into the body.")
     if options.system_from is None:
         return _render_text(options.system, variables, options.raw) if options.system and render else options.system
     if options.system is not None:
@@ -249,41 +258,3 @@ def _check_columns(columns: Sequence[str], options: Options) -> None:
     for name in options.params_from:
         if name not in columns:
             raise BadOption(f"--params-from {name}: there is no such column.{closest(name, columns)}")
-
-
-def _sampling(row: Mapping[str, Any], names: Sequence[str], i: int) -> Sampling:
-    """The sampling parameters that a row sets; missing values are inherited."""
-    sampling: dict[str, Any] = {}
-    extra: dict[str, Any] = {}
-    for name in names:
-        value = row[name]
-        if _missing(value) or (isinstance(value, str) and not value.strip()):
-            continue
-        value = value if isinstance(value, str | int | float) and not hasattr(value, "dtype") else _of_json(value, name, i)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # pandas makes whole numbers floats where one is missing
-        if name not in SAMPLING_FIELDS:
-            extra[name] = value
-            continue
-        convert = BY_NAME[name].convert
-        try:
-            sampling[name] = convert(value) if convert else value
-        except (TypeError, ValueError):
-            expected = getattr(convert, "__name__", "another value")
-            raise BadPrompt(f"Row {i}: {name} takes {expected}, not {value!r}.") from None
-    return Sampling(**sampling, extra=extra)
-
-
-def _of_json(value: Any, name: str, i: int) -> Any:
-    """A number of numpy, a list or a dict as JSON has it, with all that is inside."""
-    if not isinstance(value, list | tuple | dict | Decimal) and not hasattr(value, "dtype"):
-        raise BadPrompt(f"Row {i}: {name} is a {type(value).__name__}, which a request cannot hold.")
-    from holynb.prompts import templates
-
-    return json.loads(templates.compiled("{{ value|tojson }}").render({"value": value}, where=f" (row {i}: {name})"))
-
-
-def _task_type(value: Any, where: str = "") -> str | None:
-    if where and isinstance(value, list | tuple | dict | set):
-        raise BadPrompt(f"{where} should be one word that names the task, not {value!r:.80}.")
-    return None if _missing(value) or not str(value).strip() else str(value).strip()

@@ -16,6 +16,7 @@ from jinja2.exceptions import SecurityError
 from holynb.bounded import MAX_BYTES, TooMuch
 from holynb.errors import BadPrompt, closest
 from holynb.prompts.arrays import kind_of
+from holynb.prompts.attach_calls import find_marks
 from holynb.prompts.sandbox import Sandbox
 from holynb.prompts.shown import LongTable
 from holynb.prompts.values import SIMPLE, TemplateRow, admit, instead, missing
@@ -53,13 +54,14 @@ def plain(text: str) -> bool:
 
 
 class Compiled:
-    """A compiled template. `names` are the variables that it reads."""
+    """A compiled template. `names` are the variables that it reads, `attached` the columns whose attachments it places."""
 
     def __init__(self, text: str) -> None:
         env = _sandbox()
         self._foreign = any(mark in text for mark in FOREIGN)
         try:
             tree = env.parse(text)
+            self.attached = find_marks(tree) if "attach(" in text else ()
             self.names: Collection[str] = meta.find_undeclared_variables(tree)
             self._parts = _parts(tree)
             self._template: Template = env.from_string(tree)

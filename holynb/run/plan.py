@@ -14,10 +14,10 @@ from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
 from holynb.results import frame
-from holynb.run import embedding, routing, service_tiers, thinking_notes
+from holynb.run import attaching, embedding, routing, service_tiers, thinking_notes
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
-from holynb.run.request_fields import check_extra, check_wires
+from holynb.run.request_fields import check_extra, check_wires, with_schema
 from holynb.types import Endpoint, Outcome, Prompt, Request, Route, Sampling, Secret, Timeouts, Usage
 
 __all__ = [
@@ -156,15 +156,16 @@ def make(
         index = frame.cross_index(index, len(prompts), [str(r) for r in asked_of[0]], options.samples or 1)
     crossed = [(p, r, k) for p, several in zip(prompts, asked_of, strict=True) for r in several for k in range(options.samples or 1)]
     known = {r: traits(r) for r in dict.fromkeys(r for several in asked_of for r in several)}
-    requests = _with_schema([request(i, p, r, options, k, known=known[r]) for i, (p, r, k) in enumerate(crossed)], held_to)
+    requests = with_schema([request(i, p, r, options, k, known=known[r]) for i, (p, r, k) in enumerate(crossed)], held_to)
     check_wires(endpoints, requests)
+    attaching.check(requests, endpoints, options)
     long, chunk_notes = long_rows(requests, endpoints, options, secrets)
     return Plan(
         Rows([p for p, _, _ in crossed], requests, index, source, long, table),
         Targets(endpoints, secrets, addressed or given, decisions, escalate),
         options,
         schema=held_to,
-        notes=[*notes, *chunk_notes, *route_notes(endpoints, requests)],
+        notes=[*notes, *chunk_notes, *attaching.notes(requests, options), *route_notes(endpoints, requests)],
     )
 
 
@@ -189,11 +190,6 @@ def route_notes(endpoints: Sequence[Endpoint], requests: Sequence[Request | None
     """What a person should know of where requests go: a project's file says so, a key goes unencrypted, a model ends, or cannot think."""
     of_each = (line for e in endpoints for line in (*keys.notices(e), *settings.shutdowns(e)))
     return list(dict.fromkeys((*of_each, *thinking_notes.notes(requests, endpoints), *embedding.notes(endpoints, requests))))
-
-
-def _with_schema(requests: Sequence[Request | None], held_to: schema.Schema | None) -> list[Request | None]:
-    """The requests with what their answers are to hold to."""
-    return list(requests) if held_to is None else [None if r is None else replace(r, schema=held_to.wire) for r in requests]
 
 
 def _routed(
@@ -242,7 +238,17 @@ def request(row: int, prompt: Prompt, route: Route, options: Options, sample: in
         sampling = replace(sampling, max_tokens=known.longest(sampling.think))
     if sampling.extra:
         check_extra(sampling.extra, route, schema=options.schema is not None)
-    return Request(row, prompt.messages, route, sampling, sample, bool(options.stream), tiers=options.tier, default_limit=unsaid)
+    return Request(
+        row,
+        prompt.messages,
+        route,
+        sampling,
+        sample,
+        bool(options.stream),
+        tiers=options.tier,
+        default_limit=unsaid,
+        attach_urls=options.attach_urls,
+    )
 
 
 def traits(route: Route) -> ModelTraits:

@@ -13,7 +13,7 @@ from holynb.errors import BadOption
 from holynb.pricing import Estimate, MeasuredAnswer, spending
 from holynb.pricing.estimate import estimate
 from holynb.results import dollars
-from holynb.run import assembly
+from holynb.run import assembly, attaching
 from holynb.run.pending import read
 from holynb.run.plan import Plan
 from holynb.types import Message, Prompt, Request, Route
@@ -131,7 +131,7 @@ def _to_send(plan: Plan) -> list[Request]:
     log = runlog.log()
     left = read(plan, log, log.answers(plan.earlier.run) if plan.earlier.run else {})
     requests = (plan.rows.requests[group[0]] for group in left.groups)
-    return [r for r in requests if r is not None]
+    return [r for r in requests if r is not None and attaching.broken(r) is None]
 
 
 def _lead(messages: Sequence[Message]) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from holynb import runlog, schema
 from holynb.config import Options, keys, settings
 from holynb.errors import BadOption, closest
 from holynb.results import frame
-from holynb.run import embedding, session
+from holynb.run import attaching, embedding, session
 from holynb.run.chunk_plan import long_rows
 from holynb.run.plan import Continued, Plan, Rows, Targets, check_prices, reached, route_notes, traits
 from holynb.runlog import BrokenLog, RunRecord
@@ -69,14 +69,16 @@ def failed_again(name: str | None = None, options: Mapping[str, Any] | None = No
     # An address that has changed since is held against the user's trust again.
     same = {e.route for e in endpoints if e in targets.endpoints and e.route in targets.secrets}
     secrets = {e.route: targets.secrets[e.route] if e.route in same else keys.resolve(e) for e in endpoints}
-    long, notes = long_rows(rows.requests, endpoints, chosen, secrets)
+    kept = _good(dict(enumerate(run.rows())))
+    requests = attaching.renewed(rows.requests, kept)
+    long, notes = long_rows(requests, endpoints, chosen, secrets)
     return replace(
         run.plan,
-        rows=replace(rows, long=long),
+        rows=replace(rows, requests=requests, long=long),
         targets=replace(targets, endpoints=endpoints, secrets=secrets),
         options=chosen,
-        earlier=Continued(run.id, _good(dict(enumerate(run.rows())))),
-        notes=[*notes, *route_notes(endpoints, rows.requests)],
+        earlier=Continued(run.id, kept),
+        notes=[*notes, *attaching.notes(requests, chosen, kept), *route_notes(endpoints, requests)],
     )
 
 
@@ -103,13 +105,14 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         route = first if r.route is None else settings.route(r.route)
         request = Request(
             r.row,
-            r.messages,
+            attaching.restored(r.messages),
             route,
             r.sampling,
             r.sample,
             bool(chosen.stream),
             held_to.wire if held_to else None,
             embedding=embedding.of(chosen),
+            attach_urls=chosen.attach_urls,
         )
         requests[r.row] = replace(request, default_limit=_is_default(request, chosen))
     escalate = settings.route(record.spec["escalate"]) if held_to and "escalate" in record.spec else None
@@ -128,8 +131,14 @@ def resumed(name: str, options: Mapping[str, Any] | None = None) -> Plan:
         chosen,
         Continued(record.id),
         held_to,
-        [*notes, *route_notes(endpoints, requests)],
+        [*notes, *attaching.notes(requests, chosen, _answered(record.id, requests)), *route_notes(endpoints, requests)],
     )
+
+
+def _answered(run: str, requests: Sequence[Request | None]) -> Collection[int]:
+    """The rows that the log answers, where that is worth asking: what is wrong with their attachments is no matter any more."""
+    attached = any(r is not None and r.attachments for r in requests)
+    return [row for row, (_, outcome) in runlog.log().answers(run).items() if outcome.status == "ok"] if attached else ()
 
 
 def unfinished() -> str:

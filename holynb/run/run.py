@@ -20,7 +20,7 @@ from holynb.errors import Fault, HolynbError, InferError
 from holynb.events import Ended
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, frame, summarize, vectors
-from holynb.run import assembly, chunk_log, embedding, session, spec
+from holynb.run import assembly, attaching, chunk_log, embedding, session, spec
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
 from holynb.run.pending import from_log
@@ -256,11 +256,13 @@ class Run(session.InProcess):
                 self._settle(row, Outcome("skipped"))
             elif (answer := pending.answers.get(row)) is not None:
                 self._settle(row, from_log(answer))
+            elif (broken := attaching.broken(request)) is not None:
+                self._settle(row, broken)
         chains = {e.route: assembly.chain(self.plan, e.route) for e in self.plan.targets.endpoints}
         items = []
         for first, *followers in pending.groups:
             request = self.plan.rows.requests[first]
-            if request is not None:
+            if request is not None and attaching.broken(request) is None:
                 items.append(WorkItem(request, chains[request.route], followers=followers))
         return items
 

@@ -3,7 +3,7 @@
 from holynb.runlog.current import close, log
 from holynb.runlog.lease import Lease
 from holynb.runlog.ledger import PARTS_PER_ROW, PARTS_SUFFIX, WITHOUT_PARTS
-from holynb.runlog.records import RunRecord, StoredRow
+from holynb.runlog.records import RunRecord, StoredRow, messages
 from holynb.runlog.store import BrokenLog, RunLog
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "StoredRow",
     "close",
     "log",
+    "messages",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from holynb.attached import from_json
 from holynb.events import Ended, Failed
 from holynb.types import Message, Outcome, Sampling, Usage
 
@@ -16,6 +17,7 @@ __all__ = [
     "StoredRow",
     "answer_row",
     "attempt_row",
+    "messages",
     "outcome",
     "printable",
     "request_row",
@@ -101,7 +103,7 @@ def _body(r: StoredRow) -> str:
     s = r.sampling
     return _json(
         {
-            "messages": [[m.role, m.content] for m in r.messages],
+            "messages": [_turn(m) for m in r.messages],
             "route": r.route,
             "max_tokens": s.max_tokens,
             "temperature": s.temperature,
@@ -114,11 +116,23 @@ def _body(r: StoredRow) -> str:
     )
 
 
+def _turn(m: Message) -> list[Any]:
+    """A turn as JSON; one without attachments as it always was."""
+    return [m.role, m.content, [a.to_json() for a in m.attachments]] if m.attachments else [m.role, m.content]
+
+
+def messages(turns: Sequence[Sequence[Any]]) -> tuple[Message, ...]:
+    """The turns of a request as its JSON has them."""
+    return tuple(
+        [Message(role, content, tuple(map(from_json, *more))) if more else Message(role, content) for role, content, *more in turns]
+    )
+
+
 def stored_row(row: int, sample: int, key: str | None, label: str | None, body: str) -> StoredRow:
     """A request from its columns."""
     fields = json.loads(body)
-    messages, route = tuple(Message(*m) for m in fields.pop("messages")), fields.pop("route", None)
-    return StoredRow(row, sample, key, json.loads(label or "null"), messages, Sampling(**{**fields, "stop": tuple(fields["stop"])}), route)
+    turns, route = messages(fields.pop("messages")), fields.pop("route", None)
+    return StoredRow(row, sample, key, json.loads(label or "null"), turns, Sampling(**{**fields, "stop": tuple(fields["stop"])}), route)
 
 
 def answer_row(run: str, event: Ended, key: str | None, *, shared: bool) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ to twice as many of the last three; so from the first answers on, what the serve
 
 from __future__ import annotations
 
+from holynb import attachments
 from holynb.types import Request, Usage
 
 __all__ = ["TokenEstimate"]
@@ -39,7 +40,7 @@ class TokenEstimate:
         if request is not None and usage.tokens_in:
             self._prompts += 1
             self._prompt_bytes += _size(request)
-            self._tokens_in += usage.tokens_in
+            self._tokens_in += max(0, usage.tokens_in - _attached(request))
 
     def of(self, request: Request) -> int:
         """Tokens of prompt and answer: twice the mean answer so far, at most `max_tokens`."""
@@ -52,7 +53,12 @@ class TokenEstimate:
             return int(prompt)  # a vector is no answer in tokens
         max_tokens = request.sampling.max_tokens or DEFAULT_OUTPUT_TOKENS
         likely = 2 * self._tokens_out // self._answers + 32 if self._answers >= MIN_ANSWERS else DEFAULT_OUTPUT_TOKENS
-        return int(prompt) + min(max_tokens, likely)
+        return int(prompt) + _attached(request) + min(max_tokens, likely)
+
+
+def _attached(request: Request) -> int:
+    """Tokens that attachments are likely to count for: what the vendor's rule gives, or the middle of what its rules do."""
+    return sum(sum(attachments.tokens(request.route.model, a)) // 2 for m in request.messages for a in m.attachments)
 
 
 def _size(request: Request) -> int:

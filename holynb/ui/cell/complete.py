@@ -174,6 +174,7 @@ class _LineCompleter:
             "p": lambda: [f"{field}=" for field in wirefields.names(_route(self._line))],
             "schema": lambda: candidates.schemas(self._variables(), token),
             "params_from": self._columns,
+            "attach": self._columns,
             "where": self._columns,
             "router": lambda: [*candidates.routers(), *self._columns()],
             "resume": candidates.runs,

@@ -19,6 +19,7 @@ SECTIONS = {
     "Limits": ("limit", "where", "concurrency", "rpm", "tpm", "retries", "timeout", "deadline"),
     "Money": ("budget", "price_as", "tier"),
     "Routes": ("fallback", "spread", "compare", "router"),
+    "Input": ("attach", "attach_max", "attach_urls"),
     "Output": ("format", "schema", "embed", "dimensions", "chunk", "stream", "cache", "refresh"),
 }
 MORE_OPTIONS = frozenset(name for names in SECTIONS.values() for name in names)

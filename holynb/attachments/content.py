@@ -1,0 +1,70 @@
+"""The bytes of an attachment, read when its row is sent: held against the hash, scaled, within what a wire takes. Sends nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from holynb.attached import Attachment
+from holynb.attachments import kinds, measures, pillow
+from holynb.attachments.sources import MAX_BYTES, Drawn, File, Held, Pixels
+
+__all__ = ["Loaded", "check_bytes", "loaded", "weight"]
+
+
+class Loaded(NamedTuple):
+    """What a part of a request is made of."""
+
+    kind: str
+    data: bytes
+    name: str
+
+
+def loaded(attachment: Attachment, takes: Mapping[str, int], data: bytes | None = None) -> Loaded:
+    """The bytes as they are sent. `takes`: kinds that the wire takes → bytes at most. `data`: of an address, once they are fetched.
+
+    Raises ValueError, with words that follow the attachment's name.
+    """
+    if attachment.problem is not None:
+        raise ValueError(attachment.problem)
+    source = attachment.source
+    if data is None:
+        if not isinstance(source, File | Held | Pixels | Drawn):
+            raise ValueError("is not in the run log, which keeps a hash alone: run the cell again with --resume, or the same --name")
+        data = source.read()
+        digest = source.digest() if isinstance(source, Pixels | Drawn) else hashlib.sha256(data).hexdigest()
+        if digest != attachment.digest:
+            raise ValueError("has changed since the run began: run the cell again")
+    kind = check_bytes(data)
+    if attachment.longest is not None and kind.startswith("image/"):
+        data, kind = pillow.scaled(data, kind, attachment.longest)
+    if kind not in takes:
+        # No wire takes all kinds of pictures; where Pillow reads one, it goes as PNG, which all of them take.
+        if not kind.startswith("image/") or not pillow.installed():
+            raise ValueError(f"is a {kinds.name_of(kind)}, which this provider does not take")
+        data, kind = pillow.as_png(data), "image/png"
+    if len(data) > takes[kind]:
+        smaller = ": --attach-max 1568 scales pictures down" if kind.startswith("image/") else ": make it smaller"
+        raise ValueError(f"has {len(data) / 1e6:.1f} MB, and this provider takes {takes[kind] / 1e6:.3g} MB at most{smaller}")
+    return Loaded(kind, data, attachment.name)
+
+
+def check_bytes(data: bytes) -> str:
+    """The kind of a content that can be sent. Raises ValueError."""
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"has more than {MAX_BYTES // 10**6} MB: make it smaller first")
+    head = data[: kinds.HEAD_BYTES]
+    if (kind := kinds.kind_of(head)) is None:
+        raise ValueError(kinds.unsent(head))
+    if kind == "application/pdf" and measures.is_locked(data):
+        raise ValueError("is a PDF with a password, which no model can open: save it without one")
+    return kind
+
+
+def weight(attachment: Attachment) -> int:
+    """Bytes of memory that sending it may take at once: as text in a request, and its pixels where it is scaled or packed."""
+    size = attachment.size if attachment.size is not None else MAX_BYTES // 10
+    decoded = attachment.longest is not None or attachment.size is None
+    area = 4 * attachment.pixels[0] * attachment.pixels[1] if decoded and attachment.pixels is not None else 0
+    return size * 4 // 3 + area

@@ -1,0 +1,111 @@
+"""How large a picture is, how many pages a PDF has, how long a sound lasts: read from headers, nothing is decoded. Pure."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+__all__ = ["is_locked", "pages", "pixels", "seconds"]
+
+#: Segments of a JPEG that are looked through for its size.
+_MAX_SEGMENTS = 1000
+#: Markers of a JPEG's frame headers: all of C0 to CF but tables and arithmetic coding.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+#: Of a PDF: where its last trailer may be, and what of its packed objects is looked through for the tree of pages.
+_TAIL_BYTES, _MAX_UNPACKED, _MAX_STREAMS = 65_536, 16 * 2**20, 4000
+_ENCRYPT = re.compile(rb"/Encrypt\s*(?:\d+\s+\d+\s+R|<<)")
+_STARTXREF = re.compile(rb"startxref\s+(\d+)")
+_COUNT = re.compile(rb"/Type\s*/Pages\b[^>]{0,4000}?/Count\s+(\d+)|/Count\s+(\d+)[^>]{0,4000}?/Type\s*/Pages\b", re.DOTALL)
+_PACKED = re.compile(rb"/Type\s*/ObjStm\b.{0,400}?stream\r?\n", re.DOTALL)
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------------
+def pixels(kind: str, file: BinaryIO) -> tuple[int, int] | None:
+    """Width and height; None where the header does not tell."""
+    file.seek(0)
+    try:
+        if kind == "image/jpeg":
+            return _jpeg(file)
+        head = file.read(64)
+        if kind == "image/png":
+            width, height = struct.unpack(">II", head[16:24])
+        elif kind == "image/gif":
+            width, height = struct.unpack("<HH", head[6:10])
+        elif kind == "image/webp":
+            width, height = _webp(head)
+        else:
+            return None
+    except (struct.error, IndexError):
+        return None
+    return (width, height) if width and height else None
+
+
+def _jpeg(file: BinaryIO) -> tuple[int, int] | None:
+    file.seek(2)
+    for _ in range(_MAX_SEGMENTS):
+        mark = file.read(2)
+        if len(mark) < 2 or mark[0] != 0xFF:
+            return None
+        if mark[1] == 0xFF:
+            file.seek(-1, 1)  # filling
+            continue
+        (length,) = struct.unpack(">H", file.read(2))
+        if mark[1] in _FRAMES:
+            height, width = struct.unpack(">HH", file.read(5)[1:])
+            return (width, height) if width and height else None
+        file.seek(length - 2, 1)
+    return None
+
+
+def _webp(head: bytes) -> tuple[int, int]:
+    form = head[12:16]
+    if form == b"VP8 ":
+        width, height = struct.unpack("<HH", head[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    if form == b"VP8L":
+        (bits,) = struct.unpack("<I", head[21:25])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+
+
+# -- sounds --------------------------------------------------------------------------------------------------------------
+def seconds(kind: str, head: bytes, size: int) -> float | None:
+    """How long a sound lasts, for WAV, whose header tells; else None."""
+    place = head.find(b"fmt ") if kind == "audio/wav" else -1
+    if place < 0 or len(head) < place + 20:
+        return None
+    (rate,) = struct.unpack("<I", head[place + 16 : place + 20])
+    return size / rate if rate else None
+
+
+# -- PDFs ----------------------------------------------------------------------------------------------------------------
+def is_locked(data: bytes) -> bool:
+    """Whether a PDF is encrypted: its trailer says so, or the stream that stands in the trailer's place."""
+    if _ENCRYPT.search(data, max(0, len(data) - _TAIL_BYTES)):
+        return True
+    places = [int(m[1]) for m in _STARTXREF.finditer(data, max(0, len(data) - _TAIL_BYTES))]
+    return any(_ENCRYPT.search(data, place, place + 4096) for place in places if place < len(data))
+
+
+def pages(data: bytes) -> int | None:
+    """The number of pages, of the root of the tree of pages; None where it is not found."""
+    counts = [int(m[1] or m[2]) for text in (data, *_packed(data)) for m in _COUNT.finditer(text)]
+    return max((n for n in counts if 0 < n < 1_000_000), default=None)
+
+
+def _packed(data: bytes) -> Iterator[bytes]:
+    """The objects of a PDF that are packed in streams, as many as a bounded effort unpacks."""
+    left = _MAX_UNPACKED
+    for i, match in enumerate(_PACKED.finditer(data)):
+        if i >= _MAX_STREAMS or left <= 0:
+            return
+        unpack = zlib.decompressobj()
+        try:
+            text = unpack.decompress(memoryview(data)[match.end() :], left)
+        except zlib.error:
+            continue
+        left -= len(text)
+        yield text
