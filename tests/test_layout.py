@@ -221,8 +221,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "heading",
         "feed",
         "replay | source",
-        "detail | export | standin",
-        "widget",
+        "again | detail | export | standin",
+        "pulse | widget",
     ),
     "holynb.ui.output": (
         "page | svg | text",

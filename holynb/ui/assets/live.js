@@ -22,7 +22,7 @@ function render({ model, el }) {
   const thoughts = makeThoughts();
   const left = make("div", "hn-left");
   const body = make("div", "hn-body");
-  let charts = null, seq = -1, frame = 0, inSight = true;
+  let charts = null, seq = -1, frame = 0, inSight = true, painted = false;
   left.append(table.node, thoughts.node, formats.node, single, rendered, again?.pair.node ?? detail.node);
   if (again) table.node.after(again.bar.node);
   body.append(left);
@@ -123,7 +123,9 @@ function render({ model, el }) {
     frame = requestAnimationFrame(() => {
       frame = 0;
       table.paint();
-      charts?.paint();
+      if (painted) charts?.paint();
+      else paint(); // the first rows do not wait for the charts
+      painted = true;
     });
   }
 

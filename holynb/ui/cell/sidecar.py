@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from holynb.ui.cell.bridge import Bridge
-from holynb.ui.live import standin
+from holynb.ui.live import pulse
 
 __all__ = ["MISSING_PACKAGE", "NO_SIDE_AREA", "show_beside"]
 
@@ -17,12 +17,12 @@ NO_SIDE_AREA = "This page has no place beside the notebook (JupyterLab has). Sho
 def show_beside(box: Any, what: str, again: str) -> str | None:
     """Show `box` beside the notebook. Returns the reason if it is shown in the cell instead; None if it is not, or not known yet.
 
-    Only the page knows whether it is JupyterLab; its answer arrives after this returns. what, again: as for `standin.show`.
+    Only the page knows whether it is JupyterLab; its answer arrives after this returns. what, again: as for `pulse.show`.
     """
     from IPython.display import display
 
     if find_spec("sidecar") is None:
-        standin.show(box, what, again)
+        pulse.show(box, what, again)
         return MISSING_PACKAGE
     import ipywidgets as w
 
@@ -36,7 +36,7 @@ def show_beside(box: Any, what: str, again: str) -> str | None:
 
             in_cell.children = [w.HTML('<span style="color:var(--jp-ui-font-color2,#808080)">Shown beside the notebook.</span>')]
             with Sidecar(title="holynb", anchor="split-right"):
-                display(standin.watched(box, again))  # type: ignore[no-untyped-call]
+                display(pulse.watched(box, again))  # type: ignore[no-untyped-call]
 
-    standin.show(w.VBox([Bridge(on_page_type=on_page_type), in_cell]), what, again)
+    pulse.show(w.VBox([Bridge(on_page_type=on_page_type), in_cell]), what, again)
     return None

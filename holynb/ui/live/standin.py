@@ -14,19 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anywidget
-import ipywidgets as w
-import traitlets
+from holynb.ui.output import clean
+from holynb.ui.output.html import OPEN_TAG
 
-from holynb.ui.live import timer
-from holynb.ui.live.assets import asset
-from holynb.ui.output import clean, static
-
-__all__ = ["Pulse", "StandIn", "mimebundle", "show", "watched"]
+__all__ = ["FIRST_S", "StandIn", "mimebundle"]
 
 #: The second output is empty until a page has surely drawn the widget, and then says what is so now, no more often than this.
 FIRST_S, RENEW_S = 1.5, 10.0
-BEAT_S = 1.0
 #: Takes away what is said above the sentence, unless it is a widget: "model not found", or the same sentence again. JupyterLab, Notebook 7
 #: and nbconvert share these names.
 NO_ERROR = ".jp-OutputArea-child:not(:has(>.jp-OutputArea-output>.lm-Widget)):has(+.jp-OutputArea-child .holynb-standin){display:none}"
@@ -68,10 +62,10 @@ class StandIn:
         return {**mimebundle(widget), "text/html": NO_WORDS, "text/plain": _spoken(self._sentence())["text/plain"]}
 
     def open(self) -> None:
-        """Make the second output, empty, below the widget's."""
+        """Make the second output, empty, below the widget's. Without HTML: JupyterLab would load its sanitizer before the first picture."""
         from IPython.display import display
 
-        self._handle = display({"text/html": "", "text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
 
     def renew(self) -> bool:
         """Say what is so now, when that is due. Returns whether it is."""
@@ -97,50 +91,6 @@ class StandIn:
         return self._handle is not None
 
 
-class Pulse(anywidget.AnyWidget):
-    """Without a face while its kernel answers; then it says so, and takes the widgets beside it out of reach. First in their box.
-
-    A page that hears from its front end how the kernel is needs nothing else. Any other asks for a beat, once a second, until it is closed.
-    """
-
-    _esm = asset("page.js", "connection.js", "pulse.js")
-    _css = asset("connection.css")
-    about = traitlets.Dict().tag(sync=True)
-
-    def __init__(self, about: Mapping[str, str]) -> None:
-        super().__init__(about=dict(about))
-        self._beats = False
-        self.on_msg(self._on_message)
-
-    def _on_message(self, _widget: Any, content: object, _buffers: Any) -> None:
-        if content == {"cmd": "beat"} and not self._beats:
-            self._beats = True
-            timer.repeat(BEAT_S, self._beat)
-
-    def _beat(self) -> bool:
-        if self.comm is None:
-            return False
-        self.send({})
-        return True
-
-
-def show(widget: w.Widget, what: str, again: str) -> None:
-    """Display a widget that stays (a form, a dashboard) with its sentence. what: "The panel"; again: the command that opens it again."""
-    from IPython.display import display
-
-    standin = StandIn(lambda: f"{what} was open here. `{again}` opens it again.")
-    display(standin.bundle(watched(widget, again, standin.id)), raw=True)  # type: ignore[no-untyped-call]
-    standin.open()
-
-    timer.repeat(FIRST_S, lambda: not standin.renew())
-
-
-def watched(widget: w.Widget, again: str, identity: str = "") -> w.VBox:
-    """The widget in a box that says so when its kernel is gone. identity: of the sentence that the page hides until then."""
-    pulse = Pulse({"standin": identity, "again": again, "then": "opens it again"})
-    return w.VBox([pulse, widget], layout=w.Layout(width="100%"))
-
-
 def mimebundle(widget: Any) -> dict[str, Any]:
     """What shows a widget, for `display(…, raw=True)`: only that gives a handle which can replace it."""
     bundle = widget._repr_mimebundle_()  # IPython's protocol
@@ -155,6 +105,6 @@ def _spoken(sentence: str, name: str = "", style: str = "") -> dict[str, str]:
     text = COMMAND.sub(r"<code>\1</code>", html.escape(clean(sentence)))
     styles = f"<style>{style}</style>" if style else ""
     return {
-        "text/html": f'{static.OPEN_TAG}{styles}<div class="{name}" dir="auto">{text}</div></div>',
+        "text/html": f'{OPEN_TAG}{styles}<div class="{name}" dir="auto">{text}</div></div>',
         "text/plain": clean(sentence).replace("`", ""),
     }

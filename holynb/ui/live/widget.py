@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from holynb.ui.live.assets import asset, packed
-from holynb.ui.live.detail import detail
-from holynb.ui.live.export import Export, missing_for_parquet
+from holynb.ui.live.assets import DRAWING, asset, packed
 from holynb.ui.live.feed import UNLIMITED, Feed
 from holynb.ui.live.in_flight import ANSWER_CHARS
 from holynb.ui.live.protocol import (
@@ -35,24 +33,10 @@ from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.run import Run
+    from holynb.ui.live.export import Export
 
 __all__ = ["Live", "LiveView", "asset"]
 
-#: Joined into one ES module, in this order. uPlot is Leon Sorokin's, MIT (assets/uplot.LICENSE).
-SCRIPTS = (
-    "uplot.js",
-    "page.js",
-    "connection.js",
-    "protocol.js",
-    "charts.js",
-    "table.js",
-    "formats.js",
-    "detail.js",
-    "head.js",
-    "live.js",
-)
-#: More of them, of a run that is shown again.
-AGAIN = ("export.js", "compare.js", "again.js")
 #: Until a page has said that it is ready, and no longer than this, each message is a snapshot: it may not have been listening yet.
 OPENING_S = 4.0
 
@@ -60,16 +44,9 @@ OPENING_S = 4.0
 class LiveWidget(anywidget.AnyWidget):
     """What the page draws. `first` is the snapshot of the moment it opened."""
 
-    _esm = packed(asset(*SCRIPTS))
+    _esm = packed(asset(*DRAWING))
     _css = asset("live.css", "connection.css")
     first = traitlets.Dict().tag(sync=True)
-
-
-class AgainWidget(LiveWidget):
-    """The same for a run that is shown again: its rows can be compared and taken out."""
-
-    _esm = packed(asset(*SCRIPTS[:-1], *AGAIN, SCRIPTS[-1]))
-    _css = asset("live.css", "connection.css", "export.css")
 
 
 class LiveView:
@@ -110,7 +87,7 @@ class LiveView:
         self._snapshot_due = False
         self._over = False
         self._fold_new()
-        self.widget = (LiveWidget if export is None else AgainWidget)(first=self._snapshot())
+        self.widget: Any = _widget_class(again=export is not None)(first=self._snapshot())
         self.widget.on_msg(self._on_message)
 
     def tick(self) -> None:
@@ -160,9 +137,16 @@ class LiveView:
             standin=self.standin.id,
             again=again,
             then=then,
-            no_parquet=missing_for_parquet() if self._export is not None else "",
+            no_parquet=self._no_parquet(),
         )
         return self.feed.snapshot(self._head(), view, whole=self._over)
+
+    def _no_parquet(self) -> str:
+        if self._export is None:
+            return ""
+        from holynb.ui.live.export import missing_for_parquet
+
+        return missing_for_parquet()
 
     def _again(self, *, over: bool) -> tuple[str, str]:
         """The command that helps where the kernel is gone, and what it does; empty for a recording."""
@@ -197,6 +181,8 @@ class LiveView:
                     self._snapshot_due = True
                     self.wake()
             case DetailRequest(row, how) if 0 <= row < self.feed.n:
+                from holynb.ui.live.detail import detail  # with all that renders Markdown: the first picture does not wait for it
+
                 self.widget.send(detail(self.source, row, how))
             case VisibleRange(first, last):
                 self.feed.set_visible(first, last)
@@ -259,6 +245,15 @@ class Live:
             self._handle = display(dict(bundle), raw=True, display_id=True)  # type: ignore[no-untyped-call]
         else:
             self._handle.update(dict(bundle), raw=True)
+
+
+def _widget_class(*, again: bool) -> type[anywidget.AnyWidget]:
+    """What draws a run. again: one that is shown again, whose script is longer; no other pays for deflating it."""
+    if not again:
+        return LiveWidget
+    from holynb.ui.live.again import AgainWidget
+
+    return AgainWidget
 
 
 def _finished(view: LiveView) -> bool:

@@ -6,7 +6,10 @@ import html
 
 from holynb.ui.output.text import clean
 
-__all__ = ["CELL_STYLE", "PROSE_STYLE", "number_cell", "safe"]
+__all__ = ["CELL_STYLE", "OPEN_TAG", "PROSE_STYLE", "number_cell", "safe"]
+
+#: Around all HTML of holynb. Two dollar signs are prices, not a formula: the classes keep MathJax 2, 3 and 4 away.
+OPEN_TAG = '<div class="holynb tex2jax_ignore mathjax_ignore">'
 
 #: On each cell, because a notebook that JupyterLab does not trust keeps no style sheet, and JupyterLab sets cells flush right and
 #: in the middle, which is far below the beginning of a row that is opened. It drops `start`.

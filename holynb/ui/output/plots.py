@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.events import Failed, Noted
 from holynb.ui.output import report, series, static, svg
+from holynb.ui.output.html import OPEN_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,7 +162,7 @@ def bundle(run_report: report.Report, *, width: int | None = None, least_s: floa
     style = "display:flex;flex-wrap:wrap;gap:12px"
     return {
         MIME: spec(charts_by_name, x_unit=_x_unit(run_report), columns=_columns(width)),
-        "text/html": f'{static.OPEN_TAG}<div style="{style}">{"".join(map(svg.picture, svgs.values()))}</div></div>',
+        "text/html": f'{OPEN_TAG}<div style="{style}">{"".join(map(svg.picture, svgs.values()))}</div></div>',
         "text/plain": f"Charts: {', '.join(charts_by_name)}. run.plot() gives them as plotly figures.",
     }
 

@@ -13,14 +13,14 @@ from holynb.events import Failed, Noted
 from holynb.results import dollars
 from holynb.translation import say
 from holynb.ui.output import compared, formats, rows, series, svg
-from holynb.ui.output.html import safe
+from holynb.ui.output.html import OPEN_TAG, safe
 from holynb.ui.output.report import MAX_ROWS, Report, error_text
 from holynb.ui.output.text import clean, clip, grid, one_line, price, seconds, status, thought
 
 if TYPE_CHECKING:
     from holynb.types import Outcome
 
-__all__ = ["OPEN_TAG", "STYLE", "as_html", "as_text", "bundle", "charts"]
+__all__ = ["STYLE", "as_html", "as_text", "bundle", "charts"]
 
 #: Of a table: bytes of answers side by side, rows in plain text.
 MAX_TABLE_BYTES, MAX_TEXT_ROWS = 90_000, 10
@@ -30,8 +30,6 @@ LEAST_CHARTED_S = 1.0
 #: Of what was thought before a single answer.
 MAX_THOUGHT_CHARS = 50_000
 
-#: Around all HTML of holynb. Two dollar signs are prices, not a formula: the classes keep MathJax 2, 3 and 4 away.
-OPEN_TAG = '<div class="holynb tex2jax_ignore mathjax_ignore">'
 STYLE = """<style>
 .holynb{color:var(--jp-ui-font-color1,inherit);font-size:13px;line-height:1.4}
 .holynb-head{margin:2px 0 6px;font-variant-numeric:tabular-nums}

@@ -84,7 +84,7 @@ def panel(magic: Host, args: Sequence[str]) -> None:
         frame.find_frame(magic.shell.user_ns, df)
     import ipywidgets as w
 
-    from holynb.ui.live import standin
+    from holynb.ui.live import pulse
     from holynb.ui.panel.form import Form
     from holynb.ui.panel.localized import localize
     from holynb.ui.panel.poolform import PoolForm
@@ -92,7 +92,7 @@ def panel(magic: Host, args: Sequence[str]) -> None:
     form, pools = Form(magic, df), PoolForm()
     tabs = w.Tab([form.box, pools.box], titles=("Ask", "Pools"))
     localize(tabs)
-    standin.show(tabs, "The panel", f"%infer panel{f' --df {df}' if df else ''}")
+    pulse.show(tabs, "The panel", f"%infer panel{f' --df {df}' if df else ''}")
     pools.watch()
 
 
@@ -103,12 +103,12 @@ def dash(magic: Host, args: Sequence[str]) -> None:
         raise BadOption(f"%infer dash takes --beside; unexpected argument {positional[0]!r}.")
     _require_widgets(magic, "dash", "%infer status shows what runs, %infer runs what ran, %infer cost what was spent.")
     from holynb.ui.cell import sidecar
-    from holynb.ui.live import standin
+    from holynb.ui.live import pulse
     from holynb.ui.panel.dash import Dash
 
     dashboard = Dash()
     if "beside" not in values:
-        standin.show(dashboard.box, "The dashboard", "%infer dash")
+        pulse.show(dashboard.box, "The dashboard", "%infer dash")
     elif (reason := sidecar.show_beside(dashboard.box, "The dashboard", "%infer dash --beside")) is not None:
         print(reason)
     dashboard.watch()

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from holynb.ui.live.again import AGAIN
+from holynb.ui.live.assets import DRAWING, asset
 from holynb.ui.live.protocol import (
     ROW_FIELDS,
     DeltaMessage,
@@ -25,7 +27,6 @@ from holynb.ui.live.protocol import (
     encode_row,
     parse_page_message,
 )
-from holynb.ui.live.widget import AGAIN, SCRIPTS, asset
 
 
 def test_rows_are_encoded_and_decoded_in_the_same_order() -> None:
@@ -39,7 +40,7 @@ def test_rows_are_encoded_and_decoded_in_the_same_order() -> None:
 
 
 def test_the_page_reads_no_field_that_no_message_has() -> None:
-    own = asset(*(name for name in (*SCRIPTS, *AGAIN) if name != "uplot.js"))
+    own = asset(*(name for name in (*DRAWING, *AGAIN) if name != "uplot.js"))
     assert set(re.findall(r"\bhead\.([a-z_]+)\b(?! *\()", own)) <= {*Head.__annotations__, "node"}
     sent = {name for kind in (SnapshotMessage, DeltaMessage, DetailMessage, ExportedMessage) for name in kind.__annotations__}
     assert set(re.findall(r"\bmessage\.([a-z_]+)\b", own)) <= sent

@@ -8,8 +8,10 @@ from typing import Any
 import ipywidgets as w
 import pytest
 
-from holynb.ui.live import standin, timer
-from holynb.ui.live.standin import FIRST_S, RENEW_S, Pulse, StandIn
+from holynb.ui.live import pulse, standin, timer
+from holynb.ui.live.assets import asset
+from holynb.ui.live.pulse import Pulse
+from holynb.ui.live.standin import FIRST_S, RENEW_S, StandIn
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -60,7 +62,7 @@ def test_it_is_empty_at_first_and_renewed_no_more_often_than_every_ten_seconds(s
     for tenth in range(400):
         now[0], rows[0] = tenth / 10, tenth
         it.renew()
-    assert shown[0] == {"text/html": "", "text/plain": ""}
+    assert shown[0] == {"text/plain": ""}, "with HTML JupyterLab would load what makes it safe before the first picture"
     said = [int(b["text/plain"].split()[0]) for b in shown[1:]]
     assert said == [int(10 * (FIRST_S + i * RENEW_S)) for i in range(4)]
     it.say_last()
@@ -76,15 +78,16 @@ def test_the_page_finds_what_it_hides(shown: list[Any]) -> None:
     now[0] = 9
     it.renew()
     assert 'class="holynb-standin holynb-standin-abc"' in shown[-1]["text/html"]
-    assert ".holynb-standin-${id}" in standin.asset("connection.js")
+    assert ".holynb-standin-${id}" in asset("connection.js")
     assert len(shown[-1]["text/html"]) < 500
 
 
 def test_panel_and_dashboard_say_how_to_open_them_again(shown: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standin, "FIRST_S", 0.05)
+    monkeypatch.setattr(pulse, "FIRST_S", 0.05)
 
     async def scene() -> None:
-        standin.show(w.HTML("rows"), "The dashboard", "%infer dash")
+        pulse.show(w.HTML("rows"), "The dashboard", "%infer dash")
         await asyncio.sleep(0.3)
 
     asyncio.run(scene())
@@ -94,7 +97,7 @@ def test_panel_and_dashboard_say_how_to_open_them_again(shown: list[Any], monkey
 
 def test_a_pulse_beats_only_for_a_page_that_asked_and_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[Any] = []
-    monkeypatch.setattr(standin, "BEAT_S", 0.01)
+    monkeypatch.setattr(pulse, "BEAT_S", 0.01)
 
     async def scene() -> None:
         pulse = Pulse({"standin": "", "again": "", "then": ""})

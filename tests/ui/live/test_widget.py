@@ -17,6 +17,8 @@ from holynb.events import Ended, Failed, Started
 from holynb.journal import Journal
 from holynb.types import Message, Outcome, Usage
 from holynb.ui.live import widget as lives
+from holynb.ui.live.again import AGAIN
+from holynb.ui.live.assets import DRAWING
 from holynb.ui.live.detail import detail
 from holynb.ui.live.runinfo import RunInfo
 from holynb.ui.live.source import RunSource
@@ -376,7 +378,7 @@ def test_opening_is_under_seventy_kilobytes() -> None:
 def test_the_page_imports_the_scripts_as_they_are() -> None:
     """Whether a browser takes them out is held by every test of the live view in one."""
     (held,) = re.findall(r'inflate\("([A-Za-z0-9+/=]+)"\)', lives.LiveWidget._esm)
-    assert zlib.decompress(base64.b64decode(held)).decode() == lives.asset(*lives.SCRIPTS)
+    assert zlib.decompress(base64.b64decode(held)).decode() == lives.asset(*DRAWING)
     assert "Leon Sorokin" in lives.LiveWidget._esm, "MIT asks for it in every copy"
 
 
@@ -404,7 +406,7 @@ def test_a_run_of_ten_thousand_rows_is_shown_again_in_small_messages() -> None:
 def test_model_text_reaches_the_page_through_text_content_or_what_the_kernel_rendered() -> None:
     own = {
         s: re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", lives.asset(s))
-        for s in (*lives.SCRIPTS, *lives.AGAIN)
+        for s in (*DRAWING, *AGAIN)
         if s != "uplot.js"
     }
     assert {s: found for s, found in own.items() if found} == {"formats.js": ["innerHTML"]}
@@ -414,7 +416,7 @@ def test_model_text_reaches_the_page_through_text_content_or_what_the_kernel_ren
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    own = "\n".join(lives.asset(s) for s in (*lives.SCRIPTS, *lives.AGAIN, "live.css", "export.css") if s != "uplot.js")
+    own = "\n".join(lives.asset(s) for s in (*DRAWING, *AGAIN, "live.css", "export.css") if s != "uplot.js")
     assert not re.search(r"https?://|@import|\bimport\b|url\(", own)
     assert set(re.findall(r"https?://[^\s*\"')]+", lives.asset("uplot.js"))) <= {"https://github.com/leeoniya/uPlot"}
 

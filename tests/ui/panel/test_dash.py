@@ -21,7 +21,7 @@ from holynb.pricing.spending import SpendingLine
 from holynb.run import session
 from holynb.runlog import RunRecord
 from holynb.ui.cell import sidecar
-from holynb.ui.live import standin
+from holynb.ui.live import pulse
 from holynb.ui.panel import dash
 from holynb.ui.panel.dash import Dash
 
@@ -138,7 +138,7 @@ def test_history_is_bars_by_day_and_provider() -> None:
 
 def test_beside_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
-    monkeypatch.setattr(standin, "show", lambda *what: shown.append(what))
+    monkeypatch.setattr(pulse, "show", lambda *what: shown.append(what))
     monkeypatch.setattr(sidecar, "find_spec", lambda name: None)
     assert sidecar.show_beside("the box", "The dashboard", "%infer dash") == sidecar.MISSING_PACKAGE
     assert shown == [("the box", "The dashboard", "%infer dash")]
@@ -148,7 +148,7 @@ def test_beside_asks_the_page_where_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     import ipywidgets as w
 
     shown: list[Any] = []
-    monkeypatch.setattr(standin, "show", lambda *what: shown.append(what[0]))
+    monkeypatch.setattr(pulse, "show", lambda *what: shown.append(what[0]))
     monkeypatch.setattr(sidecar, "find_spec", lambda name: object())
     box = w.HTML("the dashboard")
     assert sidecar.show_beside(box, "The dashboard", "%infer dash") is None
