@@ -114,7 +114,7 @@ class Route:
     def parse(cls, text: str) -> Route:
         """The route that `text` spells. Raises BadRoute."""
         provider, slash, model = text.strip().partition("/")
-        if not slash or not provider or not model or any(c.isspace() for c in text.strip()):
+        if not slash or not provider or not model or any(c.isspace() or "\ud800" <= c <= "\udfff" for c in text.strip()):
             raise BadRoute(f"{text!r} is not a route. A route is provider/model, for example openai/gpt-6-luna or sim/echo.")
         return cls(provider, model)
 

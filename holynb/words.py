@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-__all__ = ["KEY_SHAPES", "address", "clean", "counted", "kind_of", "lines", "message", "plain"]
+__all__ = ["KEY_SHAPES", "address", "clean", "counted", "is_writable", "kind_of", "lines", "message", "plain"]
 
 #: Keys of known providers, anywhere in a text.
 KEY_SHAPES = re.compile(
@@ -38,6 +38,15 @@ def kind_of(value: object) -> str:
         return str(value).lower()
     names = {int: "a number", float: "a number", list: "a list", dict: "a table"}
     return next((name for kind, name in names.items() if isinstance(value, kind)), "a date or a time")
+
+
+def is_writable(text: str) -> bool:
+    """Whether UTF-8 has it: not half of a surrogate pair, which a JSON escape can make."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def lines(text: str) -> list[str]:

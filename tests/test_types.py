@@ -21,7 +21,7 @@ def test_only_the_first_slash_divides_a_route():
     assert (route.provider, route.model, str(route)) == ("pool", "org/name", "pool/org/name")
 
 
-@pytest.mark.parametrize("text", ["", "gpt-4.1", "/x", "x/", "a b/c", "sim/ec ho"])
+@pytest.mark.parametrize("text", ["", "gpt-4.1", "/x", "x/", "a b/c", "sim/ec ho", "sim/\ud800"])
 def test_what_is_not_a_route_is_refused_with_an_example(text: str):
     with pytest.raises(BadRoute, match="sim/echo"):
         Route.parse(text)

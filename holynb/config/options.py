@@ -12,8 +12,12 @@ from typing import Any
 from holynb.config.option_table import BY_NAME, PLANNED, TABLE, Option
 from holynb.config.option_words import nearest
 from holynb.errors import BadOption
+from holynb.words import is_writable
 
 __all__ = ["BY_NAME", "PLANNED", "TABLE", "Option", "Options"]
+
+#: Options whose text is sent as it is, whatever it holds; that of others names something.
+SENT = ("system", "stop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ def _checked(option: Option, value: Any) -> Any:
         return None
     if option.metavar is None and not isinstance(value, bool):
         raise BadOption(f"{flag} is a switch: True or False, not {value!r}.")
+    if isinstance(value, str) and option.name not in SENT and not is_writable(value):
+        raise BadOption(f"{flag} contains half of a surrogate pair ({value[:80]!r}), which no file can hold. Type it anew.")
     if option.convert is None:
         return value
     try:

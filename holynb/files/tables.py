@@ -16,7 +16,7 @@ from holynb.errors import BadOption
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Given", "column_names", "given", "is_table", "to_arrow"]
+__all__ = ["Given", "column_names", "given", "is_table", "one_column", "to_arrow"]
 
 #: Package → its kinds of table. Looked at where a notebook's variables are listed, without importing anything.
 KINDS = {
@@ -37,6 +37,14 @@ KINDS = {
 def is_table(value: Any) -> bool:
     """Whether `value` is a table of a library that is known by name. Imports nothing."""
     return any(kind.__name__ in KINDS.get(kind.__module__.partition(".")[0], ()) for kind in type(value).__mro__)
+
+
+def one_column(value: Any, name: str) -> str:
+    """The code that makes a table of what is one column (a Series, an index, an Arrow array); empty where `value` is none."""
+    if hasattr(value, "to_frame"):
+        return f"{name}.to_frame({'' if getattr(value, 'name', None) else repr('text')})"
+    arrays = type(value).__module__.partition(".")[0] == "pyarrow" and hasattr(value, "to_pylist") and not is_table(value)
+    return f'pyarrow.table({{"text": {name}}})' if arrays else ""
 
 
 def column_names(value: Any) -> list[str]:
@@ -92,7 +100,7 @@ class Given:
 def given(value: Any) -> Given | None:
     """The table that `value` is; None where it is none, or pandas' own. Raises BadOption: pyarrow is missing, or it cannot be read."""
     package = _package(value)
-    if package == "pandas" or not (is_table(value) or hasattr(value, "__arrow_c_stream__")):
+    if package == "pandas" or not (is_table(value) or hasattr(value, "__arrow_c_stream__")) or one_column(value, ""):
         return None
     try:
         import pyarrow  # noqa: F401, ICN001 - for the message
@@ -180,7 +188,9 @@ def _plain(kind: Any) -> Any:
 
 
 def _by_narwhals(native: Any, table: Any) -> Any:
+    """An Arrow table as the kind that `native` is; itself for a kind that narwhals only reads, or whose library would need another one."""
     import narwhals as nw
+    import pyarrow as pa
 
     kind = nw.from_native(native, pass_through=True)
     if not isinstance(kind, nw.DataFrame | nw.LazyFrame):
@@ -191,5 +201,14 @@ def _by_narwhals(native: Any, table: Any) -> Any:
         if kind.implementation is nw.Implementation.POLARS:
             return nw.from_arrow(table, backend="polars").lazy().to_native()
         return nw.from_arrow(table, backend="pyarrow").lazy(backend=kind.implementation).to_native()
-    except Exception:  # noqa: BLE001 - a kind that narwhals only reads, or whose library would need another one
+    except (ImportError, TypeError, ValueError, pa.ArrowException, *_errors_of(_package(native))):
         return table
+
+
+def _errors_of(package: str) -> tuple[type[Exception], ...]:
+    """What a library raises for a type of Arrow's that it has none for, beside Python's own errors."""
+    if package != "polars":
+        return ()
+    import polars as pl
+
+    return (pl.exceptions.PolarsError,)

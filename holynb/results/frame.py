@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from holynb.errors import BadOption, BadPrompt, closest
-from holynb.files import is_table
+from holynb.files import is_table, one_column
 from holynb.prompts.exact_floats import exact_list
 from holynb.results import columns as result_columns
 
@@ -192,6 +192,8 @@ def check_rows(df: Any, name: str, option: str = "--df") -> None:
         if isinstance(df, Mapping) and any(is_frame(v) or is_table(v) for v in df.values()):  # such as a DatasetDict
             part = next(repr(k) for k, v in df.items() if is_frame(v) or is_table(v))
             raise BadOption(f"{option} {name} is a {kind} of several tables. Name one of them: part = {name}[{part}], then {option} part.")
+        if whole := one_column(df, name):
+            raise BadOption(f"{option} {name} is a {kind}, which is one column. Make a table of it: {name} = {whole}")
         hint = f" Write {name} = {name}.to_pandas()." if hasattr(df, "to_pandas") else ""
         raise BadOption(f"{option} {name} is a {kind}, not a DataFrame or another table.{hint}")
     if not len(df):

@@ -15,6 +15,7 @@ from holynb.errors import BadOption, closest
 from holynb.schema import normalize
 from holynb.schema.normalize import Column
 from holynb.types import Message
+from holynb.words import is_writable
 
 __all__ = ["CheckedAnswer", "Column", "Schema", "load"]
 
@@ -136,6 +137,8 @@ def _from_object(source: Any, name: str) -> Schema:
         except Exception as exc:
             raise BadOption(f"{where}: this model has no JSON Schema: {exc}".splitlines()[0]) from exc
     document = normalize.resolve(source, where)
+    if not is_writable(json.dumps(document, ensure_ascii=False, default=str)):
+        raise BadOption(f"{where} contains half of a surrogate pair, which no column can hold.")
     # Structured output takes objects alone, so any other answer travels as {"value": …}.
     wire = document if normalize.is_object(document) else {"type": "object", "properties": {"value": document}, "required": ["value"]}
     return Schema(name, document, normalize.to_strict(wire), tuple(normalize.columns(document)), model)

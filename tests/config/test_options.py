@@ -91,3 +91,10 @@ def test_durations(text: object, seconds: float):
 
 def test_a_mapping_passes_through():
     assert key_value({"a": {"b": 1}}) == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize("name", ["name", "into", "fallback", "df", "schema"])
+def test_half_a_surrogate_pair_is_refused_where_something_is_named_with_it(name: str) -> None:
+    with pytest.raises(BadOption, match="contains half of a surrogate pair"):
+        Options.parse({name: "y\ud800"})
+    assert Options.parse({"system": "y\ud800"}).system == "y\ud800", "what is only sent goes out as an escape"

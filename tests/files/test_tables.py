@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import duckdb
+import narwhals
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -125,7 +126,7 @@ def test_dtypes_of_a_result_have_their_kind_in_arrow() -> None:
     [
         ({"train": ROWS, "test": ROWS}, r"is a dict of several tables. Name one of them: part = t\['train'\], then --df part."),
         (datasets.DatasetDict({"train": datasets.Dataset(ROWS.to_arrow())}), r"is a datasets.DatasetDict of several tables"),
-        (pl.Series("a", [1]), "is a polars.Series, not a DataFrame"),
+        (pl.Series("a", [1]), "is a polars.Series, which is one column"),
         ([1, 2], "is a list, not a DataFrame"),
     ],
 )
@@ -156,3 +157,30 @@ def test_times_come_as_python_has_them() -> None:
     table = pl.DataFrame({"at": [at], "kind": pl.Series(["a"], dtype=pl.Categorical)})
     run = infer("{{ at }} {{ kind }}", "sim/echo", df=table, cache=False).wait()
     assert run.value()["text"].to_list() == ["2026-01-02 03:04:05 a"]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "code"),
+    [
+        (pl.Series("x", ["a"]), "polars.Series", "df.to_frame()"),
+        (pl.Series(["a"]), "polars.Series", "df.to_frame('text')"),
+        (pd.Series(["a"], name="x"), "pandas.Series", "df.to_frame()"),
+        (pd.Series(["a"]), "pandas.Series", "df.to_frame('text')"),
+        (pa.chunked_array([["a"]]), "pyarrow.ChunkedArray", 'pyarrow.table({"text": df})'),
+        (pa.array(["a"]), "pyarrow.StringArray", 'pyarrow.table({"text": df})'),
+    ],
+)
+def test_one_column_is_refused_with_the_code_that_makes_a_table_of_it(column: Any, kind: str, code: str) -> None:
+    with pytest.raises(BadOption) as caught:
+        infer("{{ x }}", "sim/echo", df=column, cache=False)
+    assert str(caught.value) == f"--df df is a {kind}, which is one column. Make a table of it: df = {code}"
+    assert tables.column_names(eval(code, {"df": column, "pyarrow": pa})) in (["x"], ["text"])
+
+
+def test_what_a_library_has_no_type_for_comes_back_as_arrow_and_a_fault_of_ours_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    intervals = pa.table({"a": pa.array([(1, 2, 3)], type=pa.month_day_nano_interval())})
+    like = tables.Given(ROWS, ROWS.to_arrow()).like
+    assert like(intervals) is intervals
+    monkeypatch.setattr(narwhals, "from_arrow", lambda *_, **__: {}["ours"])
+    with pytest.raises(KeyError):
+        like(intervals)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -303,7 +304,6 @@ def test_a_set_is_written_in_one_order_in_every_kernel() -> None:
 def test_bytes_that_are_no_text_and_objects_of_other_libraries_are_refused() -> None:
     assert "not UTF-8" in refusal("{{ x }}", x=b"\xff")
     assert "not UTF-8" in refusal("{{ x|tojson }}", x=[b"\xff"])
-    pl = pytest.importorskip("polars")
     assert "x is an object (polars.DataFrame)" in refusal("{{ x }}", x=pl.DataFrame({"a": [1]}))
     assert "x = x.to_pandas()" in refusal("{{ x }}", x=pl.Series([1]))
 

@@ -368,3 +368,8 @@ def test_a_variable_or_a_file(tmp_path, monkeypatch):
         with pytest.raises(BadOption) as caught:
             schema.load(name, variables)
         assert words in str(caught.value)
+
+
+def test_half_a_surrogate_pair_in_a_schema_is_refused_before_a_column_is_named_with_it() -> None:
+    with pytest.raises(BadOption, match="contains half of a surrogate pair, which no column can hold"):
+        schema.load({"type": "object", "properties": {"y\ud800": {"type": "string"}}})

@@ -1,10 +1,11 @@
-"""A shell with the extension, for the tests of what a cell says."""
+"""A shell with the extension, for the tests of what a cell says; and a kernel with it, for those of what a page gets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from ui.kernels import Kernel, kernel
 from ui.shells import Here, shell
 
 
@@ -13,3 +14,15 @@ def here() -> Iterator[Here]:
     with shell() as ip:
         ip.extension_manager.load_extension("holynb")
         yield Here(ip)
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    """A kernel with the extension and without a key, whose front end shows widgets. Modules share it, and what others left in it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VSCODE_PID", "1")
+        environment.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+        environment.delenv("OPENAI_API_KEY", raising=False)
+        with kernel(tmp_path_factory.mktemp("home")) as loaded:
+            assert loaded("%load_ext holynb\nimport holynb, holynb.ui.live.widget").content["status"] == "ok"
+            yield loaded

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-from ui.kernels import DEADLINE, Kernel, kernel
+from ui.kernels import DEADLINE, Kernel
 
 PLOTLY = "application/vnd.plotly.v1+json"
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of jupyter_client and its sockets
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("VSCODE_PID", "1")
-        environment.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
-        environment.delenv("OPENAI_API_KEY", raising=False)
-        with kernel(tmp_path_factory.mktemp("home")) as loaded_kernel:
-            assert loaded_kernel("%load_ext holynb").content["status"] == "ok"
-            yield loaded_kernel
+@pytest.fixture
+def here(watched: Kernel) -> Kernel:
+    return watched
 
 
 def test_a_bench_leaves_one_table_with_its_bars(here: Kernel) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from ui.kernels import Kernel, kernel
+from ui.kernels import Kernel
 
 import holynb
 
@@ -19,13 +18,9 @@ PLOTLY = "application/vnd.plotly.v1+json"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of jupyter_client and its sockets
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("VSCODE_PID", "1")
-        with kernel(tmp_path_factory.mktemp("home")) as loaded:
-            assert loaded("%load_ext holynb\nimport holynb, holynb.ui.live.widget").content["status"] == "ok"
-            yield loaded
+@pytest.fixture
+def here(watched: Kernel) -> Kernel:
+    return watched
 
 
 def displayed(here: Kernel, sent: str, seconds: float = 20) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from ui.kernels import Kernel, kernel
+from ui.kernels import Kernel
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -17,16 +17,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("VSCODE_PID", "1")
-        with kernel(tmp_path_factory.mktemp("home")) as loaded:
-            assert (
-                loaded("%load_ext holynb\nimport holynb, holynb.ui.live.widget\nholynb.ui.live.standin.FIRST_S = 0.05").content["status"]
-                == "ok"
-            )
-            assert loaded("%%infer kept << sim/echo -l --name mine --no-cache\n=one\ntwo\nthree").content["status"] == "ok"
-            yield loaded
+def here(watched: Kernel) -> Iterator[Kernel]:
+    assert watched("first, holynb.ui.live.standin.FIRST_S = holynb.ui.live.standin.FIRST_S, 0.05").content["status"] == "ok"
+    assert watched("%%infer kept << sim/echo -l --name mine --no-cache\n=one\ntwo\nthree").content["status"] == "ok"
+    yield watched
+    watched("holynb.ui.live.standin.FIRST_S = first")
 
 
 def displayed(here: Kernel, sent: str, n: int, seconds: float = 20) -> list[dict[str, Any]]:

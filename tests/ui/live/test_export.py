@@ -96,7 +96,6 @@ def test_half_a_character_costs_no_file(folder: Path) -> None:
 
 
 def test_a_parquet_file_holds_the_frame_and_where_it_is_from() -> None:
-    pytest.importorskip("pyarrow")
     df = answers(["a", "=b"], origin={"run": "r"})
     assert export_of(df).answer("parquet")["said"] == "Written: holynb-mine.parquet"
     back = pd.read_parquet("holynb-mine.parquet")
