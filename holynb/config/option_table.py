@@ -157,6 +157,7 @@ TABLE: tuple[Option, ...] = (
         several_of(*SERVICE_TIERS),
         group="route",
     ),
+    _switch("batch", "--batch", help="by the provider's batch API: half the price, within a day; outlives the kernel", group="route"),
     Option("router", ("--router",), "NAME", "route by task type: a named set of rules or a column", group="route", unit="a router's name"),
     Option(
         "schema",
@@ -205,7 +206,6 @@ TABLE: tuple[Option, ...] = (
 
 #: Planned options, each rejected with a message of its own.
 PLANNED: Mapping[str, str] = {
-    "--batch": "batch APIs are not supported yet; run without it (--name makes a long run resumable)",
     "--audit": "second opinions are not supported yet; --compare shows two routes side by side",
 }
 

@@ -69,6 +69,7 @@ class Options:
     spread: tuple[str, ...] = ()
     dry_run: bool = False
     tier: tuple[str, ...] = ()
+    batch: bool = False
     router: str | None = None
     schema: Any = None
     embed: bool = False

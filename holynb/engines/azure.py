@@ -21,7 +21,7 @@ from holynb.engines.tokens import Tokens
 from holynb.errors import Fault
 from holynb.types import Endpoint, Request, Secret
 
-__all__ = ["API_VERSION", "WIRE", "Azure", "AzureResponses", "classify", "headers", "resource", "url"]
+__all__ = ["API_VERSION", "WIRE", "Azure", "AzureResponses", "classify", "headers", "resource", "resource_url", "url"]
 
 #: The last generally available version of the older form.
 API_VERSION = "2024-10-21"
@@ -69,6 +69,18 @@ def responses_url(endpoint: Endpoint, request: Request) -> str:  # noqa: ARG001 
     base, version = resource(endpoint)
     base = base.partition("/deployments/")[0]
     return f"{base}/v1/responses{NEWER[version]}" if version in NEWER else f"{base}/responses?api-version={quote(version, safe='')}"
+
+
+def resource_url(endpoint: Endpoint, path: str, query: str = "") -> str:
+    """An address at the resource that belongs to no deployment."""
+    base, version = resource(endpoint)
+    base = base.partition("/deployments/")[0]
+    if version in NEWER:
+        queries, base = [query, NEWER[version].removeprefix("?")], f"{base}/v1"
+    else:
+        queries = [query, f"api-version={quote(version, safe='')}"]
+    joined = "&".join(q for q in queries if q)
+    return f"{base}/{path}{f'?{joined}' if joined else ''}"
 
 
 def resource(endpoint: Endpoint) -> tuple[str, str]:

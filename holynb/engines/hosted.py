@@ -13,6 +13,7 @@ from typing import Any
 
 from holynb.engines import advice, codec, entry, http, loading, service_tiers, tags, thinking
 from holynb.engines.answer import StreamReader, max_chars, max_stream_bytes, too_long
+from holynb.engines.calls import Calls
 from holynb.engines.classify import malformed
 from holynb.engines.thinking import Traits
 from holynb.errors import Fault
@@ -63,7 +64,7 @@ class Wire:
         return self.other[1] if self.other is not None and self.other[0] in traits else self
 
 
-class Hosted:
+class Hosted(Calls):
     """One endpoint over one wire. Owned by the io loop. Raises only Fault, with the endpoint named and the key masked."""
 
     def __init__(self, endpoint: Endpoint, key: Callable[[], Secret | None], wire: Wire) -> None:
@@ -169,52 +170,6 @@ class Hosted:
             headers = encoded(self._wire.headers(self.endpoint, secret))
             self._cached_headers, self._secret = lambda: headers, secret
         return self._cached_headers()
-
-    # -- beside answers that come one by one ---------------------------------------------------------------------------
-    def written(self, request: Request) -> tuple[str, dict[str, Any]]:
-        """The address and the JSON with which this request would be sent now."""
-        wire = self._wire.of(traits := self._traits())
-        return self._url(request, wire), wire.body(request, traits)
-
-    def heard(self, value: Any) -> Completion:
-        """A whole answer from its JSON, as `send` gives it. Raises Fault."""
-        try:
-            return entry.admit(tags.apart(self._wire.of(self._traits()).read(value), self.endpoint), self._mask)
-        except Fault as fault:
-            self._describe(fault, self._secret)
-            raise fault from None
-
-    def refused(self, request: Request, status: int, value: Any) -> Fault:
-        """The Fault of a request that was refused with this JSON. What it teaches is learned: the next one is written differently."""
-        traits = self._traits()
-        fault = self._wire.of(traits).classify(status, {}, codec.dumps(value))
-        self._adapt(fault, traits, request)
-        self._describe(fault, self._secret)
-        return fault
-
-    async def call(self, method: str, url: str, body: bytes | None = None, content_type: str = "", limit_s: float = 60.0) -> http.Reply:
-        """The reply to a request that asks no model; to be closed. Raises Fault for any status but 2xx."""
-        secret = await self._authorized()
-        self._mask_of(secret)
-        headers = [(n, v) for n, v in await self._request_headers(url, body or b"", secret) if n != b"content-type" or body is not None]
-        if content_type:
-            headers = [(n, content_type.encode() if n == b"content-type" else v) for n, v in headers]
-        try:
-            if self._client is None:
-                self._client = http.borrow(url)
-            async with asyncio.timeout(limit_s):
-                reply = await self._client.send(method, url, headers, body)
-                if reply.status // 100 == 2:
-                    return reply
-                try:
-                    raise self._wire.classify(reply.status, reply.headers, await reply.read())
-                finally:
-                    await reply.aclose()
-        except TimeoutError:
-            raise Fault("timeout", f"{self.endpoint.route.provider} did not answer within {limit_s:g} s") from None
-        except Fault as fault:
-            self._describe(fault, secret)
-            raise fault from None
 
     # -- traits --------------------------------------------------------------------------------------------------------
     def _traits(self) -> Traits:

@@ -21,8 +21,8 @@ __all__ = ["MILLION", "TIER_NAMES", "Price", "Rates", "own_price", "read_entry"]
 
 MILLION = Decimal(1_000_000)
 RATE_NAMES = ("input", "output", "cached", "cache_write", "cache_write_1h")
-#: The service tiers that have prices of their own; the standard one's are the entry's.
-TIER_NAMES = ("flex", "priority")
+#: The service tiers that have prices of their own, and the batch API; the standard one's are the entry's.
+TIER_NAMES = ("flex", "priority", "batch")
 OWN_FIELDS = (*RATE_NAMES, *TIER_NAMES, "per_device_hour", "date", "source")
 ENTRY_FIELDS = ("provider", "models", *RATE_NAMES, *TIER_NAMES, "tiers", "peak", "since", "date", "source", "assumed")
 TIER_FIELDS = (*RATE_NAMES, "tiers", "date", "source", "assumed")

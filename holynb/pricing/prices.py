@@ -169,7 +169,9 @@ def _listed_price(provider: str, model: str | None, today: dt.date, stamp: updat
         later = replace(later, service=ours.service)  # a table that says nothing of service tiers, and nothing new of the standard one
     if later is None or provider not in ("azure", "vertex"):
         return later
-    return replace(later, service={tier: p for tier, p in later.service.items() if tier == "flex"})  # its own pages give no other
+    return replace(
+        later, service={tier: p for tier, p in later.service.items() if tier in ("flex", "batch")}
+    )  # its own pages give these alone
 
 
 def _in_force(entries: Sequence[Price], provider: str, model: str | None, today: dt.date) -> Price | None:

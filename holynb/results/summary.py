@@ -15,7 +15,7 @@ from holynb.types import Outcome, Route
 from holynb.units import seconds
 from holynb.words import counted
 
-__all__ = ["AlternativeCost", "Summary", "alternative_cost", "is_unsettled", "refused_by", "summarize"]
+__all__ = ["AlternativeCost", "Summary", "alternative_cost", "below_direct", "is_unsettled", "refused_by", "summarize"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,10 @@ class Summary:
     """What of `cost` the simulator's answers are."""
     refused: frozenset[str] = frozenset()
     """Providers whose key was refused."""
+    pending: int = 0
+    """Rows that are in a batch, or wait for one; `running` counts them, too."""
+    below_direct: Decimal | None = None
+    """How much less the answers of batches cost than the same tokens would have, one by one."""
     unsettled: int = 0
     """Rows that were sent and have no answer and no cost, though their server may bill one."""
     vectors: str = ""
@@ -108,11 +112,15 @@ class Summary:
         if self.cached:
             parts.append(f"{self.cached:,} cached" + (f" (saved {dollars(self.saved)})" if self.saved else ""))
         parts += [f"{count:,} {word}" for word, count in (("skipped", self.skipped), ("cancelled", self.cancelled)) if count]
+        if self.pending:
+            parts.append(f"{self.pending:,} pending")
         thought = f" ({self.tokens_reasoning:,} thought)" if self.tokens_reasoning else ""
         parts.append(self.vectors)
         parts.append(f"{self.tokens_in:,}{'' if self.vectors else f' + {self.tokens_out:,}'} tokens{thought}")
         parts.append(captioned(self.money()))
         parts.append(self.service())
+        if self.below_direct:
+            parts.append(f"{dollars(self.below_direct)} less than direct")
         parts.append(self.alternative.describe() if self.alternative else "")
         parts.append(f"{self.elapsed:.1f} s" if self.elapsed >= 1 else seconds(self.elapsed))
         text = " · ".join(p for p in parts if p)
@@ -136,8 +144,12 @@ def summarize(
     saved: Decimal | None = None,
     stopped: bool = False,
     price_as: Route | None = None,
+    batch: bool = False,
 ) -> Summary:
-    """Fold outcomes; None has not ended. Skipped rows cost nothing and are not unknown. `price_as`: also compute the cost there."""
+    """Fold outcomes; None has not ended. Skipped rows cost nothing and are not unknown. `price_as`: also compute the cost there.
+
+    `batch`: rows that have not ended are in a batch.
+    """
     ended = [o for o in rows if o is not None]
     status = Counter(o.status for o in ended)
     requested = [o for o in ended if o.attempts or o.cached]
@@ -167,6 +179,8 @@ def summarize(
         alternative=None if price_as is None else alternative_cost(fresh, price_as),
         simulated=sum((o.cost for o in ended if o.cost is not None and is_simulated(o.route)), Decimal(0)) or None,
         refused=frozenset(p for o in ended if (p := refused_by(o))),
+        pending=len(rows) - len(ended) if batch else 0,
+        below_direct=below_direct(fresh) if batch else None,
         unsettled=sum(map(is_unsettled, ended)),
         vectors=described(ended),
     )
@@ -184,6 +198,22 @@ def is_unsettled(outcome: Outcome) -> bool:
     if outcome.cost is not None or not outcome.attempts or outcome.status not in ("error", "cancelled") or is_pool(outcome.route):
         return False
     return outcome.status == "cancelled" or outcome.error_type not in UNBILLED_KINDS
+
+
+def below_direct(outcomes: Sequence[Outcome]) -> Decimal | None:
+    """How much less the answers that batches gave cost than at the standard price of their models; None where there is none."""
+    listed: dict[tuple[str, str | None], prices.Price | None] = {}
+    saved: Decimal | None = None
+    for o in outcomes:
+        if o.tier != "batch" or o.status != "ok" or o.cost is None or o.route is None or o.attempts != 1:
+            continue
+        if (o.route, o.model) not in listed:
+            listed[o.route, o.model] = prices.list_price(Route.parse(o.route), o.model)
+        price = listed[o.route, o.model]
+        direct = None if price is None else price.cost(o.usage)
+        if direct is not None:
+            saved = (saved or Decimal(0)) + direct - o.cost
+    return saved
 
 
 def alternative_cost(outcomes: Sequence[Outcome], route: Route) -> AlternativeCost:

@@ -113,8 +113,11 @@ def unpriced(plan: Plan) -> Iterator[str]:
             yield f"No price is known for {endpoint.route}, so its cost is shown as ?.{near} {prices.how_to_set(endpoint.route)}"
 
 
-def money(plan: Plan, notice: Callable[[str], None]) -> Money:
-    """Prices, and the budget where there is one. A pool spends nothing. `notice`: told once of each service tier that has no price."""
+def money(plan: Plan, notice: Callable[[str], None], *, batch: bool = False) -> Money:
+    """Prices, and the budget where there is one. A pool spends nothing. `notice`: told once of each service tier that has no price.
+
+    `batch`: of what is sent by batch.
+    """
     price, endpoints = _Prices(notice), {e.route: e for e in plan.targets.endpoints}
     if plan.options.budget is None:
         return Money(price)
@@ -126,7 +129,7 @@ def money(plan: Plan, notice: Callable[[str], None]) -> Money:
         if request.embedding is not None:
             return prices.worst_case(route, request.messages, 0, texts=len(request.messages))
         first = service_tiers.offered(endpoints[route], request.tiers)[:1] if request.tiers else ()
-        tiers = service_tiers.billed(endpoints[route], first) if first else ()
+        tiers = ("batch",) if batch else service_tiers.billed(endpoints[route], first) if first else ()
         return prices.worst_case(route, request.messages, longest, extra, tiers)
 
     return Money(price, worst, Budget(Decimal(str(plan.options.budget))))

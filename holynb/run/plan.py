@@ -14,7 +14,7 @@ from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
 from holynb.prompts import chunking, render
 from holynb.results import frame
-from holynb.run import attaching, embedding, routing, service_tiers, thinking_notes
+from holynb.run import attaching, batch_terms, embedding, routing, service_tiers, thinking_notes
 from holynb.run.chunk_plan import long_rows
 from holynb.run.keys import RequestKeys
 from holynb.run.request_fields import check_extra, check_wires, with_schema
@@ -109,9 +109,8 @@ class Plan:
         return service_tiers.timeouts(self.options)
 
     def billed(self, route: Route) -> tuple[str, ...]:
-        """The service tiers that a request to `route` may be billed at; empty without `--tier`."""
-        at = next((e for e in self.targets.endpoints if e.route == route), None)
-        return () if at is None else service_tiers.billed(at, service_tiers.offered(at, self.options.tier))
+        """The service tiers that a request to `route` may be billed at; empty without `--tier` and `--batch`."""
+        return service_tiers.of_route(self.targets.endpoints, self.options, route)
 
 
 def make(
@@ -214,6 +213,7 @@ def check_prices(endpoints: Sequence[Endpoint], options: Options) -> None:
             f"--price-as needs a price for {other}, but none is known."
             f"{suggest.model(other, settings.providers())} {prices.how_to_set(other)}"
         )
+    batch_terms.check(endpoints, options)
     for endpoint in endpoints:
         prices.list_price(endpoint.route)  # a price of one's own that does not hold is found before the first row
     if options.budget is None:

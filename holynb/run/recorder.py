@@ -89,6 +89,14 @@ class Recorder:
         """The journal's."""
         return self._journal.partial_thoughts(row)
 
+    def note(self, text: str, level: str = "info") -> None:
+        """The journal's."""
+        self._journal.note(text, level)
+
+    def stands(self, row: int) -> None:
+        """What the log has of this row is how it ended in this run, too: its end is not written again."""
+        self._own |= {row}
+
     # -- a run -----------------------------------------------------------------------------------------------------
     async def begin(self, plan: Plan, record: RunRecord) -> Pending:
         """Read what the log has for this plan, and write the run and its requests. Returns what is left to send.

@@ -24,7 +24,7 @@ def line(plan: Plan, due: Iterable[Request]) -> str:
     if plan.options.budget is None:
         return ""
     long = [r for r in due if r.default_limit and (r.sampling.max_tokens or 0) > HOSTED_MAX_TOKENS and r.route.provider != "pool"]
-    worst_case = assembly.money(plan, lambda _: None).worst_case
+    worst_case = assembly.money(plan, lambda _: None, batch=plan.options.batch).worst_case
     dearest = max(long, key=lambda r: worst_case(r, r.route) or Decimal(0), default=None)
     if dearest is None or not (each := worst_case(dearest, dearest.route)):
         return ""

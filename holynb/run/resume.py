@@ -145,7 +145,7 @@ def unfinished() -> str:
     """The id of the newest run that was stopped or killed before its end, and that nobody continues now. Raises BadOption."""
     running = {run.id for run in session.runs() if not run.done}
     for record in runlog.log().runs(LOOKED_THROUGH):
-        ended_early = record.ended is None or record.status == "stopped"
+        ended_early = record.ended is None or record.status in ("stopped", "pending")
         if ended_early and record.id not in running and not runlog.Lease.is_held(settings.home(), record.id):
             return record.id
     raise BadOption("There is no unfinished run. %infer runs lists all; %infer resume RUN sends what one of them lacks.")

@@ -20,7 +20,7 @@ from holynb.errors import Fault, HolynbError, InferError
 from holynb.events import Ended
 from holynb.journal import EventSink, Journal
 from holynb.results import Summary, frame, summarize, vectors
-from holynb.run import assembly, attaching, chunk_log, embedding, session, spec
+from holynb.run import assembly, attaching, batch_setup, by_batch, chunk_log, embedding, session, spec
 from holynb.run.map_reduce import MapReduce
 from holynb.run.packs import Packs
 from holynb.run.pending import from_log
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 
-class Run(session.InProcess):
+class Run(by_batch.ByBatch):
     """One run over `n` rows.
 
     `wait()` and `await` return the run, and raise InferError where nothing could be done. `frame()` never raises, at any moment.
@@ -132,7 +132,9 @@ class Run(session.InProcess):
 
     def summary(self) -> Summary:
         """Counts, tokens, dollars and seconds so far."""
-        return summarize(self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=self.plan.price_as)
+        return summarize(
+            self.rows(), self.elapsed, saved=self.saved, stopped=self.stopped, price_as=self.plan.price_as, batch=self.options.batch
+        )
 
     def plot(self) -> Any:
         """The run's charts as plotly figures, by name; as the value of a cell they are drawn side by side."""
@@ -193,7 +195,9 @@ class Run(session.InProcess):
         loop.call(self._cancel, hard)
 
     def _cancel(self, hard: bool) -> None:
-        if self._scheduler is not None:
+        if self._batched is not None and not hard:
+            self._batched.stop()
+        elif self._scheduler is not None:
             self._scheduler.stop(hard=hard)
         elif self._task is not None and not self._task.cancelling():
             self._task.cancel()  # once: a second would cut off the writing of what has ended
@@ -210,14 +214,16 @@ class Run(session.InProcess):
         try:
             await self._execute()
         except asyncio.CancelledError:
-            self.stopped = True
+            self.stopped = not self._leaves
         except Exception as exc:  # noqa: BLE001 - kept for wait() to raise; rows must still end
             self.error = session.reason(exc)
             status = "failed"
         finally:
-            self._sweep()
+            pending = self.error is None and not self.stopped and (self._leaves or self._once) and None in self.journal.rows
+            if not pending:
+                self._sweep()
             self.ended, self._duration = time.time(), time.monotonic() - self._start
-            await self._recorder.finish("stopped" if self.stopped else status)
+            await self._recorder.finish("pending" if pending else "stopped" if self.stopped else status)
 
     async def _execute(self) -> None:
         engines = assembly.engines(self.plan)  # one that cannot be made leaves no run in the log
@@ -227,6 +233,10 @@ class Run(session.InProcess):
                 await assembly.ready(engines, self.journal.note)
             endpoints = assembly.endpoints(self.plan, engines)
             self._warn()
+            if self.options.batch:
+                self._batched = batch_setup.batched(self.plan, self._recorder, engines, self._warn_of)
+                await self._batched.run(items, once=self._once)
+                return
             policy = Policy(self.plan.timeouts, self.options.retries, self.options.deadline, max_in_flight=self.options.concurrency)
             sink: EventSink = self._map_reduce or self._packs or self._recorder
             tiers = assembly.tiers(self.plan, endpoints)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from holynb.config import Options
 from holynb.errors import BadOption, BadSetting
 from holynb.pricing import prices
-from holynb.types import SERVICE_TIERS, Endpoint, Timeouts
+from holynb.types import SERVICE_TIERS, Endpoint, Route, Timeouts
 
-__all__ = ["billed", "check", "check_prices", "offered", "timeouts"]
+__all__ = ["billed", "check", "check_prices", "of_route", "offered", "timeouts"]
 
 #: Longest silence where nothing is said, seconds; at the flex tier as long as OpenAI's and Google's pages advise.
 SILENCE_S, FLEX_SILENCE_S = 60.0, 900.0
@@ -24,6 +24,14 @@ def billed(endpoint: Endpoint, tiers: Sequence[str]) -> tuple[str, ...]:
     """What a request that asks for these may be billed as: the standard tier, too, where the provider may serve that instead."""
     downgraded = set(tiers) & set(endpoint.options.get("downgrades", tiers))
     return tuple(dict.fromkeys((*tiers, *(("standard",) if downgraded else ()))))
+
+
+def of_route(endpoints: Sequence[Endpoint], options: Options, route: Route) -> tuple[str, ...]:
+    """What a request of a run to `route` may be billed at; nothing where that is the standard tier alone."""
+    if options.batch:
+        return ("batch",)
+    at = next((e for e in endpoints if e.route == route), None)
+    return () if at is None else billed(at, offered(at, options.tier))
 
 
 def check(endpoints: Sequence[Endpoint], tiers: Sequence[str]) -> None:

@@ -51,6 +51,7 @@ class SessionRun(Protocol):
     def rows(self) -> list[Outcome | None]: ...
     def summary(self) -> Summary: ...
     def cancel(self) -> None: ...
+    def release(self) -> None: ...
     def leave(self) -> None: ...
     def wait(self, timeout: float | None = None) -> object: ...
 
@@ -106,10 +107,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def stop_all() -> None:
-    """At exit, stop the runs that go on: answers in flight have a few seconds to end. Prints a line for each run on stderr."""
+    """At exit, stop the runs that go on: answers in flight have a few seconds to end. Prints a line for each run on stderr.
+
+    What is in a batch goes on at its provider.
+    """
     going = [run for run in list(_session) if not run.done]
     for run in going:
-        run.cancel()
+        run.release()
     for run in going:
         try:
             run.wait(EXIT_WAIT_S)
@@ -118,6 +122,10 @@ def stop_all() -> None:
         summary, name = run.summary(), run.name or run.id
         answered = f"{summary.ok:,} of {counted(summary.n, 'row')} answered"
         advice = f' run.wait() waits for the rest; resume="{name}" sends it.' if summary.ok else " run.wait() waits for them."
+        if run.plan.options.batch and not run.stopped:
+            rows = counted(summary.n - summary.running, "row")
+            print(f'holynb: {name} goes on by batch: {rows} of {summary.n:,} ended. resume="{name}" collects the rest.', file=sys.stderr)
+            continue
         print(f"holynb: the program ended during {name}, so it was stopped, with {answered}.{advice}", file=sys.stderr)
     runlog.close()
 

@@ -3,6 +3,7 @@
 from holynb.runlog.current import close, log
 from holynb.runlog.lease import Lease
 from holynb.runlog.ledger import PARTS_PER_ROW, PARTS_SUFFIX, WITHOUT_PARTS
+from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.records import RunRecord, StoredRow, messages
 from holynb.runlog.store import BrokenLog, RunLog
 
@@ -14,6 +15,7 @@ __all__ = [
     "Lease",
     "RunLog",
     "RunRecord",
+    "StoredPiece",
     "StoredRow",
     "close",
     "log",

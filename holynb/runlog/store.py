@@ -18,8 +18,9 @@ from typing import Any
 from holynb.errors import BadSetting
 from holynb.events import Ended, Event, Failed
 from holynb.journal import Payment
-from holynb.runlog import gate, ledger, records, tables
+from holynb.runlog import gate, ledger, pieces, records, tables
 from holynb.runlog.logfile import connect
+from holynb.runlog.pieces import StoredPiece
 from holynb.runlog.promises import Failed as OnFailure
 from holynb.runlog.promises import Promises, call
 from holynb.runlog.records import RunRecord, StoredRow
@@ -98,6 +99,16 @@ class RunLog:
         """Write a payment; it is on disk before anything recorded after it."""
         self._put(run, ledger.INSERT, [records.printable(ledger.to_row(run, payment))])
 
+    def submit(self, piece: StoredPiece) -> asyncio.Future[None]:
+        """Write that a batch is about to be submitted. Fails where it cannot be written: the batch would not be found again."""
+        deadline = time.monotonic() + END_WAIT_S
+        return self._write(piece.run, pieces.INSERT, [pieces.row(piece)], durable=True, deadline=deadline)
+
+    def move(self, piece: StoredPiece) -> asyncio.Future[None]:
+        """Write how a batch has moved on, after everything that was recorded before."""
+        p = piece
+        return self._write(p.run, pieces.MOVE, [(p.state, p.id, p.submitted, p.fetch_before, p.run, p.piece)])
+
     def finish(self, run: str, status: str) -> asyncio.Future[None]:
         """Write how a run ended: done, stopped, failed. Waits END_WAIT_S for a log that is locked; fails where it cannot be written."""
         ended, deadline = [(status, time.time(), run)], time.monotonic() + END_WAIT_S
@@ -154,6 +165,25 @@ class RunLog:
             rows = db.execute(f"{sql} ORDER BY row, sample", (run,)).fetchall()
         return [records.stored_row(*r) for r in rows]
 
+    def batches(self, run: str | None = None, *, only_open: bool = True) -> list[StoredPiece]:
+        """The batches of a run, or of all, in order; those from which something is still to come."""
+        which = [f"state IN {pieces.OPEN}"] * only_open + ["run = ?"] * (run is not None)
+        where = f" WHERE {' AND '.join(which)}" if which else ""
+        sql = f"SELECT {pieces.COLUMNS} FROM batches{where} ORDER BY run, piece"  # noqa: S608 - names of ours
+        with self.reading() as db:
+            return [pieces.piece(columns) for columns in db.execute(sql, () if run is None else (run,))]
+
+    def last_piece(self, run: str) -> int:
+        """The number of a run's last batch; 0 where it has none."""
+        with self.reading() as db:
+            return int(db.execute("SELECT coalesce(max(piece), 0) FROM batches WHERE run = ?", (run,)).fetchone()[0])
+
+    def since(self, run: str) -> tuple[dict[int, float], dict[int, float]]:
+        """When each row of a run ended in an error, and when each was last paid for: seconds since 1970."""
+        with self.reading() as db:
+            failed = db.execute("SELECT row, at FROM answers WHERE run = ? AND status = 'error'", (run,)).fetchall()
+            return dict(failed), dict(db.execute("SELECT row, max(at) FROM payments WHERE run = ? GROUP BY row", (run,)).fetchall())
+
     def runs(self, limit: int = 50) -> list[RunRecord]:
         """The newest runs first."""
         return self._records("ORDER BY started DESC LIMIT ?", (limit,))
@@ -205,6 +235,8 @@ class RunLog:
                 tables.view_missing(db)
                 if "payments" not in names:
                     db.execute(ledger.LEGACY_VIEW)
+                if "batches" not in names:
+                    db.execute(pieces.EMPTY_VIEW)
             yield db
 
     @contextmanager

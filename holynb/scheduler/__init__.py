@@ -1,7 +1,9 @@
 """Rows to endpoints and outcomes back: limits, quotas, retries, failover, budget, validation. asyncio only; imports no engine."""
 
+from holynb.scheduler.attempt import ok_outcome, record_usage
 from holynb.scheduler.budget import Budget, Money
-from holynb.scheduler.ends import shared_outcome
+from holynb.scheduler.empty_answers import check_empty
+from holynb.scheduler.ends import RowEnds, shared_outcome
 from holynb.scheduler.failover import EndpointState, Tier, WorkItem
 from holynb.scheduler.limiter import Limiter
 from holynb.scheduler.registry import shared_limiter
@@ -16,9 +18,13 @@ __all__ = [
     "Money",
     "Policy",
     "ResponseValidator",
+    "RowEnds",
     "Scheduler",
     "Tier",
     "WorkItem",
+    "check_empty",
+    "ok_outcome",
+    "record_usage",
     "shared_limiter",
     "shared_outcome",
 ]

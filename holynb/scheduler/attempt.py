@@ -83,7 +83,7 @@ async def run(
     request = request_for(item, endpoint, validator)
     try:
         timed = await receive(request, endpoint, timeouts, pieces)
-        empty_answers.check(item, request, timed[0], endpoint.traits)
+        empty_answers.check_empty(item, request, timed[0], endpoint.traits)
     except Fault as fault:
         if validator is None:
             raise

@@ -10,13 +10,13 @@ from holynb.scheduler.failover import WorkItem
 from holynb.types import Completion, Done, Request, Sampling, Usage
 from holynb.words import counted
 
-__all__ = ["check"]
+__all__ = ["check_empty"]
 
 #: A longest answer in which most models think and still answer.
 ROOMY_TOKENS = 4096
 
 
-def check(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> None:
+def check_empty(item: WorkItem, request: Request, done: Done, traits: ModelTraits) -> None:
     """Raises Fault for an answer that holds nothing but white space. `traits`: of the model that gave it.
 
     Ended by length it is `truncated`, and asked again would be the same; otherwise it is `invalid_output`, and is asked once more.

@@ -42,16 +42,21 @@ class RowEnds:
         """End the row and its followers. Returns when the answer is on disk, so that the permit is released only then."""
         if self._sink.rows[item.request.row] is not None:
             return
+        for write in self.settle(item, outcome):
+            await write
+        self._remaining -= 1
+        if self._remaining == 0:
+            self.finished.set()
+
+    def settle(self, item: WorkItem, outcome: Outcome) -> list[Awaitable[None]]:
+        """End the row and its followers. Returns what to wait for until they are on disk."""
+        if self._sink.rows[item.request.row] is not None:
+            return []
         writes = [self._sink.append(Ended(item.request.row, outcome, time.time()))]
         if item.followers:
             shared = shared_outcome(outcome)
             writes += [self._sink.append(Ended(row, shared, time.time())) for row in item.followers]
-        for write in writes:
-            if isinstance(write, Awaitable):
-                await write
-        self._remaining -= 1
-        if self._remaining == 0:
-            self.finished.set()
+        return [write for write in writes if isinstance(write, Awaitable)]
 
     def end_unfinished(self, outcome_of: Callable[[WorkItem], Outcome]) -> None:
         """End every row that has not ended, a cancelled one with its partial text and thoughts."""

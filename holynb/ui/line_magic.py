@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from holynb.config import Options
 from holynb.errors import BadKey, BadOption, closest
-from holynb.results import captioned
 from holynb.translation import say
 from holynb.ui.cell import grammar
 from holynb.ui.commands import bench, history, money, roi, trust
 from holynb.ui.output.helplines import entry, wrapped
 from holynb.ui.panel import commands
-from holynb.words import counted
 
 if TYPE_CHECKING:
     from holynb.types import Endpoint
@@ -103,20 +101,11 @@ def _help(_: Host, args: Sequence[str]) -> None:
 
 
 def _status(magic: Host, args: Sequence[str]) -> None:
-    from holynb.run import session, spec
     from holynb.ui.cell import said
-    from holynb.ui.commands import pool
-    from holynb.ui.output import seconds
+    from holynb.ui.commands import active, pool
 
     _refuse_args("status", args)
-    lines = []
-    for run in (r for r in session.runs() if not r.done):
-        summary = run.summary()
-        done = summary.n - summary.running
-        lines.append(
-            f"run {run.name or run.id} on {spec.routes(run.plan)}: {done:,} of {counted(summary.n, 'row')}"
-            + "".join(f" · {part}" for part in (captioned(summary.money()) if done else "", seconds(summary.elapsed)) if part)
-        )
+    lines = active.lines()
     parts, _ = pool.answer(["list"], print)
     said.show(magic.shell, *(lines or [say("No run is active.")]), *(say(p) if isinstance(p, str) else p for p in parts))
 
@@ -262,7 +251,7 @@ def _refuse_options_except(word: str, values: Mapping[str, Any], allowed: Collec
 
 COMMANDS: dict[str, LineCommand] = {
     "help": LineCommand("help [COMMAND]", "this list, or one command", _help),
-    "status": LineCommand("status", "active runs and local pools", _status),
+    "status": LineCommand("status", "active runs, batches at their providers and local pools", _status),
     "runs": LineCommand("runs [N]", "the newest runs in the run log", history.runs),
     "show": LineCommand(
         "show [RUN|VAR] [--show WHAT] [--format HOW] | --replay FILE [--speed X]",

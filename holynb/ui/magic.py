@@ -141,21 +141,13 @@ class InferMagic(Configurable):
         memory.watch(run)
         servers.watch(run)
         if plan.options.bg:
-            shown = not plan.options.quiet and show != "none"
-            if name is None:
-                if not shown:
-                    displayhook.replace_display(self.shell, run)
-                return run
-            self.shell.push({name: run})
-            if shown:
-                rundisplay.show(run, self.shell)
-            return None
+            return rundisplay.hand_over(run, name, self.shell, shown=not plan.options.quiet and show != "none")
         quiet = plan.options.quiet
         return Work(run, views.select_view(self.shell, quiet=quiet), name, "none" if quiet else show, plan.options.debug)
 
     def _with_streaming(self, plan: Plan) -> Plan:
         """Stream a single prompt if a user is there to see it, unless the cell sets `--stream`."""
-        if plan.options.stream is not None or len(plan.rows.requests) != 1 or not self.can_ask():
+        if plan.options.stream is not None or plan.options.batch or len(plan.rows.requests) != 1 or not self.can_ask():
             return plan
         return replace(plan, rows=replace(plan.rows, requests=[r and replace(r, stream=True) for r in plan.rows.requests]))
 
@@ -167,10 +159,14 @@ class InferMagic(Configurable):
 
     # -- after the run -------------------------------------------------------------------------------------------------
     def _finish(self, work: Work, state: WaitState) -> Any:
-        """Bind, show, then raise or return: NAME holds the frame first, whatever the outcome."""
+        """Bind, show, then raise or return: NAME holds the frame first, whatever the outcome; a run by batch that goes on, itself."""
+        from holynb.ui.cell import rundisplay
         from holynb.ui.output import report
 
         run = work.run
+        if run.accepted and not run.done and not state.interrupts:
+            work.page.end({})
+            return rundisplay.hand_over(run, work.name, self.shell, shown=work.show != "none")
         frame = run.value()
         if work.name is not None:
             self.shell.push({work.name: frame})
@@ -259,8 +255,8 @@ def _end_runs() -> None:
     if (session := sys.modules.get("holynb.run.session")) is not None:
         unfinished = [run for run in session.runs() if not run.done]
         for run in unfinished:
-            run.cancel()
-            run.cancel()
+            run.release()
+            run.release()
         for run in unfinished:
             with suppress(Exception):  # how it ended is in the run log
                 run.wait(UNLOAD_GRACE_S)

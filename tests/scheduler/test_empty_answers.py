@@ -40,7 +40,7 @@ def ended(reason: str, text: str = "", **more: Any) -> Done:
 def refused(answer: Done, traits: ModelTraits = NOTHING_KNOWN, **sampling: Any) -> Fault:
     asked = Request(0, (Message("user", "x"),), Route("a", "b"), Sampling(**sampling))
     with pytest.raises(Fault) as caught:
-        empty_answers.check(WorkItem(asked, ("a",)), asked, answer, traits)
+        empty_answers.check_empty(WorkItem(asked, ("a",)), asked, answer, traits)
     return caught.value
 
 
@@ -133,7 +133,7 @@ def test_white_space_is_nothing(text: str):
 def test_anything_else_is_an_answer(text: str):
     asked = request(0)
     for reason in ("stop", "length", "tool", "other", "unknown"):
-        empty_answers.check(WorkItem(asked, ("a",)), asked, ended(reason, text), NOTHING_KNOWN)
+        empty_answers.check_empty(WorkItem(asked, ("a",)), asked, ended(reason, text), NOTHING_KNOWN)
 
 
 @pytest.mark.parametrize("reason", ["stop", "other", "unknown", "pause_turn"])

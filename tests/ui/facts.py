@@ -37,7 +37,7 @@ class FakeRun:
         self.n, self.name, self.id = n, name, "1122-000000-beef"
         self.journal = Journal(n)
         self.prompts = [Prompt((Message("user", f"prompt {i}"),)) for i in range(n)]
-        self.done = self.stopped = False
+        self.done = self.stopped = self.accepted = False
         self.cancels = 0
         self.elapsed = 0.0
         self.waited: list[float | None] = []

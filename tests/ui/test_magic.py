@@ -145,7 +145,7 @@ def test_a_dry_run_needs_no_key_and_says_so(here: Here) -> None:
         ("%%infer sim/echo", "has no prompt"),
         ("%%infer sim/echo\n", "has no prompt"),
         ("%%infer sim/echo\n   \n\n", "has no prompt"),
-        ("%%infer sim/echo --batch\nhi", "batch APIs are not supported yet"),
+        ("%%infer sim/echo --batch\nhi", "sim has no batch API"),
         ("%%infer openai/gpt-4.1\nhi", "OPENAI_API_KEY"),
         ("%%infer sim/echo -p api_key=sk-abcdefghijklmnop123456\nhi", "looks like an API key"),
         ("%%infer 2x << sim/echo\nhi", "cannot be a variable's name"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from holynb.ui.cell import views
+from holynb.ui.cell import displayhook, views
 from holynb.ui.cell.wait import WaitState
 from holynb.ui.live import timer
 from holynb.ui.output import plots, report, static
@@ -15,7 +15,7 @@ from kernels_support.jupyter.capabilities import detect
 if TYPE_CHECKING:
     from holynb.run import Run
 
-__all__ = ["show"]
+__all__ = ["hand_over", "show"]
 
 #: A run that the run log answers is done sooner, and needs no live view: a page fails to open one that is gone before it has read it.
 GRACE_S = 0.15
@@ -46,6 +46,18 @@ def show(run: Run, shell: Any) -> None:
         return False
 
     timer.repeat(page.interval_s, step)
+
+
+def hand_over(run: Run, name: str | None, shell: Any, *, shown: bool) -> Run | None:
+    """A run that goes on as what its cell gives: bound to `name`, or returned, for its display to show it."""
+    if name is None:
+        if not shown:
+            displayhook.replace_display(shell, run)
+        return run
+    shell.push({name: run})
+    if shown:
+        show(run, shell)
+    return None
 
 
 def line(run: Run) -> str:

@@ -38,7 +38,10 @@ class View(Protocol):
 
 
 class WaitState:
-    """What a waiting cell does at each poll. `interrupts` counts them; `view_error` is the exception of a view that failed."""
+    """What a waiting cell does at each poll. `interrupts` counts them; `view_error` is the exception of a view that failed.
+
+    A run by batch is waited for until its provider has accepted all of it.
+    """
 
     def __init__(self, run: Run, view: View | None, clock: Callable[[], float] = time.monotonic, *, quiet_s: float = QUIET_S) -> None:
         self.run = run
@@ -51,7 +54,7 @@ class WaitState:
 
     def poll(self, interrupts: int) -> bool:
         """Cancel the run and paint as due. Returns whether to go on waiting. `interrupts`: how many there have been so far."""
-        if self.run.done:
+        if self.run.done or (self.run.accepted and not interrupts):
             return False
         while self.interrupts < interrupts:
             self.interrupts += 1

@@ -17,7 +17,7 @@ __all__ = ["MORE_OPTIONS", "More"]
 SECTIONS = {
     "Sampling": ("max_tokens", "temperature", "top_p", "seed", "stop", "think", "samples"),
     "Limits": ("limit", "where", "concurrency", "rpm", "tpm", "retries", "timeout", "deadline"),
-    "Money": ("budget", "price_as", "tier"),
+    "Money": ("budget", "price_as", "tier", "batch"),
     "Routes": ("fallback", "spread", "compare", "router"),
     "Input": ("attach", "attach_max", "attach_urls"),
     "Output": ("format", "schema", "embed", "dimensions", "chunk", "stream", "cache", "refresh"),

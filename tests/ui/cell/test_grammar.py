@@ -102,7 +102,7 @@ def test_negative_numbers_and_dashes_are_values() -> None:
         ("a <<vllm/mock", "To name the result, write << between two spaces: a << vllm/mock"),
         ("a<<vllm/mock", "To name the result, write << between two spaces: a << vllm/mock"),
         ("a < vllm/mock", "To name the result, write << between two spaces: a << vllm/mock"),
-        ("--batch", "batch APIs are not supported yet"),
+        ("--audit=5", "second opinion"),
         ("--audit 5%", "second opinion"),
     ],
 )

@@ -1,0 +1,38 @@
+"""What each provider's batch API takes and keeps: limits.toml, typed. Knows no request."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+__all__ = ["MOST_BYTES", "ProviderLimits", "table"]
+
+#: A batch is built and sent from memory, so it stays below this whatever its provider takes.
+MOST_BYTES = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLimits:
+    """Of one provider; `limits.toml` says what each field means."""
+
+    rows: int
+    bytes: int
+    hours: int
+    expires: bool
+    kept_days: int
+    carries: str
+    settles_s: float
+
+    def fetch_before(self, submitted: float) -> float:
+        """Until when the results of a batch that was submitted then can be fetched, at least."""
+        return submitted + self.kept_days * 86400
+
+
+@lru_cache(maxsize=1)
+def table() -> Mapping[str, ProviderLimits]:
+    """Provider → its limits. A provider that is not here has no batch API that we speak."""
+    entries = tomllib.loads((files("holynb.batches") / "limits.toml").read_text("utf-8"))
+    return {name: ProviderLimits(**{k: v for k, v in e.items() if k not in ("date", "source")}) for name, e in entries.items()}

@@ -1,0 +1,61 @@
+"""What `%infer status` says of runs: those that go on here, and those whose batches go on at their providers, which it looks at once."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from holynb.errors import HolynbError
+from holynb.results import captioned
+from holynb.words import counted
+
+__all__ = ["lines"]
+
+#: Longest wait for the providers of batches that an earlier kernel submitted, seconds in all.
+LOOK_S = 30.0
+
+
+def lines() -> list[str]:
+    """A line for each run, and one for each of its batches."""
+    from holynb.run import Run, session, spec
+    from holynb.ui.output import seconds
+
+    parts = []
+    going = [run for run in session.runs() if not run.done]
+    for run in going:
+        summary = run.summary()
+        done = summary.n - summary.running
+        parts.append(
+            f"run {run.name or run.id} on {spec.routes(run.plan)}: {done:,} of {counted(summary.n, 'row')}"
+            + "".join(f" · {part}" for part in (captioned(summary.money()) if done else "", seconds(summary.elapsed)) if part)
+        )
+        if isinstance(run, Run):
+            run.look_now()
+            parts += [f"  {line}" for line in run.batches()]
+    return parts + _elsewhere({run.id for run in going})
+
+
+def _elsewhere(here: set[str]) -> list[str]:
+    """Batches of earlier kernels: each is asked for once, and what is there is read into the run log."""
+    from holynb import runlog
+    from holynb.config import settings
+
+    with suppress(runlog.BrokenLog):
+        runs = dict.fromkeys(p.run for p in runlog.log().batches() if p.run not in here)
+        return [line for run in runs if not runlog.Lease.is_held(settings.home(), run) for line in _looked_at(run, LOOK_S / len(runs))]
+    return []
+
+
+def _looked_at(name: str, seconds: float) -> list[str]:
+    from holynb.run import Run, resume, spec
+
+    try:
+        run = Run(resume.resumed(name)).look_once()
+        with suppress(TimeoutError):
+            run.wait(seconds)
+    except HolynbError as exc:
+        return [f"run {name} has batches that could not be looked at: {exc}"]
+    summary = run.summary()
+    word = run.plan.options.name or name
+    rest = f"%infer resume {word} waits for the rest" if summary.running else f"%infer show {word}"
+    head = f"run {word} on {spec.routes(run.plan)}: {summary.n - summary.running:,} of {counted(summary.n, 'row')}. {rest}"
+    return [head, *(f"  {line}" for line in run.batches())]
